@@ -1,0 +1,1 @@
+"""Representations collected during rollouts, and how well they are aligned (CKNNA)."""

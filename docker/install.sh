@@ -1,0 +1,38 @@
+#!/bin/sh
+# Install what Python packages cannot bring: OpenGL for rendering without a display, and uv.
+# Does nothing, in milliseconds, when all is there. Debian 12 and 13, Ubuntu 22.04 and later; root or sudo.
+set -eu
+here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+PATH="$PATH:/sbin:/usr/sbin:$here/.uv/bin:$HOME/.local/bin"
+
+has_library() {
+    ldconfig -p 2>/dev/null | grep -q "lib$1\.so"
+}
+
+apt_install() {
+    command -v apt-get >/dev/null || {
+        echo "install.sh: no apt-get here. Install by hand: $*" >&2
+        exit 1
+    }
+    as_root=""
+    [ "$(id -u)" = 0 ] || as_root=sudo
+    $as_root apt-get -qq update
+    for package in "$@"; do
+        # A release may have dropped one of them (Mesa 25.1 has no OSMesa); EGL in software then takes its place.
+        DEBIAN_FRONTEND=noninteractive $as_root apt-get -qq install -y --no-install-recommends "$package" >/dev/null ||
+            echo "install.sh: $package is not to be had here" >&2
+    done
+}
+
+if ! has_library EGL || ! { has_library OSMesa || [ -e "$here/.uv/no-osmesa" ]; }; then
+    apt_install libosmesa6 libegl1 libgl1 libgl1-mesa-dri
+    # Remembered, so that the next start does not ask again.
+    has_library OSMesa || { mkdir -p "$here/.uv" && : >"$here/.uv/no-osmesa"; }
+fi
+
+if ! command -v uv >/dev/null; then
+    # A virtual environment of its own: also works where pip refuses to touch the system's (PEP 668).
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+    python3 -m venv "$here/.uv"
+    "$here/.uv/bin/python" -m pip install --quiet uv
+fi

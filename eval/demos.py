@@ -1,0 +1,78 @@
+"""Record the scripted expert's successes as demonstrations."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from eval.config import DemoConfig
+from sim.env import Env, episode_rng
+from sim.errors import WhiskerError
+from sim.so101.expert import PickPlaceExpert
+from sim.so101.pick_place import PickPlace
+
+if TYPE_CHECKING:
+    from policies.lerobot_dataset import DemonstrationWriter
+
+# Distinguishes the recorder's random numbers from those of the environment's own reset.
+_PERTURBATION_STREAM = 1
+
+
+class TargetNoise:
+    """Ornstein-Uhlenbeck noise on the body joints, faded out while the expert is precise.
+
+    x' = x - x dt/τ + σ sqrt(2 dt/τ) ε, whose standard deviation is σ.
+    """
+
+    def __init__(self, sigma_rad: float, dt_s: float, rng: np.random.Generator, tau_s: float = 0.4) -> None:
+        self._decay, self._kick = dt_s / tau_s, sigma_rad * np.sqrt(2 * dt_s / tau_s)
+        self._fade = dt_s / 0.15
+        self._rng = rng
+        self._noise, self._gain = np.zeros(6), 0.0
+
+    def sample(self, *, quiet: bool) -> Float[np.ndarray, "6"]:
+        """Offset of the next target, rad; the gripper's is always 0."""
+        self._gain += self._fade * ((0.0 if quiet else 1.0) - self._gain)
+        self._noise[:5] += -self._decay * self._noise[:5] + self._kick * self._rng.standard_normal(5)
+        return self._gain * self._noise
+
+
+def record_demonstrations(
+    config: DemoConfig, env: Env, writer: "DemonstrationWriter", on_episode: Callable[[int, bool], None]
+) -> None:
+    """Roll the expert out until `config.episodes` successes are kept; failures are discarded.
+
+    Args:
+        on_episode: told the number kept so far and whether this one succeeded.
+    """
+    if not isinstance(env, PickPlace):
+        raise WhiskerError(f"demonstrations in {env.spec.name!r}", expected="an environment with a scripted expert")
+    n_kept, index = 0, config.first_episode
+    while n_kept < config.episodes:
+        success = _record_episode(config, env, writer, index)
+        if success:
+            writer.keep_episode()
+        else:
+            writer.discard_episode()
+        n_kept, index = n_kept + success, index + 1
+        on_episode(n_kept, success)
+    writer.finalize()
+
+
+def _record_episode(config: DemoConfig, env: PickPlace, writer: "DemonstrationWriter", episode_index: int) -> bool:
+    rng = episode_rng(env.spec.task, episode_index, _PERTURBATION_STREAM)
+    env.reset(episode_index)
+    expert = PickPlaceExpert(env)
+    if rng.random() < config.near_object:
+        env.place_arm(expert.pose_above_block(rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10])))
+    sigma_rad = np.deg2rad(config.noise_deg) if rng.random() < config.noisy else 0.0
+    noise = TargetNoise(sigma_rad, env.spec.control_dt_s, rng)
+    for _ in range(env.spec.max_steps):
+        observation, position = env.observe(), env.progress().object_pos_world
+        action = expert.action()
+        writer.add_frame(observation, action, position)
+        executed_rad = env.units.to_rad(action) + noise.sample(quiet=expert.is_precise)
+        if env.step(env.units.from_rad(executed_rad)).success:
+            return True
+    return False

@@ -1,0 +1,118 @@
+"""What one episode leaves behind."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from sim.env import STAGES, Env, Progress, StepResult
+
+
+@dataclass(frozen=True)
+class EpisodeArrays:
+    """The arrays of `episodes/<task>/<index>.npz`; T control steps, P predictions, horizon H.
+
+    Row t of the `T+1` arrays is the world before step t; the last row is how it ended.
+
+    Attributes:
+        step_snapshot: the environment's full state before every step, which any picture is made from.
+        snapshot: the same at the predictions: `step_snapshot[prediction_step]`.
+        n_executed: how many actions of each chunk were run.
+        clipped: the action left the actuators' range.
+    """
+
+    state: Float32[np.ndarray, "T1 state_dim"]
+    action: Float32[np.ndarray, "T action_dim"]
+    clipped: Bool[np.ndarray, " T"]
+    ee_pos_world: Float64[np.ndarray, "T1 3"]
+    object_pos_world: Float64[np.ndarray, "T1 3"]
+    object_height_m: Float64[np.ndarray, " T1"]
+    goal_distance_m: Float64[np.ndarray, " T1"]
+    progress: Bool[np.ndarray, "T1 stage"]
+    step_snapshot: Float64[np.ndarray, "T1 snapshot_dim"]
+    prediction_step: Int64[np.ndarray, " P"]
+    chunk: Float32[np.ndarray, "P H action_dim"]
+    snapshot: Float64[np.ndarray, "P snapshot_dim"]
+    n_executed: Int64[np.ndarray, " P"]
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """One finished episode.
+
+    Attributes:
+        arrays: None when it crashed before its first moment was recorded.
+        error: "" or what crashed, as "Type: message".
+        duration_s: wall time.
+    """
+
+    task: str
+    episode_index: int
+    success: bool
+    error: str
+    duration_s: float
+    arrays: EpisodeArrays | None
+
+
+class EpisodeRecorder:
+    """Collects an episode as it runs. Renders nothing and changes nothing."""
+
+    def start(self, env: Env, episode_index: int) -> None:
+        self._env, self._episode_index = env, episode_index
+        self._start_s = time.perf_counter()
+        self._moments: list[tuple[np.ndarray, np.ndarray, Progress, np.ndarray]] = []
+        self._actions: list[np.ndarray] = []
+        self._clipped: list[bool] = []
+        self._decisions: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._success, self._error = False, ""
+
+    def record_decision(self, step: int, snapshot: np.ndarray, plan: np.ndarray) -> None:
+        if not self._moments:
+            self._record_moment(self._env.progress())
+        self._decisions.append((step, snapshot, plan))
+
+    def record_step(self, action: np.ndarray, result: StepResult) -> None:
+        self._actions.append(action)
+        self._clipped.append(result.clipped)
+        self._success = result.success
+        self._record_moment(result.progress)
+
+    def record_error(self, error: Exception) -> None:
+        message = " ".join(str(error).split())
+        self._error = f"{type(error).__name__}: {message}"
+
+    def finish(self) -> EpisodeRecord:
+        return EpisodeRecord(
+            task=self._env.spec.task,
+            episode_index=self._episode_index,
+            success=self._success and not self._error,
+            error=self._error,
+            duration_s=time.perf_counter() - self._start_s,
+            arrays=self._stack() if self._moments else None,
+        )
+
+    def _record_moment(self, progress: Progress) -> None:
+        env = self._env
+        self._moments.append((env.state(), env.ee_pos_world(), progress, env.snapshot()))
+
+    def _stack(self) -> EpisodeArrays:
+        state, ee_pos, progress, step_snapshot = zip(*self._moments, strict=True)
+        prediction_step, snapshot, plan = zip(*self._decisions, strict=True)
+        steps = np.array(prediction_step, dtype=np.int64)
+        action_dim = self._env.spec.action.dim
+        return EpisodeArrays(
+            state=np.stack(state),
+            action=np.array(self._actions, dtype=np.float32).reshape(-1, action_dim),
+            clipped=np.array(self._clipped, dtype=bool),
+            ee_pos_world=np.stack(ee_pos),
+            object_pos_world=np.stack([p.object_pos_world for p in progress]),
+            object_height_m=np.array([p.object_height_m for p in progress]),
+            goal_distance_m=np.array([p.goal_distance_m for p in progress]),
+            progress=np.stack([p.flags.as_array() for p in progress]).reshape(-1, len(STAGES)),
+            step_snapshot=np.stack(step_snapshot),
+            prediction_step=steps,
+            chunk=np.stack(plan).astype(np.float32),
+            snapshot=np.stack(snapshot),
+            n_executed=np.diff(steps, append=len(self._actions)),
+        )

@@ -1,0 +1,257 @@
+"""The run folder, version 1: its one reader and writer.
+
+    run.json                       what was run, with what
+    episodes.jsonl                 one row an episode, appended and fsynced as it ends
+    episodes/<task>/<index>.npz    `EpisodeArrays`
+    videos/<task>/<index>-<outcome>.mp4
+
+An episode's arrays are on the disk before its row: a row is a promise that the rest is there.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from eval.outcome import Outcome, OutcomeThresholds, Trajectory, judge
+from eval.recorder import EpisodeArrays, EpisodeRecord
+from sim.errors import WhiskerError
+
+VERSION = 1
+RUN_FILE, ROWS_FILE = "run.json", "episodes.jsonl"
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """A line of `episodes.jsonl`. All but `duration_s` are the same on every run of the same thing.
+
+    Attributes:
+        decided_at_step: control step at which the outcome was settled.
+        failed_stage: first stage that was not met; None for success and error.
+        n_clipped_steps: steps whose action left the actuators' range.
+        error: "" or what crashed.
+    """
+
+    task: str
+    episode_index: int
+    outcome: Outcome
+    success: bool
+    n_steps: int
+    decided_at_step: int
+    failed_stage: str | None
+    max_object_height_m: float | None
+    final_goal_distance_m: float | None
+    n_predictions: int
+    n_clipped_steps: int
+    error: str
+    duration_s: float
+
+    @classmethod
+    def from_json(cls, line: str) -> "EpisodeRow":
+        values = json.loads(line)
+        known = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**known | {"outcome": Outcome(known["outcome"])})
+
+
+def make_row(record: EpisodeRecord, thresholds: OutcomeThresholds) -> EpisodeRow:
+    """Judge a record and put it into a row."""
+    arrays, error = record.arrays, record.error
+    n_steps = len(arrays.action) if arrays else 0
+    outcome, failed_stage, decided_at_step = Outcome.ERROR, None, n_steps
+    if arrays and not error:
+        trajectory = Trajectory(arrays.object_height_m, arrays.goal_distance_m, arrays.progress)
+        verdict = judge(trajectory, record.success, thresholds)
+        outcome, failed_stage, decided_at_step = verdict.outcome, verdict.failed_stage, verdict.decided_at_step
+    return EpisodeRow(
+        task=record.task,
+        episode_index=record.episode_index,
+        outcome=outcome,
+        success=record.success,
+        n_steps=n_steps,
+        decided_at_step=decided_at_step,
+        failed_stage=failed_stage,
+        max_object_height_m=float(arrays.object_height_m.max()) if arrays else None,
+        final_goal_distance_m=float(arrays.goal_distance_m[-1]) if arrays else None,
+        n_predictions=len(arrays.chunk) if arrays else 0,
+        n_clipped_steps=int(arrays.clipped.sum()) if arrays else 0,
+        error=error,
+        duration_s=record.duration_s,
+    )
+
+
+class RunFolder:
+    """A run folder that is open for writing. One process at a time: the rows file is locked."""
+
+    def __init__(self, path: Path) -> None:
+        """Open an existing folder; a last line cut short by a crash is taken off."""
+        self.path = path
+        self._file = (path / ROWS_FILE).open("a", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WhiskerError(
+                f"run {str(path)!r}", expected="nobody else writing to it", got="another `eval` that is", do="Wait."
+            ) from error
+        _cut_torn_line(path / ROWS_FILE)
+        self.rows = load_rows(path)
+
+    @classmethod
+    def create(cls, parent: Path, policy: str, env: str, description: dict) -> "RunFolder":
+        """Make `<parent>/<UTC time>-<policy>-<env>` and write `run.json`.
+
+        Args:
+            description: what goes into `run.json`, besides the version.
+
+        Raises:
+            WhiskerError: the folder cannot be written.
+        """
+        started = datetime.now(UTC)
+        name = f"{started:%Y%m%dT%H%M%SZ}-{policy}-{Path(env.partition('@')[0]).as_posix().replace('/', '-')}"
+        try:
+            path = _make_new_folder(parent, name)
+            content = {"version": VERSION, "started_utc": started.isoformat(timespec="seconds"), **description}
+            _write_atomically(path / RUN_FILE, (json.dumps(content, indent=2) + "\n").encode())
+            return cls(path)
+        except OSError as error:
+            raise _unwritable(parent, error) from error
+
+    @classmethod
+    def reopen(cls, path: Path) -> "RunFolder":
+        """Open the folder of an interrupted run.
+
+        Raises:
+            WhiskerError: no run folder, a newer version, or a damaged line before the last.
+        """
+        load_description(path)
+        try:
+            return cls(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def append(self, record: EpisodeRecord, row: EpisodeRow) -> None:
+        """Put the episode on the disk: arrays first, then its row.
+
+        Raises:
+            WhiskerError: the disk is full or gone. The rows before are safe.
+        """
+        try:
+            if record.arrays is not None:
+                _save_arrays(self.path / arrays_path(row), record.arrays)
+            self._file.write(json.dumps(asdict(row)) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self.rows.append(row)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def load_description(path: Path) -> dict:
+    """`run.json`.
+
+    Raises:
+        WhiskerError: not a run folder, or one of a newer version.
+    """
+    try:
+        description = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise WhiskerError(
+            f"run {str(path)!r}", expected=f"a run folder with a {RUN_FILE}", got=str(error), do="Check the path."
+        ) from error
+    if description.get("version", 0) > VERSION:
+        raise WhiskerError(
+            f"run {str(path)!r}", expected=f"version {VERSION}", got=description["version"], do="Update whisker-eval."
+        )
+    return description
+
+
+def load_rows(path: Path) -> list[EpisodeRow]:
+    """All finished episodes, in the order in which they ended; an unfinished last line is left out."""
+    rows = []
+    lines = (path / ROWS_FILE).read_bytes().split(b"\n")[:-1]
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(EpisodeRow.from_json(line.decode()))
+        except (ValueError, KeyError) as error:
+            raise WhiskerError(
+                f"{str(path / ROWS_FILE)!r}, line {number}", expected="a row of JSON", got=repr(error)
+            ) from error
+    return rows
+
+
+def arrays_path(row: EpisodeRow) -> Path:
+    """Of an episode's arrays, relative to the run folder."""
+    return Path("episodes") / row.task / f"{row.episode_index}.npz"
+
+
+def video_path(row: EpisodeRow) -> Path:
+    return Path("videos") / row.task / f"{row.episode_index}-{row.outcome}.mp4"
+
+
+def load_arrays(path: Path, row: EpisodeRow) -> EpisodeArrays:
+    """The recorded arrays of one episode.
+
+    Raises:
+        WhiskerError: absent, truncated or of another version.
+    """
+    file = path / arrays_path(row)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays)})
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise WhiskerError(f"episode file {str(file)!r}", expected="the recorded arrays", got=repr(error)) from error
+
+
+def _make_new_folder(parent: Path, name: str) -> Path:
+    """Two runs of one second get names of their own."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        try:
+            (parent / (name + suffix)).mkdir()
+            return parent / (name + suffix)
+        except FileExistsError:
+            continue
+    raise FileExistsError(name)
+
+
+def _save_arrays(path: Path, arrays: EpisodeArrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".npz", delete=False) as file:
+        np.savez(file, **asdict(arrays))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(file.name, path)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def _cut_torn_line(path: Path) -> None:
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+
+
+def _unwritable(path: Path, error: OSError) -> WhiskerError:
+    return WhiskerError(
+        f"run folder {str(path)!r}",
+        expected="a place to write to",
+        got=error.strerror or str(error),
+        do="Free some space, or choose another with --run-dir.",
+    )

@@ -1,0 +1,76 @@
+"""Numbers over the rows of a run."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+from scipy.stats import binomtest
+
+from eval.outcome import Outcome
+from eval.run_folder import EpisodeRow
+
+# A drop of either kind: the object came down where it should not.
+_DROPS = (Outcome.DROPPED_DURING_TRANSPORT, Outcome.MISSED_GOAL)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in numbers. Rows that crashed are counted and left out of everything else; undefined is nan.
+
+    Attributes:
+        n_judged: episodes that ran to their end.
+        success_interval: Wilson 95 % interval of the success rate.
+        pick_rate: share of `n_judged` in which the object was picked up.
+        drop_rate: share of the picked-up in which it came down outside the goal.
+    """
+
+    n_judged: int
+    n_success: int
+    success_rate: float
+    success_interval: tuple[float, float]
+    outcomes: dict[Outcome, int]
+    pick_rate: float
+    drop_rate: float
+    mean_success_steps: float
+    mean_max_object_height_m: float
+    mean_duration_s: float
+
+
+def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
+    counts = Counter(row.outcome for row in rows)
+    judged = [row for row in rows if row.outcome != Outcome.ERROR]
+    n_picked = len(judged) - counts[Outcome.NEVER_PICKED_UP]
+    n_success = counts[Outcome.SUCCESS]
+    return RunSummary(
+        n_judged=len(judged),
+        n_success=n_success,
+        success_rate=_ratio(n_success, len(judged)),
+        success_interval=compute_wilson_interval(n_success, len(judged)),
+        outcomes={outcome: counts[outcome] for outcome in Outcome},
+        pick_rate=_ratio(n_picked, len(judged)),
+        drop_rate=_ratio(sum(counts[outcome] for outcome in _DROPS), n_picked),
+        mean_success_steps=_mean([row.n_steps for row in judged if row.success]),
+        mean_max_object_height_m=_mean([h for row in judged if (h := row.max_object_height_m) is not None]),
+        mean_duration_s=_mean([row.duration_s for row in rows]),
+    )
+
+
+def compute_wilson_interval(n_success: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion; (nan, nan) for n = 0.
+
+    Unlike the normal approximation it does not collapse at 0 % and 100 %, where policies like to be.
+    """
+    if n == 0:
+        return nan, nan
+    interval = binomtest(n_success, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else nan

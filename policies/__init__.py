@@ -1,0 +1,1 @@
+"""Checkpoints behind one contract: load, pre- and post-process, predict action chunks."""

@@ -1,0 +1,45 @@
+"""Planned actions, and the queue of those still to run."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """What one forward pass plans, for a batch of observations.
+
+    Attributes:
+        actions: one plan a row, in the environment's units; `horizon` control steps long.
+    """
+
+    actions: Float32[np.ndarray, "batch horizon action_dim"]
+
+    def __getitem__(self, row: int) -> Float32[np.ndarray, "horizon action_dim"]:
+        return self.actions[row]
+
+
+class ChunkQueue:
+    """The actions of one episode that are predicted and not yet executed.
+
+    It belongs to the episode, not to the policy: a queue shared by episodes hands one the plan of another.
+    """
+
+    def __init__(self, n_action_steps: int) -> None:
+        """Args:
+        n_action_steps: how many actions of a chunk are executed before the next prediction.
+        """
+        self._n_action_steps = n_action_steps
+        self._actions: deque[Float32[np.ndarray, " action_dim"]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    def fill(self, plan: Float32[np.ndarray, "horizon action_dim"]) -> None:
+        """Replace what is left by the first `n_action_steps` of a new plan."""
+        self._actions = deque(plan[: self._n_action_steps])
+
+    def pop(self) -> Float32[np.ndarray, " action_dim"]:
+        return self._actions.popleft()

@@ -1,0 +1,112 @@
+"""Find a checkpoint and look at its files before lerobot does: lerobot is silent about much that is wrong."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from policies.registry import CHECKPOINT_FOLDER, shipped_checkpoints
+from sim.errors import WhiskerError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+PROCESSOR_FILES = ("policy_preprocessor.json", "policy_postprocessor.json")
+
+
+def find_checkpoint(name: str) -> Path:
+    """The folder of a checkpoint: a shipped one, a local directory, or a repository of the hub.
+
+    Raises:
+        WhiskerError: there is none; names the shipped ones.
+    """
+    if name in shipped_checkpoints():
+        return CHECKPOINT_FOLDER / name
+    if Path(name).is_dir():
+        return Path(name)
+    expected = f"a folder, a hub id (owner/name), or one of: {', '.join(shipped_checkpoints())}"
+    looks_like_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    if not looks_like_hub_id:
+        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got="no such folder")
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (LocalEntryNotFoundError, ConnectionError, OSError) as error:
+        if isinstance(error, RepositoryNotFoundError):
+            got = "no such repository on the hub, or it is private"
+        else:
+            got = "no local folder, nothing in the cache, and the hub cannot be reached"
+        do = "Check the name; for a private one log in with `hf auth login`; offline, give a local folder."
+        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got=got, do=do) from error
+    except HfHubHTTPError as error:
+        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got=str(error)) from error
+
+
+def read_config(folder: Path) -> dict:
+    """`config.json` as it stands.
+
+    Raises:
+        WhiskerError: absent, no JSON, or without a policy type.
+    """
+    path = folder / CONFIG_FILE
+    config = _read_json(path, "The folder must be one that lerobot's `save_pretrained` wrote.")
+    if not isinstance(config, dict) or not isinstance(config.get("type"), str):
+        raise WhiskerError(
+            f"checkpoint file {str(path)!r}", expected="a lerobot policy config with a 'type'", got="none"
+        )
+    return config
+
+
+def check_files(folder: Path) -> None:
+    """Raise unless weights and both processors are there and whole.
+
+    Processors that name a Python class (in place of one of lerobot's registered steps) are refused: loading
+    them would import code of the checkpoint's choice.
+    """
+    check_safetensors(folder / WEIGHTS_FILE)
+    for file in PROCESSOR_FILES:
+        path = folder / file
+        pipeline = _read_json(
+            path, "Without it images and actions would not be normalised. Save it with `preprocessor.save_pretrained`."
+        )
+        for step in pipeline.get("steps", []):
+            if "registry_name" not in step:
+                raise WhiskerError(
+                    f"checkpoint file {str(path)!r}",
+                    expected="lerobot's registered processor steps only",
+                    got=f"the class {step.get('class')!r}",
+                )
+            if "state_file" in step:
+                check_safetensors(folder / step["state_file"])
+
+
+def check_safetensors(path: Path) -> None:
+    """Raise unless the file is there, its header reads, and it is as long as the header says."""
+    if not path.is_file():
+        raise WhiskerError(f"checkpoint file {str(path)!r}", expected="the file", got="none", do="Copy it again.")
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size
+        raise WhiskerError(
+            f"checkpoint file {str(path)!r}",
+            expected="a whole safetensors file",
+            got=f"{size} bytes that do not read ({error})",
+            do="It was cut short or damaged on the way: copy or download it again.",
+        ) from error
+
+
+def compute_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(path: Path, do: str) -> dict:
+    if not path.is_file():
+        raise WhiskerError(f"checkpoint file {str(path)!r}", expected="the file", got="none", do=do)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WhiskerError(f"checkpoint file {str(path)!r}", expected="JSON", got=str(error), do=do) from error

@@ -1,0 +1,114 @@
+"""Demonstrations as a LeRobotDataset v3, lerobot's own format on disk."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from sim.spec import EnvSpec
+
+OBJECT_POSITION_KEY = "privileged.object_pos_world"
+
+
+class DemonstrationWriter:
+    """Writes episodes one frame at a time; only those that are kept reach the disk.
+
+    Besides what lerobot trains on, each frame holds the object's true position (m, world), under a key
+    outside `observation.`, so that no policy takes it for an input.
+    """
+
+    def __init__(self, root: Path, spec: EnvSpec, use_videos: bool) -> None:
+        """Args:
+        root: a folder that does not exist yet.
+        use_videos: lossy and small, or (False) lossless images: what the policy is trained on is
+            then exactly what it is evaluated on.
+        """
+        if root.exists():
+            raise WhiskerError(
+                f"dataset folder {str(root)!r}", expected="a new folder", got="one that exists", do="Choose another."
+            )
+        self._dataset = LeRobotDataset.create(
+            repo_id=f"local/{spec.task}",
+            root=root,
+            fps=round(1 / spec.control_dt_s),
+            robot_type="so101",
+            features=_features(spec, use_videos),
+            use_videos=use_videos,
+            image_writer_threads=2,
+        )
+
+    def add_frame(
+        self,
+        observation: Observation,
+        action: Float[np.ndarray, " action_dim"],
+        object_pos_world: Float[np.ndarray, "3"],
+    ) -> None:
+        self._dataset.add_frame(
+            {
+                "observation.state": observation.state,
+                **{f"observation.images.{camera}": image for camera, image in observation.images.items()},
+                "action": np.asarray(action, dtype=np.float32),
+                OBJECT_POSITION_KEY: np.asarray(object_pos_world, dtype=np.float32),
+                "task": observation.instruction,
+            }
+        )
+
+    def keep_episode(self) -> None:
+        self._dataset.save_episode()
+
+    def discard_episode(self) -> None:
+        self._dataset.clear_episode_buffer()
+
+    def finalize(self) -> None:
+        """Write the footers, without which the dataset does not open."""
+        self._dataset.finalize()
+
+
+class DemonstrationFrames:
+    """All frames of a dataset in memory, for training without a decoder in the loop.
+
+    Attributes:
+        images: camera → `(frame, 3, height_px, width_px)` uint8.
+        state, action: `(frame, dim)` float32.
+        object_pos_world: `(frame, 3)` float32, m.
+        episode_index: `(frame,)`; the frames of an episode are consecutive.
+        stats: lerobot's statistics of every feature, as the processors take them.
+        meta: lerobot's metadata.
+    """
+
+    def __init__(self, root: Path) -> None:
+        dataset = LeRobotDataset(repo_id="local/demonstrations", root=root)
+        self.meta, self.stats = dataset.meta, dataset.meta.stats
+        table = dataset.hf_dataset.with_format("numpy")
+        self.state: Float32[np.ndarray, "frame dim"] = np.asarray(table["observation.state"][:], dtype=np.float32)
+        self.action: Float32[np.ndarray, "frame dim"] = np.asarray(table["action"][:], dtype=np.float32)
+        self.object_pos_world = np.asarray(table[OBJECT_POSITION_KEY][:], dtype=np.float32)
+        self.episode_index = np.asarray(table["episode_index"][:])
+        cameras = [key.removeprefix("observation.images.") for key in dataset.meta.camera_keys]
+        self.images = {camera: np.empty((len(dataset), 3, *self._size_px(camera)), np.uint8) for camera in cameras}
+        for i in range(len(dataset)):
+            frame = dataset[i]
+            for camera in cameras:
+                self.images[camera][i] = np.rint(frame[f"observation.images.{camera}"].numpy() * 255)
+
+    def _size_px(self, camera: str) -> tuple[int, int]:
+        height, width, _ = self.meta.features[f"observation.images.{camera}"]["shape"]
+        return height, width
+
+
+def _features(spec: EnvSpec, use_videos: bool) -> dict[str, dict]:
+    images = {
+        f"observation.images.{camera.name}": {
+            "dtype": "video" if use_videos else "image",
+            "shape": (camera.height_px, camera.width_px, 3),
+            "names": ["height", "width", "channels"],
+        }
+        for camera in spec.cameras
+    }
+    state = {"dtype": "float32", "shape": (len(spec.state_names),), "names": list(spec.state_names)}
+    action = {"dtype": "float32", "shape": (spec.action.dim,), "names": list(spec.action.names)}
+    position = {"dtype": "float32", "shape": (3,), "names": ["x", "y", "z"]}
+    return {"observation.state": state, **images, "action": action, OBJECT_POSITION_KEY: position}

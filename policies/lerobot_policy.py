@@ -1,0 +1,177 @@
+"""A lerobot checkpoint behind the `Policy` contract."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from draccus.utils import DecodingError
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.processor import PolicyProcessorPipeline
+
+from policies.action_chunk import ActionChunk
+from policies.checkpoint_files import WEIGHTS_FILE, check_files, compute_sha256, find_checkpoint, read_config
+from policies.policy import PolicySpec
+from policies.registry import DEFAULT_CHECKPOINTS
+from sim.errors import WhiskerError
+from sim.observation import Observation
+
+IMAGE_PREFIX = "observation.images."
+
+
+class LerobotPolicy:
+    """Runs observations through the checkpoint's own preprocessor, network and postprocessor."""
+
+    def __init__(
+        self,
+        policy: PreTrainedPolicy,
+        preprocessor: PolicyProcessorPipeline,
+        postprocessor: PolicyProcessorPipeline,
+        spec: PolicySpec,
+    ) -> None:
+        self.spec = spec
+        self._policy = policy
+        self._preprocessor = preprocessor
+        self._postprocessor = postprocessor
+
+    def reset(self) -> None:
+        self._policy.reset()
+        self._preprocessor.reset()
+        self._postprocessor.reset()
+
+    @torch.inference_mode()
+    def predict(self, observations: Sequence[Observation], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        del rngs  # ACT at test time is deterministic: its latent is zero
+        batch = self._preprocessor(self._collate(observations))
+        chunk = self._postprocessor(self._plan(batch))
+        return ActionChunk(chunk.to("cpu", torch.float32).numpy())
+
+    def _plan(self, batch: dict) -> torch.Tensor:
+        """`(batch, horizon, action_dim)`, still normalised."""
+        return self._policy.predict_action_chunk(batch)
+
+    def _collate(self, observations: Sequence[Observation]) -> dict:
+        """lerobot's raw batch: images `(B, 3, H, W)` float 0..1, state `(B, state_dim)`, one task text a row."""
+        batch: dict = {"task": [o.instruction for o in observations]}
+        for camera in self.spec.image_sizes:
+            images = np.stack([o.images[camera] for o in observations])
+            batch[IMAGE_PREFIX + camera] = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        batch["observation.state"] = torch.from_numpy(np.stack([o.state for o in observations]))
+        return batch
+
+
+class TemporalEnsemblePolicy(LerobotPolicy):
+    """ACT that predicts at every step and averages what its past chunks planned for it.
+
+    The plan of a prediction is the ensemble's whole path, of which one step is executed. The average belongs to
+    an episode, so a batch holds one observation.
+    """
+
+    def _plan(self, batch: dict) -> torch.Tensor:
+        chunk = self._policy.predict_action_chunk(batch)
+        if len(chunk) != 1:
+            raise ValueError(f"temporal ensembling runs one episode at a time, got a batch of {len(chunk)}")
+        ensembler = self._policy.temporal_ensembler
+        first = ensembler.update(chunk)
+        return torch.cat([first[:, None], ensembler.ensembled_actions], dim=1)
+
+
+def load_lerobot_policy(policy_type: str, checkpoint: str | None, device: str) -> LerobotPolicy:
+    """Load a checkpoint with its processors; everything that could go wrong silently is refused.
+
+    Args:
+        policy_type: e.g. "act"; must be the checkpoint's own.
+        checkpoint: shipped name, folder or hub id; None: the default of that type.
+        device: "cpu", "cuda", ... or "auto".
+
+    Raises:
+        WhiskerError: no such checkpoint, another type, damaged or missing files, weights that do not fit.
+    """
+    name = checkpoint or DEFAULT_CHECKPOINTS[policy_type]
+    folder = find_checkpoint(name)
+    saved_type = read_config(folder)["type"]
+    if saved_type != policy_type:
+        raise WhiskerError(
+            f"checkpoint {name!r}", expected=f"policy type {policy_type!r}", got=repr(saved_type), do="Change --policy."
+        )
+    check_files(folder)
+    config = _load_config(folder, resolve_device(device))
+    policy = _load_weights(config, folder)
+    on_device = {"device_processor": {"device": config.device}}
+    preprocessor, postprocessor = make_pre_post_processors(
+        config,
+        pretrained_path=str(folder),
+        preprocessor_overrides=on_device,
+        # Actions come back to the CPU, where the simulator is.
+        postprocessor_overrides={"device_processor": {"device": "cpu"}},
+    )
+    spec = _make_spec(config, name, compute_sha256(folder / WEIGHTS_FILE))
+    ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
+    return (TemporalEnsemblePolicy if ensembling else LerobotPolicy)(policy, preprocessor, postprocessor, spec)
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" → the GPU where there is one.
+
+    Raises:
+        WhiskerError: a device that this machine does not have.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        got = str(error).splitlines()[0]
+        raise WhiskerError(f"device {device!r}", expected="a device of this machine", got=got) from error
+    return device
+
+
+def _load_config(folder: Path, device: str) -> PreTrainedConfig:
+    try:
+        config = PreTrainedConfig.from_pretrained(folder)
+    except (DecodingError, ValueError, TypeError) as error:
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}, config.json", expected="a config of lerobot 0.6", got=str(error)
+        ) from error
+    config.device = device
+    if hasattr(config, "pretrained_backbone_weights"):
+        # The checkpoint brings its own weights: the download they would replace needs a network.
+        config.pretrained_backbone_weights = None
+    return config
+
+
+def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
+    except RuntimeError as error:
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}, weights",
+            expected="exactly the tensors of its config.json",
+            got=str(error),
+            do="Config and weights are of different trainings, or the file is incomplete.",
+        ) from error
+    return policy.eval()
+
+
+def _make_spec(config: PreTrainedConfig, checkpoint: str, weights_sha256: str) -> PolicySpec:
+    state, action = config.robot_state_feature, config.action_feature
+    return PolicySpec(
+        type=config.type,
+        image_sizes={
+            key.removeprefix(IMAGE_PREFIX): (feature.shape[1], feature.shape[2])
+            for key, feature in config.image_features.items()
+        },
+        state_dim=None if state is None else state.shape[0],
+        action_dim=action.shape[0],
+        chunk_size=config.chunk_size,
+        n_action_steps=config.n_action_steps,
+        stochastic=False,
+        checkpoint=checkpoint,
+        weights_sha256=weights_sha256,
+    )

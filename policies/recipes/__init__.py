@@ -1,0 +1,1 @@
+"""How the shipped checkpoints were trained: each recipe is a module that is run."""

@@ -1,0 +1,95 @@
+"""Visual meshes made light: OpenGL in software is bound by vertices, not by pixels.
+
+Vertices are clustered on a regular grid and the faces that collapse are dropped, which keeps the look
+(the SSIM is printed by `tests/benchmarks/rendering.py`). Only what is looked at is touched: physics never uses these.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def cluster_vertices(
+    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"], cell_m: float
+) -> tuple[Float[np.ndarray, "cluster 3"], Int[np.ndarray, "kept 3"]]:
+    """Merge all vertices of a grid cell into their mean.
+
+    Args:
+        vertices: m.
+        faces: indices into `vertices`.
+        cell_m: edge of a cell.
+
+    Returns:
+        The means, and the faces that still have three different corners, each once. A mesh
+        smaller than one cell loses every face.
+    """
+    cells = np.floor(vertices / cell_m).astype(np.int64)
+    _, cluster, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    cluster = cluster.reshape(-1)
+    means = np.stack([np.bincount(cluster, vertices[:, axis]) for axis in range(3)], axis=1) / count[:, None]
+    merged = cluster[faces]
+    a, b, c = merged.T
+    merged = merged[(a != b) & (b != c) & (a != c)]
+    _, first = np.unique(np.sort(merged, axis=1), axis=0, return_index=True)
+    return means, merged[np.sort(first)]
+
+
+def load_stl(path: Path) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]:
+    """Read a binary STL: vertices in the file's unit (three a face, none shared) and faces."""
+    record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    with path.open("rb") as file:
+        file.seek(80)
+        n_faces = int(np.fromfile(file, "<u4", 1)[0])
+        corners = np.fromfile(file, record, n_faces)["corners"]
+    return corners.reshape(-1, 3).astype(np.float64), np.arange(3 * n_faces).reshape(-1, 3)
+
+
+def cache_folder() -> Path:
+    """Where light meshes are kept between runs: `$XDG_CACHE_HOME/whisker-eval`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisker-eval"
+
+
+def load_light_mesh(path: Path, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """The clustered mesh of an STL file, from the cache when it was made before.
+
+    The key is the file's content and the cell, so a changed file is made anew. An unwritable cache
+    costs time and nothing else.
+    """
+    key = hashlib.sha256(path.read_bytes() + f"{cell_m!r} cluster-v1".encode()).hexdigest()[:24]
+    cached = cache_folder() / "light_meshes" / f"{path.stem}-{key}.npz"
+    try:
+        with np.load(cached, allow_pickle=False) as arrays:
+            return arrays["vertices"], arrays["faces"]
+    except (OSError, ValueError, KeyError):
+        pass  # not there, or cut short by a crash: made anew
+    vertices, faces = cluster_vertices(*load_stl(path), cell_m)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".npz", delete=False) as file:
+            np.savez(file, vertices=vertices, faces=faces)
+        os.replace(file.name, cached)
+    except OSError:
+        pass
+    return vertices, faces
+
+
+def lighten_visual_meshes(spec: mujoco.MjSpec, mesh_folder: Path, cell_m: float) -> None:
+    """Replace every mesh of `spec` by its light version, in place.
+
+    The geoms that use them must not collide: clustering changes the hull.
+    """
+    for mesh in spec.meshes:
+        vertices, faces = load_light_mesh(mesh_folder / mesh.file, cell_m)
+        if not mesh.name:
+            mesh.name = Path(mesh.file).stem
+        mesh.file = ""
+        mesh.uservert = (vertices * mesh.scale).ravel().tolist()
+        mesh.userface = faces.ravel().tolist()
+        mesh.scale = [1, 1, 1]
+        # The clustered surface need not be closed; a volume inertia could fail, and nothing uses it.
+        mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL

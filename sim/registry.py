@@ -1,0 +1,43 @@
+"""Environments by name, imported when asked for."""
+
+import importlib
+from collections.abc import Mapping
+
+from sim.env import Env
+from sim.errors import UnknownNameError
+
+ENVIRONMENTS: dict[str, str] = {
+    "so101/pick_place": "sim.so101.pick_place:make_pick_place",
+    "so101/pick_place_range": "sim.so101.pick_place:make_pick_place_range",
+    "so101/pick_place_brick": "sim.so101.pick_place:make_pick_place_brick",
+}
+
+
+def register(name: str, target: str) -> None:
+    """Add `name` → "module:factory".
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in ENVIRONMENTS:
+        raise ValueError(f"environment {name!r} is registered already, as {ENVIRONMENTS[name]!r}")
+    ENVIRONMENTS[name] = target
+
+
+def make_env(name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> Env:
+    """Build an environment.
+
+    Args:
+        name: a registry name; `<name>@scene.xml` takes a MuJoCo model of the user's own.
+        image_sizes: camera → (height_px, width_px): exactly these are observed. None: the environment's
+            own cameras at their own size.
+
+    Raises:
+        UnknownNameError: with the closest names.
+    """
+    base, _, scene_path = name.partition("@")
+    if base not in ENVIRONMENTS:
+        raise UnknownNameError("environment", base, ENVIRONMENTS)
+    module, _, factory = ENVIRONMENTS[base].partition(":")
+    make = getattr(importlib.import_module(module), factory)
+    return make(name=name, image_sizes=image_sizes, scene_path=scene_path or None)

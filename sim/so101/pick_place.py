@@ -1,0 +1,238 @@
+"""The SO-101 picks a block up and places it in a bowl."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+
+from sim.env import Progress, StageFlags, StepResult, episode_rng
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from sim.rendering import DEPTH_SUFFIX, CameraRenderer
+from sim.so101.scene import (
+    BRICK_SCENE,
+    DEFAULT_SCENE,
+    GRIPPER_BODY,
+    MOVING_JAW_BODY,
+    SceneConfig,
+    build_model,
+    load_user_model,
+)
+from sim.so101.units import JOINTS, BodyUnits, JointUnits
+from sim.spec import ActionSpec, CameraSpec, EnvSpec
+
+REACHED_M = 0.03
+LIFTED_M = 0.03
+AT_REST_M_S = 0.05
+# Placed for this long is success: a block that passes through the bowl does not count.
+SUCCESS_HOLD_STEPS = 10
+
+_INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_FREE_QPOS, _FREE_DOFS = 7, 6
+
+
+class PickPlace:
+    """`sim.env.Env` of the SO-101: joint-position control at 30 Hz, block and bowl on a table.
+
+    Action and state are the six joints in lerobot's SO-101 units (`sim.so101.units`); an action is the
+    target of the position servos and is cut to their range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: SceneConfig = DEFAULT_SCENE,
+        body_units: BodyUnits = "deg",
+        image_sizes: Mapping[str, tuple[int, int]] | None = None,
+        model: mujoco.MjModel | None = None,
+    ) -> None:
+        """Args:
+        name: for the spec.
+        body_units: how the body joints are written.
+        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe.
+        model: in place of the one built from `config`.
+        """
+        self.config = config
+        self.model = build_model(config) if model is None else model
+        self.data = mujoco.MjData(self.model)
+        self._bind_names()
+        self.units = JointUnits(self.model.jnt_range[self._joint_ids], body_units)
+        self.spec = self._make_spec(name, image_sizes)
+        self._renderer = CameraRenderer(self.model, self.spec.cameras, config.supersampling, config.shadows)
+        self._n_substeps = round(config.control_dt_s / config.physics_dt_s)
+        self._n_placed_steps = 0
+        self.reset(0)
+
+    def reset(self, episode_index: int) -> None:
+        rng = episode_rng(self.spec.task, episode_index)
+        config, data = self.config, self.data
+        mujoco.mj_resetData(self.model, data)
+        data.qpos[self._joint_qpos] = config.home_rad
+        data.ctrl[self._actuator_ids] = config.home_rad
+        yaw = rng.uniform(*config.block_yaw_rad)
+        block = data.qpos[self._block_qpos : self._block_qpos + _FREE_QPOS]
+        block[0] = rng.uniform(*config.block_x_m)
+        block[1] = rng.uniform(*config.block_y_m)
+        block[3:] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+        self._n_placed_steps = 0
+        self._rest_height_m = float(block[2])
+        mujoco.mj_fwdPosition(self.model, data)
+
+    def place_arm(self, q_rad: Float[np.ndarray, "6"]) -> None:
+        """Put the arm at rest at joint angles other than home's, right after a reset. Demonstrations start so."""
+        self.data.qpos[self._joint_qpos] = self.data.ctrl[self._actuator_ids] = q_rad
+        mujoco.mj_fwdPosition(self.model, self.data)
+
+    def observe(self) -> Observation:
+        return Observation(self._renderer.render(self.data), self.state(), self.spec.instruction)
+
+    def state(self) -> Float32[np.ndarray, " state_dim"]:
+        return self.units.from_rad(self.data.qpos[self._joint_qpos]).astype(np.float32)
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+        target = self.units.to_rad(np.asarray(action, dtype=np.float64))
+        allowed = np.clip(target, self._ctrl_low, self._ctrl_high)
+        self.data.ctrl[self._actuator_ids] = allowed
+        mujoco.mj_step(self.model, self.data, self._n_substeps)
+        # mj_step leaves positions and contacts one substep behind the state; what is reported must be a
+        # function of the state alone, or a restored snapshot would report something else.
+        mujoco.mj_fwdPosition(self.model, self.data)
+        progress = self.progress()
+        self._n_placed_steps = self._n_placed_steps + 1 if progress.flags.placed else 0
+        # A target within float32 rounding of a limit is not a clipped one.
+        clipped = bool(np.abs(target - allowed).max() > 1e-5)
+        return StepResult(progress, self._n_placed_steps >= SUCCESS_HOLD_STEPS, clipped)
+
+    def progress(self) -> Progress:
+        data = self.data
+        pos = data.xpos[self._block_body].copy()
+        height_m = float(pos[2]) - self._rest_height_m
+        offset = pos - data.site_xpos[self._goal_site]
+        inside_rim = self._is_inside_rim(offset)
+        static_jaw, moving_jaw = self._jaws_touching()
+        grasped, released = static_jaw and moving_jaw, not (static_jaw or moving_jaw)
+        velocity = data.qvel[self._block_dof : self._block_dof + 3]
+        at_rest = float(velocity @ velocity) < AT_REST_M_S**2
+        below_rim = float(offset[2]) < self._goal_half_height_m
+        reach = data.site_xpos[self._tcp_site] - pos
+        flags = StageFlags(
+            reached=float(reach @ reach) < REACHED_M**2,
+            grasped=grasped,
+            lifted=grasped and height_m > LIFTED_M,
+            over_goal=inside_rim,
+            released=released,
+            placed=inside_rim and below_rim and released and at_rest,
+        )
+        return Progress(flags, height_m, float(np.hypot(offset[0], offset[1])), pos)
+
+    def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
+        """`mjSTATE_INTEGRATION`, then the rest height (m) and the steps for which the block was placed."""
+        size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
+        vector = np.empty(size + 2)
+        mujoco.mj_getState(self.model, self.data, vector[:size], _INTEGRATION_STATE)
+        vector[size:] = self._rest_height_m, self._n_placed_steps
+        return vector
+
+    def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
+        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(snapshot[:-2]), _INTEGRATION_STATE)
+        self._rest_height_m, self._n_placed_steps = float(snapshot[-2]), int(snapshot[-1])
+        mujoco.mj_fwdPosition(self.model, self.data)
+
+    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
+        return self.data.site_xpos[self._tcp_site].copy()
+
+    def close(self) -> None:
+        self._renderer.close()
+
+    def _bind_names(self) -> None:
+        model = self.model
+        self._joint_ids = np.array([model.joint(joint).id for joint in JOINTS])
+        self._joint_qpos = model.jnt_qposadr[self._joint_ids]
+        self._actuator_ids = np.array([model.actuator(joint).id for joint in JOINTS])
+        self._ctrl_low, self._ctrl_high = model.actuator_ctrlrange[self._actuator_ids].T
+        self._block_body = model.body("block").id
+        block_joint = model.body("block").jntadr[0]
+        self._block_qpos, self._block_dof = model.jnt_qposadr[block_joint], model.jnt_dofadr[block_joint]
+        self._gripper_body, self._jaw_body = model.body(GRIPPER_BODY).id, model.body(MOVING_JAW_BODY).id
+        self._tcp_site, self._goal_site = model.site("tcp").id, model.site("goal").id
+        goal_size, is_box = model.site("goal").size, model.site("goal").type == mujoco.mjtGeom.mjGEOM_BOX
+        self._goal_is_box = bool(is_box)
+        self._goal_half_m = goal_size[:2] if is_box else goal_size[:1]
+        self._goal_half_height_m = float(goal_size[2] if is_box else goal_size[1])
+
+    def _is_inside_rim(self, offset_m: Float64[np.ndarray, "3"]) -> bool:
+        if self._goal_is_box:
+            return bool((np.abs(offset_m[:2]) < self._goal_half_m).all())
+        return bool(np.hypot(offset_m[0], offset_m[1]) < self._goal_half_m[0])
+
+    def _jaws_touching(self) -> tuple[bool, bool]:
+        """Whether the gripper's own finger and the moving jaw touch the block."""
+        if self.data.ncon == 0:
+            return False, False
+        bodies = self.model.geom_bodyid[self.data.contact.geom]
+        others = bodies.sum(axis=1)[(bodies == self._block_body).any(axis=1)] - self._block_body
+        return bool((others == self._gripper_body).any()), bool((others == self._jaw_body).any())
+
+    def _make_spec(self, name: str, image_sizes: Mapping[str, tuple[int, int]] | None) -> EnvSpec:
+        config, units = self.config, self.units
+        own_size = (config.image_height_px, config.image_width_px)
+        if image_sizes is None:
+            image_sizes = {"overhead_cam": own_size, "wrist_cam": own_size}
+        return EnvSpec(
+            name=name,
+            task=config.name,
+            instruction=config.instruction,
+            cameras=tuple(self._camera_spec(camera, *size) for camera, size in image_sizes.items()),
+            state_names=units.names,
+            state_units=units.units,
+            action=ActionSpec(
+                names=units.names,
+                units=units.units,
+                low=tuple(units.from_rad(self._ctrl_low).tolist()),
+                high=tuple(units.from_rad(self._ctrl_high).tolist()),
+                mode="absolute",
+                rotation="none",
+                gripper_index=JOINTS.index("gripper"),
+                gripper_closed=0.0,
+                gripper_open=100.0,
+            ),
+            control_dt_s=config.control_dt_s,
+            physics_dt_s=config.physics_dt_s,
+            max_steps=config.max_steps,
+        )
+
+    def _camera_spec(self, name: str, height_px: int, width_px: int) -> CameraSpec:
+        camera = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, name.removesuffix(DEPTH_SUFFIX))
+        if camera < 0:
+            own = [self.model.camera(i).name for i in range(self.model.ncam)]
+            raise WhiskerError(
+                f"camera {name!r}",
+                expected=f"one of {', '.join(own + [c + DEPTH_SUFFIX for c in own])}",
+                do="The environment has no other cameras.",
+            )
+        depth_range_m = self.config.depth_range_m if name.endswith(DEPTH_SUFFIX) else None
+        return CameraSpec(name, height_px, width_px, float(self.model.cam_fovy[camera]), depth_range_m)
+
+
+def make_pick_place(
+    name: str,
+    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    scene_path: str | None = None,
+    config: SceneConfig = DEFAULT_SCENE,
+    body_units: BodyUnits = "deg",
+) -> PickPlace:
+    """The default scene, body joints in degrees."""
+    model = load_user_model(Path(scene_path), config) if scene_path else None
+    return PickPlace(name, config, body_units, image_sizes, model)
+
+
+def make_pick_place_range(**arguments) -> PickPlace:
+    """The same scene and initial states, body joints in lerobot's older -100..100."""
+    return make_pick_place(body_units="range_m100_100", **arguments)
+
+
+def make_pick_place_brick(**arguments) -> PickPlace:
+    """The preset close to the published scene: brick, square bowl, wider cameras."""
+    return make_pick_place(config=BRICK_SCENE, **arguments)

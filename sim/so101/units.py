@@ -1,0 +1,48 @@
+"""lerobot's units of the SO-101 and MuJoCo's radians: the one place where they meet.
+
+Body joints (lerobot 0.6 `SOFollowerConfig.use_degrees`): degrees from the middle of the calibrated range,
+or, in its older convention, the range itself as -100..100. Gripper: 0 (closed) .. 100 (open) of its range.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+JOINTS: tuple[str, ...] = (
+    "shoulder_pan",
+    "shoulder_lift",
+    "elbow_flex",
+    "wrist_flex",
+    "wrist_roll",
+    "gripper",
+)
+BodyUnits = Literal["deg", "range_m100_100"]
+
+
+class JointUnits:
+    """Affine map a joint: value = (q_rad - offset_rad) · scale."""
+
+    def __init__(self, joint_range_rad: Float[np.ndarray, "6 2"], body_units: BodyUnits) -> None:
+        """Args:
+        joint_range_rad: lower and upper limit of each of `JOINTS`.
+        body_units: how the five body joints are written.
+        """
+        low, high = joint_range_rad.T
+        if body_units == "deg":
+            # The MJCF's zero is the middle of the range by construction ("new calibration"); wrist_roll's
+            # limits are 2.8° asymmetric, which a real arm's full-turn calibration does not see.
+            self._offset, self._scale = np.zeros(6), np.full(6, 180 / np.pi)
+        else:
+            self._offset, self._scale = (low + high) / 2, 200 / (high - low)
+        self._offset[5], self._scale[5] = low[5], 100 / (high[5] - low[5])
+        self.names = tuple(f"{joint}.pos" for joint in JOINTS)
+        self.units = (body_units,) * 5 + ("range_0_100",)
+        self.low = self.from_rad(low)
+        self.high = self.from_rad(high)
+
+    def from_rad(self, q_rad: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray, "*batch 6"]:
+        return (q_rad - self._offset) * self._scale
+
+    def to_rad(self, value: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray, "*batch 6"]:
+        return value / self._scale + self._offset

@@ -1,0 +1,72 @@
+"""What an environment declares about itself: pure data, compared with a checkpoint before anything runs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """One image stream.
+
+    Attributes:
+        depth_range_m: distances shown as 0 and 255 in a depth image; None for colour.
+    """
+
+    name: str
+    height_px: int
+    width_px: int
+    fovy_deg: float
+    depth_range_m: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What one row of an action chunk means.
+
+    Attributes:
+        names: one a dimension, in order.
+        units: one a dimension.
+        low: smallest value the actuators accept, one a dimension.
+        high: largest value the actuators accept, one a dimension.
+        mode: whether a value is a target or a difference from the present.
+        rotation: how rotations are written; "none" for joint space.
+        gripper_index: the dimension that is the gripper.
+        gripper_closed: value at which the gripper is closed.
+        gripper_open: value at which it is wide open.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    mode: Literal["absolute", "delta"]
+    rotation: Literal["none", "axis_angle"]
+    gripper_index: int
+    gripper_closed: float
+    gripper_open: float
+
+    @property
+    def dim(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """The environment's side of the contract.
+
+    Attributes:
+        name: registry name, e.g. "so101/pick_place".
+        task: what the initial states are a function of, together with the episode index.
+        max_steps: control steps after which an episode is over, in the default horizon.
+    """
+
+    name: str
+    task: str
+    instruction: str
+    cameras: tuple[CameraSpec, ...]
+    state_names: tuple[str, ...]
+    state_units: tuple[str, ...]
+    action: ActionSpec
+    control_dt_s: float
+    physics_dt_s: float
+    max_steps: int

@@ -1,0 +1,1 @@
+"""Whiskers, videos, viewers and reports: everything made from a run folder."""

@@ -1,0 +1,129 @@
+"""Videos of recorded episodes, rendered from the run folder after the fact.
+
+python -m viz.video runs/<run> --which failures
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import imageio.v3 as iio
+import numpy as np
+import tyro
+from jaxtyping import UInt8
+from rich.console import Console
+from rich.progress import track
+
+from eval.run_folder import EpisodeRow, load_arrays, load_description, load_rows, video_path
+from sim.env import Env
+from sim.errors import WhiskerError
+from sim.registry import make_env
+
+MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
+_CAPTION_PX = 28
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """Film episodes of a run.
+
+    Attributes:
+        run: the run folder.
+        which: all episodes, or those that failed.
+        quiet: no progress bar.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    which: Literal["failures", "all"] = "all"
+    quiet: bool = False
+
+
+class EpisodeFilm:
+    """Draws a recorded episode: one large view, and on the right what the robot's cameras see.
+
+    The environment is one of its own: its cameras are larger than the policy's, its state is set from the record.
+    """
+
+    def __init__(self, env_name: str) -> None:
+        views = _views(env_name)
+        self._main, *self._insets = views
+        sizes = {view: MAIN_SIZE if view == self._main else INSET_SIZE for view in views}
+        self._env: Env = make_env(env_name, image_sizes=sizes)
+        self.fps = round(1 / self._env.spec.control_dt_s)
+
+    def frames(self, run: Path, row: EpisodeRow) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """One frame a control step, RGB."""
+        arrays = load_arrays(run, row)
+        for step, snapshot in enumerate(arrays.step_snapshot):
+            self._env.restore(snapshot)
+            images = self._env.observe().images
+            column = np.concatenate([images[view] for view in self._insets])
+            caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
+            if step >= row.decided_at_step:
+                caption += f"   {row.outcome}" + (f": {row.failed_stage} not met" if row.failed_stage else "")
+            yield _with_caption(np.concatenate([images[self._main], column], axis=1), caption, row.success)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def film_episode(film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
+    """Write the episode's mp4 (H.264) and return its path. It appears whole or not at all."""
+    path = run / video_path(row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".mp4")
+    os.close(handle)
+    with iio.imopen(name, "w", plugin="pyav") as file:
+        # yuv420p, which every browser plays.
+        file.init_video_stream("libx264", fps=film.fps, pixel_format="yuv420p")
+        for frame in film.frames(run, row):
+            file.write_frame(frame)
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+    return path
+
+
+def film_run(config: VideoConfig) -> list[Path]:
+    """Film every chosen episode that has no video yet."""
+    rows = [row for row in load_rows(config.run) if row.n_steps and (config.which == "all" or not row.success)]
+    missing = [row for row in rows if not (config.run / video_path(row)).exists()]
+    if not missing:
+        return []
+    film = EpisodeFilm(load_description(config.run)["env"]["name"])
+    try:
+        shown = track(missing, "videos", console=Console(stderr=True), disable=config.quiet)
+        return [film_episode(film, config.run, row) for row in shown]
+    finally:
+        film.close()
+
+
+def _views(env_name: str) -> tuple[str, str, str]:
+    """The large view and two insets; a model of the user's own need not have the camera for people."""
+    main = "overhead_cam" if "@" in env_name else "people_cam"
+    return main, "overhead_cam_depth" if "@" in env_name else "overhead_cam", "wrist_cam"
+
+
+def _with_caption(frame: UInt8[np.ndarray, "height width 3"], text: str, success: bool) -> np.ndarray:
+    strip = np.full((_CAPTION_PX, frame.shape[1], 3), 245, np.uint8)
+    colour = (20, 110, 40) if success else (20, 20, 20)
+    cv2.putText(strip, text, (10, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+    return np.concatenate([frame, strip])
+
+
+def main() -> int:
+    config = tyro.cli(VideoConfig, prog="python -m viz.video", description=VideoConfig.__doc__)
+    try:
+        film_run(config)
+    except WhiskerError as error:
+        print(f"video: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
