@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -167,7 +168,10 @@ def load_description(path: Path) -> dict:
         ) from error
     if description.get("version", 0) > VERSION:
         raise WhiskerError(
-            f"run {str(path)!r}", expected=f"version {VERSION}", got=description["version"], do="Update whisker-eval."
+            f"run {str(path)!r}",
+            expected=f"version {VERSION}",
+            got=str(description["version"]),
+            do="Update whisker-eval.",
         )
     return description
 
@@ -205,7 +209,7 @@ def load_arrays(path: Path, row: EpisodeRow) -> EpisodeArrays:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays)})
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise WhiskerError(f"episode file {str(file)!r}", expected="the recorded arrays", got=repr(error)) from error
 
 

@@ -72,5 +72,5 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else nan
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float] | Sequence[int]) -> float:
     return float(np.mean(values)) if values else nan

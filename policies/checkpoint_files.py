@@ -51,7 +51,7 @@ def read_config(folder: Path) -> dict:
     """
     path = folder / CONFIG_FILE
     config = _read_json(path, "The folder must be one that lerobot's `save_pretrained` wrote.")
-    if not isinstance(config, dict) or not isinstance(config.get("type"), str):
+    if not isinstance(config.get("type"), str):
         raise WhiskerError(
             f"checkpoint file {str(path)!r}", expected="a lerobot policy config with a 'type'", got="none"
         )
@@ -107,6 +107,11 @@ def _read_json(path: Path, do: str) -> dict:
     if not path.is_file():
         raise WhiskerError(f"checkpoint file {str(path)!r}", expected="the file", got="none", do=do)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WhiskerError(f"checkpoint file {str(path)!r}", expected="JSON", got=str(error), do=do) from error
+    if not isinstance(content, dict):
+        raise WhiskerError(
+            f"checkpoint file {str(path)!r}", expected="a JSON object", got=type(content).__name__, do=do
+        )
+    return content

@@ -58,8 +58,9 @@ class LerobotPolicy:
         """lerobot's raw batch: images `(B, 3, H, W)` float 0..1, state `(B, state_dim)`, one task text a row."""
         batch: dict = {"task": [o.instruction for o in observations]}
         for camera in self.spec.image_sizes:
-            images = np.stack([o.images[camera] for o in observations])
-            batch[IMAGE_PREFIX + camera] = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+            images = torch.from_numpy(np.stack([o.images[camera] for o in observations]))
+            # Contiguous, as lerobot has it: another memory layout picks other kernels, whose sums differ by 1e-6.
+            batch[IMAGE_PREFIX + camera] = images.permute(0, 3, 1, 2).contiguous().float() / 255
         batch["observation.state"] = torch.from_numpy(np.stack([o.state for o in observations]))
         return batch
 

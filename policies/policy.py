@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class PolicySpec:
     weights_sha256: str = ""
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Plans actions from observations. Rows of a batch do not influence one another."""
 

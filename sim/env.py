@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import astuple, dataclass, fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -67,6 +67,7 @@ class StepResult:
     clipped: bool
 
 
+@runtime_checkable
 class Env(Protocol):
     """A simulated task. Its episode `k` starts in a state that depends on (task, k) alone."""
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from zipfile import BadZipFile
 
 import mujoco
 import numpy as np
@@ -65,7 +66,7 @@ def load_light_mesh(path: Path, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(cached, allow_pickle=False) as arrays:
             return arrays["vertices"], arrays["faces"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         pass  # not there, or cut short by a crash: made anew
     vertices, faces = cluster_vertices(*load_stl(path), cell_m)
     try:

@@ -133,7 +133,7 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
         f"{kind} {name!r}"
         for kind, names in required.items()
         for name in names
-        if mujoco.mj_name2id(model, mujoco.mjtObj[f"mjOBJ_{kind.upper()}"], name) < 0
+        if mujoco.mj_name2id(model, getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}"), name) < 0
     ]
     if missing:
         raise WhiskerError(

@@ -1,0 +1,6 @@
+"""Tests, one file a module. Rendering needs no display, lerobot no network."""
+
+import os
+
+os.environ.setdefault("MUJOCO_GL", "osmesa")
+os.environ["HF_HUB_OFFLINE"] = "1"

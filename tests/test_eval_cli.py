@@ -1,0 +1,182 @@
+"""The commands as a person runs them: real processes, real exit codes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from eval.run_folder import ROWS_FILE, load_rows
+
+
+def run_eval(*arguments, cwd=None, **environment):
+    command = [sys.executable, "-m", "eval", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def rows_of(run_dir: Path):
+    """All rows of the one run in `run_dir`, without their durations."""
+    (run,) = run_dir.iterdir()
+    rows = [json.loads(line) for line in (run / ROWS_FILE).read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "duration_s"} for row in rows]
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from eval.cli import main\n"
+        "sys.argv = ['eval', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'mujoco', 'lerobot', 'transformers', 'numpy', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    flags = "policy checkpoint env episodes first-episode run-dir resume video n-action-steps device horizon quiet"
+    assert all(f"--{flag}" in done.stdout for flag in flags.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--policy", "atc"], "Did you mean 'act'"),
+        (["--policy", "zero", "--env", "so101/pick_plaice"], "Did you mean 'so101/pick_place'"),
+        (["--polcy", "act"], "--policy"),
+        (["--policy", "zero", "--video", "some"], "failures"),
+        (["--policy", "zero", "--episodes", "0"], "--episodes: expected at least 1, got 0"),
+        (["--policy", "zero", "--episodes", "-3"], "--episodes: expected at least 1, got -3"),
+        (["--policy", "zero", "--first-episode", "-1"], "--first-episode"),
+        (["--policy", "zero", "--horizon", "0"], "--horizon"),
+        (["--policy", "zero", "--n-action-steps", "2"], "--n-action-steps: expected 1 to 1"),
+        (["--policy", "zero", "--checkpoint", "act"], "expected no --checkpoint"),
+        (["--checkpoint", "./nowhere"], "no such folder"),
+        (["--resume", "nowhere"], "a run folder with a run.json"),
+    ],
+)
+def test_bad_input_is_one_clear_error(arguments, said, tmp_path):
+    done = run_eval(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing is made before the input is known to be good"
+
+
+def test_a_run_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = run_eval("--policy", "zero", "--episodes", 1, "--run-dir", tmp_path / "file" / "runs")
+    assert done.returncode == 2 and "--run-dir" in done.stderr
+
+
+def test_no_gl_library_names_the_command(tmp_path, small_act):
+    """With a loader that finds no OSMesa."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ctypes.util\n_find = ctypes.util.find_library\n"
+        "ctypes.util.find_library = lambda name: None if name == 'OSMesa' else _find(name)\n"
+    )
+    done = run_eval("--checkpoint", small_act, cwd=tmp_path, PYTHONPATH=str(tmp_path), MUJOCO_GL="osmesa")
+    assert done.returncode == 2 and "apt-get install -y libosmesa6" in done.stderr
+
+
+def test_the_table_and_what_to_do_next(tmp_path):
+    done = run_eval("--policy", "scripted", "--episodes", 2, "--run-dir", tmp_path)
+    assert done.returncode == 0
+    for part in ("100.0 %  (2 of 2)", "Wilson 95 % interval", "never_picked_up", "pick rate", "drop rate"):
+        assert part in done.stdout
+    (run,) = tmp_path.iterdir()
+    assert f"Run folder: {run}" in done.stdout
+    described = json.loads((run / "run.json").read_text())
+    assert described["config"]["policy"] == "scripted" and described["versions"]["mujoco"] == "3.17.0"
+
+
+def test_quiet_is_one_line(tmp_path):
+    done = run_eval("--policy", "zero", "--episodes", 1, "--horizon", 5, "--run-dir", tmp_path, "--quiet")
+    assert done.stdout.count("\n") == 1 and done.stderr == "" and "0.0 % success (0 of 1" in done.stdout
+
+
+def test_the_same_command_gives_the_same_rows_also_with_videos(tmp_path, small_act):
+    arguments = ["--checkpoint", small_act, "--episodes", 2, "--horizon", 25]
+    run_eval(*arguments, "--run-dir", tmp_path / "plain")
+    filmed = run_eval(*arguments, "--video", "all", "--run-dir", tmp_path / "filmed")
+    assert filmed.returncode == 0
+    assert rows_of(tmp_path / "plain") == rows_of(tmp_path / "filmed")
+    assert len(list((tmp_path / "filmed").rglob("*.mp4"))) == 2
+
+
+def wait_for_rows(process, run_dir: Path, n: int):
+    """Until the run has `n` rows; the process must not have ended by then."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        rows = list(run_dir.glob(f"*/{ROWS_FILE}"))
+        if rows and rows[0].read_bytes().count(b"\n") >= n:
+            return rows[0].parent
+        assert process.poll() is None, "ended before it could be stopped"
+        time.sleep(0.005)
+    raise AssertionError("no rows")
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 4])
+def test_resume_after_kill_9_gives_the_rows_of_an_uninterrupted_run(tmp_path, n_before):
+    arguments = ["--policy", "scripted", "--episodes", 8]
+    run_eval(*arguments, "--run-dir", tmp_path / "whole")
+    command = [sys.executable, "-m", "eval", *map(str, arguments), "--run-dir", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = wait_for_rows(process, tmp_path / "killed", n_before)
+    process.kill()
+    process.wait()
+    assert len(load_rows(run)) < 8
+    with (run / ROWS_FILE).open("ab") as file:
+        file.write(b'{"task": "pick_pl')
+    resumed = run_eval("--resume", run)
+    assert resumed.returncode == 0 and "100.0 %  (8 of 8)" in resumed.stdout
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "eval", "--policy", "scripted", "--episodes", "200", "--run-dir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = wait_for_rows(process, tmp_path, 2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"eval --resume {run}" in said and "Traceback" not in said
+    assert len(load_rows(run)) >= 2
+
+
+def test_resuming_with_another_flag_is_refused(tmp_path):
+    run_eval("--policy", "zero", "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path)
+    (run,) = tmp_path.iterdir()
+    done = run_eval("--resume", run, "--horizon", 9)
+    assert done.returncode == 2 and "--horizon with --resume: expected 3" in done.stderr
+
+
+def test_resuming_with_other_weights_is_refused(tmp_path, small_act):
+    checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
+    run_eval("--checkpoint", checkpoint, "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path / "runs")
+    weights = load_file(checkpoint / "model.safetensors")
+    save_file(weights | {"model.action_head.bias": weights["model.action_head.bias"] + 1},
+              checkpoint / "model.safetensors")  # fmt: skip
+    (run,) = (tmp_path / "runs").iterdir()
+    done = run_eval("--resume", run)
+    assert done.returncode == 2 and "weights" in done.stderr
+
+
+def test_crashes_of_the_policy_are_errors_and_exit_with_3(tmp_path, small_act):
+    """A checkpoint whose action head is NaN."""
+    checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.action_head.bias"] = torch.full_like(weights["model.action_head.bias"], torch.nan)
+    save_file(weights, checkpoint / "model.safetensors")
+    done = run_eval("--checkpoint", checkpoint, "--episodes", 2, "--run-dir", tmp_path / "runs")
+    assert done.returncode == 3
+    rows = rows_of(tmp_path / "runs")
+    assert [row["outcome"] for row in rows] == ["error", "error"] and "NaN" in rows[0]["error"]
+    assert "(0 of 0)" in done.stdout

@@ -1,0 +1,118 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eval.outcome import OutcomeThresholds
+from eval.recorder import EpisodeRecorder
+from eval.rollout import run_episode
+from eval.run_folder import ROWS_FILE, RUN_FILE, RunFolder, arrays_path, load_arrays, load_rows, make_row
+from policies.baselines import BASELINES
+from sim.errors import WhiskerError
+
+
+@pytest.fixture(scope="module")
+def record(blind_env):
+    return run_episode(blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), 1, 12)
+
+
+@pytest.fixture
+def run(tmp_path, record):
+    """A folder with three episodes, closed."""
+    run = RunFolder.create(tmp_path, "random", "so101/pick_place", {"config": {}})
+    for index in range(3):
+        each = replace(record, episode_index=index)
+        run.append(each, make_row(each, OutcomeThresholds()))
+    run.close()
+    return run
+
+
+def test_rows_and_arrays_come_back_as_they_were(run, record):
+    rows = load_rows(run.path)
+    assert rows == run.rows and [row.episode_index for row in rows] == [0, 1, 2]
+    arrays = load_arrays(run.path, rows[1])
+    np.testing.assert_array_equal(arrays.step_snapshot, record.arrays.step_snapshot)
+    np.testing.assert_array_equal(arrays.progress, record.arrays.progress)
+
+
+def test_the_name_says_when_what_and_where(run):
+    assert run.path.name.endswith("Z-random-so101-pick_place")
+    assert json.loads((run.path / RUN_FILE).read_text())["version"] == 1
+
+
+def test_two_runs_of_one_second_get_two_folders(tmp_path):
+    paths = {RunFolder.create(tmp_path, "zero", "e", {}).path for _ in range(3)}
+    assert len(paths) == 3
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"task": "pick_place", "episode_ind', b"\x00\x00\x00"])
+def test_a_torn_last_line_is_taken_off(run, torn):
+    file = run.path / ROWS_FILE
+    whole = file.read_bytes()
+    file.write_bytes(whole + torn)
+    assert load_rows(run.path) == run.rows
+    reopened = RunFolder.reopen(run.path)
+    reopened.close()
+    assert reopened.rows == run.rows and file.read_bytes() == whole
+
+
+def test_a_damaged_line_before_the_last_is_named(run):
+    file = run.path / ROWS_FILE
+    lines = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join([lines[0], b"oops", *lines[2:]]))
+    with pytest.raises(WhiskerError, match="line 2"):
+        RunFolder.reopen(run.path)
+
+
+def test_a_newer_version_and_no_run_at_all_are_refused(run, tmp_path):
+    (run.path / RUN_FILE).write_text('{"version": 99}')
+    with pytest.raises(WhiskerError, match="Update whisker-eval"):
+        RunFolder.reopen(run.path)
+    with pytest.raises(WhiskerError, match=r"a run folder with a run\.json"):
+        RunFolder.reopen(tmp_path / "nowhere")
+
+
+def test_one_writer_at_a_time(run):
+    code = (
+        "import sys, pathlib\n"
+        "from eval.run_folder import RunFolder\n"
+        "run = RunFolder.reopen(pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, run.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(WhiskerError, match="nobody else writing"):
+            RunFolder.reopen(run.path)
+    finally:
+        other.communicate()
+
+
+def test_a_truncated_episode_file_is_named(run):
+    file = run.path / arrays_path(run.rows[0])
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(WhiskerError, match=r"0\.npz"):
+        load_arrays(run.path, run.rows[0])
+
+
+def test_a_full_disk_loses_nothing_that_was_written(run, record, monkeypatch):
+    reopened = RunFolder.reopen(run.path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("eval.run_folder.os.fsync", full)
+    with pytest.raises(WhiskerError, match="No space left on device"):
+        reopened.append(record, make_row(record, OutcomeThresholds()))
+    reopened.close()
+    monkeypatch.undo()
+    assert load_rows(run.path)[:3] == run.rows
+
+
+def test_nothing_half_written_stays_behind(run):
+    names = {path.name for path in run.path.rglob("*") if path.is_file()}
+    assert names == {RUN_FILE, ROWS_FILE, "0.npz", "1.npz", "2.npz"}

@@ -1,0 +1,61 @@
+from math import isnan, sqrt
+
+import pytest
+
+from eval.outcome import Outcome
+from eval.run_folder import EpisodeRow
+from eval.statistics import compute_wilson_interval, summarise
+
+
+def wilson(k, n, z=1.959963984540054):
+    """The closed form of Wilson (1927)."""
+    p = k / n
+    middle, half = p + z**2 / (2 * n), z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (1, 1), (8, 10), (10, 10), (27, 30), (99, 100)])
+def test_wilson_equals_its_closed_form(k, n):
+    assert compute_wilson_interval(k, n) == pytest.approx(wilson(k, n), abs=1e-12)
+
+
+def test_of_nothing_nothing_is_known():
+    assert all(isnan(bound) for bound in compute_wilson_interval(0, 0))
+
+
+def row(index, outcome, **values):
+    defaults = {"n_steps": 100, "max_object_height_m": 0.07, "duration_s": 1.0, "error": ""}
+    return EpisodeRow(
+        task="t",
+        episode_index=index,
+        outcome=outcome,
+        success=outcome is Outcome.SUCCESS,
+        decided_at_step=1,
+        failed_stage=None,
+        final_goal_distance_m=0.0,
+        n_predictions=1,
+        n_clipped_steps=0,
+        **(defaults | values),
+    )
+
+
+def test_crashes_are_reported_and_in_no_denominator():
+    rows = [
+        row(0, Outcome.SUCCESS, n_steps=80),
+        row(1, Outcome.SUCCESS, n_steps=100),
+        row(2, Outcome.NEVER_PICKED_UP, max_object_height_m=0.0),
+        row(3, Outcome.MISSED_GOAL),
+        row(4, Outcome.ERROR, error="boom", max_object_height_m=None),
+    ]
+    summary = summarise(rows)
+    assert (summary.n_judged, summary.n_success, summary.success_rate) == (4, 2, 0.5)
+    assert summary.outcomes[Outcome.ERROR] == 1 and sum(summary.outcomes.values()) == 5
+    assert summary.pick_rate == 0.75 and summary.drop_rate == pytest.approx(1 / 3)
+    assert summary.mean_success_steps == 90
+    assert summary.mean_max_object_height_m == pytest.approx(0.0525)
+
+
+def test_undefined_means_are_nan_not_zero():
+    summary = summarise([row(0, Outcome.NEVER_PICKED_UP)])
+    assert isnan(summary.mean_success_steps) and isnan(summary.drop_rate)
+    assert isnan(summarise([]).success_rate)

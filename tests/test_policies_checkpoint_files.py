@@ -1,0 +1,78 @@
+import json
+import shutil
+
+import pytest
+
+from policies.checkpoint_files import check_files, find_checkpoint, read_config
+from policies.lerobot_policy import load_lerobot_policy
+from sim.errors import WhiskerError
+
+
+@pytest.fixture
+def checkpoint(small_act, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(small_act, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/nowhere/at/all"])
+def test_no_such_folder_names_the_shipped_ones(name):
+    with pytest.raises(WhiskerError, match="no such folder"):
+        find_checkpoint(name)
+
+
+def test_a_hub_id_offline_without_a_cache_is_one_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WhiskerError, match="the hub cannot be reached"):
+        find_checkpoint("somebody/some-policy")
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "policy_preprocessor.json"])
+def test_an_absent_file_is_named(checkpoint, file):
+    (checkpoint / file).unlink()
+    with pytest.raises(WhiskerError, match=file):
+        load_lerobot_policy("act", str(checkpoint), "cpu")
+
+
+def test_an_absent_normaliser_state_is_named(checkpoint):
+    (state,) = checkpoint.glob("policy_preprocessor_*.safetensors")
+    state.unlink()
+    with pytest.raises(WhiskerError, match=state.name):
+        check_files(checkpoint)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 100_000])
+def test_truncated_weights_are_refused(checkpoint, keep):
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(WhiskerError, match=r"a whole safetensors file.*copy or download it again"):
+        check_files(checkpoint)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"type": 3}', "\xff"])
+def test_a_corrupt_config_is_refused(checkpoint, content):
+    (checkpoint / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(WhiskerError, match=r"config\.json"):
+        read_config(checkpoint)
+
+
+def test_an_unknown_config_field_is_refused_not_guessed(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"chunk_size": "many"}))
+    with pytest.raises(WhiskerError, match=r"a config of lerobot"):
+        load_lerobot_policy("act", str(checkpoint), "cpu")
+
+
+def test_a_processor_that_names_a_class_is_refused(checkpoint):
+    path = checkpoint / "policy_preprocessor.json"
+    pipeline = json.loads(path.read_text())
+    pipeline["steps"][0] = {"class": "os.system", "config": {}}
+    path.write_text(json.dumps(pipeline))
+    with pytest.raises(WhiskerError, match=r"os\.system"):
+        check_files(checkpoint)
+
+
+def test_another_type_is_refused(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"type": "diffusion"}))
+    with pytest.raises(WhiskerError, match="expected policy type 'act', got 'diffusion'"):
+        load_lerobot_policy("act", str(checkpoint), "cpu")

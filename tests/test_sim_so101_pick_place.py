@@ -1,0 +1,180 @@
+"""The contract of every environment, on the SO-101."""
+
+import subprocess
+import sys
+
+import mujoco
+import numpy as np
+import pytest
+
+from sim.registry import make_env
+from sim.so101.expert import PickPlaceExpert
+from sim.so101.scene import DEFAULT_SCENE
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = make_env("so101/pick_place", image_sizes={"overhead_cam": (48, 64), "overhead_cam_depth": (48, 64)})
+    yield env
+    env.close()
+
+
+def drive(env, n_steps, seed=0):
+    """Random actions near the present; the trace that they leave."""
+    rng = np.random.default_rng(seed)
+    trace = []
+    for _ in range(n_steps):
+        result = env.step(env.state() + rng.normal(0, 6, 6))
+        trace.append(np.concatenate([env.snapshot(), [result.progress.object_height_m]]))
+    return np.array(trace)
+
+
+def test_an_episode_depends_on_its_index_alone(env):
+    env.reset(7)
+    first = env.snapshot()
+    for other in (0, 3, 7, 11):
+        env.reset(other)
+        drive(env, 5, seed=other)
+    env.reset(7)
+    np.testing.assert_array_equal(env.snapshot(), first)
+
+
+def test_another_process_starts_the_episode_alike(env):
+    code = (
+        "from sim.registry import make_env\n"
+        "env = make_env('so101/pick_place', image_sizes={})\n"
+        "env.reset(7)\n"
+        "print(env.snapshot().tobytes().hex())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    env.reset(7)
+    assert said.strip() == env.snapshot().tobytes().hex()
+
+
+def test_episodes_differ_and_cover_the_declared_range(blind_env):
+    positions = []
+    for index in range(200):
+        blind_env.reset(index)
+        positions.append(blind_env.progress().object_pos_world[:2])
+    x, y = np.array(positions).T
+    for values, (low, high) in ((x, DEFAULT_SCENE.block_x_m), (y, DEFAULT_SCENE.block_y_m)):
+        assert low <= values.min() < low + 0.1 * (high - low)
+        assert high - 0.1 * (high - low) < values.max() <= high
+
+
+def test_units_do_not_change_the_world(blind_env):
+    other = make_env("so101/pick_place_range", image_sizes={})
+    for env in (blind_env, other):
+        env.reset(4)
+    np.testing.assert_array_equal(blind_env.snapshot(), other.snapshot())
+    target_rad = np.array([0.3, -0.5, 0.4, 1.2, 0.1, 0.6])
+    for env in (blind_env, other):
+        for _ in range(30):
+            env.step(env.units.from_rad(target_rad))
+    np.testing.assert_allclose(blind_env.snapshot(), other.snapshot(), atol=1e-9)
+
+
+@pytest.mark.parametrize("n_before", [0, 3, 70])
+def test_restore_continues_bit_for_bit(env, n_before):
+    """Also in the middle of a grasp, with contacts and warm starts."""
+    env.reset(5)
+    expert = PickPlaceExpert(env)
+    for _ in range(n_before):
+        env.step(expert.action())
+    snapshot, progress = env.snapshot(), env.progress()
+    went_on = drive(env, 40)
+    env.reset(9)
+    drive(env, 7)
+    env.restore(snapshot)
+    assert env.progress().flags == progress.flags
+    np.testing.assert_array_equal(env.progress().object_pos_world, progress.object_pos_world)
+    np.testing.assert_array_equal(drive(env, 40), went_on)
+
+
+def test_looking_changes_nothing(env):
+    env.reset(2)
+    blind = drive(env, 20)
+    env.reset(2)
+    rng, looked = np.random.default_rng(0), []
+    for _ in range(20):
+        env.observe()
+        result = env.step(env.state() + rng.normal(0, 6, 6))
+        looked.append(np.concatenate([env.snapshot(), [result.progress.object_height_m]]))
+    np.testing.assert_array_equal(blind, looked)
+
+
+def test_nothing_but_observe_renders(env, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("rendered")
+
+    monkeypatch.setattr(mujoco.Renderer, "render", forbidden)
+    env.reset(0)
+    env.step(env.state())
+    env.restore(env.snapshot())
+    env.progress()
+    with pytest.raises(AssertionError, match="rendered"):
+        env.observe()
+
+
+def test_the_image_is_upright(env):
+    """The block is at y < 0, on the right of the robot; the bowl at y > 0. +x is up in the overhead image."""
+    env.reset(0)
+    image = env.observe().images["overhead_cam"].astype(int)
+    red = (image[..., 0] > 120) & (image[..., 1] < 80)
+    blue = (image[..., 2] > 100) & (image[..., 0] < 80)
+    assert np.nonzero(red)[1].mean() > 32 > np.nonzero(blue)[1].mean()
+    x, y, _ = env.progress().object_pos_world
+    half_m = np.tan(np.deg2rad(DEFAULT_SCENE.overhead_fovy_deg / 2)) * DEFAULT_SCENE.overhead_pos_m[2]
+    row = 24 - 24 * (x - DEFAULT_SCENE.overhead_pos_m[0]) / half_m
+    column = 32 - 24 * (y - DEFAULT_SCENE.overhead_pos_m[1]) / half_m
+    np.testing.assert_allclose([np.nonzero(red)[0].mean(), np.nonzero(red)[1].mean()], [row, column], atol=1.5)
+
+
+def test_depth_is_the_distance_to_the_table(env):
+    env.reset(0)
+    depth = env.observe().images["overhead_cam_depth"]
+    low, high = DEFAULT_SCENE.depth_range_m
+    corner_m = depth[2, 60, 0] / 255 * (high - low) + low
+    assert corner_m == pytest.approx(DEFAULT_SCENE.overhead_pos_m[2], abs=0.004)
+    assert (depth[..., 0] == depth[..., 2]).all()
+
+
+def test_actions_outside_the_range_are_cut_and_said_to_be(blind_env):
+    blind_env.reset(0)
+    assert not blind_env.step(np.array(blind_env.spec.action.high, dtype=np.float32)).clipped
+    assert blind_env.step(np.array(blind_env.spec.action.high) + 1).clipped
+
+
+def test_the_grip_holds_by_friction_alone(blind_env):
+    """Carried through the air the block slips a little, and without friction it does not leave the table."""
+    slips = []
+    for friction in (None, 0.0):
+        blind_env.reset(1)
+        saved = blind_env.model.geom_friction.copy()
+        if friction is not None:
+            blind_env.model.geom_friction[:] = friction
+        expert, highest_m, grasp_offset = PickPlaceExpert(blind_env), 0.0, None
+        for _ in range(100):
+            progress = blind_env.step(expert.action()).progress
+            highest_m = max(highest_m, progress.object_height_m)
+            if progress.flags.lifted:
+                tcp = blind_env.data.site("tcp")
+                offset = tcp.xmat.reshape(3, 3).T @ (progress.object_pos_world - tcp.xpos)
+                grasp_offset = offset if grasp_offset is None else grasp_offset
+                slips.append(np.linalg.norm(offset - grasp_offset))
+        blind_env.model.geom_friction[:] = saved
+        assert (highest_m > 0.05) == (friction is None)
+    assert max(slips) < 0.005
+
+
+def test_success_needs_the_block_released_and_at_rest(blind_env):
+    env = blind_env
+    env.reset(0)
+    block = env.model.body("block").jntadr[0]
+    address = env.model.jnt_qposadr[block]
+    env.data.qpos[address : address + 3] = *DEFAULT_SCENE.bowl_pos_m, 0.03
+    results = [env.step(env.state()) for _ in range(40)]
+    first_placed = next(i for i, r in enumerate(results) if r.progress.flags.placed)
+    first_success = next(i for i, r in enumerate(results) if r.success)
+    assert first_success == first_placed + 9
+    assert results[-1].progress.flags.over_goal and results[-1].progress.object_height_m < 0.01

