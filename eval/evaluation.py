@@ -16,10 +16,12 @@ from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import EpisodeRow, RunFolder, load_description, make_row
 from policies.baselines import BASELINES
+from policies.checkpoint_files import open_checkpoint
 from policies.policy import Policy
 from policies.registry import check_policy_name
 from sim.env import Env
 from sim.errors import WhiskerError
+from sim.gl import check_gl_library
 from sim.registry import make_env
 
 # A version of any of these can change a number.
@@ -55,9 +57,12 @@ def set_up(config: EvalConfig) -> Setup:
         env = make_env(config.env, image_sizes={})
         policy: Policy = BASELINES[config.policy](env)
     else:
+        # What is quick to refuse comes before the seconds that importing lerobot takes.
+        checkpoint = open_checkpoint(config.policy, config.checkpoint)
+        check_gl_library()
         from policies.lerobot_policy import load_lerobot_policy
 
-        policy = load_lerobot_policy(config.policy, config.checkpoint, config.device)
+        policy = load_lerobot_policy(checkpoint, config.device)
         env = make_env(config.env, image_sizes=policy.spec.image_sizes)
     check_fit(policy.spec, env.spec)
     n_action_steps = resolve_n_action_steps(policy.spec, config.n_action_steps)

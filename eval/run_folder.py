@@ -11,7 +11,6 @@ An episode's arrays are on the disk before its row: a row is a promise that the 
 import fcntl
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from eval.outcome import Outcome, OutcomeThresholds, Trajectory, judge
 from eval.recorder import EpisodeArrays, EpisodeRecord
 from sim.errors import WhiskerError
+from sim.files import UNFINISHED_PREFIX, written_whole
 
 VERSION = 1
 RUN_FILE, ROWS_FILE = "run.json", "episodes.jsonl"
@@ -89,7 +89,7 @@ class RunFolder:
     """A run folder that is open for writing. One process at a time: the rows file is locked."""
 
     def __init__(self, path: Path) -> None:
-        """Open an existing folder; a last line cut short by a crash is taken off."""
+        """Open an existing folder; what a crash left half done is taken off."""
         self.path = path
         self._file = (path / ROWS_FILE).open("a", encoding="utf-8")
         try:
@@ -99,6 +99,7 @@ class RunFolder:
                 f"run {str(path)!r}", expected="nobody else writing to it", got="another `eval` that is", do="Wait."
             ) from error
         _cut_torn_line(path / ROWS_FILE)
+        _remove_unfinished(path)
         self.rows = load_rows(path)
 
     @classmethod
@@ -116,7 +117,8 @@ class RunFolder:
         try:
             path = _make_new_folder(parent, name)
             content = {"version": VERSION, "started_utc": started.isoformat(timespec="seconds"), **description}
-            _write_atomically(path / RUN_FILE, (json.dumps(content, indent=2) + "\n").encode())
+            with written_whole(path / RUN_FILE, sync=True) as file:
+                file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             return cls(path)
         except OSError as error:
             raise _unwritable(parent, error) from error
@@ -142,7 +144,8 @@ class RunFolder:
         """
         try:
             if record.arrays is not None:
-                _save_arrays(self.path / arrays_path(row), record.arrays)
+                with written_whole(self.path / arrays_path(row), sync=True) as file:
+                    np.savez(file, **asdict(record.arrays))
             self._file.write(json.dumps(asdict(row)) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -225,22 +228,9 @@ def _make_new_folder(parent: Path, name: str) -> Path:
     raise FileExistsError(name)
 
 
-def _save_arrays(path: Path, arrays: EpisodeArrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".npz", delete=False) as file:
-        np.savez(file, **asdict(arrays))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+def _remove_unfinished(path: Path) -> None:
+    for left_behind in path.rglob(f"{UNFINISHED_PREFIX}*"):
+        left_behind.unlink()
 
 
 def _cut_torn_line(path: Path) -> None:

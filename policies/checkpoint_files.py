@@ -2,18 +2,54 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from policies.registry import CHECKPOINT_FOLDER, shipped_checkpoints
+from policies.registry import CHECKPOINT_FOLDER, DEFAULT_CHECKPOINTS, shipped_checkpoints
 from sim.errors import WhiskerError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 PROCESSOR_FILES = ("policy_preprocessor.json", "policy_postprocessor.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are there and whole.
+
+    Attributes:
+        name: as the user gave it, or the default's.
+        type: lerobot's policy type.
+    """
+
+    name: str
+    folder: Path
+    type: str
+
+
+def open_checkpoint(policy_type: str, name: str | None) -> Checkpoint:
+    """Find the checkpoint and check its files. Quick: neither torch nor lerobot is imported.
+
+    Args:
+        policy_type: e.g. "act"; must be the checkpoint's own.
+        name: shipped name, folder or hub id; None: the default of that type.
+
+    Raises:
+        WhiskerError: no such checkpoint, another type, damaged or missing files.
+    """
+    name = name or DEFAULT_CHECKPOINTS[policy_type]
+    folder = find_checkpoint(name)
+    saved_type = read_config(folder)["type"]
+    if saved_type != policy_type:
+        raise WhiskerError(
+            f"checkpoint {name!r}", expected=f"policy type {policy_type!r}", got=repr(saved_type), do="Change --policy."
+        )
+    check_files(folder)
+    return Checkpoint(name, folder, saved_type)
 
 
 def find_checkpoint(name: str) -> Path:

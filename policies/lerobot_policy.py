@@ -14,9 +14,8 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline
 
 from policies.action_chunk import ActionChunk
-from policies.checkpoint_files import WEIGHTS_FILE, check_files, compute_sha256, find_checkpoint, read_config
+from policies.checkpoint_files import WEIGHTS_FILE, Checkpoint, compute_sha256
 from policies.policy import PolicySpec
-from policies.registry import DEFAULT_CHECKPOINTS
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
@@ -81,26 +80,18 @@ class TemporalEnsemblePolicy(LerobotPolicy):
         return torch.cat([first[:, None], ensembler.ensembled_actions], dim=1)
 
 
-def load_lerobot_policy(policy_type: str, checkpoint: str | None, device: str) -> LerobotPolicy:
-    """Load a checkpoint with its processors; everything that could go wrong silently is refused.
+def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
+    """Load a checkpoint with its processors.
 
     Args:
-        policy_type: e.g. "act"; must be the checkpoint's own.
-        checkpoint: shipped name, folder or hub id; None: the default of that type.
         device: "cpu", "cuda", ... or "auto".
 
     Raises:
-        WhiskerError: no such checkpoint, another type, damaged or missing files, weights that do not fit.
+        WhiskerError: a config that lerobot does not read, weights that do not fit it, no such device.
     """
-    name = checkpoint or DEFAULT_CHECKPOINTS[policy_type]
-    folder = find_checkpoint(name)
-    saved_type = read_config(folder)["type"]
-    if saved_type != policy_type:
-        raise WhiskerError(
-            f"checkpoint {name!r}", expected=f"policy type {policy_type!r}", got=repr(saved_type), do="Change --policy."
-        )
-    check_files(folder)
+    folder = checkpoint.folder
     config = _load_config(folder, resolve_device(device))
+    _check_inputs(config, folder)
     policy = _load_weights(config, folder)
     on_device = {"device_processor": {"device": config.device}}
     preprocessor, postprocessor = make_pre_post_processors(
@@ -110,7 +101,7 @@ def load_lerobot_policy(policy_type: str, checkpoint: str | None, device: str) -
         # Actions come back to the CPU, where the simulator is.
         postprocessor_overrides={"device_processor": {"device": "cpu"}},
     )
-    spec = _make_spec(config, name, compute_sha256(folder / WEIGHTS_FILE))
+    spec = _make_spec(config, checkpoint.name, compute_sha256(folder / WEIGHTS_FILE))
     ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
     return (TemporalEnsemblePolicy if ensembling else LerobotPolicy)(policy, preprocessor, postprocessor, spec)
 
@@ -158,6 +149,18 @@ def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
             do="Config and weights are of different trainings, or the file is incomplete.",
         ) from error
     return policy.eval()
+
+
+def _check_inputs(config: PreTrainedConfig, folder: Path) -> None:
+    """Only what an `Observation` holds can be fed: the state, and images of three channels."""
+    for key, feature in config.input_features.items():
+        is_image = key.startswith(IMAGE_PREFIX) and feature.shape[0] == 3
+        if key != "observation.state" and not is_image:
+            raise WhiskerError(
+                f"checkpoint {str(folder)!r}, input {key!r} of shape {tuple(feature.shape)}",
+                expected=f"'observation.state' or '{IMAGE_PREFIX}<camera>' of shape (3, height, width)",
+                do="Environments here show nothing else.",
+            )
 
 
 def _make_spec(config: PreTrainedConfig, checkpoint: str, weights_sha256: str) -> PolicySpec:

@@ -6,13 +6,14 @@ Vertices are clustered on a regular grid and the faces that collapse are dropped
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from zipfile import BadZipFile
 
 import mujoco
 import numpy as np
 from jaxtyping import Float, Int
+
+from sim.files import written_whole
 
 
 def cluster_vertices(
@@ -70,10 +71,8 @@ def load_light_mesh(path: Path, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
         pass  # not there, or cut short by a crash: made anew
     vertices, faces = cluster_vertices(*load_stl(path), cell_m)
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cached.parent, suffix=".npz", delete=False) as file:
+        with written_whole(cached) as file:
             np.savez(file, vertices=vertices, faces=faces)
-        os.replace(file.name, cached)
     except OSError:
         pass
     return vertices, faces

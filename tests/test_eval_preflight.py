@@ -1,6 +1,7 @@
 import pytest
 
 from eval.preflight import check_fit, resolve_n_action_steps
+from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_policy import load_lerobot_policy
 from policies.policy import PolicySpec
 from sim.errors import WhiskerError
@@ -14,7 +15,7 @@ def spec(**changes):
 
 def test_a_checkpoint_for_another_robot_is_refused_with_both_sides_named(blind_env, tmp_path):
     folder = save_small_act(tmp_path / "other_robot", state_dim=14, action_dim=14)
-    policy = load_lerobot_policy("act", str(folder), "cpu")
+    policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
     with pytest.raises(WhiskerError, match=r"6 numbers \(shoulder_pan\.pos.*reads 14"):
         check_fit(policy.spec, blind_env.spec)
 

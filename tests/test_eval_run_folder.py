@@ -12,6 +12,7 @@ from eval.rollout import run_episode
 from eval.run_folder import ROWS_FILE, RUN_FILE, RunFolder, arrays_path, load_arrays, load_rows, make_row
 from policies.baselines import BASELINES
 from sim.errors import WhiskerError
+from sim.files import UNFINISHED_PREFIX
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +117,9 @@ def test_a_full_disk_loses_nothing_that_was_written(run, record, monkeypatch):
 def test_nothing_half_written_stays_behind(run):
     names = {path.name for path in run.path.rglob("*") if path.is_file()}
     assert names == {RUN_FILE, ROWS_FILE, "0.npz", "1.npz", "2.npz"}
+
+
+def test_what_a_crash_left_half_done_is_removed(run):
+    (run.path / "episodes" / f"{UNFINISHED_PREFIX}x.npz").write_bytes(b"half")
+    RunFolder.reopen(run.path).close()
+    test_nothing_half_written_stays_behind(run)

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from policies.checkpoint_files import check_files, find_checkpoint, read_config
+from policies.checkpoint_files import check_files, find_checkpoint, open_checkpoint, read_config
 from policies.lerobot_policy import load_lerobot_policy
 from sim.errors import WhiskerError
 
@@ -30,7 +30,7 @@ def test_a_hub_id_offline_without_a_cache_is_one_clear_error(tmp_path, monkeypat
 def test_an_absent_file_is_named(checkpoint, file):
     (checkpoint / file).unlink()
     with pytest.raises(WhiskerError, match=file):
-        load_lerobot_policy("act", str(checkpoint), "cpu")
+        open_checkpoint("act", str(checkpoint))
 
 
 def test_an_absent_normaliser_state_is_named(checkpoint):
@@ -59,7 +59,7 @@ def test_an_unknown_config_field_is_refused_not_guessed(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"chunk_size": "many"}))
     with pytest.raises(WhiskerError, match=r"a config of lerobot"):
-        load_lerobot_policy("act", str(checkpoint), "cpu")
+        load_lerobot_policy(open_checkpoint("act", str(checkpoint)), "cpu")
 
 
 def test_a_processor_that_names_a_class_is_refused(checkpoint):
@@ -75,4 +75,4 @@ def test_another_type_is_refused(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"type": "diffusion"}))
     with pytest.raises(WhiskerError, match="expected policy type 'act', got 'diffusion'"):
-        load_lerobot_policy("act", str(checkpoint), "cpu")
+        open_checkpoint("act", str(checkpoint))

@@ -13,6 +13,7 @@ from lerobot.policies.factory import make_pre_post_processors
 from safetensors.torch import load_file, save_file
 
 from eval.rollout import ControlStep, rollout
+from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_policy import load_lerobot_policy
 from sim.env import episode_rng
 from sim.errors import WhiskerError
@@ -52,7 +53,7 @@ def lerobot_rollout(env, folder, episode_index):
 @pytest.mark.parametrize("checkpoint", ["small_act", "small_act_ensembling"])
 def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(env, checkpoint, request):
     folder = request.getfixturevalue(checkpoint)
-    policy = load_lerobot_policy("act", str(folder), "cpu")
+    policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
     for episode_index in (0, 1):
         events = rollout(env, policy, episode_index, policy.spec.n_action_steps, N_STEPS)
         ours = np.stack([event.action for event in events if isinstance(event, ControlStep)])
@@ -60,7 +61,7 @@ def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(env, checkp
 
 
 def test_rows_of_a_batch_do_not_influence_one_another(env, small_act):
-    policy = load_lerobot_policy("act", str(small_act), "cpu")
+    policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
     observations = []
     for index in range(8):
         env.reset(index)
@@ -73,7 +74,7 @@ def test_rows_of_a_batch_do_not_influence_one_another(env, small_act):
 
 
 def test_the_spec_says_what_the_checkpoint_is(small_act):
-    spec = load_lerobot_policy("act", str(small_act), "cpu").spec
+    spec = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu").spec
     assert spec.image_sizes == dict.fromkeys(CAMERAS, (IMAGE_PX, IMAGE_PX))
     assert (spec.state_dim, spec.action_dim, spec.chunk_size, spec.n_action_steps) == (6, 6, 10, 4)
     assert len(spec.weights_sha256) == 64
@@ -90,7 +91,7 @@ def test_missing_and_unexpected_weights_are_refused(small_act, tmp_path):
             weights["model.surplus.weight"] = torch.zeros(3)
         save_file(weights, folder / "model.safetensors")
         with pytest.raises(WhiskerError, match=r"action_head\.weight|surplus\.weight"):
-            load_lerobot_policy("act", str(folder), "cpu")
+            load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
 
 
 def test_no_imagenet_weights_are_downloaded(small_act, tmp_path):
@@ -98,18 +99,27 @@ def test_no_imagenet_weights_are_downloaded(small_act, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["pretrained_backbone_weights"] = "ResNet18_Weights.IMAGENET1K_V1"
     (folder / "config.json").write_text(json.dumps(config))
-    load_lerobot_policy("act", str(folder), "cpu")
+    load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
 
 
 def test_a_checkpoint_saved_on_a_gpu_loads_on_the_cpu(small_act, tmp_path):
     folder = shutil.copytree(small_act, tmp_path / "cuda")
     for file in ("config.json", "policy_preprocessor.json", "policy_postprocessor.json"):
         (folder / file).write_text((folder / file).read_text().replace('"cpu"', '"cuda"'))
-    assert load_lerobot_policy("act", str(folder), "cpu").spec.type == "act"
+    assert load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu").spec.type == "act"
 
 
 def test_an_absent_device_is_refused(small_act):
     if torch.cuda.is_available():
         pytest.skip("there is one here")
     with pytest.raises(WhiskerError, match="device 'cuda'"):
-        load_lerobot_policy("act", str(small_act), "cuda")
+        load_lerobot_policy(open_checkpoint("act", str(small_act)), "cuda")
+
+
+def test_an_input_that_no_environment_shows_is_refused(small_act, tmp_path):
+    folder = shutil.copytree(small_act, tmp_path / "privileged")
+    config = json.loads((folder / "config.json").read_text())
+    config["input_features"]["observation.environment_state"] = {"type": "ENV", "shape": [3]}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WhiskerError, match=r"input 'observation\.environment_state' of shape \(3,\)"):
+        load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")

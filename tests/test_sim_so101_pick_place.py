@@ -178,3 +178,12 @@ def test_success_needs_the_block_released_and_at_rest(blind_env):
     first_success = next(i for i, r in enumerate(results) if r.success)
     assert first_success == first_placed + 9
     assert results[-1].progress.flags.over_goal and results[-1].progress.object_height_m < 0.01
+
+
+def test_diverging_physics_is_a_crash_and_not_a_silent_reset(blind_env):
+    blind_env.reset(0)
+    blind_env.data.qvel[0] = 1e12
+    with pytest.raises(RuntimeError, match="diverged"):
+        blind_env.step(blind_env.state())
+    blind_env.reset(0)
+    blind_env.step(blind_env.state())

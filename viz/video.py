@@ -3,9 +3,7 @@
 python -m viz.video runs/<run> --which failures
 """
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from rich.progress import track
 from eval.run_folder import EpisodeRow, load_arrays, load_description, load_rows, video_path
 from sim.env import Env
 from sim.errors import WhiskerError
+from sim.files import written_whole
 from sim.registry import make_env
 
 MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
@@ -75,16 +74,11 @@ class EpisodeFilm:
 def film_episode(film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
     """Write the episode's mp4 (H.264) and return its path. It appears whole or not at all."""
     path = run / video_path(row)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".mp4")
-    os.close(handle)
-    with iio.imopen(name, "w", plugin="pyav") as file:
+    with written_whole(path) as unfinished, iio.imopen(unfinished, "w", plugin="pyav") as file:
         # yuv420p, which every browser plays.
         file.init_video_stream("libx264", fps=film.fps, pixel_format="yuv420p")
         for frame in film.frames(run, row):
             file.write_frame(frame)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
     return path
 
 

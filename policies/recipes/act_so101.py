@@ -55,7 +55,7 @@ class ActRecipe:
     demos: Path
     output: Path
     n_samples: int = 230_000
-    early_samples: int = 60_000
+    early_samples: int = 40_000
     batch_size: int = 64
     n_processes: int = 2
     sync_steps: int = 8
@@ -159,7 +159,7 @@ class ActLearner(nn.Module):
         position_loss = (self.position_head(features) - object_pos).abs().mean()
         return action_loss + position_weight * position_loss
 
-    def export(self, recipe: ActRecipe) -> ACTPolicy:
+    def export(self) -> ACTPolicy:
         """A vanilla policy with these weights; strict, so that nothing is lost on the way."""
         exported = ACTPolicy(copy.deepcopy(self.policy.config))
         weights = {
@@ -264,7 +264,7 @@ def _train_process(rank: int, recipe: ActRecipe, config: ACTConfig, data: Traini
                 _average(learner, n_processes)
             _update_ema(ema, learner, recipe.ema_decay)
         if rank == 0 and step in saves:
-            _save(ema.export(recipe), preprocessor, postprocessor, recipe.output / saves[step])
+            _save(ema.export(), preprocessor, postprocessor, recipe.output / saves[step])
         if rank == 0 and step % 100 == 0:
             rate = step * recipe.batch_size / (time.monotonic() - start_s)
             print(f"step {step}/{n_steps}  loss {mean_loss:.4f}  {rate:.0f} samples/s", flush=True)

@@ -29,6 +29,10 @@ AT_REST_M_S = 0.05
 # Placed for this long is success: a block that passes through the bowl does not count.
 SUCCESS_HOLD_STEPS = 10
 
+# MuJoCo's answer to a diverging state is a silent reset to the initial pose.
+_DIVERGED = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL)]
+_DIVERGED.append(int(mujoco.mjtWarning.mjWARN_BADQACC))
+
 _INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _FREE_QPOS, _FREE_DOFS = 7, 6
 
@@ -96,6 +100,8 @@ class PickPlace:
         allowed = np.clip(target, self._ctrl_low, self._ctrl_high)
         self.data.ctrl[self._actuator_ids] = allowed
         mujoco.mj_step(self.model, self.data, self._n_substeps)
+        if self.data.warning.number[_DIVERGED].any():
+            raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
         # mj_step leaves positions and contacts one substep behind the state; what is reported must be a
         # function of the state alone, or a restored snapshot would report something else.
         mujoco.mj_fwdPosition(self.model, self.data)

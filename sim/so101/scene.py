@@ -155,7 +155,7 @@ def _set_physics(spec: mujoco.MjSpec, config: SceneConfig) -> None:
     spec.option.impratio = 10
     visual = spec.visual
     visual.quality.offsamples = config.msaa_samples
-    visual.quality.shadowsize = 2048 if config.shadows else 0
+    visual.quality.shadowsize = 4096 if config.shadows else 0
     visual.map.znear, visual.map.zfar = 0.01, 10.0
     visual.headlight.ambient = [0.35] * 3
     visual.headlight.diffuse = [0.35] * 3

@@ -1,0 +1,33 @@
+"""Files that appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Marks what a crash can leave behind, so that it can be told from what was finished.
+UNFINISHED_PREFIX = ".unfinished-"
+
+
+@contextmanager
+def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Args:
+        path: its folder is made.
+        sync: wait until the content is on the disk, so that not even a power cut leaves half of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED_PREFIX, suffix=path.suffix)
+    try:
+        yield Path(name)
+        if sync:
+            os.fsync(handle)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,128 @@
+"""What an evaluation costs, against the plain way of doing it and against the bare sum of its parts.
+
+    uv run python -m tests.benchmarks.evaluation --episodes 30
+
+CPU time of this process (all threads), a median over episodes; every variant runs on the same episodes with the
+same actions, one after the other, so that a noisy machine is noisy to all of them.
+
+- harness: `run_episode` and the write to the run folder, as `eval` does it.
+- bare: physics, the renders that the policy needs and its forward passes, nothing else.
+- plain: the same episode with both cameras rendered at every step, from the original meshes at MuJoCo's default
+  quality (shadows, 4 samples a pixel).
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import mujoco
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+from skimage.metrics import structural_similarity
+
+from eval.config import EvalConfig
+from eval.evaluation import Setup, set_up
+from eval.outcome import OutcomeThresholds
+from eval.recorder import EpisodeRecord, EpisodeRecorder
+from eval.rollout import run_episode
+from eval.run_folder import RunFolder, make_row
+from sim.env import episode_rng
+from sim.so101.pick_place import PickPlace
+from sim.so101.scene import DEFAULT_SCENE
+
+DEFAULT_QUALITY = replace(DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Attributes:
+    plain_episodes: of the plain way, which takes half a minute each.
+    """
+
+    episodes: int = 30
+    plain_episodes: int = 3
+
+
+def cpu_s(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def run_harness(setup: Setup, index: int, run: RunFolder) -> EpisodeRecord:
+    record = run_episode(setup.env, setup.policy, index, EpisodeRecorder(), setup.n_action_steps, setup.horizon)
+    run.append(record, make_row(record, OutcomeThresholds()))
+    return record
+
+
+def replay(setup: Setup, env: PickPlace, record: EpisodeRecord, *, look_at_every_step: bool) -> None:
+    """The recorded episode once more: physics by bare MuJoCo calls, looks and forward passes where they were."""
+    model, data, policy = env.model, env.data, setup.policy
+    env.reset(record.episode_index)
+    policy.reset()
+    ctrl = np.clip(env.units.to_rad(record.arrays.action.astype(np.float64)), *model.actuator_ctrlrange.T)
+    n_substeps = round(env.spec.control_dt_s / env.spec.physics_dt_s)
+    decisions = set(record.arrays.prediction_step.tolist())
+    for step, target in enumerate(ctrl):
+        if step in decisions or look_at_every_step:
+            observation = env.observe()
+        if step in decisions:
+            policy.predict([observation], [episode_rng(env.spec.task, record.episode_index, 0)])
+        data.ctrl[:] = target
+        mujoco.mj_step(model, data, n_substeps)
+
+
+def print_ssim(console: Console) -> None:
+    """Light against original meshes, all else equal, a mean over episodes."""
+    for height, width in ((64, 64), (480, 640)):
+        for camera in ("overhead_cam", "wrist_cam"):
+            scores = []
+            envs = [
+                PickPlace("so101/pick_place", config, image_sizes={camera: (height, width)})
+                for config in (DEFAULT_SCENE, replace(DEFAULT_SCENE, mesh_cell_m=0.0))
+            ]
+            for index in range(3):
+                for env in envs:
+                    env.reset(index)
+                images = [env.observe().images[camera] for env in envs]
+                scores.append(structural_similarity(*images, channel_axis=-1))
+            for env in envs:
+                env.close()
+            console.print(f"SSIM of light against original meshes, {camera} {width}x{height}: {np.mean(scores):.3f}")
+
+
+def main(benchmark: Benchmark) -> None:
+    console = Console()
+    setup = set_up(EvalConfig(policy="act"))
+    plain_env = PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes=setup.policy.spec.image_sizes)
+    harness_s, bare_s, plain_s, speed_ups = [], [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(Path(folder), "act", "benchmark", {})
+        run_harness(setup, 0, run)
+        for index in range(benchmark.episodes):
+            records: list[EpisodeRecord] = []
+            harness_s.append(cpu_s(lambda i=index, r=records: r.append(run_harness(setup, i, run))))
+            bare_s.append(cpu_s(lambda r=records: replay(setup, setup.env, r[0], look_at_every_step=False)))
+            if index < benchmark.plain_episodes:
+                plain_s.append(cpu_s(lambda r=records: replay(setup, plain_env, r[0], look_at_every_step=True)))
+                speed_ups.append(plain_s[-1] / harness_s[-1])
+        run.close()
+    table = Table(title=f"CPU time an episode, median of {benchmark.episodes} (plain: {benchmark.plain_episodes})")
+    for column in ("variant", "CPU s", "ratio"):
+        table.add_column(column)
+    table.add_row("bare", f"{median(bare_s):.3f}", "1")
+    table.add_row("harness", f"{median(harness_s):.3f}", f"{median(harness_s) / median(bare_s):.3f} x bare")
+    table.add_row("plain", f"{median(plain_s):.2f}", f"{median(speed_ups):.1f} x harness")
+    console.print(table)
+    print_ssim(console)
+    plain_env.close()
+    setup.env.close()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark, description=__doc__))
