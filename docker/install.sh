@@ -10,12 +10,14 @@ has_library() {
 }
 
 apt_install() {
-    command -v apt-get >/dev/null || {
-        echo "install.sh: no apt-get here. Install by hand: $*" >&2
-        exit 1
-    }
     as_root=""
     [ "$(id -u)" = 0 ] || as_root=sudo
+    for tool in apt-get $as_root; do
+        command -v "$tool" >/dev/null || {
+            echo "install.sh: apt-get, and root or sudo, are needed to install: $*" >&2
+            exit 1
+        }
+    done
     $as_root apt-get -qq update
     for package in "$@"; do
         # A release may have dropped one of them (Mesa 25.1 has no OSMesa); EGL in software then takes its place.
@@ -34,5 +36,5 @@ if ! command -v uv >/dev/null; then
     # A virtual environment of its own: also works where pip refuses to touch the system's (PEP 668).
     python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
     python3 -m venv "$here/.uv"
-    "$here/.uv/bin/python" -m pip install --quiet uv
+    "$here/.uv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 fi

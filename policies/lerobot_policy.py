@@ -81,7 +81,7 @@ class TemporalEnsemblePolicy(LerobotPolicy):
 
 
 def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
-    """Load a checkpoint with its processors.
+    """Load a checkpoint with its processors. On the CPU, torch is limited to one thread from here on.
 
     Args:
         device: "cpu", "cuda", ... or "auto".
@@ -90,7 +90,12 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
         WhiskerError: a config that lerobot does not read, weights that do not fit it, no such device.
     """
     folder = checkpoint.folder
-    config = _load_config(folder, resolve_device(device))
+    device = resolve_device(device)
+    if device == "cpu":
+        # Sums are split among threads: another number of cores would give other actions (by 2e-5 degrees, which a
+        # contact makes large). One thread also takes half the CPU time and no more wall time on two cores.
+        torch.set_num_threads(1)
+    config = _load_config(folder, device)
     _check_inputs(config, folder)
     policy = _load_weights(config, folder)
     on_device = {"device_processor": {"device": config.device}}

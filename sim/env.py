@@ -1,7 +1,8 @@
 """The contract of every environment, and what it reports after a step."""
 
 import hashlib
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -29,10 +30,11 @@ class StageFlags:
 
     def as_array(self) -> np.ndarray:
         """`(n_stages,)` bool, in the order of `STAGES`."""
-        return np.array(astuple(self), dtype=bool)
+        return np.array(_flags_in_order(self), dtype=bool)
 
 
 STAGES: tuple[str, ...] = tuple(field.name for field in fields(StageFlags))
+_flags_in_order = attrgetter(*STAGES)
 
 
 @dataclass(frozen=True)

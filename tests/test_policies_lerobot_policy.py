@@ -73,6 +73,16 @@ def test_rows_of_a_batch_do_not_influence_one_another(env, small_act):
     np.testing.assert_allclose(batched, singles, atol=1e-4)
 
 
+def test_the_number_of_threads_changes_no_bit(env, small_act):
+    env.reset(0)
+    plans = []
+    for n_threads in (1, 4):
+        torch.set_num_threads(n_threads)
+        policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
+        plans.append(policy.predict([env.observe()], [episode_rng(env.spec.task, 0, 0)]).actions)
+    np.testing.assert_array_equal(*plans)
+
+
 def test_the_spec_says_what_the_checkpoint_is(small_act):
     spec = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu").spec
     assert spec.image_sizes == dict.fromkeys(CAMERAS, (IMAGE_PX, IMAGE_PX))

@@ -1,6 +1,7 @@
 """The SO-101 picks a block up and places it in a bowl."""
 
 from collections.abc import Mapping
+from math import hypot
 from pathlib import Path
 
 import mujoco
@@ -30,8 +31,10 @@ AT_REST_M_S = 0.05
 SUCCESS_HOLD_STEPS = 10
 
 # MuJoCo's answer to a diverging state is a silent reset to the initial pose.
-_DIVERGED = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL)]
-_DIVERGED.append(int(mujoco.mjtWarning.mjWARN_BADQACC))
+_DIVERGED = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC"))
+
+# Codes of what can touch: a contact's code is the sum of its two, and no two pairs share one that matters.
+_BLOCK, _GRIPPER, _JAW = 1, 2, 4
 
 _INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _FREE_QPOS, _FREE_DOFS = 7, 6
@@ -100,7 +103,8 @@ class PickPlace:
         allowed = np.clip(target, self._ctrl_low, self._ctrl_high)
         self.data.ctrl[self._actuator_ids] = allowed
         mujoco.mj_step(self.model, self.data, self._n_substeps)
-        if self.data.warning.number[_DIVERGED].any():
+        warnings = self.data.warning.number
+        if any(warnings[kind] for kind in _DIVERGED):
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
         # mj_step leaves positions and contacts one substep behind the state; what is reported must be a
         # function of the state alone, or a restored snapshot would report something else.
@@ -131,7 +135,7 @@ class PickPlace:
             released=released,
             placed=inside_rim and below_rim and released and at_rest,
         )
-        return Progress(flags, height_m, float(np.hypot(offset[0], offset[1])), pos)
+        return Progress(flags, height_m, hypot(offset[0], offset[1]), pos)
 
     def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
         """`mjSTATE_INTEGRATION`, then the rest height (m) and the steps for which the block was placed."""
@@ -161,25 +165,25 @@ class PickPlace:
         self._block_body = model.body("block").id
         block_joint = model.body("block").jntadr[0]
         self._block_qpos, self._block_dof = model.jnt_qposadr[block_joint], model.jnt_dofadr[block_joint]
-        self._gripper_body, self._jaw_body = model.body(GRIPPER_BODY).id, model.body(MOVING_JAW_BODY).id
+        self._contact_code = np.zeros(model.ngeom, dtype=np.int64)
+        for body, code in (("block", _BLOCK), (GRIPPER_BODY, _GRIPPER), (MOVING_JAW_BODY, _JAW)):
+            self._contact_code[model.geom_bodyid == model.body(body).id] = code
         self._tcp_site, self._goal_site = model.site("tcp").id, model.site("goal").id
         goal_size, is_box = model.site("goal").size, model.site("goal").type == mujoco.mjtGeom.mjGEOM_BOX
         self._goal_is_box = bool(is_box)
-        self._goal_half_m = goal_size[:2] if is_box else goal_size[:1]
+        self._goal_half_m = goal_size[:2].tolist()
         self._goal_half_height_m = float(goal_size[2] if is_box else goal_size[1])
 
     def _is_inside_rim(self, offset_m: Float64[np.ndarray, "3"]) -> bool:
+        x, y = float(offset_m[0]), float(offset_m[1])
         if self._goal_is_box:
-            return bool((np.abs(offset_m[:2]) < self._goal_half_m).all())
-        return bool(np.hypot(offset_m[0], offset_m[1]) < self._goal_half_m[0])
+            return abs(x) < self._goal_half_m[0] and abs(y) < self._goal_half_m[1]
+        return hypot(x, y) < self._goal_half_m[0]
 
     def _jaws_touching(self) -> tuple[bool, bool]:
         """Whether the gripper's own finger and the moving jaw touch the block."""
-        if self.data.ncon == 0:
-            return False, False
-        bodies = self.model.geom_bodyid[self.data.contact.geom]
-        others = bodies.sum(axis=1)[(bodies == self._block_body).any(axis=1)] - self._block_body
-        return bool((others == self._gripper_body).any()), bool((others == self._jaw_body).any())
+        codes = self._contact_code[self.data.contact.geom].sum(axis=1).tolist()
+        return _BLOCK + _GRIPPER in codes, _BLOCK + _JAW in codes
 
     def _make_spec(self, name: str, image_sizes: Mapping[str, tuple[int, int]] | None) -> EnvSpec:
         config, units = self.config, self.units
