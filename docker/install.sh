@@ -3,7 +3,7 @@
 # Does nothing, in milliseconds, when all is there. Debian 12 and 13, Ubuntu 22.04 and later; root or sudo.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-PATH="$PATH:/sbin:/usr/sbin:$here/.uv/bin:$HOME/.local/bin"
+PATH="$PATH:/sbin:/usr/sbin:$here/.uv/bin:${HOME:-/root}/.local/bin"
 
 has_library() {
     ldconfig -p 2>/dev/null | grep -q "lib$1\.so"
@@ -20,16 +20,19 @@ apt_install() {
     done
     $as_root apt-get -qq update
     for package in "$@"; do
-        # A release may have dropped one of them (Mesa 25.1 has no OSMesa); EGL in software then takes its place.
-        DEBIAN_FRONTEND=noninteractive $as_root apt-get -qq install -y --no-install-recommends "$package" >/dev/null ||
-            echo "install.sh: $package is not to be had here" >&2
+        # A release may have dropped one of them (Mesa 25.1 has no OSMesa); software EGL then takes its place.
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            $as_root env DEBIAN_FRONTEND=noninteractive \
+                apt-get -qq install -y --no-install-recommends "$package" >/dev/null
+        else
+            mkdir -p "$here/.uv" && : >"$here/.uv/no-$package"
+        fi
     done
 }
 
-if ! has_library EGL || ! { has_library OSMesa || [ -e "$here/.uv/no-osmesa" ]; }; then
-    apt_install libosmesa6 libegl1 libgl1 libgl1-mesa-dri
-    # Remembered, so that the next start does not ask again.
-    has_library OSMesa || { mkdir -p "$here/.uv" && : >"$here/.uv/no-osmesa"; }
+# A package that this release does not have is remembered, so that the next start does not ask again.
+if ! has_library EGL || ! { has_library OSMesa || [ -e "$here/.uv/no-libosmesa6" ]; }; then
+    apt_install libegl1 libgl1 libgl1-mesa-dri libosmesa6
 fi
 
 if ! command -v uv >/dev/null; then

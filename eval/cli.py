@@ -1,10 +1,12 @@
 """The commands. Heavy packages are imported inside the functions: `--help` and errors answer at once."""
 
 import inspect
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from eval.config import DemoConfig, EvalConfig
+from policies.registry import BASELINE_NAMES
 from sim.errors import WhiskerError
 
 if TYPE_CHECKING:
     from eval.evaluation import Setup
     from eval.run_folder import RunFolder
+    from eval.statistics import RunSummary
+
+# How a person calls a command: a bare `eval` would be the shell's own.
+_RUN = os.environ.get("WHISKER_RUN", "uv run")
 
 EXIT_DONE, EXIT_REFUSED, EXIT_WITH_ERRORS, EXIT_INTERRUPTED = 0, 2, 3, 130
 
@@ -37,38 +44,33 @@ def _evaluate(config: EvalConfig) -> int:
     from eval.outcome import Outcome
     from eval.run_folder import RunFolder
     from eval.statistics import summarise
-    from eval.tables import one_line, print_summary
 
-    if config.resume is not None:
-        config = load_resumed_config(config)
+    is_new = config.resume is None
+    config = _with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
     setup = set_up(config)
+    description = describe(config, setup)
     if config.resume is not None:
-        check_same(config.resume, setup)
+        check_same(config.resume, description)
         run = RunFolder.reopen(config.resume)
     else:
-        run = RunFolder.create(config.run_dir, config.policy, config.env, describe(config, setup))
+        run = RunFolder.create(config.run_dir, config.policy, config.env, description)
     try:
         _roll_out(config, setup, run)
     except KeyboardInterrupt:
+        video = "" if config.video == "none" else f" --video {config.video}"
         print(
             f"\neval: interrupted; {len(run.rows)} of {config.episodes} episodes are in {run.path}\n"
-            f"Finish it: eval --resume {shlex.quote(str(run.path))}",
+            f"Finish it: {_RUN} eval --resume {shlex.quote(str(run.path))}{video}",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED
     finally:
         run.close()
         setup.env.close()
-    filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
     summary = summarise(run.rows)
-    if config.quiet:
-        print(f"{one_line(summary)}  {run.path}")
-    else:
-        title = f"{config.policy} in {config.env}, episodes {config.first_episode}.."
-        title += str(config.first_episode + config.episodes - 1)
-        print_summary(Console(), title, summary, run.rows)
-        _print_next_steps(run.path, config, n_failed=len(run.rows) - summary.n_success)
-    return EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else filmed
+    _print_result(config, run, summary)
+    filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
+    return filmed or (EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE)
 
 
 def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
@@ -92,36 +94,67 @@ def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
             progress.update(bar, completed=len(run.rows), rate=rate)
 
 
+def _print_result(config: EvalConfig, run: "RunFolder", summary: "RunSummary") -> None:
+    from eval.tables import one_line, print_summary
+
+    if config.quiet:
+        print(f"{one_line(summary)}  {run.path}")
+        return
+    last_episode = config.first_episode + config.episodes - 1
+    checkpoint = f" ({config.checkpoint})" if config.checkpoint else ""
+    title = f"{config.policy}{checkpoint} in {config.env}, episodes {config.first_episode} to {last_episode}"
+    print_summary(Console(), title, summary, run.rows)
+    print(f"\nRun folder: {run.path}")
+    if summary.n_success < len(run.rows) and config.video == "none":
+        print(f"Film the failures: {_RUN} eval --resume {shlex.quote(str(run.path))} --video failures")
+    elif config.video != "none":
+        print(f"Videos: {run.path / 'videos'}")
+    if config.policy not in BASELINE_NAMES:
+        print(f"Floor to compare with: {_RUN} eval --policy random --env {config.env} --episodes {config.episodes}")
+
+
 def _film(run: Path, config: EvalConfig) -> int:
     """Videos are made by the room to the right of this one, in a process of its own, from the run folder."""
     command = [sys.executable, "-m", "viz.video", str(run), "--which", config.video]
-    return subprocess.run([*command, "--quiet"] if config.quiet else command).returncode
+    try:
+        filmed = subprocess.run([*command, "--quiet"] if config.quiet else command).returncode
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return filmed if filmed in (EXIT_DONE, EXIT_INTERRUPTED) else EXIT_REFUSED
 
 
-def _print_next_steps(run: Path, config: EvalConfig, n_failed: int) -> None:
-    print(f"\nRun folder: {run}")
-    if n_failed and config.video == "none":
-        print(f"Film the failures: eval --resume {shlex.quote(str(run))} --video failures")
-    elif config.video != "none":
-        print(f"Videos: {run / 'videos'}")
-    if config.policy not in ("zero", "random", "scripted"):
-        print(f"Floor to compare with: eval --policy random --env {config.env} --episodes {config.episodes}")
+def _given_flags() -> set[str]:
+    """Names of the config's fields that the command line sets."""
+    flags = (argument.partition("=")[0] for argument in sys.argv[1:] if argument.startswith("--"))
+    return {flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags}
+
+
+def _with_absolute_paths(config: EvalConfig) -> EvalConfig:
+    """What is kept of a run must name the same files from another folder."""
+    env, at, scene = config.env.partition("@")
+    checkpoint = config.checkpoint
+    if checkpoint and Path(checkpoint).is_dir():
+        checkpoint = str(Path(checkpoint).resolve())
+    return replace(config, env=env + at + (str(Path(scene).resolve()) if scene else ""), checkpoint=checkpoint)
 
 
 def _record_demos(config: DemoConfig) -> int:
-    from datasets.utils.logging import disable_progress_bar
-
-    from eval.demos import record_demonstrations
+    from eval.demos import check_demo_counts, record_demonstrations
     from policies.lerobot_dataset import DemonstrationWriter
     from sim.registry import make_env
 
-    disable_progress_bar()
+    check_demo_counts(config)
     env = make_env(config.env)
-    writer = DemonstrationWriter(config.output, env.spec, config.videos)
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("demonstrations", total=config.episodes)
-        record_demonstrations(config, env, writer, lambda n_kept, _: progress.update(task, completed=n_kept))
-    env.close()
+    try:
+        writer = DemonstrationWriter(config.output, env.spec, config.videos)
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("demonstrations", total=config.episodes)
+            record_demonstrations(config, env, writer, lambda n_kept, _: progress.update(task, completed=n_kept))
+    except KeyboardInterrupt:
+        print(f"\neval-demos: interrupted; remove the unfinished {config.output}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    finally:
+        env.close()
     print(f"{config.episodes} demonstrations in {config.output}")
     return EXIT_DONE
 

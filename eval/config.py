@@ -26,7 +26,7 @@ class DemoConfig:
 
     output: Path
     env: str = "so101/pick_place"
-    episodes: int = 200
+    episodes: int = 250
     first_episode: int = FIRST_DEMO_EPISODE
     near_object: float = 0.3
     noisy: float = 0.8
@@ -39,12 +39,12 @@ class EvalConfig:
     """Roll a policy out and say how often it succeeds, and where it fails when it does not.
 
     Examples:
-      eval --policy act --episodes 30
-      eval --policy act --checkpoint act-early --video failures
-      eval --policy act --checkpoint path/or/hub-id --env so101/pick_place_brick
-      eval --resume runs/20260101T120000Z-act-so101-pick_place
+      ./run eval --policy act --episodes 30
+      ./run eval --policy act --checkpoint act-early --video failures
+      ./run eval --policy act --checkpoint path/or/hub-id --env so101/pick_place_brick
+      ./run eval --resume runs/20260101T120000Z-act-so101-pick_place
 
-    Episode k is the same on every machine: it depends on (environment, task, k) alone.
+    Episode k begins alike on every machine: its initial state depends on (environment, task, k) alone.
     Exit codes: 0 done, 2 refused or bad input, 3 finished with crashed episodes, 130 interrupted.
 
     Attributes:
@@ -55,7 +55,7 @@ class EvalConfig:
         episodes: how many, from --first-episode on.
         first_episode: index of the first.
         run_dir: where the run folder is made.
-        resume: finish an interrupted run; everything else is taken from it.
+        resume: finish an interrupted run; what its numbers depend on is taken from it.
         video: which episodes to film after the last has ended (mp4 in the run folder).
         n_action_steps: actions of a chunk to execute before the next prediction. Default: the checkpoint's.
         device: cpu, cuda, ... or auto: the GPU where there is one.

@@ -38,6 +38,13 @@ class TargetNoise:
         return self._gain * self._noise
 
 
+def check_demo_counts(config: DemoConfig) -> None:
+    """Raise unless there is something to record."""
+    if config.episodes < 1 or config.first_episode < 0:
+        got = f"--episodes {config.episodes} --first-episode {config.first_episode}"
+        raise WhiskerError("demonstrations", expected="at least one episode, from index 0 on", got=got)
+
+
 def record_demonstrations(
     config: DemoConfig, env: Env, writer: "DemonstrationWriter", on_episode: Callable[[int, bool], None]
 ) -> None:
@@ -50,6 +57,10 @@ def record_demonstrations(
         raise WhiskerError(f"demonstrations in {env.spec.name!r}", expected="an environment with a scripted expert")
     n_kept, index = 0, config.first_episode
     while n_kept < config.episodes:
+        if index - config.first_episode >= 2 * n_kept + 20:
+            raise WhiskerError(
+                f"expert in {env.spec.name!r}", expected="a success in every other episode", got=f"{n_kept} in {index}"
+            )
         success = _record_episode(config, env, writer, index)
         if success:
             writer.keep_episode()

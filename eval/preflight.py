@@ -28,8 +28,8 @@ def check_fit(policy: PolicySpec, env: EnvSpec) -> None:
 def resolve_n_action_steps(policy: PolicySpec, asked: int | None) -> int:
     """How many actions of a chunk are executed: as asked, else as the checkpoint says."""
     n_action_steps = policy.n_action_steps if asked is None else asked
-    if not 1 <= n_action_steps <= policy.chunk_size:
-        raise WhiskerError(
-            "--n-action-steps", expected=f"1 to {policy.chunk_size} (the chunk's length)", got=str(n_action_steps)
-        )
+    most = policy.max_action_steps
+    if not 1 <= n_action_steps <= most:
+        why = "the chunk's length" if most == policy.chunk_size else "this policy predicts at every step"
+        raise WhiskerError("--n-action-steps", expected=f"1 to {most} ({why})", got=str(n_action_steps))
     return n_action_steps

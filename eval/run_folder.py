@@ -11,6 +11,7 @@ An episode's arrays are on the disk before its row: a row is a promise that the 
 import fcntl
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +92,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Open an existing folder; what a crash left half done is taken off."""
         self.path = path
-        self._file = (path / ROWS_FILE).open("a", encoding="utf-8")
+        # Unbuffered: a row that could not be written must not be tried again when the file is closed.
+        self._file = (path / ROWS_FILE).open("ab", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -114,12 +116,9 @@ class RunFolder:
         """
         started = datetime.now(UTC)
         name = f"{started:%Y%m%dT%H%M%SZ}-{policy}-{Path(env.partition('@')[0]).as_posix().replace('/', '-')}"
+        content = {"version": VERSION, "started_utc": started.isoformat(timespec="seconds"), **description}
         try:
-            path = _make_new_folder(parent, name)
-            content = {"version": VERSION, "started_utc": started.isoformat(timespec="seconds"), **description}
-            with written_whole(path / RUN_FILE, sync=True) as file:
-                file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            return cls(path)
+            return cls(_make_run_folder(parent, name, content))
         except OSError as error:
             raise _unwritable(parent, error) from error
 
@@ -146,8 +145,7 @@ class RunFolder:
             if record.arrays is not None:
                 with written_whole(self.path / arrays_path(row), sync=True) as file:
                     np.savez(file, **asdict(record.arrays))
-            self._file.write(json.dumps(asdict(row)) + "\n")
-            self._file.flush()
+            self._file.write((json.dumps(asdict(row)) + "\n").encode())
             os.fsync(self._file.fileno())
         except OSError as error:
             raise _unwritable(self.path, error) from error
@@ -169,13 +167,17 @@ def load_description(path: Path) -> dict:
         raise WhiskerError(
             f"run {str(path)!r}", expected=f"a run folder with a {RUN_FILE}", got=str(error), do="Check the path."
         ) from error
-    if description.get("version", 0) > VERSION:
+    if not isinstance(description, dict) or "version" not in description:
+        raise WhiskerError(f"run {str(path)!r}", expected=f"a {RUN_FILE} with a version", got="one without")
+    if description["version"] > VERSION:
         raise WhiskerError(
             f"run {str(path)!r}",
             expected=f"version {VERSION}",
             got=str(description["version"]),
             do="Update whisker-eval.",
         )
+    if not {"config", "env"} <= description.keys():
+        raise WhiskerError(f"run {str(path)!r}", expected=f"a whole {RUN_FILE}", got="one with parts missing")
     return description
 
 
@@ -216,20 +218,23 @@ def load_arrays(path: Path, row: EpisodeRow) -> EpisodeArrays:
         raise WhiskerError(f"episode file {str(file)!r}", expected="the recorded arrays", got=repr(error)) from error
 
 
-def _make_new_folder(parent: Path, name: str) -> Path:
-    """Two runs of one second get names of their own."""
+def _make_run_folder(parent: Path, name: str, content: dict) -> Path:
+    """With its `run.json` from the first moment; two runs of one second get names of their own."""
     parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=UNFINISHED_PREFIX))
+    unfinished.chmod(0o755)
+    with written_whole(unfinished / RUN_FILE, sync=True) as file:
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
-        try:
-            (parent / (name + suffix)).mkdir()
-            return parent / (name + suffix)
-        except FileExistsError:
-            continue
+        path = parent / (name + suffix)
+        if not path.exists():
+            return unfinished.rename(path)
     raise FileExistsError(name)
 
 
 def _remove_unfinished(path: Path) -> None:
-    for left_behind in path.rglob(f"{UNFINISHED_PREFIX}*"):
+    """Of an episode, that is; a film may be under way beside us."""
+    for left_behind in (path / "episodes").rglob(f"{UNFINISHED_PREFIX}*"):
         left_behind.unlink()
 
 
@@ -247,5 +252,5 @@ def _unwritable(path: Path, error: OSError) -> WhiskerError:
         f"run folder {str(path)!r}",
         expected="a place to write to",
         got=error.strerror or str(error),
-        do="Free some space, or choose another with --run-dir.",
+        do="Free some space, or choose another with --run-dir. Finished episodes stay; --resume goes on from them.",
     )

@@ -17,7 +17,7 @@ _DROPS = (Outcome.DROPPED_DURING_TRANSPORT, Outcome.MISSED_GOAL)
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in numbers. Rows that crashed are counted and left out of everything else; undefined is nan.
+    """A run in numbers. Rows that crashed are counted, and in nothing else but the time; undefined is nan.
 
     Attributes:
         n_judged: episodes that ran to their end.

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from math import isnan
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from eval.outcome import Outcome
@@ -16,7 +17,7 @@ _LISTED_FAILURES = 8
 
 def summary_table(title: str, summary: RunSummary) -> Table:
     """Success with its interval, every outcome with its count, and the means."""
-    table = Table(title=title, title_justify="left", show_header=False, min_width=60)
+    table = Table(title=escape(title), title_justify="left", show_header=False, min_width=60)
     table.add_column(style="bold")
     table.add_column(justify="right")
     low, high = summary.success_interval
@@ -45,7 +46,7 @@ def failure_table(rows: Iterable[EpisodeRow]) -> Table | None:
         table.add_column(column)
     for row in failed[:_LISTED_FAILURES]:
         what = row.error if row.outcome is Outcome.ERROR else row.failed_stage or ""
-        table.add_row(str(row.episode_index), row.outcome, what, str(row.decided_at_step))
+        table.add_row(str(row.episode_index), row.outcome, escape(what), str(row.decided_at_step))
     if len(failed) > _LISTED_FAILURES:
         table.caption = f"and {len(failed) - _LISTED_FAILURES} more, in episodes.jsonl"
     return table

@@ -84,5 +84,6 @@ def _spec(name: str, env: Env, *, stochastic: bool = False) -> PolicySpec:
         action_dim=env.spec.action.dim,
         chunk_size=1,
         n_action_steps=1,
+        max_action_steps=1,
         stochastic=stochastic,
     )

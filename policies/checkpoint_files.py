@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from policies.registry import CHECKPOINT_FOLDER, DEFAULT_CHECKPOINTS, shipped_checkpoints
@@ -14,7 +14,11 @@ from sim.errors import WhiskerError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-PROCESSOR_FILES = ("policy_preprocessor.json", "policy_postprocessor.json")
+# Each with the step that it must have.
+PROCESSOR_FILES = {
+    "policy_preprocessor.json": "normalizer_processor",
+    "policy_postprocessor.json": "unnormalizer_processor",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,10 @@ def open_checkpoint(policy_type: str, name: str | None) -> Checkpoint:
     saved_type = read_config(folder)["type"]
     if saved_type != policy_type:
         raise WhiskerError(
-            f"checkpoint {name!r}", expected=f"policy type {policy_type!r}", got=repr(saved_type), do="Change --policy."
+            f"checkpoint {name!r}",
+            expected=f"policy type {policy_type!r}",
+            got=repr(saved_type),
+            do="Give its own --policy.",
         )
     check_files(folder)
     return Checkpoint(name, folder, saved_type)
@@ -68,15 +75,16 @@ def find_checkpoint(name: str) -> Path:
         raise WhiskerError(f"checkpoint {name!r}", expected=expected, got="no such folder")
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (LocalEntryNotFoundError, ConnectionError, OSError) as error:
-        if isinstance(error, RepositoryNotFoundError):
-            got = "no such repository on the hub, or it is private"
-        else:
-            got = "no local folder, nothing in the cache, and the hub cannot be reached"
-        do = "Check the name; for a private one log in with `hf auth login`; offline, give a local folder."
-        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got=got, do=do) from error
+    except HFValidationError as error:
+        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got="no such folder") from error
     except HfHubHTTPError as error:
-        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got=str(error)) from error
+        do = "Check the name; for a private one log in with `hf auth login`."
+        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got=str(error).splitlines()[0], do=do) from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        got = "no local folder, nothing in the cache, and the hub cannot be reached"
+        raise WhiskerError(
+            f"checkpoint {name!r}", expected=expected, got=got, do="Check the name; offline, give a local folder."
+        ) from error
 
 
 def read_config(folder: Path) -> dict:
@@ -95,35 +103,55 @@ def read_config(folder: Path) -> dict:
 
 
 def check_files(folder: Path) -> None:
-    """Raise unless weights and both processors are there and whole.
+    """Raise unless weights and both processors are there, whole, and normalise what they say.
 
     Processors that name a Python class (in place of one of lerobot's registered steps) are refused: loading
     them would import code of the checkpoint's choice.
     """
     check_safetensors(folder / WEIGHTS_FILE)
-    for file in PROCESSOR_FILES:
+    for file, normaliser in PROCESSOR_FILES.items():
         path = folder / file
-        pipeline = _read_json(
-            path, "Without it images and actions would not be normalised. Save it with `preprocessor.save_pretrained`."
-        )
-        for step in pipeline.get("steps", []):
-            if "registry_name" not in step:
-                raise WhiskerError(
-                    f"checkpoint file {str(path)!r}",
-                    expected="lerobot's registered processor steps only",
-                    got=f"the class {step.get('class')!r}",
-                )
-            if "state_file" in step:
-                check_safetensors(folder / step["state_file"])
+        pipeline = _read_json(path, "Save it with `preprocessor.save_pretrained`, else nothing is normalised.")
+        steps = pipeline.get("steps", [])
+        names = [step.get("registry_name") for step in steps]
+        if None in names:
+            class_name = next(step.get("class") for step in steps if "registry_name" not in step)
+            raise WhiskerError(
+                f"checkpoint file {str(path)!r}",
+                expected="lerobot's registered processor steps only",
+                got=f"the class {class_name!r}",
+            )
+        if normaliser not in names:
+            raise WhiskerError(
+                f"checkpoint file {str(path)!r}", expected=f"a step {normaliser!r}", got=", ".join(names) or "no steps"
+            )
+        for step in steps:
+            names_of_stats = check_safetensors(folder / step["state_file"]) if "state_file" in step else []
+            if step["registry_name"] == normaliser:
+                _check_stats(path, step.get("config", {}), names_of_stats)
 
 
-def check_safetensors(path: Path) -> None:
-    """Raise unless the file is there, its header reads, and it is as long as the header says."""
+def _check_stats(path: Path, config: dict, names_of_stats: list[str]) -> None:
+    """lerobot leaves a feature without statistics as it is, silently."""
+    norm_map = config.get("norm_map", {})
+    for feature, described in config.get("features", {}).items():
+        is_normalised = norm_map.get(described.get("type"), "IDENTITY") != "IDENTITY"
+        if is_normalised and not any(name.startswith(f"{feature}.") for name in names_of_stats):
+            raise WhiskerError(
+                f"checkpoint file {str(path)!r}",
+                expected=f"statistics of {feature!r}",
+                got="none: it would not be normalised",
+                do="Save the processors with the statistics of the training set.",
+            )
+
+
+def check_safetensors(path: Path) -> list[str]:
+    """Names of its tensors; raises unless the file is there and as long as its header says."""
     if not path.is_file():
         raise WhiskerError(f"checkpoint file {str(path)!r}", expected="the file", got="none", do="Copy it again.")
     try:
-        with safe_open(path, framework="numpy"):
-            pass
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys())
     except (SafetensorError, OSError) as error:
         size = path.stat().st_size
         raise WhiskerError(
@@ -132,6 +160,12 @@ def check_safetensors(path: Path) -> None:
             got=f"{size} bytes that do not read ({error})",
             do="It was cut short or damaged on the way: copy or download it again.",
         ) from error
+
+
+def compute_fingerprint(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of the checkpoint, by name."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    return {path.name: compute_sha256(path) for path in files}
 
 
 def compute_sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from datasets.utils.logging import disable_progress_bar
 from jaxtyping import Float, Float32
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
@@ -30,15 +31,21 @@ class DemonstrationWriter:
             raise WhiskerError(
                 f"dataset folder {str(root)!r}", expected="a new folder", got="one that exists", do="Choose another."
             )
-        self._dataset = LeRobotDataset.create(
-            repo_id=f"local/{spec.task}",
-            root=root,
-            fps=round(1 / spec.control_dt_s),
-            robot_type="so101",
-            features=_features(spec, use_videos),
-            use_videos=use_videos,
-            image_writer_threads=2,
-        )
+        disable_progress_bar()  # one an episode, over ours
+        try:
+            self._dataset = LeRobotDataset.create(
+                repo_id=f"local/{spec.task}",
+                root=root,
+                fps=round(1 / spec.control_dt_s),
+                robot_type="so101",
+                features=_features(spec, use_videos),
+                use_videos=use_videos,
+                image_writer_threads=2,
+            )
+        except OSError as error:
+            raise WhiskerError(
+                f"dataset folder {str(root)!r}", expected="a place to write to", got=str(error)
+            ) from error
 
     def add_frame(
         self,
@@ -80,6 +87,8 @@ class DemonstrationFrames:
     """
 
     def __init__(self, root: Path) -> None:
+        if not (root / "meta" / "info.json").is_file():
+            raise WhiskerError(f"dataset {str(root)!r}", expected="a LeRobotDataset", do="Make one with eval-demos.")
         dataset = LeRobotDataset(repo_id="local/demonstrations", root=root)
         self.meta, self.stats = dataset.meta, dataset.meta.stats
         table = dataset.hf_dataset.with_format("numpy")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from draccus.utils import DecodingError
+from draccus.utils import DraccusException
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline
 
 from policies.action_chunk import ActionChunk
-from policies.checkpoint_files import WEIGHTS_FILE, Checkpoint, compute_sha256
+from policies.checkpoint_files import Checkpoint, compute_fingerprint
 from policies.policy import PolicySpec
 from sim.errors import WhiskerError
 from sim.observation import Observation
@@ -98,17 +98,11 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
     config = _load_config(folder, device)
     _check_inputs(config, folder)
     policy = _load_weights(config, folder)
-    on_device = {"device_processor": {"device": config.device}}
-    preprocessor, postprocessor = make_pre_post_processors(
-        config,
-        pretrained_path=str(folder),
-        preprocessor_overrides=on_device,
-        # Actions come back to the CPU, where the simulator is.
-        postprocessor_overrides={"device_processor": {"device": "cpu"}},
-    )
-    spec = _make_spec(config, checkpoint.name, compute_sha256(folder / WEIGHTS_FILE))
-    ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
-    return (TemporalEnsemblePolicy if ensembling else LerobotPolicy)(policy, preprocessor, postprocessor, spec)
+    preprocessor, postprocessor = _load_processors(config, folder)
+    is_ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
+    policy_class = TemporalEnsemblePolicy if is_ensembling else LerobotPolicy
+    max_action_steps = 1 if is_ensembling else config.chunk_size
+    return policy_class(policy, preprocessor, postprocessor, _make_spec(config, checkpoint, max_action_steps))
 
 
 def resolve_device(device: str) -> str:
@@ -130,7 +124,7 @@ def resolve_device(device: str) -> str:
 def _load_config(folder: Path, device: str) -> PreTrainedConfig:
     try:
         config = PreTrainedConfig.from_pretrained(folder)
-    except (DecodingError, ValueError, TypeError) as error:
+    except (DraccusException, NotImplementedError, ValueError, TypeError, AttributeError) as error:
         raise WhiskerError(
             f"checkpoint {str(folder)!r}, config.json", expected="a config of lerobot 0.6", got=str(error)
         ) from error
@@ -146,7 +140,7 @@ def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
     try:
         with contextlib.redirect_stdout(said):
             policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise WhiskerError(
             f"checkpoint {str(folder)!r}, weights",
             expected="exactly the tensors of its config.json",
@@ -156,8 +150,25 @@ def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
     return policy.eval()
 
 
+def _load_processors(config: PreTrainedConfig, folder: Path) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
+    try:
+        return make_pre_post_processors(
+            config,
+            pretrained_path=str(folder),
+            preprocessor_overrides={"device_processor": {"device": config.device}},
+            # Actions come back to the CPU, where the simulator is.
+            postprocessor_overrides={"device_processor": {"device": "cpu"}},
+        )
+    except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}, processors", expected="processors of lerobot 0.6", got=str(error)
+        ) from error
+
+
 def _check_inputs(config: PreTrainedConfig, folder: Path) -> None:
     """Only what an `Observation` holds can be fed: the state, and images of three channels."""
+    if config.action_feature is None or not config.input_features:
+        raise WhiskerError(f"checkpoint {str(folder)!r}, config.json", expected="input features and an action")
     for key, feature in config.input_features.items():
         is_image = key.startswith(IMAGE_PREFIX) and feature.shape[0] == 3
         if key != "observation.state" and not is_image:
@@ -168,7 +179,7 @@ def _check_inputs(config: PreTrainedConfig, folder: Path) -> None:
             )
 
 
-def _make_spec(config: PreTrainedConfig, checkpoint: str, weights_sha256: str) -> PolicySpec:
+def _make_spec(config: PreTrainedConfig, checkpoint: Checkpoint, max_action_steps: int) -> PolicySpec:
     state, action = config.robot_state_feature, config.action_feature
     return PolicySpec(
         type=config.type,
@@ -180,7 +191,9 @@ def _make_spec(config: PreTrainedConfig, checkpoint: str, weights_sha256: str) -
         action_dim=action.shape[0],
         chunk_size=config.chunk_size,
         n_action_steps=config.n_action_steps,
+        max_action_steps=max_action_steps,
         stochastic=False,
-        checkpoint=checkpoint,
-        weights_sha256=weights_sha256,
+        checkpoint=checkpoint.name,
+        device=config.device,
+        files_sha256=compute_fingerprint(checkpoint.folder),
     )

@@ -1,7 +1,7 @@
 """The contract of every policy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -21,9 +21,11 @@ class PolicySpec:
         action_dim: None if it fits any environment.
         chunk_size: actions a prediction.
         n_action_steps: of which this many are executed, unless told otherwise.
+        max_action_steps: more than these cannot be: 1 where every step must be predicted anew.
         stochastic: two predictions of one observation can differ.
         checkpoint: where it was loaded from, for people; "" if there is none.
-        weights_sha256: of the weights file; "" if there is none.
+        device: where it runs.
+        files_sha256: file → hash of everything in the checkpoint that a number depends on.
     """
 
     type: str
@@ -32,9 +34,11 @@ class PolicySpec:
     action_dim: int | None
     chunk_size: int
     n_action_steps: int
+    max_action_steps: int
     stochastic: bool
     checkpoint: str = ""
-    weights_sha256: str = ""
+    device: str = "cpu"
+    files_sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -19,15 +19,26 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         sync: wait until the content is on the disk, so that not even a power cut leaves half of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED_PREFIX, suffix=path.suffix)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED_PREFIX, suffix=path.suffix)
     try:
         yield Path(name)
         if sync:
-            os.fsync(handle)
+            os.fsync(descriptor)
         os.chmod(name, 0o644)
         os.replace(name, path)
+        if sync:
+            _sync_folder(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     finally:
-        os.close(handle)
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name of a file is on the disk when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,8 +6,8 @@ import os
 
 from sim.errors import WhiskerError
 
-LIBRARY_OF_BACKEND = {"osmesa": "OSMesa", "egl": "EGL"}
-INSTALL_COMMAND = "apt-get install -y libosmesa6 libegl1 libgl1"
+LIBRARY_OF_BACKEND = {"osmesa": "OSMesa", "egl": "EGL", "glfw": "GL"}
+PACKAGES_OF_BACKEND = {"osmesa": "libosmesa6", "egl": "libegl1 libgl1-mesa-dri", "glfw": "libgl1 libgl1-mesa-dri"}
 
 
 def choose_gl_backend() -> str:
@@ -17,27 +17,34 @@ def choose_gl_backend() -> str:
     """
     if os.environ.get("MUJOCO_GL"):
         return os.environ["MUJOCO_GL"]
-    has_gpu = bool(glob.glob("/dev/nvidia[0-9]*") or glob.glob("/dev/dri/renderD*"))
+    devices = glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/dri/renderD*")
+    has_gpu = any(os.access(device, os.R_OK | os.W_OK) for device in devices)
     order = ("egl", "osmesa") if has_gpu else ("osmesa", "egl")
     backend = next((b for b in order if ctypes.util.find_library(LIBRARY_OF_BACKEND[b])), order[0])
     os.environ["MUJOCO_GL"] = backend
-    # PyOpenGL, which MuJoCo uses to create the context, has a switch of its own.
-    os.environ.setdefault("PYOPENGL_PLATFORM", backend)
     return backend
 
 
 def check_gl_library() -> None:
-    """Raise if the library of the chosen backend is not on this machine.
+    """Raise, before mujoco is imported, if it could not render with the chosen backend.
 
     Raises:
-        WhiskerError: with the exact command that installs it.
+        WhiskerError: for an absent library with the exact command that installs it.
     """
-    backend = os.environ.get("MUJOCO_GL", "")
-    library = LIBRARY_OF_BACKEND.get(backend)
-    if library and ctypes.util.find_library(library) is None:
+    backend = os.environ.get("MUJOCO_GL", "").strip().lower()
+    if backend not in LIBRARY_OF_BACKEND:
+        raise WhiskerError("MUJOCO_GL", expected=f"one of {', '.join(LIBRARY_OF_BACKEND)}", got=repr(backend))
+    # PyOpenGL, through which MuJoCo makes its context, has a switch of its own.
+    platform = os.environ.get("PYOPENGL_PLATFORM", backend)
+    if backend != "glfw" and platform != backend:
+        raise WhiskerError(
+            "PYOPENGL_PLATFORM", expected=f"{backend!r}, as MUJOCO_GL", got=repr(platform), do="Unset it."
+        )
+    library = LIBRARY_OF_BACKEND[backend]
+    if ctypes.util.find_library(library) is None:
         raise WhiskerError(
             f"OpenGL backend {backend!r}",
             expected=f"the system library lib{library}",
             got="none on this machine",
-            do=f"Install it: {INSTALL_COMMAND}",
+            do=f"Install it: apt-get install -y {PACKAGES_OF_BACKEND[backend]}",
         )

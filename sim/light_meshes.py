@@ -1,7 +1,7 @@
 """Visual meshes made light: OpenGL in software is bound by vertices, not by pixels.
 
 Vertices are clustered on a regular grid and the faces that collapse are dropped, which keeps the look
-(the SSIM is printed by `tests/benchmarks/rendering.py`). Only what is looked at is touched: physics never uses these.
+(the SSIM is printed by `tests/benchmarks/evaluation.py`). Only what is looked at is touched: physics never uses these.
 """
 
 import hashlib

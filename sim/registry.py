@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from sim.env import Env
 from sim.errors import UnknownNameError
+from sim.gl import check_gl_library
 
 ENVIRONMENTS: dict[str, str] = {
     "so101/pick_place": "sim.so101.pick_place:make_pick_place",
@@ -13,15 +14,11 @@ ENVIRONMENTS: dict[str, str] = {
 }
 
 
-def register(name: str, target: str) -> None:
-    """Add `name` → "module:factory".
-
-    Raises:
-        ValueError: the name is taken.
-    """
-    if name in ENVIRONMENTS:
-        raise ValueError(f"environment {name!r} is registered already, as {ENVIRONMENTS[name]!r}")
-    ENVIRONMENTS[name] = target
+def check_env_name(name: str) -> None:
+    """Raise `UnknownNameError`, with the closest names, unless there is such an environment."""
+    base = name.partition("@")[0]
+    if base not in ENVIRONMENTS:
+        raise UnknownNameError("environment", base, ENVIRONMENTS)
 
 
 def make_env(name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> Env:
@@ -34,10 +31,11 @@ def make_env(name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None
 
     Raises:
         UnknownNameError: with the closest names.
+        WhiskerError: no OpenGL, no such camera, a model that does not fit.
     """
+    check_env_name(name)
     base, _, scene_path = name.partition("@")
-    if base not in ENVIRONMENTS:
-        raise UnknownNameError("environment", base, ENVIRONMENTS)
+    check_gl_library()
     module, _, factory = ENVIRONMENTS[base].partition(":")
     make = getattr(importlib.import_module(module), factory)
     return make(name=name, image_sizes=image_sizes, scene_path=scene_path or None)

@@ -7,7 +7,6 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from sim.gl import check_gl_library
 from sim.spec import CameraSpec
 
 DEPTH_SUFFIX = "_depth"
@@ -21,7 +20,6 @@ class CameraRenderer:
     """
 
     def __init__(self, model: mujoco.MjModel, cameras: Sequence[CameraSpec], supersampling: int, shadows: bool) -> None:
-        check_gl_library()
         self._model = model
         self._cameras = tuple(cameras)
         self._supersampling = supersampling

@@ -10,7 +10,7 @@ from tests.small_checkpoints import save_small_act
 
 def spec(**changes):
     return PolicySpec(**({"type": "act", "image_sizes": {}, "state_dim": 6, "action_dim": 6, "chunk_size": 10}
-                         | {"n_action_steps": 4, "stochastic": False} | changes))  # fmt: skip
+                         | {"n_action_steps": 4, "max_action_steps": 10, "stochastic": False} | changes))  # fmt: skip
 
 
 def test_a_checkpoint_for_another_robot_is_refused_with_both_sides_named(blind_env, tmp_path):
@@ -39,3 +39,10 @@ def test_n_action_steps_is_the_checkpoints_unless_asked_otherwise():
 def test_n_action_steps_outside_the_chunk_is_refused(asked):
     with pytest.raises(WhiskerError, match="1 to 10"):
         resolve_n_action_steps(spec(), asked)
+
+
+def test_an_ensemble_moves_on_by_one_step_a_prediction(small_act_ensembling):
+    policy = load_lerobot_policy(open_checkpoint("act", str(small_act_ensembling)), "cpu")
+    assert resolve_n_action_steps(policy.spec, None) == 1
+    with pytest.raises(WhiskerError, match="predicts at every step"):
+        resolve_n_action_steps(policy.spec, 2)

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def record(blind_env):
 @pytest.fixture
 def run(tmp_path, record):
     """A folder with three episodes, closed."""
-    run = RunFolder.create(tmp_path, "random", "so101/pick_place", {"config": {}})
+    run = RunFolder.create(tmp_path, "random", "so101/pick_place", {"config": {}, "env": {}})
     for index in range(3):
         each = replace(record, episode_index=index)
         run.append(each, make_row(each, OutcomeThresholds()))
@@ -102,16 +103,12 @@ def test_a_truncated_episode_file_is_named(run):
 
 def test_a_full_disk_loses_nothing_that_was_written(run, record, monkeypatch):
     reopened = RunFolder.reopen(run.path)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("eval.run_folder.os.fsync", full)
-    with pytest.raises(WhiskerError, match="No space left on device"):
-        reopened.append(record, make_row(record, OutcomeThresholds()))
-    reopened.close()
-    monkeypatch.undo()
-    assert load_rows(run.path)[:3] == run.rows
+    with Path("/dev/full").open("ab", buffering=0) as full:
+        monkeypatch.setattr(reopened, "_file", full)
+        with pytest.raises(WhiskerError, match="No space left on device"):
+            reopened.append(record, make_row(record, OutcomeThresholds()))
+        reopened.close()
+    assert load_rows(run.path) == run.rows == reopened.rows
 
 
 def test_nothing_half_written_stays_behind(run):

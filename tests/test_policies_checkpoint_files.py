@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from policies.checkpoint_files import check_files, find_checkpoint, open_checkpoint, read_config
 from policies.lerobot_policy import load_lerobot_policy
@@ -14,7 +15,7 @@ def checkpoint(small_act, tmp_path):
     return shutil.copytree(small_act, tmp_path / "checkpoint")
 
 
-@pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/nowhere/at/all"])
+@pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/nowhere/at/all", "a/b c"])
 def test_no_such_folder_names_the_shipped_ones(name):
     with pytest.raises(WhiskerError, match="no such folder"):
         find_checkpoint(name)
@@ -76,3 +77,49 @@ def test_another_type_is_refused(checkpoint):
     (checkpoint / "config.json").write_text(json.dumps(config | {"type": "diffusion"}))
     with pytest.raises(WhiskerError, match="expected policy type 'act', got 'diffusion'"):
         open_checkpoint("act", str(checkpoint))
+
+
+def change_processor(checkpoint, change):
+    path = checkpoint / "policy_preprocessor.json"
+    pipeline = json.loads(path.read_text())
+    change(pipeline)
+    path.write_text(json.dumps(pipeline))
+
+
+def test_a_preprocessor_that_would_not_normalise_is_refused(checkpoint):
+    """Without the step, without its state, and without one feature's statistics: lerobot says nothing of these."""
+    original = (checkpoint / "policy_preprocessor.json").read_text()
+    change_processor(checkpoint, lambda p: p["steps"].pop())
+    with pytest.raises(WhiskerError, match="a step 'normalizer_processor'"):
+        check_files(checkpoint)
+    (checkpoint / "policy_preprocessor.json").write_text(original)
+    change_processor(checkpoint, lambda p: p["steps"][-1].pop("state_file"))
+    with pytest.raises(WhiskerError, match=r"statistics of 'observation\.state'"):
+        check_files(checkpoint)
+    (checkpoint / "policy_preprocessor.json").write_text(original)
+    (state,) = checkpoint.glob("policy_preprocessor_*.safetensors")
+    kept = {k: v for k, v in load_file(state).items() if not k.startswith("observation.images.wrist_cam.")}
+    save_file(kept, state)
+    with pytest.raises(WhiskerError, match=r"statistics of 'observation\.images\.wrist_cam'"):
+        check_files(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda p: p["steps"][0].update(registry_name="no_such_step"), lambda p: p["steps"].pop(2)],
+    ids=["unknown step", "no device step"],
+)
+def test_processors_that_lerobot_does_not_read_are_refused(checkpoint, change):
+    change_processor(checkpoint, change)
+    with pytest.raises(WhiskerError, match="processors of lerobot"):
+        load_lerobot_policy(open_checkpoint("act", str(checkpoint)), "cpu")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"n_action_steps": 99}, {"temporal_ensemble_coeff": 0.1}, {"input_features": None}, {"nonsense": 1}]
+)
+def test_a_config_that_cannot_be_is_refused(checkpoint, fields):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | fields))
+    with pytest.raises(WhiskerError, match=r"config\.json"):
+        load_lerobot_policy(open_checkpoint("act", str(checkpoint)), "cpu")

@@ -71,7 +71,7 @@ def test_the_export_predicts_what_was_trained(demos):
 
 @pytest.mark.slow
 def test_the_recipe_runs_through_and_its_checkpoints_load(demos, tmp_path):
-    train(ActRecipe(demos, tmp_path, n_samples=256, early_samples=128, batch_size=16))
+    train(ActRecipe(demos, tmp_path, n_samples=256, n_early_samples=128, batch_size=16))
     for name in ("act", "act-early"):
         policy = load_lerobot_policy(open_checkpoint("act", str(tmp_path / name)), "cpu")
         assert policy.spec.chunk_size == 40

@@ -1,17 +1,12 @@
 import pytest
 
 from sim.errors import UnknownNameError, WhiskerError
-from sim.registry import make_env, register
+from sim.registry import make_env
 
 
 def test_unknown_environment_names_the_closest():
     with pytest.raises(UnknownNameError, match="Did you mean 'so101/pick_place'"):
         make_env("so101/pickplace")
-
-
-def test_registering_a_taken_name_raises():
-    with pytest.raises(ValueError, match="registered already"):
-        register("so101/pick_place", "somewhere:else")
 
 
 def test_unknown_camera_lists_those_there_are():

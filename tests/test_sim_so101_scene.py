@@ -53,26 +53,47 @@ def test_light_and_original_meshes_move_alike():
     assert light.nmeshface < original.nmeshface / 10
 
 
-def test_static_and_moving_jaw_close_on_a_block_between_them(blind_env):
-    """The inner face of the static finger is where the MJCF has its own grasp frame."""
-    env = blind_env
-    env.reset(0)
-    static = env.model.geom("static_tip")
-    inner_face_x = static.pos[0] + static.size[0]
-    assert inner_face_x == pytest.approx(-0.0079, abs=1e-6)
+def test_the_jaws_close_on_nothing_but_the_block(blind_env):
+    """Closed without a block the jaws meet; with one of 25 mm between them they stop 25 mm apart."""
+    env, gravity = blind_env, blind_env.model.opt.gravity.copy()
+    env.model.opt.gravity[:] = 0
+    gaps_m = []
+    for block_x in (0.0046, 0.3):
+        env.reset(0)
+        tcp = env.data.site("tcp")
+        pos = tcp.xpos + tcp.xmat.reshape(3, 3) @ [block_x - 0.0046, 0, 0]
+        address = env.model.jnt_qposadr[env.model.body("block").jntadr[0]]
+        env.data.qpos[address : address + 3] = pos
+        mujoco.mju_mat2Quat(env.data.qpos[address + 3 : address + 7], tcp.xmat)
+        closing = env.state()
+        closing[5] = 0.0
+        for _ in range(12):
+            flags = env.step(closing).progress.flags
+        assert flags.grasped == (block_x < 0.1)
+        gaps_m.append(_gap_m(env))
+    env.model.opt.gravity[:] = gravity
+    assert gaps_m[0] == pytest.approx(0.025, abs=0.004) and gaps_m[1] < 0.005
+
+
+def _gap_m(env):
+    """Along x of the gripper, between the static tip's inner face and the middle of the jaw tip's lower end."""
+    gripper, jaw_tip = env.data.body("gripper"), env.model.geom("jaw_tip")
+    tip = env.data.geom("jaw_tip")
+    inner = tip.xpos + tip.xmat.reshape(3, 3) @ [-jaw_tip.size[0], 0, -0.5 * jaw_tip.size[2]]
+    return (gripper.xmat.reshape(3, 3).T @ (inner - gripper.xpos))[0] + 0.0079
 
 
 def test_brick_preset_is_close_to_the_published_scene():
-    assert BRICK_SCENE.block_size_m == (0.064, 0.032, 0.019)
-    assert 2 * BRICK_SCENE.bowl_inner_m == pytest.approx(0.12)
     model = build_model(BRICK_SCENE)
+    np.testing.assert_allclose(2 * model.geom("block").size, [0.064, 0.032, 0.019])
+    np.testing.assert_allclose(2 * model.site("goal").size[:2], [0.12, 0.12])
     assert model.camera("overhead_cam").fovy[0] == 52 and model.camera("wrist_cam").fovy[0] == 71
 
 
 def test_a_model_of_the_users_own_runs(own_scene):
-    env = make_env(f"so101/pick_place@{own_scene}", image_sizes={"overhead_cam": (32, 48)})
+    env = make_env(f"so101/pick_place@{own_scene}", image_sizes={"overhead_cam": (480, 640)})
     env.reset(3)
-    assert env.observe().images["overhead_cam"].shape == (32, 48, 3)
+    assert env.observe().images["overhead_cam"].shape == (480, 640, 3)
     assert env.progress().goal_distance_m > 0.1
     env.close()
 
@@ -90,4 +111,14 @@ def test_a_file_that_does_not_compile_is_refused(tmp_path, content):
     if content is not None:
         path.write_text(content)
     with pytest.raises(WhiskerError, match="that compiles"):
+        make_env(f"so101/pick_place@{path}")
+
+
+def test_an_actuator_without_a_range_is_refused(own_scene, tmp_path):
+    text = own_scene.read_text()
+    start = text.index("ctrlrange")
+    end = text.index('"', text.index('"', start) + 1) + 1
+    path = tmp_path / "scene.xml"
+    path.write_text(text[:start] + text[end:])
+    with pytest.raises(WhiskerError, match="a range of joint and actuator"):
         make_env(f"so101/pick_place@{path}")

@@ -45,4 +45,5 @@ def test_round_trip(body_units):
 
 def test_gripper_is_0_closed_and_100_open():
     units = JointUnits(RANGE_RAD, "deg")
-    assert units.low[5] == pytest.approx(0) and units.high[5] == pytest.approx(100)
+    low, high = units.from_rad(RANGE_RAD.T)
+    assert low[5] == pytest.approx(0) and high[5] == pytest.approx(100)

@@ -14,7 +14,7 @@ from viz.video import INSET_SIZE, MAIN_SIZE, EpisodeFilm, VideoConfig, film_run
 def run(blind_env, tmp_path_factory):
     """One episode cut short, so that it fails, and one crash."""
     folder = tmp_path_factory.mktemp("runs")
-    run = RunFolder.create(folder, "scripted", "so101/pick_place", {"env": {"name": "so101/pick_place"}})
+    run = RunFolder.create(folder, "scripted", "so101/pick_place", {"config": {}, "env": {"name": "so101/pick_place"}})
     record = run_episode(blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), 1, horizon=9)
     run.append(record, make_row(record, OutcomeThresholds()))
     run.close()
@@ -45,3 +45,9 @@ def test_frames_show_the_recorded_states(run):
     np.testing.assert_array_equal(first, again)
     picture = slice(0, MAIN_SIZE[0])
     assert np.abs(first[picture].astype(int) - last[picture]).mean() > 1
+
+
+def test_the_rate_can_be_chosen(run):
+    film, (row,) = EpisodeFilm("so101/pick_place", fps=10), load_rows(run)
+    assert len(list(film.frames(run, row))) == 4
+    film.close()

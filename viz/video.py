@@ -22,6 +22,7 @@ from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole
 from sim.registry import make_env
+from sim.so101.scene import PEOPLE_CAMERA
 
 MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
 _CAPTION_PX = 28
@@ -34,11 +35,13 @@ class VideoConfig:
     Attributes:
         run: the run folder.
         which: all episodes, or those that failed.
+        fps: frames a second of simulated time. Default: one a control step.
         quiet: no progress bar.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     which: Literal["failures", "all"] = "all"
+    fps: int | None = None
     quiet: bool = False
 
 
@@ -48,18 +51,20 @@ class EpisodeFilm:
     The environment is one of its own: its cameras are larger than the policy's, its state is set from the record.
     """
 
-    def __init__(self, env_name: str) -> None:
+    def __init__(self, env_name: str, fps: int | None = None) -> None:
         views = _views(env_name)
         self._main, *self._insets = views
         sizes = {view: MAIN_SIZE if view == self._main else INSET_SIZE for view in views}
         self._env: Env = make_env(env_name, image_sizes=sizes)
-        self.fps = round(1 / self._env.spec.control_dt_s)
+        self._control_rate_hz = 1 / self._env.spec.control_dt_s
+        self.fps = fps or round(self._control_rate_hz)
 
     def frames(self, run: Path, row: EpisodeRow) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """One frame a control step, RGB."""
+        """RGB, `fps` a second of simulated time."""
         arrays = load_arrays(run, row)
-        for step, snapshot in enumerate(arrays.step_snapshot):
-            self._env.restore(snapshot)
+        n_moments = len(arrays.step_snapshot)
+        for step in np.arange(0, n_moments, self._control_rate_hz / self.fps).astype(int):
+            self._env.restore(arrays.step_snapshot[step])
             images = self._env.observe().images
             column = np.concatenate([images[view] for view in self._insets])
             caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
@@ -84,11 +89,12 @@ def film_episode(film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
 
 def film_run(config: VideoConfig) -> list[Path]:
     """Film every chosen episode that has no video yet."""
+    env_name = load_description(config.run)["env"]["name"]
     rows = [row for row in load_rows(config.run) if row.n_steps and (config.which == "all" or not row.success)]
     missing = [row for row in rows if not (config.run / video_path(row)).exists()]
     if not missing:
         return []
-    film = EpisodeFilm(load_description(config.run)["env"]["name"])
+    film = EpisodeFilm(env_name, config.fps)
     try:
         shown = track(missing, "videos", console=Console(stderr=True), disable=config.quiet)
         return [film_episode(film, config.run, row) for row in shown]
@@ -98,7 +104,7 @@ def film_run(config: VideoConfig) -> list[Path]:
 
 def _views(env_name: str) -> tuple[str, str, str]:
     """The large view and two insets; a model of the user's own need not have the camera for people."""
-    main = "overhead_cam" if "@" in env_name else "people_cam"
+    main = "overhead_cam" if "@" in env_name else PEOPLE_CAMERA
     return main, "overhead_cam_depth" if "@" in env_name else "overhead_cam", "wrist_cam"
 
 
@@ -113,9 +119,11 @@ def main() -> int:
     config = tyro.cli(VideoConfig, prog="python -m viz.video", description=VideoConfig.__doc__)
     try:
         film_run(config)
-    except WhiskerError as error:
+    except (WhiskerError, OSError) as error:
         print(f"video: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

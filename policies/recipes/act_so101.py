@@ -15,6 +15,7 @@ The result is a vanilla lerobot ACT. What makes it learnable from scratch in wel
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from policies.lerobot_dataset import OBJECT_POSITION_KEY, DemonstrationFrames
+from sim.errors import WhiskerError
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,21 @@ class ActRecipe:
         demos: LeRobotDataset made by `eval-demos`.
         output: folder for `act`, `act-early` and the checkpoints between.
         n_samples: training samples seen, all processes together.
-        early_samples: where `act-early` is taken: a policy that often fails.
+        n_early_samples: where `act-early` is taken: a policy that often fails.
         batch_size: samples a step, all processes together.
         n_processes: on a CPU; a GPU takes one.
-        sync_steps: steps between two averages of the processes' parameters.
-        checkpoint_samples: also keep a checkpoint every so many samples; 0: none.
+        n_sync_steps: steps between two averages of the processes' parameters.
+        n_checkpoint_samples: also keep a checkpoint every so many samples; 0: none.
         seed: of the weights and the order of the samples.
     """
 
     demos: Path
     output: Path
     n_samples: int = 230_000
-    early_samples: int = 40_000
+    n_early_samples: int = 40_000
     batch_size: int = 64
     n_processes: int = 2
-    sync_steps: int = 8
+    n_sync_steps: int = 8
     learning_rate: float = 5e-4
     weight_decay: float = 1e-4
     ema_decay: float = 0.95
@@ -66,19 +68,19 @@ class ActRecipe:
     n_action_steps: int = 20
     position_loss_weight: float = 0.5
     before_grasp_weight: float = 2.0
-    checkpoint_samples: int = 0
+    n_checkpoint_samples: int = 0
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The demonstrations as shared tensors; `chunk_end` is the last frame of each frame's episode."""
+    """The demonstrations as shared tensors; `last_of_episode` indexes the last frame of each frame's episode."""
 
     images: dict[str, Tensor]
     state: Tensor
     action: Tensor
     object_pos: Tensor
-    chunk_end: Tensor
+    last_of_episode: Tensor
     weight: Tensor
 
     def __len__(self) -> int:
@@ -87,7 +89,7 @@ class TrainingSet:
     @classmethod
     def from_frames(cls, frames: DemonstrationFrames, before_grasp_weight: float) -> "TrainingSet":
         episode = torch.from_numpy(frames.episode_index)
-        last_of_episode = torch.searchsorted(episode, episode, right=True) - 1
+        last = torch.searchsorted(episode, episode, right=True) - 1
         first_of_episode = torch.searchsorted(episode, episode)
         position = torch.from_numpy(frames.object_pos_world)
         untouched = (position - position[first_of_episode]).norm(dim=-1) < 0.005
@@ -98,7 +100,7 @@ class TrainingSet:
             state=torch.from_numpy(frames.state),
             action=torch.from_numpy(frames.action),
             object_pos=(position - mean) / std,
-            chunk_end=last_of_episode,
+            last_of_episode=last,
             weight=torch.where(untouched, before_grasp_weight, 1.0),
         )
         for tensor in (*tensors.images.values(), tensors.state, tensors.action, tensors.object_pos):
@@ -108,7 +110,7 @@ class TrainingSet:
     def batch(self, index: Tensor, chunk_size: int) -> dict[str, Tensor]:
         """Raw lerobot batch: images 0..1, action chunks `(B, chunk, dim)` padded with the episode's last."""
         steps = index[:, None] + torch.arange(chunk_size)
-        end = self.chunk_end[index][:, None]
+        end = self.last_of_episode[index][:, None]
         return {
             **{f"observation.images.{camera}": images[index].float() / 255 for camera, images in self.images.items()},
             "observation.state": self.state[index],
@@ -216,11 +218,15 @@ def train(recipe: ActRecipe) -> None:
     training_set = TrainingSet.from_frames(frames, recipe.before_grasp_weight)
     print(f"{len(training_set)} frames, {recipe.n_samples} samples", flush=True)
     n_processes = 1 if torch.cuda.is_available() else recipe.n_processes
+    # Left behind by a training that was killed, it would let this one wait for processes that are gone.
+    (recipe.output / "rendezvous").unlink(missing_ok=True)
     arguments = (recipe, config, training_set, frames.stats, n_processes)
     mp.start_processes(_train_process, arguments, nprocs=n_processes, start_method="spawn")
 
 
-def _train_process(rank: int, recipe: ActRecipe, config: ACTConfig, data: TrainingSet, stats, n_processes) -> None:
+def _train_process(
+    rank: int, recipe: ActRecipe, config: ACTConfig, demos: TrainingSet, stats: dict, n_processes: int
+) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -238,20 +244,20 @@ def _train_process(rank: int, recipe: ActRecipe, config: ACTConfig, data: Traini
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warm_cosine(step, n_steps))
     order = torch.Generator().manual_seed(recipe.seed * 1000 + rank)
-    saves = {recipe.early_samples // recipe.batch_size: "act-early", n_steps: "act"}
-    if recipe.checkpoint_samples:
-        for n in range(recipe.checkpoint_samples, recipe.n_samples, recipe.checkpoint_samples):
+    saves = {recipe.n_early_samples // recipe.batch_size: "act-early", n_steps: "act"}
+    if recipe.n_checkpoint_samples:
+        for n in range(recipe.n_checkpoint_samples, recipe.n_samples, recipe.n_checkpoint_samples):
             saves.setdefault(n // recipe.batch_size, f"act-{n}")
     start_s, mean_loss = time.monotonic(), 0.0
     for step in range(1, n_steps + 1):
         if step == n_steps * 4 // 5:
             freeze_statistics(learner)
-        index = torch.randint(len(data), (local_batch,), generator=order)
-        batch = preprocessor(data.batch(index, recipe.chunk_size))
+        index = torch.randint(len(demos), (local_batch,), generator=order)
+        batch = preprocessor(demos.batch(index, recipe.chunk_size))
         batch = {key: value.to(device) for key, value in batch.items() if isinstance(value, Tensor)}
         with torch.autocast(device.type, dtype=torch.bfloat16):
             loss = learner.loss(
-                batch, data.weight[index].to(device), data.object_pos[index].to(device), recipe.position_loss_weight
+                batch, demos.weight[index].to(device), demos.object_pos[index].to(device), recipe.position_loss_weight
             )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -259,10 +265,11 @@ def _train_process(rank: int, recipe: ActRecipe, config: ACTConfig, data: Traini
         optimizer.step()
         schedule.step()
         mean_loss += (loss.item() - mean_loss) / min(step, 100)
-        if step % recipe.sync_steps == 0 or step in saves:
+        if step % recipe.n_sync_steps == 0:
             if n_processes > 1:
                 _average(learner, n_processes)
             _update_ema(ema, learner, recipe.ema_decay)
+        # Keeping a checkpoint must not change the training: it takes the mean as it stands.
         if rank == 0 and step in saves:
             _save(ema.export(), preprocessor, postprocessor, recipe.output / saves[step])
         if rank == 0 and step % 100 == 0:
@@ -310,4 +317,7 @@ def _save(policy: ACTPolicy, preprocessor, postprocessor, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(ActRecipe))
+    try:
+        train(tyro.cli(ActRecipe))
+    except WhiskerError as error:
+        sys.exit(str(error))

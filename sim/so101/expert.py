@@ -80,10 +80,6 @@ class PickPlaceExpert:
         arm = self._kinematics.solve(home[:5], block + offset_m, yaw, LOOSE, n_iterations=60)
         return np.append(arm, OPEN_RAD)
 
-    @property
-    def finished(self) -> bool:
-        return self._plan is not None and self._time_s > sum(w.duration_s for w in self._plan)
-
     def _target_at(self, time_s: float) -> tuple[np.ndarray, float, float, float]:
         start = self._start
         for waypoint in self._plan or []:
@@ -146,7 +142,7 @@ class PickPlaceExpert:
         """Direction in which the jaws should open, and the width that they will close on."""
         rotation = self._env.data.body("block").xmat.reshape(3, 3)
         block_yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
-        shoulder = self._env.data.body("shoulder").xpos
+        shoulder = self._env.data.joint("shoulder_pan").xanchor
         azimuth = float(np.arctan2(block[1] - shoulder[1], block[0] - shoulder[0]))
         length, width, _ = self._env.config.block_size_m
         if np.isclose(length, width):

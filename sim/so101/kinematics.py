@@ -4,6 +4,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from sim.so101.units import JOINTS
+
 N_ARM_JOINTS = 5
 
 
@@ -22,7 +24,7 @@ class TopDownKinematics:
         self._model = model
         self._data = mujoco.MjData(model)
         self._site = model.site(site).id
-        joints = [model.actuator(i).trnid[0] for i in range(N_ARM_JOINTS)]
+        joints = [model.joint(joint).id for joint in JOINTS[:N_ARM_JOINTS]]
         self._qpos = model.jnt_qposadr[joints]
         self._dof = model.jnt_dofadr[joints]
         self._low, self._high = model.jnt_range[joints].T

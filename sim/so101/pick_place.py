@@ -169,8 +169,9 @@ class PickPlace:
         for body, code in (("block", _BLOCK), (GRIPPER_BODY, _GRIPPER), (MOVING_JAW_BODY, _JAW)):
             self._contact_code[model.geom_bodyid == model.body(body).id] = code
         self._tcp_site, self._goal_site = model.site("tcp").id, model.site("goal").id
-        goal_size, is_box = model.site("goal").size, model.site("goal").type == mujoco.mjtGeom.mjGEOM_BOX
-        self._goal_is_box = bool(is_box)
+        goal_size = model.site_size[self._goal_site]
+        is_box = int(model.site_type[self._goal_site]) == int(mujoco.mjtGeom.mjGEOM_BOX)
+        self._goal_is_box = is_box
         self._goal_half_m = goal_size[:2].tolist()
         self._goal_half_height_m = float(goal_size[2] if is_box else goal_size[1])
 

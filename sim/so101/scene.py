@@ -19,13 +19,15 @@ PEOPLE_CAMERA = "people_cam"
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """Everything that defines the scene. Two scenes with equal configs give equal images and states.
+    """Everything that defines the scene besides the robot. Two scenes with equal configs give equal images and states.
 
     The grip is physical. A block of 12 g hangs on friction alone: coefficient 1.2 (rubber pads),
-    torsional 0.02 m, rolling 0.5 mm; `condim=4` because a pinch grip must resist twisting about the line
-    between the jaws. The elliptic cone with `impratio=10` keeps slip in a grasp at 2.6 mm on average where the
-    pyramidal one gives 9.4 mm. Jaw force is limited to 1.5 N·m, about half of what the servo stalls at.
-    The arm's other links do not collide: only gripper and jaw carry colliders (five boxes).
+    torsional 0.02 m; `condim=4` because a pinch grip must resist twisting about the line between the jaws. The
+    elliptic cone with `impratio=10` keeps slip in a grasp at 2.6 mm on average where the pyramidal one gives
+    9.4 mm. Contacts are stiff (`contact_solref`: 8 ms, critically damped, two and a half physics steps; below two
+    it would not be stable), so that the jaws do not sink into the block. Jaw force is limited to 1.5 N·m, about
+    half of what the servo stalls at. The arm's other links do not collide: only gripper and jaw carry colliders
+    (five boxes).
 
     Attributes:
         name: what the episodes' initial states are a function of.
@@ -53,6 +55,9 @@ class SceneConfig:
     bowl_inner_m: float = 0.055
     bowl_height_m: float = 0.035
     friction: tuple[float, float, float] = (1.2, 0.02, 0.0005)
+    contact_solref: tuple[float, float] = (0.008, 1.0)
+    contact_solimp: tuple[float, float, float, float, float] = (0.95, 0.99, 0.001, 0.5, 2.0)
+    impratio: float = 10.0
     gripper_max_torque_nm: float = 1.5
     overhead_pos_m: tuple[float, float, float] = (0.20, 0.01, 0.62)
     overhead_fovy_deg: float = 42.0
@@ -119,6 +124,7 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
     try:
         spec = mujoco.MjSpec.from_file(str(path))
         spec.option.timestep = config.physics_dt_s
+        _allow_large_images(spec)
         model = spec.compile()
     except (ValueError, OSError) as error:
         raise WhiskerError(f"scene {str(path)!r}", expected="a MuJoCo model that compiles", got=str(error)) from error
@@ -145,6 +151,12 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
     block_joint = model.body("block").jntadr[0]
     if block_joint < 0 or model.jnt_type[block_joint] != mujoco.mjtJoint.mjJNT_FREE:
         raise WhiskerError(f"scene {str(path)!r}, body 'block'", expected="a free joint", got="none")
+    for joint in JOINTS:
+        if not (model.joint(joint).range.any() and model.actuator(joint).ctrlrange.any()):
+            raise WhiskerError(f"scene {str(path)!r}, {joint!r}", expected="a range of joint and actuator", got="none")
+    goal_types = (int(mujoco.mjtGeom.mjGEOM_CYLINDER), int(mujoco.mjtGeom.mjGEOM_BOX))
+    if int(model.site_type[model.site("goal").id]) not in goal_types:
+        raise WhiskerError(f"scene {str(path)!r}, site 'goal'", expected="a cylinder or a box")
     return model
 
 
@@ -152,7 +164,7 @@ def _set_physics(spec: mujoco.MjSpec, config: SceneConfig) -> None:
     spec.option.timestep = config.physics_dt_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.option.impratio = 10
+    spec.option.impratio = config.impratio
     visual = spec.visual
     visual.quality.offsamples = config.msaa_samples
     visual.quality.shadowsize = 4096 if config.shadows else 0
@@ -160,8 +172,12 @@ def _set_physics(spec: mujoco.MjSpec, config: SceneConfig) -> None:
     visual.headlight.ambient = [0.35] * 3
     visual.headlight.diffuse = [0.35] * 3
     visual.headlight.specular = [0.0] * 3
-    # Frames for people are larger than what a policy sees.
-    visual.global_.offwidth, visual.global_.offheight = 2560, 1920
+    _allow_large_images(spec)
+
+
+def _allow_large_images(spec: mujoco.MjSpec) -> None:
+    """MuJoCo's default buffer is 640x480; supersampled frames for people are larger."""
+    spec.visual.global_.offwidth, spec.visual.global_.offheight = 2560, 1920
 
 
 def _replace_robot_colliders(spec: mujoco.MjSpec, config: SceneConfig) -> None:
@@ -210,8 +226,8 @@ def _contact(config: SceneConfig) -> dict:
         "conaffinity": 1,
         "condim": 4,
         "friction": config.friction,
-        "solref": [0.008, 1],
-        "solimp": [0.95, 0.99, 0.001, 0.5, 2],
+        "solref": config.contact_solref,
+        "solimp": config.contact_solimp,
     }
 
 

@@ -38,8 +38,6 @@ class JointUnits:
         self._offset[5], self._scale[5] = low[5], 100 / (high[5] - low[5])
         self.names = tuple(f"{joint}.pos" for joint in JOINTS)
         self.units = (body_units,) * 5 + ("range_0_100",)
-        self.low = self.from_rad(low)
-        self.high = self.from_rad(high)
 
     def from_rad(self, q_rad: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray, "*batch 6"]:
         return (q_rad - self._offset) * self._scale
