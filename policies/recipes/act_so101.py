@@ -57,7 +57,7 @@ class ActRecipe:
     demos: Path
     output: Path
     n_samples: int = 230_000
-    n_early_samples: int = 40_000
+    n_early_samples: int = 38_000
     batch_size: int = 64
     n_processes: int = 2
     n_sync_steps: int = 8
