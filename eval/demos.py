@@ -83,7 +83,7 @@ def _record_episode(config: DemoConfig, env: PickPlace, writer: "DemonstrationWr
         observation, position = env.observe(), env.progress().object_pos_world
         action = expert.action()
         writer.add_frame(observation, action, position)
-        executed_rad = env.units.to_rad(action) + noise.sample(quiet=expert.is_precise)
-        if env.step(env.units.from_rad(executed_rad)).success:
+        executed_rad = env.joint_target_rad(action) + noise.sample(quiet=expert.is_precise)
+        if env.step(env.action_for(executed_rad)).success:
             return True
     return False

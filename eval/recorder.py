@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from math import nan
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -20,11 +21,13 @@ class EpisodeArrays:
         snapshot: the same at the predictions: `step_snapshot[prediction_step]`.
         n_executed: how many actions of each chunk were run.
         clipped: the action left the actuators' range.
+        ik_error_m: `StepResult.ik_error_m`; nan where the environment takes joints.
     """
 
     state: Float32[np.ndarray, "T1 state_dim"]
     action: Float32[np.ndarray, "T action_dim"]
     clipped: Bool[np.ndarray, " T"]
+    ik_error_m: Float64[np.ndarray, " T"]
     ee_pos_world: Float64[np.ndarray, "T1 3"]
     object_pos_world: Float64[np.ndarray, "T1 3"]
     object_height_m: Float64[np.ndarray, " T1"]
@@ -63,7 +66,7 @@ class EpisodeRecorder:
         self._start_s = time.perf_counter()
         self._moments: list[tuple[np.ndarray, np.ndarray, Progress, np.ndarray]] = []
         self._actions: list[np.ndarray] = []
-        self._clipped: list[bool] = []
+        self._results: list[StepResult] = []
         self._decisions: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._success, self._error = False, ""
 
@@ -74,7 +77,7 @@ class EpisodeRecorder:
 
     def record_step(self, action: np.ndarray, result: StepResult) -> None:
         self._actions.append(action)
-        self._clipped.append(result.clipped)
+        self._results.append(result)
         self._success = result.success
         self._record_moment(result.progress)
 
@@ -104,7 +107,8 @@ class EpisodeRecorder:
         return EpisodeArrays(
             state=np.stack(state),
             action=np.array(self._actions, dtype=np.float32).reshape(-1, action_dim),
-            clipped=np.array(self._clipped, dtype=bool),
+            clipped=np.array([result.clipped for result in self._results], dtype=bool),
+            ik_error_m=np.array([nan if (e := r.ik_error_m) is None else e for r in self._results], dtype=np.float64),
             ee_pos_world=np.stack(ee_pos),
             object_pos_world=np.stack([p.object_pos_world for p in progress]),
             object_height_m=np.array([p.object_height_m for p in progress]),

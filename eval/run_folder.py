@@ -12,15 +12,17 @@ import fcntl
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from jaxtyping import Float64
 
 from eval.outcome import Outcome, OutcomeThresholds, Trajectory, judge
 from eval.recorder import EpisodeArrays, EpisodeRecord
+from sim.env import IK_TOLERANCE_M
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX, written_whole
 
@@ -37,6 +39,9 @@ class EpisodeRow:
         failed_stage: first stage that was not met; None for success and error.
         n_clipped_steps: steps whose action left the actuators' range.
         error: "" or what crashed.
+        ik_failure_rate: share of the control steps whose inverse kinematics missed by more than `IK_TOLERANCE_M`.
+        ik_error_mm: mean over the control steps of how far it missed. Both are None where the environment takes
+            joints, and in rows from before they were there.
     """
 
     task: str
@@ -52,11 +57,13 @@ class EpisodeRow:
     n_clipped_steps: int
     error: str
     duration_s: float
+    ik_failure_rate: float | None = None
+    ik_error_mm: float | None = None
 
     @classmethod
     def from_json(cls, line: str) -> "EpisodeRow":
         values = json.loads(line)
-        known = {field.name: values[field.name] for field in fields(cls)}
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values or f.default is MISSING}
         return cls(**known | {"outcome": Outcome(known["outcome"])})
 
 
@@ -83,7 +90,17 @@ def make_row(record: EpisodeRecord, thresholds: OutcomeThresholds) -> EpisodeRow
         n_clipped_steps=int(arrays.clipped.sum()) if arrays else 0,
         error=error,
         duration_s=record.duration_s,
+        **_ik_columns(arrays.ik_error_m if arrays else np.empty(0)),
     )
+
+
+def _ik_columns(error_m: Float64[np.ndarray, " T"]) -> dict[str, float | None]:
+    if np.isnan(error_m).all():
+        return {"ik_failure_rate": None, "ik_error_mm": None}
+    return {
+        "ik_failure_rate": float((error_m > IK_TOLERANCE_M).mean()),
+        "ik_error_mm": float(1000 * error_m.mean()),
+    }
 
 
 class RunFolder:
@@ -212,8 +229,11 @@ def load_arrays(path: Path, row: EpisodeRow) -> EpisodeArrays:
     """
     file = path / arrays_path(row)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays)})
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        # Files from before it was recorded are all of joint environments.
+        arrays.setdefault("ik_error_m", np.full(len(arrays["action"]), np.nan))
+        return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays)})
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise WhiskerError(f"episode file {str(file)!r}", expected="the recorded arrays", got=repr(error)) from error
 

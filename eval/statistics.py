@@ -24,6 +24,7 @@ class RunSummary:
         success_interval: Wilson 95 % interval of the success rate.
         pick_rate: share of `n_judged` in which the object was picked up.
         drop_rate: share of the picked-up in which it came down outside the goal.
+        ik_failure_rate: share of all their control steps; nan where the environment takes joints.
     """
 
     n_judged: int
@@ -36,6 +37,7 @@ class RunSummary:
     mean_success_steps: float
     mean_max_object_height_m: float
     mean_duration_s: float
+    ik_failure_rate: float
 
 
 def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
@@ -54,6 +56,7 @@ def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
         mean_success_steps=_mean([row.n_steps for row in judged if row.success]),
         mean_max_object_height_m=_mean([h for row in judged if (h := row.max_object_height_m) is not None]),
         mean_duration_s=_mean([row.duration_s for row in rows]),
+        ik_failure_rate=_compute_ik_failure_rate(judged),
     )
 
 
@@ -66,6 +69,12 @@ def compute_wilson_interval(n_success: int, n: int, confidence: float = 0.95) ->
         return nan, nan
     interval = binomtest(n_success, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:
+    counted = [(row.ik_failure_rate, row.n_steps) for row in rows if row.ik_failure_rate is not None]
+    n_steps = sum(n for _, n in counted)
+    return sum(rate * n for rate, n in counted) / n_steps if n_steps else nan
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -32,6 +32,8 @@ def summary_table(title: str, summary: RunSummary) -> Table:
     table.add_row("drop rate (of the picked-up)", _percent(summary.drop_rate))
     table.add_row("mean steps of the successes", _number(summary.mean_success_steps, ".1f"))
     table.add_row("mean maximum object height", _number(100 * summary.mean_max_object_height_m, ".1f", " cm"))
+    if not isnan(summary.ik_failure_rate):
+        table.add_row("inverse kinematics failed in", f"{_percent(summary.ik_failure_rate)} of the steps")
     table.add_row("mean time an episode", _number(summary.mean_duration_s, ".2f", " s"))
     return table
 

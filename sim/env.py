@@ -54,6 +54,10 @@ class Progress:
     object_pos_world: Float64[np.ndarray, "3"]
 
 
+# Inverse kinematics that ends further than this from the position asked for has failed.
+IK_TOLERANCE_M = 0.005
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What `Env.step` returns: nothing that would have to be rendered.
@@ -62,11 +66,18 @@ class StepResult:
         progress: after the step.
         success: the task is done.
         clipped: the action left the actuators' range and was cut to it.
+        ik_error_m: distance from the position that the action asks for, before any cut, to that of the joints
+            commanded; None where the environment takes joints. It is of the arm's geometry, not of its motion.
     """
 
     progress: Progress
     success: bool
     clipped: bool
+    ik_error_m: float | None = None
+
+    @property
+    def ik_failed(self) -> bool:
+        return self.ik_error_m is not None and self.ik_error_m > IK_TOLERANCE_M
 
 
 @runtime_checkable

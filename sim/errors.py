@@ -31,3 +31,7 @@ class UnknownNameError(WhiskerError):
             expected=f"one of: {', '.join(known)}",
             do=f"{did_you_mean}Use a name from the list.",
         )
+
+
+class WhiskerWarning(UserWarning):
+    """Something that a person should know, though it runs. Commands print it in one line."""

@@ -11,6 +11,8 @@ ENVIRONMENTS: dict[str, str] = {
     "so101/pick_place": "sim.so101.pick_place:make_pick_place",
     "so101/pick_place_range": "sim.so101.pick_place:make_pick_place_range",
     "so101/pick_place_brick": "sim.so101.pick_place:make_pick_place_brick",
+    "so101/pick_place_ee": "sim.so101.end_effector:make_pick_place_ee",
+    "so101/pick_place_ee_delta": "sim.so101.end_effector:make_pick_place_ee_delta",
 }
 
 

@@ -28,8 +28,11 @@ class ActionSpec:
         units: one a dimension.
         low: smallest value the actuators accept, one a dimension.
         high: largest value the actuators accept, one a dimension.
-        mode: whether a value is a target or a difference from the present.
+        mode: whether a value is a target or a difference from the present; the gripper's is always a target.
         rotation: how rotations are written; "none" for joint space.
+        rotation_frame: where a rotation vector w is written: in the robot's base, or (deltas alone) in the tool.
+            A delta turns R into exp(w) R in the first case and into R exp(w) in the second. Positions and their
+            deltas are always along the base's axes.
         gripper_index: the dimension that is the gripper.
         gripper_closed: value at which the gripper is closed.
         gripper_open: value at which it is wide open.
@@ -44,6 +47,7 @@ class ActionSpec:
     gripper_index: int
     gripper_closed: float
     gripper_open: float
+    rotation_frame: Literal["none", "base", "tool"] = "none"
 
     @property
     def dim(self) -> int:
@@ -57,7 +61,9 @@ class EnvSpec:
     Attributes:
         name: registry name, e.g. "so101/pick_place".
         task: what the initial states are a function of, together with the episode index.
+        cameras: those that are observed.
         max_steps: control steps after which an episode is over, in the default horizon.
+        camera_names: every camera that could be observed.
     """
 
     name: str
@@ -70,3 +76,4 @@ class EnvSpec:
     control_dt_s: float
     physics_dt_s: float
     max_steps: int
+    camera_names: tuple[str, ...] = ()

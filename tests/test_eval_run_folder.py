@@ -40,6 +40,31 @@ def test_rows_and_arrays_come_back_as_they_were(run, record):
     np.testing.assert_array_equal(arrays.progress, record.arrays.progress)
 
 
+def test_joint_environments_leave_the_inverse_kinematics_columns_empty(run):
+    assert all(row.ik_failure_rate is None and row.ik_error_mm is None for row in load_rows(run.path))
+    arrays = load_arrays(run.path, run.rows[0])
+    assert arrays.ik_error_m.shape == arrays.clipped.shape and np.isnan(arrays.ik_error_m).all()
+
+
+def test_columns_that_came_later_are_missing_in_older_runs(run):
+    """Rows and arrays of before; a row that lacks any other field is damaged."""
+    later = ("ik_failure_rate", "ik_error_mm")
+    old = [{k: v for k, v in json.loads(line).items() if k not in later} for line in _lines(run)]
+    (run.path / ROWS_FILE).write_text("".join(json.dumps(row) + "\n" for row in old))
+    file = run.path / arrays_path(run.rows[0])
+    with np.load(file) as arrays:
+        np.savez(file, **{name: arrays[name] for name in arrays.files if name != "ik_error_m"})
+    assert load_rows(run.path) == run.rows
+    assert np.isnan(load_arrays(run.path, run.rows[0]).ik_error_m).all()
+    (run.path / ROWS_FILE).write_text(json.dumps({k: v for k, v in old[0].items() if k != "n_steps"}) + "\n")
+    with pytest.raises(WhiskerError, match="n_steps"):
+        load_rows(run.path)
+
+
+def _lines(run):
+    return (run.path / ROWS_FILE).read_text().splitlines()
+
+
 def test_the_name_says_when_what_and_where(run):
     assert run.path.name.endswith("Z-random-so101-pick_place")
     assert json.loads((run.path / RUN_FILE).read_text())["version"] == 1

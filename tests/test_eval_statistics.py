@@ -59,3 +59,13 @@ def test_undefined_means_are_nan_not_zero():
     summary = summarise([row(0, Outcome.NEVER_PICKED_UP)])
     assert isnan(summary.mean_success_steps) and isnan(summary.drop_rate)
     assert isnan(summarise([]).success_rate)
+
+
+def test_inverse_kinematics_failures_are_a_share_of_all_judged_steps():
+    rows = [
+        row(0, Outcome.SUCCESS, n_steps=100, ik_failure_rate=0.5),
+        row(1, Outcome.MISSED_GOAL, n_steps=300, ik_failure_rate=0.1),
+        row(2, Outcome.ERROR, error="boom", n_steps=50, ik_failure_rate=1.0),
+    ]
+    assert summarise(rows).ik_failure_rate == pytest.approx((50 + 30) / 400)
+    assert isnan(summarise([row(0, Outcome.SUCCESS)]).ik_failure_rate)

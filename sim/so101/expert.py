@@ -56,15 +56,15 @@ class PickPlaceExpert:
         self._plan: list[Waypoint] | None = None
         self._time_s = 0.0
 
-    def action(self) -> Float[np.ndarray, "6"]:
-        """The next joint target, in the environment's units."""
+    def action(self) -> Float[np.ndarray, " action_dim"]:
+        """What sends the next joint target to the servos, in the environment's own actions."""
         if self._plan is None:
             self._plan = self._make_plan()
-            self._q_rad = self._env.units.to_rad(self._env.state().astype(np.float64))[:5]
+            self._q_rad = self._env.units.to_rad(self._env.joint_state().astype(np.float64))[:5]
         self._time_s += self._env.spec.control_dt_s
         pos, yaw, gripper, weight = self._target_at(self._time_s)
         self._q_rad = self._kinematics.solve(self._q_rad, pos, yaw, weight)
-        return self._env.units.from_rad(np.append(self._q_rad, gripper))
+        return self._env.action_for(np.append(self._q_rad, gripper))
 
     @property
     def is_precise(self) -> bool:
@@ -99,7 +99,7 @@ class PickPlaceExpert:
         block, bowl = env.progress().object_pos_world, env.data.body("bowl").xpos.copy()
         tcp_rotation = env.data.site("tcp").xmat.reshape(3, 3)
         yaw_now = float(np.arctan2(tcp_rotation[1, 0], tcp_rotation[0, 0]))
-        gripper_now = float(env.units.to_rad(env.state().astype(np.float64))[5])
+        gripper_now = float(env.units.to_rad(env.joint_state().astype(np.float64))[5])
         self._start = Waypoint(env.ee_pos_world(), yaw_now, gripper_now, 0.0, LOOSE)
 
         yaw, width = self._grasp_yaw(block)

@@ -8,19 +8,22 @@ from sim.so101.units import JOINTS
 
 N_ARM_JOINTS = 5
 
+# The most that a joint moves in one iteration, and the step after which an iteration has converged.
+_LARGEST_STEP_RAD, _CONVERGED_RAD = 0.3, 1e-5
 
-class TopDownKinematics:
-    """Joint angles that put the tool centre point somewhere, fingers down, jaws at a yaw.
 
-    Six error rows e (position 3 [m], axis tilt 2, yaw 1 [rad]), weighted by W, against five joints:
+class ArmKinematics:
+    """A site of the arm as a function of the five arm joints q [rad], and the step of its inverse.
+
+    Six error rows e (position 3 [m], rotation 3 [rad]), weighted by W, against five joints:
 
         dq = Aᵀ (A Aᵀ + λ² I)⁻¹ W e,   A = W J,   J from `mj_jacSite`
 
-    Five joints cannot meet six rows everywhere: above 7 cm wrist_flex saturates, so the orientation is
-    soft (`orientation_weight`) and the position is met first. A joint at its limit is taken out of A.
+    Five joints cannot meet six rows everywhere: the orientation is soft (a weight well below the position's 1)
+    and the position is met first. A joint at its limit is taken out of A.
     """
 
-    def __init__(self, model: mujoco.MjModel, site: str = "tcp", damping: float = 1e-3) -> None:
+    def __init__(self, model: mujoco.MjModel, site: str, damping: float) -> None:
         self._model = model
         self._data = mujoco.MjData(model)
         self._site = model.site(site).id
@@ -29,6 +32,39 @@ class TopDownKinematics:
         self._dof = model.jnt_dofadr[joints]
         self._low, self._high = model.jnt_range[joints].T
         self._damping = damping
+
+    def _step(self, q: np.ndarray, error: np.ndarray, jacobian: np.ndarray, damping: float) -> np.ndarray:
+        """dq, from W e and W J at q; before any limit but those that q is at."""
+        push = jacobian.T @ error
+        blocked = ((q >= self._high) & (push > 0)) | ((q <= self._low) & (push < 0))
+        free = np.where(blocked, 0.0, jacobian)
+        return free.T @ np.linalg.solve(free @ free.T + damping**2 * np.eye(6), error)
+
+    def _moved(self, q: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """By a step, but not far, and not beyond a joint's limit."""
+        return np.clip(q + np.clip(step, -_LARGEST_STEP_RAD, _LARGEST_STEP_RAD), self._low, self._high)
+
+    def _place(self, q_rad: np.ndarray) -> None:
+        """Move the own copy of the model there."""
+        self._data.qpos[self._qpos] = q_rad
+        mujoco.mj_kinematics(self._model, self._data)
+
+    def _weighted_jacobian(self, orientation_weight: float) -> np.ndarray:
+        """W J where the own copy is: position rows, then rotation rows, along the world's axes."""
+        mujoco.mj_comPos(self._model, self._data)
+        jac_pos, jac_rot = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
+        mujoco.mj_jacSite(self._model, self._data, jac_pos, jac_rot, self._site)
+        return np.vstack([jac_pos[:, self._dof], orientation_weight * jac_rot[:, self._dof]])
+
+
+class TopDownKinematics(ArmKinematics):
+    """Joint angles that put the tool centre point somewhere, fingers down, jaws at a yaw.
+
+    The rotation rows are the tilt of the fingers and the yaw of the jaws. Above 7 cm wrist_flex saturates.
+    """
+
+    def __init__(self, model: mujoco.MjModel, site: str = "tcp", damping: float = 1e-3) -> None:
+        super().__init__(model, site, damping)
 
     def solve(
         self,
@@ -48,22 +84,15 @@ class TopDownKinematics:
         q = np.array(q_rad, dtype=np.float64)
         for _ in range(n_iterations):
             error, jacobian = self._linearise(q, pos_world, yaw_rad, orientation_weight)
-            push = jacobian.T @ error
-            jacobian[:, ((q >= self._high) & (push > 0)) | ((q <= self._low) & (push < 0))] = 0.0
-            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + self._damping**2 * np.eye(6), error)
-            q = np.clip(q + np.clip(step, -0.3, 0.3), self._low, self._high)
-            if np.abs(step).max() < 1e-5:
+            step = self._step(q, error, jacobian, self._damping)
+            q = self._moved(q, step)
+            if np.abs(step).max() < _CONVERGED_RAD:
                 break
         return q
 
     def _linearise(self, q, pos_world, yaw_rad, orientation_weight):
-        data = self._data
-        data.qpos[self._qpos] = q
-        mujoco.mj_kinematics(self._model, data)
-        mujoco.mj_comPos(self._model, data)
-        jac_pos, jac_rot = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
-        mujoco.mj_jacSite(self._model, data, jac_pos, jac_rot, self._site)
-        rotation = data.site_xmat[self._site].reshape(3, 3)
+        self._place(q)
+        rotation = self._data.site_xmat[self._site].reshape(3, 3)
         opening, fingers = rotation[:, 0], -rotation[:, 2]
         # Rotating `fingers` onto straight down and `opening` onto the yaw, as one world-frame rotation vector.
         down = np.array([0.0, 0.0, -1.0])
@@ -71,6 +100,5 @@ class TopDownKinematics:
         yaw_now = np.arctan2(opening[1], opening[0])
         yaw_error = (yaw_rad - yaw_now + np.pi) % (2 * np.pi) - np.pi
         rotation_error = np.array([tilt[0], tilt[1], yaw_error])
-        error = np.concatenate([pos_world - data.site_xpos[self._site], orientation_weight * rotation_error])
-        jacobian = np.vstack([jac_pos[:, self._dof], orientation_weight * jac_rot[:, self._dof]])
-        return error, jacobian
+        error = np.concatenate([pos_world - self._data.site_xpos[self._site], orientation_weight * rotation_error])
+        return error, self._weighted_jacobian(orientation_weight)

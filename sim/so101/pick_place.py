@@ -17,6 +17,7 @@ from sim.so101.scene import (
     DEFAULT_SCENE,
     GRIPPER_BODY,
     MOVING_JAW_BODY,
+    PEOPLE_CAMERA,
     SceneConfig,
     build_model,
     load_user_model,
@@ -96,10 +97,25 @@ class PickPlace:
         return Observation(self._renderer.render(self.data), self.state(), self.spec.instruction)
 
     def state(self) -> Float32[np.ndarray, " state_dim"]:
+        return self.joint_state()
+
+    def joint_state(self) -> Float32[np.ndarray, "6"]:
+        """The measured joints in `units`, whatever the environment's state is."""
         return self.units.from_rad(self.data.qpos[self._joint_qpos]).astype(np.float32)
 
+    def joint_target_rad(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, "6"]:
+        """The joint angles that an action sends to the servos, not yet cut to their range."""
+        return self.units.to_rad(np.asarray(action, dtype=np.float64))
+
+    def action_for(self, target_rad: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, " action_dim"]:
+        """The action that sends these joint angles to the servos: the inverse of `joint_target_rad`."""
+        return self.units.from_rad(target_rad)
+
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
-        target = self.units.to_rad(np.asarray(action, dtype=np.float64))
+        return self._drive(self.joint_target_rad(action))
+
+    def _drive(self, target: Float64[np.ndarray, "6"]) -> StepResult:
+        """Hold joint targets [rad] for one control step."""
         allowed = np.clip(target, self._ctrl_low, self._ctrl_high)
         self.data.ctrl[self._actuator_ids] = allowed
         mujoco.mj_step(self.model, self.data, self._n_substeps)
@@ -212,15 +228,20 @@ class PickPlace:
             control_dt_s=config.control_dt_s,
             physics_dt_s=config.physics_dt_s,
             max_steps=config.max_steps,
+            camera_names=self._camera_names(),
         )
+
+    def _camera_names(self) -> tuple[str, ...]:
+        """Each as colour and as depth; the one that is made for people is no robot's."""
+        own = [self.model.camera(i).name for i in range(self.model.ncam)]
+        return tuple(name + suffix for suffix in ("", DEPTH_SUFFIX) for name in own if name != PEOPLE_CAMERA)
 
     def _camera_spec(self, name: str, height_px: int, width_px: int) -> CameraSpec:
         camera = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, name.removesuffix(DEPTH_SUFFIX))
         if camera < 0:
-            own = [self.model.camera(i).name for i in range(self.model.ncam)]
             raise WhiskerError(
                 f"camera {name!r}",
-                expected=f"one of {', '.join(own + [c + DEPTH_SUFFIX for c in own])}",
+                expected=f"one of {', '.join(self._camera_names())}",
                 do="The environment has no other cameras.",
             )
         depth_range_m = self.config.depth_range_m if name.endswith(DEPTH_SUFFIX) else None

