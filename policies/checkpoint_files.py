@@ -2,23 +2,47 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from policies.registry import CHECKPOINT_FOLDER, DEFAULT_CHECKPOINTS, shipped_checkpoints
+from policies.registry import (
+    CHECKPOINT_FOLDER,
+    DEFAULT_CHECKPOINTS,
+    LEROBOT_TYPES,
+    resolve_policy_name,
+    shipped_checkpoints,
+)
 from sim.errors import WhiskerError
+from sim.spec import EnvSpec
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-# Each with the step that it must have.
+# Not lerobot's: our recipes write it.
+TRAINING_ENV_FILE = "training_env.json"
+# Each with the steps of which it must have one.
 PROCESSOR_FILES = {
-    "policy_preprocessor.json": "normalizer_processor",
-    "policy_postprocessor.json": "unnormalizer_processor",
+    "policy_preprocessor.json": ("normalizer_processor", "groot_n1_7_pack_inputs_v1"),
+    "policy_postprocessor.json": (
+        "unnormalizer_processor",
+        "groot_n1_7_action_decode_v1",
+        "groot_action_unpack_unnormalize_v2",
+    ),
 }
+
+
+# Fields of a config that name what lerobot 0.6 loads with `trust_remote_code=True`.
+_REMOTE_CODE_FIELDS = {
+    "pi0_fast": ("action_tokenizer_name", "text_tokenizer_name"),
+    "groot": ("base_model_path",),
+    "gaussian_actor": ("vision_encoder_name",),
+}
+# Of those, what is known to hold none.
+_REPOSITORIES_WITHOUT_CODE = {"google/paligemma-3b-pt-224"}
 
 
 @dataclass(frozen=True)
@@ -35,27 +59,39 @@ class Checkpoint:
     type: str
 
 
-def open_checkpoint(policy_type: str, name: str | None) -> Checkpoint:
+def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_code: bool = False) -> Checkpoint:
     """Find the checkpoint and check its files. Quick: neither torch nor lerobot is imported.
 
     Args:
-        policy_type: e.g. "act"; must be the checkpoint's own.
+        policy_type: e.g. "act"; must be the checkpoint's own. None: the checkpoint's own.
         name: shipped name, folder or hub id; None: the default of that type.
+        trust_remote_code: whether code that it brings or names may run.
 
     Raises:
-        WhiskerError: no such checkpoint, another type, damaged or missing files.
+        WhiskerError: no such checkpoint, another type, damaged or missing files, code that is not trusted.
     """
-    name = name or DEFAULT_CHECKPOINTS[policy_type]
+    if name is None:
+        name = DEFAULT_CHECKPOINTS.get(policy_type or "act")
+    if name is None:
+        raise WhiskerError(
+            f"policy {policy_type!r}", expected="--checkpoint", got="none", do="There is no published default."
+        )
     folder = find_checkpoint(name)
-    saved_type = read_config(folder)["type"]
-    if saved_type != policy_type:
+    config = read_config(folder)
+    saved_type = config["type"]
+    if saved_type not in LEROBOT_TYPES:
+        known = ", ".join(LEROBOT_TYPES)
+        raise WhiskerError(f"checkpoint {name!r}", expected=f"a policy type of: {known}", got=repr(saved_type))
+    if policy_type is not None and resolve_policy_name(policy_type) != saved_type:
         raise WhiskerError(
             f"checkpoint {name!r}",
             expected=f"policy type {policy_type!r}",
             got=repr(saved_type),
-            do="Give its own --policy.",
+            do="Leave --policy out: the checkpoint knows its type.",
         )
     check_files(folder)
+    if not trust_remote_code:
+        check_no_remote_code(folder, config)
     return Checkpoint(name, folder, saved_type)
 
 
@@ -108,40 +144,89 @@ def check_files(folder: Path) -> None:
     Processors that name a Python class (in place of one of lerobot's registered steps) are refused: loading
     them would import code of the checkpoint's choice.
     """
+    if not (folder / WEIGHTS_FILE).is_file() and (folder / "adapter_model.safetensors").is_file():
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}",
+            expected=f"whole weights in {WEIGHTS_FILE}",
+            got="a PEFT adapter",
+            do="Merge it into its base with `merge_and_unload` of peft, then save the policy.",
+        )
     check_safetensors(folder / WEIGHTS_FILE)
-    for file, normaliser in PROCESSOR_FILES.items():
+    config = read_config(folder)
+    inputs, outputs = (_feature_types(config.get(f"{part}_features")) for part in ("input", "output"))
+    features = dict(zip(PROCESSOR_FILES, (inputs, outputs), strict=True))
+    for file, normalisers in PROCESSOR_FILES.items():
         path = folder / file
-        pipeline = _read_json(path, "Save it with `preprocessor.save_pretrained`, else nothing is normalised.")
-        steps = pipeline.get("steps", [])
-        names = [step.get("registry_name") for step in steps]
-        if None in names:
+        steps = _read_steps(path)
+        names: list[str] = [step["registry_name"] for step in steps if "registry_name" in step]
+        if len(names) < len(steps):
             class_name = next(step.get("class") for step in steps if "registry_name" not in step)
             raise WhiskerError(
                 f"checkpoint file {str(path)!r}",
                 expected="lerobot's registered processor steps only",
                 got=f"the class {class_name!r}",
             )
-        if normaliser not in names:
-            raise WhiskerError(
-                f"checkpoint file {str(path)!r}", expected=f"a step {normaliser!r}", got=", ".join(names) or "no steps"
-            )
+        if not set(normalisers) & set(names):
+            got = ", ".join(names) or "no steps"
+            raise WhiskerError(f"checkpoint file {str(path)!r}", expected=f"a step {normalisers[0]!r}", got=got)
         for step in steps:
             names_of_stats = check_safetensors(folder / step["state_file"]) if "state_file" in step else []
-            if step["registry_name"] == normaliser:
-                _check_stats(path, step.get("config", {}), names_of_stats)
+            if step["registry_name"] == normalisers[0]:
+                _check_stats(path, step.get("config", {}), names_of_stats, features[file])
 
 
-def _check_stats(path: Path, config: dict, names_of_stats: list[str]) -> None:
-    """lerobot leaves a feature without statistics as it is, silently."""
-    norm_map = config.get("norm_map", {})
-    for feature, described in config.get("features", {}).items():
-        is_normalised = norm_map.get(described.get("type"), "IDENTITY") != "IDENTITY"
-        if is_normalised and not any(name.startswith(f"{feature}.") for name in names_of_stats):
+def load_training_env(folder: Path) -> dict | None:
+    """The `sim.spec.EnvSpec` of the environment that it was trained in, as JSON; None where it does not say."""
+    path = folder / TRAINING_ENV_FILE
+    return _read_json(path, "Remove the file, or copy it again.") if path.is_file() else None
+
+
+def save_training_env(folder: Path, spec: EnvSpec) -> None:
+    """Let a checkpoint (or a dataset) say where it comes from, so that the doctor can compare."""
+    (folder / TRAINING_ENV_FILE).write_text(json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8")
+
+
+def read_processor_steps(folder: Path, part: str) -> list[str]:
+    """Names of the steps of the "preprocessor" or "postprocessor"."""
+    return [step["registry_name"] for step in _read_steps(folder / f"policy_{part}.json")]
+
+
+def check_no_remote_code(folder: Path, config: dict) -> None:
+    """Raise if loading would run Python code of somebody else's: lerobot trusts it for some types without asking.
+
+    Raises:
+        WhiskerError: code in the folder or in what its config names.
+    """
+    named = [value for field in _REMOTE_CODE_FIELDS.get(config["type"], ()) if (value := config.get(field))]
+    for name in (str(folder), *named):
+        code = sorted(path.name for path in Path(name).rglob("*.py")) if Path(name).is_dir() else []
+        if code or (not Path(name).is_dir() and name not in _REPOSITORIES_WITHOUT_CODE):
+            raise WhiskerError(
+                f"checkpoint {str(folder)!r}",
+                expected="weights and settings only",
+                got=f"code in {name!r}" + (f" ({', '.join(code[:3])})" if code else ", which lerobot would run"),
+                do="Read that code; --trust-remote-code runs it.",
+            )
+
+
+def _check_stats(path: Path, step: dict, names_of_stats: list[str], wanted: Mapping[str, str]) -> None:
+    """lerobot leaves a feature that it has no statistics of, or that the step does not list, as it is: silently.
+
+    Args:
+        wanted: feature → its type, of those that the checkpoint reads or sends.
+    """
+    norm_map = step.get("norm_map", {})
+    for feature, kind in wanted.items():
+        # The action is undone by its statistics alone.
+        is_listed = feature in step.get("features", {}) or kind == "ACTION"
+        has_stats = any(name.startswith(f"{feature}.") for name in names_of_stats)
+        if norm_map.get(kind, "IDENTITY") != "IDENTITY" and not (is_listed and has_stats):
             raise WhiskerError(
                 f"checkpoint file {str(path)!r}",
                 expected=f"statistics of {feature!r}",
                 got="none: it would not be normalised",
-                do="Save the processors with the statistics of the training set.",
+                do="Save the processors with the statistics of the training set. (A base checkpoint has none: "
+                "fine-tune it first.)",
             )
 
 
@@ -171,6 +256,18 @@ def compute_fingerprint(folder: Path) -> dict[str, str]:
 def compute_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _feature_types(features: object) -> dict[str, str]:
+    """Feature → its type; without the views that some types fill in by themselves."""
+    listed = features.items() if isinstance(features, dict) else []
+    return {key: value["type"] for key, value in listed if "empty_camera" not in key}
+
+
+def _read_steps(path: Path) -> list[dict]:
+    do = "Save it with `save_pretrained` of the processors; one of before lerobot 0.4 is brought up to date by "
+    pipeline = _read_json(path, do + "lerobot's migrate_policy_normalization.")
+    return pipeline.get("steps", [])
 
 
 def _read_json(path: Path, do: str) -> dict:

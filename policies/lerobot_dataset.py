@@ -7,6 +7,7 @@ from datasets.utils.logging import disable_progress_bar
 from jaxtyping import Float, Float32
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from policies.checkpoint_files import save_training_env
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import EnvSpec
@@ -31,6 +32,7 @@ class DemonstrationWriter:
             raise WhiskerError(
                 f"dataset folder {str(root)!r}", expected="a new folder", got="one that exists", do="Choose another."
             )
+        self._spec = spec
         disable_progress_bar()  # one an episode, over ours
         try:
             self._dataset = LeRobotDataset.create(
@@ -70,8 +72,9 @@ class DemonstrationWriter:
         self._dataset.clear_episode_buffer()
 
     def finalize(self) -> None:
-        """Write the footers, without which the dataset does not open."""
+        """Write the footers, without which the dataset does not open, and where it was recorded."""
         self._dataset.finalize()
+        save_training_env(self._dataset.root / "meta", self._spec)
 
 
 class DemonstrationFrames:

@@ -1,29 +1,33 @@
-"""A lerobot checkpoint behind the `Policy` contract."""
+"""A lerobot checkpoint behind the `Policy` contract: one class a way of planning."""
 
-import contextlib
-import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
-from draccus.utils import DraccusException
-from lerobot.configs.policies import PreTrainedConfig
-from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.policies.act.modeling_act import ACTTemporalEnsembler
 from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.policies.utils import populate_queues
 from lerobot.processor import PolicyProcessorPipeline
+from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
 
 from policies.action_chunk import ActionChunk
-from policies.checkpoint_files import Checkpoint, compute_fingerprint
-from policies.policy import PolicySpec
+from policies.policy import EpisodeMemory, PolicySpec, WeightsAudit
+from policies.random_draws import RowDraws
+from policies.weights_audit import audit_weights
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
-IMAGE_PREFIX = "observation.images."
-
 
 class LerobotPolicy:
-    """Runs observations through the checkpoint's own preprocessor, network and postprocessor."""
+    """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
+
+    This class serves the types whose `predict_action_chunk` is a function of the batch alone (act, smolvla, pi0,
+    pi05, pi0_fast, xvla, groot); the others override `_plan`. lerobot's queues are never used: what is left of a
+    plan belongs to the episode.
+    """
 
     def __init__(
         self,
@@ -31,169 +35,173 @@ class LerobotPolicy:
         preprocessor: PolicyProcessorPipeline,
         postprocessor: PolicyProcessorPipeline,
         spec: PolicySpec,
+        image_keys: Mapping[str, str],
     ) -> None:
+        """Args:
+        image_keys: camera of the spec → lerobot's name of that input.
+        """
         self.spec = spec
         self._policy = policy
         self._preprocessor = preprocessor
         self._postprocessor = postprocessor
+        self._image_keys = image_keys
 
-    def reset(self) -> None:
+    @property
+    def network(self) -> PreTrainedPolicy:
+        """The loaded module, for hooks."""
+        return self._policy
+
+    def reset(self) -> EpisodeMemory:
         self._policy.reset()
         self._preprocessor.reset()
         self._postprocessor.reset()
+        return EpisodeMemory(deque(maxlen=self.spec.n_obs_steps))
 
     @torch.inference_mode()
-    def predict(self, observations: Sequence[Observation], rngs: Sequence[np.random.Generator]) -> ActionChunk:
-        del rngs  # ACT at test time is deterministic: its latent is zero
-        batch = self._preprocessor(self._collate(observations))
-        chunk = self._postprocessor(self._plan(batch))
-        return ActionChunk(chunk.to("cpu", torch.float32).numpy())
+    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        with RowDraws(rngs) if self.spec.stochastic else nullcontext():
+            chunk = self._plan(memories)
+        return ActionChunk(self._postprocessor(chunk).to("cpu", torch.float32).numpy())
 
-    def _plan(self, batch: dict) -> torch.Tensor:
+    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        if not self.spec.can_sample:
+            raise WhiskerError(
+                f"alternative plans of policy {self.spec.type!r} ({self.spec.checkpoint})",
+                expected="a policy that can plan in more than one way",
+                got="a deterministic one",
+            )
+        executed = self.predict([replace(memory)], rngs[:1])
+        if len(rngs) == 1:
+            return executed
+        return ActionChunk(np.concatenate([executed.actions, self._sample_others(memory, rngs[1:]).actions]))
+
+    @torch.inference_mode()
+    def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
+        """What the network is given for one observation: preprocessed, normalised, `(1, ...)` each."""
+        batch = self._preprocess([observation])
+        return {key: value.float().cpu().numpy() for key, value in batch.items() if isinstance(value, torch.Tensor)}
+
+    def audit(self) -> WeightsAudit:
+        return audit_weights(self._policy)
+
+    def _sample_others(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        return self.predict([replace(memory) for _ in rngs], rngs)
+
+    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
         """`(batch, horizon, action_dim)`, still normalised."""
-        return self._policy.predict_action_chunk(batch)
+        return self._policy.predict_action_chunk(self._preprocess([m.present for m in memories]))
 
-    def _collate(self, observations: Sequence[Observation]) -> dict:
-        """lerobot's raw batch: images `(B, 3, H, W)` float 0..1, state `(B, state_dim)`, one task text a row."""
+    def _preprocess(self, observations: Sequence[Observation]) -> dict:
+        """lerobot's raw batch (images `(B, 3, H, W)` float 0..1, state, one task text a row), preprocessed.
+
+        A camera that the observations lack is left out of the batch.
+        """
         batch: dict = {"task": [o.instruction for o in observations]}
-        for camera in self.spec.image_sizes:
+        for camera, key in self._image_keys.items():
+            if camera not in observations[0].images:
+                continue
             images = torch.from_numpy(np.stack([o.images[camera] for o in observations]))
             # Contiguous, as lerobot has it: another memory layout picks other kernels, whose sums differ by 1e-6.
-            batch[IMAGE_PREFIX + camera] = images.permute(0, 3, 1, 2).contiguous().float() / 255
-        batch["observation.state"] = torch.from_numpy(np.stack([o.state for o in observations]))
+            batch[key] = images.permute(0, 3, 1, 2).contiguous().float() / 255
+        batch[OBS_STATE] = torch.from_numpy(np.stack([o.state for o in observations]))
+        return self._preprocessor(batch)
+
+    def _show(self, histories: Sequence[Sequence[Observation]]) -> dict:
+        """Put the past into lerobot's observation queues, as `select_action` does step by step; returns the present.
+
+        Args:
+            histories: one a row, oldest first, equally long.
+        """
+        self._policy.reset()
+        batch: dict = {}
+        for observations in zip(*histories, strict=True):
+            batch = self._preprocess(observations)
+            batch.pop(ACTION)
+            if self._image_keys:
+                images = [batch[key] for key in self._image_keys.values()]
+                batch[OBS_IMAGES], batch[OBS_IMAGE] = torch.stack(images, dim=-4), images[0]
+            self._policy._queues = populate_queues(self._policy._queues, batch)
         return batch
+
+
+class ActPolicy(LerobotPolicy):
+    """ACT is deterministic at test time: its latent is zero. Alternatives draw it from the prior N(0, 1)."""
+
+    def _sample_others(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        size = self._policy.config.latent_dim
+        latents = torch.from_numpy(np.stack([rng.standard_normal(size, dtype=np.float32) for rng in rngs]))
+        latents = latents.to(self.spec.device)
+        projection = self._policy.model.encoder_latent_input_proj
+        hook = projection.register_forward_pre_hook(lambda _, __: (latents,))
+        try:
+            return self.predict([memory] * len(rngs), rngs)
+        finally:
+            hook.remove()
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):
     """ACT that predicts at every step and averages what its past chunks planned for it.
 
     The plan of a prediction is the ensemble's whole path, of which one step is executed. The average belongs to
-    an episode, so a batch holds one observation.
+    an episode.
     """
 
-    def _plan(self, batch: dict) -> torch.Tensor:
-        chunk = self._policy.predict_action_chunk(batch)
-        if len(chunk) != 1:
-            raise ValueError(f"temporal ensembling runs one episode at a time, got a batch of {len(chunk)}")
-        ensembler = self._policy.temporal_ensembler
+    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+        chunk = super()._plan(memories)
+        return torch.cat([self._average(memory, row[None]) for memory, row in zip(memories, chunk, strict=True)])
+
+    def _average(self, memory: EpisodeMemory, chunk: torch.Tensor) -> torch.Tensor:
+        ensembler = memory.carried
+        if not isinstance(ensembler, ACTTemporalEnsembler):
+            config = self._policy.config
+            ensembler = ACTTemporalEnsembler(config.temporal_ensemble_coeff, config.chunk_size)
+            memory.carried = ensembler
         first = ensembler.update(chunk)
         return torch.cat([first[:, None], ensembler.ensembled_actions], dim=1)
 
 
-def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
-    """Load a checkpoint with its processors. On the CPU, torch is limited to one thread from here on.
+class FastTokenPolicy(LerobotPolicy):
+    """Pi0-FAST decodes greedily at temperature 0; its alternatives are drawn from its own distribution."""
 
-    Args:
-        device: "cpu", "cuda", ... or "auto".
-
-    Raises:
-        WhiskerError: a config that lerobot does not read, weights that do not fit it, no such device.
-    """
-    folder = checkpoint.folder
-    device = resolve_device(device)
-    if device == "cpu":
-        # Sums are split among threads: another number of cores would give other actions (by 2e-5 degrees, which a
-        # contact makes large). One thread also takes half the CPU time and no more wall time on two cores.
-        torch.set_num_threads(1)
-    config = _load_config(folder, device)
-    _check_inputs(config, folder)
-    policy = _load_weights(config, folder)
-    preprocessor, postprocessor = _load_processors(config, folder)
-    is_ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
-    policy_class = TemporalEnsemblePolicy if is_ensembling else LerobotPolicy
-    max_action_steps = 1 if is_ensembling else config.chunk_size
-    return policy_class(policy, preprocessor, postprocessor, _make_spec(config, checkpoint, max_action_steps))
+    def _sample_others(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        config = self._policy.config
+        executed_at = config.temperature
+        config.temperature = executed_at or 1.0
+        try:
+            with RowDraws(rngs):
+                return self.predict([memory] * len(rngs), rngs)
+        finally:
+            config.temperature = executed_at
 
 
-def resolve_device(device: str) -> str:
-    """ "auto" → the GPU where there is one.
+class HistoryPolicy(LerobotPolicy):
+    """Diffusion and VQ-BeT look back over several control steps; at the start the first is all that there was."""
 
-    Raises:
-        WhiskerError: a device that this machine does not have.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        got = str(error).splitlines()[0]
-        raise WhiskerError(f"device {device!r}", expected="a device of this machine", got=got) from error
-    return device
+    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+        n = self.spec.n_obs_steps
+        histories = [[m.observations[0]] * (n - len(m.observations)) + list(m.observations) for m in memories]
+        return self._policy.predict_action_chunk(self._show(histories))
 
 
-def _load_config(folder: Path, device: str) -> PreTrainedConfig:
-    try:
-        config = PreTrainedConfig.from_pretrained(folder)
-    except (DraccusException, NotImplementedError, ValueError, TypeError, AttributeError) as error:
-        raise WhiskerError(
-            f"checkpoint {str(folder)!r}, config.json", expected="a config of lerobot 0.6", got=str(error)
-        ) from error
-    config.device = device
-    if hasattr(config, "pretrained_backbone_weights"):
-        # The checkpoint brings its own weights: the download they would replace needs a network.
-        config.pretrained_backbone_weights = None
-    return config
+class ModelPredictivePolicy(LerobotPolicy):
+    """TD-MPC plans by sampling in its world model, beginning from the mean of its last plan, one episode at a time."""
+
+    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        rows = [super(ModelPredictivePolicy, self).predict([m], [rng]) for m, rng in zip(memories, rngs, strict=True)]
+        return ActionChunk(np.concatenate([row.actions for row in rows]))
+
+    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+        (memory,) = memories
+        batch = self._show([[memory.present]])
+        self._policy._prev_mean = memory.carried
+        plan = self._policy.predict_action_chunk(batch).transpose(0, 1)
+        memory.carried = self._policy._prev_mean
+        n_repeats = self._policy.config.n_action_repeats
+        return plan[:, :1].expand(-1, n_repeats, -1) if n_repeats > 1 else plan
 
 
-def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
-            policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
-    except (RuntimeError, ValueError) as error:
-        raise WhiskerError(
-            f"checkpoint {str(folder)!r}, weights",
-            expected="exactly the tensors of its config.json",
-            got=str(error),
-            do="Config and weights are of different trainings, or the file is incomplete.",
-        ) from error
-    return policy.eval()
+class SingleActionPolicy(LerobotPolicy):
+    """The Gaussian actor of SAC: one action a look, drawn from its distribution as lerobot's `select_action` does."""
 
-
-def _load_processors(config: PreTrainedConfig, folder: Path) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
-    try:
-        return make_pre_post_processors(
-            config,
-            pretrained_path=str(folder),
-            preprocessor_overrides={"device_processor": {"device": config.device}},
-            # Actions come back to the CPU, where the simulator is.
-            postprocessor_overrides={"device_processor": {"device": "cpu"}},
-        )
-    except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
-        raise WhiskerError(
-            f"checkpoint {str(folder)!r}, processors", expected="processors of lerobot 0.6", got=str(error)
-        ) from error
-
-
-def _check_inputs(config: PreTrainedConfig, folder: Path) -> None:
-    """Only what an `Observation` holds can be fed: the state, and images of three channels."""
-    if config.action_feature is None or not config.input_features:
-        raise WhiskerError(f"checkpoint {str(folder)!r}, config.json", expected="input features and an action")
-    for key, feature in config.input_features.items():
-        is_image = key.startswith(IMAGE_PREFIX) and feature.shape[0] == 3
-        if key != "observation.state" and not is_image:
-            raise WhiskerError(
-                f"checkpoint {str(folder)!r}, input {key!r} of shape {tuple(feature.shape)}",
-                expected=f"'observation.state' or '{IMAGE_PREFIX}<camera>' of shape (3, height, width)",
-                do="Environments here show nothing else.",
-            )
-
-
-def _make_spec(config: PreTrainedConfig, checkpoint: Checkpoint, max_action_steps: int) -> PolicySpec:
-    state, action = config.robot_state_feature, config.action_feature
-    return PolicySpec(
-        type=config.type,
-        image_sizes={
-            key.removeprefix(IMAGE_PREFIX): (feature.shape[1], feature.shape[2])
-            for key, feature in config.image_features.items()
-        },
-        state_dim=None if state is None else state.shape[0],
-        action_dim=action.shape[0],
-        chunk_size=config.chunk_size,
-        n_action_steps=config.n_action_steps,
-        max_action_steps=max_action_steps,
-        stochastic=False,
-        checkpoint=checkpoint.name,
-        device=config.device,
-        files_sha256=compute_fingerprint(checkpoint.folder),
-    )
+    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+        return self._policy.select_action(self._preprocess([m.present for m in memories]))[:, None]

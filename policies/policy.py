@@ -1,5 +1,6 @@
 """The contract of every policy."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -23,6 +24,9 @@ class PolicySpec:
         n_action_steps: of which this many are executed, unless told otherwise.
         max_action_steps: more than these cannot be: 1 where every step must be predicted anew.
         stochastic: two predictions of one observation can differ.
+        n_obs_steps: control steps that it looks back, the present one included.
+        can_sample: it has alternative plans for one observation, see `Policy.sample`.
+        reads_instruction: the words of the task are an input.
         checkpoint: where it was loaded from, for people; "" if there is none.
         device: where it runs.
         files_sha256: file → hash of everything in the checkpoint that a number depends on.
@@ -36,9 +40,37 @@ class PolicySpec:
     n_action_steps: int
     max_action_steps: int
     stochastic: bool
+    n_obs_steps: int = 1
+    can_sample: bool = False
+    reads_instruction: bool = False
     checkpoint: str = ""
     device: str = "cpu"
     files_sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class EpisodeMemory:
+    """What a policy remembers of one episode.
+
+    It belongs to the episode, like its `ChunkQueue`: the rows of a batch are of different episodes, and a memory
+    kept in the policy would hand one the past of another.
+
+    Attributes:
+        observations: the last `PolicySpec.n_obs_steps`, the present one last. At an episode's start there are fewer.
+        carried: what the policy itself takes from one prediction to the next.
+    """
+
+    observations: deque[Observation]
+    carried: object = None
+
+    @property
+    def present(self) -> Observation:
+        return self.observations[-1]
+
+
+def remember(*observations: Observation, n_obs_steps: int = 1) -> EpisodeMemory:
+    """A memory that has seen these, oldest first."""
+    return EpisodeMemory(deque(observations, maxlen=n_obs_steps))
 
 
 @runtime_checkable
@@ -48,12 +80,47 @@ class Policy(Protocol):
     @property
     def spec(self) -> PolicySpec: ...
 
-    def reset(self) -> None:
-        """Forget the episode. Called before the first prediction of each."""
+    def reset(self) -> EpisodeMemory:
+        """Begin an episode, with nothing left of the last one."""
 
-    def predict(self, observations: Sequence[Observation], rngs: Sequence[np.random.Generator]) -> ActionChunk:
-        """One plan an observation, in the environment's units.
+    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        """One plan an episode, from its present observation on, in the environment's units.
 
         Args:
             rngs: where each row's sampling noise comes from; never a global generator.
         """
+
+    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        """Plans for one observation, one a generator: the first is what `predict` makes with it, the others are
+        alternatives. The memory stays as it is.
+
+        Raises:
+            WhiskerError: the policy has one plan only.
+        """
+
+
+@dataclass(frozen=True)
+class WeightsAudit:
+    """Whether the weights of a network look trained.
+
+    Attributes:
+        n_parameters: of the whole network.
+        n_norms: normalisation layers with a scale.
+        n_untouched_norms: of which the scale has one value throughout and the shift is zero, as at their creation.
+        non_finite: names of tensors with a NaN or an infinity.
+    """
+
+    n_parameters: int
+    n_norms: int
+    n_untouched_norms: int
+    non_finite: tuple[str, ...]
+
+
+@runtime_checkable
+class NetworkPolicy(Policy, Protocol):
+    """A policy with a network inside that can be looked at."""
+
+    def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
+        """What the network is given for one observation: preprocessed, normalised, `(1, ...)` each."""
+
+    def audit(self) -> WeightsAudit: ...

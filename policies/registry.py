@@ -5,18 +5,49 @@ from pathlib import Path
 from sim.errors import UnknownNameError
 
 BASELINE_NAMES = ("zero", "random", "scripted")
-LEROBOT_TYPES = ("act",)
+# By lerobot's own names, which its configs carry.
+LEROBOT_TYPES = (
+    "act",
+    "smolvla",
+    "pi0",
+    "pi05",
+    "pi0_fast",
+    "xvla",
+    "groot",
+    "diffusion",
+    "vqbet",
+    "tdmpc",
+    "gaussian_actor",
+)
+# Other names that people know them by.
+_ALIASES = {"sac": "gaussian_actor"}
+# The words of the task are an input of these.
+LANGUAGE_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla", "groot")
+# These fill in a view that is not there by themselves, and mask it.
+MASKING_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla")
 
 CHECKPOINT_FOLDER = Path(__file__).parent / "checkpoints"
-# What `--policy act` loads without `--checkpoint`.
-DEFAULT_CHECKPOINTS = {"act": "act"}
+# What `--policy <type>` loads without `--checkpoint`: a shipped one, or a published one of the hub.
+DEFAULT_CHECKPOINTS = {
+    "act": "act",
+    "smolvla": "HuggingFaceVLA/smolvla_libero",
+    "pi0": "lerobot/pi0_libero_finetuned_v044",
+    "pi05": "lerobot/pi05_libero_finetuned_v044",
+    "pi0_fast": "lerobot/pi0fast-libero",
+    "xvla": "lerobot/xvla-libero",
+}
 
 
-def check_policy_name(name: str) -> None:
-    """Raise `UnknownNameError`, with the closest names, unless there is such a policy."""
-    known = (*LEROBOT_TYPES, *BASELINE_NAMES)
+def resolve_policy_name(name: str) -> str:
+    """A baseline, or lerobot's name of a policy type.
+
+    Raises:
+        UnknownNameError: with the closest names.
+    """
+    known = (*LEROBOT_TYPES, *_ALIASES, *BASELINE_NAMES)
     if name not in known:
         raise UnknownNameError("policy", name, known)
+    return _ALIASES.get(name, name)
 
 
 def shipped_checkpoints() -> list[str]:

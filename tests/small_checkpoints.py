@@ -1,44 +1,401 @@
-"""Small checkpoints with random weights, saved in lerobot's own format."""
+"""Small checkpoints with random weights, saved in lerobot's own format.
 
+What a checkpoint needs besides its weights (tokenizers, the configuration of a vision-language model) lies in
+subfolders, and the checkpoint names them by absolute paths: lerobot hands those names to transformers, which takes
+a relative one for a name on the hub or a path below the working directory. So a copied checkpoint still reads the
+subfolders of the original, and a moved one does not load.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
-from lerobot.configs.types import FeatureType, PolicyFeature
-from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.policies.act.modeling_act import ACTPolicy
-from lerobot.policies.factory import make_pre_post_processors
+from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
+from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
+
+from tests.small_tokenizers import (
+    PALIGEMMA_VOCAB_SIZE,
+    VLM_IMAGE_PX,
+    VLM_PATCH_PX,
+    save_byte_tokenizer,
+    save_fast_processor,
+    save_groot_base,
+    save_paligemma_tokenizer,
+    save_qwen3_vl,
+    save_smolvlm,
+)
 
 IMAGE_PX = 32
 CAMERAS = ("overhead_cam", "wrist_cam")
+# Degrees, the gripper 0 to 100: near the arm's home pose, and far enough from every limit that noise stays inside.
+HOME = (0.0, -46.0, 26.0, 65.0, 0.0, 45.0)
+SPREAD = 15.0
+
+MEAN_STD = {"VISUAL": NormalizationMode.IDENTITY} | dict.fromkeys(("STATE", "ACTION"), NormalizationMode.MEAN_STD)
+CHUNK = {"chunk_size": 10, "n_action_steps": 4}
+
+
+def save_small_checkpoint(policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """The small checkpoint of that type; `config` changes fields of its configuration."""
+    return BUILDERS[policy_type](folder, state_dim, action_dim, **config)
 
 
 def save_small_act(folder: Path, state_dim: int = 6, action_dim: int = 6, cameras=CAMERAS, **config) -> Path:
-    """ACT with a random ResNet-18 and narrow transformer; its statistics keep actions near the home pose."""
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    images = {f"observation.images.{c}": PolicyFeature(FeatureType.VISUAL, (3, IMAGE_PX, IMAGE_PX)) for c in cameras}
-    act = ACTConfig(
-        input_features={"observation.state": PolicyFeature(FeatureType.STATE, (state_dim,)), **images},
-        output_features={"action": PolicyFeature(FeatureType.ACTION, (action_dim,))},
-        device="cpu",
-        pretrained_backbone_weights=None,
-        **{
-            "dim_model": 32,
-            "n_heads": 4,
-            "dim_feedforward": 64,
-            "n_encoder_layers": 1,
-            "use_vae": False,
-            "chunk_size": 10,
-            "n_action_steps": 4,
-        }
-        | config,
-    )
-    vector = {"mean": rng.normal(0, 20, 16).astype(np.float32), "std": np.full(16, 15, np.float32)}
-    stats = {key: {"mean": np.full((3, 1, 1), 0.5), "std": np.full((3, 1, 1), 0.25)} for key in images}
-    stats["observation.state"] = {name: value[:state_dim] for name, value in vector.items()}
-    stats["action"] = {name: value[:action_dim] for name, value in vector.items()}
-    preprocessor, postprocessor = make_pre_post_processors(act, dataset_stats=stats)
-    for part in (ACTPolicy(act), preprocessor, postprocessor):
-        part.save_pretrained(folder)
+    """ACT with a random ResNet-18 and narrow transformer."""
+    small = {
+        "pretrained_backbone_weights": None,
+        "dim_model": 32,
+        "n_heads": 4,
+        "dim_feedforward": 64,
+        "n_encoder_layers": 1,
+        "use_vae": False,
+    }
+    return _save("act", folder, _features(state_dim, action_dim, _images(cameras)), small | CHUNK | config)
+
+
+def save_small_diffusion(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """One ResNet-18 for both cameras, 45 MB less than lerobot's one each; of 64 px: 32 px leave no keypoints."""
+    small = {
+        "horizon": 8,
+        "n_action_steps": 4,
+        "drop_n_last_frames": 3,
+        "pretrained_backbone_weights": None,
+        "use_separate_rgb_encoder_per_camera": False,
+        "spatial_softmax_num_keypoints": 8,
+        "down_dims": (16, 32),
+        "kernel_size": 3,
+        "n_groups": 4,
+        "diffusion_step_embed_dim": 16,
+        "num_train_timesteps": 10,
+    }
+    features = _features(state_dim, action_dim, _images(image_px=64))
+    return _save("diffusion", folder, features, small | config)
+
+
+def save_small_vqbet(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """VQ-BeT takes exactly one camera, and only works quietly once its codes count as learnt."""
+    small = {
+        "n_obs_steps": 2,
+        "n_action_pred_token": 2,
+        "action_chunk_size": 4,
+        "crop_shape": None,
+        "pretrained_backbone_weights": None,
+        "spatial_softmax_num_keypoints": 8,
+        "vqvae_embedding_dim": 16,
+        "vqvae_enc_hidden_dim": 16,
+        "gpt_block_size": 32,
+        "gpt_input_dim": 32,
+        "gpt_output_dim": 32,
+        "gpt_n_layer": 1,
+        "gpt_n_head": 2,
+        "gpt_hidden_dim": 32,
+    }
+
+    def adjust(policy, preprocessor):
+        _redraw(policy, preprocessor)
+        policy.vqbet.action_head.vqvae_model.discretized.fill_(True)
+
+    features = _features(state_dim, action_dim, _images(CAMERAS[:1], image_px=64))
+    return _save("vqbet", folder, features, small | config, adjust)
+
+
+def save_small_tdmpc(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """TD-MPC plans with few samples; its only camera must be called observation.image."""
+    small = {
+        "latent_dim": 16,
+        "mlp_dim": 32,
+        "state_encoder_hidden_dim": 32,
+        "image_encoder_hidden_dim": 8,
+        "q_ensemble_size": 2,
+        "cem_iterations": 2,
+        "n_gaussian_samples": 16,
+        "n_pi_samples": 4,
+        "n_elites": 4,
+        "elite_weighting_temperature": 5.0,
+    }
+    image = {"observation.image": PolicyFeature(FeatureType.VISUAL, (3, 64, 64))}
+    return _save("tdmpc", folder, _features(state_dim, action_dim, image), small | config, _redraw)
+
+
+def save_small_gaussian_actor(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """The actor of HIL-SERL; four convolutions without padding need 64 px."""
+    from lerobot.policies.gaussian_actor.configuration_gaussian_actor import ActorNetworkConfig
+
+    small = {
+        "vision_encoder_name": None,
+        "image_encoder_hidden_dim": 8,
+        "image_embedding_pooling_dim": 4,
+        "latent_dim": 32,
+        "actor_network_kwargs": ActorNetworkConfig(hidden_dims=[32, 32]),
+    }
+    features = _features(state_dim, action_dim, _images(image_px=64))
+    return _save("gaussian_actor", folder, features, small | config, _redraw)
+
+
+def save_small_smolvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """SmolVLA reads configuration and processor of its language model from `vlm`, even to be filled with weights."""
+    small = {
+        "vlm_model_name": save_smolvlm(folder.resolve() / "vlm"),
+        "num_vlm_layers": 2,
+        "resize_imgs_with_padding": (VLM_IMAGE_PX, VLM_IMAGE_PX),
+        "num_steps": 3,
+    }
+    return _save("smolvla", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, _redraw)
+
+
+def save_small_pi(policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """Pi0 or Pi0.5: to be built and loaded inside `shrunken_paligemma`."""
+    tokenizer = save_paligemma_tokenizer(folder.resolve() / "tokenizer")
+    small = {"image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX), "num_inference_steps": 3}
+    processors = f"lerobot.policies.{policy_type}.processor_{policy_type}"
+    with shrunken_paligemma(), _local_tokenizer(processors, tokenizer):
+        return _save(policy_type, folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, _redraw)
+
+
+def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """Pi0-FAST: random tokens spell no "Action: ", so the prefix is not checked; each stands for one coefficient."""
+    tokenizer = save_paligemma_tokenizer(folder.resolve() / "tokenizer")
+    small = {
+        "image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX),
+        "text_tokenizer_name": tokenizer,
+        "action_tokenizer_name": save_fast_processor(folder.resolve() / "fast_tokenizer"),
+        "fast_skip_tokens": 0,
+        "max_action_tokens": 64,
+        "max_decoding_steps": 4 * action_dim,
+        "validate_action_token_prefix": False,
+    }
+
+    def adjust(policy, preprocessor):
+        # lerobot does not save these two and would ask the hub for PaliGemma's tokenizer.
+        step = next(step for step in preprocessor.steps if hasattr(step, "paligemma_tokenizer_name"))
+        config = step.get_config() | {"paligemma_tokenizer_name": tokenizer, "fast_skip_tokens": step.fast_skip_tokens}
+        step.get_config = lambda: config
+
+    with shrunken_paligemma():
+        return _save("pi0_fast", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, adjust)
+
+
+def save_small_xvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """X-VLA normalises nothing by default, and its images by ImageNet; here state and action are in degrees."""
+    tokenizer = save_byte_tokenizer(folder.resolve() / "tokenizer")
+    small = {
+        "normalization_mapping": MEAN_STD,
+        "tokenizer_name": str(folder.resolve() / "tokenizer"),
+        "florence_config": {
+            "vision_config": {
+                "depths": [1, 1],
+                "embed_dim": [16, 32],
+                "num_heads": [2, 2],
+                "num_groups": [2, 2],
+                "patch_size": [7, 3],
+                "patch_stride": [4, 2],
+                "patch_padding": [3, 1],
+                "patch_prenorm": [False, True],
+                "window_size": 4,
+                "drop_path_rate": 0.0,
+                "projection_dim": 32,
+            },
+            "text_config": {
+                "vocab_size": len(tokenizer),
+                "d_model": 32,
+                "encoder_layers": 1,
+                "decoder_layers": 1,
+                "encoder_ffn_dim": 64,
+                "decoder_ffn_dim": 64,
+                "encoder_attention_heads": 2,
+                "decoder_attention_heads": 2,
+                "max_position_embeddings": 256,
+                "pad_token_id": tokenizer.pad_token_id,
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+            },
+        },
+        "hidden_size": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "num_domains": 2,
+        "len_soft_prompts": 4,
+        "max_len_seq": 256,
+        "action_mode": "auto",
+        "num_denoising_steps": 3,
+    }
+
+    def adjust(policy, preprocessor):
+        policy.model.transformer.action_decoder.fc.weight.data *= 2  # so narrow, it hardly moves otherwise
+
+    return _save("xvla", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, adjust)
+
+
+def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+    """GR00T N1.7 first loads `base`, whose language model lies below `Qwen`, and then the checkpoint's own weights."""
+    from lerobot.policies.groot.groot_n1_7 import CategorySpecificLinear
+
+    backbone = save_qwen3_vl(folder.resolve() / "Qwen" / "Qwen3-VL")
+    config = CHUNK | {"max_state_dim": 32, "max_action_dim": 16} | config
+    with _seeded():
+        base = save_groot_base(
+            folder.resolve() / "base", backbone, config["max_state_dim"], config["max_action_dim"], config["chunk_size"]
+        )
+
+    def adjust(policy, preprocessor):
+        _redraw(policy, preprocessor)
+        for module in policy.modules():
+            if isinstance(module, CategorySpecificLinear):
+                torch.nn.init.normal_(module.W, std=module.W.shape[1] ** -0.5)
+        # lerobot's processor names nvidia/Cosmos-Reason2-2B, whatever the model.
+        next(step for step in preprocessor.steps if hasattr(step, "model_name")).model_name = backbone
+
+    small = {"base_model_path": base, "use_bf16": False}
+    return _save("groot", folder, _features(state_dim, action_dim, _images()), small | config, adjust)
+
+
+BUILDERS: dict[str, Callable[..., Path]] = {
+    "act": save_small_act,
+    "diffusion": save_small_diffusion,
+    "gaussian_actor": save_small_gaussian_actor,
+    "groot": save_small_groot,
+    "pi0": partial(save_small_pi, "pi0"),
+    "pi05": partial(save_small_pi, "pi05"),
+    "pi0_fast": save_small_pi0_fast,
+    "smolvla": save_small_smolvla,
+    "tdmpc": save_small_tdmpc,
+    "vqbet": save_small_vqbet,
+    "xvla": save_small_xvla,
+}
+
+
+@contextmanager
+def shrunken_paligemma() -> Iterator[None]:
+    """Make the Pi0 family small, which has no small variant; needed to build and to load such a checkpoint.
+
+    Other types are left as they are.
+    """
+    from lerobot.policies.pi0 import modeling_pi0
+    from lerobot.policies.pi0_fast import modeling_pi0_fast
+    from lerobot.policies.pi05 import modeling_pi05
+
+    def gemma(gemma_config, variant):
+        width = {"gemma_2b": 64, "gemma_300m": 32}[variant]
+        return gemma_config(width=width, depth=2, mlp_dim=64, num_heads=8, num_kv_heads=1, head_dim=16)
+
+    def paligemma(model, config):
+        config.text_config.vocab_size = PALIGEMMA_VOCAB_SIZE
+        config.vision_config.image_size = VLM_IMAGE_PX
+        config.vision_config.patch_size = VLM_PATCH_PX
+        config.vision_config.hidden_size = 32
+        config.vision_config.intermediate_size = 64
+        config.vision_config.num_hidden_layers = 1
+        config.vision_config.num_attention_heads = 2
+        config.vision_config.projection_dim = config.text_config.hidden_size
+        return model(config=config)
+
+    def expert(model, config):
+        config.vocab_size = PALIGEMMA_VOCAB_SIZE
+        return model(config=config)
+
+    with ExitStack() as patches:
+        for module in (modeling_pi0, modeling_pi05, modeling_pi0_fast):
+            small = {
+                "get_gemma_config": partial(gemma, module.GemmaConfig),
+                "PaliGemmaForConditionalGenerationWithPiGemma": partial(
+                    paligemma, module.PaliGemmaForConditionalGenerationWithPiGemma
+                ),
+            }
+            if module is not modeling_pi0_fast:  # that one has no action expert
+                small["PiGemmaForCausalLM"] = partial(expert, module.PiGemmaForCausalLM)
+            patches.enter_context(patch.multiple(module, **small))
+        yield
+
+
+@contextmanager
+def _local_tokenizer(processors: str, folder: str) -> Iterator[None]:
+    """Let the processors made in that module tokenize with the tokenizer in the folder, and be saved so."""
+    from lerobot.processor import TokenizerProcessorStep
+
+    def step(tokenizer_name, **options):
+        return TokenizerProcessorStep(tokenizer_name=folder, **options)
+
+    with patch(f"{processors}.TokenizerProcessorStep", step):
+        yield
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def _images(cameras=CAMERAS, image_px: int = IMAGE_PX) -> dict[str, PolicyFeature]:
+    return {f"observation.images.{c}": PolicyFeature(FeatureType.VISUAL, (3, image_px, image_px)) for c in cameras}
+
+
+def _features(state_dim: int, action_dim: int, images: dict[str, PolicyFeature]) -> dict[str, PolicyFeature]:
+    return {
+        "observation.state": PolicyFeature(FeatureType.STATE, (state_dim,)),
+        **images,
+        "action": PolicyFeature(FeatureType.ACTION, (action_dim,)),
+    }
+
+
+def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.ndarray]]:
+    """Of every kind a normaliser may ask for; states and actions lie around the arm's home pose."""
+
+    def around(mean, std, low, high):
+        return {"mean": mean, "std": std, "min": low, "max": high, "q01": low, "q99": high}
+
+    statistics = {}
+    for key, feature in features.items():
+        if feature.type is FeatureType.VISUAL:
+            colour = np.float32([0.74, 0.67, 0.56]).reshape(3, 1, 1)
+            values = around(colour, *(np.full_like(colour, value) for value in (0.2, 0.0, 1.0)))
+        else:
+            home = np.resize(np.float32(HOME), feature.shape)
+            values = around(home, np.full_like(home, SPREAD), home - SPREAD, home + SPREAD)
+        statistics[key] = values
+    return statistics
+
+
+def _redraw(policy, preprocessor):
+    """Draw the linear layers anew, of gain one.
+
+    As the libraries draw them (0.02 wide, or zero where training opens a gate) next to nothing of the observation
+    gets through layers as narrow as these.
+    """
+    for module in policy.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.xavier_normal_(module.weight)
+
+
+def _train_a_little(policy):
+    """Move every weight, as the first steps of a training do: none is left at what it was created with."""
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 1e-3 * torch.randn_like(parameter)
+
+
+def _save(
+    policy_type: str,
+    folder: Path,
+    features: dict[str, PolicyFeature],
+    config: dict[str, Any],
+    adjust: Callable[..., None] = lambda policy, preprocessor: None,
+) -> Path:
+    with _seeded():
+        inputs = {key: feature for key, feature in features.items() if feature.type is not FeatureType.ACTION}
+        outputs = {key: feature for key, feature in features.items() if feature.type is FeatureType.ACTION}
+        policy_config = make_policy_config(
+            policy_type, input_features=inputs, output_features=outputs, device="cpu", **config
+        )
+        policy = get_policy_class(policy_type)(policy_config)
+        preprocessor, postprocessor = make_pre_post_processors(policy_config, dataset_stats=_statistics(features))
+        adjust(policy, preprocessor)
+        _train_a_little(policy)
+        for part in (policy, preprocessor, postprocessor):
+            part.save_pretrained(folder)
     return folder

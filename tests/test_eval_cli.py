@@ -48,7 +48,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--policy", "atc"], "Did you mean 'act'"),
+        (["--policy", "atc"], "Did you mean 'sac' or 'act'"),
         (["--policy", "zero", "--env", "so101/pick_plaice"], "Did you mean 'so101/pick_place'"),
         (["--polcy", "act"], "--policy"),
         (["--policy", "zero", "--video", "some"], "failures"),

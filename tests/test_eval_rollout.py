@@ -5,7 +5,7 @@ from eval.recorder import EpisodeRecorder
 from eval.rollout import ControlStep, Decision, rollout, run_episode
 from policies.action_chunk import ActionChunk
 from policies.baselines import BASELINES
-from policies.policy import PolicySpec
+from policies.policy import PolicySpec, remember
 
 
 class ScheduledPolicy:
@@ -18,8 +18,12 @@ class ScheduledPolicy:
 
     def reset(self):
         self.n_resets += 1
+        return remember(n_obs_steps=self.spec.n_obs_steps)
 
-    def predict(self, observations, rngs):
+    def sample(self, memory, rngs):
+        raise NotImplementedError
+
+    def predict(self, memories, rngs):
         if self._spoil_at == self.n_predictions:
             raise ZeroDivisionError("spoilt\non purpose")
         plan = np.repeat(self._home[None], self._horizon, axis=0)

@@ -2,29 +2,31 @@ import numpy as np
 import pytest
 
 from policies.baselines import BASELINES
-from policies.registry import BASELINE_NAMES, check_policy_name
+from policies.policy import remember
+from policies.registry import BASELINE_NAMES, resolve_policy_name
 from sim.env import episode_rng
 from sim.errors import UnknownNameError
 
 
 def predict(policy, env, episode_index=0, prediction=0):
     rng = episode_rng(env.spec.task, episode_index, prediction)
-    return policy.predict([env.observe()], [rng])[0]
+    return policy.predict([remember(env.observe())], [rng])[0]
 
 
 def test_names_agree():
     assert set(BASELINE_NAMES) == set(BASELINES)
     with pytest.raises(UnknownNameError, match="Did you mean 'random'"):
-        check_policy_name("randon")
+        resolve_policy_name("randon")
 
 
 def test_zero_holds_the_first_state(blind_env):
     policy = BASELINES["zero"](blind_env)
     blind_env.reset(0)
     first = blind_env.state()
-    policy.reset()
+    memory = policy.reset()
     for _ in range(5):
-        plan = predict(policy, blind_env)
+        memory.observations.append(blind_env.observe())
+        plan = policy.predict([memory], [episode_rng(blind_env.spec.task, 0, 0)])[0]
         np.testing.assert_array_equal(plan, first[None])
         blind_env.step(first + 5)
 

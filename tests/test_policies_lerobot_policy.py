@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from eval.rollout import ControlStep, rollout
 from policies.checkpoint_files import open_checkpoint
-from policies.lerobot_policy import load_lerobot_policy
+from policies.lerobot_loading import load_lerobot_policy
+from policies.policy import remember
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.registry import make_env
@@ -62,13 +63,13 @@ def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(env, checkp
 
 def test_rows_of_a_batch_do_not_influence_one_another(env, small_act):
     policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
-    observations = []
+    memories = []
     for index in range(8):
         env.reset(index)
-        observations.append(env.observe())
+        memories.append(remember(env.observe()))
     rngs = [episode_rng(env.spec.task, index, 0) for index in range(8)]
-    batched = policy.predict(observations, rngs).actions
-    singles = np.concatenate([policy.predict([o], [rng]).actions for o, rng in zip(observations, rngs, strict=True)])
+    batched = policy.predict(memories, rngs).actions
+    singles = np.concatenate([policy.predict([m], [rng]).actions for m, rng in zip(memories, rngs, strict=True)])
     # Float32 sums in another order, then scaled by the action's standard deviation of 15.
     np.testing.assert_allclose(batched, singles, atol=1e-4)
 
@@ -79,7 +80,7 @@ def test_the_number_of_threads_changes_no_bit(env, small_act):
     for n_threads in (1, 4):
         torch.set_num_threads(n_threads)
         policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
-        plans.append(policy.predict([env.observe()], [episode_rng(env.spec.task, 0, 0)]).actions)
+        plans.append(policy.predict([remember(env.observe())], [episode_rng(env.spec.task, 0, 0)]).actions)
     np.testing.assert_array_equal(*plans)
 
 

@@ -7,7 +7,7 @@ from eval.config import DemoConfig
 from eval.demos import record_demonstrations
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_dataset import DemonstrationFrames, DemonstrationWriter
-from policies.lerobot_policy import load_lerobot_policy
+from policies.lerobot_loading import load_lerobot_policy
 from policies.recipes.act_so101 import ActLearner, ActRecipe, TrainingSet, act_config, freeze_statistics, train
 from sim.registry import make_env
 

@@ -15,6 +15,7 @@ The result is a vanilla lerobot ACT. What makes it learnable from scratch in wel
 
 import copy
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from lerobot.utils.feature_utils import dataset_to_policy_features
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from policies.checkpoint_files import TRAINING_ENV_FILE
 from policies.lerobot_dataset import OBJECT_POSITION_KEY, DemonstrationFrames
 from sim.errors import WhiskerError
 
@@ -271,7 +273,7 @@ def _train_process(
             _update_ema(ema, learner, recipe.ema_decay)
         # Keeping a checkpoint must not change the training: it takes the mean as it stands.
         if rank == 0 and step in saves:
-            _save(ema.export(), preprocessor, postprocessor, recipe.output / saves[step])
+            _save(ema.export(), preprocessor, postprocessor, recipe.output / saves[step], recipe.demos)
         if rank == 0 and step % 100 == 0:
             rate = step * recipe.batch_size / (time.monotonic() - start_s)
             print(f"step {step}/{n_steps}  loss {mean_loss:.4f}  {rate:.0f} samples/s", flush=True)
@@ -309,11 +311,14 @@ def _update_ema(ema: nn.Module, learner: nn.Module, decay: float) -> None:
             mean.copy_(value)
 
 
-def _save(policy: ACTPolicy, preprocessor, postprocessor, folder: Path) -> None:
+def _save(policy: ACTPolicy, preprocessor, postprocessor, folder: Path, demos: Path) -> None:
     """Half precision on disk: lerobot upcasts on loading, and the file is half as large."""
     policy.to("cpu").half().save_pretrained(folder)
     preprocessor.save_pretrained(folder)
     postprocessor.save_pretrained(folder)
+    recorded_in = demos / "meta" / TRAINING_ENV_FILE
+    if recorded_in.is_file():
+        shutil.copy(recorded_in, folder)
 
 
 if __name__ == "__main__":

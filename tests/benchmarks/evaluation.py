@@ -64,15 +64,15 @@ def replay(setup: Setup, env: PickPlace, record: EpisodeRecord, *, look_at_every
     """The recorded episode once more: physics by bare MuJoCo calls, looks and forward passes where they were."""
     model, data, policy = env.model, env.data, setup.policy
     env.reset(record.episode_index)
-    policy.reset()
+    memory = policy.reset()
     ctrl = np.clip(env.units.to_rad(record.arrays.action.astype(np.float64)), *model.actuator_ctrlrange.T)
     n_substeps = round(env.spec.control_dt_s / env.spec.physics_dt_s)
     decisions = set(record.arrays.prediction_step.tolist())
     for step, target in enumerate(ctrl):
         if step in decisions or look_at_every_step:
-            observation = env.observe()
+            memory.observations.append(env.observe())
         if step in decisions:
-            policy.predict([observation], [episode_rng(env.spec.task, record.episode_index, 0)])
+            policy.predict([memory], [episode_rng(env.spec.task, record.episode_index, 0)])
         data.ctrl[:] = target
         mujoco.mj_step(model, data, n_substeps)
 

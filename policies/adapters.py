@@ -1,0 +1,136 @@
+"""What stands between an environment and a checkpoint that was trained with other conventions."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from policies.action_chunk import ActionChunk
+from policies.policy import EpisodeMemory, NetworkPolicy, PolicySpec, WeightsAudit
+from policies.registry import MASKING_TYPES
+from sim.observation import Observation
+from sim.spec import ActionSpec, EnvSpec
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Conversions that a person asked for by name; none is ever guessed.
+
+    Attributes:
+        camera_map: the environment's camera → the policy's name of it.
+        allow_missing_camera: a camera that the environment lacks is masked where the type can do that, else black.
+        allow_padding: a state that is too narrow is filled up with zeros, an action that is too wide is cut.
+        policy_actions: "delta": differences from the state in which the chunk was predicted, gripper excepted.
+            "absolute": targets. None: what the environment takes.
+        gripper_range: the policy's own values for closed and open; None: the environment's.
+        gripper_offset: added to the gripper's target, in the environment's units.
+        gripper_min: below this the gripper's target is not let, in the environment's units.
+    """
+
+    camera_map: Mapping[str, str] = field(default_factory=dict)
+    allow_missing_camera: bool = False
+    allow_padding: bool = False
+    policy_actions: Literal["absolute", "delta"] | None = None
+    gripper_range: tuple[float, float] | None = None
+    gripper_offset: float = 0.0
+    gripper_min: float | None = None
+
+    def env_camera(self, policy_camera: str) -> str:
+        """The environment's name of a policy's camera."""
+        return {policy: env for env, policy in self.camera_map.items()}.get(policy_camera, policy_camera)
+
+
+class AdaptedPolicy:
+    """A policy that speaks the environment's names, units and widths. `spec` is the environment's side of it."""
+
+    def __init__(self, policy: NetworkPolicy, adapters: Adapters, env: EnvSpec) -> None:
+        """Args:
+        env: observes the cameras that the policy looks through, under its own names.
+        """
+        self.inner = policy
+        self._adapters = adapters
+        self._env = env
+        self._renamed = {adapters.env_camera(camera): camera for camera in policy.spec.image_sizes}
+        self.spec = self._adapt_spec(policy.spec)
+
+    def reset(self) -> EpisodeMemory:
+        return self.inner.reset()
+
+    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        adapted = [self._adapt_memory(memory) for memory in memories]
+        chunk = self.inner.predict(adapted, rngs)
+        for memory, own in zip(memories, adapted, strict=True):
+            memory.carried = own.carried
+        return self._adapt_chunk(chunk, [memory.present.state for memory in memories])
+
+    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        chunk = self.inner.sample(self._adapt_memory(memory), rngs)
+        return self._adapt_chunk(chunk, [memory.present.state] * len(rngs))
+
+    def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
+        return self.inner.network_inputs(self.adapt_observation(observation))
+
+    def audit(self) -> WeightsAudit:
+        return self.inner.audit()
+
+    def adapt_observation(self, observation: Observation) -> Observation:
+        """As the checkpoint knows it."""
+        images = {self._renamed[camera]: observation.images[camera] for camera in observation.images}
+        if self.inner.spec.type not in MASKING_TYPES:
+            for camera, size in self.inner.spec.image_sizes.items():
+                images.setdefault(camera, np.zeros((*size, 3), np.uint8))
+        state = observation.state.copy()
+        gripper = self._gripper_in_state()
+        if self._adapters.gripper_range and gripper is not None:
+            state[gripper] = convert_gripper(state[gripper], self._env_range(), self._adapters.gripper_range)
+        width = self.inner.spec.state_dim or 0
+        state = np.pad(state, (0, max(0, width - len(state))))
+        return replace(observation, images=images, state=state)
+
+    def _adapt_memory(self, memory: EpisodeMemory) -> EpisodeMemory:
+        observations = deque(map(self.adapt_observation, memory.observations), memory.observations.maxlen)
+        return EpisodeMemory(observations, memory.carried)
+
+    def _adapt_chunk(self, chunk: ActionChunk, states: Sequence[Float32[np.ndarray, " state_dim"]]) -> ActionChunk:
+        adapters, spec = self._adapters, self._env.action
+        actions = chunk.actions[..., : spec.dim].copy()
+        gripper = actions[..., spec.gripper_index].copy()
+        if adapters.policy_actions == "delta" and spec.mode == "absolute":
+            actions += np.stack(states)[:, None, : spec.dim]
+        if adapters.gripper_range:
+            gripper = convert_gripper(gripper, adapters.gripper_range, self._env_range())
+        gripper = gripper + np.float32(adapters.gripper_offset)
+        if adapters.gripper_min is not None:
+            gripper = np.maximum(gripper, np.float32(adapters.gripper_min))
+        actions[..., spec.gripper_index] = gripper
+        return ActionChunk(actions.astype(np.float32))
+
+    def _adapt_spec(self, spec: PolicySpec) -> PolicySpec:
+        observed = {camera.name: (camera.height_px, camera.width_px) for camera in self._env.cameras}
+        return replace(
+            spec,
+            image_sizes={env: observed[env] for env in self._renamed if env in observed},
+            state_dim=None if spec.state_dim is None else len(self._env.state_names),
+            action_dim=self._env.action.dim,
+        )
+
+    def _env_range(self) -> tuple[float, float]:
+        return self._env.action.gripper_closed, self._env.action.gripper_open
+
+    def _gripper_in_state(self) -> int | None:
+        return find_gripper_in_state(self._env.state_names, self._env.action)
+
+
+def find_gripper_in_state(state_names: Sequence[str], action: ActionSpec) -> int | None:
+    """Where the state has the gripper of the action; None if it has it not."""
+    name = action.names[action.gripper_index]
+    return state_names.index(name) if name in state_names else None
+
+
+def convert_gripper(value, source: tuple[float, float], target: tuple[float, float]):
+    """Linear from one (closed, open) to another; the sign may turn."""
+    share_open = (value - source[0]) / (source[1] - source[0])
+    return np.float32(target[0]) + share_open * np.float32(target[1] - target[0])

@@ -1,0 +1,165 @@
+"""Where each policy type keeps what it knows of the situation before it decides: its condition embedding.
+
+One row a type, as data. A forward hook on `path` sees the embedding in the policy's own forward pass. Modules that
+lerobot calls as `.forward()` never fire a hook (smolvla's `vlm_with_expert` and `text_model`, the Pi family's
+`paligemma_with_expert` and `language_model`, xvla's `model`, groot's `_groot_model` and `action_head`); those of the
+table are called as modules. All rows are of lerobot 0.6.1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+type Layout = Literal["map", "tokens", "vector"]
+
+
+@dataclass(frozen=True)
+class EmbeddingPoint:
+    """The condition embedding of one policy type.
+
+    Attributes:
+        paths: submodule names for `get_submodule`, given the policy's config: one, or one a camera.
+        fires: calls of all paths together in the prediction of a chunk, given the config; None: once for the prefill,
+            then once a decoded token, of which the first is the embedding.
+        take: the tensor in the module's output.
+        layout: of that tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector" `(B, D)`, where B
+            may be a batch times observation steps times cameras.
+        pooling: what makes one vector of it.
+        mask: where it is known which tokens are padding; "" if none are.
+        source: the method in lerobot where the module is called.
+    """
+
+    paths: Callable[[Any], tuple[str, ...]]
+    fires: Callable[[Any], int] | None
+    take: Callable[[Any], Any]
+    layout: Layout
+    pooling: str
+    mask: str
+    source: str
+
+
+def _always(path: str) -> Callable[[Any], tuple[str, ...]]:
+    return lambda config: (path,)
+
+
+def _once(config: Any) -> int:
+    return 1
+
+
+def _a_camera(config: Any) -> int:
+    return len(config.image_features)
+
+
+def _diffusion_encoders(config: Any) -> tuple[str, ...]:
+    if not config.use_separate_rgb_encoder_per_camera:
+        return ("diffusion.rgb_encoder",)
+    # A ModuleList is never called itself.
+    return tuple(f"diffusion.rgb_encoder.{i}" for i in range(len(config.image_features)))
+
+
+_SPACE = "mean over space, cameras concatenated"
+_CONCATENATED = "observation steps and cameras concatenated"
+_TOKENS = "mean over the tokens that are not padding"
+_PALIGEMMA = "model.paligemma_with_expert.paligemma.model.language_model.norm"
+
+EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
+    "act": EmbeddingPoint(
+        paths=_always("model.backbone"),
+        fires=_a_camera,
+        take=lambda output: output["feature_map"],
+        layout="map",
+        pooling=_SPACE,
+        mask="",
+        source="act/modeling_act.py, ACT.forward",
+    ),
+    "diffusion": EmbeddingPoint(
+        paths=_diffusion_encoders,
+        fires=lambda config: len(_diffusion_encoders(config)),
+        take=lambda output: output,
+        layout="vector",
+        pooling=_CONCATENATED,
+        mask="",
+        source="diffusion/modeling_diffusion.py, DiffusionModel._prepare_global_conditioning",
+    ),
+    "vqbet": EmbeddingPoint(
+        paths=_always("vqbet.rgb_encoder"),
+        fires=_once,
+        take=lambda output: output,
+        layout="vector",
+        pooling=_CONCATENATED,
+        mask="",
+        source="vqbet/modeling_vqbet.py, VQBeTModel.forward",
+    ),
+    "tdmpc": EmbeddingPoint(
+        paths=_always("model._encoder.image_enc_layers"),
+        fires=_once,
+        take=lambda output: output,
+        layout="vector",
+        pooling="none",
+        mask="",
+        source="tdmpc/modeling_tdmpc.py, TDMPCObservationEncoder.forward",
+    ),
+    "gaussian_actor": EmbeddingPoint(
+        paths=_always("actor.encoder.image_encoder"),
+        fires=_once,
+        take=lambda output: output,
+        layout="map",
+        pooling=_SPACE,
+        mask="",
+        source="gaussian_actor/modeling_gaussian_actor.py, GaussianActorObservationEncoder.get_cached_image_features",
+    ),
+    "smolvla": EmbeddingPoint(
+        paths=_always("model.vlm_with_expert.vlm.model.text_model.norm"),
+        fires=_once,
+        take=lambda output: output,
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="second result of model.embed_prefix; the last token is the state's",
+        source="smolvla/smolvlm_with_expert.py, SmolVLMWithExpertModel.forward: the prefill",
+    ),
+    "pi0": EmbeddingPoint(
+        paths=_always(_PALIGEMMA),
+        fires=_once,
+        take=lambda output: output[0],
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="second result of model.embed_prefix; no token holds the state",
+        source="pi0/modeling_pi0.py, PaliGemmaWithExpertModel.forward: the prefill",
+    ),
+    "pi05": EmbeddingPoint(
+        paths=_always(_PALIGEMMA),
+        fires=_once,
+        take=lambda output: output[0],
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="second result of model.embed_prefix; the state is in the text",
+        source="pi05/modeling_pi05.py, PaliGemmaWithExpertModel.forward: the prefill",
+    ),
+    "pi0_fast": EmbeddingPoint(
+        paths=_always(_PALIGEMMA),
+        fires=None,
+        take=lambda output: output[0],
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="second result of model.embed_prefix_fast; the state is in the text",
+        source="pi0_fast/modeling_pi0_fast.py, PI0FastPytorch.sample_actions_fast_kv_cache: the prefill",
+    ),
+    "xvla": EmbeddingPoint(
+        paths=_always("model.vlm.language_model.encoder"),
+        fires=_once,
+        take=lambda output: output.last_hidden_state,
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="ones for the images, then observation.language.attention_mask",
+        source="xvla/modeling_xvla.py, XVLAModel.forward_vlm",
+    ),
+    "groot": EmbeddingPoint(
+        paths=_always("_groot_model.action_head.vl_self_attention"),
+        fires=_once,
+        take=lambda output: output,
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="backbone_attention_mask of _groot_model.backbone",
+        source="groot/groot_n1_7.py, the action head's process_backbone_output",
+    ),
+}

@@ -1,0 +1,307 @@
+"""Load a lerobot checkpoint, and be loud where lerobot is silent."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from draccus.utils import DraccusException
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.processor import PolicyProcessorPipeline
+from lerobot.utils.constants import OBS_STATE
+from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from policies.checkpoint_files import CONFIG_FILE, Checkpoint, compute_fingerprint, read_config, read_processor_steps
+from policies.lerobot_policy import (
+    ActPolicy,
+    FastTokenPolicy,
+    HistoryPolicy,
+    LerobotPolicy,
+    ModelPredictivePolicy,
+    SingleActionPolicy,
+    TemporalEnsemblePolicy,
+)
+from policies.normalisation import load_normalisation
+from policies.policy import PolicySpec
+from policies.registry import LANGUAGE_TYPES
+from sim.errors import WhiskerError, WhiskerWarning
+
+# Types that are not here plan by `predict_action_chunk` of one observation.
+_POLICY_CLASSES: dict[str, type[LerobotPolicy]] = {
+    "act": ActPolicy,
+    "pi0_fast": FastTokenPolicy,
+    "diffusion": HistoryPolicy,
+    "vqbet": HistoryPolicy,
+    "tdmpc": ModelPredictivePolicy,
+    "gaussian_actor": SingleActionPolicy,
+}
+_STOCHASTIC_TYPES = {"smolvla", "pi0", "pi05", "xvla", "groot", "diffusion", "vqbet", "tdmpc", "gaussian_actor"}
+
+
+def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
+    """Load a checkpoint with its processors. On the CPU, torch is limited to one thread from here on.
+
+    Args:
+        device: "cpu", "cuda", ... or "auto".
+
+    Raises:
+        WhiskerError: a config that lerobot does not read, weights that do not fit it, no such device.
+    """
+    folder = checkpoint.folder
+    device = resolve_device(device)
+    if device == "cpu":
+        # Sums are split among threads: another number of cores would give other actions (by 2e-5 degrees, which a
+        # contact makes large). One thread also takes half the CPU time and no more wall time on two cores.
+        torch.set_num_threads(1)
+    config = _load_config(folder, device)
+    image_keys = _find_image_keys(config, folder)
+    policy = _load_weights(config, folder)
+    preprocessor, postprocessor = _load_processors(config, folder)
+    spec = _make_spec(policy, image_keys, checkpoint)
+    if config.type == "diffusion":
+        # lerobot cuts the plan to what it executes; the rest of it is worth seeing, and `--n-action-steps` may ask.
+        config.n_action_steps = spec.chunk_size
+    policy_class = _POLICY_CLASSES.get(config.type, LerobotPolicy)
+    if getattr(config, "temporal_ensemble_coeff", None) is not None:
+        policy_class = TemporalEnsemblePolicy
+    return policy_class(policy, preprocessor, postprocessor, spec, image_keys)
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" → the GPU where there is one.
+
+    Raises:
+        WhiskerError: a device that this machine does not have.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        got = str(error).splitlines()[0]
+        raise WhiskerError(f"device {device!r}", expected="a device of this machine", got=got) from error
+    return device
+
+
+def find_untied(policy: torch.nn.Module, missing: set[str]) -> set[str]:
+    """Those of the missing weights that do not share their memory with one that was loaded."""
+    storages = {name: tensor.data_ptr() for name, tensor in policy.state_dict(keep_vars=True).items()}
+    loaded = {pointer for name, pointer in storages.items() if name not in missing}
+    return {name for name in missing if storages.get(name) not in loaded}
+
+
+def _load_config(folder: Path, device: str) -> PreTrainedConfig:
+    content = read_config(folder)
+    known = {field.name for field in dataclasses.fields(PreTrainedConfig.get_choice_class(content["type"]))}
+    unknown = sorted(content.keys() - known - {"type"})
+    if unknown:
+        warnings.warn(
+            f"checkpoint {str(folder)!r}: config fields that lerobot 0.6 does not know were dropped: "
+            f"{', '.join(unknown)}. It was saved by another release.",
+            WhiskerWarning,
+            stacklevel=2,
+        )
+    # The device it was saved on may not be here, which lerobot would log at length.
+    kept = {key: value for key, value in content.items() if key not in unknown} | {"device": device}
+    if "pretrained_backbone_weights" in kept:
+        # The checkpoint brings its own weights: the download they would replace needs a network.
+        kept["pretrained_backbone_weights"] = None
+    if "compile_model" in kept:
+        # Inside a compiled graph the noise would come from a generator that no episode owns.
+        kept["compile_model"] = False
+    try:
+        with tempfile.TemporaryDirectory() as cleaned:
+            (Path(cleaned) / CONFIG_FILE).write_text(json.dumps(kept), encoding="utf-8")
+            return PreTrainedConfig.from_pretrained(cleaned)
+    except (DraccusException, NotImplementedError, ValueError, TypeError, AttributeError) as error:
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}, config.json", expected="a config of lerobot 0.6", got=str(error)
+        ) from error
+
+
+def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
+    """Load, and compare what the file had with what the network has: some types print a mismatch and stay random."""
+    policy_class = get_policy_class(config.type)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), _watched(policy_class) as load, _without_weight_init():
+            policy = policy_class.from_pretrained(folder, config=config, strict=False)
+    except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
+        raise _unfit(folder, str(error)) from error
+    if not load.done:
+        raise _unfit(folder, load.error or "a network whose weights were never loaded: they are random")
+    missing = find_untied(policy, load.missing)
+    if missing or load.unexpected:
+        parts = [_some("missing", missing), _some("not in the network", load.unexpected)]
+        raise _unfit(folder, "; ".join(part for part in parts if part))
+    return policy.eval()
+
+
+@contextlib.contextmanager
+def _without_weight_init() -> Iterator[None]:
+    """Let constructors leave their weights as the memory was: drawing those of a Pi0 takes five minutes on a CPU.
+
+    Safe because every weight comes from the file: one that does not is refused by what `_watched` hears, and what is
+    not in a state dict (rotary frequencies, position ids) is computed in the constructors, not drawn. Nor is
+    transformers' own `from_pretrained` (GR00T's base model) changed: it fills its gaps by `initialize_weights`.
+    """
+    with no_init_weights():
+        # transformers' switch leaves out the tying as well; it puts `init_weights` back.
+        PreTrainedModel.init_weights = lambda model: model.tie_weights(recompute_mapping=False)
+        yield
+
+
+@dataclasses.dataclass
+class _Load:
+    """What the last `load_state_dict` reported."""
+
+    done: bool = False
+    error: str = ""
+    missing: set[str] = dataclasses.field(default_factory=set)
+    unexpected: set[str] = dataclasses.field(default_factory=set)
+
+
+@contextlib.contextmanager
+def _watched(policy_class: type[PreTrainedPolicy]) -> Iterator[_Load]:
+    """Listen to `load_state_dict` of that class: lerobot catches and prints what some types should raise."""
+    load = _Load()
+
+    def load_state_dict(self, *args, **kwargs):
+        try:
+            result = super(policy_class, self).load_state_dict(*args, **kwargs)
+        except RuntimeError as error:
+            load.error = str(error)
+            raise
+        load.done, load.missing, load.unexpected = True, set(result.missing_keys), set(result.unexpected_keys)
+        return result
+
+    policy_class.load_state_dict = load_state_dict
+    try:
+        yield load
+    finally:
+        del policy_class.load_state_dict
+
+
+def _load_processors(config: PreTrainedConfig, folder: Path) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
+    # Actions come back to the CPU, where the simulator is.
+    overrides = [
+        {"device_processor": {"device": device}} if "device_processor" in read_processor_steps(folder, part) else {}
+        for part, device in (("preprocessor", config.device), ("postprocessor", "cpu"))
+    ]
+    try:
+        return make_pre_post_processors(
+            config,
+            pretrained_path=str(folder),
+            preprocessor_overrides=overrides[0],
+            postprocessor_overrides=overrides[1],
+        )
+    except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}, processors", expected="processors of lerobot 0.6", got=str(error)
+        ) from error
+
+
+def _find_image_keys(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """Camera → lerobot's name of it; refuses inputs that no `Observation` holds.
+
+    Some types list an `empty_camera` for each view that they fill by themselves.
+    """
+    if config.action_feature is None or not config.input_features:
+        raise WhiskerError(f"checkpoint {str(folder)!r}, config.json", expected="input features and an action")
+    image_keys = {}
+    for key, feature in config.input_features.items():
+        camera = key.removeprefix("observation.images.").removeprefix("observation.")
+        if "empty_camera" in camera:
+            continue
+        if key in config.image_features and feature.shape[0] == 3:
+            image_keys[camera] = key
+        elif key != OBS_STATE:
+            raise WhiskerError(
+                f"checkpoint {str(folder)!r}, input {key!r} of shape {tuple(feature.shape)}",
+                expected="'observation.state' or 'observation.images.<camera>' of shape (3, height, width)",
+                do="Environments here show nothing else.",
+            )
+    return image_keys
+
+
+def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint: Checkpoint) -> PolicySpec:
+    config = policy.config
+    chunk_size, n_action_steps, max_action_steps = _resolve_steps(policy)
+    shapes = {camera: config.input_features[key].shape for camera, key in image_keys.items()}
+    state_dim = _state_width(config, checkpoint.folder)
+    is_ensembling = max_action_steps < chunk_size
+    samples_latent = config.type == "act" and config.use_vae and not is_ensembling
+    is_stochastic = config.type in _STOCHASTIC_TYPES or getattr(config, "temperature", 0.0) > 0
+    return PolicySpec(
+        type=config.type,
+        image_sizes={camera: (shape[1], shape[2]) for camera, shape in shapes.items()},
+        state_dim=state_dim,
+        # The Gaussian actor adds a discrete gripper to what its config calls the action.
+        action_dim=config.action_feature.shape[0] + (getattr(config, "num_discrete_actions", None) is not None),
+        chunk_size=chunk_size,
+        n_action_steps=n_action_steps,
+        max_action_steps=max_action_steps,
+        stochastic=is_stochastic,
+        n_obs_steps=config.n_obs_steps if config.type in ("diffusion", "vqbet") else 1,
+        can_sample=is_stochastic or samples_latent or config.type == "pi0_fast",
+        reads_instruction=config.type in LANGUAGE_TYPES,
+        checkpoint=checkpoint.name,
+        device=config.device,
+        files_sha256=compute_fingerprint(checkpoint.folder),
+    )
+
+
+def _state_width(config: PreTrainedConfig, folder: Path) -> int | None:
+    """As wide as its statistics: some configs declare the width to which the network pads."""
+    state = config.robot_state_feature
+    if state is None:
+        return None
+    stats = load_normalisation(folder).state
+    widths = [] if stats is None else [len(value) for name, value in stats.values.items() if name != "count"]
+    return min([state.shape[0], *widths])
+
+
+def _resolve_steps(policy: PreTrainedPolicy) -> tuple[int, int, int]:
+    """(chunk_size, n_action_steps, max_action_steps), each type's own way."""
+    config = policy.config
+    match config.type:
+        case "diffusion":
+            chunk = config.horizon - config.n_obs_steps + 1
+            return chunk, config.n_action_steps, chunk
+        case "vqbet":
+            return (config.action_chunk_size,) * 3
+        case "tdmpc":
+            if config.n_action_repeats > 1 or not config.use_mpc:
+                return (config.n_action_repeats if config.n_action_repeats > 1 else 1,) * 3
+            return config.horizon, config.n_action_steps, config.horizon
+        case "gaussian_actor":
+            return 1, 1, 1
+        case "pi0_fast":
+            # Tokens are decoded to as many steps as are executed.
+            return (config.n_action_steps,) * 3
+        case "groot":
+            steps = policy._resolve_action_queue_steps()
+            return (steps,) * 3
+    is_ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
+    return config.chunk_size, config.n_action_steps, 1 if is_ensembling else config.chunk_size
+
+
+def _unfit(folder: Path, got: str) -> WhiskerError:
+    return WhiskerError(
+        f"checkpoint {str(folder)!r}, weights",
+        expected="exactly the tensors of its config.json",
+        got=got,
+        do="Config and weights are of different trainings, or the file is incomplete.",
+    )
+
+
+def _some(what: str, names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} {what} ({shown})" if names else ""

@@ -1,0 +1,245 @@
+"""Every lerobot type, on a small checkpoint in lerobot's own format and without a network.
+
+lerobot's own `select_action` path is the independent twin.
+"""
+
+import socket
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+
+from eval.config import SubjectConfig
+from eval.evaluation import name_policy, set_up
+from eval.rollout import ControlStep, Decision, rollout
+from policies.embeddings import EMBEDDING_POINTS
+from policies.policy import remember
+from policies.registry import LEROBOT_TYPES
+from sim.env import episode_rng
+from sim.errors import WhiskerError
+from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
+
+# Batched matrix products add in another order than single ones; actions are un-normalised by 15 degrees.
+BATCH_ATOL_DEG = 2e-3
+# Pi0-FAST and VQ-BeT choose among tokens: there, equal or altogether different.
+N_STEPS = 11
+
+each_type = pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise OSError("the network is blocked in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """type → folder, built when first asked for."""
+    folder = tmp_path_factory.mktemp("types")
+    return cache(lambda policy_type: save_small_checkpoint(policy_type, folder / policy_type))
+
+
+@pytest.fixture(scope="module")
+def setups(checkpoints):
+    made = {}
+
+    def make(policy_type):
+        if policy_type not in made:
+            with shrunken_paligemma():
+                made[policy_type] = set_up(subject(policy_type, checkpoints(policy_type)))
+        return made[policy_type]
+
+    yield make
+    for setup in made.values():
+        setup.env.close()
+
+
+def subject(policy_type, folder):
+    camera_map = "overhead_cam=image" if policy_type == "tdmpc" else None
+    return name_policy(SubjectConfig(checkpoint=str(folder), camera_map=camera_map, trust_remote_code=True))
+
+
+def network_policy(setup):
+    return getattr(setup.policy, "inner", setup.policy)
+
+
+def seed_of(task, episode_index, prediction):
+    return int(episode_rng(task, episode_index, prediction).integers(2**63))
+
+
+def lerobot_rollout(setup, folder, episodes, keys):
+    """`select_action` at every step, its global generator seeded before each prediction as the episode's own."""
+    env, n = setup.env, setup.n_action_steps
+    config = PreTrainedConfig.from_pretrained(folder)
+    policy_class = get_policy_class(config.type)
+    policy = policy_class.from_pretrained(folder, config=config).eval()
+    preprocessor, postprocessor = make_pre_post_processors(config, pretrained_path=str(folder))
+    actions = []
+    for episode_index in episodes:
+        env.reset(episode_index)
+        for part in (policy, preprocessor, postprocessor):
+            part.reset()
+        for step in range(N_STEPS):
+            seen = env.observe()
+            batch = {"observation.state": torch.from_numpy(seen.state[None]), "task": [seen.instruction]}
+            for camera, key in keys.items():
+                batch[key] = torch.from_numpy(seen.images[camera][None]).permute(0, 3, 1, 2).contiguous().float() / 255
+            if step % n == 0:
+                torch.manual_seed(seed_of(env.spec.task, episode_index, step // n))
+            with torch.inference_mode():
+                action = postprocessor(policy.select_action(preprocessor(batch)))
+            actions.append(action[0].float().numpy())
+            env.step(actions[-1])
+    return np.stack(actions)
+
+
+@each_type
+def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(policy_type, setups, checkpoints):
+    setup = setups(policy_type)
+    keys = network_policy(setup)._image_keys
+    if policy_type == "tdmpc":
+        keys = {"overhead_cam": keys["image"]}
+    ours = []
+    for episode_index in (0, 1):
+        events = rollout(setup.env, setup.policy, episode_index, setup.n_action_steps, N_STEPS)
+        ours += [event.action for event in events if isinstance(event, ControlStep)]
+    with shrunken_paligemma(), torch.random.fork_rng(devices=[]):
+        theirs = lerobot_rollout(setup, checkpoints(policy_type), (0, 1), keys)
+    np.testing.assert_array_equal(np.stack(ours), theirs)
+    assert np.ptp(theirs, axis=0).max() > 0.1, "a policy that does nothing would pass"
+
+
+def memories_of(setup, n):
+    memories = []
+    for index in range(n):
+        setup.env.reset(index)
+        seen = []
+        for _ in range(setup.policy.spec.n_obs_steps):
+            seen.append(setup.env.observe())
+            setup.env.step(setup.env.state())
+        memories.append(remember(*seen, n_obs_steps=setup.policy.spec.n_obs_steps))
+    return memories
+
+
+@each_type
+def test_a_batch_of_eight_plans_what_eight_single_calls_plan(policy_type, setups):
+    setup = setups(policy_type)
+    memories, task = memories_of(setup, 8), setup.env.spec.task
+
+    def rngs():
+        return [episode_rng(task, index, 3) for index in range(8)]
+
+    torch.manual_seed(1)
+    batched = setup.policy.predict([replace(m) for m in memories], rngs()).actions
+    torch.manual_seed(2)
+    singles = [setup.policy.predict([replace(m)], [rng])[0] for m, rng in zip(memories, rngs(), strict=True)]
+    np.testing.assert_allclose(batched, np.stack(singles), atol=BATCH_ATOL_DEG)
+    if setup.policy.spec.stochastic:
+        others = [episode_rng(task, index, 4) for index in range(8)]
+        assert np.abs(setup.policy.predict(memories, others).actions - batched).max() > 10 * BATCH_ATOL_DEG
+
+
+@each_type
+def test_a_global_generator_is_neither_read_nor_moved(policy_type, setups):
+    setup = setups(policy_type)
+    (memory,) = memories_of(setup, 1)
+    plans = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        plans.append(setup.policy.predict([replace(memory)], [episode_rng("t", 0, 0)]).actions)
+        assert torch.equal(before, torch.get_rng_state())
+    np.testing.assert_array_equal(*plans)
+
+
+@pytest.mark.parametrize("policy_type", [t for t in LEROBOT_TYPES if t != "act"])
+def test_alternative_plans_differ_and_the_first_generator_gives_the_executed_one(policy_type, setups):
+    setup = setups(policy_type)
+    (memory,) = memories_of(setup, 1)
+    plans = setup.policy.sample(memory, [episode_rng("t", 0, 0, k) for k in range(8)]).actions
+    assert plans.shape == (8, setup.policy.spec.chunk_size, 6) and np.isfinite(plans).all()
+    spread = np.abs(plans - plans[:1]).max(axis=(1, 2))
+    assert spread[0] == 0 and spread.max() > 1e-3
+    executed = setup.policy.predict([replace(memory)], [episode_rng("t", 0, 0, 0)])[0]
+    np.testing.assert_array_equal(plans[0], executed)
+
+
+def test_act_samples_its_latent_where_it_has_one(tmp_path, setups):
+    (memory,) = memories_of(setups("act"), 1)
+    rngs = [episode_rng("t", 0, 0, k) for k in range(3)]
+    with pytest.raises(WhiskerError, match="got a deterministic one"):
+        setups("act").policy.sample(memory, rngs)
+    folder = save_small_checkpoint("act", tmp_path / "vae", use_vae=True, n_vae_encoder_layers=1)
+    setup = set_up(subject("act", folder))
+    assert setup.policy.spec.can_sample and not setup.policy.spec.stochastic
+    plans = setup.policy.sample(memory, rngs).actions
+    assert np.ptp(plans, axis=0).max() > 1e-3
+    np.testing.assert_array_equal(plans[0], setup.policy.predict([memory], rngs[1:2])[0])
+    setup.env.close()
+
+
+@contextmanager
+def hooked(network, point):
+    outputs = []
+    paths = point.paths(network.config)
+    hooks = [
+        network.get_submodule(path).register_forward_hook(lambda module, args, output: outputs.append(output))
+        for path in paths
+    ]
+    yield outputs
+    for hook in hooks:
+        hook.remove()
+
+
+@each_type
+def test_the_condition_embedding_fires_once_a_chunk(policy_type, setups):
+    setup, point = setups(policy_type), EMBEDDING_POINTS[policy_type]
+    network = network_policy(setup).network
+    (memory,) = memories_of(setup, 1)
+    with hooked(network, point) as outputs:
+        setup.policy.predict([replace(memory)], [episode_rng("t", 0, 0)])
+        n_first = len(outputs)
+        setup.policy.predict([replace(memory)], [episode_rng("t", 0, 1)])
+    expected = n_first if point.fires is None else point.fires(network.config)
+    assert n_first == expected >= 1 and len(outputs) == 2 * n_first
+    embedding = point.take(outputs[0])
+    assert embedding.ndim == {"map": 4, "tokens": 3, "vector": 2}[point.layout]
+    assert embedding.isfinite().all()
+    if point.layout == "tokens":
+        assert len(embedding) == 1 and embedding.shape[1] > 1
+
+
+def test_pi0_fast_fires_for_the_prefill_first(setups):
+    setup, point = setups("pi0_fast"), EMBEDDING_POINTS["pi0_fast"]
+    (memory,) = memories_of(setup, 1)
+    with hooked(network_policy(setup).network, point) as outputs:
+        setup.policy.predict([memory], [episode_rng("t", 0, 0)])
+    n_tokens = [point.take(output).shape[1] for output in outputs]
+    assert n_tokens[0] > 1 and set(n_tokens[1:]) == {1}
+
+
+def test_history_is_seen_just_before_a_decision_only(setups):
+    setup = setups("diffusion")
+    n_looks = 0
+    observe = setup.env.observe
+
+    def counted():
+        nonlocal n_looks
+        n_looks += 1
+        return observe()
+
+    setup.env.observe = counted
+    try:
+        events = list(rollout(setup.env, setup.policy, 0, 4, 9))
+    finally:
+        del setup.env.observe
+    # Steps 0, 4 and 8 decide; 3 and 7 are the past of 4 and 8.
+    assert [e.step for e in events if isinstance(e, Decision)] == [0, 4, 8] and n_looks == 5

@@ -1,0 +1,149 @@
+"""Against the raw tensors of the files, and against what lerobot's own processors do with them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from lerobot.policies.factory import make_pre_post_processors
+from safetensors.numpy import load_file, save_file
+
+from policies.checkpoint_files import find_checkpoint, open_checkpoint
+from policies.lerobot_loading import load_lerobot_policy
+from policies.normalisation import FeatureStats, Normalisation, load_normalisation
+from sim.observation import Observation
+from tests.small_checkpoints import HOME, SPREAD, save_small_checkpoint, shrunken_paligemma
+
+CAMERAS = ("overhead_cam", "wrist_cam")
+
+
+@pytest.fixture(scope="module")
+def pi05(tmp_path_factory):
+    return save_small_checkpoint("pi05", tmp_path_factory.mktemp("checkpoints") / "pi05")
+
+
+def raw(folder, part):
+    (path,) = folder.glob(f"policy_{part}_step_*.safetensors")
+    return load_file(path)
+
+
+def assert_values(stats, tensors):
+    """All of that feature's tensors, flat and in double precision, and none of another's."""
+    own = {name.removeprefix(f"{stats.key}."): v for name, v in tensors.items() if name.rpartition(".")[0] == stats.key}
+    assert stats.values.keys() == own.keys() and own
+    for name, value in own.items():
+        assert stats.values[name].dtype == np.float64 and stats.values[name].ndim == 1
+        np.testing.assert_array_equal(stats.values[name], value.reshape(-1))
+
+
+def assert_files_read(folder, kinds):
+    """`kinds`: feature type → mode. Two cameras, a state and an action."""
+    found = load_normalisation(folder)
+    before, after = raw(folder, "preprocessor"), raw(folder, "postprocessor")
+    state = found.state
+    assert state is not None and found.trained_action is not None and found.action is not None
+    assert found.inputs.keys() == {"observation.state", *(f"observation.images.{c}" for c in CAMERAS)}
+    assert found.images == {c: found.inputs[f"observation.images.{c}"] for c in CAMERAS}
+    assert state is found.inputs["observation.state"]
+    for stats in (*found.inputs.values(), found.trained_action):
+        assert stats.mode == kinds[stats.kind]
+        assert_values(stats, before)
+    assert found.action.mode == kinds["ACTION"]
+    assert_values(found.action, after)
+    assert found.action.key == "action" and {s.kind for s in found.images.values()} == {"VISUAL"}
+    assert found.declared == kinds == json.loads((folder / "config.json").read_text())["normalization_mapping"]
+    return found
+
+
+def test_the_shipped_act():
+    folder = find_checkpoint("act")
+    found = assert_files_read(folder, dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD"))
+    for stats, tensors in ((found.state, raw(folder, "preprocessor")), (found.action, raw(folder, "postprocessor"))):
+        low, high = stats.span
+        np.testing.assert_array_equal(low, tensors[f"{stats.key}.min"])
+        np.testing.assert_array_equal(high, tensors[f"{stats.key}.max"])
+        middle, width = stats.typical
+        np.testing.assert_array_equal(middle, tensors[f"{stats.key}.mean"])
+        np.testing.assert_array_equal(width, tensors[f"{stats.key}.std"])
+        assert (low <= middle).all() and (middle <= high).all() and (width > 0).all()
+    for stats in found.images.values():
+        assert stats.values["mean"].shape == (3,) and stats.values["min"].min() >= 0 and stats.values["max"].max() <= 1
+
+
+def test_pi05_normalises_by_quantiles(pi05):
+    found = assert_files_read(pi05, {"VISUAL": "IDENTITY", "STATE": "QUANTILES", "ACTION": "QUANTILES"})
+    low, high = found.action.span
+    np.testing.assert_allclose([low, high], [np.float32(HOME) - SPREAD, np.float32(HOME) + SPREAD])
+    np.testing.assert_allclose(found.state.typical, [HOME, [SPREAD] * 6])
+
+
+def test_the_modes_are_what_lerobot_does(pi05, small_act):
+    """MEAN_STD by the policy's own inputs, QUANTILES by what an un-normalised -1, 0 and 1 are."""
+    found = load_normalisation(small_act)
+    policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
+    state = np.float32(HOME) + np.float32([1, -2, 3, -4, 5, -6])
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    inputs = policy.network_inputs(Observation(dict.fromkeys(CAMERAS, image), state, "pick"))
+    values = found.state.values
+    expected = (state - values["mean"]) / values["std"]
+    np.testing.assert_allclose(inputs["observation.state"], expected[None], atol=1e-5)
+    values = found.images["wrist_cam"].values
+    expected = (image / 255 - values["mean"]) / values["std"]
+    np.testing.assert_allclose(inputs["observation.images.wrist_cam"][0], expected.transpose(2, 0, 1), atol=1e-5)
+
+    with shrunken_paligemma():
+        config = load_lerobot_policy(open_checkpoint("pi05", str(pi05)), "cpu").network.config
+    _, postprocessor = make_pre_post_processors(config, pretrained_path=str(pi05))
+    values = load_normalisation(pi05).action.values
+    for normalised, expected in (
+        (-1.0, values["q01"]),
+        (0.0, (values["q01"] + values["q99"]) / 2),
+        (1.0, values["q99"]),
+    ):
+        np.testing.assert_allclose(postprocessor(torch.full((1, 6), normalised))[0], expected, atol=1e-4)
+
+
+def test_groot_normalises_in_a_step_of_its_own_and_comes_out_empty(tmp_path):
+    found = load_normalisation(save_small_checkpoint("groot", tmp_path / "groot"))
+    assert found == Normalisation({}, None, None, found.declared)
+    assert found.state is None and found.images == {}
+
+
+def test_a_camera_without_a_name(tmp_path):
+    """TD-MPC's is `observation.image`."""
+    found = load_normalisation(save_small_checkpoint("tdmpc", tmp_path / "tdmpc"))
+    assert found.images.keys() == {"image"} and found.action.mode == "MIN_MAX" and found.state.mode == "IDENTITY"
+
+
+def test_features_whose_names_begin_alike_are_told_apart(small_act, tmp_path):
+    folder = shutil.copytree(small_act, tmp_path / "alike")
+    for part in ("preprocessor", "postprocessor"):
+        tensors = raw(folder, part)
+        (path,) = folder.glob(f"policy_{part}_step_*.safetensors")
+        save_file(tensors | {"observation.state_of_mind.mode": np.ones(3), "action_mask.mean": np.ones(1)}, path)
+    found = load_normalisation(folder)
+    assert_values(found.state, raw(small_act, "preprocessor"))
+    assert_values(found.action, raw(small_act, "postprocessor"))
+
+
+def stats(**values):
+    return FeatureStats("action", "ACTION", "MEAN_STD", {name: np.float64([v]) for name, v in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("given", "span", "typical"),
+    [
+        ({"min": -6, "max": 6, "q01": -3, "q99": 5, "mean": 1, "std": 2}, (-6, 6), (1, 2)),
+        ({"min": -6, "max": 12}, (-6, 12), (3, 3)),
+        ({"q01": -3, "q99": 9}, (-3, 9), (3, 2)),
+        ({"mean": 1, "std": 2}, (-5, 7), (1, 2)),
+        ({"q01": -3, "q99": 9, "mean": 1, "std": 2}, (-3, 9), (1, 2)),
+        ({"min": -6, "mean": 1}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_span_and_typical_value_by_what_there_is(given, span, typical):
+    for found, expected in ((stats(**given).span, span), (stats(**given).typical, typical)):
+        assert (found is None) == (expected is None)
+        assert found is None or [part.tolist() for part in found] == [[expected[0]], [expected[1]]]
