@@ -6,8 +6,8 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,12 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from eval.config import DemoConfig, EvalConfig
+from eval.config import DemoConfig, DoctorConfig, EvalConfig
 from policies.registry import BASELINE_NAMES, resolve_policy_name
 from sim.errors import WhiskerError, WhiskerWarning
 
 if TYPE_CHECKING:
+    from eval.doctor.finding import Finding
     from eval.evaluation import Setup
     from eval.run_folder import RunFolder
     from eval.statistics import RunSummary
@@ -27,12 +28,17 @@ if TYPE_CHECKING:
 # How a person calls a command: a bare `eval` would be the shell's own.
 _RUN = os.environ.get("WHISKER_RUN", "uv run")
 
-EXIT_DONE, EXIT_REFUSED, EXIT_WITH_ERRORS, EXIT_INTERRUPTED = 0, 2, 3, 130
+EXIT_DONE, EXIT_WARNINGS, EXIT_REFUSED, EXIT_WITH_ERRORS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main() -> int:
     """Entry point of `eval`."""
     return _run(_evaluate, EvalConfig, "eval")
+
+
+def main_doctor() -> int:
+    """Entry point of `eval-doctor`."""
+    return _run(_examine, DoctorConfig, "eval-doctor")
 
 
 def main_demos() -> int:
@@ -43,6 +49,7 @@ def main_demos() -> int:
 def _evaluate(config: EvalConfig) -> int:
     if config.policy is not None:
         resolve_policy_name(config.policy)  # before anything is imported
+    from eval.doctor.finding import Level
     from eval.evaluation import check_same, describe, load_resumed_config, name_policy, set_up
     from eval.outcome import Outcome
     from eval.run_folder import RunFolder
@@ -52,7 +59,12 @@ def _evaluate(config: EvalConfig) -> int:
     config = _with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
     config = name_policy(config)
     setup = set_up(config)
-    description = describe(config, setup)
+    # Only now: what is refused above answers at once.
+    from eval.doctor.examination import examine
+
+    findings = examine(config, setup)
+    _refuse_errors(config, findings)
+    description = describe(config, setup) | {"doctor": [asdict(f) for f in findings if f.level is not Level.FINE]}
     if config.resume is not None:
         check_same(config.resume, description)
         run = RunFolder.reopen(config.resume)
@@ -75,6 +87,39 @@ def _evaluate(config: EvalConfig) -> int:
     _print_result(config, run, summary)
     filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
     return filmed or (EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE)
+
+
+def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
+    """Say what the doctor found.
+
+    Raises:
+        WhiskerError: it is an error, and nobody insists.
+    """
+    from eval.doctor.finding import Level
+
+    for finding in findings:
+        if finding.level is not Level.FINE:
+            print(f"eval: {finding.level}: {finding}", file=sys.stderr)
+    errors = [finding for finding in findings if finding.level is Level.ERROR]
+    if errors and config.doctor:
+        raise WhiskerError(
+            f"policy {config.policy!r} in {config.env!r}",
+            expected="a number that means something",
+            got=f"{len(errors)} error{'s' * (len(errors) > 1)} above",
+            do="`eval-doctor` with the same flags shows all; --no-doctor runs in spite of it.",
+        )
+
+
+def _examine(config: DoctorConfig) -> int:
+    from eval.doctor.examination import diagnose, print_findings, to_json, worst_level
+    from eval.doctor.finding import Level
+
+    title, findings = diagnose(config)
+    if config.json:
+        print(to_json(findings))
+    else:
+        print_findings(Console(), title, findings)
+    return {Level.FINE: EXIT_DONE, Level.WARNING: EXIT_WARNINGS, Level.ERROR: EXIT_REFUSED}[worst_level(findings)]
 
 
 def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:

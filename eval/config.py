@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tyro.conf import Positional
+
 # Evaluation counts from 0; nobody evaluates a million episodes.
 FIRST_DEMO_EPISODE = 1_000_000
 
@@ -87,6 +89,7 @@ class EvalConfig(SubjectConfig):
       ./run eval --resume runs/20260101T120000Z-act-so101-pick_place
 
     Episode k begins alike on every machine: its initial state depends on (environment, task, k) alone.
+    The doctor (`eval-doctor`) looks first, and refuses what would give a wrong number.
     Exit codes: 0 done, 2 refused or bad input, 3 finished with crashed episodes, 130 interrupted.
 
     Attributes:
@@ -95,6 +98,7 @@ class EvalConfig(SubjectConfig):
         run_dir: where the run folder is made.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
         video: which episodes to film after the last has ended (mp4 in the run folder).
+        doctor: let the doctor refuse; --no-doctor runs in spite of its errors, and the run says so.
         quiet: no progress bar and no table, one line.
     """
 
@@ -103,4 +107,26 @@ class EvalConfig(SubjectConfig):
     run_dir: Path = Path("runs")
     resume: Path | None = None
     video: Literal["none", "failures", "all"] = "none"
+    doctor: bool = True
     quiet: bool = False
+
+
+@dataclass(frozen=True)
+class DoctorConfig(SubjectConfig):
+    """Say what would make the number of a policy wrong, or why it scored so low.
+
+    Examples:
+      ./run eval-doctor --checkpoint path/or/hub-id --env so101/pick_place
+      ./run eval-doctor runs/20260101T120000Z-act-so101-pick_place
+
+    Before a run it looks at the checkpoint, the environment and a handful of predictions; with a run folder it looks
+    at what happened there too.
+    Exit codes: 0 fine, 1 warnings, 2 errors, or nothing that could be looked at.
+
+    Attributes:
+        run: a run folder; what it ran is taken from it.
+        json: print the findings as JSON.
+    """
+
+    run: Positional[Path | None] = None
+    json: bool = False

@@ -182,8 +182,8 @@ def test_crashes_of_the_policy_are_errors_and_exit_with_3(tmp_path, small_act):
     weights = load_file(checkpoint / "model.safetensors")
     weights["model.action_head.bias"] = torch.full_like(weights["model.action_head.bias"], torch.nan)
     save_file(weights, checkpoint / "model.safetensors")
-    done = run_eval("--checkpoint", checkpoint, "--episodes", 2, "--run-dir", tmp_path / "runs")
-    assert done.returncode == 3
+    done = run_eval("--checkpoint", checkpoint, "--episodes", 2, "--run-dir", tmp_path / "runs", "--no-doctor")
+    assert done.returncode == 3 and "weights: NaN or infinite" in done.stderr
     rows = rows_of(tmp_path / "runs")
     assert [row["outcome"] for row in rows] == ["error", "error"] and "NaN" in rows[0]["error"]
     assert "(0 of 0)" in done.stdout

@@ -15,6 +15,8 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
 from eval.config import SubjectConfig
+from eval.doctor.examination import examine
+from eval.doctor.finding import Level
 from eval.evaluation import name_policy, set_up
 from eval.rollout import ControlStep, Decision, rollout
 from policies.embeddings import EMBEDDING_POINTS
@@ -224,6 +226,13 @@ def test_pi0_fast_fires_for_the_prefill_first(setups):
         setup.policy.predict([memory], [episode_rng("t", 0, 0)])
     n_tokens = [point.take(output).shape[1] for output in outputs]
     assert n_tokens[0] > 1 and set(n_tokens[1:]) == {1}
+
+
+@each_type
+def test_the_doctor_is_quiet_on_a_healthy_checkpoint(policy_type, setups, checkpoints):
+    with shrunken_paligemma():
+        findings = examine(subject(policy_type, checkpoints(policy_type)), setups(policy_type))
+    assert [str(f) for f in findings if f.level is not Level.FINE] == []
 
 
 def test_history_is_seen_just_before_a_decision_only(setups):

@@ -1,0 +1,119 @@
+"""Checks of the pictures: are they those that the checkpoint was trained on?"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from eval.doctor.finding import Finding, Level
+from eval.doctor.patient import Patient
+from eval.evaluation import make_adapters
+from policies.normalisation import FeatureStats
+from sim.rendering import DEPTH_SUFFIX
+
+# Mean colour of a frame against the training's, in standard deviations of its pixels.
+_UNLIKE = 1.5
+_GREY = 0.01
+
+
+def check_cameras(patient: Patient) -> Iterator[Finding]:
+    """Names and sizes fit already; are these the pictures of the training?"""
+    frames = _frames_by_policy_camera(patient)
+    stats = {} if patient.normalisation is None else patient.normalisation.images
+    for camera, (env_camera, frame) in frames.items():
+        yield from _check_depth(camera, env_camera, frame, stats.get(camera))
+    known = {c: _distance(f, stats[c]) for c, (_, f) in frames.items() if c in stats and "mean" in stats[c].values}
+    evidence = ", ".join(f"{camera} {distance:.1f} std" for camera, distance in known.items())
+    swap = _find_swap(frames, stats) if len(known) > 1 else None
+    if swap:
+        names = ",".join(f"{env}={policy}" for env, policy in swap.items())
+        do = f"Give --camera-map {names}, or turn the one that is given round."
+        yield Finding(
+            "cameras", Level.WARNING, "the pictures fit the training's colours better if swapped", evidence, do
+        )
+    elif any(distance > _UNLIKE for distance in known.values()):
+        do = "Another background, light, camera or resolution than in training: compare pictures side by side."
+        yield Finding("cameras", Level.WARNING, "the pictures do not look like the training's", evidence, do)
+    else:
+        yield Finding(
+            "cameras",
+            Level.FINE,
+            "colours are those of the training" if known else "nothing known of the training's colours",
+            evidence,
+        )
+    missing = sorted(set(_policy_image_sizes(patient)) - frames.keys())
+    if missing:
+        do = "It plans without them: expect less."
+        yield Finding("cameras", Level.WARNING, "the policy expects cameras that are not there", ", ".join(missing), do)
+
+
+def check_image_sizes(patient: Patient) -> Iterator[Finding]:
+    evidence = ", ".join(f"{c.name} {c.width_px}x{c.height_px} at {c.fovy_deg:.0f}°" for c in patient.env.cameras)
+    if patient.training_env is None:
+        yield Finding(
+            "field of view",
+            Level.FINE,
+            "rendered at the checkpoint's size; its training's angles are not known",
+            evidence,
+        )
+        return
+    trained = {camera["name"]: camera for camera in patient.training_env["cameras"]}
+    adapters = make_adapters(patient.config)
+    for camera in patient.env.cameras:
+        was = trained.get(adapters.camera_map.get(camera.name, camera.name))
+        if was is not None and abs(was["fovy_deg"] - camera.fovy_deg) > 1:
+            got = f"{camera.name}: trained at {was['fovy_deg']:.0f}°, here {camera.fovy_deg:.0f}°"
+            do = "Evaluate in the scene of the training, or train on this camera."
+            yield Finding("field of view", Level.ERROR, "another field of view than in training", got, do)
+    yield Finding("field of view", Level.FINE, "compared with the training's", evidence)
+
+
+def _policy_image_sizes(patient: Patient) -> Mapping[str, tuple[int, int]]:
+    return getattr(patient.setup.policy, "inner", patient.setup.policy).spec.image_sizes
+
+
+def _frames_by_policy_camera(patient: Patient) -> dict[str, tuple[str, np.ndarray]]:
+    """Policy's camera → (the environment's name of it, a real frame)."""
+    images, adapters = patient.first_memory.present.images, make_adapters(patient.config)
+    named = {camera: adapters.env_camera(camera) for camera in _policy_image_sizes(patient)}
+    return {camera: (env, images[env]) for camera, env in named.items() if env in images}
+
+
+def _check_depth(camera: str, env_camera: str, frame: np.ndarray, stats: FeatureStats | None) -> Iterator[Finding]:
+    is_depth = env_camera.endswith(DEPTH_SUFFIX)
+    mean = None if stats is None else stats.values.get("mean")
+    if mean is not None and len(mean) == 3:
+        trained_grey, is_grey = float(np.ptp(mean)) < _GREY, bool((np.ptp(frame, axis=-1) == 0).all())
+        colours = ", ".join(f"{m:.2f}" for m in mean)
+        shown = "grey" if is_grey else "coloured"
+        evidence = f"{camera}: training means of R, G, B {colours}; the frame is {shown}"
+        if is_grey and not trained_grey:
+            do = "Map the colour camera: --camera-map " + env_camera.removesuffix(DEPTH_SUFFIX) + f"={camera}"
+            yield Finding("depth or colour", Level.ERROR, "a policy trained on colour is shown depth", evidence, do)
+        elif trained_grey and not is_grey:
+            do = f"Map the depth camera: --camera-map {env_camera}{DEPTH_SUFFIX}={camera}"
+            yield Finding("depth or colour", Level.ERROR, "a policy trained on depth is shown colour", evidence, do)
+    elif is_depth != ("depth" in camera):
+        shown = "depth" if is_depth else "colour"
+        do = "Map the other one with --camera-map."
+        yield Finding(
+            "depth or colour", Level.WARNING, f"{camera} is shown {shown}, which its name does not say", env_camera, do
+        )
+
+
+def _distance(frame: np.ndarray, stats: FeatureStats) -> float:
+    """Of the mean colour from the training's, in standard deviations of its pixels."""
+    mean = frame.reshape(-1, 3).mean(axis=0) / 255
+    return float(np.abs((mean - stats.values["mean"]) / np.maximum(stats.values["std"], 0.02)).mean())
+
+
+def _find_swap(
+    frames: Mapping[str, tuple[str, np.ndarray]], stats: Mapping[str, FeatureStats]
+) -> dict[str, str] | None:
+    """Environment's camera → policy's, if two of them fit far better the other way round."""
+    for one, other in itertools.combinations([c for c in frames if c in stats and "std" in stats[c].values], 2):
+        own = _distance(frames[one][1], stats[one]) + _distance(frames[other][1], stats[other])
+        swapped = _distance(frames[one][1], stats[other]) + _distance(frames[other][1], stats[one])
+        if own > 0.4 and swapped < 0.4 * own:
+            return {frames[one][0]: other, frames[other][0]: one}
+    return None

@@ -1,0 +1,160 @@
+"""Checks of the checkpoint by itself: its statistics, its weights, where it comes from."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+
+import numpy as np
+
+from eval.doctor.finding import Finding, Level
+from eval.doctor.patient import Patient
+from policies.normalisation import FeatureStats
+from policies.policy import NetworkPolicy
+
+# Pixels in 0..1 of any real recording vary by more than this.
+_LEAST_IMAGE_STD = 0.02
+# A number that hardly varied in training is blown up by the division.
+_LEAST_STD_SHARE = 1e-4
+# Of the normalised input of a real frame, in standard deviations (or half spans): trained on nothing like it.
+_STRANGE, _ABSURD = 8.0, 20.0
+_UNTOUCHED_SHARE = 0.9
+# lerobot's default for these leaves numbers as they are.
+_RAW_TYPES = ("tdmpc", "xvla")
+
+
+def check_statistics(patient: Patient) -> Iterator[Finding]:
+    """Is every feature normalised, by numbers that can be true?"""
+    normalisation = patient.normalisation
+    assert normalisation is not None
+    features = [*normalisation.inputs.values(), *filter(None, [normalisation.action])]
+    for stats in features:
+        if stats.mode == "IDENTITY" and stats.kind in ("STATE", "ACTION"):
+            yield from _check_identity(stats, normalisation.declared, patient.setup.policy.spec.type)
+        elif stats.mode != "IDENTITY":
+            yield from _check_feature(stats)
+    yield from _check_action_pair(normalisation.trained_action, normalisation.action)
+    if not features:
+        yield Finding("statistics", Level.FINE, "in a step of the type's own, not looked into")
+    else:
+        modes = ", ".join(f"{s.key.removeprefix('observation.')}: {s.mode}" for s in features)
+        yield Finding("statistics", Level.FINE, f"{len(features)} features looked at", modes)
+
+
+def _check_identity(stats: FeatureStats, declared: Mapping[str, str], policy_type: str) -> Iterator[Finding]:
+    """A feature that goes in, or comes out, as it is."""
+    meant = declared.get(stats.kind, "IDENTITY")
+    evidence = f"processor IDENTITY, config.json {meant}"
+    if meant != "IDENTITY":
+        do = "Save the processors again from the training that config.json is of."
+        yield Finding("statistics", Level.ERROR, f"{stats.key} is not normalised at all", evidence, do)
+    elif policy_type not in _RAW_TYPES:
+        do = "Right only if it was trained on raw numbers."
+        yield Finding("statistics", Level.WARNING, f"{stats.key} is not normalised at all", evidence, do)
+
+
+def _check_feature(stats: FeatureStats) -> Iterator[Finding]:
+    std = stats.values.get("std")
+    if stats.kind == "VISUAL":
+        mean = stats.values.get("mean")
+        if mean is not None and mean.max() > 1.5:
+            do = "Compute them on pixels in 0..1."
+            yield Finding(
+                "statistics", Level.ERROR, f"{stats.key}: statistics of 0-255 pixels", f"mean {mean.max():.0f}", do
+            )
+        if std is not None and std.min() < _LEAST_IMAGE_STD:
+            yield Finding(
+                "statistics",
+                Level.ERROR,
+                f"{stats.key}: the standard deviation is far too small",
+                f"std {std.min():.4f} of pixels in 0..1: they become up to {0.5 / std.min():.0f}",
+                "Compute the dataset's statistics again, and save the processors with them.",
+            )
+    elif std is not None and stats.span is not None:
+        scale = np.maximum(np.abs(stats.span[0]), np.abs(stats.span[1])).max()
+        flat = np.flatnonzero(std <= _LEAST_STD_SHARE * scale)
+        if len(flat):
+            do = "That number never varied in training: any other value is blown up. Leave it out, or record it anew."
+            yield Finding("statistics", Level.WARNING, f"{stats.key}: std near zero", f"dimensions {flat.tolist()}", do)
+
+
+def _check_action_pair(trained: FeatureStats | None, undone: FeatureStats | None) -> Iterator[Finding]:
+    """Training normalised the action; is exactly that undone?"""
+    if trained is None or undone is None:
+        return
+    do = "Save pre- and postprocessor of one training, with the same statistics."
+    if trained.mode != undone.mode:
+        finding = "actions are left normalised" if undone.mode == "IDENTITY" else "another mode than in training"
+        evidence = f"training {trained.mode}, postprocessor {undone.mode}"
+        yield Finding("postprocessor", Level.ERROR, finding, evidence, do)
+        return
+    for name in trained.values.keys() & undone.values.keys() & {"mean", "std", "min", "max", "q01", "q99"}:
+        if not np.allclose(trained.values[name], undone.values[name], rtol=1e-3, atol=1e-6):
+            evidence = f"{name}: {_numbers(trained.values[name])} in training, {_numbers(undone.values[name])} here"
+            yield Finding("postprocessor", Level.ERROR, "actions are un-normalised by other statistics", evidence, do)
+            return
+
+
+def check_normalised_observation(patient: Patient) -> Iterator[Finding]:
+    """A real frame, as the network gets it."""
+    policy = patient.setup.policy
+    assert isinstance(policy, NetworkPolicy) and patient.normalisation is not None
+    inputs = policy.network_inputs(patient.first_memory.present)
+    ranges = []
+    for key, stats in patient.normalisation.inputs.items():
+        if key not in inputs or (stats.mode == "IDENTITY" and stats.kind == "VISUAL"):
+            continue
+        values = inputs[key].reshape(-1) if stats.kind == "VISUAL" else inputs[key][0]
+        low, high, most = values.min(), values.max(), np.abs(values).max()
+        ranges.append(f"{key.removeprefix('observation.')} {low:.1f} to {high:.1f}")
+        limit = _ABSURD if stats.mode == "MEAN_STD" else _STRANGE
+        if stats.mode != "IDENTITY" and most > limit:
+            where = (
+                ""
+                if stats.kind == "VISUAL"
+                else f", worst {patient.env.state_names[int(np.abs(values).argmax()) % len(patient.env.state_names)]!r}"
+            )
+            yield Finding(
+                "normalised observation",
+                Level.ERROR,
+                f"{key} of a real frame is far outside what it was trained on",
+                f"normalised {low:.0f} to {high:.0f}{where}",
+                "Statistics, units or the environment are not those of the training.",
+            )
+    yield Finding("normalised observation", Level.FINE, "a real frame was preprocessed", "; ".join(ranges))
+
+
+def check_weights(patient: Patient) -> Iterator[Finding]:
+    policy = patient.setup.policy
+    assert isinstance(policy, NetworkPolicy)
+    audit = policy.audit()
+    evidence = (
+        f"{audit.n_parameters / 1e6:.1f} M parameters; "
+        f"{audit.n_untouched_norms} of {audit.n_norms} normalisation layers as at their creation"
+    )
+    if audit.non_finite:
+        do = "The training diverged, or the file is damaged."
+        yield Finding("weights", Level.ERROR, "NaN or infinite", ", ".join(audit.non_finite[:3]), do)
+    elif audit.n_norms >= 2 and audit.n_untouched_norms >= _UNTOUCHED_SHARE * audit.n_norms:
+        do = "They were never trained, or saved before loading. Check where the file comes from."
+        yield Finding("weights", Level.ERROR, "they look random", evidence, do)
+    else:
+        yield Finding("weights", Level.FINE, "every tensor was in the file, and they look trained", evidence)
+
+
+def check_origin(patient: Patient) -> Iterator[Finding]:
+    name = patient.setup.policy.spec.checkpoint
+    # "pi0_base", "pi0fast-base", "smolvla_base"; not "database" and not "base_camera".
+    if re.search(r"(^|[_-])base$", PurePath(name).name.lower()):
+        yield Finding(
+            "origin",
+            Level.WARNING,
+            "a base checkpoint: it was not fine-tuned for this robot and task",
+            name,
+            "Fine-tune it first; its success rate here says nothing of the method.",
+        )
+    else:
+        yield Finding("origin", Level.FINE, "not a base checkpoint by its name", name)
+
+
+def _numbers(values: np.ndarray) -> str:
+    return "[" + ", ".join(f"{v:.3g}" for v in values[:8]) + "]"

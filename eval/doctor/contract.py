@@ -1,0 +1,221 @@
+"""Checks of both sides: what the checkpoint was trained on, and what the environment shows and takes."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from eval.doctor.finding import Finding, Level
+from eval.doctor.patient import Patient
+from eval.evaluation import make_adapters
+from policies.adapters import convert_gripper
+from policies.normalisation import FeatureStats
+
+# Training statistics against what is seen here, in their own standard deviations.
+_OUTSIDE = 6.0
+# A range is another unit's when it is this much narrower or wider.
+_NARROW, _WIDE = 0.2, 3.0
+
+
+def check_training_env(patient: Patient) -> Iterator[Finding]:
+    """A checkpoint that says where it was trained is compared word by word."""
+    trained, env = patient.training_env, patient.env
+    if trained is None:
+        return
+    adapters = make_adapters(patient.config)
+    pairs: list[tuple[str, Sequence[str], Sequence[str]]] = [
+        (
+            "state order and units",
+            _named(trained["state_names"], trained["state_units"]),
+            _named(env.state_names, env.state_units),
+        ),
+        (
+            "action order and units",
+            _named(trained["action"]["names"], trained["action"]["units"]),
+            _named(env.action.names, env.action.units),
+        ),
+        ("delta or absolute", [trained["action"]["mode"]], [adapters.policy_actions or env.action.mode]),
+        ("control rate", [f"{1 / trained['control_dt_s']:.1f} Hz"], [f"{1 / env.control_dt_s:.1f} Hz"]),
+    ]
+    if adapters.gripper_range is None:
+        was, now = (
+            f"{action['gripper_closed']:g} closed, {action['gripper_open']:g} open"
+            for action in (trained["action"], vars(env.action))
+        )
+        pairs.append(("gripper", [was], [now]))
+    for check, before, here in pairs:
+        if list(before) != list(here):
+            do = "Evaluate in the environment of the training, or say how it differs with an adapter flag."
+            yield Finding(check, Level.ERROR, "not as in training", _difference(before, here), do)
+    if patient.setup.policy.spec.reads_instruction and trained["instruction"] != env.instruction:
+        do = "A policy that reads its instruction was trained on other words."
+        evidence = f"trained: {trained['instruction']!r}; here: {env.instruction!r}"
+        yield Finding("instruction", Level.WARNING, "not as in training", evidence, do)
+    yield Finding("training environment", Level.FINE, "compared with this one", str(trained["name"]))
+
+
+def check_state(patient: Patient) -> Iterator[Finding]:
+    """Does the state at the start, and along the expert's way, lie where the training's did?"""
+    stats = None if patient.normalisation is None else patient.normalisation.state
+    if stats is None or stats.typical is None or patient.setup.policy.spec.state_dim is None:
+        yield Finding("state", Level.FINE, "nothing known of the training's states")
+        return
+    states = _adapted_states(patient)
+    middle, width = (part[: states.shape[1]] for part in stats.typical)
+    names = patient.env.state_names
+    deviation = np.abs(states[0] - middle) / np.maximum(width, 1e-9)
+    worst = int(deviation.argmax())
+    evidence = f"at reset up to {deviation[worst]:.1f} std from the training's mean ({names[worst]})"
+    order = _find_order(states, middle, width)
+    if order is not None:
+        was = ", ".join(names[i] for i in order)
+        do = f"The training had them in the order: {was}."
+        yield Finding("state", Level.ERROR, "the numbers fit the training better in another order", evidence, do)
+    elif deviation[worst] > _OUTSIDE:
+        unit = _guess_unit(states[0], middle, width)
+        do = "Evaluate in an environment with the training's units (so101/pick_place_range: joints in -100..100)."
+        yield Finding("state", Level.ERROR, f"far from any state of the training{unit}", evidence, do)
+    else:
+        yield Finding("state", Level.FINE, "begins among the states of the training", evidence)
+
+
+def check_action_range(patient: Patient) -> Iterator[Finding]:
+    """The training's actions against what the actuators take."""
+    stats = (
+        None
+        if patient.normalisation is None
+        else (patient.normalisation.trained_action or patient.normalisation.action)
+    )
+    if stats is None or stats.span is None:
+        yield Finding("action range", Level.FINE, "nothing known of the training's actions")
+        return
+    adapters, spec = make_adapters(patient.config), patient.action
+    low, high = (part[: spec.dim] for part in stats.span)
+    body = np.arange(spec.dim) != spec.gripper_index
+    env_low, env_high = np.array(spec.low), np.array(spec.high)
+    share = ((high - low) / (env_high - env_low))[body]
+    yield from _check_gripper_range(low, high, patient)
+    looks_delta = _looks_delta(patient, stats)
+    expects_delta = (adapters.policy_actions or spec.mode) == "delta"
+    evidence = f"trained on {_span(low[body], high[body])}, the actuators take {_span(env_low[body], env_high[body])}"
+    if looks_delta is not None and looks_delta and not expects_delta:
+        do = "If they are differences from the state of the prediction, say --policy-actions delta."
+        yield Finding(
+            "delta or absolute",
+            Level.ERROR,
+            "the actions look like differences, and are taken for targets",
+            evidence,
+            do,
+        )
+    elif looks_delta is not None and not looks_delta and expects_delta:
+        do = "Leave --policy-actions delta out, or evaluate in the absolute environment."
+        yield Finding(
+            "delta or absolute",
+            Level.ERROR,
+            "the actions look like targets, and are taken for differences",
+            evidence,
+            do,
+        )
+    elif share.max() < 0.1:
+        do = "Radians, or still normalised? Evaluate in an environment of the training's units."
+        yield Finding(
+            "action range", Level.ERROR, "the training's actions span almost none of the actuators' range", evidence, do
+        )
+    elif ((high < env_low) | (low > env_high))[body].any() or share.max() > _WIDE:
+        do = "Evaluate in an environment of the training's units."
+        yield Finding(
+            "action range", Level.ERROR, "the training's actions are outside the actuators' range", evidence, do
+        )
+    else:
+        yield Finding("action range", Level.FINE, "trained within the actuators' range", evidence)
+    rest = stats.span[1][spec.dim :] - stats.span[0][spec.dim :]
+    if adapters.allow_padding and len(rest) and np.any(rest > 1e-6):
+        do = "They are no padding: this checkpoint is for another robot."
+        yield Finding(
+            "padding",
+            Level.ERROR,
+            "actions that are cut off moved in training",
+            f"{int((rest > 1e-6).sum())} of {len(rest)}",
+            do,
+        )
+
+
+def _check_gripper_range(low: np.ndarray, high: np.ndarray, patient: Patient) -> Iterator[Finding]:
+    spec, adapters = patient.action, make_adapters(patient.config)
+    own = adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
+    g = spec.gripper_index
+    share = (high[g] - low[g]) / abs(own[1] - own[0])
+    middle = convert_gripper((low[g] + high[g]) / 2, own, (0.0, 1.0))
+    evidence = f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
+    if share < _NARROW or share > _WIDE or not -0.5 < middle < 1.5:
+        do = f"Say what it means by closed and open: --gripper-range {low[g]:.3g} {high[g]:.3g}, or turned round."
+        yield Finding("gripper", Level.ERROR, "another gripper range than in training", evidence, do)
+    else:
+        yield Finding("gripper", Level.FINE, "trained on this gripper's range", evidence)
+
+
+def _looks_delta(patient: Patient, action: FeatureStats) -> bool | None:
+    """Targets lie where the states lie; differences lie around zero and are small. None if that cannot be told."""
+    assert patient.normalisation is not None
+    state, spec = patient.normalisation.state, patient.action
+    if state is None or state.typical is None or action.typical is None or patient.env.state_names != spec.names:
+        return None
+    body = [i for i in range(spec.dim) if i != spec.gripper_index]
+    middle, width = (part[body] for part in state.typical)
+    action_middle, action_width = (part[body] for part in action.typical)
+    # Where the states are far from zero, one look at the mean tells.
+    tell = np.abs(middle) > 2 * width
+    if tell.any():
+        near_state = np.abs(action_middle - middle)[tell]
+        return bool(np.median(np.abs(action_middle)[tell] / np.maximum(near_state, 1e-9)) < 1)
+    return bool(np.median(action_width / width) < _NARROW)
+
+
+def _adapted_states(patient: Patient) -> Float[np.ndarray, "moment dim"]:
+    """In the policy's units: of the first look, then along the expert's way."""
+    memories = [patient.first_memory, *(patient.reference.memories if patient.reference else ())]
+    states = np.stack([memory.present.state for memory in memories]).astype(np.float64)
+    adapt = getattr(patient.setup.policy, "adapt_observation", None)
+    if adapt is None:
+        return states
+    adapted = np.stack([adapt(memory.present).state for memory in memories])
+    return adapted[:, : states.shape[1]].astype(np.float64)
+
+
+def _find_order(states: np.ndarray, middle: np.ndarray, width: np.ndarray) -> list[int] | None:
+    """A permutation of the state that fits the training far better than the one there is."""
+    if len(states) < 4:
+        return None
+    mean = states[1:].mean(axis=0)
+    cost = np.abs(mean[None, :] - middle[:, None]) / np.maximum(width, 1e-9)[:, None]
+    own = np.trace(cost)
+    if own < 3 * len(mean) ** 0.5:
+        return None
+    from scipy.optimize import linear_sum_assignment  # takes a second to import
+
+    rows, columns = linear_sum_assignment(cost)
+    moved = not np.array_equal(rows, columns)
+    return columns.tolist() if moved and cost[rows, columns].sum() < 0.35 * own else None
+
+
+def _guess_unit(state: np.ndarray, middle: np.ndarray, width: np.ndarray) -> str:
+    for factor, text in ((np.pi / 180, ": were they radians?"), (180 / np.pi, ": were they degrees?")):
+        if (np.abs(state * factor - middle) / np.maximum(width, 1e-9)).max() < _OUTSIDE:
+            return text
+    return ""
+
+
+def _named(names: Sequence[str], units: Sequence[str]) -> list[str]:
+    return [f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)]
+
+
+def _difference(was: Sequence[str], now: Sequence[str]) -> str:
+    """The first place in which they differ, and how many there are."""
+    places = [(one, other) for one, other in itertools.zip_longest(was, now, fillvalue="nothing") if one != other]
+    others = f", and {len(places) - 1} more" if len(places) > 1 else ""
+    return f"trained: {places[0][0]}; here: {places[0][1]}{others}"
+
+
+def _span(low: np.ndarray, high: np.ndarray) -> str:
+    return f"{low.min():.3g} to {high.max():.3g}"

@@ -1,0 +1,143 @@
+"""The doctor's visit: every check, in order."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from eval.config import DoctorConfig, SubjectConfig
+from eval.doctor.agreement import check_agreement
+from eval.doctor.behaviour import (
+    check_plan_range,
+    check_reachability,
+    check_reset,
+    check_sensitivity,
+)
+from eval.doctor.camera_checks import check_cameras, check_image_sizes
+from eval.doctor.checkpoint_checks import (
+    check_normalised_observation,
+    check_origin,
+    check_statistics,
+    check_weights,
+)
+from eval.doctor.contract import (
+    check_action_range,
+    check_state,
+    check_training_env,
+)
+from eval.doctor.finding import Finding, Level
+from eval.doctor.patient import Patient
+from eval.doctor.surroundings import (
+    check_action_steps,
+    check_console,
+    check_disk,
+    check_gl,
+    check_horizon,
+    check_start,
+)
+from eval.evaluation import Setup, name_policy, set_up
+from eval.run_folder import load_description
+from policies.checkpoint_files import load_training_env
+from policies.normalisation import load_normalisation
+from sim.errors import WhiskerError
+
+type Check = Callable[[Patient], Iterator[Finding]]
+
+_OF_EVERY_POLICY: tuple[Check, ...] = (
+    check_gl,
+    check_disk,
+    check_console,
+    check_start,
+    check_reset,
+)
+_OF_A_CHECKPOINT: tuple[Check, ...] = (
+    check_origin,
+    check_weights,
+    check_statistics,
+    check_training_env,
+    check_horizon,
+    check_action_steps,
+    check_state,
+    check_action_range,
+    check_cameras,
+    check_image_sizes,
+    check_normalised_observation,
+    check_sensitivity,
+    check_plan_range,
+    check_reachability,
+    check_agreement,
+)
+
+
+def examine(config: SubjectConfig, setup: Setup) -> list[Finding]:
+    """Everything that can be told before a rollout, worst first.
+
+    Raises:
+        WhiskerError: the policy cannot plan here at all.
+    """
+    if setup.checkpoint is None:
+        patient = Patient(config, setup)
+        checks = _OF_EVERY_POLICY
+    else:
+        folder = setup.checkpoint.folder
+        patient = Patient(config, setup, load_normalisation(folder), load_training_env(folder))
+        checks = _OF_EVERY_POLICY + _OF_A_CHECKPOINT
+    patient.rehearse()
+    return sort_findings(finding for check in checks for finding in check(patient))
+
+
+def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
+    """What `eval-doctor` prints: a title, and the findings before a run and, with a run folder, after it."""
+    if config.run is None:
+        asked: SubjectConfig = name_policy(config)
+        return _title(asked), examine(asked, set_up(asked))
+    from eval.doctor.run_checks import check_run  # takes a second to import
+
+    stored = load_description(config.run)["config"]
+    names = {field.name for field in fields(SubjectConfig)}
+    subject = name_policy(SubjectConfig(**{name: value for name, value in stored.items() if name in names}))
+    findings = check_run(config.run)
+    try:
+        findings += examine(subject, set_up(subject))
+    except WhiskerError as error:
+        do = "What follows is from the run folder alone."
+        findings.append(Finding("checkpoint", Level.WARNING, "cannot be looked at any more", str(error), do))
+    return f"{_title(subject)}, run {config.run}", sort_findings(findings)
+
+
+def _title(config: SubjectConfig) -> str:
+    checkpoint = f" ({config.checkpoint})" if config.checkpoint else ""
+    return f"{config.policy}{checkpoint} in {config.env}"
+
+
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Errors first; a check that found something does not also say that it is fine."""
+    found = list(findings)
+    ill = {finding.check for finding in found if finding.level is not Level.FINE}
+    kept = [f for f in found if f.level is not Level.FINE or f.check not in ill]
+    order = (Level.ERROR, Level.WARNING, Level.FINE)
+    return sorted(kept, key=lambda finding: order.index(finding.level))
+
+
+def worst_level(findings: Sequence[Finding]) -> Level:
+    levels = {finding.level for finding in findings}
+    return next((level for level in (Level.ERROR, Level.WARNING) if level in levels), Level.FINE)
+
+
+def print_findings(console: Console, title: str, findings: Sequence[Finding]) -> None:
+    """The table: check, finding, evidence, what to do."""
+    table = Table(title=escape(title), title_justify="left")
+    for column in ("", "check", "finding", "evidence", "what to do"):
+        table.add_column(column, overflow="fold")
+    style = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.FINE: "green"}
+    for f in findings:
+        cells = (f.level, f.check, f.finding, f.evidence, f.do)
+        table.add_row(*map(escape, cells), style="" if f.level is Level.FINE else style[f.level])
+    console.print(table)
+
+
+def to_json(findings: Sequence[Finding]) -> str:
+    return json.dumps([asdict(finding) for finding in findings], indent=2)

@@ -1,0 +1,34 @@
+"""What the doctor says."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """FINE: checked and good. WARNING: look at it. ERROR: the number would be wrong, so `eval` refuses."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    Attributes:
+        check: what was looked at, e.g. "gripper".
+        finding: what is so, in one sentence; names the bug.
+        evidence: the numbers it rests on.
+        do: what to do; "" when fine.
+    """
+
+    check: str
+    level: Level
+    finding: str
+    evidence: str = ""
+    do: str = ""
+
+    def __str__(self) -> str:
+        evidence = f" ({self.evidence})" if self.evidence else ""
+        return f"{self.check}: {self.finding}{evidence}. {self.do}".rstrip()

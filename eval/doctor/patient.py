@@ -1,0 +1,174 @@
+"""What the doctor examines: a policy in an environment, and the few looks and predictions that its checks share."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from eval.config import SubjectConfig
+from eval.evaluation import Setup
+from policies.baselines import ScriptedPolicy
+from policies.normalisation import Normalisation
+from policies.policy import EpisodeMemory, remember
+from sim.env import episode_rng
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from sim.spec import ActionSpec, EnvSpec
+
+# The scripted expert is looked at this often; its episodes take some 130 steps.
+_REFERENCE_EVERY_STEPS = 16
+_EPISODE = 0
+# Longer than this no check waits for its predictions.
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a good policy would see and do: an episode of the environment's scripted expert.
+
+    Attributes:
+        memories: of the moments looked at.
+        steps: the control step of each.
+        actions: the expert's, one a control step, then its last one held.
+        n_steps: that it took.
+        success: whether it did the task.
+    """
+
+    memories: tuple[EpisodeMemory, ...]
+    steps: tuple[int, ...]
+    actions: Float[np.ndarray, "T action_dim"]
+    n_steps: int
+    success: bool
+
+    def future(self, horizon: int) -> Float[np.ndarray, "moment horizon action_dim"]:
+        """What the expert did from each moment on."""
+        return np.stack([self.actions[step : step + horizon] for step in self.steps])
+
+    @property
+    def scale(self) -> Float[np.ndarray, " action_dim"]:
+        """How much each action varies over the episode."""
+        std = self.actions[: self.n_steps].std(axis=0)
+        return np.maximum(std, 1e-3 * max(std.max(), 1e-9))
+
+
+@dataclass
+class Patient:
+    """A policy in an environment.
+
+    Attributes:
+        normalisation: of its checkpoint; None for a baseline.
+        training_env: the specification of the environment that it was trained in, where the checkpoint tells.
+    """
+
+    config: SubjectConfig
+    setup: Setup
+    normalisation: Normalisation | None = None
+    training_env: Mapping | None = None
+
+    @property
+    def env(self) -> EnvSpec:
+        return self.setup.env.spec
+
+    @property
+    def action(self) -> ActionSpec:
+        return self.env.action
+
+    @property
+    def n_compared(self) -> int:
+        """Steps of a plan that are looked at: those that would be executed."""
+        return self.setup.n_action_steps
+
+    def look(self, episode_index: int) -> EpisodeMemory:
+        """Begin an episode: its first observation."""
+        self.setup.env.reset(episode_index)
+        memory = self.setup.policy.reset()
+        memory.observations.append(self.setup.env.observe())
+        return memory
+
+    def predict(self, *memories: EpisodeMemory) -> Float32[np.ndarray, "row horizon action_dim"]:
+        """One plan a memory, row i with the random numbers of prediction i. Memories stay as they are."""
+        rngs = [episode_rng(self.env.task, _EPISODE, i) for i in range(len(memories))]
+        return self.setup.policy.predict([replace(memory) for memory in memories], rngs).actions
+
+    @cached_property
+    def first_memory(self) -> EpisodeMemory:
+        return self.look(_EPISODE)
+
+    @cached_property
+    def first_plan(self) -> Float32[np.ndarray, "horizon action_dim"]:
+        return self.predict(self.first_memory)[0]
+
+    def rehearse(self) -> None:
+        """Look and plan once: what fails here would fail in every episode, as an error row each.
+
+        Raises:
+            WhiskerError: the policy cannot plan here.
+        """
+        try:
+            assert len(self.first_plan)
+        except Exception as error:
+            raise WhiskerError(
+                f"first look of policy {self.setup.policy.spec.type!r} in {self.env.name!r}",
+                expected="an action chunk",
+                got=f"{type(error).__name__}: {error}",
+            ) from error
+
+    @cached_property
+    def prediction_s(self) -> float:
+        """Wall time of one prediction. Not the first, which warms up."""
+        assert len(self.first_plan)
+        start_s = perf_counter()
+        self.predict(self.first_memory)
+        return perf_counter() - start_s
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """None where the environment has no scripted expert."""
+        try:
+            expert = ScriptedPolicy(self.setup.env)
+        except WhiskerError:
+            return None
+        env, n_obs_steps = self.setup.env, self.setup.policy.spec.n_obs_steps
+        env.reset(_EPISODE)
+        own = expert.reset()
+        seen: deque[Observation] = deque(maxlen=n_obs_steps)
+        memories, steps, actions, success = [], [], [], False
+        for step in range(self.env.max_steps):
+            since_look = step % _REFERENCE_EVERY_STEPS
+            if since_look == 0 or _REFERENCE_EVERY_STEPS - since_look < n_obs_steps:
+                seen.append(env.observe())
+            if since_look == 0:
+                memories.append(remember(*seen, n_obs_steps=n_obs_steps))
+                steps.append(step)
+            action = expert.predict([own], [episode_rng(self.env.task, _EPISODE, 0)])[0][0]
+            actions.append(action)
+            success = env.step(action).success
+            if success:
+                break
+        held = np.repeat(actions[-1][None], self.setup.policy.spec.chunk_size, axis=0)
+        return Reference(tuple(memories), tuple(steps), np.concatenate([actions, held]), len(actions), success)
+
+    @cached_property
+    def reference_plans(self) -> Float32[np.ndarray, "moment horizon action_dim"]:
+        """What the policy plans at the moments of the reference."""
+        assert self.reference is not None
+        return self.predict(*self.reference.memories)[:, : self.n_compared]
+
+    @property
+    def action_scale(self) -> Float[np.ndarray, " action_dim"]:
+        """A noticeable difference in each action: a tenth of the actuators' range."""
+        return (np.array(self.action.high) - np.array(self.action.low)) / 10
+
+
+def changed(memory: EpisodeMemory, change: Callable[[Observation], Observation]) -> EpisodeMemory:
+    """The same episode, had its observations been others."""
+    return replace(memory, observations=deque(map(change, memory.observations), memory.observations.maxlen))
+
+
+def changed_camera(camera: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Observation], Observation]:
+    """To change one image of an observation."""
+    return lambda o: replace(o, images=dict(o.images) | {camera: change(o.images[camera])})

@@ -1,0 +1,146 @@
+"""What the rows of a run say: crashes, outcomes, inverse kinematics, and how much so many episodes can tell."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.doctor.finding import Finding, Level
+from eval.outcome import Outcome
+from eval.recorder import EpisodeArrays
+from eval.run_folder import EpisodeRow
+from eval.statistics import compute_wilson_interval, summarise
+
+# Fewer, and even ten of ten is not told from three of four: at 10 the Wilson interval is up to 0.53 wide.
+FEW_EPISODES = 10
+
+# Shares of the control steps. The solver reaches all that the scripted expert asks for.
+IK_WARNING, IK_ERROR = 0.05, 0.25
+
+# A pick, a carry and a release take the scripted expert 3.6 s at least.
+SHORTEST_SUCCESS_S = 1.0
+# An object that moved less than this was not brought anywhere.
+UNMOVED_M = 0.01
+
+# No success, and in so many episodes this share of the failures at one stage, is a pattern.
+PATTERN_EPISODES, PATTERN_SHARE = 3, 0.80
+
+# Where to look when the episodes fail at this stage.
+STAGE_HINTS = {
+    "reached": "The gripper does not come to the object: look at the cameras (swapped, flipped, another view), the "
+    "units of state and action, and n_action_steps.",
+    "grasped": "The gripper comes to the object and does not hold it: look at its range, and at where it closes.",
+    "lifted": "The object is held and not lifted: look at when, and how far, the gripper closes.",
+    "over_goal": "The object is lifted and lost: look at the gripper on the way.",
+    "released": "The object is brought and not let go: look at how far the gripper opens, and at the horizon.",
+    "placed": "The object is let go and does not rest in the goal: look at where it is let go.",
+}
+
+
+def check_crashes(rows: Sequence[EpisodeRow]) -> Finding:
+    """Episodes that crashed are not in the denominator: what is left may be the easy ones."""
+    crashed = [row for row in rows if row.outcome == Outcome.ERROR]
+    evidence = f"{len(crashed)} of {len(rows)} episodes crashed"
+    if not crashed:
+        return Finding("crashes", Level.FINE, "every episode ran to its end", evidence)
+    return Finding(
+        "crashes",
+        Level.ERROR if 2 * len(crashed) > len(rows) else Level.WARNING,
+        "episodes crashed and are in no rate: the success rate is that of the others",
+        f"{evidence}; the first, episode {crashed[0].episode_index}: {crashed[0].error}",
+        "Repair the cause and run again.",
+    )
+
+
+def check_n_episodes(rows: Sequence[EpisodeRow]) -> Finding:
+    """How far the success rate is known."""
+    summary = summarise(rows)
+    low, high = summary.success_interval
+    evidence = (
+        f"{summary.n_success} of {summary.n_judged} succeed: 95 % Wilson interval {100 * low:.0f} % to "
+        f"{100 * high:.0f} %, {100 * (high - low):.0f} points wide"
+    )
+    if summary.n_judged >= FEW_EPISODES:
+        return Finding("number of episodes", Level.FINE, "there are enough episodes for a rate", evidence)
+    return Finding(
+        "number of episodes",
+        Level.WARNING,
+        "too few episodes for a rate",
+        evidence,
+        f"Run at least {FEW_EPISODES}; to tell two policies apart, 50 and more on the same episodes.",
+    )
+
+
+def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
+    """How often the solver missed what the policy asked for: a failure of the two together, not of the policy."""
+    check = "inverse kinematics"
+    judged = [row for row in rows if row.outcome != Outcome.ERROR]
+    rate = summarise(rows).ik_failure_rate
+    errors_mm = [row.ik_error_mm for row in judged if row.ik_error_mm is not None]
+    if np.isnan(rate):
+        return Finding(check, Level.FINE, "no inverse kinematics in between", "the actions are no poses")
+    evidence = f"missed in {100 * rate:.1f} % of the steps, by {np.mean(errors_mm):.1f} mm in the mean over all steps"
+    if rate <= IK_WARNING:
+        return Finding(check, Level.FINE, "inverse kinematics reaches what the policy asks for", evidence)
+    return Finding(
+        check,
+        Level.ERROR if rate > IK_ERROR else Level.WARNING,
+        "inverse kinematics does not reach what the policy asks for: these failures are not the policy's alone",
+        evidence,
+        "Check frame, units and order of the pose, and that the training set is of this robot and its base.",
+    )
+
+
+def check_outcomes(rows: Sequence[EpisodeRow]) -> Finding:
+    """Whether all episodes fail at the same stage."""
+    judged = [row for row in rows if row.outcome != Outcome.ERROR]
+    counts = Counter(row.outcome for row in judged)
+    stages = Counter(row.failed_stage for row in judged if row.failed_stage is not None)
+    evidence = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+    if stages:
+        evidence += "; first stage not met: " + ", ".join(f"{stage} {n}" for stage, n in stages.most_common())
+    if not stages:
+        return Finding("outcomes", Level.FINE, "every episode succeeds", evidence)
+    stage, n = stages.most_common(1)[0]
+    where = f"{n} of {stages.total()} failures are at the stage {stage!r}"
+    if counts[Outcome.SUCCESS] or len(judged) < PATTERN_EPISODES or n < PATTERN_SHARE * len(judged):
+        return Finding("outcomes", Level.FINE, where, evidence)
+    hint = STAGE_HINTS.get(stage, "One cause for all is likely.")
+    return Finding("outcomes", Level.WARNING, f"no episode succeeds, and {where}", evidence, hint)
+
+
+def check_early_success(rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeArrays], control_dt_s: float) -> Finding:
+    """Successes in which nothing was brought anywhere, or faster than an arm can.
+
+    Args:
+        episodes: the arrays of `rows`, in the same order.
+    """
+    suspects: list[str] = []
+    n_success, least_m, least_s = 0, np.inf, np.inf
+    for row, episode in zip(rows, episodes, strict=True):
+        if not row.success:
+            continue
+        n_success += 1
+        moved = np.linalg.norm(episode.object_pos_world - episode.object_pos_world[0], axis=1)
+        moved_m, duration_s = float(moved.max()), len(episode.action) * control_dt_s
+        least_m, least_s = min(least_m, moved_m), min(least_s, duration_s)
+        if moved_m < UNMOVED_M or duration_s < SHORTEST_SUCCESS_S:
+            suspects.append(f"episode {row.episode_index} after {duration_s:.2f} s, object moved {moved_m:.3f} m")
+    if not n_success:
+        return Finding("early success", Level.FINE, "no success to look at", "0 successes")
+    if not suspects:
+        evidence = f"{n_success} successes: the shortest {least_s:.1f} s, the object moved by {least_m:.3f} m at least"
+        return Finding("early success", Level.FINE, "each success took an arm's time and moved the object", evidence)
+    return Finding(
+        "early success",
+        Level.ERROR,
+        "episodes succeed without the policy: at reset, or with the object unmoved",
+        f"{len(suspects)} of {n_success} successes; {'; '.join(suspects[:3])}",
+        "The task's success condition holds at the start: look at its initial states.",
+    )
+
+
+def describe_rate(n_success: int, n: int) -> str:
+    """A count with its interval, e.g. "3 of 10 (11 % to 60 %)"."""
+    low, high = compute_wilson_interval(n_success, n)
+    return f"{n_success} of {n} ({100 * low:.0f} % to {100 * high:.0f} %)"

@@ -1,0 +1,147 @@
+"""The doctor looks at a finished run: what the recorded episodes say about why the number is what it is."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from eval.doctor.finding import Finding, Level
+from eval.doctor.floors import compare_with_floors, roll_out_floors
+from eval.doctor.gripper_check import check_gripper
+from eval.doctor.motion_checks import (
+    check_action_range,
+    check_first_action,
+    check_following,
+    check_movement,
+)
+from eval.doctor.plan_checks import check_first_plan, check_hand_over, check_plan_spread
+from eval.doctor.row_checks import (
+    check_crashes,
+    check_early_success,
+    check_inverse_kinematics,
+    check_n_episodes,
+    check_outcomes,
+)
+from eval.outcome import Outcome
+from eval.run_folder import ROWS_FILE, RUN_FILE, EpisodeRow, load_arrays, load_description, load_rows
+from policies.baselines import BASELINES
+from sim.env import Env
+from sim.errors import WhiskerError
+from sim.registry import make_env
+from sim.spec import ActionSpec
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What the checks read of `run.json`.
+
+    Attributes:
+        looks: the policy has cameras.
+        horizon: control steps after which an episode was over.
+    """
+
+    policy: str
+    looks: bool
+    env: str
+    action: ActionSpec
+    state_names: tuple[str, ...]
+    control_dt_s: float
+    horizon: int
+
+    @classmethod
+    def load(cls, run: Path) -> "RunDescription":
+        """Raises WhiskerError: not a run folder, or parts of its `run.json` are missing."""
+        description = load_description(run)
+        try:
+            env, policy = description["env"], description["policy"]
+            known = {field.name for field in fields(ActionSpec)}
+            action: dict[str, Any] = {k: _as_tuple(v) for k, v in env["action"].items() if k in known}
+            return cls(
+                policy=policy["type"],
+                looks=bool(policy["image_sizes"]),
+                env=env["name"],
+                action=ActionSpec(**action),
+                state_names=tuple(env["state_names"]),
+                control_dt_s=env["control_dt_s"],
+                horizon=description["resolved"]["horizon"],
+            )
+        except (KeyError, TypeError) as error:
+            raise WhiskerError(
+                f"run {str(run)!r}", expected=f"a whole {RUN_FILE}, as `eval` writes it", got=repr(error)
+            ) from error
+
+
+def check_run(run: Path, env: Env | None = None) -> list[Finding]:
+    """All checks of a run folder, one finding each; fine ones have their numbers too.
+
+    Args:
+        env: where to roll the floors out, best without cameras; None: made from the run's own name for it.
+
+    Raises:
+        WhiskerError: no run folder, or an episode file that is missing or damaged.
+    """
+    description = RunDescription.load(run)
+    rows = load_rows(run) if (run / ROWS_FILE).exists() else []
+    if not rows:
+        do = "Run it, or finish it with --resume."
+        return [Finding("number of episodes", Level.WARNING, "the run has no finished episode", "0 rows", do)]
+    findings = [check_crashes(rows), check_n_episodes(rows)]
+    judged = [row for row in rows if row.outcome != Outcome.ERROR]
+    if judged:
+        findings += [check_outcomes(rows), check_inverse_kinematics(rows)]
+        findings += _check_episodes(run, description, judged)
+        findings.append(_check_floors(description, judged, env))
+    return findings
+
+
+def _check_episodes(run: Path, description: RunDescription, rows: Sequence[EpisodeRow]) -> list[Finding]:
+    """What reads the arrays."""
+    episodes = [load_arrays(run, row) for row in rows]
+    action, state_names = description.action, description.state_names
+    findings = [
+        check_early_success(rows, episodes, description.control_dt_s),
+        check_action_range(episodes, action),
+        check_movement(episodes),
+        check_gripper(episodes, action, state_names, sum(row.success for row in rows)),
+        check_first_action(episodes, action, state_names),
+        check_following(episodes, action, state_names),
+        check_hand_over(episodes, action),
+    ]
+    if description.policy in BASELINES:
+        return [*findings, _not_for_baselines("plan spread"), _not_for_baselines("first plan")]
+    findings.append(check_plan_spread(episodes, action))
+    if description.looks:
+        return [*findings, check_first_plan(episodes)]
+    blind = Finding("first plan", Level.FINE, "first plans were not compared", "the policy has no cameras")
+    return [*findings, blind]
+
+
+def _check_floors(description: RunDescription, rows: Sequence[EpisodeRow], env: Env | None) -> Finding:
+    if description.policy in BASELINES:
+        return _not_for_baselines("floors")
+    if env is not None:
+        return _roll_out_and_compare(description, rows, env)
+    try:
+        env = make_env(description.env, image_sizes={})
+    except WhiskerError as error:
+        return Finding("floors", Level.WARNING, "the floors could not be rolled out", str(error), error.do)
+    with closing(env):
+        return _roll_out_and_compare(description, rows, env)
+
+
+def _roll_out_and_compare(description: RunDescription, rows: Sequence[EpisodeRow], env: Env) -> Finding:
+    """On the episodes of the environment's own task, where a run has several."""
+    same = [row for row in rows if row.task == env.spec.task]
+    if not same:
+        return Finding("floors", Level.FINE, "not compared", f"the run has no episode of {env.spec.task!r}")
+    floors = roll_out_floors(env, [row.episode_index for row in same], description.horizon)
+    return compare_with_floors(sum(row.success for row in same), len(same), floors)
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _not_for_baselines(check: str) -> Finding:
+    return Finding(check, Level.FINE, "not compared", "the policy is a baseline: it plans without looking")

@@ -1,0 +1,111 @@
+"""Checks of the machine and of how far the evaluation is told to go."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from eval.doctor.finding import Finding, Level
+from eval.doctor.patient import Patient
+
+# An episode's arrays take about 0.3 MB, a film 0.3 MB; a run of a few hundred must fit.
+_LEAST_FREE_GB = 1.0
+_BOX = "━┃✓"
+# A whole chunk executed blindly for this long is rarely what a published number was measured with.
+_BLIND_S = 0.8
+# Predicting much more often than in training restarts a plan before it has led anywhere.
+_HASTY_SHARE = 0.25
+
+
+def check_gl(patient: Patient) -> Iterator[Finding]:
+    backend = os.environ.get("MUJOCO_GL", "")
+    if not patient.setup.policy.spec.image_sizes:
+        yield Finding("GL backend", Level.FINE, "nothing is rendered", f"MUJOCO_GL={backend}")
+    elif backend == "egl" and patient.setup.policy.spec.device.startswith("cuda"):
+        yield Finding(
+            "GL backend",
+            Level.WARNING,
+            "EGL and CUDA share this process, which can abort it",
+            f"MUJOCO_GL={backend}, device {patient.setup.policy.spec.device}",
+            "Set MUJOCO_GL=osmesa.",
+        )
+    else:
+        yield Finding("GL backend", Level.FINE, "renders", f"MUJOCO_GL={backend}")
+
+
+def check_disk(patient: Patient) -> Iterator[Finding]:
+    folder = Path(getattr(patient.config, "run_dir", Path("runs"))).absolute()
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    free_gb = shutil.disk_usage(place).free / 1e9
+    if free_gb < _LEAST_FREE_GB:
+        do = "Free some space, or choose another --run-dir."
+        yield Finding("disk space", Level.WARNING, "nearly full", f"{free_gb:.1f} GB free", do)
+    else:
+        yield Finding("disk space", Level.FINE, "enough", f"{free_gb:.0f} GB free")
+
+
+def check_console(patient: Patient) -> Iterator[Finding]:
+    del patient
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    try:
+        _BOX.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        do = "Set PYTHONUTF8=1: libraries that print such characters fail to load a model here."
+        yield Finding("console encoding", Level.WARNING, "cannot print every character", encoding, do)
+        return
+    yield Finding("console encoding", Level.FINE, "prints every character", encoding)
+
+
+def check_action_steps(patient: Patient) -> Iterator[Finding]:
+    spec, n, dt_s = patient.setup.policy.spec, patient.setup.n_action_steps, patient.env.control_dt_s
+    evidence = f"{n} of {spec.chunk_size} actions = {n * dt_s:.2f} s; the checkpoint says {spec.n_action_steps}"
+    if n == spec.chunk_size > 1 and n * dt_s >= _BLIND_S:
+        yield Finding(
+            "n_action_steps",
+            Level.WARNING,
+            "the whole chunk is executed before the policy looks again: n_action_steps was left at its default",
+            evidence,
+            "Compare with fewer: --n-action-steps 10. On LIBERO 50 instead of 10 costs 20 points.",
+        )
+    elif n < _HASTY_SHARE * spec.n_action_steps:
+        yield Finding(
+            "n_action_steps",
+            Level.WARNING,
+            "far fewer actions are executed than the checkpoint was tuned for",
+            evidence,
+            "Leave --n-action-steps out, or compare both: 1, 2 or 5 can give 0 % where 20 gives 100 %.",
+        )
+    else:
+        yield Finding("n_action_steps", Level.FINE, "a part of the chunk is executed, then the policy looks", evidence)
+
+
+def check_horizon(patient: Patient) -> Iterator[Finding]:
+    horizon, reference = patient.setup.horizon, patient.reference
+    if reference is None:
+        yield Finding("horizon", Level.FINE, "no scripted expert to compare with", f"{horizon} steps")
+        return
+    evidence = f"{horizon} steps; the scripted expert takes {reference.n_steps}"
+    if horizon < reference.n_steps:
+        do = "Give a longer --horizon."
+        yield Finding("horizon", Level.WARNING, "even the expert is not done in time", evidence, do)
+    elif horizon < 1.3 * reference.n_steps:
+        do = "A policy is slower than the expert: compare with a longer --horizon."
+        yield Finding("horizon", Level.WARNING, "little more time than the expert takes", evidence, do)
+    else:
+        yield Finding("horizon", Level.FINE, "enough time", evidence)
+
+
+def check_start(patient: Patient) -> Iterator[Finding]:
+    """Success at reset would count an episode in which nothing was done."""
+    env = patient.setup.env
+    at_start = []
+    for episode_index in range(3):
+        env.reset(episode_index)
+        flags = env.progress().flags
+        at_start += [episode_index] if flags.placed or flags.over_goal else []
+    if at_start:
+        do = "Its initial states are wrong: the goal predicate holds before the first step."
+        yield Finding("start", Level.ERROR, "episodes begin at the goal", f"episodes {at_start} of 0, 1, 2", do)
+    else:
+        yield Finding("start", Level.FINE, "no episode begins at the goal", "episodes 0, 1, 2")

@@ -1,0 +1,51 @@
+"""What the doctor adds to the start of `eval --policy act`: its time, and its ratio to the rest of the start.
+
+    uv run python -m tests.benchmarks.doctor
+
+The rest is importing lerobot, loading the checkpoint and building the environment, in a fresh process.
+"""
+
+import statistics
+import subprocess
+import sys
+from time import perf_counter
+
+N_PROCESSES = 3
+N_EXAMINATIONS = 5
+
+
+def measure() -> None:
+    """In a fresh process: seconds of the start, then of several examinations."""
+    start_s = perf_counter()
+    from eval.config import SubjectConfig
+    from eval.doctor.examination import examine
+    from eval.evaluation import set_up
+
+    config = SubjectConfig(policy="act")
+    setup = set_up(config)
+    times_s = [perf_counter() - start_s]
+    for _ in range(N_EXAMINATIONS):
+        start_s = perf_counter()
+        examine(config, setup)
+        times_s.append(perf_counter() - start_s)
+    setup.env.close()
+    print(*times_s)
+
+
+def main() -> None:
+    starts_s, firsts_s, all_s = [], [], []
+    for _ in range(N_PROCESSES):
+        command = [sys.executable, "-c", "from tests.benchmarks.doctor import measure; measure()"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        start_s, *examinations_s = map(float, printed.split())
+        starts_s.append(start_s)
+        firsts_s.append(examinations_s[0])
+        all_s += examinations_s
+    start_s, first_s, any_s = map(statistics.median, (starts_s, firsts_s, all_s))
+    print(f"start without the doctor {start_s:6.2f} s")
+    print(f"doctor, first examination {first_s:5.2f} s  ({first_s / start_s:.2f} of the start)")
+    print(f"doctor, warm              {any_s:5.2f} s  ({any_s / start_s:.2f} of the start)")
+
+
+if __name__ == "__main__":
+    main()

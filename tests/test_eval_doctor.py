@@ -1,0 +1,470 @@
+"""Each known bug is planted in a good checkpoint or environment: the doctor names it, and nothing when healthy."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from eval.cli import main, main_doctor
+from eval.config import SubjectConfig
+from eval.doctor.examination import examine
+from eval.doctor.finding import Level
+from eval.evaluation import make_adapters, set_up
+from policies.action_chunk import ActionChunk
+from policies.checkpoint_files import find_checkpoint
+from policies.policy import EpisodeMemory, remember
+from sim.errors import WhiskerError
+from sim.so101.pick_place import PickPlace
+from sim.so101.scene import DEFAULT_SCENE
+from tests.small_checkpoints import save_small_act
+
+ACT = SubjectConfig(policy="act")
+
+
+@pytest.fixture(scope="module")
+def act():
+    setup = set_up(ACT)
+    yield setup
+    setup.env.close()
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A copy of the shipped ACT that a test may damage. It does not tell where it was trained."""
+    folder = shutil.copytree(find_checkpoint("act"), tmp_path / "act")
+    (folder / "training_env.json").unlink()
+    return folder
+
+
+def ills(config, setup=None):
+    """(check, finding) of all that is not fine."""
+    setup = setup or set_up(config)
+    return {(f.check, f.finding): f for f in examine(config, setup) if f.level is not Level.FINE}
+
+
+def named(found, check, words):
+    """The finding with these words; raises if the doctor did not say it."""
+    hits = [f for (c, text), f in found.items() if c == check and words in text]
+    assert hits, f"the doctor said: {sorted(found)}"
+    assert hits[0].do
+    print(hits[0])
+    return hits[0]
+
+
+def examine_copy(folder, **flags):
+    config = replace(ACT, checkpoint=str(folder), **flags)
+    setup = set_up(config)
+    try:
+        return ills(config, setup)
+    finally:
+        setup.env.close()
+
+
+def edit_json(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def edit_stats(folder, edit, part="policy_*processor"):
+    """Change the tensors of the normalisers: `edit(name, value)` returns the new value."""
+    for path in folder.glob(f"{part}_step_*.safetensors"):
+        save_file({name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path)
+
+
+def wrapped(setup, **methods):
+    """The setup with a policy whose methods are replaced."""
+
+    class Wrapped:
+        spec = setup.policy.spec
+        network_inputs = setup.policy.network_inputs
+        audit = setup.policy.audit
+        reset = methods.get("reset", setup.policy.reset)
+        predict = methods.get("predict", setup.policy.predict)
+        sample = setup.policy.sample
+
+    for name, method in methods.items():
+        setattr(Wrapped, name, staticmethod(method))
+    return replace(setup, policy=Wrapped())
+
+
+def in_env(setup, env):
+    return replace(setup, env=env)
+
+
+class OtherEyes(PickPlace):
+    """The environment, with a mistake in how its pictures are handed over."""
+
+    see = staticmethod(lambda image: image)
+
+    def observe(self):
+        seen = super().observe()
+        return replace(seen, images={n: np.ascontiguousarray(self.see(i)) for n, i in seen.images.items()})
+
+
+def other_eyes(setup, see):
+    env = OtherEyes("so101/pick_place", image_sizes=setup.policy.spec.image_sizes)
+    env.see = see
+    return in_env(setup, env)
+
+
+def test_the_shipped_checkpoint_is_healthy(act):
+    assert ills(ACT, act) == {}
+
+
+def test_1_a_queue_that_survives_the_reset(act):
+    """lerobot's own queue, 20 actions long, of which a runner that cuts chunks of 15 leaves 5 for the next episode."""
+    network = act.policy.network
+
+    def predict(memories, rngs):
+        chunks = []
+        for memory in memories:
+            batch = act.policy._preprocess([memory.present])
+            with torch.inference_mode():
+                actions = torch.stack([network.select_action(dict(batch)) for _ in range(15)], dim=1)
+                chunks.append(act.policy._postprocessor(actions).numpy())
+        return ActionChunk(np.concatenate([*chunks]).astype(np.float32))
+
+    network.reset()
+    stale = wrapped(replace(act, n_action_steps=15), reset=lambda: remember(), predict=predict)
+    named(ills(ACT, stale), "reset", "different plans")
+    network.reset()
+
+
+def test_2_normalisation_that_is_skipped(checkpoint):
+    def skip(pipeline):
+        pipeline["steps"][-1]["config"]["norm_map"] |= {"STATE": "IDENTITY"}
+
+    edit_json(checkpoint / "policy_preprocessor.json", skip)
+    named(examine_copy(checkpoint), "statistics", "observation.state is not normalised at all")
+
+
+def test_2_statistics_under_other_names(checkpoint):
+    """The loader refuses before the doctor looks: lerobot would take the feature as it is."""
+    for path in checkpoint.glob("policy_preprocessor_step_*.safetensors"):
+        save_file({k.replace("observation.state", "observation.joints"): v for k, v in load_file(path).items()}, path)
+    with pytest.raises(WhiskerError, match=r"statistics of 'observation\.state'.*would not be normalised"):
+        set_up(replace(ACT, checkpoint=str(checkpoint)))
+
+
+def test_3_an_image_std_near_zero(checkpoint):
+    edit_stats(checkpoint, lambda name, v: v * 0 + np.float32(0.002) if "overhead_cam.std" in name else v)
+    found = examine_copy(checkpoint)
+    assert "0.0020" in named(found, "statistics", "standard deviation is far too small").evidence
+    assert "-" in named(found, "normalised observation", "overhead_cam of a real frame is far outside").evidence
+
+
+def test_3_statistics_of_0_255_pixels(checkpoint):
+    edit_stats(checkpoint, lambda name, v: v * 255 if "wrist_cam" in name and "count" not in name else v)
+    named(examine_copy(checkpoint), "statistics", "statistics of 0-255 pixels")
+
+
+def test_4_depth_where_colour_was_trained(checkpoint):
+    found = examine_copy(checkpoint, camera_map="overhead_cam_depth=overhead_cam")
+    assert "overhead_cam=overhead_cam" in named(found, "depth or colour", "trained on colour is shown depth").do
+
+
+def test_5_swapped_cameras(checkpoint):
+    found = examine_copy(checkpoint, camera_map="overhead_cam=wrist_cam,wrist_cam=overhead_cam")
+    assert "swap" in named(found, "cameras", "swapped").finding
+
+
+def rename_camera(folder, old, new):
+    for path in (*folder.glob("*.json"),):
+        path.write_text(path.read_text().replace(old, new))
+    for path in folder.glob("policy_*_step_*.safetensors"):
+        save_file({name.replace(old, new): value for name, value in load_file(path).items()}, path)
+
+
+def test_5_other_camera_names_are_refused_with_the_obvious_map(checkpoint):
+    rename_camera(checkpoint, "overhead_cam", "base_0_rgb")
+    rename_camera(checkpoint, "wrist_cam", "left_wrist_0_rgb")
+    proposed = "overhead_cam=base_0_rgb,wrist_cam=left_wrist_0_rgb"
+    with pytest.raises(
+        WhiskerError, match=f"--camera-map (wrist_cam=left_wrist_0_rgb,overhead_cam=base_0_rgb|{proposed})"
+    ):
+        set_up(replace(ACT, checkpoint=str(checkpoint)))
+    assert examine_copy(checkpoint, camera_map=proposed) == {}
+
+
+def test_5_a_missing_camera(checkpoint):
+    rename_camera(checkpoint, "wrist_cam", "left_wrist_0_rgb")
+    found = examine_copy(checkpoint, allow_missing_camera=True)
+    assert "left_wrist_0_rgb" in named(found, "cameras", "expects cameras that are not there").evidence
+
+
+@pytest.mark.parametrize(
+    ("see", "words"),
+    [
+        (lambda i: i[::-1, ::-1], "rotated by 180 degrees"),
+        (lambda i: i[::-1], "upside down"),
+        (lambda i: i[:, ::-1], "mirrored"),
+    ],
+)
+def test_6_flipped_images(act, see, words):
+    named(ills(ACT, other_eyes(act, see)), "image flip", words)
+
+
+def test_6_channel_order(act):
+    named(ills(ACT, other_eyes(act, lambda i: i[..., ::-1])), "channel order", "red and blue")
+
+
+def test_7_actions_left_normalised(checkpoint):
+    def skip(pipeline):
+        pipeline["steps"][0]["config"]["norm_map"] |= {"ACTION": "IDENTITY"}
+
+    edit_json(checkpoint / "policy_postprocessor.json", skip)
+    named(examine_copy(checkpoint), "postprocessor", "left normalised")
+
+
+def test_7_actions_left_normalised_by_the_harness(act):
+    """The files are good: only what comes out tells."""
+    action = load_file(next(find_checkpoint("act").glob("policy_postprocessor_step_*.safetensors")))
+    mean, std = action["action.mean"], action["action.std"]
+
+    def predict(memories, rngs):
+        return ActionChunk((act.policy.predict(memories, rngs).actions - mean) / std)
+
+    named(ills(ACT, wrapped(act, predict=predict)), "postprocessor", "left normalised")
+
+
+def test_7_other_statistics_after_than_before(checkpoint):
+    edit_stats(checkpoint, lambda name, v: v * 3 if name == "action.std" else v, part="policy_postprocessor")
+    named(examine_copy(checkpoint), "postprocessor", "other statistics")
+
+
+def test_8_a_gripper_in_0_1(checkpoint):
+    def shrink(name, value):
+        if name.startswith(("action.", "observation.state.")) and not name.endswith("count"):
+            value = value.copy()
+            value[5] /= 100
+        return value
+
+    edit_stats(checkpoint, shrink)
+    assert "--gripper-range" in named(examine_copy(checkpoint), "gripper", "another gripper range").do
+    assert examine_copy(checkpoint, gripper_range=(0.0, 1.0)) == {}
+
+
+def test_8_open_and_closed_swapped(act):
+    def predict(memories, rngs):
+        plan = act.policy.predict(memories, rngs).actions.copy()
+        plan[..., 5] = 100 - plan[..., 5]
+        return ActionChunk(plan)
+
+    assert "--gripper-range 100 0" in named(ills(ACT, wrapped(act, predict=predict)), "gripper", "swapped").do
+
+
+def test_8_a_gripper_that_learned_the_mean(checkpoint):
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.action_head.weight"][5] = 0
+    weights["model.action_head.bias"][5] = 0
+    save_file(weights, checkpoint / "model.safetensors")
+    assert "mean is 19.3" in named(examine_copy(checkpoint), "gripper", "hardly moves").evidence
+
+
+def test_9_differences_taken_for_targets(act):
+    def predict(memories, rngs):
+        plan = act.policy.predict(memories, rngs).actions.copy()
+        plan[..., :5] -= np.stack([m.present.state[:5] for m in memories])[:, None]
+        return ActionChunk(plan)
+
+    found = ills(ACT, wrapped(act, predict=predict))
+    assert "--policy-actions delta" in named(found, "delta or absolute", "are differences").do
+
+
+def test_9_statistics_of_differences(checkpoint):
+    def around_zero(name, value):
+        if name in ("action.mean", "action.min", "action.max", "action.q01", "action.q99"):
+            value = value.copy()
+            value[:5] = (value[:5] - value[:5].mean()) * 0 if name == "action.mean" else np.sign(value[:5]) * 8
+        return value
+
+    edit_stats(checkpoint, around_zero)
+    named(examine_copy(checkpoint), "delta or absolute", "look like differences")
+
+
+def test_9_targets_taken_for_differences():
+    named(ills(replace(ACT, policy_actions="delta")), "delta or absolute", "targets")
+
+
+def test_10_random_weights(checkpoint):
+    """Missing files and keys are the loader's (tests/test_policies_lerobot_loading.py); this it cannot tell."""
+    weights = load_file(checkpoint / "model.safetensors")
+    fresh = {n: np.ones_like(v) if "norm" in n and n.endswith("weight") else v for n, v in weights.items()}
+    fresh = {n: np.zeros_like(v) if "norm" in n and n.endswith("bias") else v for n, v in fresh.items()}
+    save_file(fresh, checkpoint / "model.safetensors")
+    named(examine_copy(checkpoint), "weights", "look random")
+
+
+def test_10_weights_with_a_nan(checkpoint):
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.action_head.bias"][0] = np.nan
+    save_file(weights, checkpoint / "model.safetensors")
+    named(examine_copy(checkpoint), "weights", "NaN")
+
+
+def test_11_a_base_checkpoint(checkpoint):
+    named(examine_copy(checkpoint.rename(checkpoint.with_name("act_base"))), "origin", "base checkpoint")
+
+
+def test_12_n_action_steps_left_at_the_chunk_size(checkpoint):
+    edit_json(checkpoint / "config.json", lambda c: c.update(n_action_steps=c["chunk_size"]))
+    assert "40 of 40" in named(examine_copy(checkpoint), "n_action_steps", "left at its default").evidence
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_12_far_fewer_action_steps_than_trained_for(act, n):
+    named(ills(replace(ACT, n_action_steps=n), replace(act, n_action_steps=n)), "n_action_steps", "far fewer")
+
+
+def test_15_a_horizon_in_which_even_the_expert_fails(act):
+    named(ills(ACT, replace(act, horizon=100)), "horizon", "even the expert")
+
+
+def test_16_another_field_of_view(act):
+    scene = replace(DEFAULT_SCENE, overhead_fovy_deg=52.0)
+    env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
+    found = named(ills(ACT, in_env(act, env)), "field of view", "another field of view")
+    assert "trained at 42°, here 52°" in found.evidence
+
+
+def test_16_a_checkpoint_that_does_not_tell_its_field_of_view(checkpoint, act):
+    scene = replace(DEFAULT_SCENE, overhead_fovy_deg=60.0)
+    env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
+    config = replace(ACT, checkpoint=str(checkpoint))
+    named(ills(config, in_env(set_up(config), env)), "field of view", "overhead_cam sees more")
+
+
+def test_16_another_background(act):
+    named(ills(ACT, other_eyes(act, lambda i: i // 3)), "cameras", "do not look like")
+
+
+def test_17_end_effector_targets_out_of_reach(tmp_path):
+    """One metre away: whoever evaluates this sees a policy that fails, and it is the inverse kinematics that do."""
+    folder = save_small_act(tmp_path / "ee", state_dim=7, action_dim=7)
+    far = np.float32([1.0, 0.0, 0.5, 0.0, 0.0, 0.0, 50.0])
+    near = np.float32([0.25, 0.0, 0.15, 3.1, 0.0, 0.0, 20.0])
+    width = np.float32([0.05, 0.05, 0.05, 0.3, 0.3, 0.3, 20.0])
+
+    def place(middle, name):
+        change = {"mean": middle, "std": width, "min": middle - 2 * width, "max": middle + 2 * width}
+        return change.get(name.rsplit(".", 1)[1], middle)
+
+    def edit(name, value):
+        middle = far if name.startswith("action.") else near if name.startswith("observation.state.") else None
+        return value if middle is None else place(middle, name)
+
+    edit_stats(folder, edit)
+    config = SubjectConfig(policy="act", checkpoint=str(folder), env="so101/pick_place_ee")
+    setup = set_up(config)
+    found = named(ills(config, setup), "inverse kinematics", "out of reach")
+    assert "100% of the first plan" in found.evidence
+    setup.env.close()
+
+
+def test_state_in_another_order(act):
+    class OtherOrder(PickPlace):
+        def state(self):
+            return super().state()[[3, 1, 2, 0, 4, 5]]
+
+    env = OtherOrder("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
+    assert "wrist_flex" in named(ills(ACT, in_env(act, env)), "state", "another order").do
+
+
+def test_other_units_than_in_training(act):
+    setup = set_up(replace(ACT, env="so101/pick_place_range"))
+    found = ills(replace(ACT, env="so101/pick_place_range"), setup)
+    assert "range_m100_100" in named(found, "state order and units", "not as in training").evidence
+
+
+def test_success_at_reset(act):
+    class AtGoal(PickPlace):
+        def progress(self):
+            now = super().progress()
+            return replace(now, flags=replace(now.flags, placed=True))
+
+    env = AtGoal("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
+    named(ills(ACT, in_env(act, env)), "start", "begin at the goal")
+
+
+def test_a_camera_that_is_ignored(act):
+    def predict(memories, rngs):
+        blind = [
+            EpisodeMemory(
+                m.observations.__class__(
+                    [
+                        replace(o, images=dict(o.images) | {"wrist_cam": o.images["wrist_cam"] * 0})
+                        for o in m.observations
+                    ]
+                ),
+                m.carried,
+            )
+            for m in memories
+        ]
+        return act.policy.predict(blind, rngs)
+
+    named(ills(ACT, wrapped(act, predict=predict)), "sensitivity", "ignores its wrist_cam")
+
+
+def test_the_adapters_are_those_of_the_flags():
+    adapters = make_adapters(replace(ACT, gripper_range=(1.0, -1.0), gripper_min=3.0))
+    assert adapters.gripper_range == (1.0, -1.0) and adapters.gripper_min == 3.0
+
+
+def run_command(monkeypatch, command, *arguments):
+    monkeypatch.setattr("sys.argv", ["eval", *map(str, arguments)])
+    return command()
+
+
+def test_the_command_prints_a_table_and_exits_with_the_worst(monkeypatch, capsys, checkpoint):
+    assert run_command(monkeypatch, main_doctor, "--policy", "act") == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("finding", "evidence", "what to do", "agreement", "fine"))
+    assert run_command(monkeypatch, main_doctor, "--n-action-steps", "1", "--json") == 1
+    findings = json.loads(capsys.readouterr().out)
+    assert findings[0]["level"] == "warning" and findings[0]["check"] == "n_action_steps"
+    assert run_command(monkeypatch, main_doctor, "--env", "so101/pick_place_range") == 2
+    assert "error" in capsys.readouterr().out
+    (checkpoint / "model.safetensors").unlink()
+    assert run_command(monkeypatch, main_doctor, "--checkpoint", checkpoint) == 2
+    assert "model.safetensors" in capsys.readouterr().err
+
+
+def test_eval_refuses_on_an_error_and_runs_if_told_to(monkeypatch, capsys, tmp_path):
+    flags = ["--policy", "act", "--env", "so101/pick_place_range", "--episodes", "1", "--horizon", "200", "--quiet"]
+    flags += ["--run-dir", tmp_path / "runs"]
+    assert run_command(monkeypatch, main, *flags) == 2
+    said = capsys.readouterr().err
+    assert "state order and units: not as in training" in said and "--no-doctor" in said
+    assert not (tmp_path / "runs").exists()
+    assert run_command(monkeypatch, main, *flags, "--no-doctor") == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    written = json.loads((run / "run.json").read_text())
+    assert written["config"]["doctor"] is False
+    assert {f["check"] for f in written["doctor"]} >= {"state order and units", "action order and units"}
+
+
+def test_a_run_folder_is_examined_after_the_run(monkeypatch, capsys, tmp_path):
+    flags = ["--policy", "act", "--episodes", "2", "--quiet", "--run-dir", tmp_path]
+    assert run_command(monkeypatch, main, *flags) == 0
+    (run,) = tmp_path.iterdir()
+    capsys.readouterr()
+    assert run_command(monkeypatch, main_doctor, run, "--json") == 1
+    findings = json.loads(capsys.readouterr().out)
+    # Two episodes are too few to be told from a floor, and nothing else is wrong with them.
+    assert {f["check"] for f in findings if f["level"] != "fine"} == {"number of episodes", "floors"}
+    assert {"following", "agreement"} <= {f["check"] for f in findings}
+
+
+def test_a_run_whose_checkpoint_is_gone_is_examined_all_the_same(monkeypatch, capsys, tmp_path, checkpoint):
+    flags = ["--episodes", "1", "--horizon", "200", "--quiet", "--run-dir", tmp_path / "runs"]
+    assert run_command(monkeypatch, main, "--checkpoint", checkpoint, *flags) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    shutil.rmtree(checkpoint)
+    capsys.readouterr()
+    assert run_command(monkeypatch, main_doctor, run, "--json") == 1
+    assert "cannot be looked at any more" in capsys.readouterr().out
