@@ -35,11 +35,19 @@ PROCESSOR_FILES = {
 }
 
 
-# Fields of a config that name what lerobot 0.6 loads with `trust_remote_code=True`.
-_REMOTE_CODE_FIELDS = {
-    "pi0_fast": ("action_tokenizer_name", "text_tokenizer_name"),
-    "groot": ("base_model_path",),
-    "gaussian_actor": ("vision_encoder_name",),
+# What lerobot 0.6 loads with `trust_remote_code=True`: policy type or processor step → field that names it → default.
+_REMOTE_CODE_FIELDS: dict[str, dict[str, str | None]] = {
+    "pi0_fast": {
+        "action_tokenizer_name": "lerobot/fast-action-tokenizer",
+        "text_tokenizer_name": "google/paligemma-3b-pt-224",
+    },
+    "groot": {"base_model_path": "nvidia/GR00T-N1.7-3B"},
+    "gaussian_actor": {"vision_encoder_name": None},
+    "action_tokenizer_processor": {
+        "action_tokenizer_name": "lerobot/fast-action-tokenizer",
+        "paligemma_tokenizer_name": "google/paligemma-3b-pt-224",
+    },
+    "groot_n1_7_vlm_encode_v1": {"model_name": "nvidia/Cosmos-Reason2-2B"},
 }
 # Of those, what is known to hold none.
 _REPOSITORIES_WITHOUT_CODE = {"google/paligemma-3b-pt-224"}
@@ -197,9 +205,16 @@ def check_no_remote_code(folder: Path, config: dict) -> None:
     Raises:
         WhiskerError: code in the folder or in what its config names.
     """
-    named = [value for field in _REMOTE_CODE_FIELDS.get(config["type"], ()) if (value := config.get(field))]
+    steps = [step for file in PROCESSOR_FILES for step in _read_steps(folder / file)]
+    parts = [(config["type"], config)] + [(step["registry_name"], step.get("config", {})) for step in steps]
+    named = [
+        settings.get(field, default)
+        for part, settings in parts
+        for field, default in _REMOTE_CODE_FIELDS.get(part, {}).items()
+        if settings.get("trust_remote_code", True) and settings.get(field, default)
+    ]
     for name in (str(folder), *named):
-        code = sorted(path.name for path in Path(name).rglob("*.py")) if Path(name).is_dir() else []
+        code = _find_code(Path(name))
         if code or (not Path(name).is_dir() and name not in _REPOSITORIES_WITHOUT_CODE):
             raise WhiskerError(
                 f"checkpoint {str(folder)!r}",
@@ -262,6 +277,16 @@ def _feature_types(features: object) -> dict[str, str]:
     """Feature → its type; without the views that some types fill in by themselves."""
     listed = features.items() if isinstance(features, dict) else []
     return {key: value["type"] for key, value in listed if "empty_camera" not in key}
+
+
+def _find_code(folder: Path) -> list[str]:
+    """Python files, and settings by which transformers fetches some from the hub."""
+    if not folder.is_dir():
+        return []
+    mapped = (
+        path for path in folder.rglob("*.json") if '"auto_map"' in path.read_text(encoding="utf-8", errors="replace")
+    )
+    return sorted(path.name for path in (*folder.rglob("*.py"), *mapped))
 
 
 def _read_steps(path: Path) -> list[dict]:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -131,10 +132,19 @@ def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
     """Load, and compare what the file had with what the network has: some types print a mismatch and stay random."""
     policy_class = get_policy_class(config.type)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), _watched(policy_class) as load, _without_weight_init():
+        with _silence(), _watched(policy_class) as load, _without_weight_init():
             policy = policy_class.from_pretrained(folder, config=config, strict=False)
     except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
-        raise _unfit(folder, str(error)) from error
+        if load.tried:
+            raise _unfit(folder, str(error)) from error
+        # transformers does not say what it looked for.
+        named = [v for k, v in vars(config).items() if k.endswith(("_name", "_path")) and isinstance(v, str)]
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}, network",
+            expected=f"all that its config.json names ({', '.join(named)}), here or in the cache",
+            got=" ".join(f"{error} {error.__cause__ or ''}".split()),
+            do="Offline, name local folders.",
+        ) from error
     if not load.done:
         raise _unfit(folder, load.error or "a network whose weights were never loaded: they are random")
     missing = find_untied(policy, load.missing)
@@ -142,6 +152,21 @@ def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
         parts = [_some("missing", missing), _some("not in the network", load.unexpected)]
         raise _unfit(folder, "; ".join(part for part in parts if part))
     return policy.eval()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """What lerobot prints while it loads is said by the audit, where it matters.
+
+    A console that cannot print its check marks would make some types go on with random weights.
+    """
+    silent = io.StringIO()
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextlib.contextmanager
@@ -162,6 +187,7 @@ def _without_weight_init() -> Iterator[None]:
 class _Load:
     """What the last `load_state_dict` reported."""
 
+    tried: bool = False
     done: bool = False
     error: str = ""
     missing: set[str] = dataclasses.field(default_factory=set)
@@ -174,6 +200,7 @@ def _watched(policy_class: type[PreTrainedPolicy]) -> Iterator[_Load]:
     load = _Load()
 
     def load_state_dict(self, *args, **kwargs):
+        load.tried = True
         try:
             result = super(policy_class, self).load_state_dict(*args, **kwargs)
         except RuntimeError as error:

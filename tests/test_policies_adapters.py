@@ -246,8 +246,8 @@ def test_a_conversion_and_its_inverse_cancel():
 
 
 def test_the_grippers_place_in_the_state_is_found_by_its_name():
-    turned = replace(ENV, state_names=NAMES[::-1])
-    assert shown_state((10, 25, 30), env=turned, gripper_range=(0.0, 1.0)).tolist() == [10, 0.25, 30]
+    last = replace(ENV, state_names=("a", "b", "gripper.pos"))
+    assert shown_state((10, 20, 25), env=last, gripper_range=(0.0, 1.0)).tolist() == [10, 20, 0.25]
     first = replace(ENV, state_names=("gripper.pos", "a", "b"))
     assert shown_state((25, 20, 30), env=first, gripper_range=(0.0, 1.0)).tolist() == [0.25, 20, 30]
     without = replace(ENV, state_names=("a", "b", "c"))

@@ -1,0 +1,506 @@
+"""What lerobot lets pass in silence is refused, and what only looks wrong is not: on small checkpoints of each type."""
+
+import io
+import json
+import re
+import shutil
+import socket
+from contextlib import contextmanager
+from functools import cache
+
+import pytest
+import torch
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class
+from safetensors.torch import load_file, save_file
+
+from eval.config import SubjectConfig
+from eval.evaluation import name_policy
+from policies.checkpoint_files import open_checkpoint
+from policies.lerobot_loading import find_untied, load_lerobot_policy
+from policies.registry import DEFAULT_CHECKPOINTS, LEROBOT_TYPES
+from sim.errors import WhiskerError
+from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
+
+PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
+TOKENIZER_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla")
+# Weights that the network holds under two names; safetensors keeps one of them.
+TIED = {
+    "xvla": ("model.vlm.language_model.shared.weight", "model.vlm.language_model.encoder.embed_tokens.weight"),
+    "groot": (
+        "_groot_model.backbone.model.lm_head.weight",
+        "_groot_model.backbone.model.model.language_model.embed_tokens.weight",
+    ),
+}
+PI0_LM_HEAD = "model.paligemma_with_expert.paligemma.lm_head.weight"
+PI0_EMBEDDING = "model.paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
+
+each_type = pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Nor what an earlier download left: hub and torch find nothing."""
+
+    def refuse(*_, **__):
+        raise OSError("the network is blocked in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    # Else the hub's client tries again for half a minute.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """type → folder, built when first asked for."""
+    folder = tmp_path_factory.mktemp("loading")
+    return cache(lambda policy_type: save_small_checkpoint(policy_type, folder / policy_type))
+
+
+@pytest.fixture
+def copy(checkpoints, tmp_path):
+    """type → a copy that a test may damage. Tokenizers are still read from the original."""
+    yield lambda policy_type: shutil.copytree(checkpoints(policy_type), tmp_path / policy_type)
+    shutil.rmtree(tmp_path)  # some are 45 MB
+
+
+def load(folder, policy_type=None, *, trust_remote_code=True):
+    with shrunken_paligemma():
+        checkpoint = open_checkpoint(policy_type, str(folder), trust_remote_code=trust_remote_code)
+        return load_lerobot_policy(checkpoint, "cpu")
+
+
+def lerobots_own(folder):
+    """What `from_pretrained` gives, no question asked."""
+    config = PreTrainedConfig.from_pretrained(folder)
+    with shrunken_paligemma(), torch.random.fork_rng(devices=[]):
+        return get_policy_class(config.type).from_pretrained(folder, config=config)
+
+
+def edit_weights(folder, edit):
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    edit(weights)
+    save_file(weights, path)
+
+
+def edit_json(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def edit_config(folder, **fields):
+    edit_json(folder / "config.json", lambda config: config.update(fields))
+
+
+def name_tokenizer(folder, name):
+    """Let every step that tokenizes do so with that one."""
+
+    def rename(pipeline):
+        for step in pipeline["steps"]:
+            for field in step.get("config", {}):
+                if field in ("tokenizer_name", "model_name"):
+                    step["config"][field] = name
+
+    edit_json(folder / PROCESSORS[0], rename)
+
+
+def untied_names(folder, policy_type):
+    """What the file must have, sorted: the aliases of `TIED` and what lerobot itself fills in are left out."""
+    given = {PI0_EMBEDDING, *TIED.get(policy_type, ())}
+    return sorted(load_file(folder / "model.safetensors").keys() - given)
+
+
+# Weights.
+
+
+@contextmanager
+def new_memory_is_nan():
+    """What nobody writes to shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        assert torch.utils.deterministic.fill_uninitialized_memory and torch.empty(3).isnan().all()
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@each_type
+def test_every_number_is_the_files_or_what_lerobots_own_loading_computes(policy_type, checkpoints):
+    """Weights are not drawn before they are loaded: nothing that no file has may be left as the memory was."""
+    folder = checkpoints(policy_type)
+    theirs = lerobots_own(folder)
+    with new_memory_is_nan():
+        ours = load(folder).network
+    state = ours.state_dict()
+    for name, saved in load_file(folder / "model.safetensors").items():
+        assert torch.equal(state[name], saved) and state[name].dtype == saved.dtype, name
+    for listing in ("named_parameters", "named_buffers"):  # buffers that are in no state dict, too
+        mine, reference = dict(getattr(ours, listing)()), dict(getattr(theirs, listing)())
+        assert mine.keys() == reference.keys()
+        assert [name for name in mine if not torch.equal(mine[name], reference[name])] == []
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+@each_type
+def test_one_weight_missing_is_named(policy_type, where, copy):
+    folder = copy(policy_type)
+    names = untied_names(folder, policy_type)
+    name = names[{"first": 0, "middle": len(names) // 2, "last": -1}[where]]
+    edit_weights(folder, lambda weights: weights.pop(name))
+    with pytest.raises(WhiskerError, match=re.escape(name)) as refusal:
+        load(folder)
+    assert "weights: expected exactly the tensors of its config.json" in str(refusal.value)
+
+
+@each_type
+def test_one_weight_too_many_is_named(policy_type, copy):
+    folder = copy(policy_type)
+    edit_weights(folder, lambda weights: weights.update({"model.surplus.weight": torch.zeros(3)}))
+    with pytest.raises(WhiskerError, match=r"model\.surplus\.weight"):
+        load(folder)
+
+
+@each_type
+def test_a_weight_of_another_shape_is_refused(policy_type, copy):
+    folder = copy(policy_type)
+    names = untied_names(folder, policy_type)
+    name = names[len(names) // 2]
+    edit_weights(folder, lambda weights: weights.update({name: torch.zeros(*weights[name].shape, 2)}))
+    with pytest.raises(WhiskerError, match=f"(?s)exactly the tensors.*{re.escape(name)}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("policy_type", ["pi0", "pi05", "pi0_fast"])
+def test_lerobot_itself_says_nothing_of_a_missing_weight(policy_type, copy):
+    """Which is why we compare: it returns a policy with a layer of random numbers. `strict` is its default."""
+    folder = copy(policy_type)
+    name = "model.paligemma_with_expert.paligemma.model.multi_modal_projector.linear.weight"
+    saved = load_file(folder / "model.safetensors")[name]
+    edit_weights(folder, lambda weights: weights.pop(name))
+    loaded = lerobots_own(folder).state_dict()[name]
+    assert not torch.equal(loaded, saved)
+    with pytest.raises(WhiskerError, match=re.escape(name)):
+        load(folder)
+
+
+def test_weights_that_were_never_loaded_are_refused(copy, monkeypatch):
+    """lerobot's Pi0 prints "Returning model without loading pretrained weights" and goes on."""
+
+    def unreachable(*_, **__):
+        raise OSError("no such file")
+
+    folder = copy("pi0")
+    monkeypatch.setattr("transformers.utils.cached_file", unreachable)
+    assert lerobots_own(folder) is not None
+    with pytest.raises(WhiskerError, match="never loaded: they are random"):
+        load(folder)
+
+
+@each_type
+def test_an_absent_weights_file_is_named(policy_type, copy):
+    folder = copy(policy_type)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(WhiskerError, match=r"model\.safetensors': expected the file, got none"):
+        load(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("policy_type", TIED)
+def test_a_tied_weight_that_the_file_has_once_is_enough(policy_type, kept, copy):
+    folder, names = copy(policy_type), TIED[policy_type]
+    saved = load_file(folder / "model.safetensors")
+    assert len(saved.keys() & set(names)) == 1, "safetensors keeps one name of one tensor"
+    (name,) = saved.keys() & set(names)
+    edit_weights(folder, lambda weights: weights.update({names[kept]: weights.pop(name)}))
+    state = load(folder).network.state_dict()
+    for tied in names:
+        assert torch.equal(state[tied], saved[name])
+
+
+@pytest.mark.parametrize("policy_type", TIED)
+def test_a_tied_weight_that_the_file_has_not_at_all_is_missing(policy_type, copy):
+    folder = copy(policy_type)
+    edit_weights(folder, lambda weights: [weights.pop(name, None) for name in TIED[policy_type]])
+    with pytest.raises(WhiskerError) as refusal:
+        load(folder)
+    assert any(name in str(refusal.value) for name in TIED[policy_type])
+
+
+def test_an_encoder_that_three_networks_share_is_saved_once(checkpoints):
+    """The Gaussian actor's."""
+    saved = load_file(checkpoints("gaussian_actor") / "model.safetensors")
+    state = load(checkpoints("gaussian_actor")).network.state_dict()
+    absent = state.keys() - saved.keys()
+    assert absent and all(re.match(r"(actor\.encoder|encoder_actor|encoder_critic)\.", name) for name in absent)
+    pointers = {state[name].data_ptr() for name in saved}
+    assert all(state[name].data_ptr() in pointers for name in absent)
+
+
+@pytest.mark.parametrize("policy_type", ["pi0", "pi05", "pi0_fast"])
+def test_a_language_model_saved_without_its_embedding_has_it_from_its_head(policy_type, copy):
+    """As openpi's converted checkpoints are; lerobot fills it in. The other way around it does not."""
+    folder = copy(policy_type)
+    edit_weights(folder, lambda weights: weights.pop(PI0_EMBEDDING))
+    assert PI0_EMBEDDING not in load_file(folder / "model.safetensors")
+    state = load(folder).network.state_dict()
+    assert torch.equal(state[PI0_EMBEDDING], state[PI0_LM_HEAD])
+    assert torch.equal(state[PI0_LM_HEAD], load_file(folder / "model.safetensors")[PI0_LM_HEAD])
+
+
+def test_the_head_of_a_language_model_is_not_made_up(copy):
+    folder = copy("pi0_fast")
+    edit_weights(folder, lambda weights: weights.pop(PI0_LM_HEAD))
+    with pytest.raises(WhiskerError, match=re.escape(PI0_LM_HEAD)):
+        load(folder)
+
+
+def test_tied_is_what_shares_memory_with_a_weight_that_was_loaded():
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.head, self.other = (torch.nn.Linear(3, 3, bias=False) for _ in range(3))
+            self.head.weight = self.embedding.weight
+            self.register_buffer("mean", torch.zeros(3))
+
+    network, tied = Network(), {"embedding.weight", "head.weight"}
+    assert find_untied(network, set()) == set()
+    for name in tied:
+        assert find_untied(network, {name}) == set()
+        assert find_untied(network, {name, "other.weight", "mean"}) == {"other.weight", "mean"}
+    assert find_untied(network, tied) == tied, "both gone: nothing was loaded that they could be"
+    assert find_untied(network, {"no.such.weight"}) == {"no.such.weight"}
+    # Equal numbers are not one tensor.
+    network.other.weight.data.copy_(network.embedding.weight)
+    assert find_untied(network, {"other.weight"}) == {"other.weight"}
+
+
+@each_type
+def test_a_loaded_network_is_in_evaluation_mode(policy_type, checkpoints):
+    network = load(checkpoints(policy_type)).network
+    assert not any(module.training for module in network.modules())
+
+
+def test_lerobot_leaves_its_pi0_training(checkpoints):
+    assert lerobots_own(checkpoints("pi0")).training
+
+
+# Config and device.
+
+
+def test_fields_of_another_release_are_dropped_and_named(copy):
+    """lerobot itself refuses the whole file for them."""
+    folder = copy("vqbet")
+    edit_config(folder, mlp_hidden_dim=1024, another_field=[1, 2])
+    with pytest.warns(UserWarning, match="were dropped: another_field, mlp_hidden_dim"):
+        policy = load(folder)
+    assert policy.spec.type == "vqbet"
+    with pytest.raises(Exception, match="mlp_hidden_dim"):
+        PreTrainedConfig.from_pretrained(folder)
+
+
+def test_a_config_of_this_release_gives_no_warning(checkpoints, recwarn):
+    load(checkpoints("vqbet"))
+    assert not [w for w in recwarn if "were dropped" in str(w.message)]
+
+
+@each_type
+def test_a_checkpoint_saved_on_a_gpu_loads_on_the_cpu(policy_type, copy):
+    folder = copy(policy_type)
+    edit_config(folder, device="cuda")
+    for file in PROCESSORS:
+        text = (folder / file).read_text()
+        assert '"device_processor"' in text
+        (folder / file).write_text(text.replace('"device": "cpu"', '"device": "cuda:3"'))
+    policy = load(folder)
+    tensors = (*policy.network.parameters(), *policy.network.buffers())
+    assert policy.spec.device == "cpu" and {tensor.device.type for tensor in tensors} == {"cpu"}
+
+
+@pytest.mark.parametrize("policy_type", ["act", "diffusion", "vqbet"])
+def test_imagenet_weights_are_not_fetched_for_the_checkpoint_has_its_own(policy_type, copy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    folder = copy(policy_type)
+    edit_config(folder, pretrained_backbone_weights="ResNet18_Weights.IMAGENET1K_V1")
+    with pytest.raises((OSError, ValueError), match=r"blocked|group norm"):
+        lerobots_own(folder)
+    state = load(folder).network.state_dict()
+    assert all(torch.equal(state[name], saved) for name, saved in load_file(folder / "model.safetensors").items())
+
+
+def test_an_adapter_without_its_base_is_refused(copy):
+    folder = copy("smolvla")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "base_model_name_or_path": "lerobot/smolvla_base"}'
+    )
+    with pytest.raises(WhiskerError, match=r"got a PEFT adapter.*merge_and_unload"):
+        load(folder)
+
+
+# Code of somebody else's.
+
+
+def test_a_tokenizer_that_brings_code_is_trusted_only_when_told_so(checkpoints):
+    folder = checkpoints("pi0_fast")
+    with pytest.raises(WhiskerError, match=r"processing_small_fast\.py.*--trust-remote-code"):
+        open_checkpoint("pi0_fast", str(folder))
+    assert load(folder).spec.type == "pi0_fast"
+
+
+@pytest.mark.parametrize("file", ["modeling.py", "deep/inside/setup.py"])
+def test_a_checkpoint_that_brings_code_is_refused_whatever_its_type(file, copy):
+    folder = copy("act")
+    assert load(folder, trust_remote_code=False).spec.type == "act"
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text("raise SystemExit('this ran')")
+    with pytest.raises(WhiskerError, match=re.escape(file.rpartition("/")[2])):
+        open_checkpoint("act", str(folder))
+    assert load(folder).spec.type == "act", "and even then nothing of it is run"
+
+
+@pytest.mark.parametrize(
+    ("policy_type", "field"),
+    [
+        ("pi0_fast", "action_tokenizer_name"),
+        ("pi0_fast", "text_tokenizer_name"),
+        ("groot", "base_model_path"),
+        ("gaussian_actor", "vision_encoder_name"),
+    ],
+)
+def test_a_name_on_the_hub_may_be_code(policy_type, field, copy):
+    """lerobot loads these with `trust_remote_code=True`, always."""
+    folder = copy(policy_type)
+    shutil.rmtree(folder / "fast_tokenizer", ignore_errors=True)
+    edit_config(folder, **{field: "somebody/their-code"})
+    if policy_type == "pi0_fast":
+        others = {"action_tokenizer_name", "text_tokenizer_name"} - {field}
+        edit_config(folder, **dict.fromkeys(others, "google/paligemma-3b-pt-224"))
+    with pytest.raises(WhiskerError, match="got code in 'somebody/their-code', which lerobot would run"):
+        open_checkpoint(policy_type, str(folder))
+
+
+def test_a_step_of_the_processors_that_would_run_code_is_refused(copy, checkpoints):
+    """lerobot's `ActionTokenizerProcessorStep` takes trust_remote_code from the file itself, in any type."""
+    folder, names = copy("act"), checkpoints("pi0_fast")
+    settings = {
+        "trust_remote_code": True,
+        "action_tokenizer_name": str(names / "fast_tokenizer"),
+        "paligemma_tokenizer_name": str(names / "tokenizer"),
+    }
+    step = {"registry_name": "action_tokenizer_processor", "config": settings}
+    edit_json(folder / PROCESSORS[0], lambda pipeline: pipeline["steps"].append(step))
+    with pytest.raises(WhiskerError, match="trust-remote-code"):
+        open_checkpoint("act", str(folder))
+
+
+def test_a_language_model_that_groots_processor_names_may_be_code(copy):
+    folder = copy("groot")
+    name_tokenizer(folder, "somebody/their-code")
+    with pytest.raises(WhiskerError, match="their-code"):
+        open_checkpoint("groot", str(folder))
+
+
+def test_the_defaults_of_pi0_fast_are_code_too(copy):
+    folder = copy("pi0_fast")
+    shutil.rmtree(folder / "fast_tokenizer")
+    edit_json(folder / "config.json", lambda config: config.pop("action_tokenizer_name"))
+    with pytest.raises(WhiskerError, match="fast"):
+        open_checkpoint("pi0_fast", str(folder))
+
+
+# Names.
+
+
+@each_type
+def test_the_type_is_read_from_the_checkpoint(policy_type, checkpoints):
+    folder = str(checkpoints(policy_type))
+    assert name_policy(SubjectConfig(checkpoint=folder)).policy == policy_type
+    assert open_checkpoint(None, folder, trust_remote_code=True).type == policy_type
+    other = "act" if policy_type != "act" else "smolvla"
+    with pytest.raises(WhiskerError, match=f"expected policy type '{other}', got '{policy_type}'"):
+        open_checkpoint(other, folder, trust_remote_code=True)
+
+
+def test_without_policy_and_checkpoint_it_is_the_shipped_act():
+    assert name_policy(SubjectConfig()).policy == "act"
+    assert open_checkpoint(None, None).name == "act"
+
+
+def test_sac_is_what_people_call_the_gaussian_actor(checkpoints):
+    folder = str(checkpoints("gaussian_actor"))
+    assert load(folder, "sac").spec.type == "gaussian_actor"
+    assert name_policy(SubjectConfig(policy="sac", checkpoint=folder)).policy == "gaussian_actor"
+    with pytest.raises(WhiskerError, match="expected policy type 'sac', got 'act'"):
+        open_checkpoint("sac", str(checkpoints("act")))
+
+
+@each_type
+def test_a_default_checkpoint_offline_is_one_clear_error(policy_type, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    if policy_type == "act":
+        assert open_checkpoint("act", None).name == "act"
+        return
+    with pytest.raises(WhiskerError) as refusal:
+        open_checkpoint(policy_type, None)
+    if policy_type in DEFAULT_CHECKPOINTS:
+        assert str(refusal.value).startswith(f"checkpoint '{DEFAULT_CHECKPOINTS[policy_type]}': expected a folder")
+        assert refusal.value.got == "no local folder, nothing in the cache, and the hub cannot be reached"
+        assert refusal.value.do == "Check the name; offline, give a local folder."
+    else:
+        assert (
+            str(refusal.value)
+            == f"policy '{policy_type}': expected --checkpoint, got none. There is no published default."
+        )
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-tokenizer", "/no/such/folder"])
+@pytest.mark.parametrize("policy_type", TOKENIZER_TYPES)
+def test_a_tokenizer_that_is_not_here_is_one_clear_error(policy_type, name, copy):
+    folder = copy(policy_type)
+    name_tokenizer(folder, name)
+    with pytest.raises(WhiskerError, match=f"processors: .*{name}"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("policy_type", "field"),
+    [
+        ("smolvla", "vlm_model_name"),
+        ("pi0_fast", "action_tokenizer_name"),
+        ("pi0_fast", "text_tokenizer_name"),
+        ("groot", "base_model_path"),
+        ("gaussian_actor", "vision_encoder_name"),
+    ],
+)
+def test_a_model_that_the_config_names_and_is_not_here_is_one_error(policy_type, field, copy):
+    folder = copy(policy_type)
+    edit_config(folder, **{field: "nobody/no-such-model"})
+    with pytest.raises(WhiskerError):
+        load(folder)
+
+
+def test_settings_that_fetch_code_are_refused(copy):
+    folder = copy("smolvla")
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "owner/repository--module.Class"}}')
+    with pytest.raises(WhiskerError, match=r"tokenizer_config\.json"):
+        open_checkpoint("smolvla", str(folder))
+
+
+def test_a_network_that_names_what_is_not_here_says_so(copy):
+    folder = copy("smolvla")
+    edit_config(folder, vlm_model_name="nobody/no-such-model")
+    with pytest.raises(WhiskerError, match=r"all that its config\.json names \(nobody/no-such-model"):
+        load(folder)
+
+
+def test_a_console_without_check_marks_loads_no_random_weights(checkpoints, monkeypatch):
+    """lerobot prints one while it loads Pi0, catches its own failure to print, and goes on with random weights."""
+    plain = load(checkpoints("pi0")).network.state_dict()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    theirs = lerobots_own(checkpoints("pi0")).state_dict()
+    ours = load(checkpoints("pi0")).network.state_dict()
+    assert all(torch.equal(ours[name], plain[name]) for name in plain)
+    assert not all(torch.equal(theirs[name], plain[name]) for name in plain)
