@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,44 +50,45 @@ def main_demos() -> int:
 def _evaluate(config: EvalConfig) -> int:
     if config.policy is not None:
         resolve_policy_name(config.policy)  # before anything is imported
-    from eval.doctor.finding import Level
-    from eval.evaluation import check_same, describe, load_resumed_config, name_policy, set_up
+    from eval.evaluation import load_resumed_config, name_policy, set_up
     from eval.outcome import Outcome
-    from eval.run_folder import RunFolder
     from eval.statistics import summarise
 
     is_new = config.resume is None
     config = _with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
     config = name_policy(config)
     setup = set_up(config)
-    # Only now: what is refused above answers at once.
-    from eval.doctor.examination import examine
-
-    findings = examine(config, setup)
-    _refuse_errors(config, findings)
-    description = describe(config, setup) | {"doctor": [asdict(f) for f in findings if f.level is not Level.FINE]}
-    if config.resume is not None:
-        check_same(config.resume, description)
-        run = RunFolder.reopen(config.resume)
-    else:
-        run = RunFolder.create(config.run_dir, setup.policy.spec.type, config.env, description)
-    try:
-        _roll_out(config, setup, run)
-    except KeyboardInterrupt:
-        video = "" if config.video == "none" else f" --video {config.video}"
-        print(
-            f"\neval: interrupted; {len(run.rows)} of {config.episodes} episodes are in {run.path}\n"
-            f"Finish it: {_RUN} eval --resume {shlex.quote(str(run.path))}{video}",
-            file=sys.stderr,
-        )
-        return EXIT_INTERRUPTED
-    finally:
-        run.close()
-        setup.env.close()
+    with closing(setup.env), closing(_open_run(config, setup)) as run:
+        try:
+            _roll_out(config, setup, run)
+        except KeyboardInterrupt:
+            video = "" if config.video == "none" else f" --video {config.video}"
+            print(
+                f"\neval: interrupted; {len(run.rows)} of {config.episodes} episodes are in {run.path}\n"
+                f"Finish it: {_RUN} eval --resume {shlex.quote(str(run.path))}{video}",
+                file=sys.stderr,
+            )
+            return EXIT_INTERRUPTED
     summary = summarise(run.rows)
     _print_result(config, run, summary)
     filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
     return filmed or (EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE)
+
+
+def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
+    """A new run folder, or the one to resume, if the doctor does not object."""
+    from eval.doctor.examination import examine
+    from eval.doctor.finding import Level
+    from eval.evaluation import check_same, describe
+    from eval.run_folder import RunFolder
+
+    findings = examine(config, setup)
+    _refuse_errors(config, findings)
+    description = describe(config, setup) | {"doctor": [asdict(f) for f in findings if f.level is not Level.FINE]}
+    if config.resume is None:
+        return RunFolder.create(config.run_dir, setup.policy.spec.type, config.env, description)
+    check_same(config.resume, description)
+    return RunFolder.reopen(config.resume)
 
 
 def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:

@@ -50,8 +50,13 @@ class Bug:
 
     @property
     def share_left(self) -> float:
-        """It was made if undoing it leaves less than this of the disagreement."""
+        """If it was made, undoing it leaves less than this of the disagreement."""
         return _MUCH_BETTER if self.level is Level.ERROR else _BETTER
+
+    @property
+    def most_left(self) -> float:
+        """And no more than this in all: what is subtle must explain everything."""
+        return _AGREES_FAIRLY if self.level is Level.ERROR else _AGREES
 
 
 def check_agreement(patient: Patient) -> Iterator[Finding]:
@@ -75,7 +80,7 @@ def check_agreement(patient: Patient) -> Iterator[Finding]:
     undone |= {bug: _act(plans, reference, bug) for bug in _action_bugs(patient) if not bug.only_gripper}
     left = {bug: compute_disagreement(better, reference) for bug, better in undone.items()}
     best = min(left, key=lambda bug: left[bug] / bug.share_left)
-    if left[best] < best.share_left * own and left[best] < _AGREES_FAIRLY:
+    if left[best] < min(best.share_left * own, best.most_left):
         evidence += f"; {left[best]:.2f} once that is undone"
         yield Finding(best.check, best.level, best.finding, evidence, best.do)
     else:
@@ -100,16 +105,24 @@ def _check_gripper(patient: Patient, reference: Reference, plans: np.ndarray) ->
     if turned < 0.5 * error and turned < _AGREES_FAIRLY * reference.scale[g]:
         yield Finding(swapped.check, swapped.level, swapped.finding, span, swapped.do)
     elif planned.std() < _CONSTANT * expert.std():
-        mean = f"; the training's mean is {m:.3g}" if (m := _trained_gripper_mean(patient)) is not None else ""
-        do = "It learned the mean: see more grasps in training, or test with --gripper-offset and --gripper-min."
-        yield Finding("gripper", Level.WARNING, "the planned gripper hardly moves", span + mean, do)
+        yield from _check_still_gripper(patient, planned, span)
     else:
         yield Finding("gripper", Level.FINE, "the planned gripper opens and closes", span)
 
 
-def _trained_gripper_mean(patient: Patient) -> float | None:
-    action = patient.normalisation and patient.normalisation.action
-    return None if not action or action.typical is None else float(action.typical[0][patient.action.gripper_index])
+def _check_still_gripper(patient: Patient, planned: np.ndarray, span: str) -> Iterator[Finding]:
+    """It hardly moves, for the expert. For the training too?"""
+    trained = patient.normalisation and patient.normalisation.action
+    do = "Another range or another unit than in training? See the other findings."
+    if trained and trained.typical is not None:
+        mean, width = (part[patient.action.gripper_index] for part in trained.typical)
+        span += f"; the training's mean is {mean:.3g}"
+        if planned.std() > _CONSTANT * width:
+            yield Finding("gripper", Level.FINE, "the planned gripper moves as it did in training", span)
+            return
+        if abs(planned.mean() - mean) < width / 2:
+            do = "It learned the mean: see more grasps in training, or test with --gripper-offset and --gripper-min."
+    yield Finding("gripper", Level.WARNING, "the planned gripper hardly moves", span, do)
 
 
 def _image_bugs(patient: Patient) -> list[Bug]:

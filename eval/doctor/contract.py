@@ -9,11 +9,12 @@ from jaxtyping import Float
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
 from eval.evaluation import make_adapters
-from policies.adapters import convert_gripper
+from policies.adapters import convert_gripper, find_gripper_in_state
 from policies.normalisation import FeatureStats
 
 # Training statistics against what is seen here, in their own standard deviations.
 _OUTSIDE = 6.0
+_PLAUSIBLE = 2.5
 # A range is another unit's when it is this much narrower or wider.
 _NARROW, _WIDE = 0.2, 3.0
 
@@ -75,6 +76,8 @@ def check_state(patient: Patient) -> Iterator[Finding]:
     elif deviation[worst] > _OUTSIDE:
         unit = _guess_unit(states[0], middle, width)
         do = "Evaluate in an environment with the training's units (so101/pick_place_range: joints in -100..100)."
+        if worst == find_gripper_in_state(names, patient.action):
+            do = "The gripper's range is another: say which with --gripper-range."
         yield Finding("state", Level.ERROR, f"far from any state of the training{unit}", evidence, do)
     else:
         yield Finding("state", Level.FINE, "begins among the states of the training", evidence)
@@ -149,10 +152,17 @@ def _check_gripper_range(low: np.ndarray, high: np.ndarray, patient: Patient) ->
     middle = convert_gripper((low[g] + high[g]) / 2, own, (0.0, 1.0))
     evidence = f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
     if share < _NARROW or share > _WIDE or not -0.5 < middle < 1.5:
-        do = f"Say what it means by closed and open: --gripper-range {low[g]:.3g} {high[g]:.3g}, or turned round."
+        closed, open_ = _guess_gripper_range(low[g], high[g])
+        do = f"Say what it means by closed and open: --gripper-range {closed:.3g} {open_:.3g}, or turned round."
         yield Finding("gripper", Level.ERROR, "another gripper range than in training", evidence, do)
     else:
         yield Finding("gripper", Level.FINE, "trained on this gripper's range", evidence)
+
+
+def _guess_gripper_range(low: float, high: float) -> tuple[float, float]:
+    """The smallest usual range that holds what was seen in training."""
+    usual = [(a, b) for a, b in ((0.0, 1.0), (-1.0, 1.0), (0.0, 100.0)) if a - 0.05 <= low and high <= 1.05 * b]
+    return usual[0] if usual else (low, high)
 
 
 def _looks_delta(patient: Patient, action: FeatureStats) -> bool | None:
@@ -194,9 +204,11 @@ def _find_order(states: np.ndarray, middle: np.ndarray, width: np.ndarray) -> li
         return None
     from scipy.optimize import linear_sum_assignment  # takes a second to import
 
-    rows, columns = linear_sum_assignment(cost)
+    # Numbers that are alike stay where they are.
+    rows, columns = linear_sum_assignment(cost - np.eye(len(mean)))
+    left = cost[rows, columns]
     moved = not np.array_equal(rows, columns)
-    return columns.tolist() if moved and cost[rows, columns].sum() < 0.35 * own else None
+    return columns.tolist() if moved and left.sum() < 0.35 * own and left.max() < _PLAUSIBLE else None
 
 
 def _guess_unit(state: np.ndarray, middle: np.ndarray, width: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, fields
 
 from rich.console import Console
@@ -93,7 +94,7 @@ def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
     """What `eval-doctor` prints: a title, and the findings before a run and, with a run folder, after it."""
     if config.run is None:
         asked: SubjectConfig = name_policy(config)
-        return _title(asked), examine(asked, set_up(asked))
+        return _title(asked), _examine_alone(asked)
     from eval.doctor.run_checks import check_run  # takes a second to import
 
     stored = load_description(config.run)["config"]
@@ -101,11 +102,17 @@ def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
     subject = name_policy(SubjectConfig(**{name: value for name, value in stored.items() if name in names}))
     findings = check_run(config.run)
     try:
-        findings += examine(subject, set_up(subject))
+        findings += _examine_alone(subject)
     except WhiskerError as error:
         do = "What follows is from the run folder alone."
         findings.append(Finding("checkpoint", Level.WARNING, "cannot be looked at any more", str(error), do))
     return f"{_title(subject)}, run {config.run}", sort_findings(findings)
+
+
+def _examine_alone(config: SubjectConfig) -> list[Finding]:
+    setup = set_up(config)
+    with closing(setup.env):
+        return examine(config, setup)
 
 
 def _title(config: SubjectConfig) -> str:
