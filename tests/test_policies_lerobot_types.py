@@ -219,6 +219,19 @@ def test_the_condition_embedding_fires_once_a_chunk(policy_type, setups):
         assert len(embedding) == 1 and embedding.shape[1] > 1
 
 
+def test_diffusion_has_an_encoder_a_camera_by_default(tmp_path):
+    """Then the list of encoders, `diffusion.rgb_encoder`, is never called itself."""
+    folder = save_small_checkpoint("diffusion", tmp_path / "two", use_separate_rgb_encoder_per_camera=True)
+    setup = set_up(subject("diffusion", folder))
+    (memory,) = memories_of(setup, 1)
+    point = EMBEDDING_POINTS["diffusion"]
+    with hooked(network_policy(setup).network, point) as outputs:
+        setup.policy.predict([memory], [episode_rng("t", 0, 0)])
+    assert len(outputs) == point.fires(network_policy(setup).network.config) == 2
+    assert {point.take(output).shape[0] for output in outputs} == {setup.policy.spec.n_obs_steps}
+    setup.env.close()
+
+
 def test_pi0_fast_fires_for_the_prefill_first(setups):
     setup, point = setups("pi0_fast"), EMBEDDING_POINTS["pi0_fast"]
     (memory,) = memories_of(setup, 1)
