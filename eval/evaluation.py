@@ -97,15 +97,11 @@ def set_up(config: SubjectConfig) -> Setup:
 
 
 def make_adapters(config: SubjectConfig) -> Adapters:
-    return Adapters(
-        camera_map=parse_camera_map(config.camera_map),
-        allow_missing_camera=config.allow_missing_camera,
-        allow_padding=config.allow_padding,
-        policy_actions=config.policy_actions,
-        gripper_range=None if config.gripper_range is None else (config.gripper_range[0], config.gripper_range[1]),
-        gripper_offset=config.gripper_offset,
-        gripper_min=config.gripper_min,
-    )
+    """The flags of the same names, with what the command line and `run.json` write otherwise."""
+    given = {field.name: getattr(config, field.name) for field in fields(Adapters)}
+    # Read back from JSON, a pair is a list.
+    gripper_range = config.gripper_range and tuple(config.gripper_range)
+    return Adapters(**given | {"camera_map": parse_camera_map(config.camera_map), "gripper_range": gripper_range})
 
 
 def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[EpisodeRow]:

@@ -8,6 +8,7 @@ import socket
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from lerobot.configs.policies import PreTrainedConfig
@@ -18,8 +19,10 @@ from eval.config import SubjectConfig
 from eval.evaluation import name_policy
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import find_untied, load_lerobot_policy
+from policies.policy import remember
 from policies.registry import DEFAULT_CHECKPOINTS, LEROBOT_TYPES
 from sim.errors import WhiskerError
+from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
@@ -504,3 +507,21 @@ def test_a_console_without_check_marks_loads_no_random_weights(checkpoints, monk
     ours = load(checkpoints("pi0")).network.state_dict()
     assert all(torch.equal(ours[name], plain[name]) for name in plain)
     assert not all(torch.equal(theirs[name], plain[name]) for name in plain)
+
+
+def test_a_state_is_as_wide_as_its_statistics(copy):
+    """Published Pi0 checkpoints declare the width to which the network pads."""
+    folder = copy("pi0")
+    edit_json(folder / "config.json", lambda c: c["input_features"]["observation.state"].update(shape=[32]))
+    assert load(folder).spec.state_dim == 6
+
+
+@pytest.mark.parametrize("policy_type", ["smolvla", "pi0"])
+def test_a_view_that_the_type_fills_in_by_itself_is_not_asked_of_the_environment(policy_type, tmp_path):
+    folder = save_small_checkpoint(policy_type, tmp_path / policy_type, empty_cameras=1)
+    assert "empty_camera" in (folder / "config.json").read_text()
+    policy = load(folder)
+    assert set(policy.spec.image_sizes) == {"overhead_cam", "wrist_cam"}
+    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in policy.spec.image_sizes.items()}
+    seen = Observation(images, np.zeros(6, np.float32), "Pick up the block.")
+    assert np.isfinite(policy.predict([remember(seen)], [np.random.default_rng(0)]).actions).all()
