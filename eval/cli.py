@@ -48,15 +48,22 @@ def main_demos() -> int:
 
 
 def _evaluate(config: EvalConfig) -> int:
+    if config.list_envs:
+        from eval.env_list import print_env_list
+
+        print_env_list(Console())
+        return EXIT_DONE
     if config.policy is not None:
         resolve_policy_name(config.policy)  # before anything is imported
-    from eval.evaluation import load_resumed_config, name_policy, set_up
+    from eval.evaluation import begin_as_demonstrated, load_resumed_config, name_policy, set_up
     from eval.outcome import Outcome
     from eval.statistics import summarise
 
     is_new = config.resume is None
     config = _with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
     config = name_policy(config)
+    if is_new:
+        config = begin_as_demonstrated(config)
     setup = set_up(config)
     with closing(setup.env), closing(_open_run(config, setup)) as run:
         try:
@@ -64,15 +71,20 @@ def _evaluate(config: EvalConfig) -> int:
         except KeyboardInterrupt:
             video = "" if config.video == "none" else f" --video {config.video}"
             print(
-                f"\neval: interrupted; {len(run.rows)} of {config.episodes} episodes are in {run.path}\n"
+                f"\neval: interrupted; {len(run.rows)} of {_n_episodes(config, setup)} episodes are in {run.path}\n"
                 f"Finish it: {_RUN} eval --resume {shlex.quote(str(run.path))}{video}",
                 file=sys.stderr,
             )
             return EXIT_INTERRUPTED
     summary = summarise(run.rows)
-    _print_result(config, run, summary)
+    _print_result(config, setup, run, summary)
     filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
     return filmed or (EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE)
+
+
+def _n_episodes(config: EvalConfig, setup: "Setup") -> int:
+    """Of all tasks."""
+    return len(setup.tasks) * config.episodes
 
 
 def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
@@ -137,7 +149,7 @@ def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=config.quiet) as progress:
-        bar = progress.add_task("episodes", total=config.episodes, completed=len(run.rows), rate="")
+        bar = progress.add_task("episodes", total=_n_episodes(config, setup), completed=len(run.rows), rate="")
         for _ in evaluate(config, setup, run):
             n_success = sum(row.success for row in run.rows)
             n_judged = sum(not row.error for row in run.rows)
@@ -145,16 +157,17 @@ def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
             progress.update(bar, completed=len(run.rows), rate=rate)
 
 
-def _print_result(config: EvalConfig, run: "RunFolder", summary: "RunSummary") -> None:
+def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary: "RunSummary") -> None:
     from eval.tables import one_line, print_summary
 
     if config.quiet:
-        print(f"{one_line(summary)}  {run.path}")
+        print(f"{one_line(summary, run.rows)}  {run.path}")
         return
     last_episode = config.first_episode + config.episodes - 1
     checkpoint = f" ({config.checkpoint})" if config.checkpoint else ""
-    title = f"{config.policy}{checkpoint} in {config.env}, episodes {config.first_episode} to {last_episode}"
-    print_summary(Console(), title, summary, run.rows)
+    of_each = f" of each of {len(setup.tasks)} tasks" if len(setup.tasks) > 1 else ""
+    title = f"{config.policy}{checkpoint} in {config.env}, episodes {config.first_episode} to {last_episode}{of_each}"
+    print_summary(Console(), title, summary, run.rows, setup.tasks)
     print(f"\nRun folder: {run.path}")
     if summary.n_success < len(run.rows) and config.video == "none":
         print(f"Film the failures: {_RUN} eval --resume {shlex.quote(str(run.path))} --video failures")
@@ -190,23 +203,17 @@ def _with_absolute_paths(config: EvalConfig) -> EvalConfig:
 
 
 def _record_demos(config: DemoConfig) -> int:
-    from eval.demos import check_demo_counts, record_demonstrations
-    from policies.lerobot_dataset import DemonstrationWriter
-    from sim.registry import make_env
+    from eval.demos import check_demo_counts, record
 
     check_demo_counts(config)
-    env = make_env(config.env)
     try:
-        writer = DemonstrationWriter(config.output, env.spec, config.videos)
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("demonstrations", total=config.episodes)
-            record_demonstrations(config, env, writer, lambda n_kept, _: progress.update(task, completed=n_kept))
+            n_kept = record(config, lambda n_kept, _: progress.update(task, completed=n_kept))
     except KeyboardInterrupt:
         print(f"\neval-demos: interrupted; remove the unfinished {config.output}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    finally:
-        env.close()
-    print(f"{config.episodes} demonstrations in {config.output}")
+    print(f"{n_kept} demonstrations in {config.output}")
     return EXIT_DONE
 
 

@@ -12,13 +12,13 @@ FIRST_DEMO_EPISODE = 1_000_000
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What the demonstrations show besides the plain expert.
+    """Record the scripted expert's successes: a LeRobotDataset, or of a LIBERO task a file in LIBERO's own HDF5 layout.
 
     Attributes:
-        output: folder of the new dataset.
+        output: folder of the new dataset; for LIBERO the file, which its tools expect as <task's name>_demo.hdf5.
         env: environment to record in.
-        episodes: successes to record.
-        first_episode: index of the first; kept far from evaluation's.
+        episodes: successes to record. LIBERO has 50 init states a task.
+        first_episode: index of the first. Default: far from evaluation's; in LIBERO 0, of its own init states.
         near_object: fraction of episodes that begin with the gripper somewhere above the block.
         noisy: fraction of episodes whose executed targets are perturbed while the recorded ones stay
             clean (DART, Laskey et al. 2017): the policy sees how to come back.
@@ -42,12 +42,16 @@ class SubjectConfig:
 
     Attributes:
         policy: act, smolvla, pi0, pi05, pi0_fast, xvla, groot, diffusion, vqbet, tdmpc or sac; or without a
-            checkpoint: zero and random (floors), scripted (the expert, a ceiling). Default: the checkpoint's own
-            type, or act.
+            checkpoint: zero and random (floors), scripted (the expert, a ceiling), replay (with --demos). Default: the
+            checkpoint's own type, or act.
         checkpoint: a local folder, a hub id, or one that is shipped (act, act-early). Default: the shipped one, or a
             published one of that type.
         env: so101/pick_place, so101/pick_place_range (joints in -100..100), so101/pick_place_brick,
             so101/pick_place_ee and _ee_delta (end-effector actions); <env>@scene.xml takes a MuJoCo model of your own.
+            Every task of a LIBERO suite: libero_spatial, libero_object, libero_goal, libero_10, libero_90, and those of
+            LIBERO-PRO; <suite>/3, or a task's name, is one of them. --list-envs shows all.
+        control: how LIBERO's end-effector actions are read: relative to where the arm is, or as absolute poses.
+            Default: relative. Other environments have no such choice.
         n_action_steps: actions of a chunk to execute before the next prediction. Default: the checkpoint's.
         horizon: control steps after which an episode is over. Default: the environment's.
         device: cpu, cuda, ... or auto: the GPU where there is one.
@@ -65,6 +69,7 @@ class SubjectConfig:
     policy: str | None = None
     checkpoint: str | None = None
     env: str = "so101/pick_place"
+    control: Literal["relative", "absolute"] | None = None
     n_action_steps: int | None = None
     horizon: int | None = None
     device: str = "auto"
@@ -86,6 +91,7 @@ class EvalConfig(SubjectConfig):
       ./run eval --policy act --episodes 30
       ./run eval --checkpoint act-early --video failures
       ./run eval --checkpoint path/or/hub-id --env so101/pick_place_brick --camera-map overhead_cam=camera1
+      ./run eval --checkpoint path/or/hub-id --env libero_spatial --episodes 10
       ./run eval --resume runs/20260101T120000Z-act-so101-pick_place
 
     Episode k begins alike on every machine: its initial state depends on (environment, task, k) alone.
@@ -93,15 +99,19 @@ class EvalConfig(SubjectConfig):
     Exit codes: 0 done, 2 refused or bad input, 3 finished with crashed episodes, 130 interrupted.
 
     Attributes:
-        episodes: how many, from --first-episode on.
+        demos: LIBERO demonstrations (HDF5) that --policy replay repeats: episode k begins as the k-th did, and the
+            environment is that of the file.
+        episodes: how many of each task, from --first-episode on.
         first_episode: index of the first.
         run_dir: where the run folder is made.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
         video: which episodes to film after the last has ended (mp4 in the run folder).
         doctor: let the doctor refuse; --no-doctor runs in spite of its errors, and the run says so.
         quiet: no progress bar and no table, one line.
+        list_envs: show every environment with its instruction and horizon, and do nothing else.
     """
 
+    demos: str | None = None
     episodes: int = 30
     first_episode: int = 0
     run_dir: Path = Path("runs")
@@ -109,6 +119,7 @@ class EvalConfig(SubjectConfig):
     video: Literal["none", "failures", "all"] = "none"
     doctor: bool = True
     quiet: bool = False
+    list_envs: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
 """Record the scripted expert's successes as demonstrations."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from eval.config import DemoConfig
+from eval.config import FIRST_DEMO_EPISODE, DemoConfig
 from sim.env import Env, episode_rng
 from sim.errors import WhiskerError
+from sim.registry import expand_env, is_in_own_process, make_env
 from sim.so101.expert import PickPlaceExpert
 from sim.so101.pick_place import PickPlace
 
@@ -43,6 +45,44 @@ def check_demo_counts(config: DemoConfig) -> None:
     if config.episodes < 1 or config.first_episode < 0:
         got = f"--episodes {config.episodes} --first-episode {config.first_episode}"
         raise WhiskerError("demonstrations", expected="at least one episode, from index 0 on", got=got)
+
+
+def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
+    """Make the environment and record in it, each in the format that its users have; returns how many were kept.
+
+    Args:
+        on_episode: told the number kept so far and whether this one succeeded.
+
+    Raises:
+        WhiskerError: nothing to record, or the expert cannot do this task.
+    """
+    if is_in_own_process(config.env):
+        return _record_libero(config, on_episode)
+    from policies.lerobot_dataset import DemonstrationWriter
+
+    with closing(make_env(config.env)) as env:
+        writer = DemonstrationWriter(config.output, env.spec, config.videos)
+        record_demonstrations(config, env, writer, on_episode)
+    return config.episodes
+
+
+def _record_libero(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
+    from sim.libero_bench import recording
+    from sim.libero_bench.demonstrations import PUBLISHED_IMAGE_SIZE_PX
+    from sim.libero_bench.tasks import find_task, load_init_states
+
+    (env_name, *others) = expand_env(config.env)
+    if others:
+        raise WhiskerError("--env of demonstrations", expected="a single task", got=f"{config.env!r}")
+    task = find_task(env_name)
+    n_states = len(load_init_states(task))
+    # There are no init states far from evaluation's.
+    first = 0 if config.first_episode == FIRST_DEMO_EPISODE else config.first_episode
+    indices = range(first, n_states)
+    size = PUBLISHED_IMAGE_SIZE_PX
+    return recording.record_demonstrations(
+        config.output, task, config.episodes, indices, image_size_px=size, on_episode=on_episode
+    )
 
 
 def record_demonstrations(
@@ -80,7 +120,7 @@ def _record_episode(config: DemoConfig, env: PickPlace, writer: "DemonstrationWr
     sigma_rad = np.deg2rad(config.noise_deg) if rng.random() < config.noisy else 0.0
     noise = TargetNoise(sigma_rad, env.spec.control_dt_s, rng)
     for _ in range(env.spec.max_steps):
-        observation, position = env.observe(), env.progress().object_pos_world
+        observation, position = env.observe(), env.progress()[0].object_pos_world
         action = expert.action()
         writer.add_frame(observation, action, position)
         executed_rad = env.joint_target_rad(action) + noise.sample(quiet=expert.is_precise)

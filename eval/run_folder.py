@@ -22,7 +22,7 @@ from jaxtyping import Float64
 
 from eval.outcome import Outcome, OutcomeThresholds, Trajectory, judge
 from eval.recorder import EpisodeArrays, EpisodeRecord
-from sim.env import IK_TOLERANCE_M
+from sim.env import IK_TOLERANCE_M, STAGES
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX, written_whole
 
@@ -37,11 +37,15 @@ class EpisodeRow:
     Attributes:
         decided_at_step: control step at which the outcome was settled.
         failed_stage: first stage that was not met; None for success and error.
+        max_object_height_m: None for an articulated goal, and without any moment recorded.
+        final_goal_distance_m: likewise.
         n_clipped_steps: steps whose action left the actuators' range.
         error: "" or what crashed.
         ik_failure_rate: share of the control steps whose inverse kinematics missed by more than `IK_TOLERANCE_M`.
         ik_error_mm: mean over the control steps of how far it missed. Both are None where the environment takes
             joints, and in rows from before they were there.
+        goal: the goal of the task that the outcome rests on; None without any moment recorded, and in older rows.
+        final_joint_progress: of an articulated goal (`Progress.joint_progress`), None for pick and place.
     """
 
     task: str
@@ -59,6 +63,8 @@ class EpisodeRow:
     duration_s: float
     ik_failure_rate: float | None = None
     ik_error_mm: float | None = None
+    goal: str | None = None
+    final_joint_progress: float | None = None
 
     @classmethod
     def from_json(cls, line: str) -> "EpisodeRow":
@@ -73,8 +79,7 @@ def make_row(record: EpisodeRecord, thresholds: OutcomeThresholds) -> EpisodeRow
     n_steps = len(arrays.action) if arrays else 0
     outcome, failed_stage, decided_at_step = Outcome.ERROR, None, n_steps
     if arrays and not error:
-        trajectory = Trajectory(arrays.object_height_m, arrays.goal_distance_m, arrays.progress)
-        verdict = judge(trajectory, record.success, thresholds)
+        verdict = judge(_trajectory(arrays, record.goal or ""), record.success, thresholds)
         outcome, failed_stage, decided_at_step = verdict.outcome, verdict.failed_stage, verdict.decided_at_step
     return EpisodeRow(
         task=record.task,
@@ -84,14 +89,38 @@ def make_row(record: EpisodeRecord, thresholds: OutcomeThresholds) -> EpisodeRow
         n_steps=n_steps,
         decided_at_step=decided_at_step,
         failed_stage=failed_stage,
-        max_object_height_m=float(arrays.object_height_m.max()) if arrays else None,
-        final_goal_distance_m=float(arrays.goal_distance_m[-1]) if arrays else None,
         n_predictions=len(arrays.chunk) if arrays else 0,
         n_clipped_steps=int(arrays.clipped.sum()) if arrays else 0,
         error=error,
         duration_s=record.duration_s,
+        goal=record.goal,
+        **_goal_columns(arrays),
         **_ik_columns(arrays.ik_error_m if arrays else np.empty(0)),
     )
+
+
+def _trajectory(arrays: EpisodeArrays, goal: str) -> Trajectory:
+    is_articulated = _is_articulated(arrays)
+    return Trajectory(arrays.object_height_m, arrays.goal_distance_m, arrays.progress, goal, is_articulated)
+
+
+def _is_articulated(arrays: EpisodeArrays) -> bool:
+    return not bool(np.isnan(arrays.joint_progress).any())
+
+
+def _goal_columns(arrays: EpisodeArrays | None) -> dict[str, float | None]:
+    """What the goal's kind leaves undefined is None, not 0; and JSON has no nan."""
+    if arrays is None:
+        return dict.fromkeys(("max_object_height_m", "final_goal_distance_m", "final_joint_progress"))
+    return {
+        "max_object_height_m": None if _is_articulated(arrays) else float(arrays.object_height_m.max()),
+        "final_goal_distance_m": _unless_nan(arrays.goal_distance_m[-1]),
+        "final_joint_progress": _unless_nan(arrays.joint_progress[-1]),
+    }
+
+
+def _unless_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _ik_columns(error_m: Float64[np.ndarray, " T"]) -> dict[str, float | None]:
@@ -231,11 +260,17 @@ def load_arrays(path: Path, row: EpisodeRow) -> EpisodeArrays:
     try:
         with np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
-        # Files from before it was recorded are all of joint environments.
-        arrays.setdefault("ik_error_m", np.full(len(arrays["action"]), np.nan))
+        _fill_in_later_arrays(arrays)
         return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays)})
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise WhiskerError(f"episode file {str(file)!r}", expected="the recorded arrays", got=repr(error)) from error
+
+
+def _fill_in_later_arrays(arrays: dict[str, np.ndarray]) -> None:
+    """Files from before these were recorded are of joint environments with one goal, pick and place."""
+    arrays.setdefault("ik_error_m", np.full(len(arrays["action"]), np.nan))
+    arrays.setdefault("joint_progress", np.full(len(arrays["progress"]), np.nan))
+    arrays.setdefault("goals_met", arrays["progress"][:, STAGES.index("placed"), None])
 
 
 def _make_run_folder(parent: Path, name: str, content: dict) -> Path:

@@ -1,7 +1,7 @@
 """Numbers over the rows of a run."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -22,7 +22,7 @@ class RunSummary:
     Attributes:
         n_judged: episodes that ran to their end.
         success_interval: Wilson 95 % interval of the success rate.
-        pick_rate: share of `n_judged` in which the object was picked up.
+        pick_rate: share in which the object was picked up, of those that rest on a pick and place goal.
         drop_rate: share of the picked-up in which it came down outside the goal.
         ik_failure_rate: share of all their control steps; nan where the environment takes joints.
     """
@@ -43,7 +43,8 @@ class RunSummary:
 def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
     counts = Counter(row.outcome for row in rows)
     judged = [row for row in rows if row.outcome != Outcome.ERROR]
-    n_picked = len(judged) - counts[Outcome.NEVER_PICKED_UP]
+    n_picks = sum(row.final_joint_progress is None for row in judged)
+    n_picked = n_picks - counts[Outcome.NEVER_PICKED_UP]
     n_success = counts[Outcome.SUCCESS]
     return RunSummary(
         n_judged=len(judged),
@@ -51,13 +52,29 @@ def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
         success_rate=_ratio(n_success, len(judged)),
         success_interval=compute_wilson_interval(n_success, len(judged)),
         outcomes={outcome: counts[outcome] for outcome in Outcome},
-        pick_rate=_ratio(n_picked, len(judged)),
+        pick_rate=_ratio(n_picked, n_picks),
         drop_rate=_ratio(sum(counts[outcome] for outcome in _DROPS), n_picked),
         mean_success_steps=_mean([row.n_steps for row in judged if row.success]),
         mean_max_object_height_m=_mean([h for row in judged if (h := row.max_object_height_m) is not None]),
         mean_duration_s=_mean([row.duration_s for row in rows]),
         ik_failure_rate=_compute_ik_failure_rate(judged),
     )
+
+
+def summarise_tasks(rows: Iterable[EpisodeRow]) -> dict[str, RunSummary]:
+    """Task → its summary, in the order in which the tasks come."""
+    of_task: dict[str, list[EpisodeRow]] = {}
+    for row in rows:
+        of_task.setdefault(row.task, []).append(row)
+    return {task: summarise(of_task[task]) for task in of_task}
+
+
+def compute_macro_average(summaries: Iterable[RunSummary]) -> float:
+    """Mean of the tasks' success rates: each counts alike, however many of its episodes were judged.
+
+    nan where a task has none that was judged: without it the mean would be one of other tasks.
+    """
+    return _mean([summary.success_rate for summary in summaries])
 
 
 def compute_wilson_interval(n_success: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -1,28 +1,29 @@
 """What a person reads in the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from eval.outcome import Outcome
 from eval.run_folder import EpisodeRow
-from eval.statistics import RunSummary
+from eval.statistics import RunSummary, compute_macro_average, summarise_tasks
 
 # How many failed episodes are named one by one.
 _LISTED_FAILURES = 8
 
 
-def summary_table(title: str, summary: RunSummary) -> Table:
-    """Success with its interval, every outcome with its count, and the means."""
+def summary_table(title: str, summary: RunSummary, n_tasks: int = 1) -> Table:
+    """Success with its interval, every outcome with its count, and the means: of all tasks' episodes together."""
     table = Table(title=escape(title), title_justify="left", show_header=False, min_width=60)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    low, high = summary.success_interval
-    table.add_row("success rate", f"{_percent(summary.success_rate)}  ({summary.n_success} of {summary.n_judged})")
-    table.add_row("  Wilson 95 % interval", f"{_percent(low)} to {_percent(high)}")
+    rate = "success rate" if n_tasks == 1 else f"success rate, {n_tasks} tasks pooled"
+    table.add_row(rate, f"{_percent(summary.success_rate)}  ({summary.n_success} of {summary.n_judged})")
+    table.add_row("  Wilson 95 % interval", _interval(summary))
     table.add_section()
     for outcome, count in summary.outcomes.items():
         style = "" if count == 0 else {"success": "green", "error": "red"}.get(outcome, "yellow")
@@ -38,35 +39,83 @@ def summary_table(title: str, summary: RunSummary) -> Table:
     return table
 
 
-def failure_table(rows: Iterable[EpisodeRow]) -> Table | None:
-    """The first failed episodes: where and when each went wrong. None if there are none."""
+def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) -> Table:
+    """One line a task, then their macro average, in which each task counts alike.
+
+    Args:
+        tasks: task → its environment, which is a name to evaluate it by.
+        summaries: of the tasks that have rows.
+    """
+    table = Table(title="tasks", title_justify="left", min_width=60)
+    table.add_column("environment", no_wrap=True)
+    table.add_column("task")
+    for column in ("successes", "rate", "Wilson 95 % interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for task, summary in summaries.items():
+        env = tasks.get(task, "")
+        # A suite's tasks may be named after it. What is left is cut to one line where the terminal is narrow.
+        words = Text(task.removeprefix(f"{env.partition('/')[0]}/"), no_wrap=True, overflow="ellipsis")
+        successes = f"{summary.n_success} of {summary.n_judged}"
+        table.add_row(escape(env), words, successes, _percent(summary.success_rate), _interval(summary))
+    table.add_section()
+    average = _percent(compute_macro_average(summaries.values()))
+    table.add_row(f"macro average, {len(summaries)} tasks", "", "", average, "", style="bold")
+    return table
+
+
+def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table | None:
+    """The first failed episodes: where and when each went wrong. None if there are none.
+
+    Args:
+        tasks: as for `task_table`; of several each row says which, by the name to evaluate it by.
+    """
     failed = [row for row in rows if not row.success]
     if not failed:
         return None
     table = Table(title="failures", title_justify="left", min_width=60)
-    for column in ("episode", "outcome", "stage not met", "decided at step"):
-        table.add_column(column)
+    has_tasks = len(tasks) > 1
+    for column in (*(["task"] if has_tasks else []), "episode", "outcome", "stage not met", "decided at step"):
+        table.add_column(column, overflow="fold")
     for row in failed[:_LISTED_FAILURES]:
         what = row.error if row.outcome is Outcome.ERROR else row.failed_stage or ""
-        table.add_row(str(row.episode_index), row.outcome, escape(what), str(row.decided_at_step))
+        cells = (str(row.episode_index), row.outcome, escape(what), str(row.decided_at_step))
+        table.add_row(*([escape(tasks.get(row.task, row.task))] if has_tasks else []), *cells)
     if len(failed) > _LISTED_FAILURES:
         table.caption = f"and {len(failed) - _LISTED_FAILURES} more, in episodes.jsonl"
     return table
 
 
-def one_line(summary: RunSummary) -> str:
-    low, high = summary.success_interval
+def one_line(summary: RunSummary, rows: Iterable[EpisodeRow]) -> str:
+    tasks = summarise_tasks(rows)
+    average = f"; macro average over {len(tasks)} tasks {_percent(compute_macro_average(tasks.values()))}"
     return (
         f"{_percent(summary.success_rate)} success ({summary.n_success} of {summary.n_judged}, "
-        f"95 % interval {_percent(low)} to {_percent(high)}, {summary.outcomes[Outcome.ERROR]} errors)"
+        f"95 % interval {_interval(summary)}, {summary.outcomes[Outcome.ERROR]} errors)"
+        f"{average if len(tasks) > 1 else ''}"
     )
 
 
-def print_summary(console: Console, title: str, summary: RunSummary, rows: Iterable[EpisodeRow]) -> None:
-    console.print(summary_table(title, summary))
-    failures = failure_table(rows)
+def print_summary(
+    console: Console, title: str, summary: RunSummary, rows: Sequence[EpisodeRow], tasks: Mapping[str, str]
+) -> None:
+    """Everything about a run.
+
+    Args:
+        summary: of all its rows together.
+        tasks: task → its environment.
+    """
+    summaries = summarise_tasks(rows)
+    console.print(summary_table(title, summary, len(summaries)))
+    if len(summaries) > 1:
+        console.print(task_table(tasks, summaries))
+    failures = failure_table(rows, tasks)
     if failures is not None:
         console.print(failures)
+
+
+def _interval(summary: RunSummary) -> str:
+    low, high = summary.success_interval
+    return f"{_percent(low)} to {_percent(high)}"
 
 
 def _percent(share: float) -> str:

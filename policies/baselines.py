@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from policies.action_chunk import ActionChunk
-from policies.adapters import find_gripper_in_state
 from policies.policy import EpisodeMemory, Policy, PolicySpec, remember
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -43,9 +42,16 @@ class ZeroPolicy(_Baseline):
     """Does nothing: stays at the first observation's targets, or sends zero differences."""
 
     def __init__(self, env: Env) -> None:
+        """Raises WhiskerError: a target has no measured value in the state to stay at."""
         super().__init__("zero", env)
-        self._action = env.spec.action
-        self._gripper = find_gripper_in_state(env.spec.state_names, env.spec.action)
+        action, state_names = env.spec.action, env.spec.state_names
+        # The gripper's is a target in every environment, unlike the rest.
+        targets = range(action.dim) if action.mode == "absolute" else [action.gripper_index]
+        self._in_state = {i: state_names.index(action.names[i]) for i in targets if action.names[i] in state_names}
+        unknown = [action.names[i] for i in targets if i not in self._in_state and i != action.gripper_index]
+        if unknown:
+            expected, got = f"a state that has {', '.join(unknown)}", ", ".join(state_names)
+            raise WhiskerError(f"policy 'zero' in {env.spec.name!r}", expected=expected, got=got)
 
     def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
         del rngs
@@ -57,12 +63,10 @@ class ZeroPolicy(_Baseline):
         return memory.carried
 
     def _stay(self, state: np.ndarray) -> np.ndarray:
-        if self._action.mode == "absolute":
-            return state
-        action = np.zeros(self._action.dim, np.float32)
-        if self._gripper is not None:
-            # A target in every environment, unlike the rest.
-            action[self._action.gripper_index] = state[self._gripper]
+        """0 for a gripper that the state does not have."""
+        action = np.zeros(self.spec.action_dim or 0, np.float32)
+        for i, in_state in self._in_state.items():
+            action[i] = state[in_state]
         return action
 
 
@@ -81,16 +85,12 @@ class RandomPolicy(_Baseline):
 class ScriptedPolicy(_Baseline):
     """The environment's scripted expert, which reads the true state: what the environment allows at best."""
 
-    def __init__(self, env: Env) -> None:
-        from sim.so101.expert import PickPlaceExpert
-        from sim.so101.pick_place import PickPlace
+    type = "scripted"
 
-        if not isinstance(env, PickPlace):
-            raise WhiskerError(
-                f"policy 'scripted' in {env.spec.name!r}", expected="an environment with a scripted expert"
-            )
-        super().__init__("scripted", env)
-        self._expert = PickPlaceExpert(env)
+    def __init__(self, env: Env) -> None:
+        """Raises WhiskerError: the environment has no expert."""
+        super().__init__(self.type, env)
+        self._expert = env.make_expert()
 
     def reset(self) -> EpisodeMemory:
         self._expert.reset()
@@ -103,8 +103,15 @@ class ScriptedPolicy(_Baseline):
         return ActionChunk(self._expert.action().astype(np.float32)[None, None])
 
 
+class ReplayPolicy(ScriptedPolicy):
+    """What a recorded demonstration did, in an environment that begins as the demonstration began."""
+
+    type = "replay"
+
+
 BASELINES: dict[str, Callable[[Env], Policy]] = {
     "zero": ZeroPolicy,
     "random": RandomPolicy,
     "scripted": ScriptedPolicy,
+    "replay": ReplayPolicy,
 }

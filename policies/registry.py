@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sim.errors import UnknownNameError
 
-BASELINE_NAMES = ("zero", "random", "scripted")
+BASELINE_NAMES = ("zero", "random", "scripted", "replay")
 # By lerobot's own names, which its configs carry.
 LEROBOT_TYPES = (
     "act",

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, fields
+from math import nan
 from operator import attrgetter
 from typing import Protocol, runtime_checkable
 
@@ -39,19 +40,27 @@ _flags_in_order = attrgetter(*STAGES)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the task is, from simulator state alone.
+    """How far one goal of the task is, from simulator state alone.
+
+    A goal is pick and place, or articulated: a door, a drawer or a knob that is to be moved. An articulated one has no
+    stages (all flags False, but `placed` as `met`), height 0, distance nan, and the moving part for its object.
 
     Attributes:
         flags: the stages.
         object_height_m: height of the object above where it lay at reset.
         goal_distance_m: horizontal distance from the object to the middle of the goal.
         object_pos_world: `(3,)` m.
+        met: the goal holds at this moment.
+        joint_progress: of an articulated goal: 0 where the joint was at reset, 1 where the goal begins to hold. nan
+            for pick and place.
     """
 
     flags: StageFlags
     object_height_m: float
     goal_distance_m: float
     object_pos_world: Float64[np.ndarray, "3"]
+    met: bool
+    joint_progress: float = nan
 
 
 # Inverse kinematics that ends further than this from the position asked for has failed.
@@ -63,14 +72,14 @@ class StepResult:
     """What `Env.step` returns: nothing that would have to be rendered.
 
     Attributes:
-        progress: after the step.
+        progress: of each goal, after the step, as from `Env.progress`.
         success: the task is done.
         clipped: the action left the actuators' range and was cut to it.
         ik_error_m: distance from the position that the action asks for, before any cut, to that of the joints
             commanded; None where the environment takes joints. It is of the arm's geometry, not of its motion.
     """
 
-    progress: Progress
+    progress: tuple[Progress, ...]
     success: bool
     clipped: bool
     ik_error_m: float | None = None
@@ -78,6 +87,17 @@ class StepResult:
     @property
     def ik_failed(self) -> bool:
         return self.ik_error_m is not None and self.ik_error_m > IK_TOLERANCE_M
+
+
+@runtime_checkable
+class Expert(Protocol):
+    """Does the task of the one environment that it was made by, from the true state of the world."""
+
+    def reset(self) -> None:
+        """Forget the plan: what comes next is the start of an episode."""
+
+    def action(self) -> Float[np.ndarray, " action_dim"]:
+        """What to send to `Env.step` now, in the environment's own actions; once a control step."""
 
 
 @runtime_checkable
@@ -99,19 +119,44 @@ class Env(Protocol):
     def state(self) -> Float32[np.ndarray, " state_dim"]:
         """Proprioception without images, as in `Observation.state`."""
 
-    def progress(self) -> Progress: ...
+    def progress(self) -> tuple[Progress, ...]:
+        """Of each goal, in the order of `EnvSpec.goals`."""
 
     def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
         """Everything that the future depends on, as one vector."""
 
     def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
-        """Continue from there, bit for bit."""
+        """Continue from there, bit for bit, whichever episode was under way before."""
 
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
         """Position of the tool centre point, m."""
 
+    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
+        """The matrix P of one observed camera at this moment, for its image as `observe` gives it.
+
+            P (x, y, z, 1)ᵀ = w (u, v, 1)ᵀ
+
+        with (x, y, z) a point of the world [m] and (u, v) its place in the image [px], u to the right from the left
+        edge, v down from the upper edge: the image is 0 ≤ u ≤ width_px, 0 ≤ v ≤ height_px, and the middle of the pixel
+        `image[row, column]` is (column + 0.5, row + 0.5). w is the depth along the optical axis [m]: what has w ≤ 0 is
+        not in front of the camera, and (u, v) means nothing. A mirrored image has a mirrored P.
+
+        Raises:
+            WhiskerError: the camera is not observed.
+        """
+
+    def make_expert(self, fault: str | None = None) -> Expert:
+        """The scripted expert of this environment.
+
+        Args:
+            fault: a mistake by name, which it then makes in every episode.
+
+        Raises:
+            WhiskerError: there is no expert here, or none with that fault.
+        """
+
     def close(self) -> None:
-        """Free the GL contexts."""
+        """Free the GL contexts and whatever else is held. A second call does nothing; `spec` can still be read."""
 
 
 def episode_rng(task: str, episode_index: int, *more: int) -> np.random.Generator:

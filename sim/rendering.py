@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import cv2
 import mujoco
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
+from sim.errors import WhiskerError
 from sim.spec import CameraSpec
 
 DEPTH_SUFFIX = "_depth"
@@ -52,6 +53,33 @@ class CameraRenderer:
         if size not in self._renderers:
             self._renderers[size] = mujoco.Renderer(self._model, *size)
         return self._renderers[size]
+
+
+def compute_projection(model: mujoco.MjModel, data: mujoco.MjData, camera: CameraSpec) -> Float64[np.ndarray, "3 4"]:
+    """The matrix of `Env.projection` for the upright image that MuJoCo renders, at the size of `camera`.
+
+        P = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]] diag(1, -1, -1) [Rᵀ | -Rᵀ c],   f = H / (2 tan(fovy / 2))
+
+    with c the camera's position and R its axes in the world as columns: x to the right, y up, -z into the scene.
+
+    Args:
+        data: positions must be up to date.
+
+    Raises:
+        WhiskerError: it is no pinhole camera that its vertical field of view describes.
+    """
+    index = model.camera(camera.name.removesuffix(DEPTH_SUFFIX)).id
+    if model.cam_sensorsize[index].any() or model.cam_projection[index] != mujoco.mjtProjection.mjPROJ_PERSPECTIVE:
+        raise WhiskerError(
+            f"projection of camera {camera.name!r}",
+            expected="a perspective camera with a fovy",
+            got="one that is orthographic or has a sensor size",
+        )
+    focal_px = camera.height_px / (2 * np.tan(np.deg2rad(camera.fovy_deg) / 2))
+    intrinsics = np.array([[focal_px, 0, camera.width_px / 2], [0, focal_px, camera.height_px / 2], [0, 0, 1]])
+    axes = data.cam_xmat[index].reshape(3, 3)
+    in_camera = np.column_stack([axes.T, -axes.T @ data.cam_xpos[index]])
+    return intrinsics @ np.diag([1.0, -1.0, -1.0]) @ in_camera
 
 
 def grey_of_depth(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sim.errors import WhiskerError
+
 
 @dataclass(frozen=True)
 class CameraSpec:
@@ -64,6 +66,9 @@ class EnvSpec:
         cameras: those that are observed.
         max_steps: control steps after which an episode is over, in the default horizon.
         camera_names: every camera that could be observed.
+        goals: names of what has to hold for success, in words ("in block bowl"), the predicate first. Specs from
+            before there were several have none.
+        n_episodes: how many there are; None: one for every index.
     """
 
     name: str
@@ -77,3 +82,30 @@ class EnvSpec:
     physics_dt_s: float
     max_steps: int
     camera_names: tuple[str, ...] = ()
+    goals: tuple[str, ...] = ()
+    n_episodes: int | None = None
+
+    def camera(self, name: str) -> CameraSpec:
+        """The observed camera of that name.
+
+        Raises:
+            WhiskerError: it is not observed.
+        """
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        observed = ", ".join(camera.name for camera in self.cameras) or "none"
+        raise WhiskerError(f"camera {name!r}", expected=f"one that is observed: {observed}")
+
+
+@dataclass(frozen=True)
+class EnvListing:
+    """An environment as `eval --list-envs` shows it.
+
+    Attributes:
+        horizon: `EnvSpec.max_steps`.
+    """
+
+    name: str
+    instruction: str
+    horizon: int

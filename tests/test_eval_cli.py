@@ -45,6 +45,14 @@ def test_help_imports_nothing_heavy():
     assert all(f"--{flag}" in done.stdout for flag in flags.split())
 
 
+def test_every_environment_is_listed_with_what_it_asks_for_and_nothing_is_made(tmp_path):
+    done = run_eval("--list-envs", cwd=tmp_path, COLUMNS="200", MUJOCO_GL="osmesa")
+    assert done.returncode == 0 and list(tmp_path.iterdir()) == []
+    lines = {line.split()[1]: line for line in done.stdout.splitlines() if "│" in line}
+    assert "Pick up the brick and place it in the bowl." in lines["so101/pick_place_brick"]
+    assert lines["so101/pick_place_brick"].split()[-2] == "300" and "libero_10/9" in lines
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -60,6 +68,8 @@ def test_help_imports_nothing_heavy():
         (["--policy", "zero", "--checkpoint", "act"], "expected no --checkpoint"),
         (["--checkpoint", "./nowhere"], "no such folder"),
         (["--resume", "nowhere"], "a run folder with a run.json"),
+        (["--policy", "zero", "--control", "absolute"], "--control absolute in 'so101/pick_place'"),
+        (["--policy", "zero", "--control", "relativ"], "absolute"),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, said, tmp_path):

@@ -42,7 +42,7 @@ def test_images_are_lossless_and_the_object_ends_in_the_bowl(demos):
     for episode in range(3):
         env.reset(FIRST_DEMO_EPISODE + episode)
         first = int(np.flatnonzero(frames.episode_index == episode)[0])
-        np.testing.assert_allclose(env.progress().object_pos_world, frames.object_pos_world[first], atol=1e-6)
+        np.testing.assert_allclose(env.progress()[0].object_pos_world, frames.object_pos_world[first], atol=1e-6)
         if np.allclose(env.state(), frames.state[first], atol=1e-4):
             seen = env.observe().images["overhead_cam"]
             np.testing.assert_array_equal(frames.images["overhead_cam"][first], seen.transpose(2, 0, 1))

@@ -21,7 +21,7 @@ from policies.checkpoint_files import find_checkpoint
 from policies.policy import EpisodeMemory, remember
 from sim.errors import WhiskerError
 from sim.so101.pick_place import PickPlace
-from sim.so101.scene import DEFAULT_SCENE
+from sim.so101.scene_config import DEFAULT_SCENE
 from tests.small_checkpoints import save_small_act
 
 ACT = SubjectConfig(policy="act")
@@ -402,8 +402,8 @@ def test_other_units_than_in_training(act):
 def test_success_at_reset(act):
     class AtGoal(PickPlace):
         def progress(self):
-            now = super().progress()
-            return replace(now, flags=replace(now.flags, placed=True))
+            (now,) = super().progress()
+            return (replace(now, met=True),)
 
     env = AtGoal("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
     named(ills(ACT, in_env(act, env)), "start", "begin at the goal")

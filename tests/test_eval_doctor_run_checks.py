@@ -26,7 +26,6 @@ from policies.baselines import BASELINES, ScriptedPolicy
 from sim.env import STAGES
 from sim.errors import WhiskerError
 from sim.registry import make_env
-from sim.so101.expert import PickPlaceExpert
 from sim.spec import ActionSpec
 
 N_JOINTS, GRIPPER = 3, 2
@@ -69,6 +68,8 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
         "object_height_m": np.zeros(n + 1),
         "goal_distance_m": np.full(n + 1, 0.2),
         "progress": np.zeros((n + 1, len(STAGES)), dtype=bool),
+        "joint_progress": np.full(n + 1, np.nan),
+        "goals_met": np.zeros((n + 1, 1), dtype=bool),
         "step_snapshot": np.zeros((n + 1, 4)),
         "prediction_step": steps,
         "chunk": action.reshape(len(steps), chunk, N_JOINTS),
@@ -393,6 +394,26 @@ def test_a_success_that_is_too_fast(episodes):
     assert_named(check_early_success(make_rows(4, 1), episodes, 0.005), Level.ERROR, "without the policy")
 
 
+@pytest.mark.parametrize(("furthest", "is_early"), [(0.05, True), (1.0, False)])
+def test_a_success_of_a_joint_is_early_if_the_joint_did_not_move(episodes, furthest, is_early):
+    """Whatever the moving part's position says: a knob turns where it is."""
+    rows = [replace(row, final_joint_progress=furthest) for row in make_rows(4, 2)]
+    turned = []
+    for episode in episodes:
+        episode.object_pos_world[:] = episode.object_pos_world[0]
+        turned.append(replace(episode, joint_progress=np.linspace(0, furthest, N_STEPS + 1)))
+    finding = check_early_success(rows, turned, 1 / 30)
+    assert is_fine(finding) != is_early
+    assert ("joint moved 5 % of the way" in finding.evidence) == is_early
+
+
+def test_episodes_of_several_tasks_are_named_with_their_task(episodes):
+    rows = [replace(row, task=f"task{i}") for i, row in enumerate(make_rows(4, 4))]
+    assert "episode 0 of 'task0' after" in check_early_success(rows, episodes, 0.005).evidence
+    crashed = [replace(row, task="other") for row in make_rows(1, error="boom")]
+    assert "the first, episode 0 of 'other': boom" in check_crashes(make_rows(3) + crashed).evidence
+
+
 def test_an_unmoved_object_is_no_news_in_a_failure(episodes):
     episodes[3].object_pos_world[:] = episodes[3].object_pos_world[0]
     assert is_fine(check_early_success(make_rows(4, 2), episodes, 1 / 30))
@@ -424,7 +445,7 @@ class FaultyExpert(ScriptedPolicy):
 
     def __init__(self, env, fault=None, image_sizes=None):
         super().__init__(env)
-        self._expert = PickPlaceExpert(env, fault=fault)
+        self._expert = env.make_expert(fault)
         self.spec = replace(self.spec, type="expert", image_sizes=image_sizes or {})
 
 

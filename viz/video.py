@@ -5,7 +5,9 @@ python -m viz.video runs/<run> --which failures
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +23,7 @@ from eval.run_folder import EpisodeRow, load_arrays, load_description, load_rows
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole
-from sim.registry import make_env
+from sim.registry import Control, camera_names, is_in_own_process, make_env
 from sim.so101.scene import PEOPLE_CAMERA
 
 MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
@@ -46,16 +48,18 @@ class VideoConfig:
 
 
 class EpisodeFilm:
-    """Draws a recorded episode: one large view, and on the right what the robot's cameras see.
+    """Draws recorded episodes of a task: one large view, and on the right what the robot's other cameras see.
 
     The environment is one of its own: its cameras are larger than the policy's, its state is set from the record.
     """
 
-    def __init__(self, env_name: str, fps: int | None = None) -> None:
-        views = _views(env_name)
-        self._main, *self._insets = views
-        sizes = {view: MAIN_SIZE if view == self._main else INSET_SIZE for view in views}
-        self._env: Env = make_env(env_name, image_sizes=sizes)
+    def __init__(self, env_name: str, fps: int | None = None, control: Control | None = None) -> None:
+        """Args:
+        control: as in `sim.registry.make_env`.
+        """
+        sizes = _views(env_name)
+        self._main, *self._insets = sizes
+        self._env: Env = make_env(env_name, sizes, control)
         self._control_rate_hz = 1 / self._env.spec.control_dt_s
         self.fps = fps or round(self._control_rate_hz)
 
@@ -88,24 +92,34 @@ def film_episode(film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
 
 
 def film_run(config: VideoConfig) -> list[Path]:
-    """Film every chosen episode that has no video yet."""
-    env_name = load_description(config.run)["env"]["name"]
+    """Film every chosen episode that has no video yet, each in the environment of its own task."""
     rows = [row for row in load_rows(config.run) if row.n_steps and (config.which == "all" or not row.success)]
     missing = [row for row in rows if not (config.run / video_path(row)).exists()]
-    if not missing:
-        return []
-    film = EpisodeFilm(env_name, config.fps)
-    try:
-        shown = track(missing, "videos", console=Console(stderr=True), disable=config.quiet)
-        return [film_episode(film, config.run, row) for row in shown]
-    finally:
-        film.close()
+    shown = track(missing, "videos", console=Console(stderr=True), disable=config.quiet or not missing)
+    paths = []
+    for task, of_task in groupby(shown, key=lambda row: row.task):
+        film = _make_film(config, task)
+        with closing(film):
+            paths += [film_episode(film, config.run, row) for row in of_task]
+    return paths
 
 
-def _views(env_name: str) -> tuple[str, str, str]:
-    """The large view and two insets; a model of the user's own need not have the camera for people."""
-    main = "overhead_cam" if "@" in env_name else PEOPLE_CAMERA
-    return main, "overhead_cam_depth" if "@" in env_name else "overhead_cam", "wrist_cam"
+def _make_film(config: VideoConfig, task: str) -> EpisodeFilm:
+    description = load_description(config.run)
+    # Runs from before there were several have one task, of the environment that they name.
+    env_name = description.get("tasks", {}).get(task, description["env"]["name"])
+    return EpisodeFilm(env_name, config.fps, description["config"].get("control"))
+
+
+def _views(env_name: str) -> dict[str, tuple[int, int]]:
+    """The large view, then those beside it from top to bottom, with their sizes: the heights add up to its own."""
+    if is_in_own_process(env_name):
+        # LIBERO's policies see squares. A third camera would take as long as the two.
+        return dict.fromkeys(camera_names(env_name)[:2], (MAIN_SIZE[0], MAIN_SIZE[0]))
+    # A model of the user's own need not have the camera for people.
+    own_model = "@" in env_name
+    main = "overhead_cam" if own_model else PEOPLE_CAMERA
+    return {main: MAIN_SIZE, "overhead_cam_depth" if own_model else "overhead_cam": INSET_SIZE, "wrist_cam": INSET_SIZE}
 
 
 def _with_caption(frame: UInt8[np.ndarray, "height width 3"], text: str, success: bool) -> np.ndarray:

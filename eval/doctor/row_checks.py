@@ -19,8 +19,8 @@ IK_WARNING, IK_ERROR = 0.05, 0.25
 
 # A pick, a carry and a release take the scripted expert 3.6 s at least.
 SHORTEST_SUCCESS_S = 1.0
-# An object that moved less than this was not brought anywhere.
-UNMOVED_M = 0.01
+# An object that moved less than this was not brought anywhere, nor a joint that moved less of its way.
+UNMOVED_M, UNMOVED_JOINT = 0.01, 0.1
 
 # No success, and in so many episodes this share of the failures at one stage, is a pattern.
 PATTERN_EPISODES, PATTERN_SHARE = 3, 0.80
@@ -47,7 +47,7 @@ def check_crashes(rows: Sequence[EpisodeRow]) -> Finding:
         "crashes",
         Level.ERROR if 2 * len(crashed) > len(rows) else Level.WARNING,
         "episodes crashed and are in no rate: the success rate is that of the others",
-        f"{evidence}; the first, episode {crashed[0].episode_index}: {crashed[0].error}",
+        f"{evidence}; the first, {_name(crashed[0], rows)}: {crashed[0].error}",
         "Repair the cause and run again.",
     )
 
@@ -115,26 +115,24 @@ def check_early_success(rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeAr
     Args:
         episodes: the arrays of `rows`, in the same order.
     """
-    suspects: list[str] = []
-    n_success, least_m, least_s = 0, np.inf, np.inf
-    for row, episode in zip(rows, episodes, strict=True):
-        if not row.success:
-            continue
-        n_success += 1
-        moved = np.linalg.norm(episode.object_pos_world - episode.object_pos_world[0], axis=1)
-        moved_m, duration_s = float(moved.max()), len(episode.action) * control_dt_s
-        least_m, least_s = min(least_m, moved_m), min(least_s, duration_s)
-        if moved_m < UNMOVED_M or duration_s < SHORTEST_SUCCESS_S:
-            suspects.append(f"episode {row.episode_index} after {duration_s:.2f} s, object moved {moved_m:.3f} m")
+    successes = [(row, episode) for row, episode in zip(rows, episodes, strict=True) if row.success]
+    suspects, least_s = [], np.inf
+    for row, episode in successes:
+        duration_s = len(episode.action) * control_dt_s
+        least_s = min(least_s, duration_s)
+        motion, is_enough = _describe_motion(row, episode)
+        if not is_enough or duration_s < SHORTEST_SUCCESS_S:
+            suspects.append(f"{_name(row, rows)} after {duration_s:.2f} s, {motion}")
+    n_success = len(successes)
     if not n_success:
         return Finding("early success", Level.FINE, "no success to look at", "0 successes")
     if not suspects:
-        evidence = f"{n_success} successes: the shortest {least_s:.1f} s, the object moved by {least_m:.3f} m at least"
-        return Finding("early success", Level.FINE, "each success took an arm's time and moved the object", evidence)
+        evidence = f"{n_success} successes: the shortest {least_s:.1f} s"
+        return Finding("early success", Level.FINE, "each success took an arm's time and moved something", evidence)
     return Finding(
         "early success",
         Level.ERROR,
-        "episodes succeed without the policy: at reset, or with the object unmoved",
+        "episodes succeed without the policy: at reset, or with nothing moved",
         f"{len(suspects)} of {n_success} successes; {'; '.join(suspects[:3])}",
         "The task's success condition holds at the start: look at its initial states.",
     )
@@ -144,3 +142,18 @@ def describe_rate(n_success: int, n: int) -> str:
     """A count with its interval, e.g. "3 of 10 (11 % to 60 %)"."""
     low, high = compute_wilson_interval(n_success, n)
     return f"{n_success} of {n} ({100 * low:.0f} % to {100 * high:.0f} %)"
+
+
+def _describe_motion(row: EpisodeRow, episode: EpisodeArrays) -> tuple[str, bool]:
+    """How far that moved which the goal is about, in words, and whether it is enough for a success."""
+    if row.final_joint_progress is not None:
+        share = float(np.ptp(episode.joint_progress))
+        return f"joint moved {100 * share:.0f} % of the way", share >= UNMOVED_JOINT
+    way_m = float(np.linalg.norm(episode.object_pos_world - episode.object_pos_world[0], axis=1).max())
+    return f"object moved {way_m:.3f} m", way_m >= UNMOVED_M
+
+
+def _name(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> str:
+    """An episode, and its task where there are several."""
+    has_tasks = any(other.task != row.task for other in rows)
+    return f"episode {row.episode_index}" + (f" of {row.task!r}" if has_tasks else "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from eval.run_folder import ROWS_FILE, RUN_FILE, EpisodeRow, load_arrays, load_d
 from policies.baselines import BASELINES
 from sim.env import Env
 from sim.errors import WhiskerError
-from sim.registry import make_env
+from sim.registry import Control, make_env
 from sim.spec import ActionSpec
 
 
@@ -38,12 +38,15 @@ class RunDescription:
 
     Attributes:
         looks: the policy has cameras.
-        horizon: control steps after which an episode was over.
+        env: of the first task.
+        control: as in `SubjectConfig`.
+        horizon: control steps after which an episode of the first task was over.
     """
 
     policy: str
     looks: bool
     env: str
+    control: Control | None
     action: ActionSpec
     state_names: tuple[str, ...]
     control_dt_s: float
@@ -61,6 +64,7 @@ class RunDescription:
                 policy=policy["type"],
                 looks=bool(policy["image_sizes"]),
                 env=env["name"],
+                control=description["config"].get("control"),
                 action=ActionSpec(**action),
                 state_names=tuple(env["state_names"]),
                 control_dt_s=env["control_dt_s"],
@@ -123,7 +127,7 @@ def _check_floors(description: RunDescription, rows: Sequence[EpisodeRow], env: 
     if env is not None:
         return _roll_out_and_compare(description, rows, env)
     try:
-        env = make_env(description.env, image_sizes={})
+        env = make_env(description.env, {}, description.control)
     except WhiskerError as error:
         return Finding("floors", Level.WARNING, "the floors could not be rolled out", str(error), error.do)
     with closing(env):
@@ -131,12 +135,15 @@ def _check_floors(description: RunDescription, rows: Sequence[EpisodeRow], env: 
 
 
 def _roll_out_and_compare(description: RunDescription, rows: Sequence[EpisodeRow], env: Env) -> Finding:
-    """On the episodes of the environment's own task, where a run has several."""
+    """On the episodes of the environment's own task, where a run has several: another would need its own."""
     same = [row for row in rows if row.task == env.spec.task]
     if not same:
         return Finding("floors", Level.FINE, "not compared", f"the run has no episode of {env.spec.task!r}")
     floors = roll_out_floors(env, [row.episode_index for row in same], description.horizon)
-    return compare_with_floors(sum(row.success for row in same), len(same), floors)
+    finding = compare_with_floors(sum(row.success for row in same), len(same), floors)
+    if len(same) == len(rows):
+        return finding
+    return replace(finding, evidence=f"in {env.spec.task!r}, one of the run's tasks: {finding.evidence}")
 
 
 def _as_tuple(value: object) -> object:

@@ -15,7 +15,8 @@ from sim.so101.kinematics import N_ARM_JOINTS
 from sim.so101.pick_place import PickPlace
 from sim.so101.pose import Pose
 from sim.so101.pose_kinematics import PoseKinematics, PoseSolution
-from sim.so101.scene import DEFAULT_SCENE, SceneConfig, load_user_model
+from sim.so101.scene import load_user_model
+from sim.so101.scene_config import DEFAULT_SCENE, SceneConfig
 from sim.spec import ActionSpec
 
 # `gripper_frame_link` of lerobot's URDF, the frame of its `RobotKinematics`: at the tip of the fixed finger,

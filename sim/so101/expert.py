@@ -1,11 +1,12 @@
 """A scripted expert for pick and place: waypoints, minimum-jerk paths, inverse kinematics."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Float
 
+from sim.errors import UnknownNameError
 from sim.so101.kinematics import TopDownKinematics
 from sim.so101.pick_place import PickPlace
 
@@ -18,6 +19,17 @@ TCP_TO_STATIC_JAW_M = 0.0125
 APPROACH_GAP_M = 0.013
 HOVER_M, CARRY_M, RELEASE_M = 0.060, 0.085, 0.060
 PRECISE, LOOSE = 0.1, 0.02
+
+
+def check_fault(fault: str | None) -> Fault | None:
+    """The same, known to be one.
+
+    Raises:
+        UnknownNameError: with the closest names.
+    """
+    if fault is not None and fault not in get_args(Fault):
+        raise UnknownNameError("fault of the expert", fault, get_args(Fault))
+    return cast(Fault | None, fault)
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,7 @@ class PickPlaceExpert:
     def pose_above_block(self, offset_m: Float[np.ndarray, "3"]) -> Float[np.ndarray, "6"]:
         """Joint angles with open jaws at an offset from the block, rad; another place to start from."""
         env = self._env
-        block = env.progress().object_pos_world
+        block = env.data.body("block").xpos.copy()
         home = np.array(env.config.home_rad)
         yaw, _ = self._grasp_yaw(block)
         arm = self._kinematics.solve(home[:5], block + offset_m, yaw, LOOSE, n_iterations=60)
@@ -96,7 +108,7 @@ class PickPlaceExpert:
 
     def _make_plan(self) -> list[Waypoint]:
         env = self._env
-        block, bowl = env.progress().object_pos_world, env.data.body("bowl").xpos.copy()
+        block, bowl = env.data.body("block").xpos.copy(), env.data.body("bowl").xpos.copy()
         tcp_rotation = env.data.site("tcp").xmat.reshape(3, 3)
         yaw_now = float(np.arctan2(tcp_rotation[1, 0], tcp_rotation[0, 0]))
         gripper_now = float(env.units.to_rad(env.joint_state().astype(np.float64))[5])

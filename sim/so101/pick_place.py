@@ -8,23 +8,16 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from sim.env import Progress, StageFlags, StepResult, episode_rng
+from sim.env import Expert, Progress, StageFlags, StepResult, episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
-from sim.rendering import DEPTH_SUFFIX, CameraRenderer
-from sim.so101.scene import (
-    BRICK_SCENE,
-    DEFAULT_SCENE,
-    GRIPPER_BODY,
-    MOVING_JAW_BODY,
-    PEOPLE_CAMERA,
-    SceneConfig,
-    build_model,
-    load_user_model,
-)
+from sim.rendering import DEPTH_SUFFIX, CameraRenderer, compute_projection
+from sim.so101.scene import GRIPPER_BODY, MOVING_JAW_BODY, PEOPLE_CAMERA, build_model, load_user_model
+from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE, SceneConfig
 from sim.so101.units import JOINTS, BodyUnits, JointUnits
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
+GOAL = "in block bowl"
 REACHED_M = 0.03
 LIFTED_M = 0.03
 AT_REST_M_S = 0.05
@@ -125,13 +118,16 @@ class PickPlace:
         # mj_step leaves positions and contacts one substep behind the state; what is reported must be a
         # function of the state alone, or a restored snapshot would report something else.
         mujoco.mj_fwdPosition(self.model, self.data)
-        progress = self.progress()
-        self._n_placed_steps = self._n_placed_steps + 1 if progress.flags.placed else 0
+        progress = self._progress_of_block()
+        self._n_placed_steps = self._n_placed_steps + 1 if progress.met else 0
         # A target within float32 rounding of a limit is not a clipped one.
         clipped = bool(np.abs(target - allowed).max() > 1e-5)
-        return StepResult(progress, self._n_placed_steps >= SUCCESS_HOLD_STEPS, clipped)
+        return StepResult((progress,), self._n_placed_steps >= SUCCESS_HOLD_STEPS, clipped)
 
-    def progress(self) -> Progress:
+    def progress(self) -> tuple[Progress, ...]:
+        return (self._progress_of_block(),)
+
+    def _progress_of_block(self) -> Progress:
         data = self.data
         pos = data.xpos[self._block_body].copy()
         height_m = float(pos[2]) - self._rest_height_m
@@ -151,7 +147,7 @@ class PickPlace:
             released=released,
             placed=inside_rim and below_rim and released and at_rest,
         )
-        return Progress(flags, height_m, hypot(offset[0], offset[1]), pos)
+        return Progress(flags, height_m, hypot(offset[0], offset[1]), pos, met=flags.placed)
 
     def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
         """`mjSTATE_INTEGRATION`, then the rest height (m) and the steps for which the block was placed."""
@@ -168,6 +164,14 @@ class PickPlace:
 
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
         return self.data.site_xpos[self._tcp_site].copy()
+
+    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
+        return compute_projection(self.model, self.data, self.spec.camera(camera))
+
+    def make_expert(self, fault: str | None = None) -> Expert:
+        from sim.so101.expert import PickPlaceExpert, check_fault  # it imports this module
+
+        return PickPlaceExpert(self, check_fault(fault))
 
     def close(self) -> None:
         self._renderer.close()
@@ -229,6 +233,7 @@ class PickPlace:
             physics_dt_s=config.physics_dt_s,
             max_steps=config.max_steps,
             camera_names=self._camera_names(),
+            goals=(GOAL,),
         )
 
     def _camera_names(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from eval.rollout import run_episode
 from eval.run_folder import RunFolder, make_row
 from sim.env import episode_rng
 from sim.so101.pick_place import PickPlace
-from sim.so101.scene import DEFAULT_SCENE
+from sim.so101.scene_config import DEFAULT_SCENE
 
 DEFAULT_QUALITY = replace(DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1)
 
