@@ -1,0 +1,213 @@
+"""An environment in a process of its own."""
+
+import pickle
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+
+from sim.env import Env, Progress, StepResult
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from sim.process_child import Child, ChildEndedError
+from sim.process_server import MOMENT_DTYPES, Answer, Raised, map_images, pickle_factory
+from sim.spec import EnvSpec
+
+
+class EnvProcessError(RuntimeError):
+    """The environment in another process crashed, hangs, is gone, or raised what is not a `WhiskerError`."""
+
+
+class EnvProcess:
+    """`sim.env.Env` that lives in a process of its own, with the same results bit for bit.
+
+    What it prints goes to a temporary file and is quoted when it dies. It dies with this process, whatever this
+    one dies of. One caller at a time; several of these may be driven from several threads.
+
+    After a crash every call raises `EnvProcessError`, until `reset` starts a new process.
+    """
+
+    def __init__(self, make: Callable[[], Env], *, step_limit_s: float = 60.0, start_limit_s: float = 600.0) -> None:
+        """Args:
+        make: makes the environment over there; a function that can be imported, or a partial of one.
+        step_limit_s: after which an unanswered call counts as a crash, for all but the making.
+        start_limit_s: the same for the making.
+
+        Raises:
+            WhiskerError: it died or hung while it was made; also whatever of that kind `make` raises.
+            EnvProcessError: `make` raised something else.
+        """
+        self._subject = f"environment {_describe_call(make)}"
+        self._pickled_make = pickle_factory(make)
+        self._step_limit_s, self._start_limit_s = step_limit_s, start_limit_s
+        self._child: Child | None = None
+        self._moment: dict[str, bytes] | None = None
+        self._n_starts, self._is_closed = 0, False
+        try:
+            self._start()
+        except ChildEndedError as end:
+            raise WhiskerError(
+                self._subject, expected="a process that makes it", got=f"one that {end.how}", do=end.last_words
+            ) from None
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self._spec
+
+    @property
+    def pid(self) -> int | None:
+        """Of the other process; None when there is none."""
+        return self._child.pid if self._child else None
+
+    def reset(self, episode_index: int) -> None:
+        if self._child is None and not self._is_closed:
+            try:
+                self._start()
+            except ChildEndedError as end:
+                raise EnvProcessError(f"{self._subject}: its new process {end}") from None
+        if self._child is not None:
+            self._child.trim_log()
+        self._ask("reset", episode_index)
+
+    def observe(self) -> Observation:
+        state, instruction = self._ask("observe")
+        return Observation({name: image.copy() for name, image in self._images.items()}, state, instruction)
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+        result = self._ask("step", action)
+        return replace(result, progress=self.progress())
+
+    def state(self) -> Float32[np.ndarray, " state_dim"]:
+        return self._read_array("state")
+
+    def progress(self) -> tuple[Progress, ...]:
+        return pickle.loads(self._read("progress"))  # noqa: S301  from our own child
+
+    def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
+        return self._read_array("snapshot")
+
+    def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
+        self._ask("restore", snapshot)
+
+    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
+        return self._read_array("ee_pos_world")
+
+    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
+        return self._ask("projection", camera)
+
+    def make_expert(self, fault: str | None = None) -> "RemoteExpert":
+        return RemoteExpert(self, fault)
+
+    def close(self) -> None:
+        """End the process, within seconds; a second time does nothing. Nothing can be asked afterwards."""
+        self._is_closed = True
+        if self._child is not None:
+            self._child.close()
+        self._forget_child("was closed")
+
+    def _start(self) -> None:
+        """Start a process and have the environment made there.
+
+        Raises:
+            ChildEndedError: it ended over that.
+        """
+        self._child = child = Child()
+        # Also at the end of the interpreter, before what it needs is torn down.
+        self._finalizer = weakref.finalize(self, child.close)
+        self._n_starts += 1
+        try:
+            answer = child.exchange("make", (self._pickled_make,), self._start_limit_s)
+            self._spec = self._value_of("make", answer)
+        except BaseException:
+            child.kill()
+            self._forget_child("could not be made")
+            raise
+        self._images = map_images(child.images_fd, self._spec.cameras)
+        self._subject = f"environment {self._spec.name!r}"
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        if self._child is None:
+            do = "" if self._is_closed else " Reset it: that starts a new process."
+            raise EnvProcessError(f"{self._subject} is gone: it {self._gone}.{do}")
+        try:
+            answer = self._child.exchange(method, arguments, self._step_limit_s)
+        except ChildEndedError as end:
+            self._forget_child(end.how)
+            raise EnvProcessError(f"{self._subject}: its process {end}") from None
+        except BaseException:
+            # Ctrl-C, say. The answer that still comes must not be taken for that of the next request.
+            self._child.kill()
+            self._forget_child(f"was interrupted in {method}")
+            raise
+        return self._value_of(method, answer)
+
+    def _value_of(self, method: str, answer: Answer) -> Any:
+        value, moment, raised = answer
+        if raised is not None:
+            self._moment = None
+            raise _revive(raised, f"{self._subject}: {method}")
+        if moment is not None:
+            self._moment = moment
+        return value
+
+    def _read_array(self, name: str) -> np.ndarray:
+        """A copy for every caller."""
+        return np.frombuffer(self._read(name), MOMENT_DTYPES[name]).copy()
+
+    def _read(self, name: str) -> bytes:
+        """Of the present moment, which the last answer brought with it."""
+        if self._moment is None:
+            self._ask("look")
+        assert self._moment is not None
+        return self._moment[name]
+
+    def _forget_child(self, gone: str) -> None:
+        self._finalizer.detach()
+        self._child, self._moment, self._gone = None, None, gone
+        self._images = {}
+
+
+class RemoteExpert:
+    """The environment's scripted expert, in its process. In a new process it is made anew."""
+
+    def __init__(self, env: EnvProcess, fault: str | None) -> None:
+        self._env, self._fault = env, fault
+        self._make()
+
+    def reset(self) -> None:
+        self._ask("reset")
+
+    def action(self) -> Float[np.ndarray, " action_dim"]:
+        return self._ask("action")
+
+    def _make(self) -> None:
+        self._index = self._env._ask("make_expert", self._fault)
+        self._made_in_start = self._env._n_starts
+
+    def _ask(self, method: str) -> Any:
+        if self._made_in_start != self._env._n_starts:
+            self._make()
+        return self._env._ask("ask_expert", self._index, method)
+
+
+def _revive(raised: Raised, where: str) -> Exception:
+    """The exception to raise here for one that was raised in the child."""
+    if raised.as_whisker_error is None:
+        error: Exception = EnvProcessError(f"{where} raised {raised.type_name}: {raised.message}")
+        error.add_note(f"In the environment's process:\n{raised.traceback}")
+        return error
+    error_type, arguments, attributes = raised.as_whisker_error
+    whisker_error = error_type.__new__(error_type, *arguments)
+    vars(whisker_error).update(attributes)
+    return whisker_error
+
+
+def _describe_call(make: Callable[[], Env]) -> str:
+    """A factory as a person would write the call."""
+    positional, keywords = getattr(make, "args", ()), getattr(make, "keywords", {})
+    arguments = [*map(repr, positional), *(f"{name}={value!r}" for name, value in keywords.items())]
+    function = getattr(make, "func", make)
+    return f"{getattr(function, '__name__', function)}({', '.join(arguments)})"

@@ -1,0 +1,128 @@
+"""A point that its actions move, and that goes wrong when told to: an `Env` without physics, made in no time."""
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sim.env import Progress, StageFlags, StepResult
+from sim.errors import UnknownNameError, WhiskerError
+from sim.observation import Observation
+from sim.spec import ActionSpec, CameraSpec, EnvSpec
+
+
+class OddError(WhiskerError):
+    """A kind of its own, with a constructor of its own."""
+
+    def __init__(self, *, odd: str) -> None:
+        super().__init__(f"the {odd}", expected="even", got="odd", do="Add one.")
+
+
+def raise_(error):
+    raise error
+
+
+FAULTS = {
+    "": lambda: None,
+    "abort": lambda: (os.write(2, b"native words\n"), ctypes.CDLL(None).abort()),
+    "segfault": lambda: ctypes.string_at(0),
+    "exit": lambda: os._exit(7),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "hang": lambda: time.sleep(600),
+    "hang with the lock": lambda: ctypes.PyDLL(None).sleep(600),
+    "odd": lambda: raise_(OddError(odd="number")),
+    "unknown": lambda: raise_(UnknownNameError("thing", "bok", ["book", "box"])),
+    "value": lambda: raise_(ValueError("not\nthat")),
+}
+
+
+def episode_of(fault):
+    """The episode in which every step does this; in those from 100 on nothing goes wrong."""
+    return list(FAULTS).index(fault)
+
+
+class Point:
+    """Its camera images, state and snapshot are functions of where it is."""
+
+    spec = EnvSpec(
+        name="point",
+        task="point",
+        instruction="go",
+        cameras=(CameraSpec("left", 4, 6, 45.0), CameraSpec("right", 3, 5, 45.0)),
+        state_names=("x", "y"),
+        state_units=("m", "m"),
+        action=ActionSpec(("x", "y"), ("m", "m"), (-1.0, -1.0), (1.0, 1.0), "delta", "none", 1, 0.0, 1.0),
+        control_dt_s=0.1,
+        physics_dt_s=0.1,
+        max_steps=10,
+        goals=("be there",),
+    )
+
+    def __init__(self, fault_of_making="", left_height_px=4, closed_path=None):
+        print("words of Python")
+        os.write(2, b"words of a library\n")
+        FAULTS[fault_of_making]()
+        self._left_height_px, self._closed_path = left_height_px, closed_path
+        self.reset(100)
+
+    def reset(self, episode_index):
+        self._pos, self._episode_index = np.array([episode_index, 0.0]), episode_index
+
+    def step(self, action):
+        self._pos = self._pos + action
+        if self._episode_index < len(FAULTS):
+            FAULTS[list(FAULTS)[self._episode_index]]()
+        return StepResult(self.progress(), False, False, 0.25)
+
+    def observe(self):
+        left = np.full((self._left_height_px, 6, 3), int(self._pos[0]), np.uint8)
+        right = np.arange(45, dtype=np.uint8).reshape(3, 5, 3) + np.uint8(self._pos[1])
+        return Observation({"left": left, "right": right}, self.state(), self.spec.instruction)
+
+    def state(self):
+        return self._pos.astype(np.float32)
+
+    def progress(self):
+        flags = StageFlags(True, False, False, False, True, False)
+        return (Progress(flags, 0.0, float(np.hypot(*self._pos)), np.append(self._pos, 0.0), False),)
+
+    def snapshot(self):
+        return np.append(self._pos, float(self._episode_index))
+
+    def restore(self, snapshot):
+        self._pos, self._episode_index = snapshot[:2].copy(), int(snapshot[2])
+
+    def ee_pos_world(self):
+        return np.append(self._pos, 0.0)
+
+    def projection(self, camera):
+        """Says the name of the camera."""
+        print(camera)
+        return np.eye(3, 4)
+
+    def make_expert(self, fault=None):
+        if fault is not None:
+            raise UnknownNameError("fault", fault, ["none"])
+        return PointExpert(self)
+
+    def close(self):
+        if self._closed_path:
+            Path(self._closed_path).touch()
+
+
+class PointExpert:
+    """Says where the point is, and how often it was asked since its reset."""
+
+    def __init__(self, env):
+        self._env = env
+        self.reset()
+
+    def reset(self):
+        self._n_actions = 0
+
+    def action(self):
+        self._n_actions += 1
+        return np.array([self._env.state()[0], self._n_actions])

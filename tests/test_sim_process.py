@@ -1,0 +1,505 @@
+"""An environment behind a process does what it does here, and nothing that happens to it happens to us."""
+
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.recorder import EpisodeRecorder
+from eval.rollout import run_episode
+from policies.action_chunk import ActionChunk
+from policies.policy import PolicySpec, remember
+from sim.env import Env, Expert
+from sim.errors import UnknownNameError, WhiskerError
+from sim.process import EnvProcess, EnvProcessError
+from sim.registry import make_env
+from tests.point_env import OddError, Point, episode_of
+
+ROOT = Path(__file__).parents[1]
+CAMERAS = {"overhead_cam": (96, 96), "wrist_cam": (96, 96)}
+ACTION = np.array([0.5, 0.25])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def childrens_temporary_files(tmp_path_factory):
+    """`tests/__init__.py` makes a folder in every process that imports from it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("children")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def local():
+    env = make_env("so101/pick_place", image_sizes=CAMERAS)
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def remote():
+    env = EnvProcess(partial(make_env, "so101/pick_place", image_sizes=CAMERAS))
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def shared_point():
+    env = EnvProcess(Point)
+    yield env
+    env.close()
+
+
+@pytest.fixture
+def point(shared_point):
+    """In episode 100; whatever was done to it before, a reset helps."""
+    shared_point.reset(100)
+    return shared_point
+
+
+@pytest.fixture(scope="module")
+def actions(local):
+    """What the expert does in episode 3, until success."""
+    local.reset(3)
+    expert, actions, success = local.make_expert(), [], False
+    while not success:
+        actions.append(expert.action())
+        success = local.step(actions[-1]).success
+    return actions
+
+
+def everything(env, result=None):
+    """All that an environment says of this moment, to the bit."""
+    progress = env.progress()
+    if result is not None:
+        assert repr(result.progress) == repr(progress)
+    arrays = [env.state(), env.ee_pos_world(), env.snapshot(), *(p.object_pos_world for p in progress)]
+    return [(array.dtype.str, array.shape, array.tobytes()) for array in arrays], repr(progress), repr(result)
+
+
+def images_of(env):
+    observation = env.observe()
+    assert observation.instruction == env.spec.instruction
+    assert observation.state.tobytes() == env.state().tobytes()
+    return {name: (image.dtype.str, image.shape, image.tobytes()) for name, image in observation.images.items()}
+
+
+def trace(env, actions, look_every=20):
+    """The rollout, and what was seen on the way."""
+    return [
+        (everything(env, env.step(action)), images_of(env) if i % look_every == 0 else None)
+        for i, action in enumerate(actions)
+    ]
+
+
+def is_alive(pid):
+    """A zombie is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for_end(pid, limit_s=5.0):
+    deadline = time.monotonic() + limit_s
+    while is_alive(pid):
+        assert time.monotonic() < deadline, f"{pid} still lives"
+        time.sleep(0.02)
+
+
+def count_open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def python(code, *, how="-c", folder=None):
+    """Run Python code as a person would: what it printed, and what was on the terminal besides."""
+    script = str((folder or Path()) / "script.py")
+    if how == "file":
+        Path(script).write_text(code)
+    arguments = {"-c": ["-c", code], "stdin": ["-"], "file": [script]}[how]
+    done = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", *arguments],
+        input=code if how == "stdin" else None,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout, done.stderr
+
+
+# The same world
+
+
+def test_it_is_an_environment(remote, local):
+    assert isinstance(remote, Env) and remote.spec == local.spec
+    assert isinstance(remote.make_expert(), Expert)
+
+
+def test_a_rollout_is_the_same_to_the_bit(local, remote, actions):
+    for env in (local, remote):
+        env.reset(3)
+    assert everything(remote) == everything(local) and images_of(remote) == images_of(local)
+    here, there = trace(local, actions), trace(remote, actions)
+    assert len(actions) > 60 and here == there
+    assert here[0] != here[20]
+    np.testing.assert_array_equal(remote.projection("wrist_cam"), local.projection("wrist_cam"))
+
+
+def test_a_snapshot_continues_on_the_other_side(local, remote, actions):
+    """In the middle of the grasp, with contacts and warm starts; in both directions."""
+    middle = 70
+    for first, second in ((local, remote), (remote, local)):
+        first.reset(3)
+        trace(first, actions[:middle])
+        snapshot, went_on = first.snapshot(), trace(first, actions[middle:])
+        second.reset(8)
+        second.restore(snapshot)
+        assert second.snapshot().tobytes() == snapshot.tobytes()
+        assert trace(second, actions[middle:]) == went_on
+
+
+def test_the_expert_acts_alike_over_there(local, remote):
+    plans = []
+    for env in (local, remote):
+        env.reset(5)
+        expert = env.make_expert("never_close")
+        plans.append([expert.action().tobytes() for _ in range(5)])
+        expert.reset()
+        assert expert.action().tobytes() == plans[-1][0]
+    assert plans[0] == plans[1]
+    with pytest.raises(UnknownNameError, match="never_close"):
+        remote.make_expert("always_close")
+
+
+def test_killed_in_the_middle_it_starts_again_with_the_same_bits(remote, actions):
+    remote.reset(3)
+    before = trace(remote, actions[:30])
+    os.kill(remote.pid, signal.SIGKILL)
+    with pytest.raises(EnvProcessError, match=r"so101/pick_place.*died in step: signal SIGKILL.*memory"):
+        remote.step(actions[30])
+    assert remote.spec.name == "so101/pick_place" and remote.pid is None
+    for call in (remote.state, remote.observe, lambda: remote.step(actions[30])):
+        with pytest.raises(EnvProcessError, match=r"is gone: it died in step.*Reset it"):
+            call()
+    remote.reset(3)
+    assert trace(remote, actions[:30]) == before
+
+
+class Forward:
+    """A policy that goes straight on."""
+
+    spec = PolicySpec("forward", {}, 2, 2, 2, 2, 2, stochastic=False)
+
+    def reset(self):
+        return remember(n_obs_steps=1)
+
+    def sample(self, memory, rngs):
+        raise NotImplementedError
+
+    def predict(self, memories, rngs):
+        return ActionChunk(np.full((1, 2, 2), 0.5, np.float32))
+
+
+def test_one_crash_costs_one_episode(point):
+    episodes = (100, episode_of("abort"), 101)
+    records = [run_episode(point, Forward(), index, EpisodeRecorder(), 2, 4) for index in episodes]
+    assert [bool(record.error) for record in records] == [False, True, False]
+    assert re.search("EnvProcessError: .*'point'.*in step: signal SIGABRT.*native words", records[1].error)
+    for record, start in ((records[0], 100), (records[2], 101)):
+        assert record.arrays.state.tolist() == [[start + 0.5 * n, 0.5 * n] for n in range(5)]
+
+
+# What is handed out
+
+
+def test_what_was_handed_out_never_changes(point):
+    seen, result = point.observe(), point.step(ACTION)
+    handed_out = point.state(), point.snapshot(), point.ee_pos_world(), result.progress[0].object_pos_world
+    arrays = [*handed_out, *seen.images.values()]
+    copies = [array.copy() for array in arrays]
+    point.reset(109)
+    point.step(ACTION)
+    assert (point.observe().images["left"] != seen.images["left"]).all()
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_what_was_handed_out_may_be_written_on(point):
+    result = point.step(ACTION)
+    for read in (
+        point.state,
+        point.snapshot,
+        point.ee_pos_world,
+        lambda: point.progress()[0].object_pos_world,
+        lambda: point.observe().images["left"],
+    ):
+        expected = read().copy()
+        read()[...] = 77
+        result.progress[0].object_pos_world[...] = 78
+        np.testing.assert_array_equal(read(), expected)
+
+
+def test_reading_asks_nobody(point):
+    """What the recorder reads after every step came with the step's answer."""
+    here = Point()
+    here.step(ACTION)
+    point.step(ACTION)
+    os.kill(point.pid, signal.SIGSTOP)
+    started_s = time.monotonic()
+    assert everything(point) == everything(here) and time.monotonic() - started_s < 5
+    os.kill(point.pid, signal.SIGCONT)
+
+
+def test_images_that_are_not_as_declared_are_refused():
+    env = EnvProcess(partial(Point, left_height_px=1))
+    with pytest.raises(EnvProcessError, match=r"declared.*4, 6.*observed.*1, 6"):
+        env.observe()
+    env.close()
+
+
+# What goes wrong over there
+
+
+@pytest.mark.parametrize(
+    ("fault", "error_type", "message"),
+    [
+        ("odd", OddError, "the number: expected even, got odd. Add one."),
+        ("unknown", UnknownNameError, str(UnknownNameError("thing", "bok", ["book", "box"]))),
+        ("value", EnvProcessError, "environment 'point': step raised ValueError: not\nthat"),
+    ],
+    ids=["odd", "unknown", "value"],
+)
+def test_an_exception_arrives_and_the_process_lives_on(point, fault, error_type, message):
+    pid = point.pid
+    point.reset(episode_of(fault))
+    with pytest.raises(error_type) as caught:
+        point.step(ACTION)
+    assert type(caught.value) is error_type and str(caught.value) == message
+    if error_type is UnknownNameError:
+        assert vars(caught.value) == vars(UnknownNameError("thing", "bok", ["book", "box"]))
+    if error_type is EnvProcessError:
+        assert "in raise_" in caught.value.__notes__[0]
+    # The point had moved before it complained: what is read is the world as it is, not as it was.
+    assert point.state().tolist() == [episode_of(fault) + 0.5, 0.25]
+    point.reset(101)
+    assert point.pid == pid and point.state().tolist() == [101, 0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("abort", r"died in step: signal SIGABRT\. It wrote last:(.|\n)*native words(.|\n)*point_env\.py.* in step"),
+        ("segfault", r"died in step: signal SIGSEGV"),
+        ("exit", r"died in step: exit code 7"),
+    ],
+    ids=["abort", "segfault", "exit"],
+)
+def test_a_death_is_named_and_the_next_reset_forgets_it(point, fault, words):
+    point.reset(episode_of(fault))
+    with pytest.raises(EnvProcessError, match=words):
+        point.step(ACTION)
+    with pytest.raises(EnvProcessError, match=r"is gone: it died in step.*Reset it"):
+        point.step(ACTION)
+    point.reset(102)
+    assert point.state().tolist() == [102, 0] and point.observe().images["left"].max() == 102
+
+
+def test_what_hangs_is_killed():
+    """Also while native code holds Python's lock."""
+    env = EnvProcess(Point, step_limit_s=1.0)
+    for fault in ("hang", "hang with the lock"):
+        env.reset(episode_of(fault))
+        pid, started_s = env.pid, time.monotonic()
+        with pytest.raises(EnvProcessError, match=r"no answer to step within 1 s(.|\n)*point_env\.py.* in step"):
+            env.step(ACTION)
+        assert time.monotonic() - started_s < 5 and not is_alive(pid)
+    env.reset(100)
+    assert env.step(ACTION).ik_error_m == 0.25
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "limit_s", "words"),
+    [
+        ("kill", 60.0, r"Point\(fault_of_making='kill'\).*died in make: signal SIGKILL.*memory.*fewer environments"),
+        ("abort", 60.0, r"died in make: signal SIGABRT(.|\n)*words of Python\nwords of a library"),
+        ("hang", 0.5, r"no answer to make within 0\.5 s and was killed"),
+        ("odd", 60.0, r"^the number: expected even, got odd\. Add one\.$"),
+    ],
+    ids=["kill", "abort", "hang", "odd"],
+)
+def test_what_cannot_be_made_is_refused(fault, limit_s, words):
+    with pytest.raises(WhiskerError, match=words):
+        EnvProcess(partial(Point, fault_of_making=fault), start_limit_s=limit_s)
+
+
+def test_an_exception_while_it_is_made_leaves_nothing_open():
+    n_open = count_open_files()
+    with pytest.raises(EnvProcessError, match="make raised ValueError"):
+        EnvProcess(partial(Point, fault_of_making="value"))
+    gc.collect()
+    assert count_open_files() == n_open
+
+
+def test_a_factory_that_cannot_be_imported_is_refused():
+    with pytest.raises(WhiskerError, match=r"can import.*lambda.*module"):
+        EnvProcess(lambda: Point())
+    said, _ = python(
+        "from sim.process import EnvProcess\n"
+        "from sim.errors import WhiskerError\n"
+        "def make_it(): ...\n"
+        "try: EnvProcess(make_it)\n"
+        "except WhiskerError as error: print(error)"
+    )
+    assert "expected a function that the other process can import" in said and "make_it" in said
+
+
+def test_an_expert_outlives_a_crash(point):
+    point.reset(episode_of("exit"))
+    expert = point.make_expert()
+    assert [expert.action().tolist()[1] for _ in range(2)] == [1, 2]
+    with pytest.raises(EnvProcessError):
+        point.step(ACTION)
+    with pytest.raises(EnvProcessError, match="is gone"):
+        expert.reset()
+    point.reset(104)
+    expert.reset()
+    assert expert.action().tolist() == [104, 1]
+
+
+# How it ends
+
+
+def test_close_lets_it_close_and_is_final(tmp_path):
+    env = EnvProcess(partial(Point, closed_path=str(tmp_path / "closed")))
+    pid = env.pid
+    env.close()
+    assert (tmp_path / "closed").exists() and not is_alive(pid) and env.pid is None
+    env.close()
+    for call in (env.observe, lambda: env.reset(0)):
+        with pytest.raises(EnvProcessError, match=r"is gone: it was closed\.$"):
+            call()
+
+
+def test_what_nobody_holds_is_closed(tmp_path):
+    n_open = count_open_files()
+    env = EnvProcess(partial(Point, closed_path=str(tmp_path / "closed")))
+    pid = env.pid
+    del env
+    gc.collect()
+    assert (tmp_path / "closed").exists() and not is_alive(pid) and count_open_files() == n_open
+
+
+def test_ctrl_c_is_for_the_parent(point):
+    pid = point.pid
+    os.kill(pid, signal.SIGINT)
+    assert point.step(ACTION).ik_error_m == 0.25 and point.pid == pid
+
+
+def test_an_answer_that_was_not_waited_for_is_never_taken_for_another(point):
+    """Ctrl-C in the middle of a step."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    point.reset(episode_of("hang"))
+    previous = signal.signal(signal.SIGUSR2, interrupt)
+    try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        with pytest.raises(KeyboardInterrupt):
+            point.step(ACTION)
+    finally:
+        signal.signal(signal.SIGUSR2, previous)
+    with pytest.raises(EnvProcessError, match="is gone: it was interrupted in step"):
+        point.state()
+    point.reset(106)
+    assert point.state().tolist() == [106, 0]
+
+
+def test_it_does_not_die_with_the_thread_that_made_it():
+    made = []
+    thread = threading.Thread(target=lambda: made.append(EnvProcess(Point)))
+    thread.start()
+    thread.join()
+    time.sleep(0.2)
+    assert made[0].step(ACTION).ik_error_m == 0.25
+    made[0].close()
+
+
+@pytest.mark.parametrize("fault", ["hang", "hang with the lock"])
+def test_it_dies_with_a_parent_that_is_killed(tmp_path, fault):
+    """Busy, also in native code that never gives up Python's lock; and nothing is left on any disk."""
+    code = (
+        "import tempfile, numpy as np\n"
+        "from sim.process import EnvProcess; from tests.point_env import Point, episode_of\n"
+        f"tempfile.tempdir = {str(tmp_path)!r}\n"
+        f"env = EnvProcess(Point); env.reset(episode_of({fault!r}))\n"
+        "env.observe(); print(env.pid, flush=True); env.step(np.zeros(2))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        time.sleep(0.3)
+        assert is_alive(pid)
+        held = {str(fd.readlink()) for p in (pid, parent.pid) for fd in Path(f"/proc/{p}/fd").iterdir()}
+        held |= {line.split(maxsplit=5)[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
+        parent.kill()
+    wait_for_end(pid)
+    assert not [path for path in held if path.startswith("/dev/shm/") and Path(path).exists()]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fork_of_the_parent_does_not_end_it():
+    code = (
+        "import os, sys, numpy as np\n"
+        "from sim.process import EnvProcess; from tests.point_env import Point\n"
+        "env = EnvProcess(Point)\n"
+        "if os.fork() == 0: sys.exit()\n"
+        "os.wait(); print(env.step(np.ones(2)).ik_error_m)"
+    )
+    assert python(code)[0].split() == ["0.25"]
+
+
+# What a person sees
+
+
+@pytest.mark.parametrize(
+    ("how", "end"),
+    [("-c", "env.close()"), ("stdin", "env.close()"), ("file", "env.close()"), ("file", "")],
+    ids=["-c", "stdin", "file", "left open"],
+)
+def test_nothing_is_on_the_terminal_however_python_was_called(tmp_path, how, end):
+    """A script without a main guard is not run twice; neither the child nor Python complains of anything."""
+    code = (
+        "from sim.process import EnvProcess\n"
+        "from tests.point_env import Point\n"
+        "env = EnvProcess(Point)\n"
+        f"print('once', env.observe().images['right'].max())\n{end}"
+    )
+    assert python(code, how=how, folder=tmp_path) == ("once 44\n", "")
+
+
+def test_what_it_writes_does_not_fill_the_disk(point):
+    def n_bytes_written():
+        return Path(f"/proc/{point.pid}/fd/1").stat().st_size
+
+    point.projection("x" * (2 << 20))
+    assert n_bytes_written() > 2 << 20
+    point.reset(episode_of("exit"))
+    assert n_bytes_written() == 0
+    point.projection("last words")
+    assert n_bytes_written() == len("last words\n")
+    with pytest.raises(EnvProcessError, match=r"It wrote last:\nlast words$"):
+        point.step(ACTION)
+
+
+def test_it_does_not_import_mujoco():
+    assert python("import sys, sim.process; print('mujoco' in sys.modules)")[0] == "False\n"
