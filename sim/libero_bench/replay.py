@@ -1,0 +1,66 @@
+"""Episodes that begin where recorded demonstrations began, and the expert that repeats them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from sim.errors import WhiskerError
+from sim.libero_bench.conventions import SETTLE_ACTION
+from sim.libero_bench.demonstrations import load_demonstrations
+from sim.libero_bench.fixture_poses import BodyPose
+from sim.libero_bench.tasks import LiberoTask
+
+
+class DemonstratedStarts:
+    """The first states of a file's demonstrations, in place of the benchmark's init states.
+
+    A published file begins in motion and holds neither the controller's goal nor the gripper's command of that moment:
+    a replay of it follows closely, not to the last bit. One of `sim.libero_bench.recording` is followed exactly.
+    """
+
+    def __init__(self, path: Path, task: LiberoTask) -> None:
+        """Raises:
+        WhiskerError: not a file of demonstrations, or of another task.
+        """
+        self._demonstrations = load_demonstrations(path)
+        recorded = self._demonstrations[0].task_name
+        if recorded != task.name:
+            raise WhiskerError(
+                f"demonstrations {str(path)!r} in {task.env_name!r}",
+                expected=f"the task {task.name!r}",
+                got=repr(recorded),
+                do="Name the environment that was recorded, e.g. --env <suite>/<task's name>.",
+            )
+
+    @property
+    def init_states(self) -> Float64[np.ndarray, "episode state_dim"]:
+        return np.stack([demonstration.states[0] for demonstration in self._demonstrations])
+
+    def fixture_poses(self, episode_index: int) -> Mapping[str, BodyPose]:
+        return self._demonstrations[episode_index].fixture_poses
+
+    def make_expert(self, episode_index: Callable[[], int]) -> "DemonstrationReplay":
+        """Args:
+        episode_index: of the episode under way.
+        """
+        return DemonstrationReplay(lambda: self._demonstrations[episode_index()].actions)
+
+
+class DemonstrationReplay:
+    """`sim.env.Expert` that does again what a demonstration did, then stands still with the gripper as it was."""
+
+    def __init__(self, actions: Callable[[], Float64[np.ndarray, "step 7"]]) -> None:
+        self._actions = actions
+        self._n_done = 0
+
+    def reset(self) -> None:
+        self._n_done = 0
+
+    def action(self) -> Float64[np.ndarray, "7"]:
+        actions = self._actions()
+        self._n_done += 1
+        if self._n_done <= len(actions):
+            return actions[self._n_done - 1].copy()
+        return np.append(SETTLE_ACTION[:-1], actions[-1, -1]).astype(np.float64)

@@ -1,0 +1,278 @@
+"""Our LIBERO environment against LIBERO's own, bit for bit."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from sim.errors import WhiskerError
+from sim.libero_bench.conventions import axis_angle_of
+from sim.libero_bench.env import make_libero
+from sim.libero_bench.sampling import SampleClock
+from sim.libero_bench.tasks import complete_suites, find_task
+from tests.stock_libero import (
+    begin_stock_episode,
+    close_stock_env,
+    images_of,
+    make_stock_env,
+    proprioception_of,
+)
+
+CHUNK = 8
+BOWL_ON_PLATE, STOVE = "libero_spatial/0", "libero_goal/7"
+# One task of each suite that papers report, and a perturbed one. The two above run by default.
+OTHER_SUITES = ("libero_object/0", "libero_10/3", "libero_90/20", "libero_spatial_swap/4")
+
+
+@pytest.fixture(scope="module")
+def blind():
+    env = make_libero(BOWL_ON_PLATE, image_sizes={})
+    yield env
+    env.close()
+
+
+def random_actions(n_steps: int, seed: int = 0) -> np.ndarray:
+    """Some beyond the controller's range, both signs of the gripper."""
+    return np.random.default_rng(seed).normal(0, 0.6, (n_steps, 7)).astype(np.float32)
+
+
+def assert_same_moment(env, stock, observation, *, images: bool) -> None:
+    state = np.concatenate([env.data.qpos, env.data.qvel])
+    np.testing.assert_array_equal(state, stock.get_sim_state()[1:])
+    theirs = proprioception_of(observation)
+    expected = np.concatenate([theirs[:3], axis_angle_of(theirs[3:7]), theirs[7:]]).astype(np.float32)
+    np.testing.assert_array_equal(env.state(), expected)
+    if images:
+        ours = env.observe().images
+        for camera, image in images_of(observation).items():
+            np.testing.assert_array_equal(ours[camera], image)
+
+
+def compare_with_stock(name: str, episodes: tuple[int, ...], n_steps: int, change=None) -> list[np.ndarray]:
+    """Roll the same actions out in both; returns our last images. `change` alters both worlds half way."""
+    task, last_images = find_task(name), []
+    env = make_libero(name)
+    try:
+        for episode in episodes:
+            stock = make_stock_env(task)  # a new one: LIBERO's later resets draw other fixture poses
+            observation = begin_stock_episode(stock, task, episode)
+            env.reset(episode)
+            assert_same_moment(env, stock, observation, images=True)
+            for step, action in enumerate(random_actions(n_steps, seed=episode), start=1):
+                if change is not None and step == n_steps // 2:
+                    change(env.data), change(stock.sim.data._data)
+                observation, _, _, _ = stock.step(action)
+                assert env.step(action).success == stock.check_success()
+                assert_same_moment(env, stock, observation, images=step % CHUNK == 0)
+            last_images.append(env.observe().images["image"])
+            close_stock_env(stock)
+    finally:
+        env.close()
+        gc.collect()
+    return last_images
+
+
+def test_two_episodes_of_more_than_a_chunk_equal_the_stock_environment():
+    compare_with_stock(BOWL_ON_PLATE, episodes=(0, 1), n_steps=CHUNK + 2)
+
+
+def test_a_stove_that_is_turned_on_looks_and_counts_as_in_the_stock_environment():
+    def turn_knob(data):
+        data.joint("flat_stove_1_button").qpos = 1.0
+
+    (on,) = compare_with_stock(STOVE, (2,), CHUNK + 2, turn_knob)
+    env = make_libero(STOVE, {"image": (256, 256)})
+    env.reset(2)
+    for action in random_actions(CHUNK + 2, seed=2):
+        env.step(action)
+    assert (env.observe().images["image"] != on).any()  # the burner glows
+    env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHER_SUITES)
+def test_other_suites_equal_the_stock_environment(name):
+    compare_with_stock(name, episodes=(3, 4), n_steps=3 * CHUNK)
+
+
+@pytest.mark.parametrize("name", ["libero_10/3", "libero_90/0", "libero_spatial/4"])
+def test_a_reset_equals_the_first_one_of_a_new_stock_environment(name):
+    """Tasks with drawers, whose draws LIBERO repeats with every hard reset; the second reset is a soft one of ours."""
+    task = find_task(name)
+    env = make_libero(name, image_sizes={})
+    for episode in (7, 3):
+        stock = make_stock_env(task, render=False)
+        begin_stock_episode(stock, task, episode)
+        env.reset(episode)
+        np.testing.assert_array_equal(env.model.body_pos, stock.sim.model.body_pos)
+        np.testing.assert_array_equal(env.model.body_quat, stock.sim.model.body_quat)
+        np.testing.assert_array_equal(env.data.qpos, stock.sim.data.qpos)
+        stock.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", complete_suites())
+def test_every_complete_suite_runs_and_equals_the_stock_physics(suite):
+    task = find_task(f"{suite}/0")
+    env, stock = make_libero(task.env_name, image_sizes={}), make_stock_env(task, render=False)
+    begin_stock_episode(stock, task, 1)
+    env.reset(1)
+    for action in random_actions(10):
+        stock.step(action)
+        assert env.step(action).success == stock.check_success()
+    np.testing.assert_array_equal(env.data.qpos, stock.sim.data.qpos)
+    stock.close()
+
+
+def test_an_episode_depends_on_its_index_alone(blind):
+    blind.reset(4)
+    first = blind.snapshot()
+    blind.reset(9)
+    for action in random_actions(5):
+        blind.step(action)
+    np.random.seed(5)  # noqa: NPY002
+    blind.reset(4)
+    np.testing.assert_array_equal(blind.snapshot(), first)
+    blind.reset(5)
+    assert (blind.model.body_pos != make_first_model(blind, 4)).any()
+
+
+def make_first_model(env, episode: int) -> np.ndarray:
+    env.reset(episode)
+    poses = env.model.body_pos.copy()
+    env.reset(episode + 1)
+    return poses
+
+
+def test_a_reset_leaves_numpys_global_generator_as_it_was(blind):
+    np.random.seed(11)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    blind.reset(2)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_restore_continues_bit_for_bit_in_another_environment_and_shows_the_same():
+    sizes = {"image": (64, 64), "image2": (64, 64)}
+    env, other = make_libero(STOVE, sizes), make_libero(STOVE, sizes)
+    env.reset(3)
+    env.data.joint("flat_stove_1_button").qpos = 1.0
+    for action in random_actions(11):
+        env.step(action)
+    snapshot, seen, progress = env.snapshot(), env.observe(), env.progress()
+    other.reset(8)
+    other.restore(snapshot)
+    np.testing.assert_array_equal(other.snapshot(), snapshot)
+    assert_same_observation(other.observe(), seen)
+    assert repr(other.progress()) == repr(progress)
+    np.testing.assert_array_equal(other.ee_pos_world(), env.ee_pos_world())
+    for action in random_actions(30, seed=1):
+        env.step(action), other.step(action)
+        np.testing.assert_array_equal(other.snapshot(), env.snapshot())
+    assert_same_observation(other.observe(), env.observe())
+    env.close(), other.close()
+
+
+def assert_same_observation(one, another) -> None:
+    np.testing.assert_array_equal(one.state, another.state)
+    for camera in one.images:
+        np.testing.assert_array_equal(one.images[camera], another.images[camera])
+
+
+def test_looking_changes_nothing():
+    looking, blind = make_libero(BOWL_ON_PLATE, {"image": (64, 64)}), make_libero(BOWL_ON_PLATE, {})
+    for action in random_actions(12):
+        looking.observe()
+        looking.step(action), blind.step(action)
+    np.testing.assert_array_equal(looking.snapshot(), blind.snapshot())
+    looking.close()
+
+
+def test_a_projected_point_lies_where_the_camera_sees_it():
+    """The robot's hand is where the camera that sees it says; the images are mirrored."""
+    env = make_libero(BOWL_ON_PLATE, {"image": (128, 128)})
+    bowl = env.progress()[0].object_pos_world
+    before = env.observe().images["image"].astype(int)
+    # The bowl jumps away: pixels change around where it was.
+    bowl_joint = env.data.joint("akita_black_bowl_1_joint0")
+    bowl_joint.qpos[:3] += (0.0, 0.0, 5.0)
+    env.step(np.zeros(7))
+    after = env.observe().images["image"].astype(int)
+    rows, columns = np.nonzero(np.abs(after - before).sum(axis=-1) > 60)
+    u, v, w = env.projection("image") @ np.append(bowl, 1.0)
+    assert abs(np.median(columns) - u / w) < 6
+    assert abs(np.median(rows) - v / w) < 6
+    env.close()
+
+
+def test_absolute_control_goes_where_it_is_told():
+    env = make_libero(BOWL_ON_PLATE, {}, control="absolute")
+    target = env.ee_pos_world() + np.array([0.05, -0.06, -0.07])
+    rotation = env.state()[3:6]
+    for _ in range(40):
+        env.step(np.concatenate([target, rotation, [-1.0]]))
+    np.testing.assert_allclose(env.ee_pos_world(), target, atol=0.01)
+    assert env.spec.action.mode == "absolute"
+
+
+def test_relative_control_has_the_published_scale(blind):
+    """1 is 5 cm from where the hand is at that moment: after the first step on its way up, never beyond."""
+    blind.reset(0)
+    start = blind.ee_pos_world()
+    blind.step(np.array([0, 0, 1.0, 0, 0, 0, -1]))
+    np.testing.assert_allclose(blind._env.robots[0].controller.goal_pos - start, [0, 0, 0.05], atol=2e-3)
+    assert not blind.step(np.array([0, 0, 1.0, 0, 0, 0, -1])).clipped
+    assert blind.step(np.array([0, 0, 1.5, 0, 0, 0, -1])).clipped
+
+
+def test_the_state_is_position_rotation_and_fingers(blind):
+    blind.reset(0)
+    state = blind.state()
+    assert state.shape == (8,) and state.dtype == np.float32
+    assert np.linalg.norm(state[:3] - blind.ee_pos_world()) < 1e-3
+    assert abs(np.linalg.norm(state[3:6]) - np.pi) < 0.2  # the hand points down
+    assert state[6] > 0.03 > -0.03 > state[7]  # open after the settle steps
+
+
+@pytest.mark.parametrize("index", [-1, 50, 1000])
+def test_an_init_state_out_of_range_is_refused(blind, index):
+    with pytest.raises(WhiskerError, match="50 init states"):
+        blind.reset(index)
+
+
+def test_an_unknown_camera_is_refused():
+    with pytest.raises(WhiskerError, match="image2"):
+        make_libero(BOWL_ON_PLATE, {"wrist": (8, 8)})
+
+
+def test_the_sample_clock_is_robosuites():
+    with_robosuite = pytest.importorskip("robosuite.utils.observables")
+    looks = []
+
+    @with_robosuite.sensor(modality="test")
+    def look(_):
+        looks.append(True)
+        return np.zeros(1)
+
+    observable = with_robosuite.Observable("look", look, sampling_rate=20)
+    observable.reset()
+    clock = SampleClock(1 / 20, 0.002)
+    clock.restart()
+    for _ in range(2):
+        observable.update(0.002, {}, force=True)
+    for _ in range(25 * 600):  # thirty seconds: rounding moves the look from one physics step to another
+        looks.clear()
+        observable.update(0.002, {})
+        assert clock.tick() == bool(looks)
+        assert clock.time_s == observable._time_since_last_sample
+
+
+def test_axis_angle_turns_the_axis_by_the_angle():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        axis = rng.normal(size=3)
+        axis /= np.linalg.norm(axis)
+        angle = rng.uniform(0, 2 * np.pi)
+        quat = np.append(axis * np.sin(angle / 2), np.cos(angle / 2))
+        # In float32, acos loses half of the digits near no rotation.
+        np.testing.assert_allclose(axis_angle_of(quat), axis * angle, atol=3e-3)
+    np.testing.assert_array_equal(axis_angle_of(np.array([0.0, 0, 0, 1])), np.zeros(3))
