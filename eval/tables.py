@@ -46,20 +46,22 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
         tasks: task → its environment, which is a name to evaluate it by.
         summaries: of the tasks that have rows.
     """
-    table = Table(title="tasks", title_justify="left", min_width=60)
-    table.add_column("environment", no_wrap=True)
+    suites = {env.partition("/")[0] for env in tasks.values()}
+    suite = f"{suites.pop()}/" if len(suites) == 1 else ""
+    table = Table(title=f"tasks {escape(suite)}", title_justify="left", min_width=60)
+    table.add_column("", no_wrap=True)
     table.add_column("task")
-    for column in ("successes", "rate", "Wilson 95 % interval"):
+    for column in ("successes", "rate", "Wilson 95 %"):
         table.add_column(column, justify="right", no_wrap=True)
     for task, summary in summaries.items():
-        env = tasks.get(task, "")
-        # A suite's tasks may be named after it. What is left is cut to one line where the terminal is narrow.
-        words = Text(task.removeprefix(f"{env.partition('/')[0]}/"), no_wrap=True, overflow="ellipsis")
+        env = tasks.get(task, "").removeprefix(suite)
+        # What is left of a name is cut to one line where the terminal is narrow.
+        words = Text(task.removeprefix(suite), no_wrap=True, overflow="ellipsis")
         successes = f"{summary.n_success} of {summary.n_judged}"
         table.add_row(escape(env), words, successes, _percent(summary.success_rate), _interval(summary))
     table.add_section()
     average = _percent(compute_macro_average(summaries.values()))
-    table.add_row(f"macro average, {len(summaries)} tasks", "", "", average, "", style="bold")
+    table.add_row("", f"macro average, {len(summaries)} tasks", "", average, "", style="bold")
     return table
 
 

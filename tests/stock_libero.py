@@ -23,7 +23,9 @@ def make_stock_env(task: LiberoTask, size_px: int = 256, *, render: bool = True)
 
 
 def begin_stock_episode(stock, task: LiberoTask, episode_index: int):
-    """Seed, reset, init state, settle; returns the last observation."""
+    """In a new environment, as lerobot does: reset, seed, reset, init state, settle; returns the last observation."""
+    if stock.env.object_property_initializers:
+        stock.reset()  # registers drawers and doors once more, and changes nothing where there are none
     stock.seed(FIRST_SEED + episode_index)
     stock.reset()
     observation = stock.set_init_state(load_init_states(task)[episode_index])

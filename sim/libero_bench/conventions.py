@@ -61,7 +61,7 @@ def make_action_spec(control: Control) -> ActionSpec:
 
 
 def axis_angle_of(quat_xyzw: Float64[np.ndarray, "4"]) -> Float32[np.ndarray, "3"]:
-    """Rotation vector [rad] with an angle in [0, 2 pi], in float32 throughout.
+    """Rotation vector [rad] with an angle in [0, 2 pi], in float32.
 
     2 acos(w) (x, y, z) / sqrt(1 - w²), zero for no rotation: as the published datasets and lerobot's
     `LiberoProcessorStep` have it. That it is not cut to pi matters: the Panda's hand points down, near there.
@@ -71,4 +71,6 @@ def axis_angle_of(quat_xyzw: Float64[np.ndarray, "4"]) -> Float32[np.ndarray, "3
     length = np.sqrt(np.maximum(np.float32(1) - w * w, np.float32(0)))
     if length <= 1e-10:
         return np.zeros(3, np.float32)
-    return np.array(axis, np.float32) / length * (np.float32(2) * np.arccos(w))
+    # numpy's float32 arc cosine has other bits on other processors.
+    angle = np.float32(np.arccos(np.float64(w)))
+    return np.array(axis, np.float32) / length * (np.float32(2) * angle)

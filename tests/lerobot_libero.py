@@ -1,0 +1,226 @@
+"""The same checkpoint through lerobot-eval and through ours, an episode as arrays to compare.
+
+Both are tapped where they meet: at `ACTPolicy.predict_action_chunk`, which lerobot's `select_action` and our
+`LerobotPolicy` both call, and at the actions that the environment is given.
+
+Run as a module it is lerobot-eval, with a folder for the arrays in front of its own arguments.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from sim.env import Env
+from sim.libero_bench.tasks import find_task
+
+type Episode = dict[str, np.ndarray]
+
+# lerobot leaves torch as many threads as there are cores, and sums are split among them; ours has one on a CPU.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def save_act(folder: Path, image_px: int = 64) -> Path:
+    """A small ACT of LIBERO's features, whose actions move the arm, turn the hand and work the gripper."""
+    from tests import small_checkpoints
+
+    features = small_checkpoints._features(8, 7, small_checkpoints._images(("image", "image2"), image_px))
+    statistics = small_checkpoints._statistics(features) | {
+        # About the hand's pose above the table, and the range of an action.
+        "observation.state": _statistics(
+            mean=[-0.1, 0, 1.0, 3.1, 0, -0.1, 0.03, -0.03], std=[0.1, 0.1, 0.1, 0.2, 0.5, 0.2, 0.02, 0.02]
+        ),
+        # Down onto the table, faster than an action may say, with a gripper that opens and closes.
+        "action": _statistics(mean=[0, 0, -1.05, 0, 0, 0, 0.2], std=[0.5, 0.5, 0.5, 1, 1, 1, 1]),
+    }
+    with mock.patch.multiple(small_checkpoints, _features=lambda *_: features, _statistics=lambda _: statistics):
+        return small_checkpoints.save_small_act(folder, n_action_steps=8)
+
+
+def _statistics(mean: Sequence[float], std: Sequence[float]) -> dict[str, np.ndarray]:
+    middle, width = np.float32(mean), np.float32(std)
+    return {"mean": middle, "std": width, "min": middle - width, "max": middle + width}
+
+
+def run_lerobot_eval(
+    folder: Path,
+    checkpoint: Path,
+    name: str,
+    init_states: np.ndarray,
+    n_episodes: int,
+    horizon: int,
+    image_px: int = 64,
+    batch_size: int = 1,
+) -> list[Episode]:
+    """lerobot-eval in a process of its own, with its default seed; its episodes in the order in which they ran.
+
+    Args:
+        folder: for the arrays, and `outputs`.
+        name: `<suite>/<index>`.
+        init_states: one a row, where lerobot expects a file that the package has in another format.
+    """
+    suite, task_id = name.split("/")
+    arguments = {
+        "policy.path": checkpoint,
+        "policy.device": "cpu",
+        "env.type": "libero",
+        "env.task": suite,
+        "env.task_ids": f"[{task_id}]",
+        "env.observation_height": image_px,
+        "env.observation_width": image_px,
+        "env.episode_length": horizon,
+        "eval.n_episodes": n_episodes,
+        "eval.batch_size": batch_size,
+        "output_dir": folder / "outputs",
+    }
+    config = _write_init_states(folder / "config", name, init_states)
+    settings = {"LIBERO_CONFIG_PATH": str(config), "HF_HUB_OFFLINE": "1", **ONE_THREAD}
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(folder), *(f"--{key}={value}" for key, value in arguments.items())],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [dict(np.load(folder / f"{index}.npz")) for index in range(n_episodes)]
+
+
+def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path:
+    """What LIBERO_CONFIG_PATH is to be: the folder of a configuration in which nothing else is other than usual."""
+    import torch
+
+    path = find_task(name).init_states_path
+    copy = folder / "init_states" / path.parent.name / path.name.removesuffix(".npz")
+    copy.parent.mkdir(parents=True)
+    torch.save(init_states, copy)
+    (folder / "config.yaml").write_text(f"init_states: {folder / 'init_states'}\n", encoding="utf-8")
+    return folder
+
+
+def axis_angle_by_torch(quat_xyzw: np.ndarray) -> np.ndarray:
+    """lerobot's rotation (LiberoProcessorStep), without the seconds that importing lerobot takes.
+
+    Its bits are those of torch's arc cosine, which numpy's is not, and which differs from machine to machine.
+    """
+    import torch
+
+    quat = torch.from_numpy(quat_xyzw).float()
+    w = quat[3:].clamp(-1.0, 1.0)
+    length = torch.sqrt(torch.clamp(1.0 - w * w, min=0.0))
+    if not length > 1e-10:
+        return np.zeros(3, np.float32)
+    return (quat[:3] / length * (2.0 * torch.acos(w))).numpy()
+
+
+def make_ours(
+    name: str,
+    image_sizes: Mapping[str, tuple[int, int]],
+    init_states: Mapping[int, np.ndarray] | None = None,
+    n_draws: Sequence[int] | None = None,
+) -> Env:
+    """Ours, with the last bit of a rotation as lerobot has it on this machine.
+
+    Args:
+        init_states: episode → its own.
+        n_draws: an episode: how often each drawer, door and knob draws a number before the fixtures draw their poses.
+    """
+    import sim.libero_bench.env as libero
+
+    mock.patch.object(libero, "axis_angle_of", axis_angle_by_torch).start()
+    env = libero.make_libero(name, image_sizes)
+    for episode_index, state in (init_states or {}).items():
+        env._init_states[episode_index] = state
+    if n_draws is not None:
+        reset, initializers = env.reset, list(dict.fromkeys(env._env.object_property_initializers))
+
+        def reset_with_draws(episode_index):
+            env._env.object_property_initializers = initializers * n_draws[episode_index]
+            reset(episode_index)
+
+        env.reset = reset_with_draws
+    return env
+
+
+def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
+    """Our side."""
+    from eval.rollout import ControlStep, rollout
+
+    with recorded_predictions() as predictions:
+        events = list(rollout(env, policy, episode_index, policy.spec.n_action_steps, horizon))
+    steps = [event for event in events if isinstance(event, ControlStep)]
+    return _stack(predictions, 0) | {
+        "action": np.stack([step.action for step in steps]),
+        "success": np.array([step.result.success for step in steps]),
+        "task": np.array(env.spec.instruction),
+        "physics": env.snapshot(),
+    }
+
+
+@contextmanager
+def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
+    """What ACT is given, after every processor, and what it plans."""
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    plan = ACTPolicy.predict_action_chunk
+    predictions: list[dict[str, np.ndarray]] = []
+
+    def recorded(self, batch):
+        chunk = plan(self, batch)
+        seen = {key: value.numpy().copy() for key, value in batch.items() if key.startswith("observation.")}
+        predictions.append(seen | {"plan": chunk.numpy().copy(), "task": np.array(batch["task"])})
+        return chunk
+
+    with mock.patch.object(ACTPolicy, "predict_action_chunk", recorded):
+        yield predictions
+
+
+def _stack(predictions: Sequence[dict[str, np.ndarray]], row: int) -> Episode:
+    return {key: np.stack([prediction[key][row] for prediction in predictions]) for key in predictions[0]}
+
+
+def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
+    """What the command `lerobot-eval` runs, with the taps in place."""
+    from lerobot.scripts import lerobot_eval
+
+    rollout = lerobot_eval.rollout
+    n_episodes = 0
+
+    def recorded(env, *args, **options):
+        nonlocal n_episodes
+        with recorded_predictions() as predictions:
+            result = rollout(env, *args, **options)
+        for row in range(env.num_envs):
+            episode = _stack(predictions, row)
+            assert len(set(episode["task"])) == 1
+            episode |= {"task": episode["task"][0], "seed": np.array(options["seeds"][row])}
+            episode |= {key: result[key][row].numpy() for key in ("action", "success", "done", "reward")}
+            if hasattr(env, "envs"):
+                episode["physics"] = _physics_of(env.envs[row]._env.sim)
+            np.savez(folder / f"{n_episodes}.npz", **episode)
+            n_episodes += 1
+        return result
+
+    sys.argv = ["lerobot-eval", *arguments]
+    with mock.patch.object(lerobot_eval, "rollout", recorded):
+        lerobot_eval.main()
+
+
+def _physics_of(sim) -> np.ndarray:
+    """All that MuJoCo's state has, warm start included."""
+    import mujoco
+
+    model, data, spec = sim.model._model, sim.data._data, mujoco.mjtState.mjSTATE_INTEGRATION
+    state = np.empty(mujoco.mj_stateSize(model, spec))
+    mujoco.mj_getState(model, data, state, spec)
+    return state
+
+
+if __name__ == "__main__":
+    _run_recorded(Path(sys.argv[1]), sys.argv[2:])
