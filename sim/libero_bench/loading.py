@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 from unittest import mock
 
+from sim.libero_bench.tasks import OWN_PATHS
+
 
 def make_robosuite_env(bddl_path: Path):
     """LIBERO's problem class without a renderer and without observables: those are ours."""
-    # Another user's paths, or ones for another provider, must not change what is simulated.
-    os.environ["LIBERO_CONFIG_PATH"] = os.devnull
+    os.environ.update(OWN_PATHS)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "whisker" / "numba"))
     with mock.patch("logging.FileHandler", _no_log_file):
         from libero.libero.envs.env_wrapper import ControlEnv

