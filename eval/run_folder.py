@@ -25,6 +25,7 @@ from eval.recorder import EpisodeArrays, EpisodeRecord
 from sim.env import IK_TOLERANCE_M, STAGES
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX, written_whole
+from sim.registry import Control
 
 VERSION = 1
 RUN_FILE, ROWS_FILE = "run.json", "episodes.jsonl"
@@ -225,6 +226,15 @@ def load_description(path: Path) -> dict:
     if not {"config", "env"} <= description.keys():
         raise WhiskerError(f"run {str(path)!r}", expected=f"a whole {RUN_FILE}", got="one with parts missing")
     return description
+
+
+def env_of_task(description: dict, task: str) -> tuple[str, Control | None]:
+    """Name and control of the environment that a task's episodes ran in, as `sim.registry.make_env` takes them.
+
+    Args:
+        description: `run.json`. From before a run could have several tasks it names one environment.
+    """
+    return description.get("tasks", {}).get(task, description["env"]["name"]), description["config"].get("control")
 
 
 def load_rows(path: Path) -> list[EpisodeRow]:

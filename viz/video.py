@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track
 
-from eval.run_folder import EpisodeRow, load_arrays, load_description, load_rows, video_path
+from eval.run_folder import EpisodeRow, env_of_task, load_arrays, load_description, load_rows, video_path
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole
@@ -107,8 +107,8 @@ def film_run(config: VideoConfig) -> list[Path]:
 def _make_film(config: VideoConfig, task: str) -> EpisodeFilm:
     description = load_description(config.run)
     # Runs from before there were several have one task, of the environment that they name.
-    env_name = description.get("tasks", {}).get(task, description["env"]["name"])
-    return EpisodeFilm(env_name, config.fps, description["config"].get("control"))
+    env_name, control = env_of_task(description, task)
+    return EpisodeFilm(env_name, config.fps, control)
 
 
 def _views(env_name: str) -> dict[str, tuple[int, int]]:
