@@ -66,7 +66,8 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(mine, value, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["libero_object/0", pytest.param("libero_spatial/0", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["libero_object/0", "libero_spatial/0"])
 def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
     checkpoint, policy = act
     states = states_with_throw(name)
