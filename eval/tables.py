@@ -61,7 +61,7 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
         table.add_row(escape(env), words, successes, _percent(summary.success_rate), _interval(summary))
     table.add_section()
     average = _percent(compute_macro_average(summaries.values()))
-    table.add_row("", f"macro average, {len(summaries)} tasks", "", average, "", style="bold")
+    table.add_row("", "macro average", f"{len(summaries)} tasks", average, "", style="bold")
     return table
 
 

@@ -118,8 +118,9 @@ def test_every_task_runs_in_its_environment_and_the_table_says_how(monkeypatch, 
     assert written["env"]["name"] == "so101/pick_place" and written["config"]["env"] == SUITE
     said = capsys.readouterr().out
     assert max(map(len, said.partition("Run folder")[0].splitlines())) <= 80
-    for part in ("2 tasks pooled", "100.0 %  (4 of 4)", "macro average, 2 tasks", "of each of 2 tasks"):
+    for part in ("2 tasks pooled", "100.0 %  (4 of 4)", "of each of 2 tasks"):
         assert part in said
+    assert "2 tasks" in next(line for line in said.splitlines() if "macro average" in line)
     brick_line = next(line for line in said.splitlines() if "pick_place_brick" in line)
     assert "tasks so101/" in said and "2 of 2" in brick_line and "34.2 % to 100.0 %" in brick_line
 
