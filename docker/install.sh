@@ -3,7 +3,7 @@
 # Does nothing, in milliseconds, when all is there. Debian 12 and 13, Ubuntu 22.04 and later; root or sudo.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-PATH="$PATH:/sbin:/usr/sbin:$here/.uv/bin:${HOME:-/root}/.local/bin"
+PATH="$here/.uv/bin:$PATH:/sbin:/usr/sbin:${HOME:-/root}/.local/bin"
 
 has_library() {
     ldconfig -p 2>/dev/null | grep -q "lib$1\.so"
@@ -35,7 +35,8 @@ if ! has_library EGL || ! { has_library OSMesa || [ -e "$here/.uv/no-libosmesa6"
     apt_install libegl1 libgl1 libgl1-mesa-dri libosmesa6
 fi
 
-if ! command -v uv >/dev/null; then
+# One that is found need not run: a shim of pyenv does not where another Python is chosen.
+if ! uv --version >/dev/null 2>&1; then
     # A virtual environment of its own: also works where pip refuses to touch the system's (PEP 668).
     python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
     python3 -m venv "$here/.uv"
