@@ -16,7 +16,7 @@ _LEAST_CHANGE = 1e-4
 def check_reset(patient: Patient) -> Iterator[Finding]:
     """Two identical episodes begin with identical plans, whatever came between."""
     first = patient.first_plan
-    patient.predict(patient.look(1))
+    patient.predict(patient.look(patient.first_episodes(2)[-1]))
     again = patient.predict(patient.look(0))[0]
     difference = float(np.abs(first - again).max())
     if difference > 0:

@@ -82,6 +82,10 @@ class Patient:
         """Steps of a plan that are looked at: those that would be executed."""
         return self.setup.n_action_steps
 
+    def first_episodes(self, n: int) -> range:
+        """Indices of the first few; a file of demonstrations may have fewer."""
+        return range(n if self.env.n_episodes is None else min(n, self.env.n_episodes))
+
     def look(self, episode_index: int) -> EpisodeMemory:
         """Begin an episode: its first observation."""
         self.setup.env.reset(episode_index)
