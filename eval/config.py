@@ -6,6 +6,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from sim.spec import Control
+
 # Evaluation counts from 0; nobody evaluates a million episodes.
 FIRST_DEMO_EPISODE = 1_000_000
 
@@ -69,7 +71,7 @@ class SubjectConfig:
     policy: str | None = None
     checkpoint: str | None = None
     env: str = "so101/pick_place"
-    control: Literal["relative", "absolute"] | None = None
+    control: Control | None = None
     n_action_steps: int | None = None
     horizon: int | None = None
     device: str = "auto"

@@ -25,7 +25,7 @@ from eval.recorder import EpisodeArrays, EpisodeRecord
 from sim.env import IK_TOLERANCE_M, STAGES
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX, written_whole
-from sim.registry import Control
+from sim.spec import Control
 
 VERSION = 1
 RUN_FILE, ROWS_FILE = "run.json", "episodes.jsonl"

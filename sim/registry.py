@@ -5,15 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from sim.env import Env
 from sim.errors import UnknownNameError, WhiskerError
 from sim.gl import check_gl_library
 from sim.memory import check_memory
-from sim.spec import EnvListing
-
-Control = Literal["relative", "absolute"]
+from sim.spec import Control, EnvListing
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from typing import Literal
 
 from sim.errors import WhiskerError
 
+# How end-effector actions are read, where there is a choice.
+Control = Literal["relative", "absolute"]
+
 
 @dataclass(frozen=True)
 class CameraSpec:

@@ -21,7 +21,7 @@ from tests.stock_libero import (
 CHUNK = 8
 BOWL_ON_PLATE, STOVE = "libero_spatial/0", "libero_goal/7"
 # One task of each suite that papers report, and a perturbed one.
-SUITES = (BOWL_ON_PLATE, "libero_object/0", "libero_10/3", "libero_90/20", "libero_spatial_swap/4")
+SUITES = (BOWL_ON_PLATE, "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/20", "libero_spatial_swap/4")
 
 
 @pytest.fixture(scope="module")

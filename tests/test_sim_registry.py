@@ -66,6 +66,13 @@ def test_control_is_liberos_alone():
         make_env("so101/pick_place", image_sizes={}, control="absolute")
 
 
+def last_line_of(code):
+    """What a new interpreter prints last."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()[
+        -1
+    ]
+
+
 def test_looking_names_up_imports_no_simulator():
     code = (
         "import sys\n"
@@ -76,8 +83,7 @@ def test_looking_names_up_imports_no_simulator():
         "camera_names('libero_goal/0')\n"
         "print([m for m in ('mujoco', 'robosuite', 'torch', 'libero.libero.envs') if m in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.splitlines()[-1] == "[]"
+    assert last_line_of(code) == "[]"
 
 
 def test_the_so101_needs_no_table_of_libero():
@@ -88,5 +94,4 @@ def test_the_so101_needs_no_table_of_libero():
         "make_env(*expand_env('so101/pick_place'), image_sizes={})\n"
         "print([m for m in sys.modules if 'libero' in m])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.splitlines()[-1] == "[]"
+    assert last_line_of(code) == "[]"

@@ -23,8 +23,9 @@ from eval.run_folder import EpisodeRow, env_of_task, load_arrays, load_descripti
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole
-from sim.registry import Control, camera_names, is_in_own_process, make_env
+from sim.registry import camera_names, is_in_own_process, make_env
 from sim.so101.scene import PEOPLE_CAMERA
+from sim.spec import Control
 
 MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
 _CAPTION_PX = 28

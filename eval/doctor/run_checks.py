@@ -28,8 +28,8 @@ from eval.run_folder import ROWS_FILE, RUN_FILE, EpisodeRow, load_arrays, load_d
 from policies.baselines import BASELINES
 from sim.env import Env
 from sim.errors import WhiskerError
-from sim.registry import Control, make_env
-from sim.spec import ActionSpec
+from sim.registry import make_env
+from sim.spec import ActionSpec, Control
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,11 @@
 """What published LIBERO policies were trained and measured with, each convention once, with its source."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from sim.spec import ActionSpec
-
-Control = Literal["relative", "absolute"]
+from sim.spec import ActionSpec, Control
 
 # An episode is (init state, seed of the fixtures' poses): init state k with lerobot-eval's default seeds, 1000 + k, so
 # that its numbers and ours are of the same episodes.

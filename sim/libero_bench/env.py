@@ -19,7 +19,6 @@ from sim.libero_bench.conventions import (
     SETTLE_ACTION,
     STATE_NAMES,
     STATE_UNITS,
-    Control,
     axis_angle_of,
     make_action_spec,
 )
@@ -31,7 +30,7 @@ from sim.libero_bench.replay import DemonstratedStarts
 from sim.libero_bench.sampling import Sample, SampleClock
 from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
 from sim.observation import Observation
-from sim.spec import CameraSpec, EnvSpec
+from sim.spec import CameraSpec, Control, EnvSpec
 
 _INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -105,7 +104,7 @@ class LiberoEnv:
         return Observation(self._renderer.render(), self.state(), self.spec.instruction)
 
     def state(self) -> Float32[np.ndarray, "8"]:
-        sample = self._sample
+        sample = self.sample
         return np.concatenate(
             [sample.ee_pos, axis_angle_of(sample.ee_quat_xyzw), sample.gripper_qpos], dtype=np.float32
         )
@@ -176,11 +175,6 @@ class LiberoEnv:
         """Of the arm, rad."""
         return self.data.qpos[self._arm.qpos].copy()
 
-    @property
-    def sample(self) -> Sample:
-        """What was last measured for the policy."""
-        return self._sample
-
     def _reset_robosuite(self) -> None:
         """A soft reset that equals the first reset of a new environment.
 
@@ -233,7 +227,7 @@ class LiberoEnv:
     def _take_sample(self, qpos: Float64[np.ndarray, " nq"]) -> None:
         data = self.data
         quat_wxyz = data.xquat[self._hand_body]
-        self._sample = Sample(
+        self.sample = Sample(
             ee_pos=data.site_xpos[self._ee_site].copy(),
             ee_quat_xyzw=quat_wxyz[[1, 2, 3, 0]],
             gripper_qpos=data.qpos[self._finger_qpos],
@@ -244,7 +238,7 @@ class LiberoEnv:
 
     def _show_again(self, sample: Sample) -> None:
         """Capture what the cameras showed at a sample. The simulator's state is lost."""
-        self._sample = sample
+        self.sample = sample
         self.data.qpos[:] = sample.qpos
         self.model.site_rgba[:, 3] = sample.site_alpha
         mujoco.mj_kinematics(self.model, self.data)
@@ -253,7 +247,7 @@ class LiberoEnv:
 
     def _python_state(self) -> list[Float64[np.ndarray, " n"]]:
         """What MuJoCo's state leaves out, in the order of the snapshot."""
-        sample = self._sample
+        sample = self.sample
         return [
             self._arm.memory,
             np.array([self._clock.time_s, self._clock.sampled]),
