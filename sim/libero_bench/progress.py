@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from sim.env import Progress, StageFlags
+from sim.libero_bench.grasping import touchable
 
 REACHED_M = 0.03
 HELD_M = 0.02
@@ -175,12 +176,10 @@ def make_goal(env, model: mujoco.MjModel, predicate: Sequence[str]) -> Goal:
 
 
 def _collision_geoms_of(model: mujoco.MjModel, root: int) -> Int64[np.ndarray, " geom"]:
-    """Of a body and all that hangs on it: what can touch."""
-    collides = (model.geom_contype | model.geom_conaffinity) != 0
-    of_root = model.body_rootid[model.geom_bodyid] == model.body_rootid[root]
-    if root != model.body_rootid[root]:
-        of_root = model.geom_bodyid == root
-    return np.flatnonzero(of_root & collides)
+    """Of a body and all that hangs on it; of one that is part of another, its own."""
+    is_part = root != model.body_rootid[root]
+    own = model.geom_bodyid == root if is_part else model.body_rootid[model.geom_bodyid] == root
+    return np.flatnonzero(own & touchable(model))
 
 
 def _mask(model: mujoco.MjModel, geoms: Sequence[str]) -> Bool[np.ndarray, " geom"]:
