@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from sim.observation import Observation
+from sim.scene_geometry import SceneGeometry
 from sim.spec import EnvSpec
 
 
@@ -144,6 +145,12 @@ class Env(Protocol):
         Raises:
             WhiskerError: the camera is not observed.
         """
+
+    def geometry(self) -> SceneGeometry:
+        """What the scene looks like, to be drawn elsewhere: its visible shapes, light. Costs up to a second."""
+
+    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
+        """Where the bodies of `geometry` are at this moment: position [m] and quaternion wxyz in the world."""
 
     def make_expert(self, fault: str | None = None) -> Expert:
         """The scripted expert of this environment.

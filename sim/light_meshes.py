@@ -30,15 +30,27 @@ def cluster_vertices(
         The means, and the faces that still have three different corners, each once. A mesh
         smaller than one cell loses every face.
     """
-    cells = np.floor(vertices / cell_m).astype(np.int64)
-    _, cluster, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
-    cluster = cluster.reshape(-1)
-    means = np.stack([np.bincount(cluster, vertices[:, axis]) for axis in range(3)], axis=1) / count[:, None]
+    cluster = cluster_index(vertices, cell_m)
+    means = mean_of_groups(vertices, cluster)
     merged = cluster[faces]
     a, b, c = merged.T
     merged = merged[(a != b) & (b != c) & (a != c)]
     _, first = np.unique(np.sort(merged, axis=1), axis=0, return_index=True)
     return means, merged[np.sort(first)]
+
+
+def cluster_index(vertices: Float[np.ndarray, "vertex 3"], cell_m: float) -> Int[np.ndarray, " vertex"]:
+    """Which of the occupied cells each vertex lies in; they are numbered from 0."""
+    cells = np.floor(vertices / cell_m).astype(np.int64)
+    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def mean_of_groups(
+    values: Float[np.ndarray, "value 3"], group: Int[np.ndarray, " value"]
+) -> Float[np.ndarray, "group 3"]:
+    """Row g is the mean of the values whose group is g; 0 of a group without any."""
+    count = np.maximum(np.bincount(group), 1)
+    return np.stack([np.bincount(group, values[:, axis]) for axis in range(3)], axis=1) / count[:, None]
 
 
 def load_stl(path: Path) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]:

@@ -14,6 +14,7 @@ from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.process_child import Child, ChildEndedError
 from sim.process_server import MOMENT_DTYPES, Answer, Raised, map_images, pickle_factory
+from sim.scene_geometry import SceneGeometry
 from sim.spec import EnvSpec
 
 
@@ -97,6 +98,12 @@ class EnvProcess:
 
     def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
         return self._ask("projection", camera)
+
+    def geometry(self) -> SceneGeometry:
+        return self._ask("geometry")
+
+    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
+        return self._ask("body_poses")
 
     def make_expert(self, fault: str | None = None) -> "RemoteExpert":
         return RemoteExpert(self, fault)

@@ -11,6 +11,7 @@ import numpy as np
 from sim.env import Progress, StageFlags, StepResult
 from sim.errors import UnknownNameError, WhiskerError
 from sim.observation import Observation
+from sim.scene_geometry import SceneGeometry, Shape
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
 
@@ -102,6 +103,15 @@ class Point:
         """Says the name of the camera."""
         print(camera)
         return np.eye(3, 4)
+
+    def geometry(self):
+        shape = Shape(1, "sphere", np.full(3, 0.01, np.float32), np.eye(7, dtype=np.float32)[3], np.ones(4, np.float32))
+        return SceneGeometry(("world", "point"), (shape,), ())
+
+    def body_poses(self):
+        poses = np.tile(np.eye(7, dtype=np.float32)[3], (2, 1))
+        poses[1, :2] = self._pos
+        return poses
 
     def make_expert(self, fault=None):
         if fault is not None:

@@ -503,3 +503,13 @@ def test_what_it_writes_does_not_fill_the_disk(point):
 
 def test_it_does_not_import_mujoco():
     assert python("import sys, sim.process; print('mujoco' in sys.modules)")[0] == "False\n"
+
+
+def test_the_scenes_geometry_and_poses_come_from_the_other_process(point):
+    point.reset(100)
+    point.step(np.array([1.0, 2.0]))
+    geometry, near = point.geometry(), Point()
+    near.reset(100)
+    near.step(np.array([1.0, 2.0]))
+    assert geometry.body_names == near.geometry().body_names and geometry.shapes[0].kind == "sphere"
+    np.testing.assert_array_equal(point.body_poses(), near.body_poses())

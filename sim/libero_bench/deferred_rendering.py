@@ -16,7 +16,7 @@ from sim.spec import CameraSpec
 # As in robosuite.utils.binding_utils.MjRenderContext: other sizes of buffer or scene could move a pixel.
 _MAX_GEOMS = 1000
 _FONT_SCALE = mujoco.mjtFontScale.mjFONTSCALE_150
-_COLLISION_GROUP, _VISUAL_GROUP = 0, 1
+_COLLISION_GROUP, VISUAL_GROUP = 0, 1
 
 
 class DeferredRenderer:
@@ -35,7 +35,7 @@ class DeferredRenderer:
         self._scenes = {camera.name: mujoco.MjvScene(model, maxgeom=_MAX_GEOMS) for camera in cameras}
         self._views = {camera.name: _view_of(model, model_cameras.get(camera.name, camera.name)) for camera in cameras}
         self._option = mujoco.MjvOption()
-        self._option.geomgroup[_COLLISION_GROUP], self._option.geomgroup[_VISUAL_GROUP] = 0, 1
+        self._option.geomgroup[_COLLISION_GROUP], self._option.geomgroup[VISUAL_GROUP] = 0, 1
         self._perturb = mujoco.MjvPerturb()
         self._images: dict[str, np.ndarray] = {}
         self._gl: mujoco.GLContext | None = None

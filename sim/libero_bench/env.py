@@ -22,14 +22,16 @@ from sim.libero_bench.conventions import (
     axis_angle_of,
     make_action_spec,
 )
-from sim.libero_bench.deferred_rendering import DeferredRenderer
+from sim.libero_bench.deferred_rendering import VISUAL_GROUP, DeferredRenderer
 from sim.libero_bench.fixture_poses import place_fixtures
 from sim.libero_bench.loading import make_robosuite_env
 from sim.libero_bench.progress import make_goal
 from sim.libero_bench.replay import DemonstratedStarts
 from sim.libero_bench.sampling import Sample, SampleClock
 from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
+from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
+from sim.scene_geometry import SceneGeometry
 from sim.spec import CameraSpec, Control, EnvSpec
 
 _INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -152,6 +154,13 @@ class LiberoEnv:
         mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(state), _INTEGRATION_STATE)
         mujoco.mj_fwdPosition(self.model, self.data)
         self._env._post_process()
+
+    def geometry(self) -> SceneGeometry:
+        # Walls would hide the scene from anywhere outside it.
+        return extract_geometry(self.model, (VISUAL_GROUP,), lambda name: not name.startswith("wall_"))
+
+    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
+        return compute_body_poses(self.data)
 
     def make_expert(self, fault: str | None = None) -> Expert:
         if self._demos is not None:

@@ -10,8 +10,10 @@ from jaxtyping import Float, Float32, Float64
 
 from sim.env import Expert, Progress, StageFlags, StepResult, episode_rng
 from sim.errors import WhiskerError
+from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
 from sim.rendering import DEPTH_SUFFIX, CameraRenderer, compute_projection
+from sim.scene_geometry import SceneGeometry
 from sim.so101.scene import GRIPPER_BODY, MOVING_JAW_BODY, PEOPLE_CAMERA, build_model, load_user_model
 from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE, SceneConfig
 from sim.so101.units import JOINTS, BodyUnits, JointUnits
@@ -29,6 +31,9 @@ _DIVERGED = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what 
 
 # Codes of what can touch: a contact's code is the sum of its two, and no two pairs share one that matters.
 _BLOCK, _GRIPPER, _JAW = 1, 2, 4
+
+# What MuJoCo draws by default.
+_GROUPS_FOR_EYES = (0, 1, 2)
 
 _INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _FREE_QPOS, _FREE_DOFS = 7, 6
@@ -167,6 +172,12 @@ class PickPlace:
 
     def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
         return compute_projection(self.model, self.data, self.spec.camera(camera))
+
+    def geometry(self) -> SceneGeometry:
+        return extract_geometry(self.model, _GROUPS_FOR_EYES)
+
+    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
+        return compute_body_poses(self.data)
 
     def make_expert(self, fault: str | None = None) -> Expert:
         from sim.so101.expert import PickPlaceExpert, check_fault  # it imports this module

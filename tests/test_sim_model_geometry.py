@@ -1,0 +1,126 @@
+"""What is taken out of a model to be drawn, against MuJoCo's own kinematics and a model made by hand."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from sim.model_geometry import compute_body_poses, extract_geometry
+from sim.registry import make_env
+
+SCENE = """
+<mujoco>
+  <asset>
+    <texture name="halves" type="2d" builtin="flat" rgb1="1 0 0" width="2" height="2"/>
+    <material name="painted" texture="halves" rgba="1 1 1 1"/>
+    <material name="green" rgba="0 1 0 1"/>
+    <mesh name="quad" vertex="0 0 0  1 0 0  1 1 0  0 1 0  0 0 1" texcoord="0 0  1 0  1 1  0 1  0 0"
+      face="0 1 2  0 2 3  0 1 4  1 2 4  2 3 4  3 0 4"/>
+  </asset>
+  <worldbody>
+    <geom name="floor" type="plane" size="0 0 1" rgba="0.2 0.3 0.4 1"/>
+    <body name="arm" pos="1 2 3" euler="0 0 90">
+      <joint type="hinge"/>
+      <geom name="own" type="box" size="0.1 0.2 0.3" pos="0.5 0 0" rgba="0.9 0.1 0.1 0.5"/>
+      <geom name="of_material" type="sphere" size="0.1" material="green"/>
+      <geom name="hull" type="sphere" size="0.1" group="3"/>
+      <geom name="glass" type="sphere" size="0.1" rgba="1 1 1 0"/>
+      <geom name="textured" type="mesh" mesh="quad" material="painted"/>
+      <geom name="textured_too" type="mesh" mesh="quad" material="painted" pos="0 0 2"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return mujoco.MjModel.from_xml_string(SCENE)
+
+
+def dense_sphere(n):
+    """Vertices and faces of a unit sphere of n by n quads."""
+    angle, height = np.meshgrid(np.linspace(0, 2 * np.pi, n), np.linspace(-np.pi / 2, np.pi / 2, n))
+    vertices = np.stack([np.cos(height) * np.cos(angle), np.cos(height) * np.sin(angle), np.sin(height)], axis=-1)
+    index = np.arange(n * n).reshape(n, n)
+    a, b, c, d = (corner.ravel() for corner in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
+    return vertices.reshape(-1, 3), np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
+
+
+def place(body_pose, shape_pose):
+    """Where a shape is in the world, by MuJoCo's quaternions."""
+    pos, quat = np.zeros(3), np.zeros(4)
+    mujoco.mju_rotVecQuat(pos, shape_pose[:3].astype(float), body_pose[3:].astype(float))
+    mujoco.mju_mulQuat(quat, body_pose[3:].astype(float), shape_pose[3:].astype(float))
+    return pos + body_pose[:3], quat
+
+
+def test_visible_geoms_alone_in_the_colour_that_they_have(model):
+    geometry = extract_geometry(model, groups=(0,))
+    assert [shape.kind for shape in geometry.shapes] == ["plane", "box", "sphere", "mesh", "mesh"]
+    floor, box, sphere, *_ = geometry.shapes
+    np.testing.assert_allclose(floor.rgba, [0.2, 0.3, 0.4, 1])
+    np.testing.assert_allclose(box.rgba, [0.9, 0.1, 0.1, 0.5])
+    np.testing.assert_allclose(sphere.rgba, [0, 1, 0, 1])
+    np.testing.assert_allclose(box.size_m, [0.1, 0.2, 0.3], rtol=1e-6)
+    assert geometry.body_names == ("world", "arm") and box.body_index == 1
+    shown = extract_geometry(model, (0,), is_shown=lambda name: name != "floor")
+    assert len(shown.shapes) == 4
+
+
+def test_two_of_a_kind_share_a_mesh_whose_vertices_have_the_textures_colour(model):
+    geometry = extract_geometry(model, groups=(0,))
+    assert [shape.mesh_index for shape in geometry.shapes[3:]] == [0, 0] and len(geometry.meshes) == 1
+    (mesh,) = geometry.meshes
+    assert mesh.colours is not None and (mesh.colours == [255, 0, 0]).all()
+    assert mesh.faces.max() < len(mesh.vertices)
+
+
+def test_a_vertex_has_the_pixel_of_the_texture_that_it_lies_on():
+    model = mujoco.MjModel.from_xml_string(SCENE)
+    pixels = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
+    model.tex_data[:] = pixels.ravel()
+    # One place a vertex, in the middle of a pixel: u to the right, v down in MuJoCo's memory.
+    model.mesh_facetexcoord[:] = model.mesh_face
+    model.mesh_texcoord[:] = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75], [1.25, -0.75]]
+    (mesh,) = extract_geometry(model, (0,)).meshes
+    np.testing.assert_array_equal(mesh.colours, pixels[[0, 1, 2, 3, 0]])
+
+
+@pytest.mark.parametrize("name", ["so101/pick_place", "so101/pick_place_brick"])
+def test_shapes_on_their_bodies_are_where_mujoco_has_the_geoms(name):
+    env = make_env(name, {})
+    env.reset(4)
+    for _ in range(5):
+        env.step(np.linspace(-20, 40, 6))
+    geometry, poses = env.geometry(), env.body_poses()
+    visible = [g for g in range(env.model.ngeom) if env.model.geom_group[g] <= 2 and env.model.geom_rgba[g, 3] > 0]
+    assert len(visible) == len(geometry.shapes) > 20
+    for geom, shape in zip(visible, geometry.shapes, strict=True):
+        pos, quat = place(poses[shape.body_index], shape.pose)
+        np.testing.assert_allclose(pos, env.data.geom_xpos[geom], atol=1e-6)
+        matrix = np.zeros(9)
+        mujoco.mju_quat2Mat(matrix, quat)
+        np.testing.assert_allclose(matrix, env.data.geom_xmat[geom], atol=1e-5)
+    env.close()
+
+
+def test_a_light_mesh_is_as_large_as_the_heavy_one():
+    """A sphere of many faces keeps its extent to a cell, and loses most of its faces."""
+    spec = mujoco.MjSpec()
+    ball = spec.add_mesh(name="ball", inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
+    ball.uservert, ball.userface = (part.ravel().tolist() for part in dense_sphere(150))
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="ball")
+    model = spec.compile()
+    (mesh,) = extract_geometry(model, (0,)).meshes
+    assert len(mesh.faces) < 0.3 * model.mesh_facenum[0]
+    np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), np.ptp(model.mesh_vert, axis=0), rtol=0.06)
+
+
+def test_poses_follow_a_restored_snapshot(blind_env):
+    blind_env.reset(2)
+    then, snapshot = blind_env.body_poses(), blind_env.snapshot()
+    blind_env.step(np.full(6, 10.0))
+    assert not np.array_equal(blind_env.body_poses(), then)
+    blind_env.restore(snapshot)
+    np.testing.assert_array_equal(blind_env.body_poses(), then)
+    np.testing.assert_array_equal(compute_body_poses(blind_env.data), then)
