@@ -34,17 +34,17 @@ EXIT_DONE, EXIT_WARNINGS, EXIT_REFUSED, EXIT_WITH_ERRORS, EXIT_INTERRUPTED = 0, 
 
 def main() -> int:
     """Entry point of `eval`."""
-    return _run(_evaluate, EvalConfig, "eval")
+    return run_command(_evaluate, EvalConfig, "eval")
 
 
 def main_doctor() -> int:
     """Entry point of `eval-doctor`."""
-    return _run(_examine, DoctorConfig, "eval-doctor")
+    return run_command(_examine, DoctorConfig, "eval-doctor")
 
 
 def main_demos() -> int:
     """Entry point of `eval-demos`."""
-    return _run(_record_demos, DemoConfig, "eval-demos")
+    return run_command(_record_demos, DemoConfig, "eval-demos")
 
 
 def _evaluate(config: EvalConfig) -> int:
@@ -217,7 +217,8 @@ def _record_demos(config: DemoConfig) -> int:
     return EXIT_DONE
 
 
-def _run[Config](command: Callable[[Config], int], config_type: type[Config], name: str) -> int:
+def run_command[Config](command: Callable[[Config], int], config_type: type[Config], name: str) -> int:
+    """Parse the command line, do it, and turn what went wrong into one line and an exit code."""
     description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
     config = tyro.cli(config_type, prog=name, description=description)
     print_warning = warnings.showwarning

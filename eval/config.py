@@ -105,6 +105,10 @@ class EvalConfig(SubjectConfig):
             environment is that of the file.
         episodes: how many of each task, from --first-episode on.
         first_episode: index of the first.
+        samples: plans to record at every prediction: the executed one, and alternatives that the policy might have
+            made. They change no number and take time.
+        drafts: record what each plan was made from: the steps of its denoising (smolvla, pi0, pi05, xvla, groot), or
+            of ACT with temporal ensembling the chunk before it was averaged. They change no number.
         run_dir: where the run folder is made.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
         video: which episodes to film after the last has ended (mp4 in the run folder).
@@ -116,6 +120,8 @@ class EvalConfig(SubjectConfig):
     demos: str | None = None
     episodes: int = 30
     first_episode: int = 0
+    samples: int = 1
+    drafts: bool = False
     run_dir: Path = Path("runs")
     resume: Path | None = None
     video: Literal["none", "failures", "all"] = "none"

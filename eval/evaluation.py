@@ -13,7 +13,14 @@ from pathlib import Path
 
 from eval.config import EvalConfig, SubjectConfig
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
-from eval.preflight import check_alike, check_fit, parse_camera_map, resolve_n_action_steps, select_cameras
+from eval.preflight import (
+    check_alike,
+    check_fit,
+    check_records,
+    parse_camera_map,
+    resolve_n_action_steps,
+    select_cameras,
+)
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import EpisodeRow, RunFolder, load_description, make_row
@@ -108,6 +115,7 @@ def set_up(config: SubjectConfig) -> Setup:
         _refuse_checkpoint_flags(config, adapters)
         env = make_env(env_name, {}, config.control)
         policy: Policy = BASELINES[config.policy](env)
+        _check_records(config, policy)
     else:
         # What is quick to refuse comes before the seconds that importing lerobot takes.
         checkpoint = open_checkpoint(config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code)
@@ -115,6 +123,8 @@ def set_up(config: SubjectConfig) -> Setup:
         from policies.lerobot_loading import load_lerobot_policy
 
         policy = load_lerobot_policy(checkpoint, config.device)
+        _check_records(config, policy)
+        policy.records_drafts = isinstance(config, EvalConfig) and config.drafts
         sizes = select_cameras(policy.spec, adapters, env_name, camera_names(env_name))
         env = make_env(env_name, sizes, config.control)
         check_fit(policy.spec, env.spec, adapters)
@@ -152,7 +162,9 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
             continue
         with _set_up_task(config, setup, task, run.path) as now:
             for episode_index in missing:
-                record = run_episode(now.env, now.policy, episode_index, recorder, now.n_action_steps, now.horizon)
+                record = run_episode(
+                    now.env, now.policy, episode_index, recorder, now.n_action_steps, now.horizon, config.samples
+                )
                 row = make_row(record, now.thresholds)
                 run.append(record, row)
                 yield row
@@ -196,7 +208,7 @@ def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig
         WhiskerError: a flag that was given differs from the run's.
     """
     assert asked.resume is not None
-    stored = load_description(asked.resume)["config"]
+    stored = _fill_in_later_fields(load_description(asked.resume))["config"]
     for name in given:
         if name in stored and getattr(asked, name) != stored[name]:
             raise WhiskerError(
@@ -214,7 +226,7 @@ def check_same(run: Path, description: dict) -> None:
     Args:
         description: of now, from `describe`.
     """
-    then = load_description(run)
+    then = _fill_in_later_fields(load_description(run), description["policy"])
     for part in sorted(description.keys() - _CIRCUMSTANCES):
         before, now = _leaves(part, then.get(part)), _leaves(part, description[part])
         for name in sorted(before.keys() | now.keys()):
@@ -225,6 +237,17 @@ def check_same(run: Path, description: dict) -> None:
                     got=str(now.get(name)),
                     do="Rows of two versions are not one result: start a new run.",
                 )
+
+
+def _fill_in_later_fields(then: dict, policy: dict | None = None) -> dict:
+    """`run.json` with what did not exist when it was written: flags at their defaults.
+
+    Args:
+        policy: of now. What a spec has learnt to say since is true of the same files then.
+    """
+    defaults = {f.name: f.default for f in fields(EvalConfig) if f.name not in FREE_ON_RESUME}
+    filled = then | {"config": defaults | then["config"]}
+    return filled | {"policy": policy | then["policy"]} if policy and "policy" in then else filled
 
 
 def _leaves(name: str, value: object) -> dict[str, object]:
@@ -288,10 +311,16 @@ def _check_counts(config: SubjectConfig) -> None:
         "--episodes": (getattr(config, "episodes", None), 1),
         "--first-episode": (getattr(config, "first_episode", None), 0),
         "--horizon": (config.horizon, 1),
+        "--samples": (getattr(config, "samples", None), 1),
     }
     for flag, (value, minimum) in least.items():
         if value is not None and value < minimum:
             raise WhiskerError(flag, expected=f"at least {minimum}", got=str(value))
+
+
+def _check_records(config: SubjectConfig, policy: Policy) -> None:
+    if isinstance(config, EvalConfig):
+        check_records(policy.spec, config.samples, config.drafts)
 
 
 def _check_episodes(config: SubjectConfig, env: EnvSpec) -> None:

@@ -166,6 +166,29 @@ def resolve_n_action_steps(policy: PolicySpec, asked: int | None) -> int:
     return n_action_steps
 
 
+def check_records(policy: PolicySpec, n_samples: int, drafts: bool) -> None:
+    """Raise unless the policy has what is to be recorded besides its plans.
+
+    Args:
+        n_samples: plans a prediction, the executed one included.
+    """
+    name = f"policy {policy.type!r}" + (f" ({policy.checkpoint})" if policy.checkpoint else "")
+    if n_samples > 1 and not policy.can_sample:
+        raise WhiskerError(
+            f"--samples {n_samples} of {name}",
+            expected="a policy that can plan in more than one way",
+            got="one that has a single plan for what it sees",
+            do="Leave --samples out.",
+        )
+    if drafts and policy.drafts == "none":
+        raise WhiskerError(
+            f"--drafts of {name}",
+            expected="a policy that denoises its plans by flow matching, or averages them by temporal ensembling",
+            got="one that does neither",
+            do="Leave --drafts out.",
+        )
+
+
 def _other_robot(is_wider: bool) -> str:
     padding = " If the rest is padding, say so with --allow-padding." if is_wider else ""
     return f"The checkpoint was trained for another robot or another setup.{padding}"

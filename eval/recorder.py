@@ -22,6 +22,10 @@ class EpisodeArrays:
         step_snapshot: the environment's full state before every step, which any picture is made from.
         snapshot: the same at the predictions: `step_snapshot[prediction_step]`.
         n_executed: how many actions of each chunk were run.
+        alternative_chunk: K plans a prediction, the executed one first: `alternative_chunk[:, 0]` is `chunk`. None
+            unless asked for (`EvalConfig.samples`).
+        draft_chunk: what each plan was made from, D drafts, oldest first (`PolicySpec.drafts`). None unless asked for
+            (`EvalConfig.drafts`).
         clipped: the action left the actuators' range.
         ik_error_m: `StepResult.ik_error_m`; nan where the environment takes joints.
         goal_distance_m: nan where the goal is articulated.
@@ -46,6 +50,8 @@ class EpisodeArrays:
     chunk: Float32[np.ndarray, "P H action_dim"]
     snapshot: Float64[np.ndarray, "P snapshot_dim"]
     n_executed: Int64[np.ndarray, " P"]
+    alternative_chunk: Float32[np.ndarray, "P K H action_dim"] | None = None
+    draft_chunk: Float32[np.ndarray, "P D H action_dim"] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,26 @@ class EpisodeRecorder:
         self._actions: list[np.ndarray] = []
         self._results: list[StepResult] = []
         self._decisions: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._alternatives: list[np.ndarray] = []
+        self._drafts: list[np.ndarray] = []
         self._success, self._error = False, ""
 
-    def record_decision(self, step: int, snapshot: np.ndarray, plan: np.ndarray) -> None:
+    def record_decision(
+        self,
+        step: int,
+        snapshot: np.ndarray,
+        plan: np.ndarray,
+        alternatives: np.ndarray | None = None,
+        drafts: np.ndarray | None = None,
+    ) -> None:
+        """The last two are given at every decision of an episode or at none."""
         if not self._moments:
             self._record_moment(self._env.progress())
         self._decisions.append((step, snapshot, plan))
+        if alternatives is not None:
+            self._alternatives.append(alternatives)
+        if drafts is not None:
+            self._drafts.append(drafts)
 
     def record_step(self, action: np.ndarray, result: StepResult) -> None:
         # First what can fail, where the environment is another process: half a step is not kept.
@@ -101,6 +121,21 @@ class EpisodeRecorder:
     def record_error(self, error: Exception) -> None:
         message = " ".join(str(error).split())
         self._error = f"{type(error).__name__}: {message}"
+
+    @property
+    def n_steps(self) -> int:
+        """Executed so far."""
+        return len(self._actions)
+
+    def fork(self, n_steps: int) -> "EpisodeRecorder":
+        """A recorder of another future, with all that came before that control step; a decision at it is not kept."""
+        other = EpisodeRecorder(self._thresholds)
+        other.start(self._env, self._episode_index)
+        n_decisions = sum(step < n_steps for step, _, _ in self._decisions)
+        other._moments, other._actions = self._moments[: n_steps + 1], self._actions[:n_steps]
+        other._results, other._decisions = self._results[:n_steps], self._decisions[:n_decisions]
+        other._alternatives, other._drafts = self._alternatives[:n_decisions], self._drafts[:n_decisions]
+        return other
 
     def finish(self) -> EpisodeRecord:
         spec, success = self._env.spec, self._success and not self._error
@@ -152,4 +187,6 @@ class EpisodeRecorder:
             chunk=np.stack(plan).astype(np.float32),
             snapshot=np.stack(snapshot),
             n_executed=np.diff(steps, append=len(self._actions)),
+            alternative_chunk=np.stack(self._alternatives) if self._alternatives else None,
+            draft_chunk=np.stack(self._drafts) if self._drafts else None,
         )

@@ -191,7 +191,7 @@ class RunFolder:
         try:
             if record.arrays is not None:
                 with written_whole(self.path / arrays_path(row), sync=True) as file:
-                    np.savez(file, **asdict(record.arrays))
+                    np.savez(file, **{name: array for name, array in vars(record.arrays).items() if array is not None})
             self._file.write((json.dumps(asdict(row)) + "\n").encode())
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -271,7 +271,9 @@ def load_arrays(path: Path, row: EpisodeRow) -> EpisodeArrays:
         with np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
         _fill_in_later_arrays(arrays)
-        return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays)})
+        # What was not asked for is not in the file.
+        recorded = [f.name for f in fields(EpisodeArrays) if f.name in arrays or f.default is MISSING]
+        return EpisodeArrays(**{name: arrays[name] for name in recorded})
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise WhiskerError(f"episode file {str(file)!r}", expected="the recorded arrays", got=repr(error)) from error
 

@@ -13,9 +13,12 @@ class ActionChunk:
 
     Attributes:
         actions: one plan a row, in the environment's units; `horizon` control steps long.
+        drafts: what each plan was made from (`PolicySpec.drafts`), oldest first, in the same units; the plan itself
+            is not among them. None unless the policy records them.
     """
 
     actions: Float32[np.ndarray, "batch horizon action_dim"]
+    drafts: Float32[np.ndarray, "batch draft horizon action_dim"] | None = None
 
     def __getitem__(self, row: int) -> Float32[np.ndarray, "horizon action_dim"]:
         return self.actions[row]

@@ -64,11 +64,11 @@ class AdaptedPolicy:
         chunk = self.inner.predict(adapted, rngs)
         for memory, own in zip(memories, adapted, strict=True):
             memory.carried = own.carried
-        return self._adapt_chunk(chunk, [memory.present.state for memory in memories])
+        return self._adapt_chunk(chunk, np.stack([memory.present.state for memory in memories]))
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         chunk = self.inner.sample(self._adapt_memory(memory), rngs)
-        return self._adapt_chunk(chunk, [memory.present.state] * len(rngs))
+        return self._adapt_chunk(chunk, np.stack([memory.present.state] * len(rngs)))
 
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
         return self.inner.network_inputs(self.adapt_observation(observation))
@@ -94,19 +94,28 @@ class AdaptedPolicy:
         observations = deque(map(self.adapt_observation, memory.observations), memory.observations.maxlen)
         return EpisodeMemory(observations, memory.carried)
 
-    def _adapt_chunk(self, chunk: ActionChunk, states: Sequence[Float32[np.ndarray, " state_dim"]]) -> ActionChunk:
+    def _adapt_chunk(self, chunk: ActionChunk, states: Float32[np.ndarray, "batch state_dim"]) -> ActionChunk:
+        drafts = None if chunk.drafts is None else self._adapt_actions(chunk.drafts, states[:, None, None])
+        return ActionChunk(self._adapt_actions(chunk.actions, states[:, None]), drafts)
+
+    def _adapt_actions(
+        self, actions: Float32[np.ndarray, "*plan policy_dim"], states: Float32[np.ndarray, "*rows state_dim"]
+    ) -> Float32[np.ndarray, "*plan action_dim"]:
+        """Args:
+        states: in which they were planned; broadcast against the actions.
+        """
         adapters, spec = self._adapters, self._env.action
-        actions = chunk.actions[..., : spec.dim].copy()
+        actions = actions[..., : spec.dim].copy()
         gripper = actions[..., spec.gripper_index].copy()
         if adapters.policy_actions == "delta" and spec.mode == "absolute":
-            actions += np.stack(states)[:, None, : spec.dim]
+            actions += states[..., : spec.dim]
         if adapters.gripper_range:
             gripper = convert_gripper(gripper, adapters.gripper_range, self._env_range())
         gripper = gripper + np.float32(adapters.gripper_offset)
         if adapters.gripper_min is not None:
             gripper = np.maximum(gripper, np.float32(adapters.gripper_min))
         actions[..., spec.gripper_index] = gripper
-        return ActionChunk(actions.astype(np.float32))
+        return actions.astype(np.float32)
 
     def _adapt_spec(self, spec: PolicySpec) -> PolicySpec:
         observed = {camera.name: (camera.height_px, camera.width_px) for camera in self._env.cameras}

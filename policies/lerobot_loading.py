@@ -22,8 +22,10 @@ from transformers.initialization import no_init_weights
 
 from policies.checkpoint_files import CONFIG_FILE, Checkpoint, compute_fingerprint, read_config, read_processor_steps
 from policies.lerobot_policy import (
+    DENOISED,
     ActPolicy,
     FastTokenPolicy,
+    FlowPolicy,
     HistoryPolicy,
     LerobotPolicy,
     ModelPredictivePolicy,
@@ -39,6 +41,7 @@ from sim.errors import WhiskerError, WhiskerWarning
 _POLICY_CLASSES: dict[str, type[LerobotPolicy]] = {
     "act": ActPolicy,
     "pi0_fast": FastTokenPolicy,
+    **dict.fromkeys(DENOISED, FlowPolicy),
     "diffusion": HistoryPolicy,
     "vqbet": HistoryPolicy,
     "tdmpc": ModelPredictivePolicy,
@@ -278,6 +281,7 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
         stochastic=is_stochastic,
         n_obs_steps=config.n_obs_steps if config.type in ("diffusion", "vqbet") else 1,
         can_sample=is_stochastic or samples_latent or config.type == "pi0_fast",
+        drafts="flow" if config.type in DENOISED else "ensemble" if is_ensembling else "none",
         reads_instruction=config.type in LANGUAGE_TYPES,
         checkpoint=checkpoint.name,
         device=config.device,

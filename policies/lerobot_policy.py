@@ -1,8 +1,9 @@
 """A lerobot checkpoint behind the `Policy` contract: one class a way of planning."""
 
+import inspect
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -20,14 +21,28 @@ from policies.weights_audit import audit_weights
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
+# Where lerobot passes by once a denoising step with what is denoised so far: a module, its method, the argument.
+DENOISED = {
+    "smolvla": ("model", "denoise_step", "x_t"),
+    "pi0": ("model", "denoise_step", "x_t"),
+    "pi05": ("model", "denoise_step", "x_t"),
+    "xvla": ("model.action_space", "preprocess", "action"),
+    "groot": ("_groot_model.action_head.action_encoder", "forward", "actions"),
+}
+
 
 class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
-    This class serves the types whose `predict_action_chunk` is a function of the batch alone (act, smolvla, pi0,
-    pi05, pi0_fast, xvla, groot); the others override `_plan`. lerobot's queues are never used: what is left of a
-    plan belongs to the episode.
+    Its `_plan` serves the types whose `predict_action_chunk` is a function of the batch alone (act, smolvla, pi0,
+    pi05, pi0_fast, xvla, groot); the others override it. lerobot's queues are never used: what is left of a plan
+    belongs to the episode.
+
+    Attributes:
+        records_drafts: `predict` returns the drafts too, where the spec says that there are any. Plans stay the same.
     """
+
+    records_drafts = False
 
     def __init__(
         self,
@@ -60,8 +75,10 @@ class LerobotPolicy:
     @torch.inference_mode()
     def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
         with RowDraws(rngs) if self.spec.stochastic else nullcontext():
-            chunk = self._plan(memories)
-        return ActionChunk(self._postprocessor(chunk).to("cpu", torch.float32).numpy())
+            chunk, drafts = self._plan_with_drafts(memories) if self.records_drafts else (self._plan(memories), [])
+        # One draft at a time: some postprocessors know the batch that was observed.
+        in_env_units = [self._to_env_units(draft) for draft in drafts]
+        return ActionChunk(self._to_env_units(chunk), np.stack(in_env_units, axis=1) if drafts else None)
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         if not self.spec.can_sample:
@@ -90,6 +107,13 @@ class LerobotPolicy:
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
         """`(batch, horizon, action_dim)`, still normalised."""
         return self._policy.predict_action_chunk(self._preprocess([m.present for m in memories]))
+
+    def _plan_with_drafts(self, memories: Sequence[EpisodeMemory]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The plan, and the drafts of the same shape that it was made from; oldest first."""
+        return self._plan(memories), []
+
+    def _to_env_units(self, chunk: torch.Tensor) -> np.ndarray:
+        return self._postprocessor(chunk).to("cpu", torch.float32).numpy()
 
     def _preprocess(self, observations: Sequence[Observation]) -> dict:
         """lerobot's raw batch (images `(B, 3, H, W)` float 0..1, state, one task text a row), preprocessed.
@@ -139,6 +163,45 @@ class ActPolicy(LerobotPolicy):
             hook.remove()
 
 
+class FlowPolicy(LerobotPolicy):
+    """Denoises a chunk of pure noise into a plan. The drafts are the chunk before each of the steps.
+
+    They take the plan's way out: where that cuts actions to a range (GR00T), noise is cut too.
+    """
+
+    def _plan_with_drafts(self, memories: Sequence[EpisodeMemory]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        with self._watched_denoising() as chunks:
+            plan = self._plan(memories)
+        return plan, [self._unpad(chunk)[:, : plan.shape[1], : plan.shape[2]] for chunk in chunks]
+
+    @contextmanager
+    def _watched_denoising(self) -> Iterator[list[torch.Tensor]]:
+        """Listen in lerobot's loop, from outside: `DENOISED`."""
+        path, method_name, argument = DENOISED[self.spec.type]
+        module = self._policy.get_submodule(path)
+        method = getattr(module, method_name)
+        signature = inspect.signature(method)
+        chunks: list[torch.Tensor] = []
+
+        def listen(*args, **kwargs):
+            chunks.append(signature.bind(*args, **kwargs).arguments[argument].clone())
+            return method(*args, **kwargs)
+
+        setattr(module, method_name, listen)
+        try:
+            yield chunks
+        finally:
+            delattr(module, method_name)
+
+    def _unpad(self, chunk: torch.Tensor) -> torch.Tensor:
+        """What the type does to the last step's result, besides cutting it to size; the chunk may be changed."""
+        if self.spec.type == "xvla":
+            return self._policy.model.action_space.postprocess(chunk)
+        if self.spec.type == "smolvla" and self._policy.config.adapt_to_pi_aloha:
+            return self._policy._pi_aloha_encode_actions(chunk)
+        return chunk
+
+
 class TemporalEnsemblePolicy(LerobotPolicy):
     """ACT that predicts at every step and averages what its past chunks planned for it.
 
@@ -147,8 +210,12 @@ class TemporalEnsemblePolicy(LerobotPolicy):
     """
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+        return self._plan_with_drafts(memories)[0]
+
+    def _plan_with_drafts(self, memories: Sequence[EpisodeMemory]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         chunk = super()._plan(memories)
-        return torch.cat([self._average(memory, row[None]) for memory, row in zip(memories, chunk, strict=True)])
+        plans = [self._average(memory, row[None]) for memory, row in zip(memories, chunk, strict=True)]
+        return torch.cat(plans), [chunk]
 
     def _average(self, memory: EpisodeMemory, chunk: torch.Tensor) -> torch.Tensor:
         ensembler = memory.carried

@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class PolicySpec:
         stochastic: two predictions of one observation can differ.
         n_obs_steps: control steps that it looks back, the present one included.
         can_sample: it has alternative plans for one observation, see `Policy.sample`.
+        drafts: what its plans are made from, where that can be recorded. "flow": every step of the denoising, pure
+            noise first. "ensemble": the one chunk that was predicted now, before it was averaged with past ones.
         reads_instruction: the words of the task are an input.
         checkpoint: where it was loaded from, for people; "" if there is none.
         device: where it runs.
@@ -42,6 +45,7 @@ class PolicySpec:
     stochastic: bool
     n_obs_steps: int = 1
     can_sample: bool = False
+    drafts: Literal["none", "flow", "ensemble"] = "none"
     reads_instruction: bool = False
     checkpoint: str = ""
     device: str = "cpu"
@@ -66,6 +70,10 @@ class EpisodeMemory:
     @property
     def present(self) -> Observation:
         return self.observations[-1]
+
+    def copy(self) -> "EpisodeMemory":
+        """The same past, with a future of its own: observations are frozen, and shared; what is carried is not."""
+        return EpisodeMemory(self.observations.copy(), deepcopy(self.carried))
 
 
 def remember(*observations: Observation, n_obs_steps: int = 1) -> EpisodeMemory:

@@ -76,7 +76,7 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
         "snapshot": np.zeros((len(steps), 4)),
         "n_executed": np.full(len(steps), chunk),
     }
-    return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays)})
+    return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays) if field.name in arrays})
 
 
 def make_rows(n, n_success=0, error=""):

@@ -1,11 +1,18 @@
+from contextlib import closing
+from itertools import islice
+
 import numpy as np
 import pytest
+import torch
 
+from eval.config import SubjectConfig
+from eval.evaluation import name_policy, set_up
 from eval.recorder import EpisodeRecorder
-from eval.rollout import ControlStep, Decision, rollout, run_episode
+from eval.rollout import ControlStep, Decision, continue_rollout, rollout, run_episode
 from policies.action_chunk import ActionChunk
 from policies.baselines import BASELINES
 from policies.policy import PolicySpec, remember
+from tests.small_checkpoints import save_small_checkpoint
 
 
 class ScheduledPolicy:
@@ -107,3 +114,82 @@ def test_the_order_of_episodes_does_not_matter(env):
         return {i: record.arrays.step_snapshot[-1].tobytes() for i, record in records.items()}
 
     assert final([0, 1, 2]) == final([2, 0, 1])
+
+
+def actions_of(events):
+    return [event.action.tolist() for event in events if isinstance(event, ControlStep)]
+
+
+def set_up_small(policy_type, folder, **config):
+    camera_map = "overhead_cam=image" if policy_type == "tdmpc" else None
+    folder = save_small_checkpoint(policy_type, folder, **config)
+    return set_up(name_policy(SubjectConfig(checkpoint=str(folder), camera_map=camera_map)))
+
+
+@pytest.mark.parametrize(
+    ("policy_type", "config"),
+    [
+        ("smolvla", {}),
+        ("act", {"n_action_steps": 1, "temporal_ensemble_coeff": 0.01}),
+        ("diffusion", {}),
+        ("tdmpc", {}),
+    ],
+    ids=["stochastic", "temporal ensembling", "history", "carried plan"],
+)
+def test_a_rollout_goes_on_from_each_decision_as_it_did(policy_type, config, tmp_path):
+    n_steps = 9
+    setup = set_up_small(policy_type, tmp_path, **config)
+    env, policy, n = setup.env, setup.policy, setup.n_action_steps
+    with closing(env):
+        events = list(rollout(env, policy, 1, n, n_steps))
+        actions, decisions = actions_of(events), [event for event in events if isinstance(event, Decision)]
+        assert len(decisions) > 2
+        env.reset(5)  # the world is elsewhere by then
+        for decision in reversed(decisions):
+            start = decision.start()
+            for _ in range(2):  # a start is not used up
+                env.restore(decision.snapshot)
+                again = list(continue_rollout(env, policy, start, 1, n, n_steps))
+                assert actions_of(again) == actions[decision.step :]
+            assert (again[0].step, again[0].prediction_index) == (decision.step, decision.prediction_index)
+            np.testing.assert_array_equal(again[0].plan, decision.plan)
+            np.testing.assert_array_equal(again[0].snapshot, decision.snapshot)
+            env.restore(decision.snapshot)
+            elsewhere = actions_of(continue_rollout(env, policy, start, 1, n, n_steps, seed=1))
+            assert (elsewhere != actions[decision.step :]) == policy.spec.stochastic
+
+
+def test_a_branch_draws_its_noise_from_its_seed_alone(env):
+    policy = BASELINES["random"](env)
+    decision = next(islice(rollout(env, policy, 0, 1, 6, n_samples=3), 4, None))
+
+    def branch(seed):
+        env.restore(decision.snapshot)
+        return actions_of(continue_rollout(env, policy, decision.start(), 0, 1, 6, seed=seed))
+
+    assert branch(1) == branch(1) != branch(2) and branch(0) != branch(1)
+    # It begins with the noise of that alternative.
+    assert [branch(seed)[0] for seed in range(3)] == decision.alternatives[:, 0].tolist()
+
+
+def test_a_decision_remembers_what_was_asked_and_sees_what_is_there_now(env):
+    policy = BASELINES["zero"](env)
+    events = rollout(env, policy, 0, 1, 6)
+    decision = next(islice(events, 4, None))
+    assert decision.step == 2 and decision.observation is decision.memory.present
+    env.restore(decision.snapshot)
+    env.step(env.state() + 9)
+    moved = next(continue_rollout(env, policy, decision.start(), 0, 1, 6))
+    assert np.abs(moved.observation.state - decision.observation.state).max() > 0.1
+    np.testing.assert_array_equal(moved.plan, decision.plan)  # what it carries: the targets of the beginning
+
+
+def test_a_copied_memory_has_a_future_of_its_own(env):
+    before, now, later = (env.observe() for _ in range(3))
+    memory = remember(before, now, n_obs_steps=2)
+    memory.carried = {"mean": torch.zeros(2)}
+    copy = memory.copy()
+    memory.carried["mean"] += 1
+    memory.observations.append(later)
+    assert copy.observations[0] is before and copy.present is now and copy.observations.maxlen == 2
+    assert copy.carried["mean"].tolist() == [0, 0]
