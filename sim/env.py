@@ -117,6 +117,13 @@ class Env(Protocol):
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         """Hold one action for `control_dt_s`. Renders nothing."""
 
+    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
+        """Execute a chunk for its path alone: `ee_pos_world` before it and after each of its steps, m.
+
+        It moves as `step` does, bit for bit, but success is not watched: what follows is a `restore` or a `reset`.
+        The steps after which the physics diverged are nan.
+        """
+
     def state(self) -> Float32[np.ndarray, " state_dim"]:
         """Proprioception without images, as in `Observation.state`."""
 

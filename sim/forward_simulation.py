@@ -20,12 +20,4 @@ def simulate_chunk(
         chunk: in the environment's units. The steps after which its physics diverged are nan.
     """
     env.restore(snapshot)
-    path = np.full((len(chunk) + 1, 3), np.nan)
-    path[0] = env.ee_pos_world()
-    for step, action in enumerate(chunk, start=1):
-        try:
-            env.step(action)
-        except RuntimeError:
-            break
-        path[step] = env.ee_pos_world()
-    return path
+    return env.trace(chunk)

@@ -81,6 +81,9 @@ class EnvProcess:
         result = self._ask("step", action)
         return replace(result, progress=self.progress())
 
+    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
+        return self._ask("trace", chunk)
+
     def state(self) -> Float32[np.ndarray, " state_dim"]:
         return self._read_array("state")
 

@@ -75,7 +75,7 @@ class EnvServer:
                 result = self._env.step(*arguments)
                 # The progress travels once: the parent puts it back.
                 return replace(result, progress=()), self._look(result.progress)
-            case "reset" | "restore":
+            case "reset" | "restore" | "trace":
                 return getattr(self._env, method)(*arguments), self._look(self._env.progress())
             case "look":
                 return None, self._look(self._env.progress())

@@ -78,6 +78,13 @@ class Point:
             FAULTS[list(FAULTS)[self._episode_index]]()
         return StepResult(self.progress(), False, False, 0.25)
 
+    def trace(self, chunk):
+        path = [self.ee_pos_world()]
+        for action in chunk:
+            self.step(action)
+            path.append(self.ee_pos_world())
+        return np.array(path)
+
     def observe(self):
         left = np.full((self._left_height_px, 6, 3), int(self._pos[0]), np.uint8)
         right = np.arange(45, dtype=np.uint8).reshape(3, 5, 3) + np.uint8(self._pos[1])

@@ -7,7 +7,12 @@ from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import RunFolder, load_rows, make_row, video_path
 from policies.baselines import BASELINES
-from viz.video import INSET_SIZE, MAIN_SIZE, EpisodeFilm, VideoConfig, film_run
+from sim.errors import WhiskerError
+from sim.registry import make_env
+from sim.so101.scene import PEOPLE_CAMERA
+from tests.test_viz_whiskers import record
+from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, TAKEN_COLOUR
+from viz.video import INSET_SIZE, MAIN_SIZE, EpisodeFilm, VideoConfig, draw_step, film_run, film_whiskers
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +56,73 @@ def test_the_rate_can_be_chosen(run):
     film, (row,) = EpisodeFilm("so101/pick_place", fps=10), load_rows(run)
     assert len(list(film.frames(run, row))) == 4
     film.close()
+
+
+@pytest.fixture(scope="module")
+def chunked_run(blind_env, tmp_path_factory):
+    """Twelve steps, six actions a plan, four of them executed."""
+    _, run = record(blind_env, 4, tmp_path_factory.mktemp("runs"))
+    return run
+
+
+def n_pixels(image, colour):
+    return int((np.abs(image.astype(int) - colour).max(axis=-1) <= 12).sum())
+
+
+def test_a_still_shows_the_plan_the_way_taken_and_the_plans_before(chunked_run, tmp_path):
+    (row,) = load_rows(chunked_run)
+    counts = []
+    for step in (0, 10):
+        draw_step(chunked_run, row, step, tmp_path / f"{step}.png")
+        image = iio.imread(tmp_path / f"{step}.png")[:780]  # above the legend
+        assert iio.imread(tmp_path / f"{step}.png").shape == (960, 1280, 3)
+        counts.append([n_pixels(image, colour) for colour in (PLAN_COLOUR, TAKEN_COLOUR, GHOST_COLOUR)])
+    assert counts[0][0] > 100 and counts[0][1:] == [0, 0]
+    assert min(counts[1][:2]) > 100
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "10.png"]
+
+
+def test_a_still_does_not_depend_on_what_was_drawn_before(chunked_run):
+    film, (row,) = EpisodeFilm("so101/pick_place", views={"wrist_cam": (120, 160)}), load_rows(chunked_run)
+    first = film.still(chunked_run, row, 5)
+    list(film.frames(chunked_run, row))
+    np.testing.assert_array_equal(film.still(chunked_run, row, 5), first)
+    film.close()
+
+
+@pytest.mark.parametrize("camera", [PEOPLE_CAMERA, "wrist_cam_depth"])
+def test_one_cameras_film_of_the_whiskers(chunked_run, tmp_path, camera):
+    path = tmp_path / "new folder" / "whiskers.mp4"
+    film_whiskers(chunked_run, load_rows(chunked_run)[0], path, camera)
+    frames = iio.imread(path, plugin="pyav")
+    assert iio.immeta(path, plugin="pyav")["codec"] == "h264"
+    assert frames.shape == (13, 508, 640, 3)
+
+
+def test_a_film_in_libero_is_square(tmp_path):
+    env = make_env("libero_goal/7", image_sizes={})
+    _, run = record(env, 4, tmp_path)
+    env.close()
+    draw_step(run, load_rows(run)[0], 6, tmp_path / "still.png", size=(480, 640))
+    image = iio.imread(tmp_path / "still.png")
+    assert image.shape == (480, 480, 3) and min(n_pixels(image[:380], c) for c in (PLAN_COLOUR, TAKEN_COLOUR)) > 10
+
+
+def test_an_unknown_camera_names_those_there_are(chunked_run, tmp_path):
+    (row,) = load_rows(chunked_run)
+    with pytest.raises(WhiskerError, match=r"one of people_cam, overhead_cam, wrist_cam"):
+        film_whiskers(chunked_run, row, tmp_path / "film.mp4", "front")
+    with pytest.raises(WhiskerError, match="0 to 12"):
+        draw_step(chunked_run, row, 13, tmp_path / "still.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_users_own_scene_has_no_camera_for_people(own_scene, tmp_path):
+    env = make_env(f"so101/pick_place@{own_scene}", image_sizes={})
+    _, run = record(env, 4, tmp_path)
+    env.close()
+    (row,) = load_rows(run)
+    draw_step(run, row, 6, tmp_path / "still.png", size=(240, 320))
+    assert iio.imread(tmp_path / "still.png").shape == (240, 320, 3)
+    with pytest.raises(WhiskerError, match=r"one of overhead_cam, wrist_cam"):
+        draw_step(run, row, 6, tmp_path / "still.png", PEOPLE_CAMERA)

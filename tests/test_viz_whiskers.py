@@ -1,6 +1,7 @@
 """Whiskers against the paths that were really taken."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from policies.baselines import RandomPolicy
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
-from viz.whiskers import compute_whiskers, load_whiskers
+from viz.whiskers import compute_whiskers, find_members, load_whiskers, simulate_plans
 
 HORIZON = 12
 
@@ -67,20 +68,65 @@ def test_what_was_not_executed_is_where_it_would_have_gone(blind_env):
     assert whiskers.n_executed.tolist() == [2] * 6
 
 
-def test_a_plan_on_which_the_physics_diverges_ends_in_nan(blind_env, monkeypatch):
+def test_every_sampled_plan_and_every_draft_has_its_whisker(blind_env):
+    arrays, _ = record(blind_env, n_action_steps=4)
+    rng = np.random.default_rng(0)
+    others = arrays.chunk + rng.normal(0, 5, arrays.chunk.shape).astype(np.float32)
+    drafts = np.stack([others, others, arrays.chunk], axis=1)
+    alternatives = np.stack([arrays.chunk, others], axis=1)
+    plain = compute_whiskers(blind_env, arrays)
+    whiskers = compute_whiskers(blind_env, replace(arrays, alternative_chunk=alternatives, draft_chunk=drafts))
+    assert plain.draft_path_world is None
+    assert whiskers.path_world.shape == (3, 2, 7, 3) and whiskers.draft_path_world.shape == (3, 3, 7, 3)
+    np.testing.assert_array_equal(whiskers.path_world[:, :1], plain.path_world)
+    np.testing.assert_array_equal(whiskers.draft_path_world[:, -1], plain.path_world[:, 0])
+    np.testing.assert_array_equal(whiskers.path_world[2, 1], simulate_chunk(blind_env, arrays.snapshot[2], others[2]))
+
+
+def test_the_prediction_in_force(blind_env):
+    whiskers = compute_whiskers(blind_env, record(blind_env, n_action_steps=4)[0])
+    assert [whiskers.prediction_at(step) for step in (0, 3, 4, 7, 8, 11, 12)] == [0, 0, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["so101/pick_place", "so101/pick_place_ee"])
+def test_tracing_moves_as_stepping_does_bit_by_bit(name):
+    env = make_env(name, image_sizes={})
+    env.reset(5)
+    snapshot, rng = env.snapshot(), np.random.default_rng(1)
+    chunk = rng.uniform(env.spec.action.low, env.spec.action.high, (20, env.spec.action.dim)).astype(np.float32)
+    path = simulate_chunk(env, snapshot, chunk)
+    env.restore(snapshot)
+    stepped = [env.ee_pos_world()]
+    for action in chunk:
+        env.step(action)
+        stepped.append(env.ee_pos_world())
+    np.testing.assert_array_equal(path, stepped)
+    env.close()
+
+
+def test_a_plan_on_which_the_physics_diverges_ends_in_nan(blind_env):
+    """A gripper thrown at the speed of light: MuJoCo gives up, and so does the path."""
     blind_env.reset(0)
-    snapshot, step = blind_env.snapshot(), type(blind_env).step
-    calls = []
+    snapshot = blind_env.snapshot()
+    blind_env.data.qvel[:] = 1e9
+    moving = blind_env.snapshot()
+    path = simulate_chunk(blind_env, moving, np.zeros((5, 6)))
+    assert np.isfinite(path[0]).all() and np.isnan(path[1:]).all()
+    assert np.isfinite(simulate_chunk(blind_env, snapshot, np.zeros((5, 6)))).all()
 
-    def diverge_at_the_third(self, action):
-        calls.append(action)
-        if len(calls) == 3:
-            raise RuntimeError("the physics diverged")
-        return step(self, action)
 
-    monkeypatch.setattr(type(blind_env), "step", diverge_at_the_third)
-    path = simulate_chunk(blind_env, snapshot, np.zeros((5, 6)))
-    assert np.isfinite(path[:3]).all() and np.isnan(path[3:]).all()
+def test_the_members_of_an_ensemble_are_the_rests_of_the_chunks_before(blind_env):
+    """Predicted at steps 0, 1 and 2, four actions each: number 10 t is what was planned for step t."""
+    drafts = np.array([[[[t, p] for t in range(p, p + 4)]] for p in range(3)], np.float32)
+    members = find_members(drafts, np.arange(3), 2)
+    np.testing.assert_array_equal(members[0, :, 0], [2, 3, 4, 5])
+    np.testing.assert_array_equal(members[1, :, 0], [2, 3, 4, np.nan])
+    np.testing.assert_array_equal(members[2, :, 0], [2, 3, np.nan, np.nan])
+    assert members[:3, 0, 1].tolist() == [2, 1, 0] and np.isnan(members[3:]).all()
+    blind_env.reset(0)
+    ends = np.where(np.arange(5)[:, None] < 3, np.zeros(6), np.nan).astype(np.float32)
+    (path,) = simulate_plans(blind_env, blind_env.snapshot(), ends[None])
+    assert np.isfinite(path[:4]).all() and np.isnan(path[4:]).all()
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path, blind_env):

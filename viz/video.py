@@ -1,10 +1,10 @@
-"""Videos of recorded episodes, rendered from the run folder after the fact.
+"""Videos and stills of recorded episodes with their whiskers, rendered from the run folder after the fact.
 
 python -m viz.video runs/<run> --which failures
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track
 
+from eval.recorder import EpisodeArrays
 from eval.run_folder import EpisodeRow, env_of_task, load_arrays, load_description, load_rows, video_path
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -26,8 +27,12 @@ from sim.files import written_whole
 from sim.registry import camera_names, is_in_own_process, make_env
 from sim.so101.scene import PEOPLE_CAMERA
 from sim.spec import Control
+from viz.overlay import compute_overlay, draw_legend, draw_overlay
+from viz.whiskers import Whiskers, compute_whiskers, is_ensemble
 
 MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
+# Of a picture for print.
+STILL_SIZE = (960, 1280)
 _CAPTION_PX = 28
 
 
@@ -49,16 +54,24 @@ class VideoConfig:
 
 
 class EpisodeFilm:
-    """Draws recorded episodes of a task: one large view, and on the right what the robot's other cameras see.
+    """Draws recorded episodes of a task with their whiskers: a large view, and others in a column on the right.
 
     The environment is one of its own: its cameras are larger than the policy's, its state is set from the record.
     """
 
-    def __init__(self, env_name: str, fps: int | None = None, control: Control | None = None) -> None:
+    def __init__(
+        self,
+        env_name: str,
+        fps: int | None = None,
+        control: Control | None = None,
+        views: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         """Args:
         control: as in `sim.registry.make_env`.
+        views: camera → (height_px, width_px): the large view first, the heights of the rest adding up to its own.
+            Default: for the SO-101 what people see best and the robot's two cameras, for LIBERO the policies' two.
         """
-        sizes = _views(env_name)
+        sizes = _views(env_name) if views is None else views
         self._main, *self._insets = sizes
         self._env: Env = make_env(env_name, sizes, control)
         self._control_rate_hz = 1 / self._env.spec.control_dt_s
@@ -67,23 +80,104 @@ class EpisodeFilm:
     def frames(self, run: Path, row: EpisodeRow) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """RGB, `fps` a second of simulated time."""
         arrays = load_arrays(run, row)
+        whiskers = compute_whiskers(self._env, arrays, is_ensemble(load_description(run)))
         n_moments = len(arrays.step_snapshot)
         for step in np.arange(0, n_moments, self._control_rate_hz / self.fps).astype(int):
-            self._env.restore(arrays.step_snapshot[step])
-            images = self._env.observe().images
-            column = np.concatenate([images[view] for view in self._insets])
             caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
             if step >= row.decided_at_step:
                 caption += f"   {row.outcome}" + (f": {row.failed_stage} not met" if row.failed_stage else "")
-            yield _with_caption(np.concatenate([images[self._main], column], axis=1), caption, row.success)
+            yield _with_caption(self._draw(arrays, whiskers, int(step)), caption, row.success)
+
+    def still(self, run: Path, row: EpisodeRow, step: int) -> UInt8[np.ndarray, "height width 3"]:
+        """RGB, the world before that control step; `row.n_steps` is how it ended.
+
+        Raises:
+            WhiskerError: the episode has no such step.
+        """
+        if not 0 <= step <= row.n_steps:
+            subject = f"step {step} of episode {row.episode_index}"
+            raise WhiskerError(subject, expected=f"0 to {row.n_steps}", do="Step 0 is the start, the last the end.")
+        arrays = load_arrays(run, row)
+        return self._draw(arrays, compute_whiskers(self._env, arrays, is_ensemble(load_description(run))), step)
 
     def close(self) -> None:
         self._env.close()
 
+    def _draw(self, arrays: EpisodeArrays, whiskers: Whiskers, step: int) -> UInt8[np.ndarray, "height width 3"]:
+        self._env.restore(arrays.step_snapshot[step])
+        overlay = compute_overlay(whiskers, arrays, step)
+        images = {
+            view: draw_overlay(image, self._env.projection(view), overlay)
+            for view, image in self._env.observe().images.items()
+        }
+        main = draw_legend(images[self._main], overlay)
+        if not self._insets:
+            return main
+        return np.concatenate([main, np.concatenate([images[view] for view in self._insets])], axis=1)
+
 
 def film_episode(film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
-    """Write the episode's mp4 (H.264) and return its path. It appears whole or not at all."""
-    path = run / video_path(row)
+    """Write the episode's mp4 into the run folder and return its path."""
+    return _write_mp4(run / video_path(row), film, run, row)
+
+
+def film_whiskers(
+    run: Path, row: EpisodeRow, path: Path, camera: str | None = None, size: tuple[int, int] = MAIN_SIZE
+) -> Path:
+    """Write one camera's view of an episode with its whiskers as mp4, a caption below; returns its path.
+
+    Args:
+        path: of the mp4.
+        camera: default: the SO-101's camera for people, and that of LIBERO's policies which sees the table.
+        size: height and width, px; LIBERO's pictures are squares of that height.
+
+    Raises:
+        WhiskerError: no such run, episode file or camera.
+    """
+    with closing(_film_of_camera(run, row, camera, size)) as film:
+        return _write_mp4(path, film, run, row)
+
+
+def draw_step(
+    run: Path,
+    row: EpisodeRow,
+    step: int,
+    path: Path,
+    camera: str | None = None,
+    size: tuple[int, int] = STILL_SIZE,
+) -> Path:
+    """Write one moment of an episode with its whiskers as PNG; arguments as for `film_whiskers`. Returns its path.
+
+    Raises:
+        WhiskerError: no such run, episode file, camera or step.
+    """
+    with closing(_film_of_camera(run, row, camera, size)) as film:
+        image = film.still(run, row, step)
+    with written_whole(path) as unfinished:
+        iio.imwrite(unfinished, image, extension=".png")
+    return path
+
+
+def _film_of_camera(run: Path, row: EpisodeRow, camera: str | None, size: tuple[int, int]) -> EpisodeFilm:
+    env_name, control = env_of_task(load_description(run), row.task)
+    if camera is None:
+        camera = next(iter(_views(env_name)))
+    else:
+        _check_camera(env_name, camera)
+    height_px, width_px = size
+    view = (height_px, height_px if is_in_own_process(env_name) else width_px)
+    return EpisodeFilm(env_name, control=control, views={camera: view})
+
+
+def _check_camera(env_name: str, camera: str) -> None:
+    """The one for people is in none of the lists of cameras: no policy may look through it."""
+    known = (*(name for name in _views(env_name) if name == PEOPLE_CAMERA), *camera_names(env_name))
+    if camera not in known:
+        raise WhiskerError(f"camera {camera!r} of {env_name!r}", expected=f"one of {', '.join(known)}")
+
+
+def _write_mp4(path: Path, film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
+    """H.264. The file appears whole or not at all."""
     with written_whole(path) as unfinished, iio.imopen(unfinished, "w", plugin="pyav") as file:
         # yuv420p, which every browser plays.
         file.init_video_stream("libx264", fps=film.fps, pixel_format="yuv420p")

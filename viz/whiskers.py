@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from eval.recorder import EpisodeArrays
 from eval.run_folder import EpisodeRow, env_of_task, load_arrays, load_description
@@ -14,6 +14,9 @@ from sim.env import Env
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
+
+# Of a temporal ensemble as many members are drawn: the older ones weigh little, and hide the others.
+N_MEMBERS = 8
 
 
 @dataclass(frozen=True)
@@ -25,26 +28,83 @@ class Whiskers:
             prediction. nan after physics that diverged.
         prediction_step: control step of each prediction.
         n_executed: how many actions of each plan 0 were run.
+        draft_path_world: `(P, D, H + 1, 3)` m, of what each plan 0 was made from: denoising steps, pure noise first,
+            or the members of a temporal ensemble, the newest first. None where that was not recorded.
     """
 
     path_world: Float64[np.ndarray, "P K H1 3"]
     prediction_step: Int64[np.ndarray, " P"]
     n_executed: Int64[np.ndarray, " P"]
+    draft_path_world: Float64[np.ndarray, "P D H1 3"] | None = None
 
     def executed_path(self, prediction: int) -> Float64[np.ndarray, "moment 3"]:
         """The part of a prediction's whisker along which the robot really went."""
         return self.path_world[prediction, 0, : self.n_executed[prediction] + 1]
 
+    def prediction_at(self, step: int) -> int:
+        """Index of the prediction in force before that control step: the last one made up to there."""
+        return int(np.searchsorted(self.prediction_step, step, side="right")) - 1
 
-def compute_whiskers(env: Env, arrays: EpisodeArrays) -> Whiskers:
+
+def compute_whiskers(env: Env, arrays: EpisodeArrays, ensemble: bool = False) -> Whiskers:
     """Simulate every recorded plan from the exact state in which it was made.
 
     Args:
         env: of the episode's task; its state is lost.
+        ensemble: the drafts are of a temporal ensemble, see `is_ensemble`.
     """
-    pairs = zip(arrays.snapshot, arrays.chunk, strict=True)
-    paths = [simulate_chunk(env, snapshot, chunk) for snapshot, chunk in pairs]
-    return Whiskers(np.stack(paths)[:, None], arrays.prediction_step, arrays.n_executed)
+    plans = arrays.chunk[:, None] if arrays.alternative_chunk is None else arrays.alternative_chunk
+    drafts = arrays.draft_chunk
+    if drafts is not None and ensemble:
+        drafts = np.stack([find_members(drafts, arrays.prediction_step, i) for i in range(len(drafts))])
+    return Whiskers(
+        _simulate(env, arrays, plans),
+        arrays.prediction_step,
+        arrays.n_executed,
+        None if drafts is None else _simulate(env, arrays, drafts),
+    )
+
+
+def simulate_plans(
+    env: Env, snapshot: Float64[np.ndarray, " snapshot_dim"], plans: Float32[np.ndarray, "plan H action_dim"]
+) -> Float64[np.ndarray, "plan H1 3"]:
+    """`simulate_chunk` of several plans. From an action on that is nan nothing was planned, and the path is nan."""
+    paths = np.full((len(plans), plans.shape[1] + 1, 3), np.nan)
+    for plan, path in zip(plans, paths, strict=True):
+        undefined = np.isnan(plan).any(axis=1)
+        n_planned = int(undefined.argmax()) if undefined.any() else len(plan)
+        path[: n_planned + 1] = simulate_chunk(env, snapshot, plan[:n_planned])
+    return paths
+
+
+def is_ensemble(description: dict) -> bool:
+    """Whether a run's drafts are of a temporal ensemble: each the chunk of one prediction before it was averaged.
+
+    Args:
+        description: `run.json`.
+    """
+    return description.get("policy", {}).get("drafts") == "ensemble"
+
+
+def find_members(
+    draft_chunk: Float32[np.ndarray, "P 1 H action_dim"], prediction_step: Int64[np.ndarray, " P"], prediction: int
+) -> Float32[np.ndarray, "member H action_dim"]:
+    """The chunks that a temporal ensemble averages at a prediction, as plans from there on, the newest first.
+
+    Those of `N_MEMBERS` predictions; nan where a chunk ends, and where there was no prediction yet.
+    """
+    members = np.full((N_MEMBERS, *draft_chunk.shape[2:]), np.nan, np.float32)
+    for member, past in zip(members, range(prediction, -1, -1), strict=False):
+        rest = draft_chunk[past, 0, int(prediction_step[prediction] - prediction_step[past]) :]
+        member[: len(rest)] = rest
+    return members
+
+
+def _simulate(
+    env: Env, arrays: EpisodeArrays, chunks: Float32[np.ndarray, "P K H action_dim"]
+) -> Float64[np.ndarray, "P K H1 3"]:
+    of_predictions = zip(arrays.snapshot, chunks, strict=True)
+    return np.stack([simulate_plans(env, snapshot, plans) for snapshot, plans in of_predictions])
 
 
 def load_whiskers(run: Path, row: EpisodeRow) -> Whiskers:
@@ -57,7 +117,7 @@ def load_whiskers(run: Path, row: EpisodeRow) -> Whiskers:
     if not len(arrays.chunk):
         raise WhiskerError(f"episode {row.episode_index} of {str(run)!r}", expected="a prediction", got="none")
     with opened_env(run, row.task) as env:
-        return compute_whiskers(env, arrays)
+        return compute_whiskers(env, arrays, is_ensemble(load_description(run)))
 
 
 @contextmanager

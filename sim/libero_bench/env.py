@@ -115,11 +115,21 @@ class LiberoEnv:
         # As robosuite is given it by every policy: its sums are in another precision for float64.
         action = np.asarray(action, dtype=np.float32)
         success = self._advance(action)
-        if not np.isfinite(self.data.qpos).all():
+        if self._has_diverged():
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
         low, high = self.spec.action.low, self.spec.action.high
         clipped = self._relative and bool((action < low).any() or (action > high).any())
         return StepResult(self.progress(), success, clipped)
+
+    def trace(self, chunk: Float[np.ndarray, "horizon 7"]) -> Float64[np.ndarray, "moment 3"]:
+        path = np.full((len(chunk) + 1, 3), np.nan)
+        path[0] = self.ee_pos_world()
+        for step, action in enumerate(np.asarray(chunk, dtype=np.float32), start=1):
+            self._advance(action)
+            if self._has_diverged():
+                break
+            path[step] = self.ee_pos_world()
+        return path
 
     def progress(self) -> tuple[Progress, ...]:
         ee_pos = self.ee_pos_world()
@@ -229,6 +239,9 @@ class LiberoEnv:
         # What is reported from here on is of the state as it is now, as after `restore`.
         mujoco.mj_fwdPosition(self.model, self.data)
         return bool(self._goals_met.all())
+
+    def _has_diverged(self) -> bool:
+        return not np.isfinite(self.data.qpos).all()
 
     def _check_goals(self) -> np.ndarray:
         return np.array([bool(self._env._eval_predicate(goal)) for goal in self._env.parsed_problem["goal_state"]])

@@ -112,13 +112,21 @@ class PickPlace:
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         return self._drive(self.joint_target_rad(action))
 
+    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
+        path = np.full((len(chunk) + 1, 3), np.nan)
+        path[0] = self.ee_pos_world()
+        for step, action in enumerate(chunk, start=1):
+            self._move(self.joint_target_rad(action))
+            if self._has_diverged():
+                break
+            mujoco.mj_kinematics(self.model, self.data)
+            path[step] = self.data.site_xpos[self._tcp_site]
+        return path
+
     def _drive(self, target: Float64[np.ndarray, "6"]) -> StepResult:
         """Hold joint targets [rad] for one control step."""
-        allowed = np.clip(target, self._ctrl_low, self._ctrl_high)
-        self.data.ctrl[self._actuator_ids] = allowed
-        mujoco.mj_step(self.model, self.data, self._n_substeps)
-        warnings = self.data.warning.number
-        if any(warnings[kind] for kind in _DIVERGED):
+        allowed = self._move(target)
+        if self._has_diverged():
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
         # mj_step leaves positions and contacts one substep behind the state; what is reported must be a
         # function of the state alone, or a restored snapshot would report something else.
@@ -128,6 +136,17 @@ class PickPlace:
         # A target within float32 rounding of a limit is not a clipped one.
         clipped = bool(np.abs(target - allowed).max() > 1e-5)
         return StepResult((progress,), self._n_placed_steps >= SUCCESS_HOLD_STEPS, clipped)
+
+    def _move(self, target: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, "6"]:
+        """Run the physics of one control step; returns the targets as they were cut to the actuators' range."""
+        allowed = np.clip(target, self._ctrl_low, self._ctrl_high)
+        self.data.ctrl[self._actuator_ids] = allowed
+        mujoco.mj_step(self.model, self.data, self._n_substeps)
+        return allowed
+
+    def _has_diverged(self) -> bool:
+        warnings = self.data.warning.number
+        return any(warnings[kind] for kind in _DIVERGED)
 
     def progress(self) -> tuple[Progress, ...]:
         return (self._progress_of_block(),)
@@ -165,6 +184,7 @@ class PickPlace:
     def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
         mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(snapshot[:-2]), _INTEGRATION_STATE)
         self._rest_height_m, self._n_placed_steps = float(snapshot[-2]), int(snapshot[-1])
+        self.data.warning.number[:] = 0  # a divergence before is another past's
         mujoco.mj_fwdPosition(self.model, self.data)
 
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:

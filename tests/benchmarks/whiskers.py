@@ -1,0 +1,161 @@
+"""What whiskers cost, against the bare physics of them and against MuJoCo's own way of drawing them.
+
+    uv run python -m tests.benchmarks.whiskers
+
+CPU time of this process (all threads). Both sides of a ratio take turns, so that a noisy machine is noisy to both, and
+a ratio is the median of theirs.
+
+- simulate: `simulate_chunk` of a 50-step chunk on the SO-101, against `mj_step` of the same controls in as many
+  substeps from the same state. 1.3 at most.
+- film: an image of `film_whiskers` at 640x480 with its share of building, simulating and encoding, against one of
+  `mujoco.Renderer` at default quality, from the original meshes, with the whiskers as capsules. A 15th at most.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import mujoco
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from eval.config import EvalConfig
+from eval.evaluation import set_up
+from eval.outcome import DEFAULT_THRESHOLDS
+from eval.recorder import EpisodeArrays, EpisodeRecorder
+from eval.rollout import run_episode
+from eval.run_folder import EpisodeRow, RunFolder, load_arrays, make_row
+from sim.forward_simulation import simulate_chunk
+from sim.registry import make_env
+from sim.so101.pick_place import PickPlace
+from sim.so101.scene import PEOPLE_CAMERA
+from sim.so101.scene_config import DEFAULT_SCENE
+from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, compute_overlay
+from viz.video import MAIN_SIZE, film_whiskers
+from viz.whiskers import compute_whiskers
+
+DEFAULT_QUALITY = replace(DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1)
+N_ROUNDS = 60
+N_PLAIN_IMAGES = 5
+HORIZON = 50
+N_CAPSULES = 513
+CAPSULE_RADIUS_M = 0.002
+
+
+def cpu_s(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def record_run(folder: Path) -> tuple[Path, EpisodeRow]:
+    """An episode of the shipped ACT that plans every five steps, so that there are ghosts."""
+    setup = set_up(EvalConfig(policy="act", n_action_steps=5))
+    record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), setup.n_action_steps, setup.horizon)
+    setup.env.close()
+    run = RunFolder.create(folder, "act", setup.env.spec.name, {"config": {}, "env": {"name": setup.env.spec.name}})
+    row = make_row(record, DEFAULT_THRESHOLDS)
+    run.append(record, row)
+    run.close()
+    return run.path, row
+
+
+def simulate_bare(env: PickPlace, snapshot: np.ndarray, ctrl: np.ndarray) -> None:
+    env.restore(snapshot)
+    n_substeps = round(env.spec.control_dt_s / env.spec.physics_dt_s)
+    for target in ctrl:
+        env.data.ctrl[:] = target
+        mujoco.mj_step(env.model, env.data, n_substeps)
+
+
+def measure_simulation(arrays: EpisodeArrays) -> list[tuple[float, float]]:
+    """(ours, bare) [s] of the 50 actions that followed each of several moments."""
+    env = make_env("so101/pick_place", image_sizes={})
+    times = []
+    for step in np.linspace(0, len(arrays.action) - HORIZON, N_ROUNDS).astype(int):
+        chunk, snapshot = arrays.action[step : step + HORIZON], arrays.step_snapshot[step]
+        ctrl = np.clip(env.units.to_rad(chunk.astype(np.float64)), *env.model.actuator_ctrlrange.T)
+        # Whoever comes second finds the caches warm: nobody is first.
+        simulate_bare(env, snapshot, ctrl)
+        ours_s = cpu_s(lambda s=snapshot, c=chunk: simulate_chunk(env, s, c))
+        times.append((ours_s, cpu_s(lambda s=snapshot, c=ctrl: simulate_bare(env, s, c))))
+    env.close()
+    return times
+
+
+def add_capsules(scene: mujoco.MjvScene, path: np.ndarray, rgb: tuple[int, int, int]) -> None:
+    for start, end in pairwise(path):
+        if scene.ngeom == scene.maxgeom:
+            return
+        geom = scene.geoms[scene.ngeom]
+        colour = np.array([*np.array(rgb) / 255, 1], np.float32)
+        mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_CAPSULE, np.zeros(3), np.zeros(3), np.eye(3).ravel(), colour)
+        mujoco.mjv_connector(geom, mujoco.mjtGeom.mjGEOM_CAPSULE, CAPSULE_RADIUS_M, start, end)
+        scene.ngeom += 1
+
+
+class PlainFilm:
+    """MuJoCo's renderer as it comes, the plan in force and its ghosts in its scene."""
+
+    def __init__(self, arrays: EpisodeArrays) -> None:
+        self._env, self._arrays = PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes={}), arrays
+        self._whiskers = compute_whiskers(self._env, arrays)
+        self._renderer = mujoco.Renderer(self._env.model, *MAIN_SIZE)
+
+    def draw(self, step: int) -> np.ndarray:
+        self._env.restore(self._arrays.step_snapshot[step])
+        self._renderer.update_scene(self._env.data, camera=PEOPLE_CAMERA)
+        overlay, scene = compute_overlay(self._whiskers, self._arrays, step), self._renderer.scene
+        n_before = scene.ngeom
+        for path, colour in ((overlay.plan, PLAN_COLOUR), *((ghost, GHOST_COLOUR) for ghost in overlay.ghosts)):
+            add_capsules(scene, path, colour)
+        scene.ngeom = min(scene.ngeom, n_before + N_CAPSULES)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        self._renderer.close()
+        self._env.close()
+
+
+def measure_film(run: Path, row: EpisodeRow, folder: Path) -> list[tuple[float, float]]:
+    """(ours, plain) [s] an image. Ours has its share of everything, building the environment too; plain of nothing."""
+    arrays = load_arrays(run, row)
+    n_images = len(arrays.step_snapshot)
+    plain = PlainFilm(arrays)
+    steps = np.linspace(n_images // 2, n_images - 1, N_PLAIN_IMAGES).astype(int).tolist()
+    plain.draw(steps[0])
+    times = []
+    for step in steps:
+        film_s = cpu_s(lambda: film_whiskers(run, row, folder / "film.mp4")) / n_images
+        times.append((film_s, cpu_s(lambda s=step: plain.draw(s))))
+    plain.close()
+    return times
+
+
+def add_row(table: Table, name: str, times: list[tuple[float, float]], *, per: str, faster: bool) -> None:
+    ours_s, theirs_s = (1000 * median(column) for column in zip(*times, strict=True))
+    ratio = median(theirs / ours if faster else ours / theirs for ours, theirs in times)
+    words = f"{ratio:.1f} x faster" if faster else f"{ratio:.2f} x"
+    table.add_row(name, f"{ours_s:.2f} ms {per}", f"{theirs_s:.2f} ms", words)
+
+
+def main() -> None:
+    table = Table(title="whiskers, CPU time")
+    for column in ("what", "ours", "theirs", "ratio"):
+        table.add_column(column)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run, row = record_run(folder)
+        arrays = load_arrays(run, row)
+        add_row(table, "simulate, bare physics", measure_simulation(arrays), per="a chunk", faster=False)
+        add_row(table, "film, mujoco.Renderer", measure_film(run, row, folder), per="an image", faster=True)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Where lines land in a picture, which part of them, in which colour."""
+
+import numpy as np
+
+from tests.test_viz_plan_quality import episode, line
+from viz.overlay import (
+    ALTERNATIVE_COLOUR,
+    GHOST_COLOUR,
+    N_GHOSTS,
+    PLAN_COLOUR,
+    TAKEN_COLOUR,
+    Overlay,
+    compute_overlay,
+    draw_legend,
+    draw_overlay,
+    ghost_opacity,
+    project_path,
+)
+from viz.whiskers import Whiskers
+
+# A camera at the origin that looks along z, x to the right and y down: 480 rows, 640 columns, focal length 400 px.
+PROJECTION = np.array([[400.0, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0]])
+NOWHERE = np.array([0.0, 0.0, -1.0])
+EMPTY = np.empty((0, 3))
+GREY = np.full((480, 640, 3), 200, np.uint8)
+
+
+def row_of(v, u_from=100, u_to=540, depth_m=1.0):
+    """A path that is a horizontal line in the picture, its points 10 px apart."""
+    u = np.arange(u_from, u_to + 1, 10.0)
+    return np.column_stack([(u - 320) / 400, np.full(len(u), (v - 240) / 400), np.ones(len(u))]) * depth_m
+
+
+def draw(**parts):
+    nothing = {"tool": NOWHERE, "plan": EMPTY, "n_to_execute": 0, "taken": EMPTY}
+    return draw_overlay(GREY, PROJECTION, Overlay(**nothing | parts))
+
+
+def is_colour(pixel, colour, within=2):
+    return np.abs(pixel.astype(int) - colour).max() <= within
+
+
+def test_a_path_in_front_is_one_piece_at_its_place():
+    (piece,) = project_path(PROJECTION, np.array([[0, 0, 1], [0.1, 0.2, 1], [0.1, 0.2, 2.0]]))
+    np.testing.assert_allclose(piece, [[320, 240], [360, 320], [340, 280]])
+
+
+def test_a_segment_that_goes_behind_the_camera_is_cut_at_the_near_plane():
+    """From (0.1, 0, 1) to (0.1, 0, -1): at depth 0.01 x is still 0.1, so u = 320 + 400 · 10."""
+    behind = np.array([[0.1, 0, 1], [0.1, 0, -1]])
+    for path, ends in ((behind, [[360, 240], [4320, 240]]), (behind[::-1], [[4320, 240], [360, 240]])):
+        (piece,) = project_path(PROJECTION, path)
+        np.testing.assert_allclose(piece, ends)
+
+
+def test_what_leaves_and_comes_back_is_two_pieces():
+    path = np.array([[0, 0, 1], [0, 0.1, 1], [0, 0, -1], [0, 0, -2], [0, 0.1, 1], [0, 0, 1.0]])
+    pieces = project_path(PROJECTION, path)
+    assert [len(piece) for piece in pieces] == [3, 3]
+    np.testing.assert_allclose(pieces[0][:2], pieces[1][:0:-1])
+
+
+def test_a_path_behind_or_without_points_is_nothing_and_nan_ends_it():
+    assert project_path(PROJECTION, -row_of(240)) == [] and project_path(PROJECTION, EMPTY) == []
+    path = row_of(240)
+    path[20:] = np.nan
+    (piece,) = project_path(PROJECTION, path)
+    assert len(piece) == 20
+
+
+def test_colours_lie_where_the_lines_are_and_nowhere_else():
+    image = draw(plan=row_of(100), n_to_execute=44, taken=row_of(200), ghosts=[row_of(300)], alternatives=[row_of(400)])
+    assert is_colour(image[100, 320], PLAN_COLOUR) and is_colour(image[200, 320], TAKEN_COLOUR)
+    # Not fully opaque: between their colour and the picture's.
+    for v, colour in ((300, GHOST_COLOUR), (400, ALTERNATIVE_COLOUR)):
+        assert np.abs(image[v, 320].astype(int) - colour).sum() < np.abs(200 - np.array(colour)).sum() / 2
+    for v in (50, 150, 250, 350, 450):
+        assert (image[v - 20 : v + 20] == 200).all()
+    assert (GREY == 200).all()  # the picture given is left as it is
+
+
+def test_a_line_is_drawn_around_its_place():
+    """A line through the middle of row 100, v = 100.5, has as much above as below."""
+    image = draw(plan=row_of(100.5), n_to_execute=44).astype(int)
+    np.testing.assert_allclose(image[96:100, 320], image[101:105, 320][::-1], atol=12)
+
+
+def test_what_will_not_be_executed_is_thinner_and_lighter():
+    image = draw(plan=row_of(100), n_to_execute=22)
+    until, after = image[80:120, 220].astype(int), image[80:120, 430].astype(int)
+    greenness = [np.maximum(0, column[:, 1] - column[:, 0]).sum() for column in (until, after)]
+    assert greenness[0] > 1.5 * greenness[1] > 0
+
+
+def test_the_plan_lies_on_the_way_taken_on_ghosts_on_alternatives():
+    lines = [row_of(240)]
+    on_top = {"plan": row_of(240), "n_to_execute": 44}
+    assert is_colour(draw(alternatives=lines, ghosts=lines, taken=lines[0], **on_top)[240, 320], PLAN_COLOUR)
+    assert is_colour(draw(alternatives=lines, ghosts=lines, taken=lines[0])[240, 320], TAKEN_COLOUR)
+    ghost = draw(alternatives=lines, ghosts=lines)[240, 320]
+    assert ghost[2] > ghost[0] + 50
+
+
+def test_ghosts_fade_with_the_square_of_their_age():
+    opacities = np.array([ghost_opacity(age) for age in range(1, N_GHOSTS + 2)])
+    np.testing.assert_allclose(np.diff(np.sqrt(opacities), n=2), 0, atol=1e-12)
+    assert (np.diff(opacities) < 0).all() and opacities[-1] == 0
+    young, old = (draw(ghosts=[EMPTY] * (age - 1) + [row_of(240)])[240, 320].astype(int) for age in (1, 10))
+    assert 200 - young[0] > 4 * (200 - old[0]) > 0
+
+
+def test_drafts_turn_from_grey_to_green():
+    image = draw(drafts=[row_of(100), row_of(200), row_of(300)]).astype(int)
+    greenness = [image[v, 320, 1] - image[v, 320, 0] for v in (100, 200, 300)]
+    assert 0 == greenness[0] < greenness[1] < greenness[2]
+
+
+def test_the_tool_is_a_dot_ringed_in_white():
+    image = draw(tool=np.array([0.0, 0.0, 1.0]))
+    assert is_colour(image[240, 320], PLAN_COLOUR)
+    assert (image.reshape(-1, 3) == 255).all(axis=1).any()
+    assert (image[230:250, 310:330] == 200).all(axis=-1).sum() > 200
+
+
+def test_lines_are_wider_in_a_larger_picture():
+    large = np.full((960, 1280, 3), 200, np.uint8)
+    overlay = Overlay(NOWHERE, row_of(240), 44, EMPTY)
+    columns = [draw_overlay(i, p, overlay)[:, i.shape[1] // 2] for i, p in
+               ((GREY, PROJECTION), (large, np.diag([2.0, 2.0, 1.0]) @ PROJECTION))]  # fmt: skip
+    n_rows = [(column != 200).any(axis=-1).sum() for column in columns]
+    assert 1.5 < n_rows[1] / n_rows[0] < 2.5
+
+
+def test_the_overlay_of_a_step_is_of_the_plan_in_force():
+    """Three predictions, two steps executed of each; the third has only one."""
+    bundles = [np.stack([line((0.02 * i, 0, k), 5) for k in range(3)]) for i in range(3)]
+    whiskers = Whiskers(np.stack(bundles), np.array([0, 2, 4]), np.array([2, 2, 1]))
+    arrays = episode(line((0, 0, 0), 6))
+    at_prediction, between, end = (compute_overlay(whiskers, arrays, step) for step in (2, 3, 5))
+    np.testing.assert_allclose(at_prediction.plan, bundles[1][0])
+    assert (at_prediction.n_to_execute, between.n_to_execute, end.n_to_execute) == (2, 1, 0)
+    np.testing.assert_allclose(between.plan[0], between.tool)
+    np.testing.assert_allclose(between.plan, bundles[1][0, 1:])
+    assert len(between.taken) == 4 and len(between.alternatives) == 2 and between.drafts == ()
+    np.testing.assert_allclose(end.ghosts, [bundles[1][0], bundles[0][0]])  # the latest first
+
+
+def test_the_legend_names_what_is_drawn():
+    few, more = Overlay(NOWHERE, EMPTY, 0, EMPTY), Overlay(NOWHERE, EMPTY, 0, EMPTY, alternatives=[row_of(9)])
+    heights = [np.argmax((draw_legend(GREY, overlay) != 200).any(axis=(1, 2))) for overlay in (few, more)]
+    assert 480 > heights[0] > heights[1] > 300

@@ -1,0 +1,216 @@
+"""Hand-made whiskers whose numbers are known, and runs of a policy that reaches and of one that does not."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.numpy import load_file, save_file
+
+from eval.config import EvalConfig
+from eval.evaluation import set_up
+from eval.outcome import DEFAULT_THRESHOLDS
+from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
+from eval.rollout import run_episode
+from eval.run_folder import RunFolder, make_row
+from policies.registry import CHECKPOINT_FOLDER
+from sim.env import STAGES
+from sim.errors import WhiskerError
+from viz.plan_quality import (
+    PLAN_QUALITY_FILE,
+    Mean,
+    compute_length,
+    compute_log_dimensionless_jerk,
+    compute_plan_quality,
+    compute_spread,
+    locate_goal,
+    print_plan_quality,
+    save_plan_quality,
+    summarise_episode,
+)
+from viz.whiskers import Whiskers
+
+HORIZON = 4
+GOAL_XY = (0.2, 0.1)
+
+
+def line(start, n_points, step_m=0.01):
+    """Along x."""
+    return np.array(start, dtype=float) + step_m * np.arange(n_points)[:, None] * np.eye(3)[0]
+
+
+def episode(ee_pos_world, object_pos_world=(0.04, 0.03, 0.0)):
+    """What the numbers are made from; the object lies still unless it has a position for every moment."""
+    n_moments = len(ee_pos_world)
+    object_pos_world = np.broadcast_to(np.array(object_pos_world, dtype=float), (n_moments, 3))
+    return EpisodeArrays(
+        state=np.zeros((n_moments, 6), np.float32),
+        action=np.zeros((n_moments - 1, 6), np.float32),
+        clipped=np.zeros(n_moments - 1, bool),
+        ik_error_m=np.full(n_moments - 1, np.nan),
+        ee_pos_world=ee_pos_world,
+        object_pos_world=object_pos_world,
+        object_height_m=np.zeros(n_moments),
+        goal_distance_m=np.linalg.norm(object_pos_world[:, :2] - GOAL_XY, axis=1),
+        progress=np.zeros((n_moments, len(STAGES)), bool),
+        joint_progress=np.full(n_moments, np.nan),
+        goals_met=np.zeros((n_moments, 1), bool),
+        step_snapshot=np.zeros((n_moments, 1)),
+        prediction_step=np.zeros(1, np.int64),
+        chunk=np.zeros((1, HORIZON, 6), np.float32),
+        snapshot=np.zeros((1, 1)),
+        n_executed=np.zeros(1, np.int64),
+    )
+
+
+def whiskers(*bundles, every=2):
+    """One bundle `(K, H + 1, 3)` a prediction."""
+    steps = every * np.arange(len(bundles))
+    return Whiskers(np.stack(bundles), steps, np.full(len(bundles), every))
+
+
+def test_a_straight_plan_that_is_executed():
+    """Two predictions of four steps, two executed of each; the second continues the first."""
+    paths = [line((0, 0, 0), 5)[None], line((0.02, 0, 0), 5)[None]]
+    first, second = compute_plan_quality(whiskers(*paths), episode(line((0, 0, 0), 5)))
+    assert (first.step, second.step) == (0, 2)
+    assert first.path_length_m == pytest.approx(0.04) and first.displacement_m == pytest.approx(0.04)
+    assert (first.n_compared, second.n_compared) == (4, 2)  # the episode ends in the middle of the second
+    assert first.deviation_max_m == pytest.approx(0, abs=1e-15)
+    assert first.nearest_to_object_m == first.end_to_object_m == pytest.approx(0.03)
+    assert first.change_m is None and second.change_m == pytest.approx(0, abs=1e-15)
+    assert first.bundle_half_m is None and first.bundle_end_m is None and first.end_to_goal_m is None
+
+
+def test_departing_from_a_plan_and_planning_anew():
+    """The second plan lies 5 mm to the side of the first, and the robot follows it."""
+    paths = [line((0, 0, 0), 5)[None], line((0.02, 0.005, 0), 5)[None]]
+    taken = np.concatenate([line((0, 0, 0), 3), line((0.03, 0.005, 0), 2)])
+    first, second = compute_plan_quality(whiskers(*paths), episode(taken))
+    assert first.deviation_mean_m == pytest.approx(0.0025) and first.deviation_max_m == pytest.approx(0.005)
+    assert second.deviation_max_m == pytest.approx(0, abs=1e-15)
+    assert second.change_m == pytest.approx(0.005)
+
+
+def test_plans_executed_to_their_end_have_nothing_in_common():
+    paths = [line((0, 0, 0), 3)[None], line((0.02, 0, 0), 3)[None]]
+    assert [row.change_m for row in compute_plan_quality(whiskers(*paths), episode(line((0, 0, 0), 5)))] == [None, None]
+
+
+def test_a_bundle_of_rays():
+    """Four plans from one point to the corners of a square of half diagonal r: the spread grows to r."""
+    corners = 0.02 * np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    bundle = np.linspace(0, 1, HORIZON + 1)[None, :, None] * corners[:, None]
+    (row,) = compute_plan_quality(whiskers(bundle), episode(bundle[0]))
+    assert row.bundle_half_m == pytest.approx(0.01) and row.bundle_end_m == pytest.approx(0.02)
+    assert np.isnan(compute_spread(corners[:1]))
+
+
+def test_smoothness_of_a_minimum_jerk_movement():
+    """s = 10 u³ - 15 u⁴ + 6 u⁵ has ∫ jerk² = 720 and a highest speed of 15/8."""
+    u = np.linspace(0, 1, 2001)
+    path = np.outer(10 * u**3 - 15 * u**4 + 6 * u**5, [0.3, -0.2, 0.1])
+    assert compute_log_dimensionless_jerk(path) == pytest.approx(-np.log(720 * 64 / 225), abs=0.02)
+
+
+@pytest.mark.parametrize("radius_m", [0.01, 0.5])
+def test_smoothness_of_a_circle(radius_m):
+    """Of an arc θ at constant speed v: jerk v³/r², so D³/v² · D · jerk² = θ⁴."""
+    angle = np.linspace(0, np.pi, 1001)
+    path = radius_m * np.column_stack([np.cos(angle), np.sin(angle), 0 * angle])
+    assert compute_log_dimensionless_jerk(path) == pytest.approx(-4 * np.log(np.pi), abs=0.02)
+    assert compute_length(path) == pytest.approx(np.pi * radius_m, rel=1e-5)
+
+
+def test_smoothness_is_undefined_without_jerk():
+    for path in (line((0, 0, 0), 3), np.zeros((9, 3)), line((0, 0, 0), 9, step_m=0.25)):
+        assert np.isnan(compute_log_dimensionless_jerk(path))
+
+
+def test_noise_is_less_smooth_and_gets_nowhere():
+    rng, u = np.random.default_rng(0), np.linspace(0, 1, 41)
+    reach = np.outer(10 * u**3 - 15 * u**4 + 6 * u**5, [0.3, 0, 0])
+    noise = rng.normal(0, 0.01, (41, 3))
+    rows = [compute_plan_quality(whiskers(path[None]), episode(path))[0] for path in (reach, noise)]
+    assert rows[0].smoothness > rows[1].smoothness + 5
+    assert rows[0].displacement_m == pytest.approx(rows[0].path_length_m)
+    assert rows[1].displacement_m < 0.1 * rows[1].path_length_m
+
+
+def test_a_plan_that_diverges_has_no_numbers_of_its_end():
+    path = line((0, 0, 0), 5)
+    path[3:] = np.nan
+    (row,) = compute_plan_quality(whiskers(path[None]), episode(line((0, 0, 0), 5)))
+    assert row.path_length_m is row.smoothness is row.end_to_object_m is row.deviation_max_m is None
+
+
+def test_the_goal_is_found_where_the_objects_way_determines_it():
+    steps = np.linspace(0, 1, 30)
+    bent = np.column_stack([0.1 * steps, 0.05 * steps**2, 0 * steps])
+    straight = np.column_stack([0.1 * steps, 0.05 * steps, 0 * steps])
+    np.testing.assert_allclose(locate_goal(episode(bent, bent)), GOAL_XY, rtol=0, atol=1e-12)
+    assert locate_goal(episode(straight, straight)) is None
+    assert locate_goal(episode(bent)) is None  # the object stayed
+    moved = episode(bent, bent)
+    moved.goal_distance_m[15:] += 0.01
+    assert locate_goal(moved) is None
+    moved.goal_distance_m[:] = np.nan
+    assert locate_goal(moved) is None
+
+
+def test_the_distance_to_the_goal_is_horizontal():
+    steps = np.linspace(0, 1, 5)
+    taken = np.column_stack([0.1 * steps, 0.05 * steps**2, 0.3 * steps])
+    (row,) = compute_plan_quality(whiskers(taken[None]), episode(taken, taken))
+    assert row.end_to_goal_m == pytest.approx(np.hypot(0.1, 0.05))
+
+
+def test_a_mean_says_of_how_many():
+    paths = [line((0, 0, 0), 5)[None], line((0.02, 0.005, 0), 5)[None]]
+    arrays = episode(line((0, 0, 0), 5))
+    row = make_row(EpisodeRecord("t", 3, False, "", 1.0, arrays), DEFAULT_THRESHOLDS)
+    quality = summarise_episode(row, arrays, compute_plan_quality(whiskers(*paths), arrays))
+    assert (quality.means["change_m"].value, quality.means["change_m"].n) == (pytest.approx(0.005), 1)
+    assert quality.means["bundle_end_m"] == Mean(None, 0)
+    assert quality.closest_plan_m == pytest.approx(0.025) and quality.taken_length_m == pytest.approx(0.04)
+    first, *others = quality.as_rows()
+    assert first["kind"] == "episode" and first["n_change_m"] == 1 and first["n_path_length_m"] == 2
+    assert [(other["kind"], other["step"]) for other in others] == [("prediction", 0), ("prediction", 2)]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(WhiskerError, match="run folder"):
+        save_plan_quality(tmp_path)
+
+
+def run_of(checkpoint, folder):
+    setup = set_up(EvalConfig(policy="act", checkpoint=str(checkpoint)))
+    record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), setup.n_action_steps, 100)
+    setup.env.close()
+    description = {"config": {}, "env": {"name": "so101/pick_place"}}
+    run = RunFolder.create(folder, "act", "so101/pick_place", description)
+    run.append(record, make_row(record, DEFAULT_THRESHOLDS))
+    run.close()
+    return run.path
+
+
+def test_the_shipped_act_differs_from_one_with_its_weights_shuffled(tmp_path):
+    shuffled = shutil.copytree(CHECKPOINT_FOLDER / "act", tmp_path / "shuffled")
+    rng = np.random.default_rng(0)
+    weights = load_file(shuffled / "model.safetensors")
+    mixed = {name: rng.permutation(value.ravel()).reshape(value.shape) for name, value in weights.items()}
+    save_file(mixed, shuffled / "model.safetensors", metadata={"format": "pt"})
+    runs = [run_of("act", tmp_path), run_of(shuffled, tmp_path)]
+    (act,), (noise,) = (save_plan_quality(run) for run in runs)
+    assert act.closest_plan_m < 0.01 < 0.03 < noise.closest_plan_m
+    assert act.means["smoothness"].value > noise.means["smoothness"].value + 1
+    straightness = [q.means["displacement_m"].value / q.means["path_length_m"].value for q in (act, noise)]
+    assert straightness[0] > 3 * straightness[1]
+    rows = [json.loads(line) for line in (runs[0] / PLAN_QUALITY_FILE).read_text().splitlines()]
+    assert [row["kind"] for row in rows] == ["episode"] + ["prediction"] * 5
+    console = Console(width=80, file=io.StringIO())
+    print_plan_quality(console, [act, noise])
+    table = console.file.getvalue()
+    assert "median" in table and "…" not in table and max(map(len, table.splitlines())) <= 80
