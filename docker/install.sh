@@ -35,6 +35,14 @@ if ! has_library EGL || ! { has_library OSMesa || [ -e "$here/.uv/no-libosmesa6"
     apt_install libegl1 libgl1 libgl1-mesa-dri libosmesa6
 fi
 
+# What only the viewers' tests need, and only where they must not be skipped: a browser, and a screen without a screen.
+if [ -n "${WHISKER_BROWSER_TESTS:-}" ]; then
+    for package in chromium xvfb xdotool; do
+        command -v "$package" >/dev/null || { [ "$package" = xvfb ] && command -v Xvfb >/dev/null; } ||
+            apt_install "$package"
+    done
+fi
+
 # One that is found need not run: a shim of pyenv does not where another Python is chosen.
 if ! uv --version >/dev/null 2>&1; then
     # A virtual environment of its own: also works where pip refuses to touch the system's (PEP 668).

@@ -169,6 +169,7 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
     title = f"{config.policy}{checkpoint} in {config.env}, episodes {config.first_episode} to {last_episode}{of_each}"
     print_summary(Console(), title, summary, run.rows, setup.tasks)
     print(f"\nRun folder: {run.path}")
+    print(f"See what the policy meant to do: {_RUN} whiskers {shlex.quote(str(run.path))}")
     if summary.n_success < len(run.rows) and config.video == "none":
         print(f"Film the failures: {_RUN} eval --resume {shlex.quote(str(run.path))} --video failures")
     elif config.video != "none":

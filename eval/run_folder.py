@@ -274,7 +274,14 @@ def load_arrays(path: Path, row: EpisodeRow) -> EpisodeArrays:
         # What was not asked for is not in the file.
         recorded = [f.name for f in fields(EpisodeArrays) if f.name in arrays or f.default is MISSING]
         return EpisodeArrays(**{name: arrays[name] for name in recorded})
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except KeyError as error:
+        raise WhiskerError(
+            f"episode file {str(file)!r}",
+            expected=f"an array {error.args[0]!r}, which `eval` records with every episode",
+            got="a file without it",
+            do=f"Run it again: eval --first-episode {row.episode_index} --episodes 1, with the flags of the run.",
+        ) from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise WhiskerError(f"episode file {str(file)!r}", expected="the recorded arrays", got=repr(error)) from error
 
 

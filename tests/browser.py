@@ -1,0 +1,113 @@
+"""Debian's Chromium, headless and in software, driven by Playwright; waits for states, never for a time."""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Playwright
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+# Where CI asks for these tests a missing browser is a failure.
+needs_chromium = pytest.mark.skipif(
+    not (Path(CHROMIUM).exists() or os.environ.get("WHISKER_BROWSER_TESTS")), reason="needs Chromium"
+)
+_QUIET = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SOFTWARE_GL = ["--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+NO_WEBGL = ["--disable-gpu", "--disable-3d-apis"]
+# What Chromium says of reading pixels back in software is no fault of the page.
+_DRIVER_NOTE = "GL Driver Message"
+
+
+@contextmanager
+def opened_browser(playwright: Playwright, graphics: Sequence[str] = SOFTWARE_GL) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_QUIET, *graphics])
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+class Viewer:
+    """A page that shows whiskers.
+
+    Attributes:
+        complaints: what the console said and the page threw.
+        requests: addresses that were asked for, of the network alone.
+    """
+
+    def __init__(self, browser: Browser, url: str, *, offline: bool = False, width: int = 1280, height: int = 720):
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
+        context.set_offline(offline)
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda r: self.requests.append(r.url) if r.url.startswith("http") else None)
+        self.page.goto(url)
+        self.wait(lambda: self.page.evaluate("window.__ready === true"))
+
+    def _note(self, message) -> None:
+        if message.type in ("error", "warning") and _DRIVER_NOTE not in message.text:
+            self.complaints.append(message.text)
+
+    @property
+    def state(self) -> dict:
+        return self.page.evaluate("window.__state()")
+
+    def press(self, *keys: str) -> dict:
+        for key in keys:
+            self.page.keyboard.press(key)
+        return self.settled()
+
+    def click(self, *commands: str) -> dict:
+        for command in commands:
+            self.page.click(f'[data-command="{command}"]')
+        return self.settled()
+
+    def settled(self) -> dict:
+        """The state once what was asked for is drawn: two frames later."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.wait(lambda: not self.state["loading"])
+        return self.state
+
+    def wait(self, condition, limit_s: float = 60.0) -> None:
+        end = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain; state {self.page.evaluate('window.__state?.()')}"
+            time.sleep(0.02)
+
+    def picture(self) -> bytes:
+        """The page once it no longer changes: what rests is drawn once more, and better."""
+        shots = [b"", self.page.screenshot()]
+        while shots[-1] != shots[-2]:
+            time.sleep(0.8)
+            shots.append(self.page.screenshot())
+        return shots[-1]
+
+    def count(self, colour: str, selector: str = "canvas") -> int:
+        """Pixels of a whisker's colour in the first element that fits."""
+        shot = self.page.locator(selector).first.screenshot()
+        image = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+        red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+        masks = {
+            "green": (green > 1.35 * red) & (green > 1.35 * blue) & (green > 80),
+            "blue": (blue > 1.5 * red) & (blue > 1.5 * green) & (blue > 140),
+            "orange": (red > 200) & (green > 90) & (green < 175) & (blue < 110) & (red > 1.4 * green),
+            "magenta": (red > 1.5 * green) & (blue > 1.3 * green) & (red > 120) & (blue > 90),
+        }
+        return int(masks[colour].sum())

@@ -1,0 +1,153 @@
+"""The `whiskers` command: what it writes, and what it says when it cannot."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+
+import cv2
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from viz.cli import main
+
+
+@pytest.fixture
+def whiskers(monkeypatch, capsys):
+    """Run the command; returns its exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["whiskers", *map(str, arguments)])
+        code = main()
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def run(failed_run, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(failed_run, tmp_path / "run")
+
+
+def episode_file(run, index):
+    return run / "episodes" / "pick_place" / f"{index}.npz"
+
+
+def refused(answer):
+    """The one line that was said."""
+    code, out, err = answer
+    assert code == 2 and not out and err.startswith("whiskers: ") and err.count("\n") == 1
+    return err
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['whiskers', '--help']\n"
+        "from viz.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'torch', 'mujoco', 'lerobot', 'cv2'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--export" in done.stdout and "--live" in done.stdout
+
+
+def test_a_picture_and_a_film_and_a_page_are_written(whiskers, failed_run, tmp_path):
+    code, out, _ = whiskers(failed_run, "--png", tmp_path / "a.png", "--step", 110, "--camera", "overhead_cam")
+    image = cv2.imread(str(tmp_path / "a.png"))
+    assert code == 0 and "a.png" in out and image.shape[1] >= 960
+    green = (np.abs(image[..., ::-1].astype(int) - [20, 160, 70]) < 40).all(axis=-1)
+    assert green.sum() > 200
+    code, out, _ = whiskers(failed_run, "--episode", 7, "--video", tmp_path / "a.mp4")
+    assert code == 0 and len(iio.imread(tmp_path / "a.mp4")) == 149
+    code, out, _ = whiskers(failed_run, "--export", tmp_path / "a.html")
+    assert code == 0 and "MB" in out and "</html>" in (tmp_path / "a.html").read_text()
+
+
+def test_the_table_is_written_too(whiskers, run):
+    code, out, _ = whiskers(run, "--table")
+    assert code == 0 and "never_picked_up" in out
+    rows = [json.loads(line) for line in (run / "plan_quality.jsonl").read_text().splitlines()]
+    assert sum(row["kind"] == "episode" for row in rows) == 2
+
+
+def test_no_such_run_or_episode(whiskers, run, tmp_path):
+    assert "run.json" in refused(whiskers(tmp_path / "nothing"))
+    assert "expected one that was run, got episodes 7, 8" in refused(whiskers(run, "--episode", 99))
+    assert "expected 0 to 300" in refused(whiskers(run, "--png", tmp_path / "a.png", "--step", 301))
+    assert "overhead_cam" in refused(whiskers(run, "--png", tmp_path / "a.png", "--camera", "front"))
+
+
+def test_a_run_of_a_newer_version(whiskers, run):
+    description = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(description | {"version": 99}))
+    assert "expected version 1, got 99. Update whisker-eval." in refused(whiskers(run))
+
+
+def test_a_run_without_snapshots_says_what_to_record(whiskers, run, tmp_path):
+    with np.load(episode_file(run, 8)) as stored:
+        arrays = {name: stored[name] for name in stored if "snapshot" not in name}
+    np.savez(episode_file(run, 8), **arrays)
+    said = refused(whiskers(run, "--export", tmp_path / "a.html"))
+    assert "an array 'step_snapshot'" in said and "eval --first-episode 8 --episodes 1" in said
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_a_truncated_episode_file(whiskers, run, tmp_path):
+    content = episode_file(run, 8).read_bytes()
+    episode_file(run, 8).write_bytes(content[: len(content) // 2])
+    for flag, suffix in (("--export", "html"), ("--png", "png"), ("--video", "mp4")):
+        assert "expected the recorded arrays" in refused(whiskers(run, flag, tmp_path / f"a.{suffix}"))
+    assert not list(tmp_path.glob("*a.*"))
+    assert "expected the recorded arrays" in refused(whiskers(run, "--table"))
+
+
+def test_an_episode_that_crashed_before_it_planned(whiskers, run, tmp_path):
+    rows = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
+    crashed = rows[1] | {"outcome": "error", "error": "MemoryError: none left", "n_predictions": 0, "n_steps": 0}
+    (run / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (rows[0], crashed)))
+    said = refused(whiskers(run, "--episode", 8, "--export", tmp_path / "a.html"))
+    assert "expected a prediction, got none: MemoryError: none left" in said
+
+
+def test_a_port_in_use(whiskers, run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port}: expected a free one" in refused(whiskers(run, "--port", port))
+
+
+def test_no_display_for_a_window(whiskers, run, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert "--native: expected a display" in refused(whiskers(run, "--native"))
+
+
+def test_it_must_be_clear_what_is_wanted(whiskers, run, tmp_path):
+    assert "expected a run folder, or --live" in refused(whiskers())
+    assert "--live with one" in refused(whiskers(run, "--live"))
+    assert "got --png and --table" in refused(whiskers(run, "--table", "--png", tmp_path / "a.png"))
+    assert "--camera: expected together with --png or --video" in refused(whiskers(run, "--camera", "wrist_cam"))
+    assert "--step: expected together with --png" in refused(whiskers(run, "--step", 3))
+    assert "--show-flow: expected a run recorded with `eval --drafts`" in refused(whiskers(run, "--show-flow"))
+    assert "--policy: expected together with --live" in refused(whiskers(run, "--policy", "act"))
+    assert "a file that ends in .mp4" in refused(whiskers(run, "--video", tmp_path / "a.gif"))
+
+
+def test_a_place_that_cannot_be_written_to(whiskers, run, tmp_path):
+    (tmp_path / "file").touch()
+    assert "expected a place to write to" in refused(whiskers(run, "--export", tmp_path / "file" / "a.html"))
+
+
+def test_what_cannot_run_live_is_refused_before_a_page_is_served(whiskers):
+    assert "'act'" in refused(whiskers("--live", "--policy", "akt"))
+    assert "at least 1" in refused(whiskers("--live", "--policy", "act", "--horizon", 0))
+    assert "one that has a single plan" in refused(whiskers("--live", "--policy", "scripted", "--samples", 3))

@@ -1,0 +1,226 @@
+"""A driven rollout against the one that `eval` runs: pauses, steps and branches change nothing that is recorded."""
+
+import base64
+import threading
+
+import numpy as np
+import pytest
+
+from eval.config import EvalConfig
+from eval.evaluation import set_up
+from eval.recorder import EpisodeRecorder
+from eval.rollout import run_episode
+from sim.errors import WhiskerError
+from viz.live import LiveSession
+
+N_STEPS = 24
+CONFIG = EvalConfig(policy="act", checkpoint="act-early", horizon=N_STEPS, n_action_steps=8, first_episode=1)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """The same episode as `eval` records it."""
+    setup = set_up(CONFIG)
+    record = run_episode(setup.env, setup.policy, 1, EpisodeRecorder(), setup.n_action_steps, setup.horizon)
+    setup.env.close()
+    return record.arrays
+
+
+@pytest.fixture(scope="module")
+def session():
+    session = LiveSession(CONFIG)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def key(session):
+    """Of a new life of the same episode, at its first decision."""
+    do(session, "reset", episode_index=1)
+    return session.page()["key"]
+
+
+def decode(array):
+    content = np.frombuffer(base64.b64decode(array["base64"]), np.dtype(array["dtype"]))
+    return content.reshape(array["shape"])
+
+
+def rows_of(session, key, name):
+    """An array of the moments, joined from all parts."""
+    parts = session.episode(key)["parts"]
+    return np.concatenate([decode(part["moments"][name]) for part in parts if part["moments"]])
+
+
+def decisions_of(session, key):
+    return [decision for part in session.episode(key)["parts"] for decision in part["decisions"]]
+
+
+def do(session, command, **arguments):
+    session.command({"command": command, **arguments})
+    session.wait()
+    assert not session.status["message"]
+
+
+def row_of(session, key):
+    return next(row for row in session.page()["episodes"] if row["key"] == key)
+
+
+def run_to_the_end(session, key):
+    while row_of(session, key)["outcome"] == "running":
+        do(session, "step_prediction", key=key)
+
+
+def test_a_driven_episode_is_the_recorded_one_bit_for_bit(session, key, recorded):
+    do(session, "step")
+    do(session, "step_prediction")
+    do(session, "step")
+    run_to_the_end(session, key)
+    for name, expected in [
+        ("action", recorded.action),
+        ("state", recorded.state),
+        ("ee", recorded.ee_pos_world.astype(np.float32)),
+        ("goal_distance", recorded.goal_distance_m.astype(np.float32)),
+        ("progress", recorded.progress.astype(np.uint8)),
+    ]:
+        np.testing.assert_array_equal(rows_of(session, key, name), expected)
+    decisions = decisions_of(session, key)
+    assert [decision["step"] for decision in decisions] == recorded.prediction_step.tolist()
+    for decision, chunk in zip(decisions, recorded.chunk, strict=True):
+        np.testing.assert_array_equal(decode(decision["chunk"]), chunk)
+    # Where the plan was executed, the whisker is the way that was taken.
+    for decision in decisions:
+        start = decision["step"]
+        taken = recorded.ee_pos_world[start : start + 9].astype(np.float32)
+        np.testing.assert_array_equal(decode(decision["path"])[0, : len(taken)], taken)
+
+
+def test_a_step_is_one_control_step_and_a_prediction_is_the_next_decision(session, key):
+    assert len(rows_of(session, key, "action")) == 0 and len(decisions_of(session, key)) == 1
+    do(session, "step")
+    assert len(rows_of(session, key, "action")) == 1
+    do(session, "step_prediction")
+    assert len(rows_of(session, key, "action")) == 8 and len(decisions_of(session, key)) == 2
+
+
+def test_pause_ends_a_run_at_once_and_the_run_goes_on_from_there(session, key, recorded):
+    seen = threading.Event()
+
+    def listen():
+        for event in session.events(0.05):
+            if event and event[0] == "part":
+                seen.set()
+                return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    session.command({"command": "run"})
+    assert seen.wait(10)
+    do(session, "pause")
+    listener.join()
+    n_steps = len(rows_of(session, key, "action"))
+    assert n_steps < N_STEPS and row_of(session, key)["outcome"] == "running"
+    run_to_the_end(session, key)
+    np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
+
+
+def test_a_branch_leaves_the_recorded_history_as_it_was(session, key, recorded):
+    """Blinded from the second decision on: another future; the trunk is untouched and can still be finished."""
+    do(session, "step_prediction")
+    do(session, "step_prediction")
+    before = rows_of(session, key, "action").copy()
+    do(session, "branch", key=key, prediction=1, blinded=["overhead_cam", "wrist_cam"])
+    branch = session.page()["key"]
+    assert session.episode(branch)["header"]["branch"] == {
+        "of": key,
+        "at_step": 8,
+        "at_prediction": 1,
+        "changes": "overhead_cam blinded, wrist_cam blinded",
+    }
+    assert len(rows_of(session, branch, "action")) == 8 and len(decisions_of(session, branch)) == 2
+    run_to_the_end(session, branch)
+    np.testing.assert_array_equal(rows_of(session, key, "action"), before)
+    other = rows_of(session, branch, "action")
+    np.testing.assert_array_equal(other[:8], recorded.action[:8])
+    assert np.abs(other[8:16] - recorded.action[8:16]).max() > 0.1
+    # The trunk goes on as if there had been no branch.
+    run_to_the_end(session, key)
+    np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
+
+
+def test_a_branch_with_nothing_changed_is_the_same_future(session, key, recorded):
+    do(session, "step_prediction")
+    do(session, "step_prediction")
+    do(session, "branch", key=key, prediction=1)
+    branch = session.page()["key"]
+    run_to_the_end(session, branch)
+    np.testing.assert_array_equal(rows_of(session, branch, "action"), recorded.action)
+    np.testing.assert_array_equal(rows_of(session, branch, "state"), recorded.state)
+
+
+def test_a_branch_may_plan_more_often(session, key):
+    do(session, "step_prediction")
+    do(session, "branch", prediction=0, n_action_steps=2)
+    branch = session.page()["key"]
+    run_to_the_end(session, branch)
+    assert [d["step"] for d in decisions_of(session, branch)] == list(range(0, N_STEPS, 2))
+
+
+def test_reset_begins_another_episode_and_keeps_the_first(session, key, recorded):
+    do(session, "step")
+    do(session, "reset", episode_index=2)
+    do(session, "reset", episode_index=1)
+    again = session.page()["key"]
+    assert again not in (key, "pick_place/2") and len(rows_of(session, key, "action")) == 1
+    run_to_the_end(session, again)
+    np.testing.assert_array_equal(rows_of(session, again, "action"), recorded.action)
+    # The first goes on too, in the same environment.
+    run_to_the_end(session, key)
+    np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ({"command": "fly"}, "run, pause, step"),
+        ({"command": "reset", "episode_index": -1}, "0 or more"),
+        ({"command": "reset", "episode_index": "1"}, "an integer"),
+        ({"command": "step", "key": "pick_place/9"}, "pick_place/1, "),
+        ({"command": "branch", "prediction": 7}, "0 to 0"),
+        ({"command": "branch", "prediction": 0, "seed": 3}, "a policy that draws"),
+        ({"command": "branch", "prediction": 0, "instruction": "dance"}, "a policy that reads it"),
+        ({"command": "branch", "prediction": 0, "n_action_steps": 0}, "1 to 40"),
+        ({"command": "branch", "prediction": 0, "blinded": ["front"]}, "overhead_cam, wrist_cam"),
+    ],
+)
+def test_what_cannot_be_done_is_said(session, key, command, message):
+    with pytest.raises(WhiskerError, match=message):
+        session.command(command)
+
+
+def test_an_episode_that_is_over_says_so(session, key):
+    run_to_the_end(session, key)
+    row = row_of(session, key)
+    assert row["outcome"] == "never_picked_up" and row["n_steps"] == N_STEPS
+    with pytest.raises(WhiskerError, match="one under way, got one that ended: never_picked_up"):
+        session.command({"command": "step"})
+
+
+def test_a_policy_that_crashes_ends_its_episode_and_not_the_session(session, key, monkeypatch):
+    def crash(*_):
+        raise RuntimeError("out of memory")
+
+    do(session, "step")
+    monkeypatch.setattr(type(session._setup.policy), "predict", crash)
+    do(session, "step_prediction")
+    row = row_of(session, key)
+    assert row["outcome"] == "error" and "out of memory" in row["error"]
+    monkeypatch.undo()
+    do(session, "reset", episode_index=1)
+    assert row_of(session, session.page()["key"])["outcome"] == "running"
+
+
+def test_the_scripted_expert_cannot_branch():
+    session = LiveSession(EvalConfig(policy="scripted", horizon=4))
+    with pytest.raises(WhiskerError, match="go back to a decision"):
+        session.command({"command": "branch", "prediction": 0})
+    session.close()

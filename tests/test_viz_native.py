@@ -1,0 +1,174 @@
+"""MuJoCo's own window: its keys as a table, its lines in a scene, and itself on a virtual screen."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import mujoco
+import numpy as np
+import pytest
+
+from sim.registry import make_env
+from viz.native import Key, Playhead, draw_into
+from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, TAKEN_COLOUR, Overlay
+from viz.scene_model import SceneModel
+
+HEAD = Playhead(n_steps=30, prediction_step=(0, 10, 20))
+
+
+def press(head, *keys):
+    for key in keys:
+        head = head.press(key)
+    return head
+
+
+@pytest.mark.parametrize(
+    ("keys", "step"),
+    [
+        ([Key.RIGHT], 1),
+        ([Key.RIGHT, Key.RIGHT, Key.LEFT], 1),
+        ([Key.LEFT], 0),
+        ([Key.END], 30),
+        ([Key.END, Key.RIGHT], 30),
+        ([Key.END, Key.HOME], 0),
+        ([Key.PAGE_DOWN], 10),
+        ([Key.PAGE_DOWN, Key.PAGE_DOWN, Key.PAGE_DOWN], 20),
+        ([Key.PAGE_DOWN, Key.RIGHT, Key.PAGE_UP], 10),
+        ([Key.PAGE_DOWN, Key.PAGE_UP, Key.PAGE_UP], 0),
+    ],
+)
+def test_keys_lead_to_a_step(keys, step):
+    assert press(HEAD, *keys).step == step
+
+
+def test_space_plays_pauses_and_begins_again_at_the_end():
+    playing = press(HEAD, Key.SPACE)
+    assert playing.playing and playing.play_on().step == 1 and not press(playing, Key.SPACE).playing
+    assert not press(playing, Key.RIGHT).playing
+    last = press(HEAD, Key.END, Key.LEFT, Key.SPACE).play_on()
+    assert last.step == 30 and not last.playing
+    assert press(last, Key.SPACE) == Playhead(30, (0, 10, 20), step=0, playing=True)
+
+
+def test_the_other_keys_switch_what_they_say():
+    assert not press(HEAD, Key.F9).ghosts and press(HEAD, Key.F9, Key.F9).ghosts
+    assert not press(HEAD, Key.F10).alternatives
+    assert press(HEAD, Key.COMMA).speed == 0.5 and press(HEAD, *[Key.PERIOD] * 9).speed == 8
+    assert press(HEAD, Key.DOWN).other_episode == 1 and press(HEAD, Key.UP).other_episode == -1
+    assert press(HEAD, ord("W")) == HEAD
+
+
+def test_lines_are_capsules_in_the_colours_of_all_whiskers():
+    path = np.linspace([0, 0, 0], [0.1, 0, 0], 4)
+    broken = path.copy()
+    broken[2:] = np.nan
+    scene = mujoco.MjvScene(SceneModel(make_env("so101/pick_place", {}).geometry()).model, maxgeom=100)
+    overlay = Overlay(path[0], path, 2, taken=path[:2], ghosts=[path, broken], alternatives=())
+    draw_into(scene, overlay)
+    colours = [tuple(np.rint(255 * geom.rgba[:3]).astype(int)) for geom in scene.geoms[: scene.ngeom]]
+    assert colours == [PLAN_COLOUR] * 3 + [TAKEN_COLOUR] + [GHOST_COLOUR] * 4
+    first = scene.geoms[0]
+    np.testing.assert_allclose(first.pos, (path[0] + path[1]) / 2, atol=1e-6)
+    draw_into(scene, overlay)
+    assert scene.ngeom == 8  # they replace the ones before
+    small = mujoco.MjvScene(mujoco.MjModel.from_xml_string("<mujoco/>"), maxgeom=3)
+    draw_into(small, overlay)
+    assert small.ngeom == 3
+
+
+def test_the_scene_to_look_at_is_where_the_simulation_is(blind_env):
+    blind_env.reset(3)
+    blind_env.step(np.linspace(-10, 10, 6))
+    scene = SceneModel(blind_env.geometry())
+    before = blind_env.snapshot()
+    scene.show(blind_env.body_poses())
+    visible = [g for g in range(blind_env.model.ngeom) if blind_env.model.geom_group[g] <= 2]
+    assert scene.model.ngeom == len(visible)
+
+    def places(data, geoms):
+        """Sorted: a body with a fixed pose has its shapes elsewhere in the order."""
+        return np.sort(np.linalg.norm(data.geom_xpos[geoms], axis=1))
+
+    # Meshes are centred anew by the compiler, which moves a geom's frame within its body: compare the primitives.
+    def primitives(model):
+        return model.geom_type != int(mujoco.mjtGeom.mjGEOM_MESH)
+
+    shown = np.flatnonzero(primitives(scene.model))
+    true = [g for g in visible if primitives(blind_env.model)[g]]
+    np.testing.assert_allclose(places(scene.data, shown), places(blind_env.data, true), atol=1e-6)
+    np.testing.assert_array_equal(blind_env.snapshot(), before)
+
+
+@contextmanager
+def virtual_screen(display):
+    # Without a screen of its own the test would need a person's.
+    server = subprocess.Popen(
+        ["Xvfb", display, "-screen", "0", "800x600x24"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def await_true(condition, limit_s=60.0):
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(
+    not (os.environ.get("WHISKER_BROWSER_TESTS") or (shutil.which("Xvfb") and shutil.which("xdotool"))),
+    reason="needs Xvfb and xdotool",
+)
+def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path):
+    """On a virtual screen, in software: real key presses move the real window's picture."""
+    from PIL import ImageGrab
+
+    display = f":{100 + os.getpid() % 400}"
+    environ = {**os.environ, "DISPLAY": display, "LIBGL_ALWAYS_SOFTWARE": "1"}
+    environ.pop("WAYLAND_DISPLAY", None)
+
+    def xdotool(*arguments):
+        return subprocess.run(["xdotool", *arguments], env=environ, capture_output=True, text=True).stdout.split()
+
+    def count(colour):
+        image = np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB")).astype(int)
+        red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+        match colour:
+            case "green":
+                return int(((green > 1.5 * red) & (green > 1.4 * blue) & (green > 90)).sum())
+            case "blue":  # the bowl is blue too, and does not come and go
+                return int(((blue > 1.4 * red) & (blue > 1.4 * green) & (blue > 90)).sum())
+            case _:
+                return int(((red > 220) & (green > 100) & (green < 180) & (blue < 90)).sum())
+
+    with virtual_screen(display):
+        window = subprocess.Popen(
+            [sys.executable, "-m", "viz", str(failed_run), "--native"], env=environ, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            await_true(lambda: xdotool("search", "--name", "MuJoCo") or window.poll() is not None)
+            assert window.poll() is None, window.stderr.read()
+            (shown, *_) = xdotool("search", "--name", "MuJoCo")
+            xdotool("windowmove", shown, "0", "0", "windowsize", shown, "800", "600")
+            await_true(lambda: count("green") > 30)
+            assert count("orange") == 0  # nothing has been done yet
+            for _ in range(3):
+                xdotool("key", "--window", shown, "Next")
+            await_true(lambda: count("orange") > 30)
+            with_ghosts = count("blue")
+            xdotool("key", "--window", shown, "F9")
+            await_true(lambda: count("blue") < with_ghosts - 10)
+            xdotool("key", "--window", shown, "Home")
+            await_true(lambda: count("orange") == 0)
+            xdotool("key", "--window", shown, "space")  # it plays
+            await_true(lambda: count("orange") > 30)
+        finally:
+            window.terminate()
+            window.wait()

@@ -1,0 +1,141 @@
+"""What the page is given, against what was recorded and what the policy saw."""
+
+import base64
+import gzip
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from eval.config import EvalConfig
+from eval.evaluation import set_up
+from eval.rollout import Decision, rollout
+from eval.run_folder import load_arrays, load_rows
+from sim.errors import WhiskerError
+from viz.image_encoding import BUDGET_BYTES, LOSSLESS, choose_encoding
+from viz.page import export_episode, find_row
+from viz.page_data import encode_array, scene_data
+from viz.whiskers import load_whiskers
+
+
+def decode(array):
+    content = np.frombuffer(base64.b64decode(array["base64"]), np.dtype(array["dtype"]))
+    return content.reshape(array["shape"])
+
+
+def decode_image(url):
+    assert url.startswith("data:image/webp;base64,")
+    content = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+@pytest.fixture(scope="module")
+def page(failed_run, tmp_path_factory):
+    """The failed episode's export: file and data."""
+    file = tmp_path_factory.mktemp("export") / "failed.html"
+    export_episode(failed_run, find_row(failed_run, 8), file)
+    (packed,) = re.findall(r'id="inlined">([^<]*)<', file.read_text())
+    return file, json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+def test_an_export_is_one_small_file_that_fetches_nothing(page):
+    file, _ = page
+    html = file.read_text()
+    assert file.stat().st_size < 1.5e6
+    assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", html)
+    assert "default-src 'none'" in html
+
+
+def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
+    _, data = page
+    row = find_row(failed_run, 8)
+    arrays, whiskers = load_arrays(failed_run, row), load_whiskers(failed_run, row)
+    (part,) = data["episodes"]["pick_place/8"]["parts"]
+    for name, expected in [
+        ("state", arrays.state),
+        ("action", arrays.action),
+        ("ee", arrays.ee_pos_world),
+        ("object", arrays.object_pos_world),
+        ("progress", arrays.progress),
+    ]:
+        np.testing.assert_array_equal(
+            decode(part["moments"][name]), expected.astype(decode(part["moments"][name]).dtype)
+        )
+    assert len(decode(part["moments"]["body_pose"])) == len(arrays.state) == 301
+    assert [decision["step"] for decision in part["decisions"]] == arrays.prediction_step.tolist()
+    for index, decision in enumerate(part["decisions"]):
+        np.testing.assert_array_equal(decode(decision["path"]), whiskers.path_world[index].astype(np.float32))
+        np.testing.assert_array_equal(decode(decision["chunk"]), arrays.chunk[index])
+        assert decision["n_executed"] == arrays.n_executed[index]
+
+
+def test_the_images_are_what_the_policy_saw_bit_by_bit(page):
+    _, data = page
+    setup = set_up(EvalConfig(policy="act", checkpoint="act-early"))
+    (part,) = data["episodes"]["pick_place/8"]["parts"]
+    shown = iter(part["decisions"])
+    for event in rollout(setup.env, setup.policy, 8, setup.n_action_steps, horizon=61):
+        if isinstance(event, Decision):
+            decision = next(shown)
+            assert decision["step"] == event.step
+            for camera, image in event.observation.images.items():
+                np.testing.assert_array_equal(decode_image(decision["cameras"][camera]["src"]), image)
+                projection = np.reshape(decision["cameras"][camera]["projection"], (3, 4))
+                np.testing.assert_allclose(projection, setup.env.projection(camera), rtol=1e-12, atol=1e-12)
+    assert next(shown)["step"] == 80
+    setup.env.close()
+
+
+def test_the_bodies_of_a_moment_are_where_the_state_says(page, failed_run, blind_env):
+    _, data = page
+    arrays = load_arrays(failed_run, find_row(failed_run, 8))
+    (part,) = data["episodes"]["pick_place/8"]["parts"]
+    bodies = data["scenes"]["pick_place"]["bodies"]
+    poses = decode(part["moments"]["body_pose"])
+    np.testing.assert_allclose(poses[:, bodies.index("block"), :3], arrays.object_pos_world, atol=1e-6)
+
+
+def test_a_mesh_survives_its_sixteen_bits(blind_env):
+    geometry = blind_env.geometry()
+    for mesh, sent in zip(geometry.meshes, scene_data(geometry)["meshes"], strict=True):
+        vertices = np.array(sent["origin"]) + sent["step"] * decode(sent["vertices"])
+        np.testing.assert_allclose(vertices, mesh.vertices, atol=1e-5)
+        np.testing.assert_array_equal(decode(sent["faces"]), mesh.faces)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.uint8, np.bool_, np.uint16])
+def test_arrays_keep_shape_and_values(dtype):
+    array = (np.arange(24).reshape(2, 3, 4) % 2).astype(dtype)
+    np.testing.assert_array_equal(decode(encode_array(array[:, ::-1])), array[:, ::-1])
+    assert decode(encode_array(array[:0])).shape == (0, 3, 4)
+
+
+def test_images_are_kept_bit_by_bit_while_there_is_room():
+    rng = np.random.default_rng(0)
+    small = [rng.integers(0, 256, (16, 20, 3), dtype=np.uint8) for _ in range(40)]
+    assert choose_encoding(small) == LOSSLESS and choose_encoding([]) == LOSSLESS
+    for image in small[:3]:
+        np.testing.assert_array_equal(decode_image(LOSSLESS.as_url(image)), image)
+
+
+@pytest.mark.parametrize(("n_images", "edge_px"), [(30, 224), (600, 64), (600, 224), (600, 480)])
+def test_many_or_large_images_stay_within_the_budget(n_images, edge_px):
+    """Smooth pictures with a little noise, as a camera's are."""
+    rng = np.random.default_rng(0)
+    image = cv2.resize(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8), (edge_px, edge_px))
+    image = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+    encoding = choose_encoding([image] * n_images)
+    assert len(encoding.encode(image)) * n_images <= BUDGET_BYTES
+    shown = cv2.resize(decode_image(encoding.as_url(image)), (edge_px, edge_px))
+    assert np.abs(shown.astype(int) - image).mean() < 10
+
+
+def test_the_first_failure_is_opened_unless_another_is_asked_for(failed_run):
+    assert find_row(failed_run, None).episode_index == 8
+    assert find_row(failed_run, 7).success and len(load_rows(failed_run)) == 2
+    with pytest.raises(WhiskerError, match=r"episode 3 in .*: expected one that was run, got episodes 7, 8"):
+        find_row(failed_run, 3)
+    with pytest.raises(WhiskerError, match="none; its tasks are pick_place"):
+        find_row(failed_run, None, "pour")

@@ -1,0 +1,147 @@
+"""The viewer's server, asked as a browser asks it and as others might."""
+
+import gzip
+import http.client
+import json
+import threading
+from contextlib import closing, contextmanager
+
+import pytest
+
+from sim.errors import WhiskerError
+from viz.server import ViewerServer
+
+
+class Source:
+    """Says what it was asked."""
+
+    def __init__(self):
+        self.commands = []
+
+    def page(self):
+        return {"kind": "test"}
+
+    def scene(self, task):
+        return {"task": task, "long": "x" * 10_000}
+
+    def episode(self, key):
+        raise WhiskerError(f"episode {key!r}", expected="another")
+
+    def command(self, command):
+        if command.get("command") == "fly":
+            raise WhiskerError("command 'fly'", expected="step")
+        self.commands.append(command)
+
+    def events(self, wait_s):
+        yield "status", {"state": "paused"}
+        yield None
+        yield "part", {"key": "a/1"}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with closing(ViewerServer(Source(), "<p>page</p>")) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def answer(server, path, method="GET", body=None, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    yield connection.getresponse()
+    connection.close()
+
+
+def ask(server, path, **more):
+    with answer(server, path, X_Whisker_Token=server.token, **more) as response:
+        content = response.read()
+        if response.headers["Content-Encoding"] == "gzip":
+            content = gzip.decompress(content)
+        return response.status, json.loads(content)
+
+
+def test_it_listens_on_this_machine_alone(server):
+    assert server.server_address[0] == "127.0.0.1"
+    assert server.url == f"http://127.0.0.1:{server.port}/?token={server.token}"
+
+
+def test_the_page_comes_for_the_token_only(server):
+    with answer(server, f"/?token={server.token}") as response:
+        assert response.status == 200 and response.read() == b"<p>page</p>"
+        assert response.headers["Cache-Control"] == "no-store" and response.headers["Referrer-Policy"] == "no-referrer"
+    for path in ("/", "/?token=", "/?token=wrong", "/?token=%F0"):
+        with answer(server, path) as response:
+            assert response.status == 403 and b"token" in response.read()
+
+
+@pytest.mark.parametrize("path", ["/api/page", "/api/scene?task=a", "/api/episode?key=a", "/api/events", "/anything"])
+def test_nothing_is_told_without_the_token(server, path):
+    for headers in ({}, {"X_Whisker_Token": "wrong"}, {"X_Whisker_Token": ""}):
+        with answer(server, path, **headers) as response:
+            assert response.status == 403
+    # A link alone, which a page elsewhere could make a browser follow, is not enough for data.
+    with answer(server, f"{path}{'&' if '?' in path else '?'}token={server.token}") as response:
+        assert response.status == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+def test_a_name_that_was_resolved_to_here_is_refused(server, host):
+    with answer(server, "/api/page", X_Whisker_Token=server.token, Host=host) as response:
+        assert response.status == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1:8000", "localhost"])
+def test_a_forwarded_port_is_another_and_fine(server, host):
+    with answer(server, "/api/page", X_Whisker_Token=server.token, Host=host) as response:
+        assert response.status == 200
+
+
+def test_data_is_told_and_packed_when_long(server):
+    assert ask(server, "/api/page") == (200, {"kind": "test"})
+    status, scene = ask(server, "/api/scene?task=pick%20it")
+    assert status == 200 and scene["task"] == "pick it" and len(scene["long"]) == 10_000
+    with answer(server, "/api/scene?task=a", X_Whisker_Token=server.token) as response:
+        assert response.headers["Content-Encoding"] == "gzip" and len(response.read()) < 500
+
+
+def test_what_cannot_be_done_is_one_message(server):
+    assert ask(server, "/api/episode?key=b/2") == (422, {"error": "episode 'b/2': expected another."})
+    assert ask(server, "/api/nothing")[0] == 404
+
+
+def test_commands_are_json_objects(server):
+    send = {"method": "POST"}
+    assert ask(server, "/api/command", body=b'{"command": "step"}', **send) == (200, {})
+    assert server.source.commands == [{"command": "step"}]
+    for body in (b"[1]", b"step", b"\xff"):
+        assert ask(server, "/api/command", body=body, **send) == (200, {"error": "a command is a short JSON object"})
+    refusal = ask(server, "/api/command", body=b'{"command": "fly"}', **send)
+    assert refusal == (200, {"error": "command 'fly': expected step."})
+    with answer(server, "/api/command", "POST", b"{}") as response:
+        assert response.status == 403
+    assert ask(server, "/api/command", body=b"x" * 200_000, **send)[0] == 400
+    assert len(server.source.commands) == 1
+
+
+def test_events_arrive_as_they_happen(server):
+    with answer(server, "/api/events", X_Whisker_Token=server.token) as response:
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert response.read().decode() == (
+            'event: status\ndata: {"state":"paused"}\n\n:\n\nevent: part\ndata: {"key":"a/1"}\n\n'
+        )
+
+
+def test_a_port_in_use_is_refused(server):
+    with pytest.raises(WhiskerError, match=f"port {server.port}: expected a free one"):
+        ViewerServer(Source(), "", server.port)
+    with pytest.raises(WhiskerError, match="port 99999"):
+        ViewerServer(Source(), "", 99999)
+
+
+def test_two_servers_have_tokens_of_their_own(server):
+    with closing(ViewerServer(Source(), "")) as other:
+        assert other.token != server.token and len(other.token) >= 32

@@ -1,0 +1,164 @@
+"""Command line of the viewers: `whiskers`."""
+
+import os
+import sys
+import webbrowser
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.cli import run_command
+from eval.config import EvalConfig, SubjectConfig
+from sim.errors import WhiskerError
+from viz.config import WhiskersConfig
+
+if TYPE_CHECKING:
+    from eval.run_folder import EpisodeRow
+    from viz.live import LiveSession
+    from viz.run_source import RunSource
+
+_DONE = 0
+_SUFFIXES = {"export": ".html", "video": ".mp4", "png": ".png"}
+
+
+def main() -> int:
+    """Entry point of `whiskers`."""
+    return run_command(_show, WhiskersConfig, "whiskers")
+
+
+def _show(config: WhiskersConfig) -> int:
+    """Do the one thing that was asked for: by default, serve the page."""
+    _check_flags(config)
+    if config.live:
+        return _serve_live(config)
+    assert config.run is not None
+    from viz.page import find_row
+
+    if config.table:
+        return _print_table(config.run)
+    row = find_row(config.run, config.episode, config.task)
+    if config.show_flow:
+        _check_drafts(config.run)
+    for name, write in (("export", _export), ("video", _film), ("png", _draw)):
+        if path := getattr(config, name):
+            return _write(name, path, partial(write, config, row))
+    if config.native:
+        from viz.native import show_native
+
+        show_native(config.run, row, config.show_flow)
+        return _DONE
+    from viz.run_source import RunSource
+
+    with closing(RunSource(config.run, row, config.show_flow)) as source:
+        return _serve(config, source)
+
+
+def _check_flags(config: WhiskersConfig) -> None:
+    """Raise where it is not clear what is wanted."""
+    if config.live == (config.run is not None):
+        got = "--live with one" if config.live else "none"
+        raise WhiskerError("whiskers", expected="a run folder, or --live --policy <policy>", got=got)
+    asked = [f"--{name}" for name in ("export", "video", "png", "table", "native", "live") if getattr(config, name)]
+    if len(asked) > 1:
+        raise WhiskerError("whiskers", expected="one thing to do", got=" and ".join(asked))
+    needs = {"step": ("--png",), "camera": ("--png", "--video"), "samples": ("--live",)}
+    for name, owners in needs.items():
+        if getattr(config, name) != getattr(WhiskersConfig, name) and not set(owners) & set(asked):
+            raise WhiskerError(f"--{name}", expected=f"together with {' or '.join(owners)}")
+    for name, suffix in _SUFFIXES.items():
+        path = getattr(config, name)
+        if path is not None and path.suffix != suffix:
+            raise WhiskerError(f"--{name} {path}", expected=f"a file that ends in {suffix}")
+    for field in fields(SubjectConfig):
+        if not config.live and getattr(config, field.name) != field.default:
+            flag = "--" + field.name.replace("_", "-")
+            raise WhiskerError(flag, expected="together with --live", do="A run folder knows what it ran.")
+
+
+def _check_drafts(run: Path) -> None:
+    from eval.run_folder import load_description
+
+    if not load_description(run)["config"].get("drafts"):
+        raise WhiskerError(
+            "--show-flow", expected="a run recorded with `eval --drafts`", got=f"{str(run)!r}, which was not"
+        )
+
+
+def _serve_live(config: WhiskersConfig) -> int:
+    from eval.evaluation import name_policy
+    from viz.live import LiveSession
+
+    subject = {field.name: getattr(config, field.name) for field in fields(SubjectConfig)}
+    first_episode = config.episode or 0
+    asked = EvalConfig(
+        **subject, first_episode=first_episode, episodes=1, samples=config.samples, drafts=config.show_flow
+    )
+    with closing(LiveSession(name_policy(asked), config.show_flow)) as session:
+        for finding in session.findings:
+            print(f"whiskers: {finding.level}: {finding}", file=sys.stderr)
+        return _serve(config, session)
+
+
+def _serve(config: WhiskersConfig, source: "RunSource | LiveSession") -> int:
+    """Until Ctrl-C."""
+    from viz.page import render_page
+    from viz.server import ViewerServer
+
+    with closing(ViewerServer(source, render_page(None), config.port)) as server:
+        print(f"{server.url}\nCtrl-C ends it.", flush=True)
+        if os.environ.get("SSH_CONNECTION"):
+            print(f"From your own machine: ssh -L {server.port}:127.0.0.1:{server.port} <this machine>", flush=True)
+        elif config.browser and _has_screen():
+            webbrowser.open(server.url)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return _DONE
+
+
+def _has_screen() -> bool:
+    on_desktop = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(on_desktop) or sys.platform == "darwin"
+
+
+def _print_table(run: Path) -> int:
+    from rich.console import Console
+
+    from viz.plan_quality import print_plan_quality, save_plan_quality
+
+    rows = save_plan_quality(run)
+    print_plan_quality(Console(), rows)
+    return _DONE
+
+
+def _write(flag: str, path: Path, write: Callable[[], Path]) -> int:
+    try:
+        print(f"{write()} ({path.stat().st_size / 1e6:.2f} MB)")
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise WhiskerError(f"--{flag} {path}", expected="a place to write to", got=got) from error
+    return _DONE
+
+
+def _export(config: WhiskersConfig, row: "EpisodeRow") -> Path:
+    from viz.page import export_episode
+
+    assert config.run and config.export
+    return export_episode(config.run, row, config.export, config.show_flow)
+
+
+def _film(config: WhiskersConfig, row: "EpisodeRow") -> Path:
+    from viz.video import film_whiskers
+
+    assert config.run and config.video
+    return film_whiskers(config.run, row, config.video, config.camera, show_drafts=config.show_flow)
+
+
+def _draw(config: WhiskersConfig, row: "EpisodeRow") -> Path:
+    from viz.video import draw_step
+
+    assert config.run and config.png
+    step = row.decided_at_step if config.step is None else config.step
+    return draw_step(config.run, row, step, config.png, config.camera, show_drafts=config.show_flow)

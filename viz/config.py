@@ -1,0 +1,61 @@
+"""What `whiskers` is told: pure data, whose docstrings are the command's help."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from eval.config import SubjectConfig
+
+
+@dataclass(frozen=True)
+class WhiskersConfig(SubjectConfig):
+    """See what the policy meant to do: every plan of a run as the path it would have taken, in a page of its own.
+
+    Examples:
+      ./run whiskers runs/20260101T120000Z-act-so101-pick_place
+      ./run whiskers runs/<run> --episode 7 --export failed.html
+      ./run whiskers runs/<run> --episode 7 --png step.png --step 120
+      ./run whiskers runs/<run> --table
+      ./run whiskers --live --policy act --env so101/pick_place
+
+    Green is the plan in force, blue the plans before it, orange the way really taken, grey the alternatives that
+    `eval --samples K` recorded. The page is served on 127.0.0.1; from another machine: ssh -L 8000:127.0.0.1:8000 and
+    --port 8000.
+    Exit codes: 0 done, 2 refused or bad input, 130 interrupted.
+
+    Attributes:
+        run: a run folder.
+        episode: index of the episode. Default: the first that failed.
+        task: of which task, where a run has several. Default: the first that has the episode.
+        export: write the episode as one HTML file, which opens from the disk with no network.
+        video: film the episode (mp4).
+        png: draw one step of the episode.
+        step: which one, for --png. Default: where the outcome was decided.
+        camera: through which camera, for --video and --png. Default: the one for people.
+        table: how good the plans were, in numbers; written to plan_quality.jsonl of the run folder.
+        native: MuJoCo's own window, on a desktop.
+        live: roll a policy out while looking: pause, step, reset, and branch off at any decision. Takes the flags of
+            `eval` that say which policy and where.
+        samples: with --live: plans at every decision, of which the first is executed.
+        show_flow: draw what each plan was made from (`eval --drafts` recorded it): denoising steps, or the members of
+            a temporal ensemble.
+        port: of the page's server. Default: one that is free.
+        browser: open the page in a browser; --no-browser only prints its address.
+    """
+
+    run: Positional[Path | None] = None
+    episode: int | None = None
+    task: str | None = None
+    export: Path | None = None
+    video: Path | None = None
+    png: Path | None = None
+    step: int | None = None
+    camera: str | None = None
+    table: bool = False
+    native: bool = False
+    live: bool = False
+    samples: int = 1
+    show_flow: bool = False
+    port: int = 0
+    browser: bool = True

@@ -1,0 +1,233 @@
+"""One rollout that a person drives, as the viewer shows it: every event becomes a part of the page's data."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from eval.outcome import DEFAULT_THRESHOLDS
+from eval.recorder import EpisodeRecorder
+from eval.rollout import ControlStep, Decision, continue_rollout, rollout
+from eval.run_folder import make_row
+from policies.policy import Policy
+from sim.env import Env
+from viz.altered_env import AlteredEnv
+from viz.image_encoding import LOSSLESS
+from viz.page_data import decision_data, encode_array, episode_key, row_data
+from viz.replay import CameraView, DecisionView
+from viz.whiskers import find_members, simulate_plans
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where live episodes take place.
+
+    Attributes:
+        env: in which they run.
+        whisker_env: a second copy of that world, in which plans are simulated.
+        n_samples: plans at each decision, the executed one included.
+    """
+
+    env: Env
+    whisker_env: Env
+    policy: Policy
+    n_action_steps: int
+    horizon: int
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a branch does otherwise than the episode that it leaves.
+
+    Attributes:
+        seed: other noise; 0: the same.
+        n_action_steps: None: the same.
+        instruction: None: the same.
+        blinded: cameras that are black from now on.
+    """
+
+    seed: int = 0
+    n_action_steps: int | None = None
+    instruction: str | None = None
+    blinded: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        said = [f"seed {self.seed}"] if self.seed else []
+        said += [f"n_action_steps {self.n_action_steps}"] if self.n_action_steps is not None else []
+        said += [f"“{self.instruction}”"] if self.instruction is not None else []
+        said += [f"{camera} blinded" for camera in self.blinded]
+        return ", ".join(said) or "nothing changed"
+
+
+@dataclass
+class LiveEpisode:
+    """An episode under way. Its history only ever grows.
+
+    Attributes:
+        key: names it on the page.
+        events: what happens next, when asked for.
+        header: `viz.page_data.header_data` and, of a branch, where it left which episode.
+        parts: of the page's data, so far.
+        n_parts_before: each decision, in the same order.
+        snapshot: of the environment as this episode left it; None before anything has happened.
+        is_over: it ended by success, the horizon or a crash.
+        row: the page's row of it; once it is over, that of a run folder.
+    """
+
+    stage: Stage
+    episode_index: int
+    key: str
+    recorder: EpisodeRecorder
+    events: Iterator[Decision | ControlStep]
+    header: dict = field(default_factory=dict)
+    parts: list[dict] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    n_parts_before: list[int] = field(default_factory=list)
+    snapshot: np.ndarray | None = None
+    is_over: bool = False
+    row: dict = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.row = self._running_row()
+
+    @classmethod
+    def begin(cls, stage: Stage, episode_index: int, key: str) -> "LiveEpisode":
+        """The environment is reset at the first `advance`."""
+        recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
+        recorder.start(stage.env, episode_index)
+        events = rollout(stage.env, stage.policy, episode_index, stage.n_action_steps, stage.horizon, stage.n_samples)
+        return cls(stage, episode_index, key, recorder, events)
+
+    def branch(self, prediction: int, changes: Changes, key: str) -> "LiveEpisode":
+        """Another future of this one, which stays as it is, from a decision on that is made anew.
+
+        Args:
+            prediction: index of the decision.
+        """
+        decision, stage = self.decisions[prediction], self.stage
+        events = continue_rollout(
+            AlteredEnv(stage.env, changes.instruction, changes.blinded),
+            stage.policy,
+            decision.start(),
+            self.episode_index,
+            changes.n_action_steps or stage.n_action_steps,
+            stage.horizon,
+            stage.n_samples,
+            changes.seed,
+        )
+        left = {"of": self.key, "at_step": decision.step, "at_prediction": prediction, "changes": str(changes)}
+        header = self.header | {
+            "key": key,
+            "branch": left,
+            "instruction": changes.instruction or self.header["instruction"],
+            "n_action_steps": changes.n_action_steps or self.header["n_action_steps"],
+        }
+        return replace(
+            self,
+            key=key,
+            recorder=self.recorder.fork(decision.step),
+            events=events,
+            header=header,
+            parts=self.parts[: self.n_parts_before[prediction]],
+            decisions=self.decisions[:prediction],
+            n_parts_before=self.n_parts_before[:prediction],
+            snapshot=decision.snapshot,
+            is_over=False,
+        )
+
+    def enter(self) -> None:
+        """Put the environment back to where this episode is, after another one has used it."""
+        if self.snapshot is not None:
+            self.stage.env.restore(self.snapshot)
+
+    def advance(self) -> Decision | ControlStep | None:
+        """The next event, in an environment that is at this episode; None for a crash, which ends it like a success."""
+        try:
+            event = next(self.events)
+            if isinstance(event, Decision):
+                self._record_decision(event)
+            else:
+                self.recorder.record_step(event.action, event.result)
+                self.parts.append({"moments": self._moment(event), "decisions": []})
+        except Exception as error:
+            self.recorder.record_error(error)
+            self._finish()
+            return None
+        self.snapshot = self.stage.env.snapshot()
+        self.row = self._running_row()
+        if isinstance(event, ControlStep) and (event.result.success or event.step >= self.stage.horizon):
+            self._finish()
+        return event
+
+    def _record_decision(self, decision: Decision) -> None:
+        self.n_parts_before.append(len(self.parts))
+        self.decisions.append(decision)
+        self.recorder.record_decision(
+            decision.step, decision.snapshot, decision.plan, decision.alternatives, decision.drafts
+        )
+        moments = None if self.parts else self._moment(None)
+        self.parts.append({"moments": moments, "decisions": [decision_data(self._view(decision), LOSSLESS)]})
+
+    def _view(self, decision: Decision) -> DecisionView:
+        stage = self.stage
+        plans = decision.plan[None] if decision.alternatives is None else decision.alternatives
+        paths = simulate_plans(stage.whisker_env, decision.snapshot, plans)
+        drafts = self._drafts(decision)
+        draft_paths = None if drafts is None else simulate_plans(stage.whisker_env, decision.snapshot, drafts)
+        images = decision.observation.images
+        cameras = {name: CameraView(image, stage.env.projection(name)) for name, image in images.items()}
+        return DecisionView(decision.step, 0, decision.plan, paths, draft_paths, cameras)
+
+    def _drafts(self, decision: Decision) -> np.ndarray | None:
+        """Of the last decision; `(D, H, action_dim)`."""
+        if decision.drafts is None or self.stage.policy.spec.drafts != "ensemble":
+            return decision.drafts
+        so_far = np.stack([d.drafts for d in self.decisions if d.drafts is not None])
+        return find_members(so_far, np.array([d.step for d in self.decisions]), len(so_far) - 1)
+
+    def _moment(self, step: ControlStep | None) -> dict:
+        """The present moment, and the action that led to it."""
+        env = self.stage.env
+        (progress, *_) = env.progress() if step is None else step.result.progress
+        action = np.empty((0, env.spec.action.dim), np.float32) if step is None else step.action[None]
+        return {
+            "body_pose": encode_array(env.body_poses()[None]),
+            "state": encode_array(env.state()[None]),
+            "action": encode_array(action),
+            "ee": encode_array(env.ee_pos_world()[None]),
+            "object": encode_array(progress.object_pos_world[None]),
+            "object_height": encode_array(np.array([progress.object_height_m])),
+            "goal_distance": encode_array(np.array([progress.goal_distance_m])),
+            "progress": encode_array(progress.flags.as_array()[None]),
+        }
+
+    def _running_row(self) -> dict:
+        return {
+            "key": self.key,
+            "branch": self.header.get("branch"),
+            "task": self.stage.env.spec.task,
+            "episode_index": self.episode_index,
+            "outcome": "running",
+            "success": False,
+            "n_steps": self.recorder.n_steps,
+            "decided_at_step": None,
+            "failed_stage": None,
+            "n_predictions": len(self.decisions),
+            "error": "",
+        }
+
+    def _finish(self) -> None:
+        self.is_over = True
+        record = self.recorder.finish()
+        self.row = row_data(make_row(record, DEFAULT_THRESHOLDS)) | {
+            "key": self.key,
+            "branch": self.header.get("branch"),
+        }
+
+
+def make_key(task: str, episode_index: int, taken: Collection[str]) -> str:
+    """Of an episode's n-th life: "task/3", then "task/3 again", "task/3 again 2" and so on."""
+    first = episode_key(task, episode_index)
+    names = (first, f"{first} again", *(f"{first} again {n}" for n in range(2, 10_000)))
+    return next(name for name in names if name not in taken)

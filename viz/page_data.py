@@ -1,0 +1,159 @@
+"""The viewer page's data: what `viz/web/src/format.ts` reads, as JSON-ready dicts.
+
+An array is `{"dtype", "shape", "base64"}`, little endian, C order. An episode is a header and one or more parts; a part
+appends moments and decisions, so that a recorded episode is one part and a live one grows by many.
+"""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from jaxtyping import Float32
+
+from eval.recorder import EpisodeArrays
+from eval.run_folder import EpisodeRow
+from sim.env import STAGES
+from sim.scene_geometry import Mesh, SceneGeometry
+from sim.spec import EnvSpec
+from viz.image_encoding import ImageEncoding, choose_encoding
+from viz.replay import CameraView, DecisionView
+
+FORMAT_VERSION = 1
+
+
+def encode_array(array: np.ndarray) -> dict:
+    """Any numeric or boolean array; float64 becomes float32."""
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    if array.dtype == np.int64:
+        array = array.astype(np.int32)
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return {
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "base64": base64.b64encode(little.tobytes()).decode("ascii"),
+    }
+
+
+def scene_data(geometry: SceneGeometry) -> dict:
+    return {
+        "bodies": list(geometry.body_names),
+        "meshes": [_mesh_data(mesh) for mesh in geometry.meshes],
+        "shapes": [
+            {
+                "body": shape.body_index,
+                "kind": shape.kind,
+                "size": shape.size_m.tolist(),
+                "pose": shape.pose.tolist(),
+                "rgba": shape.rgba.tolist(),
+                "mesh": shape.mesh_index,
+            }
+            for shape in geometry.shapes
+        ],
+    }
+
+
+def moments_data(arrays: EpisodeArrays, body_pose: Float32[np.ndarray, "T1 body 7"]) -> dict:
+    """All moments of an episode; action t leads from moment t to t + 1."""
+    return {
+        "body_pose": encode_array(body_pose),
+        "state": encode_array(arrays.state),
+        "action": encode_array(arrays.action),
+        "ee": encode_array(arrays.ee_pos_world),
+        "object": encode_array(arrays.object_pos_world),
+        "object_height": encode_array(arrays.object_height_m),
+        "goal_distance": encode_array(arrays.goal_distance_m),
+        "progress": encode_array(arrays.progress),
+    }
+
+
+def decision_data(decision: DecisionView, encoding: ImageEncoding) -> dict:
+    drafts = decision.draft_path_world
+    return {
+        "step": decision.step,
+        "n_executed": decision.n_executed,
+        "chunk": encode_array(decision.chunk),
+        "path": encode_array(decision.path_world),
+        "drafts": None if drafts is None else encode_array(drafts),
+        "cameras": {name: _camera_data(view, encoding) for name, view in decision.cameras.items()},
+    }
+
+
+def part_data(moments: dict, decisions: Sequence[DecisionView]) -> dict:
+    encoding = choose_encoding([view.image for decision in decisions for view in decision.cameras.values()])
+    return {"moments": moments, "decisions": [decision_data(decision, encoding) for decision in decisions]}
+
+
+def row_data(row: EpisodeRow) -> dict:
+    """A row of the episode list."""
+    return {"key": episode_key(row.task, row.episode_index), **asdict(row), "outcome": str(row.outcome)}
+
+
+def episode_key(task: str, episode_index: int) -> str:
+    return f"{task}/{episode_index}"
+
+
+def header_data(description: dict, spec: EnvSpec, key: str, paths: Iterable[np.ndarray]) -> dict:
+    """What does not change while an episode runs.
+
+    Args:
+        description: `run.json`.
+        spec: of the episode's environment.
+        paths: positions `(n, 3)` m that the first view must show.
+    """
+    policy, action = description["policy"], spec.action
+    return {
+        "key": key,
+        "scene": spec.task,
+        "task": spec.task,
+        "instruction": spec.instruction,
+        "goals": list(spec.goals),
+        "stages": list(STAGES),
+        "control_dt_s": spec.control_dt_s,
+        "n_action_steps": description["resolved"]["n_action_steps"],
+        "drafts": policy.get("drafts", "none"),
+        "cameras_seen": bool(policy["image_sizes"]),
+        "state": {"names": list(spec.state_names), "units": list(spec.state_units)},
+        "action": {name: list(getattr(action, name)) for name in ("names", "units", "low", "high")},
+        "view": _first_view(np.concatenate([np.asarray(path) for path in paths])),
+    }
+
+
+def _first_view(points: np.ndarray) -> dict:
+    """An eye in front of the robot, to its left and above: both robots look along +x."""
+    points = points[np.isfinite(points).all(axis=1)]
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent_m = float(np.linalg.norm(high - low))
+    # A little above the middle, where the arm is.
+    target = (low + high) / 2 + [0, 0, 0.12 * extent_m]
+    distance_m = max(0.6, 2.5 * extent_m)
+    direction = np.array([0.72, -0.5, 0.48])
+    return {"eye": (target + distance_m * direction / np.linalg.norm(direction)).tolist(), "target": target.tolist()}
+
+
+def _mesh_data(mesh: Mesh) -> dict:
+    """Positions as 16-bit steps between the mesh's corners: a hundredth of a millimetre for a robot's link."""
+    low = mesh.vertices.min(axis=0)
+    step = max(float(np.ptp(mesh.vertices, axis=0).max()) / 65535, 1e-9)
+    steps = np.rint((mesh.vertices - low) / step).astype(np.uint16)
+    index_type = np.uint16 if len(mesh.vertices) <= 65536 else np.uint32
+    return {
+        "vertices": encode_array(steps),
+        "origin": low.tolist(),
+        "step": step,
+        "faces": encode_array(mesh.faces.astype(index_type)),
+        "colours": None if mesh.colours is None else encode_array(mesh.colours),
+    }
+
+
+def _camera_data(view: CameraView, encoding: ImageEncoding) -> dict:
+    height_px, width_px = view.image.shape[:2]
+    return {
+        "src": encoding.as_url(view.image),
+        "width": width_px,
+        "height": height_px,
+        "projection": view.projection.ravel().tolist(),
+    }

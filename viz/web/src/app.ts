@@ -1,0 +1,387 @@
+// What is shown, and what happens when that changes. Everything is drawn from here.
+
+import { CameraPane } from "./cameras";
+import { Controls } from "./controls";
+import { element, setText } from "./dom";
+import { whyNothingToShow, type Episode } from "./episode";
+import { EpisodeList } from "./episode_list";
+import type { Header, Page, Row } from "./format";
+import { FrameLoop } from "./frame_loop";
+import { GraphPane } from "./graphs";
+import { HeaderBar } from "./header";
+import { makeHelp } from "./help";
+import { Library } from "./library";
+import { linesAt, type Layers } from "./lines";
+import { Live } from "./live";
+import { Notices } from "./notices";
+import { Playback } from "./playback";
+import { ScenePane } from "./scene_pane";
+import { openSource, PageError, Server } from "./source";
+import { giveColoursToStyles } from "./swatch";
+import { applyTheme, onSystemTheme, systemTheme, type Theme } from "./theme";
+import { Timeline } from "./timeline";
+
+export class App {
+  readonly layers: Layers = { ghosts: true, alternatives: true, drafts: false };
+  readonly scene = new ScenePane(() => this.frames.invalidate());
+  private page: Page | null = null;
+  private library: Library | null = null;
+  private live: Live | null = null;
+  private episode: Episode | null = null;
+  /** The episode has grown, or is another, since the last frame. */
+  private isGrown = false;
+  /** What was asked for last: answers to earlier questions are late. */
+  private wantedKey: string | null = null;
+  private step = 0;
+  private theme: Theme = systemTheme();
+  private nGhostsDrawn = 0;
+  private firstFrameMs: number | null = null;
+
+  private readonly frames = new FrameLoop(
+    (now) => this.frame(now),
+    () => this.scene.view?.refine(),
+  );
+  private readonly playback = new Playback();
+  private readonly notices = new Notices();
+  private readonly header = new HeaderBar();
+  private readonly list = new EpisodeList(
+    (key) => void this.select(key),
+    () => this.frames.invalidate(),
+  );
+  private readonly cameras = new CameraPane(() => this.frames.invalidate());
+  private readonly graphs = new GraphPane((step) => this.seek(step));
+  private readonly timeline = new Timeline((step) => this.seek(step));
+  private readonly help = makeHelp(() => this.toggleHelp());
+  private readonly speedText = element("span", "speed");
+  private readonly controls: Controls;
+  /** Who times a step waits for the picture too. */
+  private readonly isMeasured = new URLSearchParams(location.search).has("measure");
+
+  constructor(private readonly root: HTMLElement) {
+    const transport = element("div", "transport");
+    const speed = element("div", "speeds", this.speedText);
+    root.append(
+      this.header.root,
+      this.notices.message,
+      this.list.root,
+      this.scene.root,
+      element("aside", "", this.cameras.root, this.graphs.root),
+      element("footer", "", element("div", "bar", transport, speed), this.timeline.root),
+      this.help,
+      this.notices.toast,
+    );
+    this.controls = new Controls(this, {
+      transport,
+      speed,
+      layers: this.scene.layers,
+      camera: this.scene.cameraButtons,
+      episodes: this.list.buttons,
+      page: this.header.buttons,
+    });
+    giveColoursToStyles();
+    onSystemTheme((theme) => this.useTheme(theme));
+    this.useTheme(this.theme);
+    root.dataset.has = "nothing";
+    window.__ready = false;
+    window.__state = () => this.describe();
+  }
+
+  async open(): Promise<void> {
+    try {
+      const source = await openSource();
+      this.page = await source.page();
+      this.library = new Library(source);
+      this.library.rows = this.page.episodes;
+      this.layers.drafts = this.page.show_flow;
+      this.root.dataset.kind = this.page.kind;
+      this.header.loadPage(this.page);
+      this.list.load(this.library.rows);
+      if (this.page.kind === "live" && source instanceof Server) this.startLive(source);
+      if (this.page.key) await this.select(this.page.key);
+      else if (!this.live) throw new PageError("This run has no episode yet.");
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  get isPlaying(): boolean {
+    return this.playback.isPlaying || this.isRunningLive;
+  }
+
+  get isHelpOpen(): boolean {
+    return !this.help.hidden;
+  }
+
+  get draftsName(): string {
+    return this.episode?.header.drafts === "ensemble" ? "ensemble" : "denoising";
+  }
+
+  /** Show a moment; what lies beyond the ends is the end. */
+  seek(step: number): void {
+    this.playback.stop();
+    this.show(step);
+  }
+
+  stepBy(nSteps: number): void {
+    const live = nSteps > 0 ? this.liveAtHead : null;
+    if (live) void live.send({ command: "step" });
+    else this.seek(this.step + nSteps);
+  }
+
+  stepPrediction(direction: 1 | -1): void {
+    const { episode, step } = this;
+    if (!episode) return;
+    const live = direction > 0 ? this.liveAtHead : null;
+    const index = episode.decisionAt(step);
+    const begin = episode.decisions[index]?.step ?? 0;
+    if (live) void live.send({ command: "step_prediction" });
+    else if (direction > 0) this.seek(episode.decisions[index + 1]?.step ?? Infinity);
+    else this.seek(step > begin ? begin : (episode.decisions[index - 1]?.step ?? 0));
+  }
+
+  togglePlaying(): void {
+    const { episode, liveAtHead } = this;
+    if (!episode) return;
+    if (this.playback.isPlaying) this.playback.stop();
+    else if (liveAtHead) void liveAtHead.send({ command: this.isRunningLive ? "pause" : "run" });
+    else this.playback.start(this.step < episode.nSteps ? this.step : 0);
+    this.frames.invalidate();
+  }
+
+  changeSpeed(direction: 1 | -1): void {
+    this.playback.changeSpeed(direction, this.step);
+    this.frames.invalidate();
+  }
+
+  toggleLayer(layer: keyof Layers): void {
+    this.layers[layer] = !this.layers[layer];
+    const decisions = this.episode?.decisions ?? [];
+    if (layer === "alternatives" && this.layers.alternatives && !decisions.some(({ paths }) => paths.length > 1))
+      this.notices.say("One plan was sampled at each decision: there are no others.");
+    if (layer === "drafts" && this.layers.drafts && !decisions.some(({ drafts }) => drafts.length))
+      this.notices.say("What the plans were made from was not recorded.");
+    this.frames.invalidate();
+  }
+
+  cycleCamera(): void {
+    if (this.scene.view) this.scene.cyclePreset();
+    else this.notices.say("There is no 3D scene without WebGL.");
+    this.frames.invalidate();
+  }
+
+  stepEpisode(direction: 1 | -1): void {
+    const { keys } = this.list;
+    const next = keys[keys.indexOf(this.wantedKey ?? "") + direction];
+    if (next !== undefined) void this.select(next);
+    else if (keys.length === 1) this.notices.say("There is only this episode here.");
+    else this.notices.say(direction > 0 ? "This is the last episode." : "This is the first episode.");
+  }
+
+  toggleTheme(): void {
+    this.useTheme(this.theme === "light" ? "dark" : "light");
+  }
+
+  toggleHelp(): void {
+    this.help.hidden = !this.help.hidden;
+    this.frames.invalidate();
+  }
+
+  private useTheme(theme: Theme): void {
+    this.theme = theme;
+    this.scene.view?.setBackground(applyTheme(theme));
+    this.frames.invalidate();
+  }
+
+  private async select(key: string): Promise<void> {
+    const library = this.library!;
+    const row = library.row(key);
+    if (!row) return;
+    this.wantedKey = key;
+    this.list.select(key);
+    this.playback.stop();
+    const nothing = library.episode(key) ? null : whyNothingToShow(row);
+    if (nothing) {
+      this.showNothing(row);
+      this.notices.show(nothing);
+      return;
+    }
+    this.root.toggleAttribute("data-loading", !library.episode(key));
+    try {
+      const episode = await library.load(row);
+      const scene = await library.scene(episode.header.scene);
+      // With images that come a moment later the first picture would be drawn twice.
+      await Promise.allSettled(
+        episode.decisions.slice(0, 1).flatMap(({ cameras }) => cameras.map(({ image }) => image.decode())),
+      );
+      if (this.wantedKey !== key) return;
+      this.scene.load(episode.header, scene);
+      this.showEpisode(episode);
+    } catch (error) {
+      if (this.wantedKey !== key) return;
+      this.showNothing(row);
+      this.fail(error);
+    }
+  }
+
+  private showEpisode(episode: Episode): void {
+    this.episode = episode;
+    this.root.removeAttribute("data-loading");
+    this.isGrown = true;
+    this.root.dataset.has = "episode";
+    this.header.loadRow(episode.row, episode.header.instruction);
+    this.notices.show(whyNothingToShow(episode.row));
+    this.show(episode.isRunning ? Infinity : 0);
+    this.loadRelated(episode);
+  }
+
+  private showNothing(row: Row): void {
+    this.episode = null;
+    this.root.removeAttribute("data-loading");
+    this.root.dataset.has = "nothing";
+    this.header.loadRow(row, "");
+    this.frames.invalidate();
+  }
+
+  /** Other futures come when they come: the episode is not kept waiting for them. */
+  private loadRelated(episode: Episode): void {
+    const library = this.library!;
+    for (const { row } of library.related(episode.row))
+      library.load(row).then(
+        () => this.frames.invalidate(),
+        (error) => this.fail(error),
+      );
+  }
+
+  private show(step: number): void {
+    if (this.episode) this.step = Math.min(this.episode.nSteps, Math.max(0, step));
+    this.frames.invalidate();
+  }
+
+  /** @returns whether the next one is to follow at once. */
+  private frame(now: number): boolean {
+    const { episode, playback } = this;
+    if (episode && playback.isPlaying) this.step = playback.stepAt(now, episode.header.control_dt_s, episode.nSteps);
+    this.controls.draw();
+    setText(this.speedText, playback.speed < 1 ? `1/${1 / playback.speed}×` : `${playback.speed}×`);
+    this.live?.draw(episode, this.step, this.liveAtHead !== null);
+    if (episode?.nMoments) this.drawEpisode(episode);
+    if (this.isMeasured) this.scene.view?.finish();
+    if (episode?.nMoments || this.notices.error) {
+      window.__ready = true;
+      this.firstFrameMs ??= performance.now();
+    }
+    return playback.isPlaying;
+  }
+
+  private drawEpisode(episode: Episode): void {
+    const { step, layers } = this;
+    if (this.isGrown) {
+      this.isGrown = false;
+      this.graphs.load(episode);
+      this.timeline.load(episode);
+    }
+    const others = this.library!.otherFutures(episode.row);
+    const lines = linesAt(episode, step, layers, others);
+    this.nGhostsDrawn = lines.filter(({ kind }) => kind === "ghost").length;
+    this.scene.draw(episode, step, lines, others);
+    this.cameras.draw(episode, step, layers, others);
+    this.graphs.draw(step);
+    this.timeline.draw(episode, step);
+    this.header.draw(episode, step);
+  }
+
+  /** The rollout under way, where its newest moment is shown: there the keys drive it. */
+  /** What is shown is what runs on. */
+  private get isRunningLive(): boolean {
+    const { liveAtHead } = this;
+    return liveAtHead?.state === "running" && liveAtHead.key === this.episode?.header.key;
+  }
+
+  private get liveAtHead(): Live | null {
+    const { episode, live } = this;
+    const isAtHead =
+      live &&
+      live.state !== "closed" &&
+      episode?.isRunning &&
+      this.step === episode.nSteps;
+    return isAtHead ? live : null;
+  }
+
+  private startLive(server: Server): void {
+    this.live = new Live(server, {
+      shownKey: () => this.episode?.header.key ?? null,
+      // What was said of the last one is over.
+      onCommand: () => this.notices.show(null),
+      onStatus: () => this.frames.invalidate(),
+      onEpisode: (header, row) => this.beginEpisode(header, row),
+      onPart: (key, part, index) => {
+        const wasAtEnd = this.step === this.episode?.nSteps;
+        const grown = this.library!.append(key, part, index);
+        if (grown && grown === this.episode) {
+          this.isGrown = true;
+          if (wasAtEnd && !this.playback.isPlaying) this.show(Infinity);
+        }
+        this.frames.invalidate();
+      },
+      onRow: (changed) => {
+        const row = this.library!.update(changed);
+        this.list.load(this.library!.rows);
+        if (row && row === this.episode?.row) {
+          this.isGrown = true;
+          this.header.loadRow(row, this.episode.header.instruction);
+          this.notices.show(whyNothingToShow(row));
+        }
+        this.frames.invalidate();
+      },
+      onError: (error) => this.fail(error),
+    });
+    this.root.insertBefore(this.live.bar, this.notices.message);
+    void this.live.listen();
+  }
+
+  private async beginEpisode(header: Header, row: Row): Promise<void> {
+    await this.library!.begin(header, row);
+    this.list.load(this.library!.rows);
+    await this.select(row.key);
+  }
+
+  private fail(error: unknown): void {
+    this.notices.fail(error);
+    this.frames.invalidate();
+  }
+
+  private describe(): Record<string, unknown> {
+    const { episode, step } = this;
+    return {
+      kind: this.page?.kind ?? null,
+      key: episode?.header.key ?? this.wantedKey,
+      step,
+      loading: this.root.hasAttribute("data-loading"),
+      n_steps: episode?.nSteps ?? 0,
+      prediction: episode?.decisionAt(step) ?? -1,
+      playing: this.isPlaying,
+      speed: this.playback.speed,
+      ...this.layers,
+      camera: this.scene.preset,
+      theme: this.theme,
+      help: this.isHelpOpen,
+      filter: this.list.filter,
+      episodes: this.list.keys,
+      error: this.notices.error,
+      toast: this.notices.said,
+      webgl: this.scene.view !== null,
+      first_frame_ms: this.firstFrameMs,
+      last_draw_ms: this.frames.lastDrawMs,
+      n_ghosts_drawn: this.nGhostsDrawn,
+      ...(this.live && { live: { ...this.live.describe(), at_head: this.liveAtHead !== null } }),
+    };
+  }
+}
+
+declare global {
+  interface Window {
+    /** The first frame of an episode is drawn, or an error shown. */
+    __ready: boolean;
+    __state: () => Record<string, unknown>;
+  }
+}

@@ -1,0 +1,249 @@
+// Every command once: from this table come the keys, the buttons and the help.
+
+import type { App } from "./app";
+import { element, svg } from "./dom";
+
+type Place = "transport" | "speed" | "layers" | "camera" | "episodes" | "page";
+
+interface Command {
+  name: string;
+  hint: string;
+  /** As `keyOf` names it. */
+  key: string;
+  place: Place;
+  /** Outline in a square of 16 px; without one the button shows its text. */
+  icon?: string;
+  text?: (app: App) => string;
+  /** Of a switch: whether it is on. */
+  isOn?: (app: App) => boolean;
+  run: (app: App) => void;
+}
+
+const ICONS = {
+  play: "M4 2.5v11l9.5-5.5z",
+  pause: "M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z",
+};
+
+export const COMMANDS: readonly Command[] = [
+  {
+    name: "first",
+    hint: "to the beginning",
+    key: "Home",
+    place: "transport",
+    icon: "M2.5 3h2v10h-2zM13.5 3v10l-8-5z",
+    run: (app) => app.seek(0),
+  },
+  {
+    name: "previous-prediction",
+    hint: "back by one prediction",
+    key: "Shift+ArrowLeft",
+    place: "transport",
+    icon: "M8 3v10l-6.5-5zM14.5 3v10L8 8z",
+    run: (app) => app.stepPrediction(-1),
+  },
+  {
+    name: "previous-step",
+    hint: "back by one step",
+    key: "ArrowLeft",
+    place: "transport",
+    icon: "M11.5 3v10l-8-5z",
+    run: (app) => app.stepBy(-1),
+  },
+  {
+    name: "play",
+    hint: "pause or resume",
+    key: "Space",
+    place: "transport",
+    icon: ICONS.play,
+    isOn: (app) => app.isPlaying,
+    run: (app) => app.togglePlaying(),
+  },
+  {
+    name: "next-step",
+    hint: "forward by one step",
+    key: "ArrowRight",
+    place: "transport",
+    icon: "M4.5 3v10l8-5z",
+    run: (app) => app.stepBy(1),
+  },
+  {
+    name: "next-prediction",
+    hint: "forward by one prediction",
+    key: "Shift+ArrowRight",
+    place: "transport",
+    icon: "M8 3v10l6.5-5zM1.5 3v10L8 8z",
+    run: (app) => app.stepPrediction(1),
+  },
+  {
+    name: "last",
+    hint: "to the end",
+    key: "End",
+    place: "transport",
+    icon: "M11.5 3h2v10h-2zM2.5 3v10l8-5z",
+    run: (app) => app.seek(Infinity),
+  },
+  {
+    name: "slower",
+    hint: "play slower",
+    key: "[",
+    place: "speed",
+    icon: "M3 7.2h10v1.6H3z",
+    run: (app) => app.changeSpeed(-1),
+  },
+  {
+    name: "faster",
+    hint: "play faster",
+    key: "]",
+    place: "speed",
+    icon: "M3 7.2h4.200V3h1.600v4.200H13v1.600H8.800V13H7.200V8.800H3z",
+    run: (app) => app.changeSpeed(1),
+  },
+  {
+    name: "ghosts",
+    hint: "plans made before",
+    key: "g",
+    place: "layers",
+    text: () => "earlier plans",
+    isOn: (app) => app.layers.ghosts,
+    run: (app) => app.toggleLayer("ghosts"),
+  },
+  {
+    name: "alternatives",
+    hint: "the other plans that were sampled",
+    key: "a",
+    place: "layers",
+    text: () => "other samples",
+    isOn: (app) => app.layers.alternatives,
+    run: (app) => app.toggleLayer("alternatives"),
+  },
+  {
+    name: "drafts",
+    hint: "what the plan was made from",
+    key: "f",
+    place: "layers",
+    text: (app) => app.draftsName,
+    isOn: (app) => app.layers.drafts,
+    run: (app) => app.toggleLayer("drafts"),
+  },
+  {
+    name: "camera",
+    hint: "next camera: free, front, side, top, following the gripper",
+    key: "c",
+    place: "camera",
+    text: (app) => `view: ${app.scene.preset}`,
+    run: (app) => app.cycleCamera(),
+  },
+  {
+    name: "previous-episode",
+    hint: "previous episode",
+    key: "ArrowUp",
+    place: "episodes",
+    icon: "M3 11l5-6 5 6z",
+    run: (app) => app.stepEpisode(-1),
+  },
+  {
+    name: "next-episode",
+    hint: "next episode",
+    key: "ArrowDown",
+    place: "episodes",
+    icon: "M3 5l5 6 5-6z",
+    run: (app) => app.stepEpisode(1),
+  },
+  {
+    name: "theme",
+    hint: "light or dark",
+    key: "t",
+    place: "page",
+    icon: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM8 3.500v9a4.5 4.5 0 0 1 0-9z",
+    run: (app) => app.toggleTheme(),
+  },
+  {
+    name: "help",
+    hint: "keys and colours",
+    key: "?",
+    place: "page",
+    text: () => "?",
+    isOn: (app) => app.isHelpOpen,
+    run: (app) => app.toggleHelp(),
+  },
+];
+
+const KEY_NAMES: Record<string, string> = {
+  Space: "SPACE",
+  ArrowLeft: "←",
+  ArrowRight: "→",
+  ArrowUp: "↑",
+  ArrowDown: "↓",
+  Home: "HOME",
+  End: "END",
+};
+
+/** How a key is written on buttons and in the help. */
+export function keyName(key: string): string {
+  return key
+    .split("+")
+    .map((part) => KEY_NAMES[part] ?? part.toUpperCase())
+    .join(" ");
+}
+
+export class Controls {
+  private readonly drawn: { command: Command; button: HTMLButtonElement; icon: SVGPathElement | null }[];
+
+  constructor(
+    private readonly app: App,
+    places: Record<Place, HTMLElement>,
+  ) {
+    this.drawn = COMMANDS.map((command) => {
+      const icon = command.icon ? svg("path", { d: command.icon }) : null;
+      const button = element("button", "command", icon ? svg("svg", { viewBox: "0 0 16 16" }, icon) : "");
+      button.dataset.command = command.name;
+      button.title = `${command.hint} (${keyName(command.key)})`;
+      button.ariaLabel = command.hint;
+      button.onclick = () => command.run(app);
+      places[command.place].append(button);
+      return { command, button, icon };
+    });
+    dropFocusOfButtons();
+    document.addEventListener("keydown", (event) => this.onKey(event));
+  }
+
+  draw(): void {
+    for (const { command, button, icon } of this.drawn) {
+      const isOn = command.isOn?.(this.app);
+      if (isOn !== undefined) button.ariaPressed = String(isOn);
+      const text = command.text?.(this.app);
+      if (text !== undefined && button.textContent !== text) button.textContent = text;
+      if (command.name === "play") icon!.setAttribute("d", isOn ? ICONS.pause : ICONS.play);
+    }
+  }
+
+  private onKey(event: KeyboardEvent): void {
+    if (isTextField(event.target)) return;
+    const key = keyOf(event);
+    const command = COMMANDS.find((candidate) => candidate.key === key);
+    if (command) {
+      // The browser would scroll, or press a button.
+      event.preventDefault();
+      command.run(this.app);
+    } else if (key === "Escape" && this.app.isHelpOpen) this.app.toggleHelp();
+  }
+}
+
+/** Null for the browser's own shortcuts. Brackets may need AltGr, "?" needs Shift. */
+function keyOf(event: KeyboardEvent): string | null {
+  if ((event.ctrlKey || event.altKey || event.metaKey) && !event.getModifierState("AltGraph")) return null;
+  if (event.code === "Space") return "Space";
+  if (event.key.length === 1) return event.key.toLowerCase();
+  return event.shiftKey ? `Shift+${event.key}` : event.key;
+}
+
+function isTextField(target: EventTarget | null): boolean {
+  return target instanceof HTMLElement && target.matches("input, textarea, select");
+}
+
+/** A button that keeps the focus would be pressed again by the space bar. */
+function dropFocusOfButtons(): void {
+  document.addEventListener("click", (event) => {
+    if (event.target instanceof Element) event.target.closest<HTMLElement>("button, summary")?.blur();
+  });
+}

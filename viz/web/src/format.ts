@@ -1,0 +1,160 @@
+// The data as `viz/page_data.py` writes it, and how its arrays are read.
+
+export const FORMAT_VERSION = 1;
+
+const ARRAY_TYPES = {
+  float32: Float32Array,
+  int32: Int32Array,
+  uint8: Uint8Array,
+  uint16: Uint16Array,
+  uint32: Uint32Array,
+} as const;
+
+type ArrayTypes = typeof ARRAY_TYPES;
+type Dtype = keyof ArrayTypes;
+
+/** Little endian, C order. */
+export interface Encoded<D extends Dtype = Dtype> {
+  dtype: D;
+  shape: number[];
+  base64: string;
+}
+
+export interface Row {
+  key: string;
+  task: string;
+  episode_index: number;
+  outcome: string;
+  success: boolean;
+  n_steps: number;
+  /** Null while it runs. */
+  decided_at_step: number | null;
+  failed_stage: string | null;
+  n_predictions: number;
+  error: string;
+  branch?: Branch;
+}
+
+/** Where and how an episode left another one. */
+export interface Branch {
+  of: string;
+  at_step: number;
+  at_prediction: number;
+  changes: string;
+}
+
+export interface Page {
+  version: number;
+  kind: "export" | "run" | "live";
+  run: string;
+  policy: string;
+  checkpoint: string | null;
+  env: string;
+  episodes: Row[];
+  key: string | null;
+  show_flow: boolean;
+}
+
+export interface MeshData {
+  vertices: Encoded<"uint16">;
+  origin: number[];
+  step: number;
+  faces: Encoded<"uint16" | "uint32">;
+  colours: Encoded<"uint8"> | null;
+}
+
+export interface ShapeData {
+  body: number;
+  kind: "plane" | "sphere" | "capsule" | "ellipsoid" | "cylinder" | "box" | "mesh";
+  size: number[];
+  /** Position and quaternion wxyz in the body's frame. */
+  pose: number[];
+  rgba: number[];
+  mesh: number | null;
+}
+
+export interface SceneData {
+  bodies: string[];
+  meshes: MeshData[];
+  shapes: ShapeData[];
+}
+
+export interface Header {
+  key: string;
+  scene: string;
+  task: string;
+  instruction: string;
+  stages: string[];
+  control_dt_s: number;
+  n_action_steps: number;
+  drafts: "none" | "flow" | "ensemble";
+  cameras_seen: boolean;
+  state: { names: string[]; units: string[] };
+  action: { names: string[]; units: string[]; low: number[]; high: number[] };
+  view: { eye: number[]; target: number[] };
+  branch?: Branch;
+}
+
+export interface MomentsData {
+  body_pose: Encoded<"float32">;
+  state: Encoded<"float32">;
+  action: Encoded<"float32">;
+  ee: Encoded<"float32">;
+  object: Encoded<"float32">;
+  object_height: Encoded<"float32">;
+  goal_distance: Encoded<"float32">;
+  progress: Encoded<"uint8">;
+}
+
+export interface CameraData {
+  src: string;
+  width: number;
+  height: number;
+  /** Row-major 3x4: P (x, y, z, 1) = w (u, v, 1), u and v in pixels. */
+  projection: number[];
+}
+
+export interface DecisionData {
+  step: number;
+  chunk: Encoded<"float32">;
+  path: Encoded<"float32">;
+  drafts: Encoded<"float32"> | null;
+  cameras: Record<string, CameraData>;
+}
+
+/** Moments and decisions to be appended. */
+export interface Part {
+  /** Null: decisions only. */
+  moments: MomentsData | null;
+  decisions: DecisionData[];
+}
+
+export interface EpisodeData {
+  header: Header;
+  parts: Part[];
+}
+
+/** An export: all that the page shows. */
+export interface Inlined {
+  page: Page;
+  scenes: Record<string, SceneData>;
+  episodes: Record<string, EpisodeData>;
+}
+
+export function bytesOfBase64(base64: string): Uint8Array<ArrayBuffer> {
+  const binary = atob(base64);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+export function decode<D extends Dtype>(array: Encoded<D>): InstanceType<ArrayTypes[D]> {
+  return new ARRAY_TYPES[array.dtype](bytesOfBase64(array.base64).buffer) as InstanceType<ArrayTypes[D]>;
+}
+
+/** The blocks of an array along its first axis. */
+export function decodeBlocks(array: Encoded<"float32">): Float32Array[] {
+  const all = decode(array);
+  const size = array.shape.slice(1).reduce((product, n) => product * n, 1);
+  return Array.from({ length: array.shape[0] }, (_, i) => all.subarray(i * size, (i + 1) * size));
+}

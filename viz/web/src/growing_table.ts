@@ -1,0 +1,37 @@
+// Rows of numbers that more rows can be appended to, as a live episode's.
+
+export class GrowingTable {
+  private buffer = new Float32Array(0);
+  private used = 0;
+
+  constructor(readonly width: number) {}
+
+  get length(): number {
+    return this.used / this.width;
+  }
+
+  /** All values, row by row. Invalid after the next `append`. */
+  get values(): Float32Array {
+    return this.buffer.subarray(0, this.used);
+  }
+
+  row(index: number): Float32Array {
+    return this.buffer.subarray(index * this.width, (index + 1) * this.width);
+  }
+
+  at(index: number, column: number): number {
+    return this.buffer[index * this.width + column];
+  }
+
+  append(values: ArrayLike<number>): void {
+    const needed = this.used + values.length;
+    if (needed > this.buffer.length) {
+      // The first part of a recorded episode is all of it.
+      const grown = new Float32Array(this.used ? 2 * needed : needed);
+      grown.set(this.values);
+      this.buffer = grown;
+    }
+    this.buffer.set(values, this.used);
+    this.used = needed;
+  }
+}

@@ -1,0 +1,77 @@
+// What is shown, in words and numbers.
+
+import { element, setText } from "./dom";
+import type { Episode } from "./episode";
+import type { Page, Row } from "./format";
+import { inWords } from "./outcomes";
+
+const FACTS = ["step", "time", "decision", "stage", "goal distance", "object height", "failed stage"] as const;
+type Fact = (typeof FACTS)[number];
+
+export class HeaderBar {
+  readonly root = element("header", "top");
+  readonly buttons = element("div", "buttons");
+  private readonly run = element("span", "run");
+  private readonly task = element("span", "task");
+  private readonly instruction = element("span", "instruction");
+  private readonly badge = element("span", "badge");
+  private readonly values = new Map<Fact, HTMLElement>();
+
+  constructor() {
+    const facts = element("dl", "facts");
+    for (const name of FACTS) {
+      const value = element("dd");
+      value.dataset.fact = name;
+      this.values.set(name, value);
+      facts.append(element("div", "", element("dt", "", name), value));
+    }
+    this.root.append(
+      element("h1", "", "whiskers"),
+      element("div", "about", this.task, this.run),
+      this.buttons,
+      element("div", "told", this.badge, this.instruction),
+      facts,
+    );
+  }
+
+  loadPage(page: Page): void {
+    const policy = page.checkpoint ? `${page.policy} (${page.checkpoint})` : page.policy;
+    setText(this.run, `${policy} on ${page.env} · ${page.run}`);
+    document.title = `whiskers: ${page.run}`;
+  }
+
+  loadRow(row: Row, instruction: string): void {
+    this.badge.dataset.outcome = row.outcome;
+    setText(this.badge, inWords(row.outcome));
+    setText(this.task, row.branch ? `${row.key}, a branch of ${row.branch.of}: ${row.branch.changes}` : row.key);
+    setText(this.instruction, instruction ? `“${instruction}”` : "");
+    this.set("failed stage", row.failed_stage ? inWords(row.failed_stage) : "–");
+  }
+
+  draw(episode: Episode, step: number): void {
+    const { header, decisions, nSteps } = episode;
+    const index = episode.decisionAt(step);
+    const stage = episode.stageAt(step);
+    this.set("step", `${step} / ${nSteps}`);
+    this.set("time", `${(step * header.control_dt_s).toFixed(2)} s`);
+    this.set(
+      "decision",
+      index < 0 ? "none yet" : `${index + 1} of ${decisions.length}, made at step ${decisions[index].step}`,
+    );
+    this.set("stage", stage ? inWords(stage) : "none");
+    this.set("goal distance", centimetres(episode.goalDistance.at(step, 0)));
+    this.set("object height", centimetres(episode.objectHeight.at(step, 0)));
+  }
+
+  private set(fact: Fact, text: string): void {
+    setText(this.values.get(fact)!, text);
+  }
+}
+
+function centimetres(metres: number): string {
+  if (!Number.isFinite(metres)) return "–";
+  return `${(100 * metres)
+    .toFixed(1)
+    .replace(/^-0\.0$/, "0.0")
+    .replace("-", "−")} cm`;
+}

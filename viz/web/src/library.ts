@@ -1,0 +1,124 @@
+// The episodes: those that are known, and those that have been loaded.
+
+import { Episode } from "./episode";
+import type { Header, Part, Row, SceneData } from "./format";
+import type { OtherFuture } from "./lines";
+import type { Source } from "./source";
+
+/** An episode with its images takes some MB. */
+const MOST_KEPT = 24;
+
+interface Loading {
+  promise: Promise<Episode>;
+  /** Parts that came as events before the episode did; some of them are in it already. */
+  early: { part: Part; index: number | undefined }[];
+}
+
+export class Library {
+  rows: Row[] = [];
+  private readonly episodes = new Map<string, Episode>();
+  private readonly loading = new Map<string, Loading>();
+  private readonly scenes = new Map<string, Promise<SceneData>>();
+
+  constructor(private readonly source: Source) {}
+
+  row(key: string | null): Row | null {
+    return this.rows.find((row) => row.key === key) ?? null;
+  }
+
+  /** One that has been loaded. */
+  episode(key: string): Episode | null {
+    return this.episodes.get(key) ?? null;
+  }
+
+  scene(task: string): Promise<SceneData> {
+    const loaded = this.scenes.get(task) ?? this.source.scene(task);
+    this.scenes.set(task, loaded);
+    // One that failed is asked for again.
+    loaded.catch(() => this.scenes.delete(task));
+    return loaded;
+  }
+
+  load(row: Row): Promise<Episode> {
+    const known = this.episodes.get(row.key);
+    if (known) return Promise.resolve(known);
+    const { promise } = this.loading.get(row.key) ?? this.beginLoading(row);
+    return promise;
+  }
+
+  /** A live episode, of which nothing but the header is known yet. */
+  async begin(header: Header, row: Row): Promise<void> {
+    const { bodies } = await this.scene(header.scene);
+    if (!this.episodes.has(row.key)) this.add(header, row, bodies.length);
+  }
+
+  /**
+   * What a live episode has grown by.
+   *
+   * @param index of the part in its episode.
+   * @returns the episode, if it has been loaded: any other gets the part when it is.
+   */
+  append(key: string, part: Part, index: number | undefined): Episode | null {
+    const episode = this.episode(key);
+    episode?.append(part, index);
+    this.loading.get(key)?.early.push({ part, index });
+    return episode;
+  }
+
+  update(changed: Row): Row | null {
+    const row = this.row(changed.key);
+    return row && Object.assign(row, changed);
+  }
+
+  /** The episode that a row branched off from, and those that branched off from it; the last is the nearest. */
+  related(row: Row): { row: Row; fromStep: number }[] {
+    const found = this.rows.flatMap((other) =>
+      other.branch?.of === row.key ? [{ row: other, fromStep: other.branch.at_step }] : [],
+    );
+    const trunk = row.branch && this.row(row.branch.of);
+    if (row.branch && trunk) found.push({ row: trunk, fromStep: row.branch.at_step });
+    return found;
+  }
+
+  /** Those of them that have been loaded. */
+  otherFutures(row: Row): OtherFuture[] {
+    return this.related(row).flatMap(({ row: { key }, fromStep }) => {
+      const episode = this.episode(key);
+      return episode ? [{ episode, fromStep }] : [];
+    });
+  }
+
+  private beginLoading(row: Row): Loading {
+    const early: Loading["early"] = [];
+    const loading = { early, promise: this.fetch(row, early).finally(() => this.loading.delete(row.key)) };
+    this.loading.set(row.key, loading);
+    return loading;
+  }
+
+  private async fetch(row: Row, early: Loading["early"]): Promise<Episode> {
+    const { header, parts } = await this.source.episode(row.key);
+    const { bodies } = await this.scene(header.scene);
+    const episode = this.add(header, row, bodies.length);
+    for (const part of parts) episode.append(part);
+    for (const { part, index } of early) episode.append(part, index);
+    this.forgetOldest(row);
+    return episode;
+  }
+
+  private add(header: Header, row: Row, nBodies: number): Episode {
+    if (!this.row(row.key)) this.rows.push(row);
+    const kept = this.row(row.key)!;
+    if (header.branch) kept.branch = header.branch;
+    const episode = new Episode(header, kept, nBodies);
+    this.episodes.set(row.key, episode);
+    return episode;
+  }
+
+  private forgetOldest(shown: Row): void {
+    for (const [key, { row }] of this.episodes) {
+      if (this.episodes.size <= MOST_KEPT) return;
+      // A live one grows by events, which do not come again.
+      if (row !== shown && !row.branch && row.outcome !== "running") this.episodes.delete(key);
+    }
+  }
+}

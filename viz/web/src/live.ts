@@ -1,0 +1,107 @@
+// A rollout that goes on while one looks: its events, and the commands to it.
+
+import type { Episode } from "./episode";
+import { readEvents } from "./event_stream";
+import type { Header, Part, Row } from "./format";
+import { LiveBar } from "./live_bar";
+import { PageError, type Server } from "./source";
+
+export type LiveState = "paused" | "running" | "busy" | "closed";
+
+export type LiveCommand =
+  /** Of the episode that is shown: any that is not over can be gone on with. */
+  | { command: "run" | "pause" | "step" | "step_prediction" }
+  | { command: "reset"; episode_index: number }
+  | {
+      command: "branch";
+      key: string;
+      /** Index of the decision that is taken again. */
+      prediction: number;
+      seed: number;
+      /** Null: as the policy was trained. */
+      n_action_steps: number | null;
+      /** Null: the task's own. */
+      instruction: string | null;
+      blinded: string[];
+    };
+
+export interface Status {
+  state: LiveState;
+  key: string | null;
+  message: string;
+}
+
+interface Listeners {
+  /** Of the episode that is shown. */
+  shownKey: () => string | null;
+  onCommand: () => void;
+  onStatus: () => void;
+  onEpisode: (header: Header, row: Row) => Promise<void>;
+  onPart: (key: string, part: Part, index: number | undefined) => void;
+  onRow: (row: Row) => void;
+  onError: (error: unknown) => void;
+}
+
+export class Live {
+  private status: Status = { state: "busy", key: null, message: "connecting" };
+  private readonly liveBar = new LiveBar((command) => void this.send(command));
+  readonly bar = this.liveBar.root;
+
+  constructor(
+    private readonly server: Server,
+    private readonly listeners: Listeners,
+  ) {}
+
+  get state(): LiveState {
+    return this.status.state;
+  }
+
+  /** Of the episode that is being rolled out. */
+  get key(): string | null {
+    return this.status.key;
+  }
+
+  async listen(): Promise<void> {
+    try {
+      const response = await this.server.request("/api/events");
+      for await (const { event, data } of readEvents(response.body!)) await this.handle(event, data);
+      throw new PageError(
+        "The connection to whiskers is gone: it was stopped, or the tunnel to it closed. Reload the page to try again.",
+      );
+    } catch (error) {
+      this.status = { ...this.status, state: "closed", message: "" };
+      this.listeners.onError(error);
+    }
+  }
+
+  async send(command: LiveCommand): Promise<void> {
+    this.listeners.onCommand();
+    const body = JSON.stringify({ key: this.listeners.shownKey(), ...command });
+    try {
+      const response = await this.server.request("/api/command", { method: "POST", body });
+      const { error } = (await response.json()) as { error?: string };
+      if (error) throw new PageError(error);
+    } catch (error) {
+      this.listeners.onError(error);
+    }
+  }
+
+  draw(episode: Episode | null, step: number, isAtHead: boolean): void {
+    this.liveBar.draw(this.status, episode, step, isAtHead);
+  }
+
+  describe(): Record<string, unknown> {
+    return { ...this.status };
+  }
+
+  /** Events are handled one after the other: a part comes after its episode. */
+  private async handle(event: string, data: string): Promise<void> {
+    const content = JSON.parse(data);
+    if (event === "status") {
+      this.status = content as Status;
+      this.listeners.onStatus();
+    } else if (event === "episode") await this.listeners.onEpisode(content.header as Header, content.row as Row);
+    else if (event === "part") this.listeners.onPart(content.key, content.part as Part, content.index);
+    else if (event === "row") this.listeners.onRow(content.row as Row);
+  }
+}

@@ -1,0 +1,5 @@
+// Opens the page.
+
+import { App } from "./app";
+
+new App(document.getElementById("app")!).open();

@@ -1,0 +1,58 @@
+// The place of the 3D picture: with its legend and switches, or the reason why there is none.
+
+import { element } from "./dom";
+import type { Episode } from "./episode";
+import type { Header, SceneData } from "./format";
+import type { Line, OtherFuture } from "./lines";
+import { makeSwatch, type ColourName } from "./swatch";
+import { PRESETS, View3d, type Preset } from "./view3d";
+import { findWebGl } from "./webgl";
+
+const NO_WEBGL =
+  "This browser has no WebGL, so the 3D scene is not drawn; images, graphs and timeline work all the same.";
+
+export class ScenePane {
+  readonly root = element("section", "scene");
+  readonly layers = element("div", "layers", legendKey("plan", "plan"), legendKey("taken", "taken"));
+  readonly cameraButtons = element("div", "camera-preset");
+  readonly view: View3d | null = null;
+  private readonly otherKey = legendKey("other", "other future");
+  private shown = "";
+
+  constructor(onChange: () => void) {
+    this.layers.append(this.otherKey);
+    this.otherKey.hidden = true;
+    this.root.append(this.layers, this.cameraButtons);
+    const webGl = findWebGl();
+    if (webGl !== "none") this.view = new View3d(this.root, webGl === "software", onChange);
+    else this.root.append(element("p", "no-webgl", NO_WEBGL));
+  }
+
+  get preset(): Preset {
+    return this.view?.preset ?? "free";
+  }
+
+  cyclePreset(): void {
+    this.view?.usePreset(PRESETS[(PRESETS.indexOf(this.preset) + 1) % PRESETS.length]);
+  }
+
+  /** One view serves all episodes of a scene: how it was turned stays. */
+  load(header: Header, data: SceneData): void {
+    if (this.shown === header.scene) return;
+    this.shown = header.scene;
+    this.view?.setScene(data);
+    this.view?.setHome(header.view.eye, header.view.target);
+  }
+
+  draw(episode: Episode, step: number, lines: readonly Line[], others: readonly OtherFuture[]): void {
+    this.otherKey.hidden = !others.length;
+    const other = others.at(-1);
+    const isOtherThere = other && step > other.fromStep && step < other.episode.nMoments;
+    const otherPoses = isOtherThere ? other.episode.pose.row(step) : null;
+    this.view?.draw(episode.pose.row(step), otherPoses, lines, episode.ee.row(step));
+  }
+}
+
+function legendKey(name: ColourName, text: string): HTMLElement {
+  return element("span", "legend-key", makeSwatch(name), text);
+}

@@ -1,0 +1,113 @@
+// Where the data comes from: the page itself (an export) or the server that sent the page.
+
+import { bytesOfBase64, FORMAT_VERSION, type EpisodeData, type Inlined, type Page, type SceneData } from "./format";
+
+export interface Source {
+  page(): Promise<Page>;
+  scene(task: string): Promise<SceneData>;
+  episode(key: string): Promise<EpisodeData>;
+}
+
+/** Something that the user is told in place of the picture. */
+export class PageError extends Error {}
+
+export async function openSource(): Promise<Source> {
+  const packed = document.getElementById("inlined")?.textContent?.trim();
+  return packed ? new InlinedSource(await unpack(packed)) : new Server();
+}
+
+export function checkVersion(page: Page): Page {
+  if (page.version > FORMAT_VERSION)
+    throw new PageError(
+      `This data has format version ${page.version}; this page reads up to ${FORMAT_VERSION}. Open it with a newer whiskers.`,
+    );
+  return page;
+}
+
+async function unpack(packed: string): Promise<Inlined> {
+  try {
+    const bytes = new Blob([bytesOfBase64(packed)]).stream();
+    return (await new Response(bytes.pipeThrough(new DecompressionStream("gzip"))).json()) as Inlined;
+  } catch (cause) {
+    throw new PageError("The data in this file cannot be read: the file is truncated or was changed.", { cause });
+  }
+}
+
+class InlinedSource implements Source {
+  constructor(private readonly inlined: Inlined) {}
+
+  async page(): Promise<Page> {
+    return checkVersion(this.inlined.page);
+  }
+
+  async scene(task: string): Promise<SceneData> {
+    return found(this.inlined.scenes[task], `the scene of ${task}`);
+  }
+
+  async episode(key: string): Promise<EpisodeData> {
+    return found(this.inlined.episodes[key], `episode ${key}`);
+  }
+}
+
+function found<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new PageError(`This file does not contain ${what}.`);
+  return value;
+}
+
+/** Serves recorded runs and live ones; every request carries the token of the page's address. */
+export class Server implements Source {
+  private readonly token = new URLSearchParams(location.search).get("token") ?? "";
+
+  async page(): Promise<Page> {
+    return checkVersion(await this.getJson<Page>("/api/page"));
+  }
+
+  scene(task: string): Promise<SceneData> {
+    return this.getJson(`/api/scene?task=${encodeURIComponent(task)}`);
+  }
+
+  episode(key: string): Promise<EpisodeData> {
+    return this.getJson(`/api/episode?key=${encodeURIComponent(key)}`);
+  }
+
+  async request(path: string, init: RequestInit = {}): Promise<Response> {
+    let response: Response;
+    try {
+      response = await fetch(path, { ...init, headers: { "X-Whisker-Token": this.token } });
+    } catch (cause) {
+      throw new PageError("The server is gone: whiskers was stopped. Start it again and open its new address.", {
+        cause,
+      });
+    }
+    if (!response.ok) throw new PageError(await refusal(response));
+    return response;
+  }
+
+  private async getJson<T>(path: string): Promise<T> {
+    const response = await this.request(path);
+    try {
+      return (await response.json()) as T;
+    } catch (cause) {
+      throw new PageError(
+        "The server's answer broke off: whiskers was stopped. Start it again and open its new address.",
+        {
+          cause,
+        },
+      );
+    }
+  }
+}
+
+/** The server explains itself as {"error": "..."}. */
+async function refusal(response: Response): Promise<string> {
+  const text = await response.text();
+  try {
+    const { error } = JSON.parse(text) as { error?: string };
+    if (error) return error;
+  } catch {
+    // Not JSON: not from whiskers.
+  }
+  if (response.status === 401 || response.status === 403)
+    return "The server does not know this page's token. Open the address that whiskers printed when it was started.";
+  return `The server answered ${response.status} ${response.statusText}.`;
+}
