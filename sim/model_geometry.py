@@ -10,7 +10,7 @@ from sim.light_meshes import cluster_index, cluster_vertices, mean_of_groups
 from sim.scene_geometry import Mesh, SceneGeometry, Shape
 
 # Grid on which a mesh's vertices are clustered: this, or this share of its extent where that is more.
-_CELL_M, _CELL_SHARE = 0.004, 1 / 40
+_CELL_M, _CELL_SHARE = 0.004, 1 / 30
 # Meshes of fewer faces are drawn as they are.
 _LIGHT_ENOUGH_FACES = 600
 

@@ -13,7 +13,10 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from eval.config import EvalConfig
+from eval.evaluation import describe, evaluate, set_up
+from eval.run_folder import RunFolder
 from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser
+from tests.small_checkpoints import save_small_smolvla
 from viz.live import LiveSession
 from viz.page import export_episode, find_row, render_page
 from viz.run_source import RunSource
@@ -217,6 +220,23 @@ def test_without_webgl_the_page_says_so_and_shows_the_camera_images(playwright, 
         assert viewer.page.locator(".cameras canvas").count() == 2
         assert viewer.count("green", ".cameras canvas >> nth=1") > 3
         assert not viewer.complaints
+
+
+def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(browser, tmp_path):
+    checkpoint = save_small_smolvla(tmp_path / "smolvla")
+    config = EvalConfig(policy="smolvla", checkpoint=str(checkpoint), horizon=8, episodes=1, samples=4, drafts=True)
+    setup = set_up(config)
+    with closing(setup.env), closing(RunFolder.create(tmp_path, "smolvla", "so101", describe(config, setup))) as run:
+        list(evaluate(config, setup, run))
+    page = export_episode(run.path, find_row(run.path, 0), tmp_path / "page.html", show_flow=True)
+    viewer = Viewer(browser, page.as_uri(), offline=True)
+    assert viewer.state["drafts"] and viewer.state["alternatives"]
+    pictures = [viewer.picture()]
+    for key in ("a", "f"):
+        viewer.press(key)
+        pictures.append(viewer.picture())
+    assert len(set(pictures)) == 3  # each switch takes something away
+    assert viewer.press("a", "f")["toast"] is None and viewer.picture() == pictures[0]
 
 
 def test_a_rollout_is_driven_from_the_page(browser):

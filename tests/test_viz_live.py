@@ -11,6 +11,7 @@ from eval.evaluation import set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from sim.errors import WhiskerError
+from tests.small_checkpoints import save_small_smolvla
 from viz.live import LiveSession
 
 N_STEPS = 24
@@ -224,3 +225,23 @@ def test_the_scripted_expert_cannot_branch():
     with pytest.raises(WhiskerError, match="go back to a decision"):
         session.command({"command": "branch", "prediction": 0})
     session.close()
+
+
+def test_a_branch_with_another_seed_follows_the_alternative_of_that_number(tmp_path):
+    """What was drawn grey becomes the plan: the same noise, in the same state."""
+    checkpoint = save_small_smolvla(tmp_path / "smolvla")
+    config = EvalConfig(policy="smolvla", checkpoint=str(checkpoint), horizon=6, samples=3, drafts=True)
+    session = LiveSession(config)
+    try:
+        key = session.page()["key"]
+        do(session, "branch", key=key, prediction=0, seed=2, instruction="do it")
+        branch = session.page()["key"]
+        assert session.episode(branch)["header"]["instruction"] == "do it"
+        do(session, "branch", key=key, prediction=0, seed=2)
+        (first, *_), (other, *_) = decisions_of(session, key), decisions_of(session, session.page()["key"])
+        paths = decode(first["path"])
+        assert len(paths) == 3 and decode(first["drafts"]).shape[1:] == paths.shape[1:]
+        np.testing.assert_allclose(decode(other["path"])[0], paths[2], atol=1e-4)
+        assert np.abs(paths[2] - paths[0]).max() > 1e-3
+    finally:
+        session.close()

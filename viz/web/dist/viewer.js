@@ -1,4 +1,4 @@
-/* sources sha256 3f28a9d5e434a70ae8e5a5dc6533bd6454eb8f292f28a9be0be83d8ca2927597 */
+/* sources sha256 a1001de49f5d7078e6146953b41dc97d30d1dd5d2c21422404a9582dcf31b970 */
 /*!
 Contains three.js (https://threejs.org):
 

@@ -32,7 +32,8 @@ export interface Row {
   failed_stage: string | null;
   n_predictions: number;
   error: string;
-  branch?: Branch;
+  /** Null, or absent: none. */
+  branch?: Branch | null;
 }
 
 /** Where and how an episode left another one. */
@@ -92,7 +93,8 @@ export interface Header {
   state: { names: string[]; units: string[] };
   action: { names: string[]; units: string[]; low: number[]; high: number[] };
   view: { eye: number[]; target: number[] };
-  branch?: Branch;
+  /** Null, or absent: none. */
+  branch?: Branch | null;
 }
 
 export interface MomentsData {
