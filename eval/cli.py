@@ -1,24 +1,22 @@
 """The commands. Heavy packages are imported inside the functions: `--help` and errors answer at once."""
 
-import inspect
 import os
 import shlex
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from eval.config import DemoConfig, DoctorConfig, EvalConfig
 from policies.registry import BASELINE_NAMES, resolve_policy_name
-from sim.errors import WhiskerError, WhiskerWarning
+from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command
+from sim.errors import WhiskerError
 
 if TYPE_CHECKING:
     from eval.doctor.finding import Finding
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 # How a person calls a command: a bare `eval` would be the shell's own.
 _RUN = os.environ.get("WHISKER_RUN", "uv run")
 
-EXIT_DONE, EXIT_WARNINGS, EXIT_REFUSED, EXIT_WITH_ERRORS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_WARNINGS, EXIT_WITH_ERRORS = 1, 3
 
 
 def main() -> int:
@@ -216,26 +214,3 @@ def _record_demos(config: DemoConfig) -> int:
         return EXIT_INTERRUPTED
     print(f"{n_kept} demonstrations in {config.output}")
     return EXIT_DONE
-
-
-def run_command[Config](command: Callable[[Config], int], config_type: type[Config], name: str) -> int:
-    """Parse the command line, do it, and turn what went wrong into one line and an exit code."""
-    description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
-    config = tyro.cli(config_type, prog=name, description=description)
-    print_warning = warnings.showwarning
-
-    def show_warning(message, category, *where):
-        if issubclass(category, WhiskerWarning):
-            print(f"{name}: warning: {message}", file=sys.stderr)
-        else:
-            print_warning(message, category, *where)
-
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show_warning
-            return command(config)
-    except WhiskerError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return EXIT_REFUSED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED

@@ -91,13 +91,10 @@ class Viewer:
             assert time.monotonic() < end, f"waited in vain; state {self.page.evaluate('window.__state?.()')}"
             time.sleep(0.02)
 
-    def picture(self) -> bytes:
-        """The page once it no longer changes: what rests is drawn once more, and better."""
-        shots = [b"", self.page.screenshot()]
-        while shots[-1] != shots[-2]:
-            time.sleep(0.8)
-            shots.append(self.page.screenshot())
-        return shots[-1]
+    def picture(self) -> list[str]:
+        """Every canvas of the page at rest, exactly: what no longer changes is drawn once more, and better."""
+        self.wait(lambda: self.state["at_rest"])
+        return self.page.evaluate("[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())")
 
     def count(self, colour: str, selector: str = "canvas") -> int:
         """Pixels of a whisker's colour in the first element that fits."""

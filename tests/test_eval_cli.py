@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eval.run_folder import ROWS_FILE, load_rows
+from tests.processes import catch_ctrl_c
 
 
 def run_eval(*arguments, cwd=None, **environment):
@@ -134,7 +135,9 @@ def wait_for_rows(process, run_dir: Path, n: int):
     raise AssertionError("no rows")
 
 
-@pytest.mark.parametrize("n_before", [0, 1, 4])
+@pytest.mark.parametrize(
+    "n_before", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_resume_after_kill_9_gives_the_rows_of_an_uninterrupted_run(tmp_path, n_before):
     arguments = ["--policy", "scripted", "--episodes", 8]
     run_eval(*arguments, "--run-dir", tmp_path / "whole")
@@ -153,7 +156,9 @@ def test_resume_after_kill_9_gives_the_rows_of_an_uninterrupted_run(tmp_path, n_
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "eval", "--policy", "scripted", "--episodes", "200", "--run-dir", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=catch_ctrl_c
+    )
     run = wait_for_rows(process, tmp_path, 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

@@ -72,8 +72,15 @@ def test_recorded_demonstrations_are_replayed(tmp_path):
         (["--policy", "zero", "--env", "libero_spatail"], "Did you mean 'libero_spatial"),
         (["--policy", "zero", "--env", "libero_goal/12"], "libero_goal/0 to libero_goal/9"),
         (["--policy", "zero", "--env", "libero_goal_env"], "no BDDL file"),
-        (["--policy", "zero", "--env", TASK, "--episodes", "51"], "50 initial states"),
-        (["--policy", "zero", "--env", TASK, "--first-episode", "49", "--episodes", "2"], "indices below 50"),
+        # An environment is built for these two.
+        pytest.param(
+            ["--policy", "zero", "--env", TASK, "--episodes", "51"], "50 initial states", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["--policy", "zero", "--env", TASK, "--first-episode", "49", "--episodes", "2"],
+            "indices below 50",
+            marks=pytest.mark.slow,
+        ),
         (["--policy", "replay", "--env", TASK], "--demos"),
         (["--policy", "zero", "--demos", "x.hdf5"], "--policy replay"),
         (["--policy", "replay", "--demos", "x.hdf5"], "x.hdf5"),

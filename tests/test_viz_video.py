@@ -99,6 +99,7 @@ def test_one_cameras_film_of_the_whiskers(chunked_run, tmp_path, camera):
     assert frames.shape == (13, 508, 640, 3)
 
 
+@pytest.mark.slow
 def test_a_film_in_libero_is_square(tmp_path):
     env = make_env("libero_goal/7", image_sizes={})
     _, run = record(env, 4, tmp_path)

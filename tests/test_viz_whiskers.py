@@ -43,7 +43,9 @@ def record(env, n_action_steps, folder=None):
     return record.arrays, None
 
 
-@pytest.mark.parametrize("name", ["so101/pick_place", "so101/pick_place_ee_delta", "libero_goal/7"])
+@pytest.mark.parametrize(
+    "name", ["so101/pick_place", "so101/pick_place_ee_delta", pytest.param("libero_goal/7", marks=pytest.mark.slow)]
+)
 def test_an_executed_plans_whisker_is_the_path_taken(name, tmp_path):
     env = make_env(name, image_sizes={})
     arrays, run = record(env, n_action_steps=4, folder=tmp_path)

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.cli import run_command
 from eval.config import EvalConfig, SubjectConfig
+from sim.command_line import EXIT_DONE, run_command
 from sim.errors import WhiskerError
 from viz.config import WhiskersConfig
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from viz.live import LiveSession
     from viz.run_source import RunSource
 
-_DONE = 0
 _SUFFIXES = {"export": ".html", "video": ".mp4", "png": ".png"}
 
 
@@ -49,7 +48,7 @@ def _show(config: WhiskersConfig) -> int:
         from viz.native import show_native
 
         show_native(config.run, row, config.show_flow)
-        return _DONE
+        return EXIT_DONE
     from viz.run_source import RunSource
 
     with closing(RunSource(config.run, row, config.show_flow)) as source:
@@ -115,7 +114,7 @@ def _serve(config: WhiskersConfig, source: "RunSource | LiveSession") -> int:
             webbrowser.open(server.url)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
-    return _DONE
+    return EXIT_DONE
 
 
 def _has_screen() -> bool:
@@ -130,7 +129,7 @@ def _print_table(run: Path) -> int:
 
     rows = save_plan_quality(run)
     print_plan_quality(Console(), rows)
-    return _DONE
+    return EXIT_DONE
 
 
 def _write(flag: str, path: Path, write: Callable[[], Path]) -> int:
@@ -139,7 +138,7 @@ def _write(flag: str, path: Path, write: Callable[[], Path]) -> int:
     except OSError as error:
         got = error.strerror or str(error)
         raise WhiskerError(f"--{flag} {path}", expected="a place to write to", got=got) from error
-    return _DONE
+    return EXIT_DONE
 
 
 def _export(config: WhiskersConfig, row: "EpisodeRow") -> Path:

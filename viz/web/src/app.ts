@@ -371,6 +371,7 @@ export class App {
       toast: this.notices.said,
       webgl: this.scene.view !== null,
       first_frame_ms: this.firstFrameMs,
+      at_rest: this.frames.isAtRest,
       last_draw_ms: this.frames.lastDrawMs,
       n_ghosts_drawn: this.nGhostsDrawn,
       ...(this.live && { live: { ...this.live.describe(), at_head: this.liveAtHead !== null } }),

@@ -5,6 +5,8 @@ const IDLE_MS = 500;
 export class FrameLoop {
   /** From the first change to the drawn frame. */
   lastDrawMs: number | null = null;
+  /** Nothing has changed for a while, and the picture is as good as it gets. */
+  isAtRest = false;
   private request = 0;
   private idleTimer = 0;
   private isDrawing = false;
@@ -22,6 +24,7 @@ export class FrameLoop {
   /** A frame will be drawn soon; what changes until then is in it too. */
   invalidate(): void {
     if (this.isDrawing) return;
+    this.isAtRest = false;
     if (Number.isNaN(this.changedAt)) this.changedAt = performance.now();
     this.request ||= requestAnimationFrame((now) => this.frame(now));
   }
@@ -35,6 +38,12 @@ export class FrameLoop {
     this.changedAt = NaN;
     clearTimeout(this.idleTimer);
     if (goesOn) this.invalidate();
-    else this.idleTimer = setTimeout(() => requestAnimationFrame(() => this.request || this.onIdle()), IDLE_MS);
+    else this.idleTimer = setTimeout(() => requestAnimationFrame(() => this.rest()), IDLE_MS);
+  }
+
+  private rest(): void {
+    if (this.request) return;
+    this.onIdle();
+    this.isAtRest = true;
   }
 }

@@ -1,0 +1,39 @@
+"""How every command of the project is started, and how it ends."""
+
+import inspect
+import sys
+import warnings
+from collections.abc import Callable
+
+import tyro
+
+from sim.errors import WhiskerError, WhiskerWarning
+
+EXIT_DONE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 2, 130
+
+
+def run_command[Config](command: Callable[[Config], int], config_type: type[Config], name: str) -> int:
+    """Parse the command line, do it, and turn what went wrong into one line and an exit code.
+
+    Args:
+        config_type: whose docstrings are the help; of a command with subcommands, their union.
+    """
+    description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
+    config = tyro.cli(config_type, prog=name, description=description)
+    print_warning = warnings.showwarning
+
+    def show_warning(message, category, *where):
+        if issubclass(category, WhiskerWarning):
+            print(f"{name}: warning: {message}", file=sys.stderr)
+        else:
+            print_warning(message, category, *where)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            return command(config)
+    except WhiskerError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
