@@ -4,6 +4,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import tyro
 
@@ -12,11 +13,11 @@ from sim.errors import WhiskerError, WhiskerWarning
 EXIT_DONE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 2, 130
 
 
-def run_command[Config](command: Callable[[Config], int], config_type: type[Config], name: str) -> int:
+def run_command(command: Callable[[Any], int], config_type: Any, name: str) -> int:
     """Parse the command line, do it, and turn what went wrong into one line and an exit code.
 
     Args:
-        config_type: whose docstrings are the help; of a command with subcommands, their union.
+        config_type: a class whose docstrings are the help; of a command with subcommands, their union.
     """
     description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
     config = tyro.cli(config_type, prog=name, description=description)

@@ -1,0 +1,150 @@
+"""Feature matrices, refused where no score of them would mean anything, and their rows at unit length.
+
+    a_i = x_i / |x_i|        so that the kernel K_ij = a_i · a_j is the cosine of two rows
+
+A feature matrix is (n, dim): row i is the same moment in both matrices of a pair. It may be a `np.memmap` larger than
+memory: it is read block by block, and kept as unit rows only where that fits in `KEPT_BYTES`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int
+
+from sim.errors import WhiskerError
+
+# The unbiased HSIC divides by n - 3.
+MIN_ROWS = 4
+MIN_K = 2
+# Unit rows of no more than this stay in memory (float32); larger ones are made anew from the source at each pass.
+KEPT_BYTES = 1 << 30
+# Of float64, which stay in the processor's cache.
+BLOCK_BYTES = 2 << 20
+_NAMED_ROWS = 5
+
+
+class UnitRows:
+    """The rows of a feature matrix, each divided by its length: float64 arithmetic, rounded to float32 once.
+
+    Raises:
+        WhiskerError: not a matrix of real numbers, fewer than 4 rows, a row that is not finite or is zero (it has no
+            direction), or all rows in one direction (every neighbourhood is a tie). The rows are named.
+    """
+
+    def __init__(self, features: np.ndarray, name: str = "features") -> None:
+        self.name = name
+        self._source = _check_matrix(features, name)
+        self.n, self.dim = self._source.shape
+        self._norms = self._measure()
+        self._kept: np.ndarray | None = None
+        if 4 * self.n * self.dim <= KEPT_BYTES:
+            kept = np.empty((self.n, self.dim), np.float32)
+            for start, stop in self.blocks():
+                kept[start:stop] = self.block(start, stop)
+            self._kept = kept
+        self.mean = self._compute_mean()
+
+    def blocks(self, bytes_per_block: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
+        """(start, stop) of blocks of at most so many bytes in float64, and of a row at least."""
+        height = max(1, bytes_per_block // (8 * self.dim))
+        return ((start, min(start + height, self.n)) for start in range(0, self.n, height))
+
+    def block(self, start: int, stop: int) -> Float32[np.ndarray, "rows dim"]:
+        """Unit rows [start, stop): not to be written to."""
+        if self._kept is not None:
+            return self._kept[start:stop]
+        return self._scale(self._source[start:stop], self._norms[start:stop])
+
+    def take(self, index: Int[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows dim"]:
+        """Unit rows in the order of `index`: the same numbers as `block` gives."""
+        if self._kept is not None:
+            return self._kept[index]
+        return self._scale(self._source[index], self._norms[index])
+
+    @staticmethod
+    def _scale(rows: np.ndarray, norms: np.ndarray) -> Float32[np.ndarray, "rows dim"]:
+        return (np.asarray(rows, np.float64) / norms[:, None]).astype(np.float32)
+
+    def _measure(self) -> Float64[np.ndarray, " n"]:
+        """Lengths of all rows, which are checked on the way."""
+        norms = np.empty(self.n)
+        for start, stop in self.blocks():
+            rows = np.asarray(self._source[start:stop], np.float64)
+            norms[start:stop] = np.sqrt(np.vecdot(rows, rows))
+        _refuse(self.name, np.flatnonzero(~np.isfinite(norms)), "finite numbers", "NaN, infinity or an overflow")
+        _refuse(
+            self.name,
+            np.flatnonzero(norms == 0),
+            "rows that can be normalised",
+            "only zeros",
+            "A row needs a direction.",
+        )
+        first = self._scale(self._source[:1], norms[:1])
+        for start, stop in self.blocks():
+            if (self._scale(self._source[start:stop], norms[start:stop]) != first).any():
+                return norms
+        raise WhiskerError(
+            self.name,
+            expected="rows in more than one direction",
+            got=f"the same direction in all {self.n} rows",
+            do="A constant feature has no neighbourhoods; check the hook point and the pooling.",
+        )
+
+    def _compute_mean(self) -> Float64[np.ndarray, " dim"]:
+        total = np.zeros(self.dim)
+        for start, stop in self.blocks():
+            total += self.block(start, stop).sum(0, dtype=np.float64)
+        return total / self.n
+
+
+def make_pair(features_a: np.ndarray, features_b: np.ndarray) -> tuple[UnitRows, UnitRows]:
+    """Both matrices, checked, and checked to have the same number of rows."""
+    _check_matrix(features_a, "features_a")
+    _check_matrix(features_b, "features_b")
+    if len(features_a) != len(features_b):
+        raise WhiskerError(
+            "features_a and features_b",
+            expected="as many rows in both (row i is one moment)",
+            got=f"{len(features_a)} and {len(features_b)}",
+            do="Take both from one bank, or align them before scoring.",
+        )
+    return UnitRows(features_a, "features_a"), UnitRows(features_b, "features_b")
+
+
+def check_topk(topk: Sequence[int], n: int) -> None:
+    """Every k must be in 2 .. n - 1: with k = n - 1 the neighbours of a row are all the others."""
+    for k in topk:
+        if not MIN_K <= k < n:
+            raise WhiskerError(
+                f"k = {k}", expected=f"{MIN_K} <= k < n = {n}", do="Choose a smaller k, or collect more rows."
+            )
+    if not topk:
+        raise WhiskerError("topk", expected="at least one k", got="none")
+
+
+def check_groups(groups: np.ndarray, n: int, name: str = "groups") -> Int[np.ndarray, " n"]:
+    """Labels of rows (the episode each belongs to) as 0 .. n_groups - 1, in sorted order of the labels."""
+    groups = np.asarray(groups)
+    if groups.shape != (n,):
+        raise WhiskerError(name, expected=f"one label for each of the {n} rows", got=f"shape {groups.shape}")
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _check_matrix(features: np.ndarray, name: str) -> np.ndarray:
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise WhiskerError(name, expected="a matrix (n, dim)", got=f"shape {features.shape}", do="Pool to a row each.")
+    if features.dtype.kind not in "fiub":
+        raise WhiskerError(name, expected="real numbers", got=f"dtype {features.dtype}")
+    if len(features) < MIN_ROWS:
+        raise WhiskerError(
+            name, expected=f"at least {MIN_ROWS} rows", got=f"{len(features)}", do="The unbiased HSIC divides by n - 3."
+        )
+    return features
+
+
+def _refuse(name: str, rows: np.ndarray, expected: str, got: str, do: str = "") -> None:
+    if not len(rows):
+        return
+    named = ", ".join(str(row) for row in rows[:_NAMED_ROWS])
+    more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
+    raise WhiskerError(name, expected=expected, got=f"{got} in row{'s' * (len(rows) > 1)} {named}{more}", do=do)

@@ -1,0 +1,128 @@
+"""How much of one kernel is in another (HSIC), from the entries that are not zero, or from the features.
+
+Kernels K, L (n x n, float64). A mask keeps of row i the columns of its k nearest rows, so that a masked kernel has k
+entries a row, is not symmetric, and is held as a list of edges i → j. Song et al. (2012), "Feature Selection via
+Dependence Maximization", eq. 5, with zero diagonals:
+
+    HSIC_u(K, L) = [ Σ_ij K_ij L_ji + ΣK ΣL / ((n-1)(n-2)) - 2/(n-2) 1ᵀKL1 ] / (n(n-3))
+
+Every term is a sum over edges: the first is of those with i → j and j → i both (where L_ji = L_ij: a cosine), the last
+is Σ_j (column sum of K)_j (row sum of L)_j. With H = 1 - 11ᵀ/n the biased one is
+
+    tr(KHLH) = Σ_ij K_ij L_ji - (1ᵀLK1 + 1ᵀKL1)/n + ΣK ΣL/n²
+
+The two orders of masked kernels give two numbers: the last term of HSIC_u tells K from L where K or L is not symmetric.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int
+
+from cknna.features import UnitRows
+from cknna.neighbors import Neighbors
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Two kernels masked alike: edge e is row[e] → column[e].
+
+    Attributes:
+        k_value, l_value: K_ij and L_ij, cosines.
+        k_centred, l_centred: the same less the mean of the whole row i of the unmasked kernel.
+        reciprocal: whether column[e] → row[e] is an edge too.
+    """
+
+    n: int
+    row: Int[np.ndarray, " edges"]
+    column: Int[np.ndarray, " edges"]
+    k_value: Float64[np.ndarray, " edges"]
+    l_value: Float64[np.ndarray, " edges"]
+    k_centred: Float64[np.ndarray, " edges"]
+    l_centred: Float64[np.ndarray, " edges"]
+    reciprocal: Bool[np.ndarray, " edges"]
+
+
+def find_mutual_edges(a: Neighbors, b: Neighbors) -> Edges:
+    """i → j where j is among the k nearest of i in both: the k of `a` and of `b`, which may be one and the same."""
+    places = [np.nonzero((a.index == b.index[:, place, None]) & (a.index >= 0)) for place in range(b.k)]
+    row = np.concatenate([row for row, _ in places])
+    place_a = np.concatenate([place for _, place in places])
+    place_b = np.repeat(np.arange(b.k), [len(row) for row, _ in places])
+    return _make_edges(a, b, row, place_a, place_b)
+
+
+def find_own_edges(a: Neighbors) -> Edges:
+    """The same of a and a, without a comparison."""
+    row, place = np.nonzero(a.index >= 0)
+    return _make_edges(a, a, row, place, place)
+
+
+def _make_edges(a: Neighbors, b: Neighbors, row: np.ndarray, place_a: np.ndarray, place_b: np.ndarray) -> Edges:
+    k_value, l_value = a.similarity[row, place_a], b.similarity[row, place_b]
+    return Edges(
+        a.n,
+        row,
+        a.index[row, place_a],
+        k_value,
+        l_value,
+        k_value - a.row_mean[row],
+        l_value - b.row_mean[row],
+        (a.reverse_place[row, place_a] < a.k) & (b.reverse_place[row, place_b] < b.k),
+    )
+
+
+def compute_hsic_unbiased(edges: Edges) -> float:
+    """HSIC_u of the masked kernels; of either sign, and undefined for n < 4."""
+    n = edges.n
+    trace = np.dot(edges.k_value[edges.reciprocal], edges.l_value[edges.reciprocal])
+    through = np.dot(_sum_by(edges.column, edges.k_value, n), _sum_by(edges.row, edges.l_value, n))
+    total = edges.k_value.sum() * edges.l_value.sum()
+    return float((trace + total / ((n - 1) * (n - 2)) - 2 * through / (n - 2)) / (n * (n - 3)))
+
+
+def compute_hsic_biased(edges: Edges) -> float:
+    """tr(KHLH) of the masked kernels with each row an edge to itself, of cosine one."""
+    n = edges.n
+    trace = n + np.dot(edges.k_value[edges.reciprocal], edges.l_value[edges.reciprocal])
+    k_columns, k_rows = (1 + _sum_by(index, edges.k_value, n) for index in (edges.column, edges.row))
+    l_columns, l_rows = (1 + _sum_by(index, edges.l_value, n) for index in (edges.column, edges.row))
+    through = np.dot(k_columns, l_rows) + np.dot(l_columns, k_rows)
+    return float(trace - through / n + k_rows.sum() * l_rows.sum() / n**2)
+
+
+def compute_row_centred_alignment(edges: Edges) -> float:
+    """Σ over edges of (K_ij - mean of row i of K)(L_ij - mean of row i of L)."""
+    return float(np.dot(edges.k_centred, edges.l_centred))
+
+
+def count_edges(edges: Edges) -> float:
+    return float(len(edges.row))
+
+
+def compute_linear_hsic(rows_a: UnitRows, rows_b: UnitRows, unbiased: bool) -> float:
+    """HSIC of the whole kernels K = A Aᵀ and L = B Bᵀ from the features: O(n D_a D_b), float64.
+
+    Features are centred first, which changes neither (both see a kernel up to r_i + r_j), and saves digits. Then
+    tr(KHLH) = |AᵀB|². For HSIC_u the diagonals k_i = |a_i|² go: tr(KL) = |AᵀB|² - Σ k_i l_i, K1 = -k, and ΣK = -Σk.
+    """
+    n = rows_a.n
+    cross = np.zeros((rows_a.dim, rows_b.dim))
+    diagonal_a, diagonal_b = np.empty(n), np.empty(n)
+    for start, stop in rows_a.blocks() if rows_a.dim > rows_b.dim else rows_b.blocks():
+        block_a, block_b = (rows.block(start, stop) - rows.mean for rows in (rows_a, rows_b))
+        cross += block_a.T @ block_b
+        diagonal_a[start:stop], diagonal_b[start:stop] = np.vecdot(block_a, block_a), np.vecdot(block_b, block_b)
+    whole = float(np.vdot(cross, cross))
+    if not unbiased:
+        return whole
+    both = float(np.dot(diagonal_a, diagonal_b))
+    total = float(diagonal_a.sum() * diagonal_b.sum())
+    return (whole - both + total / ((n - 1) * (n - 2)) - 2 * both / (n - 2)) / (n * (n - 3))
+
+
+def _sum_by(
+    index: Int[np.ndarray, " edges"], value: Float64[np.ndarray, " edges"], n: int
+) -> Float64[np.ndarray, " n"]:
+    # Of no edges at all numpy makes integers.
+    return np.bincount(index, weights=value, minlength=n).astype(np.float64)

@@ -1,0 +1,120 @@
+from math import isnan
+
+import numpy as np
+import pytest
+
+from cknna.features import UnitRows
+from cknna.score import VARIANTS, compute_cka, compute_score, score, search
+from sim.errors import UnknownNameError, WhiskerError
+from tests import cknna_oracle as oracle
+
+
+def pair(n, dim_a, dim_b, kind, seed=0):
+    """Two views of the same hidden rows; "ties" has many equal ones."""
+    rng = np.random.default_rng([seed, n])
+    hidden = rng.standard_normal((n, dim_b))
+    a = hidden @ rng.standard_normal((dim_b, dim_a)) + 0.5 * rng.standard_normal((n, dim_a))
+    return (np.round(a) + 0.25, np.round(hidden) + 0.25) if kind == "ties" else (a, hidden)
+
+
+@pytest.mark.parametrize("kind", ["plain", "ties"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("n", "dim_a", "dim_b", "ks"), [(4, 3, 2, [2, 3]), (30, 5, 3, [2, 29]), (160, 40, 7, [3, 10, 60])]
+)
+def test_score_is_the_formula_with_matrices(n, dim_a, dim_b, ks, variant, kind):
+    a, b = pair(n, dim_a, dim_b, kind)
+    for row in score(a, b, ks, variant):
+        assert row.cknna == pytest.approx(oracle.cknna(a, b, row.k, variant), abs=1e-6, nan_ok=True)
+        assert row.mutual_knn == pytest.approx(oracle.mutual_knn(a, b, row.k), abs=1e-12)
+        assert (row.n, row.variant, row.mutual_knn_chance) == (n, variant, pytest.approx(row.k / (n - 1)))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_score_without_the_own_episode_is_the_formula_too(variant):
+    a, b = pair(60, 12, 5, "plain")
+    groups = np.repeat(np.arange(6), [4, 8, 12, 12, 12, 12])
+    (row,) = score(a, b, [6], variant, groups, exclude_same_group=True)
+    assert row.cknna == pytest.approx(oracle.cknna(a, b, 6, variant, groups), abs=1e-6)
+    assert row.mutual_knn == pytest.approx(oracle.mutual_knn(a, b, 6, groups), abs=1e-12)
+    assert row.n_candidates_min == 48
+    assert row.mutual_knn_chance == pytest.approx(np.mean(6 / (60 - np.bincount(groups)[groups])))
+
+
+def find_score_above_one():
+    for seed in range(200):
+        a, b = pair(8, 3, 2, "plain", seed)
+        if score(a, b, [6])[0].cknna > 1.0001:
+            return a, b
+    raise AssertionError("none of 200")
+
+
+def test_unbiased_score_above_one_is_the_formula_and_no_mistake():
+    a, b = find_score_above_one()
+    (row,) = score(a, b, [6])
+    assert row.cknna == pytest.approx(oracle.cknna(a, b, 6), abs=1e-6)
+    assert abs(score(a, b, [6], "row-centred")[0].cknna) <= 1
+
+
+def test_all_variants_are_one_for_the_same_features():
+    a, _ = pair(100, 20, 5, "plain")
+    for variant in VARIANTS:
+        assert score(a, 3 * a, [10], variant)[0].cknna == pytest.approx(1, abs=1e-4), variant
+
+
+def test_constant_of_the_authors_code_is_in_the_unbiased_score():
+    """S(m_K, m_K) is near k / n = 0.005 here, of which 1e-6 is seen."""
+    a, _ = pair(2000, 20, 5, "plain")
+    assert 1e-5 < 1 - score(a, a, [10])[0].cknna < 1e-2
+
+
+def test_distance_agnostic_is_mutual_knn():
+    a, b = pair(100, 20, 5, "ties")
+    for row in score(a, b, [2, 10, 50], "distance-agnostic"):
+        assert row.cknna == pytest.approx(row.mutual_knn, abs=1e-8)
+
+
+def test_who_comes_first_matters_to_masked_hsic_alone():
+    a, b = pair(40, 12, 3, "plain")
+    forth, back = ({v: score(x, y, [7], v)[0].cknna for v in VARIANTS} for x, y in ((a, b), (b, a)))
+    assert forth["unbiased"] != pytest.approx(back["unbiased"], abs=1e-6)
+    for variant in ("row-centred", "biased", "distance-agnostic"):
+        assert forth[variant] == pytest.approx(back[variant], abs=1e-12)
+
+
+def test_one_search_serves_every_k():
+    a, b = search(*pair(120, 16, 6, "ties"), topk=[5, 20], depth=2)
+    assert (a.k, b.k) == (40, 40)
+    assert [compute_score(a, b, k) for k in (5, 20)] == score(*pair(120, 16, 6, "ties"), [5, 20])
+
+
+def test_unknown_variants_and_mixed_rows_are_refused():
+    a, b = search(*pair(30, 4, 3, "plain"), topk=[5])
+    with pytest.raises(UnknownNameError, match="Did you mean 'unbiased'"):
+        compute_score(a, b, 5, "unbaised")
+    with pytest.raises(WhiskerError, match="k >= 2"):
+        compute_score(a, b, 1)
+    with pytest.raises(WhiskerError, match="expected 30 rows in both, got 29"):
+        compute_score(a, b.delete(np.array([3]), 5), 5)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("offset", [0, 30])
+def test_cka_is_the_formula_with_matrices(unbiased, offset):
+    a, b = pair(80, 12, 5, "plain")
+    a = a + offset
+    rows = UnitRows(a), UnitRows(b)
+    assert compute_cka(*rows, unbiased=unbiased) == pytest.approx(oracle.cka(a, b, unbiased), abs=1e-6)
+    assert compute_cka(*rows, unbiased=unbiased) == pytest.approx(compute_cka(*rows[::-1], unbiased=unbiased))
+
+
+def test_undefined_is_nan():
+    """Rows all as far from each other: every masked kernel is zero."""
+    (row,) = score(np.eye(6), random_walk(6), [3])
+    assert isnan(row.cknna)
+    assert row.n_ties_a == 6
+    assert np.isfinite(score(np.eye(6), random_walk(6), [3], "row-centred")[0].cknna)
+
+
+def random_walk(n):
+    return oracle.walks(np.random.default_rng(0), [n], 3)
