@@ -109,6 +109,12 @@ class EvalConfig(SubjectConfig):
             made. They change no number and take time.
         drafts: record what each plan was made from: the steps of its denoising (smolvla, pi0, pi05, xvla, groot), or
             of ACT with temporal ensembling the chunk before it was averaged. They change no number.
+        collect_features: keep what the network knew at each prediction (its condition embedding, one vector) for
+            `cknna score`. It changes no number and takes no forward pass of its own.
+        hook: modules of the network to listen to besides, by their path (model.encoder.layers.0), one or several.
+        pool: how the tokens that such a module puts out become one vector. Default: masked-mean where the policy
+            masks padding, else mean.
+        record_observations: keep what the policy saw at each prediction, to be shown to others: `cknna extract`.
         run_dir: where the run folder is made.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
         video: which episodes to film after the last has ended (mp4 in the run folder).
@@ -122,6 +128,10 @@ class EvalConfig(SubjectConfig):
     first_episode: int = 0
     samples: int = 1
     drafts: bool = False
+    collect_features: bool = False
+    hook: tuple[str, ...] = ()
+    pool: Literal["mean", "masked-mean", "first", "last"] | None = None
+    record_observations: bool = False
     run_dir: Path = Path("runs")
     resume: Path | None = None
     video: Literal["none", "failures", "all"] = "none"

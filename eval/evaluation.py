@@ -10,21 +10,24 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from cknna.bank_description import save_description
+from cknna.episode_features import FEATURES_FILE
+from eval.collection import Collector, check_collection, make_collector
 from eval.config import EvalConfig, SubjectConfig
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
 from eval.preflight import (
     check_alike,
     check_fit,
     check_records,
-    parse_camera_map,
     resolve_n_action_steps,
     select_cameras,
 )
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import EpisodeRow, RunFolder, load_description, make_row
-from policies.adapters import AdaptedPolicy, Adapters
+from policies.adapters import AdaptedPolicy, Adapters, parse_camera_map
 from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, compute_sha256, find_checkpoint, open_checkpoint, read_config
 from policies.policy import Policy
@@ -56,6 +59,7 @@ class Setup:
         checkpoint: None for a baseline.
         horizon: control steps after which an episode in `env` is over.
         tasks: task → the name of its environment, in the order in which they run.
+        collector: the policy as it is listened to; None unless features are collected.
     """
 
     env: Env
@@ -65,6 +69,7 @@ class Setup:
     horizon: int
     thresholds: OutcomeThresholds
     tasks: Mapping[str, str]
+    collector: Collector | None = None
 
 
 def name_policy[Config: SubjectConfig](config: Config) -> Config:
@@ -134,7 +139,10 @@ def set_up(config: SubjectConfig) -> Setup:
     _check_episodes(config, env.spec)
     n_action_steps = resolve_n_action_steps(policy.spec, config.n_action_steps)
     horizon = config.horizon or env.spec.max_steps
-    return Setup(env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks)
+    collector = None
+    if isinstance(config, EvalConfig) and config.collect_features:
+        collector = make_collector(config, policy, env.spec)
+    return Setup(env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks, collector)
 
 
 def make_adapters(config: SubjectConfig) -> Adapters:
@@ -153,7 +161,9 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
     Raises:
         WhiskerError: the next task cannot be begun. What is on the disk stays, and can be resumed.
     """
-    recorder = EpisodeRecorder(setup.thresholds)
+    recorder = EpisodeRecorder(setup.thresholds, records_observations=config.record_observations)
+    if setup.collector is not None:
+        save_description(run.path / FEATURES_FILE, setup.collector.description)
     finished = {(row.task, row.episode_index) for row in run.rows}
     asked = range(config.first_episode, config.first_episode + config.episodes)
     for task in setup.tasks:
@@ -161,9 +171,10 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
         if not missing:
             continue
         with _set_up_task(config, setup, task, run.path) as now:
+            policy = now.collector.policy if now.collector else now.policy
             for episode_index in missing:
                 record = run_episode(
-                    now.env, now.policy, episode_index, recorder, now.n_action_steps, now.horizon, config.samples
+                    now.env, policy, episode_index, recorder, now.n_action_steps, now.horizon, config.samples
                 )
                 row = make_row(record, now.thresholds)
                 run.append(record, row)
@@ -194,8 +205,7 @@ def describe(config: EvalConfig, setup: Setup) -> dict:
             "cpus": os.cpu_count(),
         },
     }
-    # As it will be read back: tuples are lists.
-    return json.loads(json.dumps(description))
+    return _as_read_back(description)
 
 
 def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig:
@@ -210,14 +220,16 @@ def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig
     assert asked.resume is not None
     stored = _fill_in_later_fields(load_description(asked.resume))["config"]
     for name in given:
-        if name in stored and getattr(asked, name) != stored[name]:
+        if name in stored and _as_read_back(getattr(asked, name)) != stored[name]:
             raise WhiskerError(
                 f"--{name.replace('_', '-')} with --resume",
                 expected=f"{stored[name]!r}, as the run has it",
                 got=repr(getattr(asked, name)),
                 do="Leave the flag out, or start a new run.",
             )
-    return dataclasses.replace(asked, **stored)
+    # JSON has lists alone.
+    kept: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+    return dataclasses.replace(asked, **kept)
 
 
 def check_same(run: Path, description: dict) -> None:
@@ -246,8 +258,13 @@ def _fill_in_later_fields(then: dict, policy: dict | None = None) -> dict:
         policy: of now. What a spec has learnt to say since is true of the same files then.
     """
     defaults = {f.name: f.default for f in fields(EvalConfig) if f.name not in FREE_ON_RESUME}
-    filled = then | {"config": defaults | then["config"]}
+    filled = then | {"config": _as_read_back(defaults) | then["config"]}
     return filled | {"policy": policy | then["policy"]} if policy and "policy" in then else filled
+
+
+def _as_read_back(value: Any) -> Any:
+    """As JSON has it: tuples are lists."""
+    return json.loads(json.dumps(value))
 
 
 def _leaves(name: str, value: object) -> dict[str, object]:
@@ -321,6 +338,7 @@ def _check_counts(config: SubjectConfig) -> None:
 def _check_records(config: SubjectConfig, policy: Policy) -> None:
     if isinstance(config, EvalConfig):
         check_records(policy.spec, config.samples, config.drafts)
+        check_collection(config, policy.spec)
 
 
 def _check_episodes(config: SubjectConfig, env: EnvSpec) -> None:

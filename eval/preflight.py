@@ -11,20 +11,6 @@ from sim.spec import EnvSpec
 _ON_THE_HAND = ("wrist", "hand", "gripper")
 
 
-def parse_camera_map(text: str | None) -> dict[str, str]:
-    """ "overhead_cam=base_0_rgb,wrist_cam=left_wrist_0_rgb" → the environment's name → the policy's."""
-    pairs = [pair.split("=") for pair in (text or "").split(",") if pair]
-    names = [name.strip() for pair in pairs for name in pair]
-    if (
-        any(len(pair) != 2 for pair in pairs)
-        or not all(names)
-        or len({*names[::2]}) < len(pairs)
-        or len({*names[1::2]}) < len(pairs)
-    ):
-        raise WhiskerError("--camera-map", expected="env=policy,env=policy, each camera once", got=repr(text))
-    return dict(zip(names[::2], names[1::2], strict=True))
-
-
 def select_cameras(
     policy: PolicySpec, adapters: Adapters, env_name: str, env_cameras: Sequence[str]
 ) -> dict[str, tuple[int, int]]:

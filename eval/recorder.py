@@ -1,6 +1,7 @@
 """What one episode leaves behind."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
 
@@ -8,7 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds, choose_goal
+from policies.policy import EpisodeMemory
 from sim.env import STAGES, Env, Progress, StepResult
+from sim.recorded_observations import RecordedObservation
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class EpisodeRecord:
         error: "" or what crashed, as "Type: message".
         duration_s: wall time.
         goal: name of the goal that the arrays are of; None without arrays.
+        features: hook point → a row a prediction; None unless they are collected.
+        looks: what the policy saw; empty unless that is recorded.
     """
 
     task: str
@@ -72,16 +77,21 @@ class EpisodeRecord:
     duration_s: float
     arrays: EpisodeArrays | None
     goal: str | None = None
+    features: Mapping[str, Float32[np.ndarray, "P _dim"]] | None = None
+    looks: tuple[RecordedObservation, ...] = ()
 
 
 class EpisodeRecorder:
     """Collects an episode as it runs. Renders nothing and changes nothing."""
 
-    def __init__(self, thresholds: OutcomeThresholds = DEFAULT_THRESHOLDS) -> None:
+    def __init__(
+        self, thresholds: OutcomeThresholds = DEFAULT_THRESHOLDS, *, records_observations: bool = False
+    ) -> None:
         """Args:
         thresholds: by which the goal is chosen that the record is about.
+        records_observations: keep what the policy saw.
         """
-        self._thresholds = thresholds
+        self._thresholds, self._records_observations = thresholds, records_observations
 
     def start(self, env: Env, episode_index: int) -> None:
         self._env, self._episode_index = env, episode_index
@@ -92,6 +102,8 @@ class EpisodeRecorder:
         self._decisions: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._alternatives: list[np.ndarray] = []
         self._drafts: list[np.ndarray] = []
+        self._features: list[Mapping[str, np.ndarray]] = []
+        self._looks: dict[int, RecordedObservation] = {}
         self._success, self._error = False, ""
 
     def record_decision(
@@ -101,8 +113,9 @@ class EpisodeRecorder:
         plan: np.ndarray,
         alternatives: np.ndarray | None = None,
         drafts: np.ndarray | None = None,
+        features: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """The last two are given at every decision of an episode or at none."""
+        """The last three are given at every decision of an episode or at none."""
         if not self._moments:
             self._record_moment(self._env.progress())
         self._decisions.append((step, snapshot, plan))
@@ -110,6 +123,18 @@ class EpisodeRecorder:
             self._alternatives.append(alternatives)
         if drafts is not None:
             self._drafts.append(drafts)
+        if features is not None:
+            self._features.append(features)
+
+    def record_looks(self, step: int, memory: EpisodeMemory) -> None:
+        """What a decision at that step was made from, if it is to be kept; what two decisions saw is kept once."""
+        if not self._records_observations:
+            return
+        task, n_seen = self._env.spec.task, len(memory.observations)
+        for look_step, seen in enumerate(memory.observations, start=step + 1 - n_seen):
+            decided = look_step == step
+            if decided or look_step not in self._looks:
+                self._looks[look_step] = RecordedObservation(seen, task, self._episode_index, look_step, decided)
 
     def record_step(self, action: np.ndarray, result: StepResult) -> None:
         # First what can fail, where the environment is another process: half a step is not kept.
@@ -129,12 +154,14 @@ class EpisodeRecorder:
 
     def fork(self, n_steps: int) -> "EpisodeRecorder":
         """A recorder of another future, with all that came before that control step; a decision at it is not kept."""
-        other = EpisodeRecorder(self._thresholds)
+        other = EpisodeRecorder(self._thresholds, records_observations=self._records_observations)
         other.start(self._env, self._episode_index)
         n_decisions = sum(step < n_steps for step, _, _ in self._decisions)
         other._moments, other._actions = self._moments[: n_steps + 1], self._actions[:n_steps]
         other._results, other._decisions = self._results[:n_steps], self._decisions[:n_decisions]
         other._alternatives, other._drafts = self._alternatives[:n_decisions], self._drafts[:n_decisions]
+        other._features = self._features[:n_decisions]
+        other._looks = {step: look for step, look in self._looks.items() if step < n_steps}
         return other
 
     def finish(self) -> EpisodeRecord:
@@ -148,11 +175,18 @@ class EpisodeRecorder:
             duration_s=time.perf_counter() - self._start_s,
             arrays=None if goal_index is None else self._stack(goal_index),
             goal=None if goal_index is None else spec.goals[goal_index],
+            features=self._stack_features(),
+            looks=tuple(self._looks[step] for step in sorted(self._looks)),
         )
 
     def _record_moment(self, progress: tuple[Progress, ...]) -> None:
         env = self._env
         self._moments.append((env.state(), env.ee_pos_world(), progress, env.snapshot()))
+
+    def _stack_features(self) -> dict[str, np.ndarray] | None:
+        if not self._features:
+            return None
+        return {name: np.stack([features[name] for features in self._features]) for name in self._features[0]}
 
     def _choose_goal(self, success: bool) -> int:
         moments = [progress for _, _, progress, _ in self._moments]

@@ -1,6 +1,6 @@
 """The rollout: one episode of a policy in an environment."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,7 @@ class Decision:
         plan: `(horizon, action_dim)`, of which the first `n_action_steps` will be executed.
         alternatives: with the plan as the first; None unless asked for.
         drafts: what the plan was made from, oldest first; None unless the policy records them.
+        features: hook point → what the network knew; None unless the policy collects them.
     """
 
     step: int
@@ -49,6 +50,7 @@ class Decision:
     plan: Float32[np.ndarray, "horizon action_dim"]
     alternatives: Float32[np.ndarray, "sample horizon action_dim"] | None = None
     drafts: Float32[np.ndarray, "draft horizon action_dim"] | None = None
+    features: Mapping[str, Float32[np.ndarray, " _dim"]] | None = None
 
     @property
     def observation(self) -> Observation:
@@ -141,7 +143,8 @@ def _decide(
         sampled = policy.sample(asked, [_make_rng(env, key, k) for k in range(n_samples)]).actions
         # The first is that plan, computed once more: on some GPUs not to the last bit.
         alternatives = np.concatenate([plan[None], sampled[1:]])
-    return Decision(step, key[1], asked, env.snapshot(), plan, alternatives, drafts)
+    features = None if chunk.features is None else {name: rows[0] for name, rows in chunk.features.items()}
+    return Decision(step, key[1], asked, env.snapshot(), plan, alternatives, drafts, features)
 
 
 def _make_rng(env: Env, key: tuple[int, int, int], sample_index: int) -> np.random.Generator:
@@ -165,8 +168,9 @@ def run_episode(
     try:
         for event in rollout(env, policy, episode_index, n_action_steps, horizon, n_samples):
             match event:
-                case Decision(step, _, _, snapshot, plan, alternatives, drafts):
-                    recorder.record_decision(step, snapshot, plan, alternatives, drafts)
+                case Decision(step, _, memory, snapshot, plan, alternatives, drafts, features):
+                    recorder.record_decision(step, snapshot, plan, alternatives, drafts, features)
+                    recorder.record_looks(step, memory)
                 case ControlStep(_, action, result):
                     recorder.record_step(action, result)
     except Exception as error:

@@ -3,6 +3,8 @@
     run.json                       what was run, with what
     episodes.jsonl                 one row an episode, appended and fsynced as it ends
     episodes/<task>/<index>.npz    `EpisodeArrays`
+    features.json, features/<task>/<index>.npz    `cknna.episode_features`, when they are collected
+    observations/<task>/<index>.npz    `sim.recorded_observations`, when they are recorded
     videos/<task>/<index>-<outcome>.mp4
 
 An episode's arrays are on the disk before its row: a row is a promise that the rest is there.
@@ -20,11 +22,18 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Float64
 
+from cknna.episode_features import (
+    FEATURES_FOLDER,
+    EpisodeFeatures,
+    episode_features_path,
+    save_episode_features,
+)
 from eval.outcome import Outcome, OutcomeThresholds, Trajectory, judge
 from eval.recorder import EpisodeArrays, EpisodeRecord
 from sim.env import IK_TOLERANCE_M, STAGES
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX, written_whole
+from sim.recorded_observations import OBSERVATIONS_FOLDER, observations_path, save_observations
 from sim.spec import Control
 
 VERSION = 1
@@ -192,6 +201,7 @@ class RunFolder:
             if record.arrays is not None:
                 with written_whole(self.path / arrays_path(row), sync=True) as file:
                     np.savez(file, **{name: array for name, array in vars(record.arrays).items() if array is not None})
+                self._append_collected(record, record.arrays, row)
             self._file.write((json.dumps(asdict(row)) + "\n").encode())
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -200,6 +210,22 @@ class RunFolder:
 
     def close(self) -> None:
         self._file.close()
+
+    def _append_collected(self, record: EpisodeRecord, arrays: EpisodeArrays, row: EpisodeRow) -> None:
+        if record.features is not None:
+            at = arrays.prediction_step
+            features = EpisodeFeatures(
+                features=record.features,
+                state=arrays.state[at],
+                step=at,
+                progress=arrays.progress[at],
+                n_steps=row.n_steps,
+                outcome=str(row.outcome),
+                success=row.success,
+            )
+            save_episode_features(self.path / episode_features_path(row.task, row.episode_index), features)
+        if record.looks:
+            save_observations(self.path / observations_path(row.task, row.episode_index), list(record.looks))
 
 
 def load_description(path: Path) -> dict:
@@ -308,8 +334,9 @@ def _make_run_folder(parent: Path, name: str, content: dict) -> Path:
 
 def _remove_unfinished(path: Path) -> None:
     """Of an episode, that is; a film may be under way beside us."""
-    for left_behind in (path / "episodes").rglob(f"{UNFINISHED_PREFIX}*"):
-        left_behind.unlink()
+    for folder in ("episodes", FEATURES_FOLDER, OBSERVATIONS_FOLDER):
+        for left_behind in (path / folder).rglob(f"{UNFINISHED_PREFIX}*"):
+            left_behind.unlink()
 
 
 def _cut_torn_line(path: Path) -> None:

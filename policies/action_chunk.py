@@ -1,6 +1,7 @@
 """Planned actions, and the queue of those still to run."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +16,12 @@ class ActionChunk:
         actions: one plan a row, in the environment's units; `horizon` control steps long.
         drafts: what each plan was made from (`PolicySpec.drafts`), oldest first, in the same units; the plan itself
             is not among them. None unless the policy records them.
+        features: name → what the network knew when it planned, a vector a row. None unless they are collected.
     """
 
     actions: Float32[np.ndarray, "batch horizon action_dim"]
     drafts: Float32[np.ndarray, "batch draft horizon action_dim"] | None = None
+    features: Mapping[str, Float32[np.ndarray, "batch _dim"]] | None = None
 
     def __getitem__(self, row: int) -> Float32[np.ndarray, "horizon action_dim"]:
         return self.actions[row]

@@ -3,14 +3,15 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
 
 from policies.action_chunk import ActionChunk
-from policies.policy import EpisodeMemory, NetworkPolicy, PolicySpec, WeightsAudit
+from policies.policy import EpisodeMemory, HookablePolicy, NetworkPolicy, PolicySpec, WeightsAudit
 from policies.registry import MASKING_TYPES
+from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
 
@@ -55,6 +56,12 @@ class AdaptedPolicy:
         self._env = env
         self._renamed = {adapters.env_camera(camera): camera for camera in policy.spec.image_sizes}
         self.spec = self._adapt_spec(policy.spec)
+
+    @property
+    def network(self) -> Any:
+        """The loaded module, for hooks."""
+        assert isinstance(self.inner, HookablePolicy)
+        return self.inner.network
 
     def reset(self) -> EpisodeMemory:
         return self.inner.reset()
@@ -143,3 +150,17 @@ def convert_gripper(value, source: tuple[float, float], target: tuple[float, flo
     """Linear from one (closed, open) to another; the sign may turn."""
     share_open = (value - source[0]) / (source[1] - source[0])
     return np.float32(target[0]) + share_open * np.float32(target[1] - target[0])
+
+
+def parse_camera_map(text: str | None) -> dict[str, str]:
+    """ "overhead_cam=base_0_rgb,wrist_cam=left_wrist_0_rgb" → the environment's name → the policy's."""
+    pairs = [pair.split("=") for pair in (text or "").split(",") if pair]
+    names = [name.strip() for pair in pairs for name in pair]
+    if (
+        any(len(pair) != 2 for pair in pairs)
+        or not all(names)
+        or len({*names[::2]}) < len(pairs)
+        or len({*names[1::2]}) < len(pairs)
+    ):
+        raise WhiskerError("--camera-map", expected="env=policy,env=policy, each camera once", got=repr(text))
+    return dict(zip(names[::2], names[1::2], strict=True))

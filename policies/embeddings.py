@@ -14,6 +14,23 @@ type Layout = Literal["map", "tokens", "vector"]
 
 
 @dataclass(frozen=True)
+class TokenMask:
+    """Where lerobot passes by with which tokens are real.
+
+    Attributes:
+        path: submodule name of the object; "" is the policy itself.
+        method: of it, which is called once before the embedding is there.
+        take: the mask `(B, tokens)` from the method's arguments and its result.
+        of_last_tokens: it is of the last tokens alone, and all before them are real.
+    """
+
+    path: str
+    method: str
+    take: Callable[[tuple, Any], Any]
+    of_last_tokens: bool = False
+
+
+@dataclass(frozen=True)
 class EmbeddingPoint:
     """The condition embedding of one policy type.
 
@@ -27,6 +44,10 @@ class EmbeddingPoint:
         pooling: what makes one vector of it.
         mask: where it is known which tokens are padding; "" if none are.
         source: the method in lerobot where the module is called.
+        meaning: what the embedding knows of.
+        token_mask: `mask`, as a hook finds it.
+        cameras_first: in B, the rows of one camera are together; otherwise those of one row of the batch.
+        batched: a forward pass serves a whole batch; otherwise every row has its own.
     """
 
     paths: Callable[[Any], tuple[str, ...]]
@@ -36,6 +57,14 @@ class EmbeddingPoint:
     pooling: str
     mask: str
     source: str
+    meaning: str
+    token_mask: TokenMask | None = None
+    cameras_first: bool = False
+    batched: bool = True
+
+
+# Modules below these have outputs with the tokens first: (tokens, B, D).
+TOKENS_FIRST: dict[str, tuple[str, ...]] = {"act": ("model.encoder", "model.decoder")}
 
 
 def _always(path: str) -> Callable[[Any], tuple[str, ...]]:
@@ -60,6 +89,10 @@ def _diffusion_encoders(config: Any) -> tuple[str, ...]:
 _SPACE = "mean over space, cameras concatenated"
 _CONCATENATED = "observation steps and cameras concatenated"
 _TOKENS = "mean over the tokens that are not padding"
+_IMAGES = "what the cameras show"
+_IMAGES_TEXT = "cameras and instruction"
+_IMAGES_TEXT_STATE = "cameras, instruction and state"
+_EMBED_PREFIX = TokenMask("model", "embed_prefix", lambda arguments, result: result[1])
 _PALIGEMMA = "model.paligemma_with_expert.paligemma.model.language_model.norm"
 
 EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
@@ -71,6 +104,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_SPACE,
         mask="",
         source="act/modeling_act.py, ACT.forward",
+        meaning=_IMAGES,
     ),
     "diffusion": EmbeddingPoint(
         paths=_diffusion_encoders,
@@ -80,6 +114,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_CONCATENATED,
         mask="",
         source="diffusion/modeling_diffusion.py, DiffusionModel._prepare_global_conditioning",
+        meaning=_IMAGES,
     ),
     "vqbet": EmbeddingPoint(
         paths=_always("vqbet.rgb_encoder"),
@@ -89,6 +124,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_CONCATENATED,
         mask="",
         source="vqbet/modeling_vqbet.py, VQBeTModel.forward",
+        meaning=_IMAGES,
     ),
     "tdmpc": EmbeddingPoint(
         paths=_always("model._encoder.image_enc_layers"),
@@ -98,6 +134,8 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling="none",
         mask="",
         source="tdmpc/modeling_tdmpc.py, TDMPCObservationEncoder.forward",
+        meaning=_IMAGES,
+        batched=False,
     ),
     "gaussian_actor": EmbeddingPoint(
         paths=_always("actor.encoder.image_encoder"),
@@ -107,6 +145,8 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_SPACE,
         mask="",
         source="gaussian_actor/modeling_gaussian_actor.py, GaussianActorObservationEncoder.get_cached_image_features",
+        meaning=_IMAGES,
+        cameras_first=True,
     ),
     "smolvla": EmbeddingPoint(
         paths=_always("model.vlm_with_expert.vlm.model.text_model.norm"),
@@ -116,6 +156,8 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_TOKENS,
         mask="second result of model.embed_prefix; the last token is the state's",
         source="smolvla/smolvlm_with_expert.py, SmolVLMWithExpertModel.forward: the prefill",
+        meaning=_IMAGES_TEXT_STATE,
+        token_mask=_EMBED_PREFIX,
     ),
     "pi0": EmbeddingPoint(
         paths=_always(_PALIGEMMA),
@@ -125,6 +167,8 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_TOKENS,
         mask="second result of model.embed_prefix; no token holds the state",
         source="pi0/modeling_pi0.py, PaliGemmaWithExpertModel.forward: the prefill",
+        meaning=_IMAGES_TEXT,
+        token_mask=_EMBED_PREFIX,
     ),
     "pi05": EmbeddingPoint(
         paths=_always(_PALIGEMMA),
@@ -134,6 +178,8 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_TOKENS,
         mask="second result of model.embed_prefix; the state is in the text",
         source="pi05/modeling_pi05.py, PaliGemmaWithExpertModel.forward: the prefill",
+        meaning=_IMAGES_TEXT_STATE,
+        token_mask=_EMBED_PREFIX,
     ),
     "pi0_fast": EmbeddingPoint(
         paths=_always(_PALIGEMMA),
@@ -143,6 +189,8 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_TOKENS,
         mask="second result of model.embed_prefix_fast; the state is in the text",
         source="pi0_fast/modeling_pi0_fast.py, PI0FastPytorch.sample_actions_fast_kv_cache: the prefill",
+        meaning=_IMAGES_TEXT_STATE,
+        token_mask=TokenMask("model", "embed_prefix_fast", lambda arguments, result: result[1]),
     ),
     "xvla": EmbeddingPoint(
         paths=_always("model.vlm.language_model.encoder"),
@@ -152,6 +200,13 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_TOKENS,
         mask="ones for the images, then observation.language.attention_mask",
         source="xvla/modeling_xvla.py, XVLAModel.forward_vlm",
+        meaning="the first camera and the instruction",
+        token_mask=TokenMask(
+            "",
+            "_build_model_inputs",
+            lambda arguments, result: arguments[0]["observation.language.attention_mask"],
+            of_last_tokens=True,
+        ),
     ),
     "groot": EmbeddingPoint(
         paths=_always("_groot_model.action_head.vl_self_attention"),
@@ -161,5 +216,9 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_TOKENS,
         mask="backbone_attention_mask of _groot_model.backbone",
         source="groot/groot_n1_7.py, the action head's process_backbone_output",
+        meaning=_IMAGES_TEXT,
+        token_mask=TokenMask(
+            "_groot_model.backbone", "forward", lambda arguments, result: result["backbone_attention_mask"]
+        ),
     ),
 }

@@ -1,5 +1,6 @@
 """Demonstrations as a LeRobotDataset v3, lerobot's own format on disk."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from policies.checkpoint_files import save_training_env
 from sim.errors import WhiskerError
 from sim.observation import Observation
+from sim.recorded_observations import RecordedObservation
 from sim.spec import EnvSpec
 
 OBJECT_POSITION_KEY = "privileged.object_pos_world"
@@ -90,9 +92,7 @@ class DemonstrationFrames:
     """
 
     def __init__(self, root: Path) -> None:
-        if not (root / "meta" / "info.json").is_file():
-            raise WhiskerError(f"dataset {str(root)!r}", expected="a LeRobotDataset", do="Make one with eval-demos.")
-        dataset = LeRobotDataset(repo_id="local/demonstrations", root=root)
+        dataset = _open(root)
         self.meta, self.stats = dataset.meta, dataset.meta.stats
         table = dataset.hf_dataset.with_format("numpy")
         self.state: Float32[np.ndarray, "frame dim"] = np.asarray(table["observation.state"][:], dtype=np.float32)
@@ -109,6 +109,46 @@ class DemonstrationFrames:
     def _size_px(self, camera: str) -> tuple[int, int]:
         height, width, _ = self.meta.features[f"observation.images.{camera}"]["shape"]
         return height, width
+
+
+def is_dataset(root: Path) -> bool:
+    """Whether that folder holds a LeRobotDataset v3."""
+    return (root / "meta" / "info.json").is_file()
+
+
+def read_dataset(root: Path) -> Iterator[RecordedObservation]:
+    """Every frame, as a policy would be shown it; a task is known by its instruction.
+
+    Raises:
+        WhiskerError: no dataset, or one whose frames hold no state.
+    """
+    dataset = _open(root)
+    cameras = _colour_cameras(dataset)
+    if "observation.state" not in dataset.meta.features:
+        raise WhiskerError(f"dataset {str(root)!r}", expected="observation.state in every frame", got="none")
+    for i in range(len(dataset)):
+        frame = dataset[i]
+        images = {
+            # Back to the bytes that were stored.
+            camera: np.rint(frame[key].numpy() * 255).astype(np.uint8).transpose(1, 2, 0)
+            for camera, key in cameras.items()
+        }
+        state = frame["observation.state"].numpy().astype(np.float32)
+        observation = Observation(images, state, frame["task"])
+        yield RecordedObservation(observation, frame["task"], int(frame["episode_index"]), int(frame["frame_index"]))
+
+
+def _colour_cameras(dataset: LeRobotDataset) -> dict[str, str]:
+    """Camera → lerobot's name of it."""
+    shapes = {key: dataset.meta.features[key]["shape"] for key in dataset.meta.camera_keys}
+    keys = [key for key, shape in shapes.items() if 3 in (shape[0], shape[-1])]
+    return {key.removeprefix("observation.images.").removeprefix("observation."): key for key in keys}
+
+
+def _open(root: Path) -> LeRobotDataset:
+    if not is_dataset(root):
+        raise WhiskerError(f"dataset {str(root)!r}", expected="a LeRobotDataset", do="Make one with eval-demos.")
+    return LeRobotDataset(repo_id="local/demonstrations", root=root)
 
 
 def _features(spec: EnvSpec, use_videos: bool) -> dict[str, dict]:

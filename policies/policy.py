@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -107,6 +107,10 @@ class Policy(Protocol):
         """
 
 
+# Normalisation layers as they were created: in this share, nothing was trained.
+_UNTOUCHED_SHARE = 0.9
+
+
 @dataclass(frozen=True)
 class WeightsAudit:
     """Whether the weights of a network look trained.
@@ -123,6 +127,11 @@ class WeightsAudit:
     n_untouched_norms: int
     non_finite: tuple[str, ...]
 
+    @property
+    def looks_random(self) -> bool:
+        """Hardly a layer has moved: the weights were never trained, or never loaded."""
+        return self.n_norms >= 2 and self.n_untouched_norms >= _UNTOUCHED_SHARE * self.n_norms
+
 
 @runtime_checkable
 class NetworkPolicy(Policy, Protocol):
@@ -132,3 +141,12 @@ class NetworkPolicy(Policy, Protocol):
         """What the network is given for one observation: preprocessed, normalised, `(1, ...)` each."""
 
     def audit(self) -> WeightsAudit: ...
+
+
+@runtime_checkable
+class HookablePolicy(NetworkPolicy, Protocol):
+    """A policy whose network can be listened to while it plans."""
+
+    @property
+    def network(self) -> Any:
+        """The loaded `torch.nn.Module`; its type, as `PolicySpec.type` has it, is in `policies.embeddings`."""

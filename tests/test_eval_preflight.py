@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from eval.preflight import check_fit, parse_camera_map, propose_camera_map, resolve_n_action_steps, select_cameras
-from policies.adapters import Adapters
+from eval.preflight import check_fit, propose_camera_map, resolve_n_action_steps, select_cameras
+from policies.adapters import Adapters, parse_camera_map
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.policy import PolicySpec

@@ -17,7 +17,6 @@ _LEAST_IMAGE_STD = 0.02
 _LEAST_STD_SHARE = 1e-4
 # Of the normalised input of a real frame, in standard deviations (or half spans): trained on nothing like it.
 _STRANGE, _ABSURD = 8.0, 20.0
-_UNTOUCHED_SHARE = 0.9
 # lerobot's default for these leaves numbers as they are.
 _RAW_TYPES = ("tdmpc", "xvla")
 
@@ -134,7 +133,7 @@ def check_weights(patient: Patient) -> Iterator[Finding]:
     if audit.non_finite:
         do = "The training diverged, or the file is damaged."
         yield Finding("weights", Level.ERROR, "NaN or infinite", ", ".join(audit.non_finite[:3]), do)
-    elif audit.n_norms >= 2 and audit.n_untouched_norms >= _UNTOUCHED_SHARE * audit.n_norms:
+    elif audit.looks_random:
         do = "They were never trained, or saved before loading. Check where the file comes from."
         yield Finding("weights", Level.ERROR, "they look random", evidence, do)
     else:

@@ -1,0 +1,101 @@
+"""Arrays on disk that grow by rows, as `.npy` files that any program reads; what a crash leaves is whole rows."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sim.errors import WhiskerError
+
+# numpy reads a header of any length up to 64 KiB; this one has room for any number of rows.
+_HEADER_SIZE = 256
+_MAGIC = b"\x93NUMPY\x01\x00"
+
+
+class RowFiles:
+    """Several arrays with the same number of rows, one `<name>.npy` each, written together.
+
+    The header of a file says how many rows there are, and is written after them: a row counts when the headers of all
+    files have it. What comes after was not finished, and is overwritten.
+    """
+
+    def __init__(self, folder: Path, columns: Mapping[str, tuple[np.dtype, int]]) -> None:
+        """Open for appending; the files are made if they are not there.
+
+        Args:
+            columns: name → type and width of its rows.
+
+        Raises:
+            WhiskerError: files of other columns.
+        """
+        self._columns = {name: (np.dtype(dtype), width) for name, (dtype, width) in columns.items()}
+        self._paths = {name: folder / f"{name}.npy" for name in columns}
+        for name, path in self._paths.items():
+            if not path.exists():
+                path.write_bytes(self._header(name, 0))
+        self.n_rows = count_rows(self._paths.values())
+        for name, path in self._paths.items():
+            self._check_column(name, path)
+        self._files = {name: path.open("r+b") for name, path in self._paths.items()}
+
+    def append(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Add `(n, width)` to every column, n alike."""
+        (n_new,) = {len(rows[name]) for name in self._columns}
+        for name, file in self._files.items():
+            dtype, width = self._columns[name]
+            block = np.ascontiguousarray(rows[name], dtype=dtype)
+            assert block.shape == (n_new, width), f"{name}: {block.shape}"
+            file.seek(_HEADER_SIZE + self.n_rows * dtype.itemsize * width)
+            file.write(block.tobytes())
+            _sync(file)
+        self.n_rows += n_new
+        for name, file in self._files.items():
+            file.seek(0)
+            file.write(self._header(name, self.n_rows))
+            _sync(file)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _header(self, name: str, n_rows: int) -> bytes:
+        dtype, width = self._columns[name]
+        text = repr({"descr": dtype.str, "fortran_order": False, "shape": (n_rows, width)})
+        length = _HEADER_SIZE - len(_MAGIC) - 2
+        return _MAGIC + length.to_bytes(2, "little") + f"{text:<{length - 1}}\n".encode("latin1")
+
+    def _check_column(self, name: str, path: Path) -> None:
+        dtype, width = self._columns[name]
+        there = open_rows(path)
+        if there.dtype != dtype or there.shape[1] != width:
+            raise WhiskerError(
+                f"bank file {str(path)!r}",
+                expected=f"rows of {width} {dtype}",
+                got=f"{there.shape[1]} {there.dtype}",
+                do="It is of another policy or hook point: choose a new folder.",
+            )
+
+
+def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
+    """The first rows of a file, from the disk as they are read: none of it needs to fit into memory.
+
+    Raises:
+        WhiskerError: no such file, or one with less in it than it says.
+    """
+    try:
+        # numpy maps no file of zero bytes of content.
+        is_empty = path.stat().st_size == _HEADER_SIZE
+        return np.load(path, mmap_mode=None if is_empty else "r", allow_pickle=False)[:n_rows]
+    except (OSError, ValueError, EOFError) as error:
+        raise WhiskerError(f"bank file {str(path)!r}", expected="an array of rows, whole", got=str(error)) from error
+
+
+def count_rows(paths) -> int:
+    """Rows that all of the files have."""
+    return min(len(open_rows(path)) for path in paths)
+
+
+def _sync(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())

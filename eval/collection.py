@@ -1,0 +1,64 @@
+"""What an evaluation collects besides its numbers, which it does not change: features, and what the policy saw."""
+
+from dataclasses import dataclass
+
+from cknna.bank_description import BankDescription, describe_policy
+from eval.config import EvalConfig
+from policies.policy import HookablePolicy, Policy, PolicySpec
+from sim.errors import WhiskerError
+from sim.spec import EnvSpec
+
+
+def check_collection(config: EvalConfig, policy: PolicySpec) -> None:
+    """Raise unless the policy has what is to be collected. Quick: no network is looked at."""
+    if (config.hook or config.pool) and not config.collect_features:
+        flag = "--hook" if config.hook else "--pool"
+        raise WhiskerError(flag, expected="--collect-features beside it", got="none")
+    if config.pool and not config.hook:
+        raise WhiskerError(
+            f"--pool {config.pool}",
+            expected="a hook point of your own beside it, --hook",
+            got="none",
+            do="What a policy type's own embedding is pooled by is fixed: `cknna audit` shows it.",
+        )
+    asked = {"--collect-features": config.collect_features, "--record-observations": config.record_observations}
+    for flag, is_asked in asked.items():
+        if is_asked and not policy.image_sizes:
+            raise WhiskerError(
+                f"{flag} of policy {policy.type!r}",
+                expected="a policy with a network, which looks",
+                got="one without",
+                do=f"Leave {flag} out.",
+            )
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Attributes:
+    policy: the evaluation's, whose chunks carry features.
+    description: what these are.
+    """
+
+    policy: Policy
+    description: BankDescription
+
+
+def make_collector(config: EvalConfig, policy: Policy, env: EnvSpec) -> Collector:
+    """Plans once, to see what is called.
+
+    Raises:
+        WhiskerError: a hook point that there is not, or that is never called.
+    """
+    from cknna.audit import audit
+    from cknna.collecting import CollectingPolicy
+    from cknna.hooks import FeatureHook
+
+    assert isinstance(policy, HookablePolicy)
+    hook = FeatureHook(policy, config.hook, config.pool)
+    description = BankDescription(
+        kind="rollout",
+        source=config.env,
+        state_names=env.state_names,
+        **describe_policy(policy, audit(policy, hook, env.instruction)),
+    )
+    return Collector(CollectingPolicy(policy, hook), description)

@@ -1,0 +1,129 @@
+"""What features cost: beside plans, and without them.
+
+    uv run python -m tests.benchmarks.features
+
+- hooks in a rollout: CPU time of episodes of the shipped ACT with features collected, over the same episodes without;
+  a median over pairs, run in turns on a machine that drifts.
+- features alone: time of a whole prediction over that of a forward pass that ends where the features are heard, on the
+  small checkpoint of each type, for a batch of one and of eight. A small checkpoint has few layers, few steps of
+  denoising and few tokens to decode; of Pi0-FAST the tokens of a full one (256) are decoded, too.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from cknna.extract import compute_features
+from cknna.hooks import FeatureHook
+from eval.config import EvalConfig
+from eval.evaluation import set_up
+from eval.recorder import EpisodeRecorder
+from eval.rollout import run_episode
+from eval.run_folder import RunFolder, make_row
+from policies.checkpoint_files import open_checkpoint
+from policies.lerobot_loading import load_lerobot_policy
+from policies.policy import EpisodeMemory, Policy, remember
+from policies.registry import LEROBOT_TYPES
+from sim.observation import Observation
+from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Attributes:
+    episodes: pairs of rollouts.
+    predictions: of each kind, a type.
+    """
+
+    episodes: int = 20
+    predictions: int = 10
+
+
+def cpu_s(call: Callable[[], object]) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def measure_rollout(episodes: int) -> float:
+    """CPU time with over without, written to a run folder as `eval` does it."""
+    setup = set_up(EvalConfig(policy="act", collect_features=True))
+    assert setup.collector is not None
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.create(Path(folder), "act", "benchmark", {})
+
+        def roll_out(policy: Policy, index: int) -> None:
+            recorder = EpisodeRecorder(setup.thresholds)
+            record = run_episode(setup.env, policy, index, recorder, setup.n_action_steps, setup.horizon)
+            run.append(record, make_row(record, setup.thresholds))
+
+        policies: list[Policy] = [setup.policy, setup.collector.policy]
+        for policy in policies:
+            roll_out(policy, 0)
+        ratios = []
+        for index in range(episodes):
+            turns = policies if index % 2 else policies[::-1]
+            spent = {id(policy): cpu_s(lambda p=policy, i=index: roll_out(p, i)) for policy in turns}
+            ratios.append(spent[id(policies[1])] / spent[id(policies[0])])
+        run.close()
+    setup.env.close()
+    return median(ratios)
+
+
+def make_memories(policy: Policy, n: int) -> list[EpisodeMemory]:
+    rng, spec = np.random.default_rng(0), policy.spec
+    memories = []
+    for _ in range(n):
+        images = {c: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for c, size in spec.image_sizes.items()}
+        look = Observation(images, rng.normal(0, 15, 6).astype(np.float32), "Pick up the block.")
+        memories.append(remember(*[look] * spec.n_obs_steps, n_obs_steps=spec.n_obs_steps))
+    return memories
+
+
+def measure_type(policy_type: str, folder: Path, n_predictions: int, **config: object) -> list[float]:
+    """Whole prediction over features alone, for a batch of one and of eight."""
+    with shrunken_paligemma():
+        checkpoint = save_small_checkpoint(policy_type, folder, **config)
+        policy = load_lerobot_policy(open_checkpoint(policy_type, str(checkpoint), trust_remote_code=True), "cpu")
+    hook = FeatureHook(policy)
+    ratios = []
+    for n in (1, 8):
+        memories = make_memories(policy, n)
+        pairs = []
+        for index in range(n_predictions + 1):
+            rngs = [np.random.default_rng(index) for _ in memories]
+            whole = cpu_s(lambda m=memories, r=rngs: policy.predict([replace(each) for each in m], r))
+            alone = cpu_s(lambda m=memories: compute_features(policy, hook, m))
+            pairs.append(whole / alone)
+        ratios.append(median(pairs[1:]))
+    return ratios
+
+
+def main(benchmark: Benchmark) -> None:
+    console = Console()
+    ratio = measure_rollout(benchmark.episodes)
+    console.print(f"Hooks in a rollout of the shipped ACT: {100 * (ratio - 1):+.2f} % of CPU time")
+    table = Table(title="Time of a whole prediction / of its features alone")
+    for column in ("type", "batch of 1", "batch of 8"):
+        table.add_column(column)
+    with tempfile.TemporaryDirectory() as folder:
+        for policy_type in LEROBOT_TYPES:
+            ratios = measure_type(policy_type, Path(folder) / policy_type, benchmark.predictions)
+            table.add_row(policy_type, *(f"{each:.1f}" for each in ratios))
+        full = {"max_decoding_steps": 256, "max_action_tokens": 256}
+        ratios = measure_type("pi0_fast", Path(folder) / "256", benchmark.predictions // 3 + 1, **full)
+        table.add_row("pi0_fast, 256 tokens", *(f"{each:.1f}" for each in ratios))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark, description=__doc__))

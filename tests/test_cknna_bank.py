@@ -1,0 +1,238 @@
+"""Banks on disk: what goes in comes out, what a crash leaves is whole rows, what is damaged is named."""
+
+import json
+import shutil
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+
+from cknna import bank as bank_module
+from cknna.bank import open_bank
+from cknna.bank_description import EMBEDDING, AuditRow, BankDescription, load_bank_description, save_description
+from cknna.episode_features import EpisodeFeatures, episode_features_path, save_episode_features
+from cknna.row_files import RowFiles, open_rows
+from cknna.tensor_files import load_tensor_pair
+from sim.errors import WhiskerError
+
+DIM, LAYER = 5, "model.encoder.layers.0"
+LENGTHS = {("pick", 2): 3, ("pick", 10): 1, ("place", 0): 4}
+
+
+def hook_row(name, dim):
+    return AuditRow(name, ("model.backbone",), "ResNet", (1, dim), 1, 1, dim, "none", "", "", "")
+
+
+def description(kind="rollout"):
+    hooks = (hook_row(EMBEDDING, DIM), hook_row(LAYER, 2))
+    return BankDescription(
+        kind, "act", "here", {"model.safetensors": "ab"}, False, hooks, "so101", state_names=("x", "y")
+    )
+
+
+def episode(task, index):
+    n = LENGTHS[task, index]
+    rng = np.random.default_rng([index, n])
+    return EpisodeFeatures(
+        features={EMBEDDING: rng.normal(size=(n, DIM)).astype(np.float32), LAYER: np.full((n, 2), index, np.float32)},
+        state=rng.normal(size=(n, 2)).astype(np.float32),
+        step=np.arange(n, dtype=np.int64) * 8,
+        progress=rng.random((n, 6)) > 0.5,
+        n_steps=30 + index,
+        outcome="success" if index else "missed_goal",
+        success=bool(index),
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    save_description(tmp_path / "features.json", description())
+    for task, index in LENGTHS:
+        save_episode_features(tmp_path / episode_features_path(task, index), episode(task, index))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kept_bytes", [1 << 30, 0], ids=["in memory", "on disk"])
+def test_the_rows_of_a_run_are_those_of_its_episodes_in_their_order(run, monkeypatch, kept_bytes):
+    monkeypatch.setattr(bank_module, "KEPT_BYTES", kept_bytes)
+    bank = open_bank(run)
+    episodes = [episode(*key) for key in LENGTHS]
+    rows = bank.features()
+    assert isinstance(rows, np.memmap) == (kept_bytes == 0) and rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, np.concatenate([e.features[EMBEDDING] for e in episodes]))
+    np.testing.assert_array_equal(bank.features(LAYER), np.concatenate([e.features[LAYER] for e in episodes]))
+    np.testing.assert_array_equal(bank.state, np.concatenate([e.state for e in episodes]))
+    assert bank.tasks == ("pick", "place") and bank.n_rows == 8 and bank.hook_points == (EMBEDDING, LAYER)
+    assert bank.episode.tolist() == [0, 0, 0, 1, 2, 2, 2, 2] and bank.task_index.tolist() == [0] * 4 + [1] * 4
+    assert bank.episode_index.tolist() == [2, 2, 2, 10, 0, 0, 0, 0] and bank.step.tolist()[:4] == [0, 8, 16, 0]
+    assert bank.rollout.outcome[3:5].tolist() == ["success", "missed_goal"] and bank.rollout.n_steps[3] == 40
+    np.testing.assert_array_equal(bank.rollout.progress[3:4], episodes[1].progress)
+    assert bank.checksum is None
+
+
+def test_a_description_comes_back_as_it_was(run):
+    assert load_bank_description(run / "features.json") == description() == open_bank(run).description
+
+
+def spoil_description(run, change):
+    content = json.loads((run / "features.json").read_text())
+    change(content)
+    (run / "features.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda run: (run / "features.json").unlink(), "Run eval with --collect-features"),
+        (lambda run: shutil.rmtree(run / "features"), "at least one episode with features"),
+        (lambda run: spoil_description(run, lambda c: c.update(version=9)), "version 1, got 9. Update"),
+        (lambda run: spoil_description(run, lambda c: c.pop("kind")), "a whole description"),
+        (lambda run: spoil_description(run, lambda c: c["hooks"][0].pop("dim")), "a whole description"),
+        (lambda run: spoil_description(run, lambda c: c["hooks"][0].update(dim=7)), r"2\.npz.*expected 7 numbers"),
+        (lambda run: (run / "features.json").write_text("{"), "a description of features"),
+        (lambda run: (run / "features/pick/2.npz").write_bytes(b"PK"), r"pick/2\.npz.*an episode's features"),
+        (lambda run: (run / "features/pick/2.npz").write_bytes(b""), r"pick/2\.npz"),
+    ],
+)
+def test_a_damaged_run_is_one_clear_error(run, damage, said):
+    damage(run)
+    with pytest.raises(WhiskerError, match=said):
+        open_bank(run).features()
+
+
+def test_an_unknown_hook_point_and_an_empty_bank(run):
+    with pytest.raises(WhiskerError, match=f"'embeding'.*Did you mean '{EMBEDDING}'"):
+        open_bank(run).features("embeding")
+    none = EpisodeFeatures(
+        {}, np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros((0, 6), bool), 0, "x", False
+    )
+    for key in LENGTHS:
+        save_episode_features(run / episode_features_path(*key), none)
+    with pytest.raises(WhiskerError, match="an empty bank"):
+        open_bank(run)
+
+
+COLUMNS = {"a": (np.dtype(np.float32), 3), "b": (np.dtype(np.int64), 2)}
+
+
+def block(start, n):
+    numbers = np.arange(start, start + n)[:, None]
+    return {"a": np.repeat(numbers, 3, axis=1).astype(np.float32), "b": np.repeat(numbers, 2, axis=1)}
+
+
+def test_rows_are_appended_and_any_program_reads_them(tmp_path):
+    for start, n in ((0, 4), (4, 1), (5, 1000)):
+        files = RowFiles(tmp_path, COLUMNS)
+        assert files.n_rows == start
+        files.append(block(start, n))
+        files.close()
+    for name, rows in block(0, 1005).items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy", allow_pickle=False), rows)
+        assert isinstance(open_rows(tmp_path / f"{name}.npy"), np.memmap)
+
+
+class CrashError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at_write", range(5))
+def test_a_crash_at_any_write_leaves_whole_rows(tmp_path, monkeypatch, at_write):
+    """Each column is written and its header after all of them; half of one write reaches the disk."""
+    files = RowFiles(tmp_path, COLUMNS)
+    files.append(block(0, 4))
+    n_writes = 0
+
+    def tear(file):
+        def write(content):
+            nonlocal n_writes
+            n_writes += 1
+            if n_writes > at_write:
+                file.write(content[: len(content) // 2])
+                file.flush()
+                raise CrashError
+            return file.write(content)
+
+        return write
+
+    class Torn:
+        def __init__(self, file):
+            self.write, self.seek, self.flush, self.fileno = tear(file), file.seek, file.flush, file.fileno
+            self.close = file.close
+
+    files._files = {name: Torn(file) for name, file in files._files.items()}
+    with suppress(CrashError):
+        files.append(block(4, 3))
+    files.close()
+    files = RowFiles(tmp_path, COLUMNS)
+    # The last write is the header of b; its first half says it all.
+    assert files.n_rows == (7 if at_write >= 3 else 4)
+    files.append(block(files.n_rows, 2))
+    files.close()
+    for name, rows in block(0, files.n_rows).items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), rows)
+
+
+def test_other_columns_and_a_truncated_file_are_refused(tmp_path):
+    files = RowFiles(tmp_path, COLUMNS)
+    files.append(block(0, 100))
+    files.close()
+    with pytest.raises(WhiskerError, match=r"a\.npy'.*expected rows of 4 float32, got 3 float32.*choose a new folder"):
+        RowFiles(tmp_path, COLUMNS | {"a": (np.dtype(np.float32), 4)})
+    file = tmp_path / "a.npy"
+    file.write_bytes(file.read_bytes()[:400])
+    with pytest.raises(WhiskerError, match=r"a\.npy.*an array of rows, whole"):
+        open_rows(file)
+
+
+@pytest.fixture
+def tensors(tmp_path):
+    def save(name, tensor):
+        torch.save(tensor, tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+def test_old_pairs_are_read(tensors):
+    rows = torch.randn(7, 4)
+    parts = [tensors("a0.pt", rows[:3].bfloat16()), tensors("a1.pt", rows[3:].requires_grad_())]
+    a, b = load_tensor_pair(parts, tensors("b.pt", rows[:, :2].double()))
+    assert a.dtype == b.dtype == np.float32
+    np.testing.assert_array_equal(a[3:], rows[3:].detach().numpy())
+    np.testing.assert_allclose(a[:3], rows[:3].detach().numpy(), rtol=1e-2)
+    np.testing.assert_allclose(b, rows[:, :2].detach().numpy())
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (torch.zeros(5, 3), "expected rows of 4, as before, got 3"),
+        (torch.zeros(5, 4), "expected 9 rows, as in features_a, got 4"),
+        (torch.zeros(0, 4), "an empty tensor"),
+        (torch.zeros(5), r"floating-point numbers \(n, dim\), got torch.float32 \(5,\)"),
+        (torch.zeros(5, 4, dtype=torch.int64), "torch.int64"),
+        ([torch.zeros(5, 4)], "got a list"),
+        (Evil(), "a tensor and nothing else, got other objects"),
+    ],
+)
+def test_what_is_no_old_pair_is_one_clear_error(tensors, capsys, content, said):
+    four = tensors("four.pt", torch.zeros(4, 4))
+    with pytest.raises(WhiskerError, match=said):
+        load_tensor_pair([four, tensors("a.pt", content)], four)
+    assert "run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n_bytes", [0, 10, 300])
+def test_a_truncated_old_file(tensors, n_bytes):
+    path = tensors("a.pt", torch.zeros(500, 4))
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(WhiskerError, match=r"a\.pt'.*expected a"):
+        load_tensor_pair([path], path)
+    with pytest.raises(WhiskerError, match="No such file"):
+        load_tensor_pair([path.with_name("none.pt")], path)
