@@ -1,0 +1,127 @@
+"""Command line of `cknna`: collect, score, and say what is scored."""
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from cknna.config import AuditConfig, ExtractConfig, PolicyConfig, ScoreConfig
+from sim.command_line import EXIT_DONE, run_command
+from sim.errors import WhiskerError
+
+if TYPE_CHECKING:
+    from cknna.bank import FeatureBank
+    from cknna.hooks import FeatureHook
+    from policies.policy import HookablePolicy
+
+Command = (
+    Annotated[ScoreConfig, tyro.conf.subcommand("score")]
+    | Annotated[ExtractConfig, tyro.conf.subcommand("extract")]
+    | Annotated[AuditConfig, tyro.conf.subcommand("audit")]
+)
+
+
+def main() -> int:
+    """Entry point of `cknna`."""
+    return run_command(_run, Command, "cknna")
+
+
+def _run(config: Any) -> int:
+    match config:
+        case ScoreConfig():
+            _score(config)
+        case ExtractConfig():
+            _extract(config)
+        case AuditConfig():
+            _audit(config)
+    return EXIT_DONE
+
+
+def _score(config: ScoreConfig) -> None:
+    if bool(config.banks) == bool(config.features_a or config.features_b):
+        got = "both" if config.banks else "neither"
+        raise WhiskerError("cknna score", expected="banks, or --features-a with --features-b", got=got)
+    from rich.console import Console
+
+    from cknna.bank import open_bank
+    from cknna.report import Pair, check_comparable, compare, pairs_of, score_pair
+    from cknna.tables import print_comparisons, print_scores, save_json, save_plot
+
+    banks: list[FeatureBank] = [open_bank(path) for path in config.banks]
+    for warning in check_comparable(banks, config.across_policies):
+        print(f"cknna: warning: {warning}", file=sys.stderr)
+    if banks:
+        pairs = [pair for bank in banks for pair in pairs_of(bank, config.parts)]
+    else:
+        from cknna.tensor_files import load_tensor_pair
+
+        if not (config.features_a and config.features_b):
+            raise WhiskerError("cknna score", expected="--features-a and --features-b", got="one of them")
+        a, b = load_tensor_pair(config.features_a, config.features_b)
+        pairs = [Pair(config.features_a[0].stem, "features_a", a, b)]
+    rows = [row for pair in pairs for row in score_pair(pair, config)]
+    console = Console()
+    print_scores(console, rows, mutual_knn=config.mutual_knn, cka=config.cka)
+    print_comparisons(console, list(compare(banks, config)))
+    if config.json:
+        save_json(config.json, rows)
+    if config.plot:
+        save_plot(config.plot, rows)
+
+
+def _extract(config: ExtractConfig) -> None:
+    if config.on is None or config.output is None:
+        raise WhiskerError("cknna extract", expected="--on <recording> and --output <folder>")
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from cknna.extract import extract
+    from cknna.moments import open_recording
+    from policies.adapters import parse_camera_map
+
+    policy, hook = _load(config)
+    columns = (TextColumn("rows"), MofNCompleteColumn(), TimeElapsedColumn())
+    with ExitStack() as opened:
+        progress = opened.enter_context(Progress(*columns, console=Console(stderr=True)))
+        task = progress.add_task("rows", total=None)
+        bank = extract(
+            policy,
+            hook,
+            open_recording(config.on),
+            str(config.on),
+            config.output,
+            batch_size=config.batch_size,
+            every=config.every,
+            camera_map=parse_camera_map(config.camera_map),
+            on_rows=lambda n_rows: progress.update(task, completed=n_rows),
+        )
+    print(f"{bank.n_rows} rows in {config.output}")
+
+
+def _audit(config: AuditConfig) -> None:
+    from rich.console import Console
+
+    from cknna.audit import audit
+    from cknna.tables import print_audit
+
+    policy, hook = _load(config)
+    print_audit(Console(), audit(policy, hook, "do the task"))
+
+
+def _load(config: PolicyConfig) -> "tuple[HookablePolicy, FeatureHook]":
+    """The policy, and what listens to it."""
+    from cknna.hooks import FeatureHook
+    from policies.checkpoint_files import find_checkpoint, open_checkpoint, read_config
+    from policies.lerobot_loading import load_lerobot_policy
+    from policies.registry import BASELINE_NAMES, resolve_policy_name
+
+    if config.policy is not None:
+        name = resolve_policy_name(config.policy)
+    else:
+        name = "act" if config.checkpoint is None else read_config(find_checkpoint(config.checkpoint))["type"]
+    if name in BASELINE_NAMES:
+        raise WhiskerError(f"policy {name!r}", expected="a policy with a network", got="one without")
+    checkpoint = open_checkpoint(name, config.checkpoint, trust_remote_code=config.trust_remote_code)
+    policy = load_lerobot_policy(checkpoint, config.device)
+    return policy, FeatureHook(policy, config.hook, config.pool)

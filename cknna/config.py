@@ -1,0 +1,108 @@
+"""What `cknna` is told: pure data, whose docstrings are the command's help."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How well neighbourhoods in the policy's embedding match those in the robot's state: CKNNA, with its null.
+
+    Examples:
+      ./run cknna score runs/<run>                      # of `eval --collect-features`
+      ./run cknna score bank_a bank_b --json scores.json --plot scores.png
+      ./run cknna score --features-a a.pt --features-b b.pt --topk 5 10 20 --mutual-knn
+
+    Frames of a rollout resemble the frames before and after them in any representation. So the score of two
+    representations that have nothing to do with each other is far above 0; the null says how far, by permuting whole
+    episodes. Read no score without it.
+
+    Attributes:
+        banks: run folders with features, or folders of `cknna extract`.
+        features_a: in place of banks: .pt files with one tensor each, whose rows follow one another.
+        features_b: the .pt file of the same moments in the other representation.
+        topk: numbers of neighbours.
+        variant: unbiased is platonic-rep's and mostly published; row-centred is as printed in Huh et al. 2024.
+        mutual_knn: show the share of mutual neighbours too, with what it is by chance.
+        cka: show linear CKA too, which counts all pairs.
+        exclude_same_episode: neighbours are looked for in other episodes only.
+        parts: also score each task, successes and failures, and the thirds of the episodes.
+        null: episodes permutes whole episodes; rows permutes rows, which calls everything significant that is smooth.
+        permutations: of the null.
+        seed: of the permutations.
+        across_policies: compare banks of two policies' own rollouts, though they are of different states.
+        json: write the rows to this file.
+        plot: draw them into this file (png).
+    """
+
+    banks: Positional[tuple[Path, ...]] = ()
+    features_a: tuple[Path, ...] = ()
+    features_b: Path | None = None
+    topk: tuple[int, ...] = (5, 10, 20)
+    variant: Literal["unbiased", "row-centred", "biased", "distance-agnostic"] = "unbiased"
+    mutual_knn: bool = False
+    cka: bool = False
+    exclude_same_episode: bool = False
+    parts: bool = True
+    null: Literal["episodes", "rows"] = "episodes"
+    permutations: int = 999
+    seed: int = 0
+    across_policies: bool = False
+    json: Path | None = None
+    plot: Path | None = None
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Which policy, and where to listen.
+
+    Attributes:
+        policy: its type. Default: the checkpoint's own.
+        checkpoint: a local folder, a hub id, or one that is shipped (act, act-early).
+        device: cpu, cuda, ... or auto: the GPU where there is one.
+        hook: modules of the network to listen to besides its embedding, by their path, one or several.
+        pool: how the tokens that such a module puts out become one vector. Default: masked-mean where the policy masks
+            padding, else mean.
+        trust_remote_code: run code that the checkpoint brings or names.
+    """
+
+    policy: str | None = None
+    checkpoint: str | None = None
+    device: str = "auto"
+    hook: tuple[str, ...] = ()
+    pool: Literal["mean", "masked-mean", "first", "last"] | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class AuditConfig(PolicyConfig):
+    """What is hooked in a policy: modules, shapes, calls in a prediction, masks, and what it means."""
+
+
+@dataclass(frozen=True)
+class ExtractConfig(PolicyConfig):
+    """A policy's features on recorded observations: shown the same, several policies can be compared.
+
+    Examples:
+      ./run eval --policy act --episodes 30 --record-observations
+      ./run cknna extract --policy act --on runs/<run> --output act_bank
+
+    A forward pass ends where the features are heard: nothing is denoised or decoded. What was interrupted goes on from
+    where it stopped.
+
+    Attributes:
+        on: a run of `eval --record-observations`, a LeRobotDataset, or LIBERO demonstrations (HDF5).
+        output: the bank's folder.
+        batch_size: observations in a forward pass.
+        every: of the recorded decisions, the n-th ones.
+        camera_map: recorded=policy,recorded=policy: which recorded camera is which of the policy's.
+    """
+
+    on: Path | None = None
+    output: Path | None = None
+    batch_size: int = 8
+    every: int = 1
+    camera_map: str | None = None

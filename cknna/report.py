@@ -1,0 +1,249 @@
+"""Scores of feature banks as rows: each beside its null, its interval, and what one must know to read it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isnan, nan
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from cknna.bank import FeatureBank
+from cknna.config import ScoreConfig
+from cknna.features import make_pair
+from cknna.jackknife import MIN_EPISODES, PairedTest, compute_interval, compute_paired_test
+from cknna.neighbors import Neighbors
+from cknna.null import NullTest, compute_null
+from cknna.score import CknnaScore, compute_cka, compute_score, search
+from sim.errors import WhiskerError
+
+ALL = "all"
+PHASES = ("early", "middle", "late")
+# Below this many rows chance alone is a score that people publish.
+_FEW_ROWS = 100
+_MANY_TIES = 0.05
+# What a null of fewer arrangements can say at best is p = 0.05.
+_FEW_ARRANGEMENTS = 20
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two representations of the same moments.
+
+    Attributes:
+        name: of the bank.
+        a: the policy's features.
+        b: the robot's state.
+        episode: of each row; None where it is not known.
+        task: of each row, likewise.
+        parts: name → the rows in it.
+    """
+
+    name: str
+    hook_point: str
+    a: Float32[np.ndarray, "row dim_a"]
+    b: Float32[np.ndarray, "row dim_b"]
+    episode: Int64[np.ndarray, " row"] | None = None
+    task: Int64[np.ndarray, " row"] | None = None
+    parts: Mapping[str, Bool[np.ndarray, " row"]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A line of the table and of the JSON. What is not defined, or was not asked for, is nan.
+
+    Attributes:
+        part: "all", or which of the rows.
+        low, high: 95 % interval over episodes.
+        null: what was permuted: "episodes" or "rows".
+        observed: the score that the null is compared with: of the rows that are left where episodes are trimmed to
+            a common length.
+        null_mean, null_high: of the permutations, and their 95th percentile.
+        notes: what one must know to read the number.
+    """
+
+    bank: str
+    hook_point: str
+    part: str
+    n: int
+    n_episodes: int
+    k: int
+    variant: str
+    cknna: float
+    low: float
+    high: float
+    mutual_knn: float
+    mutual_knn_chance: float
+    null: str
+    observed: float
+    null_mean: float
+    null_high: float
+    p_value: float
+    cka: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two policies on one shared set of moments."""
+
+    first: str
+    second: str
+    k: int
+    test: PairedTest
+
+
+def pairs_of(bank: FeatureBank, with_parts: bool) -> Iterator[Pair]:
+    """One for each hook point of a bank."""
+    parts = _find_parts(bank) if with_parts else {}
+    for hook_point in bank.hook_points:
+        features = bank.features(hook_point)
+        yield Pair(bank.path.name, hook_point, features, bank.state, bank.episode, bank.task_index, parts)
+
+
+def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
+    """All rows, then each part that is large enough.
+
+    Raises:
+        WhiskerError: features of which no score is defined.
+    """
+    yield from _score_part(pair, ALL, np.ones(len(pair.a), bool), config)
+    for part, rows in pair.parts.items():
+        topk = tuple(k for k in config.topk if rows.sum() > 2 * k)
+        if topk:
+            yield from _score_part(pair, part, rows, config, topk)
+
+
+def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Comparison]:
+    """Each two banks that are of the same recorded moments."""
+    shared = [bank for bank in banks if bank.checksum is not None]
+    for i, first in enumerate(shared):
+        for second in shared[i + 1 :]:
+            if not np.array_equal(first.checksum, second.checksum):  # type: ignore[arg-type]
+                continue
+            a, b = search(first.features(), first.state, config.topk, first.episode, depth=2)
+            other, _ = search(second.features(), first.state, config.topk, first.episode, depth=2)
+            for k in config.topk:
+                test = compute_paired_test(a, other, b, k, first.episode, config.variant)
+                yield Comparison(first.path.name, second.path.name, k, test)
+
+
+def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
+    """What several banks must not be compared for, as warnings.
+
+    Raises:
+        WhiskerError: rollouts of different policies, whose states are different ones, and nobody insists.
+    """
+    own = [bank for bank in banks if bank.description.kind == "rollout"]
+    policies = {tuple(sorted(bank.description.files_sha256.items())) for bank in own}
+    if len(policies) > 1 and not insists:
+        raise WhiskerError(
+            f"banks {', '.join(bank.path.name for bank in own)}",
+            expected="rows of the same moments",
+            got="rollouts of different weights, each in states that it brought about itself",
+            do="Record observations once (eval --record-observations), show them to both (cknna extract), and compare"
+            " those; or score one at a time. --across-policies insists.",
+        )
+    warnings = []
+    if len(policies) > 1:
+        warnings.append("rollouts of different weights are of different states: their scores are no comparison")
+    if len({bank.description.reads_instruction for bank in banks}) > 1:
+        warnings.append("one policy reads the instruction and another does not: part of a difference may be the words")
+    warnings += [
+        f"{bank.path.name}: the weights look random, or untrained" for bank in banks if bank.description.looks_random
+    ]
+    return warnings
+
+
+def _find_parts(bank: FeatureBank) -> dict[str, np.ndarray]:
+    parts: dict[str, np.ndarray] = {}
+    if len(bank.tasks) > 1:
+        parts |= {f"task {name}": bank.task_index == index for index, name in enumerate(bank.tasks)}
+    if bank.rollout is not None and 0 < bank.rollout.success.sum() < bank.n_rows:
+        parts |= {"successes": bank.rollout.success, "failures": ~bank.rollout.success}
+    last = np.zeros(int(bank.episode.max()) + 1)
+    np.maximum.at(last, bank.episode, bank.step + 1)
+    third = np.minimum((3 * bank.step / last[bank.episode]).astype(int), len(PHASES) - 1)
+    return parts | {phase: third == index for index, phase in enumerate(PHASES)}
+
+
+def _score_part(
+    pair: Pair, part: str, rows: np.ndarray, config: ScoreConfig, topk: tuple[int, ...] | None = None
+) -> Iterator[ScoreRow]:
+    topk = topk or config.topk
+    whole = bool(rows.all())
+    a, b = (pair.a, pair.b) if whole else (pair.a[rows], pair.b[rows])
+    episode = None if pair.episode is None else pair.episode[rows]
+    strata = None if pair.task is None or len(np.unique(pair.task[rows])) == 1 else pair.task[rows]
+    near_a, near_b = search(a, b, topk, episode, config.exclude_same_episode, depth=2)
+    cka = compute_cka(*make_pair(a, b)) if config.cka else nan
+    n_duplicates = len(a) - len(np.unique([hash(row.tobytes()) for row in a]))
+    for k in topk:
+        score = compute_score(near_a, near_b, k, config.variant)
+        null, null_notes = _null(near_a, near_b, k, config, episode, strata)
+        low, high = _interval(near_a, near_b, k, config, episode)
+        yield ScoreRow(
+            bank=pair.name,
+            hook_point=pair.hook_point,
+            part=part,
+            n=score.n,
+            n_episodes=0 if episode is None else len(np.unique(episode)),
+            k=k,
+            variant=config.variant,
+            cknna=score.cknna,
+            low=low,
+            high=high,
+            mutual_knn=score.mutual_knn,
+            mutual_knn_chance=score.mutual_knn_chance,
+            null=null.scheme if null else "none",
+            observed=null.observed if null else nan,
+            null_mean=null.null_mean if null else nan,
+            null_high=null.null_high if null else nan,
+            p_value=null.p_value if null else nan,
+            cka=cka,
+            notes=(*_notes(score, n_duplicates), *null_notes),
+        )
+
+
+def _null(
+    a: Neighbors,
+    b: Neighbors,
+    k: int,
+    config: ScoreConfig,
+    episode: np.ndarray | None,
+    strata: np.ndarray | None,
+) -> tuple[NullTest | None, list[str]]:
+    notes = []
+    scheme = config.null
+    if episode is None or scheme == "rows":
+        scheme = "rows"
+        notes.append("the null permutes rows: what is smooth in time is called significant")
+    elif len(np.unique(episode)) < 2:
+        return None, ["one episode: there is nothing to permute"]
+    null = compute_null(a, b, k, config.variant, episode, scheme, strata, config.permutations, config.seed)
+    if null.n_arrangements < _FEW_ARRANGEMENTS:
+        notes.append(f"{null.n_arrangements:g} ways to exchange episodes of like length: p cannot tell much")
+    if null.n_rows < a.n:
+        notes.append(
+            f"episodes differ in length: the null is of {null.n_rows} of {a.n} rows, whose score is {null.observed:.3f}"
+        )
+    return null, notes
+
+
+def _interval(
+    a: Neighbors, b: Neighbors, k: int, config: ScoreConfig, episode: np.ndarray | None
+) -> tuple[float, float]:
+    if episode is None or len(np.unique(episode)) < MIN_EPISODES:
+        return nan, nan
+    interval = compute_interval(a, b, k, episode, config.variant)
+    return interval.low, interval.high
+
+
+def _notes(score: CknnaScore, n_duplicates: int) -> Iterator[str]:
+    if score.n < _FEW_ROWS:
+        yield f"{score.n} rows are few: {score.mutual_knn_chance:.0%} of the neighbours are mutual by chance"
+    if n_duplicates:
+        yield f"{n_duplicates} rows of the features repeat another: their neighbours are decided by the row number"
+    if max(score.n_ties_a, score.n_ties_b) > _MANY_TIES * score.n:
+        yield f"{max(score.n_ties_a, score.n_ties_b)} rows have ties at the k-th neighbour"
+    if not isnan(score.cknna) and score.cknna > 1:
+        yield "above 1: the unbiased score is no cosine; mutual edges can agree better than all edges do on the whole"

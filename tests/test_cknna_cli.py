@@ -1,0 +1,146 @@
+"""The `cknna` command, from a rollout to a score, and what it says when it cannot."""
+
+import json
+import shutil
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from cknna.cli import main
+from eval.config import EvalConfig
+from eval.evaluation import describe, evaluate, set_up
+from eval.run_folder import RunFolder
+
+N_EPISODES, N_STEPS = 12, 10
+
+
+@pytest.fixture
+def cknna(monkeypatch, capsys):
+    """Run the command; returns its exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["cknna", *map(str, arguments)])
+        code = main()
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def collect(folder, checkpoint="act", **more):
+    """A run of a few short episodes, with features."""
+    config = EvalConfig(
+        policy="act", checkpoint=checkpoint, episodes=N_EPISODES, horizon=N_STEPS, n_action_steps=2, **more
+    )
+    setup = set_up(config)
+    run = RunFolder.create(folder, "act", config.env, describe(config, setup))
+    with closing(setup.env), closing(run):
+        list(evaluate(config, setup, run))
+    return run.path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return collect(tmp_path_factory.mktemp("runs"), collect_features=True, record_observations=True)
+
+
+def save_pair(folder, a, b):
+    for name, values in (("a", a), ("b", b)):
+        torch.save(torch.from_numpy(np.asarray(values, np.float32)), folder / f"{name}.pt")
+    return "--features-a", folder / "a.pt", "--features-b", folder / "b.pt"
+
+
+def walks(rng, dim, n_episodes=20, n_steps=50):
+    """Random walks: what is alike in them is time."""
+    return np.cumsum(rng.normal(size=(n_episodes, n_steps, dim)), axis=1).reshape(-1, dim)
+
+
+def test_a_run_is_scored_beside_its_null(cknna, run, tmp_path):
+    json_file, plot = tmp_path / "scores.json", tmp_path / "scores.png"
+    code, out, err = cknna(
+        "score", run, "--topk", 3, 5, "--mutual-knn", "--cka", "--json", json_file, "--plot", plot,
+        "--permutations", 99,
+    )  # fmt: skip
+    assert code == 0 and not err
+    assert "null" in out and "unbiased" in out and "L2-normalised" in out
+    rows = json.loads(json_file.read_text())
+    whole = [row for row in rows if row["part"] == "all"]
+    assert [row["k"] for row in whole] == [3, 5] and {row["n"] for row in whole} == {N_EPISODES * N_STEPS // 2}
+    wanted = {"bank", "n", "k", "variant", "cknna", "mutual_knn", "null_mean", "null_high", "p_value"}
+    assert all(wanted <= row.keys() for row in rows)
+    # A camera that sees the arm: the embedding follows the joints, within an episode and beyond it.
+    assert all(row["null_mean"] < row["cknna"] and row["low"] < row["cknna"] < row["high"] for row in whole)
+    assert {row["part"] for row in rows} >= {"all", "early", "middle", "late"}
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_features_on_recorded_observations_score_the_same(cknna, run, tmp_path):
+    code, out, _ = cknna("extract", "--policy", "act", "--on", run, "--output", tmp_path / "bank")
+    assert code == 0 and f"{N_EPISODES * N_STEPS // 2} rows" in out
+    scores = {}
+    for name, bank in (("run", run), ("bank", tmp_path / "bank")):
+        arguments = ("score", bank, "--topk", 5, "--no-parts", "--permutations", 19)
+        assert cknna(*arguments, "--json", tmp_path / f"{name}.json")[0] == 0
+        ((scores[name],),) = [json.loads((tmp_path / f"{name}.json").read_text())]
+    assert scores["run"]["cknna"] == pytest.approx(scores["bank"]["cknna"], abs=1e-3)
+
+
+def test_two_policies_are_compared_on_shared_observations_alone(cknna, run, tmp_path):
+    other = collect(tmp_path / "runs", "act-early", collect_features=True)
+    code, out, err = cknna("score", run, other)
+    assert code == 2 and not out and "states that it brought about itself" in err and "cknna extract" in err
+    code, _, err = cknna("score", run, other, "--across-policies", "--topk", 3, "--no-parts", "--permutations", 19)
+    assert code == 0 and "no comparison" in err
+    for name in ("act", "act-early"):
+        assert cknna("extract", "--checkpoint", name, "--on", run, "--output", tmp_path / name)[0] == 0
+    banks = [tmp_path / "act", tmp_path / "act-early"]
+    code, out, err = cknna("score", *banks, "--topk", 3, "--no-parts", "--permutations", 19)
+    assert (
+        code == 0
+        and not err
+        and "act less act-early, k = 3" in out
+        and f"{N_EPISODES} episodes" in " ".join(out.split())
+    )
+
+
+def test_old_pairs_of_tensors_are_scored_with_a_warning_of_their_null(cknna, tmp_path):
+    rng = np.random.default_rng(0)
+    pair = save_pair(tmp_path, walks(rng, 16), walks(rng, 8))
+    code, out, _ = cknna("score", *pair, "--topk", 5, "--json", tmp_path / "s.json", "--permutations", 99)
+    (row,) = json.loads((tmp_path / "s.json").read_text())
+    assert code == 0 and row["null"] == "rows" and row["low"] is None
+    # Two walks that have nothing to do with each other: this is what the warning is for.
+    assert row["p_value"] < 0.05 and "what is smooth in time is called significant" in " ".join(out.split())
+
+
+def test_what_cannot_be_scored_is_one_error(cknna, run, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def refused(*arguments):
+        code, out, err = cknna("score", *arguments)
+        assert code == 2 and not out and err.startswith("cknna: ") and err.count("\n") == 1
+        return err
+
+    assert "banks, or --features-a" in refused()
+    assert "collect-features" in refused(tmp_path)
+    assert "expected 2 <= k < n" in refused(run, "--topk", 1)
+    good = rng.normal(size=(30, 4))
+    assert "30 rows" in refused(*save_pair(tmp_path, good, good[:29]))
+    for value, said in ((np.nan, "row"), (0.0, "row")):
+        bad = good.copy()
+        bad[7] = value
+        assert said in refused(*save_pair(tmp_path, bad, good)) and "7" in refused(*save_pair(tmp_path, bad, good))
+    assert "30" in refused(*save_pair(tmp_path, good, good), "--topk", 30)
+    damaged = shutil.copytree(run, tmp_path / "damaged")
+    next((damaged / "features").rglob("*.npz")).write_bytes(b"torn")
+    assert "features" in refused(damaged)
+
+
+def test_the_audit_says_what_is_hooked(cknna):
+    code, out, _ = cknna("audit", "--policy", "act")
+    assert code == 0 and "model.backbone" in out and "what the cameras show" in out
+    code, _, err = cknna("audit", "--policy", "act", "--hook", "model.encodr")
+    assert code == 2 and "model.encoder" in err
+    assert "a policy with a network" in cknna("audit", "--policy", "zero")[2]
