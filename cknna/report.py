@@ -176,7 +176,7 @@ def _score_part(
     strata = None if pair.task is None or len(np.unique(pair.task[rows])) == 1 else pair.task[rows]
     near_a, near_b = search(a, b, topk, episode, config.exclude_same_episode, depth=2)
     cka = compute_cka(*make_pair(a, b)) if config.cka else nan
-    n_duplicates = len(a) - len(np.unique([hash(row.tobytes()) for row in a]))
+    n_duplicates = {"features": _count_repeated(a), "state": _count_repeated(b)}
     for k in topk:
         score = compute_score(near_a, near_b, k, config.variant)
         null, null_notes = _null(near_a, near_b, k, config, episode, strata)
@@ -204,6 +204,11 @@ def _score_part(
         )
 
 
+def _count_repeated(rows: Float32[np.ndarray, "row dim"]) -> int:
+    # A hash of each, not the rows again: a bank may be as large as the disk.
+    return len(rows) - len({hash(row.tobytes()) for row in rows})
+
+
 def _null(
     a: Neighbors,
     b: Neighbors,
@@ -223,9 +228,7 @@ def _null(
     if null.n_arrangements < _FEW_ARRANGEMENTS:
         notes.append(f"{null.n_arrangements:g} ways to exchange episodes of like length: p cannot tell much")
     if null.n_rows < a.n:
-        notes.append(
-            f"episodes differ in length: the null is of {null.n_rows} of {a.n} rows, whose score is {null.observed:.3f}"
-        )
+        notes.append(f"episodes differ in length: the null and its p are of {null.n_rows} of {a.n} rows")
     return null, notes
 
 
@@ -238,12 +241,13 @@ def _interval(
     return interval.low, interval.high
 
 
-def _notes(score: CknnaScore, n_duplicates: int) -> Iterator[str]:
+def _notes(score: CknnaScore, n_duplicates: Mapping[str, int]) -> Iterator[str]:
     if score.n < _FEW_ROWS:
-        yield f"{score.n} rows are few: {score.mutual_knn_chance:.0%} of the neighbours are mutual by chance"
-    if n_duplicates:
-        yield f"{n_duplicates} rows of the features repeat another: their neighbours are decided by the row number"
+        yield f"{score.n} rows are few: many neighbours are mutual by chance (--mutual-knn shows how many)"
+    for name, n_repeated in n_duplicates.items():
+        if n_repeated:
+            yield f"{n_repeated} rows of the {name} repeat another"
     if max(score.n_ties_a, score.n_ties_b) > _MANY_TIES * score.n:
-        yield f"{max(score.n_ties_a, score.n_ties_b)} rows have ties at the k-th neighbour"
+        yield "many rows have ties at the k-th neighbour, which the row number decides"
     if not isnan(score.cknna) and score.cknna > 1:
         yield "above 1: the unbiased score is no cosine; mutual edges can agree better than all edges do on the whole"

@@ -89,7 +89,7 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
     by_k.set_xlabel("k")
     by_k.set_ylabel(f"CKNNA ({rows[0].variant})")
     by_k.set_title("all rows; bars: null, up to its 95th percentile")
-    by_k.legend(frameon=False)
+    figure.legend(*by_k.get_legend_handles_labels(), loc="outside upper center", frameon=False)
     for axes in (by_k, by_part):
         axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
@@ -113,8 +113,8 @@ def _by_note(rows: Sequence[ScoreRow]) -> dict[str, str]:
     where: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:
-            where.setdefault(note, []).append(f"{row.part} k={row.k}")
-    return {note: places[0] + (f" and {len(places) - 1} more" if places[1:] else "") for note, places in where.items()}
+            where.setdefault(note, []).append(row.part)
+    return {note: ", ".join(dict.fromkeys(parts)) for note, parts in where.items()}
 
 
 def _number(value: float) -> str:
