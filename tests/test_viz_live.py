@@ -166,6 +166,18 @@ def test_a_branch_may_plan_more_often(session, key):
     assert [d["step"] for d in decisions_of(session, branch)] == list(range(0, N_STEPS, 2))
 
 
+def test_a_branch_of_a_branch_keeps_what_the_first_changed(session, key):
+    do(session, "branch", key=key, prediction=0, n_action_steps=4, blinded=["wrist_cam"])
+    first = session.page()["key"]
+    do(session, "step_prediction", key=first)
+    do(session, "branch", key=first, prediction=1)
+    second = session.page()["key"]
+    for branch in (first, second):
+        run_to_the_end(session, branch)
+    assert [d["step"] for d in decisions_of(session, second)] == list(range(0, N_STEPS, 4))
+    np.testing.assert_array_equal(rows_of(session, second, "action"), rows_of(session, first, "action"))
+
+
 def test_reset_begins_another_episode_and_keeps_the_first(session, key, recorded):
     do(session, "step")
     do(session, "reset", episode_index=2)

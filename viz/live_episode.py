@@ -52,6 +52,15 @@ class Changes:
     instruction: str | None = None
     blinded: tuple[str, ...] = ()
 
+    def after(self, earlier: "Changes") -> "Changes":
+        """Both, where a branch leaves a branch."""
+        return Changes(
+            self.seed or earlier.seed,
+            self.n_action_steps or earlier.n_action_steps,
+            self.instruction or earlier.instruction,
+            tuple(dict.fromkeys(earlier.blinded + self.blinded)),
+        )
+
     def __str__(self) -> str:
         said = [f"seed {self.seed}"] if self.seed else []
         said += [f"n_action_steps {self.n_action_steps}"] if self.n_action_steps is not None else []
@@ -67,6 +76,7 @@ class LiveEpisode:
     Attributes:
         key: names it on the page.
         events: what happens next, when asked for.
+        changes: since the environment and the policy were as `eval` has them.
         header: `viz.page_data.header_data` and, of a branch, where it left which episode.
         parts: of the page's data, so far.
         n_parts_before: each decision, in the same order.
@@ -80,6 +90,7 @@ class LiveEpisode:
     key: str
     recorder: EpisodeRecorder
     events: Iterator[Decision | ControlStep]
+    changes: Changes = field(default_factory=Changes)
     header: dict = field(default_factory=dict)
     parts: list[dict] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -105,16 +116,16 @@ class LiveEpisode:
         Args:
             prediction: index of the decision.
         """
-        decision, stage = self.decisions[prediction], self.stage
+        decision, stage, all_changes = self.decisions[prediction], self.stage, changes.after(self.changes)
         events = continue_rollout(
-            AlteredEnv(stage.env, changes.instruction, changes.blinded),
+            AlteredEnv(stage.env, all_changes.instruction, all_changes.blinded),
             stage.policy,
             decision.start(),
             self.episode_index,
-            changes.n_action_steps or stage.n_action_steps,
+            all_changes.n_action_steps or stage.n_action_steps,
             stage.horizon,
             stage.n_samples,
-            changes.seed,
+            all_changes.seed,
         )
         left = {"of": self.key, "at_step": decision.step, "at_prediction": prediction, "changes": str(changes)}
         header = self.header | {
@@ -128,6 +139,7 @@ class LiveEpisode:
             key=key,
             recorder=self.recorder.fork(decision.step),
             events=events,
+            changes=all_changes,
             header=header,
             parts=self.parts[: self.n_parts_before[prediction]],
             decisions=self.decisions[:prediction],
