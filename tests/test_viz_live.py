@@ -236,6 +236,11 @@ def test_the_scripted_expert_cannot_branch():
     session = LiveSession(EvalConfig(policy="scripted", horizon=4))
     with pytest.raises(WhiskerError, match="go back to a decision"):
         session.command({"command": "branch", "prediction": 0})
+    first = session.page()["key"]
+    do(session, "reset", episode_index=1)
+    with pytest.raises(WhiskerError, match="go back to a decision, or to another episode"):
+        session.command({"command": "step", "key": first})
+    do(session, "step")
     session.close()
 
 

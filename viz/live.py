@@ -135,13 +135,22 @@ class LiveSession:
                 got=f"one that ended: {episode.row['outcome']}",
                 do="Reset to an episode, or branch off at a decision.",
             )
+        if episode is not self._in_env:
+            self._check_can_go_back()
         return lambda number: self._advance(episode, stops[name], number, paced=name == "run")
 
-    def _parse_branch(self, command: dict, episode: LiveEpisode) -> Callable[[int], None]:
-        policy, spec = self._setup.policy, self._setup.env.spec
+    def _check_can_go_back(self) -> None:
+        policy = self._setup.policy
         if isinstance(policy, ScriptedPolicy):
-            do = "What it planned is kept beside the environment's state."
-            raise WhiskerError(f"policy {policy.spec.type!r}", expected="one that can go back to a decision", do=do)
+            raise WhiskerError(
+                f"policy {policy.spec.type!r}",
+                expected="one that can go back to a decision, or to another episode",
+                do="What it planned is kept beside the environment's state. Reset instead.",
+            )
+
+    def _parse_branch(self, command: dict, episode: LiveEpisode) -> Callable[[int], None]:
+        self._check_can_go_back()
+        policy, spec = self._setup.policy, self._setup.env.spec
         prediction, seed = _integer(command, "prediction"), _integer(command, "seed", 0)
         n_action_steps = None if command.get("n_action_steps") is None else _integer(command, "n_action_steps")
         instruction, blinded = command.get("instruction") or None, tuple(command.get("blinded") or ())
