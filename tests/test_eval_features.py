@@ -61,7 +61,10 @@ CAMERA_MAP = {"tdmpc": ("--camera-map", "overhead_cam=image")}
 RECORDING_MORE = {"smolvla": ("--samples", 3, "--drafts"), "diffusion": ("--samples", 2), "tdmpc": ("--samples", 2)}
 
 
-@pytest.mark.parametrize("policy_type", ["act", "diffusion", "pi0_fast", "smolvla", "tdmpc"])
+@pytest.mark.parametrize(
+    "policy_type",
+    ["act", "smolvla", *(pytest.param(slow, marks=pytest.mark.slow) for slow in ("diffusion", "pi0_fast", "tdmpc"))],
+)
 def test_rollouts_are_the_same_with_and_without(monkeypatch, tmp_path, checkpoints, policy_type):
     asked = ("--checkpoint", checkpoints(policy_type), "--episodes", 1, "--horizon", 9, "--no-doctor", "--quiet")
     asked += (*CAMERA_MAP.get(policy_type, ()), *RECORDING_MORE.get(policy_type, ()), "--trust-remote-code")

@@ -43,6 +43,7 @@ def test_the_expert_succeeds_in_a_process_of_its_own_and_nothing_else_is_printed
     assert arrays.object_height_m.max() > 0.05
 
 
+@pytest.mark.slow
 def test_a_checkpoint_runs_through_both_cameras(tmp_path):
     """Random weights: it does nothing useful, but every part is the real one."""
     save_small_act(tmp_path / "act", 8, 7, cameras=("image", "image2"))
