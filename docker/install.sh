@@ -37,10 +37,11 @@ fi
 
 # What only the viewers' tests need, and only where they must not be skipped: a browser, and a screen without a screen.
 if [ -n "${WHISKER_BROWSER_TESTS:-}" ]; then
-    for package in chromium xvfb xdotool; do
-        command -v "$package" >/dev/null || { [ "$package" = xvfb ] && command -v Xvfb >/dev/null; } ||
-            apt_install "$package"
+    for command in chromium Xvfb xdotool; do
+        command -v "$command" >/dev/null || missing=$command
     done
+    [ -z "${missing:-}" ] ||
+        apt_install chromium xvfb xdotool fonts-dejavu-core libxcursor1 libxi6 libxinerama1 libxrandr2
 fi
 
 # One that is found need not run: a shim of pyenv does not where another Python is chosen.
