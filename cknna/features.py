@@ -19,12 +19,17 @@ MIN_K = 2
 # Unit rows of no more than this stay in memory (float32); larger ones are made anew from the source at each pass.
 KEPT_BYTES = 1 << 30
 # Of float64, which stay in the processor's cache.
-BLOCK_BYTES = 2 << 20
+BLOCK_BYTES = 1 << 19
 _NAMED_ROWS = 5
+
+type Rows = slice | Int[np.ndarray, " rows"]
 
 
 class UnitRows:
     """The rows of a feature matrix, each divided by its length: float64 arithmetic, rounded to float32 once.
+
+    Attributes:
+        mean: of the unit rows.
 
     Raises:
         WhiskerError: not a matrix of real numbers, fewer than 4 rows, a row that is not finite or is zero (it has no
@@ -35,66 +40,60 @@ class UnitRows:
         self.name = name
         self._source = _check_matrix(features, name)
         self.n, self.dim = self._source.shape
-        self._norms = self._measure()
-        self._kept: np.ndarray | None = None
-        if 4 * self.n * self.dim <= KEPT_BYTES:
-            kept = np.empty((self.n, self.dim), np.float32)
-            for start, stop in self.blocks():
-                kept[start:stop] = self.block(start, stop)
-            self._kept = kept
-        self.mean = self._compute_mean()
+        self._norms = np.empty(self.n)
+        self._kept: Float32[np.ndarray, "n dim"] | None = None
+        kept = np.empty((self.n, self.dim), np.float32) if 4 * self.n * self.dim <= KEPT_BYTES else None
+        total, first, is_constant = np.zeros(self.dim), None, True
+        for block in self.blocks():
+            unit = self._normalise(block)
+            first = unit[0] if first is None else first
+            is_constant = is_constant and bool((unit == first).all())
+            total += unit.astype(np.float64).sum(0)
+            if kept is not None:
+                kept[block] = unit
+        self._check(is_constant)
+        self._kept = kept
+        self.mean = total / self.n
 
-    def blocks(self, bytes_per_block: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
-        """(start, stop) of blocks of at most so many bytes in float64, and of a row at least."""
-        height = max(1, bytes_per_block // (8 * self.dim))
-        return ((start, min(start + height, self.n)) for start in range(0, self.n, height))
+    def blocks(self) -> Iterator[slice]:
+        """Of rows, none larger than `BLOCK_BYTES` in float64 (or than a row)."""
+        return cut(self.n, max(1, BLOCK_BYTES // (8 * self.dim)))
 
-    def block(self, start: int, stop: int) -> Float32[np.ndarray, "rows dim"]:
-        """Unit rows [start, stop): not to be written to."""
+    def take(self, which: Rows) -> Float32[np.ndarray, "rows dim"]:
+        """These unit rows, in that order: not to be written to."""
         if self._kept is not None:
-            return self._kept[start:stop]
-        return self._scale(self._source[start:stop], self._norms[start:stop])
+            return self._kept[which]
+        return _divide(np.asarray(self._source[which]).astype(np.float64), self._norms[which])
 
-    def take(self, index: Int[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows dim"]:
-        """Unit rows in the order of `index`: the same numbers as `block` gives."""
-        if self._kept is not None:
-            return self._kept[index]
-        return self._scale(self._source[index], self._norms[index])
+    def _normalise(self, block: slice) -> Float32[np.ndarray, "rows dim"]:
+        rows = np.asarray(self._source[block]).astype(np.float64)
+        self._norms[block] = np.sqrt(np.vecdot(rows, rows))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return _divide(rows, self._norms[block])
 
-    @staticmethod
-    def _scale(rows: np.ndarray, norms: np.ndarray) -> Float32[np.ndarray, "rows dim"]:
-        return (np.asarray(rows, np.float64) / norms[:, None]).astype(np.float32)
+    def _check(self, is_constant: bool) -> None:
+        not_finite, zero = np.flatnonzero(~np.isfinite(self._norms)), np.flatnonzero(self._norms == 0)
+        _refuse(self.name, not_finite, "finite numbers", "NaN, infinity or an overflow")
+        _refuse(self.name, zero, "rows that can be normalised", "only zeros", "A row needs a direction.")
+        if is_constant:
+            raise WhiskerError(
+                self.name,
+                expected="rows in more than one direction",
+                got=f"the same direction in all {self.n} rows",
+                do="A constant feature has no neighbourhoods; check the hook point and the pooling.",
+            )
 
-    def _measure(self) -> Float64[np.ndarray, " n"]:
-        """Lengths of all rows, which are checked on the way."""
-        norms = np.empty(self.n)
-        for start, stop in self.blocks():
-            rows = np.asarray(self._source[start:stop], np.float64)
-            norms[start:stop] = np.sqrt(np.vecdot(rows, rows))
-        _refuse(self.name, np.flatnonzero(~np.isfinite(norms)), "finite numbers", "NaN, infinity or an overflow")
-        _refuse(
-            self.name,
-            np.flatnonzero(norms == 0),
-            "rows that can be normalised",
-            "only zeros",
-            "A row needs a direction.",
-        )
-        first = self._scale(self._source[:1], norms[:1])
-        for start, stop in self.blocks():
-            if (self._scale(self._source[start:stop], norms[start:stop]) != first).any():
-                return norms
-        raise WhiskerError(
-            self.name,
-            expected="rows in more than one direction",
-            got=f"the same direction in all {self.n} rows",
-            do="A constant feature has no neighbourhoods; check the hook point and the pooling.",
-        )
 
-    def _compute_mean(self) -> Float64[np.ndarray, " dim"]:
-        total = np.zeros(self.dim)
-        for start, stop in self.blocks():
-            total += self.block(start, stop).sum(0, dtype=np.float64)
-        return total / self.n
+def _divide(
+    rows: Float64[np.ndarray, "rows dim"], norms: Float64[np.ndarray, " rows"]
+) -> Float32[np.ndarray, "rows dim"]:
+    rows /= norms[:, None]  # in place: fresh memory would cost as much as the division
+    return rows.astype(np.float32)
+
+
+def cut(n: int, height: int) -> Iterator[slice]:
+    """0 .. n - 1 in pieces of that many, the last one maybe shorter."""
+    return (slice(start, min(start + height, n)) for start in range(0, n, height))
 
 
 def make_pair(features_a: np.ndarray, features_b: np.ndarray) -> tuple[UnitRows, UnitRows]:

@@ -19,8 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from cknna.features import UnitRows
+from cknna.features import UnitRows, cut
 from cknna.neighbors import Neighbors
+
+# Few enough to fit anywhere, and enough for a matrix product to be worth its name.
+_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +112,10 @@ def compute_linear_hsic(rows_a: UnitRows, rows_b: UnitRows, unbiased: bool) -> f
     n = rows_a.n
     cross = np.zeros((rows_a.dim, rows_b.dim))
     diagonal_a, diagonal_b = np.empty(n), np.empty(n)
-    for start, stop in rows_a.blocks() if rows_a.dim > rows_b.dim else rows_b.blocks():
-        block_a, block_b = (rows.block(start, stop) - rows.mean for rows in (rows_a, rows_b))
+    for block in cut(n, _ROWS_AT_ONCE):
+        block_a, block_b = (rows.take(block) - rows.mean for rows in (rows_a, rows_b))
         cross += block_a.T @ block_b
-        diagonal_a[start:stop], diagonal_b[start:stop] = np.vecdot(block_a, block_a), np.vecdot(block_b, block_b)
+        diagonal_a[block], diagonal_b[block] = np.vecdot(block_a, block_a), np.vecdot(block_b, block_b)
     whole = float(np.vdot(cross, cross))
     if not unbiased:
         return whole

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float64, Int, Int32
 
-from cknna.features import UnitRows, check_groups
+from cknna.centred_rows import CentredRows
+from cknna.features import UnitRows, check_groups, cut
 from cknna.nomination import nominate
 from sim.errors import WhiskerError
 
-_CACHE_BYTES = 1 << 20
+# Of rows in float64, which stay in the processor's cache.
+_CACHE_BYTES = 1 << 18
 
 ABSENT = -1
 
@@ -143,43 +145,48 @@ def find_neighbors(
         )
     index = np.empty((rows.n, k), np.int32)
     similarity = np.empty((rows.n, k + 1))
-    for start, stop, row, column in nominate(rows, k, label, tile, device):
-        index[start:stop], similarity[start:stop] = _sort_exactly(rows, start, row, column, k, stop - start)
+    factors = CentredRows(rows)
+    for block, row, column in nominate(factors, k, label, tile, device):
+        cosine = _compute_cosines(rows, block.start + row, column)
+        index[block], similarity[block] = _sort(row, column, cosine, k, block.stop - block.start)
     return Neighbors(
         index,
         np.ascontiguousarray(similarity[:, :k]),
         similarity[:, k].copy(),
         _find_reverse_places(index),
-        np.concatenate([rows.block(*block) @ rows.mean for block in rows.blocks()]),
+        factors.row_mean,
         n_candidates,
     )
 
 
-def _sort_exactly(
-    rows: UnitRows,
-    start: int,
-    row: Int[np.ndarray, " pairs"],
-    column: Int[np.ndarray, " pairs"],
+def _compute_cosines(
+    rows: UnitRows, row: Int[np.ndarray, " pair"], column: Int[np.ndarray, " pair"]
+) -> Float64[np.ndarray, " pair"]:
+    """Of these pairs, in float64; of two that are mirrored once."""
+    first, second = np.minimum(row, column).astype(np.int64), np.maximum(row, column)
+    pair, which = np.unique(first * rows.n + second, return_inverse=True)
+    cosine = np.empty(len(pair))
+    for some in cut(len(pair), max(1, _CACHE_BYTES // (8 * rows.dim))):
+        left, right = (rows.take(index).astype(np.float64) for index in np.divmod(pair[some], rows.n))
+        # One dot product a pair, never a matrix product: its summation must not depend on who stands beside whom.
+        np.vecdot(left, right, out=cosine[some])
+    return cosine[which]
+
+
+def _sort(
+    row: Int[np.ndarray, " pair"],
+    column: Int[np.ndarray, " pair"],
+    cosine: Float64[np.ndarray, " pair"],
     k: int,
     n_rows: int,
-) -> tuple[Int32[np.ndarray, "rows k"], Float64[np.ndarray, "rows k_and_1"]]:
-    """The k first of each row's nominees, and k + 1 of their cosines (-inf where there are no more)."""
+) -> tuple[Int32[np.ndarray, "row k"], Float64[np.ndarray, "row k_and_1"]]:
+    """The k nearest of each row, and k + 1 cosines (-inf where there are no more)."""
     counts = np.bincount(row, minlength=n_rows)
-    ends = np.cumsum(counts)
-    begins = ends - counts
-    left = rows.block(start, start + n_rows)
-    exact = np.empty(len(row))
-    height = max(1, _CACHE_BYTES // (4 * rows.dim))
-    for i in range(n_rows):
-        own = left[i].astype(np.float64)
-        for first in range(begins[i], ends[i], height):
-            pairs = slice(first, min(first + height, ends[i]))
-            # One dot product a pair, never a matrix product: its summation must not depend on who stands beside whom.
-            exact[pairs] = np.vecdot(own, rows.take(column[pairs]).astype(np.float64))
-    order = np.lexsort((column, -exact, row))
+    begins = np.cumsum(counts) - counts
+    order = np.lexsort((column, -cosine, row))
     place = np.arange(k + 1)
     chosen = order[np.minimum(begins[:, None] + place, len(order) - 1)]
-    similarity = np.where(place < counts[:, None], exact[chosen], -np.inf)
+    similarity = np.where(place < counts[:, None], cosine[chosen], -np.inf)
     return column[chosen[:, :k]].astype(np.int32), similarity
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.spatial import KDTree
 
 from cknna import features as features_module
 from cknna.features import UnitRows, check_groups, check_topk, make_pair
@@ -38,19 +39,31 @@ def test_search_finds_what_sorting_all_cosines_finds(n, dim, k, kind, device):
 
 
 @pytest.mark.parametrize("kind", ["plain", "grid", "narrow"])
-def test_result_depends_on_no_block_size_and_no_place_in_memory(kind, monkeypatch, tmp_path):
+def test_result_depends_on_no_block_size_no_thread_and_no_place_in_memory(kind, monkeypatch, tmp_path):
     features = random_features(300, 24, kind).astype(np.float32)
     whole = find_neighbors(UnitRows(features), 12)
     np.save(tmp_path / "bank.npy", features)
     monkeypatch.setattr(features_module, "KEPT_BYTES", 0)
-    monkeypatch.setattr("cknna.nomination.KEPT_BYTES", 0)
+    monkeypatch.setattr("cknna.centred_rows.KEPT_BYTES", 0)
     monkeypatch.setattr(features_module, "BLOCK_BYTES", 1000)
-    for tile, remembered in ((31, 32), (100, 32), (299, 32), (31, 0)):
+    for tile, remembered, n_threads in ((31, 32, 1), (31, 32, 4), (100, 32, 3), (299, 32, 2), (31, 0, 2)):
         monkeypatch.setattr("cknna.nomination.MAX_REMEMBERED", remembered)
+        monkeypatch.setattr("cknna.nomination.N_THREADS", n_threads)
         streamed = find_neighbors(UnitRows(np.load(tmp_path / "bank.npy", mmap_mode="r")), 12, tile=tile)
         assert np.array_equal(streamed.index, whole.index)
         assert np.array_equal(streamed.similarity, whole.similarity)
         assert np.array_equal(streamed.reverse_place, whole.reverse_place)
+
+
+def test_search_finds_what_a_tree_finds_among_more_rows_than_a_short_integer_squares():
+    """More than 46,340: the number of a pair of rows is beyond 32 bits."""
+    features = random_features(47_000, 3, "plain")
+    found = find_neighbors(UnitRows(features), 4)
+    rows = UnitRows(features).take(slice(None)).astype(np.float64)
+    distance, index = KDTree(rows).query(rows[::97], 5)
+    assert np.array_equal(found.index[::97], index[:, 1:])
+    # |a - b|² = 2 - 2 a·b for unit rows, which float32 rounded.
+    assert 2 - 2 * found.similarity[::97] == pytest.approx(distance[:, 1:] ** 2, abs=3e-7)
 
 
 def test_neighbours_of_the_same_episode_can_be_left_out():
@@ -122,9 +135,9 @@ def test_a_list_that_is_too_short_for_a_deletion_says_so():
 def test_rows_have_unit_length_whatever_the_dtype():
     integers = np.array([[3, 4], [0, 2], [-1, 0], [5, 12]])
     rows = UnitRows(integers)
-    assert rows.block(0, 4).dtype == np.float32
-    assert rows.block(0, 4) == pytest.approx(np.array([[0.6, 0.8], [0, 1], [-1, 0], [5 / 13, 12 / 13]]))
-    assert rows.mean == pytest.approx(rows.block(0, 4).mean(0))
+    assert rows.take(slice(4)).dtype == np.float32
+    assert rows.take(slice(4)) == pytest.approx(np.array([[0.6, 0.8], [0, 1], [-1, 0], [5 / 13, 12 / 13]]))
+    assert rows.mean == pytest.approx(rows.take(slice(4)).mean(0))
     assert np.array_equal(UnitRows(1e-30 * integers).take(np.array([2, 0])), rows.take(np.array([2, 0])))
 
 

@@ -1,15 +1,15 @@
 """What a CKNNA score costs, against the formula with n x n matrices and against the bare matrix product.
 
-    uv run python -m tests.benchmarks.cknna                                         two minutes
-    uv run python -m tests.benchmarks.cknna --dense 4415 10000 --multiple 20000 35828 --huge     half an hour, 6 GB
+    uv run python -m tests.benchmarks.cknna                                                            two minutes
+    uv run python -m tests.benchmarks.cknna --dense 4415 10000 --multiple 20000 35828 --huge --plot growth.png
+                                                                                               a quarter of an hour
 
-Wall time, two threads, both sides in turns, everything counted from two arrays to a number (k = 10, unbiased).
+Wall time, all processors, both sides in turns, everything counted from two arrays to a number (k = 10, unbiased).
 features_a has 2048 columns, features_b 8 as a robot's proprioception has (and 2048, with --dim-b 2048). The rows are
 random walks over episodes of 100: neighbours are near, as in a rollout.
 
-- dense: the reference formula as its authors have it, term by term, in torch with float32: three HSIC of n x n
-  matrices, each with two top-k, two masks and a product of n³. Ours is to be 10 times faster at n = 4,415, and 30 times
-  at 10,000.
+- dense: the reference formula in torch with float32, every matrix written out: for each of three HSIC two top-k, two
+  masks and a product of n³. Once more in float64, without a clock, for the number.
 - multiple: ours over the bare blocked product A Aᵀ and B Bᵀ in float32, in strips of 4096 rows. At most 1.6; below 1 is
   possible, for ours makes half of it.
 - peak: resident memory of the whole process, features included. Under 3 GB at n = 35,828 and D = 2048.
@@ -18,34 +18,39 @@ random walks over episodes of 100: neighbours are near, as in a rollout.
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from math import nan
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cknna.nomination import TILE
 from cknna.null import compute_null
-from cknna.score import compute_score, score, search
+from cknna.score import score, search
 
 K = 10
 EPISODE = 100
 N_PERMUTATIONS = 20
+STRIP = 4096
 
 
 @dataclass(frozen=True)
 class Cost:
     """[s] and [GB]; of what was not measured nan."""
 
+    n: int
     ours_s: float
     other_s: float
     ours_score: float
     other_score: float
+    exact_score: float
     null_s: float
     peak_gb: float
 
@@ -73,18 +78,17 @@ def wall_s(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def score_densely(a: np.ndarray, b: np.ndarray) -> float:
+def score_densely(a: np.ndarray, b: np.ndarray, dtype: Literal["float32", "float64"] = "float32") -> float:
     """The formula of `cknna/score.py`, variant "unbiased", with every matrix written out."""
     import torch
 
-    torch.set_num_threads(2)
-    rows_a, rows_b = (torch.nn.functional.normalize(torch.from_numpy(x), dim=1) for x in (a, b))
+    rows_a, rows_b = (torch.nn.functional.normalize(torch.from_numpy(x.astype(dtype)), dim=1) for x in (a, b))
     kernels = rows_a @ rows_a.T, rows_b @ rows_b.T
     n = len(a)
 
     def mask(kernel: torch.Tensor) -> torch.Tensor:
         nearest = kernel.clone().fill_diagonal_(-torch.inf).topk(K, dim=1).indices
-        return torch.zeros(n, n).scatter_(1, nearest, 1)
+        return torch.zeros_like(kernel).scatter_(1, nearest, 1)
 
     def hsic(x: torch.Tensor, y: torch.Tensor) -> float:
         both = mask(x) * mask(y)
@@ -98,42 +102,47 @@ def score_densely(a: np.ndarray, b: np.ndarray) -> float:
 
 def multiply_barely(a: np.ndarray, b: np.ndarray) -> None:
     n = len(a)
-    room = np.empty((min(TILE, n), n), np.float32)
+    room = np.empty((min(STRIP, n), n), np.float32)
     for rows in (a, b):
         # A copy, or numpy would see X Xᵀ and make half of it.
         others = rows.copy()
-        for start in range(0, n, TILE):
-            left = rows[start : start + TILE]
+        for start in range(0, n, STRIP):
+            left = rows[start : start + STRIP]
             np.matmul(left, others.T, out=room[: len(left)])
+
+
+def measure_null(a: np.ndarray, b: np.ndarray) -> float:
+    """[s] of one permutation; of the episodes that are whole, 20,000 rows at most."""
+    n = min(len(a), 20_000) // EPISODE * EPISODE
+    found = search(a[:n], b[:n], [K])
+    groups = np.arange(n) // EPISODE
+    spent = wall_s(lambda: compute_null(*found, K, groups=groups, n_permutations=N_PERMUTATIONS))
+    return spent / (N_PERMUTATIONS + 1)
 
 
 def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
     a, b = make_features(n, dim_a, 0), make_features(n, dim_b, 1)
-    scores: dict[str, float] = {"other": float("nan")}
+    scores = {"ours": nan, "dense": nan}
 
     def run_ours() -> None:
         scores["ours"] = score(a, b, [K])[0].cknna
 
     def run_other() -> None:
         if other == "dense":
-            scores["other"] = score_densely(a, b)
+            scores["dense"] = score_densely(a, b)
         elif other == "bare":
             multiply_barely(a, b)
 
     times = [(wall_s(run_ours), wall_s(run_other)) for _ in range(n_rounds)]
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    found = search(a[:20_000], b[:20_000], [K])
-    assert compute_score(*found, K).n == min(n, 20_000)
-    groups = np.arange(len(found[0].index)) // EPISODE
-    n_whole = len(groups) // EPISODE * EPISODE
-    whole = tuple(each.delete(np.arange(n_whole, len(groups)), K) for each in found)
-    null_s = wall_s(lambda: compute_null(*whole, K, groups=groups[:n_whole], n_permutations=N_PERMUTATIONS))
     return Cost(
+        n=n,
         ours_s=median(ours for ours, _ in times),
         other_s=median(theirs for _, theirs in times),
         ours_score=scores["ours"],
-        other_score=scores["other"],
-        null_s=null_s / (N_PERMUTATIONS + 1),
+        other_score=scores["dense"],
+        exact_score=score_densely(a, b, "float64") if other == "dense" else nan,
+        null_s=measure_null(a, b),
         peak_gb=peak_gb,
     )
 
@@ -144,48 +153,73 @@ def measure_alone(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int = 1)
         return pool.submit(measure, n, dim_a, dim_b, other, n_rounds).result()
 
 
+def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    n = np.array([cost.n for cost in grown])
+    axes.loglog(n, [cost.ours_s for cost in grown], "o-", label="whisker, 512 columns")
+    axes.loglog(n, grown[-1].ours_s * (n / n[-1]) ** 2.0, ":", color="0.6", label="n²")
+    if dense:
+        m = np.array([cost.n for cost in dense])
+        axes.loglog(m, [cost.ours_s for cost in dense], "o-", label="whisker, 2048 columns")
+        axes.loglog(m, [cost.other_s for cost in dense], "s-", label="dense formula, 2048 columns")
+        reach = np.geomspace(m[0], n[-1])
+        axes.loglog(reach, dense[-1].other_s * (reach / m[-1]) ** 3.0, "--", color="0.8", label="n³")
+    axes.set(xlabel="rows n", ylabel="time of a score [s]")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
 def main(
     dense: tuple[int, ...] = (4415,),
     multiple: tuple[int, ...] = (20_000,),
-    growth: tuple[int, ...] = (1000, 2000, 4000, 8000, 16_000),
+    growth: tuple[int, ...] = (1000, 2000, 4000, 8000, 16_000, 32_000),
     dim_b: int = 8,
-    rounds: int = 1,
+    rounds: int = 3,
     huge: bool = False,
+    plot: Path | None = None,
 ) -> None:
     """Measure, and print.
 
     Args:
-        dense: n against the dense formula; 10,000 takes 5 GB and minutes.
+        dense: n against the dense formula; 10,000 takes minutes, and 10 GB in float64.
         multiple: n against the bare matrix product.
         growth: n of ours alone, with 512 columns.
         dim_b: columns of features_b.
         rounds: how often each is measured; the median counts.
-        huge: n = 200,000 with 512 columns: 200,000² x 520 multiplications, about 5 minutes at 130 GFLOP/s.
+        huge: n = 200,000 with 512 columns, once: some minutes.
+        plot: draw the growth with n into this file (png).
     """
-    console = Console()
-    table = Table("n", "D_a", "D_b", "ours", "dense", "faster", "peak", "scores", title="against the dense formula")
-    for n in dense:
-        cost = measure_alone(n, 2048, dim_b, "dense", rounds)
-        scores = f"{cost.ours_score:.6f} {cost.other_score:.6f}"
-        row = f"{cost.ours_s:.2f} s", f"{cost.other_s:.2f} s", f"{cost.ratio:.1f} x", f"{cost.peak_gb:.1f} GB (both)"
-        table.add_row(str(n), "2048", str(dim_b), *row, scores)
+    console = Console(width=120)
+    table = Table("n", "D_a", "D_b", "ours", "dense", "faster", "peak of both", "ours", "float32", "float64")
+    table.title = "against the dense formula: time, and score"
+    against_dense = [measure_alone(n, 2048, dim_b, "dense", rounds) for n in dense]
+    for cost in against_dense:
+        row = f"{cost.ours_s:.2f} s", f"{cost.other_s:.2f} s", f"{cost.ratio:.1f} x", f"{cost.peak_gb:.1f} GB"
+        scores = (f"{value:.7f}" for value in (cost.ours_score, cost.other_score, cost.exact_score))
+        table.add_row(str(cost.n), "2048", str(dim_b), *row, *scores)
     console.print(table)
 
-    table = Table(
-        "n", "D_a", "D_b", "ours", "bare product", "multiple", "peak", "null", title="against the bare product"
-    )
+    table = Table("n", "D_a", "D_b", "ours", "bare product", "multiple", "peak", "a permutation")
+    table.title = "against the bare product"
     for n in multiple:
         cost = measure_alone(n, 2048, dim_b, "bare", rounds)
         row = f"{cost.ours_s:.2f} s", f"{cost.other_s:.2f} s", f"{1 / cost.ratio:.2f}", f"{cost.peak_gb:.2f} GB"
         table.add_row(str(n), "2048", str(dim_b), *row, f"{1e3 * cost.null_s:.1f} ms")
     console.print(table)
 
-    table = Table("n", "D_a", "D_b", "ours", "ns / n²", "peak", "null", title="growth with n")
-    for n in (*growth, *((200_000,) if huge else ())):
-        cost = measure_alone(n, 512, dim_b, "nothing", rounds)
-        row = f"{cost.ours_s:.2f} s", f"{1e9 * cost.ours_s / n**2:.1f}", f"{cost.peak_gb:.2f} GB"
-        table.add_row(str(n), "512", str(dim_b), *row, f"{1e3 * cost.null_s:.1f} ms")
+    table = Table("n", "D_a", "D_b", "ours", "ns / n²", "peak", title="growth with n")
+    grown = [measure_alone(n, 512, dim_b, "nothing", rounds) for n in growth]
+    grown += [measure_alone(200_000, 512, dim_b, "nothing")] if huge else []
+    for cost in grown:
+        row = f"{cost.ours_s:.2f} s", f"{1e9 * cost.ours_s / cost.n**2:.1f}", f"{cost.peak_gb:.2f} GB"
+        table.add_row(str(cost.n), "512", str(dim_b), *row)
     console.print(table)
+    if plot:
+        draw_growth(plot, grown, against_dense)
 
 
 if __name__ == "__main__":
