@@ -9,6 +9,7 @@ from typing import Literal
 from policies.policy import HookablePolicy
 from sim.errors import WhiskerError
 from sim.files import written_whole
+from sim.observation import Observation
 
 VERSION = 1
 # The hook point of the policy type's own condition embedding.
@@ -55,6 +56,8 @@ class BankDescription:
         files_sha256: of the checkpoint, file → hash; which weights these are.
         reads_instruction: the words of the task are an input.
         looks_random: by its weights, the network was never trained.
+        strange_inputs: what the network is given of the first observation, where that is far outside what it was
+            trained on → "normalised <lowest> to <highest>".
         hooks: what was hooked; the policy type's own point is the first.
         source: the environment, or the recording that was shown.
         state_names: of the state beside the features; () where the recording does not say.
@@ -70,14 +73,19 @@ class BankDescription:
     hooks: tuple[AuditRow, ...]
     source: str
     looks_random: bool = False
+    strange_inputs: dict[str, str] = field(default_factory=dict)
     state_names: tuple[str, ...] = ()
     every: int = 1
     resized: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
 
-def describe_policy(policy: HookablePolicy, hooks: Sequence[AuditRow]) -> dict:
-    """The part of a description that the policy knows."""
+def describe_policy(policy: HookablePolicy, hooks: Sequence[AuditRow], first: Observation) -> dict:
+    """The part of a description that the policy knows.
+
+    Args:
+        first: of the observations that the features are of, under the policy's names.
+    """
     spec = policy.spec
     return {
         "policy_type": spec.type,
@@ -85,6 +93,9 @@ def describe_policy(policy: HookablePolicy, hooks: Sequence[AuditRow]) -> dict:
         "files_sha256": dict(spec.files_sha256),
         "reads_instruction": spec.reads_instruction,
         "looks_random": policy.audit().looks_random,
+        "strange_inputs": {
+            name: f"normalised {low:.0f} to {high:.0f}" for name, (low, high) in policy.strange_inputs(first).items()
+        },
         "hooks": tuple(hooks),
     }
 

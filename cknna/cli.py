@@ -42,32 +42,35 @@ def _score(config: ScoreConfig) -> None:
     if bool(config.banks) == bool(config.features_a or config.features_b):
         got = "both" if config.banks else "neither"
         raise WhiskerError("cknna score", expected="banks, or --features-a with --features-b", got=got)
-    from rich.console import Console
-
+    if config.episodes and config.banks:
+        raise WhiskerError("--episodes", expected="--features-a and --features-b beside it", got="banks")
     from cknna.bank import open_bank
-    from cknna.report import Pair, check_comparable, compare, pairs_of, score_pair
-    from cknna.tables import print_comparisons, print_scores, save_json, save_plot
+    from cknna.report import Pair, check_comparable, compare, name_banks, pairs_of, score_pair
+    from cknna.tables import make_console, print_comparisons, print_scores, save_json, save_plot
 
     banks: list[FeatureBank] = [open_bank(path) for path in config.banks]
     for warning in check_comparable(banks, config.across_policies):
         print(f"cknna: warning: {warning}", file=sys.stderr)
     if banks:
-        pairs = [pair for bank in banks for pair in pairs_of(bank, config.parts)]
+        named = zip(banks, name_banks(banks), strict=True)
+        pairs = [pair for bank, name in named for pair in pairs_of(bank, name, config.parts)]
     else:
-        from cknna.tensor_files import load_tensor_pair
+        from cknna.tensor_files import load_episode_numbers, load_tensor_pair
 
         if not (config.features_a and config.features_b):
             raise WhiskerError("cknna score", expected="--features-a and --features-b", got="one of them")
         a, b = load_tensor_pair(config.features_a, config.features_b)
-        pairs = [Pair(config.features_a[0].stem, "features_a", a, b)]
+        episode = load_episode_numbers(config.episodes, len(a)) if config.episodes else None
+        pairs = [Pair(config.features_a[0].stem, "features_a", a, b, episode=episode)]
     rows = [row for pair in pairs for row in score_pair(pair, config)]
-    console = Console()
-    print_scores(console, rows, mutual_knn=config.mutual_knn, cka=config.cka)
-    print_comparisons(console, list(compare(banks, config)))
+    # Before anything is printed: who reads it may stop reading.
     if config.json:
         save_json(config.json, rows)
     if config.plot:
         save_plot(config.plot, rows)
+    console = make_console()
+    print_scores(console, rows, mutual_knn=config.mutual_knn, cka=config.cka)
+    print_comparisons(console, list(compare(banks, config)))
 
 
 def _extract(config: ExtractConfig) -> None:
@@ -100,13 +103,11 @@ def _extract(config: ExtractConfig) -> None:
 
 
 def _audit(config: AuditConfig) -> None:
-    from rich.console import Console
-
     from cknna.audit import audit
-    from cknna.tables import print_audit
+    from cknna.tables import make_console, print_audit
 
     policy, hook = _load(config)
-    print_audit(Console(), audit(policy, hook, "do the task"))
+    print_audit(make_console(), audit(policy, hook, "do the task"))
 
 
 def _load(config: PolicyConfig) -> "tuple[HookablePolicy, FeatureHook]":

@@ -24,6 +24,8 @@ class ScoreConfig:
         banks: run folders with features, or folders of `cknna extract`.
         features_a: in place of banks: .pt files with one tensor each, whose rows follow one another.
         features_b: the .pt file of the same moments in the other representation.
+        episodes: a .pt file with the number of each row's episode, (n,) integers, beside features_a and features_b.
+            Without it the null can permute rows alone, and there is no interval.
         topk: numbers of neighbours.
         variant: unbiased is platonic-rep's and mostly published; row-centred is as printed in Huh et al. 2024.
         mutual_knn: show the share of mutual neighbours too, with what it is by chance.
@@ -41,6 +43,7 @@ class ScoreConfig:
     banks: Positional[tuple[Path, ...]] = ()
     features_a: tuple[Path, ...] = ()
     features_b: Path | None = None
+    episodes: Path | None = None
     topk: tuple[int, ...] = (5, 10, 20)
     variant: Literal["unbiased", "row-centred", "biased", "distance-agnostic"] = "unbiased"
     mutual_knn: bool = False

@@ -58,10 +58,9 @@ def extract(
     if first is None:
         raise WhiskerError(f"recording {source!r}", expected="at least one observation", got="none")
     showing = Showing(policy.spec, camera_map or {}, first.present.observation)
-    hooks = audit(policy, hook, first.present.observation.instruction)
-    description = BankDescription(
-        kind="extracted", source=source, every=every, resized=showing.resized, **describe_policy(policy, hooks)
-    )
+    shown = showing.remember(first).present
+    described = describe_policy(policy, audit(policy, hook, shown.instruction), shown)
+    description = BankDescription(kind="extracted", source=source, every=every, resized=showing.resized, **described)
     state_dim = len(first.present.observation.state)
     with (
         _opened(bank, description) as tasks,

@@ -1,6 +1,6 @@
 """Scores of feature banks as rows: each beside its null, its interval, and what one must know to read it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 
@@ -30,7 +30,8 @@ class Pair:
     """Two representations of the same moments.
 
     Attributes:
-        name: of the bank.
+        bank: its name.
+        policy, checkpoint: whose features they are; "" where that is not known.
         a: the policy's features.
         b: the robot's state.
         episode: of each row; None where it is not known.
@@ -38,10 +39,12 @@ class Pair:
         parts: name → the rows in it.
     """
 
-    name: str
+    bank: str
     hook_point: str
     a: Float32[np.ndarray, "row dim_a"]
     b: Float32[np.ndarray, "row dim_b"]
+    policy: str = ""
+    checkpoint: str = ""
     episode: Int64[np.ndarray, " row"] | None = None
     task: Int64[np.ndarray, " row"] | None = None
     parts: Mapping[str, Bool[np.ndarray, " row"]] = field(default_factory=dict)
@@ -62,6 +65,8 @@ class ScoreRow:
     """
 
     bank: str
+    policy: str
+    checkpoint: str
     hook_point: str
     part: str
     n: int
@@ -92,12 +97,27 @@ class Comparison:
     test: PairedTest
 
 
-def pairs_of(bank: FeatureBank, with_parts: bool) -> Iterator[Pair]:
+def name_banks(banks: Sequence[FeatureBank]) -> list[str]:
+    """By their folders; where two of them are called alike, by the whole path."""
+    names = [bank.path.resolve().name for bank in banks]
+    return names if len(set(names)) == len(names) else [str(bank.path) for bank in banks]
+
+
+def pairs_of(bank: FeatureBank, name: str, with_parts: bool) -> Iterator[Pair]:
     """One for each hook point of a bank."""
     parts = _find_parts(bank) if with_parts else {}
     for hook_point in bank.hook_points:
-        features = bank.features(hook_point)
-        yield Pair(bank.path.name, hook_point, features, bank.state, bank.episode, bank.task_index, parts)
+        yield Pair(
+            bank=name,
+            hook_point=hook_point,
+            a=bank.features(hook_point),
+            b=bank.state,
+            policy=bank.description.policy_type,
+            checkpoint=bank.description.checkpoint,
+            episode=bank.episode,
+            task=bank.task_index,
+            parts=parts,
+        )
 
 
 def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
@@ -115,16 +135,16 @@ def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
 
 def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Comparison]:
     """Each two banks that are of the same recorded moments."""
-    shared = [bank for bank in banks if bank.checksum is not None]
-    for i, first in enumerate(shared):
-        for second in shared[i + 1 :]:
-            if not np.array_equal(first.checksum, second.checksum):  # type: ignore[arg-type]
+    shared = [(bank, name) for bank, name in zip(banks, name_banks(banks), strict=True) if bank.checksum is not None]
+    for i, (first, first_name) in enumerate(shared):
+        for second, second_name in shared[i + 1 :]:
+            if not _are_shared([first, second]):
                 continue
             a, b = search(first.features(), first.state, config.topk, first.episode, depth=2)
             other, _ = search(second.features(), first.state, config.topk, first.episode, depth=2)
             for k in config.topk:
                 test = compute_paired_test(a, other, b, k, first.episode, config.variant)
-                yield Comparison(first.path.name, second.path.name, k, test)
+                yield Comparison(first_name, second_name, k, test)
 
 
 def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
@@ -133,25 +153,41 @@ def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
     Raises:
         WhiskerError: rollouts of different policies, whose states are different ones, and nobody insists.
     """
-    own = [bank for bank in banks if bank.description.kind == "rollout"]
-    policies = {tuple(sorted(bank.description.files_sha256.items())) for bank in own}
-    if len(policies) > 1 and not insists:
+    named = list(zip(banks, name_banks(banks), strict=True))
+    own = {name: bank for bank, name in named if bank.description.kind == "rollout"}
+    if _count_weights(own.values()) > 1 and not insists:
         raise WhiskerError(
-            f"banks {', '.join(bank.path.name for bank in own)}",
+            f"banks {', '.join(own)}",
             expected="rows of the same moments",
             got="rollouts of different weights, each in states that it brought about itself",
             do="Record observations once (eval --record-observations), show them to both (cknna extract), and compare"
             " those; or score one at a time. --across-policies insists.",
         )
     warnings = []
-    if len(policies) > 1:
+    if _count_weights(own.values()) > 1:
         warnings.append("rollouts of different weights are of different states: their scores are no comparison")
+    elif _count_weights(banks) > 1 and not _are_shared(banks):
+        warnings.append("the banks are not all of the same moments: their scores are no comparison")
     if len({bank.description.reads_instruction for bank in banks}) > 1:
         warnings.append("one policy reads the instruction and another does not: part of a difference may be the words")
-    warnings += [
-        f"{bank.path.name}: the weights look random, or untrained" for bank in banks if bank.description.looks_random
-    ]
+    for bank, name in named:
+        if bank.description.looks_random:
+            warnings.append(f"{name}: the weights look random, or untrained")
+        for what, how_far in bank.description.strange_inputs.items():
+            warnings.append(f"{name}: the weights were trained on something else: {what} is {how_far}")
     return warnings
+
+
+def _count_weights(banks: Iterable[FeatureBank]) -> int:
+    return len({tuple(sorted(bank.description.files_sha256.items())) for bank in banks})
+
+
+def _are_shared(banks: Sequence[FeatureBank]) -> bool:
+    """Whether all banks are of the same recorded moments."""
+    first = banks[0].checksum
+    return first is not None and all(
+        bank.checksum is not None and np.array_equal(bank.checksum, first) for bank in banks
+    )
 
 
 def _find_parts(bank: FeatureBank) -> dict[str, np.ndarray]:
@@ -182,7 +218,9 @@ def _score_part(
         null, null_notes = _null(near_a, near_b, k, config, episode, strata)
         low, high = _interval(near_a, near_b, k, config, episode)
         yield ScoreRow(
-            bank=pair.name,
+            bank=pair.bank,
+            policy=pair.policy,
+            checkpoint=pair.checkpoint,
             hook_point=pair.hook_point,
             part=part,
             n=score.n,

@@ -1,42 +1,61 @@
 """Scores for people: a table, JSON and a plot."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import isnan
-from pathlib import Path
+from math import isnan, nan
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cknna.bank_description import AuditRow
 from cknna.report import ALL, Comparison, ScoreRow
 from sim.files import written_whole
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _SIGNIFICANT = 0.05
+_ROOMY = 90
+
+
+def make_console() -> Console:
+    """As wide as the terminal; wide enough for every table where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def print_scores(console: Console, rows: Sequence[ScoreRow], *, mutual_knn: bool, cka: bool) -> None:
     """A table for each bank and hook point, then what one must know to read it."""
     for bank, hook_point in dict.fromkeys((row.bank, row.hook_point) for row in rows):
         of_bank = [row for row in rows if (row.bank, row.hook_point) == (bank, hook_point)]
-        console.print(f"\n[bold]{bank}[/bold], {hook_point}: CKNNA ({of_bank[0].variant}), L2-normalised rows")
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        table.add_column("rows", max_width=22, overflow="ellipsis", no_wrap=True)
-        heads = ["n", "k", "score", "95 %", "null", "null 95 %", "p"]
-        heads += ["mutual (chance)"] * mutual_knn + ["CKA"] * cka
-        for head in heads:
-            table.add_column(head, justify="right", no_wrap=True)
+        whose = f"{of_bank[0].policy} ({of_bank[0].checkpoint}), " if of_bank[0].policy else ""
+        title = f"\n[bold]{escape(bank)}[/bold]: {escape(whose)}{hook_point}"
+        console.print(title, highlight=False, soft_wrap=True)
+        console.print(
+            f"CKNNA ({of_bank[0].variant}) of L2-normalised rows; null: {of_bank[0].null} exchanged", style="dim"
+        )
+        gap = 1 if console.width >= _ROOMY else 0
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
+        table.add_column("rows", overflow="ellipsis", no_wrap=True)
+        heads = {"n": 4, "k": 2, "score": 5, "95 %": 12, "null (95 %)": 13, "p": 5}
+        heads |= {"mutual kNN\n(chance)": 13} if mutual_knn else {}
+        heads |= {"CKA": 5} if cka else {}
+        for head, width in heads.items():
+            table.add_column(head, justify="right", no_wrap=True, min_width=width)
         for row in of_bank:
             cells = [str(row.n), str(row.k), _number(row.cknna), _interval(row)]
-            cells += [_number(row.null_mean), _number(row.null_high), _p_value(row.p_value)]
+            cells += [f"{_number(row.null_mean)} ({_number(row.null_high)})", _number(row.p_value)]
             cells += [f"{_number(row.mutual_knn)} ({_number(row.mutual_knn_chance)})"] * mutual_knn
             cells += [_number(row.cka)] * cka
             table.add_row(row.part, *cells, style="" if row.p_value < _SIGNIFICANT else "dim")
         console.print(table)
         for note, where in _by_note(of_bank).items():
-            console.print(f"  {where}: {note}", style="yellow", highlight=False)
+            console.print(f"  {where}: {note}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
@@ -44,9 +63,10 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
         difference, p_value = comparison.test.difference, comparison.test.p_value
         console.print(
             f"{comparison.first} less {comparison.second}, k = {comparison.k}: {_number(difference.value)} "
-            f"({_number(difference.low)} to {_number(difference.high)}), p = {_p_value(p_value)}, paired over "
+            f"({_number(difference.low)} to {_number(difference.high)}), p = {_number(p_value)}, paired over "
             f"{difference.n_episodes} episodes",
             highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -68,44 +88,67 @@ def save_json(path: Path, rows: Sequence[ScoreRow]) -> None:
 
 
 def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
-    """Left: all rows by k, with interval and null. Right: each part, at the first k."""
+    """Scores with their intervals and nulls: of all rows by k, of each bank or hook point, and of each part."""
     from matplotlib.figure import Figure  # takes a second
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    by_k, by_part = figure.subplots(1, 2, width_ratios=(1, 1.2))
     subjects = list(dict.fromkeys((row.bank, row.hook_point) for row in rows))
-    for number, subject in enumerate(subjects):
-        of_subject = [row for row in rows if (row.bank, row.hook_point) == subject]
-        colour = f"C{number}"
-        whole = [row for row in of_subject if row.part == ALL]
-        name = subject[0] if len({bank for bank, _ in subjects}) == len(subjects) else ", ".join(subject)
-        _draw_points(by_k, [float(row.k) for row in whole], whole, colour, name)
-        k = whole[0].k
-        parts = [row for row in of_subject if row.k == k]
-        shift = 0.8 * (number + 0.5) / len(subjects) - 0.4
-        _draw_points(by_part, [place + shift for place in range(len(parts))], parts, colour, name, joined=False)
-        by_part.set_xticks(range(len(parts)), [row.part for row in parts], rotation=30, ha="right")
-        by_part.set_title(f"of each part, k = {k}")
-    by_k.set_xlabel("k")
-    by_k.set_ylabel(f"CKNNA ({rows[0].variant})")
-    by_k.set_title("all rows; bars: null, up to its 95th percentile")
-    figure.legend(*by_k.get_legend_handles_labels(), loc="outside upper center", frameon=False)
-    for axes in (by_k, by_part):
+    labels = _label_subjects(rows, subjects)
+    of_subject = [[row for row in rows if (row.bank, row.hook_point) == subject] for subject in subjects]
+    n, k = len(subjects), rows[0].k
+    parts = list(dict.fromkeys(row.part for row in rows if row.k == k))
+    widths = [3.5] + [max(2.0, 0.7 * n)] * (n > 1) + [max(3.5, 0.35 * len(parts) * (n + 1))] * (len(parts) > 1)
+    figure = Figure(figsize=(1 + sum(widths), 4.2), layout="constrained")
+    by_k, *others = figure.subplots(1, len(widths), width_ratios=widths, sharey=True, squeeze=False)[0]
+    ks = sorted({row.k for row in rows if row.part == ALL})
+    for number, (of_one, label) in enumerate(zip(of_subject, labels, strict=True)):
+        whole = [row for row in of_one if row.part == ALL]
+        # Side by side, for the intervals to be seen.
+        shift = 0.02 * ks[-1] * (number - (n - 1) / 2)
+        _draw(by_k, [row.k + shift for row in whole], whole, f"C{number % 10}", label=label, line="-")
+    by_k.set(xlabel="k", ylabel=f"CKNNA ({rows[0].variant})", title="all rows", xticks=ks)
+    if n > 1:
+        by_subject = others.pop(0)
+        by_subject.plot(range(n), [of_one[0].cknna for of_one in of_subject], color="0.7", linewidth=1, zorder=0)
+        for number, of_one in enumerate(of_subject):
+            _draw(by_subject, [number], [of_one[0]], f"C{number % 10}")
+        by_subject.set_xticks(range(n), labels, rotation=30, ha="right")
+        by_subject.set(title=f"all rows, k = {k}", xlim=(-0.5, n - 0.5))
+    if len(parts) > 1:
+        by_part = others.pop(0)
+        for number, of_one in enumerate(of_subject):
+            drawn = [row for row in of_one if row.k == k]
+            shift = 0.8 * (number + 0.5) / n - 0.4
+            _draw(by_part, [parts.index(row.part) + shift for row in drawn], drawn, f"C{number % 10}")
+        by_part.set_xticks(range(len(parts)), parts, rotation=30, ha="right")
+        by_part.set(title=f"parts, k = {k}", xlim=(-0.5, len(parts) - 0.5))
+    by_k.bar([0], [nan], color="0.75", label="null: mean to 95th percentile")
+    figure.legend(*by_k.get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=4)
+    for axes in figure.axes:
         axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
     with written_whole(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=150)
 
 
-def _draw_points(
-    axes, x: Sequence[float], rows: Sequence[ScoreRow], colour: str, name: str, joined: bool = True
+def _label_subjects(rows: Sequence[ScoreRow], subjects: Sequence[tuple[str, str]]) -> list[str]:
+    """By what tells them apart: the checkpoint if each bank has another, else the bank, and the hook point."""
+    checkpoint = {row.bank: PurePath(row.checkpoint).name for row in rows}
+    tells_banks = all(checkpoint.values()) and len(set(checkpoint.values())) == len(checkpoint)
+    several_hook_points = len({hook_point for _, hook_point in subjects}) > 1
+    return [
+        ", ".join([checkpoint[bank] if tells_banks else bank] + [hook_point] * several_hook_points)
+        for bank, hook_point in subjects
+    ]
+
+
+def _draw(
+    axes: "Axes", x: Sequence[float | int], rows: Sequence[ScoreRow], colour: str, *, label: str = "", line: str = ""
 ) -> None:
-    score = [row.cknna for row in rows]
     below, above = [row.cknna - row.low for row in rows], [row.high - row.cknna for row in rows]
-    line = "-o" if joined else "o"
-    axes.errorbar(x, score, yerr=[below, above], fmt=line, color=colour, capsize=3, markersize=5, label=name)
+    score = [row.cknna for row in rows]
+    axes.errorbar(x, score, yerr=[below, above], fmt=f"o{line}", color=colour, capsize=3, markersize=5, label=label)
     for place, row in zip(x, rows, strict=True):
-        axes.plot([place, place], [row.null_mean, row.null_high], color=colour, alpha=0.3, linewidth=7, zorder=0)
+        axes.plot([place, place], [row.null_mean, row.null_high], color=colour, alpha=0.35, linewidth=7, zorder=0)
 
 
 def _by_note(rows: Sequence[ScoreRow]) -> dict[str, str]:
@@ -123,10 +166,6 @@ def _number(value: float) -> str:
 
 def _interval(row: ScoreRow) -> str:
     return "-" if isnan(row.low) else f"{row.low:.3f}..{row.high:.3f}"
-
-
-def _p_value(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.3f}"
 
 
 def _json(value: object) -> object:

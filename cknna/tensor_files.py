@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from sim.errors import WhiskerError
 
@@ -43,7 +43,30 @@ def load_tensor_pair(
 
 def load_tensor(path: Path) -> Float32[np.ndarray, "row dim"]:
     """Raises WhiskerError: as above."""
-    subject = f"features {str(path)!r}"
+    tensor = _load(path)
+    if tensor.ndim != 2 or not tensor.is_floating_point():
+        raise WhiskerError(
+            f"features {str(path)!r}",
+            expected="floating-point numbers (n, dim)",
+            got=f"{tensor.dtype} {tuple(tensor.shape)}",
+        )
+    return tensor.float().numpy()
+
+
+def load_episode_numbers(path: Path, n_rows: int) -> Int64[np.ndarray, " row"]:
+    """Which episode each row is of. Raises WhiskerError: as above, or not one integer a row."""
+    tensor = _load(path)
+    if tensor.shape != (n_rows,) or tensor.is_floating_point() or tensor.is_complex():
+        raise WhiskerError(
+            f"episodes {str(path)!r}",
+            expected=f"integers ({n_rows},), the episode of each row",
+            got=f"{tensor.dtype} {tuple(tensor.shape)}",
+        )
+    return tensor.to(torch.int64).numpy()
+
+
+def _load(path: Path) -> torch.Tensor:
+    subject = f"tensor file {str(path)!r}"
     try:
         tensor = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -53,11 +76,7 @@ def load_tensor(path: Path) -> Float32[np.ndarray, "row dim"]:
         got = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WhiskerError(subject, expected="a whole .pt file with one tensor", got=got) from error
     if not isinstance(tensor, torch.Tensor):
-        raise WhiskerError(subject, expected="one tensor (n, dim)", got=f"a {type(tensor).__name__}")
-    if tensor.ndim != 2 or not tensor.is_floating_point():
-        raise WhiskerError(
-            subject, expected="floating-point numbers (n, dim)", got=f"{tensor.dtype} {tuple(tensor.shape)}"
-        )
+        raise WhiskerError(subject, expected="one tensor", got=f"a {type(tensor).__name__}")
     if not tensor.numel():
         raise WhiskerError(subject, expected="at least one row", got="an empty tensor")
-    return tensor.detach().float().numpy()
+    return tensor.detach()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from cknna.bank_description import BankDescription, describe_policy
 from eval.config import EvalConfig
 from policies.policy import HookablePolicy, Policy, PolicySpec
+from sim.env import Env
 from sim.errors import WhiskerError
-from sim.spec import EnvSpec
 
 
 def check_collection(config: EvalConfig, policy: PolicySpec) -> None:
@@ -43,8 +43,8 @@ class Collector:
     description: BankDescription
 
 
-def make_collector(config: EvalConfig, policy: Policy, env: EnvSpec) -> Collector:
-    """Plans once, to see what is called.
+def make_collector(config: EvalConfig, policy: Policy, env: Env) -> Collector:
+    """Looks at the first episode and plans once, to see what is called and whether it was trained on this.
 
     Raises:
         WhiskerError: a hook point that there is not, or that is never called.
@@ -55,10 +55,7 @@ def make_collector(config: EvalConfig, policy: Policy, env: EnvSpec) -> Collecto
 
     assert isinstance(policy, HookablePolicy)
     hook = FeatureHook(policy, config.hook, config.pool)
-    description = BankDescription(
-        kind="rollout",
-        source=config.env,
-        state_names=env.state_names,
-        **describe_policy(policy, audit(policy, hook, env.instruction)),
-    )
+    env.reset(config.first_episode)
+    described = describe_policy(policy, audit(policy, hook, env.spec.instruction), env.observe())
+    description = BankDescription(kind="rollout", source=config.env, state_names=env.spec.state_names, **described)
     return Collector(CollectingPolicy(policy, hook), description)

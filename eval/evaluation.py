@@ -141,7 +141,7 @@ def set_up(config: SubjectConfig) -> Setup:
     horizon = config.horizon or env.spec.max_steps
     collector = None
     if isinstance(config, EvalConfig) and config.collect_features:
-        collector = make_collector(config, policy, env.spec)
+        collector = make_collector(config, policy, env)
     return Setup(env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks, collector)
 
 

@@ -80,6 +80,9 @@ class AdaptedPolicy:
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
         return self.inner.network_inputs(self.adapt_observation(observation))
 
+    def strange_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
+        return self.inner.strange_inputs(self.adapt_observation(observation))
+
     def audit(self) -> WeightsAudit:
         return self.inner.audit()
 

@@ -76,7 +76,7 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
     policy_class = _POLICY_CLASSES.get(config.type, LerobotPolicy)
     if getattr(config, "temporal_ensemble_coeff", None) is not None:
         policy_class = TemporalEnsemblePolicy
-    return policy_class(policy, preprocessor, postprocessor, spec, image_keys)
+    return policy_class(policy, preprocessor, postprocessor, spec, image_keys, load_normalisation(folder))
 
 
 def resolve_device(device: str) -> str:

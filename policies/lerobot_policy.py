@@ -15,6 +15,7 @@ from lerobot.processor import PolicyProcessorPipeline
 from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
 
 from policies.action_chunk import ActionChunk
+from policies.normalisation import Normalisation, find_strange_inputs
 from policies.policy import EpisodeMemory, PolicySpec, WeightsAudit
 from policies.random_draws import RowDraws
 from policies.weights_audit import audit_weights
@@ -51,15 +52,18 @@ class LerobotPolicy:
         postprocessor: PolicyProcessorPipeline,
         spec: PolicySpec,
         image_keys: Mapping[str, str],
+        normalisation: Normalisation,
     ) -> None:
         """Args:
         image_keys: camera of the spec → lerobot's name of that input.
+        normalisation: what the processors do.
         """
         self.spec = spec
         self._policy = policy
         self._preprocessor = preprocessor
         self._postprocessor = postprocessor
         self._image_keys = image_keys
+        self._normalisation = normalisation
 
     @property
     def network(self) -> PreTrainedPolicy:
@@ -97,6 +101,10 @@ class LerobotPolicy:
         """What the network is given for one observation: preprocessed, normalised, `(1, ...)` each."""
         batch = self._preprocess([observation])
         return {key: value.float().cpu().numpy() for key, value in batch.items() if isinstance(value, torch.Tensor)}
+
+    def strange_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
+        inputs = find_strange_inputs(self._normalisation, self.network_inputs(observation))
+        return {key: (float(values.min()), float(values.max())) for key, values in inputs.items()}
 
     def audit(self) -> WeightsAudit:
         return audit_weights(self._policy)

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from safetensors.numpy import load_file
 
 IMAGE_PREFIX = "observation.images."
+# Of a normalised input, in standard deviations, and in half spans: trained on nothing like it.
+_ABSURD_STD, _ABSURD_SPAN = 20.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,22 @@ def load_normalisation(folder: Path) -> Normalisation:
     inputs = {key: stats for key, stats in before.items() if stats.kind != "ACTION"}
     declared = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("normalization_mapping", {})
     return Normalisation(inputs, before.get("action"), after.get("action"), declared)
+
+
+def find_strange_inputs(
+    normalisation: Normalisation, inputs: Mapping[str, Float[np.ndarray, "..."]]
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """Of a real observation's normalised inputs those that lie far outside what the checkpoint was trained on.
+
+    Args:
+        inputs: from `NetworkPolicy.network_inputs`.
+    """
+    strange = {}
+    for key, stats in normalisation.inputs.items():
+        limit = _ABSURD_STD if stats.mode == "MEAN_STD" else _ABSURD_SPAN
+        if key in inputs and stats.mode != "IDENTITY" and np.abs(inputs[key]).max() > limit:
+            strange[key] = inputs[key]
+    return strange
 
 
 def _load_features(folder: Path, part: str, step_name: str) -> dict[str, FeatureStats]:

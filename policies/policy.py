@@ -142,6 +142,10 @@ class NetworkPolicy(Policy, Protocol):
 
     def audit(self) -> WeightsAudit: ...
 
+    def strange_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
+        """Inputs of one real observation that lie far outside what was trained on → their lowest and highest number,
+        normalised."""
+
 
 @runtime_checkable
 class HookablePolicy(NetworkPolicy, Protocol):

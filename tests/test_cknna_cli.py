@@ -96,13 +96,22 @@ def test_two_policies_are_compared_on_shared_observations_alone(cknna, run, tmp_
     for name in ("act", "act-early"):
         assert cknna("extract", "--checkpoint", name, "--on", run, "--output", tmp_path / name)[0] == 0
     banks = [tmp_path / "act", tmp_path / "act-early"]
-    code, out, err = cknna("score", *banks, "--topk", 3, "--no-parts", "--permutations", 19)
+    few = ("--topk", 3, "--no-parts", "--permutations", 19)
+    code, out, err = cknna("score", *banks, *few, "--plot", tmp_path / "both.png")
+    assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
     assert (
         code == 0
         and not err
         and "act less act-early, k = 3" in out
         and f"{N_EPISODES} episodes" in " ".join(out.split())
     )
+    # Of every second moment: the rows of the two banks are not of the same.
+    assert cknna("extract", "--policy", "act", "--on", run, "--every", 2, "--output", tmp_path / "half/act")[0] == 0
+    code, out, err = cknna("score", tmp_path / "half/act", tmp_path / "act-early", *few)
+    assert code == 0 and "not all of the same moments: their scores are no comparison" in err and " less " not in out
+    # Called alike, they are named by their whole path.
+    code, out, err = cknna("score", tmp_path / "half/act", tmp_path / "act", *few)
+    assert code == 0 and not err and "half/act" in out.replace("\n", "")
 
 
 def test_old_pairs_of_tensors_are_scored_with_a_warning_of_their_null(cknna, tmp_path):
@@ -113,6 +122,21 @@ def test_old_pairs_of_tensors_are_scored_with_a_warning_of_their_null(cknna, tmp
     assert code == 0 and row["null"] == "rows" and row["low"] is None
     # Two walks that have nothing to do with each other: this is what the warning is for.
     assert row["p_value"] < 0.05 and "what is smooth in time is called significant" in " ".join(out.split())
+
+
+def test_old_pairs_of_tensors_with_their_episodes_have_an_honest_null(cknna, tmp_path):
+    rng = np.random.default_rng(0)
+    pair = save_pair(tmp_path, walks(rng, 16), walks(rng, 8))
+    torch.save(torch.arange(20).repeat_interleave(50), tmp_path / "episodes.pt")
+    arguments = ("score", *pair, "--episodes", tmp_path / "episodes.pt", "--topk", 5, "--permutations", 99)
+    code, out, _ = cknna(*arguments, "--json", tmp_path / "s.json")
+    (row,) = json.loads((tmp_path / "s.json").read_text())
+    assert code == 0 and "permutes rows" not in out
+    assert row["null"] == "episodes" and row["n_episodes"] == 20 and row["low"] < row["cknna"] < row["high"]
+    assert row["p_value"] > 0.05 and row["cknna"] > 0.5
+    torch.save(torch.arange(20), tmp_path / "episodes.pt")
+    code, _, err = cknna(*arguments)
+    assert code == 2 and "expected integers (1000,), the episode of each row, got torch.int64 (20,)" in err
 
 
 def test_what_cannot_be_scored_is_one_error(cknna, run, tmp_path):

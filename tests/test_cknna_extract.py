@@ -14,6 +14,7 @@ from cknna.bank_description import EMBEDDING
 from cknna.extract import compute_features, extract
 from cknna.hooks import FeatureHook
 from cknna.moments import cut_batches, open_recording, read_moments
+from cknna.report import check_comparable
 from eval.config import EvalConfig
 from eval.evaluation import describe, evaluate, name_policy, set_up
 from eval.run_folder import RunFolder
@@ -114,6 +115,24 @@ def test_a_bank_of_something_else_is_not_continued(runs, tmp_path):
         extract(setup.policy, FeatureHook(setup.policy), others, "others", bank)
     with pytest.raises(WhiskerError, match="got the end of the recording"):
         extract(setup.policy, FeatureHook(setup.policy), islice(open_recording(run), 2), "short", bank)
+
+
+def test_weights_that_were_trained_on_something_else_are_told(runs, tmp_path):
+    setup, run = runs("act")
+    own = extract_run(setup, run, tmp_path / "own")
+    assert own.description.strange_inputs == {} and check_comparable([own], insists=False) == []
+    # Radians, say, to one that was trained on degrees are small; degrees to one that was trained on radians are not.
+    others = (
+        replace(o, observation=replace(o.observation, state=57 * o.observation.state)) for o in open_recording(run)
+    )
+    other = extract(setup.policy, FeatureHook(setup.policy), others, "others", tmp_path / "other")
+    (how_far,) = other.description.strange_inputs.values()
+    (normalised,) = setup.policy.network_inputs(
+        replace(next(open_recording(run)).observation, state=57 * own.state[0])
+    )["observation.state"]
+    assert how_far == f"normalised {normalised.min():.0f} to {normalised.max():.0f}"
+    (warning,) = check_comparable([other], insists=False)
+    assert warning == f"other: the weights were trained on something else: observation.state is {how_far}"
 
 
 def darker(observation):

@@ -84,6 +84,7 @@ def wrapped(setup, **methods):
     class Wrapped:
         spec = setup.policy.spec
         network_inputs = setup.policy.network_inputs
+        strange_inputs = setup.policy.strange_inputs
         audit = setup.policy.audit
         reset = methods.get("reset", setup.policy.reset)
         predict = methods.get("predict", setup.policy.predict)

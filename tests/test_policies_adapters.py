@@ -83,6 +83,9 @@ class FakePolicy:
     def network_inputs(self, observation):
         return {"state": observation.state[None], **{name: image[None] for name, image in observation.images.items()}}
 
+    def strange_inputs(self, observation):
+        return {"state": (float(observation.state.min()), float(observation.state.max()))}
+
     def audit(self):
         return WeightsAudit(7, 0, 0, ())
 

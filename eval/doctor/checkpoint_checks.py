@@ -8,15 +8,13 @@ import numpy as np
 
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
-from policies.normalisation import FeatureStats
+from policies.normalisation import FeatureStats, find_strange_inputs
 from policies.policy import NetworkPolicy
 
 # Pixels in 0..1 of any real recording vary by more than this.
 _LEAST_IMAGE_STD = 0.02
 # A number that hardly varied in training is blown up by the division.
 _LEAST_STD_SHARE = 1e-4
-# Of the normalised input of a real frame, in standard deviations (or half spans): trained on nothing like it.
-_STRANGE, _ABSURD = 8.0, 20.0
 # lerobot's default for these leaves numbers as they are.
 _RAW_TYPES = ("tdmpc", "xvla")
 
@@ -98,15 +96,15 @@ def check_normalised_observation(patient: Patient) -> Iterator[Finding]:
     policy = patient.setup.policy
     assert isinstance(policy, NetworkPolicy) and patient.normalisation is not None
     inputs = policy.network_inputs(patient.first_memory.present)
+    strange = find_strange_inputs(patient.normalisation, inputs)
     ranges = []
     for key, stats in patient.normalisation.inputs.items():
         if key not in inputs or (stats.mode == "IDENTITY" and stats.kind == "VISUAL"):
             continue
         values = inputs[key].reshape(-1) if stats.kind == "VISUAL" else inputs[key][0]
-        low, high, most = values.min(), values.max(), np.abs(values).max()
+        low, high = values.min(), values.max()
         ranges.append(f"{key.removeprefix('observation.')} {low:.1f} to {high:.1f}")
-        limit = _ABSURD if stats.mode == "MEAN_STD" else _STRANGE
-        if stats.mode != "IDENTITY" and most > limit:
+        if key in strange:
             where = (
                 ""
                 if stats.kind == "VISUAL"
