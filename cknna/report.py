@@ -17,6 +17,8 @@ from cknna.score import CknnaScore, compute_cka, compute_score, search
 from sim.errors import WhiskerError
 
 ALL = "all"
+# What the name of a task is preceded by.
+TASK = "task "
 PHASES = ("early", "middle", "late")
 # Below this many rows chance alone is a score that people publish.
 _FEW_ROWS = 100
@@ -193,7 +195,7 @@ def _are_shared(banks: Sequence[FeatureBank]) -> bool:
 def _find_parts(bank: FeatureBank) -> dict[str, np.ndarray]:
     parts: dict[str, np.ndarray] = {}
     if len(bank.tasks) > 1:
-        parts |= {f"task {name}": bank.task_index == index for index, name in enumerate(bank.tasks)}
+        parts |= {f"{TASK}{name}": bank.task_index == index for index, name in enumerate(bank.tasks)}
     if bank.rollout is not None and 0 < bank.rollout.success.sum() < bank.n_rows:
         parts |= {"successes": bank.rollout.success, "failures": ~bank.rollout.success}
     last = np.zeros(int(bank.episode.max()) + 1)

@@ -43,7 +43,7 @@ class Benchmark:
     predictions: of each kind, a type.
     """
 
-    episodes: int = 20
+    episodes: int = 40
     predictions: int = 10
 
 
