@@ -44,6 +44,12 @@ def _score(config: ScoreConfig) -> None:
         raise WhiskerError("cknna score", expected="banks, or --features-a with --features-b", got=got)
     if config.episodes and config.banks:
         raise WhiskerError("--episodes", expected="--features-a and --features-b beside it", got="banks")
+    if config.exclude_same_episode and not (config.banks or config.episodes):
+        raise WhiskerError(
+            "--exclude-same-episode", expected="the episode of each row", got="none", do="Add --episodes."
+        )
+    if config.permutations < 1:
+        raise WhiskerError("--permutations", expected="at least 1", got=str(config.permutations))
     from cknna.bank import open_bank
     from cknna.report import Pair, check_comparable, compare, name_banks, pairs_of, score_pair
     from cknna.tables import make_console, print_comparisons, print_scores, save_json, save_plot

@@ -14,7 +14,8 @@ Four things are called so, and they are four numbers. Each is a row of `VARIANTS
   under the root, as for rows that are all as far from each other, the score is nan (theirs is 0, or a root of two
   negatives).
 - "row-centred": S = Σ_ij m_ij (K_ij - mean_l K_il)(L_ij - mean_l L_il) with m one of a, m_K, m_L and the mean over the
-  whole row, l = i included: as printed in their Appendix A, eqs. 16 to 18. In [-1, 1] by Cauchy and Schwarz, and symmetric.
+  whole row, l = i included: as printed in their Appendix A, eqs. 16 to 18. In [-1, 1] by Cauchy and Schwarz, and
+  symmetric.
 - "biased": S = tr(KHLH) of the masked kernels, where a row counts as the first of its own k neighbours: the code, with
   `unbiased=False`. The 1e-6 there is beyond all digits.
 - "distance-agnostic": S = the number of edges: the code, with `distance_agnostic=True` (which stops at a matrix there,

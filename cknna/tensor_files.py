@@ -1,5 +1,6 @@
 """Feature pairs as other pipelines save them: one tensor `(n, dim)` a `.pt` file."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -68,12 +69,13 @@ def load_episode_numbers(path: Path, n_rows: int) -> Int64[np.ndarray, " row"]:
 def _load(path: Path) -> torch.Tensor:
     subject = f"tensor file {str(path)!r}"
     try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            tensor = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         do = "Save a tensor: torch.save(features, path)."
         raise WhiskerError(subject, expected="a tensor and nothing else", got="other objects", do=do) from error
     except (OSError, RuntimeError, EOFError, ValueError, BadZipFile) as error:
-        got = str(error).splitlines()[0] if str(error) else type(error).__name__
+        got = str(error).partition(". ")[0].splitlines()[0] if str(error) else type(error).__name__
         raise WhiskerError(subject, expected="a whole .pt file with one tensor", got=got) from error
     if not isinstance(tensor, torch.Tensor):
         raise WhiskerError(subject, expected="one tensor", got=f"a {type(tensor).__name__}")

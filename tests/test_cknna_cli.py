@@ -1,6 +1,7 @@
 """The `cknna` command, from a rollout to a score, and what it says when it cannot."""
 
 import json
+import pickle
 import shutil
 from contextlib import closing
 
@@ -142,6 +143,9 @@ def test_old_pairs_of_tensors_with_their_episodes_have_an_honest_null(cknna, tmp
 def test_what_cannot_be_scored_is_one_error(cknna, run, tmp_path):
     rng = np.random.default_rng(0)
 
+    def pair(a, b):
+        return "--features-a", tmp_path / a, "--features-b", tmp_path / b
+
     def refused(*arguments):
         code, out, err = cknna("score", *arguments)
         assert code == 2 and not out and err.startswith("cknna: ") and err.count("\n") == 1
@@ -157,6 +161,13 @@ def test_what_cannot_be_scored_is_one_error(cknna, run, tmp_path):
         bad[7] = value
         assert said in refused(*save_pair(tmp_path, bad, good)) and "7" in refused(*save_pair(tmp_path, bad, good))
     assert "30" in refused(*save_pair(tmp_path, good, good), "--topk", 30)
+    assert "expected at least 1, got 0" in refused(run, "--permutations", 0)
+    assert "Add --episodes" in refused(*save_pair(tmp_path, good, good), "--exclude-same-episode")
+    torn = (tmp_path / "a.pt").read_bytes()[:600]
+    (tmp_path / "torn.pt").write_bytes(torn)
+    assert "torn.pt': expected a whole .pt file" in refused(*pair("torn.pt", "b.pt"))
+    (tmp_path / "code.pt").write_bytes(pickle.dumps(print))
+    assert "expected a tensor and nothing else, got other objects" in refused(*pair("code.pt", "b.pt"))
     damaged = shutil.copytree(run, tmp_path / "damaged")
     next((damaged / "features").rglob("*.npz")).write_bytes(b"torn")
     assert "features" in refused(damaged)
