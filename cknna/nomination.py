@@ -104,7 +104,7 @@ def _sweep(product: _Product, k: int, blocks: list[slice]) -> list[Shortlist] | 
         products = product.make(blocks[i], blocks[j], room)
         shortlists[i].meet(products, blocks[j])
         if i != j:
-            shortlists[j].meet_transposed(products, blocks[i])
+            shortlists[j].meet(products, blocks[i], transposed=True)
         rooms.put(room)
         return True
 

@@ -31,19 +31,20 @@ class Shortlist:
         self._lock = Lock()
         self.n_remembered = 0
 
-    def meet(self, products: Float32[np.ndarray, "row other"], others: slice) -> None:
-        """Products of these rows with a range of all; contiguous, and -inf where a row must not have another."""
+    def meet(self, products: Float32[np.ndarray, "_rows _columns"], others: slice, *, transposed: bool = False) -> None:
+        """Products of these rows with a range of all; -inf where a row must not have another.
+
+        Args:
+            products: contiguous: (row, other), or `transposed`, as it was made for `others`.
+        """
         new = np.flatnonzero(self._bar == LOWEST)
         if len(new):
-            self._bar[new] = np.maximum(find_nth_largest(products[new], self._k + 1) - self._error[new], LOWEST)
-        reaches = np.flatnonzero(products >= (self._bar - self._error)[:, None])
-        row, other = np.divmod(reaches, products.shape[1])
-        self._remember(row, other + others.start, products.ravel()[reaches])
-
-    def meet_transposed(self, products: Float32[np.ndarray, "other row"], others: slice) -> None:
-        """The same of a product made for `others`."""
-        reaches = np.flatnonzero(products >= self._bar - self._error)
-        other, row = np.divmod(reaches, products.shape[1])
+            of_row = (products.T if transposed else products)[new]
+            self._bar[new] = np.maximum(find_nth_largest(of_row, self._k + 1) - self._error[new], LOWEST)
+        bar = self._bar - self._error
+        reaches = np.flatnonzero(products >= (bar if transposed else bar[:, None]))
+        first, second = np.divmod(reaches, products.shape[1])
+        row, other = (second, first) if transposed else (first, second)
         self._remember(row, other + others.start, products.ravel()[reaches])
 
     def recall(self) -> tuple[Int32[np.ndarray, " pair"], Int32[np.ndarray, " pair"]]:
