@@ -78,13 +78,15 @@ def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_c
     Raises:
         WhiskerError: no such checkpoint, another type, damaged or missing files, code that is not trusted.
     """
+    is_default = name is None
     if name is None:
         name = DEFAULT_CHECKPOINTS.get(policy_type or "act")
     if name is None:
         raise WhiskerError(
             f"policy {policy_type!r}", expected="--checkpoint", got="none", do="There is no published default."
         )
-    folder = find_checkpoint(name)
+    is_shipped = is_default and name in shipped_checkpoints()
+    folder = CHECKPOINT_FOLDER / name if is_shipped else find_checkpoint(name)
     config = read_config(folder)
     saved_type = config["type"]
     if saved_type not in LEROBOT_TYPES:
@@ -104,15 +106,16 @@ def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_c
 
 
 def find_checkpoint(name: str) -> Path:
-    """The folder of a checkpoint: a shipped one, a local directory, or a repository of the hub.
+    """The folder of a checkpoint: a local directory, a shipped one, or a repository of the hub.
 
     Raises:
         WhiskerError: there is none; names the shipped ones.
     """
-    if name in shipped_checkpoints():
-        return CHECKPOINT_FOLDER / name
+    # A folder of one's own must not be taken for another by its name.
     if Path(name).is_dir():
         return Path(name)
+    if name in shipped_checkpoints():
+        return CHECKPOINT_FOLDER / name
     expected = f"a folder, a hub id (owner/name), or one of: {', '.join(shipped_checkpoints())}"
     looks_like_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if not looks_like_hub_id:

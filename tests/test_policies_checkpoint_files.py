@@ -21,6 +21,14 @@ def test_no_such_folder_names_the_shipped_ones(name):
         find_checkpoint(name)
 
 
+def test_a_folder_of_ones_own_is_not_taken_for_a_shipped_one(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = open_checkpoint("act", None).folder
+    checkpoint.rename(tmp_path / "act")
+    assert open_checkpoint("act", "act").folder.resolve() == tmp_path / "act"
+    assert open_checkpoint("act", None).folder == find_checkpoint("act-early").parent / "act" == shipped
+
+
 def test_a_hub_id_offline_without_a_cache_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WhiskerError, match="the hub cannot be reached"):
