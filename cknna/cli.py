@@ -51,8 +51,9 @@ def _score(config: ScoreConfig) -> None:
     if config.permutations < 1:
         raise WhiskerError("--permutations", expected="at least 1", got=str(config.permutations))
     from cknna.bank import open_bank
+    from cknna.plots import save_plot
     from cknna.report import Pair, check_comparable, compare, name_banks, pairs_of, score_pair
-    from cknna.tables import make_console, print_comparisons, print_scores, save_json, save_plot
+    from cknna.tables import make_console, print_comparisons, print_scores, save_json
 
     banks: list[FeatureBank] = [open_bank(path) for path in config.banks]
     for warning in check_comparable(banks, config.across_policies):

@@ -31,7 +31,8 @@ class ScoreConfig:
         mutual_knn: show the share of mutual neighbours too, with what it is by chance.
         cka: show linear CKA too, which counts all pairs.
         exclude_same_episode: neighbours are looked for in other episodes only.
-        parts: also score each task, successes and failures, and the thirds of the episodes.
+        parts: also score each task, successes and failures, and the phases of the episodes: before, in and after the
+            grasp, or thirds where that is not known.
         null: episodes permutes whole episodes; rows permutes rows, which calls everything significant that is smooth.
         permutations: of the null.
         seed: of the permutations.

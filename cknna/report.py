@@ -1,5 +1,6 @@
 """Scores of feature banks as rows: each beside its null, its interval, and what one must know to read it."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
@@ -13,13 +14,11 @@ from cknna.features import make_pair
 from cknna.jackknife import MIN_EPISODES, PairedTest, compute_interval, compute_paired_test
 from cknna.neighbors import Neighbors
 from cknna.null import NullTest, compute_null
+from cknna.parts import find_parts
 from cknna.score import CknnaScore, compute_cka, compute_score, search
-from sim.errors import WhiskerError
+from sim.errors import WhiskerError, WhiskerWarning
 
 ALL = "all"
-# What the name of a task is preceded by.
-TASK = "task "
-PHASES = ("early", "middle", "late")
 # Below this many rows chance alone is a score that people publish.
 _FEW_ROWS = 100
 _MANY_TIES = 0.05
@@ -107,7 +106,7 @@ def name_banks(banks: Sequence[FeatureBank]) -> list[str]:
 
 def pairs_of(bank: FeatureBank, name: str, with_parts: bool) -> Iterator[Pair]:
     """One for each hook point of a bank."""
-    parts = _find_parts(bank) if with_parts else {}
+    parts = find_parts(bank) if with_parts else {}
     for hook_point in bank.hook_points:
         yield Pair(
             bank=name,
@@ -123,7 +122,7 @@ def pairs_of(bank: FeatureBank, name: str, with_parts: bool) -> Iterator[Pair]:
 
 
 def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
-    """All rows, then each part that is large enough.
+    """All rows, then each part that is large enough. Warns of a part of which no score is defined.
 
     Raises:
         WhiskerError: features of which no score is defined.
@@ -131,8 +130,12 @@ def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
     yield from _score_part(pair, ALL, np.ones(len(pair.a), bool), config)
     for part, rows in pair.parts.items():
         topk = tuple(k for k in config.topk if rows.sum() > 2 * k)
-        if topk:
+        if not topk:
+            continue
+        try:
             yield from _score_part(pair, part, rows, config, topk)
+        except WhiskerError as error:
+            warnings.warn(f"{pair.bank}, {part}: no score. {error}", WhiskerWarning, stacklevel=2)
 
 
 def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Comparison]:
@@ -190,18 +193,6 @@ def _are_shared(banks: Sequence[FeatureBank]) -> bool:
     return first is not None and all(
         bank.checksum is not None and np.array_equal(bank.checksum, first) for bank in banks
     )
-
-
-def _find_parts(bank: FeatureBank) -> dict[str, np.ndarray]:
-    parts: dict[str, np.ndarray] = {}
-    if len(bank.tasks) > 1:
-        parts |= {f"{TASK}{name}": bank.task_index == index for index, name in enumerate(bank.tasks)}
-    if bank.rollout is not None and 0 < bank.rollout.success.sum() < bank.n_rows:
-        parts |= {"successes": bank.rollout.success, "failures": ~bank.rollout.success}
-    last = np.zeros(int(bank.episode.max()) + 1)
-    np.maximum.at(last, bank.episode, bank.step + 1)
-    third = np.minimum((3 * bank.step / last[bank.episode]).astype(int), len(PHASES) - 1)
-    return parts | {phase: third == index for index, phase in enumerate(PHASES)}
 
 
 def _score_part(

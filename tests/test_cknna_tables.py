@@ -7,8 +7,9 @@ from math import nan
 import pytest
 from rich.console import Console
 
+from cknna.plots import save_plot
 from cknna.report import ScoreRow
-from cknna.tables import print_scores, save_plot
+from cknna.tables import print_scores
 
 ROW = ScoreRow(
     bank="run",
@@ -54,7 +55,7 @@ def drawn_text(rows, tmp_path, monkeypatch):
         seen.append((texts, ticks))
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    monkeypatch.setattr("cknna.tables.written_whole", lambda path: (tmp_path / "plot").open("wb"))
+    monkeypatch.setattr("cknna.plots.written_whole", lambda path: (tmp_path / "plot").open("wb"))
     save_plot(tmp_path / "plot.png", rows)
     return seen[0]
 

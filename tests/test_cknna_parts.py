@@ -1,0 +1,78 @@
+"""Which rows a part is of, on a bank that is written down by hand."""
+
+import numpy as np
+import pytest
+
+from cknna.bank import FeatureBank, RolloutColumns
+from cknna.bank_description import BankDescription
+from cknna.config import ScoreConfig
+from cknna.parts import find_parts
+from cknna.report import Pair, score_pair
+from sim.env import STAGES
+from sim.errors import WhiskerWarning
+
+# (task, episode, step, grasped, success): one drops the block and takes it again, one never takes it.
+ROWS = [
+    (0, 0, 0, False, True),
+    (0, 0, 5, True, True),
+    (0, 0, 10, False, True),
+    (0, 0, 15, True, True),
+    (0, 0, 20, False, True),
+    (1, 0, 0, False, False),
+    (1, 0, 5, False, False),
+]
+
+
+def make_bank(tmp_path, rows, *, rolled_out=True, tasks=("pick", "place")):
+    task, episode, step, grasped, success = (np.array(column) for column in zip(*rows, strict=True))
+    progress = np.zeros((len(rows), len(STAGES)), bool)
+    progress[:, STAGES.index("grasped")] = grasped
+    steps = np.full(len(rows), 30)
+    rollout = RolloutColumns(progress, np.where(success, "success", "timeout"), success, steps)
+    kind = "rollout" if rolled_out else "extracted"
+    description = BankDescription(kind, "act", "here", {"model.safetensors": "ab"}, False, (), "so101")
+    state = np.zeros((len(rows), 2), np.float32)
+    columns = (state, task, episode, step)
+    return FeatureBank(tmp_path, description, tasks, *columns, rollout=rollout if rolled_out else None)
+
+
+def numbers(parts):
+    return {name: np.flatnonzero(rows).tolist() for name, rows in parts.items()}
+
+
+def test_tasks_outcomes_and_phases_by_the_grasp(tmp_path):
+    assert numbers(find_parts(make_bank(tmp_path, ROWS))) == {
+        "task pick": [0, 1, 2, 3, 4],
+        "task place": [5, 6],
+        "successes": [0, 1, 2, 3, 4],
+        "failures": [5, 6],
+        "before the grasp": [0, 5, 6],
+        "holding": [1, 3],
+        "after a grasp": [2, 4],
+    }
+
+
+def test_thirds_where_nothing_was_grasped_or_nobody_knows(tmp_path):
+    """By each episode's own time: steps 0, 5, ... 20 of 21, and 0, 5 of 6."""
+    thirds = {"early": [0, 1, 5], "middle": [2], "late": [3, 4, 6]}
+    tasks = {"task pick": [0, 1, 2, 3, 4], "task place": [5, 6]}
+    assert numbers(find_parts(make_bank(tmp_path, ROWS, rolled_out=False))) == tasks | thirds
+    idle = [(0, episode, step, False, False) for _, episode, step, _, _ in ROWS[:5]]
+    assert numbers(find_parts(make_bank(tmp_path, idle, tasks=("pick",)))) == {
+        "early": [0, 1],
+        "middle": [2],
+        "late": [3, 4],
+    }
+
+
+def test_a_part_without_a_score_takes_no_other_with_it():
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((60, dim), np.float32) for dim in (5, 3))
+    still = np.arange(60) < 20
+    b[still] = 1
+    pair = Pair("run", "embedding", a, b, episode=np.arange(60) // 10, parts={"still": still, "moving": ~still})
+    with pytest.warns(
+        WhiskerWarning, match="run, still: no score. features_b: expected rows in more than one direction"
+    ):
+        rows = list(score_pair(pair, ScoreConfig(topk=(3,), permutations=9)))
+    assert [row.part for row in rows] == ["all", "moving"]
