@@ -1,6 +1,7 @@
 """Command line of `cknna`: collect, score, and say what is scored."""
 
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,11 +57,13 @@ def _score(config: ScoreConfig) -> None:
     from cknna.tables import make_console, print_comparisons, print_scores, save_json
 
     banks: list[FeatureBank] = [open_bank(path) for path in config.banks]
+    pairs: Iterator[Pair]
     for warning in check_comparable(banks, config.across_policies):
         print(f"cknna: warning: {warning}", file=sys.stderr)
     if banks:
         named = zip(banks, name_banks(banks), strict=True)
-        pairs = [pair for bank, name in named for pair in pairs_of(bank, name, config.parts)]
+        # One at a time: each may be as large as the memory.
+        pairs = (pair for bank, name in named for pair in pairs_of(bank, name, config.parts))
     else:
         from cknna.tensor_files import load_episode_numbers, load_tensor_pair
 
@@ -68,7 +71,7 @@ def _score(config: ScoreConfig) -> None:
             raise WhiskerError("cknna score", expected="--features-a and --features-b", got="one of them")
         a, b = load_tensor_pair(config.features_a, config.features_b)
         episode = load_episode_numbers(config.episodes, len(a)) if config.episodes else None
-        pairs = [Pair(config.features_a[0].stem, "features_a", a, b, episode=episode)]
+        pairs = iter([Pair(config.features_a[0].stem, "features_a", a, b, episode=episode)])
     rows = [row for pair in pairs for row in score_pair(pair, config)]
     # Before anything is printed: who reads it may stop reading.
     if config.json:

@@ -1,6 +1,7 @@
 """Scores of feature banks as rows: each beside its null, its interval, and what one must know to read it."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
@@ -156,8 +157,12 @@ def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
     """What several banks must not be compared for, as warnings.
 
     Raises:
-        WhiskerError: rollouts of different policies, whose states are different ones, and nobody insists.
+        WhiskerError: one bank twice, or rollouts of different policies, whose states are different ones, and nobody
+            insists.
     """
+    twice = [str(path) for path, n in Counter(bank.path.resolve() for bank in banks).items() if n > 1]
+    if twice:
+        raise WhiskerError(f"bank {twice[0]}", expected="every bank once", got="it again", do="Leave it out once.")
     named = list(zip(banks, name_banks(banks), strict=True))
     own = {name: bank for bank, name in named if bank.description.kind == "rollout"}
     if _count_weights(own.values()) > 1 and not insists:
