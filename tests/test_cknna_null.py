@@ -143,11 +143,16 @@ def test_a_clearer_view_wins_the_paired_test():
     assert compute_paired_test(a, a, b, 5, groups).p_value == 1
 
 
-def test_jackknife_deletes_and_scores_the_rest():
+@pytest.mark.parametrize("n_groups", [5, 3])
+def test_jackknife_deletes_and_scores_the_rest(n_groups, monkeypatch):
+    """Each episode by itself, or where there are too many each third."""
+    monkeypatch.setattr("cknna.jackknife.MAX_DELETIONS", n_groups)
     rng = np.random.default_rng(0)
     hidden = walks(rng, [15] * 5, 4)
     view, groups = noisy_view(rng, hidden, 2.0), np.repeat(np.arange(5), 15)
-    interval = compute_interval(*search(view, hidden, [4], depth=6), 4, groups)
-    left_out = [score(view[groups != e], hidden[groups != e], [4])[0].cknna for e in range(5)]
-    assert interval.n_short == 0
-    assert interval.standard_error == pytest.approx(np.sqrt(4 / 5 * np.sum((left_out - np.mean(left_out)) ** 2)))
+    interval = compute_interval(*search(view, hidden, [4], depth=10), 4, groups)
+    rests = [groups % n_groups != e for e in range(n_groups)]
+    left_out = [score(view[rest], hidden[rest], [4])[0].cknna for rest in rests]
+    variance = (n_groups - 1) / n_groups * np.sum((left_out - np.mean(left_out)) ** 2)
+    assert (interval.n_episodes, interval.n_deletions, interval.n_short) == (5, n_groups, 0)
+    assert interval.standard_error == pytest.approx(np.sqrt(variance))
