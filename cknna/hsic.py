@@ -32,7 +32,7 @@ class Edges:
 
     Attributes:
         k_value, l_value: K_ij and L_ij, cosines.
-        k_centred, l_centred: the same less the mean of the whole row i of the unmasked kernel.
+        k_row_mean, l_row_mean: (n,) means of the whole rows of the unmasked kernels.
         reciprocal: whether column[e] → row[e] is an edge too.
     """
 
@@ -41,18 +41,19 @@ class Edges:
     column: Int[np.ndarray, " edges"]
     k_value: Float64[np.ndarray, " edges"]
     l_value: Float64[np.ndarray, " edges"]
-    k_centred: Float64[np.ndarray, " edges"]
-    l_centred: Float64[np.ndarray, " edges"]
+    k_row_mean: Float64[np.ndarray, " n"]
+    l_row_mean: Float64[np.ndarray, " n"]
     reciprocal: Bool[np.ndarray, " edges"]
 
 
 def find_mutual_edges(a: Neighbors, b: Neighbors) -> Edges:
     """i → j where j is among the k nearest of i in both: the k of `a` and of `b`, which may be one and the same."""
-    places = [np.nonzero((a.index == b.index[:, place, None]) & (a.index >= 0)) for place in range(b.k)]
-    row = np.concatenate([row for row, _ in places])
-    place_a = np.concatenate([place for _, place in places])
-    place_b = np.repeat(np.arange(b.k), [len(row) for row, _ in places])
-    return _make_edges(a, b, row, place_a, place_b)
+    found = [np.flatnonzero(a.index == b.index[:, place, None]) for place in range(b.k)]
+    edges, place_b = np.concatenate(found), np.repeat(np.arange(b.k), [len(each) for each in found])
+    # Two absent neighbours are no neighbour in common.
+    present = a.index.ravel()[edges] >= 0
+    row, place_a = np.divmod(edges[present], a.k)
+    return _make_edges(a, b, row, place_a, place_b[present])
 
 
 def find_own_edges(a: Neighbors) -> Edges:
@@ -69,8 +70,8 @@ def _make_edges(a: Neighbors, b: Neighbors, row: np.ndarray, place_a: np.ndarray
         a.index[row, place_a],
         k_value,
         l_value,
-        k_value - a.row_mean[row],
-        l_value - b.row_mean[row],
+        a.row_mean,
+        b.row_mean,
         (a.reverse_place[row, place_a] < a.k) & (b.reverse_place[row, place_b] < b.k),
     )
 
@@ -96,7 +97,9 @@ def compute_hsic_biased(edges: Edges) -> float:
 
 def compute_row_centred_alignment(edges: Edges) -> float:
     """Σ over edges of (K_ij - mean of row i of K)(L_ij - mean of row i of L)."""
-    return float(np.dot(edges.k_centred, edges.l_centred))
+    k_centred = edges.k_value - edges.k_row_mean[edges.row]
+    l_centred = edges.l_value - edges.l_row_mean[edges.row]
+    return float(np.dot(k_centred, l_centred))
 
 
 def count_edges(edges: Edges) -> float:
