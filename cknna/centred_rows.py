@@ -16,12 +16,14 @@ error analysis").
 from math import sqrt
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from cknna.features import KEPT_BYTES, Rows, UnitRows
 
 _ROUNDING = 8.0
 _FLOAT32_UNIT = 2.0**-24
+# |μ|² above which rows are centred; below, there is little to lose, and the unit rows are their own factors.
+_NARROW = 0.9
 
 
 class CentredRows:
@@ -34,34 +36,47 @@ class CentredRows:
 
     def __init__(self, rows: UnitRows) -> None:
         self.n, self.dim, self._rows = rows.n, rows.dim, rows
-        self._mean = rows.mean.astype(np.float32)
-        self.row_mean, length = np.empty((2, rows.n))
-        self._offset = np.empty(rows.n, np.float32)
-        self._kept: Float32[np.ndarray, "n width"] | None = None
-        width = rows.dim + 2
-        kept = np.empty((rows.n, width), np.float32) if 4 * rows.n * width <= KEPT_BYTES else None
+        self.row_mean = np.empty(rows.n)
         for block in rows.blocks():
             np.matmul(rows.take(block), rows.mean, out=self.row_mean[block])
-            self._offset[block] = self.row_mean[block] - rows.mean @ rows.mean
-            factor = self.right(block)
-            length[block] = np.sqrt(np.vecdot(factor[:, :-2], factor[:, :-2]))
-            if kept is not None:
-                kept[block] = factor
-        self._kept = kept
-        scale = length * length.max() + 2 * np.abs(self._offset).max()
-        self.error = ((_ROUNDING * sqrt(width) + 4) * _FLOAT32_UNIT * scale).astype(np.float32)
+        self._kept: Float32[np.ndarray, "n width"] | None = None
+        self._is_centred = bool(rows.mean @ rows.mean > _NARROW)
+        if self._is_centred:
+            self._mean = rows.mean.astype(np.float32)
+            self._offset = (self.row_mean - rows.mean @ rows.mean).astype(np.float32)
+            length = self._centre()
+            scale = length * length.max() + 2 * np.abs(self._offset).max()
+        else:
+            scale = np.ones(rows.n)
+        self.error = ((_ROUNDING * sqrt(rows.dim + 2) + 4) * _FLOAT32_UNIT * scale).astype(np.float32)
 
     def left(self, which: Rows) -> Float32[np.ndarray, "rows width"]:
         right = self.right(which)
+        if not self._is_centred:
+            return right
         left = right.copy()
         left[:, -2], left[:, -1] = right[:, -1], right[:, -2]
         return left
 
     def right(self, which: Rows) -> Float32[np.ndarray, "rows width"]:
+        if not self._is_centred:
+            return self._rows.take(which)
         if self._kept is not None:
             return self._kept[which]
         rows = self._rows.take(which)
-        factor = np.empty((len(rows), rows.shape[1] + 2), np.float32)
+        factor = np.empty((len(rows), self.dim + 2), np.float32)
         np.subtract(rows, self._mean, out=factor[:, :-2])
         factor[:, -2], factor[:, -1] = 1, self._offset[which]
         return factor
+
+    def _centre(self) -> Float64[np.ndarray, " n"]:
+        """Keep the right factors, if they fit; returns the lengths |d_i|."""
+        length, shape = np.empty(self.n), (self.n, self.dim + 2)
+        kept = np.empty(shape, np.float32) if 4 * shape[0] * shape[1] <= KEPT_BYTES else None
+        for block in self._rows.blocks():
+            factor = self.right(block)
+            length[block] = np.sqrt(np.vecdot(factor[:, :-2], factor[:, :-2]))
+            if kept is not None:
+                kept[block] = factor
+        self._kept = kept
+        return length

@@ -27,7 +27,7 @@ N_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") els
 # Rows and columns of a tile: at most so many, that all threads together hold 256 MB of products; where there are fewer
 # rows, a part of them, for half the work on the diagonal is lost; but not so few that it is not worth a thread.
 TILE = min(4096, isqrt((64 << 20) // N_THREADS))
-_TILES_A_SIDE, _MIN_TILE = 8, 256
+_TILES_A_SIDE, _MIN_TILE = 8, 1024
 STRIP_BYTES = 128 << 20
 # How many nominees a row and neighbour are remembered before strips take over.
 MAX_REMEMBERED = 32
