@@ -168,6 +168,8 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
     print_summary(Console(), title, summary, run.rows, setup.tasks)
     print(f"\nRun folder: {run.path}")
     print(f"See what the policy meant to do: {_RUN} whiskers {shlex.quote(str(run.path))}")
+    if config.collect_features:
+        print(f"Does its embedding know the robot's state: {_RUN} cknna score {shlex.quote(str(run.path))}")
     if summary.n_success < len(run.rows) and config.video == "none":
         print(f"Film the failures: {_RUN} eval --resume {shlex.quote(str(run.path))} --video failures")
     elif config.video != "none":

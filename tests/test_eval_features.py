@@ -173,6 +173,12 @@ def test_a_run_is_resumed_with_the_features_that_it_has(monkeypatch, capsys, tmp
     assert len(list(read_run(run))) == whole.n_rows and not list(run.rglob(f"{UNFINISHED_PREFIX}*"))
 
 
+def test_what_to_do_with_features_is_said(monkeypatch, capsys, tmp_path, checkpoints):
+    asked = ("--checkpoint", checkpoints("act"), "--episodes", 1, "--horizon", 3, "--no-doctor", "--run-dir", tmp_path)
+    assert run_eval(monkeypatch, *asked, "--collect-features") == 0
+    assert f"cknna score {only_run(tmp_path)}" in capsys.readouterr().out
+
+
 def test_a_run_from_before_there_were_features_is_resumed_without(monkeypatch, tmp_path):
     asked = ("--policy", "random", "--episodes", 1, "--horizon", 3, "--quiet")
     assert run_eval(monkeypatch, *asked, "--run-dir", tmp_path) == 0
