@@ -72,7 +72,7 @@ class PandaArm:
         """What `Controller.update` reads; with `new_update` off it does not compute it all again."""
         data, position, rotation = self._data, self._jacobian[0], self._jacobian[1]
         mujoco.mj_jacSite(self._model, data, position, rotation, self._grip_site)
-        mujoco.mj_fullM(self._model, data, self._mass)
+        mujoco.mj_fullM(self._model, self._mass, data.qM)
         controller.ee_pos = data.site_xpos[self._grip_site].copy()
         controller.ee_ori_mat = data.site_xmat[self._grip_site].reshape(3, 3).copy()
         controller.ee_pos_vel = np.dot(position, data.qvel)

@@ -106,7 +106,7 @@ def _replace_robot_colliders(spec: mujoco.MjSpec, config: SceneConfig) -> None:
     for geom in list(spec.geoms):
         is_hull = geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == 3
         if is_hull or geom.name in ("static_finger_pad", "moving_finger_pad"):
-            spec.delete(geom)
+            geom.delete()
     gripper, jaw = spec.body(GRIPPER_BODY), spec.body(MOVING_JAW_BODY)
     # In the gripper frame, fingers along -z, jaw opening to +x; lower and upper corners in metres.
     _add_finger_box(gripper, "static_tip", (-0.0160, -0.0065, -0.1045), (-0.0079, 0.0065, -0.0750), config)
@@ -172,7 +172,7 @@ def _add_surroundings(spec: mujoco.MjSpec, config: SceneConfig) -> None:
         name="lamp",
         pos=[0.2, 0, 1.5],
         dir=[0, 0, -1],
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+        directional=True,
         diffuse=[0.45] * 3,
         specular=[0.1] * 3,
         castshadow=config.shadows,
