@@ -184,6 +184,7 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
 def describe(config: EvalConfig, setup: Setup) -> dict:
     """`run.json`: all that a number depends on, and the machine it was made on."""
     kept = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in FREE_ON_RESUME}
+    gl_renderer = setup.env.gl_renderer()
     description = {
         "config": kept,
         "resolved": {
@@ -191,6 +192,8 @@ def describe(config: EvalConfig, setup: Setup) -> dict:
             "horizon": setup.horizon,
             "thresholds": asdict(setup.thresholds),
             "gl_backend": os.environ["MUJOCO_GL"],
+            # What draws changes images; the version of Mesa or LLVM behind it does not, where it was measured.
+            "gl_renderer": gl_renderer.partition(" (")[0],
         },
         "policy": asdict(setup.policy.spec),
         "env": asdict(setup.env.spec),
@@ -202,6 +205,7 @@ def describe(config: EvalConfig, setup: Setup) -> dict:
             "platform": platform.platform(),
             "python": platform.python_version(),
             "processor": platform.machine(),
+            "opengl": gl_renderer,
             "cpus": os.cpu_count(),
         },
     }

@@ -90,6 +90,27 @@ class StepResult:
         return self.ik_error_m is not None and self.ik_error_m > IK_TOLERANCE_M
 
 
+# An object is watched for this long to see whether it stays. One that is let go in the air falls 4.9 cm meanwhile.
+WATCH_S = 0.1
+
+
+@dataclass(frozen=True)
+class LooseObject:
+    """A body that no joint holds, at one moment.
+
+    Attributes:
+        name: of the body.
+        pos_world: `(3,)` position of its origin, m.
+        speed_m_s: speed of its origin.
+        drift_m: how far its origin moves in the next `WATCH_S` while every actuator keeps its last command.
+    """
+
+    name: str
+    pos_world: Float64[np.ndarray, "3"]
+    speed_m_s: float
+    drift_m: float
+
+
 @runtime_checkable
 class Expert(Protocol):
     """Does the task of the one environment that it was made by, from the true state of the world."""
@@ -158,6 +179,12 @@ class Env(Protocol):
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         """Where the bodies of `geometry` are at this moment: position [m] and quaternion wxyz in the world."""
+
+    def gl_renderer(self) -> str:
+        """What has drawn the images so far, as OpenGL names itself; "" where nothing was drawn yet."""
+
+    def loose_objects(self) -> tuple[LooseObject, ...]:
+        """Every body that can move freely, and how still it lies. The physics runs in a copy; nothing changes."""
 
     def make_expert(self, fault: str | None = None) -> Expert:
         """The scripted expert of this environment.

@@ -25,6 +25,13 @@ def choose_gl_backend() -> str:
     return backend
 
 
+def name_renderer() -> str:
+    """Return what draws in the current OpenGL context, e.g. "llvmpipe (LLVM 15.0.6, 256 bits), Mesa 22.3.6"."""
+    from OpenGL.GL import GL_RENDERER, GL_VERSION, glGetString
+
+    return ", ".join(glGetString(name).decode() for name in (GL_RENDERER, GL_VERSION))
+
+
 def check_gl_library() -> None:
     """Raise, before mujoco is imported, if it could not render with the chosen backend.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from sim.env import Env, Progress, StepResult
+from sim.env import Env, LooseObject, Progress, StepResult
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.process_child import Child, ChildEndedError
@@ -107,6 +107,12 @@ class EnvProcess:
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         return self._ask("body_poses")
+
+    def gl_renderer(self) -> str:
+        return self._ask("gl_renderer")
+
+    def loose_objects(self) -> tuple[LooseObject, ...]:
+        return self._ask("loose_objects")
 
     def make_expert(self, fault: str | None = None) -> "RemoteExpert":
         return RemoteExpert(self, fault)

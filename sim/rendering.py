@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from sim.errors import WhiskerError
+from sim.gl import name_renderer
 from sim.spec import CameraSpec
 
 DEPTH_SUFFIX = "_depth"
@@ -26,6 +27,7 @@ class CameraRenderer:
         self._supersampling = supersampling
         self._shadows = shadows
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        self.gl_renderer = ""
 
     def render(self, data: mujoco.MjData) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
         """Every camera's image of the state in `data`, whose kinematics must be up to date."""
@@ -52,6 +54,7 @@ class CameraRenderer:
         size = (camera.height_px * self._supersampling, camera.width_px * self._supersampling)
         if size not in self._renderers:
             self._renderers[size] = mujoco.Renderer(self._model, *size)
+            self.gl_renderer = name_renderer()  # its context was just made the current one
         return self._renderers[size]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.env import Progress, StageFlags, StepResult
+from sim.env import LooseObject, Progress, StageFlags, StepResult
 from sim.errors import UnknownNameError, WhiskerError
 from sim.observation import Observation
 from sim.scene_geometry import SceneGeometry, Shape
@@ -119,6 +119,12 @@ class Point:
         poses = np.tile(np.eye(7, dtype=np.float32)[3], (2, 1))
         poses[1, :2] = self._pos
         return poses
+
+    def gl_renderer(self):
+        return "painter"
+
+    def loose_objects(self):
+        return (LooseObject("point", self.ee_pos_world(), 0.0, 0.0),)
 
     def make_expert(self, fault=None):
         if fault is not None:

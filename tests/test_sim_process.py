@@ -141,6 +141,8 @@ def python(code, *, how="-c", folder=None):
 def test_it_is_an_environment(remote, local):
     assert isinstance(remote, Env) and remote.spec == local.spec
     assert isinstance(remote.make_expert(), Expert)
+    assert remote.gl_renderer() == "" or remote.gl_renderer() == local.gl_renderer()
+    assert [(o.name, o.drift_m) for o in remote.loose_objects()] == [(o.name, o.drift_m) for o in local.loose_objects()]
 
 
 def test_a_rollout_is_the_same_to_the_bit(local, remote, actions):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from sim.env import Env, Expert, Progress, StepResult
+from sim.env import Env, Expert, LooseObject, Progress, StepResult
 from sim.observation import Observation
 from sim.scene_geometry import SceneGeometry
 from sim.spec import EnvSpec
@@ -65,6 +65,12 @@ class AlteredEnv:
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         return self._env.body_poses()
+
+    def gl_renderer(self) -> str:
+        return self._env.gl_renderer()
+
+    def loose_objects(self) -> tuple[LooseObject, ...]:
+        return self._env.loose_objects()
 
     def make_expert(self, fault: str | None = None) -> Expert:
         return self._env.make_expert(fault)

@@ -31,13 +31,13 @@ from eval.doctor.contract import (
 )
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
+from eval.doctor.scene_checks import check_rest, check_start
 from eval.doctor.surroundings import (
     check_action_steps,
     check_console,
     check_disk,
     check_gl,
     check_horizon,
-    check_start,
 )
 from eval.evaluation import Setup, name_policy, set_up
 from eval.run_folder import load_description
@@ -52,6 +52,7 @@ _OF_EVERY_POLICY: tuple[Check, ...] = (
     check_disk,
     check_console,
     check_start,
+    check_rest,
     check_reset,
 )
 _OF_A_CHECKPOINT: tuple[Check, ...] = (

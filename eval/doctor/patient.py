@@ -114,6 +114,8 @@ class Patient:
         """
         try:
             assert len(self.first_plan)
+        except WhiskerError:
+            raise
         except Exception as error:
             raise WhiskerError(
                 f"first look of policy {self.setup.policy.spec.type!r} in {self.env.name!r}",

@@ -97,18 +97,3 @@ def check_horizon(patient: Patient) -> Iterator[Finding]:
         yield Finding("horizon", Level.WARNING, "little more time than the expert takes", evidence, do)
     else:
         yield Finding("horizon", Level.FINE, "enough time", evidence)
-
-
-def check_start(patient: Patient) -> Iterator[Finding]:
-    """Success at reset would count an episode in which nothing was done; one goal of several may hold."""
-    env, looked_at = patient.setup.env, patient.first_episodes(3)
-    named = ", ".join(map(str, looked_at))
-    at_start = []
-    for episode_index in looked_at:
-        env.reset(episode_index)
-        at_start += [episode_index] if all(goal.met for goal in env.progress()) else []
-    if at_start:
-        do = "Its initial states are wrong: every goal holds before the first step."
-        yield Finding("start", Level.ERROR, "episodes begin at the goal", f"episodes {at_start} of {named}", do)
-    else:
-        yield Finding("start", Level.FINE, "no episode begins at the goal", f"episodes {named}")

@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from sim.gl import name_renderer
 from sim.spec import CameraSpec
 
 # As in robosuite.utils.binding_utils.MjRenderContext: other sizes of buffer or scene could move a pixel.
@@ -40,6 +41,7 @@ class DeferredRenderer:
         self._images: dict[str, np.ndarray] = {}
         self._gl: mujoco.GLContext | None = None
         self._context: mujoco.MjrContext | None = None
+        self.gl_renderer = ""
 
     def capture(self, data: mujoco.MjData) -> None:
         """Every camera shows this moment from now on. `data` may change after."""
@@ -91,6 +93,7 @@ class DeferredRenderer:
             size.offheight = max([size.offheight, *(camera.height_px for camera in self._cameras)])
             self._gl = mujoco.GLContext(size.offwidth, size.offheight)
             self._gl.make_current()
+            self.gl_renderer = name_renderer()
             self._context = mujoco.MjrContext(self._model, _FONT_SCALE)
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._gl.make_current()

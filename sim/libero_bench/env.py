@@ -1,13 +1,14 @@
 """A LIBERO task behind the `Env` contract: bit for bit LIBERO's own environment, without its needless work."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from sim.env import Expert, Progress, StepResult
+from sim.env import Expert, LooseObject, Progress, StepResult
 from sim.errors import WhiskerError
 from sim.libero_bench.arm import PandaArm
 from sim.libero_bench.conventions import (
@@ -28,7 +29,9 @@ from sim.libero_bench.loading import make_robosuite_env
 from sim.libero_bench.progress import make_goal
 from sim.libero_bench.replay import DemonstratedStarts
 from sim.libero_bench.sampling import Sample, SampleClock
+from sim.libero_bench.scene_certificate import SceneCertificate, load_certificate
 from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
+from sim.loose_objects import FreeJoints, observe_loose_objects
 from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
 from sim.scene_geometry import SceneGeometry
@@ -72,9 +75,32 @@ class LiberoEnv:
         self._clock = SampleClock(1.0 / self._env.control_freq, self._env.model_timestep)
         self.spec = self._make_spec(image_sizes)
         self._renderer = DeferredRenderer(self.model, self.spec.cameras, LEROBOT_CAMERAS)
-        self.reset(0)
+        self.begin_episode(0)
 
     def reset(self, episode_index: int) -> None:
+        """Begin an episode, as every `Env` does.
+
+        Raises:
+            WhiskerError: there is no such episode, or an object is not where the scene's certificate has it.
+        """
+        self.begin_episode(episode_index)
+        self.check_scene(episode_index)
+
+    def check_scene(self, episode_index: int) -> None:
+        """Compare the scene as it begins with its certificate; what demonstrations begin with has none.
+
+        Raises:
+            WhiskerError: an object lies elsewhere.
+        """
+        if self._certificate is not None and self._demos is None:
+            self._certificate.check(self._name, episode_index, self.object_positions())
+
+    @cached_property
+    def _certificate(self) -> SceneCertificate | None:
+        return load_certificate(self._task.task_name)
+
+    def begin_episode(self, episode_index: int) -> None:
+        """Reset without a look at the certificate: this is what certificates are made from."""
         self.reset_unsettled(episode_index)
         if self._demos is None:  # a demonstration begins as it was recorded, in motion
             for _ in range(N_SETTLE_STEPS):
@@ -172,6 +198,12 @@ class LiberoEnv:
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         return compute_body_poses(self.data)
 
+    def gl_renderer(self) -> str:
+        return self._renderer.gl_renderer
+
+    def loose_objects(self) -> tuple[LooseObject, ...]:
+        return observe_loose_objects(self.model, self.data, self._object_names)
+
     def make_expert(self, fault: str | None = None) -> Expert:
         if self._demos is not None:
             return self._demos.make_expert(lambda: self._episode_index)
@@ -185,6 +217,15 @@ class LiberoEnv:
     def flat_state(self) -> Float64[np.ndarray, " flat_state_dim"]:
         """Time [s], qpos and qvel: a row of LIBERO's init states and demonstrations."""
         return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """The objects that can move freely, by the names of the task's BDDL file."""
+        return tuple(self._object_names[int(body)] for body in self._free_joints.bodies)
+
+    def object_positions(self) -> Float64[np.ndarray, "object 3"]:
+        """Where the objects of `object_names` are, m in the world."""
+        return self._free_joints.positions(self.data)
 
     def model_xml(self) -> str:
         """The model as it stands, fixtures where this episode has them."""
@@ -290,6 +331,8 @@ class LiberoEnv:
         self._ee_site: int = robot.eef_site_id
         self._hand_body = model.body(robot.robot_model.eef_name).id
         self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes)
+        self._free_joints = FreeJoints(model)
+        self._object_names = {int(body): name for name, body in self._env.obj_body_id.items()}
         self._fresh_model = model.site_rgba.copy(), model.body_pos.copy(), model.body_quat.copy()
 
     def _make_spec(self, image_sizes: Mapping[str, tuple[int, int]] | None) -> EnvSpec:

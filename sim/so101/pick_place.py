@@ -8,8 +8,9 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from sim.env import Expert, Progress, StageFlags, StepResult, episode_rng
+from sim.env import Expert, LooseObject, Progress, StageFlags, StepResult, episode_rng
 from sim.errors import WhiskerError
+from sim.loose_objects import observe_loose_objects
 from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
 from sim.rendering import DEPTH_SUFFIX, CameraRenderer, compute_projection
@@ -198,6 +199,12 @@ class PickPlace:
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         return compute_body_poses(self.data)
+
+    def gl_renderer(self) -> str:
+        return self._renderer.gl_renderer
+
+    def loose_objects(self) -> tuple[LooseObject, ...]:
+        return observe_loose_objects(self.model, self.data)
 
     def make_expert(self, fault: str | None = None) -> Expert:
         from sim.so101.expert import PickPlaceExpert, check_fault  # it imports this module

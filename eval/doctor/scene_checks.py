@@ -1,0 +1,61 @@
+"""Checks of the scene as the policy first sees it: nothing is done yet, and nothing falls over by itself."""
+
+from collections.abc import Iterator, Sequence
+
+from eval.doctor.finding import Finding, Level
+from eval.doctor.patient import Patient
+from sim.env import WATCH_S, LooseObject
+
+_N_EPISODES = 3
+# In all 18,650 initial states of LIBERO under its own physics no object is faster or moves further (docs/scenes.md).
+_AT_REST_M_S, _AT_REST_DRIFT_M = 0.05, 0.005
+
+
+def check_start(patient: Patient) -> Iterator[Finding]:
+    """Check that no episode begins with its goals met: it would be a success in which nothing was done."""
+    env, looked_at = patient.setup.env, patient.first_episodes(_N_EPISODES)
+    done, begun = [], []
+    for episode_index in looked_at:
+        env.reset(episode_index)
+        met = [name for name, goal in zip(env.spec.goals, env.progress(), strict=True) if goal.met]
+        if len(met) == len(env.spec.goals):
+            done.append(episode_index)
+        elif met:
+            begun.append(f"{' and '.join(map(repr, met))} in episode {episode_index}")
+    named = ", ".join(map(str, looked_at))
+    if done:
+        do = "Its initial states are wrong: every goal holds before the first step."
+        yield Finding("start", Level.ERROR, "episodes begin at the goal", f"episodes {done} of {named}", do)
+    elif begun:
+        do = "The task is easier than it reads: a part of it is done before the first step."
+        yield Finding("start", Level.WARNING, "some goals hold before the first step", "; ".join(begun), do)
+    else:
+        yield Finding("start", Level.FINE, "no goal holds at the start", f"episodes {named}")
+
+
+def check_rest(patient: Patient) -> Iterator[Finding]:
+    """Check that every loose object lies still when the policy first looks, in any scene, without a reference."""
+    env, looked_at = patient.setup.env, patient.first_episodes(_N_EPISODES)
+    restless: dict[str, list[LooseObject]] = {}
+    n_objects = 0
+    for episode_index in looked_at:
+        env.reset(episode_index)
+        objects = env.loose_objects()
+        n_objects = len(objects)
+        for thing in objects:
+            if thing.speed_m_s > _AT_REST_M_S or thing.drift_m > _AT_REST_DRIFT_M:
+                restless.setdefault(thing.name, []).append(thing)
+    if restless:
+        evidence = "; ".join(f"{_describe(moments)} of {len(looked_at)} episodes" for moments in restless.values())
+        do = "Begin where the objects lie still, or let them settle first: the policy sees a scene in motion."
+        yield Finding("scene at rest", Level.WARNING, "objects move before anything is done", evidence, do)
+    else:
+        evidence = f"{n_objects} objects in episodes {', '.join(map(str, looked_at))}"
+        yield Finding("scene at rest", Level.FINE, "every object lies still when the policy first looks", evidence)
+
+
+def _describe(moments: Sequence[LooseObject]) -> str:
+    """Describe the worst of the moments in which one object moves."""
+    worst = max(moments, key=lambda moment: moment.drift_m)
+    motion = f"{worst.speed_m_s:.2f} m/s, {100 * worst.drift_m:.1f} cm in the next {WATCH_S} s"
+    return f"{worst.name!r}, {worst.pos_world[2]:.2f} m high: {motion}, in {len(moments)}"

@@ -1,0 +1,96 @@
+"""Make the certificate of LIBERO's scenes: `python -m sim.libero_bench.certify`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int16
+from rich.progress import track
+
+from sim.command_line import EXIT_DONE, run_command
+from sim.files import written_whole
+from sim.libero_bench.scene_certificate import ARRAYS_FILE, INDEX_FILE, PACKAGES, RESOLUTION_M
+from sim.libero_bench.tasks import LiberoTask, list_tasks
+
+# A process that has built several scenes keeps much of their memory.
+_TASKS_A_PROCESS = 8
+_COMMAND = "python -m sim.libero_bench.certify"
+
+
+@dataclass(frozen=True)
+class CertifyConfig:
+    """Record where every movable object of every LIBERO task lies when the policy first looks.
+
+    Run it under the versions that LIBERO's published numbers were made with: what it writes is what every later reset
+    is compared with.
+    """
+
+    folder: Path = INDEX_FILE.parent
+    """Where `scene_certificate.json` and `scene_certificate.npz` are written."""
+
+    workers: int = 2
+    """Processes that work side by side; each takes up to 1.3 GB."""
+
+
+@dataclass(frozen=True)
+class CertifiedScene:
+    """The positions of one task, as `SceneCertificate` has them."""
+
+    task_name: str
+    objects: tuple[str, ...]
+    positions: Int16[np.ndarray, "state object 3"]
+
+
+def compute_scene(task: LiberoTask) -> CertifiedScene:
+    """Begin every episode of a task and record where its objects lie."""
+    from sim.libero_bench.env import LiberoEnv
+
+    with closing(LiberoEnv(task, image_sizes={})) as env:
+        positions = []
+        for episode_index in range(env.spec.n_episodes or 0):
+            env.begin_episode(episode_index)
+            positions.append(env.object_positions())
+        tenths_mm = np.rint(np.array(positions) / RESOLUTION_M)
+        return CertifiedScene(task.task_name, env.object_names, tenths_mm.astype(np.int16))
+
+
+def compute_scenes(workers: int) -> Iterator[CertifiedScene]:
+    """Compute the scene of every task of every complete suite, in order."""
+    tasks = list(list_tasks())
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=_TASKS_A_PROCESS) as pool:
+        yield from track(pool.map(compute_scene, tasks), "scenes", total=len(tasks))
+
+
+def save_certificate(folder: Path, scenes: Iterator[CertifiedScene]) -> None:
+    """Write both files. Tasks whose objects lie alike, as LIBERO-PRO's variants often do, share an array."""
+    arrays: dict[str, np.ndarray] = {}
+    name_of: dict[bytes, str] = {}
+    tasks = {}
+    for scene in scenes:
+        content = repr(scene.positions.shape).encode() + scene.positions.tobytes()
+        name = name_of.setdefault(content, f"scene_{len(name_of)}")
+        arrays[name] = scene.positions
+        tasks[scene.task_name] = {"objects": scene.objects, "array": name}
+    index = {"made_by": _COMMAND, "versions": {p: version(p) for p in PACKAGES}, "tasks": tasks}
+    with written_whole(folder / ARRAYS_FILE.name) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    with written_whole(folder / INDEX_FILE.name) as file:
+        file.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def certify(config: CertifyConfig) -> int:
+    """Run the command; returns its exit code."""
+    save_certificate(config.folder, compute_scenes(config.workers))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(certify, CertifyConfig, _COMMAND))
