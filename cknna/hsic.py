@@ -17,7 +17,7 @@ The two orders of masked kernels give two numbers: the last term of HSIC_u tells
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Float64, Int
 
 from cknna.features import UnitRows, cut
 from cknna.neighbors import Neighbors
@@ -33,7 +33,8 @@ class Edges:
     Attributes:
         k_value, l_value: K_ij and L_ij, cosines.
         k_row_mean, l_row_mean: (n,) means of the whole rows of the unmasked kernels.
-        reciprocal: whether column[e] → row[e] is an edge too.
+        weight: the mask's entry at i → j, in (0, 1]: below 1 where ties at a k-th place share it.
+        reverse_weight: the mask's entry at j → i; 0 where that is no edge.
     """
 
     n: int
@@ -43,67 +44,88 @@ class Edges:
     l_value: Float64[np.ndarray, " edges"]
     k_row_mean: Float64[np.ndarray, " n"]
     l_row_mean: Float64[np.ndarray, " n"]
-    reciprocal: Bool[np.ndarray, " edges"]
+    weight: Float64[np.ndarray, " edges"]
+    reverse_weight: Float64[np.ndarray, " edges"]
 
 
 def find_mutual_edges(a: Neighbors, b: Neighbors) -> Edges:
-    """i → j where j is among the k nearest of i in both: the k of `a` and of `b`, which may be one and the same."""
+    """Return i → j where j is in the lists of i in both, with the product of both memberships as weight."""
     found = [np.flatnonzero(a.index == b.index[:, place, None]) for place in range(b.k)]
     edges, place_b = np.concatenate(found), np.repeat(np.arange(b.k), [len(each) for each in found])
     # Two absent neighbours are no neighbour in common.
     present = a.index.ravel()[edges] >= 0
     row, place_a = np.divmod(edges[present], a.k)
-    return _make_edges(a, b, row, place_a, place_b[present])
+    parts: list[tuple[np.ndarray, ...]] = []
+    parts.append((row, a.index[row, place_a], a.similarity[row, place_a], b.similarity[row, place_b[present]]))
+    if len(a.tied_row):
+        parts.append(_find_tied_edges(a, b))
+    if len(b.tied_row):
+        row, column, l_value, k_value = _find_tied_edges(b, a)
+        parts.append((row, column, k_value, l_value))
+    if len(a.tied_row) and len(b.tied_row):
+        tied_a, tied_b = (x.tied_row.astype(np.int64) * a.n + x.tied_index for x in (a, b))
+        row, column = np.divmod(np.intersect1d(tied_a, tied_b, assume_unique=True), a.n)
+        parts.append((row, column, a.threshold[row], b.threshold[row]))
+    row, column, k_value, l_value = (np.concatenate(each) for each in zip(*parts, strict=True))
+    weight, reverse_weight = (a.weigh(of, k_value) * b.weigh(of, l_value) for of in (row, column))
+    return Edges(a.n, row, column, k_value, l_value, a.row_mean, b.row_mean, weight, reverse_weight)
 
 
 def find_own_edges(a: Neighbors) -> Edges:
-    """The same of a and a, without a comparison."""
+    """Return the edges of one list, as its own mask has them: a random draw of ties agrees with itself."""
     row, place = np.nonzero(a.index >= 0)
-    return _make_edges(a, a, row, place, place)
+    row, column, value = row, a.index[row, place], a.similarity[row, place]
+    if len(a.tied_row):
+        row, column = np.concatenate([row, a.tied_row]), np.concatenate([column, a.tied_index])
+        value = np.concatenate([value, a.threshold[a.tied_row]])
+    return Edges(a.n, row, column, value, value, a.row_mean, a.row_mean, a.weigh(row, value), a.weigh(column, value))
 
 
-def _make_edges(a: Neighbors, b: Neighbors, row: np.ndarray, place_a: np.ndarray, place_b: np.ndarray) -> Edges:
-    k_value, l_value = a.similarity[row, place_a], b.similarity[row, place_b]
-    return Edges(
-        a.n,
-        row,
-        a.index[row, place_a],
-        k_value,
-        l_value,
-        a.row_mean,
-        b.row_mean,
-        (a.reverse_place[row, place_a] < a.k) & (b.reverse_place[row, place_b] < b.k),
-    )
+def _find_tied_edges(a: Neighbors, b: Neighbors) -> tuple[np.ndarray, ...]:
+    """Return (row, column, cosine in a, cosine in b) of a's tied pairs that are among the k of b."""
+    pair, place = np.nonzero(b.index[a.tied_row] == a.tied_index[:, None])
+    row = a.tied_row[pair]
+    return row, a.tied_index[pair], a.threshold[row], b.similarity[row, place]
 
 
 def compute_hsic_unbiased(edges: Edges) -> float:
     """HSIC_u of the masked kernels; of either sign, and undefined for n < 4."""
     n = edges.n
-    trace = np.dot(edges.k_value[edges.reciprocal], edges.l_value[edges.reciprocal])
-    through = np.dot(_sum_by(edges.column, edges.k_value, n), _sum_by(edges.row, edges.l_value, n))
-    total = edges.k_value.sum() * edges.l_value.sum()
+    k_value, l_value = edges.weight * edges.k_value, edges.weight * edges.l_value
+    trace = _sum_reciprocal(edges)
+    through = np.dot(_sum_by(edges.column, k_value, n), _sum_by(edges.row, l_value, n))
+    total = k_value.sum() * l_value.sum()
     return float((trace + total / ((n - 1) * (n - 2)) - 2 * through / (n - 2)) / (n * (n - 3)))
 
 
 def compute_hsic_biased(edges: Edges) -> float:
     """tr(KHLH) of the masked kernels with each row an edge to itself, of cosine one."""
     n = edges.n
-    trace = n + np.dot(edges.k_value[edges.reciprocal], edges.l_value[edges.reciprocal])
-    k_columns, k_rows = (1 + _sum_by(index, edges.k_value, n) for index in (edges.column, edges.row))
-    l_columns, l_rows = (1 + _sum_by(index, edges.l_value, n) for index in (edges.column, edges.row))
+    k_value, l_value = edges.weight * edges.k_value, edges.weight * edges.l_value
+    trace = n + _sum_reciprocal(edges)
+    k_columns, k_rows = (1 + _sum_by(index, k_value, n) for index in (edges.column, edges.row))
+    l_columns, l_rows = (1 + _sum_by(index, l_value, n) for index in (edges.column, edges.row))
     through = np.dot(k_columns, l_rows) + np.dot(l_columns, k_rows)
     return float(trace - through / n + k_rows.sum() * l_rows.sum() / n**2)
+
+
+def _sum_reciprocal(edges: Edges) -> float:
+    """Return Σ_ij of the masked K_ij L_ji."""
+    both = edges.reverse_weight > 0
+    k_value, l_value = edges.k_value[both], edges.l_value[both]
+    return float(np.dot(edges.weight[both] * k_value, edges.reverse_weight[both] * l_value))
 
 
 def compute_row_centred_alignment(edges: Edges) -> float:
     """Σ over edges of (K_ij - mean of row i of K)(L_ij - mean of row i of L)."""
     k_centred = edges.k_value - edges.k_row_mean[edges.row]
     l_centred = edges.l_value - edges.l_row_mean[edges.row]
-    return float(np.dot(k_centred, l_centred))
+    return float(np.dot(edges.weight * k_centred, l_centred))
 
 
-def count_edges(edges: Edges) -> float:
-    return float(len(edges.row))
+def sum_weights(edges: Edges) -> float:
+    """Return the number of edges, tied ones counted by their share."""
+    return float(edges.weight.sum())
 
 
 def compute_linear_hsic(rows_a: UnitRows, rows_b: UnitRows, unbiased: bool) -> float:

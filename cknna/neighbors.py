@@ -1,13 +1,22 @@
 """The k nearest rows of every row, exactly, without ever holding an n x n matrix.
 
-Nearest is the largest cosine s_ij = a_i · a_j of unit rows; a row is no neighbour of its own. The order is total and is
-a function of the unit rows alone, of no block size, thread or device: s_ij in float64, then the smaller row index.
+Nearest is the largest cosine s_ij of rows i and j; a row is not a neighbour of itself. With θ_i the k-th largest cosine
+of row i, r_i of its k places left for the t_i rows at exactly θ_i, the neighbourhood is the membership
 
-The dense part, one matrix product in float32, nominates a few more than k rows each (`cknna/nomination.py`); their
-cosines are computed anew from the unit rows in float64 and sorted. Duplicates of a row are exact ties.
+    w_ij = 1 if s_ij > θ_i,    r_i / t_i if s_ij = θ_i,    0 otherwise        (Σ_j w_ij = k)
+
+which is the probability that j is among the k nearest of i when ties are broken uniformly at random. Without a tie at
+the k-th place t_i = r_i, and w is the usual mask of zeros and ones. Breaking ties by the row number instead, as a
+top-k does, would make every score depend on the order of the rows.
+
+The dense part, one matrix product in float32, nominates a few more than k rows each (`cknna/nomination.py`). Their
+cosines are computed anew from the rows in float64, one dot product a pair, and sorted: copies of a row are exact ties
+and the result depends on no block size, thread or device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int, Int32
@@ -19,27 +28,33 @@ from sim.errors import WhiskerError
 
 # Of rows in float64, which stay in the processor's cache.
 _CACHE_BYTES = 1 << 18
+# Tied pairs beyond k a row that are held, 8 bytes each. Only features of few distinct values have more.
+MAX_TIED = 1 << 27
 
 ABSENT = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """What a search found: serves every smaller k, every permutation of rows and every deletion of an episode.
+    """The result of a search: serves every smaller k, every permutation of rows and every deletion of an episode.
+
+    A row's list is `index[i]` and, behind it, the pairs of `tied_row`, `tied_index` with `tied_row == i`. Together
+    they are all rows whose cosine reaches `threshold[i]`.
 
     Attributes:
-        index: rows, nearest first; `ABSENT` where a deletion left fewer than k.
+        index: rows, nearest first, equally near ones in any order; `ABSENT` where a deletion left fewer than k.
         similarity: their cosines; 0 where absent.
-        next_similarity: cosine of the (k + 1)-th; -inf where there is none.
-        reverse_place: at which place (from 0) this row stands in the neighbour's own list; k where it does not.
+        threshold: cosine of the k-th; where a deletion left fewer than k, the one down to which the search went.
+        tied_row, tied_index: pairs (i, j) beyond the k of row i, in which j is exactly as near as the k-th.
         row_mean: mean cosine to all rows, itself included: a_i · mean(A).
         n_candidates: how many rows it was chosen from.
     """
 
     index: Int32[np.ndarray, "n k"]
     similarity: Float64[np.ndarray, "n k"]
-    next_similarity: Float64[np.ndarray, " n"]
-    reverse_place: Int32[np.ndarray, "n k"]
+    threshold: Float64[np.ndarray, " n"]
+    tied_row: Int32[np.ndarray, " tied"]
+    tied_index: Int32[np.ndarray, " tied"]
     row_mean: Float64[np.ndarray, " n"]
     n_candidates: Int[np.ndarray, " n"]
 
@@ -52,68 +67,106 @@ class Neighbors:
         return self.index.shape[1]
 
     @property
-    def n_ties(self) -> int:
-        """Rows whose k-th and (k + 1)-th nearest are equally near: there the row index decided."""
-        return int((self.similarity[:, -1] == self.next_similarity).sum())
+    def n_tied(self) -> int:
+        """Return the number of rows with more rows at the k-th cosine than places left for them."""
+        return len(np.unique(self.tied_row))
 
     @property
     def n_absent(self) -> int:
         return int((self.index == ABSENT).sum())
 
+    @cached_property
+    def tied_share(self) -> Float64[np.ndarray, " n"]:
+        """Return r_i / t_i of each row, 1 without a tie."""
+        share = np.ones(self.n)
+        rows, n_beyond = np.unique(self.tied_row, return_counts=True)
+        n_within = (self.similarity[rows] == self.threshold[rows, None]).sum(1)
+        share[rows] = n_within / (n_within + n_beyond)
+        return share
+
+    def weigh(
+        self, row: Int[np.ndarray, " pair"], similarity: Float64[np.ndarray, " pair"]
+    ) -> Float64[np.ndarray, " pair"]:
+        """Return the membership w of pairs in the lists of these rows, from the cosines of the pairs."""
+        threshold = self.threshold[row]
+        if not len(self.tied_row):
+            return (similarity >= threshold).astype(np.float64)
+        return np.where(similarity > threshold, 1.0, np.where(similarity == threshold, self.tied_share[row], 0.0))
+
     def first(self, k: int) -> "Neighbors":
-        """The k nearest of them, as a search for k would have found."""
+        """Return the k nearest of them, as a search for k would have found them."""
         if k > self.k:
             raise WhiskerError("neighbours", expected=f"at most the {self.k} searched for", got=f"k = {k}")
         if k == self.k:
             return self
+        threshold = np.where(self.index[:, k - 1] == ABSENT, self.threshold, self.similarity[:, k - 1])
+        is_tied = (self.similarity[:, k:] == threshold[:, None]) & (self.index[:, k:] != ABSENT)
+        row, place = np.nonzero(is_tied)
+        still = self.threshold[self.tied_row] == threshold[self.tied_row]
         return replace(
             self,
             index=self.index[:, :k],
             similarity=self.similarity[:, :k],
-            next_similarity=self.similarity[:, k],
-            reverse_place=np.minimum(self.reverse_place[:, :k], k),
+            threshold=threshold,
+            tied_row=np.concatenate([row.astype(np.int32), self.tied_row[still]]),
+            tied_index=np.concatenate([self.index[row, k + place], self.tied_index[still]]),
         )
 
     def reorder(self, order: Int[np.ndarray, " n"]) -> "Neighbors":
-        """Those of the same rows in another order: new row i is old row order[i]. Nothing is searched."""
+        """Return those of the same rows in another order: new row i is old row order[i]. Nothing is searched."""
         new_index = np.empty(self.n, np.int32)
         new_index[order] = np.arange(self.n, dtype=np.int32)
         return Neighbors(
             new_index[self.index[order]],
             self.similarity[order],
-            self.next_similarity[order],
-            self.reverse_place[order],
+            self.threshold[order],
+            new_index[self.tied_row],
+            new_index[self.tied_index],
             self.row_mean[order],
             self.n_candidates[order],
         )
 
     def delete(self, deleted: Int[np.ndarray, " rows"], k: int) -> "Neighbors":
-        """The k nearest of the rows that stay: those further down in the list move up. Nothing is searched.
+        """Return the k nearest of the rows that stay: those further down in the list move up. Nothing is searched.
 
-        A row of whose list fewer than k stay keeps fewer (`ABSENT`): search deeper than k to have them rare. The row
+        A row of whose list fewer than k stay keeps fewer (`ABSENT`); a search deeper than k makes them rare. The row
         means stay those of all rows.
         """
         stays = np.ones(self.n, bool)
         stays[deleted] = False
-        gone = ~stays[self.index]
-        gone_before = np.cumsum(gone, axis=1, dtype=np.int32) - gone
-        place = np.minimum(self.reverse_place, self.k - 1)
-        moved_up = np.where(self.reverse_place < self.k, gone_before[self.index, place], 0)
-        reverse_place = np.where(self.reverse_place < self.k, self.reverse_place - moved_up, k)
-
-        kept = np.argsort(gone[stays], axis=1, kind="stable")
-        short = np.take_along_axis(gone[stays], kept, axis=1)
         new_index = (np.cumsum(stays) - 1).astype(np.int32)
+        gone = ~stays[self.index[stays]]
+        kept = np.argsort(gone, axis=1, kind="stable")
+        short = np.take_along_axis(gone, kept, axis=1)
         index = np.where(short, ABSENT, new_index[np.take_along_axis(self.index[stays], kept, axis=1)])
         similarity = np.where(short, 0.0, np.take_along_axis(self.similarity[stays], kept, axis=1))
+        threshold = self.threshold[stays]
+
+        both_stay = stays[self.tied_row] & stays[self.tied_index]
+        tied_row, tied_index = new_index[self.tied_row[both_stay]], new_index[self.tied_index[both_stay]]
+        # Tied rows take the places at the end that have become free, in any order, for they are equally near.
+        place = (~short).sum(1)[tied_row] + _count_before(tied_row)
+        moves = place < self.k
+        index[tied_row[moves], place[moves]] = tied_index[moves]
+        similarity[tied_row[moves], place[moves]] = threshold[tied_row[moves]]
         return Neighbors(
-            index[:, :k],
-            similarity[:, :k],
-            similarity[:, k] if k < self.k else self.next_similarity[stays],
-            np.minimum(np.take_along_axis(reverse_place[stays], kept, axis=1), k)[:, :k].astype(np.int32),
+            index,
+            similarity,
+            threshold,
+            tied_row[~moves],
+            tied_index[~moves],
             self.row_mean[stays],
             self.n_candidates[stays] - len(deleted),
-        )
+        ).first(k)
+
+
+def _count_before(values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Return for each value how many equal ones stand before it."""
+    order = np.argsort(values, kind="stable")
+    _, begin, group = np.unique(values[order], return_index=True, return_inverse=True)
+    before = np.empty(len(values), np.int64)
+    before[order] = np.arange(len(values)) - begin[group]
+    return before
 
 
 def find_neighbors(
@@ -144,19 +197,30 @@ def find_neighbors(
             do="Choose a smaller k.",
         )
     index = np.empty((rows.n, k), np.int32)
-    similarity = np.empty((rows.n, k + 1))
+    similarity = np.empty((rows.n, k))
+    tied: list[tuple[np.ndarray, np.ndarray]] = []
     factors = CentredRows(rows)
     for block, row, column in nominate(factors, k, label, tile, device):
         cosine = _compute_cosines(rows, block.start + row, column)
-        index[block], similarity[block] = _sort(row, column, cosine, k, block.stop - block.start)
-    return Neighbors(
-        index,
-        np.ascontiguousarray(similarity[:, :k]),
-        similarity[:, k].copy(),
-        _find_reverse_places(index),
-        factors.row_mean,
-        n_candidates,
-    )
+        order, begins = _sort(row, column, cosine, block.stop - block.start)
+        nearest = order[begins[:, None] + np.arange(k)]
+        index[block], similarity[block] = column[nearest], cosine[nearest]
+        beyond = order[np.arange(len(order)) - begins[row[order]] >= k]
+        beyond = beyond[cosine[beyond] == similarity[block.start + row[beyond], -1]]
+        tied.append(((block.start + row[beyond]).astype(np.int32), column[beyond].astype(np.int32)))
+        _check_tied(rows.name, tied)
+    tied_row, tied_index = (np.concatenate(each) for each in zip(*tied, strict=True))
+    return Neighbors(index, similarity, similarity[:, -1].copy(), tied_row, tied_index, factors.row_mean, n_candidates)
+
+
+def _check_tied(name: str, tied: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    if sum(len(row) for row, _ in tied) > MAX_TIED:
+        raise WhiskerError(
+            name,
+            expected=f"at most {MAX_TIED:,} pairs of rows that tie with a k-th neighbour",
+            got="more",
+            do="A feature of few distinct values has no neighbourhoods; add columns, or score fewer rows.",
+        )
 
 
 def _compute_cosines(
@@ -177,26 +241,8 @@ def _sort(
     row: Int[np.ndarray, " pair"],
     column: Int[np.ndarray, " pair"],
     cosine: Float64[np.ndarray, " pair"],
-    k: int,
     n_rows: int,
-) -> tuple[Int32[np.ndarray, "row k"], Float64[np.ndarray, "row k_and_1"]]:
-    """The k nearest of each row, and k + 1 cosines (-inf where there are no more)."""
+) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " row"]]:
+    """Return the pairs by row, nearest first, and where each row's pairs begin in that order."""
     counts = np.bincount(row, minlength=n_rows)
-    begins = np.cumsum(counts) - counts
-    order = np.lexsort((column, -cosine, row))
-    place = np.arange(k + 1)
-    chosen = order[np.minimum(begins[:, None] + place, len(order) - 1)]
-    similarity = np.where(place < counts[:, None], cosine[chosen], -np.inf)
-    return column[chosen[:, :k]].astype(np.int32), similarity
-
-
-def _find_reverse_places(index: Int32[np.ndarray, "n k"]) -> Int32[np.ndarray, "n k"]:
-    """The place of i in the list of its neighbour j, or k: edges (j, i) are looked up among the sorted (i, j)."""
-    n, k = index.shape
-    row = np.arange(n, dtype=np.int64)[:, None]
-    edges = (row * n + index).ravel()
-    order = np.argsort(edges)
-    reverse = (index.astype(np.int64) * n + row).ravel()
-    at = np.minimum(np.searchsorted(edges, reverse, sorter=order), len(edges) - 1)
-    found = order[at]
-    return np.where(edges[found] == reverse, found % k, k).astype(np.int32).reshape(n, k)
+    return np.lexsort((column, -cosine, row)), np.cumsum(counts) - counts

@@ -22,7 +22,6 @@ from sim.errors import WhiskerError, WhiskerWarning
 ALL = "all"
 # Below this many rows chance alone is a score that people publish.
 _FEW_ROWS = 100
-_MANY_TIES = 0.05
 # What a null of fewer arrangements can say at best is p = 0.05.
 _FEW_ARRANGEMENTS = 20
 
@@ -59,6 +58,7 @@ class ScoreRow:
     Attributes:
         part: "all", or which of the rows.
         low, high: 95 % interval over episodes.
+        n_tied_a, n_tied_b: rows of the features and of the state with ties at the k-th neighbour.
         null: what was permuted: "episodes" or "rows".
         observed: the score that the null is compared with: of the rows that are left where episodes are trimmed to
             a common length.
@@ -80,6 +80,8 @@ class ScoreRow:
     high: float
     mutual_knn: float
     mutual_knn_chance: float
+    n_tied_a: int
+    n_tied_b: int
     null: str
     observed: float
     null_mean: float
@@ -230,6 +232,8 @@ def _score_part(
             high=high,
             mutual_knn=score.mutual_knn,
             mutual_knn_chance=score.mutual_knn_chance,
+            n_tied_a=score.n_tied_a,
+            n_tied_b=score.n_tied_b,
             null=null.scheme if null else "none",
             observed=null.observed if null else nan,
             null_mean=null.null_mean if null else nan,
@@ -283,7 +287,8 @@ def _notes(score: CknnaScore, n_duplicates: Mapping[str, int]) -> Iterator[str]:
     for name, n_repeated in n_duplicates.items():
         if n_repeated:
             yield f"{n_repeated} rows of the {name} repeat another"
-    if max(score.n_ties_a, score.n_ties_b) > _MANY_TIES * score.n:
-        yield "many rows have ties at the k-th neighbour, which the row number decides"
+    for name, n_tied in {"features": score.n_tied_a, "state": score.n_tied_b}.items():
+        if n_tied:
+            yield f"{n_tied} rows of the {name} have ties at the k-th neighbour: tied rows count in equal shares"
     if not isnan(score.cknna) and score.cknna > 1:
         yield "above 1: the unbiased score is no cosine; mutual edges can agree better than all edges do on the whole"

@@ -21,6 +21,17 @@ Four things are called so, and they are four numbers. Each is a row of `VARIANTS
 - "distance-agnostic": S = the number of edges: the code, with `distance_agnostic=True` (which stops at a matrix there,
   where it needs a number). It is mutual kNN by another name.
 
+Ties. In rollouts many rows are exact copies on one side (every episode begins in one pose), and a k-th place then has
+more claimants than room. A top-k gives it by the row number, so that shuffling the rows moves the score. Here m is the
+expectation of that mask over uniformly random choices among equally near rows (`cknna/neighbors.py`), a choice for each
+row and each representation by itself, so that the expectation of m_K ∘ m_L is the product of both. Rows that tie share
+the places equally, no row is left out, the score is a function of the set of rows, and without ties it is the formula
+to the last bit. The root has the expectation of m_K ∘ m_K, which is m_K. So the score is the mean of the formula over
+random choices, to O(1/n²) for "row-centred" and "distance-agnostic" exactly. One choice for both representations would
+not do: it would let two features of few values that have nothing to do with each other agree in which of the equal rows
+they take. The price: features with ties do not fully agree with themselves either, since ties say nothing about which
+of the equal rows is nearer. `n_tied_a` and `n_tied_b` say how many rows this concerns.
+
 An undefined score is nan. A score means little without its null: see `cknna/null.py`.
 """
 
@@ -37,9 +48,9 @@ from cknna.hsic import (
     compute_hsic_unbiased,
     compute_linear_hsic,
     compute_row_centred_alignment,
-    count_edges,
     find_mutual_edges,
     find_own_edges,
+    sum_weights,
 )
 from cknna.neighbors import Neighbors, find_neighbors
 from sim.errors import UnknownNameError, WhiskerError
@@ -63,7 +74,7 @@ VARIANTS = {
     "unbiased": Variant(compute_hsic_unbiased, constant=1e-6),
     "row-centred": Variant(compute_row_centred_alignment),
     "biased": Variant(compute_hsic_biased, constant=1e-6, own_first=True),
-    "distance-agnostic": Variant(count_edges),
+    "distance-agnostic": Variant(sum_weights),
 }
 DEFAULT_VARIANT = "unbiased"
 
@@ -75,7 +86,7 @@ class CknnaScore:
     Attributes:
         mutual_knn: mean share of a row's k neighbours that are its neighbours in both.
         mutual_knn_chance: what it is for unrelated features: k / (n - 1), the mean of k / (rows to choose from).
-        n_ties_a, n_ties_b: rows whose k-th neighbour is as near as the next one, so that the row index decided.
+        n_tied_a, n_tied_b: rows with more rows at the k-th cosine than places left, which share them equally.
         n_candidates_min: the fewest rows that a row could choose from: n - 1, or less without its own episode.
     """
 
@@ -85,8 +96,8 @@ class CknnaScore:
     cknna: float
     mutual_knn: float
     mutual_knn_chance: float
-    n_ties_a: int
-    n_ties_b: int
+    n_tied_a: int
+    n_tied_b: int
     n_candidates_min: int
 
 
@@ -134,10 +145,10 @@ def compute_score(a: Neighbors, b: Neighbors, k: int, variant: str = DEFAULT_VAR
         k=k,
         variant=variant,
         cknna=Scorer(a, b, k, variant).score_against(b),
-        mutual_knn=len(find_mutual_edges(a, b).row) / (a.n * k),
+        mutual_knn=sum_weights(find_mutual_edges(a, b)) / (a.n * k),
         mutual_knn_chance=float((k / a.n_candidates).mean()),
-        n_ties_a=a.n_ties,
-        n_ties_b=b.n_ties,
+        n_tied_a=a.n_tied,
+        n_tied_b=b.n_tied,
         n_candidates_min=int(a.n_candidates.min()),
     )
 

@@ -14,14 +14,24 @@ def kernel(features):
     return np.array([np.vecdot(row, rows) for row in rows])
 
 
-def mask(kernel, k, groups=None, own_first=False):
-    """1 where j is among the k nearest of i: larger first, then the smaller index; itself excluded, or the first."""
+def mask(kernel, k, groups=None, own_first=False, rng=None):
+    """1 where j is among the k nearest of i; itself excluded, or the first.
+
+    Those who tie for the last places get them by lot where there is an rng, and otherwise equal shares.
+    """
     n = len(kernel)
     mask = np.zeros((n, n))
     for i in range(n):
         allowed = [j for j in range(n) if j != i and (groups is None or groups[i] != groups[j])]
-        nearest = sorted(allowed, key=lambda j: (-kernel[i, j], j))
-        mask[i, nearest[: k - own_first]] = 1
+        places = k - own_first
+        last = sorted(kernel[i, allowed], reverse=True)[places - 1]
+        nearer, level = ([j for j in allowed if of(kernel[i, j])] for of in (last.__lt__, last.__eq__))
+        left = places - len(nearer)
+        mask[i, nearer] = 1
+        mask[i, level] = left / len(level)
+        if rng is not None:
+            mask[i, level] = 0
+            mask[i, rng.choice(level, left, replace=False)] = 1
         mask[i, i] = own_first
     return mask
 
@@ -42,13 +52,14 @@ def hsic_biased(kernel_k, kernel_l):
     return np.trace(kernel_k @ centring @ kernel_l @ centring)
 
 
-def cknna(features_a, features_b, k, variant="unbiased", groups=None):
+def cknna(features_a, features_b, k, variant="unbiased", groups=None, rng=None):
     kernel_k, kernel_l = kernel(features_a), kernel(features_b)
     own_first = variant == "biased"
-    mask_k, mask_l = mask(kernel_k, k, groups, own_first), mask(kernel_l, k, groups, own_first)
+    mask_k, mask_l = (mask(kernel, k, groups, own_first, rng) for kernel in (kernel_k, kernel_l))
 
     def align(x, mask_x, y, mask_y):
-        both = mask_x * mask_y
+        # A mask of zeros and ones is its own square, and so is its expectation.
+        both = mask_x if mask_x is mask_y else mask_x * mask_y
         if variant == "unbiased":
             return hsic_unbiased(both * x, both * y)
         if variant == "biased":

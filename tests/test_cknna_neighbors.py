@@ -20,10 +20,29 @@ def random_features(n, dim, kind, seed=0):
 
 def nearest(features, k, groups=None):
     kernel = oracle.kernel(features)
-    mask = oracle.mask(kernel, k, groups)
     return [
-        sorted(np.flatnonzero(row), key=lambda j: (-cosines[j], j)) for row, cosines in zip(mask, kernel, strict=True)
+        sorted(
+            (j for j in range(len(row)) if j != i and (groups is None or groups[i] != groups[j])),
+            key=lambda j, row=row: (-row[j], j),
+        )[:k]
+        for i, row in enumerate(kernel)
     ]
+
+
+def membership(found):
+    """The n x n matrix w of `cknna.neighbors`, from the lists."""
+    dense = np.zeros((found.n, found.n))
+    row, place = np.nonzero(found.index != ABSENT)
+    dense[row, found.index[row, place]] = found.weigh(row, found.similarity[row, place])
+    dense[found.tied_row, found.tied_index] = found.weigh(found.tied_row, found.threshold[found.tied_row])
+    return dense
+
+
+def is_same(found, searched):
+    same = [np.array_equal(membership(found), membership(searched))]
+    for name in ("similarity", "threshold", "n_candidates", "tied_share"):
+        same.append(np.array_equal(getattr(found, name), getattr(searched, name)))
+    return all(same) and found.n_tied == searched.n_tied
 
 
 @pytest.mark.parametrize("kind", ["plain", "grid", "narrow"])
@@ -52,7 +71,7 @@ def test_result_depends_on_no_block_size_no_thread_and_no_place_in_memory(kind, 
         streamed = find_neighbors(UnitRows(np.load(tmp_path / "bank.npy", mmap_mode="r")), 12, tile=tile)
         assert np.array_equal(streamed.index, whole.index)
         assert np.array_equal(streamed.similarity, whole.similarity)
-        assert np.array_equal(streamed.reverse_place, whole.reverse_place)
+        assert is_same(streamed, whole)
 
 
 def test_search_finds_what_a_tree_finds_among_more_rows_than_a_short_integer_squares():
@@ -73,56 +92,99 @@ def test_neighbours_of_the_same_episode_can_be_left_out():
         assert np.array_equal(found.index, nearest(features, 7, groups))
     assert found.n_candidates.tolist() == (60 - np.bincount(groups)[groups]).tolist()
     everyone_else = find_neighbors(UnitRows(features), 45, groups, exclude_same_group=True)
-    assert np.isinf(everyone_else.next_similarity[groups == 5]).all()
+    assert (membership(everyone_else)[groups == 5] == (groups != 5)).all()
     with pytest.raises(WhiskerError, match="1 <= k <= 45"):
         find_neighbors(UnitRows(features), 46, groups, exclude_same_group=True)
 
 
-def test_ties_at_the_last_place_are_counted():
+def test_ties_at_the_last_place_share_it():
     corners = np.repeat(np.eye(3), 4, axis=0)
     found = find_neighbors(UnitRows(corners), 3)
-    assert found.n_ties == 0, "each has three copies of itself"
-    assert found.first(2).n_ties == 12
-    assert found.index[0].tolist() == [1, 2, 3]
+    assert found.n_tied == 0, "each has three copies of itself"
     assert found.index[7].tolist() == [4, 5, 6]
+    assert found.first(2).n_tied == 12
+    assert membership(found.first(2))[0].tolist() == [0, 2 / 3, 2 / 3, 2 / 3] + [0] * 8
+    beyond = membership(find_neighbors(UnitRows(corners), 5))
+    assert beyond[0] == pytest.approx([0, 1, 1, 1] + [2 / 8] * 8), "two places for the eight at right angles"
 
 
-def test_smaller_k_is_the_beginning_of_a_larger():
-    rows = UnitRows(random_features(80, 5, "grid"))
+@pytest.mark.parametrize("kind", ["plain", "grid"])
+@pytest.mark.parametrize("k", [2, 9, 30])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_membership_is_the_expectation_over_draws_and_sums_to_k(kind, k, grouped):
+    features, groups = random_features(80, 3, kind), np.arange(80) % 8 if grouped else None
+    found = find_neighbors(UnitRows(features), k, groups, exclude_same_group=grouped)
+    assert membership(found) == pytest.approx(oracle.mask(oracle.kernel(features), k, groups), abs=1e-12)
+    assert membership(found).sum(1) == pytest.approx(k)
+    assert (found.n_tied > 20) == (kind == "grid")
+
+
+@pytest.mark.parametrize("kind", ["plain", "grid", "narrow"])
+def test_shuffled_rows_have_the_same_neighbours(kind):
+    features = random_features(200, 3, kind)
+    found = find_neighbors(UnitRows(features), 6)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(200)
+        for device, tile in (("numpy", 37), ("cpu", None)):
+            shuffled = find_neighbors(UnitRows(features[order]), 6, tile=tile, device=device)
+            assert is_same(found.reorder(order), shuffled)
+
+
+def test_features_of_so_few_values_that_all_tie_are_refused_where_the_ties_do_not_fit(monkeypatch):
+    rows = UnitRows(np.repeat(np.eye(3), 100, axis=0))
+    assert len(find_neighbors(rows, 5).tied_row) == 300 * (99 - 5)
+    monkeypatch.setattr("cknna.neighbors.MAX_TIED", 10_000)
+    with pytest.raises(WhiskerError, match=r"at most 10,000 pairs of rows that tie .* few distinct values"):
+        find_neighbors(rows, 5)
+
+
+@pytest.mark.parametrize("kind", ["plain", "grid"])
+def test_smaller_k_is_the_beginning_of_a_larger(kind):
+    rows = UnitRows(random_features(80, 3, kind))
     large = find_neighbors(rows, 30)
     for k in (2, 9, 30):
-        small = find_neighbors(rows, k)
-        for name in ("index", "similarity", "next_similarity", "reverse_place"):
-            assert np.array_equal(getattr(large.first(k), name), getattr(small, name)), name
+        assert is_same(large.first(k), find_neighbors(rows, k))
+        assert is_same(large.first(30).first(k), large.first(max(k, 12)).first(k))
     with pytest.raises(WhiskerError, match="at most the 30 searched for"):
         large.first(31)
 
 
-def test_reverse_place_is_where_one_stands_in_the_others_list():
-    found = find_neighbors(UnitRows(random_features(50, 3, "plain")), 6)
+def test_membership_seen_from_the_other_row_is_the_transposed():
+    found = find_neighbors(UnitRows(random_features(50, 3, "grid")), 6)
+    dense = membership(found)
     for i in range(50):
-        for place, j in enumerate(found.index[i]):
-            theirs = found.index[j].tolist()
-            assert found.reverse_place[i, place] == (theirs.index(i) if i in theirs else 6)
+        there = np.flatnonzero(dense[i])
+        cosine = oracle.kernel(random_features(50, 3, "grid"))[i, there]
+        assert np.array_equal(found.weigh(there, cosine), dense[there, i])
 
 
-def test_reordering_is_a_search_among_reordered_rows():
-    features = random_features(70, 6, "plain")
+@pytest.mark.parametrize("kind", ["plain", "grid"])
+def test_reordering_is_a_search_among_reordered_rows(kind):
+    features = random_features(70, 3, kind)
     order = np.random.default_rng(1).permutation(70)
     reordered = find_neighbors(UnitRows(features), 8).reorder(order)
     searched = find_neighbors(UnitRows(features[order]), 8)
-    for name in ("index", "similarity", "next_similarity", "reverse_place"):
-        assert np.array_equal(getattr(reordered, name), getattr(searched, name)), name
+    assert is_same(reordered, searched)
     assert reordered.row_mean == pytest.approx(searched.row_mean)
 
 
-def test_deleting_is_a_search_among_the_rest():
-    features = random_features(90, 6, "plain")
-    deleted = np.array([0, 7, 8, 30, 89])
-    rest = find_neighbors(UnitRows(features), 16).delete(deleted, 8)
-    searched = find_neighbors(UnitRows(np.delete(features, deleted, axis=0)), 8)
-    for name in ("index", "similarity", "next_similarity", "reverse_place", "n_candidates"):
-        assert np.array_equal(getattr(rest, name), getattr(searched, name)), name
+@pytest.mark.parametrize("kind", ["plain", "grid"])
+def test_deleting_is_a_search_among_the_rest(kind):
+    for seed in range(10):
+        features = random_features(90, 3, kind, seed)
+        deleted = np.array([0, 7, 8, 30, 89])
+        rest = find_neighbors(UnitRows(features), 16).delete(deleted, 8)
+        assert rest.n_absent == 0
+        assert is_same(rest, find_neighbors(UnitRows(np.delete(features, deleted, axis=0)), 8))
+
+
+def test_deleting_those_in_the_list_leaves_their_places_to_those_who_tied():
+    corners = np.repeat(np.eye(3), 8, axis=0)
+    rest = find_neighbors(UnitRows(corners), 4).delete(np.arange(1, 5), 4)
+    assert rest.n_absent == 4, "each of the four left has three copies, and nobody searched beyond the copies"
+    assert membership(rest)[0, :4].tolist() == [0, 1, 1, 1]
+    rest = find_neighbors(UnitRows(corners), 4).delete(np.arange(1, 3), 4)
+    assert is_same(rest, find_neighbors(UnitRows(np.delete(corners, [1, 2], axis=0)), 4))
 
 
 def test_a_list_that_is_too_short_for_a_deletion_says_so():

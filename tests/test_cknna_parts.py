@@ -10,6 +10,7 @@ from cknna.parts import find_parts
 from cknna.report import Pair, score_pair
 from sim.env import STAGES
 from sim.errors import WhiskerWarning
+from tests import cknna_oracle as oracle
 
 # (task, episode, step, grasped, success): one drops the block and takes it again, one never takes it.
 ROWS = [
@@ -76,3 +77,16 @@ def test_a_part_without_a_score_takes_no_other_with_it():
     ):
         rows = list(score_pair(pair, ScoreConfig(topk=(3,), permutations=9)))
     assert [row.part for row in rows] == ["all", "moving"]
+
+
+def test_rows_with_ties_are_counted_and_said():
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((60, dim), np.float32) for dim in (5, 3))
+    episode = np.arange(60) // 10
+    b[::10] = b[0]  # every episode begins in one pose
+    row, *_ = score_pair(Pair("run", "embedding", a, b, episode=episode), ScoreConfig(topk=(3,), permutations=9))
+    membership = oracle.mask(oracle.kernel(b), 3)
+    n_tied = int(((membership > 0) & (membership < 1)).any(1).sum())
+    assert n_tied >= 6
+    assert (row.n_tied_a, row.n_tied_b) == (0, n_tied)
+    assert f"{n_tied} rows of the state have ties at the k-th neighbour: tied rows count in equal shares" in row.notes

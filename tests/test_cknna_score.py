@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from cknna.features import UnitRows
+from cknna.jackknife import compute_interval, compute_paired_test
+from cknna.null import compute_null
 from cknna.score import VARIANTS, compute_cka, compute_score, score, search
 from sim.errors import UnknownNameError, WhiskerError
 from tests import cknna_oracle as oracle
@@ -28,6 +30,70 @@ def test_score_is_the_formula_with_matrices(n, dim_a, dim_b, ks, variant, kind):
         assert row.cknna == pytest.approx(oracle.cknna(a, b, row.k, variant), abs=1e-6, nan_ok=True)
         assert row.mutual_knn == pytest.approx(oracle.mutual_knn(a, b, row.k), abs=1e-12)
         assert (row.n, row.variant, row.mutual_knn_chance) == (n, variant, pytest.approx(row.k / (n - 1)))
+
+
+def rollouts(seed, n_episodes=12, length=12):
+    """Episodes that begin in one pose and stand still at times, as seen by a noisy camera: features, state, episode."""
+    rng = np.random.default_rng(seed)
+    steps = np.round(rng.standard_normal((n_episodes, length, 3)) + rng.standard_normal((n_episodes, 1, 3)))
+    steps[:, 0] = 0
+    steps[rng.random((n_episodes, length)) < 0.3] = 0
+    state = np.cumsum(steps, axis=1).reshape(-1, 3) + np.array([5.0, -3, 4])
+    features = state @ rng.standard_normal((3, 16)) + 0.5 * rng.standard_normal((len(state), 16))
+    return features, state, np.repeat(np.arange(n_episodes), length)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("both", [False, True])
+def test_score_with_ties_is_the_mean_of_the_formula_over_random_choices(variant, both):
+    features, state, _ = rollouts(0, n_episodes=6)
+    if both:
+        features = np.round(features / 4)
+    (row,) = score(features, state, [5], variant)
+    assert row.n_tied_b >= 10
+    assert (row.n_tied_a > 0) == both
+    rng = np.random.default_rng(1)
+    drawn = [oracle.cknna(features, state, 5, variant, rng=rng) for _ in range(120)]
+    assert np.std(drawn) > 1e-3, "the choice matters"
+    # Four standard errors, and the variances of S within a row, of O(1/n²), which the expected masks leave out.
+    assert row.cknna == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(120) + 1 / 72**2)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_shuffling_the_rows_changes_nothing(variant):
+    features, state, episode = rollouts(0)
+    expected = summarise(features, state, episode, variant)
+    for seed in range(3):
+        order = interleave(np.random.default_rng(seed), episode)
+        shuffled = summarise(features[order], state[order], episode[order], variant)
+        assert shuffled == pytest.approx(expected, abs=1e-12)
+
+
+def interleave(rng, episode):
+    """A random order of the rows in which each episode's stay in the order of time: the null pairs rows by it."""
+    order = np.empty(len(episode), int)
+    order[np.argsort(rng.permutation(episode), kind="stable")] = np.argsort(episode, kind="stable")
+    return order
+
+
+def summarise(features, state, episode, variant):
+    a, b = search(features, state, [4], episode, depth=2)
+    found = compute_score(a, b, 4, variant)
+    assert found.n_tied_b > 20
+    null = compute_null(a, b, 4, variant, episode, n_permutations=19)
+    other, _ = search(features[:, :4], state, [4], episode, depth=2)
+    intervals = compute_interval(a, b, 4, episode, variant), compute_paired_test(a, other, b, 4, episode).difference
+    spread = [number for each in intervals for number in (each.value, each.low, each.high)]
+    return [found.cknna, found.mutual_knn, null.observed, null.null_mean, null.null_high, null.p_value, *spread]
+
+
+def test_features_of_few_values_that_have_nothing_to_do_with_each_other_agree_by_chance():
+    """Ten rows of each pair of values. A choice by row number, common to both, would make a quarter agree."""
+    value_a, value_b = np.divmod(np.arange(160) // 10, 4)
+    (row,) = score(np.eye(4)[value_a], np.eye(4)[value_b], [10])
+    assert (row.n_tied_a, row.n_tied_b) == (160, 160)
+    assert row.mutual_knn == pytest.approx(9 * (10 / 39) ** 2 / 10)
+    assert row.mutual_knn == pytest.approx(row.mutual_knn_chance, rel=0.1)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -112,7 +178,7 @@ def test_undefined_is_nan():
     """Rows all as far from each other: every masked kernel is zero."""
     (row,) = score(np.eye(6), random_walk(6), [3])
     assert isnan(row.cknna)
-    assert row.n_ties_a == 6
+    assert row.n_tied_a == 6
     assert np.isfinite(score(np.eye(6), random_walk(6), [3], "row-centred")[0].cknna)
 
 
