@@ -5,12 +5,13 @@ they share. With the mean row μ, d_i = a_i - μ and c_i = μ·d_i,
 
     a_i·a_j - |μ|² = d_i·d_j + c_i + c_j = [d_i, c_i, 1]·[d_j, 1, c_j]
 
-ranks alike, and loses nothing. A float32 product differs from the true one by less than
+ranks alike, and is as small as the rows differ. d and c are made in float64 and rounded then: rounding a_i first would
+lose the differences of rows that are parallel to 1e-4. A float32 product differs from the true one by less than
 
-    ε_i = λ sqrt(dim) u (|d_i| max|d_j| + 2 max|c_j|),   u = 2^-24
+    ε_i = λ sqrt(dim) [u (|d_i| max|d_j| + 2 max|c_j|) + 4 v],   u = 2^-24, v = 2^-53
 
-where with λ = 8 an entry is further off once in 1e13 (Higham & Mary 2019, "A new approach to probabilistic rounding
-error analysis").
+where 4 v is for c_i, c_j and the cosines in float64 that decide in the end, and with λ = 8 an entry is further off once
+in 1e13 (Higham & Mary 2019, "A new approach to probabilistic rounding error analysis").
 """
 
 from math import sqrt
@@ -21,7 +22,7 @@ from jaxtyping import Float32, Float64
 from cknna.features import KEPT_BYTES, Rows, UnitRows
 
 _ROUNDING = 8.0
-_FLOAT32_UNIT = 2.0**-24
+_FLOAT32_UNIT, _FLOAT64_UNIT = 2.0**-24, 2.0**-53
 # |μ|² above which rows are centred; below, there is little to lose, and the unit rows are their own factors.
 _NARROW = 0.9
 
@@ -38,17 +39,17 @@ class CentredRows:
         self.n, self.dim, self._rows = rows.n, rows.dim, rows
         self.row_mean = np.empty(rows.n)
         for block in rows.blocks():
-            np.matmul(rows.take(block), rows.mean, out=self.row_mean[block])
+            self.row_mean[block] = rows.compute_row_means(block)
         self._kept: Float32[np.ndarray, "n width"] | None = None
         self._is_centred = bool(rows.mean @ rows.mean > _NARROW)
         if self._is_centred:
-            self._mean = rows.mean.astype(np.float32)
             self._offset = (self.row_mean - rows.mean @ rows.mean).astype(np.float32)
             length = self._centre()
             scale = length * length.max() + 2 * np.abs(self._offset).max()
         else:
             scale = np.ones(rows.n)
-        self.error = ((_ROUNDING * sqrt(rows.dim + 2) + 4) * _FLOAT32_UNIT * scale).astype(np.float32)
+        n_units = _ROUNDING * sqrt(rows.dim + 2) + 4
+        self.error = (n_units * (_FLOAT32_UNIT * scale + 4 * _FLOAT64_UNIT)).astype(np.float32)
 
     def left(self, which: Rows) -> Float32[np.ndarray, "rows width"]:
         right = self.right(which)
@@ -63,9 +64,10 @@ class CentredRows:
             return self._rows.take(which)
         if self._kept is not None:
             return self._kept[which]
-        rows = self._rows.take(which)
+        rows = self._rows.take_exact(which)
+        rows -= self._rows.mean
         factor = np.empty((len(rows), self.dim + 2), np.float32)
-        np.subtract(rows, self._mean, out=factor[:, :-2])
+        factor[:, :-2] = rows
         factor[:, -2], factor[:, -1] = 1, self._offset[which]
         return factor
 

@@ -4,6 +4,10 @@
 
 A feature matrix is (n, dim): row i is the same moment in both matrices of a pair. It may be a `np.memmap` larger than
 memory: it is read block by block, and kept as unit rows only where that fits in `KEPT_BYTES`.
+
+Cosines are those of the features in float64. Unit rows in float32 are for the search alone, which only has to say which
+cosines are worth computing: rounding them moves a cosine by about 1e-8, and rows with a large common mean (as of a
+trained network) may differ by less.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,15 +25,17 @@ KEPT_BYTES = 1 << 30
 # Of float64, which stay in the processor's cache.
 BLOCK_BYTES = 1 << 19
 _NAMED_ROWS = 5
+# Unit rows this close in every column have one direction, up to the rounding of float64.
+_ONE_DIRECTION = 2.0**-45
 
 type Rows = slice | Int[np.ndarray, " rows"]
 
 
 class UnitRows:
-    """The rows of a feature matrix, each divided by its length: float64 arithmetic, rounded to float32 once.
+    """The rows of a feature matrix, each divided by its length, in float64 and rounded to float32.
 
     Attributes:
-        mean: of the unit rows.
+        mean: of the unit rows, float64.
 
     Raises:
         WhiskerError: not a matrix of real numbers, fewer than 4 rows, a row that is not finite or is zero (it has no
@@ -46,9 +52,9 @@ class UnitRows:
         total, first, is_constant = np.zeros(self.dim), None, True
         for block in self.blocks():
             unit = self._normalise(block)
-            first = unit[0] if first is None else first
-            is_constant = is_constant and bool((unit == first).all())
-            total += unit.astype(np.float64).sum(0)
+            first = unit[0].copy() if first is None else first
+            is_constant = is_constant and bool((np.abs(unit - first) <= _ONE_DIRECTION).all())
+            total += unit.sum(0)
             if kept is not None:
                 kept[block] = unit
         self._check(is_constant)
@@ -60,16 +66,38 @@ class UnitRows:
         return cut(self.n, max(1, BLOCK_BYTES // (8 * self.dim)))
 
     def take(self, which: Rows) -> Float32[np.ndarray, "rows dim"]:
-        """These unit rows, in that order: not to be written to."""
+        """Return these unit rows in float32, in that order: not to be written to."""
         if self._kept is not None:
             return self._kept[which]
-        return _divide(np.asarray(self._source[which]).astype(np.float64), self._norms[which])
+        return self.take_exact(which).astype(np.float32)
 
-    def _normalise(self, block: slice) -> Float32[np.ndarray, "rows dim"]:
-        rows = np.asarray(self._source[block]).astype(np.float64)
+    def take_exact(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
+        """Return these unit rows in float64, in that order."""
+        rows = self._read(which)
+        rows /= self._norms[which][:, None]  # in place: fresh memory would cost as much as the division
+        return rows
+
+    def compute_cosines(
+        self, left: Int[np.ndarray, " pair"], right: Int[np.ndarray, " pair"]
+    ) -> Float64[np.ndarray, " pair"]:
+        """Return the cosine of each pair of rows in float64; copies of a row have bit-equal ones."""
+        # One dot product a pair, never a matrix product: its summation must not depend on who stands beside whom.
+        products = np.vecdot(self._read(left), self._read(right))
+        return products / (self._norms[left] * self._norms[right])
+
+    def compute_row_means(self, block: slice) -> Float64[np.ndarray, " rows"]:
+        """Return the mean cosine of these rows to all rows, themselves included: a_i · mean(A)."""
+        return self._read(block) @ self.mean / self._norms[block]
+
+    def _read(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
+        return np.asarray(self._source[which]).astype(np.float64, order="C")
+
+    def _normalise(self, block: slice) -> Float64[np.ndarray, "rows dim"]:
+        rows = self._read(block)
         self._norms[block] = np.sqrt(np.vecdot(rows, rows))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return _divide(rows, self._norms[block])
+            rows /= self._norms[block][:, None]
+        return rows
 
     def _check(self, is_constant: bool) -> None:
         not_finite, zero = np.flatnonzero(~np.isfinite(self._norms)), np.flatnonzero(self._norms == 0)
@@ -82,13 +110,6 @@ class UnitRows:
                 got=f"the same direction in all {self.n} rows",
                 do="A constant feature has no neighbourhoods; check the hook point and the pooling.",
             )
-
-
-def _divide(
-    rows: Float64[np.ndarray, "rows dim"], norms: Float64[np.ndarray, " rows"]
-) -> Float32[np.ndarray, "rows dim"]:
-    rows /= norms[:, None]  # in place: fresh memory would cost as much as the division
-    return rows.astype(np.float32)
 
 
 def cut(n: int, height: int) -> Iterator[slice]:

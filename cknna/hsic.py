@@ -138,7 +138,7 @@ def compute_linear_hsic(rows_a: UnitRows, rows_b: UnitRows, unbiased: bool) -> f
     cross = np.zeros((rows_a.dim, rows_b.dim))
     diagonal_a, diagonal_b = np.empty(n), np.empty(n)
     for block in cut(n, _ROWS_AT_ONCE):
-        block_a, block_b = (rows.take(block) - rows.mean for rows in (rows_a, rows_b))
+        block_a, block_b = (rows.take_exact(block) - rows.mean for rows in (rows_a, rows_b))
         cross += block_a.T @ block_b
         diagonal_a[block], diagonal_b[block] = np.vecdot(block_a, block_a), np.vecdot(block_b, block_b)
     whole = float(np.vdot(cross, cross))

@@ -231,9 +231,7 @@ def _compute_cosines(
     pair, which = np.unique(first * rows.n + second, return_inverse=True)
     cosine = np.empty(len(pair))
     for some in cut(len(pair), max(1, _CACHE_BYTES // (8 * rows.dim))):
-        left, right = (rows.take(index).astype(np.float64) for index in np.divmod(pair[some], rows.n))
-        # One dot product a pair, never a matrix product: its summation must not depend on who stands beside whom.
-        np.vecdot(left, right, out=cosine[some])
+        cosine[some] = rows.compute_cosines(*np.divmod(pair[some], rows.n))
     return cosine[which]
 
 

@@ -3,15 +3,11 @@
 import numpy as np
 
 
-def unit_rows(features):
-    features = np.asarray(features, np.float64)
-    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32).astype(np.float64)
-
-
 def kernel(features):
-    """Cosines; each by one dot product, so that equal rows have equal ones."""
-    rows = unit_rows(features)
-    return np.array([np.vecdot(row, rows) for row in rows])
+    """Cosines in float64; each by one dot product, so that equal rows have equal ones."""
+    rows = np.ascontiguousarray(features, np.float64)
+    lengths = np.sqrt(np.vecdot(rows, rows))
+    return np.array([np.vecdot(row, rows) / (length * lengths) for row, length in zip(rows, lengths, strict=True)])
 
 
 def mask(kernel, k, groups=None, own_first=False, rng=None):
@@ -72,7 +68,7 @@ def cknna(features_a, features_b, k, variant="unbiased", groups=None, rng=None):
     own_k, own_l = align(kernel_k, mask_k, kernel_k, mask_k), align(kernel_l, mask_l, kernel_l, mask_l)
     if own_k <= 0 or own_l <= 0:
         return np.nan
-    return across / (np.sqrt(own_k * own_l) + (0 if variant == "row-centred" else 1e-6))
+    return across / (np.sqrt(own_k * own_l) + (1e-6 if variant in ("unbiased", "biased") else 0))
 
 
 def mutual_knn(features_a, features_b, k, groups=None):

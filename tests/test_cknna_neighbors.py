@@ -10,12 +10,16 @@ from tests import cknna_oracle as oracle
 
 
 def random_features(n, dim, kind, seed=0):
-    """plain: no ties. grid: many rows alike. narrow: cosines above 0.999, where float32 alone loses the order."""
+    """plain: no ties. grid: many rows alike. narrow: cosines above 0.999, where float32 alone loses the order.
+
+    parallel: cosines above 1 - 1e-7, where unit rows that are rounded to float32 have lost the order already.
+    """
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, dim))
     if kind == "grid":
         return np.round(x) + 0.5
-    return 0.01 * x + rng.standard_normal(dim) if kind == "narrow" else x
+    spread = {"plain": None, "narrow": 1e-2, "parallel": 1e-4}[kind]
+    return spread * x + rng.standard_normal(dim) if spread else x
 
 
 def nearest(features, k, groups=None):
@@ -45,7 +49,7 @@ def is_same(found, searched):
     return all(same) and found.n_tied == searched.n_tied
 
 
-@pytest.mark.parametrize("kind", ["plain", "grid", "narrow"])
+@pytest.mark.parametrize("kind", ["plain", "grid", "narrow", "parallel"])
 @pytest.mark.parametrize(("n", "dim", "k"), [(4, 2, 3), (40, 3, 5), (150, 16, 10), (90, 130, 89)])
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_search_finds_what_sorting_all_cosines_finds(n, dim, k, kind, device):
@@ -54,10 +58,39 @@ def test_search_finds_what_sorting_all_cosines_finds(n, dim, k, kind, device):
     assert np.array_equal(found.index, nearest(features, k))
     kernel = oracle.kernel(features)
     assert np.array_equal(found.similarity, np.take_along_axis(kernel, found.index, axis=1))
-    assert found.row_mean == pytest.approx(kernel.mean(1), abs=1e-7)
+    assert found.row_mean == pytest.approx(kernel.mean(1), abs=1e-14)
 
 
-@pytest.mark.parametrize("kind", ["plain", "grid", "narrow"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_rows_that_are_parallel_to_float32_lose_no_neighbour(dtype, device):
+    """With d_i = a_i - mean, a_i·a_j ranks as d_i·d_j + mean·d_i + mean·d_j, which loses no digits to the mean."""
+    features = random_features(400, 40, "parallel").astype(dtype)
+    unit = features.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    mean = unit.mean(0)
+    offset = (unit - mean) @ mean
+    ranks = (unit - mean) @ (unit - mean).T + offset[:, None] + offset
+    rounded = unit.astype(np.float32).astype(np.float64)
+    wanted, by_rounded = (
+        np.argsort(-np.where(np.eye(400), -np.inf, each))[:, :10] for each in (ranks, rounded @ rounded.T)
+    )
+    assert count_lost(wanted, by_rounded) > 1000, "a quarter of all"
+    assert count_lost(wanted, find_neighbors(UnitRows(features), 10, device=device).index) == 0
+
+
+def count_lost(wanted, found):
+    return sum(len(set(w) - set(f)) for w, f in zip(wanted.tolist(), found.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["plain", "parallel"])
+def test_columns_that_stand_side_by_side_in_memory_change_no_bit(kind):
+    features = random_features(120, 30, kind)
+    by_rows, by_columns = (find_neighbors(UnitRows(np.array(features, order=order)), 7) for order in "CF")
+    assert is_same(by_rows, by_columns)
+
+
+@pytest.mark.parametrize("kind", ["plain", "grid", "narrow", "parallel"])
 def test_result_depends_on_no_block_size_no_thread_and_no_place_in_memory(kind, monkeypatch, tmp_path):
     features = random_features(300, 24, kind).astype(np.float32)
     whole = find_neighbors(UnitRows(features), 12)
@@ -78,11 +111,11 @@ def test_search_finds_what_a_tree_finds_among_more_rows_than_a_short_integer_squ
     """More than 46,340: the number of a pair of rows is beyond 32 bits."""
     features = random_features(47_000, 3, "plain")
     found = find_neighbors(UnitRows(features), 4)
-    rows = UnitRows(features).take(slice(None)).astype(np.float64)
+    rows = UnitRows(features).take_exact(slice(None))
     distance, index = KDTree(rows).query(rows[::97], 5)
     assert np.array_equal(found.index[::97], index[:, 1:])
-    # |a - b|² = 2 - 2 a·b for unit rows, which float32 rounded.
-    assert 2 - 2 * found.similarity[::97] == pytest.approx(distance[:, 1:] ** 2, abs=3e-7)
+    # |a - b|² = 2 - 2 a·b for unit rows.
+    assert 2 - 2 * found.similarity[::97] == pytest.approx(distance[:, 1:] ** 2, abs=1e-14)
 
 
 def test_neighbours_of_the_same_episode_can_be_left_out():
@@ -119,7 +152,7 @@ def test_membership_is_the_expectation_over_draws_and_sums_to_k(kind, k, grouped
     assert (found.n_tied > 20) == (kind == "grid")
 
 
-@pytest.mark.parametrize("kind", ["plain", "grid", "narrow"])
+@pytest.mark.parametrize("kind", ["plain", "grid", "narrow", "parallel"])
 def test_shuffled_rows_have_the_same_neighbours(kind):
     features = random_features(200, 3, kind)
     found = find_neighbors(UnitRows(features), 6)
@@ -199,7 +232,8 @@ def test_rows_have_unit_length_whatever_the_dtype():
     rows = UnitRows(integers)
     assert rows.take(slice(4)).dtype == np.float32
     assert rows.take(slice(4)) == pytest.approx(np.array([[0.6, 0.8], [0, 1], [-1, 0], [5 / 13, 12 / 13]]))
-    assert rows.mean == pytest.approx(rows.take(slice(4)).mean(0))
+    assert rows.mean == pytest.approx(rows.take_exact(slice(4)).mean(0), abs=1e-15)
+    assert np.array_equal(rows.take(slice(4)), rows.take_exact(slice(4)).astype(np.float32))
     assert np.array_equal(UnitRows(1e-30 * integers).take(np.array([2, 0])), rows.take(np.array([2, 0])))
 
 
