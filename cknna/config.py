@@ -18,7 +18,8 @@ class ScoreConfig:
 
     Frames of a rollout resemble the frames before and after them in any representation. So the score of two
     representations that have nothing to do with each other is far above 0; the null says how far, by permuting whole
-    episodes. Read no score without it.
+    episodes. Read no score without it. The 95 % interval over episodes (jackknife) is conservative: in simulations it
+    covers 97 to 100 %.
 
     Attributes:
         banks: run folders with features, or folders of `cknna extract`.

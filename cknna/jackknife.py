@@ -13,8 +13,13 @@ it keeps fewer, and is counted. Of more than `MAX_DELETIONS` episodes several ar
 delete-a-group jackknife, Kott 2001): E is the number of groups then, and the time does not grow with n twice.
 
 Paired: policies P and Q scored against B on the same moments share what is easy and hard about an episode. So the
-jackknife is of the difference of their scores, and the test is a t-test with E - 1 degrees of freedom. The variance of
-the jackknife is biased upwards (Efron & Stein), so intervals are a little wide.
+jackknife is of the difference of their scores, and the test is a t-test with E - 1 degrees of freedom.
+
+The interval is conservative. The variance of the jackknife is biased upwards: what comes from pairs of episodes (one
+holds the neighbours of the other) is counted twice (Efron & Stein). In simulations the standard error is about 1.4
+times that of repeated experiments, and the 95 % interval covers the mean score in 97 to 100 % of them
+(`tests/benchmarks/cknna_coverage.py`). Efron and Stein's correction, which deletes pairs, is not applied: with 12 short
+episodes it left a negative variance in 38 % of the experiments.
 """
 
 from collections.abc import Callable

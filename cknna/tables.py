@@ -38,6 +38,7 @@ def print_scores(console: Console, rows: Sequence[ScoreRow], *, mutual_knn: bool
         console.print(title, highlight=False, soft_wrap=True)
         about = f"CKNNA ({of_bank[0].variant}) of L2-normalised rows; null: {of_bank[0].null} exchanged"
         console.print(f"{about}. It depends on n: compare each score with its own.", style="dim", soft_wrap=True)
+        console.print("95 %: jackknife over episodes, conservative (covers 97 to 100 %).", style="dim", soft_wrap=True)
         gap = 1 if console.width >= _ROOMY else 0
         table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
         table.add_column("rows", max_width=40)  # the only one that may wrap

@@ -1,0 +1,120 @@
+"""How often the 95 % interval of `cknna/jackknife.py` covers the true score, by simulation.
+
+    uv run python -m tests.benchmarks.cknna_coverage            some minutes
+
+An experiment is E episodes of a hidden random walk in 6 dimensions; the state is the walk, and the features are 12
+noisy linear views of it (more noise, a lower score). It is repeated with new episodes. The true score is the mean over
+the repetitions, at that number of rows: CKNNA depends on n, and what another 30 episodes would give is what the
+interval is about.
+
+- covers: share of the repetitions whose interval contains the true score, and its Wilson interval.
+- too wide: root mean square of the standard errors over the standard deviation of the scores; 1 is calibrated.
+- paired: how often the paired test finds a difference (p <= 0.05) between two views of the same noise; 0.05 is exact.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import tyro
+
+from cknna.jackknife import compute_interval, compute_paired_test
+from cknna.score import search
+
+_HIDDEN, _VIEWED = 6, 12
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One kind of experiment; `step_noise` is the views' noise in units of a step of the walk."""
+
+    n_episodes: int
+    length: int
+    k: int = 5
+    step_noise: float = 3.0
+    variant: str = "unbiased"
+    starts_in_one_pose: bool = False
+
+
+SETTINGS = (
+    Setting(10, 20),
+    Setting(30, 7, k=10),
+    Setting(30, 7, k=10, starts_in_one_pose=True),
+    Setting(30, 7, k=10, variant="row-centred"),
+    Setting(30, 20, k=10, step_noise=1.0),
+    Setting(30, 20, k=10, step_noise=10.0),
+    Setting(60, 10, k=10),
+)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the repetitions of a setting gave."""
+
+    score: float
+    spread: float
+    n_covered: int
+    n_repetitions: int
+    too_wide: float
+    n_significant: int
+
+
+def measure(setting: Setting, n_repetitions: int) -> Coverage:
+    intervals, n_significant = [], 0
+    projection = np.random.default_rng(5).standard_normal((_HIDDEN, _VIEWED))
+    episode = np.repeat(np.arange(setting.n_episodes), setting.length)
+    for repetition in range(n_repetitions):
+        rng = np.random.default_rng([repetition, setting.n_episodes, setting.length])
+        steps = rng.standard_normal((setting.n_episodes, setting.length, _HIDDEN))
+        if setting.starts_in_one_pose:
+            # Not at the origin, which has no direction.
+            steps[:, 0] = 1
+        hidden = np.cumsum(steps, axis=1).reshape(-1, _HIDDEN)
+        first, second = (
+            hidden @ projection + setting.step_noise * rng.standard_normal((len(hidden), _VIEWED)) for _ in range(2)
+        )
+        a, b = search(first, hidden, [setting.k], depth=2)
+        other, _ = search(second, hidden, [setting.k], depth=2)
+        intervals.append(compute_interval(a, b, setting.k, episode, setting.variant))
+        test = compute_paired_test(a, other, b, setting.k, episode, setting.variant)
+        n_significant += test.p_value <= 0.05
+    scores = np.array([interval.value for interval in intervals])
+    true = scores.mean()
+    return Coverage(
+        score=float(true),
+        spread=float(scores.std(ddof=1)),
+        n_covered=sum(interval.low <= true <= interval.high for interval in intervals),
+        n_repetitions=n_repetitions,
+        too_wide=float(np.sqrt(np.mean([interval.standard_error**2 for interval in intervals])) / scores.std(ddof=1)),
+        n_significant=n_significant,
+    )
+
+
+def wilson(n_hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share."""
+    z = NormalDist().inv_cdf(0.975)
+    middle, scale = (n_hits + z**2 / 2) / (n + z**2), z / (n + z**2)
+    half = scale * np.sqrt(n_hits * (n - n_hits) / n + z**2 / 4)
+    return middle - half, middle + half
+
+
+def main(repetitions: int = 300) -> None:
+    """Measure, and print.
+
+    Args:
+        repetitions: of each setting.
+    """
+    print(f"95 % intervals of {repetitions} experiments each")
+    for setting in SETTINGS:
+        found = measure(setting, repetitions)
+        low, high = wilson(found.n_covered, found.n_repetitions)
+        print(
+            f"{setting}\n    score {found.score:.3f} ± {found.spread:.3f}, covers {found.n_covered / repetitions:.3f} "
+            f"({low:.3f} to {high:.3f}), {found.too_wide:.2f} times too wide, "
+            f"paired {found.n_significant / repetitions:.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
