@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what Python packages cannot bring: OpenGL for rendering without a display, and uv.
+# Install what Python packages cannot bring: OpenGL for rendering without a display, uv, and Python itself.
 # Does nothing, in milliseconds, when all is there. Debian 12 and 13, Ubuntu 22.04 and later; root or sudo.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -9,15 +9,18 @@ has_library() {
     ldconfig -p 2>/dev/null | grep -q "lib$1\.so"
 }
 
+as_root=""
+[ "$(id -u)" = 0 ] || as_root=sudo
+
+can_apt_install() {
+    command -v apt-get >/dev/null && { [ -z "$as_root" ] || command -v sudo >/dev/null; }
+}
+
 apt_install() {
-    as_root=""
-    [ "$(id -u)" = 0 ] || as_root=sudo
-    for tool in apt-get $as_root; do
-        command -v "$tool" >/dev/null || {
-            echo "install.sh: apt-get, and root or sudo, are needed to install: $*" >&2
-            exit 1
-        }
-    done
+    can_apt_install || {
+        echo "install.sh: apt-get, and root or sudo, are needed to install: $*" >&2
+        exit 1
+    }
     $as_root apt-get -qq update
     for package in "$@"; do
         # A release may have dropped one of them (Mesa 25.1 has no OSMesa); software EGL then takes its place.
@@ -50,4 +53,18 @@ if ! uv --version >/dev/null 2>&1; then
     python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
     python3 -m venv "$here/.uv"
     "$here/.uv/bin/python" -m pip install --quiet --disable-pip-version-check uv
+fi
+
+# The Python that ./run will use: one that is already here, else this release's own, else one that uv downloads.
+python="${UV_PYTHON:->=3.12,<3.14}"
+has_python() {
+    uv python find --no-python-downloads "$python" >/dev/null 2>&1
+}
+if ! [ -x "$here/.venv/bin/python" ] && ! has_python; then
+    ! can_apt_install || apt_install python3.12 python3.13
+    has_python || uv python install "$python" >/dev/null 2>&1 || {
+        echo "install.sh: found no Python $python on this machine or among its packages, and uv could not download" \
+            "one: install Python 3.12 or 3.13 and start again." >&2
+        exit 1
+    }
 fi
