@@ -72,7 +72,7 @@ def compute_projection(model: mujoco.MjModel, data: mujoco.MjData, camera: Camer
         WhiskerError: it is no pinhole camera that its vertical field of view describes.
     """
     index = model.camera(camera.name.removesuffix(DEPTH_SUFFIX)).id
-    if model.cam_sensorsize[index].any() or model.cam_projection[index] != mujoco.mjtProjection.mjPROJ_PERSPECTIVE:
+    if model.cam_sensorsize[index].any() or model.cam_orthographic[index]:
         raise WhiskerError(
             f"projection of camera {camera.name!r}",
             expected="a perspective camera with a fovy",
