@@ -264,9 +264,13 @@ def env_of_task(description: dict, task: str) -> tuple[str, Control | None]:
 
 
 def load_rows(path: Path) -> list[EpisodeRow]:
-    """All finished episodes, in the order in which they ended; an unfinished last line is left out."""
+    """All finished episodes, in the order in which they ended; an unfinished last line is left out.
+
+    Raises:
+        WhiskerError: the file cannot be read, or a line of it is damaged.
+    """
     rows = []
-    lines = (path / ROWS_FILE).read_bytes().split(b"\n")[:-1]
+    lines = _read_rows_file(path / ROWS_FILE).split(b"\n")[:-1]
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(EpisodeRow.from_json(line.decode()))
@@ -275,6 +279,14 @@ def load_rows(path: Path) -> list[EpisodeRow]:
                 f"{str(path / ROWS_FILE)!r}, line {number}", expected="a row of JSON", got=repr(error)
             ) from error
     return rows
+
+
+def _read_rows_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise WhiskerError(f"rows file {str(path)!r}", expected="a row for each episode", got=got) from error
 
 
 def arrays_path(row: EpisodeRow) -> Path:
@@ -340,7 +352,7 @@ def _remove_unfinished(path: Path) -> None:
 
 
 def _cut_torn_line(path: Path) -> None:
-    content = path.read_bytes()
+    content = _read_rows_file(path)
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         with path.open("r+b") as file:

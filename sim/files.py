@@ -35,6 +35,22 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def is_write_error(error: OSError, path: Path) -> bool:
+    """Return whether `error` comes from writing `path` with `written_whole`, rather than from reading another file.
+
+    A failed write names the unfinished file, a folder above it, or, when the disk is full, no file at all.
+    """
+    if not isinstance(error.filename, str | bytes):
+        return True
+    named, target = (_with_real_folder(Path(os.fsdecode(name))) for name in (error.filename, path))
+    is_unfinished = named.parent == target.parent and named.name.startswith(UNFINISHED_PREFIX)
+    return is_unfinished or named in (target, *target.parents)
+
+
+def _with_real_folder(path: Path) -> Path:
+    return path.parent.resolve() / path.name
+
+
 def _sync_folder(folder: Path) -> None:
     """The name of a file is on the disk when its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,6 +1,10 @@
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
-from sim.files import UNFINISHED_PREFIX, written_whole
+from sim.files import UNFINISHED_PREFIX, is_write_error, written_whole
 
 
 def test_the_file_appears_when_it_is_whole(tmp_path):
@@ -19,3 +23,23 @@ def test_a_failure_leaves_the_old_one_and_nothing_else(tmp_path):
         unfinished.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def write_error(path):
+    with pytest.raises(OSError) as raised, written_whole(path) as unfinished:
+        unfinished.write_text("new")
+    return raised.value
+
+
+def test_errors_of_writing_are_told_from_errors_of_reading(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "folder")
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x", tmp_path / "folder", Path("../file/x")):
+        assert is_write_error(write_error(path), path)
+    assert is_write_error(write_error(Path("../folder")), Path("../folder"))
+    assert is_write_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), tmp_path / "x")
+    for name in (tmp_path / "gone", tmp_path / "x.css", Path("../gone"), tmp_path / "elsewhere" / "x"):
+        with pytest.raises(FileNotFoundError) as raised:
+            name.read_text()
+        assert not is_write_error(raised.value, tmp_path / "x")

@@ -5,13 +5,17 @@ import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from viz.cli import main
+from sim.errors import WhiskerError
+from viz.cli import _write, main
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -145,6 +149,29 @@ def test_it_must_be_clear_what_is_wanted(whiskers, run, tmp_path):
 def test_a_place_that_cannot_be_written_to(whiskers, run, tmp_path):
     (tmp_path / "file").touch()
     assert "expected a place to write to" in refused(whiskers(run, "--export", tmp_path / "file" / "a.html"))
+
+
+def test_a_file_of_the_page_that_is_missing_is_named(whiskers, run, tmp_path, monkeypatch):
+    web = shutil.copytree(ROOT / "viz/web", tmp_path / "web", ignore=shutil.ignore_patterns("node_modules"))
+    monkeypatch.setattr("viz.page._WEB", web)
+    (web / "dist/viewer.js").unlink()
+    for arguments in (("--export", tmp_path / "a.html"), ("--no-browser",)):
+        said = refused(whiskers(run, *arguments))
+        assert f"viewer file {str(web / 'dist/viewer.js')!r}: expected a file that comes with Whisker" in said
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_the_one_to_write(tmp_path):
+    gone = tmp_path / "gone"
+    with pytest.raises(WhiskerError, match=f"file '{gone}': expected a file to read, got No such file"):
+        _write("png", tmp_path / "a.png", lambda: Path(gone.read_text()))
+
+
+def test_a_run_without_its_rows(whiskers, run, tmp_path):
+    (run / "episodes.jsonl").unlink()
+    for arguments in ((), ("--table",), ("--export", tmp_path / "a.html")):
+        said = refused(whiskers(run, *arguments))
+        assert f"rows file '{run / 'episodes.jsonl'}': expected a row for each episode, got No such file" in said
 
 
 def test_what_cannot_run_live_is_refused_before_a_page_is_served(whiskers):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from eval.config import EvalConfig, SubjectConfig
 from sim.command_line import EXIT_DONE, run_command
 from sim.errors import WhiskerError
+from sim.files import is_write_error
 from viz.config import WhiskersConfig
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ def _write(flag: str, path: Path, write: Callable[[], Path]) -> int:
         print(f"{write()} ({path.stat().st_size / 1e6:.2f} MB)")
     except OSError as error:
         got = error.strerror or str(error)
+        if not is_write_error(error, path):
+            raise WhiskerError(f"file {str(error.filename)!r}", expected="a file to read", got=got) from error
         raise WhiskerError(f"--{flag} {path}", expected="a place to write to", got=got) from error
     return EXIT_DONE
 

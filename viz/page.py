@@ -96,8 +96,9 @@ def export_episode(run: Path, row: EpisodeRow, output: Path, show_flow: bool = F
         "scenes": {row.task: scene},
         "episodes": {key: episode},
     }
+    html = render_page(inlined)
     with written_whole(output) as unfinished:
-        unfinished.write_text(render_page(inlined), encoding="utf-8")
+        unfinished.write_text(html, encoding="utf-8")
     return output
 
 
@@ -106,14 +107,30 @@ def render_page(inlined: Mapping | None) -> str:
 
     Args:
         inlined: the data; None: the page asks the server that it came from.
+
+    Raises:
+        WhiskerError: a file of the page is missing from the installation.
     """
-    template = jinja2.Template((_WEB / "page.html.j2").read_text(encoding="utf-8"))
+    template = jinja2.Template(_read_web_file("page.html.j2"))
     packed = "" if inlined is None else base64.b64encode(gzip.compress(_to_json(inlined), mtime=0)).decode("ascii")
     return template.render(
-        style=(_WEB / "dist" / "viewer.css").read_text(encoding="utf-8"),
-        script=(_WEB / "dist" / "viewer.js").read_text(encoding="utf-8"),
+        style=_read_web_file("dist/viewer.css"),
+        script=_read_web_file("dist/viewer.js"),
         packed=packed,
     )
+
+
+def _read_web_file(name: str) -> str:
+    file = _WEB / name
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise WhiskerError(
+            f"viewer file {str(file)!r}",
+            expected="a file that comes with Whisker",
+            got=error.strerror or str(error),
+            do="Install Whisker again; in a clone, `git checkout -- viz/web` brings it back.",
+        ) from error
 
 
 def _to_json(content: Mapping) -> bytes:
