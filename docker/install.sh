@@ -63,8 +63,8 @@ has_python() {
 if ! [ -x "$here/.venv/bin/python" ] && ! has_python; then
     ! can_apt_install || apt_install python3.12 python3.13
     has_python || uv python install "$python" >/dev/null 2>&1 || {
-        echo "install.sh: found no Python $python on this machine or among its packages, and uv could not download" \
-            "one: install Python 3.12 or 3.13 and start again." >&2
+        echo "install.sh: Python $python is neither on this machine nor among its packages, and uv could not" \
+            "download it: install Python 3.12 or 3.13 and start again." >&2
         exit 1
     }
 fi

@@ -1,0 +1,63 @@
+"""`./run` and `docker/install.sh`: which Python they accept, and what they say where there is none."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_scripts_accept_the_pythons_that_the_package_supports():
+    supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    for script in ("run", "docker/install.sh"):
+        (default,) = re.findall(r"\$\{UV_PYTHON:-([^}]+)\}", (ROOT / script).read_text())
+        assert default == supported, script
+
+
+@pytest.fixture
+def install(tmp_path):
+    """Run a copy of `install.sh` on a machine whose release has no package at all.
+
+    Only Debian's tools are stand-ins: they would need root and the network.
+    """
+    shutil.copytree(ROOT / "docker", tmp_path / "docker")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, body in {
+        "apt-get": f'echo "$@" >>"{tmp_path}/apt-get.log"',
+        "apt-cache": "exit 100",
+        "sudo": '"$@"',
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    path = os.pathsep.join([str(tools), str(ROOT / ".uv/bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    def run(**settings: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+        done = subprocess.run(
+            [tmp_path / "docker/install.sh"],
+            cwd=ROOT,  # where a shim of pyenv finds uv
+            env=os.environ | {"PATH": path, "UV_PYTHON_DOWNLOADS": "never"} | settings,
+            capture_output=True,
+            text=True,
+        )
+        log = tmp_path / "apt-get.log"
+        return done, log.read_text().splitlines() if log.exists() else []
+
+    return run
+
+
+def test_a_supported_python_that_is_there_is_enough(install):
+    done, asked = install()
+    assert (done.returncode, done.stdout, done.stderr, asked) == (0, "", "", [])
+
+
+def test_without_a_python_one_sentence_says_what_to_install(install):
+    done, asked = install(UV_PYTHON=">=3.99")
+    assert done.returncode == 1 and not done.stdout and asked == ["-qq update"]
+    assert done.stderr.count("\n") == 1 and "install Python 3.12 or 3.13 and start again." in done.stderr
