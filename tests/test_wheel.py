@@ -1,0 +1,160 @@
+"""The wheel: what is in it, and that every command works where only the wheel is installed."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
+
+from eval.config import EvalConfig
+from eval.evaluation import describe, evaluate, set_up
+from eval.run_folder import RunFolder, load_rows
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("sim", "policies", "cknna", "eval", "viz")
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment that has Whisker from its wheel alone.
+
+    Attributes:
+        bin_folder: its commands.
+        folder: where they run; it has nothing of the repository above it.
+    """
+
+    bin_folder: Path
+    folder: Path
+
+    def start(self, command: str, *arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [self.bin_folder / command, *arguments],
+            cwd=self.folder,
+            env={name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, command: str, *arguments: str) -> str:
+        """Return what the command printed; it must end well."""
+        with self.start(command, *arguments) as process:
+            out, err = process.communicate()
+        assert process.returncode == 0, f"{command} {arguments}: {process.returncode}\n{out}\n{err}"
+        return out
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Installed:
+    """`uv build`, as a release is made, and the wheel in a new environment that borrows our dependencies.
+
+    Nothing is downloaded: the build backend is among the development dependencies.
+    """
+    folder = tmp_path_factory.mktemp("installed")
+    dist, env = folder / "dist", folder / "env"
+    uv = shutil.which("uv", path=os.pathsep.join([str(ROOT / ".uv/bin"), os.environ["PATH"]]))
+    assert uv, "these tests need uv, which ./run installs"
+
+    def run_uv(*arguments: str | Path) -> None:
+        subprocess.run([uv, *arguments, "--offline", "--quiet"], cwd=ROOT, check=True)
+
+    run_uv("build", "--no-build-isolation", "--python", sys.executable, "--out-dir", dist)
+    run_uv("venv", "--python", sys.executable, env)
+    (wheel,) = dist.glob("*.whl")
+    run_uv("pip", "install", "--no-deps", "--python", env / "bin/python", wheel)
+    # A folder that a .pth file names is searched last, and no .pth file in it is read: the repository stays out.
+    site_packages = env / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    work = folder / "work"
+    work.mkdir()
+    imported = Installed(env / "bin", work).run(
+        "python", "-c", f"import {', '.join(PACKAGES)}; print({', '.join(f'{name}.__file__' for name in PACKAGES)})"
+    )
+    assert all(Path(file).is_relative_to(site_packages) for file in imported.split())
+    return Installed(env / "bin", work)
+
+
+@pytest.mark.parametrize("builder", [WheelBuilder, SdistBuilder])
+def test_every_tracked_file_of_the_packages_is_packaged(builder):
+    listed = subprocess.run(["git", "ls-files", "-z", "--", *PACKAGES], cwd=ROOT, capture_output=True, check=True)
+    tracked = set(listed.stdout.decode().rstrip("\0").split("\0"))
+    packaged = {file.distribution_path for file in builder(str(ROOT)).recurse_included_files()}
+    assert {"viz/web/dist/viewer.js", "policies/checkpoints/act/model.safetensors"} <= tracked
+    assert tracked <= packaged
+
+
+@pytest.fixture(scope="module")
+def run(installed) -> Path:
+    """A run folder that the installed `eval` made."""
+    installed.run("eval", "--policy", "act", "--episodes", "1", "--record-observations")
+    (run,) = (installed.folder / "runs").iterdir()
+    return run
+
+
+def _eval(installed: Installed, run: Path) -> None:
+    """The row is the one that the repository's own code gives."""
+    config = EvalConfig(policy="act", episodes=1)
+    setup = set_up(config)
+    twin = RunFolder.create(installed.folder / "twin", "act", config.env, describe(config, setup))
+    with closing(setup.env), closing(twin):
+        (expected,) = evaluate(config, setup, twin)
+    (row,) = load_rows(run)
+    assert replace(row, duration_s=0.0) == replace(expected, duration_s=0.0) and not row.error
+
+
+def _eval_doctor(installed: Installed, run: Path) -> None:
+    assert "act" in installed.run("eval-doctor", "--checkpoint", "act")
+
+
+def _eval_demos(installed: Installed, run: Path) -> None:
+    installed.run("eval-demos", "--output", "demos", "--episodes", "1")
+    assert json.loads((installed.folder / "demos/meta/info.json").read_text())["total_episodes"] == 1
+
+
+def _whiskers(installed: Installed, run: Path) -> None:
+    """The page that is exported, and the one that is served, hold the built bundle."""
+    script = (ROOT / "viz/web/dist/viewer.js").read_text(encoding="utf-8").strip()
+    installed.run("whiskers", str(run), "--export", "x.html")
+    assert script in (installed.folder / "x.html").read_text(encoding="utf-8")
+    with installed.start("whiskers", str(run), "--no-browser") as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        try:
+            with urllib.request.urlopen(url) as answer:
+                assert script in gzip.decompress(answer.read()).decode()
+        finally:
+            server.terminate()
+
+
+def _cknna(installed: Installed, run: Path) -> None:
+    installed.run("cknna", "extract", "--policy", "act", "--on", str(run), "--output", "bank")
+    assert (installed.folder / "bank").is_dir()
+
+
+USES: dict[str, Callable[[Installed, Path], None]] = {
+    "eval": _eval,
+    "eval-doctor": _eval_doctor,
+    "eval-demos": _eval_demos,
+    "whiskers": _whiskers,
+    "cknna": _cknna,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SCRIPTS)
+def test_every_command_works_from_the_wheel(command, installed, run):
+    assert "usage:" in installed.run(command, "--help")
+    USES[command](installed, run)
