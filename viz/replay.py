@@ -1,8 +1,10 @@
 """A recorded episode seen again in a second copy of its world: poses, whiskers and what the policy saw."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -10,6 +12,7 @@ from jaxtyping import Float32, Float64, UInt8
 from eval.recorder import EpisodeArrays
 from eval.run_folder import env_of_task
 from sim.env import Env
+from sim.errors import WhiskerWarning
 from sim.registry import camera_names, make_env
 from viz.whiskers import Whiskers
 
@@ -58,6 +61,7 @@ def opened_replay_env(description: dict, task: str) -> Iterator[Env]:
     Args:
         description: `run.json`.
     """
+    _warn_of_other_physics(description)
     env_name, control = env_of_task(description, task)
     sizes = {camera: tuple(size) for camera, size in description["policy"]["image_sizes"].items()}
     env = make_env(env_name, sizes or dict.fromkeys(camera_names(env_name)[:2], _DEFAULT_SIZE_PX), control)
@@ -65,6 +69,17 @@ def opened_replay_env(description: dict, task: str) -> Iterator[Env]:
         yield env
     finally:
         env.close()
+
+
+def _warn_of_other_physics(description: dict) -> None:
+    then, now = description.get("versions", {}).get("mujoco"), version("mujoco")
+    if then not in (None, now):
+        warnings.warn(
+            f"the run was made under MuJoCo {then} and is replayed under {now}. Its states are shown as they were "
+            "recorded; the paths of its plans are simulated anew and may differ from what the policy would have done.",
+            WhiskerWarning,
+            stacklevel=3,
+        )
 
 
 def compute_body_poses(
