@@ -87,10 +87,11 @@ def _n_episodes(config: EvalConfig, setup: "Setup") -> int:
 
 def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
     """A new run folder, or the one to resume, if the doctor does not object."""
+    from eval.code_path import describe_other_commit
     from eval.doctor.examination import examine
     from eval.doctor.finding import Level
     from eval.evaluation import check_same, describe
-    from eval.run_folder import RunFolder
+    from eval.run_folder import RunFolder, load_description
 
     findings = examine(config, setup)
     _refuse_errors(config, findings)
@@ -98,7 +99,10 @@ def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
     if config.resume is None:
         return RunFolder.create(config.run_dir, setup.policy.spec.type, config.env, description)
     check_same(config.resume, description)
-    return RunFolder.reopen(config.resume)
+    said = describe_other_commit(load_description(config.resume), description["commit"])
+    if said:
+        print(f"eval: warning: resuming {str(config.resume)!r}: {said}", file=sys.stderr)
+    return RunFolder.reopen(config.resume, description["commit"])
 
 
 def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from cknna.bank_description import save_description
 from cknna.episode_features import FEATURES_FILE
+from eval.code_path import check_code_path, describe_run_code_path
 from eval.collection import Collector, check_collection, make_collector
 from eval.config import EvalConfig, SubjectConfig
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
@@ -32,6 +33,7 @@ from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, compute_sha256, find_checkpoint, open_checkpoint, read_config
 from policies.policy import Policy
 from policies.registry import resolve_policy_name
+from sim.cpu_code_path import read_processor
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
@@ -45,8 +47,8 @@ _PACKAGES = ("whisker-eval", *_SIMULATION, "lerobot", "torch", "transformers", "
 # Flags that change no number: they may differ between a run and its resumption.
 FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir", "list_envs")
 
-# What `run.json` says of where it was made: for people, not compared on resume.
-_CIRCUMSTANCES = {"commit", "machine", "doctor"}
+# What `run.json` says of where it was made: not compared on resume. Another commit is said.
+_CIRCUMSTANCES = {"commit", "machine", "doctor", "code_path"}
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
 def describe(config: EvalConfig, setup: Setup) -> dict:
     """`run.json`: all that a number depends on, and the machine it was made on."""
     kept = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in FREE_ON_RESUME}
-    gl_renderer = setup.env.gl_renderer()
+    processor, gl_renderer = read_processor(), setup.env.gl_renderer()
     description = {
         "config": kept,
         "resolved": {
@@ -200,11 +202,12 @@ def describe(config: EvalConfig, setup: Setup) -> dict:
         "tasks": dict(setup.tasks),
         "scene_sha256": _scene_sha256(config.env),
         "versions": {package: version(package) for package in _PACKAGES},
+        "code_path": describe_run_code_path(setup.policy.spec.device, has_network=setup.checkpoint is not None),
         "commit": _commit(),
         "machine": {
             "platform": platform.platform(),
             "python": platform.python_version(),
-            "processor": platform.machine(),
+            "processor": f"{platform.machine()} {processor['vendor_id']} {processor['model name']}",
             "opengl": gl_renderer,
             "cpus": os.cpu_count(),
         },
@@ -243,6 +246,7 @@ def check_same(run: Path, description: dict) -> None:
         description: of now, from `describe`.
     """
     then = _fill_in_later_fields(load_description(run), description["policy"])
+    check_code_path(run, then.get("code_path"), description["code_path"])
     for part in sorted(description.keys() - _CIRCUMSTANCES):
         before, now = _leaves(part, then.get(part)), _leaves(part, description[part])
         for name in sorted(before.keys() | now.keys()):

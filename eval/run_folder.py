@@ -179,15 +179,22 @@ class RunFolder:
             raise _unwritable(parent, error) from error
 
     @classmethod
-    def reopen(cls, path: Path) -> "RunFolder":
+    def reopen(cls, path: Path, commit: str | None = None) -> "RunFolder":
         """Open the folder of an interrupted run.
+
+        Args:
+            commit: of the project, which makes the rows to come; `run.json` gets it if it is another one.
 
         Raises:
             WhiskerError: no run folder, a newer version, or a damaged line before the last.
         """
-        load_description(path)
+        description = load_description(path)
         try:
-            return cls(path)
+            run = cls(path)
+            if commit is not None and commit != commits_of(description)[-1]:
+                part = {"commit": commit, "n_rows_before": len(run.rows)}
+                _write_description(path, description | {"resumed": [*description.get("resumed", []), part]})
+            return run
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -252,6 +259,11 @@ def load_description(path: Path) -> dict:
     if not {"config", "env"} <= description.keys():
         raise WhiskerError(f"run {str(path)!r}", expected=f"a whole {RUN_FILE}", got="one with parts missing")
     return description
+
+
+def commits_of(description: dict) -> list[str]:
+    """Return the commits of the project that made the rows, in order; "" where there was no git tree."""
+    return [description.get("commit", ""), *(part["commit"] for part in description.get("resumed", []))]
 
 
 def env_of_task(description: dict, task: str) -> tuple[str, Control | None]:
@@ -335,13 +347,17 @@ def _make_run_folder(parent: Path, name: str, content: dict) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=UNFINISHED_PREFIX))
     unfinished.chmod(0o755)
-    with written_whole(unfinished / RUN_FILE, sync=True) as file:
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _write_description(unfinished, content)
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
         path = parent / (name + suffix)
         if not path.exists():
             return unfinished.rename(path)
     raise FileExistsError(name)
+
+
+def _write_description(path: Path, content: dict) -> None:
+    with written_whole(path / RUN_FILE, sync=True) as file:
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _remove_unfinished(path: Path) -> None:

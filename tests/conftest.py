@@ -1,4 +1,5 @@
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import mujoco
@@ -52,13 +53,19 @@ def own_scene(tmp_path_factory):
     return folder / "scene.xml"
 
 
+# `act` with a gripper that stays open: it picks nothing up, whatever the last bits of its plans are.
+FAILING = EvalConfig(policy="act", first_episode=7, episodes=2, gripper_offset=60.0)
+
+
 @pytest.fixture(scope="session")
 def failed_run(tmp_path_factory):
-    """A run folder of act-early in which episode 7 succeeded and episode 8 did not, in all of its 300 steps."""
-    config = EvalConfig(policy="act", checkpoint="act-early", first_episode=7, episodes=2)
-    setup = set_up(config)
-    run = RunFolder.create(tmp_path_factory.mktemp("runs"), "act", config.env, describe(config, setup))
-    with closing(setup.env), closing(run):
-        rows = list(evaluate(config, setup, run))
-    assert [str(row.outcome) for row in rows] == ["success", "never_picked_up"]
+    """A run folder in which `act` succeeded in episode 7 and, as FAILING, never picked up the block in episode 8."""
+    setup = set_up(FAILING)
+    run = RunFolder.create(tmp_path_factory.mktemp("runs"), "act", FAILING.env, describe(FAILING, setup))
+    setup.env.close()
+    with closing(run):
+        for config in (replace(FAILING, episodes=1, gripper_offset=0.0), replace(FAILING, first_episode=8, episodes=1)):
+            with closing((setup := set_up(config)).env):
+                rows = list(evaluate(config, setup, run))
+    assert [str(row.outcome) for row in run.rows] == ["success", "never_picked_up"] and rows[-1].n_steps == 300
     return run.path

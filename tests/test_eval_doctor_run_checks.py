@@ -495,7 +495,7 @@ def ill(findings):
 
 def test_the_scripted_expert_is_healthy(blind_env, tmp_path):
     findings = check_run(write_run(tmp_path, blind_env, BASELINES["scripted"](blind_env)), blind_env)
-    assert ill(findings) == {"number of episodes"} and len(by_check(findings)) == 14
+    assert ill(findings) == {"number of episodes"} and len(by_check(findings)) == 15
 
 
 def test_zero_never_moves(blind_env, tmp_path):

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from eval.config import EvalConfig
 from eval.evaluation import set_up
 from eval.rollout import Decision, rollout
 from eval.run_folder import load_arrays, load_rows
 from sim.errors import WhiskerError
+from tests.conftest import FAILING
 from viz.image_encoding import BUDGET_BYTES, LOSSLESS, choose_encoding
 from viz.page import export_episode, find_row
 from viz.page_data import encode_array, scene_data
@@ -73,7 +73,7 @@ def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
 
 def test_the_images_are_what_the_policy_saw_bit_by_bit(page):
     _, data = page
-    setup = set_up(EvalConfig(policy="act", checkpoint="act-early"))
+    setup = set_up(FAILING)
     (part,) = data["episodes"]["pick_place/8"]["parts"]
     shown = iter(part["decisions"])
     for event in rollout(setup.env, setup.policy, 8, setup.n_action_steps, horizon=61):

@@ -24,7 +24,7 @@ from eval.doctor.row_checks import (
     check_outcomes,
 )
 from eval.outcome import Outcome
-from eval.run_folder import ROWS_FILE, RUN_FILE, EpisodeRow, load_arrays, load_description, load_rows
+from eval.run_folder import ROWS_FILE, RUN_FILE, EpisodeRow, commits_of, load_arrays, load_description, load_rows
 from policies.baselines import BASELINES
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -90,13 +90,29 @@ def check_run(run: Path, env: Env | None = None) -> list[Finding]:
     if not rows:
         do = "Run it, or finish it with --resume."
         return [Finding("number of episodes", Level.WARNING, "the run has no finished episode", "0 rows", do)]
-    findings = [check_crashes(rows), check_n_episodes(rows)]
+    findings = [check_crashes(rows), check_n_episodes(rows), check_made_by(load_description(run))]
     judged = [row for row in rows if row.outcome != Outcome.ERROR]
     if judged:
         findings += [check_outcomes(rows), check_inverse_kinematics(rows)]
         findings += _check_episodes(run, description, judged)
         findings.append(_check_floors(description, judged, env))
     return findings
+
+
+def check_made_by(description: dict) -> Finding:
+    """Warn if several commits of the project made the rows, and say on which processors they come out the same.
+
+    Args:
+        description: `run.json`.
+    """
+    commits = list(dict.fromkeys(commits_of(description)))
+    code_path = description.get("code_path", {})
+    processor = code_path.get("gpu") or code_path.get("processor", "unknown, the run is older than this record")
+    evidence = f"commit {', '.join(name or 'none' for name in commits)}; processor {processor}"
+    if len(commits) > 1:
+        do = "Start a new run, unless nothing between these commits changes a row."
+        return Finding("origin of the rows", Level.WARNING, "several commits made them", evidence, do)
+    return Finding("origin of the rows", Level.FINE, "one commit made them", evidence)
 
 
 def _check_episodes(run: Path, description: RunDescription, rows: Sequence[EpisodeRow]) -> list[Finding]:

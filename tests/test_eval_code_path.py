@@ -1,0 +1,79 @@
+"""A run is not resumed on another code path of the numerical libraries, and another commit is said."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from eval.code_path import check_code_path, describe_other_commit
+from eval.doctor.finding import Level
+from eval.doctor.run_checks import check_made_by
+from eval.run_folder import RunFolder, commits_of, load_description
+from sim.cpu_code_path import SETTINGS, SWITCH
+from sim.errors import WhiskerError
+
+ZERO = ("--policy", "zero", "--episodes", 1, "--horizon", 3, "--quiet")
+RECORDED = dict(SETTINGS) | {"torch": "AVX2", "processor": "any", "libc": "glibc 2.36"}
+
+
+def run_eval(*arguments, **settings):
+    environ = {k: v for k, v in os.environ.items() if k not in {*SETTINGS, SWITCH}} | settings
+    command = [sys.executable, "-m", "eval", *map(str, arguments)]
+    return subprocess.run(command, env=environ, capture_output=True, text=True)
+
+
+def test_another_code_path_is_refused_and_the_advice_works(tmp_path):
+    """OpenBLAS loads on every x86-64 processor with its oldest kernels."""
+    run_eval(*ZERO, "--run-dir", tmp_path, OPENBLAS_CORETYPE="Nehalem")
+    (run,) = tmp_path.iterdir()
+    refused = run_eval("--resume", run, "--quiet")
+    assert refused.returncode == 2 and "code_path: expected OPENBLAS_CORETYPE Nehalem" in refused.stderr
+    advised = re.search(r"machine with (.*) before the command", refused.stderr)[1]
+    done = run_eval("--resume", run, "--quiet", **dict(part.split("=") for part in advised.split()))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        (RECORDED | {"libc": "glibc 2.39"}, "expected libc glibc 2.39, got glibc 2.36"),
+        (RECORDED | {"processor": "GenuineIntel Xeon"}, "expected processor GenuineIntel Xeon, got any"),
+        (None, "got an older one"),
+    ],
+)
+def test_what_differs_is_named(tmp_path, then, said):
+    with pytest.raises(WhiskerError, match=said):
+        check_code_path(tmp_path, then, RECORDED)
+    check_code_path(tmp_path, dict(RECORDED), RECORDED)
+
+
+def test_another_commit_is_said_and_kept(tmp_path):
+    run_eval(*ZERO, "--run-dir", tmp_path)
+    (run,) = tmp_path.iterdir()
+    file = run / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": "a" * 40}))
+    resumed = run_eval("--resume", run, "--quiet")
+    assert resumed.returncode == 0
+    assert f"warning: resuming {str(run)!r}: its rows are of {'a' * 40}, the ones to come of" in resumed.stderr
+    commits = commits_of(load_description(run))
+    assert commits[0] == "a" * 40 and len(commits) == 2
+    assert load_description(run)["resumed"][0]["n_rows_before"] == 1
+    RunFolder.reopen(run, commits[1]).close()
+    assert commits_of(load_description(run)) == commits
+
+
+def test_the_doctor_says_who_made_the_rows():
+    one = check_made_by({"commit": "abc", "code_path": RECORDED})
+    two = check_made_by({"commit": "abc", "code_path": RECORDED, "resumed": [{"commit": "d", "n_rows_before": 4}]})
+    assert one.level is Level.FINE and "commit abc; processor any" in one.evidence
+    assert two.level is Level.WARNING and "commit abc, d" in two.evidence
+    assert "older" in check_made_by({}).evidence
+
+
+def test_one_clean_commit_needs_no_word():
+    assert describe_other_commit({"commit": "abc"}, "abc") == ""
+    assert "uncommitted changes" in describe_other_commit({"commit": "abc-dirty"}, "abc-dirty")
+    assert "no commit" in describe_other_commit({"commit": ""}, "abc")
