@@ -370,10 +370,15 @@ def _scene_sha256(env_name: str) -> str:
 
 
 def _commit() -> str:
-    """Of the working tree that this package runs from; "" outside one."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Return the commit of the working tree that this package runs from, "" outside one.
+
+    A package that is installed inside somebody else's working tree is not a part of it.
+    """
+    file = Path(__file__).resolve()
+    git = ["git", "-C", str(file.parent)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True)
+        described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -89,6 +89,12 @@ def test_two_providers_are_named(monkeypatch):
         tasks._providers.cache_clear()
 
 
+def test_a_mujoco_that_breaks_scenes_is_named(monkeypatch):
+    monkeypatch.setattr(tasks, "version", {"mujoco": "3.4.0"}.__getitem__)
+    with pytest.raises(WhiskerError, match=r"below 3\.4.*got 3\.4\.0\. Install it: uv pip install mujoco==3\.3\.2"):
+        tasks.find_task("libero_spatial/5")
+
+
 def test_assets_that_are_not_all_there_are_named(monkeypatch):
     import libero.libero
 

