@@ -17,7 +17,7 @@ from cknna.episode_features import FEATURES_FILE
 from eval.code_path import check_code_path, describe_run_code_path
 from eval.collection import Collector, check_collection, make_collector
 from eval.config import EvalConfig, SubjectConfig
-from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
+from eval.outcome import DEFAULT_THRESHOLDS, OUTCOME_RULES, OutcomeThresholds
 from eval.preflight import (
     check_alike,
     check_fit,
@@ -27,7 +27,7 @@ from eval.preflight import (
 )
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import EpisodeRow, RunFolder, load_description, make_row
+from eval.run_folder import EpisodeRow, RunFolder, load_description, load_outcome_rules, make_row
 from policies.adapters import AdaptedPolicy, Adapters, parse_camera_map
 from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, compute_sha256, find_checkpoint, open_checkpoint, read_config
@@ -192,6 +192,7 @@ def describe(config: EvalConfig, setup: Setup) -> dict:
         "resolved": {
             "n_action_steps": setup.n_action_steps,
             "horizon": setup.horizon,
+            "outcome_rules": OUTCOME_RULES,
             "thresholds": asdict(setup.thresholds),
             "gl_backend": os.environ["MUJOCO_GL"],
             # What draws changes images; the version of Mesa or LLVM behind it does not, where it was measured.
@@ -245,6 +246,7 @@ def check_same(run: Path, description: dict) -> None:
     Args:
         description: of now, from `describe`.
     """
+    _check_same_rules(run)
     then = _fill_in_later_fields(load_description(run), description["policy"])
     check_code_path(run, then.get("code_path"), description["code_path"])
     for part in sorted(description.keys() - _CIRCUMSTANCES):
@@ -257,6 +259,18 @@ def check_same(run: Path, description: dict) -> None:
                     got=str(now.get(name)),
                     do="Rows of two versions are not one result: start a new run.",
                 )
+
+
+def _check_same_rules(run: Path) -> None:
+    """Raise if other rules than the present ones sorted the run's episodes into outcomes."""
+    rules = load_outcome_rules(run)
+    if rules != OUTCOME_RULES:
+        raise WhiskerError(
+            f"resuming {str(run)!r}",
+            expected=f"a run whose outcomes were made by rules {OUTCOME_RULES}",
+            got=f"rules {rules}",
+            do="Labels of two rules are not one result: start a new run.",
+        )
 
 
 def _fill_in_later_fields(then: dict, policy: dict | None = None) -> dict:

@@ -8,7 +8,7 @@ from math import nan
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds, choose_goal
+from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds, choose_goal, was_begun
 from policies.policy import EpisodeMemory
 from sim.env import STAGES, Env, Progress, StepResult
 from sim.recorded_observations import RecordedObservation
@@ -29,10 +29,12 @@ class EpisodeArrays:
             unless asked for (`EvalConfig.samples`).
         draft_chunk: what each plan was made from, D drafts, oldest first (`PolicySpec.drafts`). None unless asked for
             (`EvalConfig.drafts`).
+        closes_gripper: the action commands the gripper closed (`ActionSpec.closes_gripper`). None in files that were
+            recorded before it was.
         clipped: the action left the actuators' range.
         ik_error_m: `StepResult.ik_error_m`; nan where the environment takes joints.
         goal_distance_m: nan where the goal is articulated.
-        progress: flags, in the order of `STAGES`.
+        progress: flags of each moment, in the order of `STAGES`. `grasped` is contact, however short.
         joint_progress: nan where the goal is pick and place.
         goals_met: which of the task's goals held, in the order of `EnvSpec.goals`.
     """
@@ -55,6 +57,7 @@ class EpisodeArrays:
     n_executed: Int64[np.ndarray, " P"]
     alternative_chunk: Float32[np.ndarray, "P K H action_dim"] | None = None
     draft_chunk: Float32[np.ndarray, "P D H action_dim"] | None = None
+    closes_gripper: Bool[np.ndarray, " T"] | None = None
 
 
 @dataclass(frozen=True)
@@ -190,23 +193,28 @@ class EpisodeRecorder:
 
     def _choose_goal(self, success: bool) -> int:
         moments = [progress for _, _, progress, _ in self._moments]
-        return choose_goal(
-            np.array([[goal.met for goal in goals] for goals in moments]),
-            np.array([[goal.object_height_m for goal in goals] for goals in moments]),
-            np.array([[goal.joint_progress for goal in goals] for goals in moments]),
-            success,
-            self._thresholds,
-        )
+        begun = [
+            was_begun(
+                np.stack([progress.flags.as_array() for progress in goal]),
+                np.array([progress.object_height_m for progress in goal]),
+                np.array([progress.joint_progress for progress in goal]),
+                self._thresholds,
+            )
+            for goal in zip(*moments, strict=True)
+        ]
+        met = np.array([[goal.met for goal in goals] for goals in moments])
+        return choose_goal(met, np.array(begun), success)
 
     def _stack(self, goal_index: int) -> EpisodeArrays:
         state, ee_pos, goals, step_snapshot = zip(*self._moments, strict=True)
         progress = [moment[goal_index] for moment in goals]
         prediction_step, snapshot, plan = zip(*self._decisions, strict=True)
         steps = np.array(prediction_step, dtype=np.int64)
-        action_dim = self._env.spec.action.dim
+        action_spec = self._env.spec.action
+        action = np.array(self._actions, dtype=np.float32).reshape(-1, action_spec.dim)
         return EpisodeArrays(
             state=np.stack(state),
-            action=np.array(self._actions, dtype=np.float32).reshape(-1, action_dim),
+            action=action,
             clipped=np.array([result.clipped for result in self._results], dtype=bool),
             ik_error_m=np.array([nan if (e := r.ik_error_m) is None else e for r in self._results], dtype=np.float64),
             ee_pos_world=np.stack(ee_pos),
@@ -223,4 +231,5 @@ class EpisodeRecorder:
             n_executed=np.diff(steps, append=len(self._actions)),
             alternative_chunk=np.stack(self._alternatives) if self._alternatives else None,
             draft_chunk=np.stack(self._drafts) if self._drafts else None,
+            closes_gripper=action_spec.closes_gripper(action),
         )

@@ -28,7 +28,7 @@ from cknna.episode_features import (
     episode_features_path,
     save_episode_features,
 )
-from eval.outcome import Outcome, OutcomeThresholds, Trajectory, judge
+from eval.outcome import OUTCOME_RULES, Event, Outcome, OutcomeThresholds, Trajectory, Verdict, judge
 from eval.recorder import EpisodeArrays, EpisodeRecord
 from sim.env import IK_TOLERANCE_M, STAGES
 from sim.errors import WhiskerError
@@ -47,6 +47,9 @@ class EpisodeRow:
     Attributes:
         decided_at_step: control step at which the outcome was settled.
         failed_stage: first stage that was not met; None for success and error.
+        decisive_step: control step at which it went wrong: a grasp that was lost, a closing that caught nothing; at a
+            success the last. None in rows from before it was there.
+        decisive_event: names what happened there (`eval.outcome.Event`), likewise.
         max_object_height_m: None for an articulated goal, and without any moment recorded.
         final_goal_distance_m: likewise.
         n_clipped_steps: steps whose action left the actuators' range.
@@ -75,43 +78,63 @@ class EpisodeRow:
     ik_error_mm: float | None = None
     goal: str | None = None
     final_joint_progress: float | None = None
+    decisive_step: int | None = None
+    decisive_event: Event | None = None
+
+    @property
+    def shown_step(self) -> int:
+        """The step to look at first: the decisive one, and in older rows the one at which the outcome was settled."""
+        return self.decided_at_step if self.decisive_step is None else self.decisive_step
 
     @classmethod
     def from_json(cls, line: str) -> "EpisodeRow":
         values = json.loads(line)
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values or f.default is MISSING}
-        return cls(**known | {"outcome": Outcome(known["outcome"])})
+        event = known.get("decisive_event")
+        return cls(**known | {"outcome": Outcome(known["outcome"]), "decisive_event": event and Event(event)})
 
 
 def make_row(record: EpisodeRecord, thresholds: OutcomeThresholds) -> EpisodeRow:
     """Judge a record and put it into a row."""
     arrays, error = record.arrays, record.error
     n_steps = len(arrays.action) if arrays else 0
-    outcome, failed_stage, decided_at_step = Outcome.ERROR, None, n_steps
+    verdict = Verdict(Outcome.ERROR, None, n_steps, n_steps, Event.ERROR)
     if arrays and not error:
-        verdict = judge(_trajectory(arrays, record.goal or ""), record.success, thresholds)
-        outcome, failed_stage, decided_at_step = verdict.outcome, verdict.failed_stage, verdict.decided_at_step
+        verdict = judge(make_trajectory(arrays, record.goal or ""), record.success, thresholds)
     return EpisodeRow(
         task=record.task,
         episode_index=record.episode_index,
-        outcome=outcome,
+        outcome=verdict.outcome,
         success=record.success,
         n_steps=n_steps,
-        decided_at_step=decided_at_step,
-        failed_stage=failed_stage,
+        decided_at_step=verdict.decided_at_step,
+        failed_stage=verdict.failed_stage,
         n_predictions=len(arrays.chunk) if arrays else 0,
         n_clipped_steps=int(arrays.clipped.sum()) if arrays else 0,
         error=error,
         duration_s=record.duration_s,
         goal=record.goal,
+        decisive_step=verdict.decisive_step,
+        decisive_event=verdict.decisive_event,
         **_goal_columns(arrays),
         **_ik_columns(arrays.ik_error_m if arrays else np.empty(0)),
     )
 
 
-def _trajectory(arrays: EpisodeArrays, goal: str) -> Trajectory:
-    is_articulated = _is_articulated(arrays)
-    return Trajectory(arrays.object_height_m, arrays.goal_distance_m, arrays.progress, goal, is_articulated)
+def make_trajectory(arrays: EpisodeArrays, goal: str) -> Trajectory:
+    """Return the part of an episode's arrays that the verdict reads."""
+    closes_gripper = arrays.closes_gripper
+    return Trajectory(
+        object_height_m=arrays.object_height_m,
+        goal_distance_m=arrays.goal_distance_m,
+        ee_pos_world=arrays.ee_pos_world,
+        object_pos_world=arrays.object_pos_world,
+        progress=arrays.progress,
+        joint_progress=arrays.joint_progress,
+        closes_gripper=np.zeros(len(arrays.action), bool) if closes_gripper is None else closes_gripper,
+        goal=goal,
+        is_articulated=_is_articulated(arrays),
+    )
 
 
 def _is_articulated(arrays: EpisodeArrays) -> bool:
@@ -264,6 +287,22 @@ def load_description(path: Path) -> dict:
 def commits_of(description: dict) -> list[str]:
     """Return the commits of the project that made the rows, in order; "" where there was no git tree."""
     return [description.get("commit", ""), *(part["commit"] for part in description.get("resumed", []))]
+
+
+def load_outcome_rules(run: Path) -> int:
+    """Return which rules (`eval.outcome.OUTCOME_RULES`) made the outcomes of a run's rows."""
+    return outcome_rules_of(load_description(run))
+
+
+def outcome_rules_of(description: dict) -> int:
+    """Return the same from the `run.json` itself, which did not say so when there were only the first rules."""
+    return description.get("resolved", {}).get("outcome_rules", 1)
+
+
+def describe_old_rules(description: dict) -> str:
+    """Return a remark on outcomes that were made by older rules, and "" where the present ones made them."""
+    rules = outcome_rules_of(description)
+    return "" if rules == OUTCOME_RULES else f"outcomes by rules {rules} (now {OUTCOME_RULES})"
 
 
 def env_of_task(description: dict, task: str) -> tuple[str, Control | None]:

@@ -66,7 +66,7 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
 
 
 def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table | None:
-    """The first failed episodes: where and when each went wrong. None if there are none.
+    """Return the first failed episodes: what failed, and where each went wrong. None if there are none.
 
     Args:
         tasks: as for `task_table`; of several each row says which, by the name to evaluate it by.
@@ -76,11 +76,12 @@ def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table
         return None
     table = Table(title="failures", title_justify="left", min_width=60)
     has_tasks = len(tasks) > 1
-    for column in (*(["task"] if has_tasks else []), "episode", "outcome", "stage not met", "decided at step"):
+    for column in (*(["task"] if has_tasks else []), "episode", "outcome", "stage not met", "went wrong at step"):
         table.add_column(column, overflow="fold")
     for row in failed[:_LISTED_FAILURES]:
         what = row.error if row.outcome is Outcome.ERROR else row.failed_stage or ""
-        cells = (str(row.episode_index), row.outcome, escape(what), str(row.decided_at_step))
+        event = f", {row.decisive_event}" if row.decisive_event and not row.error else ""
+        cells = (str(row.episode_index), row.outcome, escape(what), f"{row.shown_step}{event}")
         table.add_row(*([escape(tasks.get(row.task, row.task))] if has_tasks else []), *cells)
     if len(failed) > _LISTED_FAILURES:
         table.caption = f"and {len(failed) - _LISTED_FAILURES} more, in episodes.jsonl"

@@ -18,9 +18,10 @@ from sim.spec import EnvSpec
 class StageFlags:
     """Which stages of pick and place hold at this moment, in the order in which they are passed.
 
-    `reached`: the gripper is around the object. `grasped`: both jaws touch it. `lifted`: grasped and
-    clear of the table. `over_goal`: the object is above or inside the goal's rim. `released`: no jaw
-    touches it. `placed`: inside the goal, released and at rest.
+    `reached`: the gripper is around the object. `grasped`: both jaws touch it, if only for this moment: what counts as
+    a grasp in an outcome is for `eval.grasps.find_grasps` to say. `lifted`: grasped and clear of the table.
+    `over_goal`: the object is above or inside the goal's rim. `released`: no jaw touches it. `placed`: inside the goal,
+    released and at rest.
     """
 
     reached: bool
@@ -48,7 +49,7 @@ class Progress:
 
     Attributes:
         flags: the stages.
-        object_height_m: height of the object above where it lay at reset.
+        object_height_m: height of the object above where it rests at the start of the episode.
         goal_distance_m: horizontal distance from the object to the middle of the goal.
         object_pos_world: `(3,)` m.
         met: the goal holds at this moment.

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Bool, Float
+
 from sim.errors import WhiskerError
 
 # How end-effector actions are read, where there is a choice.
@@ -41,6 +44,8 @@ class ActionSpec:
         gripper_index: the dimension that is the gripper.
         gripper_closed: value at which the gripper is closed.
         gripper_open: value at which it is wide open.
+        gripper_closes_below: share of the way from closed (0) to open (1) below which a command closes the gripper on
+            an object. 0.15 is just above the SO-101's opening with its block between the jaws (0.14).
     """
 
     names: tuple[str, ...]
@@ -53,10 +58,16 @@ class ActionSpec:
     gripper_closed: float
     gripper_open: float
     rotation_frame: Literal["none", "base", "tool"] = "none"
+    gripper_closes_below: float = 0.15
 
     @property
     def dim(self) -> int:
         return len(self.names)
+
+    def closes_gripper(self, action: Float[np.ndarray, "*shape action_dim"]) -> Bool[np.ndarray, "*shape"]:
+        """Return which actions command the gripper closed."""
+        way = self.gripper_open - self.gripper_closed
+        return (action[..., self.gripper_index] - self.gripper_closed) / way < self.gripper_closes_below
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,18 @@ def test_resuming_with_another_flag_is_refused(tmp_path):
     assert run_eval("--resume", run, "--horizon", 3, "--quiet").returncode == 0
 
 
+def test_resuming_a_run_whose_outcomes_other_rules_made_is_refused(tmp_path):
+    """Runs from before there was a second edition of the rules do not say which made them."""
+    run_eval("--policy", "zero", "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path)
+    (run,) = tmp_path.iterdir()
+    description = json.loads((run / "run.json").read_text())
+    assert description["resolved"].pop("outcome_rules") == 2
+    (run / "run.json").write_text(json.dumps(description))
+    done = run_eval("--resume", run)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "expected a run whose outcomes were made by rules 2, got rules 1" in " ".join(done.stderr.split())
+
+
 def test_resuming_with_other_weights_is_refused(tmp_path, small_act):
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
     run_eval("--checkpoint", checkpoint, "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path / "runs")

@@ -18,7 +18,7 @@ from eval.doctor.row_checks import (
     check_outcomes,
 )
 from eval.doctor.run_checks import check_run
-from eval.outcome import OutcomeThresholds
+from eval.outcome import Event, OutcomeThresholds
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import ROWS_FILE, RUN_FILE, RunFolder, arrays_path, load_rows, make_row
@@ -378,6 +378,20 @@ def test_outcomes():
     assert "5 never_picked_up" in finding.evidence and "cameras" in finding.do
     mixed = [replace(row, failed_stage="grasped") for row in make_rows(5)[:2]] + make_rows(3)
     assert is_fine(check_outcomes(mixed))
+
+
+def test_outcomes_say_what_went_wrong_and_when():
+    rows = [
+        replace(row, decisive_step=step, decisive_event=Event.CLOSED_ON_NOTHING)
+        for row, step in zip(make_rows(3), (60, 62, 90), strict=True)
+    ]
+    rows.append(replace(rows[0], decisive_step=4, decisive_event=Event.LOST_GRASP))
+    evidence = check_outcomes(rows).evidence
+    assert evidence.endswith("what went wrong: closed_on_nothing 3 (median step 62), lost_grasp 1 (median step 4)")
+    older = [replace(row, decisive_step=None, decisive_event=None) for row in rows]
+    assert check_outcomes(older, "outcomes by rules 1 (now 2)").evidence.endswith(
+        "reached 4; outcomes by rules 1 (now 2)"
+    )
 
 
 def test_early_success(episodes):

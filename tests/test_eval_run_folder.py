@@ -7,10 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.outcome import OutcomeThresholds
+from eval.outcome import OUTCOME_RULES, Event, OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import ROWS_FILE, RUN_FILE, RunFolder, arrays_path, load_arrays, load_rows, make_row
+from eval.run_folder import (
+    ROWS_FILE,
+    RUN_FILE,
+    RunFolder,
+    arrays_path,
+    describe_old_rules,
+    load_arrays,
+    load_rows,
+    make_row,
+    outcome_rules_of,
+)
 from policies.baselines import BASELINES
 from sim.env import STAGES
 from sim.errors import WhiskerError
@@ -49,20 +59,43 @@ def test_joint_environments_leave_the_inverse_kinematics_columns_empty(run):
 
 def test_columns_that_came_later_are_missing_in_older_runs(run):
     """Rows and arrays of before; a row that lacks any other field is damaged."""
-    later = ("ik_failure_rate", "ik_error_mm", "goal", "final_joint_progress")
-    later_arrays = ("ik_error_m", "joint_progress", "goals_met")
+    decisive = ("decisive_step", "decisive_event")
+    later = ("ik_failure_rate", "ik_error_mm", "goal", "final_joint_progress", *decisive)
+    later_arrays = ("ik_error_m", "joint_progress", "goals_met", "closes_gripper")
     old = [{k: v for k, v in json.loads(line).items() if k not in later} for line in _lines(run)]
     (run.path / ROWS_FILE).write_text("".join(json.dumps(row) + "\n" for row in old))
     file = run.path / arrays_path(run.rows[0])
     with np.load(file) as arrays:
         np.savez(file, **{name: arrays[name] for name in arrays.files if name not in later_arrays})
-    assert load_rows(run.path) == [replace(row, goal=None) for row in run.rows]
+    older = dict.fromkeys(("goal", *decisive))
+    assert load_rows(run.path) == [replace(row, **older) for row in run.rows]
+    assert [row.shown_step for row in load_rows(run.path)] == [row.decided_at_step for row in run.rows]
     old_arrays = load_arrays(run.path, run.rows[0])
+    assert old_arrays.closes_gripper is None
     assert np.isnan(old_arrays.ik_error_m).all() and np.isnan(old_arrays.joint_progress).all()
     np.testing.assert_array_equal(old_arrays.goals_met[:, 0], old_arrays.progress[:, STAGES.index("placed")])
     (run.path / ROWS_FILE).write_text(json.dumps({k: v for k, v in old[0].items() if k != "n_steps"}) + "\n")
     with pytest.raises(WhiskerError, match="n_steps"):
         load_rows(run.path)
+
+
+def test_a_row_says_where_it_went_wrong(run):
+    """In words that come back as they were, and as the step to look at first."""
+    for row in load_rows(run.path):
+        assert isinstance(row.decisive_event, Event) and row.shown_step == row.decisive_step <= row.n_steps
+
+
+def test_the_action_says_whether_the_gripper_closes(blind_env, record):
+    gripper = record.arrays.action[:, blind_env.spec.action.gripper_index]
+    np.testing.assert_array_equal(record.arrays.closes_gripper, gripper < 15)
+
+
+@pytest.mark.parametrize(
+    ("resolved", "rules"), [({"resolved": {"outcome_rules": 2}}, 2), ({"resolved": {}}, 1), ({}, 1)]
+)
+def test_a_run_says_which_rules_made_its_outcomes(resolved, rules):
+    assert outcome_rules_of(resolved) == rules
+    assert describe_old_rules(resolved) == ("" if rules == OUTCOME_RULES else "outcomes by rules 1 (now 2)")
 
 
 def _lines(run):

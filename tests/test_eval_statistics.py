@@ -25,12 +25,11 @@ def test_of_nothing_nothing_is_known():
 
 def row(index, outcome, **values):
     defaults = {"task": "t", "n_steps": 100, "max_object_height_m": 0.07, "duration_s": 1.0, "error": ""}
+    defaults |= {"decided_at_step": 1, "failed_stage": None}
     return EpisodeRow(
         episode_index=index,
         outcome=outcome,
         success=outcome is Outcome.SUCCESS,
-        decided_at_step=1,
-        failed_stage=None,
         final_goal_distance_m=0.0,
         n_predictions=1,
         n_clipped_steps=0,

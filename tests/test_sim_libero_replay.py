@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sim.errors import WhiskerError
+from sim.libero_bench.conventions import N_SETTLE_STEPS
 from sim.libero_bench.demonstrations import load_demonstrations
 from sim.libero_bench.env import make_libero
 from sim.libero_bench.recording import record_demonstrations
@@ -71,3 +72,29 @@ def test_nothing_is_written_when_nothing_succeeds(tmp_path):
     with pytest.raises(WhiskerError, match="at least one demonstration"):
         record_demonstrations(tmp_path / "demo.hdf5", find_task(TASK), 1, range(0))
     assert not list(tmp_path.iterdir())
+
+
+def test_heights_are_measured_from_where_the_object_rests(recorded):
+    """The recording begins with the can 2 cm lower than it comes to stand: LIBERO's init state has it in the floor."""
+    env = make_libero(TASK, {}, str(recorded))
+    env.reset(1)
+    env.reset(0)
+    demonstration, heights = load_demonstrations(recorded)[0], [env.progress()[0].object_height_m]
+    for action in demonstration.actions:
+        env.step(action)
+        heights.append(env.progress()[0].object_height_m)
+    at_rest = heights[N_SETTLE_STEPS : 2 * N_SETTLE_STEPS]
+    assert np.abs(at_rest).max() < 1e-3 and abs(heights[0]) > 0.01
+    np.testing.assert_allclose(max(heights), heights_of_the_same_episode_from_its_init_state().max(), atol=0.005)
+
+
+def heights_of_the_same_episode_from_its_init_state():
+    """Of the scripted expert in the episode that was recorded, as `eval` runs it."""
+    env = make_libero(TASK, {})
+    env.reset(0)
+    expert, heights, success = env.make_expert(), [], False
+    while not success:
+        result = env.step(expert.action().astype(np.float32))
+        heights.append(result.progress[0].object_height_m)
+        success = result.success
+    return np.array(heights)

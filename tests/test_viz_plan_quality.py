@@ -177,6 +177,7 @@ def test_a_mean_says_of_how_many():
     assert quality.closest_plan_m == pytest.approx(0.025) and quality.taken_length_m == pytest.approx(0.04)
     first, *others = quality.as_rows()
     assert first["kind"] == "episode" and first["n_change_m"] == 1 and first["n_path_length_m"] == 2
+    assert (first["decisive_step"], first["decisive_event"]) == (row.decisive_step, row.decisive_event)
     assert [(other["kind"], other["step"]) for other in others] == [("prediction", 0), ("prediction", 2)]
 
 

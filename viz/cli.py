@@ -162,5 +162,5 @@ def _draw(config: WhiskersConfig, row: "EpisodeRow") -> Path:
     from viz.video import draw_step
 
     assert config.run and config.png
-    step = row.decided_at_step if config.step is None else config.step
+    step = row.shown_step if config.step is None else config.step
     return draw_step(config.run, row, step, config.png, config.camera, show_drafts=config.show_flow)

@@ -224,6 +224,8 @@ class LiveEpisode:
             "success": False,
             "n_steps": self.recorder.n_steps,
             "decided_at_step": None,
+            "decisive_step": None,
+            "decisive_event": None,
             "failed_stage": None,
             "n_predictions": len(self.decisions),
             "error": "",

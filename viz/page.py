@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 
-from eval.run_folder import EpisodeRow, load_description, load_rows
+from eval.run_folder import EpisodeRow, describe_old_rules, load_description, load_rows
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole
@@ -54,6 +54,7 @@ def page_data(kind: str, run: str, description: dict, rows: list[EpisodeRow], ke
         "policy": policy["type"],
         "checkpoint": policy["checkpoint"],
         "env": config["env"],
+        "old_rules": describe_old_rules(description),
         "episodes": [row_data(row) for row in rows],
         "key": key,
         "show_flow": show_flow,

@@ -88,6 +88,8 @@ class EpisodeQuality:
 
     Attributes:
         predictions: its predictions, in order.
+        decisive_step: `EpisodeRow.decisive_step`; None in older rows.
+        decisive_event: likewise.
         taken_length_m: of the way that the tool centre point really went.
         taken_smoothness: its `compute_log_dimensionless_jerk`, of the whole episode: compare episodes of like length.
         closest_plan_m: the smallest `nearest_to_object_m`: did any plan ever lead to the object?
@@ -98,6 +100,8 @@ class EpisodeQuality:
     episode_index: int
     outcome: str
     n_steps: int
+    decisive_step: int | None
+    decisive_event: str | None
     predictions: Sequence[PlanQuality]
     taken_length_m: float
     taken_smoothness: float | None
@@ -107,7 +111,7 @@ class EpisodeQuality:
     def as_rows(self) -> Iterator[dict]:
         """Its lines of `plan_quality.jsonl`: the episode (each mean with an n), then every prediction."""
         names = {"task": self.task, "episode_index": self.episode_index}
-        own = {name: getattr(self, name) for name in ("outcome", "n_steps", *_TAKEN)}
+        own = {name: getattr(self, name) for name in ("outcome", "n_steps", "decisive_step", "decisive_event", *_TAKEN)}
         means = {name: mean.value for name, mean in self.means.items()}
         counts = {f"n_{name}": mean.n for name, mean in self.means.items()}
         yield {"kind": "episode", **names, **own, "n_predictions": len(self.predictions), **means, **counts}
@@ -234,6 +238,8 @@ def summarise_episode(row: EpisodeRow, arrays: EpisodeArrays, predictions: Seque
         episode_index=row.episode_index,
         outcome=row.outcome,
         n_steps=row.n_steps,
+        decisive_step=row.decisive_step,
+        decisive_event=row.decisive_event,
         predictions=predictions,
         taken_length_m=compute_length(arrays.ee_pos_world),
         taken_smoothness=_defined(compute_log_dimensionless_jerk(arrays.ee_pos_world)),
@@ -289,20 +295,23 @@ def print_plan_quality(console: Console, episodes: Sequence[EpisodeQuality]) -> 
     for head in ["task"] * has_tasks + ["outcome"]:
         table.add_column(head, no_wrap=True, min_width=8)
     table.add_column("ep.", justify="right", no_wrap=True, min_width=3)
+    table.add_column("wrong\nat", justify="right", no_wrap=True, min_width=5)
     for _, head, _ in shown:
         table.add_column(head, justify="right", no_wrap=True, min_width=5)
     for episode in episodes:
-        names = [episode.task] * has_tasks + [episode.outcome, str(episode.episode_index)]
+        wrong_at = "-" if episode.decisive_step is None or episode.outcome == "success" else str(episode.decisive_step)
+        names = [episode.task] * has_tasks + [episode.outcome, str(episode.episode_index), wrong_at]
         table.add_row(*names, *(_cell(name, _value(episode, name)) for name, _, _ in shown))
     table.add_section()
     medians = []
     for name, _, _ in shown:
         medians.append(_cell(name, median([v for e in episodes if (v := _value(e, name)) is not None])))
-    table.add_row(*[""] * has_tasks, "median", "", *medians, style="bold")
+    table.add_row(*[""] * has_tasks, "median", "", "", *medians, style="bold")
     console.print(table)
     console.print("Lengths in cm, means over the episode's predictions:")
     for _, head, meaning in shown:
         console.print(f"  {' '.join(head.split()):<10}{meaning}", highlight=False)
+    console.print("  wrong at  the decisive step of a failure", highlight=False)
 
 
 def _value(episode: EpisodeQuality, name: str) -> float | None:

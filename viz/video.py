@@ -87,7 +87,7 @@ class EpisodeFilm:
         n_moments = len(arrays.step_snapshot)
         for step in np.arange(0, n_moments, self._control_rate_hz / self.fps).astype(int):
             caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
-            if step >= row.decided_at_step:
+            if step >= row.shown_step:
                 caption += f"   {row.outcome}" + (f": {row.failed_stage} not met" if row.failed_stage else "")
             yield _with_caption(self._draw(arrays, whiskers, int(step)), caption, row.success)
 

@@ -91,14 +91,21 @@ def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
     )
 
 
-def check_outcomes(rows: Sequence[EpisodeRow]) -> Finding:
-    """Whether all episodes fail at the same stage."""
+def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
+    """Look for a stage at which all episodes fail, and say what went wrong there, and when.
+
+    Args:
+        old_rules: remark on rows whose outcomes older rules made.
+    """
     judged = [row for row in rows if row.outcome != Outcome.ERROR]
     counts = Counter(row.outcome for row in judged)
     stages = Counter(row.failed_stage for row in judged if row.failed_stage is not None)
     evidence = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
     if stages:
         evidence += "; first stage not met: " + ", ".join(f"{stage} {n}" for stage, n in stages.most_common())
+    evidence += _describe_events(judged)
+    if old_rules:
+        evidence += f"; {old_rules}"
     if not stages:
         return Finding("outcomes", Level.FINE, "every episode succeeds", evidence)
     stage, n = stages.most_common(1)[0]
@@ -107,6 +114,19 @@ def check_outcomes(rows: Sequence[EpisodeRow]) -> Finding:
         return Finding("outcomes", Level.FINE, where, evidence)
     hint = STAGE_HINTS.get(stage, "One cause for all is likely.")
     return Finding("outcomes", Level.WARNING, f"no episode succeeds, and {where}", evidence, hint)
+
+
+def _describe_events(rows: Sequence[EpisodeRow]) -> str:
+    """Return what went wrong in the failures, the most frequent first, each with its median step."""
+    steps: dict[str, list[int]] = {}
+    for row in rows:
+        if not row.success and row.decisive_event is not None and row.decisive_step is not None:
+            steps.setdefault(row.decisive_event, []).append(row.decisive_step)
+    if not steps:
+        return ""
+    by_frequency = sorted(steps.items(), key=lambda item: -len(item[1]))
+    said = (f"{event} {len(at)} (median step {np.median(at):.0f})" for event, at in by_frequency)
+    return "; what went wrong: " + ", ".join(said)
 
 
 def check_early_success(rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeArrays], control_dt_s: float) -> Finding:

@@ -24,7 +24,16 @@ from eval.doctor.row_checks import (
     check_outcomes,
 )
 from eval.outcome import Outcome
-from eval.run_folder import ROWS_FILE, RUN_FILE, EpisodeRow, commits_of, load_arrays, load_description, load_rows
+from eval.run_folder import (
+    ROWS_FILE,
+    RUN_FILE,
+    EpisodeRow,
+    commits_of,
+    describe_old_rules,
+    load_arrays,
+    load_description,
+    load_rows,
+)
 from policies.baselines import BASELINES
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -93,7 +102,7 @@ def check_run(run: Path, env: Env | None = None) -> list[Finding]:
     findings = [check_crashes(rows), check_n_episodes(rows), check_made_by(load_description(run))]
     judged = [row for row in rows if row.outcome != Outcome.ERROR]
     if judged:
-        findings += [check_outcomes(rows), check_inverse_kinematics(rows)]
+        findings += [check_outcomes(rows, describe_old_rules(load_description(run))), check_inverse_kinematics(rows)]
         findings += _check_episodes(run, description, judged)
         findings.append(_check_floors(description, judged, env))
     return findings

@@ -54,6 +54,7 @@ def make_action_spec(control: Control) -> ActionSpec:
         gripper_index=6,
         gripper_closed=_GRIPPER_CLOSED,
         gripper_open=_GRIPPER_OPEN,
+        gripper_closes_below=0.5,  # robosuite's PandaGripper moves by the sign of the command
     )
 
 

@@ -102,11 +102,17 @@ class LiberoEnv:
     def begin_episode(self, episode_index: int) -> None:
         """Reset without a look at the certificate: this is what certificates are made from."""
         self.reset_unsettled(episode_index)
-        if self._demos is None:  # a demonstration begins as it was recorded, in motion
-            for _ in range(N_SETTLE_STEPS):
-                self._advance(SETTLE_ACTION)
-        self._arm.use_deltas(self._relative)
+        for _ in range(N_SETTLE_STEPS):
+            self._advance(SETTLE_ACTION)
         self._begin_goals()
+        if self._demos is not None:
+            # A demonstration begins as it was recorded, in motion. Goals are measured from where objects rest all the
+            # same; to come back by a second reset is exact, unlike a restored snapshot right after a reset.
+            starts = [goal.start for goal in self._goals]
+            self.reset_unsettled(episode_index)
+            for goal, start in zip(self._goals, starts, strict=True):
+                goal.start = start
+        self._arm.use_deltas(self._relative)
 
     def reset_unsettled(self, episode_index: int) -> None:
         """As `reset`, at the init state itself, before objects have settled: where a recording begins."""

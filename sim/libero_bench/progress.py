@@ -44,7 +44,7 @@ class Goal(Protocol):
     name: str
 
     def begin(self, data: mujoco.MjData) -> None:
-        """Note how the world is at reset."""
+        """Note how the world is when objects have settled at the start of the episode."""
 
     def progress(self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool) -> Progress:
         """From positions and contacts that are up to date."""

@@ -29,6 +29,9 @@ export interface Row {
   n_steps: number;
   /** Null while it runs. */
   decided_at_step: number | null;
+  /** Where it went wrong; null while it runs and in older runs. */
+  decisive_step: number | null;
+  decisive_event: string | null;
   failed_stage: string | null;
   n_predictions: number;
   error: string;
@@ -51,6 +54,8 @@ export interface Page {
   policy: string;
   checkpoint: string | null;
   env: string;
+  /** A remark on outcomes that older rules made, or "". */
+  old_rules: string;
   episodes: Row[];
   key: string | null;
   show_flow: boolean;

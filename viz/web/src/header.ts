@@ -36,7 +36,8 @@ export class HeaderBar {
 
   loadPage(page: Page): void {
     const policy = page.checkpoint ? `${page.policy} (${page.checkpoint})` : page.policy;
-    setText(this.run, `${policy} on ${page.env} · ${page.run}`);
+    const rules = page.old_rules ? ` · ${page.old_rules}` : "";
+    setText(this.run, `${policy} on ${page.env} · ${page.run}${rules}`);
     document.title = `whiskers: ${page.run}`;
   }
 

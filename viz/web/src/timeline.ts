@@ -1,4 +1,4 @@
-// The episode from left to right: stages, predictions, where it was decided, and where we are.
+// The episode from left to right: stages, predictions, where it went wrong, and where we are.
 
 import { element, onDragAlong, svg } from "./dom";
 import type { Episode } from "./episode";
@@ -49,14 +49,16 @@ export class Timeline {
     this.ticks.replaceChildren(svg("path", { d: ticks, "vector-effect": "non-scaling-stroke" }));
     this.marks.replaceChildren();
     if (branch) this.mark("branch", branch.at_step, `branched off here: ${branch.changes}`, "branched off");
-    const { outcome, decided_at_step, success, failed_stage } = episode.row;
-    if (decided_at_step !== null) {
+    const { outcome, decided_at_step, decisive_step, decisive_event, success, failed_stage } = episode.row;
+    const step = decisive_step ?? decided_at_step;
+    if (step !== null) {
       const why = failed_stage ? `, failed stage: ${inWords(failed_stage)}` : "";
+      const what = decisive_event && !success ? inWords(decisive_event) : "decided";
       this.mark(
         success ? "success" : "failure",
-        decided_at_step,
-        `${inWords(outcome)}${why}, decided at step ${decided_at_step}`,
-        inWords(outcome),
+        step,
+        `${inWords(outcome)}${why}, ${what} at step ${step}`,
+        decisive_event && !success ? what : inWords(outcome),
       );
     }
   }

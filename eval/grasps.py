@@ -1,0 +1,57 @@
+"""Finds in a recorded trajectory when the gripper held the object, and when it closed on nothing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """A stretch of moments over which the object was held.
+
+    Attributes:
+        begin: the first moment.
+        end: the first moment at which it was held no more; the number of moments if it was held to the last.
+        lifted: it was clear of the table at some moment of it.
+    """
+
+    begin: int
+    end: int
+    lifted: bool
+
+
+def find_grasps(
+    grasped: Bool[np.ndarray, " T1"],
+    lifted: Bool[np.ndarray, " T1"],
+    height_m: Float64[np.ndarray, " T1"],
+    held_steps: int,
+    raised_m: float,
+) -> list[Grasp]:
+    """Return the grasps that lasted for `held_steps` moments or raised the object by `raised_m`, in order.
+
+    A shorter contact is none: jaws that close on an edge touch it with both fingers before it shoots away. A single
+    moment without contact does not end a grasp: while it is carried, an object may leave a jaw for one.
+
+    Args:
+        grasped: `StageFlags.grasped`, which one moment of contact makes true.
+        lifted: `StageFlags.lifted`.
+    """
+    closed_up = grasped.copy()
+    closed_up[1:-1] |= grasped[:-2] & grasped[2:]
+    return [
+        Grasp(begin, end, bool(lifted[begin:end].any()))
+        for begin, end in find_stretches(closed_up)
+        if end - begin >= held_steps or height_m[begin:end].max() - height_m[begin] >= raised_m
+    ]
+
+
+def find_closings(closes: Bool[np.ndarray, " T"], closing_steps: int) -> list[int]:
+    """Return the steps from which on the gripper was commanded closed for at least `closing_steps` steps."""
+    return [begin for begin, end in find_stretches(closes) if end - begin >= closing_steps]
+
+
+def find_stretches(holds: Bool[np.ndarray, " n"]) -> list[tuple[int, int]]:
+    """Return where a condition holds without a break, as (begin, end) with the end not included."""
+    edges = np.diff(np.concatenate([[False], holds, [False]]).astype(np.int8))
+    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
