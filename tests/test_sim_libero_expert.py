@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from eval.outcome import DEFAULT_THRESHOLDS, Outcome
+from eval.outcome import DEFAULT_THRESHOLDS, Event, Outcome
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import make_row
@@ -98,20 +98,21 @@ def test_eight_of_ten_init_states(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "outcome", "failed_stage"),
+    ("name", "fault", "outcome", "failed_stage", "event"),
     [
-        (BOWL_ON_PLATE, "never_close", Outcome.NEVER_PICKED_UP, "grasped"),
-        (BOWL_ON_PLATE, "release_beside", Outcome.MISSED_GOAL, "over_goal"),
-        (BOWL_ON_PLATE, "stop_over_goal", Outcome.TIMEOUT, "released"),
-        (CAN_IN_BASKET, "open_half_way", Outcome.DROPPED_DURING_TRANSPORT, "over_goal"),
-        (STOVE, "stop_half_way", Outcome.TIMEOUT, "turnon"),
-        (DRAWER, "stop_half_way", Outcome.TIMEOUT, "open"),
+        (BOWL_ON_PLATE, "never_close", Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSEST_APPROACH),
+        (BOWL_ON_PLATE, "release_beside", Outcome.MISSED_GOAL, "over_goal", Event.LET_GO),
+        (BOWL_ON_PLATE, "stop_over_goal", Outcome.TIMEOUT, "released", Event.NOT_RELEASED),
+        (CAN_IN_BASKET, "open_half_way", Outcome.DROPPED_DURING_TRANSPORT, "over_goal", Event.LET_GO),
+        (STOVE, "stop_half_way", Outcome.TIMEOUT, "turnon", Event.STALLED),
+        (DRAWER, "stop_half_way", Outcome.TIMEOUT, "open", Event.STALLED),
     ],
 )
-def test_a_fault_gives_its_outcome(world, name, fault, outcome, failed_stage):
+def test_a_fault_gives_its_outcome(world, name, fault, outcome, failed_stage, event):
     env = world(name, control="absolute") if name == DRAWER else world(name)
     arrays, row = run(env, 3, fault, horizon=180)
     assert (row.outcome, row.failed_stage, row.n_steps) == (outcome, failed_stage, 180)
+    assert row.decisive_event is event and 20 < row.decisive_step < 100
     if fault == "stop_half_way":
         assert 0.3 < row.final_joint_progress < 0.9 and arrays.joint_progress.max() < 1
     else:

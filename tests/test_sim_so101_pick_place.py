@@ -290,3 +290,18 @@ def test_diverging_physics_is_a_crash_and_not_a_silent_reset(blind_env):
         blind_env.step(blind_env.state())
     blind_env.reset(0)
     blind_env.step(blind_env.state())
+
+
+@pytest.mark.parametrize("dropped_from_m", [0.05, 0.3])
+def test_heights_are_measured_from_where_the_block_rests(dropped_from_m):
+    """In a scene that begins with the block in the air; that of the default scene begins at rest."""
+    env = make_env("so101/pick_place", {})
+    env.reset(0)
+    assert env.progress()[0].object_height_m == 0
+    env.model.qpos0[env._block_qpos + 2] += dropped_from_m
+    env.reset(0)
+    assert env.progress()[0].object_height_m == pytest.approx(dropped_from_m, abs=1e-3)
+    hold = env.action_for(np.array(env.config.home_rad))
+    for _ in range(60):
+        (progress,) = env.step(hold).progress
+    assert progress.object_height_m == pytest.approx(0, abs=1e-3)

@@ -24,6 +24,8 @@ GOAL = "in block bowl"
 REACHED_M = 0.03
 LIFTED_M = 0.03
 AT_REST_M_S = 0.05
+# Free fall of two control steps is 2 cm, what contacts give way under a block at rest a hundredth of a millimetre.
+FALLEN_M, SETTLE_S = 0.001, 2.0
 # Placed for this long is success: a block that passes through the bowl does not count.
 SUCCESS_HOLD_STEPS = 10
 
@@ -63,7 +65,7 @@ class PickPlace:
         """
         self.config = config
         self.model = build_model(config) if model is None else model
-        self.data = mujoco.MjData(self.model)
+        self.data, self._falling = mujoco.MjData(self.model), mujoco.MjData(self.model)
         self._bind_names()
         self.units = JointUnits(self.model.jnt_range[self._joint_ids], body_units)
         self.spec = self._make_spec(name, image_sizes)
@@ -84,8 +86,24 @@ class PickPlace:
         block[1] = rng.uniform(*config.block_y_m)
         block[3:] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
         self._n_placed_steps = 0
-        self._rest_height_m = float(block[2])
+        self._rest_height_m = self._find_rest_height()
         mujoco.mj_fwdPosition(self.model, data)
+
+    def _find_rest_height(self) -> float:
+        """Return the height at which the block comes to rest, m: a user's scene may begin with it in the air.
+
+        Simulated in a second `MjData`, so that the episode itself is left alone. A block that has not fallen by
+        `FALLEN_M` after two control steps rests where it is.
+        """
+        at = self._block_qpos + 2
+        begin, falling = float(self.data.qpos[at]), self._falling
+        mujoco.mj_resetData(self.model, falling)
+        falling.qpos[:], falling.ctrl[:] = self.data.qpos, self.data.ctrl
+        mujoco.mj_step(self.model, falling, 2 * self._n_substeps)
+        if abs(falling.qpos[at] - begin) < FALLEN_M:
+            return begin
+        mujoco.mj_step(self.model, falling, round(SETTLE_S / self.config.physics_dt_s))
+        return float(falling.qpos[at])
 
     def place_arm(self, q_rad: Float[np.ndarray, "6"]) -> None:
         """Put the arm at rest at joint angles other than home's, right after a reset. Demonstrations start so."""
