@@ -1,5 +1,6 @@
 """Checks of the scene as the policy first sees it: nothing is done yet, and nothing falls over by itself."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from eval.doctor.finding import Finding, Level
@@ -14,21 +15,21 @@ _AT_REST_M_S, _AT_REST_DRIFT_M = 0.05, 0.005
 def check_start(patient: Patient) -> Iterator[Finding]:
     """Check that no episode begins with its goals met: it would be a success in which nothing was done."""
     env, looked_at = patient.setup.env, patient.first_episodes(_N_EPISODES)
-    done, begun = [], []
+    done: list[int] = []
+    held: Counter[str] = Counter()
     for episode_index in looked_at:
         env.reset(episode_index)
         met = [name for name, goal in zip(env.spec.goals, env.progress(), strict=True) if goal.met]
-        if len(met) == len(env.spec.goals):
-            done.append(episode_index)
-        elif met:
-            begun.append(f"{' and '.join(map(repr, met))} in episode {episode_index}")
+        held.update(met)
+        done += [episode_index] if len(met) == len(env.spec.goals) else []
     named = ", ".join(map(str, looked_at))
     if done:
         do = "Its initial states are wrong: every goal holds before the first step."
         yield Finding("start", Level.ERROR, "episodes begin at the goal", f"episodes {done} of {named}", do)
-    elif begun:
-        do = "The task is easier than it reads: a part of it is done before the first step."
-        yield Finding("start", Level.WARNING, "some goals hold before the first step", "; ".join(begun), do)
+    elif held:
+        evidence = "; ".join(f"{goal!r} in {n} of {len(looked_at)} episodes" for goal, n in held.items())
+        do = "Nothing has to be done for this part of the task: a success says nothing about it."
+        yield Finding("start", Level.WARNING, "some goals hold before the first step", evidence, do)
     else:
         yield Finding("start", Level.FINE, "no goal holds at the start", f"episodes {named}")
 
