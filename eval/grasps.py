@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float64
+
+from sim.spec import ActionSpec
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,14 @@ class Grasp:
     begin: int
     end: int
     lifted: bool
+
+
+def find_closing_commands(
+    action: Float[np.ndarray, "*shape action_dim"], spec: ActionSpec
+) -> Bool[np.ndarray, "*shape"]:
+    """Return which actions command the gripper closed."""
+    way = spec.gripper_open - spec.gripper_closed
+    return (action[..., spec.gripper_index] - spec.gripper_closed) / way < spec.gripper_closes_below
 
 
 def find_grasps(

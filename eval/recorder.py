@@ -8,6 +8,7 @@ from math import nan
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from eval.grasps import find_closing_commands
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds, choose_goal, was_begun
 from policies.policy import EpisodeMemory
 from sim.env import STAGES, Env, Progress, StepResult
@@ -231,5 +232,5 @@ class EpisodeRecorder:
             n_executed=np.diff(steps, append=len(self._actions)),
             alternative_chunk=np.stack(self._alternatives) if self._alternatives else None,
             draft_chunk=np.stack(self._drafts) if self._drafts else None,
-            closes_gripper=action_spec.closes_gripper(action),
+            closes_gripper=find_closing_commands(action, action_spec),
         )

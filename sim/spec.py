@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from jaxtyping import Bool, Float
-
 from sim.errors import WhiskerError
 
 # How end-effector actions are read, where there is a choice.
@@ -63,11 +60,6 @@ class ActionSpec:
     @property
     def dim(self) -> int:
         return len(self.names)
-
-    def closes_gripper(self, action: Float[np.ndarray, "*shape action_dim"]) -> Bool[np.ndarray, "*shape"]:
-        """Return which actions command the gripper closed."""
-        way = self.gripper_open - self.gripper_closed
-        return (action[..., self.gripper_index] - self.gripper_closed) / way < self.gripper_closes_below
 
 
 @dataclass(frozen=True)

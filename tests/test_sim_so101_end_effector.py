@@ -370,7 +370,7 @@ def test_a_scene_of_ones_own_needs_the_tool_frame(own_scene, tmp_path, name):
     result = env.step(env.action_for(np.array(env.config.home_rad) + 0.02))
     assert not result.ik_failed
     spec = mujoco.MjSpec.from_file(str(own_scene))
-    spec.delete(spec.site(TOOL_SITE))
+    spec.site(TOOL_SITE).delete()
     spec.compile()
     (tmp_path / "bare.xml").write_text(spec.to_xml())
     with pytest.raises(WhiskerError, match="gripperframe"):

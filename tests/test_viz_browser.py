@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from eval.config import EvalConfig
 from eval.evaluation import describe, evaluate, set_up
-from eval.run_folder import RunFolder
+from eval.run_folder import RunFolder, load_rows
 from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser
 from tests.processes import catch_ctrl_c
 from tests.small_checkpoints import save_small_smolvla
@@ -193,11 +193,12 @@ def test_the_timeline_is_clicked_to_seek(exported):
     assert abs(exported.settled()["step"] - 150) <= 2
 
 
-def test_a_run_is_browsed_failures_first(run_viewer):
+def test_a_run_is_browsed_failures_first(run_viewer, failed_run):
     state = run_viewer.state
     assert state["episodes"] == ["pick_place/8", "pick_place/7"] and state["key"] == "pick_place/8"
     assert run_viewer.press("ArrowDown")["key"] == "pick_place/7"
-    run_viewer.wait(lambda: run_viewer.state["n_steps"] == 148)
+    n_steps = next(row.n_steps for row in load_rows(failed_run) if row.episode_index == 7)
+    run_viewer.wait(lambda: run_viewer.state["n_steps"] == n_steps)
     assert run_viewer.click("previous-episode")["key"] == "pick_place/8"
     run_viewer.page.click('[data-filter="success"]')
     assert run_viewer.settled()["episodes"] == ["pick_place/7"]

@@ -1,8 +1,9 @@
 """robosuite's Panda under operational-space control, without what robosuite computes twice.
 
 robosuite 1.4 runs MuJoCo's whole forward dynamics three times a physics step: before the controller, in its update,
-and in `mj_step`. Since MuJoCo's forward dynamics leave the state alone, the position and velocity stages (`mj_step1`)
-are all that the controller reads, and `mj_step2` does the rest. Torques and states are the same to the last bit.
+and in `mj_step`. Positions and velocities do not change in between, so what follows from them alone (`mj_step1`) is
+computed once, and it is all that the controller reads. The accelerations are solved for as often as robosuite does
+(`n_forwards`), since each solution is where the next one starts. Torques and states are the same to the last bit.
 """
 
 import mujoco
@@ -38,6 +39,11 @@ class PandaArm:
     def forget_gripper(self) -> None:
         """Back to where a newly made gripper begins; robosuite's reset keeps the last episode's."""
         self._robot.gripper.current_action = np.zeros(2)
+
+    @property
+    def n_forwards(self) -> int:
+        """How often robosuite calls `mj_forward` before the next physics step: itself once, and its controller."""
+        return 2 if self._robot.controller.new_update else 1
 
     def drive(self, action: Float[np.ndarray, "7"], *, is_new: bool) -> None:
         """Set the actuators for one physics step, between `mj_step1` and `mj_step2`.

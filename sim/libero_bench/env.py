@@ -275,6 +275,7 @@ class LiberoEnv:
         """One control step; whether LIBERO calls it a success."""
         for substep in range(self._n_substeps):
             mujoco.mj_step1(self.model, self.data)
+            self._solve_again()
             self._arm.drive(action, is_new=substep == 0)
             # Bodies stay where this puts them until the next physics step; the state goes on.
             qpos_shown = self.data.qpos.copy()
@@ -286,6 +287,15 @@ class LiberoEnv:
         # What is reported from here on is of the state as it is now, as after `restore`.
         mujoco.mj_fwdPosition(self.model, self.data)
         return bool(self._goals_met.all())
+
+    def _solve_again(self) -> None:
+        """Solve for the accelerations as often as robosuite does before it steps.
+
+        In this MuJoCo each solution is where the next one starts (`qacc_warmstart`), so the last bits depend on how
+        many there were. Positions and velocities stay, and what follows from them alone is not computed again.
+        """
+        for _ in range(self._arm.n_forwards):
+            mujoco.mj_forwardSkip(self.model, self.data, mujoco.mjtStage.mjSTAGE_VEL, True)
 
     def _has_diverged(self) -> bool:
         return not np.isfinite(self.data.qpos).all()
