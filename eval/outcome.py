@@ -122,7 +122,7 @@ class Trajectory:
         object_pos_world: of the object, or of the part that is to be moved.
         progress: stage flags of each moment; `grasped` is contact at that moment, however short.
         joint_progress: nan for pick and place.
-        closes_gripper: the action commands the gripper closed (`ActionSpec.closes_gripper`).
+        closes_gripper: the action commands the gripper closed (`eval.grasps.find_closing_commands`).
         goal: its name.
         is_articulated: the goal is about a joint, and has no stages.
     """

@@ -30,8 +30,8 @@ class EpisodeArrays:
             unless asked for (`EvalConfig.samples`).
         draft_chunk: what each plan was made from, D drafts, oldest first (`PolicySpec.drafts`). None unless asked for
             (`EvalConfig.drafts`).
-        closes_gripper: the action commands the gripper closed (`ActionSpec.closes_gripper`). None in files that were
-            recorded before it was.
+        closes_gripper: the action commands the gripper closed (`eval.grasps.find_closing_commands`). None in files that
+            were recorded before it was.
         clipped: the action left the actuators' range.
         ik_error_m: `StepResult.ik_error_m`; nan where the environment takes joints.
         goal_distance_m: nan where the goal is articulated.
