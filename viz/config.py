@@ -31,7 +31,7 @@ class WhiskersConfig(SubjectConfig):
         export: write the episode as one HTML file, which opens from the disk with no network.
         video: film the episode (mp4).
         png: draw one step of the episode.
-        step: which one, for --png. Default: where the outcome was decided.
+        step: which one, for --png. Default: the decisive step, where it went wrong.
         camera: through which camera, for --video and --png. Default: the one for people.
         table: how good the plans were, in numbers; written to plan_quality.jsonl of the run folder.
         native: MuJoCo's own window, on a desktop.
