@@ -249,7 +249,7 @@ class LiberoEnv:
         from robosuite.utils.errors import RandomizationError
 
         self._arm.forget_gripper()
-        self.model.site_rgba[:], self.model.body_pos[:], self.model.body_quat[:] = self._fresh_model
+        self.model.site_rgba[:], self.model.body_pos[:], self.model.body_quat[:] = self._env.loaded_model
         while True:
             try:
                 self._env.reset()
@@ -342,14 +342,13 @@ class LiberoEnv:
         ]
 
     def _remember_model(self) -> None:
-        """Names as numbers, and the model as it was loaded."""
+        """Names as numbers."""
         robot, model = self._env.robots[0], self.model
         self._ee_site: int = robot.eef_site_id
         self._hand_body = model.body(robot.robot_model.eef_name).id
         self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes)
         self._free_joints = FreeJoints(model)
         self._object_names = {int(body): name for name, body in self._env.obj_body_id.items()}
-        self._fresh_model = model.site_rgba.copy(), model.body_pos.copy(), model.body_quat.copy()
 
     def _make_spec(self, image_sizes: Mapping[str, tuple[int, int]] | None) -> EnvSpec:
         if image_sizes is None:
