@@ -1,4 +1,4 @@
-"""Which code path of the numerical libraries, and which commit of the project, made the rows of a run."""
+"""Describes and compares the code path of the numerical libraries, and the commit, that made the rows of a run."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -182,10 +182,10 @@ class Env(Protocol):
         """Where the bodies of `geometry` are at this moment: position [m] and quaternion wxyz in the world."""
 
     def gl_renderer(self) -> str:
-        """What has drawn the images so far, as OpenGL names itself; "" where nothing was drawn yet."""
+        """Return what has drawn the images so far, as OpenGL names itself; "" if nothing was drawn yet."""
 
     def loose_objects(self) -> tuple[LooseObject, ...]:
-        """Every body that can move freely, and how still it lies. The physics runs in a copy; nothing changes."""
+        """Return every body that can move freely, and how still it lies. Physics runs in a copy; nothing changes."""
 
     def make_expert(self, fault: str | None = None) -> Expert:
         """The scripted expert of this environment.

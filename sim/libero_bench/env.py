@@ -226,11 +226,11 @@ class LiberoEnv:
 
     @property
     def object_names(self) -> tuple[str, ...]:
-        """The objects that can move freely, by the names of the task's BDDL file."""
+        """Return the objects that can move freely, by the names of the task's BDDL file."""
         return tuple(self._object_names[int(body)] for body in self._free_joints.bodies)
 
     def object_positions(self) -> Float64[np.ndarray, "object 3"]:
-        """Where the objects of `object_names` are, m in the world."""
+        """Return where the objects of `object_names` are, m in the world."""
         return self._free_joints.positions(self.data)
 
     def model_xml(self) -> str:
@@ -342,7 +342,7 @@ class LiberoEnv:
         ]
 
     def _remember_model(self) -> None:
-        """Names as numbers."""
+        """Look up by name, once, what is then used by number."""
         robot, model = self._env.robots[0], self.model
         self._ee_site: int = robot.eef_site_id
         self._hand_body = model.body(robot.robot_model.eef_name).id
