@@ -16,7 +16,7 @@ from sim.spec import EnvSpec
 
 @dataclass(frozen=True)
 class StageFlags:
-    """Which stages of pick and place hold at this moment, in the order in which they are passed.
+    """The stages of pick and place, in order, and whether each holds at this moment.
 
     `reached`: the gripper is around the object. `grasped`: both jaws touch it, if only for this moment: what counts as
     a grasp in an outcome is for `eval.grasps.find_grasps` to say. `lifted`: grasped and clear of the table.

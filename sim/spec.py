@@ -26,7 +26,7 @@ class CameraSpec:
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What one row of an action chunk means.
+    """Describes what one row of an action chunk means.
 
     Attributes:
         names: one a dimension, in order.
