@@ -115,11 +115,13 @@ def virtual_screen(display):
         server.wait()
 
 
-def await_true(condition, limit_s=60.0):
+def holds_within(limit_s, condition):
     end = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        if time.monotonic() > end:
+            return False
         time.sleep(0.05)
+    return True
 
 
 @pytest.mark.skipif(
@@ -137,6 +139,14 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
     def xdotool(*arguments):
         return subprocess.run(["xdotool", *arguments], env=environ, capture_output=True, text=True).stdout.split()
 
+    def press_until(key, condition):
+        """Again where nothing came of it: on a busy machine the window misses a synthetic press now and then."""
+        for _ in range(6):
+            xdotool("key", "--window", shown, key)
+            if holds_within(10, condition):
+                return
+        raise AssertionError(f"{key!r} had no effect")
+
     def count(colour):
         image = np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB")).astype(int)
         red, green, blue = image[..., 0], image[..., 1], image[..., 2]
@@ -153,22 +163,17 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
             [sys.executable, "-m", "viz", str(failed_run), "--native"], env=environ, stderr=subprocess.PIPE, text=True
         )
         try:
-            await_true(lambda: xdotool("search", "--name", "MuJoCo") or window.poll() is not None)
+            assert holds_within(60, lambda: xdotool("search", "--name", "MuJoCo") or window.poll() is not None)
             assert window.poll() is None, window.stderr.read()
             (shown, *_) = xdotool("search", "--name", "MuJoCo")
             xdotool("windowmove", shown, "0", "0", "windowsize", shown, "800", "600")
-            await_true(lambda: count("green") > 30)
+            assert holds_within(60, lambda: count("green") > 30)
             assert count("orange") == 0  # nothing has been done yet
-            for _ in range(3):
-                xdotool("key", "--window", shown, "Next")
-            await_true(lambda: count("orange") > 30)
+            press_until("End", lambda: count("orange") > 30)
             with_ghosts = count("blue")
-            xdotool("key", "--window", shown, "F9")
-            await_true(lambda: count("blue") < with_ghosts - 10)
-            xdotool("key", "--window", shown, "Home")
-            await_true(lambda: count("orange") == 0)
-            xdotool("key", "--window", shown, "space")  # it plays
-            await_true(lambda: count("orange") > 30)
+            press_until("F9", lambda: count("blue") < with_ghosts - 10)
+            press_until("Home", lambda: count("orange") == 0)
+            press_until("space", lambda: count("orange") > 30)  # it plays
         finally:
             window.terminate()
             window.wait()
