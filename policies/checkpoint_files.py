@@ -10,6 +10,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
+from policies.normalisation import load_normalisation
 from policies.registry import (
     CHECKPOINT_FOLDER,
     DEFAULT_CHECKPOINTS,
@@ -76,7 +77,8 @@ def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_c
         trust_remote_code: whether code that it brings or names may run.
 
     Raises:
-        WhiskerError: no such checkpoint, another type, damaged or missing files, code that is not trusted.
+        WhiskerError: no such checkpoint, another type, damaged or missing files, statistics that are no numbers, code
+            that is not trusted.
     """
     is_default = name is None
     if name is None:
@@ -100,6 +102,7 @@ def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_c
             do="Leave --policy out: the checkpoint knows its type.",
         )
     check_files(folder)
+    load_normalisation(folder)  # refuses statistics with which nothing can be normalised
     if not trust_remote_code:
         check_no_remote_code(folder, config)
     return Checkpoint(name, folder, saved_type)

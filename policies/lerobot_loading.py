@@ -35,6 +35,7 @@ from policies.lerobot_policy import (
 from policies.normalisation import load_normalisation
 from policies.policy import PolicySpec
 from policies.registry import LANGUAGE_TYPES
+from policies.relative_actions import load_relative_actions
 from sim.errors import WhiskerError, WhiskerWarning
 
 # Types that are not here plan by `predict_action_chunk` of one observation.
@@ -283,6 +284,7 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
         can_sample=is_stochastic or samples_latent or config.type == "pi0_fast",
         drafts="flow" if config.type in DENOISED else "ensemble" if is_ensembling else "none",
         reads_instruction=config.type in LANGUAGE_TYPES,
+        action_mode=load_relative_actions(checkpoint.folder).output,
         checkpoint=checkpoint.name,
         device=config.device,
         files_sha256=compute_fingerprint(checkpoint.folder),

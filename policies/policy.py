@@ -30,6 +30,8 @@ class PolicySpec:
         drafts: what its plans are made from, where that can be recorded. "flow": every step of the denoising, pure
             noise first. "ensemble": the one chunk that was predicted now, before it was averaged with past ones.
         reads_instruction: the words of the task are an input.
+        action_mode: "absolute": its postprocessor adds the state to planned differences. "delta": it was trained on
+            differences from the state, and nothing adds it. None: its processors do not say.
         checkpoint: where it was loaded from, for people; "" if there is none.
         device: where it runs.
         files_sha256: file → hash of everything in the checkpoint that a number depends on.
@@ -47,6 +49,7 @@ class PolicySpec:
     can_sample: bool = False
     drafts: Literal["none", "flow", "ensemble"] = "none"
     reads_instruction: bool = False
+    action_mode: Literal["absolute", "delta"] | None = None
     checkpoint: str = ""
     device: str = "cpu"
     files_sha256: Mapping[str, str] = field(default_factory=dict)
@@ -119,13 +122,15 @@ class WeightsAudit:
         n_parameters: of the whole network.
         n_norms: normalisation layers with a scale.
         n_untouched_norms: of which the scale has one value throughout and the shift is zero, as at their creation.
-        non_finite: names of tensors with a NaN or an infinity.
+        non_finite: names of tensors with a NaN or an infinity, running statistics included.
+        negative_variances: names of the running variances (BatchNorm) that have a number below zero.
     """
 
     n_parameters: int
     n_norms: int
     n_untouched_norms: int
     non_finite: tuple[str, ...]
+    negative_variances: tuple[str, ...] = ()
 
     @property
     def looks_random(self) -> bool:

@@ -6,6 +6,7 @@ a relative one for a name on the hub or a path below the working directory. So a
 subfolders of the original, and a moved one does not load.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
+from safetensors.numpy import load_file, save_file
 
 from tests.small_tokenizers import (
     PALIGEMMA_VOCAB_SIZE,
@@ -35,6 +37,9 @@ CAMERAS = ("overhead_cam", "wrist_cam")
 # Degrees, the gripper 0 to 100: near the arm's home pose, and far enough from every limit that noise stays inside.
 HOME = (0.0, -46.0, 26.0, 65.0, 0.0, 45.0)
 SPREAD = 15.0
+ACTION_NAMES = tuple(
+    f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+)
 
 MEAN_STD = {"VISUAL": NormalizationMode.IDENTITY} | dict.fromkeys(("STATE", "ACTION"), NormalizationMode.MEAN_STD)
 CHUNK = {"chunk_size": 10, "n_action_steps": 4}
@@ -267,6 +272,34 @@ BUILDERS: dict[str, Callable[..., Path]] = {
     "vqbet": save_small_vqbet,
     "xvla": save_small_xvla,
 }
+
+
+def edit_statistics(folder: Path, edit: Callable[[str, np.ndarray], Any], part: str = "*processor") -> None:
+    """Replace every statistic of the normalisers: `edit("action.std", value)` returns the new value."""
+    for path in folder.glob(f"policy_{part}_step_*.safetensors"):
+        save_file({name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path)
+
+
+def make_relative(
+    folder: Path, names=ACTION_NAMES, exclude=("gripper",), *, trained: bool = True, added: bool = True
+) -> Path:
+    """Give a saved checkpoint lerobot's relative-action steps, where its Pi0 has them.
+
+    Args:
+        trained: the preprocessor's is enabled.
+        added: the postprocessor's is enabled.
+    """
+    relative = {"enabled": trained, "exclude_joints": list(exclude), "action_names": list(names)}
+    for part, neighbour, offset, step, config in (
+        ("preprocessor", "normalizer_processor", 0, "relative_actions_processor", relative),
+        ("postprocessor", "unnormalizer_processor", 1, "absolute_actions_processor", {"enabled": added}),
+    ):
+        path = folder / f"policy_{part}.json"
+        pipeline = json.loads(path.read_text())
+        place = [s["registry_name"] for s in pipeline["steps"]].index(neighbour) + offset
+        pipeline["steps"].insert(place, {"registry_name": step, "config": config})
+        path.write_text(json.dumps(pipeline))
+    return folder
 
 
 @contextmanager

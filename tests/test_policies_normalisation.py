@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 from lerobot.policies.factory import make_pre_post_processors
+from lerobot.utils.constants import IMAGENET_STATS
 from safetensors.numpy import load_file, save_file
 
 from policies.checkpoint_files import find_checkpoint, open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.normalisation import FeatureStats, Normalisation, load_normalisation
+from policies.policy import remember
+from sim.errors import WhiskerError
 from sim.observation import Observation
-from tests.small_checkpoints import HOME, SPREAD, save_small_checkpoint, shrunken_paligemma
+from tests.small_checkpoints import HOME, SPREAD, edit_statistics, save_small_checkpoint, shrunken_paligemma
 
 CAMERAS = ("overhead_cam", "wrist_cam")
 
@@ -147,3 +150,116 @@ def test_span_and_typical_value_by_what_there_is(given, span, typical):
     for found, expected in ((stats(**given).span, span), (stats(**given).typical, typical)):
         assert (found is None) == (expected is None)
         assert found is None or [part.tolist() for part in found] == [[expected[0]], [expected[1]]]
+
+
+@pytest.fixture
+def copied(small_act, tmp_path):
+    return shutil.copytree(small_act, tmp_path / "act")
+
+
+def at(index, number):
+    """Put a number into one place of a statistic."""
+    return lambda value: np.where(np.arange(value.size) == index, np.float32(number), value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("observation.state.mean", lambda v: v + np.inf, r"finite numbers.*mean \[inf.*placeholders"),
+        ("observation.state.std", lambda v: v * np.nan, r"finite numbers.*std \[nan"),
+        ("action.mean", at(2, np.nan), r"finite numbers.*mean \[0, -46, nan"),
+        ("action.std", at(0, -1), r"no negative std.*-1, 15"),
+        ("action.std", lambda v: v * 0, "numbers that varied"),
+    ],
+)
+def test_statistics_that_are_no_numbers_are_refused_at_opening(copied, name, change, words):
+    """In one line, before anything is imported to load the weights; lerobot would plan NaN with them."""
+    edit_statistics(copied, lambda own, value: change(value) if own == name else value)
+    with pytest.raises(WhiskerError, match=words) as refusal:
+        open_checkpoint("act", str(copied))
+    assert repr(name.rpartition(".")[0]) in str(refusal.value) and "\n" not in str(refusal.value)
+    assert refusal.value.do
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("action.q99", None, r"q01 and q99, by which QUANTILES normalises, got max, mean, min, q01, std"),
+        ("observation.state.q01", lambda v: v + 1000, "no q01 above its q99"),
+        ("observation.state.q01", lambda v: v - np.inf, "finite numbers"),
+        ("action.q01", lambda v: v + 2 * SPREAD, "numbers that varied"),
+    ],
+)
+def test_the_keys_of_the_mode_are_those_that_are_asked_for(pi05, tmp_path, name, change, words):
+    folder = shutil.copytree(pi05, tmp_path / "pi05")
+    for path in folder.glob("policy_*processor_step_*.safetensors"):
+        tensors = load_file(path)
+        value = tensors.pop(name, None)
+        if value is not None and change is not None:
+            tensors[name] = change(value).astype(np.float32)
+        save_file(tensors, path)
+    with pytest.raises(WhiskerError, match=words) as refusal:
+        open_checkpoint("pi05", str(folder))
+    assert repr(name.rpartition(".")[0]) in str(refusal.value)
+
+
+def test_statistics_that_the_mode_does_not_use_may_be_anything(copied):
+    """They normalise nothing, and no span is made of them."""
+    edit_statistics(copied, lambda name, value: value * np.nan if name.rpartition(".")[2] in ("min", "q01") else value)
+    edit_statistics(copied, lambda name, value: at(0, 0)(value) if name == "action.std" else value)
+    open_checkpoint("act", str(copied))
+    found = load_normalisation(copied)
+    assert "min" not in found.action.values and "q01" not in found.state.values
+    low, high = found.action.span
+    np.testing.assert_allclose(high - low, 6 * found.action.values["std"])
+
+
+def test_bfloat16_statistics_are_read_as_lerobot_reads_them(copied):
+    from safetensors.torch import load_file as load_torch_file
+    from safetensors.torch import save_file as save_torch_file
+
+    for path in copied.glob("policy_*processor_step_*.safetensors"):
+        save_torch_file({name: value.bfloat16() for name, value in load_torch_file(path).items()}, path)
+    found = load_normalisation(copied)
+    assert_values(found.action, {f"action.{n}": np.float64(v) for n, v in found.action.values.items()})
+    np.testing.assert_allclose(found.action.values["mean"], HOME, rtol=2**-8)
+    policy = load_lerobot_policy(open_checkpoint("act", str(copied)), "cpu")
+    _, postprocessor = make_pre_post_processors(policy.network.config, pretrained_path=str(copied))
+    np.testing.assert_array_equal(postprocessor(torch.zeros(1, 6))[0], np.float32(found.action.values["mean"]))
+    image = np.zeros((32, 32, 3), np.uint8)
+    seen = remember(Observation(dict.fromkeys(CAMERAS, image), np.float32(HOME), "pick"))
+    assert np.isfinite(policy.predict([seen], [np.random.default_rng(0)]).actions).all()
+
+
+@pytest.mark.parametrize("checkpoint", ["small_act", "pi05"])
+def test_the_scale_is_how_far_a_normalised_unit_moves_an_action(checkpoint, request):
+    folder = request.getfixturevalue(checkpoint)
+    with shrunken_paligemma():
+        config = load_lerobot_policy(open_checkpoint(None, str(folder)), "cpu").network.config
+    _, postprocessor = make_pre_post_processors(config, pretrained_path=str(folder))
+    moved = postprocessor(torch.ones(1, 6)) - postprocessor(torch.zeros(1, 6))
+    np.testing.assert_allclose(load_normalisation(folder).action.scale, moved[0], rtol=1e-5)
+
+
+IMAGENET = [np.ravel(IMAGENET_STATS[name]) for name in ("mean", "std")]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "convention"),
+    [
+        (*IMAGENET, "ImageNet's"),
+        (*(np.float64(torch.tensor(v).bfloat16().float()) for v in IMAGENET), "ImageNet's"),
+        ([0.5] * 3, [0.5] * 3, "mean 0.5 and std 0.5"),
+        ([0.0] * 3, [1.0] * 3, "mean 0 and std 1"),
+        ([0.74, 0.67, 0.56], [0.2] * 3, ""),
+        # Grey by measurement, and means of ImageNet with a spread of one's own.
+        ([0.5] * 3, [0.21] * 3, ""),
+        (IMAGENET[0], [0.2, 0.2, 0.2], ""),
+        ([0.485] * 3, [0.229] * 3, ""),
+    ],
+)
+def test_image_statistics_by_convention_are_told_from_measurements(mean, std, convention):
+    values = {"mean": np.float64(mean), "std": np.float64(std)}
+    assert FeatureStats("observation.images.cam", "VISUAL", "MEAN_STD", values).convention == convention
+    assert FeatureStats("observation.state", "STATE", "MEAN_STD", values).convention == ""
+    assert FeatureStats("observation.images.cam", "VISUAL", "IDENTITY", {}).convention == ""
