@@ -1,5 +1,6 @@
 """What is compared before the first step: a number that would be wrong is not computed."""
 
+import itertools
 from collections.abc import Sequence
 
 from policies.adapters import Adapters
@@ -61,11 +62,15 @@ def _check_each_camera_is_one(
 
 
 def propose_camera_map(policy_cameras: Sequence[str], env_cameras: Sequence[str]) -> dict[str, str]:
-    """The pairs that the names make obvious: the same name, the only one on the hand, the only one that is not."""
+    """The pairs that the names make obvious: the same name, the only one on the hand, the only one that is not.
+
+    A name with "depth" in it is paired with a depth camera, and no other name is.
+    """
     pairs = {camera: camera for camera in policy_cameras if camera in env_cameras}
-    for on_hand in (True, False):
-        ours = [c for c in env_cameras if c not in pairs and not c.endswith("_depth") and _is_on_hand(c) is on_hand]
-        theirs = [c for c in policy_cameras if c not in pairs.values() and _is_on_hand(c) is on_hand]
+    for on_hand, depth in itertools.product((True, False), (False, True)):
+        kind = on_hand, depth
+        ours = [c for c in env_cameras if c not in pairs and (_is_on_hand(c), "depth" in c) == kind]
+        theirs = [c for c in policy_cameras if c not in pairs.values() and (_is_on_hand(c), "depth" in c) == kind]
         if len(ours) == 1 and theirs:
             pairs[ours[0]] = theirs[0]
     return pairs
@@ -103,6 +108,13 @@ def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None
     if adapters.gripper_range and adapters.gripper_range[0] == adapters.gripper_range[1]:
         got = " ".join(f"{value:g}" for value in adapters.gripper_range)
         raise WhiskerError("--gripper-range", expected="two different values, for closed and for open", got=got)
+    if adapters.policy_actions == "delta" and policy.action_mode == "absolute" and env.action.mode == "absolute":
+        raise WhiskerError(
+            f"--policy-actions delta of {subject}",
+            expected="a checkpoint that plans differences from the state",
+            got="one whose postprocessor (absolute_actions_processor) adds the state itself: it would be added twice",
+            do="Leave --policy-actions out.",
+        )
     if adapters.policy_actions is not None:
         _check_action_mode(adapters.policy_actions, env)
 

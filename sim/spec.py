@@ -61,6 +61,11 @@ class ActionSpec:
     def dim(self) -> int:
         return len(self.names)
 
+    @property
+    def gripper_is_binary(self) -> bool:
+        """Whether only the side of the middle counts: such a gripper closes at one end, and the middle does nothing."""
+        return self.gripper_closes_below == 0.5
+
 
 @dataclass(frozen=True)
 class EnvSpec:

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.finding import Finding, Level
+from eval.doctor.gripper_range import check_gripper_range
 from eval.doctor.patient import Patient
 from eval.evaluation import make_adapters
-from policies.adapters import convert_gripper, find_gripper_in_state
+from policies.adapters import find_gripper_in_state
 from policies.normalisation import FeatureStats
 
 # Training statistics against what is seen here, in their own standard deviations.
@@ -84,42 +85,25 @@ def check_state(patient: Patient) -> Iterator[Finding]:
 
 
 def check_action_range(patient: Patient) -> Iterator[Finding]:
-    """The training's actions against what the actuators take."""
-    stats = (
-        None
-        if patient.normalisation is None
-        else (patient.normalisation.trained_action or patient.normalisation.action)
-    )
-    if stats is None or stats.span is None:
+    """Compare the training's actions with what the actuators take."""
+    normalisation = patient.normalisation
+    stats = None if normalisation is None else (normalisation.trained_action or normalisation.action)
+    if normalisation is None or stats is None or stats.span is None:
         yield Finding("action range", Level.FINE, "nothing known of the training's actions")
         return
-    adapters, spec = make_adapters(patient.config), patient.action
+    adapters, spec, relative = make_adapters(patient.config), patient.action, normalisation.relative
     low, high = (part[: spec.dim] for part in stats.span)
     body = np.arange(spec.dim) != spec.gripper_index
     env_low, env_high = np.array(spec.low), np.array(spec.high)
     share = ((high - low) / (env_high - env_low))[body]
-    yield from _check_gripper_range(low, high, patient)
-    looks_delta = _looks_delta(patient, stats)
-    expects_delta = (adapters.policy_actions or spec.mode) == "delta"
+    yield from check_gripper_range(patient, stats, low, high)
     evidence = f"trained on {_span(low[body], high[body])}, the actuators take {_span(env_low[body], env_high[body])}"
-    if looks_delta is not None and looks_delta and not expects_delta:
-        do = "If they are differences from the state of the prediction, say --policy-actions delta."
-        yield Finding(
-            "delta or absolute",
-            Level.ERROR,
-            "the actions look like differences, and are taken for targets",
-            evidence,
-            do,
-        )
-    elif looks_delta is not None and not looks_delta and expects_delta:
-        do = "Leave --policy-actions delta out, or evaluate in the absolute environment."
-        yield Finding(
-            "delta or absolute",
-            Level.ERROR,
-            "the actions look like targets, and are taken for differences",
-            evidence,
-            do,
-        )
+    other_mode = _find_other_mode(patient, stats, evidence)
+    if other_mode is not None:
+        yield other_mode
+    elif relative.output is not None:
+        finding = "trained on differences from the state, which say nothing of the actuators' range"
+        yield Finding("action range", Level.FINE, finding, evidence)
     elif share.max() < 0.1:
         do = "Radians, or still normalised? Evaluate in an environment of the training's units."
         yield Finding(
@@ -144,25 +128,36 @@ def check_action_range(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _check_gripper_range(low: np.ndarray, high: np.ndarray, patient: Patient) -> Iterator[Finding]:
-    spec, adapters = patient.action, make_adapters(patient.config)
-    own = adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
-    g = spec.gripper_index
-    share = (high[g] - low[g]) / abs(own[1] - own[0])
-    middle = convert_gripper((low[g] + high[g]) / 2, own, (0.0, 1.0))
-    evidence = f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
-    if share < _NARROW or share > _WIDE or not -0.5 < middle < 1.5:
-        closed, open_ = _guess_gripper_range(low[g], high[g])
-        do = f"Say what it means by closed and open: --gripper-range {closed:.3g} {open_:.3g}, or turned round."
-        yield Finding("gripper", Level.ERROR, "another gripper range than in training", evidence, do)
+def _find_other_mode(patient: Patient, stats: FeatureStats, evidence: str) -> Finding | None:
+    """Return what is wrong if differences are taken for targets, or targets for differences.
+
+    The processors' steps say which of the two leaves them. Statistics decide where they do not say.
+    """
+    assert patient.normalisation is not None
+    adapters, spec, relative = make_adapters(patient.config), patient.action, patient.normalisation.relative
+    expects_delta = (adapters.policy_actions or spec.mode) == "delta"
+    seems_delta = _looks_delta(patient, stats)
+    if relative.added and not relative.trained and seems_delta is False:
+        finding = "the postprocessor adds the state to actions that look like targets"
+        do = 'Set "enabled" of the absolute_actions_processor in policy_postprocessor.json to false.'
+    elif relative.output == "absolute" and expects_delta:
+        finding = "the postprocessor adds the state: its actions are targets, and are taken for differences"
+        do = "Evaluate in the environment's absolute form (LIBERO: --control absolute)."
+    elif relative.output == "delta" and not expects_delta:
+        finding = "the actions are differences to which no step adds the state, and are taken for targets"
+        do = "Save the postprocessor with its absolute_actions_processor enabled, as the preprocessor's counterpart is"
+        # What the adapter leaves as it is.
+        excluded = [index for index in range(spec.dim) if not relative.is_difference(index)]
+        do += ", or say --policy-actions delta." if excluded == [spec.gripper_index] else "."
+    elif relative.output is None and seems_delta is True and not expects_delta:
+        finding = "the actions look like differences, and are taken for targets"
+        do = "If they are differences from the state of the prediction, say --policy-actions delta."
+    elif relative.output is None and seems_delta is False and expects_delta:
+        finding = "the actions look like targets, and are taken for differences"
+        do = "Leave --policy-actions delta out, or evaluate in the absolute environment."
     else:
-        yield Finding("gripper", Level.FINE, "trained on this gripper's range", evidence)
-
-
-def _guess_gripper_range(low: float, high: float) -> tuple[float, float]:
-    """The smallest usual range that holds what was seen in training."""
-    usual = [(a, b) for a, b in ((0.0, 1.0), (-1.0, 1.0), (0.0, 100.0)) if a - 0.05 <= low and high <= 1.05 * b]
-    return usual[0] if usual else (low, high)
+        return None
+    return Finding("delta or absolute", Level.ERROR, finding, evidence, do)
 
 
 def _looks_delta(patient: Patient, action: FeatureStats) -> bool | None:

@@ -1,0 +1,26 @@
+"""What the doctor's checks of statistics need: a patient whose environment declares what a test asks for."""
+
+from copy import copy
+
+from eval.config import SubjectConfig
+from eval.doctor.patient import Patient
+from eval.evaluation import Setup
+from eval.outcome import DEFAULT_THRESHOLDS
+from policies.baselines import BASELINES
+from policies.normalisation import Normalisation
+from sim.env import Env
+from sim.spec import EnvSpec
+
+
+def make_patient(env: Env, normalisation: Normalisation, spec: EnvSpec | None = None, **flags) -> Patient:
+    """A patient that is not asked for plans.
+
+    Args:
+        env: shared; it stays as it is.
+        spec: what the environment declares in place of its own.
+    """
+    if spec is not None:
+        env = copy(env)
+        env.spec = spec  # type: ignore[misc]
+    setup = Setup(env, BASELINES["zero"](env), None, 1, 300, DEFAULT_THRESHOLDS, {})
+    return Patient(SubjectConfig(**flags), setup, normalisation)

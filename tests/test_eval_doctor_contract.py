@@ -1,0 +1,103 @@
+"""Differences and targets, told apart by the processors' steps first, by the statistics where those say nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eval.config import SubjectConfig
+from eval.doctor.contract import check_action_range
+from eval.doctor.finding import Level
+from eval.evaluation import set_up
+from policies.normalisation import load_normalisation
+from sim.errors import WhiskerError
+from tests.patients import make_patient
+from tests.small_checkpoints import ACTION_NAMES, HOME, edit_statistics, make_relative, save_small_act
+
+OTHERS = ("shoulder_pan", "gripper")
+
+
+def around_zero(name, value):
+    """Statistics of differences from the state, the gripper's as they are."""
+    if name in ("action.mean", "action.min", "action.max", "action.q01", "action.q99"):
+        return value - np.float32(HOME) * (np.arange(6) != 5)
+    return value
+
+
+def save_act(folder, steps=None, differences=True):
+    """A small ACT, with relative-action steps as in `make_relative`, and statistics of differences or of targets."""
+    save_small_act(folder)
+    if steps is not None:
+        make_relative(folder, **steps)
+    if differences:
+        edit_statistics(folder, around_zero)
+    return folder
+
+
+def look(folder, env, mode="absolute", **flags):
+    """What the doctor says of the actions in an environment that takes targets or differences, by check."""
+    spec = replace(env.spec, action=replace(env.spec.action, mode=mode))
+    patient = make_patient(env, load_normalisation(folder), spec, checkpoint=str(folder), **flags)
+    return {finding.check: finding for finding in check_action_range(patient)}
+
+
+def test_a_state_that_the_postprocessor_adds_makes_targets_of_differences(tmp_path, blind_env):
+    found = look(save_act(tmp_path / "act", {}), blind_env)
+    assert {f.level for f in found.values()} == {Level.FINE}
+    assert "differences from the state" in found["action range"].finding
+
+
+def test_they_are_refused_as_differences_since_the_state_would_be_added_twice(tmp_path):
+    folder = save_act(tmp_path / "act", {})
+    config = SubjectConfig(checkpoint=str(folder), policy="act", policy_actions="delta")
+    with pytest.raises(WhiskerError, match=r"--policy-actions delta.*adds the state itself.*twice") as refusal:
+        set_up(config)
+    assert refusal.value.do == "Leave --policy-actions out."
+    set_up(replace(config, policy_actions=None)).env.close()
+
+
+def test_an_environment_of_differences_gets_no_targets(tmp_path, blind_env):
+    folder = save_act(tmp_path / "act", {})
+    finding = look(folder, blind_env, mode="delta")["delta or absolute"]
+    assert finding.level is Level.ERROR and "adds the state" in finding.finding
+
+
+@pytest.mark.parametrize(("exclude", "flag_helps"), [(("gripper",), True), ((), False), (OTHERS, False)])
+def test_differences_that_nothing_makes_targets_are_named(tmp_path, blind_env, exclude, flag_helps):
+    """The flag leaves the gripper alone: it undoes the training's step only where that did the same."""
+    folder = save_act(tmp_path / "act", {"added": False, "exclude": exclude})
+    finding = look(folder, blind_env)["delta or absolute"]
+    assert finding.level is Level.ERROR and "to which no step adds the state" in finding.finding
+    assert ("--policy-actions delta" in finding.do) is flag_helps
+    if flag_helps:
+        assert "delta or absolute" not in look(folder, blind_env, policy_actions="delta")
+    make_relative(save_small_act(tmp_path / "mended"), exclude=exclude)
+    assert "delta or absolute" not in look(tmp_path / "mended", blind_env)
+
+
+def test_a_state_that_is_added_to_targets_is_named(tmp_path, blind_env):
+    steps = {"trained": False}
+    finding = look(save_act(tmp_path / "act", steps, differences=False), blind_env)["delta or absolute"]
+    assert finding.level is Level.ERROR and "adds the state to actions that look like targets" in finding.finding
+    # A data set may have been one of differences already.
+    assert "delta or absolute" not in look(save_act(tmp_path / "differences", steps), blind_env)
+
+
+@pytest.mark.parametrize("steps", [None, {"trained": False, "added": False}])
+def test_without_such_steps_the_statistics_decide(tmp_path, blind_env, steps):
+    finding = look(save_act(tmp_path / "act", steps), blind_env)["delta or absolute"]
+    assert finding.level is Level.ERROR and "look like differences" in finding.finding
+    assert "delta or absolute" not in look(tmp_path / "act", blind_env, policy_actions="delta")
+    targets = save_act(tmp_path / "targets", steps, differences=False)
+    assert "delta or absolute" not in look(targets, blind_env)
+    assert "look like targets" in look(targets, blind_env, policy_actions="delta")["delta or absolute"].finding
+
+
+def test_a_gripper_that_is_a_difference_too_has_no_range(tmp_path, blind_env):
+    def all_around_zero(name, value):
+        return value - np.float32(HOME) if name in ("action.mean", "action.min", "action.max") else value
+
+    folder = make_relative(save_small_act(tmp_path / "act"), names=ACTION_NAMES, exclude=())
+    edit_statistics(folder, all_around_zero)
+    finding = look(folder, blind_env)["gripper"]
+    assert finding.level is Level.FINE and "differences" in finding.finding

@@ -1,0 +1,80 @@
+"""The gripper after a run: a binary one that is told the values of another range, and one that never closes there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eval.doctor.finding import Level
+from eval.doctor.gripper_check import check_gripper
+from tests.test_eval_doctor_run_checks import ACTION, GRIPPER, N_STEPS, STATE_NAMES, make_episode
+
+# As LIBERO declares it: -1 opens, 1 closes, the sign counts.
+BINARY = replace(ACTION, gripper_closed=1.0, gripper_open=-1.0, gripper_closes_below=0.5)
+GRASP, RELEASE = 60, 100
+
+
+def episode(gripper, *, near=(50, 120)):
+    """The gripper's commands; the tool is at the object between two steps, and 20 cm away else."""
+    made = make_episode()
+    made.action[:, GRIPPER] = gripper
+    made.ee_pos_world[:] = made.object_pos_world + np.array([0.2, 0, 0])
+    made.ee_pos_world[slice(*near)] = made.object_pos_world[slice(*near)]
+    return made
+
+
+def commands(open_value, closed_value):
+    steps = np.arange(N_STEPS)
+    return np.where((steps >= GRASP) & (steps < RELEASE), closed_value, open_value)
+
+
+def look(gripper, action=BINARY, n_success=0, near=(50, 120), **flags):
+    noise = np.random.default_rng(0).normal(0, 0.01, (4, N_STEPS))
+    way = abs(action.gripper_open - action.gripper_closed)
+    return check_gripper(
+        [episode(gripper + way * n / 2, near=near) for n in noise], action, STATE_NAMES, n_success, **flags
+    )
+
+
+@pytest.mark.parametrize("size", [1.0, 0.9, 0.6])
+def test_a_binary_gripper_that_is_told_its_two_values_is_fine(size):
+    assert look(commands(-size, size)).level is Level.FINE
+
+
+@pytest.mark.parametrize(("open_value", "closed_value"), [(1, 0), (0, 1)])
+def test_zero_to_one_is_named_with_both_flags(open_value, closed_value):
+    finding = look(commands(open_value, closed_value))
+    assert finding.level is Level.ERROR and "told 0 to 1, so that it closes and never opens" in finding.finding
+    assert "--gripper-range 0 1 if 1 opens" in finding.do and "--gripper-range 1 0 if 1 closes" in finding.do
+    replayed = look(commands(open_value, closed_value), is_baseline=True)
+    assert "--gripper-range" not in replayed.do and "1 for closed and -1 for open" in replayed.do
+
+
+def test_a_command_that_does_nothing_is_neither_closed_nor_open():
+    finding = look(commands(0, 0))
+    assert finding.level is Level.WARNING and "never closes or opens" in finding.finding
+
+
+def test_a_gripper_of_many_widths_may_stay_in_one_half():
+    """The middle of such a one is half open, and the commands are fine."""
+    assert look(commands(50, 0), ACTION).level is Level.FINE
+
+
+@pytest.mark.parametrize(("action", "values"), [(BINARY, (-1.0, 1.0)), (ACTION, (50.0, 0.0))])
+def test_a_gripper_that_closes_elsewhere_alone_is_named(action, values):
+    """It closes and opens, but not where the object is."""
+    finding = look(commands(*values), action, near=(10, 40))
+    assert finding.level is Level.WARNING and finding.finding == "the gripper never closes on the object" and finding.do
+    assert "closes near the object in 0 of the 4 episodes that come near it" in finding.evidence
+    assert look(commands(*values), action, near=(10, 40), n_success=1).level is Level.FINE
+    # Closed since before it came there is not closing there; one that never comes near is another matter.
+    assert look(commands(*values), action, near=(70, 90)).level is Level.WARNING
+    assert look(commands(*values), action, near=(0, 0)).level is Level.FINE
+    # Told a moment before it is there, the jaws close there.
+    assert look(commands(*values), action, near=(GRASP + 4, 90)).level is Level.FINE
+
+
+def test_a_door_may_be_pushed():
+    pushed = episode(commands(-1.0, 1.0), near=(10, 40))
+    pushed.joint_progress[:] = 0.1
+    assert check_gripper([pushed] * 3, BINARY, STATE_NAMES, 0).level is Level.FINE
