@@ -19,9 +19,12 @@ _GREY = 0.01
 def check_cameras(patient: Patient) -> Iterator[Finding]:
     """Names and sizes fit already; are these the pictures of the training?"""
     frames = _frames_by_policy_camera(patient)
-    stats = {} if patient.normalisation is None else patient.normalisation.images
+    images = {} if patient.normalisation is None else patient.normalisation.images
+    conventions = {image.convention for image in images.values() if image.convention}
+    # A convention says nothing of the training's pictures.
+    stats = {camera: image for camera, image in images.items() if not image.convention}
     for camera, (env_camera, frame) in frames.items():
-        yield from _check_depth(camera, env_camera, frame, stats.get(camera))
+        yield from _check_depth(patient, camera, env_camera, frame, stats.get(camera))
     known = {c: _distance(f, stats[c]) for c, (_, f) in frames.items() if c in stats and "mean" in stats[c].values}
     evidence = ", ".join(f"{camera} {distance:.1f} std" for camera, distance in known.items())
     swap = _find_swap(frames, stats) if len(known) > 1 else None
@@ -39,7 +42,7 @@ def check_cameras(patient: Patient) -> Iterator[Finding]:
             "cameras",
             Level.FINE,
             "colours are those of the training" if known else "nothing known of the training's colours",
-            evidence,
+            evidence or "; ".join(f"image statistics by convention: {name}" for name in sorted(conventions)),
         )
     missing = sorted(set(_policy_image_sizes(patient)) - frames.keys())
     if missing:
@@ -79,7 +82,10 @@ def _frames_by_policy_camera(patient: Patient) -> dict[str, tuple[str, np.ndarra
     return {camera: (env, images[env]) for camera, env in named.items() if env in images}
 
 
-def _check_depth(camera: str, env_camera: str, frame: np.ndarray, stats: FeatureStats | None) -> Iterator[Finding]:
+def _check_depth(
+    patient: Patient, camera: str, env_camera: str, frame: np.ndarray, stats: FeatureStats | None
+) -> Iterator[Finding]:
+    """Compare what the training's pictures were, by their measured colours or else by the name, with the frame."""
     is_depth = env_camera.endswith(DEPTH_SUFFIX)
     mean = None if stats is None else stats.values.get("mean")
     if mean is not None and len(mean) == 3:
@@ -88,17 +94,30 @@ def _check_depth(camera: str, env_camera: str, frame: np.ndarray, stats: Feature
         shown = "grey" if is_grey else "coloured"
         evidence = f"{camera}: training means of R, G, B {colours}; the frame is {shown}"
         if is_grey and not trained_grey:
-            do = "Map the colour camera: --camera-map " + env_camera.removesuffix(DEPTH_SUFFIX) + f"={camera}"
+            do = _propose_camera(patient, camera, env_camera.removesuffix(DEPTH_SUFFIX))
             yield Finding("depth or colour", Level.ERROR, "a policy trained on colour is shown depth", evidence, do)
         elif trained_grey and not is_grey:
-            do = f"Map the depth camera: --camera-map {env_camera}{DEPTH_SUFFIX}={camera}"
+            do = _propose_camera(patient, camera, env_camera + DEPTH_SUFFIX)
             yield Finding("depth or colour", Level.ERROR, "a policy trained on depth is shown colour", evidence, do)
     elif is_depth != ("depth" in camera):
         shown = "depth" if is_depth else "colour"
-        do = "Map the other one with --camera-map."
+        other = env_camera.removesuffix(DEPTH_SUFFIX) if is_depth else env_camera + DEPTH_SUFFIX
+        do = _propose_camera(patient, camera, other)
         yield Finding(
             "depth or colour", Level.WARNING, f"{camera} is shown {shown}, which its name does not say", env_camera, do
         )
+
+
+def _propose_camera(patient: Patient, camera: str, env_camera: str) -> str:
+    """Return what to do so that the policy's camera shows that one of the environment's, the others staying."""
+    if env_camera not in patient.env.camera_names:
+        return f"The environment has no {env_camera!r}: evaluate where the cameras of the training are."
+    adapters = make_adapters(patient.config)
+    shown = {one: adapters.env_camera(one) for one in _policy_image_sizes(patient)} | {camera: env_camera}
+    if list(shown.values()).count(env_camera) > 1:
+        return f"Another of the policy's cameras is shown {env_camera!r}: say with --camera-map which is which."
+    pairs = [f"{env}={one}" for one, env in shown.items() if env != one and env in patient.env.camera_names]
+    return f"Give --camera-map {','.join(pairs)}" if pairs else "Leave --camera-map out."
 
 
 def _distance(frame: np.ndarray, stats: FeatureStats) -> float:
