@@ -71,6 +71,8 @@ def _check_feature(stats: FeatureStats) -> Iterator[Finding]:
         flat = np.flatnonzero(std <= _LEAST_STD_SHARE * scale)
         if len(flat):
             do = "That number never varied in training: any other value is blown up. Leave it out, or record it anew."
+            if stats.kind == "ACTION":
+                do = "That action never varied in training: the policy cannot move it. Record it anew if it has to."
             yield Finding("statistics", Level.WARNING, f"{stats.key}: std near zero", f"dimensions {flat.tolist()}", do)
 
 
@@ -128,14 +130,27 @@ def check_weights(patient: Patient) -> Iterator[Finding]:
         f"{audit.n_parameters / 1e6:.1f} M parameters; "
         f"{audit.n_untouched_norms} of {audit.n_norms} normalisation layers as at their creation"
     )
+    damaged = "The training diverged, or the file is damaged."
     if audit.non_finite:
-        do = "The training diverged, or the file is damaged."
-        yield Finding("weights", Level.ERROR, "NaN or infinite", ", ".join(audit.non_finite[:3]), do)
+        yield Finding("weights", Level.ERROR, "NaN or infinite", ", ".join(audit.non_finite[:3]), damaged)
+    elif audit.negative_variances:
+        named = ", ".join(audit.negative_variances[:3])
+        yield Finding("weights", Level.ERROR, "negative variances of a BatchNorm", named, damaged)
     elif audit.looks_random:
         do = "They were never trained, or saved before loading. Check where the file comes from."
         yield Finding("weights", Level.ERROR, "they look random", evidence, do)
     else:
         yield Finding("weights", Level.FINE, "every tensor was in the file, and they look trained", evidence)
+
+
+def check_plan_is_finite(patient: Patient) -> Iterator[Finding]:
+    """Refuse a plan that is no number; where it is one, the other checks say more."""
+    finite = np.isfinite(patient.first_plan)
+    if not finite.all():
+        names = [name for name, good in zip(patient.action.names, finite.all(axis=0), strict=True) if not good]
+        evidence = f"{(~finite).mean():.0%} of the first plan: {', '.join(names)}"
+        do = "Look at the weights and the statistics: the network, or a division by them, gives no number."
+        yield Finding("planned actions", Level.ERROR, "the plan is NaN or infinite", evidence, do)
 
 
 def check_origin(patient: Patient) -> Iterator[Finding]:

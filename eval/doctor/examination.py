@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, fields
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,6 +22,7 @@ from eval.doctor.camera_checks import check_cameras, check_image_sizes
 from eval.doctor.checkpoint_checks import (
     check_normalised_observation,
     check_origin,
+    check_plan_is_finite,
     check_statistics,
     check_weights,
 )
@@ -67,11 +69,14 @@ _OF_A_CHECKPOINT: tuple[Check, ...] = (
     check_cameras,
     check_image_sizes,
     check_normalised_observation,
+    check_plan_is_finite,
     check_sensitivity,
     check_plan_range,
     check_reachability,
     check_agreement,
 )
+# These compare or execute plans: of numbers that are none they would say nothing, or that all is fine.
+_OF_A_FINITE_PLAN = {check_reset, check_sensitivity, check_plan_range, check_reachability, check_agreement}
 
 
 def examine(config: SubjectConfig, setup: Setup) -> list[Finding]:
@@ -88,7 +93,20 @@ def examine(config: SubjectConfig, setup: Setup) -> list[Finding]:
         patient = Patient(config, setup, load_normalisation(folder), load_training_env(folder))
         checks = _OF_EVERY_POLICY + _OF_A_CHECKPOINT
     patient.rehearse()
-    return sort_findings(finding for check in checks for finding in check(patient))
+    if not np.isfinite(patient.first_plan).all():
+        checks = tuple(check for check in checks if check not in _OF_A_FINITE_PLAN)
+    return sort_findings(finding for check in checks for finding in _make(check, patient))
+
+
+def _make(check: Check, patient: Patient) -> Iterator[Finding]:
+    """Make one check. If it raises, that is a finding: the evaluation and the other checks go on without it."""
+    try:
+        yield from check(patient)
+    except Exception as error:
+        name = check.__name__.removeprefix("check_").replace("_", " ")
+        evidence = " ".join(f"{type(error).__name__}: {error}".split())
+        do = "Nothing is known of what it looks for. Please report it, with the command."
+        yield Finding(name, Level.WARNING, "this check could not be made", evidence, do)
 
 
 def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
