@@ -17,6 +17,7 @@ from eval.config import DemoConfig, DoctorConfig, EvalConfig
 from policies.registry import BASELINE_NAMES, resolve_policy_name
 from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command
 from sim.errors import WhiskerError
+from sim.gl import check_gl_library
 
 if TYPE_CHECKING:
     from eval.doctor.finding import Finding
@@ -53,6 +54,7 @@ def _evaluate(config: EvalConfig) -> int:
         return EXIT_DONE
     if config.policy is not None:
         resolve_policy_name(config.policy)  # before anything is imported
+    check_gl_library()
     from eval.evaluation import begin_as_demonstrated, load_resumed_config, name_policy, set_up
     from eval.outcome import Outcome
     from eval.statistics import summarise
@@ -127,6 +129,8 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
 
 
 def _examine(config: DoctorConfig) -> int:
+    if config.run is None:
+        check_gl_library()
     from eval.doctor.examination import diagnose, print_findings, to_json, worst_level
     from eval.doctor.finding import Level
 

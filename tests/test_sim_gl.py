@@ -1,9 +1,29 @@
 import ctypes.util
+import os
+import subprocess
+import sys
 
 import pytest
 
 from sim.errors import WhiskerError
-from sim.gl import check_gl_library, choose_gl_backend
+from sim.gl import check_gl_library, choose_gl_backend, find_context_fault
+
+NO_EGL_DRIVER = {"__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent.json"}
+needs_egl = pytest.mark.skipif(ctypes.util.find_library("EGL") is None, reason="libEGL is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_tried_before():
+    find_context_fault.cache_clear()
+    yield
+    find_context_fault.cache_clear()
+
+
+def see_a_gpu(monkeypatch):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)  # MuJoCo sets it when it is imported
+    monkeypatch.setattr("sim.gl.glob.glob", lambda _: ["/dev/nvidia0"])
+    monkeypatch.setattr("sim.gl.os.access", lambda *_: True)
 
 
 def without(monkeypatch, *missing):
@@ -24,12 +44,60 @@ def test_software_egl_takes_the_place_of_an_absent_osmesa(monkeypatch):
     monkeypatch.undo()
 
 
-def test_a_gpu_means_egl(monkeypatch):
-    monkeypatch.delenv("MUJOCO_GL")
-    monkeypatch.setattr("sim.gl.glob.glob", lambda _: ["/dev/nvidia0"])
-    monkeypatch.setattr("sim.gl.os.access", lambda *_: True)
+def test_a_gpu_means_egl_where_egl_starts(monkeypatch):
+    see_a_gpu(monkeypatch)
+    monkeypatch.setattr("sim.gl.find_context_fault", lambda _: "")
+    monkeypatch.setattr("sim.gl.ctypes.util.find_library", lambda name: f"lib{name}.so")
     assert choose_gl_backend() == "egl"
     monkeypatch.undo()
+
+
+@needs_egl
+@pytest.mark.skipif(ctypes.util.find_library("OSMesa") is None, reason="libOSMesa is not installed")
+def test_a_gpu_whose_driver_has_no_graphics_means_osmesa(monkeypatch):
+    see_a_gpu(monkeypatch)
+    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent.json")
+    assert choose_gl_backend() == "osmesa"
+    monkeypatch.undo()
+
+
+def test_osmesa_draws_without_a_device_so_it_is_not_tried(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setattr("sim.gl.find_context_fault", lambda _: pytest.fail("a process was started"))
+    check_gl_library()
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        pytest.param({"MUJOCO_GL": "egl"} | NO_EGL_DRIVER, "", id="no driver", marks=needs_egl),
+        pytest.param({"MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"}, "DEVICE_ID", id="no device", marks=needs_egl),
+        pytest.param({"MUJOCO_GL": "glfw"}, "DISPLAY", id="no display"),
+    ],
+)
+def test_a_choice_that_cannot_start_is_refused_before_anything_is_imported(choice, said):
+    """As `eval` sets it up; the advice of the message is followed too."""
+    code = (
+        "import sys\n"
+        "from sim.errors import WhiskerError\n"
+        "from sim.gl import check_gl_library\n"
+        "try: check_gl_library()\n"
+        "except WhiskerError as error: print(error)\n"
+        "print([name for name in ('mujoco', 'lerobot', 'torch') if name in sys.modules])\n"
+    )
+
+    def run(environment):
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+    unwanted = ("DISPLAY", "PYOPENGL_PLATFORM")
+    chosen = {key: value for key, value in os.environ.items() if key not in unwanted} | choice
+    refusal, imported = run(chosen).stdout.splitlines()
+    assert refusal.startswith(f"MUJOCO_GL={choice['MUJOCO_GL']}: expected an OpenGL context, got ") and said in refusal
+    assert imported == "[]" and "MUJOCO_GL=osmesa" in refusal
+    if refusal.endswith("Unset it, or set MUJOCO_GL=osmesa, which draws on the CPU."):
+        unset = {key: value for key, value in chosen.items() if key != "MUJOCO_GL"}
+        for followed in (unset, chosen | {"MUJOCO_GL": "osmesa"}):
+            assert run(followed).stdout == "[]\n"
 
 
 def test_a_missing_library_names_the_command_that_installs_it(monkeypatch):

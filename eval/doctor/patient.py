@@ -1,7 +1,8 @@
 """What the doctor examines: a policy in an environment, and the few looks and predictions that its checks share."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -107,21 +108,17 @@ class Patient:
         return self.predict(self.first_memory)[0]
 
     def rehearse(self) -> None:
-        """Look and plan once: what fails here would fail in every episode, as an error row each.
+        """Look once, then plan once: what fails here would fail in every episode, as an error row each.
 
         Raises:
-            WhiskerError: the policy cannot plan here.
+            WhiskerError: the environment shows nothing, or the policy cannot plan here.
         """
-        try:
+        with _named(f"first observation of {self.env.name!r}", expected="an observation"):
+            assert self.first_memory.observations
+        with _named(
+            f"first plan of policy {self.setup.policy.spec.type!r} in {self.env.name!r}", expected="an action chunk"
+        ):
             assert len(self.first_plan)
-        except WhiskerError:
-            raise
-        except Exception as error:
-            raise WhiskerError(
-                f"first look of policy {self.setup.policy.spec.type!r} in {self.env.name!r}",
-                expected="an action chunk",
-                got=f"{type(error).__name__}: {error}",
-            ) from error
 
     @cached_property
     def prediction_s(self) -> float:
@@ -178,3 +175,14 @@ def changed(memory: EpisodeMemory, change: Callable[[Observation], Observation])
 def changed_camera(camera: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Observation], Observation]:
     """To change one image of an observation."""
     return lambda o: replace(o, images=dict(o.images) | {camera: change(o.images[camera])})
+
+
+@contextmanager
+def _named(subject: str, expected: str) -> Iterator[None]:
+    """Turn any exception into a `WhiskerError` with that subject; one that is already a `WhiskerError` passes."""
+    try:
+        yield
+    except WhiskerError:
+        raise
+    except Exception as error:
+        raise WhiskerError(subject, expected=expected, got=f"{type(error).__name__}: {error}") from error
