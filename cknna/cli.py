@@ -123,7 +123,8 @@ def _audit(config: AuditConfig) -> None:
 def _load(config: PolicyConfig) -> "tuple[HookablePolicy, FeatureHook]":
     """The policy, and what listens to it."""
     from cknna.hooks import FeatureHook
-    from policies.checkpoint_files import find_checkpoint, open_checkpoint, read_config
+    from policies.checkpoint_files import open_checkpoint, read_config
+    from policies.checkpoint_lookup import find_checkpoint
     from policies.lerobot_loading import load_lerobot_policy
     from policies.registry import BASELINE_NAMES, resolve_policy_name
 

@@ -204,10 +204,12 @@ def _given_flags() -> set[str]:
 
 def _with_absolute_paths(config: EvalConfig) -> EvalConfig:
     """What is kept of a run must name the same files from another folder."""
+    from policies.checkpoint_lookup import find_checkpoint
+
     env, at, scene = config.env.partition("@")
     checkpoint = config.checkpoint
     if checkpoint and Path(checkpoint).is_dir():
-        checkpoint = str(Path(checkpoint).resolve())
+        checkpoint = str(find_checkpoint(checkpoint).resolve())
     return replace(config, env=env + at + (str(Path(scene).resolve()) if scene else ""), checkpoint=checkpoint)
 
 

@@ -30,7 +30,8 @@ from eval.rollout import run_episode
 from eval.run_folder import EpisodeRow, RunFolder, load_description, load_outcome_rules, make_row
 from policies.adapters import AdaptedPolicy, Adapters, parse_camera_map
 from policies.baselines import BASELINES
-from policies.checkpoint_files import Checkpoint, compute_sha256, find_checkpoint, open_checkpoint, read_config
+from policies.checkpoint_files import Checkpoint, compute_sha256, open_checkpoint, read_config
+from policies.checkpoint_lookup import find_checkpoint
 from policies.policy import Policy
 from policies.registry import resolve_policy_name
 from sim.cpu_code_path import read_processor

@@ -6,23 +6,26 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
+from policies.checkpoint_lookup import CONFIG_FILE, find_checkpoint
 from policies.normalisation import load_normalisation
 from policies.registry import (
     CHECKPOINT_FOLDER,
     DEFAULT_CHECKPOINTS,
     LEROBOT_TYPES,
+    resolve_alias,
     resolve_policy_name,
     shipped_checkpoints,
 )
 from sim.errors import WhiskerError
 from sim.spec import EnvSpec
 
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+# Modules of the networks of before lerobot 0.4, which normalised by statistics among their weights.
+STATISTICS_MODULES = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
+# What Git LFS leaves in place of a file that it did not fetch begins so.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # Not lerobot's: our recipes write it.
 TRAINING_ENV_FILE = "training_env.json"
 # Each with the steps of which it must have one.
@@ -60,16 +63,21 @@ class Checkpoint:
 
     Attributes:
         name: as the user gave it, or the default's.
+        folder: its files in today's format, without the weights where it had to be converted.
         type: lerobot's policy type.
+        source: the folder that it came in, with the weights.
     """
 
     name: str
     folder: Path
     type: str
+    source: Path
 
 
 def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_code: bool = False) -> Checkpoint:
-    """Find the checkpoint and check its files. Quick: neither torch nor lerobot is imported.
+    """Find the checkpoint and check its files.
+
+    Quick, without torch or lerobot, except for one of before lerobot 0.4, whose processors are rebuilt.
 
     Args:
         policy_type: e.g. "act"; must be the checkpoint's own. None: the checkpoint's own.
@@ -88,8 +96,8 @@ def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_c
             f"policy {policy_type!r}", expected="--checkpoint", got="none", do="There is no published default."
         )
     is_shipped = is_default and name in shipped_checkpoints()
-    folder = CHECKPOINT_FOLDER / name if is_shipped else find_checkpoint(name)
-    config = read_config(folder)
+    source = CHECKPOINT_FOLDER / name if is_shipped else find_checkpoint(name)
+    config = read_config(source)
     saved_type = config["type"]
     if saved_type not in LEROBOT_TYPES:
         known = ", ".join(LEROBOT_TYPES)
@@ -101,44 +109,20 @@ def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_c
             got=repr(saved_type),
             do="Leave --policy out: the checkpoint knows its type.",
         )
-    check_files(folder)
+    folder = source
+    if has_statistics_in_weights(source):
+        from policies.old_format import rebuild_processors
+
+        folder = rebuild_processors(source, saved_type)
+    check_files(folder, source)
     load_normalisation(folder)  # refuses statistics with which nothing can be normalised
     if not trust_remote_code:
-        check_no_remote_code(folder, config)
-    return Checkpoint(name, folder, saved_type)
-
-
-def find_checkpoint(name: str) -> Path:
-    """The folder of a checkpoint: a local directory, a shipped one, or a repository of the hub.
-
-    Raises:
-        WhiskerError: there is none; names the shipped ones.
-    """
-    # A folder of one's own must not be taken for another by its name.
-    if Path(name).is_dir():
-        return Path(name)
-    if name in shipped_checkpoints():
-        return CHECKPOINT_FOLDER / name
-    expected = f"a folder, a hub id (owner/name), or one of: {', '.join(shipped_checkpoints())}"
-    looks_like_hub_id = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if not looks_like_hub_id:
-        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got="no such folder")
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except HFValidationError as error:
-        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got="no such folder") from error
-    except HfHubHTTPError as error:
-        do = "Check the name; for a private one log in with `hf auth login`."
-        raise WhiskerError(f"checkpoint {name!r}", expected=expected, got=str(error).splitlines()[0], do=do) from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        got = "no local folder, nothing in the cache, and the hub cannot be reached"
-        raise WhiskerError(
-            f"checkpoint {name!r}", expected=expected, got=got, do="Check the name; offline, give a local folder."
-        ) from error
+        check_no_remote_code(folder, config, source)
+    return Checkpoint(name, folder, saved_type, source)
 
 
 def read_config(folder: Path) -> dict:
-    """`config.json` as it stands.
+    """`config.json` as it stands, its type by today's name.
 
     Raises:
         WhiskerError: absent, no JSON, or without a policy type.
@@ -149,23 +133,32 @@ def read_config(folder: Path) -> dict:
         raise WhiskerError(
             f"checkpoint file {str(path)!r}", expected="a lerobot policy config with a 'type'", got="none"
         )
-    return config
+    return config | {"type": resolve_alias(config["type"])}
 
 
-def check_files(folder: Path) -> None:
-    """Raise unless weights and both processors are there, whole, and normalise what they say.
+def has_statistics_in_weights(folder: Path) -> bool:
+    """Whether it is of before lerobot 0.4: its statistics are among its weights, and it has no processors."""
+    if any((folder / file).exists() for file in PROCESSOR_FILES) or not (folder / WEIGHTS_FILE).is_file():
+        return False
+    return any(name.startswith(STATISTICS_MODULES) for name in check_safetensors(folder / WEIGHTS_FILE))
+
+
+def check_files(folder: Path, source: Path | None = None) -> None:
+    """Raise unless weights (in `source`, by default in the folder) and both processors are there, whole, and normalise
+    what they say.
 
     Processors that name a Python class (in place of one of lerobot's registered steps) are refused: loading
     them would import code of the checkpoint's choice.
     """
-    if not (folder / WEIGHTS_FILE).is_file() and (folder / "adapter_model.safetensors").is_file():
+    source = source or folder
+    if not (source / WEIGHTS_FILE).is_file() and (source / "adapter_model.safetensors").is_file():
         raise WhiskerError(
-            f"checkpoint {str(folder)!r}",
+            f"checkpoint {str(source)!r}",
             expected=f"whole weights in {WEIGHTS_FILE}",
             got="a PEFT adapter",
             do="Merge it into its base with `merge_and_unload` of peft, then save the policy.",
         )
-    check_safetensors(folder / WEIGHTS_FILE)
+    check_safetensors(source / WEIGHTS_FILE)
     config = read_config(folder)
     inputs, outputs = (_feature_types(config.get(f"{part}_features")) for part in ("input", "output"))
     features = dict(zip(PROCESSOR_FILES, (inputs, outputs), strict=True))
@@ -205,7 +198,12 @@ def read_processor_steps(folder: Path, part: str) -> list[str]:
     return [step["registry_name"] for step in _read_steps(folder / f"policy_{part}.json")]
 
 
-def check_no_remote_code(folder: Path, config: dict) -> None:
+def read_processor_settings(folder: Path) -> list[dict]:
+    """Settings of every step of both processors."""
+    return [step.get("config", {}) for file in PROCESSOR_FILES for step in _read_steps(folder / file)]
+
+
+def check_no_remote_code(folder: Path, config: dict, source: Path) -> None:
     """Raise if loading would run Python code of somebody else's: lerobot trusts it for some types without asking.
 
     Raises:
@@ -219,11 +217,11 @@ def check_no_remote_code(folder: Path, config: dict) -> None:
         for field, default in _REMOTE_CODE_FIELDS.get(part, {}).items()
         if settings.get("trust_remote_code", True) and settings.get(field, default)
     ]
-    for name in (str(folder), *named):
+    for name in (str(source), *named):
         code = _find_code(Path(name))
         if code or (not Path(name).is_dir() and name not in _REPOSITORIES_WITHOUT_CODE):
             raise WhiskerError(
-                f"checkpoint {str(folder)!r}",
+                f"checkpoint {str(source)!r}",
                 expected="weights and settings only",
                 got=f"code in {name!r}" + (f" ({', '.join(code[:3])})" if code else ", which lerobot would run"),
                 do="Read that code; --trust-remote-code runs it.",
@@ -255,6 +253,7 @@ def check_safetensors(path: Path) -> list[str]:
     """Names of its tensors; raises unless the file is there and as long as its header says."""
     if not path.is_file():
         raise WhiskerError(f"checkpoint file {str(path)!r}", expected="the file", got="none", do="Copy it again.")
+    _refuse_lfs_pointer(path)
     try:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
@@ -295,15 +294,26 @@ def _find_code(folder: Path) -> list[str]:
     return sorted(path.name for path in (*folder.rglob("*.py"), *mapped))
 
 
+def _refuse_lfs_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) != _LFS_POINTER:
+            return
+    raise WhiskerError(
+        f"checkpoint file {str(path)!r}",
+        expected="the file itself",
+        got="a Git LFS pointer, which stands for it in a clone without Git LFS",
+        do="In that clone: git lfs install && git lfs pull.",
+    )
+
+
 def _read_steps(path: Path) -> list[dict]:
-    do = "Save it with `save_pretrained` of the processors; one of before lerobot 0.4 is brought up to date by "
-    pipeline = _read_json(path, do + "lerobot's migrate_policy_normalization.")
-    return pipeline.get("steps", [])
+    return _read_json(path, "Save it with `save_pretrained` of the processors, beside the weights.").get("steps", [])
 
 
 def _read_json(path: Path, do: str) -> dict:
     if not path.is_file():
         raise WhiskerError(f"checkpoint file {str(path)!r}", expected="the file", got="none", do=do)
+    _refuse_lfs_pointer(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -7,8 +7,9 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from draccus.utils import DraccusException
@@ -20,7 +21,16 @@ from lerobot.utils.constants import OBS_STATE
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from policies.checkpoint_files import CONFIG_FILE, Checkpoint, compute_fingerprint, read_config, read_processor_steps
+from policies.checkpoint_files import (
+    STATISTICS_MODULES,
+    Checkpoint,
+    compute_fingerprint,
+    has_statistics_in_weights,
+    read_config,
+    read_processor_settings,
+    read_processor_steps,
+)
+from policies.checkpoint_lookup import CONFIG_FILE
 from policies.lerobot_policy import (
     DENOISED,
     ActPolicy,
@@ -48,6 +58,18 @@ _POLICY_CLASSES: dict[str, type[LerobotPolicy]] = {
     "tdmpc": ModelPredictivePolicy,
     "gaussian_actor": SingleActionPolicy,
 }
+# Before it was called `gaussian_actor`, lerobot's `sac` saved what only its training needs with the actor.
+_TRAINING_MODULES = {
+    "gaussian_actor": ("critic_ensemble.", "critic_target.", "discrete_critic_target.", "log_alpha"),
+}
+# Settings of older releases that lerobot 0.6 does not have, and the value at which they change nothing.
+_NEUTRAL_SETTINGS: Mapping[str, Any] = {
+    "adapt_to_pi_aloha": False,
+    "use_delta_joint_actions_aloha": False,
+    "interpolate_like_pi": False,
+    "num_steps": 10,
+    "resize_imgs_with_padding": [224, 224],
+}
 _STOCHASTIC_TYPES = {"smolvla", "pi0", "pi05", "xvla", "groot", "diffusion", "vqbet", "tdmpc", "gaussian_actor"}
 
 
@@ -60,16 +82,16 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
     Raises:
         WhiskerError: a config that lerobot does not read, weights that do not fit it, no such device.
     """
-    folder = checkpoint.folder
+    folder, source = checkpoint.folder, checkpoint.source
     device = resolve_device(device)
     if device == "cpu":
         # Sums are split among threads: another number of cores would give other actions (by 2e-5 degrees, which a
         # contact makes large). One thread also takes half the CPU time and no more wall time on two cores.
         torch.set_num_threads(1)
-    config = _load_config(folder, device)
-    image_keys = _find_image_keys(config, folder)
-    policy = _load_weights(config, folder)
-    preprocessor, postprocessor = _load_processors(config, folder)
+    config = load_config(source, device)
+    image_keys = _find_image_keys(config, source)
+    policy = _load_weights(config, source)
+    preprocessor, postprocessor = _load_processors(config, folder, source)
     spec = _make_spec(policy, image_keys, checkpoint)
     if config.type == "diffusion":
         # lerobot cuts the plan to what it executes; the rest of it is worth seeing, and `--n-action-steps` may ask.
@@ -103,10 +125,18 @@ def find_untied(policy: torch.nn.Module, missing: set[str]) -> set[str]:
     return {name for name in missing if storages.get(name) not in loaded}
 
 
-def _load_config(folder: Path, device: str) -> PreTrainedConfig:
+def load_config(folder: Path, device: str) -> PreTrainedConfig:
     content = read_config(folder)
     known = {field.name for field in dataclasses.fields(PreTrainedConfig.get_choice_class(content["type"]))}
     unknown = sorted(content.keys() - known - {"type"})
+    for field in unknown:
+        if content[field] != _NEUTRAL_SETTINGS.get(field, content[field]):
+            raise WhiskerError(
+                f"checkpoint {str(folder)!r}, config.json",
+                expected=f"{field} {_NEUTRAL_SETTINGS[field]}, or none: lerobot 0.6 no longer has this setting",
+                got=str(content[field]),
+                do="It changes what the policy does: evaluate it with the release that trained it.",
+            )
     if unknown:
         warnings.warn(
             f"checkpoint {str(folder)!r}: config fields that lerobot 0.6 does not know were dropped: "
@@ -128,7 +158,7 @@ def _load_config(folder: Path, device: str) -> PreTrainedConfig:
             return PreTrainedConfig.from_pretrained(cleaned)
     except (DraccusException, NotImplementedError, ValueError, TypeError, AttributeError) as error:
         raise WhiskerError(
-            f"checkpoint {str(folder)!r}, config.json", expected="a config of lerobot 0.6", got=str(error)
+            f"checkpoint {str(folder)!r}, config.json", expected="a config of lerobot 0.6", got=_reason(error)
         ) from error
 
 
@@ -141,21 +171,29 @@ def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
     except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
         if load.tried:
             raise _unfit(folder, str(error)) from error
+        _refuse_absent_folder(f"checkpoint {str(folder)!r}, network", [vars(config)])
         # transformers does not say what it looked for.
         named = [v for k, v in vars(config).items() if k.endswith(("_name", "_path")) and isinstance(v, str)]
         raise WhiskerError(
             f"checkpoint {str(folder)!r}, network",
             expected=f"all that its config.json names ({', '.join(named)}), here or in the cache",
-            got=" ".join(f"{error} {error.__cause__ or ''}".split()),
+            got=_reason(error),
             do="Offline, name local folders.",
         ) from error
     if not load.done:
         raise _unfit(folder, load.error or "a network whose weights were never loaded: they are random")
     missing = find_untied(policy, load.missing)
-    if missing or load.unexpected:
-        parts = [_some("missing", missing), _some("not in the network", load.unexpected)]
+    unexpected = {name for name in load.unexpected if not name.startswith(_not_of_the_network(config.type, folder))}
+    if missing or unexpected:
+        parts = [_some("missing", missing), _some("not in the network", unexpected)]
         raise _unfit(folder, "; ".join(part for part in parts if part))
     return policy.eval()
+
+
+def _not_of_the_network(policy_type: str, folder: Path) -> tuple[str, ...]:
+    """Beginnings of the names of weights that a file may have besides the network's own."""
+    statistics = STATISTICS_MODULES if has_statistics_in_weights(folder) else ()
+    return statistics + _TRAINING_MODULES.get(policy_type, ())
 
 
 @contextlib.contextmanager
@@ -220,23 +258,49 @@ def _watched(policy_class: type[PreTrainedPolicy]) -> Iterator[_Load]:
         del policy_class.load_state_dict
 
 
-def _load_processors(config: PreTrainedConfig, folder: Path) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
+def _load_processors(
+    config: PreTrainedConfig, folder: Path, source: Path
+) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
     # Actions come back to the CPU, where the simulator is.
     overrides = [
         {"device_processor": {"device": device}} if "device_processor" in read_processor_steps(folder, part) else {}
         for part, device in (("preprocessor", config.device), ("postprocessor", "cpu"))
     ]
-    try:
+    with explained_processors(source, [vars(config), *read_processor_settings(folder)]):
         return make_pre_post_processors(
             config,
             pretrained_path=str(folder),
             preprocessor_overrides=overrides[0],
             postprocessor_overrides=overrides[1],
         )
+
+
+@contextlib.contextmanager
+def explained_processors(source: Path, settings: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Name the reason why lerobot could not make the processors of the checkpoint in that folder from its settings."""
+    try:
+        yield
     except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
-        raise WhiskerError(
-            f"checkpoint {str(folder)!r}, processors", expected="processors of lerobot 0.6", got=str(error)
-        ) from error
+        subject = f"checkpoint {str(source)!r}, processors"
+        _refuse_absent_folder(subject, settings)
+        raise WhiskerError(subject, expected="processors of lerobot 0.6", got=_reason(error)) from error
+
+
+def _refuse_absent_folder(subject: str, settings: Sequence[Mapping[str, Any]]) -> None:
+    """Raise if a setting names a local folder or file that is not there: transformers takes it for a hub id."""
+    for field, value in ((field, value) for part in settings for field, value in part.items()):
+        is_path = field.endswith(("_name", "_path")) and isinstance(value, str) and _looks_like_a_path(value)
+        if is_path and not Path(value).expanduser().exists():
+            raise WhiskerError(
+                subject,
+                expected=f"the folder {value!r}, which its settings name as {field}",
+                got="none of that name on this machine",
+                do="Copy it here, or correct the name in the checkpoint's JSON files.",
+            )
+
+
+def _looks_like_a_path(name: str) -> bool:
+    return name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
 
 
 def _find_image_keys(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
@@ -287,7 +351,7 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
         action_mode=load_relative_actions(checkpoint.folder).output,
         checkpoint=checkpoint.name,
         device=config.device,
-        files_sha256=compute_fingerprint(checkpoint.folder),
+        files_sha256=compute_fingerprint(checkpoint.source),
     )
 
 
@@ -324,6 +388,16 @@ def _resolve_steps(policy: PreTrainedPolicy) -> tuple[int, int, int]:
             return (steps,) * 3
     is_ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
     return config.chunk_size, config.n_action_steps, 1 if is_ensembling else config.chunk_size
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an exception and those that caused it say, in one line: draccus hides why a value is refused."""
+    said = []
+    cause: BaseException | None = error
+    while cause is not None:
+        said.append(" ".join(str(cause).split()).rstrip("."))
+        cause = cause.__cause__
+    return ": ".join(dict.fromkeys(said))
 
 
 def _unfit(folder: Path, got: str) -> WhiskerError:

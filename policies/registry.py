@@ -19,8 +19,8 @@ LEROBOT_TYPES = (
     "tdmpc",
     "gaussian_actor",
 )
-# Other names that people know them by.
-_ALIASES = {"sac": "gaussian_actor"}
+# Other names that people and older configs know them by.
+_ALIASES = {"sac": "gaussian_actor", "pi0fast": "pi0_fast"}
 # The words of the task are an input of these.
 LANGUAGE_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla", "groot")
 # These fill in a view that is not there by themselves, and mask it.
@@ -47,7 +47,12 @@ def resolve_policy_name(name: str) -> str:
     known = (*LEROBOT_TYPES, *_ALIASES, *BASELINE_NAMES)
     if name not in known:
         raise UnknownNameError("policy", name, known)
-    return _ALIASES.get(name, name)
+    return resolve_alias(name)
+
+
+def resolve_alias(policy_type: str) -> str:
+    """Return lerobot's present name of a policy type; any other name as it is."""
+    return _ALIASES.get(policy_type, policy_type)
 
 
 def shipped_checkpoints() -> list[str]:

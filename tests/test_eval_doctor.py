@@ -17,7 +17,7 @@ from eval.evaluation import make_adapters, set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from policies.action_chunk import ActionChunk
-from policies.checkpoint_files import find_checkpoint
+from policies.checkpoint_lookup import find_checkpoint
 from policies.policy import EpisodeMemory, remember
 from sim.errors import WhiskerError
 from sim.so101.pick_place import PickPlace

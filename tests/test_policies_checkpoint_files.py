@@ -4,7 +4,8 @@ import shutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from policies.checkpoint_files import check_files, find_checkpoint, open_checkpoint, read_config
+from policies.checkpoint_files import check_files, open_checkpoint, read_config
+from policies.checkpoint_lookup import find_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from sim.errors import WhiskerError
 
@@ -31,7 +32,7 @@ def test_a_folder_of_ones_own_is_not_taken_for_a_shipped_one(checkpoint, tmp_pat
 
 def test_a_hub_id_offline_without_a_cache_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(WhiskerError, match="the hub cannot be reached"):
+    with pytest.raises(WhiskerError, match="nothing in the cache, and HF_HUB_OFFLINE is set"):
         find_checkpoint("somebody/some-policy")
 
 
@@ -123,9 +124,16 @@ def test_processors_that_lerobot_does_not_read_are_refused(checkpoint, change):
         load_lerobot_policy(open_checkpoint("act", str(checkpoint)), "cpu")
 
 
-@pytest.mark.parametrize("fields", [{"n_action_steps": 99}, {"temporal_ensemble_coeff": 0.1}, {"input_features": None}])
-def test_a_config_that_cannot_be_is_refused(checkpoint, fields):
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"n_action_steps": 99}, "Got 99 for `n_action_steps` and 10 for `chunk_size`"),
+        ({"temporal_ensemble_coeff": 0.1}, "must be 1 when using temporal ensembling"),
+        ({"input_features": None}, "input features and an action"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused_with_the_reason(checkpoint, fields, said):
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | fields))
-    with pytest.raises(WhiskerError, match=r"config\.json"):
+    with pytest.raises(WhiskerError, match=rf"config\.json: .*{said}"):
         load_lerobot_policy(open_checkpoint("act", str(checkpoint)), "cpu")

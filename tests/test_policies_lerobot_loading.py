@@ -450,7 +450,7 @@ def test_a_default_checkpoint_offline_is_one_clear_error(policy_type, tmp_path, 
         open_checkpoint(policy_type, None)
     if policy_type in DEFAULT_CHECKPOINTS:
         assert str(refusal.value).startswith(f"checkpoint '{DEFAULT_CHECKPOINTS[policy_type]}': expected a folder")
-        assert refusal.value.got == "no local folder, nothing in the cache, and the hub cannot be reached"
+        assert refusal.value.got == "no local folder, nothing in the cache, and HF_HUB_OFFLINE is set"
         assert refusal.value.do == "Check the name; offline, give a local folder."
     else:
         assert (
@@ -482,6 +482,22 @@ def test_a_model_that_the_config_names_and_is_not_here_is_one_error(policy_type,
     folder = copy(policy_type)
     edit_config(folder, **{field: "nobody/no-such-model"})
     with pytest.raises(WhiskerError):
+        load(folder)
+
+
+def test_a_folder_that_is_not_here_is_named(copy):
+    """transformers takes its name for one on the hub: "Repo id must be in the form ..."."""
+    folder = copy("smolvla")
+    edit_config(folder, vlm_model_name="/elsewhere/vlm")
+    with pytest.raises(
+        WhiskerError, match=r"network: expected the folder '/elsewhere/vlm', .* as vlm_model_name, got none"
+    ):
+        load(folder)
+    folder = copy("xvla")
+    name_tokenizer(folder, "/elsewhere/tokenizer")
+    with pytest.raises(
+        WhiskerError, match=r"processors: expected the folder '/elsewhere/tokenizer', .* tokenizer_name"
+    ):
         load(folder)
 
 

@@ -10,7 +10,8 @@ from lerobot.policies.factory import make_pre_post_processors
 from lerobot.utils.constants import IMAGENET_STATS
 from safetensors.numpy import load_file, save_file
 
-from policies.checkpoint_files import find_checkpoint, open_checkpoint
+from policies.checkpoint_files import open_checkpoint
+from policies.checkpoint_lookup import find_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.normalisation import FeatureStats, Normalisation, load_normalisation
 from policies.policy import remember

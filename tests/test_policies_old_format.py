@@ -1,0 +1,139 @@
+"""Checkpoints as lerobot wrote them before 0.4, against the same networks saved as it writes them today."""
+
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from policies.checkpoint_files import compute_fingerprint, open_checkpoint
+from policies.lerobot_loading import load_lerobot_policy
+from policies.policy import remember
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from tests.small_checkpoints import save_small_act, save_small_checkpoint
+
+STATISTICS = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}
+# Settings that old configs have and new ones do not.
+OLD_SETTINGS = {"vqbet": {"mlp_hidden_dim": 1024}, "gaussian_actor": {"type": "sac", "num_critics": 2}}
+NEW_SETTINGS = {"diffusion": {"crop_shape": (56, 48)}, "vqbet": {"crop_shape": (56, 48)}}
+
+
+def to_old_format(folder):
+    """Put the statistics that the processors apply among the weights, and remove the processors."""
+    config = json.loads((folder / "config.json").read_text())
+    weights = load_file(folder / "model.safetensors")
+    (stats_file,) = folder.glob("policy_preprocessor_step_*normalizer*.safetensors")
+    stats = load_file(stats_file)
+    for key, feature in (config["input_features"] | config["output_features"]).items():
+        modules = ("normalize_targets", "unnormalize_outputs") if key == "action" else ("normalize_inputs",)
+        for name in STATISTICS.get(config["normalization_mapping"].get(feature["type"]), ()):
+            for module in modules:
+                weights[f"{module}.buffer_{key.replace('.', '_')}.{name}"] = stats[f"{key}.{name}"].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for path in folder.glob("policy_*"):
+        path.unlink()
+    edit_config(folder, **OLD_SETTINGS.get(config["type"], {}))
+    return folder
+
+
+def edit_config(folder, **fields):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def edit_weights(folder, **tensors):
+    path = folder / "model.safetensors"
+    save_file(load_file(path) | tensors, path)
+
+
+def load(folder):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*were dropped")
+        return load_lerobot_policy(open_checkpoint(None, str(folder)), "cpu")
+
+
+def plan(policy):
+    rng = np.random.default_rng(1)
+    images = {
+        camera: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for camera, size in policy.spec.image_sizes.items()
+    }
+    state = rng.uniform(-30, 60, 6).astype(np.float32)
+    seen = Observation(images, state, "Pick up the block.")
+    memory = remember(*[seen] * policy.spec.n_obs_steps, n_obs_steps=policy.spec.n_obs_steps)
+    return policy.predict([memory], [np.random.default_rng(0)]).actions
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A small ACT whose cameras have underscores in their names."""
+    yield to_old_format(save_small_act(tmp_path / "old"))
+    shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("policy_type", ["act", "diffusion", "vqbet", "tdmpc", "gaussian_actor", "smolvla"])
+def test_the_plan_is_that_of_the_same_network_in_the_new_format(policy_type, tmp_path):
+    new = save_small_checkpoint(policy_type, tmp_path / "new", **NEW_SETTINGS.get(policy_type, {}))
+    old = to_old_format(shutil.copytree(new, tmp_path / "old"))
+    before = compute_fingerprint(old)
+    policy = load(old)
+    np.testing.assert_array_equal(plan(policy), plan(load(new)))
+    assert policy.spec.files_sha256 == before == compute_fingerprint(old)
+    assert not any("preprocessor" in path.name for path in old.iterdir())
+    shutil.rmtree(tmp_path)
+
+
+def test_statistics_that_are_not_there_are_named(old):
+    path = old / "model.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if "observation_state" not in name}, path)
+    with pytest.raises(WhiskerError, match=r"mean of 'observation\.state': expected a buffer.*got none"):
+        load(old)
+
+
+def test_infinite_statistics_are_named(old):
+    edit_weights(old, **{"normalize_inputs.buffer_observation_state.std": torch.full((6,), torch.inf)})
+    with pytest.raises(WhiskerError, match=r"std of 'observation\.state': expected finite numbers, got \[inf, inf"):
+        load(old)
+
+
+def test_two_statistics_of_one_feature_are_not_chosen_among(old):
+    edit_weights(old, **{"normalize_targets.buffer_action.mean": torch.zeros(6)})
+    with pytest.raises(WhiskerError, match="mean of 'action': expected one value, got several, normalize_targets"):
+        load(old)
+
+
+def test_statistics_among_the_weights_do_not_belong_beside_processors(old, tmp_path):
+    new = save_small_act(tmp_path / "new")
+    for path in new.glob("policy_*"):
+        shutil.copy(path, old)
+    with pytest.raises(WhiskerError, match=r"not in the network \(normalize_inputs"):
+        load(old)
+
+
+def test_what_only_the_training_of_sac_needs_is_left_out(tmp_path):
+    folder = to_old_format(save_small_checkpoint("gaussian_actor", tmp_path / "sac"))
+    expected = plan(load(folder))
+    edit_weights(folder, log_alpha=torch.zeros(1), **{"critic_target.critics.0.net.0.weight": torch.zeros(2, 2)})
+    np.testing.assert_array_equal(plan(load(folder)), expected)
+    with pytest.warns(UserWarning, match="were dropped: num_critics"):
+        assert open_checkpoint("sac", str(folder)).type == "gaussian_actor"
+    edit_weights(folder, another=torch.zeros(1))
+    with pytest.raises(WhiskerError, match=r"1 not in the network \(another\)"):
+        load(folder)
+
+
+def test_the_pi0_fast_of_before_is_another_network(old):
+    edit_config(old, type="pi0fast")
+    with pytest.raises(WhiskerError, match=r"expected a 'pi0_fast' of lerobot 0\.4 or later"):
+        open_checkpoint(None, str(old), trust_remote_code=True)
+
+
+def test_a_setting_that_is_gone_must_have_done_nothing(old):
+    edit_config(old, adapt_to_pi_aloha=False)
+    assert load(old).spec.type == "act"
+    edit_config(old, adapt_to_pi_aloha=True)
+    with pytest.raises(WhiskerError, match=r"expected adapt_to_pi_aloha False.*got True"):
+        load(old)
