@@ -1,5 +1,7 @@
 """Demonstrations as a LeRobotDataset v3, lerobot's own format on disk."""
 
+import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sim.recorded_observations import RecordedObservation
 from sim.spec import EnvSpec
 
 OBJECT_POSITION_KEY = "privileged.object_pos_world"
+_INFO_FILE = Path("meta", "info.json")
 
 
 class DemonstrationWriter:
@@ -93,6 +96,9 @@ class DemonstrationFrames:
 
     def __init__(self, root: Path) -> None:
         dataset = _open(root)
+        if OBJECT_POSITION_KEY not in dataset.meta.features:
+            expected, do = f"{OBJECT_POSITION_KEY} in every frame", "Record one with eval-demos."
+            raise WhiskerError(f"dataset {str(root)!r}", expected=expected, got="none", do=do)
         self.meta, self.stats = dataset.meta, dataset.meta.stats
         table = dataset.hf_dataset.with_format("numpy")
         self.state: Float32[np.ndarray, "frame dim"] = np.asarray(table["observation.state"][:], dtype=np.float32)
@@ -112,20 +118,24 @@ class DemonstrationFrames:
 
 
 def is_dataset(root: Path) -> bool:
-    """Whether that folder holds a LeRobotDataset v3."""
-    return (root / "meta" / "info.json").is_file()
+    """Whether that folder holds a LeRobotDataset, of whatever version."""
+    return (root / _INFO_FILE).is_file()
 
 
 def read_dataset(root: Path) -> Iterator[RecordedObservation]:
     """Every frame, as a policy would be shown it; a task is known by its instruction.
 
     Raises:
-        WhiskerError: no dataset, or one whose frames hold no state.
+        WhiskerError: no dataset, one of an older version, or one whose frames hold no state.
     """
     dataset = _open(root)
-    cameras = _colour_cameras(dataset)
     if "observation.state" not in dataset.meta.features:
         raise WhiskerError(f"dataset {str(root)!r}", expected="observation.state in every frame", got="none")
+    return _read_frames(dataset)
+
+
+def _read_frames(dataset: LeRobotDataset) -> Iterator[RecordedObservation]:
+    cameras = _colour_cameras(dataset)
     for i in range(len(dataset)):
         frame = dataset[i]
         images = {
@@ -148,7 +158,28 @@ def _colour_cameras(dataset: LeRobotDataset) -> dict[str, str]:
 def _open(root: Path) -> LeRobotDataset:
     if not is_dataset(root):
         raise WhiskerError(f"dataset {str(root)!r}", expected="a LeRobotDataset", do="Make one with eval-demos.")
+    _check_version(root)
     return LeRobotDataset(repo_id="local/demonstrations", root=root)
+
+
+def _check_version(root: Path) -> None:
+    """Raise for a dataset of before v3.0, with the command that converts it: lerobot's own names another dataset."""
+    try:
+        found = json.loads((root / _INFO_FILE).read_text(encoding="utf-8"))["codebase_version"]
+        major, minor = (int(part) for part in found.removeprefix("v").split(".")[:2])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        expected = "JSON with a codebase_version such as 'v3.0'"
+        raise WhiskerError(f"dataset file {str(root / _INFO_FILE)!r}", expected=expected, got=repr(error)) from error
+    if major >= 3:
+        return
+    convert = (
+        "python -m lerobot.scripts.convert_dataset_v21_to_v30 --push-to-hub=false "
+        f"--repo-id=local/dataset --root={shlex.quote(str(root))}"
+    )
+    do = f"Convert it (the original is kept beside it, as ..._old): {convert}"
+    if (major, minor) != (2, 1):
+        do = "lerobot 0.6 converts from v2.1 on: bring it to that with an older lerobot first."
+    raise WhiskerError(f"dataset {str(root)!r}", expected="a LeRobotDataset of v3.0", got=found, do=do)
 
 
 def _features(spec: EnvSpec, use_videos: bool) -> dict[str, dict]:

@@ -37,6 +37,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from policies.checkpoint_files import TRAINING_ENV_FILE
 from policies.lerobot_dataset import OBJECT_POSITION_KEY, DemonstrationFrames
+from sim.command_line import EXIT_REFUSED
 from sim.errors import WhiskerError
 
 
@@ -325,4 +326,5 @@ if __name__ == "__main__":
     try:
         train(tyro.cli(ActRecipe))
     except WhiskerError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_REFUSED)
