@@ -7,6 +7,7 @@ import numpy as np
 
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
+from eval.doctor.picture_checks import find_dead_cameras
 from eval.evaluation import make_adapters
 from policies.normalisation import FeatureStats
 from sim.rendering import DEPTH_SUFFIX
@@ -18,7 +19,8 @@ _GREY = 0.01
 
 def check_cameras(patient: Patient) -> Iterator[Finding]:
     """Names and sizes fit already; are these the pictures of the training?"""
-    frames = _frames_by_policy_camera(patient)
+    dead = find_dead_cameras(patient)
+    frames = {camera: seen for camera, seen in _frames_by_policy_camera(patient).items() if seen[0] not in dead}
     images = {} if patient.normalisation is None else patient.normalisation.images
     conventions = {image.convention for image in images.values() if image.convention}
     # A convention says nothing of the training's pictures.
@@ -44,7 +46,7 @@ def check_cameras(patient: Patient) -> Iterator[Finding]:
             "colours are those of the training" if known else "nothing known of the training's colours",
             evidence or "; ".join(f"image statistics by convention: {name}" for name in sorted(conventions)),
         )
-    missing = sorted(set(_policy_image_sizes(patient)) - frames.keys())
+    missing = sorted(set(_policy_image_sizes(patient)) - _frames_by_policy_camera(patient).keys())
     if missing:
         do = "It plans without them: expect less."
         yield Finding("cameras", Level.WARNING, "the policy expects cameras that are not there", ", ".join(missing), do)

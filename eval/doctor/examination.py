@@ -33,6 +33,7 @@ from eval.doctor.contract import (
 )
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
+from eval.doctor.picture_checks import check_pictures
 from eval.doctor.scene_checks import check_rest, check_start
 from eval.doctor.surroundings import (
     check_action_steps,
@@ -68,6 +69,7 @@ _OF_A_CHECKPOINT: tuple[Check, ...] = (
     check_action_range,
     check_cameras,
     check_image_sizes,
+    check_pictures,
     check_normalised_observation,
     check_plan_is_finite,
     check_sensitivity,

@@ -156,10 +156,10 @@ class Patient:
         return Reference(tuple(memories), tuple(steps), np.concatenate([actions, held]), len(actions), success)
 
     @cached_property
-    def reference_plans(self) -> Float32[np.ndarray, "moment horizon action_dim"]:
-        """What the policy plans at the moments of the reference."""
+    def reference_chunks(self) -> Float32[np.ndarray, "moment chunk action_dim"]:
+        """What the policy plans at the moments of the reference, executed or not."""
         assert self.reference is not None
-        return self.predict(*self.reference.memories)[:, : self.n_compared]
+        return self.predict(*self.reference.memories)
 
     @property
     def action_scale(self) -> Float[np.ndarray, " action_dim"]:

@@ -1,0 +1,168 @@
+"""Bugs that only the comparison with the expert shows: each is named, or the policy is said to disagree, never fine."""
+
+from collections import deque
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from eval.doctor.agreement import compute_disagreement, describe_disagreement
+from eval.doctor.finding import Level
+from eval.doctor.patient import Reference
+from policies.action_chunk import ActionChunk
+from policies.policy import EpisodeMemory
+from sim.so101.pick_place import PickPlace
+from tests.test_eval_doctor import ACT, act, ills, in_env, named, wrapped
+
+__all__ = ["act"]
+
+# What is said of a bug by a check that does not know it.
+UNEXPLAINED = ("does not plan what the scripted expert does", "have little to do with what the scripted expert does")
+
+
+class OtherObservations(PickPlace):
+    """The environment, with a mistake in how its observations are handed over."""
+
+    def observe(self):
+        return self.spoil(super().observe())
+
+
+def seen(act, spoil):
+    env = OtherObservations("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
+    env.spoil = spoil
+    return in_env(act, env)
+
+
+def in_camera(camera, change):
+    return lambda o: replace(o, images=dict(o.images) | {camera: np.ascontiguousarray(change(o.images[camera]))})
+
+
+def in_every_camera(change):
+    return lambda o: replace(o, images={name: np.ascontiguousarray(change(i)) for name, i in o.images.items()})
+
+
+def in_state(change):
+    return lambda o: replace(o, state=change(o.state.copy()).astype(np.float32))
+
+
+def planned(act, change):
+    """The setup whose plans `(batch, horizon, action_dim)` go through `change`."""
+    return wrapped(act, predict=lambda memories, rngs: ActionChunk(change(act.policy.predict(memories, rngs).actions)))
+
+
+def between_bars(image):
+    height, width = image.shape[:2]
+    bar = height // 8
+    boxed = np.zeros_like(image)
+    boxed[bar : height - bar] = cv2.resize(image, (width, height - 2 * bar), interpolation=cv2.INTER_AREA)
+    return boxed
+
+
+def exchanged(values, one=1, other=2):
+    values = values.copy()
+    values[..., [one, other]] = values[..., [other, one]]
+    return values
+
+
+def mirrored_gripper(state):
+    state[5] = 100 - state[5]
+    return state
+
+
+def other_sign(plans):
+    return plans * np.array([1, -1, 1, 1, 1, 1], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "words"),
+    [
+        (in_every_camera(np.rot90), "image flip", "the images are rotated by 270 degrees"),
+        (in_every_camera(lambda i: np.uint8(255 * (i / 255) ** 2.2)), "gamma", "darker than in training"),
+        (in_every_camera(between_bars), "letterbox", "shown between bars"),
+        (in_camera("overhead_cam", lambda i: i[::-1, ::-1]), "image flip", "overhead_cam are rotated by 180 degrees"),
+        (in_state(mirrored_gripper), "gripper state", "mirrored"),
+        (in_state(exchanged), "joint order", "'shoulder_lift.pos' and 'elbow_flex.pos' are exchanged in the state"),
+    ],
+)
+def test_what_the_policy_is_shown_wrongly_is_named(act, spoil, check, words):
+    found = ills(ACT, seen(act, spoil))
+    named(found, check, words)
+    assert not any(name in text for _, text in found for name in UNEXPLAINED)
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "words"),
+    [
+        (exchanged, "joint order", "in another order ('elbow_flex.pos' gets what 'shoulder_lift.pos' should, "),
+        (other_sign, "joint sign", "the sign of 'shoulder_lift.pos' is turned"),
+        (lambda plans: plans[:, ::-1], "plan order", "backwards"),
+    ],
+)
+def test_what_happens_to_the_plans_is_named(act, change, check, words):
+    named(ills(ACT, planned(act, change)), check, words)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "camera", "words"),
+    [
+        (in_camera("overhead_cam", np.zeros_like), "overhead_cam", "shows one colour"),
+        (in_camera("wrist_cam", lambda i: np.full_like(i, 90)), "wrist_cam", "shows one colour"),
+        (lambda o: in_camera("wrist_cam", lambda _: o.images["overhead_cam"])(o), "wrist_cam", "same picture as"),
+    ],
+)
+def test_a_dead_camera_is_named_by_itself(act, spoil, camera, words):
+    found = ills(ACT, seen(act, spoil))
+    assert camera in next(text for check, text in found if check == "pictures")
+    named(found, "pictures", words)
+    assert not {"cameras", "image flip", "channel order", "letterbox", "gamma"} & {check for check, _ in found}
+
+
+def test_a_frozen_camera_is_not_called_swapped(act):
+    env = OtherObservations("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
+    env.spoil = lambda o: o
+    env.reset(7)
+    first = env.observe().images["overhead_cam"]
+    env.spoil = in_camera("overhead_cam", lambda _: first)
+    found = ills(ACT, in_env(act, env))
+    named(found, "pictures", "overhead_cam is frozen")
+    assert not {"cameras", "image flip", "channel order"} & {check for check, _ in found}
+
+
+def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
+    """Plans of another moment: no bug that can be undone."""
+
+    def still(memories, rngs):
+        n = len(memories)
+        return ActionChunk(np.repeat(act.policy.predict(memories[:1], rngs[:1]).actions, n, axis=0))
+
+    found = ills(ACT, wrapped(act, predict=still))
+    warnings = [f for (check, text), f in found.items() if check == "agreement" and text.endswith(UNEXPLAINED)]
+    assert [f.level for f in warnings] == [Level.WARNING]
+    assert "by joint most in" in warnings[0].evidence
+
+
+def test_plans_that_are_not_numbers_are_an_error(act):
+    def holes(plans):
+        plans = plans.copy()
+        plans[:, 2, 3] = np.nan
+        return plans
+
+    found = ills(ACT, planned(act, holes))
+    assert found["agreement", "the plans are not finite numbers"].level is Level.ERROR
+
+
+def test_the_disagreement_and_where_it_lies():
+    n_steps, horizon, rng = 24, 4, np.random.default_rng(0)
+    actions = rng.normal(size=(n_steps + horizon, 2))
+    memories = tuple(EpisodeMemory(deque()) for _ in range(6))
+    reference = Reference(memories, tuple(range(0, n_steps, 4)), actions, n_steps, True)
+    plans = reference.future(horizon).copy()
+    assert compute_disagreement(plans, reference) == 0
+    assert compute_disagreement(plans - 0.5 * reference.scale, reference) == pytest.approx(0.5)
+    plans[4:, 2:, 1] += 3 * reference.scale[1]
+    where = describe_disagreement(plans, reference, ("lift", "turn"))
+    assert where == (
+        "by joint most in 'turn' (0.50) and 'lift' (0.00); most in the last third of the episode (0.75); "
+        "most in the far half of the chunk (0.50)"
+    )
