@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from eval.config import DemoConfig, DoctorConfig, EvalConfig
+from eval.lerobot_flags import refuse_lerobot_flags
 from policies.registry import BASELINE_NAMES, resolve_policy_name
 from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command
 from sim.errors import WhiskerError
@@ -33,12 +34,12 @@ EXIT_WARNINGS, EXIT_WITH_ERRORS = 1, 3
 
 def main() -> int:
     """Entry point of `eval`."""
-    return run_command(_evaluate, EvalConfig, "eval")
+    return run_command(_evaluate, EvalConfig, "eval", refuse_lerobot_flags)
 
 
 def main_doctor() -> int:
     """Entry point of `eval-doctor`."""
-    return run_command(_examine, DoctorConfig, "eval-doctor")
+    return run_command(_examine, DoctorConfig, "eval-doctor", refuse_lerobot_flags)
 
 
 def main_demos() -> int:

@@ -51,7 +51,7 @@ class SubjectConfig:
         env: so101/pick_place, so101/pick_place_range (joints in -100..100), so101/pick_place_brick,
             so101/pick_place_ee and _ee_delta (end-effector actions); <env>@scene.xml takes a MuJoCo model of your own.
             Every task of a LIBERO suite: libero_spatial, libero_object, libero_goal, libero_10, libero_90, and those of
-            LIBERO-PRO; <suite>/3, or a task's name, is one of them. --list-envs shows all.
+            LIBERO-PRO; <suite>/3, or a task's name, is one of them; <suite>,<suite> runs both. --list-envs shows all.
         control: how LIBERO's end-effector actions are read: relative to where the arm is, or as absolute poses.
             Default: relative. Other environments have no such choice.
         n_action_steps: actions of a chunk to execute before the next prediction. Default: the checkpoint's.

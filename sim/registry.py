@@ -44,12 +44,20 @@ _LIBERO_GB, _LIBERO_BLIND_GB = 2.0, 1.3
 
 
 def expand_env(name: str) -> tuple[str, ...]:
-    """The environments that a name stands for, in order: a suite's, or the one of that name.
+    """The environments that a name stands for, in order: a suite's, the one of that name, or "a,b" those of both.
 
     Raises:
         UnknownNameError: with the closest names.
-        WhiskerError: a suite or task of LIBERO that cannot be run.
+        WhiskerError: a suite or task of LIBERO that cannot be run, or several names that are not all LIBERO's.
     """
+    parts = [part.strip() for part in name.split(",")] if "@" not in name else [name]
+    if len(parts) > 1:
+        others = [part for part in parts if part in ENVIRONMENTS or part in SUITES]
+        if others:
+            # LIBERO's tasks share cameras, state and action, so that what runs in the first runs in all.
+            expected, do = "names of LIBERO's suites or tasks", "Run other environments one by one."
+            raise WhiskerError(f"--env {name}", expected=expected, got=repr(others[0]), do=do)
+        return tuple(env_name for part in parts for env_name in expand_env(part))
     if name in SUITES:
         return SUITES[name]
     base = _base(name)

@@ -72,6 +72,10 @@ def test_every_environment_is_listed_with_what_it_asks_for_and_nothing_is_made(t
         (["--resume", "nowhere"], "a run folder with a run.json"),
         (["--policy", "zero", "--control", "absolute"], "--control absolute in 'so101/pick_place'"),
         (["--policy", "zero", "--control", "relativ"], "absolute"),
+        (
+            ["--policy.path=x", "--eval.batch_size=1"],
+            "Say --checkpoint in place of --policy.path. Leave out --eval.batch",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_error(arguments, said, tmp_path):

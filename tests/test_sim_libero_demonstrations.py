@@ -321,6 +321,10 @@ def remove(name, attribute=None):
     [
         (remove("data"), r"expected a group 'data', got \[\]"),
         (
+            lambda file: [file["data"].attrs.pop(name) for name in list(file["data"].attrs)],
+            r"expected the attributes of LIBERO's own files.*got none: it was regenerated without them",
+        ),
+        (
             lambda file: file.move("data/demo_1", "data/demo1") or remove("data/demo_0")(file),
             "expected groups 'data/demo_",
         ),

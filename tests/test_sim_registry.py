@@ -51,6 +51,23 @@ def test_libero_is_looked_up_in_a_table_of_its_own():
     assert camera_names(spatial[0])[:2] == ("image", "image2") and is_in_own_process(spatial[0])
 
 
+def test_the_field_calls_libero_10_libero_long_too():
+    assert expand_env("libero_long") == expand_env("libero_10")
+    assert expand_env("libero_long/3") == ("libero_10/3",) and task_of("libero_long/3") == task_of("libero_10/3")
+
+
+def test_names_with_a_comma_between_them_stand_for_all_of_them():
+    names = expand_env("libero_goal, libero_spatial/3")
+    assert names == (*expand_env("libero_goal"), "libero_spatial/3")
+    assert len({task_of(name) for name in names}) == 11
+    with pytest.raises(WhiskerError, match=r"--env libero_goal,so101/pick_place: .*got 'so101/pick_place'. Run other"):
+        expand_env("libero_goal,so101/pick_place")
+    with pytest.raises(UnknownNameError, match="Did you mean 'libero_spatial'"):
+        expand_env("libero_goal,libero_spatail")
+    with pytest.raises(WhiskerError, match="expected a single one, got a suite of 2"):
+        make_env("libero_goal/0,libero_goal/1")
+
+
 @pytest.mark.parametrize("name", registry.ENVIRONMENTS)
 def test_what_is_said_without_building_is_what_is_built(name):
     (listed,) = (listing for listing in list_envs() if listing.name == name)

@@ -298,6 +298,13 @@ def _names(data: h5py.Group, path: Path) -> list[str]:
 
 def _read_task(data: h5py.Group, path: Path) -> tuple[str, str]:
     """Instruction and BDDL file's name, once it is sure that the actions mean what LIBERO's mean."""
+    if not {"env_args", "problem_info", "bddl_file_name"} & data.attrs.keys():
+        raise WhiskerError(
+            f"demonstration file {path}",
+            expected="the attributes of LIBERO's own files: task, controller, and each episode's model",
+            got="none: it was regenerated without them, as OpenVLA's scripts do",
+            do="Give LIBERO's own file of that task, or record one: eval-demos --env <task> --output <file>.",
+        )
     _check_control(_read_json(data, "env_args", path), path)
     words = _read_json(data, "problem_info", path).get("language_instruction")
     if not words or not isinstance(words, str | list):

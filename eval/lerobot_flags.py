@@ -1,0 +1,54 @@
+"""The flags of lerobot's commands, recognised so that the error names ours."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from sim.errors import WhiskerError
+
+# lerobot's flag → ours; "" for what no number depends on here.
+OURS: dict[str, str] = {
+    "--policy.path": "--checkpoint",
+    "--policy.pretrained_path": "--checkpoint",
+    "--policy.type": "--policy",
+    "--policy.device": "--device",
+    "--policy.n_action_steps": "--n-action-steps",
+    "--env.type": "--env",
+    "--env.task": "--env",
+    "--env.episode_length": "--horizon",
+    "--env.control_mode": "--control",
+    "--eval.n_episodes": "--episodes",
+    "--eval.batch_size": "",
+    "--eval.use_async_envs": "",
+    "--policy.use_amp": "",
+    "--output_dir": "--run-dir",
+    "--rename_map": "--camera-map",
+    "--seed": "",
+    "--job_name": "",
+}
+
+
+def refuse_lerobot_flags(arguments: Sequence[str], config_type: type[Any]) -> None:
+    """Raise if the command line is written for `lerobot-eval`.
+
+    Args:
+        arguments: of the command line, without the program.
+        config_type: the dataclass whose fields are the command's own flags.
+
+    Raises:
+        WhiskerError: one line with the flag of ours for each of lerobot's.
+    """
+    own = {"--" + field.name.replace("_", "-") for field in fields(config_type)}
+    found = [flag for flag in dict.fromkeys(argument.partition("=")[0] for argument in arguments) if _is_lerobots(flag)]
+    if not found:
+        return
+    ours = {flag: OURS.get(flag, "") for flag in found}
+    named = [f"{our} in place of {flag}" for flag, our in ours.items() if our in own]
+    dropped = [flag for flag, our in ours.items() if our not in own]
+    do = [f"Say {', '.join(named)}."] if named else []
+    do += [f"Leave out {', '.join(dropped)}."] if dropped else []
+    raise WhiskerError(", ".join(found), expected="flags of this command", got="those of lerobot", do=" ".join(do))
+
+
+def _is_lerobots(flag: str) -> bool:
+    return flag in OURS or flag.startswith(("--policy.", "--env.", "--eval."))
