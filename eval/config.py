@@ -58,6 +58,8 @@ class SubjectConfig:
         horizon: control steps after which an episode is over. Default: the environment's.
         device: cpu, cuda, ... or auto: the GPU where there is one.
         camera_map: env=policy,env=policy: which of the environment's cameras is which of the policy's.
+        image_size: WIDTHxHEIGHT of the images that the policy is shown, e.g. 640x480, where its training had another
+            size than its config.json declares. Default: the declared one.
         allow_missing_camera: run without a camera that the environment lacks: masked, or black.
         allow_padding: fill a state up with zeros, and cut an action to the environment's width.
         policy_actions: what the policy outputs, where that is not what the environment takes: delta (from the state
@@ -76,6 +78,7 @@ class SubjectConfig:
     horizon: int | None = None
     device: str = "auto"
     camera_map: str | None = None
+    image_size: str | None = None
     allow_missing_camera: bool = False
     allow_padding: bool = False
     policy_actions: Literal["absolute", "delta"] | None = None

@@ -7,13 +7,14 @@ import platform
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from cknna.bank_description import save_description
 from cknna.episode_features import FEATURES_FILE
+from eval.cameras import adopt_renamed_cameras, select_cameras
 from eval.code_path import check_code_path, describe_run_code_path
 from eval.collection import Collector, check_collection, make_collector
 from eval.config import EvalConfig, SubjectConfig
@@ -21,19 +22,20 @@ from eval.outcome import DEFAULT_THRESHOLDS, OUTCOME_RULES, OutcomeThresholds
 from eval.preflight import (
     check_alike,
     check_fit,
+    check_image_size,
     check_records,
     resolve_n_action_steps,
-    select_cameras,
 )
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import EpisodeRow, RunFolder, load_description, load_outcome_rules, make_row
-from policies.adapters import AdaptedPolicy, Adapters, parse_camera_map
+from policies.adapters import AdaptedPolicy, Adapters, format_camera_map, parse_camera_map, parse_image_size
 from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, compute_sha256, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
 from policies.policy import Policy
 from policies.registry import resolve_policy_name
+from policies.training_record import TrainingRecord, load_training_record
 from sim.cpu_code_path import read_processor
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -63,6 +65,9 @@ class Setup:
         horizon: control steps after which an episode in `env` is over.
         tasks: task → the name of its environment, in the order in which they run.
         collector: the policy as it is listened to; None unless features are collected.
+        training: what the checkpoint says of its training; None for a baseline.
+        renamed_cameras: the environment's camera → the policy's, as the checkpoint's own rename map pairs them where
+            the user did not.
     """
 
     env: Env
@@ -73,6 +78,8 @@ class Setup:
     thresholds: OutcomeThresholds
     tasks: Mapping[str, str]
     collector: Collector | None = None
+    training: TrainingRecord | None = None
+    renamed_cameras: Mapping[str, str] = field(default_factory=dict)
 
 
 def name_policy[Config: SubjectConfig](config: Config) -> Config:
@@ -118,7 +125,8 @@ def set_up(config: SubjectConfig) -> Setup:
     env_name = next(iter(tasks.values()))
     adapters = make_adapters(config)
     assert config.policy is not None
-    checkpoint = None
+    checkpoint = training = None
+    renamed: dict[str, str] = {}
     if config.policy in BASELINES:
         _refuse_checkpoint_flags(config, adapters)
         env = make_env(env_name, {}, config.control)
@@ -127,16 +135,21 @@ def set_up(config: SubjectConfig) -> Setup:
     else:
         # What is quick to refuse comes before the seconds that importing lerobot takes.
         checkpoint = open_checkpoint(config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code)
+        training = load_training_record(checkpoint.folder)
         check_gl_library()
         from policies.lerobot_loading import load_lerobot_policy
 
         policy = load_lerobot_policy(checkpoint, config.device)
+        check_image_size(policy.spec, adapters, training)
         _check_records(config, policy)
         policy.records_drafts = isinstance(config, EvalConfig) and config.drafts
-        sizes = select_cameras(policy.spec, adapters, env_name, camera_names(env_name))
+        env_cameras = camera_names(env_name)
+        renamed = adopt_renamed_cameras(adapters, training, policy.spec, env_cameras)
+        adapters = dataclasses.replace(adapters, camera_map={**adapters.camera_map, **renamed})
+        sizes = select_cameras(policy.spec, adapters, env_name, env_cameras, training)
         env = make_env(env_name, sizes, config.control)
         check_fit(policy.spec, env.spec, adapters)
-        if adapters != Adapters():
+        if adapters != Adapters() or len(sizes) < len(policy.spec.image_sizes):
             policy = AdaptedPolicy(policy, adapters, env.spec)
     assert env.spec.task == task_of(env_name), "rows would be looked for under another task's name"
     _check_episodes(config, env.spec)
@@ -145,15 +158,29 @@ def set_up(config: SubjectConfig) -> Setup:
     collector = None
     if isinstance(config, EvalConfig) and config.collect_features:
         collector = make_collector(config, policy, env)
-    return Setup(env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks, collector)
+    return Setup(
+        env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks, collector, training, renamed
+    )
 
 
 def make_adapters(config: SubjectConfig) -> Adapters:
     """The flags of the same names, with what the command line and `run.json` write otherwise."""
     given = {field.name: getattr(config, field.name) for field in fields(Adapters)}
     # Read back from JSON, a pair is a list.
-    gripper_range = config.gripper_range and tuple(config.gripper_range)
-    return Adapters(**given | {"camera_map": parse_camera_map(config.camera_map), "gripper_range": gripper_range})
+    parsed: dict[str, Any] = {
+        "camera_map": parse_camera_map(config.camera_map),
+        "image_size": parse_image_size(config.image_size),
+        "gripper_range": config.gripper_range and tuple(config.gripper_range),
+    }
+    return Adapters(**given | parsed)
+
+
+def with_renamed_cameras[Config: SubjectConfig](config: Config, setup: Setup) -> Config:
+    """Return the config with all pairs of cameras in its map: the user's, and those of the checkpoint's rename map."""
+    if not setup.renamed_cameras:
+        return config
+    pairs = {**parse_camera_map(config.camera_map), **setup.renamed_cameras}
+    return dataclasses.replace(config, camera_map=format_camera_map(pairs))
 
 
 def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[EpisodeRow]:
@@ -195,6 +222,7 @@ def describe(config: EvalConfig, setup: Setup) -> dict:
             "horizon": setup.horizon,
             "outcome_rules": OUTCOME_RULES,
             "thresholds": asdict(setup.thresholds),
+            "renamed_cameras": dict(setup.renamed_cameras),
             "gl_backend": os.environ["MUJOCO_GL"],
             # What draws changes images; the version of Mesa or LLVM behind it does not, where it was measured.
             "gl_renderer": gl_renderer.partition(" (")[0],

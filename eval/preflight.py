@@ -1,79 +1,13 @@
 """What is compared before the first step: a number that would be wrong is not computed."""
 
-import itertools
-from collections.abc import Sequence
+from dataclasses import replace
 
-from policies.adapters import Adapters
+from policies.adapters import Adapters, format_image_size
 from policies.policy import PolicySpec
+from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
+from sim.registry import ENVIRONMENTS
 from sim.spec import EnvSpec
-
-# Words in the names of cameras that look alike.
-_ON_THE_HAND = ("wrist", "hand", "gripper")
-
-
-def select_cameras(
-    policy: PolicySpec, adapters: Adapters, env_name: str, env_cameras: Sequence[str]
-) -> dict[str, tuple[int, int]]:
-    """The environment's cameras to observe → (height_px, width_px), as the policy wants to look through them.
-
-    Args:
-        env_cameras: all that the environment has.
-
-    Raises:
-        WhiskerError: a camera is not there; proposes a map where one is obvious.
-    """
-    subject = f"cameras of policy {policy.type!r} ({policy.checkpoint}) in {env_name!r}"
-    unknown = sorted(set(adapters.camera_map.values()) - policy.image_sizes.keys())
-    if unknown:
-        known = ", ".join(policy.image_sizes) or "none"
-        raise WhiskerError("--camera-map", expected=f"the policy's cameras: {known}", got=", ".join(unknown))
-    _check_each_camera_is_one(policy, adapters, env_name, env_cameras)
-    wanted = {adapters.env_camera(camera): size for camera, size in policy.image_sizes.items()}
-    missing = [camera for camera in wanted if camera not in env_cameras]
-    if not missing or (adapters.allow_missing_camera and len(missing) < len(wanted)):
-        return {camera: size for camera, size in wanted.items() if camera in env_cameras}
-    proposal = propose_camera_map(list(policy.image_sizes), env_cameras)
-    map_it = ",".join(f"{env}={policy}" for env, policy in proposal.items()) or "env=policy"
-    go_without = "" if adapters.allow_missing_camera else ", or go without with --allow-missing-camera"
-    raise WhiskerError(
-        subject,
-        expected=", ".join(policy.image_sizes),
-        got=", ".join(env_cameras),
-        do=f"Say which is which with --camera-map {map_it}{go_without}.",
-    )
-
-
-def _check_each_camera_is_one(
-    policy: PolicySpec, adapters: Adapters, env_name: str, env_cameras: Sequence[str]
-) -> None:
-    """No misspelt name passes for a camera that is missing, and none is two of the policy's: the second were black."""
-    strange = sorted(adapters.camera_map.keys() - set(env_cameras))
-    if strange:
-        expected = f"cameras of {env_name!r}: {', '.join(env_cameras)}"
-        raise WhiskerError("--camera-map", expected=expected, got=", ".join(strange))
-    for camera in policy.image_sizes:
-        if camera in adapters.camera_map and adapters.env_camera(camera) == camera:
-            raise WhiskerError(
-                "--camera-map",
-                expected=f"one of the environment's cameras for the policy's {camera!r} too",
-                got=f"{camera}={adapters.camera_map[camera]}, which takes the one of that name",
-            )
-
-
-def propose_camera_map(policy_cameras: Sequence[str], env_cameras: Sequence[str]) -> dict[str, str]:
-    """The pairs that the names make obvious: the same name, the only one on the hand, the only one that is not.
-
-    A name with "depth" in it is paired with a depth camera, and no other name is.
-    """
-    pairs = {camera: camera for camera in policy_cameras if camera in env_cameras}
-    for on_hand, depth in itertools.product((True, False), (False, True)):
-        kind = on_hand, depth
-        ours = [c for c in env_cameras if c not in pairs and (_is_on_hand(c), "depth" in c) == kind]
-        theirs = [c for c in policy_cameras if c not in pairs.values() and (_is_on_hand(c), "depth" in c) == kind]
-        if len(ours) == 1 and theirs:
-            pairs[ours[0]] = theirs[0]
-    return pairs
 
 
 def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None) -> None:
@@ -95,7 +29,7 @@ def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None
             f"state of {subject}",
             expected=f"{n_state} numbers ({', '.join(env.state_names)})",
             got=f"a checkpoint that reads {policy.state_dim}",
-            do=_other_robot((policy.state_dim or 0) > n_state),
+            do=_other_robot(policy, env, adapters),
         )
     cuts_action = adapters.allow_padding and (policy.action_dim or 0) > n_action
     if policy.action_dim not in (None, n_action) and not cuts_action:
@@ -103,7 +37,7 @@ def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None
             f"action chunk of {subject}",
             expected=f"(horizon, {n_action}) ({', '.join(env.action.names)})",
             got=f"({policy.chunk_size}, {policy.action_dim})",
-            do=_other_robot((policy.action_dim or 0) > n_action),
+            do=_other_robot(policy, env, adapters),
         )
     if adapters.gripper_range and adapters.gripper_range[0] == adapters.gripper_range[1]:
         got = " ".join(f"{value:g}" for value in adapters.gripper_range)
@@ -117,6 +51,19 @@ def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None
         )
     if adapters.policy_actions is not None:
         _check_action_mode(adapters.policy_actions, env)
+
+
+def check_image_size(policy: PolicySpec, adapters: Adapters, training: TrainingRecord) -> None:
+    """Raise if the network cannot take images of the size that the user asked for."""
+    size = adapters.image_size
+    declared = set(policy.image_sizes.values())
+    if size is not None and training.needs_declared_size and declared - {size}:
+        raise WhiskerError(
+            f"--image-size of policy {policy.type!r} ({policy.checkpoint})",
+            expected=" and ".join(format_image_size(one) for one in sorted(declared)) + ", which its layers need",
+            got=format_image_size(size),
+            do="Leave --image-size out.",
+        )
 
 
 def check_alike(first: EnvSpec, other: EnvSpec) -> None:
@@ -142,11 +89,13 @@ def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
     subject, spec = f"--policy-actions {policy_actions} in {env.name!r}", env.action
     if policy_actions == spec.mode:
         return
+    other_form = _other_form(env)
     if spec.mode == "delta":
-        do = "Evaluate in the environment's absolute form (LIBERO: --control absolute)."
+        do = f"Evaluate in its absolute form: {other_form}." if other_form else "It has no absolute form."
         raise WhiskerError(subject, expected="an environment of targets", got="one that takes differences", do=do)
     if spec.rotation != "none":
-        do = "Rotations do not add: evaluate in the environment's _delta form (LIBERO: --control relative)."
+        do = "Rotations do not add."
+        do += f" Evaluate in the environment's form that takes differences: {other_form}." if other_form else ""
         raise WhiskerError(subject, expected="joints", got=f"rotations as {spec.rotation}", do=do)
     if env.state_names != spec.names:
         raise WhiskerError(
@@ -187,10 +136,22 @@ def check_records(policy: PolicySpec, n_samples: int, drafts: bool) -> None:
         )
 
 
-def _other_robot(is_wider: bool) -> str:
-    padding = " If the rest is padding, say so with --allow-padding." if is_wider else ""
-    return f"The checkpoint was trained for another robot or another setup.{padding}"
+def _other_robot(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
+    """Return what to do about another width; names --allow-padding only where that is then accepted."""
+    do = "The checkpoint was trained for another robot or another setup."
+    if adapters.allow_padding:
+        return do
+    try:
+        check_fit(policy, env, replace(adapters, allow_padding=True))
+    except WhiskerError:
+        return do
+    return f"{do} If the rest is padding, say so with --allow-padding."
 
 
-def _is_on_hand(camera: str) -> bool:
-    return any(word in camera for word in _ON_THE_HAND)
+def _other_form(env: EnvSpec) -> str:
+    """Return the flag for the same environment with targets in place of differences, or the reverse; "" if none."""
+    if env.name.startswith("libero"):
+        return "--control relative" if env.action.mode == "absolute" else "--control absolute"
+    name, at, scene = env.name.partition("@")
+    other = name.removesuffix("_delta") if env.action.mode == "delta" else f"{name}_delta"
+    return f"--env {other}{at}{scene}" if other in ENVIRONMENTS and other != name else ""

@@ -1,5 +1,6 @@
 """What stands between an environment and a checkpoint that was trained with other conventions."""
 
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
 
+# Sides of an image in pixels that a camera and a network can have.
+_IMAGE_SIDE_PX = range(16, 2049)
+
 
 @dataclass(frozen=True)
 class Adapters:
@@ -22,6 +26,7 @@ class Adapters:
 
     Attributes:
         camera_map: the environment's camera → the policy's name of it.
+        image_size: (height_px, width_px) at which every camera is shown. None: as the checkpoint declares.
         allow_missing_camera: a camera that the environment lacks is masked where the type can do that, else black.
         allow_padding: a state that is too narrow is filled up with zeros, an action that is too wide is cut.
         policy_actions: "delta": differences from the state in which the chunk was predicted, gripper excepted.
@@ -32,6 +37,7 @@ class Adapters:
     """
 
     camera_map: Mapping[str, str] = field(default_factory=dict)
+    image_size: tuple[int, int] | None = None
     allow_missing_camera: bool = False
     allow_padding: bool = False
     policy_actions: Literal["absolute", "delta"] | None = None
@@ -91,7 +97,7 @@ class AdaptedPolicy:
         images = {self._renamed[camera]: observation.images[camera] for camera in observation.images}
         if self.inner.spec.type not in MASKING_TYPES:
             for camera, size in self.inner.spec.image_sizes.items():
-                images.setdefault(camera, np.zeros((*size, 3), np.uint8))
+                images.setdefault(camera, np.zeros((*(self._adapters.image_size or size), 3), np.uint8))
         state = observation.state.copy()
         gripper = self._gripper_in_state()
         if self._adapters.gripper_range and gripper is not None:
@@ -167,3 +173,30 @@ def parse_camera_map(text: str | None) -> dict[str, str]:
     ):
         raise WhiskerError("--camera-map", expected="env=policy,env=policy, each camera once", got=repr(text))
     return dict(zip(names[::2], names[1::2], strict=True))
+
+
+def format_camera_map(camera_map: Mapping[str, str]) -> str:
+    """Return the text that `parse_camera_map` reads as this map."""
+    return ",".join(f"{env}={policy}" for env, policy in camera_map.items())
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Return (height_px, width_px) of "640x480", which has the width first; None for None.
+
+    Raises:
+        WhiskerError: not a size, or one that no camera has.
+    """
+    if text is None:
+        return None
+    sides = [int(side) for side in text.split("x")] if re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text) else []
+    if not sides or not all(side in _IMAGE_SIDE_PX for side in sides):
+        expected = f"WIDTHxHEIGHT, each {_IMAGE_SIDE_PX[0]} to {_IMAGE_SIDE_PX[-1]} pixels, e.g. 640x480"
+        raise WhiskerError("--image-size", expected=expected, got=repr(text))
+    width, height = sides
+    return height, width
+
+
+def format_image_size(size: tuple[int, int]) -> str:
+    """Return (height_px, width_px) as the text that `parse_image_size` reads: the width first."""
+    height, width = size
+    return f"{width}x{height}"

@@ -162,6 +162,7 @@ def check_files(folder: Path, source: Path | None = None) -> None:
     config = read_config(folder)
     inputs, outputs = (_feature_types(config.get(f"{part}_features")) for part in ("input", "output"))
     features = dict(zip(PROCESSOR_FILES, (inputs, outputs), strict=True))
+    renamed: dict[str, str] = {}
     for file, normalisers in PROCESSOR_FILES.items():
         path = folder / file
         steps = _read_steps(path)
@@ -177,9 +178,10 @@ def check_files(folder: Path, source: Path | None = None) -> None:
             got = ", ".join(names) or "no steps"
             raise WhiskerError(f"checkpoint file {str(path)!r}", expected=f"a step {normalisers[0]!r}", got=got)
         for step in steps:
+            renamed |= step.get("config", {}).get("rename_map", {})
             names_of_stats = check_safetensors(folder / step["state_file"]) if "state_file" in step else []
             if step["registry_name"] == normalisers[0]:
-                _check_stats(path, step.get("config", {}), names_of_stats, features[file])
+                _check_stats(path, step.get("config", {}), names_of_stats, features[file], renamed)
 
 
 def load_training_env(folder: Path) -> dict | None:
@@ -228,18 +230,26 @@ def check_no_remote_code(folder: Path, config: dict, source: Path) -> None:
             )
 
 
-def _check_stats(path: Path, step: dict, names_of_stats: list[str], wanted: Mapping[str, str]) -> None:
+def _check_stats(
+    path: Path, step: dict, names_of_stats: list[str], wanted: Mapping[str, str], renamed: Mapping[str, str]
+) -> None:
     """lerobot leaves a feature that it has no statistics of, or that the step does not list, as it is: silently.
+
+    lerobot-train with --rename_map saves image statistics under the dataset's names. It trained on raw images then,
+    which loading the checkpoint repeats; the doctor says so.
 
     Args:
         wanted: feature → its type, of those that the checkpoint reads or sends.
+        renamed: the dataset's feature → the checkpoint's.
     """
+    trained_raw = {new for old, new in renamed.items() if any(name.startswith(f"{old}.") for name in names_of_stats)}
     norm_map = step.get("norm_map", {})
     for feature, kind in wanted.items():
         # The action is undone by its statistics alone.
         is_listed = feature in step.get("features", {}) or kind == "ACTION"
         has_stats = any(name.startswith(f"{feature}.") for name in names_of_stats)
-        if norm_map.get(kind, "IDENTITY") != "IDENTITY" and not (is_listed and has_stats):
+        is_trained_raw = kind == "VISUAL" and feature in trained_raw and not has_stats
+        if norm_map.get(kind, "IDENTITY") != "IDENTITY" and not (is_listed and has_stats) and not is_trained_raw:
             raise WhiskerError(
                 f"checkpoint file {str(path)!r}",
                 expected=f"statistics of {feature!r}",

@@ -46,6 +46,7 @@ from policies.normalisation import load_normalisation
 from policies.policy import PolicySpec
 from policies.registry import LANGUAGE_TYPES
 from policies.relative_actions import load_relative_actions
+from policies.training_record import load_training_record
 from sim.errors import WhiskerError, WhiskerWarning
 
 # Types that are not here plan by `predict_action_chunk` of one observation.
@@ -266,6 +267,10 @@ def _load_processors(
         {"device_processor": {"device": device}} if "device_processor" in read_processor_steps(folder, part) else {}
         for part, device in (("preprocessor", config.device), ("postprocessor", "cpu"))
     ]
+    if load_training_record(folder).renamed:
+        # Observations come with the policy's names already; where a dataset's name is another camera's, the step
+        # would rename them once more.
+        overrides[0]["rename_observations_processor"] = {"rename_map": {}}
     with explained_processors(source, [vars(config), *read_processor_settings(folder)]):
         return make_pre_post_processors(
             config,

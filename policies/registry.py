@@ -25,6 +25,8 @@ _ALIASES = {"sac": "gaussian_actor", "pi0fast": "pi0_fast"}
 LANGUAGE_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla", "groot")
 # These fill in a view that is not there by themselves, and mask it.
 MASKING_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla")
+# Their layers fit one size of image, unless their config crops or resizes. All others resize or convolve.
+FIXED_SIZE_TYPES = ("diffusion", "vqbet", "tdmpc", "gaussian_actor")
 
 CHECKPOINT_FOLDER = Path(__file__).parent / "checkpoints"
 # What `--policy <type>` loads without `--checkpoint`: a shipped one, or a published one of the hub.

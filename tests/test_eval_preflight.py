@@ -1,13 +1,13 @@
-import re
 from dataclasses import replace
 
 import pytest
 
-from eval.preflight import check_fit, propose_camera_map, resolve_n_action_steps, select_cameras
-from policies.adapters import Adapters, parse_camera_map
+from eval.preflight import check_fit, check_image_size, resolve_n_action_steps
+from policies.adapters import Adapters
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.policy import PolicySpec
+from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
 from tests.small_checkpoints import save_small_act
 
@@ -60,117 +60,6 @@ def test_an_ensemble_moves_on_by_one_step_a_prediction(small_act_ensembling):
         resolve_n_action_steps(policy.spec, 2)
 
 
-ENV_CAMERAS = ("overhead_cam", "wrist_cam", "overhead_cam_depth", "wrist_cam_depth")
-
-
-def looking(*cameras, **changes):
-    """A spec that looks through these, each of a size of its own."""
-    return spec(image_sizes={camera: (32 + i, 48) for i, camera in enumerate(cameras)}, **changes)
-
-
-@pytest.mark.parametrize(
-    ("text", "pairs"),
-    [
-        (None, {}),
-        ("", {}),
-        ("overhead_cam=base_0_rgb", {"overhead_cam": "base_0_rgb"}),
-        ("overhead_cam=image,wrist_cam=image2", {"overhead_cam": "image", "wrist_cam": "image2"}),
-        (" overhead_cam = image , wrist_cam=image2,", {"overhead_cam": "image", "wrist_cam": "image2"}),
-        ("a=b,b=a", {"a": "b", "b": "a"}),
-    ],
-)
-def test_a_camera_map_is_read_as_written(text, pairs):
-    assert parse_camera_map(text) == pairs
-
-
-@pytest.mark.parametrize(
-    "text", ["overhead_cam", "=image", "overhead_cam=", "a=b=c", "a=b,c", "a=b,a=c", "a=c,b=c", "a:b", " ", "a= ,b=c"]
-)
-def test_a_camera_map_that_is_none_is_refused_as_it_was_given(text):
-    with pytest.raises(WhiskerError, match=f"--camera-map: expected env=policy.*got {re.escape(repr(text))}"):
-        parse_camera_map(text)
-
-
-@pytest.mark.parametrize(
-    ("policy_cameras", "proposal"),
-    [
-        (("base_0_rgb", "left_wrist_0_rgb"), {"overhead_cam": "base_0_rgb", "wrist_cam": "left_wrist_0_rgb"}),
-        (("base", "left_wrist", "right_wrist"), {"overhead_cam": "base", "wrist_cam": "left_wrist"}),
-        (("image", "wrist_image"), {"overhead_cam": "image", "wrist_cam": "wrist_image"}),
-        (("front", "wrist"), {"overhead_cam": "front", "wrist_cam": "wrist"}),
-        (("agentview", "robot0_eye_in_hand"), {"overhead_cam": "agentview", "wrist_cam": "robot0_eye_in_hand"}),
-        # Which of the two is the wrist their names do not say.
-        (("image", "image2"), {"overhead_cam": "image"}),
-        (("camera1", "camera2"), {"overhead_cam": "camera1"}),
-        (("image",), {"overhead_cam": "image"}),
-        (("gripper",), {"wrist_cam": "gripper"}),
-        (("overhead_cam", "left_wrist_0_rgb"), {"overhead_cam": "overhead_cam", "wrist_cam": "left_wrist_0_rgb"}),
-        (("wrist_cam", "overhead_cam"), {"overhead_cam": "overhead_cam", "wrist_cam": "wrist_cam"}),
-    ],
-)
-def test_the_proposed_map_is_the_obvious_one(policy_cameras, proposal):
-    assert propose_camera_map(policy_cameras, ENV_CAMERAS) == proposal
-
-
-def test_nothing_is_proposed_where_the_environment_has_two_of_a_kind():
-    assert propose_camera_map(("front", "hand"), ("left", "right")) == {}
-
-
-@pytest.mark.parametrize(
-    "cameras", [("base_0_rgb", "left_wrist_0_rgb"), ("image", "wrist_image"), ("front", "wrist"), ("image",)]
-)
-def test_other_names_are_refused_with_a_map_that_then_passes(cameras):
-    policy = looking(*cameras)
-    with pytest.raises(WhiskerError, match="--camera-map") as refusal:
-        select_cameras(policy, Adapters(), "so101/pick_place", ENV_CAMERAS)
-    assert "--allow-missing-camera" in refusal.value.do
-    assert refusal.value.expected == ", ".join(cameras) and refusal.value.got == ", ".join(ENV_CAMERAS)
-    proposed = parse_camera_map(re.search(r"--camera-map (\S+),", refusal.value.do)[1])
-    selected = select_cameras(policy, Adapters(camera_map=proposed), "so101/pick_place", ENV_CAMERAS)
-    assert selected == {env: policy.image_sizes[camera] for env, camera in proposed.items()}
-
-
-def test_cameras_of_the_same_name_need_no_map_and_a_swap_swaps_their_sizes():
-    policy = looking("wrist_cam", "overhead_cam")
-    assert select_cameras(policy, Adapters(), "so101/pick_place", ENV_CAMERAS) == policy.image_sizes
-    swap = Adapters(camera_map={"overhead_cam": "wrist_cam", "wrist_cam": "overhead_cam"})
-    selected = select_cameras(policy, swap, "so101/pick_place", ENV_CAMERAS)
-    assert selected == {"overhead_cam": (32, 48), "wrist_cam": (33, 48)}
-
-
-def test_a_map_to_no_camera_of_the_policy_is_refused():
-    adapters = Adapters(camera_map={"overhead_cam": "base"})
-    with pytest.raises(WhiskerError, match="--camera-map: expected the policy's cameras: image, image2, got base"):
-        select_cameras(looking("image", "image2"), adapters, "so101/pick_place", ENV_CAMERAS)
-
-
-@pytest.mark.parametrize("allow", [False, True])
-def test_a_misspelt_camera_of_the_environment_does_not_pass_for_a_missing_one(allow):
-    adapters = Adapters(camera_map={"overhed_cam": "image"}, allow_missing_camera=allow)
-    with pytest.raises(WhiskerError, match=r"--camera-map: expected cameras of 'so101/pick_place'.*got overhed_cam"):
-        select_cameras(looking("image", "wrist_cam"), adapters, "so101/pick_place", ENV_CAMERAS)
-
-
-@pytest.mark.parametrize("allow", [False, True])
-def test_one_camera_is_not_two_of_the_policy(allow):
-    """Of the two, one would be shown and the other be black."""
-    adapters = Adapters(camera_map={"wrist_cam": "overhead_cam"}, allow_missing_camera=allow)
-    with pytest.raises(WhiskerError, match="for the policy's 'wrist_cam' too"):
-        select_cameras(looking("overhead_cam", "wrist_cam"), adapters, "so101/pick_place", ENV_CAMERAS)
-
-
-def test_a_camera_may_be_missing_where_that_is_allowed_but_not_all_of_them():
-    adapters = Adapters(camera_map={"overhead_cam": "image"}, allow_missing_camera=True)
-    selected = select_cameras(looking("image", "image2", "image3"), adapters, "so101/pick_place", ENV_CAMERAS)
-    assert selected == {"overhead_cam": (32, 48)}
-    with pytest.raises(WhiskerError, match=r"got overhead_cam.*--camera-map overhead_cam=image\.$"):
-        select_cameras(looking("image"), Adapters(allow_missing_camera=True), "so101/pick_place", ENV_CAMERAS)
-
-
-def test_what_looks_through_no_camera_needs_none():
-    assert select_cameras(spec(), Adapters(), "so101/pick_place", ENV_CAMERAS) == {}
-
-
 @pytest.mark.parametrize("wider", [{"state_dim": 8}, {"action_dim": 7}, {"state_dim": 32, "action_dim": 32}])
 def test_a_wider_policy_fits_with_padding_and_is_told_so_without(blind_env, wider):
     with pytest.raises(WhiskerError, match="--allow-padding"):
@@ -187,6 +76,26 @@ def test_padding_makes_no_narrower_policy_fit(blind_env, narrower):
         assert "--allow-padding" not in str(refusal.value)
 
 
+def test_padding_is_advised_only_where_it_is_accepted(blind_env):
+    """The state is wider, which padding mends, and the action is narrower, which it does not."""
+    with pytest.raises(WhiskerError, match="trained for another robot") as refusal:
+        check_fit(spec(state_dim=8, action_dim=5), blind_env.spec)
+    assert "--allow-padding" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("needs", "size", "accepted"),
+    [(True, (480, 640), False), (True, (32, 48), True), (False, (480, 640), True), (True, None, True)],
+)
+def test_another_image_size_is_refused_where_the_layers_need_the_declared_one(needs, size, accepted):
+    policy, training = spec(image_sizes={"overhead_cam": (32, 48)}), TrainingRecord(needs_declared_size=needs)
+    if accepted:
+        check_image_size(policy, Adapters(image_size=size), training)
+        return
+    with pytest.raises(WhiskerError, match=r"expected 48x32, which its layers need, got 640x480\. Leave --image-size"):
+        check_image_size(policy, Adapters(image_size=size), training)
+
+
 def in_mode(env_spec, mode, **changes):
     return replace(env_spec, action=replace(env_spec.action, mode=mode, **changes))
 
@@ -197,8 +106,19 @@ def test_what_the_policy_outputs_must_be_convertible(blind_env):
         check_fit(spec(), absolute, Adapters(policy_actions=asked))
     for asked in (None, "delta"):
         check_fit(spec(), delta, Adapters(policy_actions=asked))
-    with pytest.raises(WhiskerError, match=r"--policy-actions absolute.*one that takes differences.*absolute form"):
+    with pytest.raises(
+        WhiskerError, match=r"--policy-actions absolute.*one that takes differences\. It has no absolute form"
+    ):
         check_fit(spec(), delta, Adapters(policy_actions="absolute"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked", "other"), [("delta", "absolute", "absolute"), ("absolute", "delta", "relative")]
+)
+def test_liberos_other_form_is_another_control(blind_env, mode, asked, other):
+    pose = in_mode(blind_env.spec, mode, rotation="axis_angle", rotation_frame="base")
+    with pytest.raises(WhiskerError, match=rf"--control {other}\.$"):
+        check_fit(spec(), replace(pose, name="libero_goal/0"), Adapters(policy_actions=asked))
 
 
 def test_differences_are_not_added_where_that_is_no_addition(blind_env):

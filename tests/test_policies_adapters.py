@@ -10,10 +10,11 @@ from safetensors.numpy import load_file
 from eval.config import SubjectConfig
 from eval.evaluation import set_up
 from policies.action_chunk import ActionChunk
-from policies.adapters import AdaptedPolicy, Adapters, convert_gripper
+from policies.adapters import AdaptedPolicy, Adapters, convert_gripper, format_image_size, parse_image_size
 from policies.policy import EpisodeMemory, NetworkPolicy, PolicySpec, WeightsAudit, remember
 from policies.registry import LEROBOT_TYPES, MASKING_TYPES
 from sim.env import episode_rng
+from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 from tests.small_checkpoints import CAMERAS, IMAGE_PX, save_small_act, save_small_checkpoint, shrunken_paligemma
@@ -394,3 +395,35 @@ def test_a_camera_that_is_missing_is_masked_by_the_type_itself(policy_type, tmp_
     black = {"left_wrist_0_rgb": np.zeros((IMAGE_PX, IMAGE_PX, 3), np.uint8)}
     with_black = remember(replace(memory.present, images=dict(memory.present.images) | black))
     assert np.abs(setup.policy.inner.predict([with_black], [episode_rng("t", 3, 0)])[0] - actions).max() > 1e-3
+
+
+@pytest.mark.parametrize(("text", "size"), [(None, None), ("640x480", (480, 640)), ("16x2048", (2048, 16))])
+def test_an_image_size_is_read_with_its_width_first_and_written_as_it_is_read(text, size):
+    assert parse_image_size(text) == size
+    assert size is None or format_image_size(size) == text
+
+
+NO_SIZES = (
+    *("", "640", "640x", "x480", "640x480x3", "640X480", "640 x 480", "-640x480", "640.0x480", "640,480"),
+    *("0x0", "8x8", "4096x480", "640x99999999999999999999", "٦٤x٤٨"),
+)
+
+
+@pytest.mark.parametrize("text", NO_SIZES)
+def test_a_size_that_is_none_is_one_clear_error(text):
+    with pytest.raises(WhiskerError, match="--image-size: expected WIDTHxHEIGHT, each 16 to 2048") as refusal:
+        parse_image_size(text)
+    assert refusal.value.got == repr(text)
+
+
+def test_a_camera_that_is_missing_is_black_at_the_size_of_the_others(tmp_path):
+    folder = save_small_act(tmp_path / "act", cameras=("overhead_cam", "left"))
+    config = SubjectConfig(policy="act", checkpoint=str(folder), allow_missing_camera=True, image_size="64x48")
+    setup = set_up(config)
+    memory, _ = first_plan(setup)
+    images = setup.policy.adapt_observation(memory.present).images
+    assert {camera: image.shape for camera, image in images.items()} == {
+        "overhead_cam": (48, 64, 3),
+        "left": (48, 64, 3),
+    }
+    assert images["left"].max() == 0 < images["overhead_cam"].max()

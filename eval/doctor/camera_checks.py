@@ -5,11 +5,15 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from eval.cameras import is_accepted
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
 from eval.doctor.picture_checks import find_dead_cameras
 from eval.evaluation import make_adapters
+from policies.adapters import format_camera_map
 from policies.normalisation import FeatureStats
+from policies.policy import PolicySpec
+from policies.training_record import TrainingRecord
 from sim.rendering import DEPTH_SUFFIX
 
 # Mean colour of a frame against the training's, in standard deviations of its pixels.
@@ -19,8 +23,10 @@ _GREY = 0.01
 
 def check_cameras(patient: Patient) -> Iterator[Finding]:
     """Names and sizes fit already; are these the pictures of the training?"""
+    shown = _frames_by_policy_camera(patient)
+    yield from _check_names(patient, set(shown))
     dead = find_dead_cameras(patient)
-    frames = {camera: seen for camera, seen in _frames_by_policy_camera(patient).items() if seen[0] not in dead}
+    frames = {camera: seen for camera, seen in shown.items() if seen[0] not in dead}
     images = {} if patient.normalisation is None else patient.normalisation.images
     conventions = {image.convention for image in images.values() if image.convention}
     # A convention says nothing of the training's pictures.
@@ -31,8 +37,8 @@ def check_cameras(patient: Patient) -> Iterator[Finding]:
     evidence = ", ".join(f"{camera} {distance:.1f} std" for camera, distance in known.items())
     swap = _find_swap(frames, stats) if len(known) > 1 else None
     if swap:
-        names = ",".join(f"{env}={policy}" for env, policy in swap.items())
-        do = f"Give --camera-map {names}, or turn the one that is given round."
+        flag = propose_map_change(patient, swap)
+        do = f"Give {flag}." if flag else "Compare them with the training's, side by side."
         yield Finding(
             "cameras", Level.WARNING, "the pictures fit the training's colours better if swapped", evidence, do
         )
@@ -46,35 +52,63 @@ def check_cameras(patient: Patient) -> Iterator[Finding]:
             "colours are those of the training" if known else "nothing known of the training's colours",
             evidence or "; ".join(f"image statistics by convention: {name}" for name in sorted(conventions)),
         )
-    missing = sorted(set(_policy_image_sizes(patient)) - _frames_by_policy_camera(patient).keys())
+
+
+def propose_map_change(patient: Patient, changes: Mapping[str, str]) -> str:
+    """Return the whole `--camera-map` flag with these pairs in place of the present ones, "" if eval would refuse it.
+
+    Args:
+        changes: the environment's camera → the policy's.
+    """
+    adapters = make_adapters(patient.config)
+    now = {adapters.env_camera(camera): camera for camera in _policy_image_sizes(patient)}
+    pairs = {env: camera for env, camera in now.items() if env in patient.env.camera_names and env != camera}
+    kept = {env: camera for env, camera in pairs.items() if env not in changes and camera not in changes.values()}
+    changed = kept | dict(changes)
+    policy, env, training = _policy_spec(patient), patient.env, patient.setup.training
+    if not is_accepted(changed, policy, adapters, env.name, env.camera_names, training):
+        return ""
+    return f"--camera-map {format_camera_map(changed)}"
+
+
+def _check_names(patient: Patient, shown: set[str]) -> Iterator[Finding]:
+    """Say which cameras the checkpoint itself paired, which it never had, and which are missing."""
+    training = patient.setup.training or TrainingRecord()
+    renamed = format_camera_map(patient.setup.renamed_cameras)
+    if renamed:
+        yield Finding("camera names", Level.FINE, "paired as the checkpoint's own rename map says", renamed)
+    absent = sorted(set(_policy_image_sizes(patient)) - shown)
+    untrained = [camera for camera in absent if training.lacked(camera)]
+    disputed = [camera for camera in untrained if camera in training.cameras_with_stats]
+    if disputed:
+        do = "If the training had images for them after all, pair them by --camera-map."
+        finding = (
+            "taken for cameras without images in training: the rename map leaves them out, yet they have statistics"
+        )
+        yield Finding("camera names", Level.WARNING, finding, ", ".join(disputed), do)
+    elif untrained:
+        finding = "not all of the policy's cameras had images in training; it plans without the others here too"
+        yield Finding("camera names", Level.FINE, finding, ", ".join(untrained))
+    missing = [camera for camera in absent if camera not in untrained]
     if missing:
         do = "It plans without them: expect less."
         yield Finding("cameras", Level.WARNING, "the policy expects cameras that are not there", ", ".join(missing), do)
+    images = {} if patient.normalisation is None else patient.normalisation.images
+    raw = sorted(c for c, stats in images.items() if c in shown and stats.mode != "IDENTITY" and not stats.values)
+    if raw:
+        finding = "images are not normalised, as in training: lerobot had their statistics under the dataset's names"
+        evidence = ", ".join(f"{camera} was {training.original_name(camera)!r}" for camera in raw)
+        do = "The rollout repeats that. Before the next training, rename the cameras in the dataset instead."
+        yield Finding("image statistics", Level.WARNING, finding, evidence, do)
 
 
-def check_image_sizes(patient: Patient) -> Iterator[Finding]:
-    evidence = ", ".join(f"{c.name} {c.width_px}x{c.height_px} at {c.fovy_deg:.0f}°" for c in patient.env.cameras)
-    if patient.training_env is None:
-        yield Finding(
-            "field of view",
-            Level.FINE,
-            "rendered at the checkpoint's size; its training's angles are not known",
-            evidence,
-        )
-        return
-    trained = {camera["name"]: camera for camera in patient.training_env["cameras"]}
-    adapters = make_adapters(patient.config)
-    for camera in patient.env.cameras:
-        was = trained.get(adapters.camera_map.get(camera.name, camera.name))
-        if was is not None and abs(was["fovy_deg"] - camera.fovy_deg) > 1:
-            got = f"{camera.name}: trained at {was['fovy_deg']:.0f}°, here {camera.fovy_deg:.0f}°"
-            do = "Evaluate in the scene of the training, or train on this camera."
-            yield Finding("field of view", Level.ERROR, "another field of view than in training", got, do)
-    yield Finding("field of view", Level.FINE, "compared with the training's", evidence)
+def _policy_spec(patient: Patient) -> PolicySpec:
+    """Return the policy's own side of the contract, before any adapter."""
+    return getattr(patient.setup.policy, "inner", patient.setup.policy).spec
 
 
 def _policy_image_sizes(patient: Patient) -> Mapping[str, tuple[int, int]]:
-    return getattr(patient.setup.policy, "inner", patient.setup.policy).spec.image_sizes
+    return _policy_spec(patient).image_sizes
 
 
 def _frames_by_policy_camera(patient: Patient) -> dict[str, tuple[str, np.ndarray]]:

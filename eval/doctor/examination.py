@@ -18,7 +18,7 @@ from eval.doctor.behaviour import (
     check_reset,
     check_sensitivity,
 )
-from eval.doctor.camera_checks import check_cameras, check_image_sizes
+from eval.doctor.camera_checks import check_cameras
 from eval.doctor.checkpoint_checks import (
     check_normalised_observation,
     check_origin,
@@ -32,6 +32,7 @@ from eval.doctor.contract import (
     check_training_env,
 )
 from eval.doctor.finding import Finding, Level
+from eval.doctor.image_sizes import check_image_sizes
 from eval.doctor.patient import Patient
 from eval.doctor.picture_checks import check_pictures
 from eval.doctor.scene_checks import check_rest, check_start
@@ -42,7 +43,7 @@ from eval.doctor.surroundings import (
     check_gl,
     check_horizon,
 )
-from eval.evaluation import Setup, name_policy, set_up
+from eval.evaluation import Setup, name_policy, set_up, with_renamed_cameras
 from eval.run_folder import load_description
 from policies.checkpoint_files import load_training_env
 from policies.normalisation import load_normalisation
@@ -92,6 +93,7 @@ def examine(config: SubjectConfig, setup: Setup) -> list[Finding]:
         checks = _OF_EVERY_POLICY
     else:
         folder = setup.checkpoint.folder
+        config = with_renamed_cameras(config, setup)
         patient = Patient(config, setup, load_normalisation(folder), load_training_env(folder))
         checks = _OF_EVERY_POLICY + _OF_A_CHECKPOINT
     patient.rehearse()

@@ -1,0 +1,92 @@
+"""Checks of image size and field of view against the training's."""
+
+from collections.abc import Iterator, Mapping
+
+from eval.doctor.finding import Finding, Level
+from eval.doctor.patient import Patient
+from eval.evaluation import make_adapters
+from policies.adapters import format_image_size
+from policies.training_record import TrainingRecord
+
+# An angle that differs by more than this is another camera's.
+_SAME_ANGLE_DEG = 1.0
+
+
+def check_image_sizes(patient: Patient) -> Iterator[Finding]:
+    """Compare the size and the angle at which each camera is rendered with the training's, as far as they are known."""
+    training = patient.setup.training or TrainingRecord()
+    yield from _check_sizes(patient, training)
+    yield from _check_angles(patient, training)
+    if training.dataset:
+        how = f"augmented by {', '.join(training.augmentations)}" if training.augmentations else "not augmented"
+        yield Finding("training images", Level.FINE, f"of dataset {training.dataset!r}, as train_config.json says", how)
+
+
+def _check_sizes(patient: Patient, training: TrainingRecord) -> Iterator[Finding]:
+    adapters = make_adapters(patient.config)
+    shown = {
+        adapters.camera_map.get(camera.name, camera.name): (camera.height_px, camera.width_px)
+        for camera in patient.env.cameras
+    }
+    trained, source = _trained_sizes(patient, training)
+    trained = {camera: size for camera, size in trained.items() if camera in shown}
+    evidence = f"rendered {_list(shown)}"
+    if trained:
+        evidence += f"; {source} {_list(trained)}"
+        if any(shown[camera] != size for camera, size in trained.items()):
+            do = _advise(trained, training)
+            finding = "the policy is shown images of another size than in training"
+            yield Finding("image sizes", Level.WARNING, finding, evidence, do)
+        else:
+            yield Finding("image sizes", Level.FINE, "as in training", evidence)
+    elif adapters.image_size is not None:
+        yield Finding("image sizes", Level.FINE, "as --image-size says; the training's are not known", evidence)
+    elif training.needs_declared_size:
+        yield Finding("image sizes", Level.FINE, "the size that the network's layers need", evidence)
+    elif not training.base:
+        yield Finding("image sizes", Level.FINE, "the size that config.json declares", evidence)
+    elif patient.env.name.startswith("libero") and all(height == width for height, width in shown.values()):
+        finding = "the size that config.json declares, square like LIBERO's recordings"
+        yield Finding("image sizes", Level.FINE, finding, evidence)
+    else:
+        finding = "config.json keeps the image size of the base that was fine-tuned; the training's may be another"
+        evidence += f"; base {training.base!r}"
+        do = "Give the size of the training's images, e.g. --image-size 640x480, which most cameras record."
+        yield Finding("image sizes", Level.WARNING, finding, evidence, do)
+
+
+def _trained_sizes(patient: Patient, training: TrainingRecord) -> tuple[Mapping[str, tuple[int, int]], str]:
+    """Return the policy's camera → (height_px, width_px) in training, and the source of that."""
+    if patient.training_env is None:
+        return training.image_sizes, f"the images of dataset {training.dataset!r}"
+    cameras = patient.training_env["cameras"]
+    sizes = {training.renamed.get(c["name"], c["name"]): (c["height_px"], c["width_px"]) for c in cameras}
+    return sizes, "in training"
+
+
+def _advise(trained: Mapping[str, tuple[int, int]], training: TrainingRecord) -> str:
+    if training.needs_declared_size:
+        return "The network takes the declared size alone: it was not trained on these images as they are."
+    if len(set(trained.values())) > 1:
+        return "Its cameras have sizes of their own, and --image-size gives all of them the same: train on one size."
+    return f"Give --image-size {format_image_size(next(iter(trained.values())))}."
+
+
+def _check_angles(patient: Patient, training: TrainingRecord) -> Iterator[Finding]:
+    evidence = ", ".join(f"{camera.name} at {camera.fovy_deg:.0f}°" for camera in patient.env.cameras)
+    if patient.training_env is None:
+        yield Finding("field of view", Level.FINE, "its training's angles are not known", evidence)
+        return
+    trained = {camera["name"]: camera for camera in patient.training_env["cameras"]}
+    adapters = make_adapters(patient.config)
+    for camera in patient.env.cameras:
+        was = trained.get(training.original_name(adapters.camera_map.get(camera.name, camera.name)))
+        if was is not None and abs(was["fovy_deg"] - camera.fovy_deg) > _SAME_ANGLE_DEG:
+            got = f"{camera.name}: trained at {was['fovy_deg']:.0f}°, here {camera.fovy_deg:.0f}°"
+            do = "Evaluate in the scene of the training, or train on this camera."
+            yield Finding("field of view", Level.ERROR, "another field of view than in training", got, do)
+    yield Finding("field of view", Level.FINE, "compared with the training's", evidence)
+
+
+def _list(sizes: Mapping[str, tuple[int, int]]) -> str:
+    return ", ".join(f"{camera} {format_image_size(size)}" for camera, size in sizes.items())

@@ -1,0 +1,77 @@
+"""What lerobot-train leaves in a checkpoint besides the weights, written by lerobot's own classes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from lerobot.configs.default import DatasetConfig
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.configs.train import TrainPipelineConfig
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.policies.factory import make_pre_post_processors
+
+PREFIX = "observation.images."
+
+
+def rename_cameras(folder: Path, rename_map: dict[str, str], stats: dict | None = None) -> Path:
+    """Save the processors again as `lerobot-train --rename_map` does.
+
+    Args:
+        rename_map: the dataset's camera → the checkpoint's.
+        stats: the dataset's statistics by its own names; None leaves the checkpoint's.
+    """
+    config = PreTrainedConfig.from_pretrained(folder)
+    features = {**config.input_features, **config.output_features}
+    keys = {PREFIX + dataset: PREFIX + policy for dataset, policy in rename_map.items()}
+    before = {
+        "rename_observations_processor": {"rename_map": keys},
+        "normalizer_processor": {"features": features, "norm_map": config.normalization_mapping},
+    }
+    after = {"unnormalizer_processor": {"features": config.output_features, "norm_map": config.normalization_mapping}}
+    if stats is not None:
+        before["normalizer_processor"]["stats"] = after["unnormalizer_processor"]["stats"] = stats
+    for processor in make_pre_post_processors(
+        config, pretrained_path=str(folder), preprocessor_overrides=before, postprocessor_overrides=after
+    ):
+        processor.save_pretrained(folder)
+    return folder
+
+
+def dataset_stats(cameras: dict[str, float], dim: int = 6) -> dict[str, dict[str, np.ndarray]]:
+    """Return statistics of a dataset: camera → mean colour, and state and action of some width."""
+
+    def around(mean, std):
+        return {"mean": mean, "std": std, "min": mean - std, "max": mean + std}
+
+    image = {
+        PREFIX + c: around(np.full((3, 1, 1), m, np.float32), np.full((3, 1, 1), 0.2, np.float32))
+        for c, m in cameras.items()
+    }
+    joints = around(np.zeros(dim, np.float32), np.full(dim, 30, np.float32))
+    return {"observation.state": joints, "action": joints, **image}
+
+
+def save_train_config(folder: Path, root: Path | None, base: str | None = "somebody/base", **dataset) -> Path:
+    """Write `train_config.json`, and say in config.json which base was fine-tuned.
+
+    Args:
+        root: the folder of the dataset.
+        dataset: further fields of lerobot's `DatasetConfig`.
+    """
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pretrained_path": base}))
+    policy = PreTrainedConfig.from_pretrained(folder)
+    data = DatasetConfig(repo_id="somebody/pick-place", root=None if root is None else str(root), **dataset)
+    TrainPipelineConfig(dataset=data, policy=policy)._save_pretrained(folder)
+    return folder
+
+
+def create_dataset(root: Path, **sizes: tuple[int, int]) -> Path:
+    """Create a dataset without episodes, whose cameras have these (height_px, width_px)."""
+    features = {"observation.state": {"dtype": "float32", "shape": (6,), "names": None}}
+    features |= {
+        PREFIX + camera: {"dtype": "image", "shape": (*size, 3), "names": ["height", "width", "channels"]}
+        for camera, size in sizes.items()
+    }
+    LeRobotDatasetMetadata.create("somebody/pick-place", fps=30, features=features, root=root, use_videos=False)
+    return root
