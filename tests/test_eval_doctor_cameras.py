@@ -124,9 +124,9 @@ def test_images_that_were_trained_raw_are_accepted_with_a_warning(look, tmp_path
 def test_a_proposed_change_keeps_the_other_pairs_and_is_accepted(look, tmp_path):
     folder = save_small_act(tmp_path / "act", cameras=("a", "b"))
     _, patient = look(folder, camera_map="overhead_cam_depth=a,wrist_cam=b")
-    assert propose_map_change(patient, {"overhead_cam": "a"}) == "--camera-map wrist_cam=b,overhead_cam=a"
+    assert propose_map_change(patient, {"overhead_cam": "a"}) == "Give --camera-map wrist_cam=b,overhead_cam=a"
     assert propose_map_change(patient, {"elsewhere": "a"}) == ""
-    flag = propose_map_change(patient, {"overhead_cam": "a"}).removeprefix("--camera-map ")
+    flag = propose_map_change(patient, {"overhead_cam": "a"}).removeprefix("Give --camera-map ")
     _, patient = look(folder, camera_map=flag)
     assert {camera.name for camera in patient.env.cameras} == {"overhead_cam", "wrist_cam"}
 

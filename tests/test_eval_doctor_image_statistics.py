@@ -96,7 +96,7 @@ def test_a_name_that_says_depth_is_proposed_the_depth_camera(tmp_path):
     config = SubjectConfig(policy="act", checkpoint=str(folder))
     with pytest.raises(WhiskerError, match="overhead_cam_depth=top_depth") as refusal:
         set_up(config)
-    proposed = re.search(r"--camera-map ([^\s,]+,[^\s,]+)", refusal.value.do)[1]
+    proposed = re.search(r"--camera-map (\S+,\S+?)\.?$", refusal.value.do)[1]
     assert set(proposed.split(",")) == {"overhead_cam_depth=top_depth", "wrist_cam=wrist"}
     assert look(folder, camera_map=proposed)[0] == {}
     set_up(replace(config, camera_map=proposed)).env.close()

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from eval.doctor.camera_checks import propose_map_change
 from eval.doctor.finding import Level
 from eval.doctor.patient import Patient, Reference, changed_camera
 from eval.evaluation import make_adapters
@@ -163,7 +164,8 @@ def _bugs_of_preparation(of: Callable[[Change], See]) -> list[Bug]:
 def _swapped_cameras(patient: Patient) -> Bug:
     one, other = patient.setup.policy.spec.image_sizes
     given = make_adapters(patient.config).camera_map
-    do = f"Give --camera-map {one}={given.get(other, other)},{other}={given.get(one, one)}"
+    exchanged = {one: given.get(other, other), other: given.get(one, one)}
+    do = propose_map_change(patient, exchanged) or "Exchange the two where they are named."
 
     def swap(observation: Observation) -> Observation:
         return replace(observation, images={one: observation.images[other], other: observation.images[one]})

@@ -37,8 +37,7 @@ def check_cameras(patient: Patient) -> Iterator[Finding]:
     evidence = ", ".join(f"{camera} {distance:.1f} std" for camera, distance in known.items())
     swap = _find_swap(frames, stats) if len(known) > 1 else None
     if swap:
-        flag = propose_map_change(patient, swap)
-        do = f"Give {flag}." if flag else "Compare them with the training's, side by side."
+        do = propose_map_change(patient, swap) or "Compare them with the training's, side by side."
         yield Finding(
             "cameras", Level.WARNING, "the pictures fit the training's colours better if swapped", evidence, do
         )
@@ -55,20 +54,23 @@ def check_cameras(patient: Patient) -> Iterator[Finding]:
 
 
 def propose_map_change(patient: Patient, changes: Mapping[str, str]) -> str:
-    """Return the whole `--camera-map` flag with these pairs in place of the present ones, "" if eval would refuse it.
+    """Return the advice that puts these pairs in place of the present ones, "" if `eval` would refuse it.
 
     Args:
         changes: the environment's camera → the policy's.
     """
     adapters = make_adapters(patient.config)
     now = {adapters.env_camera(camera): camera for camera in _policy_image_sizes(patient)}
-    pairs = {env: camera for env, camera in now.items() if env in patient.env.camera_names and env != camera}
-    kept = {env: camera for env, camera in pairs.items() if env not in changes and camera not in changes.values()}
-    changed = kept | dict(changes)
+    kept = {
+        env: camera
+        for env, camera in now.items()
+        if env in patient.env.camera_names and env not in changes and camera not in changes.values()
+    }
+    pairs = {env: camera for env, camera in (kept | dict(changes)).items() if env != camera}
     policy, env, training = _policy_spec(patient), patient.env, patient.setup.training
-    if not is_accepted(changed, policy, adapters, env.name, env.camera_names, training):
+    if not is_accepted(pairs, policy, adapters, env.name, env.camera_names, training):
         return ""
-    return f"--camera-map {format_camera_map(changed)}"
+    return f"Give --camera-map {format_camera_map(pairs)}" if pairs else "Leave --camera-map out."
 
 
 def _check_names(patient: Patient, shown: set[str]) -> Iterator[Finding]:
@@ -129,7 +131,10 @@ def _check_depth(
         colours = ", ".join(f"{m:.2f}" for m in mean)
         shown = "grey" if is_grey else "coloured"
         evidence = f"{camera}: training means of R, G, B {colours}; the frame is {shown}"
-        if is_grey and not trained_grey:
+        if is_grey and not trained_grey and not is_depth:
+            do = "Look at what the environment's `observe` hands over: the colours are lost on the way."
+            yield Finding("colour", Level.ERROR, "a policy trained on colour is shown grey pictures", evidence, do)
+        elif is_grey and not trained_grey:
             do = _propose_camera(patient, camera, env_camera.removesuffix(DEPTH_SUFFIX))
             yield Finding("depth or colour", Level.ERROR, "a policy trained on colour is shown depth", evidence, do)
         elif trained_grey and not is_grey:
@@ -148,12 +153,8 @@ def _propose_camera(patient: Patient, camera: str, env_camera: str) -> str:
     """Return what to do so that the policy's camera shows that one of the environment's, the others staying."""
     if env_camera not in patient.env.camera_names:
         return f"The environment has no {env_camera!r}: evaluate where the cameras of the training are."
-    adapters = make_adapters(patient.config)
-    shown = {one: adapters.env_camera(one) for one in _policy_image_sizes(patient)} | {camera: env_camera}
-    if list(shown.values()).count(env_camera) > 1:
-        return f"Another of the policy's cameras is shown {env_camera!r}: say with --camera-map which is which."
-    pairs = [f"{env}={one}" for one, env in shown.items() if env != one and env in patient.env.camera_names]
-    return f"Give --camera-map {','.join(pairs)}" if pairs else "Leave --camera-map out."
+    advice = propose_map_change(patient, {env_camera: camera})
+    return advice or "Another of the policy's cameras has it: say with --camera-map which is which."
 
 
 def _distance(frame: np.ndarray, stats: FeatureStats) -> float:
