@@ -39,7 +39,7 @@ ENVIRONMENTS: dict[str, Entry] = {
 # table of their own, `sim.libero_bench.tasks`, which is asked about every name that is not here.
 SUITES: dict[str, tuple[str, ...]] = {}
 _LIBERO_FACTORY = "sim.libero_bench.env:make_libero"
-# Resident memory of one of its processes, measured: up to 1.8 GB, and 1.2 where nothing is drawn.
+# Resident memory of one of its processes, measured: up to 2.0 GB, and 1.2 where nothing is drawn.
 _LIBERO_GB, _LIBERO_BLIND_GB = 2.0, 1.3
 
 

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -64,9 +63,9 @@ def compute_scene(task: LiberoTask) -> CertifiedScene:
 def compute_scenes(workers: int) -> Iterator[CertifiedScene]:
     """Compute the scene of every task of every complete suite, in order."""
     tasks = list(list_tasks())
-    spawn = get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=_TASKS_A_PROCESS) as pool:
-        yield from track(pool.map(compute_scene, tasks), "scenes", total=len(tasks))
+    # The executor of `concurrent.futures` can wait for ever where its processes end after some tasks.
+    with get_context("spawn").Pool(workers, maxtasksperchild=_TASKS_A_PROCESS) as pool:
+        yield from track(pool.imap(compute_scene, tasks), "scenes", total=len(tasks))
 
 
 def save_certificate(folder: Path, scenes: Iterator[CertifiedScene]) -> None:
