@@ -98,7 +98,8 @@ def action_bugs(patient: Patient, plans: np.ndarray, reference: Reference) -> li
     """Return what can be wrong with the plans. To undo these costs no prediction."""
     spec = patient.action
     bugs = _bugs_of_time(patient.n_compared) + _bugs_of_joints(spec.names, spec.gripper_index, plans, reference)
-    if spec.mode == "absolute" and patient.env.state_names == spec.names:
+    says_itself = patient.normalisation is not None and patient.normalisation.relative.output is not None
+    if spec.mode == "absolute" and patient.env.state_names == spec.names and not says_itself:
         not_gripper = np.arange(spec.dim) != spec.gripper_index
 
         def add_state(plan: np.ndarray, state: np.ndarray) -> np.ndarray:

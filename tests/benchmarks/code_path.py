@@ -63,7 +63,10 @@ def measure_here(what: str, checkpoint: str, n: int) -> float:
         torch.set_num_threads(1)
         a, b = torch.rand(300, 960), torch.rand(960, 2560)
         return median_cpu_s(lambda: a @ b, n)
-    setup = set_up(EvalConfig(policy=what, checkpoint=checkpoint, device="cpu"))
+    from tests.small_checkpoints import shrunken_paligemma
+
+    with shrunken_paligemma():
+        setup = set_up(EvalConfig(policy=what, checkpoint=checkpoint, device="cpu"))
     setup.env.reset(0)
     memory = setup.policy.reset()
     memory.observations.append(setup.env.observe())
