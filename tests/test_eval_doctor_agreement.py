@@ -13,9 +13,9 @@ from eval.doctor.patient import Reference
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
 from sim.so101.pick_place import PickPlace
-from tests.test_eval_doctor import ACT, act, ills, in_env, named, wrapped
+from tests.test_eval_doctor import ACT, act, checkpoint, edit_stats, examine_copy, ills, in_env, named, wrapped
 
-__all__ = ["act"]
+__all__ = ["act", "checkpoint"]
 
 # What is said of a bug by a check that does not know it.
 UNEXPLAINED = ("does not plan what the scripted expert does", "have little to do with what the scripted expert does")
@@ -74,6 +74,10 @@ def other_sign(plans):
     return plans * np.array([1, -1, 1, 1, 1, 1], np.float32)
 
 
+def in_radians(plans):
+    return np.where(np.arange(6) == 5, plans, np.deg2rad(plans)).astype(np.float32)
+
+
 @pytest.mark.parametrize(
     ("spoil", "check", "words"),
     [
@@ -102,12 +106,24 @@ def test_what_the_policy_is_shown_wrongly_is_named(act, spoil, check, words):
     ("change", "check", "words"),
     [
         (exchanged, "joint order", "in another order ('elbow_flex.pos' gets what 'shoulder_lift.pos' should, "),
+        (in_radians, "action units", "radians"),
         (other_sign, "joint sign", "the sign of 'shoulder_lift.pos' is turned"),
         pytest.param(lambda plans: plans[:, ::-1], "plan order", "backwards", marks=pytest.mark.slow),
     ],
 )
 def test_what_happens_to_the_plans_is_named(act, change, check, words):
     named(ills(ACT, planned(act, change)), check, words)
+
+
+def test_action_statistics_in_radians_are_not_called_differences(checkpoint):
+    def to_radians(name, value):
+        is_angle = name.startswith("action.") and not name.endswith("count")
+        return np.where(np.arange(6) == 5, value, np.deg2rad(value)).astype(np.float32) if is_angle else value
+
+    edit_stats(checkpoint, to_radians)
+    found = examine_copy(checkpoint)
+    named(found, "action units", "look like radians")
+    assert "delta or absolute" not in {check for check, _ in found}
 
 
 @pytest.mark.parametrize(

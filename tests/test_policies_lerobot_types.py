@@ -242,10 +242,11 @@ def test_pi0_fast_fires_for_the_prefill_first(setups):
 
 
 @each_type
-def test_the_doctor_is_quiet_on_a_healthy_checkpoint(policy_type, setups, checkpoints):
+def test_the_doctor_finds_nothing_wrong_with_a_whole_checkpoint(policy_type, setups, checkpoints):
+    """Its weights are random: all that is to be said is that it does not plan what the expert does."""
     with shrunken_paligemma():
         findings = examine(subject(policy_type, checkpoints(policy_type)), setups(policy_type))
-    assert [str(f) for f in findings if f.level is not Level.FINE] == []
+    assert [str(f) for f in findings if f.level is not Level.FINE and f.check != "agreement"] == []
 
 
 def test_history_is_seen_just_before_a_decision_only(setups):

@@ -103,13 +103,20 @@ def test_the_scene_to_look_at_is_where_the_simulation_is(blind_env):
 
 
 @contextmanager
-def virtual_screen(display):
-    # Without a screen of its own the test would need a person's.
+def virtual_screen():
+    """Yield the name of a display that nobody else has; without one of its own the test would need a person's."""
+    ready, tell = os.pipe()
+    # Xvfb takes a free number, and writes it once it can be connected to.
     server = subprocess.Popen(
-        ["Xvfb", display, "-screen", "0", "800x600x24"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["Xvfb", "-displayfd", str(tell), "-screen", "0", "800x600x24"],
+        pass_fds=[tell],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
+    os.close(tell)
     try:
-        yield
+        with os.fdopen(ready) as numbers:
+            yield f":{numbers.readline().strip()}"
     finally:
         server.terminate()
         server.wait()
@@ -131,10 +138,6 @@ def holds_within(limit_s, condition):
 def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path):
     """On a virtual screen, in software: real key presses move the real window's picture."""
     from PIL import ImageGrab
-
-    display = f":{100 + os.getpid() % 400}"
-    environ = {**os.environ, "DISPLAY": display, "LIBGL_ALWAYS_SOFTWARE": "1"}
-    environ.pop("WAYLAND_DISPLAY", None)
 
     def xdotool(*arguments):
         return subprocess.run(["xdotool", *arguments], env=environ, capture_output=True, text=True).stdout.split()
@@ -158,7 +161,9 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
             case _:
                 return int(((red > 220) & (green > 100) & (green < 180) & (blue < 90)).sum())
 
-    with virtual_screen(display):
+    with virtual_screen() as display:
+        environ = {**os.environ, "DISPLAY": display, "LIBGL_ALWAYS_SOFTWARE": "1"}
+        environ.pop("WAYLAND_DISPLAY", None)
         window = subprocess.Popen(
             [sys.executable, "-m", "viz", str(failed_run), "--native"], env=environ, stderr=subprocess.PIPE, text=True
         )

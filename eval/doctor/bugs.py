@@ -112,6 +112,14 @@ def action_bugs(patient: Patient, plans: np.ndarray, reference: Reference) -> li
         bugs.append(Bug("delta or absolute", finding, "Give --policy-actions delta", act=add_state))
         finding = "the actions are targets, and are taken for differences"
         bugs.append(Bug("delta or absolute", finding, "Leave --policy-actions delta out", act=take_state))
+    if "deg" in spec.units:
+        angles = np.array([unit == "deg" for unit in spec.units])
+
+        def to_degrees(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
+            return np.where(angles, np.rad2deg(plan), plan)
+
+        do = "Turn them into degrees once, where the training's data or the processors are made."
+        bugs.append(Bug("action units", "the planned angles are radians, where degrees are taken", do, act=to_degrees))
     trained = patient.normalisation and patient.normalisation.trained_action
     if trained and trained.typical is not None:
         middle, width = (part[: spec.dim] for part in trained.typical)

@@ -149,6 +149,10 @@ def _find_other_mode(patient: Patient, stats: FeatureStats, evidence: str) -> Fi
         # What the adapter leaves as it is.
         excluded = [index for index in range(spec.dim) if not relative.is_difference(index)]
         do += ", or say --policy-actions delta." if excluded == [spec.gripper_index] else "."
+    elif relative.output is None and seems_delta is True and _looks_like_radians(patient, stats):
+        finding = "the training's actions look like radians, where degrees are taken"
+        do = "Train on data in this environment's units, or give the processors its statistics in degrees."
+        return Finding("action units", Level.ERROR, finding, evidence, do)
     elif relative.output is None and seems_delta is True and not expects_delta:
         finding = "the actions look like differences, and are taken for targets"
         do = "If they are differences from the state of the prediction, say --policy-actions delta."
@@ -175,6 +179,19 @@ def _looks_delta(patient: Patient, action: FeatureStats) -> bool | None:
         near_state = np.abs(action_middle - middle)[tell]
         return bool(np.median(np.abs(action_middle)[tell] / np.maximum(near_state, 1e-9)) < 1)
     return bool(np.median(action_width / width) < _NARROW)
+
+
+def _looks_like_radians(patient: Patient, action: FeatureStats) -> bool:
+    """Return whether the actions, turned into degrees, lie where the training's states lie."""
+    assert patient.normalisation is not None
+    state, spec = patient.normalisation.state, patient.action
+    angles = [i for i, unit in enumerate(spec.units) if unit == "deg" and i != spec.gripper_index]
+    if not angles or state is None or state.typical is None or action.typical is None:
+        return False
+    middle, width = (part[angles] for part in state.typical)
+    action_middle, action_width = (part[angles] for part in action.typical)
+    is_near = np.abs(np.rad2deg(action_middle) - middle) < width
+    return bool(is_near.all() and 0.5 < np.median(np.rad2deg(action_width) / width) < 2)
 
 
 def _adapted_states(patient: Patient) -> Float[np.ndarray, "moment dim"]:

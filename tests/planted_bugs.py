@@ -1,0 +1,492 @@
+"""Plant bugs in the shipped ACT, one at a time, and print what the doctor makes of each as a table.
+
+    uv run python -m tests.planted_bugs
+
+A bug is *named* if a warning or an error of its own check says it, *disagrees* if the doctor only says that the policy
+does not plan what the expert does, *missed* if all is fine, and *misnamed* if only other checks complain. Healthy
+policies are to be quiet. It takes some minutes, and rolls nothing out: `success` is of six episodes with --rollouts.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from eval.config import SubjectConfig
+from eval.doctor.examination import examine
+from eval.doctor.finding import Finding, Level
+from eval.evaluation import Setup, set_up
+from eval.recorder import EpisodeRecorder
+from eval.rollout import run_episode
+from policies.action_chunk import ActionChunk
+from policies.checkpoint_files import find_checkpoint
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from sim.so101.pick_place import PickPlace
+
+type Damage = Callable[[Path], None]
+type Spoil = Callable[[Observation], Observation]
+type Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+GRIPPER = 5
+N_ROLLOUTS = 6
+DISAGREES = "agreement"
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One bug, and the checks whose business it is.
+
+    Attributes:
+        checks: any of these names it; "refused" is an error at opening.
+        words: of which its finding has at least one; none: any finding of those checks names it.
+        files: damages a copy of the checkpoint.
+        seen: spoils what the environment hands over.
+        plans: changes plans `(batch, horizon, action_dim)`, given the states in which they were made.
+        flags: of the command.
+    """
+
+    name: str
+    checks: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    files: Damage | None = None
+    seen: Spoil | None = None
+    plans: Change | None = None
+    flags: tuple[tuple[str, object], ...] = ()
+
+
+class OtherObservations(PickPlace):
+    """The environment, with a mistake in how its observations are handed over."""
+
+    spoil: Spoil = staticmethod(lambda observation: observation)
+
+    def observe(self) -> Observation:
+        return self.spoil(super().observe())
+
+
+def images(change: Callable[[np.ndarray], np.ndarray], *cameras: str) -> Spoil:
+    """Change the images of those cameras, or of all."""
+
+    def spoil(observation: Observation) -> Observation:
+        chosen = cameras or tuple(observation.images)
+        changed = {camera: np.ascontiguousarray(change(observation.images[camera])) for camera in chosen}
+        return replace(observation, images=dict(observation.images) | changed)
+
+    return spoil
+
+
+def state(change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
+    return lambda o: replace(o, state=change(o.state.astype(np.float64)).astype(np.float32))
+
+
+def statistics(edit: Callable[[str, np.ndarray], np.ndarray], part: str = "policy_*processor") -> Damage:
+    """Change the tensors of the normalisers."""
+
+    def damage(folder: Path) -> None:
+        for path in folder.glob(f"{part}_step_*.safetensors"):
+            save_file({name: np.ascontiguousarray(edit(name, v.copy())) for name, v in load_file(path).items()}, path)
+
+    return damage
+
+
+def settings(file: str, edit: Callable[[dict], object]) -> Damage:
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / file).read_text(encoding="utf-8"))
+        edit(content)
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+
+    return damage
+
+
+def weights(edit: Callable[[str, np.ndarray], np.ndarray]) -> Damage:
+    def damage(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        save_file({name: np.ascontiguousarray(edit(name, v.copy())) for name, v in load_file(path).items()}, path)
+
+    return damage
+
+
+def of_feature(feature: str, change: Callable[[np.ndarray], np.ndarray], *kinds: str) -> Callable:
+    """Change the statistics of one feature: all but its count, or those kinds."""
+
+    def edit(name: str, value: np.ndarray) -> np.ndarray:
+        key, _, kind = name.rpartition(".")
+        return change(value) if key.startswith(feature) and kind != "count" and (not kinds or kind in kinds) else value
+
+    return edit
+
+
+def identity(part: str, kind: str) -> Damage:
+    def edit(pipeline: dict) -> None:
+        for step in pipeline["steps"]:
+            if "norm_map" in step.get("config", {}):
+                step["config"]["norm_map"][kind] = "IDENTITY"
+
+    return settings(f"policy_{part}.json", edit)
+
+
+def at(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def change(array: np.ndarray) -> np.ndarray:
+        array = array.copy()
+        array.reshape(-1)[index] = value
+        return array
+
+    return change
+
+
+def plus(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda array: array + value * (np.arange(array.shape[-1]) == index)
+
+
+def exchanged(array: np.ndarray) -> np.ndarray:
+    return array[..., [0, 2, 1, 3, 4, 5]]
+
+
+def imagenet(name: str, value: np.ndarray) -> np.ndarray:
+    shape = value.shape
+    if name.endswith("cam.mean"):
+        return np.array([0.485, 0.456, 0.406], value.dtype).reshape(shape)
+    if name.endswith("cam.std"):
+        return np.array([0.229, 0.224, 0.225], value.dtype).reshape(shape)
+    return value
+
+
+def shuffled(name: str, value: np.ndarray) -> np.ndarray:
+    """A random backbone: the same numbers in another order."""
+    if "backbone" in name and name.endswith("weight"):
+        return np.random.default_rng(0).permutation(value.ravel()).reshape(value.shape)
+    return value
+
+
+def between_bars(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    boxed = np.zeros_like(image)
+    boxed[height // 8 : height - height // 8] = cv2.resize(image, (width, height - 2 * (height // 8)))
+    return boxed
+
+
+def moved(right_px: float, down_px: float = 0.0, angle_deg: float = 0.0, zoom: float = 1.0) -> Callable:
+    def change(image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_deg, zoom)
+        matrix[:, 2] += right_px, down_px
+        return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+
+    return change
+
+
+def coarse(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    return cv2.resize(cv2.resize(image, (16, 16)), (width, height))
+
+
+def frozen(camera: str) -> Spoil:
+    kept: dict[str, np.ndarray] = {}
+    return lambda o: images(lambda image: kept.setdefault(camera, image), camera)(o)
+
+
+def swapped_cameras(observation: Observation) -> Observation:
+    overhead, wrist = (observation.images[camera] for camera in ("overhead_cam", "wrist_cam"))
+    return replace(observation, images={"overhead_cam": wrist, "wrist_cam": overhead})
+
+
+def shown_twice(observation: Observation) -> Observation:
+    return images(lambda _: observation.images["overhead_cam"], "wrist_cam")(observation)
+
+
+def mirrored_gripper(values: np.ndarray) -> np.ndarray:
+    return np.where(np.arange(6) == GRIPPER, 100 - values, values)
+
+
+def not_gripper(values: np.ndarray) -> np.ndarray:
+    return values * (np.arange(6) != GRIPPER)
+
+
+def late(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.repeat(states[:, None], 4, axis=1), plans[:, :-4]], axis=1)
+
+
+def half_speed(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+    return plans[:, np.arange(plans.shape[1]) // 2]
+
+
+def normalised(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+    (file,) = find_checkpoint("act").glob("policy_postprocessor_step_*.safetensors")
+    tensors = load_file(file)
+    return (plans - tensors["action.mean"]) / tensors["action.std"]
+
+
+OVERHEAD, WRIST = "overhead_cam", "wrist_cam"
+TURNED, ORDER = ("image flip",), ("joint order", "state order", "state", "statistics", "action range", "actions")
+STATISTICS = ("refused", "statistics", "postprocessor", "normalised observation", "weights")
+ANY_STATE = ("state", "state order", "state units", "normalised observation", "training environment")
+ACTIONS = (
+    "action range",
+    "postprocessor",
+    "planned actions",
+    "action units",
+    "joint offset",
+    "statistics",
+    "units",
+)
+
+PLANTS = (
+    Plant("images rotated by 180°", TURNED, ("180",), seen=images(lambda i: i[::-1, ::-1])),
+    Plant("images upside down", TURNED, ("upside",), seen=images(lambda i: i[::-1])),
+    Plant("images mirrored", TURNED, ("mirrored",), seen=images(lambda i: i[:, ::-1])),
+    Plant("images rotated by 90°", TURNED, ("270", "90"), seen=images(np.rot90)),
+    Plant("overhead camera rotated by 90°", TURNED, (OVERHEAD,), seen=images(np.rot90, OVERHEAD)),
+    Plant("overhead camera rotated by 180°", TURNED, (OVERHEAD,), seen=images(lambda i: i[::-1, ::-1], OVERHEAD)),
+    Plant("wrist camera upside down", TURNED, (WRIST,), seen=images(lambda i: i[::-1], WRIST)),
+    Plant("red and blue exchanged", ("channel order",), seen=images(lambda i: i[..., ::-1])),
+    Plant("red and blue exchanged, wrist", ("channel order",), (WRIST,), seen=images(lambda i: i[..., ::-1], WRIST)),
+    Plant("images darker (gamma 2.2)", ("gamma",), seen=images(lambda i: np.uint8(255 * (i / 255) ** 2.2))),
+    Plant("images brighter (gamma 1/2.2)", ("gamma",), seen=images(lambda i: np.uint8(255 * (i / 255) ** (1 / 2.2)))),
+    Plant("images scaled twice", ("cameras", "pictures"), seen=images(lambda i: i // 255)),
+    Plant("images inverted", ("cameras",), seen=images(lambda i: 255 - i)),
+    Plant(
+        "images grey",
+        ("colour",),
+        seen=images(lambda i: i.mean(-1, keepdims=True).repeat(3, -1).astype(np.uint8)),
+    ),
+    Plant("letterbox", ("letterbox",), seen=images(between_bars)),
+    Plant("16 px blown up", ("image size", "field of view"), seen=images(coarse)),
+    Plant(
+        "noise of 40 levels",
+        ("cameras",),
+        seen=images(lambda i: np.clip(i + np.random.default_rng(0).normal(0, 40, i.shape), 0, 255).astype(np.uint8)),
+    ),
+    Plant("overhead camera black", ("pictures",), (OVERHEAD,), seen=images(np.zeros_like, OVERHEAD)),
+    Plant("wrist camera black", ("pictures",), (WRIST,), seen=images(np.zeros_like, WRIST)),
+    Plant("overhead camera frozen", ("pictures",), (OVERHEAD,), seen=frozen(OVERHEAD)),
+    Plant("wrist camera frozen", ("pictures",), (WRIST,), seen=frozen(WRIST)),
+    Plant("cameras exchanged", ("cameras",), ("swapped",), seen=swapped_cameras),
+    Plant("one camera in both slots", ("pictures",), ("same picture",), seen=shown_twice),
+    Plant("overhead camera moved (8 % of the picture)", ("camera pose",), (OVERHEAD,), seen=images(moved(5), OVERHEAD)),
+    Plant("overhead camera turned by 8°", ("camera pose",), (OVERHEAD,), seen=images(moved(0, 0, 8), OVERHEAD)),
+    Plant(
+        "overhead camera sees 1.5 x less", ("field of view",), (OVERHEAD,), seen=images(moved(0, zoom=1.5), OVERHEAD)
+    ),
+    Plant("gripper's state mirrored", ("gripper state",), seen=state(mirrored_gripper)),
+    Plant("two joints exchanged in the state", ORDER, seen=state(exchanged)),
+    Plant("state in radians", ANY_STATE, seen=state(np.deg2rad)),
+    Plant("state always zero", (*ANY_STATE, "sensitivity"), seen=state(np.zeros_like)),
+    Plant("elbow's state 30° off", ("joint offset", *ANY_STATE), ("elbow",), seen=state(plus(2, 30))),
+    Plant("two joints exchanged in the plans", ("joint order",), plans=lambda p, s: exchanged(p)),
+    Plant("shoulder's sign turned", ("joint sign",), plans=lambda p, s: p * np.array([1, -1, 1, 1, 1, 1])),
+    Plant("plans backwards", ("plan order",), plans=lambda p, s: p[:, ::-1]),
+    Plant("plans 4 steps late", ("timing",), plans=late),
+    Plant("plans half as fast", ("timing",), plans=half_speed),
+    Plant("gripper turned in the plans", ("gripper",), ("swapped",), plans=lambda p, s: mirrored_gripper(p)),
+    Plant(
+        "gripper stays at its mean",
+        ("gripper",),
+        ("hardly",),
+        plans=lambda p, s: not_gripper(p) + 19.3 * (np.arange(6) == GRIPPER),
+    ),
+    Plant("differences sent as targets", ("delta or absolute",), plans=lambda p, s: p - not_gripper(s)[:, None]),
+    Plant("plans left normalised", ("postprocessor",), plans=normalised),
+    Plant("plans in radians", ACTIONS, plans=lambda p, s: np.where(np.arange(6) == GRIPPER, p, np.deg2rad(p))),
+    Plant("elbow planned 30° off", ("joint offset",), ("elbow",), plans=lambda p, s: plus(2, 30)(p)),
+    Plant(
+        "one plan for every moment", ("sensitivity", "agreement"), plans=lambda p, s: np.repeat(p[:1], len(p), axis=0)
+    ),
+    Plant(
+        "plans with a NaN",
+        ("agreement", "planned actions", "plans"),
+        ("finite",),
+        plans=lambda p, s: p + np.where(np.arange(6) == 3, np.nan, 0),
+    ),
+    Plant(
+        "noise of 10° on the plans",
+        ("agreement",),
+        ("does not plan", "little to do"),
+        plans=lambda p, s: p + np.random.default_rng(0).normal(0, 10, p.shape),
+    ),
+    Plant("image statistics x 255", STATISTICS, files=statistics(lambda n, v: v * 255 if "image" in n else v)),
+    Plant(
+        "image std of 0.002",
+        STATISTICS,
+        files=statistics(of_feature("observation.image", lambda v: v * 0 + 0.002, "std")),
+    ),
+    Plant(
+        "ImageNet's image statistics instead",
+        ("cameras", "statistics", "normalised observation"),
+        files=statistics(imagenet),
+    ),
+    Plant("images not normalised", STATISTICS, files=identity("preprocessor", "VISUAL")),
+    Plant("state not normalised", STATISTICS, files=identity("preprocessor", "STATE")),
+    Plant("actions not un-normalised", STATISTICS, files=identity("postprocessor", "ACTION")),
+    Plant("action std halved", ACTIONS, files=statistics(of_feature("action", lambda v: v / 2, "std"))),
+    Plant(
+        "other action std after than before",
+        STATISTICS,
+        files=statistics(of_feature("action", lambda v: v * 3, "std"), "policy_postprocessor"),
+    ),
+    Plant(
+        "action statistics in another joint order", ORDER + ACTIONS, files=statistics(of_feature("action", exchanged))
+    ),
+    Plant(
+        "state statistics in another joint order",
+        ORDER + STATISTICS,
+        files=statistics(of_feature("observation.state", exchanged)),
+    ),
+    Plant("state statistics in radians", ANY_STATE, files=statistics(of_feature("observation.state", np.deg2rad))),
+    Plant("action statistics in radians", ACTIONS, files=statistics(of_feature("action", np.deg2rad))),
+    Plant(
+        "infinite state statistics",
+        STATISTICS,
+        files=statistics(of_feature("observation.state", lambda v: v + np.inf, "mean", "std")),
+    ),
+    Plant(
+        "NaN in the action's std",
+        STATISTICS,
+        ("finite", "statistics"),
+        files=statistics(of_feature("action", at(2, np.nan), "std")),
+    ),
+    Plant(
+        "gripper's action std 0",
+        (*STATISTICS, "gripper"),
+        files=statistics(of_feature("action", at(GRIPPER, 0.0), "std")),
+    ),
+    Plant("random backbone", ("agreement", "weights"), files=weights(shuffled)),
+    Plant(
+        "NaN in the weights",
+        ("weights",),
+        files=weights(lambda n, v: at(0, np.nan)(v) if n == "model.action_head.bias" else v),
+    ),
+    Plant(
+        "NaN in a BatchNorm buffer",
+        ("weights",),
+        files=weights(lambda n, v: at(0, np.nan)(v) if n.endswith("layer1.0.bn1.running_mean") else v),
+    ),
+    Plant(
+        "negative variance in a BatchNorm buffer",
+        ("weights",),
+        files=weights(lambda n, v: -v if n.endswith("layer1.0.bn1.running_var") else v),
+    ),
+    Plant(
+        "another n_heads in config.json",
+        ("agreement",),
+        files=settings("config.json", lambda c: c.update(n_heads=c["n_heads"] // 2)),
+    ),
+    Plant(
+        "another activation in config.json",
+        ("agreement",),
+        files=settings("config.json", lambda c: c.update(feedforward_activation="gelu")),
+    ),
+    Plant(
+        "joints in -100..100 instead of degrees",
+        ("state order and units", "training environment"),
+        flags=(("env", "so101/pick_place_range"),),
+    ),
+    Plant(
+        "the brick's scene",
+        ("training environment", "agreement", "cameras"),
+        flags=(("env", "so101/pick_place_brick"),),
+    ),
+)
+
+HEALTHY = (
+    ("act", SubjectConfig(policy="act")),
+    ("act-early", SubjectConfig(policy="act", checkpoint="act-early")),
+    ("act, 5 steps a plan", SubjectConfig(policy="act", n_action_steps=5)),
+    ("scripted", SubjectConfig(policy="scripted")),
+)
+
+
+def planted(plant: Plant, folder: Path) -> tuple[SubjectConfig, Setup]:
+    """Plant the bug in a copy of the checkpoint, in the environment or in the policy."""
+    config = replace(SubjectConfig(policy="act"), **dict(plant.flags))
+    if plant.files is not None:
+        copy = shutil.copytree(find_checkpoint("act"), folder / "act")
+        plant.files(copy)
+        config = replace(config, checkpoint=str(copy))
+    setup = set_up(config)
+    if plant.seen is not None:
+        setup.env.close()
+        env = OtherObservations("so101/pick_place", image_sizes=setup.policy.spec.image_sizes)
+        env.spoil = plant.seen
+        setup = replace(setup, env=env)
+    if plant.plans is not None:
+        setup = replace(setup, policy=_OtherPlans(setup.policy, plant.plans))
+    return config, setup
+
+
+class _OtherPlans:
+    """A policy whose plans are changed on their way out."""
+
+    def __init__(self, policy, change: Change) -> None:
+        self._policy, self._change = policy, change
+        self.spec = policy.spec
+        self.reset, self.sample, self.audit = policy.reset, policy.sample, policy.audit
+        self.network_inputs, self.strange_inputs = policy.network_inputs, policy.strange_inputs
+
+    def predict(self, memories, rngs) -> ActionChunk:
+        states = np.stack([memory.present.state for memory in memories])
+        return ActionChunk(self._change(self._policy.predict(memories, rngs).actions, states).astype(np.float32))
+
+
+def judge(plant: Plant, findings: list[Finding], refusal: str) -> tuple[str, str]:
+    """Return the verdict, and what the doctor said first."""
+    if refusal:
+        return ("named" if "refused" in plant.checks or plant.files else "misnamed"), refusal
+    ill = [f for f in findings if f.level is not Level.FINE]
+    right = [
+        f for f in ill if f.check in plant.checks and (not plant.words or any(w in f.finding for w in plant.words))
+    ]
+    if right:
+        return "named", f"{right[0].check}: {right[0].finding}"
+    if not ill:
+        return "missed", next((f"{f.check}: {f.evidence}" for f in findings if f.check == DISAGREES), "")
+    said = f"{ill[0].check}: {ill[0].finding}"
+    return ("disagrees" if all(f.check == DISAGREES for f in ill) else "misnamed"), said
+
+
+def roll_out(setup: Setup) -> str:
+    """Return how many of a few episodes succeed."""
+    records = [
+        run_episode(setup.env, setup.policy, k, EpisodeRecorder(), setup.n_action_steps, setup.env.spec.max_steps)
+        for k in range(N_ROLLOUTS)
+    ]
+    return f"{sum(record.success for record in records)} of {N_ROLLOUTS}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rollouts", action="store_true", help="roll each out too")
+    parser.add_argument("--only", default="", help="plant those whose name has this in it")
+    arguments = parser.parse_args()
+    verdicts: Counter[str] = Counter()
+    print("| planted | success | verdict | what the doctor says first |\n|---|---|---|---|")
+    for plant in (p for p in PLANTS if arguments.only in p.name):
+        success, findings, refusal = "-", [], ""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                config, setup = planted(plant, Path(folder))
+                findings = examine(config, setup)
+                success = roll_out(setup) if arguments.rollouts else "-"
+                setup.env.close()
+            except WhiskerError as error:
+                refusal = f"refused: {error}".replace(str(folder), "...")
+        verdict, said = judge(plant, findings, refusal)
+        verdicts[verdict] += 1
+        print(f"| {plant.name} | {success} | {verdict} | {said.replace('|', '/')} |", flush=True)
+    for name, config in HEALTHY:
+        setup = set_up(config)
+        ill = [f for f in examine(config, setup) if f.level is not Level.FINE]
+        setup.env.close()
+        print(f"| healthy: {name} | | {'false alarm' if ill else 'quiet'} | {'; '.join(map(str, ill))} |", flush=True)
+    print(f"\n{sum(verdicts.values())} bugs: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
+
+
+if __name__ == "__main__":
+    main()
