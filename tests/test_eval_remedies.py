@@ -68,7 +68,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if "LIBERO" in case else case for case in CASES]
+)
 def test_what_is_advised_is_accepted_and_complete(case, tmp_path):
     build, flags = CASES[case]
     flags = {"checkpoint": str(build(tmp_path / "checkpoint"))} | flags

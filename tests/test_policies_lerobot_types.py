@@ -241,7 +241,10 @@ def test_pi0_fast_fires_for_the_prefill_first(setups):
     assert n_tokens[0] > 1 and set(n_tokens[1:]) == {1}
 
 
-@each_type
+@pytest.mark.parametrize(
+    "policy_type",
+    [t if t in ("act", "smolvla") else pytest.param(t, marks=pytest.mark.slow) for t in LEROBOT_TYPES],
+)
 def test_the_doctor_finds_nothing_wrong_with_a_whole_checkpoint(policy_type, setups, checkpoints):
     """Its weights are random: all that is to be said is that it does not plan what the expert does."""
     with shrunken_paligemma():
