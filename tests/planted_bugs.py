@@ -39,6 +39,7 @@ type Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 GRIPPER = 5
 N_ROLLOUTS = 6
 DISAGREES = "agreement"
+SHOWN = 160  # characters of what the doctor says
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,6 @@ ACTIONS = (
     "postprocessor",
     "planned actions",
     "action units",
-    "joint offset",
     "statistics",
     "units",
 )
@@ -440,8 +440,10 @@ def judge(plant: Plant, findings: list[Finding], refusal: str) -> tuple[str, str
     if refusal:
         return ("named" if "refused" in plant.checks or plant.files else "misnamed"), refusal
     ill = [f for f in findings if f.level is not Level.FINE]
+    # To disagree is to name nothing, but for plans that are no numbers.
+    naming = [f for f in ill if f.check != DISAGREES or "finite" in f.finding]
     right = [
-        f for f in ill if f.check in plant.checks and (not plant.words or any(w in f.finding for w in plant.words))
+        f for f in naming if f.check in plant.checks and (not plant.words or any(w in f.finding for w in plant.words))
     ]
     if right:
         return "named", f"{right[0].check}: {right[0].finding}"
@@ -479,7 +481,8 @@ def main() -> None:
                 refusal = f"refused: {error}".replace(str(folder), "...")
         verdict, said = judge(plant, findings, refusal)
         verdicts[verdict] += 1
-        print(f"| {plant.name} | {success} | {verdict} | {said.replace('|', '/')} |", flush=True)
+        shortened = said.replace("|", "/") if len(said) <= SHOWN else f"{said[:SHOWN]}..."
+        print(f"| {plant.name} | {success} | {verdict} | {shortened} |", flush=True)
     for name, config in HEALTHY:
         setup = set_up(config)
         ill = [f for f in examine(config, setup) if f.level is not Level.FINE]
