@@ -40,7 +40,7 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class SubjectConfig:
-    """What is evaluated where.
+    """Says what is evaluated, and where.
 
     Attributes:
         policy: act, smolvla, pi0, pi05, pi0_fast, xvla, groot, diffusion, vqbet, tdmpc or sac; or without a

@@ -56,7 +56,7 @@ _CIRCUMSTANCES = {"commit", "machine", "doctor", "code_path"}
 
 @dataclass(frozen=True)
 class Setup:
-    """What an evaluation runs: a policy and an environment that fit, and how far.
+    """Holds what an evaluation runs: a policy and an environment that fit each other, and for how long.
 
     Attributes:
         env: of the first task.

@@ -137,7 +137,7 @@ def read_config(folder: Path) -> dict:
 
 
 def has_statistics_in_weights(folder: Path) -> bool:
-    """Whether it is of before lerobot 0.4: its statistics are among its weights, and it has no processors."""
+    """Return whether lerobot before 0.4 saved it, with its statistics among its weights and without processors."""
     if any((folder / file).exists() for file in PROCESSOR_FILES) or not (folder / WEIGHTS_FILE).is_file():
         return False
     return any(name.startswith(STATISTICS_MODULES) for name in check_safetensors(folder / WEIGHTS_FILE))

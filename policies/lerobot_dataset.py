@@ -118,7 +118,7 @@ class DemonstrationFrames:
 
 
 def is_dataset(root: Path) -> bool:
-    """Whether that folder holds a LeRobotDataset, of whatever version."""
+    """Return whether that folder holds a LeRobotDataset of any version."""
     return (root / _INFO_FILE).is_file()
 
 

@@ -91,7 +91,7 @@ class FeatureStats:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What the preprocessor does to the inputs, and the postprocessor to the action.
+    """Describes how the preprocessor scales the inputs, and how the postprocessor undoes that for the action.
 
     Attributes:
         inputs: by lerobot's key.

@@ -116,7 +116,7 @@ _UNTOUCHED_SHARE = 0.9
 
 @dataclass(frozen=True)
 class WeightsAudit:
-    """Whether the weights of a network look trained.
+    """Counts what tells trained weights from random ones.
 
     Attributes:
         n_parameters: of the whole network.

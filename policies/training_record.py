@@ -1,4 +1,4 @@
-"""What a checkpoint says of its own training: its dataset, the cameras in it, and the size of their images."""
+"""Read from a checkpoint how it was trained: the dataset, its cameras, and the size of their images."""
 
 import json
 import os

@@ -63,7 +63,7 @@ class ActionSpec:
 
     @property
     def gripper_is_binary(self) -> bool:
-        """Whether only the side of the middle counts: such a gripper closes at one end, and the middle does nothing."""
+        """Return whether a command only opens or closes the gripper, by its side of the middle."""
         return self.gripper_closes_below == 0.5
 
 

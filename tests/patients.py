@@ -1,4 +1,4 @@
-"""What the doctor's checks of statistics need: a patient whose environment declares what a test asks for."""
+"""Makes a patient for the doctor's checks of statistics, whose environment declares what a test asks for."""
 
 from copy import copy
 

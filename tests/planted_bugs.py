@@ -438,7 +438,7 @@ class _OtherPlans:
 def judge(plant: Plant, findings: list[Finding], refusal: str) -> tuple[str, str]:
     """Return the verdict, and what the doctor said first."""
     if refusal:
-        return ("named" if "refused" in plant.checks or plant.files else "misnamed"), refusal
+        return ("named" if "refused" in plant.checks else "misnamed"), refusal
     ill = [f for f in findings if f.level is not Level.FINE]
     # To disagree is to name nothing, but for plans that are no numbers.
     naming = [f for f in ill if f.check != DISAGREES or "finite" in f.finding]

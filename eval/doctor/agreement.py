@@ -28,7 +28,8 @@ _GRIPPER_AGREES = 0.3
 _CONSTANT = 0.1
 # All bugs are tried at few moments, and at every moment those that help most there.
 _N_SCREENED, _N_CONFIRMED = 2, 4
-# A part stands out that disagrees this much more than the whole.
+# A third of the episode is named if it disagrees this much more than the median third; a half of the chunk, more than
+# the other half.
 _STANDS_OUT = 1.5
 
 _UNEXPLAINED = (
@@ -62,6 +63,7 @@ def check_agreement(patient: Patient) -> Iterator[Finding]:
         chunks = _act(chunks, reference, turned_gripper(patient), range(len(chunks)))
         plans = chunks[:, : patient.n_compared]
         own = compute_disagreement(plans, reference)
+        evidence += f"; {own:.2f} once the gripper is turned"
     if own < _AGREES:
         yield Finding("agreement", Level.FINE, "plans what the scripted expert does", evidence)
         return

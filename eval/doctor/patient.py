@@ -157,7 +157,7 @@ class Patient:
 
     @cached_property
     def reference_chunks(self) -> Float32[np.ndarray, "moment chunk action_dim"]:
-        """What the policy plans at the moments of the reference, executed or not."""
+        """Return the whole chunks that the policy plans at the moments of the reference."""
         assert self.reference is not None
         return self.predict(*self.reference.memories)
 

@@ -31,10 +31,9 @@ def find_dead_cameras(patient: Patient) -> dict[str, str]:
             ill[camera] = f"shows one colour, R, G, B {shown[0, 0, 0].tolist()}"
         elif len(shown) > 1 and (shown == shown[0]).all():
             ill[camera] = "is frozen: it shows the same picture while the arm moves"
-    for one, other in itertools.combinations(frames.keys() - ill.keys(), 2):
+    for one, other in itertools.combinations([camera for camera in sorted(frames) if camera not in ill], 2):
         if frames[one].shape == frames[other].shape and (frames[one] == frames[other]).all():
-            first, second = sorted((one, other))
-            ill[second] = f"shows the same picture as {first}"
+            ill[other] = f"shows the same picture as {one}"
     return ill
 
 
