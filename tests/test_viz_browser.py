@@ -138,11 +138,12 @@ def test_brackets_change_the_speed_and_so_do_buttons(exported):
 
 
 def test_space_plays_and_pauses(exported):
-    exported.press("Home", "]", "]", "]", "Space")
+    exported.press("Home", "Space")  # at single speed: it would end before a busy machine looks
     assert exported.state["playing"]
-    exported.wait(lambda: exported.state["step"] > 30)
+    exported.wait(lambda: exported.state["step"] > 5)
     paused = exported.press("Space")
     assert not paused["playing"] and exported.settled()["step"] == paused["step"]
+    exported.press("]", "]", "]")
     exported.click("play")
     exported.wait(lambda: not exported.state["playing"])
     assert exported.state["step"] == 300  # it ends where the episode does
