@@ -92,13 +92,12 @@ def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
     """A new run folder, or the one to resume, if the doctor does not object."""
     from eval.code_path import describe_other_commit
     from eval.doctor.examination import examine
-    from eval.doctor.finding import Level
     from eval.evaluation import check_same, describe
     from eval.run_folder import RunFolder, load_description
 
     findings = examine(config, setup)
     _refuse_errors(config, findings)
-    description = describe(config, setup) | {"doctor": [asdict(f) for f in findings if f.level is not Level.FINE]}
+    description = describe(config, setup) | {"doctor": [asdict(f) for f in findings if f.is_ill]}
     if config.resume is None:
         return RunFolder.create(config.run_dir, setup.policy.spec.type, config.env, description)
     check_same(config.resume, description)
@@ -117,7 +116,7 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
     from eval.doctor.finding import Level
 
     for finding in findings:
-        if finding.level is not Level.FINE:
+        if finding.is_ill:
             print(f"eval: {finding.level}: {finding}", file=sys.stderr)
     errors = [finding for finding in findings if finding.level is Level.ERROR]
     if errors and config.doctor:

@@ -70,12 +70,12 @@ class FeatureStats:
         return (low + high) / 2, (high - low) / 6
 
     @property
-    def scale(self) -> Float[np.ndarray, " dim"] | None:
-        """Return how far one normalised unit moves the feature; None if it is not normalised."""
+    def affine(self) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]] | None:
+        """Return (middle, width): a normalised x stands for middle + x width; None if it is not normalised."""
         if self.mode not in MODE_STATISTICS or not self.values:
             return None
         first, second = (self.values[name] for name in MODE_STATISTICS[self.mode])
-        return second if self.mode == "MEAN_STD" else (second - first) / 2
+        return (first, second) if self.mode == "MEAN_STD" else ((first + second) / 2, (second - first) / 2)
 
     @property
     def convention(self) -> str:

@@ -45,7 +45,7 @@ def checkpoint(tmp_path):
 def ills(config, setup=None):
     """(check, finding) of all that is not fine."""
     setup = setup or set_up(config)
-    return {(f.check, f.finding): f for f in examine(config, setup) if f.level is not Level.FINE}
+    return {(f.check, f.finding): f for f in examine(config, setup) if f.is_ill}
 
 
 def named(found, check, words):
@@ -353,7 +353,7 @@ def test_16_a_checkpoint_that_does_not_tell_its_field_of_view(checkpoint, act):
     scene = replace(DEFAULT_SCENE, overhead_fovy_deg=60.0)
     env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
     config = replace(ACT, checkpoint=str(checkpoint))
-    named(ills(config, in_env(set_up(config), env)), "field of view", "overhead_cam sees more")
+    named(ills(config, in_env(set_up(config), env)), "camera pose", "overhead_cam sees more")
 
 
 def test_16_another_background(act):

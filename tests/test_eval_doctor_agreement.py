@@ -1,6 +1,7 @@
 """Bugs that only the comparison with the expert shows: each is named, or the policy is said to disagree, never fine."""
 
 from collections import deque
+from contextlib import closing
 from dataclasses import replace
 
 import cv2
@@ -8,11 +9,15 @@ import numpy as np
 import pytest
 
 from eval.doctor.agreement import compute_disagreement, describe_disagreement
+from eval.doctor.examination import examine
 from eval.doctor.finding import Level
 from eval.doctor.patient import Reference
+from eval.doctor.picture_checks import measure_detail
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
 from sim.so101.pick_place import PickPlace
+from tests.planted_bugs import PLANTS, judge
+from tests.planted_bugs import planted as set_up_planted
 from tests.test_eval_doctor import ACT, act, checkpoint, edit_stats, examine_copy, ills, in_env, named, wrapped
 
 __all__ = ["act", "checkpoint"]
@@ -157,20 +162,55 @@ def test_a_frozen_camera_is_not_called_swapped(act):
     assert not {"cameras", "image flip", "channel order"} & {check for check, _ in found}
 
 
-def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
-    """Plans of another moment: no bug that can be undone."""
-
+def test_a_policy_that_always_plans_the_same_is_named(act):
     def still(memories, rngs):
         n = len(memories)
         return ActionChunk(np.repeat(act.policy.predict(memories[:1], rngs[:1]).actions, n, axis=0))
 
-    found = ills(ACT, wrapped(act, predict=still))
+    named(ills(ACT, wrapped(act, predict=still)), "plans", "the same at every moment")
+
+
+def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
+    """Joints that jump about: no bug that can be undone."""
+    jump = 10 * np.random.default_rng(0).normal(size=(act.policy.spec.chunk_size, 6)).astype(np.float32)
+    found = ills(ACT, planned(act, lambda plans: plans + jump))
     warnings = [f for (check, text), f in found.items() if check == "agreement" and text.endswith(UNEXPLAINED)]
     assert [f.level for f in warnings] == [Level.WARNING]
     assert "by joint most in" in warnings[0].evidence
 
 
-@pytest.mark.parametrize(("row", "check"), [(0, "plan"), (-1, "agreement")])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "action statistics in another joint order",
+        "state statistics in another joint order",
+        "action std halved",
+        "elbow's state 30° off",
+        "random backbone",
+        "16 px blown up",
+    ],
+)
+def test_bugs_of_statistics_zeros_and_vision_are_named(name, tmp_path):
+    (plant,) = [plant for plant in PLANTS if plant.name == name]
+    config, setup = set_up_planted(plant, tmp_path)
+    with closing(setup.env):
+        verdict, said = judge(plant, examine(config, setup), "")
+    assert verdict == "named", said
+
+
+def test_the_detail_of_pictures_shows_whether_they_were_blown_up():
+    """Contrast that falls with the square of the frequency leaves a half at each doubling; a smooth picture, little."""
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+    noise = np.fft.fft2(np.random.default_rng(0).normal(size=(256, 256)))
+    scene = np.fft.ifft2(noise / np.maximum(frequency, 1 / 256)).real
+    scene = np.uint8(np.interp(scene, (scene.min(), scene.max()), (0, 255)))[..., None].repeat(3, axis=-1)
+    blown_up = cv2.resize(cv2.resize(scene, (64, 64), interpolation=cv2.INTER_AREA), (256, 256))
+    assert all(0.3 < share < 0.7 for share in measure_detail(scene[None]))
+    assert all(share < least for share, least in zip(measure_detail(blown_up[None]), (0.16, 0.1), strict=True))
+
+
+@pytest.mark.parametrize(("row", "check"), [(0, "plan"), (-1, "plans")])
 def test_plans_that_are_not_numbers_are_an_error(act, row, check):
     """In the first plan, and in a later one alone."""
     first = act.policy.predict

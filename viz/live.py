@@ -9,7 +9,7 @@ from typing import Any
 
 from eval.config import EvalConfig
 from eval.doctor.examination import examine
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding
 from eval.evaluation import Setup, describe, set_up
 from eval.rollout import Decision
 from policies.baselines import ScriptedPolicy
@@ -97,7 +97,7 @@ class LiveSession:
         config = self._config
         self._setup: Setup = set_up(config)
         self._opened.enter_context(closing(self._setup.env))
-        self.findings: list[Finding] = [f for f in examine(config, self._setup) if f.level is not Level.FINE]
+        self.findings: list[Finding] = [f for f in examine(config, self._setup) if f.is_ill]
         setup, env = self._setup, self._setup.env
         env_name = setup.tasks[env.spec.task]
         whisker_env = self._opened.enter_context(closing(make_env(env_name, {}, config.control)))

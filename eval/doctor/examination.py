@@ -146,9 +146,9 @@ def _title(config: SubjectConfig) -> str:
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Errors first; a check that found something does not also say that it is fine."""
     found = list(findings)
-    ill = {finding.check for finding in found if finding.level is not Level.FINE}
-    kept = [f for f in found if f.level is not Level.FINE or f.check not in ill]
-    order = (Level.ERROR, Level.WARNING, Level.FINE)
+    ill = {finding.check for finding in found if finding.is_ill}
+    kept = [f for f in found if f.is_ill or f.check not in ill]
+    order = (Level.ERROR, Level.WARNING, Level.UNKNOWN, Level.FINE)
     return sorted(kept, key=lambda finding: order.index(finding.level))
 
 
@@ -162,10 +162,10 @@ def print_findings(console: Console, title: str, findings: Sequence[Finding]) ->
     table = Table(title=escape(title), title_justify="left")
     for column in ("", "check", "finding", "evidence", "what to do"):
         table.add_column(column, overflow="fold")
-    style = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.FINE: "green"}
+    style = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.UNKNOWN: "", Level.FINE: "green"}
     for f in findings:
         cells = (f.level, f.check, f.finding, f.evidence, f.do)
-        table.add_row(*map(escape, cells), style="" if f.level is Level.FINE else style[f.level])
+        table.add_row(*map(escape, cells), style=style[f.level] if f.is_ill else "")
     console.print(table)
 
 

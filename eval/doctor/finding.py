@@ -5,9 +5,13 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """FINE: checked and good. WARNING: look at it. ERROR: the number would be wrong, so `eval` refuses."""
+    """FINE: checked and good. UNKNOWN: this check cannot tell. WARNING: look at it.
+
+    ERROR: the number would be wrong, so `eval` refuses.
+    """
 
     FINE = "fine"
+    UNKNOWN = "unknown"
     WARNING = "warning"
     ERROR = "error"
 
@@ -20,7 +24,7 @@ class Finding:
         check: what was looked at, e.g. "gripper".
         finding: what is so, in one sentence; names the bug.
         evidence: the numbers it rests on.
-        do: what to do; "" when fine.
+        do: what to do; "" if nothing.
     """
 
     check: str
@@ -28,6 +32,10 @@ class Finding:
     finding: str
     evidence: str = ""
     do: str = ""
+
+    @property
+    def is_ill(self) -> bool:
+        return self.level in (Level.WARNING, Level.ERROR)
 
     def __str__(self) -> str:
         evidence = f" ({self.evidence})" if self.evidence else ""

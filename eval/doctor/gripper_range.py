@@ -37,8 +37,8 @@ def check_gripper_range(
     own = adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
     g = spec.gripper_index
     evidence = f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
-    scale = (patient.normalisation.action or stats).scale
-    if scale is not None and scale[g] <= _IMMOVABLE * max(abs(low[g]), abs(high[g])):
+    affine = (patient.normalisation.action or stats).affine
+    if affine is not None and affine[1][g] <= _IMMOVABLE * max(abs(low[g]), abs(high[g])):
         do = "Record demonstrations whose gripper moves; if they do, compute their statistics anew, and save them."
         yield Finding("gripper", Level.ERROR, "its action never varied in training: it can never move", evidence, do)
         return
