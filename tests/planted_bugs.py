@@ -4,7 +4,8 @@
 
 A bug is *named* if a warning or an error of its own check says it, *disagrees* if the doctor only says that the policy
 does not plan what the expert does, *missed* if all is fine, and *misnamed* if only other checks complain. Healthy
-policies are to be quiet. It takes some minutes, and rolls nothing out: `success` is of six episodes with --rollouts.
+policies are to be quiet. It takes some minutes. With --rollouts, about half an hour, it rolls each of them out too, and
+shows how the disagreement goes with success for checkpoints that get worse step by step.
 """
 
 import argparse
@@ -21,8 +22,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from eval.config import SubjectConfig
+from eval.doctor.agreement import compute_disagreement
 from eval.doctor.examination import examine
 from eval.doctor.finding import Finding
+from eval.doctor.patient import Patient
 from eval.evaluation import Setup, set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
@@ -37,7 +40,7 @@ type Spoil = Callable[[Observation], Observation]
 type Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 GRIPPER = 5
-N_ROLLOUTS = 6
+N_ROLLOUTS, N_GRADED = 6, 20
 DISAGREES = "agreement"
 SHOWN = 160  # characters of what the doctor says
 
@@ -409,10 +412,43 @@ PLANTS = (
     ),
 )
 
+
+def noisy(share: float) -> Damage:
+    """Add noise to each matrix of weights: that share of its standard deviation."""
+    rng = np.random.default_rng(0)
+
+    def edit(name: str, value: np.ndarray) -> np.ndarray:
+        is_matrix = value.dtype.kind == "f" and value.ndim >= 2
+        return (value + share * value.std() * rng.normal(size=value.shape)).astype(value.dtype) if is_matrix else value
+
+    return weights(edit)
+
+
+def towards_early(share: float) -> Damage:
+    """Mix in the weights of `act-early`, a run of the same recipe that was stopped early."""
+    early = load_file(find_checkpoint("act-early") / "model.safetensors")
+
+    def edit(name: str, value: np.ndarray) -> np.ndarray:
+        return ((1 - share) * value + share * early[name]).astype(value.dtype) if value.dtype.kind == "f" else value
+
+    return weights(edit)
+
+
+GRADED = (
+    Plant("act", ()),
+    *(
+        Plant(f"{share:.0%} of noise in the weights", (), files=noisy(share))
+        for share in (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+    ),
+    *(Plant(f"{share:.0%} of act-early's weights", (), files=towards_early(share)) for share in (0.25, 0.5, 0.75)),
+    Plant("act-early", (), flags=(("checkpoint", "act-early"),)),
+)
+
 HEALTHY = (
     ("act", SubjectConfig(policy="act")),
     ("act-early", SubjectConfig(policy="act", checkpoint="act-early")),
     ("act, 5 steps a plan", SubjectConfig(policy="act", n_action_steps=5)),
+    ("act, one step a plan", SubjectConfig(policy="act", n_action_steps=1)),
     ("scripted", SubjectConfig(policy="scripted")),
 )
 
@@ -466,42 +502,73 @@ def judge(plant: Plant, findings: list[Finding], refusal: str) -> tuple[str, str
     return ("disagrees" if all(f.check == DISAGREES for f in ill) else "misnamed"), said
 
 
-def roll_out(setup: Setup) -> str:
-    """Return how many of a few episodes succeed."""
+def measure(config: SubjectConfig, setup: Setup) -> str:
+    """Return how far the plans are from the expert's, in standard deviations, as the doctor measures it."""
+    patient = Patient(config, setup)
+    if patient.reference is None:
+        return "-"
+    return f"{compute_disagreement(patient.reference_chunks[:, : patient.n_compared], patient.reference):.2f}"
+
+
+def roll_out(setup: Setup, n_episodes: int) -> str:
+    """Return how many of the first episodes succeed."""
+    env, n_action_steps = setup.env, setup.n_action_steps
     records = [
-        run_episode(setup.env, setup.policy, k, EpisodeRecorder(), setup.n_action_steps, setup.env.spec.max_steps)
-        for k in range(N_ROLLOUTS)
+        run_episode(env, setup.policy, k, EpisodeRecorder(), n_action_steps, env.spec.max_steps)
+        for k in range(n_episodes)
     ]
-    return f"{sum(record.success for record in records)} of {N_ROLLOUTS}"
+    return f"{sum(record.success for record in records)} of {n_episodes}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rollouts", action="store_true", help="roll each out too")
-    parser.add_argument("--only", default="", help="plant those whose name has this in it")
-    arguments = parser.parse_args()
+def show_bugs(only: str, with_rollouts: bool) -> None:
     verdicts: Counter[str] = Counter()
-    print("| planted | success | verdict | what the doctor says first |\n|---|---|---|---|")
-    for plant in (p for p in PLANTS if arguments.only in p.name):
-        success, findings, refusal = "-", [], ""
+    print("| planted | differs by | success | verdict | what the doctor says first |\n|---|---|---|---|---|")
+    for plant in (p for p in PLANTS if only in p.name):
+        differs, success, findings, refusal = "-", "-", [], ""
         with tempfile.TemporaryDirectory() as folder:
             try:
                 config, setup = planted(plant, Path(folder))
                 findings = examine(config, setup)
-                success = roll_out(setup) if arguments.rollouts else "-"
+                differs = measure(config, setup)
+                success = roll_out(setup, N_ROLLOUTS) if with_rollouts else "-"
                 setup.env.close()
             except WhiskerError as error:
                 refusal = f"refused: {error}".replace(str(folder), "...")
         verdict, said = judge(plant, findings, refusal)
         verdicts[verdict] += 1
         shortened = said.replace("|", "/") if len(said) <= SHOWN else f"{said[:SHOWN]}..."
-        print(f"| {plant.name} | {success} | {verdict} | {shortened} |", flush=True)
-    for name, config in HEALTHY if not arguments.only else ():
+        print(f"| {plant.name} | {differs} | {success} | {verdict} | {shortened} |", flush=True)
+    print(f"\n{sum(verdicts.values())} bugs: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
+
+
+def show_healthy() -> None:
+    print("\n| healthy | false alarms |\n|---|---|")
+    for name, config in HEALTHY:
         setup = set_up(config)
         ill = [f for f in examine(config, setup) if f.is_ill]
         setup.env.close()
-        print(f"| healthy: {name} | | {'false alarm' if ill else 'quiet'} | {'; '.join(map(str, ill))} |", flush=True)
-    print(f"\n{sum(verdicts.values())} bugs: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
+        print(f"| {name} | {'; '.join(map(str, ill)) or 'none'} |", flush=True)
+
+
+def show_graded() -> None:
+    print(f"\n| checkpoint | differs by | success of {N_GRADED} |\n|---|---|---|")
+    for plant in GRADED:
+        with tempfile.TemporaryDirectory() as folder:
+            config, setup = planted(plant, Path(folder))
+            print(f"| {plant.name} | {measure(config, setup)} | {roll_out(setup, N_GRADED)} |", flush=True)
+            setup.env.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rollouts", action="store_true", help="roll each out too, and checkpoints that get worse")
+    parser.add_argument("--only", default="", help="plant those whose name has this in it, and nothing else")
+    arguments = parser.parse_args()
+    show_bugs(arguments.only, arguments.rollouts)
+    if not arguments.only:
+        show_healthy()
+        if arguments.rollouts:
+            show_graded()
 
 
 if __name__ == "__main__":
