@@ -64,6 +64,8 @@ class SubjectConfig:
         allow_padding: fill a state up with zeros, and cut an action to the environment's width.
         policy_actions: what the policy outputs, where that is not what the environment takes: delta (from the state
             in which the chunk was predicted, gripper excepted) or absolute.
+        calibration: of the SO-100 or SO-101 that the policy learned from, where it is not today's: so100-old is
+            lerobot's before June 2025 (shoulder_lift = 90 - x, elbow_flex = x + 90). State and plans are converted.
         gripper_range: the policy's values for closed and open, e.g. 0 1 or 1 -1. Default: the environment's.
         gripper_offset: added to the gripper's target, in the environment's units.
         gripper_min: lower bound of the gripper's target, in the environment's units.
@@ -82,6 +84,7 @@ class SubjectConfig:
     allow_missing_camera: bool = False
     allow_padding: bool = False
     policy_actions: Literal["absolute", "delta"] | None = None
+    calibration: Literal["so100-old"] | None = None
     gripper_range: tuple[float, float] | None = None
     gripper_offset: float = 0.0
     gripper_min: float | None = None

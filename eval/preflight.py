@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from policies.adapters import Adapters, format_image_size
+from policies.calibration import check_calibration
 from policies.policy import PolicySpec
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
@@ -49,6 +50,8 @@ def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None
             got="one whose postprocessor (absolute_actions_processor) adds the state itself: it would be added twice",
             do="Leave --policy-actions out.",
         )
+    if adapters.calibration is not None:
+        check_calibration(adapters.calibration, env)
     if adapters.policy_actions is not None:
         _check_action_mode(adapters.policy_actions, env)
 

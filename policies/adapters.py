@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from policies.action_chunk import ActionChunk
+from policies.calibration import CalibrationName, make_calibration_map
 from policies.policy import EpisodeMemory, HookablePolicy, NetworkPolicy, PolicySpec, WeightsAudit
 from policies.registry import MASKING_TYPES
 from sim.errors import WhiskerError
@@ -31,6 +32,7 @@ class Adapters:
         allow_padding: a state that is too narrow is filled up with zeros, an action that is too wide is cut.
         policy_actions: "delta": differences from the state in which the chunk was predicted, gripper excepted.
             "absolute": targets. None: what the environment takes.
+        calibration: in which the policy's joints are, of its state and its actions; None: the environment's.
         gripper_range: the policy's own values for closed and open; None: the environment's.
         gripper_offset: added to the gripper's target, in the environment's units.
         gripper_min: below this the gripper's target is not let, in the environment's units.
@@ -41,6 +43,7 @@ class Adapters:
     allow_missing_camera: bool = False
     allow_padding: bool = False
     policy_actions: Literal["absolute", "delta"] | None = None
+    calibration: CalibrationName | None = None
     gripper_range: tuple[float, float] | None = None
     gripper_offset: float = 0.0
     gripper_min: float | None = None
@@ -99,6 +102,8 @@ class AdaptedPolicy:
             for camera, size in self.inner.spec.image_sizes.items():
                 images.setdefault(camera, np.zeros((*(self._adapters.image_size or size), 3), np.uint8))
         state = observation.state.copy()
+        if self._adapters.calibration is not None:
+            state = make_calibration_map(self._adapters.calibration, self._env.state_names).to_policy(state)
         gripper = self._gripper_in_state()
         if self._adapters.gripper_range and gripper is not None:
             state[gripper] = convert_gripper(state[gripper], self._env_range(), self._adapters.gripper_range)
@@ -122,6 +127,10 @@ class AdaptedPolicy:
         """
         adapters, spec = self._adapters, self._env.action
         actions = actions[..., : spec.dim].copy()
+        if adapters.calibration is not None:
+            joints = make_calibration_map(adapters.calibration, spec.names)
+            is_difference = "delta" in (adapters.policy_actions, spec.mode)
+            actions = joints.turn(actions) if is_difference else joints.to_env(actions)
         gripper = actions[..., spec.gripper_index].copy()
         if adapters.policy_actions == "delta" and spec.mode == "absolute":
             actions += states[..., : spec.dim]

@@ -62,6 +62,8 @@ CASES = {
     "a size that the layers do not take": (save_small_diffusion, {"image-size": "640x480"}),
     "differences for targets": (act(**POSE), {"env": "so101/pick_place_ee", "policy-actions": "delta"}),
     "targets for differences": (act(**POSE), {"env": "so101/pick_place_ee_delta", "policy-actions": "absolute"}),
+    "an old calibration in other units": (act(), {"env": "so101/pick_place_range", "calibration": "so100-old"}),
+    "an old calibration of poses": (act(**POSE), {"env": "so101/pick_place_ee", "calibration": "so100-old"}),
     "alternatives of one plan": (act(), {"samples": "2"}),
     "drafts of a plan that has none": (act(), {"drafts": ""}),
     "the wrist in LIBERO": (act("image", "wrist_image", state_dim=8, action_dim=7), LIBERO),
