@@ -154,6 +154,32 @@ def exchanged(array: np.ndarray) -> np.ndarray:
     return array[..., [0, 2, 1, 3, 4, 5]]
 
 
+def in_old_calibration(folder: Path) -> None:
+    """Make the checkpoint the same policy in lerobot's old degrees: shoulder_lift is 90 - x, elbow_flex x + 90.
+
+    A mirrored number keeps its std, so the layer that reads it and the one that writes it turn their signs.
+    """
+    mirrored = {"min": "max", "max": "min", "q01": "q99", "q99": "q01", "q10": "q90", "q90": "q10"}
+    for path in folder.glob("policy_*processor_step_*.safetensors"):
+        tensors, changed = load_file(path), {}
+        for name, value in tensors.items():
+            key, _, kind = name.rpartition(".")
+            changed[name] = value = value.copy()
+            if key in ("action", "observation.state") and kind not in ("count", "std"):
+                value[1] = 90 - tensors[f"{key}.{mirrored.get(kind, kind)}"][1]
+                value[2] += 90
+        save_file(changed, path)
+
+    def turn(name: str, value: np.ndarray) -> np.ndarray:
+        if name == "model.encoder_robot_state_input_proj.weight":
+            value[:, 1] *= -1
+        elif name in ("model.action_head.weight", "model.action_head.bias"):
+            value[1] *= -1
+        return value
+
+    weights(turn)(folder)
+
+
 def imagenet(name: str, value: np.ndarray) -> np.ndarray:
     shape = value.shape
     if name.endswith("cam.mean"):
@@ -373,6 +399,12 @@ PLANTS = (
         "gripper's action std 0",
         (*STATISTICS, "gripper"),
         files=statistics(of_feature("action", at(GRIPPER, 0.0), "std")),
+    ),
+    Plant(
+        "an arm calibrated lerobot's old way",
+        ("calibration",),
+        ("shoulder_lift = 90 - x, elbow_flex = x + 90",),
+        files=in_old_calibration,
     ),
     Plant("random backbone", ("inputs", "weights"), files=weights(shuffled)),
     Plant(

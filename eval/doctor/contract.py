@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from eval.doctor.calibration import convert_span, find_other_calibration
 from eval.doctor.finding import Finding, Level
 from eval.doctor.gripper_range import check_gripper_range
 from eval.doctor.patient import Patient
@@ -59,6 +60,10 @@ def check_training_env(patient: Patient) -> Iterator[Finding]:
 
 def check_state(patient: Patient) -> Iterator[Finding]:
     """Does the state at the start, and along the expert's way, lie where the training's did?"""
+    other_calibration = find_other_calibration(patient)
+    if other_calibration is not None:
+        yield other_calibration
+        return
     stats = None if patient.normalisation is None else patient.normalisation.state
     if stats is None or stats.typical is None or patient.setup.policy.spec.state_dim is None:
         yield Finding("state", Level.FINE, "nothing known of the training's states")
@@ -93,6 +98,8 @@ def check_action_range(patient: Patient) -> Iterator[Finding]:
         return
     adapters, spec, relative = make_adapters(patient.config), patient.action, normalisation.relative
     low, high = (part[: spec.dim] for part in stats.span)
+    if adapters.policy_actions != "delta":
+        low, high = convert_span(patient, low, high)
     body = np.arange(spec.dim) != spec.gripper_index
     env_low, env_high = np.array(spec.low), np.array(spec.high)
     share = ((high - low) / (env_high - env_low))[body]
