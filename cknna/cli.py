@@ -93,6 +93,7 @@ def _extract(config: ExtractConfig) -> None:
     from cknna.moments import open_recording
     from policies.adapters import parse_camera_map
 
+    recording = open_recording(config.on)  # what cannot be read is refused before the policy is loaded
     policy, hook = _load(config)
     columns = (TextColumn("rows"), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as opened:
@@ -101,7 +102,7 @@ def _extract(config: ExtractConfig) -> None:
         bank = extract(
             policy,
             hook,
-            open_recording(config.on),
+            recording,
             str(config.on),
             config.output,
             batch_size=config.batch_size,

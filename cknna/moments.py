@@ -1,8 +1,9 @@
 """Recorded observations as a policy is shown them: decision by decision, under its own names, at its own sizes."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -36,19 +37,25 @@ class Moment:
 
 
 def open_recording(path: Path) -> Iterator[RecordedObservation]:
-    """A run folder with observations, a LIBERO demonstration file, or a LeRobotDataset.
+    """Open a run folder with observations, a LIBERO demonstration file, or a LeRobotDataset, and read its beginning.
 
     Raises:
-        WhiskerError: none of these.
+        WhiskerError: none of these, or one that does not begin with an observation that can be read.
     """
+    recording = _find_reader(path)(path)
+    first = next(recording, None)
+    return iter(()) if first is None else chain([first], recording)
+
+
+def _find_reader(path: Path) -> Callable[[Path], Iterator[RecordedObservation]]:
     from policies.lerobot_dataset import is_dataset, read_dataset
 
     if path.suffix in (".hdf5", ".h5"):
-        return read_demonstrations(path)
+        return read_demonstrations
     if is_dataset(path):
-        return read_dataset(path)
+        return read_dataset
     if (path / "run.json").exists():
-        return read_run(path)
+        return read_run
     raise WhiskerError(
         f"recording {str(path)!r}",
         expected="a run folder, a LIBERO demonstration file (.hdf5) or the folder of a LeRobotDataset",

@@ -53,6 +53,11 @@ def save_pair(folder, a, b):
     return "--features-a", folder / "a.pt", "--features-b", folder / "b.pt"
 
 
+def write_json(path, content):
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+
+
 def walks(rng, dim, n_episodes=20, n_steps=50):
     """Random walks: what is alike in them is time."""
     return np.cumsum(rng.normal(size=(n_episodes, n_steps, dim)), axis=1).reshape(-1, dim)
@@ -75,6 +80,24 @@ def test_a_run_is_scored_beside_its_null(cknna, run, tmp_path):
     assert all(row["null_mean"] < row["cknna"] and row["low"] < row["cknna"] < row["high"] for row in whole)
     assert {row["part"] for row in rows} >= {"all", "early", "middle", "late"}
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.mkdir(), "expected a run folder, a LIBERO demonstration file"),
+        (lambda path: write_json(path / "run.json", {}), "expected recorded observations, got none"),
+        (lambda path: write_json(path / "meta" / "info.json", {"codebase_version": "v2.1"}), "v3.0, got v2.1. Convert"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_the_policy_is_loaded(cknna, tmp_path, monkeypatch, make, says):
+    def load(*_):
+        raise AssertionError("the policy was loaded first")
+
+    monkeypatch.setattr("policies.lerobot_loading.load_lerobot_policy", load)
+    make(tmp_path / "recording")
+    code, _, err = cknna("extract", "--policy", "act", "--on", tmp_path / "recording", "--output", tmp_path / "bank")
+    assert code == 2 and says in err.replace("\n", " ") and not (tmp_path / "bank").exists()
 
 
 def test_the_same_features_on_recorded_observations_score_the_same(cknna, run, tmp_path):
