@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from policies.registry import CHECKPOINT_FOLDER, shipped_checkpoints
+from policies.registry import CHECKPOINT_FOLDER, DEFAULT_CHECKPOINTS, shipped_checkpoints
 from sim.errors import WhiskerError, WhiskerWarning
 
 CONFIG_FILE = "config.json"
@@ -131,6 +131,6 @@ def _openpi(name: str, got: str) -> WhiskerError:
         f"checkpoint {name!r}",
         expected="a policy in lerobot's format",
         got=f"one of openpi, {got}",
-        do="openpi's examples/convert_jax_model_to_pytorch.py writes weights that lerobot's PI0Policy and PI05Policy "
-        "load; save policy and processors, these with the statistics of openpi's assets, by `save_pretrained`.",
+        do="openpi's own scripts/serve_policy.py runs it, which Whisker does not talk to. For LIBERO there are, in "
+        f"lerobot's format, {DEFAULT_CHECKPOINTS['pi0']} and {DEFAULT_CHECKPOINTS['pi05']}.",
     )

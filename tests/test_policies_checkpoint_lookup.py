@@ -62,7 +62,7 @@ def test_an_openpi_checkpoint_is_recognised(tmp_path, below):
     for file in ("_METADATA", "manifest.ocdbt"):
         (tmp_path / "29999" / "params" / file).write_text("")
     (tmp_path / "29999" / "assets").mkdir()
-    with pytest.raises(WhiskerError, match=r"one of openpi, JAX weights.*convert_jax_model_to_pytorch\.py"):
+    with pytest.raises(WhiskerError, match=r"one of openpi, JAX weights.*lerobot/pi05_libero_finetuned"):
         find_checkpoint(str(tmp_path / "29999" / below))
 
 
