@@ -40,3 +40,19 @@ class Finding:
     def __str__(self) -> str:
         evidence = f" ({self.evidence})" if self.evidence else ""
         return f"{self.check}: {self.finding}{evidence}. {self.do}".rstrip()
+
+
+# Recorded episodes show that something is wrong, and seldom what: these commands look for the cause.
+TELL_APART = "eval-doctor with the flags of the run looks for the cause, and whiskers shows what was planned."
+
+
+def describe_failed_check(function: str, error: Exception) -> Finding:
+    """Return the finding that stands for a check which raised.
+
+    Args:
+        function: its name, e.g. "check_gripper".
+    """
+    name = function.strip("_").removeprefix("check_").replace("_", " ")
+    evidence = " ".join(f"{type(error).__name__}: {error}".split())
+    do = "Nothing is known of what it looks for. Please report it, with the command."
+    return Finding(name, Level.WARNING, "this check could not be made", evidence, do)

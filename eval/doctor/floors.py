@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from scipy.stats import fisher_exact
 
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import TELL_APART, Finding, Level
 from eval.doctor.row_checks import describe_rate
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
@@ -59,7 +59,7 @@ def compare_with_floors(n_success: int, n: int, floors: Sequence[Floor]) -> Find
     return Finding(
         "floors",
         Level.WARNING,
-        f"the policy cannot be told from {best.name!r}, which does not look, on the same episodes",
+        f"the policy is not shown to be better than {best.name!r}, which does not look, on the same episodes",
         evidence,
-        "Run more episodes; if it stays so, the policy does nothing for this task.",
+        f"Run more episodes. If it stays so: {TELL_APART}",
     )

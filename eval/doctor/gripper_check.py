@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import TELL_APART, Finding, Level
 from eval.doctor.gripper_range import describe_ranges
 from eval.grasps import find_closing_commands, find_closings
 from eval.outcome import DEFAULT_THRESHOLDS
@@ -26,6 +26,10 @@ FOLLOWS = 0.20
 # 0 to 1, where it takes -1 (open) to 1 (closed), never gets beyond.
 MIDDLE, NEAR_MIDDLE = 0.5, 0.1
 
+_POSSIBLE_CAUSES = (
+    "Possible causes: another range, sign or unit of the gripper, images or statistics that are not those of the "
+    f"training, or a training that learned the mean. {TELL_APART}"
+)
 _COMPARE = "Compare range, sign and units of the gripper in the checkpoint's action statistics with the environment's."
 
 
@@ -64,7 +68,7 @@ def check_gripper(
         finding = f"the gripper is told {ends[0]:g} to {ends[1]:g}, so that it closes and never opens"
         return Finding("gripper motion", Level.ERROR, finding, evidence, do)
     if fault := _name_fault(narrowest, widest, action):
-        return Finding("gripper motion", Level.WARNING, f"the gripper {fault}", evidence, _COMPARE)
+        return Finding("gripper motion", Level.WARNING, f"the gripper {fault}", evidence, _POSSIBLE_CAUSES)
     if n_near and not n_closing:
         do = "Look at the plans near the object; compare range, sign and offset of the gripper with the training's."
         return Finding("gripper motion", Level.WARNING, "the gripper never closes on the object", evidence, do)
@@ -117,7 +121,7 @@ def _name_fault(low: float, high: float, action: ActionSpec) -> str:
     never = "never closes" if opens else "never opens" if closes else "never closes or opens"
     stays = "is constant" if high - low < CONSTANT else "stays in a narrow band" if high - low < NARROW else ""
     if stays and low > CLOSES_BELOW and high < 1 - CLOSES_BELOW:
-        stays += " in between, as if it planned the mean of what it was shown (mean regression)"
+        stays += " in between"
     return f"{never}; it {stays}" if stays else never
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 
 from eval.doctor.action_columns import comparable_columns, range_of
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import TELL_APART, Finding, Level
 from eval.recorder import EpisodeArrays
 from sim.spec import ActionSpec
 
@@ -57,12 +57,15 @@ def check_action_range(episodes: Sequence[EpisodeArrays], action: ActionSpec) ->
         f"{100 * cut_share:.0f} % were cut at all; {name!r} most: {asked[:, worst].min():.4g} to "
         f"{asked[:, worst].max():.4g}, the actuator takes {low[worst]:.4g} to {high[worst]:.4g}"
     )
-    do = f"Compare the units of the checkpoint's action statistics with the environment's ({action.units[worst]})."
+    do = (
+        f"Possible causes: other units than the environment's ({action.units[worst]}), actions left normalised, or a "
+        f"joint at its limit. {TELL_APART}"
+    )
     if share > FAR_WARNING:
-        finding = f"actions leave the actuators' range and are cut, {name!r} most: wrong units or not un-normalised"
+        finding = f"actions leave the actuators' range and are cut, {name!r} most"
         return Finding("executed actions", Level.ERROR if share > FAR_ERROR else Level.WARNING, finding, evidence, do)
     if cut_share > CUT_WARNING:
-        finding = f"most actions are just outside the actuators' range, {name!r} most: at a limit, or not un-normalised"
+        finding = f"most actions are just outside the actuators' range, {name!r} most"
         return Finding("executed actions", Level.WARNING, finding, evidence, do)
     return Finding("executed actions", Level.FINE, "the actions are what the actuators take", evidence)
 

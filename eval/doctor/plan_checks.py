@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.action_columns import linear_columns, range_of
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import TELL_APART, Finding, Level
 from eval.recorder import EpisodeArrays
 from sim.spec import ActionSpec
 
@@ -46,17 +46,19 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
         return Finding(
             check,
             Level.WARNING,
-            "all plans are nearly the same, whatever the situation: mean regression, or a constant output",
+            "all plans are nearly the same, whatever the situation",
             evidence,
-            "Check that the weights were loaded, that the actions are un-normalised, and that the training converged.",
+            "Possible causes: images or statistics that are not those of the training, actions left normalised, or a "
+            f"training that learned the mean. {TELL_APART}",
         )
     if share < EPISODE_SPREAD and _compute_object_spread_m(episodes) > OBJECT_SPREAD_M:
         return Finding(
             check,
             Level.WARNING,
-            "the plans are the same in every episode, though the object lies elsewhere: the policy does not see it",
+            "the plans are the same in every episode, though the object lies elsewhere",
             evidence,
-            "Check the cameras: names, order, orientation, and the normalisation of the images.",
+            "Possible causes: cameras (names, order, orientation), the normalisation of the images, or a training that "
+            f"learned the mean. {TELL_APART}",
         )
     return Finding(check, Level.FINE, "the plans depend on the situation", evidence)
 
@@ -87,9 +89,10 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
     return Finding(
         check,
         Level.WARNING,
-        "the target jumps from chunk to chunk: a stale queue, a missing reset, or plans that do not begin at the state",
+        "the target jumps from chunk to chunk",
         evidence,
-        "Check that every prediction sees the present observation; fewer n_action_steps show whether plans agree.",
+        "Possible causes: a stale queue, a missing reset, or plans that do not begin at the state. "
+        "Compare with fewer --n-action-steps.",
     )
 
 

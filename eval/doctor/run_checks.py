@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, Level, describe_failed_check
 from eval.doctor.floors import compare_with_floors, roll_out_floors
 from eval.doctor.gripper_check import check_gripper
 from eval.doctor.motion_checks import (
@@ -39,6 +40,8 @@ from sim.env import Env
 from sim.errors import WhiskerError
 from sim.registry import make_env
 from sim.spec import ActionSpec, Control
+
+type Check = partial[Finding]
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class RunDescription:
 
 
 def check_run(run: Path, env: Env | None = None) -> list[Finding]:
-    """All checks of a run folder, one finding each; fine ones have their numbers too.
+    """Make all checks of a run folder, one finding each; fine ones have their numbers too.
+
+    A check that raises is a finding of its own.
 
     Args:
         env: where to roll the floors out, best without cameras; None: made from the run's own name for it.
@@ -99,13 +104,28 @@ def check_run(run: Path, env: Env | None = None) -> list[Finding]:
     if not rows:
         do = "Run it, or finish it with --resume."
         return [Finding("number of episodes", Level.WARNING, "the run has no finished episode", "0 rows", do)]
-    findings = [check_crashes(rows), check_n_episodes(rows), check_made_by(load_description(run))]
+    stored = load_description(run)
+    checks: list[Check] = [
+        partial(check_crashes, rows),
+        partial(check_n_episodes, rows),
+        partial(check_made_by, stored),
+    ]
     judged = [row for row in rows if row.outcome != Outcome.ERROR]
     if judged:
-        findings += [check_outcomes(rows, describe_old_rules(load_description(run))), check_inverse_kinematics(rows)]
-        findings += _check_episodes(run, description, judged)
-        findings.append(_check_floors(description, judged, env))
-    return findings
+        checks += [
+            partial(check_outcomes, rows, describe_old_rules(stored)),
+            partial(check_inverse_kinematics, rows),
+            *_checks_of_episodes(run, description, judged),
+            partial(_check_floors, description, judged, env),
+        ]
+    return [_make(check) for check in checks]
+
+
+def _make(check: Check) -> Finding:
+    try:
+        return check()
+    except Exception as error:
+        return describe_failed_check(check.func.__name__, error)
 
 
 def check_made_by(description: dict) -> Finding:
@@ -124,32 +144,31 @@ def check_made_by(description: dict) -> Finding:
     return Finding("origin of the rows", Level.FINE, "one commit made them", evidence)
 
 
-def _check_episodes(run: Path, description: RunDescription, rows: Sequence[EpisodeRow]) -> list[Finding]:
-    """What reads the arrays."""
+def _checks_of_episodes(run: Path, description: RunDescription, rows: Sequence[EpisodeRow]) -> list[Check]:
+    """Read the arrays of the episodes, and return the checks that look at them.
+
+    Raises:
+        WhiskerError: an episode file is missing or damaged.
+    """
     episodes = [load_arrays(run, row) for row in rows]
     action, state_names = description.action, description.state_names
-    findings = [
-        check_early_success(rows, episodes, description.control_dt_s),
-        check_action_range(episodes, action),
-        check_movement(episodes),
-        check_gripper(
-            episodes,
-            action,
-            state_names,
-            sum(row.success for row in rows),
-            is_baseline=description.policy in BASELINES,
-        ),
-        check_first_action(episodes, action, state_names),
-        check_following(episodes, action, state_names),
-        check_hand_over(episodes, action),
+    n_success, is_baseline = sum(row.success for row in rows), description.policy in BASELINES
+    checks: list[Check] = [
+        partial(check_early_success, rows, episodes, description.control_dt_s),
+        partial(check_action_range, episodes, action),
+        partial(check_movement, episodes),
+        partial(check_gripper, episodes, action, state_names, n_success, is_baseline=is_baseline),
+        partial(check_first_action, episodes, action, state_names),
+        partial(check_following, episodes, action, state_names),
+        partial(check_hand_over, episodes, action),
     ]
-    if description.policy in BASELINES:
-        return [*findings, _not_for_baselines("plan spread"), _not_for_baselines("first plan")]
-    findings.append(check_plan_spread(episodes, action))
+    if is_baseline:
+        return [*checks, partial(_not_for_baselines, "plan spread"), partial(_not_for_baselines, "first plan")]
+    checks.append(partial(check_plan_spread, episodes, action))
     if description.looks:
-        return [*findings, check_first_plan(episodes)]
-    blind = Finding("first plan", Level.FINE, "first plans were not compared", "the policy has no cameras")
-    return [*findings, blind]
+        return [*checks, partial(check_first_plan, episodes)]
+    said = ("first plan", Level.FINE, "first plans were not compared", "the policy has no cameras")
+    return [*checks, partial(Finding, *said)]
 
 
 def _check_floors(description: RunDescription, rows: Sequence[EpisodeRow], env: Env | None) -> Finding:
