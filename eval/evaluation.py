@@ -148,7 +148,7 @@ def set_up(config: SubjectConfig) -> Setup:
         adapters = dataclasses.replace(adapters, camera_map={**adapters.camera_map, **renamed})
         sizes = select_cameras(policy.spec, adapters, env_name, env_cameras, training)
         env = make_env(env_name, sizes, config.control)
-        check_fit(policy.spec, env.spec, adapters)
+        check_fit(policy.spec, env.spec, adapters, training)
         if adapters != Adapters() or len(sizes) < len(policy.spec.image_sizes):
             policy = AdaptedPolicy(policy, adapters, env.spec)
     assert env.spec.task == task_of(env_name), "rows would be looked for under another task's name"

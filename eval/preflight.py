@@ -1,5 +1,6 @@
 """What is compared before the first step: a number that would be wrong is not computed."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from policies.adapters import Adapters, format_image_size
@@ -11,9 +12,15 @@ from sim.registry import ENVIRONMENTS
 from sim.spec import EnvSpec
 
 
-def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None) -> None:
-    """Raise unless the policy reads what the environment shows and sends what it takes, as adapted."""
-    adapters = adapters or Adapters()
+def check_fit(
+    policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None, training: TrainingRecord | None = None
+) -> None:
+    """Raise unless the policy reads what the environment shows and sends what it takes, as adapted.
+
+    Args:
+        training: tells the names of the policy's numbers, where it knows them.
+    """
+    adapters, training = adapters or Adapters(), training or TrainingRecord()
     subject = f"policy {policy.type!r} ({policy.checkpoint}) in {env.name!r}"
     if policy.type == "xvla" and env.name.startswith("libero"):
         # lerobot/policies/xvla/processor_xvla.py, make_xvla_libero_pre_post_processors
@@ -29,7 +36,7 @@ def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None
         raise WhiskerError(
             f"state of {subject}",
             expected=f"{n_state} numbers ({', '.join(env.state_names)})",
-            got=f"a checkpoint that reads {policy.state_dim}",
+            got=f"a checkpoint that reads {policy.state_dim}{_listed(training.state_names)}",
             do=_other_robot(policy, env, adapters),
         )
     cuts_action = adapters.allow_padding and (policy.action_dim or 0) > n_action
@@ -37,7 +44,7 @@ def check_fit(policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None
         raise WhiskerError(
             f"action chunk of {subject}",
             expected=f"(horizon, {n_action}) ({', '.join(env.action.names)})",
-            got=f"({policy.chunk_size}, {policy.action_dim})",
+            got=f"({policy.chunk_size}, {policy.action_dim}){_listed(training.action_names)}",
             do=_other_robot(policy, env, adapters),
         )
     if adapters.gripper_range and adapters.gripper_range[0] == adapters.gripper_range[1]:
@@ -112,7 +119,9 @@ def resolve_n_action_steps(policy: PolicySpec, asked: int | None) -> int:
     most = policy.max_action_steps
     if not 1 <= n_action_steps <= most:
         why = "the chunk's length" if most == policy.chunk_size else "this policy predicts at every step"
-        raise WhiskerError("--n-action-steps", expected=f"1 to {most} ({why})", got=str(n_action_steps))
+        subject = "--n-action-steps" if asked is not None else f"checkpoint {policy.checkpoint!r}, n_action_steps"
+        do = "" if asked is not None else "Say how many are to be executed: --n-action-steps."
+        raise WhiskerError(subject, expected=f"1 to {most} ({why})", got=str(n_action_steps), do=do)
     return n_action_steps
 
 
@@ -149,6 +158,10 @@ def _other_robot(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
     except WhiskerError:
         return do
     return f"{do} If the rest is padding, say so with --allow-padding."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _other_form(env: EnvSpec) -> str:

@@ -17,6 +17,7 @@ from policies.registry import FIXED_SIZE_TYPES
 TRAIN_CONFIG_FILE = "train_config.json"
 _PREPROCESSOR_FILE = "policy_preprocessor.json"
 _RENAME_STEP, _NORMALISE_STEP = "rename_observations_processor", "normalizer_processor"
+_RELATIVE_STEP = "relative_actions_processor"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class TrainingRecord:
         cameras_with_stats: cameras whose image statistics the checkpoint holds, under the names that they have there.
         dataset: its name; "" if unknown.
         image_sizes: camera → (height_px, width_px) in that dataset; empty unless the dataset is on this machine.
+        state_names: of the numbers of the dataset's states, in order; empty if unknown.
+        action_names: of the numbers of the dataset's actions, in order; empty if unknown.
         augmentations: names of the random changes that the images went through.
         base: the checkpoint that the training began from; "" if it began from scratch, or if no file tells.
         needs_declared_size: the network's layers fit images of the size in config.json, and no others.
@@ -39,6 +42,8 @@ class TrainingRecord:
     cameras_with_stats: frozenset[str] = frozenset()
     dataset: str = ""
     image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    state_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
     augmentations: tuple[str, ...] = ()
     base: str = ""
     needs_declared_size: bool = False
@@ -59,7 +64,8 @@ def load_training_record(folder: Path) -> TrainingRecord:
     steps = _read(folder / _PREPROCESSOR_FILE).get("steps", [])
     renamed = find_renamed_cameras(steps)
     dataset: dict = train_config.get("dataset") or {}
-    original_sizes = _find_image_sizes(dataset)
+    features = _find_dataset_features(dataset)
+    original_sizes = _image_sizes(features)
     stats = _cameras_with_stats(folder, steps)
     cameras = _find_trained_cameras(renamed, original_sizes.keys(), stats)
     transforms: dict = dataset.get("image_transforms") or {}
@@ -71,6 +77,9 @@ def load_training_record(folder: Path) -> TrainingRecord:
         cameras_with_stats=stats,
         dataset=str(dataset.get("repo_id") or ""),
         image_sizes={renamed.get(camera, camera): size for camera, size in original_sizes.items()},
+        state_names=_names_of(features.get("observation.state")),
+        # The step that subtracts the state knows them without the dataset.
+        action_names=_names_of(features.get("action")) or _names_in_steps(steps),
         augmentations=tuple(transforms.get("tfs") or ()) if transforms.get("enable") else (),
         base=str(base or ""),
         needs_declared_size=_needs_declared_size(config),
@@ -112,18 +121,38 @@ def _cameras_with_stats(folder: Path, steps: list[dict]) -> frozenset[str]:
     return frozenset(_camera(feature) for feature in features if _is_image(feature))
 
 
-def _find_image_sizes(dataset: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return the dataset's camera → (height_px, width_px), if the dataset is on this machine."""
+def _find_dataset_features(dataset: Mapping[str, Any]) -> dict[str, dict]:
+    """Return the features of the dataset as its `meta/info.json` describes them; {} unless it is on this machine."""
     for path in _places_of(dataset):
         features: dict[str, dict] = _read(path).get("features", {})
-        sizes = {}
-        for key, feature in features.items():
-            shape = dict(zip(feature.get("names") or (), feature.get("shape") or (), strict=False))
-            if _is_image(key) and {"height", "width"} <= shape.keys():
-                sizes[_camera(key)] = (shape["height"], shape["width"])
-        if sizes:
-            return sizes
+        if features:
+            return features
     return {}
+
+
+def _image_sizes(features: Mapping[str, dict]) -> dict[str, tuple[int, int]]:
+    """Return camera → (height_px, width_px)."""
+    sizes = {}
+    for key, feature in features.items():
+        shape = dict(zip(feature.get("names") or (), feature.get("shape") or (), strict=False))
+        if _is_image(key) and {"height", "width"} <= shape.keys():
+            sizes[_camera(key)] = (shape["height"], shape["width"])
+    return sizes
+
+
+def _names_of(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the names of a feature's numbers: a list, or (older datasets) a list under a word such as "motors"."""
+    names: Any = (feature or {}).get("names")
+    if isinstance(names, dict):
+        names = next((part for part in names.values() if isinstance(part, list)), None)
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def _names_in_steps(steps: list[dict]) -> tuple[str, ...]:
+    for step in steps:
+        if step.get("registry_name") == _RELATIVE_STEP:
+            return tuple(map(str, step.get("config", {}).get("action_names") or ()))
+    return ()
 
 
 def _places_of(dataset: Mapping[str, Any]) -> Iterator[Path]:

@@ -1,7 +1,9 @@
 """Each known bug is planted in a good checkpoint or environment: the doctor names it, and nothing when healthy."""
 
 import json
+import re
 import shutil
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -13,16 +15,20 @@ from eval.cli import main, main_doctor
 from eval.config import SubjectConfig
 from eval.doctor.examination import examine
 from eval.doctor.finding import Level
+from eval.doctor.patient import Patient
+from eval.doctor.scene_checks import check_expert
+from eval.doctor.surroundings import check_horizon
 from eval.evaluation import make_adapters, set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_lookup import find_checkpoint
 from policies.policy import EpisodeMemory, remember
+from sim.env import STAGES
 from sim.errors import WhiskerError
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
-from tests.small_checkpoints import save_small_act
+from tests.small_checkpoints import CAMERAS, save_small_act
 
 ACT = SubjectConfig(policy="act")
 
@@ -155,6 +161,27 @@ def test_2_normalisation_that_is_skipped(checkpoint):
 
     edit_json(checkpoint / "policy_preprocessor.json", skip)
     named(examine_copy(checkpoint), "statistics", "observation.state is not normalised at all")
+
+
+@pytest.mark.parametrize("kind", ["VISUAL", "STATE"])
+def test_2_a_processor_that_leaves_out_what_config_json_says(checkpoint, kind):
+    def leave_out(pipeline):
+        normaliser = next(step for step in pipeline["steps"] if step["registry_name"] == "normalizer_processor")
+        normaliser["config"]["norm_map"][kind] = "IDENTITY"
+
+    edit_json(checkpoint / "policy_preprocessor.json", leave_out)
+    found = named(examine_copy(checkpoint), "statistics", "is not normalised at all")
+    assert found.level is Level.ERROR and found.evidence == "processor IDENTITY, config.json MEAN_STD"
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("VISUAL", "IDENTITY"), ("STATE", "MIN_MAX"), ("ACTION", "MIN_MAX")])
+def test_2_a_config_json_that_says_another_way_than_the_processor(checkpoint, kind, mode):
+    """What runs is healthy, and lerobot's processor decides: a warning."""
+    edit_json(checkpoint / "config.json", lambda c: c["normalization_mapping"].update({kind: mode}))
+    found = examine_copy(checkpoint)
+    evidence = named(found, "statistics", "in another way than config.json says").evidence
+    assert evidence == f"processor MEAN_STD, config.json {mode}"
+    assert {finding.level for finding in found.values()} == {Level.WARNING}
 
 
 def test_2_statistics_under_other_names(checkpoint):
@@ -330,7 +357,12 @@ def test_11_a_base_checkpoint(checkpoint):
 
 def test_12_n_action_steps_left_at_the_chunk_size(checkpoint):
     edit_json(checkpoint / "config.json", lambda c: c.update(n_action_steps=c["chunk_size"]))
-    assert "40 of 40" in named(examine_copy(checkpoint), "n_action_steps", "left at its default").evidence
+    assert "40 of 40" in named(examine_copy(checkpoint), "n_action_steps", "as the checkpoint says").evidence
+
+
+def test_12_a_whole_chunk_that_the_user_asked_for(act):
+    config = replace(ACT, n_action_steps=40)
+    named(ills(config, replace(act, n_action_steps=40)), "n_action_steps", "as --n-action-steps asks")
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -435,6 +467,28 @@ def test_a_block_that_hangs_in_the_air_of_a_scene_of_the_users(own_scene, tmp_pa
     assert "scene at rest" not in {check for check, _ in at_rest}
     found = named(in_the_air, "scene at rest", "objects move before anything is done")
     assert "'block', 0.40 m high" in found.evidence and "5.1 cm in the next 0.1 s, in 3 of 3" in found.evidence
+
+
+def test_a_scene_in_which_the_expert_fails_is_not_one_of_little_time(own_scene, tmp_path):
+    """Without gravity what is let go of stays in the air; with the arm moved away nothing is in reach."""
+    xml = own_scene.read_text()
+    weightless = re.sub("<option[^>]*/>", "", xml).replace("<worldbody>", '<option gravity="0 0 0"/><worldbody>', 1)
+    far_away = xml.replace('<body name="base"', '<body pos="-0.6 0 0" name="base"')
+    folder = save_small_act(tmp_path / "act", cameras=CAMERAS[:1])
+    for name, scene, stage in (("weightless", weightless, "placed"), ("far_away", far_away, "reached")):
+        assert scene != xml
+        (tmp_path / name).write_text(scene)
+        config = SubjectConfig(policy="act", checkpoint=str(folder), env=f"so101/pick_place@{tmp_path / name}")
+        setup = set_up(config)
+        with closing(setup.env):
+            patient = Patient(config, setup)
+            (found,) = check_expert(patient)
+            (horizon,) = check_horizon(patient)
+        assert found.level is Level.WARNING and "even it does not do the task" in found.finding
+        assert horizon.level is Level.FINE and "does the task" in horizon.finding
+        assert STAGES.index(re.search("does not meet: '(.*)'", found.evidence)[1]) <= STAGES.index(stage)
+        command = re.search("Watch it: (.*)", found.do)[1]
+        assert command == f"eval --policy scripted --env {config.env} --episodes 1 --video all"
 
 
 def test_a_camera_that_is_ignored(act):

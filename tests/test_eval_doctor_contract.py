@@ -1,15 +1,16 @@
 """Differences and targets, told apart by the processors' steps first, by the statistics where those say nothing."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from eval.config import SubjectConfig
-from eval.doctor.contract import check_action_range
+from eval.doctor.contract import check_action_range, check_names, check_training_env
 from eval.doctor.finding import Level
 from eval.evaluation import set_up
-from policies.normalisation import load_normalisation
+from policies.normalisation import Normalisation, load_normalisation
+from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
 from tests.patients import make_patient
 from tests.small_checkpoints import ACTION_NAMES, HOME, edit_statistics, make_relative, save_small_act
@@ -91,6 +92,46 @@ def test_without_such_steps_the_statistics_decide(tmp_path, blind_env, steps):
     targets = save_act(tmp_path / "targets", steps, differences=False)
     assert "delta or absolute" not in look(targets, blind_env)
     assert "look like targets" in look(targets, blind_env, policy_actions="delta")["delta or absolute"].finding
+
+
+@pytest.mark.parametrize(
+    ("words", "is_another"),
+    [
+        ("pick up the red block and place it in the bowl", False),
+        ("  Pick_up_the_red_block  and place it\nin the bowl.", False),
+        ("Pick up the blue block and place it in the bowl.", True),
+    ],
+)
+def test_another_instruction_is_one_of_other_words(blind_env, words, is_another):
+    patient = make_patient(blind_env, Normalisation({}, None, None, {}))
+    patient.setup.policy.spec = replace(patient.setup.policy.spec, reads_instruction=True)
+    patient.training_env = asdict(blind_env.spec) | {"instruction": words}
+    found = {finding.check: finding for finding in check_training_env(patient)}
+    assert ("instruction" in found) == is_another
+    if is_another:
+        assert found["instruction"].level is Level.WARNING and "blue" in found["instruction"].evidence
+
+
+def look_at_names(env, **names):
+    patient = make_patient(env, Normalisation({}, None, None, {}))
+    patient.setup = replace(patient.setup, training=TrainingRecord(**names))
+    return list(check_names(patient))
+
+
+def test_numbers_in_another_order_than_the_datasets_are_named_by_their_names(blind_env):
+    pan, *others = ACTION_NAMES
+    (finding,) = look_at_names(blind_env, state_names=ACTION_NAMES, action_names=(*others, pan))
+    assert finding.check == "joint order" and finding.level is Level.ERROR and "actions" in finding.finding
+    assert finding.evidence == "trained: shoulder_lift.pos; here: shoulder_pan.pos, and 5 more"
+    (finding,) = look_at_names(blind_env, state_names=(*others, pan))
+    assert "state" in finding.finding and ", ".join(ACTION_NAMES) in finding.do
+
+
+def test_names_that_say_the_same_or_nothing_are_quiet(blind_env):
+    older = tuple(f"main_{name.removesuffix('.pos')}" for name in ACTION_NAMES)
+    unknown = tuple(f"motor_{index}" for index in range(6))
+    for names in (ACTION_NAMES, older, unknown, ()):
+        assert look_at_names(blind_env, state_names=names, action_names=names) == []
 
 
 def test_a_gripper_that_is_a_difference_too_has_no_range(tmp_path, blind_env):

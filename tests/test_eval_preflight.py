@@ -24,6 +24,14 @@ def test_a_checkpoint_for_another_robot_is_refused_with_both_sides_named(blind_e
         check_fit(policy.spec, blind_env.spec)
 
 
+def test_what_the_numbers_of_another_width_are_is_said_where_it_is_known(blind_env):
+    training = TrainingRecord(state_names=("waist", "elbow"), action_names=("waist", "elbow"))
+    with pytest.raises(WhiskerError, match=r"reads 2 \(waist, elbow\)"):
+        check_fit(spec(state_dim=2), blind_env.spec, training=training)
+    with pytest.raises(WhiskerError, match=r"got \(10, 2\) \(waist, elbow\)"):
+        check_fit(spec(action_dim=2), blind_env.spec, training=training)
+
+
 def test_an_action_of_another_width_is_refused(blind_env):
     with pytest.raises(WhiskerError, match=r"expected \(horizon, 6\).*got \(10, 7\)"):
         check_fit(spec(action_dim=7), blind_env.spec)
@@ -51,6 +59,14 @@ def test_n_action_steps_is_the_checkpoints_unless_asked_otherwise():
 def test_n_action_steps_outside_the_chunk_is_refused(asked):
     with pytest.raises(WhiskerError, match="1 to 10"):
         resolve_n_action_steps(spec(), asked)
+
+
+def test_steps_that_the_checkpoint_itself_does_not_have_are_not_said_to_be_a_flag():
+    """lerobot does not compare the two for its diffusion policy."""
+    policy = spec(type="diffusion", checkpoint="mine", n_action_steps=12)
+    with pytest.raises(WhiskerError, match=r"checkpoint 'mine', n_action_steps: expected 1 to 10.*got 12") as refusal:
+        resolve_n_action_steps(policy, None)
+    assert "--n-action-steps" in refusal.value.do and resolve_n_action_steps(policy, 10) == 10
 
 
 def test_an_ensemble_moves_on_by_one_step_a_prediction(small_act_ensembling):

@@ -12,7 +12,15 @@ from policies.lerobot_loading import load_lerobot_policy
 from policies.training_record import TrainingRecord, load_training_record
 from sim.errors import WhiskerError
 from sim.observation import Observation
-from tests.small_checkpoints import CAMERAS, IMAGE_PX, save_small_act, save_small_diffusion, save_small_smolvla
+from tests.small_checkpoints import (
+    ACTION_NAMES,
+    CAMERAS,
+    IMAGE_PX,
+    make_relative,
+    save_small_act,
+    save_small_diffusion,
+    save_small_smolvla,
+)
 from tests.training_files import PREFIX, create_dataset, dataset_stats, rename_cameras, save_train_config
 
 NORMALISED = dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD")
@@ -93,6 +101,25 @@ def test_the_dataset_is_found_where_lerobot_keeps_it(home, checkpoint, tmp_path,
     assert load_training_record(checkpoint).image_sizes == {}
     create_dataset(tmp_path / "lerobot" / "somebody" / "pick-place", overhead_cam=(480, 640), wrist_cam=(480, 640))
     assert load_training_record(checkpoint).image_sizes == dict.fromkeys(CAMERAS, (480, 640))
+
+
+def test_the_dataset_names_the_joints(checkpoint, tmp_path):
+    root = create_dataset(tmp_path / "dataset", ACTION_NAMES)
+    record = load_training_record(save_train_config(checkpoint, root))
+    assert record.state_names == record.action_names == ACTION_NAMES
+    # As lerobot wrote them before v3.
+    info = root / "meta" / "info.json"
+    content = json.loads(info.read_text())
+    content["features"]["action"]["names"] = {"motors": [f"main_{name}" for name in ACTION_NAMES]}
+    del content["features"]["observation.state"]["names"]
+    info.write_text(json.dumps(content))
+    record = load_training_record(checkpoint)
+    assert record.action_names[0] == "main_shoulder_pan.pos" and record.state_names == ()
+
+
+def test_without_the_dataset_the_relative_actions_name_the_joints(checkpoint):
+    make_relative(checkpoint)
+    assert load_training_record(checkpoint).action_names == ACTION_NAMES
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"dataset": null}', '{"dataset": {"repo_id": ["a", "b"]}}'])

@@ -1,6 +1,7 @@
 """What lerobot-train leaves in a checkpoint besides the weights, written by lerobot's own classes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,14 @@ def save_train_config(folder: Path, root: Path | None, base: str | None = "someb
     return folder
 
 
-def create_dataset(root: Path, **sizes: tuple[int, int]) -> Path:
-    """Create a dataset without episodes, whose cameras have these (height_px, width_px)."""
-    features = {"observation.state": {"dtype": "float32", "shape": (6,), "names": None}}
+def create_dataset(root: Path, names: Sequence[str] | None = None, **sizes: tuple[int, int]) -> Path:
+    """Create a dataset without episodes, whose cameras have these (height_px, width_px).
+
+    Args:
+        names: of the six numbers of its states and actions.
+    """
+    joints = {"dtype": "float32", "shape": (6,), "names": names and list(names)}
+    features = {"observation.state": joints, "action": joints}
     features |= {
         PREFIX + camera: {"dtype": "image", "shape": (*size, 3), "names": ["height", "width", "channels"]}
         for camera, size in sizes.items()

@@ -25,9 +25,8 @@ def check_statistics(patient: Patient) -> Iterator[Finding]:
     assert normalisation is not None
     features = [*normalisation.inputs.values(), *filter(None, [normalisation.action])]
     for stats in features:
-        if stats.mode == "IDENTITY" and stats.kind in ("STATE", "ACTION"):
-            yield from _check_identity(stats, normalisation.declared, patient.setup.policy.spec.type)
-        elif stats.mode != "IDENTITY":
+        yield from _check_mode(stats, normalisation.declared, patient.setup.policy.spec.type)
+        if stats.mode != "IDENTITY":
             yield from _check_feature(stats)
     yield from _check_action_pair(normalisation.trained_action, normalisation.action)
     if not features:
@@ -37,14 +36,19 @@ def check_statistics(patient: Patient) -> Iterator[Finding]:
         yield Finding("statistics", Level.FINE, f"{len(features)} features looked at", modes)
 
 
-def _check_identity(stats: FeatureStats, declared: Mapping[str, str], policy_type: str) -> Iterator[Finding]:
-    """A feature that goes in, or comes out, as it is."""
+def _check_mode(stats: FeatureStats, declared: Mapping[str, str], policy_type: str) -> Iterator[Finding]:
+    """Compare how the processors normalise a feature with how config.json says that the training did."""
     meant = declared.get(stats.kind, "IDENTITY")
-    evidence = f"processor IDENTITY, config.json {meant}"
-    if meant != "IDENTITY":
+    evidence = f"processor {stats.mode}, config.json {meant}"
+    if stats.mode == "IDENTITY" and meant != "IDENTITY":
         do = "Save the processors again from the training that config.json is of."
         yield Finding("statistics", Level.ERROR, f"{stats.key} is not normalised at all", evidence, do)
-    elif policy_type not in _RAW_TYPES:
+    elif stats.kind in declared and stats.mode != meant:
+        # The processors are what runs: a checkpoint may be right though its config.json is not.
+        do = "Only one of the two is of the training: compare with its normalization_mapping."
+        finding = f"{stats.key} is normalised in another way than config.json says"
+        yield Finding("statistics", Level.WARNING, finding, evidence, do)
+    elif stats.mode == "IDENTITY" and stats.kind != "VISUAL" and policy_type not in _RAW_TYPES:
         do = "Right only if it was trained on raw numbers."
         yield Finding("statistics", Level.WARNING, f"{stats.key} is not normalised at all", evidence, do)
 

@@ -51,11 +51,28 @@ def check_training_env(patient: Patient) -> Iterator[Finding]:
         if list(before) != list(here):
             do = "Evaluate in the environment of the training, or say how it differs with an adapter flag."
             yield Finding(check, Level.ERROR, "not as in training", _difference(before, here), do)
-    if patient.setup.policy.spec.reads_instruction and trained["instruction"] != env.instruction:
+    is_same = _plain_words(trained["instruction"]) == _plain_words(env.instruction)
+    if patient.setup.policy.spec.reads_instruction and not is_same:
         do = "A policy that reads its instruction was trained on other words."
         evidence = f"trained: {trained['instruction']!r}; here: {env.instruction!r}"
         yield Finding("instruction", Level.WARNING, "not as in training", evidence, do)
     yield Finding("training environment", Level.FINE, "compared with this one", str(trained["name"]))
+
+
+def check_names(patient: Patient) -> Iterator[Finding]:
+    """Compare the order of the training's numbers with this environment's by their names, where the dataset has any."""
+    training, env = patient.setup.training, patient.env
+    if training is None or patient.training_env is not None:
+        return
+    for part, trained, here in (
+        ("state", training.state_names, env.state_names),
+        ("actions", training.action_names, env.action.names),
+    ):
+        was, now = list(map(_plain_name, trained)), list(map(_plain_name, here))
+        if was != now and sorted(was) == sorted(now):
+            do = f"The environment's order is {', '.join(here)}: bring the checkpoint's data into it."
+            finding = f"the training had the numbers of the {part} in another order"
+            yield Finding("joint order", Level.ERROR, finding, _difference(trained, here), do)
 
 
 def check_state(patient: Patient) -> Iterator[Finding]:
@@ -235,6 +252,16 @@ def _guess_unit(state: np.ndarray, middle: np.ndarray, width: np.ndarray) -> str
         if (np.abs(state * factor - middle) / np.maximum(width, 1e-9)).max() < _OUTSIDE:
             return text
     return ""
+
+
+def _plain_words(instruction: str) -> str:
+    """Return an instruction without capitals, underscores, further spaces and the full stop at its end."""
+    return " ".join(instruction.casefold().replace("_", " ").split()).rstrip(" .!")
+
+
+def _plain_name(name: str) -> str:
+    """Return a joint's name as all of lerobot's releases would write it: "main_shoulder_pan" was "shoulder_pan.pos"."""
+    return name.casefold().removeprefix("main_").removesuffix(".pos")
 
 
 def _named(names: Sequence[str], units: Sequence[str]) -> list[str]:

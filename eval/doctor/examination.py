@@ -28,14 +28,15 @@ from eval.doctor.checkpoint_checks import (
 )
 from eval.doctor.contract import (
     check_action_range,
+    check_names,
     check_state,
     check_training_env,
 )
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, Level, describe_failed_check
 from eval.doctor.image_sizes import check_image_sizes
 from eval.doctor.patient import Patient
 from eval.doctor.picture_checks import check_pictures
-from eval.doctor.scene_checks import check_rest, check_start
+from eval.doctor.scene_checks import check_expert, check_rest, check_start
 from eval.doctor.surroundings import (
     check_action_steps,
     check_console,
@@ -64,6 +65,8 @@ _OF_A_CHECKPOINT: tuple[Check, ...] = (
     check_weights,
     check_statistics,
     check_training_env,
+    check_names,
+    check_expert,
     check_horizon,
     check_action_steps,
     check_state,
@@ -107,10 +110,7 @@ def _make(check: Check, patient: Patient) -> Iterator[Finding]:
     try:
         yield from check(patient)
     except Exception as error:
-        name = check.__name__.removeprefix("check_").replace("_", " ")
-        evidence = " ".join(f"{type(error).__name__}: {error}".split())
-        do = "Nothing is known of what it looks for. Please report it, with the command."
-        yield Finding(name, Level.WARNING, "this check could not be made", evidence, do)
+        yield describe_failed_check(check.__name__, error)
 
 
 def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:

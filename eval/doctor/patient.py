@@ -15,7 +15,7 @@ from eval.evaluation import Setup
 from policies.baselines import ScriptedPolicy
 from policies.normalisation import Normalisation
 from policies.policy import EpisodeMemory, remember
-from sim.env import episode_rng
+from sim.env import STAGES, episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
@@ -37,6 +37,7 @@ class Reference:
         actions: the expert's, one a control step, then its last one held.
         n_steps: that it took.
         success: whether it did the task.
+        missed_stage: the first of `sim.env.STAGES` that it never met, of any goal; "" if it met all.
     """
 
     memories: tuple[EpisodeMemory, ...]
@@ -44,6 +45,7 @@ class Reference:
     actions: Float[np.ndarray, "T action_dim"]
     n_steps: int
     success: bool
+    missed_stage: str = ""
 
     def future(self, horizon: int) -> Float[np.ndarray, "moment horizon action_dim"]:
         """What the expert did from each moment on."""
@@ -140,6 +142,7 @@ class Patient:
         own = expert.reset()
         seen: deque[Observation] = deque(maxlen=n_obs_steps)
         memories, steps, actions, success = [], [], [], False
+        met = np.zeros(len(STAGES), dtype=bool)
         for step in range(self.env.max_steps):
             since_look = step % _REFERENCE_EVERY_STEPS
             if since_look == 0 or _REFERENCE_EVERY_STEPS - since_look < n_obs_steps:
@@ -149,11 +152,16 @@ class Patient:
                 steps.append(step)
             action = expert.predict([own], [episode_rng(self.env.task, _EPISODE, 0)])[0][0]
             actions.append(action)
-            success = env.step(action).success
+            result = env.step(action)
+            for goal in result.progress:
+                met |= goal.flags.as_array()
+            success = result.success
             if success:
                 break
         held = np.repeat(actions[-1][None], self.setup.policy.spec.chunk_size, axis=0)
-        return Reference(tuple(memories), tuple(steps), np.concatenate([actions, held]), len(actions), success)
+        missed = next((stage for stage, was_met in zip(STAGES, met, strict=True) if not was_met), "")
+        followed = np.concatenate([actions, held])
+        return Reference(tuple(memories), tuple(steps), followed, len(actions), success, missed)
 
     @cached_property
     def reference_chunks(self) -> Float32[np.ndarray, "moment chunk action_dim"]:

@@ -1,4 +1,4 @@
-"""Checks of the scene as the policy first sees it: nothing is done yet, and nothing falls over by itself."""
+"""Checks of the scene: nothing is done at the start, nothing falls over by itself, and the task can be done."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -53,6 +53,27 @@ def check_rest(patient: Patient) -> Iterator[Finding]:
     else:
         evidence = f"{n_objects} objects in episodes {', '.join(map(str, looked_at))}"
         yield Finding("scene at rest", Level.FINE, "every object lies still when the policy first looks", evidence)
+
+
+def check_expert(patient: Patient) -> Iterator[Finding]:
+    """Check that the scripted expert can do the task here. Where it fails, a policy may fail for the same reason."""
+    reference = patient.reference
+    if reference is None:
+        return
+    evidence = f"episode 0, {reference.n_steps} steps"
+    if reference.success:
+        yield Finding("scripted expert", Level.FINE, "does the task", evidence)
+    elif patient.env.name.startswith("libero"):
+        # Its scenes are compared with the certificate, and its expert has no way with some tasks.
+        yield Finding("scripted expert", Level.FINE, "has no way with this task", evidence)
+    else:
+        do = (
+            "Possible reasons: gravity, the object's mass or friction, or a place out of reach. "
+            f"Watch it: eval --policy scripted --env {patient.env.name} --episodes 1 --video all"
+        )
+        if reference.missed_stage:
+            evidence += f"; the first stage that it does not meet: {reference.missed_stage!r}"
+        yield Finding("scripted expert", Level.WARNING, "even it does not do the task in this scene", evidence, do)
 
 
 def _describe(moments: Sequence[LooseObject]) -> str:

@@ -64,10 +64,11 @@ def check_action_steps(patient: Patient) -> Iterator[Finding]:
     spec, n, dt_s = patient.setup.policy.spec, patient.setup.n_action_steps, patient.env.control_dt_s
     evidence = f"{n} of {spec.chunk_size} actions = {n * dt_s:.2f} s; the checkpoint says {spec.n_action_steps}"
     if n == spec.chunk_size > 1 and n * dt_s >= _BLIND_S:
+        asked = "the checkpoint says" if patient.config.n_action_steps is None else "--n-action-steps asks"
         yield Finding(
             "n_action_steps",
             Level.WARNING,
-            "the whole chunk is executed before the policy looks again: n_action_steps was left at its default",
+            f"the whole chunk is executed before the policy looks again, as {asked}",
             evidence,
             "Compare with fewer: --n-action-steps 10. On LIBERO 50 instead of 10 costs 20 points.",
         )
@@ -87,6 +88,9 @@ def check_horizon(patient: Patient) -> Iterator[Finding]:
     horizon, reference = patient.setup.horizon, patient.reference
     if reference is None:
         yield Finding("horizon", Level.FINE, "no scripted expert to compare with", f"{horizon} steps")
+        return
+    if not reference.success:
+        yield Finding("horizon", Level.FINE, "no scripted expert that does the task here", f"{horizon} steps")
         return
     evidence = f"{horizon} steps; the scripted expert takes {reference.n_steps}"
     if horizon < reference.n_steps:
