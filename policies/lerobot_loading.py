@@ -145,6 +145,14 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
             WhiskerWarning,
             stacklevel=2,
         )
+    steps, chunk_size = content.get("n_action_steps"), content.get("chunk_size")
+    if isinstance(steps, int) and isinstance(chunk_size, int) and steps > chunk_size:
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}, config.json",
+            expected=f"n_action_steps of at most {chunk_size}, the chunk_size",
+            got=str(steps),
+            do="Only steps that are planned can be executed: lower n_action_steps in that file.",
+        )
     # The device it was saved on may not be here, which lerobot would log at length.
     kept = {key: value for key, value in content.items() if key not in unknown} | {"device": device}
     if "pretrained_backbone_weights" in kept:

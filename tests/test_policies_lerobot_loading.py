@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from eval.config import SubjectConfig
 from eval.evaluation import name_policy
+from eval.preflight import resolve_n_action_steps
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import find_untied, load_lerobot_policy
 from policies.policy import remember
@@ -307,6 +308,16 @@ def test_fields_of_another_release_are_dropped_and_named(copy):
 def test_a_config_of_this_release_gives_no_warning(checkpoints, recwarn):
     load(checkpoints("vqbet"))
     assert not [w for w in recwarn if "were dropped" in str(w.message)]
+
+
+@pytest.mark.parametrize("policy_type", ["act", "diffusion"])
+def test_more_steps_than_the_chunk_has_are_refused_with_both_numbers(policy_type, copy):
+    """lerobot compares the two for some types, in words of its own, and for diffusion not at all."""
+    folder = copy(policy_type)
+    edit_config(folder, n_action_steps=999)
+    with pytest.raises(WhiskerError, match=r"n_action_steps.*(at most 10, the chunk_size|1 to 7).*got 999") as refusal:
+        resolve_n_action_steps(load(folder).spec, None)
+    assert str(folder) in refusal.value.subject
 
 
 @each_type
