@@ -480,7 +480,7 @@ HEALTHY = (
     ("act", SubjectConfig(policy="act")),
     ("act-early", SubjectConfig(policy="act", checkpoint="act-early")),
     ("act, 5 steps a plan", SubjectConfig(policy="act", n_action_steps=5)),
-    ("act, one step a plan", SubjectConfig(policy="act", n_action_steps=1)),
+    ("act, 10 steps a plan", SubjectConfig(policy="act", n_action_steps=10)),
     ("scripted", SubjectConfig(policy="scripted")),
 )
 

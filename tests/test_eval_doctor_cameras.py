@@ -69,7 +69,7 @@ def test_the_size_of_a_base_is_not_taken_for_the_trainings(look, tmp_path):
     assert "--image-size 640x480" in said["image sizes"].do
     assert "somebody/pick-place" in said["training images"].finding
     said, _ = look(folder, image_size=SQUARE)
-    assert said["image sizes"].level is Level.FINE and "not known" in said["image sizes"].finding
+    assert said["image sizes"].level is Level.UNKNOWN and "not known" in said["image sizes"].finding
 
 
 def test_a_size_that_nothing_doubts_is_fine(look, tmp_path, small_act):

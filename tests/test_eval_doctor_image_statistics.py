@@ -40,7 +40,7 @@ def look(folder, **flags):
         findings = list(check_cameras(Patient(config, setup, load_normalisation(folder))))
     finally:
         setup.env.close()
-    return {f.check: f for f in findings if f.level is not Level.FINE}, findings
+    return {f.check: f for f in findings if f.is_ill}, findings
 
 
 @pytest.mark.parametrize("cameras", [("overhead_cam", "wrist_cam"), ("overhead_cam_depth", "wrist_cam")])

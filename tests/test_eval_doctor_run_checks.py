@@ -505,7 +505,7 @@ def by_check(findings):
 
 
 def ill(findings):
-    return {finding.check for finding in findings if finding.level is not Level.FINE}
+    return {finding.check for finding in findings if finding.is_ill}
 
 
 def test_the_scripted_expert_is_healthy(blind_env, tmp_path):

@@ -56,8 +56,14 @@ _UNEXPLAINED = (
 def check_agreement(patient: Patient) -> Iterator[Finding]:
     """Compare with the expert, and undo one bug after the other where the policy disagrees."""
     reference = patient.reference
-    if reference is None or not reference.success or not patient.setup.policy.spec.image_sizes:
-        yield Finding("agreement", Level.UNKNOWN, "no scripted expert to compare with")
+    if reference is None or not reference.success:
+        finding = (
+            "no scripted expert to compare with" if reference is None else "the scripted expert does not do the task"
+        )
+        yield Finding("agreement", Level.UNKNOWN, finding)
+        return
+    if not patient.setup.policy.spec.image_sizes:
+        yield Finding("agreement", Level.UNKNOWN, "not compared with the expert: the policy has no cameras")
         return
     cost_s = patient.prediction_s * len(reference.memories)
     if cost_s > PATIENCE_S:
@@ -254,5 +260,8 @@ def _check_still_gripper(patient: Patient, planned: np.ndarray, span: str) -> It
             yield Finding("gripper", Level.FINE, "the planned gripper moves as it did in training", span)
             return
         if abs(planned.mean() - mean) < width / 2:
-            do = "It learned the mean: see more grasps in training, or test with --gripper-offset and --gripper-min."
+            do = (
+                "It stays near the training's mean: too little training, or inputs that tell it nothing. Compare the "
+                "other findings; --gripper-offset and --gripper-min shift what it plans."
+            )
     yield Finding("gripper", Level.WARNING, "the planned gripper hardly moves", span, do)

@@ -40,7 +40,7 @@ def check_sensitivity(patient: Patient) -> Iterator[Finding]:
         changes["instruction"] = lambda o: replace(o, instruction="Do nothing.")
     cost_s = patient.prediction_s * len(changes)
     if cost_s > PATIENCE_S:
-        yield Finding("sensitivity", Level.FINE, "not tried: a prediction takes too long", f"{cost_s:.0f} s in all")
+        yield Finding("sensitivity", Level.UNKNOWN, "not tried: a prediction takes too long", f"{cost_s:.0f} s in all")
         return
     effects, ignored = [], []
     for name, change in changes.items():

@@ -47,7 +47,7 @@ def check_cameras(patient: Patient) -> Iterator[Finding]:
     else:
         yield Finding(
             "cameras",
-            Level.FINE,
+            Level.FINE if known else Level.UNKNOWN,
             "colours are those of the training" if known else "nothing known of the training's colours",
             evidence or "; ".join(f"image statistics by convention: {name}" for name in sorted(conventions)),
         )

@@ -30,7 +30,7 @@ def check_statistics(patient: Patient) -> Iterator[Finding]:
             yield from _check_feature(stats)
     yield from _check_action_pair(normalisation.trained_action, normalisation.action)
     if not features:
-        yield Finding("statistics", Level.FINE, "in a step of the type's own, not looked into")
+        yield Finding("statistics", Level.UNKNOWN, "in a step of the type's own, not looked into")
     else:
         modes = ", ".join(f"{s.key.removeprefix('observation.')}: {s.mode}" for s in features)
         yield Finding("statistics", Level.FINE, f"{len(features)} features looked at", modes)

@@ -83,7 +83,7 @@ def check_state(patient: Patient) -> Iterator[Finding]:
         return
     stats = None if patient.normalisation is None else patient.normalisation.state
     if stats is None or stats.typical is None or patient.setup.policy.spec.state_dim is None:
-        yield Finding("state", Level.FINE, "nothing known of the training's states")
+        yield Finding("state", Level.UNKNOWN, "nothing known of the training's states")
         return
     states = _adapted_states(patient)
     middle, width = (part[: states.shape[1]] for part in stats.typical)
@@ -111,7 +111,7 @@ def check_action_range(patient: Patient) -> Iterator[Finding]:
     normalisation = patient.normalisation
     stats = None if normalisation is None else (normalisation.trained_action or normalisation.action)
     if normalisation is None or stats is None or stats.span is None:
-        yield Finding("action range", Level.FINE, "nothing known of the training's actions")
+        yield Finding("action range", Level.UNKNOWN, "nothing known of the training's actions")
         return
     adapters, spec, relative = make_adapters(patient.config), patient.action, normalisation.relative
     low, high = (part[: spec.dim] for part in stats.span)

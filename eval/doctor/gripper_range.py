@@ -43,7 +43,7 @@ def check_gripper_range(
         yield Finding("gripper", Level.ERROR, "its action never varied in training: it can never move", evidence, do)
         return
     if patient.normalisation.relative.is_difference(g):
-        yield Finding("gripper", Level.FINE, "trained on differences, which say nothing of its range", evidence)
+        yield Finding("gripper", Level.UNKNOWN, "trained on differences, which say nothing of its range", evidence)
         return
     if spec.gripper_is_binary:
         yield from _check_binary_gripper(stats, own, patient)

@@ -40,7 +40,7 @@ def _check_sizes(patient: Patient, training: TrainingRecord) -> Iterator[Finding
         else:
             yield Finding("image sizes", Level.FINE, "as in training", evidence)
     elif adapters.image_size is not None:
-        yield Finding("image sizes", Level.FINE, "as --image-size says; the training's are not known", evidence)
+        yield Finding("image sizes", Level.UNKNOWN, "as --image-size says; the training's are not known", evidence)
     elif training.needs_declared_size:
         yield Finding("image sizes", Level.FINE, "the size that the network's layers need", evidence)
     elif not training.base:
@@ -75,7 +75,7 @@ def _advise(trained: Mapping[str, tuple[int, int]], training: TrainingRecord) ->
 def _check_angles(patient: Patient, training: TrainingRecord) -> Iterator[Finding]:
     evidence = ", ".join(f"{camera.name} at {camera.fovy_deg:.0f}°" for camera in patient.env.cameras)
     if patient.training_env is None:
-        yield Finding("field of view", Level.FINE, "its training's angles are not known", evidence)
+        yield Finding("field of view", Level.UNKNOWN, "its training's angles are not known", evidence)
         return
     trained = {camera["name"]: camera for camera in patient.training_env["cameras"]}
     adapters = make_adapters(patient.config)

@@ -107,7 +107,7 @@ def check_following(episodes: Sequence[EpisodeArrays], action: ActionSpec, state
     """
     columns, why_not = comparable_columns(action, state_names)
     if why_not:
-        return Finding("following", Level.FINE, "plan and motion were not compared", why_not)
+        return Finding("following", Level.UNKNOWN, "plan and motion were not compared", why_not)
     moved = columns & (np.arange(action.dim) != action.gripper_index)
     index = np.flatnonzero(moved)
     span = range_of(action)[index]
@@ -139,7 +139,7 @@ def check_first_action(episodes: Sequence[EpisodeArrays], action: ActionSpec, st
     """How far the first target lies from where the arm is: units, joint order and a stale queue show at once."""
     columns, why_not = comparable_columns(action, state_names)
     if why_not:
-        return Finding("first action", Level.FINE, "the first action was not compared with the state", why_not)
+        return Finding("first action", Level.UNKNOWN, "the first action was not compared with the state", why_not)
     first = np.stack([e.action[0] for e in episodes])
     state = np.stack([e.state[0] for e in episodes])
     jump = np.where(columns, np.median(np.abs(first - state), axis=0) / range_of(action), 0.0)

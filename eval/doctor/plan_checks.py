@@ -33,7 +33,7 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
     plans = [e.chunk[:, :, columns] / range_of(action)[columns] for e in episodes]
     n_plans = sum(map(len, plans))
     if n_plans < 2:
-        return Finding(check, Level.FINE, "the plans were not compared", f"there are only {n_plans}")
+        return Finding(check, Level.UNKNOWN, "the plans were not compared", f"there are only {n_plans}")
     spread = _compute_spread(np.concatenate(plans))
     between = _compute_spread_between(plans)
     share = between / spread if spread > 0 else 0.0
@@ -67,7 +67,7 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
     """The jump from the last executed action of a chunk to the first of the next, against the steps within chunks."""
     check = "hand-over"
     if action.mode != "absolute":
-        return Finding(check, Level.FINE, "chunk hand-overs were not compared", "the actions are differences")
+        return Finding(check, Level.UNKNOWN, "chunk hand-overs were not compared", "the actions are differences")
     columns = np.flatnonzero(linear_columns(action))
     jumps, steps = [], []
     for episode in episodes:
@@ -78,7 +78,7 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
     jump, step = np.concatenate(jumps), np.concatenate(steps)
     if len(jump) == 0 or len(step) == 0:
         numbers = f"{len(jump)} hand-overs, {len(step)} steps within chunks"
-        return Finding(check, Level.FINE, "chunk hand-overs were not compared", numbers)
+        return Finding(check, Level.UNKNOWN, "chunk hand-overs were not compared", numbers)
     jump_share, step_share = float(np.median(jump)), float(np.median(step))
     evidence = (
         f"median jump between chunks {100 * jump_share:.2g} % of the actuators' range, between the steps of a chunk "
@@ -103,7 +103,7 @@ def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
     n_plans, n_distinct = len(episodes), len({e.chunk[0].tobytes() for e in episodes})
     evidence = f"{n_distinct} distinct first plans in {n_plans} episodes, whose objects lie {spread_m:.3f} m apart"
     if n_plans < 2 or spread_m <= OBJECT_SPREAD_M:
-        return Finding(check, Level.FINE, "first plans were not compared: the episodes begin alike", evidence)
+        return Finding(check, Level.UNKNOWN, "first plans were not compared: the episodes begin alike", evidence)
     if n_distinct == n_plans:
         return Finding(check, Level.FINE, "every episode has a first plan of its own", evidence)
     return Finding(

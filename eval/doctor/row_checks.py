@@ -145,7 +145,7 @@ def check_early_success(rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeAr
             suspects.append(f"{_name(row, rows)} after {duration_s:.2f} s, {motion}")
     n_success = len(successes)
     if not n_success:
-        return Finding("early success", Level.FINE, "no success to look at", "0 successes")
+        return Finding("early success", Level.UNKNOWN, "no success to look at", "0 successes")
     if not suspects:
         evidence = f"{n_success} successes: the shortest {least_s:.1f} s"
         return Finding("early success", Level.FINE, "each success took an arm's time and moved something", evidence)

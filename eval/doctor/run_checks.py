@@ -167,7 +167,7 @@ def _checks_of_episodes(run: Path, description: RunDescription, rows: Sequence[E
     checks.append(partial(check_plan_spread, episodes, action))
     if description.looks:
         return [*checks, partial(check_first_plan, episodes)]
-    said = ("first plan", Level.FINE, "first plans were not compared", "the policy has no cameras")
+    said = ("first plan", Level.UNKNOWN, "first plans were not compared", "the policy has no cameras")
     return [*checks, partial(Finding, *said)]
 
 
@@ -188,7 +188,7 @@ def _roll_out_and_compare(description: RunDescription, rows: Sequence[EpisodeRow
     """On the episodes of the environment's own task, where a run has several: another would need its own."""
     same = [row for row in rows if row.task == env.spec.task]
     if not same:
-        return Finding("floors", Level.FINE, "not compared", f"the run has no episode of {env.spec.task!r}")
+        return Finding("floors", Level.UNKNOWN, "not compared", f"the run has no episode of {env.spec.task!r}")
     floors = roll_out_floors(env, [row.episode_index for row in same], description.horizon)
     finding = compare_with_floors(sum(row.success for row in same), len(same), floors)
     if len(same) == len(rows):
@@ -201,4 +201,4 @@ def _as_tuple(value: object) -> object:
 
 
 def _not_for_baselines(check: str) -> Finding:
-    return Finding(check, Level.FINE, "not compared", "the policy is a baseline: it plans without looking")
+    return Finding(check, Level.UNKNOWN, "not compared", "the policy is a baseline: it plans without looking")

@@ -87,10 +87,10 @@ def check_action_steps(patient: Patient) -> Iterator[Finding]:
 def check_horizon(patient: Patient) -> Iterator[Finding]:
     horizon, reference = patient.setup.horizon, patient.reference
     if reference is None:
-        yield Finding("horizon", Level.FINE, "no scripted expert to compare with", f"{horizon} steps")
+        yield Finding("horizon", Level.UNKNOWN, "no scripted expert to compare with", f"{horizon} steps")
         return
     if not reference.success:
-        yield Finding("horizon", Level.FINE, "no scripted expert that does the task here", f"{horizon} steps")
+        yield Finding("horizon", Level.UNKNOWN, "no scripted expert that does the task here", f"{horizon} steps")
         return
     evidence = f"{horizon} steps; the scripted expert takes {reference.n_steps}"
     if horizon < reference.n_steps:
