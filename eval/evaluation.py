@@ -18,6 +18,7 @@ from eval.cameras import adopt_renamed_cameras, select_cameras
 from eval.code_path import check_code_path, describe_run_code_path
 from eval.collection import Collector, check_collection, make_collector
 from eval.config import EvalConfig, SubjectConfig
+from eval.episode_row import EpisodeRow, make_row
 from eval.outcome import DEFAULT_THRESHOLDS, OUTCOME_RULES, OutcomeThresholds
 from eval.preflight import (
     check_alike,
@@ -28,7 +29,7 @@ from eval.preflight import (
 )
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import EpisodeRow, RunFolder, load_description, load_outcome_rules, make_row
+from eval.run_folder import RunFolder, load_description, load_outcome_rules
 from policies.adapters import AdaptedPolicy, Adapters, format_camera_map, parse_camera_map, parse_image_size
 from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, compute_sha256, open_checkpoint, read_config

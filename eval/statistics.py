@@ -8,8 +8,8 @@ from math import nan
 import numpy as np
 from scipy.stats import binomtest
 
+from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
-from eval.run_folder import EpisodeRow
 
 # A drop of either kind: the object came down where it should not.
 _DROPS = (Outcome.DROPPED_DURING_TRANSPORT, Outcome.MISSED_GOAL)

@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
-from eval.run_folder import EpisodeRow
 from eval.statistics import RunSummary, compute_macro_average, summarise_tasks
 
 # How many failed episodes are named one by one.

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from eval.run_folder import ROWS_FILE, load_rows
+from eval.episode_row import ROWS_FILE, load_rows
 from tests.processes import catch_ctrl_c
 
 

@@ -19,10 +19,11 @@ from eval.doctor.row_checks import (
     check_outcomes,
 )
 from eval.doctor.run_checks import check_run
+from eval.episode_row import ROWS_FILE, load_rows, make_row
 from eval.outcome import Event, OutcomeThresholds
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import ROWS_FILE, RUN_FILE, RunFolder, arrays_path, load_rows, make_row
+from eval.run_folder import RUN_FILE, RunFolder, arrays_path
 from policies.baselines import BASELINES, ScriptedPolicy
 from sim.env import STAGES
 from sim.errors import WhiskerError

@@ -12,9 +12,10 @@ import pytest
 from eval import evaluation
 from eval.cli import main, main_doctor
 from eval.config import EvalConfig, SubjectConfig
+from eval.episode_row import load_rows
 from eval.evaluation import describe, evaluate, set_up
 from eval.preflight import check_alike
-from eval.run_folder import RunFolder, arrays_path, load_rows, video_path
+from eval.run_folder import RunFolder, arrays_path, video_path
 from sim import registry
 from sim.errors import WhiskerError
 from sim.registry import Entry

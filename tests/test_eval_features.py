@@ -12,8 +12,9 @@ from cknna.bank_description import EMBEDDING
 from cknna.episode_features import episode_features_path
 from eval.cli import main
 from eval.config import EvalConfig
+from eval.episode_row import load_rows
 from eval.evaluation import describe, evaluate, name_policy, set_up
-from eval.run_folder import RUN_FILE, RunFolder, arrays_path, load_arrays, load_rows
+from eval.run_folder import RUN_FILE, RunFolder, arrays_path, load_arrays
 from policies.policy import remember
 from sim.env import STAGES, episode_rng
 from sim.files import UNFINISHED_PREFIX

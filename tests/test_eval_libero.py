@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from eval.run_folder import load_arrays, load_rows
+from eval.episode_row import load_rows
+from eval.run_folder import load_arrays
 from tests.small_checkpoints import save_small_act
 
 TASK = "libero_object/0"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from eval.episode_row import make_row
 from eval.outcome import Event, Outcome, OutcomeThresholds, Trajectory, choose_goal, judge, was_begun
 from eval.recorder import EpisodeRecorder
-from eval.run_folder import make_row
 from sim.env import STAGES
 from sim.so101.expert import PickPlaceExpert
 

@@ -7,10 +7,11 @@ from math import nan
 import numpy as np
 import pytest
 
+from eval.episode_row import EpisodeRow, load_rows, make_row
 from eval.outcome import Outcome, OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import EpisodeRow, RunFolder, load_arrays, load_rows, make_row
+from eval.run_folder import RunFolder, load_arrays
 from policies.baselines import BASELINES, ScriptedPolicy
 from sim.env import Progress, StageFlags
 from sim.so101.pick_place import PickPlace

@@ -7,20 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval.episode_row import ROWS_FILE, load_rows, make_row
 from eval.outcome import OUTCOME_RULES, Event, OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import (
-    ROWS_FILE,
-    RUN_FILE,
-    RunFolder,
-    arrays_path,
-    describe_old_rules,
-    load_arrays,
-    load_rows,
-    make_row,
-    outcome_rules_of,
-)
+from eval.run_folder import RUN_FILE, RunFolder, arrays_path, describe_old_rules, load_arrays, outcome_rules_of
 from policies.baselines import BASELINES
 from sim.env import STAGES
 from sim.errors import WhiskerError

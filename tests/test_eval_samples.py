@@ -10,10 +10,11 @@ import pytest
 
 from eval.cli import main
 from eval.config import EvalConfig
+from eval.episode_row import load_rows, make_row
 from eval.evaluation import name_policy, set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import Decision, rollout, run_episode
-from eval.run_folder import RUN_FILE, RunFolder, arrays_path, load_arrays, load_rows, make_row
+from eval.run_folder import RUN_FILE, RunFolder, arrays_path, load_arrays
 from sim.env import episode_rng
 from tests.small_checkpoints import save_small_checkpoint
 

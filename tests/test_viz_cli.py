@@ -12,7 +12,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from eval.run_folder import load_rows
+from eval.episode_row import load_rows
 from sim.errors import WhiskerError
 from viz.cli import _write, main
 

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from eval.episode_row import load_rows
 from eval.evaluation import set_up
 from eval.rollout import Decision, rollout
-from eval.run_folder import load_arrays, load_rows
+from eval.run_folder import load_arrays
 from sim.errors import WhiskerError
 from tests.conftest import FAILING
 from viz.image_encoding import BUDGET_BYTES, LOSSLESS, choose_encoding

@@ -10,11 +10,12 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from eval.config import EvalConfig
+from eval.episode_row import make_row
 from eval.evaluation import set_up
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, make_row
+from eval.run_folder import RunFolder
 from policies.registry import CHECKPOINT_FOLDER
 from sim.env import STAGES
 from sim.errors import WhiskerError

@@ -2,10 +2,11 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from eval.episode_row import load_rows, make_row
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, load_rows, make_row, video_path
+from eval.run_folder import RunFolder, video_path
 from policies.baselines import BASELINES
 from sim.errors import WhiskerError
 from sim.registry import make_env

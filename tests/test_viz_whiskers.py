@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eval.episode_row import load_rows, make_row
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, load_rows, make_row
+from eval.run_folder import RunFolder
 from policies.action_chunk import ActionChunk
 from policies.baselines import RandomPolicy
 from sim.errors import WhiskerError

@@ -19,8 +19,9 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 from eval.config import EvalConfig
+from eval.episode_row import load_rows
 from eval.evaluation import describe, evaluate, set_up
-from eval.run_folder import RunFolder, load_rows
+from eval.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("sim", "policies", "cknna", "eval", "viz")

@@ -17,7 +17,7 @@ from sim.files import is_write_error
 from viz.config import WhiskersConfig
 
 if TYPE_CHECKING:
-    from eval.run_folder import EpisodeRow
+    from eval.episode_row import EpisodeRow
     from viz.live import LiveSession
     from viz.run_source import RunSource
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from eval.episode_row import make_row
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecorder
 from eval.rollout import ControlStep, Decision, continue_rollout, rollout
-from eval.run_folder import make_row
 from policies.policy import Policy
 from sim.env import Env
 from viz.altered_env import AlteredEnv

@@ -15,8 +15,9 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float32
 
+from eval.episode_row import EpisodeRow, load_rows
 from eval.recorder import EpisodeArrays
-from eval.run_folder import EpisodeRow, load_description, load_rows
+from eval.run_folder import load_description
 from sim.env import Env
 from sim.errors import WhiskerError
 from viz.overlay import (

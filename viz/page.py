@@ -9,7 +9,8 @@ from pathlib import Path
 
 import jinja2
 
-from eval.run_folder import EpisodeRow, describe_old_rules, load_description, load_rows
+from eval.episode_row import EpisodeRow, load_rows
+from eval.run_folder import describe_old_rules, load_description
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole

@@ -11,8 +11,8 @@ from dataclasses import asdict
 import numpy as np
 from jaxtyping import Float32
 
+from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
-from eval.run_folder import EpisodeRow
 from sim.env import STAGES
 from sim.scene_geometry import Mesh, SceneGeometry
 from sim.spec import EnvSpec

@@ -16,8 +16,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from eval.episode_row import EpisodeRow, load_rows
 from eval.recorder import EpisodeArrays
-from eval.run_folder import EpisodeRow, load_description, load_rows
+from eval.run_folder import load_description
 from sim.files import written_whole
 from viz.whiskers import Whiskers, compute_whiskers, load_planned_arrays, opened_env
 

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from time import sleep
 
-from eval.run_folder import EpisodeRow, load_description, load_rows
+from eval.episode_row import EpisodeRow, load_rows
+from eval.run_folder import load_description
 from sim.env import Env
 from sim.errors import WhiskerError
 from viz.page import load_episode, page_data

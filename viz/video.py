@@ -19,8 +19,9 @@ from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track
 
+from eval.episode_row import EpisodeRow, load_rows
 from eval.recorder import EpisodeArrays
-from eval.run_folder import EpisodeRow, env_of_task, load_description, load_rows, video_path
+from eval.run_folder import env_of_task, load_description, video_path
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
-from eval.run_folder import EpisodeRow, env_of_task, load_arrays, load_description
+from eval.run_folder import env_of_task, load_arrays, load_description
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk

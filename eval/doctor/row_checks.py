@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.doctor.finding import Finding, Level
+from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
 from eval.recorder import EpisodeArrays
-from eval.run_folder import EpisodeRow
 from eval.statistics import compute_wilson_interval, summarise
 
 # Fewer, and even ten of ten is not told from three of four: at 10 the Wilson interval is up to 0.53 wide.

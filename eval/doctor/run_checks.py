@@ -24,17 +24,9 @@ from eval.doctor.row_checks import (
     check_n_episodes,
     check_outcomes,
 )
+from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
 from eval.outcome import Outcome
-from eval.run_folder import (
-    ROWS_FILE,
-    RUN_FILE,
-    EpisodeRow,
-    commits_of,
-    describe_old_rules,
-    load_arrays,
-    load_description,
-    load_rows,
-)
+from eval.run_folder import RUN_FILE, commits_of, describe_old_rules, load_arrays, load_description
 from policies.baselines import BASELINES
 from sim.env import Env
 from sim.errors import WhiskerError

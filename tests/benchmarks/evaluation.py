@@ -26,11 +26,12 @@ from rich.table import Table
 from skimage.metrics import structural_similarity
 
 from eval.config import EvalConfig
+from eval.episode_row import make_row
 from eval.evaluation import Setup, set_up
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecord, EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, make_row
+from eval.run_folder import RunFolder
 from sim.env import episode_rng
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE

@@ -24,10 +24,11 @@ from rich.table import Table
 from cknna.extract import compute_features
 from cknna.hooks import FeatureHook
 from eval.config import EvalConfig
+from eval.episode_row import make_row
 from eval.evaluation import set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, make_row
+from eval.run_folder import RunFolder
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.policy import EpisodeMemory, Policy, remember

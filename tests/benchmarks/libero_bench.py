@@ -140,10 +140,10 @@ class Episode:
 
 def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, run=None) -> Episode:
     """What `eval.rollout.run_episode` does, and what `evaluate` does with its record where there is a `run`."""
+    from eval.episode_row import make_row
     from eval.outcome import DEFAULT_THRESHOLDS
     from eval.recorder import EpisodeRecorder
     from eval.rollout import Decision, rollout
-    from eval.run_folder import make_row
 
     policy = _make_replaying_policy(env, make_actions(episode_index, n_steps), chunk, meter)
     recorder, looks_s, steps_s = EpisodeRecorder(), [], []

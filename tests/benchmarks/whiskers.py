@@ -25,11 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.config import EvalConfig
+from eval.episode_row import EpisodeRow, make_row
 from eval.evaluation import set_up
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeArrays, EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import EpisodeRow, RunFolder, load_arrays, make_row
+from eval.run_folder import RunFolder, load_arrays
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
