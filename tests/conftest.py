@@ -61,7 +61,7 @@ FAILING = EvalConfig(policy="act", first_episode=7, episodes=2, gripper_offset=6
 def failed_run(tmp_path_factory):
     """A run folder in which `act` succeeded in episode 7 and, as FAILING, never picked up the block in episode 8."""
     setup = set_up(FAILING)
-    run = RunFolder.create(tmp_path_factory.mktemp("runs"), "act", FAILING.env, describe(FAILING, setup))
+    run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe(FAILING, setup))
     setup.env.close()
     with closing(run):
         for config in (replace(FAILING, episodes=1, gripper_offset=0.0), replace(FAILING, first_episode=8, episodes=1)):

@@ -36,7 +36,7 @@ def collect(folder, checkpoint="act", **more):
         policy="act", checkpoint=checkpoint, episodes=N_EPISODES, horizon=N_STEPS, n_action_steps=2, **more
     )
     setup = set_up(config)
-    run = RunFolder.create(folder, "act", config.env, describe(config, setup))
+    run = RunFolder.create(folder, describe(config, setup))
     with closing(setup.env), closing(run):
         list(evaluate(config, setup, run))
     return run.path

@@ -51,7 +51,7 @@ def runs(tmp_path_factory):
             )
             setup = set_up(name_policy(config))
         made.append(setup)
-        run = RunFolder.create(folder / "runs", policy_type, config.env, describe(config, setup))
+        run = RunFolder.create(folder / "runs", describe(config, setup))
         with closing(run):
             assert not any(row.error for row in evaluate(config, setup, run))
         return setup, run.path

@@ -5,15 +5,19 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from eval.code_path import check_code_path, describe_other_commit
 from eval.doctor.finding import Level
 from eval.doctor.run_checks import check_made_by
-from eval.run_folder import RunFolder, commits_of, load_description
+from eval.run import Run
+from eval.run_description import Resumption
+from eval.run_folder import RunFolder
 from sim.cpu_code_path import SETTINGS, SWITCH
 from sim.errors import WhiskerError
+from tests.runs import describe_run
 
 ZERO = ("--policy", "zero", "--episodes", 1, "--horizon", 3, "--quiet")
 RECORDED = dict(SETTINGS) | {"torch": "AVX2", "processor": "any", "libc": "glibc 2.36"}
@@ -58,22 +62,22 @@ def test_another_commit_is_said_and_kept(tmp_path):
     resumed = run_eval("--resume", run, "--quiet")
     assert resumed.returncode == 0
     assert f"warning: resuming {str(run)!r}: its rows are of {'a' * 40}, the ones to come of" in resumed.stderr
-    commits = commits_of(load_description(run))
+    commits = Run.open(run).description.commits
     assert commits[0] == "a" * 40 and len(commits) == 2
-    assert load_description(run)["resumed"][0]["n_rows_before"] == 1
+    assert Run.open(run).description.resumed == (Resumption(commits[1], n_rows_before=1),)
     RunFolder.reopen(run, commits[1]).close()
-    assert commits_of(load_description(run)) == commits
+    assert Run.open(run).description.commits == commits
 
 
-def test_the_doctor_says_who_made_the_rows():
-    one = check_made_by({"commit": "abc", "code_path": RECORDED})
-    two = check_made_by({"commit": "abc", "code_path": RECORDED, "resumed": [{"commit": "d", "n_rows_before": 4}]})
+def test_the_doctor_says_who_made_the_rows(blind_env):
+    described = describe_run(blind_env, commit="abc", code_path=RECORDED)
+    one, two = check_made_by(described), check_made_by(replace(described, resumed=(Resumption("d", n_rows_before=4),)))
     assert one.level is Level.FINE and "commit abc; processor any" in one.evidence
     assert two.level is Level.WARNING and "commit abc, d" in two.evidence
-    assert "older" in check_made_by({}).evidence
+    assert "older" in check_made_by(describe_run(blind_env)).evidence
 
 
 def test_one_clean_commit_needs_no_word():
-    assert describe_other_commit({"commit": "abc"}, "abc") == ""
-    assert "uncommitted changes" in describe_other_commit({"commit": "abc-dirty"}, "abc-dirty")
-    assert "no commit" in describe_other_commit({"commit": ""}, "abc")
+    assert describe_other_commit(["abc"], "abc") == ""
+    assert "uncommitted changes" in describe_other_commit(["abc-dirty"], "abc-dirty")
+    assert "no commit" in describe_other_commit([""], "abc")

@@ -96,7 +96,7 @@ def test_the_checkpoints_own_rename_map_is_used_and_said(look, tmp_path):
     assert said["camera names"].level is Level.WARNING and said["camera names"].evidence == "camera3"
     assert "without images in training" in said["camera names"].finding
     written = describe(patient.config, patient.setup)
-    assert written["resolved"]["renamed_cameras"] == NAMES
+    assert written.resolved.renamed_cameras == NAMES
 
 
 def test_a_camera_that_was_never_there_is_not_missing(look, tmp_path):
@@ -108,7 +108,7 @@ def test_a_camera_that_was_never_there_is_not_missing(look, tmp_path):
     assert not any("expect less" in finding.do for finding in said.values())
     by_hand, given = look(folder, camera_map="overhead_cam=camera1,wrist_cam=camera2")
     np.testing.assert_array_equal(given.first_plan, patient.first_plan)
-    assert describe(given.config, given.setup)["resolved"]["renamed_cameras"] == {}
+    assert describe(given.config, given.setup).resolved.renamed_cameras == {}
     assert by_hand["camera names"].level is Level.FINE
 
 

@@ -1,6 +1,6 @@
 """Each check of a finished run on a case that is healthy, and on one with the fault that it is there to name."""
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -19,16 +19,19 @@ from eval.doctor.row_checks import (
     check_outcomes,
 )
 from eval.doctor.run_checks import check_run
-from eval.episode_row import ROWS_FILE, load_rows, make_row
+from eval.episode_row import ROWS_FILE, make_row
 from eval.outcome import Event, OutcomeThresholds
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RUN_FILE, RunFolder, arrays_path
+from eval.run import Run
+from eval.run_description import RUN_FILE
+from eval.run_folder import RunFolder, arrays_path
 from policies.baselines import BASELINES, ScriptedPolicy
 from sim.env import STAGES
 from sim.errors import WhiskerError
 from sim.registry import make_env
 from sim.spec import ActionSpec
+from tests.runs import describe_run
 
 N_JOINTS, GRIPPER = 3, 2
 STATE_NAMES = ("pan.pos", "lift.pos", "gripper.pos")
@@ -465,28 +468,19 @@ class FaultyExpert(ScriptedPolicy):
         self.spec = replace(self.spec, type="expert", image_sizes=image_sizes or {})
 
 
-def describe(env, policy, horizon=5):
-    return {
-        "config": {},
-        "resolved": {"horizon": horizon},
-        "policy": asdict(policy.spec),
-        "env": asdict(env.spec),
-    }
-
-
 def write_run(folder, env, policy, n_episodes=3, horizon=200):
-    run = RunFolder.create(folder, policy.spec.type, env.spec.name, describe(env, policy, horizon))
+    run = RunFolder.create(folder, describe_run(env, policy, horizon))
     for index in range(n_episodes):
         record = run_episode(env, policy, index, EpisodeRecorder(), 1, horizon)
         run.append(record, make_row(record, OutcomeThresholds()))
     run.close()
-    return run.path
+    return Run.open(run.path)
 
 
 @pytest.fixture
 def empty_run(tmp_path, blind_env):
     """Open for writing."""
-    run = RunFolder.create(tmp_path, "zero", "e", describe(blind_env, BASELINES["zero"](blind_env)))
+    run = RunFolder.create(tmp_path, describe_run(blind_env, "zero"))
     yield run
     run.close()
 
@@ -554,9 +548,9 @@ def test_end_effector_targets_are_compared_too(ee_env, tmp_path):
 
 def test_floors_that_cannot_be_made_do_not_hide_the_rest(blind_env, tmp_path):
     run = write_run(tmp_path, blind_env, FaultyExpert(blind_env), 1, 5)
-    file = run / RUN_FILE
+    file = run.path / RUN_FILE
     file.write_text(file.read_text().replace('"so101/pick_place"', '"so101/pick_plaice"'))
-    assert_named(by_check(check_run(run))["floors"], Level.WARNING, "could not be rolled out")
+    assert_named(by_check(check_run(Run.open(run.path)))["floors"], Level.WARNING, "could not be rolled out")
 
 
 @pytest.mark.parametrize("check", ["check_outcomes", "check_movement", "_check_floors"])
@@ -587,25 +581,21 @@ def test_no_finding_of_a_run_names_a_cause_that_the_run_does_not_show(episodes):
 def test_a_run_of_crashes_is_named(empty_run):
     record = EpisodeRecord("pick_place", 0, False, "RuntimeError: no", 0.1, None)
     empty_run.append(record, make_row(record, OutcomeThresholds()))
-    assert ill(check_run(empty_run.path)) == {"crashes", "number of episodes"}
+    assert ill(check_run(Run.open(empty_run.path))) == {"crashes", "number of episodes"}
 
 
 def test_an_empty_run_is_one_finding(empty_run):
-    (finding,) = check_run(empty_run.path)
+    (finding,) = check_run(Run.open(empty_run.path))
     assert_named(finding, Level.WARNING, "no finished episode")
     (empty_run.path / ROWS_FILE).unlink()
-    assert check_run(empty_run.path) == [finding]
+    assert check_run(Run.open(empty_run.path)) == [finding]
 
 
 def test_what_is_no_run_or_damaged_is_refused(tmp_path, blind_env):
     with pytest.raises(WhiskerError, match="a run folder"):
-        check_run(tmp_path)
-    run = RunFolder.create(tmp_path, "zero", "e", {"config": {}, "env": {}})
-    run.close()
-    with pytest.raises(WhiskerError, match=r"a whole run\.json"):
-        check_run(run.path)
+        Run.open(tmp_path)
     whole = write_run(tmp_path, blind_env, BASELINES["zero"](blind_env), 1, 5)
-    (row,) = load_rows(whole)
-    (whole / arrays_path(row)).write_bytes(b"half")
+    (row,) = whole.rows
+    (whole.path / arrays_path(row)).write_bytes(b"half")
     with pytest.raises(WhiskerError, match=r"0\.npz"):
         check_run(whole)

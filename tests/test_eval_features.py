@@ -14,7 +14,9 @@ from eval.cli import main
 from eval.config import EvalConfig
 from eval.episode_row import load_rows
 from eval.evaluation import describe, evaluate, name_policy, set_up
-from eval.run_folder import RUN_FILE, RunFolder, arrays_path, load_arrays
+from eval.run import Run
+from eval.run_description import RUN_FILE
+from eval.run_folder import RunFolder, arrays_path
 from policies.policy import remember
 from sim.env import STAGES, episode_rng
 from sim.files import UNFINISHED_PREFIX
@@ -92,7 +94,7 @@ def collected(tmp_path_factory, checkpoints):
         record_observations=True,
     )
     setup = set_up(name_policy(config))
-    run = RunFolder.create(tmp_path_factory.mktemp("run"), "act", config.env, describe(config, setup))
+    run = RunFolder.create(tmp_path_factory.mktemp("run"), describe(config, setup))
     with closing(setup.env), closing(run):
         list(evaluate(config, setup, run))
         yield setup, run.path
@@ -102,7 +104,7 @@ def test_rows_are_of_the_moments_of_the_predictions(collected):
     setup, run = collected
     bank = open_bank(run)
     rows = load_rows(run)
-    recorded = [load_arrays(run, row) for row in rows]
+    recorded = [Run.open(run).load_arrays(row) for row in rows]
     assert bank.hook_points == (EMBEDDING, "model.encoder.layers.0")
     np.testing.assert_array_equal(bank.step, np.concatenate([a.prediction_step for a in recorded]))
     np.testing.assert_array_equal(bank.state, np.concatenate([a.state[a.prediction_step] for a in recorded]))
@@ -143,7 +145,7 @@ def test_arrays_load_without_pickle_and_the_description_says_what_they_are(colle
 def test_observations_are_what_the_policy_saw(collected):
     setup, run = collected
     looks = list(read_run(run))
-    arrays = [load_arrays(run, row) for row in load_rows(run)]
+    arrays = [Run.open(run).load_arrays(row) for row in load_rows(run)]
     assert [look.step for look in looks if look.episode_index == 1] == arrays[1].prediction_step.tolist()
     for look in looks:
         setup.env.restore(arrays[look.episode_index].step_snapshot[look.step])
@@ -168,7 +170,7 @@ def test_a_run_is_resumed_with_the_features_that_it_has(monkeypatch, capsys, tmp
     for folder in ("features", "observations"):
         (run / folder / "pick_place" / f"{UNFINISHED_PREFIX}x.npz").write_bytes(b"half")
     assert run_eval(monkeypatch, "--resume", run, "--hook", "model.decoder") == 2
-    assert "--hook with --resume: expected ['model.backbone.layer3', 'model.decoder']" in capsys.readouterr().err
+    assert "--hook with --resume: expected ('model.backbone.layer3', 'model.decoder')" in capsys.readouterr().err
     assert run_eval(monkeypatch, "--resume", run, *hook, "--no-doctor", "--quiet") == 0
     np.testing.assert_array_equal(open_bank(run).features("model.decoder"), whole_rows)
     assert len(list(read_run(run))) == whole.n_rows and not list(run.rglob(f"{UNFINISHED_PREFIX}*"))

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from eval.episode_row import load_rows
-from eval.run_folder import load_arrays
+from eval.run import Run
 from tests.small_checkpoints import save_small_act
 
 TASK = "libero_object/0"
@@ -39,7 +39,7 @@ def test_the_expert_succeeds_in_a_process_of_its_own_and_nothing_else_is_printed
     (row,) = load_rows(only_run(tmp_path))
     assert row.task == "libero_object/pick_up_the_alphabet_soup_and_place_it_in_the_basket"
     assert row.goal == "in alphabet_soup_1 basket_1_contain_region"
-    arrays = load_arrays(only_run(tmp_path), row)
+    arrays = Run.open(only_run(tmp_path)).load_arrays(row)
     assert arrays.goals_met[-1].all() and not arrays.goals_met[0].any()
     assert arrays.object_height_m.max() > 0.05
 

@@ -1,7 +1,7 @@
 """A task of two goals: the SO-101's own, and a drawer, which is its shoulder."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import nan
 
 import numpy as np
@@ -11,10 +11,12 @@ from eval.episode_row import EpisodeRow, load_rows, make_row
 from eval.outcome import Outcome, OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, load_arrays
+from eval.run import Run
+from eval.run_folder import RunFolder
 from policies.baselines import BASELINES, ScriptedPolicy
 from sim.env import Progress, StageFlags
 from sim.so101.pick_place import PickPlace
+from tests.runs import describe_run
 
 # The way to the bowl is to the left, where the shoulder's angle is negative: to -0.8 rad.
 OPEN_RAD, FAR_RAD = -0.25, -2.0
@@ -85,14 +87,14 @@ def test_a_half_open_drawer_was_begun():
     assert 0.1 < row.final_joint_progress < 1 and record.arrays.goals_met[-1].tolist() == [False, True]
 
 
-def test_rows_of_every_kind_are_json_without_nan_and_come_back(tmp_path):
-    run = RunFolder.create(tmp_path, "scripted", "e", {"config": {}, "env": {}})
+def test_rows_of_every_kind_are_json_without_nan_and_come_back(tmp_path, blind_env):
+    run = RunFolder.create(tmp_path, describe_run(blind_env))
     for env in (DrawerAndBowl(FAR_RAD), DrawerAndBowl()):
         record, row = record_and_row(env, n_steps=100)
         run.append(record, row)
-        line = json.dumps(asdict(row), allow_nan=False)
+        line = json.dumps(row.to_json(), allow_nan=False)
         assert EpisodeRow.from_json(line) == row
-        arrays = load_arrays(run.path, row)
+        arrays = Run.open(run.path).load_arrays(row)
         np.testing.assert_array_equal(arrays.goals_met, record.arrays.goals_met)
         np.testing.assert_array_equal(arrays.joint_progress, record.arrays.joint_progress)
     run.close()

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from eval.episode_row import ROWS_FILE, load_rows, make_row
-from eval.outcome import OUTCOME_RULES, Event, OutcomeThresholds
+from eval.outcome import Event, OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RUN_FILE, RunFolder, arrays_path, describe_old_rules, load_arrays, outcome_rules_of
+from eval.run import Run
+from eval.run_description import RUN_FILE
+from eval.run_folder import RunFolder, arrays_path
 from policies.baselines import BASELINES
 from sim.env import STAGES
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX
+from tests.runs import describe_run
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +27,9 @@ def record(blind_env):
 
 
 @pytest.fixture
-def run(tmp_path, record):
+def run(tmp_path, blind_env, record):
     """A folder with three episodes, closed."""
-    run = RunFolder.create(tmp_path, "random", "so101/pick_place", {"config": {}, "env": {}})
+    run = RunFolder.create(tmp_path, describe_run(blind_env))
     for index in range(3):
         each = replace(record, episode_index=index)
         run.append(each, make_row(each, OutcomeThresholds()))
@@ -37,14 +40,14 @@ def run(tmp_path, record):
 def test_rows_and_arrays_come_back_as_they_were(run, record):
     rows = load_rows(run.path)
     assert rows == run.rows and [row.episode_index for row in rows] == [0, 1, 2]
-    arrays = load_arrays(run.path, rows[1])
+    arrays = Run.open(run.path).load_arrays(rows[1])
     np.testing.assert_array_equal(arrays.step_snapshot, record.arrays.step_snapshot)
     np.testing.assert_array_equal(arrays.progress, record.arrays.progress)
 
 
 def test_joint_environments_leave_the_inverse_kinematics_columns_empty(run):
     assert all(row.ik_failure_rate is None and row.ik_error_mm is None for row in load_rows(run.path))
-    arrays = load_arrays(run.path, run.rows[0])
+    arrays = Run.open(run.path).load_arrays(run.rows[0])
     assert arrays.ik_error_m.shape == arrays.clipped.shape and np.isnan(arrays.ik_error_m).all()
 
 
@@ -61,7 +64,7 @@ def test_columns_that_came_later_are_missing_in_older_runs(run):
     older = dict.fromkeys(("goal", *decisive))
     assert load_rows(run.path) == [replace(row, **older) for row in run.rows]
     assert [row.shown_step for row in load_rows(run.path)] == [row.decided_at_step for row in run.rows]
-    old_arrays = load_arrays(run.path, run.rows[0])
+    old_arrays = Run.open(run.path).load_arrays(run.rows[0])
     assert old_arrays.closes_gripper is None
     assert np.isnan(old_arrays.ik_error_m).all() and np.isnan(old_arrays.joint_progress).all()
     np.testing.assert_array_equal(old_arrays.goals_met[:, 0], old_arrays.progress[:, STAGES.index("placed")])
@@ -81,14 +84,6 @@ def test_the_action_says_whether_the_gripper_closes(blind_env, record):
     np.testing.assert_array_equal(record.arrays.closes_gripper, gripper < 15)
 
 
-@pytest.mark.parametrize(
-    ("resolved", "rules"), [({"resolved": {"outcome_rules": 2}}, 2), ({"resolved": {}}, 1), ({}, 1)]
-)
-def test_a_run_says_which_rules_made_its_outcomes(resolved, rules):
-    assert outcome_rules_of(resolved) == rules
-    assert describe_old_rules(resolved) == ("" if rules == OUTCOME_RULES else "outcomes by rules 1 (now 2)")
-
-
 def _lines(run):
     return (run.path / ROWS_FILE).read_text().splitlines()
 
@@ -98,8 +93,8 @@ def test_the_name_says_when_what_and_where(run):
     assert json.loads((run.path / RUN_FILE).read_text())["version"] == 1
 
 
-def test_two_runs_of_one_second_get_two_folders(tmp_path):
-    paths = {RunFolder.create(tmp_path, "zero", "e", {}).path for _ in range(3)}
+def test_two_runs_of_one_second_get_two_folders(tmp_path, blind_env):
+    paths = {RunFolder.create(tmp_path, describe_run(blind_env)).path for _ in range(3)}
     assert len(paths) == 3
 
 
@@ -151,7 +146,7 @@ def test_a_truncated_episode_file_is_named(run):
     file = run.path / arrays_path(run.rows[0])
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(WhiskerError, match=r"0\.npz"):
-        load_arrays(run.path, run.rows[0])
+        Run.open(run.path).load_arrays(run.rows[0])
 
 
 def test_a_full_disk_loses_nothing_that_was_written(run, record, monkeypatch):

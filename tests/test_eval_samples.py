@@ -14,8 +14,11 @@ from eval.episode_row import load_rows, make_row
 from eval.evaluation import name_policy, set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import Decision, rollout, run_episode
-from eval.run_folder import RUN_FILE, RunFolder, arrays_path, load_arrays
+from eval.run import Run
+from eval.run_description import RUN_FILE
+from eval.run_folder import RunFolder, arrays_path
 from sim.env import episode_rng
+from tests.runs import describe_run
 from tests.small_checkpoints import save_small_checkpoint
 
 N_SAMPLES, N_STEPS = 3, 9
@@ -77,14 +80,14 @@ def test_an_alternative_is_what_the_policy_plans_with_its_generator(policy_type,
 
 
 def test_what_was_recorded_comes_back_and_what_was_not_is_none(setups, tmp_path):
-    run = RunFolder.create(tmp_path, "random", "e", {"config": {}, "env": {}})
+    run = RunFolder.create(tmp_path, describe_run(setups("random").env))
     with closing(run):
         for index, n_samples in enumerate((1, N_SAMPLES)):
             each = replace(record(setups("random"), n_samples), episode_index=index)
             drafts = np.repeat(each.arrays.chunk[:, None], 2, axis=1) if index else None
             each = replace(each, arrays=replace(each.arrays, draft_chunk=drafts))
             run.append(each, make_row(each, setups("random").thresholds))
-            loaded = asdict(load_arrays(run.path, run.rows[-1]))
+            loaded = asdict(Run.open(run.path).load_arrays(run.rows[-1]))
             for name, array in asdict(each.arrays).items():
                 assert (loaded[name] is None) if array is None else np.array_equal(loaded[name], array, equal_nan=True)
     with np.load(run.path / arrays_path(run.rows[0])) as stored:
@@ -106,12 +109,12 @@ def test_the_command_records_them(monkeypatch, tmp_path, small_act_ensembling):
     (run,), (alone,) = (tmp_path / "samples").iterdir(), (tmp_path / "alone").iterdir()
     (row,), (row_alone,) = load_rows(run), load_rows(alone)
     assert replace(row, duration_s=0.0) == replace(row_alone, duration_s=0.0)
-    assert load_arrays(run, row).alternative_chunk.shape == (3, 4, 1, 6)
+    assert Run.open(run).load_arrays(row).alternative_chunk.shape == (3, 4, 1, 6)
 
     drafts = ("--checkpoint", small_act_ensembling, "--drafts", "--no-doctor", "--run-dir", tmp_path / "drafts")
     assert evaluate(monkeypatch, *drafts, *SHORT) == 0
     (run,) = (tmp_path / "drafts").iterdir()
-    arrays = load_arrays(run, *load_rows(run))
+    arrays = Run.open(run).load_arrays(*load_rows(run))
     assert arrays.draft_chunk.shape == (3, 1, 10, 6) and arrays.alternative_chunk is None
     np.testing.assert_array_equal(arrays.draft_chunk[0, 0], arrays.chunk[0])
     assert not np.array_equal(arrays.draft_chunk[1, 0], arrays.chunk[1])
@@ -141,7 +144,7 @@ def test_a_run_is_resumed_with_the_samples_that_it_has(monkeypatch, capsys, tmp_
     assert evaluate(monkeypatch, "--resume", run, "--samples", 3) == 2
     assert "--samples with --resume: expected 2, as the run has it, got 3" in capsys.readouterr().err
     assert evaluate(monkeypatch, "--resume", run, "--quiet") == 0
-    assert load_arrays(run, *load_rows(run)).alternative_chunk.shape[1] == 2
+    assert Run.open(run).load_arrays(*load_rows(run)).alternative_chunk.shape[1] == 2
 
 
 def test_a_run_from_before_there_were_samples_is_resumed_without(monkeypatch, capsys, tmp_path):
@@ -154,4 +157,4 @@ def test_a_run_from_before_there_were_samples_is_resumed_without(monkeypatch, ca
     assert evaluate(monkeypatch, "--resume", run, "--samples", 3) == 2
     assert "--samples with --resume: expected 1" in capsys.readouterr().err
     assert evaluate(monkeypatch, "--resume", run, "--samples", 1, "--quiet") == 0
-    assert load_arrays(run, *load_rows(run)).alternative_chunk is None
+    assert Run.open(run).load_arrays(*load_rows(run)).alternative_chunk is None

@@ -19,7 +19,8 @@ from eval.episode_row import load_rows, make_row
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, load_arrays
+from eval.run import Run
+from eval.run_folder import RunFolder
 from policies.baselines import BASELINES
 from sim.env import IK_TOLERANCE_M
 from sim.errors import WhiskerError
@@ -29,6 +30,7 @@ from sim.so101.expert import PickPlaceExpert
 from sim.so101.pose import Pose, rotation_of, rotation_vector_of
 from sim.so101.pose_kinematics import PoseKinematics
 from sim.so101.units import JOINTS
+from tests.runs import describe_run
 
 ROBOT_FOLDER = Path(nexus_file).parent / "assets/SO101"
 NAMES = ("so101/pick_place_ee", "so101/pick_place_ee_delta")
@@ -352,14 +354,14 @@ def test_the_expert_succeeds_as_it_does_with_joints(env):
 
 
 def test_rows_tell_how_inverse_kinematics_did(env, tmp_path):
-    run = RunFolder.create(tmp_path, "p", env.spec.name, {"config": {}, "env": {}})
+    run = RunFolder.create(tmp_path, describe_run(env))
     for index, policy in enumerate(("scripted", "random")):
         record = run_episode(env, BASELINES[policy](env), index, EpisodeRecorder(), 1, 25)
         run.append(record, make_row(record, OutcomeThresholds()))
     run.close()
     scripted, random = load_rows(run.path)
     assert scripted.ik_failure_rate == 0.0 and 0.0 <= scripted.ik_error_mm < 0.1
-    error_m = load_arrays(run.path, random).ik_error_m
+    error_m = Run.open(run.path).load_arrays(random).ik_error_m
     assert error_m.shape == (25,) and (error_m > IK_TOLERANCE_M).any()
     assert random.ik_failure_rate == (error_m > IK_TOLERANCE_M).sum() / 25
     assert random.ik_error_mm == pytest.approx(1000 * error_m.mean())

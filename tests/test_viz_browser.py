@@ -16,6 +16,7 @@ from playwright.sync_api import sync_playwright
 from eval.config import EvalConfig
 from eval.episode_row import load_rows
 from eval.evaluation import describe, evaluate, set_up
+from eval.run import Run
 from eval.run_folder import RunFolder
 from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser
 from tests.processes import catch_ctrl_c
@@ -54,7 +55,9 @@ def browser(playwright):
 
 @pytest.fixture(scope="module")
 def export(failed_run, tmp_path_factory):
-    return export_episode(failed_run, find_row(failed_run, 8), tmp_path_factory.mktemp("page") / "failed.html")
+    return export_episode(
+        Run.open(failed_run), find_row(Run.open(failed_run), 8), tmp_path_factory.mktemp("page") / "failed.html"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,10 @@ def served(source):
 
 @pytest.fixture(scope="module")
 def run_viewer(browser, failed_run):
-    with closing(RunSource(failed_run, find_row(failed_run, None))) as source, served(source) as server:
+    with (
+        closing(RunSource(Run.open(failed_run), find_row(Run.open(failed_run), None))) as source,
+        served(source) as server,
+    ):
         viewer = Viewer(browser, server.url)
         yield viewer
         assert not viewer.complaints
@@ -211,7 +217,7 @@ def test_a_run_is_browsed_failures_first(run_viewer, failed_run):
 def test_a_damaged_episode_is_said_and_the_others_still_open(browser, failed_run, tmp_path):
     run = shutil.copytree(failed_run, tmp_path / "run")
     (run / "episodes" / "pick_place" / "8.npz").write_bytes(b"torn")
-    with closing(RunSource(run, find_row(run, None))) as source, served(source) as server:
+    with closing(RunSource(Run.open(run), find_row(Run.open(run), None))) as source, served(source) as server:
         viewer = Viewer(browser, server.url)
         assert "expected the recorded arrays" in viewer.state["error"]
         assert viewer.press("ArrowDown")["key"] == "pick_place/7" and viewer.state["error"] is None
@@ -231,9 +237,9 @@ def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(bro
     checkpoint = save_small_smolvla(tmp_path / "smolvla")
     config = EvalConfig(policy="smolvla", checkpoint=str(checkpoint), horizon=8, episodes=1, samples=4, drafts=True)
     setup = set_up(config)
-    with closing(setup.env), closing(RunFolder.create(tmp_path, "smolvla", "so101", describe(config, setup))) as run:
+    with closing(setup.env), closing(RunFolder.create(tmp_path, describe(config, setup))) as run:
         list(evaluate(config, setup, run))
-    page = export_episode(run.path, find_row(run.path, 0), tmp_path / "page.html", show_flow=True)
+    page = export_episode(Run.open(run.path), find_row(Run.open(run.path), 0), tmp_path / "page.html", show_flow=True)
     viewer = Viewer(browser, page.as_uri(), offline=True)
     assert viewer.state["drafts"] and viewer.state["alternatives"]
     pictures = [viewer.picture()]

@@ -12,7 +12,7 @@ import pytest
 from eval.episode_row import load_rows
 from eval.evaluation import set_up
 from eval.rollout import Decision, rollout
-from eval.run_folder import load_arrays
+from eval.run import Run
 from sim.errors import WhiskerError
 from tests.conftest import FAILING
 from viz.image_encoding import BUDGET_BYTES, LOSSLESS, choose_encoding
@@ -36,7 +36,7 @@ def decode_image(url):
 def page(failed_run, tmp_path_factory):
     """The failed episode's export: file and data."""
     file = tmp_path_factory.mktemp("export") / "failed.html"
-    export_episode(failed_run, find_row(failed_run, 8), file)
+    export_episode(Run.open(failed_run), find_row(Run.open(failed_run), 8), file)
     (packed,) = re.findall(r'id="inlined">([^<]*)<', file.read_text())
     return file, json.loads(gzip.decompress(base64.b64decode(packed)))
 
@@ -51,8 +51,8 @@ def test_an_export_is_one_small_file_that_fetches_nothing(page):
 
 def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
     _, data = page
-    row = find_row(failed_run, 8)
-    arrays, whiskers = load_arrays(failed_run, row), load_whiskers(failed_run, row)
+    row = find_row(Run.open(failed_run), 8)
+    arrays, whiskers = Run.open(failed_run).load_arrays(row), load_whiskers(Run.open(failed_run), row)
     (part,) = data["episodes"]["pick_place/8"]["parts"]
     for name, expected in [
         ("state", arrays.state),
@@ -91,7 +91,7 @@ def test_the_images_are_what_the_policy_saw_bit_by_bit(page):
 
 def test_the_bodies_of_a_moment_are_where_the_state_says(page, failed_run, blind_env):
     _, data = page
-    arrays = load_arrays(failed_run, find_row(failed_run, 8))
+    arrays = Run.open(failed_run).load_arrays(find_row(Run.open(failed_run), 8))
     (part,) = data["episodes"]["pick_place/8"]["parts"]
     bodies = data["scenes"]["pick_place"]["bodies"]
     poses = decode(part["moments"]["body_pose"])
@@ -134,9 +134,9 @@ def test_many_or_large_images_stay_within_the_budget(n_images, edge_px):
 
 
 def test_the_first_failure_is_opened_unless_another_is_asked_for(failed_run):
-    assert find_row(failed_run, None).episode_index == 8
-    assert find_row(failed_run, 7).success and len(load_rows(failed_run)) == 2
+    assert find_row(Run.open(failed_run), None).episode_index == 8
+    assert find_row(Run.open(failed_run), 7).success and len(load_rows(failed_run)) == 2
     with pytest.raises(WhiskerError, match=r"episode 3 in .*: expected one that was run, got episodes 7, 8"):
-        find_row(failed_run, 3)
+        find_row(Run.open(failed_run), 3)
     with pytest.raises(WhiskerError, match="none; its tasks are pick_place"):
-        find_row(failed_run, None, "pour")
+        find_row(Run.open(failed_run), None, "pour")

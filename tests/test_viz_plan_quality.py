@@ -15,10 +15,12 @@ from eval.evaluation import set_up
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
 from eval.rollout import run_episode
+from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.registry import CHECKPOINT_FOLDER
 from sim.env import STAGES
 from sim.errors import WhiskerError
+from tests.runs import describe_run
 from viz.plan_quality import (
     PLAN_QUALITY_FILE,
     Mean,
@@ -184,15 +186,14 @@ def test_a_mean_says_of_how_many():
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(WhiskerError, match="run folder"):
-        save_plan_quality(tmp_path)
+        save_plan_quality(Run.open(tmp_path))
 
 
 def run_of(checkpoint, folder):
     setup = set_up(EvalConfig(policy="act", checkpoint=str(checkpoint)))
     record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), setup.n_action_steps, 100)
     setup.env.close()
-    description = {"config": {}, "env": {"name": "so101/pick_place"}}
-    run = RunFolder.create(folder, "act", "so101/pick_place", description)
+    run = RunFolder.create(folder, describe_run(setup.env, setup.policy))
     run.append(record, make_row(record, DEFAULT_THRESHOLDS))
     run.close()
     return run.path
@@ -205,7 +206,7 @@ def test_the_shipped_act_differs_from_one_with_its_weights_shuffled(tmp_path):
     mixed = {name: rng.permutation(value.ravel()).reshape(value.shape) for name, value in weights.items()}
     save_file(mixed, shuffled / "model.safetensors", metadata={"format": "pt"})
     runs = [run_of("act", tmp_path), run_of(shuffled, tmp_path)]
-    (act,), (noise,) = (save_plan_quality(run) for run in runs)
+    (act,), (noise,) = (save_plan_quality(Run.open(run)) for run in runs)
     assert act.closest_plan_m < 0.01 < 0.03 < noise.closest_plan_m
     assert act.means["smoothness"].value > noise.means["smoothness"].value + 1
     straightness = [q.means["displacement_m"].value / q.means["path_length_m"].value for q in (act, noise)]

@@ -1,34 +1,43 @@
 """A run is seen again in a second copy of its world."""
 
 import warnings
+from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import version
 
 import pytest
 
+from eval.run import Run
 from sim.errors import WhiskerWarning
-from viz.replay import opened_replay_env
+from tests.runs import describe_run
+from viz.replay import open_replay_env
 
 
-def described(mujoco_version):
-    return {
-        "config": {},
-        "env": {"name": "so101/pick_place"},
-        "policy": {"image_sizes": {"overhead_cam": [32, 32]}},
-        "tasks": {"pick_place": "so101/pick_place"},
-        "versions": {"mujoco": mujoco_version},
-    }
+@pytest.fixture
+def run_under(blind_env, tmp_path):
+    """Returns a run that was made under a version of MuJoCo, of a policy with one camera."""
+
+    def describe(mujoco_version):
+        description = describe_run(blind_env, versions={"mujoco": mujoco_version})
+        looking = replace(description.policy, image_sizes={"overhead_cam": (32, 32)})
+        return Run(tmp_path, replace(description, policy=looking))
+
+    return describe
 
 
-def test_a_run_of_another_mujoco_is_shown_with_a_warning():
-    with (
-        pytest.warns(WhiskerWarning, match=r"made under MuJoCo 3\.17\.0 and is replayed under 3\."),
-        opened_replay_env(described("3.17.0"), "pick_place") as env,
-    ):
-        assert env.observe().images["overhead_cam"].shape == (32, 32, 3)
+def test_a_run_of_another_mujoco_is_shown_with_a_warning(run_under):
+    with pytest.warns(WhiskerWarning, match=r"made under MuJoCo 3\.17\.0 and is replayed under 3\.") as warned:
+        env = open_replay_env(run_under("3.17.0"), "pick_place")
+    with closing(env):
+        assert len(warned) == 1 and env.observe().images["overhead_cam"].shape == (32, 32, 3)
 
 
-def test_a_run_of_this_mujoco_needs_none():
+def test_a_run_of_this_mujoco_needs_none(run_under):
     with warnings.catch_warnings():
         warnings.simplefilter("error", WhiskerWarning)
-        with opened_replay_env(described(version("mujoco")), "pick_place"):
-            pass
+        open_replay_env(run_under(version("mujoco")), "pick_place").close()
+
+
+def test_of_a_policy_that_does_not_look_two_cameras_are_shown(blind_env, tmp_path):
+    with closing(open_replay_env(Run(tmp_path, describe_run(blind_env)), "pick_place")) as env:
+        assert [camera.name for camera in env.spec.cameras] == list(blind_env.spec.camera_names[:2])

@@ -6,11 +6,13 @@ from eval.episode_row import load_rows, make_row
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
+from eval.run import Run
 from eval.run_folder import RunFolder, video_path
 from policies.baselines import BASELINES
 from sim.errors import WhiskerError
 from sim.registry import make_env
 from sim.so101.scene import PEOPLE_CAMERA
+from tests.runs import describe_run
 from tests.test_viz_whiskers import record
 from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, TAKEN_COLOUR
 from viz.video import INSET_SIZE, MAIN_SIZE, EpisodeFilm, VideoConfig, draw_step, film_run, film_whiskers
@@ -20,7 +22,7 @@ from viz.video import INSET_SIZE, MAIN_SIZE, EpisodeFilm, VideoConfig, draw_step
 def run(blind_env, tmp_path_factory):
     """One episode cut short, so that it fails, and one crash."""
     folder = tmp_path_factory.mktemp("runs")
-    run = RunFolder.create(folder, "scripted", "so101/pick_place", {"config": {}, "env": {"name": "so101/pick_place"}})
+    run = RunFolder.create(folder, describe_run(blind_env, "scripted"))
     record = run_episode(blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), 1, horizon=9)
     run.append(record, make_row(record, OutcomeThresholds()))
     run.close()
@@ -44,9 +46,9 @@ def test_what_is_filmed_already_is_left_alone(run):
 
 def test_frames_show_the_recorded_states(run):
     """Rendering a state twice gives the same frame, and the arm moves between the first and the last."""
-    film, (row,) = EpisodeFilm("so101/pick_place"), load_rows(run)
-    first, *_, last = film.frames(run, row)
-    again, *_ = film.frames(run, row)
+    film, (row,) = EpisodeFilm(Run.open(run), "pick_place"), load_rows(run)
+    first, *_, last = film.frames(row)
+    again, *_ = film.frames(row)
     film.close()
     np.testing.assert_array_equal(first, again)
     picture = slice(0, MAIN_SIZE[0])
@@ -54,8 +56,8 @@ def test_frames_show_the_recorded_states(run):
 
 
 def test_the_rate_can_be_chosen(run):
-    film, (row,) = EpisodeFilm("so101/pick_place", fps=10), load_rows(run)
-    assert len(list(film.frames(run, row))) == 4
+    film, (row,) = EpisodeFilm(Run.open(run), "pick_place", fps=10), load_rows(run)
+    assert len(list(film.frames(row))) == 4
     film.close()
 
 
@@ -74,7 +76,7 @@ def test_a_still_shows_the_plan_the_way_taken_and_the_plans_before(chunked_run, 
     (row,) = load_rows(chunked_run)
     counts = []
     for step in (0, 10):
-        draw_step(chunked_run, row, step, tmp_path / f"{step}.png")
+        draw_step(Run.open(chunked_run), row, step, tmp_path / f"{step}.png")
         image = iio.imread(tmp_path / f"{step}.png")[:780]  # above the legend
         assert iio.imread(tmp_path / f"{step}.png").shape == (960, 1280, 3)
         counts.append([n_pixels(image, colour) for colour in (PLAN_COLOUR, TAKEN_COLOUR, GHOST_COLOUR)])
@@ -84,17 +86,18 @@ def test_a_still_shows_the_plan_the_way_taken_and_the_plans_before(chunked_run, 
 
 
 def test_a_still_does_not_depend_on_what_was_drawn_before(chunked_run):
-    film, (row,) = EpisodeFilm("so101/pick_place", views={"wrist_cam": (120, 160)}), load_rows(chunked_run)
-    first = film.still(chunked_run, row, 5)
-    list(film.frames(chunked_run, row))
-    np.testing.assert_array_equal(film.still(chunked_run, row, 5), first)
+    (row,) = load_rows(chunked_run)
+    film = EpisodeFilm(Run.open(chunked_run), row.task, views={"wrist_cam": (120, 160)})
+    first = film.still(row, 5)
+    list(film.frames(row))
+    np.testing.assert_array_equal(film.still(row, 5), first)
     film.close()
 
 
 @pytest.mark.parametrize("camera", [PEOPLE_CAMERA, "wrist_cam_depth"])
 def test_one_cameras_film_of_the_whiskers(chunked_run, tmp_path, camera):
     path = tmp_path / "new folder" / "whiskers.mp4"
-    film_whiskers(chunked_run, load_rows(chunked_run)[0], path, camera)
+    film_whiskers(Run.open(chunked_run), load_rows(chunked_run)[0], path, camera)
     frames = iio.imread(path, plugin="pyav")
     assert iio.immeta(path, plugin="pyav")["codec"] == "h264"
     assert frames.shape == (13, 508, 640, 3)
@@ -105,7 +108,7 @@ def test_a_film_in_libero_is_square(tmp_path):
     env = make_env("libero_goal/7", image_sizes={})
     _, run = record(env, 4, tmp_path)
     env.close()
-    draw_step(run, load_rows(run)[0], 6, tmp_path / "still.png", size=(480, 640))
+    draw_step(Run.open(run), load_rows(run)[0], 6, tmp_path / "still.png", size=(480, 640))
     image = iio.imread(tmp_path / "still.png")
     assert image.shape == (480, 480, 3) and min(n_pixels(image[:380], c) for c in (PLAN_COLOUR, TAKEN_COLOUR)) > 10
 
@@ -113,9 +116,9 @@ def test_a_film_in_libero_is_square(tmp_path):
 def test_an_unknown_camera_names_those_there_are(chunked_run, tmp_path):
     (row,) = load_rows(chunked_run)
     with pytest.raises(WhiskerError, match=r"one of people_cam, overhead_cam, wrist_cam"):
-        film_whiskers(chunked_run, row, tmp_path / "film.mp4", "front")
+        film_whiskers(Run.open(chunked_run), row, tmp_path / "film.mp4", "front")
     with pytest.raises(WhiskerError, match="0 to 12"):
-        draw_step(chunked_run, row, 13, tmp_path / "still.png")
+        draw_step(Run.open(chunked_run), row, 13, tmp_path / "still.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -124,7 +127,7 @@ def test_a_users_own_scene_has_no_camera_for_people(own_scene, tmp_path):
     _, run = record(env, 4, tmp_path)
     env.close()
     (row,) = load_rows(run)
-    draw_step(run, row, 6, tmp_path / "still.png", size=(240, 320))
+    draw_step(Run.open(run), row, 6, tmp_path / "still.png", size=(240, 320))
     assert iio.imread(tmp_path / "still.png").shape == (240, 320, 3)
     with pytest.raises(WhiskerError, match=r"one of overhead_cam, wrist_cam"):
-        draw_step(run, row, 6, tmp_path / "still.png", PEOPLE_CAMERA)
+        draw_step(Run.open(run), row, 6, tmp_path / "still.png", PEOPLE_CAMERA)

@@ -10,12 +10,14 @@ from eval.episode_row import load_rows, make_row
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
+from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.action_chunk import ActionChunk
 from policies.baselines import RandomPolicy
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
+from tests.runs import describe_run
 from viz.whiskers import compute_whiskers, find_members, load_whiskers, simulate_plans
 
 HORIZON = 12
@@ -36,8 +38,7 @@ def record(env, n_action_steps, folder=None):
     record = run_episode(env, RandomChunks(env), 3, EpisodeRecorder(), n_action_steps, HORIZON)
     assert not record.error
     if folder is not None:
-        description = {"config": {}, "env": {"name": env.spec.name}, "tasks": {env.spec.task: env.spec.name}}
-        run = RunFolder.create(folder, "random", env.spec.name, description)
+        run = RunFolder.create(folder, describe_run(env))
         run.append(record, make_row(record, DEFAULT_THRESHOLDS))
         run.close()
         return record.arrays, run.path
@@ -51,7 +52,7 @@ def test_an_executed_plans_whisker_is_the_path_taken(name, tmp_path):
     env = make_env(name, image_sizes={})
     arrays, run = record(env, n_action_steps=4, folder=tmp_path)
     env.close()
-    whiskers = load_whiskers(run, load_rows(run)[0])
+    whiskers = load_whiskers(Run.open(run), load_rows(run)[0])
     assert whiskers.path_world.shape == (3, 1, 7, 3)
     for i, start in enumerate(arrays.prediction_step):
         taken = arrays.ee_pos_world[start : start + 5]
@@ -137,4 +138,4 @@ def test_a_run_that_is_not_there_is_refused(tmp_path, blind_env):
     (row,) = load_rows(run)
     (run / "episodes" / row.task / f"{row.episode_index}.npz").unlink()
     with pytest.raises(WhiskerError, match="episode file"):
-        load_whiskers(run, row)
+        load_whiskers(Run.open(run), row)

@@ -109,7 +109,7 @@ def _eval(installed: Installed, run: Path) -> None:
     """The row is the one that the repository's own code gives."""
     config = EvalConfig(policy="act", episodes=1)
     setup = set_up(config)
-    twin = RunFolder.create(installed.folder / "twin", "act", config.env, describe(config, setup))
+    twin = RunFolder.create(installed.folder / "twin", describe(config, setup))
     with closing(setup.env), closing(twin):
         (expected,) = evaluate(config, setup, twin)
     (row,) = load_rows(run)

@@ -18,6 +18,7 @@ from viz.config import WhiskersConfig
 
 if TYPE_CHECKING:
     from eval.episode_row import EpisodeRow
+    from eval.run import Run
     from viz.live import LiveSession
     from viz.run_source import RunSource
 
@@ -35,24 +36,26 @@ def _show(config: WhiskersConfig) -> int:
     if config.live:
         return _serve_live(config)
     assert config.run is not None
+    from eval.run import Run
     from viz.page import find_row
 
+    run = Run.open(config.run)
     if config.table:
-        return _print_table(config.run)
-    row = find_row(config.run, config.episode, config.task)
+        return _print_table(run)
+    row = find_row(run, config.episode, config.task)
     if config.show_flow:
-        _check_drafts(config.run)
+        _check_drafts(run)
     for name, write in (("export", _export), ("video", _film), ("png", _draw)):
         if path := getattr(config, name):
-            return _write(name, path, partial(write, config, row))
+            return _write(name, path, partial(write, config, run, row))
     if config.native:
         from viz.native import show_native
 
-        show_native(config.run, row, config.show_flow)
+        show_native(run, row, config.show_flow)
         return EXIT_DONE
     from viz.run_source import RunSource
 
-    with closing(RunSource(config.run, row, config.show_flow)) as source:
+    with closing(RunSource(run, row, config.show_flow)) as source:
         return _serve(config, source)
 
 
@@ -78,12 +81,10 @@ def _check_flags(config: WhiskersConfig) -> None:
             raise WhiskerError(flag, expected="together with --live", do="A run folder knows what it ran.")
 
 
-def _check_drafts(run: Path) -> None:
-    from eval.run_folder import load_description
-
-    if not load_description(run)["config"].get("drafts"):
+def _check_drafts(run: "Run") -> None:
+    if not run.description.config.drafts:
         raise WhiskerError(
-            "--show-flow", expected="a run recorded with `eval --drafts`", got=f"{str(run)!r}, which was not"
+            "--show-flow", expected="a run recorded with `eval --drafts`", got=f"{str(run.path)!r}, which was not"
         )
 
 
@@ -123,7 +124,7 @@ def _has_screen() -> bool:
     return bool(on_desktop) or sys.platform == "darwin"
 
 
-def _print_table(run: Path) -> int:
+def _print_table(run: "Run") -> int:
     from rich.console import Console
 
     from viz.plan_quality import print_plan_quality, save_plan_quality
@@ -144,23 +145,23 @@ def _write(flag: str, path: Path, write: Callable[[], Path]) -> int:
     return EXIT_DONE
 
 
-def _export(config: WhiskersConfig, row: "EpisodeRow") -> Path:
+def _export(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
     from viz.page import export_episode
 
-    assert config.run and config.export
-    return export_episode(config.run, row, config.export, config.show_flow)
+    assert config.export
+    return export_episode(run, row, config.export, config.show_flow)
 
 
-def _film(config: WhiskersConfig, row: "EpisodeRow") -> Path:
+def _film(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
     from viz.video import film_whiskers
 
-    assert config.run and config.video
-    return film_whiskers(config.run, row, config.video, config.camera, show_drafts=config.show_flow)
+    assert config.video
+    return film_whiskers(run, row, config.video, config.camera, show_drafts=config.show_flow)
 
 
-def _draw(config: WhiskersConfig, row: "EpisodeRow") -> Path:
+def _draw(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
     from viz.video import draw_step
 
-    assert config.run and config.png
+    assert config.png
     step = row.shown_step if config.step is None else config.step
-    return draw_step(config.run, row, step, config.png, config.camera, show_drafts=config.show_flow)
+    return draw_step(run, row, step, config.png, config.camera, show_drafts=config.show_flow)

@@ -5,19 +5,19 @@ import queue
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 from jaxtyping import Float, Float32
 
-from eval.episode_row import EpisodeRow, load_rows
+from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
-from eval.run_folder import load_description
+from eval.run import Run
 from sim.env import Env
 from sim.errors import WhiskerError
 from viz.overlay import (
@@ -32,7 +32,7 @@ from viz.overlay import (
 )
 from viz.replay import compute_body_poses
 from viz.scene_model import SceneModel
-from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays, opened_env
+from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays
 
 
 class Key(IntEnum):
@@ -125,7 +125,7 @@ class _Episode:
     body_poses: Float32[np.ndarray, "T1 body 7"]
 
 
-def show_native(run: Path, row: EpisodeRow, show_drafts: bool = False) -> None:
+def show_native(run: Run, row: EpisodeRow, show_drafts: bool = False) -> None:
     """Open the window, at one episode; returns when it is closed. UP and DOWN go through those of the same task.
 
     Args:
@@ -135,8 +135,8 @@ def show_native(run: Path, row: EpisodeRow, show_drafts: bool = False) -> None:
         WhiskerError: no display, or no such episode file.
     """
     check_display()
-    rows = [other for other in load_rows(run) if other.task == row.task and other.n_predictions]
-    with opened_env(run, row.task) as env:
+    rows = [other for other in run.rows if other.task == row.task and other.n_predictions]
+    with closing(run.open_env(row.task, {})) as env:
         scene = SceneModel(env.geometry())
         index = rows.index(row)
         episode = _load(env, run, row, show_drafts)
@@ -185,9 +185,9 @@ def _opened_window(scene: SceneModel, keys: "queue.SimpleQueue[int]") -> Any:
     )
 
 
-def _load(env: Env, run: Path, row: EpisodeRow, with_drafts: bool) -> _Episode:
+def _load(env: Env, run: Run, row: EpisodeRow, with_drafts: bool) -> _Episode:
     arrays = load_planned_arrays(run, row, with_drafts)
-    whiskers = compute_whiskers(env, arrays, is_ensemble(load_description(run)))
+    whiskers = compute_whiskers(env, arrays, is_ensemble(run))
     return _Episode(row, arrays, whiskers, compute_body_poses(env, arrays.step_snapshot))
 
 

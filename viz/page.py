@@ -4,42 +4,45 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
 import jinja2
 
-from eval.episode_row import EpisodeRow, load_rows
-from eval.run_folder import describe_old_rules, load_description
+from eval.episode_row import EpisodeRow
+from eval.run import Run
+from eval.run_description import RunDescription
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole
 from viz.page_data import FORMAT_VERSION, episode_key, header_data, moments_data, part_data, row_data, scene_data
-from viz.replay import compute_body_poses, opened_replay_env, view_decisions
+from viz.replay import compute_body_poses, open_replay_env, view_decisions
 from viz.whiskers import compute_whiskers, is_ensemble, load_planned_arrays
 
 _WEB = files("viz") / "web"
 
 
-def load_episode(env: Env, run: Path, description: dict, row: EpisodeRow) -> dict:
+def load_episode(env: Env, run: Run, row: EpisodeRow) -> dict:
     """Everything that the page shows of one recorded episode.
 
     Args:
-        env: from `opened_replay_env`; its state is lost.
-        description: `run.json`.
+        env: from `open_replay_env`; its state is lost.
 
     Raises:
         WhiskerError: the episode file is absent, truncated, without snapshots or without a prediction.
     """
     arrays = load_planned_arrays(run, row, with_drafts=True)
-    decisions = list(view_decisions(env, arrays, compute_whiskers(env, arrays, is_ensemble(description))))
+    decisions = list(view_decisions(env, arrays, compute_whiskers(env, arrays, is_ensemble(run))))
     poses = compute_body_poses(env, arrays.step_snapshot)
     key = episode_key(row.task, row.episode_index)
-    header = header_data(description, env.spec, key, [arrays.ee_pos_world, arrays.object_pos_world])
+    header = header_data(run.description, env.spec, key, [arrays.ee_pos_world, arrays.object_pos_world])
     return {"header": header, "parts": [part_data(moments_data(arrays, poses), decisions)]}
 
 
-def page_data(kind: str, run: str, description: dict, rows: list[EpisodeRow], key: str, show_flow: bool) -> dict:
+def page_data(
+    kind: str, run: str, description: RunDescription, rows: list[EpisodeRow], key: str, show_flow: bool
+) -> dict:
     """What the page knows before it has seen an episode.
 
     Args:
@@ -47,29 +50,27 @@ def page_data(kind: str, run: str, description: dict, rows: list[EpisodeRow], ke
         run: its name.
         key: of the episode to open.
     """
-    policy, config = description["policy"], description["config"]
     return {
         "version": FORMAT_VERSION,
         "kind": kind,
         "run": run,
-        "policy": policy["type"],
-        "checkpoint": policy["checkpoint"],
-        "env": config["env"],
-        "old_rules": describe_old_rules(description),
+        "policy": description.policy.type,
+        "checkpoint": description.policy.checkpoint,
+        "env": description.config.env,
+        "old_rules": description.old_rules,
         "episodes": [row_data(row) for row in rows],
         "key": key,
         "show_flow": show_flow,
     }
 
 
-def find_row(run: Path, episode_index: int | None, task: str | None = None) -> EpisodeRow:
+def find_row(run: Run, episode_index: int | None, task: str | None = None) -> EpisodeRow:
     """The row of one episode; by default the first that failed, else the first.
 
     Raises:
         WhiskerError: there is no such episode.
     """
-    load_description(run)  # says it best when this is no run folder, or a newer one
-    there = [row for row in load_rows(run) if task in (None, row.task)]
+    there = [row for row in run.rows if task in (None, row.task)]
     if episode_index is None:
         failed = [row for row in there if not row.success and row.n_predictions]
         rows = failed or there
@@ -81,20 +82,19 @@ def find_row(run: Path, episode_index: int | None, task: str | None = None) -> E
     wanted += f" of task {task!r}" if task else ""
     indices = sorted({row.episode_index for row in there})
     shown = ", ".join(map(str, indices[:12])) + (", ..." if len(indices) > 12 else "")
-    tasks = ", ".join(sorted({row.task for row in load_rows(run)}))
+    tasks = ", ".join(sorted({row.task for row in run.rows}))
     got = f"episodes {shown}" if indices else f"none; its tasks are {tasks}" if tasks else "none: no episode has ended"
-    raise WhiskerError(f"{wanted} in {str(run)!r}", expected="one that was run", got=got)
+    raise WhiskerError(f"{wanted} in {str(run.path)!r}", expected="one that was run", got=got)
 
 
-def export_episode(run: Path, row: EpisodeRow, output: Path, show_flow: bool = False) -> Path:
+def export_episode(run: Run, row: EpisodeRow, output: Path, show_flow: bool = False) -> Path:
     """Write one episode as an HTML file that opens from the disk, with no network."""
-    description = load_description(run)
-    with opened_replay_env(description, row.task) as env:
-        episode = load_episode(env, run, description, row)
+    with closing(open_replay_env(run, row.task)) as env:
+        episode = load_episode(env, run, row)
         scene = scene_data(env.geometry())
     key = episode_key(row.task, row.episode_index)
     inlined = {
-        "page": page_data("export", run.name, description, [row], key, show_flow),
+        "page": page_data("export", run.path.name, run.description, [row], key, show_flow),
         "scenes": {row.task: scene},
         "episodes": {key: episode},
     }

@@ -6,13 +6,13 @@ appends moments and decisions, so that a recorded episode is one part and a live
 
 import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 
 import numpy as np
 from jaxtyping import Float32
 
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
+from eval.run_description import RunDescription
 from sim.env import STAGES
 from sim.scene_geometry import Mesh, SceneGeometry
 from sim.spec import EnvSpec
@@ -89,22 +89,21 @@ def part_data(moments: dict, decisions: Sequence[DecisionView]) -> dict:
 
 def row_data(row: EpisodeRow) -> dict:
     """A row of the episode list."""
-    return {"key": episode_key(row.task, row.episode_index), **asdict(row), "outcome": str(row.outcome)}
+    return {"key": episode_key(row.task, row.episode_index), **row.to_json(), "outcome": str(row.outcome)}
 
 
 def episode_key(task: str, episode_index: int) -> str:
     return f"{task}/{episode_index}"
 
 
-def header_data(description: dict, spec: EnvSpec, key: str, paths: Iterable[np.ndarray]) -> dict:
+def header_data(description: RunDescription, spec: EnvSpec, key: str, paths: Iterable[np.ndarray]) -> dict:
     """What does not change while an episode runs.
 
     Args:
-        description: `run.json`.
         spec: of the episode's environment.
         paths: positions `(n, 3)` m that the first view must show.
     """
-    policy, action = description["policy"], spec.action
+    action = spec.action
     return {
         "key": key,
         "scene": spec.task,
@@ -113,9 +112,9 @@ def header_data(description: dict, spec: EnvSpec, key: str, paths: Iterable[np.n
         "goals": list(spec.goals),
         "stages": list(STAGES),
         "control_dt_s": spec.control_dt_s,
-        "n_action_steps": description["resolved"]["n_action_steps"],
-        "drafts": policy.get("drafts", "none"),
-        "cameras_seen": bool(policy["image_sizes"]),
+        "n_action_steps": description.resolved.n_action_steps,
+        "drafts": description.policy.drafts,
+        "cameras_seen": bool(description.policy.image_sizes),
         "state": {"names": list(spec.state_names), "units": list(spec.state_units)},
         "action": {name: list(getattr(action, name)) for name in ("names", "units", "low", "high")},
         "view": _first_view(np.concatenate([np.asarray(path) for path in paths])),

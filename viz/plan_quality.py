@@ -5,9 +5,9 @@ All are of the tool centre point, in metres of the world. What is undefined is N
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
@@ -16,11 +16,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from eval.episode_row import EpisodeRow, load_rows
+from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
-from eval.run_folder import load_description
+from eval.run import Run
 from sim.files import written_whole
-from viz.whiskers import Whiskers, compute_whiskers, load_planned_arrays, opened_env
+from viz.whiskers import Whiskers, compute_whiskers, load_planned_arrays
 
 PLAN_QUALITY_FILE = "plan_quality.jsonl"
 
@@ -249,25 +249,24 @@ def summarise_episode(row: EpisodeRow, arrays: EpisodeArrays, predictions: Seque
     )
 
 
-def save_plan_quality(run: Path) -> list[EpisodeQuality]:
+def save_plan_quality(run: Run) -> list[EpisodeQuality]:
     """Assess every episode that has predictions, each in the environment of its own task.
 
     Writes `plan_quality.jsonl` into the run folder, whole or not at all.
 
     Raises:
-        WhiskerError: no run folder, or an episode file is damaged.
+        WhiskerError: an episode file is damaged.
     """
-    load_description(run)  # says it best when this is no run folder
     episodes = []
-    rows = [row for row in load_rows(run) if row.n_predictions]
+    rows = [row for row in run.rows if row.n_predictions]
     for task, of_task in groupby(rows, key=lambda row: row.task):
-        with opened_env(run, task) as env:
+        with closing(run.open_env(task, {})) as env:
             for row in of_task:
                 arrays = load_planned_arrays(run, row)
                 predictions = compute_plan_quality(compute_whiskers(env, arrays), arrays)
                 episodes.append(summarise_episode(row, arrays, predictions))
     lines = [json.dumps(line, allow_nan=False) + "\n" for episode in episodes for line in episode.as_rows()]
-    with written_whole(run / PLAN_QUALITY_FILE) as unfinished:
+    with written_whole(run.path / PLAN_QUALITY_FILE) as unfinished:
         unfinished.write_text("".join(lines), encoding="utf-8")
     return episodes
 

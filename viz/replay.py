@@ -1,19 +1,15 @@
 """A recorded episode seen again in a second copy of its world: poses, whiskers and what the policy saw."""
 
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from eval.recorder import EpisodeArrays
-from eval.run_folder import env_of_task
+from eval.run import Run
 from sim.env import Env
-from sim.errors import WhiskerWarning
-from sim.registry import camera_names, make_env
+from sim.registry import camera_names
 from viz.whiskers import Whiskers
 
 _DEFAULT_SIZE_PX = (128, 128)
@@ -52,34 +48,16 @@ class DecisionView:
     cameras: Mapping[str, CameraView]
 
 
-@contextmanager
-def opened_replay_env(description: dict, task: str) -> Iterator[Env]:
-    """A second copy of the world that a run's episodes of a task happened in, with the policy's own cameras.
+def open_replay_env(run: Run, task: str) -> Env:
+    """Build a second copy of a task's world with the cameras that the policy looked through.
 
-    For a policy that does not look: with the environment's first two cameras.
-
-    Args:
-        description: `run.json`.
+    Of a policy that does not look it has the environment's first two cameras. Whoever asks for it closes it.
     """
-    _warn_of_other_physics(description)
-    env_name, control = env_of_task(description, task)
-    sizes = {camera: tuple(size) for camera, size in description["policy"]["image_sizes"].items()}
-    env = make_env(env_name, sizes or dict.fromkeys(camera_names(env_name)[:2], _DEFAULT_SIZE_PX), control)
-    try:
-        yield env
-    finally:
-        env.close()
-
-
-def _warn_of_other_physics(description: dict) -> None:
-    then, now = description.get("versions", {}).get("mujoco"), version("mujoco")
-    if then not in (None, now):
-        warnings.warn(
-            f"the run was made under MuJoCo {then} and is replayed under {now}. Its states are shown as they were "
-            "recorded; the paths of its plans are simulated anew and may differ from what the policy would have done.",
-            WhiskerWarning,
-            stacklevel=3,
-        )
+    sizes, env = run.description.policy.image_sizes, run.description.env
+    if not sizes:
+        # Older runs do not name them.
+        sizes = dict.fromkeys((env.camera_names or camera_names(env.name))[:2], _DEFAULT_SIZE_PX)
+    return run.open_env(task, sizes)
 
 
 def compute_body_poses(
@@ -104,7 +82,7 @@ def view_decisions(env: Env, arrays: EpisodeArrays, whiskers: Whiskers) -> Itera
     """Every prediction of an episode.
 
     Args:
-        env: from `opened_replay_env`; its state is lost.
+        env: from `open_replay_env`; its state is lost.
     """
     drafts = whiskers.draft_path_world
     for index, step in enumerate(arrays.prediction_step):

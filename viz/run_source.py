@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, closing
 from time import sleep
 
-from eval.episode_row import EpisodeRow, load_rows
-from eval.run_folder import load_description
+from eval.episode_row import EpisodeRow
+from eval.run import Run
 from sim.env import Env
 from sim.errors import WhiskerError
 from viz.page import load_episode, page_data
 from viz.page_data import episode_key, scene_data
-from viz.replay import opened_replay_env
+from viz.replay import open_replay_env
 
 _MOST_EPISODES_KEPT = 12
 
@@ -20,12 +19,11 @@ _MOST_EPISODES_KEPT = 12
 class RunSource:
     """`viz.server.PageSource` of a run folder. One thread does all that needs an environment: OpenGL belongs to it."""
 
-    def __init__(self, run: Path, first: EpisodeRow, show_flow: bool = False) -> None:
+    def __init__(self, run: Run, first: EpisodeRow, show_flow: bool = False) -> None:
         """Args:
         first: the episode to open with.
         """
         self._run, self._first, self._show_flow = run, first, show_flow
-        self._description = load_description(run)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
         self._env: tuple[str, Env] | None = None
         self._opened = ExitStack()
@@ -34,18 +32,18 @@ class RunSource:
 
     def page(self) -> dict:
         key = episode_key(self._first.task, self._first.episode_index)
-        # Read anew: a run that is still under way has more by now.
-        return page_data("run", self._run.name, self._description, load_rows(self._run), key, self._show_flow)
+        # A run that is still under way has more rows by now.
+        return page_data("run", self._run.path.name, self._run.description, self._run.rows, key, self._show_flow)
 
     def scene(self, task: str) -> dict:
-        if task not in {row.task for row in load_rows(self._run)}:
-            raise WhiskerError(f"task {task!r} of {str(self._run)!r}", expected="one that was run")
+        if task not in {row.task for row in self._run.rows}:
+            raise WhiskerError(f"task {task!r} of {str(self._run.path)!r}", expected="one that was run")
         return self._kept(self._scenes, task, lambda: scene_data(self._env_of(task).geometry()))
 
     def episode(self, key: str) -> dict:
-        rows = {episode_key(row.task, row.episode_index): row for row in load_rows(self._run)}
+        rows = {episode_key(row.task, row.episode_index): row for row in self._run.rows}
         if key not in rows:
-            raise WhiskerError(f"episode {key!r} of {str(self._run)!r}", expected="one that was run")
+            raise WhiskerError(f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run")
         return self._kept(self._episodes, key, lambda: self._load(rows[key]))
 
     def command(self, command: dict) -> None:
@@ -62,7 +60,7 @@ class RunSource:
         self._worker.shutdown()
 
     def _load(self, row: EpisodeRow) -> dict:
-        return load_episode(self._env_of(row.task), self._run, self._description, row)
+        return load_episode(self._env_of(row.task), self._run, row)
 
     def _kept(self, kept: dict[str, dict], key: str, make: Callable[[], dict]) -> dict:
         """From before, or made by the worker."""
@@ -82,5 +80,5 @@ class RunSource:
         if self._env is None or self._env[0] != task:
             self._env = None
             self._opened.close()
-            self._env = task, self._opened.enter_context(opened_replay_env(self._description, task))
+            self._env = task, self._opened.enter_context(closing(open_replay_env(self._run, task)))
         return self._env[1]

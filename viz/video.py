@@ -4,7 +4,7 @@ python -m viz.video runs/<run> --which failures
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,15 +19,14 @@ from jaxtyping import UInt8
 from rich.console import Console
 from rich.progress import track
 
-from eval.episode_row import EpisodeRow, load_rows
+from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
-from eval.run_folder import env_of_task, load_description, video_path
-from sim.env import Env
+from eval.run import Run
+from eval.run_folder import video_path
 from sim.errors import WhiskerError
 from sim.files import written_whole
-from sim.registry import camera_names, is_in_own_process, make_env
+from sim.registry import camera_names, is_in_own_process
 from sim.so101.scene import PEOPLE_CAMERA
-from sim.spec import Control
 from viz.overlay import compute_overlay, draw_legend, draw_overlay
 from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays
 
@@ -62,29 +61,29 @@ class EpisodeFilm:
 
     def __init__(
         self,
-        env_name: str,
+        run: Run,
+        task: str,
         fps: int | None = None,
-        control: Control | None = None,
         views: Mapping[str, tuple[int, int]] | None = None,
         show_drafts: bool = False,
     ) -> None:
         """Args:
-        control: as in `sim.registry.make_env`.
+        task: of the run, whose episodes are drawn.
         views: camera → (height_px, width_px): the large view first, the heights of the rest adding up to its own.
             Default: for the SO-101 what people see best and the robot's two cameras, for LIBERO the policies' two.
         show_drafts: draw what each plan was made from, where that was recorded.
         """
-        sizes = _views(env_name) if views is None else views
+        self._run, self._show_drafts = run, show_drafts
+        sizes = _views(run, task) if views is None else views
         self._main, *self._insets = sizes
-        self._env: Env = make_env(env_name, sizes, control)
-        self._show_drafts = show_drafts
+        self._env = run.open_env(task, sizes)
         self._control_rate_hz = 1 / self._env.spec.control_dt_s
         self.fps = fps or round(self._control_rate_hz)
 
-    def frames(self, run: Path, row: EpisodeRow) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    def frames(self, row: EpisodeRow) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """RGB, `fps` a second of simulated time."""
-        arrays = load_planned_arrays(run, row, self._show_drafts)
-        whiskers = compute_whiskers(self._env, arrays, is_ensemble(load_description(run)))
+        arrays = load_planned_arrays(self._run, row, self._show_drafts)
+        whiskers = compute_whiskers(self._env, arrays, is_ensemble(self._run))
         n_moments = len(arrays.step_snapshot)
         for step in np.arange(0, n_moments, self._control_rate_hz / self.fps).astype(int):
             caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
@@ -92,7 +91,7 @@ class EpisodeFilm:
                 caption += f"   {row.outcome}" + (f": {row.failed_stage} not met" if row.failed_stage else "")
             yield _with_caption(self._draw(arrays, whiskers, int(step)), caption, row.success)
 
-    def still(self, run: Path, row: EpisodeRow, step: int) -> UInt8[np.ndarray, "height width 3"]:
+    def still(self, row: EpisodeRow, step: int) -> UInt8[np.ndarray, "height width 3"]:
         """RGB, the world before that control step; `row.n_steps` is how it ended.
 
         Raises:
@@ -101,8 +100,8 @@ class EpisodeFilm:
         if not 0 <= step <= row.n_steps:
             subject = f"step {step} of episode {row.episode_index}"
             raise WhiskerError(subject, expected=f"0 to {row.n_steps}", do="Step 0 is the start, the last the end.")
-        arrays = load_planned_arrays(run, row, self._show_drafts)
-        return self._draw(arrays, compute_whiskers(self._env, arrays, is_ensemble(load_description(run))), step)
+        arrays = load_planned_arrays(self._run, row, self._show_drafts)
+        return self._draw(arrays, compute_whiskers(self._env, arrays, is_ensemble(self._run)), step)
 
     def close(self) -> None:
         self._env.close()
@@ -120,13 +119,8 @@ class EpisodeFilm:
         return np.concatenate([main, np.concatenate([images[view] for view in self._insets])], axis=1)
 
 
-def film_episode(film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
-    """Write the episode's mp4 into the run folder and return its path."""
-    return _write_mp4(run / video_path(row), film, run, row)
-
-
 def film_whiskers(
-    run: Path,
+    run: Run,
     row: EpisodeRow,
     path: Path,
     camera: str | None = None,
@@ -142,14 +136,14 @@ def film_whiskers(
         show_drafts: as for `EpisodeFilm`.
 
     Raises:
-        WhiskerError: no such run, episode file or camera.
+        WhiskerError: no such episode file or camera.
     """
     with closing(_film_of_camera(run, row, camera, size, show_drafts)) as film:
-        return _write_mp4(path, film, run, row)
+        return _write_mp4(path, film, row)
 
 
 def draw_step(
-    run: Path,
+    run: Run,
     row: EpisodeRow,
     step: int,
     path: Path,
@@ -160,67 +154,61 @@ def draw_step(
     """Write one moment of an episode with its whiskers as PNG; arguments as for `film_whiskers`. Returns its path.
 
     Raises:
-        WhiskerError: no such run, episode file, camera or step.
+        WhiskerError: no such episode file, camera or step.
     """
     with closing(_film_of_camera(run, row, camera, size, show_drafts)) as film:
-        image = film.still(run, row, step)
+        image = film.still(row, step)
     with written_whole(path) as unfinished:
         iio.imwrite(unfinished, image, extension=".png")
     return path
 
 
 def _film_of_camera(
-    run: Path, row: EpisodeRow, camera: str | None, size: tuple[int, int], show_drafts: bool
+    run: Run, row: EpisodeRow, camera: str | None, size: tuple[int, int], show_drafts: bool
 ) -> EpisodeFilm:
-    env_name, control = env_of_task(load_description(run), row.task)
+    env_name, views = run.description.tasks[row.task], _views(run, row.task)
     if camera is None:
-        camera = next(iter(_views(env_name)))
+        camera = next(iter(views))
     else:
-        _check_camera(env_name, camera)
+        _check_camera(env_name, views, camera)
     height_px, width_px = size
     view = (height_px, height_px if is_in_own_process(env_name) else width_px)
-    return EpisodeFilm(env_name, control=control, views={camera: view}, show_drafts=show_drafts)
+    return EpisodeFilm(run, row.task, views={camera: view}, show_drafts=show_drafts)
 
 
-def _check_camera(env_name: str, camera: str) -> None:
+def _check_camera(env_name: str, views: Iterable[str], camera: str) -> None:
     """The one for people is in none of the lists of cameras: no policy may look through it."""
-    known = (*(name for name in _views(env_name) if name == PEOPLE_CAMERA), *camera_names(env_name))
+    known = (*(name for name in views if name == PEOPLE_CAMERA), *camera_names(env_name))
     if camera not in known:
         raise WhiskerError(f"camera {camera!r} of {env_name!r}", expected=f"one of {', '.join(known)}")
 
 
-def _write_mp4(path: Path, film: EpisodeFilm, run: Path, row: EpisodeRow) -> Path:
+def _write_mp4(path: Path, film: EpisodeFilm, row: EpisodeRow) -> Path:
     """H.264. The file appears whole or not at all."""
     with written_whole(path) as unfinished, iio.imopen(unfinished, "w", plugin="pyav") as file:
         # yuv420p, which every browser plays.
         file.init_video_stream("libx264", fps=film.fps, pixel_format="yuv420p")
-        for frame in film.frames(run, row):
+        for frame in film.frames(row):
             file.write_frame(frame)
     return path
 
 
 def film_run(config: VideoConfig) -> list[Path]:
     """Film every chosen episode that has no video yet, each in the environment of its own task."""
-    rows = [row for row in load_rows(config.run) if row.n_steps and (config.which == "all" or not row.success)]
-    missing = [row for row in rows if not (config.run / video_path(row)).exists()]
+    run = Run.open(config.run)
+    rows = [row for row in run.rows if row.n_steps and (config.which == "all" or not row.success)]
+    missing = [row for row in rows if not (run.path / video_path(row)).exists()]
     shown = track(missing, "videos", console=Console(stderr=True), disable=config.quiet or not missing)
     paths = []
     for task, of_task in groupby(shown, key=lambda row: row.task):
-        film = _make_film(config, task)
-        with closing(film):
-            paths += [film_episode(film, config.run, row) for row in of_task]
+        with closing(EpisodeFilm(run, task, config.fps)) as film:
+            paths += [_write_mp4(run.path / video_path(row), film, row) for row in of_task]
     return paths
 
 
-def _make_film(config: VideoConfig, task: str) -> EpisodeFilm:
-    description = load_description(config.run)
-    # Runs from before there were several have one task, of the environment that they name.
-    env_name, control = env_of_task(description, task)
-    return EpisodeFilm(env_name, config.fps, control)
-
-
-def _views(env_name: str) -> dict[str, tuple[int, int]]:
+def _views(run: Run, task: str) -> dict[str, tuple[int, int]]:
     """The large view, then those beside it from top to bottom, with their sizes: the heights add up to its own."""
+    env_name = run.description.tasks[task]
     if is_in_own_process(env_name):
         # LIBERO's policies see squares. A third camera would take as long as the two.
         return dict.fromkeys(camera_names(env_name)[:2], (MAIN_SIZE[0], MAIN_SIZE[0]))

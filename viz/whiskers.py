@@ -1,20 +1,17 @@
 """Whiskers: the end-effector paths that a policy's plans would have produced, found again from a run folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
-from eval.run_folder import env_of_task, load_arrays, load_description
+from eval.run import Run
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
-from sim.registry import make_env
 
 # Of a temporal ensemble as many members are drawn: the older ones weigh little, and hide the others.
 N_MEMBERS = 8
@@ -78,13 +75,9 @@ def simulate_plans(
     return paths
 
 
-def is_ensemble(description: dict) -> bool:
-    """Whether a run's drafts are of a temporal ensemble: each the chunk of one prediction before it was averaged.
-
-    Args:
-        description: `run.json`.
-    """
-    return description.get("policy", {}).get("drafts") == "ensemble"
+def is_ensemble(run: Run) -> bool:
+    """Return whether a run's drafts are of a temporal ensemble: each one prediction's chunk before it was averaged."""
+    return run.description.policy.drafts == "ensemble"
 
 
 def find_members(
@@ -108,18 +101,18 @@ def _simulate(
     return np.stack([simulate_plans(env, snapshot, plans) for snapshot, plans in of_predictions])
 
 
-def load_whiskers(run: Path, row: EpisodeRow) -> Whiskers:
-    """Of one recorded episode; builds its environment, without cameras.
+def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
+    """Return the whiskers of one recorded episode; builds its environment, without cameras.
 
     Raises:
-        WhiskerError: no such run or episode file, or one without predictions.
+        WhiskerError: no such episode file, or one without predictions.
     """
     arrays = load_planned_arrays(run, row)
-    with opened_env(run, row.task) as env:
-        return compute_whiskers(env, arrays, is_ensemble(load_description(run)))
+    with closing(run.open_env(row.task, {})) as env:
+        return compute_whiskers(env, arrays, is_ensemble(run))
 
 
-def load_planned_arrays(run: Path, row: EpisodeRow, with_drafts: bool = False) -> EpisodeArrays:
+def load_planned_arrays(run: Run, row: EpisodeRow, with_drafts: bool = False) -> EpisodeArrays:
     """The arrays of an episode in which something was planned.
 
     Args:
@@ -130,17 +123,6 @@ def load_planned_arrays(run: Path, row: EpisodeRow, with_drafts: bool = False) -
     """
     if not row.n_predictions:
         got = f"none: {row.error}" if row.error else "none"
-        raise WhiskerError(f"episode {row.episode_index} of {str(run)!r}", expected="a prediction", got=got)
-    arrays = load_arrays(run, row)
+        raise WhiskerError(f"episode {row.episode_index} of {str(run.path)!r}", expected="a prediction", got=got)
+    arrays = run.load_arrays(row)
     return arrays if with_drafts else replace(arrays, draft_chunk=None)
-
-
-@contextmanager
-def opened_env(run: Path, task: str) -> Iterator[Env]:
-    """A second copy of the world that an episode ran in, which observes nothing."""
-    env_name, control = env_of_task(load_description(run), task)
-    env = make_env(env_name, {}, control)
-    try:
-        yield env
-    finally:
-        env.close()

@@ -45,7 +45,7 @@ from eval.doctor.surroundings import (
     check_horizon,
 )
 from eval.evaluation import Setup, name_policy, set_up, with_renamed_cameras
-from eval.run_folder import load_description
+from eval.run import Run
 from policies.checkpoint_files import load_training_env
 from policies.normalisation import load_normalisation
 from sim.errors import WhiskerError
@@ -120,10 +120,10 @@ def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
         return _title(asked), _examine_alone(asked)
     from eval.doctor.run_checks import check_run  # takes a second to import
 
-    stored = load_description(config.run)["config"]
-    names = {field.name for field in fields(SubjectConfig)}
-    subject = name_policy(SubjectConfig(**{name: value for name, value in stored.items() if name in names}))
-    findings = check_run(config.run)
+    run = Run.open(config.run)
+    stored = {field.name: getattr(run.description.config, field.name) for field in fields(SubjectConfig)}
+    subject = name_policy(SubjectConfig(**stored))
+    findings = check_run(run)
     try:
         findings += _examine_alone(subject)
     except WhiskerError as error:

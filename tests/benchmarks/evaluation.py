@@ -27,7 +27,7 @@ from skimage.metrics import structural_similarity
 
 from eval.config import EvalConfig
 from eval.episode_row import make_row
-from eval.evaluation import Setup, set_up
+from eval.evaluation import Setup, describe, set_up
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecord, EpisodeRecorder
 from eval.rollout import run_episode
@@ -99,11 +99,12 @@ def print_ssim(console: Console) -> None:
 
 def main(benchmark: Benchmark) -> None:
     console = Console()
-    setup = set_up(EvalConfig(policy="act"))
+    config = EvalConfig(policy="act")
+    setup = set_up(config)
     plain_env = PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes=setup.policy.spec.image_sizes)
     harness_s, bare_s, plain_s, speed_ups = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder), "act", "benchmark", {})
+        run = RunFolder.create(Path(folder), describe(config, setup))
         run_harness(setup, 0, run)
         for index in range(benchmark.episodes):
             records: list[EpisodeRecord] = []

@@ -25,7 +25,7 @@ from cknna.extract import compute_features
 from cknna.hooks import FeatureHook
 from eval.config import EvalConfig
 from eval.episode_row import make_row
-from eval.evaluation import set_up
+from eval.evaluation import describe, set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import RunFolder
@@ -56,11 +56,12 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 def measure_rollout(episodes: int) -> float:
     """CPU time with over without, written to a run folder as `eval` does it."""
-    setup = set_up(EvalConfig(policy="act", collect_features=True))
+    config = EvalConfig(policy="act", collect_features=True)
+    setup = set_up(config)
     assert setup.collector is not None
 
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder), "act", "benchmark", {})
+        run = RunFolder.create(Path(folder), describe(config, setup))
 
         def roll_out(policy: Policy, index: int) -> None:
             recorder = EpisodeRecorder(setup.thresholds)

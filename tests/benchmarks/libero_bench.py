@@ -103,12 +103,13 @@ def make_actions(episode_index: int, n_steps: int) -> np.ndarray:
 def measure_ours(env_name: str, n_steps: int) -> Costs:
     from eval.run_folder import RunFolder
     from sim.registry import make_env
+    from tests.runs import describe_run
 
     costs, meter, blind_s = Costs(), Meter(), []
     env = make_env(env_name)
     meter.pids.append(env.pid)
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder.create(Path(folder), "random", "benchmark", {})
+        run = RunFolder.create(Path(folder), describe_run(env))
         for episode_index in (0, *CHUNKS):
             chunk = CHUNKS.get(episode_index, n_steps)
             episode = roll_out(env, episode_index, n_steps, chunk, meter, run)

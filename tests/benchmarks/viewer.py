@@ -26,6 +26,7 @@ from rich.table import Table
 
 from eval.config import EvalConfig
 from eval.evaluation import describe, evaluate, set_up
+from eval.run import Run
 from eval.run_folder import RunFolder
 from tests.browser import Viewer, opened_browser
 from viz.page import export_episode, find_row
@@ -49,7 +50,7 @@ def record(folder: Path) -> Path:
     """Episode 8 of act-early, which fails in all of its 300 steps."""
     config = EvalConfig(policy="act", checkpoint="act-early", first_episode=8, episodes=1)
     setup = set_up(config)
-    run = RunFolder.create(folder, "act", config.env, describe(config, setup))
+    run = RunFolder.create(folder, describe(config, setup))
     with closing(setup.env), closing(run):
         list(evaluate(config, setup, run))
     return run.path
@@ -57,10 +58,10 @@ def record(folder: Path) -> Path:
 
 def measure_export(run: Path, folder: Path) -> list[tuple[float, float]]:
     """(export, rollout) [s]."""
-    row = find_row(run, None)
+    row = find_row(Run.open(run), None)
     times = []
     for index in range(N_ROUNDS):
-        exported_s = wall_s(lambda: export_episode(run, row, folder / "page.html"))
+        exported_s = wall_s(lambda: export_episode(Run.open(run), row, folder / "page.html"))
         times.append((exported_s, wall_s(lambda at=folder / str(index): record(at))))
     return times
 
@@ -109,7 +110,7 @@ def main() -> None:
             if len(sys.argv) == 1:
                 add("export, the rollout itself", measure_export(run, folder), "5000 ms")
             else:
-                export_episode(run, find_row(run, None), page)
+                export_episode(Run.open(run), find_row(Run.open(run), None), page)
             with opened_browser(playwright) as browser:
                 add(
                     f"open ({page.stat().st_size / 1e6:.2f} MB), empty page",

@@ -26,11 +26,12 @@ from rich.table import Table
 
 from eval.config import EvalConfig
 from eval.episode_row import EpisodeRow, make_row
-from eval.evaluation import set_up
+from eval.evaluation import describe, set_up
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeArrays, EpisodeRecorder
 from eval.rollout import run_episode
-from eval.run_folder import RunFolder, load_arrays
+from eval.run import Run
+from eval.run_folder import RunFolder
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
@@ -56,13 +57,14 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 def record_run(folder: Path) -> tuple[Path, EpisodeRow]:
     """An episode of the shipped ACT that plans every five steps, so that there are ghosts."""
-    setup = set_up(EvalConfig(policy="act", n_action_steps=5))
+    config = EvalConfig(policy="act", n_action_steps=5)
+    setup = set_up(config)
     record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), setup.n_action_steps, setup.horizon)
-    setup.env.close()
-    run = RunFolder.create(folder, "act", setup.env.spec.name, {"config": {}, "env": {"name": setup.env.spec.name}})
+    run = RunFolder.create(folder, describe(config, setup))
     row = make_row(record, DEFAULT_THRESHOLDS)
     run.append(record, row)
     run.close()
+    setup.env.close()
     return run.path, row
 
 
@@ -125,14 +127,14 @@ class PlainFilm:
 
 def measure_film(run: Path, row: EpisodeRow, folder: Path) -> list[tuple[float, float]]:
     """(ours, plain) [s] an image. Ours has its share of everything, building the environment too; plain of nothing."""
-    arrays = load_arrays(run, row)
+    arrays = Run.open(run).load_arrays(row)
     n_images = len(arrays.step_snapshot)
     plain = PlainFilm(arrays)
     steps = np.linspace(n_images // 2, n_images - 1, N_PLAIN_IMAGES).astype(int).tolist()
     plain.draw(steps[0])
     times = []
     for step in steps:
-        film_s = cpu_s(lambda: film_whiskers(run, row, folder / "film.mp4")) / n_images
+        film_s = cpu_s(lambda: film_whiskers(Run.open(run), row, folder / "film.mp4")) / n_images
         times.append((film_s, cpu_s(lambda s=step: plain.draw(s))))
     plain.close()
     return times
@@ -152,7 +154,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run, row = record_run(folder)
-        arrays = load_arrays(run, row)
+        arrays = Run.open(run).load_arrays(row)
         add_row(table, "simulate, bare physics", measure_simulation(arrays), per="a chunk", faster=False)
         add_row(table, "film, mujoco.Renderer", measure_film(run, row, folder), per="an image", faster=True)
     Console().print(table)

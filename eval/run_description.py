@@ -1,0 +1,181 @@
+"""`run.json`: what was run, with what, and on which machine. This is the file's one reader and writer."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from eval.config import EvalConfig
+from eval.doctor.finding import Finding
+from eval.outcome import OUTCOME_RULES
+from eval.typed_json import decode
+from policies.policy import PolicySpec
+from sim.errors import WhiskerError
+from sim.files import written_whole
+from sim.spec import EnvSpec
+
+VERSION = 1
+RUN_FILE = "run.json"
+
+# Flags that change no number: they may differ between a run and its resumption, and are not kept.
+FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir", "list_envs")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Says what the flags came to, once policy and environment were known.
+
+    Attributes:
+        horizon: control steps after which an episode of the first task was over.
+        outcome_rules: the rules (`eval.outcome.OUTCOME_RULES`) that made the outcomes. Before the second, runs did not
+            say it.
+        thresholds: name → number in those rules, of which older ones had others than `OutcomeThresholds` has now.
+        renamed_cameras: as in `eval.evaluation.Setup`.
+        gl_backend: the way to OpenGL, MUJOCO_GL; None in older runs.
+        gl_renderer: what draws; None in older runs.
+    """
+
+    n_action_steps: int
+    horizon: int
+    outcome_rules: int = 1
+    thresholds: Mapping[str, int | float] = field(default_factory=dict)
+    renamed_cameras: Mapping[str, str] = field(default_factory=dict)
+    gl_backend: str | None = None
+    gl_renderer: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Describes the machine on which a run began, for people. Each is None where an older run did not say it."""
+
+    platform: str | None = None
+    python: str | None = None
+    processor: str | None = None
+    opengl: str | None = None
+    cpus: int | None = None
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Says that the rows after the first `n_rows_before` are of another commit of the project."""
+
+    commit: str
+    n_rows_before: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDescription:
+    """Describes a run: all that a number depends on, and where it was made. None is what older runs did not say.
+
+    Attributes:
+        started_utc: date and time in ISO 8601.
+        config: the flags, with those of `FREE_ON_RESUME` at their defaults. A flag that came later has its default too,
+            which is how things were before it.
+        policy: as it spoke to `env`.
+        env: of the first task.
+        tasks: task → the name of its environment. Older runs have the one task of `env`.
+        scene_sha256: of a MuJoCo model of the user's own; "" without one.
+        versions: package → its version.
+        code_path: from `eval.code_path.describe_run_code_path`.
+        commit: of the project, at the first row; "" where there was no git tree.
+        doctor: what the doctor found, besides what is fine.
+        resumed: where the run went on at another commit.
+    """
+
+    version: int = VERSION
+    started_utc: str | None = None
+    config: EvalConfig
+    resolved: Resolved
+    policy: PolicySpec
+    env: EnvSpec
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    scene_sha256: str | None = None
+    versions: Mapping[str, str] | None = None
+    code_path: Mapping[str, str] | None = None
+    commit: str | None = None
+    machine: Machine | None = None
+    doctor: tuple[Finding, ...] | None = None
+    resumed: tuple[Resumption, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            object.__setattr__(self, "tasks", {self.env.task: self.env.name})
+
+    @property
+    def commits(self) -> list[str]:
+        """Return the commits of the project that made the rows, in order; "" where there was no git tree."""
+        return [self.commit or "", *(part.commit for part in self.resumed)]
+
+    @property
+    def old_rules(self) -> str:
+        """Return a remark on outcomes that were made by older rules, and "" where the present ones made them."""
+        rules = self.resolved.outcome_rules
+        return "" if rules == OUTCOME_RULES else f"outcomes by rules {rules} (now {OUTCOME_RULES})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as `json.loads` would: tuples are lists."""
+        content = asdict(self)
+        content["config"] = {name: value for name, value in content["config"].items() if name not in FREE_ON_RESUME}
+        if not self.resumed:
+            del content["resumed"]
+        return json.loads(json.dumps(content))
+
+
+def load_description(path: Path) -> RunDescription:
+    """Return the description of the run folder `path`.
+
+    Raises:
+        WhiskerError: not a run folder, one of a newer version, or a damaged file.
+    """
+    content = load_as_written(path)
+    try:
+        return decode(RunDescription, content, "")
+    except ValueError as error:
+        expected = f"a whole {RUN_FILE}, as `eval` writes it"
+        raise WhiskerError(_subject(path), expected=expected, got=str(error)) from error
+
+
+def load_as_written(path: Path) -> dict[str, Any]:
+    """Return what the file says word for word, with what this version does not know and without what it would add.
+
+    Raises:
+        WhiskerError: not a run folder, one of a newer version, or a damaged file.
+    """
+    file = path / RUN_FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        got, do = error.strerror or str(error), "Check the path."
+        raise WhiskerError(_subject(path), expected=f"a run folder with a {RUN_FILE}", got=got, do=do) from error
+    except ValueError as error:
+        do = "It was damaged after it was written, and says no longer what was run."
+        raise WhiskerError(f"file {str(file)!r}", expected="JSON", got=str(error), do=do) from error
+    version = content.get("version") if isinstance(content, dict) else None
+    if not isinstance(version, int):
+        raise WhiskerError(_subject(path), expected=f"a {RUN_FILE} with a version", got="one without")
+    if version > VERSION:
+        expected, do = f"version {VERSION}", "Update whisker-eval."
+        raise WhiskerError(_subject(path), expected=expected, got=str(version), do=do)
+    return content
+
+
+def save_description(path: Path, description: RunDescription) -> None:
+    """Write the `run.json` of the run folder `path`, whole or not at all."""
+    _save_json(path, description.to_json())
+
+
+def save_resumption(path: Path, resumption: Resumption) -> None:
+    """Note in the `run.json` of the run folder `path` that the run goes on; all else stays as it was written."""
+    description = load_description(path)
+    resumed = replace(description, resumed=(*description.resumed, resumption)).to_json()["resumed"]
+    _save_json(path, {**load_as_written(path), "resumed": resumed})
+
+
+def _save_json(path: Path, content: Mapping[str, Any]) -> None:
+    with written_whole(path / RUN_FILE, sync=True) as file:
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _subject(path: Path) -> str:
+    return f"run {str(path)!r}"

@@ -1,0 +1,144 @@
+"""`run.json` comes back as it was described, from every version that wrote one."""
+
+import json
+import re
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from eval.config import EvalConfig
+from eval.doctor.finding import Finding, Level
+from eval.evaluation import check_same, describe, set_up
+from eval.outcome import OUTCOME_RULES
+from eval.run import Run
+from eval.run_description import RUN_FILE, Resumption, RunDescription, load_description, save_resumption
+from eval.run_folder import RunFolder
+from sim.errors import WhiskerError
+
+CONFIG = EvalConfig(policy="random", episodes=2, control=None, gripper_range=None)
+FINDING = Finding("horizon", Level.WARNING, "too short", "5 steps", "Give a longer --horizon.")
+# Without this a file is of no version: everything else came later at one time or another.
+ALWAYS_THERE = ("version", "config", "resolved", "policy", "env")
+
+
+@pytest.fixture(scope="module")
+def described():
+    setup = set_up(CONFIG)
+    with closing(setup.env):
+        return replace(describe(CONFIG, setup), doctor=(FINDING,))
+
+
+@pytest.fixture
+def run(tmp_path, described):
+    with closing(RunFolder.create(tmp_path, described)) as folder:
+        return folder.path
+
+
+def change(run, **parts):
+    file = run / RUN_FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | parts))
+
+
+def test_what_was_described_comes_back(run, described):
+    read = load_description(run)
+    assert read == replace(described, started_utc=read.started_utc)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", read.started_utc)
+    assert read.doctor == (FINDING,) and read.doctor[0].level is Level.WARNING
+    assert isinstance(read.env.action.low, tuple) and isinstance(read.config.hook, tuple)
+
+
+def test_the_file_has_the_parts_of_version_1_in_their_order(run):
+    written = json.loads((run / RUN_FILE).read_text())
+    parts = "version started_utc config resolved policy env tasks scene_sha256 versions code_path commit machine doctor"
+    assert list(written) == parts.split() and written["version"] == 1
+    assert not {"resume", "video", "quiet", "run_dir", "list_envs"} & written["config"].keys()
+    assert written["config"]["hook"] == [] and written["tasks"] == {"pick_place": "so101/pick_place"}
+
+
+def test_flags_that_may_differ_on_resume_are_not_kept(tmp_path, described):
+    setup = set_up(CONFIG)
+    with closing(setup.env):
+        assert describe(replace(CONFIG, quiet=True, run_dir=tmp_path), setup).config == CONFIG == described.config
+
+
+def test_a_run_of_the_first_version_has_none_of_what_came_later(run, described):
+    """And its tasks, flags and rules are those that there were."""
+    content = {name: part for name, part in json.loads((run / RUN_FILE).read_text()).items() if name in ALWAYS_THERE}
+    for part, later in {
+        "config": ("control", "drafts", "image_size", "collect_features"),
+        "resolved": ("outcome_rules", "renamed_cameras", "gl_renderer"),
+        "policy": ("drafts", "action_mode"),
+        "env": ("goals", "n_episodes", "camera_names"),
+    }.items():
+        content[part] = {name: value for name, value in content[part].items() if name not in later}
+    (run / RUN_FILE).write_text(json.dumps(content))
+    read = load_description(run)
+    absent = ("started_utc", "scene_sha256", "versions", "code_path", "commit", "machine", "doctor")
+    assert all(getattr(read, name) is None for name in absent)
+    assert read.config == CONFIG and read.tasks == {"pick_place": "so101/pick_place"} and read.commits == [""]
+    assert read.resolved.outcome_rules == 1 and read.old_rules == f"outcomes by rules 1 (now {OUTCOME_RULES})"
+    assert read.policy.drafts == "none" and read.env.goals == () and described.old_rules == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"version": 1, "config": {}', "expected JSON"),
+        ('"\udcff"', "expected JSON"),
+        ("[1]", "with a version, got one without"),
+        ('{"episodes": 3}', "with a version, got one without"),
+        ('{"version": "1"}', "with a version, got one without"),
+        ('{"version": 99, "run": 1}', "expected version 1, got 99. Update whisker-eval"),
+        ('{"version": 1}', r"a whole run\.json, as `eval` writes it, got one without config"),
+        ('{"version": 1, "config": []}', r"a whole run\.json, as `eval` writes it, got \[\] as config"),
+        ('{"version": 1, "config": {}, "resolved": {"horizon": 5}}', r"one without resolved\.n_action_steps"),
+        ('{"version": 1, "config": {"episodes": true}}', r"got True as config\.episodes"),
+        ('{"version": 1, "config": {"hook": [3]}}', r"got 3 as config\.hook"),
+    ],
+)
+def test_a_file_that_is_damaged_foreign_or_newer_is_refused(tmp_path, content, said):
+    (tmp_path / RUN_FILE).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(WhiskerError, match=said):
+        load_description(tmp_path)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for path, got in (
+        (tmp_path, "No such file"),
+        (tmp_path / "none", "No such file"),
+        (tmp_path / "file", "Not a dir"),
+    ):
+        with pytest.raises(WhiskerError, match=rf"a run folder with a run\.json, got {got}"):
+            load_description(path)
+
+
+def test_a_resumption_leaves_all_else_as_it_was_written(run):
+    change(run, weather={"rain": True})
+    before = json.loads((run / RUN_FILE).read_text())
+    save_resumption(run, Resumption("abc", 1))
+    save_resumption(run, Resumption("def", 2))
+    written = json.loads((run / RUN_FILE).read_text())
+    assert written.pop("resumed") == [{"commit": "abc", "n_rows_before": 1}, {"commit": "def", "n_rows_before": 2}]
+    assert written == before and load_description(run).commits[1:] == ["abc", "def"]
+
+
+@pytest.mark.parametrize("part", ["config", "resolved", "env", "versions"])
+def test_a_run_with_what_this_version_does_not_know_is_not_resumed(run, described, part):
+    check_same(Run.open(run), described)
+    written = json.loads((run / RUN_FILE).read_text())
+    change(run, **{part: written[part] | {"unknown": "3"}})
+    assert isinstance(load_description(run), RunDescription)
+    with pytest.raises(WhiskerError, match=rf"{part}\.unknown: expected 3, got None"):
+        check_same(Run.open(run), described)
+
+
+def test_flags_and_facts_of_the_policy_that_came_later_do_not_keep_a_run_from_being_resumed(run, described):
+    written = json.loads((run / RUN_FILE).read_text())
+    for part, later in {"config": "drafts", "policy": "action_mode"}.items():
+        del written[part][later]
+    (run / RUN_FILE).write_text(json.dumps(written))
+    check_same(Run.open(run), described)
+    with pytest.raises(WhiskerError, match=r"config\.samples: expected 1, got 4"):
+        check_same(Run.open(run), replace(described, config=replace(described.config, samples=4)))
