@@ -56,8 +56,9 @@ def _evaluate(config: EvalConfig) -> int:
     if config.policy is not None:
         resolve_policy_name(config.policy)  # before anything is imported
     check_gl_library()
-    from eval.evaluation import begin_as_demonstrated, load_resumed_config, name_policy, set_up
+    from eval.evaluation import begin_as_demonstrated, name_policy, set_up
     from eval.outcome import Outcome
+    from eval.provenance import load_resumed_config
     from eval.statistics import summarise
 
     is_new = config.resume is None
@@ -92,7 +93,7 @@ def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
     """A new run folder, or the one to resume, if the doctor does not object."""
     from eval.code_path import describe_other_commit
     from eval.doctor.examination import examine
-    from eval.evaluation import check_same, describe
+    from eval.provenance import check_same, describe
     from eval.run import Run
     from eval.run_folder import RunFolder
 
@@ -147,7 +148,7 @@ def _examine(config: DoctorConfig) -> int:
 
 def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
     """Evaluate under a progress bar that carries the running success rate."""
-    from eval.evaluation import evaluate
+    from eval.episode_loop import evaluate
 
     columns = (
         TextColumn("{task.description}"),

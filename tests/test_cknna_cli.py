@@ -11,7 +11,9 @@ import torch
 
 from cknna.cli import main
 from eval.config import EvalConfig
-from eval.evaluation import describe, evaluate, set_up
+from eval.episode_loop import evaluate
+from eval.evaluation import set_up
+from eval.provenance import describe
 from eval.run_folder import RunFolder
 
 N_EPISODES, N_STEPS = 12, 10

@@ -16,7 +16,9 @@ from cknna.hooks import FeatureHook
 from cknna.moments import cut_batches, open_recording, read_moments
 from cknna.report import check_comparable
 from eval.config import EvalConfig
-from eval.evaluation import describe, evaluate, name_policy, set_up
+from eval.episode_loop import evaluate
+from eval.evaluation import name_policy, set_up
+from eval.provenance import describe
 from eval.run_folder import RunFolder
 from policies.lerobot_dataset import DemonstrationWriter
 from policies.policy import remember

@@ -11,7 +11,8 @@ from eval.doctor.examination import sort_findings
 from eval.doctor.finding import Level
 from eval.doctor.image_sizes import check_image_sizes
 from eval.doctor.patient import Patient
-from eval.evaluation import describe, name_policy, set_up, with_renamed_cameras
+from eval.evaluation import name_policy, set_up, with_renamed_cameras
+from eval.provenance import describe
 from policies.checkpoint_files import find_checkpoint, load_training_env
 from policies.normalisation import load_normalisation
 from tests.small_checkpoints import IMAGE_PX, MEAN_STD, save_small_act, save_small_diffusion

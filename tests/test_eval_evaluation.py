@@ -1,7 +1,6 @@
 """Runs over several tasks, on SO-101 environments that are entered into the registry as a suite."""
 
 import json
-import subprocess
 from contextlib import closing
 from dataclasses import asdict, replace
 
@@ -9,12 +8,13 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from eval import evaluation
 from eval.cli import main, main_doctor
 from eval.config import EvalConfig, SubjectConfig
+from eval.episode_loop import evaluate
 from eval.episode_row import load_rows
-from eval.evaluation import describe, evaluate, set_up
+from eval.evaluation import set_up
 from eval.preflight import check_alike
+from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder, arrays_path, video_path
 from sim import registry
@@ -277,17 +277,3 @@ def test_a_run_from_before_there_were_several_tasks_is_filmed(monkeypatch, tmp_p
     del description["config"]["control"]
     (run / "run.json").write_text(json.dumps(description))
     assert len(film_run(VideoConfig(run, quiet=True))) == 1
-
-
-def test_a_package_installed_in_somebody_elses_tree_has_no_commit_of_it(tmp_path, monkeypatch):
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    (tmp_path / "theirs.py").touch()
-    installed = tmp_path / ".venv" / "evaluation.py"
-    installed.parent.mkdir()
-    installed.touch()
-    for command in (["init", "-q"], ["add", "theirs.py"], ["commit", "-q", "-m", "theirs"]):
-        subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(evaluation, "__file__", str(tmp_path / "theirs.py"))
-    assert len(evaluation._commit().removesuffix("-dirty")) == 40
-    monkeypatch.setattr(evaluation, "__file__", str(installed))
-    assert evaluation._commit() == ""

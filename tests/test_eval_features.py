@@ -12,8 +12,10 @@ from cknna.bank_description import EMBEDDING
 from cknna.episode_features import episode_features_path
 from eval.cli import main
 from eval.config import EvalConfig
+from eval.episode_loop import evaluate
 from eval.episode_row import load_rows
-from eval.evaluation import describe, evaluate, name_policy, set_up
+from eval.evaluation import name_policy, set_up
+from eval.provenance import describe
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path

@@ -14,8 +14,10 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from eval.config import EvalConfig
+from eval.episode_loop import evaluate
 from eval.episode_row import load_rows
-from eval.evaluation import describe, evaluate, set_up
+from eval.evaluation import set_up
+from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
 from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser

@@ -19,8 +19,10 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 from eval.config import EvalConfig
+from eval.episode_loop import evaluate
 from eval.episode_row import load_rows
-from eval.evaluation import describe, evaluate, set_up
+from eval.evaluation import set_up
+from eval.provenance import describe
 from eval.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]

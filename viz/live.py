@@ -10,7 +10,8 @@ from typing import Any
 from eval.config import EvalConfig
 from eval.doctor.examination import examine
 from eval.doctor.finding import Finding
-from eval.evaluation import Setup, describe, set_up
+from eval.evaluation import Setup, set_up
+from eval.provenance import describe
 from eval.rollout import Decision
 from policies.baselines import ScriptedPolicy
 from sim.errors import WhiskerError

@@ -27,8 +27,9 @@ from skimage.metrics import structural_similarity
 
 from eval.config import EvalConfig
 from eval.episode_row import make_row
-from eval.evaluation import Setup, describe, set_up
+from eval.evaluation import Setup, set_up
 from eval.outcome import OutcomeThresholds
+from eval.provenance import describe
 from eval.recorder import EpisodeRecord, EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import RunFolder

@@ -25,7 +25,8 @@ from cknna.extract import compute_features
 from cknna.hooks import FeatureHook
 from eval.config import EvalConfig
 from eval.episode_row import make_row
-from eval.evaluation import describe, set_up
+from eval.evaluation import set_up
+from eval.provenance import describe
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import RunFolder

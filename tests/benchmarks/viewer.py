@@ -25,7 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.config import EvalConfig
-from eval.evaluation import describe, evaluate, set_up
+from eval.episode_loop import evaluate
+from eval.evaluation import set_up
+from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
 from tests.browser import Viewer, opened_browser

@@ -26,8 +26,9 @@ from rich.table import Table
 
 from eval.config import EvalConfig
 from eval.episode_row import EpisodeRow, make_row
-from eval.evaluation import describe, set_up
+from eval.evaluation import set_up
 from eval.outcome import DEFAULT_THRESHOLDS
+from eval.provenance import describe
 from eval.recorder import EpisodeArrays, EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run import Run

