@@ -338,7 +338,7 @@ PLANTS = (
     Plant("elbow planned 30° off", ("joint offset",), ("elbow",), plans=lambda p, s: plus(2, 30)(p)),
     Plant(
         "one plan for every moment",
-        ("agreement",),
+        ("plans",),
         ("same at every moment",),
         plans=the_first_always(),
     ),
@@ -439,7 +439,7 @@ PLANTS = (
     ),
     Plant(
         "the brick's scene",
-        ("training environment", "agreement", "cameras"),
+        ("training environment", "field of view"),
         flags=(("env", "so101/pick_place_brick"),),
     ),
 )
