@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
+from sim.env import STAGES
 
 # A drop of either kind: the object came down where it should not.
 _DROPS = (Outcome.DROPPED_DURING_TRANSPORT, Outcome.MISSED_GOAL)
@@ -92,6 +93,13 @@ def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:
     counted = [(row.ik_failure_rate, row.n_steps) for row in rows if row.ik_failure_rate is not None]
     n_steps = sum(n for _, n in counted)
     return sum(rate * n for rate, n in counted) / n_steps if n_steps else nan
+
+
+def count_stages(rows: Iterable[EpisodeRow]) -> dict[str, int]:
+    """Return how many episodes came through each stage of pick and place, in order; {} if no episode has stages."""
+    picks = [row for row in rows if row.outcome != Outcome.ERROR and row.final_joint_progress is None]
+    through = [len(STAGES) if row.success else STAGES.index(row.failed_stage or STAGES[0]) for row in picks]
+    return {stage: sum(n > i for n in through) for i, stage in enumerate(STAGES)} if through else {}
 
 
 def _ratio(part: int, whole: int) -> float:

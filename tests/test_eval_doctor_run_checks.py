@@ -17,6 +17,7 @@ from eval.doctor.row_checks import (
     check_inverse_kinematics,
     check_n_episodes,
     check_outcomes,
+    check_start_region,
 )
 from eval.doctor.run_checks import check_run
 from eval.episode_row import ROWS_FILE, make_row
@@ -404,6 +405,27 @@ def test_outcomes_say_what_went_wrong_and_when():
     )
 
 
+def test_outcomes_say_how_many_came_through_each_stage():
+    rows = make_rows(5, 2)
+    rows[2:4] = [replace(row, failed_stage="lifted") for row in rows[2:4]]
+    evidence = check_outcomes(rows).evidence
+    assert "of 5, came through reached 4, grasped 4, lifted 2, over_goal 2, released 2, placed 2" in evidence
+
+
+def test_where_the_object_begins_is_named_if_it_matters():
+    """Object k begins 1 cm further on than object k - 1."""
+    episodes = [make_episode(index) for index in range(24)]
+    rows = make_rows(24, 12)
+    finding = check_start_region(rows, episodes)
+    assert_named(finding, Level.WARNING, "depends on where the object begins")
+    assert "11 of 11 succeed where the object begins at y < 0.03 m" in finding.evidence
+    assert "1 of 13 elsewhere" in finding.evidence
+    shuffled = [row for pair in zip(rows[:12], rows[12:], strict=True) for row in pair]
+    by_turns = [replace(row, episode_index=k) for k, row in enumerate(shuffled)]
+    assert is_unknown(check_start_region(by_turns, episodes))
+    assert is_unknown(check_start_region(rows[:8], episodes[:8]))
+
+
 def test_early_success(episodes):
     rows = make_rows(4, 2)
     assert is_fine(check_early_success(rows, episodes, 1 / 30))
@@ -510,7 +532,7 @@ def ill(findings):
 
 def test_the_scripted_expert_is_healthy(blind_env, tmp_path):
     findings = check_run(write_run(tmp_path, blind_env, BASELINES["scripted"](blind_env)), blind_env)
-    assert ill(findings) == {"number of episodes"} and len(by_check(findings)) == 15
+    assert ill(findings) == {"number of episodes"} and len(by_check(findings)) == 16
 
 
 def test_zero_never_moves(blind_env, tmp_path):

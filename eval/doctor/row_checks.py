@@ -9,7 +9,8 @@ from eval.doctor.finding import Finding, Level
 from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
 from eval.recorder import EpisodeArrays
-from eval.statistics import compute_wilson_interval, summarise
+from eval.start_region import find_start_region
+from eval.statistics import compute_wilson_interval, count_stages, summarise
 
 # Fewer, and even ten of ten is not told from three of four: at 10 the Wilson interval is up to 0.53 wide.
 FEW_EPISODES = 10
@@ -24,6 +25,9 @@ UNMOVED_M, UNMOVED_JOINT = 0.01, 0.1
 
 # No success, and in so many episodes this share of the failures at one stage, is a pattern.
 PATTERN_EPISODES, PATTERN_SHARE = 3, 0.80
+
+# Of a region that was tested on other episodes than it was found on, corrected for several tasks (Bonferroni).
+_SIGNIFICANT = 0.05
 
 # Where to look when the episodes fail at this stage.
 STAGE_HINTS = {
@@ -101,6 +105,9 @@ def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
     counts = Counter(row.outcome for row in judged)
     stages = Counter(row.failed_stage for row in judged if row.failed_stage is not None)
     evidence = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+    through = count_stages(judged)
+    if through:
+        evidence += f"; of {len(judged)}, came through " + ", ".join(f"{stage} {n}" for stage, n in through.items())
     if stages:
         evidence += "; first stage not met: " + ", ".join(f"{stage} {n}" for stage, n in stages.most_common())
     evidence += _describe_events(judged)
@@ -177,3 +184,28 @@ def _name(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> str:
     """An episode, and its task where there are several."""
     has_tasks = any(other.task != row.task for other in rows)
     return f"episode {row.episode_index}" + (f" of {row.task!r}" if has_tasks else "")
+
+
+def check_start_region(rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeArrays]) -> Finding:
+    """Look for places at which the policy succeeds more often if the object begins there."""
+    check, found = "start", []
+    for task in dict.fromkeys(row.task for row in rows):
+        of_task = sorted((row.episode_index, i) for i, row in enumerate(rows) if row.task == task)
+        chosen = [i for _, i in of_task]
+        places = np.stack([episodes[i].object_pos_world[0, :2] for i in chosen])
+        region = find_start_region(places, np.array([rows[i].success for i in chosen]))
+        found += [] if region is None else [(task, region)]
+    if not found:
+        evidence = f"{sum(row.success for row in rows)} of {len(rows)} succeed"
+        return Finding(check, Level.UNKNOWN, "too few successes or failures to tell whether it matters", evidence)
+    task, best = min(found, key=lambda item: item[1].p_value)
+    where = best.describe(("x", "y"), "m")
+    inside, outside = ("{} of {}".format(*count) for count in (best.inside, best.outside))
+    evidence = (
+        f"{task}: {inside} succeed where the object begins at {where}, {outside} elsewhere; "
+        f"p = {best.p_value:.2g} on the {best.n_tested} episodes that this was not found on"
+    )
+    if best.p_value * len(found) > _SIGNIFICANT:
+        return Finding(check, Level.UNKNOWN, "not shown that success depends on where the object begins", evidence)
+    do = "Record more demonstrations that begin elsewhere, and compare what the cameras show of it there."
+    return Finding(check, Level.WARNING, "success depends on where the object begins", evidence, do)
