@@ -48,10 +48,10 @@ def main_demos() -> int:
 
 
 def _evaluate(config: EvalConfig) -> int:
-    if config.list_envs:
+    if config.list_envs is not None:
         from eval.env_list import print_env_list
 
-        print_env_list(Console())
+        print_env_list(Console(), config.list_envs)
         return EXIT_DONE
     if config.policy is not None:
         resolve_policy_name(config.policy)  # before anything is imported

@@ -1,8 +1,9 @@
 """What the commands are told: pure data, whose docstrings are the commands' help."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tyro.conf import Positional
 
@@ -11,13 +12,29 @@ from sim.spec import Control
 # Evaluation counts from 0; nobody evaluates a million episodes.
 FIRST_DEMO_EPISODE = 1_000_000
 
+# Groups of flags in `--help`, which several commands share.
+ADAPTER_FLAGS = (
+    "camera_map",
+    "image_size",
+    "allow_missing_camera",
+    "allow_padding",
+    "policy_actions",
+    "calibration",
+    "gripper_range",
+    "gripper_offset",
+    "gripper_min",
+    "trust_remote_code",
+)
+SETTING_FLAGS = ("device", "control", "n_action_steps", "horizon")
+
 
 @dataclass(frozen=True)
 class DemoConfig:
     """Record the scripted expert's successes: a LeRobotDataset, or of a LIBERO task a file in LIBERO's own HDF5 layout.
 
     Attributes:
-        output: folder of the new dataset; for LIBERO the file, which its tools expect as <task's name>_demo.hdf5.
+        output: folder of the new dataset; for LIBERO the file, which gets the ending .hdf5 where it has none. Its tools
+            expect <task's name>_demo.hdf5.
         env: environment to record in.
         episodes: successes to record. LIBERO has 50 init states a task.
         first_episode: index of the first. Default: far from evaluation's; in LIBERO 0, of its own init states.
@@ -28,6 +45,10 @@ class DemoConfig:
         videos: store mp4 (lossy) in place of lossless images.
     """
 
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "the six that matter first": ("output", "env", "episodes", "near_object", "noisy", "videos"),
+        "rarely needed": ("first_episode", "noise_deg"),
+    }
     output: Path
     env: str = "so101/pick_place"
     episodes: int = 250
@@ -126,9 +147,24 @@ class EvalConfig(SubjectConfig):
         video: which episodes to film after the last has ended (mp4 in the run folder).
         doctor: let the doctor refuse; --no-doctor runs in spite of its errors, and the run says so.
         quiet: no progress bar and no table, one line.
-        list_envs: show every environment with its instruction and horizon, and do nothing else.
+        list_envs: show the environments and suites, and do nothing else. With words behind it: every environment and
+            task that has all of them in its name or instruction, with its horizon, e.g. --list-envs libero_goal drawer.
     """
 
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "the six that matter first": ("policy", "checkpoint", "env", "episodes", "video", "resume"),
+        "which episodes, and where they go": ("list_envs", "demos", "first_episode", "run_dir", "doctor", "quiet"),
+        "how they run": SETTING_FLAGS,
+        "to fit a checkpoint to the environment": ADAPTER_FLAGS,
+        "what is recorded besides": (
+            "samples",
+            "drafts",
+            "collect_features",
+            "hook",
+            "pool",
+            "record_observations",
+        ),
+    }
     demos: str | None = None
     episodes: int = 30
     first_episode: int = 0
@@ -143,7 +179,7 @@ class EvalConfig(SubjectConfig):
     video: Literal["none", "failures", "all"] = "none"
     doctor: bool = True
     quiet: bool = False
-    list_envs: bool = False
+    list_envs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,8 +196,15 @@ class DoctorConfig(SubjectConfig):
 
     Attributes:
         run: a run folder; what it ran is taken from it.
-        json: print the findings as JSON.
+        all: show what is fine, too, and the evidence of what could not be told. Otherwise these are counted.
+        json: print all findings as JSON.
     """
 
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "the six that matter first": ("run", "policy", "checkpoint", "env", "all", "json"),
+        "how it runs": SETTING_FLAGS,
+        "to fit a checkpoint to the environment": ADAPTER_FLAGS,
+    }
     run: Positional[Path | None] = None
+    all: bool = False
     json: bool = False

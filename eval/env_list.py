@@ -1,23 +1,69 @@
 """What `eval --list-envs` prints. Light: no simulator and no policy is imported for it."""
 
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sim.registry import SUITES, list_envs
+from sim.errors import WhiskerError
+from sim.registry import ENVIRONMENTS, SUITES, list_envs
+from sim.spec import EnvListing
 
 
-def print_env_list(console: Console) -> None:
-    """One table a group of environments, each shown as soon as it is known."""
-    for group, listings in groupby(list_envs(), key=lambda listing: listing.name.partition("/")[0]):
-        table = Table(title=group, title_justify="left", min_width=60)
-        table.add_column("environment", no_wrap=True)
-        table.add_column("instruction", ratio=1, overflow="fold")
-        table.add_column("horizon", justify="right")
-        for listing in listings:
-            table.add_row(escape(listing.name), escape(listing.instruction), str(listing.horizon))
-        console.print(table)
+def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
+    """Print every environment whose name and instruction have all words; without words the suites, each in one line.
+
+    Raises:
+        WhiskerError: there is no such environment.
+    """
+    found = [listing for listing in list_envs() if _has_words(listing, words)]
+    if not found:
+        raise WhiskerError(
+            f"--list-envs {' '.join(words)}",
+            expected="words of an environment's name or instruction",
+            got="no environment that has them",
+            do="`--list-envs` alone shows the suites.",
+        )
+    if words:
+        for group, listings in groupby(found, key=_group_of):
+            console.print(_table_of_envs(group, listings))
+        return
+    console.print(_table_of_envs("environments", (one for one in found if one.name in ENVIRONMENTS)))
+    suites = Table(title="LIBERO's suites", title_justify="left", min_width=60)
+    suites.add_column("suite", no_wrap=True)
+    suites.add_column("tasks", justify="right")
+    suites.add_column("horizon", justify="right")
+    tasks = (one for one in found if one.name not in ENVIRONMENTS)
+    for suite, listings in groupby(tasks, key=_group_of):
+        horizons = [listing.horizon for listing in listings]
+        suites.add_row(escape(suite), str(len(horizons)), _format_range(horizons))
+    console.print(suites)
     for suite, names in SUITES.items():
         console.print(f"{suite}: {', '.join(names)}", markup=False)
+    console.print("Tasks of a suite, or with a word: eval --list-envs libero_goal drawer", markup=False)
+
+
+def _has_words(listing: EnvListing, words: Iterable[str]) -> bool:
+    text = f"{listing.name} {listing.instruction}".lower()
+    return all(word.lower() in text for word in words)
+
+
+def _group_of(listing: EnvListing) -> str:
+    return listing.name.partition("/")[0]
+
+
+def _table_of_envs(title: str, listings: Iterable[EnvListing]) -> Table:
+    table = Table(title=title, title_justify="left", min_width=60)
+    table.add_column("environment", no_wrap=True)
+    table.add_column("instruction", ratio=1, overflow="fold")
+    table.add_column("horizon", justify="right")
+    for listing in listings:
+        table.add_row(escape(listing.name), escape(listing.instruction), str(listing.horizon))
+    return table
+
+
+def _format_range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"

@@ -4,11 +4,13 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 import tyro
 
 from sim.errors import WhiskerError, WhiskerWarning
+from sim.help_text import format_help
 
 EXIT_DONE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 2, 130
 
@@ -22,9 +24,13 @@ def run_command(
     """Parse the command line, do it, and turn what went wrong into one line and an exit code.
 
     Args:
-        config_type: a class whose docstrings are the help; of a command with subcommands, their union.
+        config_type: a class whose docstrings are the help (`sim.help_text`); of a command with subcommands, their
+            union, whose help tyro prints.
         check_arguments: raises a `WhiskerError` for arguments that it knows to be meant for another program.
     """
+    if is_dataclass(config_type) and {"-h", "--help"} & set(sys.argv[1:]):
+        print(format_help(config_type, name))
+        return EXIT_DONE
     description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
     print_warning = warnings.showwarning
 
@@ -41,7 +47,12 @@ def run_command(
             warnings.showwarning = show_warning
             return command(config)
     except WhiskerError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(_with_name(name, str(error)), file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _with_name(name: str, message: str) -> str:
+    """Return the message after the command's name, which stands there once if the message begins with it too."""
+    return message if message.startswith((f"{name}: ", f"{name} ")) else f"{name}: {message}"

@@ -20,17 +20,15 @@ class WhiskerError(Exception):
 
 
 class UnknownNameError(WhiskerError):
-    """A name that is in no table; the message offers the closest ones, then all of them."""
+    """A name that is in no table; the message offers the closest ones first, then all others."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        did_you_mean = f"Did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
-        super().__init__(
-            f"{kind} {name!r}",
-            expected=f"one of: {', '.join(known)}",
-            do=f"{did_you_mean}Use a name from the list.",
-        )
+        others = ", ".join(one for one in known if one not in close)
+        did_you_mean = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+        listed = f"{'The others' if close else 'Known'} are: {others}." if others else ""
+        super().__init__(f"{kind} {name!r}", expected="a known name", do=f"{did_you_mean}{listed}")
 
 
 class WhiskerWarning(UserWarning):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from eval.config import EvalConfig
 from eval.episode_row import ROWS_FILE, load_rows
 from tests.processes import catch_ctrl_c
 
@@ -43,16 +45,26 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    flags = "policy checkpoint env episodes first-episode run-dir resume video n-action-steps device horizon quiet"
-    assert all(f"--{flag}" in done.stdout for flag in flags.split())
+    flags = ["--" + f.name.replace("_", "-") for f in fields(EvalConfig)]
+    assert all(flag in done.stdout or flag.replace("--", "--no-", 1) in done.stdout for flag in flags)
 
 
-def test_every_environment_is_listed_with_what_it_asks_for_and_nothing_is_made(tmp_path):
-    done = run_eval("--list-envs", cwd=tmp_path, COLUMNS="200", MUJOCO_GL="osmesa")
-    assert done.returncode == 0 and list(tmp_path.iterdir()) == []
-    lines = {line.split()[1]: line for line in done.stdout.splitlines() if "│" in line}
-    assert "Pick up the brick and place it in the bowl." in lines["so101/pick_place_brick"]
-    assert lines["so101/pick_place_brick"].split()[-2] == "300" and "libero_10/9" in lines
+def test_environments_are_listed_by_suite_or_by_words_and_nothing_is_made(tmp_path):
+    def list_envs(*words):
+        done = run_eval("--list-envs", *words, cwd=tmp_path, COLUMNS="200", MUJOCO_GL="osmesa")
+        assert list(tmp_path.iterdir()) == []
+        cells = (line.split("│")[1:-1] for line in done.stdout.splitlines() if "│" in line)
+        return done, {name.strip(): (text.strip(), last.strip()) for name, text, last in cells}
+
+    done, all_of_them = list_envs()
+    assert done.returncode == 0
+    assert all_of_them["so101/pick_place_brick"] == ("Pick up the brick and place it in the bowl.", "300")
+    assert all_of_them["libero_10"] == ("10", "520") and "libero_10/9" not in all_of_them
+    done, some = list_envs("libero_goal", "DRAWER")
+    assert done.returncode == 0 and "libero_goal/0" in some and "so101/pick_place" not in some
+    assert all("libero_goal" in name and "drawer" in text.lower() for name, (text, _) in some.items())
+    done, none = list_envs("qqqq")
+    assert done.returncode == 2 and not none and "no environment that has them" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,5 +13,6 @@ def test_parts_that_are_not_given_leave_no_trace():
 
 def test_unknown_name_offers_the_closest_first():
     message = str(UnknownNameError("policy", "atc", ["act", "pi0", "zero"]))
-    assert "Did you mean 'act'" in message and "pi0" in message
-    assert "Did you mean" not in str(UnknownNameError("policy", "qqqq", ["act"]))
+    assert message == "policy 'atc': expected a known name. Did you mean 'act'? The others are: pi0, zero."
+    assert str(UnknownNameError("policy", "qqqq", ["act"])) == "policy 'qqqq': expected a known name. Known are: act."
+    assert str(UnknownNameError("policy", "atc", ["act"])).endswith("Did you mean 'act'?")

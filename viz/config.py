@@ -1,11 +1,13 @@
 """What `whiskers` is told: pure data, whose docstrings are the command's help."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tyro.conf import Positional
 
-from eval.config import SubjectConfig
+from eval.config import ADAPTER_FLAGS, SETTING_FLAGS, SubjectConfig
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class WhiskersConfig(SubjectConfig):
         browser: open the page in a browser; --no-browser only prints its address.
     """
 
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "the six that matter first": ("run", "episode", "export", "video", "table", "live"),
+        "more of a run": ("task", "png", "step", "camera", "show_flow", "native", "port", "browser"),
+        "with --live, which policy and where": ("policy", "checkpoint", "env", "samples", *SETTING_FLAGS),
+        "with --live, to fit a checkpoint to the environment": ADAPTER_FLAGS,
+    }
     run: Positional[Path | None] = None
     episode: int | None = None
     task: str | None = None

@@ -1,0 +1,114 @@
+"""The help of every command, and how the parser understands what it shows."""
+
+import re
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pytest
+import tyro
+from tyro.conf import Positional
+
+from eval.config import DemoConfig, DoctorConfig, EvalConfig
+from sim.command_line import EXIT_DONE, run_command
+from sim.help_text import format_help
+from viz.config import WhiskersConfig
+
+COMMANDS = {"eval": EvalConfig, "eval-doctor": DoctorConfig, "eval-demos": DemoConfig, "whiskers": WhiskersConfig}
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Attributes:
+    size: of the thing.
+    """
+
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Config(BaseConfig):
+    """Do one thing.
+
+    Examples:
+      do --size 2
+
+    And nothing else.
+
+    Attributes:
+        path: where, in a sentence that is far too long for one line of a narrow terminal, so that it
+            goes on.
+        mode: which one. Default: the fast one.
+        names: some.
+        loud: say it.
+        safe: ask first; --no-safe does not.
+        pair: two of them.
+    """
+
+    help_groups: ClassVar = {"first": ("path", "size")}
+    path: Positional[Path | None] = None
+    mode: Literal["slow", "fast"] | None = None
+    names: tuple[str, ...] = ()
+    loud: bool = False
+    safe: bool = True
+    pair: tuple[float, float] | None = None
+
+
+def test_groups_come_in_order_and_what_is_in_none_comes_last(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert (
+        format_help(Config, "do")
+        == """\
+usage: do [PATH] [--flag value ...]
+
+Do one thing.
+
+first:
+  PATH                    where, in a sentence that is far
+                          too long for one line of a narrow
+                          terminal, so that it goes on.
+  --size N                of the thing. Default: 1.
+
+more:
+  --mode slow|fast        which one. Default: the fast one.
+  --names [TEXT ...]      some.
+  --loud                  say it.
+  --no-safe               ask first; --no-safe does not.
+  --pair X X              two of them.
+
+Examples:
+  do --size 2
+
+And nothing else."""
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_help_fits_the_terminal_and_begins_with_six_flags(command, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    assert run_command(lambda config: 1, COMMANDS[command], command) == EXIT_DONE
+    printed = capsys.readouterr().out
+    before_examples = printed.partition("Examples:")[0]
+    assert max(map(len, before_examples.splitlines())) <= min(columns, 100)
+    first_group = printed.partition("the six that matter first:")[2].partition("\n\n")[0]
+    assert len(re.findall(r"^  \S", first_group, re.MULTILINE)) == 6
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_is_shown_once_as_the_parser_takes_it(command):
+    """The parser is tyro's, which knows nothing of the help."""
+    config_type = COMMANDS[command]
+    printed = format_help(config_type, command)
+    shown = re.findall(r"^  (--[\w-]+|[A-Z]+)(?: (\S.*?))?(?:  |$)", printed.partition("Examples:")[0], re.MULTILINE)
+    assert len(shown) == len(set(shown)) == len(fields(config_type))
+    values = {"N": ["3"], "X": ["0.5"], "X X": ["0", "1"], "TEXT": ["a"], "[TEXT ...]": ["a", "b"], "PATH": ["p"]}
+    for flag, value in shown:
+        given = values.get(value, value.split("|")[-1:] if value else [])
+        arguments = [flag, *given] if flag.startswith("--") else ["p"]
+        required = ["--output", "p"] if config_type is DemoConfig and flag != "--output" else []
+        config = tyro.cli(config_type, args=required + arguments)
+        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_").lower()
+        assert getattr(config, name) != (False if flag == f"--{name}" else None)
