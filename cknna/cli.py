@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from cknna.config import AuditConfig, ExtractConfig, PolicyConfig, ScoreConfig
-from sim.command_line import EXIT_DONE, run_command
+from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.errors import WhiskerError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _extract(config: ExtractConfig) -> None:
     if config.on is None or config.output is None:
         raise WhiskerError("cknna extract", expected="--on <recording> and --output <folder>")
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from cknna.extract import extract
     from cknna.moments import open_recording
@@ -95,7 +95,8 @@ def _extract(config: ExtractConfig) -> None:
 
     recording = open_recording(config.on)  # what cannot be read is refused before the policy is loaded
     policy, hook = _load(config)
-    columns = (TextColumn("rows"), MofNCompleteColumn(), TimeElapsedColumn())
+    # How many there will be is not known before the recording has been read.
+    columns = (TextColumn("{task.completed} rows"), TimeElapsedColumn())
     with ExitStack() as opened:
         progress = opened.enter_context(Progress(*columns, console=Console(stderr=True)))
         task = progress.add_task("rows", total=None)
@@ -123,10 +124,11 @@ def _audit(config: AuditConfig) -> None:
 
 def _load(config: PolicyConfig) -> "tuple[HookablePolicy, FeatureHook]":
     """The policy, and what listens to it."""
-    from cknna.hooks import FeatureHook
+    named = config.checkpoint or config.policy or "act"
+    say_progress(f"cknna: loading {named}. The libraries take some seconds ...")
     from policies.checkpoint_files import open_checkpoint, read_config
     from policies.checkpoint_lookup import find_checkpoint
-    from policies.lerobot_loading import load_lerobot_policy
+    from policies.device import check_device
     from policies.registry import BASELINE_NAMES, resolve_policy_name
 
     if config.policy is not None:
@@ -136,5 +138,9 @@ def _load(config: PolicyConfig) -> "tuple[HookablePolicy, FeatureHook]":
     if name in BASELINE_NAMES:
         raise WhiskerError(f"policy {name!r}", expected="a policy with a network", got="one without")
     checkpoint = open_checkpoint(name, config.checkpoint, trust_remote_code=config.trust_remote_code)
+    check_device(config.device)
+    from cknna.hooks import FeatureHook
+    from policies.lerobot_loading import load_lerobot_policy
+
     policy = load_lerobot_policy(checkpoint, config.device)
     return policy, FeatureHook(policy, config.hook, config.pool)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from eval.config import DemoConfig, DoctorConfig, EvalConfig
+from eval.config import DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
 from eval.lerobot_flags import refuse_lerobot_flags
 from policies.registry import BASELINE_NAMES, resolve_policy_name
-from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command
+from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command, say_progress
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
 
@@ -56,10 +56,14 @@ def _evaluate(config: EvalConfig) -> int:
     if config.policy is not None:
         resolve_policy_name(config.policy)  # before anything is imported
     check_gl_library()
+    if not config.quiet:
+        what = f"run {config.resume}" if config.resume else _subject(config)
+        say_progress(f"eval: loading {what}. The libraries take some seconds ...")
     from eval.evaluation import begin_as_demonstrated, name_policy, set_up
     from eval.outcome import Outcome
     from eval.provenance import load_resumed_config
     from eval.statistics import summarise
+    from eval.tables import one_line
 
     is_new = config.resume is None
     config = _with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
@@ -81,6 +85,9 @@ def _evaluate(config: EvalConfig) -> int:
     summary = summarise(run.rows)
     _print_result(config, setup, run, summary)
     filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
+    if not config.quiet:
+        # The table has scrolled off a small terminal by now.
+        print(f"\n{_subject(config)}: {one_line(summary, run.rows)}")
     return filmed or (EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE)
 
 
@@ -97,6 +104,8 @@ def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
     from eval.run import Run
     from eval.run_folder import RunFolder
 
+    if not config.quiet:
+        say_progress("eval: the doctor looks at the policy and the environment ...")
     findings = examine(config, setup)
     _refuse_errors(config, findings)
     ill = tuple(finding for finding in findings if finding.is_ill)
@@ -135,6 +144,8 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
 def _examine(config: DoctorConfig) -> int:
     if config.run is None:
         check_gl_library()
+    what = f"run {config.run}" if config.run else _subject(config)
+    say_progress(f"eval-doctor: loading {what}. The libraries take some seconds ...")
     from eval.doctor.examination import diagnose, print_findings, to_json, worst_level
     from eval.doctor.finding import Level
 
@@ -142,7 +153,7 @@ def _examine(config: DoctorConfig) -> int:
     if config.json:
         print(to_json(findings))
     else:
-        print_findings(Console(), title, findings)
+        print_findings(Console(), title, findings, shows_all=config.all)
     return {Level.FINE: EXIT_DONE, Level.WARNING: EXIT_WARNINGS, Level.ERROR: EXIT_REFUSED}[worst_level(findings)]
 
 
@@ -174,9 +185,8 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
         print(f"{one_line(summary, run.rows)}  {run.path}")
         return
     last_episode = config.first_episode + config.episodes - 1
-    checkpoint = f" ({config.checkpoint})" if config.checkpoint else ""
     of_each = f" of each of {len(setup.tasks)} tasks" if len(setup.tasks) > 1 else ""
-    title = f"{config.policy}{checkpoint} in {config.env}, episodes {config.first_episode} to {last_episode}{of_each}"
+    title = f"{_subject(config)}, episodes {config.first_episode} to {last_episode}{of_each}"
     print_summary(Console(), title, summary, run.rows, setup.tasks)
     print(f"\nRun folder: {run.path}")
     print(f"See what the policy meant to do: {_RUN} whiskers {shlex.quote(str(run.path))}")
@@ -188,6 +198,12 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
         print(f"Videos: {run.path / 'videos'}")
     if config.policy not in BASELINE_NAMES:
         print(f"Floor to compare with: {_RUN} eval --policy random --env {config.env} --episodes {config.episodes}")
+
+
+def _subject(config: SubjectConfig) -> str:
+    """Return which policy in which environment, as far as the user said."""
+    checkpoint = f" ({config.checkpoint})" if config.checkpoint and config.policy else ""
+    return f"{config.policy or config.checkpoint or 'act'}{checkpoint} in {config.env}"
 
 
 def _film(run: Path, config: EvalConfig) -> int:
@@ -218,9 +234,10 @@ def _with_absolute_paths(config: EvalConfig) -> EvalConfig:
 
 
 def _record_demos(config: DemoConfig) -> int:
-    from eval.demos import check_demo_counts, record
+    from eval.demos import check_demo_counts, record, resolve_output
 
     check_demo_counts(config)
+    config = replace(config, output=resolve_output(config))
     try:
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("demonstrations", total=config.episodes)

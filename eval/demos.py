@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +46,12 @@ def check_demo_counts(config: DemoConfig) -> None:
     if config.episodes < 1 or config.first_episode < 0:
         got = f"--episodes {config.episodes} --first-episode {config.first_episode}"
         raise WhiskerError("demonstrations", expected="at least one episode, from index 0 on", got=got)
+
+
+def resolve_output(config: DemoConfig) -> Path:
+    """Return where the demonstrations go: `--output`, with the ending of LIBERO's files where it has none."""
+    needs_ending = is_in_own_process(config.env) and not config.output.suffix
+    return config.output.with_suffix(".hdf5") if needs_ending else config.output
 
 
 def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:

@@ -20,6 +20,8 @@ from policies.adapters import AdaptedPolicy, Adapters, format_camera_map, parse_
 from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
+from policies.device import check_device
+from policies.plan_kinds import read_plan_kinds
 from policies.policy import Policy
 from policies.registry import resolve_policy_name
 from policies.training_record import TrainingRecord, load_training_record
@@ -113,6 +115,10 @@ def set_up(config: SubjectConfig) -> Setup:
         checkpoint = open_checkpoint(config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code)
         training = load_training_record(checkpoint.folder)
         check_gl_library()
+        check_device(config.device)
+        if isinstance(config, EvalConfig):
+            kinds = read_plan_kinds(read_config(checkpoint.source), checkpoint.name)
+            check_records(kinds, config.samples, config.drafts)
         from policies.lerobot_loading import load_lerobot_policy
 
         policy = load_lerobot_policy(checkpoint, config.device)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from policies.adapters import Adapters, format_image_size
 from policies.calibration import check_calibration
+from policies.plan_kinds import PlanKinds
 from policies.policy import PolicySpec
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
@@ -125,7 +126,7 @@ def resolve_n_action_steps(policy: PolicySpec, asked: int | None) -> int:
     return n_action_steps
 
 
-def check_records(policy: PolicySpec, n_samples: int, drafts: bool) -> None:
+def check_records(policy: PolicySpec | PlanKinds, n_samples: int, drafts: bool) -> None:
     """Raise unless the policy has what is to be recorded besides its plans.
 
     Args:

@@ -43,6 +43,7 @@ from policies.lerobot_policy import (
     TemporalEnsemblePolicy,
 )
 from policies.normalisation import load_normalisation
+from policies.plan_kinds import read_plan_kinds
 from policies.policy import PolicySpec
 from policies.registry import LANGUAGE_TYPES
 from policies.relative_actions import load_relative_actions
@@ -71,7 +72,6 @@ _NEUTRAL_SETTINGS: Mapping[str, Any] = {
     "num_steps": 10,
     "resize_imgs_with_padding": [224, 224],
 }
-_STOCHASTIC_TYPES = {"smolvla", "pi0", "pi05", "xvla", "groot", "diffusion", "vqbet", "tdmpc", "gaussian_actor"}
 
 
 def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
@@ -344,9 +344,7 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
     chunk_size, n_action_steps, max_action_steps = _resolve_steps(policy)
     shapes = {camera: config.input_features[key].shape for camera, key in image_keys.items()}
     state_dim = _state_width(config, checkpoint.folder)
-    is_ensembling = max_action_steps < chunk_size
-    samples_latent = config.type == "act" and config.use_vae and not is_ensembling
-    is_stochastic = config.type in _STOCHASTIC_TYPES or getattr(config, "temperature", 0.0) > 0
+    kinds = read_plan_kinds(vars(config) | {"type": config.type}, checkpoint.name)
     return PolicySpec(
         type=config.type,
         image_sizes={camera: (shape[1], shape[2]) for camera, shape in shapes.items()},
@@ -356,10 +354,10 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
         chunk_size=chunk_size,
         n_action_steps=n_action_steps,
         max_action_steps=max_action_steps,
-        stochastic=is_stochastic,
+        stochastic=kinds.stochastic,
         n_obs_steps=config.n_obs_steps if config.type in ("diffusion", "vqbet") else 1,
-        can_sample=is_stochastic or samples_latent or config.type == "pi0_fast",
-        drafts="flow" if config.type in DENOISED else "ensemble" if is_ensembling else "none",
+        can_sample=kinds.can_sample,
+        drafts=kinds.drafts,
         reads_instruction=config.type in LANGUAGE_TYPES,
         action_mode=load_relative_actions(checkpoint.folder).output,
         checkpoint=checkpoint.name,

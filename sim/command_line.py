@@ -53,6 +53,12 @@ def run_command(
         return EXIT_INTERRUPTED
 
 
+def say_progress(message: str) -> None:
+    """Say on a terminal what takes long now. Pipes and log files get nothing."""
+    if sys.stderr.isatty():
+        print(message, file=sys.stderr, flush=True)
+
+
 def _with_name(name: str, message: str) -> str:
     """Return the message after the command's name, which stands there once if the message begins with it too."""
     return message if message.startswith((f"{name}: ", f"{name} ")) else f"{name}: {message}"

@@ -103,6 +103,14 @@ def test_a_run_directory_that_cannot_be_written(tmp_path):
     assert done.returncode == 2 and "--run-dir" in done.stderr
 
 
+def test_what_a_checkpoint_cannot_do_is_refused_before_torch_is_imported(tmp_path):
+    """With a torch that cannot be imported."""
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    done = run_eval("--policy", "act", "--samples", 4, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2 and "expected a policy that can plan in more than one way" in done.stderr
+    assert "torch was imported" in run_eval("--policy", "act", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stderr
+
+
 @pytest.mark.parametrize("policy", [["--policy", "zero"], ["--checkpoint", "small_act"]], ids=lambda p: p[1])
 def test_no_gl_library_names_the_command(tmp_path, small_act, policy):
     """With a loader that finds no OSMesa."""
@@ -122,6 +130,8 @@ def test_the_table_and_what_to_do_next(tmp_path):
         assert part in done.stdout
     (run,) = tmp_path.iterdir()
     assert f"Run folder: {run}" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("scripted in so101/pick_place: 100.0 % success (2 of 2, 95 % interval 34.2 % to 100.0 %")
     described = json.loads((run / "run.json").read_text())
     assert described["config"]["policy"] == "scripted" and described["versions"]["mujoco"] == version("mujoco")
 

@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from eval.config import FIRST_DEMO_EPISODE, DemoConfig
-from eval.demos import TargetNoise, record_demonstrations
+from eval.demos import TargetNoise, record_demonstrations, resolve_output
 from policies.lerobot_dataset import OBJECT_POSITION_KEY, DemonstrationFrames, DemonstrationWriter
 from policies.recipes.act_so101 import ActRecipe, act_config
 from sim.errors import WhiskerError
@@ -20,6 +22,18 @@ def demos(tmp_path_factory):
     env.close()
     assert kept[-1][0] == 3
     return root
+
+
+@pytest.mark.parametrize(
+    ("env", "output", "path"),
+    [
+        ("libero_goal/0", "out/bowl", "out/bowl.hdf5"),
+        ("libero_goal/0", "bowl_demo.h5", "bowl_demo.h5"),
+        ("so101/pick_place", "out/bowl", "out/bowl"),
+    ],
+)
+def test_a_file_of_libero_gets_its_ending(env, output, path):
+    assert resolve_output(DemoConfig(Path(output), env=env)) == Path(path)
 
 
 def test_lerobot_opens_it_with_image_stats(demos):

@@ -9,7 +9,10 @@ import pytest
 from eval.config import EvalConfig
 from eval.doctor.calibration import find_other_calibration
 from eval.doctor.finding import Level
-from eval.evaluation import check_same, describe, evaluate, load_resumed_config, set_up
+from eval.episode_loop import evaluate
+from eval.evaluation import set_up
+from eval.provenance import check_same, describe, load_resumed_config
+from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.action_chunk import ActionChunk
 from policies.normalisation import FeatureStats, Normalisation
@@ -71,7 +74,7 @@ def test_without_the_remedy_it_fails_and_with_it_it_succeeds(old_act, tmp_path):
     for calibration in (None, OLD):
         config = EvalConfig(policy="act", checkpoint=str(old_act), first_episode=7, episodes=1, calibration=calibration)
         with closing((setup := set_up(config)).env):
-            run = RunFolder.create(tmp_path / str(calibration), "act", config.env, describe(config, setup))
+            run = RunFolder.create(tmp_path / str(calibration), describe(config, setup))
             with closing(run):
                 (row,) = evaluate(config, setup, run)
         success[calibration] = row.success
@@ -81,13 +84,13 @@ def test_without_the_remedy_it_fails_and_with_it_it_succeeds(old_act, tmp_path):
 def test_it_is_recorded_and_a_run_is_resumed_with_no_other(small_act, tmp_path):
     config = EvalConfig(policy="act", checkpoint=str(small_act), calibration=OLD)
     with closing((setup := set_up(config)).env):
-        run = RunFolder.create(tmp_path, "act", config.env, describe(config, setup))
+        run = RunFolder.create(tmp_path, describe(config, setup))
         run.close()
         resumed = load_resumed_config(EvalConfig(resume=run.path), ())
         assert resumed.calibration == OLD
         with pytest.raises(WhiskerError, match=f"--calibration with --resume: expected '{OLD}', as the run has it"):
             load_resumed_config(EvalConfig(resume=run.path), ("calibration",))
-        check_same(run.path, describe(config, setup))
+        check_same(Run.open(run.path), describe(config, setup))
     other = replace(config, calibration=None)
     with (
         closing((setup := set_up(other)).env),

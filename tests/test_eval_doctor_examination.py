@@ -1,10 +1,12 @@
 """The visit goes on when one check fails, and says nothing of plans that are no numbers."""
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from eval.cli import main
@@ -71,3 +73,45 @@ def test_running_statistics_that_make_no_numbers_are_found_before_the_run(small_
     # Nothing that compares plans says that they are fine, or of what they would differ.
     assert not {"reset", "agreement", "sensitivity"} & found.keys()
     assert not any("nan" in finding.evidence for finding in found.values())
+
+
+FINDINGS = [
+    Finding("gripper", Level.ERROR, "the sign is turned", "0.9 of 1", "Say --gripper-range 1 -1."),
+    Finding("horizon", Level.WARNING, "too short"),
+    Finding("inputs", Level.UNKNOWN, "no expert to compare with", "none"),
+    Finding("disk space", Level.FINE, "enough", "9 GB"),
+    Finding("weights", Level.FINE, "trained", "14 M"),
+]
+
+
+def print_findings(findings, **options):
+    console = Console(width=80, record=True, file=io.StringIO())
+    examination.print_findings(console, "act in so101/pick_place", findings, **options)
+    return console.export_text()
+
+
+def test_what_is_wrong_is_shown_whole_and_the_rest_is_counted_in_a_verdict():
+    printed = print_findings(FINDINGS)
+    for part in ("error: gripper: the sign is turned", "0.9 of 1", "Say --gripper-range 1 -1.", "warning: horizon"):
+        assert part in printed
+    assert "9 GB" not in printed and "weights" not in printed and "no expert" not in printed
+    assert "1 could not be told: inputs\n" in printed
+    verdict = printed.splitlines()[-1]
+    assert verdict == "The number would be wrong: 1 error (gripper), 1 warning (horizon), 2 fine."
+
+
+def test_all_shows_every_finding_with_its_evidence():
+    printed = print_findings(FINDINGS, shows_all=True)
+    assert all(finding.finding in printed and finding.evidence in printed for finding in FINDINGS)
+
+
+@pytest.mark.parametrize(
+    ("findings", "verdict"),
+    [
+        (FINDINGS[1:], "The number may be wrong: 1 warning (horizon), 2 fine."),
+        (FINDINGS[2:], "Nothing was found that would make the number wrong: 2 fine."),
+        ([FINDINGS[1]] * 2, "The number may be wrong: 2 warnings (horizon), 0 fine."),
+    ],
+)
+def test_the_verdict_says_the_worst(findings, verdict):
+    assert print_findings(findings).splitlines()[-1] == verdict

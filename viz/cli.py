@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.config import EvalConfig, SubjectConfig
-from sim.command_line import EXIT_DONE, run_command
+from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.errors import WhiskerError
 from sim.files import is_write_error
 from viz.config import WhiskersConfig
@@ -89,6 +89,8 @@ def _check_drafts(run: "Run") -> None:
 
 
 def _serve_live(config: WhiskersConfig) -> int:
+    named = config.policy or config.checkpoint or "act"
+    say_progress(f"whiskers: loading {named} in {config.env}. The libraries take some seconds ...")
     from eval.evaluation import name_policy
     from viz.live import LiveSession
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, fields
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from eval.config import DoctorConfig, SubjectConfig
 from eval.doctor.agreement import check_agreement
@@ -157,16 +157,46 @@ def worst_level(findings: Sequence[Finding]) -> Level:
     return next((level for level in (Level.ERROR, Level.WARNING) if level in levels), Level.FINE)
 
 
-def print_findings(console: Console, title: str, findings: Sequence[Finding]) -> None:
-    """The table: check, finding, evidence, what to do."""
-    table = Table(title=escape(title), title_justify="left")
-    for column in ("", "check", "finding", "evidence", "what to do"):
-        table.add_column(column, overflow="fold")
+def print_findings(console: Console, title: str, findings: Sequence[Finding], *, shows_all: bool = False) -> None:
+    """Print what is wrong, what could not be told in one line, and the verdict.
+
+    Args:
+        shows_all: every finding is printed as a wrong one is.
+    """
+    console.print(title, markup=False, highlight=False, style="italic")
     style = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.UNKNOWN: "", Level.FINE: "green"}
-    for f in findings:
-        cells = (f.level, f.check, f.finding, f.evidence, f.do)
-        table.add_row(*map(escape, cells), style=style[f.level] if f.is_ill else "")
-    console.print(table)
+    for finding in findings:
+        if shows_all or finding.is_ill:
+            console.print()
+            head = f"{finding.level}: {finding.check}: {finding.finding}"
+            console.print(head, markup=False, highlight=False, style=style[finding.level])
+            for label, text in (("evidence", finding.evidence), ("what to do", finding.do)):
+                if text:
+                    console.print(Padding(Text(f"{label}: {text}"), (0, 0, 0, 4)))
+    console.print()
+    if not shows_all and (unknown := _names_of(findings, Level.UNKNOWN)):
+        console.print(f"{len(unknown)} could not be told: {', '.join(unknown)}", markup=False, highlight=False)
+    console.print(format_verdict(findings), markup=False, highlight=False, style=f"bold {style[worst_level(findings)]}")
+
+
+def format_verdict(findings: Sequence[Finding]) -> str:
+    """Return one line: what follows from the findings, the names of what is wrong, and how many checks are fine."""
+    parts = []
+    for level in (Level.ERROR, Level.WARNING):
+        n = sum(finding.level is level for finding in findings)
+        if n:
+            parts.append(f"{n} {level}{'s' * (n > 1)} ({', '.join(_names_of(findings, level))})")
+    parts.append(f"{sum(finding.level is Level.FINE for finding in findings)} fine")
+    said = {
+        Level.ERROR: "The number would be wrong",
+        Level.WARNING: "The number may be wrong",
+        Level.FINE: "Nothing was found that would make the number wrong",
+    }
+    return f"{said[worst_level(findings)]}: {', '.join(parts)}."
+
+
+def _names_of(findings: Iterable[Finding], level: Level) -> list[str]:
+    return list(dict.fromkeys(finding.check for finding in findings if finding.level is level))
 
 
 def to_json(findings: Sequence[Finding]) -> str:

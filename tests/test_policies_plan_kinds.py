@@ -1,0 +1,28 @@
+"""In how many ways a policy can plan, from its settings alone. That the loaded policy does so is tested elsewhere."""
+
+import pytest
+
+from policies.lerobot_policy import DENOISED
+from policies.plan_kinds import FLOW_TYPES, read_plan_kinds
+
+
+def test_the_types_that_denoise_are_those_that_are_recorded():
+    assert set(FLOW_TYPES) == set(DENOISED)
+
+
+@pytest.mark.parametrize(
+    ("settings", "can_sample", "stochastic", "drafts"),
+    [
+        ({"type": "act", "use_vae": False}, False, False, "none"),
+        ({"type": "act", "use_vae": True}, True, False, "none"),
+        ({"type": "act"}, True, False, "none"),  # lerobot's default
+        ({"type": "act", "use_vae": True, "temporal_ensemble_coeff": 0.01}, False, False, "ensemble"),
+        ({"type": "pi0_fast", "temperature": 0.0}, True, False, "none"),
+        ({"type": "pi0_fast", "temperature": 0.7}, True, True, "none"),
+        ({"type": "smolvla"}, True, True, "flow"),
+        ({"type": "diffusion"}, True, True, "none"),
+    ],
+)
+def test_settings_tell_what_can_be_recorded(settings, can_sample, stochastic, drafts):
+    kinds = read_plan_kinds(settings, "x")
+    assert (kinds.can_sample, kinds.stochastic, kinds.drafts) == (can_sample, stochastic, drafts)
