@@ -55,10 +55,10 @@ def _evaluate(config: EvalConfig) -> int:
         return EXIT_DONE
     if config.policy is not None:
         resolve_policy_name(config.policy)  # before anything is imported
-    check_gl_library()
     if not config.quiet:
         what = f"run {config.resume}" if config.resume else _subject(config)
         say_progress(f"eval: loading {what}. The libraries take some seconds ...")
+    check_gl_library()
     from eval.evaluation import begin_as_demonstrated, name_policy, set_up
     from eval.outcome import Outcome
     from eval.provenance import load_resumed_config
@@ -142,10 +142,10 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
 
 
 def _examine(config: DoctorConfig) -> int:
-    if config.run is None:
-        check_gl_library()
     what = f"run {config.run}" if config.run else _subject(config)
     say_progress(f"eval-doctor: loading {what}. The libraries take some seconds ...")
+    if config.run is None:
+        check_gl_library()
     from eval.doctor.examination import diagnose, print_findings, to_json, worst_level
     from eval.doctor.finding import Level
 

@@ -96,7 +96,7 @@ def test_it_is_recorded_and_a_run_is_resumed_with_no_other(small_act, tmp_path):
         closing((setup := set_up(other)).env),
         pytest.raises(WhiskerError, match=rf"config\.calibration: expected {OLD}, got None"),
     ):
-        check_same(run.path, describe(other, setup))
+        check_same(Run.open(run.path), describe(other, setup))
 
 
 def test_a_checkpoint_whose_statistics_say_nothing_is_named_by_undoing_it(act):
