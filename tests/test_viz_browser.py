@@ -40,6 +40,7 @@ MOVES = [
     ("Shift+ArrowLeft", "previous-prediction", 20, 0),
     ("End", "last", 5, 300),
     ("Home", "first", 25, 0),
+    ("d", "failure", 5, "decisive"),
 ]
 
 
@@ -60,6 +61,12 @@ def export(failed_run, tmp_path_factory):
     return export_episode(
         Run.open(failed_run), find_row(Run.open(failed_run), 8), tmp_path_factory.mktemp("page") / "failed.html"
     )
+
+
+@pytest.fixture(scope="module")
+def failure(failed_run):
+    """The row of the episode that failed."""
+    return find_row(failed_run, 8)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +124,18 @@ def test_an_export_opens_from_the_disk_with_no_network(exported):
     assert state["webgl"] and state["n_steps"] == 300 and exported.page.title()
 
 
+def test_a_failed_episode_opens_where_it_failed(browser, export, failure):
+    assert 0 < failure.decisive_step < 300
+    viewer = Viewer(browser, export.as_uri(), offline=True)
+    assert viewer.state["step"] == failure.decisive_step
+    assert viewer.page.inner_text('[data-fact="step"]') == f"{failure.decisive_step} / 300"
+    event = str(failure.decisive_event).replace("_", " ")
+    assert viewer.page.inner_text(".item").split("\n") == ["#8", event, f"step {failure.decisive_step}"]
+
+
 @pytest.mark.parametrize(("key", "command", "before", "after"), MOVES)
-def test_a_key_and_its_button_move_alike(exported, key, command, before, after):
+def test_a_key_and_its_button_move_alike(exported, failure, key, command, before, after):
+    after = failure.decisive_step if after == "decisive" else after
     seek(exported, before)
     assert exported.press(key)["step"] == after
     seek(exported, before)
@@ -167,12 +184,12 @@ def test_one_episode_says_so_when_another_is_asked_for(exported):
 def test_every_button_has_a_key_and_every_key_is_in_the_help(exported):
     exported.press("?")
     text = exported.page.inner_text("body")
-    for name in ("SPACE", "SHIFT", "HOME", "END", "[", "]", "G", "A", "C", "F", "T", "?"):
+    for name in ("SPACE", "SHIFT", "HOME", "END", "[", "]", "G", "A", "C", "D", "F", "T", "?"):
         assert name in text
     exported.press("?")
     buttons = exported.page.locator("button[data-command]")
     titles = [buttons.nth(i).get_attribute("title") for i in range(buttons.count())]
-    assert len(titles) == 17 and all("(" in title for title in titles)
+    assert len(titles) == 18 and all("(" in title for title in titles)
 
 
 def test_the_whiskers_are_drawn_in_their_colours(exported):
@@ -209,6 +226,8 @@ def test_a_run_is_browsed_failures_first(run_viewer, failed_run):
     assert run_viewer.press("ArrowDown")["key"] == "pick_place/7"
     n_steps = next(row.n_steps for row in load_rows(failed_run) if row.episode_index == 7)
     run_viewer.wait(lambda: run_viewer.state["n_steps"] == n_steps)
+    assert run_viewer.state["step"] == 0  # it succeeded
+    assert "succeeded" in run_viewer.press("d")["toast"] and run_viewer.state["step"] == 0
     assert run_viewer.click("previous-episode")["key"] == "pick_place/8"
     run_viewer.page.click('[data-filter="success"]')
     assert run_viewer.settled()["episodes"] == ["pick_place/7"]
@@ -229,7 +248,7 @@ def test_without_webgl_the_page_says_so_and_shows_the_camera_images(playwright, 
     with opened_browser(playwright, NO_WEBGL) as browser:
         viewer = Viewer(browser, export.as_uri(), offline=True)
         assert not viewer.state["webgl"] and "WebGL" in viewer.page.inner_text("body")
-        assert viewer.press("Shift+ArrowRight", "ArrowRight")["step"] == 21
+        assert viewer.press("Home", "Shift+ArrowRight", "ArrowRight")["step"] == 21
         assert viewer.page.locator(".cameras canvas").count() == 2
         assert viewer.count("green", ".cameras canvas >> nth=1") > 3
         assert not viewer.complaints
@@ -253,7 +272,7 @@ def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(bro
 
 
 def test_a_rollout_is_driven_from_the_page(browser):
-    config = EvalConfig(policy="act", checkpoint="act-early", horizon=60, n_action_steps=10)
+    config = EvalConfig(policy="act", checkpoint="act-early", n_action_steps=10)
     with closing(LiveSession(config)) as session, served(session) as server:
         viewer = Viewer(browser, server.url)
 

@@ -16,6 +16,7 @@ import { Live } from "./live";
 import { Notices } from "./notices";
 import { Playback } from "./playback";
 import { ScenePane } from "./scene_pane";
+import { failedAt } from "./outcomes";
 import { openSource, PageError, Server } from "./source";
 import { giveColoursToStyles } from "./swatch";
 import { applyTheme, onSystemTheme, systemTheme, type Theme } from "./theme";
@@ -139,6 +140,14 @@ export class App {
     else this.seek(step > begin ? begin : (episode.decisions[index - 1]?.step ?? 0));
   }
 
+  /** Go to the step at which the episode failed. */
+  seekFailure(): void {
+    if (!this.episode) return;
+    const step = failedAt(this.episode.row);
+    if (step !== null) this.seek(step);
+    else this.notices.say(`This episode ${this.episode.isRunning ? "is still running" : "succeeded"}: nothing failed.`);
+  }
+
   togglePlaying(): void {
     const { episode, liveAtHead } = this;
     if (!episode) return;
@@ -230,7 +239,7 @@ export class App {
     this.root.dataset.has = "episode";
     this.header.loadRow(episode.row, episode.header.instruction);
     this.notices.show(whyNothingToShow(episode.row));
-    this.show(episode.isRunning ? Infinity : 0);
+    this.show(episode.isRunning ? Infinity : (failedAt(episode.row) ?? 0));
     this.loadRelated(episode);
   }
 

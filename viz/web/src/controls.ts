@@ -83,6 +83,14 @@ export const COMMANDS: readonly Command[] = [
     run: (app) => app.seek(Infinity),
   },
   {
+    name: "failure",
+    hint: "to the step where it failed",
+    key: "d",
+    place: "transport",
+    icon: "M7 2h2v8H7zM7 11.500h2v2.500H7z",
+    run: (app) => app.seekFailure(),
+  },
+  {
     name: "slower",
     hint: "play slower",
     key: "[",

@@ -2,7 +2,7 @@
 
 import { element } from "./dom";
 import type { Row } from "./format";
-import { inWords, outcomeRank } from "./outcomes";
+import { failedAt, inWords, outcomeRank } from "./outcomes";
 
 export class EpisodeList {
   readonly root = element("nav", "episodes");
@@ -86,20 +86,40 @@ export class EpisodeList {
 
   private drawItem(row: Row, hasTasks: boolean): HTMLElement {
     const name = row.branch ? `↳ ${row.branch.changes}` : `${hasTasks ? `${row.task} ` : ""}#${row.episode_index}`;
-    const detail = row.branch ? "" : row.error ? "crashed" : row.failed_stage ? `not ${inWords(row.failed_stage)}` : "";
     const item = element(
       "button",
       "item",
       element("span", "name", name),
-      element("span", "detail", detail),
-      element("span", "steps", String(row.n_steps)),
+      element("span", "detail", happened(row)),
+      element("span", "step", stepText(row)),
     );
     item.classList.toggle("branch", row.branch !== undefined);
     item.classList.toggle("current", row.key === this.current);
     item.dataset.key = row.key;
     item.dataset.outcome = row.outcome;
-    item.title = `${row.key}: ${inWords(row.outcome)}, ${row.n_steps} steps`;
+    item.title = describe(row);
     item.onclick = () => this.onSelect(row.key);
     return item;
   }
+}
+
+/** What went wrong, in a word or two; rows from before events were named say which stage was not met. */
+function happened({ success, error, decisive_event, failed_stage }: Row): string {
+  if (success) return "";
+  if (error) return "crashed";
+  if (decisive_event) return inWords(decisive_event);
+  return failed_stage ? `not ${inWords(failed_stage)}` : "";
+}
+
+/** The step at which that was, or at which the task was done. */
+function stepText(row: Row): string {
+  const step = row.success ? row.decided_at_step : failedAt(row);
+  return step === null ? "" : `step ${step}`;
+}
+
+function describe(row: Row): string {
+  const { key, outcome, failed_stage, n_steps } = row;
+  const stage = failed_stage ? `, stage not met: ${inWords(failed_stage)}` : "";
+  const what = [happened(row), stepText(row)].filter(Boolean).join(" at ");
+  return `${key}: ${inWords(outcome)}${stage}${what ? `, ${what}` : ""}; ${n_steps} steps`;
 }
