@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -95,6 +96,13 @@ class Viewer:
         """Every canvas of the page at rest, exactly: what no longer changes is drawn once more, and better."""
         self.wait(lambda: self.state["at_rest"])
         return self.page.evaluate("[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())")
+
+    def lab(self, selector: str) -> np.ndarray:
+        """The first element that fits, at rest, in CIE L*a*b*: distances in it are about what the eye tells apart."""
+        self.wait(lambda: self.state["at_rest"])
+        shot = self.page.locator(selector).first.screenshot()
+        image = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), np.float32) / 255
+        return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
 
     def count(self, colour: str, selector: str = "canvas") -> int:
         """Pixels of a whisker's colour in the first element that fits."""

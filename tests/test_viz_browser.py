@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -31,7 +32,17 @@ from viz.server import ViewerServer
 pytestmark = needs_chromium
 WEB = Path(__file__).parents[1] / "viz" / "web"
 # Every key that the help advertises, and what it changes.
-SWITCHES = [("g", "ghosts"), ("a", "alternatives"), ("f", "drafts"), ("t", "theme"), ("c", "camera"), ("?", "help")]
+SWITCHES = [
+    ("p", "plan"),
+    ("w", "taken"),
+    ("l", "trail"),
+    ("g", "ghosts"),
+    ("a", "alternatives"),
+    ("f", "drafts"),
+    ("t", "theme"),
+    ("c", "camera"),
+    ("?", "help"),
+]
 MOVES = [
     ("ArrowRight", "next-step", 0, 1),
     ("ArrowLeft", "previous-step", 5, 4),
@@ -184,25 +195,59 @@ def test_one_episode_says_so_when_another_is_asked_for(exported):
 def test_every_button_has_a_key_and_every_key_is_in_the_help(exported):
     exported.press("?")
     text = exported.page.inner_text("body")
-    for name in ("SPACE", "SHIFT", "HOME", "END", "[", "]", "G", "A", "C", "D", "F", "T", "?"):
+    for name in ("SPACE", "SHIFT", "HOME", "END", "[", "]", "G", "A", "C", "D", "F", "L", "P", "T", "W", "?"):
         assert name in text
     exported.press("?")
     buttons = exported.page.locator("button[data-command]")
     titles = [buttons.nth(i).get_attribute("title") for i in range(buttons.count())]
-    assert len(titles) == 18 and all("(" in title for title in titles)
+    assert len(titles) == 21 and all("(" in title for title in titles)
 
 
 def test_the_whiskers_are_drawn_in_their_colours(exported):
     seek(exported, 0)
     orange_at_the_start = exported.count("orange")
     assert exported.count("green") > 60
+    exported.press("l", "l")  # the whole way
     seek(exported, 110)
     assert exported.count("green") > 60 and exported.count("orange") > orange_at_the_start + 100
+    exported.press("l")
     assert exported.state["n_ghosts_drawn"] == 5
     with_ghosts = exported.count("blue")
     assert exported.press("g")["n_ghosts_drawn"] == 0
     assert exported.count("blue") < with_ghosts - 50
     exported.press("g")
+
+
+def test_the_trail_is_short_unless_one_asks_for_more(exported):
+    assert exported.state["trail"] == 2
+    exported.press("End")
+    orange = [exported.count("orange")]
+    for trail in (5, "all"):
+        assert exported.press("l")["trail"] == trail
+        orange.append(exported.count("orange"))
+    assert 0 < orange[0] < orange[1] - 30 and orange[1] < orange[2] - 30
+    exported.press("w")
+    assert exported.count("orange") < orange[0]
+    assert exported.press("l")["taken"]  # who asks for a trail wants to see it
+    assert exported.state["trail"] == 2
+
+
+@pytest.mark.parametrize("deficiency", ["none", "deuteranopia"])
+def test_plan_and_way_taken_stand_out_for_every_eye(exported, deficiency):
+    """Chromium shows the page as such an eye sees it; what a line covers is seen without it."""
+    chromium = exported.page.context.new_cdp_session(exported.page)
+    chromium.send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
+    try:
+        seek(exported, 70)
+        for key, least in (("p", 100), ("w", 50)):
+            with_line = exported.lab(".picture canvas")
+            exported.press(key)
+            distance = np.linalg.norm(with_line - exported.lab(".picture canvas"), axis=2)
+            exported.press(key)
+            assert (distance > 25).sum() > least  # px; 10 is told apart at a glance
+    finally:
+        chromium.send("Emulation.setEmulatedVisionDeficiency", {"type": "none"})
+        chromium.detach()
 
 
 def test_stepping_back_shows_the_very_same_picture(exported):

@@ -1,11 +1,16 @@
 """Where lines land in a picture, which part of them, in which colour."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 
 from tests.test_viz_plan_quality import episode, line
 from viz.overlay import (
     ALTERNATIVE_COLOUR,
+    DARK_HALO_COLOUR,
     GHOST_COLOUR,
+    LIGHT_HALO_COLOUR,
     N_GHOSTS,
     PLAN_COLOUR,
     TAKEN_COLOUR,
@@ -77,6 +82,43 @@ def test_colours_lie_where_the_lines_are_and_nowhere_else():
     for v in (50, 150, 250, 350, 450):
         assert (image[v - 20 : v + 20] == 200).all()
     assert (GREY == 200).all()  # the picture given is left as it is
+
+
+def luminance(colour):
+    """Relative luminance of WCAG 2.2."""
+    share = np.array(colour) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(a, b):
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_plan_and_way_taken_differ_without_their_hues():
+    """3:1 is what WCAG 2.2 (1.4.11) asks of graphics that mean something."""
+    assert contrast(PLAN_COLOUR, TAKEN_COLOUR) > 3
+    assert contrast(PLAN_COLOUR, LIGHT_HALO_COLOUR) > 3 and contrast(TAKEN_COLOUR, DARK_HALO_COLOUR) > 3
+    yellow_arm, beige_table = (250, 205, 30), (178, 163, 144)
+    for colour, rim in ((PLAN_COLOUR, LIGHT_HALO_COLOUR), (TAKEN_COLOUR, DARK_HALO_COLOUR)):
+        for background in (yellow_arm, beige_table):
+            assert max(contrast(colour, background), contrast(rim, background)) > 2.5
+
+
+def test_the_page_draws_in_the_same_colours():
+    source = (Path(__file__).parents[1] / "viz" / "web" / "src" / "lines.ts").read_text()
+    shown = dict(re.findall(r"^  (\w+): \[([\d, ]+)\],$", source, re.MULTILINE))
+    shown |= dict(re.findall(r"(LIGHT_HALO|DARK_HALO): Colour = \[([\d, ]+)\];", source))
+    expected = {
+        "plan": PLAN_COLOUR,
+        "ghost": GHOST_COLOUR,
+        "taken": TAKEN_COLOUR,
+        "alternative": ALTERNATIVE_COLOUR,
+        "LIGHT_HALO": LIGHT_HALO_COLOUR,
+        "DARK_HALO": DARK_HALO_COLOUR,
+    }
+    assert {name: tuple(map(int, shown[name].split(","))) for name in expected} == expected
 
 
 def test_a_line_is_drawn_around_its_place():

@@ -15,13 +15,16 @@ from eval.recorder import EpisodeArrays
 from viz.whiskers import Whiskers
 
 # sRGB, the same wherever whiskers are drawn.
-PLAN_COLOUR = (20, 160, 70)
+PLAN_COLOUR = (0, 105, 55)
 GHOST_COLOUR = (40, 90, 230)
-TAKEN_COLOUR = (245, 130, 20)
-ALTERNATIVE_COLOUR = (115, 115, 115)
+TAKEN_COLOUR = (255, 155, 40)
+ALTERNATIVE_COLOUR = (75, 75, 75)
+# The rims of lines. Whoever cannot tell green from orange, or orange from a yellow arm, still sees that the plan is a
+# dark line with a light rim and the way taken a light line with a dark rim.
+LIGHT_HALO_COLOUR = (255, 255, 255)
+DARK_HALO_COLOUR = (40, 20, 0)
 N_GHOSTS = 12
 
-_HALO_COLOUR = (255, 255, 255)
 # Widths in a picture of 480 rows, px.
 _PLAN_PX, _REST_PX, _TAKEN_PX, _GHOST_PX, _ALTERNATIVE_PX, _HALO_PX, _TOOL_PX = 3.0, 1.5, 3.0, 1.5, 1.0, 1.0, 8.0
 _REST_OPACITY, _GHOST_OPACITY, _ALTERNATIVE_OPACITY, _HALO_OPACITY = 0.75, 0.85, 0.8, 0.55
@@ -103,12 +106,12 @@ def draw_overlay(
         canvas.draw(draft_colour(nth / len(overlay.drafts)), [_Line(path, _REST_PX, _ALTERNATIVE_OPACITY)])
     # The oldest first: where they cross, the younger is on top.
     ghosts = [_Line(path, _GHOST_PX, ghost_opacity(age)) for age, path in enumerate(overlay.ghosts, start=1)]
-    canvas.draw(GHOST_COLOUR, ghosts[::-1], has_halo=True)
-    canvas.draw(TAKEN_COLOUR, [_Line(overlay.taken, _TAKEN_PX)], has_halo=True)
+    canvas.draw(GHOST_COLOUR, ghosts[::-1], LIGHT_HALO_COLOUR)
+    canvas.draw(TAKEN_COLOUR, [_Line(overlay.taken, _TAKEN_PX)], DARK_HALO_COLOUR)
     n_to_execute = max(0, overlay.n_to_execute)
     rest, executed = overlay.plan[n_to_execute:], overlay.plan[: n_to_execute + 1]
-    canvas.draw(PLAN_COLOUR, [_Line(rest, _REST_PX, _REST_OPACITY), _Line(executed, _PLAN_PX)], has_halo=True)
-    canvas.draw(_HALO_COLOUR, [_dot(overlay.tool, _TOOL_PX)])
+    canvas.draw(PLAN_COLOUR, [_Line(rest, _REST_PX, _REST_OPACITY), _Line(executed, _PLAN_PX)], LIGHT_HALO_COLOUR)
+    canvas.draw(LIGHT_HALO_COLOUR, [_dot(overlay.tool, _TOOL_PX)])
     canvas.draw(PLAN_COLOUR, [_dot(overlay.tool, _TOOL_PX - 3)])
     return canvas.image
 
@@ -136,9 +139,10 @@ def draw_legend(image: UInt8[np.ndarray, "height width 3"], overlay: Overlay) ->
     for row, (name, colour) in enumerate(reversed(names)):
         y = round(image.shape[0] - (12 + 17 * row) * scale)
         start, end, text = (round(10 * scale), y), (round(32 * scale), y), (round(39 * scale), round(y + 4 * scale))
-        for paint, extra in ((_HALO_COLOUR, 2 * weight), (colour, 0)):
+        rim = DARK_HALO_COLOUR if colour == TAKEN_COLOUR else LIGHT_HALO_COLOUR
+        for paint, extra in ((rim, 2 * weight), (colour, 0)):
             cv2.line(image, start, end, paint, 2 * weight + extra, cv2.LINE_AA)
-        for paint, extra in ((_HALO_COLOUR, 2 * weight), ((25, 25, 25), 0)):
+        for paint, extra in ((LIGHT_HALO_COLOUR, 2 * weight), ((25, 25, 25), 0)):
             cv2.putText(image, name, text, font, size, paint, weight + extra, cv2.LINE_AA)
     return image
 
@@ -161,11 +165,11 @@ class _Canvas:
         self.image = image.copy()
         self._projection, self._scale = projection, image.shape[0] / 480
 
-    def draw(self, colour: _Colour, lines: Sequence[_Line], *, has_halo: bool = False) -> None:
+    def draw(self, colour: _Colour, lines: Sequence[_Line], halo: _Colour | None = None) -> None:
         """Where lines of one call cross, the last one's opacity holds: they do not add up."""
         projected = [(line, project_path(self._projection, line.path)) for line in lines]
-        if has_halo:
-            self._blend(_HALO_COLOUR, projected, 2 * _HALO_PX, _HALO_OPACITY)
+        if halo is not None:
+            self._blend(halo, projected, 2 * _HALO_PX, _HALO_OPACITY)
         self._blend(colour, projected)
 
     def _blend(self, colour: _Colour, projected: Sequence, wider_px: float = 0.0, opacity: float = 1.0) -> None:

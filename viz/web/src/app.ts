@@ -11,7 +11,7 @@ import { GraphPane } from "./graphs";
 import { HeaderBar } from "./header";
 import { makeHelp } from "./help";
 import { Library } from "./library";
-import { linesAt, type Layers } from "./lines";
+import { linesAt, TRAILS, type Choice, type Layers } from "./lines";
 import { Live } from "./live";
 import { Notices } from "./notices";
 import { Playback } from "./playback";
@@ -23,7 +23,7 @@ import { applyTheme, onSystemTheme, systemTheme, type Theme } from "./theme";
 import { Timeline } from "./timeline";
 
 export class App {
-  readonly layers: Layers = { ghosts: true, alternatives: true, drafts: false };
+  readonly layers: Layers = { plan: true, taken: true, ghosts: true, alternatives: true, drafts: false };
   readonly scene = new ScenePane(() => this.frames.invalidate());
   private page: Page | null = null;
   private library: Library | null = null;
@@ -35,6 +35,8 @@ export class App {
   private wantedKey: string | null = null;
   private step = 0;
   private theme: Theme = systemTheme();
+  /** Index into `TRAILS`. */
+  private trailIndex = 0;
   private nGhostsDrawn = 0;
   private firstFrameMs: number | null = null;
 
@@ -172,6 +174,17 @@ export class App {
     this.frames.invalidate();
   }
 
+  get trail(): number {
+    return TRAILS[this.trailIndex];
+  }
+
+  /** A longer trail of the way taken; after the longest the shortest. */
+  cycleTrail(): void {
+    this.trailIndex = (this.trailIndex + 1) % TRAILS.length;
+    this.layers.taken = true;
+    this.frames.invalidate();
+  }
+
   cycleCamera(): void {
     if (this.scene.view) this.scene.cyclePreset();
     else this.notices.say("There is no 3D scene without WebGL.");
@@ -283,7 +296,8 @@ export class App {
   }
 
   private drawEpisode(episode: Episode): void {
-    const { step, layers } = this;
+    const { step } = this;
+    const layers: Choice = { ...this.layers, trail: this.trail };
     if (this.isGrown) {
       this.isGrown = false;
       this.graphs.load(episode);
@@ -371,6 +385,7 @@ export class App {
       playing: this.isPlaying,
       speed: this.playback.speed,
       ...this.layers,
+      trail: this.trail === Infinity ? "all" : this.trail,
       camera: this.scene.preset,
       theme: this.theme,
       help: this.isHelpOpen,

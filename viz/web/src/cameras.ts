@@ -2,7 +2,7 @@
 
 import { element, setText } from "./dom";
 import type { CameraImage, Episode } from "./episode";
-import { linesAt, type Layers, type Line, type OtherFuture } from "./lines";
+import { linesAt, type Choice, type Line, type OtherFuture } from "./lines";
 import { tracePath } from "./projection";
 
 /** Smaller images are shown pixel by pixel. */
@@ -19,7 +19,7 @@ export class CameraPane {
     new ResizeObserver(onImage).observe(this.root);
   }
 
-  draw(episode: Episode, step: number, layers: Layers, others: readonly OtherFuture[]): void {
+  draw(episode: Episode, step: number, layers: Choice, others: readonly OtherFuture[]): void {
     const decision = episode.decisions[episode.decisionAt(step)];
     const cameras = decision?.cameras ?? [];
     this.show(cameras);
@@ -66,7 +66,7 @@ class Pane {
     for (const line of lines) {
       context.beginPath();
       tracePath(context, projection, line.points, this.canvas.width / width);
-      if (line.hasHalo) strokePath(context, "rgb(255 255 255 / 0.55)", (line.width + 1.5) * stroke);
+      if (line.halo) strokePath(context, `rgb(${line.halo.join(" ")} / 0.75)`, (line.width + 1.8) * stroke);
       strokePath(context, `rgb(${line.colour.join(" ")} / ${line.opacity})`, line.width * stroke);
     }
   }

@@ -6,7 +6,7 @@ import { makeSwatch, type ColourName } from "./swatch";
 
 const MEANINGS: readonly (readonly [ColourName, string])[] = [
   ["plan", "the plan in force; the bold part is executed, a dot is one action"],
-  ["taken", "the way really taken so far"],
+  ["taken", "the way really taken, since the plan before this one or for longer"],
   ["ghost", "plans made before, fading with age"],
   ["alternative", "other samples of the same decision; drafts turn from grey to green"],
   ["other", "another future: what a branch, or the episode it left, did instead"],

@@ -6,14 +6,26 @@ export type Colour = readonly [number, number, number];
 
 /** sRGB 0..255, the same in both themes. */
 export const COLOURS = {
-  plan: [20, 160, 70],
+  plan: [0, 105, 55],
   ghost: [40, 90, 230],
-  taken: [245, 130, 20],
-  alternative: [115, 115, 115],
+  taken: [255, 155, 40],
+  alternative: [75, 75, 75],
   other: [215, 30, 165],
 } as const satisfies Record<string, Colour>;
 
+/**
+ * The rim of a line. Who does not tell green from orange, nor orange from a yellow arm, still tells a dark line with a
+ * light rim from a light line with a dark one.
+ */
+export const LIGHT_HALO: Colour = [255, 255, 255];
+export const DARK_HALO: Colour = [40, 20, 0];
+
 export const N_GHOSTS = 12;
+
+/** Plans that the way taken is drawn since, the one in force included: what the trail is switched through. */
+export const TRAILS = [2, 5, Infinity] as const;
+/** The trail is at least this long, s: a policy that plans at every step would leave none. */
+const LEAST_TRAIL_S = 0.5;
 
 export interface Line {
   kind: "alternative" | "draft" | "ghost" | "other" | "taken" | "plan";
@@ -22,14 +34,22 @@ export interface Line {
   colour: Colour;
   width: number;
   opacity: number;
-  hasHalo: boolean;
+  halo: Colour | null;
   hasDots: boolean;
 }
 
 export interface Layers {
+  plan: boolean;
+  taken: boolean;
   ghosts: boolean;
   alternatives: boolean;
   drafts: boolean;
+}
+
+/** What of the lines is drawn. */
+export interface Choice extends Layers {
+  /** Plans back to which the way taken is drawn. */
+  trail: number;
 }
 
 /** Another future of the shown episode, from where the two parted. */
@@ -46,7 +66,7 @@ export interface OtherFuture {
 export function linesAt(
   episode: Episode,
   step: number,
-  layers: Layers,
+  layers: Choice,
   others: readonly OtherFuture[],
   fromDecision = false,
 ): Line[] {
@@ -57,8 +77,8 @@ export function linesAt(
     colour: Colour,
     width: number,
     opacity: number,
-    { hasHalo = false, hasDots = false } = {},
-  ) => lines.push({ kind, points, colour, width, opacity, hasHalo, hasDots });
+    { halo = null as Colour | null, hasDots = false } = {},
+  ) => lines.push({ kind, points, colour, width, opacity, halo, hasDots });
 
   const index = episode.decisionAt(step);
   const decision = index < 0 ? null : episode.decisions[index];
@@ -72,16 +92,27 @@ export function linesAt(
     for (let age = Math.min(N_GHOSTS, index); age >= 1; age--)
       add("ghost", episode.decisions[index - age].paths[0], COLOURS.ghost, 2, 0.85 * (1 - age / (N_GHOSTS + 1)) ** 2);
   for (const { episode: other, fromStep } of others)
-    add("other", other.ee.values.subarray(3 * fromStep), COLOURS.other, 2.5, 1);
-  add("taken", episode.ee.values.subarray(0, 3 * (step + 1)), COLOURS.taken, 3, 1, { hasHalo: true });
-  if (decision) {
+    add("other", other.ee.values.subarray(3 * fromStep), COLOURS.other, 2.5, 1, { halo: LIGHT_HALO });
+  if (layers.taken) {
+    const way = episode.ee.values.subarray(3 * trailBegin(episode, step, layers.trail), 3 * (step + 1));
+    add("taken", way, COLOURS.taken, 3, 1, { halo: DARK_HALO });
+  }
+  if (decision && layers.plan) {
     const path = decision.paths[0];
     const begin = fromDecision ? 0 : step - decision.step;
     const bend = Math.max(begin, episode.nExecuted(index));
-    add("plan", path.subarray(3 * bend), COLOURS.plan, 1.8, 0.75, { hasDots: true });
-    add("plan", path.subarray(3 * begin, 3 * (bend + 1)), COLOURS.plan, 3.5, 1, { hasHalo: true, hasDots: true });
+    add("plan", path.subarray(3 * bend), COLOURS.plan, 1.8, 0.75, { halo: LIGHT_HALO, hasDots: true });
+    add("plan", path.subarray(3 * begin, 3 * (bend + 1)), COLOURS.plan, 3.5, 1, { halo: LIGHT_HALO, hasDots: true });
   }
   return lines;
+}
+
+/** The step from which on the way taken is drawn. */
+export function trailBegin(episode: Episode, step: number, nPlans: number): number {
+  if (nPlans === Infinity) return 0;
+  const { decisions, header } = episode;
+  const begin = decisions[episode.decisionAt(step) - (nPlans - 1)]?.step ?? 0;
+  return Math.max(0, Math.min(begin, step - Math.ceil(LEAST_TRAIL_S / header.control_dt_s)));
 }
 
 function mix(start: Colour, end: Colour, share: number): Colour {

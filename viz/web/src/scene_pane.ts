@@ -13,19 +13,19 @@ const NO_WEBGL =
 
 export class ScenePane {
   readonly root = element("section", "scene");
-  readonly layers = element("div", "layers", legendKey("plan", "plan"), legendKey("taken", "taken"));
+  readonly layers = element("div", "layers");
   readonly cameraButtons = element("div", "camera-preset");
   readonly view: View3d | null = null;
   private readonly otherKey = legendKey("other", "other future");
   private shown = "";
 
   constructor(onChange: () => void) {
-    this.layers.append(this.otherKey);
     this.otherKey.hidden = true;
-    this.root.append(this.layers, this.cameraButtons);
+    const picture = element("div", "picture");
+    this.root.append(element("div", "scene-bar", this.layers, this.otherKey, this.cameraButtons), picture);
     const webGl = findWebGl();
-    if (webGl !== "none") this.view = new View3d(this.root, webGl === "software", onChange);
-    else this.root.append(element("p", "no-webgl", NO_WEBGL));
+    if (webGl !== "none") this.view = new View3d(picture, webGl === "software", onChange);
+    else picture.append(element("p", "no-webgl", NO_WEBGL));
   }
 
   get preset(): Preset {

@@ -20,9 +20,8 @@ import type { Colour, Line } from "./lines";
 import { SHADOWLESS } from "./shadow";
 
 const HIDDEN_OPACITY = 0.35;
-const HALO: Colour = [255, 255, 255];
-const HALO_PX = 2;
-const HALO_OPACITY = 0.55;
+const HALO_PX = 2.2;
+const HALO_OPACITY = 0.75;
 const DOT_PX = 2.2;
 const ORDER = 5;
 // start, end, colour, width and whether its ends are round.
@@ -94,7 +93,7 @@ export class Whiskers {
   draw(lines: readonly Line[]): void {
     const strokes = new Strokes(this.geometry);
     for (const line of lines) {
-      if (line.hasHalo) strokes.addLine(line.points, HALO, line.width + HALO_PX, HALO_OPACITY * line.opacity);
+      if (line.halo) strokes.addLine(line.points, line.halo, line.width + HALO_PX, HALO_OPACITY * line.opacity);
       strokes.addLine(line.points, line.colour, line.width, line.opacity);
       if (line.hasDots) strokes.addDots(line.points, line.colour, line.width + DOT_PX, line.opacity);
     }
