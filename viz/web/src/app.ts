@@ -22,6 +22,9 @@ import { giveColoursToStyles } from "./swatch";
 import { applyTheme, onSystemTheme, systemTheme, type Theme } from "./theme";
 import { Timeline } from "./timeline";
 
+/** As in the style sheet: no room for the list beside the picture. */
+const isNarrow = matchMedia("(max-width: 860px)");
+
 export class App {
   readonly layers: Layers = { plan: true, taken: true, ghosts: true, alternatives: true, drafts: false };
   readonly scene = new ScenePane(() => this.frames.invalidate());
@@ -78,13 +81,17 @@ export class App {
       speed,
       layers: this.scene.layers,
       camera: this.scene.cameraButtons,
+      list: this.list.buttons,
       episodes: this.list.buttons,
+      graphs: this.graphs.buttons,
       page: this.header.buttons,
     });
     giveColoursToStyles();
     onSystemTheme((theme) => this.useTheme(theme));
     this.useTheme(this.theme);
     root.dataset.has = "nothing";
+    root.dataset.list = isNarrow.matches ? "closed" : "open";
+    isNarrow.addEventListener("change", () => (root.dataset.list = isNarrow.matches ? "closed" : "open"));
     window.__ready = false;
     window.__state = () => this.describe();
   }
@@ -113,6 +120,10 @@ export class App {
 
   get isHelpOpen(): boolean {
     return !this.help.hidden;
+  }
+
+  get isListOpen(): boolean {
+    return this.root.dataset.list === "open";
   }
 
   get draftsName(): string {
@@ -191,6 +202,16 @@ export class App {
     this.frames.invalidate();
   }
 
+  zoomGraphs(direction: 1 | -1): void {
+    this.graphs.zoom(direction);
+  }
+
+  /** Beside the picture, or on a narrow page over it. */
+  toggleList(): void {
+    this.root.dataset.list = this.isListOpen ? "closed" : "open";
+    this.frames.invalidate();
+  }
+
   stepEpisode(direction: 1 | -1): void {
     const { keys } = this.list;
     const next = keys[keys.indexOf(this.wantedKey ?? "") + direction];
@@ -220,6 +241,8 @@ export class App {
     if (!row) return;
     this.wantedKey = key;
     this.list.select(key);
+    // There it lies over the picture.
+    if (isNarrow.matches) this.root.dataset.list = "closed";
     this.playback.stop();
     const nothing = library.episode(key) ? null : whyNothingToShow(row);
     if (nothing) {
@@ -269,7 +292,10 @@ export class App {
     const library = this.library!;
     for (const { row } of library.related(episode.row))
       library.load(row).then(
-        () => this.frames.invalidate(),
+        () => {
+          this.isGrown = true;
+          this.frames.invalidate();
+        },
         (error) => this.fail(error),
       );
   }
@@ -298,12 +324,12 @@ export class App {
   private drawEpisode(episode: Episode): void {
     const { step } = this;
     const layers: Choice = { ...this.layers, trail: this.trail };
+    const others = this.library!.otherFutures(episode.row);
     if (this.isGrown) {
       this.isGrown = false;
-      this.graphs.load(episode);
+      this.graphs.load(episode, others);
       this.timeline.load(episode);
     }
-    const others = this.library!.otherFutures(episode.row);
     const lines = linesAt(episode, step, layers, others);
     this.nGhostsDrawn = lines.filter(({ kind }) => kind === "ghost").length;
     this.scene.draw(episode, step, lines, others);
@@ -340,10 +366,9 @@ export class App {
       onPart: (key, part, index) => {
         const wasAtEnd = this.step === this.episode?.nSteps;
         const grown = this.library!.append(key, part, index);
-        if (grown && grown === this.episode) {
-          this.isGrown = true;
-          if (wasAtEnd && !this.playback.isPlaying) this.show(Infinity);
-        }
+        // Another future that grows is in the graphs too.
+        if (grown) this.isGrown = true;
+        if (grown && grown === this.episode && wasAtEnd && !this.playback.isPlaying) this.show(Infinity);
         this.frames.invalidate();
       },
       onRow: (changed) => {
@@ -390,6 +415,9 @@ export class App {
       theme: this.theme,
       help: this.isHelpOpen,
       filter: this.list.filter,
+      list: this.isListOpen,
+      graph_steps: [this.graphs.span.begin, this.graphs.span.end],
+      hidden_channels: this.graphs.hiddenNames,
       episodes: this.list.keys,
       error: this.notices.error,
       toast: this.notices.said,

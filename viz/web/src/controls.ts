@@ -3,7 +3,7 @@
 import type { App } from "./app";
 import { element, svg } from "./dom";
 
-type Place = "transport" | "speed" | "layers" | "camera" | "episodes" | "page";
+type Place = "transport" | "speed" | "layers" | "camera" | "list" | "episodes" | "graphs" | "page";
 
 interface Command {
   name: string;
@@ -166,6 +166,31 @@ export const COMMANDS: readonly Command[] = [
     place: "camera",
     text: (app) => `view: ${app.scene.preset}`,
     run: (app) => app.cycleCamera(),
+  },
+  {
+    name: "zoom-in",
+    hint: "zoom the graphs in",
+    key: "i",
+    place: "graphs",
+    icon: "M7 2a5 5 0 1 0 3 9l3.500 3.500 1.200-1.200L11 10a5 5 0 0 0-4-8zm-.6 2.500h1.200v1.900h1.900v1.200H7.600v1.900H6.400V7.600H4.500V6.400h1.900z",
+    run: (app) => app.zoomGraphs(1),
+  },
+  {
+    name: "zoom-out",
+    hint: "zoom the graphs out",
+    key: "o",
+    place: "graphs",
+    icon: "M7 2a5 5 0 1 0 3 9l3.500 3.500 1.200-1.200L11 10a5 5 0 0 0-4-8zM4.500 6.400h5v1.200h-5z",
+    run: (app) => app.zoomGraphs(-1),
+  },
+  {
+    name: "list",
+    hint: "show or hide the list of episodes",
+    key: "e",
+    place: "list",
+    icon: "M2 3h2v2H2zM6 3h8v2H6zM2 7h2v2H2zM6 7h8v2H6zM2 11h2v2H2zM6 11h8v2H6z",
+    isOn: (app) => app.isListOpen,
+    run: (app) => app.toggleList(),
   },
   {
     name: "previous-episode",

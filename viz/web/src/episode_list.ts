@@ -18,7 +18,10 @@ export class EpisodeList {
     private readonly onSelect: (key: string) => void,
     private readonly onFilter: () => void,
   ) {
-    this.root.append(element("header", "", element("h2", "", "Episodes"), this.buttons), this.chips, this.items);
+    this.root.append(
+      element("header", "", element("h2", "", "Episodes"), this.buttons),
+      element("div", "browse", this.chips, this.items),
+    );
   }
 
   /** Keys in the order shown. */

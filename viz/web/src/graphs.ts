@@ -1,208 +1,177 @@
-// One small graph an action dimension: commanded, measured, predicted. The curves are made once an episode; a step only
-// moves the cursor.
+// The graphs of all channels over one axis of time, which can be zoomed; each can be hidden, and says what is at the
+// pointer.
 
-import { element, onDragAlong, setText, svg } from "./dom";
+import { channelsOf, commandedAt, measuredAt, predictedAt } from "./channels";
+import { element, onDragAlong, setText } from "./dom";
 import type { Episode } from "./episode";
-import type { GrowingTable } from "./growing_table";
+import { Graph, shortNumber, type Span } from "./graph";
+import type { OtherFuture } from "./lines";
+import { TimeAxis } from "./time_axis";
 
-/** How far beyond the data a bound may lie to be in the graph, in spans of the data. */
-const BOUND_REACH = 0.4;
-/** The least span, as a share of the span between the bounds: less is noise. */
-const LEAST_SPAN = 0.04;
-
-interface Column {
-  name: string;
-  unit: string;
-  action: number | null;
-  state: number | null;
-}
+/** The shortest window, in steps. */
+const LEAST_STEPS = 10;
+const ZOOM = 2;
 
 export class GraphPane {
   readonly root = element("section", "graphs");
+  readonly buttons = element("div", "buttons");
   private readonly list = element("div", "graph-list");
+  private readonly hiddenList = element("div", "hidden-channels");
+  private readonly otherKey = element("span", "key other", "other future");
+  private readonly tip = element("div", "tip");
+  private readonly axis = new TimeAxis();
+  private readonly hidden = new Set<string>();
   private graphs: Graph[] = [];
   private episode: Episode | null = null;
+  private others: readonly OtherFuture[] = [];
+  /** Null: all steps. */
+  private zoomed: Span | null = null;
+  private step = 0;
 
   constructor(private readonly onSeek: (step: number) => void) {
     const legend = element(
       "div",
       "legend",
       ...["commanded", "measured", "predicted", "bounds"].map((name) => element("span", `key ${name}`, name)),
+      this.otherKey,
+      this.buttons,
     );
-    this.root.append(legend, this.list);
+    this.tip.hidden = this.hiddenList.hidden = true;
+    this.root.append(legend, this.hiddenList, this.list, this.tip);
+    this.list.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    this.list.addEventListener("pointermove", (event) => this.onPointer(event));
+    this.list.addEventListener("pointerleave", () => this.point(null));
   }
 
-  /** The episode is another, or has grown. */
-  load(episode: Episode): void {
+  get span(): Span {
+    return this.zoomed ?? { begin: 0, end: this.episode?.lastShownStep ?? 1 };
+  }
+
+  get hiddenNames(): string[] {
+    return [...this.hidden];
+  }
+
+  /** The episode is another, or it or another future has grown. */
+  load(episode: Episode, others: readonly OtherFuture[]): void {
     if (episode !== this.episode) {
       this.episode = episode;
-      this.graphs = columnsOf(episode).map((column) => new Graph(column, this.onSeek));
-      const stateOnly = this.graphs.findIndex(({ column }) => column.action === null);
-      this.list.replaceChildren(...this.graphs.map(({ root }) => root));
-      if (stateOnly >= 0) this.list.insertBefore(element("h3", "", "State"), this.graphs[stateOnly].root);
+      this.zoomed = null;
+      this.graphs = channelsOf(episode).map((channel) => {
+        const graph = new Graph(channel, () => this.hide(channel.name));
+        const toStep = (share: number) => Math.round(this.span.begin + share * (this.span.end - this.span.begin));
+        onDragAlong(graph.plot, (share) => this.onSeek(toStep(share)));
+        return graph;
+      });
+      this.list.replaceChildren(...this.graphs.map(({ root }) => root), this.axis.root);
+      this.showHidden();
     }
-    for (const graph of this.graphs) graph.load(episode);
+    this.others = others;
+    this.otherKey.hidden = !others.length;
+    this.reload();
   }
 
   draw(step: number): void {
+    this.step = step;
+    if (this.zoomed && (step < this.zoomed.begin || step > this.zoomed.end)) {
+      this.centre(step, this.zoomed.end - this.zoomed.begin);
+      this.reload();
+    }
     for (const graph of this.graphs) graph.draw(this.episode!, step);
   }
-}
 
-/** An action dimension and the state column of the same name and unit are one; the rest of the state comes after. */
-function columnsOf({ header: { action, state } }: Episode): Column[] {
-  const matching = action.names.map((name, i) =>
-    state.names.findIndex((other, k) => other === name && state.units[k] === action.units[i]),
-  );
-  return [
-    ...action.names.map((name, i) => ({
-      name,
-      unit: action.units[i],
-      action: i,
-      state: matching[i] < 0 ? null : matching[i],
-    })),
-    ...state.names
-      .map((name, k) => ({ name, unit: state.units[k], action: null, state: k }))
-      .filter(({ state: k }) => !matching.includes(k)),
-  ];
-}
+  /** Show half the steps, or twice as many; a step that is given stays where it is. */
+  zoom(direction: 1 | -1, fixed: number | null = null): void {
+    if (!this.episode) return;
+    const { begin, end } = this.span;
+    const length = Math.max(LEAST_STEPS, Math.round((end - begin) * (direction > 0 ? 1 / ZOOM : ZOOM)));
+    const share = fixed === null ? 0.5 : (fixed - begin) / (end - begin);
+    this.centre((fixed ?? this.step) + Math.round((0.5 - share) * length), length);
+    this.reload();
+    this.draw(this.step);
+  }
 
-class Graph {
-  readonly root = element("div", "graph");
-  private readonly plot = element("div", "plot");
-  private readonly drawing = svg("svg", { preserveAspectRatio: "none" });
-  private readonly commanded = curve("commanded");
-  private readonly measured = curve("measured");
-  private readonly predicted = curve("predicted");
-  private readonly bounds = curve("bounds");
-  private readonly cursor = element("div", "cursor");
-  private readonly commandedNow = element("span", "value commanded");
-  private readonly measuredNow = element("span", "value measured");
-  private readonly top = element("span", "top");
-  private readonly bottom = element("span", "bottom");
-  private low = 0;
-  private high = 1;
-  private nSteps = 1;
-  private shownDecision = NaN;
+  private centre(step: number, length: number): void {
+    const last = this.episode!.lastShownStep;
+    const begin = Math.max(0, Math.min(last - length, Math.round(step - length / 2)));
+    this.zoomed = length >= last ? null : { begin, end: begin + length };
+  }
 
-  constructor(
-    readonly column: Column,
-    onSeek: (step: number) => void,
-  ) {
-    this.root.dataset.column = column.name;
-    this.drawing.append(this.bounds, this.measured, this.commanded, this.predicted);
-    this.plot.append(this.drawing, this.top, this.bottom, this.cursor);
-    this.root.append(
-      element(
-        "div",
-        "head",
-        element("b", "", column.name),
-        element("span", "unit", unitText(column.unit)),
-        this.commandedNow,
-        this.measuredNow,
-      ),
-      this.plot,
+  private reload(): void {
+    for (const graph of this.graphs) graph.load(this.episode!, this.others, this.span);
+    this.axis.load(this.span, this.episode!.header.control_dt_s);
+  }
+
+  private hide(name: string): void {
+    this.hidden.add(name);
+    this.showHidden();
+  }
+
+  private showHidden(): void {
+    for (const { root, channel } of this.graphs) root.hidden = this.hidden.has(channel.name);
+    const names = this.graphs.map(({ channel }) => channel.name).filter((name) => this.hidden.has(name));
+    this.hiddenList.hidden = !names.length;
+    this.hiddenList.replaceChildren(
+      "hidden:",
+      ...names.map((name) => {
+        const chip = element("button", "chip", name);
+        chip.title = `show ${name} again`;
+        chip.onclick = () => {
+          this.hidden.delete(name);
+          this.showHidden();
+        };
+        return chip;
+      }),
     );
-    onDragAlong(this.plot, (share) => onSeek(Math.round(share * this.nSteps)));
   }
 
-  load(episode: Episode): void {
-    const { action, state } = this.column;
-    this.nSteps = episode.lastShownStep;
-    this.chooseRange(episode);
-    this.drawing.setAttribute("viewBox", `0 0 ${this.nSteps} 1`);
-    // Action t is in force from moment t to t + 1.
-    if (action !== null) this.commanded.setAttribute("d", this.stairs(episode.action, action));
-    if (state !== null) this.measured.setAttribute("d", this.line(episode.state, state));
-    this.shownDecision = NaN;
+  /** A wheel turns pages; with Ctrl (as a pinch has it), and over the axis, it zooms. */
+  private onWheel(event: WheelEvent): void {
+    const isOnAxis = this.axis.root.contains(event.target as Node);
+    if ((!event.ctrlKey && !isOnAxis) || !event.deltaY) return;
+    event.preventDefault();
+    const plot = this.graphs.find(({ root }) => !root.hidden)?.plot ?? this.axis.root;
+    this.zoom(event.deltaY < 0 ? 1 : -1, this.stepAt(event, plot));
+    this.point(null);
   }
 
-  draw(episode: Episode, step: number): void {
-    const { action, state } = this.column;
-    this.cursor.style.left = `${(100 * step) / this.nSteps}%`;
-    if (state !== null) setText(this.measuredNow, shortNumber(episode.state.at(step, state)));
-    if (action === null) return;
-    // After the last step nothing is commanded any more.
-    setText(this.commandedNow, step < episode.action.length ? shortNumber(episode.action.at(step, action)) : "");
-    const index = episode.decisionAt(step);
-    if (index === this.shownDecision) return;
-    this.shownDecision = index;
-    this.predicted.setAttribute("d", index < 0 ? "" : this.plan(episode, index, action));
+  private stepAt({ clientX }: MouseEvent, plot: HTMLElement): number {
+    const { left, width } = plot.getBoundingClientRect();
+    const { begin, end } = this.span;
+    const step = Math.round(begin + ((clientX - left) / width) * (end - begin));
+    return Math.max(begin, Math.min(end, step));
   }
 
-  private chooseRange(episode: Episode): void {
-    const { action, state } = this.column;
-    let low = Infinity;
-    let high = -Infinity;
-    const widen = (values: ArrayLike<number>, first: number, stride: number) => {
-      for (let i = first; i < values.length; i += stride) {
-        // Comparisons with nan are false.
-        if (values[i] < low) low = values[i];
-        if (values[i] > high) high = values[i];
-      }
-    };
-    if (state !== null) widen(episode.state.values, state, episode.state.width);
-    if (action !== null) {
-      widen(episode.action.values, action, episode.action.width);
-      for (const { chunk } of episode.decisions) widen(chunk, action, episode.action.width);
-    }
-    if (low > high) [low, high] = [0, 1];
-    const bounds = action === null ? [] : [episode.header.action.low[action], episode.header.action.high[action]];
-    const finiteBounds = bounds.filter(Number.isFinite);
-    const leastSpan =
-      finiteBounds.length === 2 ? LEAST_SPAN * (bounds[1] - bounds[0]) : 1e-3 * Math.max(1, Math.abs(high));
-    const missing = Math.max(0, leastSpan - (high - low));
-    low -= missing / 2;
-    high += missing / 2;
-    const span = high - low;
-    const near = finiteBounds.filter((bound) => bound > low - BOUND_REACH * span && bound < high + BOUND_REACH * span);
-    this.low = Math.min(low, ...near) - 0.06 * span;
-    this.high = Math.max(high, ...near) + 0.06 * span;
-    setText(this.top, shortNumber(this.high));
-    setText(this.bottom, shortNumber(this.low));
-    this.bounds.setAttribute("d", near.map((bound) => `M0 ${this.y(bound)}H${this.nSteps}`).join(""));
+  private onPointer(event: PointerEvent): void {
+    const graph = this.graphs.find(({ plot }) => plot.contains(event.target as Node)) ?? null;
+    this.point(graph, event);
   }
 
-  private y(value: number): string {
-    return (1 - (value - this.low) / (this.high - this.low)).toFixed(4);
+  private point(graph: Graph | null, event?: PointerEvent): void {
+    const step = graph && event ? this.stepAt(event, graph.plot) : null;
+    for (const each of this.graphs) each.point(step);
+    this.tip.hidden = step === null;
+    if (!graph || !event || step === null) return;
+    setText(this.tip, this.valuesAt(graph, step));
+    // Beside the pointer, on the side that has room.
+    const { left, top, width } = this.root.getBoundingClientRect();
+    const isRight = event.clientX - left > width / 2;
+    this.tip.style.left = isRight ? "" : `${event.clientX - left + 14}px`;
+    this.tip.style.right = isRight ? `${left + width - event.clientX + 14}px` : "";
+    this.tip.style.top = `${event.clientY - top}px`;
   }
 
-  private line(table: GrowingTable, column: number): string {
-    return pathOf(table.length, (i) => `${i} ${this.y(table.at(i, column))}`);
+  private valuesAt({ channel }: Graph, step: number): string {
+    const episode = this.episode!;
+    const values: [string, number][] = [
+      ["commanded", commandedAt(channel, episode, step)],
+      ["measured", measuredAt(channel, episode, step)],
+      ["predicted", predictedAt(channel, episode, this.step, step)],
+      ...this.others
+        .filter(({ fromStep }) => step >= fromStep)
+        .map(({ episode: future }): [string, number] => [future.header.key, measuredAt(channel, future, step)]),
+    ];
+    const there = values.filter(([, value]) => Number.isFinite(value));
+    const lines = there.map(([name, value]) => `${name} ${shortNumber(value)}`);
+    return [`step ${step}, ${(step * episode.header.control_dt_s).toFixed(2)} s`, ...lines].join("\n");
   }
-
-  private stairs(table: GrowingTable, column: number): string {
-    return pathOf(table.length, (i) => `${i} ${this.y(table.at(i, column))}H${i + 1}`);
-  }
-
-  private plan(episode: Episode, index: number, action: number): string {
-    const { step, chunk } = episode.decisions[index];
-    const width = episode.action.width;
-    return pathOf(chunk.length / width, (i) => `${step + i} ${this.y(chunk[i * width + action])}H${step + i + 1}`);
-  }
-}
-
-function curve(name: string): SVGPathElement {
-  return svg("path", { class: name, "vector-effect": "non-scaling-stroke" });
-}
-
-function pathOf(n: number, place: (i: number) => string): string {
-  const places = Array.from({ length: n }, (_, i) => place(i));
-  // What is nan is left out.
-  return places
-    .map((text, i) => (text.includes("NaN") ? "" : (i && !places[i - 1].includes("NaN") ? "L" : "M") + text))
-    .join("");
-}
-
-function unitText(unit: string): string {
-  return unit === "range_0_100" ? "0–100" : unit;
-}
-
-export function shortNumber(value: number): string {
-  if (!Number.isFinite(value)) return "–";
-  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 1 ? 1 : 3;
-  return value
-    .toFixed(digits)
-    .replace(/^-(0(\.0*)?)$/, "$1")
-    .replace("-", "−");
 }

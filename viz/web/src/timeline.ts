@@ -4,8 +4,8 @@ import { element, onDragAlong, svg } from "./dom";
 import type { Episode } from "./episode";
 import { inWords } from "./outcomes";
 
-const STAGE_HEIGHT = 8;
-const STAGE_GAP = 2;
+const STAGE_HEIGHT = 11;
+const STAGE_GAP = 3;
 
 export class Timeline {
   readonly root = element("section", "timeline");

@@ -1,0 +1,79 @@
+// What has a graph: the object's height and distance from its goal, each action dimension, and the rest of the state.
+
+import type { Episode } from "./episode";
+import type { GrowingTable } from "./growing_table";
+
+/** A column of what was measured, one value a moment. */
+export interface Measured {
+  table: GrowingTable;
+  column: number;
+  /** From the table's unit to the channel's. */
+  scale: number;
+}
+
+export interface Channel {
+  name: string;
+  /** As a reader of the graph wants it, not as the environment names it. */
+  unit: string;
+  /** Index of the action dimension that commands it. */
+  action: number | null;
+  measured: ((episode: Episode) => Measured) | null;
+}
+
+/** An action dimension and the state column of the same name and unit are one channel. */
+export function channelsOf({ header: { action, state } }: Episode): Channel[] {
+  const matching = action.names.map((name, i) =>
+    state.names.findIndex((other, k) => other === name && state.units[k] === action.units[i]),
+  );
+  const ofState = (column: number) => (episode: Episode) => ({ table: episode.state, column, scale: 1 });
+  return [
+    ofObject("object height", ({ objectHeight }) => objectHeight),
+    ofObject("goal distance", ({ goalDistance }) => goalDistance),
+    ...action.names.map((name, i) => ({
+      name,
+      unit: unitInWords(action.units[i]),
+      action: i,
+      measured: matching[i] < 0 ? null : ofState(matching[i]),
+    })),
+    ...state.names
+      .map((name, k) => ({ name, unit: unitInWords(state.units[k]), action: null, measured: ofState(k) }))
+      .filter((_, k) => !matching.includes(k)),
+  ];
+}
+
+/** The value of a channel that was commanded from a step on; nan where nothing was. */
+export function commandedAt(channel: Channel, episode: Episode, step: number): number {
+  const { action } = channel;
+  return action !== null && step < episode.action.length ? episode.action.at(step, action) : NaN;
+}
+
+export function measuredAt(channel: Channel, episode: Episode, step: number): number {
+  const measured = channel.measured?.(episode);
+  if (!measured || step >= measured.table.length) return NaN;
+  return measured.scale * measured.table.at(step, measured.column);
+}
+
+/** What the plan that is in force at `now` says of a step. */
+export function predictedAt(channel: Channel, episode: Episode, now: number, step: number): number {
+  const decision = episode.decisions[episode.decisionAt(now)];
+  if (!decision || channel.action === null) return NaN;
+  const place = step - decision.step;
+  return place < 0 ? NaN : (decision.chunk[place * episode.action.width + channel.action] ?? NaN);
+}
+
+function ofObject(name: string, table: (episode: Episode) => GrowingTable): Channel {
+  return {
+    name,
+    unit: "cm",
+    action: null,
+    measured: (episode) => ({ table: table(episode), column: 0, scale: 100 }),
+  };
+}
+
+/** Units that contain numbers would be read as values. */
+function unitInWords(unit: string): string {
+  if (unit === "range_0_100") return "percent of range";
+  if (unit === "range_m100_100") return "percent of half range";
+  if (unit === "-1 open, 1 closed") return "negative opens";
+  return /^\d/.test(unit) ? `in units of ${unit}` : unit;
+}
