@@ -1,6 +1,7 @@
 """How every command of the project is started, and how it ends."""
 
 import inspect
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,9 +29,6 @@ def run_command(
             union, whose help tyro prints.
         check_arguments: raises a `WhiskerError` for arguments that it knows to be meant for another program.
     """
-    if is_dataclass(config_type) and {"-h", "--help"} & set(sys.argv[1:]):
-        print(format_help(config_type, name))
-        return EXIT_DONE
     description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
     print_warning = warnings.showwarning
 
@@ -41,6 +39,9 @@ def run_command(
             print_warning(message, category, *where)
 
     try:
+        if is_dataclass(config_type) and {"-h", "--help"} & set(sys.argv[1:]):
+            print(format_help(config_type, name), flush=True)
+            return EXIT_DONE
         check_arguments(sys.argv[1:], config_type)
         config = tyro.cli(config_type, prog=name, description=description)
         with warnings.catch_warnings():
@@ -51,6 +52,9 @@ def run_command(
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever reads it, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
 
 
 def say_progress(message: str) -> None:

@@ -1,11 +1,12 @@
 """How a command begins and ends, on a command of the test's own."""
 
+import subprocess
 import sys
 from dataclasses import dataclass
 
 import pytest
 
-from sim.command_line import EXIT_REFUSED, run_command
+from sim.command_line import EXIT_DONE, EXIT_REFUSED, run_command
 from sim.errors import WhiskerError
 
 
@@ -29,3 +30,13 @@ def test_the_command_is_named_once(subject, printed, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["look"])
     assert run_command(refuse, Config, "look") == EXIT_REFUSED
     assert capsys.readouterr().err == printed
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = subprocess.Popen(
+        [sys.executable, "-m", "eval", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None and command.stderr is not None
+    command.stdout.close()
+    said = command.stderr.read()
+    assert (command.wait(), said) == (EXIT_DONE, "")
