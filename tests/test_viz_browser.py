@@ -429,7 +429,8 @@ def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(bro
 
 
 def test_a_rollout_is_driven_from_the_page(browser):
-    config = EvalConfig(policy="act", checkpoint="act-early", n_action_steps=10)
+    # A gripper that stays open never succeeds: on a busy machine the rollout goes far before it is paused.
+    config = EvalConfig(policy="act", checkpoint="act-early", n_action_steps=10, gripper_min=100.0, horizon=3000)
     with closing(LiveSession(config)) as session, served(session) as server:
         viewer = Viewer(browser, server.url)
 
@@ -470,8 +471,10 @@ def test_a_rollout_is_driven_from_the_page(browser):
         )
         # The first can be gone on with.
         viewer.press("ArrowUp")
-        viewer.wait(lambda: viewer.state["key"] == "pick_place/0")
-        viewer.press("End", "ArrowRight")
+        viewer.wait(lambda: viewer.state["key"] == "pick_place/0" and not viewer.state["loading"])
+        viewer.press("End")
+        viewer.wait(lambda: viewer.state["step"] == trunk_steps)
+        viewer.press("ArrowRight")
         viewer.wait(lambda: idle() and viewer.state["n_steps"] == trunk_steps + 1)
         # Reset, by its form; what cannot be done is said.
         viewer.page.fill('input[name="episode"]', "3")
