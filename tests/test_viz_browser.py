@@ -1,6 +1,7 @@
 """The page in a real browser: an export from the disk, the server of a run, and a live rollout."""
 
 import hashlib
+import json
 import re
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from viz.server import ViewerServer
 
 pytestmark = needs_chromium
 WEB = Path(__file__).parents[1] / "viz" / "web"
-# Every piece of text that is shown: its size, and its contrast with what is behind it.
+# Returns every text that is visible: its size, and its contrast with its background.
 TEXTS = """() => {
   const parse = (colour) => {
     const [red, green, blue, alpha = 1] = colour.match(/[\\d.]+/g).map(Number);
@@ -110,7 +112,7 @@ def export(failed_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def failure(failed_run):
     """The row of the episode that failed."""
-    return find_row(failed_run, 8)
+    return find_row(Run.open(failed_run), 8)
 
 
 @pytest.fixture(scope="module")
@@ -261,13 +263,13 @@ def test_the_trail_is_short_unless_one_asks_for_more(exported):
     assert 0 < orange[0] < orange[1] - 30 and orange[1] < orange[2] - 30
     exported.press("w")
     assert exported.count("orange") < orange[0]
-    assert exported.press("l")["taken"]  # who asks for a trail wants to see it
+    assert exported.press("l")["taken"]  # asking for a trail shows it
     assert exported.state["trail"] == 2
 
 
 @pytest.mark.parametrize("deficiency", ["none", "deuteranopia"])
 def test_plan_and_way_taken_stand_out_for_every_eye(exported, deficiency):
-    """Chromium shows the page as such an eye sees it; what a line covers is seen without it."""
+    """Chromium simulates the deficiency. The picture without a line shows what the line covers."""
     chromium = exported.page.context.new_cdp_session(exported.page)
     chromium.send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
     try:
@@ -390,6 +392,44 @@ def test_a_run_is_browsed_failures_first(run_viewer, failed_run):
     assert run_viewer.settled()["episodes"] == ["pick_place/7"]
     run_viewer.page.click('[data-filter="all"]')
     assert len(run_viewer.settled()["episodes"]) == 2
+
+
+def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
+    """Rows of ten tasks, whose episodes are not opened here: a failed one and a successful one of each."""
+    run = shutil.copytree(failed_run, tmp_path / "run")
+    places = ["between_the_plate_and_the_ramekin", "from_table_center", "on_the_stove", *"abcdefg"]
+    tasks = [f"libero_spatial/pick_up_the_black_bowl_{place}_and_place_it_on_the_plate" for place in places]
+    rows = [replace(row, n_predictions=0) for row in load_rows(failed_run)]
+    lines = [replace(row, task=task).to_json() for task in tasks for row in rows]
+    (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    description = json.loads((run / "run.json").read_text())
+    description["tasks"] = {task: f"libero_spatial/{number}" for number, task in enumerate(tasks)}
+    (run / "run.json").write_text(json.dumps(description))
+    with closing(RunSource(Run.open(run), find_row(Run.open(run), None))) as source, served(source) as server:
+        viewer = Viewer(browser, server.url)
+
+        def shown():
+            return [item.split("\n") for item in viewer.page.locator(".item").all_inner_texts()]
+
+        # Number and episode first, then what happened, then the words that tell the tasks apart.
+        assert shown()[0] == ["0 #8", "closest approach", "step 38", "between the plate and the ramekin"]
+        assert [item[0] for item in shown()[:10]] == [f"{number} #8" for number in range(10)]
+        viewer.press("/")
+        viewer.page.keyboard.type("stove")
+        viewer.press("Enter")
+        assert [item[0] for item in shown()] == ["2 #8", "2 #7"]
+        viewer.page.fill('input[type="search"]', "task 1 closest")
+        assert [(item[0], item[3]) for item in shown()] == [("1 #8", "from table center")]
+        viewer.page.fill('input[type="search"]', "")
+        viewer.page.select_option('select[aria-label="task"]', tasks[1])
+        assert [item[0] for item in shown()] == ["1 #8", "1 #7"]
+        viewer.page.select_option('select[aria-label="task"]', "")
+        viewer.page.select_option('select[aria-label="order"]', "task")
+        assert [item[0] for item in shown()[:4]] == ["0 #7", "0 #8", "1 #7", "1 #8"]
+        viewer.page.select_option('select[aria-label="order"]', "step")
+        assert [item[0] for item in shown()[:2]] == ["0 #8", "1 #8"]
+        viewer.page.click('[data-filter="success"]')
+        assert len(shown()) == 10 and all(item[0].endswith("#7") for item in shown())
 
 
 def test_a_damaged_episode_is_said_and_the_others_still_open(browser, failed_run, tmp_path):

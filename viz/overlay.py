@@ -15,9 +15,9 @@ from eval.recorder import EpisodeArrays
 from viz.whiskers import Whiskers
 
 # sRGB, the same wherever whiskers are drawn.
-PLAN_COLOUR = (0, 105, 55)
+PLAN_COLOUR = (0, 100, 52)
 GHOST_COLOUR = (40, 90, 230)
-TAKEN_COLOUR = (255, 155, 40)
+TAKEN_COLOUR = (255, 145, 30)
 ALTERNATIVE_COLOUR = (75, 75, 75)
 # The rims of lines. Whoever cannot tell green from orange, or orange from a yellow arm, still sees that the plan is a
 # dark line with a light rim and the way taken a light line with a dark rim.

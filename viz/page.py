@@ -58,6 +58,7 @@ def page_data(
         "checkpoint": description.policy.checkpoint,
         "env": description.config.env,
         "old_rules": description.old_rules,
+        "task_envs": dict(description.tasks),
         "episodes": [row_data(row) for row in rows],
         "key": key,
         "show_flow": show_flow,

@@ -105,7 +105,7 @@ export class App {
       this.layers.drafts = this.page.show_flow;
       this.root.dataset.kind = this.page.kind;
       this.header.loadPage(this.page);
-      this.list.load(this.library.rows);
+      this.list.load(this.library.rows, this.page.task_envs);
       if (this.page.kind === "live" && source instanceof Server) this.startLive(source);
       if (this.page.key) await this.select(this.page.key);
       else if (!this.live) throw new PageError("This run has no episode yet.");
@@ -209,6 +209,12 @@ export class App {
   /** Beside the picture, or on a narrow page over it. */
   toggleList(): void {
     this.root.dataset.list = this.isListOpen ? "closed" : "open";
+    this.frames.invalidate();
+  }
+
+  search(): void {
+    this.root.dataset.list = "open";
+    this.list.focusSearch();
     this.frames.invalidate();
   }
 

@@ -1,4 +1,5 @@
-// What has a graph: the object's height and distance from its goal, each action dimension, and the rest of the state.
+// The channels that have a graph: the object's height and distance from its goal, each action dimension, and the rest of
+// the state.
 
 import type { Episode } from "./episode";
 import type { GrowingTable } from "./growing_table";
@@ -13,7 +14,7 @@ export interface Measured {
 
 export interface Channel {
   name: string;
-  /** As a reader of the graph wants it, not as the environment names it. */
+  /** In words, where the environment's own name of the unit contains numbers. */
   unit: string;
   /** Index of the action dimension that commands it. */
   action: number | null;
@@ -41,7 +42,7 @@ export function channelsOf({ header: { action, state } }: Episode): Channel[] {
   ];
 }
 
-/** The value of a channel that was commanded from a step on; nan where nothing was. */
+/** The value that was commanded at a step; nan if there was none. */
 export function commandedAt(channel: Channel, episode: Episode, step: number): number {
   const { action } = channel;
   return action !== null && step < episode.action.length ? episode.action.at(step, action) : NaN;
@@ -53,7 +54,7 @@ export function measuredAt(channel: Channel, episode: Episode, step: number): nu
   return measured.scale * measured.table.at(step, measured.column);
 }
 
-/** What the plan that is in force at `now` says of a step. */
+/** The value that the plan in force at `now` predicts for a step; nan if it does not reach there. */
 export function predictedAt(channel: Channel, episode: Episode, now: number, step: number): number {
   const decision = episode.decisions[episode.decisionAt(now)];
   if (!decision || channel.action === null) return NaN;

@@ -284,6 +284,9 @@ export class Controls {
       // The browser would scroll, or press a button.
       event.preventDefault();
       command.run(this.app);
+    } else if (key === "/") {
+      event.preventDefault();
+      this.app.search();
     } else if (key === "Escape" && this.app.isHelpOpen) this.app.toggleHelp();
   }
 }

@@ -2,14 +2,31 @@
 
 import { element } from "./dom";
 import type { Row } from "./format";
+import { compareNames, nameTasks, type TaskName } from "./task_names";
 import { failedAt, inWords, outcomeRank } from "./outcomes";
+
+/** The search is offered from this many episodes on. */
+const LEAST_SEARCHED = 12;
+
+/** Ways to sort. Between two equal rows task and episode decide. */
+const ORDERS: Record<string, { text: string; compare: (a: Row, b: Row) => number }> = {
+  outcome: { text: "by outcome", compare: (a, b) => outcomeRank(a.outcome) - outcomeRank(b.outcome) },
+  task: { text: "by task and episode", compare: () => 0 },
+  step: { text: "by step", compare: (a, b) => (failedAt(a) ?? a.n_steps) - (failedAt(b) ?? b.n_steps) },
+};
 
 export class EpisodeList {
   readonly root = element("nav", "episodes");
   readonly buttons = element("div", "buttons");
   private readonly chips = element("div", "chips");
+  private readonly finders = element("div", "finders");
+  private readonly search = element("input");
+  private readonly taskChoice = element("select");
+  private readonly order = element("select");
   private readonly items = element("div", "items");
   private rows: Row[] = [];
+  private taskEnvs: Record<string, string> = {};
+  private names = new Map<string, TaskName>();
   private current: string | null = null;
   /** An outcome, or "all". */
   filter = "all";
@@ -20,8 +37,25 @@ export class EpisodeList {
   ) {
     this.root.append(
       element("header", "", element("h2", "", "Episodes"), this.buttons),
-      element("div", "browse", this.chips, this.items),
+      element("div", "browse", this.finders, this.chips, this.items),
     );
+    this.search.type = "search";
+    this.search.placeholder = "search (/)";
+    this.search.title = "words of the task, its number, an outcome, an event";
+    this.order.replaceChildren(
+      ...Object.entries(ORDERS).map(([name, { text }]) => Object.assign(element("option", "", text), { value: name })),
+    );
+    this.taskChoice.ariaLabel = "task";
+    this.order.ariaLabel = "order";
+    this.finders.append(this.search, this.taskChoice, this.order);
+    this.search.oninput = this.taskChoice.onchange = this.order.onchange = () => {
+      this.drawItems();
+      this.onFilter();
+    };
+    for (const choice of [this.taskChoice, this.order]) choice.addEventListener("change", () => choice.blur());
+    this.search.onkeydown = ({ key }) => {
+      if (key === "Escape" || key === "Enter") this.search.blur();
+    };
   }
 
   /** Keys in the order shown. */
@@ -29,9 +63,38 @@ export class EpisodeList {
     return this.shown().map(({ key }) => key);
   }
 
-  load(rows: Row[]): void {
+  /** @param taskEnvs task → the name to evaluate it by. */
+  load(rows: Row[], taskEnvs: Record<string, string> = this.taskEnvs): void {
     this.rows = rows;
+    this.taskEnvs = taskEnvs;
+    const tasks = [...new Set(rows.map(({ task }) => task))];
+    this.names = nameTasks(tasks, taskEnvs);
+    this.finders.hidden = rows.length < LEAST_SEARCHED && tasks.length < 2;
+    this.offerTasks(tasks);
     this.drawAll();
+  }
+
+  focusSearch(): void {
+    this.search.focus();
+    this.search.select();
+  }
+
+  private offerTasks(tasks: string[]): void {
+    const chosen = this.taskChoice.value;
+    this.taskChoice.hidden = tasks.length < 2;
+    const offered = tasks
+      .map((task) => ({ task, ...this.names.get(task)! }))
+      .sort((a, b) => compareNames(a.short, b.short))
+      .map(({ task, short, words }) => Object.assign(element("option", "", `${short} ${words}`), { value: task }));
+    this.taskChoice.replaceChildren(Object.assign(element("option", "", "all tasks"), { value: "" }), ...offered);
+    this.taskChoice.value = tasks.includes(chosen) ? chosen : "";
+  }
+
+  /** The text of a row that the search looks through. */
+  private textOf(row: Row): string {
+    const { short, words } = this.names.get(row.task)!;
+    const parts = [`task ${short}`, words, row.key, inWords(row.outcome), happened(row)];
+    return parts.join(" ").toLowerCase();
   }
 
   select(key: string): void {
@@ -43,9 +106,18 @@ export class EpisodeList {
   private shown(): Row[] {
     const branches = Map.groupBy(this.rows, (row) => row.branch?.of ?? "");
     const withBranches = (row: Row): Row[] => [row, ...(branches.get(row.key) ?? []).flatMap(withBranches)];
+    const wanted = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const byTask = (a: Row, b: Row) =>
+      compareNames(this.names.get(a.task)!.short, this.names.get(b.task)!.short) || a.episode_index - b.episode_index;
+    const { compare } = ORDERS[this.order.value] ?? ORDERS.outcome;
     return (branches.get("") ?? [])
       .filter(({ outcome }) => this.filter === "all" || outcome === this.filter)
-      .sort((a, b) => outcomeRank(a.outcome) - outcomeRank(b.outcome))
+      .filter(({ task }) => !this.taskChoice.value || task === this.taskChoice.value)
+      .filter((row) => {
+        const text = this.textOf(row);
+        return wanted.every((word) => text.includes(word));
+      })
+      .sort((a, b) => compare(a, b) || byTask(a, b))
       .flatMap(withBranches);
   }
 
@@ -73,12 +145,12 @@ export class EpisodeList {
   }
 
   private drawItems(): void {
-    const hasTasks = new Set(this.rows.map(({ task }) => task)).size > 1;
+    const hasGroups = (ORDERS[this.order.value] ?? ORDERS.outcome) === ORDERS.outcome;
     let group = "";
     this.items.replaceChildren(
       ...this.shown().flatMap((row) => {
-        const item = this.drawItem(row, hasTasks);
-        if (row.branch || row.outcome === group) return [item];
+        const item = this.drawItem(row);
+        if (!hasGroups || row.branch || row.outcome === group) return [item];
         group = row.outcome;
         const title = element("h3", "", inWords(group));
         title.dataset.outcome = group;
@@ -87,8 +159,10 @@ export class EpisodeList {
     );
   }
 
-  private drawItem(row: Row, hasTasks: boolean): HTMLElement {
-    const name = row.branch ? `↳ ${row.branch.changes}` : `${hasTasks ? `${row.task} ` : ""}#${row.episode_index}`;
+  private drawItem(row: Row): HTMLElement {
+    const { short, words } = this.names.get(row.task)!;
+    const hasTasks = this.names.size > 1;
+    const name = row.branch ? `↳ ${row.branch.changes}` : `${hasTasks ? `${short} ` : ""}#${row.episode_index}`;
     const item = element(
       "button",
       "item",
@@ -96,6 +170,7 @@ export class EpisodeList {
       element("span", "detail", happened(row)),
       element("span", "step", stepText(row)),
     );
+    if (hasTasks && !row.branch) item.append(element("span", "words", words));
     item.classList.toggle("branch", row.branch !== undefined);
     item.classList.toggle("current", row.key === this.current);
     item.dataset.key = row.key;
@@ -106,7 +181,7 @@ export class EpisodeList {
   }
 }
 
-/** What went wrong, in a word or two; rows from before events were named say which stage was not met. */
+/** Say in a word or two what went wrong. Rows from before events were named say which stage was not met. */
 function happened({ success, error, decisive_event, failed_stage }: Row): string {
   if (success) return "";
   if (error) return "crashed";
@@ -114,7 +189,7 @@ function happened({ success, error, decisive_event, failed_stage }: Row): string
   return failed_stage ? `not ${inWords(failed_stage)}` : "";
 }
 
-/** The step at which that was, or at which the task was done. */
+/** The step at which it went wrong, or at which the task was done. */
 function stepText(row: Row): string {
   const step = row.success ? row.decided_at_step : failedAt(row);
   return step === null ? "" : `step ${step}`;

@@ -56,6 +56,8 @@ export interface Page {
   env: string;
   /** A remark on outcomes that older rules made, or "". */
   old_rules: string;
+  /** Task → the name to evaluate it by, as "libero_spatial/3". */
+  task_envs?: Record<string, string>;
   episodes: Row[];
   key: string | null;
   show_flow: boolean;

@@ -151,7 +151,7 @@ export class Graph {
     return pathOf(Math.max(from, begin), Math.min(to, end), place);
   }
 
-  /** What was measured there; of what is not measured, what was commanded. */
+  /** The measured values of another future; if nothing is measured, the commanded ones. */
   private otherLine({ episode, fromStep }: OtherFuture): string {
     const { channel } = this;
     if (channel.measured) return this.line((step) => measuredAt(channel, episode, step), fromStep);
@@ -179,7 +179,7 @@ function curve(name: string): SVGPathElement {
   return svg("path", { class: name, "vector-effect": "non-scaling-stroke" });
 }
 
-/** Steps from `first` to `last`; what is nan is left out. */
+/** The path over the steps from `first` to `last`. It has gaps where values are nan. */
 function pathOf(first: number, last: number, place: (step: number) => string): string {
   let path = "";
   let isOpen = false;

@@ -14,7 +14,8 @@ const MEANINGS: readonly (readonly [ColourName, string])[] = [
 
 const MOUSE =
   "Drag in the picture to turn it, with the right button to move it; the wheel zooms. " +
-  "Click a graph or the timeline to go there; Ctrl and the wheel zoom the graphs.";
+  "Click a graph or the timeline to go there; Ctrl and the wheel zoom the graphs. " +
+  "/ searches the episodes.";
 
 export function makeHelp(onClose: () => void): HTMLElement {
   const keys = element("dl", "keys");

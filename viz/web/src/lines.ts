@@ -6,25 +6,25 @@ export type Colour = readonly [number, number, number];
 
 /** sRGB 0..255, the same in both themes. */
 export const COLOURS = {
-  plan: [0, 105, 55],
+  plan: [0, 100, 52],
   ghost: [40, 90, 230],
-  taken: [255, 155, 40],
+  taken: [255, 145, 30],
   alternative: [75, 75, 75],
   other: [215, 30, 165],
 } as const satisfies Record<string, Colour>;
 
 /**
- * The rim of a line. Who does not tell green from orange, nor orange from a yellow arm, still tells a dark line with a
- * light rim from a light line with a dark one.
+ * The rims of lines. Whoever cannot tell green from orange, or orange from a yellow arm, still sees that the plan is a
+ * dark line with a light rim and the way taken a light line with a dark rim.
  */
 export const LIGHT_HALO: Colour = [255, 255, 255];
 export const DARK_HALO: Colour = [40, 20, 0];
 
 export const N_GHOSTS = 12;
 
-/** Plans that the way taken is drawn since, the one in force included: what the trail is switched through. */
+/** Choices of the trail: the number of plans, the one in force included, since which the way taken is drawn. */
 export const TRAILS = [2, 5, Infinity] as const;
-/** The trail is at least this long, s: a policy that plans at every step would leave none. */
+/** The trail is at least this long, s. Otherwise a policy that plans at every step would leave none. */
 const LEAST_TRAIL_S = 0.5;
 
 export interface Line {
@@ -46,7 +46,7 @@ export interface Layers {
   drafts: boolean;
 }
 
-/** What of the lines is drawn. */
+/** Says which lines are drawn. */
 export interface Choice extends Layers {
   /** Plans back to which the way taken is drawn. */
   trail: number;
