@@ -158,8 +158,8 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
                 return int(((green > 1.5 * red) & (green > 1.4 * blue) & (green > 90)).sum())
             case "blue":  # the bowl is blue too, and does not come and go
                 return int(((blue > 1.4 * red) & (blue > 1.4 * green) & (blue > 90)).sum())
-            case _:
-                return int(((red > 220) & (green > 100) & (green < 180) & (blue < 90)).sum())
+            case _:  # the arm is yellow: darker, and its green is nearer to its red
+                return int(((red > 240) & (green > 100) & (red > 1.24 * green) & (blue < 90)).sum())
 
     with virtual_screen() as display:
         environ = {**os.environ, "DISPLAY": display, "LIBGL_ALWAYS_SOFTWARE": "1"}
