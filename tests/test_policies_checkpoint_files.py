@@ -127,7 +127,7 @@ def test_processors_that_lerobot_does_not_read_are_refused(checkpoint, change):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"n_action_steps": 99}, "Got 99 for `n_action_steps` and 10 for `chunk_size`"),
+        ({"n_action_steps": 99}, "expected n_action_steps of at most 10, the chunk_size, got 99"),
         ({"temporal_ensemble_coeff": 0.1}, "must be 1 when using temporal ensembling"),
         ({"input_features": None}, "input features and an action"),
     ],

@@ -16,7 +16,6 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
 from eval.config import SubjectConfig
 from eval.doctor.examination import examine
-from eval.doctor.finding import Level
 from eval.evaluation import name_policy, set_up
 from eval.rollout import ControlStep, Decision, rollout
 from policies.embeddings import EMBEDDING_POINTS
@@ -249,7 +248,7 @@ def test_the_doctor_finds_nothing_wrong_with_a_whole_checkpoint(policy_type, set
     """Its weights are random: all that is to be said is that it does not plan what the expert does."""
     with shrunken_paligemma():
         findings = examine(subject(policy_type, checkpoints(policy_type)), setups(policy_type))
-    assert [str(f) for f in findings if f.level is not Level.FINE and f.check != "agreement"] == []
+    assert [str(f) for f in findings if f.is_ill and f.check != "agreement"] == []
 
 
 def test_history_is_seen_just_before_a_decision_only(setups):
