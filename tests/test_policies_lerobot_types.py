@@ -245,10 +245,10 @@ def test_pi0_fast_fires_for_the_prefill_first(setups):
     [t if t in ("act", "smolvla") else pytest.param(t, marks=pytest.mark.slow) for t in LEROBOT_TYPES],
 )
 def test_the_doctor_finds_nothing_wrong_with_a_whole_checkpoint(policy_type, setups, checkpoints):
-    """Its weights are random: all that is to be said is that it does not plan what the expert does."""
+    """Its weights are random: it does not plan what the expert does, and may not follow the pictures. That is all."""
     with shrunken_paligemma():
         findings = examine(subject(policy_type, checkpoints(policy_type)), setups(policy_type))
-    assert [str(f) for f in findings if f.is_ill and f.check != "agreement"] == []
+    assert [str(f) for f in findings if f.is_ill and f.check not in ("agreement", "inputs")] == []
 
 
 def test_history_is_seen_just_before_a_decision_only(setups):

@@ -115,19 +115,16 @@ def check_agreement(patient: Patient) -> Iterator[Finding]:
 
 
 def _check_inputs(patient: Patient, uses: Mapping[str, InputUse], dead: Mapping[str, str]) -> Iterator[Finding]:
-    """Say if the plans do not follow what the policy is shown. Dead cameras are named elsewhere."""
+    """Say whether the plans follow the pictures. A dead camera is named elsewhere, and many do without a state."""
     cameras = {name: use for name, use in uses.items() if name != STATE}
     moved = ", ".join(f"{name} {use.moved:.2f}" for name, use in uses.items())
     evidence = f"the plans move by so many standard deviations with that of another moment: {moved}"
-    if cameras and not dead and not any(use.is_noticed for use in cameras.values()):
+    if any(use.is_noticed for use in cameras.values()):
+        yield Finding("inputs", Level.FINE, "the plans follow the pictures", evidence)
+    elif cameras and not dead:
         finding = "the plans hardly depend on the pictures: the policy cannot know where the object is"
         do = "Look at the vision's weights, at the image statistics, and at what reaches the network."
         yield Finding("inputs", Level.WARNING, finding, evidence, do)
-    if STATE in uses and not uses[STATE].is_noticed:
-        do = "Does the state reach the network? Compare its statistics with the training's."
-        yield Finding("inputs", Level.WARNING, "the plans hardly depend on the state", evidence, do)
-    if uses:
-        yield Finding("inputs", Level.FINE, "the plans follow pictures and state", evidence)
 
 
 def compute_disagreement(
