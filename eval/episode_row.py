@@ -136,7 +136,7 @@ def _is_articulated(arrays: EpisodeArrays) -> bool:
 
 
 def _goal_columns(arrays: EpisodeArrays | None) -> dict[str, Any]:
-    """What the goal's kind leaves undefined is None, not 0; and JSON has no nan."""
+    """Return the columns that depend on the goal's kind. What is undefined is None, not 0, since JSON has no nan."""
     if arrays is None:
         return dict.fromkeys(("max_object_height_m", "final_goal_distance_m", "final_joint_progress"))
     return {

@@ -1,4 +1,4 @@
-"""Where the rows of a run come from, and what may add to them: describes a run, and checks one that is resumed."""
+"""Describes where the rows of a run come from, and checks that a run is resumed as it began."""
 
 import dataclasses
 import os
@@ -129,14 +129,14 @@ def _fill_in_later_fields(written: dict[str, Any], now: RunDescription) -> dict[
 
 
 def _leaves(name: str, value: object) -> dict[str, object]:
-    """Nested dicts as one: "policy.files_sha256.config.json" → its value."""
+    """Return nested dicts as one: "policy.files_sha256.config.json" → its value."""
     if not isinstance(value, dict):
         return {name: value}
     return {leaf: v for key, nested in value.items() for leaf, v in _leaves(f"{name}.{key}", nested).items()}
 
 
 def _scene_sha256(env_name: str) -> str:
-    """Of a MuJoCo model of the user's own; "" without one."""
+    """Return the SHA-256 of a MuJoCo model of the user's own; "" without one."""
     scene_path = env_name.partition("@")[2]
     return compute_sha256(Path(scene_path)) if scene_path else ""
 

@@ -139,7 +139,7 @@ def video_path(row: EpisodeRow) -> Path:
 
 
 def _make_run_folder(parent: Path, name: str, description: RunDescription) -> Path:
-    """With its `run.json` and no rows from the first moment; two runs of one second get names of their own."""
+    """Make the folder, with `run.json` and no rows from the first moment; runs of one second get names of their own."""
     parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=UNFINISHED_PREFIX))
     unfinished.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Where the object has to begin for the policy to succeed: a region found on some episodes and tested on others.
+"""Finds where the object has to begin for the policy to succeed, on some episodes, and tests it on others.
 
 A region is one condition or two, such as x ≥ 0.19 and y ≥ -0.09. Of all that the thresholds between the observed values
 allow, the one is taken that makes the outcomes of half of the episodes most likely (a success rate inside, another one

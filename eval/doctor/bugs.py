@@ -7,7 +7,6 @@ import numpy as np
 
 from eval.doctor.finding import Level
 from eval.doctor.patient import Patient
-from eval.evaluation import make_adapters
 from sim.observation import Observation
 
 type See = Callable[[Observation], Observation]
@@ -70,18 +69,6 @@ def action_bugs(patient: Patient) -> list[Bug]:
             Bug("postprocessor", "the actions are left normalised", do, act=lambda plan, state: plan * width + middle)
         )
     return bugs
-
-
-def turned_gripper(patient: Patient) -> Bug:
-    """Return the bug that concerns the planned gripper alone."""
-    spec = patient.action
-    g, both_ends = spec.gripper_index, spec.gripper_closed + spec.gripper_open
-
-    def turn(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return np.concatenate([plan[..., :g], both_ends - plan[..., g : g + 1], plan[..., g + 1 :]], axis=-1)
-
-    closed, open_ = make_adapters(patient.config).gripper_range or (spec.gripper_closed, spec.gripper_open)
-    return Bug("gripper", "open and closed are swapped", f"Give --gripper-range {open_:g} {closed:g}", act=turn)
 
 
 def _bugs_of_time(n_compared: int) -> list[Bug]:

@@ -1,4 +1,4 @@
-"""Which of its inputs a policy plans by: each is replaced by that of another moment of the expert's episode."""
+"""Measures which of its inputs a policy plans by: each is exchanged for that of another moment of an episode."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ _UNNOTICED = 0.03
 
 @dataclass(frozen=True)
 class InputUse:
-    """What becomes of the plans if one input is that of another moment.
+    """Describes what becomes of the plans if one input is that of another moment.
 
     Attributes:
         moved: how far the plans move, in standard deviations of the expert's actions, in the median.

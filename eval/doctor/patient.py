@@ -29,7 +29,7 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Reference:
-    """What a good policy would see and do: an episode of the environment's scripted expert.
+    """Holds what a good policy would see and do: an episode of the environment's scripted expert.
 
     Attributes:
         memories: of the moments looked at.
