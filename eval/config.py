@@ -37,7 +37,8 @@ class DemoConfig:
             expect <task's name>_demo.hdf5.
         env: environment to record in.
         episodes: successes to record. LIBERO has 50 init states a task.
-        first_episode: index of the first. Default: far from evaluation's; in LIBERO 0, of its own init states.
+        first_episode: index of the first. Default: far from evaluation's; in LIBERO 0, of its own init states. Several
+            processes record in parallel if each has a folder and a range of its own: 1000000, 1001000, ...
         near_object: fraction of episodes that begin with the gripper somewhere above the block.
         noisy: fraction of episodes whose executed targets are perturbed while the recorded ones stay
             clean (DART, Laskey et al. 2017): the policy sees how to come back.

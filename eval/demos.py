@@ -129,7 +129,7 @@ def _record_episode(config: DemoConfig, env: PickPlace, writer: "DemonstrationWr
     for _ in range(env.spec.max_steps):
         observation, position = env.observe(), env.progress()[0].object_pos_world
         action = expert.action()
-        writer.add_frame(observation, action, position)
+        writer.add_frame(observation, action, position, env.goal_pos_world())
         executed_rad = env.joint_target_rad(action) + noise.sample(quiet=expert.is_precise)
         if env.step(env.action_for(executed_rad)).success:
             return True

@@ -17,14 +17,16 @@ from sim.recorded_observations import RecordedObservation
 from sim.spec import EnvSpec
 
 OBJECT_POSITION_KEY = "privileged.object_pos_world"
+GOAL_POSITION_KEY = "privileged.goal_pos_world"
 _INFO_FILE = Path("meta", "info.json")
 
 
 class DemonstrationWriter:
     """Writes episodes one frame at a time; only those that are kept reach the disk.
 
-    Besides what lerobot trains on, each frame holds the object's true position (m, world), under a key
-    outside `observation.`, so that no policy takes it for an input.
+    Besides what lerobot trains on, each frame holds the true positions of the object and of the middle of the goal
+    (m, world), under keys outside `observation.`, so that no policy takes them for an input. Each frame has the
+    instruction of its episode as lerobot's `task`.
     """
 
     def __init__(self, root: Path, spec: EnvSpec, use_videos: bool) -> None:
@@ -59,6 +61,7 @@ class DemonstrationWriter:
         observation: Observation,
         action: Float[np.ndarray, " action_dim"],
         object_pos_world: Float[np.ndarray, "3"],
+        goal_pos_world: Float[np.ndarray, "3"],
     ) -> None:
         self._dataset.add_frame(
             {
@@ -66,6 +69,7 @@ class DemonstrationWriter:
                 **{f"observation.images.{camera}": image for camera, image in observation.images.items()},
                 "action": np.asarray(action, dtype=np.float32),
                 OBJECT_POSITION_KEY: np.asarray(object_pos_world, dtype=np.float32),
+                GOAL_POSITION_KEY: np.asarray(goal_pos_world, dtype=np.float32),
                 "task": observation.instruction,
             }
         )
@@ -194,4 +198,5 @@ def _features(spec: EnvSpec, use_videos: bool) -> dict[str, dict]:
     state = {"dtype": "float32", "shape": (len(spec.state_names),), "names": list(spec.state_names)}
     action = {"dtype": "float32", "shape": (spec.action.dim,), "names": list(spec.action.names)}
     position = {"dtype": "float32", "shape": (3,), "names": ["x", "y", "z"]}
-    return {"observation.state": state, **images, "action": action, OBJECT_POSITION_KEY: position}
+    privileged = {OBJECT_POSITION_KEY: position, GOAL_POSITION_KEY: position}
+    return {"observation.state": state, **images, "action": action, **privileged}

@@ -34,6 +34,9 @@ ENVIRONMENTS: dict[str, Entry] = {
     "so101/pick_place_brick": Entry("sim.so101.pick_place:make_pick_place_brick", _BRICK_SCENE),
     "so101/pick_place_ee": Entry("sim.so101.end_effector:make_pick_place_ee", _DEFAULT_SCENE),
     "so101/pick_place_ee_delta": Entry("sim.so101.end_effector:make_pick_place_ee_delta", _DEFAULT_SCENE),
+    "so101/pick_place_words": Entry(
+        "sim.so101.pick_place_words:make_pick_place_words", "sim.so101.scene_config:WORDS_SCENE"
+    ),
 }
 # One name for several of the above, in order; each must have a task of its own. LIBERO's suites and tasks are in a
 # table of their own, `sim.libero_bench.tasks`, which is asked about every name that is not here.

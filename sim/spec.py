@@ -75,11 +75,14 @@ class EnvSpec:
         name: registry name, e.g. "so101/pick_place".
         task: what the initial states are a function of, together with the episode index.
         cameras: those that are observed.
+        instruction: what the robot is told to do. Of a task with several instructions, what they have in common.
         max_steps: control steps after which an episode is over, in the default horizon.
         camera_names: every camera that could be observed.
         goals: names of what has to hold for success, in words ("in block bowl"), the predicate first. Specs from
             before there were several have none.
         n_episodes: how many there are; None: one for every index.
+        instructions: those of which each episode has one, where the episode decides; the one that names everything else
+            than the k-th is the k-th from the end. Empty: every episode has `instruction`.
     """
 
     name: str
@@ -95,6 +98,7 @@ class EnvSpec:
     camera_names: tuple[str, ...] = ()
     goals: tuple[str, ...] = ()
     n_episodes: int | None = None
+    instructions: tuple[str, ...] = ()
 
     def camera(self, name: str) -> CameraSpec:
         """The observed camera of that name.

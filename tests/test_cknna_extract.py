@@ -230,7 +230,7 @@ def test_a_dataset_is_seen_as_it_was_recorded(runs, tmp_path):
         env.reset(index)
         for _ in range(2):
             seen.append(env.observe())
-            writer.add_frame(seen[-1], env.state(), np.zeros(3))
+            writer.add_frame(seen[-1], env.state(), np.zeros(3), np.zeros(3))
             env.step(env.state() + 3)
         writer.keep_episode()
     writer.finalize()

@@ -10,25 +10,29 @@ from sim.errors import UnknownNameError
 from sim.so101.kinematics import TopDownKinematics
 from sim.so101.pick_place import PickPlace
 
-Fault = Literal["never_close", "open_half_way", "release_beside", "stop_over_bowl"]
+Fault = Literal["never_close", "open_half_way", "release_beside", "stop_over_bowl", "wrong_block", "wrong_receptacle"]
 
 OPEN_RAD, CLOSED_RAD = 0.75, -0.17
 # Half of the gap at which the tool centre point is in the middle between the jaws.
 TCP_TO_STATIC_JAW_M = 0.0125
 # While descending the block lies this far off the static jaw, so that neither jaw comes down on it.
 APPROACH_GAP_M = 0.013
-HOVER_M, CARRY_M, RELEASE_M = 0.060, 0.085, 0.060
+HOVER_M, CARRY_M = 0.060, 0.085
+# Height of the tool centre point at which it lets go: 25 mm above the rim.
+RELEASE_M = {"bowl": 0.060, "plate": 0.035}
 PRECISE, LOOSE = 0.1, 0.02
 
 
-def check_fault(fault: str | None) -> Fault | None:
-    """The same, known to be one.
+def check_fault(fault: str | None, env: PickPlace) -> Fault | None:
+    """Return the same, known to be a fault that the expert of this environment can have.
 
     Raises:
         UnknownNameError: with the closest names.
     """
-    if fault is not None and fault not in get_args(Fault):
-        raise UnknownNameError("fault of the expert", fault, get_args(Fault))
+    impossible = {"wrong_block": len(env.blocks) == 1, "wrong_receptacle": len(env.receptacles) == 1}
+    possible = [name for name in get_args(Fault) if not impossible.get(name, False)]
+    if fault is not None and fault not in possible:
+        raise UnknownNameError("fault of the expert", fault, possible)
     return cast(Fault | None, fault)
 
 
@@ -79,6 +83,16 @@ class PickPlaceExpert:
         return self._env.action_for(np.append(self._q_rad, gripper))
 
     @property
+    def _block(self) -> str:
+        blocks = self._env.blocks
+        return blocks[1] if self._fault == "wrong_block" else blocks[0]
+
+    @property
+    def _receptacle(self) -> str:
+        receptacles = self._env.receptacles
+        return receptacles[1] if self._fault == "wrong_receptacle" else receptacles[0]
+
+    @property
     def is_precise(self) -> bool:
         """Whether a millimetre matters now: around the grasp."""
         return self._target_at(self._time_s)[3] == PRECISE
@@ -86,7 +100,7 @@ class PickPlaceExpert:
     def pose_above_block(self, offset_m: Float[np.ndarray, "3"]) -> Float[np.ndarray, "6"]:
         """Joint angles with open jaws at an offset from the block, rad; another place to start from."""
         env = self._env
-        block = env.data.body("block").xpos.copy()
+        block = env.data.body(self._block).xpos.copy()
         home = np.array(env.config.home_rad)
         yaw, _ = self._grasp_yaw(block)
         arm = self._kinematics.solve(home[:5], block + offset_m, yaw, LOOSE, n_iterations=60)
@@ -108,7 +122,7 @@ class PickPlaceExpert:
 
     def _make_plan(self) -> list[Waypoint]:
         env = self._env
-        block, bowl = env.data.body("block").xpos.copy(), env.data.body("bowl").xpos.copy()
+        block, bowl = env.data.body(self._block).xpos.copy(), env.data.body(self._receptacle).xpos.copy()
         tcp_rotation = env.data.site("tcp").xmat.reshape(3, 3)
         yaw_now = float(np.arctan2(tcp_rotation[1, 0], tcp_rotation[0, 0]))
         gripper_now = float(env.units.to_rad(env.joint_state().astype(np.float64))[5])
@@ -142,7 +156,7 @@ class PickPlaceExpert:
         plan.append(Waypoint(over, carry_yaw, closed, self._duration(lift, over), LOOSE))
         if self._fault == "stop_over_bowl":
             return plan
-        release = np.array([over[0], over[1], RELEASE_M])
+        release = np.array([over[0], over[1], RELEASE_M[self._receptacle]])
         return [
             *plan,
             Waypoint(release, carry_yaw, closed, 0.3, LOOSE),
@@ -152,7 +166,7 @@ class PickPlaceExpert:
 
     def _grasp_yaw(self, block: Float[np.ndarray, "3"]) -> tuple[float, float]:
         """Direction in which the jaws should open, and the width that they will close on."""
-        rotation = self._env.data.body("block").xmat.reshape(3, 3)
+        rotation = self._env.data.body(self._block).xmat.reshape(3, 3)
         block_yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
         shoulder = self._env.data.joint("shoulder_pan").xanchor
         azimuth = float(np.arctan2(block[1] - shoulder[1], block[0] - shoulder[0]))

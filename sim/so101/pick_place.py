@@ -64,7 +64,7 @@ class PickPlace:
         model: in place of the one built from `config`.
         """
         self.config = config
-        self.model = build_model(config) if model is None else model
+        self.model = self._build_model() if model is None else model
         self.data, self._falling = mujoco.MjData(self.model), mujoco.MjData(self.model)
         self._bind_names()
         self.units = JointUnits(self.model.jnt_range[self._joint_ids], body_units)
@@ -80,14 +80,27 @@ class PickPlace:
         mujoco.mj_resetData(self.model, data)
         data.qpos[self._joint_qpos] = config.home_rad
         data.ctrl[self._actuator_ids] = config.home_rad
-        yaw = rng.uniform(*config.block_yaw_rad)
-        block = data.qpos[self._block_qpos : self._block_qpos + _FREE_QPOS]
-        block[0] = rng.uniform(*config.block_x_m)
-        block[1] = rng.uniform(*config.block_y_m)
-        block[3:] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+        self._place_objects(rng, episode_index)
         self._n_placed_steps = 0
         self._rest_height_m = self._find_rest_height()
         mujoco.mj_fwdPosition(self.model, data)
+
+    def _build_model(self) -> mujoco.MjModel:
+        return build_model(self.config)
+
+    def _place_objects(self, rng: np.random.Generator, episode_index: int) -> None:
+        """Draw where the objects are at the start of an episode."""
+        del episode_index
+        config = self.config
+        yaw = rng.uniform(*config.block_yaw_rad)
+        self._place_block("block", rng.uniform(*config.block_x_m), rng.uniform(*config.block_y_m), yaw)
+
+    def _place_block(self, name: str, x_m: float, y_m: float, yaw_rad: float) -> None:
+        """Put a block on the table; its height is the model's."""
+        begin = self.model.jnt_qposadr[self.model.body(name).jntadr[0]]
+        block = self.data.qpos[begin : begin + _FREE_QPOS]
+        block[:2] = x_m, y_m
+        block[3:] = np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)
 
     def _find_rest_height(self) -> float:
         """Return the height at which the block comes to rest, m: a user's scene may begin with it in the air.
@@ -99,6 +112,7 @@ class PickPlace:
         begin, falling = float(self.data.qpos[at]), self._falling
         mujoco.mj_resetData(self.model, falling)
         falling.qpos[:], falling.ctrl[:] = self.data.qpos, self.data.ctrl
+        falling.mocap_pos[:] = self.data.mocap_pos
         mujoco.mj_step(self.model, falling, 2 * self._n_substeps)
         if abs(falling.qpos[at] - begin) < FALLEN_M:
             return begin
@@ -111,7 +125,22 @@ class PickPlace:
         mujoco.mj_fwdPosition(self.model, self.data)
 
     def observe(self) -> Observation:
-        return Observation(self._renderer.render(self.data), self.state(), self.spec.instruction)
+        return Observation(self._renderer.render(self.data), self.state(), self.instruction)
+
+    @property
+    def instruction(self) -> str:
+        """What the robot is told to do in this episode."""
+        return self.spec.instruction
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Bodies of the blocks, the one that the expert takes first."""
+        return ("block",)
+
+    @property
+    def receptacles(self) -> tuple[str, ...]:
+        """Bodies that a block can be placed in, the one that the expert uses first."""
+        return ("bowl",)
 
     def state(self) -> Float32[np.ndarray, " state_dim"]:
         return self.joint_state()
@@ -193,18 +222,31 @@ class PickPlace:
         return Progress(flags, height_m, hypot(offset[0], offset[1]), pos, met=flags.placed)
 
     def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
-        """`mjSTATE_INTEGRATION`, then the rest height (m) and the steps for which the block was placed."""
-        size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
-        vector = np.empty(size + 2)
+        """`mjSTATE_INTEGRATION`, then what the environment remembers (`_memory`)."""
+        size, memory = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE), self._memory()
+        vector = np.empty(size + len(memory))
         mujoco.mj_getState(self.model, self.data, vector[:size], _INTEGRATION_STATE)
-        vector[size:] = self._rest_height_m, self._n_placed_steps
+        vector[size:] = memory
         return vector
 
     def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
-        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(snapshot[:-2]), _INTEGRATION_STATE)
-        self._rest_height_m, self._n_placed_steps = float(snapshot[-2]), int(snapshot[-1])
+        size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
+        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(snapshot[:size]), _INTEGRATION_STATE)
+        self._remember(snapshot[size:].tolist())
         self.data.warning.number[:] = 0  # a divergence before is another past's
         mujoco.mj_fwdPosition(self.model, self.data)
+
+    def _memory(self) -> list[float]:
+        """Return what the future depends on beside MuJoCo's state: the rest height (m), the steps of being placed."""
+        return [self._rest_height_m, self._n_placed_steps]
+
+    def _remember(self, memory: list[float]) -> None:
+        """Take over what `_memory` returned."""
+        self._rest_height_m, self._n_placed_steps = memory[0], int(memory[1])
+
+    def goal_pos_world(self) -> Float64[np.ndarray, "3"]:
+        """Middle of the goal, m."""
+        return self.data.site_xpos[self._goal_site].copy()
 
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
         return self.data.site_xpos[self._tcp_site].copy()
@@ -227,7 +269,7 @@ class PickPlace:
     def make_expert(self, fault: str | None = None) -> Expert:
         from sim.so101.expert import PickPlaceExpert, check_fault  # it imports this module
 
-        return PickPlaceExpert(self, check_fault(fault))
+        return PickPlaceExpert(self, check_fault(fault, self))
 
     def close(self) -> None:
         self._renderer.close()
@@ -238,13 +280,23 @@ class PickPlace:
         self._joint_qpos = model.jnt_qposadr[self._joint_ids]
         self._actuator_ids = np.array([model.actuator(joint).id for joint in JOINTS])
         self._ctrl_low, self._ctrl_high = model.actuator_ctrlrange[self._actuator_ids].T
-        self._block_body = model.body("block").id
-        block_joint = model.body("block").jntadr[0]
-        self._block_qpos, self._block_dof = model.jnt_qposadr[block_joint], model.jnt_dofadr[block_joint]
+        self._tcp_site = model.site("tcp").id
         self._contact_code = np.zeros(model.ngeom, dtype=np.int64)
-        for body, code in (("block", _BLOCK), (GRIPPER_BODY, _GRIPPER), (MOVING_JAW_BODY, _JAW)):
+        self._bind_start()
+
+    def _bind_start(self) -> None:
+        self._bind_goal("block", "goal")
+
+    def _bind_goal(self, block: str, goal_site: str) -> None:
+        """Let progress be about this block and this goal."""
+        model = self.model
+        self._block_body = model.body(block).id
+        block_joint = model.body(block).jntadr[0]
+        self._block_qpos, self._block_dof = model.jnt_qposadr[block_joint], model.jnt_dofadr[block_joint]
+        self._contact_code[:] = 0
+        for body, code in ((block, _BLOCK), (GRIPPER_BODY, _GRIPPER), (MOVING_JAW_BODY, _JAW)):
             self._contact_code[model.geom_bodyid == model.body(body).id] = code
-        self._tcp_site, self._goal_site = model.site("tcp").id, model.site("goal").id
+        self._goal_site = model.site(goal_site).id
         goal_size = model.site_size[self._goal_site]
         is_box = int(model.site_type[self._goal_site]) == int(mujoco.mjtGeom.mjGEOM_BOX)
         self._goal_is_box = is_box

