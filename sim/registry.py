@@ -37,6 +37,9 @@ ENVIRONMENTS: dict[str, Entry] = {
     "so101/pick_place_words": Entry(
         "sim.so101.pick_place_words:make_pick_place_words", "sim.so101.scene_config:WORDS_SCENE"
     ),
+    "so101/pick_place_either": Entry(
+        "sim.so101.pick_place_either:make_pick_place_either", "sim.so101.scene_config:EITHER_SCENE"
+    ),
 }
 # One name for several of the above, in order; each must have a task of its own. LIBERO's suites and tasks are in a
 # table of their own, `sim.libero_bench.tasks`, which is asked about every name that is not here.

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 
-import mujoco
 import numpy as np
 
 from sim.env import episode_rng
-from sim.errors import WhiskerError
-from sim.so101.pick_place import PickPlace
-from sim.so101.scene_config import WORDS_SCENE, TwoBlockScene
-from sim.so101.two_block_scene import build_two_block_model, goal_site
+from sim.so101.scene_config import WORDS_SCENE
+from sim.so101.two_block_scene import goal_site
+from sim.so101.two_blocks import TwoBlockPickPlace, put_first, refuse_user_scene
 
 # Distinguishes the order of the instructions from the random numbers of an episode.
 _ORDER_STREAM = 2
@@ -35,27 +33,6 @@ def instruction_index(task: str, episode_index: int) -> int:
     return int(episode_rng(task, group, _ORDER_STREAM).permutation(len(INSTRUCTIONS))[place])
 
 
-class TwoBlockPickPlace(PickPlace):
-    """`PickPlace` with two blocks, one to each side, and one or two receptacles."""
-
-    config: TwoBlockScene
-
-    def _build_model(self) -> mujoco.MjModel:
-        return build_two_block_model(self.config)
-
-    def _bind_start(self) -> None:
-        self._bind_goal(self.config.blocks[0], goal_site(self.config.receptacles[0]))
-
-    def _place_objects(self, rng: np.random.Generator, episode_index: int) -> None:
-        config = self.config
-        for name, side in zip(config.blocks, _draw_sides(rng), strict=True):
-            x_m, y_m = rng.uniform(*config.block_x_m), side * rng.uniform(*config.block_y_m)
-            self._place_block(name, x_m, y_m, rng.uniform(*config.block_yaw_rad))
-        for name, side in zip(config.receptacles, _draw_sides(rng), strict=False):
-            pos_m = rng.uniform(*config.receptacle_x_m), side * rng.uniform(*config.receptacle_y_m), 0.0
-            self.data.mocap_pos[self.model.body(name).mocapid[0]] = pos_m
-
-
 class PickPlaceWords(TwoBlockPickPlace):
     """Success is the named block in the named receptacle; progress is about these two alone.
 
@@ -73,11 +50,11 @@ class PickPlaceWords(TwoBlockPickPlace):
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        return _named_first(_NAMED[self._instruction_index][0], self.config.blocks)
+        return put_first(_NAMED[self._instruction_index][0], self.config.blocks)
 
     @property
     def receptacles(self) -> tuple[str, ...]:
-        return _named_first(_NAMED[self._instruction_index][1], self.config.receptacles)
+        return put_first(_NAMED[self._instruction_index][1], self.config.receptacles)
 
     def _place_objects(self, rng: np.random.Generator, episode_index: int) -> None:
         super()._place_objects(rng, episode_index)
@@ -102,20 +79,3 @@ def make_pick_place_words(
     """Two blocks, a bowl and a plate, body joints in degrees."""
     refuse_user_scene(name, scene_path)
     return PickPlaceWords(name, image_sizes)
-
-
-def refuse_user_scene(name: str, scene_path: str | None) -> None:
-    """Raise for a model of the user's own: only the scene of one block takes one."""
-    if scene_path is not None:
-        do = "Only the scenes of one block and one bowl take a model of your own, e.g. so101/pick_place@scene.xml."
-        raise WhiskerError(f"environment {name!r}", expected="no scene of your own", got=scene_path, do=do)
-
-
-def _draw_sides(rng: np.random.Generator) -> tuple[int, int]:
-    """Return the sides of two things: 1 is left, -1 is right."""
-    first = 1 if rng.random() < 0.5 else -1
-    return first, -first
-
-
-def _named_first(named: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    return (named, *(name for name in names if name != named))

@@ -87,8 +87,8 @@ BRICK_SCENE = replace(
 class TwoBlockScene(SceneConfig):
     """A scene of two blocks, one to the left and one to the right, and of one or two receptacles.
 
-    With two receptacles, one is to the left and one to the right as well; which one, and which block, is drawn with
-    each episode. `block_y_m` and `receptacle_y_m` are then distances to either side.
+    Sides are drawn with each episode, of the blocks as of the receptacles: `block_y_m` and `receptacle_y_m` are
+    distances to the side.
 
     Attributes:
         instruction: what the episodes' instructions have in common.
@@ -113,5 +113,18 @@ WORDS_SCENE = TwoBlockScene(
     instruction="Pick up the named block and place it in or on the named receptacle.",
     block_x_m=(0.17, 0.26),
     block_y_m=(0.036, 0.06),
+    bowl_inner_m=0.05,
+)
+
+# One scene with two equally good futures: either block counts, and the bowl is in the middle, below the gripper.
+EITHER_SCENE = TwoBlockScene(
+    name="pick_place_either",
+    instruction="Pick up a red block and place it in the bowl.",
+    blocks=("red_block_1", "red_block_2"),
+    receptacles=("bowl",),
+    block_x_m=(0.18, 0.25),
+    block_y_m=(0.09, 0.12),
+    receptacle_x_m=(0.19, 0.22),
+    receptacle_y_m=(-0.01, 0.01),
     bowl_inner_m=0.05,
 )
