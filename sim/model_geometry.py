@@ -37,11 +37,12 @@ def extract_geometry(
         groups: of geoms that are for eyes.
         is_shown: by the geom's name.
     """
+    colours = _MaterialColours(model)
     meshes: list[Mesh] = []
     index_of: dict[bytes, int] = {}
     shapes = []
     for geom in range(model.ngeom):
-        kind, rgba = _KINDS.get(int(model.geom_type[geom])), _colour_of(model, geom)
+        kind, rgba = _KINDS.get(int(model.geom_type[geom])), colours.of_geom(geom)
         is_visible = model.geom_group[geom] in groups and rgba[3] > 0 and is_shown(model.geom(geom).name)
         if kind is None or not is_visible:
             continue
@@ -65,17 +66,32 @@ def compute_body_poses(data: mujoco.MjData) -> Float32[np.ndarray, "body 7"]:
     return np.concatenate([data.xpos, data.xquat], axis=1).astype(np.float32)
 
 
-def _colour_of(model: mujoco.MjModel, geom: int) -> Float32[np.ndarray, "4"]:
-    """Of the geom, its material and the mean of its texture, mixed as MuJoCo's renderer does."""
-    rgba, material = model.geom_rgba[geom].copy(), int(model.geom_matid[geom])
-    if material < 0:
+class _MaterialColours:
+    """Mixes the colours of geoms. Many geoms share a texture, and the mean of a large one takes a tenth of a second."""
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self._model = model
+        self._texture_mean: dict[int, np.ndarray | None] = {}
+
+    def of_geom(self, geom: int) -> Float32[np.ndarray, "4"]:
+        """Return the colour of the geom, its material and the mean of its texture, as MuJoCo's renderer mixes them."""
+        model = self._model
+        rgba, material = model.geom_rgba[geom].copy(), int(model.geom_matid[geom])
+        if material < 0:
+            return rgba
+        if np.array_equal(rgba, _NO_COLOUR):
+            rgba = model.mat_rgba[material].copy()
+        mean = self._mean_of_texture(material)
+        if mean is not None:
+            rgba[:3] *= mean / 255
         return rgba
-    if np.array_equal(rgba, _NO_COLOUR):
-        rgba = model.mat_rgba[material].copy()
-    texture = _texture_of(model, material)
-    if texture is not None:
-        rgba[:3] *= texture.reshape(-1, 3).mean(axis=0) / 255
-    return rgba
+
+    def _mean_of_texture(self, material: int) -> Float[np.ndarray, "3"] | None:
+        texture = int(self._model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB])
+        if texture not in self._texture_mean:
+            pixels = _texture_of(self._model, material)
+            self._texture_mean[texture] = None if pixels is None else pixels.reshape(-1, 3).mean(axis=0)
+        return self._texture_mean[texture]
 
 
 def _texture_of(model: mujoco.MjModel, material: int) -> UInt8[np.ndarray, "height width 3"] | None:
