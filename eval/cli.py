@@ -59,14 +59,14 @@ def _evaluate(config: EvalConfig) -> int:
         what = f"run {config.resume}" if config.resume else _subject(config)
         say_progress(f"eval: loading {what}. The libraries take some seconds ...")
     check_gl_library()
-    from eval.evaluation import begin_as_demonstrated, name_policy, set_up
+    from eval.evaluation import begin_as_demonstrated, name_policy, set_up, with_absolute_paths
     from eval.outcome import Outcome
     from eval.provenance import load_resumed_config
     from eval.statistics import summarise
     from eval.tables import one_line
 
     is_new = config.resume is None
-    config = _with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
+    config = with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
     config = name_policy(config)
     if is_new:
         config = begin_as_demonstrated(config)
@@ -220,17 +220,6 @@ def _given_flags() -> set[str]:
     """Names of the config's fields that the command line sets."""
     flags = (argument.partition("=")[0] for argument in sys.argv[1:] if argument.startswith("--"))
     return {flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags}
-
-
-def _with_absolute_paths(config: EvalConfig) -> EvalConfig:
-    """What is kept of a run must name the same files from another folder."""
-    from policies.checkpoint_lookup import find_checkpoint
-
-    env, at, scene = config.env.partition("@")
-    checkpoint = config.checkpoint
-    if checkpoint and Path(checkpoint).is_dir():
-        checkpoint = str(find_checkpoint(checkpoint).resolve())
-    return replace(config, env=env + at + (str(Path(scene).resolve()) if scene else ""), checkpoint=checkpoint)
 
 
 def _record_demos(config: DemoConfig) -> int:

@@ -165,6 +165,16 @@ def with_renamed_cameras[Config: SubjectConfig](config: Config, setup: Setup) ->
     return dataclasses.replace(config, camera_map=format_camera_map(pairs))
 
 
+def with_absolute_paths[Config: SubjectConfig](config: Config) -> Config:
+    """Return the config with whole paths: what is kept of a run must name the same files from another folder."""
+    env, at, scene = config.env.partition("@")
+    checkpoint = config.checkpoint
+    if checkpoint and Path(checkpoint).is_dir():
+        checkpoint = str(find_checkpoint(checkpoint).resolve())
+    scene = str(Path(scene).resolve()) if scene else ""
+    return dataclasses.replace(config, env=env + at + scene, checkpoint=checkpoint)
+
+
 def _find_tasks(config: SubjectConfig) -> dict[str, str]:
     """Task → the name of its environment. Nothing is built for it."""
     names = expand_env(config.env)

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from eval.branches import BranchRow, branch_arrays_path, load_branch_rows
 from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
 from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription, load_description
@@ -79,6 +80,15 @@ class Run:
         return list(rows)
 
     @property
+    def branches(self) -> list[BranchRow]:
+        """Return the branches that were kept with the run, in the order in which they ended. They count nowhere.
+
+        Raises:
+            WhiskerError: the file cannot be read, or a line of it is damaged.
+        """
+        return load_branch_rows(self.path)
+
+    @property
     def missing(self) -> list[tuple[str, int]]:
         """Return (task, episode index) of the episodes that were asked for and have no row, in the order they run."""
         config = self.description.config
@@ -92,7 +102,7 @@ class Run:
         return not self.missing
 
     def load_arrays(self, row: EpisodeRow) -> EpisodeArrays:
-        """Return the recorded arrays of one episode.
+        """Return the recorded arrays of one episode, or of a branch.
 
         Raises:
             WhiskerError: absent, truncated or of another version.
@@ -130,7 +140,7 @@ class Run:
     @contextmanager
     def _opened_arrays(self, row: EpisodeRow) -> Iterator[NpzFile]:
         """Open an episode's file, each of whose arrays is read when it is asked for."""
-        file = self.path / arrays_path(row)
+        file = self.path / (branch_arrays_path(row) if isinstance(row, BranchRow) else arrays_path(row))
         try:
             with np.load(file, allow_pickle=False) as stored:
                 yield stored

@@ -6,6 +6,7 @@
     features.json, features/<task>/<index>.npz    `cknna.episode_features`, when they are collected
     observations/<task>/<index>.npz    `sim.recorded_observations`, when they are recorded
     videos/<task>/<index>-<outcome>.mp4
+    branches.jsonl, branches/<task>/<index>/<n>.npz    `eval.branches`, when a person branched off
 
 An episode's arrays are on the disk before its row: a row is a promise that the rest is there.
 """
@@ -26,6 +27,7 @@ from cknna.episode_features import (
     episode_features_path,
     save_episode_features,
 )
+from eval.branches import BRANCHES_FOLDER
 from eval.episode_row import ROWS_FILE, EpisodeRow, cut_torn_line, load_rows
 from eval.recorder import EpisodeArrays, EpisodeRecord
 from eval.run_description import Resumption, RunDescription, load_description, save_description, save_resumption
@@ -154,7 +156,7 @@ def _make_run_folder(parent: Path, name: str, description: RunDescription) -> Pa
 
 def _remove_unfinished(path: Path) -> None:
     """Of an episode, that is; a film may be under way beside us."""
-    for folder in ("episodes", FEATURES_FOLDER, OBSERVATIONS_FOLDER):
+    for folder in ("episodes", FEATURES_FOLDER, OBSERVATIONS_FOLDER, BRANCHES_FOLDER):
         for left_behind in (path / folder).rglob(f"{UNFINISHED_PREFIX}*"):
             left_behind.unlink()
 

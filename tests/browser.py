@@ -50,7 +50,16 @@ class Viewer:
         requests: addresses that were asked for, of the network alone.
     """
 
-    def __init__(self, browser: Browser, url: str, *, offline: bool = False, width: int = 1280, height: int = 720):
+    def __init__(
+        self,
+        browser: Browser,
+        url: str,
+        *,
+        offline: bool = False,
+        width: int = 1280,
+        height: int = 720,
+        limit_s: float = 60.0,
+    ):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
         context.set_offline(offline)
         self.page: Page = context.new_page()
@@ -60,7 +69,7 @@ class Viewer:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda r: self.requests.append(r.url) if r.url.startswith("http") else None)
         self.page.goto(url)
-        self.wait(lambda: self.page.evaluate("window.__ready === true"))
+        self.wait(lambda: self.page.evaluate("window.__ready === true"), limit_s)
 
     def _note(self, message) -> None:
         if message.type in ("error", "warning") and _DRIVER_NOTE not in message.text:
@@ -83,7 +92,7 @@ class Viewer:
     def settled(self) -> dict:
         """The state once what was asked for is drawn: two frames later."""
         self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        self.wait(lambda: not self.state["loading"])
+        self.wait(lambda: not self.state["loading"] and not self.state["filling"])
         return self.state
 
     def wait(self, condition, limit_s: float = 60.0) -> None:

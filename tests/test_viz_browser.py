@@ -230,12 +230,12 @@ def test_one_episode_says_so_when_another_is_asked_for(exported):
 def test_every_button_has_a_key_and_every_key_is_in_the_help(exported):
     exported.press("?")
     text = exported.page.inner_text("body")
-    for name in ("SPACE", "SHIFT", "HOME", "END", *"[]GACDEFILOPTW?"):
+    for name in ("SPACE", "SHIFT", "HOME", "END", *"[]GABCDEFILOPTW?"):
         assert name in text
     exported.press("?")
     buttons = exported.page.locator("button[data-command]")
     titles = [buttons.nth(i).get_attribute("title") for i in range(buttons.count())]
-    assert len(titles) == 24 and all("(" in title for title in titles)
+    assert len(titles) == 25 and all("(" in title for title in titles)
 
 
 def test_the_whiskers_are_drawn_in_their_colours(exported):
@@ -394,6 +394,32 @@ def test_a_run_is_browsed_failures_first(run_viewer, failed_run):
     assert len(run_viewer.settled()["episodes"]) == 2
 
 
+def test_plans_and_images_come_as_they_are_looked_at(browser, failed_run):
+    """The scene does not wait for them; what is not there yet says so."""
+    there, asked = threading.Event(), []
+
+    class SlowSource(RunSource):
+        def images(self, key, prediction):
+            asked.append(prediction)
+            assert there.wait(60)
+            return super().images(key, prediction)
+
+    run = Run.open(failed_run)
+    with closing(SlowSource(run, find_row(run, None))) as source, served(source) as server:
+        viewer = Viewer(browser, server.url)
+        viewer.wait(lambda: asked)
+        assert viewer.state["filling"] and viewer.state["error"] is None
+        shown = viewer.state["prediction"]
+        words = viewer.page.locator(".cameras .waiting").all_inner_texts()
+        assert asked == [shown] and words == [f"rendering image {shown + 1} of 15"] * 2
+        there.set()
+        assert not viewer.settled()["filling"]
+        assert viewer.page.locator(".cameras .waiting:visible").count() == 0
+        viewer.press("Home")
+        viewer.wait(lambda: viewer.count("green", ".cameras canvas") > 3)
+        assert set(asked) < set(range(15)) and not viewer.complaints  # what nobody looks at is not rendered
+
+
 def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
     """Rows of ten tasks, whose episodes are not opened here: a failed one and a successful one of each."""
     run = shutil.copytree(failed_run, tmp_path / "run")
@@ -466,6 +492,36 @@ def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(bro
         pictures.append(viewer.picture())
     assert all(a != b for a, b in pairwise(pictures))  # each switch takes something away
     assert viewer.press("a", "f")["toast"] is None and viewer.picture() == pictures[0]
+
+
+def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
+    run = Run.open(shutil.copytree(failed_run, tmp_path / "run"))
+    with closing(RunSource(run, find_row(run, 8))) as source, served(source) as server:
+        viewer = Viewer(browser, server.url)
+        assert viewer.page.locator(".live").is_hidden()
+        viewer.press("End", "Shift+ArrowLeft", "Shift+ArrowLeft", "b")
+        assert viewer.page.locator("details.branch summary").inner_text() == "branch at prediction 14"
+        # What this policy cannot use is disabled, and says why.
+        for field, reason in (("seed", "act draws nothing"), ("instruction", "does not read the instruction")):
+            assert viewer.page.locator(f'input[name="{field}"]').is_disabled()
+            assert (
+                reason in viewer.page.locator(".branch .field", has=viewer.page.locator(f"[name={field}]")).inner_text()
+            )
+        viewer.page.check('input[name="wrist_cam"]')
+        viewer.click("live-branch")
+        viewer.wait(lambda: viewer.state["key"] == "pick_place/8 ~1")
+        viewer.wait(lambda: viewer.state["live"]["state"] == "paused" and viewer.state["n_steps"] == 300)
+        (kept,) = run.branches
+        branch = viewer.page.locator(".item.branch")
+        assert branch.inner_text().split("\n")[0] == "↳ wrist_cam blinded"
+        assert viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L") >= 30
+        assert "other future" in viewer.page.locator(".legend").inner_text()
+        assert viewer.press("ArrowUp")["key"] == "pick_place/8"
+        # Whoever opens the run again finds it.
+        viewer.page.reload()
+        viewer.wait(lambda: viewer.page.evaluate("window.__ready === true"))
+        assert viewer.settled()["episodes"] == ["pick_place/8", "pick_place/8 ~1", "pick_place/7"]
+        assert viewer.press("ArrowDown")["n_steps"] == kept.n_steps and not viewer.complaints
 
 
 def test_a_rollout_is_driven_from_the_page(browser):

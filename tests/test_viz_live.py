@@ -10,6 +10,7 @@ from eval.config import EvalConfig
 from eval.evaluation import set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
+from eval.run import Run
 from sim.errors import WhiskerError
 from tests.small_checkpoints import save_small_smolvla
 from viz.live import LiveSession
@@ -189,6 +190,37 @@ def test_reset_begins_another_episode_and_keeps_the_first(session, key, recorded
     # The first goes on too, in the same environment.
     run_to_the_end(session, key)
     np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
+
+
+def test_what_ends_is_kept_where_a_folder_is_asked_for(tmp_path):
+    session = LiveSession(CONFIG, run_dir=tmp_path)
+    try:
+        do(session, "step_prediction")
+        do(session, "branch", prediction=1, n_action_steps=4)
+        branch = session.page()["key"]
+        run_to_the_end(session, branch)
+        run = Run.open(session.run_path)
+        assert run.rows == [] and [row.branch.number for row in run.branches] == [1]
+        # Of an episode that is lived twice, one is enough.
+        run_to_the_end(session, "pick_place/1")
+        do(session, "reset", episode_index=1)
+        run_to_the_end(session, session.page()["key"])
+        assert run.is_finished and [row.episode_index for row in run.rows] == [1]
+        shown = {row["key"]: row for row in session.page()["episodes"]}
+        assert shown[branch]["branch"]["of"] == "pick_place/1"
+        assert shown[branch]["decisive_step"] == run.branches[0].decisive_step
+        for key, row in (("pick_place/1", run.rows[0]), (branch, run.branches[0])):
+            np.testing.assert_array_equal(rows_of(session, key, "action"), run.load_arrays(row).action)
+    finally:
+        session.close()
+
+
+def test_the_page_knows_what_the_policy_cannot_use(session):
+    assert session.page()["unusable"] == {
+        "seed": "act draws nothing: its plan is the same with every seed.",
+        "instruction": "act does not read the instruction.",
+    }
+    assert session.page()["most_action_steps"] == 40
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,15 @@ def test_an_export_is_one_small_file_that_fetches_nothing(page):
     assert "default-src 'none'" in html
 
 
+def test_an_export_says_how_far_it_is(failed_run, tmp_path):
+    said = []
+    run = Run.open(failed_run)
+    export_episode(run, find_row(run, 8), tmp_path / "page.html", report=lambda *progress: said.append(progress))
+    for what, n_all in (("simulating the plans of prediction", 15), ("rendering image", 30), ("reading moment", 301)):
+        begun = [n_begun for said_what, n_begun, of in said if said_what == what and of == n_all]
+        assert begun == sorted(begun) and begun[0] == 1 and n_all - begun[-1] < 2
+
+
 def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
     _, data = page
     row = find_row(Run.open(failed_run), 8)

@@ -27,6 +27,12 @@ class Source:
     def episode(self, key):
         raise WhiskerError(f"episode {key!r}", expected="another")
 
+    def plan(self, key, prediction):
+        return {"path": [key, prediction]}
+
+    def images(self, key, prediction):
+        return {"wrist_cam": [key, prediction]}
+
     def command(self, command):
         if command.get("command") == "fly":
             raise WhiskerError("command 'fly'", expected="step")
@@ -78,7 +84,10 @@ def test_the_page_comes_for_the_token_only(server):
             assert response.status == 403 and b"token" in response.read()
 
 
-@pytest.mark.parametrize("path", ["/api/page", "/api/scene?task=a", "/api/episode?key=a", "/api/events", "/anything"])
+PATHS = ["page", "scene?task=a", "episode?key=a", "plan?key=a&prediction=0", "images?key=a&prediction=0", "events"]
+
+
+@pytest.mark.parametrize("path", [*(f"/api/{path}" for path in PATHS), "/anything"])
 def test_nothing_is_told_without_the_token(server, path):
     for headers in ({}, {"X_Whisker_Token": "wrong"}, {"X_Whisker_Token": ""}):
         with answer(server, path, **headers) as response:
@@ -111,6 +120,14 @@ def test_data_is_told_and_packed_when_long(server):
 def test_what_cannot_be_done_is_one_message(server):
     assert ask(server, "/api/episode?key=b/2") == (422, {"error": "episode 'b/2': expected another."})
     assert ask(server, "/api/nothing")[0] == 404
+
+
+def test_a_prediction_is_asked_about_by_its_index(server):
+    assert ask(server, "/api/plan?key=a%2F1&prediction=12") == (200, {"path": ["a/1", 12]})
+    assert ask(server, "/api/images?key=a%2F1&prediction=0") == (200, {"wrist_cam": ["a/1", 0]})
+    for query in ("key=a", "key=a&prediction=-1", "key=a&prediction=two"):
+        status, answer = ask(server, f"/api/plan?{query}")
+        assert status == 422 and answer["error"].startswith("a prediction: expected its index, got ")
 
 
 def test_commands_are_json_objects(server):

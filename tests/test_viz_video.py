@@ -29,6 +29,15 @@ def run(blind_env, tmp_path_factory):
     return run.path
 
 
+def test_a_film_says_how_far_it_is_by_frames(run, tmp_path):
+    said = []
+    row = load_rows(run)[0]
+    film_whiskers(Run.open(run), row, tmp_path / "film.mp4", report=lambda *progress: said.append(progress))
+    assert [progress for progress in said if progress[0] == "drawing frame"] == [
+        ("drawing frame", nth, 10) for nth in range(1, 11)
+    ]
+
+
 def test_a_film_is_h264_with_a_frame_a_moment_at_the_control_rate(run):
     (path,) = film_run(VideoConfig(run, "failures", quiet=True))
     assert path == run / video_path(load_rows(run)[0]) and path.name == "0-never_picked_up.mp4"

@@ -67,7 +67,7 @@ def _check_flags(config: WhiskersConfig) -> None:
     asked = [f"--{name}" for name in ("export", "video", "png", "table", "native", "live") if getattr(config, name)]
     if len(asked) > 1:
         raise WhiskerError("whiskers", expected="one thing to do", got=" and ".join(asked))
-    needs = {"step": ("--png",), "camera": ("--png", "--video"), "samples": ("--live",)}
+    needs = {"step": ("--png",), "camera": ("--png", "--video"), "samples": ("--live",), "run_dir": ("--live",)}
     for name, owners in needs.items():
         if getattr(config, name) != getattr(WhiskersConfig, name) and not set(owners) & set(asked):
             raise WhiskerError(f"--{name}", expected=f"together with {' or '.join(owners)}")
@@ -91,7 +91,7 @@ def _check_drafts(run: "Run") -> None:
 def _serve_live(config: WhiskersConfig) -> int:
     named = config.policy or config.checkpoint or "act"
     say_progress(f"whiskers: loading {named} in {config.env}. The libraries take some seconds ...")
-    from eval.evaluation import name_policy
+    from eval.evaluation import name_policy, with_absolute_paths
     from viz.live import LiveSession
 
     subject = {field.name: getattr(config, field.name) for field in fields(SubjectConfig)}
@@ -99,7 +99,9 @@ def _serve_live(config: WhiskersConfig) -> int:
     asked = EvalConfig(
         **subject, first_episode=first_episode, episodes=1, samples=config.samples, drafts=config.show_flow
     )
-    with closing(LiveSession(name_policy(asked), config.show_flow)) as session:
+    with closing(LiveSession(with_absolute_paths(name_policy(asked)), config.show_flow, config.run_dir)) as session:
+        if session.run_path:
+            print(f"whiskers: what comes to its end is kept in {session.run_path}", file=sys.stderr)
         for finding in session.findings:
             print(f"whiskers: {finding.level}: {finding}", file=sys.stderr)
         return _serve(config, session)
@@ -149,16 +151,20 @@ def _write(flag: str, path: Path, write: Callable[[], Path]) -> int:
 
 def _export(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
     from viz.page import export_episode
+    from viz.progress import terminal_bar
 
     assert config.export
-    return export_episode(run, row, config.export, config.show_flow)
+    with terminal_bar(f"opening {run.description.tasks[row.task]}") as report:
+        return export_episode(run, row, config.export, config.show_flow, report)
 
 
 def _film(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
+    from viz.progress import terminal_bar
     from viz.video import film_whiskers
 
     assert config.video
-    return film_whiskers(run, row, config.video, config.camera, show_drafts=config.show_flow)
+    with terminal_bar(f"opening {run.description.tasks[row.task]}") as report:
+        return film_whiskers(run, row, config.video, config.camera, show_drafts=config.show_flow, report=report)
 
 
 def _draw(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:

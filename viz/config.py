@@ -38,8 +38,10 @@ class WhiskersConfig(SubjectConfig):
         table: how good the plans were, in numbers; written to plan_quality.jsonl of the run folder.
         native: MuJoCo's own window, on a desktop.
         live: roll a policy out while looking: pause, step, reset, and branch off at any decision. Takes the flags of
-            `eval` that say which policy and where.
+            `eval` that say which policy and where. (A recorded run can be branched off, too: B in its page.)
         samples: with --live: plans at every decision, of which the first is executed.
+        run_dir: with --live: make a run folder in this one, and keep the episodes and branches that come to their end.
+            Default: nothing is kept.
         show_flow: draw what each plan was made from (`eval --drafts` recorded it): denoising steps, or the members of
             a temporal ensemble.
         port: of the page's server. Default: one that is free.
@@ -49,7 +51,7 @@ class WhiskersConfig(SubjectConfig):
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "the six that matter first": ("run", "episode", "export", "video", "table", "live"),
         "more of a run": ("task", "png", "step", "camera", "show_flow", "native", "port", "browser"),
-        "with --live, which policy and where": ("policy", "checkpoint", "env", "samples", *SETTING_FLAGS),
+        "with --live, which policy and where": ("policy", "checkpoint", "env", "samples", "run_dir", *SETTING_FLAGS),
         "with --live, to fit a checkpoint to the environment": ADAPTER_FLAGS,
     }
     run: Positional[Path | None] = None
@@ -64,6 +66,7 @@ class WhiskersConfig(SubjectConfig):
     native: bool = False
     live: bool = False
     samples: int = 1
+    run_dir: Path | None = None
     show_flow: bool = False
     port: int = 0
     browser: bool = True

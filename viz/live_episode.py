@@ -5,15 +5,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from eval.branches import Branch, Overrides
 from eval.episode_row import make_row
 from eval.outcome import DEFAULT_THRESHOLDS
-from eval.recorder import EpisodeRecorder
-from eval.rollout import ControlStep, Decision, continue_rollout, rollout
+from eval.recorder import EpisodeRecord, EpisodeRecorder
+from eval.rollout import ControlStep, Decision, Start, continue_rollout, rollout
 from policies.policy import Policy
 from sim.env import Env
+from sim.errors import WhiskerError
 from viz.altered_env import AlteredEnv
 from viz.image_encoding import LOSSLESS
-from viz.page_data import decision_data, encode_array, episode_key, row_data
+from viz.page_data import branch_header, decision_data, encode_array, episode_key, row_data
 from viz.replay import CameraView, DecisionView
 from viz.whiskers import find_members, simulate_plans
 
@@ -24,7 +26,7 @@ class Stage:
 
     Attributes:
         env: in which they run.
-        whisker_env: a second copy of that world, in which plans are simulated.
+        whisker_env: in which plans are simulated: a second copy of that world, or `env` itself.
         n_samples: plans at each decision, the executed one included.
     """
 
@@ -36,39 +38,6 @@ class Stage:
     n_samples: int
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What a branch does otherwise than the episode that it leaves.
-
-    Attributes:
-        seed: other noise; 0: the same.
-        n_action_steps: None: the same.
-        instruction: None: the same.
-        blinded: cameras that are black from now on.
-    """
-
-    seed: int = 0
-    n_action_steps: int | None = None
-    instruction: str | None = None
-    blinded: tuple[str, ...] = ()
-
-    def after(self, earlier: "Changes") -> "Changes":
-        """Both, where a branch leaves a branch."""
-        return Changes(
-            self.seed or earlier.seed,
-            self.n_action_steps or earlier.n_action_steps,
-            self.instruction or earlier.instruction,
-            tuple(dict.fromkeys(earlier.blinded + self.blinded)),
-        )
-
-    def __str__(self) -> str:
-        said = [f"seed {self.seed}"] if self.seed else []
-        said += [f"n_action_steps {self.n_action_steps}"] if self.n_action_steps is not None else []
-        said += [f"“{self.instruction}”"] if self.instruction is not None else []
-        said += [f"{camera} blinded" for camera in self.blinded]
-        return ", ".join(said) or "nothing changed"
-
-
 @dataclass
 class LiveEpisode:
     """An episode under way. Its history only ever grows.
@@ -76,13 +45,15 @@ class LiveEpisode:
     Attributes:
         key: names it on the page.
         events: what happens next, when asked for.
-        changes: since the environment and the policy were as `eval` has them.
+        left: where and how it left its episode; None: it is no branch.
+        n_inherited: decisions that it shares with what it left.
         header: `viz.page_data.header_data` and, of a branch, where it left which episode.
         parts: of the page's data, so far.
         n_parts_before: each decision, in the same order.
         snapshot: of the environment as this episode left it; None before anything has happened.
         is_over: it ended by success, the horizon or a crash.
         row: the page's row of it; once it is over, that of a run folder.
+        record: what it leaves behind, once it is over.
     """
 
     stage: Stage
@@ -90,13 +61,15 @@ class LiveEpisode:
     key: str
     recorder: EpisodeRecorder
     events: Iterator[Decision | ControlStep]
-    changes: Changes = field(default_factory=Changes)
+    left: Branch | None = None
+    n_inherited: int = 0
     header: dict = field(default_factory=dict)
     parts: list[dict] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     n_parts_before: list[int] = field(default_factory=list)
     snapshot: np.ndarray | None = None
     is_over: bool = False
+    record: EpisodeRecord | None = None
     row: dict = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,43 +83,62 @@ class LiveEpisode:
         events = rollout(stage.env, stage.policy, episode_index, stage.n_action_steps, stage.horizon, stage.n_samples)
         return cls(stage, episode_index, key, recorder, events)
 
-    def branch(self, prediction: int, changes: Changes, key: str) -> "LiveEpisode":
-        """Another future of this one, which stays as it is, from a decision on that is made anew.
+    def branch(self, prediction: int, overrides: Overrides, number: int) -> "LiveEpisode":
+        """Return another future of this one, which stays as it is, from a decision on that is made anew.
 
         Args:
-            prediction: index of the decision.
+            prediction: index of the decision, one that this episode did not inherit.
+            number: of the branch.
         """
-        decision, stage, all_changes = self.decisions[prediction], self.stage, changes.after(self.changes)
-        events = continue_rollout(
-            AlteredEnv(stage.env, all_changes.instruction, all_changes.blinded),
-            stage.policy,
-            decision.start(),
-            self.episode_index,
-            all_changes.n_action_steps or stage.n_action_steps,
-            stage.horizon,
-            stage.n_samples,
-            all_changes.seed,
+        decision, stage = self.decisions[prediction], self.stage
+        earlier = Overrides() if self.left is None else self.left.overrides
+        left = Branch(
+            number,
+            None if self.left is None else self.left.number,
+            decision.step,
+            prediction,
+            overrides.after(earlier),
+            str(overrides),
         )
-        left = {"of": self.key, "at_step": decision.step, "at_prediction": prediction, "changes": str(changes)}
-        header = self.header | {
-            "key": key,
-            "branch": left,
-            "instruction": changes.instruction or self.header["instruction"],
-            "n_action_steps": changes.n_action_steps or self.header["n_action_steps"],
-        }
+        header = branch_header(self.header, left, self.key)
         return replace(
             self,
-            key=key,
+            key=header["key"],
             recorder=self.recorder.fork(decision.step),
-            events=events,
-            changes=all_changes,
+            events=continue_with(stage, decision.start(), self.episode_index, left.overrides),
+            left=left,
+            n_inherited=prediction,
             header=header,
             parts=self.parts[: self.n_parts_before[prediction]],
             decisions=self.decisions[:prediction],
             n_parts_before=self.n_parts_before[:prediction],
             snapshot=decision.snapshot,
             is_over=False,
+            record=None,
         )
+
+    def as_data(self) -> dict:
+        """Return the episode for the page, as far as it is."""
+        return {"header": self.header, "parts": list(self.parts)}
+
+    def plan(self, prediction: int) -> dict:
+        """Return the paths of a decision's plans, as the page had them with the decision.
+
+        Raises:
+            WhiskerError: there is no such prediction.
+        """
+        decision = self._shown_decision(prediction)
+        return {"path": decision["path"], "drafts": decision["drafts"]}
+
+    def images(self, prediction: int) -> dict:
+        """Return the images of a decision likewise."""
+        return self._shown_decision(prediction)["cameras"]
+
+    def _shown_decision(self, prediction: int) -> dict:
+        decisions = [decision for part in self.parts for decision in part["decisions"]]
+        if not 0 <= prediction < len(decisions):
+            raise WhiskerError(f"prediction {prediction} of {self.key!r}", expected=f"0 to {len(decisions) - 1}")
+        return decisions[prediction]
 
     def enter(self) -> None:
         """Put the environment back to where this episode is, after another one has used it."""
@@ -183,12 +175,14 @@ class LiveEpisode:
 
     def _view(self, decision: Decision) -> DecisionView:
         stage = self.stage
+        images = decision.observation.images
+        cameras = {name: CameraView(image, stage.env.projection(name)) for name, image in images.items()}
         plans = decision.plan[None] if decision.alternatives is None else decision.alternatives
         paths = simulate_plans(stage.whisker_env, decision.snapshot, plans)
         drafts = self._drafts(decision)
         draft_paths = None if drafts is None else simulate_plans(stage.whisker_env, decision.snapshot, drafts)
-        images = decision.observation.images
-        cameras = {name: CameraView(image, stage.env.projection(name)) for name, image in images.items()}
+        if stage.whisker_env is stage.env:
+            stage.env.restore(decision.snapshot)
         return DecisionView(decision.step, 0, decision.plan, paths, draft_paths, cameras)
 
     def _drafts(self, decision: Decision) -> np.ndarray | None:
@@ -233,11 +227,27 @@ class LiveEpisode:
 
     def _finish(self) -> None:
         self.is_over = True
-        record = self.recorder.finish()
-        self.row = row_data(make_row(record, DEFAULT_THRESHOLDS)) | {
+        self.record = self.recorder.finish()
+        self.row = row_data(make_row(self.record, DEFAULT_THRESHOLDS)) | {
             "key": self.key,
             "branch": self.header.get("branch"),
         }
+
+
+def continue_with(
+    stage: Stage, start: Start, episode_index: int, overrides: Overrides
+) -> Iterator[Decision | ControlStep]:
+    """Decide and step from there on, as a branch does with these overrides."""
+    return continue_rollout(
+        AlteredEnv(stage.env, overrides.instruction, overrides.blinded),
+        stage.policy,
+        start,
+        episode_index,
+        overrides.n_action_steps or stage.n_action_steps,
+        stage.horizon,
+        stage.n_samples,
+        overrides.seed,
+    )
 
 
 def make_key(task: str, episode_index: int, taken: Collection[str]) -> str:

@@ -3,45 +3,69 @@
 import base64
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
 import jinja2
 
+from eval.branches import BranchRow
 from eval.episode_row import EpisodeRow
 from eval.run import Run
 from eval.run_description import RunDescription
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.files import written_whole
-from viz.page_data import FORMAT_VERSION, episode_key, header_data, moments_data, part_data, row_data, scene_data
+from viz.branch_command import explain_unusable, most_action_steps
+from viz.image_encoding import BUDGET_BYTES
+from viz.page_data import (
+    FORMAT_VERSION,
+    episode_key,
+    moments_data,
+    part_data,
+    recorded_header,
+    row_data,
+    row_key,
+    scene_data,
+)
+from viz.progress import Report, report_nothing
 from viz.replay import compute_body_poses, open_replay_env, view_decisions
 from viz.whiskers import compute_whiskers, is_ensemble, load_planned_arrays
 
 _WEB = files("viz") / "web"
 
 
-def load_episode(env: Env, run: Run, row: EpisodeRow) -> dict:
-    """Everything that the page shows of one recorded episode.
+def load_episode(
+    env: Env,
+    run: Run,
+    row: EpisodeRow,
+    report: Report = report_nothing,
+    left: dict | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+) -> dict:
+    """Return everything that the page shows of one recorded episode, all plans and images included.
 
     Args:
         env: from `open_replay_env`; its state is lost.
+        left: of a branch, what this function returned for the episode or the branch that it left.
+        budget_bytes: for all images.
 
     Raises:
         WhiskerError: the episode file is absent, truncated, without snapshots or without a prediction.
     """
     arrays = load_planned_arrays(run, row, with_drafts=True)
-    decisions = list(view_decisions(env, arrays, compute_whiskers(env, arrays, is_ensemble(run))))
-    poses = compute_body_poses(env, arrays.step_snapshot)
-    key = episode_key(row.task, row.episode_index)
-    header = header_data(run.description, env.spec, key, [arrays.ee_pos_world, arrays.object_pos_world])
-    return {"header": header, "parts": [part_data(moments_data(arrays, poses), decisions)]}
+    whiskers = compute_whiskers(env, arrays, is_ensemble(run), report)
+    decisions = list(view_decisions(env, row, arrays, whiskers, report))
+    poses = compute_body_poses(env, arrays.step_snapshot, report)
+    n_inherited = len(arrays.chunk) - len(decisions)
+    inherited = left["parts"][0]["decisions"][:n_inherited] if left else []
+    part = part_data(moments_data(arrays, poses), decisions, inherited, budget_bytes)
+    return {"header": recorded_header(run.description, env.spec, row, arrays), "parts": [part]}
 
 
 def page_data(
-    kind: str, run: str, description: RunDescription, rows: list[EpisodeRow], key: str, show_flow: bool
+    kind: str, run: str, description: RunDescription, rows: Sequence[EpisodeRow], key: str, show_flow: bool
 ) -> dict:
     """What the page knows before it has seen an episode.
 
@@ -62,6 +86,8 @@ def page_data(
         "episodes": [row_data(row) for row in rows],
         "key": key,
         "show_flow": show_flow,
+        "unusable": explain_unusable(description.policy),
+        "most_action_steps": most_action_steps(description.policy),
     }
 
 
@@ -88,16 +114,24 @@ def find_row(run: Run, episode_index: int | None, task: str | None = None) -> Ep
     raise WhiskerError(f"{wanted} in {str(run.path)!r}", expected="one that was run", got=got)
 
 
-def export_episode(run: Run, row: EpisodeRow, output: Path, show_flow: bool = False) -> Path:
-    """Write one episode as an HTML file that opens from the disk, with no network."""
+def export_episode(
+    run: Run, row: EpisodeRow, output: Path, show_flow: bool = False, report: Report = report_nothing
+) -> Path:
+    """Write one episode and its branches as an HTML file that opens from the disk, with no network."""
+    branches = [b for b in run.branches if (b.task, b.episode_index) == (row.task, row.episode_index)]
+    # What was left is loaded before what left it: a branch is kept when it is over, whichever came first.
+    rows = [row, *sorted((b for b in branches if b.n_predictions), key=lambda b: b.branch.number)]
+    episodes: dict[str, dict] = {}
     with closing(open_replay_env(run, row.task)) as env:
-        episode = load_episode(env, run, row)
+        for each in rows:
+            of = isinstance(each, BranchRow) and episode_key(row.task, row.episode_index, each.branch.of)
+            left = episodes.get(of) if of else None
+            episodes[row_key(each)] = load_episode(env, run, each, report, left, BUDGET_BYTES // len(rows))
         scene = scene_data(env.geometry())
-    key = episode_key(row.task, row.episode_index)
     inlined = {
-        "page": page_data("export", run.path.name, run.description, [row], key, show_flow),
+        "page": page_data("export", run.path.name, run.description, rows, row_key(row), show_flow),
         "scenes": {row.task: scene},
-        "episodes": {key: episode},
+        "episodes": episodes,
     }
     html = render_page(inlined)
     with written_whole(output) as unfinished:

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float32
 
+from eval.branches import Branch, BranchRow
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription
 from sim.env import STAGES
 from sim.scene_geometry import Mesh, SceneGeometry
 from sim.spec import EnvSpec
-from viz.image_encoding import ImageEncoding, choose_encoding
+from viz.image_encoding import BUDGET_BYTES, ImageEncoding, choose_encoding
 from viz.replay import CameraView, DecisionView
 
 FORMAT_VERSION = 1
@@ -78,22 +79,91 @@ def decision_data(decision: DecisionView, encoding: ImageEncoding) -> dict:
         "chunk": encode_array(decision.chunk),
         "path": encode_array(decision.path_world),
         "drafts": None if drafts is None else encode_array(drafts),
-        "cameras": {name: _camera_data(view, encoding) for name, view in decision.cameras.items()},
+        "cameras": {name: camera_data(view, encoding) for name, view in decision.cameras.items()},
     }
 
 
-def part_data(moments: dict, decisions: Sequence[DecisionView]) -> dict:
-    encoding = choose_encoding([view.image for decision in decisions for view in decision.cameras.values()])
-    return {"moments": moments, "decisions": [decision_data(decision, encoding) for decision in decisions]}
+def outline_data(moments: dict, arrays: EpisodeArrays) -> dict:
+    """Return an episode as one part, whose plans have no paths and no images yet: the page asks for those it shows."""
+    decisions = [
+        {"step": step, "n_executed": n_executed, "chunk": encode_array(chunk), "path": None, "drafts": None}
+        for step, n_executed, chunk in zip(
+            arrays.prediction_step.tolist(), arrays.n_executed.tolist(), arrays.chunk, strict=True
+        )
+    ]
+    return {"moments": moments, "decisions": [decision | {"cameras": None} for decision in decisions]}
+
+
+def part_data(
+    moments: dict, decisions: Sequence[DecisionView], inherited: Sequence[dict] = (), budget_bytes: int = BUDGET_BYTES
+) -> dict:
+    """Return an episode as one part.
+
+    Args:
+        inherited: the decisions that a branch shares with what it left, as those have them.
+        budget_bytes: for all images of `decisions`.
+    """
+    images = [view.image for decision in decisions for view in decision.cameras.values()]
+    encoding = choose_encoding(images, budget_bytes)
+    return {"moments": moments, "decisions": [*inherited, *(decision_data(own, encoding) for own in decisions)]}
 
 
 def row_data(row: EpisodeRow) -> dict:
-    """A row of the episode list."""
-    return {"key": episode_key(row.task, row.episode_index), **row.to_json(), "outcome": str(row.outcome)}
+    """Return a row of the episode list."""
+    data = {**row.to_json(), "key": row_key(row), "outcome": str(row.outcome)}
+    if isinstance(row, BranchRow):
+        data["branch"] = branch_data(row.branch, episode_key(row.task, row.episode_index, row.branch.of))
+    return data
 
 
-def episode_key(task: str, episode_index: int) -> str:
-    return f"{task}/{episode_index}"
+def row_key(row: EpisodeRow) -> str:
+    """Return what the page calls an episode, or a branch."""
+    return episode_key(row.task, row.episode_index, row.branch.number if isinstance(row, BranchRow) else None)
+
+
+def episode_key(task: str, episode_index: int, branch: int | None = None) -> str:
+    """Return what the page calls an episode, or the branch of it that has that number."""
+    return branch_key(f"{task}/{episode_index}", branch)
+
+
+def branch_key(trunk: str, number: int | None) -> str:
+    """Return what the page calls a branch of the episode that it calls `trunk`; None: that episode."""
+    return trunk if number is None else f"{trunk} ~{number}"
+
+
+def trunk_key(key: str) -> str:
+    """Return what the page calls the episode that a branch began from; of an episode its own key."""
+    return key.partition(" ~")[0]
+
+
+def branch_data(branch: Branch, of: str) -> dict:
+    """Return where a branch left which episode.
+
+    Args:
+        of: key of what it left.
+    """
+    return {
+        "of": of,
+        "at_step": branch.at_step,
+        "at_prediction": branch.at_prediction,
+        "changes": branch.changes,
+    }
+
+
+def branch_header(header: dict, branch: Branch, of: str) -> dict:
+    """Return the header of a branch.
+
+    Args:
+        header: of what it left, or of its episode.
+        of: key of what it left.
+    """
+    overrides = branch.overrides
+    return header | {
+        "key": branch_key(trunk_key(of), branch.number),
+        "branch": branch_data(branch, of),
+        "instruction": overrides.instruction or header["instruction"],
+        "n_action_steps": overrides.n_action_steps or header["n_action_steps"],
+    }
 
 
 def header_data(description: RunDescription, spec: EnvSpec, key: str, paths: Iterable[np.ndarray]) -> dict:
@@ -115,10 +185,20 @@ def header_data(description: RunDescription, spec: EnvSpec, key: str, paths: Ite
         "n_action_steps": description.resolved.n_action_steps,
         "drafts": description.policy.drafts,
         "cameras_seen": bool(description.policy.image_sizes),
+        "cameras": [{"name": c.name, "width": c.width_px, "height": c.height_px} for c in spec.cameras],
         "state": {"names": list(spec.state_names), "units": list(spec.state_units)},
         "action": {name: list(getattr(action, name)) for name in ("names", "units", "low", "high")},
         "view": _first_view(np.concatenate([np.asarray(path) for path in paths])),
     }
+
+
+def recorded_header(description: RunDescription, spec: EnvSpec, row: EpisodeRow, arrays: EpisodeArrays) -> dict:
+    """Return the header of a recorded episode, or of a branch that was kept."""
+    around = [arrays.ee_pos_world, arrays.object_pos_world]
+    header = header_data(description, spec, row_key(row), around)
+    if isinstance(row, BranchRow):
+        return branch_header(header, row.branch, episode_key(row.task, row.episode_index, row.branch.of))
+    return header
 
 
 def _first_view(points: np.ndarray) -> dict:
@@ -148,7 +228,8 @@ def _mesh_data(mesh: Mesh) -> dict:
     }
 
 
-def _camera_data(view: CameraView, encoding: ImageEncoding) -> dict:
+def camera_data(view: CameraView, encoding: ImageEncoding) -> dict:
+    """Return a camera's image at a decision, with what draws lines into it."""
     height_px, width_px = view.image.shape[:2]
     return {
         "src": encoding.as_url(view.image),

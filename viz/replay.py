@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from eval.branches import BranchRow
+from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
 from sim.env import Env
 from sim.registry import camera_names
+from viz.altered_env import AlteredEnv
+from viz.progress import Report, report_nothing
 from viz.whiskers import Whiskers
 
 _DEFAULT_SIZE_PX = (128, 128)
@@ -61,11 +65,12 @@ def open_replay_env(run: Run, task: str) -> Env:
 
 
 def compute_body_poses(
-    env: Env, step_snapshots: Float64[np.ndarray, "moment snapshot_dim"]
+    env: Env, step_snapshots: Float64[np.ndarray, "moment snapshot_dim"], report: Report = report_nothing
 ) -> Float32[np.ndarray, "moment body 7"]:
     """`Env.body_poses` at each of several moments."""
     poses = []
-    for snapshot in step_snapshots:
+    for index, snapshot in enumerate(step_snapshots):
+        report("reading moment", index + 1, len(step_snapshots))
         env.restore(snapshot)
         poses.append(env.body_poses())
     return np.stack(poses)
@@ -78,19 +83,31 @@ def look(env: Env, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> dict[str, 
     return {camera: CameraView(image, env.projection(camera)) for camera, image in images.items()}
 
 
-def view_decisions(env: Env, arrays: EpisodeArrays, whiskers: Whiskers) -> Iterator[DecisionView]:
-    """Every prediction of an episode.
+def as_seen(env: Env, row: EpisodeRow, prediction: int) -> Env:
+    """Return the environment as the policy saw it at a prediction that it made itself: a branch may have blinded it."""
+    if not isinstance(row, BranchRow) or prediction < row.branch.at_prediction:
+        return env
+    return AlteredEnv(env, blinded=row.branch.overrides.blinded)
+
+
+def view_decisions(
+    env: Env, row: EpisodeRow, arrays: EpisodeArrays, whiskers: Whiskers, report: Report = report_nothing
+) -> Iterator[DecisionView]:
+    """Yield every prediction of an episode; of a branch those that it did not inherit.
 
     Args:
         env: from `open_replay_env`; its state is lost.
     """
     drafts = whiskers.draft_path_world
-    for index, step in enumerate(arrays.prediction_step):
+    n_cameras = len(env.spec.cameras)
+    own = range(row.branch.at_prediction if isinstance(row, BranchRow) else 0, len(arrays.prediction_step))
+    for nth, index in enumerate(own):
+        report("rendering image", nth * n_cameras + 1, len(own) * n_cameras)
         yield DecisionView(
-            step=int(step),
+            step=int(arrays.prediction_step[index]),
             n_executed=int(arrays.n_executed[index]),
             chunk=arrays.chunk[index],
             path_world=whiskers.path_world[index],
             draft_path_world=None if drafts is None else drafts[index],
-            cameras=look(env, arrays.snapshot[index]),
+            cameras=look(as_seen(env, row, index), arrays.snapshot[index]),
         )

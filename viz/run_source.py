@@ -2,83 +2,169 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from time import sleep
+from contextlib import ExitStack, closing, suppress
+from threading import Lock
+from typing import TYPE_CHECKING
 
+from eval.branches import BranchRow
 from eval.episode_row import EpisodeRow
 from eval.run import Run
 from sim.env import Env
 from sim.errors import WhiskerError
-from viz.page import load_episode, page_data
-from viz.page_data import episode_key, scene_data
+from sim.registry import is_in_own_process
+from viz.event_board import EventBoard
+from viz.page import page_data
+from viz.page_data import episode_key, row_key, scene_data
 from viz.replay import open_replay_env
+from viz.replayed_episode import ReplayedEpisode
+
+if TYPE_CHECKING:
+    from viz.live_episode import LiveEpisode
+    from viz.run_branches import RunBranches
 
 _MOST_EPISODES_KEPT = 12
 
 
 class RunSource:
-    """`viz.server.PageSource` of a run folder. One thread does all that needs an environment: OpenGL belongs to it."""
+    """`viz.server.PageSource` of a run folder. One thread does all that needs an environment: OpenGL belongs to it.
+
+    Plans are simulated and images are rendered when the page asks for those of a prediction: the scene is not kept
+    waiting for them.
+    """
 
     def __init__(self, run: Run, first: EpisodeRow, show_flow: bool = False) -> None:
-        """Args:
-        first: the episode to open with.
+        """Begin to read the first episode, while the browser starts.
+
+        Args:
+            first: the episode to open with.
         """
         self._run, self._first, self._show_flow = run, first, show_flow
+        self._board = EventBoard()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
         self._env: tuple[str, Env] | None = None
         self._opened = ExitStack()
         self._scenes: dict[str, dict] = {}
-        self._episodes: dict[str, dict] = {}
+        self._outlines: dict[str, dict] = {}
+        self._replayed: dict[str, ReplayedEpisode] = {}
+        self._branches: RunBranches | None = None
+        self._making_branches = Lock()
+        self._worker.submit(self._prepare, first)
 
     def page(self) -> dict:
-        key = episode_key(self._first.task, self._first.episode_index)
         # A run that is still under way has more rows by now.
-        return page_data("run", self._run.path.name, self._run.description, self._run.rows, key, self._show_flow)
+        rows, key = [*self._run.rows, *self._run.branches], row_key(self._first)
+        page = page_data("run", self._run.path.name, self._run.description, rows, key, self._show_flow)
+        under_way = {key: episode.row for key, episode in self._live().items()}
+        kept = [row for row in page["episodes"] if row["key"] not in under_way]
+        return page | {"episodes": [*kept, *under_way.values()]}
 
     def scene(self, task: str) -> dict:
         if task not in {row.task for row in self._run.rows}:
             raise WhiskerError(f"task {task!r} of {str(self._run.path)!r}", expected="one that was run")
-        return self._kept(self._scenes, task, lambda: scene_data(self._env_of(task).geometry()))
+        return self._in_worker(lambda: self._scene_of(task))
 
     def episode(self, key: str) -> dict:
-        rows = {episode_key(row.task, row.episode_index): row for row in self._run.rows}
-        if key not in rows:
-            raise WhiskerError(f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run")
-        return self._kept(self._episodes, key, lambda: self._load(rows[key]))
+        if key in self._live():
+            return self._live()[key].as_data()
+        row = self._row(key)
+        return self._in_worker(lambda: self._outline_of(row))
+
+    def plan(self, key: str, prediction: int) -> dict:
+        return self._ask_about(key, prediction, lambda episode: episode.plan(prediction))
+
+    def images(self, key: str, prediction: int) -> dict:
+        return self._ask_about(key, prediction, lambda episode: episode.images(prediction))
 
     def command(self, command: dict) -> None:
-        raise WhiskerError("a recorded run", expected="no commands: what happened has happened")
+        """Branch off at a decision, or go on with a branch: what was recorded stays as it is."""
+        from viz.run_branches import RunBranches  # imports what policies need
+
+        with self._making_branches:
+            self._branches = self._branches or RunBranches(self._board, self._run)
+        self._branches.command(command)
 
     def events(self, wait_s: float) -> Iterator[tuple[str, dict] | None]:
-        """Nothing ever happens."""
-        while True:
-            sleep(wait_s)
-            yield None
+        return self._board.events(wait_s)
 
     def close(self) -> None:
+        self._board.set_status("closed", message="whiskers has ended")
+        if self._branches is not None:
+            self._branches.close()
         self._worker.submit(self._opened.close).result()
         self._worker.shutdown()
 
-    def _load(self, row: EpisodeRow) -> dict:
-        return load_episode(self._env_of(row.task), self._run, row)
+    def _live(self) -> "dict[str, LiveEpisode]":
+        """Return the branches that began since the page was opened, by key."""
+        return {} if self._branches is None else dict(self._branches.episodes)
 
-    def _kept(self, kept: dict[str, dict], key: str, make: Callable[[], dict]) -> dict:
-        """From before, or made by the worker."""
+    def _row(self, key: str) -> EpisodeRow:
+        rows = {row_key(row): row for row in [*self._run.rows, *self._run.branches]}
+        if key not in rows:
+            raise WhiskerError(f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run")
+        return rows[key]
 
-        def find_or_make() -> dict:
-            if key not in kept:
-                content = make()
-                while len(kept) >= _MOST_EPISODES_KEPT:
-                    del kept[next(iter(kept))]
-                kept[key] = content
-            return kept[key]
+    def _ask_about(self, key: str, prediction: int, ask: "Callable[[ReplayedEpisode | LiveEpisode], dict]") -> dict:
+        """Ask the episode that made a decision, or a branch that did."""
+        if self._branches is not None:
+            key = self._branches.owner_of(key, prediction)
+        live = self._live()
+        if key in live:
+            return ask(live[key])
+        row = self._row(key)
+        while isinstance(row, BranchRow) and prediction < row.branch.at_prediction:
+            row = self._row(episode_key(row.task, row.episode_index, row.branch.of))
+        return self._in_worker(lambda: ask(self._episode_of(row)))
 
-        return self._worker.submit(find_or_make).result()
+    def _in_worker(self, make: Callable[[], dict]) -> dict:
+        def make_and_be_silent() -> dict:
+            try:
+                return make()
+            finally:
+                self._board.say("")
+
+        return self._worker.submit(make_and_be_silent).result()
+
+    # What follows runs in the worker's thread.
+
+    def _prepare(self, first: EpisodeRow) -> None:
+        """Have ready what the page is going to ask for. What is wrong with it is said when it does."""
+        with suppress(Exception):
+            self._scene_of(first.task)
+            self._outline_of(first)
+        self._board.say("")
+
+    def _scene_of(self, task: str) -> dict:
+        if task not in self._scenes:
+            env = self._env_of(task)
+            self._board.say(f"reading the shapes of {env.spec.name}")
+            self._scenes[task] = scene_data(env.geometry())
+        return self._scenes[task]
+
+    def _outline_of(self, row: EpisodeRow) -> dict:
+        return _kept(self._outlines, row_key(row), lambda: self._episode_of(row).outline(self._board.count))
+
+    def _episode_of(self, row: EpisodeRow) -> ReplayedEpisode:
+        """Return an episode in the environment that is open now."""
+        env = self._env_of(row.task)
+        return _kept(self._replayed, row_key(row), lambda: ReplayedEpisode.load(env, self._run, row))
 
     def _env_of(self, task: str) -> Env:
         """One at a time is open: each of LIBERO's takes 2 GB."""
         if self._env is None or self._env[0] != task:
             self._env = None
             self._opened.close()
+            self._replayed.clear()
+            name = self._run.description.tasks[task]
+            self._board.say(f"opening {name}" + (" in its own process" if is_in_own_process(name) else ""))
             self._env = task, self._opened.enter_context(closing(open_replay_env(self._run, task)))
         return self._env[1]
+
+
+def _kept[Content](kept: dict[str, Content], key: str, make: Callable[[], Content]) -> Content:
+    """Return what is there from before, or is made now; the oldest has to go."""
+    if key not in kept:
+        content = make()
+        while len(kept) >= _MOST_EPISODES_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = content
+    return kept[key]

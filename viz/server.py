@@ -34,6 +34,20 @@ class PageSource(Protocol):
     def episode(self, key: str) -> dict:
         """Raises WhiskerError: no such episode, or it cannot be read."""
 
+    def plan(self, key: str, prediction: int) -> dict:
+        """Return the paths of a prediction's plans, where the episode came without them.
+
+        Raises:
+            WhiskerError: there is no such prediction, or it cannot be read.
+        """
+
+    def images(self, key: str, prediction: int) -> dict:
+        """Return what the cameras showed at a prediction, where the episode came without it.
+
+        Raises:
+            WhiskerError: there is no such prediction, or it cannot be read.
+        """
+
     def command(self, command: dict) -> None:
         """Raises WhiskerError: it cannot be done."""
 
@@ -102,6 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(lambda: source.scene(query.get("task", "")))
             case "/api/episode":
                 self._answer(lambda: source.episode(query.get("key", "")))
+            case "/api/plan":
+                self._answer(lambda: source.plan(query.get("key", ""), _index(query)))
+            case "/api/images":
+                self._answer(lambda: source.images(query.get("key", ""), _index(query)))
             case "/api/events":
                 self._stream(source)
             case _:
@@ -180,6 +198,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Referrer-Policy", "no-referrer")
         self.end_headers()
         self.wfile.write(packed or body)
+
+
+def _index(query: dict[str, str]) -> int:
+    """Return the index of a prediction that was asked about."""
+    text = query.get("prediction", "")
+    if not text.isdecimal():
+        raise WhiskerError("a prediction", expected="its index", got=repr(text))
+    return int(text)
 
 
 def dump_json(content: object) -> str:

@@ -16,8 +16,6 @@ import imageio.v3 as iio
 import numpy as np
 import tyro
 from jaxtyping import UInt8
-from rich.console import Console
-from rich.progress import track
 
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
@@ -28,6 +26,7 @@ from sim.files import written_whole
 from sim.registry import camera_names, is_in_own_process
 from sim.so101.scene import PEOPLE_CAMERA
 from viz.overlay import compute_overlay, draw_legend, draw_overlay
+from viz.progress import Report, report_nothing, terminal_bar
 from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays
 
 MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
@@ -80,12 +79,14 @@ class EpisodeFilm:
         self._control_rate_hz = 1 / self._env.spec.control_dt_s
         self.fps = fps or round(self._control_rate_hz)
 
-    def frames(self, row: EpisodeRow) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    def frames(self, row: EpisodeRow, report: Report = report_nothing) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """RGB, `fps` a second of simulated time."""
         arrays = load_planned_arrays(self._run, row, self._show_drafts)
-        whiskers = compute_whiskers(self._env, arrays, is_ensemble(self._run))
+        whiskers = compute_whiskers(self._env, arrays, is_ensemble(self._run), report)
         n_moments = len(arrays.step_snapshot)
-        for step in np.arange(0, n_moments, self._control_rate_hz / self.fps).astype(int):
+        steps = np.arange(0, n_moments, self._control_rate_hz / self.fps).astype(int)
+        for nth, step in enumerate(steps, start=1):
+            report("drawing frame", nth, len(steps))
             caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
             if step >= row.shown_step:
                 caption += f"   {row.outcome}" + (f": {row.failed_stage} not met" if row.failed_stage else "")
@@ -126,6 +127,7 @@ def film_whiskers(
     camera: str | None = None,
     size: tuple[int, int] = MAIN_SIZE,
     show_drafts: bool = False,
+    report: Report = report_nothing,
 ) -> Path:
     """Write one camera's view of an episode with its whiskers as mp4, a caption below; returns its path.
 
@@ -139,7 +141,7 @@ def film_whiskers(
         WhiskerError: no such episode file or camera.
     """
     with closing(_film_of_camera(run, row, camera, size, show_drafts)) as film:
-        return _write_mp4(path, film, row)
+        return _write_mp4(path, film, row, report)
 
 
 def draw_step(
@@ -183,12 +185,12 @@ def _check_camera(env_name: str, views: Iterable[str], camera: str) -> None:
         raise WhiskerError(f"camera {camera!r} of {env_name!r}", expected=f"one of {', '.join(known)}")
 
 
-def _write_mp4(path: Path, film: EpisodeFilm, row: EpisodeRow) -> Path:
+def _write_mp4(path: Path, film: EpisodeFilm, row: EpisodeRow, report: Report) -> Path:
     """H.264. The file appears whole or not at all."""
     with written_whole(path) as unfinished, iio.imopen(unfinished, "w", plugin="pyav") as file:
         # yuv420p, which every browser plays.
         file.init_video_stream("libx264", fps=film.fps, pixel_format="yuv420p")
-        for frame in film.frames(row):
+        for frame in film.frames(row, report):
             file.write_frame(frame)
     return path
 
@@ -198,11 +200,16 @@ def film_run(config: VideoConfig) -> list[Path]:
     run = Run.open(config.run)
     rows = [row for row in run.rows if row.n_steps and (config.which == "all" or not row.success)]
     missing = [row for row in rows if not (run.path / video_path(row)).exists()]
-    shown = track(missing, "videos", console=Console(stderr=True), disable=config.quiet or not missing)
-    paths = []
-    for task, of_task in groupby(shown, key=lambda row: row.task):
-        with closing(EpisodeFilm(run, task, config.fps)) as film:
-            paths += [_write_mp4(run.path / video_path(row), film, row) for row in of_task]
+    paths: list[Path] = []
+    with terminal_bar("videos", quiet=config.quiet or not missing) as report:
+
+        def report_film(what: str, n_begun: int, n_all: int) -> None:
+            report(f"video {len(paths) + 1} of {len(missing)}: {what}", n_begun, n_all)
+
+        for task, of_task in groupby(missing, key=lambda row: row.task):
+            with closing(EpisodeFilm(run, task, config.fps)) as film:
+                for row in of_task:
+                    paths.append(_write_mp4(run.path / video_path(row), film, row, report_film))
     return paths
 
 

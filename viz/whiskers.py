@@ -12,6 +12,7 @@ from eval.run import Run
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
+from viz.progress import Report, report_nothing
 
 # Of a temporal ensemble as many members are drawn: the older ones weigh little, and hide the others.
 N_MEMBERS = 8
@@ -44,7 +45,9 @@ class Whiskers:
         return int(np.searchsorted(self.prediction_step, step, side="right")) - 1
 
 
-def compute_whiskers(env: Env, arrays: EpisodeArrays, ensemble: bool = False) -> Whiskers:
+def compute_whiskers(
+    env: Env, arrays: EpisodeArrays, ensemble: bool = False, report: Report = report_nothing
+) -> Whiskers:
     """Simulate every recorded plan from the exact state in which it was made.
 
     Args:
@@ -56,10 +59,10 @@ def compute_whiskers(env: Env, arrays: EpisodeArrays, ensemble: bool = False) ->
     if drafts is not None and ensemble:
         drafts = np.stack([find_members(drafts, arrays.prediction_step, i) for i in range(len(drafts))])
     return Whiskers(
-        _simulate(env, arrays, plans),
+        _simulate(env, arrays, plans, report),
         arrays.prediction_step,
         arrays.n_executed,
-        None if drafts is None else _simulate(env, arrays, drafts),
+        None if drafts is None else _simulate(env, arrays, drafts, report),
     )
 
 
@@ -95,10 +98,13 @@ def find_members(
 
 
 def _simulate(
-    env: Env, arrays: EpisodeArrays, chunks: Float32[np.ndarray, "P K H action_dim"]
+    env: Env, arrays: EpisodeArrays, chunks: Float32[np.ndarray, "P K H action_dim"], report: Report
 ) -> Float64[np.ndarray, "P K H1 3"]:
-    of_predictions = zip(arrays.snapshot, chunks, strict=True)
-    return np.stack([simulate_plans(env, snapshot, plans) for snapshot, plans in of_predictions])
+    paths: list[np.ndarray] = []
+    for snapshot, plans in zip(arrays.snapshot, chunks, strict=True):
+        report("simulating the plans of prediction", len(paths) + 1, len(chunks))
+        paths.append(simulate_plans(env, snapshot, plans))
+    return np.stack(paths)
 
 
 def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:

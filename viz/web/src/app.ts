@@ -6,6 +6,7 @@ import { element, setText } from "./dom";
 import { whyNothingToShow, type Episode } from "./episode";
 import { EpisodeList } from "./episode_list";
 import type { Header, Page, Row } from "./format";
+import { Filler } from "./filler";
 import { FrameLoop } from "./frame_loop";
 import { GraphPane } from "./graphs";
 import { HeaderBar } from "./header";
@@ -31,6 +32,7 @@ export class App {
   private page: Page | null = null;
   private library: Library | null = null;
   private live: Live | null = null;
+  private filler: Filler | null = null;
   private episode: Episode | null = null;
   /** The episode has grown, or is another, since the last frame. */
   private isGrown = false;
@@ -106,9 +108,9 @@ export class App {
       this.root.dataset.kind = this.page.kind;
       this.header.loadPage(this.page);
       this.list.load(this.library.rows, this.page.task_envs);
-      if (this.page.kind === "live" && source instanceof Server) this.startLive(source);
+      if (source instanceof Server) this.startLive(source);
       if (this.page.key) await this.select(this.page.key);
-      else if (!this.live) throw new PageError("This run has no episode yet.");
+      else if (this.page.kind !== "live") throw new PageError("This run has no episode yet.");
     } catch (error) {
       this.fail(error);
     }
@@ -177,7 +179,7 @@ export class App {
 
   toggleLayer(layer: keyof Layers): void {
     this.layers[layer] = !this.layers[layer];
-    const decisions = this.episode?.decisions ?? [];
+    const decisions = (this.episode?.decisions ?? []).filter(({ paths }) => paths.length);
     if (layer === "alternatives" && this.layers.alternatives && !decisions.some(({ paths }) => paths.length > 1))
       this.notices.say("One plan was sampled at each decision: there are no others.");
     if (layer === "drafts" && this.layers.drafts && !decisions.some(({ drafts }) => drafts.length))
@@ -226,6 +228,13 @@ export class App {
     else this.notices.say(direction > 0 ? "This is the last episode." : "This is the first episode.");
   }
 
+  /** Open the form that asks for another future, or close it. */
+  toggleBranch(): void {
+    if (this.live) this.live.toggleBranch();
+    else this.notices.say("A file has no policy to branch off with: open the run itself with whiskers.");
+    this.frames.invalidate();
+  }
+
   toggleTheme(): void {
     this.useTheme(this.theme === "light" ? "dark" : "light");
   }
@@ -262,7 +271,7 @@ export class App {
       const scene = await library.scene(episode.header.scene);
       // With images that come a moment later the first picture would be drawn twice.
       await Promise.allSettled(
-        episode.decisions.slice(0, 1).flatMap(({ cameras }) => cameras.map(({ image }) => image.decode())),
+        episode.decisions.slice(0, 1).flatMap(({ cameras }) => cameras?.map(({ image }) => image.decode()) ?? []),
       );
       if (this.wantedKey !== key) return;
       this.scene.load(episode.header, scene);
@@ -343,6 +352,7 @@ export class App {
     this.graphs.draw(step);
     this.timeline.draw(episode, step);
     this.header.draw(episode, step);
+    this.filler?.lookAt(episode, step);
   }
 
   /** The rollout under way, where its newest moment is shown: there the keys drive it. */
@@ -362,12 +372,26 @@ export class App {
     return isAtHead ? live : null;
   }
 
+  /** Listen to what happens over there, and have fetched what an episode came without. */
   private startLive(server: Server): void {
-    this.live = new Live(server, {
+    const page = this.page!;
+    this.filler = new Filler(
+      server,
+      () => this.frames.invalidate(),
+      (error) => this.fail(error),
+    );
+    this.live = new Live(server, page, {
       shownKey: () => this.episode?.header.key ?? null,
       // What was said of the last one is over.
       onCommand: () => this.notices.show(null),
-      onStatus: () => this.frames.invalidate(),
+      onStatus: ({ state, message }) => {
+        if (message && state !== "closed") this.notices.show(message);
+        this.frames.invalidate();
+      },
+      onProgress: (message) => {
+        this.scene.sayWaiting(message);
+        this.frames.invalidate();
+      },
       onEpisode: (header, row) => this.beginEpisode(header, row),
       onPart: (key, part, index) => {
         const wasAtEnd = this.step === this.episode?.nSteps;
@@ -388,6 +412,8 @@ export class App {
         this.frames.invalidate();
       },
       onError: (error) => this.fail(error),
+      // What is recorded can be asked for again, once the tunnel is back.
+      onGone: (error) => page.kind === "live" && this.fail(error),
     });
     this.root.insertBefore(this.live.bar, this.notices.message);
     void this.live.listen();
@@ -411,6 +437,7 @@ export class App {
       key: episode?.header.key ?? this.wantedKey,
       step,
       loading: this.root.hasAttribute("data-loading"),
+      filling: (episode && this.filler?.isWaitedFor(episode, step)) ?? false,
       n_steps: episode?.nSteps ?? 0,
       prediction: episode?.decisionAt(step) ?? -1,
       playing: this.isPlaying,

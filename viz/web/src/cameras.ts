@@ -2,6 +2,7 @@
 
 import { element, setText } from "./dom";
 import type { CameraImage, Episode } from "./episode";
+import type { Header } from "./format";
 import { linesAt, type Choice, type Line, type OtherFuture } from "./lines";
 import { tracePath } from "./projection";
 
@@ -20,41 +21,55 @@ export class CameraPane {
   }
 
   draw(episode: Episode, step: number, layers: Choice, others: readonly OtherFuture[]): void {
-    const decision = episode.decisions[episode.decisionAt(step)];
-    const cameras = decision?.cameras ?? [];
-    this.show(cameras);
+    const { header, decisions } = episode;
+    const index = episode.decisionAt(step);
+    const decision = decisions[index];
+    this.show(decision ? header.cameras : []);
     if (!decision) return;
     const lines = linesAt(episode, step, { ...layers, ghosts: false }, others, true);
-    const label = episode.header.cameras_seen ? `as seen at step ${decision.step}` : "not seen by the policy";
-    cameras.forEach((camera, i) => {
-      this.panes[i].draw(camera, lines, label);
-      if (!camera.image.complete) camera.image.addEventListener("load", this.onImage, { once: true });
+    const label = header.cameras_seen ? `as seen at step ${decision.step}` : "not seen by the policy";
+    const wait = `rendering image ${index + 1} of ${decisions.length}`;
+    this.panes.forEach((pane) => {
+      const camera = decision.cameras?.find(({ name }) => name === pane.name) ?? null;
+      pane.draw(camera, lines, label, wait);
+      if (camera && !camera.image.complete) camera.image.addEventListener("load", this.onImage, { once: true });
     });
   }
 
-  private show(cameras: readonly CameraImage[]): void {
+  private show(cameras: Header["cameras"]): void {
     const names = cameras.map(({ name }) => name).join("\n");
     if (names === this.panes.map(({ name }) => name).join("\n")) return;
-    this.panes = cameras.map(({ name }) => new Pane(name));
+    this.panes = cameras.map((camera) => new Pane(camera));
     this.root.replaceChildren(...this.panes.map(({ root }) => root));
   }
 }
 
 class Pane {
   readonly root = element("figure");
+  readonly name: string;
   private readonly canvas = element("canvas");
+  private readonly waiting = element("div", "waiting");
   private readonly when = element("span", "when");
 
-  constructor(readonly name: string) {
-    this.root.dataset.camera = name;
-    this.root.append(this.canvas, element("figcaption", "", element("b", "", name), this.when));
+  constructor({ name, width, height }: Header["cameras"][number]) {
+    this.name = this.root.dataset.camera = name;
+    this.canvas.style.aspectRatio = `${width} / ${height}`;
+    const picture = element("div", "seen", this.canvas, this.waiting);
+    this.root.append(picture, element("figcaption", "", element("b", "", name), this.when));
   }
 
-  draw({ image, width, height, projection }: CameraImage, lines: readonly Line[], label: string): void {
+  /** @param wait what is being done until the image is there. */
+  draw(camera: CameraImage | null, lines: readonly Line[], label: string, wait: string): void {
     setText(this.when, label);
+    setText(this.waiting, camera ? "" : wait);
+    this.waiting.hidden = camera !== null;
+    if (camera) this.drawImage(camera, lines);
+    else this.canvas.width = this.canvas.clientWidth; // empty
+  }
+
+  private drawImage({ image, width, height, projection }: CameraImage, lines: readonly Line[]): void {
     const ratio = devicePixelRatio;
     const shownWidth = this.root.clientWidth;
-    this.canvas.style.aspectRatio = `${width} / ${height}`;
     this.canvas.width = Math.round(shownWidth * ratio);
     this.canvas.height = Math.round((shownWidth * ratio * height) / width);
     const context = this.canvas.getContext("2d")!;

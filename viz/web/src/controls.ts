@@ -91,6 +91,14 @@ export const COMMANDS: readonly Command[] = [
     run: (app) => app.seekFailure(),
   },
   {
+    name: "branch",
+    hint: "another future from this decision",
+    key: "b",
+    place: "transport",
+    icon: "M3 1.500h2v4.500a3 3 0 0 0 3 3h2V6.500l4 3.500-4 3.500V11H8a5 5 0 0 1-3-1v4.500H3z",
+    run: (app) => app.toggleBranch(),
+  },
+  {
     name: "slower",
     hint: "play slower",
     key: "[",

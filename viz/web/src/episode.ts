@@ -1,6 +1,15 @@
 // One episode: its moments, and the decisions of the policy. Action t leads from moment t to moment t + 1.
 
-import { decode, decodeBlocks, type DecisionData, type Header, type Part, type Row } from "./format";
+import {
+  decode,
+  decodeBlocks,
+  type CameraData,
+  type DecisionData,
+  type Header,
+  type Part,
+  type PlanData,
+  type Row,
+} from "./format";
 import { GrowingTable } from "./growing_table";
 
 export interface CameraImage {
@@ -15,10 +24,11 @@ export interface Decision {
   step: number;
   /** Horizon x action dimension: the plan that was executed. */
   chunk: Float32Array;
-  /** One path of positions a sampled plan; the executed one first. */
+  /** One path of positions a sampled plan; the executed one first. Empty until the plan has come. */
   paths: Float32Array[];
   drafts: Float32Array[];
-  cameras: CameraImage[];
+  /** Null until the images have come. */
+  cameras: CameraImage[] | null;
 }
 
 export class Episode {
@@ -56,6 +66,17 @@ export class Episode {
     this.ee.append(decode(moments.ee));
     this.objectHeight.append(decode(moments.object_height));
     this.goalDistance.append(decode(moments.goal_distance));
+  }
+
+  /** Give a decision the plan that it came without. */
+  addPlan(index: number, { path, drafts }: PlanData): void {
+    this.decisions[index].paths = decodeBlocks(path);
+    this.decisions[index].drafts = drafts ? decodeBlocks(drafts) : [];
+  }
+
+  /** Give a decision the images that it came without. */
+  addImages(index: number, images: Record<string, CameraData>): void {
+    this.decisions[index].cameras = readImages(images);
   }
 
   get nMoments(): number {
@@ -112,16 +133,20 @@ export function whyNothingToShow(row: Row): string | null {
   return null;
 }
 
-function readDecision(data: DecisionData): Decision {
+function readDecision({ step, chunk, path, drafts, cameras }: DecisionData): Decision {
   return {
-    step: data.step,
-    chunk: decode(data.chunk),
-    paths: decodeBlocks(data.path),
-    drafts: data.drafts ? decodeBlocks(data.drafts) : [],
-    cameras: Object.entries(data.cameras).map(([name, { src, width, height, projection }]) => {
-      const image = new Image();
-      image.src = src;
-      return { name, image, width, height, projection };
-    }),
+    step,
+    chunk: decode(chunk),
+    paths: path ? decodeBlocks(path) : [],
+    drafts: drafts ? decodeBlocks(drafts) : [],
+    cameras: cameras && readImages(cameras),
   };
+}
+
+function readImages(images: Record<string, CameraData>): CameraImage[] {
+  return Object.entries(images).map(([name, { src, width, height, projection }]) => {
+    const image = new Image();
+    image.src = src;
+    return { name, image, width, height, projection };
+  });
 }

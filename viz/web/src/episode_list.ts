@@ -104,7 +104,9 @@ export class EpisodeList {
   }
 
   private shown(): Row[] {
-    const branches = Map.groupBy(this.rows, (row) => row.branch?.of ?? "");
+    const keys = new Set(this.rows.map(({ key }) => key));
+    // A branch whose episode did not come to its end stands for itself.
+    const branches = Map.groupBy(this.rows, ({ branch }) => (branch && keys.has(branch.of) ? branch.of : ""));
     const withBranches = (row: Row): Row[] => [row, ...(branches.get(row.key) ?? []).flatMap(withBranches)];
     const wanted = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const byTask = (a: Row, b: Row) =>
@@ -167,11 +169,11 @@ export class EpisodeList {
       "button",
       "item",
       element("span", "name", name),
-      element("span", "detail", happened(row)),
+      element("span", "detail", row.branch ? branchEnd(row) : happened(row)),
       element("span", "step", stepText(row)),
     );
     if (hasTasks && !row.branch) item.append(element("span", "words", words));
-    item.classList.toggle("branch", row.branch !== undefined);
+    item.classList.toggle("branch", Boolean(row.branch));
     item.classList.toggle("current", row.key === this.current);
     item.dataset.key = row.key;
     item.dataset.outcome = row.outcome;
@@ -187,6 +189,11 @@ function happened({ success, error, decisive_event, failed_stage }: Row): string
   if (error) return "crashed";
   if (decisive_event) return inWords(decisive_event);
   return failed_stage ? `not ${inWords(failed_stage)}` : "";
+}
+
+/** Say what a branch came to: it stands under its episode, not among those of its outcome. */
+function branchEnd(row: Row): string {
+  return row.outcome === "success" || row.outcome === "running" ? inWords(row.outcome) : happened(row);
 }
 
 /** The step at which it went wrong, or at which the task was done. */

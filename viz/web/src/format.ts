@@ -61,7 +61,13 @@ export interface Page {
   episodes: Row[];
   key: string | null;
   show_flow: boolean;
+  /** What the policy cannot do in a branch, and why; "branch": it cannot go back at all. */
+  unusable: Partial<Record<BranchField | "branch", string>>;
+  most_action_steps: number;
 }
+
+/** What can be otherwise in a branch. */
+export type BranchField = "seed" | "n_action_steps" | "instruction" | "blinded";
 
 export interface MeshData {
   vertices: Encoded<"uint16">;
@@ -97,6 +103,8 @@ export interface Header {
   n_action_steps: number;
   drafts: "none" | "flow" | "ensemble";
   cameras_seen: boolean;
+  /** Those whose images every decision has, px. */
+  cameras: { name: string; width: number; height: number }[];
   state: { names: string[]; units: string[] };
   action: { names: string[]; units: string[]; low: number[]; high: number[] };
   view: { eye: number[]; target: number[] };
@@ -126,9 +134,17 @@ export interface CameraData {
 export interface DecisionData {
   step: number;
   chunk: Encoded<"float32">;
+  /** Null: to be asked for when it is looked at, with the drafts. */
+  path: Encoded<"float32"> | null;
+  drafts: Encoded<"float32"> | null;
+  /** Null: to be asked for when they are looked at. */
+  cameras: Record<string, CameraData> | null;
+}
+
+/** What a decision planned, where it came without it. */
+export interface PlanData {
   path: Encoded<"float32">;
   drafts: Encoded<"float32"> | null;
-  cameras: Record<string, CameraData>;
 }
 
 /** Moments and decisions to be appended. */

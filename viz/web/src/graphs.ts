@@ -67,6 +67,7 @@ export class GraphPane {
     }
     this.others = others;
     this.otherKey.hidden = !others.length;
+    setText(this.otherKey, others.length > 1 ? `${others.length} other futures` : "other future");
     this.reload();
   }
 

@@ -96,8 +96,8 @@ export class Library {
   }
 
   private async fetch(row: Row, early: Loading["early"]): Promise<Episode> {
-    const { header, parts } = await this.source.episode(row.key);
-    const { bodies } = await this.scene(header.scene);
+    // Its scene is named after its task.
+    const [{ header, parts }, { bodies }] = await Promise.all([this.source.episode(row.key), this.scene(row.task)]);
     const episode = this.add(header, row, bodies.length);
     for (const part of parts) episode.append(part);
     for (const { part, index } of early) episode.append(part, index);

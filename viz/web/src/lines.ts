@@ -90,15 +90,16 @@ export function linesAt(
     );
   if (layers.ghosts)
     for (let age = Math.min(N_GHOSTS, index); age >= 1; age--)
-      add("ghost", episode.decisions[index - age].paths[0], COLOURS.ghost, 2, 0.85 * (1 - age / (N_GHOSTS + 1)) ** 2);
+      for (const path of episode.decisions[index - age].paths.slice(0, 1))
+        add("ghost", path, COLOURS.ghost, 2, 0.85 * (1 - age / (N_GHOSTS + 1)) ** 2);
   for (const { episode: other, fromStep } of others)
     add("other", other.ee.values.subarray(3 * fromStep), COLOURS.other, 2.5, 1, { halo: LIGHT_HALO });
   if (layers.taken) {
     const way = episode.ee.values.subarray(3 * trailBegin(episode, step, layers.trail), 3 * (step + 1));
     add("taken", way, COLOURS.taken, 3, 1, { halo: DARK_HALO });
   }
-  if (decision && layers.plan) {
-    const path = decision.paths[0];
+  const path = decision?.paths[0];
+  if (decision && path && layers.plan) {
     const begin = fromDecision ? 0 : step - decision.step;
     const bend = Math.max(begin, episode.nExecuted(index));
     add("plan", path.subarray(3 * bend), COLOURS.plan, 1.8, 0.75, { halo: LIGHT_HALO, hasDots: true });

@@ -2,7 +2,7 @@
 
 import type { Episode } from "./episode";
 import { readEvents } from "./event_stream";
-import type { Header, Part, Row } from "./format";
+import type { Header, Page, Part, Row } from "./format";
 import { LiveBar } from "./live_bar";
 import { PageError, type Server } from "./source";
 
@@ -35,22 +35,34 @@ interface Listeners {
   /** Of the episode that is shown. */
   shownKey: () => string | null;
   onCommand: () => void;
-  onStatus: () => void;
+  onStatus: (status: Status) => void;
+  /** What is being waited for, in words; "" when nothing is. */
+  onProgress: (message: string) => void;
   onEpisode: (header: Header, row: Row) => Promise<void>;
   onPart: (key: string, part: Part, index: number | undefined) => void;
   onRow: (row: Row) => void;
   onError: (error: unknown) => void;
+  /** There will be no more events. */
+  onGone: (error: unknown) => void;
 }
 
 export class Live {
-  private status: Status = { state: "busy", key: null, message: "connecting" };
+  private status: Status = { state: "paused", key: null, message: "" };
+  private progress = "";
   private readonly liveBar = new LiveBar((command) => void this.send(command));
   readonly bar = this.liveBar.root;
 
   constructor(
     private readonly server: Server,
+    page: Page,
     private readonly listeners: Listeners,
-  ) {}
+  ) {
+    this.liveBar.load(page);
+  }
+
+  toggleBranch(): void {
+    this.liveBar.toggleBranch();
+  }
 
   get state(): LiveState {
     return this.status.state;
@@ -70,7 +82,7 @@ export class Live {
       );
     } catch (error) {
       this.status = { ...this.status, state: "closed", message: "" };
-      this.listeners.onError(error);
+      this.listeners.onGone(error);
     }
   }
 
@@ -87,7 +99,7 @@ export class Live {
   }
 
   draw(episode: Episode | null, step: number, isAtHead: boolean): void {
-    this.liveBar.draw(this.status, episode, step, isAtHead);
+    this.liveBar.draw(this.status, this.progress, episode, step, isAtHead);
   }
 
   describe(): Record<string, unknown> {
@@ -99,7 +111,10 @@ export class Live {
     const content = JSON.parse(data);
     if (event === "status") {
       this.status = content as Status;
-      this.listeners.onStatus();
+      this.listeners.onStatus(this.status);
+    } else if (event === "progress") {
+      this.progress = content.message as string;
+      this.listeners.onProgress(this.progress);
     } else if (event === "episode") await this.listeners.onEpisode(content.header as Header, content.row as Row);
     else if (event === "part") this.listeners.onPart(content.key, content.part as Part, content.index);
     else if (event === "row") this.listeners.onRow(content.row as Row);

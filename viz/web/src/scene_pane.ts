@@ -1,6 +1,6 @@
 // The place of the 3D picture: with its legend and switches, or the reason why there is none.
 
-import { element } from "./dom";
+import { element, setText } from "./dom";
 import type { Episode } from "./episode";
 import type { Header, SceneData } from "./format";
 import type { Line, OtherFuture } from "./lines";
@@ -16,16 +16,22 @@ export class ScenePane {
   readonly layers = element("div", "layers");
   readonly cameraButtons = element("div", "camera-preset");
   readonly view: View3d | null = null;
+  private readonly waiting = element("p", "waiting", "loading");
   private readonly otherKey = legendKey("other", "other future");
   private shown = "";
 
   constructor(onChange: () => void) {
     this.otherKey.hidden = true;
-    const picture = element("div", "picture");
+    const picture = element("div", "picture", this.waiting);
     this.root.append(element("div", "scene-bar", this.layers, this.otherKey, this.cameraButtons), picture);
     const webGl = findWebGl();
     if (webGl !== "none") this.view = new View3d(picture, webGl === "software", onChange);
     else picture.append(element("p", "no-webgl", NO_WEBGL));
+  }
+
+  /** Say what the picture is waited for. */
+  sayWaiting(message: string): void {
+    setText(this.waiting, message || "loading");
   }
 
   get preset(): Preset {

@@ -1,11 +1,24 @@
 // Where the data comes from: the page itself (an export) or the server that sent the page.
 
-import { bytesOfBase64, FORMAT_VERSION, type EpisodeData, type Inlined, type Page, type SceneData } from "./format";
+import {
+  bytesOfBase64,
+  FORMAT_VERSION,
+  type CameraData,
+  type EpisodeData,
+  type Inlined,
+  type Page,
+  type PlanData,
+  type SceneData,
+} from "./format";
 
 export interface Source {
   page(): Promise<Page>;
   scene(task: string): Promise<SceneData>;
   episode(key: string): Promise<EpisodeData>;
+  /** Of a decision that came without its plan. */
+  plan(key: string, prediction: number): Promise<PlanData>;
+  /** By camera, of a decision that came without its images. */
+  images(key: string, prediction: number): Promise<Record<string, CameraData>>;
 }
 
 /** Something that the user is told in place of the picture. */
@@ -47,6 +60,14 @@ class InlinedSource implements Source {
   async episode(key: string): Promise<EpisodeData> {
     return found(this.inlined.episodes[key], `episode ${key}`);
   }
+
+  async plan(key: string, prediction: number): Promise<PlanData> {
+    return found<PlanData>(undefined, `the plan of decision ${prediction} of ${key}`);
+  }
+
+  async images(key: string, prediction: number): Promise<Record<string, CameraData>> {
+    return found<Record<string, CameraData>>(undefined, `the images of decision ${prediction} of ${key}`);
+  }
 }
 
 function found<T>(value: T | undefined, what: string): T {
@@ -68,6 +89,14 @@ export class Server implements Source {
 
   episode(key: string): Promise<EpisodeData> {
     return this.getJson(`/api/episode?key=${encodeURIComponent(key)}`);
+  }
+
+  plan(key: string, prediction: number): Promise<PlanData> {
+    return this.getJson(`/api/plan?key=${encodeURIComponent(key)}&prediction=${prediction}`);
+  }
+
+  images(key: string, prediction: number): Promise<Record<string, CameraData>> {
+    return this.getJson(`/api/images?key=${encodeURIComponent(key)}&prediction=${prediction}`);
   }
 
   async request(path: string, init: RequestInit = {}): Promise<Response> {

@@ -1,0 +1,66 @@
+"""A recorded run as the server gives it out, piece by piece, against all of it at once."""
+
+from contextlib import closing
+
+import pytest
+
+from eval.run import Run
+from sim.errors import WhiskerError
+from viz.page import find_row, load_episode
+from viz.replay import open_replay_env
+from viz.run_source import RunSource
+
+KEY = "pick_place/8"
+
+
+@pytest.fixture(scope="module")
+def whole(failed_run):
+    """The failed episode with all its plans and images, as an export has it: they fit losslessly."""
+    run = Run.open(failed_run)
+    with closing(open_replay_env(run, "pick_place")) as env:
+        return load_episode(env, run, find_row(run, 8))
+
+
+@pytest.fixture(scope="module")
+def source(failed_run):
+    run = Run.open(failed_run)
+    with closing(RunSource(run, find_row(run, None))) as source:
+        yield source
+
+
+def test_the_scene_comes_without_plans_and_images(source, whole):
+    outline = source.episode(KEY)
+    (part,), (whole_part,) = outline["parts"], whole["parts"]
+    assert outline["header"] == whole["header"] and part["moments"] == whole_part["moments"]
+    for decision, complete in zip(part["decisions"], whole_part["decisions"], strict=True):
+        assert decision == complete | {"path": None, "drafts": None, "cameras": None}
+    assert source.scene("pick_place")["shapes"]
+
+
+def test_each_plan_and_image_is_the_one_that_an_export_has(source, whole):
+    """From the last to the first: what was rendered before leaves no trace."""
+    decisions = whole["parts"][0]["decisions"]
+    assert len(decisions) == 15
+    for prediction in reversed(range(len(decisions))):
+        images = source.images(KEY, prediction)
+        assert images == decisions[prediction]["cameras"] and len(images) == 2
+        plan = source.plan(KEY, prediction)
+        assert plan == {name: decisions[prediction][name] for name in ("path", "drafts")}
+
+
+@pytest.mark.parametrize("ask", ["plan", "images"])
+def test_what_is_not_there_is_said(source, ask):
+    with pytest.raises(WhiskerError, match="prediction 15 of 'pick_place/8': expected 0 to 14"):
+        getattr(source, ask)(KEY, 15)
+    with pytest.raises(WhiskerError, match="expected one that was run"):
+        getattr(source, ask)("pick_place/99", 0)
+
+
+def test_it_says_what_it_is_doing(failed_run, monkeypatch):
+    """Every word that is told on the way to the first episode; nothing is waited for in the end."""
+    told = []
+    monkeypatch.setattr("viz.event_board.EventBoard.say", lambda board, message: told.append(message))
+    run = Run.open(failed_run)
+    with closing(RunSource(run, find_row(run, None))) as source:
+        source.episode(KEY)
+    assert told[:2] == ["opening so101/pick_place", "reading the shapes of so101/pick_place"] and told[-1] == ""

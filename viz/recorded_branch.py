@@ -1,0 +1,156 @@
+"""Branches that leave a recorded episode: the run folder has the exact state, and the policy is the one that ran."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from eval.branches import Branch, BranchRow, Overrides
+from eval.episode_row import EpisodeRow
+from eval.outcome import DEFAULT_THRESHOLDS
+from eval.recorder import EpisodeArrays, EpisodeRecorder
+from eval.rollout import ControlStep, Decision, Start, continue_rollout
+from eval.run import Run
+from policies.policy import EpisodeMemory, remember
+from sim.env import Env, StepResult
+from sim.errors import WhiskerError
+from viz.altered_env import AlteredEnv
+from viz.live_episode import LiveEpisode, Stage, continue_with
+from viz.page_data import branch_header, moments_data, outline_data, recorded_header, row_key
+from viz.whiskers import load_planned_arrays
+
+# The arrays that have a row a prediction, and a row a control step; all others have one a moment.
+_EVERY_PREDICTION = ("prediction_step", "chunk", "snapshot", "n_executed", "alternative_chunk", "draft_chunk")
+_EVERY_STEP = ("action", "clipped", "ik_error_m", "closes_gripper")
+
+
+def branch_off(
+    stage: Stage, run: Run, row: EpisodeRow, prediction: int, overrides: Overrides, number: int
+) -> LiveEpisode:
+    """Return a branch off a recorded episode, or off a branch that was kept, from a decision on.
+
+    Args:
+        stage: of the episode's task; `row` is of a run in the same world with the same policy.
+        prediction: index of the decision; of a branch one that it made itself.
+        number: of the new branch.
+
+    Raises:
+        WhiskerError: the recorded arrays cannot be read, or the policy remembers what they do not have.
+    """
+    arrays = load_planned_arrays(run, row, with_drafts=True)
+    parent = row.branch if isinstance(row, BranchRow) else None
+    step = int(arrays.prediction_step[prediction])
+    left = Branch(
+        number,
+        parent.number if parent else None,
+        step,
+        prediction,
+        overrides.after(parent.overrides if parent else Overrides()),
+        str(overrides),
+    )
+    memory = _recall(stage, row, arrays, prediction)
+    past = _cut(arrays, step, prediction)
+    recorder, poses = _record_again(stage.env, row.episode_index, past)
+    header = branch_header(recorded_header(run.description, stage.env.spec, row, arrays), left, row_key(row))
+    return LiveEpisode(
+        stage,
+        row.episode_index,
+        header["key"],
+        recorder,
+        continue_with(stage, Start(step, prediction, memory), row.episode_index, left.overrides),
+        left=left,
+        n_inherited=prediction,
+        header=header,
+        # The page has the plans and images of what was recorded already, or asks for them.
+        parts=[outline_data(moments_data(past, poses), past)] if prediction else [],
+        decisions=_decisions(past),
+        n_parts_before=[0] * prediction,
+        snapshot=arrays.snapshot[prediction],
+    )
+
+
+class _RecordedEnv(AlteredEnv):
+    """An environment in which happens what was recorded, whatever it is told to do."""
+
+    def __init__(self, env: Env, arrays: EpisodeArrays) -> None:
+        super().__init__(env)
+        self._snapshots, self._n_steps = arrays.step_snapshot, 0
+        env.restore(self._snapshots[0])
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+        self._n_steps += 1
+        self._env.restore(self._snapshots[self._n_steps])
+        return StepResult(self._env.progress(), success=False, clipped=False)
+
+
+def _recall(stage: Stage, row: EpisodeRow, arrays: EpisodeArrays, prediction: int) -> EpisodeMemory:
+    """Return what the policy remembered before a decision, found by having it decide again up to there."""
+    policy = stage.policy
+    if prediction == 0:
+        return policy.reset()
+    n_action_steps = int(arrays.n_executed[0])
+    start = Start(0, 0, policy.reset())
+    events: Iterator[Decision | ControlStep] = continue_rollout(
+        _RecordedEnv(stage.env, arrays), policy, start, row.episode_index, n_action_steps, stage.horizon
+    )
+    for event in events:
+        if not isinstance(event, Decision) or event.prediction_index == 0:
+            continue
+        remembers_nothing = policy.spec.n_obs_steps == 1 and event.memory.carried is None
+        if remembers_nothing:
+            return policy.reset()
+        if isinstance(row, BranchRow):
+            raise WhiskerError(
+                f"a branch off {row_key(row)!r}",
+                expected="a policy that remembers nothing between its decisions",
+                got=policy.spec.type,
+                do="Branch off from the episode itself.",
+            )
+        if event.prediction_index == prediction:
+            return event.start().memory
+    raise AssertionError("the decision was recorded, and its index was checked")
+
+
+def _cut(arrays: EpisodeArrays, n_steps: int, n_predictions: int) -> EpisodeArrays:
+    """Return what was recorded before a decision, without the decision."""
+    lengths = dict.fromkeys(_EVERY_PREDICTION, n_predictions) | dict.fromkeys(_EVERY_STEP, n_steps)
+    past: dict[str, Any] = {
+        name: None if array is None else array[: lengths.get(name, n_steps + 1)] for name, array in vars(arrays).items()
+    }
+    return replace(arrays, **past)
+
+
+def _record_again(env: Env, episode_index: int, past: EpisodeArrays) -> tuple[EpisodeRecorder, np.ndarray]:
+    """Return a recorder that has seen what was recorded, and the poses of all bodies at each of its moments."""
+    recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
+    recorder.start(env, episode_index)
+    prediction_of = {int(step): index for index, step in enumerate(past.prediction_step)}
+    poses = []
+    for step, snapshot in enumerate(past.step_snapshot):
+        env.restore(snapshot)
+        poses.append(env.body_poses())
+        if step:
+            ik_error_m = float(past.ik_error_m[step - 1])
+            clipped = bool(past.clipped[step - 1])
+            result = StepResult(env.progress(), False, clipped, None if np.isnan(ik_error_m) else ik_error_m)
+            recorder.record_step(past.action[step - 1], result)
+        if step in prediction_of:
+            index = prediction_of[step]
+            recorder.record_decision(step, past.snapshot[index], past.chunk[index], *_recorded_besides(past, index))
+    return recorder, np.stack(poses)
+
+
+def _decisions(past: EpisodeArrays) -> list[Decision]:
+    """Return the recorded decisions; what the policy remembered at them is not known."""
+    return [
+        Decision(int(step), index, remember(), past.snapshot[index], past.chunk[index], *_recorded_besides(past, index))
+        for index, step in enumerate(past.prediction_step)
+    ]
+
+
+def _recorded_besides(past: EpisodeArrays, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the alternatives and the drafts of a decision, where they were recorded."""
+    alternatives, drafts = past.alternative_chunk, past.draft_chunk
+    return None if alternatives is None else alternatives[index], None if drafts is None else drafts[index]
