@@ -35,14 +35,22 @@ def cluster_vertices(
     merged = cluster[faces]
     a, b, c = merged.T
     merged = merged[(a != b) & (b != c) & (a != c)]
-    _, first = np.unique(np.sort(merged, axis=1), axis=0, return_index=True)
+    _, first = np.unique(_number_rows(np.sort(merged, axis=1)), return_index=True)
     return means, merged[np.sort(first)]
 
 
 def cluster_index(vertices: Float[np.ndarray, "vertex 3"], cell_m: float) -> Int[np.ndarray, " vertex"]:
     """Which of the occupied cells each vertex lies in; they are numbered from 0."""
     cells = np.floor(vertices / cell_m).astype(np.int64)
-    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    return np.unique(_number_rows(cells), return_inverse=True)[1].reshape(-1)
+
+
+def _number_rows(rows: Int[np.ndarray, "row 3"]) -> Int[np.ndarray, " row"]:
+    """Return a number for each row that sorts as the row does. Numbers sort many times faster."""
+    if not len(rows):
+        return np.empty(0, np.int64)
+    from_zero = rows - rows.min(axis=0)
+    return np.ravel_multi_index(tuple(from_zero.T), tuple(from_zero.max(axis=0) + 1))
 
 
 def mean_of_groups(

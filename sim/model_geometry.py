@@ -90,8 +90,15 @@ class _MaterialColours:
         texture = int(self._model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB])
         if texture not in self._texture_mean:
             pixels = _texture_of(self._model, material)
-            self._texture_mean[texture] = None if pixels is None else pixels.reshape(-1, 3).mean(axis=0)
+            self._texture_mean[texture] = None if pixels is None else _mean_colour(pixels)
         return self._texture_mean[texture]
+
+
+def _mean_colour(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "3"]:
+    """Return the mean over all pixels. To add whole rows first is many times faster."""
+    height, width, _ = pixels.shape
+    of_rows = pixels.reshape(height, 3 * width).sum(axis=0, dtype=np.uint64)
+    return of_rows.reshape(width, 3).sum(axis=0) / (height * width)
 
 
 def _texture_of(model: mujoco.MjModel, material: int) -> UInt8[np.ndarray, "height width 3"] | None:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from sim.light_meshes import cluster_vertices, load_light_mesh, load_stl
+from sim.light_meshes import cluster_index, cluster_vertices, load_light_mesh, load_stl
 
 
 def sphere(n_rings=60, n_segments=120, radius_m=0.05):
@@ -31,6 +31,22 @@ def test_clustering_keeps_the_surface_and_drops_most_faces():
     assert len(light_faces) < len(faces) / 5
     assert np.abs(np.linalg.norm(light_vertices, axis=1) - 0.05).max() < 0.01
     np.testing.assert_allclose(area(light_vertices, light_faces), 4 * np.pi * 0.05**2, rtol=0.1)
+
+
+def test_vertices_and_faces_are_told_apart_as_whole_rows():
+    """As numpy tells rows apart, on coordinates of both signs and faces that come several times."""
+    rng = np.random.default_rng(0)
+    vertices = rng.normal(size=(3000, 3))
+    cells = np.floor(vertices / 0.25).astype(int)
+    expected = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    np.testing.assert_array_equal(cluster_index(vertices, 0.25), expected)
+    faces = rng.integers(0, 40, (500, 3))
+    corners = 10.0 * rng.normal(size=(40, 3))  # each in a cell of its own
+    number = cluster_index(corners, 0.25)
+    merged = number[faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]]
+    _, first = np.unique(np.sort(merged, axis=1), axis=0, return_index=True)
+    np.testing.assert_array_equal(cluster_vertices(corners, faces, 0.25)[1], merged[np.sort(first)])
+    assert len(first) < len(merged)
 
 
 def test_cells_smaller_than_every_edge_change_nothing_but_the_order():

@@ -116,6 +116,27 @@ def test_a_light_mesh_is_as_large_as_the_heavy_one():
     np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), np.ptp(model.mesh_vert, axis=0), rtol=0.06)
 
 
+def test_a_textured_geom_has_the_mean_colour_of_its_texture():
+    """Two geoms that share it, one of them tinted."""
+    model = mujoco.MjModel.from_xml_string("""
+    <mujoco>
+      <asset>
+        <texture name="shades" type="2d" builtin="gradient" rgb1="1 0.2 0" rgb2="0 0.9 0.4" width="37" height="23"/>
+        <material name="plain" texture="shades"/>
+        <material name="tinted" texture="shades" rgba="0.5 1 0.25 1"/>
+      </asset>
+      <worldbody>
+        <geom type="box" size="1 1 1" material="plain"/>
+        <geom type="box" size="1 1 1" material="tinted"/>
+      </worldbody>
+    </mujoco>""")
+    mean = model.tex_data.reshape(-1, 3).astype(float).mean(axis=0) / 255
+    plain, tinted = extract_geometry(model, (0,)).shapes
+    np.testing.assert_allclose(plain.rgba[:3], mean, rtol=1e-6)
+    np.testing.assert_allclose(tinted.rgba[:3], mean * [0.5, 1, 0.25], rtol=1e-6)
+    assert 0.1 < plain.rgba[1] < 0.9
+
+
 def test_poses_follow_a_restored_snapshot(blind_env):
     blind_env.reset(2)
     then, snapshot = blind_env.body_poses(), blind_env.snapshot()

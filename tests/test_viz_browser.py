@@ -513,7 +513,8 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
         viewer.wait(lambda: viewer.state["live"]["state"] == "paused" and viewer.state["n_steps"] == 300)
         (kept,) = run.branches
         branch = viewer.page.locator(".item.branch")
-        assert branch.inner_text().split("\n")[0] == "↳ wrist_cam blinded"
+        name, _, step, changes = branch.inner_text().split("\n")
+        assert (name, step, changes) == ("↳ ~1", f"step {kept.decisive_step}", "wrist_cam blinded")
         assert viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L") >= 30
         assert "other future" in viewer.page.locator(".legend").inner_text()
         assert viewer.press("ArrowUp")["key"] == "pick_place/8"

@@ -77,10 +77,8 @@ class RunSource:
 
     def command(self, command: dict) -> None:
         """Branch off at a decision, or go on with a branch: what was recorded stays as it is."""
-        from viz.run_branches import RunBranches  # imports what policies need
-
         with self._making_branches:
-            self._branches = self._branches or RunBranches(self._board, self._run)
+            self._branches = self._branches or self._make_branches()
         self._branches.command(command)
 
     def events(self, wait_s: float) -> Iterator[tuple[str, dict] | None]:
@@ -92,6 +90,18 @@ class RunSource:
             self._branches.close()
         self._worker.submit(self._opened.close).result()
         self._worker.shutdown()
+
+    def _make_branches(self) -> "RunBranches":
+        """Import what policies need, which takes seconds: few of those who look at a run branch off."""
+        self._board.set_status("busy")
+        self._board.say("loading what policies need")
+        try:
+            from viz.run_branches import RunBranches
+
+            return RunBranches(self._board, self._run)
+        finally:
+            self._board.say("")
+            self._board.set_status("paused")
 
     def _live(self) -> "dict[str, LiveEpisode]":
         """Return the branches that began since the page was opened, by key."""

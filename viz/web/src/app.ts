@@ -416,6 +416,8 @@ export class App {
       onGone: (error) => page.kind === "live" && this.fail(error),
     });
     this.root.insertBefore(this.live.bar, this.notices.message);
+    // It is there as long as its form is open.
+    this.live.bar.addEventListener("toggle", () => this.frames.invalidate(), true);
     void this.live.listen();
   }
 

@@ -13,6 +13,7 @@ export class BranchForm {
   private readonly instruction = element("input");
   private readonly cameras = element("div", "blinded");
   private readonly submit = element("button", "command", "run another future from here");
+  private readonly hint = element("small", "why");
   private readonly reasons = new Map<BranchField | "branch", HTMLElement>();
   private unusable: Page["unusable"] = {};
   private at: { header: Header; prediction: number } | null = null;
@@ -30,6 +31,7 @@ export class BranchForm {
       this.field("instruction", "instruction", this.instruction),
       element("div", "field", this.cameras, this.reason("blinded")),
       this.submit,
+      this.hint,
     );
     form.onsubmit = (event) => {
       event.preventDefault();
@@ -41,8 +43,10 @@ export class BranchForm {
   }
 
   /** Know what the policy cannot use. */
-  load({ unusable, most_action_steps }: Page): void {
+  load({ kind, policy, checkpoint, unusable, most_action_steps }: Page): void {
     this.unusable = unusable;
+    const isLoadedLater = kind === "run" && !unusable.branch;
+    setText(this.hint, isLoadedLater ? `${checkpoint || policy} is loaded for the first one.` : "");
     this.nActionSteps.max = String(most_action_steps);
     for (const [field, node] of this.reasons) {
       const reason = unusable[field] ?? "";

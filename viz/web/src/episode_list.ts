@@ -164,7 +164,8 @@ export class EpisodeList {
   private drawItem(row: Row): HTMLElement {
     const { short, words } = this.names.get(row.task)!;
     const hasTasks = this.names.size > 1;
-    const name = row.branch ? `↳ ${row.branch.changes}` : `${hasTasks ? `${short} ` : ""}#${row.episode_index}`;
+    const number = `${hasTasks ? `${short} ` : ""}#${row.episode_index}`;
+    const name = row.branch ? `↳ ${row.key.slice(row.key.lastIndexOf("~"))}` : number;
     const item = element(
       "button",
       "item",
@@ -172,7 +173,8 @@ export class EpisodeList {
       element("span", "detail", row.branch ? branchEnd(row) : happened(row)),
       element("span", "step", stepText(row)),
     );
-    if (hasTasks && !row.branch) item.append(element("span", "words", words));
+    if (row.branch) item.append(element("span", "words", row.branch.changes));
+    else if (hasTasks) item.append(element("span", "words", words));
     item.classList.toggle("branch", Boolean(row.branch));
     item.classList.toggle("current", row.key === this.current);
     item.dataset.key = row.key;
