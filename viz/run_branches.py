@@ -12,6 +12,7 @@ from eval.run import Run
 from policies.baselines import BASELINES
 from policies.checkpoint_files import compute_fingerprint, open_checkpoint
 from sim.errors import WhiskerError
+from sim.process import EnvProcessError
 from viz.branch_command import parse_branch, read_integer
 from viz.driver import Driver
 from viz.event_board import EventBoard
@@ -72,7 +73,11 @@ class RunBranches(Driver):
         assert self.branch_folder is not None
         self.board.say("going back to the decision")
         taken = self.branch_folder.next_number(row.task, row.episode_index)
-        branch = branch_off(stage, self._run, row, prediction, overrides, taken)
+        try:
+            branch = branch_off(stage, self._run, row, prediction, overrides, taken)
+        except EnvProcessError:
+            self._stage = None  # the next branch opens another
+            raise
         self.board.say("")
         self.enter(branch)
         self.begin(branch, number)
