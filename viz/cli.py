@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from eval.episode_row import EpisodeRow
     from eval.run import Run
     from viz.live import LiveSession
+    from viz.run_list import RunList
     from viz.run_source import RunSource
 
+_RUN = os.environ.get("WHISKER_RUN", "uv run")
 _SUFFIXES = {"export": ".html", "video": ".mp4", "png": ".png"}
 
 
@@ -35,16 +37,20 @@ def _show(config: WhiskersConfig) -> int:
     _check_flags(config)
     if config.live:
         return _serve_live(config)
-    assert config.run is not None
+    path = config.run or EvalConfig.run_dir
+    if config.run is None or _is_folder_of_runs(path):
+        return _serve_runs(config, path)
     from eval.run import Run
     from viz.page import find_row
 
-    run = Run.open(config.run)
+    run = Run.open(path)
     if config.table:
         return _print_table(run)
-    row = find_row(run, config.episode, config.task)
     if config.show_flow:
         _check_drafts(run)
+    if not (_asked(config) or run.rows or run.is_finished):
+        return _serve_run(config, run, None)  # its first episode is still running
+    row = find_row(run, config.episode, config.task)
     for name, write in (("export", _export), ("video", _film), ("png", _draw)):
         if path := getattr(config, name):
             return _write(name, path, partial(write, config, run, row))
@@ -53,17 +59,19 @@ def _show(config: WhiskersConfig) -> int:
 
         show_native(run, row, config.show_flow)
         return EXIT_DONE
-    from viz.run_source import RunSource
+    return _serve_run(config, run, row)
 
-    with closing(RunSource(run, row, config.show_flow)) as source:
-        return _serve(config, source)
+
+def _asked(config: WhiskersConfig) -> list[str]:
+    """Return the flags given that are about one episode, or one run."""
+    names = ("export", "video", "png", "table", "native", "episode", "task")
+    return [f"--{name}" for name in names if getattr(config, name) != getattr(WhiskersConfig, name)]
 
 
 def _check_flags(config: WhiskersConfig) -> None:
     """Raise where it is not clear what is wanted."""
-    if config.live == (config.run is not None):
-        got = "--live with one" if config.live else "none"
-        raise WhiskerError("whiskers", expected="a run folder, or --live --policy <policy>", got=got)
+    if config.live and config.run is not None:
+        raise WhiskerError("whiskers", expected="a run folder, or --live --policy <policy>", got="--live with one")
     asked = [f"--{name}" for name in ("export", "video", "png", "table", "native", "live") if getattr(config, name)]
     if len(asked) > 1:
         raise WhiskerError("whiskers", expected="one thing to do", got=" and ".join(asked))
@@ -107,12 +115,45 @@ def _serve_live(config: WhiskersConfig) -> int:
         return _serve(config, session)
 
 
-def _serve(config: WhiskersConfig, source: "RunSource | LiveSession") -> int:
+def _is_folder_of_runs(path: Path) -> bool:
+    from viz.run_folders import is_run_folder
+
+    return path.is_dir() and not is_run_folder(path)
+
+
+def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
+    """Serve the list of the runs in a folder."""
+    asked = _asked(config)
+    if asked:
+        got = f"the folder {str(folder)!r}" if config.run else "none"
+        raise WhiskerError(asked[0], expected="a run folder", got=got, do="`whiskers` without it lists the runs.")
+    if not folder.is_dir():
+        raise WhiskerError(
+            f"folder of runs {str(folder)!r}",
+            expected="a folder that `eval` wrote to",
+            got="none",
+            do=f"Name a run or a folder of runs, or make the first run: {_RUN} eval --policy act --episodes 30",
+        )
+    say_progress(f"whiskers: reading the runs in {folder} ...")
+    from viz.run_list import RunList
+
+    with closing(RunList(folder, config.show_flow)) as runs:
+        return _serve(config, runs, serves_runs=True)
+
+
+def _serve_run(config: WhiskersConfig, run: "Run", row: "EpisodeRow | None") -> int:
+    from viz.run_source import RunSource
+
+    with closing(RunSource(run, row, config.show_flow)) as source:
+        return _serve(config, source)
+
+
+def _serve(config: WhiskersConfig, source: "RunSource | RunList | LiveSession", serves_runs: bool = False) -> int:
     """Until Ctrl-C."""
     from viz.page import render_page
     from viz.server import ViewerServer
 
-    with closing(ViewerServer(source, render_page(None), config.port)) as server:
+    with closing(ViewerServer(source, render_page(None, serves_runs), config.port)) as server:
         print(f"{server.url}\nCtrl-C ends it.", flush=True)
         if os.environ.get("SSH_CONNECTION"):
             print(f"From your own machine: ssh -L {server.port}:127.0.0.1:{server.port} <this machine>", flush=True)

@@ -15,6 +15,7 @@ class WhiskersConfig(SubjectConfig):
     """See what the policy meant to do: every plan of a run as the path it would have taken, in a page of its own.
 
     Examples:
+      ./run whiskers
       ./run whiskers runs/20260101T120000Z-act-so101-pick_place
       ./run whiskers runs/<run> --episode 7 --export failed.html
       ./run whiskers runs/<run> --episode 7 --png step.png --step 120
@@ -27,7 +28,7 @@ class WhiskersConfig(SubjectConfig):
     Exit codes: 0 done, 2 refused or bad input, 130 interrupted.
 
     Attributes:
-        run: a run folder.
+        run: a run folder, or a folder of runs, which are listed. Default: the runs in runs/.
         episode: index of the episode. Default: the first that failed.
         task: of which task, where a run has several. Default: the first that has the episode.
         export: write the episode as one HTML file, which opens from the disk with no network.

@@ -65,14 +65,14 @@ def load_episode(
 
 
 def page_data(
-    kind: str, run: str, description: RunDescription, rows: Sequence[EpisodeRow], key: str, show_flow: bool
+    kind: str, run: str, description: RunDescription, rows: Sequence[EpisodeRow], key: str | None, show_flow: bool
 ) -> dict:
     """What the page knows before it has seen an episode.
 
     Args:
         kind: "export", "run" or "live".
         run: its name.
-        key: of the episode to open.
+        key: of the episode to open; None where there is none yet.
     """
     return {
         "version": FORMAT_VERSION,
@@ -99,12 +99,11 @@ def find_row(run: Run, episode_index: int | None, task: str | None = None) -> Ep
     """
     there = [row for row in run.rows if task in (None, row.task)]
     if episode_index is None:
-        failed = [row for row in there if not row.success and row.n_predictions]
-        rows = failed or there
+        found = choose_first(there)
     else:
-        rows = [row for row in there if row.episode_index == episode_index]
-    if rows:
-        return rows[0]
+        found = next((row for row in there if row.episode_index == episode_index), None)
+    if found:
+        return found
     wanted = "an episode" if episode_index is None else f"episode {episode_index}"
     wanted += f" of task {task!r}" if task else ""
     indices = sorted({row.episode_index for row in there})
@@ -112,6 +111,12 @@ def find_row(run: Run, episode_index: int | None, task: str | None = None) -> Ep
     tasks = ", ".join(sorted({row.task for row in run.rows}))
     got = f"episodes {shown}" if indices else f"none; its tasks are {tasks}" if tasks else "none: no episode has ended"
     raise WhiskerError(f"{wanted} in {str(run.path)!r}", expected="one that was run", got=got)
+
+
+def choose_first(rows: Sequence[EpisodeRow]) -> EpisodeRow | None:
+    """Return the first row of an episode that failed, else the first; None without any."""
+    failed = (row for row in rows if not row.success and row.n_predictions)
+    return next(failed, rows[0] if rows else None)
 
 
 def export_episode(
@@ -139,11 +144,12 @@ def export_episode(
     return output
 
 
-def render_page(inlined: Mapping | None) -> str:
+def render_page(inlined: Mapping | None, serves_runs: bool = False) -> str:
     """The page's HTML.
 
     Args:
         inlined: the data; None: the page asks the server that it came from.
+        serves_runs: that server has a folder of runs, of which the page begins with the list.
 
     Raises:
         WhiskerError: a file of the page is missing from the installation.
@@ -154,6 +160,7 @@ def render_page(inlined: Mapping | None) -> str:
         style=_read_web_file("dist/viewer.css"),
         script=_read_web_file("dist/viewer.js"),
         packed=packed,
+        serves="runs" if serves_runs else "run",
     )
 
 

@@ -13,8 +13,8 @@ from sim.env import Env
 from sim.errors import WhiskerError
 from sim.registry import is_in_own_process
 from viz.event_board import EventBoard
-from viz.page import page_data
-from viz.page_data import episode_key, row_key, scene_data
+from viz.page import choose_first, page_data
+from viz.page_data import episode_key, row_data, row_key, scene_data
 from viz.replay import open_replay_env
 from viz.replayed_episode import ReplayedEpisode
 
@@ -32,13 +32,15 @@ class RunSource:
     waiting for them.
     """
 
-    def __init__(self, run: Run, first: EpisodeRow, show_flow: bool = False) -> None:
+    def __init__(self, run: Run, first: EpisodeRow | None, show_flow: bool = False, name: str | None = None) -> None:
         """Begin to read the first episode, while the browser starts.
 
         Args:
-            first: the episode to open with.
+            first: the episode to open with; None: the first that failed by then, which is read when it is asked for.
+            name: of the run, as the page's address has it; None: that of its folder.
         """
         self._run, self._first, self._show_flow = run, first, show_flow
+        self._name = run.path.name if name is None else name
         self._board = EventBoard()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
         self._env: tuple[str, Env] | None = None
@@ -48,15 +50,28 @@ class RunSource:
         self._replayed: dict[str, ReplayedEpisode] = {}
         self._branches: RunBranches | None = None
         self._making_branches = Lock()
-        self._worker.submit(self._prepare, first)
+        if first is not None:
+            self._worker.submit(self._prepare, first)
 
     def page(self) -> dict:
         # A run that is still under way has more rows by now.
-        rows, key = [*self._run.rows, *self._run.branches], row_key(self._first)
-        page = page_data("run", self._run.path.name, self._run.description, rows, key, self._show_flow)
+        rows = self._run.rows
+        first = self._first or choose_first(rows)
+        key = first and row_key(first)
+        page = page_data("run", self._name, self._run.description, [*rows, *self._run.branches], key, self._show_flow)
         under_way = {key: episode.row for key, episode in self._live().items()}
         kept = [row for row in page["episodes"] if row["key"] not in under_way]
-        return page | {"episodes": [*kept, *under_way.values()]}
+        counts = {"n_rows": len(rows), "n_missing": len(self._run.missing)}
+        return page | counts | {"episodes": [*kept, *under_way.values()]}
+
+    def rows(self, after: int) -> dict:
+        """Return the rows that were written after the first `after` of them: none, while nothing new has ended."""
+        rows = self._run.rows
+        return {
+            "rows": [row_data(row) for row in rows[after:]],
+            "n_rows": len(rows),
+            "n_missing": len(self._run.missing),
+        }
 
     def scene(self, task: str) -> dict:
         if task not in {row.task for row in self._run.rows}:
@@ -84,11 +99,15 @@ class RunSource:
     def events(self, wait_s: float) -> Iterator[tuple[str, dict] | None]:
         return self._board.events(wait_s)
 
+    def rest(self) -> None:
+        """Free the environment and what is kept; whoever asks again waits as at first. Branches stay under way."""
+        self._worker.submit(self._free)
+
     def close(self) -> None:
         self._board.set_status("closed", message="whiskers has ended")
         if self._branches is not None:
             self._branches.close()
-        self._worker.submit(self._opened.close).result()
+        self._worker.submit(self._free).result()
         self._worker.shutdown()
 
     def _make_branches(self) -> "RunBranches":
@@ -135,6 +154,12 @@ class RunSource:
         return self._worker.submit(make_and_be_silent).result()
 
     # What follows runs in the worker's thread.
+
+    def _free(self) -> None:
+        self._env = None
+        for kept in (self._scenes, self._outlines, self._replayed):
+            kept.clear()
+        self._opened.close()
 
     def _prepare(self, first: EpisodeRow) -> None:
         """Have ready what the page is going to ask for. What is wrong with it is said when it does."""

@@ -20,6 +20,11 @@ _OWN_NAMES = {HOST, "localhost"}
 _MOST_BODY_BYTES = 100_000
 # Comments on an event stream, so that a page that is gone is noticed.
 _KEEP_ALIVE_S = 10.0
+# Without an origin of its own: the token in its address is of no use to it.
+_REPORT_POLICY = (
+    "sandbox allow-scripts allow-popups allow-modals allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; media-src data:"
+)
 
 
 @runtime_checkable
@@ -55,13 +60,38 @@ class PageSource(Protocol):
         """Name and content of everything that happens from now on; None when nothing did for that long."""
 
 
+@runtime_checkable
+class GrowingSource(PageSource, Protocol):
+    """A source of recorded episodes, which become more while their run goes on."""
+
+    def rows(self, after: int) -> dict:
+        """The rows that were written after the first `after` of them.
+
+        Raises WhiskerError: they cannot be read.
+        """
+
+
+@runtime_checkable
+class RunSources(Protocol):
+    """Several runs. Each request says which one it is about. Called from many threads."""
+
+    def listing(self) -> dict: ...
+
+    def open(self, run: str) -> PageSource:
+        """Raises WhiskerError: no such run."""
+
+    def report(self, run: str) -> bytes:
+        """Raises WhiskerError: no such run, or it has no report."""
+
+
 class ViewerServer(ThreadingHTTPServer):
     """Serves until `shutdown`."""
 
     daemon_threads = True
 
-    def __init__(self, source: PageSource, html: str, port: int = 0) -> None:
+    def __init__(self, source: PageSource | RunSources, html: str, port: int = 0) -> None:
         """Args:
+        source: of one run, or of several.
         port: 0: one that is free.
 
         Raises:
@@ -100,28 +130,34 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        source = self.server.source
+        run = query.get("run", "")
         match url.path:
             case "/" if self._is_allowed(query.get("token", "")):
                 self._send(HTTPStatus.OK, self.server.html, "text/html; charset=utf-8")
             case "/favicon.ico":
                 self._send(HTTPStatus.NO_CONTENT, b"", "image/x-icon")
-            case "/":
+            case "/report" if self._is_allowed(query.get("token", "")):
+                self._send_report(run)
+            case "/" | "/report":
                 self._refuse("The link needs its token: open the one that `whiskers` printed.")
             case _ if not self._is_allowed(self.headers.get("X-Whisker-Token", "")):
                 self._refuse("no token, or another server's")
+            case "/api/runs":
+                self._answer(lambda: self._runs().listing())
             case "/api/page":
-                self._answer(source.page)
+                self._answer(lambda: self._source(run).page())
+            case "/api/rows":
+                self._answer(lambda: self._rows(run, query.get("after", "")))
             case "/api/scene":
-                self._answer(lambda: source.scene(query.get("task", "")))
+                self._answer(lambda: self._source(run).scene(query.get("task", "")))
             case "/api/episode":
-                self._answer(lambda: source.episode(query.get("key", "")))
+                self._answer(lambda: self._source(run).episode(query.get("key", "")))
             case "/api/plan":
-                self._answer(lambda: source.plan(query.get("key", ""), _index(query)))
+                self._answer(lambda: self._source(run).plan(query.get("key", ""), _index(query)))
             case "/api/images":
-                self._answer(lambda: source.images(query.get("key", ""), _index(query)))
+                self._answer(lambda: self._source(run).images(query.get("key", ""), _index(query)))
             case "/api/events":
-                self._stream(source)
+                self._stream(run)
             case _:
                 self._send_json(HTTPStatus.NOT_FOUND, {"error": f"no {url.path} here"})
 
@@ -134,10 +170,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))
         if not self._is_allowed(self.headers.get("X-Whisker-Token", "")):
             self._refuse("no token, or another server's")
-        elif urlsplit(self.path).path != "/api/command":
+        elif (url := urlsplit(self.path)).path != "/api/command":
             self._send_json(HTTPStatus.NOT_FOUND, {"error": f"no {self.path} here"})
         else:
-            self._answer(lambda: self._command(body))
+            run = parse_qs(url.query).get("run", [""])[0]
+            self._answer(lambda: self._command(run, body))
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Nothing: the terminal is for what the person there has to know."""
@@ -146,7 +183,32 @@ class _Handler(BaseHTTPRequestHandler):
         host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
         return host in _OWN_NAMES and hmac.compare_digest(token.encode(), self.server.token.encode())
 
-    def _command(self, body: bytes) -> dict:
+    def _source(self, run: str) -> PageSource:
+        """Of the run that the request names; of the only one, whatever it names."""
+        source = self.server.source
+        return source.open(run) if isinstance(source, RunSources) else source
+
+    def _runs(self) -> RunSources:
+        if not isinstance(self.server.source, RunSources):
+            raise WhiskerError("the list of runs", expected="a folder of runs", got="a single run")
+        return self.server.source
+
+    def _rows(self, run: str, after: str) -> dict:
+        source = self._source(run)
+        if not isinstance(source, GrowingSource) or not after.isdecimal():
+            raise WhiskerError("further rows", expected="a recorded run, and how many rows are known")
+        return source.rows(int(after))
+
+    def _send_report(self, run: str) -> None:
+        try:
+            report = self._runs().report(run)
+        except WhiskerError as error:
+            self._send(HTTPStatus.NOT_FOUND, str(error).encode(), "text/plain; charset=utf-8")
+        else:
+            # It came with the run folder, from whomever: it may run, but not ask this server for anything.
+            self._send(HTTPStatus.OK, report, "text/html; charset=utf-8", _REPORT_POLICY)
+
+    def _command(self, run: str, body: bytes) -> dict:
         """Empty, or what was refused: for a command that is an answer, not a fault."""
         try:
             command = json.loads(body)
@@ -155,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not isinstance(command, dict):
             return {"error": "a command is a short JSON object"}
         try:
-            self.server.source.command(command)
+            self._source(run).command(command)
         except WhiskerError as error:
             return {"error": str(error)}
         return {}
@@ -166,7 +228,12 @@ class _Handler(BaseHTTPRequestHandler):
         except WhiskerError as error:
             self._send_json(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
 
-    def _stream(self, source: PageSource) -> None:
+    def _stream(self, run: str) -> None:
+        try:
+            source = self._source(run)
+        except WhiskerError as error:
+            self._send_json(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
+            return
         self.close_connection = True
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", "text/event-stream")
@@ -185,7 +252,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_json(self, status: HTTPStatus, content: dict) -> None:
         self._send(status, dump_json(content).encode(), "application/json")
 
-    def _send(self, status: HTTPStatus, body: bytes, content_type: str) -> None:
+    def _send(self, status: HTTPStatus, body: bytes, content_type: str, policy: str = "") -> None:
+        """Args:
+        policy: what the page may do, as Content-Security-Policy has it; "": what it says itself.
+        """
         # Through a forwarded port over a slow line this is what one waits for.
         packed = gzip.compress(body, compresslevel=5) if len(body) > 2000 else None
         self.send_response(status)
@@ -196,6 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
+        if policy:
+            self.send_header("Content-Security-Policy", policy)
         self.end_headers()
         self.wfile.write(packed or body)
 

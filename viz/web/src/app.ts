@@ -5,6 +5,7 @@ import { Controls } from "./controls";
 import { element, setText } from "./dom";
 import { whyNothingToShow, type Episode } from "./episode";
 import { EpisodeList } from "./episode_list";
+import { Follower } from "./follower";
 import type { Header, Page, Row } from "./format";
 import { Filler } from "./filler";
 import { FrameLoop } from "./frame_loop";
@@ -14,11 +15,13 @@ import { makeHelp } from "./help";
 import { Library } from "./library";
 import { linesAt, TRAILS, type Choice, type Layers } from "./lines";
 import { Live } from "./live";
+import { Address, hashOf, type Place } from "./location";
 import { Notices } from "./notices";
 import { Playback } from "./playback";
 import { ScenePane } from "./scene_pane";
 import { failedAt } from "./outcomes";
-import { openSource, PageError, Server } from "./source";
+import { RunList } from "./run_list";
+import { openSource, PageError, Server, type Source } from "./source";
 import { giveColoursToStyles } from "./swatch";
 import { applyTheme, onSystemTheme, systemTheme, type Theme } from "./theme";
 import { Timeline } from "./timeline";
@@ -44,6 +47,14 @@ export class App {
   private trailIndex = 0;
   private nGhostsDrawn = 0;
   private firstFrameMs: number | null = null;
+  /** From opening the page until the list of runs, or of episodes, was drawn. */
+  private firstListMs: number | null = null;
+  /** Counts the places that were gone to: what comes for an earlier one is late. */
+  private nVisits = 0;
+  private readonly address = new Address((place) => void this.go(place));
+  private readonly follower = new Follower((error) => this.fail(error));
+  /** Null where the server, or the file, has a single run. */
+  private readonly runs: RunList | null = null;
 
   private readonly frames = new FrameLoop(
     (now) => this.frame(now),
@@ -53,8 +64,12 @@ export class App {
   private readonly notices = new Notices();
   private readonly header = new HeaderBar();
   private readonly list = new EpisodeList(
-    (key) => void this.select(key),
+    (key) => {
+      this.address.push(this.placeOf(key));
+      void this.select(key);
+    },
     () => this.frames.invalidate(),
+    (key) => hashOf(this.placeOf(key)),
   );
   private readonly cameras = new CameraPane(() => this.frames.invalidate());
   private readonly graphs = new GraphPane((step) => this.seek(step));
@@ -78,6 +93,15 @@ export class App {
       this.help,
       this.notices.toast,
     );
+    if (root.dataset.serves === "runs") {
+      const server = new Server();
+      this.runs = new RunList(
+        () => server.runs(),
+        (run) => server.reportUrl(run),
+        () => this.toggleTheme(),
+      );
+      root.append(this.runs.root);
+    }
     this.controls = new Controls(this, {
       transport,
       speed,
@@ -100,20 +124,131 @@ export class App {
 
   async open(): Promise<void> {
     try {
-      const source = await openSource();
-      this.page = await source.page();
-      this.library = new Library(source);
-      this.library.rows = this.page.episodes;
-      this.layers.drafts = this.page.show_flow;
-      this.root.dataset.kind = this.page.kind;
-      this.header.loadPage(this.page);
-      this.list.load(this.library.rows, this.page.task_envs);
-      if (source instanceof Server) this.startLive(source);
-      if (this.page.key) await this.select(this.page.key);
-      else if (this.page.kind !== "live") throw new PageError("This run has no episode yet.");
+      if (!this.runs) {
+        const source = await openSource();
+        this.openRun(source, await source.page());
+      }
+      await this.go(this.address.place);
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** The list of runs is shown. */
+  get isInRuns(): boolean {
+    return this.root.dataset.page === "runs";
+  }
+
+  /** Show what an address names. */
+  private async go(place: Place): Promise<void> {
+    const visit = ++this.nVisits;
+    const { run } = place;
+    try {
+      if (this.runs && run === null) return await this.showRuns();
+      if (this.runs && run !== this.page?.run) {
+        this.leaveRun();
+        const source = new Server(run);
+        const page = await source.page();
+        if (visit !== this.nVisits) return;
+        this.openRun(source, page);
+      } else if (run !== null && run !== this.page!.run)
+        throw new PageError(`The link is to the run ${run}; this is ${this.page!.run}.`);
+      await this.goInRun(place);
+    } catch (error) {
+      if (visit !== this.nVisits) return;
+      if (this.runs && !this.page) await this.showRuns().catch(() => {});
+      this.fail(error);
+    }
+  }
+
+  private async showRuns(): Promise<void> {
+    this.leaveRun();
+    this.root.dataset.page = "runs";
+    document.title = "whiskers: runs";
+    const runs = this.runs!;
+    const refresh = async () => {
+      await runs.refresh();
+      return true;
+    };
+    await refresh();
+    this.follower.start(refresh);
+    this.notePaint();
+  }
+
+  private leaveRun(): void {
+    this.follower.stop();
+    this.live?.leave();
+    this.live = this.filler = null;
+    this.playback.stop();
+    this.notices.show(null);
+    this.page = this.library = this.episode = this.wantedKey = null;
+    this.root.dataset.has = "nothing";
+    this.scene.forget();
+  }
+
+  private openRun(source: Source, page: Page): void {
+    this.page = page;
+    this.library = new Library(source);
+    this.library.rows = page.episodes;
+    this.layers.drafts = page.show_flow;
+    this.root.dataset.kind = page.kind;
+    this.root.dataset.page = "run";
+    this.header.loadPage(page);
+    this.list.open(page.episodes, page.task_envs);
+    this.list.setProgress(page.n_rows ?? 0, page.n_missing ?? 0);
+    this.notePaint();
+    if (source instanceof Server) this.startLive(source);
+    if (page.n_missing && source instanceof Server) this.follower.start(() => this.askForRows(source, page));
+  }
+
+  private async goInRun(place: Place): Promise<void> {
+    const key = place.episode ?? this.page!.key;
+    if (key === null) {
+      if (this.page!.kind !== "live") this.notices.show("No episode of this run has ended yet: it appears here when one has.");
+    } else if (!this.library!.row(key)) {
+      this.wantedKey = this.episode = null;
+      this.root.dataset.has = "nothing";
+      this.notices.show(`The run ${this.page!.run} has no episode ${key}${this.page!.n_missing ? " yet" : ""}.`);
+      this.frames.invalidate();
+    } else if (key === this.episode?.header.key) this.showPlace(place);
+    else await this.select(key, place);
+  }
+
+  /** @returns whether more rows may come. */
+  private async askForRows(server: Server, page: Page): Promise<boolean> {
+    const { rows, n_rows, n_missing } = await server.rows(page.n_rows!);
+    if (this.page !== page) return false;
+    Object.assign(page, { n_rows, n_missing });
+    if (!rows.length) return n_missing > 0;
+    const library = this.library!;
+    library.rows.push(...rows);
+    this.list.load(library.rows);
+    this.list.setProgress(n_rows, n_missing);
+    // What the address names may have come, or the first episode at all.
+    page.key ??= rows[0].key;
+    const { place } = this.address;
+    if (!this.wantedKey && library.row(place.episode ?? page.key)) await this.goInRun(place);
+    return n_missing > 0;
+  }
+
+  /** Where one is in an episode, as far as the place says. */
+  private showPlace({ step, view }: Partial<Place>): void {
+    if (view) this.scene.view?.useView(view);
+    if (typeof step === "number") this.seek(step);
+    this.frames.invalidate();
+  }
+
+  private placeOf(key: string): Place {
+    return { run: this.page?.run ?? null, episode: key, step: null, view: null };
+  }
+
+  private notePaint(): void {
+    requestAnimationFrame(() =>
+      requestAnimationFrame(() => {
+        this.firstListMs ??= performance.now();
+        if (this.isInRuns) window.__ready = true;
+      }),
+    );
   }
 
   get isPlaying(): boolean {
@@ -215,6 +350,10 @@ export class App {
   }
 
   search(): void {
+    if (this.isInRuns) {
+      this.runs!.focusSearch();
+      return;
+    }
     this.root.dataset.list = "open";
     this.list.focusSearch();
     this.frames.invalidate();
@@ -250,7 +389,8 @@ export class App {
     this.frames.invalidate();
   }
 
-  private async select(key: string): Promise<void> {
+  /** @param place in it, where one is named. */
+  private async select(key: string, place: Partial<Place> = {}): Promise<void> {
     const library = this.library!;
     const row = library.row(key);
     if (!row) return;
@@ -273,11 +413,12 @@ export class App {
       await Promise.allSettled(
         episode.decisions.slice(0, 1).flatMap(({ cameras }) => cameras?.map(({ image }) => image.decode()) ?? []),
       );
-      if (this.wantedKey !== key) return;
+      if (this.wantedKey !== key || this.library !== library) return;
       this.scene.load(episode.header, scene);
       this.showEpisode(episode);
+      this.showPlace(place);
     } catch (error) {
-      if (this.wantedKey !== key) return;
+      if (this.wantedKey !== key || this.library !== library) return;
       this.showNothing(row);
       this.fail(error);
     }
@@ -328,12 +469,20 @@ export class App {
     setText(this.speedText, playback.speed < 1 ? `1/${1 / playback.speed}×` : `${playback.speed}×`);
     this.live?.draw(episode, this.step, this.liveAtHead !== null);
     if (episode?.nMoments) this.drawEpisode(episode);
+    this.noteAddress();
     if (this.isMeasured) this.scene.view?.finish();
     if (episode?.nMoments || this.notices.error) {
       window.__ready = true;
       this.firstFrameMs ??= performance.now();
     }
     return playback.isPlaying;
+  }
+
+  private noteAddress(): void {
+    const isLoading = this.root.hasAttribute("data-loading");
+    if (!this.page || !this.wantedKey || isLoading || this.playback.isPlaying) return;
+    const step = this.episode ? this.step : null;
+    this.address.note({ ...this.placeOf(this.wantedKey), step, view: this.scene.view?.viewName ?? null });
   }
 
   private drawEpisode(episode: Episode): void {
@@ -436,6 +585,11 @@ export class App {
     const { episode, step } = this;
     return {
       kind: this.page?.kind ?? null,
+      page: this.root.dataset.page,
+      run: this.page?.run ?? null,
+      runs: this.runs?.names ?? [],
+      first_list_ms: this.firstListMs,
+      shape: this.list.shape,
       key: episode?.header.key ?? this.wantedKey,
       step,
       loading: this.root.hasAttribute("data-loading"),

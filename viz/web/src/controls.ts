@@ -287,7 +287,8 @@ export class Controls {
   private onKey(event: KeyboardEvent): void {
     if (isTextField(event.target)) return;
     const key = keyOf(event);
-    const command = COMMANDS.find((candidate) => candidate.key === key);
+    // The list of runs has no picture to be driven.
+    const command = COMMANDS.find((each) => each.key === key && (!this.app.isInRuns || each.name === "theme"));
     if (command) {
       // The browser would scroll, or press a button.
       event.preventDefault();

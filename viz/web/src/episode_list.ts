@@ -1,7 +1,8 @@
 // All episodes, those that failed first; branches under the episode that they left.
 
-import { element } from "./dom";
+import { element, setText } from "./dom";
 import type { Row } from "./format";
+import { TaskGrid } from "./task_grid";
 import { compareNames, nameTasks, type TaskName } from "./task_names";
 import { failedAt, inWords, outcomeRank } from "./outcomes";
 
@@ -24,21 +25,41 @@ export class EpisodeList {
   private readonly taskChoice = element("select");
   private readonly order = element("select");
   private readonly items = element("div", "items");
+  private readonly progress = element("span", "progress");
+  private readonly shapes = element("div", "shapes");
+  private readonly grid: TaskGrid;
+  /** The rows in the order shown. */
+  private shownRows: Row[] = [];
   private rows: Row[] = [];
   private taskEnvs: Record<string, string> = {};
   private names = new Map<string, TaskName>();
   private current: string | null = null;
   /** An outcome, or "all". */
   filter = "all";
+  /** Cells by task and episode, or a line for each episode. */
+  shape: "grid" | "list" = "list";
 
+  /** @param hrefOf the address of an episode by its key. */
   constructor(
     private readonly onSelect: (key: string) => void,
     private readonly onFilter: () => void,
+    hrefOf: (key: string) => string,
   ) {
+    this.grid = new TaskGrid(hrefOf);
     this.root.append(
-      element("header", "", element("h2", "", "Episodes"), this.buttons),
-      element("div", "browse", this.finders, this.chips, this.items),
+      element("header", "", element("h2", "", "Episodes ", this.progress), this.buttons),
+      element("div", "browse", this.finders, this.shapes, this.chips, this.grid.root, this.items),
     );
+    for (const shape of ["grid", "list"] as const) {
+      const button = element("button", "", shape);
+      button.dataset.shape = shape;
+      button.title = shape === "grid" ? "a cell for each episode, by task" : "a line for each episode";
+      button.onclick = () => {
+        this.shape = shape;
+        this.drawItems();
+      };
+      this.shapes.append(button);
+    }
     this.search.type = "search";
     this.search.placeholder = "search (/)";
     this.search.title = "words of the task, its number, an outcome, an event";
@@ -60,7 +81,24 @@ export class EpisodeList {
 
   /** Keys in the order shown. */
   get keys(): string[] {
-    return this.shown().map(({ key }) => key);
+    return this.shownRows.map(({ key }) => key);
+  }
+
+  /** Another run: nothing is looked for in it yet. Several tasks are shown as a grid. */
+  open(rows: Row[], taskEnvs: Record<string, string> = {}): void {
+    this.search.value = this.taskChoice.value = "";
+    this.order.value = "outcome";
+    this.filter = "all";
+    this.current = null;
+    this.load(rows, taskEnvs);
+    this.shape = this.names.size > 1 ? "grid" : "list";
+    this.drawAll();
+  }
+
+  /** @param nMissing episodes that were asked for and have not come yet. */
+  setProgress(nRows: number, nMissing: number): void {
+    setText(this.progress, nMissing ? `${nRows} of ${nRows + nMissing}` : "");
+    this.progress.title = "The run goes on, or was stopped: episodes appear here as they end.";
   }
 
   /** @param taskEnvs task → the name to evaluate it by. */
@@ -69,8 +107,9 @@ export class EpisodeList {
     this.taskEnvs = taskEnvs;
     const tasks = [...new Set(rows.map(({ task }) => task))];
     this.names = nameTasks(tasks, taskEnvs);
-    this.finders.hidden = rows.length < LEAST_SEARCHED && tasks.length < 2;
+    this.finders.hidden = this.shapes.hidden = rows.length < LEAST_SEARCHED && tasks.length < 2;
     this.offerTasks(tasks);
+    this.grid.load(rows, this.names);
     this.drawAll();
   }
 
@@ -99,7 +138,9 @@ export class EpisodeList {
 
   select(key: string): void {
     this.current = key;
-    this.drawItems();
+    this.grid.select(key);
+    for (const item of this.items.querySelectorAll<HTMLElement>(".item"))
+      item.classList.toggle("current", item.dataset.key === key);
     this.items.querySelector(".current")?.scrollIntoView({ block: "nearest" });
   }
 
@@ -116,6 +157,7 @@ export class EpisodeList {
       .filter(({ outcome }) => this.filter === "all" || outcome === this.filter)
       .filter(({ task }) => !this.taskChoice.value || task === this.taskChoice.value)
       .filter((row) => {
+        if (!wanted.length) return true;
         const text = this.textOf(row);
         return wanted.every((word) => text.includes(word));
       })
@@ -132,6 +174,8 @@ export class EpisodeList {
       ...["all", ...outcomes].map((outcome) => {
         const n = outcome === "all" ? trunks.length : counts.get(outcome)!.length;
         const chip = element("button", "chip", inWords(outcome), element("i", "", String(n)));
+        // The key to the colours of the grid.
+        if (outcome !== "all") chip.prepend(element("i", "outcome"));
         chip.dataset.filter = chip.dataset.outcome = outcome;
         chip.ariaPressed = String(outcome === this.filter);
         chip.title = outcome === "all" ? "show all episodes" : `show only: ${inWords(outcome)}`;
@@ -147,10 +191,21 @@ export class EpisodeList {
   }
 
   private drawItems(): void {
+    this.shownRows = this.shown();
+    const isGrid = this.shape === "grid" && !this.shapes.hidden;
+    this.grid.root.hidden = !isGrid;
+    this.items.hidden = isGrid;
+    for (const button of this.shapes.querySelectorAll("button"))
+      button.ariaPressed = String(button.dataset.shape === this.shape);
+    if (isGrid) this.grid.highlight(new Set(this.keys));
+    else this.drawLines();
+  }
+
+  private drawLines(): void {
     const hasGroups = (ORDERS[this.order.value] ?? ORDERS.outcome) === ORDERS.outcome;
     let group = "";
     this.items.replaceChildren(
-      ...this.shown().flatMap((row) => {
+      ...this.shownRows.flatMap((row) => {
         const item = this.drawItem(row);
         if (!hasGroups || row.branch || row.outcome === group) return [item];
         group = row.outcome;

@@ -64,6 +64,16 @@ export interface Page {
   /** What the policy cannot do in a branch, and why; "branch": it cannot go back at all. */
   unusable: Partial<Record<BranchField | "branch", string>>;
   most_action_steps: number;
+  /** Of a recorded run: how many rows there are, and how many were asked for and have not come yet. */
+  n_rows?: number;
+  n_missing?: number;
+}
+
+/** Rows that have come since. */
+export interface NewRows {
+  rows: Row[];
+  n_rows: number;
+  n_missing: number;
 }
 
 /** What can be otherwise in a branch. */

@@ -15,9 +15,13 @@ export class HeaderBar {
   private readonly task = element("span", "task");
   private readonly instruction = element("span", "instruction");
   private readonly badge = element("span", "badge");
+  /** Where the run is one of a list. */
+  private readonly toRuns = element("a", "to-runs", "‹ runs");
   private readonly values = new Map<Fact, HTMLElement>();
 
   constructor() {
+    this.toRuns.href = "#";
+    this.toRuns.title = "back to the list of runs";
     const facts = element("dl", "facts");
     for (const name of FACTS) {
       const value = element("dd");
@@ -26,7 +30,7 @@ export class HeaderBar {
       facts.append(element("div", "", element("dt", "", name), value));
     }
     this.root.append(
-      element("h1", "", "whiskers"),
+      element("h1", "", element("span", "", "whiskers"), this.toRuns),
       element("div", "about", this.task, this.run),
       this.buttons,
       element("div", "told", this.badge, this.instruction),

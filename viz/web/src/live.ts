@@ -49,6 +49,7 @@ interface Listeners {
 export class Live {
   private status: Status = { state: "paused", key: null, message: "" };
   private progress = "";
+  private readonly left = new AbortController();
   private readonly liveBar = new LiveBar((command) => void this.send(command));
   readonly bar = this.liveBar.root;
 
@@ -75,15 +76,22 @@ export class Live {
 
   async listen(): Promise<void> {
     try {
-      const response = await this.server.request("/api/events");
+      const response = await this.server.request("/api/events", { signal: this.left.signal });
       for await (const { event, data } of readEvents(response.body!)) await this.handle(event, data);
       throw new PageError(
         "The connection to whiskers is gone: it was stopped, or the tunnel to it closed. Reload the page to try again.",
       );
     } catch (error) {
+      if (this.left.signal.aborted) return;
       this.status = { ...this.status, state: "closed", message: "" };
       this.listeners.onGone(error);
     }
+  }
+
+  /** Another run is shown: listen no more, and take the bar away. */
+  leave(): void {
+    this.left.abort();
+    this.bar.remove();
   }
 
   async send(command: LiveCommand): Promise<void> {

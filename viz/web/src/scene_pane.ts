@@ -42,6 +42,11 @@ export class ScenePane {
     this.view?.usePreset(PRESETS[(PRESETS.indexOf(this.preset) + 1) % PRESETS.length]);
   }
 
+  /** The next scene is another, whatever its name. */
+  forget(): void {
+    this.shown = "";
+  }
+
   /** One view serves all episodes of a scene: how it was turned stays. */
   load(header: Header, data: SceneData): void {
     if (this.shown === header.scene) return;

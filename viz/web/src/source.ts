@@ -6,6 +6,7 @@ import {
   type CameraData,
   type EpisodeData,
   type Inlined,
+  type NewRows,
   type Page,
   type PlanData,
   type SceneData,
@@ -79,8 +80,25 @@ function found<T>(value: T | undefined, what: string): T {
 export class Server implements Source {
   private readonly token = new URLSearchParams(location.search).get("token") ?? "";
 
+  /** @param run which one, where the server has several. */
+  constructor(private readonly run: string | null = null) {}
+
+  /** The list of runs, as JSON. */
+  async runs(): Promise<string> {
+    return (await this.request("/api/runs")).text();
+  }
+
+  reportUrl(run: string): string {
+    return `/report?${new URLSearchParams({ run, token: this.token })}`;
+  }
+
   async page(): Promise<Page> {
     return checkVersion(await this.getJson<Page>("/api/page"));
+  }
+
+  /** The rows that came after the first `nKnown`. */
+  rows(nKnown: number): Promise<NewRows> {
+    return this.getJson(`/api/rows?after=${nKnown}`);
   }
 
   scene(task: string): Promise<SceneData> {
@@ -102,7 +120,7 @@ export class Server implements Source {
   async request(path: string, init: RequestInit = {}): Promise<Response> {
     let response: Response;
     try {
-      response = await fetch(path, { ...init, headers: { "X-Whisker-Token": this.token } });
+      response = await fetch(this.withRun(path), { ...init, headers: { "X-Whisker-Token": this.token } });
     } catch (cause) {
       throw new PageError("The server is gone: whiskers was stopped. Start it again and open its new address.", {
         cause,
@@ -110,6 +128,11 @@ export class Server implements Source {
     }
     if (!response.ok) throw new PageError(await refusal(response));
     return response;
+  }
+
+  private withRun(path: string): string {
+    if (this.run === null) return path;
+    return `${path}${path.includes("?") ? "&" : "?"}run=${encodeURIComponent(this.run)}`;
   }
 
   private async getJson<T>(path: string): Promise<T> {

@@ -23,9 +23,7 @@ export function nameTasks(tasks: readonly string[], envs: Record<string, string>
 }
 
 /** In the order of their numbers, not of their digits. */
-export function compareNames(a: string, b: string): number {
-  return a.localeCompare(b, "en", { numeric: true });
-}
+export const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 
 function suiteOf(env: string): string {
   return env.includes("/") ? env.slice(0, env.indexOf("/")) : "";

@@ -11,6 +11,10 @@ import { Whiskers } from "./whiskers";
 export const PRESETS = ["free", "front", "side", "top", "follow"] as const;
 export type Preset = (typeof PRESETS)[number];
 
+function isPreset(name: string): name is Preset {
+  return PRESETS.some((preset) => preset === name);
+}
+
 /** From the target to the eye: both robots look along +x, z is up. */
 const DIRECTIONS: Record<Exclude<Preset, "free" | "follow">, readonly [number, number, number]> = {
   front: [1, 0, 0.22],
@@ -91,6 +95,29 @@ export class View3d {
       this.free.target.copy(this.orbit.target);
     }
     this.preset = preset;
+    this.lookFrom(preset);
+  }
+
+  /** How one looks at the scene, as `useView` takes it: the preset, and where the free one was turned to. */
+  get viewName(): string {
+    const { position: eye } = this.camera;
+    const { target } = this.orbit;
+    if (this.preset !== "free") return this.preset;
+    if (eye.distanceTo(this.home.eye) + target.distanceTo(this.home.target) < 1e-3) return "free";
+    return `free:${[...eye, ...target].map((value) => value.toFixed(3)).join(",")}`;
+  }
+
+  /** A name that means nothing changes nothing. */
+  useView(name: string): void {
+    const [preset, text = ""] = name.split(":");
+    const numbers = text.split(",").map(Number);
+    if (!isPreset(preset)) return;
+    this.preset = preset;
+    if (preset === "free") {
+      const isTurned = numbers.length === 6 && numbers.every(Number.isFinite);
+      this.free.eye.fromArray(isTurned ? numbers : this.home.eye.toArray());
+      this.free.target.fromArray(isTurned ? numbers.slice(3) : this.home.target.toArray());
+    }
     this.lookFrom(preset);
   }
 

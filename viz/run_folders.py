@@ -1,0 +1,84 @@
+"""Finds the run folders below a folder, and says of each other folder there why it is none."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.episode_row import ROWS_FILE
+from eval.run_description import RUN_FILE
+
+# A run may lie in the folder itself, in a folder of that, or in one more: runs/<run>, runs/<group>/<day>/<run>.
+MOST_LEVELS = 3
+# A home directory that was named by mistake is not searched to its end.
+MOST_FOLDERS = 5000
+
+
+@dataclass(frozen=True)
+class FoundFolders:
+    """Holds what was found below a folder. A name is the path from that folder, with slashes.
+
+    Attributes:
+        runs: name → path of every folder with a run.json, whole or not.
+        remarks: name → one sentence, of the folders that are no runs and hold none.
+    """
+
+    runs: dict[str, Path]
+    remarks: dict[str, str]
+
+
+def is_run_folder(path: Path) -> bool:
+    """Return whether a folder is a run, or what is left of one."""
+    return (path / RUN_FILE).exists() or (path / ROWS_FILE).exists()
+
+
+def find_run_folders(parent: Path) -> FoundFolders:
+    """Return the runs below a folder, down to `MOST_LEVELS`, and what else is there.
+
+    Hidden folders are left out, and so are those that a crash left unfinished, whose names are hidden too. Nothing
+    below a run is searched.
+    """
+    runs: dict[str, Path] = {}
+    remarks: dict[str, str] = {}
+    n_searched = 0
+
+    def search(folder: Path, level: int) -> bool:
+        """Return whether the folder holds a run."""
+        nonlocal n_searched
+        n_runs_before = len(runs)
+        for child in _folders_in(folder, parent, remarks):
+            name = child.relative_to(parent).as_posix()
+            n_searched += 1
+            if n_searched > MOST_FOLDERS:
+                remarks["..."] = f"Only the first {MOST_FOLDERS} folders were searched: name one of fewer."
+                break
+            if is_run_folder(child):
+                runs[name] = child
+            elif not (level < MOST_LEVELS and search(child, level + 1)) and name not in remarks:
+                # One sentence for the whole of it, in place of one for each folder in it.
+                for below in [each for each in remarks if each.startswith(f"{name}/")]:
+                    del remarks[below]
+                remarks[name] = f"This folder is no run: it has no {RUN_FILE}."
+        return len(runs) > n_runs_before
+
+    search(parent, 1)
+    return FoundFolders(runs, remarks)
+
+
+def _folders_in(folder: Path, parent: Path, remarks: dict[str, str]) -> Iterator[Path]:
+    """Yield the folders in a folder by name; of one that cannot be read, note why."""
+    try:
+        children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    except OSError as error:
+        name = folder.relative_to(parent).as_posix()
+        remarks[name] = f"This folder cannot be read: {error.strerror or error}."
+        return
+    for child in children:
+        if _is_folder(child):
+            yield child
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

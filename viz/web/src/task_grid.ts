@@ -1,0 +1,112 @@
+// All episodes at a glance: a cell each, by task and episode, in the colour of its outcome.
+
+import { element } from "./dom";
+import type { Row } from "./format";
+import { compareNames, type TaskName } from "./task_names";
+import { inWords } from "./outcomes";
+
+export class TaskGrid {
+  readonly root = element("div", "grid");
+  private cells = new Map<string, HTMLAnchorElement>();
+  private current: string | null = null;
+
+  /** @param hrefOf the address of an episode by its key. */
+  constructor(private readonly hrefOf: (key: string) => string) {
+    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    // The keys are those of the picture again.
+    this.root.addEventListener("click", () => (document.activeElement as HTMLElement | null)?.blur());
+  }
+
+  /** @param names of the tasks; with one task alone its name is left out. */
+  load(rows: readonly Row[], names: ReadonlyMap<string, TaskName>): void {
+    this.cells = new Map();
+    const trunks = rows.filter(({ branch }) => !branch);
+    const tasks = [...Map.groupBy(trunks, ({ task }) => task)].sort(([a], [b]) =>
+      compareNames(names.get(a)!.short, names.get(b)!.short),
+    );
+    const nDigits = String(Math.max(0, ...trunks.map(({ episode_index }) => episode_index))).length;
+    this.root.style.setProperty("--cell", `${nDigits < 3 ? 18 : 8 * nDigits + 4}px`);
+    this.root.replaceChildren(
+      ...tasks.map(([task, rowsOfTask]) => {
+        const section = element("section", "task", this.drawCells(rowsOfTask));
+        if (tasks.length > 1) section.prepend(drawHead(names.get(task)!, rowsOfTask));
+        return section;
+      }),
+    );
+    this.select(this.current);
+  }
+
+  /** @param keys of the episodes that are looked for; the others fade. */
+  highlight(keys: ReadonlySet<string>): void {
+    for (const [key, cell] of this.cells) cell.classList.toggle("faded", !keys.has(key));
+  }
+
+  select(key: string | null): void {
+    this.cells.get(this.current ?? "")?.classList.remove("current");
+    this.current = key;
+    const cell = this.cells.get(key ?? "");
+    cell?.classList.add("current");
+    cell?.scrollIntoView({ block: "nearest" });
+    // By TAB one comes to one cell; from there the arrows lead on.
+    const entry = cell ?? this.cells.values().next().value;
+    for (const each of this.cells.values()) each.tabIndex = each === entry ? 0 : -1;
+  }
+
+  private drawCells(rows: Row[]): HTMLElement {
+    const cells = element("div", "cells");
+    for (const row of rows.sort((a, b) => a.episode_index - b.episode_index)) {
+      const cell = element("a", "cell", String(row.episode_index));
+      cell.href = this.hrefOf(row.key);
+      cell.dataset.key = row.key;
+      cell.dataset.outcome = row.outcome;
+      cell.title = cell.ariaLabel = `${row.key}: ${inWords(row.outcome)}`;
+      this.cells.set(row.key, cell);
+      cells.append(cell);
+    }
+    return cells;
+  }
+
+  private onKey(event: KeyboardEvent): void {
+    const focused = document.activeElement;
+    if (!(focused instanceof HTMLElement) || !event.key.startsWith("Arrow")) return;
+    const cells = [...this.cells.values()];
+    const index = cells.findIndex((cell) => cell === focused);
+    if (index < 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    (cells[neighbour(cells, index, event.key)] ?? focused).focus();
+  }
+}
+
+/** "3  from table center  2 of 10" */
+function drawHead({ short, words }: TaskName, rows: readonly Row[]): HTMLElement {
+  const nSuccess = rows.filter(({ success }) => success).length;
+  const head = element(
+    "h3",
+    "",
+    element("b", "", short),
+    element("span", "words", words),
+    element("span", "count", `${nSuccess} of ${rows.length}`),
+  );
+  head.title = `task ${short}: ${words}; ${nSuccess} of ${rows.length} succeeded`;
+  return head;
+}
+
+/** The cell that an arrow leads to: up and down to the nearest one of the next line. */
+function neighbour(cells: readonly HTMLElement[], index: number, key: string): number {
+  if (key === "ArrowRight") return index + 1;
+  if (key === "ArrowLeft") return index - 1;
+  const from = cells[index].getBoundingClientRect();
+  const sign = key === "ArrowDown" ? 1 : -1;
+  let best = -1;
+  let bestDistance = Infinity;
+  cells.forEach((cell, i) => {
+    const { left, top } = cell.getBoundingClientRect();
+    const lines = sign * (top - from.top);
+    if (lines < 1) return;
+    // A line counts for more than any way along it.
+    const distance = 1e4 * lines + Math.abs(left - from.left);
+    if (distance < bestDistance) [best, bestDistance] = [i, distance];
+  });
+  return best;
+}
