@@ -437,6 +437,8 @@ def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
         def shown():
             return [item.split("\n") for item in viewer.page.locator(".item").all_inner_texts()]
 
+        assert viewer.state["shape"] == "grid"  # of several tasks
+        viewer.page.click('[data-shape="list"]')
         # Number and episode first, then what happened, then the words that tell the tasks apart.
         assert shown()[0] == ["0 #8", "closest approach", "step 38", "between the plate and the ramekin"]
         assert [item[0] for item in shown()[:10]] == [f"{number} #8" for number in range(10)]

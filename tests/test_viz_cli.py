@@ -139,7 +139,6 @@ def test_no_display_for_a_window(whiskers, run, monkeypatch):
 
 
 def test_it_must_be_clear_what_is_wanted(whiskers, run, tmp_path):
-    assert "expected a run folder, or --live" in refused(whiskers())
     assert "--live with one" in refused(whiskers(run, "--live"))
     assert "got --png and --table" in refused(whiskers(run, "--table", "--png", tmp_path / "a.png"))
     assert "--camera: expected together with --png or --video" in refused(whiskers(run, "--camera", "wrist_cam"))
@@ -147,6 +146,18 @@ def test_it_must_be_clear_what_is_wanted(whiskers, run, tmp_path):
     assert "--show-flow: expected a run recorded with `eval --drafts`" in refused(whiskers(run, "--show-flow"))
     assert "--policy: expected together with --live" in refused(whiskers(run, "--policy", "act"))
     assert "a file that ends in .mp4" in refused(whiskers(run, "--video", tmp_path / "a.gif"))
+
+
+def test_without_a_run_the_runs_are_listed_and_nothing_else(whiskers, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = refused(whiskers())
+    assert "folder of runs 'runs': expected a folder that `eval` wrote to, got none" in said
+    assert "eval --policy act --episodes 30" in said
+    for flags in (("--table",), ("--export", tmp_path / "a.html"), ("--episode", 0), ("--task", "pick_place")):
+        assert f"{flags[0]}: expected a run folder, got none" in refused(whiskers(*flags))
+        assert f"got the folder '{run.parent}'" in refused(whiskers(run.parent, *flags))
+    (tmp_path / "file").touch()
+    assert "run.json" in refused(whiskers(tmp_path / "file"))
 
 
 def test_a_place_that_cannot_be_written_to(whiskers, run, tmp_path):

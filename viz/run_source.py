@@ -57,7 +57,7 @@ class RunSource:
         # A run that is still under way has more rows by now.
         rows = self._run.rows
         first = self._first or choose_first(rows)
-        key = first and row_key(first)
+        key = row_key(first) if first else None
         page = page_data("run", self._name, self._run.description, [*rows, *self._run.branches], key, self._show_flow)
         under_way = {key: episode.row for key, episode in self._live().items()}
         kept = [row for row in page["episodes"] if row["key"] not in under_way]

@@ -144,6 +144,11 @@ export class EpisodeList {
     this.items.querySelector(".current")?.scrollIntoView({ block: "nearest" });
   }
 
+  /** A few episodes of one task are a list. */
+  private get isGrid(): boolean {
+    return this.shape === "grid" && !this.shapes.hidden;
+  }
+
   private shown(): Row[] {
     const keys = new Set(this.rows.map(({ key }) => key));
     // A branch whose episode did not come to its end stands for itself.
@@ -152,7 +157,7 @@ export class EpisodeList {
     const wanted = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const byTask = (a: Row, b: Row) =>
       compareNames(this.names.get(a.task)!.short, this.names.get(b.task)!.short) || a.episode_index - b.episode_index;
-    const { compare } = ORDERS[this.order.value] ?? ORDERS.outcome;
+    const { compare } = this.isGrid ? ORDERS.task : (ORDERS[this.order.value] ?? ORDERS.outcome);
     return (branches.get("") ?? [])
       .filter(({ outcome }) => this.filter === "all" || outcome === this.filter)
       .filter(({ task }) => !this.taskChoice.value || task === this.taskChoice.value)
@@ -192,9 +197,9 @@ export class EpisodeList {
 
   private drawItems(): void {
     this.shownRows = this.shown();
-    const isGrid = this.shape === "grid" && !this.shapes.hidden;
+    const { isGrid } = this;
     this.grid.root.hidden = !isGrid;
-    this.items.hidden = isGrid;
+    this.items.hidden = this.order.hidden = isGrid;
     for (const button of this.shapes.querySelectorAll("button"))
       button.ariaPressed = String(button.dataset.shape === this.shape);
     if (isGrid) this.grid.highlight(new Set(this.keys));

@@ -1,6 +1,7 @@
 // The list of runs: how well each did, and the way to its episodes and its report.
 
-import { element, setText } from "./dom";
+import { COMMANDS } from "./controls";
+import { element, setText, svg } from "./dom";
 import { hashOf } from "./location";
 import { inWords, outcomeRank } from "./outcomes";
 
@@ -141,7 +142,10 @@ export class RunList {
     private readonly reportUrl: (run: string) => string,
     onTheme: () => void,
   ) {
-    const theme = element("button", "command theme", "light or dark");
+    const { icon, hint } = COMMANDS.find(({ name }) => name === "theme")!;
+    const theme = element("button", "command theme", svg("svg", { viewBox: "0 0 16 16" }, svg("path", { d: icon! })));
+    theme.title = `${hint} (T)`;
+    theme.ariaLabel = hint;
     theme.onclick = onTheme;
     this.search.type = "search";
     this.search.placeholder = "filter (/)";
@@ -309,7 +313,7 @@ function drawSuccess({ success_rate, success_interval, n_success, n_judged }: Li
   return [text, track];
 }
 
-function drawOutcomes({ outcomes }: ListedRun): Node[] {
+function drawOutcomes({ outcomes, old_rules }: ListedRun): Node[] {
   const stack = element("div", "stack");
   const sorted = Object.entries(outcomes).sort(([a], [b]) => stackRank(a) - stackRank(b));
   for (const [outcome, n] of sorted) {
@@ -321,7 +325,7 @@ function drawOutcomes({ outcomes }: ListedRun): Node[] {
   }
   stack.role = "img";
   stack.ariaLabel = sorted.map(([outcome, n]) => `${inWords(outcome)} ${n}`).join(", ");
-  return [stack];
+  return old_rules ? [stack, element("span", "", old_rules)] : [stack];
 }
 
 /** Successes first, then as everywhere. */
@@ -334,7 +338,7 @@ function drawEpisodes(run: ListedRun): (Node | string)[] {
   const note = element("span", "unfinished", "unfinished");
   const ago = run.changed_s === null ? "" : ` Its files were last changed ${agoOf(run.changed_s)}.`;
   note.title = `The run goes on, or was stopped.${ago} This finishes it: ${run.resume_command}`;
-  return [`${run.n_done} of ${run.n_asked}`, note];
+  return [`${run.n_done} of ${run.n_asked} `, note];
 }
 
 function agoOf(changed_s: number): string {
@@ -346,12 +350,11 @@ function agoOf(changed_s: number): string {
   return new Intl.RelativeTimeFormat("en").format(-Math.floor(seconds / length), unit);
 }
 
-function drawDoctor({ doctor: { level, n_errors, n_warnings, findings }, old_rules }: ListedRun): Node[] {
+function drawDoctor({ doctor: { level, n_errors, n_warnings, findings } }: ListedRun): Node[] {
   const counts = [counted(n_errors, "error"), counted(n_warnings, "warning")].filter(Boolean).join(", ");
   const verdict = element("span", level, counts || (level === "unknown" ? "not recorded" : "fine"));
   verdict.title = findings.join("\n") || (level === "fine" ? "nothing was found that would make the number wrong" : "");
-  const rules = element("span", "", old_rules);
-  return [verdict, rules];
+  return [verdict];
 }
 
 function counted(n: number, what: string): string {

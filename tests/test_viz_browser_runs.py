@@ -1,0 +1,223 @@
+"""The list of runs in a real browser, and addresses that name a moment."""
+
+import json
+import shutil
+import threading
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from eval.episode_row import load_rows
+from eval.recorder import EpisodeRecord
+from eval.run import Run
+from eval.run_folder import RunFolder
+from tests.browser import Viewer, needs_chromium, opened_browser
+from tests.test_viz_browser import TEXTS
+from viz.page import export_episode, find_row, render_page
+from viz.run_list import REPORT_FILE, RunList
+from viz.server import ViewerServer
+
+pytestmark = needs_chromium
+NAME = "20260101T120000Z-act-so101-pick_place"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright, opened_browser(playwright) as browser:
+        yield browser
+
+
+@pytest.fixture
+def folder(failed_run, tmp_path):
+    """Two runs of an episode that failed and one that succeeded, and a third that waits for its second episode."""
+    for name in (NAME, "group/other"):
+        shutil.copytree(failed_run, tmp_path / name)
+    (tmp_path / NAME / REPORT_FILE).write_text("<title>report</title><p>all of it</p>")
+    growing = shutil.copytree(failed_run, tmp_path / "growing")
+    first, _ = (failed_run / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (growing / "episodes.jsonl").write_text(first)
+    (tmp_path / "photos").mkdir()
+    return tmp_path
+
+
+@contextmanager
+def served(folder):
+    with closing(RunList(folder)) as runs, closing(ViewerServer(runs, render_page(None, serves_runs=True))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def place_of(viewer):
+    """What the address names."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(viewer.page.url).fragment).items()}
+
+
+def shows(viewer, key, step=None):
+    state = viewer.state
+    is_there = state["key"] == key and state["n_steps"] and not state["loading"]
+    return is_there and step in (None, state["step"])
+
+
+def test_from_the_list_to_a_moment_and_back(browser, folder):
+    with served(folder) as server:
+        viewer = Viewer(browser, server.url)
+        assert viewer.state["page"] == "runs" and set(viewer.state["runs"]) == {NAME, "group/other", "growing"}
+        assert "photos This folder is no run" in viewer.page.inner_text(".remarks")
+        viewer.page.fill(".runs input", "other")
+        assert viewer.state["runs"] == ["group/other"]
+        viewer.page.fill(".runs input", "")
+        viewer.page.click('th[data-column="episodes"] button')
+        assert viewer.state["runs"][-1] == "growing"
+        viewer.page.click(f'tr[data-run="{NAME}"] td[data-column="success"]')
+        viewer.wait(lambda: shows(viewer, "pick_place/8"))
+        viewer.press("Home", "ArrowRight", "ArrowRight", "c")
+        viewer.wait(lambda: place_of(viewer).get("step") == "2")
+        assert place_of(viewer) == {"run": NAME, "episode": "pick_place/8", "step": "2", "view": "front"}
+        moment = viewer.page.url
+        viewer.page.click('.item[data-key="pick_place/7"]')
+        viewer.wait(lambda: shows(viewer, "pick_place/7"))
+        viewer.page.go_back()
+        viewer.wait(lambda: shows(viewer, "pick_place/8", 2))
+        viewer.page.go_back()
+        viewer.wait(lambda: viewer.state["page"] == "runs" and viewer.page.locator(".runs table").is_visible())
+        viewer.page.go_forward()
+        viewer.wait(lambda: shows(viewer, "pick_place/8", 2))
+        # The same episode of another run is another.
+        viewer.page.click(".to-runs")
+        viewer.page.click('tr[data-run="group/other"] a.open')
+        viewer.wait(lambda: viewer.state["run"] == "group/other" and shows(viewer, "pick_place/8"))
+        assert not viewer.complaints
+
+        other = Viewer(browser, moment)
+        other.wait(lambda: shows(other, "pick_place/8", 2))
+        assert other.state["camera"] == "front" and other.state["run"] == NAME
+        assert not other.complaints
+
+
+def test_a_view_that_was_turned_is_in_the_address(browser, folder):
+    with served(folder) as server:
+        viewer = Viewer(browser, f"{server.url}#run={NAME}&episode=pick_place/8&step=5")
+        box = viewer.page.locator(".picture canvas").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        viewer.page.mouse.move(x, y)
+        viewer.page.mouse.down()
+        viewer.page.mouse.move(x + 90, y + 40)
+        viewer.page.mouse.up()
+        viewer.wait(lambda: place_of(viewer).get("view", "").startswith("free:"))
+        turned = place_of(viewer)["view"]
+        # The scene that another browser shows there is turned as far.
+        other = Viewer(browser, viewer.page.url)
+        other.wait(lambda: place_of(other).get("view") == turned and other.state["step"] == 5)
+
+
+def test_what_is_not_there_is_said_in_one_sentence(browser, folder):
+    with served(folder) as server:
+        viewer = Viewer(browser, f"{server.url}#run=nothing&episode=pick_place/8")
+        viewer.wait(lambda: "run 'nothing': expected one of those in" in (viewer.state["error"] or ""))
+        assert viewer.state["page"] == "runs" and len(viewer.state["runs"]) == 3
+        viewer.page.click(f'tr[data-run="{NAME}"] a.open')
+        viewer.wait(lambda: shows(viewer, "pick_place/8") and viewer.state["error"] is None)
+        viewer.page.evaluate(f"location.hash = '#run={NAME}&episode=pick_place/99'")
+        viewer.wait(lambda: viewer.state["error"] == f"The run {NAME} has no episode pick_place/99.")
+        assert len(viewer.state["episodes"]) == 2 and not viewer.state["n_steps"]
+        viewer.page.click('.item[data-key="pick_place/7"]')
+        viewer.wait(lambda: shows(viewer, "pick_place/7") and viewer.state["error"] is None)
+
+
+def test_a_run_that_is_written_grows_on_both_pages(browser, folder, failed_run):
+    row = load_rows(failed_run)[1]
+    with served(folder) as server:
+        runs, episodes = Viewer(browser, server.url), Viewer(browser, f"{server.url}#run=growing")
+        cell = runs.page.locator('tr[data-run="growing"] td[data-column="episodes"]')
+        assert "1 of 2" in cell.inner_text() and "unfinished" in cell.inner_text()
+        assert episodes.state["episodes"] == ["pick_place/7"]
+        assert episodes.page.inner_text(".progress") == "1 of 2"
+        with closing(RunFolder.reopen(folder / "growing")) as run:
+            run.append(EpisodeRecord(row.task, row.episode_index, False, "", 0.1, None), row)
+        episodes.wait(lambda: episodes.state["episodes"] == ["pick_place/8", "pick_place/7"])
+        episodes.wait(lambda: episodes.page.inner_text(".progress") == "")
+        runs.wait(lambda: cell.inner_text() == "2")
+        assert episodes.state["key"] == "pick_place/7"  # what one looks at stays
+        assert not runs.complaints and not episodes.complaints
+
+
+def test_a_report_is_opened_or_told_how_to_make(browser, folder):
+    with served(folder) as server:
+        viewer = Viewer(browser, server.url)
+        with viewer.page.context.expect_page() as opened:
+            viewer.page.click(f'tr[data-run="{NAME}"] td[data-column="report"] a')
+        opened.value.wait_for_load_state()
+        assert opened.value.title() == "report" and opened.value.inner_text("p") == "all of it"
+        viewer.page.click('tr[data-run="growing"] td[data-column="report"] button')
+        assert f"eval-report {folder / 'growing'} --output" in viewer.page.inner_text(".explained code")
+        assert viewer.state["page"] == "runs"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_list_is_legible(browser, folder, theme):
+    with served(folder) as server:
+        viewer = Viewer(browser, server.url, width=390, height=844)
+        while viewer.state["theme"] != theme:
+            viewer.press("t")
+        texts = viewer.page.evaluate(TEXTS)
+        assert len(texts) > 30 and not [text for text in texts if text["size"] < 12 or text["contrast"] < 4.5]
+        assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_an_empty_folder_says_what_to_do(browser, tmp_path):
+    with served(tmp_path) as server:
+        viewer = Viewer(browser, server.url)
+        assert "No run is here yet" in viewer.page.inner_text(".empty")
+        assert "eval --policy act --episodes 30" in viewer.page.inner_text(".empty code")
+
+
+def test_an_episode_of_a_suite_is_two_clicks_away(browser, folder, failed_run):
+    """Ten tasks, all of whose episodes are those of one that can be opened."""
+    run = folder / "growing"
+    tasks = [f"libero_spatial/put_it_{place}_away" for place in "abcdefghij"]
+    lines = [replace(row, task=task).to_json() for task in tasks for row in load_rows(failed_run)]
+    (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    description = json.loads((run / "run.json").read_text())
+    # Their world is that of the run, so that one can be opened.
+    description["tasks"] = {task: description["env"]["name"] for task in tasks}
+    (run / "run.json").write_text(json.dumps(description))
+    for task in tasks:
+        shutil.copytree(run / "episodes" / "pick_place", run / "episodes" / task)
+    with served(folder) as server:
+        viewer = Viewer(browser, server.url)
+        viewer.page.click('tr[data-run="growing"] a.open')
+        viewer.wait(lambda: viewer.state["shape"] == "grid" and viewer.page.locator(".cell").count() == 20)
+        heads = viewer.page.locator(".grid h3 .words").all_inner_texts()
+        assert heads == list("abcdefghij")
+        viewer.page.click(f'.cell[data-key="{tasks[4]}/7"]')
+        viewer.wait(lambda: shows(viewer, f"{tasks[4]}/7"))
+        assert viewer.press("ArrowRight")["step"] == 1  # the keys are still those of the picture
+        # By the keyboard: TAB leads to the cell that is shown, arrows from there.
+        viewer.page.focus(".cell.current")
+        viewer.page.keyboard.press("ArrowDown")
+        viewer.page.keyboard.press("ArrowRight")
+        viewer.page.keyboard.press("Enter")
+        viewer.wait(lambda: shows(viewer, f"{tasks[5]}/8"))
+        viewer.page.click('[data-filter="success"]')
+        assert viewer.page.locator(".cell.faded").count() == 10
+        assert all(key.endswith("/7") for key in viewer.settled()["episodes"])
+
+
+def test_an_export_opens_at_the_moment_that_its_address_names(browser, failed_run, tmp_path):
+    run = Run.open(failed_run)
+    page = export_episode(run, find_row(run, 8), tmp_path / "page.html")
+    viewer = Viewer(browser, f"{page.as_uri()}#episode=pick_place/8&step=12", offline=True)
+    assert viewer.state["step"] == 12
+    viewer.press("ArrowRight")
+    viewer.wait(lambda: place_of(viewer).get("step") == "13")
+    assert not viewer.complaints
+    elsewhere = Viewer(browser, f"{page.as_uri()}#run=another&episode=pick_place/8", offline=True)
+    assert elsewhere.state["error"] == f"The link is to the run another; this is {run.path.name}."
