@@ -187,7 +187,7 @@ def test_an_episode_of_a_suite_is_two_clicks_away(browser, folder, failed_run):
     (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     description = json.loads((run / "run.json").read_text())
     # Their world is that of the run, so that one can be opened.
-    description["tasks"] = {task: description["env"]["name"] for task in tasks}
+    description["tasks"] = dict.fromkeys(tasks, description["env"]["name"])
     (run / "run.json").write_text(json.dumps(description))
     for task in tasks:
         shutil.copytree(run / "episodes" / "pick_place", run / "episodes" / task)
