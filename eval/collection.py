@@ -56,6 +56,7 @@ def make_collector(config: EvalConfig, policy: Policy, env: Env) -> Collector:
     assert isinstance(policy, HookablePolicy)
     hook = FeatureHook(policy, config.hook, config.pool)
     env.reset(config.first_episode)
-    described = describe_policy(policy, audit(policy, hook, env.spec.instruction), env.observe())
+    seen = env.observe()
+    described = describe_policy(policy, audit(policy, hook, seen.instruction), seen)
     description = BankDescription(kind="rollout", source=config.env, state_names=env.spec.state_names, **described)
     return Collector(CollectingPolicy(policy, hook), description)

@@ -23,6 +23,7 @@ ADAPTER_FLAGS = (
     "gripper_range",
     "gripper_offset",
     "gripper_min",
+    "wrong_instruction",
     "trust_remote_code",
 )
 SETTING_FLAGS = ("device", "control", "n_action_steps", "horizon")
@@ -71,7 +72,8 @@ class SubjectConfig:
         checkpoint: a local folder, a hub id, or one that is shipped (act, act-early). Default: the shipped one, or a
             published one of that type.
         env: so101/pick_place, so101/pick_place_range (joints in -100..100), so101/pick_place_brick,
-            so101/pick_place_ee and _ee_delta (end-effector actions); <env>@scene.xml takes a MuJoCo model of your own.
+            so101/pick_place_ee and _ee_delta (end-effector actions), so101/pick_place_words (the instruction decides),
+            so101/pick_place_either (two ways to succeed); so101/pick_place@scene.xml takes a MuJoCo model of your own.
             Every task of a LIBERO suite: libero_spatial, libero_object, libero_goal, libero_10, libero_90, and those of
             LIBERO-PRO; <suite>/3, or a task's name, is one of them; <suite>,<suite> runs both. --list-envs shows all.
         control: how LIBERO's end-effector actions are read: relative to where the arm is, or as absolute poses.
@@ -91,6 +93,8 @@ class SubjectConfig:
         gripper_range: the policy's values for closed and open, e.g. 0 1 or 1 -1. Default: the environment's.
         gripper_offset: added to the gripper's target, in the environment's units.
         gripper_min: lower bound of the gripper's target, in the environment's units.
+        wrong_instruction: tell the policy, in an environment of several instructions, the one that names the other
+            block and the other receptacle: one that reads its instruction must then fail.
         trust_remote_code: run code that the checkpoint brings or names.
     """
 
@@ -110,6 +114,7 @@ class SubjectConfig:
     gripper_range: tuple[float, float] | None = None
     gripper_offset: float = 0.0
     gripper_min: float | None = None
+    wrong_instruction: bool = False
     trust_remote_code: bool = False
 
 

@@ -41,6 +41,7 @@ class EpisodeRow:
             joints, and in rows from before they were there.
         goal: the goal of the task that the outcome rests on; None without any moment recorded, and in older rows.
         final_joint_progress: of an articulated goal (`Progress.joint_progress`), None for pick and place.
+        instruction: of this episode; None, and no column of the file, where the task has one for all its episodes.
         extra: columns that this version does not know.
     """
 
@@ -63,6 +64,7 @@ class EpisodeRow:
     final_joint_progress: float | None = None
     decisive_step: int | None = None
     decisive_event: Event | None = None
+    instruction: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -80,7 +82,10 @@ class EpisodeRow:
 
     def to_json(self) -> dict[str, Any]:
         """Return the columns as JSON has them, in the order of the fields."""
-        return {f.name: getattr(self, f.name) for f in _columns()} | dict(self.extra)
+        columns = {f.name: getattr(self, f.name) for f in _columns()}
+        if self.instruction is None:
+            del columns["instruction"]
+        return columns | dict(self.extra)
 
 
 @cache
@@ -110,6 +115,7 @@ def make_row(record: EpisodeRecord, thresholds: OutcomeThresholds) -> EpisodeRow
         goal=record.goal,
         decisive_step=verdict.decisive_step,
         decisive_event=verdict.decisive_event,
+        instruction=record.instruction,
         **_goal_columns(arrays),
         **_ik_columns(arrays.ik_error_m if arrays else np.empty(0)),
     )

@@ -60,6 +60,8 @@ def check_fit(
         )
     if adapters.calibration is not None:
         check_calibration(adapters.calibration, env)
+    if adapters.wrong_instruction:
+        _check_wrong_instruction(policy, env)
     if adapters.policy_actions is not None:
         _check_action_mode(adapters.policy_actions, env)
 
@@ -75,6 +77,15 @@ def check_image_size(policy: PolicySpec, adapters: Adapters, training: TrainingR
             got=format_image_size(size),
             do="Leave --image-size out.",
         )
+
+
+def _check_wrong_instruction(policy: PolicySpec, env: EnvSpec) -> None:
+    subject, do = f"--wrong-instruction of policy {policy.type!r} in {env.name!r}", "Leave --wrong-instruction out."
+    if not env.instructions:
+        expected = "an environment whose episodes have several instructions, such as so101/pick_place_words"
+        raise WhiskerError(subject, expected=expected, got="one instruction for all", do=do)
+    if not policy.reads_instruction:
+        raise WhiskerError(subject, expected="a policy that reads its instruction", got="one that does not", do=do)
 
 
 def check_alike(first: EnvSpec, other: EnvSpec) -> None:

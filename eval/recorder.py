@@ -72,6 +72,7 @@ class EpisodeRecord:
         goal: name of the goal that the arrays are of; None without arrays.
         features: hook point → a row a prediction; None unless they are collected.
         looks: what the policy saw; empty unless that is recorded.
+        instruction: of this episode; None where the task has one for all (`EnvSpec.instructions`).
     """
 
     task: str
@@ -83,6 +84,7 @@ class EpisodeRecord:
     goal: str | None = None
     features: Mapping[str, Float32[np.ndarray, "P _dim"]] | None = None
     looks: tuple[RecordedObservation, ...] = ()
+    instruction: str | None = None
 
 
 class EpisodeRecorder:
@@ -108,6 +110,7 @@ class EpisodeRecorder:
         self._drafts: list[np.ndarray] = []
         self._features: list[Mapping[str, np.ndarray]] = []
         self._looks: dict[int, RecordedObservation] = {}
+        self._instruction: str | None = None
         self._success, self._error = False, ""
 
     def record_decision(
@@ -131,7 +134,12 @@ class EpisodeRecorder:
             self._features.append(features)
 
     def record_looks(self, step: int, memory: EpisodeMemory) -> None:
-        """What a decision at that step was made from, if it is to be kept; what two decisions saw is kept once."""
+        """What a decision at that step was made from, if it is to be kept; what two decisions saw is kept once.
+
+        The instruction is kept in any case where it is the episode's own.
+        """
+        if self._env.spec.instructions:
+            self._instruction = memory.present.instruction
         if not self._records_observations:
             return
         task, n_seen = self._env.spec.task, len(memory.observations)
@@ -164,7 +172,7 @@ class EpisodeRecorder:
         other._moments, other._actions = self._moments[: n_steps + 1], self._actions[:n_steps]
         other._results, other._decisions = self._results[:n_steps], self._decisions[:n_decisions]
         other._alternatives, other._drafts = self._alternatives[:n_decisions], self._drafts[:n_decisions]
-        other._features = self._features[:n_decisions]
+        other._features, other._instruction = self._features[:n_decisions], self._instruction
         other._looks = {step: look for step, look in self._looks.items() if step < n_steps}
         return other
 
@@ -181,6 +189,7 @@ class EpisodeRecorder:
             goal=None if goal_index is None else spec.goals[goal_index],
             features=self._stack_features(),
             looks=tuple(self._looks[step] for step in sorted(self._looks)),
+            instruction=self._instruction,
         )
 
     def _record_moment(self, progress: tuple[Progress, ...]) -> None:

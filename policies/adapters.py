@@ -36,6 +36,7 @@ class Adapters:
         gripper_range: the policy's own values for closed and open; None: the environment's.
         gripper_offset: added to the gripper's target, in the environment's units.
         gripper_min: below this the gripper's target is not let, in the environment's units.
+        wrong_instruction: the policy is told `EnvSpec.opposite_instruction` in place of the episode's own.
     """
 
     camera_map: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Adapters:
     gripper_range: tuple[float, float] | None = None
     gripper_offset: float = 0.0
     gripper_min: float | None = None
+    wrong_instruction: bool = False
 
     def env_camera(self, policy_camera: str) -> str:
         """The environment's name of a policy's camera."""
@@ -109,7 +111,10 @@ class AdaptedPolicy:
             state[gripper] = convert_gripper(state[gripper], self._env_range(), self._adapters.gripper_range)
         width = self.inner.spec.state_dim or 0
         state = np.pad(state, (0, max(0, width - len(state))))
-        return replace(observation, images=images, state=state)
+        instruction = observation.instruction
+        if self._adapters.wrong_instruction:
+            instruction = self._env.opposite_instruction(instruction)
+        return replace(observation, images=images, state=state, instruction=instruction)
 
     def _adapt_memory(self, memory: EpisodeMemory) -> EpisodeMemory:
         observations = deque(map(self.adapt_observation, memory.observations), memory.observations.maxlen)

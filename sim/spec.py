@@ -75,14 +75,14 @@ class EnvSpec:
         name: registry name, e.g. "so101/pick_place".
         task: what the initial states are a function of, together with the episode index.
         cameras: those that are observed.
-        instruction: what the robot is told to do. Of a task with several instructions, what they have in common.
+        instruction: what the robot is told to do; of a task with several `instructions`, all of them in one pattern.
         max_steps: control steps after which an episode is over, in the default horizon.
         camera_names: every camera that could be observed.
         goals: names of what has to hold for success, in words ("in block bowl"), the predicate first. Specs from
             before there were several have none.
         n_episodes: how many there are; None: one for every index.
-        instructions: those of which each episode has one, where the episode decides; the one that names everything else
-            than the k-th is the k-th from the end. Empty: every episode has `instruction`.
+        instructions: those of which each episode has one. The list is symmetric: the k-th from the end names none of
+            what the k-th names. Empty: every episode has `instruction`.
     """
 
     name: str
@@ -99,6 +99,10 @@ class EnvSpec:
     goals: tuple[str, ...] = ()
     n_episodes: int | None = None
     instructions: tuple[str, ...] = ()
+
+    def opposite_instruction(self, instruction: str) -> str:
+        """Return the one of `instructions` that names none of what this one names; an unknown one as it is."""
+        return dict(zip(self.instructions, reversed(self.instructions), strict=True)).get(instruction, instruction)
 
     def camera(self, name: str) -> CameraSpec:
         """The observed camera of that name.

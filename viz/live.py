@@ -123,5 +123,6 @@ class LiveSession(Driver):
         self.enter(episode)
         episode.advance()  # resets the environment
         around = [env.ee_pos_world()[None], *(goal.object_pos_world[None] for goal in env.progress())]
-        episode.header = header_data(self._description, env.spec, key, around)
+        told = episode.decisions[-1].observation.instruction if episode.decisions else env.spec.instruction
+        episode.header = header_data(self._description, env.spec, key, told, around)
         self.add(episode)

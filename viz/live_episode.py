@@ -170,6 +170,7 @@ class LiveEpisode:
         self.recorder.record_decision(
             decision.step, decision.snapshot, decision.plan, decision.alternatives, decision.drafts
         )
+        self.recorder.record_looks(decision.step, decision.memory)
         moments = None if self.parts else self._moment(None)
         self.parts.append({"moments": moments, "decisions": [decision_data(self._view(decision), LOSSLESS)]})
 

@@ -166,11 +166,14 @@ def branch_header(header: dict, branch: Branch, of: str) -> dict:
     }
 
 
-def header_data(description: RunDescription, spec: EnvSpec, key: str, paths: Iterable[np.ndarray]) -> dict:
+def header_data(
+    description: RunDescription, spec: EnvSpec, key: str, instruction: str, paths: Iterable[np.ndarray]
+) -> dict:
     """What does not change while an episode runs.
 
     Args:
         spec: of the episode's environment.
+        instruction: of the episode.
         paths: positions `(n, 3)` m that the first view must show.
     """
     action = spec.action
@@ -178,7 +181,7 @@ def header_data(description: RunDescription, spec: EnvSpec, key: str, paths: Ite
         "key": key,
         "scene": spec.task,
         "task": spec.task,
-        "instruction": spec.instruction,
+        "instruction": instruction,
         "goals": list(spec.goals),
         "stages": list(STAGES),
         "control_dt_s": spec.control_dt_s,
@@ -195,7 +198,7 @@ def header_data(description: RunDescription, spec: EnvSpec, key: str, paths: Ite
 def recorded_header(description: RunDescription, spec: EnvSpec, row: EpisodeRow, arrays: EpisodeArrays) -> dict:
     """Return the header of a recorded episode, or of a branch that was kept."""
     around = [arrays.ee_pos_world, arrays.object_pos_world]
-    header = header_data(description, spec, row_key(row), around)
+    header = header_data(description, spec, row_key(row), row.instruction or spec.instruction, around)
     if isinstance(row, BranchRow):
         return branch_header(header, row.branch, episode_key(row.task, row.episode_index, row.branch.of))
     return header

@@ -37,7 +37,10 @@ def check_sensitivity(patient: Patient) -> Iterator[Finding]:
     if spec.state_dim is not None:
         changes["state"] = lambda o: replace(o, state=o.state + state_step)
     if spec.reads_instruction:
-        changes["instruction"] = lambda o: replace(o, instruction="Do nothing.")
+        # Words that training had, where there are others.
+        other = patient.env.opposite_instruction(memory.present.instruction)
+        words = other if other != memory.present.instruction else "Do nothing."
+        changes["instruction"] = lambda o: replace(o, instruction=words)
     cost_s = patient.prediction_s * len(changes)
     if cost_s > PATIENCE_S:
         yield Finding("sensitivity", Level.UNKNOWN, "not tried: a prediction takes too long", f"{cost_s:.0f} s in all")

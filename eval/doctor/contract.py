@@ -51,10 +51,12 @@ def check_training_env(patient: Patient) -> Iterator[Finding]:
         if list(before) != list(here):
             do = "Evaluate in the environment of the training, or say how it differs with an adapter flag."
             yield Finding(check, Level.ERROR, "not as in training", _difference(before, here), do)
-    is_same = _plain_words(trained["instruction"]) == _plain_words(env.instruction)
-    if patient.setup.policy.spec.reads_instruction and not is_same:
+    known = trained.get("instructions") or [trained["instruction"]]
+    told = env.instructions or (env.instruction,)
+    unseen = [words for words in told if _plain_words(words) not in set(map(_plain_words, known))]
+    if patient.setup.policy.spec.reads_instruction and unseen:
         do = "A policy that reads its instruction was trained on other words."
-        evidence = f"trained: {trained['instruction']!r}; here: {env.instruction!r}"
+        evidence = f"trained: {', '.join(map(repr, known))}; here: {', '.join(map(repr, unseen))}"
         yield Finding("instruction", Level.WARNING, "not as in training", evidence, do)
     yield Finding("training environment", Level.FINE, "compared with this one", str(trained["name"]))
 

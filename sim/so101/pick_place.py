@@ -238,7 +238,7 @@ class PickPlace:
 
     def _memory(self) -> list[float]:
         """Return what the future depends on beside MuJoCo's state: the rest height (m), the steps of being placed."""
-        return [self._rest_height_m, self._n_placed_steps]
+        return [self._rest_height_m, float(self._n_placed_steps)]
 
     def _remember(self, memory: list[float]) -> None:
         """Take over what `_memory` returned."""

@@ -69,7 +69,7 @@ class PickPlaceEither(TwoBlockPickPlace):
         return int(np.argmin(np.linalg.norm(offsets, axis=1)))
 
     def _memory(self) -> list[float]:
-        return [*super()._memory(), self._last_held]
+        return [*super()._memory(), float(self._last_held)]
 
     def _remember(self, memory: list[float]) -> None:
         super()._remember(memory)

@@ -66,7 +66,7 @@ class PickPlaceWords(TwoBlockPickPlace):
         self._bind_goal(block, goal_site(receptacle))
 
     def _memory(self) -> list[float]:
-        return [*super()._memory(), self._instruction_index]
+        return [*super()._memory(), float(self._instruction_index)]
 
     def _remember(self, memory: list[float]) -> None:
         super()._remember(memory)

@@ -21,8 +21,8 @@ BLOCK_RED, BOWL_BLUE = (0.80, 0.12, 0.10), (0.16, 0.36, 0.62)
 def build_model(config: SceneConfig) -> mujoco.MjModel:
     """Compile the scene of one block and one bowl."""
     spec = make_table_spec(config)
-    x, y = np.mean(config.block_x_m), np.mean(config.block_y_m)
-    add_block(spec, config, "block", (x, y), BLOCK_RED)
+    middle = float(np.mean(config.block_x_m)), float(np.mean(config.block_y_m))
+    add_block(spec, config, "block", middle, BLOCK_RED)
     add_bowl(spec, config, "bowl", config.bowl_pos_m, BOWL_BLUE)
     add_cameras(spec, config)
     return spec.compile()

@@ -110,7 +110,7 @@ class TwoBlockScene(SceneConfig):
 # The words decide: each episode names one of the blocks and one of the receptacles.
 WORDS_SCENE = TwoBlockScene(
     name="pick_place_words",
-    instruction="Pick up the named block and place it in or on the named receptacle.",
+    instruction="Pick up the {red|blue} block and place it {in the bowl|on the plate}.",
     block_x_m=(0.17, 0.26),
     block_y_m=(0.036, 0.06),
     bowl_inner_m=0.05,
