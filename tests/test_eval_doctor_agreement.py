@@ -11,10 +11,11 @@ import pytest
 from eval.doctor.agreement import compute_disagreement, describe_disagreement
 from eval.doctor.examination import examine
 from eval.doctor.finding import Level
-from eval.doctor.patient import Reference
+from eval.doctor.patient import Patient, Reference
 from eval.doctor.picture_checks import measure_detail
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
+from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from tests.planted_bugs import PLANTS, judge
 from tests.planted_bugs import planted as set_up_planted
@@ -239,3 +240,28 @@ def test_the_disagreement_and_where_it_lies():
         "by joint most in 'turn' (0.50) and 'lift' (0.00); most in the last third of the episode (0.75); "
         "most in the far half of the chunk (0.50)"
     )
+
+
+def test_a_policy_that_does_what_another_instruction_says_is_named(act):
+    """An oracle whose instruction is exchanged on the way: it does the expert's plan when it is told another."""
+    with closing(make_env("so101/pick_place_words", image_sizes=act.policy.spec.image_sizes)) as env:
+        setup = in_env(act, env)
+        reference = Patient(ACT, setup, None).reference
+        told = reference.memories[0].present.instruction
+        other = env.spec.opposite_instruction(told)
+        plans = reference.future(act.policy.spec.chunk_size).astype(np.float32)
+        plan_of = {m.present.state.tobytes(): plan for m, plan in zip(reference.memories, plans, strict=True)}
+
+        def predict(memories, rngs):
+            seen = [memory.present for memory in memories]
+            still = [np.tile(o.state, (len(plans[0]), 1)) for o in seen]
+            knows = [o.instruction == other and o.state.tobytes() in plan_of for o in seen]
+            made = [plan_of[o.state.tobytes()] if k else s for o, k, s in zip(seen, knows, still, strict=True)]
+            return ActionChunk(np.stack(made))
+
+        setup = wrapped(setup, predict=predict)
+        setup.policy.spec = replace(setup.policy.spec, reads_instruction=True)
+        found = ills(replace(ACT, env=env.spec.name), setup)
+        assert named(found, "instruction", f"does what {other!r} says, told {told!r}").level is Level.ERROR
+        found = ills(replace(ACT, env=env.spec.name, wrong_instruction=True), setup)
+        assert not any("does what" in finding for _, finding in found)

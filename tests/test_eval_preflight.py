@@ -152,3 +152,13 @@ def test_a_gripper_range_of_one_value_is_refused(blind_env):
     with pytest.raises(WhiskerError, match=r"--gripper-range: expected two different values.*got 1 1"):
         check_fit(spec(), blind_env.spec, Adapters(gripper_range=(1.0, 1.0)))
     check_fit(spec(), blind_env.spec, Adapters(gripper_range=(1.0, -1.0)))
+
+
+def test_a_wrong_instruction_needs_several_and_a_policy_that_reads(blind_env):
+    adapters = Adapters(wrong_instruction=True)
+    with pytest.raises(WhiskerError, match="such as so101/pick_place_words, got one instruction for all"):
+        check_fit(spec(reads_instruction=True), blind_env.spec, adapters)
+    several = replace(blind_env.spec, instructions=("Take it.", "Leave it."))
+    with pytest.raises(WhiskerError, match="expected a policy that reads its instruction, got one that does not"):
+        check_fit(spec(), several, adapters)
+    check_fit(spec(reads_instruction=True), several, adapters)

@@ -281,6 +281,14 @@ def test_offset_and_minimum_without_a_range():
     np.testing.assert_array_equal(plan([[1, -4, 3]], gripper_min=0.0), [[1, 0, 3]])
 
 
+def test_the_wrong_instruction_is_the_opposite_one():
+    env = replace(ENV, instructions=("tidy up", "go", "stop", "make a mess"))
+    for is_wrong, told in ((True, "make a mess"), (False, "tidy up")):
+        policy = FakePolicy([[0, 0, 0]])
+        adapt(policy, env, wrong_instruction=is_wrong).predict([remember(seen())], rngs())
+        assert policy.shown[0][0].instruction == told
+
+
 def test_a_minimum_hides_no_nan():
     """The rollout refuses a plan that is not finite: it must still see it."""
     assert np.isnan(plan([[1, np.nan, 3]], gripper_min=10.0, gripper_range=(0.0, 1.0))[0, GRIPPER])

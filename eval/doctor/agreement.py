@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from eval.doctor.bugs import Bug, See, action_bugs
+from eval.doctor.bugs import Bug, See, action_bugs, instruction_bugs
 from eval.doctor.calibration import calibration_bugs
 from eval.doctor.finding import Finding, Level
 from eval.doctor.inputs import STATE, InputUse, measure_inputs
@@ -171,7 +171,7 @@ def _find_bug(
     of_plans = action_bugs(patient) + plan_bugs(patient, plans, reference)
     left = _undo_each(patient, reference, chunks, of_plans, every)
     if patient.prediction_s * len(every) * _N_CONFIRMED < PATIENCE_S:
-        shown = state_bugs(patient, reference) + calibration_bugs(patient)
+        shown = state_bugs(patient, reference) + calibration_bugs(patient) + instruction_bugs(patient)
         shown += image_bugs(patient, reference) if with_images else []
         few = np.linspace(0, len(every) - 1, _N_SCREENED + 2).round().astype(int)[1:-1].tolist()
         screened = _undo_each(patient, reference, chunks, shown, few)

@@ -1,7 +1,7 @@
 """Known bugs of harnesses and checkpoints, each as something that can be undone to see whether it was made."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,6 +69,23 @@ def action_bugs(patient: Patient) -> list[Bug]:
             Bug("postprocessor", "the actions are left normalised", do, act=lambda plan, state: plan * width + middle)
         )
     return bugs
+
+
+def instruction_bugs(patient: Patient) -> list[Bug]:
+    """Return the ways to be told another instruction of the environment's than the episode's."""
+    if not patient.setup.policy.spec.reads_instruction or patient.config.wrong_instruction:
+        return []
+    told = patient.first_memory.present.instruction
+    do = "Look at what reaches the tokenizer: the instruction of another episode, or words that are exchanged."
+    return [
+        Bug("instruction", f"the policy does what {other!r} says, told {told!r}", do, see=_told(other))
+        for other in patient.env.instructions
+        if other != told
+    ]
+
+
+def _told(instruction: str) -> See:
+    return lambda o: replace(o, instruction=instruction)
 
 
 def _bugs_of_time(n_compared: int) -> list[Bug]:
