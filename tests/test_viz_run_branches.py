@@ -138,7 +138,7 @@ def test_the_page_is_given_a_branch_like_an_episode(run):
 def test_a_branch_under_way_is_driven_by_the_page(run):
     (row,) = run.rows
     with closing(RunSource(run, row)) as source:
-        with pytest.raises(WhiskerError, match="what happened has happened"):
+        with pytest.raises(WhiskerError, match="a branch under way, got one that is over"):
             source.command({"command": "run", "key": "pick_place/1"})
         source.command({"command": "branch", "key": "pick_place/1", "prediction": 1})
         source._branches.wait()

@@ -36,8 +36,8 @@ class RunBranches(Driver):
             raise WhiskerError(
                 f"episode {key!r}",
                 expected="a branch under way",
-                got="one that was recorded: what happened has happened",
-                do="Branch off at a decision.",
+                got="one that is over",
+                do="Branch off at one of its decisions.",
             )
         return super().parse(command)
 
@@ -79,7 +79,6 @@ class RunBranches(Driver):
             self._stage = None  # the next branch opens another
             raise
         self.board.say("")
-        self.enter(branch)
         self.begin(branch, number)
 
     def _stage_of(self, task: str) -> Stage:
