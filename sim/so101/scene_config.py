@@ -5,6 +5,10 @@ from math import pi
 from typing import Literal
 
 
+# The robot's base in the world of every scene that is built from a `SceneConfig`.
+BASE_XY_M = (0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class SceneConfig:
     """Everything that defines the scene besides the robot. Two scenes with equal configs give equal images and states.
