@@ -77,6 +77,14 @@ def test_a_picture_and_a_film_and_a_page_are_written(whiskers, failed_run, tmp_p
     assert code == 0 and "MB" in out and "</html>" in (tmp_path / "a.html").read_text()
 
 
+def test_a_picture_is_of_the_step_at_which_it_went_wrong(whiskers, failed_run, tmp_path):
+    (failed,) = [row for row in load_rows(failed_run) if not row.success]
+    assert failed.shown_step not in (0, failed.n_steps)
+    for name, *step in (("default.png",), ("there.png", "--step", failed.shown_step)):
+        assert whiskers(failed_run, "--png", tmp_path / name, "--camera", "wrist_cam", *step)[0] == 0
+    assert (tmp_path / "default.png").read_bytes() == (tmp_path / "there.png").read_bytes()
+
+
 def test_the_table_is_written_too(whiskers, run):
     code, out, _ = whiskers(run, "--table")
     assert code == 0 and "never_picked_up" in out

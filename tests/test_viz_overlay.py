@@ -9,7 +9,9 @@ from tests.test_viz_plan_quality import episode, line
 from viz.overlay import (
     ALTERNATIVE_COLOUR,
     DARK_HALO_COLOUR,
+    DEFAULT_TRAIL,
     GHOST_COLOUR,
+    LEAST_TRAIL_S,
     LIGHT_HALO_COLOUR,
     N_GHOSTS,
     PLAN_COLOUR,
@@ -18,6 +20,7 @@ from viz.overlay import (
     compute_overlay,
     draw_legend,
     draw_overlay,
+    find_trail_begin,
     ghost_opacity,
     project_path,
 )
@@ -185,6 +188,23 @@ def test_the_overlay_of_a_step_is_of_the_plan_in_force():
     np.testing.assert_allclose(between.plan, bundles[1][0, 1:])
     assert len(between.taken) == 4 and len(between.alternatives) == 2 and between.drafts == ()
     np.testing.assert_allclose(end.ghosts, [bundles[1][0], bundles[0][0]])  # the latest first
+
+
+def test_the_way_taken_is_drawn_since_the_last_two_plans():
+    """At 10 Hz: since the plan before the one in force, but for half a second at least, and all of it if asked for."""
+    steps = np.array([0, 10, 20, 22, 24])
+    begins = [find_trail_begin(steps, step, 0.1) for step in (0, 9, 10, 19, 20, 21, 22, 23, 24, 30)]
+    assert begins == [0, 0, 0, 0, 10, 10, 17, 18, 19, 22]
+    assert find_trail_begin(steps, 30, 0.1, n_plans=1) == 24
+    assert find_trail_begin(steps, 30, 0.1, n_plans=5) == find_trail_begin(steps, 30, 0.1, n_plans=0) == 0
+    whiskers = Whiskers(np.zeros((5, 1, 3, 3)), steps, np.full(5, 2))
+    arrays = episode(line((0, 0, 0), 31))
+    np.testing.assert_array_equal(compute_overlay(whiskers, arrays, 30, 22).taken, arrays.ee_pos_world[22:])
+
+
+def test_the_page_draws_the_same_trail():
+    source = (Path(__file__).parents[1] / "viz" / "web" / "src" / "lines.ts").read_text()
+    assert f"TRAILS = [{DEFAULT_TRAIL}, " in source and f"LEAST_TRAIL_S = {LEAST_TRAIL_S};" in source
 
 
 def test_the_legend_names_what_is_drawn():

@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -77,6 +79,16 @@ def chunked_run(blind_env, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def small_film_run(blind_env, tmp_path_factory):
+    """Forty-eight steps of the scripted expert, which plans at every step."""
+    run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe_run(blind_env, "scripted"))
+    record = run_episode(blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), 1, horizon=48)
+    run.append(record, make_row(record, OutcomeThresholds()))
+    run.close()
+    return run.path
+
+
 def n_pixels(image, colour):
     return int((np.abs(image.astype(int) - colour).max(axis=-1) <= 12).sum())
 
@@ -110,6 +122,34 @@ def test_one_cameras_film_of_the_whiskers(chunked_run, tmp_path, camera):
     frames = iio.imread(path, plugin="pyav")
     assert iio.immeta(path, plugin="pyav")["codec"] == "h264"
     assert frames.shape == (13, 508, 640, 3)
+
+
+def test_a_film_draws_the_way_taken_since_the_last_two_plans(small_film_run):
+    """The expert plans at every step: half a second of its 1.6 s."""
+    (row,) = load_rows(small_film_run)
+    counts = []
+    for trail in (2, 0):
+        with closing(
+            EpisodeFilm(Run.open(small_film_run), row.task, views={"overhead_cam": (240, 320)}, trail=trail)
+        ) as film:
+            counts.append(n_pixels(film.still(row, 48)[:190], TAKEN_COLOUR))
+    assert 0 < counts[0] < counts[1]
+    with pytest.raises(WhiskerError, match="--trail -1"):
+        film_run(VideoConfig(small_film_run, trail=-1))
+
+
+def test_every_frame_is_reported(chunked_run, tmp_path):
+    reports = []
+    film_whiskers(
+        Run.open(chunked_run),
+        load_rows(chunked_run)[0],
+        tmp_path / "a.mp4",
+        size=(120, 160),
+        report=lambda *report: reports.append(report),
+    )
+    assert [report for report in reports if report[0] == "drawing frame"] == [
+        ("drawing frame", n, 13) for n in range(1, 14)
+    ]
 
 
 @pytest.mark.slow

@@ -6,10 +6,11 @@ Nothing hides them: a line behind the robot or the table is drawn over it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from eval.recorder import EpisodeArrays
 from viz.whiskers import Whiskers
@@ -24,6 +25,10 @@ ALTERNATIVE_COLOUR = (75, 75, 75)
 LIGHT_HALO_COLOUR = (255, 255, 255)
 DARK_HALO_COLOUR = (40, 20, 0)
 N_GHOSTS = 12
+
+# The way taken is drawn since so many plans, the one in force included, and at least for so long: a policy that plans
+# at every step would leave none otherwise. The viewer's page has the same.
+DEFAULT_TRAIL, LEAST_TRAIL_S = 2, 0.5
 
 # Widths in a picture of 480 rows, px.
 _PLAN_PX, _REST_PX, _TAKEN_PX, _GHOST_PX, _ALTERNATIVE_PX, _HALO_PX, _TOOL_PX = 3.0, 1.5, 3.0, 1.5, 1.0, 1.0, 8.0
@@ -45,7 +50,7 @@ class Overlay:
         tool: where it is.
         plan: the plan in force, from here on.
         n_to_execute: how many of its steps are still going to be run.
-        taken: the way up to here.
+        taken: the way up to here, or its last part.
         ghosts: the plans before it, whole, the latest first; at most `N_GHOSTS`.
         alternatives: the other plans that were sampled with the one in force.
         drafts: those that it was made from, oldest first.
@@ -60,8 +65,26 @@ class Overlay:
     drafts: Sequence[_Polyline] = ()
 
 
-def compute_overlay(whiskers: Whiskers, arrays: EpisodeArrays, step: int) -> Overlay:
-    """Of the world before that control step; a prediction made there counts already."""
+def find_trail_begin(
+    prediction_step: Int64[np.ndarray, " P"], step: int, control_dt_s: float, n_plans: int = DEFAULT_TRAIL
+) -> int:
+    """Return the control step from which on the way taken is drawn at `step`.
+
+    Args:
+        n_plans: plans, the one in force included, since whose beginning it is drawn; 0: all of the way.
+    """
+    first = int(np.searchsorted(prediction_step, step, side="right")) - n_plans
+    if n_plans == 0 or first < 0:
+        return 0
+    return max(0, min(int(prediction_step[first]), step - ceil(LEAST_TRAIL_S / control_dt_s)))
+
+
+def compute_overlay(whiskers: Whiskers, arrays: EpisodeArrays, step: int, trail_begin: int = 0) -> Overlay:
+    """Return the lines of the world before that control step; a prediction made there counts already.
+
+    Args:
+        trail_begin: control step from which on the way taken is drawn.
+    """
     current = whiskers.prediction_at(step)
     n_since = step - int(whiskers.prediction_step[current])
     drafts = whiskers.draft_path_world
@@ -69,7 +92,7 @@ def compute_overlay(whiskers: Whiskers, arrays: EpisodeArrays, step: int) -> Ove
         tool=arrays.ee_pos_world[step],
         plan=whiskers.path_world[current, 0, n_since:],
         n_to_execute=int(whiskers.n_executed[current]) - n_since,
-        taken=arrays.ee_pos_world[: step + 1],
+        taken=arrays.ee_pos_world[trail_begin : step + 1],
         ghosts=list(whiskers.path_world[max(0, current - N_GHOSTS) : current, 0][::-1]),
         alternatives=list(whiskers.path_world[current, 1:]),
         drafts=() if drafts is None else list(drafts[current]),

@@ -25,7 +25,7 @@ from sim.errors import WhiskerError
 from sim.files import written_whole
 from sim.registry import camera_names, is_in_own_process
 from sim.so101.scene import PEOPLE_CAMERA
-from viz.overlay import compute_overlay, draw_legend, draw_overlay
+from viz.overlay import DEFAULT_TRAIL, compute_overlay, draw_legend, draw_overlay, find_trail_begin
 from viz.progress import Report, report_nothing, terminal_bar
 from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays
 
@@ -43,12 +43,14 @@ class VideoConfig:
         run: the run folder.
         which: all episodes, or those that failed.
         fps: frames a second of simulated time. Default: one a control step.
+        trail: plans, the one in force included, since which the way taken is drawn. 0 draws all of it.
         quiet: no progress bar.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     which: Literal["failures", "all"] = "all"
     fps: int | None = None
+    trail: int = DEFAULT_TRAIL
     quiet: bool = False
 
 
@@ -65,32 +67,33 @@ class EpisodeFilm:
         fps: int | None = None,
         views: Mapping[str, tuple[int, int]] | None = None,
         show_drafts: bool = False,
+        trail: int = DEFAULT_TRAIL,
     ) -> None:
         """Args:
         task: of the run, whose episodes are drawn.
         views: camera → (height_px, width_px): the large view first, the heights of the rest adding up to its own.
             Default: for the SO-101 what people see best and the robot's two cameras, for LIBERO the policies' two.
         show_drafts: draw what each plan was made from, where that was recorded.
+        trail: plans back to which the way taken is drawn, as for `find_trail_begin`.
         """
-        self._run, self._show_drafts = run, show_drafts
-        sizes = _views(run, task) if views is None else views
+        self._run, self._show_drafts, self._trail = run, show_drafts, trail
+        sizes = choose_views(run, task) if views is None else views
         self._main, *self._insets = sizes
         self._env = run.open_env(task, sizes)
-        self._control_rate_hz = 1 / self._env.spec.control_dt_s
-        self.fps = fps or round(self._control_rate_hz)
+        self._control_dt_s = self._env.spec.control_dt_s
+        self.fps = fps or round(1 / self._control_dt_s)
 
     def frames(self, row: EpisodeRow, report: Report = report_nothing) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """RGB, `fps` a second of simulated time."""
         arrays = load_planned_arrays(self._run, row, self._show_drafts)
         whiskers = compute_whiskers(self._env, arrays, is_ensemble(self._run), report)
-        n_moments = len(arrays.step_snapshot)
-        steps = np.arange(0, n_moments, self._control_rate_hz / self.fps).astype(int)
+        steps = _find_frame_steps(len(arrays.step_snapshot), self._control_dt_s, self.fps)
         for nth, step in enumerate(steps, start=1):
             report("drawing frame", nth, len(steps))
             caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
             if step >= row.shown_step:
                 caption += f"   {row.outcome}" + (f": {row.failed_stage} not met" if row.failed_stage else "")
-            yield _with_caption(self._draw(arrays, whiskers, int(step)), caption, row.success)
+            yield _with_caption(self._draw(arrays, whiskers, step), caption, row.success)
 
     def still(self, row: EpisodeRow, step: int) -> UInt8[np.ndarray, "height width 3"]:
         """RGB, the world before that control step; `row.n_steps` is how it ended.
@@ -109,7 +112,8 @@ class EpisodeFilm:
 
     def _draw(self, arrays: EpisodeArrays, whiskers: Whiskers, step: int) -> UInt8[np.ndarray, "height width 3"]:
         self._env.restore(arrays.step_snapshot[step])
-        overlay = compute_overlay(whiskers, arrays, step)
+        trail_begin = find_trail_begin(whiskers.prediction_step, step, self._control_dt_s, self._trail)
+        overlay = compute_overlay(whiskers, arrays, step, trail_begin)
         images = {
             view: draw_overlay(image, self._env.projection(view), overlay)
             for view, image in self._env.observe().images.items()
@@ -136,6 +140,7 @@ def film_whiskers(
         camera: default: the SO-101's camera for people, and that of LIBERO's policies which sees the table.
         size: height and width, px; LIBERO's pictures are squares of that height.
         show_drafts: as for `EpisodeFilm`.
+        report: told of every frame.
 
     Raises:
         WhiskerError: no such episode file or camera.
@@ -168,7 +173,7 @@ def draw_step(
 def _film_of_camera(
     run: Run, row: EpisodeRow, camera: str | None, size: tuple[int, int], show_drafts: bool
 ) -> EpisodeFilm:
-    env_name, views = run.description.tasks[row.task], _views(run, row.task)
+    env_name, views = run.description.tasks[row.task], choose_views(run, row.task)
     if camera is None:
         camera = next(iter(views))
     else:
@@ -195,8 +200,15 @@ def _write_mp4(path: Path, film: EpisodeFilm, row: EpisodeRow, report: Report) -
     return path
 
 
+def _find_frame_steps(n_moments: int, control_dt_s: float, fps: int) -> list[int]:
+    """Return the control step that each frame of a film shows."""
+    return np.arange(0, n_moments, 1 / (control_dt_s * fps)).astype(int).tolist()
+
+
 def film_run(config: VideoConfig) -> list[Path]:
     """Film every chosen episode that has no video yet, each in the environment of its own task."""
+    if config.trail < 0:
+        raise WhiskerError(f"--trail {config.trail}", expected="0 (all of the way) or a number of plans")
     run = Run.open(config.run)
     rows = [row for row in run.rows if row.n_steps and (config.which == "all" or not row.success)]
     missing = [row for row in rows if not (run.path / video_path(row)).exists()]
@@ -207,13 +219,13 @@ def film_run(config: VideoConfig) -> list[Path]:
             report(f"video {len(paths) + 1} of {len(missing)}: {what}", n_begun, n_all)
 
         for task, of_task in groupby(missing, key=lambda row: row.task):
-            with closing(EpisodeFilm(run, task, config.fps)) as film:
+            with closing(EpisodeFilm(run, task, config.fps, trail=config.trail)) as film:
                 for row in of_task:
                     paths.append(_write_mp4(run.path / video_path(row), film, row, report_film))
     return paths
 
 
-def _views(run: Run, task: str) -> dict[str, tuple[int, int]]:
+def choose_views(run: Run, task: str) -> dict[str, tuple[int, int]]:
     """The large view, then those beside it from top to bottom, with their sizes: the heights add up to its own."""
     env_name = run.description.tasks[task]
     if is_in_own_process(env_name):
