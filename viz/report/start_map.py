@@ -9,7 +9,7 @@ largest K with P(B < 4) ≤ 0.1 for a binomial B of n episodes and probability 1
 take 40.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -172,9 +172,10 @@ def load_start_maps(run: Run, names: Sequence[str] = OBJECT_AXES[:2]) -> dict[st
     maps = {}
     for task in tasks:
         of_task = [row for row in rows if row.task == task]
-        scalars = load_start_scalars(run, of_task, names)
+        x, *others = load_start_scalars(run, of_task, names)
+        y = others[0] if others else None
         base = _find_base(run.description.tasks.get(task, "")) if is_of_table else None
-        maps[task] = compute_start_map(of_task, *scalars, base_xy_m=base, n_tests=len(tasks))
+        maps[task] = compute_start_map(of_task, x, y, base, len(tasks))
     return maps
 
 
@@ -269,7 +270,7 @@ def _choose_bins(n_cells: int, extent: Float[np.ndarray, " axis"]) -> tuple[int,
     if len(extent) == 1:
         return (n_cells,)
 
-    def cost(bins: tuple[int, int]) -> float:
+    def cost(bins: tuple[int, ...]) -> float:
         width, height = extent / bins
         return abs(float(np.log(width / height))) - float(np.log(bins[0] * bins[1]))
 
@@ -309,7 +310,7 @@ def _count_words(n: int) -> str:
     return "1 episode is" if n == 1 else f"{n} episodes are"
 
 
-def _read_starts(run: Run, row: EpisodeRow, arrays: set[str], state_names: tuple[str, ...]) -> Mapping[str, float]:
+def _read_starts(run: Run, row: EpisodeRow, arrays: set[str], state_names: tuple[str, ...]) -> dict[str, float]:
     """Return the numbers in the first moment of the arrays; {} if the file is lost."""
     starts: dict[str, float] = {}
     try:
