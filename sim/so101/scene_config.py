@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from math import pi
 from typing import Literal
 
-
 # The robot's base in the world of every scene that is built from a `SceneConfig`.
 BASE_XY_M = (0.0, 0.0)
 
