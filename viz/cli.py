@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from eval.config import EvalConfig, SubjectConfig
@@ -138,6 +139,8 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
     from viz.run_list import RunList
 
     with closing(RunList(folder, config.show_flow)) as runs:
+        # The runs are read while the browser starts.
+        Thread(target=runs.listing, daemon=True).start()
         return _serve(config, runs, serves_runs=True)
 
 

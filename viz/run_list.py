@@ -41,20 +41,23 @@ class RunList:
         self._entries: dict[Path, _Entry] = {}
         self._sources: dict[str, RunSource] = {}
         self._latest: RunSource | None = None
-        self._lock = Lock()
+        self._lock, self._reading = Lock(), Lock()
 
     def listing(self) -> dict:
         """Return the runs, the newest first, and one sentence for each folder that cannot be shown as one.
 
         Of each run only `run.json` and the rows are read, and both only when they have changed.
         """
-        found = find_run_folders(self._folder)
-        runs, remarks = [], dict(found.remarks)
-        for name, path in found.runs.items():
-            try:
-                runs.append({"name": name, **self._describe(path)})
-            except WhiskerError as error:
-                remarks[name] = str(error)
+        runs = []
+        # Whoever asks while the list is read for the first time waits for that.
+        with self._reading:
+            found = find_run_folders(self._folder)
+            remarks = dict(found.remarks)
+            for name, path in found.runs.items():
+                try:
+                    runs.append({"name": name, **self._describe(path)})
+                except WhiskerError as error:
+                    remarks[name] = str(error)
         runs.sort(key=lambda run: run["started_utc"] or "", reverse=True)
         return {
             "folder": str(self._folder),

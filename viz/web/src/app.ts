@@ -247,6 +247,7 @@ export class App {
       requestAnimationFrame(() => {
         this.firstListMs ??= performance.now();
         if (this.isInRuns) window.__ready = true;
+        else this.scene.prepare();
       }),
     );
   }
@@ -385,7 +386,7 @@ export class App {
 
   private useTheme(theme: Theme): void {
     this.theme = theme;
-    this.scene.view?.setBackground(applyTheme(theme));
+    this.scene.setBackground(applyTheme(theme));
     this.frames.invalidate();
   }
 

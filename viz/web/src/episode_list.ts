@@ -30,6 +30,7 @@ export class EpisodeList {
   private readonly grid: TaskGrid;
   /** The rows in the order shown. */
   private shownRows: Row[] = [];
+  private isGridLoaded = false;
   private rows: Row[] = [];
   private taskEnvs: Record<string, string> = {};
   private names = new Map<string, TaskName>();
@@ -109,7 +110,7 @@ export class EpisodeList {
     this.names = nameTasks(tasks, taskEnvs);
     this.finders.hidden = this.shapes.hidden = rows.length < LEAST_SEARCHED && tasks.length < 2;
     this.offerTasks(tasks);
-    this.grid.load(rows, this.names);
+    this.isGridLoaded = false;
     this.drawAll();
   }
 
@@ -139,9 +140,10 @@ export class EpisodeList {
   select(key: string): void {
     this.current = key;
     this.grid.select(key);
-    for (const item of this.items.querySelectorAll<HTMLElement>(".item"))
-      item.classList.toggle("current", item.dataset.key === key);
-    this.items.querySelector(".current")?.scrollIntoView({ block: "nearest" });
+    this.items.querySelector(".current")?.classList.remove("current");
+    const item = this.items.querySelector(`[data-key="${CSS.escape(key)}"]`);
+    item?.classList.add("current");
+    item?.scrollIntoView({ block: "nearest" });
   }
 
   /** A few episodes of one task are a list. */
@@ -202,8 +204,13 @@ export class EpisodeList {
     this.items.hidden = this.order.hidden = isGrid;
     for (const button of this.shapes.querySelectorAll("button"))
       button.ariaPressed = String(button.dataset.shape === this.shape);
-    if (isGrid) this.grid.highlight(new Set(this.keys));
-    else this.drawLines();
+    if (!isGrid) {
+      this.drawLines();
+      return;
+    }
+    if (!this.isGridLoaded) this.grid.load(this.rows, this.names);
+    this.isGridLoaded = true;
+    this.grid.highlight(new Set(this.keys));
   }
 
   private drawLines(): void {

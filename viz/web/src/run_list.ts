@@ -237,7 +237,10 @@ export class RunList {
       const order = this.isDescending ? "descending" : "ascending";
       head.ariaSort = column === this.order ? order : "none";
     }
+    // The list may be another while one moves through it by keys.
+    const focused = document.activeElement?.closest<HTMLElement>("tr[data-run]")?.dataset.run;
     this.body.replaceChildren(...shown.flatMap((run) => this.drawRun(run)));
+    if (focused) this.body.querySelector<HTMLElement>(`[data-run="${CSS.escape(focused)}"] a.open`)?.focus();
     this.body.parentElement!.hidden = !shown.length;
     this.empty.hidden = shown.length > 0;
     if (listing.runs.length) setText(this.empty, "No run has all of these words.");

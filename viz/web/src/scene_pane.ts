@@ -15,18 +15,33 @@ export class ScenePane {
   readonly root = element("section", "scene");
   readonly layers = element("div", "layers");
   readonly cameraButtons = element("div", "camera-preset");
-  readonly view: View3d | null = null;
+  /** Null until it is wanted, and without WebGL. */
+  view: View3d | null = null;
   private readonly waiting = element("p", "waiting", "loading");
   private readonly otherKey = legendKey("other", "other future");
+  private readonly picture = element("div", "picture", this.waiting);
+  private isPrepared = false;
+  private background = "";
   private shown = "";
 
-  constructor(onChange: () => void) {
+  constructor(private readonly onChange: () => void) {
     this.otherKey.hidden = true;
-    const picture = element("div", "picture", this.waiting);
-    this.root.append(element("div", "scene-bar", this.layers, this.otherKey, this.cameraButtons), picture);
+    this.root.append(element("div", "scene-bar", this.layers, this.otherKey, this.cameraButtons), this.picture);
+  }
+
+  /** Start WebGL, which takes a while: lists are drawn before. */
+  prepare(): void {
+    if (this.isPrepared) return;
+    this.isPrepared = true;
     const webGl = findWebGl();
-    if (webGl !== "none") this.view = new View3d(picture, webGl === "software", onChange);
-    else picture.append(element("p", "no-webgl", NO_WEBGL));
+    if (webGl === "none") this.picture.append(element("p", "no-webgl", NO_WEBGL));
+    else this.view = new View3d(this.picture, webGl === "software", this.onChange);
+    this.view?.setBackground(this.background);
+  }
+
+  setBackground(colour: string): void {
+    this.background = colour;
+    this.view?.setBackground(colour);
   }
 
   /** Say what the picture is waited for. */
@@ -49,6 +64,7 @@ export class ScenePane {
 
   /** One view serves all episodes of a scene: how it was turned stays. */
   load(header: Header, data: SceneData): void {
+    this.prepare();
     if (this.shown === header.scene) return;
     this.shown = header.scene;
     this.view?.setScene(data);

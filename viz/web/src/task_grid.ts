@@ -19,6 +19,8 @@ export class TaskGrid {
 
   /** @param names of the tasks; with one task alone its name is left out. */
   load(rows: readonly Row[], names: ReadonlyMap<string, TaskName>): void {
+    // New episodes may come while one moves through the cells by keys.
+    const focused = [...this.cells].find(([, cell]) => cell === document.activeElement)?.[0];
     this.cells = new Map();
     const trunks = rows.filter(({ branch }) => !branch);
     const tasks = [...Map.groupBy(trunks, ({ task }) => task)].sort(([a], [b]) =>
@@ -34,6 +36,7 @@ export class TaskGrid {
       }),
     );
     this.select(this.current);
+    if (focused) this.cells.get(focused)?.focus();
   }
 
   /** @param keys of the episodes that are looked for; the others fade. */
