@@ -1,15 +1,18 @@
 """What `cknna` is told: pure data, whose docstrings are the command's help."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tyro.conf import Positional
+
+_HOOK_FLAGS = ("hook", "pool")
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """How well neighbourhoods in the policy's embedding match those in the robot's state: CKNNA, with its null.
+    """Score how well neighbourhoods in the policy's embedding match those in the robot's state: CKNNA, with its null.
 
     Examples:
       ./run cknna score runs/<run>                      # of `eval --collect-features`
@@ -33,7 +36,7 @@ class ScoreConfig:
         cka: show linear CKA too, which counts all pairs.
         exclude_same_episode: neighbours are looked for in other episodes only.
         parts: also score each task, successes and failures, and the phases of the episodes: before, in and after the
-            grasp, or thirds where that is not known.
+            grasp, or thirds where that is not known; --no-parts scores the whole alone.
         null: episodes permutes whole episodes; rows permutes rows, which calls everything significant that is smooth.
         permutations: of the null.
         seed: of the permutations.
@@ -42,6 +45,19 @@ class ScoreConfig:
         plot: draw them into this file (png).
     """
 
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "most used": ("banks", "topk", "parts", "mutual_knn", "json", "plot"),
+        "in place of banks": ("features_a", "features_b", "episodes"),
+        "how it is scored": (
+            "variant",
+            "cka",
+            "exclude_same_episode",
+            "null",
+            "permutations",
+            "seed",
+            "across_policies",
+        ),
+    }
     banks: Positional[tuple[Path, ...]] = ()
     features_a: tuple[Path, ...] = ()
     features_b: Path | None = None
@@ -62,7 +78,7 @@ class ScoreConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Which policy, and where to listen.
+    """Says which policy, and where to listen.
 
     Attributes:
         policy: its type. Default: the checkpoint's own.
@@ -84,12 +100,18 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class AuditConfig(PolicyConfig):
-    """What is hooked in a policy: modules, shapes, calls in a prediction, masks, and what it means."""
+    """Say what is hooked in a policy: modules, shapes, calls in a prediction, masks, and what it means."""
+
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "most used": ("policy", "checkpoint"),
+        "where to listen besides": _HOOK_FLAGS,
+        "how it runs": ("device", "trust_remote_code"),
+    }
 
 
 @dataclass(frozen=True)
 class ExtractConfig(PolicyConfig):
-    """A policy's features on recorded observations: shown the same, several policies can be compared.
+    """Collect a policy's features on recorded observations: shown the same, several policies can be compared.
 
     Examples:
       ./run eval --policy act --episodes 30 --record-observations
@@ -106,6 +128,11 @@ class ExtractConfig(PolicyConfig):
         camera_map: recorded=policy,recorded=policy: which recorded camera is which of the policy's.
     """
 
+    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "most used": ("on", "output", "policy", "checkpoint", "camera_map", "every"),
+        "where to listen besides": _HOOK_FLAGS,
+        "how it runs": ("device", "batch_size", "trust_remote_code"),
+    }
     on: Path | None = None
     output: Path | None = None
     batch_size: int = 8

@@ -33,9 +33,13 @@ SETTING_FLAGS = ("device", "control", "n_action_steps", "horizon")
 class DemoConfig:
     """Record the scripted expert's successes: a LeRobotDataset, or of a LIBERO task a file in LIBERO's own HDF5 layout.
 
+    Examples:
+      ./run eval-demos --output demos --episodes 250
+      ./run eval-demos --output demos --env libero_object/0 --episodes 50
+
     Attributes:
-        output: folder of the new dataset; for LIBERO the file, which gets the ending .hdf5 where it has none. Its tools
-            expect <task's name>_demo.hdf5.
+        output: folder of the new dataset; for LIBERO the file, which gets the ending .hdf5 where it has another. Its
+            tools expect <task's name>_demo.hdf5.
         env: environment to record in.
         episodes: successes to record. LIBERO has 50 init states a task.
         first_episode: index of the first. Default: far from evaluation's; in LIBERO 0, of its own init states. Several
@@ -44,11 +48,11 @@ class DemoConfig:
         noisy: fraction of episodes whose executed targets are perturbed while the recorded ones stay
             clean (DART, Laskey et al. 2017): the policy sees how to come back.
         noise_deg: standard deviation of that Ornstein-Uhlenbeck noise, a joint.
-        videos: store mp4 (lossy) in place of lossless images.
+        videos: store mp4 (lossy) in place of lossless images. LIBERO's layout has images alone.
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "the six that matter first": ("output", "env", "episodes", "near_object", "noisy", "videos"),
+        "most used": ("output", "env", "episodes", "near_object", "noisy", "videos"),
         "rarely needed": ("first_episode", "noise_deg"),
     }
     output: Path
@@ -158,7 +162,7 @@ class EvalConfig(SubjectConfig):
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "the six that matter first": ("policy", "checkpoint", "env", "episodes", "video", "resume"),
+        "most used": ("policy", "checkpoint", "env", "episodes", "video", "resume"),
         "which episodes, and where they go": ("list_envs", "demos", "first_episode", "run_dir", "doctor", "quiet"),
         "how they run": SETTING_FLAGS,
         "to fit a checkpoint to the environment": ADAPTER_FLAGS,
@@ -207,7 +211,7 @@ class DoctorConfig(SubjectConfig):
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "the six that matter first": ("run", "policy", "checkpoint", "env", "all", "json"),
+        "most used": ("run", "policy", "checkpoint", "env", "all", "json"),
         "how it runs": SETTING_FLAGS,
         "to fit a checkpoint to the environment": ADAPTER_FLAGS,
     }

@@ -6,12 +6,12 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, get_args
 
 import tyro
 
 from sim.errors import WhiskerError, WhiskerWarning
-from sim.help_text import format_help
+from sim.help_text import format_help, format_subcommands
 
 EXIT_DONE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 2, 130
 
@@ -25,8 +25,8 @@ def run_command(
     """Parse the command line, do it, and turn what went wrong into one line and an exit code.
 
     Args:
-        config_type: a class whose docstrings are the help (`sim.help_text`); of a command with subcommands, their
-            union, whose help tyro prints.
+        config_type: a class whose docstrings are the help (`sim.help_text`), or of a command with subcommands the
+            union of theirs, each annotated with `tyro.conf.subcommand`.
         check_arguments: raises a `WhiskerError` for arguments that it knows to be meant for another program.
     """
     description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
@@ -39,8 +39,8 @@ def run_command(
             print_warning(message, category, *where)
 
     try:
-        if is_dataclass(config_type) and {"-h", "--help"} & set(sys.argv[1:]):
-            print(format_help(config_type, name), flush=True)
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(_find_help(config_type, name, sys.argv[1:]), flush=True)
             return EXIT_DONE
         check_arguments(sys.argv[1:], config_type)
         config = tyro.cli(config_type, prog=name, description=description)
@@ -55,6 +55,15 @@ def run_command(
     except BrokenPipeError:  # whoever reads it, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
+
+
+def _find_help(config_type: Any, name: str, arguments: Sequence[str]) -> str:
+    """Return the help of the command, or of the subcommand that the arguments name."""
+    if is_dataclass(config_type):
+        return format_help(config_type, name)
+    subcommands = {each.__metadata__[0].name: each.__origin__ for each in get_args(config_type)}
+    chosen = next((argument for argument in arguments if argument in subcommands), None)
+    return format_help(subcommands[chosen], f"{name} {chosen}") if chosen else format_subcommands(subcommands, name)
 
 
 def say_progress(message: str) -> None:

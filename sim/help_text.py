@@ -4,7 +4,7 @@ import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -29,7 +29,7 @@ def format_help(config_type: Any, name: str) -> str:
     by_name = {field.name: field for field in fields(config_type)}
     groups = {title: [by_name.pop(name) for name in names] for title, names in config_type.help_groups.items()}
     described = _describe_fields(config_type)
-    positional = "".join(f" [{field.name.upper()}]" for field in fields(config_type) if _is_positional(field))
+    positional = "".join(f" {_usage(field)}" for field in fields(config_type) if _is_positional(field))
     lines = [f"usage: {name}{positional} [--flag value ...]", "", *textwrap.wrap(" ".join(summary.split()), width)]
     for title, members in (groups | ({"more": list(by_name.values())} if by_name else {})).items():
         lines += ["", f"{title}:"]
@@ -38,6 +38,21 @@ def format_help(config_type: Any, name: str) -> str:
     for note in notes:
         lines += ["", *_wrap_note(note, width)]
     return "\n".join(lines)
+
+
+def format_subcommands(config_types: Mapping[str, Any], name: str) -> str:
+    """Return the help of a command that does nothing without a subcommand.
+
+    Args:
+        config_types: subcommand → a dataclass as for `format_help`.
+    """
+    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
+    lines = [f"usage: {name} {{{','.join(config_types)}}} ...", ""]
+    for subcommand, config_type in config_types.items():
+        summary = " ".join(inspect.cleandoc(config_type.__doc__).split("\n\n")[0].split())
+        body = textwrap.wrap(summary, width - _INDENT)
+        lines += [f"  {subcommand:{_INDENT - 2}}{body[0]}", *(" " * _INDENT + line for line in body[1:])]
+    return "\n".join([*lines, "", f"`{name} <one of them> --help` shows its flags."])
 
 
 def _describe_fields(config_type: Any) -> dict[str, str]:
@@ -53,7 +68,8 @@ def _describe_fields(config_type: Any) -> dict[str, str]:
 
 def _format_flag(field: Field, text: str, width: int) -> Iterator[str]:
     needs_default = not (field.default is None or field.default in (MISSING, ()) or isinstance(field.default, bool))
-    text += f" Default: {field.default}." if needs_default and "Default:" not in text else ""
+    shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    text += f" Default: {shown}." if needs_default and "Default:" not in text else ""
     head = f"  {_invocation(field)}"
     body = textwrap.wrap(text, width - _INDENT, break_on_hyphens=False)
     if len(head) > _INDENT - 2:
@@ -71,6 +87,12 @@ def _invocation(field: Field) -> str:
     if field.type is bool:
         return f"--no-{flag[2:]}" if field.default is True else flag
     return f"{flag} {_metavar(field.type)}"
+
+
+def _usage(field: Field) -> str:
+    """Return a positional argument as the first line shows it, e.g. "[BANKS ...]"."""
+    is_several = get_origin(field.type.__origin__) is tuple  # type: ignore[union-attr]
+    return f"[{field.name.upper()}{' ...' if is_several else ''}]"
 
 
 def _metavar(annotation: Any) -> str:

@@ -10,12 +10,15 @@ import pytest
 import tyro
 from tyro.conf import Positional
 
+from cknna.cli import Command
+from cknna.config import AuditConfig, ExtractConfig, ScoreConfig
 from eval.config import DemoConfig, DoctorConfig, EvalConfig
 from sim.command_line import EXIT_DONE, run_command
 from sim.help_text import format_help
 from viz.config import WhiskersConfig
 
 COMMANDS = {"eval": EvalConfig, "eval-doctor": DoctorConfig, "eval-demos": DemoConfig, "whiskers": WhiskersConfig}
+SUBCOMMANDS = {"score": ScoreConfig, "extract": ExtractConfig, "audit": AuditConfig}
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,19 @@ def test_help_fits_the_terminal_and_begins_with_six_flags(command, columns, monk
     printed = capsys.readouterr().out
     before_examples = printed.partition("Examples:")[0]
     assert max(map(len, before_examples.splitlines())) <= min(columns, 100)
-    first_group = printed.partition("the six that matter first:")[2].partition("\n\n")[0]
+    first_group = printed.partition("most used:")[2].partition("\n\n")[0]
     assert len(re.findall(r"^  \S", first_group, re.MULTILINE)) == 6
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *SUBCOMMANDS])
 def test_every_flag_is_shown_once_as_the_parser_takes_it(command):
     """The parser is tyro's, which knows nothing of the help."""
-    config_type = COMMANDS[command]
+    config_type = (COMMANDS | SUBCOMMANDS)[command]
     printed = format_help(config_type, command)
     shown = re.findall(r"^  (--[\w-]+|[A-Z]+)(?: (\S.*?))?(?:  |$)", printed.partition("Examples:")[0], re.MULTILINE)
     assert len(shown) == len(set(shown)) == len(fields(config_type))
     values = {"N": ["3"], "X": ["0.5"], "X X": ["0", "1"], "TEXT": ["a"], "[TEXT ...]": ["a", "b"], "PATH": ["p"]}
+    values |= {"[N ...]": ["3"], "[PATH ...]": ["p"]}
     for flag, value in shown:
         given = values.get(value, value.split("|")[-1:] if value else [])
         arguments = [flag, *given] if flag.startswith("--") else ["p"]
@@ -112,3 +116,15 @@ def test_every_flag_is_shown_once_as_the_parser_takes_it(command):
         config = tyro.cli(config_type, args=required + arguments)
         name = flag.removeprefix("--").removeprefix("no-").replace("-", "_").lower()
         assert getattr(config, name) != (False if flag == f"--{name}" else None)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["-h", "extract"]])
+def test_a_command_with_subcommands_shows_those_or_the_help_of_one(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cknna", *arguments])
+    assert run_command(lambda config: 1, Command, "cknna") == EXIT_DONE
+    printed = capsys.readouterr().out
+    named = set(arguments) & SUBCOMMANDS.keys()
+    for subcommand in SUBCOMMANDS:
+        assert (f"\n  {subcommand} " in printed) == (not named)
+    for subcommand in named:
+        assert printed == format_help(SUBCOMMANDS[subcommand], f"cknna {subcommand}") + "\n"

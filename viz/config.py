@@ -46,11 +46,11 @@ class WhiskersConfig(SubjectConfig):
         show_flow: draw what each plan was made from (`eval --drafts` recorded it): denoising steps, or the members of
             a temporal ensemble.
         port: of the page's server. Default: one that is free.
-        browser: open the page in a browser; --no-browser only prints its address.
+        browser: open the page in a browser; with --no-browser only its address is printed.
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "the six that matter first": ("run", "episode", "export", "video", "table", "live"),
+        "most used": ("run", "episode", "export", "video", "table", "live"),
         "more of a run": ("task", "png", "step", "camera", "show_flow", "native", "port", "browser"),
         "with --live, which policy and where": ("policy", "checkpoint", "env", "samples", "run_dir", *SETTING_FLAGS),
         "with --live, to fit a checkpoint to the environment": ADAPTER_FLAGS,
