@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Distinguishes the recorder's random numbers from those of the environment's own reset.
 _PERTURBATION_STREAM = 1
+_HDF5_SUFFIXES = (".hdf5", ".h5")
 
 
 class TargetNoise:
@@ -49,9 +50,9 @@ def check_demo_counts(config: DemoConfig) -> None:
 
 
 def resolve_output(config: DemoConfig) -> Path:
-    """Return where the demonstrations go: `--output`, with the ending of LIBERO's files where it has none."""
-    needs_ending = is_in_own_process(config.env) and not config.output.suffix
-    return config.output.with_suffix(".hdf5") if needs_ending else config.output
+    """Return where the demonstrations go: `--output`, with the ending of LIBERO's files where it has another."""
+    needs_ending = is_in_own_process(config.env) and config.output.suffix not in _HDF5_SUFFIXES
+    return config.output.with_name(f"{config.output.name}.hdf5") if needs_ending else config.output
 
 
 def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:

@@ -29,6 +29,7 @@ def demos(tmp_path_factory):
     [
         ("libero_goal/0", "out/bowl", "out/bowl.hdf5"),
         ("libero_goal/0", "bowl_demo.h5", "bowl_demo.h5"),
+        ("libero_goal/0", "bowl.v2", "bowl.v2.hdf5"),
         ("so101/pick_place", "out/bowl", "out/bowl"),
     ],
 )

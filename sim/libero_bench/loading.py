@@ -2,6 +2,9 @@
 
 import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -12,7 +15,7 @@ def make_robosuite_env(bddl_path: Path):
     """LIBERO's problem class without a renderer and without observables: those are ours."""
     os.environ.update(OWN_PATHS)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "whisker" / "numba"))
-    with mock.patch("logging.FileHandler", _no_log_file):
+    with _quiet_import(), mock.patch("logging.FileHandler", _no_log_file):
         from libero.libero.envs.env_wrapper import ControlEnv
         from robosuite.environments.base import MujocoEnv
 
@@ -56,6 +59,18 @@ def _remembering_the_model(initialize_sim):
         env.loaded_model = model.site_rgba.copy(), model.body_pos.copy(), model.body_quat.copy()
 
     return initialize
+
+
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Silence what robosuite says at import: that it has no private settings, and Python of its source code."""
+    disabled_before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(category=SyntaxWarning, action="ignore"):
+            yield
+    finally:
+        logging.disable(disabled_before)
 
 
 def _no_log_file(*args, **kwargs):
