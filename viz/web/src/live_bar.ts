@@ -68,6 +68,7 @@ export class LiveBar {
     setText(this.state, status.state);
     const hint = isAtHead ? "at the head: the keys drive the rollout" : "history: the keys play it back";
     setText(this.note, progress || (isDriven ? hint : ""));
+    this.note.toggleAttribute("data-hint", !progress);
     const isRunning = status.state === "running" || (!this.isLive && isBusy);
     setText(this.run, isRunning ? "pause" : "run");
     this.run.dataset.running = isRunning ? "yes" : "";
