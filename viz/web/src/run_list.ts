@@ -302,7 +302,7 @@ function mostFrequent({ outcomes }: ListedRun): number {
 
 function drawSuccess({ success_rate, success_interval, n_success, n_judged }: ListedRun): Node[] {
   if (success_rate === null || success_interval === null)
-    return [element("span", "", "no episode has come to its end")];
+    return [element("span", "", "no result yet")];
   const [low, high] = success_interval.map((share) => 100 * share);
   const bar = element("i", "rate");
   const interval = element("i", "interval");
