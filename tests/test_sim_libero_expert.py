@@ -274,6 +274,6 @@ def test_goals_of_every_kind_are_watched_from_the_start():
         if not kinds_of_goals(task) <= seen:
             seen |= kinds_of_goals(task)
             names.append(task.env_name)
-    with get_context("spawn").Pool(1, maxtasksperchild=8) as pool:
+    with get_context("spawn").Pool(1, maxtasksperchild=32) as pool:
         assert list(pool.imap(watch_goals, names)) == names
     assert len(names) > 60 and len(seen) > 80
