@@ -62,8 +62,6 @@ def _evaluate(config: EvalConfig) -> int:
     from eval.evaluation import begin_as_demonstrated, name_policy, set_up, with_absolute_paths
     from eval.outcome import Outcome
     from eval.provenance import load_resumed_config
-    from eval.statistics import summarise
-    from eval.tables import one_line
 
     is_new = config.resume is None
     config = with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
@@ -71,6 +69,12 @@ def _evaluate(config: EvalConfig) -> int:
     if is_new:
         config = begin_as_demonstrated(config)
     setup = set_up(config)
+    # These import scipy.stats, which takes longer than all that was refused by now.
+    from eval.doctor.row_checks import describe_start_region
+    from eval.run import Run
+    from eval.statistics import summarise
+    from eval.tables import one_line
+
     with closing(setup.env), closing(_open_run(config, setup)) as run:
         try:
             _roll_out(config, setup, run)
@@ -87,7 +91,9 @@ def _evaluate(config: EvalConfig) -> int:
     filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
     if not config.quiet:
         # The table has scrolled off a small terminal by now.
-        print(f"\n{_subject(config)}: {one_line(summary, run.rows)}")
+        said = describe_start_region(Run.open(run.path))
+        print(f"\n{said}" if said else "")
+        print(f"{_subject(config)}: {one_line(summary, run.rows)}")
     return filmed or (EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE)
 
 

@@ -65,6 +65,29 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
     return table
 
 
+def event_table(rows: Iterable[EpisodeRow]) -> Table | None:
+    """Return what the failures were decided by: how many by each event, and at which steps. None below two failures.
+
+    A single one is in `failure_table`. Rows of older runs do not say their event; their steps are those at which the
+    outcome was settled.
+    """
+    steps: dict[str, list[int]] = {}
+    for row in rows:
+        if not row.success:
+            event = str(row.decisive_event or "not recorded").replace("_", " ")
+            steps.setdefault(event, []).append(row.shown_step)
+    if sum(map(len, steps.values())) < 2:
+        return None
+    table = Table(title="where the failures went wrong", title_justify="left", min_width=60)
+    table.add_column("what happened")
+    table.add_column("episodes", justify="right")
+    table.add_column("when")
+    for event, when in sorted(steps.items(), key=lambda item: -len(item[1])):
+        first, last = min(when), max(when)
+        table.add_row(event, str(len(when)), f"step {first}" if first == last else f"steps {first} to {last}")
+    return table
+
+
 def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table | None:
     """Return the first failed episodes: what failed, and where each went wrong. None if there are none.
 
@@ -111,9 +134,9 @@ def print_summary(
     console.print(summary_table(title, summary, len(summaries)))
     if len(summaries) > 1:
         console.print(task_table(tasks, summaries))
-    failures = failure_table(rows, tasks)
-    if failures is not None:
-        console.print(failures)
+    for table in (event_table(rows), failure_table(rows, tasks)):
+        if table is not None:
+            console.print(table)
 
 
 def _interval(summary: RunSummary) -> str:

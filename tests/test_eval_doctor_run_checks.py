@@ -18,6 +18,7 @@ from eval.doctor.row_checks import (
     check_n_episodes,
     check_outcomes,
     check_start_region,
+    describe_start_region,
 )
 from eval.doctor.run_checks import check_run
 from eval.episode_row import ROWS_FILE, make_row
@@ -414,16 +415,16 @@ def test_outcomes_say_how_many_came_through_each_stage():
 
 def test_where_the_object_begins_is_named_if_it_matters():
     """Object k begins 1 cm further on than object k - 1."""
-    episodes = [make_episode(index) for index in range(24)]
+    starts = [make_episode(index).object_pos_world[0] for index in range(24)]
     rows = make_rows(24, 12)
-    finding = check_start_region(rows, episodes)
+    finding = check_start_region(rows, starts)
     assert_named(finding, Level.WARNING, "depends on where the object begins")
     assert "11 of 11 succeed where the object begins at y < 0.03 m" in finding.evidence
     assert "1 of 13 elsewhere" in finding.evidence
     shuffled = [row for pair in zip(rows[:12], rows[12:], strict=True) for row in pair]
     by_turns = [replace(row, episode_index=k) for k, row in enumerate(shuffled)]
-    assert is_unknown(check_start_region(by_turns, episodes))
-    assert is_unknown(check_start_region(rows[:8], episodes[:8]))
+    assert is_unknown(check_start_region(by_turns, starts))
+    assert is_unknown(check_start_region(rows[:8], starts[:8]))
 
 
 def test_early_success(episodes):
@@ -510,6 +511,20 @@ def empty_run(tmp_path, blind_env):
     run = RunFolder.create(tmp_path, describe_run(blind_env, "zero"))
     yield run
     run.close()
+
+
+def test_a_run_says_where_the_object_has_to_begin(empty_run):
+    """Object k begins 1 cm further on than object k - 1."""
+    for index in range(24):
+        record = EpisodeRecord("task", index, index < 12, "", 1.0, make_episode(index))
+        empty_run.append(record, make_row(record, OutcomeThresholds()))
+        if index == 4:
+            assert describe_start_region(Run.open(empty_run.path)) == ""
+    said = describe_start_region(Run.open(empty_run.path))
+    assert said.startswith("Success depends on where the object begins: task: ")
+    assert "11 of 11 succeed where the object begins at y < 0.03 m, 1 of 13 elsewhere; p = " in said
+    (empty_run.path / arrays_path(Run.open(empty_run.path).rows[0])).unlink()
+    assert describe_start_region(Run.open(empty_run.path)) == ""
 
 
 @pytest.fixture

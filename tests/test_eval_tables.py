@@ -6,13 +6,13 @@ from dataclasses import replace
 from rich.console import Console
 
 from eval.outcome import Event, Outcome
-from eval.tables import failure_table
+from eval.tables import event_table, failure_table
 from tests.test_eval_statistics import row
 
 
-def shown(*rows):
+def shown(*rows, make_table=lambda rows: failure_table(rows, {"t": "env"})):
     console = Console(width=100, file=io.StringIO())
-    console.print(failure_table(rows, {"t": "env"}))
+    console.print(make_table(rows))
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
 
 
@@ -31,3 +31,17 @@ def test_a_crash_says_what_crashed():
     crashed = row(3, Outcome.ERROR, error="boom", decided_at_step=7)
     crashed = replace(crashed, decisive_step=7, decisive_event=Event.ERROR)
     assert ["3", "error", "boom", "7"] in shown(crashed)
+
+
+def test_failures_are_counted_by_what_decided_them():
+    decided = [(Event.LET_GO, 80), (Event.LOST_GRASP, 69), (Event.LOST_GRASP, 40), (Event.LOST_GRASP, 51)]
+    failed = [
+        replace(
+            row(i, Outcome.DROPPED_DURING_TRANSPORT, failed_stage="lifted"), decisive_step=step, decisive_event=event
+        )
+        for i, (event, step) in enumerate(decided)
+    ]
+    lines = shown(*failed, row(9, Outcome.SUCCESS), make_table=event_table)
+    counted = [line for line in lines if len(line) == 3]
+    assert counted == [["lost grasp", "3", "steps 40 to 69"], ["let go", "1", "step 80"]]
+    assert event_table([row(9, Outcome.SUCCESS)]) is None and event_table([failed[0]]) is None

@@ -4,13 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from eval.doctor.finding import Finding, Level
 from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
 from eval.recorder import EpisodeArrays
+from eval.run import Run
 from eval.start_region import find_start_region
 from eval.statistics import compute_wilson_interval, count_stages, summarise
+from sim.errors import WhiskerError
 
 # Fewer, and even ten of ten is not told from three of four: at 10 the Wilson interval is up to 0.53 wide.
 FEW_EPISODES = 10
@@ -186,13 +189,33 @@ def _name(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> str:
     return f"episode {row.episode_index}" + (f" of {row.task!r}" if has_tasks else "")
 
 
-def check_start_region(rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeArrays]) -> Finding:
-    """Look for places at which the policy succeeds more often if the object begins there."""
+def describe_start_region(run: Run) -> str:
+    """Return one sentence on where the object has to begin for the policy to succeed; "" where that is not shown."""
+    judged = [row for row in run.rows if row.outcome != Outcome.ERROR]
+    starts = []
+    for row in judged:
+        try:
+            path = run.load_array(row, "object_pos_world")
+        except WhiskerError:  # The rate is right without the arrays.
+            return ""
+        assert path is not None
+        starts.append(path[0])
+    finding = check_start_region(judged, starts)
+    said = f"{finding.finding[:1].upper()}{finding.finding[1:]}: {finding.evidence}."
+    return said if finding.is_ill else ""
+
+
+def check_start_region(rows: Sequence[EpisodeRow], starts: Sequence[Float[np.ndarray, "3"]]) -> Finding:
+    """Look for places at which the policy succeeds more often if the object begins there.
+
+    Args:
+        starts: where it began in the episode of each row, m.
+    """
     check, found = "start", []
     for task in dict.fromkeys(row.task for row in rows):
         of_task = sorted((row.episode_index, i) for i, row in enumerate(rows) if row.task == task)
         chosen = [i for _, i in of_task]
-        places = np.stack([episodes[i].object_pos_world[0, :2] for i in chosen])
+        places = np.stack([starts[i][:2] for i in chosen])
         region = find_start_region(places, np.array([rows[i].success for i in chosen]))
         found += [] if region is None else [(task, region)]
     if not found:

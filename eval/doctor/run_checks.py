@@ -95,7 +95,7 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
     action, state_names = env.action, env.state_names
     n_success, is_baseline = sum(row.success for row in rows), policy.type in BASELINES
     checks: list[Check] = [
-        partial(check_start_region, rows, episodes),
+        partial(check_start_region, rows, [episode.object_pos_world[0] for episode in episodes]),
         partial(check_early_success, rows, episodes, env.control_dt_s),
         partial(check_action_range, episodes, action),
         partial(check_movement, episodes),
