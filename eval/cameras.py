@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from policies.adapters import Adapters, format_camera_map
+from policies.declared_policy import DeclaredPolicy
 from policies.policy import PolicySpec
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
@@ -18,7 +19,7 @@ _NEUTRAL = re.compile(r"(image|img|camera|cam|rgb|view)_?(\d*|[a-z])")
 
 
 def adopt_renamed_cameras(
-    adapters: Adapters, training: TrainingRecord, policy: PolicySpec, env_cameras: Sequence[str]
+    adapters: Adapters, training: TrainingRecord, policy: PolicySpec | DeclaredPolicy, env_cameras: Sequence[str]
 ) -> dict[str, str]:
     """Return the environment's camera → the policy's, of those that the checkpoint's rename map pairs.
 
@@ -38,7 +39,7 @@ def adopt_renamed_cameras(
 
 
 def select_cameras(
-    policy: PolicySpec,
+    policy: PolicySpec | DeclaredPolicy,
     adapters: Adapters,
     env_name: str,
     env_cameras: Sequence[str],
@@ -63,7 +64,7 @@ def select_cameras(
 
 def is_accepted(
     camera_map: Mapping[str, str],
-    policy: PolicySpec,
+    policy: PolicySpec | DeclaredPolicy,
     adapters: Adapters,
     env_name: str,
     env_cameras: Sequence[str],
@@ -127,7 +128,11 @@ def propose_camera_map(
 
 
 def _select(
-    policy: PolicySpec, adapters: Adapters, env_name: str, env_cameras: Sequence[str], training: TrainingRecord
+    policy: PolicySpec | DeclaredPolicy,
+    adapters: Adapters,
+    env_name: str,
+    env_cameras: Sequence[str],
+    training: TrainingRecord,
 ) -> dict[str, tuple[int, int]]:
     """Check the map, and resolve it."""
     given = adapters.camera_map
@@ -166,7 +171,11 @@ def _select(
 
 
 def _advise(
-    policy: PolicySpec, adapters: Adapters, env_name: str, env_cameras: Sequence[str], training: TrainingRecord
+    policy: PolicySpec | DeclaredPolicy,
+    adapters: Adapters,
+    env_name: str,
+    env_cameras: Sequence[str],
+    training: TrainingRecord,
 ) -> str:
     """Return what to do, with flags that `_select` accepts, and with none where there are no such flags."""
     given = {e: p for e, p in adapters.camera_map.items() if e in env_cameras and p in policy.image_sizes}

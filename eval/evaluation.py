@@ -11,6 +11,7 @@ from eval.collection import Collector, check_collection, make_collector
 from eval.config import EvalConfig, SubjectConfig
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
 from eval.preflight import (
+    check_asked_action_steps,
     check_fit,
     check_image_size,
     check_records,
@@ -20,9 +21,10 @@ from policies.adapters import AdaptedPolicy, Adapters, format_camera_map, parse_
 from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
+from policies.declared_policy import DeclaredPolicy, read_declared_policy
 from policies.device import check_device
 from policies.plan_kinds import read_plan_kinds
-from policies.policy import Policy
+from policies.policy import Policy, PolicySpec
 from policies.registry import resolve_policy_name
 from policies.training_record import TrainingRecord, load_training_record
 from sim.env import Env
@@ -116,19 +118,17 @@ def set_up(config: SubjectConfig) -> Setup:
         training = load_training_record(checkpoint.folder)
         check_gl_library()
         check_device(config.device)
+        settings = read_config(checkpoint.source)
         if isinstance(config, EvalConfig):
-            kinds = read_plan_kinds(read_config(checkpoint.source), checkpoint.name)
-            check_records(kinds, config.samples, config.drafts)
+            check_records(read_plan_kinds(settings, checkpoint.name), config.samples, config.drafts)
+        _check_declared(config, read_declared_policy(settings, checkpoint.name), env_name, adapters, training)
         from policies.lerobot_loading import load_lerobot_policy
 
         policy = load_lerobot_policy(checkpoint, config.device)
         check_image_size(policy.spec, adapters, training)
         _check_records(config, policy)
         policy.records_drafts = isinstance(config, EvalConfig) and config.drafts
-        env_cameras = camera_names(env_name)
-        renamed = adopt_renamed_cameras(adapters, training, policy.spec, env_cameras)
-        adapters = dataclasses.replace(adapters, camera_map={**adapters.camera_map, **renamed})
-        sizes = select_cameras(policy.spec, adapters, env_name, env_cameras, training)
+        renamed, adapters, sizes = _fit_cameras(policy.spec, env_name, adapters, training)
         env = make_env(env_name, sizes, config.control)
         check_fit(policy.spec, env.spec, adapters, training)
         if adapters != Adapters() or len(sizes) < len(policy.spec.image_sizes):
@@ -143,6 +143,27 @@ def set_up(config: SubjectConfig) -> Setup:
     return Setup(
         env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks, collector, training, renamed
     )
+
+
+def _check_declared(
+    config: SubjectConfig, policy: DeclaredPolicy, env_name: str, adapters: Adapters, training: TrainingRecord
+) -> None:
+    """Refuse what config.json tells already, with the words that the loaded policy would be refused with."""
+    if config.n_action_steps is not None:
+        check_asked_action_steps(policy, config.n_action_steps)
+    if policy.image_sizes:
+        check_image_size(policy, adapters, training)
+        _fit_cameras(policy, env_name, adapters, training)
+
+
+def _fit_cameras(
+    policy: PolicySpec | DeclaredPolicy, env_name: str, adapters: Adapters, training: TrainingRecord
+) -> tuple[dict[str, str], Adapters, dict[str, tuple[int, int]]]:
+    """Return the cameras that were renamed in training, the adapters with them, and the cameras to observe."""
+    env_cameras = camera_names(env_name)
+    renamed = adopt_renamed_cameras(adapters, training, policy, env_cameras)
+    adapters = dataclasses.replace(adapters, camera_map={**adapters.camera_map, **renamed})
+    return renamed, adapters, select_cameras(policy, adapters, env_name, env_cameras, training)
 
 
 def make_adapters(config: SubjectConfig) -> Adapters:

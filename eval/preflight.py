@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from policies.adapters import Adapters, format_image_size
 from policies.calibration import check_calibration
+from policies.declared_policy import DeclaredPolicy
 from policies.plan_kinds import PlanKinds
 from policies.policy import PolicySpec
 from policies.training_record import TrainingRecord
@@ -66,7 +67,7 @@ def check_fit(
         _check_action_mode(adapters.policy_actions, env)
 
 
-def check_image_size(policy: PolicySpec, adapters: Adapters, training: TrainingRecord) -> None:
+def check_image_size(policy: PolicySpec | DeclaredPolicy, adapters: Adapters, training: TrainingRecord) -> None:
     """Raise if the network cannot take images of the size that the user asked for."""
     size = adapters.image_size
     declared = set(policy.image_sizes.values())
@@ -127,14 +128,25 @@ def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
 
 def resolve_n_action_steps(policy: PolicySpec, asked: int | None) -> int:
     """How many actions of a chunk are executed: as asked, else as the checkpoint says."""
-    n_action_steps = policy.n_action_steps if asked is None else asked
+    if asked is None:
+        subject = f"checkpoint {policy.checkpoint!r}, n_action_steps"
+        do = "Say how many are to be executed: --n-action-steps."
+        _check_n_action_steps(policy, policy.n_action_steps, subject, do)
+        return policy.n_action_steps
+    check_asked_action_steps(policy, asked)
+    return asked
+
+
+def check_asked_action_steps(policy: PolicySpec | DeclaredPolicy, asked: int) -> None:
+    """Raise if --n-action-steps is known to be more than the policy plans."""
+    _check_n_action_steps(policy, asked, "--n-action-steps", "")
+
+
+def _check_n_action_steps(policy: PolicySpec | DeclaredPolicy, n_action_steps: int, subject: str, do: str) -> None:
     most = policy.max_action_steps
-    if not 1 <= n_action_steps <= most:
+    if most is not None and not 1 <= n_action_steps <= most:
         why = "the chunk's length" if most == policy.chunk_size else "this policy predicts at every step"
-        subject = "--n-action-steps" if asked is not None else f"checkpoint {policy.checkpoint!r}, n_action_steps"
-        do = "" if asked is not None else "Say how many are to be executed: --n-action-steps."
         raise WhiskerError(subject, expected=f"1 to {most} ({why})", got=str(n_action_steps), do=do)
-    return n_action_steps
 
 
 def check_records(policy: PolicySpec | PlanKinds, n_samples: int, drafts: bool) -> None:

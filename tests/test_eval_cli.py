@@ -1,4 +1,4 @@
-"""The commands as a person runs them: real processes, real exit codes."""
+"""The commands as a person runs them: in real processes where that matters, and else in this one, which is quicker."""
 
 import json
 import os
@@ -90,24 +90,29 @@ def test_environments_are_listed_by_suite_or_by_words_and_nothing_is_made(tmp_pa
         ),
     ],
 )
-def test_bad_input_is_one_clear_error(arguments, said, tmp_path):
-    done = run_eval(*arguments, cwd=tmp_path)
+def test_bad_input_is_one_clear_error(eval_here, arguments, said, tmp_path):
+    done = eval_here(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == [], "nothing is made before the input is known to be good"
 
 
-def test_a_run_directory_that_cannot_be_written(tmp_path):
+def test_a_run_directory_that_cannot_be_written(eval_here, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    done = run_eval("--policy", "zero", "--episodes", 1, "--run-dir", tmp_path / "file" / "runs")
+    done = eval_here("--policy", "zero", "--episodes", 1, "--run-dir", tmp_path / "file" / "runs")
     assert done.returncode == 2 and "--run-dir" in done.stderr
 
 
 def test_what_a_checkpoint_cannot_do_is_refused_before_torch_is_imported(tmp_path):
     """With a torch that cannot be imported."""
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
-    done = run_eval("--policy", "act", "--samples", 4, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 2 and "expected a policy that can plan in more than one way" in done.stderr
+    for flags, said in (
+        (["--samples", 4], "expected a policy that can plan in more than one way"),
+        (["--n-action-steps", 99], "--n-action-steps: expected 1 to 40 (the chunk's length), got 99"),
+        (["--camera-map", "overhead_cam=top"], "expected the policy's cameras: overhead_cam, wrist_cam, got top"),
+    ):
+        done = run_eval("--policy", "act", *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        assert done.returncode == 2 and said in " ".join(done.stderr.split())
     assert "torch was imported" in run_eval("--policy", "act", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stderr
 
 
@@ -141,10 +146,10 @@ def test_quiet_is_one_line(tmp_path):
     assert done.stdout.count("\n") == 1 and done.stderr == "" and "0.0 % success (0 of 1" in done.stdout
 
 
-def test_the_same_command_gives_the_same_rows_also_with_videos(tmp_path, small_act):
+def test_the_same_command_gives_the_same_rows_also_with_videos(eval_here, tmp_path, small_act):
     arguments = ["--checkpoint", small_act, "--episodes", 2, "--horizon", 25]
-    run_eval(*arguments, "--run-dir", tmp_path / "plain")
-    filmed = run_eval(*arguments, "--video", "all", "--run-dir", tmp_path / "filmed")
+    eval_here(*arguments, "--run-dir", tmp_path / "plain")
+    filmed = eval_here(*arguments, "--video", "all", "--run-dir", tmp_path / "filmed")
     assert filmed.returncode == 0
     assert rows_of(tmp_path / "plain") == rows_of(tmp_path / "filmed")
     assert len(list((tmp_path / "filmed").rglob("*.mp4"))) == 2
@@ -194,49 +199,49 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
     assert len(load_rows(run)) >= 2
 
 
-def test_resuming_with_another_flag_is_refused(tmp_path):
-    run_eval("--policy", "zero", "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path)
+def test_resuming_with_another_flag_is_refused(eval_here, tmp_path):
+    eval_here("--policy", "zero", "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path)
     (run,) = tmp_path.iterdir()
     for flags, said in (
         (["--horizon", 9], "--horizon"),
         (["--episodes", 30], "--episodes"),
         (["--policy=act"], "--pol"),
     ):
-        done = run_eval("--resume", run, *flags)
+        done = eval_here("--resume", run, *flags)
         assert done.returncode == 2 and f"{said}" in done.stderr and "as the run has it" in done.stderr
-    assert run_eval("--resume", run, "--horizon", 3, "--quiet").returncode == 0
+    assert eval_here("--resume", run, "--horizon", 3, "--quiet").returncode == 0
 
 
-def test_resuming_a_run_whose_outcomes_other_rules_made_is_refused(tmp_path):
+def test_resuming_a_run_whose_outcomes_other_rules_made_is_refused(eval_here, tmp_path):
     """Runs from before there was a second edition of the rules do not say which made them."""
-    run_eval("--policy", "zero", "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path)
+    eval_here("--policy", "zero", "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path)
     (run,) = tmp_path.iterdir()
     description = json.loads((run / "run.json").read_text())
     assert description["resolved"].pop("outcome_rules") == 2
     (run / "run.json").write_text(json.dumps(description))
-    done = run_eval("--resume", run)
+    done = eval_here("--resume", run)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "expected a run whose outcomes were made by rules 2, got rules 1" in " ".join(done.stderr.split())
 
 
-def test_resuming_with_other_weights_is_refused(tmp_path, small_act):
+def test_resuming_with_other_weights_is_refused(eval_here, tmp_path, small_act):
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
-    run_eval("--checkpoint", checkpoint, "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path / "runs")
+    eval_here("--checkpoint", checkpoint, "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path / "runs")
     weights = load_file(checkpoint / "model.safetensors")
     save_file(weights | {"model.action_head.bias": weights["model.action_head.bias"] + 1},
               checkpoint / "model.safetensors")  # fmt: skip
     (run,) = (tmp_path / "runs").iterdir()
-    done = run_eval("--resume", run)
+    done = eval_here("--resume", run)
     assert done.returncode == 2 and "model.safetensors" in done.stderr
 
 
-def test_crashes_of_the_policy_are_errors_and_exit_with_3(tmp_path, small_act):
+def test_crashes_of_the_policy_are_errors_and_exit_with_3(eval_here, tmp_path, small_act):
     """A checkpoint whose action head is NaN."""
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
     weights = load_file(checkpoint / "model.safetensors")
     weights["model.action_head.bias"] = torch.full_like(weights["model.action_head.bias"], torch.nan)
     save_file(weights, checkpoint / "model.safetensors")
-    done = run_eval("--checkpoint", checkpoint, "--episodes", 2, "--run-dir", tmp_path / "runs", "--no-doctor")
+    done = eval_here("--checkpoint", checkpoint, "--episodes", 2, "--run-dir", tmp_path / "runs", "--no-doctor")
     assert done.returncode == 3 and "weights: NaN or infinite" in done.stderr
     rows = rows_of(tmp_path / "runs")
     assert [row["outcome"] for row in rows] == ["error", "error"] and "NaN" in rows[0]["error"]

@@ -18,6 +18,8 @@ from eval.config import SubjectConfig
 from eval.doctor.examination import examine
 from eval.evaluation import name_policy, set_up
 from eval.rollout import ControlStep, Decision, rollout
+from policies.checkpoint_files import read_config
+from policies.declared_policy import read_declared_policy
 from policies.embeddings import EMBEDDING_POINTS
 from policies.policy import remember
 from policies.registry import LEROBOT_TYPES
@@ -128,6 +130,17 @@ def memories_of(setup, n):
             setup.env.step(setup.env.state())
         memories.append(remember(*seen, n_obs_steps=setup.policy.spec.n_obs_steps))
     return memories
+
+
+@each_type
+def test_what_config_json_declares_is_what_is_loaded(policy_type, setups, checkpoints):
+    spec = network_policy(setups(policy_type)).spec
+    declared = read_declared_policy(read_config(checkpoints(policy_type)), "")
+    assert declared.image_sizes == spec.image_sizes
+    if policy_type in ("act", "smolvla", "pi0"):
+        assert (declared.chunk_size, declared.max_action_steps) == (spec.chunk_size, spec.max_action_steps)
+    else:
+        assert declared.max_action_steps in (None, spec.max_action_steps)
 
 
 @each_type
