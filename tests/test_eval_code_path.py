@@ -54,12 +54,12 @@ def test_what_differs_is_named(tmp_path, then, said):
     check_code_path(tmp_path, dict(RECORDED), RECORDED)
 
 
-def test_another_commit_is_said_and_kept(tmp_path):
-    run_eval(*ZERO, "--run-dir", tmp_path)
+def test_another_commit_is_said_and_kept(eval_here, tmp_path):
+    eval_here(*ZERO, "--run-dir", tmp_path)
     (run,) = tmp_path.iterdir()
     file = run / "run.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": "a" * 40}))
-    resumed = run_eval("--resume", run, "--quiet")
+    resumed = eval_here("--resume", run, "--quiet")
     assert resumed.returncode == 0
     assert f"warning: resuming {str(run)!r}: its rows are of {'a' * 40}, the ones to come of" in resumed.stderr
     commits = Run.open(run).description.commits
