@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 # How a person calls a command: a bare `eval` would be the shell's own.
 _RUN = os.environ.get("WHISKER_RUN", "uv run")
+
+# Writes the report of a run, given its folder, and returns the file.
+_WRITE_REPORT = "viz.report.cli:write_quick_report"
 
 EXIT_WARNINGS, EXIT_WITH_ERRORS = 1, 3
 
@@ -89,6 +93,7 @@ def _evaluate(config: EvalConfig) -> int:
     summary = summarise(run.rows)
     _print_result(config, setup, run, summary)
     filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
+    _report(run.path, config)
     if not config.quiet:
         # The table has scrolled off a small terminal by now.
         said = describe_start_region(Run.open(run.path))
@@ -220,6 +225,21 @@ def _film(run: Path, config: EvalConfig) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return filmed if filmed in (EXIT_DONE, EXIT_INTERRUPTED) else EXIT_REFUSED
+
+
+def _report(run: Path, config: EvalConfig) -> None:
+    """Have the run's report written by the room to the right of this one, which is found by its name.
+
+    It is written in this process, where the libraries that it needs are loaded. A run does not fail with its report.
+    """
+    try:
+        path = resolve_name(_WRITE_REPORT)(run)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"eval: warning: the report of {str(run)!r} could not be written: {reason}", file=sys.stderr)
+        return
+    if not config.quiet:
+        print(f"Report: {path}")
 
 
 def _given_flags() -> set[str]:

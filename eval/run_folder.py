@@ -7,6 +7,7 @@
     observations/<task>/<index>.npz    `sim.recorded_observations`, when they are recorded
     videos/<task>/<index>-<outcome>.mp4
     branches.jsonl, branches/<task>/<index>/<n>.npz    `eval.branches`, when a person branched off
+    report.html                    from `viz.report`, when the run has ended
 
 An episode's arrays are on the disk before its row: a row is a promise that the rest is there.
 """

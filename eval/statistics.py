@@ -97,9 +97,15 @@ def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:
 
 def count_stages(rows: Iterable[EpisodeRow]) -> dict[str, int]:
     """Return how many episodes came through each stage of pick and place, in order; {} if no episode has stages."""
-    picks = [row for row in rows if row.outcome != Outcome.ERROR and row.final_joint_progress is None]
-    through = [len(STAGES) if row.success else STAGES.index(row.failed_stage or STAGES[0]) for row in picks]
+    through = [n for row in rows if (n := count_met_stages(row)) is not None]
     return {stage: sum(n > i for n in through) for i, stage in enumerate(STAGES)} if through else {}
+
+
+def count_met_stages(row: EpisodeRow) -> int | None:
+    """Return how many stages of pick and place an episode came through; None for one that crashed or has no stages."""
+    if row.outcome == Outcome.ERROR or row.final_joint_progress is not None:
+        return None
+    return len(STAGES) if row.success else STAGES.index(row.failed_stage or STAGES[0])
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -135,10 +135,29 @@ def test_the_table_and_what_to_do_next(tmp_path):
         assert part in done.stdout
     (run,) = tmp_path.iterdir()
     assert f"Run folder: {run}" in done.stdout
+    assert done.stdout.splitlines()[-3] == f"Report: {run / 'report.html'}"
+    assert "2 of 2 episodes succeed" in (run / "report.html").read_text()
     last = done.stdout.splitlines()[-1]
     assert last.startswith("scripted in so101/pick_place: 100.0 % success (2 of 2, 95 % interval 34.2 % to 100.0 %")
     described = json.loads((run / "run.json").read_text())
     assert described["config"]["policy"] == "scripted" and described["versions"]["mujoco"] == version("mujoco")
+
+
+def test_a_report_that_cannot_be_written_fails_no_run(tmp_path):
+    """On a disk that is full when the report is written."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n_replace = os.replace\n"
+        "def replace(source, target, **how):\n"
+        "    if str(target).endswith('report.html'): raise OSError(28, 'No space left on device')\n"
+        "    _replace(source, target, **how)\n"
+        "os.replace = replace\n"
+    )
+    arguments = ("--policy", "zero", "--episodes", 1, "--horizon", 5, "--run-dir", tmp_path / "runs")
+    done = run_eval(*arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0 and "Report:" not in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if "report" in line]
+    assert line.startswith("eval: warning: the report of") and "No space left on device" in line
+    assert "0.0 % success" in done.stdout.splitlines()[-1]
 
 
 def test_quiet_is_one_line(tmp_path):

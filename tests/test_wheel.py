@@ -127,6 +127,13 @@ def _eval_demos(installed: Installed, run: Path) -> None:
     assert json.loads((installed.folder / "demos/meta/info.json").read_text())["total_episodes"] == 1
 
 
+def _eval_report(installed: Installed, run: Path) -> None:
+    """The template and the style come with the wheel."""
+    assert (run / "report.html").exists()
+    installed.run("eval-report", str(run), "--output", "report.html")
+    assert "<svg" in (installed.folder / "report.html").read_text(encoding="utf-8")
+
+
 def _whiskers(installed: Installed, run: Path) -> None:
     """The page that is exported, and the one that is served, hold the built bundle."""
     script = (ROOT / "viz/web/dist/viewer.js").read_text(encoding="utf-8").strip()
@@ -151,6 +158,7 @@ USES: dict[str, Callable[[Installed, Path], None]] = {
     "eval": _eval,
     "eval-doctor": _eval_doctor,
     "eval-demos": _eval_demos,
+    "eval-report": _eval_report,
     "whiskers": _whiskers,
     "cknna": _cknna,
 }

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from statistics import fmean, median
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -19,6 +20,7 @@ from rich.table import Table
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
+from sim.errors import WhiskerError
 from sim.files import written_whole
 from viz.whiskers import Whiskers, compute_whiskers, load_planned_arrays
 
@@ -271,8 +273,41 @@ def save_plan_quality(run: Run) -> list[EpisodeQuality]:
     return episodes
 
 
+def load_plan_quality(run: Run) -> tuple[EpisodeQuality, ...] | None:
+    """Return what `save_plan_quality` wrote, in its order; None if it was never called.
+
+    Raises:
+        WhiskerError: the file is damaged.
+    """
+    file = run.path / PLAN_QUALITY_FILE
+    try:
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        episodes: list[tuple[dict, list[PlanQuality]]] = []
+        for line in lines:
+            if line["kind"] == "episode":
+                episodes.append((line, []))
+            else:
+                numbers = {field.name: line[field.name] for field in fields(PlanQuality)}
+                episodes[-1][1].append(PlanQuality(**numbers))
+        return tuple(_parse_episode(line, predictions) for line, predictions in episodes)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        do = f"`whiskers {run.path} --table` writes it anew."
+        expected = "the lines that `whiskers --table` writes"
+        raise WhiskerError(f"file {str(file)!r}", expected=expected, got=repr(error), do=do) from error
+
+
+def _parse_episode(line: dict, predictions: Sequence[PlanQuality]) -> EpisodeQuality:
+    """Return the episode of a line of the file, which in older files has no decisive step."""
+    own: dict[str, Any] = {name: line[name] for name in ("task", "episode_index", "outcome", "n_steps", *_TAKEN)}
+    own |= {name: line.get(name) for name in ("decisive_step", "decisive_event")}
+    means = {name: Mean(line[name], line[f"n_{name}"]) for name in AVERAGED}
+    return EpisodeQuality(**own, predictions=predictions, means=means)
+
+
 # Of the table: which number a cell is, what stands above it in five letters, and what is said of it below.
-_COLUMNS = (
+COLUMNS = (
     ("closest_plan_m", "best\nobj.", "smallest distance of any plan to the object"),
     ("end_to_object_m", "end\nobj.", "distance of a plan's end to the object"),
     ("end_to_goal_m", "end\ngoal", "and to the goal"),
@@ -291,7 +326,7 @@ def print_plan_quality(console: Console, episodes: Sequence[EpisodeQuality]) -> 
     """A line an episode, then the median of the episodes for which a number is defined. Fits 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     has_tasks = len({episode.task for episode in episodes}) > 1
-    shown = [column for column in _COLUMNS if any(_value(episode, column[0]) is not None for episode in episodes)]
+    shown = [column for column in COLUMNS if any(get_value(episode, column[0]) is not None for episode in episodes)]
     for head in ["task"] * has_tasks + ["outcome"]:
         table.add_column(head, no_wrap=True, min_width=8)
     table.add_column("ep.", justify="right", no_wrap=True, min_width=3)
@@ -301,11 +336,11 @@ def print_plan_quality(console: Console, episodes: Sequence[EpisodeQuality]) -> 
     for episode in episodes:
         wrong_at = "-" if episode.decisive_step is None or episode.outcome == "success" else str(episode.decisive_step)
         names = [episode.task] * has_tasks + [episode.outcome, str(episode.episode_index), wrong_at]
-        table.add_row(*names, *(_cell(name, _value(episode, name)) for name, _, _ in shown))
+        table.add_row(*names, *(_cell(name, get_value(episode, name)) for name, _, _ in shown))
     table.add_section()
     medians = []
     for name, _, _ in shown:
-        medians.append(_cell(name, median([v for e in episodes if (v := _value(e, name)) is not None])))
+        medians.append(_cell(name, median([v for e in episodes if (v := get_value(e, name)) is not None])))
     table.add_row(*[""] * has_tasks, "median", "", "", *medians, style="bold")
     console.print(table)
     console.print("Lengths in cm, means over the episode's predictions:")
@@ -314,7 +349,8 @@ def print_plan_quality(console: Console, episodes: Sequence[EpisodeQuality]) -> 
     console.print("  wrong at  the decisive step of a failure", highlight=False)
 
 
-def _value(episode: EpisodeQuality, name: str) -> float | None:
+def get_value(episode: EpisodeQuality, name: str) -> float | None:
+    """Return the number of a column of `COLUMNS`."""
     return getattr(episode, name) if name in _TAKEN else episode.means[name].value
 
 

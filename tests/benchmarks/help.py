@@ -8,6 +8,7 @@ COMMANDS = {
     "eval": "eval.cli:main",
     "eval-doctor": "eval.cli:main_doctor",
     "eval-demos": "eval.cli:main_demos",
+    "eval-report": "viz.report.cli:main",
     "whiskers": "viz.cli:main",
     "cknna": "cknna.cli:main",
     "cknna score": "cknna.cli:main",

@@ -1,0 +1,72 @@
+"""CPU time of the report that `eval` writes at its end, without film strips, by the number of episodes.
+
+    uv run python -m tests.benchmarks.report
+
+The runs have one recorded episode many times, under several outcomes: a report reads every row, and the
+first moment of every episode's file. The first report of a process imports what `eval` itself has not.
+"""
+
+import json
+import tempfile
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from time import process_time
+
+from eval.config import EvalConfig
+from eval.episode_loop import evaluate
+from eval.episode_row import ROWS_FILE, EpisodeRow
+from eval.evaluation import set_up
+from eval.outcome import Event, Outcome
+from eval.provenance import describe
+from eval.run_folder import RunFolder, arrays_path
+
+N_EPISODES = (40, 500, 2000)
+N_REPEATS = 3
+ENDINGS = (
+    (Outcome.SUCCESS, None, Event.SUCCESS),
+    (Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSED_ON_NOTHING),
+    (Outcome.DROPPED_DURING_TRANSPORT, "over_goal", Event.LOST_GRASP),
+)
+
+
+def make_run(parent: Path, n: int) -> Path:
+    """Return a run folder of `n` episodes."""
+    config = EvalConfig(policy="scripted", episodes=1)
+    setup = set_up(config)
+    with closing(setup.env):
+        run = RunFolder.create(parent, replace(describe(config, setup), config=replace(config, episodes=n)))
+        with closing(run):
+            (row,) = evaluate(config, setup, run)
+    rows = [_vary(row, i) for i in range(n)]
+    for each in rows[1:]:
+        (run.path / arrays_path(each)).hardlink_to(run.path / arrays_path(row))
+    (run.path / ROWS_FILE).write_text("".join(json.dumps(each.to_json()) + "\n" for each in rows))
+    return run.path
+
+
+def _vary(row: EpisodeRow, i: int) -> EpisodeRow:
+    outcome, stage, event = ENDINGS[i % len(ENDINGS)]
+    changed = replace(row, episode_index=i, outcome=outcome, success=stage is None, failed_stage=stage)
+    return replace(changed, decisive_step=i % row.n_steps, decisive_event=event)
+
+
+def main() -> None:
+    from viz.report.cli import write_quick_report
+
+    with tempfile.TemporaryDirectory() as folder:
+        for n in N_EPISODES:
+            run = make_run(Path(folder) / str(n), n)
+            times_s = []
+            for _ in range(N_REPEATS):
+                start_s = process_time()
+                path = write_quick_report(run)
+                times_s.append(process_time() - start_s)
+            first_s, warm_s = times_s[0], median(times_s[1:])
+            size_mb = path.stat().st_size / 1e6
+            print(f"{n:5} episodes: {first_s:.2f} s, warm {warm_s:.2f} s of CPU; {size_mb:.2f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""`python -m viz.report` is `eval-report`."""
+
+import sys
+
+from viz.report.cli import main
+
+sys.exit(main())

@@ -1,0 +1,106 @@
+"""Command line of the report: `eval-report`. Heavy packages are imported inside the functions."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sim.command_line import EXIT_DONE, EXIT_REFUSED, run_command, say_progress
+from sim.errors import WhiskerError
+from sim.files import written_whole
+from viz.report.config import ReportConfig
+
+if TYPE_CHECKING:
+    from viz.report.content import ReportContent
+
+REPORT_FILE = "report.html"
+
+
+def main() -> int:
+    """Entry point of `eval-report`."""
+    return run_command(_report, ReportConfig, "eval-report")
+
+
+def write_quick_report(run: Path) -> Path:
+    """Write the report of a run into its folder, as `eval` does at its end, and return its path.
+
+    Raises:
+        WhiskerError: the run cannot be read, or the file not be written.
+    """
+    from viz.report.html import render_html
+
+    _write(run / REPORT_FILE, render_html(_compute([run], is_quick=True)))
+    return run / REPORT_FILE
+
+
+def _report(config: ReportConfig) -> int:
+    output = _choose_output(config)
+    say_progress("eval-report: reading the runs ...")
+    report = _compute(config.runs, is_quick=config.quick)
+    for sentence in report.refused:
+        print(f"eval-report: {sentence}", file=sys.stderr)
+    if not report.runs:
+        return EXIT_REFUSED
+    _write(output, _get_renderer(output)(report))
+    print(f"{output} ({output.stat().st_size / 1e6:.2f} MB)")
+    if config.junit:
+        from viz.report.junit import render_junit
+
+        _write(config.junit, render_junit(report))
+        print(config.junit)
+    return EXIT_DONE
+
+
+def _choose_output(config: ReportConfig) -> Path:
+    """Return the file to write.
+
+    Raises:
+        WhiskerError: it is not clear which, or of which kind.
+    """
+    if not config.runs:
+        raise WhiskerError("eval-report", expected="a run folder", got="none", do="Name one, or several.")
+    if config.output is None:
+        if len(config.runs) > 1:
+            got = f"{len(config.runs)} runs"
+            raise WhiskerError("eval-report", expected="--output for several runs", got=f"{got} and none")
+        return config.runs[0] / REPORT_FILE
+    if config.output.suffix not in (".html", ".md"):
+        raise WhiskerError(f"--output {config.output}", expected="a file that ends in .html or .md")
+    return config.output
+
+
+def _get_renderer(output: Path) -> "Callable[[ReportContent], str]":
+    if output.suffix == ".md":
+        from viz.report.markdown import render_markdown
+
+        return render_markdown
+    from viz.report.html import render_html
+
+    return render_html
+
+
+def _compute(runs: Sequence[Path], *, is_quick: bool) -> "ReportContent":
+    """Return the content of the runs that can be used, and a sentence for each of the others."""
+    from eval.run import Run
+    from viz.report.content import ReportContent, RunContent, compute_run_content
+
+    contents: list[RunContent] = []
+    refused: list[str] = []
+    named: dict[Path, Path] = {}
+    for path in runs:
+        named.setdefault(path.resolve(), path)
+    for path in named.values():
+        try:
+            contents.append(compute_run_content(Run.open(path), len(contents) + 1, is_quick=is_quick))
+        except WhiskerError as error:
+            refused.append(str(error))
+    return ReportContent(tuple(contents), tuple(refused))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with written_whole(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise WhiskerError(f"report {str(path)!r}", expected="a place to write to", got=got) from error

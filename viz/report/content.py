@@ -1,0 +1,320 @@
+"""The content of a report as plain data: everything that its page, its Markdown and its JUnit file say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from statistics import median
+
+from eval.doctor.finding import Finding
+from eval.episode_row import EpisodeRow
+from eval.outcome import Event, Outcome
+from eval.run import Run
+from eval.statistics import RunSummary, compute_macro_average, count_met_stages, count_stages, summarise
+from sim.errors import WhiskerError
+from viz.plan_quality import EpisodeQuality, load_plan_quality
+from viz.report.features import CollectedFeatures, load_collected_features
+from viz.report.provenance import MAIN_FACTS, Fact, describe_command, describe_facts, describe_remarks
+from viz.report.start_map import StartMap, load_start_maps
+from viz.report.task_names import TaskName, name_tasks
+from viz.report.wording import (
+    EVENT_MEANINGS,
+    NO_EVENT,
+    NO_EVENT_MEANING,
+    count_of,
+    describe_rate,
+    format_command,
+    format_episode_flags,
+    in_words,
+)
+
+# Decisive events that are named in a sentence; the table has all.
+_NAMED_EVENTS = 3
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode as the report lists it.
+
+    Attributes:
+        task: how its task is named beside the others.
+        anchor: of its line in the list.
+        met_stages: stages of pick and place that it came through; None for an episode without.
+        flags: which say to `whiskers` that it is this one.
+        command: opens it in the viewer.
+    """
+
+    row: EpisodeRow
+    task: TaskName
+    anchor: str
+    met_stages: int | None
+    flags: str
+    command: str
+
+    @property
+    def event(self) -> str:
+        """Name what happened at the decisive step."""
+        return str(self.row.decisive_event or NO_EVENT)
+
+    @property
+    def title(self) -> str:
+        """Say in one line which episode it is, how it ended, and where that was decided."""
+        where = f"{in_words(self.event)} at step {self.row.shown_step}"
+        ending = in_words(self.row.outcome) + ("" if self.row.success else f", {where}")
+        return f"task {self.task.short}, episode {self.row.episode_index}: {ending}"
+
+
+@dataclass(frozen=True)
+class EventCount:
+    """The failures that one decisive event made, in the order of its steps."""
+
+    event: str
+    meaning: str
+    episodes: tuple[Episode, ...]
+
+    @property
+    def steps(self) -> list[int]:
+        return [episode.row.shown_step for episode in self.episodes]
+
+
+@dataclass(frozen=True)
+class StageCount:
+    """How many episodes came through a stage, and how many of those that came to it did not."""
+
+    stage: str
+    number: int
+    n_through: int
+    n_lost: int
+
+
+@dataclass(frozen=True)
+class TaskContent:
+    """The episodes of one task."""
+
+    task: str
+    env: str
+    name: TaskName
+    summary: RunSummary
+    episodes: tuple[Episode, ...]
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """What a report says of one run. Numbers without a value are nan or None.
+
+    Attributes:
+        anchor: of its section.
+        main_facts: titles of those facts that everybody asks for.
+        facts: title → what was run, with what and where.
+        command: what was typed, with every flag that differs from its default.
+        remarks: what one must know to read the numbers, one sentence each.
+        summary: of all its episodes.
+        episodes: in the order of tasks and indices.
+        events: of the failures, the most frequent first.
+        stages: of pick and place, in order; empty for a run without.
+        start_maps: task → success by the start of its episodes.
+        plan_quality: None if it was not computed.
+        features: None if none were collected.
+    """
+
+    run: Run
+    anchor: str
+    main_facts: tuple[str, ...]
+    facts: Mapping[str, tuple[Fact, ...]]
+    command: str
+    remarks: tuple[str, ...]
+    summary: RunSummary
+    episodes: tuple[Episode, ...]
+    events: tuple[EventCount, ...]
+    stages: tuple[StageCount, ...]
+    tasks: tuple[TaskContent, ...]
+    start_maps: Mapping[str, StartMap] = field(default_factory=dict)
+    plan_quality: tuple[EpisodeQuality, ...] | None = None
+    features: CollectedFeatures | None = None
+
+    @property
+    def name(self) -> str:
+        return self.run.path.resolve().name
+
+    @property
+    def subject(self) -> str:
+        """Name the policy and the environment."""
+        policy = self.run.description.policy
+        checkpoint = f" ({policy.checkpoint})" if policy.checkpoint not in ("", policy.type) else ""
+        return f"{policy.type}{checkpoint} in {self.run.description.config.env}"
+
+    @property
+    def findings(self) -> tuple[Finding, ...] | None:
+        """Return what the doctor found before the run, besides what is fine; None if that was not recorded."""
+        return self.run.description.doctor
+
+    @property
+    def doctor_command(self) -> str:
+        return format_command("eval-doctor", self.run.path)
+
+    @property
+    def whiskers_command(self) -> str:
+        """Return the command that an episode's flags complete."""
+        return format_command("whiskers", self.run.path)
+
+    @property
+    def score_command(self) -> str:
+        return format_command("cknna", "score", self.run.path)
+
+    @property
+    def n_staged(self) -> int:
+        """Return how many episodes have stages and ran to their end."""
+        return sum(episode.met_stages is not None for episode in self.episodes)
+
+    @property
+    def crashed(self) -> list[Episode]:
+        return [episode for episode in self.episodes if episode.row.outcome == Outcome.ERROR]
+
+    @property
+    def failed(self) -> list[Episode]:
+        """Return the episodes that ran to their end and did not succeed."""
+        return [e for e in self.episodes if not e.row.success and e.row.outcome != Outcome.ERROR]
+
+    @property
+    def macro_average(self) -> float:
+        return compute_macro_average(task.summary for task in self.tasks)
+
+    @property
+    def longest(self) -> int:
+        """Return the most control steps of any episode."""
+        return max((episode.row.n_steps for episode in self.episodes), default=0)
+
+    @property
+    def rate_sentence(self) -> str:
+        return describe_rate(self.summary)
+
+    @cached_property
+    def region_sentence(self) -> str:
+        """Say on what start success depends, where that was shown on other episodes than it was found on."""
+        shown = [m for m in self.start_maps.values() if m.region is not None and m.is_region_shown]
+        return min(shown, key=lambda m: m.region.p_value if m.region else 1).sentence if shown else ""
+
+    @property
+    def failure_sentence(self) -> str:
+        """Say what decided the failures, how often and when, the most frequent first; "" without a failure."""
+        if not self.events:
+            return ""
+        n_named = len(self.events) if len(self.events) <= _NAMED_EVENTS + 1 else _NAMED_EVENTS
+        parts = [
+            f"{in_words(count.event)} {len(count.episodes)} ({_describe_steps(count.steps)})"
+            for count in self.events[:n_named]
+        ]
+        n_others = sum(len(count.episodes) for count in self.events[n_named:])
+        parts += [f"other {n_others}"] if n_others else []
+        return f"What decided the {count_of(len(self.failed), 'failure')}: {', '.join(parts)}."
+
+    @property
+    def stage_sentence(self) -> str:
+        """Name the stage at which most episodes are lost; "" where none are."""
+        worst = max(self.stages, key=lambda stage: stage.n_lost, default=None)
+        if worst is None or not worst.n_lost:
+            return ""
+        n_came = worst.n_through + worst.n_lost
+        return f"Most are lost at “{in_words(worst.stage)}”: {worst.n_lost} of the {n_came} that came to it."
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """What a report says.
+
+    Attributes:
+        refused: a sentence for each folder that could not be used.
+    """
+
+    runs: tuple[RunContent, ...]
+    refused: tuple[str, ...] = ()
+
+
+def compute_run_content(run: Run, number: int = 1, *, is_quick: bool = False) -> RunContent:
+    """Read and count everything about a run.
+
+    Args:
+        number: of the run in its report.
+        is_quick: leave out what takes seconds to compute.
+
+    Raises:
+        WhiskerError: a row is damaged, or no episode has ended.
+    """
+    rows, description = run.rows, run.description
+    if not rows:
+        do = f"{describe_command(description, resume=run.path)} goes on with it."
+        raise WhiskerError(f"run {str(run.path)!r}", expected="an episode that has ended", got="none", do=do)
+    names = name_tasks(list(dict.fromkeys(row.task for row in rows)), description.tasks)
+    order = {task: i for i, task in enumerate(names)}
+    ordered = sorted(rows, key=lambda row: (order[row.task], row.episode_index))
+    has_tasks, whiskers = len(description.tasks) > 1, format_command("whiskers", run.path)
+    episodes = tuple(
+        Episode(
+            row=row,
+            task=names[row.task],
+            anchor=f"run{number}-task{order[row.task]}-episode{row.episode_index}",
+            met_stages=count_met_stages(row),
+            flags=flags,
+            command=f"{whiskers} {flags}",
+        )
+        for row in ordered
+        for flags in [format_episode_flags(row, has_tasks=has_tasks)]
+    )
+    return RunContent(
+        run=run,
+        anchor=f"run{number}",
+        main_facts=MAIN_FACTS,
+        facts=describe_facts(run),
+        command=describe_command(description),
+        remarks=describe_remarks(run),
+        summary=summarise(ordered),
+        episodes=episodes,
+        events=_count_events(episodes),
+        stages=_count_stages(ordered),
+        tasks=tuple(_group_tasks(episodes, description.tasks)),
+        start_maps=load_start_maps(run),
+        plan_quality=load_plan_quality(run),
+        features=load_collected_features(run.path, has_scores=not is_quick),
+    )
+
+
+def _count_events(episodes: Sequence[Episode]) -> tuple[EventCount, ...]:
+    """Return the decisive events of the failures, the most frequent first."""
+    of_event: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        if not episode.row.success and episode.row.outcome != Outcome.ERROR:
+            of_event.setdefault(episode.event, []).append(episode)
+    counts = [
+        EventCount(
+            event=event,
+            meaning=NO_EVENT_MEANING if event == NO_EVENT else EVENT_MEANINGS[Event(event)],
+            episodes=tuple(sorted(members, key=lambda episode: episode.row.shown_step)),
+        )
+        for event, members in of_event.items()
+    ]
+    return tuple(sorted(counts, key=lambda count: -len(count.episodes)))
+
+
+def _count_stages(rows: Sequence[EpisodeRow]) -> tuple[StageCount, ...]:
+    n_before = sum(count_met_stages(row) is not None for row in rows)
+    stages = []
+    for number, (stage, n) in enumerate(count_stages(rows).items(), start=1):
+        stages.append(StageCount(stage, number, n_through=n, n_lost=n_before - n))
+        n_before = n
+    return tuple(stages)
+
+
+def _group_tasks(episodes: Sequence[Episode], envs: Mapping[str, str]) -> list[TaskContent]:
+    """Return the tasks in the order of the episodes, which are sorted by them."""
+    tasks = []
+    for task, of_task in groupby(episodes, key=lambda episode: episode.row.task):
+        members = tuple(of_task)
+        summary = summarise([episode.row for episode in members])
+        tasks.append(TaskContent(task, envs.get(task, ""), members[0].task, summary, members))
+    return tasks
+
+
+def _describe_steps(steps: Sequence[int]) -> str:
+    if len(steps) == 1:
+        return f"at step {steps[0]}"
+    return f"steps {min(steps)} to {max(steps)}, median {median(steps):g}"

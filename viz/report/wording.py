@@ -1,0 +1,73 @@
+"""How a report writes numbers, names and commands. What is undefined is a dash, never 0."""
+
+import os
+import shlex
+from math import isnan
+from pathlib import Path
+
+from eval.episode_row import EpisodeRow
+from eval.outcome import Event
+from eval.statistics import RunSummary
+
+UNDEFINED = "–"
+# How a person calls a command.
+_RUN = os.environ.get("WHISKER_RUN", "uv run")
+
+EVENT_MEANINGS = {
+    Event.SUCCESS: "the task was done",
+    Event.LOST_GRASP: "the object left a gripper that was commanded closed",
+    Event.LET_GO: "the object left a gripper that was commanded open",
+    Event.CLOSED_ON_NOTHING: "the gripper had closed near the object and did not hold it",
+    Event.NOT_LIFTED: "a grasp began that lasted to the end and never lifted the object",
+    Event.NOT_RELEASED: "the object came over the goal and was held there to the end",
+    Event.CLOSEST_APPROACH: "the gripper came as near as it ever did, and nothing followed",
+    Event.STALLED: "the object or the joint came as near to its goal as it ever did",
+    Event.UNDONE: "the goal had held, and did no more",
+    Event.END: "time was up while the episode was still getting on",
+    Event.ERROR: "the environment or the policy crashed",
+}
+NO_EVENT = "not recorded"
+NO_EVENT_MEANING = "the run is older than decisive events: the steps are those at which the outcome was settled"
+
+
+def format_number(value: float | None, form: str, unit: str = "") -> str:
+    return UNDEFINED if value is None or isnan(value) else f"{value:{form}}{unit}"
+
+
+def format_percent(share: float) -> str:
+    return format_number(100 * share, ".1f", " %")
+
+
+def format_interval(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return UNDEFINED if isnan(low) else f"{format_percent(low)} to {format_percent(high)}"
+
+
+def in_words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def count_of(n: int, noun: str) -> str:
+    """Return e.g. "1 episode" or "2 episodes"."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def format_command(*words: str | Path) -> str:
+    """Return a command of this project as a person types it, e.g. "uv run whiskers runs/x"."""
+    return f"{_RUN} {shlex.join(map(str, words))}"
+
+
+def format_episode_flags(row: EpisodeRow, *, has_tasks: bool) -> str:
+    """Return the flags by which `whiskers` opens an episode: a failure at its decisive step."""
+    which = ("--task", row.task) if has_tasks else ()
+    return shlex.join([*which, "--episode", str(row.episode_index)])
+
+
+def describe_rate(summary: RunSummary) -> str:
+    """Return the success rate in one sentence."""
+    if not summary.n_judged:
+        return "No episode ran to its end, so there is no success rate (n = 0)."
+    verb = "succeeds" if summary.n_judged == 1 else "succeed"
+    rate, interval = format_percent(summary.success_rate), format_interval(summary.success_interval)
+    counted = f"{summary.n_success} of {count_of(summary.n_judged, 'episode')} {verb}"
+    return f"{counted}: {rate} (95 % interval {interval})."
