@@ -169,6 +169,16 @@ def test_the_maps_of_a_run_are_of_its_recorded_arrays(failed_run, tmp_path):
         load_start_scalars(run, run.rows, ("objekt x",))
 
 
+def test_objects_of_different_goals_are_not_put_into_one_map(failed_run, monkeypatch):
+    run = Run.open(failed_run)
+    rows = [replace(row, goal=f"in block {i}") for i, row in enumerate(run.rows)]
+    monkeypatch.setattr(Run, "rows", rows)
+    (start_map,) = load_start_maps(run).values()
+    assert "rest on 2 goals" in start_map.sentence and start_map_svg(start_map) == ""
+    (of_joints,) = load_start_maps(run, ("gripper.pos",)).values()
+    assert "begin at one place" in of_joints.sentence
+
+
 def test_a_column_of_the_rows_is_a_scalar_and_a_lost_file_has_no_start(failed_run):
     run = Run.open(failed_run)
     rows = [replace(row, extra={"lamp_lux": 100 * i}) for i, row in enumerate(run.rows)]

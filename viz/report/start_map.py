@@ -10,7 +10,7 @@ take 40.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
@@ -161,6 +161,9 @@ class StartMap:
 def load_start_maps(run: Run, names: Sequence[str] = OBJECT_AXES[:2]) -> dict[str, StartMap]:
     """Return a map of each task that has rows, in the order of the tasks: objects of different tasks are different.
 
+    So are those of different goals. Of a task with several, a recorded position is that of the goal that the verdict
+    rests on, which depends on how the episode ended; such a task has no map of it.
+
     Args:
         names: one or two scalars, as for `load_start_scalars`.
 
@@ -172,6 +175,12 @@ def load_start_maps(run: Run, names: Sequence[str] = OBJECT_AXES[:2]) -> dict[st
     maps = {}
     for task in tasks:
         of_task = [row for row in rows if row.task == task]
+        goals = {row.goal for row in of_task if row.outcome != Outcome.ERROR}
+        if len(goals) > 1 and not set(names).isdisjoint(OBJECT_AXES):
+            maps[task] = _make_empty_map(
+                f"The verdicts on this task rest on {len(goals)} goals with objects of their own, so there is no map."
+            )
+            continue
         x, *others = load_start_scalars(run, of_task, names)
         y = others[0] if others else None
         base = _find_base(run.description.tasks.get(task, "")) if is_of_table else None
@@ -228,10 +237,9 @@ def compute_start_map(
     n_errors, n_unplaced = int((~is_judged).sum()), int((is_judged & ~is_placed).sum())
     varying = [i for i in range(len(scalars)) if len(kept) and np.ptp(values[:, i]) >= _SAME]
     if not varying:
-        nowhere = np.zeros((0, 0), np.int64)
         points = tuple(_make_point(row, value) for row, value in zip(kept, values, strict=True))
-        remark = _describe_one_place(scalars, values)
-        return StartMap(None, None, nowhere, nowhere, points, n_errors, n_unplaced, remark)
+        empty = _make_empty_map(_describe_one_place(scalars, values))
+        return replace(empty, points=points, n_errors=n_errors, n_unplaced=n_unplaced)
     values, scalars = values[:, varying], [scalars[i] for i in varying]
     success = np.array([row.success for row in kept], bool)
     axes = _make_axes(scalars, values)
@@ -252,6 +260,11 @@ def compute_start_map(
         n_tests=n_tests,
         base_xy_m=base_xy_m if len(axes) > 1 else None,
     )
+
+
+def _make_empty_map(remark: str) -> StartMap:
+    nowhere = np.zeros((0, 0), np.int64)
+    return StartMap(None, None, nowhere, nowhere, (), remark=remark)
 
 
 def _make_axes(scalars: Sequence[StartScalar], values: Float[np.ndarray, "episode axis"]) -> list[Axis]:
