@@ -17,7 +17,8 @@ from eval.run_folder import RunFolder
 from tests.browser import Viewer, needs_chromium, opened_browser
 from tests.test_viz_browser import TEXTS
 from viz.page import export_episode, find_row, render_page
-from viz.run_list import REPORT_FILE, RunList
+from viz.report.cli import REPORT_FILE
+from viz.run_list import RunList
 from viz.server import ViewerServer
 
 pytestmark = needs_chromium
@@ -162,7 +163,7 @@ def test_a_report_is_opened_or_told_how_to_make(browser, folder):
         opened.value.wait_for_load_state()
         assert opened.value.title() == "report" and opened.value.inner_text("p") == "all of it"
         viewer.page.click('tr[data-run="growing"] td[data-column="report"] button')
-        assert f"eval-report {folder / 'growing'} --output" in viewer.page.inner_text(".explained code")
+        assert viewer.page.inner_text(".explained code").endswith(f"eval-report {folder / 'growing'}")
         assert viewer.state["page"] == "runs"
 
 

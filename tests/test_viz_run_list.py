@@ -6,6 +6,7 @@ import shutil
 import threading
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +21,10 @@ from sim.errors import WhiskerError
 from tests.runs import describe_run
 from tests.test_viz_server import answer, ask
 from viz import run_list
+from viz.report.cli import REPORT_FILE
+from viz.report.outcome_colours import DARK, LIGHT
 from viz.run_folders import MOST_LEVELS, find_run_folders
-from viz.run_list import REPORT_FILE, RunList
+from viz.run_list import RunList
 from viz.server import ViewerServer
 
 SUCCESS, FAILURE, ERROR = Outcome.SUCCESS, Outcome.NEVER_PICKED_UP, Outcome.ERROR
@@ -240,3 +243,10 @@ def test_a_report_comes_for_the_token_and_may_not_ask_the_server(server):
         with answer(server, f"/report?run={name}&token={server.token}") as response:
             assert response.status == 404 and b"expected" in response.read()
     assert "eval-report" in without["report_command"]
+
+
+@pytest.mark.parametrize(("colours", "selector"), [(LIGHT, "\n"), (DARK, '[data-theme="dark"] ')])
+def test_an_outcome_has_the_colour_of_the_report(colours, selector):
+    css = (Path(run_list.__file__).parent / "web/src/style.css").read_text()
+    for outcome, colour in colours.items():
+        assert f'{selector}[data-outcome="{outcome}"] {{\n  --outcome: {colour};' in css

@@ -15,10 +15,10 @@ from eval.run_description import RUN_FILE, RunDescription
 from eval.run_name import name_policy_in_folder
 from eval.statistics import summarise
 from sim.errors import WhiskerError
+from viz.report.cli import REPORT_FILE
 from viz.run_folders import find_run_folders
 from viz.run_source import RunSource
 
-REPORT_FILE = "report.html"
 _RUN = os.environ.get("WHISKER_RUN", "uv run")
 
 # When the files that an entry was made of were last changed, and how long they were.
@@ -172,8 +172,7 @@ def _describe_findings(description: RunDescription) -> dict:
 
 
 def _report_command(path: Path) -> str:
-    run = shlex.quote(str(path))
-    return f"{_RUN} eval-report {run} --output {shlex.quote(str(path / REPORT_FILE))}"
+    return f"{_RUN} eval-report {shlex.quote(str(path))}"
 
 
 def _stamp_of(file: Path) -> tuple[int, int] | None:

@@ -305,6 +305,7 @@ function drawSuccess({ success_rate, success_interval, n_success, n_judged }: Li
     return [element("span", "", "no result yet")];
   const [low, high] = success_interval.map((share) => 100 * share);
   const bar = element("i", "rate");
+  bar.dataset.outcome = "success";
   const interval = element("i", "interval");
   bar.style.width = `${100 * success_rate}%`;
   interval.style.left = `${low}%`;
