@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from sim.files import written_whole
 from viz.report.config import ReportConfig
 
 if TYPE_CHECKING:
-    from viz.report.content import ReportContent
+    from viz.report.content import ReportContent, RunContent
 
 REPORT_FILE = "report.html"
 
@@ -94,7 +95,34 @@ def _compute(runs: Sequence[Path], *, is_quick: bool) -> "ReportContent":
             contents.append(compute_run_content(Run.open(path), len(contents) + 1, is_quick=is_quick))
         except WhiskerError as error:
             refused.append(str(error))
+    if not is_quick:
+        contents = _add_film_strips(contents)
     return ReportContent(tuple(contents), tuple(refused))
+
+
+def _add_film_strips(contents: "Sequence[RunContent]") -> "list[RunContent]":
+    """Return the content of the runs with their film strips, under a bar that moves by episodes."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, make_film_strips
+
+    n_failed = sum(not episode.row.success for content in contents for episode in content.episodes)
+    n_bytes = DEFAULT_MAX_TOTAL_BYTES // max(1, len(contents))
+    with Progress(console=Console(stderr=True), disable=not n_failed) as progress:
+        bar = progress.add_task("film strips", total=n_failed)
+        return [
+            replace(
+                content,
+                film_strips=make_film_strips(
+                    content.run,
+                    [episode.row for episode in content.episodes],
+                    n_bytes,
+                    advance=lambda: progress.advance(bar),
+                ),
+            )
+            for content in contents
+        ]
 
 
 def _write(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from statistics import median
+from typing import TYPE_CHECKING
 
 from eval.doctor.finding import Finding
 from eval.episode_row import EpisodeRow
@@ -27,6 +28,9 @@ from viz.report.wording import (
     format_episode_flags,
     in_words,
 )
+
+if TYPE_CHECKING:
+    from viz.report.film_strips import FilmStrip, FilmStrips
 
 # Decisive events that are named in a sentence; the table has all.
 _NAMED_EVENTS = 3
@@ -115,6 +119,7 @@ class RunContent:
         start_maps: task → success by the start of its episodes.
         plan_quality: None if it was not computed.
         features: None if none were collected.
+        film_strips: None if none were made, which takes seconds.
     """
 
     run: Run
@@ -131,6 +136,7 @@ class RunContent:
     start_maps: Mapping[str, StartMap] = field(default_factory=dict)
     plan_quality: tuple[EpisodeQuality, ...] | None = None
     features: CollectedFeatures | None = None
+    film_strips: "FilmStrips | None" = None
 
     @property
     def name(self) -> str:
@@ -174,6 +180,26 @@ class RunContent:
     def failed(self) -> list[Episode]:
         """Return the episodes that ran to their end and did not succeed."""
         return [e for e in self.episodes if not e.row.success and e.row.outcome != Outcome.ERROR]
+
+    def find_episode(self, row: EpisodeRow) -> Episode:
+        """Return the episode of a row."""
+        return self._by_key[row.task, row.episode_index]
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, int], Episode]:
+        return {(episode.row.task, episode.row.episode_index): episode for episode in self.episodes}
+
+    @property
+    def strips_by_outcome(self) -> "dict[Outcome, list[FilmStrip]]":
+        """Return the film strips of each outcome, in their order; {} if none were made."""
+        by_outcome: dict[Outcome, list[FilmStrip]] = {}
+        for strip in self.film_strips.strips if self.film_strips else ():
+            by_outcome.setdefault(strip.row.outcome, []).append(strip)
+        return by_outcome
+
+    @property
+    def report_command(self) -> str:
+        return format_command("eval-report", self.run.path)
 
     @property
     def macro_average(self) -> float:

@@ -61,10 +61,8 @@ def _make_style() -> str:
 
 
 def _draw_start_map(run: RunContent, start_map: StartMap) -> Markup:
-    anchors = {(episode.row.task, episode.row.episode_index): episode.anchor for episode in run.episodes}
-
     def link(point: StartPoint) -> str:
-        return "#" + anchors[point.row.task, point.row.episode_index]
+        return "#" + run.find_episode(point.row).anchor
 
     return Markup(start_map_svg(start_map, link))
 
