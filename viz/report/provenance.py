@@ -107,13 +107,13 @@ def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
     env, config, tasks = description.env, description.config, description.tasks
     is_one = len(tasks) == 1
     scene = [Fact("sha256 of the scene", description.scene_sha256)] if description.scene_sha256 else []
-    first = "" if is_one else " (of the first task)"
+    of_first = "" if is_one else " (first task)"
     return (
         Fact("name", config.env),
         Fact("task" if is_one else "tasks", env.task if is_one else str(len(tasks))),
-        Fact(f"instruction{first}", env.instruction),
+        Fact("instruction", f"{env.instruction}{of_first}"),
         Fact("goals", "; ".join(env.goals) or UNDEFINED),
-        Fact(f"horizon{first}", f"{description.resolved.horizon} control steps at {1 / env.control_dt_s:g} Hz"),
+        Fact("horizon", f"{description.resolved.horizon} control steps at {1 / env.control_dt_s:g} Hz{of_first}"),
         Fact("outcomes", f"rules {description.resolved.outcome_rules}"),
         *scene,
     )

@@ -60,7 +60,7 @@ def format_command(*words: str | Path) -> str:
 def format_episode_flags(row: EpisodeRow, *, has_tasks: bool) -> str:
     """Return the flags by which `whiskers` opens an episode: a failure at its decisive step."""
     which = ("--task", row.task) if has_tasks else ()
-    return shlex.join([*which, "--episode", str(row.episode_index)])
+    return shlex.join(["--episode", str(row.episode_index), *which])
 
 
 def describe_rate(summary: RunSummary) -> str:
