@@ -166,7 +166,7 @@ def test_every_number_leads_to_as_many_lines_as_it_says(make_run):
 
     def matches(line, name, value):
         held = line.get(f"data-{name}")
-        return int(held or 0) >= int(value) if name == "through" else held == value
+        return held == value if name != "through" else held is not None and int(held) >= int(value)
 
     for query, n in links:
         parts = parse_qsl(unescape(query))
@@ -315,6 +315,11 @@ def test_a_recorded_run_has_a_report_with_plans_and_starts(failed_run, tmp_path)
     assert "Plan quality" in page.text and "1 of 2 episodes succeed" in page.text
     (command,) = {a["data-command"] for a in page.select("button") if "--episode 8" in (a.get("data-command") or "")}
     words = command.split()[command.split().index("whiskers") + 1 :]
+    # The same report with film strips, of the one failure: pictures that are in the page.
+    assert not page.select("img") and run_report(run).returncode == 0
+    pictures = Page((run / "report.html").read_text()).select("img")
+    assert 3 <= len(pictures) <= 5 and all(a["src"].startswith("data:image/jpeg;base64,") for a in pictures)
+    assert any("closed on nothing" in a["alt"] or "closest approach" in a["alt"] for a in pictures)
     png = tmp_path / "at.png"
     done = subprocess.run([sys.executable, "-m", "viz", *words, "--png", png], capture_output=True, text=True)
     assert done.returncode == 0 and png.exists(), done.stderr

@@ -32,7 +32,7 @@ const WORDS = {
   event: (value) => value,
   judged: () => "ran to their end",
   failed: () => "failed",
-  through: (value) => `came through stage ${value}`,
+  through: (value) => (value === "0" ? "have stages and ran to their end" : `came through stage ${value}`),
   stage: (value) => `lost at “${value}”`,
 };
 
