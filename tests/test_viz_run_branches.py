@@ -152,6 +152,18 @@ def test_a_branch_under_way_is_driven_by_the_page(run):
     assert kept["header"] == live["header"]
 
 
+def test_a_run_that_is_left_frees_its_world_and_can_be_branched_again(run):
+    (row,) = run.rows
+    with closing(RunSource(run, row)) as source:
+        for number in (1, 2):
+            source.command({"command": "branch", "key": "pick_place/1", "prediction": 2})
+            source.rest()  # the branch comes to its end first
+            source._branches.wait()
+            assert source._branches.episodes == {} and source._branches.branch_folder is None
+            assert [kept.branch.number for kept in run.branches] == list(range(1, number + 1))
+        assert source.episode("pick_place/1 ~2")["header"]["branch"]["at_step"] == 16
+
+
 def test_an_export_has_the_branches_of_its_episode(run, tmp_path):
     branch(run, prediction=1, blinded=["wrist_cam"])
     export_episode(run, run.rows[0], tmp_path / "page.html")

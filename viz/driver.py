@@ -61,6 +61,10 @@ class Driver:
         """Return what `act` returns in the thread of the environment."""
         return self._worker.submit(act).result()
 
+    def later(self, act: Callable[[], None]) -> None:
+        """Have something done in the thread of the environment, once it is free."""
+        self._worker.submit(act)
+
     def parse(self, command: dict) -> Callable[[int], None]:
         """Return what to do; it is given the command's number, and is to end when there is a later one.
 

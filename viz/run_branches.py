@@ -58,6 +58,10 @@ class RunBranches(Driver):
         self.add(branch)
         self.advance(branch, lambda event: False, number)
 
+    def rest(self) -> None:
+        """Free the policy and the environment, once what is under way has come to its end or is paused."""
+        self.later(self._leave_stage)
+
     def _find_row(self, key: str) -> EpisodeRow:
         """Return the row of an episode, or of a branch that was kept."""
         rows = {row_key(row): row for row in [*self._run.rows, *self._run.branches]}
@@ -89,10 +93,7 @@ class RunBranches(Driver):
         """
         if self._stage is not None and self._stage.env.spec.task == task:
             return self._stage
-        self._stage = None
-        # They cannot go on without their environment; those that are over are read from the disk.
-        self.episodes.clear()
-        self.opened.close()
+        self._leave_stage()
         self.branch_folder = self.opened.enter_context(closing(BranchFolder(self._run.path)))
         description = self._run.description
         config = replace(description.config, env=description.tasks[task], collect_features=False, hook=(), pool=None)
@@ -104,6 +105,12 @@ class RunBranches(Driver):
             setup.env, setup.env, setup.policy, description.resolved.n_action_steps, setup.horizon, config.samples
         )
         return self._stage
+
+    def _leave_stage(self) -> None:
+        self._stage = self.branch_folder = None
+        # They cannot go on without their environment; those that are over are read from the disk.
+        self.episodes.clear()
+        self.opened.close()
 
     def _check_checkpoint(self, config: EvalConfig) -> None:
         """Raise if the checkpoint is not what the run was made with."""

@@ -100,7 +100,9 @@ class RunSource:
         return self._board.events(wait_s)
 
     def rest(self) -> None:
-        """Free the environment and what is kept; whoever asks again waits as at first. Branches stay under way."""
+        """Free the environments and what is kept; whoever asks again waits as at first. A branch under way goes on."""
+        if self._branches is not None:
+            self._branches.rest()
         self._worker.submit(self._free)
 
     def close(self) -> None:
