@@ -155,6 +155,26 @@ def test_a_run_that_is_written_grows_on_both_pages(browser, folder, failed_run):
         assert not runs.complaints and not episodes.complaints
 
 
+def test_a_tab_that_nobody_sees_gives_its_connection_back(browser, folder):
+    """A browser has six to a server, and each open episode would keep one."""
+    see = "(isHidden) => { Object.defineProperty(document, 'hidden', { value: isHidden, configurable: true });"
+    see += "document.dispatchEvent(new Event('visibilitychange')); }"
+    with served(folder) as server:
+        viewer = Viewer(browser, f"{server.url}#run={NAME}")
+        board = server.source.open(NAME)._board
+
+        def n_listeners():
+            board.tell("progress", {"message": ""})  # a server notices who is gone when it writes
+            return len(board._listeners)
+
+        viewer.wait(lambda: n_listeners() == 1)
+        viewer.page.evaluate(see, True)
+        viewer.wait(lambda: n_listeners() == 0)
+        viewer.page.evaluate(see, False)
+        viewer.wait(lambda: n_listeners() == 1)
+        assert viewer.state["error"] is None and not viewer.complaints
+
+
 def test_a_report_is_opened_or_told_how_to_make(browser, folder):
     with served(folder) as server:
         viewer = Viewer(browser, server.url)

@@ -482,6 +482,8 @@ export class App {
   private noteAddress(): void {
     const isLoading = this.root.hasAttribute("data-loading");
     if (!this.page || !this.wantedKey || isLoading || this.playback.isPlaying) return;
+    // Until the next episode is shown the step is still the last one's.
+    if (this.episode && this.episode.header.key !== this.wantedKey) return;
     const step = this.episode ? this.step : null;
     this.address.note({ ...this.placeOf(this.wantedKey), step, view: this.scene.view?.viewName ?? null });
   }

@@ -50,6 +50,9 @@ export class Live {
   private status: Status = { state: "paused", key: null, message: "" };
   private progress = "";
   private readonly left = new AbortController();
+  private stream = new AbortController();
+  /** A recorded run; of a rollout that goes on no event may be missed. */
+  private readonly mayRest: boolean;
   private readonly liveBar = new LiveBar((command) => void this.send(command));
   readonly bar = this.liveBar.root;
 
@@ -59,6 +62,8 @@ export class Live {
     private readonly listeners: Listeners,
   ) {
     this.liveBar.load(page);
+    this.mayRest = page.kind === "run";
+    document.addEventListener("visibilitychange", () => this.restUnseen(), { signal: this.left.signal });
   }
 
   toggleBranch(): void {
@@ -75,14 +80,17 @@ export class Live {
   }
 
   async listen(): Promise<void> {
+    this.stream = new AbortController();
+    const signal = AbortSignal.any([this.left.signal, this.stream.signal]);
+    this.restUnseen();
     try {
-      const response = await this.server.request("/api/events", { signal: this.left.signal });
+      const response = await this.server.request("/api/events", { signal });
       for await (const { event, data } of readEvents(response.body!)) await this.handle(event, data);
       throw new PageError(
         "The connection to whiskers is gone: it was stopped, or the tunnel to it closed. Reload the page to try again.",
       );
     } catch (error) {
-      if (this.left.signal.aborted) return;
+      if (signal.aborted) return;
       this.status = { ...this.status, state: "closed", message: "" };
       this.listeners.onGone(error);
     }
@@ -112,6 +120,12 @@ export class Live {
 
   describe(): Record<string, unknown> {
     return { ...this.status };
+  }
+
+  /** A browser has six connections to a server, for all of its tabs: one that nobody looks at gives its own back. */
+  private restUnseen(): void {
+    if (document.hidden && this.mayRest && this.status.state === "paused") this.stream.abort();
+    else if (!document.hidden && this.stream.signal.aborted) void this.listen();
   }
 
   /** Events are handled one after the other: a part comes after its episode. */
