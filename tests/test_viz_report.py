@@ -19,7 +19,7 @@ import pytest
 
 from eval.config import EvalConfig
 from eval.episode_row import ROWS_FILE, EpisodeRow
-from eval.outcome import Event, Outcome
+from eval.outcome import OUTCOME_RULES, Event, Outcome
 from eval.run import Run
 from eval.run_description import save_description
 from eval.statistics import compute_wilson_interval
@@ -259,9 +259,13 @@ def test_unusual_runs_are_shown_and_said(make_run, rows, said, rate):
 
 
 def test_an_unfinished_run_is_used_and_said(make_run):
-    content = content_of(make_run(make_rows("pick_place", 12), episodes=30))
+    path = make_run(make_rows("pick_place", 12), episodes=30)
+    content = content_of(path)
     (remark,) = [remark for remark in content.remarks if "unfinished" in remark]
-    assert "12 of 30 episodes have ended" in remark and "eval --resume" in remark
+    assert "12 of 30 episodes have ended" in remark and "eval --resume" not in remark, "of old rules"
+    resolved = replace(Run.open(path).description.resolved, outcome_rules=OUTCOME_RULES)
+    save_description(path, replace(Run.open(path).description, resolved=resolved))
+    assert any("eval --resume" in remark for remark in content_of(path).remarks)
     assert content.summary.n_judged == sum(not episode.row.error for episode in content.episodes)
 
 

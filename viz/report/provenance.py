@@ -66,9 +66,12 @@ def describe_remarks(run: Run) -> tuple[str, ...]:
     n_missing, n_success = len(run.missing), sum(row.success for row in judged)
     remarks = []
     if n_missing:
-        resume = describe_command(description, resume=run.path)
         ended = f"{len(rows)} of {count_of(len(rows) + n_missing, 'episode')} have ended"
-        remarks.append(f"The run is unfinished: {ended}, and the numbers are of these. “{resume}” goes on with it.")
+        # Rows of other rules are not added to.
+        resume = (
+            "" if description.old_rules else f" “{describe_command(description, resume=run.path)}” goes on with it."
+        )
+        remarks.append(f"The run is unfinished: {ended}, and the numbers are of these.{resume}")
     if n_crashed := len(rows) - len(judged):
         remarks.append(f"{count_of(n_crashed, 'episode')} crashed: counted below with the message, and in no rate.")
     if len(judged) == 1:
