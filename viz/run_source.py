@@ -153,7 +153,11 @@ class RunSource:
             finally:
                 self._board.say("")
 
-        return self._worker.submit(make_and_be_silent).result()
+        try:
+            asked = self._worker.submit(make_and_be_silent)
+        except RuntimeError as error:  # a page that is still open asks while the server ends
+            raise WhiskerError("whiskers", expected="to be running", got="it has ended") from error
+        return asked.result()
 
     # What follows runs in the worker's thread.
 
