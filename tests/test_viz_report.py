@@ -29,7 +29,7 @@ from tests.runs import describe_run
 from viz.plan_quality import load_plan_quality, save_plan_quality
 from viz.report.cli import write_quick_report
 from viz.report.content import ReportContent, compute_run_content
-from viz.report.html import render_html
+from viz.report.html_page import render_html
 from viz.report.junit import render_junit
 from viz.report.markdown import render_markdown
 from viz.report.outcome_colours import DARK, LIGHT

@@ -28,7 +28,7 @@ def write_quick_report(run: Path) -> Path:
     Raises:
         WhiskerError: the run cannot be read, or the file not be written.
     """
-    from viz.report.html import render_html
+    from viz.report.html_page import render_html
 
     _write(run / REPORT_FILE, render_html(_compute([run], is_quick=True)))
     return run / REPORT_FILE
@@ -75,7 +75,7 @@ def _get_renderer(output: Path) -> "Callable[[ReportContent], str]":
         from viz.report.markdown import render_markdown
 
         return render_markdown
-    from viz.report.html import render_html
+    from viz.report.html_page import render_html
 
     return render_html
 
