@@ -186,6 +186,8 @@ def test_a_run_that_is_left_frees_its_environment(failed_run, tmp_path):
         first._worker.submit(lambda: None).result()
         assert first._env is None and runs.open("b") is second
         assert first.scene("pick_place")["bodies"]
+    with pytest.raises(WhiskerError, match="got one that has ended"):
+        first.scene("pick_place")
 
 
 def test_a_search_ends_where_there_are_too_many_folders(tmp_path, monkeypatch):

@@ -154,10 +154,10 @@ class RunSource:
                 self._board.say("")
 
         try:
-            asked = self._worker.submit(make_and_be_silent)
-        except RuntimeError as error:  # a page that is still open asks while the server ends
-            raise WhiskerError("whiskers", expected="to be running", got="it has ended") from error
-        return asked.result()
+            made = self._worker.submit(make_and_be_silent)
+        except RuntimeError as error:  # it was shut down while a page still asked
+            raise WhiskerError("whiskers", expected="one that runs", got="one that has ended") from error
+        return made.result()
 
     # What follows runs in the worker's thread.
 
