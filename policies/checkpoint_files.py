@@ -200,6 +200,11 @@ def read_processor_steps(folder: Path, part: str) -> list[str]:
     return [step["registry_name"] for step in _read_steps(folder / f"policy_{part}.json")]
 
 
+def read_processor_step_settings(folder: Path, part: str) -> list[dict]:
+    """Return the steps of the "preprocessor" or "postprocessor": `registry_name` and `config` of each."""
+    return _read_steps(folder / f"policy_{part}.json")
+
+
 def read_processor_settings(folder: Path) -> list[dict]:
     """Settings of every step of both processors."""
     return [step.get("config", {}) for file in PROCESSOR_FILES for step in _read_steps(folder / file)]
@@ -279,8 +284,9 @@ def check_safetensors(path: Path) -> list[str]:
 
 def compute_fingerprint(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of the checkpoint, by name."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-    return {path.name: compute_sha256(path) for path in files}
+    inside = (*folder.iterdir(), *(folder / "vlm").glob("*.json"))
+    files = sorted(path for path in inside if path.suffix in (".json", ".safetensors"))
+    return {path.relative_to(folder).as_posix(): compute_sha256(path) for path in files}
 
 
 def compute_sha256(path: Path) -> str:

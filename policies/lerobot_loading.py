@@ -28,9 +28,11 @@ from policies.checkpoint_files import (
     has_statistics_in_weights,
     read_config,
     read_processor_settings,
+    read_processor_step_settings,
     read_processor_steps,
 )
 from policies.checkpoint_lookup import CONFIG_FILE
+from policies.inner_folders import resolve_inner_folders
 from policies.lerobot_policy import (
     DENOISED,
     ActPolicy,
@@ -155,6 +157,7 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
         )
     # The device it was saved on may not be here, which lerobot would log at length.
     kept = {key: value for key, value in content.items() if key not in unknown} | {"device": device}
+    kept |= resolve_inner_folders(folder, kept)
     if "pretrained_backbone_weights" in kept:
         # The checkpoint brings its own weights: the download they would replace needs a network.
         kept["pretrained_backbone_weights"] = None
@@ -275,6 +278,10 @@ def _load_processors(
         {"device_processor": {"device": device}} if "device_processor" in read_processor_steps(folder, part) else {}
         for part, device in (("preprocessor", config.device), ("postprocessor", "cpu"))
     ]
+    for step in read_processor_step_settings(folder, "preprocessor"):
+        inner = resolve_inner_folders(source, step.get("config", {}))
+        if inner:
+            overrides[0].setdefault(step["registry_name"], {}).update(inner)
     if load_training_record(folder).renamed:
         # Observations come with the policy's names already; where a dataset's name is another camera's, the step
         # would rename them once more.
