@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from datasets.utils.logging import disable_progress_bar
 from jaxtyping import Float, Float32
+from lerobot.datasets.compute_stats import aggregate_stats
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from policies.checkpoint_files import save_training_env
@@ -87,38 +88,87 @@ class DemonstrationWriter:
 
 
 class DemonstrationFrames:
-    """All frames of a dataset in memory, for training without a decoder in the loop.
+    """All frames of one or several datasets in memory, for training without a decoder in the loop.
 
     Attributes:
         images: camera → `(frame, 3, height_px, width_px)` uint8.
         state, action: `(frame, dim)` float32.
-        object_pos_world: `(frame, 3)` float32, m.
+        object_pos_world, goal_pos_world: `(frame, 3)` float32, m; older datasets hold no goal, which is nan.
         episode_index: `(frame,)`; the frames of an episode are consecutive.
+        instruction_index: `(frame,)`, in `instructions`.
+        instructions: each once.
+        features: as lerobot describes them.
         stats: lerobot's statistics of every feature, as the processors take them.
-        meta: lerobot's metadata.
     """
 
-    def __init__(self, root: Path) -> None:
-        dataset = _open(root)
-        if OBJECT_POSITION_KEY not in dataset.meta.features:
-            expected, do = f"{OBJECT_POSITION_KEY} in every frame", "Record one with eval-demos."
-            raise WhiskerError(f"dataset {str(root)!r}", expected=expected, got="none", do=do)
-        self.meta, self.stats = dataset.meta, dataset.meta.stats
-        table = dataset.hf_dataset.with_format("numpy")
-        self.state: Float32[np.ndarray, "frame dim"] = np.asarray(table["observation.state"][:], dtype=np.float32)
-        self.action: Float32[np.ndarray, "frame dim"] = np.asarray(table["action"][:], dtype=np.float32)
-        self.object_pos_world = np.asarray(table[OBJECT_POSITION_KEY][:], dtype=np.float32)
-        self.episode_index = np.asarray(table["episode_index"][:])
-        cameras = [key.removeprefix("observation.images.") for key in dataset.meta.camera_keys]
-        self.images = {camera: np.empty((len(dataset), 3, *self._size_px(camera)), np.uint8) for camera in cameras}
-        for i in range(len(dataset)):
-            frame = dataset[i]
+    def __init__(self, root: Path, *more: Path) -> None:
+        """Args:
+        root: of a dataset.
+        more: roots of further ones, which must have the same features.
+        """
+        datasets = [_open_demonstrations(path) for path in (root, *more)]
+        self.features = datasets[0].meta.features
+        for path, dataset in zip(more, datasets[1:], strict=True):
+            _check_same_features(path, dataset.meta.features, root, self.features)
+        every_stats = [dataset.meta.stats for dataset in datasets]
+        self.stats = every_stats[0] if len(datasets) == 1 else aggregate_stats(every_stats)
+        tables = [dataset.hf_dataset.with_format("numpy") for dataset in datasets]
+
+        def column(key: str) -> np.ndarray:
+            return np.concatenate([np.asarray(table[key][:]) for table in tables])
+
+        self.state: Float32[np.ndarray, "frame dim"] = column("observation.state").astype(np.float32)
+        self.action: Float32[np.ndarray, "frame dim"] = column("action").astype(np.float32)
+        self.object_pos_world = column(OBJECT_POSITION_KEY).astype(np.float32)
+        has_goal = GOAL_POSITION_KEY in self.features
+        nowhere = np.full_like(self.object_pos_world, np.nan)
+        self.goal_pos_world = column(GOAL_POSITION_KEY).astype(np.float32) if has_goal else nowhere
+        # The episodes of each dataset are numbered from 0.
+        offsets = np.cumsum([0, *(dataset.num_episodes for dataset in datasets)])
+        numbered = zip(tables, offsets, strict=False)
+        self.episode_index = np.concatenate([np.asarray(table["episode_index"][:]) + n for table, n in numbered])
+        told = [task for dataset in datasets for task in _tasks_of_frames(dataset)]
+        self.instructions = tuple(sorted(set(told)))
+        numbers = {instruction: i for i, instruction in enumerate(self.instructions)}
+        self.instruction_index = np.array([numbers[task] for task in told], dtype=np.int64)
+        cameras = [key.removeprefix("observation.images.") for key in datasets[0].meta.camera_keys]
+        self.images = {camera: np.empty((len(self.state), 3, *self._size_px(camera)), np.uint8) for camera in cameras}
+        frames = (dataset[i] for dataset in datasets for i in range(len(dataset)))
+        for i, frame in enumerate(frames):
             for camera in cameras:
                 self.images[camera][i] = np.rint(frame[f"observation.images.{camera}"].numpy() * 255)
 
     def _size_px(self, camera: str) -> tuple[int, int]:
-        height, width, _ = self.meta.features[f"observation.images.{camera}"]["shape"]
+        height, width, _ = self.features[f"observation.images.{camera}"]["shape"]
         return height, width
+
+
+def _open_demonstrations(root: Path) -> LeRobotDataset:
+    dataset = _open(root)
+    if OBJECT_POSITION_KEY not in dataset.meta.features:
+        expected, do = f"{OBJECT_POSITION_KEY} in every frame", "Record one with eval-demos."
+        raise WhiskerError(f"dataset {str(root)!r}", expected=expected, got="none", do=do)
+    return dataset
+
+
+def _check_same_features(root: Path, features: dict, first_root: Path, first: dict) -> None:
+    """Raise unless two datasets can be trained on together."""
+    for key in first.keys() | features.keys():
+        shapes = [tuple(part[key]["shape"]) if key in part else None for part in (first, features)]
+        if shapes[0] != shapes[1]:
+            raise WhiskerError(
+                f"dataset {str(root)!r}, feature {key!r}",
+                expected=f"shape {shapes[0]}, as in {str(first_root)!r}" if shapes[0] else "none",
+                got=str(shapes[1] or "none"),
+                do="Train on datasets of the same robot and cameras.",
+            )
+
+
+def _tasks_of_frames(dataset: LeRobotDataset) -> Iterator[str]:
+    """Yield the instruction of each frame."""
+    names = {int(row.task_index): str(task) for task, row in dataset.meta.tasks.iterrows()}
+    for index in np.asarray(dataset.hf_dataset.with_format("numpy")["task_index"][:]):
+        yield names[int(index)]
 
 
 def is_dataset(root: Path) -> bool:

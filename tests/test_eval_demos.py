@@ -7,7 +7,8 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from eval.config import FIRST_DEMO_EPISODE, DemoConfig
 from eval.demos import TargetNoise, record_demonstrations, resolve_output
 from policies.lerobot_dataset import OBJECT_POSITION_KEY, DemonstrationFrames, DemonstrationWriter
-from policies.recipes.act_so101 import ActRecipe, act_config
+from policies.recipes.policy_parts import make_config
+from policies.recipes.recipe import RECIPES
 from sim.errors import WhiskerError
 from sim.registry import make_env
 
@@ -69,8 +70,8 @@ def test_images_are_lossless_and_the_object_ends_in_the_bowl(demos):
 
 def test_the_true_position_is_no_input_of_a_policy(demos):
     frames = DemonstrationFrames(demos)
-    assert OBJECT_POSITION_KEY in frames.meta.features
-    config = act_config(ActRecipe(demos, demos), frames)
+    assert OBJECT_POSITION_KEY in frames.features
+    config = make_config(RECIPES["act"], frames.features)
     assert set(config.input_features) == {
         f"observation.{k}" for k in ("state", "images.overhead_cam", "images.wrist_cam")
     }

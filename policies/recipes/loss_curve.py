@@ -1,0 +1,62 @@
+"""The loss of a training, as rows of JSON and as a picture."""
+
+import json
+from pathlib import Path
+
+LOSS_FILE, LOSS_PICTURE = "loss.jsonl", "loss.png"
+
+
+class LossRecord:
+    """Appends a row every hundred steps, and draws them all."""
+
+    def __init__(self, folder: Path, first_step: int = 0) -> None:
+        """Args:
+        folder: of the training.
+        first_step: rows after this step are of a training that was stopped; they are dropped.
+        """
+        self._path, self._picture = folder / LOSS_FILE, folder / LOSS_PICTURE
+        rows = read_losses(self._path) if first_step else []
+        kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= first_step]
+        self._path.write_text("".join(kept), encoding="utf-8")
+
+    def add(
+        self,
+        step: int,
+        samples: int,
+        action_loss: float,
+        position_loss: float,
+        learning_rate: float,
+        samples_per_s: float,
+    ) -> None:
+        row = {
+            "step": step,
+            "samples": samples,
+            "action_loss": action_loss,
+            "position_loss": position_loss,
+            "learning_rate": learning_rate,
+            "samples_per_s": round(samples_per_s, 1),
+        }
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def draw(self) -> None:
+        """Write the picture: both losses over the samples seen, on a logarithmic axis."""
+        from matplotlib.figure import Figure
+
+        rows = read_losses(self._path)
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot()
+        samples = [row["samples"] for row in rows]
+        for key, label in (("action_loss", "actions"), ("position_loss", "position of the block (auxiliary)")):
+            axes.plot(samples, [row[key] for row in rows], label=label, linewidth=1.5)
+        axes.set(xlabel="training samples", ylabel="loss, mean of a hundred steps", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        figure.savefig(self._picture, dpi=120)
+
+
+def read_losses(path: Path) -> list[dict]:
+    """Return the rows of a record; [] if there is none."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,189 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from lerobot.policies.factory import make_pre_post_processors
+
+from eval.config import DemoConfig
+from eval.demos import record_demonstrations
+from policies.checkpoint_files import open_checkpoint
+from policies.lerobot_dataset import DemonstrationFrames, DemonstrationWriter
+from policies.lerobot_loading import load_lerobot_policy
+from policies.recipes.fast_attention import fast_attention
+from policies.recipes.loss_curve import LOSS_FILE, LOSS_PICTURE, read_losses
+from policies.recipes.policy_parts import Batches, make_config, make_learner, make_vlm
+from policies.recipes.recipe import RECIPES
+from policies.recipes.training import Training, _Run, train
+from policies.recipes.training_set import TrainingSet
+from sim.errors import WhiskerError
+from sim.registry import make_env
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demos") / "set"
+    env = make_env("so101/pick_place", image_sizes={"overhead_cam": (64, 64), "wrist_cam": (64, 64)})
+    writer = DemonstrationWriter(root, env.spec, use_videos=False)
+    record_demonstrations(DemoConfig(root, episodes=2), env, writer, lambda *_: None)
+    env.close()
+    return root
+
+
+@pytest.fixture(scope="module")
+def frames(demos):
+    return DemonstrationFrames(demos)
+
+
+def make_batch(frames, config, index):
+    data = TrainingSet.from_frames(frames, 2.0)
+    steps = config.observation_delta_indices or [0]
+    batches = Batches(config, frames.stats, data.instructions, torch.device("cpu"))
+    batch = batches(data.batch(index, steps, config.action_delta_indices), data.instruction_index[index])
+    return batch, data.weight[index], data.places[index]
+
+
+def test_chunks_end_with_their_episode(frames):
+    data = TrainingSet.from_frames(frames, before_grasp_weight=2.0)
+    boundary = int(np.flatnonzero(np.diff(frames.episode_index))[0])
+    batch = data.batch(torch.tensor([boundary - 2, boundary + 1]), [0], range(5))
+    assert batch["action_is_pad"].tolist() == [[False] * 3 + [True] * 2, [False] * 5]
+    np.testing.assert_array_equal(batch["action"][0, 2:], np.repeat(frames.action[boundary][None], 3, axis=0))
+    np.testing.assert_array_equal(batch["action"][1], frames.action[boundary + 1 : boundary + 6])
+
+
+def test_a_look_back_begins_with_its_episode(frames):
+    data = TrainingSet.from_frames(frames, before_grasp_weight=2.0)
+    first = int(np.flatnonzero(np.diff(frames.episode_index))[0]) + 1
+    batch = data.batch(torch.tensor([first, first + 1]), [-1, 0], [-1, 0, 1])
+    np.testing.assert_array_equal(batch["observation.state"][0], np.repeat(frames.state[first][None], 2, axis=0))
+    np.testing.assert_array_equal(batch["observation.state"][1], frames.state[first : first + 2])
+    assert batch["action_is_pad"].tolist() == [[True, False, False], [False] * 3]
+    expected = frames.images["wrist_cam"][first : first + 2] / np.float32(255)
+    np.testing.assert_allclose(batch["observation.images.wrist_cam"][1], expected, atol=1e-7)
+
+
+def test_frames_weigh_more_until_the_block_moves(frames):
+    weight = TrainingSet.from_frames(frames, before_grasp_weight=2.0).weight.numpy()
+    height = frames.object_pos_world[:, 2]
+    assert (weight[height > 0.03] == 1).all() and weight[0] == 2
+    assert 0.3 < (weight == 2).mean() < 0.8
+
+
+def test_the_exported_act_predicts_what_was_trained(frames):
+    """A vanilla policy with frozen batch normalisation, against the learner after some real updates."""
+    recipe = replace(RECIPES["act"], architecture=RECIPES["act"].architecture | {"chunk_size": 10, "n_action_steps": 5})
+    torch.manual_seed(0)
+    config = make_config(recipe, frames.features)
+    learner = make_learner(config, 3).train()
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3)
+    batch, weight, places = make_batch(frames, config, torch.arange(8) * 10)
+    losses = []
+    for step in range(8):
+        loss = learner.loss(batch, weight, places).action
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if step == 6:
+            learner.settle()
+    assert losses[-1] < losses[0]
+    exported, learner = learner.export(), learner.eval()
+    with torch.no_grad():
+        images = [batch[key] for key in learner.policy.config.image_features]
+        learner.policy.model.backbone.prime(images)
+        trained = learner.policy.model({**batch, "observation.images": images})[0]
+        np.testing.assert_allclose(exported.predict_action_chunk(batch), trained, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def smolvla(frames, tmp_path_factory):
+    vlm = make_vlm(RECIPES["smolvla"], tmp_path_factory.mktemp("smolvla"), frames.instructions)
+    config = make_config(RECIPES["smolvla"], frames.features, vlm)
+    torch.manual_seed(0)
+    return config, make_learner(config, 3)
+
+
+def test_the_loss_of_smolvla_is_lerobots(smolvla, frames):
+    """The fused kernels and the vision tower without its mask change nothing but rounding."""
+    config, learner = smolvla
+    # Near an episode's end: padded actions do not count.
+    index = torch.tensor([0, 30, len(frames.state) - 5])
+    batch, weight, places = make_batch(frames, config, index)
+    torch.manual_seed(1)
+    ours = learner.loss(dict(batch), weight, places).action
+    torch.manual_seed(1)
+    stock, _ = learner.policy.forward(dict(batch))
+    np.testing.assert_allclose(ours.detach(), stock.detach(), rtol=1e-5)
+
+
+def test_fast_attention_leaves_the_policy_as_it_was(smolvla):
+    vlm = smolvla[1].policy.model.vlm_with_expert
+    before = vlm.get_attention_interface, vlm.vlm.model.vision_model.forward
+    with fast_attention(vlm):
+        assert vlm.get_attention_interface != before[0]
+    assert (vlm.get_attention_interface, vlm.vlm.model.vision_model.forward) == before
+
+
+def test_the_words_are_tokenized_as_the_processor_does(smolvla, frames):
+    config, _ = smolvla
+    batch, _, _ = make_batch(frames, config, torch.tensor([0, 5]))
+    preprocessor, _ = make_pre_post_processors(config, dataset_stats=frames.stats)
+    told = preprocessor({"observation.state": torch.zeros(2, 6), "task": list(frames.instructions) * 2})
+    for key in ("observation.language.tokens", "observation.language.attention_mask"):
+        np.testing.assert_array_equal(batch[key], told[key])
+
+
+TINY = {
+    "act": {"dim_model": 32, "n_heads": 4, "dim_feedforward": 64, "n_encoder_layers": 1},
+    "diffusion": {"down_dims": (16, 32), "resize_shape": None, "n_groups": 4, "horizon": 16, "n_action_steps": 8},
+}
+
+
+def tiny(name):
+    recipe = RECIPES[name]
+    architecture = recipe.architecture | TINY.get(name, {})
+    small = replace(recipe, architecture=architecture, batch_size=2, n_samples=8)
+    return replace(small, n_processes=1, n_sync_steps=1, early={})
+
+
+@pytest.mark.parametrize("name", ["diffusion", "smolvla"])
+def test_a_recipe_runs_through_and_its_checkpoint_loads(name, demos, frames, tmp_path):
+    train(Training(name, tiny(name), demos, tmp_path), frames)
+    policy = load_lerobot_policy(open_checkpoint(name, str(tmp_path / name)), "cpu")
+    assert policy.spec.type == name
+    assert (tmp_path / name / "training_env.json").is_file()
+    assert [row["samples"] for row in read_losses(tmp_path / LOSS_FILE)] == [8]
+    assert (tmp_path / LOSS_PICTURE).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(demos, frames, tmp_path, monkeypatch):
+    whole = Training("diffusion", tiny("diffusion"), demos, tmp_path / "whole", n_checkpoint_samples=4)
+    train(whole, frames)
+    stopped = replace(whole, output=tmp_path / "stopped")
+    advance, n_steps = _Run.advance, []
+
+    def advance_twice(run):
+        n_steps.append(1)
+        if len(n_steps) > 2:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(_Run, "advance", advance_twice)
+        train(stopped, frames)
+    assert not (stopped.output / "diffusion").exists()
+    train(stopped, frames, resume=True)
+    weights = [(t.output / "diffusion" / "model.safetensors").read_bytes() for t in (whole, stopped)]
+    assert weights[0] == weights[1]
+
+
+def test_going_on_with_nothing_or_another_recipe_is_refused(demos, frames, tmp_path):
+    training = Training("diffusion", tiny("diffusion"), demos, tmp_path, n_checkpoint_samples=4)
+    with pytest.raises(WhiskerError, match="to go on from, got none"):
+        train(training, frames, resume=True)
+    (tmp_path / "resume").mkdir()
+    (tmp_path / "resume" / "latest.json").write_text('{"step": 2}')
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(WhiskerError, match="the recipe that it began with"):
+        train(training, frames, resume=True)
