@@ -82,7 +82,7 @@ class PolicyConfig:
 
     Attributes:
         policy: its type. Default: the checkpoint's own.
-        checkpoint: a local folder, a hub id, or one that is shipped (act, act-early).
+        checkpoint: a local folder, a hub id, or one that is shipped (act, act-early, smolvla, diffusion).
         device: cpu, cuda, ... or auto: the GPU where there is one.
         hook: modules of the network to listen to besides its embedding, by their path, one or several.
         pool: how the tokens that such a module puts out become one vector. Default: masked-mean where the policy masks

@@ -19,13 +19,13 @@ from eval.preflight import (
 )
 from policies.adapters import AdaptedPolicy, Adapters, format_camera_map, parse_camera_map, parse_image_size
 from policies.baselines import BASELINES
-from policies.checkpoint_files import Checkpoint, open_checkpoint, read_config
+from policies.checkpoint_files import Checkpoint, load_training_env, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
 from policies.declared_policy import DeclaredPolicy, read_declared_policy
 from policies.device import check_device
 from policies.plan_kinds import read_plan_kinds
 from policies.policy import Policy, PolicySpec
-from policies.registry import resolve_policy_name
+from policies.registry import CHECKPOINT_FOLDER, SHIPPED_DEFAULTS, resolve_policy_name, shipped_checkpoints
 from policies.training_record import TrainingRecord, load_training_record
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -65,13 +65,29 @@ class Setup:
 def name_policy[Config: SubjectConfig](config: Config) -> Config:
     """With the policy's name filled in: the checkpoint's own type where none was given.
 
+    A shipped checkpoint also brings the environment that it was trained in, unless `--env` names another than the
+    default.
+
     Raises:
         WhiskerError: no such policy or checkpoint.
     """
     if config.policy is not None:
-        return dataclasses.replace(config, policy=resolve_policy_name(config.policy))
-    policy = "act" if config.checkpoint is None else read_config(find_checkpoint(config.checkpoint))["type"]
-    return dataclasses.replace(config, policy=policy)
+        policy = resolve_policy_name(config.policy)
+    else:
+        policy = "act" if config.checkpoint is None else read_config(find_checkpoint(config.checkpoint))["type"]
+    return _adopt_training_env(dataclasses.replace(config, policy=policy))
+
+
+def _adopt_training_env[Config: SubjectConfig](config: Config) -> Config:
+    """Return the settings with the environment in which a shipped checkpoint was trained, unless `--env` names one.
+
+    A checkpoint of the user's own, and one that was trained in the default environment, leave them as they are.
+    """
+    name = config.checkpoint or SHIPPED_DEFAULTS.get(config.policy or "act")
+    if config.env != SubjectConfig.env or name not in shipped_checkpoints() or (name and Path(name).is_dir()):
+        return config
+    trained_in = load_training_env(CHECKPOINT_FOLDER / name)
+    return config if trained_in is None else dataclasses.replace(config, env=trained_in["name"])
 
 
 def begin_as_demonstrated(config: EvalConfig) -> EvalConfig:
@@ -114,7 +130,9 @@ def set_up(config: SubjectConfig) -> Setup:
         _check_records(config, policy)
     else:
         # What is quick to refuse comes before the seconds that importing lerobot takes.
-        checkpoint = open_checkpoint(config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code)
+        checkpoint = open_checkpoint(
+            config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code, env=env_name
+        )
         training = load_training_record(checkpoint.folder)
         check_gl_library()
         check_device(config.device)

@@ -12,8 +12,8 @@ from policies.checkpoint_lookup import CONFIG_FILE, find_checkpoint
 from policies.normalisation import load_normalisation
 from policies.registry import (
     CHECKPOINT_FOLDER,
-    DEFAULT_CHECKPOINTS,
     LEROBOT_TYPES,
+    default_checkpoint,
     resolve_alias,
     resolve_policy_name,
     shipped_checkpoints,
@@ -74,7 +74,9 @@ class Checkpoint:
     source: Path
 
 
-def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_code: bool = False) -> Checkpoint:
+def open_checkpoint(
+    policy_type: str | None, name: str | None, *, trust_remote_code: bool = False, env: str | None = None
+) -> Checkpoint:
     """Find the checkpoint and check its files.
 
     Quick, without torch or lerobot, except for one of before lerobot 0.4, whose processors are rebuilt.
@@ -83,6 +85,7 @@ def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_c
         policy_type: e.g. "act"; must be the checkpoint's own. None: the checkpoint's own.
         name: shipped name, folder or hub id; None: the default of that type.
         trust_remote_code: whether code that it brings or names may run.
+        env: where it is to run, by which the default is chosen.
 
     Raises:
         WhiskerError: no such checkpoint, another type, damaged or missing files, statistics that are no numbers, code
@@ -90,7 +93,7 @@ def open_checkpoint(policy_type: str | None, name: str | None, *, trust_remote_c
     """
     is_default = name is None
     if name is None:
-        name = DEFAULT_CHECKPOINTS.get(policy_type or "act")
+        name = default_checkpoint(resolve_policy_name(policy_type or "act"), env)
     if name is None:
         raise WhiskerError(
             f"policy {policy_type!r}", expected="--checkpoint", got="none", do="There is no published default."

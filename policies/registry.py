@@ -29,7 +29,9 @@ MASKING_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla")
 FIXED_SIZE_TYPES = ("diffusion", "vqbet", "tdmpc", "gaussian_actor")
 
 CHECKPOINT_FOLDER = Path(__file__).parent / "checkpoints"
-# What `--policy <type>` loads without `--checkpoint`: a shipped one, or a published one of the hub.
+# What `--policy <type>` loads without `--checkpoint` in the SO-101's scenes: shipped ones, trained there.
+SHIPPED_DEFAULTS = {"act": "act", "smolvla": "smolvla", "diffusion": "diffusion"}
+# And everywhere else: published ones of the hub.
 DEFAULT_CHECKPOINTS = {
     "act": "act",
     "smolvla": "HuggingFaceVLA/smolvla_libero",
@@ -38,6 +40,16 @@ DEFAULT_CHECKPOINTS = {
     "pi0_fast": "lerobot/pi0fast-libero",
     "xvla": "lerobot/xvla-libero",
 }
+
+
+def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
+    """Return what a policy type loads in an environment if nobody names a checkpoint; None: nothing.
+
+    Args:
+        env: its name; None: not known, and then a shipped checkpoint is taken before a published one.
+    """
+    shipped = SHIPPED_DEFAULTS.get(policy_type) if env is None or env.startswith("so101/") else None
+    return shipped or DEFAULT_CHECKPOINTS.get(policy_type)
 
 
 def resolve_policy_name(name: str) -> str:

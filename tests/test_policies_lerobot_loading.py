@@ -458,7 +458,7 @@ def test_a_default_checkpoint_offline_is_one_clear_error(policy_type, tmp_path, 
         assert open_checkpoint("act", None).name == "act"
         return
     with pytest.raises(WhiskerError) as refusal:
-        open_checkpoint(policy_type, None)
+        open_checkpoint(policy_type, None, env="libero_spatial/0")
     if policy_type in DEFAULT_CHECKPOINTS:
         assert str(refusal.value).startswith(f"checkpoint '{DEFAULT_CHECKPOINTS[policy_type]}': expected a folder")
         assert refusal.value.got == "no local folder, nothing in the cache, and HF_HUB_OFFLINE is set"

@@ -1,12 +1,23 @@
 """The checkpoints in the repository do what the README says, measured with `eval` itself."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
-from policies.registry import CHECKPOINT_FOLDER, shipped_checkpoints
+from eval.config import SubjectConfig
+from eval.evaluation import name_policy
+from policies.checkpoint_files import open_checkpoint
+from policies.lerobot_loading import load_lerobot_policy
+from policies.registry import CHECKPOINT_FOLDER, default_checkpoint, shipped_checkpoints
+from sim.errors import WhiskerError
+from sim.observation import Observation
 
 
 def count_successes(folder, checkpoint, n_episodes):
@@ -18,10 +29,78 @@ def count_successes(folder, checkpoint, n_episodes):
     return outcomes.count("success")
 
 
-def test_both_are_there_and_small():
-    assert shipped_checkpoints() == ["act", "act-early"]
+def test_all_are_there_and_small():
+    assert shipped_checkpoints() == ["act", "act-early", "diffusion", "smolvla"]
     for name in shipped_checkpoints():
-        assert sum(file.stat().st_size for file in (CHECKPOINT_FOLDER / name).iterdir()) < 32e6
+        files = [path for path in (CHECKPOINT_FOLDER / name).rglob("*") if path.is_file()]
+        assert sum(file.stat().st_size for file in files) < 32e6
+
+
+def test_a_type_brings_its_checkpoint_and_the_environment_that_it_was_trained_in():
+    assert name_policy(SubjectConfig(policy="smolvla")).env == "so101/pick_place_words"
+    assert name_policy(SubjectConfig(checkpoint="smolvla")).env == "so101/pick_place_words"
+    for policy in ("act", "diffusion", "scripted"):
+        assert name_policy(SubjectConfig(policy=policy)).env == "so101/pick_place"
+    asked = SubjectConfig(policy="smolvla", env="so101/pick_place_either")
+    assert name_policy(asked).env == "so101/pick_place_either"
+    assert open_checkpoint("smolvla", None, env="so101/pick_place_words").folder == CHECKPOINT_FOLDER / "smolvla"
+    assert default_checkpoint("smolvla", "libero_spatial/0") == "HuggingFaceVLA/smolvla_libero"
+
+
+OBSERVATION = Observation(
+    {camera: np.full((64, 64, 3), 128, np.uint8) for camera in ("overhead_cam", "wrist_cam")},
+    np.float32([0, -46, 26, 65, 0, 45]),
+    "Pick up the red block and place it in the bowl.",
+)
+
+
+def plan(policy):
+    memory = policy.reset()
+    memory.observations.append(OBSERVATION)
+    return policy.predict([memory], [np.random.default_rng(0)]).actions[0]
+
+
+def test_a_moved_smolvla_plans_the_same(tmp_path, monkeypatch):
+    shutil.copytree(CHECKPOINT_FOLDER / "smolvla", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    moved = load_lerobot_policy(open_checkpoint(None, "moved"), "cpu")
+    own = load_lerobot_policy(open_checkpoint("smolvla", None), "cpu")
+    np.testing.assert_array_equal(plan(moved), plan(own))
+
+
+@pytest.mark.parametrize(("missing", "got"), [("", "no such folder"), ("/tokenizer.json", "no tokenizer.json")])
+def test_a_smolvla_without_its_vlm_says_what_is_missing(missing, got, tmp_path):
+    shutil.copytree(CHECKPOINT_FOLDER / "smolvla", tmp_path / "cut")
+    path = tmp_path / f"cut/vlm{missing}"
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(WhiskerError, match=f"a folder 'vlm' inside.*with config.json.*{got}"):
+        load_lerobot_policy(open_checkpoint(None, str(tmp_path / "cut")), "cpu")
+
+
+@pytest.mark.parametrize("name", ["smolvla", "diffusion"])
+def test_stock_lerobot_plans_the_same(name):
+    """SmolVLA needs the names of the folders inside, which lerobot does not resolve."""
+    folder = CHECKPOINT_FOLDER / name
+    ours = load_lerobot_policy(open_checkpoint(name, None), "cpu")
+    config = PreTrainedConfig.from_pretrained(folder)
+    overrides = {}
+    if name == "smolvla":
+        config.vlm_model_name = str(folder / "vlm")
+        overrides = {"preprocessor_overrides": {"tokenizer_processor": {"tokenizer_name": config.vlm_model_name}}}
+    policy = get_policy_class(name).from_pretrained(folder, config=config).eval()
+    before, after = make_pre_post_processors(config, pretrained_path=str(folder), **overrides)
+    batch = {f"observation.images.{c}": torch.full((1, 3, 64, 64), 128 / 255) for c in OBSERVATION.images}
+    batch |= {"observation.state": torch.from_numpy(OBSERVATION.state)[None], "task": [OBSERVATION.instruction]}
+    # The generator of the episode seeds torch's own.
+    torch.manual_seed(int(np.random.default_rng(0).integers(2**63)))
+    stock = np.stack([after(policy.select_action(before(dict(batch)))).numpy()[0] for _ in range(8)])
+    np.testing.assert_allclose(plan(ours)[:8], stock, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n_at_least"), [("smolvla", 16), ("diffusion", 18)])
+def test_smolvla_and_diffusion_succeed_in_20(name, n_at_least, tmp_path):
+    assert count_successes(tmp_path, name, 20) >= n_at_least
 
 
 def test_act_succeeds(tmp_path):

@@ -116,7 +116,9 @@ class RunBranches(Driver):
         """Raise if the checkpoint is not what the run was made with."""
         if config.policy in BASELINES:
             return
-        checkpoint = open_checkpoint(config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code)
+        checkpoint = open_checkpoint(
+            config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code, env=config.env
+        )
         then, now = self._run.description.policy.files_sha256, compute_fingerprint(checkpoint.source)
         changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
         if then and changed:
