@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import torch
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
-from eval.config import SubjectConfig
-from eval.evaluation import name_policy
+from eval.config import EvalConfig, SubjectConfig
+from eval.doctor.examination import examine
+from eval.evaluation import name_policy, set_up
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.registry import CHECKPOINT_FOLDER, default_checkpoint, shipped_checkpoints
@@ -115,3 +117,15 @@ def test_act_succeeds_in_90_of_100(tmp_path):
 @pytest.mark.slow
 def test_act_early_succeeds_in_30_to_60_of_100(tmp_path):
     assert 30 <= count_successes(tmp_path, "act-early", 100) <= 60
+
+
+@pytest.mark.parametrize("is_wrong", [False, True])
+def test_the_doctor_finds_nothing_wrong_with_smolvla_whatever_it_is_told(is_wrong):
+    """Told the wrong instruction it does not do what the expert does, which is no fault of camera or joints."""
+    config = name_policy(EvalConfig(policy="smolvla", episodes=1, wrong_instruction=is_wrong))
+    setup = set_up(config)
+    with closing(setup.env):
+        findings = examine(config, setup)
+    assert not [finding for finding in findings if finding.is_ill]
+    (agreement,) = (finding for finding in findings if finding.check == "agreement")
+    assert ("told the wrong instruction" in agreement.finding) == is_wrong

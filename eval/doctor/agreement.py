@@ -81,6 +81,10 @@ def check_agreement(patient: Patient) -> Iterator[Finding]:
         evidence = f"over {len(plans)} moments of an episode of the expert"
         yield Finding("plans", Level.WARNING, "the policy plans the same at every moment", evidence, do)
         return
+    if patient.config.wrong_instruction:
+        finding = "not compared with the expert: the policy is told the wrong instruction"
+        yield Finding("agreement", Level.UNKNOWN, finding)
+        return
     own = compute_disagreement(plans, reference)
     evidence = f"differs from the scripted expert by {own:.2f} of its standard deviation, over {len(plans)} moments"
     yield from _check_gripper(patient, reference, plans)
