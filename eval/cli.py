@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from eval.config import DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
+from eval.config import DefaultEnv, DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
 from eval.lerobot_flags import refuse_lerobot_flags
 from policies.registry import BASELINE_NAMES, resolve_policy_name
 from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command, say_progress
@@ -214,7 +214,8 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
 def _subject(config: SubjectConfig) -> str:
     """Return which policy in which environment, as far as the user said."""
     checkpoint = f" ({config.checkpoint})" if config.checkpoint and config.policy else ""
-    return f"{config.policy or config.checkpoint or 'act'}{checkpoint} in {config.env}"
+    where = "" if isinstance(config.env, DefaultEnv) else f" in {config.env}"
+    return f"{config.policy or config.checkpoint or 'act'}{checkpoint}{where}"
 
 
 def _film(run: Path, config: EvalConfig) -> int:

@@ -9,6 +9,14 @@ from tyro.conf import Positional
 
 from sim.spec import Control
 
+
+class DefaultEnv(str):
+    """The environment that is taken where nobody names one; the same name typed by a person is a plain `str`."""
+
+    __slots__ = ()
+
+
+DEFAULT_ENV = DefaultEnv("so101/pick_place")
 # Evaluation counts from 0; nobody evaluates a million episodes.
 FIRST_DEMO_EPISODE = 1_000_000
 
@@ -104,7 +112,7 @@ class SubjectConfig:
 
     policy: str | None = None
     checkpoint: str | None = None
-    env: str = "so101/pick_place"
+    env: str = DEFAULT_ENV
     control: Control | None = None
     n_action_steps: int | None = None
     horizon: int | None = None

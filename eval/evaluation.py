@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.cameras import adopt_renamed_cameras, select_cameras
 from eval.collection import Collector, check_collection, make_collector
-from eval.config import EvalConfig, SubjectConfig
+from eval.config import DefaultEnv, EvalConfig, SubjectConfig
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
 from eval.preflight import (
     check_asked_action_steps,
@@ -63,10 +63,9 @@ class Setup:
 
 
 def name_policy[Config: SubjectConfig](config: Config) -> Config:
-    """With the policy's name filled in: the checkpoint's own type where none was given.
+    """Return the config with the policy's name filled in: the checkpoint's own type where none was given.
 
-    A shipped checkpoint also brings the environment that it was trained in, unless `--env` names another than the
-    default.
+    A shipped checkpoint also brings the environment that it was trained in, unless `--env` names one.
 
     Raises:
         WhiskerError: no such policy or checkpoint.
@@ -84,7 +83,7 @@ def _adopt_training_env[Config: SubjectConfig](config: Config) -> Config:
     A checkpoint of the user's own, and one that was trained in the default environment, leave them as they are.
     """
     name = config.checkpoint or SHIPPED_DEFAULTS.get(config.policy or "act")
-    if config.env != SubjectConfig.env or name not in shipped_checkpoints() or (name and Path(name).is_dir()):
+    if not isinstance(config.env, DefaultEnv) or name not in shipped_checkpoints() or (name and Path(name).is_dir()):
         return config
     trained_in = load_training_env(CHECKPOINT_FOLDER / name)
     return config if trained_in is None else dataclasses.replace(config, env=trained_in["name"])
@@ -103,7 +102,7 @@ def begin_as_demonstrated(config: EvalConfig) -> EvalConfig:
         return config
     env = demonstrated_env(Path(config.demos))
     asked, demonstrated = expand_env(config.env), (env.partition("@")[0],)
-    if config.env != SubjectConfig.env and asked != demonstrated:
+    if not isinstance(config.env, DefaultEnv) and asked != demonstrated:
         raise WhiskerError(f"--env {config.env}", expected=f"{demonstrated[0]}, which {config.demos} is of")
     return dataclasses.replace(config, env=env, demos=str(Path(config.demos).resolve()))
 

@@ -134,7 +134,7 @@ class EpisodeRecorder:
             self._features.append(features)
 
     def record_looks(self, step: int, memory: EpisodeMemory) -> None:
-        """What a decision at that step was made from, if it is to be kept; what two decisions saw is kept once.
+        """Keep the observations that a decision at that step was made from, if they are asked for; each of them once.
 
         The instruction is kept in any case where it is the episode's own.
         """

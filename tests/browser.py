@@ -3,9 +3,10 @@
 import io
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright
+
+from viz.page import render_page
+from viz.server import ViewerServer
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 # Where CI asks for these tests a missing browser is a failure.
@@ -125,3 +129,16 @@ class Viewer:
             "magenta": (red > 1.5 * green) & (blue > 1.3 * green) & (red > 120) & (blue > 90),
         }
         return int(masks[colour].sum())
+
+
+@contextmanager
+def served(source, *, serves_runs=False):
+    """A viewer's server, running in a thread."""
+    with closing(ViewerServer(source, render_page(None, serves_runs))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

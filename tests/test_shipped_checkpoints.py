@@ -43,8 +43,8 @@ def test_a_type_brings_its_checkpoint_and_the_environment_that_it_was_trained_in
     assert name_policy(SubjectConfig(checkpoint="smolvla")).env == "so101/pick_place_words"
     for policy in ("act", "diffusion", "scripted"):
         assert name_policy(SubjectConfig(policy=policy)).env == "so101/pick_place"
-    asked = SubjectConfig(policy="smolvla", env="so101/pick_place_either")
-    assert name_policy(asked).env == "so101/pick_place_either"
+    for env in ("so101/pick_place_either", "so101/pick_place"):
+        assert name_policy(SubjectConfig(policy="smolvla", env=env)).env == env
     assert open_checkpoint("smolvla", None, env="so101/pick_place_words").folder == CHECKPOINT_FOLDER / "smolvla"
     assert default_checkpoint("smolvla", "libero_spatial/0") == "HuggingFaceVLA/smolvla_libero"
 

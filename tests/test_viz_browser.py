@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,13 +24,12 @@ from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
-from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser
+from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser, served
 from tests.processes import catch_ctrl_c
 from tests.small_checkpoints import save_small_smolvla
 from viz.live import LiveSession
-from viz.page import export_episode, find_row, render_page
+from viz.page import export_episode, find_row
 from viz.run_source import RunSource
-from viz.server import ViewerServer
 
 pytestmark = needs_chromium
 WEB = Path(__file__).parents[1] / "viz" / "web"
@@ -121,18 +120,6 @@ def exported(browser, export):
     viewer = Viewer(browser, export.as_uri(), offline=True)
     yield viewer
     assert not viewer.complaints and not viewer.requests
-
-
-@contextmanager
-def served(source):
-    with closing(ViewerServer(source, render_page(None))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture(scope="module")

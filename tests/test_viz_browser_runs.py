@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import threading
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
@@ -14,12 +13,11 @@ from eval.episode_row import load_rows
 from eval.recorder import EpisodeRecord
 from eval.run import Run
 from eval.run_folder import RunFolder
-from tests.browser import Viewer, needs_chromium, opened_browser
+from tests.browser import Viewer, needs_chromium, opened_browser, served
 from tests.test_viz_browser import TEXTS
-from viz.page import export_episode, find_row, render_page
+from viz.page import export_episode, find_row
 from viz.report.cli import REPORT_FILE
 from viz.run_list import RunList
-from viz.server import ViewerServer
 
 pytestmark = needs_chromium
 NAME = "20260101T120000Z-act-so101-pick_place"
@@ -45,15 +43,9 @@ def folder(failed_run, tmp_path):
 
 
 @contextmanager
-def served(folder):
-    with closing(RunList(folder)) as runs, closing(ViewerServer(runs, render_page(None, serves_runs=True))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def served_runs(folder):
+    with closing(RunList(folder)) as runs, served(runs, serves_runs=True) as server:
+        yield server
 
 
 def place_of(viewer):
@@ -73,7 +65,7 @@ def shows(viewer, key, step=None):
 
 
 def test_from_the_list_to_a_moment_and_back(browser, folder):
-    with served(folder) as server:
+    with served_runs(folder) as server:
         viewer = Viewer(browser, server.url)
         assert viewer.state["page"] == "runs" and set(viewer.state["runs"]) == {NAME, "group/other", "growing"}
         assert "photos This folder is no run" in viewer.page.inner_text(".remarks")
@@ -109,7 +101,7 @@ def test_from_the_list_to_a_moment_and_back(browser, folder):
 
 
 def test_a_view_that_was_turned_is_in_the_address(browser, folder):
-    with served(folder) as server:
+    with served_runs(folder) as server:
         viewer = Viewer(browser, f"{server.url}#run={NAME}&episode=pick_place/8&step=5")
         box = viewer.page.locator(".picture canvas").bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -125,7 +117,7 @@ def test_a_view_that_was_turned_is_in_the_address(browser, folder):
 
 
 def test_what_is_not_there_is_said_in_one_sentence(browser, folder):
-    with served(folder) as server:
+    with served_runs(folder) as server:
         viewer = Viewer(browser, f"{server.url}#run=nothing&episode=pick_place/8")
         viewer.wait(lambda: "run 'nothing': expected one of those in" in (viewer.state["error"] or ""))
         assert viewer.state["page"] == "runs" and len(viewer.state["runs"]) == 3
@@ -140,7 +132,7 @@ def test_what_is_not_there_is_said_in_one_sentence(browser, folder):
 
 def test_a_run_that_is_written_grows_on_both_pages(browser, folder, failed_run):
     row = load_rows(failed_run)[1]
-    with served(folder) as server:
+    with served_runs(folder) as server:
         runs, episodes = Viewer(browser, server.url), Viewer(browser, f"{server.url}#run=growing")
         cell = runs.page.locator('tr[data-run="growing"] td[data-column="episodes"]')
         assert "1 of 2" in cell.inner_text() and "unfinished" in cell.inner_text()
@@ -159,7 +151,7 @@ def test_a_tab_that_nobody_sees_gives_its_connection_back(browser, folder):
     """A browser has six to a server, and each open episode would keep one."""
     see = "(isHidden) => { Object.defineProperty(document, 'hidden', { value: isHidden, configurable: true });"
     see += "document.dispatchEvent(new Event('visibilitychange')); }"
-    with served(folder) as server:
+    with served_runs(folder) as server:
         viewer = Viewer(browser, f"{server.url}#run={NAME}")
         board = server.source.open(NAME)._board
 
@@ -176,7 +168,7 @@ def test_a_tab_that_nobody_sees_gives_its_connection_back(browser, folder):
 
 
 def test_a_report_is_opened_or_told_how_to_make(browser, folder):
-    with served(folder) as server:
+    with served_runs(folder) as server:
         viewer = Viewer(browser, server.url)
         with viewer.page.context.expect_page() as opened:
             viewer.page.click(f'tr[data-run="{NAME}"] td[data-column="report"] a')
@@ -189,7 +181,7 @@ def test_a_report_is_opened_or_told_how_to_make(browser, folder):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_list_is_legible(browser, folder, theme):
-    with served(folder) as server:
+    with served_runs(folder) as server:
         viewer = Viewer(browser, server.url, width=390, height=844)
         while viewer.state["theme"] != theme:
             viewer.press("t")
@@ -199,7 +191,7 @@ def test_the_list_is_legible(browser, folder, theme):
 
 
 def test_an_empty_folder_says_what_to_do(browser, tmp_path):
-    with served(tmp_path) as server:
+    with served_runs(tmp_path) as server:
         viewer = Viewer(browser, server.url)
         assert "No run is here yet" in viewer.page.inner_text(".empty")
         assert "eval --policy act --episodes 30" in viewer.page.inner_text(".empty code")
@@ -215,7 +207,7 @@ def test_an_episode_of_a_suite_is_two_clicks_away(browser, folder, failed_run):
     env = description["env"]["name"]
     description["tasks"] = {task: env if task == "pick_place" else f"suite/{task}" for task in tasks}
     (run / "run.json").write_text(json.dumps(description))
-    with served(folder) as server:
+    with served_runs(folder) as server:
         viewer = Viewer(browser, server.url)
 
         def focused():

@@ -1,4 +1,4 @@
-"""What a person may ask of a branch, and which of it a policy cannot do."""
+"""Reads the commands for a branch, and says which of them a policy cannot follow."""
 
 from collections.abc import Sequence
 

@@ -54,7 +54,7 @@ class Driver:
         self._worker.shutdown()
 
     def wait(self) -> None:
-        """Until all commands so far are done."""
+        """Wait until all commands so far are done."""
         self._worker.submit(lambda: None).result()
 
     def in_thread[Result](self, act: Callable[[], Result]) -> Result:
@@ -153,7 +153,7 @@ class Driver:
     def advance(
         self, episode: LiveEpisode, is_last: Callable[[object], bool], number: int, paced: bool = False
     ) -> None:
-        """Until the event that is the last to be asked for, the episode's end, or a later command.
+        """Go on until the last event that is asked for, the episode's end, or a later command.
 
         Args:
             number: of the command.
@@ -195,6 +195,6 @@ class Driver:
         self.board.set_status("paused", message=message)
 
     def _tell_parts(self, episode: LiveEpisode, n_told: int) -> None:
-        """Each with its index: a page that has just asked for the episode may know it already."""
+        """Tell of new parts, each with its index: a page that has just asked for the episode may know it already."""
         for index, part in enumerate(episode.parts[n_told:], start=n_told):
             self.board.tell("part", {"key": episode.key, "part": part, "index": index})

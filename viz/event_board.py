@@ -1,4 +1,4 @@
-"""What a page is told while it is open: a status, words of progress, and events, for everybody who listens."""
+"""Tells the pages that are open of a status, of progress in words, and of events."""
 
 import queue
 import time

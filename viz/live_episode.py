@@ -22,7 +22,7 @@ from viz.whiskers import find_members, simulate_plans
 
 @dataclass(frozen=True)
 class Stage:
-    """Where live episodes take place.
+    """Holds the policy and the environments in which live episodes take place.
 
     Attributes:
         env: in which they run.

@@ -1,4 +1,4 @@
-"""How far something that takes long has come: who does it reports, who waits shows it."""
+"""Reports how far something that takes long has come, and shows it on the terminal."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -27,7 +27,7 @@ type _Stamp = tuple[tuple[int, int] | None, ...]
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the list says of a run, and of which state of its files."""
+    """Holds the list's entry of a run, and the state of the files that it was made from."""
 
     stamp: _Stamp
     content: dict
@@ -116,7 +116,7 @@ class RunList:
         return path
 
     def _describe(self, path: Path) -> dict:
-        """From before, unless its files have changed."""
+        """Return the entry of a run, made again only if its files have changed."""
         stamp = tuple(_stamp_of(path / name) for name in (RUN_FILE, ROWS_FILE, REPORT_FILE))
         entry = self._entries.get(path)
         if entry is None or entry.stamp != stamp:

@@ -184,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         return host in _OWN_NAMES and hmac.compare_digest(token.encode(), self.server.token.encode())
 
     def _source(self, run: str) -> PageSource:
-        """Of the run that the request names; of the only one, whatever it names."""
+        """Return the source of the run that the request names, or that of the only run."""
         source = self.server.source
         return source.open(run) if isinstance(source, RunSources) else source
 

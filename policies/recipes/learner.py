@@ -22,7 +22,7 @@ from policies.recipes.fast_attention import fast_attention
 
 
 class Losses(NamedTuple):
-    """Of the actions, and of the auxiliary head."""
+    """Holds the losses of the actions and of the auxiliary head."""
 
     action: Tensor
     position: Tensor

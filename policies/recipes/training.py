@@ -159,7 +159,7 @@ def _train_process(
 
 
 class _Run:
-    """What changes from step to step in one of the processes.
+    """Holds the state of a training in one of its processes.
 
     Attributes:
         learner, ema: what is trained, and its moving average.

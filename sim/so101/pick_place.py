@@ -129,7 +129,7 @@ class PickPlace:
 
     @property
     def instruction(self) -> str:
-        """What the robot is told to do in this episode."""
+        """The instruction of this episode."""
         return self.spec.instruction
 
     @property

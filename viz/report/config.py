@@ -1,4 +1,4 @@
-"""What `eval-report` is told: pure data, whose docstrings are the command's help."""
+"""The settings of `eval-report`: pure data, whose docstrings are the command's help."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

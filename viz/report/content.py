@@ -83,7 +83,7 @@ class EventCount:
 
 @dataclass(frozen=True)
 class StageCount:
-    """How many episodes came through a stage, and how many of those that came to it did not."""
+    """Counts the episodes that came through a stage, and those that came to it and did not."""
 
     stage: str
     number: int
@@ -104,7 +104,7 @@ class TaskContent:
 
 @dataclass(frozen=True)
 class RunContent:
-    """What a report says of one run. Numbers without a value are nan or None.
+    """Holds the content of a report about one run. Numbers without a value are nan or None.
 
     Attributes:
         anchor: of its section.
@@ -246,7 +246,7 @@ class RunContent:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What a report says.
+    """Holds the content of a report.
 
     Attributes:
         refused: a sentence for each folder that could not be used.

@@ -11,7 +11,7 @@ from sim.errors import WhiskerError
 
 @dataclass(frozen=True)
 class CollectedFeatures:
-    """What was collected during a run.
+    """Describes the features that were collected during a run.
 
     Attributes:
         hook_points: name → numbers in a vector.

@@ -71,7 +71,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class StartPoint:
-    """Where one episode began; `y` is nan on a map of one axis."""
+    """Holds where one episode began; `y` is nan on a map of one axis."""
 
     row: EpisodeRow
     x: float

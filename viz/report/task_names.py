@@ -11,7 +11,7 @@ from os.path import commonprefix
 
 @dataclass(frozen=True)
 class TaskName:
-    """How a task is named beside others.
+    """Names a task beside others.
 
     Attributes:
         short: its number in the suite; of tasks of several suites with the suite's name.

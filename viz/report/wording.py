@@ -1,4 +1,4 @@
-"""How a report writes numbers, names and commands. What is undefined is a dash, never 0."""
+"""Writes numbers, names and commands for a report. A number that is undefined is a dash, never 0."""
 
 import os
 import shlex
