@@ -341,6 +341,6 @@ def _group_tasks(episodes: Sequence[Episode], envs: Mapping[str, str]) -> list[T
 
 
 def _describe_steps(steps: Sequence[int]) -> str:
-    if len(steps) == 1:
+    if min(steps) == max(steps):
         return f"at step {steps[0]}"
     return f"steps {min(steps)} to {max(steps)}, median {median(steps):g}"
