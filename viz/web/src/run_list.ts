@@ -321,7 +321,7 @@ function drawOutcomes({ outcomes, old_rules }: ListedRun): Node[] {
   const stack = element("div", "stack");
   const sorted = Object.entries(outcomes).sort(([a], [b]) => stackRank(a) - stackRank(b));
   for (const [outcome, n] of sorted) {
-    const part = element("i", "", String(n));
+    const part = element("i", "", element("b", "", String(n)));
     part.dataset.outcome = outcome;
     part.style.flexGrow = String(n);
     part.title = `${inWords(outcome)}: ${n}`;
