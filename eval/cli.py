@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from eval.config import DefaultEnv, DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
+from eval.config import AUTO_ENV, DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
 from eval.lerobot_flags import refuse_lerobot_flags
 from policies.registry import BASELINE_NAMES, resolve_policy_name
 from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command, say_progress
@@ -68,10 +68,11 @@ def _evaluate(config: EvalConfig) -> int:
     from eval.provenance import load_resumed_config
 
     is_new = config.resume is None
-    config = with_absolute_paths(config) if is_new else load_resumed_config(config, _given_flags())
-    config = name_policy(config)
     if is_new:
-        config = begin_as_demonstrated(config)
+        config = begin_as_demonstrated(with_absolute_paths(config))
+    else:
+        config = load_resumed_config(config, _given_flags())
+    config = name_policy(config)
     setup = set_up(config)
     # These import scipy.stats, which takes longer than all that was refused by now.
     from eval.doctor.row_checks import describe_start_region
@@ -214,7 +215,7 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
 def _subject(config: SubjectConfig) -> str:
     """Return which policy in which environment, as far as the user said."""
     checkpoint = f" ({config.checkpoint})" if config.checkpoint and config.policy else ""
-    where = "" if isinstance(config.env, DefaultEnv) else f" in {config.env}"
+    where = "" if config.env == AUTO_ENV else f" in {config.env}"
     return f"{config.policy or config.checkpoint or 'act'}{checkpoint}{where}"
 
 

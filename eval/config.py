@@ -9,14 +9,9 @@ from tyro.conf import Positional
 
 from sim.spec import Control
 
-
-class DefaultEnv(str):
-    """The environment that is taken where nobody names one; the same name typed by a person is a plain `str`."""
-
-    __slots__ = ()
-
-
-DEFAULT_ENV = DefaultEnv("so101/pick_place")
+# What `auto` means where nothing was trained anywhere else.
+DEFAULT_ENV = "so101/pick_place"
+AUTO_ENV = "auto"
 # Evaluation counts from 0; nobody evaluates a million episodes.
 FIRST_DEMO_EPISODE = 1_000_000
 
@@ -64,7 +59,7 @@ class DemoConfig:
         "rarely needed": ("first_episode", "noise_deg"),
     }
     output: Path
-    env: str = "so101/pick_place"
+    env: str = DEFAULT_ENV
     episodes: int = 250
     first_episode: int = FIRST_DEMO_EPISODE
     near_object: float = 0.3
@@ -88,6 +83,7 @@ class SubjectConfig:
             so101/pick_place_either (two ways to succeed); so101/pick_place@scene.xml takes a MuJoCo model of your own.
             Every task of a LIBERO suite: libero_spatial, libero_object, libero_goal, libero_10, libero_90, and those of
             LIBERO-PRO; <suite>/3, or a task's name, is one of them; <suite>,<suite> runs both. --list-envs shows all.
+            auto: where the shipped checkpoint was trained, or what --demos are of, else so101/pick_place.
         control: how LIBERO's end-effector actions are read: relative to where the arm is, or as absolute poses.
             Default: relative. Other environments have no such choice.
         n_action_steps: actions of a chunk to execute before the next prediction. Default: the checkpoint's.
@@ -112,7 +108,7 @@ class SubjectConfig:
 
     policy: str | None = None
     checkpoint: str | None = None
-    env: str = DEFAULT_ENV
+    env: str = AUTO_ENV
     control: Control | None = None
     n_action_steps: int | None = None
     horizon: int | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.cameras import adopt_renamed_cameras, select_cameras
 from eval.collection import Collector, check_collection, make_collector
-from eval.config import DefaultEnv, EvalConfig, SubjectConfig
+from eval.config import AUTO_ENV, DEFAULT_ENV, EvalConfig, SubjectConfig
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
 from eval.preflight import (
     check_asked_action_steps,
@@ -65,7 +65,7 @@ class Setup:
 def name_policy[Config: SubjectConfig](config: Config) -> Config:
     """Return the config with the policy's name filled in: the checkpoint's own type where none was given.
 
-    A shipped checkpoint also brings the environment that it was trained in, unless `--env` names one.
+    The environment `auto` becomes the one that a shipped checkpoint was trained in, or the default.
 
     Raises:
         WhiskerError: no such policy or checkpoint.
@@ -74,36 +74,34 @@ def name_policy[Config: SubjectConfig](config: Config) -> Config:
         policy = resolve_policy_name(config.policy)
     else:
         policy = "act" if config.checkpoint is None else read_config(find_checkpoint(config.checkpoint))["type"]
-    return _adopt_training_env(dataclasses.replace(config, policy=policy))
+    env = _training_env(config.checkpoint, policy) if config.env == AUTO_ENV else config.env
+    return dataclasses.replace(config, policy=policy, env=env)
 
 
-def _adopt_training_env[Config: SubjectConfig](config: Config) -> Config:
-    """Return the settings with the environment in which a shipped checkpoint was trained, unless `--env` names one.
-
-    A checkpoint of the user's own, and one that was trained in the default environment, leave them as they are.
-    """
-    name = config.checkpoint or SHIPPED_DEFAULTS.get(config.policy or "act")
-    if not isinstance(config.env, DefaultEnv) or name not in shipped_checkpoints() or (name and Path(name).is_dir()):
-        return config
+def _training_env(checkpoint: str | None, policy: str) -> str:
+    """Return the environment in which the shipped checkpoint was trained; the default where nobody knows of one."""
+    name = checkpoint or SHIPPED_DEFAULTS.get(policy)
+    if name not in shipped_checkpoints() or Path(name).is_dir():
+        return DEFAULT_ENV
     trained_in = load_training_env(CHECKPOINT_FOLDER / name)
-    return config if trained_in is None else dataclasses.replace(config, env=trained_in["name"])
+    return DEFAULT_ENV if trained_in is None else trained_in["name"]
 
 
 def begin_as_demonstrated(config: EvalConfig) -> EvalConfig:
-    """With the environment that begins as the demonstrations in `config.demos`; without them, as it is.
+    """Return the config with the environment that begins as the demonstrations in `config.demos`, if it has any.
 
     Raises:
         WhiskerError: demonstrations without a replay or the reverse, or not those of the environment asked for.
     """
     if (config.policy == "replay") != (config.demos is not None):
-        expected, got = "--policy replay together with --demos <file>", f"--policy {config.policy}"
+        expected, got = "--policy replay together with --demos <file>", f"--policy {config.policy or 'act'}"
         raise WhiskerError("a replay", expected=expected, got=got + (" with --demos" if config.demos else " alone"))
     if config.demos is None:
         return config
     env = demonstrated_env(Path(config.demos))
-    asked, demonstrated = expand_env(config.env), (env.partition("@")[0],)
-    if not isinstance(config.env, DefaultEnv) and asked != demonstrated:
-        raise WhiskerError(f"--env {config.env}", expected=f"{demonstrated[0]}, which {config.demos} is of")
+    demonstrated = env.partition("@")[0]
+    if config.env != AUTO_ENV and expand_env(config.env) != (demonstrated,):
+        raise WhiskerError(f"--env {config.env}", expected=f"{demonstrated}, which {config.demos} is of")
     return dataclasses.replace(config, env=env, demos=str(Path(config.demos).resolve()))
 
 
@@ -115,6 +113,7 @@ def set_up(config: SubjectConfig) -> Setup:
     Raises:
         WhiskerError: anything that cannot run or does not fit.
     """
+    config = name_policy(config)
     _check_counts(config)
     tasks = _find_tasks(config)
     env_name = next(iter(tasks.values()))

@@ -12,7 +12,7 @@ from typing import Any
 
 from eval.code_path import check_code_path, describe_run_code_path
 from eval.config import EvalConfig
-from eval.evaluation import Setup
+from eval.evaluation import Setup, name_policy
 from eval.outcome import OUTCOME_RULES
 from eval.run import Run
 from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescription, load_as_written
@@ -30,6 +30,7 @@ _CIRCUMSTANCES = {"version", "started_utc", "commit", "machine", "doctor", "code
 
 def describe(config: EvalConfig, setup: Setup) -> RunDescription:
     """Return what `run.json` is to say: all that a number depends on, and the machine it is made on."""
+    config = name_policy(config)
     kept = {name: getattr(EvalConfig, name) for name in FREE_ON_RESUME}
     processor, gl_renderer = read_processor(), setup.env.gl_renderer()
     return RunDescription(

@@ -9,10 +9,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 import torch
+import tyro
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
-from eval.config import EvalConfig, SubjectConfig
+from eval.config import EvalConfig
 from eval.doctor.examination import examine
 from eval.evaluation import name_policy, set_up
 from policies.checkpoint_files import open_checkpoint
@@ -38,13 +39,23 @@ def test_all_are_there_and_small():
         assert sum(file.stat().st_size for file in files) < 32e6
 
 
-def test_a_type_brings_its_checkpoint_and_the_environment_that_it_was_trained_in():
-    assert name_policy(SubjectConfig(policy="smolvla")).env == "so101/pick_place_words"
-    assert name_policy(SubjectConfig(checkpoint="smolvla")).env == "so101/pick_place_words"
-    for policy in ("act", "diffusion", "scripted"):
-        assert name_policy(SubjectConfig(policy=policy)).env == "so101/pick_place"
-    for env in ("so101/pick_place_either", "so101/pick_place"):
-        assert name_policy(SubjectConfig(policy="smolvla", env=env)).env == env
+@pytest.mark.parametrize(
+    ("flags", "env"),
+    [
+        ("--policy smolvla", "so101/pick_place_words"),
+        ("--checkpoint smolvla", "so101/pick_place_words"),
+        ("--policy act", "so101/pick_place"),
+        ("--policy diffusion", "so101/pick_place"),
+        ("--policy scripted", "so101/pick_place"),
+        ("--policy smolvla --env so101/pick_place_either", "so101/pick_place_either"),
+        ("--policy smolvla --env so101/pick_place", "so101/pick_place"),
+    ],
+)
+def test_a_shipped_checkpoint_brings_the_environment_that_it_was_trained_in_unless_one_is_typed(flags, env):
+    assert name_policy(tyro.cli(EvalConfig, args=flags.split())).env == env
+
+
+def test_a_type_brings_its_checkpoint():
     assert open_checkpoint("smolvla", None, env="so101/pick_place_words").folder == CHECKPOINT_FOLDER / "smolvla"
     assert default_checkpoint("smolvla", "libero_spatial/0") == "HuggingFaceVLA/smolvla_libero"
 

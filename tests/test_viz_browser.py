@@ -422,6 +422,7 @@ def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
         viewer = Viewer(browser, server.url)
 
         def shown():
+            viewer.settled()  # what is not drawn yet has no lines
             return [item.split("\n") for item in viewer.page.locator(".item").all_inner_texts()]
 
         assert viewer.state["shape"] == "grid"  # of several tasks
@@ -507,6 +508,7 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
         assert viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L") >= 30
         assert "other future" in viewer.page.locator(".legend").inner_text()
         assert viewer.press("ArrowUp")["key"] == "pick_place/8"
+        viewer.wait(lambda: "episode=pick_place/8&" in viewer.page.url)  # the address follows in its own time
         # Whoever opens the run again finds it.
         viewer.page.reload()
         viewer.wait(lambda: viewer.page.evaluate("window.__ready === true"))

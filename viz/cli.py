@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from eval.config import EvalConfig, SubjectConfig
+from eval.config import AUTO_ENV, EvalConfig, SubjectConfig
 from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.errors import WhiskerError
 from sim.files import is_write_error
@@ -36,6 +36,9 @@ def main() -> int:
 def _show(config: WhiskersConfig) -> int:
     """Do the one thing that was asked for: by default, serve the page."""
     _check_flags(config)
+    if config.native and _has_screen():
+        # Nothing is rendered beside the window, and it fails to find its own OpenGL where OSMesa is loaded (Mesa 25).
+        os.environ["MUJOCO_GL"] = "glfw"
     if config.live:
         return _serve_live(config)
     path = config.run or EvalConfig.run_dir
@@ -99,7 +102,8 @@ def _check_drafts(run: "Run") -> None:
 
 def _serve_live(config: WhiskersConfig) -> int:
     named = config.policy or config.checkpoint or "act"
-    say_progress(f"whiskers: loading {named} in {config.env}. The libraries take some seconds ...")
+    where = "" if config.env == AUTO_ENV else f" in {config.env}"
+    say_progress(f"whiskers: loading {named}{where}. The libraries take some seconds ...")
     from eval.evaluation import name_policy, with_absolute_paths
     from viz.live import LiveSession
 
