@@ -23,9 +23,10 @@ from policies.checkpoint_files import Checkpoint, load_training_env, open_checkp
 from policies.checkpoint_lookup import find_checkpoint
 from policies.declared_policy import DeclaredPolicy, read_declared_policy
 from policies.device import check_device
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.plan_kinds import read_plan_kinds
 from policies.policy import Policy, PolicySpec
-from policies.registry import CHECKPOINT_FOLDER, SHIPPED_DEFAULTS, resolve_policy_name, shipped_checkpoints
+from policies.registry import CHECKPOINT_FOLDER, resolve_policy_name, shipped_checkpoints
 from policies.training_record import TrainingRecord, load_training_record
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -80,7 +81,8 @@ def name_policy[Config: SubjectConfig](config: Config) -> Config:
 
 def _training_env(checkpoint: str | None, policy: str) -> str:
     """Return the environment in which the shipped checkpoint was trained; the default where nobody knows of one."""
-    name = checkpoint or SHIPPED_DEFAULTS.get(policy)
+    row = LEROBOT_TYPES.get(policy)
+    name = checkpoint or (row and row.shipped)
     if name not in shipped_checkpoints() or Path(name).is_dir():
         return DEFAULT_ENV
     trained_in = load_training_env(CHECKPOINT_FOLDER / name)

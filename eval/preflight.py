@@ -24,14 +24,10 @@ def check_fit(
     """
     adapters, training = adapters or Adapters(), training or TrainingRecord()
     subject = f"policy {policy.type!r} ({policy.checkpoint}) in {env.name!r}"
-    if policy.type == "xvla" and env.name.startswith("libero"):
-        # lerobot/policies/xvla/processor_xvla.py, make_xvla_libero_pre_post_processors
-        raise WhiskerError(
-            subject,
-            expected="X-VLA's own LIBERO processors (a state of 20 numbers, rotations as 6D, image2 not turned)",
-            got="LIBERO's common ones",
-            do="They are not built yet; the number would be wrong.",
-        )
+    for beginning, processors in policy.own_processors.items():
+        if env.name.startswith(beginning):
+            do = "They are not built yet; the number would be wrong."
+            raise WhiskerError(subject, expected=processors, got="the common ones", do=do)
     n_state, n_action = len(env.state_names), env.action.dim
     pads_state = adapters.allow_padding and (policy.state_dim or 0) > n_state
     if policy.state_dim not in (None, n_state) and not pads_state:

@@ -12,7 +12,6 @@ from jaxtyping import Float32
 from policies.action_chunk import ActionChunk
 from policies.calibration import CalibrationName, make_calibration_map
 from policies.policy import EpisodeMemory, HookablePolicy, NetworkPolicy, PolicySpec, WeightsAudit
-from policies.registry import MASKING_TYPES
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
@@ -100,7 +99,7 @@ class AdaptedPolicy:
     def adapt_observation(self, observation: Observation) -> Observation:
         """As the checkpoint knows it."""
         images = {self._renamed[camera]: observation.images[camera] for camera in observation.images}
-        if self.inner.spec.type not in MASKING_TYPES:
+        if not self.inner.spec.masks_missing_views:
             for camera, size in self.inner.spec.image_sizes.items():
                 images.setdefault(camera, np.zeros((*(self._adapters.image_size or size), 3), np.uint8))
         state = observation.state.copy()

@@ -5,14 +5,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from policies.checkpoint_lookup import CONFIG_FILE, find_checkpoint
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import load_normalisation
 from policies.registry import (
     CHECKPOINT_FOLDER,
-    LEROBOT_TYPES,
     default_checkpoint,
     resolve_alias,
     resolve_policy_name,
@@ -39,14 +40,9 @@ PROCESSOR_FILES = {
 }
 
 
-# What lerobot 0.6 loads with `trust_remote_code=True`: policy type or processor step → field that names it → default.
-_REMOTE_CODE_FIELDS: dict[str, dict[str, str | None]] = {
-    "pi0_fast": {
-        "action_tokenizer_name": "lerobot/fast-action-tokenizer",
-        "text_tokenizer_name": "google/paligemma-3b-pt-224",
-    },
-    "groot": {"base_model_path": "nvidia/GR00T-N1.7-3B"},
-    "gaussian_actor": {"vision_encoder_name": None},
+# What lerobot 0.6 loads with `trust_remote_code=True`: processor step → field that names it → default. Those of policy
+# types are in `LerobotType.code_fields`.
+_CODE_FIELDS: dict[str, Mapping[str, str | None]] = {
     "action_tokenizer_processor": {
         "action_tokenizer_name": "lerobot/fast-action-tokenizer",
         "paligemma_tokenizer_name": "google/paligemma-3b-pt-224",
@@ -220,11 +216,12 @@ def check_no_remote_code(folder: Path, config: dict, source: Path) -> None:
         WhiskerError: code in the folder or in what its config names.
     """
     steps = [step for file in PROCESSOR_FILES for step in _read_steps(folder / file)]
-    parts = [(config["type"], config)] + [(step["registry_name"], step.get("config", {})) for step in steps]
+    parts: list[tuple[Mapping[str, str | None], Any]] = [(LEROBOT_TYPES[config["type"]].code_fields, config)]
+    parts += [(_CODE_FIELDS.get(step["registry_name"], {}), step.get("config", {})) for step in steps]
     named = [
         settings.get(field, default)
-        for part, settings in parts
-        for field, default in _REMOTE_CODE_FIELDS.get(part, {}).items()
+        for fields, settings in parts
+        for field, default in fields.items()
         if settings.get("trust_remote_code", True) and settings.get(field, default)
     ]
     for name in (str(source), *named):

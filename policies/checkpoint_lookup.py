@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from policies.registry import CHECKPOINT_FOLDER, DEFAULT_CHECKPOINTS, shipped_checkpoints
+from policies.lerobot_types import LEROBOT_TYPES
+from policies.registry import CHECKPOINT_FOLDER, shipped_checkpoints
 from sim.errors import WhiskerError, WhiskerWarning
 
 CONFIG_FILE = "config.json"
@@ -132,5 +133,5 @@ def _openpi(name: str, got: str) -> WhiskerError:
         expected="a policy in lerobot's format",
         got=f"one of openpi, {got}",
         do="openpi's own scripts/serve_policy.py runs it, which Whisker does not talk to. For LIBERO there are, in "
-        f"lerobot's format, {DEFAULT_CHECKPOINTS['pi0']} and {DEFAULT_CHECKPOINTS['pi05']}.",
+        f"lerobot's format, {LEROBOT_TYPES['pi0'].published} and {LEROBOT_TYPES['pi05'].published}.",
     )

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# These plan as many actions as config.json says under `chunk_size`.
-_CHUNK_TYPES = ("act", "smolvla", "pi0", "pi05", "xvla")
+from policies.lerobot_types import LEROBOT_TYPES
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ def read_declared_policy(settings: Mapping[str, Any], checkpoint: str) -> Declar
         settings: of config.json.
         checkpoint: its name, for messages.
     """
-    chunk_size = settings.get("chunk_size") if settings["type"] in _CHUNK_TYPES else None
+    chunk_size = settings.get("chunk_size") if LEROBOT_TYPES[settings["type"]].declares_chunk_size else None
     if not isinstance(chunk_size, int):
         chunk_size = None
     is_ensembling = settings.get("temporal_ensemble_coeff") is not None

@@ -21,6 +21,7 @@ from lerobot.utils.constants import OBS_STATE
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from policies import lerobot_policy
 from policies.checkpoint_files import (
     STATISTICS_MODULES,
     Checkpoint,
@@ -33,39 +34,15 @@ from policies.checkpoint_files import (
 )
 from policies.checkpoint_lookup import CONFIG_FILE
 from policies.inner_folders import resolve_inner_folders
-from policies.lerobot_policy import (
-    DENOISED,
-    ActPolicy,
-    FastTokenPolicy,
-    FlowPolicy,
-    HistoryPolicy,
-    LerobotPolicy,
-    ModelPredictivePolicy,
-    SingleActionPolicy,
-    TemporalEnsemblePolicy,
-)
+from policies.lerobot_policy import LerobotPolicy, TemporalEnsemblePolicy
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import load_normalisation
 from policies.plan_kinds import read_plan_kinds
 from policies.policy import PolicySpec
-from policies.registry import LANGUAGE_TYPES
 from policies.relative_actions import load_relative_actions
 from policies.training_record import load_training_record
 from sim.errors import WhiskerError, WhiskerWarning
 
-# Types that are not here plan by `predict_action_chunk` of one observation.
-_POLICY_CLASSES: dict[str, type[LerobotPolicy]] = {
-    "act": ActPolicy,
-    "pi0_fast": FastTokenPolicy,
-    **dict.fromkeys(DENOISED, FlowPolicy),
-    "diffusion": HistoryPolicy,
-    "vqbet": HistoryPolicy,
-    "tdmpc": ModelPredictivePolicy,
-    "gaussian_actor": SingleActionPolicy,
-}
-# Before it was called `gaussian_actor`, lerobot's `sac` saved what only its training needs with the actor.
-_TRAINING_MODULES = {
-    "gaussian_actor": ("critic_ensemble.", "critic_target.", "discrete_critic_target.", "log_alpha"),
-}
 # Settings of older releases that lerobot 0.6 does not have, and the value at which they change nothing.
 _NEUTRAL_SETTINGS: Mapping[str, Any] = {
     "adapt_to_pi_aloha": False,
@@ -96,10 +73,11 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
     policy = _load_weights(config, source)
     preprocessor, postprocessor = _load_processors(config, folder, source)
     spec = _make_spec(policy, image_keys, checkpoint)
-    if config.type == "diffusion":
-        # lerobot cuts the plan to what it executes; the rest of it is worth seeing, and `--n-action-steps` may ask.
+    row = LEROBOT_TYPES[config.type]
+    if row.cuts_plan:
+        # The rest of the plan is worth seeing, and `--n-action-steps` may ask for it.
         config.n_action_steps = spec.chunk_size
-    policy_class = _POLICY_CLASSES.get(config.type, LerobotPolicy)
+    policy_class: type[LerobotPolicy] = getattr(lerobot_policy, row.wrapper)
     if getattr(config, "temporal_ensemble_coeff", None) is not None:
         policy_class = TemporalEnsemblePolicy
     return policy_class(policy, preprocessor, postprocessor, spec, image_keys, load_normalisation(folder))
@@ -205,7 +183,7 @@ def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
 def _not_of_the_network(policy_type: str, folder: Path) -> tuple[str, ...]:
     """Beginnings of the names of weights that a file may have besides the network's own."""
     statistics = STATISTICS_MODULES if has_statistics_in_weights(folder) else ()
-    return statistics + _TRAINING_MODULES.get(policy_type, ())
+    return statistics + LEROBOT_TYPES[policy_type].training_modules
 
 
 @contextlib.contextmanager
@@ -348,7 +326,8 @@ def _find_image_keys(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
 
 def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint: Checkpoint) -> PolicySpec:
     config = policy.config
-    chunk_size, n_action_steps, max_action_steps = _resolve_steps(policy)
+    row = LEROBOT_TYPES[config.type]
+    steps = row.steps(policy)
     shapes = {camera: config.input_features[key].shape for camera, key in image_keys.items()}
     state_dim = _state_width(config, checkpoint.folder)
     kinds = read_plan_kinds(vars(config) | {"type": config.type}, checkpoint.name)
@@ -358,14 +337,16 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
         state_dim=state_dim,
         # The Gaussian actor adds a discrete gripper to what its config calls the action.
         action_dim=config.action_feature.shape[0] + (getattr(config, "num_discrete_actions", None) is not None),
-        chunk_size=chunk_size,
-        n_action_steps=n_action_steps,
-        max_action_steps=max_action_steps,
+        chunk_size=steps.chunk_size,
+        n_action_steps=steps.n_action_steps,
+        max_action_steps=steps.max_action_steps,
         stochastic=kinds.stochastic,
-        n_obs_steps=config.n_obs_steps if config.type in ("diffusion", "vqbet") else 1,
+        n_obs_steps=config.n_obs_steps if row.looks_back else 1,
         can_sample=kinds.can_sample,
         drafts=kinds.drafts,
-        reads_instruction=config.type in LANGUAGE_TYPES,
+        reads_instruction=row.reads_instruction,
+        masks_missing_views=row.masks_missing_views,
+        own_processors=row.own_processors,
         action_mode=load_relative_actions(checkpoint.folder).output,
         checkpoint=checkpoint.name,
         device=config.device,
@@ -381,31 +362,6 @@ def _state_width(config: PreTrainedConfig, folder: Path) -> int | None:
     stats = load_normalisation(folder).state
     widths = [] if stats is None else [len(value) for name, value in stats.values.items() if name != "count"]
     return min([state.shape[0], *widths])
-
-
-def _resolve_steps(policy: PreTrainedPolicy) -> tuple[int, int, int]:
-    """(chunk_size, n_action_steps, max_action_steps), each type's own way."""
-    config = policy.config
-    match config.type:
-        case "diffusion":
-            chunk = config.horizon - config.n_obs_steps + 1
-            return chunk, config.n_action_steps, chunk
-        case "vqbet":
-            return (config.action_chunk_size,) * 3
-        case "tdmpc":
-            if config.n_action_repeats > 1 or not config.use_mpc:
-                return (config.n_action_repeats if config.n_action_repeats > 1 else 1,) * 3
-            return config.horizon, config.n_action_steps, config.horizon
-        case "gaussian_actor":
-            return 1, 1, 1
-        case "pi0_fast":
-            # Tokens are decoded to as many steps as are executed.
-            return (config.n_action_steps,) * 3
-        case "groot":
-            steps = policy._resolve_action_queue_steps()
-            return (steps,) * 3
-    is_ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
-    return config.chunk_size, config.n_action_steps, 1 if is_ensembling else config.chunk_size
 
 
 def _reason(error: BaseException) -> str:

@@ -15,21 +15,13 @@ from lerobot.processor import PolicyProcessorPipeline
 from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
 
 from policies.action_chunk import ActionChunk
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import Normalisation, find_strange_inputs
 from policies.policy import EpisodeMemory, PolicySpec, WeightsAudit
 from policies.random_draws import RowDraws
 from policies.weights_audit import audit_weights
 from sim.errors import WhiskerError
 from sim.observation import Observation
-
-# Where lerobot passes by once a denoising step with what is denoised so far: a module, its method, the argument.
-DENOISED = {
-    "smolvla": ("model", "denoise_step", "x_t"),
-    "pi0": ("model", "denoise_step", "x_t"),
-    "pi05": ("model", "denoise_step", "x_t"),
-    "xvla": ("model.action_space", "preprocess", "action"),
-    "groot": ("_groot_model.action_head.action_encoder", "forward", "actions"),
-}
 
 
 class LerobotPolicy:
@@ -184,8 +176,10 @@ class FlowPolicy(LerobotPolicy):
 
     @contextmanager
     def _watched_denoising(self) -> Iterator[list[torch.Tensor]]:
-        """Listen in lerobot's loop, from outside: `DENOISED`."""
-        path, method_name, argument = DENOISED[self.spec.type]
+        """Listen in lerobot's loop, from outside: `LerobotType.denoising`."""
+        denoising = LEROBOT_TYPES[self.spec.type].denoising
+        assert denoising is not None
+        path, method_name, argument = denoising
         module = self._policy.get_submodule(path)
         method = getattr(module, method_name)
         signature = inspect.signature(method)
@@ -203,11 +197,21 @@ class FlowPolicy(LerobotPolicy):
 
     def _unpad(self, chunk: torch.Tensor) -> torch.Tensor:
         """What the type does to the last step's result, besides cutting it to size; the chunk may be changed."""
-        if self.spec.type == "xvla":
-            return self._policy.model.action_space.postprocess(chunk)
-        if self.spec.type == "smolvla" and self._policy.config.adapt_to_pi_aloha:
-            return self._policy._pi_aloha_encode_actions(chunk)
         return chunk
+
+
+class SmolVLAPolicy(FlowPolicy):
+    """SmolVLA, which can have been trained with the conventions of Pi0's Aloha."""
+
+    def _unpad(self, chunk: torch.Tensor) -> torch.Tensor:
+        return self._policy._pi_aloha_encode_actions(chunk) if self._policy.config.adapt_to_pi_aloha else chunk
+
+
+class XVLAPolicy(FlowPolicy):
+    """X-VLA, whose action space turns what the network denoises into actions."""
+
+    def _unpad(self, chunk: torch.Tensor) -> torch.Tensor:
+        return self._policy.model.action_space.postprocess(chunk)
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):

@@ -22,10 +22,9 @@ from safetensors import safe_open
 
 from policies.checkpoint_files import STATISTICS_MODULES, WEIGHTS_FILE
 from policies.lerobot_loading import explained_processors, load_config
+from policies.lerobot_types import LEROBOT_TYPES
 from sim.errors import WhiskerError
 
-# lerobot 0.4 gave this type another network: old weights have no place in it.
-_REPLACED_TYPES = ("pi0_fast",)
 _STATISTICS_OF_MODE = {NormalizationMode.MEAN_STD: ("mean", "std"), NormalizationMode.MIN_MAX: ("min", "max")}
 
 
@@ -37,7 +36,7 @@ def rebuild_processors(source: Path, policy_type: str) -> Path:
     Raises:
         WhiskerError: statistics that are absent, infinite or contradictory, or a network that lerobot replaced.
     """
-    if policy_type in _REPLACED_TYPES:
+    if LEROBOT_TYPES[policy_type].was_replaced:
         raise WhiskerError(
             f"checkpoint {str(source)!r}",
             expected=f"a {policy_type!r} of lerobot 0.4 or later",

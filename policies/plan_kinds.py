@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# These denoise their plans, see `policies.lerobot_policy.DENOISED`.
-FLOW_TYPES = ("smolvla", "pi0", "pi05", "xvla", "groot")
-_STOCHASTIC_TYPES = (*FLOW_TYPES, "diffusion", "vqbet", "tdmpc", "gaussian_actor")
+from policies.lerobot_types import LEROBOT_TYPES
 
 
 @dataclass(frozen=True)
@@ -27,14 +25,14 @@ def read_plan_kinds(settings: Mapping[str, Any], checkpoint: str) -> PlanKinds:
         settings: of config.json; those that it lacks have lerobot's defaults.
         checkpoint: its name, for messages.
     """
-    policy_type = settings["type"]
+    row = LEROBOT_TYPES[settings["type"]]
     is_ensembling = settings.get("temporal_ensemble_coeff") is not None
-    samples_latent = policy_type == "act" and settings.get("use_vae", True) and not is_ensembling
-    is_stochastic = policy_type in _STOCHASTIC_TYPES or settings.get("temperature", 0.0) > 0
+    samples_latent = row.samples_latent and settings.get("use_vae", True) and not is_ensembling
+    is_stochastic = row.draws or settings.get("temperature", 0.0) > 0
     return PlanKinds(
-        type=policy_type,
+        type=settings["type"],
         checkpoint=checkpoint,
         stochastic=is_stochastic,
-        can_sample=is_stochastic or samples_latent or policy_type == "pi0_fast",
-        drafts="flow" if policy_type in FLOW_TYPES else "ensemble" if is_ensembling else "none",
+        can_sample=is_stochastic or samples_latent or row.samples_tokens,
+        drafts="flow" if row.denoising else "ensemble" if is_ensembling else "none",
     )

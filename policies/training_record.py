@@ -11,7 +11,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import safe_open
 
-from policies.registry import FIXED_SIZE_TYPES
+from policies.lerobot_types import ALIASES, LEROBOT_TYPES
 
 # lerobot-train writes it beside the weights.
 TRAIN_CONFIG_FILE = "train_config.json"
@@ -181,7 +181,8 @@ def _policy_cameras(config: Mapping[str, Any]) -> set[str]:
 
 
 def _needs_declared_size(config: Mapping[str, Any]) -> bool:
-    return config["type"] in FIXED_SIZE_TYPES and not (config.get("crop_shape") or config.get("resize_shape"))
+    row = LEROBOT_TYPES[ALIASES.get(config["type"], config["type"])]
+    return row.has_fixed_image_size and not (config.get("crop_shape") or config.get("resize_shape"))
 
 
 def _is_image(feature: str) -> bool:

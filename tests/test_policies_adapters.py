@@ -11,8 +11,8 @@ from eval.config import SubjectConfig
 from eval.evaluation import set_up
 from policies.action_chunk import ActionChunk
 from policies.adapters import AdaptedPolicy, Adapters, convert_gripper, format_image_size, parse_image_size
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import EpisodeMemory, NetworkPolicy, PolicySpec, WeightsAudit, remember
-from policies.registry import LEROBOT_TYPES, MASKING_TYPES
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
@@ -176,7 +176,9 @@ def test_cameras_are_renamed_and_swapped():
 
 @pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
 def test_a_camera_that_is_missing_is_left_out_where_the_type_masks_it_else_black(policy_type):
-    policy = FakePolicy([[0, 0, 0]], type=policy_type, image_sizes={"top": (4, 6), "hand": (3, 5), "left": (8, 9)})
+    masks = LEROBOT_TYPES[policy_type].masks_missing_views
+    sizes = {"top": (4, 6), "hand": (3, 5), "left": (8, 9)}
+    policy = FakePolicy([[0, 0, 0]], type=policy_type, image_sizes=sizes, masks_missing_views=masks)
     adapt(policy, allow_missing_camera=True).predict([remember(seen(brightness=50))], rngs())
     images = policy.shown[0][0].images
     if policy_type in ("smolvla", "pi0", "pi05", "pi0_fast", "xvla"):
@@ -385,7 +387,7 @@ def test_a_wider_checkpoint_plans_from_zeros_and_is_cut(tmp_path):
     np.testing.assert_array_equal(actions, direct[:, :6])
 
 
-@pytest.mark.parametrize("policy_type", MASKING_TYPES)
+@pytest.mark.parametrize("policy_type", [name for name, row in LEROBOT_TYPES.items() if row.masks_missing_views])
 def test_a_camera_that_is_missing_is_masked_by_the_type_itself(policy_type, tmp_path):
     """lerobot's own plan without that view, which is another than its plan with a black picture."""
     folder = save_small_checkpoint(policy_type, tmp_path / policy_type)

@@ -11,7 +11,7 @@ from eval.config import EvalConfig
 from eval.evaluation import name_policy, set_up
 from policies.action_chunk import ActionChunk
 from policies.adapters import AdaptedPolicy, Adapters
-from policies.lerobot_policy import DENOISED
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import remember
 from sim.env import episode_rng
 from sim.errors import WhiskerError
@@ -152,7 +152,7 @@ def test_a_row_of_a_batch_has_the_drafts_that_it_has_alone(policy_type, recordin
 @each_flow
 def test_lerobot_is_as_it_was_even_after_an_error(policy_type, recording, monkeypatch):
     setup = recording(policy_type)
-    path, method_name, _ = DENOISED[policy_type]
+    path, method_name, _ = LEROBOT_TYPES[policy_type].denoising
     module = setup.policy.network.get_submodule(path)
     setup.policy.predict([look(setup)], [rng()])
     assert method_name not in vars(module)

@@ -22,8 +22,8 @@ from eval.config import SubjectConfig
 from eval.evaluation import name_policy, set_up
 from policies import lerobot_loading
 from policies.checkpoint_files import open_checkpoint
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import remember
-from policies.registry import LEROBOT_TYPES
 from sim.env import episode_rng
 from tests import small_checkpoints
 from tests.small_tokenizers import save_paligemma_tokenizer, save_smolvlm

@@ -20,8 +20,8 @@ from eval.evaluation import name_policy
 from eval.preflight import resolve_n_action_steps
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import find_untied, load_lerobot_policy
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import remember
-from policies.registry import DEFAULT_CHECKPOINTS, LEROBOT_TYPES
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
@@ -459,8 +459,8 @@ def test_a_default_checkpoint_offline_is_one_clear_error(policy_type, tmp_path, 
         return
     with pytest.raises(WhiskerError) as refusal:
         open_checkpoint(policy_type, None, env="libero_spatial/0")
-    if policy_type in DEFAULT_CHECKPOINTS:
-        assert str(refusal.value).startswith(f"checkpoint '{DEFAULT_CHECKPOINTS[policy_type]}': expected a folder")
+    if LEROBOT_TYPES[policy_type].published:
+        assert str(refusal.value).startswith(f"checkpoint '{LEROBOT_TYPES[policy_type].published}': expected a folder")
         assert refusal.value.got == "no local folder, nothing in the cache, and HF_HUB_OFFLINE is set"
         assert refusal.value.do == "Check the name; offline, give a local folder."
     else:

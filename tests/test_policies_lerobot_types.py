@@ -21,8 +21,8 @@ from eval.rollout import ControlStep, Decision, rollout
 from policies.checkpoint_files import read_config
 from policies.declared_policy import read_declared_policy
 from policies.embeddings import EMBEDDING_POINTS
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import remember
-from policies.registry import LEROBOT_TYPES
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma

@@ -8,6 +8,7 @@ import numpy as np
 
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import FeatureStats, find_strange_inputs
 from policies.policy import NetworkPolicy
 
@@ -15,8 +16,6 @@ from policies.policy import NetworkPolicy
 _LEAST_IMAGE_STD = 0.02
 # A number that hardly varied in training is blown up by the division.
 _LEAST_STD_SHARE = 1e-4
-# lerobot's default for these leaves numbers as they are.
-_RAW_TYPES = ("tdmpc", "xvla")
 
 
 def check_statistics(patient: Patient) -> Iterator[Finding]:
@@ -48,7 +47,7 @@ def _check_mode(stats: FeatureStats, declared: Mapping[str, str], policy_type: s
         do = "Only one of the two is of the training: compare with its normalization_mapping."
         finding = f"{stats.key} is normalised in another way than config.json says"
         yield Finding("statistics", Level.WARNING, finding, evidence, do)
-    elif stats.mode == "IDENTITY" and stats.kind != "VISUAL" and policy_type not in _RAW_TYPES:
+    elif stats.mode == "IDENTITY" and stats.kind != "VISUAL" and not LEROBOT_TYPES[policy_type].takes_raw_numbers:
         do = "Right only if it was trained on raw numbers."
         yield Finding("statistics", Level.WARNING, f"{stats.key} is not normalised at all", evidence, do)
 

@@ -32,8 +32,8 @@ from eval.rollout import run_episode
 from eval.run_folder import RunFolder
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
+from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import EpisodeMemory, Policy, remember
-from policies.registry import LEROBOT_TYPES
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
