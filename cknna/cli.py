@@ -49,6 +49,8 @@ def _score(config: ScoreConfig) -> None:
         raise WhiskerError(
             "--exclude-same-episode", expected="the episode of each row", got="none", do="Add --episodes."
         )
+    if config.against != "state" and not config.banks:
+        raise WhiskerError("--against", expected="banks", got="tensors", do="They are scored against --features-b.")
     if config.permutations < 1:
         raise WhiskerError("--permutations", expected="at least 1", got=str(config.permutations))
     from cknna.bank import open_bank
@@ -63,7 +65,7 @@ def _score(config: ScoreConfig) -> None:
     if banks:
         named = zip(banks, name_banks(banks), strict=True)
         # One at a time: each may be as large as the memory.
-        pairs = (pair for bank, name in named for pair in pairs_of(bank, name, config.parts))
+        pairs = (pair for bank, name in named for pair in pairs_of(bank, name, config.parts, config.against))
     else:
         from cknna.tensor_files import load_episode_numbers, load_tensor_pair
 

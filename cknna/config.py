@@ -16,6 +16,7 @@ class ScoreConfig:
 
     Examples:
       ./run cknna score runs/<run>                      # of `eval --collect-features`
+      ./run cknna score runs/<run> --against privileged
       ./run cknna score bank_a bank_b --json scores.json --plot scores.png
       ./run cknna score --features-a a.pt --features-b b.pt --topk 5 10 20 --mutual-knn
 
@@ -26,6 +27,8 @@ class ScoreConfig:
 
     Attributes:
         banks: run folders with features, or folders of `cknna extract`.
+        against: state, the robot's proprioception; privileged, the position of the task's object in the world; or the
+            name of any series that the run recorded at every step, e.g. ee_pos_world or goal_distance_m.
         features_a: in place of banks: .pt files with one tensor each, whose rows follow one another.
         features_b: the .pt file of the same moments in the other representation.
         episodes: a .pt file with the number of each row's episode, (n,) integers, beside features_a and features_b.
@@ -46,7 +49,7 @@ class ScoreConfig:
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "most used": ("banks", "topk", "parts", "mutual_knn", "json", "plot"),
+        "most used": ("banks", "against", "topk", "parts", "mutual_knn", "json", "plot"),
         "in place of banks": ("features_a", "features_b", "episodes"),
         "how it is scored": (
             "variant",
@@ -59,6 +62,7 @@ class ScoreConfig:
         ),
     }
     banks: Positional[tuple[Path, ...]] = ()
+    against: str = "state"
     features_a: tuple[Path, ...] = ()
     features_b: Path | None = None
     episodes: Path | None = None

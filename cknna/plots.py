@@ -38,7 +38,7 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
         axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
     first = all_axes[0]
-    first.set_ylabel(f"CKNNA ({rows[0].variant})")
+    first.set_ylabel(f"CKNNA ({rows[0].variant}) against {rows[0].against}")
     first.bar([0], [nan], color="0.75", label="null: mean to 95th percentile")
     figure.legend(*first.get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=4)
     with written_whole(path) as unfinished:

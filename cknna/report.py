@@ -17,6 +17,7 @@ from cknna.neighbors import Neighbors
 from cknna.null import NullTest, compute_null
 from cknna.parts import find_parts
 from cknna.score import CknnaScore, compute_cka, compute_score, search
+from cknna.series import STATE, load_reference, name_reference
 from sim.errors import WhiskerError, WhiskerWarning
 
 ALL = "all"
@@ -34,7 +35,8 @@ class Pair:
         bank: its name.
         policy, checkpoint: whose features they are; "" where that is not known.
         a: the policy's features.
-        b: the robot's state.
+        b: the robot's state, or another series of the same moments.
+        against: its name.
         episode: of each row; None where it is not known.
         task: of each row, likewise.
         parts: name → the rows in it.
@@ -46,6 +48,7 @@ class Pair:
     b: Float32[np.ndarray, "row dim_b"]
     policy: str = ""
     checkpoint: str = ""
+    against: str = STATE
     episode: Int64[np.ndarray, " row"] | None = None
     task: Int64[np.ndarray, " row"] | None = None
     parts: Mapping[str, Bool[np.ndarray, " row"]] = field(default_factory=dict)
@@ -58,12 +61,13 @@ class ScoreRow:
     Attributes:
         part: "all", or which of the rows.
         low, high: 95 % interval over episodes.
-        n_tied_a, n_tied_b: rows of the features and of the state with ties at the k-th neighbour.
+        n_tied_a, n_tied_b: rows of the features and of what they are scored against with ties at the k-th neighbour.
         null: what was permuted: "episodes" or "rows".
         observed: the score that the null is compared with: of the rows that are left where episodes are trimmed to
             a common length.
         null_mean, null_high: of the permutations, and their 95th percentile.
         notes: what one must know to read the number.
+        against: name of what the features are scored against (`cknna.series.load_reference`).
     """
 
     bank: str
@@ -89,6 +93,7 @@ class ScoreRow:
     p_value: float
     cka: float
     notes: tuple[str, ...]
+    against: str = STATE
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,21 @@ def name_banks(banks: Sequence[FeatureBank]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(bank.path) for bank in banks]
 
 
-def pairs_of(bank: FeatureBank, name: str, with_parts: bool) -> Iterator[Pair]:
-    """One for each hook point of a bank."""
+def pairs_of(bank: FeatureBank, name: str, with_parts: bool, against: str = STATE) -> Iterator[Pair]:
+    """One for each hook point of a bank.
+
+    Raises:
+        WhiskerError: the series to score against cannot be read (`cknna.series.load_reference`).
+    """
     parts = find_parts(bank) if with_parts else {}
+    reference = load_reference(bank, against)
     for hook_point in bank.hook_points:
         yield Pair(
             bank=name,
             hook_point=hook_point,
             a=bank.features(hook_point),
-            b=bank.state,
+            b=reference,
+            against=against,
             policy=bank.description.policy_type,
             checkpoint=bank.description.checkpoint,
             episode=bank.episode,
@@ -148,11 +159,18 @@ def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Compa
         for second, second_name in shared[i + 1 :]:
             if not _are_shared([first, second]):
                 continue
-            a, b = search(first.features(), first.state, config.topk, first.episode, depth=2)
-            other, _ = search(second.features(), first.state, config.topk, first.episode, depth=2)
+            reference = load_reference(first, config.against)
+            a, b = _search(first.features(), reference, config, first.episode)
+            other, _ = _search(second.features(), reference, config, first.episode)
             for k in config.topk:
                 test = compute_paired_test(a, other, b, k, first.episode, config.variant)
                 yield Comparison(first_name, second_name, k, test)
+
+
+def _search(
+    features: np.ndarray, reference: np.ndarray, config: ScoreConfig, episode: np.ndarray
+) -> tuple[Neighbors, Neighbors]:
+    return search(features, reference, config.topk, episode, config.exclude_same_episode, depth=2)
 
 
 def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
@@ -212,7 +230,7 @@ def _score_part(
     strata = None if pair.task is None or len(np.unique(pair.task[rows])) == 1 else pair.task[rows]
     near_a, near_b = search(a, b, topk, episode, config.exclude_same_episode, depth=2)
     cka = compute_cka(*make_pair(a, b)) if config.cka else nan
-    n_duplicates = {"features": _count_repeated(a), "state": _count_repeated(b)}
+    n_duplicates = {"features": _count_repeated(a), name_reference(pair.against): _count_repeated(b)}
     for k in topk:
         score = compute_score(near_a, near_b, k, config.variant)
         null, null_notes = _null(near_a, near_b, k, config, episode, strata)
@@ -241,6 +259,7 @@ def _score_part(
             p_value=null.p_value if null else nan,
             cka=cka,
             notes=(*_notes(score, n_duplicates), *null_notes),
+            against=pair.against,
         )
 
 
@@ -287,7 +306,7 @@ def _notes(score: CknnaScore, n_duplicates: Mapping[str, int]) -> Iterator[str]:
     for name, n_repeated in n_duplicates.items():
         if n_repeated:
             yield f"{n_repeated} rows of the {name} repeat another"
-    for name, n_tied in {"features": score.n_tied_a, "state": score.n_tied_b}.items():
+    for name, n_tied in zip(n_duplicates, (score.n_tied_a, score.n_tied_b), strict=True):
         if n_tied:
             yield f"{n_tied} rows of the {name} have ties at the k-th neighbour: tied rows count in equal shares"
     if not isnan(score.cknna) and score.cknna > 1:

@@ -36,7 +36,8 @@ def print_scores(console: Console, rows: Sequence[ScoreRow], *, mutual_knn: bool
         whose = f"{of_bank[0].policy} ({of_bank[0].checkpoint}), " if of_bank[0].policy else ""
         title = f"\n[bold]{escape(bank)}[/bold]: {escape(whose)}{hook_point}"
         console.print(title, highlight=False, soft_wrap=True)
-        about = f"CKNNA ({of_bank[0].variant}) of L2-normalised rows; null: {of_bank[0].null} exchanged"
+        about = f"CKNNA ({of_bank[0].variant}) of L2-normalised rows against {of_bank[0].against}"
+        about += f"; null: {of_bank[0].null} exchanged"
         console.print(f"{about}. It depends on n: compare each score with its own.", style="dim", soft_wrap=True)
         console.print("95 %: jackknife over episodes, conservative (covers 97 to 100 %).", style="dim", soft_wrap=True)
         gap = 1 if console.width >= _ROOMY else 0

@@ -84,6 +84,17 @@ def test_a_run_is_scored_beside_its_null(cknna, run, tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_is_scored_against_any_of_its_series(cknna, run, tmp_path):
+    few = ("--topk", 5, "--no-parts", "--permutations", 19)
+    code, out, err = cknna("score", run, "--against", "ee_pos_world", *few, "--json", tmp_path / "s.json")
+    (row,) = json.loads((tmp_path / "s.json").read_text())
+    assert code == 0 and not err and "rows against ee_pos_world" in out and row["against"] == "ee_pos_world"
+    code, out, err = cknna("score", run, "--against", "ee_pos_wrld", *few)
+    assert code == 2 and not out and "Did you mean 'ee_pos_world'" in err and err.count("\n") == 1
+    code, _, err = cknna("score", *save_pair(tmp_path, *np.ones((2, 9, 3))), "--against", "privileged")
+    assert code == 2 and "--against: expected banks, got tensors" in err
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
