@@ -131,18 +131,21 @@ def _load(config: PolicyConfig) -> "tuple[HookablePolicy, FeatureHook]":
     from policies.checkpoint_files import open_checkpoint, read_config
     from policies.checkpoint_lookup import find_checkpoint
     from policies.device import check_device
-    from policies.registry import BASELINE_NAMES, resolve_policy_name
+    from policies.loading import find_loader, load_policy
+    from policies.registry import resolve_policy_name
 
     if config.policy is not None:
         name = resolve_policy_name(config.policy)
     else:
         name = "act" if config.checkpoint is None else read_config(find_checkpoint(config.checkpoint))["type"]
-    if name in BASELINE_NAMES:
-        raise WhiskerError(f"policy {name!r}", expected="a policy with a network", got="one without")
+    if find_loader(name).made_from != "files":
+        expected = "a policy with a network, of a lerobot type"
+        raise WhiskerError(f"policy {name!r}", expected=expected, got="one without")
     checkpoint = open_checkpoint(name, config.checkpoint, trust_remote_code=config.trust_remote_code)
     check_device(config.device)
     from cknna.hooks import FeatureHook
-    from policies.lerobot_loading import load_lerobot_policy
+    from policies.policy import HookablePolicy
 
-    policy = load_lerobot_policy(checkpoint, config.device)
+    policy = load_policy(name, checkpoint=checkpoint, device=config.device)
+    assert isinstance(policy, HookablePolicy)
     return policy, FeatureHook(policy, config.hook, config.pool)

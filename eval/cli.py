@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from eval.config import AUTO_ENV, DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
 from eval.lerobot_flags import refuse_lerobot_flags
-from policies.registry import BASELINE_NAMES, resolve_policy_name
+from policies.registry import resolve_policy_name
 from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command, say_progress
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
@@ -208,7 +208,7 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
         print(f"Film the failures: {_RUN} eval --resume {shlex.quote(str(run.path))} --video failures")
     elif config.video != "none":
         print(f"Videos: {run.path / 'videos'}")
-    if config.policy not in BASELINE_NAMES:
+    if not setup.policy.spec.is_baseline:
         print(f"Floor to compare with: {_RUN} eval --policy random --env {config.env} --episodes {config.episodes}")
 
 

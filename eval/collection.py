@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cknna.bank_description import BankDescription, describe_policy
 from eval.config import EvalConfig
+from policies.embeddings import EMBEDDING_POINTS
 from policies.policy import HookablePolicy, Policy, PolicySpec
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -53,6 +54,11 @@ def make_collector(config: EvalConfig, policy: Policy, env: Env) -> Collector:
     from cknna.collecting import CollectingPolicy
     from cknna.hooks import FeatureHook
 
+    if not isinstance(getattr(policy, "inner", policy), HookablePolicy) or policy.spec.type not in EMBEDDING_POINTS:
+        expected = f"a policy whose embedding is known: {', '.join(EMBEDDING_POINTS)}"
+        raise WhiskerError(
+            f"--collect-features of policy {policy.spec.type!r}", expected=expected, do="Leave --collect-features out."
+        )
     assert isinstance(policy, HookablePolicy)
     hook = FeatureHook(policy, config.hook, config.pool)
     env.reset(config.first_episode)

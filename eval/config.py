@@ -74,10 +74,11 @@ class SubjectConfig:
 
     Attributes:
         policy: act, smolvla, pi0, pi05, pi0_fast, xvla, groot, diffusion, vqbet, tdmpc or sac; or without a
-            checkpoint: zero and random (floors), scripted (the expert, a ceiling), replay (with --demos). Default: the
+            checkpoint: zero and random (floors), scripted (the expert, a ceiling), replay (with --demos). Or one of
+            your own: my_package.my_module:factory, or an entry point of the group whisker.policies. Default: the
             checkpoint's own type, or act.
         checkpoint: a local folder, a hub id, or one that is shipped (act, act-early, smolvla, diffusion). Default: the
-            shipped one, or a published one of that type.
+            shipped one, or a published one of that type. A factory of your own gets it as it is.
         env: so101/pick_place, so101/pick_place_range (joints in -100..100), so101/pick_place_brick,
             so101/pick_place_ee and _ee_delta (end-effector actions), so101/pick_place_words (the instruction decides),
             so101/pick_place_either (two ways to succeed); so101/pick_place@scene.xml takes a MuJoCo model of your own.

@@ -9,12 +9,11 @@ from cknna.bank_description import save_description
 from cknna.episode_features import FEATURES_FILE
 from eval.config import EvalConfig
 from eval.episode_row import EpisodeRow, make_row
-from eval.evaluation import Setup, check_episodes
+from eval.evaluation import Setup, check_episodes, follow_task, observed_sizes
 from eval.preflight import check_alike, check_fit
 from eval.recorder import EpisodeRecorder
 from eval.rollout import run_episode
 from eval.run_folder import RunFolder
-from policies.baselines import BASELINES
 from sim.errors import WhiskerError
 from sim.registry import make_env
 
@@ -57,14 +56,13 @@ def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iter
     setup.env.close()  # one of LIBERO takes 2 GB
     with ExitStack() as stack:
         try:
-            sizes = {camera.name: (camera.height_px, camera.width_px) for camera in first.cameras}
-            env = stack.enter_context(closing(make_env(setup.tasks[task], sizes, config.control)))
+            made = make_env(setup.tasks[task], observed_sizes(first), config.control)
+            env = stack.enter_context(closing(made))
             assert env.spec.task == task
             check_alike(first, env.spec)
             check_fit(setup.policy.spec, env.spec)
             check_episodes(config, env.spec)
-            # A baseline belongs to its environment: the expert follows it.
-            policy = setup.policy if setup.checkpoint else BASELINES[setup.policy.spec.type](env)
+            policy = follow_task(config, setup, env)
         except Exception as error:
             raise WhiskerError(
                 f"task {task!r} ({setup.tasks[task]})",

@@ -1,7 +1,8 @@
 """Sets an evaluation up: makes policy and environment from a config, and refuses what cannot run."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from eval.preflight import (
     resolve_n_action_steps,
 )
 from policies.adapters import AdaptedPolicy, Adapters, format_camera_map, parse_camera_map, parse_image_size
-from policies.baselines import BASELINES
 from policies.checkpoint_files import Checkpoint, load_training_env, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
 from policies.declared_policy import DeclaredPolicy, read_declared_policy
 from policies.device import check_device
 from policies.lerobot_types import LEROBOT_TYPES
+from policies.loading import find_loader, load_policy
 from policies.plan_kinds import read_plan_kinds
-from policies.policy import Policy, PolicySpec
+from policies.policy import DraftingPolicy, Policy, PolicySpec
 from policies.registry import CHECKPOINT_FOLDER, resolve_policy_name, shipped_checkpoints
 from policies.training_record import TrainingRecord, load_training_record
 from sim.env import Env
@@ -42,11 +43,11 @@ class Setup:
     Attributes:
         env: of the first task.
         policy: as it speaks to `env`.
-        checkpoint: None for a baseline.
+        checkpoint: of lerobot's, whose files can be looked at; None: the policy has no such files.
         horizon: control steps after which an episode in `env` is over.
         tasks: task → the name of its environment, in the order in which they run.
         collector: the policy as it is listened to; None unless features are collected.
-        training: what the checkpoint says of its training; None for a baseline.
+        training: what the checkpoint says of its training; None: there is no checkpoint of lerobot's.
         renamed_cameras: the environment's camera → the policy's, as the checkpoint's own rename map pairs them where
             the user did not.
     """
@@ -82,8 +83,8 @@ def name_policy[Config: SubjectConfig](config: Config) -> Config:
 def _training_env(checkpoint: str | None, policy: str) -> str:
     """Return the environment in which the shipped checkpoint was trained; the default where nobody knows of one."""
     row = LEROBOT_TYPES.get(policy)
-    name = checkpoint or (row and row.shipped)
-    if name not in shipped_checkpoints() or Path(name).is_dir():
+    name = row and (checkpoint or row.shipped)
+    if name is None or name not in shipped_checkpoints() or Path(name).is_dir():
         return DEFAULT_ENV
     trained_in = load_training_env(CHECKPOINT_FOLDER / name)
     return DEFAULT_ENV if trained_in is None else trained_in["name"]
@@ -120,47 +121,84 @@ def set_up(config: SubjectConfig) -> Setup:
     tasks = _find_tasks(config)
     env_name = next(iter(tasks.values()))
     adapters = make_adapters(config)
-    assert config.policy is not None
-    checkpoint = training = None
-    renamed: dict[str, str] = {}
-    if config.policy in BASELINES:
-        _refuse_checkpoint_flags(config, adapters)
-        env = make_env(env_name, {}, config.control)
-        policy: Policy = BASELINES[config.policy](env)
+    with ExitStack() as opened:
+        policy, env, files = _load(config, env_name, adapters, opened)
+        checkpoint, training = files or (None, None)
         _check_records(config, policy)
-    else:
-        # What is quick to refuse comes before the seconds that importing lerobot takes.
-        checkpoint = open_checkpoint(
-            config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code, env=env_name
-        )
-        training = load_training_record(checkpoint.folder)
-        check_gl_library()
-        check_device(config.device)
-        settings = read_config(checkpoint.source)
-        if isinstance(config, EvalConfig):
-            check_records(read_plan_kinds(settings, checkpoint.name), config.samples, config.drafts)
-        _check_declared(config, read_declared_policy(settings, checkpoint.name), env_name, adapters, training)
-        from policies.lerobot_loading import load_lerobot_policy
-
-        policy = load_lerobot_policy(checkpoint, config.device)
-        check_image_size(policy.spec, adapters, training)
-        _check_records(config, policy)
-        policy.records_drafts = isinstance(config, EvalConfig) and config.drafts
-        renamed, adapters, sizes = _fit_cameras(policy.spec, env_name, adapters, training)
-        env = make_env(env_name, sizes, config.control)
+        if isinstance(policy, DraftingPolicy):
+            policy.records_drafts = isinstance(config, EvalConfig) and config.drafts
+        env_cameras = camera_names(env_name) if env is None else env.spec.camera_names
+        renamed, adapters, sizes = _fit_cameras(policy.spec, env_name, env_cameras, adapters, training)
+        if env is None or sizes != observed_sizes(env.spec):
+            opened.close()  # the one of a policy that wants other cameras
+            env = opened.enter_context(closing(make_env(env_name, sizes, config.control)))
         check_fit(policy.spec, env.spec, adapters, training)
         if adapters != Adapters() or len(sizes) < len(policy.spec.image_sizes):
             policy = AdaptedPolicy(policy, adapters, env.spec)
-    assert env.spec.task == task_of(env_name), "rows would be looked for under another task's name"
-    check_episodes(config, env.spec)
-    n_action_steps = resolve_n_action_steps(policy.spec, config.n_action_steps)
-    horizon = config.horizon or env.spec.max_steps
-    collector = None
-    if isinstance(config, EvalConfig) and config.collect_features:
-        collector = make_collector(config, policy, env)
+        assert env.spec.task == task_of(env_name), "rows would be looked for under another task's name"
+        check_episodes(config, env.spec)
+        n_action_steps = resolve_n_action_steps(policy.spec, config.n_action_steps)
+        horizon = config.horizon or env.spec.max_steps
+        collector = None
+        if isinstance(config, EvalConfig) and config.collect_features:
+            collector = make_collector(config, policy, env)
+        opened.pop_all()
     return Setup(
         env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks, collector, training, renamed
     )
+
+
+def _load(
+    config: SubjectConfig, env_name: str, adapters: Adapters, opened: ExitStack
+) -> tuple[Policy, Env | None, tuple[Checkpoint, TrainingRecord] | None]:
+    """Return the policy, the environment that it was made with, and the files that it was made from; each if any.
+
+    Args:
+        opened: closes the environment.
+    """
+    assert config.policy is not None
+    made_from = find_loader(config.policy).made_from
+    if made_from == "files":
+        files = _open_files(config, env_name, adapters)
+        policy = load_policy(config.policy, checkpoint=files[0], device=config.device)
+        check_image_size(policy.spec, adapters, files[1])
+        return policy, None, files
+    if made_from == "env":
+        _refuse_checkpoint_flags(config, adapters)
+    env = make_env(env_name, {} if made_from == "env" else None, config.control)
+    opened.enter_context(closing(env))
+    return load_policy(config.policy, env, config.checkpoint, config.device), env, None
+
+
+def _open_files(config: SubjectConfig, env_name: str, adapters: Adapters) -> tuple[Checkpoint, TrainingRecord]:
+    """Open a checkpoint, and refuse what is quick to refuse before the seconds that importing lerobot takes."""
+    checkpoint = open_checkpoint(
+        config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code, env=env_name
+    )
+    training = load_training_record(checkpoint.folder)
+    check_gl_library()
+    check_device(config.device)
+    settings = read_config(checkpoint.source)
+    if isinstance(config, EvalConfig):
+        check_records(read_plan_kinds(settings, checkpoint.name), config.samples, config.drafts)
+    _check_declared(config, read_declared_policy(settings, checkpoint.name), env_name, adapters, training)
+    return checkpoint, training
+
+
+def follow_task(config: SubjectConfig, setup: Setup, env: Env) -> Policy:
+    """Return the policy of a setup as it acts in the environment of another of its tasks."""
+    if not setup.policy.spec.follows_env:
+        return setup.policy
+    assert config.policy is not None
+    policy = load_policy(config.policy, env, config.checkpoint, config.device)
+    if not isinstance(setup.policy, AdaptedPolicy):
+        return policy
+    return AdaptedPolicy(policy, make_adapters(with_renamed_cameras(config, setup)), env.spec)
+
+
+def observed_sizes(env: EnvSpec) -> dict[str, tuple[int, int]]:
+    """Return the cameras that an environment shows → (height_px, width_px)."""
+    return {camera.name: (camera.height_px, camera.width_px) for camera in env.cameras}
 
 
 def _check_declared(
@@ -171,15 +209,18 @@ def _check_declared(
         check_asked_action_steps(policy, config.n_action_steps)
     if policy.image_sizes:
         check_image_size(policy, adapters, training)
-        _fit_cameras(policy, env_name, adapters, training)
+        _fit_cameras(policy, env_name, camera_names(env_name), adapters, training)
 
 
 def _fit_cameras(
-    policy: PolicySpec | DeclaredPolicy, env_name: str, adapters: Adapters, training: TrainingRecord
+    policy: PolicySpec | DeclaredPolicy,
+    env_name: str,
+    env_cameras: Sequence[str],
+    adapters: Adapters,
+    training: TrainingRecord | None,
 ) -> tuple[dict[str, str], Adapters, dict[str, tuple[int, int]]]:
     """Return the cameras that were renamed in training, the adapters with them, and the cameras to observe."""
-    env_cameras = camera_names(env_name)
-    renamed = adopt_renamed_cameras(adapters, training, policy, env_cameras)
+    renamed = adopt_renamed_cameras(adapters, training or TrainingRecord(), policy, env_cameras)
     adapters = dataclasses.replace(adapters, camera_map={**adapters.camera_map, **renamed})
     return renamed, adapters, select_cameras(policy, adapters, env_name, env_cameras, training)
 
@@ -208,7 +249,10 @@ def with_absolute_paths[Config: SubjectConfig](config: Config) -> Config:
     """Return the config with whole paths: what is kept of a run must name the same files from another folder."""
     env, at, scene = config.env.partition("@")
     checkpoint = config.checkpoint
-    if checkpoint and Path(checkpoint).is_dir():
+    is_own = config.policy is not None and find_loader(config.policy).made_from == "spec"
+    if checkpoint and is_own and Path(checkpoint).exists():
+        checkpoint = str(Path(checkpoint).resolve())
+    elif checkpoint and not is_own and Path(checkpoint).is_dir():
         checkpoint = str(find_checkpoint(checkpoint).resolve())
     scene = str(Path(scene).resolve()) if scene else ""
     return dataclasses.replace(config, env=env + at + scene, checkpoint=checkpoint)

@@ -50,7 +50,7 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
         tasks=dict(setup.tasks),
         scene_sha256=_scene_sha256(config.env),
         versions={package: version(package) for package in _PACKAGES},
-        code_path=describe_run_code_path(setup.policy.spec.device, has_network=setup.checkpoint is not None),
+        code_path=describe_run_code_path(setup.policy.spec.device, has_network=setup.policy.spec.has_network),
         commit=_commit(),
         machine=Machine(
             platform=platform.platform(),

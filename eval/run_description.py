@@ -11,6 +11,7 @@ from eval.doctor.finding import Finding
 from eval.outcome import OUTCOME_RULES
 from eval.typed_json import decode
 from policies.policy import PolicySpec
+from policies.registry import BASELINE_NAMES, EXPERT_NAMES
 from sim.errors import WhiskerError
 from sim.files import written_whole
 from sim.spec import EnvSpec
@@ -129,6 +130,10 @@ def load_description(path: Path) -> RunDescription:
         WhiskerError: not a run folder, one of a newer version, or a damaged file.
     """
     content = load_as_written(path)
+    policy = content.get("policy")
+    if isinstance(policy, dict) and policy.get("type") in BASELINE_NAMES:
+        # Older runs did not say what a baseline is.
+        content["policy"] = {"is_baseline": True, "follows_env": policy["type"] in EXPERT_NAMES} | policy
     try:
         return decode(RunDescription, content, "")
     except ValueError as error:

@@ -17,8 +17,13 @@ def name_policy_in_folder(policy_type: str, checkpoint: str) -> str:
     parts = [part for part in PurePath(checkpoint.partition("@")[0]).parts if part not in _GENERIC]
     # The number of a step names no training.
     telling = parts[-2:] if parts and parts[-1].isdigit() else parts[-1:]
-    words = [re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-.") for part in telling]
-    name = "-".join(word for word in words if word)
-    if not name.startswith(policy_type):
-        name = f"{policy_type}-{name}".strip("-")
+    name = "-".join(word for word in map(_as_word, telling) if word)
+    kind = _as_word(policy_type) or "policy"
+    if not name.startswith(kind):
+        name = f"{kind}-{name}".strip("-")
     return name if len(name) <= _MAX_LENGTH else f"{name[:16]}..{name[18 - _MAX_LENGTH :]}"
+
+
+def _as_word(text: str) -> str:
+    """Return a text with what no file name should have replaced by hyphens."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")

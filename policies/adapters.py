@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from policies.action_chunk import ActionChunk
 from policies.calibration import CalibrationName, make_calibration_map
-from policies.policy import EpisodeMemory, HookablePolicy, NetworkPolicy, PolicySpec, WeightsAudit
+from policies.policy import EpisodeMemory, HookablePolicy, NetworkPolicy, Policy, PolicySpec, WeightsAudit
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
@@ -57,7 +57,7 @@ class Adapters:
 class AdaptedPolicy:
     """A policy that speaks the environment's names, units and widths. `spec` is the environment's side of it."""
 
-    def __init__(self, policy: NetworkPolicy, adapters: Adapters, env: EnvSpec) -> None:
+    def __init__(self, policy: Policy, adapters: Adapters, env: EnvSpec) -> None:
         """Args:
         env: observes the cameras that the policy looks through, under its own names.
         """
@@ -88,13 +88,18 @@ class AdaptedPolicy:
         return self._adapt_chunk(chunk, np.stack([memory.present.state] * len(rngs)))
 
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
-        return self.inner.network_inputs(self.adapt_observation(observation))
+        return self._network.network_inputs(self.adapt_observation(observation))
 
     def strange_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
-        return self.inner.strange_inputs(self.adapt_observation(observation))
+        return self._network.strange_inputs(self.adapt_observation(observation))
 
     def audit(self) -> WeightsAudit:
-        return self.inner.audit()
+        return self._network.audit()
+
+    @property
+    def _network(self) -> NetworkPolicy:
+        assert isinstance(self.inner, NetworkPolicy)
+        return self.inner
 
     def adapt_observation(self, observation: Observation) -> Observation:
         """As the checkpoint knows it."""

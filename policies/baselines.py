@@ -1,41 +1,23 @@
-"""Policies without a checkpoint: two floors and a ceiling. None of them looks, so nothing is rendered."""
+"""Yardsticks: two floors and two ceilings. None of them looks, so nothing is rendered."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from policies.action_chunk import ActionChunk
-from policies.policy import EpisodeMemory, Policy, PolicySpec, remember
+from policies.policy import EpisodeMemory, Policy
+from policies.simple_policy import SimplePolicy
 from sim.env import Env
 from sim.errors import WhiskerError
 
 
-class _Baseline:
-    """What the three have in common: one observation is all that they remember."""
+class _Baseline(SimplePolicy):
+    """A yardstick: it plans one action, and reads nothing that a camera shows."""
 
-    def __init__(self, name: str, env: Env, *, stochastic: bool = False) -> None:
-        self.spec = PolicySpec(
-            type=name,
-            image_sizes={},
-            state_dim=None,
-            action_dim=env.spec.action.dim,
-            chunk_size=1,
-            n_action_steps=1,
-            max_action_steps=1,
-            stochastic=stochastic,
-            can_sample=stochastic,
+    def __init__(self, name: str, env: Env, *, stochastic: bool = False, follows_env: bool = False) -> None:
+        super().__init__(
+            name, env.spec, stochastic=stochastic, state_dim=None, is_baseline=True, follows_env=follows_env
         )
-
-    def reset(self) -> EpisodeMemory:
-        return remember()
-
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
-        raise NotImplementedError
-
-    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
-        if not self.spec.can_sample:
-            raise WhiskerError(f"alternative plans of policy {self.spec.type!r}", expected="a policy that draws")
-        return self.predict([memory] * len(rngs), rngs)
 
 
 class ZeroPolicy(_Baseline):
@@ -89,7 +71,7 @@ class ScriptedPolicy(_Baseline):
 
     def __init__(self, env: Env) -> None:
         """Raises WhiskerError: the environment has no expert."""
-        super().__init__(self.type, env)
+        super().__init__(self.type, env, follows_env=True)
         self._expert = env.make_expert()
 
     def reset(self) -> EpisodeMemory:

@@ -348,6 +348,9 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
         masks_missing_views=row.masks_missing_views,
         own_processors=row.own_processors,
         action_mode=load_relative_actions(checkpoint.folder).output,
+        # `RowDraws` serves every draw, and refuses what it cannot serve.
+        seedable=True,
+        has_network=True,
         checkpoint=checkpoint.name,
         device=config.device,
         files_sha256=compute_fingerprint(checkpoint.source),

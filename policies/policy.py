@@ -16,6 +16,8 @@ from sim.observation import Observation
 class PolicySpec:
     """The policy's side of the contract, compared with `sim.spec.EnvSpec` before anything runs.
 
+    Conventions, from `action_mode` to `seedable`, are None where they are not known.
+
     Attributes:
         type: e.g. "act".
         image_sizes: camera → (height_px, width_px) that it looks through; empty if it does not look.
@@ -35,6 +37,17 @@ class PolicySpec:
             there, which are not built.
         action_mode: "absolute": its postprocessor adds the state to planned differences. "delta": it was trained on
             differences from the state, and nothing adds it. None: its processors do not say.
+        rotation: how it writes rotations in its actions, as `ActionSpec.rotation` has it: "none" for joints.
+        rotation_frame: the frame of these rotations, as `ActionSpec.rotation_frame` has it.
+        gripper_range: its values for closed and for open, in its actions and its state.
+        state_names: of the numbers of the state that it reads, in order.
+        state_units: of these numbers.
+        camera_roles: camera → where it is: "wrist", on the hand, or "scene".
+        seedable: all that it draws comes from the generators that it is handed, so that an episode can be repeated.
+        has_network: numbers depend on the processor and on torch.
+        is_baseline: a floor or a ceiling to compare with, which is not itself examined.
+        follows_env: it belongs to the one environment that it was made with. It is made anew for the next task, and
+            cannot go back to a decision.
         checkpoint: where it was loaded from, for people; "" if there is none.
         device: where it runs.
         files_sha256: file → hash of everything in the checkpoint that a number depends on.
@@ -55,6 +68,16 @@ class PolicySpec:
     masks_missing_views: bool = False
     own_processors: Mapping[str, str] = field(default_factory=dict)
     action_mode: Literal["absolute", "delta"] | None = None
+    rotation: str | None = None
+    rotation_frame: str | None = None
+    gripper_range: tuple[float, float] | None = None
+    state_names: tuple[str, ...] | None = None
+    state_units: tuple[str, ...] | None = None
+    camera_roles: Mapping[str, Literal["wrist", "scene"]] | None = None
+    seedable: bool | None = None
+    has_network: bool = False
+    is_baseline: bool = False
+    follows_env: bool = False
     checkpoint: str = ""
     device: str = "cpu"
     files_sha256: Mapping[str, str] = field(default_factory=dict)
@@ -155,6 +178,17 @@ class NetworkPolicy(Policy, Protocol):
     def strange_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
         """Inputs of one real observation that lie far outside what was trained on → their lowest and highest number,
         normalised."""
+
+
+@runtime_checkable
+class DraftingPolicy(Policy, Protocol):
+    """A policy that can record its drafts (`PolicySpec.drafts`).
+
+    Attributes:
+        records_drafts: `predict` returns the drafts too. Plans stay the same.
+    """
+
+    records_drafts: bool
 
 
 @runtime_checkable

@@ -4,8 +4,13 @@ from pathlib import Path
 
 from policies.lerobot_types import ALIASES, LEROBOT_TYPES
 from sim.errors import UnknownNameError
+from sim.user_code import check_import_string, find_entry_points
 
 BASELINE_NAMES = ("zero", "random", "scripted", "replay")
+# Those that follow the environment that they were made with.
+EXPERT_NAMES = ("scripted", "replay")
+# Entry points of installed packages, for policies of the user's own.
+OWN_GROUP = "whisker.policies"
 
 CHECKPOINT_FOLDER = Path(__file__).parent / "checkpoints"
 
@@ -24,15 +29,22 @@ def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
 
 
 def resolve_policy_name(name: str) -> str:
-    """A baseline, or lerobot's name of a policy type.
+    """Return a baseline's name, lerobot's name of a policy type, or what names a policy of the user's own.
 
     Raises:
         UnknownNameError: with the closest names.
+        WhiskerError: a colon in what is no import string.
     """
     known = (*LEROBOT_TYPES, *ALIASES, *BASELINE_NAMES)
-    if name not in known:
-        raise UnknownNameError("policy", name, known)
-    return resolve_alias(name)
+    if name in known:
+        return resolve_alias(name)
+    if ":" in name:
+        check_import_string(f"--policy {name}", name)
+        return name
+    own = find_entry_points(OWN_GROUP)
+    if name not in own:
+        raise UnknownNameError("policy", name, (*known, *own))
+    return name
 
 
 def resolve_alias(policy_type: str) -> str:

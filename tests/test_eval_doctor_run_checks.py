@@ -493,7 +493,7 @@ class FaultyExpert(ScriptedPolicy):
     def __init__(self, env, fault=None, image_sizes=None):
         super().__init__(env)
         self._expert = env.make_expert(fault)
-        self.spec = replace(self.spec, type="expert", image_sizes=image_sizes or {})
+        self.spec = replace(self.spec, type="expert", is_baseline=False, image_sizes=image_sizes or {})
 
 
 def write_run(folder, env, policy, n_episodes=3, horizon=200):

@@ -6,18 +6,18 @@ from eval.branches import Overrides
 from policies.policy import PolicySpec
 from sim.errors import WhiskerError
 
-# Their plan is kept beside the environment's state, where no snapshot reaches it.
-_CANNOT_GO_BACK = ("scripted", "replay")
-
 
 def explain_unusable(policy: PolicySpec) -> dict[str, str]:
     """Return what this policy cannot do in a branch, and why: by field, or "branch" for all of it."""
     name = policy.type
     reasons = {}
-    if name in _CANNOT_GO_BACK:
+    if policy.follows_env:
+        # Its plan is kept beside the environment's state, where no snapshot reaches it.
         reasons["branch"] = f"{name} cannot go back to a decision: what it planned is not in the environment's state."
     if not policy.stochastic:
         reasons["seed"] = f"{name} draws nothing: its plan is the same with every seed."
+    elif policy.seedable is False:
+        reasons["seed"] = f"{name} draws from generators of its own, which no seed sets."
     if not policy.reads_instruction:
         reasons["instruction"] = f"{name} does not read the instruction."
     if most_action_steps(policy) == 1:
@@ -34,7 +34,7 @@ def most_action_steps(policy: PolicySpec) -> int:
 
 def check_can_go_back(policy: PolicySpec) -> None:
     """Raise if the policy cannot be put back to a decision, or to another episode."""
-    if policy.type in _CANNOT_GO_BACK:
+    if policy.follows_env:
         raise WhiskerError(
             f"policy {policy.type!r}",
             expected="one that can go back to a decision, or to another episode",

@@ -9,8 +9,8 @@ from eval.config import EvalConfig
 from eval.episode_row import EpisodeRow
 from eval.evaluation import set_up
 from eval.run import Run
-from policies.baselines import BASELINES
 from policies.checkpoint_files import compute_fingerprint, open_checkpoint
+from policies.loading import find_loader
 from sim.errors import WhiskerError
 from sim.process import EnvProcessError
 from viz.branch_command import parse_branch, read_integer
@@ -114,7 +114,7 @@ class RunBranches(Driver):
 
     def _check_checkpoint(self, config: EvalConfig) -> None:
         """Raise if the checkpoint is not what the run was made with."""
-        if config.policy in BASELINES:
+        if config.policy is not None and find_loader(config.policy).made_from != "files":
             return
         checkpoint = open_checkpoint(
             config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code, env=config.env

@@ -19,7 +19,11 @@ def check_reset(patient: Patient) -> Iterator[Finding]:
     patient.predict(patient.look(patient.first_episodes(2)[-1]))
     again = patient.predict(patient.look(0))[0]
     difference = float(np.abs(first - again).max())
-    if difference > 0:
+    if difference > 0 and patient.setup.policy.spec.seedable is False:
+        do = "Its numbers hold for many episodes only: no episode of it can be repeated."
+        finding = "the policy draws from generators of its own, as it declares"
+        yield Finding("reset", Level.WARNING, finding, f"first plans of episode 0 differ by {difference:.3g}", do)
+    elif difference > 0:
         do = "Something of the last episode is left in the policy: its reset, or a queue, or a global random generator."
         evidence = f"first plans of episode 0 differ by {difference:.3g}"
         yield Finding("reset", Level.ERROR, "two identical episodes begin with different plans", evidence, do)

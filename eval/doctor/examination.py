@@ -48,6 +48,7 @@ from eval.evaluation import Setup, name_policy, set_up, with_renamed_cameras
 from eval.run import Run
 from policies.checkpoint_files import load_training_env
 from policies.normalisation import load_normalisation
+from policies.policy import NetworkPolicy
 from sim.errors import WhiskerError
 
 type Check = Callable[[Patient], Iterator[Finding]]
@@ -60,7 +61,8 @@ _OF_EVERY_POLICY: tuple[Check, ...] = (
     check_rest,
     check_reset,
 )
-_OF_A_CHECKPOINT: tuple[Check, ...] = (
+# Not of floors and ceilings, which do as they are meant to.
+_OF_A_POLICY: tuple[Check, ...] = (
     check_origin,
     check_weights,
     check_statistics,
@@ -81,6 +83,17 @@ _OF_A_CHECKPOINT: tuple[Check, ...] = (
     check_reachability,
     check_agreement,
 )
+# These read the files of a lerobot checkpoint.
+_OF_FILES: set[Check] = {
+    check_origin,
+    check_statistics,
+    check_training_env,
+    check_names,
+    check_image_sizes,
+    check_normalised_observation,
+}
+# These look into a network.
+_OF_A_NETWORK: set[Check] = {check_weights, check_normalised_observation}
 # These compare or execute plans: of numbers that are none they would say nothing, or that all is fine.
 _OF_A_FINITE_PLAN = {check_reset, check_sensitivity, check_plan_range, check_reachability, check_agreement}
 
@@ -91,17 +104,20 @@ def examine(config: SubjectConfig, setup: Setup) -> list[Finding]:
     Raises:
         WhiskerError: the policy cannot plan here at all.
     """
+    config = with_renamed_cameras(config, setup)
     if setup.checkpoint is None:
-        patient = Patient(config, setup)
-        checks = _OF_EVERY_POLICY
+        patient, left_out = Patient(config, setup), _OF_FILES.copy()
     else:
         folder = setup.checkpoint.folder
-        config = with_renamed_cameras(config, setup)
-        patient = Patient(config, setup, load_normalisation(folder), load_training_env(folder))
-        checks = _OF_EVERY_POLICY + _OF_A_CHECKPOINT
+        patient, left_out = Patient(config, setup, load_normalisation(folder), load_training_env(folder)), set[Check]()
+    if setup.policy.spec.is_baseline:
+        left_out.update(_OF_A_POLICY)
+    if not isinstance(getattr(setup.policy, "inner", setup.policy), NetworkPolicy):
+        left_out |= _OF_A_NETWORK
     patient.rehearse()
     if not np.isfinite(patient.first_plan).all():
-        checks = tuple(check for check in checks if check not in _OF_A_FINITE_PLAN)
+        left_out |= _OF_A_FINITE_PLAN
+    checks = (check for check in _OF_EVERY_POLICY + _OF_A_POLICY if check not in left_out)
     return sort_findings(finding for check in checks for finding in _make(check, patient))
 
 

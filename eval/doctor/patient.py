@@ -63,7 +63,7 @@ class Patient:
     """A policy in an environment.
 
     Attributes:
-        normalisation: of its checkpoint; None for a baseline.
+        normalisation: of its checkpoint; None: there is no checkpoint of lerobot's.
         training_env: the specification of the environment that it was trained in, where the checkpoint tells.
     """
 
@@ -118,9 +118,12 @@ class Patient:
         with _named(f"first observation of {self.env.name!r}", expected="an observation"):
             assert self.first_memory.observations
         with _named(
-            f"first plan of policy {self.setup.policy.spec.type!r} in {self.env.name!r}", expected="an action chunk"
+            f"first plan of policy {self.setup.policy.spec.type!r} in {self.env.name!r}",
+            expected=f"an action chunk of (horizon, {self.action.dim})",
         ):
-            assert len(self.first_plan)
+            length, width = self.first_plan.shape
+            if width != self.action.dim or length < self.n_compared:
+                raise ValueError(f"a plan of shape {length, width}; {self.n_compared} of its steps are to be executed")
 
     @cached_property
     def prediction_s(self) -> float:

@@ -27,7 +27,6 @@ from eval.episode_row import ROWS_FILE, EpisodeRow
 from eval.outcome import Outcome
 from eval.run import Run
 from eval.run_description import RunDescription
-from policies.baselines import BASELINES
 from sim.env import Env
 from sim.errors import WhiskerError
 
@@ -93,7 +92,7 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
     episodes = [run.load_arrays(row) for row in rows]
     env, policy = run.description.env, run.description.policy
     action, state_names = env.action, env.state_names
-    n_success, is_baseline = sum(row.success for row in rows), policy.type in BASELINES
+    n_success, is_baseline = sum(row.success for row in rows), policy.is_baseline
     checks: list[Check] = [
         partial(check_start_region, rows, [episode.object_pos_world[0] for episode in episodes]),
         partial(check_early_success, rows, episodes, env.control_dt_s),
@@ -114,7 +113,7 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
 
 
 def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Finding:
-    if run.description.policy.type in BASELINES:
+    if run.description.policy.is_baseline:
         return _not_for_baselines("floors")
     if env is not None:
         return _roll_out_and_compare(run, rows, env)

@@ -62,9 +62,10 @@ def check_console(patient: Patient) -> Iterator[Finding]:
 
 def check_action_steps(patient: Patient) -> Iterator[Finding]:
     spec, n, dt_s = patient.setup.policy.spec, patient.setup.n_action_steps, patient.env.control_dt_s
-    evidence = f"{n} of {spec.chunk_size} actions = {n * dt_s:.2f} s; the checkpoint says {spec.n_action_steps}"
+    said_by = "checkpoint" if spec.checkpoint else "policy"
+    evidence = f"{n} of {spec.chunk_size} actions = {n * dt_s:.2f} s; the {said_by} says {spec.n_action_steps}"
     if n == spec.chunk_size > 1 and n * dt_s >= _BLIND_S:
-        asked = "the checkpoint says" if patient.config.n_action_steps is None else "--n-action-steps asks"
+        asked = f"the {said_by} says" if patient.config.n_action_steps is None else "--n-action-steps asks"
         yield Finding(
             "n_action_steps",
             Level.WARNING,
@@ -76,7 +77,7 @@ def check_action_steps(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "n_action_steps",
             Level.WARNING,
-            "far fewer actions are executed than the checkpoint was tuned for",
+            f"far fewer actions are executed than the {said_by} was tuned for",
             evidence,
             "Leave --n-action-steps out, or compare both: 1, 2 or 5 can give 0 % where 20 gives 100 %.",
         )

@@ -99,7 +99,7 @@ def _describe_policy(description: RunDescription) -> tuple[Fact, ...]:
     weights = [file for file in policy.files_sha256 if file in _WEIGHTS]
     return (
         Fact("type", policy.type),
-        Fact("checkpoint", policy.checkpoint or "none: a baseline"),
+        Fact("checkpoint", policy.checkpoint or ("none: a baseline" if policy.is_baseline else "none")),
         *(Fact("weights", "sha256 " + _shorten(policy.files_sha256[file])) for file in weights),
         Fact("executed", executed),
         Fact("device", policy.device),

@@ -1,0 +1,82 @@
+"""The base of a policy that plans one chunk from one observation: what is left to write is `plan`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from policies.action_chunk import ActionChunk
+from policies.policy import EpisodeMemory, PolicySpec, remember
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from sim.spec import EnvSpec
+
+
+class SimplePolicy:
+    """Plans from the present observation alone, one episode at a time.
+
+    A class of one's own derives from it and has `plan`:
+
+        class Wave(SimplePolicy):
+            def plan(self, observation, rng):
+                return observation.state + rng.normal(size=(10, 6))
+
+        def make(env, checkpoint, device):
+            return Wave("wave", env, chunk_size=10, stochastic=True)
+    """
+
+    def __init__(
+        self,
+        type: str,
+        env: EnvSpec,
+        *,
+        chunk_size: int = 1,
+        n_action_steps: int | None = None,
+        stochastic: bool = False,
+        **declared: Any,
+    ) -> None:
+        """Declare what the policy is.
+
+        Args:
+            type: its name, in run folders and reports.
+            env: the environment that it is to act in.
+            chunk_size: control steps that a plan covers.
+            n_action_steps: of which this many are executed, unless told otherwise. None: all.
+            stochastic: two plans for one observation can differ; then there are alternatives too (`--samples`).
+            declared: other fields of `policies.policy.PolicySpec`, such as `image_sizes`.
+        """
+        facts: dict[str, Any] = {
+            "image_sizes": {},
+            "state_dim": len(env.state_names),
+            "action_dim": env.action.dim,
+            "n_action_steps": n_action_steps or chunk_size,
+            "max_action_steps": chunk_size,
+            "can_sample": stochastic,
+            # The generators that `plan` is handed are all that it needs to draw from.
+            "seedable": True,
+        }
+        self.spec = PolicySpec(type=type, chunk_size=chunk_size, stochastic=stochastic, **(facts | declared))
+
+    def plan(
+        self, observation: Observation, rng: np.random.Generator
+    ) -> Float[np.ndarray, "horizon action_dim"] | Float[np.ndarray, " action_dim"]:
+        """Return the plan for one observation, in the environment's units; a single action is a plan of one step.
+
+        Args:
+            rng: the only source of random numbers, so that an episode can be repeated.
+        """
+        raise NotImplementedError
+
+    def reset(self) -> EpisodeMemory:
+        return remember()
+
+    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        plans = [self.plan(memory.present, rng) for memory, rng in zip(memories, rngs, strict=True)]
+        return ActionChunk(np.stack([np.atleast_2d(np.asarray(plan, dtype=np.float32)) for plan in plans]))
+
+    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+        if not self.spec.can_sample:
+            raise WhiskerError(f"alternative plans of policy {self.spec.type!r}", expected="a policy that draws")
+        return self.predict([replace(memory) for _ in rngs], rngs)

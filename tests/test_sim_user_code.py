@@ -1,0 +1,101 @@
+"""Code of the user's own, imported by its name: every way in which that fails is one clear message."""
+
+import sys
+
+import pytest
+
+from sim.errors import WhiskerError
+from sim.user_code import call_factory, find_entry_points, import_attribute
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, which no path names; what is imported from it is forgotten afterwards."""
+    known = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+def test_a_module_of_the_current_folder_is_found_and_precedes_installed_ones(folder):
+    (folder / "own_package").mkdir()
+    (folder / "own_package" / "inner.py").write_text("class A:\n    make = 3\n")
+    (folder / "yaml.py").write_text("make = 'mine'\n")
+    assert import_attribute("--policy", "own_package.inner:A.make") == 3
+    kept = sys.modules.pop("yaml", None)
+    try:
+        assert import_attribute("--policy", "yaml:make") == "mine"
+    finally:
+        sys.modules.pop("yaml", None)
+        if kept is not None:
+            sys.modules["yaml"] = kept
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("own:", r"expected package\.module:attribute, got 'own:'"),
+        ("own:1a", r"expected package\.module:attribute"),
+        ("a b:c", r"expected package\.module:attribute"),
+        ("C:/own.py:make", r"expected package\.module:attribute"),
+        ("own", r"expected package\.module:attribute"),
+        ("owm:make", r"a module 'owm' that can be imported, got ModuleNotFoundError.*Start the command in the folder"),
+        ("own.inner:make", r"'own\.inner' that can be imported.*not a package.*folder that has 'own'"),
+        ("lacking:make", r"got ModuleNotFoundError: No module named 'absent_library'\. The module itself fails"),
+        ("failing:make", r"got ValueError: two lines\. The module itself fails"),
+        ("own:mak", r"expected an attribute 'mak' of module 'own', got none of that name; it has make"),
+        ("own:make.mak", r"expected an attribute 'mak' of 'make', got none of that name; it has made"),
+    ],
+)
+def test_what_cannot_be_imported_is_named_with_the_reason(folder, name, said):
+    (folder / "own.py").write_text("class make:\n    made = 1\n")
+    (folder / "lacking.py").write_text("import absent_library\n")
+    (folder / "failing.py").write_text("raise ValueError('two\\nlines')\n")
+    with pytest.raises(WhiskerError, match=rf"^--policy {name}: .*{said}"):
+        import_attribute(f"--policy {name}", name)
+
+
+def test_a_refusal_of_the_users_own_passes_as_it_is(folder):
+    (folder / "refusing.py").write_text("from sim.errors import WhiskerError\nraise WhiskerError('my arm')\n")
+    with pytest.raises(WhiskerError, match=r"^my arm\.$"):
+        import_attribute("--policy x", "refusing:make")
+
+
+def fail(env, device):
+    raise KeyError("weights")
+
+
+def refuse(env, device):
+    raise WhiskerError("my arm")
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        (3, r"^x: expected a function of \(env, device\), got a int"),
+        (lambda env: env, r"^x: expected a function of \(env, device\), got one of \(env\)"),
+        (lambda env, device, seed: env, r"got one of \(env, device, seed\)"),
+        (fail, r"^x: expected a factory that does not fail, got KeyError: 'weights'"),
+        (refuse, r"^my arm\.$"),
+    ],
+)
+def test_a_factory_that_cannot_be_called_is_named_with_the_reason(factory, said):
+    with pytest.raises(WhiskerError, match=said):
+        call_factory("x", factory, env=1, device=2)
+
+
+def test_a_factory_is_called_by_the_names_of_its_arguments():
+    assert call_factory("x", lambda device, env, seed=7: (env, device, seed), env=1, device=2) == (1, 2, 7)
+    assert call_factory("x", lambda **given: given, env=1, device=2) == {"env": 1, "device": 2}
+
+
+def test_entry_points_are_read_from_what_is_installed(tmp_path, monkeypatch):
+    assert find_entry_points("whisker.tests") == {}
+    info = tmp_path / "own-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[whisker.tests]\none = own.inner:make\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_entry_points("whisker.tests") == {"one": "own.inner:make"}
