@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from policies.adapters import Adapters, format_camera_map
 from policies.declared_policy import DeclaredPolicy
@@ -198,6 +199,11 @@ def _advise(
     if_so = "" if is_sure else "Their names do not say which is which. If they are in the same order: "
     without = f", which goes on without {', '.join(lost)}" if lost else ""
     return f"{history}{if_so}{'Give' if is_sure else 'give'} {' '.join(flags)}{without}."
+
+
+def find_role(env_name: str, env_camera: str) -> Literal["wrist", "scene"]:
+    """Return where a camera of the environment is, by its name: on the hand or not."""
+    return "wrist" if _is_on_hand(_views(env_name, [env_camera]).get(env_camera, env_camera)) else "scene"
 
 
 def _views(env_name: str, env_cameras: Sequence[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from eval.cameras import adopt_renamed_cameras, select_cameras
 from eval.collection import Collector, check_collection, make_collector
 from eval.config import AUTO_ENV, DEFAULT_ENV, EvalConfig, SubjectConfig
+from eval.conventions import check_conventions
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
 from eval.preflight import (
     check_asked_action_steps,
@@ -133,6 +134,9 @@ def set_up(config: SubjectConfig) -> Setup:
             opened.close()  # the one of a policy that wants other cameras
             env = opened.enter_context(closing(make_env(env_name, sizes, config.control)))
         check_fit(policy.spec, env.spec, adapters, training)
+        if checkpoint is None:
+            # Of a lerobot checkpoint the doctor compares what its files and its statistics say.
+            check_conventions(policy.spec, env.spec, adapters)
         if adapters != Adapters() or len(sizes) < len(policy.spec.image_sizes):
             policy = AdaptedPolicy(policy, adapters, env.spec)
         assert env.spec.task == task_of(env_name), "rows would be looked for under another task's name"

@@ -103,12 +103,21 @@ def _interface(spec: EnvSpec) -> dict[str, object]:
     return {"cameras": cameras, **state, **action, "control step": spec.control_dt_s}
 
 
+def fits_action_mode(policy_actions: str, env: EnvSpec) -> bool:
+    """Return whether `--policy-actions` can have that value in this environment."""
+    try:
+        _check_action_mode(policy_actions, env)
+    except WhiskerError:
+        return False
+    return True
+
+
 def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
     """Differences can be added to a state of the same numbers; nothing else is converted."""
     subject, spec = f"--policy-actions {policy_actions} in {env.name!r}", env.action
     if policy_actions == spec.mode:
         return
-    other_form = _other_form(env)
+    other_form = find_other_form(env)
     if spec.mode == "delta":
         do = f"Evaluate in its absolute form: {other_form}." if other_form else "It has no absolute form."
         raise WhiskerError(subject, expected="an environment of targets", got="one that takes differences", do=do)
@@ -184,7 +193,7 @@ def _listed(names: Sequence[str]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def _other_form(env: EnvSpec) -> str:
+def find_other_form(env: EnvSpec) -> str:
     """Return the flag for the same environment with targets in place of differences, or the reverse; "" if none."""
     if env.name.startswith("libero"):
         return "--control relative" if env.action.mode == "absolute" else "--control absolute"

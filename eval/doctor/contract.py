@@ -1,7 +1,8 @@
 """Checks of both sides: what the checkpoint was trained on, and what the environment shows and takes."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from eval.doctor.patient import Patient
 from eval.evaluation import make_adapters
 from policies.adapters import find_gripper_in_state
 from policies.normalisation import FeatureStats
+from sim.spec import ActionSpec
 
 # Training statistics against what is seen here, in their own standard deviations.
 _OUTSIDE = 6.0
@@ -39,6 +41,7 @@ def check_training_env(patient: Patient) -> Iterator[Finding]:
             _named(env.action.names, env.action.units),
         ),
         ("delta or absolute", [trained["action"]["mode"]], [adapters.policy_actions or env.action.mode]),
+        ("rotation", [_rotation(trained["action"], env.action)], [_rotation(vars(env.action), env.action)]),
         ("control rate", [f"{1 / trained['control_dt_s']:.1f} Hz"], [f"{1 / env.control_dt_s:.1f} Hz"]),
     ]
     if adapters.gripper_range is None:
@@ -268,6 +271,11 @@ def _plain_name(name: str) -> str:
 
 def _named(names: Sequence[str], units: Sequence[str]) -> list[str]:
     return [f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)]
+
+
+def _rotation(action: Mapping[str, Any], here: ActionSpec) -> str:
+    """Return how rotations are written, and in which frame: before there were two of these, it was today's."""
+    return f"{action['rotation']}, frame {action.get('rotation_frame', here.rotation_frame)}"
 
 
 def _difference(was: Sequence[str], now: Sequence[str]) -> str:
