@@ -1,0 +1,250 @@
+"""Policies of every kind through one function, and those of the user's own from a folder outside the project."""
+
+import json
+import shutil
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.cli import main_doctor
+from eval.config import EvalConfig, SubjectConfig
+from eval.evaluation import follow_task, set_up, with_absolute_paths
+from eval.run import Run
+from policies.adapters import AdaptedPolicy
+from policies.loading import find_loader, load_policy
+from policies.policy import remember
+from policies.simple_policy import SimplePolicy
+from sim.env import episode_rng
+from sim.errors import UnknownNameError, WhiskerError
+from sim.registry import make_env
+
+TOY = Path(__file__).parent / "outside" / "toy_policy.py"
+ENTRY_POINT = "[whisker.policies]\nnodding = toy_policy:make\n"
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A folder outside the project, which has the toy policy and is the current one; its modules are forgotten."""
+    known = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    shutil.copy(TOY, folder)
+    monkeypatch.chdir(folder)
+    yield folder
+    for name in set(sys.modules) - known:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def installed(tmp_path, outside, monkeypatch):
+    """The toy policy as an installed package with an entry point, and another folder as the current one."""
+    info = outside / "toy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINT)
+    monkeypatch.syspath_prepend(outside)
+    monkeypatch.chdir(tmp_path)
+
+
+def write(folder, name, text):
+    (folder / f"{name}.py").write_text(f"from policies.simple_policy import SimplePolicy\n{text}\n")
+    return f"{name}:make"
+
+
+def check_run(run_dir, name):
+    """The run says what ran, and what it recorded is what the policy plans, asked for it once more."""
+    (path,) = run_dir.iterdir()
+    assert path.name.endswith("-nodding-so101-pick_place")
+    run = Run.open(path)
+    spec, config = run.description.policy, run.description.config
+    assert (spec.type, config.policy, spec.action_mode, spec.gripper_range) == ("nodding", name, "absolute", (0, 100))
+    assert spec.seedable and not (spec.has_network or spec.is_baseline or spec.follows_env)
+    arrays = run.load_arrays(run.rows[0])
+    assert arrays.prediction_step.tolist() == [0, 4, 8, 12, 16] and run.rows[0].error == ""
+    with closing(make_env("so101/pick_place", {"overhead_cam": (48, 48)})) as env:
+        policy = load_policy(name, env)
+        env.reset(0)
+        for index in range(2):
+            plan = policy.plan(env.observe(), episode_rng(env.spec.task, 0, index))
+            np.testing.assert_array_equal(arrays.chunk[index], plan)
+            for action in plan[:4]:
+                env.step(action.astype(np.float32))
+    assert (path / "report.html").is_file() and "nodding" in (path / "report.html").read_text()
+    return path
+
+
+def test_a_policy_outside_the_project_runs_by_import_string_and_goes_on(outside, tmp_path, eval_here):
+    runs = tmp_path / "runs"
+    flags = ("--env", "so101/pick_place", "--horizon", 20, "--run-dir", runs)
+    ran = eval_here("--policy", "toy_policy:make", "--episodes", 1, *flags)
+    assert ran.returncode == 0, ran.stderr
+    assert "toy_policy:make in so101/pick_place: 0.0 % success (0 of 1" in ran.stdout
+    path = check_run(runs, "toy_policy:make")
+    assert eval_here("--resume", path, "--quiet").returncode == 0
+    written = json.loads((path / "run.json").read_text())
+    written["policy"]["chunk_size"] = 9
+    (path / "run.json").write_text(json.dumps(written))
+    assert "policy.chunk_size: expected 9, got 8" in eval_here("--resume", path, "--quiet").stderr
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_policy_of_an_installed_package_runs_by_its_entry_point(tmp_path, eval_here):
+    flags = ("--env", "so101/pick_place", "--horizon", 20, "--run-dir", tmp_path / "runs", "--samples", 3)
+    ran = eval_here("--policy", "nodding", "--episodes", 1, *flags, "--quiet")
+    assert ran.returncode == 0, ran.stderr
+    run = Run.open(check_run(tmp_path / "runs", "nodding"))
+    arrays = run.load_arrays(run.rows[0])
+    assert arrays.alternative_chunk.shape == (5, 3, 8, 6)
+    assert (arrays.alternative_chunk[:, 0] == arrays.chunk).all()
+    assert (arrays.alternative_chunk[:, 1] != arrays.chunk).any(axis=(1, 2)).all()
+    with pytest.raises(UnknownNameError, match="Did you mean 'nodding'"):
+        find_loader("noding")
+
+
+@pytest.mark.usefixtures("outside")
+def test_the_doctor_makes_every_check_that_needs_no_network(monkeypatch, capsys):
+    flags = ["eval-doctor", "--policy", "toy_policy:make", "--env", "so101/pick_place", "--json"]
+    monkeypatch.setattr("sys.argv", flags)
+    assert main_doctor() == 0
+    found = {finding["check"]: finding["level"] for finding in json.loads(capsys.readouterr().out)}
+    assert found.keys() >= {"reset", "pictures", "sensitivity", "planned actions", "horizon", "agreement", "inputs"}
+    assert not found.keys() & {"weights", "statistics", "image sizes", "normalised observation", "origin"}
+
+
+def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
+    text = (
+        "class P(SimplePolicy):\n    n = 0\n    def plan(self, o, rng):\n"
+        "        P.n += 1\n        return o.state + P.n\n"
+        "def make(env, checkpoint, device):\n"
+        "    return P('odd', env, image_sizes={'wrist_cam': (32, 32)}{more})"
+    )
+    own = write(outside, "odd", text.replace("{more}", ""))
+    unseeded = write(outside, "unseeded", text.replace("{more}", ", seedable=False"))
+    for name, level in ((own, "error"), (unseeded, "warning")):
+        monkeypatch.setattr("sys.argv", ["eval-doctor", "--policy", name, "--env", "so101/pick_place", "--json"])
+        assert main_doctor() in (1, 2)
+        found = [(each["check"], each["level"]) for each in json.loads(capsys.readouterr().out)]
+        assert ("reset", level) in found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("make = 3", r"--policy own:make: expected a function of \(env, checkpoint, device\), got a int"),
+        ("def make(env): ...", r"expected a function of \(env, checkpoint, device\), got one of \(env\)"),
+        (
+            "def make(env, checkpoint, device): ...",
+            r"a policies\.policy\.Policy, got 'NoneType' without spec, reset, pre",
+        ),
+        ("def make(**_): return 1 / 0", "a factory that does not fail, got ZeroDivisionError: division by zero"),
+        (
+            "def make(env, **_):\n    p = SimplePolicy('x', env); p.spec = 'x'; return p",
+            "with a PolicySpec, got a spec 'x'",
+        ),
+        ("def make(env, **_): return SimplePolicy(' ', env)", "a policy whose spec names its type, got ' '"),
+        (
+            "def make(env, **_): return SimplePolicy('x', env, image_sizes={'top': (8, 8)})",
+            r"cameras of policy 'x' \(\) in 'so101/pick_place': expected top, got overhead_cam, wrist_cam",
+        ),
+        ("def make(env, **_): return SimplePolicy('x', env, action_dim=7)", r"expected \(horizon, 6\).*got \(1, 7\)"),
+        ("def make(env, **_): return SimplePolicy('x', env)", "first plan of policy 'x'.*got NotImplementedError"),
+        (
+            "class P(SimplePolicy):\n    def plan(self, o, rng): return o.state[:5]\n"
+            "def make(env, **_): return P('x', env)",
+            r"first plan of policy 'x'.*expected an action chunk of \(horizon, 6\), got ValueError: .*\(1, 5\)",
+        ),
+    ],
+)
+def test_a_factory_that_makes_no_policy_is_refused_in_one_sentence(outside, tmp_path, eval_here, text, said):
+    refused = eval_here("--policy", write(outside, "own", text), "--env", "so101/pick_place", "--run-dir", tmp_path)
+    assert refused.returncode == 2
+    with pytest.raises(WhiskerError, match=said):
+        raise WhiskerError(refused.stderr.strip())
+
+
+def test_an_import_string_that_cannot_be_imported_is_refused_before_anything_is(outside, eval_here):
+    for name in ("toy_policy:", "toy_polic:make", "toy_policy:mak"):
+        refused = eval_here("--policy", name)
+        assert refused.returncode == 2 and refused.stderr.startswith(f"eval: --policy {name}: expected")
+
+
+def test_features_of_a_policy_whose_embedding_nobody_knows_are_refused(outside, eval_here):
+    refused = eval_here("--policy", "toy_policy:make", "--env", "so101/pick_place", "--collect-features")
+    assert refused.returncode == 2 and "a policy whose embedding is known: act, diffusion" in refused.stderr
+
+
+@pytest.mark.usefixtures("outside")
+def test_adapters_stand_between_it_and_the_environment():
+    setup = set_up(SubjectConfig(policy="toy_policy:make", env="so101/pick_place", gripper_offset=5.0))
+    with closing(setup.env):
+        assert isinstance(setup.policy, AdaptedPolicy)
+        setup.env.reset(0)
+        memory = remember(setup.env.observe())
+        adapted = setup.policy.predict([memory], [episode_rng("x", 0)])[0]
+        plain = setup.policy.inner.predict([memory], [episode_rng("x", 0)])[0]
+    np.testing.assert_allclose(adapted - plain, np.tile([0, 0, 0, 0, 0, 5], (8, 1)), atol=1e-5)
+
+
+def test_its_checkpoint_is_its_own_matter(outside):
+    text = (
+        "def make(env, checkpoint, device):\n    return SimplePolicy('x', env, checkpoint=f'{checkpoint} on {device}')"
+    )
+    own = write(outside, "own", text)
+    (outside / "weights").mkdir()
+    config = EvalConfig(policy=own, checkpoint="weights", env="so101/pick_place", device="cpu")
+    setup = set_up(with_absolute_paths(config))
+    setup.env.close()
+    assert setup.policy.spec.checkpoint == f"{outside / 'weights'} on cpu" and setup.checkpoint is None
+    assert with_absolute_paths(replace(config, checkpoint="owner/name")).checkpoint == "owner/name"
+
+
+def test_one_that_follows_its_environment_is_made_anew_for_the_next_task(outside, blind_env):
+    text = "def make(env, checkpoint, device):\n    return SimplePolicy(env.name, env, follows_env={follows})"
+    with closing(make_env("so101/pick_place_brick", {})) as brick:
+        for follows in (False, True):
+            own = write(outside, f"own_{follows}", text.replace("{follows}", str(follows)))
+            config = SubjectConfig(policy=own, env="so101/pick_place")
+            setup = set_up(config)
+            setup.env.close()
+            followed = follow_task(config, setup, brick)
+            assert (followed is setup.policy) == (not follows)
+            assert followed.spec.type == ("so101/pick_place_brick" if follows else "so101/pick_place")
+
+
+def test_every_kind_is_loaded_by_the_same_function(blind_env, small_act):
+    assert load_policy("zero", blind_env).spec.is_baseline
+    scripted = load_policy("scripted", blind_env).spec
+    assert scripted.is_baseline and scripted.follows_env and not scripted.has_network
+    act = load_policy("act", checkpoint=str(small_act), device="cpu").spec
+    assert act.has_network and act.seedable and not (act.is_baseline or act.follows_env)
+    with pytest.raises(WhiskerError, match="policy 'zero': expected an environment that it is made for, got none"):
+        load_policy("zero")
+    with pytest.raises(UnknownNameError):
+        load_policy("akt")
+
+
+def test_a_simple_policy_plans_each_row_from_its_own_observation_and_generator(blind_env):
+    class Noisy(SimplePolicy):
+        def plan(self, observation, rng):
+            return observation.state + rng.normal(size=6)
+
+    policy = Noisy("noisy", blind_env.spec, stochastic=True)
+    memories = []
+    for index in (0, 1):
+        blind_env.reset(index)
+        memories.append(remember(blind_env.observe()))
+    together = policy.predict(memories, [episode_rng("x", k) for k in (0, 1)]).actions
+    alone = [policy.predict([m], [episode_rng("x", k)])[0] for k, m in enumerate(memories)]
+    assert together.shape == (2, 1, 6) and together.dtype == np.float32
+    np.testing.assert_array_equal(together, alone)
+    three = policy.sample(memories[0], [episode_rng("x", k) for k in (0, 1, 2)]).actions
+    np.testing.assert_array_equal(three[0], alone[0])
+    assert len({row.tobytes() for row in three}) == 3
+    with pytest.raises(WhiskerError, match="a policy that draws"):
+        Noisy("still", blind_env.spec).sample(memories[0], [episode_rng("x", 0)])
