@@ -11,7 +11,7 @@ from policies.declared_policy import DeclaredPolicy
 from policies.policy import PolicySpec
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
-from sim.libero_bench.conventions import LEROBOT_CAMERAS
+from sim.registry import family_of
 
 # Words in the names of cameras that look alike.
 _ON_THE_HAND = ("wrist", "hand", "gripper")
@@ -99,7 +99,7 @@ def propose_camera_map(
         given: pairs that stay as they are.
     """
     training = training or TrainingRecord()
-    views = _views(env_name, env_cameras)
+    views = family_of(env_name).describe_cameras(env_cameras)
     pairs = dict(given or {})
     names = {camera: training.original_name(camera) for camera in policy_cameras if not training.lacked(camera)}
 
@@ -203,14 +203,8 @@ def _advise(
 
 def find_role(env_name: str, env_camera: str) -> Literal["wrist", "scene"]:
     """Return where a camera of the environment is, by its name: on the hand or not."""
-    return "wrist" if _is_on_hand(_views(env_name, [env_camera]).get(env_camera, env_camera)) else "scene"
-
-
-def _views(env_name: str, env_cameras: Sequence[str]) -> dict[str, str]:
-    """Return the environment's cameras → a name that says where each is. Of LIBERO only those that datasets have."""
-    if env_name.startswith("libero"):
-        return {camera: view for camera, view in LEROBOT_CAMERAS.items() if camera in env_cameras}
-    return {camera: camera for camera in env_cameras}
+    views = family_of(env_name).describe_cameras([env_camera])
+    return "wrist" if _is_on_hand(views.get(env_camera, env_camera)) else "scene"
 
 
 def _is_on_hand(camera: str) -> bool:

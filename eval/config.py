@@ -84,6 +84,7 @@ class SubjectConfig:
             so101/pick_place_either (two ways to succeed); so101/pick_place@scene.xml takes a MuJoCo model of your own.
             Every task of a LIBERO suite: libero_spatial, libero_object, libero_goal, libero_10, libero_90, and those of
             LIBERO-PRO; <suite>/3, or a task's name, is one of them; <suite>,<suite> runs both. --list-envs shows all.
+            my_package.my_module:family/task is an environment of your own (sim.families.EnvFamily).
             auto: where the shipped checkpoint was trained, or what --demos are of, else so101/pick_place.
         control: how LIBERO's end-effector actions are read: relative to where the arm is, or as absolute poses.
             Default: relative. Other environments have no such choice.

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from eval.cameras import find_role, is_accepted
-from eval.preflight import find_other_form, fits_action_mode
+from eval.preflight import fits_action_mode
 from policies.adapters import Adapters, format_camera_map
 from policies.policy import PolicySpec
 from sim.errors import WhiskerError
+from sim.registry import family_of
 from sim.spec import EnvSpec
 
 
@@ -83,7 +84,7 @@ def _advise_mode(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
         return "Leave --policy-actions out."
     if policy.action_mode == "delta" and adapters.policy_actions is None and fits_action_mode("delta", env):
         return "If they are differences from the state of the prediction, give --policy-actions delta."
-    other = find_other_form(env)
+    other = family_of(env.name).other_action_form(env.name, env.action)
     return f"Evaluate with {other}." if other else ""
 
 

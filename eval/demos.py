@@ -3,24 +3,52 @@
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 from eval.config import FIRST_DEMO_EPISODE, DemoConfig
-from sim.env import Env, episode_rng
+from sim.env import Env, Expert, episode_rng
 from sim.errors import WhiskerError
-from sim.registry import expand_env, is_in_own_process, make_env
-from sim.so101.expert import PickPlaceExpert
-from sim.so101.pick_place import PickPlace
+from sim.families import DemoRequest
+from sim.registry import expand_env, family_of, make_env, name_in_family
 
 if TYPE_CHECKING:
     from policies.lerobot_dataset import DemonstrationWriter
 
 # Distinguishes the recorder's random numbers from those of the environment's own reset.
 _PERTURBATION_STREAM = 1
-_HDF5_SUFFIXES = (".hdf5", ".h5")
+
+
+class VariedExpert(Expert, Protocol):
+    """An expert that knows other places to start from, and where it must not be disturbed."""
+
+    @property
+    def is_precise(self) -> bool:
+        """Return whether a millimetre matters now."""
+
+    def pose_above_block(self, offset_m: Float[np.ndarray, "3"]) -> Float[np.ndarray, " joint"]:
+        """Return joint angles at an offset from the object, rad."""
+
+
+@runtime_checkable
+class VariesDemonstrations(Env, Protocol):
+    """An environment whose expert can begin elsewhere and be pushed off its way: a policy learns to come back."""
+
+    def make_expert(self, fault: str | None = None) -> VariedExpert: ...
+
+    def place_arm(self, q_rad: Float[np.ndarray, " joint"]) -> None:
+        """Put the arm at rest at joint angles, right after a reset."""
+
+    def joint_target_rad(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, " joint"]:
+        """Return the joint angles that an action sends to the servos."""
+
+    def action_for(self, target_rad: Float64[np.ndarray, " joint"]) -> Float64[np.ndarray, " action_dim"]:
+        """Return the action that sends these joint angles to the servos."""
+
+    def goal_pos_world(self) -> Float64[np.ndarray, "3"]:
+        """Return the middle of the goal, m."""
 
 
 class TargetNoise:
@@ -50,9 +78,10 @@ def check_demo_counts(config: DemoConfig) -> None:
 
 
 def resolve_output(config: DemoConfig) -> Path:
-    """Return where the demonstrations go: `--output`, with the ending of LIBERO's files where it has another."""
-    needs_ending = is_in_own_process(config.env) and config.output.suffix not in _HDF5_SUFFIXES
-    return config.output.with_name(f"{config.output.name}.hdf5") if needs_ending else config.output
+    """Return where the demonstrations go: `--output`, with the ending of the family's files where it has another."""
+    suffixes = family_of(config.env).demo_suffixes
+    needs_ending = suffixes and config.output.suffix not in suffixes
+    return config.output.with_name(f"{config.output.name}{suffixes[0]}") if needs_ending else config.output
 
 
 def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
@@ -64,33 +93,20 @@ def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
     Raises:
         WhiskerError: nothing to record, or the expert cannot do this task.
     """
-    if is_in_own_process(config.env):
-        return _record_libero(config, on_episode)
+    (env_name, *others) = expand_env(config.env)
+    if others:
+        raise WhiskerError("--env of demonstrations", expected="a single task", got=f"{config.env!r}")
+    family = family_of(env_name)
+    if family.demo_suffixes:
+        first = None if config.first_episode == FIRST_DEMO_EPISODE else config.first_episode
+        name = name_in_family(env_name)
+        return family.record_demonstrations(DemoRequest(name, config.output, config.episodes, first, on_episode))
     from policies.lerobot_dataset import DemonstrationWriter
 
     with closing(make_env(config.env)) as env:
         writer = DemonstrationWriter(config.output, env.spec, config.videos)
         record_demonstrations(config, env, writer, on_episode)
     return config.episodes
-
-
-def _record_libero(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
-    from sim.libero_bench import recording
-    from sim.libero_bench.demonstrations import PUBLISHED_IMAGE_SIZE_PX
-    from sim.libero_bench.tasks import find_task, load_init_states
-
-    (env_name, *others) = expand_env(config.env)
-    if others:
-        raise WhiskerError("--env of demonstrations", expected="a single task", got=f"{config.env!r}")
-    task = find_task(env_name)
-    n_states = len(load_init_states(task))
-    # There are no init states far from evaluation's.
-    first = 0 if config.first_episode == FIRST_DEMO_EPISODE else config.first_episode
-    indices = range(first, n_states)
-    size = PUBLISHED_IMAGE_SIZE_PX
-    return recording.record_demonstrations(
-        config.output, task, config.episodes, indices, image_size_px=size, on_episode=on_episode
-    )
 
 
 def record_demonstrations(
@@ -101,8 +117,13 @@ def record_demonstrations(
     Args:
         on_episode: told the number kept so far and whether this one succeeded.
     """
-    if not isinstance(env, PickPlace):
-        raise WhiskerError(f"demonstrations in {env.spec.name!r}", expected="an environment with a scripted expert")
+    if not isinstance(env, VariesDemonstrations):
+        raise WhiskerError(
+            f"demonstrations in {env.spec.name!r}",
+            expected="an environment whose expert's way can be varied (place_arm, joint_target_rad, action_for, "
+            "goal_pos_world)",
+            got="one without",
+        )
     n_kept, index = 0, config.first_episode
     while n_kept < config.episodes:
         if index - config.first_episode >= 2 * n_kept + 20:
@@ -119,10 +140,12 @@ def record_demonstrations(
     writer.finalize()
 
 
-def _record_episode(config: DemoConfig, env: PickPlace, writer: "DemonstrationWriter", episode_index: int) -> bool:
+def _record_episode(
+    config: DemoConfig, env: VariesDemonstrations, writer: "DemonstrationWriter", episode_index: int
+) -> bool:
     rng = episode_rng(env.spec.task, episode_index, _PERTURBATION_STREAM)
     env.reset(episode_index)
-    expert = PickPlaceExpert(env)
+    expert = env.make_expert()
     if rng.random() < config.near_object:
         env.place_arm(expert.pose_above_block(rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10])))
     sigma_rad = np.deg2rad(config.noise_deg) if rng.random() < config.noisy else 0.0

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sim.errors import WhiskerError
-from sim.registry import ENVIRONMENTS, SUITES, list_envs
+from sim.registry import list_envs
 from sim.spec import EnvListing
 
 
@@ -30,18 +30,15 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
         for group, listings in groupby(found, key=_group_of):
             console.print(_table_of_envs(group, listings))
         return
-    console.print(_table_of_envs("environments", (one for one in found if one.name in ENVIRONMENTS)))
-    suites = Table(title="LIBERO's suites", title_justify="left", min_width=60)
+    console.print(_table_of_envs("environments", (one for one in found if not one.suite)))
+    suites = Table(title="suites", title_justify="left", min_width=60)
     suites.add_column("suite", no_wrap=True)
     suites.add_column("tasks", justify="right")
     suites.add_column("horizon", justify="right")
-    tasks = (one for one in found if one.name not in ENVIRONMENTS)
-    for suite, listings in groupby(tasks, key=_group_of):
+    for suite, listings in groupby((one for one in found if one.suite), key=lambda one: one.suite):
         horizons = [listing.horizon for listing in listings]
         suites.add_row(escape(suite), str(len(horizons)), _format_range(horizons))
     console.print(suites)
-    for suite, names in SUITES.items():
-        console.print(f"{suite}: {', '.join(names)}", markup=False)
     console.print("Tasks of a suite, or with a word: eval --list-envs libero_goal drawer", markup=False)
 
 

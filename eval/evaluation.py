@@ -139,7 +139,6 @@ def set_up(config: SubjectConfig) -> Setup:
             check_conventions(policy.spec, env.spec, adapters)
         if adapters != Adapters() or len(sizes) < len(policy.spec.image_sizes):
             policy = AdaptedPolicy(policy, adapters, env.spec)
-        assert env.spec.task == task_of(env_name), "rows would be looked for under another task's name"
         check_episodes(config, env.spec)
         n_action_steps = resolve_n_action_steps(policy.spec, config.n_action_steps)
         horizon = config.horizon or env.spec.max_steps

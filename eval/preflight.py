@@ -10,7 +10,7 @@ from policies.plan_kinds import PlanKinds
 from policies.policy import PolicySpec
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
-from sim.registry import ENVIRONMENTS
+from sim.registry import family_of
 from sim.spec import EnvSpec
 
 
@@ -24,10 +24,9 @@ def check_fit(
     """
     adapters, training = adapters or Adapters(), training or TrainingRecord()
     subject = f"policy {policy.type!r} ({policy.checkpoint}) in {env.name!r}"
-    for beginning, processors in policy.own_processors.items():
-        if env.name.startswith(beginning):
-            do = "They are not built yet; the number would be wrong."
-            raise WhiskerError(subject, expected=processors, got="the common ones", do=do)
+    refused = family_of(env.name).refused_policies.get(policy.type)
+    if refused is not None:
+        raise refused.as_error(subject)
     n_state, n_action = len(env.state_names), env.action.dim
     pads_state = adapters.allow_padding and (policy.state_dim or 0) > n_state
     if policy.state_dim not in (None, n_state) and not pads_state:
@@ -117,7 +116,7 @@ def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
     subject, spec = f"--policy-actions {policy_actions} in {env.name!r}", env.action
     if policy_actions == spec.mode:
         return
-    other_form = find_other_form(env)
+    other_form = family_of(env.name).other_action_form(env.name, spec)
     if spec.mode == "delta":
         do = f"Evaluate in its absolute form: {other_form}." if other_form else "It has no absolute form."
         raise WhiskerError(subject, expected="an environment of targets", got="one that takes differences", do=do)
@@ -191,12 +190,3 @@ def _other_robot(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return f" ({', '.join(names)})" if names else ""
-
-
-def find_other_form(env: EnvSpec) -> str:
-    """Return the flag for the same environment with targets in place of differences, or the reverse; "" if none."""
-    if env.name.startswith("libero"):
-        return "--control relative" if env.action.mode == "absolute" else "--control absolute"
-    name, at, scene = env.name.partition("@")
-    other = name.removesuffix("_delta") if env.action.mode == "delta" else f"{name}_delta"
-    return f"--env {other}{at}{scene}" if other in ENVIRONMENTS and other != name else ""

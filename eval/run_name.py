@@ -1,4 +1,4 @@
-"""The part of a run folder's name that tells policies apart: the type, and which checkpoint."""
+"""The parts of a run folder's name that tell runs apart: policy and checkpoint, and the environment."""
 
 import re
 from pathlib import PurePath
@@ -6,6 +6,7 @@ from pathlib import PurePath
 # `lerobot-train` writes <output_dir>/checkpoints/<step>/pretrained_model: these say nothing.
 _GENERIC = {"checkpoints", "pretrained_model", "last", "outputs", "train", "..", ".", "/"}
 _MAX_LENGTH = 48
+_MAX_ENV_LENGTH = 80
 
 
 def name_policy_in_folder(policy_type: str, checkpoint: str) -> str:
@@ -24,6 +25,12 @@ def name_policy_in_folder(policy_type: str, checkpoint: str) -> str:
     return name if len(name) <= _MAX_LENGTH else f"{name[:16]}..{name[18 - _MAX_LENGTH :]}"
 
 
-def _as_word(text: str) -> str:
+def name_env_in_folder(env_name: str) -> str:
+    """Return e.g. "so101-pick_place", or "toys.reach-toy-reach" of the import string "toys.reach:toy/reach"."""
+    words = _as_word(env_name.partition("@")[0], also=",")
+    return words if len(words) <= _MAX_ENV_LENGTH else f"{words[: _MAX_ENV_LENGTH - 2]}.."
+
+
+def _as_word(text: str, also: str = "") -> str:
     """Return a text with what no file name should have replaced by hyphens."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")
+    return re.sub(rf"[^A-Za-z0-9._{also}]+", "-", text).strip("-.")

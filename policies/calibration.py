@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sim.errors import WhiskerError
-from sim.registry import ENVIRONMENTS
+from sim.registry import family_of
 from sim.spec import EnvSpec
 
 CalibrationName = Literal["so100-old"]
@@ -80,11 +80,7 @@ def check_calibration(calibration: CalibrationName, env: EnvSpec) -> None:
 
 def form_in_degrees(env: EnvSpec) -> str:
     """Return the name of the environment, or of its twin, that has the joints in degrees; "" if there is none."""
-    if _has_degrees(env):
-        return env.name
-    name, at, scene = env.name.partition("@")
-    twin = name.removesuffix("_range")
-    return f"{twin}{at}{scene}" if twin != name and twin in ENVIRONMENTS else ""
+    return env.name if _has_degrees(env) else family_of(env.name).name_in_degrees(env.name)
 
 
 def _has_degrees(env: EnvSpec) -> bool:

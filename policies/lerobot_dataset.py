@@ -15,6 +15,7 @@ from policies.checkpoint_files import save_training_env
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.recorded_observations import RecordedObservation
+from sim.registry import family_of
 from sim.spec import EnvSpec
 
 OBJECT_POSITION_KEY = "privileged.object_pos_world"
@@ -47,7 +48,7 @@ class DemonstrationWriter:
                 repo_id=f"local/{spec.task}",
                 root=root,
                 fps=round(1 / spec.control_dt_s),
-                robot_type="so101",
+                robot_type=family_of(spec.name).robot_type,
                 features=_features(spec, use_videos),
                 use_videos=use_videos,
                 image_writer_threads=2,

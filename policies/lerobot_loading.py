@@ -346,7 +346,6 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
         drafts=kinds.drafts,
         reads_instruction=row.reads_instruction,
         masks_missing_views=row.masks_missing_views,
-        own_processors=row.own_processors,
         action_mode=load_relative_actions(checkpoint.folder).output,
         # `RowDraws` serves every draw, and refuses what it cannot serve.
         seedable=True,

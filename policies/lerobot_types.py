@@ -72,8 +72,6 @@ class LerobotType:
         training_modules: beginnings of the names of weights that only its training needs, which older releases saved.
         code_fields: field of its config that names what lerobot loads with `trust_remote_code=True` → its default.
         was_replaced: lerobot 0.4 gave the type another network, in which older weights have no place.
-        own_processors: environments, by the beginning of their names → the processors of its own that it needs there,
-            which are not built.
     """
 
     wrapper: str = "LerobotPolicy"
@@ -95,7 +93,6 @@ class LerobotType:
     training_modules: tuple[str, ...] = ()
     code_fields: Mapping[str, str | None] = field(default_factory=dict)
     was_replaced: bool = False
-    own_processors: Mapping[str, str] = field(default_factory=dict)
 
 
 _DENOISE_STEP = DenoisingStep("model", "denoise_step", "x_t")
@@ -161,10 +158,6 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         denoising=DenoisingStep("model.action_space", "preprocess", "action"),
         masks_missing_views=True,
         takes_raw_numbers=True,
-        # lerobot/policies/xvla/processor_xvla.py, make_xvla_libero_pre_post_processors
-        own_processors={
-            "libero": "X-VLA's own LIBERO processors (a state of 20 numbers, rotations as 6D, image2 not turned)"
-        },
     ),
     "groot": LerobotType(
         wrapper="FlowPolicy",

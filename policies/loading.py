@@ -10,7 +10,7 @@ from policies.registry import BASELINE_NAMES, LEROBOT_TYPES, OWN_GROUP, resolve_
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.spec import EnvSpec
-from sim.user_code import call_factory, find_entry_points, import_attribute
+from sim.user_code import call_factory, find_entry_points, import_attribute, look_in_current_directory
 
 
 class PolicyFactory(Protocol):
@@ -92,6 +92,7 @@ def _load_lerobot(name: str, env: Env | None, checkpoint: Checkpoint | str | Non
 def _load_own(name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str) -> Policy:
     target = find_entry_points(OWN_GROUP).get(name, name)
     subject = f"--policy {name}" + (f" ({target}, an entry point)" if target != name else "")
+    look_in_current_directory()
     factory = import_attribute(subject, target)
     given = checkpoint.name if isinstance(checkpoint, Checkpoint) else checkpoint
     policy = call_factory(subject, factory, env=_present(name, env).spec, checkpoint=given, device=device)

@@ -33,8 +33,6 @@ class PolicySpec:
             noise first. "ensemble": the one chunk that was predicted now, before it was averaged with past ones.
         reads_instruction: the words of the task are an input.
         masks_missing_views: it can plan without a camera; others are shown a black image in its place.
-        own_processors: environments, by the beginning of their names → the processors of its own that it would need
-            there, which are not built.
         action_mode: "absolute": its postprocessor adds the state to planned differences. "delta": it was trained on
             differences from the state, and nothing adds it. None: its processors do not say.
         rotation: how it writes rotations in its actions, as `ActionSpec.rotation` has it: "none" for joints.
@@ -66,7 +64,6 @@ class PolicySpec:
     drafts: Literal["none", "flow", "ensemble"] = "none"
     reads_instruction: bool = False
     masks_missing_views: bool = False
-    own_processors: Mapping[str, str] = field(default_factory=dict)
     action_mode: Literal["absolute", "delta"] | None = None
     rotation: str | None = None
     rotation_frame: str | None = None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from policies.lerobot_types import ALIASES, LEROBOT_TYPES
 from sim.errors import UnknownNameError
+from sim.registry import family_of
 from sim.user_code import check_import_string, find_entry_points
 
 BASELINE_NAMES = ("zero", "random", "scripted", "replay")
@@ -13,6 +14,8 @@ EXPERT_NAMES = ("scripted", "replay")
 OWN_GROUP = "whisker.policies"
 
 CHECKPOINT_FOLDER = Path(__file__).parent / "checkpoints"
+# Shipped checkpoints are for scenes of this robot, in which they were trained.
+SHIPPED_ROBOT_TYPE = "so101"
 
 
 def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
@@ -24,8 +27,8 @@ def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
     row = LEROBOT_TYPES.get(policy_type)
     if row is None:
         return None
-    shipped = row.shipped if env is None or env.startswith("so101/") else None
-    return shipped or row.published
+    fits = env is None or family_of(env).robot_type == SHIPPED_ROBOT_TYPE
+    return (row.shipped if fits else None) or row.published
 
 
 def resolve_policy_name(name: str) -> str:

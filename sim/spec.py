@@ -123,8 +123,10 @@ class EnvListing:
 
     Attributes:
         horizon: `EnvSpec.max_steps`.
+        suite: that lists it, where there are too many to list them all; "" for one that is listed by itself.
     """
 
     name: str
     instruction: str
     horizon: int
+    suite: str = ""

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import sys
+import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def find_entry_points(group: str) -> dict[str, str]:
 
 
 def import_attribute(subject: str, name: str) -> Any:
-    """Return what `package.module:attribute` names. The current folder is searched first, as by `python -m`.
+    """Return what `package.module:attribute` names.
 
     Args:
         subject: begins the message of an error.
@@ -35,9 +36,6 @@ def import_attribute(subject: str, name: str) -> Any:
         WhiskerError: no such module or attribute, or a module that fails when it is imported.
     """
     check_import_string(subject, name)
-    here = str(Path.cwd())
-    if sys.path[0] not in ("", here):
-        sys.path.insert(0, here)
     module_name, _, attribute = name.partition(":")
     try:
         found = importlib.import_module(module_name)
@@ -81,10 +79,24 @@ def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
         raise WhiskerError(subject, expected="a factory that does not fail", got=got) from error
 
 
-def describe_error(error: Exception) -> str:
-    """Return the type and the message of an exception in one line."""
+def look_in_current_directory() -> None:
+    """Have the modules of the current directory found, which an installed command does not see by itself.
+
+    They come last: they hide no installed package.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception in one line: type, message, and the file and line where it was raised."""
     said = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    # The first is the call from here, the next ones are of the import system.
+    own = [frame for frame in frames[1:] if "importlib" not in frame.filename]
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}{': ' if said else ''}{said}{where}"
 
 
 def _name_of(found: Any) -> str:

@@ -19,7 +19,7 @@ from eval.run import Run
 from eval.run_folder import RunFolder, arrays_path, video_path
 from sim import registry
 from sim.errors import WhiskerError
-from sim.registry import Entry
+from sim.families import EnvFamily
 from sim.so101.end_effector import EndEffectorPickPlace
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
@@ -47,41 +47,54 @@ class Counted(PickPlace):
             Counted.opened.remove(self.spec.task)
 
 
-def make_counted(name, image_sizes, scene_path, scene=DEFAULT_SCENE):
-    del scene_path
-    return Counted(name, scene, image_sizes=image_sizes)
+def make_counted(request, scene=DEFAULT_SCENE):
+    return Counted(request.spec_name, scene, image_sizes=request.image_sizes)
 
 
-def make_counted_elsewhere(**arguments):
-    return make_counted(scene=ELSEWHERE, **arguments)
+def make_counted_elsewhere(request):
+    return make_counted(request, ELSEWHERE)
 
 
-def make_broken(**_):
+def make_broken(_):
     raise MemoryError("no room for another scene")
 
 
-def make_other_robot(name, image_sizes, scene_path):
-    del scene_path
-    return EndEffectorPickPlace(name, "absolute", ELSEWHERE, image_sizes)
+def make_other_robot(request):
+    return EndEffectorPickPlace(request.spec_name, "absolute", ELSEWHERE, request.image_sizes)
 
 
-def make_of_few_episodes(name, image_sizes, scene_path):
-    env = make_counted(name, image_sizes, scene_path)
+def make_of_few_episodes(request):
+    env = make_counted(request)
     env.spec = replace(env.spec, n_episodes=FEW_EPISODES)
     return env
 
 
+class SuiteFamily(EnvFamily):
+    """A suite of names that there are, or of factories of this file by their task."""
+
+    def __init__(self):
+        self.names, self.factories = (), {}
+
+    def expand(self, name):
+        return self.names if name == SUITE else (name,) if self.task_of(name) in self.factories else ()
+
+    def task_of(self, name):
+        return name.removeprefix("tests/")
+
+    def make(self, request):
+        return globals()[self.factories[self.task_of(request.name)]](request)
+
+
+FAMILY = SuiteFamily()
+
+
 @pytest.fixture
 def suite(monkeypatch):
-    """Enters environments under the suite's name: names that there are, or factories of this file by their task."""
+    """Enters environments under the suite's name."""
+    monkeypatch.setitem(registry.FAMILIES, SUITE, f"{__name__}:FAMILY")
 
     def enter(*names, **factories):
-        for task, factory in factories.items():
-            scene = "DEFAULT_SCENE" if task == DEFAULT_SCENE.name else "ELSEWHERE"
-            entry = Entry(f"{__name__}:{factory}", f"{__name__}:{scene}")
-            monkeypatch.setitem(registry.ENVIRONMENTS, f"tests/{task}", entry)
-        names += tuple(f"tests/{task}" for task in factories)
-        monkeypatch.setitem(registry.SUITES, SUITE, names)
+        FAMILY.names, FAMILY.factories = (*names, *(f"tests/{task}" for task in factories)), factories
 
     return enter
 

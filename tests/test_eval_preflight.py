@@ -6,7 +6,6 @@ from eval.preflight import check_fit, check_image_size, resolve_n_action_steps
 from policies.adapters import Adapters
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
-from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import PolicySpec
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
@@ -48,7 +47,7 @@ def test_x_vla_in_libero_is_refused_whatever_its_widths(blind_env):
     check_fit(spec(), libero)
     for adapters in (None, Adapters(allow_padding=True)):
         with pytest.raises(WhiskerError, match="X-VLA's own LIBERO processors"):
-            check_fit(spec(type="xvla", own_processors=LEROBOT_TYPES["xvla"].own_processors), libero, adapters)
+            check_fit(spec(type="xvla"), libero, adapters)
 
 
 def test_n_action_steps_is_the_checkpoints_unless_asked_otherwise():

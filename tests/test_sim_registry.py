@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from sim import registry
 from sim.errors import UnknownNameError, WhiskerError
-from sim.registry import camera_names, expand_env, is_in_own_process, list_envs, make_env, task_of
+from sim.registry import camera_names, expand_env, family_of, list_envs, make_env, task_of
+from sim.so101.family import ENVIRONMENTS
 
 
 def test_unknown_environment_names_the_closest():
@@ -27,19 +27,14 @@ def test_unknown_camera_lists_those_there_are():
 @pytest.mark.parametrize("name", ["so101/pick_place", "so101/pick_place@my/scene.xml"])
 def test_a_name_of_one_stands_for_itself(name):
     assert expand_env(name) == (name,)
-    assert task_of(name) == "pick_place" and not is_in_own_process(name)
+    assert task_of(name) == "pick_place" and not family_of(name).in_own_process
 
 
-def test_a_suite_stands_for_its_environments_in_order_and_cannot_be_made_as_one(monkeypatch):
-    names = ("so101/pick_place_brick", "so101/pick_place")
-    monkeypatch.setitem(registry.SUITES, "so101", names)
-    assert expand_env("so101") == names
+def test_a_suite_cannot_be_made_as_one():
     with pytest.raises(
-        WhiskerError, match=r"'so101': expected a single one, got a suite of 2.*so101/pick_place_brick to"
+        WhiskerError, match=r"'libero_goal': expected a single one, got a suite of 10.*libero_goal/0 to"
     ):
-        make_env("so101")
-    monkeypatch.setitem(registry.SUITES, "so101", names[:1])
-    assert make_env("so101", image_sizes={}).spec.name == "so101/pick_place_brick"
+        make_env("libero_goal")
 
 
 def test_libero_is_looked_up_in_a_table_of_its_own():
@@ -48,7 +43,7 @@ def test_libero_is_looked_up_in_a_table_of_its_own():
     words = task_of(spatial[3]).partition("/")[2]
     assert words.startswith("pick_up_the_black_bowl") and expand_env(words) == (spatial[3],)
     assert len({task_of(name) for name in spatial}) == 10
-    assert camera_names(spatial[0])[:2] == ("image", "image2") and is_in_own_process(spatial[0])
+    assert camera_names(spatial[0])[:2] == ("image", "image2") and family_of(spatial[0]).in_own_process
 
 
 def test_the_field_calls_libero_10_libero_long_too():
@@ -68,7 +63,7 @@ def test_names_with_a_comma_between_them_stand_for_all_of_them():
         make_env("libero_goal/0,libero_goal/1")
 
 
-@pytest.mark.parametrize("name", registry.ENVIRONMENTS)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_what_is_said_without_building_is_what_is_built(name):
     (listed,) = (listing for listing in list_envs() if listing.name == name)
     spec = make_env(name, image_sizes={}).spec
@@ -78,7 +73,8 @@ def test_what_is_said_without_building_is_what_is_built(name):
 
 def test_control_is_liberos_alone():
     with pytest.raises(
-        WhiskerError, match="--control absolute in 'so101/pick_place': expected an environment of LIBERO"
+        WhiskerError,
+        match=r"absolute in 'so101/pick_place': expected an environment of LIBERO\. .*so101/pick_place_ee_delta",
     ):
         make_env("so101/pick_place", image_sizes={}, control="absolute")
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from sim.errors import WhiskerError
-from sim.user_code import call_factory, find_entry_points, import_attribute
+from sim.user_code import call_factory, find_entry_points, import_attribute, look_in_current_directory
 
 
 @pytest.fixture
@@ -19,14 +19,15 @@ def folder(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_a_module_of_the_current_folder_is_found_and_precedes_installed_ones(folder):
+def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(folder):
     (folder / "own_package").mkdir()
     (folder / "own_package" / "inner.py").write_text("class A:\n    make = 3\n")
     (folder / "yaml.py").write_text("make = 'mine'\n")
+    look_in_current_directory()
     assert import_attribute("--policy", "own_package.inner:A.make") == 3
     kept = sys.modules.pop("yaml", None)
     try:
-        assert import_attribute("--policy", "yaml:make") == "mine"
+        assert callable(import_attribute("--policy", "yaml:safe_load"))
     finally:
         sys.modules.pop("yaml", None)
         if kept is not None:
@@ -43,8 +44,11 @@ def test_a_module_of_the_current_folder_is_found_and_precedes_installed_ones(fol
         ("own", r"expected package\.module:attribute"),
         ("owm:make", r"a module 'owm' that can be imported, got ModuleNotFoundError.*Start the command in the folder"),
         ("own.inner:make", r"'own\.inner' that can be imported.*not a package.*folder that has 'own'"),
-        ("lacking:make", r"got ModuleNotFoundError: No module named 'absent_library'\. The module itself fails"),
-        ("failing:make", r"got ValueError: two lines\. The module itself fails"),
+        (
+            "lacking:make",
+            r"got ModuleNotFoundError: No module named 'absent_library' \(.*lacking.py, line 1\)\. The",
+        ),
+        ("failing:make", r"got ValueError: two lines \(.*failing.py, line 1\)\. The module itself fails"),
         ("own:mak", r"expected an attribute 'mak' of module 'own', got none of that name; it has make"),
         ("own:make.mak", r"expected an attribute 'mak' of 'make', got none of that name; it has made"),
     ],
@@ -53,12 +57,14 @@ def test_what_cannot_be_imported_is_named_with_the_reason(folder, name, said):
     (folder / "own.py").write_text("class make:\n    made = 1\n")
     (folder / "lacking.py").write_text("import absent_library\n")
     (folder / "failing.py").write_text("raise ValueError('two\\nlines')\n")
+    look_in_current_directory()
     with pytest.raises(WhiskerError, match=rf"^--policy {name}: .*{said}"):
         import_attribute(f"--policy {name}", name)
 
 
 def test_a_refusal_of_the_users_own_passes_as_it_is(folder):
     (folder / "refusing.py").write_text("from sim.errors import WhiskerError\nraise WhiskerError('my arm')\n")
+    look_in_current_directory()
     with pytest.raises(WhiskerError, match=r"^my arm\.$"):
         import_attribute("--policy x", "refusing:make")
 

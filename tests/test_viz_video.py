@@ -13,11 +13,11 @@ from eval.run_folder import RunFolder, video_path
 from policies.baselines import BASELINES
 from sim.errors import WhiskerError
 from sim.registry import make_env
-from sim.so101.scene import PEOPLE_CAMERA
+from sim.so101.scene_config import PEOPLE_CAMERA
 from tests.runs import describe_run
 from tests.test_viz_whiskers import record
 from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, TAKEN_COLOUR
-from viz.video import INSET_SIZE, MAIN_SIZE, EpisodeFilm, VideoConfig, draw_step, film_run, film_whiskers
+from viz.video import MAIN_SIZE, EpisodeFilm, VideoConfig, draw_step, film_run, film_whiskers
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_film_is_h264_with_a_frame_a_moment_at_the_control_rate(run):
     meta = iio.immeta(path, plugin="pyav")
     assert meta["codec"] == "h264" and meta["fps"] == 30
     frames = iio.imread(path, plugin="pyav")
-    assert frames.shape[0] == 10 and frames.shape[2] == MAIN_SIZE[1] + INSET_SIZE[1]
+    assert frames.shape[0] == 10 and frames.shape[2] == MAIN_SIZE[1] + MAIN_SIZE[1] // 2
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 

@@ -11,7 +11,7 @@ from eval.episode_row import EpisodeRow
 from eval.run import Run
 from sim.env import Env
 from sim.errors import WhiskerError
-from sim.registry import is_in_own_process
+from sim.registry import family_of
 from viz.event_board import EventBoard
 from viz.page import choose_first, page_data
 from viz.page_data import episode_key, row_data, row_key, scene_data
@@ -196,7 +196,7 @@ class RunSource:
             self._opened.close()
             self._replayed.clear()
             name = self._run.description.tasks[task]
-            self._board.say(f"opening {name}" + (" in its own process" if is_in_own_process(name) else ""))
+            self._board.say(f"opening {name}" + (" in its own process" if family_of(name).in_own_process else ""))
             self._env = task, self._opened.enter_context(closing(open_replay_env(self._run, task)))
         return self._env[1]
 

@@ -4,7 +4,7 @@ python -m viz.video runs/<run> --which failures
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,13 +23,12 @@ from eval.run import Run
 from eval.run_folder import video_path
 from sim.errors import WhiskerError
 from sim.files import written_whole
-from sim.registry import camera_names, is_in_own_process
-from sim.so101.scene import PEOPLE_CAMERA
+from sim.registry import camera_names, family_of, path_in
 from viz.overlay import DEFAULT_TRAIL, compute_overlay, draw_legend, draw_overlay, find_trail_begin
 from viz.progress import Report, report_nothing, terminal_bar
 from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays
 
-MAIN_SIZE, INSET_SIZE = (480, 640), (240, 320)
+MAIN_SIZE = (480, 640)
 # Of a picture for print.
 STILL_SIZE = (960, 1280)
 _CAPTION_PX = 28
@@ -177,15 +176,17 @@ def _film_of_camera(
     if camera is None:
         camera = next(iter(views))
     else:
-        _check_camera(env_name, views, camera)
+        _check_camera(env_name, camera)
     height_px, width_px = size
-    view = (height_px, height_px if is_in_own_process(env_name) else width_px)
+    view = (height_px, height_px if family_of(env_name).square_images else width_px)
     return EpisodeFilm(run, row.task, views={camera: view}, show_drafts=show_drafts)
 
 
-def _check_camera(env_name: str, views: Iterable[str], camera: str) -> None:
-    """The one for people is in none of the lists of cameras: no policy may look through it."""
-    known = (*(name for name in views if name == PEOPLE_CAMERA), *camera_names(env_name))
+def _check_camera(env_name: str, camera: str) -> None:
+    """Raise for a camera that is neither the environment's nor the family's for people, which no policy may use."""
+    family, known = family_of(env_name), camera_names(env_name)
+    if family.people_camera in family.film_cameras(known, path_in(env_name)):
+        known = (family.people_camera, *known)
     if camera not in known:
         raise WhiskerError(f"camera {camera!r} of {env_name!r}", expected=f"one of {', '.join(known)}")
 
@@ -226,15 +227,21 @@ def film_run(config: VideoConfig) -> list[Path]:
 
 
 def choose_views(run: Run, task: str) -> dict[str, tuple[int, int]]:
-    """The large view, then those beside it from top to bottom, with their sizes: the heights add up to its own."""
-    env_name = run.description.tasks[task]
-    if is_in_own_process(env_name):
-        # LIBERO's policies see squares. A third camera would take as long as the two.
-        return dict.fromkeys(camera_names(env_name)[:2], (MAIN_SIZE[0], MAIN_SIZE[0]))
-    # A model of the user's own need not have the camera for people.
-    own_model = "@" in env_name
-    main = "overhead_cam" if own_model else PEOPLE_CAMERA
-    return {main: MAIN_SIZE, "overhead_cam_depth" if own_model else "overhead_cam": INSET_SIZE, "wrist_cam": INSET_SIZE}
+    """Return the large view, then those beside it from top to bottom, with their sizes: the heights add up to its own.
+
+    Raises:
+        WhiskerError: the environment has no camera.
+    """
+    env_name, env = run.description.tasks[task], run.description.env
+    family = family_of(env_name)
+    # Older runs do not name the cameras.
+    views = family.film_cameras(env.camera_names or camera_names(env_name), path_in(env_name))
+    if not views:
+        raise WhiskerError(f"film of {env_name!r}", expected="an environment with a camera", got="one without")
+    height_px, width_px = (MAIN_SIZE[0], MAIN_SIZE[0]) if family.square_images else MAIN_SIZE
+    n_beside = len(views) - 1
+    beside = dict.fromkeys(views[1:], (height_px // n_beside, width_px // n_beside))
+    return {views[0]: (height_px, width_px), **beside}
 
 
 def _with_caption(frame: UInt8[np.ndarray, "height width 3"], text: str, success: bool) -> np.ndarray:

@@ -7,6 +7,7 @@ from eval.doctor.patient import Patient
 from eval.evaluation import make_adapters
 from policies.adapters import format_image_size
 from policies.training_record import TrainingRecord
+from sim.registry import family_of
 
 # An angle that differs by more than this is another camera's.
 _SAME_ANGLE_DEG = 1.0
@@ -31,6 +32,7 @@ def _check_sizes(patient: Patient, training: TrainingRecord) -> Iterator[Finding
     trained, source = _trained_sizes(patient, training)
     trained = {camera: size for camera, size in trained.items() if camera in shown}
     evidence = f"rendered {_list(shown)}"
+    family = family_of(patient.env.name)
     if trained:
         evidence += f"; {source} {_list(trained)}"
         if any(shown[camera] != size for camera, size in trained.items()):
@@ -45,8 +47,8 @@ def _check_sizes(patient: Patient, training: TrainingRecord) -> Iterator[Finding
         yield Finding("image sizes", Level.FINE, "the size that the network's layers need", evidence)
     elif not training.base:
         yield Finding("image sizes", Level.FINE, "the size that config.json declares", evidence)
-    elif patient.env.name.startswith("libero") and all(height == width for height, width in shown.values()):
-        finding = "the size that config.json declares, square like LIBERO's recordings"
+    elif family.square_images and all(height == width for height, width in shown.values()):
+        finding = f"the size that config.json declares, square like {family.title}'s recordings"
         yield Finding("image sizes", Level.FINE, finding, evidence)
     else:
         finding = "config.json keeps the image size of the base that was fine-tuned; the training's may be another"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
 from sim.env import WATCH_S, LooseObject
+from sim.registry import family_of
 
 _N_EPISODES = 3
 # In 18,581 of the 18,650 initial states of LIBERO, under its own physics, no object exceeds these (docs/scenes.md).
@@ -63,8 +64,7 @@ def check_expert(patient: Patient) -> Iterator[Finding]:
     evidence = f"episode 0, {reference.n_steps} steps"
     if reference.success:
         yield Finding("scripted expert", Level.FINE, "does the task", evidence)
-    elif patient.env.name.startswith("libero"):
-        # Its scenes are compared with the certificate, and its expert has no way with some tasks.
+    elif not family_of(patient.env.name).has_expert_for_all:
         yield Finding("scripted expert", Level.FINE, "has no way with this task", evidence)
     else:
         do = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
-from sim.registry import is_in_own_process
+from sim.registry import family_of
 
 # An episode's arrays take about 0.3 MB, a film 0.3 MB; a run of a few hundred must fit.
 _LEAST_FREE_GB = 1.0
@@ -23,7 +23,7 @@ def check_gl(patient: Patient) -> Iterator[Finding]:
     backend = os.environ.get("MUJOCO_GL", "")
     if not patient.setup.policy.spec.image_sizes:
         yield Finding("GL backend", Level.FINE, "nothing is rendered", f"MUJOCO_GL={backend}")
-    elif is_in_own_process(patient.env.name):
+    elif family_of(patient.env.name).in_own_process:
         yield Finding("GL backend", Level.FINE, "renders, in a process of its own", f"MUJOCO_GL={backend}")
     elif backend == "egl" and patient.setup.policy.spec.device.startswith("cuda"):
         yield Finding(

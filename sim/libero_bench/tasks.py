@@ -59,7 +59,7 @@ class LiberoTask:
 
 def is_libero(name: str) -> bool:
     """Whether a name is meant for this benchmark: a suite's, `<suite>/<task>`, or a task's."""
-    return name.startswith("libero") or (bool(_providers()) and name in _names_of_tasks())
+    return name.startswith("libero") or ("/" not in name and bool(_providers()) and name in _names_of_tasks())
 
 
 def expand(name: str) -> tuple[str, ...]:

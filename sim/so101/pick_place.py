@@ -15,8 +15,8 @@ from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
 from sim.rendering import DEPTH_SUFFIX, CameraRenderer, compute_projection
 from sim.scene_geometry import SceneGeometry
-from sim.so101.scene import GRIPPER_BODY, MOVING_JAW_BODY, PEOPLE_CAMERA, build_model, load_user_model
-from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE, SceneConfig
+from sim.so101.scene import GRIPPER_BODY, MOVING_JAW_BODY, build_model, load_user_model
+from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE, PEOPLE_CAMERA, SceneConfig
 from sim.so101.units import JOINTS, BodyUnits, JointUnits
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 

@@ -8,12 +8,11 @@ import numpy as np
 
 from sim.errors import WhiskerError
 from sim.light_meshes import lighten_visual_meshes
-from sim.so101.scene_config import SceneConfig
+from sim.so101.scene_config import PEOPLE_CAMERA, SceneConfig
 from sim.so101.units import JOINTS
 
 GRIPPER_BODY = "gripper"
 MOVING_JAW_BODY = "moving_jaw_so101_v1"
-PEOPLE_CAMERA = "people_cam"
 
 BLOCK_RED, BOWL_BLUE = (0.80, 0.12, 0.10), (0.16, 0.36, 0.62)
 

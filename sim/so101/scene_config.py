@@ -6,6 +6,8 @@ from typing import Literal
 
 # The robot's base in the world of every scene that is built from a `SceneConfig`.
 BASE_XY_M = (0.0, 0.0)
+# Sees the scene as a person would. No policy looks through it.
+PEOPLE_CAMERA = "people_cam"
 
 
 @dataclass(frozen=True)

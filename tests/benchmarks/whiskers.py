@@ -36,8 +36,7 @@ from eval.run_folder import RunFolder
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
-from sim.so101.scene import PEOPLE_CAMERA
-from sim.so101.scene_config import DEFAULT_SCENE
+from sim.so101.scene_config import DEFAULT_SCENE, PEOPLE_CAMERA
 from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, compute_overlay
 from viz.video import MAIN_SIZE, film_whiskers
 from viz.whiskers import compute_whiskers

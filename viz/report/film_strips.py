@@ -21,7 +21,7 @@ from eval.outcome import Outcome
 from eval.recorder import EpisodeArrays
 from eval.run import Run
 from sim.errors import UnknownNameError, WhiskerError
-from sim.so101.scene import PEOPLE_CAMERA
+from sim.registry import family_of
 from viz.overlay import Overlay, draw_overlay, find_trail_begin, project_path
 from viz.report.strip_moments import Moment, choose_moments
 from viz.video import choose_views
@@ -32,8 +32,9 @@ DEFAULT_MAX_TOTAL_BYTES = 12_000_000
 N_FRAMES = 5
 # Height of a frame, px, and the bytes that it takes at quality 60, measured on the SO-101 with its lines.
 _HEIGHTS = {240: 3900, 180: 2700, 120: 1700}
-# Views are rendered this much larger, and cut out around the paths of gripper and object. LIBERO's cameras are close.
-_ZOOM = {PEOPLE_CAMERA: 1.4}
+# A camera for people shows the whole scene: its views are rendered this much larger, and cut out around the paths of
+# gripper and object. A policy's cameras are close.
+_ZOOM = 1.4
 # The middle of these paths is this far down in the part that is cut out: the arm is above its gripper.
 _MIDDLE = (0.6, 0.5)
 _QUALITIES = (80, 70, 60, 50, 40, 30)
@@ -177,7 +178,7 @@ def choose_view(run: Run, task: str, height_px: int) -> tuple[str, tuple[int, in
         raise UnknownNameError(f"task of run {str(run.path)!r}", task, tasks)
     camera, (full_height_px, full_width_px) = next(iter(choose_views(run, task).items()))
     size = (height_px, round(height_px * full_width_px / full_height_px))
-    zoom = _ZOOM.get(camera, 1.0)
+    zoom = _ZOOM if camera == family_of(tasks[task]).people_camera else 1.0
     return camera, size, (round(zoom * size[0]), round(zoom * size[1]))
 
 

