@@ -17,6 +17,7 @@ from eval.outcome import OUTCOME_RULES
 from eval.run import Run
 from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescription, load_as_written
 from policies.checkpoint_files import compute_sha256
+from sim.capabilities import NamesRenderer, provides
 from sim.cpu_code_path import read_processor
 from sim.errors import WhiskerError
 from sim.registry import packages_of, source_of
@@ -32,7 +33,8 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
     """Return what `run.json` is to say: all that a number depends on, and the machine it is made on."""
     config = name_policy(config)
     kept = {name: getattr(EvalConfig, name) for name in FREE_ON_RESUME}
-    processor, gl_renderer = read_processor(), setup.env.gl_renderer()
+    processor, env = read_processor(), setup.env
+    gl_renderer = env.gl_renderer() if provides(env, NamesRenderer) else ""
     return RunDescription(
         config=dataclasses.replace(config, **kept),
         resolved=Resolved(
@@ -46,7 +48,7 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
             gl_renderer=gl_renderer.partition(" (")[0],
         ),
         policy=setup.policy.spec,
-        env=setup.env.spec,
+        env=env.spec,
         tasks=dict(setup.tasks),
         scene_sha256=_scene_sha256(config.env),
         versions=_versions(next(iter(setup.tasks.values()))),

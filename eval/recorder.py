@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from eval.grasps import find_closing_commands
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds, choose_goal, was_begun
 from policies.policy import EpisodeMemory
+from sim.capabilities import Snapshots, require
 from sim.env import STAGES, Env, Progress, StepResult
 from sim.recorded_observations import RecordedObservation
 
@@ -193,7 +194,7 @@ class EpisodeRecorder:
         )
 
     def _record_moment(self, progress: tuple[Progress, ...]) -> None:
-        env = self._env
+        env = require(self._env, Snapshots, "a recording")
         self._moments.append((env.state(), env.ee_pos_world(), progress, env.snapshot()))
 
     def _stack_features(self) -> dict[str, np.ndarray] | None:

@@ -9,6 +9,7 @@ from jaxtyping import Float32, Float64
 from eval.recorder import EpisodeRecord, EpisodeRecorder
 from policies.action_chunk import ChunkQueue
 from policies.policy import EpisodeMemory, Policy
+from sim.capabilities import Snapshots, require
 from sim.env import Env, StepResult, episode_rng
 from sim.observation import Observation
 
@@ -144,7 +145,9 @@ def _decide(
         # The first is that plan, computed once more: on some GPUs not to the last bit.
         alternatives = np.concatenate([plan[None], sampled[1:]])
     features = None if chunk.features is None else {name: rows[0] for name, rows in chunk.features.items()}
-    return Decision(step, key[1], asked, env.snapshot(), plan, alternatives, drafts, features)
+    return Decision(
+        step, key[1], asked, require(env, Snapshots, "a rollout").snapshot(), plan, alternatives, drafts, features
+    )
 
 
 def _make_rng(env: Env, key: tuple[int, int, int], sample_index: int) -> np.random.Generator:

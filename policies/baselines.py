@@ -7,6 +7,7 @@ import numpy as np
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory, Policy
 from policies.simple_policy import SimplePolicy
+from sim.capabilities import HasExpert, require
 from sim.env import Env
 from sim.errors import WhiskerError
 
@@ -72,7 +73,7 @@ class ScriptedPolicy(_Baseline):
     def __init__(self, env: Env) -> None:
         """Raises WhiskerError: the environment has no expert."""
         super().__init__(self.type, env, follows_env=True)
-        self._expert = env.make_expert()
+        self._expert = require(env, HasExpert, f"policy {self.type!r}").make_expert()
 
     def reset(self) -> EpisodeMemory:
         self._expert.reset()

@@ -1,17 +1,21 @@
-"""Capabilities of environments beyond the core of `sim.env.Env`: small protocols, which whoever needs one asks for."""
+"""Capabilities of environments beyond the core of `sim.env.Env`: small protocols, which whoever needs one asks for.
 
-from typing import Protocol, TypeGuard
+Each includes the core, so that what `require` returns is still an environment.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
-from typing_extensions import get_protocol_members
+from typing_extensions import TypeIs, get_protocol_members
 
 from sim.env import Env, Expert, LooseObject
 from sim.errors import WhiskerError
 from sim.scene_geometry import SceneGeometry
 
 
-class Snapshots(Protocol):
+class Snapshots(Env, Protocol):
     """Can return to a moment: whiskers, rewinding and branches need it."""
 
     def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
@@ -28,7 +32,7 @@ class Snapshots(Protocol):
         """
 
 
-class Drawable(Protocol):
+class Drawable(Env, Protocol):
     """Can be drawn elsewhere: the viewer's 3D scene and what is drawn over camera images need it."""
 
     def geometry(self) -> SceneGeometry:
@@ -52,7 +56,7 @@ class Drawable(Protocol):
         """
 
 
-class HasExpert(Protocol):
+class HasExpert(Env, Protocol):
     """Comes with a scripted expert: `--policy scripted` and the doctor's comparison need it."""
 
     def make_expert(self, fault: str | None = None) -> Expert:
@@ -66,21 +70,21 @@ class HasExpert(Protocol):
         """
 
 
-class NamesRenderer(Protocol):
+class NamesRenderer(Env, Protocol):
     """Knows what draws its images."""
 
     def gl_renderer(self) -> str:
         """Return what has drawn the images so far, as OpenGL names itself; "" if nothing was drawn yet."""
 
 
-class HasLooseObjects(Protocol):
+class HasLooseObjects(Env, Protocol):
     """Knows its free bodies: the doctor's check that nothing hangs in the air needs it."""
 
     def loose_objects(self) -> tuple[LooseObject, ...]:
         """Return every body that can move freely, and how still it lies. Physics runs in a copy; nothing changes."""
 
 
-_NAMES = {
+CAPABILITIES: dict[type, str] = {
     Snapshots: "snapshots",
     Drawable: "drawable",
     HasExpert: "a scripted expert",
@@ -89,12 +93,23 @@ _NAMES = {
 }
 
 
-def provides[Capability](env: object, capability: type[Capability]) -> TypeGuard[Capability]:
+def capability_methods(capability: type) -> frozenset[str]:
+    """Return the names of the methods that a capability adds to the core."""
+    return get_protocol_members(capability) - get_protocol_members(Env)
+
+
+def capability_methods_of(env: object) -> dict[str, Callable]:
+    """Return the methods of all capabilities that an environment has, by name: what a wrapper hands on."""
+    names = frozenset[str]().union(*map(capability_methods, CAPABILITIES))
+    return {name: method for name in sorted(names) if callable(method := getattr(env, name, None))}
+
+
+def provides[Capability](env: object, capability: type[Capability]) -> TypeIs[Capability]:
     """Return whether an environment has that capability.
 
     Attributes are looked up on the instance, so that a wrapper has exactly what is inside it.
     """
-    return all(callable(getattr(env, name, None)) for name in get_protocol_members(capability))
+    return all(callable(getattr(env, name, None)) for name in capability_methods(capability))
 
 
 def require[Capability](env: Env, capability: type[Capability], purpose: str) -> Capability:
@@ -108,9 +123,9 @@ def require[Capability](env: Env, capability: type[Capability], purpose: str) ->
     """
     if provides(env, capability):
         return env
-    methods = ", ".join(sorted(get_protocol_members(capability)))
+    methods = ", ".join(sorted(capability_methods(capability)))
     raise WhiskerError(
         f"{purpose} in {env.spec.name!r}",
-        expected=f"an environment with the capability '{_NAMES[capability]}' ({methods})",
+        expected=f"an environment with the capability '{CAPABILITIES[capability]}' ({methods})",
         got="one without",
     )

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from sim.observation import Observation
-from sim.scene_geometry import SceneGeometry
 from sim.spec import EnvSpec
 
 
@@ -125,7 +124,10 @@ class Expert(Protocol):
 
 @runtime_checkable
 class Env(Protocol):
-    """A simulated task. Its episode `k` starts in a state that depends on (task, k) alone."""
+    """A simulated task. Its episode `k` starts in a state that depends on (task, k) alone.
+
+    This is what every environment has. What else one can do is in `sim.capabilities`.
+    """
 
     @property
     def spec(self) -> EnvSpec: ...
@@ -139,63 +141,14 @@ class Env(Protocol):
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         """Hold one action for `control_dt_s`. Renders nothing."""
 
-    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
-        """Execute a chunk for its path alone: `ee_pos_world` before it and after each of its steps, m.
-
-        It moves as `step` does, bit for bit, but success is not watched: what follows is a `restore` or a `reset`.
-        The steps after which the physics diverged are nan.
-        """
-
     def state(self) -> Float32[np.ndarray, " state_dim"]:
         """Proprioception without images, as in `Observation.state`."""
 
     def progress(self) -> tuple[Progress, ...]:
         """Of each goal, in the order of `EnvSpec.goals`."""
 
-    def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
-        """Everything that the future depends on, as one vector."""
-
-    def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
-        """Continue from there, bit for bit, whichever episode was under way before."""
-
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
         """Position of the tool centre point, m."""
-
-    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
-        """The matrix P of one observed camera at this moment, for its image as `observe` gives it.
-
-            P (x, y, z, 1)ᵀ = w (u, v, 1)ᵀ
-
-        with (x, y, z) a point of the world [m] and (u, v) its place in the image [px], u to the right from the left
-        edge, v down from the upper edge: the image is 0 ≤ u ≤ width_px, 0 ≤ v ≤ height_px, and the middle of the pixel
-        `image[row, column]` is (column + 0.5, row + 0.5). w is the depth along the optical axis [m]: what has w ≤ 0 is
-        not in front of the camera, and (u, v) means nothing. A mirrored image has a mirrored P.
-
-        Raises:
-            WhiskerError: the camera is not observed.
-        """
-
-    def geometry(self) -> SceneGeometry:
-        """What the scene looks like, to be drawn elsewhere: its visible shapes, light. Costs up to a second."""
-
-    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
-        """Where the bodies of `geometry` are at this moment: position [m] and quaternion wxyz in the world."""
-
-    def gl_renderer(self) -> str:
-        """Return what has drawn the images so far, as OpenGL names itself; "" if nothing was drawn yet."""
-
-    def loose_objects(self) -> tuple[LooseObject, ...]:
-        """Return every body that can move freely, and how still it lies. Physics runs in a copy; nothing changes."""
-
-    def make_expert(self, fault: str | None = None) -> Expert:
-        """The scripted expert of this environment.
-
-        Args:
-            fault: a mistake by name, which it then makes in every episode.
-
-        Raises:
-            WhiskerError: there is no expert here, or none with that fault.
-        """
 
     def close(self) -> None:
         """Free the GL contexts and whatever else is held. A second call does nothing; `spec` can still be read."""

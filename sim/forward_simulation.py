@@ -3,11 +3,11 @@
 import numpy as np
 from jaxtyping import Float, Float64
 
-from sim.env import Env
+from sim.capabilities import Snapshots
 
 
 def simulate_chunk(
-    env: Env, snapshot: Float64[np.ndarray, " snapshot_dim"], chunk: Float[np.ndarray, "horizon action_dim"]
+    env: Snapshots, snapshot: Float64[np.ndarray, " snapshot_dim"], chunk: Float[np.ndarray, "horizon action_dim"]
 ) -> Float64[np.ndarray, "moment 3"]:
     """Path of the tool centre point that executing a chunk would produce, m, world: `horizon + 1` positions.
 

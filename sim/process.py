@@ -4,17 +4,17 @@ import pickle
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from sim.env import Env, LooseObject, Progress, StepResult
+from sim.env import Env, Progress, StepResult
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.process_child import Child, ChildEndedError
 from sim.process_server import MOMENT_DTYPES, Answer, Raised, map_images, pickle_factory
-from sim.scene_geometry import SceneGeometry
 from sim.spec import EnvSpec
 
 
@@ -27,6 +27,8 @@ class EnvProcess:
 
     What it prints goes to a temporary file and is quoted when it dies. It dies with this process, whatever this
     one dies of. One caller at a time; several of these may be driven from several threads.
+
+    It has exactly the capabilities (`sim.capabilities`) of the environment in the process.
 
     After a crash every call raises `EnvProcessError`, until `reset` starts a new process.
     """
@@ -81,41 +83,14 @@ class EnvProcess:
         result = self._ask("step", action)
         return replace(result, progress=self.progress())
 
-    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
-        return self._ask("trace", chunk)
-
     def state(self) -> Float32[np.ndarray, " state_dim"]:
         return self._read_array("state")
 
     def progress(self) -> tuple[Progress, ...]:
         return pickle.loads(self._read("progress"))  # noqa: S301  from our own child
 
-    def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
-        return self._read_array("snapshot")
-
-    def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
-        self._ask("restore", snapshot)
-
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
         return self._read_array("ee_pos_world")
-
-    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
-        return self._ask("projection", camera)
-
-    def geometry(self) -> SceneGeometry:
-        return self._ask("geometry")
-
-    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
-        return self._ask("body_poses")
-
-    def gl_renderer(self) -> str:
-        return self._ask("gl_renderer")
-
-    def loose_objects(self) -> tuple[LooseObject, ...]:
-        return self._ask("loose_objects")
-
-    def make_expert(self, fault: str | None = None) -> "RemoteExpert":
-        return RemoteExpert(self, fault)
 
     def close(self) -> None:
         """End the process, within seconds; a second time does nothing. Nothing can be asked afterwards."""
@@ -136,13 +111,20 @@ class EnvProcess:
         self._n_starts += 1
         try:
             answer = child.exchange("make", (self._pickled_make,), self._start_limit_s)
-            self._spec = self._value_of("make", answer)
+            self._spec, capability_methods = self._value_of("make", answer)
         except BaseException:
             child.kill()
             self._forget_child("could not be made")
             raise
+        for name in capability_methods:
+            setattr(self, name, self._capability_method(name))
         self._images = map_images(child.images_fd, self._spec.cameras)
         self._subject = f"environment {self._spec.name!r}"
+
+    def _capability_method(self, name: str) -> Callable:
+        if name == "snapshot":  # it came along with the last answer
+            return partial(self._read_array, name)
+        return partial(RemoteExpert, self) if name == "make_expert" else partial(self._ask, name)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         if self._child is None:
@@ -189,7 +171,7 @@ class EnvProcess:
 class RemoteExpert:
     """The environment's scripted expert, in its process. In a new process it is made anew."""
 
-    def __init__(self, env: EnvProcess, fault: str | None) -> None:
+    def __init__(self, env: EnvProcess, fault: str | None = None) -> None:
         self._env, self._fault = env, fault
         self._make()
 

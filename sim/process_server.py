@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 from jaxtyping import UInt8
 
+from sim.capabilities import HasExpert, capability_methods_of, require
 from sim.env import Env, Expert, Progress
 from sim.errors import WhiskerError
 from sim.spec import CameraSpec, EnvSpec
@@ -84,7 +85,7 @@ class EnvServer:
             case "make":
                 return self._make(*arguments), None
             case "make_expert":
-                self._experts.append(self._env.make_expert(*arguments))
+                self._experts.append(require(self._env, HasExpert, "an expert").make_expert(*arguments))
                 return len(self._experts) - 1, None
             case "ask_expert":
                 expert_index, expert_method = arguments
@@ -92,12 +93,15 @@ class EnvServer:
             case _:
                 return getattr(self._env, method)(*arguments), None
 
-    def _make(self, pickled_make: bytes) -> EnvSpec:
+    def _make(self, pickled_make: bytes) -> tuple[EnvSpec, tuple[str, ...]]:
+        """Make the environment; return its spec, and which methods of `sim.capabilities` it has."""
         self._env: Env = unpickle_factory(pickled_make)()
+        methods = tuple(capability_methods_of(self._env))
+        self._moment_dtypes = {name: MOMENT_DTYPES[name] for name in MOMENT_DTYPES if hasattr(self._env, name)}
         spec = self._env.spec
         os.ftruncate(self._images_fd, n_image_bytes(spec.cameras))
         self._images = map_images(self._images_fd, spec.cameras)
-        return spec
+        return spec, methods
 
     def _observe(self) -> tuple[np.ndarray, str]:
         """State and instruction; the images are in the shared memory then."""
@@ -112,7 +116,7 @@ class EnvServer:
 
     def _look(self, progress: tuple[Progress, ...]) -> dict[str, bytes]:
         moment = {
-            name: np.asarray(getattr(self._env, name)(), dtype).tobytes() for name, dtype in MOMENT_DTYPES.items()
+            name: np.asarray(getattr(self._env, name)(), dtype).tobytes() for name, dtype in self._moment_dtypes.items()
         }
         return {"progress": pickle.dumps(progress, pickle.HIGHEST_PROTOCOL), **moment}
 

@@ -24,9 +24,11 @@ from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
+from sim.capabilities import Drawable
 from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser, served
 from tests.processes import catch_ctrl_c
 from tests.small_checkpoints import save_small_smolvla
+from tests.without import Without
 from viz.live import LiveSession
 from viz.page import export_episode, find_row
 from viz.run_source import RunSource
@@ -63,6 +65,12 @@ TEXTS = """() => {
     texts.push({ text, size: parseFloat(style.fontSize), contrast: Math.max(...both) / Math.min(...both) });
   }
   return texts;
+}"""
+# Returns how many colours there are in the second camera's image.
+N_COLOURS = """() => {
+  const canvas = document.querySelectorAll(".cameras canvas")[1];
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return new Set(new Uint32Array(data.buffer)).size;
 }"""
 # Every key that the help advertises, and what it changes.
 SWITCHES = [
@@ -465,6 +473,20 @@ def test_without_webgl_the_page_says_so_and_shows_the_camera_images(playwright, 
         assert viewer.page.locator(".cameras canvas").count() == 2
         assert viewer.count("green", ".cameras canvas >> nth=1") > 3
         assert not viewer.complaints
+
+
+def test_without_a_scene_the_page_says_so_and_shows_the_camera_images(browser, failed_run, tmp_path, monkeypatch):
+    open_env = Run.open_env
+    monkeypatch.setattr(Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable))
+    run = Run.open(failed_run)
+    viewer = Viewer(browser, export_episode(run, find_row(run, 8), tmp_path / "page.html").as_uri(), offline=True)
+    assert "cannot be drawn in 3D" in viewer.page.inner_text(".scene")
+    assert not viewer.page.locator(".scene canvas").is_visible()
+    assert viewer.press("Home", "Shift+ArrowRight", "ArrowRight")["step"] == 21
+    assert viewer.page.locator(".cameras canvas").count() == 2
+    assert viewer.page.evaluate(N_COLOURS) > 200
+    assert viewer.count("green", ".cameras canvas >> nth=1") <= 3
+    assert not viewer.complaints
 
 
 def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(browser, tmp_path):

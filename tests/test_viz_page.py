@@ -13,8 +13,10 @@ from eval.episode_row import load_rows
 from eval.evaluation import set_up
 from eval.rollout import Decision, rollout
 from eval.run import Run
+from sim.capabilities import Drawable
 from sim.errors import WhiskerError
 from tests.conftest import FAILING
+from tests.without import Without
 from viz.image_encoding import BUDGET_BYTES, LOSSLESS, choose_encoding
 from viz.page import export_episode, find_row
 from viz.page_data import encode_array, scene_data
@@ -32,13 +34,18 @@ def decode_image(url):
     return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
+def read_inlined(file):
+    """Return the data that an export carries."""
+    (packed,) = re.findall(r'id="inlined">([^<]*)<', file.read_text())
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
 @pytest.fixture(scope="module")
 def page(failed_run, tmp_path_factory):
     """The failed episode's export: file and data."""
     file = tmp_path_factory.mktemp("export") / "failed.html"
     export_episode(Run.open(failed_run), find_row(Run.open(failed_run), 8), file)
-    (packed,) = re.findall(r'id="inlined">([^<]*)<', file.read_text())
-    return file, json.loads(gzip.decompress(base64.b64decode(packed)))
+    return file, read_inlined(file)
 
 
 def test_an_export_is_one_small_file_that_fetches_nothing(page):
@@ -109,10 +116,30 @@ def test_the_bodies_of_a_moment_are_where_the_state_says(page, failed_run, blind
 
 def test_a_mesh_survives_its_sixteen_bits(blind_env):
     geometry = blind_env.geometry()
-    for mesh, sent in zip(geometry.meshes, scene_data(geometry)["meshes"], strict=True):
+    for mesh, sent in zip(geometry.meshes, scene_data(blind_env)["meshes"], strict=True):
         vertices = np.array(sent["origin"]) + sent["step"] * decode(sent["vertices"])
         np.testing.assert_allclose(vertices, mesh.vertices, atol=1e-5)
         np.testing.assert_array_equal(decode(sent["faces"]), mesh.faces)
+
+
+def test_what_cannot_be_drawn_is_shown_without_its_shapes(page, failed_run, monkeypatch, tmp_path):
+    """The images and the paths of the plans are the same; the page says why there is no scene."""
+    _, whole = page
+    open_env = Run.open_env
+    monkeypatch.setattr(Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable))
+    run = Run.open(failed_run)
+    data = read_inlined(export_episode(run, find_row(run, 8), tmp_path / "page.html"))
+    scene = data["scenes"]["pick_place"]
+    assert scene["why_empty"] == (
+        "so101/pick_place cannot be drawn in 3D: the environment has no capability 'drawable'."
+    )
+    assert "why_empty" not in whole["scenes"]["pick_place"] and not scene["shapes"]
+    (part,), (other,) = (pages["episodes"]["pick_place/8"]["parts"] for pages in (data, whole))
+    assert decode(part["moments"]["body_pose"]).shape == (301, len(scene["bodies"]), 7)
+    for decision, drawn in zip(part["decisions"], other["decisions"], strict=True):
+        assert decision["path"] == drawn["path"]
+        for camera, view in decision["cameras"].items():
+            assert view == drawn["cameras"][camera] | {"projection": None}
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.uint8, np.bool_, np.uint16])

@@ -13,6 +13,7 @@ from eval.evaluation import Setup, set_up
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.provenance import describe
 from eval.run_folder import RunFolder
+from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError
 from sim.registry import make_env
 from viz.branch_command import read_integer
@@ -84,13 +85,15 @@ class LiveSession(Driver):
         config = self._config
         self._setup: Setup = set_up(config)
         self.opened.enter_context(closing(self._setup.env))
+        env = require(self._setup.env, Snapshots, "whiskers --live")
         self.findings: list[Finding] = [f for f in examine(config, self._setup) if f.is_ill]
-        setup, env = self._setup, self._setup.env
+        setup = self._setup
         env_name = setup.tasks[env.spec.task]
-        whisker_env = self.opened.enter_context(closing(make_env(env_name, {}, config.control)))
+        blind_env = self.opened.enter_context(closing(make_env(env_name, {}, config.control)))
+        whisker_env = require(blind_env, Snapshots, "whiskers --live")
         self._stage = Stage(env, whisker_env, setup.policy, setup.n_action_steps, setup.horizon, config.samples)
         self._description = describe(config, setup)
-        self._scene = scene_data(whisker_env.geometry())
+        self._scene = scene_data(whisker_env)
         if self._run_dir is not None:
             self._run = self.opened.enter_context(closing(RunFolder.create(self._run_dir, self._description)))
             self.branch_folder = self.opened.enter_context(closing(BranchFolder(self._run.path)))

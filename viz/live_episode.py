@@ -11,12 +11,12 @@ from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecord, EpisodeRecorder
 from eval.rollout import ControlStep, Decision, Start, continue_rollout, rollout
 from policies.policy import Policy
-from sim.env import Env
+from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from viz.altered_env import AlteredEnv
 from viz.image_encoding import LOSSLESS
 from viz.page_data import branch_header, decision_data, encode_array, episode_key, row_data
-from viz.replay import CameraView, DecisionView
+from viz.replay import DecisionView, read_body_poses, view_cameras
 from viz.whiskers import find_members, simulate_plans
 
 
@@ -30,8 +30,8 @@ class Stage:
         n_samples: plans at each decision, the executed one included.
     """
 
-    env: Env
-    whisker_env: Env
+    env: Snapshots
+    whisker_env: Snapshots
     policy: Policy
     n_action_steps: int
     horizon: int
@@ -176,8 +176,7 @@ class LiveEpisode:
 
     def _view(self, decision: Decision) -> DecisionView:
         stage = self.stage
-        images = decision.observation.images
-        cameras = {name: CameraView(image, stage.env.projection(name)) for name, image in images.items()}
+        cameras = view_cameras(stage.env, decision.observation.images)
         plans = decision.plan[None] if decision.alternatives is None else decision.alternatives
         paths = simulate_plans(stage.whisker_env, decision.snapshot, plans)
         drafts = self._drafts(decision)
@@ -199,7 +198,7 @@ class LiveEpisode:
         (progress, *_) = env.progress() if step is None else step.result.progress
         action = np.empty((0, env.spec.action.dim), np.float32) if step is None else step.action[None]
         return {
-            "body_pose": encode_array(env.body_poses()[None]),
+            "body_pose": encode_array(read_body_poses(env)[None]),
             "state": encode_array(env.state()[None]),
             "action": encode_array(action),
             "ee": encode_array(env.ee_pos_world()[None]),

@@ -18,7 +18,7 @@ from jaxtyping import Float, Float32
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
-from sim.env import Env
+from sim.capabilities import Drawable, Snapshots, require
 from sim.errors import WhiskerError
 from viz.overlay import (
     ALTERNATIVE_COLOUR,
@@ -32,7 +32,7 @@ from viz.overlay import (
 )
 from viz.replay import compute_body_poses
 from viz.scene_model import SceneModel
-from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays
+from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays, open_whisker_env
 
 
 class Key(IntEnum):
@@ -132,12 +132,12 @@ def show_native(run: Run, row: EpisodeRow, show_drafts: bool = False) -> None:
         show_drafts: draw what each plan was made from, where that was recorded.
 
     Raises:
-        WhiskerError: no display, or no such episode file.
+        WhiskerError: no display, no such episode file, or an environment that cannot be drawn.
     """
     check_display()
     rows = [other for other in run.rows if other.task == row.task and other.n_predictions]
-    with closing(run.open_env(row.task, {})) as env:
-        scene = SceneModel(env.geometry())
+    with closing(open_whisker_env(run, row.task, {})) as env:
+        scene = SceneModel(require(env, Drawable, "whiskers --native").geometry())
         index = rows.index(row)
         episode = _load(env, run, row, show_drafts)
         scene.show(episode.body_poses[0])
@@ -185,7 +185,7 @@ def _opened_window(scene: SceneModel, keys: "queue.SimpleQueue[int]") -> Any:
     )
 
 
-def _load(env: Env, run: Run, row: EpisodeRow, with_drafts: bool) -> _Episode:
+def _load(env: Snapshots, run: Run, row: EpisodeRow, with_drafts: bool) -> _Episode:
     arrays = load_planned_arrays(run, row, with_drafts)
     whiskers = compute_whiskers(env, arrays, is_ensemble(run))
     return _Episode(row, arrays, whiskers, compute_body_poses(env, arrays.step_snapshot))

@@ -14,7 +14,7 @@ from eval.branches import BranchRow
 from eval.episode_row import EpisodeRow
 from eval.run import Run
 from eval.run_description import RunDescription
-from sim.env import Env
+from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from sim.files import written_whole
 from viz.branch_command import explain_unusable, most_action_steps
@@ -37,7 +37,7 @@ _WEB = files("viz") / "web"
 
 
 def load_episode(
-    env: Env,
+    env: Snapshots,
     run: Run,
     row: EpisodeRow,
     report: Report = report_nothing,
@@ -132,7 +132,7 @@ def export_episode(
             of = isinstance(each, BranchRow) and episode_key(row.task, row.episode_index, each.branch.of)
             left = episodes.get(of) if of else None
             episodes[row_key(each)] = load_episode(env, run, each, report, left, BUDGET_BYTES // len(rows))
-        scene = scene_data(env.geometry())
+        scene = scene_data(env)
     inlined = {
         "page": page_data("export", run.path.name, run.description, rows, row_key(row), show_flow),
         "scenes": {row.task: scene},

@@ -14,8 +14,9 @@ from eval.branches import Branch, BranchRow
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription
-from sim.env import STAGES
-from sim.scene_geometry import Mesh, SceneGeometry
+from sim.capabilities import Drawable, provides
+from sim.env import STAGES, Env
+from sim.scene_geometry import Mesh
 from sim.spec import EnvSpec
 from viz.image_encoding import BUDGET_BYTES, ImageEncoding, choose_encoding
 from viz.replay import CameraView, DecisionView
@@ -39,7 +40,12 @@ def encode_array(array: np.ndarray) -> dict:
     }
 
 
-def scene_data(geometry: SceneGeometry) -> dict:
+def scene_data(env: Env) -> dict:
+    """Return the shapes of an environment's scene; where it has no such capability, the reason why there are none."""
+    if not provides(env, Drawable):
+        why = f"{env.spec.name} cannot be drawn in 3D: the environment has no capability 'drawable'."
+        return {"bodies": ["world"], "meshes": [], "shapes": [], "why_empty": why}
+    geometry = env.geometry()
     return {
         "bodies": list(geometry.body_names),
         "meshes": [_mesh_data(mesh) for mesh in geometry.meshes],
@@ -238,5 +244,5 @@ def camera_data(view: CameraView, encoding: ImageEncoding) -> dict:
         "src": encoding.as_url(view.image),
         "width": width_px,
         "height": height_px,
-        "projection": view.projection.ravel().tolist(),
+        "projection": None if view.projection is None else view.projection.ravel().tolist(),
     }

@@ -22,7 +22,7 @@ from eval.recorder import EpisodeArrays
 from eval.run import Run
 from sim.errors import WhiskerError
 from sim.files import written_whole
-from viz.whiskers import Whiskers, compute_whiskers, load_planned_arrays
+from viz.whiskers import Whiskers, compute_whiskers, load_planned_arrays, open_whisker_env
 
 PLAN_QUALITY_FILE = "plan_quality.jsonl"
 
@@ -262,7 +262,7 @@ def save_plan_quality(run: Run) -> list[EpisodeQuality]:
     episodes = []
     rows = [row for row in run.rows if row.n_predictions]
     for task, of_task in groupby(rows, key=lambda row: row.task):
-        with closing(run.open_env(task, {})) as env:
+        with closing(open_whisker_env(run, task, {})) as env:
             for row in of_task:
                 arrays = load_planned_arrays(run, row)
                 predictions = compute_plan_quality(compute_whiskers(env, arrays), arrays)

@@ -14,11 +14,13 @@ from eval.recorder import EpisodeArrays, EpisodeRecorder
 from eval.rollout import ControlStep, Decision, Start, continue_rollout
 from eval.run import Run
 from policies.policy import EpisodeMemory, remember
-from sim.env import Env, StepResult
+from sim.capabilities import Snapshots
+from sim.env import StepResult
 from sim.errors import WhiskerError
-from viz.altered_env import AlteredEnv
+from sim.wrapper import EnvWrapper
 from viz.live_episode import LiveEpisode, Stage, continue_with
 from viz.page_data import branch_header, moments_data, outline_data, recorded_header, row_key
+from viz.replay import read_body_poses
 from viz.whiskers import load_planned_arrays
 
 # The arrays that have a row a prediction, and a row a control step; all others have one a moment.
@@ -71,17 +73,17 @@ def branch_off(
     )
 
 
-class _RecordedEnv(AlteredEnv):
+class _RecordedEnv(EnvWrapper):
     """An environment in which happens what was recorded, whatever it is told to do."""
 
-    def __init__(self, env: Env, arrays: EpisodeArrays) -> None:
+    def __init__(self, env: Snapshots, arrays: EpisodeArrays) -> None:
         super().__init__(env)
-        self._snapshots, self._n_steps = arrays.step_snapshot, 0
-        env.restore(self._snapshots[0])
+        self._restore, self._snapshots, self._n_steps = env.restore, arrays.step_snapshot, 0
+        self._restore(self._snapshots[0])
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         self._n_steps += 1
-        self._env.restore(self._snapshots[self._n_steps])
+        self._restore(self._snapshots[self._n_steps])
         return StepResult(self._env.progress(), success=False, clipped=False)
 
 
@@ -122,7 +124,7 @@ def _cut(arrays: EpisodeArrays, n_steps: int, n_predictions: int) -> EpisodeArra
     return replace(arrays, **past)
 
 
-def _record_again(env: Env, episode_index: int, past: EpisodeArrays) -> tuple[EpisodeRecorder, np.ndarray]:
+def _record_again(env: Snapshots, episode_index: int, past: EpisodeArrays) -> tuple[EpisodeRecorder, np.ndarray]:
     """Return a recorder that has seen what was recorded, and the poses of all bodies at each of its moments."""
     recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
     recorder.start(env, episode_index)
@@ -130,7 +132,7 @@ def _record_again(env: Env, episode_index: int, past: EpisodeArrays) -> tuple[Ep
     poses = []
     for step, snapshot in enumerate(past.step_snapshot):
         env.restore(snapshot)
-        poses.append(env.body_poses())
+        poses.append(read_body_poses(env))
         if step:
             ik_error_m = float(past.ik_error_m[step - 1])
             clipped = bool(past.clipped[step - 1])

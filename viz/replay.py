@@ -10,13 +10,16 @@ from eval.branches import BranchRow
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
+from sim.capabilities import Drawable, Snapshots, provides, require
 from sim.env import Env
 from sim.registry import camera_names
 from viz.altered_env import AlteredEnv
 from viz.progress import Report, report_nothing
-from viz.whiskers import Whiskers
+from viz.whiskers import Whiskers, open_whisker_env
 
 _DEFAULT_SIZE_PX = (128, 128)
+# The world's own frame: all that there is of a scene that cannot be drawn.
+_WORLD_POSE = np.array([[0, 0, 0, 1, 0, 0, 0]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,11 @@ class CameraView:
 
     Attributes:
         image: RGB, upright, as `Env.observe` gives it.
-        projection: `Env.projection` of that image.
+        projection: `Drawable.projection` of that image; None where the environment has no such capability.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
-    projection: Float64[np.ndarray, "3 4"]
+    projection: Float64[np.ndarray, "3 4"] | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class DecisionView:
     cameras: Mapping[str, CameraView]
 
 
-def open_replay_env(run: Run, task: str) -> Env:
+def open_replay_env(run: Run, task: str) -> Snapshots:
     """Build a second copy of a task's world with the cameras that the policy looked through.
 
     Of a policy that does not look it has the environment's first two cameras. Whoever asks for it closes it.
@@ -61,37 +64,48 @@ def open_replay_env(run: Run, task: str) -> Env:
     if not sizes:
         # Older runs do not name them.
         sizes = dict.fromkeys((env.camera_names or camera_names(env.name))[:2], _DEFAULT_SIZE_PX)
-    return run.open_env(task, sizes)
+    return open_whisker_env(run, task, sizes)
+
+
+def read_body_poses(env: Env) -> Float32[np.ndarray, "body 7"]:
+    """Return where the bodies of an environment are now; of one that cannot be drawn that is the world alone."""
+    return env.body_poses() if provides(env, Drawable) else _WORLD_POSE
 
 
 def compute_body_poses(
-    env: Env, step_snapshots: Float64[np.ndarray, "moment snapshot_dim"], report: Report = report_nothing
+    env: Snapshots, step_snapshots: Float64[np.ndarray, "moment snapshot_dim"], report: Report = report_nothing
 ) -> Float32[np.ndarray, "moment body 7"]:
-    """`Env.body_poses` at each of several moments."""
+    """Return `read_body_poses` at each of several moments."""
     poses = []
     for index, snapshot in enumerate(step_snapshots):
         report("reading moment", index + 1, len(step_snapshots))
         env.restore(snapshot)
-        poses.append(env.body_poses())
+        poses.append(read_body_poses(env))
     return np.stack(poses)
 
 
-def look(env: Env, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> dict[str, CameraView]:
-    """What every camera of `env` shows at a moment."""
+def look(env: Snapshots, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> dict[str, CameraView]:
+    """Return what every camera of `env` shows at a moment."""
     env.restore(snapshot)
-    images = env.observe().images
+    return view_cameras(env, env.observe().images)
+
+
+def view_cameras(env: Env, images: Mapping[str, UInt8[np.ndarray, "_height _width 3"]]) -> dict[str, CameraView]:
+    """Return the images that an environment shows at this moment with their projections."""
+    if not provides(env, Drawable):
+        return {camera: CameraView(image, None) for camera, image in images.items()}
     return {camera: CameraView(image, env.projection(camera)) for camera, image in images.items()}
 
 
-def as_seen(env: Env, row: EpisodeRow, prediction: int) -> Env:
+def as_seen(env: Snapshots, row: EpisodeRow, prediction: int) -> Snapshots:
     """Return the environment as the policy saw it at a prediction that it made itself: a branch may have blinded it."""
     if not isinstance(row, BranchRow) or prediction < row.branch.at_prediction:
         return env
-    return AlteredEnv(env, blinded=row.branch.overrides.blinded)
+    return require(AlteredEnv(env, blinded=row.branch.overrides.blinded), Snapshots, "whiskers")
 
 
 def view_decisions(
-    env: Env, row: EpisodeRow, arrays: EpisodeArrays, whiskers: Whiskers, report: Report = report_nothing
+    env: Snapshots, row: EpisodeRow, arrays: EpisodeArrays, whiskers: Whiskers, report: Report = report_nothing
 ) -> Iterator[DecisionView]:
     """Yield every prediction of an episode; of a branch those that it did not inherit.
 

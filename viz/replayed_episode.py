@@ -10,7 +10,7 @@ import numpy as np
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
-from sim.env import Env
+from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from viz.image_encoding import LOSSLESS
 from viz.page_data import camera_data, encode_array, moments_data, outline_data, recorded_header, row_key
@@ -28,13 +28,13 @@ class ReplayedEpisode:
         row: of the episode, or of a branch.
     """
 
-    env: Env
+    env: Snapshots
     run: Run
     row: EpisodeRow
     arrays: EpisodeArrays
 
     @classmethod
-    def load(cls, env: Env, run: Run, row: EpisodeRow) -> "ReplayedEpisode":
+    def load(cls, env: Snapshots, run: Run, row: EpisodeRow) -> "ReplayedEpisode":
         """Read an episode's arrays.
 
         Raises:

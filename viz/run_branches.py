@@ -11,6 +11,7 @@ from eval.evaluation import set_up
 from eval.run import Run
 from policies.checkpoint_files import compute_fingerprint, open_checkpoint
 from policies.loading import find_loader
+from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError
 from sim.process import EnvProcessError
 from viz.branch_command import parse_branch, read_integer
@@ -101,9 +102,8 @@ class RunBranches(Driver):
         self._check_checkpoint(config)
         setup = set_up(config)
         self.opened.enter_context(closing(setup.env))
-        self._stage = Stage(
-            setup.env, setup.env, setup.policy, description.resolved.n_action_steps, setup.horizon, config.samples
-        )
+        env, resolved = require(setup.env, Snapshots, "branches"), description.resolved
+        self._stage = Stage(env, env, setup.policy, resolved.n_action_steps, setup.horizon, config.samples)
         return self._stage
 
     def _leave_stage(self) -> None:

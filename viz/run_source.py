@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from eval.branches import BranchRow
 from eval.episode_row import EpisodeRow
 from eval.run import Run
-from sim.env import Env
+from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from sim.registry import family_of
 from viz.event_board import EventBoard
@@ -43,7 +43,7 @@ class RunSource:
         self._name = run.path.name if name is None else name
         self._board = EventBoard()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
-        self._env: tuple[str, Env] | None = None
+        self._env: tuple[str, Snapshots] | None = None
         self._opened = ExitStack()
         self._scenes: dict[str, dict] = {}
         self._outlines: dict[str, dict] = {}
@@ -178,7 +178,7 @@ class RunSource:
         if task not in self._scenes:
             env = self._env_of(task)
             self._board.say(f"reading the shapes of {env.spec.name}")
-            self._scenes[task] = scene_data(env.geometry())
+            self._scenes[task] = scene_data(env)
         return self._scenes[task]
 
     def _outline_of(self, row: EpisodeRow) -> dict:
@@ -189,7 +189,7 @@ class RunSource:
         env = self._env_of(row.task)
         return _kept(self._replayed, row_key(row), lambda: ReplayedEpisode.load(env, self._run, row))
 
-    def _env_of(self, task: str) -> Env:
+    def _env_of(self, task: str) -> Snapshots:
         """One at a time is open: each of LIBERO's takes 2 GB."""
         if self._env is None or self._env[0] != task:
             self._env = None

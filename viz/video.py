@@ -21,12 +21,13 @@ from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
 from eval.run_folder import video_path
+from sim.capabilities import Drawable, require
 from sim.errors import WhiskerError
 from sim.files import written_whole
 from sim.registry import camera_names, family_of, path_in
 from viz.overlay import DEFAULT_TRAIL, compute_overlay, draw_legend, draw_overlay, find_trail_begin
 from viz.progress import Report, report_nothing, terminal_bar
-from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays
+from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays, open_whisker_env
 
 MAIN_SIZE = (480, 640)
 # Of a picture for print.
@@ -78,7 +79,8 @@ class EpisodeFilm:
         self._run, self._show_drafts, self._trail = run, show_drafts, trail
         sizes = choose_views(run, task) if views is None else views
         self._main, *self._insets = sizes
-        self._env = run.open_env(task, sizes)
+        self._env = open_whisker_env(run, task, sizes)
+        self._projection = require(self._env, Drawable, "a film with whiskers").projection
         self._control_dt_s = self._env.spec.control_dt_s
         self.fps = fps or round(1 / self._control_dt_s)
 
@@ -114,7 +116,7 @@ class EpisodeFilm:
         trail_begin = find_trail_begin(whiskers.prediction_step, step, self._control_dt_s, self._trail)
         overlay = compute_overlay(whiskers, arrays, step, trail_begin)
         images = {
-            view: draw_overlay(image, self._env.projection(view), overlay)
+            view: draw_overlay(image, self._projection(view), overlay)
             for view, image in self._env.observe().images.items()
         }
         main = draw_legend(images[self._main], overlay)

@@ -1,5 +1,6 @@
 """Whiskers: the end-effector paths that a policy's plans would have produced, found again from a run folder."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from jaxtyping import Float32, Float64, Int64
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
-from sim.env import Env
+from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
 from viz.progress import Report, report_nothing
@@ -45,8 +46,25 @@ class Whiskers:
         return int(np.searchsorted(self.prediction_step, step, side="right")) - 1
 
 
+def open_whisker_env(run: Run, task: str, cameras: Mapping[str, tuple[int, int]]) -> Snapshots:
+    """Build a second copy of a task's world, in which plans can be simulated. Whoever asks for it closes it.
+
+    Args:
+        cameras: as for `Run.open_env`.
+
+    Raises:
+        WhiskerError: the environment cannot be made here, or cannot go back to a recorded moment.
+    """
+    env = run.open_env(task, cameras)
+    try:
+        return require(env, Snapshots, "whiskers")
+    except WhiskerError:
+        env.close()
+        raise
+
+
 def compute_whiskers(
-    env: Env, arrays: EpisodeArrays, ensemble: bool = False, report: Report = report_nothing
+    env: Snapshots, arrays: EpisodeArrays, ensemble: bool = False, report: Report = report_nothing
 ) -> Whiskers:
     """Simulate every recorded plan from the exact state in which it was made.
 
@@ -67,7 +85,7 @@ def compute_whiskers(
 
 
 def simulate_plans(
-    env: Env, snapshot: Float64[np.ndarray, " snapshot_dim"], plans: Float32[np.ndarray, "plan H action_dim"]
+    env: Snapshots, snapshot: Float64[np.ndarray, " snapshot_dim"], plans: Float32[np.ndarray, "plan H action_dim"]
 ) -> Float64[np.ndarray, "plan H1 3"]:
     """`simulate_chunk` of several plans. From an action on that is nan nothing was planned, and the path is nan."""
     paths = np.full((len(plans), plans.shape[1] + 1, 3), np.nan)
@@ -98,7 +116,7 @@ def find_members(
 
 
 def _simulate(
-    env: Env, arrays: EpisodeArrays, chunks: Float32[np.ndarray, "P K H action_dim"], report: Report
+    env: Snapshots, arrays: EpisodeArrays, chunks: Float32[np.ndarray, "P K H action_dim"], report: Report
 ) -> Float64[np.ndarray, "P K H1 3"]:
     paths: list[np.ndarray] = []
     for snapshot, plans in zip(arrays.snapshot, chunks, strict=True):
@@ -114,7 +132,7 @@ def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
         WhiskerError: no such episode file, or one without predictions.
     """
     arrays = load_planned_arrays(run, row)
-    with closing(run.open_env(row.task, {})) as env:
+    with closing(open_whisker_env(run, row.task, {})) as env:
         return compute_whiskers(env, arrays, is_ensemble(run))
 
 

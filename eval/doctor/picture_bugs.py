@@ -13,6 +13,7 @@ from eval.doctor.finding import Level
 from eval.doctor.patient import Patient, Reference, changed_camera
 from eval.evaluation import make_adapters
 from policies.normalisation import FeatureStats
+from sim.capabilities import Drawable, provides
 
 type Change = Callable[[np.ndarray], np.ndarray]
 
@@ -204,8 +205,9 @@ def _measure_view(patient: Patient, camera: str) -> View:
     spec = env.spec.camera(camera)
     env.reset(0)
     depth_m = float("nan")
-    for goal in env.progress()[:1]:
-        depth_m = float((env.projection(camera) @ np.append(goal.object_pos_world, 1.0))[2])
+    goals = env.progress()
+    if goals and provides(env, Drawable):
+        depth_m = float((env.projection(camera) @ np.append(goals[0].object_pos_world, 1.0))[2])
     half = np.tan(np.deg2rad(spec.fovy_deg) / 2) * np.array([spec.width_px / spec.height_px, 1.0])
     across, down = ((float(np.rad2deg(2 * np.arctan(h))), float(2 * h * depth_m)) for h in half)
     return View(across, down)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from eval.doctor.finding import Finding, Level
 from eval.doctor.patient import Patient
+from sim.capabilities import HasLooseObjects, provides
 from sim.env import WATCH_S, LooseObject
 from sim.registry import family_of
 
@@ -38,6 +39,10 @@ def check_start(patient: Patient) -> Iterator[Finding]:
 def check_rest(patient: Patient) -> Iterator[Finding]:
     """Check that every loose object lies still when the policy first looks, in any scene, without a reference."""
     env, looked_at = patient.setup.env, patient.first_episodes(_N_EPISODES)
+    if not provides(env, HasLooseObjects):
+        evidence = "the environment has no capability 'loose objects'"
+        yield Finding("scene at rest", Level.UNKNOWN, "it was not watched", evidence)
+        return
     restless: dict[str, list[LooseObject]] = {}
     n_objects = 0
     for episode_index in looked_at:
@@ -60,6 +65,7 @@ def check_expert(patient: Patient) -> Iterator[Finding]:
     """Check that the scripted expert can do the task here. Where it fails, a policy may fail for the same reason."""
     reference = patient.reference
     if reference is None:
+        yield Finding("scripted expert", Level.UNKNOWN, "there is none that could show that the task can be done")
         return
     evidence = f"episode 0, {reference.n_steps} steps"
     if reference.success:

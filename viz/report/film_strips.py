@@ -20,12 +20,13 @@ from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
 from eval.recorder import EpisodeArrays
 from eval.run import Run
+from sim.capabilities import Drawable, require
 from sim.errors import UnknownNameError, WhiskerError
 from sim.registry import family_of
 from viz.overlay import Overlay, draw_overlay, find_trail_begin, project_path
 from viz.report.strip_moments import Moment, choose_moments
 from viz.video import choose_views
-from viz.whiskers import load_planned_arrays, simulate_plans
+from viz.whiskers import load_planned_arrays, open_whisker_env, simulate_plans
 
 # Of the JPEG files as the page carries them, in base64: with all else a page stays under 15 MB.
 DEFAULT_MAX_TOTAL_BYTES = 12_000_000
@@ -188,7 +189,8 @@ class StripArtist:
     def __init__(self, run: Run, task: str, height_px: int) -> None:
         self._run = run
         self._camera, self._size, self._rendered_size = choose_view(run, task, height_px)
-        self._env = run.open_env(task, {self._camera: self._rendered_size})
+        self._env = open_whisker_env(run, task, {self._camera: self._rendered_size})
+        self._projection = require(self._env, Drawable, "film strips").projection
 
     def draw_strip(self, row: EpisodeRow) -> list[tuple[Moment, _Image]]:
         """Return the moments that decided an episode, and their pictures.
@@ -211,7 +213,7 @@ class StripArtist:
     def _draw(self, arrays: EpisodeArrays, step: int, rests: dict[int, Float64[np.ndarray, "moment 3"]]) -> _Image:
         overlay = self._compute_overlay(arrays, step, rests)
         self._env.restore(arrays.step_snapshot[step])
-        return draw_overlay(self._env.observe().images[self._camera], self._env.projection(self._camera), overlay)
+        return draw_overlay(self._env.observe().images[self._camera], self._projection(self._camera), overlay)
 
     def _find_corner(self, arrays: EpisodeArrays) -> tuple[int, int]:
         """Return row and column of the part of the picture that shows the episode's paths.
@@ -219,7 +221,7 @@ class StripArtist:
         The camera is the same for the whole episode, and so is the part.
         """
         paths = np.concatenate([arrays.ee_pos_world, arrays.object_pos_world])
-        places = np.concatenate([np.empty((0, 2)), *project_path(self._env.projection(self._camera), paths)])
+        places = np.concatenate([np.empty((0, 2)), *project_path(self._projection(self._camera), paths)])
         room = np.subtract(self._rendered_size, self._size)
         if not len(places):
             return int(room[0]) // 2, int(room[1]) // 2

@@ -76,6 +76,7 @@ class Pane {
     context.imageSmoothingEnabled = Math.max(width, height) >= CRISP_PX;
     context.imageSmoothingQuality = "high";
     if (image.complete) context.drawImage(image, 0, 0, this.canvas.width, this.canvas.height);
+    if (!projection) return;
     context.lineJoin = context.lineCap = "round";
     const stroke = Math.sqrt(shownWidth / REFERENCE_PX) * ratio * 0.8;
     for (const line of lines) {

@@ -17,7 +17,7 @@ export interface CameraImage {
   image: HTMLImageElement;
   width: number;
   height: number;
-  projection: number[];
+  projection: number[] | null;
 }
 
 export interface Decision {

@@ -101,6 +101,8 @@ export interface SceneData {
   bodies: string[];
   meshes: MeshData[];
   shapes: ShapeData[];
+  /** Why there is nothing to draw, of an environment that does not say what it looks like. */
+  why_empty?: string;
 }
 
 export interface Header {
@@ -137,8 +139,8 @@ export interface CameraData {
   src: string;
   width: number;
   height: number;
-  /** Row-major 3x4: P (x, y, z, 1) = w (u, v, 1), u and v in pixels. */
-  projection: number[];
+  /** Row-major 3x4: P (x, y, z, 1) = w (u, v, 1), u and v in pixels. Null: no line can be drawn into the image. */
+  projection: number[] | null;
 }
 
 export interface DecisionData {

@@ -18,8 +18,9 @@ export class ScenePane {
   /** Null until it is wanted, and without WebGL. */
   view: View3d | null = null;
   private readonly waiting = element("p", "waiting", "loading");
+  private readonly whyEmpty = element("p", "no-webgl");
   private readonly otherKey = legendKey("other", "other future");
-  private readonly picture = element("div", "picture", this.waiting);
+  private readonly picture = element("div", "picture", this.waiting, this.whyEmpty);
   private isPrepared = false;
   private background = "";
   private shown = "";
@@ -67,6 +68,8 @@ export class ScenePane {
     this.prepare();
     if (this.shown === header.scene) return;
     this.shown = header.scene;
+    setText(this.whyEmpty, data.why_empty ?? "");
+    this.picture.toggleAttribute("data-empty", data.why_empty !== undefined);
     this.view?.setScene(data);
     this.view?.setHome(header.view.eye, header.view.target);
   }

@@ -1,0 +1,47 @@
+"""Base of what wraps an environment to change a part of it."""
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+
+from sim.capabilities import capability_methods_of
+from sim.env import Env, Progress, StepResult
+from sim.observation import Observation
+from sim.spec import EnvSpec
+
+
+class EnvWrapper:
+    """`sim.env.Env` that forwards everything to another one; a subclass overrides what it changes.
+
+    It has exactly the capabilities of the environment inside it: `sim.capabilities.provides` answers for both alike.
+    """
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+        for name, method in capability_methods_of(env).items():
+            if not hasattr(type(self), name):
+                setattr(self, name, method)
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self._env.spec
+
+    def reset(self, episode_index: int) -> None:
+        self._env.reset(episode_index)
+
+    def observe(self) -> Observation:
+        return self._env.observe()
+
+    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+        return self._env.step(action)
+
+    def state(self) -> Float32[np.ndarray, " state_dim"]:
+        return self._env.state()
+
+    def progress(self) -> tuple[Progress, ...]:
+        return self._env.progress()
+
+    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
+        return self._env.ee_pos_world()
+
+    def close(self) -> None:
+        self._env.close()

@@ -1,0 +1,133 @@
+"""An environment has what it has, whatever it is wrapped in; what needs more says so, or does without."""
+
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+import pytest
+
+from eval.config import DoctorConfig
+from eval.doctor.patient import Patient
+from eval.doctor.scene_checks import check_expert, check_rest
+from eval.evaluation import Setup
+from eval.outcome import DEFAULT_THRESHOLDS
+from eval.run import Run
+from policies.baselines import RandomPolicy, ScriptedPolicy
+from sim.capabilities import (
+    CAPABILITIES,
+    Drawable,
+    HasExpert,
+    HasLooseObjects,
+    NamesRenderer,
+    Snapshots,
+    provides,
+    require,
+)
+from sim.env import Env
+from sim.errors import WhiskerError
+from sim.process import EnvProcess
+from sim.wrapper import EnvWrapper
+from tests.point_env import Point
+from tests.without import Without, make_bare_point
+from viz.altered_env import AlteredEnv
+from viz.native import show_native
+from viz.page import export_episode, find_row
+from viz.replay import read_body_poses
+from viz.report.film_strips import make_film_strips
+from viz.video import draw_step
+from viz.whiskers import load_whiskers
+
+
+def capabilities_of(env):
+    return {capability for capability in CAPABILITIES if provides(env, capability)}
+
+
+class OnlySnapshot(EnvWrapper):
+    """One that can tell where it is, and cannot go back."""
+
+    def __init__(self):
+        super().__init__(make_bare_point())
+
+    def snapshot(self):
+        return np.zeros(1)
+
+
+def test_a_capability_is_there_as_a_whole_or_not_at_all():
+    everything = {Snapshots, Drawable, HasExpert, NamesRenderer, HasLooseObjects}
+    assert capabilities_of(Point()) == everything
+    assert capabilities_of(Without(Point(), Drawable)) == everything - {Drawable}
+    assert capabilities_of(make_bare_point()) == set() == capabilities_of(OnlySnapshot())
+
+
+def test_a_wrapper_has_what_is_inside_it():
+    for lost in (set(), {Snapshots}, {Drawable, HasExpert}, set(CAPABILITIES)):
+        inside = Without(Point(), *lost)
+        for wrapped in (EnvWrapper(inside), AlteredEnv(EnvWrapper(inside))):
+            assert capabilities_of(wrapped) == set(CAPABILITIES) - lost and isinstance(wrapped, Env)
+
+
+def test_a_process_has_what_is_inside_it():
+    with closing(EnvProcess(make_bare_point)) as bare, closing(EnvProcess(Point)) as whole:
+        assert capabilities_of(bare) == set() and capabilities_of(whole) == set(CAPABILITIES)
+        here = make_bare_point()
+        for env in (bare, here):
+            env.reset(103)
+        assert bare.step(np.ones(2)).progress[0].goal_distance_m == here.step(np.ones(2)).progress[0].goal_distance_m
+        assert bare.observe().state.tolist() == here.observe().state.tolist() == bare.state().tolist()
+    assert capabilities_of(whole) == set(CAPABILITIES)  # which does not depend on a process that runs
+
+
+def test_what_is_missing_is_said_in_one_sentence():
+    assert require(point := Point(), Snapshots, "whiskers") is point
+    with pytest.raises(WhiskerError) as refused:
+        require(make_bare_point(), Snapshots, "whiskers")
+    assert str(refused.value) == (
+        "whiskers in 'point': expected an environment with the capability 'snapshots' (restore, snapshot, trace), "
+        "got one without."
+    )
+    with pytest.raises(WhiskerError, match=r"policy 'scripted' in 'point': .* 'a scripted expert' \(make_expert\)"):
+        ScriptedPolicy(make_bare_point())
+
+
+def test_the_doctor_does_without():
+    env = make_bare_point()
+    setup = Setup(env, RandomPolicy(env), None, 1, 10, DEFAULT_THRESHOLDS, {"point": "point"})
+    patient = Patient(DoctorConfig(policy="random"), setup)
+    assert patient.reference is None
+    findings = [*check_rest(patient), *check_expert(patient)]
+    assert [(f.check, str(f.level)) for f in findings] == [("scene at rest", "unknown"), ("scripted expert", "unknown")]
+    assert "loose objects" in findings[0].evidence
+
+
+@pytest.fixture
+def replay_without(failed_run, monkeypatch):
+    """Take capabilities away from the environment in which the episodes of `failed_run` are seen again."""
+    open_env = Run.open_env
+
+    def take_away(*lost):
+        monkeypatch.setattr(Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), *lost))
+        run = Run.open(failed_run)
+        return run, find_row(run, 8)
+
+    return take_away
+
+
+def test_whiskers_need_snapshots(replay_without, tmp_path):
+    run, row = replay_without(Snapshots)
+    for needs in (partial(load_whiskers, run, row), partial(export_episode, run, row, tmp_path / "x.html")):
+        with pytest.raises(WhiskerError, match=r"whiskers in 'so101/pick_place': .*capability 'snapshots'"):
+            needs()
+    strips = make_film_strips(run)
+    assert not strips.strips and "capability 'snapshots'" in " ".join(strips.remarks)
+
+
+def test_pictures_with_lines_need_something_that_can_be_drawn(replay_without, tmp_path, monkeypatch):
+    run, row = replay_without(Drawable)
+    with pytest.raises(WhiskerError, match=r"a film with whiskers in 'so101/pick_place': .*capability 'drawable'"):
+        draw_step(run, row, 3, tmp_path / "x.png")
+    monkeypatch.setenv("DISPLAY", ":0")
+    with pytest.raises(WhiskerError, match=r"whiskers --native in 'so101/pick_place': .*capability 'drawable'"):
+        show_native(run, row)
+    strips = make_film_strips(run)
+    assert not strips.strips and "capability 'drawable'" in " ".join(strips.remarks)
+    assert read_body_poses(make_bare_point()).tolist() == [[0, 0, 0, 1, 0, 0, 0]]

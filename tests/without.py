@@ -1,0 +1,21 @@
+"""Environments that have lost capabilities, to see what is done without them."""
+
+from sim.capabilities import CAPABILITIES, capability_methods
+from sim.env import Env
+from sim.wrapper import EnvWrapper
+from tests.point_env import Point
+
+
+class Without(EnvWrapper):
+    """Another environment without some of its capabilities."""
+
+    def __init__(self, env: Env, *lost: type) -> None:
+        super().__init__(env)
+        for capability in lost:
+            for name in capability_methods(capability):
+                delattr(self, name)
+
+
+def make_bare_point() -> Env:
+    """Return an environment that has nothing but the core."""
+    return Without(Point(), *CAPABILITIES)
