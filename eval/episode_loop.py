@@ -8,11 +8,12 @@ from pathlib import Path
 from cknna.bank_description import save_description
 from cknna.episode_features import FEATURES_FILE
 from eval.config import EvalConfig
+from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow, make_row
 from eval.evaluation import Setup, check_episodes, follow_task, observed_sizes
 from eval.preflight import check_alike, check_fit
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
 from sim.registry import make_env
@@ -37,10 +38,9 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
             continue
         with _set_up_task(config, setup, task, run.path) as now:
             policy = now.collector.policy if now.collector else now.policy
+            settings = RolloutSettings(now.n_action_steps, now.horizon, config.samples)
             for episode_index in missing:
-                record = run_episode(
-                    now.env, policy, episode_index, recorder, now.n_action_steps, now.horizon, config.samples
-                )
+                record = run_episode(now.env, policy, episode_index, recorder, settings)
                 row = make_row(record, now.thresholds)
                 run.append(record, row)
                 yield row

@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from eval.grasps import find_closing_commands
 from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds, choose_goal, was_begun
+from eval.rollout import ControlStep, Decision
 from policies.policy import EpisodeMemory
-from sim.capabilities import Snapshots, require
+from sim.capabilities import Snapshots, provides
 from sim.env import STAGES, Env, Progress, StepResult
 from sim.recorded_observations import RecordedObservation
 
@@ -24,7 +25,8 @@ class EpisodeArrays:
     `object_pos_world` to `joint_progress` are of the one that the verdict rests on (`eval.outcome.choose_goal`).
 
     Attributes:
-        step_snapshot: the environment's full state before every step, which any picture is made from.
+        step_snapshot: the environment's full state before every step, which any picture is made from. None where the
+            environment has no snapshots (`sim.capabilities.Snapshots`).
         snapshot: the same at the predictions: `step_snapshot[prediction_step]`.
         n_executed: how many actions of each chunk were run.
         alternative_chunk: K plans a prediction, the executed one first: `alternative_chunk[:, 0]` is `chunk`. None
@@ -52,14 +54,22 @@ class EpisodeArrays:
     progress: Bool[np.ndarray, "T1 stage"]
     joint_progress: Float64[np.ndarray, " T1"]
     goals_met: Bool[np.ndarray, "T1 goal"]
-    step_snapshot: Float64[np.ndarray, "T1 snapshot_dim"]
     prediction_step: Int64[np.ndarray, " P"]
     chunk: Float32[np.ndarray, "P H action_dim"]
-    snapshot: Float64[np.ndarray, "P snapshot_dim"]
     n_executed: Int64[np.ndarray, " P"]
+    step_snapshot: Float64[np.ndarray, "T1 snapshot_dim"] | None = None
+    snapshot: Float64[np.ndarray, "P snapshot_dim"] | None = None
     alternative_chunk: Float32[np.ndarray, "P K H action_dim"] | None = None
     draft_chunk: Float32[np.ndarray, "P D H action_dim"] | None = None
     closes_gripper: Bool[np.ndarray, " T"] | None = None
+
+
+@dataclass(frozen=True)
+class ReplayableArrays(EpisodeArrays):
+    """The arrays of an episode that can be shown again: those of an environment that has snapshots."""
+
+    step_snapshot: Float64[np.ndarray, "T1 snapshot_dim"]
+    snapshot: Float64[np.ndarray, "P snapshot_dim"]
 
 
 @dataclass(frozen=True)
@@ -103,10 +113,10 @@ class EpisodeRecorder:
     def start(self, env: Env, episode_index: int) -> None:
         self._env, self._episode_index = env, episode_index
         self._start_s = time.perf_counter()
-        self._moments: list[tuple[np.ndarray, np.ndarray, tuple[Progress, ...], np.ndarray]] = []
+        self._moments: list[tuple[np.ndarray, np.ndarray, tuple[Progress, ...], np.ndarray | None]] = []
         self._actions: list[np.ndarray] = []
         self._results: list[StepResult] = []
-        self._decisions: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._decisions: list[tuple[int, np.ndarray | None, np.ndarray]] = []
         self._alternatives: list[np.ndarray] = []
         self._drafts: list[np.ndarray] = []
         self._features: list[Mapping[str, np.ndarray]] = []
@@ -114,10 +124,19 @@ class EpisodeRecorder:
         self._instruction: str | None = None
         self._success, self._error = False, ""
 
+    def record(self, event: Decision | ControlStep) -> None:
+        """Record what happened next."""
+        match event:
+            case Decision(step, _, memory, snapshot, plan, alternatives, drafts, features):
+                self.record_decision(step, snapshot, plan, alternatives, drafts, features)
+                self.record_looks(step, memory)
+            case ControlStep(_, action, result):
+                self.record_step(action, result)
+
     def record_decision(
         self,
         step: int,
-        snapshot: np.ndarray,
+        snapshot: np.ndarray | None,
         plan: np.ndarray,
         alternatives: np.ndarray | None = None,
         drafts: np.ndarray | None = None,
@@ -194,8 +213,9 @@ class EpisodeRecorder:
         )
 
     def _record_moment(self, progress: tuple[Progress, ...]) -> None:
-        env = require(self._env, Snapshots, "a recording")
-        self._moments.append((env.state(), env.ee_pos_world(), progress, env.snapshot()))
+        env = self._env
+        snapshot = env.snapshot() if provides(env, Snapshots) else None
+        self._moments.append((env.state(), env.ee_pos_world(), progress, snapshot))
 
     def _stack_features(self) -> dict[str, np.ndarray] | None:
         if not self._features:
@@ -235,11 +255,11 @@ class EpisodeRecorder:
             progress=np.stack([p.flags.as_array() for p in progress]).reshape(-1, len(STAGES)),
             joint_progress=np.array([p.joint_progress for p in progress]),
             goals_met=np.array([[goal.met for goal in moment] for moment in goals]),
-            step_snapshot=np.stack(step_snapshot),
             prediction_step=steps,
             chunk=np.stack(plan).astype(np.float32),
-            snapshot=np.stack(snapshot),
             n_executed=np.diff(steps, append=len(self._actions)),
+            step_snapshot=None if step_snapshot[0] is None else np.stack(step_snapshot),
+            snapshot=None if snapshot[0] is None else np.stack(snapshot),
             alternative_chunk=np.stack(self._alternatives) if self._alternatives else None,
             draft_chunk=np.stack(self._drafts) if self._drafts else None,
             closes_gripper=find_closing_commands(action, action_spec),

@@ -1,17 +1,33 @@
-"""The rollout: one episode of a policy in an environment."""
+"""The rollout: one episode, which asks for its plans. It is left to a driver to have them made (`eval.drivers`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from eval.recorder import EpisodeRecord, EpisodeRecorder
-from policies.action_chunk import ChunkQueue
-from policies.policy import EpisodeMemory, Policy
-from sim.capabilities import Snapshots, require
+from policies.action_chunk import ActionChunk, ChunkQueue
+from policies.policy import EpisodeMemory, PolicySpec
+from sim.capabilities import Snapshots, provides
 from sim.env import Env, StepResult, episode_rng
 from sim.observation import Observation
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How an episode is rolled out.
+
+    Attributes:
+        n_action_steps: actions of a plan that are executed before the next prediction.
+        max_steps: control steps after which the episode is over.
+        n_samples: plans at each decision, the executed one included. The others change nothing.
+        seed: another one draws other noise. Its first plan is made from the noise of the alternative of that number.
+    """
+
+    n_action_steps: int
+    max_steps: int
+    n_samples: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,25 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Request:
+    """The rollout needs a plan; it is answered by `send` with an `ActionChunk` of one row.
+
+    Attributes:
+        step: control steps executed so far.
+        prediction_index: predictions made before this one.
+        memory: the episode's own, its present observation last; `Policy.predict` changes what it carries.
+        rngs: one a plan, that of the executed plan first.
+        snapshot: the environment's full state; None where it has no snapshots.
+    """
+
+    step: int
+    prediction_index: int
+    memory: EpisodeMemory
+    rngs: tuple[np.random.Generator, ...]
+    snapshot: Float64[np.ndarray, " snapshot_dim"] | None
+
+
+@dataclass(frozen=True)
 class Decision:
     """The policy looked at the world and planned.
 
@@ -37,7 +72,7 @@ class Decision:
         step: control steps executed so far.
         prediction_index: predictions made before this one.
         memory: a copy of what the policy was asked with, its present observation last.
-        snapshot: the environment's full state in which it looked.
+        snapshot: the environment's full state in which it looked; None where it has no snapshots.
         plan: `(horizon, action_dim)`, of which the first `n_action_steps` will be executed.
         alternatives: with the plan as the first; None unless asked for.
         drafts: what the plan was made from, oldest first; None unless the policy records them.
@@ -47,7 +82,7 @@ class Decision:
     step: int
     prediction_index: int
     memory: EpisodeMemory
-    snapshot: Float64[np.ndarray, " snapshot_dim"]
+    snapshot: Float64[np.ndarray, " snapshot_dim"] | None
     plan: Float32[np.ndarray, "horizon action_dim"]
     alternatives: Float32[np.ndarray, "sample horizon action_dim"] | None = None
     drafts: Float32[np.ndarray, "draft horizon action_dim"] | None = None
@@ -58,7 +93,7 @@ class Decision:
         return self.memory.present
 
     def start(self) -> Start:
-        """To decide again: after `env.restore(decision.snapshot)`, `continue_rollout` runs on from it."""
+        """To decide again: after `env.restore(decision.snapshot)`, a rollout from this start runs on from it."""
         memory = self.memory.copy()
         memory.observations.pop()
         return Start(self.step, self.prediction_index, memory)
@@ -73,51 +108,39 @@ class ControlStep:
     result: StepResult
 
 
-def rollout(
-    env: Env, policy: Policy, episode_index: int, n_action_steps: int, horizon: int, n_samples: int = 1
-) -> Iterator[Decision | ControlStep]:
-    """Reset, then decide and step until success or the horizon; yields after each decision and step.
-
-    The caller drives it: nothing happens between two `next` calls, so a viewer can pause anywhere.
-
-    Args:
-        n_samples: plans at each decision, the executed one included. The others change nothing.
-
-    Raises:
-        PolicyOutputError: a plan that is not finite.
-    """
-    env.reset(episode_index)
-    start = Start(step=0, prediction_index=0, memory=policy.reset())
-    yield from continue_rollout(env, policy, start, episode_index, n_action_steps, horizon, n_samples)
+type Rollout = Generator[Request | Decision | ControlStep, ActionChunk | None]
 
 
-def continue_rollout(
-    env: Env,
-    policy: Policy,
-    start: Start,
-    episode_index: int,
-    n_action_steps: int,
-    horizon: int,
-    n_samples: int = 1,
-    seed: int = 0,
-) -> Iterator[Decision | ControlStep]:
-    """Decide and step from there on, as `rollout` does; from a decision of one, exactly as it did.
+def rollout(env: Env, policy: PolicySpec, start: Start, episode_index: int, settings: RolloutSettings) -> Rollout:
+    """Decide and step until success or the last step; from the start of a decision, exactly as it went on there.
+
+    Yields a request and, once it is answered, the decision; then every control step. Nothing happens between two
+    yields, so that a viewer can pause anywhere.
 
     The environment and the policy must be as they were but for what is in the snapshot and the memory: a scripted
     expert, which follows the environment by itself, cannot be continued.
 
     Args:
+        env: in the state of `start`.
         start: is left as it is.
-        seed: another one draws other noise. Its first plan is made from the noise of the alternative of that number.
+
+    Raises:
+        PolicyOutputError: a plan that is not finite.
     """
     memory, prediction_index = start.memory.copy(), start.prediction_index
-    queue = ChunkQueue(n_action_steps)
-    for step in range(start.step, horizon):
+    queue = ChunkQueue(settings.n_action_steps)
+    for step in range(start.step, settings.max_steps):
         # A policy that looks back must see the steps just before it decides; the others need not be rendered.
-        if len(queue) < policy.spec.n_obs_steps:
+        if len(queue) < policy.n_obs_steps:
             memory.observations.append(env.observe())
         if not queue:
-            decision = _decide(env, policy, memory, step, (episode_index, prediction_index, seed), n_samples)
+            asked, snapshot = memory.copy(), env.snapshot() if provides(env, Snapshots) else None
+            rngs = tuple(
+                _make_rng(env, episode_index, prediction_index, k, settings.seed) for k in range(settings.n_samples)
+            )
+            chunk = yield Request(step, prediction_index, memory, rngs, snapshot)
+            assert chunk is not None, "a request is answered by `send`"
+            decision = _decide(chunk, policy, step, prediction_index, asked, snapshot)
             queue.fill(decision.plan)
             yield decision
             prediction_index += 1
@@ -129,56 +152,26 @@ def continue_rollout(
 
 
 def _decide(
-    env: Env, policy: Policy, memory: EpisodeMemory, step: int, key: tuple[int, int, int], n_samples: int
+    chunk: ActionChunk,
+    policy: PolicySpec,
+    step: int,
+    prediction_index: int,
+    asked: EpisodeMemory,
+    snapshot: Float64[np.ndarray, " snapshot_dim"] | None,
 ) -> Decision:
-    """Args:
-    key: (episode index, prediction index, seed), which the noise is drawn from.
-    """
-    asked = memory.copy()
-    chunk = policy.predict([memory], [_make_rng(env, key, 0)])
+    """Return the decision that a chunk is."""
     plan, drafts = chunk[0], None if chunk.drafts is None else chunk.drafts[0]
     if not np.isfinite(plan).all():
-        raise PolicyOutputError(f"policy {policy.spec.type!r} planned a NaN or infinite action at step {step}")
-    alternatives = None
-    if n_samples > 1:
-        sampled = policy.sample(asked, [_make_rng(env, key, k) for k in range(n_samples)]).actions
-        # The first is that plan, computed once more: on some GPUs not to the last bit.
-        alternatives = np.concatenate([plan[None], sampled[1:]])
+        raise PolicyOutputError(f"policy {policy.type!r} planned a NaN or infinite action at step {step}")
+    alternatives = None if chunk.alternatives is None else np.concatenate([plan[None], chunk.alternatives[0]])
     features = None if chunk.features is None else {name: rows[0] for name, rows in chunk.features.items()}
-    return Decision(
-        step, key[1], asked, require(env, Snapshots, "a rollout").snapshot(), plan, alternatives, drafts, features
-    )
+    return Decision(step, prediction_index, asked, snapshot, plan, alternatives, drafts, features)
 
 
-def _make_rng(env: Env, key: tuple[int, int, int], sample_index: int) -> np.random.Generator:
+def _make_rng(env: Env, episode_index: int, prediction_index: int, sample_index: int, seed: int) -> np.random.Generator:
     """A new one each time. What is 0 is left out, so that neither samples nor branches change a recorded plan."""
-    episode_index, prediction_index, seed = key
     more = [index for index in (sample_index, seed) if index]
     return episode_rng(env.spec.task, episode_index, prediction_index, *more)
-
-
-def run_episode(
-    env: Env,
-    policy: Policy,
-    episode_index: int,
-    recorder: EpisodeRecorder,
-    n_action_steps: int,
-    horizon: int,
-    n_samples: int = 1,
-) -> EpisodeRecord:
-    """Roll one episode out and return its record; a crash on the way becomes the record's `error`."""
-    recorder.start(env, episode_index)
-    try:
-        for event in rollout(env, policy, episode_index, n_action_steps, horizon, n_samples):
-            match event:
-                case Decision(step, _, memory, snapshot, plan, alternatives, drafts, features):
-                    recorder.record_decision(step, snapshot, plan, alternatives, drafts, features)
-                    recorder.record_looks(step, memory)
-                case ControlStep(_, action, result):
-                    recorder.record_step(action, result)
-    except Exception as error:
-        recorder.record_error(error)
-    return recorder.finish()
 
 
 class PolicyOutputError(RuntimeError):

@@ -17,11 +17,13 @@ class ActionChunk:
         drafts: what each plan was made from (`PolicySpec.drafts`), oldest first, in the same units; the plan itself
             is not among them. None unless the policy records them.
         features: name → what the network knew when it planned, a vector a row. None unless they are collected.
+        alternatives: other plans for each row's observation (`Policy.sample`). None unless they are asked for.
     """
 
     actions: Float32[np.ndarray, "batch horizon action_dim"]
     drafts: Float32[np.ndarray, "batch draft horizon action_dim"] | None = None
     features: Mapping[str, Float32[np.ndarray, "batch _dim"]] | None = None
+    alternatives: Float32[np.ndarray, "batch sample horizon action_dim"] | None = None
 
     def __getitem__(self, row: int) -> Float32[np.ndarray, "horizon action_dim"]:
         return self.actions[row]

@@ -83,10 +83,7 @@ class LerobotPolicy:
                 expected="a policy that can plan in more than one way",
                 got="a deterministic one",
             )
-        executed = self.predict([replace(memory)], rngs[:1])
-        if len(rngs) == 1:
-            return executed
-        return ActionChunk(np.concatenate([executed.actions, self._sample_others(memory, rngs[1:]).actions]))
+        return self._sample_others(memory, rngs)
 
     @torch.inference_mode()
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:

@@ -127,8 +127,7 @@ class Policy(Protocol):
         """
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
-        """Plans for one observation, one a generator: the first is what `predict` makes with it, the others are
-        alternatives. The memory stays as it is.
+        """Return alternatives to what `predict` plans for one observation, one a generator. The memory stays as it is.
 
         Raises:
             WhiskerError: the policy has one plan only.

@@ -152,10 +152,11 @@ def make_ours(
 
 def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
     """Our side."""
-    from eval.rollout import ControlStep, rollout
+    from eval.drivers import play_episode
+    from eval.rollout import ControlStep, RolloutSettings
 
     with recorded_predictions() as predictions:
-        events = list(rollout(env, policy, episode_index, policy.spec.n_action_steps, horizon))
+        events = list(play_episode(env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, horizon)))
     steps = [event for event in events if isinstance(event, ControlStep)]
     return _stack(predictions, 0) | {
         "action": np.stack([step.action for step in steps]),

@@ -26,9 +26,10 @@ from eval.doctor.agreement import compute_disagreement
 from eval.doctor.examination import examine
 from eval.doctor.finding import Finding
 from eval.doctor.patient import Patient
+from eval.drivers import run_episode
 from eval.evaluation import Setup, set_up
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_files import find_checkpoint
 from sim.errors import WhiskerError
@@ -546,7 +547,7 @@ def roll_out(setup: Setup, n_episodes: int) -> str:
     """Return how many of the first episodes succeed."""
     env, n_action_steps = setup.env, setup.n_action_steps
     records = [
-        run_episode(env, setup.policy, k, EpisodeRecorder(), n_action_steps, env.spec.max_steps)
+        run_episode(env, setup.policy, k, EpisodeRecorder(), RolloutSettings(n_action_steps, env.spec.max_steps))
         for k in range(n_episodes)
     ]
     return f"{sum(record.success for record in records)} of {n_episodes}"

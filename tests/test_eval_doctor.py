@@ -21,9 +21,10 @@ from eval.doctor.finding import Level
 from eval.doctor.patient import Patient
 from eval.doctor.scene_checks import check_expert
 from eval.doctor.surroundings import check_horizon
+from eval.drivers import run_episode
 from eval.evaluation import make_adapters, set_up
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_lookup import find_checkpoint
 from policies.policy import EpisodeMemory, remember
@@ -137,7 +138,7 @@ def test_the_shipped_checkpoint_is_healthy(act):
 
 def test_the_visit_changes_no_episode(act):
     def roll_out():
-        return run_episode(act.env, act.policy, 3, EpisodeRecorder(), act.n_action_steps, 60).arrays
+        return run_episode(act.env, act.policy, 3, EpisodeRecorder(), RolloutSettings(act.n_action_steps, 60)).arrays
 
     before = roll_out()
     examine(ACT, act)

@@ -21,10 +21,11 @@ from eval.doctor.row_checks import (
     describe_start_region,
 )
 from eval.doctor.run_checks import check_run
+from eval.drivers import run_episode
 from eval.episode_row import ROWS_FILE, make_row
 from eval.outcome import Event, OutcomeThresholds
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path
@@ -499,7 +500,7 @@ class FaultyExpert(ScriptedPolicy):
 def write_run(folder, env, policy, n_episodes=3, horizon=200):
     run = RunFolder.create(folder, describe_run(env, policy, horizon))
     for index in range(n_episodes):
-        record = run_episode(env, policy, index, EpisodeRecorder(), 1, horizon)
+        record = run_episode(env, policy, index, EpisodeRecorder(), RolloutSettings(1, horizon))
         run.append(record, make_row(record, OutcomeThresholds()))
     run.close()
     return Run.open(run.path)

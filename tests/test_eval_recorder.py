@@ -7,10 +7,11 @@ from math import nan
 import numpy as np
 import pytest
 
+from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow, load_rows, make_row
 from eval.outcome import Outcome, OutcomeThresholds
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.baselines import BASELINES, ScriptedPolicy
@@ -50,7 +51,7 @@ def record_and_row(env, policy_name="scripted", fault=None, n_steps=160):
     policy = BASELINES[policy_name](env)
     if isinstance(policy, ScriptedPolicy):
         policy._expert = env.make_expert(fault)
-    record = run_episode(env, policy, 0, EpisodeRecorder(), 1, n_steps)
+    record = run_episode(env, policy, 0, EpisodeRecorder(), RolloutSettings(1, n_steps))
     return record, make_row(record, OutcomeThresholds())
 
 

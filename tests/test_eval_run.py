@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eval.drivers import run_episode
 from eval.episode_row import ROWS_FILE, make_row
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder, arrays_path
 from policies.baselines import BASELINES
@@ -25,7 +26,7 @@ N_ASKED = 3
 
 @pytest.fixture(scope="module")
 def record(blind_env):
-    return run_episode(blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), 1, 12)
+    return run_episode(blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 12))
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval.drivers import run_episode
 from eval.episode_row import ROWS_FILE, load_rows, make_row
 from eval.outcome import Event, OutcomeThresholds
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path
@@ -23,7 +24,7 @@ from tests.runs import describe_run
 
 @pytest.fixture(scope="module")
 def record(blind_env):
-    return run_episode(blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), 1, 12)
+    return run_episode(blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 12))
 
 
 @pytest.fixture

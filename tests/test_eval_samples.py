@@ -10,10 +10,11 @@ import pytest
 
 from eval.cli import main
 from eval.config import EvalConfig
+from eval.drivers import play_episode, run_episode
 from eval.episode_row import load_rows, make_row
 from eval.evaluation import name_policy, set_up
 from eval.recorder import EpisodeRecorder
-from eval.rollout import Decision, rollout, run_episode
+from eval.rollout import Decision, RolloutSettings
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path
@@ -47,7 +48,11 @@ def setups(tmp_path_factory):
 
 def record(setup, n_samples=1):
     return run_episode(
-        setup.env, setup.policy, 2, EpisodeRecorder(), setup.n_action_steps, N_STEPS, n_samples=n_samples
+        setup.env,
+        setup.policy,
+        2,
+        EpisodeRecorder(),
+        RolloutSettings(setup.n_action_steps, N_STEPS, n_samples=n_samples),
     )
 
 
@@ -68,7 +73,7 @@ def test_an_episode_is_the_same_with_and_without_samples(policy_type, setups):
 @each_stochastic
 def test_an_alternative_is_what_the_policy_plans_with_its_generator(policy_type, setups):
     setup = setups(policy_type)
-    events = rollout(setup.env, setup.policy, 2, setup.n_action_steps, N_STEPS, N_SAMPLES)
+    events = play_episode(setup.env, setup.policy, 2, RolloutSettings(setup.n_action_steps, N_STEPS, N_SAMPLES))
     decisions = [event for event in events if isinstance(event, Decision)]
     assert [decision.prediction_index for decision in decisions] == list(range(len(decisions))) and len(decisions) > 1
     for decision in decisions:
@@ -77,6 +82,21 @@ def test_an_alternative_is_what_the_policy_plans_with_its_generator(policy_type,
             plan = setup.policy.predict([decision.memory.copy()], [rng])[0]
             np.testing.assert_allclose(decision.alternatives[k], plan, atol=2e-3)
             assert np.abs(plan - decision.plan).max() > 0.1
+
+
+@each_stochastic
+def test_as_many_plans_are_computed_as_are_asked_for(policy_type, setups, monkeypatch):
+    setup, rows = setups(policy_type), []
+    policy = getattr(setup.policy, "inner", setup.policy)  # within the adapters
+    predict = policy.predict
+
+    def counting(memories, rngs):
+        rows.append(len(memories))
+        return predict(memories, rngs)
+
+    monkeypatch.setattr(policy, "predict", counting)
+    n_predictions = len(record(setup, N_SAMPLES).arrays.chunk)
+    assert rows == [1, N_SAMPLES - 1] * n_predictions
 
 
 def test_what_was_recorded_comes_back_and_what_was_not_is_none(setups, tmp_path):

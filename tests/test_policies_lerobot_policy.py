@@ -12,7 +12,8 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
 from safetensors.torch import load_file, save_file
 
-from eval.rollout import ControlStep, rollout
+from eval.drivers import play_episode
+from eval.rollout import ControlStep, RolloutSettings
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.policy import remember
@@ -56,7 +57,7 @@ def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(env, checkp
     folder = request.getfixturevalue(checkpoint)
     policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
     for episode_index in (0, 1):
-        events = rollout(env, policy, episode_index, policy.spec.n_action_steps, N_STEPS)
+        events = play_episode(env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, N_STEPS))
         ours = np.stack([event.action for event in events if isinstance(event, ControlStep)])
         np.testing.assert_array_equal(ours, lerobot_rollout(env, folder, episode_index))
 

@@ -7,6 +7,7 @@ import socket
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
 from eval.config import SubjectConfig
 from eval.doctor.examination import examine
+from eval.drivers import plan, play_episode
 from eval.evaluation import name_policy, set_up
-from eval.rollout import ControlStep, Decision, rollout
+from eval.rollout import ControlStep, Decision, Request, RolloutSettings
 from policies.checkpoint_files import read_config
 from policies.declared_policy import read_declared_policy
 from policies.embeddings import EMBEDDING_POINTS
@@ -112,7 +114,7 @@ def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(policy_type
         keys = {"overhead_cam": keys["image"]}
     ours = []
     for episode_index in (0, 1):
-        events = rollout(setup.env, setup.policy, episode_index, setup.n_action_steps, N_STEPS)
+        events = play_episode(setup.env, setup.policy, episode_index, RolloutSettings(setup.n_action_steps, N_STEPS))
         ours += [event.action for event in events if isinstance(event, ControlStep)]
     with shrunken_paligemma(), torch.random.fork_rng(devices=[]):
         theirs = lerobot_rollout(setup, checkpoints(policy_type), (0, 1), keys)
@@ -175,15 +177,15 @@ def test_a_global_generator_is_neither_read_nor_moved(policy_type, setups):
 
 
 @pytest.mark.parametrize("policy_type", [t for t in LEROBOT_TYPES if t != "act"])
-def test_alternative_plans_differ_and_the_first_generator_gives_the_executed_one(policy_type, setups):
+def test_alternative_plans_differ_and_leave_the_executed_one_as_it_is(policy_type, setups):
     setup = setups(policy_type)
     (memory,) = memories_of(setup, 1)
-    plans = setup.policy.sample(memory, [episode_rng("t", 0, 0, k) for k in range(8)]).actions
-    assert plans.shape == (8, setup.policy.spec.chunk_size, 6) and np.isfinite(plans).all()
-    spread = np.abs(plans - plans[:1]).max(axis=(1, 2))
-    assert spread[0] == 0 and spread.max() > 1e-3
-    executed = setup.policy.predict([replace(memory)], [episode_rng("t", 0, 0, 0)])[0]
-    np.testing.assert_array_equal(plans[0], executed)
+    rngs = tuple(episode_rng("t", 0, 0, k) for k in range(8))
+    chunk = plan(setup.policy, Request(0, 0, memory.copy(), rngs, None))
+    assert chunk.alternatives.shape == (1, 7, setup.policy.spec.chunk_size, 6) and np.isfinite(chunk.alternatives).all()
+    assert np.abs(chunk.alternatives[0] - chunk[0]).max() > 1e-3
+    executed = setup.policy.predict([memory.copy()], [episode_rng("t", 0, 0, 0)])[0]
+    np.testing.assert_array_equal(chunk[0], executed)
 
 
 def test_act_samples_its_latent_where_it_has_one(tmp_path, setups):
@@ -195,8 +197,10 @@ def test_act_samples_its_latent_where_it_has_one(tmp_path, setups):
     setup = set_up(subject("act", folder))
     assert setup.policy.spec.can_sample and not setup.policy.spec.stochastic
     plans = setup.policy.sample(memory, rngs).actions
-    assert np.ptp(plans, axis=0).max() > 1e-3
-    np.testing.assert_array_equal(plans[0], setup.policy.predict([memory], rngs[1:2])[0])
+    executed = setup.policy.predict([memory], rngs[:1])[0]
+    assert (
+        len(plans) == 3 and min(np.abs(each - other).max() for each, other in combinations([executed, *plans], 2)) > 0
+    )
     setup.env.close()
 
 
@@ -276,7 +280,7 @@ def test_history_is_seen_just_before_a_decision_only(setups):
 
     setup.env.observe = counted
     try:
-        events = list(rollout(setup.env, setup.policy, 0, 4, 9))
+        events = list(play_episode(setup.env, setup.policy, 0, RolloutSettings(4, 9)))
     finally:
         del setup.env.observe
     # Steps 0, 4 and 8 decide; 3 and 7 are the past of 4 and 8.

@@ -7,10 +7,11 @@ import mujoco
 import numpy as np
 import pytest
 
+from eval.drivers import run_episode
 from eval.episode_row import make_row
 from eval.outcome import DEFAULT_THRESHOLDS, Event, Outcome
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from policies.baselines import ScriptedPolicy
 from sim.env import STAGES
 from sim.errors import UnknownNameError, WhiskerError
@@ -53,7 +54,9 @@ def world():
 def run(env, episode_index, fault=None, horizon=None):
     """The recorded episode and its row, through the loop that evaluates policies."""
     recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
-    record = run_episode(env, Scripted(env, fault), episode_index, recorder, 1, horizon or env.spec.max_steps)
+    record = run_episode(
+        env, Scripted(env, fault), episode_index, recorder, RolloutSettings(1, horizon or env.spec.max_steps)
+    )
     assert not record.error, record.error
     return record.arrays, make_row(record, DEFAULT_THRESHOLDS)
 

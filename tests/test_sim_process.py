@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval.drivers import run_episode
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from policies.action_chunk import ActionChunk
 from policies.policy import PolicySpec, remember
 from sim.env import Env, Expert
@@ -212,7 +213,7 @@ class Forward:
 
 def test_one_crash_costs_one_episode(point):
     episodes = (100, episode_of("abort"), 101)
-    records = [run_episode(point, Forward(), index, EpisodeRecorder(), 2, 4) for index in episodes]
+    records = [run_episode(point, Forward(), index, EpisodeRecorder(), RolloutSettings(2, 4)) for index in episodes]
     assert [bool(record.error) for record in records] == [False, True, False]
     assert re.search("EnvProcessError: .*'point'.*in step: signal SIGABRT.*native words", records[1].error)
     for record, start in ((records[0], 100), (records[2], 101)):

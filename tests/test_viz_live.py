@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from eval.config import EvalConfig
+from eval.drivers import run_episode
 from eval.evaluation import set_up
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from sim.errors import WhiskerError
 from tests.small_checkpoints import save_small_smolvla
@@ -23,7 +24,9 @@ CONFIG = EvalConfig(policy="act", checkpoint="act-early", horizon=N_STEPS, n_act
 def recorded():
     """The same episode as `eval` records it."""
     setup = set_up(CONFIG)
-    record = run_episode(setup.env, setup.policy, 1, EpisodeRecorder(), setup.n_action_steps, setup.horizon)
+    record = run_episode(
+        setup.env, setup.policy, 1, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, setup.horizon)
+    )
     setup.env.close()
     return record.arrays
 
@@ -94,6 +97,13 @@ def test_a_driven_episode_is_the_recorded_one_bit_for_bit(session, key, recorded
         start = decision["step"]
         taken = recorded.ee_pos_world[start : start + 9].astype(np.float32)
         np.testing.assert_array_equal(decode(decision["path"])[0, : len(taken)], taken)
+
+
+def test_a_driven_episode_leaves_the_arrays_of_a_recorded_one(session, key, recorded):
+    run_to_the_end(session, key)
+    lived = session.find(key).record.arrays
+    for name, array in vars(recorded).items():
+        np.testing.assert_array_equal(getattr(lived, name), array, name)
 
 
 def test_a_step_is_one_control_step_and_a_prediction_is_the_next_decision(session, key):

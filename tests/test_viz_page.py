@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from eval.drivers import play_episode
 from eval.episode_row import load_rows
 from eval.evaluation import set_up
-from eval.rollout import Decision, rollout
+from eval.rollout import Decision, RolloutSettings
 from eval.run import Run
 from sim.capabilities import Drawable
 from sim.errors import WhiskerError
@@ -93,7 +94,7 @@ def test_the_images_are_what_the_policy_saw_bit_by_bit(page):
     setup = set_up(FAILING)
     (part,) = data["episodes"]["pick_place/8"]["parts"]
     shown = iter(part["decisions"])
-    for event in rollout(setup.env, setup.policy, 8, setup.n_action_steps, horizon=61):
+    for event in play_episode(setup.env, setup.policy, 8, RolloutSettings(setup.n_action_steps, max_steps=61)):
         if isinstance(event, Decision):
             decision = next(shown)
             assert decision["step"] == event.step

@@ -10,11 +10,12 @@ from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 from eval.config import EvalConfig
+from eval.drivers import run_episode
 from eval.episode_row import make_row
 from eval.evaluation import set_up
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.registry import CHECKPOINT_FOLDER
@@ -191,7 +192,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def run_of(checkpoint, folder):
     setup = set_up(EvalConfig(policy="act", checkpoint=str(checkpoint)))
-    record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), setup.n_action_steps, 100)
+    record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, 100))
     setup.env.close()
     run = RunFolder.create(folder, describe_run(setup.env, setup.policy))
     run.append(record, make_row(record, DEFAULT_THRESHOLDS))

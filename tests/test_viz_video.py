@@ -4,10 +4,11 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from eval.drivers import run_episode
 from eval.episode_row import load_rows, make_row
 from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder, video_path
 from policies.baselines import BASELINES
@@ -25,7 +26,9 @@ def run(blind_env, tmp_path_factory):
     """One episode cut short, so that it fails, and one crash."""
     folder = tmp_path_factory.mktemp("runs")
     run = RunFolder.create(folder, describe_run(blind_env, "scripted"))
-    record = run_episode(blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), 1, horizon=9)
+    record = run_episode(
+        blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, max_steps=9)
+    )
     run.append(record, make_row(record, OutcomeThresholds()))
     run.close()
     return run.path
@@ -83,7 +86,9 @@ def chunked_run(blind_env, tmp_path_factory):
 def small_film_run(blind_env, tmp_path_factory):
     """Forty-eight steps of the scripted expert, which plans at every step."""
     run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe_run(blind_env, "scripted"))
-    record = run_episode(blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), 1, horizon=48)
+    record = run_episode(
+        blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, max_steps=48)
+    )
     run.append(record, make_row(record, OutcomeThresholds()))
     run.close()
     return run.path

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eval.drivers import run_episode
 from eval.episode_row import load_rows, make_row
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.action_chunk import ActionChunk
@@ -35,7 +36,7 @@ class RandomChunks(RandomPolicy):
 
 def record(env, n_action_steps, folder=None):
     """One episode, and the run folder that it was written to."""
-    record = run_episode(env, RandomChunks(env), 3, EpisodeRecorder(), n_action_steps, HORIZON)
+    record = run_episode(env, RandomChunks(env), 3, EpisodeRecorder(), RolloutSettings(n_action_steps, HORIZON))
     assert not record.error
     if folder is not None:
         run = RunFolder.create(folder, describe_run(env))

@@ -12,6 +12,7 @@ from eval.episode_row import make_row
 from eval.evaluation import Setup, set_up
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.provenance import describe
+from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError
@@ -91,7 +92,8 @@ class LiveSession(Driver):
         env_name = setup.tasks[env.spec.task]
         blind_env = self.opened.enter_context(closing(make_env(env_name, {}, config.control)))
         whisker_env = require(blind_env, Snapshots, "whiskers --live")
-        self._stage = Stage(env, whisker_env, setup.policy, setup.n_action_steps, setup.horizon, config.samples)
+        settings = RolloutSettings(setup.n_action_steps, setup.horizon, config.samples)
+        self._stage = Stage(env, whisker_env, setup.policy, settings)
         self._description = describe(config, setup)
         self._scene = scene_data(whisker_env)
         if self._run_dir is not None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from eval.branches import Branch, Overrides
+from eval.drivers import continue_episode, play_episode
 from eval.episode_row import make_row
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecord, EpisodeRecorder
-from eval.rollout import ControlStep, Decision, Start, continue_rollout, rollout
+from eval.rollout import ControlStep, Decision, RolloutSettings, Start
 from policies.policy import Policy
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
@@ -27,15 +28,13 @@ class Stage:
     Attributes:
         env: in which they run.
         whisker_env: in which plans are simulated: a second copy of that world, or `env` itself.
-        n_samples: plans at each decision, the executed one included.
+        settings: of every episode, but for what a branch does otherwise.
     """
 
     env: Snapshots
     whisker_env: Snapshots
     policy: Policy
-    n_action_steps: int
-    horizon: int
-    n_samples: int
+    settings: RolloutSettings
 
 
 @dataclass
@@ -80,7 +79,7 @@ class LiveEpisode:
         """The environment is reset at the first `advance`."""
         recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
         recorder.start(stage.env, episode_index)
-        events = rollout(stage.env, stage.policy, episode_index, stage.n_action_steps, stage.horizon, stage.n_samples)
+        events = play_episode(stage.env, stage.policy, episode_index, stage.settings)
         return cls(stage, episode_index, key, recorder, events)
 
     def branch(self, prediction: int, overrides: Overrides, number: int) -> "LiveEpisode":
@@ -149,10 +148,10 @@ class LiveEpisode:
         """The next event, in an environment that is at this episode; None for a crash, which ends it like a success."""
         try:
             event = next(self.events)
+            self.recorder.record(event)
             if isinstance(event, Decision):
-                self._record_decision(event)
+                self._show_decision(event)
             else:
-                self.recorder.record_step(event.action, event.result)
                 self.parts.append({"moments": self._moment(event), "decisions": []})
         except Exception as error:
             self.recorder.record_error(error)
@@ -160,22 +159,19 @@ class LiveEpisode:
             return None
         self.snapshot = self.stage.env.snapshot()
         self.row = self._running_row()
-        if isinstance(event, ControlStep) and (event.result.success or event.step >= self.stage.horizon):
+        if isinstance(event, ControlStep) and (event.result.success or event.step >= self.stage.settings.max_steps):
             self._finish()
         return event
 
-    def _record_decision(self, decision: Decision) -> None:
+    def _show_decision(self, decision: Decision) -> None:
         self.n_parts_before.append(len(self.parts))
         self.decisions.append(decision)
-        self.recorder.record_decision(
-            decision.step, decision.snapshot, decision.plan, decision.alternatives, decision.drafts
-        )
-        self.recorder.record_looks(decision.step, decision.memory)
         moments = None if self.parts else self._moment(None)
         self.parts.append({"moments": moments, "decisions": [decision_data(self._view(decision), LOSSLESS)]})
 
     def _view(self, decision: Decision) -> DecisionView:
         stage = self.stage
+        assert decision.snapshot is not None, "the stage's environments have snapshots"
         cameras = view_cameras(stage.env, decision.observation.images)
         plans = decision.plan[None] if decision.alternatives is None else decision.alternatives
         paths = simulate_plans(stage.whisker_env, decision.snapshot, plans)
@@ -238,16 +234,13 @@ def continue_with(
     stage: Stage, start: Start, episode_index: int, overrides: Overrides
 ) -> Iterator[Decision | ControlStep]:
     """Decide and step from there on, as a branch does with these overrides."""
-    return continue_rollout(
-        AlteredEnv(stage.env, overrides.instruction, overrides.blinded),
-        stage.policy,
-        start,
-        episode_index,
-        overrides.n_action_steps or stage.n_action_steps,
-        stage.horizon,
-        stage.n_samples,
-        overrides.seed,
+    settings = replace(
+        stage.settings,
+        n_action_steps=overrides.n_action_steps or stage.settings.n_action_steps,
+        seed=overrides.seed,
     )
+    env = AlteredEnv(stage.env, overrides.instruction, overrides.blinded)
+    return continue_episode(env, stage.policy, start, episode_index, settings)
 
 
 def make_key(task: str, episode_index: int, taken: Collection[str]) -> str:

@@ -1,6 +1,5 @@
 """Branches that leave a recorded episode: the run folder has the exact state, and the policy is the one that ran."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +7,11 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.branches import Branch, BranchRow, Overrides
+from eval.drivers import continue_episode
 from eval.episode_row import EpisodeRow
 from eval.outcome import DEFAULT_THRESHOLDS
-from eval.recorder import EpisodeArrays, EpisodeRecorder
-from eval.rollout import ControlStep, Decision, Start, continue_rollout
+from eval.recorder import EpisodeRecorder, ReplayableArrays
+from eval.rollout import Decision, Start
 from eval.run import Run
 from policies.policy import EpisodeMemory, remember
 from sim.capabilities import Snapshots
@@ -76,7 +76,7 @@ def branch_off(
 class _RecordedEnv(EnvWrapper):
     """An environment in which happens what was recorded, whatever it is told to do."""
 
-    def __init__(self, env: Snapshots, arrays: EpisodeArrays) -> None:
+    def __init__(self, env: Snapshots, arrays: ReplayableArrays) -> None:
         super().__init__(env)
         self._restore, self._snapshots, self._n_steps = env.restore, arrays.step_snapshot, 0
         self._restore(self._snapshots[0])
@@ -87,17 +87,14 @@ class _RecordedEnv(EnvWrapper):
         return StepResult(self._env.progress(), success=False, clipped=False)
 
 
-def _recall(stage: Stage, row: EpisodeRow, arrays: EpisodeArrays, prediction: int) -> EpisodeMemory:
+def _recall(stage: Stage, row: EpisodeRow, arrays: ReplayableArrays, prediction: int) -> EpisodeMemory:
     """Return what the policy remembered before a decision, found by having it decide again up to there."""
     policy = stage.policy
     if prediction == 0:
         return policy.reset()
-    n_action_steps = int(arrays.n_executed[0])
-    start = Start(0, 0, policy.reset())
-    events: Iterator[Decision | ControlStep] = continue_rollout(
-        _RecordedEnv(stage.env, arrays), policy, start, row.episode_index, n_action_steps, stage.horizon
-    )
-    for event in events:
+    settings = replace(stage.settings, n_action_steps=int(arrays.n_executed[0]), n_samples=1)
+    start, env = Start(0, 0, policy.reset()), _RecordedEnv(stage.env, arrays)
+    for event in continue_episode(env, policy, start, row.episode_index, settings):
         if not isinstance(event, Decision) or event.prediction_index == 0:
             continue
         remembers_nothing = policy.spec.n_obs_steps == 1 and event.memory.carried is None
@@ -115,7 +112,7 @@ def _recall(stage: Stage, row: EpisodeRow, arrays: EpisodeArrays, prediction: in
     raise AssertionError("the decision was recorded, and its index was checked")
 
 
-def _cut(arrays: EpisodeArrays, n_steps: int, n_predictions: int) -> EpisodeArrays:
+def _cut(arrays: ReplayableArrays, n_steps: int, n_predictions: int) -> ReplayableArrays:
     """Return what was recorded before a decision, without the decision."""
     lengths = dict.fromkeys(_EVERY_PREDICTION, n_predictions) | dict.fromkeys(_EVERY_STEP, n_steps)
     past: dict[str, Any] = {
@@ -124,7 +121,7 @@ def _cut(arrays: EpisodeArrays, n_steps: int, n_predictions: int) -> EpisodeArra
     return replace(arrays, **past)
 
 
-def _record_again(env: Snapshots, episode_index: int, past: EpisodeArrays) -> tuple[EpisodeRecorder, np.ndarray]:
+def _record_again(env: Snapshots, episode_index: int, past: ReplayableArrays) -> tuple[EpisodeRecorder, np.ndarray]:
     """Return a recorder that has seen what was recorded, and the poses of all bodies at each of its moments."""
     recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
     recorder.start(env, episode_index)
@@ -144,7 +141,7 @@ def _record_again(env: Snapshots, episode_index: int, past: EpisodeArrays) -> tu
     return recorder, np.stack(poses)
 
 
-def _decisions(past: EpisodeArrays) -> list[Decision]:
+def _decisions(past: ReplayableArrays) -> list[Decision]:
     """Return the recorded decisions; what the policy remembered at them is not known."""
     return [
         Decision(int(step), index, remember(), past.snapshot[index], past.chunk[index], *_recorded_besides(past, index))
@@ -152,7 +149,7 @@ def _decisions(past: EpisodeArrays) -> list[Decision]:
     ]
 
 
-def _recorded_besides(past: EpisodeArrays, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _recorded_besides(past: ReplayableArrays, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the alternatives and the drafts of a decision, where they were recorded."""
     alternatives, drafts = past.alternative_chunk, past.draft_chunk
     return None if alternatives is None else alternatives[index], None if drafts is None else drafts[index]

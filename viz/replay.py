@@ -8,7 +8,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from eval.branches import BranchRow
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
+from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Drawable, Snapshots, provides, require
 from sim.env import Env
@@ -105,7 +105,7 @@ def as_seen(env: Snapshots, row: EpisodeRow, prediction: int) -> Snapshots:
 
 
 def view_decisions(
-    env: Snapshots, row: EpisodeRow, arrays: EpisodeArrays, whiskers: Whiskers, report: Report = report_nothing
+    env: Snapshots, row: EpisodeRow, arrays: ReplayableArrays, whiskers: Whiskers, report: Report = report_nothing
 ) -> Iterator[DecisionView]:
     """Yield every prediction of an episode; of a branch those that it did not inherit.
 

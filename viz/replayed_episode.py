@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
+from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
@@ -31,7 +31,7 @@ class ReplayedEpisode:
     env: Snapshots
     run: Run
     row: EpisodeRow
-    arrays: EpisodeArrays
+    arrays: ReplayableArrays
 
     @classmethod
     def load(cls, env: Snapshots, run: Run, row: EpisodeRow) -> "ReplayedEpisode":

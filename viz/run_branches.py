@@ -8,6 +8,7 @@ from eval.branches import BranchFolder, BranchRow, Overrides
 from eval.config import EvalConfig
 from eval.episode_row import EpisodeRow
 from eval.evaluation import set_up
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from policies.checkpoint_files import compute_fingerprint, open_checkpoint
 from policies.loading import find_loader
@@ -102,8 +103,9 @@ class RunBranches(Driver):
         self._check_checkpoint(config)
         setup = set_up(config)
         self.opened.enter_context(closing(setup.env))
-        env, resolved = require(setup.env, Snapshots, "branches"), description.resolved
-        self._stage = Stage(env, env, setup.policy, resolved.n_action_steps, setup.horizon, config.samples)
+        env = require(setup.env, Snapshots, "branches")
+        settings = RolloutSettings(description.resolved.n_action_steps, setup.horizon, config.samples)
+        self._stage = Stage(env, env, setup.policy, settings)
         return self._stage
 
     def _leave_stage(self) -> None:

@@ -18,7 +18,7 @@ import tyro
 from jaxtyping import UInt8
 
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
+from eval.recorder import ReplayableArrays
 from eval.run import Run
 from eval.run_folder import video_path
 from sim.capabilities import Drawable, require
@@ -111,7 +111,7 @@ class EpisodeFilm:
     def close(self) -> None:
         self._env.close()
 
-    def _draw(self, arrays: EpisodeArrays, whiskers: Whiskers, step: int) -> UInt8[np.ndarray, "height width 3"]:
+    def _draw(self, arrays: ReplayableArrays, whiskers: Whiskers, step: int) -> UInt8[np.ndarray, "height width 3"]:
         self._env.restore(arrays.step_snapshot[step])
         trail_begin = find_trail_begin(whiskers.prediction_step, step, self._control_dt_s, self._trail)
         overlay = compute_overlay(whiskers, arrays, step, trail_begin)

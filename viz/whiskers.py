@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
+from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError
@@ -64,7 +64,7 @@ def open_whisker_env(run: Run, task: str, cameras: Mapping[str, tuple[int, int]]
 
 
 def compute_whiskers(
-    env: Snapshots, arrays: EpisodeArrays, ensemble: bool = False, report: Report = report_nothing
+    env: Snapshots, arrays: ReplayableArrays, ensemble: bool = False, report: Report = report_nothing
 ) -> Whiskers:
     """Simulate every recorded plan from the exact state in which it was made.
 
@@ -116,7 +116,7 @@ def find_members(
 
 
 def _simulate(
-    env: Snapshots, arrays: EpisodeArrays, chunks: Float32[np.ndarray, "P K H action_dim"], report: Report
+    env: Snapshots, arrays: ReplayableArrays, chunks: Float32[np.ndarray, "P K H action_dim"], report: Report
 ) -> Float64[np.ndarray, "P K H1 3"]:
     paths: list[np.ndarray] = []
     for snapshot, plans in zip(arrays.snapshot, chunks, strict=True):
@@ -136,17 +136,25 @@ def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
         return compute_whiskers(env, arrays, is_ensemble(run))
 
 
-def load_planned_arrays(run: Run, row: EpisodeRow, with_drafts: bool = False) -> EpisodeArrays:
+def load_planned_arrays(run: Run, row: EpisodeRow, with_drafts: bool = False) -> ReplayableArrays:
     """The arrays of an episode in which something was planned.
 
     Args:
         with_drafts: they too; who does not show them need not simulate them.
 
     Raises:
-        WhiskerError: no such file, a damaged one, or one without predictions.
+        WhiskerError: no such file, a damaged one, or one without predictions or snapshots.
     """
     if not row.n_predictions:
         got = f"none: {row.error}" if row.error else "none"
         raise WhiskerError(f"episode {row.episode_index} of {str(run.path)!r}", expected="a prediction", got=got)
     arrays = run.load_arrays(row)
-    return arrays if with_drafts else replace(arrays, draft_chunk=None)
+    if arrays.snapshot is None or arrays.step_snapshot is None:
+        raise WhiskerError(
+            f"episode {row.episode_index} of {str(run.path)!r}",
+            expected="an array 'step_snapshot' and an array 'snapshot', which an environment with snapshots leaves",
+            got="a file without them",
+            do=f"If {run.description.env.name!r} has snapshots, run it again: "
+            f"eval --first-episode {row.episode_index} --episodes 1, with the flags of the run.",
+        )
+    return ReplayableArrays(**(vars(arrays) | ({} if with_drafts else {"draft_chunk": None})))

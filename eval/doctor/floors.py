@@ -7,8 +7,9 @@ from scipy.stats import fisher_exact
 
 from eval.doctor.finding import TELL_APART, Finding, Level
 from eval.doctor.row_checks import describe_rate
+from eval.drivers import run_episode
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from policies.baselines import BASELINES
 from sim.env import Env
 
@@ -35,10 +36,11 @@ def roll_out_floors(env: Env, episode_indices: Sequence[int], horizon: int) -> l
         env: one without cameras, or it renders in vain.
         horizon: control steps.
     """
+    settings = RolloutSettings(n_action_steps=1, max_steps=horizon)
     floors = []
     for name in FLOORS:
         policy, recorder = BASELINES[name](env), EpisodeRecorder()
-        records = [run_episode(env, policy, index, recorder, 1, horizon) for index in episode_indices[:MOST_EPISODES]]
+        records = [run_episode(env, policy, index, recorder, settings) for index in episode_indices[:MOST_EPISODES]]
         judged = [record for record in records if not record.error]
         floors.append(Floor(name, sum(record.success for record in judged), len(judged)))
     return floors

@@ -26,12 +26,13 @@ from rich.table import Table
 from skimage.metrics import structural_similarity
 
 from eval.config import EvalConfig
+from eval.drivers import run_episode
 from eval.episode_row import make_row
 from eval.evaluation import Setup, set_up
 from eval.outcome import OutcomeThresholds
 from eval.provenance import describe
 from eval.recorder import EpisodeRecord, EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from sim.env import episode_rng
 from sim.so101.pick_place import PickPlace
@@ -57,7 +58,9 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 
 def run_harness(setup: Setup, index: int, run: RunFolder) -> EpisodeRecord:
-    record = run_episode(setup.env, setup.policy, index, EpisodeRecorder(), setup.n_action_steps, setup.horizon)
+    record = run_episode(
+        setup.env, setup.policy, index, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, setup.horizon)
+    )
     run.append(record, make_row(record, OutcomeThresholds()))
     return record
 

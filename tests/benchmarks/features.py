@@ -24,11 +24,12 @@ from rich.table import Table
 from cknna.extract import compute_features
 from cknna.hooks import FeatureHook
 from eval.config import EvalConfig
+from eval.drivers import run_episode
 from eval.episode_row import make_row
 from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
@@ -66,7 +67,9 @@ def measure_rollout(episodes: int) -> float:
 
         def roll_out(policy: Policy, index: int) -> None:
             recorder = EpisodeRecorder(setup.thresholds)
-            record = run_episode(setup.env, policy, index, recorder, setup.n_action_steps, setup.horizon)
+            record = run_episode(
+                setup.env, policy, index, recorder, RolloutSettings(setup.n_action_steps, setup.horizon)
+            )
             run.append(record, make_row(record, setup.thresholds))
 
         policies: list[Policy] = [setup.policy, setup.collector.policy]

@@ -140,16 +140,17 @@ class Episode:
 
 
 def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, run=None) -> Episode:
-    """What `eval.rollout.run_episode` does, and what `evaluate` does with its record where there is a `run`."""
+    """What `eval.drivers.run_episode` does, and what `evaluate` does with its record where there is a `run`."""
+    from eval.drivers import play_episode
     from eval.episode_row import make_row
     from eval.outcome import DEFAULT_THRESHOLDS
     from eval.recorder import EpisodeRecorder
-    from eval.rollout import Decision, rollout
+    from eval.rollout import Decision, RolloutSettings
 
     policy = _make_replaying_policy(env, make_actions(episode_index, n_steps), chunk, meter)
     recorder, looks_s, steps_s = EpisodeRecorder(), [], []
     recorder.start(env, episode_index)
-    for event in rollout(env, policy, episode_index, chunk, n_steps):
+    for event in play_episode(env, policy, episode_index, RolloutSettings(chunk, n_steps)):
         if isinstance(event, Decision):
             recorder.record_decision(event.step, event.snapshot, event.plan)
             looks_s.append(meter.lap())

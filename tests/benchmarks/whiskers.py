@@ -25,12 +25,13 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.config import EvalConfig
+from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow, make_row
 from eval.evaluation import set_up
 from eval.outcome import DEFAULT_THRESHOLDS
 from eval.provenance import describe
 from eval.recorder import EpisodeArrays, EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
 from sim.forward_simulation import simulate_chunk
@@ -59,7 +60,9 @@ def record_run(folder: Path) -> tuple[Path, EpisodeRow]:
     """An episode of the shipped ACT that plans every five steps, so that there are ghosts."""
     config = EvalConfig(policy="act", n_action_steps=5)
     setup = set_up(config)
-    record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), setup.n_action_steps, setup.horizon)
+    record = run_episode(
+        setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, setup.horizon)
+    )
     run = RunFolder.create(folder, describe(config, setup))
     row = make_row(record, DEFAULT_THRESHOLDS)
     run.append(record, row)

@@ -18,7 +18,7 @@ from jaxtyping import Float64, UInt8
 
 from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
-from eval.recorder import EpisodeArrays
+from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Drawable, require
 from sim.errors import UnknownNameError, WhiskerError
@@ -210,12 +210,12 @@ class StripArtist:
     def close(self) -> None:
         self._env.close()
 
-    def _draw(self, arrays: EpisodeArrays, step: int, rests: dict[int, Float64[np.ndarray, "moment 3"]]) -> _Image:
+    def _draw(self, arrays: ReplayableArrays, step: int, rests: dict[int, Float64[np.ndarray, "moment 3"]]) -> _Image:
         overlay = self._compute_overlay(arrays, step, rests)
         self._env.restore(arrays.step_snapshot[step])
         return draw_overlay(self._env.observe().images[self._camera], self._projection(self._camera), overlay)
 
-    def _find_corner(self, arrays: EpisodeArrays) -> tuple[int, int]:
+    def _find_corner(self, arrays: ReplayableArrays) -> tuple[int, int]:
         """Return row and column of the part of the picture that shows the episode's paths.
 
         The camera is the same for the whole episode, and so is the part.
@@ -230,7 +230,7 @@ class StripArtist:
         return row, column
 
     def _compute_overlay(
-        self, arrays: EpisodeArrays, step: int, rests: dict[int, Float64[np.ndarray, "moment 3"]]
+        self, arrays: ReplayableArrays, step: int, rests: dict[int, Float64[np.ndarray, "moment 3"]]
     ) -> Overlay:
         """Return the plan in force and the way taken.
 

@@ -1,0 +1,71 @@
+"""Drivers of a rollout: they have the plans made that it asks for, here for one episode at a time."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from eval.recorder import EpisodeRecord, EpisodeRecorder
+from eval.rollout import ControlStep, Decision, Request, Rollout, RolloutSettings, Start, rollout
+from policies.action_chunk import ActionChunk
+from policies.policy import Policy
+from sim.env import Env
+
+
+def run_episode(
+    env: Env, policy: Policy, episode_index: int, recorder: EpisodeRecorder, settings: RolloutSettings
+) -> EpisodeRecord:
+    """Roll one episode out and return its record; a crash on the way becomes the record's `error`."""
+    recorder.start(env, episode_index)
+    try:
+        for event in play_episode(env, policy, episode_index, settings):
+            recorder.record(event)
+    except Exception as error:
+        recorder.record_error(error)
+    return recorder.finish()
+
+
+def play_episode(
+    env: Env, policy: Policy, episode_index: int, settings: RolloutSettings
+) -> Iterator[Decision | ControlStep]:
+    """Reset, then decide and step until success or the last step; yields after each decision and step.
+
+    The caller drives it: nothing happens between two `next` calls, so a viewer can pause anywhere.
+
+    Raises:
+        PolicyOutputError: a plan that is not finite.
+    """
+    env.reset(episode_index)
+    # A scripted expert looks at the environment when it is reset.
+    start = Start(step=0, prediction_index=0, memory=policy.reset())
+    yield from continue_episode(env, policy, start, episode_index, settings)
+
+
+def continue_episode(
+    env: Env, policy: Policy, start: Start, episode_index: int, settings: RolloutSettings
+) -> Iterator[Decision | ControlStep]:
+    """Decide and step from there on, in an environment that is in that state; as for `play_episode`."""
+    yield from _drive(rollout(env, policy.spec, start, episode_index, settings), policy)
+
+
+def plan(policy: Policy, request: Request) -> ActionChunk:
+    """Return the answer to one request, with as many plans as it has generators."""
+    own_rng, *other_rngs = request.rngs
+    if not other_rngs:
+        return policy.predict([request.memory], [own_rng])
+    asked = request.memory.copy()
+    chunk = policy.predict([request.memory], [own_rng])
+    return replace(chunk, alternatives=policy.sample(asked, other_rngs).actions[None])
+
+
+def _drive(events: Rollout, policy: Policy) -> Iterator[Decision | ControlStep]:
+    """Answer the rollout's requests with the policy's plans; yields the other events."""
+    answer: ActionChunk | None = None
+    while True:
+        try:
+            event = events.send(answer)
+        except StopIteration:
+            return
+        if isinstance(event, Request):
+            answer = plan(policy, event)
+        else:
+            answer = None
+            yield event
