@@ -10,8 +10,8 @@ import pytest
 from sim.errors import WhiskerError
 from sim.libero_bench.conventions import axis_angle_of
 from sim.libero_bench.env import make_libero
-from sim.libero_bench.sampling import SampleClock
 from sim.libero_bench.tasks import complete_suites, find_task
+from sim.robosuite.sampling import SampleClock
 from tests.stock_libero import (
     begin_stock_episode,
     close_stock_env,

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-import mujoco
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float32
 
-from sim.env import Expert, LooseObject, Progress, StepResult
+from sim.env import Expert
 from sim.errors import WhiskerError
-from sim.libero_bench.arm import PandaArm
 from sim.libero_bench.conventions import (
     CAMERA_NAMES,
     FIRST_SEED,
@@ -23,24 +21,17 @@ from sim.libero_bench.conventions import (
     axis_angle_of,
     make_action_spec,
 )
-from sim.libero_bench.deferred_rendering import VISUAL_GROUP, DeferredRenderer
 from sim.libero_bench.fixture_poses import place_fixtures
-from sim.libero_bench.loading import make_robosuite_env
+from sim.libero_bench.loading import make_problem
 from sim.libero_bench.progress import make_goal
 from sim.libero_bench.replay import DemonstratedStarts
-from sim.libero_bench.sampling import Sample, SampleClock
 from sim.libero_bench.scene_certificate import SceneCertificate, load_certificate
 from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
-from sim.loose_objects import FreeJoints, observe_loose_objects
-from sim.model_geometry import compute_body_poses, extract_geometry
-from sim.observation import Observation
-from sim.scene_geometry import SceneGeometry
+from sim.robosuite.env import RobosuiteEnv
 from sim.spec import CameraSpec, Control, EnvSpec
 
-_INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
-
-class LiberoEnv:
+class LiberoEnv(RobosuiteEnv):
     """`sim.env.Env` of one LIBERO task: a Panda under operational-space control at 20 Hz.
 
     State (8): position of the end effector [m, world], its rotation as axis-angle [rad], two finger positions [m].
@@ -61,20 +52,14 @@ class LiberoEnv:
         """
         self._task = task
         self._name = f"{task.env_name}@{demos}" if demos else task.env_name
-        self._relative = control == "relative"
-        self._env = make_robosuite_env(task.bddl_path)
-        self.model: mujoco.MjModel = self._env.sim.model._model
-        self.data: mujoco.MjData = self._env.sim.data._data
+        env = make_problem(task.bddl_path)
+        self._names = {int(body): name for name, body in env.obj_body_id.items()}
+        super().__init__(env, relative=control == "relative", object_names=self._names)
         self._demos = DemonstratedStarts(demos, task) if demos else None
         self._init_states = load_init_states(task) if self._demos is None else self._demos.init_states
-        self._arm = PandaArm(self._env.robots[0], self.model, self.data)
-        self._goals = [make_goal(self._env, self.model, goal) for goal in self._env.parsed_problem["goal_state"]]
-        self._goals_met: np.ndarray = np.zeros(len(self._goals), dtype=bool)
-        self._remember_model()
-        self._n_substeps = int(self._env.control_timestep / self._env.model_timestep)
-        self._clock = SampleClock(1.0 / self._env.control_freq, self._env.model_timestep)
-        self.spec = self._make_spec(image_sizes)
-        self._renderer = DeferredRenderer(self.model, self.spec.cameras, LEROBOT_CAMERAS)
+        goals = [make_goal(env, self.model, goal) for goal in env.parsed_problem["goal_state"]]
+        spec = self._make_spec(image_sizes, tuple(goal.name for goal in goals))
+        self._watch(goals, spec, LEROBOT_CAMERAS)
         self.begin_episode(0)
 
     def reset(self, episode_index: int) -> None:
@@ -134,81 +119,11 @@ class LiberoEnv:
         self._begin_goals()
         self._episode_index = episode_index
 
-    def observe(self) -> Observation:
-        return Observation(self._renderer.render(), self.state(), self.spec.instruction)
-
     def state(self) -> Float32[np.ndarray, "8"]:
         sample = self.sample
         return np.concatenate(
             [sample.ee_pos, axis_angle_of(sample.ee_quat_xyzw), sample.gripper_qpos], dtype=np.float32
         )
-
-    def step(self, action: Float[np.ndarray, "7"]) -> StepResult:
-        # As robosuite is given it by every policy: its sums are in another precision for float64.
-        action = np.asarray(action, dtype=np.float32)
-        success = self._advance(action)
-        if self._has_diverged():
-            raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
-        low, high = self.spec.action.low, self.spec.action.high
-        clipped = self._relative and bool((action < low).any() or (action > high).any())
-        return StepResult(self.progress(), success, clipped)
-
-    def trace(self, chunk: Float[np.ndarray, "horizon 7"]) -> Float64[np.ndarray, "moment 3"]:
-        path = np.full((len(chunk) + 1, 3), np.nan)
-        path[0] = self.ee_pos_world()
-        for step, action in enumerate(np.asarray(chunk, dtype=np.float32), start=1):
-            self._advance(action)
-            if self._has_diverged():
-                break
-            path[step] = self.ee_pos_world()
-        return path
-
-    def progress(self) -> tuple[Progress, ...]:
-        ee_pos = self.ee_pos_world()
-        return tuple(
-            goal.progress(self.data, ee_pos, bool(met)) for goal, met in zip(self._goals, self._goals_met, strict=True)
-        )
-
-    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
-        return self.data.site_xpos[self._ee_site].copy()
-
-    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
-        return self._renderer.projection(self.spec.camera(camera))
-
-    def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
-        """`mjSTATE_INTEGRATION`; controller and gripper; the last sample and its clock; fixtures; goals."""
-        state = np.empty(mujoco.mj_stateSize(self.model, _INTEGRATION_STATE))
-        mujoco.mj_getState(self.model, self.data, state, _INTEGRATION_STATE)
-        return np.concatenate([state, *self._python_state()])
-
-    def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
-        size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
-        parts = self._python_state()
-        ends = np.cumsum([size, *(len(part) for part in parts)])
-        state, memory, clock, *sample, positions, quats, met, starts = np.split(snapshot, ends[:-1])
-        self.model.body_pos[:], self.model.body_quat[:] = positions.reshape(-1, 3), quats.reshape(-1, 4)
-        self._arm.memory = memory
-        self._clock.time_s, self._clock.sampled = float(clock[0]), bool(clock[1])
-        self._goals_met = met.astype(bool)
-        for goal in self._goals:
-            goal.start, starts = starts[: len(goal.start)].copy(), starts[len(goal.start) :]
-        self._show_again(Sample(*(part.copy() for part in sample)))
-        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(state), _INTEGRATION_STATE)
-        mujoco.mj_fwdPosition(self.model, self.data)
-        self._env._post_process()
-
-    def geometry(self) -> SceneGeometry:
-        # Walls would hide the scene from anywhere outside it.
-        return extract_geometry(self.model, (VISUAL_GROUP,), lambda name: not name.startswith("wall_"))
-
-    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
-        return compute_body_poses(self.data)
-
-    def gl_renderer(self) -> str:
-        return self._renderer.gl_renderer
-
-    def loose_objects(self) -> tuple[LooseObject, ...]:
-        return observe_loose_objects(self.model, self.data, self._object_names)
 
     def make_expert(self, fault: str | None = None) -> Expert:
         if self._demos is not None:
@@ -217,140 +132,18 @@ class LiberoEnv:
 
         return LiberoExpert(self, fault)
 
-    def close(self) -> None:
-        self._renderer.close()
-
-    def flat_state(self) -> Float64[np.ndarray, " flat_state_dim"]:
-        """Time [s], qpos and qvel: a row of LIBERO's init states and demonstrations."""
-        return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])
-
     @property
     def object_names(self) -> tuple[str, ...]:
         """Return the objects that can move freely, by the names of the task's BDDL file."""
-        return tuple(self._object_names[int(body)] for body in self._free_joints.bodies)
-
-    def object_positions(self) -> Float64[np.ndarray, "object 3"]:
-        """Return where the objects of `object_names` are, m in the world."""
-        return self._free_joints.positions(self.data)
-
-    def model_xml(self) -> str:
-        """The model as it stands, fixtures where this episode has them."""
-        return self._env.sim.model.get_xml()
-
-    def joint_positions(self) -> Float64[np.ndarray, "7"]:
-        """Of the arm, rad."""
-        return self.data.qpos[self._arm.qpos].copy()
-
-    def _reset_robosuite(self) -> None:
-        """A soft reset that equals the first reset of a new environment.
-
-        What a hard reset would load anew is put back: the model's poses and colours, and the gripper's command.
-        """
-        from robosuite.utils.errors import RandomizationError
-
-        self._arm.forget_gripper()
-        self.model.site_rgba[:], self.model.body_pos[:], self.model.body_quat[:] = self._env.loaded_model
-        while True:
-            try:
-                self._env.reset()
-                return
-            except RandomizationError:  # objects did not fit; LIBERO draws again too
-                continue
-
-    def _begin(self, flat_state: Float64[np.ndarray, " flat_state_dim"]) -> None:
-        """Put an init state in, as `ControlEnv.set_init_state` does, and look."""
-        self._env.sim.set_state_from_flattened(flat_state)
-        mujoco.mj_forward(self.model, self.data)
-        self._env._check_success()
-        self._env._post_process()
-        self._clock.restart()
-        self._take_sample(self.data.qpos.copy())
-
-    def _begin_goals(self) -> None:
-        for goal in self._goals:
-            goal.begin(self.data)
-        self._goals_met = self._check_goals()
-
-    def _advance(self, action: Float32[np.ndarray, "7"]) -> bool:
-        """One control step; whether LIBERO calls it a success."""
-        for substep in range(self._n_substeps):
-            mujoco.mj_step1(self.model, self.data)
-            self._solve_again()
-            self._arm.drive(action, is_new=substep == 0)
-            # Bodies stay where this puts them until the next physics step; the state goes on.
-            qpos_shown = self.data.qpos.copy()
-            mujoco.mj_step2(self.model, self.data)
-            if self._clock.tick():
-                self._take_sample(qpos_shown)
-        self._goals_met = self._check_goals()
-        self._env._post_process()
-        # What is reported from here on is of the state as it is now, as after `restore`.
-        mujoco.mj_fwdPosition(self.model, self.data)
-        return bool(self._goals_met.all())
-
-    def _solve_again(self) -> None:
-        """Solve for the accelerations as often as robosuite does before it steps.
-
-        In this MuJoCo each solution is where the next one starts (`qacc_warmstart`), so the last bits depend on how
-        many there were. Positions and velocities stay, and what follows from them alone is not computed again.
-        """
-        for _ in range(self._arm.n_forwards):
-            mujoco.mj_forwardSkip(self.model, self.data, mujoco.mjtStage.mjSTAGE_VEL, True)
-
-    def _has_diverged(self) -> bool:
-        return not np.isfinite(self.data.qpos).all()
+        return tuple(self._names[int(body)] for body in self._free_joints.bodies)
 
     def _check_goals(self) -> np.ndarray:
         return np.array([bool(self._env._eval_predicate(goal)) for goal in self._env.parsed_problem["goal_state"]])
 
-    def _take_sample(self, qpos: Float64[np.ndarray, " nq"]) -> None:
-        data = self.data
-        quat_wxyz = data.xquat[self._hand_body]
-        self.sample = Sample(
-            ee_pos=data.site_xpos[self._ee_site].copy(),
-            ee_quat_xyzw=quat_wxyz[[1, 2, 3, 0]],
-            gripper_qpos=data.qpos[self._finger_qpos],
-            qpos=qpos,
-            site_alpha=self.model.site_rgba[:, 3].astype(np.float64),
-        )
-        self._renderer.capture(data)
+    def _after_physics(self) -> None:
+        self._env._post_process()
 
-    def _show_again(self, sample: Sample) -> None:
-        """Capture what the cameras showed at a sample. The simulator's state is lost."""
-        self.sample = sample
-        self.data.qpos[:] = sample.qpos
-        self.model.site_rgba[:, 3] = sample.site_alpha
-        mujoco.mj_kinematics(self.model, self.data)
-        mujoco.mj_camlight(self.model, self.data)
-        self._renderer.capture(self.data)
-
-    def _python_state(self) -> list[Float64[np.ndarray, " n"]]:
-        """What MuJoCo's state leaves out, in the order of the snapshot."""
-        sample = self.sample
-        return [
-            self._arm.memory,
-            np.array([self._clock.time_s, self._clock.sampled]),
-            sample.ee_pos,
-            sample.ee_quat_xyzw,
-            sample.gripper_qpos,
-            sample.qpos,
-            sample.site_alpha,
-            self.model.body_pos.ravel(),
-            self.model.body_quat.ravel(),
-            self._goals_met.astype(np.float64),
-            np.concatenate([goal.start for goal in self._goals]),
-        ]
-
-    def _remember_model(self) -> None:
-        """Look up by name, once, what is then used by number."""
-        robot, model = self._env.robots[0], self.model
-        self._ee_site: int = robot.eef_site_id
-        self._hand_body = model.body(robot.robot_model.eef_name).id
-        self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes)
-        self._free_joints = FreeJoints(model)
-        self._object_names = {int(body): name for name, body in self._env.obj_body_id.items()}
-
-    def _make_spec(self, image_sizes: Mapping[str, tuple[int, int]] | None) -> EnvSpec:
+    def _make_spec(self, image_sizes: Mapping[str, tuple[int, int]] | None, goals: tuple[str, ...]) -> EnvSpec:
         if image_sizes is None:
             image_sizes = dict.fromkeys(LEROBOT_CAMERAS, IMAGE_SIZE_PX)
         return EnvSpec(
@@ -365,7 +158,7 @@ class LiberoEnv:
             physics_dt_s=self._env.model_timestep,
             max_steps=self._task.max_steps,
             camera_names=CAMERA_NAMES,
-            goals=tuple(goal.name for goal in self._goals),
+            goals=goals,
             n_episodes=len(self._init_states),
         )
 

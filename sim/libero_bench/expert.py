@@ -1,6 +1,6 @@
 """A scripted expert for LIBERO: it reads the true state and carries out the task's goals one after the other.
 
-What can be grasped, and where, is read off the world's geometry (`sim.libero_bench.grasping`): where both fingers find
+What can be grasped, and where, is read off the world's geometry (`sim.robosuite.grasping`): where both fingers find
 room and something of the object is between them. That gives the rim of a bowl and the middle of a can alike.
 """
 
@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from sim.errors import UnknownNameError, WhiskerError
-from sim.libero_bench.grasping import (
+from sim.robosuite.grasping import (
     CELL_M,
     COARSE_CELL_M,
     PALM_U_M,

@@ -13,14 +13,14 @@ A goal is a predicate of the task's BDDL file. Whether it holds is for LIBERO's 
 
 from collections.abc import Sequence
 from math import nan
-from typing import Protocol, runtime_checkable
 
 import mujoco
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from sim.env import Progress, StageFlags
-from sim.libero_bench.grasping import touchable
+from sim.robosuite.env import Goal
+from sim.robosuite.grasping import touchable
 
 REACHED_M = 0.03
 HELD_M = 0.02
@@ -35,26 +35,6 @@ _JOINT_RANGES = {
 }
 # Any one joint that is open or on will do, while all of them must be closed or off (LIBERO's ObjectState).
 _ANY_JOINT = ("open", "turnon")
-
-
-@runtime_checkable
-class Goal(Protocol):
-    """One predicate, watched."""
-
-    name: str
-
-    def begin(self, data: mujoco.MjData) -> None:
-        """Note how the world is when objects have settled at the start of the episode."""
-
-    def progress(self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool) -> Progress:
-        """From positions and contacts that are up to date."""
-
-    @property
-    def start(self) -> Float64[np.ndarray, " n"]:
-        """What `begin` noted."""
-
-    @start.setter
-    def start(self, value: Float64[np.ndarray, " n"]) -> None: ...
 
 
 class PlaceGoal:

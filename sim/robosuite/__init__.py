@@ -1,0 +1,1 @@
+"""robosuite: its arm, clock and cameras, exact and without needless work, whatever the task."""
