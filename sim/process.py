@@ -33,11 +33,19 @@ class EnvProcess:
     After a crash every call raises `EnvProcessError`, until `reset` starts a new process.
     """
 
-    def __init__(self, make: Callable[[], Env], *, step_limit_s: float = 60.0, start_limit_s: float = 600.0) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Env],
+        *,
+        step_limit_s: float = 60.0,
+        start_limit_s: float = 600.0,
+        python: str | None = None,
+    ) -> None:
         """Args:
         make: makes the environment over there; a function that can be imported, or a partial of one.
         step_limit_s: after which an unanswered call counts as a crash, for all but the making.
         start_limit_s: the same for the making.
+        python: executable of the process; None: this process's.
 
         Raises:
             WhiskerError: it died or hung while it was made; also whatever of that kind `make` raises.
@@ -45,7 +53,7 @@ class EnvProcess:
         """
         self._subject = f"environment {_describe_call(make)}"
         self._pickled_make = pickle_factory(make)
-        self._step_limit_s, self._start_limit_s = step_limit_s, start_limit_s
+        self._step_limit_s, self._start_limit_s, self._python = step_limit_s, start_limit_s, python
         self._child: Child | None = None
         self._moment: dict[str, bytes] | None = None
         self._n_starts, self._is_closed = 0, False
@@ -105,7 +113,7 @@ class EnvProcess:
         Raises:
             ChildEndedError: it ended over that.
         """
-        self._child = child = Child()
+        self._child = child = Child(self._python)
         # Also at the end of the interpreter, before what it needs is torn down.
         self._finalizer = weakref.finalize(self, child.close)
         self._n_starts += 1

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from multiprocessing.connection import Pipe
+from pathlib import Path
 from typing import IO, Any
 
 # How long a child may take to close its GL contexts and end before it is killed.
@@ -21,7 +22,7 @@ N_LAST_LINES, MAX_LINE_LENGTH, TAIL_BYTES = 30, 200, 1 << 16
 # Not multiprocessing's spawn, which runs the caller's script once more and lets the child's first words through to the
 # terminal. Not `python -m`: the child must find the same modules in the same places.
 _PROGRAM = (
-    "import sys; fds = map(int, sys.argv[1:4]); sys.path[:] = sys.argv[4:]; "
+    "import sys; fds = map(int, sys.argv[1:4]); sys.path[{}:] = sys.argv[4:]; "
     "from sim.process_server import main; main(*fds)"
 )
 
@@ -46,7 +47,15 @@ class Child:
     that has them open, whoever is killed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, python: str | None = None) -> None:
+        """Args:
+        python: executable that runs it, which finds its own packages first, then this one and what is in the current
+            directory. None: that of this process, with all the places in which this process finds modules.
+        """
+        if python is None:
+            program, places = _PROGRAM.format(""), sys.path
+        else:
+            program, places = _PROGRAM.format("len(sys.path)"), [str(Path(__file__).parents[1]), str(Path.cwd())]
         self._owner_pid = os.getpid()
         self._files = contextlib.ExitStack()
         self._log = self._files.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
@@ -60,7 +69,7 @@ class Child:
         fds = (childs_connection.fileno(), childs_lifeline, self.images_fd)
         try:
             self._popen = subprocess.Popen(
-                [sys.executable, "-u", "-c", _PROGRAM, *map(str, fds), *sys.path],
+                [python or sys.executable, "-u", "-c", program, *map(str, fds), *places],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,

@@ -253,7 +253,7 @@ def _make(place: _Place, request: EnvRequest) -> Env:
         return place.family.make(request)
     from sim.process import EnvProcess
 
-    return EnvProcess(partial(make_here, place.source, request))
+    return EnvProcess(partial(make_here, place.source, request), python=place.family.python)
 
 
 def _find(env_name: str) -> _Place:

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -204,6 +206,29 @@ def test_an_environment_from_outside_lives_in_a_process_of_its_own_if_its_family
                 here.step(np.array(action))
                 there.step(np.array(action))
             np.testing.assert_array_equal(here.snapshot(), there.snapshot())
+
+
+def test_a_process_of_ones_own_can_be_of_another_python(outside, monkeypatch):
+    """It is one whose packages lie elsewhere, and which knows nothing of this project."""
+    venv.create(outside / "other", with_pip=False)
+    (site,) = (outside / "other" / "lib").glob("*/site-packages")
+    (site / "ours.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (outside / "prefix_module.py").write_text(
+        "import sys\n"
+        "from dataclasses import replace\n"
+        "from toy_module import Reach, ToyFamily\n"
+        "class Family(ToyFamily):\n"
+        f"    in_own_process, python = True, {str(outside / 'other/bin/python')!r}\n"
+        "    def make(self, request):\n"
+        "        env = Reach(request)\n"
+        "        env.spec = replace(env.spec, instruction=sys.prefix)\n"
+        "        return env\n"
+        "family = Family()\n"
+    )
+    with closing(make_env("prefix_module:family/reach", {})) as env:
+        assert Path(env.spec.instruction) == outside / "other" != Path(sys.prefix)
+        env.reset(0)
+        assert env.state().shape == (2,)
 
 
 def test_the_entry_point_of_the_tests_is_that_of_its_project():
