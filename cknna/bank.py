@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped
 
 from cknna.bank_description import EMBEDDING, BankDescription, load_bank_description
-from cknna.episode_features import FEATURES_FILE, find_episodes, load_episode_features
+from cknna.episode_features import FEATURES_FILE, EpisodeFeatures, find_episodes, load_episode_features
 from cknna.row_files import count_rows, open_rows
 from sim.errors import UnknownNameError, WhiskerError
 
@@ -25,6 +25,8 @@ BANK_FILE, TASKS_FILE = "bank.json", "tasks.json"
 # The columns of `origin.npy`.
 ORIGIN = ("task_index", "episode_index", "step", "checksum")
 KEPT_BYTES = 1 << 30
+# The stage in which the robot holds the object.
+_HOLDING = "grasped"
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,12 @@ class RolloutColumns:
     """What is known of a row's episode where the policy itself brought it about.
 
     Attributes:
-        progress: the stages that held at that moment, in the order of `STAGES`: the outcome so far.
+        held: the robot held the object at that moment; False where the goal has no such stage.
         outcome: of the whole episode, as `eval.outcome.Outcome` calls it.
         n_steps: of the whole episode.
     """
 
-    progress: Bool[np.ndarray, "row stage"]
+    held: Bool[np.ndarray, " row"]
     outcome: Shaped[np.ndarray, " row"]
     success: Bool[np.ndarray, " row"]
     n_steps: Int64[np.ndarray, " row"]
@@ -147,7 +149,7 @@ def _open_run(path: Path) -> FeatureBank:
     episodes = [episode for _, _, _, episode in found]
     n_each = [len(episode.step) for episode in episodes]
     rollout = RolloutColumns(
-        progress=np.concatenate([episode.progress for episode in episodes]),
+        held=np.concatenate([_find_held(episode) for episode in episodes]),
         outcome=np.repeat([episode.outcome for episode in episodes], n_each),
         success=np.repeat([episode.success for episode in episodes], n_each),
         n_steps=np.repeat(np.array([episode.n_steps for episode in episodes], np.int64), n_each),
@@ -163,6 +165,12 @@ def _open_run(path: Path) -> FeatureBank:
         rollout=rollout,
         _files=tuple(file for _, _, file, _ in found),
     )
+
+
+def _find_held(episode: EpisodeFeatures) -> Bool[np.ndarray, " prediction"]:
+    if _HOLDING not in episode.stages:
+        return np.zeros(len(episode.step), bool)
+    return episode.progress[:, episode.stages.index(_HOLDING)]
 
 
 def _features_file(path: Path, hook_point: str) -> Path:

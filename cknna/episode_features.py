@@ -3,7 +3,8 @@
     features.<hook point>  (P, D) float32         what the network knew when it planned
     state                  (P, state_dim) float32 the robot's proprioception at that moment
     step                   (P,) int64             control steps executed before it
-    progress               (P, n_stages) bool     the outcome so far: the stages that held, in the order of `STAGES`
+    progress               (P, n_stages) bool     the outcome so far: the stages that held
+    stages                 (n_stages,) str        their names; without it they are those of PICK_AND_PLACE
     n_steps                () int64               of the whole episode
     outcome, success       () str, () bool        of the whole episode
 
@@ -20,6 +21,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX, written_whole
+from sim.goals.pick_and_place import PICK_AND_PLACE
 
 # What they are (`cknna.bank_description`), and where they are.
 FEATURES_FILE, FEATURES_FOLDER = "features.json", "features"
@@ -38,6 +40,7 @@ class EpisodeFeatures:
     state: Float32[np.ndarray, "prediction state_dim"]
     step: Int64[np.ndarray, " prediction"]
     progress: Bool[np.ndarray, "prediction stage"]
+    stages: tuple[str, ...]
     n_steps: int
     outcome: str
     success: bool
@@ -66,9 +69,10 @@ def load_episode_features(path: Path, names: tuple[str, ...] = ()) -> EpisodeFea
             features = {name: stored[f"{_FEATURE}{name}"] for name in names}
             state, step, progress = stored["state"], stored["step"], stored["progress"]
             n_steps, outcome, success = stored["n_steps"], stored["outcome"], stored["success"]
+            stages = stored["stages"].tolist() if "stages" in stored.files else PICK_AND_PLACE.stages
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise WhiskerError(f"features {str(path)!r}", expected="an episode's features", got=repr(error)) from error
-    return EpisodeFeatures(features, state, step, progress, int(n_steps), str(outcome), bool(success))
+    return EpisodeFeatures(features, state, step, progress, tuple(stages), int(n_steps), str(outcome), bool(success))
 
 
 def find_episodes(run: Path) -> Iterator[tuple[str, int, Path]]:

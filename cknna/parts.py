@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Bool
 
 from cknna.bank import FeatureBank
-from sim.env import STAGES
 
 # What the name of a task is preceded by.
 TASK = "task "
@@ -36,8 +35,8 @@ def label_parts(parts: Iterable[str]) -> dict[str, str]:
 
 
 def _find_phases(bank: FeatureBank) -> dict[str, Bool[np.ndarray, " row"]]:
-    """By the grasp, where the stages are known and something was grasped; else thirds of each episode's time."""
-    if bank.rollout is not None and (held := bank.rollout.progress[:, STAGES.index("grasped")]).any():
+    """By the grasp, where something was grasped; else thirds of each episode's time."""
+    if bank.rollout is not None and (held := bank.rollout.held).any():
         first_held = np.full(int(bank.episode.max()) + 1, np.inf)
         np.minimum.at(first_held, bank.episode[held], bank.step[held])
         before = bank.step < first_held[bank.episode]

@@ -152,6 +152,7 @@ def _record_episode(
     noise = TargetNoise(sigma_rad, env.spec.control_dt_s, rng)
     for _ in range(env.spec.max_steps):
         observation, position = env.observe(), env.progress()[0].object_pos_world
+        assert position is not None
         action = expert.action()
         writer.add_frame(observation, action, position, env.goal_pos_world())
         executed_rad = env.joint_target_rad(action) + noise.sample(quiet=expert.is_precise)

@@ -27,7 +27,7 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
     Raises:
         WhiskerError: the next task cannot be begun. What is on the disk stays, and can be resumed.
     """
-    recorder = EpisodeRecorder(setup.thresholds, records_observations=config.record_observations)
+    recorder = EpisodeRecorder(records_observations=config.record_observations)
     if setup.collector is not None:
         save_description(run.path / FEATURES_FILE, setup.collector.description)
     finished = {(row.task, row.episode_index) for row in run.rows}
@@ -41,7 +41,7 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
             settings = RolloutSettings(now.n_action_steps, now.horizon, config.samples)
             for episode_index in missing:
                 record = run_episode(now.env, policy, episode_index, recorder, settings)
-                row = make_row(record, now.thresholds)
+                row = make_row(record)
                 run.append(record, row)
                 yield row
 

@@ -11,7 +11,6 @@ from eval.cameras import adopt_renamed_cameras, select_cameras
 from eval.collection import Collector, check_collection, make_collector
 from eval.config import AUTO_ENV, DEFAULT_ENV, EvalConfig, SubjectConfig
 from eval.conventions import check_conventions
-from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds
 from eval.preflight import (
     check_asked_action_steps,
     check_fit,
@@ -58,7 +57,6 @@ class Setup:
     checkpoint: Checkpoint | None
     n_action_steps: int
     horizon: int
-    thresholds: OutcomeThresholds
     tasks: Mapping[str, str]
     collector: Collector | None = None
     training: TrainingRecord | None = None
@@ -146,9 +144,7 @@ def set_up(config: SubjectConfig) -> Setup:
         if isinstance(config, EvalConfig) and config.collect_features:
             collector = make_collector(config, policy, env)
         opened.pop_all()
-    return Setup(
-        env, policy, checkpoint, n_action_steps, horizon, DEFAULT_THRESHOLDS, tasks, collector, training, renamed
-    )
+    return Setup(env, policy, checkpoint, n_action_steps, horizon, tasks, collector, training, renamed)
 
 
 def _load(

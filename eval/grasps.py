@@ -44,8 +44,8 @@ def find_grasps(
     moment without contact does not end a grasp: while it is carried, an object may leave a jaw for one.
 
     Args:
-        grasped: `StageFlags.grasped`, which one moment of contact makes true.
-        lifted: `StageFlags.lifted`.
+        grasped: that stage of pick and place, which one moment of contact makes true.
+        lifted: likewise.
     """
     closed_up = grasped.copy()
     closed_up[1:-1] |= grasped[:-2] & grasped[2:]

@@ -1,26 +1,20 @@
-"""Decides from its recorded trajectory alone how an episode ended, and at which step it went wrong.
+"""The outcomes of episodes and the events that decided them: one table each, which everything else reads.
 
-A task is the conjunction of its goals, as LIBERO's BDDL goals are (Liu et al. 2023, arXiv:2306.03310). Everything else
-is this project's own: that an episode rests on one goal, the rules, and their thresholds, which were measured on
-recorded episodes. `docs/outcomes.md` has the measurements, and how often a person who watched the episodes agrees.
+Statistics, colours, filters, legends, reports and pages know an outcome by its line in `OUTCOMES` alone, and an event
+by its line in `EVENTS`: a new one is added here. A row of a newer version's run may have one that is not in its table.
+It is then called unknown, shown in a colour of its own, and counted apart.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-from jaxtyping import Bool, Float64
-
-from eval.grasps import Grasp, find_closings, find_grasps, find_stretches
-from sim.env import STAGES
-
-# The version of the rules below. Rows that other rules made are not comparable, so `run.json` says which made them.
-# Rules 1 took a single moment of contact for a grasp and 5 cm for a pick-up, and had no decisive step.
+# The version of the rules that make the outcomes. Rows that other rules made are not comparable, so `run.json` says
+# which made them. Rules 1 took a single moment of contact for a grasp and 5 cm for a pick-up, and had no decisive step.
 OUTCOME_RULES = 2
 
 
 class Outcome(StrEnum):
-    """Names how an episode ended. `ERROR` is a crash of environment or policy, never a failure of the policy."""
+    """Names the outcomes that the rules of this version give."""
 
     SUCCESS = "success"
     NEVER_PICKED_UP = "never_picked_up"
@@ -31,23 +25,7 @@ class Outcome(StrEnum):
 
 
 class Event(StrEnum):
-    """Names what happened at the decisive step.
-
-    Pick and place:
-
-    - `LOST_GRASP`: the object left a gripper that was commanded closed.
-    - `LET_GO`: the object left a gripper that was commanded open.
-    - `CLOSED_ON_NOTHING`: the gripper had closed near the object and did not hold it.
-    - `NOT_LIFTED`: a grasp began that lasted to the end and never lifted the object.
-    - `NOT_RELEASED`: the object came over the goal, and was held there to the end.
-
-    Either kind of goal:
-
-    - `CLOSEST_APPROACH`: the gripper came as near to the object, or to the part to be moved, as it ever did.
-    - `STALLED`: the carried object came as near to the goal and as high, or the joint moved as far, as it ever did.
-    - `UNDONE`: the goal had held, and did no more.
-    - `END`: time was up while the episode was still getting on.
-    """
+    """Names the events at decisive steps that the rules of this version give."""
 
     SUCCESS = "success"
     LOST_GRASP = "lost_grasp"
@@ -63,233 +41,100 @@ class Event(StrEnum):
 
 
 @dataclass(frozen=True)
-class OutcomeThresholds:
-    """The numbers in the rules. Heights are above where the object rests at reset.
+class OutcomeFacts:
+    """All that is known of an outcome.
+
+    Colours stay apart under deuteranopia: in Machado's simulation of it (2009) each two of a theme differ by at least
+    25 in CIELAB (ΔE 1976), and each has a contrast of at least 3:1 to the panel behind it.
 
     Attributes:
-        held_steps: moments of contact with both jaws that make a grasp.
-        raised_m: a shorter contact is a grasp all the same if it raises the object by this much.
-        closing_steps: control steps of a closing command that make a closing. By then the jaws are shut.
-        dropped_m: an object that is lower than this after it was carried has come down.
-        near_goal_m: horizontal distance from the goal's middle within which an object was put beside the goal.
-        near_gripper_m: distance from the tool centre point to the object within which a closing was meant for it.
-        begun_joint_progress: an articulated goal whose joint was ever further than this was begun.
-        stalled_steps: control steps without progress before the end that tell a stalled episode from one that was cut
-            short.
-        stalled_m: coming nearer, or higher, by less than this is no progress.
-        stalled_joint_progress: likewise, of a joint's progress.
+        light, dark: its colour in the two themes.
+        letter: stands in a cell of its colour, for those who do not see colours.
+        mark: its mark on a map as an SVG path, in a square from -1 to 1.
+        is_judged: the episode ran to its end. What did not is in no rate.
+        picked_up: with a goal of pick and place, the object was picked up; None: not known.
+        dropped: with a goal of pick and place, the object came down where it should not.
     """
 
-    held_steps: int = 10
-    raised_m: float = 0.02
-    closing_steps: int = 5
-    dropped_m: float = 0.03
-    near_goal_m: float = 0.12
-    near_gripper_m: float = 0.05
-    begun_joint_progress: float = 0.1
-    stalled_steps: int = 30
-    stalled_m: float = 0.005
-    stalled_joint_progress: float = 0.02
-
-
-DEFAULT_THRESHOLDS = OutcomeThresholds()
+    light: str
+    dark: str
+    letter: str
+    mark: str
+    is_judged: bool = True
+    picked_up: bool | None = None
+    dropped: bool = False
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """An outcome and what it rests on.
+class EventFacts:
+    """All that is known of an event.
 
     Attributes:
-        failed_stage: the first stage that was not met; None for success.
-        decided_at_step: control step after which nothing that followed changed the outcome.
-        decisive_step: control step at which it went wrong, and where to look first; at a success the last.
-        decisive_event: names what happened there.
+        meaning: says what happened.
+        caption: stands below a picture of that moment; "": the event's name does.
     """
 
-    outcome: Outcome
-    failed_stage: str | None
-    decided_at_step: int
-    decisive_step: int
-    decisive_event: Event
+    meaning: str
+    caption: str = ""
 
 
-@dataclass(frozen=True)
-class Trajectory:
-    """The part of `EpisodeArrays` that the verdict reads, of one goal: T control steps, so T+1 moments.
+_CIRCLE = "M-1 0A1 1 0 1 1 1 0A1 1 0 1 1 -1 0Z"
+_CROSS = "M-1 -.6L-.6 -1L0 -.4L.6 -1L1 -.6L.4 0L1 .6L.6 1L0 .4L-.6 1L-1 .6L-.4 0Z"
+_TRIANGLE = "M-1.1 -.8H1.1L0 1.1Z"
+_DIAMOND = "M0 -1.2L1.2 0L0 1.2L-1.2 0Z"
+_SQUARE = "M-.9 -.9H.9V.9H-.9Z"
+_PLUS = "M-.3 -1H.3V-.3H1V.3H.3V1H-.3V.3H-1V-.3H-.3Z"
 
-    Attributes:
-        ee_pos_world: of the tool centre point.
-        object_pos_world: of the object, or of the part that is to be moved.
-        progress: stage flags of each moment; `grasped` is contact at that moment, however short.
-        joint_progress: nan for pick and place.
-        closes_gripper: the action commands the gripper closed (`eval.grasps.find_closing_commands`).
-        goal: its name.
-        is_articulated: the goal is about a joint, and has no stages.
-    """
+# In the order in which they are listed and stacked.
+OUTCOMES: dict[str, OutcomeFacts] = {
+    Outcome.SUCCESS: OutcomeFacts("#0a8f6a", "#2fbf95", "", _CIRCLE, picked_up=True),
+    Outcome.NEVER_PICKED_UP: OutcomeFacts("#b5331f", "#e0604a", "N", _CROSS, picked_up=False),
+    Outcome.DROPPED_DURING_TRANSPORT: OutcomeFacts("#cf7b00", "#f5b942", "D", _TRIANGLE, picked_up=True, dropped=True),
+    Outcome.MISSED_GOAL: OutcomeFacts("#5f35a8", "#8a63d2", "M", _DIAMOND, picked_up=True, dropped=True),
+    # With a goal of pick and place it is given to what was carried and not brought to its end in time.
+    Outcome.TIMEOUT: OutcomeFacts("#4a98e0", "#85c2fa", "T", _SQUARE, picked_up=True),
+    # A crash of the environment or the policy is never a failure of the policy.
+    Outcome.ERROR: OutcomeFacts("#2f353c", "#dfe4e9", "E", _SQUARE, is_judged=False),
+}
+UNKNOWN = "unknown"
+_UNKNOWN_FACTS = OutcomeFacts("#77808a", "#8d97a2", "?", _PLUS)
 
-    object_height_m: Float64[np.ndarray, " T1"]
-    goal_distance_m: Float64[np.ndarray, " T1"]
-    ee_pos_world: Float64[np.ndarray, "T1 3"]
-    object_pos_world: Float64[np.ndarray, "T1 3"]
-    progress: Bool[np.ndarray, "T1 stage"]
-    joint_progress: Float64[np.ndarray, " T1"]
-    closes_gripper: Bool[np.ndarray, " T"]
-    goal: str = ""
-    is_articulated: bool = False
-
-    @property
-    def last_step(self) -> int:
-        return len(self.object_height_m) - 1
-
-    @property
-    def gripper_distance_m(self) -> Float64[np.ndarray, " T1"]:
-        return np.linalg.norm(self.ee_pos_world - self.object_pos_world, axis=1)
-
-    def flag(self, stage: str) -> Bool[np.ndarray, " T1"]:
-        return self.progress[:, STAGES.index(stage)]
-
-    def ever(self, stage: str, begin: int = 0) -> bool:
-        return bool(self.flag(stage)[begin:].any())
-
-    def finally_(self, stage: str) -> bool:
-        return bool(self.flag(stage)[-1])
+EVENTS: dict[str, EventFacts] = {
+    Event.SUCCESS: EventFacts("the task was done"),
+    Event.LOST_GRASP: EventFacts("the object left a gripper that was commanded closed"),
+    Event.LET_GO: EventFacts("the object left a gripper that was commanded open"),
+    Event.CLOSED_ON_NOTHING: EventFacts("the gripper had closed near the object and did not hold it"),
+    Event.NOT_LIFTED: EventFacts("a grasp began that lasted to the end and never lifted the object"),
+    Event.NOT_RELEASED: EventFacts("the object came over the goal and was held there to the end"),
+    Event.CLOSEST_APPROACH: EventFacts("the gripper came as near as it ever did, and nothing followed"),
+    Event.STALLED: EventFacts("the object, the joint or the robot came as near to its goal as it ever did"),
+    Event.UNDONE: EventFacts("the goal had held, and did no more"),
+    Event.END: EventFacts("time was up while the episode was still getting on", caption="time was up"),
+    Event.ERROR: EventFacts("the environment or the policy crashed", caption="crashed"),
+}
 
 
-def choose_goal(met: Bool[np.ndarray, "T1 goal"], begun: Bool[np.ndarray, " goal"], success: bool) -> int:
-    """Return the index of the goal that the verdict rests on.
-
-    On success it is the last. Otherwise it is the first that was begun and does not hold at the end; if none was
-    begun, the first that does not hold; and if all hold (but not for long enough to count), the last.
-    """
-    unmet = np.flatnonzero(~met[-1])
-    if success or len(unmet) == 0:
-        return met.shape[1] - 1
-    return int(next((goal for goal in unmet if begun[goal]), unmet[0]))
+def find_facts(outcome: str) -> OutcomeFacts:
+    """Return what is known of an outcome; of one that is not in the table, next to nothing."""
+    return OUTCOMES.get(outcome, _UNKNOWN_FACTS)
 
 
-def was_begun(
-    progress: Bool[np.ndarray, "T1 stage"],
-    object_height_m: Float64[np.ndarray, " T1"],
-    joint_progress: Float64[np.ndarray, " T1"],
-    thresholds: OutcomeThresholds,
-) -> bool:
-    """Return whether a goal was begun: its object was carried, or its joint was moved."""
-    carried = any(grasp.lifted for grasp in _find_held(progress, object_height_m, thresholds))
-    return carried or bool((joint_progress > thresholds.begun_joint_progress).any())
+def label_outcome(outcome: str) -> str:
+    """Return an outcome in words; one that is not in the table says so."""
+    words = outcome.replace("_", " ")
+    return words if outcome in OUTCOMES else f"{words} (unknown to this version)"
 
 
-def judge(trajectory: Trajectory, success: bool, thresholds: OutcomeThresholds) -> Verdict:
-    """Return the verdict on an episode that ran to its end.
-
-    Pick and place. A grasp is contact with both jaws that lasts for `held_steps` or raises the object by `raised_m`; if
-    the object gets clear of the table in it, the object is carried.
-
-    - It was never carried: never picked up. The failed stage is the first of reached, grasped (no grasp lasted) and
-      lifted. The decisive step is where the first grasp ended; without a grasp, where the gripper had first closed
-      near the object; without a closing, the closest approach.
-    - It was carried to the end: timeout.
-    - It left the gripper and ended over the goal, not let go or not at rest for long enough: timeout.
-    - It left the gripper elsewhere: missed goal if the gripper was commanded open and it came down within
-      `near_goal_m` of the goal; else dropped during transport. The failed stage is placed if it was over the goal when
-      it left the gripper or afterwards, else over_goal. The decisive step is where it left the gripper.
-
-    An articulated goal fails as a timeout, and its failed stage is the goal's first word ("open").
-    """
-    if success:
-        return Verdict(Outcome.SUCCESS, None, trajectory.last_step, trajectory.last_step, Event.SUCCESS)
-    if trajectory.is_articulated:
-        stage, (step, event) = trajectory.goal.split()[0], _find_joint_event(trajectory, thresholds)
-        return Verdict(Outcome.TIMEOUT, stage, trajectory.last_step, step, event)
-    grasps = _find_held(trajectory.progress, trajectory.object_height_m, thresholds)
-    carries = [grasp for grasp in grasps if grasp.lifted]
-    if not carries:
-        return _judge_never_picked_up(trajectory, grasps, thresholds)
-    if carries[-1].end > trajectory.last_step:
-        return _judge_still_carried(trajectory, carries[-1], thresholds)
-    return _judge_after_carry(trajectory, carries[-1], thresholds)
+def rank_outcome(outcome: str) -> int:
+    """Return the place of an outcome in the order of the table; what is unknown comes last."""
+    return list(OUTCOMES).index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
 
 
-def _find_held(
-    progress: Bool[np.ndarray, "T1 stage"], object_height_m: Float64[np.ndarray, " T1"], thresholds: OutcomeThresholds
-) -> list[Grasp]:
-    grasped, lifted = (progress[:, STAGES.index(stage)] for stage in ("grasped", "lifted"))
-    return find_grasps(grasped, lifted, object_height_m, thresholds.held_steps, thresholds.raised_m)
+def explain_event(event: str) -> str:
+    """Return what an event means."""
+    return EVENTS[event].meaning if event in EVENTS else "this version does not know what it means"
 
 
-def _judge_never_picked_up(trajectory: Trajectory, grasps: list[Grasp], thresholds: OutcomeThresholds) -> Verdict:
-    stage = "lifted" if grasps else "grasped" if trajectory.ever("reached") else "reached"
-    step, event = _find_reaching_event(trajectory, thresholds)
-    if grasps and grasps[-1].end > trajectory.last_step:
-        step, event = grasps[-1].begin, Event.NOT_LIFTED
-    elif grasps:
-        step, event = grasps[0].end, _name_loss(trajectory, grasps[0])
-    return Verdict(Outcome.NEVER_PICKED_UP, stage, trajectory.last_step, step, event)
-
-
-def _judge_still_carried(trajectory: Trajectory, carry: Grasp, thresholds: OutcomeThresholds) -> Verdict:
-    last_step = trajectory.last_step
-    if trajectory.finally_("over_goal"):
-        arrived = max(find_stretches(trajectory.flag("over_goal"))[-1][0], carry.begin)
-        return Verdict(Outcome.TIMEOUT, "released", last_step, arrived, Event.NOT_RELEASED)
-    nearest = _find_best(-trajectory.goal_distance_m[carry.begin :], thresholds.stalled_m)
-    highest = _find_best(trajectory.object_height_m[carry.begin :], thresholds.stalled_m)
-    step, event = _or_end(trajectory, carry.begin + max(nearest, highest), Event.STALLED, thresholds)
-    return Verdict(Outcome.TIMEOUT, "over_goal", last_step, step, event)
-
-
-def _judge_after_carry(trajectory: Trajectory, carry: Grasp, thresholds: OutcomeThresholds) -> Verdict:
-    left, event = carry.end, _name_loss(trajectory, carry)
-    if trajectory.finally_("over_goal"):
-        stage = "placed" if trajectory.finally_("released") else "released"
-        return Verdict(Outcome.TIMEOUT, stage, trajectory.last_step, left, event)
-    low = np.flatnonzero(trajectory.object_height_m[left:] < thresholds.dropped_m)
-    down_step = left + int(low[0]) if len(low) else left  # it may have been put on something tall
-    is_beside_goal = trajectory.goal_distance_m[down_step] <= thresholds.near_goal_m
-    missed = event is Event.LET_GO and is_beside_goal
-    outcome = Outcome.MISSED_GOAL if missed else Outcome.DROPPED_DURING_TRANSPORT
-    stage = "placed" if trajectory.ever("over_goal", left - 1) else "over_goal"
-    if trajectory.ever("placed", left):
-        left, event = find_stretches(trajectory.flag("placed"))[-1][1], Event.UNDONE
-    return Verdict(outcome, stage, down_step, left, event)
-
-
-def _find_reaching_event(trajectory: Trajectory, thresholds: OutcomeThresholds) -> tuple[int, Event]:
-    """Return where the gripper had first closed near an object that it never held, or where it came closest."""
-    near = trajectory.flag("reached") | (trajectory.gripper_distance_m < thresholds.near_gripper_m)
-    for begin in find_closings(trajectory.closes_gripper, thresholds.closing_steps):
-        closed = begin + thresholds.closing_steps
-        if near[begin : closed + 1].any():
-            return closed, Event.CLOSED_ON_NOTHING
-    return _find_closest_approach(trajectory, thresholds)
-
-
-def _find_closest_approach(trajectory: Trajectory, thresholds: OutcomeThresholds) -> tuple[int, Event]:
-    step = _find_best(-trajectory.gripper_distance_m, thresholds.stalled_m)
-    return _or_end(trajectory, step, Event.CLOSEST_APPROACH, thresholds)
-
-
-def _find_joint_event(trajectory: Trajectory, thresholds: OutcomeThresholds) -> tuple[int, Event]:
-    if trajectory.ever("placed"):  # of an articulated goal: it held
-        undone = find_stretches(trajectory.flag("placed"))[-1][1]
-        return min(undone, trajectory.last_step), Event.UNDONE
-    if not (trajectory.joint_progress > thresholds.begun_joint_progress).any():
-        return _find_closest_approach(trajectory, thresholds)
-    furthest = _find_best(trajectory.joint_progress, thresholds.stalled_joint_progress)
-    return _or_end(trajectory, furthest, Event.STALLED, thresholds)
-
-
-def _or_end(trajectory: Trajectory, best_step: int, event: Event, thresholds: OutcomeThresholds) -> tuple[int, Event]:
-    """Return the step after which it got no further, or the end if it was still getting on."""
-    if best_step > trajectory.last_step - thresholds.stalled_steps:
-        return trajectory.last_step, Event.END
-    return best_step, event
-
-
-def _find_best(values: Float64[np.ndarray, " n"], tolerance: float) -> int:
-    """Return the first index whose value is the largest but for the tolerance."""
-    return int(np.argmax(values >= np.nanmax(values) - tolerance))
-
-
-def _name_loss(trajectory: Trajectory, grasp: Grasp) -> Event:
-    """Return whether the gripper let go of the object or lost it, by the action that ended the grasp."""
-    return Event.LOST_GRASP if trajectory.closes_gripper[grasp.end - 1] else Event.LET_GO
+def caption_event(event: str) -> str:
+    """Return what stands below a picture of the moment of an event."""
+    return (EVENTS[event].caption if event in EVENTS else "") or event.replace("_", " ")

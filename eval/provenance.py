@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Collection
-from dataclasses import asdict, fields
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from eval.config import EvalConfig
 from eval.evaluation import Setup, name_policy
 from eval.outcome import OUTCOME_RULES
 from eval.run import Run
-from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescription, load_as_written
+from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescription, load_as_written, read_older_goals
 from policies.checkpoint_files import compute_sha256
 from sim.capabilities import NamesRenderer, provides
 from sim.cpu_code_path import read_processor
@@ -41,7 +41,6 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
             n_action_steps=setup.n_action_steps,
             horizon=setup.horizon,
             outcome_rules=OUTCOME_RULES,
-            thresholds=asdict(setup.thresholds),
             renamed_cameras=dict(setup.renamed_cameras),
             gl_backend=os.environ["MUJOCO_GL"],
             # What draws changes images; the version of Mesa or LLVM behind it does not, where it was measured.
@@ -97,7 +96,7 @@ def check_same(run: Run, now: RunDescription) -> None:
     """
     _check_same_rules(run)
     check_code_path(run.path, run.description.code_path, now.code_path or {})
-    written, present = _fill_in_later_fields(load_as_written(run.path), now), now.to_json()
+    written, present = _fill_in_later_fields(read_older_goals(load_as_written(run.path)), now), now.to_json()
     for part in sorted(present.keys() - _CIRCUMSTANCES):
         before, after = _leaves(part, written.get(part)), _leaves(part, present[part])
         for name in sorted(before.keys() | after.keys()):

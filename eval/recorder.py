@@ -9,11 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from eval.grasps import find_closing_commands
-from eval.outcome import DEFAULT_THRESHOLDS, OutcomeThresholds, choose_goal, was_begun
+from eval.judge import choose_goal
 from eval.rollout import ControlStep, Decision
+from eval.trajectory import Trajectory, fill_goal_arrays, make_trajectory
 from policies.policy import EpisodeMemory
 from sim.capabilities import Snapshots, provides
-from sim.env import STAGES, Env, Progress, StepResult
+from sim.env import Env, Progress, StepResult
+from sim.goals.check import check_progress
+from sim.goals.goal import SUCCESS_ONLY, Goal
 from sim.recorded_observations import RecordedObservation
 
 
@@ -21,8 +24,10 @@ from sim.recorded_observations import RecordedObservation
 class EpisodeArrays:
     """The arrays of `episodes/<task>/<index>.npz`; T control steps, P predictions, horizon H.
 
-    Row t of the `T+1` arrays is the world before step t; the last row is how it ended. Of a task's G goals,
-    `object_pos_world` to `joint_progress` are of the one that the verdict rests on (`eval.outcome.choose_goal`).
+    Row t of the `T+1` arrays is the world before step t; the last row is how it ended. Of a task's G goals, `progress`,
+    `object_pos_world`, `object_height_m`, `goal_distance_m`, `joint_progress` and `measures` are of the one that the
+    verdict rests on (`eval.judge.choose_goal`). What its kind does not have is None, but for the first two kinds of
+    goal, whose files have all but `measures`.
 
     Attributes:
         step_snapshot: the environment's full state before every step, which any picture is made from. None where the
@@ -37,9 +42,12 @@ class EpisodeArrays:
             were recorded before it was.
         clipped: the action left the actuators' range.
         ik_error_m: `StepResult.ik_error_m`; nan where the environment takes joints.
+        progress: the stages that hold at each moment (`EpisodeRow.recorded_stages`). Of an articulated goal six
+            columns, of which the last says that it holds. `grasped` is contact, however short.
+        object_height_m: 0 where the goal is articulated.
         goal_distance_m: nan where the goal is articulated.
-        progress: flags of each moment, in the order of `STAGES`. `grasped` is contact, however short.
         joint_progress: nan where the goal is pick and place.
+        measures: of a goal of another kind, in the order of its kind.
         goals_met: which of the task's goals held, in the order of `EnvSpec.goals`.
     """
 
@@ -48,11 +56,7 @@ class EpisodeArrays:
     clipped: Bool[np.ndarray, " T"]
     ik_error_m: Float64[np.ndarray, " T"]
     ee_pos_world: Float64[np.ndarray, "T1 3"]
-    object_pos_world: Float64[np.ndarray, "T1 3"]
-    object_height_m: Float64[np.ndarray, " T1"]
-    goal_distance_m: Float64[np.ndarray, " T1"]
     progress: Bool[np.ndarray, "T1 stage"]
-    joint_progress: Float64[np.ndarray, " T1"]
     goals_met: Bool[np.ndarray, "T1 goal"]
     prediction_step: Int64[np.ndarray, " P"]
     chunk: Float32[np.ndarray, "P H action_dim"]
@@ -62,6 +66,22 @@ class EpisodeArrays:
     alternative_chunk: Float32[np.ndarray, "P K H action_dim"] | None = None
     draft_chunk: Float32[np.ndarray, "P D H action_dim"] | None = None
     closes_gripper: Bool[np.ndarray, " T"] | None = None
+    object_pos_world: Float64[np.ndarray, "T1 3"] | None = None
+    object_height_m: Float64[np.ndarray, " T1"] | None = None
+    goal_distance_m: Float64[np.ndarray, " T1"] | None = None
+    joint_progress: Float64[np.ndarray, " T1"] | None = None
+    measures: Float64[np.ndarray, "T1 measure"] | None = None
+
+    @property
+    def paths_world(self) -> list[Float64[np.ndarray, "T1 3"]]:
+        """Return the way of the tool, and of what the goal is about where that has a place."""
+        return [self.ee_pos_world] if self.object_pos_world is None else [self.ee_pos_world, self.object_pos_world]
+
+    @property
+    def is_of_pick_and_place(self) -> bool:
+        """Return whether the goal that they are about is one of pick and place. Older files have no joint progress."""
+        is_articulated = self.joint_progress is not None and not np.isnan(self.joint_progress).any()
+        return self.object_height_m is not None and not is_articulated
 
 
 @dataclass(frozen=True)
@@ -80,7 +100,7 @@ class EpisodeRecord:
         arrays: None when it crashed before its first moment was recorded.
         error: "" or what crashed, as "Type: message".
         duration_s: wall time.
-        goal: name of the goal that the arrays are of; None without arrays.
+        trajectory: of the goal that the verdict rests on; None without arrays.
         features: hook point → a row a prediction; None unless they are collected.
         looks: what the policy saw; empty unless that is recorded.
         instruction: of this episode; None where the task has one for all (`EnvSpec.instructions`).
@@ -92,7 +112,7 @@ class EpisodeRecord:
     error: str
     duration_s: float
     arrays: EpisodeArrays | None
-    goal: str | None = None
+    trajectory: Trajectory | None = None
     features: Mapping[str, Float32[np.ndarray, "P _dim"]] | None = None
     looks: tuple[RecordedObservation, ...] = ()
     instruction: str | None = None
@@ -101,14 +121,11 @@ class EpisodeRecord:
 class EpisodeRecorder:
     """Collects an episode as it runs. Renders nothing and changes nothing."""
 
-    def __init__(
-        self, thresholds: OutcomeThresholds = DEFAULT_THRESHOLDS, *, records_observations: bool = False
-    ) -> None:
+    def __init__(self, *, records_observations: bool = False) -> None:
         """Args:
-        thresholds: by which the goal is chosen that the record is about.
         records_observations: keep what the policy saw.
         """
-        self._thresholds, self._records_observations = thresholds, records_observations
+        self._records_observations = records_observations
 
     def start(self, env: Env, episode_index: int) -> None:
         self._env, self._episode_index = env, episode_index
@@ -186,7 +203,7 @@ class EpisodeRecorder:
 
     def fork(self, n_steps: int) -> "EpisodeRecorder":
         """A recorder of another future, with all that came before that control step; a decision at it is not kept."""
-        other = EpisodeRecorder(self._thresholds, records_observations=self._records_observations)
+        other = EpisodeRecorder(records_observations=self._records_observations)
         other.start(self._env, self._episode_index)
         n_decisions = sum(step < n_steps for step, _, _ in self._decisions)
         other._moments, other._actions = self._moments[: n_steps + 1], self._actions[:n_steps]
@@ -198,15 +215,16 @@ class EpisodeRecorder:
 
     def finish(self) -> EpisodeRecord:
         spec, success = self._env.spec, self._success and not self._error
-        goal_index = self._choose_goal(success) if self._moments else None
+        trajectories = self._make_trajectories() if self._moments else []
+        chosen = trajectories[choose_goal(trajectories, success)] if trajectories else None
         return EpisodeRecord(
             task=spec.task,
             episode_index=self._episode_index,
             success=success,
             error=self._error,
             duration_s=time.perf_counter() - self._start_s,
-            arrays=None if goal_index is None else self._stack(goal_index),
-            goal=None if goal_index is None else spec.goals[goal_index],
+            arrays=self._stack(chosen, trajectories) if chosen else None,
+            trajectory=chosen,
             features=self._stack_features(),
             looks=tuple(self._looks[step] for step in sorted(self._looks)),
             instruction=self._instruction,
@@ -214,6 +232,8 @@ class EpisodeRecorder:
 
     def _record_moment(self, progress: tuple[Progress, ...]) -> None:
         env = self._env
+        if not self._moments:
+            check_progress(env.spec, progress)
         snapshot = env.snapshot() if provides(env, Snapshots) else None
         self._moments.append((env.state(), env.ee_pos_world(), progress, snapshot))
 
@@ -222,39 +242,37 @@ class EpisodeRecorder:
             return None
         return {name: np.stack([features[name] for features in self._features]) for name in self._features[0]}
 
-    def _choose_goal(self, success: bool) -> int:
-        moments = [progress for _, _, progress, _ in self._moments]
-        begun = [
-            was_begun(
-                np.stack([progress.flags.as_array() for progress in goal]),
-                np.array([progress.object_height_m for progress in goal]),
-                np.array([progress.joint_progress for progress in goal]),
-                self._thresholds,
-            )
-            for goal in zip(*moments, strict=True)
-        ]
-        met = np.array([[goal.met for goal in goals] for goals in moments])
-        return choose_goal(met, np.array(begun), success)
+    @property
+    def _goals(self) -> tuple[Goal, ...]:
+        """Return the goals of the task; an environment that declares none has the one that its steps call success."""
+        return self._env.spec.goals or (SUCCESS_ONLY.goal("success"),)
 
-    def _stack(self, goal_index: int) -> EpisodeArrays:
-        state, ee_pos, goals, step_snapshot = zip(*self._moments, strict=True)
-        progress = [moment[goal_index] for moment in goals]
+    def _make_trajectories(self) -> list[Trajectory]:
+        """Return each goal over the episode."""
+        ee_pos, closes = np.stack([ee_pos for _, ee_pos, _, _ in self._moments]), self._find_closing_commands()
+        moments = [progress for _, _, progress, _ in self._moments]
+        if not self._env.spec.goals:
+            moments = [(Progress(met=False),), *((Progress(met=result.success),) for result in self._results)]
+        goals = zip(self._goals, zip(*moments, strict=True), strict=True)
+        return [make_trajectory(goal, progress, ee_pos, closes) for goal, progress in goals]
+
+    def _stack_actions(self) -> Float32[np.ndarray, "T action_dim"]:
+        return np.array(self._actions, dtype=np.float32).reshape(-1, self._env.spec.action.dim)
+
+    def _find_closing_commands(self) -> Bool[np.ndarray, " T"]:
+        return find_closing_commands(self._stack_actions(), self._env.spec.action)
+
+    def _stack(self, chosen: Trajectory, trajectories: list[Trajectory]) -> EpisodeArrays:
+        state, ee_pos, _, step_snapshot = zip(*self._moments, strict=True)
         prediction_step, snapshot, plan = zip(*self._decisions, strict=True)
         steps = np.array(prediction_step, dtype=np.int64)
-        action_spec = self._env.spec.action
-        action = np.array(self._actions, dtype=np.float32).reshape(-1, action_spec.dim)
         return EpisodeArrays(
             state=np.stack(state),
-            action=action,
+            action=self._stack_actions(),
             clipped=np.array([result.clipped for result in self._results], dtype=bool),
             ik_error_m=np.array([nan if (e := r.ik_error_m) is None else e for r in self._results], dtype=np.float64),
             ee_pos_world=np.stack(ee_pos),
-            object_pos_world=np.stack([p.object_pos_world for p in progress]),
-            object_height_m=np.array([p.object_height_m for p in progress]),
-            goal_distance_m=np.array([p.goal_distance_m for p in progress]),
-            progress=np.stack([p.flags.as_array() for p in progress]).reshape(-1, len(STAGES)),
-            joint_progress=np.array([p.joint_progress for p in progress]),
-            goals_met=np.array([[goal.met for goal in moment] for moment in goals]),
+            goals_met=np.stack([trajectory.met for trajectory in trajectories], axis=1),
             prediction_step=steps,
             chunk=np.stack(plan).astype(np.float32),
             n_executed=np.diff(steps, append=len(self._actions)),
@@ -262,5 +280,6 @@ class EpisodeRecorder:
             snapshot=None if snapshot[0] is None else np.stack(snapshot),
             alternative_chunk=np.stack(self._alternatives) if self._alternatives else None,
             draft_chunk=np.stack(self._drafts) if self._drafts else None,
-            closes_gripper=find_closing_commands(action, action_spec),
+            closes_gripper=chosen.closes_gripper,
+            **fill_goal_arrays(chosen),
         )

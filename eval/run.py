@@ -17,7 +17,7 @@ from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
 from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription, load_description
 from eval.run_folder import arrays_path
-from sim.env import STAGES, Env
+from sim.env import Env
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.registry import make_env
 
@@ -25,8 +25,7 @@ from sim.registry import make_env
 # one goal, pick and place.
 _LATER_ARRAYS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "ik_error_m": ("action", lambda action: np.full(len(action), np.nan)),
-    "joint_progress": ("progress", lambda progress: np.full(len(progress), np.nan)),
-    "goals_met": ("progress", lambda progress: progress[:, STAGES.index("placed"), None]),
+    "goals_met": ("progress", lambda progress: progress[:, -1:]),  # placed
 }
 _OPTIONAL_ARRAYS = frozenset(f.name for f in fields(EpisodeArrays) if f.default is not MISSING)
 

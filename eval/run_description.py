@@ -14,6 +14,7 @@ from policies.policy import PolicySpec
 from policies.registry import BASELINE_NAMES, EXPERT_NAMES
 from sim.errors import WhiskerError
 from sim.files import written_whole
+from sim.goals.older import read_older_goal
 from sim.spec import EnvSpec
 
 VERSION = 1
@@ -31,7 +32,6 @@ class Resolved:
         horizon: control steps after which an episode of the first task was over.
         outcome_rules: the rules (`eval.outcome.OUTCOME_RULES`) that made the outcomes. Before the second, runs did not
             say it.
-        thresholds: name → number in those rules, of which older ones had others than `OutcomeThresholds` has now.
         renamed_cameras: as in `eval.evaluation.Setup`.
         gl_backend: the way to OpenGL, MUJOCO_GL; None in older runs.
         gl_renderer: what draws; None in older runs.
@@ -40,7 +40,6 @@ class Resolved:
     n_action_steps: int
     horizon: int
     outcome_rules: int = 1
-    thresholds: Mapping[str, int | float] = field(default_factory=dict)
     renamed_cameras: Mapping[str, str] = field(default_factory=dict)
     gl_backend: str | None = None
     gl_renderer: str | None = None
@@ -135,7 +134,7 @@ def load_description(path: Path) -> RunDescription:
         # Older runs did not say what a baseline is.
         content["policy"] = {"is_baseline": True, "follows_env": policy["type"] in EXPERT_NAMES} | policy
     try:
-        return decode(RunDescription, content, "")
+        return decode(RunDescription, read_older_goals(content), "")
     except ValueError as error:
         expected = f"a whole {RUN_FILE}, as `eval` writes it"
         raise WhiskerError(_subject(path), expected=expected, got=str(error)) from error
@@ -163,6 +162,23 @@ def load_as_written(path: Path) -> dict[str, Any]:
         expected, do = f"version {VERSION}", "Update whisker-eval."
         raise WhiskerError(_subject(path), expected=expected, got=str(version), do=do)
     return content
+
+
+def read_older_goals(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a `run.json` says, with the goals of one from before goals had kinds as they are written now.
+
+    Their thresholds stood beside them, of all kinds together.
+    """
+    env, resolved = content.get("env"), content.get("resolved")
+    if not isinstance(env, dict) or not isinstance(resolved, dict):
+        return content
+    goals = env.get("goals") or []
+    thresholds = resolved.get("thresholds") or {}
+    if not (isinstance(goals, list) and isinstance(thresholds, dict) and all(isinstance(g, str) and g for g in goals)):
+        return content
+    as_now = [json.loads(json.dumps(asdict(read_older_goal(goal, thresholds)))) for goal in goals]
+    rest = {name: value for name, value in resolved.items() if name != "thresholds"}
+    return content | {"env": env | ({"goals": as_now} if goals else {}), "resolved": rest}
 
 
 def save_description(path: Path, description: RunDescription) -> None:

@@ -123,6 +123,7 @@ class RunFolder:
                 state=arrays.state[at],
                 step=at,
                 progress=arrays.progress[at],
+                stages=row.recorded_stages,
                 n_steps=row.n_steps,
                 outcome=str(row.outcome),
                 success=row.success,

@@ -9,11 +9,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from eval.episode_row import EpisodeRow
-from eval.outcome import Outcome
-from sim.env import STAGES
-
-# A drop of either kind: the object came down where it should not.
-_DROPS = (Outcome.DROPPED_DURING_TRANSPORT, Outcome.MISSED_GOAL)
+from eval.outcome import OUTCOMES, find_facts
+from sim.goals.pick_and_place import PICK_AND_PLACE
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,10 @@ class RunSummary:
     Attributes:
         n_judged: episodes that ran to their end.
         success_interval: Wilson 95 % interval of the success rate.
+        outcomes: outcome → how many rows, those of the table first, then those that this version does not know: all
+            rows together.
+        n_unknown: rows whose outcome this version does not know. They count as judged and as no success, and are in
+            neither of the next two rates.
         pick_rate: share in which the object was picked up, of those that rest on a pick and place goal.
         drop_rate: share of the picked-up in which it came down outside the goal.
         ik_failure_rate: share of all their control steps; nan where the environment takes joints.
@@ -32,7 +33,8 @@ class RunSummary:
     n_success: int
     success_rate: float
     success_interval: tuple[float, float]
-    outcomes: dict[Outcome, int]
+    outcomes: dict[str, int]
+    n_unknown: int
     pick_rate: float
     drop_rate: float
     mean_success_steps: float
@@ -41,20 +43,40 @@ class RunSummary:
     ik_failure_rate: float
 
 
+@dataclass(frozen=True)
+class StageCount:
+    """Counts the episodes that came through a stage, and those that came to it and did not.
+
+    Attributes:
+        kind: of the goals.
+        number: of the stage in its kind; the first is 1.
+        n_episodes: all that ran to their end and rest on a goal of that kind.
+    """
+
+    kind: str
+    stage: str
+    number: int
+    n_through: int
+    n_lost: int
+    n_episodes: int
+
+
 def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
-    counts = Counter(row.outcome for row in rows)
-    judged = [row for row in rows if row.outcome != Outcome.ERROR]
-    n_picks = sum(row.final_joint_progress is None for row in judged)
-    n_picked = n_picks - counts[Outcome.NEVER_PICKED_UP]
-    n_success = counts[Outcome.SUCCESS]
+    counts = Counter(str(row.outcome) for row in rows)
+    names = [*map(str, OUTCOMES), *sorted(counts.keys() - OUTCOMES.keys())]
+    judged = [row for row in rows if row.is_judged]
+    picks = [find_facts(row.outcome) for row in judged if row.kind_of_goal == PICK_AND_PLACE.name]
+    n_picked = sum(facts.picked_up is True for facts in picks)
+    n_success = sum(row.success for row in judged)
     return RunSummary(
         n_judged=len(judged),
         n_success=n_success,
         success_rate=_ratio(n_success, len(judged)),
         success_interval=compute_wilson_interval(n_success, len(judged)),
-        outcomes={outcome: counts[outcome] for outcome in Outcome},
-        pick_rate=_ratio(n_picked, n_picks),
-        drop_rate=_ratio(sum(counts[outcome] for outcome in _DROPS), n_picked),
+        outcomes={name: counts[name] for name in names},
+        n_unknown=sum(not row.is_known for row in rows),
+        pick_rate=_ratio(n_picked, sum(facts.picked_up is not None for facts in picks)),
+        drop_rate=_ratio(sum(facts.dropped for facts in picks), n_picked),
         mean_success_steps=_mean([row.n_steps for row in judged if row.success]),
         mean_max_object_height_m=_mean([h for row in judged if (h := row.max_object_height_m) is not None]),
         mean_duration_s=_mean([row.duration_s for row in rows]),
@@ -95,17 +117,33 @@ def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:
     return sum(rate * n for rate, n in counted) / n_steps if n_steps else nan
 
 
-def count_stages(rows: Iterable[EpisodeRow]) -> dict[str, int]:
-    """Return how many episodes came through each stage of pick and place, in order; {} if no episode has stages."""
-    through = [n for row in rows if (n := count_met_stages(row)) is not None]
-    return {stage: sum(n > i for n in through) for i, stage in enumerate(STAGES)} if through else {}
+def count_stages(rows: Iterable[EpisodeRow]) -> tuple[StageCount, ...]:
+    """Return how many episodes came through each stage of their kind of goal, in order; () if no episode has stages."""
+    through: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for row in rows:
+        if (n := count_met_stages(row)) is not None:
+            through.setdefault((row.kind_of_goal, row.goal_stages), []).append(n)
+    counts = []
+    for (kind, stages), met in through.items():
+        n_before = len(met)
+        for number, stage in enumerate(stages, start=1):
+            n_through = sum(n >= number for n in met)
+            counts.append(StageCount(kind, stage, number, n_through, n_before - n_through, len(met)))
+            n_before = n_through
+    return tuple(counts)
 
 
 def count_met_stages(row: EpisodeRow) -> int | None:
-    """Return how many stages of pick and place an episode came through; None for one that crashed or has no stages."""
-    if row.outcome == Outcome.ERROR or row.final_joint_progress is not None:
+    """Return how many stages of its goal an episode came through.
+
+    None for one that crashed, whose goal has no stages, or whose failed stage is not known.
+    """
+    stages = row.goal_stages
+    if not row.is_judged or not stages:
         return None
-    return len(STAGES) if row.success else STAGES.index(row.failed_stage or STAGES[0])
+    if row.success:
+        return len(stages)
+    return stages.index(row.failed_stage) if row.failed_stage in stages else None
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.episode_row import EpisodeRow
-from eval.outcome import Outcome
+from eval.outcome import OUTCOMES, Outcome, find_facts, label_outcome
 from eval.statistics import RunSummary, compute_macro_average, summarise_tasks
 
 # How many failed episodes are named one by one.
@@ -26,11 +26,14 @@ def summary_table(title: str, summary: RunSummary, n_tasks: int = 1) -> Table:
     table.add_row("  Wilson 95 % interval", _interval(summary))
     table.add_section()
     for outcome, count in summary.outcomes.items():
-        style = "" if count == 0 else {"success": "green", "error": "red"}.get(outcome, "yellow")
-        table.add_row(f"  {outcome}", str(count), style=style or "dim")
+        style = "green" if outcome == Outcome.SUCCESS else "yellow" if find_facts(outcome).is_judged else "red"
+        name = outcome if outcome in OUTCOMES else label_outcome(outcome)
+        table.add_row(f"  {name}", str(count), style=style if count else "dim")
     table.add_section()
     table.add_row("pick rate", _percent(summary.pick_rate))
     table.add_row("drop rate (of the picked-up)", _percent(summary.drop_rate))
+    if summary.n_unknown:
+        table.add_row("  unknown outcomes, in neither", str(summary.n_unknown))
     table.add_row("mean steps of the successes", _number(summary.mean_success_steps, ".1f"))
     table.add_row("mean maximum object height", _number(100 * summary.mean_max_object_height_m, ".1f", " cm"))
     if not isnan(summary.ik_failure_rate):
@@ -102,7 +105,7 @@ def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table
     for column in (*(["task"] if has_tasks else []), "episode", "outcome", "stage not met", "went wrong at step"):
         table.add_column(column, overflow="fold")
     for row in failed[:_LISTED_FAILURES]:
-        what = row.error if row.outcome is Outcome.ERROR else row.failed_stage or ""
+        what = row.failed_stage or "" if row.is_judged else row.error
         event = f", {row.decisive_event}" if row.decisive_event and not row.error else ""
         cells = (str(row.episode_index), row.outcome, escape(what), f"{row.shown_step}{event}")
         table.add_row(*([escape(tasks.get(row.task, row.task))] if has_tasks else []), *cells)

@@ -1,9 +1,8 @@
 """The contract of every environment, and what it reports after a step."""
 
 import hashlib
-from dataclasses import dataclass, fields
-from math import nan
-from operator import attrgetter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,54 +13,21 @@ from sim.spec import EnvSpec
 
 
 @dataclass(frozen=True)
-class StageFlags:
-    """The stages of pick and place, in order, and whether each holds at this moment.
-
-    `reached`: the gripper is around the object. `grasped`: both jaws touch it, if only for this moment: what counts as
-    a grasp in an outcome is for `eval.grasps.find_grasps` to say. `lifted`: grasped and clear of the table.
-    `over_goal`: the object is above or inside the goal's rim. `released`: no jaw touches it. `placed`: inside the goal,
-    released and at rest.
-    """
-
-    reached: bool
-    grasped: bool
-    lifted: bool
-    over_goal: bool
-    released: bool
-    placed: bool
-
-    def as_array(self) -> np.ndarray:
-        """`(n_stages,)` bool, in the order of `STAGES`."""
-        return np.array(_flags_in_order(self), dtype=bool)
-
-
-STAGES: tuple[str, ...] = tuple(field.name for field in fields(StageFlags))
-_flags_in_order = attrgetter(*STAGES)
-
-
-@dataclass(frozen=True)
 class Progress:
-    """How far one goal of the task is, from simulator state alone.
-
-    A goal is pick and place, or articulated: a door, a drawer or a knob that is to be moved. An articulated one has no
-    stages (all flags False, but `placed` as `met`), height 0, distance nan, and the moving part for its object.
+    """How far one goal of the task is, from simulator state alone, in what its kind has (`sim.goals.goal.GoalKind`).
 
     Attributes:
-        flags: the stages.
-        object_height_m: height of the object above where it rests at the start of the episode.
-        goal_distance_m: horizontal distance from the object to the middle of the goal.
-        object_pos_world: `(3,)` m.
         met: the goal holds at this moment.
-        joint_progress: of an articulated goal: 0 where the joint was at reset, 1 where the goal begins to hold. nan
-            for pick and place.
+        stages: name → it holds at this moment, for each stage of the kind.
+        measures: name → value, for each measure of the kind.
+        object_pos_world: `(3,)` m, of what the goal is about: the object, or the part to be moved. None if it is about
+            nothing that has a place.
     """
 
-    flags: StageFlags
-    object_height_m: float
-    goal_distance_m: float
-    object_pos_world: Float64[np.ndarray, "3"]
     met: bool
-    joint_progress: float = nan
+    stages: Mapping[str, bool] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+    object_pos_world: Float64[np.ndarray, "3"] | None = None
 
 
 # Inverse kinematics that ends further than this from the position asked for has failed.
@@ -145,7 +111,7 @@ class Env(Protocol):
         """Proprioception without images, as in `Observation.state`."""
 
     def progress(self) -> tuple[Progress, ...]:
-        """Of each goal, in the order of `EnvSpec.goals`."""
+        """Return the progress of each goal, in the order of `EnvSpec.goals`."""
 
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
         """Position of the tool centre point, m."""

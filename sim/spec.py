@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sim.errors import WhiskerError
+from sim.goals.goal import Goal
 
 # How end-effector actions are read, where there is a choice.
 Control = Literal["relative", "absolute"]
@@ -78,8 +79,7 @@ class EnvSpec:
         instruction: what the robot is told to do; of a task with several `instructions`, all of them in one pattern.
         max_steps: control steps after which an episode is over, in the default horizon.
         camera_names: every camera that could be observed.
-        goals: names of what has to hold for success, in words ("in block bowl"), the predicate first. Specs from
-            before there were several have none.
+        goals: what has to hold for success, all of it. Specs from before there were several have none.
         n_episodes: how many there are; None: one for every index.
         instructions: those of which each episode has one. The list is symmetric: the k-th from the end names none of
             what the k-th names. Empty: every episode has `instruction`.
@@ -96,7 +96,7 @@ class EnvSpec:
     physics_dt_s: float
     max_steps: int
     camera_names: tuple[str, ...] = ()
-    goals: tuple[str, ...] = ()
+    goals: tuple[Goal, ...] = ()
     n_episodes: int | None = None
     instructions: tuple[str, ...] = ()
 

@@ -5,7 +5,6 @@ from copy import copy
 from eval.config import SubjectConfig
 from eval.doctor.patient import Patient
 from eval.evaluation import Setup
-from eval.outcome import DEFAULT_THRESHOLDS
 from policies.baselines import BASELINES
 from policies.normalisation import Normalisation
 from sim.env import Env
@@ -22,5 +21,5 @@ def make_patient(env: Env, normalisation: Normalisation, spec: EnvSpec | None = 
     if spec is not None:
         env = copy(env)
         env.spec = spec  # type: ignore[misc]
-    setup = Setup(env, BASELINES["zero"](env), None, 1, 300, DEFAULT_THRESHOLDS, {})
+    setup = Setup(env, BASELINES["zero"](env), None, 1, 300, {})
     return Patient(SubjectConfig(**flags), setup, normalisation)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.env import LooseObject, Progress, StageFlags, StepResult
+from sim.env import LooseObject, Progress, StepResult
 from sim.errors import UnknownNameError, WhiskerError
+from sim.goals.goal import GoalKind, Threshold
 from sim.observation import Observation
 from sim.scene_geometry import SceneGeometry, Shape
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
@@ -45,6 +46,16 @@ def episode_of(fault):
     return list(FAULTS).index(fault)
 
 
+REACH = GoalKind(
+    name="reach",
+    stages={"near": "less than 1 m is left"},
+    measures={"distance_m": "what is left"},
+    nears="distance_m",
+    thresholds={"stalled": "coming nearer by less [m] is no progress", "stalled_steps": "control steps without any"},
+)
+THRESHOLDS = {"stalled": Threshold(0.01, "chosen"), "stalled_steps": Threshold(3, "0.3 s")}
+
+
 class Point:
     """Its camera images, state and snapshot are functions of where it is."""
 
@@ -59,7 +70,7 @@ class Point:
         control_dt_s=0.1,
         physics_dt_s=0.1,
         max_steps=10,
-        goals=("be there",),
+        goals=(REACH.goal("be there", THRESHOLDS),),
     )
 
     def __init__(self, fault_of_making="", left_height_px=4, closed_path=None):
@@ -94,8 +105,8 @@ class Point:
         return self._pos.astype(np.float32)
 
     def progress(self):
-        flags = StageFlags(True, False, False, False, True, False)
-        return (Progress(flags, 0.0, float(np.hypot(*self._pos)), np.append(self._pos, 0.0), False),)
+        distance_m = float(np.hypot(*self._pos))
+        return (Progress(False, {"near": distance_m < 1}, {"distance_m": distance_m}, np.append(self._pos, 0.0)),)
 
     def snapshot(self):
         return np.append(self._pos, float(self._episode_index))

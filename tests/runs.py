@@ -2,11 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from eval.config import EvalConfig
+from eval.recorder import EpisodeArrays
 from eval.run_description import Resolved, RunDescription
+from eval.trajectory import Trajectory
 from policies.baselines import BASELINES
 from policies.policy import Policy
 from sim.env import Env
+from sim.goals.pick_and_place import PICK_AND_PLACE
+from sim.so101.goals import declare_goal
 
 
 def describe_run(env: Env, policy: Policy | str = "random", horizon: int = 5, **parts) -> RunDescription:
@@ -20,3 +26,18 @@ def describe_run(env: Env, policy: Policy | str = "random", horizon: int = 5, **
     config = EvalConfig(policy=spec.type, checkpoint=spec.checkpoint or None, env=env.spec.name)
     resolved = Resolved(n_action_steps=spec.n_action_steps, horizon=horizon)
     return replace(RunDescription(config=config, resolved=resolved, policy=spec, env=env.spec), **parts)
+
+
+def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
+    """Return the trajectory of an episode of pick and place whose arrays a test put together by hand."""
+    closes = np.zeros(len(arrays.action), bool) if arrays.closes_gripper is None else arrays.closes_gripper
+    assert arrays.object_height_m is not None and arrays.goal_distance_m is not None
+    return Trajectory(
+        goal=declare_goal("in block bowl"),
+        met=arrays.progress[:, -1],
+        stages=dict(zip(PICK_AND_PLACE.stages, arrays.progress.T, strict=True)),
+        measures={"object_height_m": arrays.object_height_m, "goal_distance_m": arrays.goal_distance_m},
+        ee_pos_world=arrays.ee_pos_world,
+        object_pos_world=arrays.object_pos_world,
+        closes_gripper=closes,
+    )

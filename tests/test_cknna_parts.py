@@ -8,7 +8,6 @@ from cknna.bank_description import BankDescription
 from cknna.config import ScoreConfig
 from cknna.parts import find_parts
 from cknna.report import Pair, score_pair
-from sim.env import STAGES
 from sim.errors import WhiskerWarning
 from tests import cknna_oracle as oracle
 
@@ -26,10 +25,8 @@ ROWS = [
 
 def make_bank(tmp_path, rows, *, rolled_out=True, tasks=("pick", "place")):
     task, episode, step, grasped, success = (np.array(column) for column in zip(*rows, strict=True))
-    progress = np.zeros((len(rows), len(STAGES)), bool)
-    progress[:, STAGES.index("grasped")] = grasped
     steps = np.full(len(rows), 30)
-    rollout = RolloutColumns(progress, np.where(success, "success", "timeout"), success, steps)
+    rollout = RolloutColumns(grasped, np.where(success, "success", "timeout"), success, steps)
     kind = "rollout" if rolled_out else "extracted"
     description = BankDescription(kind, "act", "here", {"model.safetensors": "ab"}, False, (), "so101")
     state = np.zeros((len(rows), 2), np.float32)

@@ -23,18 +23,18 @@ from eval.doctor.row_checks import (
 from eval.doctor.run_checks import check_run
 from eval.drivers import run_episode
 from eval.episode_row import ROWS_FILE, make_row
-from eval.outcome import Event, OutcomeThresholds
+from eval.outcome import Event
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path
 from policies.baselines import BASELINES, ScriptedPolicy
-from sim.env import STAGES
 from sim.errors import WhiskerError
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.registry import make_env
 from sim.spec import ActionSpec
-from tests.runs import describe_run
+from tests.runs import describe_run, make_trajectory_of
 
 N_JOINTS, GRIPPER = 3, 2
 STATE_NAMES = ("pan.pos", "lift.pos", "gripper.pos")
@@ -50,6 +50,8 @@ ACTION = ActionSpec(
     gripper_open=100.0,
 )
 N_STEPS, CHUNK = 120, 20
+
+STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 def make_episode(index=0, action=None, state=None, chunk=CHUNK):
@@ -89,8 +91,11 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
 
 def make_rows(n, n_success=0, error=""):
     """Rows of hand-made episodes; the first are successes, the others never pick anything up."""
-    records = [EpisodeRecord("task", i, i < n_success, error, 1.0, make_episode()) for i in range(n)]
-    return [make_row(record, OutcomeThresholds()) for record in records]
+    return [make_row(make_record(i, i < n_success, make_episode(), error)) for i in range(n)]
+
+
+def make_record(index, success, episode, error=""):
+    return EpisodeRecord("task", index, success, error, 1.0, episode, make_trajectory_of(episode))
 
 
 @pytest.fixture
@@ -501,7 +506,7 @@ def write_run(folder, env, policy, n_episodes=3, horizon=200):
     run = RunFolder.create(folder, describe_run(env, policy, horizon))
     for index in range(n_episodes):
         record = run_episode(env, policy, index, EpisodeRecorder(), RolloutSettings(1, horizon))
-        run.append(record, make_row(record, OutcomeThresholds()))
+        run.append(record, make_row(record))
     run.close()
     return Run.open(run.path)
 
@@ -517,8 +522,8 @@ def empty_run(tmp_path, blind_env):
 def test_a_run_says_where_the_object_has_to_begin(empty_run):
     """Object k begins 1 cm further on than object k - 1."""
     for index in range(24):
-        record = EpisodeRecord("task", index, index < 12, "", 1.0, make_episode(index))
-        empty_run.append(record, make_row(record, OutcomeThresholds()))
+        record = make_record(index, index < 12, make_episode(index))
+        empty_run.append(record, make_row(record))
         if index == 4:
             assert describe_start_region(Run.open(empty_run.path)) == ""
     said = describe_start_region(Run.open(empty_run.path))
@@ -623,7 +628,7 @@ def test_no_finding_of_a_run_names_a_cause_that_the_run_does_not_show(episodes):
 
 def test_a_run_of_crashes_is_named(empty_run):
     record = EpisodeRecord("pick_place", 0, False, "RuntimeError: no", 0.1, None)
-    empty_run.append(record, make_row(record, OutcomeThresholds()))
+    empty_run.append(record, make_row(record))
     assert ill(check_run(Run.open(empty_run.path))) == {"crashes", "number of episodes"}
 
 

@@ -20,6 +20,7 @@ from eval.run_folder import RunFolder, arrays_path, video_path
 from sim import registry
 from sim.errors import WhiskerError
 from sim.families import EnvFamily
+from sim.goals.goal import SUCCESS_ONLY
 from sim.so101.end_effector import EndEffectorPickPlace
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
@@ -245,7 +246,8 @@ def test_a_checkpoint_looks_at_every_task(monkeypatch, tmp_path, small_act, adap
 
 def test_what_one_checkpoint_cannot_serve_is_not_alike(blind_env):
     spec = blind_env.spec
-    check_alike(spec, replace(spec, name="other", task="other", instruction="Other.", goals=("other",), max_steps=9))
+    goals = (SUCCESS_ONLY.goal("other"),)
+    check_alike(spec, replace(spec, name="other", task="other", instruction="Other.", goals=goals, max_steps=9))
     for changes, part in (
         ({"state_units": ("rad",) * 6}, "state's units"),
         ({"action": replace(spec.action, mode="delta")}, "action's mode"),

@@ -20,7 +20,7 @@ from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path
 from policies.policy import remember
-from sim.env import STAGES, episode_rng
+from sim.env import episode_rng
 from sim.files import UNFINISHED_PREFIX
 from sim.recorded_observations import observations_path, read_run
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
@@ -112,7 +112,7 @@ def test_rows_are_of_the_moments_of_the_predictions(collected):
     np.testing.assert_array_equal(bank.state, np.concatenate([a.state[a.prediction_step] for a in recorded]))
     progress = np.concatenate([a.progress[a.prediction_step] for a in recorded])
     np.testing.assert_array_equal(bank.rollout.progress, progress)
-    assert bank.rollout.progress.shape[1] == len(STAGES) and set(bank.rollout.n_steps) == {10}
+    assert bank.rollout.held.shape == bank.step.shape and set(bank.rollout.n_steps) == {10}
     assert bank.rollout.outcome.tolist() == [str(row.outcome) for row in rows for _ in range(row.n_predictions)]
     assert bank.description.source == "so101/pick_place" and bank.description.state_names[-1] == "gripper.pos"
     # Planned once more from what was recorded.

@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 
 from eval.episode_row import make_row
-from eval.outcome import Event, Outcome, OutcomeThresholds, Trajectory, choose_goal, judge, was_begun
+from eval.judge import choose_goal, judge, was_begun
+from eval.outcome import Event, Outcome
 from eval.recorder import EpisodeRecorder
-from sim.env import STAGES
+from eval.trajectory import Trajectory
+from sim.goals.articulated import ARTICULATED
+from sim.goals.goal import SUCCESS_ONLY, GoalKind, Threshold
+from sim.goals.pick_and_place import PICK_AND_PLACE
+from sim.libero_bench.goal_thresholds import ARTICULATED_THRESHOLDS
 from sim.so101.expert import PickPlaceExpert
+from sim.so101.goals import THRESHOLDS, declare_goal
 
-THRESHOLDS = OutcomeThresholds()
+STAGES = tuple(PICK_AND_PLACE.stages)
+GOAL = declare_goal("in block bowl")
+HELD_STEPS, CLOSING_STEPS, STALLED_STEPS = (GOAL.thresholds[f"{name}_steps"] for name in ("held", "closing", "stalled"))
 FAR_M, NEAR_M, IN_M = 0.3, 0.1, 0.01
 
 
@@ -45,21 +53,22 @@ class Story:
     def n(self):
         return len(self.columns["height"])
 
-    def trajectory(self):
+    def trajectory(self, thresholds=THRESHOLDS):
         columns = {name: np.array(values) for name, values in self.columns.items()}
         goal, zero = columns["goal"], np.zeros(self.n)
+        stages = {stage: columns[stage].astype(bool) for stage in STAGES}
         return Trajectory(
-            object_height_m=columns["height"],
-            goal_distance_m=goal,
+            goal=PICK_AND_PLACE.goal("in block bowl", thresholds),
+            met=stages["placed"],
+            stages=stages,
+            measures={"object_height_m": columns["height"], "goal_distance_m": goal},
             ee_pos_world=np.stack([goal, zero, columns["height"] + columns["gripper"]], axis=1),
             object_pos_world=np.stack([goal, zero, columns["height"]], axis=1),
-            progress=np.stack([columns[stage] for stage in STAGES], axis=1).astype(bool),
-            joint_progress=np.full(self.n, np.nan),
             closes_gripper=columns["closes"][1:].astype(bool),
         )
 
     def verdict(self, success=False, thresholds=THRESHOLDS):
-        return judge(self.trajectory(), success, thresholds)
+        return judge(self.trajectory(thresholds), success)
 
 
 def told(verdict):
@@ -82,7 +91,7 @@ def test_jaws_that_close_in_front_of_the_object_get_one_label(flick):
     story.then(flick, 0.005 * (flick > 0), gripper=0.02, closes=True, flags=("reached", "grasped"))
     story.then(20, gripper=0.06, closes=True).then(200, gripper=0.2)
     verdict = story.verdict()
-    expected = closing + THRESHOLDS.closing_steps
+    expected = closing + CLOSING_STEPS
     assert told(verdict) == (Outcome.NEVER_PICKED_UP, "grasped", expected, Event.CLOSED_ON_NOTHING)
     assert verdict.decided_at_step == story.n - 1
 
@@ -91,7 +100,7 @@ def test_the_first_closing_near_the_object_counts_not_those_on_the_way():
     story = Story().then(10, gripper=0.3).then(10, gripper=0.25, closes=True).approach()
     closing = story.n - 1
     story.then(8, gripper=0.02, closes=True).then(20, gripper=0.2).approach().then(8, gripper=0.02, closes=True)
-    assert told(story.verdict())[2:] == (closing + THRESHOLDS.closing_steps, Event.CLOSED_ON_NOTHING)
+    assert told(story.verdict())[2:] == (closing + CLOSING_STEPS, Event.CLOSED_ON_NOTHING)
 
 
 def test_without_a_closing_it_went_wrong_where_the_gripper_was_closest():
@@ -106,7 +115,7 @@ def test_without_a_closing_it_went_wrong_where_the_gripper_was_closest():
 def test_the_end_is_decisive_only_where_nothing_happened_before_it():
     still_coming = Story().then(60, gripper=0.1)
     assert told(still_coming.verdict()) == (Outcome.NEVER_PICKED_UP, "reached", 60, Event.END)
-    stayed = told(still_coming.then(THRESHOLDS.stalled_steps, gripper=0.1).verdict())
+    stayed = told(still_coming.then(STALLED_STEPS, gripper=0.1).verdict())
     assert stayed[3] is Event.CLOSEST_APPROACH and 55 <= stayed[2] <= 60
 
 
@@ -218,15 +227,13 @@ def test_in_the_bowl_but_unfinished_is_a_timeout(flags, stage):
 def drawer(joint_progress, met=(), gripper_m=None):
     """A trajectory of an articulated goal: the joint's progress, and the moments at which the goal held."""
     n = len(joint_progress)
-    progress = np.zeros((n, len(STAGES)), bool)
-    progress[list(met), STAGES.index("placed")] = True
+    holds = np.zeros(n, bool)
+    holds[list(met)] = True
     hand = np.zeros((n, 3))
     hand[:, 0] = 0.2 if gripper_m is None else gripper_m
-    goal = "open wooden_cabinet_1_top_region"
-    return Trajectory(
-        np.zeros(n), np.full(n, np.nan), hand, np.zeros((n, 3)), progress, np.array(joint_progress, float),
-        np.zeros(n - 1, bool), goal, is_articulated=True,
-    )  # fmt: skip
+    goal = ARTICULATED.goal("open wooden_cabinet_1_top_region", ARTICULATED_THRESHOLDS)
+    measures = {"joint_progress": np.array(joint_progress, float)}
+    return Trajectory(goal, holds, {}, measures, hand, np.zeros((n, 3)), np.zeros(n - 1, bool))
 
 
 @pytest.mark.parametrize(
@@ -241,10 +248,10 @@ def drawer(joint_progress, met=(), gripper_m=None):
     ids=["never touched", "stalled", "pushed back", "cut short", "opened and closed again"],
 )  # fmt: skip
 def test_an_articulated_goal_fails_at_its_verb_and_where_its_joint_got_no_further(trajectory, step, event):
-    verdict = judge(trajectory, False, THRESHOLDS)
+    verdict = judge(trajectory, False)
     assert (verdict.outcome, verdict.failed_stage) == (Outcome.TIMEOUT, "open")
     assert verdict.decisive_event == event and abs(verdict.decisive_step - step) <= 1
-    assert judge(trajectory, True, THRESHOLDS).outcome is Outcome.SUCCESS
+    assert judge(trajectory, True).outcome is Outcome.SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -261,29 +268,73 @@ def test_an_articulated_goal_fails_at_its_verb_and_where_its_joint_got_no_furthe
 )
 def test_the_verdict_rests_on_the_first_goal_that_was_begun_and_not_met(met, begun, success, chosen):
     """Goals are met at the end, or not."""
-    is_met = np.array([[True] * 3, [False] * 3, met], dtype=bool)
-    assert choose_goal(is_met, np.array(begun, dtype=bool), success) == chosen
+    joints = [[0, 0.5 * was_begun, 0] for was_begun in begun]
+    goals = [drawer(joint, met=[0, 2] if holds else [0]) for joint, holds in zip(joints, met, strict=True)]
+    assert choose_goal(goals, success) == chosen
 
 
 @pytest.mark.parametrize(
     ("story", "begun"), [(Story().carry(), True), (Story().approach().hold(50), False), (Story().approach(), False)]
 )
 def test_a_goal_is_begun_when_its_object_is_carried(story, begun):
-    trajectory = story.trajectory()
-    nan = np.full(story.n, np.nan)
-    assert was_begun(trajectory.progress, trajectory.object_height_m, nan, THRESHOLDS) == begun
+    assert was_begun(story.trajectory()) == begun
 
 
 @pytest.mark.parametrize(("furthest", "begun"), [(0.05, False), (0.2, True)])
 def test_a_goal_is_begun_when_its_joint_has_moved(furthest, begun):
-    joint = np.array([0, furthest, 0])
-    assert was_begun(np.zeros((3, len(STAGES)), bool), np.zeros(3), joint, THRESHOLDS) == begun
+    assert was_begun(drawer([0, furthest, 0])) == begun
 
 
 def test_thresholds_are_parameters():
     story = Story().approach().hold(5).then(50)
     assert story.verdict().failed_stage == "grasped"
-    assert story.verdict(thresholds=OutcomeThresholds(held_steps=4)).failed_stage == "lifted"
+    assert story.verdict(thresholds=THRESHOLDS | {"held_steps": Threshold(4, "this test")}).failed_stage == "lifted"
+
+
+REACH = GoalKind(
+    name="reach",
+    stages={"near": "within 5 cm of the target", "there": "at the target"},
+    measures={"distance_m": "from the tip to the target"},
+    nears="distance_m",
+    thresholds={"stalled": "coming nearer by less is no progress", "stalled_steps": "control steps without progress"},
+)
+REACH_GOAL = REACH.goal("reach target", {"stalled": Threshold(0.001, "here"), "stalled_steps": Threshold(10, "here")})
+
+
+def reach(distance_m, hold=1):
+    """A trajectory of a goal of a kind that no table knows: it holds after some steps at the target."""
+    distance_m = np.array(distance_m, float)
+    n, there = len(distance_m), distance_m < 0.01
+    met = np.array([there[max(0, i - hold + 1) : i + 1].sum() == hold for i in range(n)])
+    stages = {"near": distance_m < 0.05, "there": there}
+    ee_pos, closes = np.zeros((n, 3)), np.zeros(n - 1, bool)
+    return Trajectory(REACH_GOAL, met, stages, {"distance_m": distance_m}, ee_pos, None, closes)
+
+
+@pytest.mark.parametrize(
+    ("trajectory", "stage", "step", "event"),
+    [
+        (reach([*np.linspace(0.3, 0.1, 20), *[0.1] * 30]), "near", 19, "stalled"),
+        (reach([*np.linspace(0.3, 0.02, 20), *[0.2] * 30]), "there", 19, "stalled"),
+        (reach(np.linspace(0.3, 0.1, 50)), "near", 49, "end"),
+        (reach([*np.linspace(0.3, 0.0, 20), 0, 0, *[0.1] * 30]), "near", 22, "undone"),
+        (reach([*np.linspace(0.3, 0.02, 48), 0.0, 0.0], hold=5), "there", 49, "end"),
+    ],
+    ids=["stalled far away", "came near and left", "cut short", "left the target", "not there for long enough"],
+)
+def test_a_kind_that_no_table_knows_is_judged_by_its_stages_and_what_it_nears(trajectory, stage, step, event):
+    verdict = judge(trajectory, False)
+    assert (verdict.outcome, verdict.failed_stage, verdict.decisive_event) == (Outcome.TIMEOUT, stage, event)
+    assert abs(verdict.decisive_step - step) <= 1 and verdict.decided_at_step == trajectory.last_step
+    assert judge(trajectory, True).outcome is Outcome.SUCCESS
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_a_goal_of_which_only_success_is_known_succeeds_or_runs_out_of_time(success):
+    goal, met = SUCCESS_ONLY.goal("win"), np.array([False] * 9 + [success])
+    verdict = judge(Trajectory(goal, met, {}, {}, np.zeros((10, 3)), None, np.zeros(9, bool)), success)
+    expected = (Outcome.SUCCESS, None, 9, Event.SUCCESS) if success else (Outcome.TIMEOUT, None, 9, Event.END)
+    assert told(verdict) == expected
 
 
 class SpoiledExpert:
@@ -315,7 +366,7 @@ def expert_row(env, episode_index, n_steps=220, **spoiled):
         recorder.record_step(action, result)
         if result.success:
             break
-    return make_row(recorder.finish(), THRESHOLDS)
+    return make_row(recorder.finish())
 
 
 @pytest.mark.parametrize("episode_index", [0, 1, 2])
@@ -371,6 +422,6 @@ def test_a_gripper_that_closes_too_early_closes_on_nothing(blind_env):
         action[-1] = 0 if 29 <= step < 36 else 48
         recorder.record_decision(step, env.snapshot(), action[None])
         recorder.record_step(action, env.step(action))
-    row = make_row(recorder.finish(), THRESHOLDS)
+    row = make_row(recorder.finish())
     assert (row.outcome, row.failed_stage) == (Outcome.NEVER_PICKED_UP, "grasped")
-    assert (row.decisive_step, row.decisive_event) == (29 + THRESHOLDS.closing_steps, Event.CLOSED_ON_NOTHING)
+    assert (row.decisive_step, row.decisive_event) == (29 + CLOSING_STEPS, Event.CLOSED_ON_NOTHING)

@@ -51,6 +51,26 @@ def test_flags_and_facts_of_the_policy_that_came_later_do_not_keep_a_run_from_be
         check_same(Run.open(run), replace(described, config=replace(described.config, samples=4)))
 
 
+@pytest.mark.parametrize(("near_goal_m", "said"), [(0.12, None), (0.2, "env.goals: expected .*0.2")])
+def test_a_run_from_before_goals_had_kinds_is_resumed_if_its_thresholds_are_those_of_now(
+    run, described, near_goal_m, said
+):
+    """Goals were names then, and the thresholds of all kinds stood in one place."""
+    written = json.loads((run / RUN_FILE).read_text())
+    (goal,) = written["env"]["goals"]
+    of_doors = {"begun_joint_progress": 0.1, "stalled_joint_progress": 0.02}
+    written["env"]["goals"] = ["in block bowl"]
+    written["resolved"]["thresholds"] = goal["thresholds"] | of_doors | {"near_goal_m": near_goal_m}
+    (run / RUN_FILE).write_text(json.dumps(written))
+    (read,) = Run.open(run).description.env.goals
+    assert (read.name, read.kind, read.thresholds["near_goal_m"]) == ("in block bowl", "pick_and_place", near_goal_m)
+    if said is None:
+        check_same(Run.open(run), described)
+    else:
+        with pytest.raises(WhiskerError, match=said):
+            check_same(Run.open(run), described)
+
+
 def test_a_package_installed_in_somebody_elses_tree_has_no_commit_of_it(tmp_path, monkeypatch):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "theirs.py").touch()

@@ -2,25 +2,27 @@
 
 import json
 from dataclasses import replace
-from math import nan
 
 import numpy as np
 import pytest
 
 from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow, load_rows, make_row
-from eval.outcome import Outcome, OutcomeThresholds
+from eval.outcome import Outcome
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.baselines import BASELINES, ScriptedPolicy
-from sim.env import Progress, StageFlags
+from sim.goals.articulated import ARTICULATED, articulated_progress
+from sim.libero_bench.goal_thresholds import ARTICULATED_THRESHOLDS
+from sim.so101.goals import declare_goal
 from sim.so101.pick_place import PickPlace
 from tests.runs import describe_run
 
 # The way to the bowl is to the left, where the shoulder's angle is negative: to -0.8 rad.
 OPEN_RAD, FAR_RAD = -0.25, -2.0
+DRAWER = ARTICULATED.goal("open drawer_1", ARTICULATED_THRESHOLDS)
 
 
 class DrawerAndBowl(PickPlace):
@@ -29,13 +31,12 @@ class DrawerAndBowl(PickPlace):
     def __init__(self, opens_at_rad=OPEN_RAD, drawer_first=True):
         super().__init__("so101/pick_place", image_sizes={})
         self._opens_at_rad, self._drawer_first = opens_at_rad, drawer_first
-        self.spec = replace(self.spec, goals=self._ordered("open drawer_1", "in block bowl"))
+        self.spec = replace(self.spec, goals=self._ordered(DRAWER, declare_goal("in block bowl")))
 
     def progress(self):
         share = float(self.data.joint("shoulder_pan").qpos[0]) / self._opens_at_rad
         met = share >= 1
-        flags = StageFlags(False, False, False, False, False, placed=met)
-        drawer = Progress(flags, 0.0, nan, self.data.body("gripper").xpos.copy(), met, share)
+        drawer = articulated_progress(met, share, self.data.body("gripper").xpos.copy())
         return self._ordered(drawer, *super().progress())
 
     def step(self, action):
@@ -52,7 +53,7 @@ def record_and_row(env, policy_name="scripted", fault=None, n_steps=160):
     if isinstance(policy, ScriptedPolicy):
         policy._expert = env.make_expert(fault)
     record = run_episode(env, policy, 0, EpisodeRecorder(), RolloutSettings(1, n_steps))
-    return record, make_row(record, OutcomeThresholds())
+    return record, make_row(record)
 
 
 def test_a_success_rests_on_the_last_goal():
@@ -109,11 +110,11 @@ def test_a_crash_names_the_goal_that_its_arrays_are_of():
     recorder.start(env, 0)
     recorder.record_decision(0, env.snapshot(), np.zeros((1, 6), np.float32))
     recorder.record_error(RuntimeError("gone"))
-    row = make_row(recorder.finish(), OutcomeThresholds())
+    row = make_row(recorder.finish())
     assert (row.outcome, row.goal, row.final_joint_progress) == (Outcome.ERROR, "open drawer_1", pytest.approx(0))
     recorder.start(env, 0)
     recorder.record_error(RuntimeError("gone"))
-    assert make_row(recorder.finish(), OutcomeThresholds()).goal is None
+    assert make_row(recorder.finish()).goal is None
 
 
 def test_a_step_whose_moment_cannot_be_read_is_not_kept(monkeypatch):

@@ -11,17 +11,18 @@ import pytest
 
 from eval.drivers import run_episode
 from eval.episode_row import ROWS_FILE, make_row
-from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder, arrays_path
 from policies.baselines import BASELINES
-from sim.env import STAGES
 from sim.errors import UnknownNameError, WhiskerError
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.runs import describe_run
 
 N_ASKED = 3
+
+STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def folder(tmp_path, blind_env, record):
 
 def append(folder, record, episode_index):
     each = replace(record, episode_index=episode_index)
-    folder.append(each, make_row(each, OutcomeThresholds()))
+    folder.append(each, make_row(each))
 
 
 def test_an_unfinished_run_can_be_read_and_knows_what_it_lacks(folder, record):

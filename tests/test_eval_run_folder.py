@@ -9,17 +9,19 @@ import pytest
 
 from eval.drivers import run_episode
 from eval.episode_row import ROWS_FILE, load_rows, make_row
-from eval.outcome import Event, OutcomeThresholds
+from eval.outcome import Event
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path
 from policies.baselines import BASELINES
-from sim.env import STAGES
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.runs import describe_run
+
+STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def run(tmp_path, blind_env, record):
     run = RunFolder.create(tmp_path, describe_run(blind_env))
     for index in range(3):
         each = replace(record, episode_index=index)
-        run.append(each, make_row(each, OutcomeThresholds()))
+        run.append(each, make_row(each))
     run.close()
     return run
 
@@ -155,7 +157,7 @@ def test_a_full_disk_loses_nothing_that_was_written(run, record, monkeypatch):
     with Path("/dev/full").open("ab", buffering=0) as full:
         monkeypatch.setattr(reopened, "_file", full)
         with pytest.raises(WhiskerError, match="No space left on device"):
-            reopened.append(record, make_row(record, OutcomeThresholds()))
+            reopened.append(record, make_row(record))
         reopened.close()
     assert load_rows(run.path) == run.rows == reopened.rows
 

@@ -106,7 +106,7 @@ def test_what_was_recorded_comes_back_and_what_was_not_is_none(setups, tmp_path)
             each = replace(record(setups("random"), n_samples), episode_index=index)
             drafts = np.repeat(each.arrays.chunk[:, None], 2, axis=1) if index else None
             each = replace(each, arrays=replace(each.arrays, draft_chunk=drafts))
-            run.append(each, make_row(each, setups("random").thresholds))
+            run.append(each, make_row(each))
             loaded = asdict(Run.open(run.path).load_arrays(run.rows[-1]))
             for name, array in asdict(each.arrays).items():
                 assert (loaded[name] is None) if array is None else np.array_equal(loaded[name], array, equal_nan=True)

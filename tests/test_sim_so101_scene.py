@@ -49,8 +49,8 @@ def test_the_jaws_close_on_nothing_but_the_block(blind_env):
         closing = env.state()
         closing[5] = 0.0
         for _ in range(12):
-            flags = env.step(closing).progress[0].flags
-        assert flags.grasped == (block_x < 0.1)
+            flags = env.step(closing).progress[0].stages
+        assert flags["grasped"] == (block_x < 0.1)
         gaps_m.append(_gap_m(env))
     env.model.opt.gravity[:] = gravity
     assert gaps_m[0] == pytest.approx(0.025, abs=0.004) and gaps_m[1] < 0.005

@@ -9,7 +9,7 @@ import pytest
 
 from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow, make_row
-from eval.outcome import DEFAULT_THRESHOLDS, Event, Outcome
+from eval.outcome import Event, Outcome
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from policies.baselines import ScriptedPolicy
@@ -34,9 +34,7 @@ def run_expert(env, episode_index, fault=None):
     """The row of an episode of the scripted expert."""
     policy = ScriptedPolicy(env)
     policy._expert = env.make_expert(fault)
-    return make_row(
-        run_episode(env, policy, episode_index, EpisodeRecorder(), RolloutSettings(1, 150)), DEFAULT_THRESHOLDS
-    )
+    return make_row(run_episode(env, policy, episode_index, EpisodeRecorder(), RolloutSettings(1, 150)))
 
 
 def positions(env):
@@ -107,7 +105,7 @@ def test_the_opposite_instruction_names_nothing_of_the_other(words_env):
 
 def test_a_task_of_one_instruction_has_no_column_for_it(blind_env):
     record = run_episode(blind_env, ScriptedPolicy(blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 3))
-    row = make_row(record, DEFAULT_THRESHOLDS)
+    row = make_row(record)
     assert row.instruction is None and "instruction" not in row.to_json()
     assert asdict(blind_env.spec)["instructions"] == ()
     with pytest.raises(UnknownNameError, match="wrong_block"):
@@ -136,7 +134,7 @@ def test_progress_follows_the_block_that_the_gripper_is_at(either_env):
     for _ in range(75):
         (progress,) = either_env.step(expert.action()).progress
         followed.append(np.array_equal(progress.object_pos_world, taken.xpos))
-    assert progress.flags.lifted and all(followed[20:])
+    assert progress.stages["lifted"] and all(followed[20:])
     held = either_env.snapshot()
     # Once it was held, it stays the one, even where the gripper is at the other.
     either_env.reset(0)

@@ -13,15 +13,14 @@ from eval.config import EvalConfig
 from eval.drivers import run_episode
 from eval.episode_row import make_row
 from eval.evaluation import set_up
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.registry import CHECKPOINT_FOLDER
-from sim.env import STAGES
 from sim.errors import WhiskerError
-from tests.runs import describe_run
+from sim.goals.pick_and_place import PICK_AND_PLACE
+from tests.runs import describe_run, make_trajectory_of
 from viz.plan_quality import (
     PLAN_QUALITY_FILE,
     Mean,
@@ -38,6 +37,8 @@ from viz.whiskers import Whiskers
 
 HORIZON = 4
 GOAL_XY = (0.2, 0.1)
+
+STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 def line(start, n_points, step_m=0.01):
@@ -174,7 +175,7 @@ def test_the_distance_to_the_goal_is_horizontal():
 def test_a_mean_says_of_how_many():
     paths = [line((0, 0, 0), 5)[None], line((0.02, 0.005, 0), 5)[None]]
     arrays = episode(line((0, 0, 0), 5))
-    row = make_row(EpisodeRecord("t", 3, False, "", 1.0, arrays), DEFAULT_THRESHOLDS)
+    row = make_row(EpisodeRecord("t", 3, False, "", 1.0, arrays, make_trajectory_of(arrays)))
     quality = summarise_episode(row, arrays, compute_plan_quality(whiskers(*paths), arrays))
     assert (quality.means["change_m"].value, quality.means["change_m"].n) == (pytest.approx(0.005), 1)
     assert quality.means["bundle_end_m"] == Mean(None, 0)
@@ -195,7 +196,7 @@ def run_of(checkpoint, folder):
     record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, 100))
     setup.env.close()
     run = RunFolder.create(folder, describe_run(setup.env, setup.policy))
-    run.append(record, make_row(record, DEFAULT_THRESHOLDS))
+    run.append(record, make_row(record))
     run.close()
     return run.path
 

@@ -19,12 +19,12 @@ import pytest
 
 from eval.config import EvalConfig
 from eval.episode_row import ROWS_FILE, EpisodeRow
-from eval.outcome import OUTCOME_RULES, Event, Outcome
+from eval.outcome import OUTCOME_RULES, OUTCOMES, Event, Outcome
 from eval.run import Run
 from eval.run_description import save_description
 from eval.statistics import compute_wilson_interval
-from sim.env import STAGES
 from sim.errors import WhiskerError
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.runs import describe_run
 from viz.plan_quality import load_plan_quality, save_plan_quality
 from viz.report.cli import write_quick_report
@@ -32,7 +32,6 @@ from viz.report.content import ReportContent, compute_run_content
 from viz.report.html_page import render_html
 from viz.report.junit import render_junit
 from viz.report.markdown import render_markdown
-from viz.report.outcome_colours import DARK, LIGHT
 
 FAILURES = [
     (Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSED_ON_NOTHING),
@@ -43,6 +42,8 @@ FAILURES = [
 ]
 # Markup, an attribute's end and an entity, in everything that a user can name.
 NASTY = "<b>&amp;\"x'</b>"
+
+STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 def make_row(task: str, index: int, **parts) -> EpisodeRow:
@@ -349,9 +350,9 @@ def _simulate_deuteranopia(colour: str):
     return cv2.cvtColor(srgb[None, None].astype(np.float32), cv2.COLOR_RGB2LAB)[0, 0]
 
 
-@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
-def test_outcomes_stay_apart_under_deuteranopia(colours):
-    assert set(colours) == set(Outcome)
-    seen = [_simulate_deuteranopia(colour) for colour in colours.values()]
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_outcomes_stay_apart_under_deuteranopia(theme):
+    assert set(OUTCOMES) == set(Outcome)
+    seen = [_simulate_deuteranopia(getattr(facts, theme)) for facts in OUTCOMES.values()]
     distances = [np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]]
     assert min(distances) > 20

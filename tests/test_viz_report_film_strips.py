@@ -95,7 +95,7 @@ def test_the_bytes_are_held_and_what_has_no_room_is_counted(run, failed, monkeyp
         assert len(made.strips) + made.n_left_out == 8
         sizes.append((len(made.strips), made.strips[0].height_px))
         shown = [strip.row.outcome for strip in made.strips]
-        assert shown == sorted(shown, key=film_strips.OUTCOME_ORDER.index) and len(set(shown)) == 2
+        assert shown == sorted(shown, key=rank_outcome) and len(set(shown)) == 2
     assert sizes[0][0] == 8 > sizes[-1][0] and sizes[0][1] > sizes[-1][1]
     assert made.remarks == [
         f"{made.n_left_out} of 8 failed episodes are left out, spread evenly, so that the page stays small."
@@ -123,7 +123,7 @@ def test_a_task_that_cannot_be_opened_is_named(run, failed):
 
 def test_strips_are_sorted_by_outcome_then_by_episode():
     rows = make_rows(np.zeros(12, bool))
-    ranks = [film_strips.OUTCOME_ORDER.index(row.outcome) for row in sort_by_outcome(rows[::-1])]
+    ranks = [rank_outcome(row.outcome) for row in sort_by_outcome(rows[::-1])]
     assert ranks == sorted(ranks)
     assert [row.episode_index for row in sort_by_outcome(rows[::-1])][:3] == [0, 4, 8]
 

@@ -6,14 +6,13 @@ import shutil
 import threading
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from eval.config import EvalConfig
 from eval.doctor.finding import Finding, Level
 from eval.episode_row import ROWS_FILE, make_row
-from eval.outcome import DEFAULT_THRESHOLDS, Outcome
+from eval.outcome import Outcome
 from eval.recorder import EpisodeRecord
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder
@@ -22,7 +21,6 @@ from tests.runs import describe_run
 from tests.test_viz_server import answer, ask
 from viz import run_list
 from viz.report.cli import REPORT_FILE
-from viz.report.outcome_colours import DARK, LIGHT
 from viz.run_folders import MOST_LEVELS, find_run_folders
 from viz.run_list import RunList
 from viz.server import ViewerServer
@@ -35,7 +33,7 @@ def append(run, *outcomes):
     for outcome in outcomes:
         error = "MemoryError: none left" if outcome is ERROR else ""
         record = EpisodeRecord("pick_place", len(run.rows), outcome is SUCCESS, error, 0.1, None)
-        run.append(record, replace(make_row(record, DEFAULT_THRESHOLDS), outcome=outcome))
+        run.append(record, replace(make_row(record), outcome=outcome))
 
 
 @pytest.fixture
@@ -245,10 +243,3 @@ def test_a_report_comes_for_the_token_and_may_not_ask_the_server(server):
         with answer(server, f"/report?run={name}&token={server.token}") as response:
             assert response.status == 404 and b"expected" in response.read()
     assert "eval-report" in without["report_command"]
-
-
-@pytest.mark.parametrize(("colours", "selector"), [(LIGHT, "\n"), (DARK, '[data-theme="dark"] ')])
-def test_an_outcome_has_the_colour_of_the_report(colours, selector):
-    css = (Path(run_list.__file__).parent / "web/src/style.css").read_text()
-    for outcome, colour in colours.items():
-        assert f'{selector}[data-outcome="{outcome}"] {{\n  --outcome: {colour};' in css

@@ -6,7 +6,6 @@ import pytest
 
 from eval.drivers import run_episode
 from eval.episode_row import load_rows, make_row
-from eval.outcome import OutcomeThresholds
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
@@ -29,7 +28,7 @@ def run(blind_env, tmp_path_factory):
     record = run_episode(
         blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, max_steps=9)
     )
-    run.append(record, make_row(record, OutcomeThresholds()))
+    run.append(record, make_row(record))
     run.close()
     return run.path
 
@@ -89,7 +88,7 @@ def small_film_run(blind_env, tmp_path_factory):
     record = run_episode(
         blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, max_steps=48)
     )
-    run.append(record, make_row(record, OutcomeThresholds()))
+    run.append(record, make_row(record))
     run.close()
     return run.path
 

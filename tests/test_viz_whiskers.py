@@ -8,7 +8,6 @@ import pytest
 
 from eval.drivers import run_episode
 from eval.episode_row import load_rows, make_row
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
@@ -40,7 +39,7 @@ def record(env, n_action_steps, folder=None):
     assert not record.error
     if folder is not None:
         run = RunFolder.create(folder, describe_run(env))
-        run.append(record, make_row(record, DEFAULT_THRESHOLDS))
+        run.append(record, make_row(record))
         run.close()
         return record.arrays, run.path
     return record.arrays, None

@@ -8,7 +8,6 @@ from typing import Any
 
 from eval.branches import BranchFolder, BranchRow
 from eval.episode_row import make_row
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.rollout import Decision
 from sim.errors import WhiskerError
 from viz.branch_command import check_can_go_back, parse_branch, read_integer
@@ -140,7 +139,7 @@ class Driver:
         """Keep a branch that is over, if there is a folder for it. Called in the thread, before the page is told."""
         if self.branch_folder is not None and episode.left is not None:
             assert episode.record is not None
-            row = BranchRow.of_row(make_row(episode.record, DEFAULT_THRESHOLDS), episode.left)
+            row = BranchRow.of_row(make_row(episode.record), episode.left)
             self.branch_folder.append(episode.record, row)
 
     def add(self, episode: LiveEpisode) -> None:

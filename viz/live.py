@@ -10,7 +10,6 @@ from eval.doctor.examination import examine
 from eval.doctor.finding import Finding
 from eval.episode_row import make_row
 from eval.evaluation import Setup, set_up
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.provenance import describe
 from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
@@ -22,7 +21,7 @@ from viz.driver import Driver
 from viz.event_board import EventBoard
 from viz.live_episode import LiveEpisode, Stage, make_key
 from viz.page import page_data
-from viz.page_data import header_data, scene_data
+from viz.page_data import first_stages, header_data, scene_data
 
 
 class LiveSession(Driver):
@@ -116,7 +115,7 @@ class LiveSession(Driver):
         if self._run is None or episode.left is not None:
             return
         assert episode.record is not None
-        row = make_row(episode.record, DEFAULT_THRESHOLDS)
+        row = make_row(episode.record)
         # A second life of an episode is the same once more.
         if (row.task, row.episode_index) not in {(known.task, known.episode_index) for known in self._run.rows}:
             self._run.append(episode.record, row)
@@ -127,7 +126,8 @@ class LiveSession(Driver):
         episode = LiveEpisode.begin(self._stage, episode_index, key)
         self.enter(episode)
         episode.advance()  # resets the environment
-        around = [env.ee_pos_world()[None], *(goal.object_pos_world[None] for goal in env.progress())]
+        places = [env.ee_pos_world(), *(goal.object_pos_world for goal in env.progress())]
+        around = [place[None] for place in places if place is not None]
         told = episode.decisions[-1].observation.instruction if episode.decisions else env.spec.instruction
-        episode.header = header_data(self._description, env.spec, key, told, around)
+        episode.header = header_data(self._description, env.spec, key, told, around, first_stages(env.spec))
         self.add(episode)

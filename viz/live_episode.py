@@ -8,15 +8,15 @@ import numpy as np
 from eval.branches import Branch, Overrides
 from eval.drivers import continue_episode, play_episode
 from eval.episode_row import make_row
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecord, EpisodeRecorder
 from eval.rollout import ControlStep, Decision, RolloutSettings, Start
 from policies.policy import Policy
 from sim.capabilities import Snapshots
+from sim.env import Progress
 from sim.errors import WhiskerError
 from viz.altered_env import AlteredEnv
 from viz.image_encoding import LOSSLESS
-from viz.page_data import branch_header, decision_data, encode_array, episode_key, row_data
+from viz.page_data import branch_header, decision_data, encode_array, episode_key, first_stages, row_data
 from viz.replay import DecisionView, read_body_poses, view_cameras
 from viz.whiskers import find_members, simulate_plans
 
@@ -77,7 +77,7 @@ class LiveEpisode:
     @classmethod
     def begin(cls, stage: Stage, episode_index: int, key: str) -> "LiveEpisode":
         """The environment is reset at the first `advance`."""
-        recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
+        recorder = EpisodeRecorder()
         recorder.start(stage.env, episode_index)
         events = play_episode(stage.env, stage.policy, episode_index, stage.settings)
         return cls(stage, episode_index, key, recorder, events)
@@ -191,17 +191,19 @@ class LiveEpisode:
     def _moment(self, step: ControlStep | None) -> dict:
         """The present moment, and the action that led to it."""
         env = self.stage.env
-        (progress, *_) = env.progress() if step is None else step.result.progress
+        progress = next(iter(env.progress() if step is None else step.result.progress), Progress(met=False))
+        measures, position = progress.measures, progress.object_pos_world
+        stages, undefined = self.header.get("stages", first_stages(env.spec)), float("nan")
         action = np.empty((0, env.spec.action.dim), np.float32) if step is None else step.action[None]
         return {
             "body_pose": encode_array(read_body_poses(env)[None]),
             "state": encode_array(env.state()[None]),
             "action": encode_array(action),
             "ee": encode_array(env.ee_pos_world()[None]),
-            "object": encode_array(progress.object_pos_world[None]),
-            "object_height": encode_array(np.array([progress.object_height_m])),
-            "goal_distance": encode_array(np.array([progress.goal_distance_m])),
-            "progress": encode_array(progress.flags.as_array()[None]),
+            "object": encode_array(np.full((1, 3), undefined) if position is None else position[None]),
+            "object_height": encode_array(np.array([measures.get("object_height_m", undefined)])),
+            "goal_distance": encode_array(np.array([measures.get("goal_distance_m", undefined)])),
+            "progress": encode_array(np.array([[progress.stages.get(name, False) for name in stages]], dtype=bool)),
         }
 
     def _running_row(self) -> dict:
@@ -224,7 +226,7 @@ class LiveEpisode:
     def _finish(self) -> None:
         self.is_over = True
         self.record = self.recorder.finish()
-        self.row = row_data(make_row(self.record, DEFAULT_THRESHOLDS)) | {
+        self.row = row_data(make_row(self.record)) | {
             "key": self.key,
             "branch": self.header.get("branch"),
         }

@@ -197,7 +197,7 @@ def _start(episode: _Episode) -> Playhead:
 
 def _look_at(window: Any, episode: _Episode) -> None:
     """From in front of the robot, to its left and above."""
-    points = np.concatenate([episode.arrays.ee_pos_world, episode.arrays.object_pos_world])
+    points = np.concatenate(episode.arrays.paths_world)
     low, high = points.min(axis=0), points.max(axis=0)
     with window.lock():
         window.cam.lookat[:] = (low + high) / 2

@@ -12,6 +12,7 @@ import jinja2
 
 from eval.branches import BranchRow
 from eval.episode_row import EpisodeRow
+from eval.outcome import OUTCOMES
 from eval.run import Run
 from eval.run_description import RunDescription
 from sim.capabilities import Snapshots
@@ -19,6 +20,7 @@ from sim.errors import WhiskerError
 from sim.files import written_whole
 from viz.branch_command import explain_unusable, most_action_steps
 from viz.image_encoding import BUDGET_BYTES
+from viz.outcome_style import format_page_rules
 from viz.page_data import (
     FORMAT_VERSION,
     episode_key,
@@ -158,6 +160,8 @@ def render_page(inlined: Mapping | None, serves_runs: bool = False) -> str:
     packed = "" if inlined is None else base64.b64encode(gzip.compress(_to_json(inlined), mtime=0)).decode("ascii")
     return template.render(
         style=_read_web_file("dist/viewer.css"),
+        outcome_style=format_page_rules(),
+        outcomes=" ".join(OUTCOMES),
         script=_read_web_file("dist/viewer.js"),
         packed=packed,
         serves="runs" if serves_runs else "run",

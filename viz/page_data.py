@@ -15,7 +15,7 @@ from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription
 from sim.capabilities import Drawable, provides
-from sim.env import STAGES, Env
+from sim.env import Env
 from sim.scene_geometry import Mesh
 from sim.spec import EnvSpec
 from viz.image_encoding import BUDGET_BYTES, ImageEncoding, choose_encoding
@@ -64,15 +64,16 @@ def scene_data(env: Env) -> dict:
 
 
 def moments_data(arrays: EpisodeArrays, body_pose: Float32[np.ndarray, "T1 body 7"]) -> dict:
-    """All moments of an episode; action t leads from moment t to t + 1."""
+    """All moments of an episode; action t leads from moment t to t + 1. What a goal does not have is nan."""
+    n = len(arrays.state)
     return {
         "body_pose": encode_array(body_pose),
         "state": encode_array(arrays.state),
         "action": encode_array(arrays.action),
         "ee": encode_array(arrays.ee_pos_world),
-        "object": encode_array(arrays.object_pos_world),
-        "object_height": encode_array(arrays.object_height_m),
-        "goal_distance": encode_array(arrays.goal_distance_m),
+        "object": encode_array(_or_undefined(arrays.object_pos_world, (n, 3))),
+        "object_height": encode_array(_or_undefined(arrays.object_height_m, (n,))),
+        "goal_distance": encode_array(_or_undefined(arrays.goal_distance_m, (n,))),
         "progress": encode_array(arrays.progress),
     }
 
@@ -173,7 +174,12 @@ def branch_header(header: dict, branch: Branch, of: str) -> dict:
 
 
 def header_data(
-    description: RunDescription, spec: EnvSpec, key: str, instruction: str, paths: Iterable[np.ndarray]
+    description: RunDescription,
+    spec: EnvSpec,
+    key: str,
+    instruction: str,
+    paths: Iterable[np.ndarray],
+    stages: Sequence[str],
 ) -> dict:
     """What does not change while an episode runs.
 
@@ -181,6 +187,7 @@ def header_data(
         spec: of the episode's environment.
         instruction: of the episode.
         paths: positions `(n, 3)` m that the first view must show.
+        stages: names of the first columns of `progress`.
     """
     action = spec.action
     return {
@@ -188,8 +195,8 @@ def header_data(
         "scene": spec.task,
         "task": spec.task,
         "instruction": instruction,
-        "goals": list(spec.goals),
-        "stages": list(STAGES),
+        "goals": [goal.name for goal in spec.goals],
+        "stages": list(stages),
         "control_dt_s": spec.control_dt_s,
         "n_action_steps": description.resolved.n_action_steps,
         "drafts": description.policy.drafts,
@@ -203,11 +210,20 @@ def header_data(
 
 def recorded_header(description: RunDescription, spec: EnvSpec, row: EpisodeRow, arrays: EpisodeArrays) -> dict:
     """Return the header of a recorded episode, or of a branch that was kept."""
-    around = [arrays.ee_pos_world, arrays.object_pos_world]
-    header = header_data(description, spec, row_key(row), row.instruction or spec.instruction, around)
+    told = row.instruction or spec.instruction
+    header = header_data(description, spec, row_key(row), told, arrays.paths_world, row.goal_stages)
     if isinstance(row, BranchRow):
         return branch_header(header, row.branch, episode_key(row.task, row.episode_index, row.branch.of))
     return header
+
+
+def first_stages(spec: EnvSpec) -> tuple[str, ...]:
+    """Return the stages of the goal that is shown while an episode runs: the first."""
+    return spec.goals[0].stages if spec.goals else ()
+
+
+def _or_undefined(array: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, np.nan) if array is None else array
 
 
 def _first_view(points: np.ndarray) -> dict:

@@ -138,7 +138,8 @@ def _assess(
     path, horizon = bundle[0], bundle.shape[1] - 1
     taken = arrays.ee_pos_world[step + 1 : step + 1 + horizon]
     deviation_m = _distances(path[1 : len(taken) + 1], taken)
-    to_object_m = _distances(path, arrays.object_pos_world[step])
+    objects = arrays.object_pos_world
+    to_object_m = None if objects is None else _distances(path, objects[step])
     return PlanQuality(
         step=step,
         path_length_m=_defined(compute_length(path)),
@@ -149,8 +150,8 @@ def _assess(
         n_compared=len(taken),
         bundle_half_m=_defined(compute_spread(bundle[:, -(-horizon // 2)])),
         bundle_end_m=_defined(compute_spread(bundle[:, -1])),
-        end_to_object_m=_defined(to_object_m[-1]),
-        nearest_to_object_m=_defined(to_object_m.min()),
+        end_to_object_m=None if to_object_m is None else _defined(to_object_m[-1]),
+        nearest_to_object_m=None if to_object_m is None else _defined(to_object_m.min()),
         end_to_goal_m=None if goal_xy is None else _defined(_distances(path[-1:, :2], goal_xy)[0]),
         change_m=_compute_change(whiskers, prediction),
     )
@@ -217,6 +218,8 @@ def locate_goal(arrays: EpisodeArrays) -> Float64[np.ndarray, "2"] | None:
     None where that does not determine g: an articulated goal, an object that stayed or moved along a line, a goal
     that moved itself.
     """
+    if arrays.object_pos_world is None or arrays.goal_distance_m is None:
+        return None
     positions, distance_m = arrays.object_pos_world[:, :2], arrays.goal_distance_m
     if len(positions) < 3 or np.isnan(distance_m).any():
         return None

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from eval.branches import Branch, BranchRow, Overrides
 from eval.drivers import continue_episode
 from eval.episode_row import EpisodeRow
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecorder, ReplayableArrays
 from eval.rollout import Decision, Start
 from eval.run import Run
@@ -123,7 +122,7 @@ def _cut(arrays: ReplayableArrays, n_steps: int, n_predictions: int) -> Replayab
 
 def _record_again(env: Snapshots, episode_index: int, past: ReplayableArrays) -> tuple[EpisodeRecorder, np.ndarray]:
     """Return a recorder that has seen what was recorded, and the poses of all bodies at each of its moments."""
-    recorder = EpisodeRecorder(DEFAULT_THRESHOLDS)
+    recorder = EpisodeRecorder()
     recorder.start(env, episode_index)
     prediction_of = {int(step): index for index, step in enumerate(past.prediction_step)}
     poses = []

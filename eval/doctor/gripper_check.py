@@ -8,9 +8,8 @@ from jaxtyping import Float
 from eval.doctor.finding import TELL_APART, Finding, Level
 from eval.doctor.gripper_range import describe_ranges
 from eval.grasps import find_closing_commands, find_closings
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeArrays
-from sim.env import STAGES
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.spec import ActionSpec
 
 # Shares of the way from closed to open. Scripted expert and ACT on so101/pick_place close to 0.00 and open to 0.48 (the
@@ -22,6 +21,9 @@ NARROW, CONSTANT = 0.20, 0.05
 BAND_PERCENTILES = (2, 98)
 # The gripper has to move by this share of what it is told, with an object or without. ACT: 0.72, random targets: 0.45.
 FOLLOWS = 0.20
+# A closing command for so many steps, with the tool so near to the object, is meant for it. These numbers, which the
+# SO-101's outcomes have too, serve every robot here: this is a hint to a person, not a label.
+NEAR_OBJECT_M, CLOSING_STEPS = 0.05, 5
 # The middle of a binary gripper's way does nothing, and neither does what is as near to it as noise. One that is told
 # 0 to 1, where it takes -1 (open) to 1 (closed), never gets beyond.
 MIDDLE, NEAR_MIDDLE = 0.5, 0.1
@@ -97,18 +99,17 @@ def _is_half(low: float, high: float) -> bool:
 def _count_closings(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> tuple[int, int]:
     """Count the episodes that bring the gripper near an object, and those of them in which it closes there.
 
-    Articulated goals are left out: a door may be pushed. What is near, and what a closing, is as in `eval.outcome`.
+    Only goals of pick and place count: a door may be pushed.
     """
-    n_near = n_closing = 0
+    n_near, n_closing, reached = 0, 0, list(PICK_AND_PLACE.stages).index("reached")
     for episode in episodes:
-        if not np.isnan(episode.joint_progress).all():
+        if not episode.is_of_pick_and_place or episode.object_pos_world is None:
             continue
         distance_m = np.linalg.norm(episode.ee_pos_world - episode.object_pos_world, axis=1)
-        near = episode.progress[:, STAGES.index("reached")] | (distance_m < DEFAULT_THRESHOLDS.near_gripper_m)
-        steps = DEFAULT_THRESHOLDS.closing_steps
-        begins = find_closings(find_closing_commands(episode.action, action), steps)
+        near = episode.progress[:, reached] | (distance_m < NEAR_OBJECT_M)
+        begins = find_closings(find_closing_commands(episode.action, action), CLOSING_STEPS)
         n_near += bool(near.any())
-        n_closing += any(near[begin : begin + steps + 1].any() for begin in begins)
+        n_closing += any(near[begin : begin + CLOSING_STEPS + 1].any() for begin in begins)
     return n_near, n_closing
 
 

@@ -15,7 +15,7 @@ from eval.evaluation import Setup
 from policies.baselines import ScriptedPolicy
 from policies.normalisation import Normalisation
 from policies.policy import EpisodeMemory, remember
-from sim.env import STAGES, episode_rng
+from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
@@ -37,7 +37,7 @@ class Reference:
         actions: the expert's, one a control step, then its last one held.
         n_steps: that it took.
         success: whether it did the task.
-        missed_stage: the first of `sim.env.STAGES` that it never met, of any goal; "" if it met all.
+        missed_stage: the first stage of its goals that it never met; "" if it met all.
     """
 
     memories: tuple[EpisodeMemory, ...]
@@ -145,7 +145,7 @@ class Patient:
         own = expert.reset()
         seen: deque[Observation] = deque(maxlen=n_obs_steps)
         memories, steps, actions, success = [], [], [], False
-        met = np.zeros(len(STAGES), dtype=bool)
+        met: set[str] = set()
         for step in range(self.env.max_steps):
             since_look = step % _REFERENCE_EVERY_STEPS
             if since_look == 0 or _REFERENCE_EVERY_STEPS - since_look < n_obs_steps:
@@ -157,12 +157,13 @@ class Patient:
             actions.append(action)
             result = env.step(action)
             for goal in result.progress:
-                met |= goal.flags.as_array()
+                met |= {stage for stage, holds in goal.stages.items() if holds}
             success = result.success
             if success:
                 break
         held = np.repeat(actions[-1][None], self.setup.policy.spec.chunk_size, axis=0)
-        missed = next((stage for stage, was_met in zip(STAGES, met, strict=True) if not was_met), "")
+        stages = [stage for goal in self.env.goals for stage in goal.stages]
+        missed = next((stage for stage in stages if stage not in met), "")
         followed = np.concatenate([actions, held])
         return Reference(tuple(memories), tuple(steps), followed, len(actions), success, missed)
 

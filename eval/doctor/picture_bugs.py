@@ -205,9 +205,9 @@ def _measure_view(patient: Patient, camera: str) -> View:
     spec = env.spec.camera(camera)
     env.reset(0)
     depth_m = float("nan")
-    goals = env.progress()
-    if goals and provides(env, Drawable):
-        depth_m = float((env.projection(camera) @ np.append(goals[0].object_pos_world, 1.0))[2])
+    position = next((goal.object_pos_world for goal in env.progress()), None)
+    if position is not None and provides(env, Drawable):
+        depth_m = float((env.projection(camera) @ np.append(position, 1.0))[2])
     half = np.tan(np.deg2rad(spec.fovy_deg) / 2) * np.array([spec.width_px / spec.height_px, 1.0])
     across, down = ((float(np.rad2deg(2 * np.arctan(h))), float(2 * h * depth_m)) for h in half)
     return View(across, down)

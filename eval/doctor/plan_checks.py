@@ -129,5 +129,6 @@ def _compute_spread_between(plans: Sequence[Float[np.ndarray, "_ horizon dim"]])
 
 
 def _compute_object_spread_m(episodes: Sequence[EpisodeArrays]) -> float:
-    """The largest extent, along an axis, of where the object lies at the start of the episodes."""
-    return float(np.ptp([e.object_pos_world[0] for e in episodes], axis=0).max())
+    """Return the largest extent, along an axis, of where the object lies at the start; 0 if a goal is about none."""
+    starts = [path[0] for e in episodes if (path := e.object_pos_world) is not None]
+    return float(np.ptp(starts, axis=0).max()) if len(starts) == len(episodes) else 0.0

@@ -46,7 +46,7 @@ STAGE_HINTS = {
 
 def check_crashes(rows: Sequence[EpisodeRow]) -> Finding:
     """Episodes that crashed are not in the denominator: what is left may be the easy ones."""
-    crashed = [row for row in rows if row.outcome == Outcome.ERROR]
+    crashed = [row for row in rows if not row.is_judged]
     evidence = f"{len(crashed)} of {len(rows)} episodes crashed"
     if not crashed:
         return Finding("crashes", Level.FINE, "every episode ran to its end", evidence)
@@ -81,7 +81,7 @@ def check_n_episodes(rows: Sequence[EpisodeRow]) -> Finding:
 def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
     """How often the solver missed what the policy asked for: a failure of the two together, not of the policy."""
     check = "inverse kinematics"
-    judged = [row for row in rows if row.outcome != Outcome.ERROR]
+    judged = [row for row in rows if row.is_judged]
     rate = summarise(rows).ik_failure_rate
     errors_mm = [row.ik_error_mm for row in judged if row.ik_error_mm is not None]
     if np.isnan(rate):
@@ -104,20 +104,31 @@ def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
     Args:
         old_rules: remark on rows whose outcomes older rules made.
     """
-    judged = [row for row in rows if row.outcome != Outcome.ERROR]
+    judged = [row for row in rows if row.is_judged]
     counts = Counter(row.outcome for row in judged)
+    failures = [row for row in judged if row.is_failure]
     stages = Counter(row.failed_stage for row in judged if row.failed_stage is not None)
     evidence = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+    unknown = [row.outcome for row in judged if not row.is_known]
+    if unknown:
+        evidence += f"; this version does not know {', '.join(dict.fromkeys(unknown))}"
     through = count_stages(judged)
-    if through:
-        evidence += f"; of {len(judged)}, came through " + ", ".join(f"{stage} {n}" for stage, n in through.items())
+    for kind in dict.fromkeys(count.kind for count in through):
+        of_kind = [count for count in through if count.kind == kind]
+        named = ", ".join(f"{count.stage} {count.n_through}" for count in of_kind)
+        evidence += f"; of {of_kind[0].n_episodes}, came through {named}"
+    if judged and not through:
+        evidence += "; no stages"
     if stages:
         evidence += "; first stage not met: " + ", ".join(f"{stage} {n}" for stage, n in stages.most_common())
     evidence += _describe_events(judged)
     if old_rules:
         evidence += f"; {old_rules}"
-    if not stages:
+    if not failures:
         return Finding("outcomes", Level.FINE, "every episode succeeds", evidence)
+    if not stages:
+        where = f"{len(failures)} of {len(judged)} episodes fail, at goals without stages"
+        return Finding("outcomes", Level.FINE, where, evidence)
     stage, n = stages.most_common(1)[0]
     where = f"{n} of {stages.total()} failures are at the stage {stage!r}"
     if counts[Outcome.SUCCESS] or len(judged) < PATTERN_EPISODES or n < PATTERN_SHARE * len(judged):
@@ -176,11 +187,14 @@ def describe_rate(n_success: int, n: int) -> str:
 
 def _describe_motion(row: EpisodeRow, episode: EpisodeArrays) -> tuple[str, bool]:
     """How far that moved which the goal is about, in words, and whether it is enough for a success."""
-    if row.final_joint_progress is not None:
+    if episode.joint_progress is not None and row.final_joint_progress is not None:
         share = float(np.ptp(episode.joint_progress))
         return f"joint moved {100 * share:.0f} % of the way", share >= UNMOVED_JOINT
-    way_m = float(np.linalg.norm(episode.object_pos_world - episode.object_pos_world[0], axis=1).max())
-    return f"object moved {way_m:.3f} m", way_m >= UNMOVED_M
+    what, path = "object", episode.object_pos_world
+    if path is None or not episode.is_of_pick_and_place:
+        what, path = "tool", episode.ee_pos_world
+    way_m = float(np.linalg.norm(path - path[0], axis=1).max())
+    return f"{what} moved {way_m:.3f} m", way_m >= UNMOVED_M
 
 
 def _name(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> str:
@@ -191,14 +205,15 @@ def _name(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> str:
 
 def describe_start_region(run: Run) -> str:
     """Return one sentence on where the object has to begin for the policy to succeed; "" where that is not shown."""
-    judged = [row for row in run.rows if row.outcome != Outcome.ERROR]
+    judged = [row for row in run.rows if row.is_judged]
     starts = []
     for row in judged:
         try:
             path = run.load_array(row, "object_pos_world")
         except WhiskerError:  # The rate is right without the arrays.
             return ""
-        assert path is not None
+        if path is None:
+            return ""
         starts.append(path[0])
     finding = check_start_region(judged, starts)
     said = f"{finding.finding[:1].upper()}{finding.finding[1:]}: {finding.evidence}."
@@ -209,9 +224,11 @@ def check_start_region(rows: Sequence[EpisodeRow], starts: Sequence[Float[np.nda
     """Look for places at which the policy succeeds more often if the object begins there.
 
     Args:
-        starts: where it began in the episode of each row, m.
+        starts: where it began in the episode of each row, m; empty if the goals are about no object.
     """
     check, found = "start", []
+    if not starts:
+        return Finding(check, Level.UNKNOWN, "the goals are about no object", f"{len(rows)} episodes")
     for task in dict.fromkeys(row.task for row in rows):
         of_task = sorted((row.episode_index, i) for i, row in enumerate(rows) if row.task == task)
         chosen = [i for _, i in of_task]

@@ -5,6 +5,8 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
+
 from eval.doctor.finding import Finding, Level, describe_failed_check
 from eval.doctor.floors import compare_with_floors, roll_out_floors
 from eval.doctor.gripper_check import check_gripper
@@ -24,7 +26,7 @@ from eval.doctor.row_checks import (
     check_start_region,
 )
 from eval.episode_row import ROWS_FILE, EpisodeRow
-from eval.outcome import Outcome
+from eval.recorder import EpisodeArrays
 from eval.run import Run
 from eval.run_description import RunDescription
 from sim.env import Env
@@ -53,7 +55,7 @@ def check_run(run: Run, env: Env | None = None) -> list[Finding]:
         partial(check_n_episodes, rows),
         partial(check_made_by, run.description),
     ]
-    judged = [row for row in rows if row.outcome != Outcome.ERROR]
+    judged = [row for row in rows if row.is_judged]
     if judged:
         checks += [
             partial(check_outcomes, rows, run.description.old_rules),
@@ -83,6 +85,12 @@ def check_made_by(description: RunDescription) -> Finding:
     return Finding("origin of the rows", Level.FINE, "one commit made them", evidence)
 
 
+def _find_starts(episodes: Sequence[EpisodeArrays]) -> list[np.ndarray]:
+    """Return where the objects began; [] if a goal is about none."""
+    starts = [path[0] for episode in episodes if (path := episode.object_pos_world) is not None]
+    return starts if len(starts) == len(episodes) else []
+
+
 def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
     """Read the arrays of the episodes, and return the checks that look at them.
 
@@ -94,7 +102,7 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
     action, state_names = env.action, env.state_names
     n_success, is_baseline = sum(row.success for row in rows), policy.is_baseline
     checks: list[Check] = [
-        partial(check_start_region, rows, [episode.object_pos_world[0] for episode in episodes]),
+        partial(check_start_region, rows, _find_starts(episodes)),
         partial(check_early_success, rows, episodes, env.control_dt_s),
         partial(check_action_range, episodes, action),
         partial(check_movement, episodes),

@@ -21,9 +21,9 @@ def check_start(patient: Patient) -> Iterator[Finding]:
     held: Counter[str] = Counter()
     for episode_index in looked_at:
         env.reset(episode_index)
-        met = [name for name, goal in zip(env.spec.goals, env.progress(), strict=True) if goal.met]
+        met = [goal.name for goal, now in zip(env.spec.goals, env.progress(), strict=True) if now.met]
         held.update(met)
-        done += [episode_index] if len(met) == len(env.spec.goals) else []
+        done += [episode_index] if env.spec.goals and len(met) == len(env.spec.goals) else []
     named = ", ".join(map(str, looked_at))
     if done:
         do = "Its initial states are wrong: every goal holds before the first step."

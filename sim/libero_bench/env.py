@@ -9,6 +9,7 @@ from jaxtyping import Float32
 
 from sim.env import Expert
 from sim.errors import WhiskerError
+from sim.goals.goal import Goal
 from sim.libero_bench.conventions import (
     CAMERA_NAMES,
     FIRST_SEED,
@@ -58,7 +59,7 @@ class LiberoEnv(RobosuiteEnv):
         self._demos = DemonstratedStarts(demos, task) if demos else None
         self._init_states = load_init_states(task) if self._demos is None else self._demos.init_states
         goals = [make_goal(env, self.model, goal) for goal in env.parsed_problem["goal_state"]]
-        spec = self._make_spec(image_sizes, tuple(goal.name for goal in goals))
+        spec = self._make_spec(image_sizes, tuple(goal.declared for goal in goals))
         self._watch(goals, spec, LEROBOT_CAMERAS)
         self.begin_episode(0)
 
@@ -143,7 +144,7 @@ class LiberoEnv(RobosuiteEnv):
     def _after_physics(self) -> None:
         self._env._post_process()
 
-    def _make_spec(self, image_sizes: Mapping[str, tuple[int, int]] | None, goals: tuple[str, ...]) -> EnvSpec:
+    def _make_spec(self, image_sizes: Mapping[str, tuple[int, int]] | None, goals: tuple[Goal, ...]) -> EnvSpec:
         if image_sizes is None:
             image_sizes = dict.fromkeys(LEROBOT_CAMERAS, IMAGE_SIZE_PX)
         return EnvSpec(

@@ -12,19 +12,19 @@ A goal is a predicate of the task's BDDL file. Whether it holds is for LIBERO's 
 """
 
 from collections.abc import Sequence
-from math import nan
 
 import mujoco
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from sim.env import Progress, StageFlags
-from sim.robosuite.env import Goal
+from sim.env import Progress
+from sim.goals.articulated import ARTICULATED, articulated_progress
+from sim.goals.pick_and_place import PICK_AND_PLACE, pick_and_place_progress
+from sim.libero_bench.goal_thresholds import ARTICULATED_THRESHOLDS, HELD_M, LIFTED_M, PICK_AND_PLACE_THRESHOLDS
+from sim.robosuite.env import WatchedGoal
 from sim.robosuite.grasping import touchable
 
 REACHED_M = 0.03
-HELD_M = 0.02
-LIFTED_M = 0.03
 ON_OBJECT_M, ON_SITE_M, IN_SITE_M = 0.03, -0.005, -0.01  # see `PlaceGoal._is_over`
 
 _JOINT_RANGES = {
@@ -46,7 +46,7 @@ class PlaceGoal:
         predicate: ("in" or "on", object, place).
         """
         verb, thing, place = predicate
-        self.name = " ".join(predicate)
+        self.declared = PICK_AND_PLACE.goal(" ".join(predicate), PICK_AND_PLACE_THRESHOLDS)
         self.start = np.zeros(1)
         self._body = int(env.obj_body_id[thing])
         self._geoms = _collision_geoms_of(model, self._body)
@@ -71,16 +71,18 @@ class PlaceGoal:
         height_m = float(position[2] - self.start[0])
         touching, grasped, alone = self._touch(data)
         held = grasped or (touching and (alone or height_m > HELD_M))
-        flags = StageFlags(
+        distance = position[:2] - self._place_pos(data)[:2]
+        return pick_and_place_progress(
             reached=touching or self._distance_m(data, ee_pos) < REACHED_M,
             grasped=held,
             lifted=held and height_m > LIFTED_M,
             over_goal=met or self._is_over(data, position),
             released=not touching,
             placed=met,
+            object_height_m=height_m,
+            goal_distance_m=float(np.hypot(*distance)),
+            object_pos_world=position,
         )
-        distance = position[:2] - self._place_pos(data)[:2]
-        return Progress(flags, height_m, float(np.hypot(*distance)), position, met)
 
     def _touch(self, data: mujoco.MjData) -> tuple[bool, bool, bool]:
         """Whether the gripper touches the object, whether both pads do, and whether nothing else does."""
@@ -125,7 +127,7 @@ class JointGoal:
         predicate: (verb, fixture or the site of one of its parts).
         """
         verb, thing = predicate
-        self.name = " ".join(predicate)
+        self.declared = ARTICULATED.goal(" ".join(predicate), ARTICULATED_THRESHOLDS)
         is_site = thing in env.object_sites_dict
         owner = env.get_object(thing)
         joints = [model.joint(joint) for joint in owner.joints]
@@ -145,12 +147,11 @@ class JointGoal:
         way = self._range[nearest] - self.start
         gone = np.divide(data.qpos[self._qpos] - self.start, way, out=np.ones_like(way), where=np.abs(way) > 1e-9)
         share = float(gone.max() if self._any_joint else gone.min())
-        flags = StageFlags(False, False, False, False, False, placed=met)
         share = max(share, 1.0) if met else min(share, 1.0)
-        return Progress(flags, 0.0, nan, data.xipos[self._part].copy(), met, share)
+        return articulated_progress(met, share, data.xipos[self._part].copy())
 
 
-def make_goal(env, model: mujoco.MjModel, predicate: Sequence[str]) -> Goal:
+def make_goal(env, model: mujoco.MjModel, predicate: Sequence[str]) -> WatchedGoal:
     """Of one predicate of `env.parsed_problem["goal_state"]`."""
     return (JointGoal if predicate[0] in _JOINT_RANGES else PlaceGoal)(env, model, predicate)
 

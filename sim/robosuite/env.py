@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from sim.env import LooseObject, Progress, StepResult
+from sim.goals.goal import Goal
 from sim.loose_objects import FreeJoints, observe_loose_objects
 from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
@@ -22,10 +23,14 @@ _INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 @runtime_checkable
-class Goal(Protocol):
-    """One goal of a task, watched."""
+class WatchedGoal(Protocol):
+    """One goal of a task, watched.
 
-    name: str
+    Attributes:
+        declared: the goal as the environment's spec has it.
+    """
+
+    declared: Goal
 
     def begin(self, data: mujoco.MjData) -> None:
         """Note how the world is when objects have settled at the start of the episode."""
@@ -62,12 +67,12 @@ class RobosuiteEnv(ABC):
         self.data: mujoco.MjData = self._env.sim.data._data
         self._arm = PandaArm(self._env.robots[0], self.model, self.data)
         self._object_names = object_names
-        self._goals: Sequence[Goal] = ()
+        self._goals: Sequence[WatchedGoal] = ()
         self._remember_model()
         self._n_substeps = int(self._env.control_timestep / self._env.model_timestep)
         self._clock = SampleClock(1.0 / self._env.control_freq, self._env.model_timestep)
 
-    def _watch(self, goals: Sequence[Goal], spec: EnvSpec, model_cameras: Mapping[str, str]) -> None:
+    def _watch(self, goals: Sequence[WatchedGoal], spec: EnvSpec, model_cameras: Mapping[str, str]) -> None:
         """Take the task's goals and spec, which are made from what this class has looked up.
 
         Args:

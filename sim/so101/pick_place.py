@@ -8,21 +8,21 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from sim.env import Expert, LooseObject, Progress, StageFlags, StepResult, episode_rng
+from sim.env import Expert, LooseObject, Progress, StepResult, episode_rng
 from sim.errors import WhiskerError
+from sim.goals.pick_and_place import pick_and_place_progress
 from sim.loose_objects import observe_loose_objects
 from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
 from sim.rendering import DEPTH_SUFFIX, CameraRenderer, compute_projection
 from sim.scene_geometry import SceneGeometry
+from sim.so101.goals import LIFTED_M, declare_goal
 from sim.so101.scene import GRIPPER_BODY, MOVING_JAW_BODY, build_model, load_user_model
 from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE, PEOPLE_CAMERA, SceneConfig
 from sim.so101.units import JOINTS, BodyUnits, JointUnits
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
-GOAL = "in block bowl"
 REACHED_M = 0.03
-LIFTED_M = 0.03
 AT_REST_M_S = 0.05
 # Free fall of two control steps is 2 cm, what contacts give way under a block at rest a hundredth of a millimetre.
 FALLEN_M, SETTLE_S = 0.001, 2.0
@@ -211,15 +211,17 @@ class PickPlace:
         at_rest = float(velocity @ velocity) < AT_REST_M_S**2
         below_rim = float(offset[2]) < self._goal_half_height_m
         reach = data.site_xpos[self._tcp_site] - pos
-        flags = StageFlags(
+        return pick_and_place_progress(
             reached=float(reach @ reach) < REACHED_M**2,
             grasped=grasped,
             lifted=grasped and height_m > LIFTED_M,
             over_goal=inside_rim,
             released=released,
             placed=inside_rim and below_rim and released and at_rest,
+            object_height_m=height_m,
+            goal_distance_m=hypot(offset[0], offset[1]),
+            object_pos_world=pos,
         )
-        return Progress(flags, height_m, hypot(offset[0], offset[1]), pos, met=flags.placed)
 
     def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
         """`mjSTATE_INTEGRATION`, then what the environment remembers (`_memory`)."""
@@ -341,7 +343,7 @@ class PickPlace:
             physics_dt_s=config.physics_dt_s,
             max_steps=config.max_steps,
             camera_names=self._camera_names(),
-            goals=(GOAL,),
+            goals=(declare_goal("in block bowl"),),
         )
 
     def _camera_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 
 from sim.env import episode_rng
+from sim.so101.goals import declare_goal
 from sim.so101.scene_config import WORDS_SCENE
 from sim.so101.two_block_scene import goal_site
 from sim.so101.two_blocks import TwoBlockPickPlace, put_first, refuse_user_scene
@@ -42,7 +43,9 @@ class PickPlaceWords(TwoBlockPickPlace):
 
     def __init__(self, name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
         super().__init__(name, WORDS_SCENE, "deg", image_sizes)
-        self.spec = replace(self.spec, instructions=INSTRUCTIONS, goals=("in named_block named_receptacle",))
+        self.spec = replace(
+            self.spec, instructions=INSTRUCTIONS, goals=(declare_goal("in named_block named_receptacle"),)
+        )
 
     @property
     def instruction(self) -> str:

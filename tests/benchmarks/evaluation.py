@@ -29,7 +29,6 @@ from eval.config import EvalConfig
 from eval.drivers import run_episode
 from eval.episode_row import make_row
 from eval.evaluation import Setup, set_up
-from eval.outcome import OutcomeThresholds
 from eval.provenance import describe
 from eval.recorder import EpisodeRecord, EpisodeRecorder
 from eval.rollout import RolloutSettings
@@ -61,7 +60,7 @@ def run_harness(setup: Setup, index: int, run: RunFolder) -> EpisodeRecord:
     record = run_episode(
         setup.env, setup.policy, index, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, setup.horizon)
     )
-    run.append(record, make_row(record, OutcomeThresholds()))
+    run.append(record, make_row(record))
     return record
 
 

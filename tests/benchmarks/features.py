@@ -66,11 +66,11 @@ def measure_rollout(episodes: int) -> float:
         run = RunFolder.create(Path(folder), describe(config, setup))
 
         def roll_out(policy: Policy, index: int) -> None:
-            recorder = EpisodeRecorder(setup.thresholds)
+            recorder = EpisodeRecorder()
             record = run_episode(
                 setup.env, policy, index, recorder, RolloutSettings(setup.n_action_steps, setup.horizon)
             )
-            run.append(record, make_row(record, setup.thresholds))
+            run.append(record, make_row(record))
 
         policies: list[Policy] = [setup.policy, setup.collector.policy]
         for policy in policies:

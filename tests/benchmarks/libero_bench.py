@@ -143,7 +143,6 @@ def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, ru
     """What `eval.drivers.run_episode` does, and what `evaluate` does with its record where there is a `run`."""
     from eval.drivers import play_episode
     from eval.episode_row import make_row
-    from eval.outcome import DEFAULT_THRESHOLDS
     from eval.recorder import EpisodeRecorder
     from eval.rollout import Decision, RolloutSettings
 
@@ -160,7 +159,7 @@ def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, ru
     record = recorder.finish()
     assert len(steps_s) == n_steps and not record.error and not record.success
     if run is not None:
-        run.append(record, make_row(record, DEFAULT_THRESHOLDS))
+        run.append(record, make_row(record))
     return Episode(policy.reset_s, looks_s, steps_s, meter.lap())
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from eval.config import EvalConfig
 from eval.episode_row import make_row
 from eval.evaluation import set_up
-from eval.outcome import DEFAULT_THRESHOLDS, Outcome
+from eval.outcome import Outcome
 from eval.provenance import describe
 from eval.recorder import EpisodeRecord
 from eval.run_description import RunDescription
@@ -63,7 +63,7 @@ def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str
         for index in range(n_episodes):
             outcome = outcomes[index % len(outcomes)]
             record = EpisodeRecord("pick_place", index, outcome is Outcome.SUCCESS, "", 0.1, None)
-            run.append(record, replace(make_row(record, DEFAULT_THRESHOLDS), outcome=outcome))
+            run.append(record, replace(make_row(record), outcome=outcome))
         return run.path.name
 
 

@@ -28,7 +28,6 @@ from eval.config import EvalConfig
 from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow, make_row
 from eval.evaluation import set_up
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.provenance import describe
 from eval.recorder import EpisodeArrays, EpisodeRecorder
 from eval.rollout import RolloutSettings
@@ -64,7 +63,7 @@ def record_run(folder: Path) -> tuple[Path, EpisodeRow]:
         setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, setup.horizon)
     )
     run = RunFolder.create(folder, describe(config, setup))
-    row = make_row(record, DEFAULT_THRESHOLDS)
+    row = make_row(record)
     run.append(record, row)
     run.close()
     setup.env.close()

@@ -9,18 +9,10 @@ from math import ceil, isnan
 
 from markupsafe import Markup, escape
 
-from eval.outcome import Outcome
+from eval.outcome import find_facts, label_outcome
+from viz.outcome_style import name_class
 from viz.report.content import Episode, EventCount
 
-# In a cell of the grid, for those who do not see colours.
-_LETTERS = {
-    Outcome.SUCCESS: "",
-    Outcome.NEVER_PICKED_UP: "N",
-    Outcome.DROPPED_DURING_TRANSPORT: "D",
-    Outcome.MISSED_GOAL: "M",
-    Outcome.TIMEOUT: "T",
-    Outcome.ERROR: "E",
-}
 _CELL_PX, _GAP_PX = 18, 2
 _LONGEST_GRID_ROW = 50
 _DOT_PX = 5
@@ -28,15 +20,15 @@ _EVENT_WIDTH, _EVENT_ROW = 600, 30
 _TICKS = (1, 2, 5)
 
 
-def draw_stacked_bar(counts: dict[Outcome, int]) -> Markup:
+def draw_stacked_bar(counts: dict[str, int]) -> Markup:
     """Return a bar of the outcomes, each as wide as its share."""
     total, x, parts = sum(counts.values()), 0.0, []
     for outcome, n in counts.items():
         if n:
             width = 1000 * n / total
-            title = f"{outcome.replace('_', ' ')}: {n}"
+            title = f"{label_outcome(outcome)}: {n}"
             parts.append(
-                f'<rect class="{outcome}" x="{x:.1f}" width="{max(width - 2, 1):.1f}" height="20">'
+                f'<rect class="{name_class(outcome)}" x="{x:.1f}" width="{max(width - 2, 1):.1f}" height="20">'
                 f"<title>{escape(title)}</title></rect>"
             )
             x += width
@@ -81,7 +73,7 @@ def draw_events(counts: Sequence[EventCount], longest: int) -> Markup:
         parts.append(f'<text x="0" y="{base + 4:.1f}">{escape(count.event.replace("_", " "))}</text>')
         for episode, level in zip(count.episodes, levels, strict=True):
             x, dot_y = _to_x(episode.row.shown_step, longest), base - 2 * _DOT_PX * level
-            dot = f'<circle class="{episode.row.outcome}" cx="{x:.1f}" cy="{dot_y:.1f}" r="{_DOT_PX}"/>'
+            dot = f'<circle class="{name_class(episode.row.outcome)}" cx="{x:.1f}" cy="{dot_y:.1f}" r="{_DOT_PX}"/>'
             parts.append(_linked(episode, dot))
         y += height
     for step in _choose_ticks(longest):
@@ -99,8 +91,9 @@ def draw_grid(episodes: Sequence[Episode]) -> Markup:
     parts = []
     for i, episode in enumerate(episodes):
         x, y = size * (i % _LONGEST_GRID_ROW), size * (i // _LONGEST_GRID_ROW)
-        letter = _LETTERS[episode.row.outcome]
-        cell = f'<rect class="{episode.row.outcome}" x="{x}" y="{y}" width="{_CELL_PX}" height="{_CELL_PX}" rx="3"/>'
+        outcome = episode.row.outcome
+        letter = find_facts(outcome).letter
+        cell = f'<rect class="{name_class(outcome)}" x="{x}" y="{y}" width="{_CELL_PX}" height="{_CELL_PX}" rx="3"/>'
         if letter:
             cell += f'<text class="letter" text-anchor="middle" x="{x + _CELL_PX / 2}" y="{y + 13}">{letter}</text>'
         parts.append(_linked(episode, cell))

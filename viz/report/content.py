@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 
 from eval.doctor.finding import Finding
 from eval.episode_row import EpisodeRow
-from eval.outcome import Event, Outcome
+from eval.outcome import explain_event, label_outcome
 from eval.run import Run
-from eval.statistics import RunSummary, compute_macro_average, count_met_stages, count_stages, summarise
+from eval.statistics import (
+    RunSummary,
+    StageCount,
+    compute_macro_average,
+    count_met_stages,
+    count_stages,
+    summarise,
+)
 from sim.errors import WhiskerError
 from viz.plan_quality import EpisodeQuality, load_plan_quality
 from viz.report.features import CollectedFeatures, load_collected_features
@@ -19,7 +26,6 @@ from viz.report.provenance import MAIN_FACTS, Fact, describe_command, describe_f
 from viz.report.start_map import StartMap, load_start_maps
 from viz.report.task_names import TaskName, name_tasks
 from viz.report.wording import (
-    EVENT_MEANINGS,
     NO_EVENT,
     NO_EVENT_MEANING,
     count_of,
@@ -43,7 +49,7 @@ class Episode:
     Attributes:
         task: how its task is named beside the others.
         anchor: of its line in the list.
-        met_stages: stages of pick and place that it came through; None for an episode without.
+        met_stages: stages of its goal that it came through; None for an episode without.
         flags: which say to `whiskers` that it is this one.
         command: opens it in the viewer.
     """
@@ -64,7 +70,7 @@ class Episode:
     def title(self) -> str:
         """Say in one line which episode it is, how it ended, and where that was decided."""
         where = f"{in_words(self.event)} at step {self.row.shown_step}"
-        ending = in_words(self.row.outcome) + ("" if self.row.success else f", {where}")
+        ending = label_outcome(self.row.outcome) + ("" if self.row.success else f", {where}")
         return f"task {self.task.short}, episode {self.row.episode_index}: {ending}"
 
 
@@ -79,16 +85,6 @@ class EventCount:
     @property
     def steps(self) -> list[int]:
         return [episode.row.shown_step for episode in self.episodes]
-
-
-@dataclass(frozen=True)
-class StageCount:
-    """Counts the episodes that came through a stage, and those that came to it and did not."""
-
-    stage: str
-    number: int
-    n_through: int
-    n_lost: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class RunContent:
         summary: of all its episodes.
         episodes: in the order of tasks and indices.
         events: of the failures, the most frequent first.
-        stages: of pick and place, in order; empty for a run without.
+        stages: of the goals, in order; empty for a run without.
         start_maps: task → success by the start of its episodes.
         plan_quality: None if it was not computed.
         features: None if none were collected.
@@ -167,19 +163,18 @@ class RunContent:
     def score_command(self) -> str:
         return format_command("cknna", "score", self.run.path)
 
-    @property
-    def n_staged(self) -> int:
-        """Return how many episodes have stages and ran to their end."""
-        return sum(episode.met_stages is not None for episode in self.episodes)
+    def kind_query(self, stage: StageCount) -> str:
+        """Return how a link to a stage's episodes begins: with their kind of goal, if the run has several."""
+        return f"kind={stage.kind}&" if len({other.kind for other in self.stages}) > 1 else ""
 
     @property
     def crashed(self) -> list[Episode]:
-        return [episode for episode in self.episodes if episode.row.outcome == Outcome.ERROR]
+        return [episode for episode in self.episodes if not episode.row.is_judged]
 
     @property
     def failed(self) -> list[Episode]:
         """Return the episodes that ran to their end and did not succeed."""
-        return [e for e in self.episodes if not e.row.success and e.row.outcome != Outcome.ERROR]
+        return [e for e in self.episodes if e.row.is_failure]
 
     def find_episode(self, row: EpisodeRow) -> Episode:
         """Return the episode of a row."""
@@ -190,9 +185,9 @@ class RunContent:
         return {(episode.row.task, episode.row.episode_index): episode for episode in self.episodes}
 
     @property
-    def strips_by_outcome(self) -> "dict[Outcome, list[FilmStrip]]":
+    def strips_by_outcome(self) -> "dict[str, list[FilmStrip]]":
         """Return the film strips of each outcome, in their order; {} if none were made."""
-        by_outcome: dict[Outcome, list[FilmStrip]] = {}
+        by_outcome: dict[str, list[FilmStrip]] = {}
         for strip in self.film_strips.strips if self.film_strips else ():
             by_outcome.setdefault(strip.row.outcome, []).append(strip)
         return by_outcome
@@ -236,7 +231,9 @@ class RunContent:
 
     @property
     def stage_sentence(self) -> str:
-        """Name the stage at which most episodes are lost; "" where none are."""
+        """Name the stage at which most episodes are lost, or say that there are no stages; "" where none are lost."""
+        if not self.stages:
+            return "The goals have no stages." if self.summary.n_judged else ""
         worst = max(self.stages, key=lambda stage: stage.n_lost, default=None)
         if worst is None or not worst.n_lost:
             return ""
@@ -296,7 +293,7 @@ def compute_run_content(run: Run, number: int = 1, *, is_quick: bool = False) ->
         summary=summarise(ordered),
         episodes=episodes,
         events=_count_events(episodes),
-        stages=_count_stages(ordered),
+        stages=count_stages(ordered),
         tasks=tuple(_group_tasks(episodes, description.tasks)),
         start_maps=load_start_maps(run),
         plan_quality=load_plan_quality(run),
@@ -308,26 +305,17 @@ def _count_events(episodes: Sequence[Episode]) -> tuple[EventCount, ...]:
     """Return the decisive events of the failures, the most frequent first."""
     of_event: dict[str, list[Episode]] = {}
     for episode in episodes:
-        if not episode.row.success and episode.row.outcome != Outcome.ERROR:
+        if episode.row.is_failure:
             of_event.setdefault(episode.event, []).append(episode)
     counts = [
         EventCount(
             event=event,
-            meaning=NO_EVENT_MEANING if event == NO_EVENT else EVENT_MEANINGS[Event(event)],
+            meaning=NO_EVENT_MEANING if event == NO_EVENT else explain_event(event),
             episodes=tuple(sorted(members, key=lambda episode: episode.row.shown_step)),
         )
         for event, members in of_event.items()
     ]
     return tuple(sorted(counts, key=lambda count: -len(count.episodes)))
-
-
-def _count_stages(rows: Sequence[EpisodeRow]) -> tuple[StageCount, ...]:
-    n_before = sum(count_met_stages(row) is not None for row in rows)
-    stages = []
-    for number, (stage, n) in enumerate(count_stages(rows).items(), start=1):
-        stages.append(StageCount(stage, number, n_through=n, n_lost=n_before - n))
-        n_before = n
-    return tuple(stages)
 
 
 def _group_tasks(episodes: Sequence[Episode], envs: Mapping[str, str]) -> list[TaskContent]:

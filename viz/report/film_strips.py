@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from eval.episode_row import EpisodeRow
-from eval.outcome import Outcome
+from eval.outcome import rank_outcome
 from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Drawable, require
@@ -39,14 +39,6 @@ _ZOOM = 1.4
 # The middle of these paths is this far down in the part that is cut out: the arm is above its gripper.
 _MIDDLE = (0.6, 0.5)
 _QUALITIES = (80, 70, 60, 50, 40, 30)
-# In which order they are shown: the stage that was reached decides, as in the viewer's list.
-OUTCOME_ORDER = (
-    Outcome.NEVER_PICKED_UP,
-    Outcome.DROPPED_DURING_TRANSPORT,
-    Outcome.MISSED_GOAL,
-    Outcome.TIMEOUT,
-    Outcome.ERROR,
-)
 _PREFIX = "data:image/jpeg;base64,"
 
 _Image = UInt8[np.ndarray, "_height _width 3"]
@@ -165,7 +157,7 @@ def make_film_strips(
 
 def sort_by_outcome(rows: Sequence[EpisodeRow]) -> list[EpisodeRow]:
     """Return failed episodes in the order of their outcomes, then of task and index."""
-    return sorted(rows, key=lambda row: (OUTCOME_ORDER.index(row.outcome), row.task, row.episode_index))
+    return sorted(rows, key=lambda row: (rank_outcome(row.outcome), row.task, row.episode_index))
 
 
 def choose_view(run: Run, task: str, height_px: int) -> tuple[str, tuple[int, int], tuple[int, int]]:
@@ -220,7 +212,7 @@ class StripArtist:
 
         The camera is the same for the whole episode, and so is the part.
         """
-        paths = np.concatenate([arrays.ee_pos_world, arrays.object_pos_world])
+        paths = np.concatenate(arrays.paths_world)
         places = np.concatenate([np.empty((0, 2)), *project_path(self._projection(self._camera), paths)])
         room = np.subtract(self._rendered_size, self._size)
         if not len(places):

@@ -7,11 +7,12 @@ from statistics import median
 import jinja2
 from markupsafe import Markup
 
+from eval.outcome import label_outcome
 from sim.errors import WhiskerError
+from viz.outcome_style import format_css_variables, format_fill_rules, name_class
 from viz.plan_quality import COLUMNS, get_value
 from viz.report import charts
 from viz.report.content import ReportContent, RunContent
-from viz.report.outcome_colours import DARK, LIGHT, format_css_variables
 from viz.report.start_map import StartMap, StartPoint
 from viz.report.start_map_svg import start_map_svg
 from viz.report.wording import UNDEFINED, format_interval, format_number, format_percent, in_words
@@ -26,6 +27,8 @@ def render_html(report: ReportContent) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "words": in_words,
+        "outcome": label_outcome,
+        "outcome_class": name_class,
         "percent": format_percent,
         "interval": format_interval,
         "number": format_number,
@@ -45,8 +48,7 @@ def render_html(report: ReportContent) -> str:
 
 def _make_style() -> str:
     """Return the style sheet with the colours of both themes: the system's, unless the page says otherwise."""
-    light, dark = (format_css_variables(colours) for colours in (LIGHT, DARK))
-    shown = " ".join(f".{outcome} {{ fill: var(--{outcome}); }}" for outcome in LIGHT)
+    light, dark = format_css_variables("light"), format_css_variables("dark")
     names = "--failure: var(--never_picked_up);"
     at_dusk = f':root:not([data-theme="light"]) {{ {_DARK} {dark} }}'
     return "\n".join(
@@ -55,7 +57,7 @@ def _make_style() -> str:
             f":root {{ {light} {names} }}",
             f"@media screen and (prefers-color-scheme: dark) {{ {at_dusk} }}",
             f'@media screen {{ :root[data-theme="dark"] {{ {_DARK} {dark} }} }}',
-            shown,
+            format_fill_rules(),
         ]
     )
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from xml.etree import ElementTree
 
-from eval.outcome import Outcome
+from eval.outcome import label_outcome
 from viz.report.content import Episode, ReportContent, RunContent, TaskContent
 from viz.report.wording import format_interval, format_percent, in_words
 
@@ -40,8 +40,8 @@ def _add_suite(root: ElementTree.Element, run: RunContent, task: TaskContent | s
     name = f"{run.name}/{task if isinstance(task, str) else task.task}"
     counts = {
         "tests": len(episodes) + len(missing),
-        "failures": sum(not e.row.success and e.row.outcome != Outcome.ERROR for e in episodes),
-        "errors": sum(e.row.outcome == Outcome.ERROR for e in episodes),
+        "failures": sum(e.row.is_failure for e in episodes),
+        "errors": sum(not e.row.is_judged for e in episodes),
         "skipped": len(missing),
     }
     attributes = {"name": name, "time": f"{sum(e.row.duration_s for e in episodes):.3f}"}
@@ -73,10 +73,10 @@ def _add_case(suite: ElementTree.Element, name: str, episode: Episode) -> None:
     row = episode.row
     attributes = {"classname": name, "name": f"episode {row.episode_index}", "time": f"{row.duration_s:.3f}"}
     case = _add(suite, "testcase", attributes)
-    if row.outcome == Outcome.ERROR:
+    if not row.is_judged:
         _add(case, "error", {"type": "error", "message": row.error}).text = _clean(row.error)
-    elif not row.success:
-        message = f"{in_words(row.outcome)}: {in_words(episode.event)} at step {row.shown_step}"
+    elif row.is_failure:
+        message = f"{label_outcome(row.outcome)}: {in_words(episode.event)} at step {row.shown_step}"
         _add(case, "failure", {"type": str(row.outcome), "message": message}).text = _clean(episode.command)
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from eval.outcome import Outcome
+from eval.outcome import label_outcome
 from viz.report.content import Episode, ReportContent, RunContent
 from viz.report.wording import format_interval, format_number, format_percent, in_words
 
@@ -46,7 +46,7 @@ def _describe_run(run: RunContent) -> list[str]:
     parts.append(_make_table(("", "", ""), facts))
     if run.findings:
         parts += ["The doctor:", "\n".join(f"- {finding.level}: {_escape(str(finding))}" for finding in run.findings)]
-    outcomes = [(in_words(outcome), str(n)) for outcome, n in run.summary.outcomes.items()]
+    outcomes = [(label_outcome(outcome), str(n)) for outcome, n in run.summary.outcomes.items()]
     parts += ["## Outcomes", _make_table(("outcome", "episodes"), outcomes)]
     if run.events:
         events = [
@@ -54,7 +54,7 @@ def _describe_run(run: RunContent) -> list[str]:
         ]
         parts += ["## What decided the failures", _make_table(("event", "failures", "at steps"), events)]
     if run.stages:
-        stages = [(in_words(s.stage), f"{s.n_through} of {run.n_staged}", str(s.n_lost)) for s in run.stages]
+        stages = [(in_words(s.stage), f"{s.n_through} of {s.n_episodes}", str(s.n_lost)) for s in run.stages]
         parts += ["## How far the episodes came", _make_table(("stage", "came through", "lost here"), stages)]
     if len(run.tasks) > 1:
         parts += ["## By task", _make_task_table(run)]
@@ -118,9 +118,9 @@ def _list_episodes(title: str, episodes: Sequence[Episode]) -> Iterable[str]:
     lines = []
     for episode in episodes[:_LISTED]:
         row = episode.row
-        is_crash = row.outcome == Outcome.ERROR
+        is_crash = not row.is_judged
         what = row.error if is_crash else f"{in_words(episode.event)} at step {row.shown_step}"
-        lines.append((episode.task.short, str(row.episode_index), in_words(row.outcome), what))
+        lines.append((episode.task.short, str(row.episode_index), label_outcome(row.outcome), what))
     yield _make_table(("task", "episode", "outcome", "what happened"), lines)
     if len(episodes) > _LISTED:
         yield f"and {len(episodes) - _LISTED} more."

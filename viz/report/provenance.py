@@ -7,7 +7,6 @@ from statistics import median
 from typing import Any
 
 from eval.config import EvalConfig
-from eval.outcome import Outcome
 from eval.run import Run
 from eval.run_description import FREE_ON_RESUME, RunDescription
 from viz.report.wording import UNDEFINED, count_of, format_command
@@ -62,7 +61,7 @@ def describe_facts(run: Run) -> Mapping[str, tuple[Fact, ...]]:
 def describe_remarks(run: Run) -> tuple[str, ...]:
     """Return what is unusual about a run, one sentence each."""
     rows, description = run.rows, run.description
-    judged = [row for row in rows if row.outcome != Outcome.ERROR]
+    judged = [row for row in rows if row.is_judged]
     n_missing, n_success = len(run.missing), sum(row.success for row in judged)
     remarks = []
     if n_missing:
@@ -82,6 +81,9 @@ def describe_remarks(run: Run) -> tuple[str, ...]:
         remarks.append("No episode succeeds: the interval says how far that is known.")
     if description.old_rules:
         remarks.append(f"The run is older than today's outcomes: {description.old_rules}.")
+    if unknown := [str(row.outcome) for row in rows if not row.is_known]:
+        names, n = ", ".join(dict.fromkeys(unknown)), count_of(len(unknown), "episode")
+        remarks.append(f"This version does not know the outcome of {n}, which are in no rate of pick-ups: {names}.")
     if any(row.decisive_event is None for row in rows):
         remarks.append("The run is older than decisive events: steps are those at which the outcome was settled.")
     if not description.config.doctor:
@@ -115,7 +117,7 @@ def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
         Fact("name", config.env),
         Fact("task" if is_one else "tasks", env.task if is_one else str(len(tasks))),
         Fact("instruction", f"{env.instruction}{of_first}"),
-        Fact("goals", "; ".join(env.goals) or UNDEFINED),
+        Fact("goals", "; ".join(goal.name for goal in env.goals) or UNDEFINED),
         Fact("horizon", f"{description.resolved.horizon} control steps at {1 / env.control_dt_s:g} Hz{of_first}"),
         Fact("outcomes", f"rules {description.resolved.outcome_rules}"),
         *scene,

@@ -33,6 +33,7 @@ const WORDS = {
   judged: () => "ran to their end",
   failed: () => "failed",
   through: (value) => (value === "0" ? "have stages and ran to their end" : `came through stage ${value}`),
+  kind: (value) => `goals of ${value}`,
   stage: (value) => `lost at “${value}”`,
 };
 

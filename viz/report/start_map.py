@@ -19,7 +19,6 @@ from jaxtyping import Float, Float64, Int64
 from scipy.stats import binom
 
 from eval.episode_row import EpisodeRow
-from eval.outcome import Outcome
 from eval.run import Run
 from eval.start_region import Condition, StartRegion, find_start_region
 from eval.statistics import compute_wilson_interval
@@ -175,7 +174,7 @@ def load_start_maps(run: Run, names: Sequence[str] = OBJECT_AXES[:2]) -> dict[st
     maps = {}
     for task in tasks:
         of_task = [row for row in rows if row.task == task]
-        goals = {row.goal for row in of_task if row.outcome != Outcome.ERROR}
+        goals = {row.goal for row in of_task if row.is_judged}
         if len(goals) > 1 and not set(names).isdisjoint(OBJECT_AXES):
             maps[task] = _make_empty_map(
                 f"The verdicts on this task rest on {len(goals)} goals with objects of their own, so there is no map."
@@ -231,7 +230,7 @@ def compute_start_map(
     """
     scalars = [x] if y is None else [x, y]
     values = np.column_stack([scalar.values for scalar in scalars])
-    is_judged = np.array([row.outcome != Outcome.ERROR for row in rows], bool)
+    is_judged = np.array([row.is_judged for row in rows], bool)
     is_placed = is_judged & np.isfinite(values).all(axis=1)
     chosen = sorted(np.flatnonzero(is_placed), key=lambda i: rows[i].episode_index)
     values, kept = values[chosen], [rows[i] for i in chosen]

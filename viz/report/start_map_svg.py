@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from jaxtyping import Float64
 
-from eval.outcome import Outcome
+from eval.outcome import find_facts, label_outcome, rank_outcome
 from eval.statistics import compute_wilson_interval
 from viz.report.start_map import LEAST_IN_CELL, Axis, StartMap, StartPoint
 
@@ -45,15 +45,6 @@ _STYLE = """
 .start-map .interval { stroke: var(--text, #1b1f24); stroke-width: 1.6; fill: none }
 .start-map .base { fill: var(--text, #1b1f24) }
 """
-
-# Of a square from -1 to 1.
-_SHAPES = {
-    Outcome.SUCCESS: "M-1 0A1 1 0 1 1 1 0A1 1 0 1 1 -1 0Z",
-    Outcome.NEVER_PICKED_UP: "M-1 -.6L-.6 -1L0 -.4L.6 -1L1 -.6L.4 0L1 .6L.6 1L0 .4L-.6 1L-1 .6L-.4 0Z",
-    Outcome.DROPPED_DURING_TRANSPORT: "M-1.1 -.8H1.1L0 1.1Z",
-    Outcome.MISSED_GOAL: "M0 -1.2L1.2 0L0 1.2L-1.2 0Z",
-    Outcome.TIMEOUT: "M-.9 -.9H.9V.9H-.9Z",
-}
 
 Link = Callable[[StartPoint], str | None]
 
@@ -246,16 +237,15 @@ def _draw_points(
     for point in sorted(start_map.points, key=lambda point: point.row.success):
         row = point.row
         happened = f", {_in_words(row.decisive_event)} at step {row.decisive_step}" if row.decisive_event else ""
-        title = f"episode {row.episode_index}: {_in_words(row.outcome)}" + ("" if row.success else happened)
-        mark = _mark(row.outcome, *place(point), size, title)
+        title = f"episode {row.episode_index}: {label_outcome(row.outcome)}" + ("" if row.success else happened)
+        mark = _mark(row.outcome, row.success, *place(point), size, title)
         target = link(point) if link else None
         marks.append(f"<a href={quoteattr(target)}>{mark}</a>" if target else mark)
     return marks
 
 
-def _mark(outcome: Outcome, x: float, y: float, size: float, title: str = "") -> str:
-    kind = "success" if outcome is Outcome.SUCCESS else "failure"
-    shape = _SHAPES.get(outcome, _SHAPES[Outcome.TIMEOUT])
+def _mark(outcome: str, success: bool, x: float, y: float, size: float, title: str = "") -> str:
+    kind, shape = "success" if success else "failure", find_facts(outcome).mark
     # The rim is 1.4 px wide at any size.
     transform = f'transform="translate({x:.1f} {y:.1f}) scale({size:g})" style="stroke-width:{2.2 / size:.3f}"'
     return f'<path class="mark {kind}" d="{shape}" {transform}>{_title(title)}</path>'
@@ -312,10 +302,9 @@ def _list_legend(start_map: StartMap) -> Iterable[tuple[float, str]]:
     def entry(drawing: str, words: str, indent: float = 22.0) -> tuple[float, str]:
         return indent + _CHARACTER * len(words), drawing + _text(indent, 4.5, words)
 
-    present = {point.row.outcome for point in start_map.points}
-    for outcome in _SHAPES:
-        if outcome in present:
-            yield entry(_mark(outcome, 8.0, 0.0, _MARK_PX), _in_words(outcome), 19.0)
+    present = {(point.row.outcome, point.row.success) for point in start_map.points}
+    for outcome, success in sorted(present, key=lambda shown: (rank_outcome(shown[0]), shown)):
+        yield entry(_mark(outcome, success, 8.0, 0.0, _MARK_PX), label_outcome(outcome), 19.0)
     if not start_map.remark:
         fills = (f'class="cell" style="stroke:none" fill-opacity="{_heat(i / 4):.3f}"' for i in range(5))
         steps = [_rect(11.0 * i, -6.0, 11.0, 12.0, fill) for i, fill in enumerate(fills)]

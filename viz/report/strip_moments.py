@@ -7,13 +7,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from eval.episode_row import EpisodeRow
-from eval.outcome import Event
+from eval.outcome import caption_event, label_outcome
 
 # Frames that are nearer to each other than the first would look alike. The plan that led to the decisive step was made
 # at least the second before it, and what came of it is seen the third after it.
 _LEAST_GAP_S, _BEFORE_S, _AFTER_S = 0.1, 0.3, 1.0
-
-_EVENT_WORDS = {Event.END: "time was up", Event.ERROR: "crashed"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def choose_moments(
     """
     decisive, least_gap = min(row.shown_step, row.n_steps), ceil(_LEAST_GAP_S / control_dt_s)
     event = row.decisive_event
-    words = (_EVENT_WORDS.get(event) or event if event else row.outcome).replace("_", " ")
+    words = caption_event(event) if event else label_outcome(row.outcome)
     before = prediction_step[prediction_step <= decisive - _BEFORE_S / control_dt_s]
     after = decisive + round(_AFTER_S / control_dt_s)
     # What says most comes first.

@@ -6,26 +6,12 @@ from math import isnan
 from pathlib import Path
 
 from eval.episode_row import EpisodeRow
-from eval.outcome import Event
 from eval.statistics import RunSummary
 
 UNDEFINED = "–"
 # How a person calls a command.
 _RUN = os.environ.get("WHISKER_RUN", "uv run")
 
-EVENT_MEANINGS = {
-    Event.SUCCESS: "the task was done",
-    Event.LOST_GRASP: "the object left a gripper that was commanded closed",
-    Event.LET_GO: "the object left a gripper that was commanded open",
-    Event.CLOSED_ON_NOTHING: "the gripper had closed near the object and did not hold it",
-    Event.NOT_LIFTED: "a grasp began that lasted to the end and never lifted the object",
-    Event.NOT_RELEASED: "the object came over the goal and was held there to the end",
-    Event.CLOSEST_APPROACH: "the gripper came as near as it ever did, and nothing followed",
-    Event.STALLED: "the object or the joint came as near to its goal as it ever did",
-    Event.UNDONE: "the goal had held, and did no more",
-    Event.END: "time was up while the episode was still getting on",
-    Event.ERROR: "the environment or the policy crashed",
-}
 NO_EVENT = "not recorded"
 NO_EVENT_MEANING = "the run is older than decisive events: the steps are those at which the outcome was settled"
 

@@ -4,7 +4,7 @@ import { element, setText } from "./dom";
 import type { Row } from "./format";
 import { TaskGrid } from "./task_grid";
 import { compareNames, nameTasks, type TaskName } from "./task_names";
-import { failedAt, inWords, outcomeRank } from "./outcomes";
+import { failedAt, inWords, outcomeInWords, outcomeRank } from "./outcomes";
 
 /** The search is offered from this many episodes on. */
 const LEAST_SEARCHED = 12;
@@ -133,7 +133,7 @@ export class EpisodeList {
   /** The text of a row that the search looks through. */
   private textOf(row: Row): string {
     const { short, words } = this.names.get(row.task)!;
-    const parts = [`task ${short}`, words, row.key, inWords(row.outcome), happened(row)];
+    const parts = [`task ${short}`, words, row.key, outcomeInWords(row.outcome), happened(row)];
     return parts.join(" ").toLowerCase();
   }
 
@@ -180,12 +180,12 @@ export class EpisodeList {
     this.chips.replaceChildren(
       ...["all", ...outcomes].map((outcome) => {
         const n = outcome === "all" ? trunks.length : counts.get(outcome)!.length;
-        const chip = element("button", "chip", inWords(outcome), element("i", "", String(n)));
+        const chip = element("button", "chip", outcomeInWords(outcome), element("i", "", String(n)));
         // The key to the colours of the grid.
         if (outcome !== "all") chip.prepend(element("i", "outcome"));
         chip.dataset.filter = chip.dataset.outcome = outcome;
         chip.ariaPressed = String(outcome === this.filter);
-        chip.title = outcome === "all" ? "show all episodes" : `show only: ${inWords(outcome)}`;
+        chip.title = outcome === "all" ? "show all episodes" : `show only: ${outcomeInWords(outcome)}`;
         chip.onclick = () => {
           this.filter = outcome;
           this.drawAll();
@@ -262,7 +262,7 @@ function happened({ success, error, decisive_event, failed_stage }: Row): string
 
 /** Say what a branch came to: it stands under its episode, not among those of its outcome. */
 function branchEnd(row: Row): string {
-  return row.outcome === "success" || row.outcome === "running" ? inWords(row.outcome) : happened(row);
+  return row.outcome === "success" || row.outcome === "running" ? outcomeInWords(row.outcome) : happened(row);
 }
 
 /** The step at which it went wrong, or at which the task was done. */
@@ -275,5 +275,5 @@ function describe(row: Row): string {
   const { key, outcome, failed_stage, n_steps } = row;
   const stage = failed_stage ? `, stage not met: ${inWords(failed_stage)}` : "";
   const what = [happened(row), stepText(row)].filter(Boolean).join(" at ");
-  return `${key}: ${inWords(outcome)}${stage}${what ? `, ${what}` : ""}; ${n_steps} steps`;
+  return `${key}: ${outcomeInWords(outcome)}${stage}${what ? `, ${what}` : ""}; ${n_steps} steps`;
 }

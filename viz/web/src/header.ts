@@ -3,7 +3,7 @@
 import { element, setText } from "./dom";
 import type { Episode } from "./episode";
 import type { Page, Row } from "./format";
-import { inWords } from "./outcomes";
+import { inWords, outcomeInWords } from "./outcomes";
 
 const FACTS = ["step", "time", "decision", "stage", "goal distance", "object height", "failed stage"] as const;
 type Fact = (typeof FACTS)[number];
@@ -47,7 +47,7 @@ export class HeaderBar {
 
   loadRow(row: Row, instruction: string): void {
     this.badge.dataset.outcome = row.outcome;
-    setText(this.badge, inWords(row.outcome));
+    setText(this.badge, outcomeInWords(row.outcome));
     setText(this.task, row.branch ? `${row.key}, a branch of ${row.branch.of}: ${row.branch.changes}` : row.key);
     setText(this.instruction, instruction ? `“${instruction}”` : "");
     this.set("failed stage", row.failed_stage ? inWords(row.failed_stage) : "–");
@@ -63,7 +63,7 @@ export class HeaderBar {
       "decision",
       index < 0 ? "none yet" : `${index + 1} of ${decisions.length}, made at step ${decisions[index].step}`,
     );
-    this.set("stage", stage ? inWords(stage) : "none");
+    this.set("stage", stage ? inWords(stage) : header.stages.length ? "none" : "no stages");
     this.set("goal distance", centimetres(episode.goalDistance.at(step, 0)));
     this.set("object height", centimetres(episode.objectHeight.at(step, 0)));
   }

@@ -3,7 +3,7 @@
 import { COMMANDS } from "./controls";
 import { element, setText, svg } from "./dom";
 import { hashOf } from "./location";
-import { inWords, outcomeRank } from "./outcomes";
+import { outcomeInWords, outcomeRank } from "./outcomes";
 
 /** As `viz/run_list.py` describes a run. */
 export interface ListedRun {
@@ -257,7 +257,7 @@ export class RunList {
     const outcomes = new Set(shown.flatMap((run) => Object.keys(run.outcomes)));
     this.legend.replaceChildren(
       ...[...outcomes].sort((a, b) => stackRank(a) - stackRank(b)).map((outcome) => {
-        const key = element("span", "", element("i"), inWords(outcome));
+        const key = element("span", "", element("i"), outcomeInWords(outcome));
         key.dataset.outcome = outcome;
         return key;
       }),
@@ -286,7 +286,7 @@ export class RunList {
 
 function textOf(run: ListedRun): string {
   const parts = [run.name, run.policy, run.checkpoint, run.env, run.started_utc ?? "", run.doctor.level];
-  parts.push(...Object.keys(run.outcomes).map(inWords), isFinished(run) ? "finished" : "unfinished");
+  parts.push(...Object.keys(run.outcomes).map(outcomeInWords), isFinished(run) ? "finished" : "unfinished");
   return parts.join(" ").toLowerCase();
 }
 
@@ -324,11 +324,11 @@ function drawOutcomes({ outcomes, old_rules }: ListedRun): Node[] {
     const part = element("i", "", element("b", "", String(n)));
     part.dataset.outcome = outcome;
     part.style.flexGrow = String(n);
-    part.title = `${inWords(outcome)}: ${n}`;
+    part.title = `${outcomeInWords(outcome)}: ${n}`;
     stack.append(part);
   }
   stack.role = "img";
-  stack.ariaLabel = sorted.map(([outcome, n]) => `${inWords(outcome)} ${n}`).join(", ");
+  stack.ariaLabel = sorted.map(([outcome, n]) => `${outcomeInWords(outcome)} ${n}`).join(", ");
   return old_rules ? [stack, element("span", "", old_rules)] : [stack];
 }
 

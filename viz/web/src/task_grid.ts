@@ -3,7 +3,7 @@
 import { element } from "./dom";
 import type { Row } from "./format";
 import { compareNames, type TaskName } from "./task_names";
-import { inWords } from "./outcomes";
+import { outcomeInWords } from "./outcomes";
 
 export class TaskGrid {
   readonly root = element("div", "grid");
@@ -62,7 +62,7 @@ export class TaskGrid {
       cell.href = this.hrefOf(row.key);
       cell.dataset.key = row.key;
       cell.dataset.outcome = row.outcome;
-      cell.title = cell.ariaLabel = `${row.key}: ${inWords(row.outcome)}`;
+      cell.title = cell.ariaLabel = `${row.key}: ${outcomeInWords(row.outcome)}`;
       this.cells.set(row.key, cell);
       cells.append(cell);
     }

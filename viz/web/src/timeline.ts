@@ -2,7 +2,7 @@
 
 import { element, onDragAlong, svg } from "./dom";
 import type { Episode } from "./episode";
-import { inWords } from "./outcomes";
+import { inWords, outcomeInWords } from "./outcomes";
 
 const STAGE_HEIGHT = 11;
 const STAGE_GAP = 3;
@@ -57,8 +57,8 @@ export class Timeline {
       this.mark(
         success ? "success" : "failure",
         step,
-        `${inWords(outcome)}${why}, ${what} at step ${step}`,
-        decisive_event && !success ? what : inWords(outcome),
+        `${outcomeInWords(outcome)}${why}, ${what} at step ${step}`,
+        decisive_event && !success ? what : outcomeInWords(outcome),
       );
     }
   }

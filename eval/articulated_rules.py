@@ -1,0 +1,28 @@
+"""The rules for an articulated goal: it fails as a timeout, and its failed stage is its first word, such as "open"."""
+
+from eval.grasps import find_stretches
+from eval.outcome import Event, Outcome
+from eval.trajectory import Trajectory, Verdict, find_best, find_closest_approach, or_end
+
+
+def was_moved(trajectory: Trajectory) -> bool:
+    """Return whether the joint was ever moved."""
+    begun = trajectory.goal.thresholds["begun_joint_progress"]
+    return bool((trajectory.measures["joint_progress"] > begun).any())
+
+
+def judge_articulated(trajectory: Trajectory) -> Verdict:
+    """Return the verdict on an episode that did not succeed."""
+    step, event = _find_joint_event(trajectory)
+    return Verdict(Outcome.TIMEOUT, trajectory.goal.name.split()[0], trajectory.last_step, step, event)
+
+
+def _find_joint_event(trajectory: Trajectory) -> tuple[int, Event]:
+    if trajectory.met.any():
+        undone = find_stretches(trajectory.met)[-1][1]
+        return min(undone, trajectory.last_step), Event.UNDONE
+    if not was_moved(trajectory):
+        return find_closest_approach(trajectory)
+    stalled = trajectory.goal.thresholds["stalled_joint_progress"]
+    furthest = find_best(trajectory.measures["joint_progress"], stalled)
+    return or_end(trajectory, furthest, Event.STALLED)

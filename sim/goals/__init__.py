@@ -1,0 +1,1 @@
+"""Kinds of goals: the stages, measures and thresholds that each has."""

@@ -1,0 +1,30 @@
+"""The kind of goal in which a door, a drawer or a knob is moved. It has no stages."""
+
+import numpy as np
+from jaxtyping import Float64
+
+from sim.env import Progress
+from sim.goals.goal import GoalKind
+
+# The first words of such goals.
+VERBS = ("open", "close", "turnon", "turnoff")
+
+ARTICULATED = GoalKind(
+    name="articulated",
+    measures={"joint_progress": "0 where the joint was at reset, 1 where the goal begins to hold"},
+    thresholds={
+        "begun_joint_progress": "a goal whose joint was ever further than this was begun",
+        "stalled_steps": "control steps without progress before the end that tell a stalled episode from a short one",
+        "stalled_m": "the gripper coming nearer to the part by less than this is no progress",
+        "stalled_joint_progress": "the joint moving by less than this is no progress",
+    },
+)
+
+
+def articulated_progress(met: bool, joint_progress: float, part_pos_world: Float64[np.ndarray, "3"]) -> Progress:
+    """Return the progress of a goal of this kind.
+
+    Args:
+        part_pos_world: of the part that moves, m.
+    """
+    return Progress(met, measures={"joint_progress": joint_progress}, object_pos_world=part_pos_world)

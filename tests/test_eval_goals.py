@@ -1,0 +1,144 @@
+"""Goals of kinds that the project does not know, from a rollout to the run folder and the report."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eval.doctor.row_checks import check_early_success, check_outcomes
+from eval.episode_row import EpisodeRow
+from eval.episode_row import make_row as judge_record
+from eval.outcome import Event, Outcome
+from eval.recorder import EpisodeRecorder
+from eval.rollout import run_episode
+from eval.run import Run
+from eval.run_folder import RunFolder
+from eval.statistics import count_stages, summarise
+from policies.baselines import BASELINES
+from sim.env import Progress, StepResult
+from sim.goals.goal import SUCCESS_ONLY
+from tests.point_env import Point
+from tests.runs import describe_run
+from viz.report.content import ReportContent, compute_run_content
+from viz.report.html_page import render_html
+from viz.report.markdown import render_markdown
+
+
+class Reaching(Point):
+    """The point moves towards its goal by itself, and stops so many steps before it."""
+
+    def __init__(self, stops_before):
+        self._stops_before = stops_before
+        super().__init__()
+
+    def reset(self, episode_index):
+        super().reset(episode_index)
+        self._pos = np.array([8.0, 0.0])
+
+    def step(self, action):
+        self._pos[0] = max(self._pos[0] - 1, self._stops_before)
+        return StepResult(self.progress(), self._is_there, False)
+
+    @property
+    def _is_there(self):
+        return bool(self._pos[0] == 0)
+
+    def progress(self):
+        (progress,) = super().progress()
+        return (replace(progress, met=self._is_there, object_pos_world=None),)
+
+
+class Winning(Reaching):
+    """The same, of which only success is known."""
+
+    spec = replace(Point.spec, goals=(SUCCESS_ONLY.goal("win"),))
+
+    def progress(self):
+        return (Progress(met=self._is_there),)
+
+
+class Aimless(Reaching):
+    """The same, with no goal declared."""
+
+    spec = replace(Point.spec, goals=())
+
+    def progress(self):
+        return ()
+
+
+def roll_out(env, index=100):
+    record = run_episode(env, BASELINES["zero"](env), index, EpisodeRecorder(), 1, 14)
+    return record, judge_record(record)
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Return a function that runs episodes of a class of environments and opens the folder."""
+
+    def make(kind, *stops_before):
+        folder = RunFolder.create(tmp_path, describe_run(kind(0), "zero"))
+        for index, stop in enumerate(stops_before, start=100):
+            record, row = roll_out(kind(stop), index)
+            assert row.error == ""
+            folder.append(record, row)
+        folder.close()
+        return Run.open(folder.path)
+
+    return make
+
+
+def test_an_episode_of_a_new_kind_is_recorded_as_what_it_is(make_run):
+    run = make_run(Reaching, 0, 3)
+    success, failure = run.rows
+    assert success.success and (success.outcome, success.n_steps) == (Outcome.SUCCESS, 8)
+    assert (failure.outcome, failure.failed_stage, failure.decisive_event) == (Outcome.TIMEOUT, "near", Event.STALLED)
+    assert (failure.goal_kind, failure.stages, failure.final_measures) == ("reach", ("near",), {"distance_m": 3.0})
+    assert failure.decisive_step == 5 and failure.kind_of_goal == "reach" and failure.goal_stages == ("near",)
+    assert failure.max_object_height_m is failure.final_goal_distance_m is failure.final_joint_progress is None
+    assert EpisodeRow.from_json(json.dumps(failure.to_json())) == failure
+    arrays = run.load_arrays(failure)
+    assert arrays.object_height_m is arrays.goal_distance_m is arrays.joint_progress is arrays.object_pos_world is None
+    np.testing.assert_array_equal(arrays.measures[:, 0], [8, 7, 6, 5, 4, *[3] * 10])
+    assert arrays.progress.shape == (15, 1) and not arrays.progress.any() and not arrays.is_of_pick_and_place
+    assert run.description.env.goals == Point.spec.goals
+
+
+def test_a_new_kind_is_counted_by_its_own_stages_and_in_no_pick_rate(make_run):
+    rows = make_run(Reaching, 0, 3, 2).rows
+    summary = summarise(rows)
+    assert (summary.n_judged, summary.n_success, summary.n_unknown) == (3, 1, 0)
+    assert np.isnan(summary.pick_rate) and np.isnan(summary.drop_rate)
+    (near,) = count_stages(rows)
+    assert (near.kind, near.stage, near.n_through, near.n_lost, near.n_episodes) == ("reach", "near", 1, 2, 3)
+    assert "of 3, came through near 1; first stage not met: near 2" in check_outcomes(rows).evidence
+
+
+def test_a_success_of_a_new_kind_is_not_suspected_because_no_object_moved(make_run):
+    run = make_run(Reaching, 0, 0)
+    finding = check_early_success(run.rows, [run.load_arrays(row) for row in run.rows], 1.0)
+    assert not finding.is_ill
+
+
+@pytest.mark.parametrize("kind", [Winning, Aimless])
+def test_where_only_success_is_known_episodes_succeed_or_run_out_of_time(make_run, kind):
+    run = make_run(kind, 0, 3)
+    success, failure = run.rows
+    assert (success.outcome, failure.outcome) == (Outcome.SUCCESS, Outcome.TIMEOUT)
+    assert (failure.failed_stage, failure.decisive_event) == (None, Event.END)
+    assert run.load_arrays(success).goals_met[:, 0].tolist() == [False] * 8 + [True]
+    assert count_stages(run.rows) == () and np.isnan(summarise(run.rows).pick_rate)
+    finding = check_outcomes(run.rows)
+    assert finding.finding == "1 of 2 episodes fail, at goals without stages" and "; no stages" in finding.evidence
+    report = ReportContent((compute_run_content(run, is_quick=True),))
+    assert "The goals have no stages." in render_html(report) and "The goals have no stages." in render_markdown(report)
+
+
+def test_progress_of_another_kind_than_declared_is_an_error_that_says_so():
+    class Wrong(Reaching):
+        def progress(self):
+            return (Progress(met=False),)
+
+    record, row = roll_out(Wrong(0))
+    assert row.outcome is Outcome.ERROR and record.arrays is None
+    assert "expected the stages of its kind 'reach': near, got none" in row.error
