@@ -58,9 +58,10 @@ def family_of(env_name: str) -> EnvFamily:
     every family has by default.
     """
     try:
-        return _find(env_name).family
-    except WhiskerError:
-        return EnvFamily()
+        place = _look_up(env_name)
+    except WhiskerError:  # its module is not here
+        place = None
+    return place.family if place is not None else EnvFamily()
 
 
 def name_in_family(env_name: str) -> str:
@@ -257,12 +258,20 @@ def _make(place: _Place, request: EnvRequest) -> Env:
 
 
 def _find(env_name: str) -> _Place:
-    """Return where a single name leads; the family need not know the rest of it.
+    """Return where a single name leads; a user's family need not know the rest of it.
 
     Raises:
         UnknownNameError: with the closest names.
         WhiskerError: a family that cannot be loaded.
     """
+    place = _look_up(env_name)
+    if place is None:
+        raise UnknownNameError("environment", env_name.partition("@")[0], _all_names())
+    return place
+
+
+def _look_up(env_name: str) -> _Place | None:
+    """Return the same; None if no family has the name."""
     path = path_in(env_name)
     base = env_name.partition("@")[0]
     head, _, name = base.partition("/")
@@ -275,7 +284,7 @@ def _find(env_name: str) -> _Place:
     for point in _entry_points():
         if point.name == head:
             return replace(_place_of(point, name), path=path)
-    raise UnknownNameError("environment", base, _all_names())
+    return None
 
 
 def _expand(place: _Place) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import warnings
 from contextlib import closing
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from eval.run import Run
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.families import EnvFamily
 from sim.registry import camera_names, expand_env, family_of, list_envs, make_env, task_of
+from viz.video import MAIN_SIZE, choose_views, draw_step
 
 OUTSIDE = Path(__file__).parent / "outside"
 # What an installer leaves behind of tests/outside/pyproject.toml.
@@ -102,6 +104,8 @@ def test_an_environment_from_outside_runs_and_its_run_opens(name, request):
             env.step(action)
             np.testing.assert_array_equal(env.state(), state)
         assert env.observe().images["top"].shape == (16, 24, 3)
+    still = draw_step(run, run.rows[0], 3, directory / "still.png", size=(96, 128))
+    assert choose_views(run, "reach") == {"top": MAIN_SIZE} and iio.imread(still).shape == (96, 128, 3)
 
 
 def test_an_import_string_and_an_entry_point_lead_to_the_same_episodes(installed):

@@ -241,7 +241,7 @@ def choose_views(run: Run, task: str) -> dict[str, tuple[int, int]]:
     if not views:
         raise WhiskerError(f"film of {env_name!r}", expected="an environment with a camera", got="one without")
     height_px, width_px = (MAIN_SIZE[0], MAIN_SIZE[0]) if family.square_images else MAIN_SIZE
-    n_beside = len(views) - 1
+    n_beside = max(1, len(views) - 1)
     beside = dict.fromkeys(views[1:], (height_px // n_beside, width_px // n_beside))
     return {views[0]: (height_px, width_px), **beside}
 

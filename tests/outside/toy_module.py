@@ -7,10 +7,10 @@ from sim.families import EnvFamily
 from sim.observation import Observation
 from sim.spec import ActionSpec, CameraSpec, EnvListing, EnvSpec
 
-ARM = """<mujoco><option timestep="0.005"/>
+ARM = """<mujoco><option timestep="0.005"/><visual><global offwidth="1280" offheight="960"/></visual>
 <default><joint axis="0 0 1" damping=".1"/><geom type="capsule" size=".01"/><position kp="2"/></default><worldbody>
 <light pos="0 0 2"/><camera name="top" pos="0 0 1" fovy="45"/><geom type="plane" size="1 1 .1"/>
-<body name="ball" mocap="true"><geom type="sphere" size=".02" contype="0"/></body>
+<body name="ball" mocap="true"><geom type="sphere" size=".02" contype="0" conaffinity="0"/></body>
 <body pos="0 0 .05"><joint name="shoulder"/><geom fromto="0 0 0 .1 0 0"/>
 <body pos=".1 0 0"><joint name="elbow"/><geom fromto="0 0 0 .1 0 0"/><site name="tip" pos=".1 0 0"/></body></body>
 </worldbody><actuator><position joint="shoulder"/><position joint="elbow"/></actuator></mujoco>"""
@@ -39,7 +39,7 @@ class Reach:
         self._mujoco.mj_resetData(self._model, self._data)
         angle = episode_rng(self.spec.task, episode_index).uniform(0.5, 2.0)
         self._data.mocap_pos[0] = 0.15 * np.cos(angle), 0.15 * np.sin(angle), 0.05
-        self._mujoco.mj_forward(self._model, self._data)
+        self._mujoco.mj_fwdPosition(self._model, self._data)
         self._start_m = self._distance_m()
 
     def observe(self):
@@ -48,7 +48,7 @@ class Reach:
     def step(self, action):
         self._data.ctrl[:] = np.clip(action, self.spec.action.low, self.spec.action.high)
         self._mujoco.mj_step(self._model, self._data, 10)
-        self._mujoco.mj_forward(self._model, self._data)
+        self._mujoco.mj_fwdPosition(self._model, self._data)
         return StepResult(
             self.progress(), self._distance_m() < TOUCHES_M, clipped=bool((self._data.ctrl != action).any())
         )
@@ -72,7 +72,7 @@ class Reach:
 
     def restore(self, snapshot):
         self._mujoco.mj_setState(self._model, self._data, np.ascontiguousarray(snapshot[:-1]), self._everything)
-        self._mujoco.mj_forward(self._model, self._data)
+        self._mujoco.mj_fwdPosition(self._model, self._data)
         self._start_m = float(snapshot[-1])
 
     def trace(self, chunk):
