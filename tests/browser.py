@@ -63,10 +63,12 @@ class Viewer:
         width: int = 1280,
         height: int = 720,
         limit_s: float = 60.0,
+        init_script: str = "",
     ):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
         context.set_offline(offline)
         self.page: Page = context.new_page()
+        self.page.add_init_script(init_script)
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", self._note)

@@ -150,7 +150,7 @@ def seek(viewer, step):
 def test_the_bundle_is_built_of_these_sources():
     """As viz/web/build.mjs computes it."""
     digest = hashlib.sha256()
-    names = ["build.mjs", "package.json", "package-lock.json"]
+    names = ["build.mjs", "package.json", "package-lock.json", "../overlay.json"]
     names += [path.relative_to(WEB).as_posix() for path in (WEB / "src").rglob("*") if path.is_file()]
     for name in sorted(names):
         digest.update(name.encode() + b"\0" + (WEB / name).read_bytes() + b"\0")

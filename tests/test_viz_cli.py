@@ -15,7 +15,7 @@ import pytest
 from eval.episode_row import load_rows
 from sim.errors import WhiskerError
 from viz.cli import _write, main
-from viz.overlay import PLAN_COLOUR
+from viz.overlay_style import LINES
 
 ROOT = Path(__file__).parents[1]
 
@@ -68,7 +68,7 @@ def test_a_picture_and_a_film_and_a_page_are_written(whiskers, failed_run, tmp_p
     code, out, _ = whiskers(failed_run, "--png", tmp_path / "a.png", "--step", 110, "--camera", "overhead_cam")
     image = cv2.imread(str(tmp_path / "a.png"))
     assert code == 0 and "a.png" in out and image.shape[1] >= 960
-    plan = (np.abs(image[..., ::-1].astype(int) - PLAN_COLOUR) < 40).all(axis=-1)
+    plan = (np.abs(image[..., ::-1].astype(int) - LINES["plan"].colour) < 40).all(axis=-1)
     assert plan.sum() > 200
     n_steps = next(row.n_steps for row in load_rows(failed_run) if row.episode_index == 7)
     code, out, _ = whiskers(failed_run, "--episode", 7, "--video", tmp_path / "a.mp4")

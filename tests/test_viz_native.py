@@ -11,12 +11,13 @@ import mujoco
 import numpy as np
 import pytest
 
-from sim.registry import make_env
 from viz.native import Key, Playhead, draw_into
-from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, TAKEN_COLOUR, Overlay
+from viz.overlay import Overlay
+from viz.overlay_style import LINES
 from viz.scene_model import SceneModel
 
 HEAD = Playhead(n_steps=30, prediction_step=(0, 10, 20))
+NOWHERE, EMPTY = np.full(3, np.nan), np.empty((0, 3))
 
 
 def press(head, *keys):
@@ -61,22 +62,49 @@ def test_the_other_keys_switch_what_they_say():
     assert press(HEAD, ord("W")) == HEAD
 
 
-def test_lines_are_capsules_in_the_colours_of_all_whiskers():
+def test_the_trail_is_as_long_as_one_asks_for():
+    assert [press(HEAD, *[Key.F11] * n).trail for n in range(4)] == [2, 5, 0, 2]
+
+
+def test_what_does_not_fit_is_the_lowest_line():
     path = np.linspace([0, 0, 0], [0.1, 0, 0], 4)
-    broken = path.copy()
-    broken[2:] = np.nan
-    scene = mujoco.MjvScene(SceneModel(make_env("so101/pick_place", {}).geometry()).model, maxgeom=100)
-    overlay = Overlay(path[0], path, 2, taken=path[:2], ghosts=[path, broken], alternatives=())
-    draw_into(scene, overlay)
-    colours = [tuple(np.rint(255 * geom.rgba[:3]).astype(int)) for geom in scene.geoms[: scene.ngeom]]
-    assert colours == [PLAN_COLOUR] * 3 + [TAKEN_COLOUR] + [GHOST_COLOUR] * 4
-    first = scene.geoms[0]
-    np.testing.assert_allclose(first.pos, (path[0] + path[1]) / 2, atol=1e-6)
-    draw_into(scene, overlay)
-    assert scene.ngeom == 8  # they replace the ones before
-    small = mujoco.MjvScene(mujoco.MjModel.from_xml_string("<mujoco/>"), maxgeom=3)
-    draw_into(small, overlay)
-    assert small.ngeom == 3
+    overlay = Overlay(path[0], path, 3, taken=path[:1], ghosts=[path])
+    scene = mujoco.MjvScene(mujoco.MjModel.from_xml_string("<mujoco/>"), maxgeom=3)
+    for _ in range(2):  # the second time they replace those before
+        draw_into(scene, overlay)
+        colours = [geom.rgba[:3] * geom.emission * 255 for geom in scene.geoms[: scene.ngeom]]
+        np.testing.assert_allclose(colours, [LINES["plan"].colour] * 3, atol=0.01)
+    np.testing.assert_allclose(scene.geoms[0].pos, (path[0] + path[1]) / 2, atol=1e-6)
+
+
+def test_the_window_shows_the_very_colours_and_their_rims():
+    """In bright light, which washes out a surface: orange would be the yellow of the arm."""
+    model = mujoco.MjModel.from_xml_string(
+        """<mujoco><worldbody><light pos="0 0 2"/><camera name="above" pos="0 0 0.2"/></worldbody></mujoco>"""
+    )
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    overlays = {
+        "plan": Overlay(NOWHERE, np.array([[-0.05, 0, 0.05], [0.05, 0, 0.05]]), 2, EMPTY),
+        "taken": Overlay(NOWHERE, EMPTY, 0, np.array([[-0.05, 0, 0.05], [0.05, 0, 0.05]])),
+    }
+    with mujoco.Renderer(model, 240, 320) as renderer:
+        for kind, overlay in overlays.items():
+            renderer.update_scene(data, "above")
+            seen = mujoco.MjvScene(model, maxgeom=100)
+            draw_into(seen, overlay)
+            own = renderer.scene
+            for geom in seen.geoms[: seen.ngeom]:
+                mujoco.mjv_initGeom(own.geoms[own.ngeom], geom.type, geom.size, geom.pos, geom.mat.ravel(), geom.rgba)
+                own.geoms[own.ngeom].emission, own.geoms[own.ngeom].specular = geom.emission, geom.specular
+                own.ngeom += 1
+            column = renderer.render()[:, 160].astype(int)
+            is_line = (np.abs(column - LINES[kind].colour) <= 4).all(axis=1)
+            assert is_line[120] and 0.35 < is_line.sum() / (column != column[0]).any(axis=1).sum() < 0.85
+            (first, *_, last) = np.flatnonzero(is_line)
+            halo, background = LINES[kind].halo, column[0]
+            for rim in (column[first - 2], column[last + 2]):
+                assert np.abs(rim - halo).sum() < 0.6 * np.abs(background - np.array(halo)).sum()
 
 
 def test_the_scene_to_look_at_is_where_the_simulation_is(blind_env):
@@ -174,7 +202,8 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
             xdotool("windowmove", shown, "0", "0", "windowsize", shown, "800", "600")
             assert holds_within(60, lambda: count("green") > 30)
             assert count("orange") == 0  # nothing has been done yet
-            press_until("End", lambda: count("orange") > 30)
+            xdotool("key", "--window", shown, "End")
+            press_until("F11", lambda: count("orange") > 30)  # the last part of the way is hidden by the gripper
             with_ghosts = count("blue")
             press_until("F9", lambda: count("blue") < with_ghosts - 10)
             press_until("Home", lambda: count("orange") == 0)

@@ -16,8 +16,10 @@ from sim.registry import make_env
 from sim.so101.scene_config import PEOPLE_CAMERA
 from tests.runs import describe_run
 from tests.test_viz_whiskers import record
-from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, TAKEN_COLOUR
+from viz.overlay_style import LINES
 from viz.video import MAIN_SIZE, EpisodeFilm, VideoConfig, draw_step, film_run, film_whiskers
+
+PLAN, TAKEN, GHOST = (LINES[kind].colour for kind in ("plan", "taken", "ghost"))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ def test_a_still_shows_the_plan_the_way_taken_and_the_plans_before(chunked_run, 
         draw_step(Run.open(chunked_run), row, step, tmp_path / f"{step}.png")
         image = iio.imread(tmp_path / f"{step}.png")[:780]  # above the legend
         assert iio.imread(tmp_path / f"{step}.png").shape == (960, 1280, 3)
-        counts.append([n_pixels(image, colour) for colour in (PLAN_COLOUR, TAKEN_COLOUR, GHOST_COLOUR)])
+        counts.append([n_pixels(image, colour) for colour in (PLAN, TAKEN, GHOST)])
     assert counts[0][0] > 100 and counts[0][1:] == [0, 0]
     assert min(counts[1][:2]) > 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "10.png"]
@@ -136,7 +138,7 @@ def test_a_film_draws_the_way_taken_since_the_last_two_plans(small_film_run):
         with closing(
             EpisodeFilm(Run.open(small_film_run), row.task, views={"overhead_cam": (240, 320)}, trail=trail)
         ) as film:
-            counts.append(n_pixels(film.still(row, 48)[:190], TAKEN_COLOUR))
+            counts.append(n_pixels(film.still(row, 48)[:190], TAKEN))
     assert 0 < counts[0] < counts[1]
     with pytest.raises(WhiskerError, match="--trail -1"):
         film_run(VideoConfig(small_film_run, trail=-1))
@@ -163,7 +165,7 @@ def test_a_film_in_libero_is_square(tmp_path):
     env.close()
     draw_step(Run.open(run), load_rows(run)[0], 6, tmp_path / "still.png", size=(480, 640))
     image = iio.imread(tmp_path / "still.png")
-    assert image.shape == (480, 480, 3) and min(n_pixels(image[:380], c) for c in (PLAN_COLOUR, TAKEN_COLOUR)) > 10
+    assert image.shape == (480, 480, 3) and min(n_pixels(image[:380], c) for c in (PLAN, TAKEN)) > 10
 
 
 def test_an_unknown_camera_names_those_there_are(chunked_run, tmp_path):

@@ -1,10 +1,9 @@
-"""The viewer in MuJoCo's own window, for a desktop: the page's colours, and those of its keys that are free there."""
+"""The viewer in MuJoCo's own window, for a desktop: the page's lines, and those of its keys that are free there."""
 
 import os
 import queue
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -13,23 +12,15 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
 from sim.capabilities import Drawable, Snapshots, require
 from sim.errors import WhiskerError
-from viz.overlay import (
-    ALTERNATIVE_COLOUR,
-    GHOST_COLOUR,
-    PLAN_COLOUR,
-    TAKEN_COLOUR,
-    Overlay,
-    compute_overlay,
-    draft_colour,
-    ghost_opacity,
-)
+from viz.overlay import Overlay, StyledLine, compute_overlay, find_trail_begin, style_lines
+from viz.overlay_style import DOT_WIDER_PX, HALO_OPACITY, HALO_WIDER_PX, LAYERS, TRAILS, WINDOW_RADIUS_M_PER_PX, Colour
 from viz.replay import compute_body_poses
 from viz.scene_model import SceneModel
 from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays, open_whisker_env
@@ -41,7 +32,7 @@ class Key(IntEnum):
     SPACE, COMMA, PERIOD = 32, 44, 46
     RIGHT, LEFT, DOWN, UP = 262, 263, 264, 265
     PAGE_UP, PAGE_DOWN, HOME, END = 266, 267, 268, 269
-    F9, F10 = 298, 299
+    F9, F10, F11 = 298, 299, 300
 
 
 HELP = (
@@ -51,12 +42,12 @@ HELP = (
     ("HOME, END", "first, last step"),
     ("UP, DOWN", "previous, next episode"),
     (", and .", "slower, faster"),
-    ("F9, F10", "ghosts, alternatives"),
+    ("F9, F10", f"{LAYERS['ghosts'].label}, {LAYERS['alternatives'].label}"),
+    ("F11", "a longer trail"),
 )
 _SLOWEST, _FASTEST = 1 / 8, 8.0
-# Radii, m.
-_PLAN_M, _TAKEN_M, _GHOST_M, _ALTERNATIVE_M = 0.0022, 0.0018, 0.0012, 0.0010
-_REST_OPACITY = 0.5
+# Lights add a little of a geom's colour to what it emits: of a colour as dark and bright as this, nothing one sees.
+_EMISSION = 100.0
 _POLL_S = 0.005
 
 
@@ -65,6 +56,7 @@ class Playhead:
     """Where the window is in an episode of `n_steps` steps whose predictions were made at `prediction_step`.
 
     Attributes:
+        trail: the one of `TRAILS` that says how much of the way taken is drawn.
         other_episode: by how many episodes to go on; 0 stays.
     """
 
@@ -75,6 +67,7 @@ class Playhead:
     speed: float = 1.0
     ghosts: bool = True
     alternatives: bool = True
+    trail: int = TRAILS[0]
     other_episode: int = 0
 
     def press(self, key: int) -> "Playhead":
@@ -106,6 +99,8 @@ class Playhead:
                 return replace(self, ghosts=not self.ghosts)
             case Key.F10:
                 return replace(self, alternatives=not self.alternatives)
+            case Key.F11:
+                return replace(self, trail=TRAILS[(TRAILS.index(self.trail) + 1) % len(TRAILS)])
         return self
 
     def seek(self, step: int) -> "Playhead":
@@ -158,7 +153,7 @@ def show_native(run: Run, row: EpisodeRow, show_drafts: bool = False) -> None:
                         head, n_steps=there.n_steps, prediction_step=there.prediction_step, step=0, other_episode=0
                     )
                 if head != shown:
-                    _draw(window, scene, episode, head)
+                    _draw(window, scene, episode, head, dt_s)
                     shown = head
                 if head.playing:
                     head = head.play_on()
@@ -205,8 +200,9 @@ def _look_at(window: Any, episode: _Episode) -> None:
         window.cam.azimuth, window.cam.elevation = 145, -28
 
 
-def _draw(window: Any, scene: SceneModel, episode: _Episode, head: Playhead) -> None:
-    overlay = compute_overlay(episode.whiskers, episode.arrays, head.step)
+def _draw(window: Any, scene: SceneModel, episode: _Episode, head: Playhead, control_dt_s: float) -> None:
+    trail_begin = find_trail_begin(episode.whiskers.prediction_step, head.step, control_dt_s, head.trail)
+    overlay = compute_overlay(episode.whiskers, episode.arrays, head.step, trail_begin)
     overlay = replace(
         overlay,
         ghosts=overlay.ghosts if head.ghosts else (),
@@ -220,39 +216,44 @@ def _draw(window: Any, scene: SceneModel, episode: _Episode, head: Playhead) -> 
 
 
 def draw_into(scene: mujoco.MjvScene, overlay: Overlay) -> None:
-    """Replace the scene's own geoms by the lines of an overlay; what does not fit is left out, ghosts first."""
+    """Replace the scene's own geoms by an overlay's lines. If there are too many, the lowest ones are left out."""
     scene.ngeom = 0
-    for path, radius_m, colour, opacity in _lines(overlay):
-        for start, end in pairwise(path):
-            if scene.ngeom == scene.maxgeom:
-                return
-            if np.isfinite(start).all() and np.isfinite(end).all():
-                _add_capsule(scene, start, end, radius_m, colour, opacity)
+    for line in reversed(style_lines(overlay)):
+        if line.style.scenes:
+            _add_line(scene, line)
 
 
-def _lines(overlay: Overlay) -> Iterator[tuple[Float[np.ndarray, "moment 3"], float, tuple[int, int, int], float]]:
-    """Path, radius [m], colour and opacity of each, the most telling first."""
-    n = max(0, overlay.n_to_execute)
-    yield overlay.plan[: n + 1], _PLAN_M, PLAN_COLOUR, 1.0
-    yield overlay.plan[n:], _GHOST_M, PLAN_COLOUR, _REST_OPACITY
-    yield overlay.taken, _TAKEN_M, TAKEN_COLOUR, 1.0
-    for nth, path in enumerate(overlay.drafts, start=1):
-        yield path, _ALTERNATIVE_M, draft_colour(nth / len(overlay.drafts)), 1.0
-    for path in overlay.alternatives:
-        yield path, _ALTERNATIVE_M, ALTERNATIVE_COLOUR, 1.0
-    for age, path in enumerate(overlay.ghosts, start=1):
-        yield path, _GHOST_M, GHOST_COLOUR, ghost_opacity(age)
+def _add_line(scene: mujoco.MjvScene, line: StyledLine) -> None:
+    """Add a tube, around it another one that is its halo, and a ball at every action."""
+    style, path = line.style, line.path
+    segments = [(start, end) for start, end in pairwise(path) if np.isfinite([start, end]).all()]
+    for start, end in segments:
+        _add_capsule(scene, start, end, style.width_px, line.colour, line.opacity)
+    if style.halo is not None:
+        for start, end in segments:
+            width_px, opacity = style.width_px + HALO_WIDER_PX, line.opacity * HALO_OPACITY
+            _add_capsule(scene, start, end, width_px, style.halo, opacity, inside_out=True)
+    if style.has_dots:
+        for point in path[np.isfinite(path).all(axis=1)]:
+            _add_capsule(scene, point, point, style.width_px + DOT_WIDER_PX, line.colour, line.opacity)
 
 
-def _add_capsule(scene: mujoco.MjvScene, start, end, radius_m: float, colour, opacity: float) -> None:
+def _add_capsule(
+    scene: mujoco.MjvScene, start, end, width_px: float, colour: Colour, opacity: float, inside_out: bool = False
+) -> None:
+    """Add a capsule, if there is room; `inside_out`: only its far side is seen, behind what is in it."""
+    if scene.ngeom == scene.maxgeom:
+        return
     geom = scene.geoms[scene.ngeom]
     # MuJoCo blends a transparent geom twice.
     alpha = 1.0 if opacity == 1 else 1 - np.sqrt(1 - opacity)
-    rgba = np.array([*(channel / 255 for channel in colour), alpha], np.float32)
+    rgba = np.array([*(channel / 255 / _EMISSION for channel in colour), alpha], np.float32)
     capsule = mujoco.mjtGeom.mjGEOM_CAPSULE
     mujoco.mjv_initGeom(geom, capsule, np.zeros(3), np.zeros(3), np.zeros(9), rgba)
-    mujoco.mjv_connector(geom, capsule, radius_m, start, end)
-    geom.emission = 0.6
+    mujoco.mjv_connector(geom, capsule, width_px * WINDOW_RADIUS_M_PER_PX, start, end)
+    geom.emission, geom.specular = _EMISSION, 0
+    if inside_out:
+        geom.mat[:, 0] *= -1  # a mirror image, of which OpenGL takes the inner faces for the outer ones
     scene.ngeom += 1
 
 

@@ -5,41 +5,38 @@ Nothing hides them: a line behind the robot or the table is drawn over it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import ceil
+from itertools import groupby, pairwise
+from math import ceil, sqrt
 
 import cv2
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from eval.recorder import EpisodeArrays
+from viz.overlay_style import (
+    ENSEMBLE_LABEL,
+    HALO_OPACITY,
+    HALO_WIDER_PX,
+    HALOS,
+    IMAGE_WIDTH_PX,
+    LAYERS,
+    LEAST_TRAIL_S,
+    LINES,
+    N_GHOSTS,
+    TRAILS,
+    Colour,
+    LineStyle,
+)
 from viz.whiskers import Whiskers
 
-# sRGB, the same wherever whiskers are drawn.
-PLAN_COLOUR = (0, 100, 52)
-GHOST_COLOUR = (40, 90, 230)
-TAKEN_COLOUR = (255, 145, 30)
-ALTERNATIVE_COLOUR = (75, 75, 75)
-# The rims of lines. Whoever cannot tell green from orange, or orange from a yellow arm, still sees that the plan is a
-# dark line with a light rim and the way taken a light line with a dark rim.
-LIGHT_HALO_COLOUR = (255, 255, 255)
-DARK_HALO_COLOUR = (40, 20, 0)
-N_GHOSTS = 12
-
-# The way taken is drawn since so many plans, the one in force included, and at least for so long: a policy that plans
-# at every step would leave none otherwise. The viewer's page has the same.
-DEFAULT_TRAIL, LEAST_TRAIL_S = 2, 0.5
-
-# Widths in a picture of 480 rows, px.
-_PLAN_PX, _REST_PX, _TAKEN_PX, _GHOST_PX, _ALTERNATIVE_PX, _HALO_PX, _TOOL_PX = 3.0, 1.5, 3.0, 1.5, 1.0, 1.0, 8.0
-_REST_OPACITY, _GHOST_OPACITY, _ALTERNATIVE_OPACITY, _HALO_OPACITY = 0.75, 0.85, 0.8, 0.55
 # What is nearer to the camera than this along its axis is cut off, m: (u, v) would grow without bound.
 _NEAR_M = 0.01
+# Lines are drawn so many times as large, and shrunk: OpenCV's own smooth lines are up to 2.5 px too wide.
+_FINER = 8
 # OpenCV takes places as integers with this many binary digits of fraction.
 _SHIFT = 4
 
 _Polyline = Float64[np.ndarray, "_moment 3"]
-_Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Overlay:
 
 
 def find_trail_begin(
-    prediction_step: Int64[np.ndarray, " P"], step: int, control_dt_s: float, n_plans: int = DEFAULT_TRAIL
+    prediction_step: Int64[np.ndarray, " P"], step: int, control_dt_s: float, n_plans: int = TRAILS[0]
 ) -> int:
     """Return the control step from which on the way taken is drawn at `step`.
 
@@ -119,93 +116,110 @@ def project_path(projection: Float64[np.ndarray, "3 4"], path: _Polyline) -> lis
     return [np.array([point[:2] / point[2] for point in piece]) for piece in pieces]
 
 
+@dataclass(frozen=True)
+class StyledLine:
+    """A line of an overlay, as it is to be drawn: with its own colour and opacity."""
+
+    style: LineStyle
+    path: _Polyline
+    colour: Colour
+    opacity: float
+
+
+def style_lines(overlay: Overlay) -> list[StyledLine]:
+    """Return the lines of an overlay, the lowest first."""
+    n_to_execute, n_drafts = max(0, overlay.n_to_execute), len(overlay.drafts)
+    # Each with the share of the way to the plan in force that it is.
+    paths: dict[str, list[tuple[_Polyline, float]]] = {
+        "alternative": [(path, 1.0) for path in overlay.alternatives],
+        # The plan itself would be the next.
+        "draft": [(path, nth / n_drafts) for nth, path in enumerate(overlay.drafts)],
+        # The oldest first: where they cross, the younger is on top.
+        "ghost": [(path, 1 - age / (N_GHOSTS + 1)) for age, path in enumerate(overlay.ghosts, start=1)][::-1],
+        "taken": [(overlay.taken, 1.0)],
+        "rest": [(overlay.plan[n_to_execute:], 1.0)],
+        "plan": [(overlay.plan[: n_to_execute + 1], 1.0)],
+        "tool": [(np.stack([overlay.tool, overlay.tool]), 1.0)],
+    }
+    return [
+        StyledLine(style, path, style.colour_at(share), style.opacity_at(share))
+        for style in LINES.values()
+        for path, share in paths.get(style.kind, ())
+    ]
+
+
 def draw_overlay(
     image: UInt8[np.ndarray, "height width 3"], projection: Float64[np.ndarray, "3 4"], overlay: Overlay
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture with the lines on a copy; from below: alternatives, drafts, ghosts, the way taken, the plan."""
+    """Return the image with the lines on a copy."""
     canvas = _Canvas(image, projection)
-    canvas.draw(ALTERNATIVE_COLOUR, [_Line(p, _ALTERNATIVE_PX, _ALTERNATIVE_OPACITY) for p in overlay.alternatives])
-    for nth, path in enumerate(overlay.drafts):  # the plan itself would be the next
-        canvas.draw(draft_colour(nth / len(overlay.drafts)), [_Line(path, _REST_PX, _ALTERNATIVE_OPACITY)])
-    # The oldest first: where they cross, the younger is on top.
-    ghosts = [_Line(path, _GHOST_PX, ghost_opacity(age)) for age, path in enumerate(overlay.ghosts, start=1)]
-    canvas.draw(GHOST_COLOUR, ghosts[::-1], LIGHT_HALO_COLOUR)
-    canvas.draw(TAKEN_COLOUR, [_Line(overlay.taken, _TAKEN_PX)], DARK_HALO_COLOUR)
-    n_to_execute = max(0, overlay.n_to_execute)
-    rest, executed = overlay.plan[n_to_execute:], overlay.plan[: n_to_execute + 1]
-    canvas.draw(PLAN_COLOUR, [_Line(rest, _REST_PX, _REST_OPACITY), _Line(executed, _PLAN_PX)], LIGHT_HALO_COLOUR)
-    canvas.draw(LIGHT_HALO_COLOUR, [_dot(overlay.tool, _TOOL_PX)])
-    canvas.draw(PLAN_COLOUR, [_dot(overlay.tool, _TOOL_PX - 3)])
+    lines = [line for line in style_lines(overlay) if _is_drawn(line.style, image)]
+    for _, of_colour in groupby(lines, key=lambda line: (line.style.kind, line.colour)):
+        canvas.draw(list(of_colour))
     return canvas.image
 
 
-def ghost_opacity(age: int) -> float:
-    """Of the prediction that many before the one in force: it fades with the square of what is left of its time."""
-    return _GHOST_OPACITY * (1 - age / (N_GHOSTS + 1)) ** 2
+def draw_legend(
+    image: UInt8[np.ndarray, "height width 3"], overlay: Overlay, is_ensemble: bool = False
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return the image with the names of the colours that are in it, in its lower left corner, on a copy.
 
-
-def draft_colour(share: float) -> _Colour:
-    """Of a draft when that share of the plan is made: grey to green."""
-    ends = zip(ALTERNATIVE_COLOUR, PLAN_COLOUR, strict=True)
-    red, green, blue = (round(start + share * (end - start)) for start, end in ends)
-    return red, green, blue
-
-
-def draw_legend(image: UInt8[np.ndarray, "height width 3"], overlay: Overlay) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture with the names of the colours that are in it, in its lower left corner, on a copy."""
-    names = [("plan", PLAN_COLOUR), ("taken", TAKEN_COLOUR)]
-    names += [("earlier plans", GHOST_COLOUR)] if overlay.ghosts else []
-    names += [("other samples", ALTERNATIVE_COLOUR)] if overlay.alternatives else []
-    names += [("drafts", draft_colour(0.5))] if overlay.drafts else []
+    Args:
+        is_ensemble: the drafts are the members of a temporal ensemble.
+    """
+    drawn = {line.style.layer for line in style_lines(overlay) if _is_drawn(line.style, image)}
+    layers = [layer for name, layer in LAYERS.items() if name in drawn]
     image, scale = image.copy(), image.shape[0] / 480
     font, size, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.42 * scale, max(1, round(scale))
-    for row, (name, colour) in enumerate(reversed(names)):
+    for row, layer in enumerate(reversed(layers)):
+        style = LINES[layer.swatch]
+        label = ENSEMBLE_LABEL if is_ensemble and layer.layer == "drafts" else layer.label
         y = round(image.shape[0] - (12 + 17 * row) * scale)
         start, end, text = (round(10 * scale), y), (round(32 * scale), y), (round(39 * scale), round(y + 4 * scale))
-        rim = DARK_HALO_COLOUR if colour == TAKEN_COLOUR else LIGHT_HALO_COLOUR
-        for paint, extra in ((rim, 2 * weight), (colour, 0)):
+        for paint, extra in ((style.halo or HALOS["light"], 2 * weight), (style.colour_at(0.5), 0)):
             cv2.line(image, start, end, paint, 2 * weight + extra, cv2.LINE_AA)
-        for paint, extra in ((LIGHT_HALO_COLOUR, 2 * weight), ((25, 25, 25), 0)):
-            cv2.putText(image, name, text, font, size, paint, weight + extra, cv2.LINE_AA)
+        for paint, extra in ((HALOS["light"], 2 * weight), ((25, 25, 25), 0)):
+            cv2.putText(image, label, text, font, size, paint, weight + extra, cv2.LINE_AA)
     return image
 
 
-@dataclass(frozen=True)
-class _Line:
-    path: _Polyline
-    width_px: float
-    opacity: float = 1.0
-
-
-def _dot(position: Float64[np.ndarray, "3"], width_px: float) -> _Line:
-    return _Line(np.stack([position, position]), width_px)
+def _is_drawn(style: LineStyle, image: UInt8[np.ndarray, "height width 3"]) -> bool:
+    return style.images == "all" or image.shape[1] >= IMAGE_WIDTH_PX
 
 
 class _Canvas:
-    """A picture that lines are blended into, each group of one colour at once."""
+    """An image that lines are blended into, each group of one kind and colour at once."""
 
     def __init__(self, image: UInt8[np.ndarray, "height width 3"], projection: Float64[np.ndarray, "3 4"]) -> None:
         self.image = image.copy()
-        self._projection, self._scale = projection, image.shape[0] / 480
+        self._projection, self._scale = projection, sqrt(image.shape[1] / IMAGE_WIDTH_PX)
 
-    def draw(self, colour: _Colour, lines: Sequence[_Line], halo: _Colour | None = None) -> None:
-        """Where lines of one call cross, the last one's opacity holds: they do not add up."""
-        projected = [(line, project_path(self._projection, line.path)) for line in lines]
-        if halo is not None:
-            self._blend(halo, projected, 2 * _HALO_PX, _HALO_OPACITY)
-        self._blend(colour, projected)
+    def draw(self, lines: Sequence[StyledLine]) -> None:
+        """Draw lines of one kind and colour. Where they cross, the last one's opacity holds: they do not add up."""
+        style, projected = lines[0].style, [(line, project_path(self._projection, line.path)) for line in lines]
+        if style.halo is not None:
+            self._blend(style.halo, projected, HALO_WIDER_PX, HALO_OPACITY)
+        self._blend(lines[0].colour, projected)
 
-    def _blend(self, colour: _Colour, projected: Sequence, wider_px: float = 0.0, opacity: float = 1.0) -> None:
-        coverage = np.zeros(self.image.shape[:2], np.uint8)
-        for line, pieces in projected:
-            width = max(1, round((line.width_px + wider_px) * self._scale))
-            value = round(255 * line.opacity * opacity)
+    def _blend(self, colour: Colour, projected: Sequence, wider_px: float = 0.0, opacity: float = 1.0) -> None:
+        pieces = [(line, piece) for line, of_line in projected for piece in of_line]
+        if not pieces:
+            return
+        width_px = (pieces[0][0].style.width_px + wider_px) * self._scale
+        corners = np.concatenate([piece for _, piece in pieces])
+        low = np.clip(np.floor(corners.min(axis=0) - width_px), 0, self.image.shape[1::-1]).astype(int)
+        high = np.clip(np.ceil(corners.max(axis=0) + width_px), 0, self.image.shape[1::-1]).astype(int)
+        if (low == high).any():
+            return
+        region = self.image[low[1] : high[1], low[0] : high[0]]
+        coverage = np.zeros(_FINER * (high - low)[::-1], np.uint8)
+        # OpenCV draws an even width one pixel wider.
+        width = 2 * round((width_px * _FINER - 1) / 2)
+        for line, piece in pieces:
             # A pixel's middle is a half for us and whole for OpenCV.
-            places = [np.rint((piece - 0.5) * 2**_SHIFT).astype(np.int32) for piece in pieces]
-            cv2.polylines(coverage, places, False, value, width, cv2.LINE_AA, _SHIFT)
-        x, y, width, height = cv2.boundingRect(coverage)
-        region = self.image[y : y + height, x : x + width]
-        share = coverage[y : y + height, x : x + width, None].astype(np.float32) / 255
+            places = np.rint(((piece - low) * _FINER - 0.5) * 2**_SHIFT).astype(np.int32)
+            cv2.polylines(coverage, [places], False, round(255 * line.opacity * opacity), width, cv2.LINE_8, _SHIFT)
+        share = cv2.resize(coverage, region.shape[1::-1], interpolation=cv2.INTER_AREA)[..., None] / np.float32(255)
         region[:] = np.rint(region + share * (np.array(colour, np.float32) - region))
 
 

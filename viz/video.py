@@ -25,7 +25,8 @@ from sim.capabilities import Drawable, require
 from sim.errors import WhiskerError
 from sim.files import written_whole
 from sim.registry import camera_names, family_of, path_in
-from viz.overlay import DEFAULT_TRAIL, compute_overlay, draw_legend, draw_overlay, find_trail_begin
+from viz.overlay import compute_overlay, draw_legend, draw_overlay, find_trail_begin
+from viz.overlay_style import TRAILS
 from viz.progress import Report, report_nothing, terminal_bar
 from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays, open_whisker_env
 
@@ -50,7 +51,7 @@ class VideoConfig:
     run: Annotated[Path, tyro.conf.Positional]
     which: Literal["failures", "all"] = "all"
     fps: int | None = None
-    trail: int = DEFAULT_TRAIL
+    trail: int = TRAILS[0]
     quiet: bool = False
 
 
@@ -67,7 +68,7 @@ class EpisodeFilm:
         fps: int | None = None,
         views: Mapping[str, tuple[int, int]] | None = None,
         show_drafts: bool = False,
-        trail: int = DEFAULT_TRAIL,
+        trail: int = TRAILS[0],
     ) -> None:
         """Args:
         task: of the run, whose episodes are drawn.
@@ -119,7 +120,7 @@ class EpisodeFilm:
             view: draw_overlay(image, self._projection(view), overlay)
             for view, image in self._env.observe().images.items()
         }
-        main = draw_legend(images[self._main], overlay)
+        main = draw_legend(images[self._main], overlay, is_ensemble(self._run))
         if not self._insets:
             return main
         return np.concatenate([main, np.concatenate([images[view] for view in self._insets])], axis=1)

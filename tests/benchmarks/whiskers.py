@@ -37,7 +37,8 @@ from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE, PEOPLE_CAMERA
-from viz.overlay import GHOST_COLOUR, PLAN_COLOUR, compute_overlay
+from viz.overlay import compute_overlay
+from viz.overlay_style import LINES
 from viz.video import MAIN_SIZE, film_whiskers
 from viz.whiskers import compute_whiskers
 
@@ -117,8 +118,8 @@ class PlainFilm:
         self._renderer.update_scene(self._env.data, camera=PEOPLE_CAMERA)
         overlay, scene = compute_overlay(self._whiskers, self._arrays, step), self._renderer.scene
         n_before = scene.ngeom
-        for path, colour in ((overlay.plan, PLAN_COLOUR), *((ghost, GHOST_COLOUR) for ghost in overlay.ghosts)):
-            add_capsules(scene, path, colour)
+        for kind, path in (("plan", overlay.plan), *(("ghost", ghost) for ghost in overlay.ghosts)):
+            add_capsules(scene, path, LINES[kind].colour)
         scene.ngeom = min(scene.ngeom, n_before + N_CAPSULES)
         return self._renderer.render()
 

@@ -1,5 +1,6 @@
 // Builds dist/viewer.js and dist/viewer.css. Their first line names the sources that they were built from: a SHA-256 over
-// path + "\0" + content + "\0" of src/**, build.mjs, package.json and package-lock.json, sorted by POSIX path.
+// path + "\0" + content + "\0" of src/**, build.mjs, package.json, package-lock.json and ../overlay.json, sorted by POSIX
+// path.
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
@@ -11,7 +12,7 @@ process.chdir(dirname(fileURLToPath(import.meta.url)));
 const sources = readdirSync("src", { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile())
   .map((entry) => `${entry.parentPath}/${entry.name}`.replaceAll("\\", "/"))
-  .concat("build.mjs", "package.json", "package-lock.json")
+  .concat("build.mjs", "package.json", "package-lock.json", "../overlay.json")
   .sort();
 const hash = createHash("sha256");
 for (const path of sources) hash.update(path).update("\0").update(readFileSync(path)).update("\0");

@@ -13,11 +13,12 @@ import { GraphPane } from "./graphs";
 import { HeaderBar } from "./header";
 import { makeHelp } from "./help";
 import { Library } from "./library";
-import { linesAt, TRAILS, type Choice, type Layers } from "./lines";
+import { linesAt, type Choice, type Layers } from "./lines";
 import { Live } from "./live";
 import { Address, hashOf, type Place } from "./location";
 import { Notices } from "./notices";
 import { Playback } from "./playback";
+import { ENSEMBLE_LABEL, layerOf, TRAILS } from "./overlay_style";
 import { ScenePane } from "./scene_pane";
 import { failedAt } from "./outcomes";
 import { RunList } from "./run_list";
@@ -265,7 +266,7 @@ export class App {
   }
 
   get draftsName(): string {
-    return this.episode?.header.drafts === "ensemble" ? "ensemble" : "denoising";
+    return this.episode?.header.drafts === "ensemble" ? ENSEMBLE_LABEL : layerOf("drafts").label;
   }
 
   /** Show a moment; what lies beyond the ends is the end. */
@@ -498,7 +499,7 @@ export class App {
       this.timeline.load(episode);
     }
     const lines = linesAt(episode, step, layers, others);
-    this.nGhostsDrawn = lines.filter(({ kind }) => kind === "ghost").length;
+    this.nGhostsDrawn = lines.filter(({ style }) => style.kind === "ghost").length;
     this.scene.draw(episode, step, lines, others);
     this.cameras.draw(episode, step, layers, others);
     this.graphs.draw(step);
@@ -602,7 +603,7 @@ export class App {
       playing: this.isPlaying,
       speed: this.playback.speed,
       ...this.layers,
-      trail: this.trail === Infinity ? "all" : this.trail,
+      trail: this.trail || "all",
       camera: this.scene.preset,
       theme: this.theme,
       help: this.isHelpOpen,

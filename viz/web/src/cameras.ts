@@ -4,12 +4,11 @@ import { element, setText } from "./dom";
 import type { CameraImage, Episode } from "./episode";
 import type { Header } from "./format";
 import { linesAt, type Choice, type Line, type OtherFuture } from "./lines";
+import { HALO_OPACITY, HALO_WIDER_PX, HALOS, imageScale, isInImage, type Colour } from "./overlay_style";
 import { tracePath } from "./projection";
 
 /** Smaller images are shown pixel by pixel. */
 const CRISP_PX = 128;
-/** Line widths are those of a picture this wide, css px. */
-const REFERENCE_PX = 300;
 
 export class CameraPane {
   readonly root = element("section", "cameras");
@@ -26,7 +25,7 @@ export class CameraPane {
     const decision = decisions[index];
     this.show(decision ? header.cameras : []);
     if (!decision) return;
-    const lines = linesAt(episode, step, { ...layers, ghosts: false }, others, true);
+    const lines = linesAt(episode, step, layers, others, true);
     const label = header.cameras_seen ? `as seen at step ${decision.step}` : "not seen by the policy";
     const wait = `rendering image ${index + 1} of ${decisions.length}`;
     this.panes.forEach((pane) => {
@@ -78,18 +77,20 @@ class Pane {
     if (image.complete) context.drawImage(image, 0, 0, this.canvas.width, this.canvas.height);
     if (!projection) return;
     context.lineJoin = context.lineCap = "round";
-    const stroke = Math.sqrt(shownWidth / REFERENCE_PX) * ratio * 0.8;
-    for (const line of lines) {
+    const scale = imageScale(shownWidth) * ratio;
+    for (const { style, points, colour, opacity } of lines) {
+      if (!isInImage(style, shownWidth)) continue;
       context.beginPath();
-      tracePath(context, projection, line.points, this.canvas.width / width);
-      if (line.halo) strokePath(context, `rgb(${line.halo.join(" ")} / 0.75)`, (line.width + 1.8) * stroke);
-      strokePath(context, `rgb(${line.colour.join(" ")} / ${line.opacity})`, line.width * stroke);
+      tracePath(context, projection, points, this.canvas.width / width);
+      if (style.halo)
+        strokePath(context, HALOS[style.halo], HALO_OPACITY * opacity, (style.width_px + HALO_WIDER_PX) * scale);
+      strokePath(context, colour, opacity, style.width_px * scale);
     }
   }
 }
 
-function strokePath(context: CanvasRenderingContext2D, style: string, width: number): void {
-  context.strokeStyle = style;
+function strokePath(context: CanvasRenderingContext2D, colour: Colour, opacity: number, width: number): void {
+  context.strokeStyle = `rgb(${colour.join(" ")} / ${opacity})`;
   context.lineWidth = width;
   context.stroke();
 }

@@ -2,6 +2,9 @@
 
 import type { App } from "./app";
 import { element, svg } from "./dom";
+import type { Layers } from "./lines";
+import { layerOf } from "./overlay_style";
+import { giveSwatch } from "./swatch";
 
 type Place = "transport" | "speed" | "layers" | "camera" | "list" | "episodes" | "graphs" | "page";
 
@@ -16,6 +19,8 @@ interface Command {
   text?: (app: App) => string;
   /** Of a switch: whether it is on. */
   isOn?: (app: App) => boolean;
+  /** Of a switch of lines: which lines. */
+  layer?: keyof Layers;
   run: (app: App) => void;
 }
 
@@ -114,59 +119,19 @@ export const COMMANDS: readonly Command[] = [
     icon: "M3 7.2h4.200V3h1.600v4.200H13v1.600H8.800V13H7.200V8.800H3z",
     run: (app) => app.changeSpeed(1),
   },
-  {
-    name: "plan",
-    hint: "the plan in force",
-    key: "p",
-    place: "layers",
-    text: () => "plan",
-    isOn: (app) => app.layers.plan,
-    run: (app) => app.toggleLayer("plan"),
-  },
-  {
-    name: "taken",
-    hint: "the way really taken",
-    key: "w",
-    place: "layers",
-    text: () => "taken",
-    isOn: (app) => app.layers.taken,
-    run: (app) => app.toggleLayer("taken"),
-  },
+  switchOf("plan"),
+  switchOf("taken"),
   {
     name: "trail",
     hint: "how far back the way taken is drawn: two plans, five, all",
     key: "l",
     place: "layers",
-    text: (app) => `trail: ${app.trail === Infinity ? "all" : `${app.trail} plans`}`,
+    text: (app) => `trail: ${app.trail ? `${app.trail} plans` : "all"}`,
     run: (app) => app.cycleTrail(),
   },
-  {
-    name: "ghosts",
-    hint: "plans made before",
-    key: "g",
-    place: "layers",
-    text: () => "earlier plans",
-    isOn: (app) => app.layers.ghosts,
-    run: (app) => app.toggleLayer("ghosts"),
-  },
-  {
-    name: "alternatives",
-    hint: "the other plans that were sampled",
-    key: "a",
-    place: "layers",
-    text: () => "other samples",
-    isOn: (app) => app.layers.alternatives,
-    run: (app) => app.toggleLayer("alternatives"),
-  },
-  {
-    name: "drafts",
-    hint: "what the plan was made from",
-    key: "f",
-    place: "layers",
-    text: (app) => app.draftsName,
-    isOn: (app) => app.layers.drafts,
-    run: (app) => app.toggleLayer("drafts"),
-  },
+  switchOf("ghosts"),
+  switchOf("alternatives"),
+  switchOf("drafts"),
   {
     name: "camera",
     hint: "next camera: free, front, side, top, following the gripper",
@@ -235,6 +200,20 @@ export const COMMANDS: readonly Command[] = [
   },
 ];
 
+function switchOf(layer: keyof Layers): Command {
+  const { label, key, hint } = layerOf(layer);
+  return {
+    name: layer,
+    hint: hint!,
+    key: key!,
+    place: "layers",
+    layer,
+    text: (app) => (layer === "drafts" ? app.draftsName : label),
+    isOn: (app) => app.layers[layer],
+    run: (app) => app.toggleLayer(layer),
+  };
+}
+
 const KEY_NAMES: Record<string, string> = {
   Space: "SPACE",
   ArrowLeft: "←",
@@ -267,6 +246,7 @@ export class Controls {
       button.title = `${command.hint} (${keyName(command.key)})`;
       button.ariaLabel = command.hint;
       button.onclick = () => command.run(app);
+      if (command.layer) giveSwatch(button, command.layer);
       places[command.place].append(button);
       return { command, button, icon };
     });

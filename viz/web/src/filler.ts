@@ -2,7 +2,7 @@
 // then what lies around it.
 
 import type { Episode } from "./episode";
-import { N_GHOSTS } from "./lines";
+import { N_GHOSTS } from "./overlay_style";
 import type { Source } from "./source";
 
 /** Decisions after the one in force whose images are fetched before they are looked at; before it half as many. */

@@ -2,7 +2,7 @@
 // three's materials, which light every pixel. Only the key light's shadow is looked up for each pixel.
 
 import { FrontSide, GLSL3, RawShaderMaterial, Vector4, type IUniform, type Side } from "three";
-import type { Colour } from "./lines";
+import type { Colour } from "./overlay_style";
 
 export const TO_KEY_LIGHT = [0.3, -0.51, 0.81] as const;
 

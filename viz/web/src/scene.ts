@@ -3,8 +3,8 @@
 import { DoubleSide, Group, Mesh, type IUniform, type Material } from "three";
 import { bodyGeometries, poseMatrix } from "./body_geometry";
 import type { SceneData } from "./format";
-import { COLOURS } from "./lines";
 import { mattMaterial } from "./matt_material";
+import { styleOf } from "./overlay_style";
 import { SHADOWLESS } from "./shadow";
 
 /** Bodies nearer than this (m, and in quaternion) in both futures are drawn once. */
@@ -60,7 +60,7 @@ export class SceneModel {
 
 const FAST = mattMaterial();
 const GHOST_DEPTH = mattMaterial({ colorWrite: false });
-const GHOST_SKIN = mattMaterial({ opacity: 0.35, paint: COLOURS.other });
+const GHOST_SKIN = mattMaterial({ opacity: 0.35, paint: styleOf("other").colour });
 
 function isSamePose(a: Float32Array, b: Float32Array, begin: number): boolean {
   for (let i = begin; i < begin + 7; i++) if (Math.abs(a[i] - b[i]) > SAME_POSE) return false;

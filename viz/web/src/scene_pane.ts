@@ -4,7 +4,8 @@ import { element, setText } from "./dom";
 import type { Episode } from "./episode";
 import type { Header, SceneData } from "./format";
 import type { Line, OtherFuture } from "./lines";
-import { makeSwatch, type ColourName } from "./swatch";
+import { layerOf } from "./overlay_style";
+import { makeSwatch } from "./swatch";
 import { PRESETS, View3d, type Preset } from "./view3d";
 import { findWebGl } from "./webgl";
 
@@ -19,7 +20,7 @@ export class ScenePane {
   view: View3d | null = null;
   private readonly waiting = element("p", "waiting", "loading");
   private readonly whyEmpty = element("p", "no-webgl");
-  private readonly otherKey = legendKey("other", "other future");
+  private readonly otherKey = element("span", "legend-key", makeSwatch("others"), layerOf("others").label);
   private readonly picture = element("div", "picture", this.waiting, this.whyEmpty);
   private isPrepared = false;
   private background = "";
@@ -81,8 +82,4 @@ export class ScenePane {
     const otherPoses = isOtherThere ? other.episode.pose.row(step) : null;
     this.view?.draw(episode.pose.row(step), otherPoses, lines, episode.ee.row(step));
   }
-}
-
-function legendKey(name: ColourName, text: string): HTMLElement {
-  return element("span", "legend-key", makeSwatch(name), text);
 }

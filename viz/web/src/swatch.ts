@@ -1,20 +1,24 @@
 // The colours of the lines, for the style sheet and for legends.
 
 import { element } from "./dom";
-import { COLOURS, DARK_HALO, LIGHT_HALO } from "./lines";
-
-export type ColourName = keyof typeof COLOURS;
+import { HALOS, KINDS, layerOf, styleOf, type LayerName } from "./overlay_style";
 
 /** As `--plan`, `--ghost` and so on. */
 export function giveColoursToStyles(): void {
-  for (const [name, colour] of Object.entries(COLOURS))
-    document.documentElement.style.setProperty(`--${name}`, `rgb(${colour.join(" ")})`);
-  for (const [name, colour] of Object.entries({ "light-halo": LIGHT_HALO, "dark-halo": DARK_HALO }))
-    document.documentElement.style.setProperty(`--${name}`, `rgb(${colour.join(" ")})`);
+  for (const kind of KINDS)
+    document.documentElement.style.setProperty(`--${kind}`, `rgb(${styleOf(kind).colour.join(" ")})`);
 }
 
-export function makeSwatch(name: ColourName): HTMLElement {
-  const swatch = element("i", `swatch ${name}`);
-  swatch.style.background = `var(--${name})`;
+/** Give an element a layer's colour as `--swatch`, and the rim of its lines as `--rim`. */
+export function giveSwatch(to: HTMLElement, layer: LayerName): void {
+  const { colour, turns_to: end, halo } = styleOf(layerOf(layer).swatch);
+  const [from, into] = [colour, end ?? colour].map((ends) => `rgb(${ends.join(" ")})`);
+  to.style.setProperty("--swatch", `linear-gradient(90deg, ${from}, ${into})`);
+  to.style.setProperty("--rim", `rgb(${HALOS[halo ?? "light"].join(" ")})`);
+}
+
+export function makeSwatch(layer: LayerName): HTMLElement {
+  const swatch = element("i", "swatch");
+  giveSwatch(swatch, layer);
   return swatch;
 }

@@ -16,13 +16,11 @@ import {
   Vector2,
   type DepthModes,
 } from "three";
-import type { Colour, Line } from "./lines";
+import type { Line } from "./lines";
+import { DOT_WIDER_PX, HALO_OPACITY, HALO_WIDER_PX, HALOS, type Colour } from "./overlay_style";
 import { SHADOWLESS } from "./shadow";
 
 const HIDDEN_OPACITY = 0.35;
-const HALO_PX = 2.2;
-const HALO_OPACITY = 0.75;
-const DOT_PX = 2.2;
 const ORDER = 5;
 // start, end, colour, width and whether its ends are round.
 const STRIDE = 3 + 3 + 4 + 1 + 1;
@@ -92,10 +90,12 @@ export class Whiskers {
 
   draw(lines: readonly Line[]): void {
     const strokes = new Strokes(this.geometry);
-    for (const line of lines) {
-      if (line.halo) strokes.addLine(line.points, line.halo, line.width + HALO_PX, HALO_OPACITY * line.opacity);
-      strokes.addLine(line.points, line.colour, line.width, line.opacity);
-      if (line.hasDots) strokes.addDots(line.points, line.colour, line.width + DOT_PX, line.opacity);
+    for (const { style, points, colour, opacity } of lines) {
+      if (!style.scenes) continue;
+      const width = style.width_px;
+      if (style.halo) strokes.addLine(points, HALOS[style.halo], width + HALO_WIDER_PX, HALO_OPACITY * opacity);
+      strokes.addLine(points, colour, width, opacity);
+      if (style.has_dots) strokes.addDots(points, colour, width + DOT_WIDER_PX, opacity);
     }
     if (strokes.count > strokes.capacity) {
       this.geometry.dispose();
