@@ -82,6 +82,24 @@ def test_a_run_of_the_first_version_has_none_of_what_came_later(run, described):
 
 
 @pytest.mark.parametrize(
+    ("policy_type", "is_baseline", "follows_env"),
+    [("zero", True, False), ("scripted", True, True), ("replay", True, True), ("act", False, False)],
+)
+def test_what_a_baseline_is_is_known_of_runs_from_before_it_was_written(run, policy_type, is_baseline, follows_env):
+    policy = json.loads((run / RUN_FILE).read_text())["policy"] | {"type": policy_type}
+    del policy["is_baseline"], policy["follows_env"]
+    change(run, policy=policy)
+    read = load_description(run).policy
+    assert (read.is_baseline, read.follows_env) == (is_baseline, follows_env)
+
+
+def test_a_policy_of_ones_own_is_no_baseline_by_its_name(run):
+    policy = json.loads((run / RUN_FILE).read_text())["policy"]
+    change(run, policy=policy | {"type": "zero", "is_baseline": False})
+    assert not load_description(run).policy.is_baseline
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ('{"version": 1, "config": {}', "expected JSON"),

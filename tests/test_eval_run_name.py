@@ -17,6 +17,9 @@ from eval.run_name import name_policy_in_folder
         ("act", "outputs/train/blocks/checkpoints/last/pretrained_model", "act-blocks"),
         ("act", "../my policies/grün & rot", "act-gr-n-rot"),
         ("act", "/", "act"),
+        ("my policy/v2", "", "my-policy-v2"),
+        ("my policy/v2", "/x/my-policy-v2.bin", "my-policy-v2.bin"),
+        ("../..", "", "policy"),
     ],
 )
 def test_the_name_tells_checkpoints_apart(policy_type, checkpoint, name):

@@ -153,6 +153,11 @@ def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
             r"cameras of policy 'x' \(\) in 'so101/pick_place': expected top, got overhead_cam, wrist_cam",
         ),
         ("def make(env, **_): return SimplePolicy('x', env, action_dim=7)", r"expected \(horizon, 6\).*got \(1, 7\)"),
+        (
+            "def make(env, **_): return SimplePolicy('x', env, rotation_frame='tool', action_mode='delta')",
+            r"conventions of policy 'x' in 'so101/pick_place': expected .*absolute actions; rotation frame 'none'.*"
+            r"got what the policy declares \(delta actions; rotation frame 'tool'\)",
+        ),
         ("def make(env, **_): return SimplePolicy('x', env)", "first plan of policy 'x'.*got NotImplementedError"),
         (
             "class P(SimplePolicy):\n    def plan(self, o, rng): return o.state[:5]\n"
