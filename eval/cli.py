@@ -154,7 +154,7 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
 
 
 def _examine(config: DoctorConfig) -> int:
-    what = f"run {config.run}" if config.run else _subject(config)
+    what = f"run {config.run}" if config.run else config.env if config.is_about_env_alone else _subject(config)
     say_progress(f"eval-doctor: loading {what}. The libraries take some seconds ...")
     if config.run is None:
         check_gl_library()

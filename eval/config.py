@@ -205,9 +205,11 @@ class DoctorConfig(SubjectConfig):
     Examples:
       ./run eval-doctor --checkpoint path/or/hub-id --env so101/pick_place
       ./run eval-doctor runs/20260101T120000Z-act-so101-pick_place
+      ./run eval-doctor --env so101/pick_place_brick
 
     Before a run it looks at the checkpoint, the environment and a handful of predictions; with a run folder it looks
-    at what happened there too.
+    at what happened there too. An environment without a policy is put through its contract: that a reset is the same
+    each time, that a snapshot continues bit for bit, that nothing is rendered unasked, and what else `sim` promises.
     Exit codes: 0 fine, 1 warnings, 2 errors, or nothing that could be looked at.
 
     Attributes:
@@ -224,3 +226,8 @@ class DoctorConfig(SubjectConfig):
     run: Positional[Path | None] = None
     all: bool = False
     json: bool = False
+
+    @property
+    def is_about_env_alone(self) -> bool:
+        """Return whether an environment was typed, and neither a policy nor a run."""
+        return self.env != AUTO_ENV and self.policy is None and self.checkpoint is None and self.run is None

@@ -32,6 +32,7 @@ from eval.doctor.contract import (
     check_state,
     check_training_env,
 )
+from eval.doctor.env_contract import examine_env
 from eval.doctor.finding import Finding, Level, describe_failed_check
 from eval.doctor.image_sizes import check_image_sizes
 from eval.doctor.patient import Patient
@@ -130,7 +131,12 @@ def _make(check: Check, patient: Patient) -> Iterator[Finding]:
 
 
 def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
-    """What `eval-doctor` prints: a title, and the findings before a run and, with a run folder, after it."""
+    """Return what `eval-doctor` prints: a title, and the findings.
+
+    They are of a policy before a run, with a run folder of what happened too, and without a policy of the environment.
+    """
+    if config.is_about_env_alone:
+        return f"environment {config.env}", sort_findings(examine_env(config))
     if config.run is None:
         asked: SubjectConfig = name_policy(config)
         return _title(asked), _examine_alone(asked)
