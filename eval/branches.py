@@ -13,13 +13,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from eval.episode_file import save_arrays
 from eval.episode_row import EpisodeRow, cut_torn_line
 from eval.recorder import EpisodeRecord
 from eval.typed_json import decode
 from sim.errors import WhiskerError
-from sim.files import written_whole
 
 BRANCHES_FOLDER, BRANCHES_FILE = "branches", "branches.jsonl"
 
@@ -179,8 +177,7 @@ class BranchFolder:
         """
         try:
             if record.arrays is not None:
-                with written_whole(self._path / branch_arrays_path(row), sync=True) as file:
-                    np.savez(file, **{name: array for name, array in vars(record.arrays).items() if array is not None})
+                save_arrays(self._path / branch_arrays_path(row), record.arrays)
             self._file.write((json.dumps(row.to_json()) + "\n").encode())
             os.fsync(self._file.fileno())
         except OSError as error:

@@ -1,8 +1,12 @@
 """Drivers of a rollout: they have the plans made that it asks for, here for one episode at a time."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
+from eval.declared_series import POLICY_LATENCY
 from eval.recorder import EpisodeRecord, EpisodeRecorder
 from eval.rollout import ControlStep, Decision, Request, Rollout, RolloutSettings, Start, rollout
 from policies.action_chunk import ActionChunk
@@ -49,10 +53,13 @@ def continue_episode(
 def plan(policy: Policy, request: Request) -> ActionChunk:
     """Return the answer to one request, with as many plans as it has generators."""
     own_rng, *other_rngs = request.rngs
-    if not other_rngs:
-        return policy.predict([request.memory], [own_rng])
-    asked = request.memory.copy()
+    asked = request.memory.copy() if other_rngs else None
+    begin_s = time.perf_counter()
     chunk = policy.predict([request.memory], [own_rng])
+    latency_ms = 1000 * (time.perf_counter() - begin_s)
+    chunk = replace(chunk, signals={**chunk.signals, POLICY_LATENCY: np.array([latency_ms])})
+    if asked is None:
+        return chunk
     return replace(chunk, alternatives=policy.sample(asked, other_rngs).actions[None])
 
 

@@ -2,19 +2,22 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from math import nan
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from eval.declared_series import declared_series
 from eval.grasps import find_closing_commands
 from eval.judge import choose_goal
 from eval.rollout import ControlStep, Decision
+from eval.series import Axis, RecordedSeries, Series, SoFar
 from eval.trajectory import Trajectory, fill_goal_arrays, make_trajectory
 from policies.policy import EpisodeMemory
 from sim.capabilities import Snapshots, provides
 from sim.env import Env, Progress, StepResult
+from sim.errors import WhiskerError
 from sim.goals.check import check_progress
 from sim.goals.goal import SUCCESS_ONLY, Goal
 from sim.recorded_observations import RecordedObservation
@@ -49,6 +52,7 @@ class EpisodeArrays:
         joint_progress: nan where the goal is pick and place.
         measures: of a goal of another kind, in the order of its kind.
         goals_met: which of the task's goals held, in the order of `EnvSpec.goals`.
+        series: what else was recorded, by name; {} in files from before there were any.
     """
 
     state: Float32[np.ndarray, "T1 state_dim"]
@@ -82,6 +86,8 @@ class EpisodeArrays:
         """Return whether the goal that they are about is one of pick and place. Older files have no joint progress."""
         is_articulated = self.joint_progress is not None and not np.isnan(self.joint_progress).any()
         return self.object_height_m is not None and not is_articulated
+
+    series: Mapping[str, RecordedSeries] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,8 @@ class EpisodeRecorder:
         records_observations: keep what the policy saw.
         """
         self._records_observations = records_observations
+        names = {series.name for series in declared_series()} & {field.name for field in fields(EpisodeArrays)}
+        assert not names, f"series with the name of an array: {names}"
 
     def start(self, env: Env, episode_index: int) -> None:
         self._env, self._episode_index = env, episode_index
@@ -140,12 +148,14 @@ class EpisodeRecorder:
         self._looks: dict[int, RecordedObservation] = {}
         self._instruction: str | None = None
         self._success, self._error = False, ""
+        # Name → what it is, and row → number.
+        self._series: dict[str, tuple[Series, dict[int, float]]] = {}
 
     def record(self, event: Decision | ControlStep) -> None:
         """Record what happened next."""
         match event:
-            case Decision(step, _, memory, snapshot, plan, alternatives, drafts, features):
-                self.record_decision(step, snapshot, plan, alternatives, drafts, features)
+            case Decision(step, _, memory, snapshot, plan, alternatives, drafts, features, signals):
+                self.record_decision(step, snapshot, plan, alternatives, drafts, features, signals)
                 self.record_looks(step, memory)
             case ControlStep(_, action, result):
                 self.record_step(action, result)
@@ -158,9 +168,11 @@ class EpisodeRecorder:
         alternatives: np.ndarray | None = None,
         drafts: np.ndarray | None = None,
         features: Mapping[str, np.ndarray] | None = None,
+        signals: Mapping[str, float] | None = None,
     ) -> None:
-        """The last three are given at every decision of an episode or at none."""
-        if not self._moments:
+        """Alternatives, drafts and features are given at every decision of an episode or at none."""
+        is_first = not self._moments
+        if is_first:
             self._record_moment(self._env.progress())
         self._decisions.append((step, snapshot, plan))
         if alternatives is not None:
@@ -169,6 +181,9 @@ class EpisodeRecorder:
             self._drafts.append(drafts)
         if features is not None:
             self._features.append(features)
+        if is_first:
+            self._record_series("moment", {})
+        self._record_series("prediction", signals or {})
 
     def record_looks(self, step: int, memory: EpisodeMemory) -> None:
         """Keep the observations that a decision at that step was made from, if they are asked for; each of them once.
@@ -191,15 +206,32 @@ class EpisodeRecorder:
         self._actions.append(action)
         self._results.append(result)
         self._success = result.success
+        self._record_series("step", {})
+        self._record_series("moment", {})
 
     def record_error(self, error: Exception) -> None:
         message = " ".join(str(error).split())
         self._error = f"{type(error).__name__}: {message}"
 
+    def adopt_series(self, recorded: Mapping[str, RecordedSeries]) -> None:
+        """Take the numbers that were recorded of the same episode for those of the rows so far."""
+        for each in recorded.values():
+            self._series[each.series.name] = each.series, dict(enumerate(each.values.tolist()))
+
     @property
     def n_steps(self) -> int:
         """Executed so far."""
         return len(self._actions)
+
+    @property
+    def series(self) -> dict[str, RecordedSeries]:
+        """All series that have a row so far, by name."""
+        recorded = {}
+        for name, (series, rows) in self._series.items():
+            values = np.full(self._count_rows(series.axis), nan)
+            values[list(rows)] = list(rows.values())
+            recorded[name] = RecordedSeries(replace(series, compute=None), values)
+        return recorded
 
     def fork(self, n_steps: int) -> "EpisodeRecorder":
         """A recorder of another future, with all that came before that control step; a decision at it is not kept."""
@@ -211,6 +243,9 @@ class EpisodeRecorder:
         other._alternatives, other._drafts = self._alternatives[:n_decisions], self._drafts[:n_decisions]
         other._features, other._instruction = self._features[:n_decisions], self._instruction
         other._looks = {step: look for step, look in self._looks.items() if step < n_steps}
+        for name, (series, rows) in self._series.items():
+            n_rows = other._count_rows(series.axis)
+            other._series[name] = series, {row: value for row, value in rows.items() if row < n_rows}
         return other
 
     def finish(self) -> EpisodeRecord:
@@ -236,6 +271,35 @@ class EpisodeRecorder:
             check_progress(env.spec, progress)
         snapshot = env.snapshot() if provides(env, Snapshots) else None
         self._moments.append((env.state(), env.ee_pos_world(), progress, snapshot))
+
+    def _record_series(self, axis: Axis, signals: Mapping[str, float]) -> None:
+        """Record the last row of the series of an axis.
+
+        Args:
+            signals: what came with the row, by name; the rest is computed.
+        """
+        known = {series.name: series for series in declared_series() if series.axis == axis}
+        if undeclared := sorted(signals.keys() - known):
+            raise WhiskerError(
+                f"signals of a plan: {', '.join(undeclared)}",
+                expected=f"series with a row a prediction that are declared: {', '.join(known)}",
+                got="others",
+                do="Declare them: eval.declared_series.declare(Series(...)).",
+            )
+        if not known:
+            return
+        steps, plans = [step for step, _, _ in self._decisions], [plan for _, _, plan in self._decisions]
+        so_far = SoFar(self._env, self._actions, self._results, steps, plans)
+        for name, series in known.items():
+            value = signals.get(name)
+            if value is None and series.compute is not None:
+                value = series.compute(so_far)
+            if value is not None:
+                rows = self._series.setdefault(name, (series, {}))[1]
+                rows[self._count_rows(axis) - 1] = float(value)
+
+    def _count_rows(self, axis: Axis) -> int:
+        return {"moment": len(self._moments), "step": len(self._actions), "prediction": len(self._decisions)}[axis]
 
     def _stack_features(self) -> dict[str, np.ndarray] | None:
         if not self._features:
@@ -281,5 +345,6 @@ class EpisodeRecorder:
             alternative_chunk=np.stack(self._alternatives) if self._alternatives else None,
             draft_chunk=np.stack(self._drafts) if self._drafts else None,
             closes_gripper=chosen.closes_gripper,
+            series=self.series,
             **fill_goal_arrays(chosen),
         )

@@ -1,7 +1,7 @@
 """The rollout: one episode, which asks for its plans. It is left to a driver to have them made (`eval.drivers`)."""
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -77,6 +77,7 @@ class Decision:
         alternatives: with the plan as the first; None unless asked for.
         drafts: what the plan was made from, oldest first; None unless the policy records them.
         features: hook point → what the network knew; None unless the policy collects them.
+        signals: name → the number that came with the plan.
     """
 
     step: int
@@ -87,6 +88,7 @@ class Decision:
     alternatives: Float32[np.ndarray, "sample horizon action_dim"] | None = None
     drafts: Float32[np.ndarray, "draft horizon action_dim"] | None = None
     features: Mapping[str, Float32[np.ndarray, " _dim"]] | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def observation(self) -> Observation:
@@ -165,7 +167,8 @@ def _decide(
         raise PolicyOutputError(f"policy {policy.type!r} planned a NaN or infinite action at step {step}")
     alternatives = None if chunk.alternatives is None else np.concatenate([plan[None], chunk.alternatives[0]])
     features = None if chunk.features is None else {name: rows[0] for name, rows in chunk.features.items()}
-    return Decision(step, prediction_index, asked, snapshot, plan, alternatives, drafts, features)
+    signals = {name: float(rows[0]) for name, rows in chunk.signals.items()}
+    return Decision(step, prediction_index, asked, snapshot, plan, alternatives, drafts, features, signals)
 
 
 def _make_rng(env: Env, episode_index: int, prediction_index: int, sample_index: int, seed: int) -> np.random.Generator:

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from eval.branches import BranchRow, branch_arrays_path, load_branch_rows
+from eval.episode_file import read_series
 from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
 from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription, load_description
 from eval.run_folder import arrays_path
+from eval.series import RecordedSeries
 from sim.env import Env
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.registry import make_env
@@ -107,7 +109,17 @@ class Run:
             WhiskerError: absent, truncated or of another version.
         """
         with self._opened_arrays(row) as stored:
-            return EpisodeArrays(**{f.name: _read_array(stored, f.name) for f in fields(EpisodeArrays)})
+            arrays = {f.name: _read_array(stored, f.name) for f in fields(EpisodeArrays) if f.name != "series"}
+            return EpisodeArrays(**arrays, series=read_series(stored))
+
+    def load_series(self, row: EpisodeRow) -> Mapping[str, RecordedSeries]:
+        """Return the series of one episode, by name, without reading its arrays from the disk.
+
+        Raises:
+            WhiskerError: as for `load_arrays`.
+        """
+        with self._opened_arrays(row) as stored:
+            return read_series(stored)
 
     def load_array(self, row: EpisodeRow, name: str) -> np.ndarray | None:
         """Return one array of an episode, a field of `EpisodeArrays`, without reading the others from the disk.

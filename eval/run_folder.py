@@ -2,7 +2,7 @@
 
     run.json                       what was run, with what
     episodes.jsonl                 one row an episode, appended and fsynced as it ends
-    episodes/<task>/<index>.npz    `EpisodeArrays`
+    episodes/<task>/<index>.npz    `EpisodeArrays`, see `eval.episode_file`
     features.json, features/<task>/<index>.npz    `cknna.episode_features`, when they are collected
     observations/<task>/<index>.npz    `sim.recorded_observations`, when they are recorded
     videos/<task>/<index>-<outcome>.mp4
@@ -20,8 +20,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from cknna.episode_features import (
     FEATURES_FOLDER,
     EpisodeFeatures,
@@ -29,12 +27,13 @@ from cknna.episode_features import (
     save_episode_features,
 )
 from eval.branches import BRANCHES_FOLDER
+from eval.episode_file import save_arrays
 from eval.episode_row import ROWS_FILE, EpisodeRow, cut_torn_line, load_rows
 from eval.recorder import EpisodeArrays, EpisodeRecord
 from eval.run_description import Resumption, RunDescription, load_description, save_description, save_resumption
 from eval.run_name import name_env_in_folder, name_policy_in_folder
 from sim.errors import WhiskerError
-from sim.files import UNFINISHED_PREFIX, written_whole
+from sim.files import UNFINISHED_PREFIX
 from sim.recorded_observations import OBSERVATIONS_FOLDER, observations_path, save_observations
 
 
@@ -103,8 +102,7 @@ class RunFolder:
         """
         try:
             if record.arrays is not None:
-                with written_whole(self.path / arrays_path(row), sync=True) as file:
-                    np.savez(file, **{name: array for name, array in vars(record.arrays).items() if array is not None})
+                save_arrays(self.path / arrays_path(row), record.arrays)
                 self._append_collected(record, record.arrays, row)
             self._file.write((json.dumps(row.to_json()) + "\n").encode())
             os.fsync(self._file.fileno())

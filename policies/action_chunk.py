@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,15 @@ class ActionChunk:
         drafts: what each plan was made from (`PolicySpec.drafts`), oldest first, in the same units; the plan itself
             is not among them. None unless the policy records them.
         features: name → what the network knew when it planned, a vector a row. None unless they are collected.
+        signals: name → one number a row that the policy gives with its plan, such as an entropy. Those that are
+            declared as series are recorded (`eval.declared_series`).
         alternatives: other plans for each row's observation (`Policy.sample`). None unless they are asked for.
     """
 
     actions: Float32[np.ndarray, "batch horizon action_dim"]
     drafts: Float32[np.ndarray, "batch draft horizon action_dim"] | None = None
     features: Mapping[str, Float32[np.ndarray, "batch _dim"]] | None = None
+    signals: Mapping[str, Float64[np.ndarray, " batch"]] = field(default_factory=dict)
     alternatives: Float32[np.ndarray, "batch sample horizon action_dim"] | None = None
 
     def __getitem__(self, row: int) -> Float32[np.ndarray, "horizon action_dim"]:

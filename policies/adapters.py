@@ -126,7 +126,7 @@ class AdaptedPolicy:
 
     def _adapt_chunk(self, chunk: ActionChunk, states: Float32[np.ndarray, "batch state_dim"]) -> ActionChunk:
         drafts = None if chunk.drafts is None else self._adapt_actions(chunk.drafts, states[:, None, None])
-        return ActionChunk(self._adapt_actions(chunk.actions, states[:, None]), drafts)
+        return replace(chunk, actions=self._adapt_actions(chunk.actions, states[:, None]), drafts=drafts)
 
     def _adapt_actions(
         self, actions: Float32[np.ndarray, "*plan policy_dim"], states: Float32[np.ndarray, "*rows state_dim"]

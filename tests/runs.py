@@ -1,6 +1,7 @@
 """Descriptions of runs that tests put together by hand."""
 
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -41,3 +42,15 @@ def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
         object_pos_world=arrays.object_pos_world,
         closes_gripper=closes,
     )
+
+
+def assert_same_arrays(arrays: EpisodeArrays, other: EpisodeArrays, but_for: Collection[str] = ()) -> None:
+    """Two episodes have the same arrays to the last bit, and the same series but for those of wall time."""
+    for field in fields(EpisodeArrays):
+        if field.name not in {"series", *but_for}:
+            np.testing.assert_array_equal(getattr(arrays, field.name), getattr(other, field.name), field.name)
+    assert arrays.series.keys() == other.series.keys()
+    for name, recorded in arrays.series.items():
+        assert recorded.series == other.series[name].series
+        if recorded.series.is_reproducible:
+            np.testing.assert_array_equal(recorded.values, other.series[name].values, name)

@@ -18,11 +18,12 @@ from eval.evaluation import name_policy, set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_description import RUN_FILE
-from eval.run_folder import RunFolder, arrays_path
+from eval.run_folder import RunFolder
 from policies.policy import remember
 from sim.env import episode_rng
 from sim.files import UNFINISHED_PREFIX
 from sim.recorded_observations import observations_path, read_run
+from tests.runs import assert_same_arrays
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 COLLECT = ("--collect-features", "--record-observations")
@@ -45,10 +46,7 @@ def rows_without_time(run):
 def assert_same_rollouts(one, other):
     assert rows_without_time(one) == rows_without_time(other)
     for row in load_rows(one):
-        with np.load(one / arrays_path(row)) as a, np.load(other / arrays_path(row)) as b:
-            assert set(a.files) == set(b.files)
-            for name in a.files:
-                np.testing.assert_array_equal(a[name], b[name], name)
+        assert_same_arrays(Run.open(one).load_arrays(row), Run.open(other).load_arrays(row))
 
 
 @pytest.fixture(scope="module")

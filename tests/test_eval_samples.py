@@ -2,7 +2,7 @@
 
 import json
 from contextlib import closing
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,7 +19,7 @@ from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path
 from sim.env import episode_rng
-from tests.runs import describe_run
+from tests.runs import assert_same_arrays, describe_run
 from tests.small_checkpoints import save_small_checkpoint
 
 N_SAMPLES, N_STEPS = 3, 9
@@ -62,9 +62,7 @@ each_stochastic = pytest.mark.parametrize("policy_type", ["random", "tdmpc", "di
 @each_stochastic
 def test_an_episode_is_the_same_with_and_without_samples(policy_type, setups):
     alone, sampled = record(setups(policy_type)).arrays, record(setups(policy_type), N_SAMPLES).arrays
-    for field in fields(alone):
-        if field.name not in RECORDED_BESIDES:
-            np.testing.assert_array_equal(getattr(alone, field.name), getattr(sampled, field.name), field.name)
+    assert_same_arrays(alone, sampled, RECORDED_BESIDES)
     assert alone.alternative_chunk is None and sampled.alternative_chunk.dtype == np.float32
     assert sampled.alternative_chunk.shape == (len(alone.chunk), N_SAMPLES, *alone.chunk.shape[1:])
     np.testing.assert_array_equal(sampled.alternative_chunk[:, 0], alone.chunk)
@@ -107,9 +105,7 @@ def test_what_was_recorded_comes_back_and_what_was_not_is_none(setups, tmp_path)
             drafts = np.repeat(each.arrays.chunk[:, None], 2, axis=1) if index else None
             each = replace(each, arrays=replace(each.arrays, draft_chunk=drafts))
             run.append(each, make_row(each))
-            loaded = asdict(Run.open(run.path).load_arrays(run.rows[-1]))
-            for name, array in asdict(each.arrays).items():
-                assert (loaded[name] is None) if array is None else np.array_equal(loaded[name], array, equal_nan=True)
+            assert_same_arrays(Run.open(run.path).load_arrays(run.rows[-1]), each.arrays)
     with np.load(run.path / arrays_path(run.rows[0])) as stored:
         assert not set(RECORDED_BESIDES) & set(stored.files)
 

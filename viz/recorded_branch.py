@@ -115,9 +115,16 @@ def _cut(arrays: ReplayableArrays, n_steps: int, n_predictions: int) -> Replayab
     """Return what was recorded before a decision, without the decision."""
     lengths = dict.fromkeys(_EVERY_PREDICTION, n_predictions) | dict.fromkeys(_EVERY_STEP, n_steps)
     past: dict[str, Any] = {
-        name: None if array is None else array[: lengths.get(name, n_steps + 1)] for name, array in vars(arrays).items()
+        name: array[: lengths.get(name, n_steps + 1)]
+        for name, array in vars(arrays).items()
+        if isinstance(array, np.ndarray)
     }
-    return replace(arrays, **past)
+    n_rows = {"prediction": n_predictions, "step": n_steps, "moment": n_steps + 1}
+    series = {
+        name: replace(recorded, values=recorded.values[: n_rows[recorded.series.axis]])
+        for name, recorded in arrays.series.items()
+    }
+    return replace(arrays, **past, series=series)
 
 
 def _record_again(env: Snapshots, episode_index: int, past: ReplayableArrays) -> tuple[EpisodeRecorder, np.ndarray]:
@@ -137,6 +144,7 @@ def _record_again(env: Snapshots, episode_index: int, past: ReplayableArrays) ->
         if step in prediction_of:
             index = prediction_of[step]
             recorder.record_decision(step, past.snapshot[index], past.chunk[index], *_recorded_besides(past, index))
+    recorder.adopt_series(past.series)
     return recorder, np.stack(poses)
 
 
