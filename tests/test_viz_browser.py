@@ -18,12 +18,14 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from eval.config import EvalConfig
+from eval.declared_series import POLICY_LATENCY
 from eval.episode_loop import evaluate
 from eval.episode_row import load_rows
 from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
+from eval.series import row_at
 from sim.capabilities import Drawable
 from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser, served
 from tests.processes import catch_ctrl_c
@@ -299,7 +301,12 @@ def test_a_graph_tells_the_value_at_the_pointer(exported, failed_run, failure):
     """The recorded arrays know it."""
     arrays = Run.open(failed_run).load_arrays(failure)
     seek(exported, 60)
-    for name, values in (("gripper.pos", arrays.state[:, -1]), ("object height", 100 * arrays.object_height_m)):
+    in_force = [row_at("prediction", step, arrays.prediction_step) for step in range(len(arrays.state))]
+    for name, values in (
+        ("gripper.pos", arrays.state[:, -1]),
+        ("object height", 100 * arrays.object_height_m),
+        ("policy latency", arrays.series[POLICY_LATENCY].values[in_force]),
+    ):
         plot = exported.page.locator(f'[data-column="{name}"] .plot')
         plot.scroll_into_view_if_needed()
         box = plot.bounding_box()
@@ -308,15 +315,16 @@ def test_a_graph_tells_the_value_at_the_pointer(exported, failed_run, failure):
         step = int(re.match(r"step (\d+), ", told)[1])
         assert abs(step - 75) <= 1 and f"{step / 30:.2f} s" in told
         shown = float(re.search(r"measured (\S+)", told)[1].replace("−", "-"))
-        assert shown == pytest.approx(values[step], abs=0.06)
-    assert "predicted" not in told  # of the object nothing is commanded or planned
+        assert shown == pytest.approx(values[step], abs=0.06, rel=0.005)
+    assert "predicted" not in told  # of a latency nothing is commanded or planned
     exported.page.mouse.move(1, 1)
     exported.wait(lambda: exported.page.locator(".tip").is_hidden())
 
 
 def test_units_do_not_read_as_values(exported):
     units = exported.page.locator(".graph .unit").all_inner_texts()
-    assert units[0] == "[cm]" and "[deg]" in units and len(units) == 8
+    assert units[0] == "[cm]" and "[deg]" in units and len(units) == 10
+    assert units[-2:] == ["[ms]", "[share of range]"]
     assert not any(character.isdigit() for character in "".join(units))
 
 
@@ -563,6 +571,7 @@ def test_a_rollout_is_driven_from_the_page(browser):
         viewer.wait(idle)
         trunk_steps = viewer.state["n_steps"]
         before = [dict(part) for part in session.episode("pick_place/0")["parts"]]
+        assert viewer.page.get_attribute('[data-column="policy latency"] path.measured', "d").startswith("M0 ")
         # Back into the past, and on into another future from there.
         viewer.press("Home", "ArrowRight")
         assert viewer.state["step"] == 1 and session.episode("pick_place/0")["parts"] == before

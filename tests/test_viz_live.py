@@ -13,6 +13,7 @@ from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from sim.errors import WhiskerError
+from tests.runs import assert_same_arrays
 from tests.small_checkpoints import save_small_smolvla
 from viz.live import LiveSession
 
@@ -101,9 +102,7 @@ def test_a_driven_episode_is_the_recorded_one_bit_for_bit(session, key, recorded
 
 def test_a_driven_episode_leaves_the_arrays_of_a_recorded_one(session, key, recorded):
     run_to_the_end(session, key)
-    lived = session.find(key).record.arrays
-    for name, array in vars(recorded).items():
-        np.testing.assert_array_equal(getattr(lived, name), array, name)
+    assert_same_arrays(session.find(key).record.arrays, recorded)
 
 
 def test_a_step_is_one_control_step_and_a_prediction_is_the_next_decision(session, key):

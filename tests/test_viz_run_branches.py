@@ -6,20 +6,21 @@ import json
 import re
 import shutil
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from eval.branches import BranchRow, Overrides
 from eval.config import EvalConfig
+from eval.declared_series import POLICY_LATENCY
 from eval.episode_loop import evaluate
 from eval.evaluation import set_up
 from eval.provenance import describe
-from eval.recorder import EpisodeArrays
 from eval.run import Run
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
+from tests.runs import assert_same_arrays
 from viz.event_board import EventBoard
 from viz.page import export_episode, find_row
 from viz.run_branches import RunBranches
@@ -65,9 +66,7 @@ def do(branches, run, key=None, **asked):
 
 def assert_same(run, row, other):
     """The two have the same arrays, to the last bit."""
-    first, second = run.load_arrays(row), run.load_arrays(other)
-    for field in fields(EpisodeArrays):
-        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name), err_msg=field.name)
+    assert_same_arrays(run.load_arrays(row), run.load_arrays(other))
 
 
 @pytest.mark.parametrize("prediction", [0, 1, 2])
@@ -92,6 +91,9 @@ def test_a_branch_is_another_future_and_is_kept(run):
     kept = branch(run, prediction=1, blinded=["wrist_cam"], n_action_steps=4)
     arrays, recorded = run.load_arrays(kept), run.load_arrays(row)
     np.testing.assert_array_equal(arrays.action[:8], recorded.action[:8])
+    # What it inherits has the time that it took then.
+    latencies, recorded_latencies = (each.series[POLICY_LATENCY].values for each in (arrays, recorded))
+    assert latencies[0] == recorded_latencies[0] and np.isfinite(latencies).all()
     assert np.abs(arrays.action[8:12] - recorded.action[8:12]).max() > 0.1
     assert arrays.prediction_step.tolist() == [0, 8, 12, 16, 20]
     assert kept.branch.overrides == Overrides(n_action_steps=4, blinded=("wrist_cam",))

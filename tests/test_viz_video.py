@@ -127,7 +127,7 @@ def test_one_cameras_film_of_the_whiskers(chunked_run, tmp_path, camera):
     film_whiskers(Run.open(chunked_run), load_rows(chunked_run)[0], path, camera)
     frames = iio.imread(path, plugin="pyav")
     assert iio.immeta(path, plugin="pyav")["codec"] == "h264"
-    assert frames.shape == (13, 508, 640, 3)
+    assert frames.shape == (13, 536, 640, 3)
 
 
 def test_a_film_draws_the_way_taken_since_the_last_two_plans(small_film_run):

@@ -16,7 +16,7 @@ from sim.env import Progress
 from sim.errors import WhiskerError
 from viz.altered_env import AlteredEnv
 from viz.image_encoding import LOSSLESS
-from viz.page_data import branch_header, decision_data, encode_array, episode_key, first_stages, row_data
+from viz.page_data import branch_header, decision_data, encode_array, episode_key, first_stages, row_data, series_data
 from viz.replay import DecisionView, read_body_poses, view_cameras
 from viz.whiskers import find_members, simulate_plans
 
@@ -73,6 +73,9 @@ class LiveEpisode:
 
     def __post_init__(self) -> None:
         self.row = self._running_row()
+        self._n_told: dict[str, int] = {}
+        for part in self.parts:
+            self._count_told(part)
 
     @classmethod
     def begin(cls, stage: Stage, episode_index: int, key: str) -> "LiveEpisode":
@@ -152,7 +155,7 @@ class LiveEpisode:
             if isinstance(event, Decision):
                 self._show_decision(event)
             else:
-                self.parts.append({"moments": self._moment(event), "decisions": []})
+                self._add_part(self._moment(event), [])
         except Exception as error:
             self.recorder.record_error(error)
             self._finish()
@@ -167,7 +170,17 @@ class LiveEpisode:
         self.n_parts_before.append(len(self.parts))
         self.decisions.append(decision)
         moments = None if self.parts else self._moment(None)
-        self.parts.append({"moments": moments, "decisions": [decision_data(self._view(decision), LOSSLESS)]})
+        self._add_part(moments, [decision_data(self._view(decision), LOSSLESS)])
+
+    def _add_part(self, moments: dict | None, decisions: list[dict]) -> None:
+        """Append a part with these and with what is new in the series."""
+        series = series_data(self.recorder.series, self._n_told)
+        self.parts.append({"moments": moments, "decisions": decisions, "series": series})
+        self._count_told(self.parts[-1])
+
+    def _count_told(self, part: dict) -> None:
+        for series in part["series"]:
+            self._n_told[series["name"]] = self._n_told.get(series["name"], 0) + series["values"]["shape"][0]
 
     def _view(self, decision: Decision) -> DecisionView:
         stage = self.stage

@@ -30,6 +30,7 @@ from viz.page_data import (
     row_data,
     row_key,
     scene_data,
+    series_data,
 )
 from viz.progress import Report, report_nothing
 from viz.replay import compute_body_poses, open_replay_env, view_decisions
@@ -62,7 +63,7 @@ def load_episode(
     poses = compute_body_poses(env, arrays.step_snapshot, report)
     n_inherited = len(arrays.chunk) - len(decisions)
     inherited = left["parts"][0]["decisions"][:n_inherited] if left else []
-    part = part_data(moments_data(arrays, poses), decisions, inherited, budget_bytes)
+    part = part_data(moments_data(arrays, poses), series_data(arrays.series), decisions, inherited, budget_bytes)
     return {"header": recorded_header(run.description, env.spec, row, arrays), "parts": [part]}
 
 

@@ -5,7 +5,7 @@ appends moments and decisions, so that a recorded episode is one part and a live
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,6 +14,7 @@ from eval.branches import Branch, BranchRow
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription
+from eval.series import RecordedSeries
 from sim.capabilities import Drawable, provides
 from sim.env import Env
 from sim.scene_geometry import Mesh
@@ -78,6 +79,26 @@ def moments_data(arrays: EpisodeArrays, body_pose: Float32[np.ndarray, "T1 body 
     }
 
 
+def series_data(recorded: Mapping[str, RecordedSeries], n_told: Mapping[str, int] | None = None) -> list[dict]:
+    """Return the rows of an episode's series that are new.
+
+    Args:
+        n_told: name → how many of its rows the page has.
+    """
+    return [
+        {
+            "name": name,
+            "title": each.series.title,
+            "unit": each.series.unit,
+            "axis": each.series.axis,
+            "meaning": each.series.meaning,
+            "values": encode_array(values),
+        }
+        for name, each in recorded.items()
+        if len(values := each.values[(n_told or {}).get(name, 0) :])
+    ]
+
+
 def decision_data(decision: DecisionView, encoding: ImageEncoding) -> dict:
     drafts = decision.draft_path_world
     return {
@@ -98,11 +119,19 @@ def outline_data(moments: dict, arrays: EpisodeArrays) -> dict:
             arrays.prediction_step.tolist(), arrays.n_executed.tolist(), arrays.chunk, strict=True
         )
     ]
-    return {"moments": moments, "decisions": [decision | {"cameras": None} for decision in decisions]}
+    return {
+        "moments": moments,
+        "decisions": [decision | {"cameras": None} for decision in decisions],
+        "series": series_data(arrays.series),
+    }
 
 
 def part_data(
-    moments: dict, decisions: Sequence[DecisionView], inherited: Sequence[dict] = (), budget_bytes: int = BUDGET_BYTES
+    moments: dict,
+    series: list[dict],
+    decisions: Sequence[DecisionView],
+    inherited: Sequence[dict] = (),
+    budget_bytes: int = BUDGET_BYTES,
 ) -> dict:
     """Return an episode as one part.
 
@@ -112,7 +141,8 @@ def part_data(
     """
     images = [view.image for decision in decisions for view in decision.cameras.values()]
     encoding = choose_encoding(images, budget_bytes)
-    return {"moments": moments, "decisions": [*inherited, *(decision_data(own, encoding) for own in decisions)]}
+    own = [decision_data(decision, encoding) for decision in decisions]
+    return {"moments": moments, "decisions": [*inherited, *own], "series": series}
 
 
 def row_data(row: EpisodeRow) -> dict:

@@ -18,9 +18,10 @@ import tyro
 from jaxtyping import UInt8
 
 from eval.episode_row import EpisodeRow
-from eval.recorder import ReplayableArrays
+from eval.recorder import EpisodeArrays, ReplayableArrays
 from eval.run import Run
 from eval.run_folder import video_path
+from eval.series import row_at
 from sim.capabilities import Drawable, require
 from sim.errors import WhiskerError
 from sim.files import written_whole
@@ -95,7 +96,10 @@ class EpisodeFilm:
             caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
             if step >= row.shown_step:
                 caption += f"   {row.outcome}" + (f": {row.failed_stage} not met" if row.failed_stage else "")
-            yield _with_caption(self._draw(arrays, whiskers, step), caption, row.success)
+            frame = _with_caption(self._draw(arrays, whiskers, step), caption, row.success)
+            if arrays.series:
+                frame = _with_caption(frame, describe_series(arrays, step), row.success)
+            yield frame
 
     def still(self, row: EpisodeRow, step: int) -> UInt8[np.ndarray, "height width 3"]:
         """RGB, the world before that control step; `row.n_steps` is how it ended.
@@ -245,6 +249,17 @@ def choose_views(run: Run, task: str) -> dict[str, tuple[int, int]]:
     n_beside = max(1, len(views) - 1)
     beside = dict.fromkeys(views[1:], (height_px // n_beside, width_px // n_beside))
     return {views[0]: (height_px, width_px), **beside}
+
+
+def describe_series(arrays: EpisodeArrays, step: int) -> str:
+    """Return the numbers of all series that are in force before a control step; one without a value is left out."""
+    parts = []
+    for recorded in arrays.series.values():
+        series, values = recorded.series, recorded.values
+        row = row_at(series.axis, step, arrays.prediction_step)
+        if 0 <= row < len(values) and np.isfinite(values[row]):
+            parts.append(f"{series.title} {values[row]:.3g} {series.unit}".rstrip())
+    return "   ".join(parts)
 
 
 def _with_caption(frame: UInt8[np.ndarray, "height width 3"], text: str, success: bool) -> np.ndarray:

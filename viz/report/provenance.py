@@ -1,14 +1,20 @@
 """Says what was run, with what and where, and what one must know to read the numbers."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from eval.config import EvalConfig
+from eval.declared_series import declared_series
 from eval.run import Run
 from eval.run_description import FREE_ON_RESUME, RunDescription
+from eval.series import Series
+from sim.errors import WhiskerError
 from viz.report.wording import UNDEFINED, count_of, format_command
 
 MAIN_FACTS = ("Policy", "Environment", "Episodes", "Made with")
@@ -137,8 +143,28 @@ def _describe_episodes(run: Run) -> tuple[Fact, ...]:
         Fact("predictions", str(n_predictions)),
         Fact("time each", f"{median(durations):.2f} s (median, policy and simulation)"),
         Fact("time in all", f"{sum(durations):.1f} s"),
-        Fact("policy latency", "not recorded"),
+        *_describe_series(run),
     )
+
+
+def _describe_series(run: Run) -> list[Fact]:
+    """Return what each series comes to over all rows of all episodes; "not recorded" for one that older runs lack."""
+    found: dict[str, Series] = {series.name: series for series in declared_series()}
+    values: dict[str, list[np.ndarray]] = {}
+    for row in run.rows:
+        with suppress(WhiskerError):  # a file that is lost is reported elsewhere
+            for name, recorded in run.load_series(row).items():
+                found[name] = recorded.series
+                values.setdefault(name, []).append(recorded.values)
+    facts = []
+    for name, series in found.items():
+        there = np.concatenate(values.get(name, [np.empty(0)]))
+        there = there[np.isfinite(there)]
+        middle, high = np.percentile(there, [50, 95]) if len(there) else (np.nan, np.nan)
+        unit = f" {series.unit}" if series.unit else ""
+        text = f"{middle:.3g}{unit} (median), {high:.3g}{unit} (95th percentile), {count_of(len(there), series.axis)}"
+        facts.append(Fact(series.title, text if len(there) else UNDEFINED if name in values else "not recorded"))
+    return facts
 
 
 def _describe_origin(description: RunDescription) -> tuple[Fact, ...]:

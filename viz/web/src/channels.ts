@@ -1,7 +1,7 @@
-// The channels that have a graph: the object's height and distance from its goal, each action dimension, and the rest of
-// the state.
+// The channels that have a graph: the object's height and distance from its goal, each action dimension, the rest of the
+// state, and every series.
 
-import type { Episode } from "./episode";
+import type { Episode, Series } from "./episode";
 import type { GrowingTable } from "./growing_table";
 
 /** A column of what was measured, one value a moment. */
@@ -18,11 +18,16 @@ export interface Channel {
   unit: string;
   /** Index of the action dimension that commands it. */
   action: number | null;
-  measured: ((episode: Episode) => Measured) | null;
+  /** Null, or of an episode without it. */
+  measured: ((episode: Episode) => Measured | null) | null;
+  /** What a row of what is measured stands for; absent: a moment. */
+  axis?: Series["axis"];
+  /** Said of it, besides its name. */
+  meaning?: string;
 }
 
 /** An action dimension and the state column of the same name and unit are one channel. */
-export function channelsOf({ header: { action, state } }: Episode): Channel[] {
+export function channelsOf({ header: { action, state }, series }: Episode): Channel[] {
   const matching = action.names.map((name, i) =>
     state.names.findIndex((other, k) => other === name && state.units[k] === action.units[i]),
   );
@@ -39,6 +44,7 @@ export function channelsOf({ header: { action, state } }: Episode): Channel[] {
     ...state.names
       .map((name, k) => ({ name, unit: unitInWords(state.units[k]), action: null, measured: ofState(k) }))
       .filter((_, k) => !matching.includes(k)),
+    ...[...series.values()].map(ofSeries),
   ];
 }
 
@@ -50,8 +56,9 @@ export function commandedAt(channel: Channel, episode: Episode, step: number): n
 
 export function measuredAt(channel: Channel, episode: Episode, step: number): number {
   const measured = channel.measured?.(episode);
-  if (!measured || step >= measured.table.length) return NaN;
-  return measured.scale * measured.table.at(step, measured.column);
+  const row = channel.axis === "prediction" ? episode.decisionAt(step) : step;
+  if (!measured || row < 0 || row >= measured.table.length || step >= episode.nMoments) return NaN;
+  return measured.scale * measured.table.at(row, measured.column);
 }
 
 /** The value that the plan in force at `now` predicts for a step; nan if it does not reach there. */
@@ -69,6 +76,14 @@ function ofObject(name: string, table: (episode: Episode) => GrowingTable): Chan
     action: null,
     measured: (episode) => ({ table: table(episode), column: 0, scale: 100 }),
   };
+}
+
+function ofSeries({ name, title, unit, axis, meaning }: Series): Channel {
+  const measured = (episode: Episode) => {
+    const series = episode.series.get(name);
+    return series ? { table: series.table, column: 0, scale: 1 } : null;
+  };
+  return { name: title, unit, action: null, measured, axis, meaning };
 }
 
 /** Units that contain numbers would be read as values. */

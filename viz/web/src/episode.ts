@@ -9,6 +9,7 @@ import {
   type Part,
   type PlanData,
   type Row,
+  type SeriesData,
 } from "./format";
 import { GrowingTable } from "./growing_table";
 
@@ -31,6 +32,11 @@ export interface Decision {
   cameras: CameraImage[] | null;
 }
 
+/** What was recorded besides; nan in rows without a value. */
+export interface Series extends Omit<SeriesData, "values"> {
+  table: GrowingTable;
+}
+
 export class Episode {
   readonly pose: GrowingTable;
   readonly state: GrowingTable;
@@ -40,6 +46,7 @@ export class Episode {
   readonly objectHeight = new GrowingTable(1);
   readonly goalDistance = new GrowingTable(1);
   readonly decisions: Decision[] = [];
+  readonly series = new Map<string, Series>();
   private nParts = 0;
 
   constructor(
@@ -54,10 +61,15 @@ export class Episode {
   }
 
   /** @param index the place of the part: one that is there already is not appended again. */
-  append({ moments, decisions }: Part, index = this.nParts): void {
+  append({ moments, decisions, series }: Part, index = this.nParts): void {
     if (index !== this.nParts) return;
     this.nParts++;
     this.decisions.push(...decisions.map(readDecision));
+    for (const { values, ...described } of series) {
+      const { name } = described;
+      if (!this.series.has(name)) this.series.set(name, { ...described, table: new GrowingTable(1) });
+      this.series.get(name)!.table.append(decode(values));
+    }
     if (!moments) return;
     this.pose.append(decode(moments.body_pose));
     this.state.append(decode(moments.state));

@@ -159,11 +159,22 @@ export interface PlanData {
   drafts: Encoded<"float32"> | null;
 }
 
-/** Moments and decisions to be appended. */
+/** New rows of a series: one number a moment, control step or prediction. */
+export interface SeriesData {
+  name: string;
+  title: string;
+  unit: string;
+  axis: "moment" | "step" | "prediction";
+  meaning: string;
+  values: Encoded<"float32">;
+}
+
+/** Moments, decisions and rows of series to be appended. */
 export interface Part {
   /** Null: decisions only. */
   moments: MomentsData | null;
   decisions: DecisionData[];
+  series: SeriesData[];
 }
 
 export interface EpisodeData {

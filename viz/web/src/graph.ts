@@ -44,6 +44,8 @@ export class Graph {
     this.root.dataset.column = channel.name;
     this.drawing.append(this.bounds, this.other, this.measured, this.commanded, this.predicted);
     this.plot.append(this.drawing, this.top, this.bottom, this.cursor, this.pointer);
+    const name = element("b", "", channel.name);
+    if (channel.meaning) name.title = channel.meaning;
     const hide = element("button", "hide", "×");
     hide.title = hide.ariaLabel = `hide ${channel.name}`;
     hide.onclick = onHide;
@@ -51,7 +53,7 @@ export class Graph {
       element(
         "div",
         "head",
-        element("b", "", channel.name),
+        name,
         element("span", "unit", channel.unit ? `[${channel.unit}]` : ""),
         this.commandedNow,
         this.measuredNow,
@@ -71,7 +73,7 @@ export class Graph {
     this.drawing.setAttribute("viewBox", `${span.begin} 0 ${span.end - span.begin} 1`);
     // Action t is in force from moment t to t + 1.
     this.commanded.setAttribute("d", this.stairs((step) => commandedAt(channel, episode, step)));
-    this.measured.setAttribute("d", this.line(values(episode), 0));
+    this.measured.setAttribute("d", this.measuredLine(values(episode), 0));
     this.other.setAttribute("d", others.map((future) => this.otherLine(future)).join(""));
     this.shownDecision = NaN;
   }
@@ -141,6 +143,12 @@ export class Graph {
     return (1 - (value - this.low) / (this.high - this.low)).toFixed(4);
   }
 
+  /** What belongs to a moment is joined by a line; what belongs to a step or a prediction holds as long as that. */
+  private measuredLine(value: (step: number) => number, from: number): string {
+    const { axis } = this.channel;
+    return !axis || axis === "moment" ? this.line(value, from) : this.stairs(value, from, this.span.end - 1);
+  }
+
   private line(value: (step: number) => number, from: number): string {
     return pathOf(Math.max(from, this.span.begin), this.span.end, (step) => `${step} ${this.y(value(step))}`);
   }
@@ -154,7 +162,7 @@ export class Graph {
   /** The measured values of another future; if nothing is measured, the commanded ones. */
   private otherLine({ episode, fromStep }: OtherFuture): string {
     const { channel } = this;
-    if (channel.measured) return this.line((step) => measuredAt(channel, episode, step), fromStep);
+    if (channel.measured) return this.measuredLine((step) => measuredAt(channel, episode, step), fromStep);
     return this.stairs((step) => commandedAt(channel, episode, step), fromStep);
   }
 

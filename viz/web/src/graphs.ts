@@ -23,6 +23,7 @@ export class GraphPane {
   private readonly hidden = new Set<string>();
   private graphs: Graph[] = [];
   private episode: Episode | null = null;
+  private nSeries = 0;
   private others: readonly OtherFuture[] = [];
   /** Null: all steps. */
   private zoomed: Span | null = null;
@@ -53,9 +54,11 @@ export class GraphPane {
 
   /** The episode is another, or it or another future has grown. */
   load(episode: Episode, others: readonly OtherFuture[]): void {
-    if (episode !== this.episode) {
+    if (episode !== this.episode) this.zoomed = null;
+    // A series of a live episode may begin late.
+    if (episode !== this.episode || episode.series.size !== this.nSeries) {
       this.episode = episode;
-      this.zoomed = null;
+      this.nSeries = episode.series.size;
       this.graphs = channelsOf(episode).map((channel) => {
         const graph = new Graph(channel, () => this.hide(channel.name));
         const toStep = (share: number) => Math.round(this.span.begin + share * (this.span.end - this.span.begin));
