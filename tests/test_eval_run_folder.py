@@ -69,7 +69,8 @@ def test_columns_that_came_later_are_missing_in_older_runs(run):
     assert [row.shown_step for row in load_rows(run.path)] == [row.decided_at_step for row in run.rows]
     old_arrays = Run.open(run.path).load_arrays(run.rows[0])
     assert old_arrays.closes_gripper is None
-    assert np.isnan(old_arrays.ik_error_m).all() and np.isnan(old_arrays.joint_progress).all()
+    assert np.isnan(old_arrays.ik_error_m).all() and old_arrays.joint_progress is None
+    assert old_arrays.is_of_pick_and_place
     np.testing.assert_array_equal(old_arrays.goals_met[:, 0], old_arrays.progress[:, STAGES.index("placed")])
     (run.path / ROWS_FILE).write_text(json.dumps({k: v for k, v in old[0].items() if k != "n_steps"}) + "\n")
     with pytest.raises(WhiskerError, match="n_steps"):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from eval.outcome import Event, Outcome
+from eval.outcome import Event, Outcome, rank_outcome
 from eval.run import Run
 from sim.errors import WhiskerError
 from tests.test_viz_report_start_map import make_rows
