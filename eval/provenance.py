@@ -16,11 +16,13 @@ from eval.evaluation import Setup, name_policy
 from eval.outcome import OUTCOME_RULES
 from eval.run import Run
 from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescription, load_as_written, read_older_goals
+from policies import loading
 from policies.checkpoint_files import compute_sha256
+from sim import registry
 from sim.capabilities import NamesRenderer, provides
 from sim.cpu_code_path import read_processor
 from sim.errors import WhiskerError
-from sim.registry import packages_of, source_of
+from sim.registry import packages_of
 
 # A version of any of these can change a number, as can those of the environments' packages.
 _PACKAGES = ("whisker-eval", "lerobot", "torch", "transformers", "diffusers")
@@ -50,7 +52,7 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
         env=env.spec,
         tasks=dict(setup.tasks),
         scene_sha256=_scene_sha256(config.env),
-        versions=_versions(next(iter(setup.tasks.values()))),
+        versions=_versions(next(iter(setup.tasks.values())), config.policy),
         code_path=describe_run_code_path(setup.policy.spec.device, has_network=setup.policy.spec.has_network),
         commit=_commit(),
         machine=Machine(
@@ -137,8 +139,8 @@ def _leaves(name: str, value: object) -> dict[str, object]:
     return {leaf: v for key, nested in value.items() for leaf, v in _leaves(f"{name}.{key}", nested).items()}
 
 
-def _versions(env_name: str) -> dict[str, str]:
-    """Return package → version of all that can change a number, and the hash of the file of a user's own environments.
+def _versions(env_name: str, policy_name: str | None) -> dict[str, str]:
+    """Return package → version of all that can change a number, and the hashes of files of the user's own code.
 
     Raises:
         WhiskerError: the environment's family names a package that is not installed.
@@ -151,8 +153,8 @@ def _versions(env_name: str) -> dict[str, str]:
             raise WhiskerError(
                 f"packages of environment {env_name!r}", expected=f"{package!r}, which its family names", got="none"
             ) from error
-    source = source_of(env_name)
-    return versions | ({source.name: f"sha256 {compute_sha256(source)}"} if source else {})
+    own = (registry.source_of(env_name), loading.source_of(policy_name) if policy_name else None)
+    return versions | {file.name: f"sha256 {compute_sha256(file)}" for file in own if file}
 
 
 def _scene_sha256(env_name: str) -> str:

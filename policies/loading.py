@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from policies.checkpoint_files import Checkpoint, open_checkpoint
@@ -10,7 +11,7 @@ from policies.registry import BASELINE_NAMES, LEROBOT_TYPES, OWN_GROUP, resolve_
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.spec import EnvSpec
-from sim.user_code import call_factory, find_entry_points, import_attribute, look_in_current_directory
+from sim.user_code import call_factory, find_entry_points, import_attribute, look_in_current_directory, source_file
 
 
 class PolicyFactory(Protocol):
@@ -98,6 +99,14 @@ def _load_own(name: str, env: Env | None, checkpoint: Checkpoint | str | None, d
     policy = call_factory(subject, factory, env=_present(name, env).spec, checkpoint=given, device=device)
     _check_policy(subject, policy)
     return policy
+
+
+def source_of(name: str) -> Path | None:
+    """Return the file of a user's own policy, whose content can change a number; None for the package's own.
+
+    The policy has been loaded.
+    """
+    return source_file(find_entry_points(OWN_GROUP).get(name, name)) if find_loader(name) is _OWN else None
 
 
 def _check_policy(subject: str, policy: object) -> None:

@@ -1,7 +1,6 @@
 """Environments by name: asks the family that a name belongs to. Families are imported when they are asked."""
 
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from sim.families import EnvFamily, EnvRequest
 from sim.gl import check_gl_library
 from sim.memory import check_memory
 from sim.spec import Control, EnvListing
-from sim.user_code import describe_error, import_attribute, look_in_current_directory
+from sim.user_code import describe_error, import_attribute, look_in_current_directory, source_file
 
 # Families that come with the package, by import strings, in the order in which a name is looked up. Those of a user are
 # named in the environment's name, `my_package.my_module:family/task`, or by an entry point of the group: `family/task`.
@@ -165,8 +164,7 @@ def list_envs() -> Iterator[EnvListing]:
 def source_of(env_name: str) -> Path | None:
     """Return the file of a user's family, whose content can change a number; None for the package's own families."""
     place = _find(env_name)
-    file = sys.modules[place.source.partition(":")[0]].__file__ if place.prefix else None
-    return Path(file) if file else None
+    return source_file(place.source) if place.prefix else None
 
 
 def packages_of(env_name: str) -> tuple[str, ...]:

@@ -79,6 +79,12 @@ def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
         raise WhiskerError(subject, expected="a factory that does not fail", got=got) from error
 
 
+def source_file(name: str) -> Path | None:
+    """Return the file of the module in `package.module:attribute`, once that is imported; None if it has none."""
+    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    return Path(file) if file else None
+
+
 def look_in_current_directory() -> None:
     """Have the modules of the current directory found, which an installed command does not see by itself.
 

@@ -16,7 +16,7 @@ from eval.run_description import RUN_FILE, Resumption, load_description, save_re
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
 
-CONFIG = EvalConfig(policy="random", episodes=2, control=None, gripper_range=None)
+CONFIG = EvalConfig(policy="random", env="so101/pick_place", episodes=2, control=None, gripper_range=None)
 FINDING = Finding("horizon", Level.WARNING, "too short", "5 steps", "Give a longer --horizon.")
 # Without this a file is of no version: everything else came later at one time or another.
 ALWAYS_THERE = ("version", "config", "resolved", "policy", "env")
