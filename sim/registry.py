@@ -279,10 +279,15 @@ def _look_up(env_name: str) -> _Place | None:
     for source, family in _built_in():
         if family.owns(base):
             return _Place(family, source, "", base, path)
-    for point in _entry_points():
-        if point.name == head:
-            return replace(_place_of(point, name), path=path)
-    return None
+    points = {point.value: point for point in _entry_points() if point.name == head}
+    if len(points) > 1:
+        raise WhiskerError(
+            f"entry point {head!r} of {ENTRY_POINT_GROUP!r}",
+            expected="one family of that name",
+            got=" and ".join(sorted(points)),
+            do=f"Name the one that is meant by its import string: {min(points)}/{name}",
+        )
+    return next((replace(_place_of(point, name), path=path) for point in points.values()), None)
 
 
 def _expand(place: _Place) -> tuple[str, ...]:

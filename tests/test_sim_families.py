@@ -125,6 +125,18 @@ def test_entry_points_are_listed_and_offered(installed, capsys):
         make_env("tyo/reach")
 
 
+def test_two_families_of_one_name_are_told_apart_by_their_import_strings(installed):
+    other = installed / "other_envs-0.1.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other-envs\nVersion: 0.1\n")
+    (other / "entry_points.txt").write_text("[whisker.envs]\ntoy = other_module:toy\n")
+    with pytest.raises(
+        WhiskerError, match=r"entry point 'toy' .*got other_module:toy and toy_module:toy\. Name .*/reach"
+    ):
+        make_env("toy/reach")
+    assert task_of("toy_module:toy/reach") == "reach"
+
+
 def test_a_broken_entry_point_is_said_and_hides_no_other(installed):
     (installed / "toy_module.py").write_text("raise RuntimeError('half installed')\n")
     with pytest.warns(WhiskerWarning, match=r"entry point 'toy': import of 'toy_module:toy': .*half installed"):
