@@ -1,0 +1,50 @@
+"""Save a shipped checkpoint again with its weights drawn at random: the same network, which has learned nothing.
+
+uv run python -m tests.untrained --checkpoint smolvla --output untrained-smolvla
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class
+from safetensors.torch import save_model
+
+from policies.checkpoint_lookup import find_checkpoint
+from policies.inner_folders import resolve_inner_folders
+
+
+def save_untrained(checkpoint: str, output: Path, seed: int = 0) -> Path:
+    """Copy a checkpoint, and replace its weights by those that lerobot creates the network with.
+
+    Args:
+        checkpoint: a shipped one, or a folder.
+        output: a folder that is not there yet.
+    """
+    source = find_checkpoint(checkpoint)
+    shutil.copytree(source, output)
+    config = PreTrainedConfig.from_pretrained(source)
+    settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    for field, folder in resolve_inner_folders(source, settings).items():
+        setattr(config, field, folder)
+    torch.manual_seed(seed)
+    network = get_policy_class(config.type)(config)
+    (output / "model.safetensors").unlink()
+    save_model(network, str(output / "model.safetensors"))
+    return output
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(save_untrained(arguments.checkpoint, arguments.output, arguments.seed))
+
+
+if __name__ == "__main__":
+    main()
