@@ -63,6 +63,8 @@ class LerobotType:
         looks_back: it plans from the last `n_obs_steps` observations.
         draws: it draws from a generator when it plans, whatever its config says.
         denoising: where its denoising can be followed; None: it does not denoise by flow matching.
+        denoising_steps: what of its network holds the number of denoising steps (a submodule, "" for its config) and
+            under which name, where its plans can be made with another number; None elsewhere.
         samples_latent: alternatives come from its latent, if it has one (`use_vae`) and does not ensemble.
         samples_tokens: alternatives come from its distribution of tokens.
         masks_missing_views: it fills in a view that is not there by itself, and masks it.
@@ -85,6 +87,7 @@ class LerobotType:
     looks_back: bool = False
     draws: bool = False
     denoising: DenoisingStep | None = None
+    denoising_steps: tuple[str, str] | None = None
     samples_latent: bool = False
     samples_tokens: bool = False
     masks_missing_views: bool = False
@@ -114,6 +117,7 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         reads_instruction=True,
         draws=True,
         denoising=_DENOISE_STEP,
+        denoising_steps=("", "num_steps"),
         masks_missing_views=True,
     ),
     "pi0": LerobotType(
@@ -174,6 +178,7 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         cuts_plan=True,
         looks_back=True,
         draws=True,
+        denoising_steps=("diffusion", "num_inference_steps"),
         has_fixed_image_size=True,
     ),
     "vqbet": LerobotType(

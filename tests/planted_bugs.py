@@ -1,11 +1,12 @@
-"""Plant bugs in the shipped ACT, one at a time, and print what the doctor makes of each as a table.
+"""Plant bugs in a shipped policy, one at a time, and print what the doctor makes of each as a table.
 
     uv run python -m tests.planted_bugs
+    uv run python -m tests.planted_bugs --policy smolvla
 
 A bug is *named* if a warning or an error of its own check says it, *disagrees* if the doctor only says that the policy
 does not plan what the expert does, *missed* if all is fine, and *misnamed* if only other checks complain. Healthy
 policies are to be quiet. It takes some minutes. With --rollouts, about half an hour, it rolls each of them out too, and
-shows how the disagreement goes with success for checkpoints that get worse step by step.
+shows for ACT how the disagreement goes with success for checkpoints that get worse step by step.
 """
 
 import argparse
@@ -34,7 +35,8 @@ from policies.action_chunk import ActionChunk
 from policies.checkpoint_files import find_checkpoint
 from sim.errors import WhiskerError
 from sim.observation import Observation
-from sim.so101.pick_place import PickPlace
+from sim.so101.pick_place_words import INSTRUCTIONS
+from tests.small_tokenizers import save_byte_tokenizer
 
 type Damage = Callable[[Path], None]
 type Spoil = Callable[[Observation], Observation]
@@ -68,15 +70,6 @@ class Plant:
     flags: tuple[tuple[str, object], ...] = ()
 
 
-class OtherObservations(PickPlace):
-    """The environment, with a mistake in how its observations are handed over."""
-
-    spoil: Spoil = staticmethod(lambda observation: observation)
-
-    def observe(self) -> Observation:
-        return self.spoil(super().observe())
-
-
 def images(change: Callable[[np.ndarray], np.ndarray], *cameras: str) -> Spoil:
     """Change the images of those cameras, or of all."""
 
@@ -90,6 +83,11 @@ def images(change: Callable[[np.ndarray], np.ndarray], *cameras: str) -> Spoil:
 
 def state(change: Callable[[np.ndarray], np.ndarray]) -> Spoil:
     return lambda o: replace(o, state=change(o.state.astype(np.float64)).astype(np.float32))
+
+
+def words(change: Callable[[str], str]) -> Spoil:
+    """Change the instruction that is handed over."""
+    return lambda o: replace(o, instruction=change(o.instruction))
 
 
 def statistics(edit: Callable[[str, np.ndarray], np.ndarray], part: str = "policy_*processor") -> Damage:
@@ -446,6 +444,104 @@ PLANTS = (
 )
 
 
+def opposite(instruction: str) -> str:
+    """Return the one that names the other block and the other receptacle."""
+    return dict(zip(INSTRUCTIONS, reversed(INSTRUCTIONS), strict=True))[instruction]
+
+
+def in_steps(**fields: int) -> Damage:
+    return settings("config.json", lambda c: c.update(fields))
+
+
+def cut_after(n_tokens: int) -> Damage:
+    def edit(pipeline: dict) -> None:
+        for step in pipeline["steps"]:
+            if "max_length" in step.get("config", {}):
+                step["config"]["max_length"] = n_tokens
+
+    return settings("policy_preprocessor.json", edit)
+
+
+def tokenizer_of_bytes(folder: Path) -> None:
+    """Another model's: it has a token a byte, and fewer in all."""
+    names = ("fake_image", "image", "global_image", "end_of_utterance")
+    save_byte_tokenizer(folder / "vlm", **{f"{name}_token": f"<{name}>" for name in names})
+
+
+def tokenizer_of_another_order(folder: Path) -> None:
+    """Another model's of the same size: every piece of a word has the number of another one."""
+    path = folder / "vlm" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    special = {token["content"] for token in tokenizer["added_tokens"]}
+    vocabulary = tokenizer["model"]["vocab"]
+    pieces = [piece for piece in vocabulary if piece not in special]
+    numbers = np.random.default_rng(0).permutation([vocabulary[piece] for piece in pieces]).tolist()
+    vocabulary.update(zip(pieces, numbers, strict=True))
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+
+def larger_tokenizer(folder: Path) -> None:
+    """Another model's with more words: the pieces of this one come after a thousand others."""
+    path = folder / "vlm" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    special = {token["content"] for token in tokenizer["added_tokens"]}
+    vocabulary = tokenizer["model"]["vocab"]
+    others = {f"other{number}": len(special) + number for number in range(1000)}
+    moved = {piece: number if piece in special else number + len(others) for piece, number in vocabulary.items()}
+    tokenizer["model"]["vocab"] = moved | others
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+
+WORDS, VOCABULARY = ("instruction",), ("vocabulary",)
+PLANTS_OF_SMOLVLA = (
+    Plant("another instruction than the episode's", WORDS, seen=words(opposite)),
+    Plant("no instruction", WORDS, ("not as in training",), seen=words(lambda text: "")),
+    Plant(
+        "an instruction of other words",
+        WORDS,
+        ("not as in training",),
+        seen=words(lambda text: text.replace("Pick up", "Grasp").replace("place it", "put it")),
+    ),
+    Plant("the instruction cut after 6 tokens", WORDS, ("cut", "same"), files=cut_after(6)),
+    Plant("the instruction cut after 3 tokens", WORDS, ("cut", "same"), files=cut_after(3)),
+    Plant("a byte tokenizer", VOCABULARY, files=tokenizer_of_bytes),
+    Plant("a tokenizer of more words", (*VOCABULARY, "refused"), files=larger_tokenizer),
+    Plant("a tokenizer of as many words", (*WORDS, *VOCABULARY), files=tokenizer_of_another_order),
+    Plant("one denoising step", ("denoising",), files=in_steps(num_steps=1)),
+)
+
+PLANTS_OF_DIFFUSION = (
+    Plant("one denoising step", ("denoising",), files=in_steps(num_inference_steps=1)),
+    Plant("two denoising steps", ("denoising",), files=in_steps(num_inference_steps=2)),
+    Plant(
+        "the denoiser told to predict the sample",
+        ("agreement",),
+        files=settings("config.json", lambda c: c.update(prediction_type="sample")),
+    ),
+    Plant(
+        "another noise schedule",
+        ("agreement",),
+        files=settings("config.json", lambda c: c.update(beta_schedule="linear")),
+    ),
+)
+
+# Bugs of any policy with cameras, a state and joint targets.
+COMMON = (
+    "images rotated by 180°",
+    "red and blue exchanged",
+    "overhead camera black",
+    "cameras exchanged",
+    "two joints exchanged in the state",
+    "state in radians",
+    "two joints exchanged in the plans",
+    "gripper turned in the plans",
+    "differences sent as targets",
+    "state statistics in radians",
+    "action std halved",
+    "NaN in the weights",
+)
+
+
 def noisy(share: float) -> Damage:
     """Add noise to each matrix of weights: that share of its standard deviation."""
     rng = np.random.default_rng(0)
@@ -477,28 +573,40 @@ GRADED = (
     Plant("act-early", (), flags=(("checkpoint", "act-early"),)),
 )
 
+ENVS = {"act": "so101/pick_place", "smolvla": "so101/pick_place_words", "diffusion": "so101/pick_place"}
+
 HEALTHY = (
     ("act", SubjectConfig(policy="act")),
     ("act-early", SubjectConfig(policy="act", checkpoint="act-early")),
     ("act, 5 steps a plan", SubjectConfig(policy="act", n_action_steps=5)),
     ("act, 10 steps a plan", SubjectConfig(policy="act", n_action_steps=10)),
     ("scripted", SubjectConfig(policy="scripted")),
+    ("smolvla", SubjectConfig(policy="smolvla", env=ENVS["smolvla"])),
+    ("smolvla, 20 steps a plan", SubjectConfig(policy="smolvla", env=ENVS["smolvla"], n_action_steps=20)),
+    ("diffusion", SubjectConfig(policy="diffusion", env=ENVS["diffusion"])),
+    ("diffusion, 8 steps a plan", SubjectConfig(policy="diffusion", env=ENVS["diffusion"], n_action_steps=8)),
 )
 
 
-def planted(plant: Plant, folder: Path) -> tuple[SubjectConfig, Setup]:
+def plants_of(policy: str) -> tuple[Plant, ...]:
+    """Return the bugs to plant in that policy."""
+    if policy == "act":
+        return PLANTS
+    own = {"smolvla": PLANTS_OF_SMOLVLA, "diffusion": PLANTS_OF_DIFFUSION}[policy]
+    return own + tuple(plant for plant in PLANTS if plant.name in COMMON)
+
+
+def planted(plant: Plant, folder: Path, policy: str = "act") -> tuple[SubjectConfig, Setup]:
     """Plant the bug in a copy of the checkpoint, in the environment or in the policy."""
-    config = replace(SubjectConfig(policy="act"), **dict(plant.flags))
+    config = replace(SubjectConfig(policy=policy, env=ENVS[policy]), **dict(plant.flags))
     if plant.files is not None:
-        copy = shutil.copytree(find_checkpoint("act"), folder / "act")
+        copy = shutil.copytree(find_checkpoint(policy), folder / policy)
         plant.files(copy)
         config = replace(config, checkpoint=str(copy))
     setup = set_up(config)
     if plant.seen is not None:
-        setup.env.close()
-        env = OtherObservations("so101/pick_place", image_sizes=setup.policy.spec.image_sizes)
-        env.spoil = plant.seen
-        setup = replace(setup, env=env)
+        spoil, observe = plant.seen, setup.env.observe
+        setup.env.observe = lambda: spoil(observe())
     if plant.plans is not None:
         setup = replace(setup, policy=_OtherPlans(setup.policy, plant.plans))
     return config, setup
@@ -553,14 +661,14 @@ def roll_out(setup: Setup, n_episodes: int) -> str:
     return f"{sum(record.success for record in records)} of {n_episodes}"
 
 
-def show_bugs(only: str, with_rollouts: bool) -> None:
+def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
     verdicts: Counter[str] = Counter()
     print("| planted | differs by | success | verdict | what the doctor says first |\n|---|---|---|---|---|")
-    for plant in (p for p in PLANTS if only in p.name):
+    for plant in (p for p in plants_of(policy) if only in p.name):
         differs, success, findings, refusal = "-", "-", [], ""
         with tempfile.TemporaryDirectory() as folder:
             try:
-                config, setup = planted(plant, Path(folder))
+                config, setup = planted(plant, Path(folder), policy)
                 findings = examine(config, setup)
                 differs = measure(config, setup)
                 success = roll_out(setup, N_ROLLOUTS) if with_rollouts else "-"
@@ -574,9 +682,11 @@ def show_bugs(only: str, with_rollouts: bool) -> None:
     print(f"\n{sum(verdicts.values())} bugs: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
 
 
-def show_healthy() -> None:
+def show_healthy(policy: str) -> None:
     print("\n| healthy | false alarms |\n|---|---|")
     for name, config in HEALTHY:
+        if config.policy not in (policy, *(["scripted"] * (policy == "act"))):
+            continue
         setup = set_up(config)
         ill = [f for f in examine(config, setup) if f.is_ill]
         setup.env.close()
@@ -595,12 +705,13 @@ def show_graded() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", action="store_true", help="roll each out too, and checkpoints that get worse")
+    parser.add_argument("--policy", choices=tuple(ENVS), default="act", help="in which of the shipped ones")
     parser.add_argument("--only", default="", help="plant those whose name has this in it, and nothing else")
     arguments = parser.parse_args()
-    show_bugs(arguments.only, arguments.rollouts)
+    show_bugs(arguments.policy, arguments.only, arguments.rollouts)
     if not arguments.only:
-        show_healthy()
-        if arguments.rollouts:
+        show_healthy(arguments.policy)
+        if arguments.rollouts and arguments.policy == "act":
             show_graded()
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from sim.capabilities import HasExpert, Snapshots
 from sim.check_env import check_env
-from sim.env import Progress, StageFlags, StepResult
+from sim.env import Progress, StepResult
 from sim.errors import WhiskerError
+from sim.goals.goal import GoalKind
 from sim.libero_bench.env import make_libero
 from sim.observation import Observation
 from sim.process import EnvProcess
@@ -39,6 +40,8 @@ _SLIDER_XML = """
 </mujoco>
 """
 
+RIGHT = GoalKind("at_the_right", measures={"distance_m": "from the right end"})
+
 
 class Slider:
     """A ball on a rail, in the core and with snapshots: the smallest environment that keeps the whole contract."""
@@ -55,7 +58,7 @@ class Slider:
         physics_dt_s=0.002,
         max_steps=40,
         camera_names=("eye",),
-        goals=("right",),
+        goals=(RIGHT.goal("right"),),
     )
 
     def __init__(self):
@@ -86,8 +89,7 @@ class Slider:
 
     def progress(self):
         x, met = float(self.data.qpos[0]), bool(self.data.qpos[0] > 0.4)
-        flags = StageFlags(False, False, False, met, True, met)
-        return (Progress(flags, 0.0, abs(0.5 - x), self.data.xpos[1].copy(), met),)
+        return (Progress(met, measures={"distance_m": abs(0.5 - x)}, object_pos_world=self.data.xpos[1].copy()),)
 
     def ee_pos_world(self):
         return self.data.site_xpos[0].copy()
@@ -233,7 +235,7 @@ class AlwaysClipped(Slider):
 
 
 class TwoGoals(Slider):
-    spec = replace(Slider.spec, goals=("right", "left"))
+    spec = replace(Slider.spec, goals=(RIGHT.goal("right"), RIGHT.goal("left")))
 
 
 class OldProgress(Slider):
@@ -247,7 +249,7 @@ class OldProgress(Slider):
 class EasySuccess(Slider):
     def step(self, action):
         result = super().step(action)
-        return replace(result, success=result.progress[0].goal_distance_m < 0.3)
+        return replace(result, success=result.progress[0].measures["distance_m"] < 0.3)
 
 
 class ForgetsVelocity(Slider):

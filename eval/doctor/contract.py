@@ -55,7 +55,8 @@ def check_training_env(patient: Patient) -> Iterator[Finding]:
             do = "Evaluate in the environment of the training, or say how it differs with an adapter flag."
             yield Finding(check, Level.ERROR, "not as in training", _difference(before, here), do)
     known = trained.get("instructions") or [trained["instruction"]]
-    told = env.instructions or (env.instruction,)
+    # The environment's own list, and what it hands over.
+    told = dict.fromkeys((*(env.instructions or (env.instruction,)), patient.first_memory.present.instruction))
     unseen = [words for words in told if _plain_words(words) not in set(map(_plain_words, known))]
     if patient.setup.policy.spec.reads_instruction and unseen:
         do = "A policy that reads its instruction was trained on other words."

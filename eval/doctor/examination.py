@@ -32,6 +32,7 @@ from eval.doctor.contract import (
     check_state,
     check_training_env,
 )
+from eval.doctor.denoising import check_denoising
 from eval.doctor.env_contract import examine_env
 from eval.doctor.finding import Finding, Level, describe_failed_check
 from eval.doctor.image_sizes import check_image_sizes
@@ -45,6 +46,7 @@ from eval.doctor.surroundings import (
     check_gl,
     check_horizon,
 )
+from eval.doctor.word_checks import check_vocabulary, check_words
 from eval.evaluation import Setup, name_policy, set_up, with_renamed_cameras
 from eval.run import Run
 from policies.checkpoint_files import load_training_env
@@ -78,7 +80,10 @@ _OF_A_POLICY: tuple[Check, ...] = (
     check_image_sizes,
     check_pictures,
     check_normalised_observation,
+    check_words,
+    check_vocabulary,
     check_plan_is_finite,
+    check_denoising,
     check_sensitivity,
     check_plan_range,
     check_reachability,
@@ -94,9 +99,16 @@ _OF_FILES: set[Check] = {
     check_normalised_observation,
 }
 # These look into a network.
-_OF_A_NETWORK: set[Check] = {check_weights, check_normalised_observation}
+_OF_A_NETWORK: set[Check] = {check_weights, check_normalised_observation, check_words, check_vocabulary}
 # These compare or execute plans: of numbers that are none they would say nothing, or that all is fine.
-_OF_A_FINITE_PLAN = {check_reset, check_sensitivity, check_plan_range, check_reachability, check_agreement}
+_OF_A_FINITE_PLAN = {
+    check_reset,
+    check_denoising,
+    check_sensitivity,
+    check_plan_range,
+    check_reachability,
+    check_agreement,
+}
 
 
 def examine(config: SubjectConfig, setup: Setup) -> list[Finding]:

@@ -1,0 +1,64 @@
+"""The doctor on the instruction's way into the network: cut, the same for several, by another model's tokenizer."""
+
+from contextlib import closing
+
+import pytest
+
+from eval.config import SubjectConfig
+from eval.doctor.contract import check_training_env
+from eval.doctor.finding import Level
+from eval.doctor.patient import Patient
+from eval.doctor.word_checks import check_vocabulary, check_words
+from eval.evaluation import set_up
+from policies.checkpoint_files import load_training_env
+from tests.planted_bugs import PLANTS_OF_SMOLVLA, Plant, planted
+from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
+
+CHECKS = (check_words, check_vocabulary, check_training_env)
+BY_NAME = {plant.name: plant for plant in (*PLANTS_OF_SMOLVLA, Plant("healthy", ()))}
+
+
+def find(plant, folder):
+    """Return what these checks say of the shipped SmolVLA with that bug, without what is fine."""
+    config, setup = planted(plant, folder, "smolvla")
+    with closing(setup.env):
+        patient = Patient(config, setup, training_env=load_training_env(setup.checkpoint.folder))
+        return [finding for check in CHECKS for finding in check(patient) if finding.is_ill]
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "says"),
+    [
+        ("the instruction cut after 6 tokens", Level.ERROR, "'Pick up the red block and place it on the plate.'"),
+        ("the instruction cut after 6 tokens", Level.WARNING, "given 'Pick up the red block and' of 'Pick up"),
+        ("the instruction cut after 3 tokens", Level.ERROR, "'Pick up the blue block and place it on the plate.'"),
+        ("no instruction", Level.WARNING, "here: ''"),
+        ("an instruction of other words", Level.WARNING, "; here: 'Grasp the red block and put it in the bowl.'"),
+        (
+            "a byte tokenizer",
+            Level.WARNING,
+            "the tokenizer numbers 263 pieces of words, and the network has vectors for 298",
+        ),
+        ("a tokenizer of more words", Level.ERROR, "1298"),
+    ],
+)
+def test_words_that_do_not_arrive_as_in_training_are_named(tmp_path, name, level, says):
+    found = find(BY_NAME[name], tmp_path)
+    assert any(f.level is level and says in f"{f.finding} {f.evidence}" for f in found), found
+
+
+def test_an_instruction_that_arrives_is_fine(tmp_path):
+    assert not find(BY_NAME["healthy"], tmp_path)
+
+
+@pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05", "xvla", "groot"])
+def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
+    """Nothing is ill about those of a checkpoint as it was saved."""
+    with shrunken_paligemma():
+        folder = save_small_checkpoint(policy_type, tmp_path / policy_type)
+        config = SubjectConfig(policy=policy_type, checkpoint=str(folder))
+        setup = set_up(config)
+    with closing(setup.env):
+        patient = Patient(config, setup)
+        found = list(check_words(patient)) + list(check_vocabulary(patient))
+    assert not [f for f in found if f.is_ill], found
