@@ -16,12 +16,12 @@ from eval.outcome import Outcome
 from eval.recorder import EpisodeRecord
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder
+from eval.run_folders import MOST_LEVELS, find_run_folders
 from sim.errors import WhiskerError
 from tests.runs import describe_run
 from tests.test_viz_server import answer, ask
 from viz import run_list
 from viz.report.cli import REPORT_FILE
-from viz.run_folders import MOST_LEVELS, find_run_folders
 from viz.run_list import RunList
 from viz.server import ViewerServer
 
@@ -189,7 +189,7 @@ def test_a_run_that_is_left_frees_its_environment(failed_run, tmp_path):
 
 
 def test_a_search_ends_where_there_are_too_many_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr("viz.run_folders.MOST_FOLDERS", 3)
+    monkeypatch.setattr("eval.run_folders.MOST_FOLDERS", 3)
     for index in range(5):
         (tmp_path / str(index)).mkdir()
     assert "Only the first 3 folders were searched" in find_run_folders(tmp_path).remarks["..."]

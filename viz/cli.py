@@ -121,7 +121,7 @@ def _serve_live(config: WhiskersConfig) -> int:
 
 
 def _is_folder_of_runs(path: Path) -> bool:
-    from viz.run_folders import is_run_folder
+    from eval.run_folders import is_run_folder
 
     return path.is_dir() and not is_run_folder(path)
 

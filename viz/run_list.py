@@ -12,11 +12,11 @@ from eval.doctor.finding import Level
 from eval.episode_row import ROWS_FILE
 from eval.run import Run
 from eval.run_description import RUN_FILE, RunDescription
+from eval.run_folders import find_run_folders
 from eval.run_name import name_policy_in_folder
 from eval.statistics import summarise
 from sim.errors import WhiskerError
 from viz.report.cli import REPORT_FILE
-from viz.run_folders import find_run_folders
 from viz.run_source import RunSource
 
 _RUN = os.environ.get("WHISKER_RUN", "uv run")
