@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
-from scipy.stats import binomtest
 
 from eval.episode_row import EpisodeRow
 from eval.outcome import OUTCOMES, find_facts
+from eval.proportions import compute_wilson_interval
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
 
@@ -98,17 +98,6 @@ def compute_macro_average(summaries: Iterable[RunSummary]) -> float:
     nan where a task has none that was judged: without it the mean would be one of other tasks.
     """
     return _mean([summary.success_rate for summary in summaries])
-
-
-def compute_wilson_interval(n_success: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion; (nan, nan) for n = 0.
-
-    Unlike the normal approximation it does not collapse at 0 % and 100 %, where policies like to be.
-    """
-    if n == 0:
-        return nan, nan
-    interval = binomtest(n_success, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:

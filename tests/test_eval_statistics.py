@@ -1,26 +1,10 @@
-from math import isnan, sqrt
+from math import isnan
 
 import pytest
 
 from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
-from eval.statistics import compute_macro_average, compute_wilson_interval, summarise, summarise_tasks
-
-
-def wilson(k, n, z=1.959963984540054):
-    """The closed form of Wilson (1927)."""
-    p = k / n
-    middle, half = p + z**2 / (2 * n), z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (1, 1), (8, 10), (10, 10), (27, 30), (99, 100)])
-def test_wilson_equals_its_closed_form(k, n):
-    assert compute_wilson_interval(k, n) == pytest.approx(wilson(k, n), abs=1e-12)
-
-
-def test_of_nothing_nothing_is_known():
-    assert all(isnan(bound) for bound in compute_wilson_interval(0, 0))
+from eval.statistics import compute_macro_average, summarise, summarise_tasks
 
 
 def row(index, outcome, **values):

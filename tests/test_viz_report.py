@@ -20,9 +20,9 @@ import pytest
 from eval.config import EvalConfig
 from eval.episode_row import ROWS_FILE, EpisodeRow
 from eval.outcome import OUTCOME_RULES, OUTCOMES, Event, Outcome
+from eval.proportions import compute_wilson_interval
 from eval.run import Run
 from eval.run_description import save_description
-from eval.statistics import compute_wilson_interval
 from sim.errors import WhiskerError
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.runs import describe_run

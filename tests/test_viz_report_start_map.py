@@ -11,9 +11,9 @@ from scipy.stats import binom
 
 from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
+from eval.proportions import compute_wilson_interval
 from eval.run import Run
 from eval.run_folder import arrays_path
-from eval.statistics import compute_wilson_interval
 from sim.errors import UnknownNameError
 from sim.so101.scene_config import BASE_XY_M
 from viz.report.start_map import LEAST_IN_CELL, StartScalar, compute_start_map, load_start_maps, load_start_scalars

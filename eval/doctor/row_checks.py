@@ -9,10 +9,11 @@ from jaxtyping import Float
 from eval.doctor.finding import Finding, Level
 from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
+from eval.proportions import compute_wilson_interval
 from eval.recorder import EpisodeArrays
 from eval.run import Run
 from eval.start_region import find_start_region
-from eval.statistics import compute_wilson_interval, count_stages, summarise
+from eval.statistics import count_stages, summarise
 from sim.errors import WhiskerError
 
 # Fewer, and even ten of ten is not told from three of four: at 10 the Wilson interval is up to 0.53 wide.

@@ -19,9 +19,9 @@ from jaxtyping import Float, Float64, Int64
 from scipy.stats import binom
 
 from eval.episode_row import EpisodeRow
+from eval.proportions import compute_wilson_interval
 from eval.run import Run
 from eval.start_region import Condition, StartRegion, find_start_region
-from eval.statistics import compute_wilson_interval
 from sim.errors import UnknownNameError, WhiskerError
 from sim.registry import family_of, path_in
 

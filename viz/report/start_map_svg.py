@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from eval.outcome import find_facts, label_outcome, rank_outcome
-from eval.statistics import compute_wilson_interval
+from eval.proportions import compute_wilson_interval
 from viz.report.start_map import LEAST_IN_CELL, Axis, StartMap, StartPoint
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 480.0, 70.0, 14.0, 12.0, 44.0
