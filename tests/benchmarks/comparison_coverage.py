@@ -1,0 +1,98 @@
+"""How often the intervals of `eval-compare` cover the true difference.
+
+    uv run python -m tests.benchmarks.comparison_coverage
+
+- one task: summed over every table that can come, at success rates from 10 % to 98 % and three correlations, beside
+  Newcombe's method 10 (R. G. Newcombe, Statistics in Medicine 17 (1998), 2635-2650).
+- several tasks of unlike difficulty: simulated.
+"""
+
+from itertools import product
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import multinomial
+
+from eval.paired_statistics import PairedCounts, compute_correlation, compute_difference_interval
+from eval.proportions import compute_wilson_interval
+
+RATES, CORRELATIONS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98), (0.0, 0.3, 0.6)
+N_STUDIES = 1000
+
+
+def compute_newcombe_interval(counts: PairedCounts) -> tuple[float, float]:
+    """The rival: Wilson's intervals of both rates, put together by a correlation that is corrected for continuity."""
+    n, first, second = counts.n, counts.n_first / counts.n, counts.n_second / counts.n
+    (l1, u1), (l2, u2) = (compute_wilson_interval(k, n) for k in (counts.n_first, counts.n_second))
+    product_ = counts.both * counts.neither - counts.only_first * counts.only_second
+    corrected = max(product_ - n / 2, 0) if product_ > 0 else product_
+    phi = compute_correlation(counts)
+    phi = 0.0 if np.isnan(phi) or product_ == 0 else phi * corrected / product_
+    below = (first - l1) ** 2 - 2 * phi * (first - l1) * (u2 - second) + (u2 - second) ** 2
+    above = (u1 - first) ** 2 - 2 * phi * (u1 - first) * (second - l2) + (second - l2) ** 2
+    difference = first - second
+    return difference - np.sqrt(max(below, 0)), difference + np.sqrt(max(above, 0))
+
+
+def make_shares(first: float, second: float, correlation: float) -> np.ndarray:
+    """Return the probabilities of both, only the first, only the second, neither."""
+    both = first * second + correlation * np.sqrt(first * (1 - first) * second * (1 - second))
+    return np.array([both, first - both, second - both, 1 - first - second + both])
+
+
+def sum_over_tables(n: int) -> dict[str, list[float]]:
+    """Return method → its coverage at each combination of rates and correlation that there is."""
+    tables = np.array([(n - sum(rest), *rest) for rest in product(range(n + 1), repeat=3) if sum(rest) <= n])
+    tango = {(b, c): compute_difference_interval([PairedCounts(0, b, c, n - b - c)]) for _, b, c, _ in tables.tolist()}
+    ends = {
+        "Tango": np.array([tango[b, c] for _, b, c, _ in tables.tolist()]),
+        "Newcombe": np.array([compute_newcombe_interval(PairedCounts(*table)) for table in tables.tolist()]),
+    }
+    covered: dict[str, list[float]] = {name: [] for name in ends}
+    for first, second, correlation in product(RATES, RATES, CORRELATIONS):
+        shares = make_shares(first, second, correlation)
+        if first > second or shares.min() < 0:
+            continue
+        chances = multinomial.pmf(tables, n, shares)
+        for name, (low, high) in ((name, each.T) for name, each in ends.items()):
+            inside = (low <= first - second + 1e-9) & (first - second - 1e-9 <= high)
+            covered[name].append(float(chances[inside].sum()))
+    return covered
+
+
+def simulate_tasks(n_tasks: int, n: int, base: float, spread: float, gain: float, unlike: float) -> float:
+    """Return the coverage for tasks whose rates, and differences, are not alike."""
+    rng = np.random.default_rng(0)
+    first = np.clip(base + np.linspace(-spread, spread, n_tasks), 0.005, 0.995)
+    second = np.clip(first + gain + unlike * np.cos(2.4 * np.arange(n_tasks)), 0.005, 0.995)
+    shares = np.clip([make_shares(p, q, 0.0) for p, q in zip(first, second, strict=True)], 0, None)
+    n_covered = 0
+    for _ in range(N_STUDIES):
+        low, high = compute_difference_interval([PairedCounts(*rng.multinomial(n, each).tolist()) for each in shares])
+        n_covered += low <= (first - second).mean() <= high
+    return n_covered / N_STUDIES
+
+
+def main() -> None:
+    table = Table(title="one task: coverage of 95 % intervals over every table")
+    for head in ("episodes", "method", "mean", "least"):
+        table.add_column(head, justify="right")
+    for n in (10, 20, 50):
+        for name, covered in sum_over_tables(n).items():
+            table.add_row(str(n), name, f"{np.mean(covered):.1%}", f"{min(covered):.1%}")
+    Console().print(table)
+    table = Table(title=f"several tasks: coverage in {N_STUDIES} studies each")
+    for head in ("tasks", "episodes a task", "first rates", "differences", "coverage"):
+        table.add_column(head, justify="right")
+    worlds = ((0.5, 0.3, 0.1, 0.0), (0.5, 0.45, 0.0, 0.3), (0.9, 0.09, 0.02, 0.05), (0.3, 0.25, 0.2, 0.2))
+    for (n_tasks, n), world in product(((2, 20), (10, 5), (10, 50), (40, 5)), worlds):
+        base, spread, gain, unlike = world
+        covered = simulate_tasks(n_tasks, n, *world)
+        rates, gains = f"{base} ± {spread}", f"{gain} ± {unlike}"
+        table.add_row(str(n_tasks), str(n), rates, gains, f"{covered:.1%}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Sizes of comparisons against published formulas' numbers and against every table that can come."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from eval.power import (
+    compute_exact_power,
+    compute_paired_size,
+    compute_unpaired_size,
+    find_correlation_range,
+    find_discordant_shares,
+    find_exact_paired_size,
+)
+from sim.errors import WhiskerError
+
+
+def test_known_sizes():
+    assert compute_unpaired_size(0.8, 0.9) == compute_unpaired_size(0.9, 0.8) == 199
+    shares = find_discordant_shares(0.8, 0.9, 0.3)
+    assert shares == pytest.approx((0.044, 0.144))
+    assert compute_paired_size(sum(shares), 0.1) == 146
+
+
+@pytest.mark.parametrize("shares", [(0.044, 0.144), (0.4, 0.1), (0.0, 0.3)])
+def test_exact_power_is_that_of_every_table_that_can_come(shares):
+    n, power = 25, 0.0
+    for b in range(n + 1):
+        for c in range(n + 1 - b):
+            if b + c and stats.binomtest(b, b + c).pvalue <= 0.05:
+                power += stats.multinomial.pmf((b, c, n - b - c), n, (*shares, 1 - sum(shares)))
+    assert compute_exact_power(n, *shares) == pytest.approx(power, abs=1e-6)
+
+
+def test_the_exact_size_has_the_power_and_one_less_has_not():
+    n = find_exact_paired_size(0.044, 0.144)
+    assert n > compute_paired_size(0.188, 0.1)
+    assert compute_exact_power(n, 0.044, 0.144) >= 0.8 > compute_exact_power(n - 1, 0.044, 0.144)
+    assert all(compute_exact_power(n + more, 0.044, 0.144) >= 0.8 for more in range(8))
+
+
+def test_the_test_is_never_wrong_too_often():
+    assert all(compute_exact_power(n, share, share) <= 0.05 for n in (10, 50, 200) for share in (0.02, 0.1, 0.5))
+
+
+def test_correlations_that_rates_can_have():
+    least, largest = find_correlation_range(0.8, 0.9)
+    assert find_discordant_shares(0.8, 0.9, largest)[0] == pytest.approx(0, abs=1e-12)
+    both = 0.8 * 0.9 + least * np.sqrt(0.8 * 0.2 * 0.9 * 0.1)
+    assert both == pytest.approx(0.7)  # one of the two always succeeds
+    with pytest.raises(WhiskerError, match=r"from -0\.17 to 0\.67"):
+        find_discordant_shares(0.8, 0.9, 0.9)
+
+
+@pytest.mark.parametrize("rates", [(0.0, 0.5), (0.5, 1.0), (1.5, 0.5), (0.5, 0.5)])
+def test_rates_that_make_no_sense_are_refused(rates):
+    with pytest.raises(WhiskerError, match="--power"):
+        find_discordant_shares(*rates, 0.0)
