@@ -79,8 +79,8 @@ def find_remarks(first: RunDescription, second: RunDescription) -> list[str]:
 
 def have_same_rules(first: RunDescription, second: RunDescription) -> bool:
     """Return whether the same rules and thresholds sorted the failures of both runs into outcomes."""
-    one, other = first.resolved, second.resolved
-    return one.outcome_rules == other.outcome_rules and dict(one.thresholds) == dict(other.thresholds)
+    rules = first.resolved.outcome_rules, second.resolved.outcome_rules
+    return rules[0] == rules[1] and first.env.goals == second.env.goals
 
 
 def _compare_settings(first: RunDescription, second: RunDescription) -> Iterator[tuple[str, object, object]]:

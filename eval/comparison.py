@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from eval.comparability import find_conflicts, find_remarks
 from eval.episode_row import EpisodeRow
-from eval.outcome import Outcome
+from eval.outcome import Outcome, rank_outcome
 from eval.paired_statistics import (
     PairedCounts,
     compute_difference_interval,
@@ -115,17 +115,16 @@ class Comparison:
         pairs = ((self.first.rows[key], self.second.rows[key]) for key in self.shared)
         return [(one, other) for one, other in pairs if one.success != other.success]
 
-    def count_outcomes(self) -> dict[Outcome, PairedCounts]:
+    def count_outcomes(self) -> dict[str, PairedCounts]:
         """Return outcome → in how many shared episodes both, only one or neither ended so; of those that occur."""
         pairs = Counter((self.first.rows[key].outcome, self.second.rows[key].outcome) for key in self.shared)
-        firsts, seconds = Counter[Outcome](), Counter[Outcome]()
+        firsts, seconds = Counter[str](), Counter[str]()
         for (one, other), n in pairs.items():
             firsts[one] += n
             seconds[other] += n
         return {
             outcome: _count_pairs(pairs[outcome, outcome], firsts[outcome], seconds[outcome], len(self.shared))
-            for outcome in Outcome
-            if firsts[outcome] or seconds[outcome]
+            for outcome in sorted(firsts | seconds, key=rank_outcome)
         }
 
     def compare_steps(self) -> PairedMean | None:
