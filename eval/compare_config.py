@@ -38,8 +38,7 @@ class CompareConfig:
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "most used": ("runs", "all", "json", "fail_if_worse"),
-        "before any is run": ("power", "correlation"),
+        "most used": ("runs", "all", "json", "fail_if_worse", "power", "correlation"),
         "rarely needed": ("interval",),
     }
     runs: Positional[tuple[Path, ...]] = ()

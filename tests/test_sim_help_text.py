@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from cknna.cli import Command
 from cknna.config import AuditConfig, ExtractConfig, ScoreConfig
+from eval.compare_config import CompareConfig
 from eval.config import DemoConfig, DoctorConfig, EvalConfig
 from sim.command_line import EXIT_DONE, run_command
 from sim.help_text import format_help
@@ -21,6 +22,7 @@ from viz.report.config import ReportConfig
 COMMANDS = {
     "eval": EvalConfig,
     "eval-doctor": DoctorConfig,
+    "eval-compare": CompareConfig,
     "eval-demos": DemoConfig,
     "eval-report": ReportConfig,
     "whiskers": WhiskersConfig,

@@ -122,6 +122,11 @@ def _eval_doctor(installed: Installed, run: Path) -> None:
     assert "act" in installed.run("eval-doctor", "--checkpoint", "act")
 
 
+def _eval_compare(installed: Installed, run: Path) -> None:
+    shutil.copytree(run, installed.folder / "copy")
+    assert "Both ran the same policy" in installed.run("eval-compare", str(run), "copy")
+
+
 def _eval_demos(installed: Installed, run: Path) -> None:
     installed.run("eval-demos", "--output", "demos", "--episodes", "1")
     assert json.loads((installed.folder / "demos/meta/info.json").read_text())["total_episodes"] == 1
@@ -157,6 +162,7 @@ def _cknna(installed: Installed, run: Path) -> None:
 USES: dict[str, Callable[[Installed, Path], None]] = {
     "eval": _eval,
     "eval-doctor": _eval_doctor,
+    "eval-compare": _eval_compare,
     "eval-demos": _eval_demos,
     "eval-report": _eval_report,
     "whiskers": _whiskers,

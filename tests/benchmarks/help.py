@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "eval": "eval.cli:main",
     "eval-doctor": "eval.cli:main_doctor",
+    "eval-compare": "eval.compare_cli:main",
     "eval-demos": "eval.cli:main_demos",
     "eval-report": "viz.report.cli:main",
     "whiskers": "viz.cli:main",
