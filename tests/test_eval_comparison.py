@@ -14,7 +14,7 @@ from eval import compare_cli
 from eval.comparison import compare
 from eval.config import EvalConfig
 from eval.episode_row import make_row
-from eval.outcome import DEFAULT_THRESHOLDS, Outcome
+from eval.outcome import Outcome
 from eval.paired_statistics import PairedCounts
 from eval.plan_quality_means import PLAN_QUALITY_FILE
 from eval.recorder import EpisodeRecord
@@ -42,7 +42,7 @@ def make_run(tmp_path, blind_env):
             for task in described.tasks:
                 for index, outcome in enumerate(outcomes, start=first):
                     record = EpisodeRecord(task, index, outcome is S, "boom" if outcome is E else "", 0.1, None)
-                    row = make_row(record, DEFAULT_THRESHOLDS)
+                    row = make_row(record)
                     run.append(record, replace(row, outcome=outcome, n_steps=100 + index, decisive_step=7))
             return run.path
 

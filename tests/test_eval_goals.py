@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from eval.doctor.row_checks import check_early_success, check_outcomes
+from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow
 from eval.episode_row import make_row as judge_record
 from eval.outcome import Event, Outcome
 from eval.recorder import EpisodeRecorder
-from eval.rollout import run_episode
+from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
 from eval.statistics import count_stages, summarise
@@ -68,7 +69,7 @@ class Aimless(Reaching):
 
 
 def roll_out(env, index=100):
-    record = run_episode(env, BASELINES["zero"](env), index, EpisodeRecorder(), 1, 14)
+    record = run_episode(env, BASELINES["zero"](env), index, EpisodeRecorder(), RolloutSettings(1, 14))
     return record, judge_record(record)
 
 

@@ -9,7 +9,6 @@ from eval.config import SubjectConfig
 from eval.drivers import continue_episode, play_episode, run_episode
 from eval.episode_row import make_row
 from eval.evaluation import name_policy, set_up
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.recorder import EpisodeRecorder
 from eval.rollout import ControlStep, Decision, Request, RolloutSettings, Start, rollout
 from eval.run import Run
@@ -137,7 +136,7 @@ def test_an_environment_without_snapshots_is_evaluated(tmp_path):
     assert not record.error and record.arrays.snapshot is record.arrays.step_snapshot is None
     np.testing.assert_array_equal(record.arrays.state, whole.state)
     with closing(RunFolder.create(tmp_path, describe_run(env))) as folder:
-        folder.append(record, make_row(record, DEFAULT_THRESHOLDS))
+        folder.append(record, make_row(record))
     run = Run.open(folder.path)
     with np.load(run.path / arrays_path(run.rows[0])) as stored:
         assert not {"snapshot", "step_snapshot"} & set(stored.files)

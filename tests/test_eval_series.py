@@ -12,7 +12,6 @@ from eval.branches import Overrides
 from eval.declared_series import POLICY_LATENCY, declare, declared_series
 from eval.drivers import run_episode
 from eval.episode_row import make_row
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.plan_change import compute_plan_change
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
@@ -79,7 +78,7 @@ def recorded(env, declared_here, tmp_path):
     """The run folder of one episode, and its record."""
     record = run_episode(env, ShiftingPolicy(env), 1, EpisodeRecorder(), SETTINGS)
     with closing(RunFolder.create(tmp_path, describe_run(env))) as folder:
-        folder.append(record, make_row(record, DEFAULT_THRESHOLDS))
+        folder.append(record, make_row(record))
     return Run.open(folder.path), record
 
 

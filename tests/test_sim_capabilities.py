@@ -10,7 +10,6 @@ from eval.config import DoctorConfig
 from eval.doctor.patient import Patient
 from eval.doctor.scene_checks import check_expert, check_rest
 from eval.evaluation import Setup
-from eval.outcome import DEFAULT_THRESHOLDS
 from eval.run import Run
 from policies.baselines import RandomPolicy, ScriptedPolicy
 from sim.capabilities import (
@@ -91,7 +90,7 @@ def test_what_is_missing_is_said_in_one_sentence():
 
 def test_the_doctor_does_without():
     env = make_bare_point()
-    setup = Setup(env, RandomPolicy(env), None, 1, 10, DEFAULT_THRESHOLDS, {"point": "point"})
+    setup = Setup(env, RandomPolicy(env), None, 1, 10, {"point": "point"})
     patient = Patient(DoctorConfig(policy="random"), setup)
     assert patient.reference is None
     findings = [*check_rest(patient), *check_expert(patient)]

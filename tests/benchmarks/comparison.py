@@ -25,7 +25,7 @@ from rich.table import Table
 
 from eval.config import EvalConfig
 from eval.episode_row import ROWS_FILE, make_row
-from eval.outcome import DEFAULT_THRESHOLDS, Outcome
+from eval.outcome import Outcome
 from eval.recorder import EpisodeRecord
 from eval.run_folder import RunFolder
 from sim.registry import make_env
@@ -50,7 +50,7 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
         for episode, success in enumerate(solved):
             record = EpisodeRecord("pick_place", episode, bool(success), "", 0.1, None)
             outcome = Outcome.SUCCESS if success else Outcome.NEVER_PICKED_UP
-            row = replace(make_row(record, DEFAULT_THRESHOLDS), outcome=outcome, n_steps=100 + episode % 7)
+            row = replace(make_row(record), outcome=outcome, n_steps=100 + episode % 7)
             lines.append(json.dumps(row.to_json()))
         (path / ROWS_FILE).write_text("\n".join([*lines, ""]))
 
