@@ -40,7 +40,8 @@ def _compare_worlds(first: RunDescription, second: RunDescription) -> Iterator[t
     if first.env.task == second.env.task:
         yield "control_dt_s", first.env.control_dt_s, second.env.control_dt_s
         yield "physics_dt_s", first.env.physics_dt_s, second.env.physics_dt_s
-        yield "goals", first.env.goals or second.env.goals, second.env.goals or first.env.goals
+        goals, other_goals = ([goal.name for goal in run.env.goals] for run in (first, second))
+        yield "goals", goals or other_goals, other_goals or goals
     for package in _SIMULATION:
         versions = [(run.versions or {}).get(package) for run in (first, second)]
         if None not in versions:

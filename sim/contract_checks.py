@@ -31,6 +31,7 @@ from sim.contract_trial import (
     step_on,
 )
 from sim.errors import WhiskerError
+from sim.goals.check import check_progress
 from sim.render_counter import count_renders
 
 
@@ -191,11 +192,13 @@ def _check_progress(trial: Trial) -> str:
     for action in (None, *trial.actions):
         result = None if action is None else env.step(action)
         progress = env.progress()
-        if len(progress) != len(env.spec.goals):
-            raise BrokenError(f"progress() has {len(progress)} entries, and its spec names {len(env.spec.goals)} goals")
+        try:
+            check_progress(env.spec, progress)
+        except WhiskerError as error:
+            raise BrokenError(str(error).rstrip(".")) from error
         if result is not None and bits_of(result.progress) != bits_of(progress):
             raise BrokenError("step() and progress() tell different progress of one moment")
-    return f"progress() has an entry for each goal ({len(env.spec.goals)}), as step() has"
+    return f"progress() has an entry for each goal ({len(env.spec.goals)}) with what its kind has, as step() has"
 
 
 def _check_success(trial: Trial) -> str:
@@ -208,7 +211,7 @@ def _check_success(trial: Trial) -> str:
     for n_steps in range(1, env.spec.max_steps + 1):
         result = env.step(expert.action())
         if result.success:
-            unmet = [name for name, goal in zip(env.spec.goals, result.progress, strict=True) if not goal.met]
+            unmet = [goal.name for goal, now in zip(env.spec.goals, result.progress, strict=True) if not now.met]
             if unmet:
                 raise BrokenError(f"it calls a success what does not meet {', '.join(map(repr, unmet))}")
             return f"the scripted expert succeeds in episode {trial.index} after {n_steps} steps, and every goal is met"

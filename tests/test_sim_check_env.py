@@ -238,6 +238,11 @@ class TwoGoals(Slider):
     spec = replace(Slider.spec, goals=(RIGHT.goal("right"), RIGHT.goal("left")))
 
 
+class UndeclaredMeasure(Slider):
+    def progress(self):
+        return tuple(replace(goal, measures=goal.measures | {"speed_m_s": 0.0}) for goal in super().progress())
+
+
 class OldProgress(Slider):
     """Its step says what was so before it."""
 
@@ -303,7 +308,8 @@ BROKEN = {
     HandsOutViews: ("returned arrays", "what ee_pos_world returned changed"),
     NeverClipped: ("clipping", "false for an action beyond the bounds of 'x'"),
     AlwaysClipped: ("clipping", "true for an action inside"),
-    TwoGoals: ("progress", "1 entries, and its spec names 2 goals"),
+    TwoGoals: ("progress", "expected 2, one for each of the goals .* got 1"),
+    UndeclaredMeasure: ("progress", "the measures of its kind 'at_the_right': distance_m, got distance_m, speed_m_s"),
     OldProgress: ("progress", "step\\(\\) and progress\\(\\) tell different"),
     EasySuccess: ("success", "calls a success what does not meet 'right'"),
     ForgetsVelocity: ("snapshot", "restored at once, the snapshot is another one"),
