@@ -4,7 +4,6 @@ from pathlib import Path
 
 from policies.lerobot_types import ALIASES, LEROBOT_TYPES
 from sim.errors import UnknownNameError
-from sim.registry import family_of
 from sim.user_code import check_import_string, find_entry_points
 
 BASELINE_NAMES = ("zero", "random", "scripted", "replay")
@@ -24,6 +23,8 @@ def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
     Args:
         env: its name; None: not known, and then a shipped checkpoint is taken before a published one.
     """
+    from sim.registry import family_of
+
     row = LEROBOT_TYPES.get(policy_type)
     if row is None:
         return None

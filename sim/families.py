@@ -64,7 +64,7 @@ class EnvFamily:
     """Environments that belong together. Subclass it, and name an instance in `--env my_module:my_family/task`.
 
     A family has to say what it has (`listings`) and to make it (`make`). All else has a default. Its module is imported
-    whenever names are looked up: it imports its simulator inside `make`.
+    whenever names are looked up: one that imports a large simulator does so inside `make`.
 
     Attributes:
         title: what people call it.

@@ -15,6 +15,7 @@ from cknna.episode_features import EpisodeFeatures, episode_features_path, save_
 from cknna.row_files import RowFiles, open_rows
 from cknna.tensor_files import load_tensor_pair
 from sim.errors import WhiskerError
+from sim.goals.pick_and_place import PICK_AND_PLACE
 
 DIM, LAYER = 5, "model.encoder.layers.0"
 LENGTHS = {("pick", 2): 3, ("pick", 10): 1, ("place", 0): 4}
@@ -39,6 +40,7 @@ def episode(task, index):
         state=rng.normal(size=(n, 2)).astype(np.float32),
         step=np.arange(n, dtype=np.int64) * 8,
         progress=rng.random((n, 6)) > 0.5,
+        stages=tuple(PICK_AND_PLACE.stages),
         n_steps=30 + index,
         outcome="success" if index else "missed_goal",
         success=bool(index),
@@ -67,7 +69,8 @@ def test_the_rows_of_a_run_are_those_of_its_episodes_in_their_order(run, monkeyp
     assert bank.episode.tolist() == [0, 0, 0, 1, 2, 2, 2, 2] and bank.task_index.tolist() == [0] * 4 + [1] * 4
     assert bank.episode_index.tolist() == [2, 2, 2, 10, 0, 0, 0, 0] and bank.step.tolist()[:4] == [0, 8, 16, 0]
     assert bank.rollout.outcome[3:5].tolist() == ["success", "missed_goal"] and bank.rollout.n_steps[3] == 40
-    np.testing.assert_array_equal(bank.rollout.progress[3:4], episodes[1].progress)
+    held = episodes[1].progress[:, episodes[1].stages.index("grasped")]
+    np.testing.assert_array_equal(bank.rollout.held[3:4], held)
     assert bank.checksum is None
 
 
@@ -105,7 +108,14 @@ def test_an_unknown_hook_point_and_an_empty_bank(run):
     with pytest.raises(WhiskerError, match=f"'embeding'.*Did you mean '{EMBEDDING}'"):
         open_bank(run).features("embeding")
     none = EpisodeFeatures(
-        {}, np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros((0, 6), bool), 0, "x", False
+        {},
+        np.zeros((0, 2), np.float32),
+        np.zeros(0, np.int64),
+        np.zeros((0, 6), bool),
+        tuple(PICK_AND_PLACE.stages),
+        0,
+        "x",
+        False,
     )
     for key in LENGTHS:
         save_episode_features(run / episode_features_path(*key), none)

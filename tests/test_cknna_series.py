@@ -13,6 +13,7 @@ from cknna.episode_features import EpisodeFeatures, episode_features_path, save_
 from cknna.report import pairs_of, score_pair
 from cknna.series import lift, load_reference
 from sim.errors import UnknownNameError, WhiskerError
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests import cknna_oracle as oracle
 
 TASK, DIM, EVERY = "pick", 512, 5
@@ -58,7 +59,16 @@ def write_run(folder, feature):
         seen = {name: array[at] for name, array in arrays.items() if len(array) >= len(arrays["action"])}
         features = {EMBEDDING: feature(seen, np.random.default_rng(3)).astype(np.float32)}
         length = len(arrays["action"])
-        episode = EpisodeFeatures(features, seen["state"], at, np.zeros((len(at), 6), bool), length, "success", True)
+        episode = EpisodeFeatures(
+            features,
+            seen["state"],
+            at,
+            np.zeros((len(at), 6), bool),
+            tuple(PICK_AND_PLACE.stages),
+            length,
+            "success",
+            True,
+        )
         save_episode_features(folder / episode_features_path(TASK, index), episode)
     return folder
 

@@ -63,8 +63,8 @@ def ills(config, setup=None, *, compares=True):
             check names is named without.
     """
     setup = setup or set_up(config)
-    checks = tuple(c for c in examination._OF_A_CHECKPOINT if compares or c is not check_agreement)
-    with patch.object(examination, "_OF_A_CHECKPOINT", checks):
+    checks = tuple(c for c in examination._OF_A_POLICY if compares or c is not check_agreement)
+    with patch.object(examination, "_OF_A_POLICY", checks):
         return {(f.check, f.finding): f for f in examine(config, setup) if f.is_ill}
 
 

@@ -22,6 +22,7 @@ from eval.run_folder import RunFolder
 from policies.policy import remember
 from sim.env import episode_rng
 from sim.files import UNFINISHED_PREFIX
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.recorded_observations import observations_path, read_run
 from tests.runs import assert_same_arrays
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
@@ -108,8 +109,9 @@ def test_rows_are_of_the_moments_of_the_predictions(collected):
     assert bank.hook_points == (EMBEDDING, "model.encoder.layers.0")
     np.testing.assert_array_equal(bank.step, np.concatenate([a.prediction_step for a in recorded]))
     np.testing.assert_array_equal(bank.state, np.concatenate([a.state[a.prediction_step] for a in recorded]))
-    progress = np.concatenate([a.progress[a.prediction_step] for a in recorded])
-    np.testing.assert_array_equal(bank.rollout.progress, progress)
+    grasped = list(PICK_AND_PLACE.stages).index("grasped")
+    held = np.concatenate([a.progress[a.prediction_step, grasped] for a in recorded])
+    np.testing.assert_array_equal(bank.rollout.held, held)
     assert bank.rollout.held.shape == bank.step.shape and set(bank.rollout.n_steps) == {10}
     assert bank.rollout.outcome.tolist() == [str(row.outcome) for row in rows for _ in range(row.n_predictions)]
     assert bank.description.source == "so101/pick_place" and bank.description.state_names[-1] == "gripper.pos"

@@ -191,15 +191,15 @@ def test_one_that_no_family_makes_has_the_facts_of_every_family(outside):
     )
 
 
-def test_looking_a_family_up_imports_no_simulator(outside):
+def test_looking_a_family_up_imports_no_simulator(tmp_path):
     code = (
         "import sys\n"
         "from sim.registry import expand_env, list_envs, task_of\n"
-        "assert expand_env('toy_module:toy/reach') == ('toy_module:toy/reach',)\n"
-        "task_of('toy_module:toy/reach')\n"
+        "assert len(expand_env('libero_goal')) == 10 and expand_env('so101/pick_place') == ('so101/pick_place',)\n"
+        "task_of('so101/pick_place_words'), task_of('libero_goal/3'), next(iter(list_envs()))\n"
         "print([m for m in ('mujoco', 'robosuite', 'torch', 'libero') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=outside, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 

@@ -79,10 +79,10 @@ def test_heights_are_measured_from_where_the_object_rests(recorded):
     env = make_libero(TASK, {}, str(recorded))
     env.reset(1)
     env.reset(0)
-    demonstration, heights = load_demonstrations(recorded)[0], [env.progress()[0].object_height_m]
+    demonstration, heights = load_demonstrations(recorded)[0], [env.progress()[0].measures["object_height_m"]]
     for action in demonstration.actions:
         env.step(action)
-        heights.append(env.progress()[0].object_height_m)
+        heights.append(env.progress()[0].measures["object_height_m"])
     at_rest = heights[N_SETTLE_STEPS : 2 * N_SETTLE_STEPS]
     assert np.abs(at_rest).max() < 1e-3 and abs(heights[0]) > 0.01
     np.testing.assert_allclose(max(heights), heights_of_the_same_episode_from_its_init_state().max(), atol=0.005)
@@ -95,6 +95,6 @@ def heights_of_the_same_episode_from_its_init_state():
     expert, heights, success = env.make_expert(), [], False
     while not success:
         result = env.step(expert.action().astype(np.float32))
-        heights.append(result.progress[0].object_height_m)
+        heights.append(result.progress[0].measures["object_height_m"])
         success = result.success
     return np.array(heights)

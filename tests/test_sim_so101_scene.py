@@ -75,7 +75,7 @@ def test_a_model_of_the_users_own_runs(own_scene):
     env = make_env(f"so101/pick_place@{own_scene}", image_sizes={"overhead_cam": (480, 640)})
     env.reset(3)
     assert env.observe().images["overhead_cam"].shape == (480, 640, 3)
-    assert env.progress()[0].goal_distance_m > 0.1
+    assert env.progress()[0].measures["goal_distance_m"] > 0.1
     env.close()
 
 

@@ -15,7 +15,7 @@ from viz.overlay import compute_overlay, draw_overlay, find_trail_begin
 from viz.report import film_strips
 from viz.report.film_strips import StripArtist, choose_view, make_film_strips, sort_by_outcome
 from viz.report.strip_moments import choose_moments
-from viz.whiskers import compute_whiskers
+from viz.whiskers import compute_whiskers, load_planned_arrays
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_only_failures_have_a_strip_and_it_shows_the_decisive_step(strips, faile
 
 def test_a_frame_is_what_a_film_shows_of_the_step(run, failed):
     """A film simulates every plan as a whole; a strip takes what was executed from the record."""
-    arrays = run.load_arrays(failed)
+    arrays = load_planned_arrays(run, failed)
     camera, (height, width), rendered_size = choose_view(run, failed.task, 120)
     with closing(StripArtist(run, failed.task, 120)) as artist:
         drawn = artist.draw_strip(failed)
@@ -84,7 +84,7 @@ def test_the_files_are_pictures_of_the_frames(strips, run, failed):
 
 def test_the_bytes_are_held_and_what_has_no_room_is_counted(run, failed, monkeypatch):
     """The one recorded failure as eight episodes of several outcomes, which share its file."""
-    arrays = run.load_arrays(failed)
+    arrays = load_planned_arrays(run, failed)
     monkeypatch.setattr(film_strips, "load_planned_arrays", lambda run, row: arrays)
     outcomes = (Outcome.TIMEOUT, Outcome.NEVER_PICKED_UP) * 4
     rows = [replace(failed, episode_index=i, outcome=outcome) for i, outcome in enumerate(outcomes)]

@@ -42,7 +42,7 @@ def make_run(tmp_path, blind_env):
     opened = []
 
     def make(*outcomes, episodes, folder=tmp_path, policy="random", **parts):
-        config = EvalConfig(policy=policy, episodes=episodes)
+        config = EvalConfig(policy=policy, env="so101/pick_place", episodes=episodes)
         run = RunFolder.create(folder, describe_run(blind_env, policy, config=config, **parts))
         opened.append(run)
         append(run, *outcomes)

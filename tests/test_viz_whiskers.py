@@ -8,7 +8,7 @@ import pytest
 
 from eval.drivers import run_episode
 from eval.episode_row import load_rows, make_row
-from eval.recorder import EpisodeRecorder
+from eval.recorder import EpisodeRecorder, ReplayableArrays
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
@@ -37,12 +37,13 @@ def record(env, n_action_steps, folder=None):
     """One episode, and the run folder that it was written to."""
     record = run_episode(env, RandomChunks(env), 3, EpisodeRecorder(), RolloutSettings(n_action_steps, HORIZON))
     assert not record.error
+    arrays = ReplayableArrays(**vars(record.arrays))
     if folder is not None:
         run = RunFolder.create(folder, describe_run(env))
         run.append(record, make_row(record))
         run.close()
-        return record.arrays, run.path
-    return record.arrays, None
+        return arrays, run.path
+    return arrays, None
 
 
 @pytest.mark.parametrize(
