@@ -71,7 +71,7 @@ def test_a_process_has_what_is_inside_it():
         here = make_bare_point()
         for env in (bare, here):
             env.reset(103)
-        assert bare.step(np.ones(2)).progress[0].goal_distance_m == here.step(np.ones(2)).progress[0].goal_distance_m
+        assert bare.step(np.ones(2)).progress[0].measures == here.step(np.ones(2)).progress[0].measures
         assert bare.observe().state.tolist() == here.observe().state.tolist() == bare.state().tolist()
     assert capabilities_of(whole) == set(CAPABILITIES)  # which does not depend on a process that runs
 
