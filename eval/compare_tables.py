@@ -1,4 +1,4 @@
-"""What `eval-compare` prints: the pairs, the tasks, the outcomes, and the episodes that ended otherwise."""
+"""Prints what `eval-compare` found: the pairs, the tasks, the outcomes, and the episodes that ended otherwise."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -19,7 +19,7 @@ from sim.goals.pick_and_place import PICK_AND_PLACE
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked about a goal of one kind.
+    """Holds the questions that a verdict asks about a goal of one kind.
 
     Attributes:
         judge: returns the verdict on an episode that did not succeed.

@@ -1,4 +1,4 @@
-"""How far a policy's new plan is from what is left of its last one."""
+"""Measures how far a policy's new plan is from what is left of its last one."""
 
 import numpy as np
 from jaxtyping import Float, Float32

@@ -1,4 +1,4 @@
-"""How many episodes a comparison takes, before any is run."""
+"""Computes how many episodes a comparison takes, before any is run."""
 
 from math import ceil, sqrt
 from statistics import NormalDist

@@ -15,7 +15,7 @@ from sim.observation import Observation
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """How an episode is rolled out.
+    """Says how an episode is rolled out.
 
     Attributes:
         n_action_steps: actions of a plan that are executed before the next prediction.
@@ -95,7 +95,7 @@ class Decision:
         return self.memory.present
 
     def start(self) -> Start:
-        """To decide again: after `env.restore(decision.snapshot)`, a rollout from this start runs on from it."""
+        """Return a start to decide again from: after `env.restore(decision.snapshot)`, a rollout runs on from it."""
         memory = self.memory.copy()
         memory.observations.pop()
         return Start(self.step, self.prediction_index, memory)

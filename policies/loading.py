@@ -15,7 +15,7 @@ from sim.user_code import call_factory, find_entry_points, import_attribute, loo
 
 
 class PolicyFactory(Protocol):
-    """What `--policy package.module:factory` names: it makes a policy of the user's own.
+    """Makes a policy of the user's own: what `--policy package.module:factory` names.
 
     `policies.simple_policy.SimplePolicy` is a base class for the policy.
     """

@@ -36,10 +36,10 @@ class Drawable(Env, Protocol):
     """Can be drawn elsewhere: the viewer's 3D scene and what is drawn over camera images need it."""
 
     def geometry(self) -> SceneGeometry:
-        """What the scene looks like: its visible shapes and its light. Costs up to a second."""
+        """Return what the scene looks like: its visible shapes and its light. Costs up to a second."""
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
-        """Where the bodies of `geometry` are at this moment: position [m] and quaternion wxyz in the world."""
+        """Return where the bodies of `geometry` are at this moment: position [m] and quaternion wxyz in the world."""
 
     def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
         """The matrix P of one observed camera at this moment, for its image as `observe` gives it.

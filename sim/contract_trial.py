@@ -1,4 +1,4 @@
-"""What the checks of an environment's contract share: an environment on trial, and what it says, to the last bit."""
+"""Puts an environment on trial: what the checks of its contract share, and what it says, to the last bit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass

@@ -1,4 +1,4 @@
-"""What a family of environments says about itself, and how it makes them."""
+"""The contract of a family of environments: what it says about itself, and how it makes them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

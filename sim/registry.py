@@ -30,7 +30,7 @@ _TASK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a name leads.
+    """Says where a name leads.
 
     Attributes:
         source: import string of the family.

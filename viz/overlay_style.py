@@ -23,7 +23,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How lines of a kind are drawn.
+    """Says how lines of a kind are drawn.
 
     Attributes:
         layer: the one of `LAYERS` that they belong to.

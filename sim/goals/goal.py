@@ -56,7 +56,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class GoalKind:
-    """What goals of one kind have in common.
+    """Describes what goals of one kind have in common.
 
     Attributes:
         stages: name → meaning, in the order in which an episode comes through them. May be empty.

@@ -185,7 +185,7 @@ class RobosuiteEnv(ABC):
         return self._env.sim.model.get_xml()
 
     def joint_positions(self) -> Float64[np.ndarray, "7"]:
-        """Of the arm, rad."""
+        """Return the positions of the arm's joints, rad."""
         return self.data.qpos[self._arm.qpos].copy()
 
     def _reset_robosuite(self) -> None:
@@ -273,7 +273,7 @@ class RobosuiteEnv(ABC):
         self._renderer.capture(self.data)
 
     def _python_state(self) -> list[Float64[np.ndarray, " n"]]:
-        """What MuJoCo's state leaves out, in the order of the snapshot."""
+        """Return what MuJoCo's state leaves out, in the order of the snapshot."""
         sample = self.sample
         return [
             self._arm.memory,
