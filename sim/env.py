@@ -14,7 +14,7 @@ from sim.spec import EnvSpec
 
 @dataclass(frozen=True)
 class Progress:
-    """Says how far one goal of the task is, from simulator state alone, in what its kind has (`sim.goals.goal.GoalKind`).
+    """Says how far one goal is, from simulator state alone, in what its kind has (`sim.goals.goal.GoalKind`).
 
     Attributes:
         met: the goal holds at this moment.
