@@ -153,7 +153,9 @@ def _check_clipping(trial: Trial) -> str:
     if any(env.step(action).clipped for action in trial.actions):
         raise BrokenError("`clipped` is true for an action inside the bounds")
     low, high = finite_bounds(env)
-    bounded = [i for i in range(spec.dim) if np.isfinite(spec.low[i]) and np.isfinite(spec.high[i])]
+    # A command to a binary gripper counts by its side of the middle alone: there is nothing to cut.
+    binary = spec.gripper_index if spec.gripper_is_binary else None
+    bounded = [i for i in range(spec.dim) if i != binary and np.isfinite(spec.low[i]) and np.isfinite(spec.high[i])]
     if not bounded:
         raise UntoldError("its actions have no bounds")
     executed = []
