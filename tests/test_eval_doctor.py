@@ -548,7 +548,7 @@ def test_the_command_prints_a_verdict_and_exits_with_the_worst(monkeypatch, caps
     assert run_command(monkeypatch, main_doctor, "--n-action-steps", "1", "--json") == 1
     findings = json.loads(capsys.readouterr().out)
     assert findings[0]["level"] == "warning" and findings[0]["check"] == "n_action_steps"
-    assert run_command(monkeypatch, main_doctor, "--env", "so101/pick_place_range") == 2
+    assert run_command(monkeypatch, main_doctor, "--policy", "act", "--env", "so101/pick_place_range") == 2
     assert "error" in capsys.readouterr().out
     (checkpoint / "model.safetensors").unlink()
     assert run_command(monkeypatch, main_doctor, "--checkpoint", checkpoint) == 2
