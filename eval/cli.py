@@ -149,7 +149,7 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
             f"policy {config.policy!r} in {config.env!r}",
             expected="a number that means something",
             got=f"{len(errors)} error{'s' * (len(errors) > 1)} above",
-            do="`eval-doctor` with the same flags shows all; --no-doctor runs in spite of it.",
+            do=f"`eval-doctor --policy {config.policy}` with the same flags shows all; --no-doctor runs it anyway.",
         )
 
 
