@@ -31,7 +31,7 @@ _HOLDING = "grasped"
 
 @dataclass(frozen=True)
 class RolloutColumns:
-    """What is known of a row's episode where the policy itself brought it about.
+    """Holds what is known of the episode of each row, in a bank that the policy itself rolled out.
 
     Attributes:
         held: the robot held the object at that moment; False where the goal has no such stage.

@@ -35,7 +35,7 @@ def label_parts(parts: Iterable[str]) -> dict[str, str]:
 
 
 def _find_phases(bank: FeatureBank) -> dict[str, Bool[np.ndarray, " row"]]:
-    """By the grasp, where something was grasped; else thirds of each episode's time."""
+    """Return the phases around the grasp, where something was grasped; else thirds of each episode."""
     if bank.rollout is not None and (held := bank.rollout.held).any():
         first_held = np.full(int(bank.episode.max()) + 1, np.inf)
         np.minimum.at(first_held, bank.episode[held], bank.step[held])

@@ -1,6 +1,5 @@
 """The commands. Heavy packages are imported inside the functions: `--help` and errors answer at once."""
 
-import os
 import shlex
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from eval.config import AUTO_ENV, DemoConfig, DoctorConfig, EvalConfig, SubjectC
 from eval.lerobot_flags import refuse_lerobot_flags
 from policies.registry import resolve_policy_name
 from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command, say_progress
+from sim.command_words import RUN
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from eval.statistics import RunSummary
 
 # How a person calls a command: a bare `eval` would be the shell's own.
-_RUN = os.environ.get("WHISKER_RUN", "uv run")
 
 # Writes the report of a run, given its folder, and returns the file.
 _WRITE_REPORT = "viz.report.cli:write_quick_report"
@@ -87,7 +86,7 @@ def _evaluate(config: EvalConfig) -> int:
             video = "" if config.video == "none" else f" --video {config.video}"
             print(
                 f"\neval: interrupted; {len(run.rows)} of {_n_episodes(config, setup)} episodes are in {run.path}\n"
-                f"Finish it: {_RUN} eval --resume {shlex.quote(str(run.path))}{video}",
+                f"Finish it: {RUN} eval --resume {shlex.quote(str(run.path))}{video}",
                 file=sys.stderr,
             )
             return EXIT_INTERRUPTED
@@ -201,15 +200,15 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
     title = f"{_subject(config)}, episodes {config.first_episode} to {last_episode}{of_each}"
     print_summary(Console(), title, summary, run.rows, setup.tasks)
     print(f"\nRun folder: {run.path}")
-    print(f"See what the policy meant to do: {_RUN} whiskers {shlex.quote(str(run.path))}")
+    print(f"See what the policy meant to do: {RUN} whiskers {shlex.quote(str(run.path))}")
     if config.collect_features:
-        print(f"Does its embedding know the robot's state: {_RUN} cknna score {shlex.quote(str(run.path))}")
+        print(f"Does its embedding know the robot's state: {RUN} cknna score {shlex.quote(str(run.path))}")
     if summary.n_success < len(run.rows) and config.video == "none":
-        print(f"Film the failures: {_RUN} eval --resume {shlex.quote(str(run.path))} --video failures")
+        print(f"Film the failures: {RUN} eval --resume {shlex.quote(str(run.path))} --video failures")
     elif config.video != "none":
         print(f"Videos: {run.path / 'videos'}")
     if not setup.policy.spec.is_baseline:
-        print(f"Floor to compare with: {_RUN} eval --policy random --env {config.env} --episodes {config.episodes}")
+        print(f"Floor to compare with: {RUN} eval --policy random --env {config.env} --episodes {config.episodes}")
 
 
 def _subject(config: SubjectConfig) -> str:

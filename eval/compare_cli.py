@@ -5,6 +5,7 @@ import sys
 
 from eval.compare_config import CompareConfig
 from sim.command_line import EXIT_DONE, run_command
+from sim.command_words import write_command
 from sim.errors import WhiskerError
 
 EXIT_WORSE = 1
@@ -35,7 +36,7 @@ def _compare(config: CompareConfig) -> int:
                     f"--fail-if-worse with run {str(run.run.path)!r}",
                     expected="a finished run",
                     got=f"one that lacks {run.n_missing} episodes",
-                    do=f"Finish it: eval --resume {run.run.path}",
+                    do=f"Finish it: {write_command('eval', '--resume', run.run.path)}",
                 )
     if config.json:
         from eval.compare_json import describe_as_json

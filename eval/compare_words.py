@@ -1,14 +1,12 @@
 """Says in plain sentences what a comparison of two runs shows, and what it does not."""
 
-import os
-import shlex
 from math import isnan
 
 from eval.comparison import ComparedRun, Comparison
 from eval.episode_row import EpisodeRow
 from eval.power import POWER, compute_paired_size
+from sim.command_words import write_command
 
-_RUN = os.environ.get("WHISKER_RUN", "uv run")
 # Differences that a person asks for, the largest first.
 _ASKED_DIFFERENCES = (0.1, 0.05, 0.02, 0.01)
 
@@ -67,7 +65,7 @@ def is_worse(pair: Comparison, margin: float) -> bool:
 def format_open_command(run: ComparedRun, row: EpisodeRow) -> str:
     """Return the command that opens an episode in the viewer."""
     task = ["--task", row.task] if len(run.run.description.tasks) > 1 else []
-    return f"{_RUN} {shlex.join(['whiskers', str(run.run.path), '--episode', str(row.episode_index), *task])}"
+    return write_command("whiskers", run.run.path, "--episode", row.episode_index, *task)
 
 
 def format_difference(difference: float, interval: tuple[float, float]) -> str:

@@ -25,6 +25,7 @@ from eval.proportions import compute_t_quantile
 from eval.run import Run
 from eval.run_folders import find_run_folders, is_run_folder
 from eval.run_name import name_policy_in_folder
+from sim.command_words import write_command
 from sim.errors import WhiskerError
 
 SIGNIFICANT = 0.05
@@ -240,7 +241,7 @@ def _open_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 def _check_fits(first: Run | None, run: Run) -> None:
     """Raise unless the run has episodes and can be compared with the first."""
     if not run.rows:
-        do = f"Finish it: eval --resume {run.path}"
+        do = f"Finish it: {write_command('eval', '--resume', run.path)}"
         raise WhiskerError(f"run {str(run.path)!r}", expected="finished episodes", got="none", do=do)
     conflicts = find_conflicts(first.description, run.description) if first else []
     if first and conflicts:

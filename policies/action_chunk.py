@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64
 
 @dataclass(frozen=True)
 class ActionChunk:
-    """What one forward pass plans, for a batch of observations.
+    """Holds what one forward pass plans, for a batch of observations.
 
     Attributes:
         actions: one plan a row, in the environment's units; `horizon` control steps long.

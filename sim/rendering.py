@@ -59,7 +59,7 @@ class CameraRenderer:
 
 
 def compute_projection(model: mujoco.MjModel, data: mujoco.MjData, camera: CameraSpec) -> Float64[np.ndarray, "3 4"]:
-    """The matrix of `Env.projection` for the upright image that MuJoCo renders, at the size of `camera`.
+    """The matrix of `Drawable.projection` for the upright image that MuJoCo renders, at the size of `camera`.
 
         P = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]] diag(1, -1, -1) [Rᵀ | -Rᵀ c],   f = H / (2 tan(fovy / 2))
 

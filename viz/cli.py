@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from eval.config import AUTO_ENV, EvalConfig, SubjectConfig
 from sim.command_line import EXIT_DONE, run_command, say_progress
+from sim.command_words import RUN
 from sim.errors import WhiskerError
 from sim.files import is_write_error
 from viz.config import WhiskersConfig
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from viz.run_list import RunList
     from viz.run_source import RunSource
 
-_RUN = os.environ.get("WHISKER_RUN", "uv run")
 _SUFFIXES = {"export": ".html", "video": ".mp4", "png": ".png"}
 
 
@@ -137,7 +137,7 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
             f"folder of runs {str(folder)!r}",
             expected="a folder that `eval` wrote to",
             got="none",
-            do=f"Name a run or a folder of runs, or make the first run: {_RUN} eval --policy act --episodes 30",
+            do=f"Name a run or a folder of runs, or make the first run: {RUN} eval --policy act --episodes 30",
         )
     say_progress(f"whiskers: reading the runs in {folder} ...")
     from viz.run_list import RunList

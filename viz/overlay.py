@@ -97,7 +97,7 @@ def compute_overlay(whiskers: Whiskers, arrays: EpisodeArrays, step: int, trail_
 
 
 def project_path(projection: Float64[np.ndarray, "3 4"], path: _Polyline) -> list[Float64[np.ndarray, "_moment 2"]]:
-    """The pieces of a path that lie in front of the camera, as (u, v) [px] of `sim.env.Env.projection`.
+    """The pieces of a path that lie in front of the camera, as (u, v) [px] of `sim.capabilities.Drawable.projection`.
 
     Where the path passes the plane 1 cm before the camera it is cut, exactly there; at nan it ends.
     """

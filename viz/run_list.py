@@ -1,6 +1,5 @@
 """The runs in a folder: what the viewer's list says of each, and each as the source of its own pages."""
 
-import os
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,11 +14,10 @@ from eval.run_description import RUN_FILE, RunDescription
 from eval.run_folders import find_run_folders
 from eval.run_name import name_policy_in_folder
 from eval.statistics import summarise
+from sim.command_words import RUN
 from sim.errors import WhiskerError
 from viz.report.cli import REPORT_FILE
 from viz.run_source import RunSource
-
-_RUN = os.environ.get("WHISKER_RUN", "uv run")
 
 # When the files that an entry was made of were last changed, and how long they were.
 type _Stamp = tuple[tuple[int, int] | None, ...]
@@ -63,7 +61,7 @@ class RunList:
             "folder": str(self._folder),
             "runs": runs,
             "remarks": [{"name": name, "remark": remark} for name, remark in sorted(remarks.items())],
-            "first_command": f"{_RUN} eval --policy act --episodes 30 --run-dir {shlex.quote(str(self._folder))}",
+            "first_command": f"{RUN} eval --policy act --episodes 30 --run-dir {shlex.quote(str(self._folder))}",
         }
 
     def open(self, run: str) -> RunSource:
@@ -153,7 +151,7 @@ def describe_in_list(run: Run) -> dict:
         "old_rules": description.old_rules,
         "has_report": (run.path / REPORT_FILE).is_file(),
         "report_command": _report_command(run.path),
-        "resume_command": f"{_RUN} eval --resume {shlex.quote(str(run.path))}",
+        "resume_command": f"{RUN} eval --resume {shlex.quote(str(run.path))}",
     }
 
 
@@ -172,7 +170,7 @@ def _describe_findings(description: RunDescription) -> dict:
 
 
 def _report_command(path: Path) -> str:
-    return f"{_RUN} eval-report {shlex.quote(str(path))}"
+    return f"{RUN} eval-report {shlex.quote(str(path))}"
 
 
 def _stamp_of(file: Path) -> tuple[int, int] | None:

@@ -38,7 +38,7 @@ class SceneModel:
         """Put the bodies there.
 
         Args:
-            body_poses: as `Env.body_poses`.
+            body_poses: as `Drawable.body_poses`.
         """
         poses = body_poses[self._body_of_mocap]
         self.data.mocap_pos[:], self.data.mocap_quat[:] = poses[:, :3], poses[:, 3:]

@@ -33,7 +33,7 @@ class PandaArm:
         self._mass = np.zeros((model.nv, model.nv))
 
     def use_deltas(self, relative: bool) -> None:
-        """Whether actions are differences from the present pose, scaled, or poses in the world."""
+        """Choose how actions are read: as scaled differences from the present pose, or as poses in the world."""
         self._robot.controller.use_delta = relative
 
     def forget_gripper(self) -> None:
@@ -63,7 +63,7 @@ class PandaArm:
 
     @property
     def memory(self) -> Float64[np.ndarray, "14"]:
-        """What the future depends on besides the simulator's state: gripper command, goal position and rotation."""
+        """Return what the future depends on beside MuJoCo's state: gripper command, goal position and rotation."""
         controller = self._robot.controller
         gripper = np.broadcast_to(self._robot.gripper.current_action, 2)
         return np.concatenate([gripper, controller.goal_pos, np.ravel(controller.goal_ori)]).astype(np.float64)
@@ -75,7 +75,7 @@ class PandaArm:
         controller.goal_pos, controller.goal_ori = value[2:5].copy(), value[5:].reshape(3, 3).copy()
 
     def _update(self, controller) -> None:
-        """What `Controller.update` reads; with `new_update` off it does not compute it all again."""
+        """Set what `Controller.update` reads; with `new_update` off it does not compute all of it again."""
         data, position, rotation = self._data, self._jacobian[0], self._jacobian[1]
         mujoco.mj_jacSite(self._model, data, position, rotation, self._grip_site)
         mujoco.mj_fullM(self._model, self._mass, data.qM)

@@ -59,7 +59,7 @@ class DeferredRenderer:
         return {name: image.copy() for name, image in self._images.items()}
 
     def projection(self, camera: CameraSpec) -> Float64[np.ndarray, "3 4"]:
-        """As `Env.projection`, of the captured moment."""
+        """Return the matrix of `Drawable.projection` at the captured moment."""
         left, right = self._scenes[camera.name].camera
         position = (np.array(left.pos, dtype=np.float64) + right.pos) / 2
         forward, up = np.array(left.forward, dtype=np.float64), np.array(left.up, dtype=np.float64)

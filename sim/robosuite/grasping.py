@@ -1,4 +1,4 @@
-"""Where a hand can take hold of a thing from above, read off a map of the world's heights."""
+"""Finds where a hand can take hold of a thing from above, on a map of the world's heights."""
 
 from dataclasses import dataclass
 

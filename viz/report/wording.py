@@ -1,16 +1,15 @@
 """Writes numbers, names and commands for a report. A number that is undefined is a dash, never 0."""
 
-import os
 import shlex
 from math import isnan
 from pathlib import Path
 
 from eval.episode_row import EpisodeRow
 from eval.statistics import RunSummary
+from sim.command_words import RUN
 
 UNDEFINED = "–"
 # How a person calls a command.
-_RUN = os.environ.get("WHISKER_RUN", "uv run")
 
 NO_EVENT = "not recorded"
 NO_EVENT_MEANING = "the run is older than decisive events: the steps are those at which the outcome was settled"
@@ -40,7 +39,7 @@ def count_of(n: int, noun: str) -> str:
 
 def format_command(*words: str | Path) -> str:
     """Return a command of this project as a person types it, e.g. "uv run whiskers runs/x"."""
-    return f"{_RUN} {shlex.join(map(str, words))}"
+    return f"{RUN} {shlex.join(map(str, words))}"
 
 
 def format_episode_flags(row: EpisodeRow, *, has_tasks: bool) -> str:
