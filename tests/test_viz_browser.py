@@ -538,7 +538,8 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
         assert viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L") >= 30
         assert "other future" in viewer.page.locator(".legend").inner_text()
         assert viewer.press("ArrowUp")["key"] == "pick_place/8"
-        viewer.wait(lambda: "episode=pick_place/8&" in viewer.page.url)  # the address follows in its own time
+        # The address follows in its own time. The page is asked: `page.url` stands still while nobody calls Playwright.
+        viewer.wait(lambda: "episode=pick_place/8&" in viewer.page.evaluate("location.hash"))
         # Whoever opens the run again finds it.
         viewer.page.reload()
         viewer.wait(lambda: viewer.page.evaluate("window.__ready === true"))
