@@ -9,7 +9,7 @@ import torch
 
 from cknna.bank_description import EMBEDDING, AuditRow
 from cknna.hooks import FeatureHook, HookPoint
-from policies.policy import HookablePolicy, PolicySpec, remember
+from policies.policy import HookablePolicy, PolicySpec, make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
@@ -26,7 +26,7 @@ def audit(policy: HookablePolicy, hook: FeatureHook, instruction: str) -> list[A
     with _counted(hook.network, calls), _measured(hook, shapes):
         try:
             with hook.listening(1) as features:
-                memory = remember(observation, n_obs_steps=policy.spec.n_obs_steps)
+                memory = make_memory(observation, n_obs_steps=policy.spec.n_obs_steps)
                 policy.predict([memory], [np.random.default_rng(0)])
         except WhiskerError:
             for point in hook.points:
@@ -46,7 +46,13 @@ def _make_row(
     shape, dim, is_own = shapes[point.name], features[point.name].shape[1], point.name == EMBEDDING
     dim_of_one = shape[0] * (shape[1] if len(shape) == 4 else shape[-1])
     masks = len(shape) == 3 and point.pool != "mean" and embedding.token_mask is not None
-    of_tokens = f"{point.pool} over tokens" if len(shape) == 3 else "mean over space" if len(shape) == 4 else "none"
+    of_tokens = (
+        f"{point.pool} over tokens"
+        if len(shape) == 3
+        else "mean over space"
+        if len(shape) == 4
+        else "none"
+    )
     return AuditRow(
         name=point.name,
         paths=paths,
@@ -72,7 +78,9 @@ def _counted(network: torch.nn.Module, calls: Counter[str]) -> Iterator[None]:
     """Count the calls of every module, under each of its names."""
     with ExitStack() as attached:
         for path, module in network.named_modules(remove_duplicate=False):
-            handle = module.register_forward_pre_hook(lambda module, arguments, path=path: calls.update([path]))
+            handle = module.register_forward_pre_hook(
+                lambda module, arguments, path=path: calls.update([path])
+            )
             attached.callback(handle.remove)
         yield
 
@@ -108,12 +116,14 @@ def _check_called(point: HookPoint, hook: FeatureHook, calls: Mapping[str, int])
             f"hook point {path!r} of policy {hook.policy_type!r}",
             expected="a module that is called in every prediction",
             got=f"{type(module).__name__}, never called: {why}",
-            do=f"Near it, these are: {', '.join(nearest)}.",
+            hint=f"Near it, these are: {', '.join(nearest)}.",
         )
 
 
 def _distance(path: str, other: str) -> tuple[int, bool]:
     """Steps from one module to the other in the tree of names; of two equally far, one below is nearer."""
     a, b = path.split("."), other.split(".")
-    n_common = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    n_common = next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
     return len(a) + len(b) - 2 * n_common, n_common < len(a)

@@ -5,7 +5,8 @@ Two kinds of folders are one:
     <run>/features.json, <run>/features/<task>/<index>.npz    collected in a rollout (`cknna.episode_features`)
     <bank>/bank.json, features.<hook point>.npy, state.npy, origin.npy, tasks.json    extracted (`cknna.extract`)
 
-An extracted bank is read from the disk as it is needed; of a run, features that fill more than `KEPT_BYTES` are too.
+An extracted bank is read from the disk as it is needed; of a run, features that fill more than
+`KEPT_BYTES` are too.
 """
 
 import json
@@ -17,7 +18,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped
 
 from cknna.bank_description import EMBEDDING, BankDescription, load_bank_description
-from cknna.episode_features import FEATURES_FILE, EpisodeFeatures, find_episodes, load_episode_features
+from cknna.episode_features import (
+    FEATURES_FILE,
+    EpisodeFeatures,
+    find_episodes,
+    load_episode_features,
+)
 from cknna.row_files import count_rows, open_rows
 from sim.errors import UnknownNameError, WhiskerError
 
@@ -52,7 +58,8 @@ class FeatureBank:
     Attributes:
         tasks: names, in the order of `task_index`.
         step: control steps of the episode before the row.
-        checksum: CRC-32 of the observation, the same in two banks of one recording; None in a rollout.
+        checksum: CRC-32 of the observation, the same in two banks of one recording; None in a
+            rollout.
         rollout: None in an extracted bank.
     """
 
@@ -87,7 +94,9 @@ class FeatureBank:
     def features(self, hook_point: str = EMBEDDING) -> Float32[np.ndarray, "row _dim"]:
         """Raises WhiskerError: no such hook point, or a file that is damaged."""
         if hook_point not in self.hook_points:
-            raise UnknownNameError(f"hook point of {str(self.path)!r}", hook_point, self.hook_points)
+            raise UnknownNameError(
+                f"hook point of {str(self.path)!r}", hook_point, self.hook_points
+            )
         if self.description.kind == "extracted":
             return open_rows(_features_file(self.path, hook_point), self.n_rows)
         (dim,) = {hook.dim for hook in self.description.hooks if hook.name == hook_point}
@@ -96,7 +105,11 @@ class FeatureBank:
         for path in self._files:
             block = load_episode_features(path, (hook_point,)).features[hook_point]
             if block.shape[1] != dim:
-                raise WhiskerError(f"features {str(path)!r}", expected=f"{dim} numbers a row", got=str(block.shape[1]))
+                raise WhiskerError(
+                    f"features {str(path)!r}",
+                    expected=f"{dim} numbers a row",
+                    got=str(block.shape[1]),
+                )
             rows[n_read : n_read + len(block)] = block
             n_read += len(block)
         return rows
@@ -117,17 +130,24 @@ def open_bank(path: Path) -> FeatureBank:
             f"bank {str(path)!r}",
             expected=f"a run folder with {FEATURES_FILE}, or a bank with {BANK_FILE}",
             got="a folder without" if path.is_dir() else "no folder",
-            do="Run eval with --collect-features, or cknna extract.",
+            hint="Run eval with --collect-features, or cknna extract.",
         )
     if not bank.n_rows:
         raise WhiskerError(f"bank {str(path)!r}", expected="at least one row", got="an empty bank")
     return bank
 
 
-def extracted_columns(description: BankDescription, state_dim: int) -> dict[str, tuple[np.dtype, int]]:
+def extracted_columns(
+    description: BankDescription, state_dim: int
+) -> dict[str, tuple[np.dtype, int]]:
     """Of an extracted bank's files, for `RowFiles`."""
-    columns = {f"features.{hook.name}": (np.dtype(np.float32), hook.dim) for hook in description.hooks}
-    return columns | {"state": (np.dtype(np.float32), state_dim), "origin": (np.dtype(np.int64), len(ORIGIN))}
+    columns = {
+        f"features.{hook.name}": (np.dtype(np.float32), hook.dim) for hook in description.hooks
+    }
+    return columns | {
+        "state": (np.dtype(np.float32), state_dim),
+        "origin": (np.dtype(np.int64), len(ORIGIN)),
+    }
 
 
 def _open_extracted(path: Path) -> FeatureBank:
@@ -142,9 +162,14 @@ def _open_extracted(path: Path) -> FeatureBank:
 
 def _open_run(path: Path) -> FeatureBank:
     description = load_bank_description(path / FEATURES_FILE)
-    found = [(task, index, file, load_episode_features(file)) for task, index, file in find_episodes(path)]
+    found = [
+        (task, index, file, load_episode_features(file))
+        for task, index, file in find_episodes(path)
+    ]
     if not found:
-        raise WhiskerError(f"run {str(path)!r}", expected="at least one episode with features", got="none")
+        raise WhiskerError(
+            f"run {str(path)!r}", expected="at least one episode with features", got="none"
+        )
     tasks = tuple(dict.fromkeys(task for task, _, _, _ in found))
     episodes = [episode for _, _, _, episode in found]
     n_each = [len(episode.step) for episode in episodes]
@@ -159,7 +184,9 @@ def _open_run(path: Path) -> FeatureBank:
         description=description,
         tasks=tasks,
         state=np.concatenate([episode.state for episode in episodes]),
-        task_index=np.repeat(np.array([tasks.index(task) for task, _, _, _ in found], np.int64), n_each),
+        task_index=np.repeat(
+            np.array([tasks.index(task) for task, _, _, _ in found], np.int64), n_each
+        ),
         episode_index=np.repeat(np.array([index for _, index, _, _ in found], np.int64), n_each),
         step=np.concatenate([episode.step for episode in episodes]),
         rollout=rollout,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from policies.policy import HookablePolicy
 from sim.errors import WhiskerError
-from sim.files import written_whole
+from sim.files import atomic_write
 from sim.observation import Observation
 
 VERSION = 1
@@ -52,17 +52,19 @@ class BankDescription:
     """All that a score must say of where its features come from.
 
     Attributes:
-        kind: "rollout": each policy saw what it brought about itself. "extracted": it was shown recorded observations.
+        kind: "rollout": each policy saw what it brought about itself. "extracted": it was shown
+            recorded observations.
         files_sha256: of the checkpoint, file → hash; which weights these are.
         reads_instruction: the words of the task are an input.
         looks_random: by its weights, the network was never trained.
-        strange_inputs: what the network is given of the first observation, where that is far outside what it was
-            trained on → "normalised <lowest> to <highest>".
+        strange_inputs: what the network is given of the first observation, where that is far
+            outside what it was trained on → "normalised <lowest> to <highest>".
         hooks: what was hooked; the policy type's own point is the first.
         source: the environment, or the recording that was shown.
         state_names: of the state beside the features; () where the recording does not say.
         every: of an extracted bank: the n-th of the recorded decisions, beginning with the first.
-        resized: of an extracted bank: camera → "height x width" recorded and shown, where they differ.
+        resized: of an extracted bank: camera → "height x width" recorded and shown, where they
+            differ.
     """
 
     kind: Literal["rollout", "extracted"]
@@ -73,7 +75,7 @@ class BankDescription:
     hooks: tuple[AuditRow, ...]
     source: str
     looks_random: bool = False
-    strange_inputs: dict[str, str] = field(default_factory=dict)
+    out_of_range_inputs: dict[str, str] = field(default_factory=dict)
     state_names: tuple[str, ...] = ()
     every: int = 1
     resized: dict[str, str] = field(default_factory=dict)
@@ -93,15 +95,16 @@ def describe_policy(policy: HookablePolicy, hooks: Sequence[AuditRow], first: Ob
         "files_sha256": dict(spec.files_sha256),
         "reads_instruction": spec.reads_instruction,
         "looks_random": policy.audit().looks_random,
-        "strange_inputs": {
-            name: f"normalised {low:.0f} to {high:.0f}" for name, (low, high) in policy.strange_inputs(first).items()
+        "out_of_range_inputs": {
+            name: f"normalised {low:.0f} to {high:.0f}"
+            for name, (low, high) in policy.out_of_range_inputs(first).items()
         },
         "hooks": tuple(hooks),
     }
 
 
 def save_description(path: Path, description: BankDescription) -> None:
-    with written_whole(path, sync=True) as file:
+    with atomic_write(path, sync=True) as file:
         file.write_text(json.dumps(asdict(description), indent=2) + "\n", encoding="utf-8")
 
 
@@ -111,16 +114,26 @@ def load_bank_description(path: Path) -> BankDescription:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WhiskerError(f"bank {str(path)!r}", expected="a description of features", got=repr(error)) from error
+        raise WhiskerError(
+            f"bank {str(path)!r}", expected="a description of features", got=repr(error)
+        ) from error
     if version > VERSION:
-        do = "Update whisker-eval."
-        raise WhiskerError(f"bank {str(path)!r}", expected=f"version {VERSION}", got=str(version), do=do)
+        hint = "Update whisker-eval."
+        raise WhiskerError(
+            f"bank {str(path)!r}", expected=f"version {VERSION}", got=str(version), hint=hint
+        )
     try:
-        hooks = tuple(AuditRow(**{k: _as_tuple(v) for k, v in row.items()}) for row in content.pop("hooks"))
-        known = {f.name: _as_tuple(content[f.name]) for f in fields(BankDescription) if f.name in content}
+        hooks = tuple(
+            AuditRow(**{k: _as_tuple(v) for k, v in row.items()}) for row in content.pop("hooks")
+        )
+        known = {
+            f.name: _as_tuple(content[f.name]) for f in fields(BankDescription) if f.name in content
+        }
         return BankDescription(hooks=hooks, **known)
     except (TypeError, KeyError, AttributeError) as error:
-        raise WhiskerError(f"bank {str(path)!r}", expected="a whole description", got=repr(error)) from error
+        raise WhiskerError(
+            f"bank {str(path)!r}", expected="a whole description", got=repr(error)
+        ) from error
 
 
 def _as_tuple(value):

@@ -1,17 +1,19 @@
 """Cosines of rows as a product of two factors in float32, and how far it may be from the truth.
 
-Rows of a trained network point much the same way (cosines above 0.99), and float32 would lose their ranking in what
-they share. With the mean row μ, d_i = a_i - μ and c_i = μ·d_i,
+Rows of a trained network point much the same way (cosines above 0.99), and float32 would lose their
+ranking in what they share. With the mean row μ, d_i = a_i - μ and c_i = μ·d_i,
 
     a_i·a_j - |μ|² = d_i·d_j + c_i + c_j = [d_i, c_i, 1]·[d_j, 1, c_j]
 
-ranks alike, and is as small as the rows differ. d and c are made in float64 and rounded then: rounding a_i first would
-lose the differences of rows that are parallel to 1e-4. A float32 product differs from the true one by less than
+ranks alike, and is as small as the rows differ. d and c are made in float64 and rounded then:
+rounding a_i first would lose the differences of rows that are parallel to 1e-4. A float32 product
+differs from the true one by less than
 
     ε_i = λ sqrt(dim) [u (|d_i| max|d_j| + 2 max|c_j|) + 4 v],   u = 2^-24, v = 2^-53
 
-where 4 v is for c_i, c_j and the cosines in float64 that decide in the end, and with λ = 8 an entry is further off once
-in 1e13 (Higham & Mary 2019, "A new approach to probabilistic rounding error analysis").
+where 4 v is for c_i, c_j and the cosines in float64 that decide in the end, and with λ = 8 an entry
+is further off once in 1e13 (Higham & Mary 2019, "A new approach to probabilistic rounding error
+analysis").
 """
 
 from math import sqrt
@@ -23,7 +25,8 @@ from cknna.features import KEPT_BYTES, Rows, UnitRows
 
 _ROUNDING = 8.0
 _FLOAT32_UNIT, _FLOAT64_UNIT = 2.0**-24, 2.0**-53
-# |μ|² above which rows are centred; below, there is little to lose, and the unit rows are their own factors.
+# |μ|² above which rows are centred; below, there is little to lose, and the unit rows are their own
+# factors.
 _NARROW = 0.9
 
 

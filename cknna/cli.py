@@ -42,15 +42,27 @@ def _run(config: Any) -> int:
 def _score(config: ScoreConfig) -> None:
     if bool(config.banks) == bool(config.features_a or config.features_b):
         got = "both" if config.banks else "neither"
-        raise WhiskerError("cknna score", expected="banks, or --features-a with --features-b", got=got)
+        raise WhiskerError(
+            "cknna score", expected="banks, or --features-a with --features-b", got=got
+        )
     if config.episodes and config.banks:
-        raise WhiskerError("--episodes", expected="--features-a and --features-b beside it", got="banks")
+        raise WhiskerError(
+            "--episodes", expected="--features-a and --features-b beside it", got="banks"
+        )
     if config.exclude_same_episode and not (config.banks or config.episodes):
         raise WhiskerError(
-            "--exclude-same-episode", expected="the episode of each row", got="none", do="Add --episodes."
+            "--exclude-same-episode",
+            expected="the episode of each row",
+            got="none",
+            hint="Add --episodes.",
         )
     if config.against != "state" and not config.banks:
-        raise WhiskerError("--against", expected="banks", got="tensors", do="They are scored against --features-b.")
+        raise WhiskerError(
+            "--against",
+            expected="banks",
+            got="tensors",
+            hint="They are scored against --features-b.",
+        )
     if config.permutations < 1:
         raise WhiskerError("--permutations", expected="at least 1", got=str(config.permutations))
     from cknna.bank import open_bank
@@ -65,12 +77,18 @@ def _score(config: ScoreConfig) -> None:
     if banks:
         named = zip(banks, name_banks(banks), strict=True)
         # One at a time: each may be as large as the memory.
-        pairs = (pair for bank, name in named for pair in pairs_of(bank, name, config.parts, config.against))
+        pairs = (
+            pair
+            for bank, name in named
+            for pair in pairs_of(bank, name, config.parts, config.against)
+        )
     else:
         from cknna.tensor_files import load_episode_numbers, load_tensor_pair
 
         if not (config.features_a and config.features_b):
-            raise WhiskerError("cknna score", expected="--features-a and --features-b", got="one of them")
+            raise WhiskerError(
+                "cknna score", expected="--features-a and --features-b", got="one of them"
+            )
         a, b = load_tensor_pair(config.features_a, config.features_b)
         episode = load_episode_numbers(config.episodes, len(a)) if config.episodes else None
         pairs = iter([Pair(config.features_a[0].stem, "features_a", a, b, episode=episode)])
@@ -95,7 +113,9 @@ def _extract(config: ExtractConfig) -> None:
     from cknna.moments import open_recording
     from policies.adapters import parse_camera_map
 
-    recording = open_recording(config.on)  # what cannot be read is refused before the policy is loaded
+    recording = open_recording(
+        config.on
+    )  # what cannot be read is refused before the policy is loaded
     policy, hook = _load(config)
     # How many there will be is not known before the recording has been read.
     columns = (TextColumn("{task.completed} rows"), TimeElapsedColumn())
@@ -137,11 +157,17 @@ def _load(config: PolicyConfig) -> "tuple[HookablePolicy, FeatureHook]":
     if config.policy is not None:
         name = resolve_policy_name(config.policy)
     else:
-        name = "act" if config.checkpoint is None else read_config(find_checkpoint(config.checkpoint))["type"]
+        name = (
+            "act"
+            if config.checkpoint is None
+            else read_config(find_checkpoint(config.checkpoint))["type"]
+        )
     if find_loader(name).made_from != "files":
         expected = "a policy with a network, of a lerobot type"
         raise WhiskerError(f"policy {name!r}", expected=expected, got="one without")
-    checkpoint = open_checkpoint(name, config.checkpoint, trust_remote_code=config.trust_remote_code)
+    checkpoint = open_checkpoint(
+        name, config.checkpoint, trust_remote_code=config.trust_remote_code
+    )
     check_device(config.device)
     from cknna.hooks import FeatureHook
     from policies.policy import HookablePolicy

@@ -20,30 +20,36 @@ class ScoreConfig:
       ./run cknna score bank_a bank_b --json scores.json --plot scores.png
       ./run cknna score --features-a a.pt --features-b b.pt --topk 5 10 20 --mutual-knn
 
-    Frames of a rollout resemble the frames before and after them in any representation. So the score of two
-    representations that have nothing to do with each other is far above 0; the null says how far, by permuting whole
-    episodes. Read no score without it. The 95 % interval over episodes (jackknife) is conservative: in simulations it
-    covers 97 to 100 %.
+    Frames of a rollout resemble the frames before and after them in any representation. So the
+    score of two representations that have nothing to do with each other is far above 0; the null
+    says how far, by permuting whole episodes. Read no score without it. The 95 % interval over
+    episodes (jackknife) is conservative: in simulations it covers 97 to 100 %.
 
     Attributes:
         banks: run folders with features, or folders of `cknna extract`.
-        against: state, the robot's proprioception; privileged, the position of the task's object in the world; or the
-            name of any series that the run recorded at every step, e.g. ee_pos_world or goal_distance_m.
-        features_a: in place of banks: .pt files with one tensor each, whose rows follow one another.
+        against: state, the robot's proprioception; privileged, the position of the task's object in
+            the world; or the name of any series that the run recorded at every step, e.g.
+            ee_pos_world or goal_distance_m.
+        features_a: in place of banks: .pt files with one tensor each, whose rows follow one
+            another.
         features_b: the .pt file of the same moments in the other representation.
-        episodes: a .pt file with the number of each row's episode, (n,) integers, beside features_a and features_b.
-            Without it the null can permute rows alone, and there is no interval.
+        episodes: a .pt file with the number of each row's episode, (n,) integers, beside features_a
+            and features_b. Without it the null can permute rows alone, and there is no interval.
         topk: numbers of neighbours.
-        variant: unbiased is platonic-rep's and mostly published; row-centred is as printed in Huh et al. 2024.
+        variant: unbiased is platonic-rep's and mostly published; row-centred is as printed in Huh
+            et al. 2024.
         mutual_knn: show the share of mutual neighbours too, with what it is by chance.
         cka: show linear CKA too, which counts all pairs.
         exclude_same_episode: neighbours are looked for in other episodes only.
-        parts: also score each task, successes and failures, and the phases of the episodes: before, in and after the
-            grasp, or thirds where that is not known; --no-parts scores the whole alone.
-        null: episodes permutes whole episodes; rows permutes rows, which calls everything significant that is smooth.
+        parts: also score each task, successes and failures, and the phases of the episodes: before,
+            in and after the grasp, or thirds where that is not known; --no-parts scores the whole
+            alone.
+        null: episodes permutes whole episodes; rows permutes rows, which calls everything
+            significant that is smooth.
         permutations: of the null.
         seed: of the permutations.
-        across_policies: compare banks of two policies' own rollouts, though they are of different states.
+        across_policies: compare banks of two policies' own rollouts, though they are of different
+            states.
         json: write the rows to this file.
         plot: draw them into this file (png).
     """
@@ -86,11 +92,13 @@ class PolicyConfig:
 
     Attributes:
         policy: its type. Default: the checkpoint's own.
-        checkpoint: a local folder, a hub id, or one that is shipped (act, act-early, smolvla, diffusion).
+        checkpoint: a local folder, a hub id, or one that is shipped (act, act-early, smolvla,
+            diffusion).
         device: cpu, cuda, ... or auto: the GPU where there is one.
-        hook: modules of the network to listen to besides its embedding, by their path, one or several.
-        pool: how the tokens that such a module puts out become one vector. Default: masked-mean where the policy masks
-            padding, else mean.
+        hook: modules of the network to listen to besides its embedding, by their path, one or
+            several.
+        pool: how the tokens that such a module puts out become one vector. Default: masked-mean
+            where the policy masks padding, else mean.
         trust_remote_code: run code that the checkpoint brings or names.
     """
 
@@ -121,11 +129,12 @@ class ExtractConfig(PolicyConfig):
       ./run eval --policy act --episodes 30 --record-observations
       ./run cknna extract --policy act --on runs/<run> --output act_bank
 
-    A forward pass ends where the features are heard: nothing is denoised or decoded. What was interrupted goes on from
-    where it stopped.
+    A forward pass ends where the features are heard: nothing is denoised or decoded. What was
+    interrupted goes on from where it stopped.
 
     Attributes:
-        on: a run of `eval --record-observations`, a LeRobotDataset, or LIBERO demonstrations (HDF5).
+        on: a run of `eval --record-observations`, a LeRobotDataset, or LIBERO demonstrations
+            (HDF5).
         output: the bank's folder.
         batch_size: observations in a forward pass.
         every: of the recorded decisions, the n-th ones.

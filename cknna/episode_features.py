@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from sim.errors import WhiskerError
-from sim.files import UNFINISHED_PREFIX, written_whole
+from sim.files import UNFINISHED_PREFIX, atomic_write
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
 # What they are (`cknna.bank_description`), and where they are.
@@ -53,8 +53,10 @@ def episode_features_path(task: str, episode_index: int) -> Path:
 
 def save_episode_features(path: Path, episode: EpisodeFeatures) -> None:
     arrays = {f"{_FEATURE}{name}": rows for name, rows in episode.features.items()}
-    arrays |= {name: np.asarray(value) for name, value in vars(episode).items() if name != "features"}
-    with written_whole(path, sync=True) as file:
+    arrays |= {
+        name: np.asarray(value) for name, value in vars(episode).items() if name != "features"
+    }
+    with atomic_write(path, sync=True) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -69,10 +71,16 @@ def load_episode_features(path: Path, names: tuple[str, ...] = ()) -> EpisodeFea
             features = {name: stored[f"{_FEATURE}{name}"] for name in names}
             state, step, progress = stored["state"], stored["step"], stored["progress"]
             n_steps, outcome, success = stored["n_steps"], stored["outcome"], stored["success"]
-            stages = stored["stages"].tolist() if "stages" in stored.files else PICK_AND_PLACE.stages
+            stages = (
+                stored["stages"].tolist() if "stages" in stored.files else PICK_AND_PLACE.stages
+            )
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise WhiskerError(f"features {str(path)!r}", expected="an episode's features", got=repr(error)) from error
-    return EpisodeFeatures(features, state, step, progress, tuple(stages), int(n_steps), str(outcome), bool(success))
+        raise WhiskerError(
+            f"features {str(path)!r}", expected="an episode's features", got=repr(error)
+        ) from error
+    return EpisodeFeatures(
+        features, state, step, progress, tuple(stages), int(n_steps), str(outcome), bool(success)
+    )
 
 
 def find_episodes(run: Path) -> Iterator[tuple[str, int, Path]]:

@@ -15,13 +15,18 @@ from jaxtyping import Float32
 
 from cknna.audit import audit
 from cknna.bank import BANK_FILE, TASKS_FILE, FeatureBank, extracted_columns, open_bank
-from cknna.bank_description import BankDescription, describe_policy, load_bank_description, save_description
+from cknna.bank_description import (
+    BankDescription,
+    describe_policy,
+    load_bank_description,
+    save_description,
+)
 from cknna.hooks import FeatureHook
 from cknna.moments import Moment, Showing, cut_batches, read_moments
 from cknna.row_files import RowFiles
 from policies.policy import EpisodeMemory, HookablePolicy
 from sim.errors import WhiskerError
-from sim.files import written_whole
+from sim.files import atomic_write
 from sim.recorded_observations import RecordedObservation
 
 # Of a description: paths, which may change while what they name does not.
@@ -51,16 +56,19 @@ def extract(
         on_rows: told the number of rows so far.
 
     Raises:
-        WhiskerError: a camera or a state that does not fit, a bank of something else, nothing in the recording.
+        WhiskerError: a camera or a state that does not fit, a bank of something else, nothing in
+            the recording.
     """
     moments = islice(read_moments(recording, policy.spec.n_obs_steps), 0, None, every)
     first = next(moments, None)
     if first is None:
         raise WhiskerError(f"recording {source!r}", expected="at least one observation", got="none")
     showing = Showing(policy.spec, camera_map or {}, first.present.observation)
-    shown = showing.remember(first).present
+    shown = showing.make_memory(first).present
     described = describe_policy(policy, audit(policy, hook, shown.instruction), shown)
-    description = BankDescription(kind="extracted", source=source, every=every, resized=showing.resized, **described)
+    description = BankDescription(
+        kind="extracted", source=source, every=every, resized=showing.resized, **described
+    )
     state_dim = len(first.present.observation.state)
     with (
         _opened(bank, description) as tasks,
@@ -68,7 +76,9 @@ def extract(
     ):
         todo = _skip_done(_chain(first, moments), bank, rows.n_rows)
         for batch in cut_batches(todo, batch_size):
-            features = compute_features(policy, hook, [showing.remember(moment) for moment in batch])
+            features = compute_features(
+                policy, hook, [showing.make_memory(moment) for moment in batch]
+            )
             tasks.add(moment.present.task for moment in batch)
             rows.append(
                 {f"features.{name}": values for name, values in features.items()}
@@ -88,7 +98,8 @@ def compute_features(
     rows: list[Mapping[str, np.ndarray]] = []
     for group in [memories] if hook.embedding.batched else [[memory] for memory in memories]:
         with hook.listening(len(group), stop_early=True) as features:
-            # The noise of a plan: only what denoises it depends on that, and every row has the same.
+            # The noise of a plan: only what denoises it depends on that, and every row has the
+            # same.
             policy.predict(group, [np.random.default_rng(0) for _ in group])
         rows.append(features)
     return {name: np.concatenate([features[name] for features in rows]) for name in rows[0]}
@@ -99,13 +110,15 @@ class _Tasks:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._names: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        self._names: list[str] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        )
 
     def add(self, names: Iterable[str]) -> None:
         new = [name for name in dict.fromkeys(names) if name not in self._names]
         if new:
             self._names += new
-            with written_whole(self._path, sync=True) as file:
+            with atomic_write(self._path, sync=True) as file:
                 file.write_text(json.dumps(self._names), encoding="utf-8")
 
     def origin(self, moment: Moment) -> tuple[int, int, int, int]:
@@ -127,7 +140,9 @@ def _opened(bank: Path, description: BankDescription) -> Iterator[_Tasks]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise WhiskerError(f"bank {str(bank)!r}", expected="nobody else writing to it", do="Wait.") from error
+            raise WhiskerError(
+                f"bank {str(bank)!r}", expected="nobody else writing to it", hint="Wait."
+            ) from error
         yield _Tasks(bank / TASKS_FILE)
 
 
@@ -138,7 +153,7 @@ def _check_same(path: Path, then: BankDescription, now: BankDescription) -> None
                 f"bank {str(path)!r}, {name}",
                 expected=str(getattr(then, name)),
                 got=str(value),
-                do="Rows of two kinds are not one bank: choose a new folder.",
+                hint="Rows of two kinds are not one bank: choose a new folder.",
             )
 
 
@@ -152,7 +167,7 @@ def _skip_done(moments: Iterator[Moment], bank: Path, n_done: int) -> Iterator[M
                 f"bank {str(bank)!r}, row {row}",
                 expected="the observation that it was made of",
                 got="the end of the recording" if moment is None else "another one",
-                do="Extract from the same recording, or choose a new folder.",
+                hint="Extract from the same recording, or choose a new folder.",
             )
     return moments
 

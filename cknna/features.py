@@ -2,12 +2,13 @@
 
     a_i = x_i / |x_i|        so that the kernel K_ij = a_i · a_j is the cosine of two rows
 
-A feature matrix is (n, dim): row i is the same moment in both matrices of a pair. It may be a `np.memmap` larger than
-memory: it is read block by block, and kept as unit rows only where that fits in `KEPT_BYTES`.
+A feature matrix is (n, dim): row i is the same moment in both matrices of a pair. It may be a
+`np.memmap` larger than memory: it is read block by block, and kept as unit rows only where that
+fits in `KEPT_BYTES`.
 
-Cosines are those of the features in float64. Unit rows in float32 are for the search alone, which only has to say which
-cosines are worth computing: rounding them moves a cosine by about 1e-8, and rows with a large common mean (as of a
-trained network) may differ by less.
+Cosines are those of the features in float64. Unit rows in float32 are for the search alone, which
+only has to say which cosines are worth computing: rounding them moves a cosine by about 1e-8, and
+rows with a large common mean (as of a trained network) may differ by less.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,8 @@ from sim.errors import WhiskerError
 # The unbiased HSIC divides by n - 3.
 MIN_ROWS = 4
 MIN_K = 2
-# Unit rows of no more than this stay in memory (float32); larger ones are made anew from the source at each pass.
+# Unit rows of no more than this stay in memory (float32); larger ones are made anew from the source
+# at each pass.
 KEPT_BYTES = 1 << 30
 # Of float64, which stay in the processor's cache.
 BLOCK_BYTES = 1 << 19
@@ -38,8 +40,9 @@ class UnitRows:
         mean: of the unit rows, float64.
 
     Raises:
-        WhiskerError: not a matrix of real numbers, fewer than 4 rows, a row that is not finite or is zero (it has no
-            direction), or all rows in one direction (every neighbourhood is a tie). The rows are named.
+        WhiskerError: not a matrix of real numbers, fewer than 4 rows, a row that is not finite or
+            is zero (it has no direction), or all rows in one direction (every neighbourhood is a
+            tie). The rows are named.
     """
 
     def __init__(self, features: np.ndarray, name: str = "features") -> None:
@@ -48,7 +51,11 @@ class UnitRows:
         self.n, self.dim = self._source.shape
         self._norms = np.empty(self.n)
         self._kept: Float32[np.ndarray, "n dim"] | None = None
-        kept = np.empty((self.n, self.dim), np.float32) if 4 * self.n * self.dim <= KEPT_BYTES else None
+        kept = (
+            np.empty((self.n, self.dim), np.float32)
+            if 4 * self.n * self.dim <= KEPT_BYTES
+            else None
+        )
         total, first, is_constant = np.zeros(self.dim), None, True
         for block in self.blocks():
             unit = self._normalise(block)
@@ -74,14 +81,17 @@ class UnitRows:
     def take_exact(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
         """Return these unit rows in float64, in that order."""
         rows = self._read(which)
-        rows /= self._norms[which][:, None]  # in place: fresh memory would cost as much as the division
+        rows /= self._norms[which][
+            :, None
+        ]  # in place: fresh memory would cost as much as the division
         return rows
 
     def compute_cosines(
         self, left: Int[np.ndarray, " pair"], right: Int[np.ndarray, " pair"]
     ) -> Float64[np.ndarray, " pair"]:
         """Return the cosine of each pair of rows in float64; copies of a row have bit-equal ones."""
-        # One dot product a pair, never a matrix product: its summation must not depend on who stands beside whom.
+        # One dot product a pair, never a matrix product: its summation must not depend on who
+        # stands beside whom.
         products = np.vecdot(self._read(left), self._read(right))
         return products / (self._norms[left] * self._norms[right])
 
@@ -100,15 +110,20 @@ class UnitRows:
         return rows
 
     def _check(self, is_constant: bool) -> None:
-        not_finite, zero = np.flatnonzero(~np.isfinite(self._norms)), np.flatnonzero(self._norms == 0)
+        not_finite, zero = (
+            np.flatnonzero(~np.isfinite(self._norms)),
+            np.flatnonzero(self._norms == 0),
+        )
         _refuse(self.name, not_finite, "finite numbers", "NaN, infinity or an overflow")
-        _refuse(self.name, zero, "rows that can be normalised", "only zeros", "A row needs a direction.")
+        _refuse(
+            self.name, zero, "rows that can be normalised", "only zeros", "A row needs a direction."
+        )
         if is_constant:
             raise WhiskerError(
                 self.name,
                 expected="rows in more than one direction",
                 got=f"the same direction in all {self.n} rows",
-                do="A constant feature has no neighbourhoods; check the hook point and the pooling.",
+                hint="A constant feature has no neighbourhoods; check the hook point and the pooling.",
             )
 
 
@@ -126,7 +141,7 @@ def make_pair(features_a: np.ndarray, features_b: np.ndarray) -> tuple[UnitRows,
             "features_a and features_b",
             expected="as many rows in both (row i is one moment)",
             got=f"{len(features_a)} and {len(features_b)}",
-            do="Take both from one bank, or align them before scoring.",
+            hint="Take both from one bank, or align them before scoring.",
         )
     return UnitRows(features_a, "features_a"), UnitRows(features_b, "features_b")
 
@@ -136,35 +151,52 @@ def check_topk(topk: Sequence[int], n: int) -> None:
     for k in topk:
         if not MIN_K <= k < n:
             raise WhiskerError(
-                f"k = {k}", expected=f"{MIN_K} <= k < n = {n}", do="Choose a smaller k, or collect more rows."
+                f"k = {k}",
+                expected=f"{MIN_K} <= k < n = {n}",
+                hint="Choose a smaller k, or collect more rows.",
             )
     if not topk:
         raise WhiskerError("topk", expected="at least one k", got="none")
 
 
 def check_groups(groups: np.ndarray, n: int, name: str = "groups") -> Int[np.ndarray, " n"]:
-    """Labels of rows (the episode each belongs to) as 0 .. n_groups - 1, in sorted order of the labels."""
+    """Labels of rows (the episode each belongs to) as 0 ..
+
+    n_groups - 1, in sorted order of the labels.
+    """
     groups = np.asarray(groups)
     if groups.shape != (n,):
-        raise WhiskerError(name, expected=f"one label for each of the {n} rows", got=f"shape {groups.shape}")
+        raise WhiskerError(
+            name, expected=f"one label for each of the {n} rows", got=f"shape {groups.shape}"
+        )
     return np.unique(groups, return_inverse=True)[1]
 
 
 def _check_matrix(features: np.ndarray, name: str) -> np.ndarray:
     if features.ndim != 2 or features.shape[1] == 0:
-        raise WhiskerError(name, expected="a matrix (n, dim)", got=f"shape {features.shape}", do="Pool to a row each.")
+        raise WhiskerError(
+            name,
+            expected="a matrix (n, dim)",
+            got=f"shape {features.shape}",
+            hint="Pool to a row each.",
+        )
     if features.dtype.kind not in "fiub":
         raise WhiskerError(name, expected="real numbers", got=f"dtype {features.dtype}")
     if len(features) < MIN_ROWS:
         raise WhiskerError(
-            name, expected=f"at least {MIN_ROWS} rows", got=f"{len(features)}", do="The unbiased HSIC divides by n - 3."
+            name,
+            expected=f"at least {MIN_ROWS} rows",
+            got=f"{len(features)}",
+            hint="The unbiased HSIC divides by n - 3.",
         )
     return features
 
 
-def _refuse(name: str, rows: np.ndarray, expected: str, got: str, do: str = "") -> None:
+def _refuse(name: str, rows: np.ndarray, expected: str, got: str, hint: str = "") -> None:
     if not len(rows):
         return
     named = ", ".join(str(row) for row in rows[:_NAMED_ROWS])
     more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
-    raise WhiskerError(name, expected=expected, got=f"{got} in row{'s' * (len(rows) > 1)} {named}{more}", do=do)
+    raise WhiskerError(
+        name, expected=expected, got=f"{got} in row{'s' * (len(rows) > 1)} {named}{more}", hint=hint
+    )

@@ -1,6 +1,7 @@
 """What a policy knows when it plans, heard in its own forward pass.
 
-A forward pass is not run for a hook, and none is changed by one: the plans are the same to the last bit.
+A forward pass is not run for a hook, and none is changed by one: the plans are the same to the last
+bit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,23 +42,30 @@ class HookPoint:
     def read(self, output: Any) -> torch.Tensor | None:
         """The tensor in a module's output, the batch first."""
         tensor = self.take(output)
-        return tensor.transpose(0, 1) if self.tokens_first and tensor is not None and tensor.ndim == 3 else tensor
+        return (
+            tensor.transpose(0, 1)
+            if self.tokens_first and tensor is not None and tensor.ndim == 3
+            else tensor
+        )
 
 
 class FeatureHook:
     """Listens to one policy at its type's embedding point, and wherever else it is asked to.
 
-    The embedding is complete when its module has fired as often as the table says; this divides a forward pass in
-    two. What fires before is of what the policy looks at: a module that fires several times sees one camera after
-    the other, which are put side by side. What fires after is of the plan that is made: of a module that fires in
-    each denoising step, or for each token that is decoded, the first time counts.
+    The embedding is complete when its module has fired as often as the table says; this divides a
+    forward pass in two. What fires before is of what the policy looks at: a module that fires
+    several times sees one camera after the other, which are put side by side. What fires after is
+    of the plan that is made: of a module that fires in each denoising step, or for each token that
+    is decoded, the first time counts.
 
     Attributes:
         points: the type's own first.
         embedding: the type's row of the table.
     """
 
-    def __init__(self, policy: HookablePolicy, paths: Sequence[str] = (), pool: Pool | None = None) -> None:
+    def __init__(
+        self, policy: HookablePolicy, paths: Sequence[str] = (), pool: Pool | None = None
+    ) -> None:
         """Args:
             paths: the user's own hook points.
             pool: of their tokens; None: "masked-mean" where the type has a mask, else "mean".
@@ -67,15 +75,20 @@ class FeatureHook:
         """
         self.policy_type, self.network = policy.spec.type, policy.network
         self.embedding: EmbeddingPoint = EMBEDDING_POINTS[self.policy_type]
-        self.points = (self._own_point(), *(self._user_point(path, pool) for path in dict.fromkeys(paths)))
+        self.points = (
+            self._own_point(),
+            *(self._user_point(path, pool) for path in dict.fromkeys(paths)),
+        )
 
     @contextmanager
-    def listening(self, n_rows: int, *, stop_early: bool = False) -> Iterator[dict[str, np.ndarray]]:
+    def listening(
+        self, n_rows: int, *, stop_early: bool = False
+    ) -> Iterator[dict[str, np.ndarray]]:
         """Listen to one forward pass, of that many rows, and be gone.
 
         Args:
-            stop_early: end the block as soon as all is heard, instead of the forward pass: nothing is denoised or
-                decoded, and whatever the block was to return is lost.
+            stop_early: end the block as soon as all is heard, instead of the forward pass: nothing
+                is denoised or decoded, and whatever the block was to return is lost.
 
         Yields:
             hook point → float32 `(row, D)`, filled in when the block ends.
@@ -93,7 +106,10 @@ class FeatureHook:
             rows[point.name] = ear.rows(point)
 
     def _own_point(self) -> HookPoint:
-        modules = {path: find_module(self.network, path) for path in self.embedding.paths(self.network.config)}
+        modules = {
+            path: find_module(self.network, path)
+            for path in self.embedding.paths(self.network.config)
+        }
         return HookPoint(EMBEDDING, modules, self.embedding.take, self._default_pool())
 
     def _user_point(self, path: str, pool: Pool | None) -> HookPoint:
@@ -103,9 +119,11 @@ class FeatureHook:
                 f"--pool masked-mean of policy {self.policy_type!r}",
                 expected="a policy type that masks tokens",
                 got="one that does not",
-                do="Use --pool mean, first or last.",
+                hint="Use --pool mean, first or last.",
             )
-        tokens_first = any(f"{path}.".startswith(f"{part}.") for part in TOKENS_FIRST.get(self.policy_type, ()))
+        tokens_first = any(
+            f"{path}.".startswith(f"{part}.") for part in TOKENS_FIRST.get(self.policy_type, ())
+        )
         return HookPoint(path, modules, find_tensor, pool or self._default_pool(), tokens_first)
 
     def _default_pool(self) -> Pool:
@@ -129,12 +147,17 @@ class _Ear:
         fires = hook.embedding.fires
         # None: once for the prefill, and then a decoded token at a time.
         self._n_needed = 1 if fires is None else fires(hook.network.config)
-        self.heard: dict[str, list[Float32[torch.Tensor, "row _dim"]]] = {point.name: [] for point in hook.points}
+        self.heard: dict[str, list[Float32[torch.Tensor, "row _dim"]]] = {
+            point.name: [] for point in hook.points
+        }
 
     def attach(self, attached: ExitStack) -> None:
         if self._hook.embedding.token_mask is not None:
-            attached.enter_context(overheard(self._hook.network, self._hook.embedding.token_mask, self._keep_mask))
-        # The embedding last: a point of the user's on the same module is heard while it is not yet complete.
+            attached.enter_context(
+                overheard(self._hook.network, self._hook.embedding.token_mask, self._keep_mask)
+            )
+        # The embedding last: a point of the user's on the same module is heard while it is not yet
+        # complete.
         for point in reversed(self._hook.points):
             for module in point.modules.values():
                 attached.callback(module.register_forward_hook(self._listener(point)).remove)
@@ -146,7 +169,7 @@ class _Ear:
                 f"hook point {point.name!r} ({', '.join(point.modules)}) of policy {self._hook.policy_type!r}",
                 expected=f"{n_needed} call(s) in every prediction",
                 got=str(len(self.heard[point.name])),
-                do="`cknna audit` shows what is called.",
+                hint="`cknna audit` shows what is called.",
             )
         return torch.cat(self.heard[point.name], dim=1).cpu().numpy()
 
@@ -172,9 +195,13 @@ class _Ear:
         tensor = point.read(output)
         if tensor is None:
             got = type(output).__name__
-            raise WhiskerError(f"hook point {point.name!r}", expected="a module that returns a tensor", got=got)
+            raise WhiskerError(
+                f"hook point {point.name!r}", expected="a module that returns a tensor", got=got
+            )
         cameras_first = self._hook.embedding.cameras_first
-        return pool_rows(tensor, self._n_rows, point.pool, self._mask_of(tensor), cameras_first=cameras_first)
+        return pool_rows(
+            tensor, self._n_rows, point.pool, self._mask_of(tensor), cameras_first=cameras_first
+        )
 
     def _mask_of(self, output: torch.Tensor) -> Bool[torch.Tensor, "row token"] | None:
         token_mask, mask = self._hook.embedding.token_mask, self._mask
@@ -185,7 +212,9 @@ class _Ear:
 
 
 @contextmanager
-def overheard(network: torch.nn.Module, token_mask: TokenMask, hear: Callable[[torch.Tensor], None]) -> Iterator[None]:
+def overheard(
+    network: torch.nn.Module, token_mask: TokenMask, hear: Callable[[torch.Tensor], None]
+) -> Iterator[None]:
     """Hear the mask whenever lerobot passes by with it."""
     owner = network.get_submodule(token_mask.path)
     method = getattr(owner, token_mask.method)
@@ -221,5 +250,5 @@ def find_module(network: torch.nn.Module, path: str) -> torch.nn.Module:
         f"hook point {path!r}",
         expected=f"the name of a module in {type(network).__name__}",
         got=f"none; {within or 'the network'!r} has {', '.join(parts) or 'no parts'}",
-        do=f"Closest: {', '.join(closest)}." if closest else "",
+        hint=f"Closest: {', '.join(closest)}." if closest else "",
     )

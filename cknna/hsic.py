@@ -1,17 +1,19 @@
 """How much of one kernel is in another (HSIC), from the entries that are not zero, or from the features.
 
-Kernels K, L (n x n, float64). A mask keeps of row i the columns of its k nearest rows, so that a masked kernel has k
-entries a row, is not symmetric, and is held as a list of edges i → j. Song et al. (2012), "Feature Selection via
-Dependence Maximization", eq. 5, with zero diagonals:
+Kernels K, L (n x n, float64). A mask keeps of row i the columns of its k nearest rows, so that a
+masked kernel has k entries a row, is not symmetric, and is held as a list of edges i → j. Song et
+al. (2012), "Feature Selection via Dependence Maximization", eq. 5, with zero diagonals:
 
     HSIC_u(K, L) = [ Σ_ij K_ij L_ji + ΣK ΣL / ((n-1)(n-2)) - 2/(n-2) 1ᵀKL1 ] / (n(n-3))
 
-Every term is a sum over edges: the first is of those with i → j and j → i both (where L_ji = L_ij: a cosine), the last
-is Σ_j (column sum of K)_j (row sum of L)_j. With H = 1 - 11ᵀ/n the biased one is
+Every term is a sum over edges: the first is of those with i → j and j → i both (where L_ji = L_ij:
+a cosine), the last is Σ_j (column sum of K)_j (row sum of L)_j. With H = 1 - 11ᵀ/n the biased one
+is
 
     tr(KHLH) = Σ_ij K_ij L_ji - (1ᵀLK1 + 1ᵀKL1)/n + ΣK ΣL/n²
 
-The two orders of masked kernels give two numbers: the last term of HSIC_u tells K from L where K or L is not symmetric.
+The two orders of masked kernels give two numbers: the last term of HSIC_u tells K from L where K or
+L is not symmetric.
 """
 
 from dataclasses import dataclass
@@ -56,7 +58,14 @@ def find_mutual_edges(a: Neighbors, b: Neighbors) -> Edges:
     present = a.index.ravel()[edges] >= 0
     row, place_a = np.divmod(edges[present], a.k)
     parts: list[tuple[np.ndarray, ...]] = []
-    parts.append((row, a.index[row, place_a], a.similarity[row, place_a], b.similarity[row, place_b[present]]))
+    parts.append(
+        (
+            row,
+            a.index[row, place_a],
+            a.similarity[row, place_a],
+            b.similarity[row, place_b[present]],
+        )
+    )
     if len(a.tied_row):
         parts.append(_find_tied_edges(a, b))
     if len(b.tied_row):
@@ -78,7 +87,17 @@ def find_own_edges(a: Neighbors) -> Edges:
     if len(a.tied_row):
         row, column = np.concatenate([row, a.tied_row]), np.concatenate([column, a.tied_index])
         value = np.concatenate([value, a.threshold[a.tied_row]])
-    return Edges(a.n, row, column, value, value, a.row_mean, a.row_mean, a.weigh(row, value), a.weigh(column, value))
+    return Edges(
+        a.n,
+        row,
+        column,
+        value,
+        value,
+        a.row_mean,
+        a.row_mean,
+        a.weigh(row, value),
+        a.weigh(column, value),
+    )
 
 
 def _find_tied_edges(a: Neighbors, b: Neighbors) -> tuple[np.ndarray, ...]:
@@ -131,8 +150,9 @@ def sum_weights(edges: Edges) -> float:
 def compute_linear_hsic(rows_a: UnitRows, rows_b: UnitRows, unbiased: bool) -> float:
     """HSIC of the whole kernels K = A Aᵀ and L = B Bᵀ from the features: O(n D_a D_b), float64.
 
-    Features are centred first, which changes neither (both see a kernel up to r_i + r_j), and saves digits. Then
-    tr(KHLH) = |AᵀB|². For HSIC_u the diagonals k_i = |a_i|² go: tr(KL) = |AᵀB|² - Σ k_i l_i, K1 = -k, and ΣK = -Σk.
+    Features are centred first, which changes neither (both see a kernel up to r_i + r_j), and saves
+    digits. Then tr(KHLH) = |AᵀB|². For HSIC_u the diagonals k_i = |a_i|² go: tr(KL) = |AᵀB|² - Σ
+    k_i l_i, K1 = -k, and ΣK = -Σk.
     """
     n = rows_a.n
     cross = np.zeros((rows_a.dim, rows_b.dim))
@@ -140,7 +160,10 @@ def compute_linear_hsic(rows_a: UnitRows, rows_b: UnitRows, unbiased: bool) -> f
     for block in cut(n, _ROWS_AT_ONCE):
         block_a, block_b = (rows.take_exact(block) - rows.mean for rows in (rows_a, rows_b))
         cross += block_a.T @ block_b
-        diagonal_a[block], diagonal_b[block] = np.vecdot(block_a, block_a), np.vecdot(block_b, block_b)
+        diagonal_a[block], diagonal_b[block] = (
+            np.vecdot(block_a, block_a),
+            np.vecdot(block_b, block_b),
+        )
     whole = float(np.vdot(cross, cross))
     if not unbiased:
         return whole

@@ -1,25 +1,29 @@
 """How sure a score is: a jackknife over episodes, for one score and for the difference of two policies.
 
-Episodes are what was sampled; rows within one are not independent. Delete episode e and score the rest: s_(e). With E
-episodes and their mean s_(.) (Efron & Stein 1981, "The Jackknife Estimate of Variance"),
+Episodes are what was sampled; rows within one are not independent. Delete episode e and score the
+rest: s_(e). With E episodes and their mean s_(.) (Efron & Stein 1981, "The Jackknife Estimate of
+Variance"),
 
     se² = (E - 1)/E Σ_e (s_(e) - s_(.))²        interval: s ± t_{E-1, 0.975} se
 
-Why not the bootstrap: it draws episodes twice, a row's nearest neighbour is then its own copy, and the score is of
-another kind of data; it fails for statistics of nearest neighbours (Abadie & Imbens 2008). A deletion makes no copies,
-and moves up in each list of neighbours whoever stood behind: no new search, if the lists are deeper than k
-(`search(..., depth=2)`). A row of whose 2 k nearest more than k are in one other episode runs short when that one goes;
-it keeps fewer, and is counted. Of more than `MAX_DELETIONS` episodes several are deleted together, each once (the
-delete-a-group jackknife, Kott 2001): E is the number of groups then, and the time does not grow with n twice.
+Why not the bootstrap: it draws episodes twice, a row's nearest neighbour is then its own copy, and
+the score is of another kind of data; it fails for statistics of nearest neighbours (Abadie & Imbens
+2008). A deletion makes no copies, and moves up in each list of neighbours whoever stood behind: no
+new search, if the lists are deeper than k (`search(..., depth=2)`). A row of whose 2 k nearest more
+than k are in one other episode runs short when that one goes; it keeps fewer, and is counted. Of
+more than `MAX_DELETIONS` episodes several are deleted together, each once (the delete-a-group
+jackknife, Kott 2001): E is the number of groups then, and the time does not grow with n twice.
 
-Paired: policies P and Q scored against B on the same moments share what is easy and hard about an episode. So the
-jackknife is of the difference of their scores, and the test is a t-test with E - 1 degrees of freedom.
+Paired: policies P and Q scored against B on the same moments share what is easy and hard about an
+episode. So the jackknife is of the difference of their scores, and the test is a t-test with E - 1
+degrees of freedom.
 
-The interval is conservative. The variance of the jackknife is biased upwards: what comes from pairs of episodes (one
-holds the neighbours of the other) is counted twice (Efron & Stein). In simulations the standard error is about 1.4
-times that of repeated experiments, and the 95 % interval covers the mean score in 97 to 100 % of them
-(`tests/benchmarks/cknna_coverage.py`). Efron and Stein's correction, which deletes pairs, is not applied: with 12 short
-episodes it left a negative variance in 38 % of the experiments.
+The interval is conservative. The variance of the jackknife is biased upwards: what comes from pairs
+of episodes (one holds the neighbours of the other) is counted twice (Efron & Stein). In simulations
+the standard error is about 1.4 times that of repeated experiments, and the 95 % interval covers the
+mean score in 97 to 100 % of them (`tests/benchmarks/cknna_coverage.py`). Efron and Stein's
+correction, which deletes pairs, is not applied: with 12 short episodes it left a negative variance
+in 38 % of the experiments.
 """
 
 from collections.abc import Callable
@@ -44,7 +48,8 @@ class Interval:
 
     Attributes:
         n_deletions: as many as episodes, or groups of them.
-        n_short: places in lists of neighbours that a deletion left empty, in the worst one; 0 is exact.
+        n_short: places in lists of neighbours that a deletion left empty, in the worst one; 0 is
+            exact.
     """
 
     value: float
@@ -117,7 +122,9 @@ def _jackknife(
     n_episodes = int(episode.max()) + 1
     if n_episodes < MIN_EPISODES:
         expected = f"at least {MIN_EPISODES} episodes"
-        raise WhiskerError("interval over episodes", expected=expected, got=f"{n_episodes}", do="Collect more.")
+        raise WhiskerError(
+            "interval over episodes", expected=expected, got=f"{n_episodes}", hint="Collect more."
+        )
     value = compute(*(each.first(k) for each in neighbors))
     n = min(n_episodes, MAX_DELETIONS)
     left_out, n_short = np.empty(n), 0

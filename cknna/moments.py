@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from policies.policy import EpisodeMemory, PolicySpec, remember
+from policies.policy import EpisodeMemory, PolicySpec, make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.recorded_observations import RecordedObservation, read_demonstrations, read_run
@@ -40,7 +40,8 @@ def open_recording(path: Path) -> Iterator[RecordedObservation]:
     """Open a run folder with observations, a LIBERO demonstration file, or a LeRobotDataset, and read its beginning.
 
     Raises:
-        WhiskerError: none of these, or one that does not begin with an observation that can be read.
+        WhiskerError: none of these, or one that does not begin with an observation that can be
+            read.
     """
     recording = _find_reader(path)(path)
     first = next(recording, None)
@@ -100,7 +101,9 @@ class Showing:
         resized: camera → "height x width" as recorded and as shown, where they differ.
     """
 
-    def __init__(self, spec: PolicySpec, camera_map: Mapping[str, str], recorded: Observation) -> None:
+    def __init__(
+        self, spec: PolicySpec, camera_map: Mapping[str, str], recorded: Observation
+    ) -> None:
         names = {policy: env for env, policy in camera_map.items()}
         self._spec = spec
         self._recorded_name = {camera: names.get(camera, camera) for camera in spec.image_sizes}
@@ -110,14 +113,14 @@ class Showing:
                 f"cameras of policy {spec.type!r} ({spec.checkpoint})",
                 expected=", ".join(spec.image_sizes),
                 got=f"{', '.join(recorded.images) or 'none'} in the recording",
-                do="Say which is which with --camera-map recorded=policy.",
+                hint="Say which is which with --camera-map recorded=policy.",
             )
         if spec.state_dim not in (None, len(recorded.state)):
             raise WhiskerError(
                 f"state of policy {spec.type!r} ({spec.checkpoint})",
                 expected=f"{spec.state_dim} numbers",
                 got=f"{len(recorded.state)} in the recording",
-                do="It is of another robot.",
+                hint="It is of another robot.",
             )
         self.resized = {}
         for camera, (height, width) in spec.image_sizes.items():
@@ -125,10 +128,10 @@ class Showing:
             if there != (height, width):
                 self.resized[camera] = f"{there[0]} x {there[1]} shown as {height} x {width}"
 
-    def remember(self, moment: Moment) -> EpisodeMemory:
+    def make_memory(self, moment: Moment) -> EpisodeMemory:
         """The memory of a policy that has seen this."""
         observations = [self._show(recorded.observation) for recorded in moment.seen]
-        return remember(*observations, n_obs_steps=self._spec.n_obs_steps)
+        return make_memory(*observations, n_obs_steps=self._spec.n_obs_steps)
 
     def _show(self, recorded: Observation) -> Observation:
         images = {}
@@ -136,6 +139,10 @@ class Showing:
             image = recorded.images[self._recorded_name[camera]]
             if image.shape[:2] != (height, width):
                 shrinks = image.shape[0] > height
-                image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+                image = cv2.resize(
+                    image,
+                    (width, height),
+                    interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+                )
             images[camera] = image
         return replace(recorded, images=images)

@@ -1,12 +1,14 @@
 """Which rows may be among the k nearest of a row: a product in float32, that leaves nobody out.
 
-Nearest is the largest cosine of unit rows. float32 cannot rank them, but it can say who is not in question
-(`cknna/centred_rows.py`): the true k + 1 nearest are all among the entries within 2 ε of the (k + 1)-th largest.
+Nearest is the largest cosine of unit rows. float32 cannot rank them, but it can say who is not in
+question (`cknna/centred_rows.py`): the true k + 1 nearest are all among the entries within 2 ε of
+the (k + 1)-th largest.
 
-The product is symmetric: on the processor only tiles on and above the diagonal are made, as many at a time as there are
-processors, and each serves its rows and its columns (`cknna/shortlist.py`). Tiles on the diagonal come first: the rows
-of an episode stand side by side, so the bar is high from the start. Where very many are equally near (a feature of few
-values), what is remembered would grow to n x n; then whole strips take over.
+The product is symmetric: on the processor only tiles on and above the diagonal are made, as many at
+a time as there are processors, and each serves its rows and its columns (`cknna/shortlist.py`).
+Tiles on the diagonal come first: the rows of an episode stand side by side, so the bar is high from
+the start. Where very many are equally near (a feature of few values), what is remembered would grow
+to n x n; then whole strips take over.
 """
 
 import os
@@ -23,9 +25,12 @@ from cknna.centred_rows import CentredRows
 from cknna.features import cut
 from cknna.shortlist import LOWEST, Shortlist, find_nth_largest
 
-N_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# Rows and columns of a tile: at most so many, that all threads together hold 256 MB of products; where there are fewer
-# rows, a part of them, for half the work on the diagonal is lost; but not so few that it is not worth a thread.
+N_THREADS = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
+# Rows and columns of a tile: at most so many, that all threads together hold 256 MB of products;
+# where there are fewer rows, a part of them, for half the work on the diagonal is lost; but not so
+# few that it is not worth a thread.
 TILE = min(4096, isqrt((64 << 20) // N_THREADS))
 _TILES_A_SIDE, _MIN_TILE = 8, 1024
 STRIP_BYTES = 128 << 20
@@ -49,10 +54,15 @@ def nominate(
 ) -> Iterator[Nominees]:
     """All rows, some at a time in order, each with its k + 1 nearest and whoever float32 cannot tell from them.
 
-    A row is not its own nominee, nor is one of the same label. There are fewer where there are fewer to choose from.
+    A row is not its own nominee, nor is one of the same label. There are fewer where there are
+    fewer to choose from.
     """
     n = factors.n
-    if device is None and n**2 * factors.dim >= _GPU_MULTIPLICATIONS and any(map(os.path.exists, _GPU_FILES)):
+    if (
+        device is None
+        and n**2 * factors.dim >= _GPU_MULTIPLICATIONS
+        and any(map(os.path.exists, _GPU_FILES))
+    ):
         import torch
 
         device = "cuda" if torch.cuda.is_available() else None
@@ -69,9 +79,13 @@ class _Product:
         self.n, self.error, self.factors, self.label = factors.n, factors.error, factors, label
         self._is_own = len(np.unique(label)) == len(label)
 
-    def make(self, rows: slice, columns: slice, room: Float32[np.ndarray, "..."] | None = None) -> np.ndarray:
+    def make(
+        self, rows: slice, columns: slice, room: Float32[np.ndarray, "..."] | None = None
+    ) -> np.ndarray:
         left, right = self.factors.left(rows), self.factors.right(columns)
-        out = None if room is None else room[: len(left) * len(right)].reshape(len(left), len(right))
+        out = (
+            None if room is None else room[: len(left) * len(right)].reshape(len(left), len(right))
+        )
         products = np.matmul(left, right.T, out=out)
         if not self._is_own or max(rows.start, columns.start) < min(rows.stop, columns.stop):
             products[self.label[rows, None] == self.label[columns]] = -np.inf
@@ -131,10 +145,15 @@ def _nominate_on_device(product: _Product, k: int, device: str) -> Iterator[Nomi
     import torch
 
     n, factors = product.n, product.factors
-    right = torch.cat([torch.from_numpy(factors.right(columns)).to(device) for columns in cut(n, TILE)])
+    right = torch.cat(
+        [torch.from_numpy(factors.right(columns)).to(device) for columns in cut(n, TILE)]
+    )
     label, error = (torch.from_numpy(array).to(device) for array in (product.label, product.error))
     for rows in cut(n, int(np.clip(STRIP_BYTES // (4 * n), 1, TILE))):
-        allowed, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, False
+        allowed, torch.backends.cuda.matmul.allow_tf32 = (
+            torch.backends.cuda.matmul.allow_tf32,
+            False,
+        )
         try:
             strip = torch.from_numpy(factors.left(rows)).to(device) @ right.T
         finally:

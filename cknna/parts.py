@@ -30,7 +30,9 @@ def label_parts(parts: Iterable[str]) -> dict[str, str]:
         words = {}
     n_first = len(commonprefix(list(words.values())))
     n_last = len(commonprefix([each[n_first:][::-1] for each in words.values()]))
-    short = {part: TASK + " ".join(each[n_first : len(each) - n_last]) for part, each in words.items()}
+    short = {
+        part: TASK + " ".join(each[n_first : len(each) - n_last]) for part, each in words.items()
+    }
     return {part: short.get(part, part) for part in parts}
 
 

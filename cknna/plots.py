@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cknna.parts import label_parts
 from cknna.report import ALL, ScoreRow
-from sim.files import written_whole
+from sim.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,9 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
     from matplotlib.figure import Figure  # takes a second
 
     subjects = list(dict.fromkeys((row.bank, row.hook_point) for row in rows))
-    of_subject = [[row for row in rows if (row.bank, row.hook_point) == subject] for subject in subjects]
+    of_subject = [
+        [row for row in rows if (row.bank, row.hook_point) == subject] for subject in subjects
+    ]
     ks = sorted({row.k for row in rows if row.part == ALL})
     parts = list(dict.fromkeys(row.part for row in rows if row.k == rows[0].k))
     n = len(subjects)
@@ -40,12 +42,16 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
     first = all_axes[0]
     first.set_ylabel(f"CKNNA ({rows[0].variant}) against {rows[0].against}")
     first.bar([0], [nan], color="0.75", label="null: mean to 95th percentile")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=4)
-    with written_whole(path) as unfinished:
+    figure.legend(
+        *first.get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=4
+    )
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=150)
 
 
-def _draw_by_k(axes: "Axes", of_subject: Sequence[Sequence[ScoreRow]], labels: Sequence[str]) -> None:
+def _draw_by_k(
+    axes: "Axes", of_subject: Sequence[Sequence[ScoreRow]], labels: Sequence[str]
+) -> None:
     for number, (of_one, label) in enumerate(zip(of_subject, labels, strict=True)):
         whole = [row for row in of_one if row.part == ALL]
         # Side by side, for the intervals to be seen.
@@ -54,7 +60,9 @@ def _draw_by_k(axes: "Axes", of_subject: Sequence[Sequence[ScoreRow]], labels: S
     axes.set(xlabel="k", title="all rows", xticks=[row.k for row in whole])
 
 
-def _draw_by_subject(axes: "Axes", of_subject: Sequence[Sequence[ScoreRow]], labels: Sequence[str]) -> None:
+def _draw_by_subject(
+    axes: "Axes", of_subject: Sequence[Sequence[ScoreRow]], labels: Sequence[str]
+) -> None:
     axes.plot([of_one[0].cknna for of_one in of_subject], color="0.7", linewidth=1, zorder=0)
     for number, (of_one, label) in enumerate(zip(of_subject, labels, strict=True)):
         _draw(axes, [number], [of_one[0]], number, label=label)
@@ -62,7 +70,9 @@ def _draw_by_subject(axes: "Axes", of_subject: Sequence[Sequence[ScoreRow]], lab
     axes.set(title=f"all rows, k = {of_subject[0][0].k}", xlim=(-0.5, len(labels) - 0.5))
 
 
-def _draw_by_part(axes: "Axes", of_subject: Sequence[Sequence[ScoreRow]], labels: Sequence[str]) -> None:
+def _draw_by_part(
+    axes: "Axes", of_subject: Sequence[Sequence[ScoreRow]], labels: Sequence[str]
+) -> None:
     k = of_subject[0][0].k
     named = label_parts(row.part for of_one in of_subject for row in of_one if row.k == k)
     place = {part: number for number, part in enumerate(named)}
@@ -82,17 +92,41 @@ def _label_subjects(rows: Sequence[ScoreRow], subjects: Sequence[tuple[str, str]
     if len(checkpoint) == 1 and len(hook_points) > 1:
         return [hook_point for _, hook_point in subjects]
     return [
-        ", ".join([checkpoint[bank] if tells_banks else bank] + [hook_point] * (len(hook_points) > 1))
+        ", ".join(
+            [checkpoint[bank] if tells_banks else bank] + [hook_point] * (len(hook_points) > 1)
+        )
         for bank, hook_point in subjects
     ]
 
 
 def _draw(
-    axes: "Axes", x: Sequence[float | int], rows: Sequence[ScoreRow], number: int, *, label: str = "", line: str = ""
+    axes: "Axes",
+    x: Sequence[float | int],
+    rows: Sequence[ScoreRow],
+    number: int,
+    *,
+    label: str = "",
+    line: str = "",
 ) -> None:
     colour = f"C{number % 10}"
     below, above = [row.cknna - row.low for row in rows], [row.high - row.cknna for row in rows]
     score = [row.cknna for row in rows]
-    axes.errorbar(x, score, yerr=[below, above], fmt=f"o{line}", color=colour, capsize=3, markersize=5, label=label)
+    axes.errorbar(
+        x,
+        score,
+        yerr=[below, above],
+        fmt=f"o{line}",
+        color=colour,
+        capsize=3,
+        markersize=5,
+        label=label,
+    )
     for place, row in zip(x, rows, strict=True):
-        axes.plot([place, place], [row.null_mean, row.null_high], color=colour, alpha=0.35, linewidth=7, zorder=0)
+        axes.plot(
+            [place, place],
+            [row.null_mean, row.null_high],
+            color=colour,
+            alpha=0.35,
+            linewidth=7,
+            zorder=0,
+        )

@@ -20,11 +20,13 @@ def pool_rows(
 ) -> Float32[torch.Tensor, "row _dim"]:
     """Pool space or tokens, in float32, and put what there is several of (cameras, observation steps) side by side.
 
-    By its number of dimensions an output is a map `(B, channels, h, w)`, of which the mean over space is taken, tokens
-    `(B, tokens, D)`, pooled as asked, or a vector `(B, D)`. B is k times the number of rows; a row gets k D numbers.
+    By its number of dimensions an output is a map `(B, channels, h, w)`, of which the mean over
+    space is taken, tokens `(B, tokens, D)`, pooled as asked, or a vector `(B, D)`. B is k times the
+    number of rows; a row gets k D numbers.
 
     Args:
-        mask: real tokens. What padding holds, NaN included, changes nothing. A row without any gives NaN.
+        mask: real tokens. What padding holds, NaN included, changes nothing. A row without any
+            gives NaN.
         cameras_first: B runs over the rows of the first camera, then over those of the second.
 
     Raises:
@@ -33,7 +35,9 @@ def pool_rows(
     values = output.detach().float()
     if values.ndim not in (2, 3, 4) or len(values) % n_rows:
         expected = f"(B, D), (B, tokens, D) or (B, channels, h, w) with B a multiple of the batch of {n_rows}"
-        raise WhiskerError("output at a hook point", expected=expected, got=str(tuple(output.shape)))
+        raise WhiskerError(
+            "output at a hook point", expected=expected, got=str(tuple(output.shape))
+        )
     if values.ndim == 4:
         values = values.mean(dim=(2, 3))
     elif values.ndim == 3:
@@ -46,7 +50,9 @@ def pool_rows(
 
 
 def _pool_tokens(
-    values: Float32[torch.Tensor, "row token dim"], pool: Pool, mask: Bool[torch.Tensor, "_row _masked"] | None
+    values: Float32[torch.Tensor, "row token dim"],
+    pool: Pool,
+    mask: Bool[torch.Tensor, "_row _masked"] | None,
 ) -> Float32[torch.Tensor, "row dim"]:
     """Without a mask that fits, `first` and `last` are of all tokens; a masked mean needs one."""
     if mask is None or mask.shape != values.shape[:2]:
@@ -56,7 +62,7 @@ def _pool_tokens(
                 "--pool masked-mean",
                 expected=f"a mask of the tokens {tuple(values.shape[:2])}",
                 got=known,
-                do="Use --pool mean, first or last.",
+                hint="Use --pool mean, first or last.",
             )
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
     if pool == "mean":
@@ -64,7 +70,11 @@ def _pool_tokens(
     if pool == "masked-mean":
         return torch.where(mask[..., None], values, 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
     # The index of a maximum is that of the first.
-    index = mask.int().argmax(dim=1) if pool == "first" else mask.shape[1] - 1 - mask.flip(1).int().argmax(dim=1)
+    index = (
+        mask.int().argmax(dim=1)
+        if pool == "first"
+        else mask.shape[1] - 1 - mask.flip(1).int().argmax(dim=1)
+    )
     return values[torch.arange(len(values), device=values.device), index]
 
 
@@ -74,5 +84,11 @@ def find_tensor(output: Any) -> torch.Tensor | None:
         return output
     if hasattr(output, "last_hidden_state"):
         return output.last_hidden_state
-    parts = output.values() if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
+    parts = (
+        output.values()
+        if isinstance(output, dict)
+        else output
+        if isinstance(output, (list, tuple))
+        else ()
+    )
     return next((tensor for part in parts if (tensor := find_tensor(part)) is not None), None)

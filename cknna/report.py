@@ -61,10 +61,11 @@ class ScoreRow:
     Attributes:
         part: "all", or which of the rows.
         low, high: 95 % interval over episodes.
-        n_tied_a, n_tied_b: rows of the features and of what they are scored against with ties at the k-th neighbour.
+        n_tied_a, n_tied_b: rows of the features and of what they are scored against with ties at
+            the k-th neighbour.
         null: what was permuted: "episodes" or "rows".
-        observed: the score that the null is compared with: of the rows that are left where episodes are trimmed to
-            a common length.
+        observed: the score that the null is compared with: of the rows that are left where episodes
+            are trimmed to a common length.
         null_mean, null_high: of the permutations, and their 95th percentile.
         notes: what one must know to read the number.
         against: name of what the features are scored against (`cknna.series.load_reference`).
@@ -112,7 +113,9 @@ def name_banks(banks: Sequence[FeatureBank]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(bank.path) for bank in banks]
 
 
-def pairs_of(bank: FeatureBank, name: str, with_parts: bool, against: str = STATE) -> Iterator[Pair]:
+def pairs_of(
+    bank: FeatureBank, name: str, with_parts: bool, against: str = STATE
+) -> Iterator[Pair]:
     """One for each hook point of a bank.
 
     Raises:
@@ -154,7 +157,11 @@ def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
 
 def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Comparison]:
     """Each two banks that are of the same recorded moments."""
-    shared = [(bank, name) for bank, name in zip(banks, name_banks(banks), strict=True) if bank.checksum is not None]
+    shared = [
+        (bank, name)
+        for bank, name in zip(banks, name_banks(banks), strict=True)
+        if bank.checksum is not None
+    ]
     for i, (first, first_name) in enumerate(shared):
         for second, second_name in shared[i + 1 :]:
             if not _are_shared([first, second]):
@@ -177,12 +184,19 @@ def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
     """What several banks must not be compared for, as warnings.
 
     Raises:
-        WhiskerError: one bank twice, or rollouts of different policies, whose states are different ones, and nobody
-            insists.
+        WhiskerError: one bank twice, or rollouts of different policies, whose states are different
+            ones, and nobody insists.
     """
-    twice = [str(path) for path, n in Counter(bank.path.resolve() for bank in banks).items() if n > 1]
+    twice = [
+        str(path) for path, n in Counter(bank.path.resolve() for bank in banks).items() if n > 1
+    ]
     if twice:
-        raise WhiskerError(f"bank {twice[0]}", expected="every bank once", got="it again", do="Leave it out once.")
+        raise WhiskerError(
+            f"bank {twice[0]}",
+            expected="every bank once",
+            got="it again",
+            hint="Leave it out once.",
+        )
     named = list(zip(banks, name_banks(banks), strict=True))
     own = {name: bank for bank, name in named if bank.description.kind == "rollout"}
     if _count_weights(own.values()) > 1 and not insists:
@@ -190,21 +204,27 @@ def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
             f"banks {', '.join(own)}",
             expected="rows of the same moments",
             got="rollouts of different weights, each in states that it brought about itself",
-            do="Record observations once (eval --record-observations), show them to both (cknna extract), and compare"
+            hint="Record observations once (eval --record-observations), show them to both (cknna extract), and compare"
             " those; or score one at a time. --across-policies insists.",
         )
     warnings = []
     if _count_weights(own.values()) > 1:
-        warnings.append("rollouts of different weights are of different states: their scores are no comparison")
+        warnings.append(
+            "rollouts of different weights are of different states: their scores are no comparison"
+        )
     elif _count_weights(banks) > 1 and not _are_shared(banks):
         warnings.append("the banks are not all of the same moments: their scores are no comparison")
     if len({bank.description.reads_instruction for bank in banks}) > 1:
-        warnings.append("one policy reads the instruction and another does not: part of a difference may be the words")
+        warnings.append(
+            "one policy reads the instruction and another does not: part of a difference may be the words"
+        )
     for bank, name in named:
         if bank.description.looks_random:
             warnings.append(f"{name}: the weights look random, or untrained")
-        for what, how_far in bank.description.strange_inputs.items():
-            warnings.append(f"{name}: the weights were trained on something else: {what} is {how_far}")
+        for what, how_far in bank.description.out_of_range_inputs.items():
+            warnings.append(
+                f"{name}: the weights were trained on something else: {what} is {how_far}"
+            )
     return warnings
 
 
@@ -221,7 +241,11 @@ def _are_shared(banks: Sequence[FeatureBank]) -> bool:
 
 
 def _score_part(
-    pair: Pair, part: str, rows: np.ndarray, config: ScoreConfig, topk: tuple[int, ...] | None = None
+    pair: Pair,
+    part: str,
+    rows: np.ndarray,
+    config: ScoreConfig,
+    topk: tuple[int, ...] | None = None,
 ) -> Iterator[ScoreRow]:
     topk = topk or config.topk
     whole = bool(rows.all())
@@ -230,7 +254,10 @@ def _score_part(
     strata = None if pair.task is None or len(np.unique(pair.task[rows])) == 1 else pair.task[rows]
     near_a, near_b = search(a, b, topk, episode, config.exclude_same_episode, depth=2)
     cka = compute_cka(*make_pair(a, b)) if config.cka else nan
-    n_duplicates = {"features": _count_repeated(a), name_reference(pair.against): _count_repeated(b)}
+    n_duplicates = {
+        "features": _count_repeated(a),
+        name_reference(pair.against): _count_repeated(b),
+    }
     for k in topk:
         score = compute_score(near_a, near_b, k, config.variant)
         null, null_notes = _null(near_a, near_b, k, config, episode, strata)
@@ -283,11 +310,17 @@ def _null(
         notes.append("the null permutes rows: what is smooth in time is called significant")
     elif len(np.unique(episode)) < 2:
         return None, ["one episode: there is nothing to permute"]
-    null = compute_null(a, b, k, config.variant, episode, scheme, strata, config.permutations, config.seed)
+    null = compute_null(
+        a, b, k, config.variant, episode, scheme, strata, config.permutations, config.seed
+    )
     if null.n_arrangements < _FEW_ARRANGEMENTS:
-        notes.append(f"{null.n_arrangements:g} ways to exchange episodes of like length: p cannot tell much")
+        notes.append(
+            f"{null.n_arrangements:g} ways to exchange episodes of like length: p cannot tell much"
+        )
     if null.n_rows < a.n:
-        notes.append(f"episodes differ in length: the null and its p are of {null.n_rows} of {a.n} rows")
+        notes.append(
+            f"episodes differ in length: the null and its p are of {null.n_rows} of {a.n} rows"
+        )
     return null, notes
 
 

@@ -16,8 +16,8 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 class RowFiles:
     """Several arrays with the same number of rows, one `<name>.npy` each, written together.
 
-    The header of a file says how many rows there are, and is written after them: a row counts when the headers of all
-    files have it. What comes after was not finished, and is overwritten.
+    The header of a file says how many rows there are, and is written after them: a row counts when
+    the headers of all files have it. What comes after was not finished, and is overwritten.
     """
 
     def __init__(self, folder: Path, columns: Mapping[str, tuple[np.dtype, int]]) -> None:
@@ -73,7 +73,7 @@ class RowFiles:
                 f"bank file {str(path)!r}",
                 expected=f"rows of {width} {dtype}",
                 got=f"{there.shape[1]} {there.dtype}",
-                do="It is of another policy or hook point: choose a new folder.",
+                hint="It is of another policy or hook point: choose a new folder.",
             )
 
 
@@ -88,7 +88,9 @@ def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
         is_empty = path.stat().st_size == _HEADER_SIZE
         return np.load(path, mmap_mode=None if is_empty else "r", allow_pickle=False)[:n_rows]
     except (OSError, ValueError, EOFError) as error:
-        raise WhiskerError(f"bank file {str(path)!r}", expected="an array of rows, whole", got=str(error)) from error
+        raise WhiskerError(
+            f"bank file {str(path)!r}", expected="an array of rows, whole", got=str(error)
+        ) from error
 
 
 def count_rows(paths) -> int:

@@ -5,15 +5,17 @@ A run folder has an array a series in `episodes/<task>/<index>.npz`; T control s
     (T + 1,) or (T + 1, dim)    row t is the world before step t
     (T,) or (T, dim)            row t is of step t itself, e.g. the action that was executed
 
-The features of a run are of its own steps. An extracted bank names the recording that its policy was shown: if that is
-a run folder, its series are the ones to score against.
+The features of a run are of its own steps. An extracted bank names the recording that its policy
+was shown: if that is a run folder, its series are the ones to score against.
 
-CKNNA compares directions, and a series is mostly a place or a distance. So the rows x_i of a series are lifted,
+CKNNA compares directions, and a series is mostly a place or a distance. So the rows x_i of a series
+are lifted,
 
     y_i = (c_i, FAR),    c_i = (x_i - mean(x)) / rms |x - mean(x)|
 
-after which the cosine of two rows falls as the distance |x_i - x_j| grows, to a few percent where |c_i| is about 1.
-Distances are in the unit of the series: for one whose columns have several units, the widest of them decides.
+after which the cosine of two rows falls as the distance |x_i - x_j| grows, to a few percent where
+|c_i| is about 1. Distances are in the unit of the series: for one whose columns have several units,
+the widest of them decides.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,12 +29,20 @@ from cknna.bank import FeatureBank
 from sim.errors import UnknownNameError, WhiskerError
 
 STATE, PRIVILEGED = "state", "privileged"
-# The position of the object that the task is about, (T + 1, 3) in metres, in the frame of the world.
+# The position of the object that the task is about, (T + 1, 3) in metres, in the frame of the
+# world.
 OBJECT_POSITION = "object_pos_world"
 FAR = 4.0
 _EPISODES_FOLDER, _RUN_FILE = "episodes", "run.json"
 # Arrays with a row a prediction, of which there may be as many as steps.
-_OF_PREDICTIONS = ("prediction_step", "n_executed", "chunk", "snapshot", "alternative_chunk", "draft_chunk")
+_OF_PREDICTIONS = (
+    "prediction_step",
+    "n_executed",
+    "chunk",
+    "snapshot",
+    "alternative_chunk",
+    "intermediate_chunk",
+)
 
 
 def name_reference(against: str) -> str:
@@ -44,30 +54,44 @@ def load_reference(bank: FeatureBank, against: str) -> Float32[np.ndarray, "row 
     """Return the rows that the features of a bank are scored against.
 
     Args:
-        against: "state" for the proprioception in the bank, "privileged" for `OBJECT_POSITION`, or a series' name.
+        against: "state" for the proprioception in the bank, "privileged" for `OBJECT_POSITION`, or
+            a series' name.
 
     Raises:
         UnknownNameError: no such series; names the closest ones.
-        WhiskerError: the bank is not of a run folder, the run is not there, or the series is constant or not finite.
+        WhiskerError: the bank is not of a run folder, the run is not there, or the series is
+            constant or not finite.
     """
     if against == STATE:
         return bank.state
     name = _resolve(against)
     subject = f"series {name!r} of bank {str(bank.path)!r}"
-    series = np.concatenate([_read_series(path, name, steps) for path, steps in _find_episodes(bank)])
+    series = np.concatenate(
+        [_read_series(path, name, steps) for path, steps in _find_episodes(bank)]
+    )
     undefined = np.count_nonzero(~np.isfinite(series).all(axis=1))
     if undefined:
         got = f"NaN or infinity at {undefined} of {len(series)}"
-        do = "It is not defined at those moments: choose another series."
-        raise WhiskerError(subject, expected="finite numbers at every prediction", got=got, do=do)
+        hint = "It is not defined at those moments: choose another series."
+        raise WhiskerError(
+            subject, expected="finite numbers at every prediction", got=got, hint=hint
+        )
     if (series == series[0]).all():
-        do = "A constant has no neighbourhoods: choose another series."
-        raise WhiskerError(subject, expected="rows that differ", got=f"the same in all {len(series)} rows", do=do)
+        hint = "A constant has no neighbourhoods: choose another series."
+        raise WhiskerError(
+            subject,
+            expected="rows that differ",
+            got=f"the same in all {len(series)} rows",
+            hint=hint,
+        )
     return lift(series)
 
 
 def lift(series: Float64[np.ndarray, "row dim"]) -> Float32[np.ndarray, "row dim+1"]:
-    """Return rows whose cosines fall as the distances of these rows grow: the module's y_i. Not all may be equal."""
+    """Return rows whose cosines fall as the distances of these rows grow: the module's y_i.
+
+    Not all may be equal.
+    """
     centred = series - series.mean(axis=0)
     scale = np.sqrt((centred**2).sum(axis=1).mean())
     return np.column_stack([centred / scale, np.full(len(series), FAR)]).astype(np.float32)
@@ -82,7 +106,10 @@ def _find_episodes(bank: FeatureBank) -> Iterator[tuple[Path, Int64[np.ndarray, 
     folder = _find_run(bank) / _EPISODES_FOLDER
     starts = np.flatnonzero(np.diff(bank.episode, prepend=-1))
     for start, steps in zip(starts, np.split(bank.step, starts[1:]), strict=True):
-        yield folder / bank.tasks[bank.task_index[start]] / f"{bank.episode_index[start]}.npz", steps
+        yield (
+            folder / bank.tasks[bank.task_index[start]] / f"{bank.episode_index[start]}.npz",
+            steps,
+        )
 
 
 def _find_run(bank: FeatureBank) -> Path:
@@ -92,19 +119,23 @@ def _find_run(bank: FeatureBank) -> Path:
             f"bank {str(bank.path)!r}",
             expected="features of a run folder, whose recorded series they are scored against",
             got=f"{str(run)!r}, {'which is none' if run.exists() else 'which is not there'}",
-            do="Score it against state, or from the folder in which cknna extract was run.",
+            hint="Score it against state, or from the folder in which cknna extract was run.",
         )
     return run
 
 
-def _read_series(path: Path, name: str, steps: Int64[np.ndarray, " row"]) -> Float64[np.ndarray, "row _dim"]:
+def _read_series(
+    path: Path, name: str, steps: Int64[np.ndarray, " row"]
+) -> Float64[np.ndarray, "row _dim"]:
     """Return the series of an episode at those steps; NaN after the last step, where an episode crashed."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             n_steps = len(stored["action"])
             if name not in stored or not _is_series(stored, name, n_steps):
                 known = [key for key in stored if _is_series(stored, key, n_steps)]
-                raise UnknownNameError(f"series of episode file {str(path)!r}", name, {*known, STATE, PRIVILEGED})
+                raise UnknownNameError(
+                    f"series of episode file {str(path)!r}", name, {*known, STATE, PRIVILEGED}
+                )
             series = stored[name].astype(np.float64).reshape(len(stored[name]), -1)
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         subject = f"episode file {str(path)!r}"

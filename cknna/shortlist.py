@@ -11,8 +11,8 @@ LOWEST = float(np.finfo(np.float32).min)
 class Shortlist:
     """Each row's others whose true product may reach the row's bar.
 
-    The bar is no higher than the (k + 1)-th largest true product of the row, and rises as products come; who is below
-    it for certain is forgotten. Threads may share one.
+    The bar is no higher than the (k + 1)-th largest true product of the row, and rises as products
+    come; who is below it for certain is forgotten. Threads may share one.
 
     Attributes:
         n_remembered: pairs.
@@ -26,12 +26,20 @@ class Shortlist:
         self._bar = np.full(len(error), LOWEST, np.float32)
         self._largest = np.full((len(error), k + 1), -np.inf, np.float32)
         self._met: list[
-            tuple[Int32[np.ndarray, " pair"], Int32[np.ndarray, " pair"], Float32[np.ndarray, " pair"]]
+            tuple[
+                Int32[np.ndarray, " pair"], Int32[np.ndarray, " pair"], Float32[np.ndarray, " pair"]
+            ]
         ] = []
         self._lock = Lock()
         self.n_remembered = 0
 
-    def meet(self, products: Float32[np.ndarray, "_rows _columns"], others: slice, *, transposed: bool = False) -> None:
+    def meet(
+        self,
+        products: Float32[np.ndarray, "_rows _columns"],
+        others: slice,
+        *,
+        transposed: bool = False,
+    ) -> None:
         """Products of these rows with a range of all; -inf where a row must not have another.
 
         Args:
@@ -40,7 +48,9 @@ class Shortlist:
         new = np.flatnonzero(self._bar == LOWEST)
         if len(new):
             of_row = (products.T if transposed else products)[new]
-            self._bar[new] = np.maximum(find_nth_largest(of_row, self._k + 1) - self._error[new], LOWEST)
+            self._bar[new] = np.maximum(
+                find_nth_largest(of_row, self._k + 1) - self._error[new], LOWEST
+            )
         bar = self._bar - self._error
         reaches = np.flatnonzero(products >= (bar if transposed else bar[:, None]))
         first, second = np.divmod(reaches, products.shape[1])
@@ -55,13 +65,17 @@ class Shortlist:
         by_row = np.argsort(row, kind="stable")
         return row[by_row], other[by_row]
 
-    def _remember(self, row: Int[np.ndarray, " pair"], other: Int[np.ndarray, " pair"], product: np.ndarray) -> None:
+    def _remember(
+        self, row: Int[np.ndarray, " pair"], other: Int[np.ndarray, " pair"], product: np.ndarray
+    ) -> None:
         with self._lock:
             self._met.append((row.astype(np.int32), other.astype(np.int32), product))
             self.n_remembered += len(row)
             self._raise_bar(row, product)
 
-    def _raise_bar(self, row: Int[np.ndarray, " pair"], product: Float32[np.ndarray, " pair"]) -> None:
+    def _raise_bar(
+        self, row: Int[np.ndarray, " pair"], product: Float32[np.ndarray, " pair"]
+    ) -> None:
         order = np.lexsort((-product, row))
         row, product = row[order], product[order]
         touched, begin, group = np.unique(row, return_index=True, return_inverse=True)
@@ -72,10 +86,14 @@ class Shortlist:
         both[:, :width] = self._largest[touched]
         both[group[largest], width + place[largest]] = product[largest]
         self._largest[touched] = np.partition(both, width, axis=1)[:, width:]
-        self._bar[touched] = np.maximum(self._bar[touched], self._largest[touched].min(1) - self._error[touched])
+        self._bar[touched] = np.maximum(
+            self._bar[touched], self._largest[touched].min(1) - self._error[touched]
+        )
 
 
-def find_nth_largest(products: Float32[np.ndarray, "row other"], n: int) -> Float32[np.ndarray, " row"]:
+def find_nth_largest(
+    products: Float32[np.ndarray, "row other"], n: int
+) -> Float32[np.ndarray, " row"]:
     """Of each row; -inf where there are fewer."""
     place = products.shape[1] - n
     if place < 0:

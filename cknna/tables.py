@@ -15,7 +15,7 @@ from rich.table import Table
 from cknna.bank_description import AuditRow
 from cknna.parts import label_parts
 from cknna.report import Comparison, ScoreRow
-from sim.files import written_whole
+from sim.files import atomic_write
 
 _SIGNIFICANT = 0.05
 _ROOMY = 90
@@ -28,7 +28,9 @@ def make_console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=120)
 
 
-def print_scores(console: Console, rows: Sequence[ScoreRow], *, mutual_knn: bool, cka: bool) -> None:
+def print_scores(
+    console: Console, rows: Sequence[ScoreRow], *, mutual_knn: bool, cka: bool
+) -> None:
     """A table for each bank and hook point, then what one must know to read it."""
     label = label_parts(row.part for row in rows)
     for bank, hook_point in dict.fromkeys((row.bank, row.hook_point) for row in rows):
@@ -38,8 +40,16 @@ def print_scores(console: Console, rows: Sequence[ScoreRow], *, mutual_knn: bool
         console.print(title, highlight=False, soft_wrap=True)
         about = f"CKNNA ({of_bank[0].variant}) of L2-normalised rows against {of_bank[0].against}"
         about += f"; null: {of_bank[0].null} exchanged"
-        console.print(f"{about}. It depends on n: compare each score with its own.", style="dim", soft_wrap=True)
-        console.print("95 %: jackknife over episodes, conservative (covers 97 to 100 %).", style="dim", soft_wrap=True)
+        console.print(
+            f"{about}. It depends on n: compare each score with its own.",
+            style="dim",
+            soft_wrap=True,
+        )
+        console.print(
+            "95 %: jackknife over episodes, conservative (covers 97 to 100 %).",
+            style="dim",
+            soft_wrap=True,
+        )
         gap = 1 if console.width >= _ROOMY else 0
         table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
         table.add_column("rows", max_width=40)  # the only one that may wrap
@@ -53,12 +63,16 @@ def print_scores(console: Console, rows: Sequence[ScoreRow], *, mutual_knn: bool
             cells += [f"{_number(row.null_mean)} ({_number(row.null_high)})", _number(row.p_value)]
             cells += [f"{_number(row.mutual_knn)} ({_number(row.mutual_knn_chance)})"] * mutual_knn
             cells += [_number(row.cka)] * cka
-            table.add_row(label[row.part], *cells, style="" if row.p_value < _SIGNIFICANT else "dim")
+            table.add_row(
+                label[row.part], *cells, style="" if row.p_value < _SIGNIFICANT else "dim"
+            )
         console.print(table)
         for note, parts in _by_note(of_bank).items():
             where = ", ".join(label[part] for part in parts[:_NAMED_PARTS])
             more = f" and {len(parts) - _NAMED_PARTS} more" if len(parts) > _NAMED_PARTS else ""
-            console.print(f"  {where}{more}: {note}", style="yellow", highlight=False, soft_wrap=True)
+            console.print(
+                f"  {where}{more}: {note}", style="yellow", highlight=False, soft_wrap=True
+            )
 
 
 def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
@@ -75,7 +89,9 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
 
 def print_audit(console: Console, rows: Sequence[AuditRow]) -> None:
     for row in rows:
-        table = Table(title=row.name, title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False)
+        table = Table(
+            title=row.name, title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False
+        )
         for name, value in asdict(row).items():
             if name != "name" and value not in ("", ()):
                 shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -86,8 +102,10 @@ def print_audit(console: Console, rows: Sequence[AuditRow]) -> None:
 def save_json(path: Path, rows: Sequence[ScoreRow]) -> None:
     """A list of rows. JSON has no nan: what is not defined is null."""
     content = [{name: _json(value) for name, value in asdict(row).items()} for row in rows]
-    with written_whole(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(
+            json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def _by_note(rows: Sequence[ScoreRow]) -> dict[str, list[str]]:

@@ -22,14 +22,16 @@ def load_tensor_pair(
         features_a: one or several files, whose rows follow one another.
 
     Raises:
-        WhiskerError: a file that is absent, truncated, empty or holds something else; widths or numbers of rows that
-            differ.
+        WhiskerError: a file that is absent, truncated, empty or holds something else; widths or
+            numbers of rows that differ.
     """
     parts = [load_tensor(path) for path in features_a]
     for path, part in zip(features_a, parts, strict=True):
         if part.shape[1] != parts[0].shape[1]:
             raise WhiskerError(
-                f"features {str(path)!r}", expected=f"rows of {parts[0].shape[1]}, as before", got=str(part.shape[1])
+                f"features {str(path)!r}",
+                expected=f"rows of {parts[0].shape[1]}, as before",
+                got=str(part.shape[1]),
             )
     a, b = parts[0] if len(parts) == 1 else np.concatenate(parts), load_tensor(features_b)
     if len(a) != len(b):
@@ -37,7 +39,7 @@ def load_tensor_pair(
             f"features {str(features_b)!r}",
             expected=f"{len(a)} rows, as in features_a",
             got=str(len(b)),
-            do="Row i of both must be the same moment.",
+            hint="Row i of both must be the same moment.",
         )
     return a, b
 
@@ -72,8 +74,10 @@ def _load(path: Path) -> torch.Tensor:
         with warnings.catch_warnings(action="ignore"):
             tensor = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        do = "Save a tensor: torch.save(features, path)."
-        raise WhiskerError(subject, expected="a tensor and nothing else", got="other objects", do=do) from error
+        hint = "Save a tensor: torch.save(features, path)."
+        raise WhiskerError(
+            subject, expected="a tensor and nothing else", got="other objects", hint=hint
+        ) from error
     except (OSError, RuntimeError, EOFError, ValueError, BadZipFile) as error:
         got = str(error).partition(". ")[0].splitlines()[0] if str(error) else type(error).__name__
         raise WhiskerError(subject, expected="a whole .pt file with one tensor", got=got) from error

@@ -14,7 +14,9 @@ def was_moved(trajectory: Trajectory) -> bool:
 def judge_articulated(trajectory: Trajectory) -> Verdict:
     """Return the verdict on an episode that did not succeed."""
     step, event = _find_joint_event(trajectory)
-    return Verdict(Outcome.TIMEOUT, trajectory.goal.name.split()[0], trajectory.last_step, step, event)
+    return Verdict(
+        Outcome.TIMEOUT, trajectory.goal.name.split()[0], trajectory.last_step, step, event
+    )
 
 
 def _find_joint_event(trajectory: Trajectory) -> tuple[int, Event]:

@@ -124,7 +124,9 @@ def load_branch_rows(path: Path) -> list[BranchRow]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise WhiskerError(f"branches {str(file)!r}", expected="a file to read", got=str(error)) from error
+        raise WhiskerError(
+            f"branches {str(file)!r}", expected="a file to read", got=str(error)
+        ) from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -136,7 +138,10 @@ def load_branch_rows(path: Path) -> list[BranchRow]:
 
 
 class BranchFolder:
-    """The branches of a run folder, open for writing. One process at a time: the file of rows is locked."""
+    """The branches of a run folder, open for writing.
+
+    One process at a time: the file of rows is locked.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or begin the branches of the run folder `path`.
@@ -155,7 +160,7 @@ class BranchFolder:
                 f"branches of {str(path)!r}",
                 expected="nobody else writing to them",
                 got="another `whiskers` that is",
-                do="Branch off in that one, or end it.",
+                hint="Branch off in that one, or end it.",
             ) from error
         except OSError as error:
             raise _unwritable(path, error) from error
@@ -192,4 +197,8 @@ class BranchFolder:
 
 
 def _unwritable(path: Path, error: OSError) -> WhiskerError:
-    return WhiskerError(f"branches of {str(path)!r}", expected="a folder to write to", got=error.strerror or str(error))
+    return WhiskerError(
+        f"branches of {str(path)!r}",
+        expected="a folder to write to",
+        got=error.strerror or str(error),
+    )

@@ -20,12 +20,15 @@ _NEUTRAL = re.compile(r"(image|img|camera|cam|rgb|view)_?(\d*|[a-z])")
 
 
 def adopt_renamed_cameras(
-    adapters: Adapters, training: TrainingRecord, policy: PolicySpec | DeclaredPolicy, env_cameras: Sequence[str]
+    adapters: Adapters,
+    training: TrainingRecord,
+    policy: PolicySpec | DeclaredPolicy,
+    env_cameras: Sequence[str],
 ) -> dict[str, str]:
     """Return the environment's camera → the policy's, of those that the checkpoint's rename map pairs.
 
-    A dataset whose cameras have the environment's names was recorded with these cameras. What the user says of one of
-    the two has precedence.
+    A dataset whose cameras have the environment's names was recorded with these cameras. What the
+    user says of one of the two has precedence.
     """
     given = adapters.camera_map
     return {
@@ -50,17 +53,21 @@ def select_cameras(
 
     Args:
         env_cameras: all that the environment has.
-        training: what the checkpoint says of it. A camera without images in training may be missing.
+        training: what the checkpoint says of it. A camera without images in training may be
+            missing.
 
     Raises:
-        WhiskerError: a camera is not there, or the map is wrong; proposes flags that are accepted, if there are any.
+        WhiskerError: a camera is not there, or the map is wrong; proposes flags that are accepted,
+            if there are any.
     """
     training = training or TrainingRecord()
     try:
         return _select(policy, adapters, env_name, env_cameras, training)
     except WhiskerError as refusal:
-        do = _advise(policy, adapters, env_name, env_cameras, training)
-        raise WhiskerError(refusal.subject, expected=refusal.expected, got=refusal.got, do=do) from None
+        hint = _advise(policy, adapters, env_name, env_cameras, training)
+        raise WhiskerError(
+            refusal.subject, expected=refusal.expected, got=refusal.got, hint=hint
+        ) from None
 
 
 def is_accepted(
@@ -90,10 +97,10 @@ def propose_camera_map(
 ) -> tuple[dict[str, str], bool]:
     """Return (pairs, whether all of them follow from names).
 
-    A policy's camera is known by the name that it had in the training's dataset. Pairs are what the user gave, the
-    same name, the only camera on the hand, and the only one that is not. A name with "depth" in it is paired with a
-    depth camera, and no other name is. Names that say nothing (camera1, camera2) are paired in their order, which is a
-    guess.
+    A policy's camera is known by the name that it had in the training's dataset. Pairs are what the
+    user gave, the same name, the only camera on the hand, and the only one that is not. A name with
+    "depth" in it is paired with a depth camera, and no other name is. Names that say nothing
+    (camera1, camera2) are paired in their order, which is a guess.
 
     Args:
         given: pairs that stay as they are.
@@ -101,7 +108,11 @@ def propose_camera_map(
     training = training or TrainingRecord()
     views = family_of(env_name).describe_cameras(env_cameras)
     pairs = dict(given or {})
-    names = {camera: training.original_name(camera) for camera in policy_cameras if not training.lacked(camera)}
+    names = {
+        camera: training.original_name(camera)
+        for camera in policy_cameras
+        if not training.lacked(camera)
+    }
 
     def free() -> tuple[list[str], list[str]]:
         return [c for c in views if c not in pairs], [c for c in names if c not in pairs.values()]
@@ -116,8 +127,16 @@ def propose_camera_map(
             pairs[taker] = camera
     for kind in itertools.product((True, False), (False, True)):
         ours, theirs = free()
-        ours = [camera for camera in ours if (_is_on_hand(views[camera]), "depth" in views[camera]) == kind]
-        theirs = [camera for camera in theirs if (_is_on_hand(names[camera]), "depth" in names[camera]) == kind]
+        ours = [
+            camera
+            for camera in ours
+            if (_is_on_hand(views[camera]), "depth" in views[camera]) == kind
+        ]
+        theirs = [
+            camera
+            for camera in theirs
+            if (_is_on_hand(names[camera]), "depth" in names[camera]) == kind
+        ]
         if len(ours) == 1 and theirs:
             pairs[ours[0]] = theirs[0]
     ours, theirs = free()
@@ -140,7 +159,9 @@ def _select(
     unknown = sorted(set(given.values()) - policy.image_sizes.keys())
     if unknown:
         known = ", ".join(policy.image_sizes) or "none"
-        raise WhiskerError("--camera-map", expected=f"the policy's cameras: {known}", got=", ".join(unknown))
+        raise WhiskerError(
+            "--camera-map", expected=f"the policy's cameras: {known}", got=", ".join(unknown)
+        )
     strange = sorted(given.keys() - set(env_cameras))
     if strange:
         expected = f"cameras of {env_name!r}: {', '.join(env_cameras)}"
@@ -179,24 +200,28 @@ def _advise(
     training: TrainingRecord,
 ) -> str:
     """Return what to do, with flags that `_select` accepts, and with none where there are no such flags."""
-    given = {e: p for e, p in adapters.camera_map.items() if e in env_cameras and p in policy.image_sizes}
+    given = {
+        e: p for e, p in adapters.camera_map.items() if e in env_cameras and p in policy.image_sizes
+    }
     pairs, is_sure = propose_camera_map(
         list(policy.image_sizes), env_cameras, env_name=env_name, given=given, training=training
     )
-    shown = {env: camera for env, camera in pairs.items() if env != camera or env in adapters.camera_map}
+    shown = {
+        env: camera for env, camera in pairs.items() if env != camera or env in adapters.camera_map
+    }
     lost = [c for c in policy.image_sizes if c not in pairs.values() and not training.lacked(c)]
     allowing = replace(adapters, allow_missing_camera=adapters.allow_missing_camera or bool(lost))
     history = ", ".join(f"{name} was {dataset!r}" for dataset, name in training.renamed.items())
     history = f"In training {history}. " if history else ""
     if not is_accepted(shown, policy, allowing, env_name, env_cameras, training):
-        return (
-            f"{history}Their names do not say which is which. Pair them by --camera-map, the environment's name first."
-        )
+        return f"{history}Their names do not say which is which. Pair them by --camera-map, the environment's name first."
     flags = [f"--camera-map {format_camera_map(shown)}"] if shown else []
     flags += ["--allow-missing-camera"] if lost else []
     if not flags:
         return "Leave --camera-map out: the names are the same."
-    if_so = "" if is_sure else "Their names do not say which is which. If they are in the same order: "
+    if_so = (
+        "" if is_sure else "Their names do not say which is which. If they are in the same order: "
+    )
     without = f", which goes on without {', '.join(lost)}" if lost else ""
     return f"{history}{if_so}{'Give' if is_sure else 'give'} {' '.join(flags)}{without}."
 

@@ -1,4 +1,7 @@
-"""The commands. Heavy packages are imported inside the functions: `--help` and errors answer at once."""
+"""The commands.
+
+Heavy packages are imported inside the functions: `--help` and errors answer at once.
+"""
 
 import shlex
 import subprocess
@@ -11,7 +14,14 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from eval.config import AUTO_ENV, DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
 from eval.lerobot_flags import refuse_lerobot_flags
@@ -62,13 +72,13 @@ def _evaluate(config: EvalConfig) -> int:
         what = f"run {config.resume}" if config.resume else _subject(config)
         say_progress(f"eval: loading {what}. The libraries take some seconds ...")
     check_gl_library()
-    from eval.evaluation import begin_as_demonstrated, name_policy, set_up, with_absolute_paths
+    from eval.evaluation import name_policy, set_up, with_absolute_paths, with_demo_initial_states
     from eval.outcome import Outcome
     from eval.provenance import load_resumed_config
 
     is_new = config.resume is None
     if is_new:
-        config = begin_as_demonstrated(with_absolute_paths(config))
+        config = with_demo_initial_states(with_absolute_paths(config))
     else:
         config = load_resumed_config(config, _given_flags())
     config = name_policy(config)
@@ -148,12 +158,18 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
             f"policy {config.policy!r} in {config.env!r}",
             expected="a number that means something",
             got=f"{len(errors)} error{'s' * (len(errors) > 1)} above",
-            do=f"`eval-doctor --policy {config.policy}` with the same flags shows all; --no-doctor runs it anyway.",
+            hint=f"`eval-doctor --policy {config.policy}` with the same flags shows all; --no-doctor runs it anyway.",
         )
 
 
 def _examine(config: DoctorConfig) -> int:
-    what = f"run {config.run}" if config.run else config.env if config.is_about_env_alone else _subject(config)
+    what = (
+        f"run {config.run}"
+        if config.run
+        else config.env
+        if config.is_about_env_alone
+        else _subject(config)
+    )
     say_progress(f"eval-doctor: loading {what}. The libraries take some seconds ...")
     if config.run is None:
         check_gl_library()
@@ -165,7 +181,9 @@ def _examine(config: DoctorConfig) -> int:
         print(to_json(findings))
     else:
         print_findings(Console(), title, findings, shows_all=config.all)
-    return {Level.FINE: EXIT_DONE, Level.WARNING: EXIT_WARNINGS, Level.ERROR: EXIT_REFUSED}[worst_level(findings)]
+    return {Level.OK: EXIT_DONE, Level.WARNING: EXIT_WARNINGS, Level.ERROR: EXIT_REFUSED}[
+        worst_level(findings)
+    ]
 
 
 def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
@@ -181,7 +199,9 @@ def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=config.quiet) as progress:
-        bar = progress.add_task("episodes", total=_n_episodes(config, setup), completed=len(run.rows), rate="")
+        bar = progress.add_task(
+            "episodes", total=_n_episodes(config, setup), completed=len(run.rows), rate=""
+        )
         for _ in evaluate(config, setup, run):
             n_success = sum(row.success for row in run.rows)
             n_judged = sum(not row.error for row in run.rows)
@@ -189,7 +209,9 @@ def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
             progress.update(bar, completed=len(run.rows), rate=rate)
 
 
-def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary: "RunSummary") -> None:
+def _print_result(
+    config: EvalConfig, setup: "Setup", run: "RunFolder", summary: "RunSummary"
+) -> None:
     from eval.tables import one_line, print_summary
 
     if config.quiet:
@@ -202,13 +224,19 @@ def _print_result(config: EvalConfig, setup: "Setup", run: "RunFolder", summary:
     print(f"\nRun folder: {run.path}")
     print(f"See what the policy meant to do: {RUN} whiskers {shlex.quote(str(run.path))}")
     if config.collect_features:
-        print(f"Does its embedding know the robot's state: {RUN} cknna score {shlex.quote(str(run.path))}")
+        print(
+            f"Does its embedding know the robot's state: {RUN} cknna score {shlex.quote(str(run.path))}"
+        )
     if summary.n_success < len(run.rows) and config.video == "none":
-        print(f"Film the failures: {RUN} eval --resume {shlex.quote(str(run.path))} --video failures")
+        print(
+            f"Film the failures: {RUN} eval --resume {shlex.quote(str(run.path))} --video failures"
+        )
     elif config.video != "none":
         print(f"Videos: {run.path / 'videos'}")
     if not setup.policy.spec.is_baseline:
-        print(f"Floor to compare with: {RUN} eval --policy random --env {config.env} --episodes {config.episodes}")
+        print(
+            f"Floor to compare with: {RUN} eval --policy random --env {config.env} --episodes {config.episodes}"
+        )
 
 
 def _subject(config: SubjectConfig) -> str:
@@ -231,13 +259,17 @@ def _film(run: Path, config: EvalConfig) -> int:
 def _report(run: Path, config: EvalConfig) -> None:
     """Have the run's report written by the room to the right of this one, which is found by its name.
 
-    It is written in this process, where the libraries that it needs are loaded. A run does not fail with its report.
+    It is written in this process, where the libraries that it needs are loaded. A run does not fail
+    with its report.
     """
     try:
         path = resolve_name(_WRITE_REPORT)(run)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"eval: warning: the report of {str(run)!r} could not be written: {reason}", file=sys.stderr)
+        print(
+            f"eval: warning: the report of {str(run)!r} could not be written: {reason}",
+            file=sys.stderr,
+        )
         return
     if not config.quiet:
         print(f"Report: {path}")

@@ -14,7 +14,9 @@ def describe_run_code_path(device: str, *, has_network: bool) -> dict[str, str]:
     import torch
 
     described = describe_code_path(torch.backends.cpu.get_cpu_capability())
-    return described | ({"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {})
+    return described | (
+        {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
+    )
 
 
 def check_code_path(run: Path, then: Mapping[str, str] | None, now: Mapping[str, str]) -> None:
@@ -32,13 +34,15 @@ def check_code_path(run: Path, then: Mapping[str, str] | None, now: Mapping[str,
     refused = "Rows of two code paths are not one result: start a new run"
     if then is None:
         expected, got = "a run.json that says how its numbers were computed", "an older one"
-        raise WhiskerError(f"resuming {str(run)!r}, code_path", expected=expected, got=got, do=f"{refused}.")
+        raise WhiskerError(
+            f"resuming {str(run)!r}, code_path", expected=expected, got=got, hint=f"{refused}."
+        )
     differing = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
     raise WhiskerError(
         f"resuming {str(run)!r}, code_path",
         expected=", ".join(f"{name} {then.get(name) or 'unset'}" for name in differing),
         got=", ".join(now.get(name) or "unset" for name in differing),
-        do=f"{refused}, or resume on such a machine with {_settings_of(then)} before the command.",
+        hint=f"{refused}, or resume on such a machine with {_settings_of(then)} before the command.",
     )
 
 
@@ -53,7 +57,11 @@ def describe_other_commit(commits: Sequence[str], commit: str) -> str:
     if others != [commit]:
         named = ", ".join(name or "no commit" for name in others)
         return f"its rows are of {named}, the ones to come of {commit or 'no commit'}; run.json keeps both"
-    return f"{commit} has uncommitted changes, which may not be those of its rows" if commit.endswith("-dirty") else ""
+    return (
+        f"{commit} has uncommitted changes, which may not be those of its rows"
+        if commit.endswith("-dirty")
+        else ""
+    )
 
 
 def _settings_of(code_path: Mapping[str, str]) -> str:

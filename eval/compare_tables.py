@@ -25,7 +25,9 @@ from eval.proportions import IntervalMethod, compute_interval, uses_clopper_pear
 _LISTED_EPISODES, _LISTED_PAIRS = 8, 15
 
 
-def print_comparison(console: Console, compared: ComparedRuns, method: IntervalMethod, *, shows_all: bool) -> None:
+def print_comparison(
+    console: Console, compared: ComparedRuns, method: IntervalMethod, *, shows_all: bool
+) -> None:
     """Print everything that is known of the runs, and the verdict last."""
     console.print(_make_run_table(compared, method))
     pairs = list(compared.comparisons.values())
@@ -39,16 +41,30 @@ def print_comparison(console: Console, compared: ComparedRuns, method: IntervalM
         console.print(f"Note: {remark}", highlight=False, markup=False, soft_wrap=True)
     console.print()
     if len(pairs) == 1:
-        console.print(describe_comparison(pairs[0]), highlight=False, markup=False, soft_wrap=True, style="bold")
+        console.print(
+            describe_comparison(pairs[0]),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+            style="bold",
+        )
     else:
-        console.print(_describe_best(compared), highlight=False, markup=False, soft_wrap=True, style="bold")
+        console.print(
+            _describe_best(compared), highlight=False, markup=False, soft_wrap=True, style="bold"
+        )
 
 
 def _make_run_table(compared: ComparedRuns, method: IntervalMethod) -> Table:
     has_letters = len(compared.runs) > 2
     table = Table(title="runs, each over all its episodes", title_justify="left")
     table.add_column("run", overflow="fold")
-    for column in ("successes", "rate", "95 % interval", "crashed", *(["letters"] if has_letters else [])):
+    for column in (
+        "successes",
+        "rate",
+        "95 % interval",
+        "crashed",
+        *(["letters"] if has_letters else []),
+    ):
         table.add_column(column, justify="right", no_wrap=True)
     is_exact = False
     for index in compared.ranking if has_letters else range(2):
@@ -59,7 +75,13 @@ def _make_run_table(compared: ComparedRuns, method: IntervalMethod) -> Table:
         low, high = compute_interval(n_success, n, method)
         interval = f"{format_percent(low)} to {format_percent(high)}{' *' if exact else ''}"
         rate = n_success / n if n else float("nan")
-        cells = [escape(run.name), f"{n_success} of {n}", format_percent(rate), interval, str(len(run.crashed) or "")]
+        cells = [
+            escape(run.name),
+            f"{n_success} of {n}",
+            format_percent(rate),
+            interval,
+            str(len(run.crashed) or ""),
+        ]
         table.add_row(*cells, *([compared.letters[index]] if has_letters else []))
     notes = ["Wilson intervals" + (", * the exact one of Clopper and Pearson" if is_exact else "")]
     notes += ["runs that share a letter cannot be told apart"] if has_letters else []
@@ -92,7 +114,9 @@ def _make_count_table(pair: Comparison) -> Table:
     table.add_section()
     of = "macro average, stratified score" if len(pair.tasks) > 1 else "Tango's score"
     names = f"{escape(pair.first.name)} less {escape(pair.second.name)}"
-    table.add_row(f"difference of success, {names}", format_difference(pair.difference, pair.interval))
+    table.add_row(
+        f"difference of success, {names}", format_difference(pair.difference, pair.interval)
+    )
     table.add_row(f"  95 % interval: {of}", "")
     table.add_row("McNemar's exact test", format_p(pair.p))
     if not isnan(correlation):
@@ -104,7 +128,14 @@ def _make_task_table(pair: Comparison) -> Table:
     table = Table(title="tasks", title_justify="left")
     table.add_column("task")
     first, second = escape(pair.first.name), escape(pair.second.name)
-    for column in ("episodes", first, second, f"only {first}", f"only {second}", "difference in points"):
+    for column in (
+        "episodes",
+        first,
+        second,
+        f"only {first}",
+        f"only {second}",
+        "difference in points",
+    ):
         table.add_column(column, justify="right")
     for task, counts in pair.tasks.items():
         interval = compute_difference_interval([counts])
@@ -118,10 +149,16 @@ def _make_task_table(pair: Comparison) -> Table:
 def _make_outcome_table(pair: Comparison) -> Table:
     table = Table(title="outcomes of the shared episodes", title_justify="left")
     table.add_column("outcome")
-    for column in (escape(pair.first.name), escape(pair.second.name), "difference in points, 95 % interval"):
+    for column in (
+        escape(pair.first.name),
+        escape(pair.second.name),
+        "difference in points, 95 % interval",
+    ):
         table.add_column(column, justify="right")
     for outcome, counts in pair.count_outcomes().items():
-        difference = format_difference(counts.difference, compute_difference_interval([counts])).replace(" points", "")
+        difference = format_difference(
+            counts.difference, compute_difference_interval([counts])
+        ).replace(" points", "")
         table.add_row(outcome, str(counts.n_first), str(counts.n_second), difference)
     return table
 
@@ -138,7 +175,9 @@ def compare_plan_quality(pair: Comparison) -> dict[str, PairedMean]:
     """Return measure → its means over the shared episodes, as `whiskers --table` wrote them for both runs."""
     means = {run.name: load_plan_quality_means(run.run.path) for run in (pair.first, pair.second)}
     first, second = means.values()
-    names = dict.fromkeys(name for key in pair.shared for name in first.get(key, {}) if name in second.get(key, {}))
+    names = dict.fromkeys(
+        name for key in pair.shared for name in first.get(key, {}) if name in second.get(key, {})
+    )
 
     def read(name: str, run: ComparedRun, key: Key) -> float | None:
         return means[run.name].get(key, {}).get(name)
@@ -150,13 +189,22 @@ def compare_plan_quality(pair: Comparison) -> dict[str, PairedMean]:
 def _make_mean_table(pair: Comparison, means: list[tuple[str, PairedMean]]) -> Table:
     table = Table(title="means over shared episodes", title_justify="left")
     table.add_column("")
-    for column in ("episodes", escape(pair.first.name), escape(pair.second.name), "difference, 95 % interval"):
+    for column in (
+        "episodes",
+        escape(pair.first.name),
+        escape(pair.second.name),
+        "difference, 95 % interval",
+    ):
         table.add_column(column, justify="right")
     for name, mean in means:
-        interval = "" if isnan(mean.interval[0]) else f", {mean.interval[0]:.3g} to {mean.interval[1]:.3g}"
+        interval = (
+            "" if isnan(mean.interval[0]) else f", {mean.interval[0]:.3g} to {mean.interval[1]:.3g}"
+        )
         cells = f"{mean.first:.4g}", f"{mean.second:.4g}", f"{mean.difference:.3g}{interval}"
         table.add_row(name.replace("_", " "), str(mean.n), *cells)
-    table.caption = "steps: of the episodes that both solve; intervals: Student's, of the paired differences"
+    table.caption = (
+        "steps: of the episodes that both solve; intervals: Student's, of the paired differences"
+    )
     table.caption_justify = "left"
     return table
 
@@ -169,14 +217,20 @@ def _print_differing(console: Console, pair: Comparison, *, shows_all: bool) -> 
         rows = [(won, lost) for won, lost in rows if won.success]
         if not rows:
             continue
-        console.print(f"\nonly {solver.name} solves, and {other.name} fails in:", style="bold", markup=False)
+        console.print(
+            f"\nonly {solver.name} solves, and {other.name} fails in:", style="bold", markup=False
+        )
         for won, lost in rows if shows_all else rows[:_LISTED_EPISODES]:
             at = f"{lost.outcome} at step {lost.shown_step}"
-            where = f"{won.task} {won.episode_index}" if len(pair.tasks) > 1 else f"{won.episode_index}"
+            where = (
+                f"{won.task} {won.episode_index}" if len(pair.tasks) > 1 else f"{won.episode_index}"
+            )
             line = f"  {where}: {at}: {format_open_command(other, lost)}"
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         if not shows_all and len(rows) > _LISTED_EPISODES:
-            console.print(f"  and {len(rows) - _LISTED_EPISODES} more: --all lists them", highlight=False)
+            console.print(
+                f"  and {len(rows) - _LISTED_EPISODES} more: --all lists them", highlight=False
+            )
 
 
 def _print_pairs(console: Console, compared: ComparedRuns, *, shows_all: bool) -> None:
@@ -195,20 +249,33 @@ def _print_pairs(console: Console, compared: ComparedRuns, *, shows_all: bool) -
         counts = [str(n) for n in (pair.counts.n, pair.counts.only_first, pair.counts.only_second)]
         names = f"{escape(pair.first.name)} - {escape(pair.second.name)}"
         style = "" if pair.better is None else "bold"
-        table.add_row(names, *counts, difference, format_p(pair.corrected_p).removeprefix("p = "), style=style)
-    table.caption, table.caption_justify = "bold: told apart. Compare two alone for outcomes and episodes.", "left"
+        table.add_row(
+            names, *counts, difference, format_p(pair.corrected_p).removeprefix("p = "), style=style
+        )
+    table.caption, table.caption_justify = (
+        "bold: told apart. Compare two alone for outcomes and episodes.",
+        "left",
+    )
     console.print(table)
 
 
 def _describe_best(compared: ComparedRuns) -> str:
     """Return which run is best, and which cannot be told from it."""
     best = compared.ranking[0]
-    of_best = {(set(key) - {best}).pop(): pair for key, pair in compared.comparisons.items() if best in key}
-    untold = [index for index in compared.ranking if index in of_best and of_best[index].better is None]
+    of_best = {
+        (set(key) - {best}).pop(): pair for key, pair in compared.comparisons.items() if best in key
+    }
+    untold = [
+        index for index in compared.ranking if index in of_best and of_best[index].better is None
+    ]
     name = compared.runs[best].name
     if not untold:
         return f"{name} is better than each of the other {len(of_best)}."
     listed = ", ".join(compared.runs[index].name for index in untold)
     n_worse = len(of_best) - len(untold)
-    worse = f"It is better than {n_worse} of the others" if n_worse else "It is not shown to be better than any"
+    worse = (
+        f"It is better than {n_worse} of the others"
+        if n_worse
+        else "It is not shown to be better than any"
+    )
     return f"{name} has the highest success. {worse}; these episodes cannot tell it from {listed}."

@@ -20,7 +20,9 @@ def describe_comparison(pair: Comparison) -> str:
     if better is not None:
         worse = pair.second if better is pair.first else pair.first
         sign = 1 if better is pair.first else -1
-        found = f"difference {format_difference(sign * pair.difference, _turn(pair.interval, sign))}"
+        found = (
+            f"difference {format_difference(sign * pair.difference, _turn(pair.interval, sign))}"
+        )
         return f"{better.name} is better than {worse.name} ({found}; {episodes}; {format_p(pair.corrected_p)})."
     names = f"{pair.first.name} and {pair.second.name}"
     found = format_difference(pair.difference, pair.interval)
@@ -32,11 +34,15 @@ def describe_comparison(pair: Comparison) -> str:
 def describe_need(pair: Comparison) -> str:
     """Return how many more episodes a comparison takes that sees a difference which these would not have seen."""
     n, discordant = pair.counts.n, pair.counts.n_discordant / pair.counts.n
-    needed = {asked: compute_paired_size(max(discordant, asked), asked) for asked in _ASKED_DIFFERENCES}
+    needed = {
+        asked: compute_paired_size(max(discordant, asked), asked) for asked in _ASKED_DIFFERENCES
+    }
     seen = [difference for difference in _ASKED_DIFFERENCES if needed[difference] <= n]
     unseen = [difference for difference in _ASKED_DIFFERENCES if needed[difference] > n]
     power = f"with {100 * POWER:.0f} % power"
-    said = f"A difference of {100 * seen[-1]:.0f} points would have been seen {power}" if seen else ""
+    said = (
+        f"A difference of {100 * seen[-1]:.0f} points would have been seen {power}" if seen else ""
+    )
     if not unseen:
         return f"{said}."
     asked = f"to see a difference of {100 * unseen[0]:.0f} points {power} takes about"
@@ -72,7 +78,9 @@ def format_difference(difference: float, interval: tuple[float, float]) -> str:
     """Return e.g. "12 points, 4 to 20": with a decimal where whole points would say too little."""
     values = [100 * difference, *(100 * end for end in interval)]
     is_fine = values[2] - values[1] < 10 or any(0 < abs(value) < 0.5 for value in values)
-    shown, low, high = (f"{value:.{1 if is_fine else 0}f}".replace("-0.0", "0.0") for value in values)
+    shown, low, high = (
+        f"{value:.{1 if is_fine else 0}f}".replace("-0.0", "0.0") for value in values
+    )
     return f"{shown} points, {low} to {high}"
 
 

@@ -118,13 +118,17 @@ class Comparison:
 
     def count_outcomes(self) -> dict[str, PairedCounts]:
         """Return outcome → in how many shared episodes both, only one or neither ended so; of those that occur."""
-        pairs = Counter((self.first.rows[key].outcome, self.second.rows[key].outcome) for key in self.shared)
+        pairs = Counter(
+            (self.first.rows[key].outcome, self.second.rows[key].outcome) for key in self.shared
+        )
         firsts, seconds = Counter[str](), Counter[str]()
         for (one, other), n in pairs.items():
             firsts[one] += n
             seconds[other] += n
         return {
-            outcome: _count_pairs(pairs[outcome, outcome], firsts[outcome], seconds[outcome], len(self.shared))
+            outcome: _count_pairs(
+                pairs[outcome, outcome], firsts[outcome], seconds[outcome], len(self.shared)
+            )
             for outcome in sorted(firsts | seconds, key=rank_outcome)
         }
 
@@ -168,13 +172,19 @@ class ComparedRuns:
 
     @cached_property
     def ranking(self) -> list[int]:
-        """Return the runs' indices, the best first. Each task counts alike, however many of its episodes there are."""
+        """Return the runs' indices, the best first.
+
+        Each task counts alike, however many of its episodes there are.
+        """
         rates = [_compute_rate(run) for run in self.runs]
         return sorted(range(len(self.runs)), key=lambda index: (-rates[index], index))
 
     @cached_property
     def letters(self) -> dict[int, str]:
-        """Return run → its letters (`find_letters`). Runs that share no episode are not told apart."""
+        """Return run → its letters (`find_letters`).
+
+        Runs that share no episode are not told apart.
+        """
         place = {index: k for k, index in enumerate(self.ranking)}
         told_apart = {
             (min(place[i], place[j]), max(place[i], place[j]))
@@ -188,8 +198,9 @@ def compare(paths: Sequence[Path]) -> ComparedRuns:
     """Compare the runs in these folders, each of which is a run or has runs in it.
 
     Raises:
-        WhiskerError: fewer than two runs, one that cannot be read or compared with the first, one that is named twice,
-            or nothing shared. Runs that were only found in a folder are left out instead, with a remark.
+        WhiskerError: fewer than two runs, one that cannot be read or compared with the first, one
+            that is named twice, or nothing shared. Runs that were only found in a folder are left
+            out instead, with a remark.
     """
     runs, remarks = _open_runs(paths)
     compared = _name_runs(runs)
@@ -199,13 +210,16 @@ def compare(paths: Sequence[Path]) -> ComparedRuns:
             " and ".join(repr(run.name) for run in compared[:3]),
             expected="episodes that both have judged",
             got="none: other tasks or episode indices, or every one crashed",
-            do="Run them with the same --env, --first-episode and --episodes.",
+            hint="Run them with the same --env, --first-episode and --episodes.",
         )
     for run in compared:
         remarks += _describe_gaps(run)
     for (i, j), pair in comparisons.items():
         if i == 0:
-            remarks += [f"{compared[0].name} and {compared[j].name}: {sentence}" for sentence in _describe_pair(pair)]
+            remarks += [
+                f"{compared[0].name} and {compared[j].name}: {sentence}"
+                for sentence in _describe_pair(pair)
+            ]
     return ComparedRuns(compared, comparisons, remarks)
 
 
@@ -216,12 +230,16 @@ def _open_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     named: set[Path] = set()
     for path in paths:
         is_folder_of_runs = path.is_dir() and not is_run_folder(path)
-        for candidate in list(find_run_folders(path).runs.values()) if is_folder_of_runs else [path]:
+        for candidate in (
+            list(find_run_folders(path).runs.values()) if is_folder_of_runs else [path]
+        ):
             resolved = candidate.resolve()
             if resolved in named:
                 if is_folder_of_runs:
                     continue
-                raise WhiskerError(f"run {str(candidate)!r}", expected="every run once", got="it twice")
+                raise WhiskerError(
+                    f"run {str(candidate)!r}", expected="every run once", got="it twice"
+                )
             try:
                 run = Run.open(candidate)
                 _check_fits(runs[0] if runs else None, run)
@@ -234,22 +252,26 @@ def _open_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
             runs.append(run)
     if len(runs) < 2:
         got = f"{len(runs)}" + (f" ({remarks[0]})" if remarks else "")
-        raise WhiskerError("eval-compare", expected="two runs or more, or a folder of them", got=got)
+        raise WhiskerError(
+            "eval-compare", expected="two runs or more, or a folder of them", got=got
+        )
     return runs, remarks
 
 
 def _check_fits(first: Run | None, run: Run) -> None:
     """Raise unless the run has episodes and can be compared with the first."""
     if not run.rows:
-        do = f"Finish it: {write_command('eval', '--resume', run.path)}"
-        raise WhiskerError(f"run {str(run.path)!r}", expected="finished episodes", got="none", do=do)
+        hint = f"Finish it: {write_command('eval', '--resume', run.path)}"
+        raise WhiskerError(
+            f"run {str(run.path)!r}", expected="finished episodes", got="none", hint=hint
+        )
     conflicts = find_conflicts(first.description, run.description) if first else []
     if first and conflicts:
         raise WhiskerError(
             f"runs {str(first.path)!r} and {str(run.path)!r}",
             expected="episodes that begin and end alike",
             got=f"other {', '.join(conflicts)}",
-            do="Compare runs of one environment with the same flags.",
+            hint="Compare runs of one environment with the same flags.",
         )
 
 
@@ -284,7 +306,9 @@ def _compare_pairs(runs: Sequence[ComparedRun]) -> dict[tuple[int, int], Compari
     }
 
 
-def _count_shared(first: ComparedRun, second: ComparedRun) -> tuple[list[Key], dict[str, PairedCounts]]:
+def _count_shared(
+    first: ComparedRun, second: ComparedRun
+) -> tuple[list[Key], dict[str, PairedCounts]]:
     """Return the episodes that both have judged, and task → how they ended."""
     successes, others = first.successes, second.successes
     shared = [key for key in successes if key in others]
@@ -331,5 +355,7 @@ def _describe_pair(pair: Comparison) -> list[str]:
     for run in (pair.first, pair.second):
         alone = [row.success for key, row in run.rows.items() if key not in shared]
         if alone:
-            remarks.append(f"{len(alone)} episodes of {run.name} have no partner ({sum(alone)} succeed); unused.")
+            remarks.append(
+                f"{len(alone)} episodes of {run.name} have no partner ({sum(alone)} succeed); unused."
+            )
     return remarks + find_remarks(pair.first.run.description, pair.second.run.description)

@@ -17,7 +17,7 @@ class Disagreement(NamedTuple):
 
     of_policy: str
     of_env: str
-    do: str = ""
+    hint: str = ""
 
 
 def check_conventions(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> None:
@@ -32,12 +32,17 @@ def check_conventions(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> N
             f"conventions of policy {policy.type!r} in {env.name!r}",
             expected=f"what the environment has ({'; '.join(each.of_env for each in found)})",
             got=f"what the policy declares ({'; '.join(each.of_policy for each in found)})",
-            do=" ".join(each.do for each in found if each.do),
+            hint=" ".join(each.hint for each in found if each.hint),
         )
 
 
-def find_disagreements(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> Iterator[Disagreement]:
-    """Yield the conventions in which the two sides differ. What the policy does not declare agrees."""
+def find_disagreements(
+    policy: PolicySpec, env: EnvSpec, adapters: Adapters
+) -> Iterator[Disagreement]:
+    """Yield the conventions in which the two sides differ.
+
+    What the policy does not declare agrees.
+    """
     action = env.action
     mode = adapters.policy_actions or action.mode
     if policy.action_mode not in (None, mode):
@@ -46,12 +51,16 @@ def find_disagreements(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> 
     if policy.rotation not in (None, action.rotation):
         yield Disagreement(f"rotation {policy.rotation!r}", f"rotation {action.rotation!r}")
     if policy.rotation_frame not in (None, action.rotation_frame):
-        yield Disagreement(f"rotation frame {policy.rotation_frame!r}", f"rotation frame {action.rotation_frame!r}")
+        yield Disagreement(
+            f"rotation frame {policy.rotation_frame!r}", f"rotation frame {action.rotation_frame!r}"
+        )
     gripper = adapters.gripper_range or (action.gripper_closed, action.gripper_open)
     if policy.gripper_range is not None and tuple(policy.gripper_range) != tuple(gripper):
         closed, opened = policy.gripper_range
         advice = f"Give --gripper-range {closed:g} {opened:g}." if closed != opened else ""
-        yield Disagreement(_describe_gripper(policy.gripper_range), _describe_gripper(gripper), advice)
+        yield Disagreement(
+            _describe_gripper(policy.gripper_range), _describe_gripper(gripper), advice
+        )
     yield from _compare_lists("state", policy.state_names, env.state_names, adapters)
     yield from _compare_lists("units of the state", policy.state_units, env.state_units, adapters)
     yield from _compare_roles(policy, env, adapters)
@@ -82,8 +91,14 @@ def _compare_roles(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> Iter
 def _advise_mode(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
     if policy.action_mode == env.action.mode:
         return "Leave --policy-actions out."
-    if policy.action_mode == "delta" and adapters.policy_actions is None and fits_action_mode("delta", env):
-        return "If they are differences from the state of the prediction, give --policy-actions delta."
+    if (
+        policy.action_mode == "delta"
+        and adapters.policy_actions is None
+        and fits_action_mode("delta", env)
+    ):
+        return (
+            "If they are differences from the state of the prediction, give --policy-actions delta."
+        )
     other = family_of(env.name).other_action_form(env.name, env.action)
     return f"Evaluate with {other}." if other else ""
 
@@ -92,7 +107,11 @@ def _advise_map(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
     """Return the flag that pairs each camera with the only one of the environment in its role, "" if none does."""
     pairs = {}
     for camera, role in (policy.camera_roles or {}).items():
-        shown = [each for each in env.camera_names if "depth" not in each and find_role(env.name, each) == role]
+        shown = [
+            each
+            for each in env.camera_names
+            if "depth" not in each and find_role(env.name, each) == role
+        ]
         if len(shown) == 1:
             pairs[shown[0]] = camera
     pairs = {env_camera: camera for env_camera, camera in pairs.items() if env_camera != camera}

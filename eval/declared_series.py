@@ -1,4 +1,7 @@
-"""The series that are recorded with every episode. One more is one more entry here, and the place that computes it."""
+"""The series that are recorded with every episode.
+
+One more is one more entry here, and the place that computes it.
+"""
 
 from eval.plan_change import plan_change_so_far
 from eval.series import Series
@@ -16,7 +19,11 @@ def declare(series: Series) -> None:
         WhiskerError: there is one of that name.
     """
     if series.name in _DECLARED:
-        raise WhiskerError(f"series {series.name!r}", expected="a name of its own", got="one that is declared already")
+        raise WhiskerError(
+            f"series {series.name!r}",
+            expected="a name of its own",
+            got="one that is declared already",
+        )
     _DECLARED[series.name] = series
 
 

@@ -36,15 +36,19 @@ class VariedExpert(Expert, Protocol):
 class VariesDemonstrations(Env, Protocol):
     """An environment whose expert can begin elsewhere and be pushed off its way: a policy learns to come back."""
 
-    def make_expert(self, fault: str | None = None) -> VariedExpert: ...
+    def make_expert(self, failure_mode: str | None = None) -> VariedExpert: ...
 
     def place_arm(self, q_rad: Float[np.ndarray, " joint"]) -> None:
         """Put the arm at rest at joint angles, right after a reset."""
 
-    def joint_target_rad(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, " joint"]:
+    def joint_target_rad(
+        self, action: Float[np.ndarray, " action_dim"]
+    ) -> Float64[np.ndarray, " joint"]:
         """Return the joint angles that an action sends to the servos."""
 
-    def action_for(self, target_rad: Float64[np.ndarray, " joint"]) -> Float64[np.ndarray, " action_dim"]:
+    def action_for(
+        self, target_rad: Float64[np.ndarray, " joint"]
+    ) -> Float64[np.ndarray, " action_dim"]:
         """Return the action that sends these joint angles to the servos."""
 
     def goal_pos_world(self) -> Float64[np.ndarray, "3"]:
@@ -57,7 +61,9 @@ class TargetNoise:
     x' = x - x dt/τ + σ sqrt(2 dt/τ) ε, whose standard deviation is σ.
     """
 
-    def __init__(self, sigma_rad: float, dt_s: float, rng: np.random.Generator, tau_s: float = 0.4) -> None:
+    def __init__(
+        self, sigma_rad: float, dt_s: float, rng: np.random.Generator, tau_s: float = 0.4
+    ) -> None:
         self._decay, self._kick = dt_s / tau_s, sigma_rad * np.sqrt(2 * dt_s / tau_s)
         self._fade = dt_s / 0.15
         self._rng = rng
@@ -66,7 +72,9 @@ class TargetNoise:
     def sample(self, *, quiet: bool) -> Float[np.ndarray, "6"]:
         """Offset of the next target, rad; the gripper's is always 0."""
         self._gain += self._fade * ((0.0 if quiet else 1.0) - self._gain)
-        self._noise[:5] += -self._decay * self._noise[:5] + self._kick * self._rng.standard_normal(5)
+        self._noise[:5] += -self._decay * self._noise[:5] + self._kick * self._rng.standard_normal(
+            5
+        )
         return self._gain * self._noise
 
 
@@ -74,14 +82,20 @@ def check_demo_counts(config: DemoConfig) -> None:
     """Raise unless there is something to record."""
     if config.episodes < 1 or config.first_episode < 0:
         got = f"--episodes {config.episodes} --first-episode {config.first_episode}"
-        raise WhiskerError("demonstrations", expected="at least one episode, from index 0 on", got=got)
+        raise WhiskerError(
+            "demonstrations", expected="at least one episode, from index 0 on", got=got
+        )
 
 
 def resolve_output(config: DemoConfig) -> Path:
     """Return where the demonstrations go: `--output`, with the ending of the family's files where it has another."""
     suffixes = family_of(config.env).demo_suffixes
     needs_ending = suffixes and config.output.suffix not in suffixes
-    return config.output.with_name(f"{config.output.name}{suffixes[0]}") if needs_ending else config.output
+    return (
+        config.output.with_name(f"{config.output.name}{suffixes[0]}")
+        if needs_ending
+        else config.output
+    )
 
 
 def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
@@ -95,12 +109,16 @@ def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
     """
     (env_name, *others) = expand_env(config.env)
     if others:
-        raise WhiskerError("--env of demonstrations", expected="a single task", got=f"{config.env!r}")
+        raise WhiskerError(
+            "--env of demonstrations", expected="a single task", got=f"{config.env!r}"
+        )
     family = family_of(env_name)
     if family.demo_suffixes:
         first = None if config.first_episode == FIRST_DEMO_EPISODE else config.first_episode
         name = name_in_family(env_name)
-        return family.record_demonstrations(DemoRequest(name, config.output, config.episodes, first, on_episode))
+        return family.record_demonstrations(
+            DemoRequest(name, config.output, config.episodes, first, on_episode)
+        )
     from policies.lerobot_dataset import DemonstrationWriter
 
     with closing(make_env(config.env)) as env:
@@ -110,7 +128,10 @@ def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
 
 
 def record_demonstrations(
-    config: DemoConfig, env: Env, writer: "DemonstrationWriter", on_episode: Callable[[int, bool], None]
+    config: DemoConfig,
+    env: Env,
+    writer: "DemonstrationWriter",
+    on_episode: Callable[[int, bool], None],
 ) -> None:
     """Roll the expert out until `config.episodes` successes are kept; failures are discarded.
 
@@ -128,7 +149,9 @@ def record_demonstrations(
     while n_kept < config.episodes:
         if index - config.first_episode >= 2 * n_kept + 20:
             raise WhiskerError(
-                f"expert in {env.spec.name!r}", expected="a success in every other episode", got=f"{n_kept} in {index}"
+                f"expert in {env.spec.name!r}",
+                expected="a success in every other episode",
+                got=f"{n_kept} in {index}",
             )
         success = _record_episode(config, env, writer, index)
         if success:
@@ -147,7 +170,9 @@ def _record_episode(
     env.reset(episode_index)
     expert = env.make_expert()
     if rng.random() < config.near_object:
-        env.place_arm(expert.pose_above_block(rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10])))
+        env.place_arm(
+            expert.pose_above_block(rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10]))
+        )
     sigma_rad = np.deg2rad(config.noise_deg) if rng.random() < config.noisy else 0.0
     noise = TargetNoise(sigma_rad, env.spec.control_dt_s, rng)
     for _ in range(env.spec.max_steps):

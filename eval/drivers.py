@@ -8,14 +8,26 @@ import numpy as np
 
 from eval.declared_series import POLICY_LATENCY
 from eval.recorder import EpisodeRecord, EpisodeRecorder
-from eval.rollout import ControlStep, Decision, Request, Rollout, RolloutSettings, Start, rollout
+from eval.rollout import (
+    ControlStep,
+    Decision,
+    Request,
+    Rollout,
+    RolloutSettings,
+    RolloutState,
+    rollout,
+)
 from policies.action_chunk import ActionChunk
 from policies.policy import Policy
 from sim.env import Env
 
 
 def run_episode(
-    env: Env, policy: Policy, episode_index: int, recorder: EpisodeRecorder, settings: RolloutSettings
+    env: Env,
+    policy: Policy,
+    episode_index: int,
+    recorder: EpisodeRecorder,
+    settings: RolloutSettings,
 ) -> EpisodeRecord:
     """Roll one episode out and return its record; a crash on the way becomes the record's `error`."""
     recorder.start(env, episode_index)
@@ -39,12 +51,12 @@ def play_episode(
     """
     env.reset(episode_index)
     # A scripted expert looks at the environment when it is reset.
-    start = Start(step=0, prediction_index=0, memory=policy.reset())
+    start = RolloutState(step=0, prediction_index=0, memory=policy.reset())
     yield from continue_episode(env, policy, start, episode_index, settings)
 
 
 def continue_episode(
-    env: Env, policy: Policy, start: Start, episode_index: int, settings: RolloutSettings
+    env: Env, policy: Policy, start: RolloutState, episode_index: int, settings: RolloutSettings
 ) -> Iterator[Decision | ControlStep]:
     """Decide and step from there on, in an environment that is in that state; as for `play_episode`."""
     yield from _drive(rollout(env, policy.spec, start, episode_index, settings), policy)

@@ -24,7 +24,7 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
             f"--list-envs {' '.join(words)}",
             expected="words of an environment's name or instruction",
             got="no environment that has them",
-            do="`--list-envs` alone shows the suites.",
+            hint="`--list-envs` alone shows the suites.",
         )
     if words:
         for group, listings in groupby(found, key=_group_of):
@@ -39,7 +39,9 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
         horizons = [listing.horizon for listing in listings]
         suites.add_row(escape(suite), str(len(horizons)), _format_range(horizons))
     console.print(suites)
-    console.print("Tasks of a suite, or with a word: eval --list-envs libero_goal drawer", markup=False)
+    console.print(
+        "Tasks of a suite, or with a word: eval --list-envs libero_goal drawer", markup=False
+    )
 
 
 def _has_words(listing: EnvListing, words: Iterable[str]) -> bool:

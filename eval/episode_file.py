@@ -1,8 +1,10 @@
 """The file of an episode's arrays, `episodes/<task>/<index>.npz`: what stands in it, and how series do beside the rest.
 
-Every array and every series has its own name. The array `series` is a text, JSON that says what each series is:
+Every array and every series has its own name. The array `series` is a text, JSON that says what
+each series is:
 
-    {"policy_latency_ms": {"unit": "ms", "axis": "prediction", "meaning": "...", "is_reproducible": false}, ...}
+    {"policy_latency_ms": {"unit": "ms", "axis": "prediction", "meaning": "...", "is_reproducible":
+    false}, ...}
 """
 
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ from numpy.lib.npyio import NpzFile
 
 from eval.recorder import EpisodeArrays
 from eval.series import RecordedSeries, series_from_json, series_to_json
-from sim.files import written_whole
+from sim.files import atomic_write
 
 _DESCRIPTIONS = "series"
 
@@ -25,11 +27,13 @@ def save_arrays(path: Path, arrays: EpisodeArrays) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    there: dict[str, Any] = {name: array for name, array in vars(arrays).items() if isinstance(array, np.ndarray)}
+    there: dict[str, Any] = {
+        name: array for name, array in vars(arrays).items() if isinstance(array, np.ndarray)
+    }
     if arrays.series:
         there |= {name: recorded.values for name, recorded in arrays.series.items()}
         there[_DESCRIPTIONS] = np.array(series_to_json(arrays.series))
-    with written_whole(path, sync=True) as file:
+    with atomic_write(path, sync=True) as file:
         np.savez(file, **there)
 
 

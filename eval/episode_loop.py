@@ -33,7 +33,9 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
     finished = {(row.task, row.episode_index) for row in run.rows}
     asked = range(config.first_episode, config.first_episode + config.episodes)
     for task in setup.tasks:
-        missing = [episode_index for episode_index in asked if (task, episode_index) not in finished]
+        missing = [
+            episode_index for episode_index in asked if (task, episode_index) not in finished
+        ]
         if not missing:
             continue
         with _set_up_task(config, setup, task, run.path) as now:
@@ -48,7 +50,10 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
 
 @contextmanager
 def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iterator[Setup]:
-    """The same evaluation in one of its tasks. The first is as it was made, and stays open for its owner to close."""
+    """The same evaluation in one of its tasks.
+
+    The first is as it was made, and stays open for its owner to close.
+    """
     first = setup.env.spec
     if task == first.task:
         yield setup
@@ -68,6 +73,8 @@ def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iter
                 f"task {task!r} ({setup.tasks[task]})",
                 expected="an environment that can follow the first",
                 got=str(error),
-                do=f"What is finished stays in {str(run)!r}; --resume goes on from there.",
+                hint=f"What is finished stays in {str(run)!r}; --resume goes on from there.",
             ) from error
-        yield dataclasses.replace(setup, env=env, policy=policy, horizon=config.horizon or env.spec.max_steps)
+        yield dataclasses.replace(
+            setup, env=env, policy=policy, horizon=config.horizon or env.spec.max_steps
+        )

@@ -35,22 +35,28 @@ class EpisodeRow:
     Attributes:
         decided_at_step: control step at which the outcome was settled.
         failed_stage: first stage that was not met; None for success and error.
-        decisive_step: control step at which it went wrong: a grasp that was lost, a closing that caught nothing; at a
-            success the last. None in rows from before it was there.
+        decisive_step: control step at which it went wrong: a grasp that was lost, a closing that
+            caught nothing; at a success the last. None in rows from before it was there.
         decisive_event: names what happened there (`eval.outcome.Event`), likewise.
         max_object_height_m: None for an articulated goal, and without any moment recorded.
         final_goal_distance_m: likewise.
         n_clipped_steps: steps whose action left the actuators' range.
         error: "" or what crashed.
-        ik_failure_rate: share of the control steps whose inverse kinematics missed by more than `IK_TOLERANCE_M`.
-        ik_error_mm: mean over the control steps of how far it missed. Both are None where the environment takes
-            joints, and in rows from before they were there.
-        outcome: one of `eval.outcome.OUTCOMES`, or one that only a newer version knows; likewise `decisive_event`.
-        goal: the goal of the task that the outcome rests on; None without any moment recorded, and in older rows.
-        final_joint_progress: of an articulated goal (`sim.goals.articulated`), None for other kinds.
-        instruction: of this episode; None, and no column of the file, where the task has one for all its episodes.
-        goal_kind, stages, final_measures: kind of the goal, its stages in order, and its measures at the end, where it
-            is of another kind than pick and place or articulated; else None, and no columns of the file.
+        ik_failure_rate: share of the control steps whose inverse kinematics missed by more than
+            `IK_TOLERANCE_M`.
+        ik_error_mm: mean over the control steps of how far it missed. Both are None where the
+            environment takes joints, and in rows from before they were there.
+        outcome: one of `eval.outcome.OUTCOMES`, or one that only a newer version knows; likewise
+            `decisive_event`.
+        goal: the goal of the task that the outcome rests on; None without any moment recorded, and
+            in older rows.
+        final_joint_progress: of an articulated goal (`sim.goals.articulated`), None for other
+            kinds.
+        instruction: of this episode; None, and no column of the file, where the task has one for
+            all its episodes.
+        goal_kind, stages, final_measures: kind of the goal, its stages in order, and its measures
+            at the end, where it is of another kind than pick and place or articulated; else None,
+            and no columns of the file.
         extra: columns that this version does not know.
     """
 
@@ -91,7 +97,10 @@ class EpisodeRow:
 
     @property
     def is_judged(self) -> bool:
-        """Return whether the episode ran to its end. An unknown outcome counts so unless the row says what crashed."""
+        """Return whether the episode ran to its end.
+
+        An unknown outcome counts so unless the row says what crashed.
+        """
         return find_facts(self.outcome).is_judged if self.is_known else not self.error
 
     @property
@@ -108,7 +117,11 @@ class EpisodeRow:
     @property
     def goal_stages(self) -> tuple[str, ...]:
         """Return the stages of that goal, in order."""
-        return tuple(PICK_AND_PLACE.stages) if self.kind_of_goal == PICK_AND_PLACE.name else self.stages or ()
+        return (
+            tuple(PICK_AND_PLACE.stages)
+            if self.kind_of_goal == PICK_AND_PLACE.name
+            else self.stages or ()
+        )
 
     @property
     def recorded_stages(self) -> tuple[str, ...]:
@@ -124,7 +137,11 @@ class EpisodeRow:
             KeyError, TypeError, AttributeError: a column is missing.
         """
         values = json.loads(line)
-        known = {f.name: values.pop(f.name) for f in _columns() if f.name in values or f.default is MISSING}
+        known = {
+            f.name: values.pop(f.name)
+            for f in _columns()
+            if f.name in values or f.default is MISSING
+        }
         event, stages = known.get("decisive_event"), known.get("stages")
         parsed = {
             "outcome": _read_name(Outcome, known["outcome"]),
@@ -192,7 +209,10 @@ def make_row(record: EpisodeRecord) -> EpisodeRow:
 
 
 def _goal_columns(trajectory: Trajectory | None) -> dict[str, Any]:
-    """Return the columns about the goal. What is undefined is None, not 0, since JSON has no nan."""
+    """Return the columns about the goal.
+
+    What is undefined is None, not 0, since JSON has no nan.
+    """
     if trajectory is None:
         return dict.fromkeys(("max_object_height_m", "final_goal_distance_m"))
     goal, measures = trajectory.goal, trajectory.measures
@@ -236,7 +256,9 @@ def load_rows(path: Path) -> list[EpisodeRow]:
             rows.append(EpisodeRow.from_json(line.decode()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WhiskerError(
-                f"{str(path / ROWS_FILE)!r}, line {number}", expected="a row of JSON", got=repr(error)
+                f"{str(path / ROWS_FILE)!r}, line {number}",
+                expected="a row of JSON",
+                got=repr(error),
             ) from error
     return rows
 
@@ -256,4 +278,6 @@ def _read_rows_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         got = error.strerror or str(error)
-        raise WhiskerError(f"rows file {str(path)!r}", expected="a row for each episode", got=got) from error
+        raise WhiskerError(
+            f"rows file {str(path)!r}", expected="a row for each episode", got=got
+        ) from error

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.cameras import adopt_renamed_cameras, select_cameras
-from eval.collection import Collector, check_collection, make_collector
 from eval.config import AUTO_ENV, DEFAULT_ENV, EvalConfig, SubjectConfig
 from eval.conventions import check_conventions
+from eval.feature_recording import FeatureRecorder, check_collection, make_feature_recorder
 from eval.preflight import (
     check_asked_action_steps,
     check_fit,
@@ -18,7 +18,13 @@ from eval.preflight import (
     check_records,
     resolve_n_action_steps,
 )
-from policies.adapters import AdaptedPolicy, Adapters, format_camera_map, parse_camera_map, parse_image_size
+from policies.adapters import (
+    AdaptedPolicy,
+    Adapters,
+    format_camera_map,
+    parse_camera_map,
+    parse_image_size,
+)
 from policies.checkpoint_files import Checkpoint, load_training_env, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
 from policies.declared_policy import DeclaredPolicy, read_declared_policy
@@ -26,13 +32,20 @@ from policies.device import check_device
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.loading import find_loader, load_policy
 from policies.plan_kinds import read_plan_kinds
-from policies.policy import DraftingPolicy, Policy, PolicySpec
+from policies.policy import IntermediatePlanPolicy, Policy, PolicySpec
 from policies.registry import CHECKPOINT_FOLDER, resolve_policy_name, shipped_checkpoints
 from policies.training_record import TrainingRecord, load_training_record
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
-from sim.registry import camera_names, check_control, demonstrated_env, expand_env, make_env, task_of
+from sim.registry import (
+    camera_names,
+    check_control,
+    env_of_demonstrations,
+    expand_env,
+    make_env,
+    task_of,
+)
 from sim.spec import EnvSpec
 
 
@@ -47,9 +60,10 @@ class Setup:
         horizon: control steps after which an episode in `env` is over.
         tasks: task → the name of its environment, in the order in which they run.
         collector: the policy as it is listened to; None unless features are collected.
-        training: what the checkpoint says of its training; None: there is no checkpoint of lerobot's.
-        renamed_cameras: the environment's camera → the policy's, as the checkpoint's own rename map pairs them where
-            the user did not.
+        training: what the checkpoint says of its training; None: there is no checkpoint of
+            lerobot's.
+        renamed_cameras: the environment's camera → the policy's, as the checkpoint's own rename map
+            pairs them where the user did not.
     """
 
     env: Env
@@ -58,7 +72,7 @@ class Setup:
     n_action_steps: int
     horizon: int
     tasks: Mapping[str, str]
-    collector: Collector | None = None
+    collector: FeatureRecorder | None = None
     training: TrainingRecord | None = None
     renamed_cameras: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,7 +88,11 @@ def name_policy[Config: SubjectConfig](config: Config) -> Config:
     if config.policy is not None:
         policy = resolve_policy_name(config.policy)
     else:
-        policy = "act" if config.checkpoint is None else read_config(find_checkpoint(config.checkpoint))["type"]
+        policy = (
+            "act"
+            if config.checkpoint is None
+            else read_config(find_checkpoint(config.checkpoint))["type"]
+        )
     env = _training_env(config.checkpoint, policy) if config.env == AUTO_ENV else config.env
     return dataclasses.replace(config, policy=policy, env=env)
 
@@ -89,28 +107,37 @@ def _training_env(checkpoint: str | None, policy: str) -> str:
     return DEFAULT_ENV if trained_in is None else trained_in["name"]
 
 
-def begin_as_demonstrated(config: EvalConfig) -> EvalConfig:
+def with_demo_initial_states(config: EvalConfig) -> EvalConfig:
     """Return the config with the environment that begins as the demonstrations in `config.demos`, if it has any.
 
     Raises:
-        WhiskerError: demonstrations without a replay or the reverse, or not those of the environment asked for.
+        WhiskerError: demonstrations without a replay or the reverse, or not those of the
+            environment asked for.
     """
     if (config.policy == "replay") != (config.demos is not None):
-        expected, got = "--policy replay together with --demos <file>", f"--policy {config.policy or 'act'}"
-        raise WhiskerError("a replay", expected=expected, got=got + (" with --demos" if config.demos else " alone"))
+        expected, got = (
+            "--policy replay together with --demos <file>",
+            f"--policy {config.policy or 'act'}",
+        )
+        raise WhiskerError(
+            "a replay", expected=expected, got=got + (" with --demos" if config.demos else " alone")
+        )
     if config.demos is None:
         return config
-    env = demonstrated_env(Path(config.demos))
+    env = env_of_demonstrations(Path(config.demos))
     demonstrated = env.partition("@")[0]
     if config.env != AUTO_ENV and expand_env(config.env) != (demonstrated,):
-        raise WhiskerError(f"--env {config.env}", expected=f"{demonstrated}, which {config.demos} is of")
+        raise WhiskerError(
+            f"--env {config.env}", expected=f"{demonstrated}, which {config.demos} is of"
+        )
     return dataclasses.replace(config, env=env, demos=str(Path(config.demos).resolve()))
 
 
 def set_up(config: SubjectConfig) -> Setup:
     """Make policy and environment, of a suite that of its first task, and refuse what cannot run.
 
-    The environment renders exactly the cameras that the policy looks through, at the size it asks for.
+    The environment renders exactly the cameras that the policy looks through, at the size it asks
+    for.
 
     Raises:
         WhiskerError: anything that cannot run or does not fit.
@@ -124,10 +151,14 @@ def set_up(config: SubjectConfig) -> Setup:
         policy, env, files = _load(config, env_name, adapters, opened)
         checkpoint, training = files or (None, None)
         _check_records(config, policy)
-        if isinstance(policy, DraftingPolicy):
-            policy.records_drafts = isinstance(config, EvalConfig) and config.drafts
+        if isinstance(policy, IntermediatePlanPolicy):
+            policy.records_intermediate_plans = (
+                isinstance(config, EvalConfig) and config.intermediate_plans
+            )
         env_cameras = camera_names(env_name) if env is None else env.spec.camera_names
-        renamed, adapters, sizes = _fit_cameras(policy.spec, env_name, env_cameras, adapters, training)
+        renamed, adapters, sizes = _fit_cameras(
+            policy.spec, env_name, env_cameras, adapters, training
+        )
         if env is None or sizes != observed_sizes(env.spec):
             opened.close()  # the one of a policy that wants other cameras
             env = opened.enter_context(closing(make_env(env_name, sizes, config.control)))
@@ -142,9 +173,11 @@ def set_up(config: SubjectConfig) -> Setup:
         horizon = config.horizon or env.spec.max_steps
         collector = None
         if isinstance(config, EvalConfig) and config.collect_features:
-            collector = make_collector(config, policy, env)
+            collector = make_feature_recorder(config, policy, env)
         opened.pop_all()
-    return Setup(env, policy, checkpoint, n_action_steps, horizon, tasks, collector, training, renamed)
+    return Setup(
+        env, policy, checkpoint, n_action_steps, horizon, tasks, collector, training, renamed
+    )
 
 
 def _load(
@@ -169,7 +202,9 @@ def _load(
     return load_policy(config.policy, env, config.checkpoint, config.device), env, None
 
 
-def _open_files(config: SubjectConfig, env_name: str, adapters: Adapters) -> tuple[Checkpoint, TrainingRecord]:
+def _open_files(
+    config: SubjectConfig, env_name: str, adapters: Adapters
+) -> tuple[Checkpoint, TrainingRecord]:
     """Open a checkpoint, and refuse what is quick to refuse before the seconds that importing lerobot takes."""
     checkpoint = open_checkpoint(
         config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code, env=env_name
@@ -179,8 +214,12 @@ def _open_files(config: SubjectConfig, env_name: str, adapters: Adapters) -> tup
     check_device(config.device)
     settings = read_config(checkpoint.source)
     if isinstance(config, EvalConfig):
-        check_records(read_plan_kinds(settings, checkpoint.name), config.samples, config.drafts)
-    _check_declared(config, read_declared_policy(settings, checkpoint.name), env_name, adapters, training)
+        check_records(
+            read_plan_kinds(settings, checkpoint.name), config.samples, config.intermediate_plans
+        )
+    _check_declared(
+        config, read_declared_policy(settings, checkpoint.name), env_name, adapters, training
+    )
     return checkpoint, training
 
 
@@ -201,7 +240,11 @@ def observed_sizes(env: EnvSpec) -> dict[str, tuple[int, int]]:
 
 
 def _check_declared(
-    config: SubjectConfig, policy: DeclaredPolicy, env_name: str, adapters: Adapters, training: TrainingRecord
+    config: SubjectConfig,
+    policy: DeclaredPolicy,
+    env_name: str,
+    adapters: Adapters,
+    training: TrainingRecord,
 ) -> None:
     """Refuse what config.json tells already, with the words that the loaded policy would be refused with."""
     if config.n_action_steps is not None:
@@ -263,7 +306,10 @@ def _find_tasks(config: SubjectConfig) -> dict[str, str]:
     check_control(names[0], config.control)
     tasks = {task_of(name): name for name in names}
     if len(tasks) < len(names):
-        expected, got = "a task of its own for every environment", f"{len(tasks)} tasks for {len(names)}"
+        expected, got = (
+            "a task of its own for every environment",
+            f"{len(tasks)} tasks for {len(names)}",
+        )
         raise WhiskerError(f"suite {config.env!r}", expected=expected, got=got)
     return tasks
 
@@ -274,7 +320,9 @@ def _refuse_checkpoint_flags(config: SubjectConfig, adapters: Adapters) -> None:
     given += ["an adapter"] if adapters != Adapters() else []
     if given:
         raise WhiskerError(
-            f"policy {config.policy!r}", expected="no --checkpoint and no adapter", got=" and ".join(given)
+            f"policy {config.policy!r}",
+            expected="no --checkpoint and no adapter",
+            got=" and ".join(given),
         )
 
 
@@ -292,7 +340,7 @@ def _check_counts(config: SubjectConfig) -> None:
 
 def _check_records(config: SubjectConfig, policy: Policy) -> None:
     if isinstance(config, EvalConfig):
-        check_records(policy.spec, config.samples, config.drafts)
+        check_records(policy.spec, config.samples, config.intermediate_plans)
         check_collection(config, policy.spec)
 
 
@@ -306,5 +354,5 @@ def check_episodes(config: SubjectConfig, env: EnvSpec) -> None:
             f"episodes {config.first_episode} to {last} of {env.name!r}",
             expected=f"indices below {env.n_episodes}",
             got=str(last),
-            do=f"It has {env.n_episodes} initial states: give fewer --episodes or a lower --first-episode.",
+            hint=f"It has {env.n_episodes} initial states: give fewer --episodes or a lower --first-episode.",
         )

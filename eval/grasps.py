@@ -14,7 +14,8 @@ class Grasp:
 
     Attributes:
         begin: the first moment.
-        end: the first moment at which it was held no more; the number of moments if it was held to the last.
+        end: the first moment at which it was held no more; the number of moments if it was held to
+            the last.
         lifted: it was clear of the table at some moment of it.
     """
 
@@ -40,8 +41,9 @@ def find_grasps(
 ) -> list[Grasp]:
     """Return the grasps that lasted for `held_steps` moments or raised the object by `raised_m`, in order.
 
-    A shorter contact is none: jaws that close on an edge touch it with both fingers before it shoots away. A single
-    moment without contact does not end a grasp: while it is carried, an object may leave a jaw for one.
+    A shorter contact is none: jaws that close on an edge touch it with both fingers before it
+    shoots away. A single moment without contact does not end a grasp: while it is carried, an
+    object may leave a jaw for one.
 
     Args:
         grasped: that stage of pick and place, which one moment of contact makes true.
@@ -64,4 +66,6 @@ def find_closings(closes: Bool[np.ndarray, " T"], closing_steps: int) -> list[in
 def find_stretches(holds: Bool[np.ndarray, " n"]) -> list[tuple[int, int]]:
     """Return where a condition holds without a break, as (begin, end) with the end not included."""
     edges = np.diff(np.concatenate([[False], holds, [False]]).astype(np.int8))
-    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
+    return list(
+        zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True)
+    )

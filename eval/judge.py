@@ -1,8 +1,9 @@
 """Decides from its recorded trajectory alone how an episode ended, and at which step it went wrong.
 
-A task is the conjunction of its goals, as LIBERO's BDDL goals are (Liu et al. 2023, arXiv:2306.03310). Everything else
-is this project's own: that an episode rests on one goal, the rules of each kind of goal, and their thresholds, which a
-goal carries. `docs/outcomes.md` has the measurements, and how often a person who watched the episodes agrees.
+A task is the conjunction of its goals, as LIBERO's BDDL goals are (Liu et al. 2023,
+arXiv:2306.03310). Everything else is this project's own: that an episode rests on one goal, the
+rules of each kind of goal, and their thresholds, which a goal carries. `docs/outcomes.md` has the
+measurements, and how often a person who watched the episodes agrees.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,8 +42,9 @@ def judge(trajectory: Trajectory, success: bool) -> Verdict:
 def choose_goal(trajectories: Sequence[Trajectory], success: bool) -> int:
     """Return the index of the goal that the verdict rests on.
 
-    On success it is the last. Otherwise it is the first that was begun and does not hold at the end; if none was
-    begun, the first that does not hold; and if all hold (but not for long enough to count), the last.
+    On success it is the last. Otherwise it is the first that was begun and does not hold at the
+    end; if none was begun, the first that does not hold; and if all hold (but not for long enough
+    to count), the last.
     """
     unmet = [i for i, trajectory in enumerate(trajectories) if not trajectory.met[-1]]
     if success or not unmet:
@@ -58,10 +60,10 @@ def was_begun(trajectory: Trajectory) -> bool:
 def judge_by_stages(trajectory: Trajectory) -> Verdict:
     """Return the verdict on an episode that did not succeed, from what every kind declares.
 
-    It is a timeout at the first stage that was never met; if each was met at some time, at the first that does not hold
-    at the end; if all hold, at the last, which did not hold for long enough. It went wrong where the goal, which had
-    held, did no more; else where the measure that the kind nears its goals by was as small as it ever was; without one,
-    at the end.
+    It is a timeout at the first stage that was never met; if each was met at some time, at the
+    first that does not hold at the end; if all hold, at the last, which did not hold for long
+    enough. It went wrong where the goal, which had held, did no more; else where the measure that
+    the kind nears its goals by was as small as it ever was; without one, at the end.
     """
     stages, last_step = trajectory.stages, trajectory.last_step
     never = (name for name in stages if not trajectory.ever(name))
@@ -71,7 +73,9 @@ def judge_by_stages(trajectory: Trajectory) -> Verdict:
     if trajectory.met.any():
         step, event = min(find_stretches(trajectory.met)[-1][1], last_step), Event.UNDONE
     elif trajectory.goal.nears:
-        nearest = find_best(-trajectory.measures[trajectory.goal.nears], trajectory.goal.thresholds["stalled"])
+        nearest = find_best(
+            -trajectory.measures[trajectory.goal.nears], trajectory.goal.thresholds["stalled"]
+        )
         step, event = or_end(trajectory, nearest, Event.STALLED)
     return Verdict(Outcome.TIMEOUT, failed_stage, last_step, step, event)
 

@@ -39,15 +39,24 @@ def refuse_lerobot_flags(arguments: Sequence[str], config_type: type[Any]) -> No
         WhiskerError: one line with the flag of ours for each of lerobot's.
     """
     own = {"--" + field.name.replace("_", "-") for field in fields(config_type)}
-    found = [flag for flag in dict.fromkeys(argument.partition("=")[0] for argument in arguments) if _is_lerobots(flag)]
+    found = [
+        flag
+        for flag in dict.fromkeys(argument.partition("=")[0] for argument in arguments)
+        if _is_lerobots(flag)
+    ]
     if not found:
         return
     ours = {flag: OURS.get(flag, "") for flag in found}
     named = [f"{our} in place of {flag}" for flag, our in ours.items() if our in own]
     dropped = [flag for flag, our in ours.items() if our not in own]
-    do = [f"Say {', '.join(named)}."] if named else []
-    do += [f"Leave out {', '.join(dropped)}."] if dropped else []
-    raise WhiskerError(", ".join(found), expected="flags of this command", got="those of lerobot", do=" ".join(do))
+    hint = [f"Say {', '.join(named)}."] if named else []
+    hint += [f"Leave out {', '.join(dropped)}."] if dropped else []
+    raise WhiskerError(
+        ", ".join(found),
+        expected="flags of this command",
+        got="those of lerobot",
+        hint=" ".join(hint),
+    )
 
 
 def _is_lerobots(flag: str) -> bool:

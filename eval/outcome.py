@@ -1,15 +1,17 @@
 """The outcomes of episodes and the events that decided them: one table each, which everything else reads.
 
-Statistics, colours, filters, legends, reports and pages know an outcome by its line in `OUTCOMES` alone, and an event
-by its line in `EVENTS`: a new one is added here. A row of a newer version's run may have one that is not in its table.
-It is then called unknown, shown in a colour of its own, and counted apart.
+Statistics, colours, filters, legends, reports and pages know an outcome by its line in `OUTCOMES`
+alone, and an event by its line in `EVENTS`: a new one is added here. A row of a newer version's run
+may have one that is not in its table. It is then called unknown, shown in a colour of its own, and
+counted apart.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-# The version of the rules that make the outcomes. Rows that other rules made are not comparable, so `run.json` says
-# which made them. Rules 1 took a single moment of contact for a grasp and 5 cm for a pick-up, and had no decisive step.
+# The version of the rules that make the outcomes. Rows that other rules made are not comparable, so
+# `run.json` says which made them. Rules 1 took a single moment of contact for a grasp and 5 cm for
+# a pick-up, and had no decisive step.
 OUTCOME_RULES = 2
 
 
@@ -44,8 +46,9 @@ class Event(StrEnum):
 class OutcomeFacts:
     """All that is known of an outcome.
 
-    Colours stay apart under deuteranopia: in Machado's simulation of it (2009) each two of a theme differ by at least
-    25 in CIELAB (ΔE 1976), and each has a contrast of at least 3:1 to the panel behind it.
+    Colours stay apart under deuteranopia: in Machado's simulation of it (2009) each two of a theme
+    differ by at least 25 in CIELAB (ΔE 1976), and each has a contrast of at least 3:1 to the panel
+    behind it.
 
     Attributes:
         light, dark: its colour in the two themes.
@@ -89,9 +92,14 @@ _PLUS = "M-.3 -1H.3V-.3H1V.3H.3V1H-.3V.3H-1V-.3H-.3Z"
 OUTCOMES: dict[str, OutcomeFacts] = {
     Outcome.SUCCESS: OutcomeFacts("#0a8f6a", "#2fbf95", "", _CIRCLE, picked_up=True),
     Outcome.NEVER_PICKED_UP: OutcomeFacts("#b5331f", "#e0604a", "N", _CROSS, picked_up=False),
-    Outcome.DROPPED_DURING_TRANSPORT: OutcomeFacts("#cf7b00", "#f5b942", "D", _TRIANGLE, picked_up=True, dropped=True),
-    Outcome.MISSED_GOAL: OutcomeFacts("#5f35a8", "#8a63d2", "M", _DIAMOND, picked_up=True, dropped=True),
-    # With a goal of pick and place it is given to what was carried and not brought to its end in time.
+    Outcome.DROPPED_DURING_TRANSPORT: OutcomeFacts(
+        "#cf7b00", "#f5b942", "D", _TRIANGLE, picked_up=True, dropped=True
+    ),
+    Outcome.MISSED_GOAL: OutcomeFacts(
+        "#5f35a8", "#8a63d2", "M", _DIAMOND, picked_up=True, dropped=True
+    ),
+    # With a goal of pick and place it is given to what was carried and not brought to its end in
+    # time.
     Outcome.TIMEOUT: OutcomeFacts("#4a98e0", "#85c2fa", "T", _SQUARE, picked_up=True),
     # A crash of the environment or the policy is never a failure of the policy.
     Outcome.ERROR: OutcomeFacts("#2f353c", "#dfe4e9", "E", _SQUARE, is_judged=False),
@@ -103,13 +111,23 @@ EVENTS: dict[str, EventFacts] = {
     Event.SUCCESS: EventFacts("the task was done"),
     Event.LOST_GRASP: EventFacts("the object left a gripper that was commanded closed"),
     Event.LET_GO: EventFacts("the object left a gripper that was commanded open"),
-    Event.CLOSED_ON_NOTHING: EventFacts("the gripper had closed near the object and did not hold it"),
-    Event.NOT_LIFTED: EventFacts("a grasp began that lasted to the end and never lifted the object"),
+    Event.CLOSED_ON_NOTHING: EventFacts(
+        "the gripper had closed near the object and did not hold it"
+    ),
+    Event.NOT_LIFTED: EventFacts(
+        "a grasp began that lasted to the end and never lifted the object"
+    ),
     Event.NOT_RELEASED: EventFacts("the object came over the goal and was held there to the end"),
-    Event.CLOSEST_APPROACH: EventFacts("the gripper came as near as it ever did, and nothing followed"),
-    Event.STALLED: EventFacts("the object, the joint or the robot came as near to its goal as it ever did"),
+    Event.CLOSEST_APPROACH: EventFacts(
+        "the gripper came as near as it ever did, and nothing followed"
+    ),
+    Event.STALLED: EventFacts(
+        "the object, the joint or the robot came as near to its goal as it ever did"
+    ),
     Event.UNDONE: EventFacts("the goal had held, and did no more"),
-    Event.END: EventFacts("time was up while the episode was still getting on", caption="time was up"),
+    Event.END: EventFacts(
+        "time was up while the episode was still getting on", caption="time was up"
+    ),
     Event.ERROR: EventFacts("the environment or the policy crashed", caption="crashed"),
 }
 

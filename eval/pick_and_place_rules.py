@@ -1,16 +1,17 @@
 """The rules for a goal of pick and place.
 
-A grasp is contact with both jaws that lasts for `held_steps` or raises the object by `raised_m`; if the object gets
-clear of the table in it, the object is carried.
+A grasp is contact with both jaws that lasts for `held_steps` or raises the object by `raised_m`; if
+the object gets clear of the table in it, the object is carried.
 
-- It was never carried: never picked up. The failed stage is the first of reached, grasped (no grasp lasted) and lifted.
-  The decisive step is where the first grasp ended; without a grasp, where the gripper had first closed near the object;
-  without a closing, the closest approach.
+- It was never carried: never picked up. The failed stage is the first of reached, grasped (no grasp
+  lasted) and lifted. The decisive step is where the first grasp ended; without a grasp, where the
+  gripper had first closed near the object; without a closing, the closest approach.
 - It was carried to the end: timeout.
 - It left the gripper and ended over the goal, not let go or not at rest for long enough: timeout.
-- It left the gripper elsewhere: missed goal if the gripper was commanded open and it came down within `near_goal_m` of
-  the goal; else dropped during transport. The failed stage is placed if it was over the goal when it left the gripper
-  or afterwards, else over_goal. The decisive step is where it left the gripper.
+- It left the gripper elsewhere: missed goal if the gripper was commanded open and it came down
+  within `near_goal_m` of the goal; else dropped during transport. The failed stage is placed if it
+  was over the goal when it left the gripper or afterwards, else over_goal. The decisive step is
+  where it left the gripper.
 """
 
 import numpy as np
@@ -39,7 +40,9 @@ def judge_pick_and_place(trajectory: Trajectory) -> Verdict:
 def _find_held(trajectory: Trajectory) -> list[Grasp]:
     stages, thresholds = trajectory.stages, trajectory.goal.thresholds
     height_m, held_steps = trajectory.measures["object_height_m"], int(thresholds["held_steps"])
-    return find_grasps(stages["grasped"], stages["lifted"], height_m, held_steps, thresholds["raised_m"])
+    return find_grasps(
+        stages["grasped"], stages["lifted"], height_m, held_steps, thresholds["raised_m"]
+    )
 
 
 def _judge_never_picked_up(trajectory: Trajectory, grasps: list[Grasp]) -> Verdict:
@@ -83,7 +86,9 @@ def _judge_after_carry(trajectory: Trajectory, carry: Grasp) -> Verdict:
 def _find_reaching_event(trajectory: Trajectory) -> tuple[int, Event]:
     """Return where the gripper had first closed near an object that it never held, or where it came closest."""
     thresholds = trajectory.goal.thresholds
-    near = trajectory.stages["reached"] | (trajectory.gripper_distance_m < thresholds["near_gripper_m"])
+    near = trajectory.stages["reached"] | (
+        trajectory.gripper_distance_m < thresholds["near_gripper_m"]
+    )
     closing_steps = int(thresholds["closing_steps"])
     for begin in find_closings(trajectory.closes_gripper, closing_steps):
         closed = begin + closing_steps

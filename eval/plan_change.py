@@ -16,9 +16,10 @@ def compute_plan_change(
 
         1/n Σⱼ √( 1/D Σᵢ ((planⱼᵢ - previousₖ₊ⱼ,ᵢ) / spanᵢ)² ),   j = 0 … n - 1,   n = min(H, H' - k)
 
-    with D action dimensions, horizons H of the plan and H' of the previous, and k control steps between the two. It is
-    1 where every action is off by the whole of its range. nan where the two share no step, as when every plan is
-    executed to its end; a dimension whose span is 0 or infinite counts nowhere, and without any other it is nan.
+    with D action dimensions, horizons H of the plan and H' of the previous, and k control steps
+    between the two. It is 1 where every action is off by the whole of its range. nan where the two
+    share no step, as when every plan is executed to its end; a dimension whose span is 0 or
+    infinite counts nowhere, and without any other it is nan.
 
     Unlike `viz.plan_quality.PlanQuality.change_m` it needs no simulation, and sees the gripper.
 
@@ -31,7 +32,9 @@ def compute_plan_change(
     is_bounded = np.isfinite(span) & (span > 0)
     if not n_shared or not is_bounded.any():
         return np.nan
-    difference = (plan[:n_shared].astype(np.float64) - left[:n_shared])[:, is_bounded] / span[is_bounded]
+    difference = (plan[:n_shared].astype(np.float64) - left[:n_shared])[:, is_bounded] / span[
+        is_bounded
+    ]
     return float(np.sqrt((difference**2).mean(axis=1)).mean())
 
 

@@ -15,7 +15,10 @@ from sim.spec import EnvSpec
 
 
 def check_fit(
-    policy: PolicySpec, env: EnvSpec, adapters: Adapters | None = None, training: TrainingRecord | None = None
+    policy: PolicySpec,
+    env: EnvSpec,
+    adapters: Adapters | None = None,
+    training: TrainingRecord | None = None,
 ) -> None:
     """Raise unless the policy reads what the environment shows and sends what it takes, as adapted.
 
@@ -34,7 +37,7 @@ def check_fit(
             f"state of {subject}",
             expected=f"{n_state} numbers ({', '.join(env.state_names)})",
             got=f"a checkpoint that reads {policy.state_dim}{_listed(training.state_names)}",
-            do=_other_robot(policy, env, adapters),
+            hint=_other_robot(policy, env, adapters),
         )
     cuts_action = adapters.allow_padding and (policy.action_dim or 0) > n_action
     if policy.action_dim not in (None, n_action) and not cuts_action:
@@ -42,17 +45,23 @@ def check_fit(
             f"action chunk of {subject}",
             expected=f"(horizon, {n_action}) ({', '.join(env.action.names)})",
             got=f"({policy.chunk_size}, {policy.action_dim}){_listed(training.action_names)}",
-            do=_other_robot(policy, env, adapters),
+            hint=_other_robot(policy, env, adapters),
         )
     if adapters.gripper_range and adapters.gripper_range[0] == adapters.gripper_range[1]:
         got = " ".join(f"{value:g}" for value in adapters.gripper_range)
-        raise WhiskerError("--gripper-range", expected="two different values, for closed and for open", got=got)
-    if adapters.policy_actions == "delta" and policy.action_mode == "absolute" and env.action.mode == "absolute":
+        raise WhiskerError(
+            "--gripper-range", expected="two different values, for closed and for open", got=got
+        )
+    if (
+        adapters.policy_actions == "delta"
+        and policy.action_mode == "absolute"
+        and env.action.mode == "absolute"
+    ):
         raise WhiskerError(
             f"--policy-actions delta of {subject}",
             expected="a checkpoint that plans differences from the state",
             got="one whose postprocessor (absolute_actions_processor) adds the state itself: it would be added twice",
-            do="Leave --policy-actions out.",
+            hint="Leave --policy-actions out.",
         )
     if adapters.calibration is not None:
         check_calibration(adapters.calibration, env)
@@ -62,26 +71,37 @@ def check_fit(
         _check_action_mode(adapters.policy_actions, env)
 
 
-def check_image_size(policy: PolicySpec | DeclaredPolicy, adapters: Adapters, training: TrainingRecord) -> None:
+def check_image_size(
+    policy: PolicySpec | DeclaredPolicy, adapters: Adapters, training: TrainingRecord
+) -> None:
     """Raise if the network cannot take images of the size that the user asked for."""
     size = adapters.image_size
     declared = set(policy.image_sizes.values())
     if size is not None and training.needs_declared_size and declared - {size}:
         raise WhiskerError(
             f"--image-size of policy {policy.type!r} ({policy.checkpoint})",
-            expected=" and ".join(format_image_size(one) for one in sorted(declared)) + ", which its layers need",
+            expected=" and ".join(format_image_size(one) for one in sorted(declared))
+            + ", which its layers need",
             got=format_image_size(size),
-            do="Leave --image-size out.",
+            hint="Leave --image-size out.",
         )
 
 
 def _check_wrong_instruction(policy: PolicySpec, env: EnvSpec) -> None:
-    subject, do = f"--wrong-instruction of policy {policy.type!r} in {env.name!r}", "Leave --wrong-instruction out."
+    subject, hint = (
+        f"--wrong-instruction of policy {policy.type!r} in {env.name!r}",
+        "Leave --wrong-instruction out.",
+    )
     if not env.instructions:
         expected = "an environment whose episodes have several instructions, such as so101/pick_place_words"
-        raise WhiskerError(subject, expected=expected, got="one instruction for all", do=do)
+        raise WhiskerError(subject, expected=expected, got="one instruction for all", hint=hint)
     if not policy.reads_instruction:
-        raise WhiskerError(subject, expected="a policy that reads its instruction", got="one that does not", do=do)
+        raise WhiskerError(
+            subject,
+            expected="a policy that reads its instruction",
+            got="one that does not",
+            hint=hint,
+        )
 
 
 def check_alike(first: EnvSpec, other: EnvSpec) -> None:
@@ -90,7 +110,9 @@ def check_alike(first: EnvSpec, other: EnvSpec) -> None:
     for part in expected:
         if expected[part] != got[part]:
             raise WhiskerError(
-                f"{part} of {other.name!r}", expected=f"{expected[part]}, as in {first.name!r}", got=str(got[part])
+                f"{part} of {other.name!r}",
+                expected=f"{expected[part]}, as in {first.name!r}",
+                got=str(got[part]),
             )
 
 
@@ -118,15 +140,32 @@ def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
         return
     other_form = family_of(env.name).other_action_form(env.name, spec)
     if spec.mode == "delta":
-        do = f"Evaluate in its absolute form: {other_form}." if other_form else "It has no absolute form."
-        raise WhiskerError(subject, expected="an environment of targets", got="one that takes differences", do=do)
+        hint = (
+            f"Evaluate in its absolute form: {other_form}."
+            if other_form
+            else "It has no absolute form."
+        )
+        raise WhiskerError(
+            subject,
+            expected="an environment of targets",
+            got="one that takes differences",
+            hint=hint,
+        )
     if spec.rotation != "none":
-        do = "Rotations do not add."
-        do += f" Evaluate in the environment's form that takes differences: {other_form}." if other_form else ""
-        raise WhiskerError(subject, expected="joints", got=f"rotations as {spec.rotation}", do=do)
+        hint = "Rotations do not add."
+        hint += (
+            f" Evaluate in the environment's form that takes differences: {other_form}."
+            if other_form
+            else ""
+        )
+        raise WhiskerError(
+            subject, expected="joints", got=f"rotations as {spec.rotation}", hint=hint
+        )
     if env.state_names != spec.names:
         raise WhiskerError(
-            subject, expected="a state of the same numbers as the action", got=", ".join(env.state_names)
+            subject,
+            expected="a state of the same numbers as the action",
+            got=", ".join(env.state_names),
         )
 
 
@@ -134,8 +173,8 @@ def resolve_n_action_steps(policy: PolicySpec, asked: int | None) -> int:
     """How many actions of a chunk are executed: as asked, else as the checkpoint says."""
     if asked is None:
         subject = f"checkpoint {policy.checkpoint!r}, n_action_steps"
-        do = "Say how many are to be executed: --n-action-steps."
-        _check_n_action_steps(policy, policy.n_action_steps, subject, do)
+        hint = "Say how many are to be executed: --n-action-steps."
+        _check_n_action_steps(policy, policy.n_action_steps, subject, hint)
         return policy.n_action_steps
     check_asked_action_steps(policy, asked)
     return asked
@@ -146,14 +185,22 @@ def check_asked_action_steps(policy: PolicySpec | DeclaredPolicy, asked: int) ->
     _check_n_action_steps(policy, asked, "--n-action-steps", "")
 
 
-def _check_n_action_steps(policy: PolicySpec | DeclaredPolicy, n_action_steps: int, subject: str, do: str) -> None:
+def _check_n_action_steps(
+    policy: PolicySpec | DeclaredPolicy, n_action_steps: int, subject: str, hint: str
+) -> None:
     most = policy.max_action_steps
     if most is not None and not 1 <= n_action_steps <= most:
-        why = "the chunk's length" if most == policy.chunk_size else "this policy predicts at every step"
-        raise WhiskerError(subject, expected=f"1 to {most} ({why})", got=str(n_action_steps), do=do)
+        why = (
+            "the chunk's length"
+            if most == policy.chunk_size
+            else "this policy predicts at every step"
+        )
+        raise WhiskerError(
+            subject, expected=f"1 to {most} ({why})", got=str(n_action_steps), hint=hint
+        )
 
 
-def check_records(policy: PolicySpec | PlanKinds, n_samples: int, drafts: bool) -> None:
+def check_records(policy: PolicySpec | PlanKinds, n_samples: int, intermediate_plans: bool) -> None:
     """Raise unless the policy has what is to be recorded besides its plans.
 
     Args:
@@ -165,27 +212,27 @@ def check_records(policy: PolicySpec | PlanKinds, n_samples: int, drafts: bool) 
             f"--samples {n_samples} of {name}",
             expected="a policy that can plan in more than one way",
             got="one that has a single plan for what it sees",
-            do="Leave --samples out.",
+            hint="Leave --samples out.",
         )
-    if drafts and policy.drafts == "none":
+    if intermediate_plans and policy.intermediate_plans == "none":
         raise WhiskerError(
-            f"--drafts of {name}",
+            f"--intermediate-plans of {name}",
             expected="a policy that denoises its plans by flow matching, or averages them by temporal ensembling",
             got="one that does neither",
-            do="Leave --drafts out.",
+            hint="Leave --intermediate-plans out.",
         )
 
 
 def _other_robot(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
     """Return what to do about another width; names --allow-padding only where that is then accepted."""
-    do = "The checkpoint was trained for another robot or another setup."
+    hint = "The checkpoint was trained for another robot or another setup."
     if adapters.allow_padding:
-        return do
+        return hint
     try:
         check_fit(policy, env, replace(adapters, allow_padding=True))
     except WhiskerError:
-        return do
-    return f"{do} If the rest is padding, say so with --allow-padding."
+        return hint
+    return f"{hint} If the rest is padding, say so with --allow-padding."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Intervals of one proportion, and the tails of the beta and the t distribution that they rest on.
 
-Nothing here imports scipy, whose import takes longer than all that a command computes with it. The tests compare every
-function with scipy.
+Nothing here imports scipy, whose import takes longer than all that a command computes with it. The
+tests compare every function with scipy.
 """
 
 from math import exp, lgamma, log, log1p, nan, sqrt
@@ -10,8 +10,9 @@ from typing import Literal
 
 IntervalMethod = Literal["auto", "wilson", "clopper-pearson"]
 
-# With at most this many successes or failures the Wilson interval covers too little: down to 83.9 % in place of 95 %
-# (n = 50, p = 0.0034). With the exact interval there, coverage is at least 92.6 % for every n from 10 to 500.
+# With at most this many successes or failures the Wilson interval covers too little: down to 83.9 %
+# in place of 95 % (n = 50, p = 0.0034). With the exact interval there, coverage is at least 92.6 %
+# for every n from 10 to 500.
 NEAR_THE_END = 4
 
 
@@ -20,14 +21,18 @@ def compute_normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + 0.5 * confidence)
 
 
-def compute_wilson_interval(n_success: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def compute_wilson_interval(
+    n_success: int, n: int, confidence: float = 0.95
+) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion; (nan, nan) for n = 0.
 
         (p + z²/2n ± z sqrt(p (1 - p)/n + z²/4n²)) / (1 + z²/n)
 
-    Unlike the normal approximation it does not collapse at 0 % and 100 %, where policies like to be.
+    Unlike the normal approximation it does not collapse at 0 % and 100 %, where policies like to
+    be.
 
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    JASA 22 (1927).
     """
     if n == 0:
         return nan, nan
@@ -38,20 +43,30 @@ def compute_wilson_interval(n_success: int, n: int, confidence: float = 0.95) ->
     return 0.0 if n_success == 0 else centre - half, 1.0 if n_success == n else centre + half
 
 
-def compute_clopper_pearson_interval(n_success: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def compute_clopper_pearson_interval(
+    n_success: int, n: int, confidence: float = 0.95
+) -> tuple[float, float]:
     """Return the exact interval of a proportion, which covers at least `confidence` always; (nan, nan) for n = 0.
 
-    Its ends are the rates at which a tail of the binomial distribution, `n_success` included, has half of what is left
-    of the confidence.
+    Its ends are the rates at which a tail of the binomial distribution, `n_success` included, has
+    half of what is left of the confidence.
 
-    Source: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the
-    binomial", Biometrika 26 (1934).
+    Source: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated
+    in the case of the binomial", Biometrika 26 (1934).
     """
     if n == 0:
         return nan, nan
     tail = 0.5 * (1 - confidence)
-    low = 0.0 if n_success == 0 else _invert_beta_cdf(tail, float(n_success), float(n - n_success + 1))
-    high = 1.0 if n_success == n else _invert_beta_cdf(1 - tail, float(n_success + 1), float(n - n_success))
+    low = (
+        0.0
+        if n_success == 0
+        else _invert_beta_cdf(tail, float(n_success), float(n - n_success + 1))
+    )
+    high = (
+        1.0
+        if n_success == n
+        else _invert_beta_cdf(1 - tail, float(n_success + 1), float(n - n_success))
+    )
     return low, high
 
 
@@ -66,13 +81,16 @@ def compute_interval(
 
 def uses_clopper_pearson(n_success: int, n: int, method: IntervalMethod = "auto") -> bool:
     """Return whether `compute_interval` takes the exact interval: asked for, or with few successes or failures."""
-    return method == "clopper-pearson" or (method == "auto" and min(n_success, n - n_success) <= NEAR_THE_END)
+    return method == "clopper-pearson" or (
+        method == "auto" and min(n_success, n - n_success) <= NEAR_THE_END
+    )
 
 
 def compute_t_quantile(confidence: float, n_freedom: int) -> float:
     """Return t with P(|T| < t) = confidence for Student's T of `n_freedom` degrees of freedom.
 
-    P(|T| > t) is the beta distribution function with parameters (n_freedom/2, 1/2) at n_freedom / (n_freedom + t²).
+    P(|T| > t) is the beta distribution function with parameters (n_freedom/2, 1/2) at n_freedom /
+    (n_freedom + t²).
     """
     x = _invert_beta_cdf(1 - confidence, n_freedom / 2, 0.5)
     return sqrt(n_freedom * (1 - x) / x)

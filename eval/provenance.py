@@ -13,9 +13,16 @@ from typing import Any
 from eval.code_path import check_code_path, describe_run_code_path
 from eval.config import EvalConfig
 from eval.evaluation import Setup, name_policy
+from eval.older_runs import update_description
 from eval.outcome import OUTCOME_RULES
 from eval.run import Run
-from eval.run_description import FREE_ON_RESUME, Machine, Resolved, RunDescription, load_as_written, read_older_goals
+from eval.run_description import (
+    FREE_ON_RESUME,
+    Machine,
+    Resolved,
+    RunDescription,
+    load_as_written,
+)
 from policies import loading
 from policies.checkpoint_files import compute_sha256
 from sim import registry
@@ -27,7 +34,8 @@ from sim.registry import packages_of
 # A version of any of these can change a number, as can those of the environments' packages.
 _PACKAGES = ("whisker-eval", "lerobot", "torch", "transformers", "diffusers")
 
-# What `run.json` says of when and where it was made: not compared on resume. Another commit is said.
+# What `run.json` says of when and where it was made: not compared on resume. Another commit is
+# said.
 _CIRCUMSTANCES = {"version", "started_utc", "commit", "machine", "doctor", "code_path", "resumed"}
 
 
@@ -45,7 +53,8 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
             outcome_rules=OUTCOME_RULES,
             renamed_cameras=dict(setup.renamed_cameras),
             gl_backend=os.environ["MUJOCO_GL"],
-            # What draws changes images; the version of Mesa or LLVM behind it does not, where it was measured.
+            # What draws changes images; the version of Mesa or LLVM behind it does not, where it
+            # was measured.
             gl_renderer=gl_renderer.partition(" (")[0],
         ),
         policy=setup.policy.spec,
@@ -53,7 +62,9 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
         tasks=dict(setup.tasks),
         scene_sha256=_scene_sha256(config.env),
         versions=_versions(next(iter(setup.tasks.values())), config.policy),
-        code_path=describe_run_code_path(setup.policy.spec.device, has_network=setup.policy.spec.has_network),
+        code_path=describe_run_code_path(
+            setup.policy.spec.device, has_network=setup.policy.spec.has_network
+        ),
         commit=_commit(),
         machine=Machine(
             platform=platform.platform(),
@@ -76,14 +87,16 @@ def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig
     """
     assert asked.resume is not None
     stored = Run.open(asked.resume).description.config
-    kept = {f.name: getattr(stored, f.name) for f in fields(EvalConfig) if f.name not in FREE_ON_RESUME}
+    kept = {
+        f.name: getattr(stored, f.name) for f in fields(EvalConfig) if f.name not in FREE_ON_RESUME
+    }
     for name in given:
         if name in kept and getattr(asked, name) != kept[name]:
             raise WhiskerError(
                 f"--{name.replace('_', '-')} with --resume",
                 expected=f"{kept[name]!r}, as the run has it",
                 got=repr(getattr(asked, name)),
-                do="Leave the flag out, or start a new run.",
+                hint="Leave the flag out, or start a new run.",
             )
     return dataclasses.replace(asked, **kept)
 
@@ -91,14 +104,18 @@ def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig
 def check_same(run: Run, now: RunDescription) -> None:
     """Raise if what is here now would not continue the run as it began.
 
-    What the run's file says is compared word for word: a field that this version does not know is a difference too.
+    What the run's file says is compared word for word: a field that this version does not know is a
+    difference too.
 
     Args:
         now: from `describe`.
     """
     _check_same_rules(run)
     check_code_path(run.path, run.description.code_path, now.code_path or {})
-    written, present = _fill_in_later_fields(read_older_goals(load_as_written(run.path)), now), now.to_json()
+    written, present = (
+        _fill_in_later_fields(update_description(load_as_written(run.path)), now),
+        now.to_json(),
+    )
     for part in sorted(present.keys() - _CIRCUMSTANCES):
         before, after = _leaves(part, written.get(part)), _leaves(part, present[part])
         for name in sorted(before.keys() | after.keys()):
@@ -107,7 +124,7 @@ def check_same(run: Run, now: RunDescription) -> None:
                     f"resuming {str(run.path)!r}, {name}",
                     expected=str(before.get(name)),
                     got=str(after.get(name)),
-                    do="Rows of two versions are not one result: start a new run.",
+                    hint="Rows of two versions are not one result: start a new run.",
                 )
 
 
@@ -119,14 +136,15 @@ def _check_same_rules(run: Run) -> None:
             f"resuming {str(run.path)!r}",
             expected=f"a run whose outcomes were made by rules {OUTCOME_RULES}",
             got=f"rules {rules}",
-            do="Labels of two rules are not one result: start a new run.",
+            hint="Labels of two rules are not one result: start a new run.",
         )
 
 
 def _fill_in_later_fields(written: dict[str, Any], now: RunDescription) -> dict[str, Any]:
     """Return what a run's file says, with what did not exist when it was written.
 
-    A flag was at its default then. What a policy's spec has learnt to say since is true of the same files then.
+    A flag was at its default then. What a policy's spec has learnt to say since is true of the same
+    files then.
     """
     as_before = dataclasses.replace(now, config=EvalConfig()).to_json()
     return written | {part: as_before[part] | written[part] for part in ("config", "policy")}
@@ -136,7 +154,11 @@ def _leaves(name: str, value: object) -> dict[str, object]:
     """Return nested dicts as one: "policy.files_sha256.config.json" → its value."""
     if not isinstance(value, dict):
         return {name: value}
-    return {leaf: v for key, nested in value.items() for leaf, v in _leaves(f"{name}.{key}", nested).items()}
+    return {
+        leaf: v
+        for key, nested in value.items()
+        for leaf, v in _leaves(f"{name}.{key}", nested).items()
+    }
 
 
 def _versions(env_name: str, policy_name: str | None) -> dict[str, str]:
@@ -151,7 +173,9 @@ def _versions(env_name: str, policy_name: str | None) -> dict[str, str]:
             versions[package] = version(package)
         except PackageNotFoundError as error:
             raise WhiskerError(
-                f"packages of environment {env_name!r}", expected=f"{package!r}, which its family names", got="none"
+                f"packages of environment {env_name!r}",
+                expected=f"{package!r}, which its family names",
+                got="none",
             ) from error
     own = (registry.source_of(env_name), loading.source_of(policy_name) if policy_name else None)
     return versions | {file.name: f"sha256 {compute_sha256(file)}" for file in own if file}
@@ -171,7 +195,9 @@ def _commit() -> str:
     file = Path(__file__).resolve()
     git = ["git", "-C", str(file.parent)]
     try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True)
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True
+        )
         described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

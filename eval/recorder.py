@@ -27,26 +27,28 @@ from sim.recorded_observations import RecordedObservation
 class EpisodeArrays:
     """The arrays of `episodes/<task>/<index>.npz`; T control steps, P predictions, horizon H.
 
-    Row t of the `T+1` arrays is the world before step t; the last row is how it ended. Of a task's G goals, `progress`,
-    `object_pos_world`, `object_height_m`, `goal_distance_m`, `joint_progress` and `measures` are of the one that the
-    verdict rests on (`eval.judge.choose_goal`). What its kind does not have is None, but for the first two kinds of
-    goal, whose files have all but `measures`.
+    Row t of the `T+1` arrays is the world before step t; the last row is how it ended. Of a task's
+    G goals, `progress`, `object_pos_world`, `object_height_m`, `goal_distance_m`, `joint_progress`
+    and `measures` are of the one that the verdict rests on (`eval.judge.choose_goal`). What its
+    kind does not have is None, but for the first two kinds of goal, whose files have all but
+    `measures`.
 
     Attributes:
-        step_snapshot: the environment's full state before every step, which any picture is made from. None where the
-            environment has no snapshots (`sim.capabilities.Snapshots`).
+        step_snapshot: the environment's full state before every step, which any picture is made
+            from. None where the environment has no snapshots (`sim.capabilities.Snapshots`).
         snapshot: the same at the predictions: `step_snapshot[prediction_step]`.
         n_executed: how many actions of each chunk were run.
-        alternative_chunk: K plans a prediction, the executed one first: `alternative_chunk[:, 0]` is `chunk`. None
-            unless asked for (`EvalConfig.samples`).
-        draft_chunk: what each plan was made from, D drafts, oldest first (`PolicySpec.drafts`). None unless asked for
-            (`EvalConfig.drafts`).
-        closes_gripper: the action commands the gripper closed (`eval.grasps.find_closing_commands`). None in files that
-            were recorded before it was.
+        alternative_chunk: K plans a prediction, the executed one first: `alternative_chunk[:, 0]`
+            is `chunk`. None unless asked for (`EvalConfig.samples`).
+        intermediate_chunk: what each plan was made from, D intermediate plans, oldest first (`PolicySpec.intermediate_plans`).
+            None unless asked for (`EvalConfig.intermediate_plans`).
+        closes_gripper: the action commands the gripper closed
+            (`eval.grasps.find_closing_commands`). None in files that were recorded before it was.
         clipped: the action left the actuators' range.
         ik_error_m: `StepResult.ik_error_m`; nan where the environment takes joints.
-        progress: the stages that hold at each moment (`EpisodeRow.recorded_stages`). Of an articulated goal six
-            columns, of which the last says that it holds. `grasped` is contact, however short.
+        progress: the stages that hold at each moment (`EpisodeRow.recorded_stages`). Of an
+            articulated goal six columns, of which the last says that it holds. `grasped` is
+            contact, however short.
         object_height_m: 0 where the goal is articulated.
         goal_distance_m: nan where the goal is articulated.
         joint_progress: nan where the goal is pick and place.
@@ -68,7 +70,7 @@ class EpisodeArrays:
     step_snapshot: Float64[np.ndarray, "T1 snapshot_dim"] | None = None
     snapshot: Float64[np.ndarray, "P snapshot_dim"] | None = None
     alternative_chunk: Float32[np.ndarray, "P K H action_dim"] | None = None
-    draft_chunk: Float32[np.ndarray, "P D H action_dim"] | None = None
+    intermediate_chunk: Float32[np.ndarray, "P D H action_dim"] | None = None
     closes_gripper: Bool[np.ndarray, " T"] | None = None
     object_pos_world: Float64[np.ndarray, "T1 3"] | None = None
     object_height_m: Float64[np.ndarray, " T1"] | None = None
@@ -79,11 +81,18 @@ class EpisodeArrays:
     @property
     def paths_world(self) -> list[Float64[np.ndarray, "T1 3"]]:
         """Return the way of the tool, and of what the goal is about where that has a place."""
-        return [self.ee_pos_world] if self.object_pos_world is None else [self.ee_pos_world, self.object_pos_world]
+        return (
+            [self.ee_pos_world]
+            if self.object_pos_world is None
+            else [self.ee_pos_world, self.object_pos_world]
+        )
 
     @property
     def is_of_pick_and_place(self) -> bool:
-        """Return whether the goal that they are about is one of pick and place. Older files have no joint progress."""
+        """Return whether the goal that they are about is one of pick and place.
+
+        Older files have no joint progress.
+        """
         is_articulated = self.joint_progress is not None and not np.isnan(self.joint_progress).any()
         return self.object_height_m is not None and not is_articulated
 
@@ -132,18 +141,22 @@ class EpisodeRecorder:
         records_observations: keep what the policy saw.
         """
         self._records_observations = records_observations
-        names = {series.name for series in declared_series()} & {field.name for field in fields(EpisodeArrays)}
+        names = {series.name for series in declared_series()} & {
+            field.name for field in fields(EpisodeArrays)
+        }
         assert not names, f"series with the name of an array: {names}"
 
     def start(self, env: Env, episode_index: int) -> None:
         self._env, self._episode_index = env, episode_index
         self._start_s = time.perf_counter()
-        self._moments: list[tuple[np.ndarray, np.ndarray, tuple[Progress, ...], np.ndarray | None]] = []
+        self._moments: list[
+            tuple[np.ndarray, np.ndarray, tuple[Progress, ...], np.ndarray | None]
+        ] = []
         self._actions: list[np.ndarray] = []
         self._results: list[StepResult] = []
         self._decisions: list[tuple[int, np.ndarray | None, np.ndarray]] = []
         self._alternatives: list[np.ndarray] = []
-        self._drafts: list[np.ndarray] = []
+        self._intermediate_plans: list[np.ndarray] = []
         self._features: list[Mapping[str, np.ndarray]] = []
         self._looks: dict[int, RecordedObservation] = {}
         self._instruction: str | None = None
@@ -154,8 +167,12 @@ class EpisodeRecorder:
     def record(self, event: Decision | ControlStep) -> None:
         """Record what happened next."""
         match event:
-            case Decision(step, _, memory, snapshot, plan, alternatives, drafts, features, signals):
-                self.record_decision(step, snapshot, plan, alternatives, drafts, features, signals)
+            case Decision(
+                step, _, memory, snapshot, plan, alternatives, intermediate_plans, features, signals
+            ):
+                self.record_decision(
+                    step, snapshot, plan, alternatives, intermediate_plans, features, signals
+                )
                 self.record_looks(step, memory)
             case ControlStep(_, action, result):
                 self.record_step(action, result)
@@ -166,19 +183,19 @@ class EpisodeRecorder:
         snapshot: np.ndarray | None,
         plan: np.ndarray,
         alternatives: np.ndarray | None = None,
-        drafts: np.ndarray | None = None,
+        intermediate_plans: np.ndarray | None = None,
         features: Mapping[str, np.ndarray] | None = None,
         signals: Mapping[str, float] | None = None,
     ) -> None:
-        """Alternatives, drafts and features are given at every decision of an episode or at none."""
+        """Alternatives, intermediate plans and features are given at every decision of an episode or at none."""
         is_first = not self._moments
         if is_first:
             self._record_moment(self._env.progress())
         self._decisions.append((step, snapshot, plan))
         if alternatives is not None:
             self._alternatives.append(alternatives)
-        if drafts is not None:
-            self._drafts.append(drafts)
+        if intermediate_plans is not None:
+            self._intermediate_plans.append(intermediate_plans)
         if features is not None:
             self._features.append(features)
         if is_first:
@@ -198,7 +215,9 @@ class EpisodeRecorder:
         for look_step, seen in enumerate(memory.observations, start=step + 1 - n_seen):
             decided = look_step == step
             if decided or look_step not in self._looks:
-                self._looks[look_step] = RecordedObservation(seen, task, self._episode_index, look_step, decided)
+                self._looks[look_step] = RecordedObservation(
+                    seen, task, self._episode_index, look_step, decided
+                )
 
     def record_step(self, action: np.ndarray, result: StepResult) -> None:
         # First what can fail, where the environment is another process: half a step is not kept.
@@ -240,12 +259,18 @@ class EpisodeRecorder:
         n_decisions = sum(step < n_steps for step, _, _ in self._decisions)
         other._moments, other._actions = self._moments[: n_steps + 1], self._actions[:n_steps]
         other._results, other._decisions = self._results[:n_steps], self._decisions[:n_decisions]
-        other._alternatives, other._drafts = self._alternatives[:n_decisions], self._drafts[:n_decisions]
+        other._alternatives, other._intermediate_plans = (
+            self._alternatives[:n_decisions],
+            self._intermediate_plans[:n_decisions],
+        )
         other._features, other._instruction = self._features[:n_decisions], self._instruction
         other._looks = {step: look for step, look in self._looks.items() if step < n_steps}
         for name, (series, rows) in self._series.items():
             n_rows = other._count_rows(series.axis)
-            other._series[name] = series, {row: value for row, value in rows.items() if row < n_rows}
+            other._series[name] = (
+                series,
+                {row: value for row, value in rows.items() if row < n_rows},
+            )
         return other
 
     def finish(self) -> EpisodeRecord:
@@ -284,11 +309,14 @@ class EpisodeRecorder:
                 f"signals of a plan: {', '.join(undeclared)}",
                 expected=f"series with a row a prediction that are declared: {', '.join(known)}",
                 got="others",
-                do="Declare them: eval.declared_series.declare(Series(...)).",
+                hint="Declare them: eval.declared_series.declare(Series(...)).",
             )
         if not known:
             return
-        steps, plans = [step for step, _, _ in self._decisions], [plan for _, _, plan in self._decisions]
+        steps, plans = (
+            [step for step, _, _ in self._decisions],
+            [plan for _, _, plan in self._decisions],
+        )
         so_far = SoFar(self._env, self._actions, self._results, steps, plans)
         for name, series in known.items():
             value = signals.get(name)
@@ -299,12 +327,19 @@ class EpisodeRecorder:
                 rows[self._count_rows(axis) - 1] = float(value)
 
     def _count_rows(self, axis: Axis) -> int:
-        return {"moment": len(self._moments), "step": len(self._actions), "prediction": len(self._decisions)}[axis]
+        return {
+            "moment": len(self._moments),
+            "step": len(self._actions),
+            "prediction": len(self._decisions),
+        }[axis]
 
     def _stack_features(self) -> dict[str, np.ndarray] | None:
         if not self._features:
             return None
-        return {name: np.stack([features[name] for features in self._features]) for name in self._features[0]}
+        return {
+            name: np.stack([features[name] for features in self._features])
+            for name in self._features[0]
+        }
 
     @property
     def _goals(self) -> tuple[Goal, ...]:
@@ -313,10 +348,16 @@ class EpisodeRecorder:
 
     def _make_trajectories(self) -> list[Trajectory]:
         """Return each goal over the episode."""
-        ee_pos, closes = np.stack([ee_pos for _, ee_pos, _, _ in self._moments]), self._find_closing_commands()
+        ee_pos, closes = (
+            np.stack([ee_pos for _, ee_pos, _, _ in self._moments]),
+            self._find_closing_commands(),
+        )
         moments = [progress for _, _, progress, _ in self._moments]
         if not self._env.spec.goals:
-            moments = [(Progress(met=False),), *((Progress(met=result.success),) for result in self._results)]
+            moments = [
+                (Progress(met=False),),
+                *((Progress(met=result.success),) for result in self._results),
+            ]
         goals = zip(self._goals, zip(*moments, strict=True), strict=True)
         return [make_trajectory(goal, progress, ee_pos, closes) for goal, progress in goals]
 
@@ -334,7 +375,9 @@ class EpisodeRecorder:
             state=np.stack(state),
             action=self._stack_actions(),
             clipped=np.array([result.clipped for result in self._results], dtype=bool),
-            ik_error_m=np.array([nan if (e := r.ik_error_m) is None else e for r in self._results], dtype=np.float64),
+            ik_error_m=np.array(
+                [nan if (e := r.ik_error_m) is None else e for r in self._results], dtype=np.float64
+            ),
             ee_pos_world=np.stack(ee_pos),
             goals_met=np.stack([trajectory.met for trajectory in trajectories], axis=1),
             prediction_step=steps,
@@ -343,7 +386,9 @@ class EpisodeRecorder:
             step_snapshot=None if step_snapshot[0] is None else np.stack(step_snapshot),
             snapshot=None if snapshot[0] is None else np.stack(snapshot),
             alternative_chunk=np.stack(self._alternatives) if self._alternatives else None,
-            draft_chunk=np.stack(self._drafts) if self._drafts else None,
+            intermediate_chunk=np.stack(self._intermediate_plans)
+            if self._intermediate_plans
+            else None,
             closes_gripper=chosen.closes_gripper,
             series=self.series,
             **fill_goal_arrays(chosen),

@@ -1,4 +1,7 @@
-"""The rollout: one episode, which asks for its plans. It is left to a driver to have them made (`eval.drivers`)."""
+"""The rollout: one episode, which asks for its plans.
+
+It is left to a driver to have them made (`eval.drivers`).
+"""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +24,8 @@ class RolloutSettings:
         n_action_steps: actions of a plan that are executed before the next prediction.
         max_steps: control steps after which the episode is over.
         n_samples: plans at each decision, the executed one included. The others change nothing.
-        seed: another one draws other noise. Its first plan is made from the noise of the alternative of that number.
+        seed: another one draws other noise. Its first plan is made from the noise of the
+            alternative of that number.
     """
 
     n_action_steps: int
@@ -31,13 +35,14 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True)
-class Start:
+class RolloutState:
     """Where a rollout begins to run, in an environment that is in the state of that step.
 
     Attributes:
         step: control steps executed before.
         prediction_index: predictions made before.
-        memory: without the present observation, which is made anew: what is seen may have been changed.
+        memory: without the present observation, which is made anew: what is seen may have been
+            changed.
     """
 
     step: int
@@ -52,7 +57,8 @@ class Request:
     Attributes:
         step: control steps executed so far.
         prediction_index: predictions made before this one.
-        memory: the episode's own, its present observation last; `Policy.predict` changes what it carries.
+        memory: the episode's own, its present observation last; `Policy.predict` changes what it
+            carries.
         rngs: one a plan, that of the executed plan first.
         snapshot: the environment's full state; None where it has no snapshots.
     """
@@ -75,7 +81,7 @@ class Decision:
         snapshot: the environment's full state in which it looked; None where it has no snapshots.
         plan: `(horizon, action_dim)`, of which the first `n_action_steps` will be executed.
         alternatives: with the plan as the first; None unless asked for.
-        drafts: what the plan was made from, oldest first; None unless the policy records them.
+        intermediate plans: what the plan was made from, oldest first; None unless the policy records them.
         features: hook point → what the network knew; None unless the policy collects them.
         signals: name → the number that came with the plan.
     """
@@ -86,7 +92,7 @@ class Decision:
     snapshot: Float64[np.ndarray, " snapshot_dim"] | None
     plan: Float32[np.ndarray, "horizon action_dim"]
     alternatives: Float32[np.ndarray, "sample horizon action_dim"] | None = None
-    drafts: Float32[np.ndarray, "draft horizon action_dim"] | None = None
+    intermediate_plans: Float32[np.ndarray, "draft horizon action_dim"] | None = None
     features: Mapping[str, Float32[np.ndarray, " _dim"]] | None = None
     signals: Mapping[str, float] = field(default_factory=dict)
 
@@ -94,11 +100,11 @@ class Decision:
     def observation(self) -> Observation:
         return self.memory.present
 
-    def start(self) -> Start:
+    def start(self) -> RolloutState:
         """Return a start to decide again from: after `env.restore(decision.snapshot)`, a rollout runs on from it."""
         memory = self.memory.copy()
         memory.observations.pop()
-        return Start(self.step, self.prediction_index, memory)
+        return RolloutState(self.step, self.prediction_index, memory)
 
 
 @dataclass(frozen=True)
@@ -113,14 +119,16 @@ class ControlStep:
 type Rollout = Generator[Request | Decision | ControlStep, ActionChunk | None]
 
 
-def rollout(env: Env, policy: PolicySpec, start: Start, episode_index: int, settings: RolloutSettings) -> Rollout:
+def rollout(
+    env: Env, policy: PolicySpec, start: RolloutState, episode_index: int, settings: RolloutSettings
+) -> Rollout:
     """Decide and step until success or the last step; from the start of a decision, exactly as it went on there.
 
-    Yields a request and, once it is answered, the decision; then every control step. Nothing happens between two
-    yields, so that a viewer can pause anywhere.
+    Yields a request and, once it is answered, the decision; then every control step. Nothing
+    happens between two yields, so that a viewer can pause anywhere.
 
-    The environment and the policy must be as they were but for what is in the snapshot and the memory: a scripted
-    expert, which follows the environment by itself, cannot be continued.
+    The environment and the policy must be as they were but for what is in the snapshot and the
+    memory: a scripted expert, which follows the environment by itself, cannot be continued.
 
     Args:
         env: in the state of `start`.
@@ -132,13 +140,15 @@ def rollout(env: Env, policy: PolicySpec, start: Start, episode_index: int, sett
     memory, prediction_index = start.memory.copy(), start.prediction_index
     queue = ChunkQueue(settings.n_action_steps)
     for step in range(start.step, settings.max_steps):
-        # A policy that looks back must see the steps just before it decides; the others need not be rendered.
+        # A policy that looks back must see the steps just before it decides; the others need not be
+        # rendered.
         if len(queue) < policy.n_obs_steps:
             memory.observations.append(env.observe())
         if not queue:
             asked, snapshot = memory.copy(), env.snapshot() if provides(env, Snapshots) else None
             rngs = tuple(
-                _make_rng(env, episode_index, prediction_index, k, settings.seed) for k in range(settings.n_samples)
+                _make_rng(env, episode_index, prediction_index, k, settings.seed)
+                for k in range(settings.n_samples)
             )
             chunk = yield Request(step, prediction_index, memory, rngs, snapshot)
             assert chunk is not None, "a request is answered by `send`"
@@ -162,17 +172,41 @@ def _decide(
     snapshot: Float64[np.ndarray, " snapshot_dim"] | None,
 ) -> Decision:
     """Return the decision that a chunk is."""
-    plan, drafts = chunk[0], None if chunk.drafts is None else chunk.drafts[0]
+    plan, intermediate_plans = (
+        chunk[0],
+        None if chunk.intermediate_plans is None else chunk.intermediate_plans[0],
+    )
     if not np.isfinite(plan).all():
-        raise PolicyOutputError(f"policy {policy.type!r} planned a NaN or infinite action at step {step}")
-    alternatives = None if chunk.alternatives is None else np.concatenate([plan[None], chunk.alternatives[0]])
-    features = None if chunk.features is None else {name: rows[0] for name, rows in chunk.features.items()}
+        raise PolicyOutputError(
+            f"policy {policy.type!r} planned a NaN or infinite action at step {step}"
+        )
+    alternatives = (
+        None if chunk.alternatives is None else np.concatenate([plan[None], chunk.alternatives[0]])
+    )
+    features = (
+        None if chunk.features is None else {name: rows[0] for name, rows in chunk.features.items()}
+    )
     signals = {name: float(rows[0]) for name, rows in chunk.signals.items()}
-    return Decision(step, prediction_index, asked, snapshot, plan, alternatives, drafts, features, signals)
+    return Decision(
+        step,
+        prediction_index,
+        asked,
+        snapshot,
+        plan,
+        alternatives,
+        intermediate_plans,
+        features,
+        signals,
+    )
 
 
-def _make_rng(env: Env, episode_index: int, prediction_index: int, sample_index: int, seed: int) -> np.random.Generator:
-    """A new one each time. What is 0 is left out, so that neither samples nor branches change a recorded plan."""
+def _make_rng(
+    env: Env, episode_index: int, prediction_index: int, sample_index: int, seed: int
+) -> np.random.Generator:
+    """A new one each time.
+
+    What is 0 is left out, so that neither samples nor branches change a recorded plan.
+    """
     more = [index for index in (sample_index, seed) if index]
     return episode_rng(env.spec.task, episode_index, prediction_index, *more)
 

@@ -15,6 +15,7 @@ from numpy.lib.npyio import NpzFile
 from eval.branches import BranchRow, branch_arrays_path, load_branch_rows
 from eval.episode_file import read_series
 from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
+from eval.older_runs import EARLIER_ARRAY_NAMES
 from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription, load_description
 from eval.run_folder import arrays_path
@@ -23,8 +24,8 @@ from sim.env import Env
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.registry import make_env
 
-# Arrays that came later, and what they are made from in a file from before: those files are of joint environments with
-# one goal, pick and place.
+# Arrays that came later, and what they are made from in a file from before: those files are of
+# joint environments with one goal, pick and place.
 _LATER_ARRAYS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "ik_error_m": ("action", lambda action: np.full(len(action), np.nan)),
     "goals_met": ("progress", lambda progress: progress[:, -1:]),  # placed
@@ -95,7 +96,12 @@ class Run:
         config = self.description.config
         asked = range(config.first_episode, config.first_episode + config.episodes)
         finished = {(row.task, row.episode_index) for row in self.rows}
-        return [(task, index) for task in self.description.tasks for index in asked if (task, index) not in finished]
+        return [
+            (task, index)
+            for task in self.description.tasks
+            for index in asked
+            if (task, index) not in finished
+        ]
 
     @property
     def is_finished(self) -> bool:
@@ -109,7 +115,11 @@ class Run:
             WhiskerError: absent, truncated or of another version.
         """
         with self._opened_arrays(row) as stored:
-            arrays = {f.name: _read_array(stored, f.name) for f in fields(EpisodeArrays) if f.name != "series"}
+            arrays = {
+                f.name: _read_array(stored, f.name)
+                for f in fields(EpisodeArrays)
+                if f.name != "series"
+            }
             return EpisodeArrays(**arrays, series=read_series(stored))
 
     def load_series(self, row: EpisodeRow) -> Mapping[str, RecordedSeries]:
@@ -151,7 +161,9 @@ class Run:
     @contextmanager
     def _opened_arrays(self, row: EpisodeRow) -> Iterator[NpzFile]:
         """Open an episode's file, each of whose arrays is read when it is asked for."""
-        file = self.path / (branch_arrays_path(row) if isinstance(row, BranchRow) else arrays_path(row))
+        file = self.path / (
+            branch_arrays_path(row) if isinstance(row, BranchRow) else arrays_path(row)
+        )
         try:
             with np.load(file, allow_pickle=False) as stored:
                 yield stored
@@ -160,7 +172,7 @@ class Run:
                 f"episode file {str(file)!r}",
                 expected=f"an array {error.args[0]!r}, which `eval` records with every episode",
                 got="a file without it",
-                do=f"Run it again: eval --first-episode {row.episode_index} --episodes 1, with the flags of the run.",
+                hint=f"Run it again: eval --first-episode {row.episode_index} --episodes 1, with the flags of the run.",
             ) from error
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise WhiskerError(
@@ -185,8 +197,9 @@ def _read_array(stored: NpzFile, name: str) -> Any:
     Raises:
         KeyError: the name of an array that is missing.
     """
-    if name in stored.files:
-        return stored[name]
+    for known in (name, EARLIER_ARRAY_NAMES.get(name)):
+        if known in stored.files:
+            return stored[known]
     if name in _OPTIONAL_ARRAYS:
         return None
     if name not in _LATER_ARRAYS:

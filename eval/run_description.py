@@ -1,4 +1,7 @@
-"""`run.json`: what was run, with what, and on which machine. This is the file's one reader and writer."""
+"""`run.json`: what was run, with what, and on which machine.
+
+This is the file's one reader and writer.
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +11,12 @@ from typing import Any
 
 from eval.config import EvalConfig
 from eval.doctor.finding import Finding
+from eval.older_runs import update_description
 from eval.outcome import OUTCOME_RULES
 from eval.typed_json import decode
 from policies.policy import PolicySpec
-from policies.registry import BASELINE_NAMES, EXPERT_NAMES
 from sim.errors import WhiskerError
-from sim.files import written_whole
-from sim.goals.older import read_older_goal
+from sim.files import atomic_write
 from sim.spec import EnvSpec
 
 VERSION = 1
@@ -30,8 +32,8 @@ class Resolved:
 
     Attributes:
         horizon: control steps after which an episode of the first task was over.
-        outcome_rules: the rules (`eval.outcome.OUTCOME_RULES`) that made the outcomes. Before the second, runs did not
-            say it.
+        outcome_rules: the rules (`eval.outcome.OUTCOME_RULES`) that made the outcomes. Before the
+            second, runs did not say it.
         renamed_cameras: as in `eval.evaluation.Setup`.
         gl_backend: the way to OpenGL, MUJOCO_GL; None in older runs.
         gl_renderer: what draws; None in older runs.
@@ -47,7 +49,10 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Machine:
-    """Describes the machine on which a run began, for people. Each is None where an older run did not say it."""
+    """Describes the machine on which a run began, for people.
+
+    Each is None where an older run did not say it.
+    """
 
     platform: str | None = None
     python: str | None = None
@@ -70,8 +75,8 @@ class RunDescription:
 
     Attributes:
         started_utc: date and time in ISO 8601.
-        config: the flags, with those of `FREE_ON_RESUME` at their defaults. A flag that came later has its default too,
-            which is how things were before it.
+        config: the flags, with those of `FREE_ON_RESUME` at their defaults. A flag that came later
+            has its default too, which is how things were before it.
         policy: as it spoke to `env`.
         env: of the first task.
         tasks: task → the name of its environment. Older runs have the one task of `env`.
@@ -116,7 +121,9 @@ class RunDescription:
     def to_json(self) -> dict[str, Any]:
         """Return the description as `json.loads` would: tuples are lists."""
         content = asdict(self)
-        content["config"] = {name: value for name, value in content["config"].items() if name not in FREE_ON_RESUME}
+        content["config"] = {
+            name: value for name, value in content["config"].items() if name not in FREE_ON_RESUME
+        }
         if not self.resumed:
             del content["resumed"]
         return json.loads(json.dumps(content))
@@ -129,12 +136,8 @@ def load_description(path: Path) -> RunDescription:
         WhiskerError: not a run folder, one of a newer version, or a damaged file.
     """
     content = load_as_written(path)
-    policy = content.get("policy")
-    if isinstance(policy, dict) and policy.get("type") in BASELINE_NAMES:
-        # Older runs did not say what a baseline is.
-        content["policy"] = {"is_baseline": True, "follows_env": policy["type"] in EXPERT_NAMES} | policy
     try:
-        return decode(RunDescription, read_older_goals(content), "")
+        return decode(RunDescription, update_description(content), "")
     except ValueError as error:
         expected = f"a whole {RUN_FILE}, as `eval` writes it"
         raise WhiskerError(_subject(path), expected=expected, got=str(error)) from error
@@ -150,35 +153,24 @@ def load_as_written(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        got, do = error.strerror or str(error), "Check the path."
-        raise WhiskerError(_subject(path), expected=f"a run folder with a {RUN_FILE}", got=got, do=do) from error
+        got, hint = error.strerror or str(error), "Check the path."
+        raise WhiskerError(
+            _subject(path), expected=f"a run folder with a {RUN_FILE}", got=got, hint=hint
+        ) from error
     except ValueError as error:
-        do = "It was damaged after it was written, and says no longer what was run."
-        raise WhiskerError(f"file {str(file)!r}", expected="JSON", got=str(error), do=do) from error
+        hint = "It was damaged after it was written, and says no longer what was run."
+        raise WhiskerError(
+            f"file {str(file)!r}", expected="JSON", got=str(error), hint=hint
+        ) from error
     version = content.get("version") if isinstance(content, dict) else None
     if not isinstance(version, int):
-        raise WhiskerError(_subject(path), expected=f"a {RUN_FILE} with a version", got="one without")
+        raise WhiskerError(
+            _subject(path), expected=f"a {RUN_FILE} with a version", got="one without"
+        )
     if version > VERSION:
-        expected, do = f"version {VERSION}", "Update whisker-eval."
-        raise WhiskerError(_subject(path), expected=expected, got=str(version), do=do)
+        expected, hint = f"version {VERSION}", "Update whisker-eval."
+        raise WhiskerError(_subject(path), expected=expected, got=str(version), hint=hint)
     return content
-
-
-def read_older_goals(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what a `run.json` says, with the goals of one from before goals had kinds as they are written now.
-
-    Their thresholds stood beside them, of all kinds together.
-    """
-    env, resolved = content.get("env"), content.get("resolved")
-    if not isinstance(env, dict) or not isinstance(resolved, dict):
-        return content
-    goals = env.get("goals") or []
-    thresholds = resolved.get("thresholds") or {}
-    if not (isinstance(goals, list) and isinstance(thresholds, dict) and all(isinstance(g, str) and g for g in goals)):
-        return content
-    as_now = [json.loads(json.dumps(asdict(read_older_goal(goal, thresholds)))) for goal in goals]
-    rest = {name: value for name, value in resolved.items() if name != "thresholds"}
-    return content | {"env": env | ({"goals": as_now} if goals else {}), "resolved": rest}
 
 
 def save_description(path: Path, description: RunDescription) -> None:
@@ -194,7 +186,7 @@ def save_resumption(path: Path, resumption: Resumption) -> None:
 
 
 def _save_json(path: Path, content: Mapping[str, Any]) -> None:
-    with written_whole(path / RUN_FILE, sync=True) as file:
+    with atomic_write(path / RUN_FILE, sync=True) as file:
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -30,7 +30,13 @@ from eval.branches import BRANCHES_FOLDER
 from eval.episode_file import save_arrays
 from eval.episode_row import ROWS_FILE, EpisodeRow, cut_torn_line, load_rows
 from eval.recorder import EpisodeArrays, EpisodeRecord
-from eval.run_description import Resumption, RunDescription, load_description, save_description, save_resumption
+from eval.run_description import (
+    Resumption,
+    RunDescription,
+    load_description,
+    save_description,
+    save_resumption,
+)
 from eval.run_name import name_env_in_folder, name_policy_in_folder
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX
@@ -43,13 +49,17 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Open an existing folder; what a crash left half done is taken off."""
         self.path = path
-        # Unbuffered: a row that could not be written must not be tried again when the file is closed.
+        # Unbuffered: a row that could not be written must not be tried again when the file is
+        # closed.
         self._file = (path / ROWS_FILE).open("ab", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise WhiskerError(
-                f"run {str(path)!r}", expected="nobody else writing to it", got="another `eval` that is", do="Wait."
+                f"run {str(path)!r}",
+                expected="nobody else writing to it",
+                got="another `eval` that is",
+                hint="Wait.",
             ) from error
         cut_torn_line(path / ROWS_FILE)
         _remove_unfinished(path)
@@ -71,7 +81,9 @@ class RunFolder:
         name = f"{started:%Y%m%dT%H%M%SZ}-{policy}-{env}"
         started_utc = started.isoformat(timespec="seconds")
         try:
-            return cls(_make_run_folder(parent, name, replace(description, started_utc=started_utc)))
+            return cls(
+                _make_run_folder(parent, name, replace(description, started_utc=started_utc))
+            )
         except OSError as error:
             raise _unwritable(parent, error) from error
 
@@ -80,7 +92,8 @@ class RunFolder:
         """Open the folder of an interrupted run.
 
         Args:
-            commit: of the project, which makes the rows to come; `run.json` gets it if it is another one.
+            commit: of the project, which makes the rows to come; `run.json` gets it if it is
+                another one.
 
         Raises:
             WhiskerError: no run folder, a newer version, or a damaged line before the last.
@@ -113,7 +126,9 @@ class RunFolder:
     def close(self) -> None:
         self._file.close()
 
-    def _append_collected(self, record: EpisodeRecord, arrays: EpisodeArrays, row: EpisodeRow) -> None:
+    def _append_collected(
+        self, record: EpisodeRecord, arrays: EpisodeArrays, row: EpisodeRow
+    ) -> None:
         if record.features is not None:
             at = arrays.prediction_step
             features = EpisodeFeatures(
@@ -126,9 +141,13 @@ class RunFolder:
                 outcome=str(row.outcome),
                 success=row.success,
             )
-            save_episode_features(self.path / episode_features_path(row.task, row.episode_index), features)
+            save_episode_features(
+                self.path / episode_features_path(row.task, row.episode_index), features
+            )
         if record.looks:
-            save_observations(self.path / observations_path(row.task, row.episode_index), list(record.looks))
+            save_observations(
+                self.path / observations_path(row.task, row.episode_index), list(record.looks)
+            )
 
 
 def arrays_path(row: EpisodeRow) -> Path:
@@ -166,5 +185,5 @@ def _unwritable(path: Path, error: OSError) -> WhiskerError:
         f"run folder {str(path)!r}",
         expected="a place to write to",
         got=error.strerror or str(error),
-        do="Free some space, or choose another with --run-dir. Finished episodes stay; --resume goes on from them.",
+        hint="Free some space, or choose another with --run-dir. Finished episodes stay; --resume goes on from them.",
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from eval.episode_row import ROWS_FILE
 from eval.run_description import RUN_FILE
 
-# A run may lie in the folder itself, in a folder of that, or in one more: runs/<run>, runs/<group>/<day>/<run>.
+# A run may lie in the folder itself, in a folder of that, or in one more: runs/<run>,
+# runs/<group>/<day>/<run>.
 MOST_LEVELS = 3
 # A home directory that was named by mistake is not searched to its end.
 MOST_FOLDERS = 5000
@@ -34,8 +35,8 @@ def is_run_folder(path: Path) -> bool:
 def find_run_folders(parent: Path) -> FoundFolders:
     """Return the runs below a folder, down to `MOST_LEVELS`, and what else is there.
 
-    Hidden folders are left out, and so are those that a crash left unfinished, whose names are hidden too. Nothing
-    below a run is searched.
+    Hidden folders are left out, and so are those that a crash left unfinished, whose names are
+    hidden too. Nothing below a run is searched.
     """
     runs: dict[str, Path] = {}
     remarks: dict[str, str] = {}
@@ -49,7 +50,9 @@ def find_run_folders(parent: Path) -> FoundFolders:
             name = child.relative_to(parent).as_posix()
             n_searched += 1
             if n_searched > MOST_FOLDERS:
-                remarks["..."] = f"Only the first {MOST_FOLDERS} folders were searched: name one of fewer."
+                remarks["..."] = (
+                    f"Only the first {MOST_FOLDERS} folders were searched: name one of fewer."
+                )
                 break
             if is_run_folder(child):
                 runs[name] = child

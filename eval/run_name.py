@@ -13,7 +13,8 @@ def name_policy_in_folder(policy_type: str, checkpoint: str) -> str:
     """Return e.g. "act-early", "smolvla_libero" or "act-my_training-040000".
 
     Args:
-        checkpoint: as `PolicySpec.checkpoint` has it: a folder, a shipped name or a hub id; "" if there is none.
+        checkpoint: as `PolicySpec.checkpoint` has it: a folder, a shipped name or a hub id; "" if
+            there is none.
     """
     parts = [part for part in PurePath(checkpoint.partition("@")[0]).parts if part not in _GENERIC]
     # The number of a step names no training.
@@ -26,7 +27,10 @@ def name_policy_in_folder(policy_type: str, checkpoint: str) -> str:
 
 
 def name_env_in_folder(env_name: str) -> str:
-    """Return e.g. "so101-pick_place", or "toys.reach-toy-reach" of the import string "toys.reach:toy/reach"."""
+    """Return e.g.
+
+    "so101-pick_place", or "toys.reach-toy-reach" of the import string "toys.reach:toy/reach".
+    """
     words = _as_word(env_name.partition("@")[0], also=",")
     return words if len(words) <= _MAX_ENV_LENGTH else f"{words[: _MAX_ENV_LENGTH - 2]}.."
 

@@ -1,7 +1,7 @@
 """Series: what is recorded of an episode beside its states, actions and plans, one number a row.
 
-A series is computed in one place and declared in another (`eval.declared_series`). Recorder, run folder, page, films
-and report carry it from there without knowing its name.
+A series is computed in one place and declared in another (`eval.declared_series`). Recorder, run
+folder, page, films and report carry it from there without knowing its name.
 """
 
 import json
@@ -24,7 +24,8 @@ class SoFar:
     Attributes:
         env: in the state of now.
         results: one a control step, like `actions`.
-        plans: the executed ones, `(horizon, action_dim)` each; one a prediction, like `prediction_steps`.
+        plans: the executed ones, `(horizon, action_dim)` each; one a prediction, like
+            `prediction_steps`.
     """
 
     env: Env
@@ -41,11 +42,12 @@ class Series:
     Attributes:
         name: of the array, the unit as its suffix.
         unit: "" for a number without one.
-        axis: what a row stands for. "moment": T + 1 rows, the world before each step and at the end; "step": T;
-            "prediction": P.
+        axis: what a row stands for. "moment": T + 1 rows, the world before each step and at the
+            end; "step": T; "prediction": P.
         meaning: one sentence.
         is_reproducible: it is the same on every run of the same thing.
-        compute: returns the number of a new row. None: it comes with the policy's chunk (`ActionChunk.signals`).
+        compute: returns the number of a new row. None: it comes with the policy's chunk
+            (`ActionChunk.signals`).
     """
 
     name: str
@@ -80,7 +82,9 @@ def series_to_json(recorded: Mapping[str, RecordedSeries]) -> str:
     """Return what a file says of its series besides their values, by name."""
     described = {name: asdict(each.series) for name, each in recorded.items()}
     kept = ("unit", "axis", "meaning", "is_reproducible")
-    return json.dumps({name: {key: series[key] for key in kept} for name, series in described.items()})
+    return json.dumps(
+        {name: {key: series[key] for key in kept} for name, series in described.items()}
+    )
 
 
 def series_from_json(text: str) -> dict[str, Series]:

@@ -1,9 +1,10 @@
 """Finds where the object has to begin for the policy to succeed, on some episodes, and tests it on others.
 
-A region is one condition or two, such as x ≥ 0.19 and y ≥ -0.09. Of all that the thresholds between the observed values
-allow, the one is taken that makes the outcomes of half of the episodes most likely (a success rate inside, another one
-outside), with Schwarz's penalty (BIC) for the second condition. Whether it holds is then asked of the other half alone,
-by Fisher's exact test, which is the permutation test of a table of four counts. So the search costs no significance.
+A region is one condition or two, such as x ≥ 0.19 and y ≥ -0.09. Of all that the thresholds between
+the observed values allow, the one is taken that makes the outcomes of half of the episodes most
+likely (a success rate inside, another one outside), with Schwarz's penalty (BIC) for the second
+condition. Whether it holds is then asked of the other half alone, by Fisher's exact test, which is
+the permutation test of a table of four counts. So the search costs no significance.
 """
 
 from collections.abc import Sequence
@@ -42,8 +43,8 @@ class StartRegion:
         conditions: one or two; all hold inside.
         inside: (successes, episodes), of all episodes.
         outside: likewise.
-        p_value: of the episodes that it was not found on: the probability of such a table, or a clearer one, if the
-            region did not matter.
+        p_value: of the episodes that it was not found on: the probability of such a table, or a
+            clearer one, if the region did not matter.
         n_tested: how many those are.
     """
 
@@ -57,7 +58,8 @@ class StartRegion:
         """Return the conditions in words, e.g. "x ≥ 0.19 m and y < -0.09 m"."""
         sides = {True: "≥", False: "<"}
         return " and ".join(
-            f"{names[c.variable]} {sides[c.is_above]} {c.threshold:.3g} {unit}" for c in self.conditions
+            f"{names[c.variable]} {sides[c.is_above]} {c.threshold:.3g} {unit}"
+            for c in self.conditions
         )
 
 
@@ -66,7 +68,8 @@ def find_start_region(
 ) -> StartRegion | None:
     """Return the region of initial states in which a policy succeeds more often; None if there are too few episodes.
 
-    The region is found on every other episode and tested on the rest: look at its `p_value` before you believe it.
+    The region is found on every other episode and tested on the rest: look at its `p_value` before
+    you believe it.
     """
     n_success = int(success.sum())
     if len(values) < _LEAST_EPISODES or min(n_success, len(values) - n_success) < _LEAST_OF_A_KIND:

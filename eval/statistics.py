@@ -20,11 +20,12 @@ class RunSummary:
     Attributes:
         n_judged: episodes that ran to their end.
         success_interval: Wilson 95 % interval of the success rate.
-        outcomes: outcome → how many rows, those of the table first, then those that this version does not know: all
-            rows together.
-        n_unknown: rows whose outcome this version does not know. They count as judged and as no success, and are in
-            neither of the next two rates.
-        pick_rate: share in which the object was picked up, of those that rest on a pick and place goal.
+        outcomes: outcome → how many rows, those of the table first, then those that this version
+            does not know: all rows together.
+        n_unknown: rows whose outcome this version does not know. They count as judged and as no
+            success, and are in neither of the next two rates.
+        pick_rate: share in which the object was picked up, of those that rest on a pick and place
+            goal.
         drop_rate: share of the picked-up in which it came down outside the goal.
         ik_failure_rate: share of all their control steps; nan where the environment takes joints.
     """
@@ -78,7 +79,9 @@ def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
         pick_rate=_ratio(n_picked, sum(facts.picked_up is not None for facts in picks)),
         drop_rate=_ratio(sum(facts.dropped for facts in picks), n_picked),
         mean_success_steps=_mean([row.n_steps for row in judged if row.success]),
-        mean_max_object_height_m=_mean([h for row in judged if (h := row.max_object_height_m) is not None]),
+        mean_max_object_height_m=_mean(
+            [h for row in judged if (h := row.max_object_height_m) is not None]
+        ),
         mean_duration_s=_mean([row.duration_s for row in rows]),
         ik_failure_rate=_compute_ik_failure_rate(judged),
     )
@@ -101,7 +104,9 @@ def compute_macro_average(summaries: Iterable[RunSummary]) -> float:
 
 
 def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:
-    counted = [(row.ik_failure_rate, row.n_steps) for row in rows if row.ik_failure_rate is not None]
+    counted = [
+        (row.ik_failure_rate, row.n_steps) for row in rows if row.ik_failure_rate is not None
+    ]
     n_steps = sum(n for _, n in counted)
     return sum(rate * n for rate, n in counted) / n_steps if n_steps else nan
 
@@ -117,7 +122,9 @@ def count_stages(rows: Iterable[EpisodeRow]) -> tuple[StageCount, ...]:
         n_before = len(met)
         for number, stage in enumerate(stages, start=1):
             n_through = sum(n >= number for n in met)
-            counts.append(StageCount(kind, stage, number, n_through, n_before - n_through, len(met)))
+            counts.append(
+                StageCount(kind, stage, number, n_through, n_before - n_through, len(met))
+            )
             n_before = n_through
     return tuple(counts)
 

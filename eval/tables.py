@@ -22,11 +22,19 @@ def summary_table(title: str, summary: RunSummary, n_tasks: int = 1) -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right")
     rate = "success rate" if n_tasks == 1 else f"success rate, {n_tasks} tasks pooled"
-    table.add_row(rate, f"{_percent(summary.success_rate)}  ({summary.n_success} of {summary.n_judged})")
+    table.add_row(
+        rate, f"{_percent(summary.success_rate)}  ({summary.n_success} of {summary.n_judged})"
+    )
     table.add_row("  Wilson 95 % interval", _interval(summary))
     table.add_section()
     for outcome, count in summary.outcomes.items():
-        style = "green" if outcome == Outcome.SUCCESS else "yellow" if find_facts(outcome).is_judged else "red"
+        style = (
+            "green"
+            if outcome == Outcome.SUCCESS
+            else "yellow"
+            if find_facts(outcome).is_judged
+            else "red"
+        )
         name = outcome if outcome in OUTCOMES else label_outcome(outcome)
         table.add_row(f"  {name}", str(count), style=style if count else "dim")
     table.add_section()
@@ -35,9 +43,13 @@ def summary_table(title: str, summary: RunSummary, n_tasks: int = 1) -> Table:
     if summary.n_unknown:
         table.add_row("  unknown outcomes, in neither", str(summary.n_unknown))
     table.add_row("mean steps of the successes", _number(summary.mean_success_steps, ".1f"))
-    table.add_row("mean maximum object height", _number(100 * summary.mean_max_object_height_m, ".1f", " cm"))
+    table.add_row(
+        "mean maximum object height", _number(100 * summary.mean_max_object_height_m, ".1f", " cm")
+    )
     if not isnan(summary.ik_failure_rate):
-        table.add_row("inverse kinematics failed in", f"{_percent(summary.ik_failure_rate)} of the steps")
+        table.add_row(
+            "inverse kinematics failed in", f"{_percent(summary.ik_failure_rate)} of the steps"
+        )
     table.add_row("mean time an episode", _number(summary.mean_duration_s, ".2f", " s"))
     return table
 
@@ -61,7 +73,9 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
         # What is left of a name is cut to one line where the terminal is narrow.
         words = Text(task.removeprefix(suite), no_wrap=True, overflow="ellipsis")
         successes = f"{summary.n_success} of {summary.n_judged}"
-        table.add_row(escape(env), words, successes, _percent(summary.success_rate), _interval(summary))
+        table.add_row(
+            escape(env), words, successes, _percent(summary.success_rate), _interval(summary)
+        )
     table.add_section()
     average = _percent(compute_macro_average(summaries.values()))
     table.add_row("", "macro average", f"{len(summaries)} tasks", average, "", style="bold")
@@ -71,8 +85,8 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
 def event_table(rows: Iterable[EpisodeRow]) -> Table | None:
     """Return what the failures were decided by: how many by each event, and at which steps. None below two failures.
 
-    A single one is in `failure_table`. Rows of older runs do not say their event; their steps are those at which the
-    outcome was settled.
+    A single one is in `failure_table`. Rows of older runs do not say their event; their steps are
+    those at which the outcome was settled.
     """
     steps: dict[str, list[int]] = {}
     for row in rows:
@@ -87,7 +101,9 @@ def event_table(rows: Iterable[EpisodeRow]) -> Table | None:
     table.add_column("when")
     for event, when in sorted(steps.items(), key=lambda item: -len(item[1])):
         first, last = min(when), max(when)
-        table.add_row(event, str(len(when)), f"step {first}" if first == last else f"steps {first} to {last}")
+        table.add_row(
+            event, str(len(when)), f"step {first}" if first == last else f"steps {first} to {last}"
+        )
     return table
 
 
@@ -102,7 +118,13 @@ def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table
         return None
     table = Table(title="failures", title_justify="left", min_width=60)
     has_tasks = len(tasks) > 1
-    for column in (*(["task"] if has_tasks else []), "episode", "outcome", "stage not met", "went wrong at step"):
+    for column in (
+        *(["task"] if has_tasks else []),
+        "episode",
+        "outcome",
+        "stage not met",
+        "went wrong at step",
+    ):
         table.add_column(column, overflow="fold")
     for row in failed[:_LISTED_FAILURES]:
         what = row.failed_stage or "" if row.is_judged else row.error
@@ -116,7 +138,9 @@ def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table
 
 def one_line(summary: RunSummary, rows: Iterable[EpisodeRow]) -> str:
     tasks = summarise_tasks(rows)
-    average = f"; macro average over {len(tasks)} tasks {_percent(compute_macro_average(tasks.values()))}"
+    average = (
+        f"; macro average over {len(tasks)} tasks {_percent(compute_macro_average(tasks.values()))}"
+    )
     return (
         f"{_percent(summary.success_rate)} success ({summary.n_success} of {summary.n_judged}, "
         f"95 % interval {_interval(summary)}, {summary.outcomes[Outcome.ERROR]} errors)"
@@ -125,7 +149,11 @@ def one_line(summary: RunSummary, rows: Iterable[EpisodeRow]) -> str:
 
 
 def print_summary(
-    console: Console, title: str, summary: RunSummary, rows: Sequence[EpisodeRow], tasks: Mapping[str, str]
+    console: Console,
+    title: str,
+    summary: RunSummary,
+    rows: Sequence[EpisodeRow],
+    tasks: Mapping[str, str],
 ) -> None:
     """Everything about a run.
 

@@ -20,9 +20,11 @@ class Verdict:
 
     Attributes:
         outcome: one of `eval.outcome.OUTCOMES`.
-        failed_stage: the first stage that was not met; None for success, and for a goal without stages.
+        failed_stage: the first stage that was not met; None for success, and for a goal without
+            stages.
         decided_at_step: control step after which nothing that followed changed the outcome.
-        decisive_step: control step at which it went wrong, and where to look first; at a success the last.
+        decisive_step: control step at which it went wrong, and where to look first; at a success
+            the last.
         decisive_event: names what happened there.
     """
 
@@ -42,8 +44,10 @@ class Trajectory:
         stages: name → it holds, for each stage of the goal.
         measures: name → value, for each measure of the goal.
         ee_pos_world: of the tool centre point, m.
-        object_pos_world: of the object, or of the part that is to be moved, m; None for a goal about neither.
-        closes_gripper: the action commands the gripper closed (`eval.grasps.find_closing_commands`).
+        object_pos_world: of the object, or of the part that is to be moved, m; None for a goal
+            about neither.
+        closes_gripper: the action commands the gripper closed
+            (`eval.grasps.find_closing_commands`).
     """
 
     goal: Goal
@@ -86,10 +90,18 @@ def make_trajectory(
     return Trajectory(
         goal=goal,
         met=np.array([moment.met for moment in progress], dtype=bool),
-        stages={name: np.array([moment.stages[name] for moment in progress], dtype=bool) for name in goal.stages},
-        measures={name: np.array([moment.measures[name] for moment in progress], float) for name in goal.measures},
+        stages={
+            name: np.array([moment.stages[name] for moment in progress], dtype=bool)
+            for name in goal.stages
+        },
+        measures={
+            name: np.array([moment.measures[name] for moment in progress], float)
+            for name in goal.measures
+        },
         ee_pos_world=ee_pos_world,
-        object_pos_world=None if positions[0] is None else np.stack([p for p in positions if p is not None]),
+        object_pos_world=None
+        if positions[0] is None
+        else np.stack([p for p in positions if p is not None]),
         closes_gripper=closes_gripper,
     )
 

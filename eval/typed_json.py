@@ -9,20 +9,26 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 # What JSON may have where a field is annotated so: 1.0 can be written as 1.
-_SCALARS: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+_SCALARS: dict[Any, tuple[type, ...]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+}
 
 
 def decode[T](kind: type[T], value: Any, name: str) -> T:
     """Return a dataclass made from what `json.loads` returned for it.
 
-    Keys that the dataclass does not know are left out, and a field that is absent takes its default. Lists become
-    tuples, and strings the members of a `StrEnum`.
+    Keys that the dataclass does not know are left out, and a field that is absent takes its
+    default. Lists become tuples, and strings the members of a `StrEnum`.
 
     Args:
         name: of the value, as an error is to call it; a field of it is "<name>.<field>".
 
     Raises:
-        ValueError: a field without a default is absent, or a value is of another type than its annotation.
+        ValueError: a field without a default is absent, or a value is of another type than its
+            annotation.
     """
     return _decode(kind, value, name)
 
@@ -55,7 +61,9 @@ def _decode_fields(kind: Any, values: dict, name: str) -> Any:
         if not field.init:
             continue
         if field.name in values:
-            known[field.name] = _decode(hints[field.name], values[field.name], f"{name}.{field.name}".lstrip("."))
+            known[field.name] = _decode(
+                hints[field.name], values[field.name], f"{name}.{field.name}".lstrip(".")
+            )
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"one without {name}.{field.name}".replace(" .", " "))
     return kind(**known)

@@ -14,16 +14,18 @@ class ActionChunk:
 
     Attributes:
         actions: one plan a row, in the environment's units; `horizon` control steps long.
-        drafts: what each plan was made from (`PolicySpec.drafts`), oldest first, in the same units; the plan itself
-            is not among them. None unless the policy records them.
-        features: name → what the network knew when it planned, a vector a row. None unless they are collected.
-        signals: name → one number a row that the policy gives with its plan, such as an entropy. Those that are
-            declared as series are recorded (`eval.declared_series`).
-        alternatives: other plans for each row's observation (`Policy.sample`). None unless they are asked for.
+        intermediate plans: what each plan was made from (`PolicySpec.intermediate_plans`), oldest first, in the same units;
+            the plan itself is not among them. None unless the policy records them.
+        features: name → what the network knew when it planned, a vector a row. None unless they are
+            collected.
+        signals: name → one number a row that the policy gives with its plan, such as an entropy.
+            Those that are declared as series are recorded (`eval.declared_series`).
+        alternatives: other plans for each row's observation (`Policy.sample`). None unless they are
+            asked for.
     """
 
     actions: Float32[np.ndarray, "batch horizon action_dim"]
-    drafts: Float32[np.ndarray, "batch draft horizon action_dim"] | None = None
+    intermediate_plans: Float32[np.ndarray, "batch draft horizon action_dim"] | None = None
     features: Mapping[str, Float32[np.ndarray, "batch _dim"]] | None = None
     signals: Mapping[str, Float64[np.ndarray, " batch"]] = field(default_factory=dict)
     alternatives: Float32[np.ndarray, "batch sample horizon action_dim"] | None = None
@@ -35,7 +37,8 @@ class ActionChunk:
 class ChunkQueue:
     """The actions of one episode that are predicted and not yet executed.
 
-    It belongs to the episode, not to the policy: a queue shared by episodes hands one the plan of another.
+    It belongs to the episode, not to the policy: a queue shared by episodes hands one the plan of
+    another.
     """
 
     def __init__(self, n_action_steps: int) -> None:

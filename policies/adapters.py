@@ -11,7 +11,14 @@ from jaxtyping import Float32
 
 from policies.action_chunk import ActionChunk
 from policies.calibration import CalibrationName, make_calibration_map
-from policies.policy import EpisodeMemory, HookablePolicy, NetworkPolicy, Policy, PolicySpec, WeightsAudit
+from policies.policy import (
+    EpisodeMemory,
+    HookablePolicy,
+    NetworkPolicy,
+    Policy,
+    PolicySpec,
+    WeightsAudit,
+)
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
@@ -26,16 +33,21 @@ class Adapters:
 
     Attributes:
         camera_map: the environment's camera → the policy's name of it.
-        image_size: (height_px, width_px) at which every camera is shown. None: as the checkpoint declares.
-        allow_missing_camera: a camera that the environment lacks is masked where the type can do that, else black.
-        allow_padding: a state that is too narrow is filled up with zeros, an action that is too wide is cut.
-        policy_actions: "delta": differences from the state in which the chunk was predicted, gripper excepted.
-            "absolute": targets. None: what the environment takes.
-        calibration: in which the policy's joints are, of its state and its actions; None: the environment's.
+        image_size: (height_px, width_px) at which every camera is shown. None: as the checkpoint
+            declares.
+        allow_missing_camera: a camera that the environment lacks is masked where the type can do
+            that, else black.
+        allow_padding: a state that is too narrow is filled up with zeros, an action that is too
+            wide is cut.
+        policy_actions: "delta": differences from the state in which the chunk was predicted,
+            gripper excepted. "absolute": targets. None: what the environment takes.
+        calibration: in which the policy's joints are, of its state and its actions; None: the
+            environment's.
         gripper_range: the policy's own values for closed and open; None: the environment's.
         gripper_offset: added to the gripper's target, in the environment's units.
         gripper_min: below this the gripper's target is not let, in the environment's units.
-        wrong_instruction: the policy is told `EnvSpec.opposite_instruction` in place of the episode's own.
+        wrong_instruction: the policy is told `EnvSpec.opposite_instruction` in place of the
+            episode's own.
     """
 
     camera_map: Mapping[str, str] = field(default_factory=dict)
@@ -51,11 +63,16 @@ class Adapters:
 
     def env_camera(self, policy_camera: str) -> str:
         """The environment's name of a policy's camera."""
-        return {policy: env for env, policy in self.camera_map.items()}.get(policy_camera, policy_camera)
+        return {policy: env for env, policy in self.camera_map.items()}.get(
+            policy_camera, policy_camera
+        )
 
 
 class AdaptedPolicy:
-    """A policy that speaks the environment's names, units and widths. `spec` is the environment's side of it."""
+    """A policy that speaks the environment's names, units and widths.
+
+    `spec` is the environment's side of it.
+    """
 
     def __init__(self, policy: Policy, adapters: Adapters, env: EnvSpec) -> None:
         """Args:
@@ -76,7 +93,9 @@ class AdaptedPolicy:
     def reset(self) -> EpisodeMemory:
         return self.inner.reset()
 
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         adapted = [self._adapt_memory(memory) for memory in memories]
         chunk = self.inner.predict(adapted, rngs)
         for memory, own in zip(memories, adapted, strict=True):
@@ -90,8 +109,8 @@ class AdaptedPolicy:
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
         return self._network.network_inputs(self.adapt_observation(observation))
 
-    def strange_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
-        return self._network.strange_inputs(self.adapt_observation(observation))
+    def out_of_range_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
+        return self._network.out_of_range_inputs(self.adapt_observation(observation))
 
     def audit(self) -> WeightsAudit:
         return self._network.audit()
@@ -103,16 +122,24 @@ class AdaptedPolicy:
 
     def adapt_observation(self, observation: Observation) -> Observation:
         """As the checkpoint knows it."""
-        images = {self._renamed[camera]: observation.images[camera] for camera in observation.images}
+        images = {
+            self._renamed[camera]: observation.images[camera] for camera in observation.images
+        }
         if not self.inner.spec.masks_missing_views:
             for camera, size in self.inner.spec.image_sizes.items():
-                images.setdefault(camera, np.zeros((*(self._adapters.image_size or size), 3), np.uint8))
+                images.setdefault(
+                    camera, np.zeros((*(self._adapters.image_size or size), 3), np.uint8)
+                )
         state = observation.state.copy()
         if self._adapters.calibration is not None:
-            state = make_calibration_map(self._adapters.calibration, self._env.state_names).to_policy(state)
+            state = make_calibration_map(
+                self._adapters.calibration, self._env.state_names
+            ).to_policy(state)
         gripper = self._gripper_in_state()
         if self._adapters.gripper_range and gripper is not None:
-            state[gripper] = convert_gripper(state[gripper], self._env_range(), self._adapters.gripper_range)
+            state[gripper] = convert_gripper(
+                state[gripper], self._env_range(), self._adapters.gripper_range
+            )
         width = self.inner.spec.state_dim or 0
         state = np.pad(state, (0, max(0, width - len(state))))
         instruction = observation.instruction
@@ -121,15 +148,29 @@ class AdaptedPolicy:
         return replace(observation, images=images, state=state, instruction=instruction)
 
     def _adapt_memory(self, memory: EpisodeMemory) -> EpisodeMemory:
-        observations = deque(map(self.adapt_observation, memory.observations), memory.observations.maxlen)
+        observations = deque(
+            map(self.adapt_observation, memory.observations), memory.observations.maxlen
+        )
         return EpisodeMemory(observations, memory.carried)
 
-    def _adapt_chunk(self, chunk: ActionChunk, states: Float32[np.ndarray, "batch state_dim"]) -> ActionChunk:
-        drafts = None if chunk.drafts is None else self._adapt_actions(chunk.drafts, states[:, None, None])
-        return replace(chunk, actions=self._adapt_actions(chunk.actions, states[:, None]), drafts=drafts)
+    def _adapt_chunk(
+        self, chunk: ActionChunk, states: Float32[np.ndarray, "batch state_dim"]
+    ) -> ActionChunk:
+        intermediate_plans = (
+            None
+            if chunk.intermediate_plans is None
+            else self._adapt_actions(chunk.intermediate_plans, states[:, None, None])
+        )
+        return replace(
+            chunk,
+            actions=self._adapt_actions(chunk.actions, states[:, None]),
+            intermediate_plans=intermediate_plans,
+        )
 
     def _adapt_actions(
-        self, actions: Float32[np.ndarray, "*plan policy_dim"], states: Float32[np.ndarray, "*rows state_dim"]
+        self,
+        actions: Float32[np.ndarray, "*plan policy_dim"],
+        states: Float32[np.ndarray, "*rows state_dim"],
     ) -> Float32[np.ndarray, "*plan action_dim"]:
         """Args:
         states: in which they were planned; broadcast against the actions.
@@ -152,7 +193,9 @@ class AdaptedPolicy:
         return actions.astype(np.float32)
 
     def _adapt_spec(self, spec: PolicySpec) -> PolicySpec:
-        observed = {camera.name: (camera.height_px, camera.width_px) for camera in self._env.cameras}
+        observed = {
+            camera.name: (camera.height_px, camera.width_px) for camera in self._env.cameras
+        }
         return replace(
             spec,
             image_sizes={env: observed[env] for env in self._renamed if env in observed},
@@ -189,7 +232,9 @@ def parse_camera_map(text: str | None) -> dict[str, str]:
         or len({*names[::2]}) < len(pairs)
         or len({*names[1::2]}) < len(pairs)
     ):
-        raise WhiskerError("--camera-map", expected="env=policy,env=policy, each camera once", got=repr(text))
+        raise WhiskerError(
+            "--camera-map", expected="env=policy,env=policy, each camera once", got=repr(text)
+        )
     return dict(zip(names[::2], names[1::2], strict=True))
 
 
@@ -206,9 +251,15 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     """
     if text is None:
         return None
-    sides = [int(side) for side in text.split("x")] if re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text) else []
+    sides = (
+        [int(side) for side in text.split("x")]
+        if re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text)
+        else []
+    )
     if not sides or not all(side in _IMAGE_SIDE_PX for side in sides):
-        expected = f"WIDTHxHEIGHT, each {_IMAGE_SIDE_PX[0]} to {_IMAGE_SIDE_PX[-1]} pixels, e.g. 640x480"
+        expected = (
+            f"WIDTHxHEIGHT, each {_IMAGE_SIDE_PX[0]} to {_IMAGE_SIDE_PX[-1]} pixels, e.g. 640x480"
+        )
         raise WhiskerError("--image-size", expected=expected, got=repr(text))
     width, height = sides
     return height, width

@@ -15,9 +15,16 @@ from sim.errors import WhiskerError
 class _Baseline(SimplePolicy):
     """A yardstick: it plans one action, and reads nothing that a camera shows."""
 
-    def __init__(self, name: str, env: Env, *, stochastic: bool = False, follows_env: bool = False) -> None:
+    def __init__(
+        self, name: str, env: Env, *, stochastic: bool = False, follows_env: bool = False
+    ) -> None:
         super().__init__(
-            name, env.spec, stochastic=stochastic, state_dim=None, is_baseline=True, follows_env=follows_env
+            name,
+            env.spec,
+            stochastic=stochastic,
+            state_dim=None,
+            is_baseline=True,
+            follows_env=follows_env,
         )
 
 
@@ -30,13 +37,21 @@ class ZeroPolicy(_Baseline):
         action, state_names = env.spec.action, env.spec.state_names
         # The gripper's is a target in every environment, unlike the rest.
         targets = range(action.dim) if action.mode == "absolute" else [action.gripper_index]
-        self._in_state = {i: state_names.index(action.names[i]) for i in targets if action.names[i] in state_names}
-        unknown = [action.names[i] for i in targets if i not in self._in_state and i != action.gripper_index]
+        self._in_state = {
+            i: state_names.index(action.names[i]) for i in targets if action.names[i] in state_names
+        }
+        unknown = [
+            action.names[i]
+            for i in targets
+            if i not in self._in_state and i != action.gripper_index
+        ]
         if unknown:
             expected, got = f"a state that has {', '.join(unknown)}", ", ".join(state_names)
             raise WhiskerError(f"policy 'zero' in {env.spec.name!r}", expected=expected, got=got)
 
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         del rngs
         return ActionChunk(np.stack([self._hold(memory) for memory in memories])[:, None])
 
@@ -60,9 +75,15 @@ class RandomPolicy(_Baseline):
         super().__init__("random", env, stochastic=True)
         self._low, self._high = np.array(env.spec.action.low), np.array(env.spec.action.high)
 
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         del memories
-        return ActionChunk(np.stack([rng.uniform(self._low, self._high) for rng in rngs])[:, None].astype(np.float32))
+        return ActionChunk(
+            np.stack([rng.uniform(self._low, self._high) for rng in rngs])[:, None].astype(
+                np.float32
+            )
+        )
 
 
 class ScriptedPolicy(_Baseline):
@@ -79,7 +100,9 @@ class ScriptedPolicy(_Baseline):
         self._expert.reset()
         return super().reset()
 
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         """Exactly one episode: the expert follows the one environment that it was made with."""
         del rngs
         (_,) = memories

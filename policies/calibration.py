@@ -13,10 +13,11 @@ from sim.spec import EnvSpec
 
 CalibrationName = Literal["so100-old"]
 
-# Calibration → joint → (sign, offset_deg): theirs = sign · ours + offset. Joints that are not listed are the same.
-# "so100-old" is lerobot's before its hardware API redesign (pull request 777, June 2025), which took the horizontally
-# extended arm for zero. Its docs/source/backwardcomp.mdx converts to today's: shoulder_lift = -(old - 90) and
-# elbow_flex = old - 90. The gripper was 0 (closed) to 100 then too, where 100 was a quarter turn of the jaw.
+# Calibration → joint → (sign, offset_deg): theirs = sign · ours + offset. Joints that are not
+# listed are the same. "so100-old" is lerobot's before its hardware API redesign (pull request 777,
+# June 2025), which took the horizontally extended arm for zero. Its docs/source/backwardcomp.mdx
+# converts to today's: shoulder_lift = -(old - 90) and elbow_flex = old - 90. The gripper was 0
+# (closed) to 100 then too, where 100 was a quarter turn of the jaw.
 CALIBRATIONS: Mapping[CalibrationName, Mapping[str, tuple[float, float]]] = {
     "so100-old": {"shoulder_lift.pos": (-1.0, 90.0), "elbow_flex.pos": (1.0, 90.0)}
 }
@@ -45,7 +46,9 @@ class CalibrationMap:
         return self.sign * differences
 
 
-def make_calibration_map(calibration: CalibrationName | None, names: Sequence[str]) -> CalibrationMap:
+def make_calibration_map(
+    calibration: CalibrationName | None, names: Sequence[str]
+) -> CalibrationMap:
     """Return the map for numbers of these names; None, the environment's own calibration, changes nothing."""
     joints = CALIBRATIONS[calibration] if calibration else {}
     pairs = np.array([joints.get(name, (1.0, 0.0)) for name in names], dtype=np.float32)
@@ -57,7 +60,9 @@ def describe_calibration(calibration: CalibrationName) -> str:
     formulas = []
     for name, (sign, offset_deg) in CALIBRATIONS[calibration].items():
         joint = name.removesuffix(".pos")
-        formulas.append(f"{joint} = {offset_deg:g} - x" if sign < 0 else f"{joint} = x + {offset_deg:g}")
+        formulas.append(
+            f"{joint} = {offset_deg:g} - x" if sign < 0 else f"{joint} = x + {offset_deg:g}"
+        )
     return ", ".join(formulas)
 
 
@@ -74,7 +79,9 @@ def check_calibration(calibration: CalibrationName, env: EnvSpec) -> None:
         got=f"these joints in {' and '.join(sorted(units))}"
         if form
         else f"state {', '.join(env.state_names)}; actions {', '.join(env.action.names)}",
-        do=f"Evaluate in degrees: --env {form}." if form else "Leave --calibration out: it converts joints.",
+        hint=f"Evaluate in degrees: --env {form}."
+        if form
+        else "Leave --calibration out: it converts joints.",
     )
 
 
@@ -86,4 +93,6 @@ def form_in_degrees(env: EnvSpec) -> str:
 def _has_degrees(env: EnvSpec) -> bool:
     sides = ((env.state_names, env.state_units), (env.action.names, env.action.units))
     joints = {name for calibration in CALIBRATIONS.values() for name in calibration}
-    return all(joints <= {n for n, unit in zip(*side, strict=True) if unit == "deg"} for side in sides)
+    return all(
+        joints <= {n for n, unit in zip(*side, strict=True) if unit == "deg"} for side in sides
+    )

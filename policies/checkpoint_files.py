@@ -40,8 +40,8 @@ PROCESSOR_FILES = {
 }
 
 
-# What lerobot 0.6 loads with `trust_remote_code=True`: processor step → field that names it → default. Those of policy
-# types are in `LerobotType.code_fields`.
+# What lerobot 0.6 loads with `trust_remote_code=True`: processor step → field that names it →
+# default. Those of policy types are in `LerobotType.code_fields`.
 _CODE_FIELDS: dict[str, Mapping[str, str | None]] = {
     "action_tokenizer_processor": {
         "action_tokenizer_name": "lerobot/fast-action-tokenizer",
@@ -71,11 +71,16 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    policy_type: str | None, name: str | None, *, trust_remote_code: bool = False, env: str | None = None
+    policy_type: str | None,
+    name: str | None,
+    *,
+    trust_remote_code: bool = False,
+    env: str | None = None,
 ) -> Checkpoint:
     """Find the checkpoint and check its files.
 
-    Quick, without torch or lerobot, except for one of before lerobot 0.4, whose processors are rebuilt.
+    Quick, without torch or lerobot, except for one of before lerobot 0.4, whose processors are
+    rebuilt.
 
     Args:
         policy_type: e.g. "act"; must be the checkpoint's own. None: the checkpoint's own.
@@ -84,15 +89,18 @@ def open_checkpoint(
         env: where it is to run, by which the default is chosen.
 
     Raises:
-        WhiskerError: no such checkpoint, another type, damaged or missing files, statistics that are no numbers, code
-            that is not trusted.
+        WhiskerError: no such checkpoint, another type, damaged or missing files, statistics that
+            are no numbers, code that is not trusted.
     """
     is_default = name is None
     if name is None:
         name = default_checkpoint(resolve_policy_name(policy_type or "act"), env)
     if name is None:
         raise WhiskerError(
-            f"policy {policy_type!r}", expected="--checkpoint", got="none", do="There is no published default."
+            f"policy {policy_type!r}",
+            expected="--checkpoint",
+            got="none",
+            hint="There is no published default.",
         )
     is_shipped = is_default and name in shipped_checkpoints()
     source = CHECKPOINT_FOLDER / name if is_shipped else find_checkpoint(name)
@@ -100,13 +108,15 @@ def open_checkpoint(
     saved_type = config["type"]
     if saved_type not in LEROBOT_TYPES:
         known = ", ".join(LEROBOT_TYPES)
-        raise WhiskerError(f"checkpoint {name!r}", expected=f"a policy type of: {known}", got=repr(saved_type))
+        raise WhiskerError(
+            f"checkpoint {name!r}", expected=f"a policy type of: {known}", got=repr(saved_type)
+        )
     if policy_type is not None and resolve_policy_name(policy_type) != saved_type:
         raise WhiskerError(
             f"checkpoint {name!r}",
             expected=f"policy type {policy_type!r}",
             got=repr(saved_type),
-            do="Leave --policy out: the checkpoint knows its type.",
+            hint="Leave --policy out: the checkpoint knows its type.",
         )
     folder = source
     if has_statistics_in_weights(source):
@@ -130,24 +140,31 @@ def read_config(folder: Path) -> dict:
     config = _read_json(path, "The folder must be one that lerobot's `save_pretrained` wrote.")
     if not isinstance(config.get("type"), str):
         raise WhiskerError(
-            f"checkpoint file {str(path)!r}", expected="a lerobot policy config with a 'type'", got="none"
+            f"checkpoint file {str(path)!r}",
+            expected="a lerobot policy config with a 'type'",
+            got="none",
         )
     return config | {"type": resolve_alias(config["type"])}
 
 
 def has_statistics_in_weights(folder: Path) -> bool:
     """Return whether lerobot before 0.4 saved it, with its statistics among its weights and without processors."""
-    if any((folder / file).exists() for file in PROCESSOR_FILES) or not (folder / WEIGHTS_FILE).is_file():
+    if (
+        any((folder / file).exists() for file in PROCESSOR_FILES)
+        or not (folder / WEIGHTS_FILE).is_file()
+    ):
         return False
-    return any(name.startswith(STATISTICS_MODULES) for name in check_safetensors(folder / WEIGHTS_FILE))
+    return any(
+        name.startswith(STATISTICS_MODULES) for name in check_safetensors(folder / WEIGHTS_FILE)
+    )
 
 
 def check_files(folder: Path, source: Path | None = None) -> None:
     """Raise unless weights (in `source`, by default in the folder) and both processors are there, whole, and normalise
     what they say.
 
-    Processors that name a Python class (in place of one of lerobot's registered steps) are refused: loading
-    them would import code of the checkpoint's choice.
+    Processors that name a Python class (in place of one of lerobot's registered steps) are refused:
+    loading them would import code of the checkpoint's choice.
     """
     source = source or folder
     if not (source / WEIGHTS_FILE).is_file() and (source / "adapter_model.safetensors").is_file():
@@ -155,11 +172,13 @@ def check_files(folder: Path, source: Path | None = None) -> None:
             f"checkpoint {str(source)!r}",
             expected=f"whole weights in {WEIGHTS_FILE}",
             got="a PEFT adapter",
-            do="Merge it into its base with `merge_and_unload` of peft, then save the policy.",
+            hint="Merge it into its base with `merge_and_unload` of peft, then save the policy.",
         )
     check_safetensors(source / WEIGHTS_FILE)
     config = read_config(folder)
-    inputs, outputs = (_feature_types(config.get(f"{part}_features")) for part in ("input", "output"))
+    inputs, outputs = (
+        _feature_types(config.get(f"{part}_features")) for part in ("input", "output")
+    )
     features = dict(zip(PROCESSOR_FILES, (inputs, outputs), strict=True))
     renamed: dict[str, str] = {}
     for file, normalisers in PROCESSOR_FILES.items():
@@ -175,10 +194,14 @@ def check_files(folder: Path, source: Path | None = None) -> None:
             )
         if not set(normalisers) & set(names):
             got = ", ".join(names) or "no steps"
-            raise WhiskerError(f"checkpoint file {str(path)!r}", expected=f"a step {normalisers[0]!r}", got=got)
+            raise WhiskerError(
+                f"checkpoint file {str(path)!r}", expected=f"a step {normalisers[0]!r}", got=got
+            )
         for step in steps:
             renamed |= step.get("config", {}).get("rename_map", {})
-            names_of_stats = check_safetensors(folder / step["state_file"]) if "state_file" in step else []
+            names_of_stats = (
+                check_safetensors(folder / step["state_file"]) if "state_file" in step else []
+            )
             if step["registry_name"] == normalisers[0]:
                 _check_stats(path, step.get("config", {}), names_of_stats, features[file], renamed)
 
@@ -191,7 +214,9 @@ def load_training_env(folder: Path) -> dict | None:
 
 def save_training_env(folder: Path, spec: EnvSpec) -> None:
     """Let a checkpoint (or a dataset) say where it comes from, so that the doctor can compare."""
-    (folder / TRAINING_ENV_FILE).write_text(json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8")
+    (folder / TRAINING_ENV_FILE).write_text(
+        json.dumps(asdict(spec), indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def read_processor_steps(folder: Path, part: str) -> list[str]:
@@ -206,7 +231,9 @@ def read_processor_step_settings(folder: Path, part: str) -> list[dict]:
 
 def read_processor_settings(folder: Path) -> list[dict]:
     """Settings of every step of both processors."""
-    return [step.get("config", {}) for file in PROCESSOR_FILES for step in _read_steps(folder / file)]
+    return [
+        step.get("config", {}) for file in PROCESSOR_FILES for step in _read_steps(folder / file)
+    ]
 
 
 def check_no_remote_code(folder: Path, config: dict, source: Path) -> None:
@@ -216,8 +243,12 @@ def check_no_remote_code(folder: Path, config: dict, source: Path) -> None:
         WhiskerError: code in the folder or in what its config names.
     """
     steps = [step for file in PROCESSOR_FILES for step in _read_steps(folder / file)]
-    parts: list[tuple[Mapping[str, str | None], Any]] = [(LEROBOT_TYPES[config["type"]].code_fields, config)]
-    parts += [(_CODE_FIELDS.get(step["registry_name"], {}), step.get("config", {})) for step in steps]
+    parts: list[tuple[Mapping[str, str | None], Any]] = [
+        (LEROBOT_TYPES[config["type"]].code_fields, config)
+    ]
+    parts += [
+        (_CODE_FIELDS.get(step["registry_name"], {}), step.get("config", {})) for step in steps
+    ]
     named = [
         settings.get(field, default)
         for fields, settings in parts
@@ -230,36 +261,49 @@ def check_no_remote_code(folder: Path, config: dict, source: Path) -> None:
             raise WhiskerError(
                 f"checkpoint {str(source)!r}",
                 expected="weights and settings only",
-                got=f"code in {name!r}" + (f" ({', '.join(code[:3])})" if code else ", which lerobot would run"),
-                do="Read that code; --trust-remote-code runs it.",
+                got=f"code in {name!r}"
+                + (f" ({', '.join(code[:3])})" if code else ", which lerobot would run"),
+                hint="Read that code; --trust-remote-code runs it.",
             )
 
 
 def _check_stats(
-    path: Path, step: dict, names_of_stats: list[str], wanted: Mapping[str, str], renamed: Mapping[str, str]
+    path: Path,
+    step: dict,
+    names_of_stats: list[str],
+    wanted: Mapping[str, str],
+    renamed: Mapping[str, str],
 ) -> None:
     """lerobot leaves a feature that it has no statistics of, or that the step does not list, as it is: silently.
 
-    lerobot-train with --rename_map saves image statistics under the dataset's names. It trained on raw images then,
-    which loading the checkpoint repeats; the doctor says so.
+    lerobot-train with --rename_map saves image statistics under the dataset's names. It trained on
+    raw images then, which loading the checkpoint repeats; the doctor says so.
 
     Args:
         wanted: feature → its type, of those that the checkpoint reads or sends.
         renamed: the dataset's feature → the checkpoint's.
     """
-    trained_raw = {new for old, new in renamed.items() if any(name.startswith(f"{old}.") for name in names_of_stats)}
+    trained_raw = {
+        new
+        for old, new in renamed.items()
+        if any(name.startswith(f"{old}.") for name in names_of_stats)
+    }
     norm_map = step.get("norm_map", {})
     for feature, kind in wanted.items():
         # The action is undone by its statistics alone.
         is_listed = feature in step.get("features", {}) or kind == "ACTION"
         has_stats = any(name.startswith(f"{feature}.") for name in names_of_stats)
         is_trained_raw = kind == "VISUAL" and feature in trained_raw and not has_stats
-        if norm_map.get(kind, "IDENTITY") != "IDENTITY" and not (is_listed and has_stats) and not is_trained_raw:
+        if (
+            norm_map.get(kind, "IDENTITY") != "IDENTITY"
+            and not (is_listed and has_stats)
+            and not is_trained_raw
+        ):
             raise WhiskerError(
                 f"checkpoint file {str(path)!r}",
                 expected=f"statistics of {feature!r}",
                 got="none: it would not be normalised",
-                do="Save the processors with the statistics of the training set. (A base checkpoint has none: "
+                hint="Save the processors with the statistics of the training set. (A base checkpoint has none: "
                 "fine-tune it first.)",
             )
 
@@ -267,7 +311,9 @@ def _check_stats(
 def check_safetensors(path: Path) -> list[str]:
     """Names of its tensors; raises unless the file is there and as long as its header says."""
     if not path.is_file():
-        raise WhiskerError(f"checkpoint file {str(path)!r}", expected="the file", got="none", do="Copy it again.")
+        raise WhiskerError(
+            f"checkpoint file {str(path)!r}", expected="the file", got="none", hint="Copy it again."
+        )
     _refuse_lfs_pointer(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -278,7 +324,7 @@ def check_safetensors(path: Path) -> list[str]:
             f"checkpoint file {str(path)!r}",
             expected="a whole safetensors file",
             got=f"{size} bytes that do not read ({error})",
-            do="It was cut short or damaged on the way: copy or download it again.",
+            hint="It was cut short or damaged on the way: copy or download it again.",
         ) from error
 
 
@@ -305,7 +351,9 @@ def _find_code(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     mapped = (
-        path for path in folder.rglob("*.json") if '"auto_map"' in path.read_text(encoding="utf-8", errors="replace")
+        path
+        for path in folder.rglob("*.json")
+        if '"auto_map"' in path.read_text(encoding="utf-8", errors="replace")
     )
     return sorted(path.name for path in (*folder.rglob("*.py"), *mapped))
 
@@ -318,24 +366,33 @@ def _refuse_lfs_pointer(path: Path) -> None:
         f"checkpoint file {str(path)!r}",
         expected="the file itself",
         got="a Git LFS pointer, which stands for it in a clone without Git LFS",
-        do="In that clone: git lfs install && git lfs pull.",
+        hint="In that clone: git lfs install && git lfs pull.",
     )
 
 
 def _read_steps(path: Path) -> list[dict]:
-    return _read_json(path, "Save it with `save_pretrained` of the processors, beside the weights.").get("steps", [])
+    return _read_json(
+        path, "Save it with `save_pretrained` of the processors, beside the weights."
+    ).get("steps", [])
 
 
-def _read_json(path: Path, do: str) -> dict:
+def _read_json(path: Path, hint: str) -> dict:
     if not path.is_file():
-        raise WhiskerError(f"checkpoint file {str(path)!r}", expected="the file", got="none", do=do)
+        raise WhiskerError(
+            f"checkpoint file {str(path)!r}", expected="the file", got="none", hint=hint
+        )
     _refuse_lfs_pointer(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WhiskerError(f"checkpoint file {str(path)!r}", expected="JSON", got=str(error), do=do) from error
+        raise WhiskerError(
+            f"checkpoint file {str(path)!r}", expected="JSON", got=str(error), hint=hint
+        ) from error
     if not isinstance(content, dict):
         raise WhiskerError(
-            f"checkpoint file {str(path)!r}", expected="a JSON object", got=type(content).__name__, do=do
+            f"checkpoint file {str(path)!r}",
+            expected="a JSON object",
+            got=type(content).__name__,
+            hint=hint,
         )
     return content

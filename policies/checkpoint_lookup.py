@@ -13,7 +13,8 @@ from sim.errors import WhiskerError, WhiskerWarning
 
 CONFIG_FILE = "config.json"
 _FILE_PATTERNS = ("*.json", "*.safetensors")
-# `lerobot-train` writes <output_dir>/checkpoints/<step>/pretrained_model, and a link `last` to the newest step.
+# `lerobot-train` writes <output_dir>/checkpoints/<step>/pretrained_model, and a link `last` to the
+# newest step.
 _CHECKPOINTS_FOLDER, _LAST_STEP, _MODEL_FOLDER = "checkpoints", "last", "pretrained_model"
 # Of openpi's JAX checkpoints, which orbax writes: <step>/params, with one of these inside.
 _ORBAX_FILES = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "_sharding")
@@ -23,9 +24,10 @@ def find_checkpoint(name: str) -> Path:
     """Return the folder of a checkpoint.
 
     Args:
-        name: a local folder; one that `lerobot-train` wrote, which stands for its last checkpoint; a shipped name; or a
-            repository of the hub, `owner/name`, with a folder inside (`owner/name/folder`) and a branch, tag or commit
-            behind (`owner/name@revision`), where needed.
+        name: a local folder; one that `lerobot-train` wrote, which stands for its last checkpoint;
+            a shipped name; or a repository of the hub, `owner/name`, with a folder inside
+            (`owner/name/folder`) and a branch, tag or commit behind (`owner/name@revision`), where
+            needed.
 
     Raises:
         WhiskerError: there is none; says what is known of the reason.
@@ -70,7 +72,9 @@ def _find_in_folder(folder: Path, name: str) -> Path:
         message = f"checkpoint {name!r} is the folder of a training: its checkpoint {str(last)!r} is taken."
         warnings.warn(message, WhiskerWarning, stacklevel=3)
         return last
-    if any((params / file).exists() for params in (folder / "params", folder) for file in _ORBAX_FILES):
+    if any(
+        (params / file).exists() for params in (folder / "params", folder) for file in _ORBAX_FILES
+    ):
         raise _openpi(name, "JAX weights (orbax)")
     return folder
 
@@ -103,18 +107,24 @@ def _explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, LocalEntryNotFoundError):
         nothing = "no local folder, nothing in the cache, and"
         if constants.HF_HUB_OFFLINE:
-            return f"{nothing} HF_HUB_OFFLINE is set", "Check the name; offline, give a local folder."
+            return (
+                f"{nothing} HF_HUB_OFFLINE is set",
+                "Check the name; offline, give a local folder.",
+            )
         cause = error.__cause__ or error
         answer = f"{type(cause).__name__}: {cause}".splitlines()[0]
-        return f"{nothing} no answer of the hub ({answer})", "Check the name; offline, give a local folder."
+        return (
+            f"{nothing} no answer of the hub ({answer})",
+            "Check the name; offline, give a local folder.",
+        )
     said = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
     return said, "Check the name; for a private one log in with `hf auth login`."
 
 
-def _not_found(name: str, got: str, do: str = "") -> WhiskerError:
+def _not_found(name: str, got: str, hint: str = "") -> WhiskerError:
     shipped = ", ".join(shipped_checkpoints())
     expected = f"a folder, a hub id (owner/name, owner/name/folder, owner/name@revision), or one of: {shipped}"
-    return WhiskerError(f"checkpoint {name!r}", expected=expected, got=got, do=do)
+    return WhiskerError(f"checkpoint {name!r}", expected=expected, got=got, hint=hint)
 
 
 def _refuse_openpi_config(path: Path, name: str) -> None:
@@ -123,7 +133,11 @@ def _refuse_openpi_config(path: Path, name: str) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return  # whoever reads it for its content says so
-    if isinstance(config, dict) and "type" not in config and {"action_horizon", "paligemma_variant"} <= config.keys():
+    if (
+        isinstance(config, dict)
+        and "type" not in config
+        and {"action_horizon", "paligemma_variant"} <= config.keys()
+    ):
         raise _openpi(name, "weights that it converted to PyTorch")
 
 
@@ -132,6 +146,6 @@ def _openpi(name: str, got: str) -> WhiskerError:
         f"checkpoint {name!r}",
         expected="a policy in lerobot's format",
         got=f"one of openpi, {got}",
-        do="openpi's own scripts/serve_policy.py runs it, which Whisker does not talk to. For LIBERO there are, in "
+        hint="openpi's own scripts/serve_policy.py runs it, which Whisker does not talk to. For LIBERO there are, in "
         f"lerobot's format, {LEROBOT_TYPES['pi0'].published} and {LEROBOT_TYPES['pi05'].published}.",
     )

@@ -27,7 +27,9 @@ def check_device(device: str) -> None:
         got = f"no NVIDIA driver on this machine ({_DRIVER_LIBRARY})"
     else:
         return
-    raise WhiskerError(f"device {device!r}", expected="a device of this machine", got=got, do="Say --device cpu.")
+    raise WhiskerError(
+        f"device {device!r}", expected="a device of this machine", got=got, hint="Say --device cpu."
+    )
 
 
 def _read_torch_build() -> str:

@@ -1,9 +1,10 @@
 """Where each policy type keeps what it knows of the situation before it decides: its condition embedding.
 
-One row a type, as data. A forward hook on `path` sees the embedding in the policy's own forward pass. Modules that
-lerobot calls as `.forward()` never fire a hook (smolvla's `vlm_with_expert` and `text_model`, the Pi family's
-`paligemma_with_expert` and `language_model`, xvla's `model`, groot's `_groot_model` and `action_head`); those of the
-table are called as modules. All rows are of lerobot 0.6.1.
+One row a type, as data. A forward hook on `path` sees the embedding in the policy's own forward
+pass. Modules that lerobot calls as `.forward()` never fire a hook (smolvla's `vlm_with_expert` and
+`text_model`, the Pi family's `paligemma_with_expert` and `language_model`, xvla's `model`, groot's
+`_groot_model` and `action_head`); those of the table are called as modules. All rows are of lerobot
+0.6.1.
 """
 
 from collections.abc import Callable
@@ -36,17 +37,18 @@ class EmbeddingPoint:
 
     Attributes:
         paths: submodule names for `get_submodule`, given the policy's config: one, or one a camera.
-        fires: calls of all paths together in the prediction of a chunk, given the config; None: once for the prefill,
-            then once a decoded token, of which the first is the embedding.
+        fires: calls of all paths together in the prediction of a chunk, given the config; None:
+            once for the prefill, then once a decoded token, of which the first is the embedding.
         take: the tensor in the module's output.
-        layout: of that tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector" `(B, D)`, where B
-            may be a batch times observation steps times cameras.
+        layout: of that tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector"
+            `(B, D)`, where B may be a batch times observation steps times cameras.
         pooling: what makes one vector of it.
         mask: where it is known which tokens are padding; "" if none are.
         source: the method in lerobot where the module is called.
         meaning: what the embedding knows of.
         token_mask: `mask`, as a hook finds it.
-        cameras_first: in B, the rows of one camera are together; otherwise those of one row of the batch.
+        cameras_first: in B, the rows of one camera are together; otherwise those of one row of the
+            batch.
         batched: a forward pass serves a whole batch; otherwise every row has its own.
     """
 
@@ -218,7 +220,9 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         source="groot/groot_n1_7.py, the action head's process_backbone_output",
         meaning=_IMAGES_TEXT,
         token_mask=TokenMask(
-            "_groot_model.backbone", "forward", lambda arguments, result: result["backbone_attention_mask"]
+            "_groot_model.backbone",
+            "forward",
+            lambda arguments, result: result["backbone_attention_mask"],
         ),
     ),
 }

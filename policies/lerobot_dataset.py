@@ -26,9 +26,9 @@ _INFO_FILE = Path("meta", "info.json")
 class DemonstrationWriter:
     """Writes episodes one frame at a time; only those that are kept reach the disk.
 
-    Besides what lerobot trains on, each frame holds the true positions of the object and of the middle of the goal
-    (m, world), under keys outside `observation.`, so that no policy takes them for an input. Each frame has the
-    instruction of its episode as lerobot's `task`.
+    Besides what lerobot trains on, each frame holds the true positions of the object and of the
+    middle of the goal (m, world), under keys outside `observation.`, so that no policy takes them
+    for an input. Each frame has the instruction of its episode as lerobot's `task`.
     """
 
     def __init__(self, root: Path, spec: EnvSpec, use_videos: bool) -> None:
@@ -39,7 +39,10 @@ class DemonstrationWriter:
         """
         if root.exists():
             raise WhiskerError(
-                f"dataset folder {str(root)!r}", expected="a new folder", got="one that exists", do="Choose another."
+                f"dataset folder {str(root)!r}",
+                expected="a new folder",
+                got="one that exists",
+                hint="Choose another.",
             )
         self._spec = spec
         disable_progress_bar()  # one an episode, over ours
@@ -68,7 +71,10 @@ class DemonstrationWriter:
         self._dataset.add_frame(
             {
                 "observation.state": observation.state,
-                **{f"observation.images.{camera}": image for camera, image in observation.images.items()},
+                **{
+                    f"observation.images.{camera}": image
+                    for camera, image in observation.images.items()
+                },
                 "action": np.asarray(action, dtype=np.float32),
                 OBJECT_POSITION_KEY: np.asarray(object_pos_world, dtype=np.float32),
                 GOAL_POSITION_KEY: np.asarray(goal_pos_world, dtype=np.float32),
@@ -94,7 +100,8 @@ class DemonstrationFrames:
     Attributes:
         images: camera → `(frame, 3, height_px, width_px)` uint8.
         state, action: `(frame, dim)` float32.
-        object_pos_world, goal_pos_world: `(frame, 3)` float32, m; older datasets hold no goal, which is nan.
+        object_pos_world, goal_pos_world: `(frame, 3)` float32, m; older datasets hold no goal,
+            which is nan.
         episode_index: `(frame,)`; the frames of an episode are consecutive.
         instruction_index: `(frame,)`, in `instructions`.
         instructions: each once.
@@ -118,7 +125,9 @@ class DemonstrationFrames:
         def column(key: str) -> np.ndarray:
             return np.concatenate([np.asarray(table[key][:]) for table in tables])
 
-        self.state: Float32[np.ndarray, "frame dim"] = column("observation.state").astype(np.float32)
+        self.state: Float32[np.ndarray, "frame dim"] = column("observation.state").astype(
+            np.float32
+        )
         self.action: Float32[np.ndarray, "frame dim"] = column("action").astype(np.float32)
         self.object_pos_world = column(OBJECT_POSITION_KEY).astype(np.float32)
         has_goal = GOAL_POSITION_KEY in self.features
@@ -127,17 +136,24 @@ class DemonstrationFrames:
         # The episodes of each dataset are numbered from 0.
         offsets = np.cumsum([0, *(dataset.num_episodes for dataset in datasets)])
         numbered = zip(tables, offsets, strict=False)
-        self.episode_index = np.concatenate([np.asarray(table["episode_index"][:]) + n for table, n in numbered])
+        self.episode_index = np.concatenate(
+            [np.asarray(table["episode_index"][:]) + n for table, n in numbered]
+        )
         told = [task for dataset in datasets for task in _tasks_of_frames(dataset)]
         self.instructions = tuple(sorted(set(told)))
         numbers = {instruction: i for i, instruction in enumerate(self.instructions)}
         self.instruction_index = np.array([numbers[task] for task in told], dtype=np.int64)
         cameras = [key.removeprefix("observation.images.") for key in datasets[0].meta.camera_keys]
-        self.images = {camera: np.empty((len(self.state), 3, *self._size_px(camera)), np.uint8) for camera in cameras}
+        self.images = {
+            camera: np.empty((len(self.state), 3, *self._size_px(camera)), np.uint8)
+            for camera in cameras
+        }
         frames = (dataset[i] for dataset in datasets for i in range(len(dataset)))
         for i, frame in enumerate(frames):
             for camera in cameras:
-                self.images[camera][i] = np.rint(frame[f"observation.images.{camera}"].numpy() * 255)
+                self.images[camera][i] = np.rint(
+                    frame[f"observation.images.{camera}"].numpy() * 255
+                )
 
     def _size_px(self, camera: str) -> tuple[int, int]:
         height, width, _ = self.features[f"observation.images.{camera}"]["shape"]
@@ -147,8 +163,8 @@ class DemonstrationFrames:
 def _open_demonstrations(root: Path) -> LeRobotDataset:
     dataset = _open(root)
     if OBJECT_POSITION_KEY not in dataset.meta.features:
-        expected, do = f"{OBJECT_POSITION_KEY} in every frame", "Record one with eval-demos."
-        raise WhiskerError(f"dataset {str(root)!r}", expected=expected, got="none", do=do)
+        expected, hint = f"{OBJECT_POSITION_KEY} in every frame", "Record one with eval-demos."
+        raise WhiskerError(f"dataset {str(root)!r}", expected=expected, got="none", hint=hint)
     return dataset
 
 
@@ -161,7 +177,7 @@ def _check_same_features(root: Path, features: dict, first_root: Path, first: di
                 f"dataset {str(root)!r}, feature {key!r}",
                 expected=f"shape {shapes[0]}, as in {str(first_root)!r}" if shapes[0] else "none",
                 got=str(shapes[1] or "none"),
-                do="Train on datasets of the same robot and cameras.",
+                hint="Train on datasets of the same robot and cameras.",
             )
 
 
@@ -185,7 +201,9 @@ def read_dataset(root: Path) -> Iterator[RecordedObservation]:
     """
     dataset = _open(root)
     if "observation.state" not in dataset.meta.features:
-        raise WhiskerError(f"dataset {str(root)!r}", expected="observation.state in every frame", got="none")
+        raise WhiskerError(
+            f"dataset {str(root)!r}", expected="observation.state in every frame", got="none"
+        )
     return _read_frames(dataset)
 
 
@@ -200,19 +218,25 @@ def _read_frames(dataset: LeRobotDataset) -> Iterator[RecordedObservation]:
         }
         state = frame["observation.state"].numpy().astype(np.float32)
         observation = Observation(images, state, frame["task"])
-        yield RecordedObservation(observation, frame["task"], int(frame["episode_index"]), int(frame["frame_index"]))
+        yield RecordedObservation(
+            observation, frame["task"], int(frame["episode_index"]), int(frame["frame_index"])
+        )
 
 
 def _colour_cameras(dataset: LeRobotDataset) -> dict[str, str]:
     """Camera → lerobot's name of it."""
     shapes = {key: dataset.meta.features[key]["shape"] for key in dataset.meta.camera_keys}
     keys = [key for key, shape in shapes.items() if 3 in (shape[0], shape[-1])]
-    return {key.removeprefix("observation.images.").removeprefix("observation."): key for key in keys}
+    return {
+        key.removeprefix("observation.images.").removeprefix("observation."): key for key in keys
+    }
 
 
 def _open(root: Path) -> LeRobotDataset:
     if not is_dataset(root):
-        raise WhiskerError(f"dataset {str(root)!r}", expected="a LeRobotDataset", do="Make one with eval-demos.")
+        raise WhiskerError(
+            f"dataset {str(root)!r}", expected="a LeRobotDataset", hint="Make one with eval-demos."
+        )
     _check_version(root)
     return LeRobotDataset(repo_id="local/demonstrations", root=root)
 
@@ -224,17 +248,21 @@ def _check_version(root: Path) -> None:
         major, minor = (int(part) for part in found.removeprefix("v").split(".")[:2])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         expected = "JSON with a codebase_version such as 'v3.0'"
-        raise WhiskerError(f"dataset file {str(root / _INFO_FILE)!r}", expected=expected, got=repr(error)) from error
+        raise WhiskerError(
+            f"dataset file {str(root / _INFO_FILE)!r}", expected=expected, got=repr(error)
+        ) from error
     if major >= 3:
         return
     convert = (
         "python -m lerobot.scripts.convert_dataset_v21_to_v30 --push-to-hub=false "
         f"--repo-id=local/dataset --root={shlex.quote(str(root))}"
     )
-    do = f"Convert it (the original is kept beside it, as ..._old): {convert}"
+    hint = f"Convert it (the original is kept beside it, as ..._old): {convert}"
     if (major, minor) != (2, 1):
-        do = "lerobot 0.6 converts from v2.1 on: bring it to that with an older lerobot first."
-    raise WhiskerError(f"dataset {str(root)!r}", expected="a LeRobotDataset of v3.0", got=found, do=do)
+        hint = "lerobot 0.6 converts from v2.1 on: bring it to that with an older lerobot first."
+    raise WhiskerError(
+        f"dataset {str(root)!r}", expected="a LeRobotDataset of v3.0", got=found, hint=hint
+    )
 
 
 def _features(spec: EnvSpec, use_videos: bool) -> dict[str, dict]:

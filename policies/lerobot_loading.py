@@ -43,7 +43,8 @@ from policies.relative_actions import load_relative_actions
 from policies.training_record import load_training_record
 from sim.errors import WhiskerError, WhiskerWarning
 
-# Settings of older releases that lerobot 0.6 does not have, and the value at which they change nothing.
+# Settings of older releases that lerobot 0.6 does not have, and the value at which they change
+# nothing.
 _NEUTRAL_SETTINGS: Mapping[str, Any] = {
     "adapt_to_pi_aloha": False,
     "use_delta_joint_actions_aloha": False,
@@ -60,13 +61,15 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
         device: "cpu", "cuda", ... or "auto".
 
     Raises:
-        WhiskerError: a config that lerobot does not read, weights that do not fit it, no such device.
+        WhiskerError: a config that lerobot does not read, weights that do not fit it, no such
+            device.
     """
     folder, source = checkpoint.folder, checkpoint.source
     device = resolve_device(device)
     if device == "cpu":
-        # Sums are split among threads: another number of cores would give other actions (by 2e-5 degrees, which a
-        # contact makes large). One thread also takes half the CPU time and no more wall time on two cores.
+        # Sums are split among threads: another number of cores would give other actions (by 2e-5
+        # degrees, which a contact makes large). One thread also takes half the CPU time and no more
+        # wall time on two cores.
         torch.set_num_threads(1)
     config = load_config(source, device)
     image_keys = _find_image_keys(config, source)
@@ -80,7 +83,9 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
     policy_class: type[LerobotPolicy] = getattr(lerobot_policy, row.wrapper)
     if getattr(config, "temporal_ensemble_coeff", None) is not None:
         policy_class = TemporalEnsemblePolicy
-    return policy_class(policy, preprocessor, postprocessor, spec, image_keys, load_normalisation(folder))
+    return policy_class(
+        policy, preprocessor, postprocessor, spec, image_keys, load_normalisation(folder)
+    )
 
 
 def resolve_device(device: str) -> str:
@@ -95,20 +100,27 @@ def resolve_device(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         got = str(error).splitlines()[0]
-        raise WhiskerError(f"device {device!r}", expected="a device of this machine", got=got) from error
+        raise WhiskerError(
+            f"device {device!r}", expected="a device of this machine", got=got
+        ) from error
     return device
 
 
 def find_untied(policy: torch.nn.Module, missing: set[str]) -> set[str]:
     """Those of the missing weights that do not share their memory with one that was loaded."""
-    storages = {name: tensor.data_ptr() for name, tensor in policy.state_dict(keep_vars=True).items()}
+    storages = {
+        name: tensor.data_ptr() for name, tensor in policy.state_dict(keep_vars=True).items()
+    }
     loaded = {pointer for name, pointer in storages.items() if name not in missing}
     return {name for name in missing if storages.get(name) not in loaded}
 
 
 def load_config(folder: Path, device: str) -> PreTrainedConfig:
     content = read_config(folder)
-    known = {field.name for field in dataclasses.fields(PreTrainedConfig.get_choice_class(content["type"]))}
+    known = {
+        field.name
+        for field in dataclasses.fields(PreTrainedConfig.get_choice_class(content["type"]))
+    }
     unknown = sorted(content.keys() - known - {"type"})
     for field in unknown:
         if content[field] != _NEUTRAL_SETTINGS.get(field, content[field]):
@@ -116,7 +128,7 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
                 f"checkpoint {str(folder)!r}, config.json",
                 expected=f"{field} {_NEUTRAL_SETTINGS[field]}, or none: lerobot 0.6 no longer has this setting",
                 got=str(content[field]),
-                do="It changes what the policy does: evaluate it with the release that trained it.",
+                hint="It changes what the policy does: evaluate it with the release that trained it.",
             )
     if unknown:
         warnings.warn(
@@ -131,7 +143,7 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
             f"checkpoint {str(folder)!r}, config.json",
             expected=f"n_action_steps of at most {chunk_size}, the chunk_size",
             got=str(steps),
-            do="Only steps that are planned can be executed: lower n_action_steps in that file.",
+            hint="Only steps that are planned can be executed: lower n_action_steps in that file.",
         )
     # The device it was saved on may not be here, which lerobot would log at length.
     kept = {key: value for key, value in content.items() if key not in unknown} | {"device": device}
@@ -148,7 +160,9 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
             return PreTrainedConfig.from_pretrained(cleaned)
     except (DraccusException, NotImplementedError, ValueError, TypeError, AttributeError) as error:
         raise WhiskerError(
-            f"checkpoint {str(folder)!r}, config.json", expected="a config of lerobot 0.6", got=_reason(error)
+            f"checkpoint {str(folder)!r}, config.json",
+            expected="a config of lerobot 0.6",
+            got=_reason(error),
         ) from error
 
 
@@ -163,17 +177,27 @@ def _load_weights(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
             raise _unfit(folder, str(error)) from error
         _refuse_absent_folder(f"checkpoint {str(folder)!r}, network", [vars(config)])
         # transformers does not say what it looked for.
-        named = [v for k, v in vars(config).items() if k.endswith(("_name", "_path")) and isinstance(v, str)]
+        named = [
+            v
+            for k, v in vars(config).items()
+            if k.endswith(("_name", "_path")) and isinstance(v, str)
+        ]
         raise WhiskerError(
             f"checkpoint {str(folder)!r}, network",
             expected=f"all that its config.json names ({', '.join(named)}), here or in the cache",
             got=_reason(error),
-            do="Offline, name local folders.",
+            hint="Offline, name local folders.",
         ) from error
     if not load.done:
-        raise _unfit(folder, load.error or "a network whose weights were never loaded: they are random")
+        raise _unfit(
+            folder, load.error or "a network whose weights were never loaded: they are random"
+        )
     missing = find_untied(policy, load.missing)
-    unexpected = {name for name in load.unexpected if not name.startswith(_not_of_the_network(config.type, folder))}
+    unexpected = {
+        name
+        for name in load.unexpected
+        if not name.startswith(_not_of_the_network(config.type, folder))
+    }
     if missing or unexpected:
         parts = [_some("missing", missing), _some("not in the network", unexpected)]
         raise _unfit(folder, "; ".join(part for part in parts if part))
@@ -205,9 +229,10 @@ def _silence() -> Iterator[None]:
 def _without_weight_init() -> Iterator[None]:
     """Let constructors leave their weights as the memory was: drawing those of a Pi0 takes five minutes on a CPU.
 
-    Safe because every weight comes from the file: one that does not is refused by what `_watched` hears, and what is
-    not in a state dict (rotary frequencies, position ids) is computed in the constructors, not drawn. Nor is
-    transformers' own `from_pretrained` (GR00T's base model) changed: it fills its gaps by `initialize_weights`.
+    Safe because every weight comes from the file: one that does not is refused by what `_watched`
+    hears, and what is not in a state dict (rotary frequencies, position ids) is computed in the
+    constructors, not drawn. Nor is transformers' own `from_pretrained` (GR00T's base model)
+    changed: it fills its gaps by `initialize_weights`.
     """
     with no_init_weights():
         # transformers' switch leaves out the tying as well; it puts `init_weights` back.
@@ -238,7 +263,11 @@ def _watched(policy_class: type[PreTrainedPolicy]) -> Iterator[_Load]:
         except RuntimeError as error:
             load.error = str(error)
             raise
-        load.done, load.missing, load.unexpected = True, set(result.missing_keys), set(result.unexpected_keys)
+        load.done, load.missing, load.unexpected = (
+            True,
+            set(result.missing_keys),
+            set(result.unexpected_keys),
+        )
         return result
 
     policy_class.load_state_dict = load_state_dict
@@ -253,7 +282,9 @@ def _load_processors(
 ) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
     # Actions come back to the CPU, where the simulator is.
     overrides = [
-        {"device_processor": {"device": device}} if "device_processor" in read_processor_steps(folder, part) else {}
+        {"device_processor": {"device": device}}
+        if "device_processor" in read_processor_steps(folder, part)
+        else {}
         for part, device in (("preprocessor", config.device), ("postprocessor", "cpu"))
     ]
     for step in read_processor_step_settings(folder, "preprocessor"):
@@ -261,8 +292,8 @@ def _load_processors(
         if inner:
             overrides[0].setdefault(step["registry_name"], {}).update(inner)
     if load_training_record(folder).renamed:
-        # Observations come with the policy's names already; where a dataset's name is another camera's, the step
-        # would rename them once more.
+        # Observations come with the policy's names already; where a dataset's name is another
+        # camera's, the step would rename them once more.
         overrides[0]["rename_observations_processor"] = {"rename_map": {}}
     with explained_processors(source, [vars(config), *read_processor_settings(folder)]):
         return make_pre_post_processors(
@@ -281,19 +312,25 @@ def explained_processors(source: Path, settings: Sequence[Mapping[str, Any]]) ->
     except (KeyError, ValueError, TypeError, ImportError, OSError) as error:
         subject = f"checkpoint {str(source)!r}, processors"
         _refuse_absent_folder(subject, settings)
-        raise WhiskerError(subject, expected="processors of lerobot 0.6", got=_reason(error)) from error
+        raise WhiskerError(
+            subject, expected="processors of lerobot 0.6", got=_reason(error)
+        ) from error
 
 
 def _refuse_absent_folder(subject: str, settings: Sequence[Mapping[str, Any]]) -> None:
     """Raise if a setting names a local folder or file that is not there: transformers takes it for a hub id."""
     for field, value in ((field, value) for part in settings for field, value in part.items()):
-        is_path = field.endswith(("_name", "_path")) and isinstance(value, str) and _looks_like_a_path(value)
+        is_path = (
+            field.endswith(("_name", "_path"))
+            and isinstance(value, str)
+            and _looks_like_a_path(value)
+        )
         if is_path and not Path(value).expanduser().exists():
             raise WhiskerError(
                 subject,
                 expected=f"the folder {value!r}, which its settings name as {field}",
                 got="none of that name on this machine",
-                do="Copy it here, or correct the name in the checkpoint's JSON files.",
+                hint="Copy it here, or correct the name in the checkpoint's JSON files.",
             )
 
 
@@ -307,7 +344,9 @@ def _find_image_keys(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     Some types list an `empty_camera` for each view that they fill by themselves.
     """
     if config.action_feature is None or not config.input_features:
-        raise WhiskerError(f"checkpoint {str(folder)!r}, config.json", expected="input features and an action")
+        raise WhiskerError(
+            f"checkpoint {str(folder)!r}, config.json", expected="input features and an action"
+        )
     image_keys = {}
     for key, feature in config.input_features.items():
         camera = key.removeprefix("observation.images.").removeprefix("observation.")
@@ -319,12 +358,14 @@ def _find_image_keys(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
             raise WhiskerError(
                 f"checkpoint {str(folder)!r}, input {key!r} of shape {tuple(feature.shape)}",
                 expected="'observation.state' or 'observation.images.<camera>' of shape (3, height, width)",
-                do="Environments here show nothing else.",
+                hint="Environments here show nothing else.",
             )
     return image_keys
 
 
-def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint: Checkpoint) -> PolicySpec:
+def _make_spec(
+    policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint: Checkpoint
+) -> PolicySpec:
     config = policy.config
     row = LEROBOT_TYPES[config.type]
     steps = row.steps(policy)
@@ -336,14 +377,15 @@ def _make_spec(policy: PreTrainedPolicy, image_keys: dict[str, str], checkpoint:
         image_sizes={camera: (shape[1], shape[2]) for camera, shape in shapes.items()},
         state_dim=state_dim,
         # The Gaussian actor adds a discrete gripper to what its config calls the action.
-        action_dim=config.action_feature.shape[0] + (getattr(config, "num_discrete_actions", None) is not None),
+        action_dim=config.action_feature.shape[0]
+        + (getattr(config, "num_discrete_actions", None) is not None),
         chunk_size=steps.chunk_size,
         n_action_steps=steps.n_action_steps,
         max_action_steps=steps.max_action_steps,
         stochastic=kinds.stochastic,
         n_obs_steps=config.n_obs_steps if row.looks_back else 1,
         can_sample=kinds.can_sample,
-        drafts=kinds.drafts,
+        intermediate_plans=kinds.intermediate_plans,
         reads_instruction=row.reads_instruction,
         masks_missing_views=row.masks_missing_views,
         action_mode=load_relative_actions(checkpoint.folder).output,
@@ -362,7 +404,11 @@ def _state_width(config: PreTrainedConfig, folder: Path) -> int | None:
     if state is None:
         return None
     stats = load_normalisation(folder).state
-    widths = [] if stats is None else [len(value) for name, value in stats.values.items() if name != "count"]
+    widths = (
+        []
+        if stats is None
+        else [len(value) for name, value in stats.values.items() if name != "count"]
+    )
     return min([state.shape[0], *widths])
 
 
@@ -381,7 +427,7 @@ def _unfit(folder: Path, got: str) -> WhiskerError:
         f"checkpoint {str(folder)!r}, weights",
         expected="exactly the tensors of its config.json",
         got=got,
-        do="Config and weights are of different trainings, or the file is incomplete.",
+        hint="Config and weights are of different trainings, or the file is incomplete.",
     )
 
 

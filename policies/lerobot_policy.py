@@ -27,15 +27,16 @@ from sim.observation import Observation
 class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
-    Its `_plan` serves the types whose `predict_action_chunk` is a function of the batch alone (act, smolvla, pi0,
-    pi05, pi0_fast, xvla, groot); the others override it. lerobot's queues are never used: what is left of a plan
-    belongs to the episode.
+    Its `_plan` serves the types whose `predict_action_chunk` is a function of the batch alone (act,
+    smolvla, pi0, pi05, pi0_fast, xvla, groot); the others override it. lerobot's queues are never
+    used: what is left of a plan belongs to the episode.
 
     Attributes:
-        records_drafts: `predict` returns the drafts too, where the spec says that there are any. Plans stay the same.
+        records_drafts: `predict` returns the intermediate plans too, where the spec says that there are any.
+            Plans stay the same.
     """
 
-    records_drafts = False
+    records_intermediate_plans = False
 
     def __init__(
         self,
@@ -69,12 +70,23 @@ class LerobotPolicy:
         return EpisodeMemory(deque(maxlen=self.spec.n_obs_steps))
 
     @torch.inference_mode()
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         with RowDraws(rngs) if self.spec.stochastic else nullcontext():
-            chunk, drafts = self._plan_with_drafts(memories) if self.records_drafts else (self._plan(memories), [])
-        # One draft at a time: some postprocessors know the batch that was observed.
-        in_env_units = [self._to_env_units(draft) for draft in drafts]
-        return ActionChunk(self._to_env_units(chunk), np.stack(in_env_units, axis=1) if drafts else None)
+            chunk, intermediate_plans = (
+                self._plan_with_intermediate_plans(memories)
+                if self.records_intermediate_plans
+                else (self._plan(memories), [])
+            )
+        # One intermediate plan at a time: some postprocessors know the batch that was observed.
+        in_env_units = [
+            self._to_env_units(intermediate_plan) for intermediate_plan in intermediate_plans
+        ]
+        return ActionChunk(
+            self._to_env_units(chunk),
+            np.stack(in_env_units, axis=1) if intermediate_plans else None,
+        )
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         if not self.spec.can_sample:
@@ -89,24 +101,32 @@ class LerobotPolicy:
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
         """What the network is given for one observation: preprocessed, normalised, `(1, ...)` each."""
         batch = self._preprocess([observation])
-        return {key: value.float().cpu().numpy() for key, value in batch.items() if isinstance(value, torch.Tensor)}
+        return {
+            key: value.float().cpu().numpy()
+            for key, value in batch.items()
+            if isinstance(value, torch.Tensor)
+        }
 
-    def strange_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
+    def out_of_range_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
         inputs = find_strange_inputs(self._normalisation, self.network_inputs(observation))
         return {key: (float(values.min()), float(values.max())) for key, values in inputs.items()}
 
     def audit(self) -> WeightsAudit:
         return audit_weights(self._policy)
 
-    def _sample_others(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def _sample_others(
+        self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         return self.predict([replace(memory) for _ in rngs], rngs)
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
         """`(batch, horizon, action_dim)`, still normalised."""
         return self._policy.predict_action_chunk(self._preprocess([m.present for m in memories]))
 
-    def _plan_with_drafts(self, memories: Sequence[EpisodeMemory]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The plan, and the drafts of the same shape that it was made from; oldest first."""
+    def _plan_with_intermediate_plans(
+        self, memories: Sequence[EpisodeMemory]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The plan, and the intermediate plans of the same shape that it was made from; oldest first."""
         return self._plan(memories), []
 
     def _to_env_units(self, chunk: torch.Tensor) -> np.ndarray:
@@ -122,7 +142,8 @@ class LerobotPolicy:
             if camera not in observations[0].images:
                 continue
             images = torch.from_numpy(np.stack([o.images[camera] for o in observations]))
-            # Contiguous, as lerobot has it: another memory layout picks other kernels, whose sums differ by 1e-6.
+            # Contiguous, as lerobot has it: another memory layout picks other kernels, whose sums
+            # differ by 1e-6.
             batch[key] = images.permute(0, 3, 1, 2).contiguous().float() / 255
         batch[OBS_STATE] = torch.from_numpy(np.stack([o.state for o in observations]))
         return self._preprocessor(batch)
@@ -146,11 +167,18 @@ class LerobotPolicy:
 
 
 class ActPolicy(LerobotPolicy):
-    """ACT is deterministic at test time: its latent is zero. Alternatives draw it from the prior N(0, 1)."""
+    """ACT is deterministic at test time: its latent is zero.
 
-    def _sample_others(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    Alternatives draw it from the prior N(0, 1).
+    """
+
+    def _sample_others(
+        self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         size = self._policy.config.latent_dim
-        latents = torch.from_numpy(np.stack([rng.standard_normal(size, dtype=np.float32) for rng in rngs]))
+        latents = torch.from_numpy(
+            np.stack([rng.standard_normal(size, dtype=np.float32) for rng in rngs])
+        )
         latents = latents.to(self.spec.device)
         projection = self._policy.model.encoder_latent_input_proj
         hook = projection.register_forward_pre_hook(lambda _, __: (latents,))
@@ -161,12 +189,14 @@ class ActPolicy(LerobotPolicy):
 
 
 class FlowPolicy(LerobotPolicy):
-    """Denoises a chunk of pure noise into a plan. The drafts are the chunk before each of the steps.
+    """Denoises a chunk of pure noise into a plan. The intermediate plans are the chunk before each of the steps.
 
     They take the plan's way out: where that cuts actions to a range (GR00T), noise is cut too.
     """
 
-    def _plan_with_drafts(self, memories: Sequence[EpisodeMemory]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _plan_with_intermediate_plans(
+        self, memories: Sequence[EpisodeMemory]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         with self._watched_denoising() as chunks:
             plan = self._plan(memories)
         return plan, [self._unpad(chunk)[:, : plan.shape[1], : plan.shape[2]] for chunk in chunks]
@@ -201,7 +231,11 @@ class SmolVLAPolicy(FlowPolicy):
     """SmolVLA, which can have been trained with the conventions of Pi0's Aloha."""
 
     def _unpad(self, chunk: torch.Tensor) -> torch.Tensor:
-        return self._policy._pi_aloha_encode_actions(chunk) if self._policy.config.adapt_to_pi_aloha else chunk
+        return (
+            self._policy._pi_aloha_encode_actions(chunk)
+            if self._policy.config.adapt_to_pi_aloha
+            else chunk
+        )
 
 
 class XVLAPolicy(FlowPolicy):
@@ -214,16 +248,20 @@ class XVLAPolicy(FlowPolicy):
 class TemporalEnsemblePolicy(LerobotPolicy):
     """ACT that predicts at every step and averages what its past chunks planned for it.
 
-    The plan of a prediction is the ensemble's whole path, of which one step is executed. The average belongs to
-    an episode.
+    The plan of a prediction is the ensemble's whole path, of which one step is executed. The
+    average belongs to an episode.
     """
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
-        return self._plan_with_drafts(memories)[0]
+        return self._plan_with_intermediate_plans(memories)[0]
 
-    def _plan_with_drafts(self, memories: Sequence[EpisodeMemory]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _plan_with_intermediate_plans(
+        self, memories: Sequence[EpisodeMemory]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         chunk = super()._plan(memories)
-        plans = [self._average(memory, row[None]) for memory, row in zip(memories, chunk, strict=True)]
+        plans = [
+            self._average(memory, row[None]) for memory, row in zip(memories, chunk, strict=True)
+        ]
         return torch.cat(plans), [chunk]
 
     def _average(self, memory: EpisodeMemory, chunk: torch.Tensor) -> torch.Tensor:
@@ -239,7 +277,9 @@ class TemporalEnsemblePolicy(LerobotPolicy):
 class FastTokenPolicy(LerobotPolicy):
     """Pi0-FAST decodes greedily at temperature 0; its alternatives are drawn from its own distribution."""
 
-    def _sample_others(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def _sample_others(
+        self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         config = self._policy.config
         executed_at = config.temperature
         config.temperature = executed_at or 1.0
@@ -255,15 +295,22 @@ class HistoryPolicy(LerobotPolicy):
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
         n = self.spec.n_obs_steps
-        histories = [[m.observations[0]] * (n - len(m.observations)) + list(m.observations) for m in memories]
+        histories = [
+            [m.observations[0]] * (n - len(m.observations)) + list(m.observations) for m in memories
+        ]
         return self._policy.predict_action_chunk(self._show(histories))
 
 
 class ModelPredictivePolicy(LerobotPolicy):
     """TD-MPC plans by sampling in its world model, beginning from the mean of its last plan, one episode at a time."""
 
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
-        rows = [super(ModelPredictivePolicy, self).predict([m], [rng]) for m, rng in zip(memories, rngs, strict=True)]
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
+        rows = [
+            super(ModelPredictivePolicy, self).predict([m], [rng])
+            for m, rng in zip(memories, rngs, strict=True)
+        ]
         return ActionChunk(np.concatenate([row.actions for row in rows]))
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The policy types of lerobot 0.6: one row a type, with all that has to be known of it besides its embedding.
 
-Light: neither torch nor lerobot is imported. The condition embedding of each type is in `policies.embeddings`.
+Light: neither torch nor lerobot is imported. The condition embedding of each type is in
+`policies.embeddings`.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +32,9 @@ class PlanSteps(NamedTuple):
 def _chunk_steps(policy: Any) -> PlanSteps:
     config = policy.config
     is_ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
-    return PlanSteps(config.chunk_size, config.n_action_steps, 1 if is_ensembling else config.chunk_size)
+    return PlanSteps(
+        config.chunk_size, config.n_action_steps, 1 if is_ensembling else config.chunk_size
+    )
 
 
 def _diffusion_steps(policy: Any) -> PlanSteps:
@@ -53,7 +56,8 @@ class LerobotType:
 
     Attributes:
         aliases: other names that people and older configs know it by.
-        shipped: the checkpoint that `--policy <type>` loads in the scenes of the SO-101, where it was trained.
+        shipped: the checkpoint that `--policy <type>` loads in the scenes of the SO-101, where it
+            was trained.
         published: the checkpoint that it loads elsewhere; None: there is no such checkpoint.
         wrapper: the class in `policies.lerobot_policy` that plans with it.
         steps: reads the lengths of a plan from the loaded policy.
@@ -63,17 +67,22 @@ class LerobotType:
         looks_back: it plans from the last `n_obs_steps` observations.
         draws: it draws from a generator when it plans, whatever its config says.
         denoising: where its denoising can be followed; None: it does not denoise by flow matching.
-        denoising_steps: what of its network holds the number of denoising steps (a submodule, "" for its config) and
-            under which name, where its plans can be made with another number; None elsewhere.
-        samples_latent: alternatives come from its latent, if it has one (`use_vae`) and does not ensemble.
+        denoising_steps: what of its network holds the number of denoising steps (a submodule, ""
+            for its config) and under which name, where its plans can be made with another number;
+            None elsewhere.
+        samples_latent: alternatives come from its latent, if it has one (`use_vae`) and does not
+            ensemble.
         samples_tokens: alternatives come from its distribution of tokens.
         masks_missing_views: it fills in a view that is not there by itself, and masks it.
-        has_fixed_image_size: its layers fit one size of image, unless its config crops or resizes. All others resize
-            or convolve.
+        has_fixed_image_size: its layers fit one size of image, unless its config crops or resizes.
+            All others resize or convolve.
         takes_raw_numbers: lerobot's default for it leaves numbers as they are.
-        training_modules: beginnings of the names of weights that only its training needs, which older releases saved.
-        code_fields: field of its config that names what lerobot loads with `trust_remote_code=True` → its default.
-        was_replaced: lerobot 0.4 gave the type another network, in which older weights have no place.
+        training_modules: beginnings of the names of weights that only its training needs, which
+            older releases saved.
+        code_fields: field of its config that names what lerobot loads with `trust_remote_code=True`
+            → its default.
+        was_replaced: lerobot 0.4 gave the type another network, in which older weights have no
+            place.
     """
 
     wrapper: str = "LerobotPolicy"
@@ -201,9 +210,17 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         steps=lambda policy: PlanSteps(1, 1, 1),
         draws=True,
         has_fixed_image_size=True,
-        # Before it was called `gaussian_actor`, lerobot's `sac` saved what only its training needs with the actor.
-        training_modules=("critic_ensemble.", "critic_target.", "discrete_critic_target.", "log_alpha"),
+        # Before it was called `gaussian_actor`, lerobot's `sac` saved what only its training needs
+        # with the actor.
+        training_modules=(
+            "critic_ensemble.",
+            "critic_target.",
+            "discrete_critic_target.",
+            "log_alpha",
+        ),
         code_fields={"vision_encoder_name": None},
     ),
 }
-ALIASES: dict[str, str] = {alias: name for name, row in LEROBOT_TYPES.items() for alias in row.aliases}
+ALIASES: dict[str, str] = {
+    alias: name for name, row in LEROBOT_TYPES.items() for alias in row.aliases
+}

@@ -11,7 +11,13 @@ from policies.registry import BASELINE_NAMES, LEROBOT_TYPES, OWN_GROUP, resolve_
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.spec import EnvSpec
-from sim.user_code import call_factory, find_entry_points, import_attribute, look_in_current_directory, source_file
+from sim.user_code import (
+    call_factory,
+    find_entry_points,
+    import_attribute,
+    look_in_current_directory,
+    source_file,
+)
 
 
 class PolicyFactory(Protocol):
@@ -24,8 +30,9 @@ class PolicyFactory(Protocol):
         """Make the policy.
 
         Args:
-            env: the environment that it is to act in, which shows its own cameras at their own sizes. During the
-                rollout it shows those, and in the sizes, that the policy asks for in `PolicySpec.image_sizes`.
+            env: the environment that it is to act in, which shows its own cameras at their own
+                sizes. During the rollout it shows those, and in the sizes, that the policy asks for
+                in `PolicySpec.image_sizes`.
             checkpoint: as `--checkpoint` has it; None: none was given.
             device: as `--device` has it: cpu, cuda, ... or auto, the GPU where there is one.
         """
@@ -36,8 +43,9 @@ class Loader:
     """Makes the policies of one kind.
 
     Attributes:
-        made_from: "env": an environment, whose cameras stay off. "files": a checkpoint of lerobot's, which is opened
-            before there is an environment. "spec": what an environment declares, and a checkpoint of any kind.
+        made_from: "env": an environment, whose cameras stay off. "files": a checkpoint of
+            lerobot's, which is opened before there is an environment. "spec": what an environment
+            declares, and a checkpoint of any kind.
         load: the policy from its name, the environment, the checkpoint and the device.
     """
 
@@ -56,13 +64,16 @@ def find_loader(name: str) -> Loader:
 
 
 def load_policy(
-    name: str, env: Env | None = None, checkpoint: Checkpoint | str | None = None, device: str = "auto"
+    name: str,
+    env: Env | None = None,
+    checkpoint: Checkpoint | str | None = None,
+    device: str = "auto",
 ) -> Policy:
     """Load a policy. It speaks its own conventions: adapters come after it.
 
     Args:
-        name: a baseline, a lerobot type, an entry point of the group `whisker.policies`, or an import string of one's
-            own, `package.module:factory` (see `PolicyFactory`).
+        name: a baseline, a lerobot type, an entry point of the group `whisker.policies`, or an
+            import string of one's own, `package.module:factory` (see `PolicyFactory`).
         env: where it is to act. A lerobot type needs none.
         checkpoint: one that was opened, or its name; None: the default of that name.
         device: cpu, cuda, ... or auto.
@@ -75,14 +86,18 @@ def load_policy(
     return find_loader(name).load(name, env, checkpoint, device)
 
 
-def _load_baseline(name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str) -> Policy:
+def _load_baseline(
+    name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str
+) -> Policy:
     from policies.baselines import BASELINES
 
     del checkpoint, device
     return BASELINES[name](_present(name, env))
 
 
-def _load_lerobot(name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str) -> Policy:
+def _load_lerobot(
+    name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str
+) -> Policy:
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = open_checkpoint(name, checkpoint, env=None if env is None else env.spec.name)
     from policies.lerobot_loading import load_lerobot_policy
@@ -90,13 +105,17 @@ def _load_lerobot(name: str, env: Env | None, checkpoint: Checkpoint | str | Non
     return load_lerobot_policy(checkpoint, device)
 
 
-def _load_own(name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str) -> Policy:
+def _load_own(
+    name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str
+) -> Policy:
     target = find_entry_points(OWN_GROUP).get(name, name)
     subject = f"--policy {name}" + (f" ({target}, an entry point)" if target != name else "")
     look_in_current_directory()
     factory = import_attribute(subject, target)
     given = checkpoint.name if isinstance(checkpoint, Checkpoint) else checkpoint
-    policy = call_factory(subject, factory, env=_present(name, env).spec, checkpoint=given, device=device)
+    policy = call_factory(
+        subject, factory, env=_present(name, env).spec, checkpoint=given, device=device
+    )
     _check_policy(subject, policy)
     return policy
 
@@ -106,26 +125,38 @@ def source_of(name: str) -> Path | None:
 
     The policy has been loaded.
     """
-    return source_file(find_entry_points(OWN_GROUP).get(name, name)) if find_loader(name) is _OWN else None
+    return (
+        source_file(find_entry_points(OWN_GROUP).get(name, name))
+        if find_loader(name) is _OWN
+        else None
+    )
 
 
 def _check_policy(subject: str, policy: object) -> None:
     """Raise unless a factory returned a policy that says what it is."""
     expected = "a factory that returns a policies.policy.Policy"
     if not isinstance(policy, Policy):
-        lacking = [part for part in ("spec", "reset", "predict", "sample") if not hasattr(policy, part)]
+        lacking = [
+            part for part in ("spec", "reset", "predict", "sample") if not hasattr(policy, part)
+        ]
         got = f"{type(policy).__name__!r} without {', '.join(lacking)}"
-        do = "policies.simple_policy.SimplePolicy has all but `plan`."
-        raise WhiskerError(subject, expected=expected, got=got, do=do)
+        hint = "policies.simple_policy.SimplePolicy has all but `plan`."
+        raise WhiskerError(subject, expected=expected, got=got, hint=hint)
     if not isinstance(policy.spec, PolicySpec):
-        raise WhiskerError(subject, expected=f"{expected} with a PolicySpec", got=f"a spec {policy.spec!r}")
+        raise WhiskerError(
+            subject, expected=f"{expected} with a PolicySpec", got=f"a spec {policy.spec!r}"
+        )
     if not policy.spec.type.strip():
-        raise WhiskerError(subject, expected="a policy whose spec names its type", got=repr(policy.spec.type))
+        raise WhiskerError(
+            subject, expected="a policy whose spec names its type", got=repr(policy.spec.type)
+        )
 
 
 def _present(name: str, env: Env | None) -> Env:
     if env is None:
-        raise WhiskerError(f"policy {name!r}", expected="an environment that it is made for", got="none")
+        raise WhiskerError(
+            f"policy {name!r}", expected="an environment that it is made for", got="none"
+        )
     return env
 
 

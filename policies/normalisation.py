@@ -20,14 +20,15 @@ MODE_STATISTICS: Mapping[str, tuple[str, str]] = {
     "QUANTILES": ("q01", "q99"),
     "QUANTILE10": ("q10", "q90"),
 }
-# Image statistics that nobody measured, as (mean, std) of pixels in 0..1. `lerobot-train` writes ImageNet's over the
-# data set's by default (lerobot/configs/default.py, `use_imagenet_stats`).
+# Image statistics that nobody measured, as (mean, std) of pixels in 0..1. `lerobot-train` writes
+# ImageNet's over the data set's by default (lerobot/configs/default.py, `use_imagenet_stats`).
 _IMAGE_CONVENTIONS: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "mean 0.5 and std 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "mean 0 and std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-# Six numbers of a measurement do not all come this close to a convention; its rounding to bfloat16 does.
+# Six numbers of a measurement do not all come this close to a convention; its rounding to bfloat16
+# does.
 _CONVENTION_TOLERANCE = 2e-3
 # Of a normalised input, in standard deviations, and in half spans: trained on nothing like it.
 _ABSURD_STD, _ABSURD_SPAN = 20.0, 8.0
@@ -75,7 +76,11 @@ class FeatureStats:
         if self.mode not in MODE_STATISTICS or not self.values:
             return None
         first, second = (self.values[name] for name in MODE_STATISTICS[self.mode])
-        return (first, second) if self.mode == "MEAN_STD" else ((first + second) / 2, (second - first) / 2)
+        return (
+            (first, second)
+            if self.mode == "MEAN_STD"
+            else ((first + second) / 2, (second - first) / 2)
+        )
 
     @property
     def convention(self) -> str:
@@ -95,7 +100,8 @@ class Normalisation:
 
     Attributes:
         inputs: by lerobot's key.
-        trained_action: the action as the preprocessor normalised it in training; None if it does not say.
+        trained_action: the action as the preprocessor normalised it in training; None if it does
+            not say.
         action: as the postprocessor undoes it; None if there is no such step.
         declared: feature type → the mode that config.json says.
         relative: what is done to actions besides.
@@ -115,7 +121,10 @@ class Normalisation:
     def images(self) -> dict[str, FeatureStats]:
         """Camera → its statistics."""
         visual = {key: stats for key, stats in self.inputs.items() if stats.kind == "VISUAL"}
-        return {key.removeprefix(IMAGE_PREFIX).removeprefix("observation."): stats for key, stats in visual.items()}
+        return {
+            key.removeprefix(IMAGE_PREFIX).removeprefix("observation."): stats
+            for key, stats in visual.items()
+        }
 
 
 def load_normalisation(folder: Path) -> Normalisation:
@@ -124,12 +133,15 @@ def load_normalisation(folder: Path) -> Normalisation:
     Types that normalise in a step of their own (groot) come out empty.
 
     Raises:
-        WhiskerError: statistics that are missing, not finite or contradict themselves, or an unpaired relative step.
+        WhiskerError: statistics that are missing, not finite or contradict themselves, or an
+            unpaired relative step.
     """
     before = _load_features(folder, "preprocessor", "normalizer_processor")
     after = _load_features(folder, "postprocessor", "unnormalizer_processor")
     inputs = {key: stats for key, stats in before.items() if stats.kind != "ACTION"}
-    declared = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("normalization_mapping", {})
+    declared = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(
+        "normalization_mapping", {}
+    )
     relative = load_relative_actions(folder)
     return Normalisation(inputs, before.get("action"), after.get("action"), declared, relative)
 
@@ -145,7 +157,9 @@ def find_strange_inputs(
     strange = {}
     for key, stats in normalisation.inputs.items():
         limit = _ABSURD_STD if stats.mode == "MEAN_STD" else _ABSURD_SPAN
-        if key in inputs and stats.mode != "IDENTITY" and not np.abs(inputs[key]).max() <= limit:  # or NaN
+        if (
+            key in inputs and stats.mode != "IDENTITY" and not np.abs(inputs[key]).max() <= limit
+        ):  # or NaN
             strange[key] = inputs[key]
     return strange
 
@@ -157,11 +171,17 @@ def _load_features(folder: Path, part: str, step_name: str) -> dict[str, Feature
     config = step.get("config", {})
     features = {}
     for key, feature in config.get("features", {}).items():
-        own = {name.removeprefix(f"{key}."): value for name, value in tensors.items() if name.startswith(f"{key}.")}
+        own = {
+            name.removeprefix(f"{key}."): value
+            for name, value in tensors.items()
+            if name.startswith(f"{key}.")
+        }
         values = {name: value.astype(np.float64).ravel() for name, value in own.items()}
         mode = config.get("norm_map", {}).get(feature["type"], "IDENTITY")
         if values and mode in MODE_STATISTICS:
-            _check_values(f"checkpoint file {str(folder / step['state_file'])!r}, {key!r}", mode, values)
+            _check_values(
+                f"checkpoint file {str(folder / step['state_file'])!r}, {key!r}", mode, values
+            )
         # The mode does not use these; a mean or a span of them would be none.
         finite = {name: value for name, value in values.items() if np.isfinite(value).all()}
         features[key] = FeatureStats(key, feature["type"], mode, finite)
@@ -180,28 +200,36 @@ def _load_tensors(path: Path) -> dict[str, np.ndarray]:
 def _check_values(subject: str, mode: str, values: Mapping[str, np.ndarray]) -> None:
     """Raise unless the two statistics of the mode are there, finite, and describe numbers that varied."""
     first, second = MODE_STATISTICS[mode]
-    do = "Save the processors with the statistics of the training's data set."
+    hint = "Save the processors with the statistics of the training's data set."
     if not {first, second} <= values.keys():
         expected = f"{first} and {second}, by which {mode} normalises"
-        raise WhiskerError(subject, expected=expected, got=", ".join(sorted(values)), do=do)
+        raise WhiskerError(subject, expected=expected, got=", ".join(sorted(values)), hint=hint)
     for name in (first, second):
         if not np.isfinite(values[name]).all():
             if np.isinf(values[name]).all():
-                do += " Infinite ones are lerobot's placeholders for statistics that it was never given."
+                hint += " Infinite ones are lerobot's placeholders for statistics that it was never given."
             expected = f"statistics that are finite numbers ({mode})"
-            raise WhiskerError(subject, expected=expected, got=f"{name} {_numbers(values[name])}", do=do)
+            raise WhiskerError(
+                subject, expected=expected, got=f"{name} {_numbers(values[name])}", hint=hint
+            )
     if mode == "MEAN_STD":
         if (values[second] < 0).any():
-            raise WhiskerError(subject, expected="no negative std", got=_numbers(values[second]), do=do)
+            raise WhiskerError(
+                subject, expected="no negative std", got=_numbers(values[second]), hint=hint
+            )
         varied = values[second] > 0
     else:
         if (values[first] > values[second]).any():
             got = f"{first} {_numbers(values[first])}, {second} {_numbers(values[second])}"
-            raise WhiskerError(subject, expected=f"no {first} above its {second}", got=got, do=do)
+            raise WhiskerError(
+                subject, expected=f"no {first} above its {second}", got=got, hint=hint
+            )
         varied = values[first] < values[second]
     if not varied.any():
         got = f"{first} {_numbers(values[first])}, {second} {_numbers(values[second])}"
-        raise WhiskerError(subject, expected="statistics of numbers that varied", got=got, do=do)
+        raise WhiskerError(
+            subject, expected="statistics of numbers that varied", got=got, hint=hint
+        )
 
 
 def _numbers(values: np.ndarray) -> str:

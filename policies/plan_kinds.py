@@ -15,7 +15,7 @@ class PlanKinds:
     checkpoint: str
     stochastic: bool
     can_sample: bool
-    drafts: Literal["none", "flow", "ensemble"]
+    intermediate_plans: Literal["none", "flow", "ensemble"]
 
 
 def read_plan_kinds(settings: Mapping[str, Any], checkpoint: str) -> PlanKinds:
@@ -34,5 +34,5 @@ def read_plan_kinds(settings: Mapping[str, Any], checkpoint: str) -> PlanKinds:
         checkpoint=checkpoint,
         stochastic=is_stochastic,
         can_sample=is_stochastic or samples_latent or row.samples_tokens,
-        drafts="flow" if row.denoising else "ensemble" if is_ensembling else "none",
+        intermediate_plans="flow" if row.denoising else "ensemble" if is_ensembling else "none",
     )

@@ -20,7 +20,8 @@ class PolicySpec:
 
     Attributes:
         type: e.g. "act".
-        image_sizes: camera → (height_px, width_px) that it looks through; empty if it does not look.
+        image_sizes: camera → (height_px, width_px) that it looks through; empty if it does not
+            look.
         state_dim: None if it does not read the state.
         action_dim: None if it fits any environment.
         chunk_size: actions a prediction.
@@ -29,23 +30,28 @@ class PolicySpec:
         stochastic: two predictions of one observation can differ.
         n_obs_steps: control steps that it looks back, the present one included.
         can_sample: it has alternative plans for one observation, see `Policy.sample`.
-        drafts: what its plans are made from, where that can be recorded. "flow": every step of the denoising, pure
-            noise first. "ensemble": the one chunk that was predicted now, before it was averaged with past ones.
+        intermediate plans: what its plans are made from, where that can be recorded. "flow": every step of the
+            denoising, pure noise first. "ensemble": the one chunk that was predicted now, before it
+            was averaged with past ones.
         reads_instruction: the words of the task are an input.
-        masks_missing_views: it can plan without a camera; others are shown a black image in its place.
-        action_mode: "absolute": its postprocessor adds the state to planned differences. "delta": it was trained on
-            differences from the state, and nothing adds it. None: its processors do not say.
-        rotation: how it writes rotations in its actions, as `ActionSpec.rotation` has it: "none" for joints.
+        masks_missing_views: it can plan without a camera; others are shown a black image in its
+            place.
+        action_mode: "absolute": its postprocessor adds the state to planned differences. "delta":
+            it was trained on differences from the state, and nothing adds it. None: its processors
+            do not say.
+        rotation: how it writes rotations in its actions, as `ActionSpec.rotation` has it: "none"
+            for joints.
         rotation_frame: the frame of these rotations, as `ActionSpec.rotation_frame` has it.
         gripper_range: its values for closed and for open, in its actions and its state.
         state_names: of the numbers of the state that it reads, in order.
         state_units: of these numbers.
         camera_roles: camera → where it is: "wrist", on the hand, or "scene".
-        seedable: all that it draws comes from the generators that it is handed, so that an episode can be repeated.
+        seedable: all that it draws comes from the generators that it is handed, so that an episode
+            can be repeated.
         has_network: numbers depend on the processor and on torch.
         is_baseline: a floor or a ceiling to compare with, which is not itself examined.
-        follows_env: it belongs to the one environment that it was made with. It is made anew for the next task, and
-            cannot go back to a decision.
+        follows_env: it belongs to the one environment that it was made with. It is made anew for
+            the next task, and cannot go back to a decision.
         checkpoint: where it was loaded from, for people; "" if there is none.
         device: where it runs.
         files_sha256: file → hash of everything in the checkpoint that a number depends on.
@@ -61,7 +67,7 @@ class PolicySpec:
     stochastic: bool
     n_obs_steps: int = 1
     can_sample: bool = False
-    drafts: Literal["none", "flow", "ensemble"] = "none"
+    intermediate_plans: Literal["none", "flow", "ensemble"] = "none"
     reads_instruction: bool = False
     masks_missing_views: bool = False
     action_mode: Literal["absolute", "delta"] | None = None
@@ -84,11 +90,12 @@ class PolicySpec:
 class EpisodeMemory:
     """What a policy remembers of one episode.
 
-    It belongs to the episode, like its `ChunkQueue`: the rows of a batch are of different episodes, and a memory
-    kept in the policy would hand one the past of another.
+    It belongs to the episode, like its `ChunkQueue`: the rows of a batch are of different episodes,
+    and a memory kept in the policy would hand one the past of another.
 
     Attributes:
-        observations: the last `PolicySpec.n_obs_steps`, the present one last. At an episode's start there are fewer.
+        observations: the last `PolicySpec.n_obs_steps`, the present one last. At an episode's start
+            there are fewer.
         carried: what the policy itself takes from one prediction to the next.
     """
 
@@ -104,7 +111,7 @@ class EpisodeMemory:
         return EpisodeMemory(self.observations.copy(), deepcopy(self.carried))
 
 
-def remember(*observations: Observation, n_obs_steps: int = 1) -> EpisodeMemory:
+def make_memory(*observations: Observation, n_obs_steps: int = 1) -> EpisodeMemory:
     """A memory that has seen these, oldest first."""
     return EpisodeMemory(deque(observations, maxlen=n_obs_steps))
 
@@ -119,7 +126,9 @@ class Policy(Protocol):
     def reset(self) -> EpisodeMemory:
         """Begin an episode, with nothing left of the last one."""
 
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         """One plan an episode, from its present observation on, in the environment's units.
 
         Args:
@@ -145,9 +154,11 @@ class WeightsAudit:
     Attributes:
         n_parameters: of the whole network.
         n_norms: normalisation layers with a scale.
-        n_untouched_norms: of which the scale has one value throughout and the shift is zero, as at their creation.
+        n_untouched_norms: of which the scale has one value throughout and the shift is zero, as at
+            their creation.
         non_finite: names of tensors with a NaN or an infinity, running statistics included.
-        negative_variances: names of the running variances (BatchNorm) that have a number below zero.
+        negative_variances: names of the running variances (BatchNorm) that have a number below
+            zero.
     """
 
     n_parameters: int
@@ -171,20 +182,20 @@ class NetworkPolicy(Policy, Protocol):
 
     def audit(self) -> WeightsAudit: ...
 
-    def strange_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
+    def out_of_range_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
         """Inputs of one real observation that lie far outside what was trained on → their lowest and highest number,
         normalised."""
 
 
 @runtime_checkable
-class DraftingPolicy(Policy, Protocol):
-    """A policy that can record its drafts (`PolicySpec.drafts`).
+class IntermediatePlanPolicy(Policy, Protocol):
+    """A policy that can record its intermediate plans (`PolicySpec.intermediate_plans`).
 
     Attributes:
-        records_drafts: `predict` returns the drafts too. Plans stay the same.
+        records_drafts: `predict` returns the intermediate plans too. Plans stay the same.
     """
 
-    records_drafts: bool
+    records_intermediate_plans: bool
 
 
 @runtime_checkable

@@ -21,7 +21,8 @@ def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
     """Return what a policy type loads in an environment if nobody names a checkpoint; None: nothing.
 
     Args:
-        env: its name; None: not known, and then a shipped checkpoint is taken before a published one.
+        env: its name; None: not known, and then a shipped checkpoint is taken before a published
+            one.
     """
     from sim.registry import family_of
 

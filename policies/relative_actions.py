@@ -13,10 +13,13 @@ class RelativeActions:
     """Describes the processor steps that turn targets into differences from the state, and back.
 
     Attributes:
-        trained: the preprocessor subtracts the state from the training's actions (`relative_actions_processor`).
-        added: the postprocessor adds the state to the actions that it has un-normalised (`absolute_actions_processor`).
+        trained: the preprocessor subtracts the state from the training's actions
+            (`relative_actions_processor`).
+        added: the postprocessor adds the state to the actions that it has un-normalised
+            (`absolute_actions_processor`).
         excluded: parts of the names of the actions that stay targets, in lower case.
-        names: of the actions, in lower case; empty if the step does not know them, and excludes none.
+        names: of the actions, in lower case; empty if the step does not know them, and excludes
+            none.
     """
 
     trained: bool = False
@@ -43,12 +46,16 @@ def load_relative_actions(folder: Path) -> RelativeActions:
     Raises:
         WhiskerError: the postprocessor adds a state that no step of the preprocessor keeps.
     """
-    before = {step["registry_name"]: step.get("config", {}) for step in _read_steps(folder, "preprocessor")}
+    before = {
+        step["registry_name"]: step.get("config", {})
+        for step in _read_steps(folder, "preprocessor")
+    }
     after = _read_steps(folder, "postprocessor")
     names = [step["registry_name"] for step in after]
     begin = names.index("unnormalizer_processor") + 1 if "unnormalizer_processor" in names else 0
     added = any(
-        step["registry_name"] == "absolute_actions_processor" and step.get("config", {}).get("enabled", False)
+        step["registry_name"] == "absolute_actions_processor"
+        and step.get("config", {}).get("enabled", False)
         for step in after[begin:]
     )
     if added and "relative_actions_processor" not in before:
@@ -56,7 +63,7 @@ def load_relative_actions(folder: Path) -> RelativeActions:
             f"checkpoint {str(folder)!r}",
             expected="a relative_actions_processor in policy_preprocessor.json",
             got="none, and an absolute_actions_processor in policy_postprocessor.json that adds the state it keeps",
-            do="Save both processors of one training.",
+            hint="Save both processors of one training.",
         )
     step = before.get("relative_actions_processor", {})
     return RelativeActions(

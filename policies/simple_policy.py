@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from policies.action_chunk import ActionChunk
-from policies.policy import EpisodeMemory, PolicySpec, remember
+from policies.policy import EpisodeMemory, PolicySpec, make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import EnvSpec
@@ -44,7 +44,8 @@ class SimplePolicy:
             env: the environment that it is to act in.
             chunk_size: control steps that a plan covers.
             n_action_steps: of which this many are executed, unless told otherwise. None: all.
-            stochastic: two plans for one observation can differ; then there are alternatives too (`--samples`).
+            stochastic: two plans for one observation can differ; then there are alternatives too
+                (`--samples`).
             declared: other fields of `policies.policy.PolicySpec`, such as `image_sizes`.
         """
         facts: dict[str, Any] = {
@@ -57,7 +58,9 @@ class SimplePolicy:
             # The generators that `plan` is handed are all that it needs to draw from.
             "seedable": True,
         }
-        self.spec = PolicySpec(type=type, chunk_size=chunk_size, stochastic=stochastic, **(facts | declared))
+        self.spec = PolicySpec(
+            type=type, chunk_size=chunk_size, stochastic=stochastic, **(facts | declared)
+        )
 
     def plan(
         self, observation: Observation, rng: np.random.Generator
@@ -70,13 +73,19 @@ class SimplePolicy:
         raise NotImplementedError
 
     def reset(self) -> EpisodeMemory:
-        return remember()
+        return make_memory()
 
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         plans = [self.plan(memory.present, rng) for memory, rng in zip(memories, rngs, strict=True)]
-        return ActionChunk(np.stack([np.atleast_2d(np.asarray(plan, dtype=np.float32)) for plan in plans]))
+        return ActionChunk(
+            np.stack([np.atleast_2d(np.asarray(plan, dtype=np.float32)) for plan in plans])
+        )
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         if not self.spec.can_sample:
-            raise WhiskerError(f"alternative plans of policy {self.spec.type!r}", expected="a policy that draws")
+            raise WhiskerError(
+                f"alternative plans of policy {self.spec.type!r}", expected="a policy that draws"
+            )
         return self.predict([replace(memory) for _ in rngs], rngs)

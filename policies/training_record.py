@@ -27,14 +27,18 @@ class TrainingRecord:
     Attributes:
         renamed: the dataset's camera → the policy's, from `lerobot-train --rename_map`.
         cameras: cameras whose images the training had; None where no file tells.
-        cameras_with_stats: cameras whose image statistics the checkpoint holds, under the names that they have there.
+        cameras_with_stats: cameras whose image statistics the checkpoint holds, under the names
+            that they have there.
         dataset: its name; "" if unknown.
-        image_sizes: camera → (height_px, width_px) in that dataset; empty unless the dataset is on this machine.
+        image_sizes: camera → (height_px, width_px) in that dataset; empty unless the dataset is on
+            this machine.
         state_names: of the numbers of the dataset's states, in order; empty if unknown.
         action_names: of the numbers of the dataset's actions, in order; empty if unknown.
         augmentations: names of the random changes that the images went through.
-        base: the checkpoint that the training began from; "" if it began from scratch, or if no file tells.
-        needs_declared_size: the network's layers fit images of the size in config.json, and no others.
+        base: the checkpoint that the training began from; "" if it began from scratch, or if no
+            file tells.
+        needs_declared_size: the network's layers fit images of the size in config.json, and no
+            others.
     """
 
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +62,10 @@ class TrainingRecord:
 
 
 def load_training_record(folder: Path) -> TrainingRecord:
-    """Read the record of a checkpoint whose files were checked. Only the files of this machine are looked at."""
+    """Read the record of a checkpoint whose files were checked.
+
+    Only the files of this machine are looked at.
+    """
     config = _read(folder / "config.json")
     train_config = _read(folder / TRAIN_CONFIG_FILE)
     steps = _read(folder / _PREPROCESSOR_FILE).get("steps", [])
@@ -100,8 +107,9 @@ def _find_trained_cameras(
 ) -> frozenset[str] | None:
     """Return the policy's cameras that had images in training; None where nothing tells.
 
-    The dataset itself is asked first, then the statistics: lerobot-train saves those of every camera of the dataset,
-    under the dataset's names. Older releases saved them under the policy's names; there the rename map decides.
+    The dataset itself is asked first, then the statistics: lerobot-train saves those of every
+    camera of the dataset, under the dataset's names. Older releases saved them under the policy's
+    names; there the rename map decides.
     """
     named = set(dataset_cameras) or set(cameras_with_stats)
     if dataset_cameras or named & renamed.keys():
@@ -168,7 +176,11 @@ def _places_of(dataset: Mapping[str, Any]) -> Iterator[Path]:
     for cache in (home / "hub", constants.HF_HUB_CACHE):
         try:
             cached = try_to_load_from_cache(
-                repo_id, info, cache_dir=cache, repo_type="dataset", revision=dataset.get("revision")
+                repo_id,
+                info,
+                cache_dir=cache,
+                repo_type="dataset",
+                revision=dataset.get("revision"),
             )
         except HFValidationError:
             return
@@ -177,7 +189,9 @@ def _places_of(dataset: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _policy_cameras(config: Mapping[str, Any]) -> set[str]:
-    return {_camera(feature) for feature in config.get("input_features") or () if _is_image(feature)}
+    return {
+        _camera(feature) for feature in config.get("input_features") or () if _is_image(feature)
+    }
 
 
 def _needs_declared_size(config: Mapping[str, Any]) -> bool:

@@ -24,11 +24,13 @@ class Snapshots(Env, Protocol):
     def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
         """Continue from there, bit for bit, whichever episode was under way before."""
 
-    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
+    def simulate_ee_path(
+        self, chunk: Float[np.ndarray, "horizon action_dim"]
+    ) -> Float64[np.ndarray, "moment 3"]:
         """Execute a chunk for its path alone: `ee_pos_world` before it and after each of its steps, m.
 
-        It moves as `step` does, bit for bit, but success is not watched: what follows is a `restore` or a `reset`.
-        The steps after which the physics diverged are nan.
+        It moves as `step` does, bit for bit, but success is not watched: what follows is a
+        `restore` or a `reset`. The steps after which the physics diverged are nan.
         """
 
 
@@ -36,7 +38,10 @@ class Drawable(Env, Protocol):
     """Can be drawn elsewhere: the viewer's 3D scene and what is drawn over camera images need it."""
 
     def geometry(self) -> SceneGeometry:
-        """Return what the scene looks like: its visible shapes and its light. Costs up to a second."""
+        """Return what the scene looks like: its visible shapes and its light.
+
+        Costs up to a second.
+        """
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         """Return where the bodies of `geometry` are at this moment: position [m] and quaternion wxyz in the world."""
@@ -46,10 +51,11 @@ class Drawable(Env, Protocol):
 
             P (x, y, z, 1)ᵀ = w (u, v, 1)ᵀ
 
-        with (x, y, z) a point of the world [m] and (u, v) its place in the image [px], u to the right from the left
-        edge, v down from the upper edge: the image is 0 ≤ u ≤ width_px, 0 ≤ v ≤ height_px, and the middle of the pixel
-        `image[row, column]` is (column + 0.5, row + 0.5). w is the depth along the optical axis [m]: what has w ≤ 0 is
-        not in front of the camera, and (u, v) means nothing. A mirrored image has a mirrored P.
+        with (x, y, z) a point of the world [m] and (u, v) its place in the image [px], u to the
+        right from the left edge, v down from the upper edge: the image is 0 ≤ u ≤ width_px, 0 ≤ v ≤
+        height_px, and the middle of the pixel `image[row, column]` is (column + 0.5, row + 0.5). w
+        is the depth along the optical axis [m]: what has w ≤ 0 is not in front of the camera, and
+        (u, v) means nothing. A mirrored image has a mirrored P.
 
         Raises:
             WhiskerError: the camera is not observed.
@@ -59,14 +65,14 @@ class Drawable(Env, Protocol):
 class HasExpert(Env, Protocol):
     """Comes with a scripted expert: `--policy scripted` and the doctor's comparison need it."""
 
-    def make_expert(self, fault: str | None = None) -> Expert:
+    def make_expert(self, failure_mode: str | None = None) -> Expert:
         """Return the scripted expert of this environment.
 
         Args:
-            fault: a mistake by name, which it then makes in every episode.
+            failure_mode: a mistake by name, which it then makes in every episode.
 
         Raises:
-            WhiskerError: there is none with that fault.
+            WhiskerError: there is none with that failure mode.
         """
 
 
@@ -81,7 +87,10 @@ class HasLooseObjects(Env, Protocol):
     """Knows its free bodies: the doctor's check that nothing hangs in the air needs it."""
 
     def loose_objects(self) -> tuple[LooseObject, ...]:
-        """Return every body that can move freely, and how still it lies. Physics runs in a copy; nothing changes."""
+        """Return every body that can move freely, and how still it lies.
+
+        Physics runs in a copy; nothing changes.
+        """
 
 
 CAPABILITIES: dict[type, str] = {

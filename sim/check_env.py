@@ -1,6 +1,7 @@
 """The contract of environments as a test that any of them can be put through.
 
-What `sim.env.Env` and `sim.capabilities` promise is tried out in one episode under random actions, to the last bit.
+What `sim.env.Env` and `sim.capabilities` promise is tried out in one episode under random actions,
+to the last bit.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,15 +36,17 @@ def check_env(make: Callable[[], Env], episode_index: int = 0) -> Iterator[Contr
 
     Args:
         make: makes the environment.
-        episode_index: of the episode in which it is tried out. The next one, or the one before where there is none,
-            is begun besides.
+        episode_index: of the episode in which it is tried out. The next one, or the one before
+            where there is none, is begun besides.
 
     Raises:
         WhiskerError: whatever of that kind `make` raises.
     """
     first = make()
     try:
-        alone: list[Moment] | Exception = play(first, episode_index, random_actions(first, episode_index))
+        alone: list[Moment] | Exception = play(
+            first, episode_index, random_actions(first, episode_index)
+        )
     except Exception as error:
         alone = error
     closing = _judge("close", partial(_close_twice, first))

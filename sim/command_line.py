@@ -25,9 +25,10 @@ def run_command(
     """Parse the command line, do it, and turn what went wrong into one line and an exit code.
 
     Args:
-        config_type: a class whose docstrings are the help (`sim.help_text`), or of a command with subcommands the
-            union of theirs, each annotated with `tyro.conf.subcommand`.
-        check_arguments: raises a `WhiskerError` for arguments that it knows to be meant for another program.
+        config_type: a class whose docstrings are the help (`sim.help_text`), or of a command with
+            subcommands the union of theirs, each annotated with `tyro.conf.subcommand`.
+        check_arguments: raises a `WhiskerError` for arguments that it knows to be meant for another
+            program.
     """
     description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
     print_warning = warnings.showwarning
@@ -63,7 +64,11 @@ def _find_help(config_type: Any, name: str, arguments: Sequence[str]) -> str:
         return format_help(config_type, name)
     subcommands = {each.__metadata__[0].name: each.__origin__ for each in get_args(config_type)}
     chosen = next((argument for argument in arguments if argument in subcommands), None)
-    return format_help(subcommands[chosen], f"{name} {chosen}") if chosen else format_subcommands(subcommands, name)
+    return (
+        format_help(subcommands[chosen], f"{name} {chosen}")
+        if chosen
+        else format_subcommands(subcommands, name)
+    )
 
 
 def say_progress(message: str) -> None:

@@ -8,5 +8,8 @@ RUN = os.environ.get("WHISKER_RUN", "uv run")
 
 
 def write_command(*words: object) -> str:
-    """Return a command of the project as a person types it, e.g. "uv run whiskers runs/x --episode 3"."""
+    """Return a command of the project as a person types it, e.g.
+
+    "uv run whiskers runs/x --episode 3".
+    """
     return f"{RUN} {shlex.join(map(str, words))}"

@@ -40,7 +40,10 @@ def _check_spec(trial: Trial) -> str:
     action = spec.action
     for what, length, expected in (
         ("state_units", len(spec.state_units), len(spec.state_names)),
-        *((f"action.{name}", len(getattr(action, name)), action.dim) for name in ("units", "low", "high")),
+        *(
+            (f"action.{name}", len(getattr(action, name)), action.dim)
+            for name in ("units", "low", "high")
+        ),
     ):
         if length != expected:
             raise BrokenError(f"{what} has {length} entries, its names {expected}")
@@ -60,7 +63,9 @@ def _check_capabilities(trial: Trial) -> str:
     for capability, name in CAPABILITIES.items():
         methods = capability_methods(capability)
         if methods & there and methods - there:
-            raise BrokenError(f"of the capability '{name}' it has no {', '.join(sorted(methods - there))}")
+            raise BrokenError(
+                f"of the capability '{name}' it has no {', '.join(sorted(methods - there))}"
+            )
         has += [name] if methods <= there else []
     return f"has {', '.join(has)}" if has else "has nothing beyond the core"
 
@@ -85,18 +90,24 @@ def _check_observation(trial: Trial) -> str:
     env.reset(trial.index)
     observation, spec = env.observe(), env.spec
     images = {name: (image.dtype.name, image.shape) for name, image in observation.images.items()}
-    expected = {camera.name: ("uint8", (camera.height_px, camera.width_px, 3)) for camera in spec.cameras}
+    expected = {
+        camera.name: ("uint8", (camera.height_px, camera.width_px, 3)) for camera in spec.cameras
+    }
     if images != expected:
         raise BrokenError(f"its spec declares images {expected}, and it shows {images}")
     state = observation.state
     if (state.dtype.name, state.shape) != ("float32", (len(spec.state_names),)):
         got = f"{state.dtype.name} {state.shape}"
-        raise BrokenError(f"its state is {got}, and its spec names {len(spec.state_names)} values in float32")
+        raise BrokenError(
+            f"its state is {got}, and its spec names {len(spec.state_names)} values in float32"
+        )
     if bits_of(state) != bits_of(env.state()):
         raise BrokenError("observe() and state() tell different states of one moment")
     told = spec.instructions or (spec.instruction,)
     if observation.instruction not in told:
-        raise BrokenError(f"the instruction {observation.instruction!r} is none of its spec's: {told}")
+        raise BrokenError(
+            f"the instruction {observation.instruction!r} is none of its spec's: {told}"
+        )
     return f"shows its cameras ({len(images)}), its state ({len(state)} values) and an instruction as its spec declares"
 
 
@@ -122,12 +133,16 @@ def _check_rendering(trial: Trial) -> str:
         play(env, trial.index, trial.actions)
         if provides(env, Snapshots):
             env.restore(env.snapshot())
-            env.trace(trial.actions)
+            env.simulate_ee_path(trial.actions)
         n_elsewhere = renders.n_calls
     if n_elsewhere:
-        raise BrokenError(f"it renders outside of observe(): {n_elsewhere} calls in one reset and {N_STEPS} steps")
+        raise BrokenError(
+            f"it renders outside of observe(): {n_elsewhere} calls in one reset and {N_STEPS} steps"
+        )
     if not n_in_observe:
-        raise UntoldError("what it draws cannot be counted here: it is drawn in another process, or with other calls")
+        raise UntoldError(
+            "what it draws cannot be counted here: it is drawn in another process, or with other calls"
+        )
     return "renders in observe() alone"
 
 
@@ -143,7 +158,9 @@ def _check_handed_out(trial: Trial) -> str:
     env.observe()
     changed = [name for name, value in held.items() if bits_of(value) != before[name]]
     if changed:
-        raise BrokenError(f"what {' and '.join(changed)} returned changed with a later step: return a copy")
+        raise BrokenError(
+            f"what {' and '.join(changed)} returned changed with a later step: return a copy"
+        )
     return "what it has returned never changes"
 
 
@@ -155,7 +172,11 @@ def _check_clipping(trial: Trial) -> str:
     low, high = finite_bounds(env)
     # A command to a binary gripper counts by its side of the middle alone: there is nothing to cut.
     binary = spec.gripper_index if spec.gripper_is_binary else None
-    bounded = [i for i in range(spec.dim) if i != binary and np.isfinite(spec.low[i]) and np.isfinite(spec.high[i])]
+    bounded = [
+        i
+        for i in range(spec.dim)
+        if i != binary and np.isfinite(spec.low[i]) and np.isfinite(spec.high[i])
+    ]
     if not bounded:
         raise UntoldError("its actions have no bounds")
     executed = []
@@ -167,19 +188,28 @@ def _check_clipping(trial: Trial) -> str:
             if env.step(action.astype(np.float32)).clipped:
                 continue
             if _is_cut(trial, action, index, bound[index]):
-                raise BrokenError(f"`clipped` is false for an action beyond the bounds of {spec.names[index]!r}")
+                raise BrokenError(
+                    f"`clipped` is false for an action beyond the bounds of {spec.names[index]!r}"
+                )
             executed.append(spec.names[index])
     if executed:
         names = ", ".join(dict.fromkeys(executed))
-        raise UntoldError(f"actions beyond the bounds are executed as they are, of {names}: nothing is clipped")
+        raise UntoldError(
+            f"actions beyond the bounds are executed as they are, of {names}: nothing is clipped"
+        )
     return "`clipped` is true for actions beyond the bounds, and false inside"
 
 
-def _is_cut(trial: Trial, action: Float64[np.ndarray, " action_dim"], index: int, bound: float) -> bool:
+def _is_cut(
+    trial: Trial, action: Float64[np.ndarray, " action_dim"], index: int, bound: float
+) -> bool:
     """Return whether an action beyond a bound does what the one at the bound does."""
     at_bound = action.copy()
     at_bound[index] = bound
-    moments = [play(trial.env, trial.index, np.array([each] * N_STEPS, np.float32)) for each in (action, at_bound)]
+    moments = [
+        play(trial.env, trial.index, np.array([each] * N_STEPS, np.float32))
+        for each in (action, at_bound)
+    ]
     without_result = [[_without_result(moment) for moment in each] for each in moments]
     return without_result[0] == without_result[1]
 
@@ -213,9 +243,15 @@ def _check_success(trial: Trial) -> str:
     for n_steps in range(1, env.spec.max_steps + 1):
         result = env.step(expert.action())
         if result.success:
-            unmet = [goal.name for goal, now in zip(env.spec.goals, result.progress, strict=True) if not now.met]
+            unmet = [
+                goal.name
+                for goal, now in zip(env.spec.goals, result.progress, strict=True)
+                if not now.met
+            ]
             if unmet:
-                raise BrokenError(f"it calls a success what does not meet {', '.join(map(repr, unmet))}")
+                raise BrokenError(
+                    f"it calls a success what does not meet {', '.join(map(repr, unmet))}"
+                )
             return f"the scripted expert succeeds in episode {trial.index} after {n_steps} steps, and every goal is met"
     raise UntoldError(f"no success was seen: the scripted expert does not do episode {trial.index}")
 
@@ -229,7 +265,10 @@ def _check_snapshot(trial: Trial) -> str:
     step_on(env, before)
     snapshot, seen = env.snapshot(), bits_of(env.observe())
     expected = [look_at(env), *step_on(env, after)]
-    for when, leave in (("restored at once", lambda: None), ("restored from another episode", trial.begin_other)):
+    for when, leave in (
+        ("restored at once", lambda: None),
+        ("restored from another episode", trial.begin_other),
+    ):
         leave()
         env.restore(snapshot)
         if bits_of(env.snapshot()) != bits_of(snapshot):
@@ -240,7 +279,7 @@ def _check_snapshot(trial: Trial) -> str:
     return "continues bit for bit, at once and from another episode"
 
 
-def _check_trace(trial: Trial) -> str:
+def _check_simulate_ee_path(trial: Trial) -> str:
     env = trial.env
     if not provides(env, Snapshots):
         raise UntoldError("it has no snapshots")
@@ -250,9 +289,9 @@ def _check_trace(trial: Trial) -> str:
         env.step(action)
         path.append(env.ee_pos_world())
     env.restore(snapshot)
-    if bits_of(env.trace(trial.actions)) != bits_of(np.array(path)):
-        raise BrokenError("trace() does not follow the path of step()")
-    return "trace() goes the way of step(), bit for bit"
+    if bits_of(env.simulate_ee_path(trial.actions)) != bits_of(np.array(path)):
+        raise BrokenError("simulate_ee_path() does not follow the path of step()")
+    return "simulate_ee_path() goes the way of step(), bit for bit"
 
 
 def _check_drawable(trial: Trial) -> str:
@@ -262,7 +301,9 @@ def _check_drawable(trial: Trial) -> str:
     env.reset(trial.index)
     n_bodies, poses = len(env.geometry().body_names), env.body_poses()
     if (poses.dtype.name, poses.shape) != ("float32", (n_bodies, 7)):
-        raise BrokenError(f"body_poses() is {poses.dtype.name} {poses.shape}, and geometry() names {n_bodies} bodies")
+        raise BrokenError(
+            f"body_poses() is {poses.dtype.name} {poses.shape}, and geometry() names {n_bodies} bodies"
+        )
     for camera in env.spec.cameras:
         matrix = env.projection(camera.name)
         if matrix.shape != (3, 4) or not np.isfinite(matrix).all():
@@ -286,6 +327,6 @@ CHECKS: dict[str, Callable[[Trial], str]] = {
     "progress": _check_progress,
     "success": _check_success,
     "snapshot": _check_snapshot,
-    "trace": _check_trace,
+    "simulate_ee_path": _check_simulate_ee_path,
     "drawable": _check_drawable,
 }

@@ -48,7 +48,9 @@ def step_on(env: Env, actions: Float32[np.ndarray, "step action_dim"]) -> list[M
     return [{"step": bits_of(env.step(action)), **look_at(env)} for action in actions]
 
 
-def play(env: Env, episode_index: int, actions: Float32[np.ndarray, "step action_dim"]) -> list[Moment]:
+def play(
+    env: Env, episode_index: int, actions: Float32[np.ndarray, "step action_dim"]
+) -> list[Moment]:
     """Return the moments of the beginning of an episode."""
     env.reset(episode_index)
     return [look_at(env), *step_on(env, actions)]
@@ -60,9 +62,14 @@ def random_actions(env: Env, episode_index: int) -> Float32[np.ndarray, "step ac
     return rng.uniform(low, high, (N_STEPS, len(low))).astype(np.float32)
 
 
-def finite_bounds(env: Env) -> tuple[Float64[np.ndarray, " action_dim"], Float64[np.ndarray, " action_dim"]]:
+def finite_bounds(
+    env: Env,
+) -> tuple[Float64[np.ndarray, " action_dim"], Float64[np.ndarray, " action_dim"]]:
     """Return the actuators' range; where it has no bound, 1 from the other one or from 0."""
-    low, high = np.array(env.spec.action.low, np.float64), np.array(env.spec.action.high, np.float64)
+    low, high = (
+        np.array(env.spec.action.low, np.float64),
+        np.array(env.spec.action.high, np.float64),
+    )
     low = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0) - 1.0)
     return low, np.where(np.isfinite(high), high, low + 2.0)
 
@@ -80,7 +87,8 @@ class Trial:
     Attributes:
         index: of the episode.
         other: of another episode; the same one where there is no other.
-        alone: the moments of that episode in a new environment, of which nothing else was asked; or what it raised.
+        alone: the moments of that episode in a new environment, of which nothing else was asked; or
+            what it raised.
     """
 
     def __init__(self, env: Env, episode_index: int, alone: list[Moment] | Exception) -> None:

@@ -20,8 +20,8 @@ class Progress:
         met: the goal holds at this moment.
         stages: name → it holds at this moment, for each stage of the kind.
         measures: name → value, for each measure of the kind.
-        object_pos_world: `(3,)` m, of what the goal is about: the object, or the part to be moved. None if it is about
-            nothing that has a place.
+        object_pos_world: `(3,)` m, of what the goal is about: the object, or the part to be moved.
+            None if it is about nothing that has a place.
     """
 
     met: bool
@@ -42,8 +42,9 @@ class StepResult:
         progress: of each goal, after the step, as from `Env.progress`.
         success: the task is done.
         clipped: the action left the actuators' range and was cut to it.
-        ik_error_m: distance from the position that the action asks for, before any cut, to that of the joints
-            commanded; None where the environment takes joints. It is of the arm's geometry, not of its motion.
+        ik_error_m: distance from the position that the action asks for, before any cut, to that of
+            the joints commanded; None where the environment takes joints. It is of the arm's
+            geometry, not of its motion.
     """
 
     progress: tuple[Progress, ...]
@@ -56,7 +57,8 @@ class StepResult:
         return self.ik_error_m is not None and self.ik_error_m > IK_TOLERANCE_M
 
 
-# An object is watched for this long to see whether it stays. One that is let go in the air falls 4.9 cm meanwhile.
+# An object is watched for this long to see whether it stays. One that is let go in the air falls
+# 4.9 cm meanwhile.
 WATCH_S = 0.1
 
 
@@ -68,7 +70,8 @@ class LooseObject:
         name: of the body.
         pos_world: `(3,)` position of its origin, m.
         speed_m_s: speed of its origin.
-        drift_m: how far its origin moves in the next `WATCH_S` while every actuator keeps its last command.
+        drift_m: how far its origin moves in the next `WATCH_S` while every actuator keeps its last
+            command.
     """
 
     name: str
@@ -117,13 +120,17 @@ class Env(Protocol):
         """Position of the tool centre point, m."""
 
     def close(self) -> None:
-        """Free the GL contexts and whatever else is held. A second call does nothing; `spec` can still be read."""
+        """Free the GL contexts and whatever else is held.
+
+        A second call does nothing; `spec` can still be read.
+        """
 
 
 def episode_rng(task: str, episode_index: int, *more: int) -> np.random.Generator:
     """The random generator of an episode (or, with `more`, of one prediction in it).
 
-    A function of its arguments alone: SHA-256, not Python's `hash`, which changes with every process.
+    A function of its arguments alone: SHA-256, not Python's `hash`, which changes with every
+    process.
     """
     task_hash = int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "big")
     return np.random.default_rng([task_hash, episode_index, *more])

@@ -10,13 +10,15 @@ class WhiskerError(Exception):
     The message says: subject, what was expected, what came, what to do.
     """
 
-    def __init__(self, subject: str, *, expected: str = "", got: str = "", do: str = "") -> None:
-        self.subject, self.expected, self.got, self.do = subject, expected, got, do
+    def __init__(self, subject: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
+        self.subject, self.expected, self.got, self.hint = subject, expected, got, hint
         finding = ", ".join(
-            part for part in (f"expected {expected}" if expected else "", f"got {got}" if got else "") if part
+            part
+            for part in (f"expected {expected}" if expected else "", f"got {got}" if got else "")
+            if part
         )
         head = f"{subject}: {finding}." if finding else f"{subject}."
-        super().__init__(f"{head} {do}".rstrip())
+        super().__init__(f"{head} {hint}".rstrip())
 
 
 class UnknownNameError(WhiskerError):
@@ -28,7 +30,9 @@ class UnknownNameError(WhiskerError):
         others = ", ".join(one for one in known if one not in close)
         did_you_mean = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
         listed = f"{'The others' if close else 'Known'} are: {others}." if others else ""
-        super().__init__(f"{kind} {name!r}", expected="a known name", do=f"{did_you_mean}{listed}")
+        super().__init__(
+            f"{kind} {name!r}", expected="a known name", hint=f"{did_you_mean}{listed}"
+        )
 
 
 class WhiskerWarning(UserWarning):

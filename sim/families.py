@@ -15,11 +15,13 @@ class EnvRequest:
 
     Attributes:
         name: within the family.
-        spec_name: what `EnvSpec.name` of the environment has to be: the name by which it is found again.
-        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe; None: the environment's own
-            cameras at their own size.
+        spec_name: what `EnvSpec.name` of the environment has to be: the name by which it is found
+            again.
+        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe; None: the
+            environment's own cameras at their own size.
         path: what follows an @ in the name; None without one.
-        control: how end-effector actions are read, where the family `has_control`; None: as it is usual there.
+        control: how end-effector actions are read, where the family `has_control`; None: as it is
+            usual there.
     """
 
     name: str
@@ -54,33 +56,38 @@ class RefusedPolicy:
 
     expected: str
     got: str
-    do: str
+    hint: str
 
     def as_error(self, subject: str) -> WhiskerError:
-        return WhiskerError(subject, expected=self.expected, got=self.got, do=self.do)
+        return WhiskerError(subject, expected=self.expected, got=self.got, hint=self.hint)
 
 
 class EnvFamily:
     """Environments that belong together. Subclass it, and name an instance in `--env my_module:my_family/task`.
 
-    A family has to say what it has (`listings`) and to make it (`make`). All else has a default. Its module is imported
-    whenever names are looked up: one that imports a large simulator does so inside `make`.
+    A family has to say what it has (`listings`) and to make it (`make`). All else has a default.
+    Its module is imported whenever names are looked up: one that imports a large simulator does so
+    inside `make`.
 
     Attributes:
         title: what people call it.
-        robot_type: as in a LeRobotDataset. Shipped checkpoints are for the robot that they were trained on.
+        robot_type: as in a LeRobotDataset. Shipped checkpoints are for the robot that they were
+            trained on.
         packages: distributions whose versions can change a number; runs record them.
         in_own_process: its environments live in a process of their own each (`sim.process`).
         python: executable of that process; None: the same as of this one.
-        mixes: several of its environments can be evaluated in one run: they have the same cameras, state and action.
+        mixes: several of its environments can be evaluated in one run: they have the same cameras,
+            state and action.
         takes_path: a name can be followed by an @ and a path.
         has_control: end-effector actions can be read as relative or as absolute (`--control`).
         advice_on_control: what to do instead of `--control` where there is no such choice.
         square_images: its recordings are square, and so are its films.
-        people_camera: camera that is made for people alone: no policy may look through it. "" if there is none.
-        has_expert_for_all: the scripted expert can do every task: where it fails, something is wrong with the scene.
-        demo_suffixes: endings of the files in which its demonstrations are recorded, in a format of its own. Empty:
-            they are recorded as a LeRobotDataset.
+        people_camera: camera that is made for people alone: no policy may look through it. "" if
+            there is none.
+        has_expert_for_all: the scripted expert can do every task: where it fails, something is
+            wrong with the scene.
+        demo_suffixes: endings of the files in which its demonstrations are recorded, in a format of
+            its own. Empty: they are recorded as a LeRobotDataset.
         refused_policies: policy type → the error for those that cannot run here yet.
     """
 

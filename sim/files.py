@@ -11,7 +11,7 @@ UNFINISHED_PREFIX = ".unfinished-"
 
 
 @contextmanager
-def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """Yields a path beside `path` to write to; it takes the place of `path` when the block ends well.
 
     Args:
@@ -19,7 +19,9 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
         sync: wait until the content is on the disk, so that not even a power cut leaves half of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED_PREFIX, suffix=path.suffix)
+    descriptor, name = tempfile.mkstemp(
+        dir=path.parent, prefix=UNFINISHED_PREFIX, suffix=path.suffix
+    )
     try:
         yield Path(name)
         if sync:
@@ -36,9 +38,10 @@ def written_whole(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 
 def is_write_error(error: OSError, path: Path) -> bool:
-    """Return whether `error` comes from writing `path` with `written_whole`, rather than from reading another file.
+    """Return whether `error` comes from writing `path` with `atomic_write`, rather than from reading another file.
 
-    A failed write names the unfinished file, a folder above it, or, when the disk is full, no file at all.
+    A failed write names the unfinished file, a folder above it, or, when the disk is full, no file
+    at all.
     """
     if not isinstance(error.filename, str | bytes):
         return True

@@ -10,8 +10,13 @@ from functools import cache
 from sim.errors import WhiskerError
 
 LIBRARY_OF_BACKEND = {"osmesa": "OSMesa", "egl": "EGL", "glfw": "GL"}
-PACKAGES_OF_BACKEND = {"osmesa": "libosmesa6", "egl": "libegl1 libgl1-mesa-dri", "glfw": "libgl1 libgl1-mesa-dri"}
-# Makes a context with MuJoCo's own class. Its package is not initialised for that: loading the physics takes a second.
+PACKAGES_OF_BACKEND = {
+    "osmesa": "libosmesa6",
+    "egl": "libegl1 libgl1-mesa-dri",
+    "glfw": "libgl1 libgl1-mesa-dri",
+}
+# Makes a context with MuJoCo's own class. Its package is not initialised for that: loading the
+# physics takes a second.
 _TRY_CONTEXT = """
 import importlib.util, os, sys, types
 package = types.ModuleType("mujoco")
@@ -55,7 +60,10 @@ def choose_gl_backend() -> str:
 
 
 def name_renderer() -> str:
-    """Return what draws in the current OpenGL context, e.g. "llvmpipe (LLVM 15.0.6, 256 bits), Mesa 22.3.6"."""
+    """Return what draws in the current OpenGL context, e.g.
+
+    "llvmpipe (LLVM 15.0.6, 256 bits), Mesa 22.3.6".
+    """
     from OpenGL.GL import GL_RENDERER, GL_VERSION, glGetString
 
     return ", ".join(glGetString(name).decode() for name in (GL_RENDERER, GL_VERSION))
@@ -65,12 +73,15 @@ def name_renderer() -> str:
 def find_context_fault(backend: str) -> str:
     """Return why no OpenGL context can be made with a backend whose library is there; "" if one can.
 
-    The context is made in a process of its own, which takes 0.1 to 0.3 s: a driver that fails may crash or hang.
+    The context is made in a process of its own, which takes 0.1 to 0.3 s: a driver that fails may
+    crash or hang.
     """
     command = [sys.executable, "-W", "ignore", "-c", _TRY_CONTEXT]
     environment = os.environ | {"MUJOCO_GL": backend}
     try:
-        tried = subprocess.run(command, env=environment, capture_output=True, timeout=_CONTEXT_TIMEOUT_S)
+        tried = subprocess.run(
+            command, env=environment, capture_output=True, timeout=_CONTEXT_TIMEOUT_S
+        )
     except subprocess.TimeoutExpired:
         return f"no context after {_CONTEXT_TIMEOUT_S:g} s"
     if tried.returncode:
@@ -83,17 +94,22 @@ def check_gl_library() -> None:
     """Raise, before mujoco is imported, if it could not render with the chosen backend.
 
     Raises:
-        WhiskerError: for an absent library with the exact command that installs it, for one that does not start
-            with the backend that does.
+        WhiskerError: for an absent library with the exact command that installs it, for one that
+            does not start with the backend that does.
     """
     backend = os.environ.get("MUJOCO_GL", "").strip().lower()
     if backend not in LIBRARY_OF_BACKEND:
-        raise WhiskerError("MUJOCO_GL", expected=f"one of {', '.join(LIBRARY_OF_BACKEND)}", got=repr(backend))
+        raise WhiskerError(
+            "MUJOCO_GL", expected=f"one of {', '.join(LIBRARY_OF_BACKEND)}", got=repr(backend)
+        )
     # PyOpenGL, through which MuJoCo makes its context, has a switch of its own.
     platform = os.environ.get("PYOPENGL_PLATFORM", backend)
     if backend != "glfw" and platform != backend:
         raise WhiskerError(
-            "PYOPENGL_PLATFORM", expected=f"{backend!r}, as MUJOCO_GL", got=repr(platform), do="Unset it."
+            "PYOPENGL_PLATFORM",
+            expected=f"{backend!r}, as MUJOCO_GL",
+            got=repr(platform),
+            hint="Unset it.",
         )
     library = LIBRARY_OF_BACKEND[backend]
     if ctypes.util.find_library(library) is None:
@@ -101,12 +117,14 @@ def check_gl_library() -> None:
             f"OpenGL backend {backend!r}",
             expected=f"the system library lib{library}",
             got="none on this machine",
-            do=f"Install it: apt-get install -y {PACKAGES_OF_BACKEND[backend]}",
+            hint=f"Install it: apt-get install -y {PACKAGES_OF_BACKEND[backend]}",
         )
     # OSMesa draws in memory: no device, driver or display is there to fail.
     fault = "" if backend == "osmesa" else find_context_fault(backend)
     if fault:
-        do = "Unset it, or set MUJOCO_GL=osmesa, which draws on the CPU."
+        hint = "Unset it, or set MUJOCO_GL=osmesa, which draws on the CPU."
         if ctypes.util.find_library(LIBRARY_OF_BACKEND["osmesa"]) is None:
-            do = f"Set MUJOCO_GL=osmesa after apt-get install -y {PACKAGES_OF_BACKEND['osmesa']}."
-        raise WhiskerError(f"MUJOCO_GL={backend}", expected="an OpenGL context", got=fault.rstrip("."), do=do)
+            hint = f"Set MUJOCO_GL=osmesa after apt-get install -y {PACKAGES_OF_BACKEND['osmesa']}."
+        raise WhiskerError(
+            f"MUJOCO_GL={backend}", expected="an OpenGL context", got=fault.rstrip("."), hint=hint
+        )

@@ -20,17 +20,29 @@ def format_help(config_type: Any, name: str) -> str:
     """Return the help of a command, ready to be printed.
 
     Args:
-        config_type: a dataclass. Its docstring describes the command, and in `Attributes:` every field, also of the
-            classes that it inherits from. Its class variable `help_groups` maps the title of a group to names of
-            fields, in the order of the page. A field that is in no group comes last.
+        config_type: a dataclass. Its docstring describes the command, and in `Attributes:` every
+            field, also of the classes that it inherits from. Its class variable `help_groups` maps
+            the title of a group to names of fields, in the order of the page. A field that is in no
+            group comes last.
     """
     width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
-    summary, *notes = inspect.cleandoc(config_type.__doc__).partition("Attributes:")[0].strip().split("\n\n")
+    summary, *notes = (
+        inspect.cleandoc(config_type.__doc__).partition("Attributes:")[0].strip().split("\n\n")
+    )
     by_name = {field.name: field for field in fields(config_type)}
-    groups = {title: [by_name.pop(name) for name in names] for title, names in config_type.help_groups.items()}
+    groups = {
+        title: [by_name.pop(name) for name in names]
+        for title, names in config_type.help_groups.items()
+    }
     described = _describe_fields(config_type)
-    positional = "".join(f" {_usage(field)}" for field in fields(config_type) if _is_positional(field))
-    lines = [f"usage: {name}{positional} [--flag value ...]", "", *textwrap.wrap(" ".join(summary.split()), width)]
+    positional = "".join(
+        f" {_usage(field)}" for field in fields(config_type) if _is_positional(field)
+    )
+    lines = [
+        f"usage: {name}{positional} [--flag value ...]",
+        "",
+        *textwrap.wrap(" ".join(summary.split()), width),
+    ]
     for title, members in (groups | ({"more": list(by_name.values())} if by_name else {})).items():
         lines += ["", f"{title}:"]
         for field in members:
@@ -51,7 +63,10 @@ def format_subcommands(config_types: Mapping[str, Any], name: str) -> str:
     for subcommand, config_type in config_types.items():
         summary = " ".join(inspect.cleandoc(config_type.__doc__).split("\n\n")[0].split())
         body = textwrap.wrap(summary, width - _INDENT)
-        lines += [f"  {subcommand:{_INDENT - 2}}{body[0]}", *(" " * _INDENT + line for line in body[1:])]
+        lines += [
+            f"  {subcommand:{_INDENT - 2}}{body[0]}",
+            *(" " * _INDENT + line for line in body[1:]),
+        ]
     return "\n".join([*lines, "", f"`{name} <one of them> --help` shows its flags."])
 
 
@@ -67,7 +82,9 @@ def _describe_fields(config_type: Any) -> dict[str, str]:
 
 
 def _format_flag(field: Field, text: str, width: int) -> Iterator[str]:
-    needs_default = not (field.default is None or field.default in (MISSING, ()) or isinstance(field.default, bool))
+    needs_default = not (
+        field.default is None or field.default in (MISSING, ()) or isinstance(field.default, bool)
+    )
     shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     text += f" Default: {shown}." if needs_default and "Default:" not in text else ""
     head = f"  {_invocation(field)}"
@@ -96,14 +113,21 @@ def _usage(field: Field) -> str:
 
 
 def _metavar(annotation: Any) -> str:
-    """Return a stand-in for the value of a flag, e.g. "relative|absolute", "X X" or "[TEXT ...]"."""
+    """Return a stand-in for the value of a flag, e.g.
+
+    "relative|absolute", "X X" or "[TEXT ...]".
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is UnionType or type(None) in arguments:
         return " | ".join(_metavar(one) for one in arguments if one is not NoneType)
     if origin is Literal:
         return "|".join(map(str, arguments))
     if origin is tuple:
-        return f"[{_metavar(arguments[0])} ...]" if Ellipsis in arguments else " ".join(map(_metavar, arguments))
+        return (
+            f"[{_metavar(arguments[0])} ...]"
+            if Ellipsis in arguments
+            else " ".join(map(_metavar, arguments))
+        )
     return _METAVARS.get(annotation, "VALUE")
 
 

@@ -1,7 +1,8 @@
 """Visual meshes made light: OpenGL in software is bound by vertices, not by pixels.
 
-Vertices are clustered on a regular grid and the faces that collapse are dropped, which keeps the look
-(the SSIM is printed by `tests/benchmarks/evaluation.py`). Only what is looked at is touched: physics never uses these.
+Vertices are clustered on a regular grid and the faces that collapse are dropped, which keeps the
+look (the SSIM is printed by `tests/benchmarks/evaluation.py`). Only what is looked at is touched:
+physics never uses these.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Int
 
-from sim.files import written_whole
+from sim.files import atomic_write
 
 
 def cluster_vertices(
@@ -39,7 +40,9 @@ def cluster_vertices(
     return means, merged[np.sort(first)]
 
 
-def cluster_index(vertices: Float[np.ndarray, "vertex 3"], cell_m: float) -> Int[np.ndarray, " vertex"]:
+def cluster_index(
+    vertices: Float[np.ndarray, "vertex 3"], cell_m: float
+) -> Int[np.ndarray, " vertex"]:
     """Which of the occupied cells each vertex lies in; they are numbered from 0."""
     cells = np.floor(vertices / cell_m).astype(np.int64)
     return np.unique(_number_rows(cells), return_inverse=True)[1].reshape(-1)
@@ -58,7 +61,10 @@ def mean_of_groups(
 ) -> Float[np.ndarray, "group 3"]:
     """Row g is the mean of the values whose group is g; 0 of a group without any."""
     count = np.maximum(np.bincount(group), 1)
-    return np.stack([np.bincount(group, values[:, axis]) for axis in range(3)], axis=1) / count[:, None]
+    return (
+        np.stack([np.bincount(group, values[:, axis]) for axis in range(3)], axis=1)
+        / count[:, None]
+    )
 
 
 def load_stl(path: Path) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]:
@@ -91,7 +97,7 @@ def load_light_mesh(path: Path, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
         pass  # not there, or cut short by a crash: made anew
     vertices, faces = cluster_vertices(*load_stl(path), cell_m)
     try:
-        with written_whole(cached) as file:
+        with atomic_write(cached) as file:
             np.savez(file, vertices=vertices, faces=faces)
     except OSError:
         pass
@@ -111,5 +117,6 @@ def lighten_visual_meshes(spec: mujoco.MjSpec, mesh_folder: Path, cell_m: float)
         mesh.uservert = (vertices * mesh.scale).ravel().tolist()
         mesh.userface = faces.ravel().tolist()
         mesh.scale = [1, 1, 1]
-        # The clustered surface need not be closed; a volume inertia could fail, and nothing uses it.
+        # The clustered surface need not be closed; a volume inertia could fail, and nothing uses
+        # it.
         mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL

@@ -35,7 +35,8 @@ def observe_loose_objects(
     """Watch every body with a free joint for `WATCH_S`, in a copy: `data` stays as it is.
 
     Args:
-        names: body id to name, where the environment has names of its own. None: those of the model.
+        names: body id to name, where the environment has names of its own. None: those of the
+            model.
     """
     joints, future = FreeJoints(model), copy.copy(data)
     for _ in range(round(WATCH_S / model.opt.timestep)):
@@ -43,6 +44,13 @@ def observe_loose_objects(
     now = joints.positions(data)
     drifts = np.linalg.norm(joints.positions(future) - now, axis=1)
     return tuple(
-        LooseObject((names or {}).get(int(body), model.body(int(body)).name), position, float(speed), float(drift))
-        for body, position, speed, drift in zip(joints.bodies, now, joints.speeds(data), drifts, strict=True)
+        LooseObject(
+            (names or {}).get(int(body), model.body(int(body)).name),
+            position,
+            float(speed),
+            float(drift),
+        )
+        for body, position, speed, drift in zip(
+            joints.bodies, now, joints.speeds(data), drifts, strict=True
+        )
     )

@@ -9,7 +9,8 @@ from jaxtyping import Float, Float32, Int32, UInt8
 from sim.light_meshes import cluster_index, cluster_vertices, mean_of_groups
 from sim.scene_geometry import Mesh, SceneGeometry, Shape
 
-# Grid on which a mesh's vertices are clustered: this, or this share of its extent where that is more.
+# Grid on which a mesh's vertices are clustered: this, or this share of its extent where that is
+# more.
 _CELL_M, _CELL_SHARE = 0.004, 1 / 30
 # Meshes of fewer faces are drawn as they are.
 _LIGHT_ENOUGH_FACES = 600
@@ -43,14 +44,20 @@ def extract_geometry(
     shapes = []
     for geom in range(model.ngeom):
         kind, rgba = _KINDS.get(int(model.geom_type[geom])), colours.of_geom(geom)
-        is_visible = model.geom_group[geom] in groups and rgba[3] > 0 and is_shown(model.geom(geom).name)
+        is_visible = (
+            model.geom_group[geom] in groups and rgba[3] > 0 and is_shown(model.geom(geom).name)
+        )
         if kind is None or not is_visible:
             continue
         mesh_index = None
         if kind == "mesh":
             mesh = _extract_mesh(model, geom)
             # Several objects of a kind share one.
-            key = b"".join(part.tobytes() for part in (mesh.vertices, mesh.faces, mesh.colours) if part is not None)
+            key = b"".join(
+                part.tobytes()
+                for part in (mesh.vertices, mesh.faces, mesh.colours)
+                if part is not None
+            )
             mesh_index = index_of.setdefault(key, len(meshes))
             meshes += [mesh] if mesh_index == len(meshes) else []
             if mesh.colours is not None:
@@ -58,7 +65,9 @@ def extract_geometry(
         pose = np.concatenate([model.geom_pos[geom], model.geom_quat[geom]]).astype(np.float32)
         size = model.geom_size[geom].astype(np.float32)
         shapes.append(Shape(int(model.geom_bodyid[geom]), kind, size, pose, rgba, mesh_index))
-    return SceneGeometry(tuple(model.body(i).name for i in range(model.nbody)), tuple(shapes), tuple(meshes))
+    return SceneGeometry(
+        tuple(model.body(i).name for i in range(model.nbody)), tuple(shapes), tuple(meshes)
+    )
 
 
 def compute_body_poses(data: mujoco.MjData) -> Float32[np.ndarray, "body 7"]:
@@ -67,7 +76,10 @@ def compute_body_poses(data: mujoco.MjData) -> Float32[np.ndarray, "body 7"]:
 
 
 class _MaterialColours:
-    """Mixes the colours of geoms. Many geoms share a texture, and the mean of a large one takes a tenth of a second."""
+    """Mixes the colours of geoms.
+
+    Many geoms share a texture, and the mean of a large one takes a tenth of a second.
+    """
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._model = model
@@ -105,9 +117,13 @@ def _texture_of(model: mujoco.MjModel, material: int) -> UInt8[np.ndarray, "heig
     texture = int(model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB])
     if texture < 0:
         return None
-    height, width, n_channels = (int(a[texture]) for a in (model.tex_height, model.tex_width, model.tex_nchannel))
+    height, width, n_channels = (
+        int(a[texture]) for a in (model.tex_height, model.tex_width, model.tex_nchannel)
+    )
     start = int(model.tex_adr[texture])
-    pixels = model.tex_data[start : start + height * width * n_channels].reshape(height, width, n_channels)
+    pixels = model.tex_data[start : start + height * width * n_channels].reshape(
+        height, width, n_channels
+    )
     return pixels[..., :3] if n_channels >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)
 
 
@@ -122,7 +138,11 @@ def _extract_mesh(model: mujoco.MjModel, geom: int) -> Mesh:
         cell_m = max(_CELL_M, _CELL_SHARE * float(np.ptp(vertices, axis=0).max()))
         means, kept = cluster_vertices(vertices, faces, cell_m)
         if len(kept):
-            colours = None if colours is None else mean_of_groups(colours, cluster_index(vertices, cell_m))
+            colours = (
+                None
+                if colours is None
+                else mean_of_groups(colours, cluster_index(vertices, cell_m))
+            )
             vertices, faces = means, kept
     used, faces = np.unique(faces, return_inverse=True)
     vertices, faces = vertices[used], faces.reshape(-1, 3)
@@ -141,7 +161,9 @@ def _vertex_colours(
     if texture is None or start < 0:
         return None
     first_face = int(model.mesh_faceadr[mesh])
-    uv = model.mesh_texcoord[start + model.mesh_facetexcoord[first_face : first_face + len(faces)]].reshape(-1, 2)
+    uv = model.mesh_texcoord[
+        start + model.mesh_facetexcoord[first_face : first_face + len(faces)]
+    ].reshape(-1, 2)
     height, width = texture.shape[:2]
     column = np.minimum((uv[:, 0] % 1.0 * width).astype(int), width - 1)
     row = np.minimum((uv[:, 1] % 1.0 * height).astype(int), height - 1)

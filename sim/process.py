@@ -25,8 +25,9 @@ class EnvProcessError(RuntimeError):
 class EnvProcess:
     """`sim.env.Env` that lives in a process of its own, with the same results bit for bit.
 
-    What it prints goes to a temporary file and is quoted when it dies. It dies with this process, whatever this
-    one dies of. One caller at a time; several of these may be driven from several threads.
+    What it prints goes to a temporary file and is quoted when it dies. It dies with this process,
+    whatever this one dies of. One caller at a time; several of these may be driven from several
+    threads.
 
     It has exactly the capabilities (`sim.capabilities`) of the environment in the process.
 
@@ -42,13 +43,14 @@ class EnvProcess:
         python: str | None = None,
     ) -> None:
         """Args:
-        make: makes the environment over there; a function that can be imported, or a partial of one.
-        step_limit_s: after which an unanswered call counts as a crash, for all but the making.
-        start_limit_s: the same for the making.
-        python: executable of the process; None: this process's.
+        make: makes the environment over there; a function that can be imported, or a partial of
+        one. step_limit_s: after which an unanswered call counts as a crash, for all but the making.
+        start_limit_s: the same for the making. python: executable of the process; None: this
+        process's.
 
         Raises:
-            WhiskerError: it died or hung while it was made; also whatever of that kind `make` raises.
+            WhiskerError: it died or hung while it was made; also whatever of that kind `make`
+                raises.
             EnvProcessError: `make` raised something else.
         """
         self._subject = f"environment {_describe_call(make)}"
@@ -61,7 +63,10 @@ class EnvProcess:
             self._start()
         except ChildEndedError as end:
             raise WhiskerError(
-                self._subject, expected="a process that makes it", got=f"one that {end.how}", do=end.last_words
+                self._subject,
+                expected="a process that makes it",
+                got=f"one that {end.how}",
+                hint=end.last_words,
             ) from None
 
     @property
@@ -85,7 +90,9 @@ class EnvProcess:
 
     def observe(self) -> Observation:
         state, instruction = self._ask("observe")
-        return Observation({name: image.copy() for name, image in self._images.items()}, state, instruction)
+        return Observation(
+            {name: image.copy() for name, image in self._images.items()}, state, instruction
+        )
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         result = self._ask("step", action)
@@ -101,7 +108,10 @@ class EnvProcess:
         return self._read_array("ee_pos_world")
 
     def close(self) -> None:
-        """End the process, within seconds; a second time does nothing. Nothing can be asked afterwards."""
+        """End the process, within seconds; a second time does nothing.
+
+        Nothing can be asked afterwards.
+        """
         self._is_closed = True
         if self._child is not None:
             self._child.close()
@@ -136,15 +146,16 @@ class EnvProcess:
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         if self._child is None:
-            do = "" if self._is_closed else " Reset it: that starts a new process."
-            raise EnvProcessError(f"{self._subject} is gone: it {self._gone}.{do}")
+            hint = "" if self._is_closed else " Reset it: that starts a new process."
+            raise EnvProcessError(f"{self._subject} is gone: it {self._gone}.{hint}")
         try:
             answer = self._child.exchange(method, arguments, self._step_limit_s)
         except ChildEndedError as end:
             self._forget_child(end.how)
             raise EnvProcessError(f"{self._subject}: its process {end}") from None
         except BaseException:
-            # Ctrl-C, say. The answer that still comes must not be taken for that of the next request.
+            # Ctrl-C, say. The answer that still comes must not be taken for that of the next
+            # request.
             self._child.kill()
             self._forget_child(f"was interrupted in {method}")
             raise
@@ -179,8 +190,8 @@ class EnvProcess:
 class RemoteExpert:
     """The environment's scripted expert, in its process. In a new process it is made anew."""
 
-    def __init__(self, env: EnvProcess, fault: str | None = None) -> None:
-        self._env, self._fault = env, fault
+    def __init__(self, env: EnvProcess, failure_mode: str | None = None) -> None:
+        self._env, self._failure_mode = env, failure_mode
         self._make()
 
     def reset(self) -> None:
@@ -190,7 +201,7 @@ class RemoteExpert:
         return self._ask("action")
 
     def _make(self) -> None:
-        self._index = self._env._ask("make_expert", self._fault)
+        self._index = self._env._ask("make_expert", self._failure_mode)
         self._made_in_start = self._env._n_starts
 
     def _ask(self, method: str) -> Any:

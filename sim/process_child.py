@@ -19,8 +19,9 @@ CLOSE_LIMIT_S = 5.0
 MAX_LOG_BYTES = 1 << 20
 N_LAST_LINES, MAX_LINE_LENGTH, TAIL_BYTES = 30, 200, 1 << 16
 
-# Not multiprocessing's spawn, which runs the caller's script once more and lets the child's first words through to the
-# terminal. Not `python -m`: the child must find the same modules in the same places.
+# Not multiprocessing's spawn, which runs the caller's script once more and lets the child's first
+# words through to the terminal. Not `python -m`: the child must find the same modules in the same
+# places.
 _PROGRAM = (
     "import sys; fds = map(int, sys.argv[1:4]); sys.path[{}:] = sys.argv[4:]; "
     "from sim.process_server import main; main(*fds)"
@@ -43,19 +44,24 @@ class ChildEndedError(Exception):
 class Child:
     """A process that runs `sim.process_server.main`.
 
-    Nothing here has a name in any file system: the shared memory, the log and the pipes are gone with the last process
-    that has them open, whoever is killed.
+    Nothing here has a name in any file system: the shared memory, the log and the pipes are gone
+    with the last process that has them open, whoever is killed.
     """
 
     def __init__(self, python: str | None = None) -> None:
         """Args:
-        python: executable that runs it, which finds its own packages first, then this one and what is in the current
-            directory. None: that of this process, with all the places in which this process finds modules.
+        python: executable that runs it, which finds its own packages first, then this one and what
+        is in the current
+            directory. None: that of this process, with all the places in which this process finds
+            modules.
         """
         if python is None:
             program, places = _PROGRAM.format(""), sys.path
         else:
-            program, places = _PROGRAM.format("len(sys.path)"), [str(Path(__file__).parents[1]), str(Path.cwd())]
+            program, places = (
+                _PROGRAM.format("len(sys.path)"),
+                [str(Path(__file__).parents[1]), str(Path.cwd())],
+            )
         self._owner_pid = os.getpid()
         self._files = contextlib.ExitStack()
         self._log = self._files.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
@@ -64,7 +70,8 @@ class Child:
         ours, childs_connection = Pipe()
         self._connection = self._files.enter_context(ours)
         childs_lifeline, lifeline = os.pipe()
-        # Held open by this process alone, and never written to; see `sim.process_server.die_with_parent`.
+        # Held open by this process alone, and never written to; see
+        # `sim.process_server.die_with_parent`.
         self._files.enter_context(os.fdopen(lifeline, "wb"))
         fds = (childs_connection.fileno(), childs_lifeline, self.images_fd)
         try:
@@ -136,14 +143,22 @@ class Child:
         if returncode >= 0:
             return f"exit code {returncode}"
         name = signal.Signals(-returncode).name
-        memory = ", most likely because memory ran out: free some, or run fewer environments at once"
+        memory = (
+            ", most likely because memory ran out: free some, or run fewer environments at once"
+        )
         return f"signal {name}{memory if name == 'SIGKILL' else ''}"
 
     def _last_words(self) -> str:
         n_bytes = os.fstat(self._log.fileno()).st_size
-        tail = os.pread(self._log.fileno(), TAIL_BYTES, max(0, n_bytes - TAIL_BYTES)).decode(errors="replace")
+        tail = os.pread(self._log.fileno(), TAIL_BYTES, max(0, n_bytes - TAIL_BYTES)).decode(
+            errors="replace"
+        )
         # faulthandler ends with a list of everything that was imported.
-        lines = [line for line in tail.splitlines() if line.strip() and not line.startswith("Extension modules:")]
+        lines = [
+            line
+            for line in tail.splitlines()
+            if line.strip() and not line.startswith("Extension modules:")
+        ]
         last = [line[:MAX_LINE_LENGTH] for line in lines[-N_LAST_LINES:]]
         return "\n".join(["It wrote last:", *last]) if last else ""
 
@@ -154,4 +169,8 @@ def _open_memory() -> IO[bytes]:
     Not in /dev/shm: that is small in containers, and writing past its end kills.
     """
     memfd_create = getattr(os, "memfd_create", None)
-    return os.fdopen(memfd_create("whisker-images"), "w+b") if memfd_create else tempfile.TemporaryFile()
+    return (
+        os.fdopen(memfd_create("whisker-images"), "w+b")
+        if memfd_create
+        else tempfile.TemporaryFile()
+    )

@@ -1,7 +1,7 @@
 """The child of `sim.process.EnvProcess`: makes one environment and answers for it.
 
-One request is `(method, arguments)`, one answer `(value, moment, raised)`, pickled. Images do not go that way but
-through memory that both processes map.
+One request is `(method, arguments)`, one answer `(value, moment, raised)`, pickled. Images do not
+go that way but through memory that both processes map.
 """
 
 import faulthandler
@@ -26,8 +26,8 @@ from sim.env import Env, Expert, Progress
 from sim.errors import WhiskerError
 from sim.spec import CameraSpec, EnvSpec
 
-# What a caller reads after every step goes along with the answer to whatever changes it, as bytes of which every
-# read makes an array of its own. Progress, the fourth, is pickled.
+# What a caller reads after every step goes along with the answer to whatever changes it, as bytes
+# of which every read makes an array of its own. Progress, the fourth, is pickled.
 MOMENT_DTYPES = {"state": np.float32, "ee_pos_world": np.float64, "snapshot": np.float64}
 
 
@@ -36,8 +36,8 @@ class Raised:
     """An exception on its way to the parent.
 
     Attributes:
-        as_whisker_error: for an error that a person is meant to read its class, arguments and attributes: pickle
-            alone would call the constructor with the finished message.
+        as_whisker_error: for an error that a person is meant to read its class, arguments and
+            attributes: pickle alone would call the constructor with the finished message.
     """
 
     type_name: str
@@ -47,8 +47,12 @@ class Raised:
 
     @classmethod
     def of(cls, error: Exception) -> "Raised":
-        whisker = (type(error), error.args, vars(error)) if isinstance(error, WhiskerError) else None
-        return cls(type(error).__name__, str(error), "".join(traceback.format_exception(error)), whisker)
+        whisker = (
+            (type(error), error.args, vars(error)) if isinstance(error, WhiskerError) else None
+        )
+        return cls(
+            type(error).__name__, str(error), "".join(traceback.format_exception(error)), whisker
+        )
 
 
 Answer = tuple[Any, dict[str, bytes] | None, Raised | None]
@@ -76,7 +80,7 @@ class EnvServer:
                 result = self._env.step(*arguments)
                 # The progress travels once: the parent puts it back.
                 return replace(result, progress=()), self._look(result.progress)
-            case "reset" | "restore" | "trace":
+            case "reset" | "restore" | "simulate_ee_path":
                 return getattr(self._env, method)(*arguments), self._look(self._env.progress())
             case "look":
                 return None, self._look(self._env.progress())
@@ -85,7 +89,9 @@ class EnvServer:
             case "make":
                 return self._make(*arguments), None
             case "make_expert":
-                self._experts.append(require(self._env, HasExpert, "an expert").make_expert(*arguments))
+                self._experts.append(
+                    require(self._env, HasExpert, "an expert").make_expert(*arguments)
+                )
                 return len(self._experts) - 1, None
             case "ask_expert":
                 expert_index, expert_method = arguments
@@ -97,7 +103,9 @@ class EnvServer:
         """Make the environment; return its spec, and which methods of `sim.capabilities` it has."""
         self._env: Env = unpickle_factory(pickled_make)()
         methods = tuple(capability_methods_of(self._env))
-        self._moment_dtypes = {name: MOMENT_DTYPES[name] for name in MOMENT_DTYPES if hasattr(self._env, name)}
+        self._moment_dtypes = {
+            name: MOMENT_DTYPES[name] for name in MOMENT_DTYPES if hasattr(self._env, name)
+        }
         spec = self._env.spec
         os.ftruncate(self._images_fd, n_image_bytes(spec.cameras))
         self._images = map_images(self._images_fd, spec.cameras)
@@ -116,7 +124,8 @@ class EnvServer:
 
     def _look(self, progress: tuple[Progress, ...]) -> dict[str, bytes]:
         moment = {
-            name: np.asarray(getattr(self._env, name)(), dtype).tobytes() for name, dtype in self._moment_dtypes.items()
+            name: np.asarray(getattr(self._env, name)(), dtype).tobytes()
+            for name, dtype in self._moment_dtypes.items()
         }
         return {"progress": pickle.dumps(progress, pickle.HIGHEST_PROTOCOL), **moment}
 
@@ -142,7 +151,7 @@ def _cannot_travel(error: Exception) -> WhiskerError:
         "the factory of an environment in a process of its own",
         expected="a function that the other process can import, or a functools.partial of one",
         got=str(error),
-        do="Define it at the top of a module; the script that is started itself is none.",
+        hint="Define it at the top of a module; the script that is started itself is none.",
     )
 
 
@@ -151,7 +160,9 @@ def n_image_bytes(cameras: Sequence[CameraSpec]) -> int:
     return max(1, sum(prod(_image_shape(camera)) for camera in cameras))
 
 
-def map_images(images_fd: int, cameras: Sequence[CameraSpec]) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
+def map_images(
+    images_fd: int, cameras: Sequence[CameraSpec]
+) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
     """Camera → `(height_px, width_px, 3)` view of the shared memory, one behind the other in the spec's order."""
     memory = mmap.mmap(images_fd, n_image_bytes(cameras))
     views, offset = {}, 0
@@ -169,8 +180,9 @@ def _image_shape(camera: CameraSpec) -> tuple[int, int, int]:
 def die_with_parent(lifeline_fd: int) -> None:
     """Let the kernel end this process when the parent is gone, whose end of the pipe is closed then.
 
-    By a signal with its default action: that needs neither a thread nor Python's lock, which native code may hold
-    for ever. Unlike PR_SET_PDEATHSIG it does not depend on the thread of the parent that started this process.
+    By a signal with its default action: that needs neither a thread nor Python's lock, which native
+    code may hold for ever. Unlike PR_SET_PDEATHSIG it does not depend on the thread of the parent
+    that started this process.
     """
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
@@ -184,8 +196,8 @@ def die_with_parent(lifeline_fd: int) -> None:
 def main(connection_fd: int, lifeline_fd: int, images_fd: int) -> NoReturn:
     """Serve until told to close, or until the parent is gone.
 
-    A Ctrl-C in the terminal reaches this process too: the parent decides when it ends. SIGUSR1 writes where every
-    thread is, which the parent asks for before it kills a child that hangs.
+    A Ctrl-C in the terminal reaches this process too: the parent decides when it ends. SIGUSR1
+    writes where every thread is, which the parent asks for before it kills a child that hangs.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(lifeline_fd)

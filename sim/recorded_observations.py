@@ -7,8 +7,8 @@
       instruction    () str
       image.<camera> (N, height_px, width_px, 3) uint8 RGB, upright
 
-A LIBERO demonstration file holds the same in a layout of its own (`sim.libero_bench.demonstrations`), and a
-LeRobotDataset in lerobot's (`policies.lerobot_dataset`).
+A LIBERO demonstration file holds the same in a layout of its own
+(`sim.libero_bench.demonstrations`), and a LeRobotDataset in lerobot's (`policies.lerobot_dataset`).
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from sim.errors import WhiskerError
-from sim.files import UNFINISHED_PREFIX, written_whole
+from sim.files import UNFINISHED_PREFIX, atomic_write
 from sim.observation import Observation
 
 OBSERVATIONS_FOLDER = "observations"
@@ -50,14 +50,16 @@ def observations_path(task: str, episode_index: int) -> Path:
 def save_observations(path: Path, looks: list[RecordedObservation]) -> None:
     """Write the looks of one episode, at least one, in their order."""
     seen = [look.observation for look in looks]
-    arrays = {f"{_IMAGE}{camera}": np.stack([o.images[camera] for o in seen]) for camera in seen[0].images}
+    arrays = {
+        f"{_IMAGE}{camera}": np.stack([o.images[camera] for o in seen]) for camera in seen[0].images
+    }
     arrays |= {
         "step": np.array([look.step for look in looks], dtype=np.int64),
         "decided": np.array([look.decided for look in looks], dtype=bool),
         "state": np.stack([o.state for o in seen]),
         "instruction": np.array(seen[0].instruction),
     }
-    with written_whole(path, sync=True) as file:
+    with atomic_write(path, sync=True) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
@@ -74,7 +76,7 @@ def read_run(run: Path) -> Iterator[RecordedObservation]:
             f"run {str(run)!r}",
             expected="recorded observations",
             got="none",
-            do="Run it with eval --record-observations.",
+            hint="Run it with eval --record-observations.",
         )
     for path in sorted(found, key=lambda path: (str(path.parent), int(path.stem))):
         yield from _read_episode(path, str(path.parent.relative_to(folder)), int(path.stem))
@@ -94,9 +96,15 @@ def read_demonstrations(path: Path) -> Iterator[RecordedObservation]:
         # Of `conventions.STATE_NAMES`: position, axis-angle, the two fingers.
         state = np.concatenate([demo.obs[key] for key in keys], axis=1).astype(np.float32)
         # OpenGL's images have the bottom row first, and policies see LIBERO's turned round.
-        views = {camera: demo.obs[key] for camera, key in zip(("image", "image2"), IMAGE_KEYS, strict=True)}
+        views = {
+            camera: demo.obs[key]
+            for camera, key in zip(("image", "image2"), IMAGE_KEYS, strict=True)
+        }
         for row in range(len(state)):
-            images = {camera: np.ascontiguousarray(view[row, ::-1, ::-1]) for camera, view in views.items()}
+            images = {
+                camera: np.ascontiguousarray(view[row, ::-1, ::-1])
+                for camera, view in views.items()
+            }
             observation = Observation(images, state[row], demo.instruction)
             yield RecordedObservation(observation, listed.task_name, index, step=row + 1)
 
@@ -108,8 +116,16 @@ def _read_episode(path: Path, task: str, episode_index: int) -> Iterator[Recorde
         steps, decided, states = arrays["step"], arrays["decided"], arrays["state"]
         instruction = str(arrays["instruction"])
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise WhiskerError(f"observations {str(path)!r}", expected="a whole recording", got=repr(error)) from error
-    images = {name.removeprefix(_IMAGE): array for name, array in arrays.items() if name.startswith(_IMAGE)}
+        raise WhiskerError(
+            f"observations {str(path)!r}", expected="a whole recording", got=repr(error)
+        ) from error
+    images = {
+        name.removeprefix(_IMAGE): array
+        for name, array in arrays.items()
+        if name.startswith(_IMAGE)
+    }
     for row, step in enumerate(steps.tolist()):
-        seen = Observation({camera: view[row] for camera, view in images.items()}, states[row], instruction)
+        seen = Observation(
+            {camera: view[row] for camera, view in images.items()}, states[row], instruction
+        )
         yield RecordedObservation(seen, task, episode_index, step, bool(decided[row]))

@@ -1,4 +1,7 @@
-"""Environments by name: asks the family that a name belongs to. Families are imported when they are asked."""
+"""Environments by name: asks the family that a name belongs to.
+
+Families are imported when they are asked.
+"""
 
 import re
 import warnings
@@ -17,8 +20,9 @@ from sim.memory import check_memory
 from sim.spec import Control, EnvListing
 from sim.user_code import describe_error, import_attribute, look_in_current_directory, source_file
 
-# Families that come with the package, by import strings, in the order in which a name is looked up. Those of a user are
-# named in the environment's name, `my_package.my_module:family/task`, or by an entry point of the group: `family/task`.
+# Families that come with the package, by import strings, in the order in which a name is looked up.
+# Those of a user are named in the environment's name, `my_package.my_module:family/task`, or by an
+# entry point of the group: `family/task`.
 FAMILIES: dict[str, str] = {
     "so101": "sim.so101.family:FAMILY",
     "libero": "sim.libero_bench.family:FAMILY",
@@ -34,7 +38,8 @@ class _Place:
 
     Attributes:
         source: import string of the family.
-        prefix: what a name begins with before the part that the family knows; "" for the package's own families.
+        prefix: what a name begins with before the part that the family knows; "" for the package's
+            own families.
         name: within the family, without what follows an @.
         path: what follows it; None without.
     """
@@ -53,8 +58,8 @@ class _Place:
 def family_of(env_name: str) -> EnvFamily:
     """Return the family of an environment, which knows its facts.
 
-    One that no family can be found for, as in a run of an environment that is not installed here, has the facts that
-    every family has by default.
+    One that no family can be found for, as in a run of an environment that is not installed here,
+    has the facts that every family has by default.
     """
     try:
         place = _look_up(env_name)
@@ -79,8 +84,8 @@ def expand_env(name: str) -> tuple[str, ...]:
 
     Raises:
         UnknownNameError: with the closest names.
-        WhiskerError: a family that cannot be loaded, an environment that cannot be run, or several names that are not
-            of one family whose environments can be mixed.
+        WhiskerError: a family that cannot be loaded, an environment that cannot be run, or several
+            names that are not of one family whose environments can be mixed.
     """
     parts = [part.strip() for part in name.split(",")] if "@" not in name else [name]
     if len(parts) == 1:
@@ -93,7 +98,7 @@ def expand_env(name: str) -> tuple[str, ...]:
                 f"--env {name}",
                 expected=f"names of one family whose tasks share cameras, state and action ({', '.join(mixing)})",
                 got=repr(part),
-                do="Run other environments one by one.",
+                hint="Run other environments one by one.",
             )
     return tuple(env_name for place in places for env_name in _expand(place))
 
@@ -112,12 +117,12 @@ def task_of(env_name: str) -> str:
             f"task of environment {env_name!r}",
             expected="letters, digits and _ . + - in its name, and / between parts: folders are named by it",
             got=repr(task),
-            do="Have `task_of` of its family return another name.",
+            hint="Have `task_of` of its family return another name.",
         )
     return task
 
 
-def demonstrated_env(demos: Path) -> str:
+def env_of_demonstrations(demos: Path) -> str:
     """Return the environment whose episodes begin as the demonstrations of a file do.
 
     Raises:
@@ -127,7 +132,9 @@ def demonstrated_env(demos: Path) -> str:
         env_name = family.env_of_demonstrations(demos)
         if env_name is not None:
             return env_name
-    raise WhiskerError(f"demonstrations {str(demos)!r}", expected="a file of LIBERO demonstrations (HDF5)")
+    raise WhiskerError(
+        f"demonstrations {str(demos)!r}", expected="a file of LIBERO demonstrations (HDF5)"
+    )
 
 
 def camera_names(env_name: str) -> tuple[str, ...]:
@@ -170,7 +177,8 @@ def source_of(env_name: str) -> Path | None:
 def packages_of(env_name: str) -> tuple[str, ...]:
     """Return the distributions whose versions can change a number in an environment.
 
-    Those of the package's own families are among them wherever a run takes place, so that runs can be compared.
+    Those of the package's own families are among them wherever a run takes place, so that runs can
+    be compared.
     """
     families = [family for _, family in _built_in()] + [family_of(env_name)]
     return tuple(dict.fromkeys(package for family in families for package in family.packages))
@@ -184,31 +192,34 @@ def check_control(env_name: str, control: Control | None) -> None:
         raise WhiskerError(
             f"--control {control} in {env_name!r}",
             expected=f"an environment of {' or '.join(choosing)}",
-            do=family.advice_on_control,
+            hint=family.advice_on_control,
         )
 
 
 def make_env(
-    name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None, control: Control | None = None
+    name: str,
+    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    control: Control | None = None,
 ) -> Env:
     """Build one environment.
 
     Args:
         name: a registry name; `so101/pick_place@scene.xml` takes a MuJoCo model of the user's own,
             `<LIBERO task>@demos.hdf5` begins episode k where the k-th demonstration began.
-        image_sizes: camera → (height_px, width_px): exactly these are observed. None: the environment's
-            own cameras at their own size.
+        image_sizes: camera → (height_px, width_px): exactly these are observed. None: the
+            environment's own cameras at their own size.
         control: how LIBERO's actions are read; None: relative.
 
     Raises:
         UnknownNameError: with the closest names.
-        WhiskerError: a suite of several, no OpenGL, no such camera, a model that does not fit, a `control`
-            elsewhere, no memory, or a user's family that raises or makes another environment than it says.
+        WhiskerError: a suite of several, no OpenGL, no such camera, a model that does not fit, a
+            `control` elsewhere, no memory, or a user's family that raises or makes another
+            environment than it says.
     """
     names = expand_env(name)
     if len(names) > 1:
-        got, do = f"a suite of {len(names)}", f"Name one of its tasks: {names[0]} to {names[-1]}."
-        raise WhiskerError(f"environment {name!r}", expected="a single one", got=got, do=do)
+        got, hint = f"a suite of {len(names)}", f"Name one of its tasks: {names[0]} to {names[-1]}."
+        raise WhiskerError(f"environment {name!r}", expected="a single one", got=got, hint=hint)
     (name,) = names
     check_control(name, control)
     check_gl_library()
@@ -234,7 +245,9 @@ def load_family(source: str) -> EnvFamily:
         raise WhiskerError(
             subject,
             expected="an instance of sim.families.EnvFamily",
-            got=f"the class {family.__name__}" if isinstance(family, type) else f"a {type(family).__name__}",
+            got=f"the class {family.__name__}"
+            if isinstance(family, type)
+            else f"a {type(family).__name__}",
         )
     return family
 
@@ -242,7 +255,8 @@ def load_family(source: str) -> EnvFamily:
 def make_here(source: str, request: EnvRequest) -> Env:
     """Make an environment of the family that an import string names, in this process.
 
-    It takes an import string rather than the family, so that only strings are pickled for another process.
+    It takes an import string rather than the family, so that only strings are pickled for another
+    process.
     """
     return load_family(source).make(request)
 
@@ -285,7 +299,7 @@ def _look_up(env_name: str) -> _Place | None:
             f"entry point {head!r} of {ENTRY_POINT_GROUP!r}",
             expected="one family of that name",
             got=" and ".join(sorted(points)),
-            do=f"Name the one that is meant by its import string: {min(points)}/{name}",
+            hint=f"Name the one that is meant by its import string: {min(points)}/{name}",
         )
     return next((replace(_place_of(point, name), path=path) for point in points.values()), None)
 
@@ -298,7 +312,9 @@ def _expand(place: _Place) -> tuple[str, ...]:
         names = place.family.expand(place.name)
         known = () if names else tuple(place.family.known_names())
     if not names:
-        raise UnknownNameError("environment", f"{place.prefix}{place.name}", (place.prefix + one for one in known))
+        raise UnknownNameError(
+            "environment", f"{place.prefix}{place.name}", (place.prefix + one for one in known)
+        )
     return tuple(place.full_name(one) for one in names)
 
 
@@ -358,5 +374,5 @@ def _check_made(env: Env, place: _Place, request: EnvRequest) -> None:
                 f"EnvSpec.{part} of environment {request.spec_name!r}",
                 expected=repr(expected),
                 got=repr(got),
-                do=f"It is made by {place.source!r}: `EnvRequest.spec_name` and `EnvFamily.task_of` say both.",
+                hint=f"It is made by {place.source!r}: `EnvRequest.spec_name` and `EnvFamily.task_of` say both.",
             )

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Whatever draws a MuJoCo scene goes through one of these, `mujoco.Renderer` included; any other program that draws with
-# OpenGL has to read its pixels back.
+# Whatever draws a MuJoCo scene goes through one of these, `mujoco.Renderer` included; any other
+# program that draws with OpenGL has to read its pixels back.
 _DRAWING_CALLS = (
     ("mujoco", "mjr_render"),
     ("mujoco", "mjr_readPixels"),
@@ -41,8 +41,8 @@ class RenderCounter:
 def count_renders() -> Iterator[RenderCounter]:
     """Count while this lasts, in the libraries that are loaded when it begins.
 
-    It sees nothing of another process, nor of a renderer that has other functions: that none was counted tells
-    something only of an environment whose images are counted.
+    It sees nothing of another process, nor of a renderer that has other functions: that none was
+    counted tells something only of an environment whose images are counted.
     """
     counter, patched = RenderCounter(), []
     for module_name, name in _DRAWING_CALLS:

@@ -17,11 +17,17 @@ DEPTH_SUFFIX = "_depth"
 class CameraRenderer:
     """Renders the cameras of one model, each at its own size.
 
-    Images are rendered `supersampling` times larger and averaged: smooth edges without multisampling,
-    which costs far more when OpenGL runs in software. One GL context a size.
+    Images are rendered `supersampling` times larger and averaged: smooth edges without
+    multisampling, which costs far more when OpenGL runs in software. One GL context a size.
     """
 
-    def __init__(self, model: mujoco.MjModel, cameras: Sequence[CameraSpec], supersampling: int, shadows: bool) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        cameras: Sequence[CameraSpec],
+        supersampling: int,
+        shadows: bool,
+    ) -> None:
         self._model = model
         self._cameras = tuple(cameras)
         self._supersampling = supersampling
@@ -38,7 +44,9 @@ class CameraRenderer:
             renderer.close()
         self._renderers.clear()
 
-    def _render_camera(self, camera: CameraSpec, data: mujoco.MjData) -> UInt8[np.ndarray, "height width 3"]:
+    def _render_camera(
+        self, camera: CameraSpec, data: mujoco.MjData
+    ) -> UInt8[np.ndarray, "height width 3"]:
         renderer = self._renderer_of(camera)
         size = (camera.width_px, camera.height_px)
         renderer.update_scene(data, camera=camera.name.removesuffix(DEPTH_SUFFIX))
@@ -58,12 +66,15 @@ class CameraRenderer:
         return self._renderers[size]
 
 
-def compute_projection(model: mujoco.MjModel, data: mujoco.MjData, camera: CameraSpec) -> Float64[np.ndarray, "3 4"]:
+def compute_projection(
+    model: mujoco.MjModel, data: mujoco.MjData, camera: CameraSpec
+) -> Float64[np.ndarray, "3 4"]:
     """The matrix of `Drawable.projection` for the upright image that MuJoCo renders, at the size of `camera`.
 
         P = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]] diag(1, -1, -1) [Rᵀ | -Rᵀ c],   f = H / (2 tan(fovy / 2))
 
-    with c the camera's position and R its axes in the world as columns: x to the right, y up, -z into the scene.
+    with c the camera's position and R its axes in the world as columns: x to the right, y up, -z
+    into the scene.
 
     Args:
         data: positions must be up to date.
@@ -79,7 +90,9 @@ def compute_projection(model: mujoco.MjModel, data: mujoco.MjData, camera: Camer
             got="one that is orthographic or has a sensor size",
         )
     focal_px = camera.height_px / (2 * np.tan(np.deg2rad(camera.fovy_deg) / 2))
-    intrinsics = np.array([[focal_px, 0, camera.width_px / 2], [0, focal_px, camera.height_px / 2], [0, 0, 1]])
+    intrinsics = np.array(
+        [[focal_px, 0, camera.width_px / 2], [0, focal_px, camera.height_px / 2], [0, 0, 1]]
+    )
     axes = data.cam_xmat[index].reshape(3, 3)
     in_camera = np.column_stack([axes.T, -axes.T @ data.cam_xpos[index]])
     return intrinsics @ np.diag([1.0, -1.0, -1.0]) @ in_camera

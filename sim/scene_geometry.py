@@ -12,7 +12,8 @@ class Mesh:
 
     Attributes:
         vertices: m, in the shape's frame.
-        colours: sRGB of each vertex, which a texture was averaged into; None: the shape's colour throughout.
+        colours: sRGB of each vertex, which a texture was averaged into; None: the shape's colour
+            throughout.
     """
 
     vertices: Float32[np.ndarray, "vertex 3"]

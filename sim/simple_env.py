@@ -35,8 +35,8 @@ class SimpleEnv(ABC):
             def progress(self):
                 return (Progress(met=...),)
 
-    All that an episode depends on must be in MuJoCo's state, whose snapshot is `mjSTATE_INTEGRATION`: joints,
-    actuators and mocap bodies.
+    All that an episode depends on must be in MuJoCo's state, whose snapshot is
+    `mjSTATE_INTEGRATION`: joints, actuators and mocap bodies.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class SimpleEnv(ABC):
 
         Args:
             action: one number an actuator of the model, in its order: what `data.ctrl` is set to.
-            joints: those of one degree of freedom whose positions are the state that a policy sees [rad or m].
+            joints: those of one degree of freedom whose positions are the state that a policy sees
+                [rad or m].
             tool_site: the site that is the tool centre point.
             n_substeps: physics steps a control step.
             image_size_px: (height, width) of all cameras, where nobody asks for another.
@@ -69,10 +70,17 @@ class SimpleEnv(ABC):
         self._n_substeps, self._tool = n_substeps, model.site(tool_site).id
         self._positions = [int(model.joint(name).qposadr[0]) for name in joints]
         names = tuple(model.camera(index).name for index in range(model.ncam))
-        sizes = dict.fromkeys(names, image_size_px) if request.image_sizes is None else request.image_sizes
+        sizes = (
+            dict.fromkeys(names, image_size_px)
+            if request.image_sizes is None
+            else request.image_sizes
+        )
         if unknown := [name for name in sizes if name not in names]:
             raise UnknownNameError(f"camera of {request.spec_name!r}", unknown[0], names)
-        cameras = tuple(CameraSpec(name, *size, float(model.camera(name).fovy[0])) for name, size in sizes.items())
+        cameras = tuple(
+            CameraSpec(name, *size, float(model.camera(name).fovy[0]))
+            for name, size in sizes.items()
+        )
         self.spec = EnvSpec(
             name=request.spec_name,
             task=request.name,
@@ -113,7 +121,8 @@ class SimpleEnv(ABC):
         clipped = self._move(action)
         if not np.isfinite(self.data.qpos).all():
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
-        # mj_step leaves positions one substep behind the state; what is reported is a function of the state alone.
+        # mj_step leaves positions one substep behind the state; what is reported is a function of
+        # the state alone.
         mujoco.mj_fwdPosition(self.model, self.data)
         progress = self.progress()
         return StepResult(progress, all(goal.met for goal in progress), clipped)
@@ -133,7 +142,9 @@ class SimpleEnv(ABC):
         mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(snapshot), _STATE)
         mujoco.mj_fwdPosition(self.model, self.data)
 
-    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
+    def simulate_ee_path(
+        self, chunk: Float[np.ndarray, "horizon action_dim"]
+    ) -> Float64[np.ndarray, "moment 3"]:
         path = np.full((len(chunk) + 1, 3), np.nan)
         path[0] = self.ee_pos_world()
         for step, action in enumerate(chunk, start=1):
@@ -160,7 +171,10 @@ class SimpleEnv(ABC):
         self._renderer.close()
 
     def _move(self, action: Float[np.ndarray, " action_dim"]) -> bool:
-        """Hold an action for one control step. Returns whether it was cut to the actuators' range."""
+        """Hold an action for one control step.
+
+        Returns whether it was cut to the actuators' range.
+        """
         allowed = np.clip(action, self.spec.action.low, self.spec.action.high)
         self.data.ctrl[:] = allowed
         mujoco.mj_step(self.model, self.data, self._n_substeps)

@@ -34,16 +34,18 @@ class ActionSpec:
         units: one a dimension.
         low: smallest value the actuators accept, one a dimension.
         high: largest value the actuators accept, one a dimension.
-        mode: whether a value is a target or a difference from the present; the gripper's is always a target.
+        mode: whether a value is a target or a difference from the present; the gripper's is always
+            a target.
         rotation: how rotations are written; "none" for joint space.
-        rotation_frame: where a rotation vector w is written: in the robot's base, or (deltas alone) in the tool.
-            A delta turns R into exp(w) R in the first case and into R exp(w) in the second. Positions and their
-            deltas are always along the base's axes.
+        rotation_frame: where a rotation vector w is written: in the robot's base, or (deltas alone)
+            in the tool. A delta turns R into exp(w) R in the first case and into R exp(w) in the
+            second. Positions and their deltas are always along the base's axes.
         gripper_index: the dimension that is the gripper.
         gripper_closed: value at which the gripper is closed.
         gripper_open: value at which it is wide open.
-        gripper_closes_below: share of the way from closed (0) to open (1) below which a command closes the gripper on
-            an object. 0.15 is just above the SO-101's opening with its block between the jaws (0.14).
+        gripper_closes_below: share of the way from closed (0) to open (1) below which a command
+            closes the gripper on an object. 0.15 is just above the SO-101's opening with its block
+            between the jaws (0.14).
     """
 
     names: tuple[str, ...]
@@ -76,13 +78,15 @@ class EnvSpec:
         name: registry name, e.g. "so101/pick_place".
         task: what the initial states are a function of, together with the episode index.
         cameras: those that are observed.
-        instruction: what the robot is told to do; of a task with several `instructions`, all of them in one pattern.
+        instruction: what the robot is told to do; of a task with several `instructions`, all of
+            them in one pattern.
         max_steps: control steps after which an episode is over, in the default horizon.
         camera_names: every camera that could be observed.
-        goals: what has to hold for success, all of it. Specs from before there were several have none.
+        goals: what has to hold for success, all of it. Specs from before there were several have
+            none.
         n_episodes: how many there are; None: one for every index.
-        instructions: those of which each episode has one. The list is symmetric: the k-th from the end names none of
-            what the k-th names. Empty: every episode has `instruction`.
+        instructions: those of which each episode has one. The list is symmetric: the k-th from the
+            end names none of what the k-th names. Empty: every episode has `instruction`.
     """
 
     name: str
@@ -102,7 +106,9 @@ class EnvSpec:
 
     def opposite_instruction(self, instruction: str) -> str:
         """Return the one of `instructions` that names none of what this one names; an unknown one as it is."""
-        return dict(zip(self.instructions, reversed(self.instructions), strict=True)).get(instruction, instruction)
+        return dict(zip(self.instructions, reversed(self.instructions), strict=True)).get(
+            instruction, instruction
+        )
 
     def camera(self, name: str) -> CameraSpec:
         """The observed camera of that name.
@@ -123,7 +129,8 @@ class EnvListing:
 
     Attributes:
         horizon: `EnvSpec.max_steps`.
-        suite: that lists it, where there are too many to list them all; "" for one that is listed by itself.
+        suite: that lists it, where there are too many to list them all; "" for one that is listed
+            by itself.
     """
 
     name: str

@@ -17,8 +17,10 @@ _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)
 def check_import_string(subject: str, name: str) -> None:
     """Raise unless the name reads `package.module:attribute`."""
     if not _IMPORT_STRING.fullmatch(name):
-        do = "It names a module as `import` does, and after the colon what is to be taken from it."
-        raise WhiskerError(subject, expected="package.module:attribute", got=repr(name), do=do)
+        hint = (
+            "It names a module as `import` does, and after the colon what is to be taken from it."
+        )
+        raise WhiskerError(subject, expected="package.module:attribute", got=repr(name), hint=hint)
 
 
 def find_entry_points(group: str) -> dict[str, str]:
@@ -42,16 +44,22 @@ def import_attribute(subject: str, name: str) -> Any:
     except WhiskerError:
         raise
     except Exception as error:
-        is_absent = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
-        do = f"Start the command in the folder that has {module_name.partition('.')[0]!r}, or install it."
-        do = do if is_absent else "The module itself fails when it is imported."
+        is_absent = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        )
+        hint = f"Start the command in the folder that has {module_name.partition('.')[0]!r}, or install it."
+        hint = hint if is_absent else "The module itself fails when it is imported."
         expected = f"a module {module_name!r} that can be imported"
-        raise WhiskerError(subject, expected=expected, got=describe_error(error), do=do) from error
+        raise WhiskerError(
+            subject, expected=expected, got=describe_error(error), hint=hint
+        ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = ", ".join(sorted(each for each in vars(found) if not each.startswith("_")))
             got = f"none of that name; it has {public or 'no public names'}"
-            raise WhiskerError(subject, expected=f"an attribute {part!r} of {_name_of(found)}", got=got)
+            raise WhiskerError(
+                subject, expected=f"an attribute {part!r} of {_name_of(found)}", got=got
+            )
         found = getattr(found, part)
     return found
 
@@ -60,16 +68,21 @@ def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
     """Return what a factory of the user's makes of these arguments.
 
     Raises:
-        WhiskerError: it does not take these arguments, or fails. One that the factory itself raises passes.
+        WhiskerError: it does not take these arguments, or fails. One that the factory itself raises
+            passes.
     """
     taken = ", ".join(arguments)
     if not callable(factory):
-        raise WhiskerError(subject, expected=f"a function of ({taken})", got=f"a {type(factory).__name__}")
+        raise WhiskerError(
+            subject, expected=f"a function of ({taken})", got=f"a {type(factory).__name__}"
+        )
     try:
         signature = inspect.signature(factory)
         signature.bind(**arguments)
     except TypeError as error:
-        raise WhiskerError(subject, expected=f"a function of ({taken})", got=f"one of {signature}") from error
+        raise WhiskerError(
+            subject, expected=f"a function of ({taken})", got=f"one of {signature}"
+        ) from error
     try:
         return factory(**arguments)
     except WhiskerError:

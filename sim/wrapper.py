@@ -12,7 +12,8 @@ from sim.spec import EnvSpec
 class EnvWrapper:
     """`sim.env.Env` that forwards everything to another one; a subclass overrides what it changes.
 
-    It has exactly the capabilities of the environment inside it: `sim.capabilities.provides` answers for both alike.
+    It has exactly the capabilities of the environment inside it: `sim.capabilities.provides`
+    answers for both alike.
     """
 
     def __init__(self, env: Env) -> None:

@@ -11,8 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="whisker-modules-")
 # Set by `./run`; the tests know the other way of calling.
 os.environ.pop("WHISKER_RUN", None)
-# pytest's plugins load NumPy before any of our packages could choose its kernels: processes that the tests start, whose
-# results are compared with those in here, are to have the same.
+# pytest's plugins load NumPy before any of our packages could choose its kernels: processes that
+# the tests start, whose results are compared with those in here, are to have the same.
 for _pool in threadpool_info():
     if _pool["internal_api"] == "openblas":
         os.environ.setdefault("OPENBLAS_CORETYPE", _pool["architecture"])

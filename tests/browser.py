@@ -21,7 +21,8 @@ from viz.server import ViewerServer
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 # Where CI asks for these tests a missing browser is a failure.
 needs_chromium = pytest.mark.skipif(
-    not (Path(CHROMIUM).exists() or os.environ.get("WHISKER_BROWSER_TESTS")), reason="needs Chromium"
+    not (Path(CHROMIUM).exists() or os.environ.get("WHISKER_BROWSER_TESTS")),
+    reason="needs Chromium",
 )
 _QUIET = [
     "--no-sandbox",
@@ -31,14 +32,21 @@ _QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SOFTWARE_GL = ["--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+SOFTWARE_GL = [
+    "--disable-gpu",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
 NO_WEBGL = ["--disable-gpu", "--disable-3d-apis"]
 # What Chromium says of reading pixels back in software is no fault of the page.
 _DRIVER_NOTE = "GL Driver Message"
 
 
 @contextmanager
-def opened_browser(playwright: Playwright, graphics: Sequence[str] = SOFTWARE_GL) -> Iterator[Browser]:
+def opened_browser(
+    playwright: Playwright, graphics: Sequence[str] = SOFTWARE_GL
+) -> Iterator[Browser]:
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_QUIET, *graphics])
     try:
         yield browser
@@ -65,7 +73,9 @@ class Viewer:
         limit_s: float = 60.0,
         init_script: str = "",
     ):
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="light"
+        )
         context.set_offline(offline)
         self.page: Page = context.new_page()
         self.page.add_init_script(init_script)
@@ -73,7 +83,9 @@ class Viewer:
         self.requests: list[str] = []
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda r: self.requests.append(r.url) if r.url.startswith("http") else None)
+        self.page.on(
+            "request", lambda r: self.requests.append(r.url) if r.url.startswith("http") else None
+        )
         self.page.goto(url)
         self.wait(lambda: self.page.evaluate("window.__ready === true"), limit_s)
 
@@ -97,20 +109,26 @@ class Viewer:
 
     def settled(self) -> dict:
         """The state once what was asked for is drawn: two frames later."""
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
         self.wait(lambda: not self.state["loading"] and not self.state["filling"])
         return self.state
 
     def wait(self, condition, limit_s: float = 60.0) -> None:
         end = time.monotonic() + limit_s
         while not condition():
-            assert time.monotonic() < end, f"waited in vain; state {self.page.evaluate('window.__state?.()')}"
+            assert time.monotonic() < end, (
+                f"waited in vain; state {self.page.evaluate('window.__state?.()')}"
+            )
             time.sleep(0.02)
 
     def picture(self) -> list[str]:
         """Every canvas of the page at rest, exactly: what no longer changes is drawn once more, and better."""
         self.wait(lambda: self.state["at_rest"])
-        return self.page.evaluate("[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())")
+        return self.page.evaluate(
+            "[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())"
+        )
 
     def lab(self, selector: str) -> np.ndarray:
         """The first element that fits, at rest, in CIE L*a*b*: distances in it are about what the eye tells apart."""
@@ -127,7 +145,11 @@ class Viewer:
         masks = {
             "green": (green > 1.35 * red) & (green > 1.35 * blue) & (green > 80),
             "blue": (blue > 1.5 * red) & (blue > 1.5 * green) & (blue > 140),
-            "orange": (red > 200) & (green > 90) & (green < 175) & (blue < 110) & (red > 1.4 * green),
+            "orange": (red > 200)
+            & (green > 90)
+            & (green < 175)
+            & (blue < 110)
+            & (red > 1.4 * green),
             "magenta": (red > 1.5 * green) & (blue > 1.3 * green) & (red > 120) & (blue > 90),
         }
         return int(masks[colour].sum())

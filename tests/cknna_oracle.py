@@ -7,13 +7,19 @@ def kernel(features):
     """Cosines in float64; each by one dot product, so that equal rows have equal ones."""
     rows = np.ascontiguousarray(features, np.float64)
     lengths = np.sqrt(np.vecdot(rows, rows))
-    return np.array([np.vecdot(row, rows) / (length * lengths) for row, length in zip(rows, lengths, strict=True)])
+    return np.array(
+        [
+            np.vecdot(row, rows) / (length * lengths)
+            for row, length in zip(rows, lengths, strict=True)
+        ]
+    )
 
 
 def mask(kernel, k, groups=None, own_first=False, rng=None):
     """1 where j is among the k nearest of i; itself excluded, or the first.
 
-    Those who tie for the last places get them by lot where there is an rng, and otherwise equal shares.
+    Those who tie for the last places get them by lot where there is an rng, and otherwise equal
+    shares.
     """
     n = len(kernel)
     mask = np.zeros((n, n))
@@ -21,7 +27,9 @@ def mask(kernel, k, groups=None, own_first=False, rng=None):
         allowed = [j for j in range(n) if j != i and (groups is None or groups[i] != groups[j])]
         places = k - own_first
         last = sorted(kernel[i, allowed], reverse=True)[places - 1]
-        nearer, level = ([j for j in allowed if of(kernel[i, j])] for of in (last.__lt__, last.__eq__))
+        nearer, level = (
+            [j for j in allowed if of(kernel[i, j])] for of in (last.__lt__, last.__eq__)
+        )
         left = places - len(nearer)
         mask[i, nearer] = 1
         mask[i, level] = left / len(level)
@@ -65,7 +73,10 @@ def cknna(features_a, features_b, k, variant="unbiased", groups=None, rng=None):
         return both.sum()
 
     across = align(kernel_k, mask_k, kernel_l, mask_l)
-    own_k, own_l = align(kernel_k, mask_k, kernel_k, mask_k), align(kernel_l, mask_l, kernel_l, mask_l)
+    own_k, own_l = (
+        align(kernel_k, mask_k, kernel_k, mask_k),
+        align(kernel_l, mask_l, kernel_l, mask_l),
+    )
     if own_k <= 0 or own_l <= 0:
         return np.nan
     return across / (np.sqrt(own_k * own_l) + (1e-6 if variant in ("unbiased", "biased") else 0))
@@ -84,4 +95,6 @@ def cka(features_a, features_b, unbiased):
 
 def walks(rng, lengths, dim):
     """Random walks, one an episode: rows that depend on each other in time and on nothing else."""
-    return np.concatenate([np.cumsum(rng.standard_normal((length, dim)), axis=0) for length in lengths])
+    return np.concatenate(
+        [np.cumsum(rng.standard_normal((length, dim)), axis=0) for length in lengths]
+    )

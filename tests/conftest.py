@@ -58,7 +58,9 @@ def eval_here(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def own_scene(tmp_path_factory):
     """A MuJoCo model of the user's own: the default scene, saved with its bowl elsewhere."""
-    spec = mujoco.MjSpec.from_file(str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml"))
+    spec = mujoco.MjSpec.from_file(
+        str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml")
+    )
     spec.meshdir = str(Path(nexus_file).parent / "assets/SO101/assets")
     world = spec.worldbody
     spec.body("gripper").add_site(name="tcp", pos=[0.0046, 0, -0.095])
@@ -67,7 +69,9 @@ def own_scene(tmp_path_factory):
     block.add_geom(name="block", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.0125] * 3, mass=0.012)
     world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1, 1, 0.1])
     bowl = world.add_body(name="bowl", pos=[0.2, 0.2, 0])
-    bowl.add_site(name="goal", type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0, 0, 0.02], size=[0.05, 0.02, 0])
+    bowl.add_site(
+        name="goal", type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0, 0, 0.02], size=[0.05, 0.02, 0]
+    )
     world.add_camera(name="overhead_cam", pos=[0.2, 0, 0.6])
     folder = tmp_path_factory.mktemp("scene")
     spec.compile()
@@ -75,7 +79,8 @@ def own_scene(tmp_path_factory):
     return folder / "scene.xml"
 
 
-# `act` with a gripper that stays open: it picks nothing up, whatever the last bits of its plans are.
+# `act` with a gripper that stays open: it picks nothing up, whatever the last bits of its plans
+# are.
 FAILING = EvalConfig(policy="act", first_episode=7, episodes=2, gripper_offset=60.0)
 
 
@@ -86,8 +91,13 @@ def failed_run(tmp_path_factory):
     run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe(FAILING, setup))
     setup.env.close()
     with closing(run):
-        for config in (replace(FAILING, episodes=1, gripper_offset=0.0), replace(FAILING, first_episode=8, episodes=1)):
+        for config in (
+            replace(FAILING, episodes=1, gripper_offset=0.0),
+            replace(FAILING, first_episode=8, episodes=1),
+        ):
             with closing((setup := set_up(config)).env):
                 rows = list(evaluate(config, setup, run))
-    assert [str(row.outcome) for row in run.rows] == ["success", "never_picked_up"] and rows[-1].n_steps == 300
+    assert [str(row.outcome) for row in run.rows] == ["success", "never_picked_up"] and rows[
+        -1
+    ].n_steps == 300
     return run.path

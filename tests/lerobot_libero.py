@@ -1,7 +1,7 @@
 """The same checkpoint through lerobot-eval and through ours, an episode as arrays to compare.
 
-Both are tapped where they meet: at `ACTPolicy.predict_action_chunk`, which lerobot's `select_action` and our
-`LerobotPolicy` both call, and at the actions that the environment is given.
+Both are tapped where they meet: at `ACTPolicy.predict_action_chunk`, which lerobot's
+`select_action` and our `LerobotPolicy` both call, and at the actions that the environment is given.
 
 Run as a module it is lerobot-eval, with a folder for the arrays in front of its own arguments.
 """
@@ -21,7 +21,8 @@ from sim.libero_bench.tasks import find_task
 
 type Episode = dict[str, np.ndarray]
 
-# lerobot leaves torch as many threads as there are cores, and sums are split among them; ours has one on a CPU.
+# lerobot leaves torch as many threads as there are cores, and sums are split among them; ours has
+# one on a CPU.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -29,16 +30,21 @@ def save_act(folder: Path, image_px: int = 64) -> Path:
     """A small ACT of LIBERO's features, whose actions move the arm, turn the hand and work the gripper."""
     from tests import small_checkpoints
 
-    features = small_checkpoints._features(8, 7, small_checkpoints._images(("image", "image2"), image_px))
+    features = small_checkpoints._features(
+        8, 7, small_checkpoints._images(("image", "image2"), image_px)
+    )
     statistics = small_checkpoints._statistics(features) | {
         # About the hand's pose above the table, and the range of an action.
         "observation.state": _statistics(
-            mean=[-0.1, 0, 1.0, 3.1, 0, -0.1, 0.03, -0.03], std=[0.1, 0.1, 0.1, 0.2, 0.5, 0.2, 0.02, 0.02]
+            mean=[-0.1, 0, 1.0, 3.1, 0, -0.1, 0.03, -0.03],
+            std=[0.1, 0.1, 0.1, 0.2, 0.5, 0.2, 0.02, 0.02],
         ),
         # Down onto the table, faster than an action may say, with a gripper that opens and closes.
         "action": _statistics(mean=[0, 0, -1.05, 0, 0, 0, 0.2], std=[0.5, 0.5, 0.5, 1, 1, 1, 1]),
     }
-    with mock.patch.multiple(small_checkpoints, _features=lambda *_: features, _statistics=lambda _: statistics):
+    with mock.patch.multiple(
+        small_checkpoints, _features=lambda *_: features, _statistics=lambda _: statistics
+    ):
         return small_checkpoints.save_small_act(folder, n_action_steps=8)
 
 
@@ -81,7 +87,13 @@ def run_lerobot_eval(
     config = _write_init_states(folder / "config", name, init_states)
     settings = {"LIBERO_CONFIG_PATH": str(config), "HF_HUB_OFFLINE": "1", **ONE_THREAD}
     done = subprocess.run(
-        [sys.executable, "-m", __name__, str(folder), *(f"--{key}={value}" for key, value in arguments.items())],
+        [
+            sys.executable,
+            "-m",
+            __name__,
+            str(folder),
+            *(f"--{key}={value}" for key, value in arguments.items()),
+        ],
         cwd=Path(__file__).parents[1],
         env=os.environ | settings,
         capture_output=True,
@@ -100,14 +112,17 @@ def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path
     copy = folder / "init_states" / path.parent.name / path.name.removesuffix(".npz")
     copy.parent.mkdir(parents=True)
     torch.save(init_states, copy)
-    (folder / "config.yaml").write_text(f"init_states: {folder / 'init_states'}\n", encoding="utf-8")
+    (folder / "config.yaml").write_text(
+        f"init_states: {folder / 'init_states'}\n", encoding="utf-8"
+    )
     return folder
 
 
 def axis_angle_by_torch(quat_xyzw: np.ndarray) -> np.ndarray:
     """lerobot's rotation (LiberoProcessorStep), without the seconds that importing lerobot takes.
 
-    Its bits are those of torch's arc cosine, which numpy's is not, and which differs from machine to machine.
+    Its bits are those of torch's arc cosine, which numpy's is not, and which differs from machine
+    to machine.
     """
     import torch
 
@@ -129,7 +144,8 @@ def make_ours(
 
     Args:
         init_states: episode → its own.
-        n_draws: an episode: how often each drawer, door and knob draws a number before the fixtures draw their poses.
+        n_draws: an episode: how often each drawer, door and knob draws a number before the fixtures
+            draw their poses.
     """
     import sim.libero_bench.env as libero
 
@@ -156,7 +172,11 @@ def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
     from eval.rollout import ControlStep, RolloutSettings
 
     with recorded_predictions() as predictions:
-        events = list(play_episode(env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, horizon)))
+        events = list(
+            play_episode(
+                env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, horizon)
+            )
+        )
     steps = [event for event in events if isinstance(event, ControlStep)]
     return _stack(predictions, 0) | {
         "action": np.stack([step.action for step in steps]),
@@ -176,7 +196,11 @@ def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
 
     def recorded(self, batch):
         chunk = plan(self, batch)
-        seen = {key: value.numpy().copy() for key, value in batch.items() if key.startswith("observation.")}
+        seen = {
+            key: value.numpy().copy()
+            for key, value in batch.items()
+            if key.startswith("observation.")
+        }
         predictions.append(seen | {"plan": chunk.numpy().copy(), "task": np.array(batch["task"])})
         return chunk
 
@@ -185,7 +209,10 @@ def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
 
 
 def _stack(predictions: Sequence[dict[str, np.ndarray]], row: int) -> Episode:
-    return {key: np.stack([prediction[key][row] for prediction in predictions]) for key in predictions[0]}
+    return {
+        key: np.stack([prediction[key][row] for prediction in predictions])
+        for key in predictions[0]
+    }
 
 
 def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
@@ -203,7 +230,9 @@ def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
             episode = _stack(predictions, row)
             assert len(set(episode["task"])) == 1
             episode |= {"task": episode["task"][0], "seed": np.array(options["seeds"][row])}
-            episode |= {key: result[key][row].numpy() for key in ("action", "success", "done", "reward")}
+            episode |= {
+                key: result[key][row].numpy() for key in ("action", "success", "done", "reward")
+            }
             if hasattr(env, "envs"):
                 episode["physics"] = _physics_of(env.envs[row]._env.sim)
             np.savez(folder / f"{n_episodes}.npz", **episode)

@@ -1,9 +1,9 @@
-"""Makes a patient for the doctor's checks of statistics, whose environment declares what a test asks for."""
+"""Makes a context for the doctor's checks of statistics, whose environment declares what a test asks for."""
 
 from copy import copy
 
 from eval.config import SubjectConfig
-from eval.doctor.patient import Patient
+from eval.doctor.check_context import CheckContext
 from eval.evaluation import Setup
 from policies.baselines import BASELINES
 from policies.normalisation import Normalisation
@@ -11,8 +11,10 @@ from sim.env import Env
 from sim.spec import EnvSpec
 
 
-def make_patient(env: Env, normalisation: Normalisation, spec: EnvSpec | None = None, **flags) -> Patient:
-    """A patient that is not asked for plans.
+def make_patient(
+    env: Env, normalisation: Normalisation, spec: EnvSpec | None = None, **flags
+) -> CheckContext:
+    """A context that is not asked for plans.
 
     Args:
         env: shared; it stays as it is.
@@ -22,4 +24,4 @@ def make_patient(env: Env, normalisation: Normalisation, spec: EnvSpec | None = 
         env = copy(env)
         env.spec = spec  # type: ignore[misc]
     setup = Setup(env, BASELINES["zero"](env), None, 1, 300, {})
-    return Patient(SubjectConfig(**flags), setup, normalisation)
+    return CheckContext(SubjectConfig(**flags), setup, normalisation)

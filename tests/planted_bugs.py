@@ -3,10 +3,11 @@
     uv run python -m tests.planted_bugs
     uv run python -m tests.planted_bugs --policy smolvla
 
-A bug is *named* if a warning or an error of its own check says it, *disagrees* if the doctor only says that the policy
-does not plan what the expert does, *missed* if all is fine, and *misnamed* if only other checks complain. Healthy
-policies are to be quiet. It takes some minutes. With --rollouts, about half an hour, it rolls each of them out too, and
-shows for ACT how the disagreement goes with success for checkpoints that get worse step by step.
+A bug is *named* if a warning or an error of its own check says it, *disagrees* if the doctor only
+says that the policy does not plan what the expert does, *missed* if all is fine, and *misnamed* if
+only other checks complain. Healthy policies are to be quiet. It takes some minutes. With
+--rollouts, about half an hour, it rolls each of them out too, and shows for ACT how the
+disagreement goes with success for checkpoints that get worse step by step.
 """
 
 import argparse
@@ -24,9 +25,9 @@ from safetensors.numpy import load_file, save_file
 
 from eval.config import SubjectConfig
 from eval.doctor.agreement import compute_disagreement
+from eval.doctor.check_context import CheckContext
 from eval.doctor.examination import examine
 from eval.doctor.finding import Finding
-from eval.doctor.patient import Patient
 from eval.drivers import run_episode
 from eval.evaluation import Setup, set_up
 from eval.recorder import EpisodeRecorder
@@ -57,7 +58,8 @@ class Plant:
         words: of which its finding has at least one; none: any finding of those checks names it.
         files: damages a copy of the checkpoint.
         seen: spoils what the environment hands over.
-        plans: changes plans `(batch, horizon, action_dim)`, given the states in which they were made.
+        plans: changes plans `(batch, horizon, action_dim)`, given the states in which they were
+            made.
         flags: of the command.
     """
 
@@ -75,7 +77,9 @@ def images(change: Callable[[np.ndarray], np.ndarray], *cameras: str) -> Spoil:
 
     def spoil(observation: Observation) -> Observation:
         chosen = cameras or tuple(observation.images)
-        changed = {camera: np.ascontiguousarray(change(observation.images[camera])) for camera in chosen}
+        changed = {
+            camera: np.ascontiguousarray(change(observation.images[camera])) for camera in chosen
+        }
         return replace(observation, images=dict(observation.images) | changed)
 
     return spoil
@@ -90,12 +94,20 @@ def words(change: Callable[[str], str]) -> Spoil:
     return lambda o: replace(o, instruction=change(o.instruction))
 
 
-def statistics(edit: Callable[[str, np.ndarray], np.ndarray], part: str = "policy_*processor") -> Damage:
+def statistics(
+    edit: Callable[[str, np.ndarray], np.ndarray], part: str = "policy_*processor"
+) -> Damage:
     """Change the tensors of the normalisers."""
 
     def damage(folder: Path) -> None:
         for path in folder.glob(f"{part}_step_*.safetensors"):
-            save_file({name: np.ascontiguousarray(edit(name, v.copy())) for name, v in load_file(path).items()}, path)
+            save_file(
+                {
+                    name: np.ascontiguousarray(edit(name, v.copy()))
+                    for name, v in load_file(path).items()
+                },
+                path,
+            )
 
     return damage
 
@@ -112,7 +124,13 @@ def settings(file: str, edit: Callable[[dict], object]) -> Damage:
 def weights(edit: Callable[[str, np.ndarray], np.ndarray]) -> Damage:
     def damage(folder: Path) -> None:
         path = folder / "model.safetensors"
-        save_file({name: np.ascontiguousarray(edit(name, v.copy())) for name, v in load_file(path).items()}, path)
+        save_file(
+            {
+                name: np.ascontiguousarray(edit(name, v.copy()))
+                for name, v in load_file(path).items()
+            },
+            path,
+        )
 
     return damage
 
@@ -122,7 +140,11 @@ def of_feature(feature: str, change: Callable[[np.ndarray], np.ndarray], *kinds:
 
     def edit(name: str, value: np.ndarray) -> np.ndarray:
         key, _, kind = name.rpartition(".")
-        return change(value) if key.startswith(feature) and kind != "count" and (not kinds or kind in kinds) else value
+        return (
+            change(value)
+            if key.startswith(feature) and kind != "count" and (not kinds or kind in kinds)
+            else value
+        )
 
     return edit
 
@@ -156,7 +178,8 @@ def exchanged(array: np.ndarray) -> np.ndarray:
 def in_old_calibration(folder: Path) -> None:
     """Make the checkpoint the same policy in lerobot's old degrees: shoulder_lift is 90 - x, elbow_flex x + 90.
 
-    A mirrored number keeps its std, so the layer that reads it and the one that writes it turn their signs.
+    A mirrored number keeps its std, so the layer that reads it and the one that writes it turn
+    their signs.
     """
     mirrored = {"min": "max", "max": "min", "q01": "q99", "q99": "q01", "q10": "q90", "q90": "q10"}
     for path in folder.glob("policy_*processor_step_*.safetensors"):
@@ -198,11 +221,15 @@ def shuffled(name: str, value: np.ndarray) -> np.ndarray:
 def between_bars(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     boxed = np.zeros_like(image)
-    boxed[height // 8 : height - height // 8] = cv2.resize(image, (width, height - 2 * (height // 8)))
+    boxed[height // 8 : height - height // 8] = cv2.resize(
+        image, (width, height - 2 * (height // 8))
+    )
     return boxed
 
 
-def moved(right_px: float, down_px: float = 0.0, angle_deg: float = 0.0, zoom: float = 1.0) -> Callable:
+def moved(
+    right_px: float, down_px: float = 0.0, angle_deg: float = 0.0, zoom: float = 1.0
+) -> Callable:
     def change(image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_deg, zoom)
@@ -267,7 +294,13 @@ def the_first_always() -> Change:
 OVERHEAD, WRIST = "overhead_cam", "wrist_cam"
 TURNED, ORDER = ("image flip",), ("joint order", "state order")
 STATISTICS = ("refused", "statistics", "postprocessor", "normalised observation", "weights")
-ANY_STATE = ("state", "state order", "state units", "normalised observation", "training environment")
+ANY_STATE = (
+    "state",
+    "state order",
+    "state units",
+    "normalised observation",
+    "training environment",
+)
 ACTIONS = (
     "action range",
     "action scale",
@@ -283,12 +316,30 @@ PLANTS = (
     Plant("images mirrored", TURNED, ("mirrored",), seen=images(lambda i: i[:, ::-1])),
     Plant("images rotated by 90°", TURNED, ("270", "90"), seen=images(np.rot90)),
     Plant("overhead camera rotated by 90°", TURNED, (OVERHEAD,), seen=images(np.rot90, OVERHEAD)),
-    Plant("overhead camera rotated by 180°", TURNED, (OVERHEAD,), seen=images(lambda i: i[::-1, ::-1], OVERHEAD)),
+    Plant(
+        "overhead camera rotated by 180°",
+        TURNED,
+        (OVERHEAD,),
+        seen=images(lambda i: i[::-1, ::-1], OVERHEAD),
+    ),
     Plant("wrist camera upside down", TURNED, (WRIST,), seen=images(lambda i: i[::-1], WRIST)),
     Plant("red and blue exchanged", ("channel order",), seen=images(lambda i: i[..., ::-1])),
-    Plant("red and blue exchanged, wrist", ("channel order",), (WRIST,), seen=images(lambda i: i[..., ::-1], WRIST)),
-    Plant("images darker (gamma 2.2)", ("gamma",), seen=images(lambda i: np.uint8(255 * (i / 255) ** 2.2))),
-    Plant("images brighter (gamma 1/2.2)", ("gamma",), seen=images(lambda i: np.uint8(255 * (i / 255) ** (1 / 2.2)))),
+    Plant(
+        "red and blue exchanged, wrist",
+        ("channel order",),
+        (WRIST,),
+        seen=images(lambda i: i[..., ::-1], WRIST),
+    ),
+    Plant(
+        "images darker (gamma 2.2)",
+        ("gamma",),
+        seen=images(lambda i: np.uint8(255 * (i / 255) ** 2.2)),
+    ),
+    Plant(
+        "images brighter (gamma 1/2.2)",
+        ("gamma",),
+        seen=images(lambda i: np.uint8(255 * (i / 255) ** (1 / 2.2))),
+    ),
     Plant("images scaled twice", ("cameras", "pictures"), seen=images(lambda i: i // 255)),
     Plant("images inverted", ("cameras",), seen=images(lambda i: 255 - i)),
     Plant(
@@ -301,40 +352,80 @@ PLANTS = (
     Plant(
         "noise of 40 levels",
         ("cameras",),
-        seen=images(lambda i: np.clip(i + np.random.default_rng(0).normal(0, 40, i.shape), 0, 255).astype(np.uint8)),
+        seen=images(
+            lambda i: np.clip(i + np.random.default_rng(0).normal(0, 40, i.shape), 0, 255).astype(
+                np.uint8
+            )
+        ),
     ),
-    Plant("overhead camera black", ("pictures",), (OVERHEAD,), seen=images(np.zeros_like, OVERHEAD)),
+    Plant(
+        "overhead camera black", ("pictures",), (OVERHEAD,), seen=images(np.zeros_like, OVERHEAD)
+    ),
     Plant("wrist camera black", ("pictures",), (WRIST,), seen=images(np.zeros_like, WRIST)),
     Plant("overhead camera frozen", ("pictures",), (OVERHEAD,), seen=frozen(OVERHEAD)),
     Plant("wrist camera frozen", ("pictures",), (WRIST,), seen=frozen(WRIST)),
     Plant("cameras exchanged", ("cameras",), ("swapped",), seen=swapped_cameras),
     Plant("one camera in both slots", ("pictures",), ("same picture",), seen=shown_twice),
-    Plant("overhead camera moved (8 % of the picture)", ("camera pose",), (OVERHEAD,), seen=images(moved(5), OVERHEAD)),
-    Plant("overhead camera turned by 8°", ("camera pose",), (OVERHEAD,), seen=images(moved(0, 0, 8), OVERHEAD)),
     Plant(
-        "overhead camera sees 1.5 x less", ("camera pose",), ("sees less",), seen=images(moved(0, zoom=1.5), OVERHEAD)
+        "overhead camera moved (8 % of the picture)",
+        ("camera pose",),
+        (OVERHEAD,),
+        seen=images(moved(5), OVERHEAD),
+    ),
+    Plant(
+        "overhead camera turned by 8°",
+        ("camera pose",),
+        (OVERHEAD,),
+        seen=images(moved(0, 0, 8), OVERHEAD),
+    ),
+    Plant(
+        "overhead camera sees 1.5 x less",
+        ("camera pose",),
+        ("sees less",),
+        seen=images(moved(0, zoom=1.5), OVERHEAD),
     ),
     Plant("gripper's state mirrored", ("gripper state",), seen=state(mirrored_gripper)),
     Plant("two joints exchanged in the state", ORDER, seen=state(exchanged)),
     Plant("state in radians", ANY_STATE, seen=state(np.deg2rad)),
     Plant("state always zero", (*ANY_STATE, "sensitivity"), seen=state(np.zeros_like)),
-    Plant("elbow's state 30° off", ("joint offset", *ANY_STATE), ("elbow",), seen=state(plus(2, 30))),
+    Plant(
+        "elbow's state 30° off", ("joint offset", *ANY_STATE), ("elbow",), seen=state(plus(2, 30))
+    ),
     Plant("two joints exchanged in the plans", ("joint order",), plans=lambda p, s: exchanged(p)),
-    Plant("shoulder's sign turned", ("joint sign",), plans=lambda p, s: p * np.array([1, -1, 1, 1, 1, 1])),
+    Plant(
+        "shoulder's sign turned",
+        ("joint sign",),
+        plans=lambda p, s: p * np.array([1, -1, 1, 1, 1, 1]),
+    ),
     Plant("plans backwards", ("plan order",), plans=lambda p, s: p[:, ::-1]),
     Plant("plans 4 steps late", ("timing",), plans=late),
     Plant("plans half as fast", ("timing",), plans=half_speed),
-    Plant("gripper turned in the plans", ("gripper",), ("swapped",), plans=lambda p, s: mirrored_gripper(p)),
+    Plant(
+        "gripper turned in the plans",
+        ("gripper",),
+        ("swapped",),
+        plans=lambda p, s: mirrored_gripper(p),
+    ),
     Plant(
         "gripper stays at its mean",
         ("gripper",),
         ("hardly",),
         plans=lambda p, s: not_gripper(p) + 19.3 * (np.arange(6) == GRIPPER),
     ),
-    Plant("differences sent as targets", ("delta or absolute",), plans=lambda p, s: p - not_gripper(s)[:, None]),
+    Plant(
+        "differences sent as targets",
+        ("delta or absolute",),
+        plans=lambda p, s: p - not_gripper(s)[:, None],
+    ),
     Plant("plans left normalised", ("postprocessor",), plans=normalised),
-    Plant("plans in radians", ACTIONS, plans=lambda p, s: np.where(np.arange(6) == GRIPPER, p, np.deg2rad(p))),
-    Plant("elbow planned 30° off", ("joint offset",), ("elbow",), plans=lambda p, s: plus(2, 30)(p)),
+    Plant(
+        "plans in radians",
+        ACTIONS,
+        plans=lambda p, s: np.where(np.arange(6) == GRIPPER, p, np.deg2rad(p)),
+    ),
+    Plant(
+        "elbow planned 30° off", ("joint offset",), ("elbow",), plans=lambda p, s: plus(2, 30)(p)
+    ),
     Plant(
         "one plan for every moment",
         ("plans",),
@@ -353,7 +444,11 @@ PLANTS = (
         ("does not plan", "little to do"),
         plans=lambda p, s: p + np.random.default_rng(0).normal(0, 10, p.shape),
     ),
-    Plant("image statistics x 255", STATISTICS, files=statistics(lambda n, v: v * 255 if "image" in n else v)),
+    Plant(
+        "image statistics x 255",
+        STATISTICS,
+        files=statistics(lambda n, v: v * 255 if "image" in n else v),
+    ),
     Plant(
         "image std of 0.002",
         STATISTICS,
@@ -367,22 +462,32 @@ PLANTS = (
     Plant("images not normalised", STATISTICS, files=identity("preprocessor", "VISUAL")),
     Plant("state not normalised", STATISTICS, files=identity("preprocessor", "STATE")),
     Plant("actions not un-normalised", STATISTICS, files=identity("postprocessor", "ACTION")),
-    Plant("action std halved", ACTIONS, files=statistics(of_feature("action", lambda v: v / 2, "std"))),
+    Plant(
+        "action std halved", ACTIONS, files=statistics(of_feature("action", lambda v: v / 2, "std"))
+    ),
     Plant(
         "other action std after than before",
         STATISTICS,
         files=statistics(of_feature("action", lambda v: v * 3, "std"), "policy_postprocessor"),
     ),
     Plant(
-        "action statistics in another joint order", ORDER + ACTIONS, files=statistics(of_feature("action", exchanged))
+        "action statistics in another joint order",
+        ORDER + ACTIONS,
+        files=statistics(of_feature("action", exchanged)),
     ),
     Plant(
         "state statistics in another joint order",
         ORDER + STATISTICS,
         files=statistics(of_feature("observation.state", exchanged)),
     ),
-    Plant("state statistics in radians", ANY_STATE, files=statistics(of_feature("observation.state", np.deg2rad))),
-    Plant("action statistics in radians", ACTIONS, files=statistics(of_feature("action", np.deg2rad))),
+    Plant(
+        "state statistics in radians",
+        ANY_STATE,
+        files=statistics(of_feature("observation.state", np.deg2rad)),
+    ),
+    Plant(
+        "action statistics in radians", ACTIONS, files=statistics(of_feature("action", np.deg2rad))
+    ),
     Plant(
         "infinite state statistics",
         STATISTICS,
@@ -414,7 +519,9 @@ PLANTS = (
     Plant(
         "NaN in a BatchNorm buffer",
         ("weights",),
-        files=weights(lambda n, v: at(0, np.nan)(v) if n.endswith("layer1.0.bn1.running_mean") else v),
+        files=weights(
+            lambda n, v: at(0, np.nan)(v) if n.endswith("layer1.0.bn1.running_mean") else v
+        ),
     ),
     Plant(
         "negative variance in a BatchNorm buffer",
@@ -487,7 +594,10 @@ def larger_tokenizer(folder: Path) -> None:
     special = {token["content"] for token in tokenizer["added_tokens"]}
     vocabulary = tokenizer["model"]["vocab"]
     others = {f"other{number}": len(special) + number for number in range(1000)}
-    moved = {piece: number if piece in special else number + len(others) for piece, number in vocabulary.items()}
+    moved = {
+        piece: number if piece in special else number + len(others)
+        for piece, number in vocabulary.items()
+    }
     tokenizer["model"]["vocab"] = moved | others
     path.write_text(json.dumps(tokenizer), encoding="utf-8")
 
@@ -548,7 +658,11 @@ def noisy(share: float) -> Damage:
 
     def edit(name: str, value: np.ndarray) -> np.ndarray:
         is_matrix = value.dtype.kind == "f" and value.ndim >= 2
-        return (value + share * value.std() * rng.normal(size=value.shape)).astype(value.dtype) if is_matrix else value
+        return (
+            (value + share * value.std() * rng.normal(size=value.shape)).astype(value.dtype)
+            if is_matrix
+            else value
+        )
 
     return weights(edit)
 
@@ -558,7 +672,11 @@ def towards_early(share: float) -> Damage:
     early = load_file(find_checkpoint("act-early") / "model.safetensors")
 
     def edit(name: str, value: np.ndarray) -> np.ndarray:
-        return ((1 - share) * value + share * early[name]).astype(value.dtype) if value.dtype.kind == "f" else value
+        return (
+            ((1 - share) * value + share * early[name]).astype(value.dtype)
+            if value.dtype.kind == "f"
+            else value
+        )
 
     return weights(edit)
 
@@ -569,11 +687,18 @@ GRADED = (
         Plant(f"{share:.0%} of noise in the weights", (), files=noisy(share))
         for share in (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
     ),
-    *(Plant(f"{share:.0%} of act-early's weights", (), files=towards_early(share)) for share in (0.25, 0.5, 0.75)),
+    *(
+        Plant(f"{share:.0%} of act-early's weights", (), files=towards_early(share))
+        for share in (0.25, 0.5, 0.75)
+    ),
     Plant("act-early", (), flags=(("checkpoint", "act-early"),)),
 )
 
-ENVS = {"act": "so101/pick_place", "smolvla": "so101/pick_place_words", "diffusion": "so101/pick_place"}
+ENVS = {
+    "act": "so101/pick_place",
+    "smolvla": "so101/pick_place_words",
+    "diffusion": "so101/pick_place",
+}
 
 HEALTHY = (
     ("act", SubjectConfig(policy="act")),
@@ -582,9 +707,15 @@ HEALTHY = (
     ("act, 10 steps a plan", SubjectConfig(policy="act", n_action_steps=10)),
     ("scripted", SubjectConfig(policy="scripted")),
     ("smolvla", SubjectConfig(policy="smolvla", env=ENVS["smolvla"])),
-    ("smolvla, 20 steps a plan", SubjectConfig(policy="smolvla", env=ENVS["smolvla"], n_action_steps=20)),
+    (
+        "smolvla, 20 steps a plan",
+        SubjectConfig(policy="smolvla", env=ENVS["smolvla"], n_action_steps=20),
+    ),
     ("diffusion", SubjectConfig(policy="diffusion", env=ENVS["diffusion"])),
-    ("diffusion, 8 steps a plan", SubjectConfig(policy="diffusion", env=ENVS["diffusion"], n_action_steps=8)),
+    (
+        "diffusion, 8 steps a plan",
+        SubjectConfig(policy="diffusion", env=ENVS["diffusion"], n_action_steps=8),
+    ),
 )
 
 
@@ -619,11 +750,16 @@ class _OtherPlans:
         self._policy, self._change = policy, change
         self.spec = policy.spec
         self.reset, self.sample, self.audit = policy.reset, policy.sample, policy.audit
-        self.network_inputs, self.strange_inputs = policy.network_inputs, policy.strange_inputs
+        self.network_inputs, self.out_of_range_inputs = (
+            policy.network_inputs,
+            policy.out_of_range_inputs,
+        )
 
     def predict(self, memories, rngs) -> ActionChunk:
         states = np.stack([memory.present.state for memory in memories])
-        return ActionChunk(self._change(self._policy.predict(memories, rngs).actions, states).astype(np.float32))
+        return ActionChunk(
+            self._change(self._policy.predict(memories, rngs).actions, states).astype(np.float32)
+        )
 
 
 def judge(plant: Plant, findings: list[Finding], refusal: str) -> tuple[str, str]:
@@ -633,29 +769,39 @@ def judge(plant: Plant, findings: list[Finding], refusal: str) -> tuple[str, str
     ill = [f for f in findings if f.is_ill]
     naming = [f for f in ill if f.check != DISAGREES]  # to disagree is to name nothing
     right = [
-        f for f in naming if f.check in plant.checks and (not plant.words or any(w in f.finding for w in plant.words))
+        f
+        for f in naming
+        if f.check in plant.checks and (not plant.words or any(w in f.finding for w in plant.words))
     ]
     if right:
         return "named", f"{right[0].check}: {right[0].finding}"
     if not ill:
-        return "missed", next((f"{f.check}: {f.evidence}" for f in findings if f.check == DISAGREES), "")
+        return "missed", next(
+            (f"{f.check}: {f.evidence}" for f in findings if f.check == DISAGREES), ""
+        )
     said = f"{ill[0].check}: {ill[0].finding}"
     return ("disagrees" if all(f.check == DISAGREES for f in ill) else "misnamed"), said
 
 
 def measure(config: SubjectConfig, setup: Setup) -> str:
     """Return how far the plans are from the expert's, in standard deviations, as the doctor measures it."""
-    patient = Patient(config, setup)
-    if patient.reference is None:
+    context = CheckContext(config, setup)
+    if context.reference is None:
         return "-"
-    return f"{compute_disagreement(patient.reference_chunks[:, : patient.n_compared], patient.reference):.2f}"
+    return f"{compute_disagreement(context.reference_chunks[:, : context.n_compared], context.reference):.2f}"
 
 
 def roll_out(setup: Setup, n_episodes: int) -> str:
     """Return how many of the first episodes succeed."""
     env, n_action_steps = setup.env, setup.n_action_steps
     records = [
-        run_episode(env, setup.policy, k, EpisodeRecorder(), RolloutSettings(n_action_steps, env.spec.max_steps))
+        run_episode(
+            env,
+            setup.policy,
+            k,
+            EpisodeRecorder(),
+            RolloutSettings(n_action_steps, env.spec.max_steps),
+        )
         for k in range(n_episodes)
     ]
     return f"{sum(record.success for record in records)} of {n_episodes}"
@@ -663,7 +809,9 @@ def roll_out(setup: Setup, n_episodes: int) -> str:
 
 def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
     verdicts: Counter[str] = Counter()
-    print("| planted | differs by | success | verdict | what the doctor says first |\n|---|---|---|---|---|")
+    print(
+        "| planted | differs by | success | verdict | what the doctor says first |\n|---|---|---|---|---|"
+    )
     for plant in (p for p in plants_of(policy) if only in p.name):
         differs, success, findings, refusal = "-", "-", [], ""
         with tempfile.TemporaryDirectory() as folder:
@@ -679,7 +827,10 @@ def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
         verdicts[verdict] += 1
         shortened = said.replace("|", "/") if len(said) <= SHOWN else f"{said[:SHOWN]}..."
         print(f"| {plant.name} | {differs} | {success} | {verdict} | {shortened} |", flush=True)
-    print(f"\n{sum(verdicts.values())} bugs: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
+    print(
+        f"\n{sum(verdicts.values())} bugs: "
+        + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
+    )
 
 
 def show_healthy(policy: str) -> None:
@@ -698,15 +849,26 @@ def show_graded() -> None:
     for plant in GRADED:
         with tempfile.TemporaryDirectory() as folder:
             config, setup = planted(plant, Path(folder))
-            print(f"| {plant.name} | {measure(config, setup)} | {roll_out(setup, N_GRADED)} |", flush=True)
+            print(
+                f"| {plant.name} | {measure(config, setup)} | {roll_out(setup, N_GRADED)} |",
+                flush=True,
+            )
             setup.env.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rollouts", action="store_true", help="roll each out too, and checkpoints that get worse")
-    parser.add_argument("--policy", choices=tuple(ENVS), default="act", help="in which of the shipped ones")
-    parser.add_argument("--only", default="", help="plant those whose name has this in it, and nothing else")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rollouts", action="store_true", help="roll each out too, and checkpoints that get worse"
+    )
+    parser.add_argument(
+        "--policy", choices=tuple(ENVS), default="act", help="in which of the shipped ones"
+    )
+    parser.add_argument(
+        "--only", default="", help="plant those whose name has this in it, and nothing else"
+    )
     arguments = parser.parse_args()
     show_bugs(arguments.policy, arguments.only, arguments.rollouts)
     if not arguments.only:

@@ -20,7 +20,7 @@ class OddError(WhiskerError):
     """A kind of its own, with a constructor of its own."""
 
     def __init__(self, *, odd: str) -> None:
-        super().__init__(f"the {odd}", expected="even", got="odd", do="Add one.")
+        super().__init__(f"the {odd}", expected="even", got="odd", hint="Add one.")
 
 
 def raise_(error):
@@ -51,7 +51,10 @@ REACH = GoalKind(
     stages={"near": "less than 1 m is left"},
     measures={"distance_m": "what is left"},
     nears="distance_m",
-    thresholds={"stalled": "coming nearer by less [m] is no progress", "stalled_steps": "control steps without any"},
+    thresholds={
+        "stalled": "coming nearer by less [m] is no progress",
+        "stalled_steps": "control steps without any",
+    },
 )
 THRESHOLDS = {"stalled": Threshold(0.01, "chosen"), "stalled_steps": Threshold(3, "0.3 s")}
 
@@ -66,7 +69,9 @@ class Point:
         cameras=(CameraSpec("left", 4, 6, 45.0), CameraSpec("right", 3, 5, 45.0)),
         state_names=("x", "y"),
         state_units=("m", "m"),
-        action=ActionSpec(("x", "y"), ("m", "m"), (-1.0, -1.0), (1.0, 1.0), "delta", "none", 1, 0.0, 1.0),
+        action=ActionSpec(
+            ("x", "y"), ("m", "m"), (-1.0, -1.0), (1.0, 1.0), "delta", "none", 1, 0.0, 1.0
+        ),
         control_dt_s=0.1,
         physics_dt_s=0.1,
         max_steps=10,
@@ -89,7 +94,7 @@ class Point:
             FAULTS[list(FAULTS)[self._episode_index]]()
         return StepResult(self.progress(), False, False, 0.25)
 
-    def trace(self, chunk):
+    def simulate_ee_path(self, chunk):
         path = [self.ee_pos_world()]
         for action in chunk:
             self.step(action)
@@ -106,7 +111,14 @@ class Point:
 
     def progress(self):
         distance_m = float(np.hypot(*self._pos))
-        return (Progress(False, {"near": distance_m < 1}, {"distance_m": distance_m}, np.append(self._pos, 0.0)),)
+        return (
+            Progress(
+                False,
+                {"near": distance_m < 1},
+                {"distance_m": distance_m},
+                np.append(self._pos, 0.0),
+            ),
+        )
 
     def snapshot(self):
         return np.append(self._pos, float(self._episode_index))
@@ -123,7 +135,13 @@ class Point:
         return np.eye(3, 4)
 
     def geometry(self):
-        shape = Shape(1, "sphere", np.full(3, 0.01, np.float32), np.eye(7, dtype=np.float32)[3], np.ones(4, np.float32))
+        shape = Shape(
+            1,
+            "sphere",
+            np.full(3, 0.01, np.float32),
+            np.eye(7, dtype=np.float32)[3],
+            np.ones(4, np.float32),
+        )
         return SceneGeometry(("world", "point"), (shape,), ())
 
     def body_poses(self):
@@ -137,9 +155,9 @@ class Point:
     def loose_objects(self):
         return (LooseObject("point", self.ee_pos_world(), 0.0, 0.0),)
 
-    def make_expert(self, fault=None):
-        if fault is not None:
-            raise UnknownNameError("fault", fault, ["none"])
+    def make_expert(self, failure_mode=None):
+        if failure_mode is not None:
+            raise UnknownNameError("failure mode", failure_mode, ["none"])
         return PointExpert(self)
 
     def close(self):

@@ -16,7 +16,9 @@ from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.so101.goals import declare_goal
 
 
-def describe_run(env: Env, policy: Policy | str = "random", horizon: int = 5, **parts) -> RunDescription:
+def describe_run(
+    env: Env, policy: Policy | str = "random", horizon: int = 5, **parts
+) -> RunDescription:
     """Return a description with what every version has written.
 
     Args:
@@ -26,29 +28,42 @@ def describe_run(env: Env, policy: Policy | str = "random", horizon: int = 5, **
     spec = (BASELINES[policy](env) if isinstance(policy, str) else policy).spec
     config = EvalConfig(policy=spec.type, checkpoint=spec.checkpoint or None, env=env.spec.name)
     resolved = Resolved(n_action_steps=spec.n_action_steps, horizon=horizon)
-    return replace(RunDescription(config=config, resolved=resolved, policy=spec, env=env.spec), **parts)
+    return replace(
+        RunDescription(config=config, resolved=resolved, policy=spec, env=env.spec), **parts
+    )
 
 
 def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
     """Return the trajectory of an episode of pick and place whose arrays a test put together by hand."""
-    closes = np.zeros(len(arrays.action), bool) if arrays.closes_gripper is None else arrays.closes_gripper
+    closes = (
+        np.zeros(len(arrays.action), bool)
+        if arrays.closes_gripper is None
+        else arrays.closes_gripper
+    )
     assert arrays.object_height_m is not None and arrays.goal_distance_m is not None
     return Trajectory(
         goal=declare_goal("in block bowl"),
         met=arrays.progress[:, -1],
         stages=dict(zip(PICK_AND_PLACE.stages, arrays.progress.T, strict=True)),
-        measures={"object_height_m": arrays.object_height_m, "goal_distance_m": arrays.goal_distance_m},
+        measures={
+            "object_height_m": arrays.object_height_m,
+            "goal_distance_m": arrays.goal_distance_m,
+        },
         ee_pos_world=arrays.ee_pos_world,
         object_pos_world=arrays.object_pos_world,
         closes_gripper=closes,
     )
 
 
-def assert_same_arrays(arrays: EpisodeArrays, other: EpisodeArrays, but_for: Collection[str] = ()) -> None:
+def assert_same_arrays(
+    arrays: EpisodeArrays, other: EpisodeArrays, but_for: Collection[str] = ()
+) -> None:
     """Two episodes have the same arrays to the last bit, and the same series but for those of wall time."""
     for field in fields(EpisodeArrays):
         if field.name not in {"series", *but_for}:
-            np.testing.assert_array_equal(getattr(arrays, field.name), getattr(other, field.name), field.name)
+            np.testing.assert_array_equal(
+                getattr(arrays, field.name), getattr(other, field.name), field.name
+            )
     assert arrays.series.keys() == other.series.keys()
     for name, recorded in arrays.series.items():
         assert recorded.series == other.series[name].series

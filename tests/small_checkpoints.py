@@ -1,9 +1,10 @@
 """Small checkpoints with random weights, saved in lerobot's own format.
 
-What a checkpoint needs besides its weights (tokenizers, the configuration of a vision-language model) lies in
-subfolders, and the checkpoint names them by absolute paths: lerobot hands those names to transformers, which takes
-a relative one for a name on the hub or a path below the working directory. So a copied checkpoint still reads the
-subfolders of the original, and a moved one does not load.
+What a checkpoint needs besides its weights (tokenizers, the configuration of a vision-language
+model) lies in subfolders, and the checkpoint names them by absolute paths: lerobot hands those
+names to transformers, which takes a relative one for a name on the hub or a path below the working
+directory. So a copied checkpoint still reads the subfolders of the original, and a moved one does
+not load.
 """
 
 import json
@@ -34,23 +35,38 @@ from tests.small_tokenizers import (
 
 IMAGE_PX = 32
 CAMERAS = ("overhead_cam", "wrist_cam")
-# Degrees, the gripper 0 to 100: near the arm's home pose, and far enough from every limit that noise stays inside.
+# Degrees, the gripper 0 to 100: near the arm's home pose, and far enough from every limit that
+# noise stays inside.
 HOME = (0.0, -46.0, 26.0, 65.0, 0.0, 45.0)
 SPREAD = 15.0
 ACTION_NAMES = tuple(
-    f"{joint}.pos" for joint in ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+    f"{joint}.pos"
+    for joint in (
+        "shoulder_pan",
+        "shoulder_lift",
+        "elbow_flex",
+        "wrist_flex",
+        "wrist_roll",
+        "gripper",
+    )
 )
 
-MEAN_STD = {"VISUAL": NormalizationMode.IDENTITY} | dict.fromkeys(("STATE", "ACTION"), NormalizationMode.MEAN_STD)
+MEAN_STD = {"VISUAL": NormalizationMode.IDENTITY} | dict.fromkeys(
+    ("STATE", "ACTION"), NormalizationMode.MEAN_STD
+)
 CHUNK = {"chunk_size": 10, "n_action_steps": 4}
 
 
-def save_small_checkpoint(policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_checkpoint(
+    policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config
+) -> Path:
     """The small checkpoint of that type; `config` changes fields of its configuration."""
     return BUILDERS[policy_type](folder, state_dim, action_dim, **config)
 
 
-def save_small_act(folder: Path, state_dim: int = 6, action_dim: int = 6, cameras=CAMERAS, **config) -> Path:
+def save_small_act(
+    folder: Path, state_dim: int = 6, action_dim: int = 6, cameras=CAMERAS, **config
+) -> Path:
     """ACT with a random ResNet-18 and narrow transformer."""
     small = {
         "pretrained_backbone_weights": None,
@@ -60,7 +76,9 @@ def save_small_act(folder: Path, state_dim: int = 6, action_dim: int = 6, camera
         "n_encoder_layers": 1,
         "use_vae": False,
     }
-    return _save("act", folder, _features(state_dim, action_dim, _images(cameras)), small | CHUNK | config)
+    return _save(
+        "act", folder, _features(state_dim, action_dim, _images(cameras)), small | CHUNK | config
+    )
 
 
 def save_small_diffusion(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
@@ -127,7 +145,9 @@ def save_small_tdmpc(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
     return _save("tdmpc", folder, _features(state_dim, action_dim, image), small | config, _redraw)
 
 
-def save_small_gaussian_actor(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_gaussian_actor(
+    folder: Path, state_dim: int = 6, action_dim: int = 6, **config
+) -> Path:
     """The actor of HIL-SERL; four convolutions without padding need 64 px."""
     from lerobot.policies.gaussian_actor.configuration_gaussian_actor import ActorNetworkConfig
 
@@ -150,16 +170,30 @@ def save_small_smolvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **
         "resize_imgs_with_padding": (VLM_IMAGE_PX, VLM_IMAGE_PX),
         "num_steps": 3,
     }
-    return _save("smolvla", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, _redraw)
+    return _save(
+        "smolvla",
+        folder,
+        _features(state_dim, action_dim, _images()),
+        small | CHUNK | config,
+        _redraw,
+    )
 
 
-def save_small_pi(policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_pi(
+    policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config
+) -> Path:
     """Pi0 or Pi0.5: to be built and loaded inside `shrunken_paligemma`."""
     tokenizer = save_paligemma_tokenizer(folder.resolve() / "tokenizer")
     small = {"image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX), "num_inference_steps": 3}
     processors = f"lerobot.policies.{policy_type}.processor_{policy_type}"
     with shrunken_paligemma(), _local_tokenizer(processors, tokenizer):
-        return _save(policy_type, folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, _redraw)
+        return _save(
+            policy_type,
+            folder,
+            _features(state_dim, action_dim, _images()),
+            small | CHUNK | config,
+            _redraw,
+        )
 
 
 def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
@@ -177,12 +211,23 @@ def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, *
 
     def adjust(policy, preprocessor):
         # lerobot does not save these two and would ask the hub for PaliGemma's tokenizer.
-        step = next(step for step in preprocessor.steps if hasattr(step, "paligemma_tokenizer_name"))
-        config = step.get_config() | {"paligemma_tokenizer_name": tokenizer, "fast_skip_tokens": step.fast_skip_tokens}
+        step = next(
+            step for step in preprocessor.steps if hasattr(step, "paligemma_tokenizer_name")
+        )
+        config = step.get_config() | {
+            "paligemma_tokenizer_name": tokenizer,
+            "fast_skip_tokens": step.fast_skip_tokens,
+        }
         step.get_config = lambda: config
 
     with shrunken_paligemma():
-        return _save("pi0_fast", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, adjust)
+        return _save(
+            "pi0_fast",
+            folder,
+            _features(state_dim, action_dim, _images()),
+            small | CHUNK | config,
+            adjust,
+        )
 
 
 def save_small_xvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
@@ -231,9 +276,13 @@ def save_small_xvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **con
     }
 
     def adjust(policy, preprocessor):
-        policy.model.transformer.action_decoder.fc.weight.data *= 2  # so narrow, it hardly moves otherwise
+        policy.model.transformer.action_decoder.fc.weight.data *= (
+            2  # so narrow, it hardly moves otherwise
+        )
 
-    return _save("xvla", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, adjust)
+    return _save(
+        "xvla", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, adjust
+    )
 
 
 def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
@@ -244,7 +293,11 @@ def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
     config = CHUNK | {"max_state_dim": 32, "max_action_dim": 16} | config
     with _seeded():
         base = save_groot_base(
-            folder.resolve() / "base", backbone, config["max_state_dim"], config["max_action_dim"], config["chunk_size"]
+            folder.resolve() / "base",
+            backbone,
+            config["max_state_dim"],
+            config["max_action_dim"],
+            config["chunk_size"],
         )
 
     def adjust(policy, preprocessor):
@@ -253,10 +306,14 @@ def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
             if isinstance(module, CategorySpecificLinear):
                 torch.nn.init.normal_(module.W, std=module.W.shape[1] ** -0.5)
         # lerobot's processor names nvidia/Cosmos-Reason2-2B, whatever the model.
-        next(step for step in preprocessor.steps if hasattr(step, "model_name")).model_name = backbone
+        next(
+            step for step in preprocessor.steps if hasattr(step, "model_name")
+        ).model_name = backbone
 
     small = {"base_model_path": base, "use_bf16": False}
-    return _save("groot", folder, _features(state_dim, action_dim, _images()), small | config, adjust)
+    return _save(
+        "groot", folder, _features(state_dim, action_dim, _images()), small | config, adjust
+    )
 
 
 BUILDERS: dict[str, Callable[..., Path]] = {
@@ -274,14 +331,23 @@ BUILDERS: dict[str, Callable[..., Path]] = {
 }
 
 
-def edit_statistics(folder: Path, edit: Callable[[str, np.ndarray], Any], part: str = "*processor") -> None:
+def edit_statistics(
+    folder: Path, edit: Callable[[str, np.ndarray], Any], part: str = "*processor"
+) -> None:
     """Replace every statistic of the normalisers: `edit("action.std", value)` returns the new value."""
     for path in folder.glob(f"policy_{part}_step_*.safetensors"):
-        save_file({name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path)
+        save_file(
+            {name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path
+        )
 
 
 def make_relative(
-    folder: Path, names=ACTION_NAMES, exclude=("gripper",), *, trained: bool = True, added: bool = True
+    folder: Path,
+    names=ACTION_NAMES,
+    exclude=("gripper",),
+    *,
+    trained: bool = True,
+    added: bool = True,
 ) -> Path:
     """Give a saved checkpoint lerobot's relative-action steps, where its Pi0 has them.
 
@@ -292,7 +358,13 @@ def make_relative(
     relative = {"enabled": trained, "exclude_joints": list(exclude), "action_names": list(names)}
     for part, neighbour, offset, step, config in (
         ("preprocessor", "normalizer_processor", 0, "relative_actions_processor", relative),
-        ("postprocessor", "unnormalizer_processor", 1, "absolute_actions_processor", {"enabled": added}),
+        (
+            "postprocessor",
+            "unnormalizer_processor",
+            1,
+            "absolute_actions_processor",
+            {"enabled": added},
+        ),
     ):
         path = folder / f"policy_{part}.json"
         pipeline = json.loads(path.read_text())
@@ -314,7 +386,9 @@ def shrunken_paligemma() -> Iterator[None]:
 
     def gemma(gemma_config, variant):
         width = {"gemma_2b": 64, "gemma_300m": 32}[variant]
-        return gemma_config(width=width, depth=2, mlp_dim=64, num_heads=8, num_kv_heads=1, head_dim=16)
+        return gemma_config(
+            width=width, depth=2, mlp_dim=64, num_heads=8, num_kv_heads=1, head_dim=16
+        )
 
     def paligemma(model, config):
         config.text_config.vocab_size = PALIGEMMA_VOCAB_SIZE
@@ -365,10 +439,15 @@ def _seeded() -> Iterator[None]:
 
 
 def _images(cameras=CAMERAS, image_px: int = IMAGE_PX) -> dict[str, PolicyFeature]:
-    return {f"observation.images.{c}": PolicyFeature(FeatureType.VISUAL, (3, image_px, image_px)) for c in cameras}
+    return {
+        f"observation.images.{c}": PolicyFeature(FeatureType.VISUAL, (3, image_px, image_px))
+        for c in cameras
+    }
 
 
-def _features(state_dim: int, action_dim: int, images: dict[str, PolicyFeature]) -> dict[str, PolicyFeature]:
+def _features(
+    state_dim: int, action_dim: int, images: dict[str, PolicyFeature]
+) -> dict[str, PolicyFeature]:
     return {
         "observation.state": PolicyFeature(FeatureType.STATE, (state_dim,)),
         **images,
@@ -397,8 +476,8 @@ def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.nd
 def _redraw(policy, preprocessor):
     """Draw the linear layers anew, of gain one.
 
-    As the libraries draw them (0.02 wide, or zero where training opens a gate) next to nothing of the observation
-    gets through layers as narrow as these.
+    As the libraries draw them (0.02 wide, or zero where training opens a gate) next to nothing of
+    the observation gets through layers as narrow as these.
     """
     for module in policy.modules():
         if isinstance(module, torch.nn.Linear):
@@ -420,13 +499,21 @@ def _save(
     adjust: Callable[..., None] = lambda policy, preprocessor: None,
 ) -> Path:
     with _seeded():
-        inputs = {key: feature for key, feature in features.items() if feature.type is not FeatureType.ACTION}
-        outputs = {key: feature for key, feature in features.items() if feature.type is FeatureType.ACTION}
+        inputs = {
+            key: feature
+            for key, feature in features.items()
+            if feature.type is not FeatureType.ACTION
+        }
+        outputs = {
+            key: feature for key, feature in features.items() if feature.type is FeatureType.ACTION
+        }
         policy_config = make_policy_config(
             policy_type, input_features=inputs, output_features=outputs, device="cpu", **config
         )
         policy = get_policy_class(policy_type)(policy_config)
-        preprocessor, postprocessor = make_pre_post_processors(policy_config, dataset_stats=_statistics(features))
+        preprocessor, postprocessor = make_pre_post_processors(
+            policy_config, dataset_stats=_statistics(features)
+        )
         adjust(policy, preprocessor)
         _train_a_little(policy)
         for part in (policy, preprocessor, postprocessor):

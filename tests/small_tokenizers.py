@@ -35,7 +35,9 @@ def save_byte_tokenizer(folder: Path, special_tokens: tuple[str, ...] = (), **na
 
     specials = ("<pad>", "<eos>", "<bos>", *special_tokens, *named_tokens.values())
     alphabet = (*sorted(pre_tokenizers.ByteLevel.alphabet()), *specials)
-    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(alphabet)}, merges=[]))
+    backend = Tokenizer(
+        models.BPE(vocab={token: index for index, token in enumerate(alphabet)}, merges=[])
+    )
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
@@ -59,8 +61,8 @@ def save_paligemma_tokenizer(folder: Path) -> str:
 def save_fast_processor(folder: Path) -> str:
     """Stands for lerobot/fast-action-tokenizer.
 
-    That one is code of its repository (lerobot loads it with trust_remote_code), so this one brings code too;
-    transformers copies it to its modules cache, below the name of this folder.
+    That one is code of its repository (lerobot loads it with trust_remote_code), so this one brings
+    code too; transformers copies it to its modules cache, below the name of this folder.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -97,7 +99,12 @@ def save_smolvlm(
         text: changes the language model's configuration.
         vision: changes the vision tower's.
     """
-    from transformers import SmolVLMConfig, SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
+    from transformers import (
+        SmolVLMConfig,
+        SmolVLMImageProcessor,
+        SmolVLMProcessor,
+        SmolVLMVideoProcessor,
+    )
 
     tokenizer = save_byte_tokenizer(
         folder,
@@ -117,10 +124,17 @@ def save_smolvlm(
         "head_dim": 16,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    small_vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small_vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     SmolVLMConfig(
         text_config=small_text | (text or {}),
-        vision_config=small_vision | {"image_size": image_px, "patch_size": patch_px} | (vision or {}),
+        vision_config=small_vision
+        | {"image_size": image_px, "patch_size": patch_px}
+        | (vision or {}),
         scale_factor=scale_factor,
         image_token_id=tokenizer.image_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -164,7 +178,11 @@ def save_qwen3_vl(folder: Path) -> str:
             "num_key_value_heads": 2,
             "head_dim": 8,
             "max_position_embeddings": 1024,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10_000.0,
+                "mrope_section": [2, 1, 1],
+            },
             "tie_word_embeddings": True,
         },
         vision_config={
@@ -179,15 +197,24 @@ def save_qwen3_vl(folder: Path) -> str:
     ).save_pretrained(folder)
     size = {"shortest_edge": GROOT_IMAGE_PX**2, "longest_edge": GROOT_IMAGE_PX**2}
     for processor in (Qwen3VLVideoProcessor, Qwen2VLImageProcessor):
-        processor(size=size, patch_size=16, temporal_patch_size=2, merge_size=2).save_pretrained(folder)
+        processor(size=size, patch_size=16, temporal_patch_size=2, merge_size=2).save_pretrained(
+            folder
+        )
     return str(folder)
 
 
-def save_groot_base(folder: Path, backbone: str, state_dim: int, action_dim: int, action_horizon: int) -> str:
+def save_groot_base(
+    folder: Path, backbone: str, state_dim: int, action_dim: int, action_horizon: int
+) -> str:
     """Stands for nvidia/GR00T-N1.7-3B: random weights and the image size, but no statistics of a robot."""
     from lerobot.policies.groot.groot_n1_7 import GR00TN17, GR00TN17Config
 
-    attention = {"num_attention_heads": 2, "attention_head_dim": 16, "dropout": 0.0, "positional_embeddings": None}
+    attention = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "dropout": 0.0,
+        "positional_embeddings": None,
+    }
     config = GR00TN17Config(
         model_name=backbone,
         model_dtype="float32",
@@ -201,7 +228,12 @@ def save_groot_base(folder: Path, backbone: str, state_dim: int, action_dim: int
         input_embedding_dim=32,
         max_seq_len=64,
         diffusion_model_cfg=attention
-        | {"num_layers": 4, "norm_type": "ada_norm", "output_dim": 32, "interleave_self_attention": True},
+        | {
+            "num_layers": 4,
+            "norm_type": "ada_norm",
+            "output_dim": 32,
+            "interleave_self_attention": True,
+        },
         vl_self_attention_cfg=attention | {"num_layers": 1},
         num_inference_timesteps=3,
     )

@@ -18,12 +18,17 @@ def make_stock_env(task: LiberoTask, size_px: int = 256, *, render: bool = True)
         from libero.libero.envs.env_wrapper import ControlEnv, OffScreenRenderEnv
 
     if not render:
-        blind = ControlEnv(bddl_file_name=str(task.bddl_path), has_offscreen_renderer=False, use_camera_obs=False)
+        blind = ControlEnv(
+            bddl_file_name=str(task.bddl_path), has_offscreen_renderer=False, use_camera_obs=False
+        )
         load = blind.env._initialize_sim
-        # A render context calls `mj_forward` when it is made, which moves where the solver starts from.
+        # A render context calls `mj_forward` when it is made, which moves where the solver starts
+        # from.
         blind.env._initialize_sim = lambda *arguments: (load(*arguments), blind.env.sim.forward())
         return blind
-    return OffScreenRenderEnv(bddl_file_name=str(task.bddl_path), camera_heights=size_px, camera_widths=size_px)
+    return OffScreenRenderEnv(
+        bddl_file_name=str(task.bddl_path), camera_heights=size_px, camera_widths=size_px
+    )
 
 
 def begin_stock_episode(stock, task: LiberoTask, episode_index: int):

@@ -10,7 +10,13 @@ import torch
 
 from cknna import bank as bank_module
 from cknna.bank import open_bank
-from cknna.bank_description import EMBEDDING, AuditRow, BankDescription, load_bank_description, save_description
+from cknna.bank_description import (
+    EMBEDDING,
+    AuditRow,
+    BankDescription,
+    load_bank_description,
+    save_description,
+)
 from cknna.episode_features import EpisodeFeatures, episode_features_path, save_episode_features
 from cknna.row_files import RowFiles, open_rows
 from cknna.tensor_files import load_tensor_pair
@@ -28,7 +34,14 @@ def hook_row(name, dim):
 def description(kind="rollout"):
     hooks = (hook_row(EMBEDDING, DIM), hook_row(LAYER, 2))
     return BankDescription(
-        kind, "act", "here", {"model.safetensors": "ab"}, False, hooks, "so101", state_names=("x", "y")
+        kind,
+        "act",
+        "here",
+        {"model.safetensors": "ab"},
+        False,
+        hooks,
+        "so101",
+        state_names=("x", "y"),
     )
 
 
@@ -36,7 +49,10 @@ def episode(task, index):
     n = LENGTHS[task, index]
     rng = np.random.default_rng([index, n])
     return EpisodeFeatures(
-        features={EMBEDDING: rng.normal(size=(n, DIM)).astype(np.float32), LAYER: np.full((n, 2), index, np.float32)},
+        features={
+            EMBEDDING: rng.normal(size=(n, DIM)).astype(np.float32),
+            LAYER: np.full((n, 2), index, np.float32),
+        },
         state=rng.normal(size=(n, 2)).astype(np.float32),
         step=np.arange(n, dtype=np.int64) * 8,
         progress=rng.random((n, 6)) > 0.5,
@@ -63,19 +79,38 @@ def test_the_rows_of_a_run_are_those_of_its_episodes_in_their_order(run, monkeyp
     rows = bank.features()
     assert isinstance(rows, np.memmap) == (kept_bytes == 0) and rows.dtype == np.float32
     np.testing.assert_array_equal(rows, np.concatenate([e.features[EMBEDDING] for e in episodes]))
-    np.testing.assert_array_equal(bank.features(LAYER), np.concatenate([e.features[LAYER] for e in episodes]))
+    np.testing.assert_array_equal(
+        bank.features(LAYER), np.concatenate([e.features[LAYER] for e in episodes])
+    )
     np.testing.assert_array_equal(bank.state, np.concatenate([e.state for e in episodes]))
-    assert bank.tasks == ("pick", "place") and bank.n_rows == 8 and bank.hook_points == (EMBEDDING, LAYER)
-    assert bank.episode.tolist() == [0, 0, 0, 1, 2, 2, 2, 2] and bank.task_index.tolist() == [0] * 4 + [1] * 4
-    assert bank.episode_index.tolist() == [2, 2, 2, 10, 0, 0, 0, 0] and bank.step.tolist()[:4] == [0, 8, 16, 0]
-    assert bank.rollout.outcome[3:5].tolist() == ["success", "missed_goal"] and bank.rollout.n_steps[3] == 40
+    assert (
+        bank.tasks == ("pick", "place")
+        and bank.n_rows == 8
+        and bank.hook_points == (EMBEDDING, LAYER)
+    )
+    assert (
+        bank.episode.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
+        and bank.task_index.tolist() == [0] * 4 + [1] * 4
+    )
+    assert bank.episode_index.tolist() == [2, 2, 2, 10, 0, 0, 0, 0] and bank.step.tolist()[:4] == [
+        0,
+        8,
+        16,
+        0,
+    ]
+    assert (
+        bank.rollout.outcome[3:5].tolist() == ["success", "missed_goal"]
+        and bank.rollout.n_steps[3] == 40
+    )
     held = episodes[1].progress[:, episodes[1].stages.index("grasped")]
     np.testing.assert_array_equal(bank.rollout.held[3:4], held)
     assert bank.checksum is None
 
 
 def test_a_description_comes_back_as_it_was(run):
-    assert load_bank_description(run / "features.json") == description() == open_bank(run).description
+    assert (
+        load_bank_description(run / "features.json") == description() == open_bank(run).description
+    )
 
 
 def spoil_description(run, change):
@@ -89,12 +124,24 @@ def spoil_description(run, change):
     [
         (lambda run: (run / "features.json").unlink(), "Run eval with --collect-features"),
         (lambda run: shutil.rmtree(run / "features"), "at least one episode with features"),
-        (lambda run: spoil_description(run, lambda c: c.update(version=9)), "version 1, got 9. Update"),
+        (
+            lambda run: spoil_description(run, lambda c: c.update(version=9)),
+            "version 1, got 9. Update",
+        ),
         (lambda run: spoil_description(run, lambda c: c.pop("kind")), "a whole description"),
-        (lambda run: spoil_description(run, lambda c: c["hooks"][0].pop("dim")), "a whole description"),
-        (lambda run: spoil_description(run, lambda c: c["hooks"][0].update(dim=7)), r"2\.npz.*expected 7 numbers"),
+        (
+            lambda run: spoil_description(run, lambda c: c["hooks"][0].pop("dim")),
+            "a whole description",
+        ),
+        (
+            lambda run: spoil_description(run, lambda c: c["hooks"][0].update(dim=7)),
+            r"2\.npz.*expected 7 numbers",
+        ),
         (lambda run: (run / "features.json").write_text("{"), "a description of features"),
-        (lambda run: (run / "features/pick/2.npz").write_bytes(b"PK"), r"pick/2\.npz.*an episode's features"),
+        (
+            lambda run: (run / "features/pick/2.npz").write_bytes(b"PK"),
+            r"pick/2\.npz.*an episode's features",
+        ),
         (lambda run: (run / "features/pick/2.npz").write_bytes(b""), r"pick/2\.npz"),
     ],
 )
@@ -128,7 +175,10 @@ COLUMNS = {"a": (np.dtype(np.float32), 3), "b": (np.dtype(np.int64), 2)}
 
 def block(start, n):
     numbers = np.arange(start, start + n)[:, None]
-    return {"a": np.repeat(numbers, 3, axis=1).astype(np.float32), "b": np.repeat(numbers, 2, axis=1)}
+    return {
+        "a": np.repeat(numbers, 3, axis=1).astype(np.float32),
+        "b": np.repeat(numbers, 2, axis=1),
+    }
 
 
 def test_rows_are_appended_and_any_program_reads_them(tmp_path):
@@ -167,7 +217,12 @@ def test_a_crash_at_any_write_leaves_whole_rows(tmp_path, monkeypatch, at_write)
 
     class Torn:
         def __init__(self, file):
-            self.write, self.seek, self.flush, self.fileno = tear(file), file.seek, file.flush, file.fileno
+            self.write, self.seek, self.flush, self.fileno = (
+                tear(file),
+                file.seek,
+                file.flush,
+                file.fileno,
+            )
             self.close = file.close
 
     files._files = {name: Torn(file) for name, file in files._files.items()}
@@ -187,7 +242,10 @@ def test_other_columns_and_a_truncated_file_are_refused(tmp_path):
     files = RowFiles(tmp_path, COLUMNS)
     files.append(block(0, 100))
     files.close()
-    with pytest.raises(WhiskerError, match=r"a\.npy'.*expected rows of 4 float32, got 3 float32.*choose a new folder"):
+    with pytest.raises(
+        WhiskerError,
+        match=r"a\.npy'.*expected rows of 4 float32, got 3 float32.*choose a new folder",
+    ):
         RowFiles(tmp_path, COLUMNS | {"a": (np.dtype(np.float32), 4)})
     file = tmp_path / "a.npy"
     file.write_bytes(file.read_bytes()[:400])

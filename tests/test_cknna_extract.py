@@ -21,7 +21,7 @@ from eval.evaluation import name_policy, set_up
 from eval.provenance import describe
 from eval.run_folder import RunFolder
 from policies.lerobot_dataset import DemonstrationWriter
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.recorded_observations import RecordedObservation
@@ -64,7 +64,9 @@ def runs(tmp_path_factory):
 
 
 def extract_run(setup, run, bank, **options):
-    return extract(setup.policy, FeatureHook(setup.policy), open_recording(run), str(run), bank, **options)
+    return extract(
+        setup.policy, FeatureHook(setup.policy), open_recording(run), str(run), bank, **options
+    )
 
 
 @pytest.mark.parametrize("policy_type", TYPES)
@@ -75,8 +77,12 @@ def test_extracted_and_collected_features_agree(policy_type, runs, tmp_path):
     np.testing.assert_array_equal(extracted.state, online.state)
     for column in ("task_index", "episode_index", "step", "episode"):
         np.testing.assert_array_equal(getattr(extracted, column), getattr(online, column))
-    assert extracted.tasks == online.tasks == ("pick_place",) and isinstance(extracted.features(), np.memmap)
-    assert extracted.rollout is None and len(set(extracted.checksum.tolist())) == extracted.n_rows > 2
+    assert extracted.tasks == online.tasks == ("pick_place",) and isinstance(
+        extracted.features(), np.memmap
+    )
+    assert (
+        extracted.rollout is None and len(set(extracted.checksum.tolist())) == extracted.n_rows > 2
+    )
     ours, theirs = extracted.description, online.description
     assert (ours.kind, theirs.kind) == ("extracted", "rollout") and ours.hooks == theirs.hooks
     assert ours.files_sha256 == theirs.files_sha256 and ours.files_sha256["model.safetensors"]
@@ -112,38 +118,57 @@ def test_a_bank_of_something_else_is_not_continued(runs, tmp_path):
         extract_run(setup, run, bank, every=2)
     with pytest.raises(WhiskerError, match="policy_type: expected act, got smolvla"):
         extract_run(runs("smolvla")[0], run, bank)
-    others = (replace(look, step=look.step, observation=darker(look.observation)) for look in open_recording(run))
-    with pytest.raises(WhiskerError, match="row 0: expected the observation that it was made of, got another one"):
+    others = (
+        replace(look, step=look.step, observation=darker(look.observation))
+        for look in open_recording(run)
+    )
+    with pytest.raises(
+        WhiskerError, match="row 0: expected the observation that it was made of, got another one"
+    ):
         extract(setup.policy, FeatureHook(setup.policy), others, "others", bank)
     with pytest.raises(WhiskerError, match="got the end of the recording"):
-        extract(setup.policy, FeatureHook(setup.policy), islice(open_recording(run), 2), "short", bank)
+        extract(
+            setup.policy, FeatureHook(setup.policy), islice(open_recording(run), 2), "short", bank
+        )
 
 
 def test_weights_that_were_trained_on_something_else_are_told(runs, tmp_path):
     setup, run = runs("act")
     own = extract_run(setup, run, tmp_path / "own")
-    assert own.description.strange_inputs == {} and check_comparable([own], insists=False) == []
-    # Radians, say, to one that was trained on degrees are small; degrees to one that was trained on radians are not.
+    assert (
+        own.description.out_of_range_inputs == {} and check_comparable([own], insists=False) == []
+    )
+    # Radians, say, to one that was trained on degrees are small; degrees to one that was trained on
+    # radians are not.
     others = (
-        replace(o, observation=replace(o.observation, state=57 * o.observation.state)) for o in open_recording(run)
+        replace(o, observation=replace(o.observation, state=57 * o.observation.state))
+        for o in open_recording(run)
     )
     other = extract(setup.policy, FeatureHook(setup.policy), others, "others", tmp_path / "other")
-    (how_far,) = other.description.strange_inputs.values()
+    (how_far,) = other.description.out_of_range_inputs.values()
     (normalised,) = setup.policy.network_inputs(
         replace(next(open_recording(run)).observation, state=57 * own.state[0])
     )["observation.state"]
     assert how_far == f"normalised {normalised.min():.0f} to {normalised.max():.0f}"
     (warning,) = check_comparable([other], insists=False)
-    assert warning == f"other: the weights were trained on something else: observation.state is {how_far}"
+    assert (
+        warning
+        == f"other: the weights were trained on something else: observation.state is {how_far}"
+    )
 
 
 def darker(observation):
-    return replace(observation, images={camera: image // 2 for camera, image in observation.images.items()})
+    return replace(
+        observation, images={camera: image // 2 for camera, image in observation.images.items()}
+    )
 
 
 def test_every_second_decision(runs, tmp_path):
     setup, run = runs("act")
-    all_rows, half = extract_run(setup, run, tmp_path / "all"), extract_run(setup, run, tmp_path / "half", every=2)
+    all_rows, half = (
+        extract_run(setup, run, tmp_path / "all"),
+        extract_run(setup, run, tmp_path / "half", every=2),
+    )
     np.testing.assert_allclose(half.features(), all_rows.features()[::2], atol=ATOL)
 
 
@@ -153,17 +178,33 @@ def test_another_policy_is_shown_the_same(runs, tmp_path):
     banks = [extract_run(runs(name)[0], run, tmp_path / name) for name in ("diffusion", "smolvla")]
     np.testing.assert_array_equal(banks[0].checksum, banks[1].checksum)
     # Diffusion looks through 64 px, the other through 32.
-    assert banks[1].description.resized == dict.fromkeys(("overhead_cam", "wrist_cam"), "64 x 64 shown as 32 x 32")
+    assert banks[1].description.resized == dict.fromkeys(
+        ("overhead_cam", "wrist_cam"), "64 x 64 shown as 32 x 32"
+    )
 
 
-def look(step, episode_index=0, decided=True, instruction="go", cameras=("overhead_cam", "wrist_cam"), state_dim=6):
+def look(
+    step,
+    episode_index=0,
+    decided=True,
+    instruction="go",
+    cameras=("overhead_cam", "wrist_cam"),
+    state_dim=6,
+):
     images = {camera: np.full((32, 32, 3), step, np.uint8) for camera in cameras}
     observation = Observation(images, np.zeros(state_dim, np.float32), instruction)
     return RecordedObservation(observation, "t", episode_index, step, decided)
 
 
 def test_the_past_of_a_decision_is_what_was_seen_just_before_it():
-    looks = [look(0), look(3, decided=False), look(4), look(5), look(6, episode_index=1), look(9, episode_index=1)]
+    looks = [
+        look(0),
+        look(3, decided=False),
+        look(4),
+        look(5),
+        look(6, episode_index=1),
+        look(9, episode_index=1),
+    ]
     moments = [[seen.step for seen in moment.seen] for moment in read_moments(looks, 2)]
     assert moments == [[0], [3, 4], [4, 5], [6], [9]]
     assert [len(moment.seen) for moment in read_moments(looks, 1)] == [1] * 5
@@ -171,21 +212,35 @@ def test_the_past_of_a_decision_is_what_was_seen_just_before_it():
 
 def test_a_batch_has_one_instruction():
     moments = read_moments([look(0), look(1), look(2), look(3, instruction="stop"), look(4)], 1)
-    assert [[moment.present.step for moment in batch] for batch in cut_batches(moments, 2)] == [[0, 1], [2], [3], [4]]
+    assert [[moment.present.step for moment in batch] for batch in cut_batches(moments, 2)] == [
+        [0, 1],
+        [2],
+        [3],
+        [4],
+    ]
 
 
 @pytest.mark.parametrize(
     ("looks", "camera_map", "said"),
     [
         ([], {}, "expected at least one observation, got none"),
-        ([look(0, cameras=("top", "wrist_cam"))], {}, "expected overhead_cam, wrist_cam, got top, wrist_cam in the"),
+        (
+            [look(0, cameras=("top", "wrist_cam"))],
+            {},
+            "expected overhead_cam, wrist_cam, got top, wrist_cam in the",
+        ),
         ([look(0, state_dim=8)], {}, "expected 6 numbers, got 8 in the recording"),
         ([look(0, cameras=("top", "wrist_cam"))], {"top": "overhead_cam"}, ""),
     ],
 )
 def test_a_recording_that_does_not_fit_is_one_clear_error(looks, camera_map, said, runs, tmp_path):
     policy = runs("act")[0].policy
-    run = lambda: extract(policy, FeatureHook(policy), looks, "set", tmp_path / "bank", camera_map=camera_map)  # noqa: E731
+
+    def run():
+        return extract(
+            policy, FeatureHook(policy), looks, "set", tmp_path / "bank", camera_map=camera_map
+        )
+
     if not said:
         assert run().n_rows == 1
         return
@@ -211,7 +266,9 @@ def test_what_is_no_recording(runs, tmp_path):
 def test_libero_demonstrations_are_seen_as_in_the_environment(tmp_path):
     path = write_plainly(tmp_path / "x_demo.hdf5", numbers=(0, 1))
     looks = list(open_recording(path))
-    assert [(seen.episode_index, seen.step) for seen in looks] == [(k, t) for k in (0, 1) for t in range(1, 7)]
+    assert [(seen.episode_index, seen.step) for seen in looks] == [
+        (k, t) for k in (0, 1) for t in range(1, 7)
+    ]
     obs = demonstrated(1)["obs"]
     seen = looks[8].observation
     np.testing.assert_array_equal(seen.images["image"], obs["agentview_rgb"][2, ::-1, ::-1])
@@ -243,6 +300,8 @@ def test_a_dataset_is_seen_as_it_was_recorded(runs, tmp_path):
             np.testing.assert_array_equal(recorded.observation.images[camera], image)
         assert recorded.observation.instruction == original.instruction
     bank = extract_run(setup, tmp_path / "set", tmp_path / "bank")
-    direct = compute_features(setup.policy, FeatureHook(setup.policy), [remember(o) for o in seen])[EMBEDDING]
+    direct = compute_features(
+        setup.policy, FeatureHook(setup.policy), [make_memory(o) for o in seen]
+    )[EMBEDDING]
     np.testing.assert_allclose(bank.features(), direct, atol=ATOL)
     assert json.loads((tmp_path / "bank/tasks.json").read_text()) == [env.spec.instruction]

@@ -8,15 +8,15 @@ import torch
 
 from cknna.audit import audit
 from cknna.bank_description import EMBEDDING
-from cknna.collecting import CollectingPolicy
 from cknna.extract import compute_features
+from cknna.feature_recording_policy import FeatureRecordingPolicy
 from cknna.hooks import FeatureHook
 from cknna.pooling import pool_rows
 from policies.checkpoint_files import open_checkpoint
 from policies.embeddings import EMBEDDING_POINTS
 from policies.lerobot_loading import load_lerobot_policy
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
@@ -41,8 +41,12 @@ def policies(tmp_path_factory):
     @cache
     def load(policy_type, **config):
         with shrunken_paligemma():
-            checkpoint = save_small_checkpoint(policy_type, folder / f"{policy_type}{len(config)}", **config)
-            return load_lerobot_policy(open_checkpoint(policy_type, str(checkpoint), trust_remote_code=True), "cpu")
+            checkpoint = save_small_checkpoint(
+                policy_type, folder / f"{policy_type}{len(config)}", **config
+            )
+            return load_lerobot_policy(
+                open_checkpoint(policy_type, str(checkpoint), trust_remote_code=True), "cpu"
+            )
 
     return load
 
@@ -51,11 +55,14 @@ def memories(policy, instructions=INSTRUCTIONS):
     rng, spec = np.random.default_rng(0), policy.spec
 
     def look(instruction):
-        images = {c: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for c, size in spec.image_sizes.items()}
+        images = {
+            c: rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            for c, size in spec.image_sizes.items()
+        }
         return Observation(images, rng.normal(0, 15, 6).astype(np.float32), instruction)
 
     return [
-        remember(*[look(words) for _ in range(spec.n_obs_steps)], n_obs_steps=spec.n_obs_steps)
+        make_memory(*[look(words) for _ in range(spec.n_obs_steps)], n_obs_steps=spec.n_obs_steps)
         for words in instructions
     ]
 
@@ -69,16 +76,20 @@ def copies(of):
 
 
 def collecting(policy, *paths, pool=None):
-    return CollectingPolicy(policy, FeatureHook(policy, paths, pool))
+    return FeatureRecordingPolicy(policy, FeatureHook(policy, paths, pool))
 
 
 def raw_outputs(policy, memory):
     """All outputs at the embedding point in one prediction, and the batch that the network was given."""
     outputs, batches = [], []
     point, preprocess = EMBEDDING_POINTS[policy.spec.type], policy._preprocess
-    policy._preprocess = lambda observations: batches.append(preprocess(observations)) or dict(batches[-1])
+    policy._preprocess = lambda observations: (
+        batches.append(preprocess(observations)) or dict(batches[-1])
+    )
     handles = [
-        policy.network.get_submodule(path).register_forward_hook(lambda m, a, o: outputs.append(point.take(o).clone()))
+        policy.network.get_submodule(path).register_forward_hook(
+            lambda m, a, o: outputs.append(point.take(o).clone())
+        )
         for path in point.paths(policy.network.config)
     ]
     try:
@@ -92,7 +103,9 @@ def raw_outputs(policy, memory):
 
 def real_tokens(policy_type, batch, n_tokens):
     """`(row, token)`: all but the padding of the text, as the tokenizer says it."""
-    text = next(value for key, value in batch.items() if key.endswith("attention_mask")).bool().numpy()
+    text = (
+        next(value for key, value in batch.items() if key.endswith("attention_mask")).bool().numpy()
+    )
     n_after = N_TOKENS_AFTER_TEXT.get(policy_type, 0)
     before = np.ones((len(text), n_tokens - text.shape[1] - n_after), bool)
     return np.concatenate([before, text, np.ones((len(text), n_after), bool)], axis=1)
@@ -102,7 +115,10 @@ def everything_attached(network):
     """Hooks, of which transformers has some of its own, and methods that are an object's own."""
     modules = list(network.modules())
     hooks = [(list(module._forward_hooks), list(module._forward_pre_hooks)) for module in modules]
-    return hooks, [sorted(name for name, value in vars(module).items() if callable(value)) for module in modules]
+    return hooks, [
+        sorted(name for name, value in vars(module).items() if callable(value))
+        for module in modules
+    ]
 
 
 @each_type
@@ -139,30 +155,42 @@ def test_plans_are_the_same_to_the_last_bit_and_nothing_stays_attached(policy_ty
 
 
 @each_type
-def test_a_batch_has_the_rows_of_single_calls_and_so_has_a_pass_that_ends_early(policy_type, policies):
+def test_a_batch_has_the_rows_of_single_calls_and_so_has_a_pass_that_ends_early(
+    policy_type, policies
+):
     policy = policies(policy_type)
-    # The padding of a batch is longer than that of a row: types that attend to it are given one instruction.
+    # The padding of a batch is longer than that of a row: types that attend to it are given one
+    # instruction.
     attends_to_padding = policy_type in ("groot",)
     seen = memories(policy, INSTRUCTIONS[1:2] * 3 if attends_to_padding else INSTRUCTIONS)
     collected = collecting(policy)
     batch = collected.predict(copies(seen), rngs()).features[EMBEDDING]
     singles = [
-        collected.predict([m], [rng]).features[EMBEDDING][0] for m, rng in zip(copies(seen), rngs(), strict=True)
+        collected.predict([m], [rng]).features[EMBEDDING][0]
+        for m, rng in zip(copies(seen), rngs(), strict=True)
     ]
     np.testing.assert_allclose(batch, np.stack(singles), atol=ATOL)
     assert np.abs(batch[0] - batch[1]).max() > 1e-3
-    np.testing.assert_array_equal(compute_features(policy, collected.hook, copies(seen))[EMBEDDING], batch)
+    np.testing.assert_array_equal(
+        compute_features(policy, collected.hook, copies(seen))[EMBEDDING], batch
+    )
 
 
 @each_type
 def test_alternatives_are_not_listened_to(policy_type, policies):
-    policy = policies("act", use_vae=True, n_vae_encoder_layers=1) if policy_type == "act" else policies(policy_type)
+    policy = (
+        policies("act", use_vae=True, n_vae_encoder_layers=1)
+        if policy_type == "act"
+        else policies(policy_type)
+    )
     (memory,) = memories(policy)[:1]
     collected = collecting(policy)
     row = collected.predict([memory.copy()], rngs(1)).features[EMBEDDING]
     alternatives = collected.sample(memory.copy(), rngs(3))
     assert alternatives.features is None and len(alternatives.actions) == 3 and len(row) == 1
-    np.testing.assert_array_equal(alternatives.actions, policy.sample(memory.copy(), rngs(3)).actions)
+    np.testing.assert_array_equal(
+        alternatives.actions, policy.sample(memory.copy(), rngs(3)).actions
+    )
 
 
 @each_language_type
@@ -195,14 +223,20 @@ def test_what_padding_holds_does_not_matter(policy_type, policies):
 @pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05", "pi0_fast"])
 def test_other_words_in_the_padding_change_nothing(policy_type, policies):
     policy = policies(policy_type)
-    seen, hook, preprocess = memories(policy, INSTRUCTIONS[:2]), FeatureHook(policy), policy._preprocess
+    seen, hook, preprocess = (
+        memories(policy, INSTRUCTIONS[:2]),
+        FeatureHook(policy),
+        policy._preprocess,
+    )
     rows = compute_features(policy, hook, copies(seen))[EMBEDDING]
 
     def reword(observations):
         batch = preprocess(observations)
         padding = ~batch["observation.language.attention_mask"].bool()
         assert padding.any()
-        batch["observation.language.tokens"] = torch.where(padding, 7, batch["observation.language.tokens"])
+        batch["observation.language.tokens"] = torch.where(
+            padding, 7, batch["observation.language.tokens"]
+        )
         return batch
 
     policy._preprocess = reword
@@ -227,7 +261,9 @@ def test_diffusion_with_an_encoder_a_camera_has_both_side_by_side(policies):
     (memory,) = memories(policy)[:1]
     outputs, _ = raw_outputs(policy, memory)
     row = collecting(policy).predict([memory], rngs(1)).features[EMBEDDING][0]
-    np.testing.assert_allclose(row, np.concatenate([output.ravel() for output in outputs]), atol=ATOL)
+    np.testing.assert_allclose(
+        row, np.concatenate([output.ravel() for output in outputs]), atol=ATOL
+    )
 
 
 def test_points_of_ones_own_layer_by_layer(policies):
@@ -237,7 +273,12 @@ def test_points_of_ones_own_layer_by_layer(policies):
     layer = "model.vlm_with_expert.vlm.model.text_model.layers.0.mlp.down_proj"
     expert = "model.vlm_with_expert.lm_expert.layers.0.mlp.down_proj"
     hook = FeatureHook(policy, [vision, layer, expert], "mean")
-    assert [(row.n_fired, row.n_used) for row in audit(policy, hook, "go")] == [(1, 1), (2, 2), (1, 1), (3, 1)]
+    assert [(row.n_fired, row.n_used) for row in audit(policy, hook, "go")] == [
+        (1, 1),
+        (2, 2),
+        (1, 1),
+        (3, 1),
+    ]
     seen = memories(policy, INSTRUCTIONS[:1] * 3)
     outputs = {path: [] for path in (vision, layer, expert)}
     handles = []
@@ -248,7 +289,7 @@ def test_points_of_ones_own_layer_by_layer(policies):
 
         handles.append(policy.network.get_submodule(path).register_forward_hook(keep))
     same_noise = [np.random.default_rng(0) for _ in seen]
-    rows = CollectingPolicy(policy, hook).predict(copies(seen), same_noise).features
+    rows = FeatureRecordingPolicy(policy, hook).predict(copies(seen), same_noise).features
     for handle in handles:
         handle.remove()
     two_cameras = np.concatenate([output.mean(axis=1) for output in outputs[vision]], axis=1)
@@ -267,7 +308,9 @@ def test_act_has_its_tokens_first(n_rows, policies):
     path = "model.encoder.layers.0"
     seen = memories(policy, INSTRUCTIONS[:1] * n_rows)
     kept = []
-    handle = policy.network.get_submodule(path).register_forward_hook(lambda m, a, o: kept.append(o.clone().numpy()))
+    handle = policy.network.get_submodule(path).register_forward_hook(
+        lambda m, a, o: kept.append(o.clone().numpy())
+    )
     rows = collecting(policy, path, pool="first").predict(seen, rngs(n_rows)).features[path]
     handle.remove()
     assert kept[0].shape[:2] == (4, n_rows)
@@ -286,9 +329,19 @@ def test_act_has_its_tokens_first(n_rows, policies):
             None,
             r"calls it as `\.forward\(\)`.* Near it, these are: model\.",
         ),
-        ("smolvla", "model.vlm_with_expert.vlm.model.text_model.layers", None, "ModuleList, which is never called"),
+        (
+            "smolvla",
+            "model.vlm_with_expert.vlm.model.text_model.layers",
+            None,
+            "ModuleList, which is never called",
+        ),
         ("smolvla", "model.vlm_with_expert.vlm.lm_head", None, "it has no part in a prediction"),
-        ("smolvla", "model.vlm_with_expert.lm_expert.norm", "masked-mean", "expected a mask of the tokens"),
+        (
+            "smolvla",
+            "model.vlm_with_expert.lm_expert.norm",
+            "masked-mean",
+            "expected a mask of the tokens",
+        ),
         ("pi0_fast", "model.paligemma_with_expert", None, "calls it as"),
     ],
 )
@@ -303,10 +356,14 @@ def test_the_audit_says_what_is_hooked(policy_type, policies):
     (row,) = audit(policy, FeatureHook(policy), "Pick it up.")
     assert row.paths == point.paths(policy.network.config) and row.mask == point.mask
     assert (
-        row.n_fired >= row.n_used >= 1 and len(row.output_shape) == {"map": 4, "tokens": 3, "vector": 2}[point.layout]
+        row.n_fired >= row.n_used >= 1
+        and len(row.output_shape) == {"map": 4, "tokens": 3, "vector": 2}[point.layout]
     )
     assert row.pooling == point.pooling and row.meaning and row.source
-    assert collecting(policy).predict(memories(policy)[:1], rngs(1)).features[EMBEDDING].shape == (1, row.dim)
+    assert collecting(policy).predict(memories(policy)[:1], rngs(1)).features[EMBEDDING].shape == (
+        1,
+        row.dim,
+    )
 
 
 def test_tokens_are_pooled_as_asked():
@@ -328,7 +385,8 @@ def test_several_parts_of_a_row_stand_side_by_side():
     vectors = torch.arange(12.0).reshape(4, 3)
     np.testing.assert_array_equal(pool_rows(vectors, 2, "mean"), vectors.reshape(2, 6))
     np.testing.assert_array_equal(
-        pool_rows(vectors, 2, "mean", cameras_first=True), torch.cat([vectors[:2], vectors[2:]], dim=1)
+        pool_rows(vectors, 2, "mean", cameras_first=True),
+        torch.cat([vectors[:2], vectors[2:]], dim=1),
     )
     maps = torch.randn(2, 3, 4, 5)
     torch.testing.assert_close(pool_rows(maps, 2, "mean"), maps.flatten(2).mean(dim=2))

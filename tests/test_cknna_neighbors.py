@@ -12,7 +12,8 @@ from tests import cknna_oracle as oracle
 def random_features(n, dim, kind, seed=0):
     """plain: no ties. grid: many rows alike. narrow: cosines above 0.999, where float32 alone loses the order.
 
-    parallel: cosines above 1 - 1e-7, where unit rows that are rounded to float32 have lost the order already.
+    parallel: cosines above 1 - 1e-7, where unit rows that are rounded to float32 have lost the
+    order already.
     """
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, dim))
@@ -38,7 +39,9 @@ def membership(found):
     dense = np.zeros((found.n, found.n))
     row, place = np.nonzero(found.index != ABSENT)
     dense[row, found.index[row, place]] = found.weigh(row, found.similarity[row, place])
-    dense[found.tied_row, found.tied_index] = found.weigh(found.tied_row, found.threshold[found.tied_row])
+    dense[found.tied_row, found.tied_index] = found.weigh(
+        found.tied_row, found.threshold[found.tied_row]
+    )
     return dense
 
 
@@ -73,7 +76,8 @@ def test_rows_that_are_parallel_to_float32_lose_no_neighbour(dtype, device):
     ranks = (unit - mean) @ (unit - mean).T + offset[:, None] + offset
     rounded = unit.astype(np.float32).astype(np.float64)
     wanted, by_rounded = (
-        np.argsort(-np.where(np.eye(400), -np.inf, each))[:, :10] for each in (ranks, rounded @ rounded.T)
+        np.argsort(-np.where(np.eye(400), -np.inf, each))[:, :10]
+        for each in (ranks, rounded @ rounded.T)
     )
     assert count_lost(wanted, by_rounded) > 1000, "a quarter of all"
     assert count_lost(wanted, find_neighbors(UnitRows(features), 10, device=device).index) == 0
@@ -86,22 +90,34 @@ def count_lost(wanted, found):
 @pytest.mark.parametrize("kind", ["plain", "parallel"])
 def test_columns_that_stand_side_by_side_in_memory_change_no_bit(kind):
     features = random_features(120, 30, kind)
-    by_rows, by_columns = (find_neighbors(UnitRows(np.array(features, order=order)), 7) for order in "CF")
+    by_rows, by_columns = (
+        find_neighbors(UnitRows(np.array(features, order=order)), 7) for order in "CF"
+    )
     assert is_same(by_rows, by_columns)
 
 
 @pytest.mark.parametrize("kind", ["plain", "grid", "narrow", "parallel"])
-def test_result_depends_on_no_block_size_no_thread_and_no_place_in_memory(kind, monkeypatch, tmp_path):
+def test_result_depends_on_no_block_size_no_thread_and_no_place_in_memory(
+    kind, monkeypatch, tmp_path
+):
     features = random_features(300, 24, kind).astype(np.float32)
     whole = find_neighbors(UnitRows(features), 12)
     np.save(tmp_path / "bank.npy", features)
     monkeypatch.setattr(features_module, "KEPT_BYTES", 0)
     monkeypatch.setattr("cknna.centred_rows.KEPT_BYTES", 0)
     monkeypatch.setattr(features_module, "BLOCK_BYTES", 1000)
-    for tile, remembered, n_threads in ((31, 32, 1), (31, 32, 4), (100, 32, 3), (299, 32, 2), (31, 0, 2)):
+    for tile, remembered, n_threads in (
+        (31, 32, 1),
+        (31, 32, 4),
+        (100, 32, 3),
+        (299, 32, 2),
+        (31, 0, 2),
+    ):
         monkeypatch.setattr("cknna.nomination.MAX_REMEMBERED", remembered)
         monkeypatch.setattr("cknna.nomination.N_THREADS", n_threads)
-        streamed = find_neighbors(UnitRows(np.load(tmp_path / "bank.npy", mmap_mode="r")), 12, tile=tile)
+        streamed = find_neighbors(
+            UnitRows(np.load(tmp_path / "bank.npy", mmap_mode="r")), 12, tile=tile
+        )
         assert np.array_equal(streamed.index, whole.index)
         assert np.array_equal(streamed.similarity, whole.similarity)
         assert is_same(streamed, whole)
@@ -119,9 +135,14 @@ def test_search_finds_what_a_tree_finds_among_more_rows_than_a_short_integer_squ
 
 
 def test_neighbours_of_the_same_episode_can_be_left_out():
-    features, groups = random_features(60, 4, "grid"), np.repeat(np.arange(6), [5, 10, 10, 10, 10, 15])
+    features, groups = (
+        random_features(60, 4, "grid"),
+        np.repeat(np.arange(6), [5, 10, 10, 10, 10, 15]),
+    )
     for device in ("numpy", "cpu"):
-        found = find_neighbors(UnitRows(features), 7, groups, exclude_same_group=True, device=device)
+        found = find_neighbors(
+            UnitRows(features), 7, groups, exclude_same_group=True, device=device
+        )
         assert np.array_equal(found.index, nearest(features, 7, groups))
     assert found.n_candidates.tolist() == (60 - np.bincount(groups)[groups]).tolist()
     everyone_else = find_neighbors(UnitRows(features), 45, groups, exclude_same_group=True)
@@ -138,7 +159,9 @@ def test_ties_at_the_last_place_share_it():
     assert found.first(2).n_tied == 12
     assert membership(found.first(2))[0].tolist() == [0, 2 / 3, 2 / 3, 2 / 3] + [0] * 8
     beyond = membership(find_neighbors(UnitRows(corners), 5))
-    assert beyond[0] == pytest.approx([0, 1, 1, 1] + [2 / 8] * 8), "two places for the eight at right angles"
+    assert beyond[0] == pytest.approx([0, 1, 1, 1] + [2 / 8] * 8), (
+        "two places for the eight at right angles"
+    )
 
 
 @pytest.mark.parametrize("kind", ["plain", "grid"])
@@ -147,7 +170,9 @@ def test_ties_at_the_last_place_share_it():
 def test_membership_is_the_expectation_over_draws_and_sums_to_k(kind, k, grouped):
     features, groups = random_features(80, 3, kind), np.arange(80) % 8 if grouped else None
     found = find_neighbors(UnitRows(features), k, groups, exclude_same_group=grouped)
-    assert membership(found) == pytest.approx(oracle.mask(oracle.kernel(features), k, groups), abs=1e-12)
+    assert membership(found) == pytest.approx(
+        oracle.mask(oracle.kernel(features), k, groups), abs=1e-12
+    )
     assert membership(found).sum(1) == pytest.approx(k)
     assert (found.n_tied > 20) == (kind == "grid")
 
@@ -167,7 +192,9 @@ def test_features_of_so_few_values_that_all_tie_are_refused_where_the_ties_do_no
     rows = UnitRows(np.repeat(np.eye(3), 100, axis=0))
     assert len(find_neighbors(rows, 5).tied_row) == 300 * (99 - 5)
     monkeypatch.setattr("cknna.neighbors.MAX_TIED", 10_000)
-    with pytest.raises(WhiskerError, match=r"at most 10,000 pairs of rows that tie .* few distinct values"):
+    with pytest.raises(
+        WhiskerError, match=r"at most 10,000 pairs of rows that tie .* few distinct values"
+    ):
         find_neighbors(rows, 5)
 
 
@@ -214,7 +241,9 @@ def test_deleting_is_a_search_among_the_rest(kind):
 def test_deleting_those_in_the_list_leaves_their_places_to_those_who_tied():
     corners = np.repeat(np.eye(3), 8, axis=0)
     rest = find_neighbors(UnitRows(corners), 4).delete(np.arange(1, 5), 4)
-    assert rest.n_absent == 4, "each of the four left has three copies, and nobody searched beyond the copies"
+    assert rest.n_absent == 4, (
+        "each of the four left has three copies, and nobody searched beyond the copies"
+    )
     assert membership(rest)[0, :4].tolist() == [0, 1, 1, 1]
     rest = find_neighbors(UnitRows(corners), 4).delete(np.arange(1, 3), 4)
     assert is_same(rest, find_neighbors(UnitRows(np.delete(corners, [1, 2], axis=0)), 4))
@@ -231,10 +260,14 @@ def test_rows_have_unit_length_whatever_the_dtype():
     integers = np.array([[3, 4], [0, 2], [-1, 0], [5, 12]])
     rows = UnitRows(integers)
     assert rows.take(slice(4)).dtype == np.float32
-    assert rows.take(slice(4)) == pytest.approx(np.array([[0.6, 0.8], [0, 1], [-1, 0], [5 / 13, 12 / 13]]))
+    assert rows.take(slice(4)) == pytest.approx(
+        np.array([[0.6, 0.8], [0, 1], [-1, 0], [5 / 13, 12 / 13]])
+    )
     assert rows.mean == pytest.approx(rows.take_exact(slice(4)).mean(0), abs=1e-15)
     assert np.array_equal(rows.take(slice(4)), rows.take_exact(slice(4)).astype(np.float32))
-    assert np.array_equal(UnitRows(1e-30 * integers).take(np.array([2, 0])), rows.take(np.array([2, 0])))
+    assert np.array_equal(
+        UnitRows(1e-30 * integers).take(np.array([2, 0])), rows.take(np.array([2, 0]))
+    )
 
 
 def changed(row, value):

@@ -25,7 +25,11 @@ def noisy_view(rng, hidden, noise, dim=12):
 def test_unrelated_random_walks_are_not_significant(lengths):
     p_values = []
     for seed in range(20):
-        length = [50] * N_EPISODES if lengths == "equal" else np.random.default_rng(seed).integers(30, 71, N_EPISODES)
+        length = (
+            [50] * N_EPISODES
+            if lengths == "equal"
+            else np.random.default_rng(seed).integers(30, 71, N_EPISODES)
+        )
         a, b, groups = unrelated(seed, length)
         p_values.append(compute_null(a, b, 10, groups=groups, n_permutations=39).p_value)
     assert np.mean(np.array(p_values) > 0.05) >= 0.8
@@ -49,7 +53,9 @@ def test_a_noisy_linear_map_is_significant(variant):
     lengths = rng.integers(30, 71, N_EPISODES)
     hidden = walks(rng, lengths, 8)
     a, b = search(noisy_view(rng, hidden, 3), hidden, [10], depth=2)
-    test = compute_null(a, b, 10, variant, groups=np.repeat(np.arange(N_EPISODES), lengths), n_permutations=99)
+    test = compute_null(
+        a, b, 10, variant, groups=np.repeat(np.arange(N_EPISODES), lengths), n_permutations=99
+    )
     assert test.p_value == 0.01
     assert test.observed > test.null_high > test.null_mean
 
@@ -64,7 +70,9 @@ def test_null_is_the_score_of_permuted_features():
     order = Blocks(groups, 72).permute(np.random.default_rng(9))
     for variant in VARIANTS:
         relabelled = compute_score(a, b.reorder(order), 4, variant).cknna
-        assert relabelled == pytest.approx(score(features_a, features_b[order], [4], variant)[0].cknna, abs=1e-12)
+        assert relabelled == pytest.approx(
+            score(features_a, features_b[order], [4], variant)[0].cknna, abs=1e-12
+        )
 
 
 def test_blocks_exchange_whole_episodes_of_like_length_within_a_stratum():
@@ -132,7 +140,9 @@ def test_interval_covers_the_mean_score_and_the_paired_test_holds_its_level():
     assert np.mean([interval.low <= mean <= interval.high for interval in intervals]) >= 0.88
     assert np.mean(np.array(p_values) <= 0.05) <= 0.12
     widths = [interval.standard_error for interval in intervals]
-    assert np.mean(widths) < 2 * np.std([interval.value for interval in intervals]), "nor is it wide for nothing"
+    assert np.mean(widths) < 2 * np.std([interval.value for interval in intervals]), (
+        "nor is it wide for nothing"
+    )
 
 
 def test_a_clearer_view_wins_the_paired_test():

@@ -11,7 +11,8 @@ from cknna.report import Pair, score_pair
 from sim.errors import WhiskerWarning
 from tests import cknna_oracle as oracle
 
-# (task, episode, step, grasped, success): one drops the block and takes it again, one never takes it.
+# (task, episode, step, grasped, success): one drops the block and takes it again, one never takes
+# it.
 ROWS = [
     (0, 0, 0, False, True),
     (0, 0, 5, True, True),
@@ -28,10 +29,14 @@ def make_bank(tmp_path, rows, *, rolled_out=True, tasks=("pick", "place")):
     steps = np.full(len(rows), 30)
     rollout = RolloutColumns(grasped, np.where(success, "success", "timeout"), success, steps)
     kind = "rollout" if rolled_out else "extracted"
-    description = BankDescription(kind, "act", "here", {"model.safetensors": "ab"}, False, (), "so101")
+    description = BankDescription(
+        kind, "act", "here", {"model.safetensors": "ab"}, False, (), "so101"
+    )
     state = np.zeros((len(rows), 2), np.float32)
     columns = (state, task, episode, step)
-    return FeatureBank(tmp_path, description, tasks, *columns, rollout=rollout if rolled_out else None)
+    return FeatureBank(
+        tmp_path, description, tasks, *columns, rollout=rollout if rolled_out else None
+    )
 
 
 def numbers(parts):
@@ -68,9 +73,17 @@ def test_a_part_without_a_score_takes_no_other_with_it():
     a, b = (rng.standard_normal((60, dim), np.float32) for dim in (5, 3))
     still = np.arange(60) < 20
     b[still] = 1
-    pair = Pair("run", "embedding", a, b, episode=np.arange(60) // 10, parts={"still": still, "moving": ~still})
+    pair = Pair(
+        "run",
+        "embedding",
+        a,
+        b,
+        episode=np.arange(60) // 10,
+        parts={"still": still, "moving": ~still},
+    )
     with pytest.warns(
-        WhiskerWarning, match="run, still: no score. features_b: expected rows in more than one direction"
+        WhiskerWarning,
+        match="run, still: no score. features_b: expected rows in more than one direction",
     ):
         rows = list(score_pair(pair, ScoreConfig(topk=(3,), permutations=9)))
     assert [row.part for row in rows] == ["all", "moving"]
@@ -81,9 +94,14 @@ def test_rows_with_ties_are_counted_and_said():
     a, b = (rng.standard_normal((60, dim), np.float32) for dim in (5, 3))
     episode = np.arange(60) // 10
     b[::10] = b[0]  # every episode begins in one pose
-    row, *_ = score_pair(Pair("run", "embedding", a, b, episode=episode), ScoreConfig(topk=(3,), permutations=9))
+    row, *_ = score_pair(
+        Pair("run", "embedding", a, b, episode=episode), ScoreConfig(topk=(3,), permutations=9)
+    )
     membership = oracle.mask(oracle.kernel(b), 3)
     n_tied = int(((membership > 0) & (membership < 1)).any(1).sum())
     assert n_tied >= 6
     assert (row.n_tied_a, row.n_tied_b) == (0, n_tied)
-    assert f"{n_tied} rows of the state have ties at the k-th neighbour: tied rows count in equal shares" in row.notes
+    assert (
+        f"{n_tied} rows of the state have ties at the k-th neighbour: tied rows count in equal shares"
+        in row.notes
+    )

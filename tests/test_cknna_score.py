@@ -22,20 +22,27 @@ def pair(n, dim_a, dim_b, kind, seed=0):
 @pytest.mark.parametrize("kind", ["plain", "ties"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
-    ("n", "dim_a", "dim_b", "ks"), [(4, 3, 2, [2, 3]), (30, 5, 3, [2, 29]), (160, 40, 7, [3, 10, 60])]
+    ("n", "dim_a", "dim_b", "ks"),
+    [(4, 3, 2, [2, 3]), (30, 5, 3, [2, 29]), (160, 40, 7, [3, 10, 60])],
 )
 def test_score_is_the_formula_with_matrices(n, dim_a, dim_b, ks, variant, kind):
     a, b = pair(n, dim_a, dim_b, kind)
     for row in score(a, b, ks, variant):
         assert row.cknna == pytest.approx(oracle.cknna(a, b, row.k, variant), rel=1e-9, nan_ok=True)
         assert row.mutual_knn == pytest.approx(oracle.mutual_knn(a, b, row.k), abs=1e-12)
-        assert (row.n, row.variant, row.mutual_knn_chance) == (n, variant, pytest.approx(row.k / (n - 1)))
+        assert (row.n, row.variant, row.mutual_knn_chance) == (
+            n,
+            variant,
+            pytest.approx(row.k / (n - 1)),
+        )
 
 
 def rollouts(seed, n_episodes=12, length=12):
     """Episodes that begin in one pose and stand still at times, as seen by a noisy camera: features, state, episode."""
     rng = np.random.default_rng(seed)
-    steps = np.round(rng.standard_normal((n_episodes, length, 3)) + rng.standard_normal((n_episodes, 1, 3)))
+    steps = np.round(
+        rng.standard_normal((n_episodes, length, 3)) + rng.standard_normal((n_episodes, 1, 3))
+    )
     steps[:, 0] = 0
     steps[rng.random((n_episodes, length)) < 0.3] = 0
     state = np.cumsum(steps, axis=1).reshape(-1, 3) + np.array([5.0, -3, 4])
@@ -55,8 +62,11 @@ def test_score_with_ties_is_the_mean_of_the_formula_over_random_choices(variant,
     rng = np.random.default_rng(1)
     drawn = [oracle.cknna(features, state, 5, variant, rng=rng) for _ in range(120)]
     assert np.std(drawn) > 1e-3, "the choice matters"
-    # Four standard errors, and the variances of S within a row, of O(1/n²), which the expected masks leave out.
-    assert row.cknna == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(120) + 1 / 72**2)
+    # Four standard errors, and the variances of S within a row, of O(1/n²), which the expected
+    # masks leave out.
+    assert row.cknna == pytest.approx(
+        np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(120) + 1 / 72**2
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -82,13 +92,27 @@ def summarise(features, state, episode, variant):
     assert found.n_tied_b > 20
     null = compute_null(a, b, 4, variant, episode, n_permutations=19)
     other, _ = search(features[:, :4], state, [4], episode, depth=2)
-    intervals = compute_interval(a, b, 4, episode, variant), compute_paired_test(a, other, b, 4, episode).difference
+    intervals = (
+        compute_interval(a, b, 4, episode, variant),
+        compute_paired_test(a, other, b, 4, episode).difference,
+    )
     spread = [number for each in intervals for number in (each.value, each.low, each.high)]
-    return [found.cknna, found.mutual_knn, null.observed, null.null_mean, null.null_high, null.p_value, *spread]
+    return [
+        found.cknna,
+        found.mutual_knn,
+        null.observed,
+        null.null_mean,
+        null.null_high,
+        null.p_value,
+        *spread,
+    ]
 
 
 def test_features_of_few_values_that_have_nothing_to_do_with_each_other_agree_by_chance():
-    """Ten rows of each pair of values. A choice by row number, common to both, would make a quarter agree."""
+    """Ten rows of each pair of values.
+
+    A choice by row number, common to both, would make a quarter agree.
+    """
     value_a, value_b = np.divmod(np.arange(160) // 10, 4)
     (row,) = score(np.eye(4)[value_a], np.eye(4)[value_b], [10])
     assert (row.n_tied_a, row.n_tied_b) == (160, 160)
@@ -170,8 +194,12 @@ def test_cka_is_the_formula_with_matrices(unbiased, offset):
     a, b = pair(80, 12, 5, "plain")
     a = a + offset
     rows = UnitRows(a), UnitRows(b)
-    assert compute_cka(*rows, unbiased=unbiased) == pytest.approx(oracle.cka(a, b, unbiased), abs=1e-6)
-    assert compute_cka(*rows, unbiased=unbiased) == pytest.approx(compute_cka(*rows[::-1], unbiased=unbiased))
+    assert compute_cka(*rows, unbiased=unbiased) == pytest.approx(
+        oracle.cka(a, b, unbiased), abs=1e-6
+    )
+    assert compute_cka(*rows, unbiased=unbiased) == pytest.approx(
+        compute_cka(*rows[::-1], unbiased=unbiased)
+    )
 
 
 def test_undefined_is_nan():

@@ -49,14 +49,19 @@ def write_run(folder, feature):
     """A run whose features are `feature(arrays at the predictions, generator of the episode)`."""
     row = AuditRow(EMBEDDING, ("model",), "Linear", (1, DIM), 1, 1, DIM, "none", "", "", "")
     folder.mkdir(exist_ok=True)
-    save_description(folder / "features.json", BankDescription("rollout", "act", "here", {}, False, (row,), "so101"))
+    save_description(
+        folder / "features.json",
+        BankDescription("rollout", "act", "here", {}, False, (row,), "so101"),
+    )
     (folder / "run.json").write_text(json.dumps({}))
     for index in range(N_EPISODES):
         arrays = arrays_of(index)
         at = arrays["prediction_step"]
         (folder / "episodes" / TASK).mkdir(parents=True, exist_ok=True)
         np.savez(folder / "episodes" / TASK / f"{index}.npz", **arrays)
-        seen = {name: array[at] for name, array in arrays.items() if len(array) >= len(arrays["action"])}
+        seen = {
+            name: array[at] for name, array in arrays.items() if len(array) >= len(arrays["action"])
+        }
         features = {EMBEDDING: feature(seen, np.random.default_rng(3)).astype(np.float32)}
         length = len(arrays["action"])
         episode = EpisodeFeatures(
@@ -101,12 +106,18 @@ def score(run, against):
         (of_distance, "goal_distance_m", "goal_distance_m"),
     ],
 )
-def test_features_that_are_a_function_of_a_series_score_near_one_against_it_alone(tmp_path, feature, against, series):
+def test_features_that_are_a_function_of_a_series_score_near_one_against_it_alone(
+    tmp_path, feature, against, series
+):
     run = write_run(tmp_path, feature)
     row = score(run, against)
     assert row.cknna > 0.9 and row.p_value < 0.05 and row.against == against
     assert score(run, "state").cknna < 0.5
-    assert all(f"rows of the series {series}" in note for note in row.notes if "repeat" in note or "ties" in note)
+    assert all(
+        f"rows of the series {series}" in note
+        for note in row.notes
+        if "repeat" in note or "ties" in note
+    )
 
 
 @pytest.mark.parametrize("against", ["privileged", "goal_distance_m"])
@@ -121,7 +132,10 @@ def test_the_nearest_rows_of_a_lifted_series_are_the_nearest_by_distance():
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cosine, far = rows @ rows.T, np.linalg.norm(series[:, None] - series, axis=2)
     by_cosine, by_distance = (np.argsort(order, axis=1)[:, 1 : k + 1] for order in (-cosine, far))
-    shared = [len(set(a) & set(b)) / k for a, b in zip(by_cosine.tolist(), by_distance.tolist(), strict=True)]
+    shared = [
+        len(set(a) & set(b)) / k
+        for a, b in zip(by_cosine.tolist(), by_distance.tolist(), strict=True)
+    ]
     assert np.mean(shared) > 0.95
 
 
@@ -130,7 +144,9 @@ def test_rows_are_those_of_the_predictions_steps(tmp_path):
     found = load_reference(bank, "action")[:, :-1]
     in_order = bank.episode_index[bank.step == 0]
     expected = np.concatenate([arrays_of(index)["action"][::EVERY] for index in in_order])
-    assert np.corrcoef(found.ravel(), (expected - expected.mean(0)).ravel())[0, 1] == pytest.approx(1, abs=1e-5)
+    assert np.corrcoef(found.ravel(), (expected - expected.mean(0)).ravel())[0, 1] == pytest.approx(
+        1, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +156,10 @@ def test_rows_are_those_of_the_predictions_steps(tmp_path):
         ("privilged", "Did you mean 'privileged'"),
         ("prediction_step", "expected a known name"),
         ("chunk", "expected a known name"),
-        ("joint_progress", "expected finite numbers at every prediction, got NaN or infinity at 253 of 253"),
+        (
+            "joint_progress",
+            "expected finite numbers at every prediction, got NaN or infinity at 253 of 253",
+        ),
         ("is_at_rest", "expected rows that differ, got the same in all 253 rows"),
     ],
 )
@@ -159,8 +178,14 @@ def test_a_file_without_series_is_damaged(tmp_path):
 def test_an_extracted_bank_is_scored_against_the_run_that_it_was_shown(tmp_path):
     run = write_run(tmp_path / "run", of_object)
     bank = open_bank(run)
-    shown = replace(bank, description=replace(bank.description, kind="extracted", source=str(run)), path=tmp_path)
-    np.testing.assert_array_equal(load_reference(shown, "privileged"), load_reference(bank, "privileged"))
+    shown = replace(
+        bank,
+        description=replace(bank.description, kind="extracted", source=str(run)),
+        path=tmp_path,
+    )
+    np.testing.assert_array_equal(
+        load_reference(shown, "privileged"), load_reference(bank, "privileged")
+    )
     with pytest.raises(UnknownNameError, match="'ee_pos_world'"):
         load_reference(shown, "ee_pos_world")
     gone = replace(shown, description=replace(shown.description, source=str(tmp_path / "gone")))

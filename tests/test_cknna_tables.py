@@ -36,7 +36,10 @@ ROW = ScoreRow(
     cka=0.75,
     notes=(),
 )
-TASKS = [f"task libero_object/pick_up_the_{name}_and_place_it_in_the_basket" for name in ("milk", "bbq_sauce", "soup")]
+TASKS = [
+    f"task libero_object/pick_up_the_{name}_and_place_it_in_the_basket"
+    for name in ("milk", "bbq_sauce", "soup")
+]
 
 
 def printed(rows, width=80):
@@ -78,7 +81,9 @@ def test_tasks_are_told_apart_by_the_words_that_they_do_not_share():
         "task soup",
     ]
     (line,) = [
-        line for line in printed([replace(ROW, part="task pick_place")], width=120).splitlines() if " 214 " in line
+        line
+        for line in printed([replace(ROW, part="task pick_place")], width=120).splitlines()
+        if " 214 " in line
     ]
     assert line.startswith(" task pick_place ")
 
@@ -103,7 +108,9 @@ def test_a_note_of_many_parts_names_a_few():
     ],
 )
 def test_lines_are_named_by_what_tells_them_apart(changes, labels, tmp_path, monkeypatch):
-    legend, ticks = drawn_text([replace(ROW, **change) for change in changes], tmp_path, monkeypatch)
+    legend, ticks = drawn_text(
+        [replace(ROW, **change) for change in changes], tmp_path, monkeypatch
+    )
     assert legend == [*labels, "null: mean to 95th percentile"]
     if len(labels) > 1:
         assert ticks == [labels]
@@ -121,6 +128,19 @@ def test_a_plot_has_a_panel_for_each_question(tmp_path, monkeypatch):
 
 
 def test_what_is_not_defined_is_drawn_and_printed_as_nothing(tmp_path):
-    rows = [replace(ROW, cknna=nan, low=nan, high=nan, null_mean=nan, null_high=nan, p_value=nan, null="none")]
+    rows = [
+        replace(
+            ROW,
+            cknna=nan,
+            low=nan,
+            high=nan,
+            null_mean=nan,
+            null_high=nan,
+            p_value=nan,
+            null="none",
+        )
+    ]
     save_plot(tmp_path / "plot.png", rows)
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG") and "nan" not in printed(rows)
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG") and "nan" not in printed(
+        rows
+    )

@@ -13,7 +13,9 @@ ENV_CAMERAS = ("overhead_cam", "wrist_cam", "overhead_cam_depth", "wrist_cam_dep
 def looking(*cameras):
     """A policy that looks through these, each of a size of its own."""
     sizes = {camera: (32 + i, 48) for i, camera in enumerate(cameras)}
-    return PolicySpec("act", sizes, 6, 6, chunk_size=10, n_action_steps=4, max_action_steps=10, stochastic=False)
+    return PolicySpec(
+        "act", sizes, 6, 6, chunk_size=10, n_action_steps=4, max_action_steps=10, stochastic=False
+    )
 
 
 def select(policy, env_cameras=ENV_CAMERAS, env_name="so101/pick_place", training=None, **adapters):
@@ -23,22 +25,48 @@ def select(policy, env_cameras=ENV_CAMERAS, env_name="so101/pick_place", trainin
 @pytest.mark.parametrize(
     ("policy_cameras", "pairs", "follows_from_names"),
     [
-        (("base_0_rgb", "left_wrist_0_rgb"), {"overhead_cam": "base_0_rgb", "wrist_cam": "left_wrist_0_rgb"}, True),
-        (("base", "left_wrist", "right_wrist"), {"overhead_cam": "base", "wrist_cam": "left_wrist"}, True),
+        (
+            ("base_0_rgb", "left_wrist_0_rgb"),
+            {"overhead_cam": "base_0_rgb", "wrist_cam": "left_wrist_0_rgb"},
+            True,
+        ),
+        (
+            ("base", "left_wrist", "right_wrist"),
+            {"overhead_cam": "base", "wrist_cam": "left_wrist"},
+            True,
+        ),
         (("image", "wrist_image"), {"overhead_cam": "image", "wrist_cam": "wrist_image"}, True),
         (("front", "wrist"), {"overhead_cam": "front", "wrist_cam": "wrist"}, True),
-        (("agentview", "robot0_eye_in_hand"), {"overhead_cam": "agentview", "wrist_cam": "robot0_eye_in_hand"}, True),
+        (
+            ("agentview", "robot0_eye_in_hand"),
+            {"overhead_cam": "agentview", "wrist_cam": "robot0_eye_in_hand"},
+            True,
+        ),
         (("image", "image2"), {"overhead_cam": "image", "wrist_cam": "image2"}, False),
-        (("camera1", "camera2", "camera3"), {"overhead_cam": "camera1", "wrist_cam": "camera2"}, False),
+        (
+            ("camera1", "camera2", "camera3"),
+            {"overhead_cam": "camera1", "wrist_cam": "camera2"},
+            False,
+        ),
         # A second view of the scene is not the wrist's.
         (("top", "front"), {"overhead_cam": "top"}, True),
         (("image",), {"overhead_cam": "image"}, True),
         (("gripper",), {"wrist_cam": "gripper"}, True),
-        (("overhead_cam", "left_wrist"), {"overhead_cam": "overhead_cam", "wrist_cam": "left_wrist"}, True),
-        (("wrist_cam", "overhead_cam"), {"overhead_cam": "overhead_cam", "wrist_cam": "wrist_cam"}, True),
+        (
+            ("overhead_cam", "left_wrist"),
+            {"overhead_cam": "overhead_cam", "wrist_cam": "left_wrist"},
+            True,
+        ),
+        (
+            ("wrist_cam", "overhead_cam"),
+            {"overhead_cam": "overhead_cam", "wrist_cam": "wrist_cam"},
+            True,
+        ),
     ],
 )
-def test_the_proposed_map_is_the_obvious_one_and_a_guess_is_told_from_it(policy_cameras, pairs, follows_from_names):
+def test_the_proposed_map_is_the_obvious_one_and_a_guess_is_told_from_it(
+    policy_cameras, pairs, follows_from_names
+):
     assert propose_camera_map(policy_cameras, ENV_CAMERAS) == (pairs, follows_from_names)
 
 
@@ -53,7 +81,10 @@ def test_the_proposed_map_is_the_obvious_one_and_a_guess_is_told_from_it(policy_
     ],
 )
 def test_the_second_camera_of_libero_is_the_one_in_the_hand(policy_cameras, pairs):
-    assert propose_camera_map(policy_cameras, LIBERO_CAMERAS, env_name="libero_goal/0") == (pairs, True)
+    assert propose_camera_map(policy_cameras, LIBERO_CAMERAS, env_name="libero_goal/0") == (
+        pairs,
+        True,
+    )
 
 
 def test_what_the_user_gave_stays_and_is_completed():
@@ -61,13 +92,19 @@ def test_what_the_user_gave_stays_and_is_completed():
     pairs, _ = propose_camera_map(("camera1", "camera2"), ENV_CAMERAS, given=given)
     assert pairs == {"overhead_cam": "camera2", "wrist_cam": "camera1"}
     # One of two turned round: the other one takes its place.
-    pairs, _ = propose_camera_map(("overhead_cam", "wrist_cam"), ENV_CAMERAS, given={"wrist_cam": "overhead_cam"})
+    pairs, _ = propose_camera_map(
+        ("overhead_cam", "wrist_cam"), ENV_CAMERAS, given={"wrist_cam": "overhead_cam"}
+    )
     assert pairs == {"overhead_cam": "wrist_cam", "wrist_cam": "overhead_cam"}
 
 
 def test_a_renamed_camera_is_known_by_the_name_that_the_dataset_gave_it():
-    training = TrainingRecord({"front": "camera2", "hand": "camera1"}, cameras=frozenset({"camera1", "camera2"}))
-    pairs, is_sure = propose_camera_map(("camera1", "camera2", "camera3"), ENV_CAMERAS, training=training)
+    training = TrainingRecord(
+        {"front": "camera2", "hand": "camera1"}, cameras=frozenset({"camera1", "camera2"})
+    )
+    pairs, is_sure = propose_camera_map(
+        ("camera1", "camera2", "camera3"), ENV_CAMERAS, training=training
+    )
     assert pairs == {"overhead_cam": "camera2", "wrist_cam": "camera1"} and is_sure
 
 
@@ -75,14 +112,14 @@ def test_names_that_contradict_each_other_are_not_paired_and_no_flag_is_proposed
     assert propose_camera_map(("front", "hand"), ("left", "right")) == ({}, True)
     with pytest.raises(WhiskerError, match=r"do not say which is which\. Pair them") as refusal:
         select(looking("front", "hand"), ("left", "right"))
-    assert "=" not in refusal.value.do and "--allow" not in refusal.value.do
+    assert "=" not in refusal.value.hint and "--allow" not in refusal.value.hint
 
 
 def test_a_refusal_says_what_both_sides_have():
     with pytest.raises(WhiskerError) as refusal:
         select(looking("front", "wrist"))
     assert refusal.value.expected == "front, wrist" and refusal.value.got == ", ".join(ENV_CAMERAS)
-    assert refusal.value.do == "Give --camera-map overhead_cam=front,wrist_cam=wrist."
+    assert refusal.value.hint == "Give --camera-map overhead_cam=front,wrist_cam=wrist."
 
 
 def test_cameras_of_the_same_name_need_no_map_and_a_swap_swaps_their_sizes():
@@ -108,14 +145,22 @@ def test_a_camera_may_be_mapped_to_its_own_name(given):
 
 
 def test_a_map_to_no_camera_of_the_policy_is_refused():
-    with pytest.raises(WhiskerError, match="--camera-map: expected the policy's cameras: image, image2, got base"):
+    with pytest.raises(
+        WhiskerError, match="--camera-map: expected the policy's cameras: image, image2, got base"
+    ):
         select(looking("image", "image2"), camera_map={"overhead_cam": "base"})
 
 
 @pytest.mark.parametrize("allow", [False, True])
 def test_a_misspelt_camera_of_the_environment_does_not_pass_for_a_missing_one(allow):
-    with pytest.raises(WhiskerError, match=r"--camera-map: expected cameras of 'so101/pick_place'.*got overhed_cam"):
-        select(looking("image", "wrist_cam"), camera_map={"overhed_cam": "image"}, allow_missing_camera=allow)
+    with pytest.raises(
+        WhiskerError, match=r"--camera-map: expected cameras of 'so101/pick_place'.*got overhed_cam"
+    ):
+        select(
+            looking("image", "wrist_cam"),
+            camera_map={"overhed_cam": "image"},
+            allow_missing_camera=allow,
+        )
 
 
 @pytest.mark.parametrize("allow", [False, True])
@@ -128,7 +173,9 @@ def test_one_camera_is_not_two_of_the_policy(allow):
 
 def test_a_camera_may_be_missing_where_that_is_allowed_but_not_all_of_them():
     given = {"overhead_cam": "image"}
-    selected = select(looking("image", "image2", "image3"), camera_map=given, allow_missing_camera=True)
+    selected = select(
+        looking("image", "image2", "image3"), camera_map=given, allow_missing_camera=True
+    )
     assert selected == {"overhead_cam": (32, 48)}
     with pytest.raises(WhiskerError, match=r"got overhead_cam.*--camera-map overhead_cam=image\.$"):
         select(looking("image"), allow_missing_camera=True)
@@ -141,7 +188,10 @@ def test_a_camera_without_images_in_training_may_be_missing_and_another_one_not(
         "wrist_cam",
     }
     with pytest.raises(WhiskerError, match="expected overhead_cam, left, got"):
-        select(looking("overhead_cam", "left", "third"), training=TrainingRecord(cameras=frozenset({"left"})))
+        select(
+            looking("overhead_cam", "left", "third"),
+            training=TrainingRecord(cameras=frozenset({"left"})),
+        )
 
 
 def test_a_camera_without_images_in_training_gives_way_to_the_one_that_was_renamed():
@@ -150,7 +200,9 @@ def test_a_camera_without_images_in_training_gives_way_to_the_one_that_was_renam
     policy = looking("camera1", "image")
     adopted = adopt_renamed_cameras(Adapters(), training, policy, LIBERO_CAMERAS)
     assert adopted == {"image": "camera1"}
-    assert select(policy, LIBERO_CAMERAS, "libero_goal/0", training, camera_map=adopted) == {"image": (32, 48)}
+    assert select(policy, LIBERO_CAMERAS, "libero_goal/0", training, camera_map=adopted) == {
+        "image": (32, 48)
+    }
 
 
 @pytest.mark.parametrize(
@@ -164,9 +216,13 @@ def test_a_camera_without_images_in_training_gives_way_to_the_one_that_was_renam
     ],
 )
 def test_the_users_word_has_precedence_over_the_checkpoints_rename_map(given, adopted):
-    training = TrainingRecord({"overhead_cam": "camera1", "wrist_cam": "camera2", "elsewhere": "camera3"})
+    training = TrainingRecord(
+        {"overhead_cam": "camera1", "wrist_cam": "camera2", "elsewhere": "camera3"}
+    )
     policy = looking("camera1", "camera2", "camera3")
-    assert adopt_renamed_cameras(Adapters(camera_map=given), training, policy, ENV_CAMERAS) == adopted
+    assert (
+        adopt_renamed_cameras(Adapters(camera_map=given), training, policy, ENV_CAMERAS) == adopted
+    )
 
 
 def test_one_size_is_given_to_all_cameras():
@@ -180,7 +236,9 @@ def test_what_is_accepted_is_what_is_selected():
     policy, adapters = looking("front", "wrist"), Adapters()
     whole = {"overhead_cam": "front", "wrist_cam": "wrist"}
     assert is_accepted(whole, policy, adapters, "so101/pick_place", ENV_CAMERAS)
-    assert not is_accepted({"overhead_cam": "front"}, policy, adapters, "so101/pick_place", ENV_CAMERAS)
+    assert not is_accepted(
+        {"overhead_cam": "front"}, policy, adapters, "so101/pick_place", ENV_CAMERAS
+    )
 
 
 def test_what_looks_through_no_camera_needs_none():

@@ -22,7 +22,9 @@ from tests.processes import catch_ctrl_c
 
 def run_eval(*arguments, cwd=None, **environment):
     command = [sys.executable, "-m", "eval", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=os.environ | environment
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -46,7 +48,9 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     flags = ["--" + f.name.replace("_", "-") for f in fields(EvalConfig)]
-    assert all(flag in done.stdout or flag.replace("--", "--no-", 1) in done.stdout for flag in flags)
+    assert all(
+        flag in done.stdout or flag.replace("--", "--no-", 1) in done.stdout for flag in flags
+    )
 
 
 def test_environments_are_listed_by_suite_or_by_words_and_nothing_is_made(tmp_path):
@@ -58,11 +62,16 @@ def test_environments_are_listed_by_suite_or_by_words_and_nothing_is_made(tmp_pa
 
     done, all_of_them = list_envs()
     assert done.returncode == 0
-    assert all_of_them["so101/pick_place_brick"] == ("Pick up the brick and place it in the bowl.", "300")
+    assert all_of_them["so101/pick_place_brick"] == (
+        "Pick up the brick and place it in the bowl.",
+        "300",
+    )
     assert all_of_them["libero_10"] == ("10", "520") and "libero_10/9" not in all_of_them
     done, some = list_envs("libero_goal", "DRAWER")
     assert done.returncode == 0 and "libero_goal/0" in some and "so101/pick_place" not in some
-    assert all("libero_goal" in name and "drawer" in text.lower() for name, (text, _) in some.items())
+    assert all(
+        "libero_goal" in name and "drawer" in text.lower() for name, (text, _) in some.items()
+    )
     done, none = list_envs("qqqq")
     assert done.returncode == 2 and not none and "no environment that has them" in done.stderr
 
@@ -108,15 +117,26 @@ def test_what_a_checkpoint_cannot_do_is_refused_before_torch_is_imported(tmp_pat
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     for flags, said in (
         (["--samples", 4], "expected a policy that can plan in more than one way"),
-        (["--n-action-steps", 99], "--n-action-steps: expected 1 to 40 (the chunk's length), got 99"),
-        (["--camera-map", "overhead_cam=top"], "expected the policy's cameras: overhead_cam, wrist_cam, got top"),
+        (
+            ["--n-action-steps", 99],
+            "--n-action-steps: expected 1 to 40 (the chunk's length), got 99",
+        ),
+        (
+            ["--camera-map", "overhead_cam=top"],
+            "expected the policy's cameras: overhead_cam, wrist_cam, got top",
+        ),
     ):
         done = run_eval("--policy", "act", *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         assert done.returncode == 2 and said in " ".join(done.stderr.split())
-    assert "torch was imported" in run_eval("--policy", "act", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stderr
+    assert (
+        "torch was imported"
+        in run_eval("--policy", "act", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stderr
+    )
 
 
-@pytest.mark.parametrize("policy", [["--policy", "zero"], ["--checkpoint", "small_act"]], ids=lambda p: p[1])
+@pytest.mark.parametrize(
+    "policy", [["--policy", "zero"], ["--checkpoint", "small_act"]], ids=lambda p: p[1]
+)
 def test_no_gl_library_names_the_command(tmp_path, small_act, policy):
     """With a loader that finds no OSMesa."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -131,16 +151,26 @@ def test_no_gl_library_names_the_command(tmp_path, small_act, policy):
 def test_the_table_and_what_to_do_next(tmp_path):
     done = run_eval("--policy", "scripted", "--episodes", 2, "--run-dir", tmp_path)
     assert done.returncode == 0
-    for part in ("100.0 %  (2 of 2)", "Wilson 95 % interval", "never_picked_up", "pick rate", "drop rate"):
+    for part in (
+        "100.0 %  (2 of 2)",
+        "Wilson 95 % interval",
+        "never_picked_up",
+        "pick rate",
+        "drop rate",
+    ):
         assert part in done.stdout
     (run,) = tmp_path.iterdir()
     assert f"Run folder: {run}" in done.stdout
     assert done.stdout.splitlines()[-3] == f"Report: {run / 'report.html'}"
     assert "2 of 2 episodes succeed" in (run / "report.html").read_text()
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("scripted in so101/pick_place: 100.0 % success (2 of 2, 95 % interval 34.2 % to 100.0 %")
+    assert last.startswith(
+        "scripted in so101/pick_place: 100.0 % success (2 of 2, 95 % interval 34.2 % to 100.0 %"
+    )
     described = json.loads((run / "run.json").read_text())
-    assert described["config"]["policy"] == "scripted" and described["versions"]["mujoco"] == version("mujoco")
+    assert described["config"]["policy"] == "scripted" and described["versions"][
+        "mujoco"
+    ] == version("mujoco")
 
 
 def test_a_report_that_cannot_be_written_fails_no_run(tmp_path):
@@ -152,7 +182,16 @@ def test_a_report_that_cannot_be_written_fails_no_run(tmp_path):
         "    _replace(source, target, **how)\n"
         "os.replace = replace\n"
     )
-    arguments = ("--policy", "zero", "--episodes", 1, "--horizon", 5, "--run-dir", tmp_path / "runs")
+    arguments = (
+        "--policy",
+        "zero",
+        "--episodes",
+        1,
+        "--horizon",
+        5,
+        "--run-dir",
+        tmp_path / "runs",
+    )
     done = run_eval(*arguments, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0 and "Report:" not in done.stdout
     (line,) = [line for line in done.stderr.splitlines() if "report" in line]
@@ -161,8 +200,14 @@ def test_a_report_that_cannot_be_written_fails_no_run(tmp_path):
 
 
 def test_quiet_is_one_line(tmp_path):
-    done = run_eval("--policy", "zero", "--episodes", 1, "--horizon", 5, "--run-dir", tmp_path, "--quiet")
-    assert done.stdout.count("\n") == 1 and done.stderr == "" and "0.0 % success (0 of 1" in done.stdout
+    done = run_eval(
+        "--policy", "zero", "--episodes", 1, "--horizon", 5, "--run-dir", tmp_path, "--quiet"
+    )
+    assert (
+        done.stdout.count("\n") == 1
+        and done.stderr == ""
+        and "0.0 % success (0 of 1" in done.stdout
+    )
 
 
 def test_the_same_command_gives_the_same_rows_also_with_videos(eval_here, tmp_path, small_act):
@@ -187,12 +232,20 @@ def wait_for_rows(process, run_dir: Path, n: int):
 
 
 @pytest.mark.parametrize(
-    "n_before", [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(4, marks=pytest.mark.slow)]
+    "n_before",
+    [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(4, marks=pytest.mark.slow)],
 )
 def test_resume_after_kill_9_gives_the_rows_of_an_uninterrupted_run(tmp_path, n_before):
     arguments = ["--policy", "scripted", "--episodes", 8]
     run_eval(*arguments, "--run-dir", tmp_path / "whole")
-    command = [sys.executable, "-m", "eval", *map(str, arguments), "--run-dir", str(tmp_path / "killed")]
+    command = [
+        sys.executable,
+        "-m",
+        "eval",
+        *map(str, arguments),
+        "--run-dir",
+        str(tmp_path / "killed"),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     run = wait_for_rows(process, tmp_path / "killed", n_before)
     process.kill()
@@ -206,7 +259,17 @@ def test_resume_after_kill_9_gives_the_rows_of_an_uninterrupted_run(tmp_path, n_
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, "-m", "eval", "--policy", "scripted", "--episodes", "200", "--run-dir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "eval",
+        "--policy",
+        "scripted",
+        "--episodes",
+        "200",
+        "--run-dir",
+        str(tmp_path),
+    ]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=catch_ctrl_c
     )
@@ -227,7 +290,9 @@ def test_resuming_with_another_flag_is_refused(eval_here, tmp_path):
         (["--policy=act"], "--pol"),
     ):
         done = eval_here("--resume", run, *flags)
-        assert done.returncode == 2 and f"{said}" in done.stderr and "as the run has it" in done.stderr
+        assert (
+            done.returncode == 2 and f"{said}" in done.stderr and "as the run has it" in done.stderr
+        )
     assert eval_here("--resume", run, "--horizon", 3, "--quiet").returncode == 0
 
 
@@ -240,12 +305,16 @@ def test_resuming_a_run_whose_outcomes_other_rules_made_is_refused(eval_here, tm
     (run / "run.json").write_text(json.dumps(description))
     done = eval_here("--resume", run)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "expected a run whose outcomes were made by rules 2, got rules 1" in " ".join(done.stderr.split())
+    assert "expected a run whose outcomes were made by rules 2, got rules 1" in " ".join(
+        done.stderr.split()
+    )
 
 
 def test_resuming_with_other_weights_is_refused(eval_here, tmp_path, small_act):
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
-    eval_here("--checkpoint", checkpoint, "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path / "runs")
+    eval_here(
+        "--checkpoint", checkpoint, "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path / "runs"
+    )
     weights = load_file(checkpoint / "model.safetensors")
     save_file(weights | {"model.action_head.bias": weights["model.action_head.bias"] + 1},
               checkpoint / "model.safetensors")  # fmt: skip
@@ -258,9 +327,13 @@ def test_crashes_of_the_policy_are_errors_and_exit_with_3(eval_here, tmp_path, s
     """A checkpoint whose action head is NaN."""
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
     weights = load_file(checkpoint / "model.safetensors")
-    weights["model.action_head.bias"] = torch.full_like(weights["model.action_head.bias"], torch.nan)
+    weights["model.action_head.bias"] = torch.full_like(
+        weights["model.action_head.bias"], torch.nan
+    )
     save_file(weights, checkpoint / "model.safetensors")
-    done = eval_here("--checkpoint", checkpoint, "--episodes", 2, "--run-dir", tmp_path / "runs", "--no-doctor")
+    done = eval_here(
+        "--checkpoint", checkpoint, "--episodes", 2, "--run-dir", tmp_path / "runs", "--no-doctor"
+    )
     assert done.returncode == 3 and "weights: NaN or infinite" in done.stderr
     rows = rows_of(tmp_path / "runs")
     assert [row["outcome"] for row in rows] == ["error", "error"] and "NaN" in rows[0]["error"]

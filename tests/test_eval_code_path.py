@@ -34,7 +34,10 @@ def test_another_code_path_is_refused_and_the_advice_works(tmp_path):
     run_eval(*ZERO, "--run-dir", tmp_path, OPENBLAS_CORETYPE="Nehalem")
     (run,) = tmp_path.iterdir()
     refused = run_eval("--resume", run, "--quiet")
-    assert refused.returncode == 2 and "code_path: expected OPENBLAS_CORETYPE Nehalem" in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "code_path: expected OPENBLAS_CORETYPE Nehalem" in refused.stderr
+    )
     advised = re.search(r"machine with (.*) before the command", refused.stderr)[1]
     done = run_eval("--resume", run, "--quiet", **dict(part.split("=") for part in advised.split()))
     assert done.returncode == 0, done.stderr
@@ -44,7 +47,10 @@ def test_another_code_path_is_refused_and_the_advice_works(tmp_path):
     ("then", "said"),
     [
         (RECORDED | {"libc": "glibc 2.39"}, "expected libc glibc 2.39, got glibc 2.36"),
-        (RECORDED | {"processor": "GenuineIntel Xeon"}, "expected processor GenuineIntel Xeon, got any"),
+        (
+            RECORDED | {"processor": "GenuineIntel Xeon"},
+            "expected processor GenuineIntel Xeon, got any",
+        ),
         (None, "got an older one"),
     ],
 )
@@ -61,7 +67,10 @@ def test_another_commit_is_said_and_kept(eval_here, tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": "a" * 40}))
     resumed = eval_here("--resume", run, "--quiet")
     assert resumed.returncode == 0
-    assert f"warning: resuming {str(run)!r}: its rows are of {'a' * 40}, the ones to come of" in resumed.stderr
+    assert (
+        f"warning: resuming {str(run)!r}: its rows are of {'a' * 40}, the ones to come of"
+        in resumed.stderr
+    )
     commits = Run.open(run).description.commits
     assert commits[0] == "a" * 40 and len(commits) == 2
     assert Run.open(run).description.resumed == (Resumption(commits[1], n_rows_before=1),)
@@ -71,8 +80,11 @@ def test_another_commit_is_said_and_kept(eval_here, tmp_path):
 
 def test_the_doctor_says_who_made_the_rows(blind_env):
     described = describe_run(blind_env, commit="abc", code_path=RECORDED)
-    one, two = check_made_by(described), check_made_by(replace(described, resumed=(Resumption("d", n_rows_before=4),)))
-    assert one.level is Level.FINE and "commit abc; processor any" in one.evidence
+    one, two = (
+        check_made_by(described),
+        check_made_by(replace(described, resumed=(Resumption("d", n_rows_before=4),))),
+    )
+    assert one.level is Level.OK and "commit abc; processor any" in one.evidence
     assert two.level is Level.WARNING and "commit abc, d" in two.evidence
     assert "older" in check_made_by(describe_run(blind_env)).evidence
 

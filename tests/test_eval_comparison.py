@@ -24,7 +24,12 @@ from sim.errors import WhiskerError
 from tests.runs import describe_run
 from viz import plan_quality
 
-S, F, D, E = Outcome.SUCCESS, Outcome.NEVER_PICKED_UP, Outcome.DROPPED_DURING_TRANSPORT, Outcome.ERROR
+S, F, D, E = (
+    Outcome.SUCCESS,
+    Outcome.NEVER_PICKED_UP,
+    Outcome.DROPPED_DURING_TRANSPORT,
+    Outcome.ERROR,
+)
 # Ten episodes: 4 both, 4 only the first, 1 only the second, 1 neither.
 FIRST, SECOND = [S] * 8 + [F, F], [S] * 4 + [F, F, D, D, S, F]
 
@@ -33,7 +38,16 @@ FIRST, SECOND = [S] * 8 + [F, F], [S] * 4 + [F, F, D, D, S, F]
 def make_run(tmp_path, blind_env):
     """Make a run whose episodes ended so, in the tasks that the environments' names say; returns its folder."""
 
-    def make(outcomes, policy="random", folder=tmp_path, tasks=None, first=0, n_asked=None, description=None, **config):
+    def make(
+        outcomes,
+        policy="random",
+        folder=tmp_path,
+        tasks=None,
+        first=0,
+        n_asked=None,
+        description=None,
+        **config,
+    ):
         n = n_asked or len(outcomes)
         config = EvalConfig(policy=policy, episodes=n, first_episode=first, **config)
         described = describe_run(blind_env, policy, config=config, horizon=config.horizon or 300)
@@ -41,9 +55,13 @@ def make_run(tmp_path, blind_env):
         with closing(RunFolder.create(folder, described)) as run:
             for task in described.tasks:
                 for index, outcome in enumerate(outcomes, start=first):
-                    record = EpisodeRecord(task, index, outcome is S, "boom" if outcome is E else "", 0.1, None)
+                    record = EpisodeRecord(
+                        task, index, outcome is S, "boom" if outcome is E else "", 0.1, None
+                    )
                     row = make_row(record)
-                    run.append(record, replace(row, outcome=outcome, n_steps=100 + index, decisive_step=7))
+                    run.append(
+                        record, replace(row, outcome=outcome, n_steps=100 + index, decisive_step=7)
+                    )
             return run.path
 
     return make
@@ -82,7 +100,9 @@ def test_steps_are_of_episodes_that_both_solve_with_students_interval(make_run):
     (pair,) = compare(paths).comparisons.values()
     steps = pair.compare_steps()
     expected = stats.ttest_1samp([-3, -9, -4, -20], 0).confidence_interval()
-    assert steps.n == 4 and steps.difference == -9 and steps.interval == pytest.approx(tuple(expected))
+    assert (
+        steps.n == 4 and steps.difference == -9 and steps.interval == pytest.approx(tuple(expected))
+    )
 
 
 def test_what_has_no_partner_crashed_or_is_missing_is_said(make_run):
@@ -94,20 +114,32 @@ def test_what_has_no_partner_crashed_or_is_missing_is_said(make_run):
     said = "\n".join(compared.remarks)
     assert "random: 1 crashed (pick_place 8)" in said and "zero: 1 crashed (pick_place 5)" in said
     assert "zero is unfinished: 5 of 9 episodes have ended" in said
-    assert "6 episodes of random have no partner (6 succeed)" in said and "1 episodes of zero" in said
+    assert (
+        "6 episodes of random have no partner (6 succeed)" in said and "1 episodes of zero" in said
+    )
 
 
 def test_tasks_are_strata(make_run, command):
     tasks = {"a/pick": "suite/0", "a/place": "suite/1"}
     paths = make_run(FIRST, tasks=tasks), make_run(SECOND, "zero", tasks=tasks)
     (pair,) = compare(paths).comparisons.values()
-    assert list(pair.tasks) == list(tasks) and pair.counts.n == 20 and pair.difference == pytest.approx(0.3)
+    assert (
+        list(pair.tasks) == list(tasks)
+        and pair.counts.n == 20
+        and pair.difference == pytest.approx(0.3)
+    )
     code, out, _ = command(*paths, "--all")
     assert code == 0 and "20 shared episodes of 2 tasks, each counting alike" in out
-    commands = [line.partition(": uv run ")[2] for line in out.splitlines() if "uv run whiskers" in line]
+    commands = [
+        line.partition(": uv run ")[2] for line in out.splitlines() if "uv run whiskers" in line
+    ]
     assert len(commands) == 10
     name, path, *flags = shlex.split(commands[0])
-    assert name == "whiskers" and path == str(paths[1]) and flags == ["--episode", "4", "--task", "a/pick"]
+    assert (
+        name == "whiskers"
+        and path == str(paths[1])
+        and flags == ["--episode", "4", "--task", "a/pick"]
+    )
 
 
 DIFFERENT = {
@@ -125,7 +157,9 @@ def test_other_worlds_are_refused_with_the_field_that_differs(make_run, what):
     second = make_run(SECOND, "zero", **DIFFERENT[what])
     with pytest.raises(WhiskerError, match=what) as caught:
         compare([first, second])
-    assert not [other for other in DIFFERENT if other != what and f"other {other}" in str(caught.value)]
+    assert not [
+        other for other in DIFFERENT if other != what and f"other {other}" in str(caught.value)
+    ]
 
 
 def test_models_are_compared_by_content_where_it_is_known(make_run):
@@ -169,12 +203,21 @@ def test_a_folder_stands_for_the_runs_in_it_that_fit(make_run, tmp_path):
 def test_several_runs_are_corrected_by_holm_and_lettered(make_run, tmp_path):
     n = 40
     rates = (38, 36, 10)
-    paths = [make_run([S] * k + [F] * (n - k), p) for k, p in zip(rates, ("random", "zero", "scripted"), strict=True)]
+    paths = [
+        make_run([S] * k + [F] * (n - k), p)
+        for k, p in zip(rates, ("random", "zero", "scripted"), strict=True)
+    ]
     compared = compare(paths)
-    assert [compared.letters[index] for index in range(3)] == ["a", "a", "b"] and compared.ranking == [0, 1, 2]
+    assert [compared.letters[index] for index in range(3)] == [
+        "a",
+        "a",
+        "b",
+    ] and compared.ranking == [0, 1, 2]
     p = {key: pair.p for key, pair in compared.comparisons.items()}
     order = sorted(p, key=lambda key: p[key])
-    expected = np.minimum(1, np.maximum.accumulate([p[key] * (3 - k) for k, key in enumerate(order)]))
+    expected = np.minimum(
+        1, np.maximum.accumulate([p[key] * (3 - k) for k, key in enumerate(order)])
+    )
     assert [compared.comparisons[key].corrected_p for key in order] == pytest.approx(list(expected))
 
 
@@ -182,18 +225,26 @@ def test_the_verdict_is_one_sentence(make_run, command):
     code, out, _ = command(make_run([S] * 9 + [F]), make_run([F] * 10, "zero"))
     assert code == 0 and "random is better than zero (difference 90 points, " in out
     _, out, _ = command(make_run(FIRST), make_run(SECOND, "zero"))
-    assert "These 10 shared episodes cannot tell random and zero apart (difference 30 points, " in out
+    assert (
+        "These 10 shared episodes cannot tell random and zero apart (difference 30 points, " in out
+    )
     assert "To see a difference of 10 points with 80 % power takes about 381 more." in out
 
 
-@pytest.mark.parametrize(("first", "second"), [([S], [S]), ([S], [F]), ([S] * 9, [S] * 9), ([F] * 9, [F] * 9)])
+@pytest.mark.parametrize(
+    ("first", "second"), [([S], [S]), ([S], [F]), ([S] * 9, [S] * 9), ([F] * 9, [F] * 9)]
+)
 def test_one_episode_and_all_or_none_are_judged_like_others(make_run, command, first, second):
     code, out, _ = command(make_run(first), make_run(second, "zero"))
     assert code == 0 and "cannot tell random and zero apart" in out and "nan" not in out
 
 
 def test_the_gate_fails_on_what_is_worse_beyond_doubt(make_run, command):
-    good, bad, tie = make_run([S] * 30), make_run([F] * 30, "zero"), make_run([S] * 29 + [F], "scripted")
+    good, bad, tie = (
+        make_run([S] * 30),
+        make_run([F] * 30, "zero"),
+        make_run([S] * 29 + [F], "scripted"),
+    )
     assert command(good, bad, "--fail-if-worse", "0.05")[0] == 1
     assert command(bad, good, "--fail-if-worse", "0.05")[0] == 0
     code, out, _ = command(good, tie, "--fail-if-worse", "0.05")
@@ -206,8 +257,17 @@ def test_json_says_what_the_tables_say(make_run, command):
     code, out, _ = command(make_run(FIRST), make_run(SECOND, "zero"), "--json")
     content = json.loads(out)
     (pair,) = content["comparisons"]
-    assert code == 0 and (pair["both"], pair["only_first"], pair["only_second"], pair["neither"]) == (4, 4, 1, 1)
-    assert pair["better"] is None and pair["steps_to_success"]["n"] == 4 and len(pair["differing_episodes"]) == 5
+    assert code == 0 and (
+        pair["both"],
+        pair["only_first"],
+        pair["only_second"],
+        pair["neither"],
+    ) == (4, 4, 1, 1)
+    assert (
+        pair["better"] is None
+        and pair["steps_to_success"]["n"] == 4
+        and len(pair["differing_episodes"]) == 5
+    )
     assert content["runs"][0]["interval_method"] == "clopper-pearson"
 
 
@@ -216,17 +276,30 @@ def test_plan_quality_is_compared_where_both_runs_have_it(make_run, command):
     paths = make_run(FIRST), make_run(SECOND, "zero")
     for path, length in zip(paths, (1.0, 3.0), strict=True):
         rows = [
-            {"kind": "episode", "task": row.task, "episode_index": row.episode_index, "path_length_m": length}
+            {
+                "kind": "episode",
+                "task": row.task,
+                "episode_index": row.episode_index,
+                "path_length_m": length,
+            }
             for row in Run.open(path).rows
         ]
         (path / PLAN_QUALITY_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     content = json.loads(command(*paths, "--json")[1])
     measured = content["comparisons"][0]["plan_quality"]["path_length_m"]
-    assert measured["n"] == 10 and (measured["first"], measured["second"], measured["difference"]) == (1, 3, -2)
+    assert measured["n"] == 10 and (
+        measured["first"],
+        measured["second"],
+        measured["difference"],
+    ) == (1, 3, -2)
 
 
 def test_sizes_before_any_run(command):
     code, out, _ = command("--power", "0.8", "0.9", "--correlation", "0.3")
     assert code == 0 and "199 each" in out and "correlation 0.3: 146 (158 by" in out
-    for arguments in (("--correlation", "0.3"), ("--power", "0.8", "0.8"), ("runs", "--power", "0.8", "0.9")):
+    for arguments in (
+        ("--correlation", "0.3"),
+        ("--power", "0.8", "0.8"),
+        ("runs", "--power", "0.8", "0.9"),
+    ):
         assert command(*arguments)[0] == 2

@@ -15,7 +15,9 @@ SIZES = {"overhead_cam": (32, 32), "wrist_cam": (32, 32)}
 
 
 def check(env_spec, adapters=None, **declared):
-    check_conventions(SimplePolicy("toy", env_spec, **declared).spec, env_spec, adapters or Adapters())
+    check_conventions(
+        SimplePolicy("toy", env_spec, **declared).spec, env_spec, adapters or Adapters()
+    )
 
 
 def pose_env(env_spec, frame="base"):
@@ -51,11 +53,21 @@ def test_what_agrees_and_what_is_not_declared_passes(blind_env):
         ({"rotation_frame": "tool"}, "rotation frame 'none'", "rotation frame 'tool'"),
         ({"gripper_range": (1.0, -1.0)}, "gripper 0 closed, 100 open", "gripper 1 closed, -1 open"),
         ({"state_names": tuple("abcdef")}, "state: shoulder_pan", "state: a, b, c, d, e, f"),
-        ({"state_units": ("rad",) * 6}, "units of the state: deg, deg", "units of the state: rad, rad"),
-        ({"camera_roles": {"wrist_cam": "scene"}}, "its 'wrist_cam': wrist", "camera 'wrist_cam': scene"),
+        (
+            {"state_units": ("rad",) * 6},
+            "units of the state: deg, deg",
+            "units of the state: rad, rad",
+        ),
+        (
+            {"camera_roles": {"wrist_cam": "scene"}},
+            "its 'wrist_cam': wrist",
+            "camera 'wrist_cam': scene",
+        ),
     ],
 )
-def test_each_convention_that_disagrees_is_refused_with_both_sides_named(blind_env, declared, env_has, policy_has):
+def test_each_convention_that_disagrees_is_refused_with_both_sides_named(
+    blind_env, declared, env_has, policy_has
+):
     with pytest.raises(WhiskerError) as refusal:
         check(blind_env.spec, **(agreeing(blind_env.spec) | declared))
     assert refusal.value.subject == "conventions of policy 'toy' in 'so101/pick_place'"
@@ -67,22 +79,26 @@ def test_each_convention_that_disagrees_is_refused_with_both_sides_named(blind_e
 @pytest.mark.parametrize(("declared", "there"), [("tool", "base"), ("base", "tool")])
 def test_the_frame_of_a_rotation_is_compared(blind_env, declared, there):
     """Rotation vectors of the same names, units and width, and another motion."""
-    with pytest.raises(WhiskerError, match=rf"rotation frame '{there}'.*rotation frame '{declared}'"):
+    with pytest.raises(
+        WhiskerError, match=rf"rotation frame '{there}'.*rotation frame '{declared}'"
+    ):
         check(pose_env(blind_env.spec, there), rotation="axis_angle", rotation_frame=declared)
 
 
 def test_all_that_disagrees_is_in_one_refusal(blind_env):
     with pytest.raises(WhiskerError) as refusal:
-        check(blind_env.spec, action_mode="delta", gripper_range=(0.0, 1.0), state_units=("rad",) * 6)
+        check(
+            blind_env.spec, action_mode="delta", gripper_range=(0.0, 1.0), state_units=("rad",) * 6
+        )
     assert refusal.value.got.count(";") == refusal.value.expected.count(";") == 2
-    assert refusal.value.do.count("Give") + refusal.value.do.count("give") == 2
+    assert refusal.value.hint.count("Give") + refusal.value.hint.count("give") == 2
 
 
 def advised(env_spec, **declared):
     """What the refusal says to do; that is then done, and accepted."""
     with pytest.raises(WhiskerError) as refusal:
         check(env_spec, **declared)
-    return refusal.value.do
+    return refusal.value.hint
 
 
 def test_the_flags_that_are_advised_are_accepted(blind_env):
@@ -92,14 +108,23 @@ def test_the_flags_that_are_advised_are_accepted(blind_env):
     assert advised(spec, gripper_range=(1.0, -1.0)) == "Give --gripper-range 1 -1."
     check(spec, Adapters(gripper_range=(1.0, -1.0)), gripper_range=(1.0, -1.0))
     roles = {"camera_roles": {"overhead_cam": "wrist", "wrist_cam": "scene"}, "image_sizes": SIZES}
-    do = advised(spec, **roles)
-    assert do.startswith("Give --camera-map ")
-    check(spec, Adapters(camera_map=parse_camera_map(do.removeprefix("Give --camera-map ").removesuffix("."))), **roles)
+    hint = advised(spec, **roles)
+    assert hint.startswith("Give --camera-map ")
+    check(
+        spec,
+        Adapters(
+            camera_map=parse_camera_map(hint.removeprefix("Give --camera-map ").removesuffix("."))
+        ),
+        **roles,
+    )
 
 
 def test_where_no_flag_mends_it_the_other_environment_is_named():
     with closing(make_env("so101/pick_place_ee", {})) as env:
-        assert advised(env.spec, action_mode="delta") == "Evaluate with --env so101/pick_place_ee_delta."
+        assert (
+            advised(env.spec, action_mode="delta")
+            == "Evaluate with --env so101/pick_place_ee_delta."
+        )
         with closing(make_env("so101/pick_place_ee_delta", {})) as other:
             check(other.spec, action_mode="delta")
 

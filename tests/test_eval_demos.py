@@ -16,10 +16,14 @@ from sim.registry import make_env
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     root = tmp_path_factory.mktemp("demos") / "set"
-    env = make_env("so101/pick_place", image_sizes={"overhead_cam": (32, 32), "wrist_cam": (32, 32)})
+    env = make_env(
+        "so101/pick_place", image_sizes={"overhead_cam": (32, 32), "wrist_cam": (32, 32)}
+    )
     writer = DemonstrationWriter(root, env.spec, use_videos=False)
     kept = []
-    record_demonstrations(DemoConfig(root, episodes=3), env, writer, lambda n, ok: kept.append((n, ok)))
+    record_demonstrations(
+        DemoConfig(root, episodes=3), env, writer, lambda n, ok: kept.append((n, ok))
+    )
     env.close()
     assert kept[-1][0] == 3
     return root
@@ -53,15 +57,20 @@ def test_images_are_lossless_and_the_object_ends_in_the_bowl(demos):
     frames = DemonstrationFrames(demos)
     last = np.flatnonzero(np.diff(frames.episode_index, append=99))
     assert (np.linalg.norm(frames.object_pos_world[last, :2] - [0.20, 0.15], axis=1) < 0.055).all()
-    # The overhead camera of an episode whose arm starts at home shows what the environment shows there.
+    # The overhead camera of an episode whose arm starts at home shows what the environment shows
+    # there.
     env = make_env("so101/pick_place", image_sizes={"overhead_cam": (32, 32)})
     for episode in range(3):
         env.reset(FIRST_DEMO_EPISODE + episode)
         first = int(np.flatnonzero(frames.episode_index == episode)[0])
-        np.testing.assert_allclose(env.progress()[0].object_pos_world, frames.object_pos_world[first], atol=1e-6)
+        np.testing.assert_allclose(
+            env.progress()[0].object_pos_world, frames.object_pos_world[first], atol=1e-6
+        )
         if np.allclose(env.state(), frames.state[first], atol=1e-4):
             seen = env.observe().images["overhead_cam"]
-            np.testing.assert_array_equal(frames.images["overhead_cam"][first], seen.transpose(2, 0, 1))
+            np.testing.assert_array_equal(
+                frames.images["overhead_cam"][first], seen.transpose(2, 0, 1)
+            )
             break
     else:
         pytest.fail("no episode starts at home")

@@ -16,9 +16,9 @@ from eval.cli import main, main_doctor
 from eval.config import SubjectConfig
 from eval.doctor import examination
 from eval.doctor.agreement import check_agreement
+from eval.doctor.check_context import CheckContext
 from eval.doctor.examination import examine
 from eval.doctor.finding import Level
-from eval.doctor.patient import Patient
 from eval.doctor.scene_checks import check_expert
 from eval.doctor.surroundings import check_horizon
 from eval.drivers import run_episode
@@ -27,7 +27,7 @@ from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_lookup import find_checkpoint
-from policies.policy import EpisodeMemory, remember
+from policies.policy import EpisodeMemory, make_memory
 from sim.errors import WhiskerError
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.so101.goals import declare_goal
@@ -59,8 +59,8 @@ def ills(config, setup=None, *, compares=True):
     """(check, finding) of all that is not fine.
 
     Args:
-        compares: with the expert. This tries some eighty predictions where the policy disagrees; a bug that another
-            check names is named without.
+        compares: with the expert. This tries some eighty predictions where the policy disagrees; a
+            bug that another check names is named without.
     """
     setup = setup or set_up(config)
     checks = tuple(c for c in examination._OF_A_POLICY if compares or c is not check_agreement)
@@ -72,7 +72,7 @@ def named(found, check, words):
     """The finding with these words; raises if the doctor did not say it."""
     hits = [f for (c, text), f in found.items() if c == check and words in text]
     assert hits, f"the doctor said: {sorted(found)}"
-    assert hits[0].do
+    assert hits[0].hint
     print(*found.values(), sep="\n")
     return hits[0]
 
@@ -95,7 +95,9 @@ def edit_json(path, edit):
 def edit_stats(folder, edit, part="policy_*processor"):
     """Change the tensors of the normalisers: `edit(name, value)` returns the new value."""
     for path in folder.glob(f"{part}_step_*.safetensors"):
-        save_file({name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path)
+        save_file(
+            {name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path
+        )
 
 
 def wrapped(setup, **methods):
@@ -104,7 +106,7 @@ def wrapped(setup, **methods):
     class Wrapped:
         spec = setup.policy.spec
         network_inputs = setup.policy.network_inputs
-        strange_inputs = setup.policy.strange_inputs
+        out_of_range_inputs = setup.policy.out_of_range_inputs
         audit = setup.policy.audit
         reset = methods.get("reset", setup.policy.reset)
         predict = methods.get("predict", setup.policy.predict)
@@ -126,7 +128,9 @@ class OtherEyes(PickPlace):
 
     def observe(self):
         seen = super().observe()
-        return replace(seen, images={n: np.ascontiguousarray(self.see(i)) for n, i in seen.images.items()})
+        return replace(
+            seen, images={n: np.ascontiguousarray(self.see(i)) for n, i in seen.images.items()}
+        )
 
 
 def other_eyes(setup, see):
@@ -141,7 +145,9 @@ def test_the_shipped_checkpoint_is_healthy(act):
 
 def test_the_visit_changes_no_episode(act):
     def roll_out():
-        return run_episode(act.env, act.policy, 3, EpisodeRecorder(), RolloutSettings(act.n_action_steps, 60)).arrays
+        return run_episode(
+            act.env, act.policy, 3, EpisodeRecorder(), RolloutSettings(act.n_action_steps, 60)
+        ).arrays
 
     before = roll_out()
     examine(ACT, act)
@@ -159,12 +165,14 @@ def test_1_a_queue_that_survives_the_reset(act):
         for memory in memories:
             batch = act.policy._preprocess([memory.present])
             with torch.inference_mode():
-                actions = torch.stack([network.select_action(dict(batch)) for _ in range(15)], dim=1)
+                actions = torch.stack(
+                    [network.select_action(dict(batch)) for _ in range(15)], dim=1
+                )
                 chunks.append(act.policy._postprocessor(actions).numpy())
         return ActionChunk(np.concatenate([*chunks]).astype(np.float32))
 
     network.reset()
-    stale = wrapped(replace(act, n_action_steps=15), reset=lambda: remember(), predict=predict)
+    stale = wrapped(replace(act, n_action_steps=15), reset=lambda: make_memory(), predict=predict)
     named(ills(ACT, stale, compares=False), "reset", "different plans")
     network.reset()
 
@@ -174,21 +182,33 @@ def test_2_normalisation_that_is_skipped(checkpoint):
         pipeline["steps"][-1]["config"]["norm_map"] |= {"STATE": "IDENTITY"}
 
     edit_json(checkpoint / "policy_preprocessor.json", skip)
-    named(examine_copy(checkpoint, compares=False), "statistics", "observation.state is not normalised at all")
+    named(
+        examine_copy(checkpoint, compares=False),
+        "statistics",
+        "observation.state is not normalised at all",
+    )
 
 
 @pytest.mark.parametrize("kind", ["VISUAL", "STATE"])
 def test_2_a_processor_that_leaves_out_what_config_json_says(checkpoint, kind):
     def leave_out(pipeline):
-        normaliser = next(step for step in pipeline["steps"] if step["registry_name"] == "normalizer_processor")
+        normaliser = next(
+            step for step in pipeline["steps"] if step["registry_name"] == "normalizer_processor"
+        )
         normaliser["config"]["norm_map"][kind] = "IDENTITY"
 
     edit_json(checkpoint / "policy_preprocessor.json", leave_out)
-    found = named(examine_copy(checkpoint, compares=False), "statistics", "is not normalised at all")
-    assert found.level is Level.ERROR and found.evidence == "processor IDENTITY, config.json MEAN_STD"
+    found = named(
+        examine_copy(checkpoint, compares=False), "statistics", "is not normalised at all"
+    )
+    assert (
+        found.level is Level.ERROR and found.evidence == "processor IDENTITY, config.json MEAN_STD"
+    )
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("VISUAL", "IDENTITY"), ("STATE", "MIN_MAX"), ("ACTION", "MIN_MAX")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("VISUAL", "IDENTITY"), ("STATE", "MIN_MAX"), ("ACTION", "MIN_MAX")]
+)
 def test_2_a_config_json_that_says_another_way_than_the_processor(checkpoint, kind, mode):
     """What runs is healthy, and lerobot's processor decides: a warning."""
     edit_json(checkpoint / "config.json", lambda c: c["normalization_mapping"].update({kind: mode}))
@@ -201,30 +221,52 @@ def test_2_a_config_json_that_says_another_way_than_the_processor(checkpoint, ki
 def test_2_statistics_under_other_names(checkpoint):
     """The loader refuses before the doctor looks: lerobot would take the feature as it is."""
     for path in checkpoint.glob("policy_preprocessor_step_*.safetensors"):
-        save_file({k.replace("observation.state", "observation.joints"): v for k, v in load_file(path).items()}, path)
-    with pytest.raises(WhiskerError, match=r"statistics of 'observation\.state'.*would not be normalised"):
+        save_file(
+            {
+                k.replace("observation.state", "observation.joints"): v
+                for k, v in load_file(path).items()
+            },
+            path,
+        )
+    with pytest.raises(
+        WhiskerError, match=r"statistics of 'observation\.state'.*would not be normalised"
+    ):
         set_up(replace(ACT, checkpoint=str(checkpoint)))
 
 
 def test_3_an_image_std_near_zero(checkpoint):
-    edit_stats(checkpoint, lambda name, v: v * 0 + np.float32(0.002) if "overhead_cam.std" in name else v)
+    edit_stats(
+        checkpoint, lambda name, v: v * 0 + np.float32(0.002) if "overhead_cam.std" in name else v
+    )
     found = examine_copy(checkpoint, compares=False)
     assert "0.0020" in named(found, "statistics", "standard deviation is far too small").evidence
-    assert "-" in named(found, "normalised observation", "overhead_cam of a real frame is far outside").evidence
+    assert (
+        "-"
+        in named(
+            found, "normalised observation", "overhead_cam of a real frame is far outside"
+        ).evidence
+    )
 
 
 def test_3_statistics_of_0_255_pixels(checkpoint):
-    edit_stats(checkpoint, lambda name, v: v * 255 if "wrist_cam" in name and "count" not in name else v)
+    edit_stats(
+        checkpoint, lambda name, v: v * 255 if "wrist_cam" in name and "count" not in name else v
+    )
     named(examine_copy(checkpoint, compares=False), "statistics", "statistics of 0-255 pixels")
 
 
 def test_4_depth_where_colour_was_trained(checkpoint):
     found = examine_copy(checkpoint, camera_map="overhead_cam_depth=overhead_cam", compares=False)
-    assert named(found, "depth or colour", "trained on colour is shown depth").do == "Leave --camera-map out."
+    assert (
+        named(found, "depth or colour", "trained on colour is shown depth").hint
+        == "Leave --camera-map out."
+    )
 
 
 def test_5_swapped_cameras(checkpoint):
-    found = examine_copy(checkpoint, camera_map="overhead_cam=wrist_cam,wrist_cam=overhead_cam", compares=False)
+    found = examine_copy(
+        checkpoint, camera_map="overhead_cam=wrist_cam,wrist_cam=overhead_cam", compares=False
+    )
     assert "swap" in named(found, "cameras", "swapped").finding
 
 
@@ -240,7 +282,8 @@ def test_5_other_camera_names_are_refused_with_the_obvious_map(checkpoint):
     rename_camera(checkpoint, "wrist_cam", "left_wrist_0_rgb")
     proposed = "overhead_cam=base_0_rgb,wrist_cam=left_wrist_0_rgb"
     with pytest.raises(
-        WhiskerError, match=f"--camera-map (wrist_cam=left_wrist_0_rgb,overhead_cam=base_0_rgb|{proposed})"
+        WhiskerError,
+        match=f"--camera-map (wrist_cam=left_wrist_0_rgb,overhead_cam=base_0_rgb|{proposed})",
     ):
         set_up(replace(ACT, checkpoint=str(checkpoint)))
     assert examine_copy(checkpoint, camera_map=proposed) == {}
@@ -249,7 +292,9 @@ def test_5_other_camera_names_are_refused_with_the_obvious_map(checkpoint):
 def test_5_a_missing_camera(checkpoint):
     rename_camera(checkpoint, "wrist_cam", "left_wrist_0_rgb")
     found = examine_copy(checkpoint, allow_missing_camera=True, compares=False)
-    assert "left_wrist_0_rgb" in named(found, "cameras", "expects cameras that are not there").evidence
+    assert (
+        "left_wrist_0_rgb" in named(found, "cameras", "expects cameras that are not there").evidence
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,7 +333,11 @@ def test_7_actions_left_normalised_by_the_harness(act):
 
 
 def test_7_other_statistics_after_than_before(checkpoint):
-    edit_stats(checkpoint, lambda name, v: v * 3 if name == "action.std" else v, part="policy_postprocessor")
+    edit_stats(
+        checkpoint,
+        lambda name, v: v * 3 if name == "action.std" else v,
+        part="policy_postprocessor",
+    )
     named(examine_copy(checkpoint, compares=False), "postprocessor", "other statistics")
 
 
@@ -301,8 +350,8 @@ def test_8_a_gripper_in_0_1(checkpoint):
 
     edit_stats(checkpoint, shrink)
     found = examine_copy(checkpoint, compares=False)
-    assert "--gripper-range 0 1," in named(found, "gripper", "another gripper range").do
-    assert "--gripper-range" in named(found, "state", "far from any state").do
+    assert "--gripper-range 0 1," in named(found, "gripper", "another gripper range").hint
+    assert "--gripper-range" in named(found, "state", "far from any state").hint
     assert not any("another order" in text or "hardly moves" in text for _, text in found)
     assert examine_copy(checkpoint, gripper_range=(0.0, 1.0)) == {}
 
@@ -313,7 +362,10 @@ def test_8_open_and_closed_swapped(act):
         plan[..., 5] = 100 - plan[..., 5]
         return ActionChunk(plan)
 
-    assert "--gripper-range 100 0" in named(ills(ACT, wrapped(act, predict=predict)), "gripper", "swapped").do
+    assert (
+        "--gripper-range 100 0"
+        in named(ills(ACT, wrapped(act, predict=predict)), "gripper", "swapped").hint
+    )
 
 
 def test_8_a_gripper_that_learned_the_mean(checkpoint):
@@ -331,14 +383,18 @@ def test_9_differences_taken_for_targets(act):
         return ActionChunk(plan)
 
     found = ills(ACT, wrapped(act, predict=predict))
-    assert "--policy-actions delta" in named(found, "delta or absolute", "are differences").do
+    assert "--policy-actions delta" in named(found, "delta or absolute", "are differences").hint
 
 
 def test_9_statistics_of_differences(checkpoint):
     def around_zero(name, value):
         if name in ("action.mean", "action.min", "action.max", "action.q01", "action.q99"):
             value = value.copy()
-            value[:5] = (value[:5] - value[:5].mean()) * 0 if name == "action.mean" else np.sign(value[:5]) * 8
+            value[:5] = (
+                (value[:5] - value[:5].mean()) * 0
+                if name == "action.mean"
+                else np.sign(value[:5]) * 8
+            )
         return value
 
     edit_stats(checkpoint, around_zero)
@@ -346,14 +402,21 @@ def test_9_statistics_of_differences(checkpoint):
 
 
 def test_9_targets_taken_for_differences():
-    named(ills(replace(ACT, policy_actions="delta"), compares=False), "delta or absolute", "targets")
+    named(
+        ills(replace(ACT, policy_actions="delta"), compares=False), "delta or absolute", "targets"
+    )
 
 
 def test_10_random_weights(checkpoint):
     """Missing files and keys are the loader's (tests/test_policies_lerobot_loading.py); this it cannot tell."""
     weights = load_file(checkpoint / "model.safetensors")
-    fresh = {n: np.ones_like(v) if "norm" in n and n.endswith("weight") else v for n, v in weights.items()}
-    fresh = {n: np.zeros_like(v) if "norm" in n and n.endswith("bias") else v for n, v in fresh.items()}
+    fresh = {
+        n: np.ones_like(v) if "norm" in n and n.endswith("weight") else v
+        for n, v in weights.items()
+    }
+    fresh = {
+        n: np.zeros_like(v) if "norm" in n and n.endswith("bias") else v for n, v in fresh.items()
+    }
     save_file(fresh, checkpoint / "model.safetensors")
     named(examine_copy(checkpoint, compares=False), "weights", "look random")
 
@@ -366,25 +429,39 @@ def test_10_weights_with_a_nan(checkpoint):
 
 
 def test_11_a_base_checkpoint(checkpoint):
-    named(examine_copy(checkpoint.rename(checkpoint.with_name("act_base"))), "origin", "base checkpoint")
+    named(
+        examine_copy(checkpoint.rename(checkpoint.with_name("act_base"))),
+        "origin",
+        "base checkpoint",
+    )
 
 
 def test_12_n_action_steps_left_at_the_chunk_size(checkpoint):
     edit_json(checkpoint / "config.json", lambda c: c.update(n_action_steps=c["chunk_size"]))
     assert (
         "40 of 40"
-        in named(examine_copy(checkpoint, compares=False), "n_action_steps", "as the checkpoint says").evidence
+        in named(
+            examine_copy(checkpoint, compares=False), "n_action_steps", "as the checkpoint says"
+        ).evidence
     )
 
 
 def test_12_a_whole_chunk_that_the_user_asked_for(act):
     config = replace(ACT, n_action_steps=40)
-    named(ills(config, replace(act, n_action_steps=40), compares=False), "n_action_steps", "as --n-action-steps asks")
+    named(
+        ills(config, replace(act, n_action_steps=40), compares=False),
+        "n_action_steps",
+        "as --n-action-steps asks",
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_12_far_fewer_action_steps_than_trained_for(act, n):
-    named(ills(replace(ACT, n_action_steps=n), replace(act, n_action_steps=n)), "n_action_steps", "far fewer")
+    named(
+        ills(replace(ACT, n_action_steps=n), replace(act, n_action_steps=n)),
+        "n_action_steps",
+        "far fewer",
+    )
 
 
 def test_15_a_horizon_in_which_even_the_expert_fails(act):
@@ -394,7 +471,9 @@ def test_15_a_horizon_in_which_even_the_expert_fails(act):
 def test_16_another_field_of_view(act):
     scene = replace(DEFAULT_SCENE, overhead_fovy_deg=52.0)
     env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
-    found = named(ills(ACT, in_env(act, env), compares=False), "field of view", "another field of view")
+    found = named(
+        ills(ACT, in_env(act, env), compares=False), "field of view", "another field of view"
+    )
     assert "trained at 42°, here 52°" in found.evidence
 
 
@@ -406,7 +485,9 @@ def test_16_a_checkpoint_that_does_not_tell_its_field_of_view(checkpoint, act):
 
 
 def test_16_another_background(act):
-    named(ills(ACT, other_eyes(act, lambda i: i // 3), compares=False), "cameras", "do not look like")
+    named(
+        ills(ACT, other_eyes(act, lambda i: i // 3), compares=False), "cameras", "do not look like"
+    )
 
 
 def test_17_end_effector_targets_out_of_reach(tmp_path):
@@ -417,11 +498,22 @@ def test_17_end_effector_targets_out_of_reach(tmp_path):
     width = np.float32([0.05, 0.05, 0.05, 0.3, 0.3, 0.3, 20.0])
 
     def place(middle, name):
-        change = {"mean": middle, "std": width, "min": middle - 2 * width, "max": middle + 2 * width}
+        change = {
+            "mean": middle,
+            "std": width,
+            "min": middle - 2 * width,
+            "max": middle + 2 * width,
+        }
         return change.get(name.rsplit(".", 1)[1], middle)
 
     def edit(name, value):
-        middle = far if name.startswith("action.") else near if name.startswith("observation.state.") else None
+        middle = (
+            far
+            if name.startswith("action.")
+            else near
+            if name.startswith("observation.state.")
+            else None
+        )
         return value if middle is None else place(middle, name)
 
     edit_stats(folder, edit)
@@ -440,7 +532,10 @@ def test_state_in_another_order(act):
     env = OtherOrder("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
     found = named(ills(ACT, in_env(act, env), compares=False), "state", "another order")
     # It is told by the numbers alone: the names are still in the order of the training.
-    assert "wrist_flex.pos, shoulder_lift.pos, elbow_flex.pos, shoulder_pan.pos, wrist_roll.pos" in found.do
+    assert (
+        "wrist_flex.pos, shoulder_lift.pos, elbow_flex.pos, shoulder_pan.pos, wrist_roll.pos"
+        in found.hint
+    )
 
 
 def test_other_units_than_in_training(act):
@@ -462,7 +557,9 @@ def test_success_at_reset(act):
 def test_one_of_two_goals_holds_at_reset(act):
     class HalfDone(PickPlace):
         spec = property(
-            lambda self: replace(self._spec, goals=(declare_goal("on block bowl"), declare_goal("in sink")))
+            lambda self: replace(
+                self._spec, goals=(declare_goal("on block bowl"), declare_goal("in sink"))
+            )
         )
         spec = spec.setter(lambda self, value: setattr(self, "_spec", value))
 
@@ -481,32 +578,45 @@ def test_a_block_that_hangs_in_the_air_of_a_scene_of_the_users(own_scene, tmp_pa
     hanging = tmp_path / "hanging.xml"
     hanging.write_text(scene.replace('pos="0.2 -0.08 0.0125"', 'pos="0.2 -0.08 0.4"'))
     at_rest, in_the_air = (
-        ills(SubjectConfig(policy="zero", env=f"so101/pick_place@{s}")) for s in (own_scene, hanging)
+        ills(SubjectConfig(policy="zero", env=f"so101/pick_place@{s}"))
+        for s in (own_scene, hanging)
     )
     assert "scene at rest" not in {check for check, _ in at_rest}
     found = named(in_the_air, "scene at rest", "objects move before anything is done")
-    assert "'block', 0.40 m high" in found.evidence and "5.1 cm in the next 0.1 s, in 3 of 3" in found.evidence
+    assert (
+        "'block', 0.40 m high" in found.evidence
+        and "5.1 cm in the next 0.1 s, in 3 of 3" in found.evidence
+    )
 
 
 def test_a_scene_in_which_the_expert_fails_is_not_one_of_little_time(own_scene, tmp_path):
     """Without gravity what is let go of stays in the air; with the arm moved away nothing is in reach."""
     xml = own_scene.read_text()
-    weightless = re.sub("<option[^>]*/>", "", xml).replace("<worldbody>", '<option gravity="0 0 0"/><worldbody>', 1)
+    weightless = re.sub("<option[^>]*/>", "", xml).replace(
+        "<worldbody>", '<option gravity="0 0 0"/><worldbody>', 1
+    )
     far_away = xml.replace('<body name="base"', '<body pos="-0.6 0 0" name="base"')
     folder = save_small_act(tmp_path / "act", cameras=CAMERAS[:1])
-    for name, scene, stage in (("weightless", weightless, "placed"), ("far_away", far_away, "reached")):
+    for name, scene, stage in (
+        ("weightless", weightless, "placed"),
+        ("far_away", far_away, "reached"),
+    ):
         assert scene != xml
         (tmp_path / name).write_text(scene)
-        config = SubjectConfig(policy="act", checkpoint=str(folder), env=f"so101/pick_place@{tmp_path / name}")
+        config = SubjectConfig(
+            policy="act", checkpoint=str(folder), env=f"so101/pick_place@{tmp_path / name}"
+        )
         setup = set_up(config)
         with closing(setup.env):
-            patient = Patient(config, setup)
-            (found,) = check_expert(patient)
-            (horizon,) = check_horizon(patient)
+            context = CheckContext(config, setup)
+            (found,) = check_expert(context)
+            (horizon,) = check_horizon(context)
         assert found.level is Level.WARNING and "even it does not do the task" in found.finding
         assert horizon.level is Level.UNKNOWN and "does the task" in horizon.finding
-        assert STAGES.index(re.search("does not meet: '(.*)'", found.evidence)[1]) <= STAGES.index(stage)
-        command = re.search("Watch it: (.*)", found.do)[1]
+        assert STAGES.index(re.search("does not meet: '(.*)'", found.evidence)[1]) <= STAGES.index(
+            stage
+        )
+        command = re.search("Watch it: (.*)", found.hint)[1]
         assert command == f"eval --policy scripted --env {config.env} --episodes 1 --video all"
 
 
@@ -526,7 +636,11 @@ def test_a_camera_that_is_ignored(act):
         ]
         return act.policy.predict(blind, rngs)
 
-    named(ills(ACT, wrapped(act, predict=predict), compares=False), "sensitivity", "ignores its wrist_cam")
+    named(
+        ills(ACT, wrapped(act, predict=predict), compares=False),
+        "sensitivity",
+        "ignores its wrist_cam",
+    )
 
 
 def test_the_adapters_are_those_of_the_flags():
@@ -542,13 +656,19 @@ def run_command(monkeypatch, command, *arguments):
 def test_the_command_prints_a_verdict_and_exits_with_the_worst(monkeypatch, capsys, checkpoint):
     assert run_command(monkeypatch, main_doctor, "--policy", "act") == 0
     printed = capsys.readouterr().out
-    assert "Nothing was found that would make the number wrong" in printed and "agreement" not in printed
+    assert (
+        "Nothing was found that would make the number wrong" in printed
+        and "agreement" not in printed
+    )
     assert run_command(monkeypatch, main_doctor, "--policy", "act", "--all") == 0
     assert "fine: agreement" in capsys.readouterr().out
     assert run_command(monkeypatch, main_doctor, "--n-action-steps", "1", "--json") == 1
     findings = json.loads(capsys.readouterr().out)
     assert findings[0]["level"] == "warning" and findings[0]["check"] == "n_action_steps"
-    assert run_command(monkeypatch, main_doctor, "--policy", "act", "--env", "so101/pick_place_range") == 2
+    assert (
+        run_command(monkeypatch, main_doctor, "--policy", "act", "--env", "so101/pick_place_range")
+        == 2
+    )
     assert "error" in capsys.readouterr().out
     (checkpoint / "model.safetensors").unlink()
     assert run_command(monkeypatch, main_doctor, "--checkpoint", checkpoint) == 2
@@ -556,7 +676,17 @@ def test_the_command_prints_a_verdict_and_exits_with_the_worst(monkeypatch, caps
 
 
 def test_eval_refuses_on_an_error_and_runs_if_told_to(monkeypatch, capsys, tmp_path):
-    flags = ["--policy", "act", "--env", "so101/pick_place_range", "--episodes", "1", "--horizon", "200", "--quiet"]
+    flags = [
+        "--policy",
+        "act",
+        "--env",
+        "so101/pick_place_range",
+        "--episodes",
+        "1",
+        "--horizon",
+        "200",
+        "--quiet",
+    ]
     flags += ["--run-dir", tmp_path / "runs"]
     assert run_command(monkeypatch, main, *flags) == 2
     said = capsys.readouterr().err
@@ -566,7 +696,10 @@ def test_eval_refuses_on_an_error_and_runs_if_told_to(monkeypatch, capsys, tmp_p
     (run,) = (tmp_path / "runs").iterdir()
     written = json.loads((run / "run.json").read_text())
     assert written["config"]["doctor"] is False
-    assert {f["check"] for f in written["doctor"]} >= {"state order and units", "action order and units"}
+    assert {f["check"] for f in written["doctor"]} >= {
+        "state order and units",
+        "action order and units",
+    }
 
 
 def test_a_run_folder_is_examined_after_the_run(monkeypatch, capsys, tmp_path):
@@ -582,7 +715,9 @@ def test_a_run_folder_is_examined_after_the_run(monkeypatch, capsys, tmp_path):
     assert {"following", "agreement"} <= {f["check"] for f in findings}
 
 
-def test_a_run_whose_checkpoint_is_gone_is_examined_all_the_same(monkeypatch, capsys, tmp_path, checkpoint):
+def test_a_run_whose_checkpoint_is_gone_is_examined_all_the_same(
+    monkeypatch, capsys, tmp_path, checkpoint
+):
     flags = ["--episodes", "1", "--horizon", "200", "--quiet", "--run-dir", tmp_path / "runs"]
     assert run_command(monkeypatch, main, "--checkpoint", checkpoint, *flags) == 0
     (run,) = (tmp_path / "runs").iterdir()

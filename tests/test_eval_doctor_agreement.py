@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from eval.doctor.agreement import compute_disagreement, describe_disagreement
+from eval.doctor.check_context import CheckContext, Reference
 from eval.doctor.examination import examine
 from eval.doctor.finding import Level
-from eval.doctor.patient import Patient, Reference
 from eval.doctor.picture_checks import measure_detail
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
@@ -19,12 +19,25 @@ from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from tests.planted_bugs import PLANTS, judge
 from tests.planted_bugs import planted as set_up_planted
-from tests.test_eval_doctor import ACT, act, checkpoint, edit_stats, examine_copy, ills, in_env, named, wrapped
+from tests.test_eval_doctor import (
+    ACT,
+    act,
+    checkpoint,
+    edit_stats,
+    examine_copy,
+    ills,
+    in_env,
+    named,
+    wrapped,
+)
 
 __all__ = ["act", "checkpoint"]
 
 # What is said of a bug by a check that does not know it.
-UNEXPLAINED = ("does not plan what the scripted expert does", "have little to do with what the scripted expert does")
+UNEXPLAINED = (
+    "does not plan what the scripted expert does",
+    "have little to do with what the scripted expert does",
+)
 
 
 class OtherObservations(PickPlace):
@@ -41,11 +54,15 @@ def seen(act, spoil):
 
 
 def in_camera(camera, change):
-    return lambda o: replace(o, images=dict(o.images) | {camera: np.ascontiguousarray(change(o.images[camera]))})
+    return lambda o: replace(
+        o, images=dict(o.images) | {camera: np.ascontiguousarray(change(o.images[camera]))}
+    )
 
 
 def in_every_camera(change):
-    return lambda o: replace(o, images={name: np.ascontiguousarray(change(i)) for name, i in o.images.items()})
+    return lambda o: replace(
+        o, images={name: np.ascontiguousarray(change(i)) for name, i in o.images.items()}
+    )
 
 
 def in_state(change):
@@ -54,14 +71,21 @@ def in_state(change):
 
 def planned(act, change):
     """The setup whose plans `(batch, horizon, action_dim)` go through `change`."""
-    return wrapped(act, predict=lambda memories, rngs: ActionChunk(change(act.policy.predict(memories, rngs).actions)))
+    return wrapped(
+        act,
+        predict=lambda memories, rngs: ActionChunk(
+            change(act.policy.predict(memories, rngs).actions)
+        ),
+    )
 
 
 def between_bars(image):
     height, width = image.shape[:2]
     bar = height // 8
     boxed = np.zeros_like(image)
-    boxed[bar : height - bar] = cv2.resize(image, (width, height - 2 * bar), interpolation=cv2.INTER_AREA)
+    boxed[bar : height - bar] = cv2.resize(
+        image, (width, height - 2 * bar), interpolation=cv2.INTER_AREA
+    )
     return boxed
 
 
@@ -88,18 +112,33 @@ def in_radians(plans):
     ("spoil", "check", "words"),
     [
         pytest.param(
-            in_every_camera(np.rot90), "image flip", "the images are rotated by 270 degrees", marks=pytest.mark.slow
+            in_every_camera(np.rot90),
+            "image flip",
+            "the images are rotated by 270 degrees",
+            marks=pytest.mark.slow,
         ),
-        (in_every_camera(lambda i: np.uint8(255 * (i / 255) ** 2.2)), "gamma", "darker than in training"),
-        pytest.param(in_every_camera(between_bars), "letterbox", "shown between bars", marks=pytest.mark.slow),
+        (
+            in_every_camera(lambda i: np.uint8(255 * (i / 255) ** 2.2)),
+            "gamma",
+            "darker than in training",
+        ),
+        pytest.param(
+            in_every_camera(between_bars), "letterbox", "shown between bars", marks=pytest.mark.slow
+        ),
         pytest.param(
             in_camera("overhead_cam", lambda i: i[::-1, ::-1]),
             "image flip",
             "overhead_cam are rotated by 180 degrees",
             marks=pytest.mark.slow,
         ),
-        pytest.param(in_state(mirrored_gripper), "gripper state", "mirrored", marks=pytest.mark.slow),
-        (in_state(exchanged), "joint order", "'shoulder_lift.pos' and 'elbow_flex.pos' are exchanged in the state"),
+        pytest.param(
+            in_state(mirrored_gripper), "gripper state", "mirrored", marks=pytest.mark.slow
+        ),
+        (
+            in_state(exchanged),
+            "joint order",
+            "'shoulder_lift.pos' and 'elbow_flex.pos' are exchanged in the state",
+        ),
     ],
 )
 def test_what_the_policy_is_shown_wrongly_is_named(act, spoil, check, words):
@@ -111,10 +150,16 @@ def test_what_the_policy_is_shown_wrongly_is_named(act, spoil, check, words):
 @pytest.mark.parametrize(
     ("change", "check", "words"),
     [
-        (exchanged, "joint order", "in another order ('elbow_flex.pos' gets what 'shoulder_lift.pos' should, "),
+        (
+            exchanged,
+            "joint order",
+            "in another order ('elbow_flex.pos' gets what 'shoulder_lift.pos' should, ",
+        ),
         (in_radians, "action units", "radians"),
         (other_sign, "joint sign", "the sign of 'shoulder_lift.pos' is turned"),
-        pytest.param(lambda plans: plans[:, ::-1], "plan order", "backwards", marks=pytest.mark.slow),
+        pytest.param(
+            lambda plans: plans[:, ::-1], "plan order", "backwards", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_happens_to_the_plans_is_named(act, change, check, words):
@@ -124,7 +169,11 @@ def test_what_happens_to_the_plans_is_named(act, change, check, words):
 def test_action_statistics_in_radians_are_not_called_differences(checkpoint):
     def to_radians(name, value):
         is_angle = name.startswith("action.") and not name.endswith("count")
-        return np.where(np.arange(6) == 5, value, np.deg2rad(value)).astype(np.float32) if is_angle else value
+        return (
+            np.where(np.arange(6) == 5, value, np.deg2rad(value)).astype(np.float32)
+            if is_angle
+            else value
+        )
 
     edit_stats(checkpoint, to_radians)
     found = examine_copy(checkpoint)
@@ -142,14 +191,20 @@ def test_action_statistics_in_radians_are_not_called_differences(checkpoint):
             "shows one colour",
             marks=pytest.mark.slow,
         ),
-        (lambda o: in_camera("wrist_cam", lambda _: o.images["overhead_cam"])(o), "wrist_cam", "same picture as"),
+        (
+            lambda o: in_camera("wrist_cam", lambda _: o.images["overhead_cam"])(o),
+            "wrist_cam",
+            "same picture as",
+        ),
     ],
 )
 def test_a_dead_camera_is_named_by_itself(act, spoil, camera, words):
     found = ills(ACT, seen(act, spoil))
     assert camera in next(text for check, text in found if check == "pictures")
     named(found, "pictures", words)
-    assert not {"cameras", "image flip", "channel order", "letterbox", "gamma"} & {check for check, _ in found}
+    assert not {"cameras", "image flip", "channel order", "letterbox", "gamma"} & {
+        check for check, _ in found
+    }
 
 
 def test_a_frozen_camera_is_not_called_swapped(act):
@@ -173,9 +228,15 @@ def test_a_policy_that_always_plans_the_same_is_named(act):
 
 def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
     """Joints that jump about: no bug that can be undone."""
-    jump = 10 * np.random.default_rng(0).normal(size=(act.policy.spec.chunk_size, 6)).astype(np.float32)
+    jump = 10 * np.random.default_rng(0).normal(size=(act.policy.spec.chunk_size, 6)).astype(
+        np.float32
+    )
     found = ills(ACT, planned(act, lambda plans: plans + jump))
-    warnings = [f for (check, text), f in found.items() if check == "agreement" and text.endswith(UNEXPLAINED)]
+    warnings = [
+        f
+        for (check, text), f in found.items()
+        if check == "agreement" and text.endswith(UNEXPLAINED)
+    ]
     assert [f.level for f in warnings] == [Level.WARNING]
     assert "by joint most in" in warnings[0].evidence
 
@@ -205,10 +266,15 @@ def test_the_detail_of_pictures_shows_whether_they_were_blown_up():
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
     noise = np.fft.fft2(np.random.default_rng(0).normal(size=(256, 256)))
     scene = np.fft.ifft2(noise / np.maximum(frequency, 1 / 256)).real
-    scene = np.uint8(np.interp(scene, (scene.min(), scene.max()), (0, 255)))[..., None].repeat(3, axis=-1)
+    scene = np.uint8(np.interp(scene, (scene.min(), scene.max()), (0, 255)))[..., None].repeat(
+        3, axis=-1
+    )
     blown_up = cv2.resize(cv2.resize(scene, (64, 64), interpolation=cv2.INTER_AREA), (256, 256))
     assert all(0.3 < share < 0.7 for share in measure_detail(scene[None]))
-    assert all(share < least for share, least in zip(measure_detail(blown_up[None]), (0.16, 0.1), strict=True))
+    assert all(
+        share < least
+        for share, least in zip(measure_detail(blown_up[None]), (0.16, 0.1), strict=True)
+    )
 
 
 @pytest.mark.parametrize(("row", "check"), [(0, "plan"), (-1, "plans")])
@@ -222,7 +288,11 @@ def test_plans_that_are_not_numbers_are_an_error(act, row, check):
             plans[row, 2, 3] = np.nan
         return ActionChunk(plans)
 
-    errors = [c for (c, text), f in ills(ACT, wrapped(act, predict=predict)).items() if f.level is Level.ERROR]
+    errors = [
+        c
+        for (c, text), f in ills(ACT, wrapped(act, predict=predict)).items()
+        if f.level is Level.ERROR
+    ]
     assert any(check in c for c in errors), errors
 
 
@@ -244,24 +314,35 @@ def test_the_disagreement_and_where_it_lies():
 
 def test_a_policy_that_does_what_another_instruction_says_is_named(act):
     """An oracle whose instruction is exchanged on the way: it does the expert's plan when it is told another."""
-    with closing(make_env("so101/pick_place_words", image_sizes=act.policy.spec.image_sizes)) as env:
+    with closing(
+        make_env("so101/pick_place_words", image_sizes=act.policy.spec.image_sizes)
+    ) as env:
         setup = in_env(act, env)
-        reference = Patient(ACT, setup, None).reference
+        reference = CheckContext(ACT, setup, None).reference
         told = reference.memories[0].present.instruction
         other = env.spec.opposite_instruction(told)
         plans = reference.future(act.policy.spec.chunk_size).astype(np.float32)
-        plan_of = {m.present.state.tobytes(): plan for m, plan in zip(reference.memories, plans, strict=True)}
+        plan_of = {
+            m.present.state.tobytes(): plan
+            for m, plan in zip(reference.memories, plans, strict=True)
+        }
 
         def predict(memories, rngs):
             seen = [memory.present for memory in memories]
             still = [np.tile(o.state, (len(plans[0]), 1)) for o in seen]
             knows = [o.instruction == other and o.state.tobytes() in plan_of for o in seen]
-            made = [plan_of[o.state.tobytes()] if k else s for o, k, s in zip(seen, knows, still, strict=True)]
+            made = [
+                plan_of[o.state.tobytes()] if k else s
+                for o, k, s in zip(seen, knows, still, strict=True)
+            ]
             return ActionChunk(np.stack(made))
 
         setup = wrapped(setup, predict=predict)
         setup.policy.spec = replace(setup.policy.spec, reads_instruction=True)
         found = ills(replace(ACT, env=env.spec.name), setup)
-        assert named(found, "instruction", f"does what {other!r} says, told {told!r}").level is Level.ERROR
+        assert (
+            named(found, "instruction", f"does what {other!r} says, told {told!r}").level
+            is Level.ERROR
+        )
         found = ills(replace(ACT, env=env.spec.name, wrong_instruction=True), setup)
         assert not any("does what" in finding for _, finding in found)

@@ -57,7 +57,7 @@ def test_it_is_named_by_its_statistics_and_by_undoing_it(old_act):
     found = examine_copy(old_act)
     assert {check for check, _ in found} == {"calibration"}
     hit = named(found, "calibration", SAID)
-    assert hit.level is Level.ERROR and hit.do == f"Give --calibration {OLD}."
+    assert hit.level is Level.ERROR and hit.hint == f"Give --calibration {OLD}."
 
 
 def test_the_remedy_makes_it_the_policy_that_it_is(old_act):
@@ -72,7 +72,13 @@ def test_without_the_remedy_it_fails_and_with_it_it_succeeds(old_act, tmp_path):
     """In the episode that `act` does."""
     success = {}
     for calibration in (None, OLD):
-        config = EvalConfig(policy="act", checkpoint=str(old_act), first_episode=7, episodes=1, calibration=calibration)
+        config = EvalConfig(
+            policy="act",
+            checkpoint=str(old_act),
+            first_episode=7,
+            episodes=1,
+            calibration=calibration,
+        )
         with closing((setup := set_up(config)).env):
             run = RunFolder.create(tmp_path / str(calibration), describe(config, setup))
             with closing(run):
@@ -88,7 +94,9 @@ def test_it_is_recorded_and_a_run_is_resumed_with_no_other(small_act, tmp_path):
         run.close()
         resumed = load_resumed_config(EvalConfig(resume=run.path), ())
         assert resumed.calibration == OLD
-        with pytest.raises(WhiskerError, match=f"--calibration with --resume: expected '{OLD}', as the run has it"):
+        with pytest.raises(
+            WhiskerError, match=f"--calibration with --resume: expected '{OLD}', as the run has it"
+        ):
             load_resumed_config(EvalConfig(resume=run.path), ("calibration",))
         check_same(Run.open(run.path), describe(config, setup))
     other = replace(config, calibration=None)
@@ -112,21 +120,24 @@ def test_a_checkpoint_whose_statistics_say_nothing_is_named_by_undoing_it(act):
         state[1] = 90 - state[1]
         state[2] -= 90
         observation = replace(memory.present, state=state)
-        return replace(memory, observations=type(memory.observations)([observation], memory.observations.maxlen))
+        return replace(
+            memory,
+            observations=type(memory.observations)([observation], memory.observations.maxlen),
+        )
 
     found = ills(ACT, wrapped(act, predict=predict))
     hit = named(found, "calibration", SAID)
-    assert "once that is undone" in hit.evidence and hit.do == f"Give --calibration {OLD}."
+    assert "once that is undone" in hit.evidence and hit.hint == f"Give --calibration {OLD}."
 
 
 def test_a_checkpoint_that_needs_no_remedy_is_told_so():
     found = ills(replace(ACT, calibration=OLD))
-    assert named(found, "calibration", ALREADY).do == "Leave --calibration out."
+    assert named(found, "calibration", ALREADY).hint == "Leave --calibration out."
     assert {check for check, _ in found} == {"calibration"}
 
 
-# Means and standard deviations in degrees, the gripper's in 0..100. The first is of the kind that people recorded: from
-# the folded arm, over the table, and back.
+# Means and standard deviations in degrees, the gripper's in 0..100. The first is of the kind that
+# people recorded: from the folded arm, over the table, and back.
 OF_PEOPLE = ((2, 120, 110, 57, -27, 12), (26, 52, 50, 37, 59, 19))
 RECORDINGS = {
     "of people": OF_PEOPLE,
@@ -148,7 +159,10 @@ HEALTHY = {
 def stats(key, mean, std, with_span=False):
     values = {"mean": np.float64(mean), "std": np.float64(std)}
     if with_span:
-        values |= {"min": values["mean"] - 1.5 * values["std"], "max": values["mean"] + 1.5 * values["std"]}
+        values |= {
+            "min": values["mean"] - 1.5 * values["std"],
+            "max": values["mean"] + 1.5 * values["std"],
+        }
     return FeatureStats(key, "ACTION" if key == "action" else "STATE", "MEAN_STD", values)
 
 
@@ -156,13 +170,17 @@ def look(env, mean, std, with_span=False, relative=None, key="action", **flags):
     features = stats(key, mean, std, with_span)
     inputs, action = ({}, features) if key == "action" else ({key: features}, None)
     return find_other_calibration(
-        make_patient(env, Normalisation(inputs, action, action, {}, relative or RelativeActions()), **flags)
+        make_patient(
+            env, Normalisation(inputs, action, action, {}, relative or RelativeActions()), **flags
+        )
     )
 
 
 @pytest.mark.parametrize("with_span", [False, True], ids=["mean and std", "with min and max"])
 @pytest.mark.parametrize("name", RECORDINGS)
-def test_recordings_in_the_old_calibration_are_told_from_the_same_in_todays(blind_env, name, with_span):
+def test_recordings_in_the_old_calibration_are_told_from_the_same_in_todays(
+    blind_env, name, with_span
+):
     mean, std = RECORDINGS[name]
     assert look(blind_env, mean, std, with_span).finding == SAID
     assert look(blind_env, mean, std, with_span, calibration=OLD) is None
@@ -184,7 +202,7 @@ def test_differences_say_nothing_of_the_calibration(blind_env):
 
 def test_in_another_unit_the_environment_in_degrees_is_named_too():
     finding = look(make_env("so101/pick_place_range", {}), *OF_PEOPLE)
-    assert finding.do == f"Give --calibration {OLD}, with --env so101/pick_place."
+    assert finding.hint == f"Give --calibration {OLD}, with --env so101/pick_place."
 
 
 def test_an_arm_without_these_joints_is_left_alone():

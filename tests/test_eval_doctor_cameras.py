@@ -7,10 +7,10 @@ import pytest
 
 from eval.config import EvalConfig
 from eval.doctor.camera_checks import check_cameras, propose_map_change
+from eval.doctor.check_context import CheckContext
 from eval.doctor.examination import sort_findings
 from eval.doctor.finding import Level
 from eval.doctor.image_sizes import check_image_sizes
-from eval.doctor.patient import Patient
 from eval.evaluation import name_policy, set_up, with_renamed_cameras
 from eval.provenance import describe
 from policies.checkpoint_files import find_checkpoint, load_training_env
@@ -33,41 +33,49 @@ def look():
         opened.append(setup)
         folder = find_checkpoint(str(checkpoint))
         config = with_renamed_cameras(config, setup)
-        patient = Patient(config, setup, load_normalisation(folder), load_training_env(folder))
-        findings = sort_findings([*check_cameras(patient), *check_image_sizes(patient)])
-        return {finding.check: finding for finding in reversed(findings)}, patient
+        context = CheckContext(config, setup, load_normalisation(folder), load_training_env(folder))
+        findings = sort_findings([*check_cameras(context), *check_image_sizes(context)])
+        return {finding.check: finding for finding in reversed(findings)}, context
 
     yield look
     for setup in opened:
         setup.env.close()
 
 
-def rendered(patient):
-    return {(camera.width_px, camera.height_px) for camera in patient.env.cameras}
+def rendered(context):
+    return {(camera.width_px, camera.height_px) for camera in context.env.cameras}
 
 
 def test_a_size_that_differs_from_the_datasets_is_said_and_the_flag_mends_it(look, tmp_path):
     root = create_dataset(tmp_path / "dataset", overhead_cam=(480, 640), wrist_cam=(480, 640))
     folder = save_train_config(save_small_act(tmp_path / "act"), root)
-    said, patient = look(folder)
-    assert said["image sizes"].level is Level.WARNING and rendered(patient) == {(IMAGE_PX, IMAGE_PX)}
+    said, context = look(folder)
+    assert said["image sizes"].level is Level.WARNING and rendered(context) == {
+        (IMAGE_PX, IMAGE_PX)
+    }
     assert f"rendered overhead_cam {SQUARE}" in said["image sizes"].evidence
     assert "overhead_cam 640x480" in said["image sizes"].evidence
-    assert said["image sizes"].do == "Give --image-size 640x480."
-    said, patient = look(folder, image_size="640x480")
-    assert (said["image sizes"].level, said["image sizes"].finding) == (Level.FINE, "as in training")
-    assert rendered(patient) == {(640, 480)}
-    images = patient.first_memory.present.images
+    assert said["image sizes"].hint == "Give --image-size 640x480."
+    said, context = look(folder, image_size="640x480")
+    assert (said["image sizes"].level, said["image sizes"].finding) == (
+        Level.OK,
+        "as in training",
+    )
+    assert rendered(context) == {(640, 480)}
+    images = context.first_memory.present.images
     assert {image.shape for image in images.values()} == {(480, 640, 3)}
-    assert np.isfinite(patient.first_plan).all()
+    assert np.isfinite(context.first_plan).all()
 
 
 def test_the_size_of_a_base_is_not_taken_for_the_trainings(look, tmp_path):
     """The dataset is elsewhere: nothing tells its size."""
     folder = save_train_config(save_small_act(tmp_path / "act"), None)
     said, _ = look(folder)
-    assert said["image sizes"].level is Level.WARNING and "somebody/base" in said["image sizes"].evidence
-    assert "--image-size 640x480" in said["image sizes"].do
+    assert (
+        said["image sizes"].level is Level.WARNING
+        and "somebody/base" in said["image sizes"].evidence
+    )
+    assert "--image-size 640x480" in said["image sizes"].hint
     assert "somebody/pick-place" in said["training images"].finding
     said, _ = look(folder, image_size=SQUARE)
     assert said["image sizes"].level is Level.UNKNOWN and "not known" in said["image sizes"].finding
@@ -75,9 +83,9 @@ def test_the_size_of_a_base_is_not_taken_for_the_trainings(look, tmp_path):
 
 def test_a_size_that_nothing_doubts_is_fine(look, tmp_path, small_act):
     said, _ = look(small_act)
-    assert said["image sizes"].level is Level.FINE and "declares" in said["image sizes"].finding
+    assert said["image sizes"].level is Level.OK and "declares" in said["image sizes"].finding
     said, _ = look(save_train_config(save_small_diffusion(tmp_path / "diffusion"), None))
-    assert said["image sizes"].level is Level.FINE and "layers need" in said["image sizes"].finding
+    assert said["image sizes"].level is Level.OK and "layers need" in said["image sizes"].finding
     said, _ = look("act")
     assert said["image sizes"].finding == "as in training"
 
@@ -85,18 +93,20 @@ def test_a_size_that_nothing_doubts_is_fine(look, tmp_path, small_act):
 def test_cameras_of_two_sizes_get_no_flag_that_cannot_say_so(look, tmp_path):
     root = create_dataset(tmp_path / "dataset", overhead_cam=(480, 640), wrist_cam=(240, 320))
     said, _ = look(save_train_config(save_small_act(tmp_path / "act"), root))
-    assert said["image sizes"].level is Level.WARNING and "640x480" not in said["image sizes"].do
+    assert said["image sizes"].level is Level.WARNING and "640x480" not in said["image sizes"].hint
 
 
 def test_the_checkpoints_own_rename_map_is_used_and_said(look, tmp_path):
     folder = save_small_act(tmp_path / "act", cameras=("camera1", "camera2", "camera3"))
-    said, patient = look(rename_cameras(folder, NAMES))
-    assert {camera.name for camera in patient.env.cameras} == NAMES.keys()
-    assert "cameras" in said and said["cameras"].level is Level.FINE
+    said, context = look(rename_cameras(folder, NAMES))
+    assert {camera.name for camera in context.env.cameras} == NAMES.keys()
+    assert "cameras" in said and said["cameras"].level is Level.OK
     # The statistics speak of a third camera, so that is a warning: not that a camera is missing.
-    assert said["camera names"].level is Level.WARNING and said["camera names"].evidence == "camera3"
+    assert (
+        said["camera names"].level is Level.WARNING and said["camera names"].evidence == "camera3"
+    )
     assert "without images in training" in said["camera names"].finding
-    written = describe(patient.config, patient.setup)
+    written = describe(context.config, context.setup)
     assert written.resolved.renamed_cameras == NAMES
 
 
@@ -104,35 +114,44 @@ def test_a_camera_that_was_never_there_is_not_missing(look, tmp_path):
     cameras = ("camera1", "camera2", "camera3")
     folder = save_small_act(tmp_path / "act", cameras=cameras, normalization_mapping=MEAN_STD)
     rename_cameras(folder, NAMES, dataset_stats({"overhead_cam": 0.5, "wrist_cam": 0.5}))
-    said, patient = look(folder)
-    assert said["camera names"].level is Level.FINE
-    assert not any("expect less" in finding.do for finding in said.values())
+    said, context = look(folder)
+    assert said["camera names"].level is Level.OK
+    assert not any("expect less" in finding.hint for finding in said.values())
     by_hand, given = look(folder, camera_map="overhead_cam=camera1,wrist_cam=camera2")
-    np.testing.assert_array_equal(given.first_plan, patient.first_plan)
+    np.testing.assert_array_equal(given.first_plan, context.first_plan)
     assert describe(given.config, given.setup).resolved.renamed_cameras == {}
-    assert by_hand["camera names"].level is Level.FINE
+    assert by_hand["camera names"].level is Level.OK
 
 
 def test_images_that_were_trained_raw_are_accepted_with_a_warning(look, tmp_path):
     modes = dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD")
-    folder = save_small_act(tmp_path / "act", cameras=("camera1", "camera2"), normalization_mapping=modes)
+    folder = save_small_act(
+        tmp_path / "act", cameras=("camera1", "camera2"), normalization_mapping=modes
+    )
     rename_cameras(folder, NAMES, dataset_stats({"overhead_cam": 0.5, "wrist_cam": 0.5}))
     said, _ = look(folder)
     assert said["image statistics"].level is Level.WARNING
-    assert said["image statistics"].evidence == "camera1 was 'overhead_cam', camera2 was 'wrist_cam'"
+    assert (
+        said["image statistics"].evidence == "camera1 was 'overhead_cam', camera2 was 'wrist_cam'"
+    )
 
 
 def test_a_proposed_change_keeps_the_other_pairs_and_is_accepted(look, tmp_path):
     folder = save_small_act(tmp_path / "act", cameras=("a", "b"))
-    _, patient = look(folder, camera_map="overhead_cam_depth=a,wrist_cam=b")
-    assert propose_map_change(patient, {"overhead_cam": "a"}) == "Give --camera-map wrist_cam=b,overhead_cam=a"
-    assert propose_map_change(patient, {"elsewhere": "a"}) == ""
-    flag = propose_map_change(patient, {"overhead_cam": "a"}).removeprefix("Give --camera-map ")
-    _, patient = look(folder, camera_map=flag)
-    assert {camera.name for camera in patient.env.cameras} == {"overhead_cam", "wrist_cam"}
+    _, context = look(folder, camera_map="overhead_cam_depth=a,wrist_cam=b")
+    assert (
+        propose_map_change(context, {"overhead_cam": "a"})
+        == "Give --camera-map wrist_cam=b,overhead_cam=a"
+    )
+    assert propose_map_change(context, {"elsewhere": "a"}) == ""
+    flag = propose_map_change(context, {"overhead_cam": "a"}).removeprefix("Give --camera-map ")
+    _, context = look(folder, camera_map=flag)
+    assert {camera.name for camera in context.env.cameras} == {"overhead_cam", "wrist_cam"}
 
 
-def test_the_size_is_kept_in_the_run_and_compared_on_resume(tmp_path, small_act, monkeypatch, capsys):
+def test_the_size_is_kept_in_the_run_and_compared_on_resume(
+    tmp_path, small_act, monkeypatch, capsys
+):
     from eval.cli import main
 
     def run(*flags):

@@ -13,7 +13,13 @@ from policies.normalisation import Normalisation, load_normalisation
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
 from tests.patients import make_patient
-from tests.small_checkpoints import ACTION_NAMES, HOME, edit_statistics, make_relative, save_small_act
+from tests.small_checkpoints import (
+    ACTION_NAMES,
+    HOME,
+    edit_statistics,
+    make_relative,
+    save_small_act,
+)
 
 OTHERS = ("shoulder_pan", "gripper")
 
@@ -38,22 +44,24 @@ def save_act(folder, steps=None, differences=True):
 def look(folder, env, mode="absolute", **flags):
     """What the doctor says of the actions in an environment that takes targets or differences, by check."""
     spec = replace(env.spec, action=replace(env.spec.action, mode=mode))
-    patient = make_patient(env, load_normalisation(folder), spec, checkpoint=str(folder), **flags)
-    return {finding.check: finding for finding in check_action_range(patient)}
+    context = make_patient(env, load_normalisation(folder), spec, checkpoint=str(folder), **flags)
+    return {finding.check: finding for finding in check_action_range(context)}
 
 
 def test_a_state_that_the_postprocessor_adds_makes_targets_of_differences(tmp_path, blind_env):
     found = look(save_act(tmp_path / "act", {}), blind_env)
-    assert {f.level for f in found.values()} == {Level.FINE}
+    assert {f.level for f in found.values()} == {Level.OK}
     assert "differences from the state" in found["action range"].finding
 
 
 def test_they_are_refused_as_differences_since_the_state_would_be_added_twice(tmp_path):
     folder = save_act(tmp_path / "act", {})
     config = SubjectConfig(checkpoint=str(folder), policy="act", policy_actions="delta")
-    with pytest.raises(WhiskerError, match=r"--policy-actions delta.*adds the state itself.*twice") as refusal:
+    with pytest.raises(
+        WhiskerError, match=r"--policy-actions delta.*adds the state itself.*twice"
+    ) as refusal:
         set_up(config)
-    assert refusal.value.do == "Leave --policy-actions out."
+    assert refusal.value.hint == "Leave --policy-actions out."
     set_up(replace(config, policy_actions=None)).env.close()
 
 
@@ -63,13 +71,15 @@ def test_an_environment_of_differences_gets_no_targets(tmp_path, blind_env):
     assert finding.level is Level.ERROR and "adds the state" in finding.finding
 
 
-@pytest.mark.parametrize(("exclude", "flag_helps"), [(("gripper",), True), ((), False), (OTHERS, False)])
+@pytest.mark.parametrize(
+    ("exclude", "flag_helps"), [(("gripper",), True), ((), False), (OTHERS, False)]
+)
 def test_differences_that_nothing_makes_targets_are_named(tmp_path, blind_env, exclude, flag_helps):
     """The flag leaves the gripper alone: it undoes the training's step only where that did the same."""
     folder = save_act(tmp_path / "act", {"added": False, "exclude": exclude})
     finding = look(folder, blind_env)["delta or absolute"]
     assert finding.level is Level.ERROR and "to which no step adds the state" in finding.finding
-    assert ("--policy-actions delta" in finding.do) is flag_helps
+    assert ("--policy-actions delta" in finding.hint) is flag_helps
     if flag_helps:
         assert "delta or absolute" not in look(folder, blind_env, policy_actions="delta")
     make_relative(save_small_act(tmp_path / "mended"), exclude=exclude)
@@ -78,8 +88,13 @@ def test_differences_that_nothing_makes_targets_are_named(tmp_path, blind_env, e
 
 def test_a_state_that_is_added_to_targets_is_named(tmp_path, blind_env):
     steps = {"trained": False}
-    finding = look(save_act(tmp_path / "act", steps, differences=False), blind_env)["delta or absolute"]
-    assert finding.level is Level.ERROR and "adds the state to actions that look like targets" in finding.finding
+    finding = look(save_act(tmp_path / "act", steps, differences=False), blind_env)[
+        "delta or absolute"
+    ]
+    assert (
+        finding.level is Level.ERROR
+        and "adds the state to actions that look like targets" in finding.finding
+    )
     # A data set may have been one of differences already.
     assert "delta or absolute" not in look(save_act(tmp_path / "differences", steps), blind_env)
 
@@ -91,7 +106,10 @@ def test_without_such_steps_the_statistics_decide(tmp_path, blind_env, steps):
     assert "delta or absolute" not in look(tmp_path / "act", blind_env, policy_actions="delta")
     targets = save_act(tmp_path / "targets", steps, differences=False)
     assert "delta or absolute" not in look(targets, blind_env)
-    assert "look like targets" in look(targets, blind_env, policy_actions="delta")["delta or absolute"].finding
+    assert (
+        "look like targets"
+        in look(targets, blind_env, policy_actions="delta")["delta or absolute"].finding
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,28 +121,34 @@ def test_without_such_steps_the_statistics_decide(tmp_path, blind_env, steps):
     ],
 )
 def test_another_instruction_is_one_of_other_words(blind_env, words, is_another):
-    patient = make_patient(blind_env, Normalisation({}, None, None, {}))
-    patient.setup.policy.spec = replace(patient.setup.policy.spec, reads_instruction=True)
-    patient.training_env = asdict(blind_env.spec) | {"instruction": words}
-    found = {finding.check: finding for finding in check_training_env(patient)}
+    context = make_patient(blind_env, Normalisation({}, None, None, {}))
+    context.setup.policy.spec = replace(context.setup.policy.spec, reads_instruction=True)
+    context.training_env = asdict(blind_env.spec) | {"instruction": words}
+    found = {finding.check: finding for finding in check_training_env(context)}
     assert ("instruction" in found) == is_another
     if is_another:
-        assert found["instruction"].level is Level.WARNING and "blue" in found["instruction"].evidence
+        assert (
+            found["instruction"].level is Level.WARNING and "blue" in found["instruction"].evidence
+        )
 
 
 def look_at_names(env, **names):
-    patient = make_patient(env, Normalisation({}, None, None, {}))
-    patient.setup = replace(patient.setup, training=TrainingRecord(**names))
-    return list(check_names(patient))
+    context = make_patient(env, Normalisation({}, None, None, {}))
+    context.setup = replace(context.setup, training=TrainingRecord(**names))
+    return list(check_names(context))
 
 
 def test_numbers_in_another_order_than_the_datasets_are_named_by_their_names(blind_env):
     pan, *others = ACTION_NAMES
     (finding,) = look_at_names(blind_env, state_names=ACTION_NAMES, action_names=(*others, pan))
-    assert finding.check == "joint order" and finding.level is Level.ERROR and "actions" in finding.finding
+    assert (
+        finding.check == "joint order"
+        and finding.level is Level.ERROR
+        and "actions" in finding.finding
+    )
     assert finding.evidence == "trained: shoulder_lift.pos; here: shoulder_pan.pos, and 5 more"
     (finding,) = look_at_names(blind_env, state_names=(*others, pan))
-    assert "state" in finding.finding and ", ".join(ACTION_NAMES) in finding.do
+    assert "state" in finding.finding and ", ".join(ACTION_NAMES) in finding.hint
 
 
 def test_names_that_say_the_same_or_nothing_are_quiet(blind_env):
@@ -136,7 +160,11 @@ def test_names_that_say_the_same_or_nothing_are_quiet(blind_env):
 
 def test_a_gripper_that_is_a_difference_too_has_no_range(tmp_path, blind_env):
     def all_around_zero(name, value):
-        return value - np.float32(HOME) if name in ("action.mean", "action.min", "action.max") else value
+        return (
+            value - np.float32(HOME)
+            if name in ("action.mean", "action.min", "action.max")
+            else value
+        )
 
     folder = make_relative(save_small_act(tmp_path / "act"), names=ACTION_NAMES, exclude=())
     edit_statistics(folder, all_around_zero)

@@ -26,7 +26,9 @@ def test_an_environment_is_examined_alone(doctor):
     findings = json.loads(out)
     assert code == 0 and len(findings) == 14
     assert {finding["level"] for finding in findings} == {"fine"}
-    assert "continues bit for bit" in next(f["finding"] for f in findings if f["check"] == "snapshot")
+    assert "continues bit for bit" in next(
+        f["finding"] for f in findings if f["check"] == "snapshot"
+    )
 
 
 def test_a_broken_contract_is_an_error(doctor, monkeypatch):

@@ -16,9 +16,9 @@ from eval.doctor.finding import Finding, Level
 from eval.evaluation import set_up
 
 
-def check_of_nothing(patient):
+def check_of_nothing(context):
     """Says something, then stumbles over its own numbers."""
-    yield Finding("beginning", Level.FINE, "said before it failed", patient.env.name)
+    yield Finding("beginning", Level.OK, "said before it failed", context.env.name)
     raise np.linalg.LinAlgError("a matrix\nthat is singular")
 
 
@@ -26,7 +26,9 @@ def check_of_nothing(patient):
 def failing_check(monkeypatch):
     """The doctor with one check more, which raises, in the middle of the others."""
     checks = examination._OF_EVERY_POLICY
-    monkeypatch.setattr(examination, "_OF_EVERY_POLICY", (*checks[:2], check_of_nothing, *checks[2:]))
+    monkeypatch.setattr(
+        examination, "_OF_EVERY_POLICY", (*checks[:2], check_of_nothing, *checks[2:])
+    )
 
 
 def examine(config):
@@ -41,35 +43,61 @@ def test_a_check_that_raises_is_a_finding_and_the_others_are_made(failing_check)
     found = {finding.check: finding for finding in examine(SubjectConfig(policy="zero"))}
     finding = found["of nothing"]
     assert finding.level is Level.WARNING and finding.finding == "this check could not be made"
-    assert finding.evidence == "LinAlgError: a matrix that is singular" and finding.do
+    assert finding.evidence == "LinAlgError: a matrix that is singular" and finding.hint
     assert {"beginning", "disk space", "start", "scene at rest", "reset"} <= found.keys()
 
 
 @pytest.mark.parametrize("flags", [[], ["--no-doctor"]])
-def test_a_check_that_raises_ends_no_evaluation(failing_check, monkeypatch, capsys, tmp_path, flags):
-    command = ["eval", "--policy", "zero", "--episodes", "1", "--horizon", "5", "--quiet", "--run-dir", str(tmp_path)]
+def test_a_check_that_raises_ends_no_evaluation(
+    failing_check, monkeypatch, capsys, tmp_path, flags
+):
+    command = [
+        "eval",
+        "--policy",
+        "zero",
+        "--episodes",
+        "1",
+        "--horizon",
+        "5",
+        "--quiet",
+        "--run-dir",
+        str(tmp_path),
+    ]
     monkeypatch.setattr("sys.argv", command + flags)
     assert main() == 0
-    assert "warning: of nothing: this check could not be made (LinAlgError" in capsys.readouterr().err
+    assert (
+        "warning: of nothing: this check could not be made (LinAlgError" in capsys.readouterr().err
+    )
     (run,) = tmp_path.iterdir()
-    assert "of nothing" in {finding["check"] for finding in json.loads((run / "run.json").read_text())["doctor"]}
+    assert "of nothing" in {
+        finding["check"] for finding in json.loads((run / "run.json").read_text())["doctor"]
+    }
 
 
 @pytest.mark.parametrize(
     ("buffer", "number", "words"),
     [("running_mean", np.nan, "NaN or infinite"), ("running_var", -1.0, "negative variances")],
 )
-def test_running_statistics_that_make_no_numbers_are_found_before_the_run(small_act, tmp_path, buffer, number, words):
+def test_running_statistics_that_make_no_numbers_are_found_before_the_run(
+    small_act, tmp_path, buffer, number, words
+):
     folder = shutil.copytree(small_act, tmp_path / "act")
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if name.endswith(f"bn1.{buffer}"))
     weights[name] = np.where(np.arange(weights[name].size) == 0, np.float32(number), weights[name])
     save_file(weights, folder / "model.safetensors")
-    found = {finding.check: finding for finding in examine(SubjectConfig(policy="act", checkpoint=str(folder)))}
+    found = {
+        finding.check: finding
+        for finding in examine(SubjectConfig(policy="act", checkpoint=str(folder)))
+    }
     assert found["weights"].level is Level.ERROR and words in found["weights"].finding
     assert found["weights"].evidence == name
     plan = found["planned actions"]
-    assert plan.level is Level.ERROR and "NaN" in plan.finding and "100% of the first plan" in plan.evidence
+    assert (
+        plan.level is Level.ERROR
+        and "NaN" in plan.finding
+        and "100% of the first plan" in plan.evidence
+    )
     # Nothing that compares plans says that they are fine, or of what they would differ.
     assert not {"reset", "agreement", "sensitivity"} & found.keys()
     assert not any("nan" in finding.evidence for finding in found.values())
@@ -79,8 +107,8 @@ FINDINGS = [
     Finding("gripper", Level.ERROR, "the sign is turned", "0.9 of 1", "Say --gripper-range 1 -1."),
     Finding("horizon", Level.WARNING, "too short"),
     Finding("inputs", Level.UNKNOWN, "no expert to compare with", "none"),
-    Finding("disk space", Level.FINE, "enough", "9 GB"),
-    Finding("weights", Level.FINE, "trained", "14 M"),
+    Finding("disk space", Level.OK, "enough", "9 GB"),
+    Finding("weights", Level.OK, "trained", "14 M"),
 ]
 
 
@@ -92,7 +120,12 @@ def print_findings(findings, **options):
 
 def test_what_is_wrong_is_shown_whole_and_the_rest_is_counted_in_a_verdict():
     printed = print_findings(FINDINGS)
-    for part in ("error: gripper: the sign is turned", "0.9 of 1", "Say --gripper-range 1 -1.", "warning: horizon"):
+    for part in (
+        "error: gripper: the sign is turned",
+        "0.9 of 1",
+        "Say --gripper-range 1 -1.",
+        "warning: horizon",
+    ):
         assert part in printed
     assert "9 GB" not in printed and "weights" not in printed and "no expert" not in printed
     assert "1 could not be told: inputs\n" in printed

@@ -32,22 +32,34 @@ def look(gripper, action=BINARY, n_success=0, near=(50, 120), **flags):
     noise = np.random.default_rng(0).normal(0, 0.01, (4, N_STEPS))
     way = abs(action.gripper_open - action.gripper_closed)
     return check_gripper(
-        [episode(gripper + way * n / 2, near=near) for n in noise], action, STATE_NAMES, n_success, **flags
+        [episode(gripper + way * n / 2, near=near) for n in noise],
+        action,
+        STATE_NAMES,
+        n_success,
+        **flags,
     )
 
 
 @pytest.mark.parametrize("size", [1.0, 0.9, 0.6])
 def test_a_binary_gripper_that_is_told_its_two_values_is_fine(size):
-    assert look(commands(-size, size)).level is Level.FINE
+    assert look(commands(-size, size)).level is Level.OK
 
 
 @pytest.mark.parametrize(("open_value", "closed_value"), [(1, 0), (0, 1)])
 def test_zero_to_one_is_named_with_both_flags(open_value, closed_value):
     finding = look(commands(open_value, closed_value))
-    assert finding.level is Level.ERROR and "told 0 to 1, so that it closes and never opens" in finding.finding
-    assert "--gripper-range 0 1 if 1 opens" in finding.do and "--gripper-range 1 0 if 1 closes" in finding.do
+    assert (
+        finding.level is Level.ERROR
+        and "told 0 to 1, so that it closes and never opens" in finding.finding
+    )
+    assert (
+        "--gripper-range 0 1 if 1 opens" in finding.hint
+        and "--gripper-range 1 0 if 1 closes" in finding.hint
+    )
     replayed = look(commands(open_value, closed_value), is_baseline=True)
-    assert "--gripper-range" not in replayed.do and "1 for closed and -1 for open" in replayed.do
+    assert (
+        "--gripper-range" not in replayed.hint and "1 for closed and -1 for open" in replayed.hint
+    )
 
 
 def test_a_command_that_does_nothing_is_neither_closed_nor_open():
@@ -57,24 +69,29 @@ def test_a_command_that_does_nothing_is_neither_closed_nor_open():
 
 def test_a_gripper_of_many_widths_may_stay_in_one_half():
     """The middle of such a one is half open, and the commands are fine."""
-    assert look(commands(50, 0), ACTION).level is Level.FINE
+    assert look(commands(50, 0), ACTION).level is Level.OK
 
 
 @pytest.mark.parametrize(("action", "values"), [(BINARY, (-1.0, 1.0)), (ACTION, (50.0, 0.0))])
 def test_a_gripper_that_closes_elsewhere_alone_is_named(action, values):
     """It closes and opens, but not where the object is."""
     finding = look(commands(*values), action, near=(10, 40))
-    assert finding.level is Level.WARNING and finding.finding == "the gripper never closes on the object" and finding.do
+    assert (
+        finding.level is Level.WARNING
+        and finding.finding == "the gripper never closes on the object"
+        and finding.hint
+    )
     assert "closes near the object in 0 of the 4 episodes that come near it" in finding.evidence
-    assert look(commands(*values), action, near=(10, 40), n_success=1).level is Level.FINE
-    # Closed since before it came there is not closing there; one that never comes near is another matter.
+    assert look(commands(*values), action, near=(10, 40), n_success=1).level is Level.OK
+    # Closed since before it came there is not closing there; one that never comes near is another
+    # matter.
     assert look(commands(*values), action, near=(70, 90)).level is Level.WARNING
-    assert look(commands(*values), action, near=(0, 0)).level is Level.FINE
+    assert look(commands(*values), action, near=(0, 0)).level is Level.OK
     # Told a moment before it is there, the jaws close there.
-    assert look(commands(*values), action, near=(GRASP + 4, 90)).level is Level.FINE
+    assert look(commands(*values), action, near=(GRASP + 4, 90)).level is Level.OK
 
 
 def test_a_door_may_be_pushed():
     pushed = episode(commands(-1.0, 1.0), near=(10, 40))
     pushed.joint_progress[:] = 0.1
-    assert check_gripper([pushed] * 3, BINARY, STATE_NAMES, 0).level is Level.FINE
+    assert check_gripper([pushed] * 3, BINARY, STATE_NAMES, 0).level is Level.OK

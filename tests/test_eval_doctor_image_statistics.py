@@ -9,8 +9,8 @@ from lerobot.utils.constants import IMAGENET_STATS
 
 from eval.config import SubjectConfig
 from eval.doctor.camera_checks import check_cameras
+from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Level
-from eval.doctor.patient import Patient
 from eval.evaluation import set_up
 from policies.normalisation import load_normalisation
 from sim.errors import WhiskerError
@@ -27,7 +27,10 @@ def save_act(folder, cameras, images):
     """A small ACT that was trained on these cameras, with these statistics of the first; of a colour picture else."""
     save_small_act(folder, cameras=cameras)
     edit_statistics(
-        folder, lambda name, value: images.get(name.rpartition(".")[2], value) if f".{cameras[0]}." in name else value
+        folder,
+        lambda name, value: (
+            images.get(name.rpartition(".")[2], value) if f".{cameras[0]}." in name else value
+        ),
     )
     return folder
 
@@ -37,17 +40,23 @@ def look(folder, **flags):
     config = SubjectConfig(policy="act", checkpoint=str(folder), **flags)
     setup = set_up(config)
     try:
-        findings = list(check_cameras(Patient(config, setup, load_normalisation(folder))))
+        findings = list(check_cameras(CheckContext(config, setup, load_normalisation(folder))))
     finally:
         setup.env.close()
     return {f.check: f for f in findings if f.is_ill}, findings
 
 
-@pytest.mark.parametrize("cameras", [("overhead_cam", "wrist_cam"), ("overhead_cam_depth", "wrist_cam")])
-@pytest.mark.parametrize(("images", "name"), [(IMAGENET, "ImageNet's"), (HALF, "mean 0.5"), (NONE, "mean 0 and std 1")])
+@pytest.mark.parametrize(
+    "cameras", [("overhead_cam", "wrist_cam"), ("overhead_cam_depth", "wrist_cam")]
+)
+@pytest.mark.parametrize(
+    ("images", "name"), [(IMAGENET, "ImageNet's"), (HALF, "mean 0.5"), (NONE, "mean 0 and std 1")]
+)
 def test_a_convention_says_nothing_of_colour_or_depth(tmp_path, cameras, images, name):
     folder = save_act(tmp_path / "act", cameras, images)
-    edit_statistics(folder, lambda key, v: images.get(key.rpartition(".")[2], v) if ".wrist_cam." in key else v)
+    edit_statistics(
+        folder, lambda key, v: images.get(key.rpartition(".")[2], v) if ".wrist_cam." in key else v
+    )
     wrong, findings = look(folder)
     assert wrong == {}
     (finding,) = findings
@@ -78,7 +87,7 @@ def test_what_is_advised_shows_the_camera_that_was_meant(tmp_path, camera, shown
     wrong, _ = look(folder, camera_map=given)
     finding = wrong["depth or colour"]
     assert finding.level is level
-    proposed = re.fullmatch(r"Give --camera-map (\S+)", finding.do)[1]
+    proposed = re.fullmatch(r"Give --camera-map (\S+)", finding.hint)[1]
     assert proposed == "wrist_cam=wrist", "the policy's other camera has the environment's name"
     wrong, _ = look(folder, camera_map=proposed)
     assert "depth or colour" not in wrong
@@ -87,7 +96,7 @@ def test_what_is_advised_shows_the_camera_that_was_meant(tmp_path, camera, shown
 def test_where_no_flag_is_needed_it_is_to_be_left_out(tmp_path):
     folder = save_act(tmp_path / "act", ("overhead_cam", "wrist_cam"), {})
     wrong, _ = look(folder, camera_map="overhead_cam_depth=overhead_cam")
-    assert wrong["depth or colour"].do == "Leave --camera-map out."
+    assert wrong["depth or colour"].hint == "Leave --camera-map out."
     assert "depth or colour" not in look(folder)[0]
 
 
@@ -96,7 +105,7 @@ def test_a_name_that_says_depth_is_proposed_the_depth_camera(tmp_path):
     config = SubjectConfig(policy="act", checkpoint=str(folder))
     with pytest.raises(WhiskerError, match="overhead_cam_depth=top_depth") as refusal:
         set_up(config)
-    proposed = re.search(r"--camera-map (\S+,\S+?)\.?$", refusal.value.do)[1]
+    proposed = re.search(r"--camera-map (\S+,\S+?)\.?$", refusal.value.hint)[1]
     assert set(proposed.split(",")) == {"overhead_cam_depth=top_depth", "wrist_cam=wrist"}
     assert look(folder, camera_map=proposed)[0] == {}
     set_up(replace(config, camera_map=proposed)).env.close()

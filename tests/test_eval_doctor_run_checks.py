@@ -9,7 +9,12 @@ from eval.doctor import run_checks
 from eval.doctor.finding import Finding, Level
 from eval.doctor.floors import Floor, compare_with_floors, roll_out_floors
 from eval.doctor.gripper_check import check_gripper
-from eval.doctor.motion_checks import check_action_range, check_first_action, check_following, check_movement
+from eval.doctor.motion_checks import (
+    check_action_range,
+    check_first_action,
+    check_following,
+    check_movement,
+)
 from eval.doctor.plan_checks import check_first_plan, check_hand_over, check_plan_spread
 from eval.doctor.row_checks import (
     check_crashes,
@@ -60,7 +65,9 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
     if action is None:
         to = 40 + 8 * index
         path = (1 - np.cos(time_s)) / 2
-        action = np.stack([50 - to * path, -40 + (90 - 5 * index) * path, 25 + 24 * np.sin(2 * time_s)], axis=1)
+        action = np.stack(
+            [50 - to * path, -40 + (90 - 5 * index) * path, 25 + 24 * np.sin(2 * time_s)], axis=1
+        )
     action = np.asarray(action, dtype=np.float32)
     if state is None:
         state = np.concatenate([[[50, -40, 25]], action])
@@ -73,7 +80,9 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
         "action": action,
         "clipped": np.zeros(n, dtype=bool),
         "ik_error_m": np.full(n, np.nan),
-        "ee_pos_world": np.stack([np.linspace(0, 0.5, n + 1), np.zeros(n + 1), np.zeros(n + 1)], axis=1),
+        "ee_pos_world": np.stack(
+            [np.linspace(0, 0.5, n + 1), np.zeros(n + 1), np.zeros(n + 1)], axis=1
+        ),
         "object_pos_world": object_pos,
         "object_height_m": np.zeros(n + 1),
         "goal_distance_m": np.full(n + 1, 0.2),
@@ -86,7 +95,13 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
         "snapshot": np.zeros((len(steps), 4)),
         "n_executed": np.full(len(steps), chunk),
     }
-    return EpisodeArrays(**{field.name: arrays[field.name] for field in fields(EpisodeArrays) if field.name in arrays})
+    return EpisodeArrays(
+        **{
+            field.name: arrays[field.name]
+            for field in fields(EpisodeArrays)
+            if field.name in arrays
+        }
+    )
 
 
 def make_rows(n, n_success=0, error=""):
@@ -110,7 +125,7 @@ def spoil(episodes, change):
 
 def is_fine(finding):
     assert isinstance(finding, Finding) and finding.evidence
-    return finding.level is Level.FINE
+    return finding.level is Level.OK
 
 
 def is_unknown(finding):
@@ -120,9 +135,9 @@ def is_unknown(finding):
 
 def assert_named(finding, level, *words):
     assert finding.level is level, finding
-    assert finding.evidence and finding.do
+    assert finding.evidence and finding.hint
     for word in words:
-        assert word in f"{finding.finding}. {finding.do}", finding
+        assert word in f"{finding.finding}. {finding.hint}", finding
 
 
 def test_executed_actions_of_a_healthy_run_are_fine(episodes):
@@ -231,7 +246,10 @@ def test_following_of_a_healthy_run_is_fine(episodes):
 
 def test_a_delay_is_found_and_fine(episodes):
     late = [
-        make_episode(action=e.action, state=np.concatenate([np.repeat(e.state[:1], 3, axis=0), e.state[1:-2]]))
+        make_episode(
+            action=e.action,
+            state=np.concatenate([np.repeat(e.state[:1], 3, axis=0), e.state[1:-2]]),
+        )
         for e in episodes
     ]
     finding = check_following(late, ACTION, STATE_NAMES)
@@ -282,7 +300,9 @@ def test_first_action_of_a_healthy_run_is_fine(episodes):
     ids=["order", "radians", "elsewhere", "gripper of 0..1"],
 )
 def test_a_first_action_far_from_the_arm_is_named_with_its_reason(episodes, change, words):
-    assert_named(check_first_action(spoil(episodes, change), ACTION, STATE_NAMES), Level.WARNING, *words)
+    assert_named(
+        check_first_action(spoil(episodes, change), ACTION, STATE_NAMES), Level.WARNING, *words
+    )
 
 
 def test_plan_spread_of_a_healthy_run_is_fine(episodes):
@@ -292,7 +312,9 @@ def test_plan_spread_of_a_healthy_run_is_fine(episodes):
 def test_always_the_same_plan_is_named(episodes):
     for episode in episodes:
         episode.chunk[:] = [10, 20, 20]
-    assert_named(check_plan_spread(episodes, ACTION), Level.WARNING, "nearly the same", "learned the mean")
+    assert_named(
+        check_plan_spread(episodes, ACTION), Level.WARNING, "nearly the same", "learned the mean"
+    )
 
 
 def test_the_same_plans_wherever_the_object_is_are_named(episodes):
@@ -380,7 +402,7 @@ def test_number_of_episodes():
 def test_inverse_kinematics():
     rows = make_rows(2)
     assert is_fine(check_inverse_kinematics(rows))
-    for rate, level in ((0.01, Level.FINE), (0.10, Level.WARNING), (0.28, Level.ERROR)):
+    for rate, level in ((0.01, Level.OK), (0.10, Level.WARNING), (0.28, Level.ERROR)):
         missed = [replace(row, ik_failure_rate=rate, ik_error_mm=8.0) for row in rows]
         finding = check_inverse_kinematics(missed)
         assert finding.level is level and f"{100 * rate:.1f} %" in finding.evidence
@@ -393,7 +415,7 @@ def test_outcomes():
     assert is_fine(check_outcomes(make_rows(5, 1)))
     finding = check_outcomes(make_rows(5))
     assert_named(finding, Level.WARNING, "no episode succeeds", "5 of 5", "'reached'")
-    assert "5 never_picked_up" in finding.evidence and "cameras" in finding.do
+    assert "5 never_picked_up" in finding.evidence and "cameras" in finding.hint
     mixed = [replace(row, failed_stage="grasped") for row in make_rows(5)[:2]] + make_rows(3)
     assert is_fine(check_outcomes(mixed))
 
@@ -405,7 +427,9 @@ def test_outcomes_say_what_went_wrong_and_when():
     ]
     rows.append(replace(rows[0], decisive_step=4, decisive_event=Event.LOST_GRASP))
     evidence = check_outcomes(rows).evidence
-    assert evidence.endswith("what went wrong: closed_on_nothing 3 (median step 62), lost_grasp 1 (median step 4)")
+    assert evidence.endswith(
+        "what went wrong: closed_on_nothing 3 (median step 62), lost_grasp 1 (median step 4)"
+    )
     older = [replace(row, decisive_step=None, decisive_event=None) for row in rows]
     assert check_outcomes(older, "outcomes by rules 1 (now 2)").evidence.endswith(
         "reached 4; outcomes by rules 1 (now 2)"
@@ -416,7 +440,10 @@ def test_outcomes_say_how_many_came_through_each_stage():
     rows = make_rows(5, 2)
     rows[2:4] = [replace(row, failed_stage="lifted") for row in rows[2:4]]
     evidence = check_outcomes(rows).evidence
-    assert "of 5, came through reached 4, grasped 4, lifted 2, over_goal 2, released 2, placed 2" in evidence
+    assert (
+        "of 5, came through reached 4, grasped 4, lifted 2, over_goal 2, released 2, placed 2"
+        in evidence
+    )
 
 
 def test_where_the_object_begins_is_named_if_it_matters():
@@ -444,7 +471,9 @@ def test_early_success(episodes):
 
 
 def test_a_success_that_is_too_fast(episodes):
-    assert_named(check_early_success(make_rows(4, 1), episodes, 0.005), Level.ERROR, "without the policy")
+    assert_named(
+        check_early_success(make_rows(4, 1), episodes, 0.005), Level.ERROR, "without the policy"
+    )
 
 
 @pytest.mark.parametrize(("furthest", "is_early"), [(0.05, True), (1.0, False)])
@@ -475,7 +504,10 @@ def test_an_unmoved_object_is_no_news_in_a_failure(episodes):
 def test_better_than_both_floors_is_fine():
     finding = compare_with_floors(18, 20, [Floor("zero", 0, 20), Floor("random", 3, 20)])
     assert is_fine(finding) and "'random'" in finding.finding
-    assert "18 of 20 (70 % to 97 %)" in finding.evidence and "random 3 of 20 (5 % to 36 %)" in finding.evidence
+    assert (
+        "18 of 20 (70 % to 97 %)" in finding.evidence
+        and "random 3 of 20 (5 % to 36 %)" in finding.evidence
+    )
 
 
 @pytest.mark.parametrize(("n_success", "n"), [(0, 20), (2, 20), (2, 3)])
@@ -494,12 +526,14 @@ def test_floors_are_rolled_out_on_the_episodes_asked_for(blind_env):
 
 
 class FaultyExpert(ScriptedPolicy):
-    """The scripted expert by another name, with a fault: the doctor takes it for a policy."""
+    """The scripted expert by another name, with a failure mode: the doctor takes it for a policy."""
 
-    def __init__(self, env, fault=None, image_sizes=None):
+    def __init__(self, env, failure_mode=None, image_sizes=None):
         super().__init__(env)
-        self._expert = env.make_expert(fault)
-        self.spec = replace(self.spec, type="expert", is_baseline=False, image_sizes=image_sizes or {})
+        self._expert = env.make_expert(failure_mode)
+        self.spec = replace(
+            self.spec, type="expert", is_baseline=False, image_sizes=image_sizes or {}
+        )
 
 
 def write_run(folder, env, policy, n_episodes=3, horizon=200):
@@ -552,21 +586,35 @@ def ill(findings):
 
 
 def test_the_scripted_expert_is_healthy(blind_env, tmp_path):
-    findings = check_run(write_run(tmp_path, blind_env, BASELINES["scripted"](blind_env)), blind_env)
+    findings = check_run(
+        write_run(tmp_path, blind_env, BASELINES["scripted"](blind_env)), blind_env
+    )
     assert ill(findings) == {"number of episodes"} and len(by_check(findings)) == 16
 
 
 def test_zero_never_moves(blind_env, tmp_path):
-    named = by_check(check_run(write_run(tmp_path, blind_env, BASELINES["zero"](blind_env)), blind_env))
+    named = by_check(
+        check_run(write_run(tmp_path, blind_env, BASELINES["zero"](blind_env)), blind_env)
+    )
     assert_named(named["movement"], Level.WARNING, "never moves")
     assert_named(named["gripper motion"], Level.WARNING, "constant")
     assert_named(named["outcomes"], Level.WARNING, "'reached'")
-    assert is_unknown(named["floors"]) and is_fine(named["executed actions"]) and is_fine(named["following"])
+    assert (
+        is_unknown(named["floors"])
+        and is_fine(named["executed actions"])
+        and is_fine(named["following"])
+    )
 
 
 def test_random_moves_further_than_its_servos_can_follow(blind_env, tmp_path):
-    named = by_check(check_run(write_run(tmp_path, blind_env, BASELINES["random"](blind_env)), blind_env))
-    assert is_fine(named["movement"]) and is_fine(named["gripper motion"]) and is_fine(named["executed actions"])
+    named = by_check(
+        check_run(write_run(tmp_path, blind_env, BASELINES["random"](blind_env)), blind_env)
+    )
+    assert (
+        is_fine(named["movement"])
+        and is_fine(named["gripper motion"])
+        and is_fine(named["executed actions"])
+    )
     assert_named(named["following"], Level.WARNING, "does not go where the actions say")
 
 
@@ -582,9 +630,13 @@ def test_an_expert_that_never_closes_the_gripper_is_named(blind_env, tmp_path):
 
 def test_a_policy_that_works_is_better_than_the_floors(blind_env, tmp_path):
     """Without an environment given, the run's own is made."""
-    run = write_run(tmp_path, blind_env, FaultyExpert(blind_env, image_sizes={"overhead_cam": (64, 64)}), 4)
+    run = write_run(
+        tmp_path, blind_env, FaultyExpert(blind_env, image_sizes={"overhead_cam": (64, 64)}), 4
+    )
     named = by_check(check_run(run))
-    assert is_fine(named["floors"]) and is_fine(named["first plan"]) and is_fine(named["plan spread"])
+    assert (
+        is_fine(named["floors"]) and is_fine(named["first plan"]) and is_fine(named["plan spread"])
+    )
     assert "4 of 4" in named["floors"].evidence and "4 distinct" in named["first plan"].evidence
 
 
@@ -598,11 +650,15 @@ def test_floors_that_cannot_be_made_do_not_hide_the_rest(blind_env, tmp_path):
     run = write_run(tmp_path, blind_env, FaultyExpert(blind_env), 1, 5)
     file = run.path / RUN_FILE
     file.write_text(file.read_text().replace('"so101/pick_place"', '"so101/pick_plaice"'))
-    assert_named(by_check(check_run(Run.open(run.path)))["floors"], Level.WARNING, "could not be rolled out")
+    assert_named(
+        by_check(check_run(Run.open(run.path)))["floors"], Level.WARNING, "could not be rolled out"
+    )
 
 
 @pytest.mark.parametrize("check", ["check_outcomes", "check_movement", "_check_floors"])
-def test_a_check_that_raises_is_a_finding_and_the_others_are_made(blind_env, tmp_path, monkeypatch, check):
+def test_a_check_that_raises_is_a_finding_and_the_others_are_made(
+    blind_env, tmp_path, monkeypatch, check
+):
     def fail(*_, **__):
         raise np.linalg.LinAlgError("singular\nmatrix")
 
@@ -621,9 +677,13 @@ def test_no_finding_of_a_run_names_a_cause_that_the_run_does_not_show(episodes):
     for episode in episodes:
         episode.chunk[:] = [10, 20, 20]
     stuck = check_gripper_between(episodes, 22, 22)
-    for finding in (check_plan_spread(episodes, ACTION), stuck, compare_with_floors(0, 4, [Floor("zero", 0, 4)])):
+    for finding in (
+        check_plan_spread(episodes, ACTION),
+        stuck,
+        compare_with_floors(0, 4, [Floor("zero", 0, 4)]),
+    ):
         assert finding.level is Level.WARNING and "mean regression" not in str(finding)
-        assert "eval-doctor" in finding.do and "whiskers" in finding.do
+        assert "eval-doctor" in finding.hint and "whiskers" in finding.hint
 
 
 def test_a_run_of_crashes_is_named(empty_run):

@@ -5,9 +5,9 @@ from contextlib import closing
 import pytest
 
 from eval.config import SubjectConfig
+from eval.doctor.check_context import CheckContext
 from eval.doctor.contract import check_training_env
 from eval.doctor.finding import Level
-from eval.doctor.patient import Patient
 from eval.doctor.word_checks import check_vocabulary, check_words
 from eval.evaluation import set_up
 from policies.checkpoint_files import load_training_env
@@ -22,18 +22,36 @@ def find(plant, folder):
     """Return what these checks say of the shipped SmolVLA with that bug, without what is fine."""
     config, setup = planted(plant, folder, "smolvla")
     with closing(setup.env):
-        patient = Patient(config, setup, training_env=load_training_env(setup.checkpoint.folder))
-        return [finding for check in CHECKS for finding in check(patient) if finding.is_ill]
+        context = CheckContext(
+            config, setup, training_env=load_training_env(setup.checkpoint.folder)
+        )
+        return [finding for check in CHECKS for finding in check(context) if finding.is_ill]
 
 
 @pytest.mark.parametrize(
     ("name", "level", "says"),
     [
-        ("the instruction cut after 6 tokens", Level.ERROR, "'Pick up the red block and place it on the plate.'"),
-        ("the instruction cut after 6 tokens", Level.WARNING, "given 'Pick up the red block and' of 'Pick up"),
-        ("the instruction cut after 3 tokens", Level.ERROR, "'Pick up the blue block and place it on the plate.'"),
+        (
+            "the instruction cut after 6 tokens",
+            Level.ERROR,
+            "'Pick up the red block and place it on the plate.'",
+        ),
+        (
+            "the instruction cut after 6 tokens",
+            Level.WARNING,
+            "given 'Pick up the red block and' of 'Pick up",
+        ),
+        (
+            "the instruction cut after 3 tokens",
+            Level.ERROR,
+            "'Pick up the blue block and place it on the plate.'",
+        ),
         ("no instruction", Level.WARNING, "here: ''"),
-        ("an instruction of other words", Level.WARNING, "; here: 'Grasp the red block and put it in the bowl.'"),
+        (
+            "an instruction of other words",
+            Level.WARNING,
+            "; here: 'Grasp the red block and put it in the bowl.'",
+        ),
         (
             "a byte tokenizer",
             Level.WARNING,
@@ -59,6 +77,6 @@ def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
         config = SubjectConfig(policy=policy_type, checkpoint=str(folder))
         setup = set_up(config)
     with closing(setup.env):
-        patient = Patient(config, setup)
-        found = list(check_words(patient)) + list(check_vocabulary(patient))
+        context = CheckContext(config, setup)
+        found = list(check_words(context)) + list(check_vocabulary(context))
     assert not [f for f in found if f.is_ill], found

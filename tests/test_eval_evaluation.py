@@ -77,7 +77,9 @@ class SuiteFamily(EnvFamily):
         self.names, self.factories = (), {}
 
     def expand(self, name):
-        return self.names if name == SUITE else (name,) if self.task_of(name) in self.factories else ()
+        return (
+            self.names if name == SUITE else (name,) if self.task_of(name) in self.factories else ()
+        )
 
     def task_of(self, name):
         return name.removeprefix("tests/")
@@ -95,7 +97,10 @@ def suite(monkeypatch):
     monkeypatch.setitem(registry.FAMILIES, SUITE, f"{__name__}:FAMILY")
 
     def enter(*names, **factories):
-        FAMILY.names, FAMILY.factories = (*names, *(f"tests/{task}" for task in factories)), factories
+        FAMILY.names, FAMILY.factories = (
+            (*names, *(f"tests/{task}" for task in factories)),
+            factories,
+        )
 
     return enter
 
@@ -120,7 +125,10 @@ def only_run(run_dir):
 
 
 def rows_of(run_dir):
-    return [{k: v for k, v in asdict(row).items() if k != "duration_s"} for row in load_rows(only_run(run_dir))]
+    return [
+        {k: v for k, v in asdict(row).items() if k != "duration_s"}
+        for row in load_rows(only_run(run_dir))
+    ]
 
 
 @pytest.mark.usefixtures("two_scenes")
@@ -129,10 +137,15 @@ def test_every_task_runs_in_its_environment_and_the_table_says_how(monkeypatch, 
     run = only_run(tmp_path)
     rows = load_rows(run)
     tasks = ("pick_place", "pick_place_brick")
-    assert [(row.task, row.episode_index) for row in rows] == [(task, index) for task in tasks for index in (0, 1)]
+    assert [(row.task, row.episode_index) for row in rows] == [
+        (task, index) for task in tasks for index in (0, 1)
+    ]
     assert all(row.success and (run / arrays_path(row)).exists() for row in rows)
     written = json.loads((run / "run.json").read_text())
-    assert written["tasks"] == {"pick_place": "so101/pick_place", "pick_place_brick": "so101/pick_place_brick"}
+    assert written["tasks"] == {
+        "pick_place": "so101/pick_place",
+        "pick_place_brick": "so101/pick_place_brick",
+    }
     assert written["env"]["name"] == "so101/pick_place" and written["config"]["env"] == SUITE
     said = capsys.readouterr().out
     assert max(map(len, said.partition("Run folder")[0].splitlines())) <= 80
@@ -153,7 +166,9 @@ def test_a_task_has_the_rows_that_it_has_alone(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("two_scenes")
 def test_quiet_and_the_failures_name_tasks_too(monkeypatch, capsys, tmp_path):
-    assert evaluate_suite(monkeypatch, tmp_path / "1", "--episodes", 1, "--horizon", 9, "--quiet") == 0
+    assert (
+        evaluate_suite(monkeypatch, tmp_path / "1", "--episodes", 1, "--horizon", 9, "--quiet") == 0
+    )
     assert "; macro average over 2 tasks 0.0 %" in capsys.readouterr().out
     monkeypatch.setenv("COLUMNS", "100")
     evaluate_suite(monkeypatch, tmp_path / "2", "--episodes", 1, "--horizon", 9)
@@ -191,12 +206,17 @@ def test_one_environment_is_open_at_a_time(monkeypatch, suite, tmp_path):
         ("make_other_robot", "state of 'tests/elsewhere': expected ('shoulder_pan.pos'"),
     ],
 )
-def test_a_task_that_cannot_follow_costs_no_row(monkeypatch, capsys, suite, tmp_path, factory, said):
+def test_a_task_that_cannot_follow_costs_no_row(
+    monkeypatch, capsys, suite, tmp_path, factory, said
+):
     suite(pick_place="make_counted", elsewhere=factory)
     assert evaluate_suite(monkeypatch, tmp_path, "--episodes", 2, "--quiet") == 2
     message = capsys.readouterr().err
     run = only_run(tmp_path)
-    assert "task 'elsewhere' (tests/elsewhere): expected an environment that can follow the first" in message
+    assert (
+        "task 'elsewhere' (tests/elsewhere): expected an environment that can follow the first"
+        in message
+    )
     assert said in message and f"stays in {str(run)!r}; --resume goes on" in message
     assert len(load_rows(run)) == 2 and Counted.opened == []
     suite(pick_place="make_counted", elsewhere="make_counted_elsewhere")
@@ -204,7 +224,9 @@ def test_a_task_that_cannot_follow_costs_no_row(monkeypatch, capsys, suite, tmp_
     assert [row.task for row in load_rows(run)] == ["pick_place"] * 2 + ["elsewhere"] * 2
 
 
-def test_resuming_what_are_other_tasks_now_is_refused(monkeypatch, capsys, suite, two_scenes, tmp_path):
+def test_resuming_what_are_other_tasks_now_is_refused(
+    monkeypatch, capsys, suite, two_scenes, tmp_path
+):
     evaluate_suite(monkeypatch, tmp_path, "--episodes", 1, "--quiet")
     suite("so101/pick_place", elsewhere="make_counted_elsewhere")
     assert run_command(monkeypatch, "--resume", only_run(tmp_path)) == 2
@@ -213,11 +235,15 @@ def test_resuming_what_are_other_tasks_now_is_refused(monkeypatch, capsys, suite
 
 def test_two_environments_with_one_task_are_no_suite(suite):
     suite("so101/pick_place", "so101/pick_place_range")
-    with pytest.raises(WhiskerError, match="a task of its own for every environment, got 1 tasks for 2"):
+    with pytest.raises(
+        WhiskerError, match="a task of its own for every environment, got 1 tasks for 2"
+    ):
         set_up(SubjectConfig(policy="zero", env=SUITE))
 
 
-@pytest.mark.parametrize(("first", "n", "fits"), [(0, 3, True), (0, 4, False), (2, 1, True), (3, 1, False)])
+@pytest.mark.parametrize(
+    ("first", "n", "fits"), [(0, 3, True), (0, 4, False), (2, 1, True), (3, 1, False)]
+)
 def test_an_episode_that_the_task_does_not_have_is_refused_before_anything_runs(
     monkeypatch, capsys, suite, tmp_path, first, n, fits
 ):
@@ -226,9 +252,7 @@ def test_an_episode_that_the_task_does_not_have_is_refused_before_anything_runs(
     flags += ["--env", "tests/pick_place", "--first-episode", first, "--episodes", n]
     assert run_command(monkeypatch, *flags) == (0 if fits else 2)
     if not fits:
-        said = (
-            f"episodes {first} to {first + n - 1} of 'tests/pick_place': expected indices below 3, got {first + n - 1}"
-        )
+        said = f"episodes {first} to {first + n - 1} of 'tests/pick_place': expected indices below 3, got {first + n - 1}"
         assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
@@ -247,14 +271,19 @@ def test_a_checkpoint_looks_at_every_task(monkeypatch, tmp_path, small_act, adap
 def test_what_one_checkpoint_cannot_serve_is_not_alike(blind_env):
     spec = blind_env.spec
     goals = (SUCCESS_ONLY.goal("other"),)
-    check_alike(spec, replace(spec, name="other", task="other", instruction="Other.", goals=goals, max_steps=9))
+    check_alike(
+        spec,
+        replace(spec, name="other", task="other", instruction="Other.", goals=goals, max_steps=9),
+    )
     for changes, part in (
         ({"state_units": ("rad",) * 6}, "state's units"),
         ({"action": replace(spec.action, mode="delta")}, "action's mode"),
         ({"action": replace(spec.action, high=(1.0,) * 6)}, "action's high"),
         ({"control_dt_s": 0.05}, "control step"),
     ):
-        with pytest.raises(WhiskerError, match=f"{part} of 'other': expected .*, as in 'so101/pick_place', got"):
+        with pytest.raises(
+            WhiskerError, match=f"{part} of 'other': expected .*, as in 'so101/pick_place', got"
+        ):
             check_alike(spec, replace(spec, name="other", **changes))
 
 
@@ -265,7 +294,9 @@ def test_the_doctor_examines_a_run_of_several_tasks(monkeypatch, capsys, tmp_pat
     capsys.readouterr()
     assert run_command(monkeypatch, only_run(tmp_path), "--json", command=main_doctor) in (1, 2)
     findings = {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)}
-    assert findings["floors"]["evidence"].startswith("in 'pick_place', one of the run's tasks: policy 0 of 2")
+    assert findings["floors"]["evidence"].startswith(
+        "in 'pick_place', one of the run's tasks: policy 0 of 2"
+    )
     assert "0 of 4 succeed" in findings["number of episodes"]["evidence"]
 
 
@@ -279,7 +310,9 @@ def test_an_episode_is_filmed_in_the_environment_of_its_task(monkeypatch, tmp_pa
         row_and_frame.append((row, iio.imread(path, plugin="pyav")[0].astype(int)))
     for index, task in enumerate(("pick_place", "pick_place_brick")):
         with closing(EpisodeFilm(Run.open(run), task)) as film:
-            likeness = [np.abs(next(iter(film.frames(row))) - frame).mean() for row, frame in row_and_frame]
+            likeness = [
+                np.abs(next(iter(film.frames(row))) - frame).mean() for row, frame in row_and_frame
+            ]
         assert likeness.index(min(likeness)) == index, likeness
 
 

@@ -19,7 +19,7 @@ from eval.provenance import describe
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.files import UNFINISHED_PREFIX
 from sim.goals.pick_and_place import PICK_AND_PLACE
@@ -62,22 +62,48 @@ def checkpoints(tmp_path_factory):
 
 
 CAMERA_MAP = {"tdmpc": ("--camera-map", "overhead_cam=image")}
-RECORDING_MORE = {"smolvla": ("--samples", 3, "--drafts"), "diffusion": ("--samples", 2), "tdmpc": ("--samples", 2)}
+RECORDING_MORE = {
+    "smolvla": ("--samples", 3, "--intermediate-plans"),
+    "diffusion": ("--samples", 2),
+    "tdmpc": ("--samples", 2),
+}
 
 
 @pytest.mark.parametrize(
     "policy_type",
-    ["act", "smolvla", *(pytest.param(slow, marks=pytest.mark.slow) for slow in ("diffusion", "pi0_fast", "tdmpc"))],
+    [
+        "act",
+        "smolvla",
+        *(
+            pytest.param(slow, marks=pytest.mark.slow)
+            for slow in ("diffusion", "pi0_fast", "tdmpc")
+        ),
+    ],
 )
 def test_rollouts_are_the_same_with_and_without(monkeypatch, tmp_path, checkpoints, policy_type):
-    asked = ("--checkpoint", checkpoints(policy_type), "--episodes", 1, "--horizon", 9, "--no-doctor", "--quiet")
-    asked += (*CAMERA_MAP.get(policy_type, ()), *RECORDING_MORE.get(policy_type, ()), "--trust-remote-code")
+    asked = (
+        "--checkpoint",
+        checkpoints(policy_type),
+        "--episodes",
+        1,
+        "--horizon",
+        9,
+        "--no-doctor",
+        "--quiet",
+    )
+    asked += (
+        *CAMERA_MAP.get(policy_type, ()),
+        *RECORDING_MORE.get(policy_type, ()),
+        "--trust-remote-code",
+    )
     with shrunken_paligemma():
         assert run_eval(monkeypatch, *asked, "--run-dir", tmp_path / "alone") == 0
         assert run_eval(monkeypatch, *asked, *COLLECT, "--run-dir", tmp_path / "collected") == 0
     alone, collected = only_run(tmp_path / "alone"), only_run(tmp_path / "collected")
     assert_same_rollouts(alone, collected)
-    assert not any((alone / name).exists() for name in ("features", "features.json", "observations"))
+    assert not any(
+        (alone / name).exists() for name in ("features", "features.json", "observations")
+    )
     bank = open_bank(collected)
     assert bank.n_rows == sum(row.n_predictions for row in load_rows(collected)) > 1
 
@@ -108,19 +134,26 @@ def test_rows_are_of_the_moments_of_the_predictions(collected):
     recorded = [Run.open(run).load_arrays(row) for row in rows]
     assert bank.hook_points == (EMBEDDING, "model.encoder.layers.0")
     np.testing.assert_array_equal(bank.step, np.concatenate([a.prediction_step for a in recorded]))
-    np.testing.assert_array_equal(bank.state, np.concatenate([a.state[a.prediction_step] for a in recorded]))
+    np.testing.assert_array_equal(
+        bank.state, np.concatenate([a.state[a.prediction_step] for a in recorded])
+    )
     grasped = list(PICK_AND_PLACE.stages).index("grasped")
     held = np.concatenate([a.progress[a.prediction_step, grasped] for a in recorded])
     np.testing.assert_array_equal(bank.rollout.held, held)
     assert bank.rollout.held.shape == bank.step.shape and set(bank.rollout.n_steps) == {10}
-    assert bank.rollout.outcome.tolist() == [str(row.outcome) for row in rows for _ in range(row.n_predictions)]
-    assert bank.description.source == "so101/pick_place" and bank.description.state_names[-1] == "gripper.pos"
+    assert bank.rollout.outcome.tolist() == [
+        str(row.outcome) for row in rows for _ in range(row.n_predictions)
+    ]
+    assert (
+        bank.description.source == "so101/pick_place"
+        and bank.description.state_names[-1] == "gripper.pos"
+    )
     # Planned once more from what was recorded.
     looks = [look for look in read_run(run) if look.decided]
     for row, look in enumerate(looks):
         setup.env.reset(look.episode_index)
         rng = episode_rng(setup.env.spec.task, look.episode_index, 0)
-        chunk = setup.collector.policy.predict([remember(look.observation)], [rng])
+        chunk = setup.collector.policy.predict([make_memory(look.observation)], [rng])
         for name in bank.hook_points:
             np.testing.assert_array_equal(chunk.features[name][0], bank.features(name)[row])
 
@@ -138,9 +171,12 @@ def test_arrays_load_without_pickle_and_the_description_says_what_they_are(colle
     described = json.loads((run / "features.json").read_text())
     hook = described["hooks"][0]
     assert (
-        hook["module_class"] == "IntermediateLayerGetter" and hook["pooling"] == "mean over space, cameras concatenated"
+        hook["module_class"] == "IntermediateLayerGetter"
+        and hook["pooling"] == "mean over space, cameras concatenated"
     )
-    assert described["hooks"][1]["pooling"] == "last over tokens" and described["policy_type"] == "act"
+    assert (
+        described["hooks"][1]["pooling"] == "last over tokens" and described["policy_type"] == "act"
+    )
     assert described["files_sha256"] == setup.policy.spec.files_sha256 and described["version"] == 1
 
 
@@ -148,7 +184,9 @@ def test_observations_are_what_the_policy_saw(collected):
     setup, run = collected
     looks = list(read_run(run))
     arrays = [Run.open(run).load_arrays(row) for row in load_rows(run)]
-    assert [look.step for look in looks if look.episode_index == 1] == arrays[1].prediction_step.tolist()
+    assert [look.step for look in looks if look.episode_index == 1] == arrays[
+        1
+    ].prediction_step.tolist()
     for look in looks:
         setup.env.restore(arrays[look.episode_index].step_snapshot[look.step])
         again = setup.env.observe()
@@ -160,7 +198,16 @@ def test_observations_are_what_the_policy_saw(collected):
 
 def test_a_run_is_resumed_with_the_features_that_it_has(monkeypatch, capsys, tmp_path, checkpoints):
     hook = ("--hook", "model.backbone.layer3", "model.decoder")
-    asked = ("--checkpoint", checkpoints("act"), "--episodes", 2, "--horizon", 9, "--no-doctor", "--quiet")
+    asked = (
+        "--checkpoint",
+        checkpoints("act"),
+        "--episodes",
+        2,
+        "--horizon",
+        9,
+        "--no-doctor",
+        "--quiet",
+    )
     assert run_eval(monkeypatch, *asked, *COLLECT, *hook, "--run-dir", tmp_path) == 0
     run = only_run(tmp_path)
     whole = open_bank(run)
@@ -172,14 +219,27 @@ def test_a_run_is_resumed_with_the_features_that_it_has(monkeypatch, capsys, tmp
     for folder in ("features", "observations"):
         (run / folder / "pick_place" / f"{UNFINISHED_PREFIX}x.npz").write_bytes(b"half")
     assert run_eval(monkeypatch, "--resume", run, "--hook", "model.decoder") == 2
-    assert "--hook with --resume: expected ('model.backbone.layer3', 'model.decoder')" in capsys.readouterr().err
+    assert (
+        "--hook with --resume: expected ('model.backbone.layer3', 'model.decoder')"
+        in capsys.readouterr().err
+    )
     assert run_eval(monkeypatch, "--resume", run, *hook, "--no-doctor", "--quiet") == 0
     np.testing.assert_array_equal(open_bank(run).features("model.decoder"), whole_rows)
     assert len(list(read_run(run))) == whole.n_rows and not list(run.rglob(f"{UNFINISHED_PREFIX}*"))
 
 
 def test_what_to_do_with_features_is_said(monkeypatch, capsys, tmp_path, checkpoints):
-    asked = ("--checkpoint", checkpoints("act"), "--episodes", 1, "--horizon", 3, "--no-doctor", "--run-dir", tmp_path)
+    asked = (
+        "--checkpoint",
+        checkpoints("act"),
+        "--episodes",
+        1,
+        "--horizon",
+        3,
+        "--no-doctor",
+        "--run-dir",
+        tmp_path,
+    )
     assert run_eval(monkeypatch, *asked, "--collect-features") == 0
     assert f"cknna score {only_run(tmp_path)}" in capsys.readouterr().out
 
@@ -193,7 +253,9 @@ def test_a_run_from_before_there_were_features_is_resumed_without(monkeypatch, t
         del description["config"][name]
     (run / RUN_FILE).write_text(json.dumps(description))
     (run / "episodes.jsonl").write_text("")
-    assert run_eval(monkeypatch, "--resume", run, "--quiet") == 0 and not (run / "features").exists()
+    assert (
+        run_eval(monkeypatch, "--resume", run, "--quiet") == 0 and not (run / "features").exists()
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,13 +265,22 @@ def test_a_run_from_before_there_were_features_is_resumed_without(monkeypatch, t
             ["--policy", "zero", "--collect-features"],
             "--collect-features of policy 'zero': expected a policy with a net",
         ),
-        (["--policy", "scripted", "--record-observations"], "--record-observations of policy 'scripted'"),
-        (["--checkpoint", "small", "--hook", "model"], "--hook: expected --collect-features beside it"),
+        (
+            ["--policy", "scripted", "--record-observations"],
+            "--record-observations of policy 'scripted'",
+        ),
+        (
+            ["--checkpoint", "small", "--hook", "model"],
+            "--hook: expected --collect-features beside it",
+        ),
         (
             ["--checkpoint", "small", "--collect-features", "--pool", "last"],
             "--pool last: expected a hook point of your",
         ),
-        (["--checkpoint", "small", "--collect-features", "--hook", "model.encodr"], "Closest: model.encoder"),
+        (
+            ["--checkpoint", "small", "--collect-features", "--hook", "model.encodr"],
+            "Closest: model.encoder",
+        ),
         (
             ["--checkpoint", "small", "--collect-features", "--hook", "model.encoder.layers"],
             "which is never called itself",

@@ -69,7 +69,9 @@ class Aimless(Reaching):
 
 
 def roll_out(env, index=100):
-    record = run_episode(env, BASELINES["zero"](env), index, EpisodeRecorder(), RolloutSettings(1, 14))
+    record = run_episode(
+        env, BASELINES["zero"](env), index, EpisodeRecorder(), RolloutSettings(1, 14)
+    )
     return record, judge_record(record)
 
 
@@ -93,15 +95,42 @@ def test_an_episode_of_a_new_kind_is_recorded_as_what_it_is(make_run):
     run = make_run(Reaching, 0, 3)
     success, failure = run.rows
     assert success.success and (success.outcome, success.n_steps) == (Outcome.SUCCESS, 8)
-    assert (failure.outcome, failure.failed_stage, failure.decisive_event) == (Outcome.TIMEOUT, "near", Event.STALLED)
-    assert (failure.goal_kind, failure.stages, failure.final_measures) == ("reach", ("near",), {"distance_m": 3.0})
-    assert failure.decisive_step == 5 and failure.kind_of_goal == "reach" and failure.goal_stages == ("near",)
-    assert failure.max_object_height_m is failure.final_goal_distance_m is failure.final_joint_progress is None
+    assert (failure.outcome, failure.failed_stage, failure.decisive_event) == (
+        Outcome.TIMEOUT,
+        "near",
+        Event.STALLED,
+    )
+    assert (failure.goal_kind, failure.stages, failure.final_measures) == (
+        "reach",
+        ("near",),
+        {"distance_m": 3.0},
+    )
+    assert (
+        failure.decisive_step == 5
+        and failure.kind_of_goal == "reach"
+        and failure.goal_stages == ("near",)
+    )
+    assert (
+        failure.max_object_height_m
+        is failure.final_goal_distance_m
+        is failure.final_joint_progress
+        is None
+    )
     assert EpisodeRow.from_json(json.dumps(failure.to_json())) == failure
     arrays = run.load_arrays(failure)
-    assert arrays.object_height_m is arrays.goal_distance_m is arrays.joint_progress is arrays.object_pos_world is None
+    assert (
+        arrays.object_height_m
+        is arrays.goal_distance_m
+        is arrays.joint_progress
+        is arrays.object_pos_world
+        is None
+    )
     np.testing.assert_array_equal(arrays.measures[:, 0], [8, 7, 6, 5, 4, *[3] * 10])
-    assert arrays.progress.shape == (15, 1) and not arrays.progress.any() and not arrays.is_of_pick_and_place
+    assert (
+        arrays.progress.shape == (15, 1)
+        and not arrays.progress.any()
+        and not arrays.is_of_pick_and_place
+    )
     assert run.description.env.goals == Point.spec.goals
 
 
@@ -111,7 +140,13 @@ def test_a_new_kind_is_counted_by_its_own_stages_and_in_no_pick_rate(make_run):
     assert (summary.n_judged, summary.n_success, summary.n_unknown) == (3, 1, 0)
     assert np.isnan(summary.pick_rate) and np.isnan(summary.drop_rate)
     (near,) = count_stages(rows)
-    assert (near.kind, near.stage, near.n_through, near.n_lost, near.n_episodes) == ("reach", "near", 1, 2, 3)
+    assert (near.kind, near.stage, near.n_through, near.n_lost, near.n_episodes) == (
+        "reach",
+        "near",
+        1,
+        2,
+        3,
+    )
     assert "of 3, came through near 1; first stage not met: near 2" in check_outcomes(rows).evidence
 
 
@@ -130,9 +165,14 @@ def test_where_only_success_is_known_episodes_succeed_or_run_out_of_time(make_ru
     assert run.load_arrays(success).goals_met[:, 0].tolist() == [False] * 8 + [True]
     assert count_stages(run.rows) == () and np.isnan(summarise(run.rows).pick_rate)
     finding = check_outcomes(run.rows)
-    assert finding.finding == "1 of 2 episodes fail, at goals without stages" and "; no stages" in finding.evidence
+    assert (
+        finding.finding == "1 of 2 episodes fail, at goals without stages"
+        and "; no stages" in finding.evidence
+    )
     report = ReportContent((compute_run_content(run, is_quick=True),))
-    assert "The goals have no stages." in render_html(report) and "The goals have no stages." in render_markdown(report)
+    assert "The goals have no stages." in render_html(
+        report
+    ) and "The goals have no stages." in render_markdown(report)
 
 
 def test_progress_of_another_kind_than_declared_is_an_error_that_says_so():

@@ -13,7 +13,9 @@ def test_each_of_lerobots_flags_is_answered_with_one_that_there_is():
 
 
 def test_ours_pass():
-    refuse_lerobot_flags(["--policy", "act", "--env=libero_goal", "--n_action_steps", "2", "--no-doctor"], EvalConfig)
+    refuse_lerobot_flags(
+        ["--policy", "act", "--env=libero_goal", "--n_action_steps", "2", "--no-doctor"], EvalConfig
+    )
 
 
 @pytest.mark.parametrize(
@@ -23,11 +25,17 @@ def test_ours_pass():
             EvalConfig,
             "Say --env in place of --env.type, --episodes in place of --eval.n_episodes. Leave out --policy.x.",
         ),
-        (DoctorConfig, "Say --env in place of --env.type. Leave out --eval.n_episodes, --policy.x."),
+        (
+            DoctorConfig,
+            "Say --env in place of --env.type. Leave out --eval.n_episodes, --policy.x.",
+        ),
     ],
 )
 def test_a_command_line_of_lerobot_eval_is_translated(config_type, said):
     arguments = ["--env.type=libero", "--eval.n_episodes", "10", "--policy.x=1", "--policy=act"]
     with pytest.raises(WhiskerError) as refusal:
         refuse_lerobot_flags(arguments, config_type)
-    assert refusal.value.do == said and refusal.value.subject == "--env.type, --eval.n_episodes, --policy.x"
+    assert (
+        refusal.value.hint == said
+        and refusal.value.subject == "--env.type, --eval.n_episodes, --policy.x"
+    )

@@ -18,7 +18,9 @@ def run_command(module_and_main: str, *arguments, cwd):
     module, _, main = module_and_main.partition(":")
     code = f"import sys; from {module} import {main}; sys.exit({main}())"
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | {"MUJOCO_GL": "osmesa"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=os.environ | {"MUJOCO_GL": "osmesa"}
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -48,7 +50,17 @@ def test_the_expert_succeeds_in_a_process_of_its_own_and_nothing_else_is_printed
 def test_a_checkpoint_runs_through_both_cameras(tmp_path):
     """Random weights: it does nothing useful, but every part is the real one."""
     save_small_act(tmp_path / "act", 8, 7, cameras=("image", "image2"))
-    arguments = ("--checkpoint", "act", "--env", "libero_spatial/0", "--episodes", 2, "--horizon", 9, "--no-doctor")
+    arguments = (
+        "--checkpoint",
+        "act",
+        "--env",
+        "libero_spatial/0",
+        "--episodes",
+        2,
+        "--horizon",
+        9,
+        "--no-doctor",
+    )
     assert run_eval(*arguments, cwd=tmp_path).returncode == 0
     description = json.loads((only_run(tmp_path) / "run.json").read_text())
     assert [camera["name"] for camera in description["env"]["cameras"]] == ["image", "image2"]
@@ -60,7 +72,9 @@ def test_a_checkpoint_runs_through_both_cameras(tmp_path):
 
 @pytest.mark.slow
 def test_recorded_demonstrations_are_replayed(tmp_path):
-    recorded = run_command("eval.cli:main_demos", "--output", "demo.hdf5", "--env", TASK, "--episodes", 1, cwd=tmp_path)
+    recorded = run_command(
+        "eval.cli:main_demos", "--output", "demo.hdf5", "--env", TASK, "--episodes", 1, cwd=tmp_path
+    )
     assert recorded.returncode == 0, recorded.stderr
     assert "robosuite" not in recorded.stderr and "Warning" not in recorded.stderr
     done = run_eval("--policy", "replay", "--demos", "demo.hdf5", "--episodes", 1, cwd=tmp_path)
@@ -77,7 +91,9 @@ def test_recorded_demonstrations_are_replayed(tmp_path):
         (["--policy", "zero", "--env", "libero_goal_env"], "no BDDL file"),
         # An environment is built for these two.
         pytest.param(
-            ["--policy", "zero", "--env", TASK, "--episodes", "51"], "50 initial states", marks=pytest.mark.slow
+            ["--policy", "zero", "--env", TASK, "--episodes", "51"],
+            "50 initial states",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             ["--policy", "zero", "--env", TASK, "--first-episode", "49", "--episodes", "2"],
@@ -91,5 +107,7 @@ def test_recorded_demonstrations_are_replayed(tmp_path):
 )
 def test_bad_input_is_one_clear_error(eval_here, arguments, said, tmp_path):
     done = eval_here(*arguments, "--run-dir", "runs", "--quiet", cwd=tmp_path)
-    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,4 @@
-"""Outcomes of trajectories made by hand, and of a real rollout for each fault of the scripted expert."""
+"""Outcomes of trajectories made by hand, and of a real rollout for each failure mode of the scripted expert."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,9 @@ from sim.so101.goals import THRESHOLDS, declare_goal
 
 STAGES = tuple(PICK_AND_PLACE.stages)
 GOAL = declare_goal("in block bowl")
-HELD_STEPS, CLOSING_STEPS, STALLED_STEPS = (GOAL.thresholds[f"{name}_steps"] for name in ("held", "closing", "stalled"))
+HELD_STEPS, CLOSING_STEPS, STALLED_STEPS = (
+    GOAL.thresholds[f"{name}_steps"] for name in ("held", "closing", "stalled")
+)
 FAR_M, NEAR_M, IN_M = 0.3, 0.1, 0.01
 
 
@@ -99,7 +101,9 @@ def test_jaws_that_close_in_front_of_the_object_get_one_label(flick):
 def test_the_first_closing_near_the_object_counts_not_those_on_the_way():
     story = Story().then(10, gripper=0.3).then(10, gripper=0.25, closes=True).approach()
     closing = story.n - 1
-    story.then(8, gripper=0.02, closes=True).then(20, gripper=0.2).approach().then(8, gripper=0.02, closes=True)
+    story.then(8, gripper=0.02, closes=True).then(20, gripper=0.2).approach().then(
+        8, gripper=0.02, closes=True
+    )
     assert told(story.verdict())[2:] == (closing + CLOSING_STEPS, Event.CLOSED_ON_NOTHING)
 
 
@@ -109,7 +113,11 @@ def test_without_a_closing_it_went_wrong_where_the_gripper_was_closest():
     assert event is Event.CLOSEST_APPROACH and 25 <= step <= 30
     never_near = Story().then(20, gripper=0.1).then(40, gripper=0.3)
     outcome, stage, step, event = told(never_near.verdict())
-    assert (outcome, stage, event) == (Outcome.NEVER_PICKED_UP, "reached", Event.CLOSEST_APPROACH) and 18 <= step <= 20
+    assert (outcome, stage, event) == (
+        Outcome.NEVER_PICKED_UP,
+        "reached",
+        Event.CLOSEST_APPROACH,
+    ) and 18 <= step <= 20
 
 
 def test_the_end_is_decisive_only_where_nothing_happened_before_it():
@@ -123,19 +131,28 @@ def test_the_end_is_decisive_only_where_nothing_happened_before_it():
 def test_a_grasp_that_ended_on_the_table_is_where_it_went_wrong(closes, event):
     story = Story().approach().hold(12)
     ended = story.n
-    story.then(1, closes=closes).then(100, gripper=0.1).approach().then(8, gripper=0.02, closes=True)
+    story.then(1, closes=closes).then(100, gripper=0.1).approach().then(
+        8, gripper=0.02, closes=True
+    )
     assert told(story.verdict()) == (Outcome.NEVER_PICKED_UP, "lifted", ended, event)
 
 
 def test_a_grasp_held_on_the_table_to_the_end_was_not_lifted():
     story = Story().approach()
     begun = story.n
-    assert told(story.hold(100).verdict()) == (Outcome.NEVER_PICKED_UP, "lifted", begun, Event.NOT_LIFTED)
+    assert told(story.hold(100).verdict()) == (
+        Outcome.NEVER_PICKED_UP,
+        "lifted",
+        begun,
+        Event.NOT_LIFTED,
+    )
 
 
 def test_an_object_that_hops_was_never_picked_up():
     """Height alone is not enough: it was in no hand."""
-    story = Story().approach().then(4, height=0.07, closes=True, flags=("reached", "released")).then(50)
+    story = (
+        Story().approach().then(4, height=0.07, closes=True, flags=("reached", "released")).then(50)
+    )
     assert story.verdict().outcome is Outcome.NEVER_PICKED_UP
 
 
@@ -163,14 +180,18 @@ def test_let_go_beside_the_goal_is_a_miss_and_further_away_a_drop(goal_m, outcom
 
 
 def test_let_go_over_the_goal_and_bounced_out_was_not_placed():
-    story = Story().carry(goal=IN_M).hold(4, height=0.08, goal=IN_M, closes=False, extra=("over_goal",))
+    story = (
+        Story().carry(goal=IN_M).hold(4, height=0.08, goal=IN_M, closes=False, extra=("over_goal",))
+    )
     story.then(5, goal=NEAR_M).then(50, goal=NEAR_M)
     assert told(story.verdict())[:2] == (Outcome.MISSED_GOAL, "placed")
 
 
 def test_carried_over_the_goal_and_let_go_beyond_it_was_not_over_the_goal():
     story = Story().carry(goal=IN_M).hold(2, height=0.08, goal=IN_M, extra=("over_goal",))
-    story.hold(10, height=0.08, goal=NEAR_M).hold(4, height=0.08, goal=NEAR_M, closes=False).then(60, goal=NEAR_M)
+    story.hold(10, height=0.08, goal=NEAR_M).hold(4, height=0.08, goal=NEAR_M, closes=False).then(
+        60, goal=NEAR_M
+    )
     assert told(story.verdict())[:2] == (Outcome.MISSED_GOAL, "over_goal")
 
 
@@ -206,7 +227,11 @@ def test_held_still_for_long_is_where_it_stopped():
     stopped = story.n - 1
     story.hold(100, height=0.08, goal=0.2)
     outcome, stage, step, event = told(story.verdict())
-    assert (outcome, stage, event) == (Outcome.TIMEOUT, "over_goal", Event.STALLED) and stopped - 3 <= step <= stopped
+    assert (outcome, stage, event) == (
+        Outcome.TIMEOUT,
+        "over_goal",
+        Event.STALLED,
+    ) and stopped - 3 <= step <= stopped
 
 
 def test_held_over_the_goal_to_the_end_was_not_released():
@@ -247,7 +272,9 @@ def drawer(joint_progress, met=(), gripper_m=None):
     ],
     ids=["never touched", "stalled", "pushed back", "cut short", "opened and closed again"],
 )  # fmt: skip
-def test_an_articulated_goal_fails_at_its_verb_and_where_its_joint_got_no_further(trajectory, step, event):
+def test_an_articulated_goal_fails_at_its_verb_and_where_its_joint_got_no_further(
+    trajectory, step, event
+):
     verdict = judge(trajectory, False)
     assert (verdict.outcome, verdict.failed_stage) == (Outcome.TIMEOUT, "open")
     assert verdict.decisive_event == event and abs(verdict.decisive_step - step) <= 1
@@ -266,15 +293,21 @@ def test_an_articulated_goal_fails_at_its_verb_and_where_its_joint_got_no_furthe
         ((1, 1, 1), (1, 1, 1), False, 2),
     ],
 )
-def test_the_verdict_rests_on_the_first_goal_that_was_begun_and_not_met(met, begun, success, chosen):
+def test_the_verdict_rests_on_the_first_goal_that_was_begun_and_not_met(
+    met, begun, success, chosen
+):
     """Goals are met at the end, or not."""
     joints = [[0, 0.5 * was_begun, 0] for was_begun in begun]
-    goals = [drawer(joint, met=[0, 2] if holds else [0]) for joint, holds in zip(joints, met, strict=True)]
+    goals = [
+        drawer(joint, met=[0, 2] if holds else [0])
+        for joint, holds in zip(joints, met, strict=True)
+    ]
     assert choose_goal(goals, success) == chosen
 
 
 @pytest.mark.parametrize(
-    ("story", "begun"), [(Story().carry(), True), (Story().approach().hold(50), False), (Story().approach(), False)]
+    ("story", "begun"),
+    [(Story().carry(), True), (Story().approach().hold(50), False), (Story().approach(), False)],
 )
 def test_a_goal_is_begun_when_its_object_is_carried(story, begun):
     assert was_begun(story.trajectory()) == begun
@@ -288,7 +321,12 @@ def test_a_goal_is_begun_when_its_joint_has_moved(furthest, begun):
 def test_thresholds_are_parameters():
     story = Story().approach().hold(5).then(50)
     assert story.verdict().failed_stage == "grasped"
-    assert story.verdict(thresholds=THRESHOLDS | {"held_steps": Threshold(4, "this test")}).failed_stage == "lifted"
+    assert (
+        story.verdict(
+            thresholds=THRESHOLDS | {"held_steps": Threshold(4, "this test")}
+        ).failed_stage
+        == "lifted"
+    )
 
 
 REACH = GoalKind(
@@ -296,9 +334,14 @@ REACH = GoalKind(
     stages={"near": "within 5 cm of the target", "there": "at the target"},
     measures={"distance_m": "from the tip to the target"},
     nears="distance_m",
-    thresholds={"stalled": "coming nearer by less is no progress", "stalled_steps": "control steps without progress"},
+    thresholds={
+        "stalled": "coming nearer by less is no progress",
+        "stalled_steps": "control steps without progress",
+    },
 )
-REACH_GOAL = REACH.goal("reach target", {"stalled": Threshold(0.001, "here"), "stalled_steps": Threshold(10, "here")})
+REACH_GOAL = REACH.goal(
+    "reach target", {"stalled": Threshold(0.001, "here"), "stalled_steps": Threshold(10, "here")}
+)
 
 
 def reach(distance_m, hold=1):
@@ -320,28 +363,53 @@ def reach(distance_m, hold=1):
         (reach([*np.linspace(0.3, 0.0, 20), 0, 0, *[0.1] * 30]), "near", 22, "undone"),
         (reach([*np.linspace(0.3, 0.02, 48), 0.0, 0.0], hold=5), "there", 49, "end"),
     ],
-    ids=["stalled far away", "came near and left", "cut short", "left the target", "not there for long enough"],
+    ids=[
+        "stalled far away",
+        "came near and left",
+        "cut short",
+        "left the target",
+        "not there for long enough",
+    ],
 )
-def test_a_kind_that_no_table_knows_is_judged_by_its_stages_and_what_it_nears(trajectory, stage, step, event):
+def test_a_kind_that_no_table_knows_is_judged_by_its_stages_and_what_it_nears(
+    trajectory, stage, step, event
+):
     verdict = judge(trajectory, False)
-    assert (verdict.outcome, verdict.failed_stage, verdict.decisive_event) == (Outcome.TIMEOUT, stage, event)
-    assert abs(verdict.decisive_step - step) <= 1 and verdict.decided_at_step == trajectory.last_step
+    assert (verdict.outcome, verdict.failed_stage, verdict.decisive_event) == (
+        Outcome.TIMEOUT,
+        stage,
+        event,
+    )
+    assert (
+        abs(verdict.decisive_step - step) <= 1 and verdict.decided_at_step == trajectory.last_step
+    )
     assert judge(trajectory, True).outcome is Outcome.SUCCESS
 
 
 @pytest.mark.parametrize("success", [True, False])
 def test_a_goal_of_which_only_success_is_known_succeeds_or_runs_out_of_time(success):
     goal, met = SUCCESS_ONLY.goal("win"), np.array([False] * 9 + [success])
-    verdict = judge(Trajectory(goal, met, {}, {}, np.zeros((10, 3)), None, np.zeros(9, bool)), success)
-    expected = (Outcome.SUCCESS, None, 9, Event.SUCCESS) if success else (Outcome.TIMEOUT, None, 9, Event.END)
+    verdict = judge(
+        Trajectory(goal, met, {}, {}, np.zeros((10, 3)), None, np.zeros(9, bool)), success
+    )
+    expected = (
+        (Outcome.SUCCESS, None, 9, Event.SUCCESS)
+        if success
+        else (Outcome.TIMEOUT, None, 9, Event.END)
+    )
     assert told(verdict) == expected
 
 
 class SpoiledExpert:
     """Does what the scripted expert does, its actions changed from some step on."""
 
-    def __init__(self, env, fault=None, begin=0, gripper=None, stops=False):
-        self._expert, self._begin, self._gripper, self._stops = PickPlaceExpert(env, fault), begin, gripper, stops
+    def __init__(self, env, failure_mode=None, begin=0, gripper=None, stops=False):
+        self._expert, self._begin, self._gripper, self._stops = (
+            PickPlaceExpert(env, failure_mode),
+            begin,
+            gripper,
+            stops,
+        )
         self._step, self._last = 0, None
 
     def action(self):
@@ -371,7 +439,7 @@ def expert_row(env, episode_index, n_steps=220, **spoiled):
 
 @pytest.mark.parametrize("episode_index", [0, 1, 2])
 @pytest.mark.parametrize(
-    ("fault", "outcome", "stage", "event"),
+    ("failure_mode", "outcome", "stage", "event"),
     [
         (None, Outcome.SUCCESS, None, Event.SUCCESS),
         ("never_close", Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSEST_APPROACH),
@@ -380,8 +448,10 @@ def expert_row(env, episode_index, n_steps=220, **spoiled):
         ("stop_over_bowl", Outcome.TIMEOUT, "released", Event.NOT_RELEASED),
     ],
 )
-def test_scripted_faults_give_their_outcome(blind_env, fault, outcome, stage, event, episode_index):
-    row = expert_row(blind_env, episode_index, fault=fault)
+def test_scripted_failure_modes_give_their_outcome(
+    blind_env, failure_mode, outcome, stage, event, episode_index
+):
+    row = expert_row(blind_env, episode_index, failure_mode=failure_mode)
     assert (row.outcome, row.failed_stage, row.decisive_event) == (outcome, stage, event)
     assert row.success == (outcome is Outcome.SUCCESS)
     assert 0 < row.decided_at_step <= row.n_steps
@@ -391,13 +461,27 @@ def test_scripted_faults_give_their_outcome(blind_env, fault, outcome, stage, ev
 @pytest.mark.parametrize(
     ("spoiled", "outcome", "stage", "event", "at"),
     [
-        ({"begin": 70, "gripper": 50}, Outcome.DROPPED_DURING_TRANSPORT, "over_goal", Event.LET_GO, (70, 78)),
-        ({"begin": 58, "stops": True}, Outcome.NEVER_PICKED_UP, "lifted", Event.NOT_LIFTED, (42, 52)),
+        (
+            {"begin": 70, "gripper": 50},
+            Outcome.DROPPED_DURING_TRANSPORT,
+            "over_goal",
+            Event.LET_GO,
+            (70, 78),
+        ),
+        (
+            {"begin": 58, "stops": True},
+            Outcome.NEVER_PICKED_UP,
+            "lifted",
+            Event.NOT_LIFTED,
+            (42, 52),
+        ),
         ({"begin": 90, "stops": True}, Outcome.TIMEOUT, "over_goal", Event.STALLED, (80, 100)),
     ],
     ids=["opened while lifting", "stopped in the grasp", "stopped on the way"],
 )
-def test_a_spoiled_expert_goes_wrong_where_it_was_spoiled(blind_env, spoiled, outcome, stage, event, at):
+def test_a_spoiled_expert_goes_wrong_where_it_was_spoiled(
+    blind_env, spoiled, outcome, stage, event, at
+):
     row = expert_row(blind_env, 4, **spoiled)
     assert (row.outcome, row.failed_stage, row.decisive_event) == (outcome, stage, event)
     assert at[0] <= row.decisive_step <= at[1]
@@ -407,7 +491,11 @@ def test_time_that_ends_on_the_way_to_the_bowl_is_a_timeout_at_any_height(blind_
     """The block leaves the table at step 63 or so of this episode; the grasp is from step 47 on."""
     for n_steps in (68, 75, 80):
         row = expert_row(blind_env, 0, n_steps=n_steps)
-        assert (row.outcome, row.failed_stage, row.decisive_event) == (Outcome.TIMEOUT, "over_goal", Event.END)
+        assert (row.outcome, row.failed_stage, row.decisive_event) == (
+            Outcome.TIMEOUT,
+            "over_goal",
+            Event.END,
+        )
         assert row.decisive_step == n_steps
 
 

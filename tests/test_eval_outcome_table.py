@@ -34,9 +34,20 @@ def make_rows(outcome="toppled", n=3):
     """Return two successes, n failures of that outcome, one that never picked the object up, and one crash."""
     rows = [make_row("t", i) for i in range(2)]
     failed = {"success": False, "failed_stage": "over_goal", "decisive_step": 60}
-    rows += [make_row("t", 2 + i, outcome=outcome, decisive_event="tipped_over", **failed) for i in range(n)]
-    rows.append(make_row("t", 2 + n, **failed | {"outcome": Outcome.NEVER_PICKED_UP, "failed_stage": "reached"}))
-    rows.append(make_row("t", 3 + n, **failed | {"outcome": Outcome.ERROR, "failed_stage": None, "error": "boom"}))
+    rows += [
+        make_row("t", 2 + i, outcome=outcome, decisive_event="tipped_over", **failed)
+        for i in range(n)
+    ]
+    rows.append(
+        make_row(
+            "t", 2 + n, **failed | {"outcome": Outcome.NEVER_PICKED_UP, "failed_stage": "reached"}
+        )
+    )
+    rows.append(
+        make_row(
+            "t", 3 + n, **failed | {"outcome": Outcome.ERROR, "failed_stage": None, "error": "boom"}
+        )
+    )
     return rows
 
 
@@ -44,7 +55,9 @@ def make_rows(outcome="toppled", n=3):
 def toppled(monkeypatch):
     """Add an outcome and an event, each by one line."""
     monkeypatch.setitem(OUTCOMES, "toppled", TOPPLED)
-    monkeypatch.setitem(EVENTS, "tipped_over", EventFacts("the object fell over", caption="it fell"))
+    monkeypatch.setitem(
+        EVENTS, "tipped_over", EventFacts("the object fell over", caption="it fell")
+    )
 
 
 def printed(rows):
@@ -61,10 +74,16 @@ def draw_map(rows):
 @pytest.mark.usefixtures("toppled")
 def test_statistics_take_it_from_the_table():
     summary = summarise(make_rows())
-    assert list(summary.outcomes)[-1] == "toppled" and summary.outcomes["toppled"] == 3 and summary.n_unknown == 0
+    assert (
+        list(summary.outcomes)[-1] == "toppled"
+        and summary.outcomes["toppled"] == 3
+        and summary.n_unknown == 0
+    )
     assert sum(summary.outcomes.values()) == 7 and summary.n_judged == 6
     assert summary.pick_rate == pytest.approx(5 / 6) and summary.drop_rate == pytest.approx(3 / 5)
-    assert re.search(r"toppled[ │]+3", printed(make_rows())) and "unknown" not in printed(make_rows())
+    assert re.search(r"toppled[ │]+3", printed(make_rows())) and "unknown" not in printed(
+        make_rows()
+    )
 
 
 def test_a_kind_of_crash_is_in_no_rate(monkeypatch):
@@ -79,13 +98,19 @@ def test_reports_colour_list_filter_and_explain_it(make_run):  # noqa: F811
     report = ReportContent((content_of(make_run(make_rows())),))
     html = render_html(report)
     assert "--toppled: #123456;" in html and "--toppled: #abcdef;" in html
-    assert ".toppled { fill: var(--toppled); }" in html and "outcome=toppled" in html and ">P</text>" in html
+    assert (
+        ".toppled { fill: var(--toppled); }" in html
+        and "outcome=toppled" in html
+        and ">P</text>" in html
+    )
     assert "the object fell over" in html and 'class="unknown"' not in html
     assert "| toppled | 3 |" in render_markdown(report)
     cases = list(ElementTree.fromstring(render_junit(report)).iter("failure"))
     assert sum(case.get("type") == "toppled" for case in cases) == 3
     assert f'class="mark failure" d="{TOPPLED.mark}"' in draw_map(make_rows())
-    shown = [row.outcome for row in sort_by_outcome([row for row in make_rows() if not row.success])]
+    shown = [
+        row.outcome for row in sort_by_outcome([row for row in make_rows() if not row.success])
+    ]
     assert shown == [Outcome.NEVER_PICKED_UP, Outcome.ERROR, *["toppled"] * 3]
     moments = choose_moments(make_rows()[2], np.array([0, 20, 50]), 1 / 30)
     assert [moment.caption for moment in moments if moment.is_decisive] == ["step 60 · it fell"]
@@ -95,7 +120,10 @@ def test_reports_colour_list_filter_and_explain_it(make_run):  # noqa: F811
 def test_the_viewer_is_told_its_colour_and_its_place():
     rules = format_page_rules()
     assert '\n[data-outcome="toppled"] { --outcome: #123456; --on-outcome: #fff; }' in rules
-    assert '[data-theme="dark"] [data-outcome="toppled"] { --outcome: #abcdef; --on-outcome: #000; }' in rules
+    assert (
+        '[data-theme="dark"] [data-outcome="toppled"] { --outcome: #abcdef; --on-outcome: #000; }'
+        in rules
+    )
     page = Page(render_page(None))
     (app,) = page.select("div", id="app")
     assert app["data-outcomes"].split() == list(OUTCOMES) and rules in page.text

@@ -17,8 +17,9 @@ from eval.paired_statistics import (
     find_letters,
 )
 
-# Of Fagerland, Lydersen and Laake, "Statistical Analysis of Contingency Tables" (2017), ch. 8: airway
-# hyper-responsiveness (Bentur et al. 2009) and complete response (Cavo et al. 2012), before and after a therapy.
+# Of Fagerland, Lydersen and Laake, "Statistical Analysis of Contingency Tables" (2017), ch. 8:
+# airway hyper-responsiveness (Bentur et al. 2009) and complete response (Cavo et al. 2012), before
+# and after a therapy.
 BENTUR, CAVO = PairedCounts(1, 1, 7, 12), PairedCounts(59, 6, 16, 80)
 
 
@@ -44,7 +45,9 @@ def find_likeliest_variance(counts, difference):
         parts = ((b, q + difference), (c, q), (n - b - c, 1 - 2 * q - difference))
         return -sum(k * np.log(max(p, 1e-300)) for k, p in parts if k)
 
-    q = optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    q = optimize.minimize_scalar(
+        loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12}
+    ).x
     return (2 * q + difference - difference**2) / n
 
 
@@ -59,9 +62,13 @@ def test_the_ends_are_where_a_numerical_score_test_rejects(table):
 def test_the_interval_covers_what_it_says_by_every_table_that_can_come():
     n, covered = 20, []
     tables = [(b, c) for b in range(n + 1) for c in range(n + 1 - b)]
-    low, high = np.array([compute_difference_interval([PairedCounts(0, b, c, n - b - c)]) for b, c in tables]).T
+    low, high = np.array(
+        [compute_difference_interval([PairedCounts(0, b, c, n - b - c)]) for b, c in tables]
+    ).T
     counts = np.array([(b, c, n - b - c) for b, c in tables])
-    for first, second, correlation in product((0.3, 0.5, 0.8, 0.9), (0.3, 0.5, 0.8, 0.9), (0.0, 0.3)):
+    for first, second, correlation in product(
+        (0.3, 0.5, 0.8, 0.9), (0.3, 0.5, 0.8, 0.9), (0.0, 0.3)
+    ):
         both = first * second + correlation * np.sqrt(first * (1 - first) * second * (1 - second))
         if both <= min(first, second):
             shares = first - both, second - both, 1 - first - second + 2 * both
@@ -75,11 +82,17 @@ def test_the_interval_of_several_tasks_respects_them():
     easy, hard = PairedCounts(48, 1, 1, 0), PairedCounts(5, 20, 5, 20)
     low, high = compute_difference_interval([easy, hard])
     assert compute_macro_difference([easy, hard]) == pytest.approx(0.15) and low < 0.15 < high
-    # Between tasks of unlike difficulty nothing varies: pooling them would not know that, and be no narrower.
+    # Between tasks of unlike difficulty nothing varies: pooling them would not know that, and be no
+    # narrower.
     alike = [PairedCounts(20, 5, 2, 23)] * 4
     pooled = PairedCounts(80, 20, 8, 92)
-    assert compute_difference_interval(alike) == pytest.approx(compute_difference_interval([pooled]), abs=1e-12)
-    mirrored = [PairedCounts(counts.both, counts.only_second, counts.only_first, counts.neither) for counts in alike]
+    assert compute_difference_interval(alike) == pytest.approx(
+        compute_difference_interval([pooled]), abs=1e-12
+    )
+    mirrored = [
+        PairedCounts(counts.both, counts.only_second, counts.only_first, counts.neither)
+        for counts in alike
+    ]
     low, high = compute_difference_interval(alike)
     assert compute_difference_interval(mirrored) == pytest.approx((-high, -low), abs=1e-12)
 
@@ -99,7 +112,9 @@ def test_of_nothing_nothing_is_known():
     assert compute_mcnemar_p(nothing) == 1 and isnan(nothing.difference)
     for strata in ([], [nothing], [CAVO, nothing]):
         assert all(isnan(end) for end in compute_difference_interval(strata))
-    assert isnan(compute_macro_difference([])) and isnan(compute_correlation(PairedCounts(5, 5, 0, 0)))
+    assert isnan(compute_macro_difference([])) and isnan(
+        compute_correlation(PairedCounts(5, 5, 0, 0))
+    )
 
 
 def test_the_correlation_is_pearsons():
@@ -115,7 +130,9 @@ def test_holm_is_the_closed_test_of_bonferroni():
         corrected = correct_by_holm(p)
         for i in p:
             subsets = [s for k in range(1, 6) for s in combinations(p, k) if i in s]
-            assert corrected[i] == pytest.approx(max(min(1, len(s) * min(p[j] for j in s)) for s in subsets))
+            assert corrected[i] == pytest.approx(
+                max(min(1, len(s) * min(p[j] for j in s)) for s in subsets)
+            )
     assert correct_by_holm({}) == {}
 
 
@@ -130,7 +147,9 @@ def test_letters_are_shared_exactly_by_what_is_not_told_apart():
         for letter in set("".join(letters)):
             group = {i for i in range(5) if letter in letters[i]}
             outside = set(range(5)) - group
-            assert not any(all((min(i, j), max(i, j)) not in different for j in group) for i in outside), "not largest"
+            assert not any(
+                all((min(i, j), max(i, j)) not in different for j in group) for i in outside
+            ), "not largest"
 
 
 def test_letters_begin_with_the_first():

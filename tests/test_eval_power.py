@@ -40,7 +40,11 @@ def test_the_exact_size_has_the_power_and_one_less_has_not():
 
 
 def test_the_test_is_never_wrong_too_often():
-    assert all(compute_exact_power(n, share, share) <= 0.05 for n in (10, 50, 200) for share in (0.02, 0.1, 0.5))
+    assert all(
+        compute_exact_power(n, share, share) <= 0.05
+        for n in (10, 50, 200)
+        for share in (0.02, 0.1, 0.5)
+    )
 
 
 def test_correlations_that_rates_can_have():

@@ -64,9 +64,11 @@ def test_n_action_steps_outside_the_chunk_is_refused(asked):
 def test_steps_that_the_checkpoint_itself_does_not_have_are_not_said_to_be_a_flag():
     """lerobot does not compare the two for its diffusion policy."""
     policy = spec(type="diffusion", checkpoint="mine", n_action_steps=12)
-    with pytest.raises(WhiskerError, match=r"checkpoint 'mine', n_action_steps: expected 1 to 10.*got 12") as refusal:
+    with pytest.raises(
+        WhiskerError, match=r"checkpoint 'mine', n_action_steps: expected 1 to 10.*got 12"
+    ) as refusal:
         resolve_n_action_steps(policy, None)
-    assert "--n-action-steps" in refusal.value.do and resolve_n_action_steps(policy, 10) == 10
+    assert "--n-action-steps" in refusal.value.hint and resolve_n_action_steps(policy, 10) == 10
 
 
 def test_an_ensemble_moves_on_by_one_step_a_prediction(small_act_ensembling):
@@ -76,7 +78,9 @@ def test_an_ensemble_moves_on_by_one_step_a_prediction(small_act_ensembling):
         resolve_n_action_steps(policy.spec, 2)
 
 
-@pytest.mark.parametrize("wider", [{"state_dim": 8}, {"action_dim": 7}, {"state_dim": 32, "action_dim": 32}])
+@pytest.mark.parametrize(
+    "wider", [{"state_dim": 8}, {"action_dim": 7}, {"state_dim": 32, "action_dim": 32}]
+)
 def test_a_wider_policy_fits_with_padding_and_is_told_so_without(blind_env, wider):
     with pytest.raises(WhiskerError, match="--allow-padding"):
         check_fit(spec(**wider), blind_env.spec)
@@ -101,14 +105,27 @@ def test_padding_is_advised_only_where_it_is_accepted(blind_env):
 
 @pytest.mark.parametrize(
     ("needs", "size", "accepted"),
-    [(True, (480, 640), False), (True, (32, 48), True), (False, (480, 640), True), (True, None, True)],
+    [
+        (True, (480, 640), False),
+        (True, (32, 48), True),
+        (False, (480, 640), True),
+        (True, None, True),
+    ],
 )
-def test_another_image_size_is_refused_where_the_layers_need_the_declared_one(needs, size, accepted):
-    policy, training = spec(image_sizes={"overhead_cam": (32, 48)}), TrainingRecord(needs_declared_size=needs)
+def test_another_image_size_is_refused_where_the_layers_need_the_declared_one(
+    needs, size, accepted
+):
+    policy, training = (
+        spec(image_sizes={"overhead_cam": (32, 48)}),
+        TrainingRecord(needs_declared_size=needs),
+    )
     if accepted:
         check_image_size(policy, Adapters(image_size=size), training)
         return
-    with pytest.raises(WhiskerError, match=r"expected 48x32, which its layers need, got 640x480\. Leave --image-size"):
+    with pytest.raises(
+        WhiskerError,
+        match=r"expected 48x32, which its layers need, got 640x480\. Leave --image-size",
+    ):
         check_image_size(policy, Adapters(image_size=size), training)
 
 
@@ -123,13 +140,15 @@ def test_what_the_policy_outputs_must_be_convertible(blind_env):
     for asked in (None, "delta"):
         check_fit(spec(), delta, Adapters(policy_actions=asked))
     with pytest.raises(
-        WhiskerError, match=r"--policy-actions absolute.*one that takes differences\. It has no absolute form"
+        WhiskerError,
+        match=r"--policy-actions absolute.*one that takes differences\. It has no absolute form",
     ):
         check_fit(spec(), delta, Adapters(policy_actions="absolute"))
 
 
 @pytest.mark.parametrize(
-    ("mode", "asked", "other"), [("delta", "absolute", "absolute"), ("absolute", "delta", "relative")]
+    ("mode", "asked", "other"),
+    [("delta", "absolute", "absolute"), ("absolute", "delta", "relative")],
 )
 def test_liberos_other_form_is_another_control(blind_env, mode, asked, other):
     pose = in_mode(blind_env.spec, mode, rotation="axis_angle", rotation_frame="base")
@@ -149,16 +168,22 @@ def test_differences_are_not_added_where_that_is_no_addition(blind_env):
 
 
 def test_a_gripper_range_of_one_value_is_refused(blind_env):
-    with pytest.raises(WhiskerError, match=r"--gripper-range: expected two different values.*got 1 1"):
+    with pytest.raises(
+        WhiskerError, match=r"--gripper-range: expected two different values.*got 1 1"
+    ):
         check_fit(spec(), blind_env.spec, Adapters(gripper_range=(1.0, 1.0)))
     check_fit(spec(), blind_env.spec, Adapters(gripper_range=(1.0, -1.0)))
 
 
 def test_a_wrong_instruction_needs_several_and_a_policy_that_reads(blind_env):
     adapters = Adapters(wrong_instruction=True)
-    with pytest.raises(WhiskerError, match="such as so101/pick_place_words, got one instruction for all"):
+    with pytest.raises(
+        WhiskerError, match="such as so101/pick_place_words, got one instruction for all"
+    ):
         check_fit(spec(reads_instruction=True), blind_env.spec, adapters)
     several = replace(blind_env.spec, instructions=("Take it.", "Leave it."))
-    with pytest.raises(WhiskerError, match="expected a policy that reads its instruction, got one that does not"):
+    with pytest.raises(
+        WhiskerError, match="expected a policy that reads its instruction, got one that does not"
+    ):
         check_fit(spec(), several, adapters)
     check_fit(spec(reads_instruction=True), several, adapters)

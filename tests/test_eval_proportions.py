@@ -15,7 +15,17 @@ from eval.proportions import (
     uses_clopper_pearson,
 )
 
-COUNTS = [(0, 10), (0, 1), (1, 1), (8, 10), (10, 10), (27, 30), (99, 100), (1000, 2000), (1999, 2000)]
+COUNTS = [
+    (0, 10),
+    (0, 1),
+    (1, 1),
+    (8, 10),
+    (10, 10),
+    (27, 30),
+    (99, 100),
+    (1000, 2000),
+    (1999, 2000),
+]
 
 
 def wilson(k, n, z=1.959963984540054):
@@ -29,14 +39,18 @@ def wilson(k, n, z=1.959963984540054):
 def test_wilson_equals_its_closed_form_and_scipys(k, n):
     interval = compute_wilson_interval(k, n)
     assert interval == pytest.approx(wilson(k, n), abs=1e-12)
-    assert interval == pytest.approx(tuple(stats.binomtest(k, n).proportion_ci(method="wilson")), abs=1e-12)
+    assert interval == pytest.approx(
+        tuple(stats.binomtest(k, n).proportion_ci(method="wilson")), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(("k", "n"), COUNTS)
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
 def test_clopper_pearson_equals_scipys(k, n, confidence):
     expected = stats.binomtest(k, n).proportion_ci(confidence, method="exact")
-    assert compute_clopper_pearson_interval(k, n, confidence) == pytest.approx(tuple(expected), abs=1e-12)
+    assert compute_clopper_pearson_interval(k, n, confidence) == pytest.approx(
+        tuple(expected), abs=1e-12
+    )
 
 
 def test_of_nothing_nothing_is_known():
@@ -45,16 +59,21 @@ def test_of_nothing_nothing_is_known():
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [(1.0, 1.0), (2.0, 5.0), (0.5, 0.5), (50.0, 1.0), (1.0, 2e3), (1e3, 1001.0), (500.0, 0.5)]
+    ("a", "b"),
+    [(1.0, 1.0), (2.0, 5.0), (0.5, 0.5), (50.0, 1.0), (1.0, 2e3), (1e3, 1001.0), (500.0, 0.5)],
 )
 def test_the_beta_distribution_equals_scipys(a, b):
     for x in (0.0, 1e-9, 0.01, 0.2, 0.5, 0.8, 0.99, 1.0):
-        assert compute_beta_cdf(x, a, b) == pytest.approx(special.betainc(a, b, x), rel=1e-9, abs=1e-13)
+        assert compute_beta_cdf(x, a, b) == pytest.approx(
+            special.betainc(a, b, x), rel=1e-9, abs=1e-13
+        )
 
 
 @pytest.mark.parametrize("n_freedom", [1, 2, 5, 30, 1999])
 def test_quantiles_equal_scipys(n_freedom):
-    assert compute_t_quantile(0.95, n_freedom) == pytest.approx(stats.t.ppf(0.975, n_freedom), rel=1e-11)
+    assert compute_t_quantile(0.95, n_freedom) == pytest.approx(
+        stats.t.ppf(0.975, n_freedom), rel=1e-11
+    )
     assert compute_normal_quantile(0.95) == pytest.approx(stats.norm.ppf(0.975), rel=1e-14)
 
 
@@ -77,5 +96,7 @@ def test_the_exact_interval_mends_what_wilsons_does_not_cover_near_the_ends():
 
 def test_which_interval_is_taken():
     assert uses_clopper_pearson(NEAR_THE_END, 50) and uses_clopper_pearson(50 - NEAR_THE_END, 50)
-    assert not uses_clopper_pearson(NEAR_THE_END + 1, 50) and not uses_clopper_pearson(0, 50, "wilson")
+    assert not uses_clopper_pearson(NEAR_THE_END + 1, 50) and not uses_clopper_pearson(
+        0, 50, "wilson"
+    )
     assert uses_clopper_pearson(25, 50, "clopper-pearson")

@@ -41,9 +41,11 @@ def test_a_run_with_what_this_version_does_not_know_is_not_resumed(run, describe
         check_same(Run.open(run), described)
 
 
-def test_flags_and_facts_of_the_policy_that_came_later_do_not_keep_a_run_from_being_resumed(run, described):
+def test_flags_and_facts_of_the_policy_that_came_later_do_not_keep_a_run_from_being_resumed(
+    run, described
+):
     written = json.loads((run / RUN_FILE).read_text())
-    for part, later in {"config": "drafts", "policy": "action_mode"}.items():
+    for part, later in {"config": "intermediate_plans", "policy": "action_mode"}.items():
         del written[part][later]
     (run / RUN_FILE).write_text(json.dumps(written))
     check_same(Run.open(run), described)
@@ -51,7 +53,9 @@ def test_flags_and_facts_of_the_policy_that_came_later_do_not_keep_a_run_from_be
         check_same(Run.open(run), replace(described, config=replace(described.config, samples=4)))
 
 
-@pytest.mark.parametrize(("near_goal_m", "said"), [(0.12, None), (0.2, "env.goals: expected .*0.2")])
+@pytest.mark.parametrize(
+    ("near_goal_m", "said"), [(0.12, None), (0.2, "env.goals: expected .*0.2")]
+)
 def test_a_run_from_before_goals_had_kinds_is_resumed_if_its_thresholds_are_those_of_now(
     run, described, near_goal_m, said
 ):
@@ -63,7 +67,11 @@ def test_a_run_from_before_goals_had_kinds_is_resumed_if_its_thresholds_are_thos
     written["resolved"]["thresholds"] = goal["thresholds"] | of_doors | {"near_goal_m": near_goal_m}
     (run / RUN_FILE).write_text(json.dumps(written))
     (read,) = Run.open(run).description.env.goals
-    assert (read.name, read.kind, read.thresholds["near_goal_m"]) == ("in block bowl", "pick_and_place", near_goal_m)
+    assert (read.name, read.kind, read.thresholds["near_goal_m"]) == (
+        "in block bowl",
+        "pick_and_place",
+        near_goal_m,
+    )
     if said is None:
         check_same(Run.open(run), described)
     else:

@@ -42,16 +42,18 @@ class DrawerAndBowl(PickPlace):
     def step(self, action):
         result = super().step(action)
         goals = self.progress()
-        return replace(result, progress=goals, success=result.success and all(goal.met for goal in goals))
+        return replace(
+            result, progress=goals, success=result.success and all(goal.met for goal in goals)
+        )
 
     def _ordered(self, drawer, bowl):
         return (drawer, bowl) if self._drawer_first else (bowl, drawer)
 
 
-def record_and_row(env, policy_name="scripted", fault=None, n_steps=160):
+def record_and_row(env, policy_name="scripted", failure_mode=None, n_steps=160):
     policy = BASELINES[policy_name](env)
     if isinstance(policy, ScriptedPolicy):
-        policy._expert = env.make_expert(fault)
+        policy._expert = env.make_expert(failure_mode)
     record = run_episode(env, policy, 0, EpisodeRecorder(), RolloutSettings(1, n_steps))
     return record, make_row(record)
 
@@ -59,34 +61,51 @@ def record_and_row(env, policy_name="scripted", fault=None, n_steps=160):
 def test_a_success_rests_on_the_last_goal():
     record, row = record_and_row(DrawerAndBowl())
     assert record.success and row.outcome is Outcome.SUCCESS and row.goal == "in block bowl"
-    assert row.final_joint_progress is None and row.max_object_height_m > 0.05 and row.final_goal_distance_m < 0.05
-    assert record.arrays.goals_met.shape == (row.n_steps + 1, 2) and record.arrays.goals_met[-1].all()
+    assert (
+        row.final_joint_progress is None
+        and row.max_object_height_m > 0.05
+        and row.final_goal_distance_m < 0.05
+    )
+    assert (
+        record.arrays.goals_met.shape == (row.n_steps + 1, 2) and record.arrays.goals_met[-1].all()
+    )
     assert not record.arrays.goals_met[0].any()
 
     record, row = record_and_row(DrawerAndBowl(drawer_first=False))
     assert record.success and row.goal == "open drawer_1"
-    assert row.final_joint_progress >= 1 and row.max_object_height_m is None and row.final_goal_distance_m is None
+    assert (
+        row.final_joint_progress >= 1
+        and row.max_object_height_m is None
+        and row.final_goal_distance_m is None
+    )
     assert np.isnan(record.arrays.goal_distance_m).all() and not record.arrays.progress[0].any()
 
 
 def test_a_failure_rests_on_the_goal_that_was_begun():
     never_open = DrawerAndBowl(-100.0)
-    _, row = record_and_row(never_open, fault="release_beside")
+    _, row = record_and_row(never_open, failure_mode="release_beside")
     assert (row.goal, row.outcome) == ("in block bowl", Outcome.MISSED_GOAL)
 
     _, row = record_and_row(never_open, "zero", n_steps=5)
     assert (row.goal, row.outcome, row.failed_stage) == ("open drawer_1", Outcome.TIMEOUT, "open")
     assert row.decided_at_step == 5 and row.final_joint_progress == pytest.approx(0, abs=0.01)
 
-    _, row = record_and_row(DrawerAndBowl(), fault="never_close")
-    assert (row.goal, row.outcome, row.failed_stage) == ("in block bowl", Outcome.NEVER_PICKED_UP, "grasped")
+    _, row = record_and_row(DrawerAndBowl(), failure_mode="never_close")
+    assert (row.goal, row.outcome, row.failed_stage) == (
+        "in block bowl",
+        Outcome.NEVER_PICKED_UP,
+        "grasped",
+    )
 
 
 def test_a_half_open_drawer_was_begun():
     """The block is in the bowl all the same."""
     record, row = record_and_row(DrawerAndBowl(FAR_RAD))
     assert (row.goal, row.outcome, row.failed_stage) == ("open drawer_1", Outcome.TIMEOUT, "open")
-    assert 0.1 < row.final_joint_progress < 1 and record.arrays.goals_met[-1].tolist() == [False, True]
+    assert 0.1 < row.final_joint_progress < 1 and record.arrays.goals_met[-1].tolist() == [
+        False,
+        True,
+    ]
 
 
 def test_rows_of_every_kind_are_json_without_nan_and_come_back(tmp_path, blind_env):
@@ -111,7 +130,11 @@ def test_a_crash_names_the_goal_that_its_arrays_are_of():
     recorder.record_decision(0, env.snapshot(), np.zeros((1, 6), np.float32))
     recorder.record_error(RuntimeError("gone"))
     row = make_row(recorder.finish())
-    assert (row.outcome, row.goal, row.final_joint_progress) == (Outcome.ERROR, "open drawer_1", pytest.approx(0))
+    assert (row.outcome, row.goal, row.final_joint_progress) == (
+        Outcome.ERROR,
+        "open drawer_1",
+        pytest.approx(0),
+    )
     recorder.start(env, 0)
     recorder.record_error(RuntimeError("gone"))
     assert make_row(recorder.finish()).goal is None

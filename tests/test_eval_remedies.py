@@ -16,7 +16,9 @@ _FLAG = re.compile(r"--([a-z-]+)(?: ([^\s-][^\s]*[^\s.,;:]))?")
 
 
 def parse(flags):
-    arguments = [part for flag, value in flags.items() for part in (f"--{flag}", *([value] if value else []))]
+    arguments = [
+        part for flag, value in flags.items() for part in (f"--{flag}", *([value] if value else []))
+    ]
     return name_policy(tyro.cli(EvalConfig, args=arguments))
 
 
@@ -28,7 +30,9 @@ def flags_of(advice):
 
 
 def act(*cameras, **dims):
-    return lambda folder: save_small_act(folder, **dims, **({"cameras": cameras} if cameras else {}))
+    return lambda folder: save_small_act(
+        folder, **dims, **({"cameras": cameras} if cameras else {})
+    )
 
 
 def renamed(cameras, rename_map):
@@ -45,7 +49,10 @@ CASES = {
     "one more than there are": (act("camera1", "camera2", "camera3"), {}),
     "a wrist more than there are": (act("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"), {}),
     "half a map": (act("image", "image2"), {CAMERA_MAP: "wrist_cam=image"}),
-    "half a map and leave to miss one": (act("image"), {CAMERA_MAP: "wrist_cam_depth=x", "allow-missing-camera": ""}),
+    "half a map and leave to miss one": (
+        act("image"),
+        {CAMERA_MAP: "wrist_cam_depth=x", "allow-missing-camera": ""},
+    ),
     "a misspelt camera": (act("front", "wrist"), {CAMERA_MAP: "overhed_cam=front,wrist_cam=wrist"}),
     "a map that is not needed": (act(), {CAMERA_MAP: "overhead_cam=base"}),
     "one camera for two": (act(), {CAMERA_MAP: "wrist_cam=overhead_cam"}),
@@ -60,25 +67,38 @@ CASES = {
     "a wider state": (act(state_dim=8), {}),
     "a wider action": (act(state_dim=8, action_dim=7), {}),
     "a size that the layers do not take": (save_small_diffusion, {"image-size": "640x480"}),
-    "differences for targets": (act(**POSE), {"env": "so101/pick_place_ee", "policy-actions": "delta"}),
-    "targets for differences": (act(**POSE), {"env": "so101/pick_place_ee_delta", "policy-actions": "absolute"}),
-    "an old calibration in other units": (act(), {"env": "so101/pick_place_range", "calibration": "so100-old"}),
-    "an old calibration of poses": (act(**POSE), {"env": "so101/pick_place_ee", "calibration": "so100-old"}),
+    "differences for targets": (
+        act(**POSE),
+        {"env": "so101/pick_place_ee", "policy-actions": "delta"},
+    ),
+    "targets for differences": (
+        act(**POSE),
+        {"env": "so101/pick_place_ee_delta", "policy-actions": "absolute"},
+    ),
+    "an old calibration in other units": (
+        act(),
+        {"env": "so101/pick_place_range", "calibration": "so100-old"},
+    ),
+    "an old calibration of poses": (
+        act(**POSE),
+        {"env": "so101/pick_place_ee", "calibration": "so100-old"},
+    ),
     "alternatives of one plan": (act(), {"samples": "2"}),
-    "drafts of a plan that has none": (act(), {"drafts": ""}),
+    "intermediate plans of a plan that has none": (act(), {"intermediate_plans": ""}),
     "the wrist in LIBERO": (act("image", "wrist_image", state_dim=8, action_dim=7), LIBERO),
 }
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.slow) if "LIBERO" in case else case for case in CASES]
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow) if "LIBERO" in case else case for case in CASES],
 )
 def test_what_is_advised_is_accepted_and_complete(case, tmp_path):
     build, flags = CASES[case]
     flags = {"checkpoint": str(build(tmp_path / "checkpoint"))} | flags
     with pytest.raises(WhiskerError) as refusal:
         set_up(parse(flags))
-    advice = refusal.value.do
+    advice = refusal.value.hint
     left_out, given = flags_of(advice)
     assert left_out or given, f"no flag in {advice!r}"
     mended = {name: value for name, value in (flags | given).items() if name not in left_out}
@@ -92,7 +112,9 @@ def test_what_is_advised_is_accepted_and_complete(case, tmp_path):
         n_untrained = sum(setup.training.lacked(camera) for camera in policy.image_sizes)
         assert len(shown) == len(policy.image_sizes) - n_lost - n_untrained
         asked = flags.get(CAMERA_MAP, "")
-        valid = [p for p in asked.split(",") if p and p.split("=")[0] in setup.env.spec.camera_names]
+        valid = [
+            p for p in asked.split(",") if p and p.split("=")[0] in setup.env.spec.camera_names
+        ]
         for pair in valid:
             if pair.split("=")[1] in policy.image_sizes:
                 assert pair in mended[CAMERA_MAP].split(","), "what the user gave was dropped"

@@ -10,12 +10,12 @@ from eval.drivers import continue_episode, play_episode, run_episode
 from eval.episode_row import make_row
 from eval.evaluation import name_policy, set_up
 from eval.recorder import EpisodeRecorder
-from eval.rollout import ControlStep, Decision, Request, RolloutSettings, Start, rollout
+from eval.rollout import ControlStep, Decision, Request, RolloutSettings, RolloutState, rollout
 from eval.run import Run
 from eval.run_folder import RunFolder, arrays_path
 from policies.action_chunk import ActionChunk
 from policies.baselines import BASELINES
-from policies.policy import PolicySpec, remember
+from policies.policy import PolicySpec, make_memory
 from sim.errors import WhiskerError
 from tests.point_env import Point
 from tests.runs import describe_run
@@ -33,7 +33,7 @@ class ScheduledPolicy:
 
     def reset(self):
         self.n_resets += 1
-        return remember(n_obs_steps=self.spec.n_obs_steps)
+        return make_memory(n_obs_steps=self.spec.n_obs_steps)
 
     def sample(self, memory, rngs):
         raise NotImplementedError
@@ -54,7 +54,9 @@ def env(blind_env):
 
 
 def test_a_new_plan_is_made_every_n_action_steps(env):
-    events = list(play_episode(env, ScheduledPolicy(env), 0, RolloutSettings(n_action_steps=4, max_steps=10)))
+    events = list(
+        play_episode(env, ScheduledPolicy(env), 0, RolloutSettings(n_action_steps=4, max_steps=10))
+    )
     assert [e.step for e in events if isinstance(e, Decision)] == [0, 4, 8]
     executed = [round(float(e.action[0]), 2) for e in events if isinstance(e, ControlStep)]
     assert executed == [0.0, 0.01, 0.02, 0.03, 1.0, 1.01, 1.02, 1.03, 2.0, 2.01]
@@ -79,11 +81,19 @@ def test_nothing_happens_between_two_events(env):
 
 def test_the_record_is_what_happened(env):
     record = run_episode(
-        env, ScheduledPolicy(env), 3, EpisodeRecorder(), RolloutSettings(n_action_steps=4, max_steps=10)
+        env,
+        ScheduledPolicy(env),
+        3,
+        EpisodeRecorder(),
+        RolloutSettings(n_action_steps=4, max_steps=10),
     )
     arrays = record.arrays
     assert (record.episode_index, record.success, record.error) == (3, False, "")
-    assert arrays.action.shape == (10, 6) and arrays.state.shape == (11, 6) and arrays.chunk.shape == (3, 6, 6)
+    assert (
+        arrays.action.shape == (10, 6)
+        and arrays.state.shape == (11, 6)
+        and arrays.chunk.shape == (3, 6, 6)
+    )
     assert arrays.prediction_step.tolist() == [0, 4, 8] and arrays.n_executed.tolist() == [4, 4, 2]
     np.testing.assert_array_equal(arrays.snapshot, arrays.step_snapshot[arrays.prediction_step])
     env.restore(arrays.step_snapshot[5])
@@ -99,13 +109,17 @@ def test_a_rollout_driven_by_hand_is_the_recorded_episode(env, n_samples):
     policy, settings = BASELINES["random"](env), RolloutSettings(1, 12, n_samples)
     recorded = run_episode(env, policy, 2, EpisodeRecorder(), settings).arrays
     env.reset(2)
-    events = rollout(env, policy.spec, Start(0, 0, policy.reset()), 2, settings)
+    events = rollout(env, policy.spec, RolloutState(0, 0, policy.reset()), 2, settings)
     n_requests, actions, answer = 0, [], None
     with suppress(StopIteration):
         while True:
             event, answer = events.send(answer), None
             if isinstance(event, Request):
-                assert (event.step, event.prediction_index, len(event.rngs)) == (n_requests, n_requests, n_samples)
+                assert (event.step, event.prediction_index, len(event.rngs)) == (
+                    n_requests,
+                    n_requests,
+                    n_samples,
+                )
                 np.testing.assert_array_equal(event.snapshot, recorded.step_snapshot[event.step])
                 plans = [policy.predict([event.memory], [rng]).actions for rng in event.rngs]
                 others = np.stack(plans[1:], axis=1) if n_samples > 1 else None
@@ -126,7 +140,7 @@ def test_a_rollout_driven_by_hand_is_the_recorded_episode(env, n_samples):
 class WithoutSnapshots(Point):
     """Its names of the capability's methods cannot be called."""
 
-    snapshot = restore = trace = ""
+    snapshot = restore = simulate_ee_path = ""
 
 
 def test_an_environment_without_snapshots_is_evaluated(tmp_path):
@@ -147,14 +161,20 @@ def test_an_environment_without_snapshots_is_evaluated(tmp_path):
 
 def test_a_crash_of_the_policy_is_an_error_not_a_failure(env):
     record = run_episode(
-        env, ScheduledPolicy(env, spoil_at=1), 0, EpisodeRecorder(), RolloutSettings(n_action_steps=4, max_steps=10)
+        env,
+        ScheduledPolicy(env, spoil_at=1),
+        0,
+        EpisodeRecorder(),
+        RolloutSettings(n_action_steps=4, max_steps=10),
     )
     assert record.error == "ZeroDivisionError: spoilt on purpose" and not record.success
     assert len(record.arrays.action) == 4
 
 
 def test_a_crash_before_the_first_decision_leaves_no_arrays(env):
-    record = run_episode(env, ScheduledPolicy(env, spoil_at=0), 0, EpisodeRecorder(), RolloutSettings(4, 10))
+    record = run_episode(
+        env, ScheduledPolicy(env, spoil_at=0), 0, EpisodeRecorder(), RolloutSettings(4, 10)
+    )
     assert record.arrays is None and record.error
 
 
@@ -174,7 +194,10 @@ def test_success_ends_the_episode(env):
 def test_the_order_of_episodes_does_not_matter(env):
     def final(indices):
         policy = BASELINES["random"](env)
-        records = {i: run_episode(env, policy, i, EpisodeRecorder(), RolloutSettings(1, 20)) for i in indices}
+        records = {
+            i: run_episode(env, policy, i, EpisodeRecorder(), RolloutSettings(1, 20))
+            for i in indices
+        }
         return {i: record.arrays.step_snapshot[-1].tobytes() for i, record in records.items()}
 
     assert final([0, 1, 2]) == final([2, 0, 1])
@@ -206,7 +229,10 @@ def test_a_rollout_goes_on_from_each_decision_as_it_did(policy_type, config, tmp
     env, policy, n = setup.env, setup.policy, setup.n_action_steps
     with closing(env):
         events = list(play_episode(env, policy, 1, RolloutSettings(n, n_steps)))
-        actions, decisions = actions_of(events), [event for event in events if isinstance(event, Decision)]
+        actions, decisions = (
+            actions_of(events),
+            [event for event in events if isinstance(event, Decision)],
+        )
         assert len(decisions) > 2
         env.reset(5)  # the world is elsewhere by then
         for decision in reversed(decisions):
@@ -215,21 +241,30 @@ def test_a_rollout_goes_on_from_each_decision_as_it_did(policy_type, config, tmp
                 env.restore(decision.snapshot)
                 again = list(continue_episode(env, policy, start, 1, RolloutSettings(n, n_steps)))
                 assert actions_of(again) == actions[decision.step :]
-            assert (again[0].step, again[0].prediction_index) == (decision.step, decision.prediction_index)
+            assert (again[0].step, again[0].prediction_index) == (
+                decision.step,
+                decision.prediction_index,
+            )
             np.testing.assert_array_equal(again[0].plan, decision.plan)
             np.testing.assert_array_equal(again[0].snapshot, decision.snapshot)
             env.restore(decision.snapshot)
-            elsewhere = actions_of(continue_episode(env, policy, start, 1, RolloutSettings(n, n_steps, seed=1)))
+            elsewhere = actions_of(
+                continue_episode(env, policy, start, 1, RolloutSettings(n, n_steps, seed=1))
+            )
             assert (elsewhere != actions[decision.step :]) == policy.spec.stochastic
 
 
 def test_a_branch_draws_its_noise_from_its_seed_alone(env):
     policy = BASELINES["random"](env)
-    decision = next(islice(play_episode(env, policy, 0, RolloutSettings(1, 6, n_samples=3)), 4, None))
+    decision = next(
+        islice(play_episode(env, policy, 0, RolloutSettings(1, 6, n_samples=3)), 4, None)
+    )
 
     def branch(seed):
         env.restore(decision.snapshot)
-        return actions_of(continue_episode(env, policy, decision.start(), 0, RolloutSettings(1, 6, seed=seed)))
+        return actions_of(
+            continue_episode(env, policy, decision.start(), 0, RolloutSettings(1, 6, seed=seed))
+        )
 
     assert branch(1) == branch(1) != branch(2) and branch(0) != branch(1)
     # It begins with the noise of that alternative.
@@ -245,12 +280,14 @@ def test_a_decision_remembers_what_was_asked_and_sees_what_is_there_now(env):
     env.step(env.state() + 9)
     moved = next(continue_episode(env, policy, decision.start(), 0, RolloutSettings(1, 6)))
     assert np.abs(moved.observation.state - decision.observation.state).max() > 0.1
-    np.testing.assert_array_equal(moved.plan, decision.plan)  # what it carries: the targets of the beginning
+    np.testing.assert_array_equal(
+        moved.plan, decision.plan
+    )  # what it carries: the targets of the beginning
 
 
 def test_a_copied_memory_has_a_future_of_its_own(env):
     before, now, later = (env.observe() for _ in range(3))
-    memory = remember(before, now, n_obs_steps=2)
+    memory = make_memory(before, now, n_obs_steps=2)
     memory.carried = {"mean": torch.zeros(2)}
     copy = memory.copy()
     memory.carried["mean"] += 1

@@ -27,7 +27,9 @@ STAGES = tuple(PICK_AND_PLACE.stages)
 
 @pytest.fixture(scope="module")
 def record(blind_env):
-    return run_episode(blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 12))
+    return run_episode(
+        blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 12)
+    )
 
 
 @pytest.fixture
@@ -58,7 +60,9 @@ def test_a_run_that_goes_on_is_followed(folder, record):
     (first,) = run.rows
     append(folder, record, 2)
     assert run.rows == folder.rows and [row.episode_index for row in run.rows] == [1, 2]
-    assert first == run.rows[0] and run.rows[0] is run.rows[0]  # what did not change is not read again
+    assert (
+        first == run.rows[0] and run.rows[0] is run.rows[0]
+    )  # what did not change is not read again
     run.rows.clear()
     assert len(run.rows) == 2
 
@@ -71,7 +75,9 @@ def test_columns_of_a_later_version_are_kept(folder):
     assert replace(row, extra={}) == folder.rows[0]
 
 
-@pytest.mark.parametrize("line", ["5", "[]", '"row"', '{"task": "pick_place"}', '{"outcome": "unheard of"}', "{"])
+@pytest.mark.parametrize(
+    "line", ["5", "[]", '"row"', '{"task": "pick_place"}', '{"outcome": "unheard of"}', "{"]
+)
 def test_a_line_that_is_no_row_is_named(folder, line):
     (folder.path / ROWS_FILE).write_text(line + "\n")
     with pytest.raises(WhiskerError, match="line 1"):
@@ -101,7 +107,14 @@ def test_arrays_that_came_later_are_filled_in_one_by_one(folder, record):
     run, (row,) = Run.open(folder.path), folder.rows
     file = folder.path / arrays_path(row)
     with np.load(file) as stored:
-        np.savez(file, **{name: stored[name] for name in stored.files if name not in ("goals_met", "closes_gripper")})
+        np.savez(
+            file,
+            **{
+                name: stored[name]
+                for name in stored.files
+                if name not in ("goals_met", "closes_gripper")
+            },
+        )
     placed = record.arrays.progress[:, STAGES.index("placed")]
     np.testing.assert_array_equal(run.load_array(row, "goals_met")[:, 0], placed)
     assert run.load_array(row, "closes_gripper") is None
@@ -114,13 +127,17 @@ def test_pickled_objects_are_not_loaded(folder):
         run.load_array(row, "state")
 
 
-def test_a_second_copy_of_the_world_has_the_cameras_asked_for_and_the_recorded_states(folder, blind_env):
+def test_a_second_copy_of_the_world_has_the_cameras_asked_for_and_the_recorded_states(
+    folder, blind_env
+):
     run, (row,) = Run.open(folder.path), folder.rows
     arrays = run.load_arrays(row)
     with closing(run.open_env(row.task, {"wrist_cam": (24, 32)})) as env:
         assert env.spec.name == blind_env.spec.name
         env.restore(arrays.step_snapshot[-1])
-        assert {name: image.shape for name, image in env.observe().images.items()} == {"wrist_cam": (24, 32, 3)}
+        assert {name: image.shape for name, image in env.observe().images.items()} == {
+            "wrist_cam": (24, 32, 3)
+        }
         np.testing.assert_allclose(env.ee_pos_world(), arrays.ee_pos_world[-1], atol=1e-9)
 
 
@@ -135,5 +152,7 @@ def test_reading_a_run_imports_no_simulator_and_no_network(folder):
         "run = Run.open(sys.argv[1]); assert len(run.rows) == 1 and run.load_arrays(run.rows[0]) and run.missing\n"
         "print(sorted({'mujoco', 'robosuite', 'libero', 'torch', 'lerobot', 'transformers', 'cv2'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code, folder.path], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder.path], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n"

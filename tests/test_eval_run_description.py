@@ -16,7 +16,9 @@ from eval.run_description import RUN_FILE, Resumption, load_description, save_re
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
 
-CONFIG = EvalConfig(policy="random", env="so101/pick_place", episodes=2, control=None, gripper_range=None)
+CONFIG = EvalConfig(
+    policy="random", env="so101/pick_place", episodes=2, control=None, gripper_range=None
+)
 FINDING = Finding("horizon", Level.WARNING, "too short", "5 steps", "Give a longer --horizon.")
 # Without this a file is of no version: everything else came later at one time or another.
 ALWAYS_THERE = ("version", "config", "resolved", "policy", "env")
@@ -53,22 +55,32 @@ def test_the_file_has_the_parts_of_version_1_in_their_order(run):
     parts = "version started_utc config resolved policy env tasks scene_sha256 versions code_path commit machine doctor"
     assert list(written) == parts.split() and written["version"] == 1
     assert not {"resume", "video", "quiet", "run_dir", "list_envs"} & written["config"].keys()
-    assert written["config"]["hook"] == [] and written["tasks"] == {"pick_place": "so101/pick_place"}
+    assert written["config"]["hook"] == [] and written["tasks"] == {
+        "pick_place": "so101/pick_place"
+    }
 
 
 def test_flags_that_may_differ_on_resume_are_not_kept(tmp_path, described):
     setup = set_up(CONFIG)
     with closing(setup.env):
-        assert describe(replace(CONFIG, quiet=True, run_dir=tmp_path), setup).config == CONFIG == described.config
+        assert (
+            describe(replace(CONFIG, quiet=True, run_dir=tmp_path), setup).config
+            == CONFIG
+            == described.config
+        )
 
 
 def test_a_run_of_the_first_version_has_none_of_what_came_later(run, described):
     """And its tasks, flags and rules are those that there were."""
-    content = {name: part for name, part in json.loads((run / RUN_FILE).read_text()).items() if name in ALWAYS_THERE}
+    content = {
+        name: part
+        for name, part in json.loads((run / RUN_FILE).read_text()).items()
+        if name in ALWAYS_THERE
+    }
     for part, later in {
-        "config": ("control", "drafts", "image_size", "collect_features"),
+        "config": ("control", "intermediate_plans", "image_size", "collect_features"),
         "resolved": ("outcome_rules", "renamed_cameras", "gl_renderer"),
-        "policy": ("drafts", "action_mode"),
+        "policy": ("intermediate_plans", "action_mode"),
         "env": ("goals", "n_episodes", "camera_names"),
     }.items():
         content[part] = {name: value for name, value in content[part].items() if name not in later}
@@ -76,16 +88,34 @@ def test_a_run_of_the_first_version_has_none_of_what_came_later(run, described):
     read = load_description(run)
     absent = ("started_utc", "scene_sha256", "versions", "code_path", "commit", "machine", "doctor")
     assert all(getattr(read, name) is None for name in absent)
-    assert read.config == CONFIG and read.tasks == {"pick_place": "so101/pick_place"} and read.commits == [""]
-    assert read.resolved.outcome_rules == 1 and read.old_rules == f"outcomes by rules 1 (now {OUTCOME_RULES})"
-    assert read.policy.drafts == "none" and read.env.goals == () and described.old_rules == ""
+    assert (
+        read.config == CONFIG
+        and read.tasks == {"pick_place": "so101/pick_place"}
+        and read.commits == [""]
+    )
+    assert (
+        read.resolved.outcome_rules == 1
+        and read.old_rules == f"outcomes by rules 1 (now {OUTCOME_RULES})"
+    )
+    assert (
+        read.policy.intermediate_plans == "none"
+        and read.env.goals == ()
+        and described.old_rules == ""
+    )
 
 
 @pytest.mark.parametrize(
     ("policy_type", "is_baseline", "follows_env"),
-    [("zero", True, False), ("scripted", True, True), ("replay", True, True), ("act", False, False)],
+    [
+        ("zero", True, False),
+        ("scripted", True, True),
+        ("replay", True, True),
+        ("act", False, False),
+    ],
 )
-def test_what_a_baseline_is_is_known_of_runs_from_before_it_was_written(run, policy_type, is_baseline, follows_env):
+def test_what_a_baseline_is_is_known_of_runs_from_before_it_was_written(
+    run, policy_type, is_baseline, follows_env
+):
     policy = json.loads((run / RUN_FILE).read_text())["policy"] | {"type": policy_type}
     del policy["is_baseline"], policy["follows_env"]
     change(run, policy=policy)
@@ -109,11 +139,20 @@ def test_a_policy_of_ones_own_is_no_baseline_by_its_name(run):
         ('{"version": "1"}', "with a version, got one without"),
         ('{"version": 99, "run": 1}', "expected version 1, got 99. Update whisker-eval"),
         ('{"version": 1}', r"a whole run\.json, as `eval` writes it, got one without config"),
-        ('{"version": 1, "config": []}', r"a whole run\.json, as `eval` writes it, got \[\] as config"),
-        ('{"version": 1, "config": {}, "resolved": {"horizon": 5}}', r"one without resolved\.n_action_steps"),
+        (
+            '{"version": 1, "config": []}',
+            r"a whole run\.json, as `eval` writes it, got \[\] as config",
+        ),
+        (
+            '{"version": 1, "config": {}, "resolved": {"horizon": 5}}',
+            r"one without resolved\.n_action_steps",
+        ),
         ('{"version": 1, "config": {"episodes": true}}', r"got True as config\.episodes"),
         ('{"version": 1, "config": {"hook": [3]}}', r"got 3 as config\.hook"),
-        ('{"version": 1, "config": {"gripper_range": [1, 2, 3]}}', r"got \[1, 2, 3\] as config\.gripper_range"),
+        (
+            '{"version": 1, "config": {"gripper_range": [1, 2, 3]}}',
+            r"got \[1, 2, 3\] as config\.gripper_range",
+        ),
     ],
 )
 def test_a_file_that_is_damaged_foreign_or_newer_is_refused(tmp_path, content, said):
@@ -139,5 +178,8 @@ def test_a_resumption_leaves_all_else_as_it_was_written(run):
     save_resumption(run, Resumption("abc", 1))
     save_resumption(run, Resumption("def", 2))
     written = json.loads((run / RUN_FILE).read_text())
-    assert written.pop("resumed") == [{"commit": "abc", "n_rows_before": 1}, {"commit": "def", "n_rows_before": 2}]
+    assert written.pop("resumed") == [
+        {"commit": "abc", "n_rows_before": 1},
+        {"commit": "def", "n_rows_before": 2},
+    ]
     assert written == before and load_description(run).commits[1:] == ["abc", "def"]

@@ -26,7 +26,9 @@ STAGES = tuple(PICK_AND_PLACE.stages)
 
 @pytest.fixture(scope="module")
 def record(blind_env):
-    return run_episode(blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 12))
+    return run_episode(
+        blind_env, BASELINES["random"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 12)
+    )
 
 
 @pytest.fixture
@@ -49,7 +51,9 @@ def test_rows_and_arrays_come_back_as_they_were(run, record):
 
 
 def test_joint_environments_leave_the_inverse_kinematics_columns_empty(run):
-    assert all(row.ik_failure_rate is None and row.ik_error_mm is None for row in load_rows(run.path))
+    assert all(
+        row.ik_failure_rate is None and row.ik_error_mm is None for row in load_rows(run.path)
+    )
     arrays = Run.open(run.path).load_arrays(run.rows[0])
     assert arrays.ik_error_m.shape == arrays.clipped.shape and np.isnan(arrays.ik_error_m).all()
 
@@ -66,13 +70,19 @@ def test_columns_that_came_later_are_missing_in_older_runs(run):
         np.savez(file, **{name: arrays[name] for name in arrays.files if name not in later_arrays})
     older = dict.fromkeys(("goal", *decisive))
     assert load_rows(run.path) == [replace(row, **older) for row in run.rows]
-    assert [row.shown_step for row in load_rows(run.path)] == [row.decided_at_step for row in run.rows]
+    assert [row.shown_step for row in load_rows(run.path)] == [
+        row.decided_at_step for row in run.rows
+    ]
     old_arrays = Run.open(run.path).load_arrays(run.rows[0])
     assert old_arrays.closes_gripper is None
     assert np.isnan(old_arrays.ik_error_m).all() and old_arrays.joint_progress is None
     assert old_arrays.is_of_pick_and_place
-    np.testing.assert_array_equal(old_arrays.goals_met[:, 0], old_arrays.progress[:, STAGES.index("placed")])
-    (run.path / ROWS_FILE).write_text(json.dumps({k: v for k, v in old[0].items() if k != "n_steps"}) + "\n")
+    np.testing.assert_array_equal(
+        old_arrays.goals_met[:, 0], old_arrays.progress[:, STAGES.index("placed")]
+    )
+    (run.path / ROWS_FILE).write_text(
+        json.dumps({k: v for k, v in old[0].items() if k != "n_steps"}) + "\n"
+    )
     with pytest.raises(WhiskerError, match="n_steps"):
         load_rows(run.path)
 
@@ -80,7 +90,10 @@ def test_columns_that_came_later_are_missing_in_older_runs(run):
 def test_a_row_says_where_it_went_wrong(run):
     """In words that come back as they were, and as the step to look at first."""
     for row in load_rows(run.path):
-        assert isinstance(row.decisive_event, Event) and row.shown_step == row.decisive_step <= row.n_steps
+        assert (
+            isinstance(row.decisive_event, Event)
+            and row.shown_step == row.decisive_step <= row.n_steps
+        )
 
 
 def test_the_action_says_whether_the_gripper_closes(blind_env, record):
@@ -136,7 +149,10 @@ def test_one_writer_at_a_time(run):
         "run = RunFolder.reopen(pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", code, run.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, run.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert other.stdout.readline() == "open\n"

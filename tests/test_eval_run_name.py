@@ -13,7 +13,11 @@ from eval.run_name import name_policy_in_folder
         ("act", "act-early", "act-early"),
         ("smolvla", "HuggingFaceVLA/smolvla_libero", "smolvla_libero"),
         ("pi0", "lerobot/pi0_libero_finetuned_v044@v2", "pi0_libero_finetuned_v044"),
-        ("act", "/data/outputs/train/2026-11-01/blocks/checkpoints/040000/pretrained_model", "act-blocks-040000"),
+        (
+            "act",
+            "/data/outputs/train/2026-11-01/blocks/checkpoints/040000/pretrained_model",
+            "act-blocks-040000",
+        ),
         ("act", "outputs/train/blocks/checkpoints/last/pretrained_model", "act-blocks"),
         ("act", "../my policies/grün & rot", "act-gr-n-rot"),
         ("act", "/", "act"),

@@ -1,4 +1,4 @@
-"""`eval --samples` and `--drafts`: more is recorded, and nothing else changes."""
+"""`eval --samples` and `--intermediate-plans`: more is recorded, and nothing else changes."""
 
 import json
 from contextlib import closing
@@ -23,7 +23,7 @@ from tests.runs import assert_same_arrays, describe_run
 from tests.small_checkpoints import save_small_checkpoint
 
 N_SAMPLES, N_STEPS = 3, 9
-RECORDED_BESIDES = ("alternative_chunk", "draft_chunk")
+RECORDED_BESIDES = ("alternative_chunk", "intermediate_chunk")
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +56,17 @@ def record(setup, n_samples=1):
     )
 
 
-each_stochastic = pytest.mark.parametrize("policy_type", ["random", "tdmpc", "diffusion", "smolvla"])
+each_stochastic = pytest.mark.parametrize(
+    "policy_type", ["random", "tdmpc", "diffusion", "smolvla"]
+)
 
 
 @each_stochastic
 def test_an_episode_is_the_same_with_and_without_samples(policy_type, setups):
-    alone, sampled = record(setups(policy_type)).arrays, record(setups(policy_type), N_SAMPLES).arrays
+    alone, sampled = (
+        record(setups(policy_type)).arrays,
+        record(setups(policy_type), N_SAMPLES).arrays,
+    )
     assert_same_arrays(alone, sampled, RECORDED_BESIDES)
     assert alone.alternative_chunk is None and sampled.alternative_chunk.dtype == np.float32
     assert sampled.alternative_chunk.shape == (len(alone.chunk), N_SAMPLES, *alone.chunk.shape[1:])
@@ -71,9 +76,13 @@ def test_an_episode_is_the_same_with_and_without_samples(policy_type, setups):
 @each_stochastic
 def test_an_alternative_is_what_the_policy_plans_with_its_generator(policy_type, setups):
     setup = setups(policy_type)
-    events = play_episode(setup.env, setup.policy, 2, RolloutSettings(setup.n_action_steps, N_STEPS, N_SAMPLES))
+    events = play_episode(
+        setup.env, setup.policy, 2, RolloutSettings(setup.n_action_steps, N_STEPS, N_SAMPLES)
+    )
     decisions = [event for event in events if isinstance(event, Decision)]
-    assert [decision.prediction_index for decision in decisions] == list(range(len(decisions))) and len(decisions) > 1
+    assert [decision.prediction_index for decision in decisions] == list(
+        range(len(decisions))
+    ) and len(decisions) > 1
     for decision in decisions:
         for k in range(1, N_SAMPLES):
             rng = episode_rng(setup.env.spec.task, 2, decision.prediction_index, k)
@@ -102,8 +111,8 @@ def test_what_was_recorded_comes_back_and_what_was_not_is_none(setups, tmp_path)
     with closing(run):
         for index, n_samples in enumerate((1, N_SAMPLES)):
             each = replace(record(setups("random"), n_samples), episode_index=index)
-            drafts = np.repeat(each.arrays.chunk[:, None], 2, axis=1) if index else None
-            each = replace(each, arrays=replace(each.arrays, draft_chunk=drafts))
+            intermediate_plans = np.repeat(each.arrays.chunk[:, None], 2, axis=1) if index else None
+            each = replace(each, arrays=replace(each.arrays, intermediate_chunk=intermediate_plans))
             run.append(each, make_row(each))
             assert_same_arrays(Run.open(run.path).load_arrays(run.rows[-1]), each.arrays)
     with np.load(run.path / arrays_path(run.rows[0])) as stored:
@@ -127,25 +136,43 @@ def test_the_command_records_them(monkeypatch, tmp_path, small_act_ensembling):
     assert replace(row, duration_s=0.0) == replace(row_alone, duration_s=0.0)
     assert Run.open(run).load_arrays(row).alternative_chunk.shape == (3, 4, 1, 6)
 
-    drafts = ("--checkpoint", small_act_ensembling, "--drafts", "--no-doctor", "--run-dir", tmp_path / "drafts")
-    assert evaluate(monkeypatch, *drafts, *SHORT) == 0
-    (run,) = (tmp_path / "drafts").iterdir()
+    intermediate_plans = (
+        "--checkpoint",
+        small_act_ensembling,
+        "--intermediate-plans",
+        "--no-doctor",
+        "--run-dir",
+        tmp_path / "intermediate_plans",
+    )
+    assert evaluate(monkeypatch, *intermediate_plans, *SHORT) == 0
+    (run,) = (tmp_path / "intermediate_plans").iterdir()
     arrays = Run.open(run).load_arrays(*load_rows(run))
-    assert arrays.draft_chunk.shape == (3, 1, 10, 6) and arrays.alternative_chunk is None
-    np.testing.assert_array_equal(arrays.draft_chunk[0, 0], arrays.chunk[0])
-    assert not np.array_equal(arrays.draft_chunk[1, 0], arrays.chunk[1])
+    assert arrays.intermediate_chunk.shape == (3, 1, 10, 6) and arrays.alternative_chunk is None
+    np.testing.assert_array_equal(arrays.intermediate_chunk[0, 0], arrays.chunk[0])
+    assert not np.array_equal(arrays.intermediate_chunk[1, 0], arrays.chunk[1])
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (["--policy", "random", "--samples", 0], "--samples: expected at least 1, got 0"),
-        (["--policy", "zero", "--samples", 2], "--samples 2 of policy 'zero': expected a policy that can plan in more"),
-        (["--policy", "act", "--samples", 2], "a single plan for what it sees. Leave --samples out."),
-        (["--policy", "random", "--drafts"], "--drafts of policy 'random': expected a policy that denoises"),
+        (
+            ["--policy", "zero", "--samples", 2],
+            "--samples 2 of policy 'zero': expected a policy that can plan in more",
+        ),
+        (
+            ["--policy", "act", "--samples", 2],
+            "a single plan for what it sees. Leave --samples out.",
+        ),
+        (
+            ["--policy", "random", "--intermediate-plans"],
+            "--intermediate-plans of policy 'random': expected a policy that denoises",
+        ),
     ],
 )
-def test_what_a_policy_does_not_have_is_refused_before_anything_runs(monkeypatch, capsys, tmp_path, flags, said):
+def test_what_a_policy_does_not_have_is_refused_before_anything_runs(
+    monkeypatch, capsys, tmp_path, flags, said
+):
     if "act" in flags:
         flags = [*flags, "--checkpoint", save_small_checkpoint("act", tmp_path / "act")]
     assert evaluate(monkeypatch, *flags, "--run-dir", tmp_path / "runs") == 2
@@ -158,7 +185,9 @@ def test_a_run_is_resumed_with_the_samples_that_it_has(monkeypatch, capsys, tmp_
     (run,) = tmp_path.iterdir()
     (run / "episodes.jsonl").write_text("")
     assert evaluate(monkeypatch, "--resume", run, "--samples", 3) == 2
-    assert "--samples with --resume: expected 2, as the run has it, got 3" in capsys.readouterr().err
+    assert (
+        "--samples with --resume: expected 2, as the run has it, got 3" in capsys.readouterr().err
+    )
     assert evaluate(monkeypatch, "--resume", run, "--quiet") == 0
     assert Run.open(run).load_arrays(*load_rows(run)).alternative_chunk.shape[1] == 2
 
@@ -167,7 +196,11 @@ def test_a_run_from_before_there_were_samples_is_resumed_without(monkeypatch, ca
     assert evaluate(monkeypatch, "--policy", "random", "--run-dir", tmp_path, *SHORT) == 0
     (run,) = tmp_path.iterdir()
     description = json.loads((run / RUN_FILE).read_text())
-    del description["config"]["samples"], description["config"]["drafts"], description["policy"]["drafts"]
+    del (
+        description["config"]["samples"],
+        description["config"]["intermediate_plans"],
+        description["policy"]["intermediate_plans"],
+    )
     (run / RUN_FILE).write_text(json.dumps(description))
     (run / "episodes.jsonl").write_text("")
     assert evaluate(monkeypatch, "--resume", run, "--samples", 3) == 2

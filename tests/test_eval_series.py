@@ -19,10 +19,10 @@ from eval.run import Run
 from eval.run_folder import RunFolder, arrays_path
 from eval.series import Series, row_at
 from policies.action_chunk import ActionChunk
-from policies.policy import PolicySpec, remember
+from policies.policy import PolicySpec, make_memory
 from sim.errors import WhiskerError
 from tests.runs import assert_same_arrays, describe_run
-from viz.live_episode import LiveEpisode, Stage
+from viz.live_episode import LiveContext, LiveEpisode
 from viz.page import load_episode
 from viz.replayed_episode import ReplayedEpisode
 from viz.report.provenance import describe_facts
@@ -41,14 +41,16 @@ class ShiftingPolicy:
         self._span = env.spec.action.high[0] - env.spec.action.low[0]
 
     def reset(self):
-        return remember()
+        return make_memory()
 
     def predict(self, memories, rngs):
         (memory,) = memories
         n = memory.carried = (memory.carried or 0) + 1
         plan = np.repeat(self._home[None], 6, axis=0).astype(np.float32)
         plan[:, 0] += 0.1 * self._span * n
-        return ActionChunk(plan[None], signals={self._signal: np.array([n / 8])} if self._signal else {})
+        return ActionChunk(
+            plan[None], signals={self._signal: np.array([n / 8])} if self._signal else {}
+        )
 
     def sample(self, memory, rngs):
         raise NotImplementedError
@@ -57,10 +59,24 @@ class ShiftingPolicy:
 @pytest.fixture
 def declared_here(monkeypatch):
     """Three series more, one an axis: one comes with the plan, two are computed."""
-    monkeypatch.setattr("eval.declared_series._DECLARED", {series.name: series for series in declared_series()})
+    monkeypatch.setattr(
+        "eval.declared_series._DECLARED", {series.name: series for series in declared_series()}
+    )
     declare(Series("sureness", "nat", "prediction", "How sure the policy is."))
-    declare(Series("first_target_deg", "deg", "step", "The first action.", compute=lambda now: now.actions[-1][0]))
-    declare(Series("reach_m", "m", "moment", "Distance from the base.", compute=lambda now: reach(now.env)))
+    declare(
+        Series(
+            "first_target_deg",
+            "deg",
+            "step",
+            "The first action.",
+            compute=lambda now: now.actions[-1][0],
+        )
+    )
+    declare(
+        Series(
+            "reach_m", "m", "moment", "Distance from the base.", compute=lambda now: reach(now.env)
+        )
+    )
 
 
 def reach(env):
@@ -90,7 +106,9 @@ def joined(parts):
     """Name → the values of all parts."""
     names = [each["name"] for part in parts for each in part["series"]]
     told = [(each["name"], decode(each["values"])) for part in parts for each in part["series"]]
-    return {name: np.concatenate([values for other, values in told if other == name]) for name in names}
+    return {
+        name: np.concatenate([values for other, values in told if other == name]) for name in names
+    }
 
 
 def test_a_declared_series_is_recorded_and_comes_back_from_the_run_folder(recorded):
@@ -100,10 +118,20 @@ def test_a_declared_series_is_recorded_and_comes_back_from_the_run_folder(record
     assert set(loaded) == {series.name for series in declared_series()}
     np.testing.assert_array_equal(loaded["sureness"].values, [1 / 8, 2 / 8, 3 / 8])
     np.testing.assert_array_equal(loaded["first_target_deg"].values, arrays.action[:, 0])
-    np.testing.assert_array_equal(loaded["reach_m"].values, [np.linalg.norm(at) for at in arrays.ee_pos_world])
+    np.testing.assert_array_equal(
+        loaded["reach_m"].values, [np.linalg.norm(at) for at in arrays.ee_pos_world]
+    )
     reach = loaded["reach_m"].series
-    assert (reach.unit, reach.axis, reach.meaning, reach.title) == ("m", "moment", "Distance from the base.", "reach")
-    assert loaded["sureness"].series.is_reproducible and not loaded[POLICY_LATENCY].series.is_reproducible
+    assert (reach.unit, reach.axis, reach.meaning, reach.title) == (
+        "m",
+        "moment",
+        "Distance from the base.",
+        "reach",
+    )
+    assert (
+        loaded["sureness"].series.is_reproducible
+        and not loaded[POLICY_LATENCY].series.is_reproducible
+    )
     with np.load(run.path / arrays_path(run.rows[0]), allow_pickle=False) as stored:
         np.testing.assert_array_equal(stored["reach_m"], loaded["reach_m"].values)
 
@@ -114,7 +142,7 @@ def test_a_declared_series_arrives_on_the_served_the_exported_and_the_live_page(
     with closing(run.open_env("pick_place", {})) as other:
         served = ReplayedEpisode.load(other, run, run.rows[0]).outline()
         exported = load_episode(other, run, run.rows[0])
-        live = LiveEpisode.begin(Stage(env, other, ShiftingPolicy(env), SETTINGS), 1, "live")
+        live = LiveEpisode.begin(LiveContext(env, other, ShiftingPolicy(env), SETTINGS), 1, "live")
         while not live.is_over:
             live.advance()
     assert not live.row["error"]
@@ -126,7 +154,11 @@ def test_a_declared_series_arrives_on_the_served_the_exported_and_the_live_page(
             if parts is not live.parts or name != POLICY_LATENCY:
                 np.testing.assert_array_equal(values, expected[name], name)
     (described,) = [each for each in served["parts"][0]["series"] if each["name"] == "sureness"]
-    assert (described["title"], described["unit"], described["axis"]) == ("sureness", "nat", "prediction")
+    assert (described["title"], described["unit"], described["axis"]) == (
+        "sureness",
+        "nat",
+        "prediction",
+    )
     # A part has what is new in it, and nothing else.
     assert all(len(decode(each["values"])) == 1 for part in live.parts for each in part["series"])
 
@@ -134,7 +166,7 @@ def test_a_declared_series_arrives_on_the_served_the_exported_and_the_live_page(
 def test_a_branch_inherits_the_rows_before_it_left(recorded, env):
     run, _ = recorded
     with closing(run.open_env("pick_place", {})) as other:
-        live = LiveEpisode.begin(Stage(env, other, ShiftingPolicy(env), SETTINGS), 1, "live")
+        live = LiveEpisode.begin(LiveContext(env, other, ShiftingPolicy(env), SETTINGS), 1, "live")
         live.header = {"key": "live", "instruction": "", "n_action_steps": 4}
         while not live.is_over:
             live.advance()
@@ -144,16 +176,25 @@ def test_a_branch_inherits_the_rows_before_it_left(recorded, env):
             branch.advance()
     assert not branch.row["error"]
     latency = POLICY_LATENCY
-    kept, own = live.record.arrays.series[latency].values, branch.record.arrays.series[latency].values
+    kept, own = (
+        live.record.arrays.series[latency].values,
+        branch.record.arrays.series[latency].values,
+    )
     assert own[0] == kept[0] and len(own) == len(kept) == 3
     for name, values in joined(branch.parts).items():
-        np.testing.assert_array_equal(values, branch.record.arrays.series[name].values.astype(np.float32), name)
+        np.testing.assert_array_equal(
+            values, branch.record.arrays.series[name].values.astype(np.float32), name
+        )
 
 
 def test_films_and_the_report_say_a_series_too(recorded):
     run, record = recorded
     said = describe_series(record.arrays, 5)
-    assert "sureness 0.25 nat" in said and "plan change 0.0408 share of range" in said and "policy latency" in said
+    assert (
+        "sureness 0.25 nat" in said
+        and "plan change 0.0408 share of range" in said
+        and "policy latency" in said
+    )
     facts = {fact.name: fact.value for fact in describe_facts(run)["Episodes"]}
     assert facts["sureness"] == "0.25 nat (median), 0.362 nat (95th percentile), 3 predictions"
     latencies = record.arrays.series[POLICY_LATENCY].values
@@ -164,7 +205,11 @@ def test_a_file_from_before_has_no_series_and_still_opens(recorded):
     run, record = recorded
     file = run.path / arrays_path(run.rows[0])
     with np.load(file) as stored:
-        older = {name: stored[name] for name in stored.files if name not in {"series", *record.arrays.series}}
+        older = {
+            name: stored[name]
+            for name in stored.files
+            if name not in {"series", *record.arrays.series}
+        }
     np.savez(file, **older)
     assert run.load_arrays(run.rows[0]).series == run.load_series(run.rows[0]) == {}
     assert_same_arrays(run.load_arrays(run.rows[0]), replace(record.arrays, series={}))
@@ -193,7 +238,9 @@ def test_the_latency_is_that_of_the_executed_plan(env, monkeypatch):
 
 def test_a_signal_that_nobody_declared_is_refused(env):
     record = run_episode(env, ShiftingPolicy(env, signal="mood"), 0, EpisodeRecorder(), SETTINGS)
-    assert "signals of a plan: mood" in record.error and "eval.declared_series.declare" in record.error
+    assert (
+        "signals of a plan: mood" in record.error and "eval.declared_series.declare" in record.error
+    )
 
 
 def test_two_series_of_one_name_are_refused(declared_here):
@@ -207,7 +254,11 @@ def test_the_plan_change_is_nan_for_the_first_plan_and_a_share_of_the_range_afte
     expected = [np.nan, 0.1 / np.sqrt(6), 0.1 / np.sqrt(6)]
     np.testing.assert_allclose(record.arrays.series["plan_change"].values, expected, rtol=1e-5)
     record = run_episode(
-        env, ShiftingPolicy(env, signal=None), 0, EpisodeRecorder(), replace(SETTINGS, n_action_steps=6)
+        env,
+        ShiftingPolicy(env, signal=None),
+        0,
+        EpisodeRecorder(),
+        replace(SETTINGS, n_action_steps=6),
     )
     assert np.isnan(record.arrays.series["plan_change"].values).all()
 
@@ -218,15 +269,22 @@ def test_the_plan_change_compares_the_same_control_steps():
     span = np.array([10.0, 20.0])
     for n_since in (0, 3, 9):
         assert compute_plan_change(ramp[:10], ramp[n_since : n_since + 10], n_since, span) == 0
-        np.testing.assert_allclose(compute_plan_change(ramp[:10], ramp[n_since + 2 :], n_since, span), 0.2)
+        np.testing.assert_allclose(
+            compute_plan_change(ramp[:10], ramp[n_since + 2 :], n_since, span), 0.2
+        )
     assert np.isnan(compute_plan_change(ramp[:10], ramp[10:], 10, span))
     # A dimension without bounds counts nowhere.
-    assert compute_plan_change(ramp[:10], ramp[:10] + np.float32([0, 5]), 0, np.array([10.0, np.inf])) == 0
+    assert (
+        compute_plan_change(ramp[:10], ramp[:10] + np.float32([0, 5]), 0, np.array([10.0, np.inf]))
+        == 0
+    )
     assert np.isnan(compute_plan_change(ramp[:10], ramp[:10], 0, np.array([np.inf, 0.0])))
 
 
 @pytest.mark.parametrize(
-    ("axis", "rows"), [("moment", [0, 3, 4]), ("step", [0, 3, 4]), ("prediction", [-1, 0, 1])], ids=str
+    ("axis", "rows"),
+    [("moment", [0, 3, 4]), ("step", [0, 3, 4]), ("prediction", [-1, 0, 1])],
+    ids=str,
 )
 def test_the_row_in_force(axis, rows):
     assert [row_at(axis, step, [2, 4]) for step in (0, 3, 4)] == rows

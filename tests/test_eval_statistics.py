@@ -8,7 +8,13 @@ from eval.statistics import compute_macro_average, summarise, summarise_tasks
 
 
 def row(index, outcome, **values):
-    defaults = {"task": "t", "n_steps": 100, "max_object_height_m": 0.07, "duration_s": 1.0, "error": ""}
+    defaults = {
+        "task": "t",
+        "n_steps": 100,
+        "max_object_height_m": 0.07,
+        "duration_s": 1.0,
+        "error": "",
+    }
     defaults |= {"decided_at_step": 1, "failed_stage": None}
     return EpisodeRow(
         episode_index=index,
@@ -63,12 +69,17 @@ def test_an_articulated_goal_is_no_pick():
     summary = summarise(rows)
     assert summary.success_rate == 0.5 and summary.pick_rate == 0.5 and summary.drop_rate == 0
     assert summary.mean_max_object_height_m == pytest.approx(0.07)
-    assert isnan(summarise(rows[2:]).pick_rate) and isnan(summarise(rows[2:]).mean_max_object_height_m)
+    assert isnan(summarise(rows[2:]).pick_rate) and isnan(
+        summarise(rows[2:]).mean_max_object_height_m
+    )
 
 
 def test_in_the_macro_average_each_task_counts_alike():
     rows = [row(i, Outcome.SUCCESS, task="easy") for i in range(8)]
-    rows += [row(0, Outcome.MISSED_GOAL, task="hard"), row(8, Outcome.ERROR, task="easy", error="boom")]
+    rows += [
+        row(0, Outcome.MISSED_GOAL, task="hard"),
+        row(8, Outcome.ERROR, task="easy", error="boom"),
+    ]
     tasks = summarise_tasks(rows)
     assert list(tasks) == ["easy", "hard"] and tasks["easy"].n_judged == 8
     assert compute_macro_average(tasks.values()) == 0.5 != summarise(rows).success_rate

@@ -13,7 +13,10 @@ from tests.test_eval_statistics import row
 def shown(*rows, make_table=lambda rows: failure_table(rows, {"t": "env"})):
     console = Console(width=100, file=io.StringIO())
     console.print(make_table(rows))
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in console.file.getvalue().splitlines()]
+    return [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in console.file.getvalue().splitlines()
+    ]
 
 
 def test_a_failure_says_where_it_went_wrong_and_what_happened_there():
@@ -34,10 +37,17 @@ def test_a_crash_says_what_crashed():
 
 
 def test_failures_are_counted_by_what_decided_them():
-    decided = [(Event.LET_GO, 80), (Event.LOST_GRASP, 69), (Event.LOST_GRASP, 40), (Event.LOST_GRASP, 51)]
+    decided = [
+        (Event.LET_GO, 80),
+        (Event.LOST_GRASP, 69),
+        (Event.LOST_GRASP, 40),
+        (Event.LOST_GRASP, 51),
+    ]
     failed = [
         replace(
-            row(i, Outcome.DROPPED_DURING_TRANSPORT, failed_stage="lifted"), decisive_step=step, decisive_event=event
+            row(i, Outcome.DROPPED_DURING_TRANSPORT, failed_stage="lifted"),
+            decisive_step=step,
+            decisive_event=event,
         )
         for i, (event, step) in enumerate(decided)
     ]

@@ -18,7 +18,9 @@ PACKAGES = ("sim", "policies", "cknna", "eval", "viz")
 )
 def test_checker_is_content(command):
     bin_folder = Path(sys.executable).parent
-    done = subprocess.run([bin_folder / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [bin_folder / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -30,13 +32,25 @@ def test_nobody_shadows_the_builtin_eval():
     for path in python_files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                shadowing = [a.name for a in node.names if a.name.split(".")[0] == "eval" and a.asname is None]
+                shadowing = [
+                    a.name
+                    for a in node.names
+                    if a.name.split(".")[0] == "eval" and a.asname is None
+                ]
                 assert not shadowing, f"{path}: write `from eval.x import y`"
 
 
 def test_no_file_is_named_like_a_module_it_would_hide():
-    taken = set(sys.stdlib_module_names) | {"mujoco", "lerobot", "libero", "robosuite", "torch", "transformers"}
-    # A package's own qualified name protects these: they are always imported as `eval.statistics` and so on.
+    taken = set(sys.stdlib_module_names) | {
+        "mujoco",
+        "lerobot",
+        "libero",
+        "robosuite",
+        "torch",
+        "transformers",
+    }
+    # A package's own qualified name protects these: they are always imported as `eval.statistics`
+    # and so on.
     allowed = {"statistics", "__main__"}
     for path in python_files():
         assert path.stem not in taken - allowed, path

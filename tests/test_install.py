@@ -36,7 +36,9 @@ def install(tmp_path):
     }.items():
         (tools / name).write_text(f"#!/bin/sh\n{body}\n")
         (tools / name).chmod(0o755)
-    path = os.pathsep.join([str(tools), str(ROOT / ".uv/bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join(
+        [str(tools), str(ROOT / ".uv/bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
 
     def run(**settings: str) -> tuple[subprocess.CompletedProcess, list[str]]:
         done = subprocess.run(
@@ -60,4 +62,7 @@ def test_a_supported_python_that_is_there_is_enough(install):
 def test_without_a_python_one_sentence_says_what_to_install(install):
     done, asked = install(UV_PYTHON=">=3.99")
     assert done.returncode == 1 and not done.stdout and asked == ["-qq update"]
-    assert done.stderr.count("\n") == 1 and "install Python 3.12 or 3.13 and start again." in done.stderr
+    assert (
+        done.stderr.count("\n") == 1
+        and "install Python 3.12 or 3.13 and start again." in done.stderr
+    )

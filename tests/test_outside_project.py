@@ -30,7 +30,9 @@ def make(env, checkpoint, device):
     assert env.camera_names == ("top",)
     return Sweeper("sweeper", env, chunk_size=8, n_action_steps=4, stochastic=True, image_sizes={"top": (32, 32)})
 """
-ENTRY_POINTS = "[whisker.envs]\ntoy = toy_module:toy\n\n[whisker.policies]\nsweeper = sweeper:make\n"
+ENTRY_POINTS = (
+    "[whisker.envs]\ntoy = toy_module:toy\n\n[whisker.policies]\nsweeper = sweeper:make\n"
+)
 
 
 @pytest.fixture
@@ -45,7 +47,9 @@ def install(folder):
     """Move both modules into a distribution with entry points; returns the folder that has it."""
     site = folder / "site"
     (site / "own-1.0.dist-info").mkdir(parents=True)
-    (site / "own-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    (site / "own-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: own\nVersion: 1.0\n"
+    )
     (site / "own-1.0.dist-info" / "entry_points.txt").write_text(ENTRY_POINTS)
     for name in ("toy_module.py", "sweeper.py"):
         (folder / name).rename(site / name)
@@ -62,19 +66,27 @@ def test_what_is_outside_goes_through_every_command(kind, folder):
 
     def run(command, *arguments, codes=(0,)):
         done = subprocess.run(
-            [COMMANDS / command, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True
+            [COMMANDS / command, *map(str, arguments)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode in codes and "Traceback" not in done.stderr, done.stderr
         return done.stdout
 
     findings = json.loads(run("eval-doctor", "--env", env, "--json"))
     assert findings and {finding["level"] for finding in findings} == {"fine"}
-    examined = json.loads(run("eval-doctor", "--policy", policy, "--env", env, "--json", codes=(0, 1)))
+    examined = json.loads(
+        run("eval-doctor", "--policy", policy, "--env", env, "--json", codes=(0, 1))
+    )
     assert "error" not in {finding["level"] for finding in examined}
     run("eval", "--policy", policy, "--env", env, "--episodes", 3, "--samples", 2, "--quiet")
     (path,) = (folder / "runs").iterdir()
     recorded = Run.open(path)
-    assert [row.episode_index for row in recorded.rows] == [0, 1, 2] and not any(row.error for row in recorded.rows)
+    assert [row.episode_index for row in recorded.rows] == [0, 1, 2] and not any(
+        row.error for row in recorded.rows
+    )
     assert {"toy_module.py", "sweeper.py"} <= recorded.description.versions.keys()
     run("whiskers", path, "--export", "page.html", "--episode", 1)
     assert (folder / "page.html").stat().st_size > 500_000  # the viewer and its scene

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from policies.baselines import BASELINES
-from policies.policy import remember
+from policies.policy import make_memory
 from policies.registry import BASELINE_NAMES, resolve_policy_name
 from sim.env import episode_rng
 from sim.errors import UnknownNameError, WhiskerError
@@ -14,7 +14,7 @@ from sim.so101.pick_place import PickPlace
 
 def predict(policy, env, episode_index=0, prediction=0):
     rng = episode_rng(env.spec.task, episode_index, prediction)
-    return policy.predict([remember(env.observe())], [rng])[0]
+    return policy.predict([make_memory(env.observe())], [rng])[0]
 
 
 def test_names_agree():
@@ -57,8 +57,10 @@ def test_zero_finds_its_targets_in_the_state_by_name(blind_env):
 
 def test_without_an_expert_there_is_no_scripted_policy(blind_env):
     class NoExpert(PickPlace):
-        def make_expert(self, fault=None):
-            raise WhiskerError(f"expert of {self.spec.name!r}", expected="an environment that has one")
+        def make_expert(self, failure_mode=None):
+            raise WhiskerError(
+                f"expert of {self.spec.name!r}", expected="an environment that has one"
+            )
 
     with pytest.raises(WhiskerError, match="an environment that has one"):
         BASELINES["scripted"](NoExpert("so101/pick_place", image_sizes={}, model=blind_env.model))

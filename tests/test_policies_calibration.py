@@ -9,10 +9,15 @@ from eval.config import SubjectConfig
 from eval.evaluation import set_up
 from policies.action_chunk import ActionChunk
 from policies.adapters import AdaptedPolicy, Adapters
-from policies.calibration import check_calibration, describe_calibration, form_in_degrees, make_calibration_map
+from policies.calibration import (
+    check_calibration,
+    describe_calibration,
+    form_in_degrees,
+    make_calibration_map,
+)
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.registry import make_env
@@ -20,7 +25,8 @@ from tests.small_checkpoints import ACTION_NAMES, HOME, make_relative, save_smal
 from tests.test_policies_adapters import FakePolicy
 
 OLD = "so100-old"
-# Joint → (of the environment, in lerobot's old calibration). The old zero was the arm stretched out horizontally.
+# Joint → (of the environment, in lerobot's old calibration). The old zero was the arm stretched out
+# horizontally.
 POSES = {
     "upright": ((0, 0, 0, 0, 0, 0), (0, 90, 90, 0, 0, 0)),
     "stretched out": ((0, 90, -90, 0, 0, 30), (0, 0, 0, 0, 0, 30)),
@@ -41,7 +47,7 @@ def seen(state):
 
 
 class Echo(FakePolicy):
-    """Plans what it is shown, and twice that as a draft."""
+    """Plans what it is shown, and twice that as a intermediate plan."""
 
     def predict(self, memories, rngs):
         super().predict(memories, rngs)
@@ -62,7 +68,11 @@ def test_state_and_plan_are_converted_as_lerobot_does(blind_env, pose):
     ours, theirs = POSES[pose]
     np.testing.assert_array_equal(as_lerobot_migrates(theirs), ours)
     policy = fake([theirs])
-    plan = adapt(policy, blind_env).predict([remember(seen(ours))], [np.random.default_rng(0)]).actions
+    plan = (
+        adapt(policy, blind_env)
+        .predict([make_memory(seen(ours))], [np.random.default_rng(0)])
+        .actions
+    )
     np.testing.assert_array_equal(plan, [[ours]])
     np.testing.assert_array_equal(policy.shown[0][0].state, theirs)
     assert plan.dtype == policy.shown[0][0].state.dtype == np.float32
@@ -71,19 +81,23 @@ def test_state_and_plan_are_converted_as_lerobot_does(blind_env, pose):
 def test_the_two_directions_cancel(blind_env):
     state = np.random.default_rng(0).uniform(-100, 100, 6).astype(np.float32)
     chunk = adapt(Echo([[0] * 6], image_sizes={}, state_dim=6), blind_env).predict(
-        [remember(seen(state))], [np.random.default_rng(0)]
+        [make_memory(seen(state))], [np.random.default_rng(0)]
     )
     np.testing.assert_allclose(chunk.actions[0, 0], state, atol=2e-5)
-    # A draft is converted as a plan is: of twice the old numbers.
+    # A intermediate plan is converted as a plan is: of twice the old numbers.
     theirs = make_calibration_map(OLD, ACTION_NAMES).to_policy(state)
-    np.testing.assert_allclose(chunk.drafts[0, 0, 0], as_lerobot_migrates(2 * theirs), atol=5e-5)
+    np.testing.assert_allclose(
+        chunk.intermediate_plans[0, 0, 0], as_lerobot_migrates(2 * theirs), atol=5e-5
+    )
 
 
 def test_a_history_is_converted_as_a_whole(blind_env):
     policy = fake([[0] * 6], n_obs_steps=2)
-    memory = remember(seen(POSES["upright"][0]), seen(POSES["folded"][0]), n_obs_steps=2)
+    memory = make_memory(seen(POSES["upright"][0]), seen(POSES["folded"][0]), n_obs_steps=2)
     adapt(policy, blind_env).predict([memory], [np.random.default_rng(0)])
-    np.testing.assert_array_equal([o.state for o in policy.shown[0]], [POSES["upright"][1], POSES["folded"][1]])
+    np.testing.assert_array_equal(
+        [o.state for o in policy.shown[0]], [POSES["upright"][1], POSES["folded"][1]]
+    )
 
 
 def test_a_difference_turns_and_has_no_offset(blind_env):
@@ -92,7 +106,7 @@ def test_a_difference_turns_and_has_no_offset(blind_env):
     difference = old_target - theirs
     difference[5] = 55  # the gripper's is a target
     plan = adapt(fake([difference]), blind_env, policy_actions="delta").predict(
-        [remember(seen(ours))], [np.random.default_rng(0)]
+        [make_memory(seen(ours))], [np.random.default_rng(0)]
     )
     expected = as_lerobot_migrates(old_target)
     expected[5] = 55
@@ -102,7 +116,7 @@ def test_a_difference_turns_and_has_no_offset(blind_env):
 def test_an_environment_of_differences_gets_them_turned(blind_env):
     env = replace(blind_env.spec, action=replace(blind_env.spec.action, mode="delta"))
     plan = AdaptedPolicy(fake([[1, 2, 3, 4, 5, 6]]), Adapters(calibration=OLD), env).predict(
-        [remember(seen([0] * 6))], [np.random.default_rng(0)]
+        [make_memory(seen([0] * 6))], [np.random.default_rng(0)]
     )
     np.testing.assert_array_equal(plan.actions, [[[1, -2, 3, 4, 5, 6]]])
 
@@ -115,17 +129,19 @@ def test_a_checkpoint_that_adds_the_state_itself_adds_the_old_one(blind_env, tmp
     ours = Observation(images, np.float32(HOME), "pick")
     theirs = replace(ours, state=make_calibration_map(OLD, ACTION_NAMES).to_policy(ours.state))
     np.testing.assert_allclose(as_lerobot_migrates(theirs.state), HOME, atol=1e-5)
-    expected = as_lerobot_migrates(policy.predict([remember(theirs)], [np.random.default_rng(0)])[0])
+    expected = as_lerobot_migrates(
+        policy.predict([make_memory(theirs)], [np.random.default_rng(0)])[0]
+    )
     env = replace(blind_env.spec, cameras=())
     adapted = AdaptedPolicy(policy, Adapters(calibration=OLD), env)
-    plan = adapted.predict([remember(ours)], [np.random.default_rng(0)])[0]
+    plan = adapted.predict([make_memory(ours)], [np.random.default_rng(0)])[0]
     np.testing.assert_allclose(plan, expected, atol=1e-4)
 
 
 def test_it_comes_before_padding_and_leaves_the_gripper_to_its_own_flag(blind_env):
     policy = fake([[0, 90, 90, 0, 0, 0.25, 7]], state_dim=8)
     plan = adapt(policy, blind_env, allow_padding=True, gripper_range=(0.0, 1.0)).predict(
-        [remember(seen((0, 0, 0, 0, 0, 50)))], [np.random.default_rng(0)]
+        [make_memory(seen((0, 0, 0, 0, 0, 50)))], [np.random.default_rng(0)]
     )
     np.testing.assert_allclose(policy.shown[0][0].state, [0, 90, 90, 0, 0, 0.5, 0, 0], atol=1e-6)
     np.testing.assert_allclose(plan.actions, [[[0, 0, 0, 0, 0, 25]]], atol=1e-5)
@@ -139,7 +155,10 @@ def test_only_joints_in_degrees_are_converted(blind_env):
     check_calibration(OLD, blind_env.spec)
     assert form_in_degrees(blind_env.spec) == "so101/pick_place"
     in_range = make_env("so101/pick_place_range", {}).spec
-    with pytest.raises(WhiskerError, match=r"in degrees.*got these joints in range_m100_100.*--env so101/pick_place\."):
+    with pytest.raises(
+        WhiskerError,
+        match=r"in degrees.*got these joints in range_m100_100.*--env so101/pick_place\.",
+    ):
         check_calibration(OLD, in_range)
     own_scene = replace(in_range, name="so101/pick_place_range@own.xml")
     assert form_in_degrees(own_scene) == "so101/pick_place@own.xml"
@@ -148,7 +167,10 @@ def test_only_joints_in_degrees_are_converted(blind_env):
         check_calibration(OLD, poses)
     # Joints in the actions alone cannot be shown to the policy.
     with pytest.raises(WhiskerError, match=r"in the state and in the actions"):
-        check_calibration(OLD, replace(blind_env.spec, state_names=poses.state_names, state_units=poses.state_units))
+        check_calibration(
+            OLD,
+            replace(blind_env.spec, state_names=poses.state_names, state_units=poses.state_units),
+        )
 
 
 def test_a_policy_without_a_checkpoint_has_no_calibration():

@@ -27,7 +27,11 @@ def test_a_folder_of_ones_own_is_not_taken_for_a_shipped_one(checkpoint, tmp_pat
     shipped = open_checkpoint("act", None).folder
     checkpoint.rename(tmp_path / "act")
     assert open_checkpoint("act", "act").folder.resolve() == tmp_path / "act"
-    assert open_checkpoint("act", None).folder == find_checkpoint("act-early").parent / "act" == shipped
+    assert (
+        open_checkpoint("act", None).folder
+        == find_checkpoint("act-early").parent / "act"
+        == shipped
+    )
 
 
 def test_a_hub_id_offline_without_a_cache_is_one_clear_error(tmp_path, monkeypatch):
@@ -107,7 +111,11 @@ def test_a_preprocessor_that_would_not_normalise_is_refused(checkpoint):
         check_files(checkpoint)
     (checkpoint / "policy_preprocessor.json").write_text(original)
     (state,) = checkpoint.glob("policy_preprocessor_*.safetensors")
-    kept = {k: v for k, v in load_file(state).items() if not k.startswith("observation.images.wrist_cam.")}
+    kept = {
+        k: v
+        for k, v in load_file(state).items()
+        if not k.startswith("observation.images.wrist_cam.")
+    }
     save_file(kept, state)
     with pytest.raises(WhiskerError, match=r"statistics of 'observation\.images\.wrist_cam'"):
         check_files(checkpoint)

@@ -62,13 +62,20 @@ def test_an_openpi_checkpoint_is_recognised(tmp_path, below):
     for file in ("_METADATA", "manifest.ocdbt"):
         (tmp_path / "29999" / "params" / file).write_text("")
     (tmp_path / "29999" / "assets").mkdir()
-    with pytest.raises(WhiskerError, match=r"one of openpi, JAX weights.*lerobot/pi05_libero_finetuned"):
+    with pytest.raises(
+        WhiskerError, match=r"one of openpi, JAX weights.*lerobot/pi05_libero_finetuned"
+    ):
         find_checkpoint(str(tmp_path / "29999" / below))
 
 
 def test_openpis_weights_for_pytorch_are_recognised(tmp_path):
     """The file that its conversion writes beside model.safetensors."""
-    config = {"action_dim": 32, "action_horizon": 10, "paligemma_variant": "gemma_2b", "precision": "bfloat16"}
+    config = {
+        "action_dim": 32,
+        "action_horizon": 10,
+        "paligemma_variant": "gemma_2b",
+        "precision": "bfloat16",
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(WhiskerError, match="one of openpi, weights that it converted to PyTorch"):
         find_checkpoint(str(tmp_path))
@@ -77,8 +84,13 @@ def test_openpis_weights_for_pytorch_are_recognised(tmp_path):
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "policy_postprocessor.json"])
 def test_a_git_lfs_pointer_is_recognised(small_act, tmp_path, file):
     folder = shutil.copytree(small_act, tmp_path / "clone")
-    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 44919504\n")
-    with pytest.raises(WhiskerError, match=rf"{file}': expected the file itself, got a Git LFS pointer.*git lfs pull"):
+    (folder / file).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 44919504\n"
+    )
+    with pytest.raises(
+        WhiskerError,
+        match=rf"{file}': expected the file itself, got a Git LFS pointer.*git lfs pull",
+    ):
         open_checkpoint("act", str(folder))
     shutil.copy(small_act / file, folder)
     check_files(folder)
@@ -117,7 +129,9 @@ def test_a_name_of_the_hub_has_a_revision_and_a_folder(hub, name, folder):
 
 
 def test_a_folder_that_the_repository_has_not_is_named(hub):
-    with pytest.raises(WhiskerError, match="got no folder 'shallow' in the repository 'somebody/policy'"):
+    with pytest.raises(
+        WhiskerError, match="got no folder 'shallow' in the repository 'somebody/policy'"
+    ):
         find_checkpoint("somebody/policy/shallow@v1")
 
 
@@ -129,11 +143,15 @@ def test_a_revision_that_is_not_in_the_cache_offline(hub):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (PermissionError(13, "Permission denied", "/cache"), r"got PermissionError: .*Permission denied: '/cache'"),
+        (
+            PermissionError(13, "Permission denied", "/cache"),
+            r"got PermissionError: .*Permission denied: '/cache'",
+        ),
         (httpx.ProxyError("407 from the proxy"), "got ProxyError: 407 from the proxy"),
         (
             RepositoryNotFoundError(
-                "404 no such repository", response=httpx.Response(404, request=httpx.Request("GET", "h:"))
+                "404 no such repository",
+                response=httpx.Response(404, request=httpx.Request("GET", "h:")),
             ),
             r"got RepositoryNotFoundError: 404.*hf auth login",
         ),

@@ -1,7 +1,8 @@
 """Loading at full size: SmolVLA and Pi0 as published, with random weights, and what leaving weights undrawn changes.
 
-The published weights are not here, so what is checked is the geometry: that lerobot's own default configuration is
-built, loaded, fed and run by our path, in time and in memory. Run with `-m slow -s` to read the numbers.
+The published weights are not here, so what is checked is the geometry: that lerobot's own default
+configuration is built, loaded, fed and run by our path, in time and in memory. Run with `-m slow
+-s` to read the numbers.
 """
 
 import shutil
@@ -23,7 +24,7 @@ from eval.evaluation import name_policy, set_up
 from policies import lerobot_loading
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.env import episode_rng
 from tests import small_checkpoints
 from tests.small_tokenizers import save_paligemma_tokenizer, save_smolvlm
@@ -41,7 +42,12 @@ SMOLVLM2_TEXT = {
     "rms_norm_eps": 1e-5,
     "rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0},
 }
-SMOLVLM2_VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+SMOLVLM2_VISION = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}
 
 
 @pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
@@ -50,7 +56,9 @@ def test_skipping_weight_init_changes_no_tensor(policy_type, tmp_path):
     folder = small_checkpoints.save_small_checkpoint(policy_type, tmp_path / policy_type)
     with patch.object(lerobot_loading, "_without_weight_init", nullcontext):
         drawn = load_small(folder)
-    torch.use_deterministic_algorithms(True, warn_only=True)  # fills what `torch.empty` gives with nan
+    torch.use_deterministic_algorithms(
+        True, warn_only=True
+    )  # fills what `torch.empty` gives with nan
     try:
         left = load_small(folder)
     finally:
@@ -67,7 +75,12 @@ def load_small(folder: Path) -> dict[str, torch.Tensor]:
     with small_checkpoints.shrunken_paligemma():
         checkpoint = open_checkpoint(None, str(folder), trust_remote_code=True)
         network = lerobot_loading.load_lerobot_policy(checkpoint, "cpu").network
-    return dict(chain(network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False)))
+    return dict(
+        chain(
+            network.named_parameters(remove_duplicate=False),
+            network.named_buffers(remove_duplicate=False),
+        )
+    )
 
 
 def find_shared(tensors: dict[str, torch.Tensor]) -> set[frozenset[str]]:
@@ -79,21 +92,28 @@ def find_shared(tensors: dict[str, torch.Tensor]) -> set[frozenset[str]]:
 
 
 def save_full_smolvla(folder: Path) -> None:
-    vlm = save_smolvlm(folder / "vlm", SMOLVLM2_TEXT, SMOLVLM2_VISION, image_px=512, patch_px=16, scale_factor=4)
+    vlm = save_smolvlm(
+        folder / "vlm", SMOLVLM2_TEXT, SMOLVLM2_VISION, image_px=512, patch_px=16, scale_factor=4
+    )
     save_full("smolvla", folder, image_px=512, vlm_model_name=vlm)
 
 
 def save_full_pi0(folder: Path) -> None:
     """In bfloat16, as it is run; its tower and norms stay in float32, as lerobot has it.
 
-    One camera halves the minutes that a plan takes on a CPU, and its views that are not there are masked.
+    One camera halves the minutes that a plan takes on a CPU, and its views that are not there are
+    masked.
     """
     tokenizer = save_paligemma_tokenizer(folder / "tokenizer")
     with small_checkpoints._local_tokenizer("lerobot.policies.pi0.processor_pi0", tokenizer):
-        save_full("pi0", folder, image_px=224, cameras=small_checkpoints.CAMERAS[:1], dtype="bfloat16")
+        save_full(
+            "pi0", folder, image_px=224, cameras=small_checkpoints.CAMERAS[:1], dtype="bfloat16"
+        )
 
 
-def save_full(policy_type: str, folder: Path, image_px: int, cameras=small_checkpoints.CAMERAS, **config) -> None:
+def save_full(
+    policy_type: str, folder: Path, image_px: int, cameras=small_checkpoints.CAMERAS, **config
+) -> None:
     """lerobot's default of that type, for the SO-101."""
     features = small_checkpoints._features(6, 6, small_checkpoints._images(cameras, image_px))
     cheaply = patch.object(small_checkpoints, "_train_a_little", fill)
@@ -118,9 +138,13 @@ def predict_once(folder: Path) -> dict[str, float]:
     setup.env.reset(0)
     observation = setup.env.observe()
     spec = setup.policy.spec
-    assert {camera: image.shape[:2] for camera, image in observation.images.items()} == spec.image_sizes
+    assert {
+        camera: image.shape[:2] for camera, image in observation.images.items()
+    } == spec.image_sizes
     predicting_s = time.perf_counter()
-    chunk = setup.policy.predict([remember(observation)], [episode_rng(setup.env.spec.task, 0, 0)]).actions
+    chunk = setup.policy.predict(
+        [make_memory(observation)], [episode_rng(setup.env.spec.task, 0, 0)]
+    ).actions
     predicted_s = time.perf_counter()
     assert chunk.shape == (1, spec.chunk_size, 6) and np.isfinite(chunk).all() and np.ptp(chunk) > 0
     n_parameters = setup.policy.audit().n_parameters
@@ -160,13 +184,17 @@ def folder(tmp_path):
     shutil.rmtree(tmp_path / "full", ignore_errors=True)
 
 
-# 450 M is what is published of SmolVLA. Of Pi0's 4.03 billion, 0.53 are a head of words that lerobot does not tie to
-# the embedding and no plan uses. Memory counts the file too, which is mapped, not read: 9 of the 19 GB of Pi0.
+# 450 M is what is published of SmolVLA. Of Pi0's 4.03 billion, 0.53 are a head of words that
+# lerobot does not tie to the embedding and no plan uses. Memory counts the file too, which is
+# mapped, not read: 9 of the 19 GB of Pi0.
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("save", "millions", "max_gb"),
-    [pytest.param(save_full_smolvla, 450, 6, id="smolvla"), pytest.param(save_full_pi0, 4028, 22, id="pi0")],
+    [
+        pytest.param(save_full_smolvla, 450, 6, id="smolvla"),
+        pytest.param(save_full_pi0, 4028, 22, id="pi0"),
+    ],
 )
 def test_at_full_size_a_policy_loads_and_plans(save, millions, max_gb, folder):
     measured = in_own_process(save_once, save, folder)

@@ -21,7 +21,11 @@ def dataset_v21(tmp_path):
     joints = {"dtype": "float32", "shape": [6], "names": [f"{joint}.pos" for joint in JOINTS]}
     one = {"shape": [1], "names": None}
     counters = ("frame_index", "episode_index", "index", "task_index")
-    features = {"observation.state": joints, "action": joints, "timestamp": {"dtype": "float32"} | one}
+    features = {
+        "observation.state": joints,
+        "action": joints,
+        "timestamp": {"dtype": "float32"} | one,
+    }
     info = {
         "codebase_version": "v2.1",
         "robot_type": "so101_follower",
@@ -49,7 +53,12 @@ def dataset_v21(tmp_path):
     steps = np.arange(N_STEPS)
     states = list(np.float32([0, -46, 26, 65, 0, 45]) + steps[:, None].astype(np.float32))
     rows = {"observation.state": states, "action": states, "timestamp": np.float32(steps / 30)}
-    rows |= {"frame_index": steps, "index": steps, "episode_index": 0 * steps, "task_index": 0 * steps}
+    rows |= {
+        "frame_index": steps,
+        "index": steps,
+        "episode_index": 0 * steps,
+        "task_index": 0 * steps,
+    }
     (root / "data" / "chunk-000").mkdir(parents=True)
     pd.DataFrame(rows).to_parquet(root / "data" / "chunk-000" / "episode_000000.parquet")
     return root
@@ -66,17 +75,23 @@ def run_python(command, monkeypatch):
 
 def test_a_dataset_of_v21_is_refused_with_the_command_that_converts_it(dataset_v21, monkeypatch):
     for read in (read_dataset, DemonstrationFrames):
-        with pytest.raises(WhiskerError, match=r"expected a LeRobotDataset of v3\.0, got v2\.1") as refusal:
+        with pytest.raises(
+            WhiskerError, match=r"expected a LeRobotDataset of v3\.0, got v2\.1"
+        ) as refusal:
             read(dataset_v21)
-    run_python(refusal.value.do.partition("_old): ")[2], monkeypatch)
+    run_python(refusal.value.hint.partition("_old): ")[2], monkeypatch)
     looks = list(read_dataset(dataset_v21))
-    assert [look.step for look in looks] == list(range(N_STEPS)) and looks[0].task == "Pick up the cube"
+    assert [look.step for look in looks] == list(range(N_STEPS)) and looks[
+        0
+    ].task == "Pick up the cube"
     np.testing.assert_array_equal([look.observation.state[0] for look in looks], np.arange(N_STEPS))
     with pytest.raises(WhiskerError, match=r"object_pos_world in every frame, got none"):
         DemonstrationFrames(dataset_v21)
 
 
-@pytest.mark.parametrize(("version", "said"), [("v2.0", "with an older lerobot first"), ("latest", "such as 'v3.0'")])
+@pytest.mark.parametrize(
+    ("version", "said"), [("v2.0", "with an older lerobot first"), ("latest", "such as 'v3.0'")]
+)
 def test_other_versions_are_refused_in_one_sentence(dataset_v21, version, said):
     path = dataset_v21 / "meta" / "info.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"codebase_version": version}))

@@ -21,7 +21,7 @@ from eval.preflight import resolve_n_action_steps
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import find_untied, load_lerobot_policy
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
@@ -30,7 +30,10 @@ PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
 TOKENIZER_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla")
 # Weights that the network holds under two names; safetensors keeps one of them.
 TIED = {
-    "xvla": ("model.vlm.language_model.shared.weight", "model.vlm.language_model.encoder.embed_tokens.weight"),
+    "xvla": (
+        "model.vlm.language_model.shared.weight",
+        "model.vlm.language_model.encoder.embed_tokens.weight",
+    ),
     "groot": (
         "_groot_model.backbone.model.lm_head.weight",
         "_groot_model.backbone.model.model.language_model.embed_tokens.weight",
@@ -172,14 +175,19 @@ def test_a_weight_of_another_shape_is_refused(policy_type, copy):
     folder = copy(policy_type)
     names = untied_names(folder, policy_type)
     name = names[len(names) // 2]
-    edit_weights(folder, lambda weights: weights.update({name: torch.zeros(*weights[name].shape, 2)}))
+    edit_weights(
+        folder, lambda weights: weights.update({name: torch.zeros(*weights[name].shape, 2)})
+    )
     with pytest.raises(WhiskerError, match=f"(?s)exactly the tensors.*{re.escape(name)}"):
         load(folder)
 
 
 @pytest.mark.parametrize("policy_type", ["pi0", "pi05", "pi0_fast"])
 def test_lerobot_itself_says_nothing_of_a_missing_weight(policy_type, copy):
-    """Which is why we compare: it returns a policy with a layer of random numbers. `strict` is its default."""
+    """Which is why we compare: it returns a policy with a layer of random numbers.
+
+    `strict` is its default.
+    """
     folder = copy(policy_type)
     name = "model.paligemma_with_expert.paligemma.model.multi_modal_projector.linear.weight"
     saved = load_file(folder / "model.safetensors")[name]
@@ -238,14 +246,19 @@ def test_an_encoder_that_three_networks_share_is_saved_once(checkpoints):
     saved = load_file(checkpoints("gaussian_actor") / "model.safetensors")
     state = load(checkpoints("gaussian_actor")).network.state_dict()
     absent = state.keys() - saved.keys()
-    assert absent and all(re.match(r"(actor\.encoder|encoder_actor|encoder_critic)\.", name) for name in absent)
+    assert absent and all(
+        re.match(r"(actor\.encoder|encoder_actor|encoder_critic)\.", name) for name in absent
+    )
     pointers = {state[name].data_ptr() for name in saved}
     assert all(state[name].data_ptr() in pointers for name in absent)
 
 
 @pytest.mark.parametrize("policy_type", ["pi0", "pi05", "pi0_fast"])
 def test_a_language_model_saved_without_its_embedding_has_it_from_its_head(policy_type, copy):
-    """As openpi's converted checkpoints are; lerobot fills it in. The other way around it does not."""
+    """As openpi's converted checkpoints are; lerobot fills it in.
+
+    The other way around it does not.
+    """
     folder = copy(policy_type)
     edit_weights(folder, lambda weights: weights.pop(PI0_EMBEDDING))
     assert PI0_EMBEDDING not in load_file(folder / "model.safetensors")
@@ -265,7 +278,9 @@ def test_tied_is_what_shares_memory_with_a_weight_that_was_loaded():
     class Network(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.embedding, self.head, self.other = (torch.nn.Linear(3, 3, bias=False) for _ in range(3))
+            self.embedding, self.head, self.other = (
+                torch.nn.Linear(3, 3, bias=False) for _ in range(3)
+            )
             self.head.weight = self.embedding.weight
             self.register_buffer("mean", torch.zeros(3))
 
@@ -315,7 +330,9 @@ def test_more_steps_than_the_chunk_has_are_refused_with_both_numbers(policy_type
     """lerobot compares the two for some types, in words of its own, and for diffusion not at all."""
     folder = copy(policy_type)
     edit_config(folder, n_action_steps=999)
-    with pytest.raises(WhiskerError, match=r"n_action_steps.*(at most 10, the chunk_size|1 to 7).*got 999") as refusal:
+    with pytest.raises(
+        WhiskerError, match=r"n_action_steps.*(at most 10, the chunk_size|1 to 7).*got 999"
+    ) as refusal:
         resolve_n_action_steps(load(folder).spec, None)
     assert str(folder) in refusal.value.subject
 
@@ -334,14 +351,19 @@ def test_a_checkpoint_saved_on_a_gpu_loads_on_the_cpu(policy_type, copy):
 
 
 @pytest.mark.parametrize("policy_type", ["act", "diffusion", "vqbet"])
-def test_imagenet_weights_are_not_fetched_for_the_checkpoint_has_its_own(policy_type, copy, tmp_path, monkeypatch):
+def test_imagenet_weights_are_not_fetched_for_the_checkpoint_has_its_own(
+    policy_type, copy, tmp_path, monkeypatch
+):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     folder = copy(policy_type)
     edit_config(folder, pretrained_backbone_weights="ResNet18_Weights.IMAGENET1K_V1")
     with pytest.raises((OSError, ValueError), match=r"blocked|group norm"):
         lerobots_own(folder)
     state = load(folder).network.state_dict()
-    assert all(torch.equal(state[name], saved) for name, saved in load_file(folder / "model.safetensors").items())
+    assert all(
+        torch.equal(state[name], saved)
+        for name, saved in load_file(folder / "model.safetensors").items()
+    )
 
 
 def test_an_adapter_without_its_base_is_refused(copy):
@@ -392,7 +414,9 @@ def test_a_name_on_the_hub_may_be_code(policy_type, field, copy):
     if policy_type == "pi0_fast":
         others = {"action_tokenizer_name", "text_tokenizer_name"} - {field}
         edit_config(folder, **dict.fromkeys(others, "google/paligemma-3b-pt-224"))
-    with pytest.raises(WhiskerError, match="got code in 'somebody/their-code', which lerobot would run"):
+    with pytest.raises(
+        WhiskerError, match="got code in 'somebody/their-code', which lerobot would run"
+    ):
         open_checkpoint(policy_type, str(folder))
 
 
@@ -460,9 +484,13 @@ def test_a_default_checkpoint_offline_is_one_clear_error(policy_type, tmp_path, 
     with pytest.raises(WhiskerError) as refusal:
         open_checkpoint(policy_type, None, env="libero_spatial/0")
     if LEROBOT_TYPES[policy_type].published:
-        assert str(refusal.value).startswith(f"checkpoint '{LEROBOT_TYPES[policy_type].published}': expected a folder")
-        assert refusal.value.got == "no local folder, nothing in the cache, and HF_HUB_OFFLINE is set"
-        assert refusal.value.do == "Check the name; offline, give a local folder."
+        assert str(refusal.value).startswith(
+            f"checkpoint '{LEROBOT_TYPES[policy_type].published}': expected a folder"
+        )
+        assert (
+            refusal.value.got == "no local folder, nothing in the cache, and HF_HUB_OFFLINE is set"
+        )
+        assert refusal.value.hint == "Check the name; offline, give a local folder."
     else:
         assert (
             str(refusal.value)
@@ -501,20 +529,24 @@ def test_a_folder_that_is_not_here_is_named(copy):
     folder = copy("smolvla")
     edit_config(folder, vlm_model_name="/elsewhere/vlm")
     with pytest.raises(
-        WhiskerError, match=r"network: expected the folder '/elsewhere/vlm', .* as vlm_model_name, got none"
+        WhiskerError,
+        match=r"network: expected the folder '/elsewhere/vlm', .* as vlm_model_name, got none",
     ):
         load(folder)
     folder = copy("xvla")
     name_tokenizer(folder, "/elsewhere/tokenizer")
     with pytest.raises(
-        WhiskerError, match=r"processors: expected the folder '/elsewhere/tokenizer', .* tokenizer_name"
+        WhiskerError,
+        match=r"processors: expected the folder '/elsewhere/tokenizer', .* tokenizer_name",
     ):
         load(folder)
 
 
 def test_settings_that_fetch_code_are_refused(copy):
     folder = copy("smolvla")
-    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "owner/repository--module.Class"}}')
+    (folder / "tokenizer_config.json").write_text(
+        '{"auto_map": {"AutoTokenizer": "owner/repository--module.Class"}}'
+    )
     with pytest.raises(WhiskerError, match=r"tokenizer_config\.json"):
         open_checkpoint("smolvla", str(folder))
 
@@ -522,7 +554,9 @@ def test_settings_that_fetch_code_are_refused(copy):
 def test_a_network_that_names_what_is_not_here_says_so(copy):
     folder = copy("smolvla")
     edit_config(folder, vlm_model_name="nobody/no-such-model")
-    with pytest.raises(WhiskerError, match=r"all that its config\.json names \(nobody/no-such-model"):
+    with pytest.raises(
+        WhiskerError, match=r"all that its config\.json names \(nobody/no-such-model"
+    ):
         load(folder)
 
 
@@ -539,16 +573,25 @@ def test_a_console_without_check_marks_loads_no_random_weights(checkpoints, monk
 def test_a_state_is_as_wide_as_its_statistics(copy):
     """Published Pi0 checkpoints declare the width to which the network pads."""
     folder = copy("pi0")
-    edit_json(folder / "config.json", lambda c: c["input_features"]["observation.state"].update(shape=[32]))
+    edit_json(
+        folder / "config.json",
+        lambda c: c["input_features"]["observation.state"].update(shape=[32]),
+    )
     assert load(folder).spec.state_dim == 6
 
 
 @pytest.mark.parametrize("policy_type", ["smolvla", "pi0"])
-def test_a_view_that_the_type_fills_in_by_itself_is_not_asked_of_the_environment(policy_type, tmp_path):
+def test_a_view_that_the_type_fills_in_by_itself_is_not_asked_of_the_environment(
+    policy_type, tmp_path
+):
     folder = save_small_checkpoint(policy_type, tmp_path / policy_type, empty_cameras=1)
     assert "empty_camera" in (folder / "config.json").read_text()
     policy = load(folder)
     assert set(policy.spec.image_sizes) == {"overhead_cam", "wrist_cam"}
-    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in policy.spec.image_sizes.items()}
+    images = {
+        camera: np.zeros((*size, 3), np.uint8) for camera, size in policy.spec.image_sizes.items()
+    }
     seen = Observation(images, np.zeros(6, np.float32), "Pick up the block.")
-    assert np.isfinite(policy.predict([remember(seen)], [np.random.default_rng(0)]).actions).all()
+    assert np.isfinite(
+        policy.predict([make_memory(seen)], [np.random.default_rng(0)]).actions
+    ).all()

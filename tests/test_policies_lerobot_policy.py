@@ -16,7 +16,7 @@ from eval.drivers import play_episode
 from eval.rollout import ControlStep, RolloutSettings
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.registry import make_env
@@ -57,7 +57,9 @@ def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(env, checkp
     folder = request.getfixturevalue(checkpoint)
     policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
     for episode_index in (0, 1):
-        events = play_episode(env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, N_STEPS))
+        events = play_episode(
+            env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, N_STEPS)
+        )
         ours = np.stack([event.action for event in events if isinstance(event, ControlStep)])
         np.testing.assert_array_equal(ours, lerobot_rollout(env, folder, episode_index))
 
@@ -67,10 +69,12 @@ def test_rows_of_a_batch_do_not_influence_one_another(env, small_act):
     memories = []
     for index in range(8):
         env.reset(index)
-        memories.append(remember(env.observe()))
+        memories.append(make_memory(env.observe()))
     rngs = [episode_rng(env.spec.task, index, 0) for index in range(8)]
     batched = policy.predict(memories, rngs).actions
-    singles = np.concatenate([policy.predict([m], [rng]).actions for m, rng in zip(memories, rngs, strict=True)])
+    singles = np.concatenate(
+        [policy.predict([m], [rng]).actions for m, rng in zip(memories, rngs, strict=True)]
+    )
     # Float32 sums in another order, then scaled by the action's standard deviation of 15.
     np.testing.assert_allclose(batched, singles, atol=1e-4)
 
@@ -81,7 +85,9 @@ def test_the_number_of_threads_changes_no_bit(env, small_act):
     for n_threads in (1, 4):
         torch.set_num_threads(n_threads)
         policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
-        plans.append(policy.predict([remember(env.observe())], [episode_rng(env.spec.task, 0, 0)]).actions)
+        plans.append(
+            policy.predict([make_memory(env.observe())], [episode_rng(env.spec.task, 0, 0)]).actions
+        )
     np.testing.assert_array_equal(*plans)
 
 
@@ -89,7 +95,11 @@ def test_the_spec_says_what_the_checkpoint_is(small_act):
     spec = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu").spec
     assert spec.image_sizes == dict.fromkeys(CAMERAS, (IMAGE_PX, IMAGE_PX))
     assert (spec.state_dim, spec.action_dim, spec.chunk_size, spec.n_action_steps) == (6, 6, 10, 4)
-    assert {"config.json", "model.safetensors", "policy_preprocessor.json"} <= spec.files_sha256.keys()
+    assert {
+        "config.json",
+        "model.safetensors",
+        "policy_preprocessor.json",
+    } <= spec.files_sha256.keys()
 
 
 def test_missing_and_unexpected_weights_are_refused(small_act, tmp_path):
@@ -133,5 +143,7 @@ def test_an_input_that_no_environment_shows_is_refused(small_act, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["input_features"]["observation.environment_state"] = {"type": "ENV", "shape": [3]}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WhiskerError, match=r"input 'observation\.environment_state' of shape \(3,\)"):
+    with pytest.raises(
+        WhiskerError, match=r"input 'observation\.environment_state' of shape \(3,\)"
+    ):
         load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")

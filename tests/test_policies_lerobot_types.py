@@ -24,12 +24,13 @@ from policies.checkpoint_files import read_config
 from policies.declared_policy import read_declared_policy
 from policies.embeddings import EMBEDDING_POINTS
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
-# Batched matrix products add in another order than single ones; actions are un-normalised by 15 degrees.
+# Batched matrix products add in another order than single ones; actions are un-normalised by 15
+# degrees.
 BATCH_ATOL_DEG = 2e-3
 # Pi0-FAST and VQ-BeT choose among tokens: there, equal or altogether different.
 N_STEPS = 11
@@ -69,7 +70,9 @@ def setups(checkpoints):
 
 def subject(policy_type, folder):
     camera_map = "overhead_cam=image" if policy_type == "tdmpc" else None
-    return name_policy(SubjectConfig(checkpoint=str(folder), camera_map=camera_map, trust_remote_code=True))
+    return name_policy(
+        SubjectConfig(checkpoint=str(folder), camera_map=camera_map, trust_remote_code=True)
+    )
 
 
 def network_policy(setup):
@@ -94,9 +97,18 @@ def lerobot_rollout(setup, folder, episodes, keys):
             part.reset()
         for step in range(N_STEPS):
             seen = env.observe()
-            batch = {"observation.state": torch.from_numpy(seen.state[None]), "task": [seen.instruction]}
+            batch = {
+                "observation.state": torch.from_numpy(seen.state[None]),
+                "task": [seen.instruction],
+            }
             for camera, key in keys.items():
-                batch[key] = torch.from_numpy(seen.images[camera][None]).permute(0, 3, 1, 2).contiguous().float() / 255
+                batch[key] = (
+                    torch.from_numpy(seen.images[camera][None])
+                    .permute(0, 3, 1, 2)
+                    .contiguous()
+                    .float()
+                    / 255
+                )
             if step % n == 0:
                 torch.manual_seed(seed_of(env.spec.task, episode_index, step // n))
             with torch.inference_mode():
@@ -107,14 +119,18 @@ def lerobot_rollout(setup, folder, episodes, keys):
 
 
 @each_type
-def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(policy_type, setups, checkpoints):
+def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(
+    policy_type, setups, checkpoints
+):
     setup = setups(policy_type)
     keys = network_policy(setup)._image_keys
     if policy_type == "tdmpc":
         keys = {"overhead_cam": keys["image"]}
     ours = []
     for episode_index in (0, 1):
-        events = play_episode(setup.env, setup.policy, episode_index, RolloutSettings(setup.n_action_steps, N_STEPS))
+        events = play_episode(
+            setup.env, setup.policy, episode_index, RolloutSettings(setup.n_action_steps, N_STEPS)
+        )
         ours += [event.action for event in events if isinstance(event, ControlStep)]
     with shrunken_paligemma(), torch.random.fork_rng(devices=[]):
         theirs = lerobot_rollout(setup, checkpoints(policy_type), (0, 1), keys)
@@ -130,7 +146,7 @@ def memories_of(setup, n):
         for _ in range(setup.policy.spec.n_obs_steps):
             seen.append(setup.env.observe())
             setup.env.step(setup.env.state())
-        memories.append(remember(*seen, n_obs_steps=setup.policy.spec.n_obs_steps))
+        memories.append(make_memory(*seen, n_obs_steps=setup.policy.spec.n_obs_steps))
     return memories
 
 
@@ -140,7 +156,10 @@ def test_what_config_json_declares_is_what_is_loaded(policy_type, setups, checkp
     declared = read_declared_policy(read_config(checkpoints(policy_type)), "")
     assert declared.image_sizes == spec.image_sizes
     if policy_type in ("act", "smolvla", "pi0"):
-        assert (declared.chunk_size, declared.max_action_steps) == (spec.chunk_size, spec.max_action_steps)
+        assert (declared.chunk_size, declared.max_action_steps) == (
+            spec.chunk_size,
+            spec.max_action_steps,
+        )
     else:
         assert declared.max_action_steps in (None, spec.max_action_steps)
 
@@ -156,11 +175,17 @@ def test_a_batch_of_eight_plans_what_eight_single_calls_plan(policy_type, setups
     torch.manual_seed(1)
     batched = setup.policy.predict([replace(m) for m in memories], rngs()).actions
     torch.manual_seed(2)
-    singles = [setup.policy.predict([replace(m)], [rng])[0] for m, rng in zip(memories, rngs(), strict=True)]
+    singles = [
+        setup.policy.predict([replace(m)], [rng])[0]
+        for m, rng in zip(memories, rngs(), strict=True)
+    ]
     np.testing.assert_allclose(batched, np.stack(singles), atol=BATCH_ATOL_DEG)
     if setup.policy.spec.stochastic:
         others = [episode_rng(task, index, 4) for index in range(8)]
-        assert np.abs(setup.policy.predict(memories, others).actions - batched).max() > 10 * BATCH_ATOL_DEG
+        assert (
+            np.abs(setup.policy.predict(memories, others).actions - batched).max()
+            > 10 * BATCH_ATOL_DEG
+        )
 
 
 @each_type
@@ -182,7 +207,10 @@ def test_alternative_plans_differ_and_leave_the_executed_one_as_it_is(policy_typ
     (memory,) = memories_of(setup, 1)
     rngs = tuple(episode_rng("t", 0, 0, k) for k in range(8))
     chunk = plan(setup.policy, Request(0, 0, memory.copy(), rngs, None))
-    assert chunk.alternatives.shape == (1, 7, setup.policy.spec.chunk_size, 6) and np.isfinite(chunk.alternatives).all()
+    assert (
+        chunk.alternatives.shape == (1, 7, setup.policy.spec.chunk_size, 6)
+        and np.isfinite(chunk.alternatives).all()
+    )
     assert np.abs(chunk.alternatives[0] - chunk[0]).max() > 1e-3
     executed = setup.policy.predict([memory.copy()], [episode_rng("t", 0, 0, 0)])[0]
     np.testing.assert_array_equal(chunk[0], executed)
@@ -199,7 +227,9 @@ def test_act_samples_its_latent_where_it_has_one(tmp_path, setups):
     plans = setup.policy.sample(memory, rngs).actions
     executed = setup.policy.predict([memory], rngs[:1])[0]
     assert (
-        len(plans) == 3 and min(np.abs(each - other).max() for each, other in combinations([executed, *plans], 2)) > 0
+        len(plans) == 3
+        and min(np.abs(each - other).max() for each, other in combinations([executed, *plans], 2))
+        > 0
     )
     setup.env.close()
 
@@ -209,7 +239,9 @@ def hooked(network, point):
     outputs = []
     paths = point.paths(network.config)
     hooks = [
-        network.get_submodule(path).register_forward_hook(lambda module, args, output: outputs.append(output))
+        network.get_submodule(path).register_forward_hook(
+            lambda module, args, output: outputs.append(output)
+        )
         for path in paths
     ]
     yield outputs
@@ -237,7 +269,9 @@ def test_the_condition_embedding_fires_once_a_chunk(policy_type, setups):
 
 def test_diffusion_has_an_encoder_a_camera_by_default(tmp_path):
     """Then the list of encoders, `diffusion.rgb_encoder`, is never called itself."""
-    folder = save_small_checkpoint("diffusion", tmp_path / "two", use_separate_rgb_encoder_per_camera=True)
+    folder = save_small_checkpoint(
+        "diffusion", tmp_path / "two", use_separate_rgb_encoder_per_camera=True
+    )
     setup = set_up(subject("diffusion", folder))
     (memory,) = memories_of(setup, 1)
     point = EMBEDDING_POINTS["diffusion"]
@@ -259,7 +293,10 @@ def test_pi0_fast_fires_for_the_prefill_first(setups):
 
 @pytest.mark.parametrize(
     "policy_type",
-    [t if t in ("act", "smolvla") else pytest.param(t, marks=pytest.mark.slow) for t in LEROBOT_TYPES],
+    [
+        t if t in ("act", "smolvla") else pytest.param(t, marks=pytest.mark.slow)
+        for t in LEROBOT_TYPES
+    ],
 )
 def test_the_doctor_finds_nothing_wrong_with_a_whole_checkpoint(policy_type, setups, checkpoints):
     """Its weights are random: it does not plan what the expert does, and may not follow the pictures. That is all."""

@@ -24,9 +24,11 @@ from tests.lerobot_libero import (
 )
 
 N_STEPS = 17  # three decisions, of eight steps each
-# Episode in which the task's object is thrown up, to land on its goal after the ten steps in which objects settle.
+# Episode in which the task's object is thrown up, to land on its goal after the ten steps in which
+# objects settle.
 THROWN = 2
-# Of its init state: where in qpos object and goal begin (the object's velocity too), size of qpos, speed [m/s].
+# Of its init state: where in qpos object and goal begin (the object's velocity too), size of qpos,
+# speed [m/s].
 THROWS = {"libero_spatial/0": (9, 37, 48, 5.5), "libero_object/0": (9, 16, 58, 4.0)}
 DRAWER_TASK = "libero_10/3"
 
@@ -71,7 +73,9 @@ def assert_same(ours, theirs):
 def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
     checkpoint, policy = act
     states = states_with_throw(name)
-    theirs = run_lerobot_eval(tmp_path, checkpoint, name, states, n_episodes=THROWN + 1, horizon=N_STEPS)
+    theirs = run_lerobot_eval(
+        tmp_path, checkpoint, name, states, n_episodes=THROWN + 1, horizon=N_STEPS
+    )
     env = EnvProcess(partial(make_ours, name, policy.spec.image_sizes, {THROWN: states[THROWN]}))
     for episode_index, lerobots in enumerate(theirs):
         ours = roll_out(env, policy, episode_index, N_STEPS)
@@ -93,7 +97,10 @@ def assert_moves(episode):
     assert (np.abs(actions) > 1).any(), "none that is cut"
     if len(decisions) > 1:
         assert np.abs(np.diff(decisions, axis=0)).max() > 0.3
-        assert all((np.diff(episode[f"observation.images.{c}"], axis=0) != 0).any() for c in ("image", "image2"))
+        assert all(
+            (np.diff(episode[f"observation.images.{c}"], axis=0) != 0).any()
+            for c in ("image", "image2")
+        )
 
 
 def random_quats(rng, n, centre=(0, 0, 0, 0), spread=1.0):
@@ -105,11 +112,18 @@ def random_quats(rng, n, centre=(0, 0, 0, 0), spread=1.0):
     "quats",
     [
         pytest.param(lambda rng: random_quats(rng, 4000), id="any"),
-        pytest.param(lambda rng: random_quats(rng, 4000, (1, 0, 0, 0), 0.03), id="hand pointing down"),
+        pytest.param(
+            lambda rng: random_quats(rng, 4000, (1, 0, 0, 0), 0.03), id="hand pointing down"
+        ),
         pytest.param(lambda rng: random_quats(rng, 4000, (0.6, 0.8, 0, 0), 1e-4), id="close to pi"),
         pytest.param(lambda rng: random_quats(rng, 4000, (0, 0, 0, 1), 1e-3), id="close to none"),
-        pytest.param(lambda rng: random_quats(rng, 4000, (0, 0, 0, -1), 1e-3), id="close to two pi"),
-        pytest.param(lambda rng: np.array([[0, 0, 0, 1.0], [0, 0, 0, -1], [0, 0, 1e-9, 1 + 1e-6]]), id="none at all"),
+        pytest.param(
+            lambda rng: random_quats(rng, 4000, (0, 0, 0, -1), 1e-3), id="close to two pi"
+        ),
+        pytest.param(
+            lambda rng: np.array([[0, 0, 0, 1.0], [0, 0, 0, -1], [0, 0, 1e-9, 1 + 1e-6]]),
+            id="none at all",
+        ),
     ],
 )
 def test_a_rotation_is_lerobots_to_five_units_in_the_last_place(quats):
@@ -138,7 +152,9 @@ def test_images_of_the_published_size_too(tmp_path):
     name = "libero_object/0"
     checkpoint, policy = load(save_act(tmp_path / "act", image_px=256))
     assert set(policy.spec.image_sizes.values()) == {(256, 256)}
-    (theirs,) = run_lerobot_eval(tmp_path, checkpoint, name, load_states(name), 1, N_STEPS, image_px=256)
+    (theirs,) = run_lerobot_eval(
+        tmp_path, checkpoint, name, load_states(name), 1, N_STEPS, image_px=256
+    )
     env = EnvProcess(partial(make_ours, name, policy.spec.image_sizes))
     ours = roll_out(env, policy, 0, N_STEPS)
     env.close()
@@ -150,15 +166,24 @@ def test_images_of_the_published_size_too(tmp_path):
 def test_where_lerobot_puts_a_cabinet_depends_on_how_often_it_was_reset(act, tmp_path):
     """A hard reset lets each drawer draw once more from the generator that the cabinet's pose then comes from.
 
-    In a batch too, whose environments each begin anew; what a batch changes is the last bits of an action.
+    In a batch too, whose environments each begin anew; what a batch changes is the last bits of an
+    action.
     """
     checkpoint, policy = act
-    theirs = run_lerobot_eval(tmp_path, checkpoint, DRAWER_TASK, load_states(DRAWER_TASK), 4, 1, batch_size=2)
-    # Two environments, each made, reset once to be tried and once for its first episode: three. Then one more.
+    theirs = run_lerobot_eval(
+        tmp_path, checkpoint, DRAWER_TASK, load_states(DRAWER_TASK), 4, 1, batch_size=2
+    )
+    # Two environments, each made, reset once to be tried and once for its first episode: three.
+    # Then one more.
     env = EnvProcess(partial(make_ours, DRAWER_TASK, policy.spec.image_sizes, n_draws=(3, 3, 4, 4)))
     for episode_index, lerobots in enumerate(theirs):
         ours = roll_out(env, policy, episode_index, 1)
-        for key in ("observation.images.image", "observation.images.image2", "observation.state", "task"):
+        for key in (
+            "observation.images.image",
+            "observation.images.image2",
+            "observation.state",
+            "task",
+        ):
             np.testing.assert_array_equal(ours[key], lerobots[key], err_msg=key)
         np.testing.assert_allclose(ours["action"], lerobots["action"], atol=1e-5)
     env.close()
@@ -196,9 +221,17 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
         def step(self, action):
             self.n_steps += 1
             images = {
-                f"{camera}_image": np.zeros((8, 8, 3), np.uint8) for camera in ("agentview", "robot0_eye_in_hand")
+                f"{camera}_image": np.zeros((8, 8, 3), np.uint8)
+                for camera in ("agentview", "robot0_eye_in_hand")
             }
-            sizes = {"eef_pos": 3, "eef_quat": 4, "gripper_qpos": 2, "gripper_qvel": 2, "joint_pos": 7, "joint_vel": 7}
+            sizes = {
+                "eef_pos": 3,
+                "eef_quat": 4,
+                "gripper_qpos": 2,
+                "gripper_qvel": 2,
+                "joint_pos": 7,
+                "joint_vel": 7,
+            }
             return (
                 images | {f"robot0_{key}": np.ones(size) for key, size in sizes.items()},
                 0.0,
@@ -221,14 +254,18 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
 
     config = LiberoEnv(task_ids=[0], episode_length=6, observation_height=8, observation_width=8)
     with (
-        mock.patch.object(libero, "get_task_init_states", lambda *_, **__: np.arange(50.0)[:, None]),
+        mock.patch.object(
+            libero, "get_task_init_states", lambda *_, **__: np.arange(50.0)[:, None]
+        ),
         mock.patch.object(lerobot_eval, "PreTrainedPolicy", Policy),
     ):
         batch = config.create_envs(n_envs=2, use_async_envs=False)["libero_10"][0]
         for env in batch.envs:
             env._env = Robosuite()
         processors = (*config.get_env_processors(), lambda batch: batch, lambda action: action)
-        result = lerobot_eval.eval_policy(batch, Policy(), *processors, n_episodes=6, start_seed=FIRST_SEED)
+        result = lerobot_eval.eval_policy(
+            batch, Policy(), *processors, n_episodes=6, start_seed=FIRST_SEED
+        )
     batch.close()
     counted = [state for state, seed in resets if seed is not None]
     assert [state for state, seed in resets if seed is None] == [2]

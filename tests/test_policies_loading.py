@@ -16,7 +16,7 @@ from eval.evaluation import follow_task, set_up, with_absolute_paths
 from eval.run import Run
 from policies.adapters import AdaptedPolicy
 from policies.loading import find_loader, load_policy
-from policies.policy import remember
+from policies.policy import make_memory
 from policies.simple_policy import SimplePolicy
 from sim.env import episode_rng
 from sim.errors import UnknownNameError, WhiskerError
@@ -63,7 +63,12 @@ def check_run(run_dir, name):
     assert path.name.endswith("-nodding-so101-pick_place")
     run = Run.open(path)
     spec, config = run.description.policy, run.description.config
-    assert (spec.type, config.policy, spec.action_mode, spec.gripper_range) == ("nodding", name, "absolute", (0, 100))
+    assert (spec.type, config.policy, spec.action_mode, spec.gripper_range) == (
+        "nodding",
+        name,
+        "absolute",
+        (0, 100),
+    )
     assert spec.seedable and not (spec.has_network or spec.is_baseline or spec.follows_env)
     arrays = run.load_arrays(run.rows[0])
     assert arrays.prediction_step.tolist() == [0, 4, 8, 12, 16] and run.rows[0].error == ""
@@ -79,7 +84,9 @@ def check_run(run_dir, name):
     return path
 
 
-def test_a_policy_outside_the_project_runs_by_import_string_and_goes_on(outside, tmp_path, eval_here):
+def test_a_policy_outside_the_project_runs_by_import_string_and_goes_on(
+    outside, tmp_path, eval_here
+):
     runs = tmp_path / "runs"
     flags = ("--env", "so101/pick_place", "--horizon", 20, "--run-dir", runs)
     ran = eval_here("--policy", "toy_policy:make", "--episodes", 1, *flags)
@@ -95,7 +102,16 @@ def test_a_policy_outside_the_project_runs_by_import_string_and_goes_on(outside,
 
 @pytest.mark.usefixtures("installed")
 def test_a_policy_of_an_installed_package_runs_by_its_entry_point(tmp_path, eval_here):
-    flags = ("--env", "so101/pick_place", "--horizon", 20, "--run-dir", tmp_path / "runs", "--samples", 3)
+    flags = (
+        "--env",
+        "so101/pick_place",
+        "--horizon",
+        20,
+        "--run-dir",
+        tmp_path / "runs",
+        "--samples",
+        3,
+    )
     ran = eval_here("--policy", "nodding", "--episodes", 1, *flags, "--quiet")
     assert ran.returncode == 0, ran.stderr
     run = Run.open(check_run(tmp_path / "runs", "nodding"))
@@ -113,8 +129,22 @@ def test_the_doctor_makes_every_check_that_needs_no_network(monkeypatch, capsys)
     monkeypatch.setattr("sys.argv", flags)
     assert main_doctor() == 0
     found = {finding["check"]: finding["level"] for finding in json.loads(capsys.readouterr().out)}
-    assert found.keys() >= {"reset", "pictures", "sensitivity", "planned actions", "horizon", "agreement", "inputs"}
-    assert not found.keys() & {"weights", "statistics", "image sizes", "normalised observation", "origin"}
+    assert found.keys() >= {
+        "reset",
+        "pictures",
+        "sensitivity",
+        "planned actions",
+        "horizon",
+        "agreement",
+        "inputs",
+    }
+    assert not found.keys() & {
+        "weights",
+        "statistics",
+        "image sizes",
+        "normalised observation",
+        "origin",
+    }
 
 
 def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
@@ -127,7 +157,9 @@ def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
     own = write(outside, "odd", text.replace("{more}", ""))
     unseeded = write(outside, "unseeded", text.replace("{more}", ", seedable=False"))
     for name, level in ((own, "error"), (unseeded, "warning")):
-        monkeypatch.setattr("sys.argv", ["eval-doctor", "--policy", name, "--env", "so101/pick_place", "--json"])
+        monkeypatch.setattr(
+            "sys.argv", ["eval-doctor", "--policy", name, "--env", "so101/pick_place", "--json"]
+        )
         assert main_doctor() in (1, 2)
         found = [(each["check"], each["level"]) for each in json.loads(capsys.readouterr().out)]
         assert ("reset", level) in found
@@ -136,29 +168,47 @@ def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("make = 3", r"--policy own:make: expected a function of \(env, checkpoint, device\), got a int"),
-        ("def make(env): ...", r"expected a function of \(env, checkpoint, device\), got one of \(env\)"),
+        (
+            "make = 3",
+            r"--policy own:make: expected a function of \(env, checkpoint, device\), got a int",
+        ),
+        (
+            "def make(env): ...",
+            r"expected a function of \(env, checkpoint, device\), got one of \(env\)",
+        ),
         (
             "def make(env, checkpoint, device): ...",
             r"a policies\.policy\.Policy, got 'NoneType' without spec, reset, pre",
         ),
-        ("def make(**_): return 1 / 0", "a factory that does not fail, got ZeroDivisionError: division by zero"),
+        (
+            "def make(**_): return 1 / 0",
+            "a factory that does not fail, got ZeroDivisionError: division by zero",
+        ),
         (
             "def make(env, **_):\n    p = SimplePolicy('x', env); p.spec = 'x'; return p",
             "with a PolicySpec, got a spec 'x'",
         ),
-        ("def make(env, **_): return SimplePolicy(' ', env)", "a policy whose spec names its type, got ' '"),
+        (
+            "def make(env, **_): return SimplePolicy(' ', env)",
+            "a policy whose spec names its type, got ' '",
+        ),
         (
             "def make(env, **_): return SimplePolicy('x', env, image_sizes={'top': (8, 8)})",
             r"cameras of policy 'x' \(\) in 'so101/pick_place': expected top, got overhead_cam, wrist_cam",
         ),
-        ("def make(env, **_): return SimplePolicy('x', env, action_dim=7)", r"expected \(horizon, 6\).*got \(1, 7\)"),
+        (
+            "def make(env, **_): return SimplePolicy('x', env, action_dim=7)",
+            r"expected \(horizon, 6\).*got \(1, 7\)",
+        ),
         (
             "def make(env, **_): return SimplePolicy('x', env, rotation_frame='tool', action_mode='delta')",
             r"conventions of policy 'x' in 'so101/pick_place': expected .*absolute actions; rotation frame 'none'.*"
             r"got what the policy declares \(delta actions; rotation frame 'tool'\)",
         ),
-        ("def make(env, **_): return SimplePolicy('x', env)", "first plan of policy 'x'.*got NotImplementedError"),
+        (
+            "def make(env, **_): return SimplePolicy('x', env)",
+            "first plan of policy 'x'.*got NotImplementedError",
+        ),
         (
             "class P(SimplePolicy):\n    def plan(self, o, rng): return o.state[:5]\n"
             "def make(env, **_): return P('x', env)",
@@ -166,8 +216,12 @@ def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
         ),
     ],
 )
-def test_a_factory_that_makes_no_policy_is_refused_in_one_sentence(outside, tmp_path, eval_here, text, said):
-    refused = eval_here("--policy", write(outside, "own", text), "--env", "so101/pick_place", "--run-dir", tmp_path)
+def test_a_factory_that_makes_no_policy_is_refused_in_one_sentence(
+    outside, tmp_path, eval_here, text, said
+):
+    refused = eval_here(
+        "--policy", write(outside, "own", text), "--env", "so101/pick_place", "--run-dir", tmp_path
+    )
     assert refused.returncode == 2
     with pytest.raises(WhiskerError, match=said):
         raise WhiskerError(refused.stderr.strip())
@@ -176,36 +230,45 @@ def test_a_factory_that_makes_no_policy_is_refused_in_one_sentence(outside, tmp_
 def test_an_import_string_that_cannot_be_imported_is_refused_before_anything_is(outside, eval_here):
     for name in ("toy_policy:", "toy_polic:make", "toy_policy:mak"):
         refused = eval_here("--policy", name)
-        assert refused.returncode == 2 and refused.stderr.startswith(f"eval: --policy {name}: expected")
+        assert refused.returncode == 2 and refused.stderr.startswith(
+            f"eval: --policy {name}: expected"
+        )
 
 
 def test_features_of_a_policy_whose_embedding_nobody_knows_are_refused(outside, eval_here):
-    refused = eval_here("--policy", "toy_policy:make", "--env", "so101/pick_place", "--collect-features")
-    assert refused.returncode == 2 and "a policy whose embedding is known: act, diffusion" in refused.stderr
+    refused = eval_here(
+        "--policy", "toy_policy:make", "--env", "so101/pick_place", "--collect-features"
+    )
+    assert (
+        refused.returncode == 2
+        and "a policy whose embedding is known: act, diffusion" in refused.stderr
+    )
 
 
 @pytest.mark.usefixtures("outside")
 def test_adapters_stand_between_it_and_the_environment():
-    setup = set_up(SubjectConfig(policy="toy_policy:make", env="so101/pick_place", gripper_offset=5.0))
+    setup = set_up(
+        SubjectConfig(policy="toy_policy:make", env="so101/pick_place", gripper_offset=5.0)
+    )
     with closing(setup.env):
         assert isinstance(setup.policy, AdaptedPolicy)
         setup.env.reset(0)
-        memory = remember(setup.env.observe())
+        memory = make_memory(setup.env.observe())
         adapted = setup.policy.predict([memory], [episode_rng("x", 0)])[0]
         plain = setup.policy.inner.predict([memory], [episode_rng("x", 0)])[0]
     np.testing.assert_allclose(adapted - plain, np.tile([0, 0, 0, 0, 0, 5], (8, 1)), atol=1e-5)
 
 
 def test_its_checkpoint_is_its_own_matter(outside):
-    text = (
-        "def make(env, checkpoint, device):\n    return SimplePolicy('x', env, checkpoint=f'{checkpoint} on {device}')"
-    )
+    text = "def make(env, checkpoint, device):\n    return SimplePolicy('x', env, checkpoint=f'{checkpoint} on {device}')"
     own = write(outside, "own", text)
     (outside / "weights").mkdir()
     config = EvalConfig(policy=own, checkpoint="weights", env="so101/pick_place", device="cpu")
     setup = set_up(with_absolute_paths(config))
     setup.env.close()
-    assert setup.policy.spec.checkpoint == f"{outside / 'weights'} on cpu" and setup.checkpoint is None
+    assert (
+        setup.policy.spec.checkpoint == f"{outside / 'weights'} on cpu" and setup.checkpoint is None
+    )
     assert with_absolute_paths(replace(config, checkpoint="owner/name")).checkpoint == "owner/name"
 
 
@@ -219,7 +282,9 @@ def test_one_that_follows_its_environment_is_made_anew_for_the_next_task(outside
             setup.env.close()
             followed = follow_task(config, setup, brick)
             assert (followed is setup.policy) == (not follows)
-            assert followed.spec.type == ("so101/pick_place_brick" if follows else "so101/pick_place")
+            assert followed.spec.type == (
+                "so101/pick_place_brick" if follows else "so101/pick_place"
+            )
 
 
 def test_every_kind_is_loaded_by_the_same_function(blind_env, small_act):
@@ -228,7 +293,9 @@ def test_every_kind_is_loaded_by_the_same_function(blind_env, small_act):
     assert scripted.is_baseline and scripted.follows_env and not scripted.has_network
     act = load_policy("act", checkpoint=str(small_act), device="cpu").spec
     assert act.has_network and act.seedable and not (act.is_baseline or act.follows_env)
-    with pytest.raises(WhiskerError, match="policy 'zero': expected an environment that it is made for, got none"):
+    with pytest.raises(
+        WhiskerError, match="policy 'zero': expected an environment that it is made for, got none"
+    ):
         load_policy("zero")
     with pytest.raises(UnknownNameError):
         load_policy("akt")
@@ -243,7 +310,7 @@ def test_a_simple_policy_plans_each_row_from_its_own_observation_and_generator(b
     memories = []
     for index in (0, 1):
         blind_env.reset(index)
-        memories.append(remember(blind_env.observe()))
+        memories.append(make_memory(blind_env.observe()))
     together = policy.predict(memories, [episode_rng("x", k) for k in (0, 1)]).actions
     alone = [policy.predict([m], [episode_rng("x", k)])[0] for k, m in enumerate(memories)]
     assert together.shape == (2, 1, 6) and together.dtype == np.float32

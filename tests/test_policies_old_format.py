@@ -11,14 +11,17 @@ from safetensors.torch import load_file, save_file
 
 from policies.checkpoint_files import compute_fingerprint, open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_act, save_small_checkpoint
 
 STATISTICS = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}
 # Settings that old configs have and new ones do not.
-OLD_SETTINGS = {"vqbet": {"mlp_hidden_dim": 1024}, "gaussian_actor": {"type": "sac", "num_critics": 2}}
+OLD_SETTINGS = {
+    "vqbet": {"mlp_hidden_dim": 1024},
+    "gaussian_actor": {"type": "sac", "num_critics": 2},
+}
 NEW_SETTINGS = {"diffusion": {"crop_shape": (56, 48)}, "vqbet": {"crop_shape": (56, 48)}}
 
 
@@ -29,10 +32,16 @@ def to_old_format(folder):
     (stats_file,) = folder.glob("policy_preprocessor_step_*normalizer*.safetensors")
     stats = load_file(stats_file)
     for key, feature in (config["input_features"] | config["output_features"]).items():
-        modules = ("normalize_targets", "unnormalize_outputs") if key == "action" else ("normalize_inputs",)
+        modules = (
+            ("normalize_targets", "unnormalize_outputs")
+            if key == "action"
+            else ("normalize_inputs",)
+        )
         for name in STATISTICS.get(config["normalization_mapping"].get(feature["type"]), ()):
             for module in modules:
-                weights[f"{module}.buffer_{key.replace('.', '_')}.{name}"] = stats[f"{key}.{name}"].clone()
+                weights[f"{module}.buffer_{key.replace('.', '_')}.{name}"] = stats[
+                    f"{key}.{name}"
+                ].clone()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     for path in folder.glob("policy_*"):
         path.unlink()
@@ -59,11 +68,12 @@ def load(folder):
 def plan(policy):
     rng = np.random.default_rng(1)
     images = {
-        camera: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for camera, size in policy.spec.image_sizes.items()
+        camera: rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        for camera, size in policy.spec.image_sizes.items()
     }
     state = rng.uniform(-30, 60, 6).astype(np.float32)
     seen = Observation(images, state, "Pick up the block.")
-    memory = remember(*[seen] * policy.spec.n_obs_steps, n_obs_steps=policy.spec.n_obs_steps)
+    memory = make_memory(*[seen] * policy.spec.n_obs_steps, n_obs_steps=policy.spec.n_obs_steps)
     return policy.predict([memory], [np.random.default_rng(0)]).actions
 
 
@@ -74,7 +84,9 @@ def old(tmp_path):
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize("policy_type", ["act", "diffusion", "vqbet", "tdmpc", "gaussian_actor", "smolvla"])
+@pytest.mark.parametrize(
+    "policy_type", ["act", "diffusion", "vqbet", "tdmpc", "gaussian_actor", "smolvla"]
+)
 def test_the_plan_is_that_of_the_same_network_in_the_new_format(policy_type, tmp_path):
     new = save_small_checkpoint(policy_type, tmp_path / "new", **NEW_SETTINGS.get(policy_type, {}))
     old = to_old_format(shutil.copytree(new, tmp_path / "old"))
@@ -88,20 +100,31 @@ def test_the_plan_is_that_of_the_same_network_in_the_new_format(policy_type, tmp
 
 def test_statistics_that_are_not_there_are_named(old):
     path = old / "model.safetensors"
-    save_file({name: value for name, value in load_file(path).items() if "observation_state" not in name}, path)
-    with pytest.raises(WhiskerError, match=r"mean of 'observation\.state': expected a buffer.*got none"):
+    save_file(
+        {name: value for name, value in load_file(path).items() if "observation_state" not in name},
+        path,
+    )
+    with pytest.raises(
+        WhiskerError, match=r"mean of 'observation\.state': expected a buffer.*got none"
+    ):
         load(old)
 
 
 def test_infinite_statistics_are_named(old):
-    edit_weights(old, **{"normalize_inputs.buffer_observation_state.std": torch.full((6,), torch.inf)})
-    with pytest.raises(WhiskerError, match=r"std of 'observation\.state': expected finite numbers, got \[inf, inf"):
+    edit_weights(
+        old, **{"normalize_inputs.buffer_observation_state.std": torch.full((6,), torch.inf)}
+    )
+    with pytest.raises(
+        WhiskerError, match=r"std of 'observation\.state': expected finite numbers, got \[inf, inf"
+    ):
         load(old)
 
 
 def test_two_statistics_of_one_feature_are_not_chosen_among(old):
     edit_weights(old, **{"normalize_targets.buffer_action.mean": torch.zeros(6)})
-    with pytest.raises(WhiskerError, match="mean of 'action': expected one value, got several, normalize_targets"):
+    with pytest.raises(
+        WhiskerError, match="mean of 'action': expected one value, got several, normalize_targets"
+    ):
         load(old)
 
 
@@ -116,7 +139,11 @@ def test_statistics_among_the_weights_do_not_belong_beside_processors(old, tmp_p
 def test_what_only_the_training_of_sac_needs_is_left_out(tmp_path):
     folder = to_old_format(save_small_checkpoint("gaussian_actor", tmp_path / "sac"))
     expected = plan(load(folder))
-    edit_weights(folder, log_alpha=torch.zeros(1), **{"critic_target.critics.0.net.0.weight": torch.zeros(2, 2)})
+    edit_weights(
+        folder,
+        log_alpha=torch.zeros(1),
+        **{"critic_target.critics.0.net.0.weight": torch.zeros(2, 2)},
+    )
     np.testing.assert_array_equal(plan(load(folder)), expected)
     with pytest.warns(UserWarning, match="were dropped: num_critics"):
         assert open_checkpoint("sac", str(folder)).type == "gaussian_actor"

@@ -8,8 +8,8 @@ import torch
 
 from policies.random_draws import RowDraws
 
-# What draws (n rows) → a tensor whose leading dimension is a multiple of n. Rows of 3 and of 40 numbers: torch fills
-# tensors of 16 numbers and more in another way.
+# What draws (n rows) → a tensor whose leading dimension is a multiple of n. Rows of 3 and of 40
+# numbers: torch fills tensors of 16 numbers and more in another way.
 DRAWS = {
     "randn(2, 3)": lambda n: torch.randn(2 * n, 3),
     "randn((2, 40))": lambda n: torch.randn((2 * n, 40)),
@@ -21,7 +21,9 @@ DRAWS = {
     "randn of a device": lambda n: torch.randn((n, 3), device=torch.device("cpu"), generator=None),
     "randn_like": lambda n: torch.randn_like(torch.zeros(n, 40)),
     "randn_like float64": lambda n: torch.randn_like(torch.zeros(n, 3, dtype=torch.float64)),
-    "randn_like of another dtype": lambda n: torch.randn_like(torch.zeros(n, 3), dtype=torch.float64),
+    "randn_like of another dtype": lambda n: torch.randn_like(
+        torch.zeros(n, 3), dtype=torch.float64
+    ),
     "normal(0, 1, size)": lambda n: torch.normal(0.0, 1.0, (n, 40)),
     "normal(mean=, std=, size=)": lambda n: torch.normal(
         mean=2.0, std=3.0, size=(n, 3), dtype=torch.float64, device="cpu"
@@ -32,14 +34,24 @@ DRAWS = {
     "normal_(2, 3)": lambda n: torch.empty(n, 3, dtype=torch.float64).normal_(2.0, 3.0),
     "normal_(mean=, std=)": lambda n: torch.empty(n, 3).normal_(mean=2.0, std=3.0),
     "multinomial": lambda n: torch.multinomial(torch.arange(1.0, 21.0).repeat(n, 1), 1),
-    "multinomial, several tokens a row": lambda n: torch.multinomial(torch.ones(4 * n, 20), num_samples=3),
+    "multinomial, several tokens a row": lambda n: torch.multinomial(
+        torch.ones(4 * n, 20), num_samples=3
+    ),
     "multinomial, replaced": lambda n: torch.multinomial(torch.ones(n, 2), 9, replacement=True),
-    "Normal.sample": lambda n: torch.distributions.Normal(torch.ones(n, 3), torch.full((n, 3), 2.0)).sample(),
-    "Normal.rsample": lambda n: torch.distributions.Normal(torch.ones(n, 3), torch.full((n, 3), 2.0)).rsample(),
-    "Categorical.sample": lambda n: torch.distributions.Categorical(torch.arange(1.0, 21.0).repeat(n, 1)).sample(),
+    "Normal.sample": lambda n: torch.distributions.Normal(
+        torch.ones(n, 3), torch.full((n, 3), 2.0)
+    ).sample(),
+    "Normal.rsample": lambda n: torch.distributions.Normal(
+        torch.ones(n, 3), torch.full((n, 3), 2.0)
+    ).rsample(),
+    "Categorical.sample": lambda n: torch.distributions.Categorical(
+        torch.arange(1.0, 21.0).repeat(n, 1)
+    ).sample(),
     "randint(high)": lambda n: torch.randint(1000, size=(5 * n,)),
     "randint(low, high)": lambda n: torch.randint(-1000, 1000, (n, 5)),
-    "randint(low=, high=)": lambda n: torch.randint(low=-1000, high=1000, size=(n, 5), device="cpu"),
+    "randint(low=, high=)": lambda n: torch.randint(
+        low=-1000, high=1000, size=(n, 5), device="cpu"
+    ),
 }
 each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS.keys())
 
@@ -56,7 +68,9 @@ def alone(draw, rng):
 
 
 def assert_same(ours, theirs):
-    assert ours.dtype == theirs.dtype and ours.device == theirs.device and ours.shape == theirs.shape
+    assert (
+        ours.dtype == theirs.dtype and ours.device == theirs.device and ours.shape == theirs.shape
+    )
     assert torch.equal(ours, theirs)
 
 
@@ -102,7 +116,9 @@ def test_draws_follow_one_another_as_torchs_do():
     """A second call goes on where the first ended; rows of other lengths in between change no other row."""
 
     def several(n):
-        return torch.cat([torch.randn(n, 40), torch.randn(n, 3), torch.multinomial(torch.ones(n, 50), 4)], dim=1)
+        return torch.cat(
+            [torch.randn(n, 40), torch.randn(n, 3), torch.multinomial(torch.ones(n, 50), 4)], dim=1
+        )
 
     with RowDraws(rngs(1, 2, 3)):
         batch = several(3)
@@ -136,7 +152,10 @@ def test_normal_in_place_is_in_place():
     ],
 )
 def test_a_draw_that_does_not_divide_among_the_episodes_is_an_error(draw):
-    with RowDraws(rngs(1, 2, 3)), pytest.raises(RuntimeError, match="does not divide among 3 episodes"):
+    with (
+        RowDraws(rngs(1, 2, 3)),
+        pytest.raises(RuntimeError, match="does not divide among 3 episodes"),
+    ):
         draw()
 
 
@@ -151,7 +170,10 @@ def test_a_draw_that_does_not_divide_among_the_episodes_is_an_error(draw):
     ],
 )
 def test_what_is_not_served_is_refused_by_name(name, draw):
-    with RowDraws(rngs(1)), pytest.raises(RuntimeError, match=rf"torch\.{name} draws from the global generator"):
+    with (
+        RowDraws(rngs(1)),
+        pytest.raises(RuntimeError, match=rf"torch\.{name} draws from the global generator"),
+    ):
         draw()
     draw()
 
@@ -175,7 +197,15 @@ def leaves_the_global_generator(draw):
         lambda: torch.ones(1, 20).multinomial(1),
         lambda: torch.nn.functional.dropout(torch.ones(9), training=True),
     ],
-    ids=["uniform_", "bernoulli_", "exponential_", "random_", "Tensor.bernoulli", "Tensor.multinomial", "dropout"],
+    ids=[
+        "uniform_",
+        "bernoulli_",
+        "exponential_",
+        "random_",
+        "Tensor.bernoulli",
+        "Tensor.multinomial",
+        "dropout",
+    ],
 )
 def test_a_tensors_own_draw_is_served_or_refused(draw):
     with suppress(RuntimeError):
@@ -191,7 +221,13 @@ def test_a_tensors_own_draw_is_served_or_refused(draw):
         lambda n: torch.multinomial(input=torch.ones(n, 20), num_samples=1),
         lambda n: torch.normal(1.0, torch.full((n, 3), 2.0)),
     ],
-    ids=["randint(high, size)", "randint(high=)", "randint dtype", "multinomial(input=)", "normal of a std"],
+    ids=[
+        "randint(high, size)",
+        "randint(high=)",
+        "randint dtype",
+        "multinomial(input=)",
+        "normal of a std",
+    ],
 )
 def test_other_ways_of_calling(draw):
     with RowDraws(rngs(7)):

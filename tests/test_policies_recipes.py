@@ -23,7 +23,9 @@ from sim.registry import make_env
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     root = tmp_path_factory.mktemp("demos") / "set"
-    env = make_env("so101/pick_place", image_sizes={"overhead_cam": (64, 64), "wrist_cam": (64, 64)})
+    env = make_env(
+        "so101/pick_place", image_sizes={"overhead_cam": (64, 64), "wrist_cam": (64, 64)}
+    )
     writer = DemonstrationWriter(root, env.spec, use_videos=False)
     record_demonstrations(DemoConfig(root, episodes=2), env, writer, lambda *_: None)
     env.close()
@@ -39,7 +41,9 @@ def make_batch(frames, config, index):
     data = TrainingSet.from_frames(frames, 2.0)
     steps = config.observation_delta_indices or [0]
     batches = Batches(config, frames.stats, data.instructions, torch.device("cpu"))
-    batch = batches(data.batch(index, steps, config.action_delta_indices), data.instruction_index[index])
+    batch = batches(
+        data.batch(index, steps, config.action_delta_indices), data.instruction_index[index]
+    )
     return batch, data.weight[index], data.places[index]
 
 
@@ -48,7 +52,9 @@ def test_chunks_end_with_their_episode(frames):
     boundary = int(np.flatnonzero(np.diff(frames.episode_index))[0])
     batch = data.batch(torch.tensor([boundary - 2, boundary + 1]), [0], range(5))
     assert batch["action_is_pad"].tolist() == [[False] * 3 + [True] * 2, [False] * 5]
-    np.testing.assert_array_equal(batch["action"][0, 2:], np.repeat(frames.action[boundary][None], 3, axis=0))
+    np.testing.assert_array_equal(
+        batch["action"][0, 2:], np.repeat(frames.action[boundary][None], 3, axis=0)
+    )
     np.testing.assert_array_equal(batch["action"][1], frames.action[boundary + 1 : boundary + 6])
 
 
@@ -56,7 +62,9 @@ def test_a_look_back_begins_with_its_episode(frames):
     data = TrainingSet.from_frames(frames, before_grasp_weight=2.0)
     first = int(np.flatnonzero(np.diff(frames.episode_index))[0]) + 1
     batch = data.batch(torch.tensor([first, first + 1]), [-1, 0], [-1, 0, 1])
-    np.testing.assert_array_equal(batch["observation.state"][0], np.repeat(frames.state[first][None], 2, axis=0))
+    np.testing.assert_array_equal(
+        batch["observation.state"][0], np.repeat(frames.state[first][None], 2, axis=0)
+    )
     np.testing.assert_array_equal(batch["observation.state"][1], frames.state[first : first + 2])
     assert batch["action_is_pad"].tolist() == [[True, False, False], [False] * 3]
     expected = frames.images["wrist_cam"][first : first + 2] / np.float32(255)
@@ -72,7 +80,10 @@ def test_frames_weigh_more_until_the_block_moves(frames):
 
 def test_the_exported_act_predicts_what_was_trained(frames):
     """A vanilla policy with frozen batch normalisation, against the learner after some real updates."""
-    recipe = replace(RECIPES["act"], architecture=RECIPES["act"].architecture | {"chunk_size": 10, "n_action_steps": 5})
+    recipe = replace(
+        RECIPES["act"],
+        architecture=RECIPES["act"].architecture | {"chunk_size": 10, "n_action_steps": 5},
+    )
     torch.manual_seed(0)
     config = make_config(recipe, frames.features)
     learner = make_learner(config, 3).train()
@@ -129,14 +140,22 @@ def test_the_words_are_tokenized_as_the_processor_does(smolvla, frames):
     config, _ = smolvla
     batch, _, _ = make_batch(frames, config, torch.tensor([0, 5]))
     preprocessor, _ = make_pre_post_processors(config, dataset_stats=frames.stats)
-    told = preprocessor({"observation.state": torch.zeros(2, 6), "task": list(frames.instructions) * 2})
+    told = preprocessor(
+        {"observation.state": torch.zeros(2, 6), "task": list(frames.instructions) * 2}
+    )
     for key in ("observation.language.tokens", "observation.language.attention_mask"):
         np.testing.assert_array_equal(batch[key], told[key])
 
 
 TINY = {
     "act": {"dim_model": 32, "n_heads": 4, "dim_feedforward": 64, "n_encoder_layers": 1},
-    "diffusion": {"down_dims": (16, 32), "resize_shape": None, "n_groups": 4, "horizon": 16, "n_action_steps": 8},
+    "diffusion": {
+        "down_dims": (16, 32),
+        "resize_shape": None,
+        "n_groups": 4,
+        "horizon": 16,
+        "n_action_steps": 8,
+    },
 }
 
 
@@ -157,8 +176,12 @@ def test_a_recipe_runs_through_and_its_checkpoint_loads(name, demos, frames, tmp
     assert (tmp_path / LOSS_PICTURE).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(demos, frames, tmp_path, monkeypatch):
-    whole = Training("diffusion", tiny("diffusion"), demos, tmp_path / "whole", n_checkpoint_samples=4)
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
+    demos, frames, tmp_path, monkeypatch
+):
+    whole = Training(
+        "diffusion", tiny("diffusion"), demos, tmp_path / "whole", n_checkpoint_samples=4
+    )
     train(whole, frames)
     stopped = replace(whole, output=tmp_path / "stopped")
     advance, n_steps = _Run.advance, []
@@ -174,7 +197,9 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(demos, frames
         train(stopped, frames)
     assert not (stopped.output / "diffusion").exists()
     train(stopped, frames, resume=True)
-    weights = [(t.output / "diffusion" / "model.safetensors").read_bytes() for t in (whole, stopped)]
+    weights = [
+        (t.output / "diffusion" / "model.safetensors").read_bytes() for t in (whole, stopped)
+    ]
     assert weights[0] == weights[1]
 
 

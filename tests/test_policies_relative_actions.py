@@ -10,7 +10,7 @@ from lerobot.policies.factory import make_pre_post_processors
 
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
-from policies.policy import remember
+from policies.policy import make_memory
 from policies.random_draws import RowDraws
 from policies.relative_actions import RelativeActions, load_relative_actions
 from sim.errors import WhiskerError
@@ -38,7 +38,9 @@ def differences(name, value):
 
 @pytest.fixture(scope="module")
 def relative_act(tmp_path_factory):
-    folder = make_relative(save_small_act(tmp_path_factory.mktemp("checkpoints") / "relative", use_vae=True))
+    folder = make_relative(
+        save_small_act(tmp_path_factory.mktemp("checkpoints") / "relative", use_vae=True)
+    )
     edit_statistics(folder, differences)
     return folder
 
@@ -67,7 +69,10 @@ def plan_with_lerobot(policy, folder, observation, seed):
     before, after = make_pre_post_processors(policy.network.config, pretrained_path=str(folder))
     batch = {f"observation.images.{c}": torch.from_numpy(i) for c, i in observation.images.items()}
     batch = {key: image.permute(2, 0, 1)[None].float() / 255 for key, image in batch.items()}
-    batch |= {"observation.state": torch.from_numpy(observation.state)[None], "task": [observation.instruction]}
+    batch |= {
+        "observation.state": torch.from_numpy(observation.state)[None],
+        "task": [observation.instruction],
+    }
     with torch.inference_mode(), RowDraws([np.random.default_rng(seed)]):
         return after(policy.network.predict_action_chunk(before(batch))).numpy()[0]
 
@@ -78,9 +83,14 @@ def test_the_plan_is_lerobots_own_for_every_row(checkpoint, request):
     with shrunken_paligemma():
         policy = load_lerobot_policy(open_checkpoint(None, str(folder)), "cpu")
     seen = list(observations())
-    expected = [plan_with_lerobot(policy, folder, observation, seed) for seed, observation in enumerate(seen)]
-    memories = [remember(observation) for observation in seen]
-    together = policy.predict(memories, [np.random.default_rng(seed) for seed in range(len(seen))]).actions
+    expected = [
+        plan_with_lerobot(policy, folder, observation, seed)
+        for seed, observation in enumerate(seen)
+    ]
+    memories = [make_memory(observation) for observation in seen]
+    together = policy.predict(
+        memories, [np.random.default_rng(seed) for seed in range(len(seen))]
+    ).actions
     np.testing.assert_allclose(together, expected, atol=1e-4)
     # The states differ by up to 30 degrees: of another row's the plan would be off by as much.
     for seed, memory in enumerate(memories):
@@ -92,32 +102,45 @@ def test_a_plan_is_the_state_plus_what_the_network_plans_but_for_the_gripper(rel
     """The same weights and statistics without the steps: the difference is the state, the gripper's zero."""
     policy = load_lerobot_policy(open_checkpoint("act", str(relative_act)), "cpu")
     (observation, *_) = observations()
-    with_state = policy.predict([remember(observation)], [np.random.default_rng(0)]).actions[0]
-    policy._postprocessor.steps = [s for s in policy._postprocessor.steps if "Absolute" not in type(s).__name__]
-    without = policy.predict([remember(observation)], [np.random.default_rng(0)]).actions[0]
+    with_state = policy.predict([make_memory(observation)], [np.random.default_rng(0)]).actions[0]
+    policy._postprocessor.steps = [
+        s for s in policy._postprocessor.steps if "Absolute" not in type(s).__name__
+    ]
+    without = policy.predict([make_memory(observation)], [np.random.default_rng(0)]).actions[0]
     added = np.where(np.arange(6) == GRIPPER, 0, observation.state)
-    np.testing.assert_allclose(with_state - without, np.broadcast_to(added, without.shape), atol=1e-4)
+    np.testing.assert_allclose(
+        with_state - without, np.broadcast_to(added, without.shape), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("checkpoint", ["relative_act", "relative_pi0"])
 def test_alternatives_begin_at_the_state_that_was_looked_at(checkpoint, request):
     """Whatever was predicted before: sample a pose after a prediction in another one."""
     with shrunken_paligemma():
-        policy = load_lerobot_policy(open_checkpoint(None, str(request.getfixturevalue(checkpoint))), "cpu")
-    first, _, last = map(remember, observations())
+        policy = load_lerobot_policy(
+            open_checkpoint(None, str(request.getfixturevalue(checkpoint))), "cpu"
+        )
+    first, _, last = map(make_memory, observations())
     expected = policy.sample(last, make_rngs()).actions
     policy.predict([first, first], make_rngs()[:2])
     np.testing.assert_array_equal(policy.sample(last, make_rngs()).actions, expected)
     if policy.spec.stochastic:  # ACT plans without a latent
-        np.testing.assert_allclose(expected[0], policy.predict([last], make_rngs()[:1]).actions[0], atol=1e-4)
+        np.testing.assert_allclose(
+            expected[0], policy.predict([last], make_rngs()[:1]).actions[0], atol=1e-4
+        )
 
 
 def test_the_files_say_what_leaves_the_postprocessor(relative_act, relative_pi0, small_act):
     for folder in (relative_act, relative_pi0):
         found = load_relative_actions(folder)
-        assert found == RelativeActions(True, True, ("gripper",), ACTION_NAMES) and found.output == "absolute"
+        assert (
+            found == RelativeActions(True, True, ("gripper",), ACTION_NAMES)
+            and found.output == "absolute"
+        )
         assert [found.is_difference(i) for i in range(6)] == [True] * 5 + [False]
-    assert load_relative_actions(small_act) == RelativeActions() and RelativeActions().output is None
+    assert (
+        load_relative_actions(small_act) == RelativeActions() and RelativeActions().output is None
+    )
     assert not RelativeActions().is_difference(0)
     policy = load_lerobot_policy(open_checkpoint("act", str(relative_act)), "cpu")
     assert policy.spec.action_mode == "absolute"
@@ -125,7 +148,12 @@ def test_the_files_say_what_leaves_the_postprocessor(relative_act, relative_pi0,
 
 @pytest.mark.parametrize(
     ("trained", "added", "output"),
-    [(True, True, "absolute"), (True, False, "delta"), (False, True, "absolute"), (False, False, None)],
+    [
+        (True, True, "absolute"),
+        (True, False, "delta"),
+        (False, True, "absolute"),
+        (False, False, None),
+    ],
 )
 def test_steps_that_are_disabled_do_nothing(tmp_path, trained, added, output):
     folder = make_relative(save_small_act(tmp_path / "act"), trained=trained, added=added)
@@ -148,7 +176,9 @@ def test_names_are_compared_as_lerobot_does(tmp_path):
         for file, original in zip(files, originals, strict=True):
             file.write_text(original)
         found = load_relative_actions(make_relative(base, names, exclude))
-        step = RelativeActionsProcessorStep(enabled=True, exclude_joints=list(exclude), action_names=list(names))
+        step = RelativeActionsProcessorStep(
+            enabled=True, exclude_joints=list(exclude), action_names=list(names)
+        )
         assert [found.is_difference(i) for i in range(6)] == step._build_mask(6)
 
 
@@ -156,7 +186,11 @@ def test_a_state_that_no_step_keeps_is_refused_at_once(tmp_path):
     folder = make_relative(save_small_act(tmp_path / "act"))
     path = folder / "policy_preprocessor.json"
     pipeline = json.loads(path.read_text())
-    pipeline["steps"] = [s for s in pipeline["steps"] if s["registry_name"] != "relative_actions_processor"]
+    pipeline["steps"] = [
+        s for s in pipeline["steps"] if s["registry_name"] != "relative_actions_processor"
+    ]
     path.write_text(json.dumps(pipeline))
-    with pytest.raises(WhiskerError, match="expected a relative_actions_processor in policy_preprocessor"):
+    with pytest.raises(
+        WhiskerError, match="expected a relative_actions_processor in policy_preprocessor"
+    ):
         open_checkpoint("act", str(folder))

@@ -21,7 +21,13 @@ from tests.small_checkpoints import (
     save_small_diffusion,
     save_small_smolvla,
 )
-from tests.training_files import PREFIX, create_dataset, dataset_stats, rename_cameras, save_train_config
+from tests.training_files import (
+    PREFIX,
+    create_dataset,
+    dataset_stats,
+    rename_cameras,
+    save_train_config,
+)
 
 NORMALISED = dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD")
 
@@ -35,7 +41,9 @@ def checkpoint(small_act, tmp_path):
 def test_a_checkpoint_that_says_nothing_of_its_training_is_quiet(checkpoint):
     record = load_training_record(checkpoint)
     # Only its statistics tell which cameras there were.
-    assert record == TrainingRecord(cameras=frozenset(CAMERAS), cameras_with_stats=frozenset(CAMERAS))
+    assert record == TrainingRecord(
+        cameras=frozenset(CAMERAS), cameras_with_stats=frozenset(CAMERAS)
+    )
     assert not any(record.lacked(camera) for camera in CAMERAS)
 
 
@@ -43,8 +51,14 @@ def test_the_rename_map_is_read_and_the_third_camera_was_never_there(tmp_path):
     folder = save_small_act(tmp_path / "act", cameras=("camera1", "camera2", "camera3"))
     record = load_training_record(rename_cameras(folder, {"front": "camera1", "hand": "camera2"}))
     assert record.renamed == {"front": "camera1", "hand": "camera2"}
-    assert record.original_name("camera2") == "hand" and record.original_name("camera3") == "camera3"
-    assert [record.lacked(camera) for camera in ("camera1", "camera2", "camera3")] == [False, False, True]
+    assert (
+        record.original_name("camera2") == "hand" and record.original_name("camera3") == "camera3"
+    )
+    assert [record.lacked(camera) for camera in ("camera1", "camera2", "camera3")] == [
+        False,
+        False,
+        True,
+    ]
     # lerobot saved statistics of it nevertheless, which the doctor says.
     assert "camera3" in record.cameras_with_stats
 
@@ -76,7 +90,11 @@ def test_what_lerobot_train_writes_is_read(checkpoint, tmp_path):
     transforms = ImageTransformsConfig(enable=True)
     save_train_config(checkpoint, None, base="somebody/base", image_transforms=transforms)
     record = load_training_record(checkpoint)
-    assert (record.dataset, record.base, record.image_sizes) == ("somebody/pick-place", "somebody/base", {})
+    assert (record.dataset, record.base, record.image_sizes) == (
+        "somebody/pick-place",
+        "somebody/base",
+        {},
+    )
     assert record.augmentations == tuple(transforms.tfs) and "brightness" in record.augmentations
     save_train_config(checkpoint, None, base=None)
     record = load_training_record(checkpoint)
@@ -99,7 +117,11 @@ def test_the_dataset_is_found_where_lerobot_keeps_it(home, checkpoint, tmp_path,
         monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     save_train_config(checkpoint, None)
     assert load_training_record(checkpoint).image_sizes == {}
-    create_dataset(tmp_path / "lerobot" / "somebody" / "pick-place", overhead_cam=(480, 640), wrist_cam=(480, 640))
+    create_dataset(
+        tmp_path / "lerobot" / "somebody" / "pick-place",
+        overhead_cam=(480, 640),
+        wrist_cam=(480, 640),
+    )
     assert load_training_record(checkpoint).image_sizes == dict.fromkeys(CAMERAS, (480, 640))
 
 
@@ -122,7 +144,9 @@ def test_without_the_dataset_the_relative_actions_name_the_joints(checkpoint):
     assert load_training_record(checkpoint).action_names == ACTION_NAMES
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"dataset": null}', '{"dataset": {"repo_id": ["a", "b"]}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"dataset": null}', '{"dataset": {"repo_id": ["a", "b"]}}']
+)
 def test_a_train_config_of_another_kind_stops_nothing(content, checkpoint):
     (checkpoint / "train_config.json").write_text(content)
     record = load_training_record(checkpoint)
@@ -131,7 +155,11 @@ def test_a_train_config_of_another_kind_stops_nothing(content, checkpoint):
 
 def test_which_networks_need_the_declared_size(tmp_path):
     """Shown another size, those that need it raise, and the others plan."""
-    wide = Observation({camera: np.zeros((48, 80, 3), np.uint8) for camera in CAMERAS}, np.zeros(6, np.float32), "x")
+    wide = Observation(
+        {camera: np.zeros((48, 80, 3), np.uint8) for camera in CAMERAS},
+        np.zeros(6, np.float32),
+        "x",
+    )
     built = {
         "diffusion": save_small_diffusion(tmp_path / "diffusion"),
         "cropping": save_small_diffusion(tmp_path / "cropping", crop_shape=(40, 40)),
@@ -153,26 +181,42 @@ def test_which_networks_need_the_declared_size(tmp_path):
 
 def seen(**images):
     rng = np.random.default_rng(0)
-    drawn = {camera: rng.integers(0, 255, (IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8) for camera in images}
-    return Observation({images[camera]: image for camera, image in drawn.items()}, np.zeros(6, np.float32), "x")
+    drawn = {
+        camera: rng.integers(0, 255, (IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8) for camera in images
+    }
+    return Observation(
+        {images[camera]: image for camera, image in drawn.items()}, np.zeros(6, np.float32), "x"
+    )
 
 
 def lerobots_own(folder, observation):
     """What lerobot's preprocessor, as saved, makes of images under the dataset's names."""
-    batch = {PREFIX + c: torch.from_numpy(i).permute(2, 0, 1).float() / 255 for c, i in observation.images.items()}
-    batch |= {"observation.state": torch.from_numpy(observation.state), "task": observation.instruction}
-    saved = PolicyProcessorPipeline.from_pretrained(str(folder), config_filename="policy_preprocessor.json")
+    batch = {
+        PREFIX + c: torch.from_numpy(i).permute(2, 0, 1).float() / 255
+        for c, i in observation.images.items()
+    }
+    batch |= {
+        "observation.state": torch.from_numpy(observation.state),
+        "task": observation.instruction,
+    }
+    saved = PolicyProcessorPipeline.from_pretrained(
+        str(folder), config_filename="policy_preprocessor.json"
+    )
     return saved(batch)
 
 
 @pytest.mark.parametrize("stats", ["under the dataset's names", "under the policy's names"])
 def test_images_that_were_trained_raw_are_shown_raw(stats, tmp_path):
     """As lerobot runs it: without statistics of its own name an image passes as it is."""
-    folder = save_small_act(tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=NORMALISED)
+    folder = save_small_act(
+        tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=NORMALISED
+    )
     is_raw = stats == "under the dataset's names"
     names = CAMERAS if is_raw else ("cam_a", "cam_b")
     rename_cameras(
-        folder, dict(zip(CAMERAS, ("cam_a", "cam_b"), strict=True)), dataset_stats(dict.fromkeys(names, 0.4))
+        folder,
+        dict(zip(CAMERAS, ("cam_a", "cam_b"), strict=True)),
+        dataset_stats(dict.fromkeys(names, 0.4)),
     )
     policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
     ours = policy.network_inputs(seen(a="cam_a", b="cam_b"))
@@ -194,7 +238,9 @@ def test_names_that_were_exchanged_in_training_are_not_exchanged_twice(tmp_path)
 
 
 def test_a_camera_without_statistics_that_was_not_renamed_is_still_refused(tmp_path):
-    folder = save_small_act(tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=NORMALISED)
+    folder = save_small_act(
+        tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=NORMALISED
+    )
     rename_cameras(folder, {"overhead_cam": "cam_a"}, dataset_stats({"overhead_cam": 0.4}))
     with pytest.raises(WhiskerError, match=r"expected statistics of 'observation\.images\.cam_b'"):
         open_checkpoint("act", str(folder))

@@ -24,7 +24,16 @@ from sim.observation import Observation
 
 
 def count_successes(folder, checkpoint, n_episodes):
-    command = [sys.executable, "-m", "eval", "--checkpoint", checkpoint, "--episodes", str(n_episodes), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "eval",
+        "--checkpoint",
+        checkpoint,
+        "--episodes",
+        str(n_episodes),
+        "--quiet",
+    ]
     subprocess.run([*command, "--run-dir", str(folder)], check=True, capture_output=True)
     (rows,) = folder.glob("*/episodes.jsonl")
     outcomes = [json.loads(line)["outcome"] for line in rows.read_text().splitlines()]
@@ -51,12 +60,17 @@ def test_all_are_there_and_small():
         ("--policy smolvla --env so101/pick_place", "so101/pick_place"),
     ],
 )
-def test_a_shipped_checkpoint_brings_the_environment_that_it_was_trained_in_unless_one_is_typed(flags, env):
+def test_a_shipped_checkpoint_brings_the_environment_that_it_was_trained_in_unless_one_is_typed(
+    flags, env
+):
     assert name_policy(tyro.cli(EvalConfig, args=flags.split())).env == env
 
 
 def test_a_type_brings_its_checkpoint():
-    assert open_checkpoint("smolvla", None, env="so101/pick_place_words").folder == CHECKPOINT_FOLDER / "smolvla"
+    assert (
+        open_checkpoint("smolvla", None, env="so101/pick_place_words").folder
+        == CHECKPOINT_FOLDER / "smolvla"
+    )
     assert default_checkpoint("smolvla", "libero_spatial/0") == "HuggingFaceVLA/smolvla_libero"
 
 
@@ -81,7 +95,9 @@ def test_a_moved_smolvla_plans_the_same(tmp_path, monkeypatch):
     np.testing.assert_array_equal(plan(moved), plan(own))
 
 
-@pytest.mark.parametrize(("missing", "got"), [("", "no such folder"), ("/tokenizer.json", "no tokenizer.json")])
+@pytest.mark.parametrize(
+    ("missing", "got"), [("", "no such folder"), ("/tokenizer.json", "no tokenizer.json")]
+)
 def test_a_smolvla_without_its_vlm_says_what_is_missing(missing, got, tmp_path):
     shutil.copytree(CHECKPOINT_FOLDER / "smolvla", tmp_path / "cut")
     path = tmp_path / f"cut/vlm{missing}"
@@ -99,14 +115,25 @@ def test_stock_lerobot_plans_the_same(name):
     overrides = {}
     if name == "smolvla":
         config.vlm_model_name = str(folder / "vlm")
-        overrides = {"preprocessor_overrides": {"tokenizer_processor": {"tokenizer_name": config.vlm_model_name}}}
+        overrides = {
+            "preprocessor_overrides": {
+                "tokenizer_processor": {"tokenizer_name": config.vlm_model_name}
+            }
+        }
     policy = get_policy_class(name).from_pretrained(folder, config=config).eval()
     before, after = make_pre_post_processors(config, pretrained_path=str(folder), **overrides)
-    batch = {f"observation.images.{c}": torch.full((1, 3, 64, 64), 128 / 255) for c in OBSERVATION.images}
-    batch |= {"observation.state": torch.from_numpy(OBSERVATION.state)[None], "task": [OBSERVATION.instruction]}
+    batch = {
+        f"observation.images.{c}": torch.full((1, 3, 64, 64), 128 / 255) for c in OBSERVATION.images
+    }
+    batch |= {
+        "observation.state": torch.from_numpy(OBSERVATION.state)[None],
+        "task": [OBSERVATION.instruction],
+    }
     # The generator of the episode seeds torch's own.
     torch.manual_seed(int(np.random.default_rng(0).integers(2**63)))
-    stock = np.stack([after(policy.select_action(before(dict(batch)))).numpy()[0] for _ in range(8)])
+    stock = np.stack(
+        [after(policy.select_action(before(dict(batch)))).numpy()[0] for _ in range(8)]
+    )
     np.testing.assert_allclose(plan(ours)[:8], stock, atol=1e-3)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from eval.config import DoctorConfig
-from eval.doctor.patient import Patient
+from eval.doctor.check_context import CheckContext
 from eval.doctor.scene_checks import check_expert, check_rest
 from eval.evaluation import Setup
 from eval.run import Run
@@ -28,8 +28,8 @@ from sim.process import EnvProcess
 from sim.wrapper import EnvWrapper
 from tests.point_env import Point
 from tests.without import Without, make_bare_point
-from viz.altered_env import AlteredEnv
 from viz.native import show_native
+from viz.observation_override import ObservationOverride
 from viz.page import export_episode, find_row
 from viz.replay import read_body_poses
 from viz.report.film_strips import make_film_strips
@@ -61,7 +61,7 @@ def test_a_capability_is_there_as_a_whole_or_not_at_all():
 def test_a_wrapper_has_what_is_inside_it():
     for lost in (set(), {Snapshots}, {Drawable, HasExpert}, set(CAPABILITIES)):
         inside = Without(Point(), *lost)
-        for wrapped in (EnvWrapper(inside), AlteredEnv(EnvWrapper(inside))):
+        for wrapped in (EnvWrapper(inside), ObservationOverride(EnvWrapper(inside))):
             assert capabilities_of(wrapped) == set(CAPABILITIES) - lost and isinstance(wrapped, Env)
 
 
@@ -71,9 +71,15 @@ def test_a_process_has_what_is_inside_it():
         here = make_bare_point()
         for env in (bare, here):
             env.reset(103)
-        assert bare.step(np.ones(2)).progress[0].measures == here.step(np.ones(2)).progress[0].measures
-        assert bare.observe().state.tolist() == here.observe().state.tolist() == bare.state().tolist()
-    assert capabilities_of(whole) == set(CAPABILITIES)  # which does not depend on a process that runs
+        assert (
+            bare.step(np.ones(2)).progress[0].measures == here.step(np.ones(2)).progress[0].measures
+        )
+        assert (
+            bare.observe().state.tolist() == here.observe().state.tolist() == bare.state().tolist()
+        )
+    assert capabilities_of(whole) == set(
+        CAPABILITIES
+    )  # which does not depend on a process that runs
 
 
 def test_what_is_missing_is_said_in_one_sentence():
@@ -81,20 +87,25 @@ def test_what_is_missing_is_said_in_one_sentence():
     with pytest.raises(WhiskerError) as refused:
         require(make_bare_point(), Snapshots, "whiskers")
     assert str(refused.value) == (
-        "whiskers in 'point': expected an environment with the capability 'snapshots' (restore, snapshot, trace), "
+        "whiskers in 'point': expected an environment with the capability 'snapshots' (restore, simulate_ee_path, snapshot), "
         "got one without."
     )
-    with pytest.raises(WhiskerError, match=r"policy 'scripted' in 'point': .* 'a scripted expert' \(make_expert\)"):
+    with pytest.raises(
+        WhiskerError, match=r"policy 'scripted' in 'point': .* 'a scripted expert' \(make_expert\)"
+    ):
         ScriptedPolicy(make_bare_point())
 
 
 def test_the_doctor_does_without():
     env = make_bare_point()
     setup = Setup(env, RandomPolicy(env), None, 1, 10, {"point": "point"})
-    patient = Patient(DoctorConfig(policy="random"), setup)
-    assert patient.reference is None
-    findings = [*check_rest(patient), *check_expert(patient)]
-    assert [(f.check, str(f.level)) for f in findings] == [("scene at rest", "unknown"), ("scripted expert", "unknown")]
+    context = CheckContext(DoctorConfig(policy="random"), setup)
+    assert context.reference is None
+    findings = [*check_rest(context), *check_expert(context)]
+    assert [(f.check, str(f.level)) for f in findings] == [
+        ("scene at rest", "unknown"),
+        ("scripted expert", "unknown"),
+    ]
     assert "loose objects" in findings[0].evidence
 
 
@@ -104,7 +115,9 @@ def replay_without(failed_run, monkeypatch):
     open_env = Run.open_env
 
     def take_away(*lost):
-        monkeypatch.setattr(Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), *lost))
+        monkeypatch.setattr(
+            Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), *lost)
+        )
         run = Run.open(failed_run)
         return run, find_row(run, 8)
 
@@ -113,19 +126,30 @@ def replay_without(failed_run, monkeypatch):
 
 def test_whiskers_need_snapshots(replay_without, tmp_path):
     run, row = replay_without(Snapshots)
-    for needs in (partial(load_whiskers, run, row), partial(export_episode, run, row, tmp_path / "x.html")):
-        with pytest.raises(WhiskerError, match=r"whiskers in 'so101/pick_place': .*capability 'snapshots'"):
+    for needs in (
+        partial(load_whiskers, run, row),
+        partial(export_episode, run, row, tmp_path / "x.html"),
+    ):
+        with pytest.raises(
+            WhiskerError, match=r"whiskers in 'so101/pick_place': .*capability 'snapshots'"
+        ):
             needs()
     strips = make_film_strips(run)
     assert not strips.strips and "capability 'snapshots'" in " ".join(strips.remarks)
 
 
-def test_pictures_with_lines_need_something_that_can_be_drawn(replay_without, tmp_path, monkeypatch):
+def test_pictures_with_lines_need_something_that_can_be_drawn(
+    replay_without, tmp_path, monkeypatch
+):
     run, row = replay_without(Drawable)
-    with pytest.raises(WhiskerError, match=r"a film with whiskers in 'so101/pick_place': .*capability 'drawable'"):
+    with pytest.raises(
+        WhiskerError, match=r"a film with whiskers in 'so101/pick_place': .*capability 'drawable'"
+    ):
         draw_step(run, row, 3, tmp_path / "x.png")
     monkeypatch.setenv("DISPLAY", ":0")
-    with pytest.raises(WhiskerError, match=r"whiskers --native in 'so101/pick_place': .*capability 'drawable'"):
+    with pytest.raises(
+        WhiskerError, match=r"whiskers --native in 'so101/pick_place': .*capability 'drawable'"
+    ):
         show_native(run, row)
     strips = make_film_strips(run)
     assert not strips.strips and "capability 'drawable'" in " ".join(strips.remarks)

@@ -89,7 +89,13 @@ class Slider:
 
     def progress(self):
         x, met = float(self.data.qpos[0]), bool(self.data.qpos[0] > 0.4)
-        return (Progress(met, measures={"distance_m": abs(0.5 - x)}, object_pos_world=self.data.xpos[1].copy()),)
+        return (
+            Progress(
+                met,
+                measures={"distance_m": abs(0.5 - x)},
+                object_pos_world=self.data.xpos[1].copy(),
+            ),
+        )
 
     def ee_pos_world(self):
         return self.data.site_xpos[0].copy()
@@ -104,18 +110,20 @@ class Slider:
         return np.append(state, self.n_right)
 
     def restore(self, snapshot):
-        mujoco.mj_setState(self.model, self.data, snapshot[:-1].copy(), mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_setState(
+            self.model, self.data, snapshot[:-1].copy(), mujoco.mjtState.mjSTATE_INTEGRATION
+        )
         self.n_right = int(snapshot[-1])
         mujoco.mj_forward(self.model, self.data)
 
-    def trace(self, chunk):
+    def simulate_ee_path(self, chunk):
         path = [self.ee_pos_world()]
         for action in chunk:
             self.step(action)
             path.append(self.ee_pos_world())
         return np.array(path)
 
-    def make_expert(self, fault=None):
+    def make_expert(self, failure_mode=None):
         return GoRight()
 
 
@@ -240,7 +248,10 @@ class TwoGoals(Slider):
 
 class UndeclaredMeasure(Slider):
     def progress(self):
-        return tuple(replace(goal, measures=goal.measures | {"speed_m_s": 0.0}) for goal in super().progress())
+        return tuple(
+            replace(goal, measures=goal.measures | {"speed_m_s": 0.0})
+            for goal in super().progress()
+        )
 
 
 class OldProgress(Slider):
@@ -278,8 +289,8 @@ class ForgetsItsCount(Slider):
 
 
 class RoughTrace(Slider):
-    def trace(self, chunk):
-        return super().trace(chunk) + 1e-12
+    def simulate_ee_path(self, chunk):
+        return super().simulate_ee_path(chunk) + 1e-12
 
 
 class ClosesOnce(Slider):
@@ -295,7 +306,10 @@ class ClosesOnce(Slider):
 BROKEN = {
     LongerSpec: ("specification", "state_units has 2 entries, its names 1"),
     NoRestore: ("capabilities", "of the capability 'snapshots' it has no restore"),
-    CountsResets: ("reset", "after another episode, state and progress and ee_pos_world differ after 0 steps"),
+    CountsResets: (
+        "reset",
+        "after another episode, state and progress and ee_pos_world differ after 0 steps",
+    ),
     KeepsItsVelocity: ("reset", "after another episode, .* differ after 1 steps"),
     OneLight: ("reset", "the same episode looks otherwise"),
     OtherImageSize: ("observation", r"\(16, 24, 3\).*\(16, 23, 3\)"),
@@ -309,12 +323,15 @@ BROKEN = {
     NeverClipped: ("clipping", "false for an action beyond the bounds of 'x'"),
     AlwaysClipped: ("clipping", "true for an action inside"),
     TwoGoals: ("progress", "expected 2, one for each of the goals .* got 1"),
-    UndeclaredMeasure: ("progress", "the measures of its kind 'at_the_right': distance_m, got distance_m, speed_m_s"),
+    UndeclaredMeasure: (
+        "progress",
+        "the measures of its kind 'at_the_right': distance_m, got distance_m, speed_m_s",
+    ),
     OldProgress: ("progress", "step\\(\\) and progress\\(\\) tell different"),
     EasySuccess: ("success", "calls a success what does not meet 'right'"),
     ForgetsVelocity: ("snapshot", "restored at once, the snapshot is another one"),
     ForgetsItsCount: ("snapshot", "restored from another episode, .* differ after 1 steps"),
-    RoughTrace: ("trace", "does not follow the path"),
+    RoughTrace: ("simulate_ee_path", "does not follow the path"),
     ClosesOnce: ("close", "it raised RuntimeError: closed before"),
 }
 
@@ -349,7 +366,10 @@ class LosesABody(Point):
 
 def test_what_can_be_drawn_has_a_pose_for_every_body_and_a_projection_for_its_own_cameras():
     """`Point` projects into any camera."""
-    for make, sentence in ((Point, "answers for a camera that is not observed"), (LosesABody, r"\(1, 7\).* 2 bodies")):
+    for make, sentence in (
+        (Point, "answers for a camera that is not observed"),
+        (LosesABody, r"\(1, 7\).* 2 bodies"),
+    ):
         check = verdicts_of(make, POINT_EPISODE)["drawable"]
         assert check.verdict == "failed" and re.search(sentence, check.sentence)
 
@@ -357,15 +377,21 @@ def test_what_can_be_drawn_has_a_pose_for_every_body_and_a_projection_for_its_ow
 def test_what_cannot_be_told_is_unknown():
     """`Point` goes where it is told, beyond its bounds too; it draws without OpenGL."""
     checks = verdicts_of(Point, POINT_EPISODE)
-    assert checks["clipping"].verdict == "unknown" and "nothing is clipped" in checks["clipping"].sentence
-    assert checks["rendering"].verdict == "unknown" and "cannot be counted" in checks["rendering"].sentence
+    assert (
+        checks["clipping"].verdict == "unknown"
+        and "nothing is clipped" in checks["clipping"].sentence
+    )
+    assert (
+        checks["rendering"].verdict == "unknown"
+        and "cannot be counted" in checks["rendering"].sentence
+    )
     blind = verdicts_of(partial(make_env, "so101/pick_place", image_sizes={}))
     assert blind.pop("rendering").sentence == "it observes no camera"
     assert {check.verdict for check in blind.values()} == {"ok"}
     core = verdicts_of(lambda: Without(Slider(), Snapshots, HasExpert))
     assert {name for name, check in core.items() if check.verdict == "unknown"} == {
         "snapshot",
-        "trace",
+        "simulate_ee_path",
         "success",
         "drawable",
     }
@@ -391,7 +417,10 @@ def test_a_renderer_is_counted_whatever_calls_it(blind_env):
     slider.close()
 
 
-SO101 = [listing.name for listing in takewhile(lambda listing: listing.name.startswith("so101/"), list_envs())]
+SO101 = [
+    listing.name
+    for listing in takewhile(lambda listing: listing.name.startswith("so101/"), list_envs())
+]
 
 
 @pytest.mark.parametrize("name", SO101)
@@ -409,7 +438,9 @@ def test_it_is_kept_behind_a_process():
 
 def check_libero(name, control="relative"):
     """Check a task of LIBERO in this process, where its images can be counted."""
-    checks = verdicts_of(partial(make_libero, name, image_sizes={"image": (32, 32)}, control=control))
+    checks = verdicts_of(
+        partial(make_libero, name, image_sizes={"image": (32, 32)}, control=control)
+    )
     return {check.name: check.verdict for check in checks.values() if check.verdict != "ok"}, checks
 
 
@@ -423,5 +454,8 @@ def test_libero_keeps_it(name):
 @pytest.mark.slow
 def test_absolute_actions_of_libero_are_executed_as_they_are():
     not_ok, checks = check_libero("libero_goal/2", "absolute")
-    assert not_ok.pop("clipping") == "unknown" and "executed as they are" in checks["clipping"].sentence
+    assert (
+        not_ok.pop("clipping") == "unknown"
+        and "executed as they are" in checks["clipping"].sentence
+    )
     assert not not_ok or not_ok == {"success": "unknown"}, checks

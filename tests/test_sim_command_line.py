@@ -34,7 +34,10 @@ def test_the_command_is_named_once(subject, printed, monkeypatch, capsys):
 
 def test_a_reader_that_has_seen_enough_is_no_error():
     command = subprocess.Popen(
-        [sys.executable, "-m", "eval", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "eval", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert command.stdout is not None and command.stderr is not None
     command.stdout.close()

@@ -7,7 +7,14 @@ import sys
 
 import pytest
 
-from sim.cpu_code_path import ANY_PROCESSOR, SETTINGS, SWITCH, choose_code_path, describe_code_path, read_processor
+from sim.cpu_code_path import (
+    ANY_PROCESSOR,
+    SETTINGS,
+    SWITCH,
+    choose_code_path,
+    describe_code_path,
+    read_processor,
+)
 
 CAPABLE = read_processor()["flags"] >= {"avx2", "fma"}
 needs_avx2 = pytest.mark.skipif(not CAPABLE, reason="the path needs AVX2 and FMA")
@@ -29,8 +36,12 @@ print((a @ b).numpy().tobytes().hex())
 
 
 def run_python(code, **settings):
-    environ = {name: value for name, value in os.environ.items() if name not in {*SETTINGS, SWITCH}} | settings
-    return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True).stdout
+    environ = {
+        name: value for name, value in os.environ.items() if name not in {*SETTINGS, SWITCH}
+    } | settings
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @needs_avx2
@@ -47,7 +58,9 @@ def test_the_choice_of_the_user_stays():
 
 @needs_avx2
 def test_mkl_multiplies_by_its_compatible_branch():
-    assert run_python(PRODUCT) == run_python(PRODUCT, **{SWITCH: "native", "MKL_CBWR": "COMPATIBLE"})
+    assert run_python(PRODUCT) == run_python(
+        PRODUCT, **{SWITCH: "native", "MKL_CBWR": "COMPATIBLE"}
+    )
 
 
 @pytest.fixture
@@ -65,7 +78,11 @@ def test_the_processor_is_named_only_if_the_libraries_look_at_it(no_settings):
     portable = describe_code_path("AVX2")
     assert portable["processor"] == ANY_PROCESSOR
     assert {name: portable[name] for name in SETTINGS} == SETTINGS
-    assert describe_code_path("AVX512")["processor"] == describe_code_path("DEFAULT")["processor"] != ANY_PROCESSOR
+    assert (
+        describe_code_path("AVX512")["processor"]
+        == describe_code_path("DEFAULT")["processor"]
+        != ANY_PROCESSOR
+    )
     no_settings.setenv("MKL_CBWR", "AVX2")
     assert read_processor()["model name"] in describe_code_path("AVX2")["processor"]
 
@@ -74,7 +91,9 @@ def test_the_processor_is_named_only_if_the_libraries_look_at_it(no_settings):
 def test_openblas_is_not_said_to_be_what_it_can_no_longer_become(no_settings):
     no_settings.setitem(sys.modules, "numpy", object())
     choose_code_path()
-    assert "OPENBLAS_CORETYPE" not in os.environ and describe_code_path()["processor"] != ANY_PROCESSOR
+    assert (
+        "OPENBLAS_CORETYPE" not in os.environ and describe_code_path()["processor"] != ANY_PROCESSOR
+    )
 
 
 def test_native_leaves_the_choice_to_the_libraries(no_settings):
@@ -93,5 +112,9 @@ def test_the_first_processor_is_read(tmp_path):
     first = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Xeon: 3 GHz\nflags\t\t: fpu avx2 fma\n"
     (tmp_path / "cpuinfo").write_text(first + "\nprocessor\t: 1\nmodel name\t: other\n")
     read = read_processor(tmp_path / "cpuinfo")
-    assert read == {"vendor_id": "GenuineIntel", "model name": "Xeon: 3 GHz", "flags": {"fpu", "avx2", "fma"}}
+    assert read == {
+        "vendor_id": "GenuineIntel",
+        "model name": "Xeon: 3 GHz",
+        "flags": {"fpu", "avx2", "fma"},
+    }
     assert read_processor(tmp_path / "absent")["flags"] == set()

@@ -2,7 +2,7 @@ from sim.errors import UnknownNameError, WhiskerError
 
 
 def test_message_says_subject_expected_got_and_what_to_do():
-    error = WhiskerError("camera 'top'", expected="overhead_cam", got="none", do="Rename it.")
+    error = WhiskerError("camera 'top'", expected="overhead_cam", got="none", hint="Rename it.")
     assert str(error) == "camera 'top': expected overhead_cam, got none. Rename it."
 
 
@@ -13,6 +13,12 @@ def test_parts_that_are_not_given_leave_no_trace():
 
 def test_unknown_name_offers_the_closest_first():
     message = str(UnknownNameError("policy", "atc", ["act", "pi0", "zero"]))
-    assert message == "policy 'atc': expected a known name. Did you mean 'act'? The others are: pi0, zero."
-    assert str(UnknownNameError("policy", "qqqq", ["act"])) == "policy 'qqqq': expected a known name. Known are: act."
+    assert (
+        message
+        == "policy 'atc': expected a known name. Did you mean 'act'? The others are: pi0, zero."
+    )
+    assert (
+        str(UnknownNameError("policy", "qqqq", ["act"]))
+        == "policy 'qqqq': expected a known name. Known are: act."
+    )
     assert str(UnknownNameError("policy", "atc", ["act"])).endswith("Did you mean 'act'?")

@@ -105,7 +105,11 @@ def test_an_environment_from_outside_runs_and_its_run_opens(name, request):
             np.testing.assert_array_equal(env.state(), state)
         assert env.observe().images["top"].shape == (16, 24, 3)
     still = draw_step(run, run.rows[0], 3, directory / "still.png", size=(96, 128))
-    assert choose_views(run, "reach") == {"top": MAIN_SIZE} and iio.imread(still).shape == (96, 128, 3)
+    assert choose_views(run, "reach") == {"top": MAIN_SIZE} and iio.imread(still).shape == (
+        96,
+        128,
+        3,
+    )
 
 
 def test_an_import_string_and_an_entry_point_lead_to_the_same_episodes(installed):
@@ -119,9 +123,13 @@ def test_an_import_string_and_an_entry_point_lead_to_the_same_episodes(installed
 
 def test_entry_points_are_listed_and_offered(installed, capsys):
     assert [listing.name for listing in list_envs()][-1] == "toy/reach"
-    with pytest.raises(UnknownNameError, match=r"environment 'toy/raech': .*Did you mean 'toy/reach'"):
+    with pytest.raises(
+        UnknownNameError, match=r"environment 'toy/raech': .*Did you mean 'toy/reach'"
+    ):
         make_env("toy/raech")
-    with pytest.raises(UnknownNameError, match=r"environment 'tyo/reach': .*Did you mean 'toy/reach'"):
+    with pytest.raises(
+        UnknownNameError, match=r"environment 'tyo/reach': .*Did you mean 'toy/reach'"
+    ):
         make_env("tyo/reach")
 
 
@@ -131,7 +139,8 @@ def test_two_families_of_one_name_are_told_apart_by_their_import_strings(install
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other-envs\nVersion: 0.1\n")
     (other / "entry_points.txt").write_text("[whisker.envs]\ntoy = other_module:toy\n")
     with pytest.raises(
-        WhiskerError, match=r"entry point 'toy' .*got other_module:toy and toy_module:toy\. Name .*/reach"
+        WhiskerError,
+        match=r"entry point 'toy' .*got other_module:toy and toy_module:toy\. Name .*/reach",
     ):
         make_env("toy/reach")
     assert task_of("toy_module:toy/reach") == "reach"
@@ -139,31 +148,47 @@ def test_two_families_of_one_name_are_told_apart_by_their_import_strings(install
 
 def test_a_broken_entry_point_is_said_and_hides_no_other(installed):
     (installed / "toy_module.py").write_text("raise RuntimeError('half installed')\n")
-    with pytest.warns(WhiskerWarning, match=r"entry point 'toy': import of 'toy_module:toy': .*half installed"):
+    with pytest.warns(
+        WhiskerWarning, match=r"entry point 'toy': import of 'toy_module:toy': .*half installed"
+    ):
         names = [listing.name for listing in list_envs()]
     assert "so101/pick_place" in names and "libero_goal/0" in names
-    with pytest.raises(WhiskerError, match=r"'toy_module:toy': .*RuntimeError: half installed .*toy_module.py"):
+    with pytest.raises(
+        WhiskerError, match=r"'toy_module:toy': .*RuntimeError: half installed .*toy_module.py"
+    ):
         make_env("toy/reach")
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("no_such_module:toy/reach", "import of 'no_such_module:toy': .*ModuleNotFoundError: No module named"),
+        (
+            "no_such_module:toy/reach",
+            "import of 'no_such_module:toy': .*ModuleNotFoundError: No module named",
+        ),
         ("not_python:toy/reach", "import of 'not_python:toy': .*SyntaxError"),
         (
             "toy_module:tyo/reach",
             "import of 'toy_module:tyo': expected an attribute 'tyo' of module .*toy",
         ),
-        ("toy_module:ToyFamily/reach", "import of 'toy_module:ToyFamily': .*EnvFamily, got the class ToyFamily"),
-        ("broken_module:number/reach", "import of 'broken_module:number': expected an instance .*got a int"),
+        (
+            "toy_module:ToyFamily/reach",
+            "import of 'toy_module:ToyFamily': .*EnvFamily, got the class ToyFamily",
+        ),
+        (
+            "broken_module:number/reach",
+            "import of 'broken_module:number': expected an instance .*got a int",
+        ),
         ("toy_module:toy", "environment 'toy_module:toy/': .*'toy_module:toy/reach'"),
         ("toy_module:toy/reach@scene.xml", "expected a name without an @: toy_module:toy/reach"),
         (
             "broken_module:broken/crash",
             "'broken_module:broken'.*ZeroDivisionError: nothing to divide by .*broken_module",
         ),
-        ("broken_module:broken/other", "EnvSpec.name of environment 'broken_module:broken/other': .*got 'reach'"),
+        (
+            "broken_module:broken/other",
+            "EnvSpec.name of environment 'broken_module:broken/other': .*got 'reach'",
+        ),
         ("toy_module:toy/reach,so101/pick_place", "--env .*got 'so101/pick_place'"),
         ("toy_module:toy/reach,libero_goal/0", "--env .*names of one family .*got 'libero_goal/0'"),
     ],
@@ -174,21 +199,24 @@ def test_what_is_wrong_with_an_import_string_is_one_error_that_names_it(outside,
 
 
 def test_a_task_that_cannot_name_a_folder_is_refused(outside):
-    with pytest.raises(WhiskerError, match=r"task of environment 'broken_module:broken/task:of': .*got 'task:of'"):
+    with pytest.raises(
+        WhiskerError, match=r"task of environment 'broken_module:broken/task:of': .*got 'task:of'"
+    ):
         task_of("broken_module:broken/task:of")
 
 
 def test_a_control_is_refused_where_the_family_has_none(outside):
     with pytest.raises(
-        WhiskerError, match=r"--control absolute in 'toy_module:toy/reach': expected an environment of LIBERO"
+        WhiskerError,
+        match=r"--control absolute in 'toy_module:toy/reach': expected an environment of LIBERO",
     ):
         make_env("toy_module:toy/reach", {}, "absolute")
 
 
 def test_one_that_no_family_makes_has_the_facts_of_every_family(outside):
-    assert type(family_of("gone_module:toy/reach")) is EnvFamily and family_of("point").film_cameras(("a",), None) == (
-        "a",
-    )
+    assert type(family_of("gone_module:toy/reach")) is EnvFamily and family_of(
+        "point"
+    ).film_cameras(("a",), None) == ("a",)
 
 
 def test_looking_a_family_up_imports_no_simulator(tmp_path):
@@ -199,7 +227,9 @@ def test_looking_a_family_up_imports_no_simulator(tmp_path):
         "task_of('so101/pick_place_words'), task_of('libero_goal/3'), next(iter(list_envs()))\n"
         "print([m for m in ('mujoco', 'robosuite', 'torch') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n"
 
 
@@ -211,7 +241,9 @@ def test_the_expert_of_an_environment_from_outside_is_its_ceiling(outside):
             assert any(env.step(expert.action()).success for _ in range(env.spec.max_steps))
 
 
-def test_an_environment_from_outside_lives_in_a_process_of_its_own_if_its_family_says_so(outside, monkeypatch):
+def test_an_environment_from_outside_lives_in_a_process_of_its_own_if_its_family_says_so(
+    outside, monkeypatch
+):
     with closing(make_env("toy_module:toy/reach", {})) as here:
         here.reset(1)
         monkeypatch.setattr(type(family_of("toy_module:toy/reach")), "in_own_process", True)

@@ -9,7 +9,9 @@ from sim.errors import WhiskerError
 from sim.gl import check_gl_library, choose_gl_backend, find_context_fault
 
 NO_EGL_DRIVER = {"__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent.json"}
-needs_egl = pytest.mark.skipif(ctypes.util.find_library("EGL") is None, reason="libEGL is not installed")
+needs_egl = pytest.mark.skipif(
+    ctypes.util.find_library("EGL") is None, reason="libEGL is not installed"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,9 @@ def see_a_gpu(monkeypatch):
 
 def without(monkeypatch, *missing):
     real = ctypes.util.find_library
-    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None if name in missing else real(name))
+    monkeypatch.setattr(
+        ctypes.util, "find_library", lambda name: None if name in missing else real(name)
+    )
 
 
 def test_the_users_choice_is_kept(monkeypatch):
@@ -71,7 +75,12 @@ def test_osmesa_draws_without_a_device_so_it_is_not_tried(monkeypatch):
     ("choice", "said"),
     [
         pytest.param({"MUJOCO_GL": "egl"} | NO_EGL_DRIVER, "", id="no driver", marks=needs_egl),
-        pytest.param({"MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"}, "DEVICE_ID", id="no device", marks=needs_egl),
+        pytest.param(
+            {"MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"},
+            "DEVICE_ID",
+            id="no device",
+            marks=needs_egl,
+        ),
         pytest.param({"MUJOCO_GL": "glfw"}, "DISPLAY", id="no display"),
     ],
 )
@@ -87,12 +96,21 @@ def test_a_choice_that_cannot_start_is_refused_before_anything_is_imported(choic
     )
 
     def run(environment):
-        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
 
     unwanted = ("DISPLAY", "PYOPENGL_PLATFORM")
     chosen = {key: value for key, value in os.environ.items() if key not in unwanted} | choice
     refusal, imported = run(chosen).stdout.splitlines()
-    assert refusal.startswith(f"MUJOCO_GL={choice['MUJOCO_GL']}: expected an OpenGL context, got ") and said in refusal
+    assert (
+        refusal.startswith(f"MUJOCO_GL={choice['MUJOCO_GL']}: expected an OpenGL context, got ")
+        and said in refusal
+    )
     assert imported == "[]" and "MUJOCO_GL=osmesa" in refusal
     if refusal.endswith("Unset it, or set MUJOCO_GL=osmesa, which draws on the CPU."):
         unset = {key: value for key, value in chosen.items() if key != "MUJOCO_GL"}

@@ -49,8 +49,8 @@ class Config(BaseConfig):
     And nothing else.
 
     Attributes:
-        path: where, in a sentence that is far too long for one line of a narrow terminal, so that it
-            goes on.
+        path: where, in a sentence that is far too long for one line of a narrow terminal, so that
+            it goes on.
         mode: which one. Default: the fast one.
         names: some.
         loud: say it.
@@ -116,9 +116,20 @@ def test_every_flag_is_shown_once_as_the_parser_takes_it(command):
     """The parser is tyro's, which knows nothing of the help."""
     config_type = (COMMANDS | SUBCOMMANDS)[command]
     printed = format_help(config_type, command)
-    shown = re.findall(r"^  (--[\w-]+|[A-Z]+)(?: (\S.*?))?(?:  |$)", printed.partition("Examples:")[0], re.MULTILINE)
+    shown = re.findall(
+        r"^  (--[\w-]+|[A-Z]+)(?: (\S.*?))?(?:  |$)",
+        printed.partition("Examples:")[0],
+        re.MULTILINE,
+    )
     assert len(shown) == len(set(shown)) == len(fields(config_type))
-    values = {"N": ["3"], "X": ["0.5"], "X X": ["0", "1"], "TEXT": ["a"], "[TEXT ...]": ["a", "b"], "PATH": ["p"]}
+    values = {
+        "N": ["3"],
+        "X": ["0.5"],
+        "X X": ["0", "1"],
+        "TEXT": ["a"],
+        "[TEXT ...]": ["a", "b"],
+        "PATH": ["p"],
+    }
     values |= {"[N ...]": ["3"], "[PATH ...]": ["p"]}
     for flag, value in shown:
         given = values.get(value, value.split("|")[-1:] if value else [])

@@ -32,7 +32,8 @@ MODEL_XML = """
   </worldbody>
 </mujoco>
 """
-# What h5py shows of a published file, libero_goal/open_the_middle_drawer_of_the_cabinet_demo.hdf5, but for the paths.
+# What h5py shows of a published file, libero_goal/open_the_middle_drawer_of_the_cabinet_demo.hdf5,
+# but for the paths.
 CONTROLLER = {
     "type": "OSC_POSE",
     "input_max": 1,
@@ -93,7 +94,9 @@ def recording(seed, n_steps=6):
     rng = np.random.default_rng(seed)
     rotation = rng.normal(size=(n_steps, 3))
     # Up to a full turn, as robosuite writes quaternions with a negative real part.
-    rotation *= np.linspace(0.1, 6, n_steps)[:, None] / np.linalg.norm(rotation, axis=1, keepdims=True)
+    rotation *= np.linspace(0.1, 6, n_steps)[:, None] / np.linalg.norm(
+        rotation, axis=1, keepdims=True
+    )
     return {
         "actions": rng.uniform(-1, 1, (n_steps, 7)),
         "states": rng.normal(size=(n_steps, STATE_DIM)),
@@ -134,7 +137,11 @@ def write_plainly(path, numbers=(0, 1, 2)):
             group.create_dataset("ee_ori", data=obs["ee_states"][:, 3:])
             demo.create_dataset("actions", data=episode["actions"])
             demo.create_dataset("states", data=episode["states"])
-            robot_states = [obs["gripper_states"], obs["ee_states"][:, :3], quat_xyzw(obs["ee_states"][:, 3:])]
+            robot_states = [
+                obs["gripper_states"],
+                obs["ee_states"][:, :3],
+                quat_xyzw(obs["ee_states"][:, 3:]),
+            ]
             demo.create_dataset("robot_states", data=np.hstack(robot_states))
             flags = np.zeros(n_steps).astype(np.uint8)
             flags[-1] = 1
@@ -194,7 +201,9 @@ def test_libero_itself_reads_ours(tmp_path, bddl_path, capsys):
     get_dataset_info(str(path))
     said = capsys.readouterr().out
     assert "total transitions: 18" in said and "total trajectories: 3" in said
-    assert "language instruction: open the drawer" in said and "Libero_Tabletop_Manipulation" in said
+    assert (
+        "language instruction: open the drawer" in said and "Libero_Tabletop_Manipulation" in said
+    )
 
 
 def test_we_read_what_others_wrote_in_the_order_of_its_numbers(tmp_path):
@@ -206,8 +215,15 @@ def test_we_read_what_others_wrote_in_the_order_of_its_numbers(tmp_path):
         np.testing.assert_array_equal(demonstration.actions, wanted["actions"])
         np.testing.assert_array_equal(demonstration.states, wanted["states"])
         np.testing.assert_array_equal(demonstration.init_state, wanted["states"][0])
-        assert demonstration.instruction == "open the drawer" and demonstration.task_name == "open_the_drawer"
-        assert demonstration.fixture_poses.keys() == {"table", "wooden_cabinet_1_main", "flat_stove_1_main"}
+        assert (
+            demonstration.instruction == "open the drawer"
+            and demonstration.task_name == "open_the_drawer"
+        )
+        assert demonstration.fixture_poses.keys() == {
+            "table",
+            "wooden_cabinet_1_main",
+            "flat_stove_1_main",
+        }
         assert demonstration.obs == {}
 
 
@@ -219,13 +235,17 @@ def test_what_was_written_comes_back(tmp_path, bddl_path):
         assert demonstration.obs.keys() == set(OBS_KEYS)
         for key, array in wanted["obs"].items():
             np.testing.assert_array_equal(demonstration.obs[key], array)
-        np.testing.assert_array_equal(demonstration.obs["ee_ori"], wanted["obs"]["ee_states"][:, 3:])
+        np.testing.assert_array_equal(
+            demonstration.obs["ee_ori"], wanted["obs"]["ee_states"][:, 3:]
+        )
         assert demonstration.obs["agentview_rgb"].dtype == np.uint8
 
 
 def test_a_file_of_what_was_read_is_the_same_file(tmp_path, bddl_path):
     first = write_ours(tmp_path / "first.hdf5", bddl_path)
-    with write_demonstrations(tmp_path / "second.hdf5", "libero_goal", bddl_path, "open the drawer") as file:
+    with write_demonstrations(
+        tmp_path / "second.hdf5", "libero_goal", bddl_path, "open the drawer"
+    ) as file:
         for d in load_demonstrations(first, obs_keys=OBS_KEYS):
             file.add(actions=d.actions, states=d.states, obs=d.obs, model_xml=MODEL_XML)
     ours, again = read_tree(first), read_tree(tmp_path / "second.hdf5")
@@ -253,7 +273,9 @@ def test_without_observations_there_is_enough_to_replay(tmp_path, bddl_path):
     np.testing.assert_array_equal(demonstration.actions, episode["actions"])
     with h5py.File(path) as file:
         assert set(file["data/demo_0"]) == {"actions", "states", "rewards", "dones"}
-    with pytest.raises(WhiskerError, match="expected a dataset 'obs/agentview_rgb', got actions, dones, rewards"):
+    with pytest.raises(
+        WhiskerError, match="expected a dataset 'obs/agentview_rgb', got actions, dones, rewards"
+    ):
         load_demonstrations(path, obs_keys=["agentview_rgb"])
 
 
@@ -268,7 +290,9 @@ def test_instruction_as_letters_in_quotation_marks(tmp_path):
     path = write_plainly(tmp_path / "plain.hdf5")
     with h5py.File(path, "r+") as file:
         letters = list('"open the drawer"')
-        file["data"].attrs["problem_info"] = json.dumps(PROBLEM_INFO | {"language_instruction": letters})
+        file["data"].attrs["problem_info"] = json.dumps(
+            PROBLEM_INFO | {"language_instruction": letters}
+        )
     assert load_demonstration(path, 0).instruction == "open the drawer"
 
 
@@ -338,38 +362,80 @@ def remove(name, attribute=None):
             "'demo_1' of .*: expected an attribute 'model_file', got init_state, num_",
         ),
         (remove("data/demo_1", "init_state"), "expected an attribute 'init_state'"),
-        (remove("data", "problem_info"), "'data' of .*: expected an attribute 'problem_info', got bddl_file_name"),
+        (
+            remove("data", "problem_info"),
+            "'data' of .*: expected an attribute 'problem_info', got bddl_file_name",
+        ),
         (remove("data", "env_args"), "expected an attribute 'env_args'"),
         (remove("data", "bddl_file_name"), "expected an attribute 'bddl_file_name'"),
-        (set_attribute("data", "problem_info", "{"), "'problem_info' of .*: expected a JSON object, got '{'"),
+        (
+            set_attribute("data", "problem_info", "{"),
+            "'problem_info' of .*: expected a JSON object, got '{'",
+        ),
         (set_attribute("data", "problem_info", "{}"), "expected a language_instruction, got none"),
-        (set_attribute("data", "env_args", '{"env_kwargs": null}'), "expected type OSC_POSE, got None"),
-        (spoil("data/demo_1/actions", lambda a: a[:0]), "'demo_1' of .*: expected actions, got none"),
-        (spoil("data/demo_1/actions", lambda a: a[:, :6]), r"actions of 'demo_1' .*: expected \(T, 7\).*got \(6, 6\)"),
+        (
+            set_attribute("data", "env_args", '{"env_kwargs": null}'),
+            "expected type OSC_POSE, got None",
+        ),
+        (
+            spoil("data/demo_1/actions", lambda a: a[:0]),
+            "'demo_1' of .*: expected actions, got none",
+        ),
+        (
+            spoil("data/demo_1/actions", lambda a: a[:, :6]),
+            r"actions of 'demo_1' .*: expected \(T, 7\).*got \(6, 6\)",
+        ),
         (spoil("data/demo_1/actions", lambda a: a[:, 0]), r"expected \(T, 7\).*got \(6,\)"),
         (
             spoil("data/demo_1/actions", with_value(np.nan, (3, 5))),
             "actions of 'demo_1' .*: expected finite numbers, got nan at step 3, column 5. Remove",
         ),
-        (spoil("data/demo_1/states", with_value(np.inf, (0, 2))), "states of 'demo_1' .*got inf at step 0, column 2"),
+        (
+            spoil("data/demo_1/states", with_value(np.inf, (0, 2))),
+            "states of 'demo_1' .*got inf at step 0, column 2",
+        ),
         (
             spoil("data/demo_1/states", lambda s: s[1:]),
             r"states of 'demo_1' .*expected one before each of 6.*got \(5, 9\)",
         ),
-        (spoil("data/demo_1/states", lambda s: s[:, 1:]), r"init_state of 'demo_1' .*expected .*\(8,\), got \(9,\)"),
-        (spoil("data/demo_1/obs/agentview_rgb", lambda i: i[1:]), r"expected uint8 \(6, H, W, 3\), got uint8 \(5, 4"),
-        (spoil("data/demo_1/obs/agentview_rgb", lambda i: i / 255), "expected uint8 .* got float64"),
-        (spoil("data/demo_1/obs/ee_states", lambda e: e[:, :5]), r"obs/ee_states of .*expected \(6, 6\), got \(6, 5\)"),
+        (
+            spoil("data/demo_1/states", lambda s: s[:, 1:]),
+            r"init_state of 'demo_1' .*expected .*\(8,\), got \(9,\)",
+        ),
+        (
+            spoil("data/demo_1/obs/agentview_rgb", lambda i: i[1:]),
+            r"expected uint8 \(6, H, W, 3\), got uint8 \(5, 4",
+        ),
+        (
+            spoil("data/demo_1/obs/agentview_rgb", lambda i: i / 255),
+            "expected uint8 .* got float64",
+        ),
+        (
+            spoil("data/demo_1/obs/ee_states", lambda e: e[:, :5]),
+            r"obs/ee_states of .*expected \(6, 6\), got \(6, 5\)",
+        ),
         (
             spoil("data/demo_1/obs/ee_states", with_value(np.nan, (1, 1))),
             "obs/ee_states of 'demo_1' .*got nan at step 1",
         ),
         (remove("data/demo_1/obs/joint_states"), "expected a dataset 'obs/joint_states'"),
         (set_attribute("data", "macros_image_convention", "opencv"), "expected opengl, got opencv"),
-        (set_attribute("data/demo_1", "model_file", "<a/>"), "model_file of 'demo_1' .*expected an MJCF with a worldb"),
-        (change_env_args(["controller_configs", "control_delta"], False), "expected control_delta True, got False"),
-        (change_env_args(["controller_configs", "type"], "JOINT_POSITION"), "expected type OSC_POSE, got JOINT_POS"),
-        (change_env_args(["controller_configs", "output_max"], 0.1), r"expected output_max \[0.05.*got 0.1"),
+        (
+            set_attribute("data/demo_1", "model_file", "<a/>"),
+            "model_file of 'demo_1' .*expected an MJCF with a worldb",
+        ),
+        (
+            change_env_args(["controller_configs", "control_delta"], False),
+            "expected control_delta True, got False",
+        ),
+        (
+            change_env_args(["controller_configs", "type"], "JOINT_POSITION"),
+            "expected type OSC_POSE, got JOINT_POS",
+        ),
+        (
+            change_env_args(["controller_configs", "output_max"], 0.1),
+            r"expected output_max \[0.05.*got 0.1",
+        ),
         (change_env_args(["control_freq"], 10), "expected control_freq 20, got 10"),
     ],
 )
@@ -401,7 +467,9 @@ def test_no_file_a_folder_and_no_hdf5(tmp_path):
         load_demonstrations(tmp_path)
     pointer = tmp_path / "pointer.hdf5"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(WhiskerError, match=r"expected an HDF5 file, got 43 bytes that are none.*Git LFS pointer"):
+    with pytest.raises(
+        WhiskerError, match=r"expected an HDF5 file, got 43 bytes that are none.*Git LFS pointer"
+    ):
         load_demonstrations(pointer)
 
 
@@ -410,7 +478,9 @@ def test_a_truncated_file(tmp_path, kept):
     path = write_plainly(tmp_path / "plain.hdf5")
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(WhiskerError, match=r"expected a whole HDF5 file, got a damaged one.*Download it again"):
+    with pytest.raises(
+        WhiskerError, match=r"expected a whole HDF5 file, got a damaged one.*Download it again"
+    ):
         load_demonstrations(path)
 
 
@@ -460,18 +530,36 @@ def put(value, *keys):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (put(np.zeros((6, 6)), "actions"), r"actions of 'demo_1' for .*ours.hdf5: expected \(T, 7\)"),
+        (
+            put(np.zeros((6, 6)), "actions"),
+            r"actions of 'demo_1' for .*ours.hdf5: expected \(T, 7\)",
+        ),
         (put(np.zeros((0, 7)), "actions"), "expected actions, got none"),
-        (put(np.full((6, 7), -1.5), "actions"), r"actions of 'demo_1' .*expected \[-1, 1\], got 1.5. Clip them"),
+        (
+            put(np.full((6, 7), -1.5), "actions"),
+            r"actions of 'demo_1' .*expected \[-1, 1\], got 1.5. Clip them",
+        ),
         (put(np.full((6, 7), np.nan), "actions"), "expected finite numbers, got nan"),
         (put(np.zeros((5, STATE_DIM)), "states"), "expected one before each of 6 actions"),
-        (put(np.zeros((6, STATE_DIM + 1)), "states"), r"expected what the first one has, {'states': \(9,\)"),
+        (
+            put(np.zeros((6, STATE_DIM + 1)), "states"),
+            r"expected what the first one has, {'states': \(9,\)",
+        ),
         (without("joint_states"), "expected what the first one has"),
         (put(np.zeros((6, 8)), "obs", "joint_states"), r"expected \(6, 7\), got \(6, 8\)"),
         (put(np.zeros((6, 4, 5, 3)), "obs", "agentview_rgb"), "expected uint8"),
-        (put(np.zeros((6, 4, 4, 3), np.uint8), "obs", "agentview_rgb"), "expected what the first one has"),
-        (put(np.zeros((6, 7)), "obs", "joints"), "observation of .*'joints'.*Did you mean 'joint_states'"),
-        (put("<mujoco/>", "model_xml"), "model_xml of 'demo_1' .*expected an MJCF with a worldbody"),
+        (
+            put(np.zeros((6, 4, 4, 3), np.uint8), "obs", "agentview_rgb"),
+            "expected what the first one has",
+        ),
+        (
+            put(np.zeros((6, 7)), "obs", "joints"),
+            "observation of .*'joints'.*Did you mean 'joint_states'",
+        ),
+        (
+            put("<mujoco/>", "model_xml"),
+            "model_xml of 'demo_1' .*expected an MJCF with a worldbody",
+        ),
     ],
 )
 def test_a_refused_one_leaves_the_file_as_it_was(tmp_path, bddl_path, change, says):
@@ -489,8 +577,13 @@ def test_both_cameras_have_one_size(tmp_path, bddl_path):
     episode = recording(0)
     episode["obs"]["agentview_rgb"] = np.zeros((6, 4, 4, 3), np.uint8)
     with (
-        pytest.raises(WhiskerError, match=r"images of 'demo_0' .*expected one size, got \[\(4, 4\), \(4, 5\)\]"),
-        write_demonstrations(tmp_path / "ours.hdf5", "libero_goal", bddl_path, "open the drawer") as file,
+        pytest.raises(
+            WhiskerError,
+            match=r"images of 'demo_0' .*expected one size, got \[\(4, 4\), \(4, 5\)\]",
+        ),
+        write_demonstrations(
+            tmp_path / "ours.hdf5", "libero_goal", bddl_path, "open the drawer"
+        ) as file,
     ):
         file.add(**episode, model_xml=MODEL_XML)
 
@@ -546,11 +639,20 @@ BOMB = '<!DOCTYPE m [<!ENTITY e SYSTEM "file:///etc/hostname">]><mujoco><worldbo
         (BOMB, "expected an MJCF, got an XML with a DOCTYPE"),
         ("<mujoco><worldbody>", "expected an MJCF, got no XML"),
         ("<robot><worldbody/></robot>", "expected an MJCF with a worldbody, got <robot>"),
-        ("<frame pos='1 0 0'><body name='table'/></frame>", "worldbody in .*: expected bodies, got <frame>"),
-        ("<body name='table' euler='0 0 1'/>", "body 'table' in .*got a rotation as euler. Save the model"),
+        (
+            "<frame pos='1 0 0'><body name='table'/></frame>",
+            "worldbody in .*: expected bodies, got <frame>",
+        ),
+        (
+            "<body name='table' euler='0 0 1'/>",
+            "body 'table' in .*got a rotation as euler. Save the model",
+        ),
         ("<body pos='0 0 1'/>", "got no name"),
         ("<body name='table' quat='0 0 0 0'/>", "got a quaternion of zeros"),
-        ("<body name='table' pos='0 0'/>", "pos of body 'table' in model_file: expected 3 numbers, got '0 0'"),
+        (
+            "<body name='table' pos='0 0'/>",
+            "pos of body 'table' in model_file: expected 3 numbers, got '0 0'",
+        ),
         ("<body name='table' pos='0 0 nan'/>", "expected 3 numbers, got '0 0 nan'"),
         ("<body name='table' quat='1 0 0 x'/>", "expected 4 numbers, got '1 0 0 x'"),
     ],

@@ -23,7 +23,14 @@ from tests.stock_libero import (
 CHUNK = 8
 BOWL_ON_PLATE, STOVE = "libero_spatial/0", "libero_goal/7"
 # One task of each suite that papers report, and a perturbed one.
-SUITES = (BOWL_ON_PLATE, "libero_object/0", "libero_goal/0", "libero_10/3", "libero_90/20", "libero_spatial_swap/4")
+SUITES = (
+    BOWL_ON_PLATE,
+    "libero_object/0",
+    "libero_goal/0",
+    "libero_10/3",
+    "libero_90/20",
+    "libero_spatial_swap/4",
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,9 @@ def assert_same_moment(env, stock, observation, *, images: bool) -> None:
     state = np.concatenate([env.data.qpos, env.data.qvel])
     np.testing.assert_array_equal(state, stock.get_sim_state()[1:])
     theirs = proprioception_of(observation)
-    expected = np.concatenate([theirs[:3], axis_angle_of(theirs[3:7]), theirs[7:]]).astype(np.float32)
+    expected = np.concatenate([theirs[:3], axis_angle_of(theirs[3:7]), theirs[7:]]).astype(
+        np.float32
+    )
     np.testing.assert_array_equal(env.state(), expected)
     if images:
         ours = env.observe().images
@@ -50,13 +59,20 @@ def assert_same_moment(env, stock, observation, *, images: bool) -> None:
             np.testing.assert_array_equal(ours[camera], image)
 
 
-def compare_with_stock(name: str, episodes: tuple[int, ...], n_steps: int, change=None) -> list[np.ndarray]:
-    """Roll the same actions out in both; returns our last images. `change` alters both worlds half way."""
+def compare_with_stock(
+    name: str, episodes: tuple[int, ...], n_steps: int, change=None
+) -> list[np.ndarray]:
+    """Roll the same actions out in both; returns our last images.
+
+    `change` alters both worlds half way.
+    """
     task, last_images = find_task(name), []
     env = make_libero(name)
     try:
         for episode in episodes:
-            stock = make_stock_env(task)  # a new one: LIBERO's later resets draw other fixture poses
+            stock = make_stock_env(
+                task
+            )  # a new one: LIBERO's later resets draw other fixture poses
             observation = begin_stock_episode(stock, task, episode)
             env.reset(episode)
             assert_same_moment(env, stock, observation, images=True)
@@ -223,7 +239,9 @@ def test_relative_control_has_the_published_scale(blind):
     blind.reset(0)
     start = blind.ee_pos_world()
     blind.step(np.array([0, 0, 1.0, 0, 0, 0, -1]))
-    np.testing.assert_allclose(blind._env.robots[0].controller.goal_pos - start, [0, 0, 0.05], atol=2e-3)
+    np.testing.assert_allclose(
+        blind._env.robots[0].controller.goal_pos - start, [0, 0, 0.05], atol=2e-3
+    )
     assert not blind.step(np.array([0, 0, 1.0, 0, 0, 0, -1])).clipped
     assert blind.step(np.array([0, 0, 1.5, 0, 0, 0, -1])).clipped
 
@@ -263,7 +281,9 @@ def test_the_sample_clock_is_robosuites():
     clock.restart()
     for _ in range(2):
         observable.update(0.002, {}, force=True)
-    for _ in range(25 * 600):  # thirty seconds: rounding moves the look from one physics step to another
+    for _ in range(
+        25 * 600
+    ):  # thirty seconds: rounding moves the look from one physics step to another
         looks.clear()
         observable.update(0.002, {})
         assert clock.tick() == bool(looks)

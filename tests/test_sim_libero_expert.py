@@ -24,17 +24,24 @@ from sim.libero_bench.tasks import list_tasks
 BOWL_ON_PLATE, CAN_IN_BASKET, TWO_CANS = "libero_goal/8", "libero_object/0", "libero_10/0"
 BOWL_FROM_CABINET = "libero_spatial/9"  # which begins higher than its goal
 STOVE, DRAWER = "libero_goal/7", "libero_goal/0"
-MORE = ("libero_spatial/0", "libero_object/1", "libero_goal/4", "libero_10/1", "libero_10/2", "libero_10/4")
+MORE = (
+    "libero_spatial/0",
+    "libero_object/1",
+    "libero_goal/4",
+    "libero_10/1",
+    "libero_10/2",
+    "libero_10/4",
+)
 
 STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 class Scripted(ScriptedPolicy):
-    """With a fault."""
+    """With a failure mode."""
 
-    def __init__(self, env, fault=None):
+    def __init__(self, env, failure_mode=None):
         super().__init__(env)
-        self._expert = env.make_expert(fault)
+        self._expert = env.make_expert(failure_mode)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +60,15 @@ def world():
         env.close()
 
 
-def run(env, episode_index, fault=None, horizon=None):
+def run(env, episode_index, failure_mode=None, horizon=None):
     """The recorded episode and its row, through the loop that evaluates policies."""
     recorder = EpisodeRecorder()
     record = run_episode(
-        env, Scripted(env, fault), episode_index, recorder, RolloutSettings(1, horizon or env.spec.max_steps)
+        env,
+        Scripted(env, failure_mode),
+        episode_index,
+        recorder,
+        RolloutSettings(1, horizon or env.spec.max_steps),
     )
     assert not record.error, record.error
     return record.arrays, make_row(record)
@@ -66,7 +77,9 @@ def run(env, episode_index, fault=None, horizon=None):
 def first_steps(arrays):
     """Stage → the first moment at which it held."""
     return {
-        stage: int(np.argmax(arrays.progress[:, i])) for i, stage in enumerate(STAGES) if arrays.progress[:, i].any()
+        stage: int(np.argmax(arrays.progress[:, i]))
+        for i, stage in enumerate(STAGES)
+        if arrays.progress[:, i].any()
     }
 
 
@@ -91,11 +104,16 @@ def test_success_within_the_published_horizon_and_its_stages_in_order(world, nam
 def test_opens_a_drawer_under_absolute_control(world):
     arrays, row = run(world(DRAWER, control="absolute"), 0)
     assert row.outcome == Outcome.SUCCESS and row.final_joint_progress >= 1
-    assert arrays.joint_progress[0] == pytest.approx(0) and (np.diff(arrays.joint_progress) > 0.01).sum() > 5
+    assert (
+        arrays.joint_progress[0] == pytest.approx(0)
+        and (np.diff(arrays.joint_progress) > 0.01).sum() > 5
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [BOWL_FROM_CABINET, CAN_IN_BASKET, BOWL_ON_PLATE, TWO_CANS, STOVE, DRAWER, *MORE])
+@pytest.mark.parametrize(
+    "name", [BOWL_FROM_CABINET, CAN_IN_BASKET, BOWL_ON_PLATE, TWO_CANS, STOVE, DRAWER, *MORE]
+)
 def test_eight_of_ten_init_states(name):
     env = make_libero(name, image_sizes={})
     outcomes = [run(env, index)[1].outcome for index in range(10)]
@@ -104,22 +122,28 @@ def test_eight_of_ten_init_states(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "outcome", "failed_stage", "event"),
+    ("name", "failure_mode", "outcome", "failed_stage", "event"),
     [
         (BOWL_ON_PLATE, "never_close", Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSEST_APPROACH),
         (BOWL_ON_PLATE, "release_beside", Outcome.MISSED_GOAL, "over_goal", Event.LET_GO),
         (BOWL_ON_PLATE, "stop_over_goal", Outcome.TIMEOUT, "released", Event.NOT_RELEASED),
-        (CAN_IN_BASKET, "open_half_way", Outcome.DROPPED_DURING_TRANSPORT, "over_goal", Event.LET_GO),
+        (
+            CAN_IN_BASKET,
+            "open_half_way",
+            Outcome.DROPPED_DURING_TRANSPORT,
+            "over_goal",
+            Event.LET_GO,
+        ),
         (STOVE, "stop_half_way", Outcome.TIMEOUT, "turnon", Event.STALLED),
         (DRAWER, "stop_half_way", Outcome.TIMEOUT, "open", Event.STALLED),
     ],
 )
-def test_a_fault_gives_its_outcome(world, name, fault, outcome, failed_stage, event):
+def test_a_failure_mode_gives_its_outcome(world, name, failure_mode, outcome, failed_stage, event):
     env = world(name, control="absolute") if name == DRAWER else world(name)
-    arrays, row = run(env, 3, fault, horizon=180)
+    arrays, row = run(env, 3, failure_mode, horizon=180)
     assert (row.outcome, row.failed_stage, row.n_steps) == (outcome, failed_stage, 180)
     assert row.decisive_event is event and 20 < row.decisive_step < 100
-    if fault == "stop_half_way":
+    if failure_mode == "stop_half_way":
         assert 0.3 < row.final_joint_progress < 0.9 and arrays.joint_progress.max() < 1
     else:
         assert row.final_joint_progress is None
@@ -138,11 +162,19 @@ def test_a_bowl_carried_by_its_rim_counts_as_grasped_also_when_robosuite_says_no
         if goal.met:
             break
     lifted = next(i for i, (flags, _, _) in enumerate(moments) if flags["lifted"])
-    carried = moments[lifted : next(i for i, (flags, _, _) in enumerate(moments) if flags["over_goal"])]
+    carried = moments[
+        lifted : next(i for i, (flags, _, _) in enumerate(moments) if flags["over_goal"])
+    ]
     assert all(flags["grasped"] for flags, _, _ in carried)
     assert all(flags["grasped"] for flags, theirs, _ in moments if theirs)
     assert sum(not theirs for _, theirs, _ in moments[lifted:-1]) > 3
-    assert sum(flags["grasped"] and not theirs and height_m < 0.02 for flags, theirs, height_m in moments) > 0
+    assert (
+        sum(
+            flags["grasped"] and not theirs and height_m < 0.02
+            for flags, theirs, height_m in moments
+        )
+        > 0
+    )
 
 
 def test_a_can_between_both_pads_is_grasped_before_it_is_raised(world):
@@ -154,7 +186,11 @@ def test_a_can_between_both_pads_is_grasped_before_it_is_raised(world):
         (goal,) = env.step(expert.action()).progress
         if robosuite._check_grasp(gripper=gripper, object_geoms=can):
             break
-    assert goal.stages["grasped"] and not goal.stages["lifted"] and abs(goal.measures["object_height_m"]) < 1e-4
+    assert (
+        goal.stages["grasped"]
+        and not goal.stages["lifted"]
+        and abs(goal.measures["object_height_m"]) < 1e-4
+    )
 
 
 def test_both_objects_of_a_task_get_into_the_basket_one_after_the_other(world):
@@ -168,12 +204,18 @@ def test_both_objects_of_a_task_get_into_the_basket_one_after_the_other(world):
 def test_the_burner_glows_once_the_knob_is_turned_by_the_hand(world):
     env = world(STOVE)
     env.reset(0)
-    (burner,) = (i for i in range(env.model.nsite) if env.model.site(i).name == "flat_stove_1_burner")
+    (burner,) = (
+        i for i in range(env.model.nsite) if env.model.site(i).name == "flat_stove_1_burner"
+    )
     expert, seen = env.make_expert(), []
     for _ in range(env.spec.max_steps):
         result = env.step(expert.action())
         seen.append(
-            (result.progress[0].measures["joint_progress"], result.success, bool(env.model.site_rgba[burner, 3] > 0))
+            (
+                result.progress[0].measures["joint_progress"],
+                result.success,
+                bool(env.model.site_rgba[burner, 3] > 0),
+            )
         )
         if result.success:
             break
@@ -191,15 +233,23 @@ def test_it_follows_from_the_state_alone(world):
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "says"),
+    ("name", "failure_mode", "says"),
     [
-        (BOWL_ON_PLATE, "stop_half_way", "articulated, got on akita_black_bowl_1 plate_1. Faults .*: never_close"),
-        (STOVE, "never_close", "pick and place, got turnon flat_stove_1. Faults .*: stop_half_way"),
+        (
+            BOWL_ON_PLATE,
+            "stop_half_way",
+            "articulated, got on akita_black_bowl_1 plate_1. Failure modes .*: never_close",
+        ),
+        (
+            STOVE,
+            "never_close",
+            "pick and place, got turnon flat_stove_1. Failure modes .*: stop_half_way",
+        ),
     ],
 )
-def test_a_fault_of_the_other_kind_of_goal_is_refused(world, name, fault, says):
+def test_a_failure_mode_of_the_other_kind_of_goal_is_refused(world, name, failure_mode, says):
     with pytest.raises(WhiskerError, match=says):
-        world(name).make_expert(fault)
+        world(name).make_expert(failure_mode)
 
 
 def test_an_unknown_fault_is_refused_with_the_closest_ones(world):
@@ -256,17 +306,28 @@ def kinds_of_goals(task):
     """(scene, verb, place or moving part without its number) of each goal in a BDDL file."""
     text = task.bddl_path.read_text()
     scene = re.search(r"problem\s+(\w+)", text).group(1)
-    words = [inner.split() for inner in re.findall(r"\(([^()]+)\)", text[text.lower().index("(:goal") :])]
-    return {(scene, goal[0].lower(), re.sub(r"_\d+", "", goal[-1])) for goal in words if len(goal) in (2, 3)}
+    words = [
+        inner.split() for inner in re.findall(r"\(([^()]+)\)", text[text.lower().index("(:goal") :])
+    ]
+    return {
+        (scene, goal[0].lower(), re.sub(r"_\d+", "", goal[-1]))
+        for goal in words
+        if len(goal) in (2, 3)
+    }
 
 
 def watch_goals(name):
     """In a process that builds few environments, since one that has built many keeps gigabytes."""
     env = make_libero(name, image_sizes={})
-    for goal, progress, words in zip(env._goals, env.progress(), env._env.parsed_problem["goal_state"], strict=True):
+    for goal, progress, words in zip(
+        env._goals, env.progress(), env._env.parsed_problem["goal_state"], strict=True
+    ):
         assert progress.met == bool(env._env._eval_predicate(words))
         if isinstance(goal, JointGoal):
-            assert progress.measures["joint_progress"] == pytest.approx(0, abs=0.02) or name == "libero_goal_task/7"
+            assert (
+                progress.measures["joint_progress"] == pytest.approx(0, abs=0.02)
+                or name == "libero_goal_task/7"
+            )
         else:
             assert progress.measures["goal_distance_m"] > 0.05 or progress.stages["over_goal"]
             assert progress.stages["released"] and progress.stages["over_goal"] >= progress.met

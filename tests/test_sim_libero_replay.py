@@ -15,7 +15,10 @@ TASK = "libero_object/0"
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    path = tmp_path_factory.mktemp("demos") / "pick_up_the_alphabet_soup_and_place_it_in_the_basket_demo.hdf5"
+    path = (
+        tmp_path_factory.mktemp("demos")
+        / "pick_up_the_alphabet_soup_and_place_it_in_the_basket_demo.hdf5"
+    )
     assert record_demonstrations(path, find_task(TASK), 2, range(10)) == 2
     return path
 
@@ -57,7 +60,9 @@ def test_images_are_recorded_as_opengl_has_them(tmp_path):
     path = tmp_path / "demo.hdf5"
     task = find_task(TASK)
     assert record_demonstrations(path, task, 1, range(3), image_size_px=(32, 48)) == 1
-    (demonstration,) = load_demonstrations(path, obs_keys=("agentview_rgb", "eye_in_hand_rgb", "ee_states"))
+    (demonstration,) = load_demonstrations(
+        path, obs_keys=("agentview_rgb", "eye_in_hand_rgb", "ee_states")
+    )
     env = make_libero(TASK, dict.fromkeys(("image", "image2"), (32, 48)), str(path))
     for action, *seen in zip(demonstration.actions[:13], *demonstration.obs.values(), strict=False):
         env.step(action)
@@ -79,13 +84,18 @@ def test_heights_are_measured_from_where_the_object_rests(recorded):
     env = make_libero(TASK, {}, str(recorded))
     env.reset(1)
     env.reset(0)
-    demonstration, heights = load_demonstrations(recorded)[0], [env.progress()[0].measures["object_height_m"]]
+    demonstration, heights = (
+        load_demonstrations(recorded)[0],
+        [env.progress()[0].measures["object_height_m"]],
+    )
     for action in demonstration.actions:
         env.step(action)
         heights.append(env.progress()[0].measures["object_height_m"])
     at_rest = heights[N_SETTLE_STEPS : 2 * N_SETTLE_STEPS]
     assert np.abs(at_rest).max() < 1e-3 and abs(heights[0]) > 0.01
-    np.testing.assert_allclose(max(heights), heights_of_the_same_episode_from_its_init_state().max(), atol=0.005)
+    np.testing.assert_allclose(
+        max(heights), heights_of_the_same_episode_from_its_init_state().max(), atol=0.005
+    )
 
 
 def heights_of_the_same_episode_from_its_init_state():

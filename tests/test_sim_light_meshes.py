@@ -5,17 +5,26 @@ from sim.light_meshes import cluster_index, cluster_vertices, load_light_mesh, l
 
 def sphere(n_rings=60, n_segments=120, radius_m=0.05):
     """A closed triangulated sphere."""
-    theta, phi = np.linspace(0, np.pi, n_rings), np.linspace(0, 2 * np.pi, n_segments, endpoint=False)
+    theta, phi = (
+        np.linspace(0, np.pi, n_rings),
+        np.linspace(0, 2 * np.pi, n_segments, endpoint=False),
+    )
     t, p = np.meshgrid(theta, phi, indexing="ij")
-    vertices = radius_m * np.stack([np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], -1).reshape(-1, 3)
+    vertices = radius_m * np.stack(
+        [np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], -1
+    ).reshape(-1, 3)
     i, j = np.meshgrid(np.arange(n_rings - 1), np.arange(n_segments), indexing="ij")
     a, b = i * n_segments + j, i * n_segments + (j + 1) % n_segments
-    faces = np.concatenate([np.stack([a, a + n_segments, b], -1), np.stack([b, a + n_segments, b + n_segments], -1)])
+    faces = np.concatenate(
+        [np.stack([a, a + n_segments, b], -1), np.stack([b, a + n_segments, b + n_segments], -1)]
+    )
     return vertices, faces.reshape(-1, 3)
 
 
 def write_stl(path, vertices, faces):
-    record = np.zeros(len(faces), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    record = np.zeros(
+        len(faces), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]
+    )
     record["corners"] = vertices[faces]
     path.write_bytes(b"\0" * 80 + np.uint32(len(faces)).tobytes() + record.tobytes())
 

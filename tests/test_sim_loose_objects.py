@@ -38,7 +38,9 @@ def test_what_falls_drifts_as_newton_says_and_what_lies_does_not(world):
     assert list(objects) == ["falling", "lying", "flying"]  # a hinge holds the other one
     dt_s, n = model.opt.timestep, round(WATCH_S / model.opt.timestep)
     fall_m = 9.81 * dt_s**2 * n * (n + 1) / 2  # semi-implicit Euler: the sum of g dt² k
-    assert objects["falling"].speed_m_s == 0 and objects["falling"].drift_m == pytest.approx(fall_m, rel=1e-6)
+    assert objects["falling"].speed_m_s == 0 and objects["falling"].drift_m == pytest.approx(
+        fall_m, rel=1e-6
+    )
     assert objects["lying"].drift_m < 1e-3
     assert objects["flying"].speed_m_s == 3.0
     assert objects["flying"].drift_m == pytest.approx(np.hypot(3.0 * WATCH_S, fall_m), rel=1e-6)
@@ -49,11 +51,17 @@ def test_nothing_changes_when_one_looks(world):
     model, data = world
     before = [data.time, data.qpos.copy(), data.qvel.copy(), data.qacc_warmstart.copy()]
     observe_loose_objects(model, data)
-    for old, new in zip(before, [data.time, data.qpos, data.qvel, data.qacc_warmstart], strict=True):
+    for old, new in zip(
+        before, [data.time, data.qpos, data.qvel, data.qacc_warmstart], strict=True
+    ):
         np.testing.assert_array_equal(old, new)
 
 
 def test_names_of_the_environment_come_first(world):
     model, data = world
     names = {int(FreeJoints(model).bodies[1]): "the box"}
-    assert [o.name for o in observe_loose_objects(model, data, names)] == ["falling", "the box", "flying"]
+    assert [o.name for o in observe_loose_objects(model, data, names)] == [
+        "falling",
+        "the box",
+        "flying",
+    ]

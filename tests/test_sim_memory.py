@@ -8,7 +8,9 @@ from sim.memory import check_memory, compute_available_gb
 
 
 def write_machine(folder, available_kb):
-    (folder / "meminfo").write_text(f"MemTotal:  24000000 kB\nMemFree:  1 kB\nMemAvailable: {available_kb} kB\n")
+    (folder / "meminfo").write_text(
+        f"MemTotal:  24000000 kB\nMemFree:  1 kB\nMemAvailable: {available_kb} kB\n"
+    )
 
 
 def write_container(folder, limit, current, inactive_file):
@@ -34,5 +36,7 @@ def test_what_cannot_be_told_passes(tmp_path, monkeypatch):
 
 def test_too_little_is_one_clear_error():
     check_memory("an environment", 0.0)
-    with pytest.raises(WhiskerError, match=r"memory for 'libero_10/0': expected 1000000.0 GB free, got"):
+    with pytest.raises(
+        WhiskerError, match=r"memory for 'libero_10/0': expected 1000000.0 GB free, got"
+    ):
         check_memory("'libero_10/0'", 1e6)

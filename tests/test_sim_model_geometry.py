@@ -40,10 +40,17 @@ def model():
 def dense_sphere(n):
     """Vertices and faces of a unit sphere of n by n quads."""
     angle, height = np.meshgrid(np.linspace(0, 2 * np.pi, n), np.linspace(-np.pi / 2, np.pi / 2, n))
-    vertices = np.stack([np.cos(height) * np.cos(angle), np.cos(height) * np.sin(angle), np.sin(height)], axis=-1)
+    vertices = np.stack(
+        [np.cos(height) * np.cos(angle), np.cos(height) * np.sin(angle), np.sin(height)], axis=-1
+    )
     index = np.arange(n * n).reshape(n, n)
-    a, b, c, d = (corner.ravel() for corner in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
-    return vertices.reshape(-1, 3), np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
+    a, b, c, d = (
+        corner.ravel()
+        for corner in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1])
+    )
+    return vertices.reshape(-1, 3), np.concatenate(
+        [np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)]
+    )
 
 
 def place(body_pose, shape_pose):
@@ -69,7 +76,9 @@ def test_visible_geoms_alone_in_the_colour_that_they_have(model):
 
 def test_two_of_a_kind_share_a_mesh_whose_vertices_have_the_textures_colour(model):
     geometry = extract_geometry(model, groups=(0,))
-    assert [shape.mesh_index for shape in geometry.shapes[3:]] == [0, 0] and len(geometry.meshes) == 1
+    assert [shape.mesh_index for shape in geometry.shapes[3:]] == [0, 0] and len(
+        geometry.meshes
+    ) == 1
     (mesh,) = geometry.meshes
     assert mesh.colours is not None and (mesh.colours == [255, 0, 0]).all()
     assert mesh.faces.max() < len(mesh.vertices)
@@ -93,7 +102,11 @@ def test_shapes_on_their_bodies_are_where_mujoco_has_the_geoms(name):
     for _ in range(5):
         env.step(np.linspace(-20, 40, 6))
     geometry, poses = env.geometry(), env.body_poses()
-    visible = [g for g in range(env.model.ngeom) if env.model.geom_group[g] <= 2 and env.model.geom_rgba[g, 3] > 0]
+    visible = [
+        g
+        for g in range(env.model.ngeom)
+        if env.model.geom_group[g] <= 2 and env.model.geom_rgba[g, 3] > 0
+    ]
     assert len(visible) == len(geometry.shapes) > 20
     for geom, shape in zip(visible, geometry.shapes, strict=True):
         pos, quat = place(poses[shape.body_index], shape.pose)
@@ -113,7 +126,9 @@ def test_a_light_mesh_is_as_large_as_the_heavy_one():
     model = spec.compile()
     (mesh,) = extract_geometry(model, (0,)).meshes
     assert len(mesh.faces) < 0.3 * model.mesh_facenum[0]
-    np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), np.ptp(model.mesh_vert, axis=0), rtol=0.06)
+    np.testing.assert_allclose(
+        np.ptp(mesh.vertices, axis=0), np.ptp(model.mesh_vert, axis=0), rtol=0.06
+    )
 
 
 def test_a_textured_geom_has_the_mean_colour_of_its_texture():

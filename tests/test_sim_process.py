@@ -18,7 +18,7 @@ from eval.drivers import run_episode
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from policies.action_chunk import ActionChunk
-from policies.policy import PolicySpec, remember
+from policies.policy import PolicySpec, make_memory
 from sim.env import Env, Expert
 from sim.errors import UnknownNameError, WhiskerError
 from sim.process import EnvProcess, EnvProcessError
@@ -82,15 +82,27 @@ def everything(env, result=None):
     progress = env.progress()
     if result is not None:
         assert repr(result.progress) == repr(progress)
-    arrays = [env.state(), env.ee_pos_world(), env.snapshot(), *(p.object_pos_world for p in progress)]
-    return [(array.dtype.str, array.shape, array.tobytes()) for array in arrays], repr(progress), repr(result)
+    arrays = [
+        env.state(),
+        env.ee_pos_world(),
+        env.snapshot(),
+        *(p.object_pos_world for p in progress),
+    ]
+    return (
+        [(array.dtype.str, array.shape, array.tobytes()) for array in arrays],
+        repr(progress),
+        repr(result),
+    )
 
 
 def images_of(env):
     observation = env.observe()
     assert observation.instruction == env.spec.instruction
     assert observation.state.tobytes() == env.state().tobytes()
-    return {name: (image.dtype.str, image.shape, image.tobytes()) for name, image in observation.images.items()}
+    return {
+        name: (image.dtype.str, image.shape, image.tobytes())
+        for name, image in observation.images.items()
+    }
 
 
 def trace(env, actions, look_every=20):
@@ -143,7 +155,9 @@ def test_it_is_an_environment(remote, local):
     assert isinstance(remote, Env) and remote.spec == local.spec
     assert isinstance(remote.make_expert(), Expert)
     assert remote.gl_renderer() == "" or remote.gl_renderer() == local.gl_renderer()
-    assert [(o.name, o.drift_m) for o in remote.loose_objects()] == [(o.name, o.drift_m) for o in local.loose_objects()]
+    assert [(o.name, o.drift_m) for o in remote.loose_objects()] == [
+        (o.name, o.drift_m) for o in local.loose_objects()
+    ]
 
 
 def test_a_rollout_is_the_same_to_the_bit(local, remote, actions):
@@ -186,7 +200,9 @@ def test_killed_in_the_middle_it_starts_again_with_the_same_bits(remote, actions
     remote.reset(3)
     before = trace(remote, actions[:30])
     os.kill(remote.pid, signal.SIGKILL)
-    with pytest.raises(EnvProcessError, match=r"so101/pick_place.*died in step: signal SIGKILL.*memory"):
+    with pytest.raises(
+        EnvProcessError, match=r"so101/pick_place.*died in step: signal SIGKILL.*memory"
+    ):
         remote.step(actions[30])
     assert remote.spec.name == "so101/pick_place" and remote.pid is None
     for call in (remote.state, remote.observe, lambda: remote.step(actions[30])):
@@ -202,7 +218,7 @@ class Forward:
     spec = PolicySpec("forward", {}, 2, 2, 2, 2, 2, stochastic=False)
 
     def reset(self):
-        return remember(n_obs_steps=1)
+        return make_memory(n_obs_steps=1)
 
     def sample(self, memory, rngs):
         raise NotImplementedError
@@ -213,9 +229,14 @@ class Forward:
 
 def test_one_crash_costs_one_episode(point):
     episodes = (100, episode_of("abort"), 101)
-    records = [run_episode(point, Forward(), index, EpisodeRecorder(), RolloutSettings(2, 4)) for index in episodes]
+    records = [
+        run_episode(point, Forward(), index, EpisodeRecorder(), RolloutSettings(2, 4))
+        for index in episodes
+    ]
     assert [bool(record.error) for record in records] == [False, True, False]
-    assert re.search("EnvProcessError: .*'point'.*in step: signal SIGABRT.*native words", records[1].error)
+    assert re.search(
+        "EnvProcessError: .*'point'.*in step: signal SIGABRT.*native words", records[1].error
+    )
     for record, start in ((records[0], 100), (records[2], 101)):
         assert record.arrays.state.tolist() == [[start + 0.5 * n, 0.5 * n] for n in range(5)]
 
@@ -225,7 +246,12 @@ def test_one_crash_costs_one_episode(point):
 
 def test_what_was_handed_out_never_changes(point):
     seen, result = point.observe(), point.step(ACTION)
-    handed_out = point.state(), point.snapshot(), point.ee_pos_world(), result.progress[0].object_pos_world
+    handed_out = (
+        point.state(),
+        point.snapshot(),
+        point.ee_pos_world(),
+        result.progress[0].object_pos_world,
+    )
     arrays = [*handed_out, *seen.images.values()]
     copies = [array.copy() for array in arrays]
     point.reset(109)
@@ -299,7 +325,10 @@ def test_an_exception_arrives_and_the_process_lives_on(point, fault, error_type,
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("abort", r"died in step: signal SIGABRT\. It wrote last:(.|\n)*native words(.|\n)*point_env\.py.* in step"),
+        (
+            "abort",
+            r"died in step: signal SIGABRT\. It wrote last:(.|\n)*native words(.|\n)*point_env\.py.* in step",
+        ),
         ("segfault", r"died in step: signal SIGSEGV"),
         ("exit", r"died in step: exit code 7"),
     ],
@@ -321,7 +350,9 @@ def test_what_hangs_is_killed():
     for fault in ("hang", "hang with the lock"):
         env.reset(episode_of(fault))
         pid, started_s = env.pid, time.monotonic()
-        with pytest.raises(EnvProcessError, match=r"no answer to step within 1 s(.|\n)*point_env\.py.* in step"):
+        with pytest.raises(
+            EnvProcessError, match=r"no answer to step within 1 s(.|\n)*point_env\.py.* in step"
+        ):
             env.step(ACTION)
         assert time.monotonic() - started_s < 5 and not is_alive(pid)
     env.reset(100)
@@ -332,7 +363,11 @@ def test_what_hangs_is_killed():
 @pytest.mark.parametrize(
     ("fault", "limit_s", "words"),
     [
-        ("kill", 60.0, r"Point\(fault_of_making='kill'\).*died in make: signal SIGKILL.*memory.*fewer environments"),
+        (
+            "kill",
+            60.0,
+            r"Point\(fault_of_making='kill'\).*died in make: signal SIGKILL.*memory.*fewer environments",
+        ),
         ("abort", 60.0, r"died in make: signal SIGABRT(.|\n)*words of Python\nwords of a library"),
         ("hang", 0.5, r"no answer to make within 0\.5 s and was killed"),
         ("odd", 60.0, r"^the number: expected even, got odd\. Add one\.$"),
@@ -448,12 +483,19 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path, fault):
         "env.observe(); print(env.pid, flush=True); env.step(np.zeros(2))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    ) as parent:
         pid = int(parent.stdout.readline())
         time.sleep(0.3)
         assert is_alive(pid)
-        held = {str(fd.readlink()) for p in (pid, parent.pid) for fd in Path(f"/proc/{p}/fd").iterdir()}
-        held |= {line.split(maxsplit=5)[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
+        held = {
+            str(fd.readlink()) for p in (pid, parent.pid) for fd in Path(f"/proc/{p}/fd").iterdir()
+        }
+        held |= {
+            line.split(maxsplit=5)[-1]
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+        }
         parent.kill()
     wait_for_end(pid)
     assert not [path for path in held if path.startswith("/dev/shm/") and Path(path).exists()]

@@ -13,7 +13,9 @@ def test_unknown_environment_names_the_closest():
         make_env("so101/pickplace")
 
 
-@pytest.mark.parametrize("name", ["libero_spatail", "libero_spatial/10", "libero_spatial/pick_up", "libero_99"])
+@pytest.mark.parametrize(
+    "name", ["libero_spatail", "libero_spatial/10", "libero_spatial/pick_up", "libero_99"]
+)
 def test_an_unknown_name_of_libero_is_refused(name):
     with pytest.raises(WhiskerError, match=r"libero_spat|libero_90"):
         expand_env(name)
@@ -32,30 +34,40 @@ def test_a_name_of_one_stands_for_itself(name):
 
 def test_a_suite_cannot_be_made_as_one():
     with pytest.raises(
-        WhiskerError, match=r"'libero_goal': expected a single one, got a suite of 10.*libero_goal/0 to"
+        WhiskerError,
+        match=r"'libero_goal': expected a single one, got a suite of 10.*libero_goal/0 to",
     ):
         make_env("libero_goal")
 
 
 def test_libero_is_looked_up_in_a_table_of_its_own():
     spatial = expand_env("libero_spatial")
-    assert spatial == tuple(f"libero_spatial/{i}" for i in range(10)) and expand_env(spatial[3]) == (spatial[3],)
+    assert spatial == tuple(f"libero_spatial/{i}" for i in range(10)) and expand_env(
+        spatial[3]
+    ) == (spatial[3],)
     words = task_of(spatial[3]).partition("/")[2]
     assert words.startswith("pick_up_the_black_bowl") and expand_env(words) == (spatial[3],)
     assert len({task_of(name) for name in spatial}) == 10
-    assert camera_names(spatial[0])[:2] == ("image", "image2") and family_of(spatial[0]).in_own_process
+    assert (
+        camera_names(spatial[0])[:2] == ("image", "image2") and family_of(spatial[0]).in_own_process
+    )
 
 
 def test_the_field_calls_libero_10_libero_long_too():
     assert expand_env("libero_long") == expand_env("libero_10")
-    assert expand_env("libero_long/3") == ("libero_10/3",) and task_of("libero_long/3") == task_of("libero_10/3")
+    assert expand_env("libero_long/3") == ("libero_10/3",) and task_of("libero_long/3") == task_of(
+        "libero_10/3"
+    )
 
 
 def test_names_with_a_comma_between_them_stand_for_all_of_them():
     names = expand_env("libero_goal, libero_spatial/3")
     assert names == (*expand_env("libero_goal"), "libero_spatial/3")
     assert len({task_of(name) for name in names}) == 11
-    with pytest.raises(WhiskerError, match=r"--env libero_goal,so101/pick_place: .*got 'so101/pick_place'. Run other"):
+    with pytest.raises(
+        WhiskerError,
+        match=r"--env libero_goal,so101/pick_place: .*got 'so101/pick_place'. Run other",
+    ):
         expand_env("libero_goal,so101/pick_place")
     with pytest.raises(UnknownNameError, match="Did you mean 'libero_spatial'"):
         expand_env("libero_goal,libero_spatail")
@@ -67,7 +79,11 @@ def test_names_with_a_comma_between_them_stand_for_all_of_them():
 def test_what_is_said_without_building_is_what_is_built(name):
     (listed,) = (listing for listing in list_envs() if listing.name == name)
     spec = make_env(name, image_sizes={}).spec
-    assert (listed.instruction, listed.horizon, task_of(name)) == (spec.instruction, spec.max_steps, spec.task)
+    assert (listed.instruction, listed.horizon, task_of(name)) == (
+        spec.instruction,
+        spec.max_steps,
+        spec.task,
+    )
     assert camera_names(name) == spec.camera_names and len(spec.goals) == 1
 
 
@@ -81,9 +97,9 @@ def test_control_is_liberos_alone():
 
 def last_line_of(code):
     """What a new interpreter prints last."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()[
-        -1
-    ]
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
 
 
 def test_looking_names_up_imports_no_simulator():

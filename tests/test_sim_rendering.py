@@ -24,7 +24,9 @@ def test_light_meshes_keep_the_look(camera):
 
 
 def test_sizes_are_those_asked_for():
-    env = PickPlace("so101/pick_place", image_sizes={"overhead_cam": (20, 30), "wrist_cam": (17, 13)})
+    env = PickPlace(
+        "so101/pick_place", image_sizes={"overhead_cam": (20, 30), "wrist_cam": (17, 13)}
+    )
     images = env.observe().images
     assert images["overhead_cam"].shape == (20, 30, 3) and images["wrist_cam"].shape == (17, 13, 3)
     assert all(image.dtype == np.uint8 for image in images.values())

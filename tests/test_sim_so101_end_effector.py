@@ -64,7 +64,9 @@ class LerobotUrdf:
     def __init__(self):
         robot = ET.parse(ROBOT_FOLDER / "so101_new_calib.urdf").getroot()
         by_child = {
-            joint.find("child").get("link"): joint for joint in robot.iter("joint") if joint.find("child") is not None
+            joint.find("child").get("link"): joint
+            for joint in robot.iter("joint")
+            if joint.find("child") is not None
         }
         link, self._chain = "gripper_frame_link", []
         while link in by_child:
@@ -78,11 +80,16 @@ class LerobotUrdf:
         for joint in self._chain:
             origin = joint.find("origin")
             step = np.eye(4)
-            step[:3, :3] = Rotation.from_euler("xyz", np.array(origin.get("rpy").split(), float)).as_matrix()
+            step[:3, :3] = Rotation.from_euler(
+                "xyz", np.array(origin.get("rpy").split(), float)
+            ).as_matrix()
             step[:3, 3] = np.array(origin.get("xyz").split(), float)
             if joint.get("type") == "revolute":
                 axis = np.array(joint.find("axis").get("xyz").split(), float)
-                step[:3, :3] = step[:3, :3] @ Rotation.from_rotvec(angles[joint.get("name")] * axis).as_matrix()
+                step[:3, :3] = (
+                    step[:3, :3]
+                    @ Rotation.from_rotvec(angles[joint.get("name")] * axis).as_matrix()
+                )
             pose = pose @ step
         return pose
 
@@ -115,7 +122,9 @@ def run_expert(env, episode_index):
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 0.3, 3.0, np.pi - 1e-6, 4.0])
 def test_rotation_vectors_are_those_of_scipy(angle):
     vector = angle * np.array([0.6, 0.0, -0.8])
-    np.testing.assert_allclose(rotation_of(vector), Rotation.from_rotvec(vector).as_matrix(), atol=1e-12)
+    np.testing.assert_allclose(
+        rotation_of(vector), Rotation.from_rotvec(vector).as_matrix(), atol=1e-12
+    )
     np.testing.assert_allclose(
         rotation_vector_of(rotation_of(vector)), Rotation.from_rotvec(vector).as_rotvec(), atol=1e-8
     )
@@ -163,13 +172,16 @@ def test_poses_are_in_the_frame_of_the_base(own_scene):
     turned = mujoco.MjSpec.from_file(str(own_scene))
     turned.body("base").pos, turned.body("base").quat = [0.3, -0.2, 0.1], [0.8, 0.0, 0.0, 0.6]
     here, there = (
-        PoseKinematics(model, TOOL_SITE) for model in (turned.compile(), mujoco.MjModel.from_xml_path(str(own_scene)))
+        PoseKinematics(model, TOOL_SITE)
+        for model in (turned.compile(), mujoco.MjModel.from_xml_path(str(own_scene)))
     )
     for q in random_postures(here, 10):
         pose = there.forward(q)
         np.testing.assert_allclose(here.forward(q).pos_m, pose.pos_m, atol=1e-12)
         np.testing.assert_allclose(here.forward(q).rotation, pose.rotation, atol=1e-12)
-        np.testing.assert_allclose(here.solve(q + 0.05, pose).q_rad, there.solve(q + 0.05, pose).q_rad, atol=1e-6)
+        np.testing.assert_allclose(
+            here.solve(q + 0.05, pose).q_rad, there.solve(q + 0.05, pose).q_rad, atol=1e-6
+        )
 
 
 # Inverse kinematics.
@@ -191,7 +203,9 @@ def test_from_home_every_position_is_met_and_most_poses(blind_env, kinematics):
     home, errors = np.array(blind_env.config.home_rad[:5]), []
     for q in random_postures(kinematics, 150, seed=4):
         solution = kinematics.solve(home, kinematics.forward(q))
-        errors.append([np.linalg.norm(solution.pos_error_m), np.linalg.norm(solution.rot_error_rad)])
+        errors.append(
+            [np.linalg.norm(solution.pos_error_m), np.linalg.norm(solution.rot_error_rad)]
+        )
     pos_m, rot_rad = np.array(errors).T
     assert pos_m.max() < IK_TOLERANCE_M and (pos_m < 0.001).mean() > 0.85
     assert (rot_rad < 0.05).mean() > 0.7
@@ -210,7 +224,9 @@ def test_joint_and_servo_limits_hold(kinematics):
     for q in random_postures(kinematics, 30, seed=6):
         target = Pose(rng.normal(0, 1, 3), rotation_of(rng.normal(0, 2, 3)))
         solution = kinematics.solve(q, target)
-        assert (solution.q_rad >= kinematics._low).all() and (solution.q_rad <= kinematics._high).all()
+        assert (solution.q_rad >= kinematics._low).all() and (
+            solution.q_rad <= kinematics._high
+        ).all()
 
 
 @pytest.mark.parametrize("pos", [(1.2, 0.0, 0.2), (0.3, 0.9, 0.4), (0.2, -0.1, 1.3)])
@@ -222,7 +238,8 @@ def test_out_of_reach_the_error_is_the_true_distance(absolute, pos):
     bounds = (absolute._kinematics._low, absolute._kinematics._high)
     starts = random_postures(absolute._kinematics, 4, seed=7)
     nearest_m = min(
-        np.linalg.norm(least_squares(lambda q: forward(q).pos_m - pos, start, bounds=bounds).fun) for start in starts
+        np.linalg.norm(least_squares(lambda q: forward(q).pos_m - pos, start, bounds=bounds).fun)
+        for start in starts
     )
     result = absolute.step(np.concatenate([pos, absolute.state()[3:6], [50.0]]))
     commanded = forward(absolute.data.ctrl[:5])
@@ -230,7 +247,9 @@ def test_out_of_reach_the_error_is_the_true_distance(absolute, pos):
     assert result.ik_failed and result.clipped
     # The cut to the box comes first, and the arm then goes to where the cut target is nearest.
     assert nearest_m - 1e-4 <= result.ik_error_m < nearest_m + 0.05
-    uncut = absolute._kinematics.solve(np.array(absolute.config.home_rad[:5]), Pose(pos, np.eye(3)), n_iterations=200)
+    uncut = absolute._kinematics.solve(
+        np.array(absolute.config.home_rad[:5]), Pose(pos, np.eye(3)), n_iterations=200
+    )
     assert np.linalg.norm(uncut.pos_error_m) == pytest.approx(nearest_m, abs=0.005)
 
 
@@ -286,7 +305,11 @@ def test_a_delta_is_composed_as_lerobot_composes_it(delta):
     delta.reset(0)
     rng = np.random.default_rng(8)
     compose = EEReferenceAndDelta(
-        LerobotUrdf(), {"x": 1.0, "y": 1.0, "z": 1.0}, list(JOINTS), use_latched_reference=False, use_ik_solution=True
+        LerobotUrdf(),
+        {"x": 1.0, "y": 1.0, "z": 1.0},
+        list(JOINTS),
+        use_latched_reference=False,
+        use_ik_solution=True,
     )
     keys = [f"target_{k}" for k in ("x", "y", "z", "wx", "wy", "wz")]
     for _ in range(10):
@@ -305,7 +328,9 @@ def test_a_delta_is_composed_as_lerobot_composes_it(delta):
         np.testing.assert_allclose(reached.pos_m, [theirs[f"ee.{k}"] for k in "xyz"], atol=1e-4)
         target = rotation_of(np.array([theirs[f"ee.w{k}"] for k in "xyz"]))
         assert np.linalg.norm(rotation_vector_of(target.T @ reached.rotation)) < 0.01
-        np.testing.assert_allclose(delta.data.ctrl[5], np.clip(target_rad[5], -0.1745, 1.745), atol=1e-4)
+        np.testing.assert_allclose(
+            delta.data.ctrl[5], np.clip(target_rad[5], -0.1745, 1.745), atol=1e-4
+        )
 
 
 def test_joints_come_back_from_their_action(env):
@@ -319,13 +344,18 @@ def test_joints_come_back_from_their_action(env):
 def test_the_bounds_hold_all_that_the_arm_can_reach(absolute, delta):
     """The extremes along each axis, by another solver."""
     low, high = np.array(absolute.spec.action.low), np.array(absolute.spec.action.high)
-    forward, starts = absolute._kinematics.forward, random_postures(absolute._kinematics, 2000, seed=10)
+    forward, starts = (
+        absolute._kinematics.forward,
+        random_postures(absolute._kinematics, 2000, seed=10),
+    )
     limits = list(zip(absolute._kinematics._low, absolute._kinematics._high, strict=True))
     positions = np.stack([forward(q).pos_m for q in starts])
     for axis in range(3):
         for sign in (-1, 1):
             start = starts[np.argmax(sign * positions[:, axis])]
-            best = minimize(lambda q, a=axis, s=sign: -s * forward(q).pos_m[a], start, bounds=limits)
+            best = minimize(
+                lambda q, a=axis, s=sign: -s * forward(q).pos_m[a], start, bounds=limits
+            )
             extreme, bound = -sign * best.fun, (low, high)[sign > 0][axis]
             assert 0 < sign * (bound - extreme) < 0.06
     assert absolute.spec.action.low[3:] == (-np.pi,) * 3 + (0.0,)
@@ -356,7 +386,9 @@ def test_the_expert_succeeds_as_it_does_with_joints(env):
 def test_rows_tell_how_inverse_kinematics_did(env, tmp_path):
     run = RunFolder.create(tmp_path, describe_run(env))
     for index, policy in enumerate(("scripted", "random")):
-        record = run_episode(env, BASELINES[policy](env), index, EpisodeRecorder(), RolloutSettings(1, 25))
+        record = run_episode(
+            env, BASELINES[policy](env), index, EpisodeRecorder(), RolloutSettings(1, 25)
+        )
         run.append(record, make_row(record))
     run.close()
     scripted, random = load_rows(run.path)

@@ -5,9 +5,9 @@ from sim.registry import make_env
 from sim.so101.expert import PickPlaceExpert
 
 
-def run(env, episode_index, fault=None):
+def run(env, episode_index, failure_mode=None):
     env.reset(episode_index)
-    expert = PickPlaceExpert(env, fault)
+    expert = PickPlaceExpert(env, failure_mode)
     for _ in range(env.spec.max_steps):
         result = env.step(expert.action())
         if result.success:
@@ -31,9 +31,11 @@ def test_98_of_100(name):
     assert sum(run(env, index).success for index in range(100)) >= 98
 
 
-@pytest.mark.parametrize("fault", ["never_close", "open_half_way", "release_beside", "stop_over_bowl"])
-def test_a_fault_spoils_it(blind_env, fault):
-    assert not run(blind_env, 0, fault).success
+@pytest.mark.parametrize(
+    "failure_mode", ["never_close", "open_half_way", "release_beside", "stop_over_bowl"]
+)
+def test_a_failure_mode_spoils_it(blind_env, failure_mode):
+    assert not run(blind_env, 0, failure_mode).success
 
 
 def test_it_follows_from_the_state_alone(blind_env):

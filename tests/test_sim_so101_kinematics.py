@@ -21,18 +21,26 @@ def forward(env, q_rad):
 @pytest.mark.parametrize("x", [0.16, 0.22, 0.28])
 @pytest.mark.parametrize("y", [-0.12, -0.04])
 @pytest.mark.parametrize("yaw_offset", [-0.6, 0.0, 0.6])
-def test_reaches_every_grasp_straight_down_with_the_yaw_asked_for(blind_env, kinematics, x, y, yaw_offset):
+def test_reaches_every_grasp_straight_down_with_the_yaw_asked_for(
+    blind_env, kinematics, x, y, yaw_offset
+):
     target, yaw = np.array([x, y, 0.0125]), np.arctan2(y, x - 0.04) + yaw_offset
-    q = kinematics.solve(np.array(blind_env.config.home_rad[:5]), target, yaw, 0.1, n_iterations=200)
+    q = kinematics.solve(
+        np.array(blind_env.config.home_rad[:5]), target, yaw, 0.1, n_iterations=200
+    )
     pos, rotation = forward(blind_env, q)
     assert np.linalg.norm(pos - target) < 0.002
     assert rotation[2, 2] > np.cos(0.1)
-    assert abs((np.arctan2(rotation[1, 0], rotation[0, 0]) - yaw + np.pi) % (2 * np.pi) - np.pi) < 0.1
+    assert (
+        abs((np.arctan2(rotation[1, 0], rotation[0, 0]) - yaw + np.pi) % (2 * np.pi) - np.pi) < 0.1
+    )
 
 
 def test_position_comes_first_where_the_wrist_saturates(blind_env, kinematics):
     target = np.array([0.2, 0.0, 0.10])
-    q = kinematics.solve(np.array(blind_env.config.home_rad[:5]), target, 0.0, 0.02, n_iterations=300)
+    q = kinematics.solve(
+        np.array(blind_env.config.home_rad[:5]), target, 0.0, 0.02, n_iterations=300
+    )
     assert np.linalg.norm(forward(blind_env, q)[0] - target) < 0.003
 
 
@@ -44,7 +52,9 @@ def test_out_of_reach_stays_inside_the_joint_limits(blind_env, kinematics):
 
 def test_the_jacobian_is_the_derivative_of_the_error(blind_env, kinematics):
     """Finite differences of position and of the rotation error, near the target where it is linear."""
-    q = kinematics.solve(np.array(blind_env.config.home_rad[:5]), np.array([0.2, -0.08, 0.02]), 0.0, 0.1, 200)
+    q = kinematics.solve(
+        np.array(blind_env.config.home_rad[:5]), np.array([0.2, -0.08, 0.02]), 0.0, 0.1, 200
+    )
     pos, rotation = forward(blind_env, q)
     yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
     _, jacobian = kinematics._linearise(q, pos, yaw, 1.0)

@@ -16,7 +16,9 @@ from sim.so101.scene_config import DEFAULT_SCENE
 
 @pytest.fixture(scope="module")
 def env():
-    env = make_env("so101/pick_place", image_sizes={"overhead_cam": (48, 64), "overhead_cam_depth": (48, 64)})
+    env = make_env(
+        "so101/pick_place", image_sizes={"overhead_cam": (48, 64), "overhead_cam_depth": (48, 64)}
+    )
     yield env
     env.close()
 
@@ -27,7 +29,9 @@ def drive(env, n_steps, seed=0):
     trace = []
     for _ in range(n_steps):
         result = env.step(env.state() + rng.normal(0, 6, 6))
-        trace.append(np.concatenate([env.snapshot(), [result.progress[0].measures["object_height_m"]]]))
+        trace.append(
+            np.concatenate([env.snapshot(), [result.progress[0].measures["object_height_m"]]])
+        )
     return np.array(trace)
 
 
@@ -48,7 +52,9 @@ def test_another_process_starts_the_episode_alike(env):
         "env.reset(7)\n"
         "print(env.snapshot().tobytes().hex())"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     env.reset(7)
     assert said.strip() == env.snapshot().tobytes().hex()
 
@@ -101,7 +107,9 @@ def test_looking_changes_nothing(env):
     for _ in range(20):
         env.observe()
         result = env.step(env.state() + rng.normal(0, 6, 6))
-        looked.append(np.concatenate([env.snapshot(), [result.progress[0].measures["object_height_m"]]]))
+        looked.append(
+            np.concatenate([env.snapshot(), [result.progress[0].measures["object_height_m"]]])
+        )
     np.testing.assert_array_equal(blind, looked)
 
 
@@ -119,23 +127,30 @@ def test_nothing_but_observe_renders(env, monkeypatch):
 
 
 def test_the_image_is_upright(env):
-    """The block is at y < 0, on the right of the robot; the bowl at y > 0. +x is up in the overhead image."""
+    """The block is at y < 0, on the right of the robot; the bowl at y > 0.
+
+    +x is up in the overhead image.
+    """
     env.reset(0)
     image = env.observe().images["overhead_cam"].astype(int)
     red = (image[..., 0] > 120) & (image[..., 1] < 80)
     blue = (image[..., 2] > 100) & (image[..., 0] < 80)
     assert np.nonzero(red)[1].mean() > 32 > np.nonzero(blue)[1].mean()
     x, y, _ = env.progress()[0].object_pos_world
-    half_m = np.tan(np.deg2rad(DEFAULT_SCENE.overhead_fovy_deg / 2)) * DEFAULT_SCENE.overhead_pos_m[2]
+    half_m = (
+        np.tan(np.deg2rad(DEFAULT_SCENE.overhead_fovy_deg / 2)) * DEFAULT_SCENE.overhead_pos_m[2]
+    )
     row = 24 - 24 * (x - DEFAULT_SCENE.overhead_pos_m[0]) / half_m
     column = 32 - 24 * (y - DEFAULT_SCENE.overhead_pos_m[1]) / half_m
-    np.testing.assert_allclose([np.nonzero(red)[0].mean(), np.nonzero(red)[1].mean()], [row, column], atol=1.5)
+    np.testing.assert_allclose(
+        [np.nonzero(red)[0].mean(), np.nonzero(red)[1].mean()], [row, column], atol=1.5
+    )
 
 
 @pytest.fixture(scope="module")
 def looking_env():
     """Three cameras, each of another shape."""
-    sizes = {"overhead_cam": (48, 64), "wrist_cam": (60, 100), "people_cam": (40, 90)}
+    sizes = {"overhead_cam": (48, 64), "wrist_cam": (60, 100), "viewer_cam": (40, 90)}
     env = make_env("so101/pick_place", image_sizes=sizes)
     yield env
     env.close()
@@ -182,8 +197,12 @@ def test_the_projection_is_of_the_image_that_is_observed(looking_env):
     env.reset(0)
     image = env.observe().images["overhead_cam"].astype(int)
     rows, columns = np.nonzero((image[..., 0] > 120) & (image[..., 1] < 80))
-    u, v, depth_m = env.projection("overhead_cam") @ np.append(env.progress()[0].object_pos_world, 1.0)
-    np.testing.assert_allclose([u / depth_m, v / depth_m], [columns.mean() + 0.5, rows.mean() + 0.5], atol=1.0)
+    u, v, depth_m = env.projection("overhead_cam") @ np.append(
+        env.progress()[0].object_pos_world, 1.0
+    )
+    np.testing.assert_allclose(
+        [u / depth_m, v / depth_m], [columns.mean() + 0.5, rows.mean() + 0.5], atol=1.0
+    )
     assert depth_m == pytest.approx(DEFAULT_SCENE.overhead_pos_m[2] - 0.0125, abs=1e-6)
 
 
@@ -192,18 +211,28 @@ def test_the_edges_of_an_image_are_its_field_of_view(looking_env):
     x, y, z = DEFAULT_SCENE.overhead_pos_m
     half_m = z * np.tan(np.deg2rad(DEFAULT_SCENE.overhead_fovy_deg / 2))
     projection = looking_env.projection("overhead_cam")
-    for point, (u, v) in (((x, y, 0), (32, 24)), ((x + half_m, y, 0), (32, 0)), ((x, y - half_m * 4 / 3, 0), (64, 24))):
+    for point, (u, v) in (
+        ((x, y, 0), (32, 24)),
+        ((x + half_m, y, 0), (32, 0)),
+        ((x, y - half_m * 4 / 3, 0), (64, 24)),
+    ):
         homogeneous = projection @ (*point, 1.0)
         np.testing.assert_allclose(homogeneous[:2] / homogeneous[2], (u, v), atol=1e-9)
 
 
-def test_a_wrist_camera_moves_with_the_arm_and_an_unobserved_one_has_no_projection(env, looking_env):
+def test_a_wrist_camera_moves_with_the_arm_and_an_unobserved_one_has_no_projection(
+    env, looking_env
+):
     looking_env.reset(0)
     before = looking_env.projection("wrist_cam")
     looking_env.place_arm(np.array(DEFAULT_SCENE.home_rad) + 0.2)
     assert np.abs(looking_env.projection("wrist_cam") - before).max() > 0.1
-    np.testing.assert_array_equal(env.projection("overhead_cam"), env.projection("overhead_cam_depth"))
-    with pytest.raises(WhiskerError, match="camera 'wrist_cam': expected one that is observed: overhead_cam, over"):
+    np.testing.assert_array_equal(
+        env.projection("overhead_cam"), env.projection("overhead_cam_depth")
+    )
+    with pytest.raises(
+        WhiskerError, match="camera 'wrist_cam': expected one that is observed: overhead_cam, over"
+    ):
         env.projection("wrist_cam")
 
 
@@ -218,7 +247,9 @@ def test_a_camera_with_a_sensor_has_no_fovy_to_project_by(looking_env):
 
 def test_its_goal_is_one_and_met_when_the_block_is_placed(blind_env):
     blind_env.reset(0)
-    assert [goal.name for goal in blind_env.spec.goals] == ["in block bowl"] and blind_env.spec.n_episodes is None
+    assert [goal.name for goal in blind_env.spec.goals] == [
+        "in block bowl"
+    ] and blind_env.spec.n_episodes is None
     (goal,) = blind_env.progress()
     assert not goal.met and set(goal.measures) == {"object_height_m", "goal_distance_m"}
     expert = blind_env.make_expert()
@@ -280,7 +311,10 @@ def test_success_needs_the_block_released_and_at_rest(blind_env):
     first_placed = next(i for i, r in enumerate(results) if r.progress[0].stages["placed"])
     first_success = next(i for i, r in enumerate(results) if r.success)
     assert first_success == first_placed + 9
-    assert results[-1].progress[0].stages["over_goal"] and results[-1].progress[0].measures["object_height_m"] < 0.01
+    assert (
+        results[-1].progress[0].stages["over_goal"]
+        and results[-1].progress[0].measures["object_height_m"] < 0.01
+    )
 
 
 def test_diverging_physics_is_a_crash_and_not_a_silent_reset(blind_env):

@@ -14,16 +14,25 @@ from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE
 
 def test_physics_keeps_the_robots_own_inertia(blind_env):
     """Light meshes and box colliders are for eyes and contacts; masses are the package's."""
-    original = mujoco.MjModel.from_xml_path(str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml"))
+    original = mujoco.MjModel.from_xml_path(
+        str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml")
+    )
     for i in range(1, original.nbody):
         name = original.body(i).name
-        np.testing.assert_allclose(blind_env.model.body(name).mass, original.body(i).mass, rtol=1e-12)
-        np.testing.assert_allclose(blind_env.model.body(name).inertia, original.body(i).inertia, rtol=1e-12)
+        np.testing.assert_allclose(
+            blind_env.model.body(name).mass, original.body(i).mass, rtol=1e-12
+        )
+        np.testing.assert_allclose(
+            blind_env.model.body(name).inertia, original.body(i).inertia, rtol=1e-12
+        )
 
 
 def test_light_and_original_meshes_move_alike():
     """The same physics with and without light meshes, bit for bit."""
-    light, original = build_model(DEFAULT_SCENE), build_model(replace(DEFAULT_SCENE, mesh_cell_m=0.0))
+    light, original = (
+        build_model(DEFAULT_SCENE),
+        build_model(replace(DEFAULT_SCENE, mesh_cell_m=0.0)),
+    )
     states = []
     for model in (light, original):
         data = mujoco.MjData(model)
@@ -81,8 +90,12 @@ def test_a_model_of_the_users_own_runs(own_scene):
 
 def test_a_model_without_the_names_is_refused_with_all_of_them(tmp_path):
     path = tmp_path / "scene.xml"
-    path.write_text("<mujoco><worldbody><body name='block'><freejoint/><geom size='.1'/></body></worldbody></mujoco>")
-    with pytest.raises(WhiskerError, match=r"no joint 'shoulder_pan'.*no body 'bowl'.*no site 'tcp'.*no camera"):
+    path.write_text(
+        "<mujoco><worldbody><body name='block'><freejoint/><geom size='.1'/></body></worldbody></mujoco>"
+    )
+    with pytest.raises(
+        WhiskerError, match=r"no joint 'shoulder_pan'.*no body 'bowl'.*no site 'tcp'.*no camera"
+    ):
         make_env(f"so101/pick_place@{path}")
 
 

@@ -30,23 +30,32 @@ def either_env():
     return make_env("so101/pick_place_either", image_sizes={})
 
 
-def run_expert(env, episode_index, fault=None):
+def run_expert(env, episode_index, failure_mode=None):
     """The row of an episode of the scripted expert."""
     policy = ScriptedPolicy(env)
-    policy._expert = env.make_expert(fault)
-    return make_row(run_episode(env, policy, episode_index, EpisodeRecorder(), RolloutSettings(1, 150)))
+    policy._expert = env.make_expert(failure_mode)
+    return make_row(
+        run_episode(env, policy, episode_index, EpisodeRecorder(), RolloutSettings(1, 150))
+    )
 
 
 def positions(env):
     """Body name → (x, y) of everything that the task is about."""
-    return {name: env.data.body(name).xpos[:2].copy() for name in (*env.config.blocks, *env.config.receptacles)}
+    return {
+        name: env.data.body(name).xpos[:2].copy()
+        for name in (*env.config.blocks, *env.config.receptacles)
+    }
 
 
 def test_forty_episodes_in_a_row_have_each_instruction_ten_times():
-    told = [instruction_index("pick_place_words", k) for k in range(1_000_000, 1_000_000 + N_EPISODES)]
+    told = [
+        instruction_index("pick_place_words", k) for k in range(1_000_000, 1_000_000 + N_EPISODES)
+    ]
     assert all(Counter(told[k : k + 40]) == dict.fromkeys(range(4), 10) for k in range(41))
     assert all(sorted(told[k : k + 4]) == [0, 1, 2, 3] for k in range(0, N_EPISODES, 4))
-    assert len({tuple(told[k : k + 4]) for k in range(0, 40, 4)}) > 4  # and not always in the same order
+    assert (
+        len({tuple(told[k : k + 4]) for k in range(0, 40, 4)}) > 4
+    )  # and not always in the same order
 
 
 def test_the_place_does_not_tell_what_is_named(words_env):
@@ -56,14 +65,18 @@ def test_the_place_does_not_tell_what_is_named(words_env):
         words_env.reset(k)
         at = positions(words_env)
         apart_m = {
-            pair: np.linalg.norm(at[pair[0]] - at[pair[1]]) for pair in (("red_block", "blue_block"), ("bowl", "plate"))
+            pair: np.linalg.norm(at[pair[0]] - at[pair[1]])
+            for pair in (("red_block", "blue_block"), ("bowl", "plate"))
         }
         assert min(apart_m.values()) > 0.07
         named = words_env.blocks[0], words_env.receptacles[0]
         sides[(*named, *(at[name][1] > 0 for name in named))] += 1
         assert words_env.instruction == INSTRUCTIONS[instruction_index("pick_place_words", k)]
         assert words_env.observe().instruction == words_env.instruction
-        assert named[0].replace("_", " ") in words_env.instruction and named[1] in words_env.instruction
+        assert (
+            named[0].replace("_", " ") in words_env.instruction
+            and named[1] in words_env.instruction
+        )
         np.testing.assert_array_equal(words_env.progress()[0].object_pos_world[:2], at[named[0]])
         np.testing.assert_array_equal(words_env.goal_pos_world()[:2], at[named[1]])
     # 16 kinds, each 5 times on average.
@@ -90,7 +103,9 @@ def test_a_snapshot_brings_the_words_and_the_places_back(words_env):
     assert words_env.instruction != told
     words_env.restore(snapshot)
     assert words_env.instruction == told
-    assert {name: pos.tolist() for name, pos in positions(words_env).items()} == {k: v.tolist() for k, v in at.items()}
+    assert {name: pos.tolist() for name, pos in positions(words_env).items()} == {
+        k: v.tolist() for k, v in at.items()
+    }
     np.testing.assert_array_equal(words_env.snapshot(), snapshot)
 
 
@@ -104,7 +119,9 @@ def test_the_opposite_instruction_names_nothing_of_the_other(words_env):
 
 
 def test_a_task_of_one_instruction_has_no_column_for_it(blind_env):
-    record = run_episode(blind_env, ScriptedPolicy(blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 3))
+    record = run_episode(
+        blind_env, ScriptedPolicy(blind_env), 0, EpisodeRecorder(), RolloutSettings(1, 3)
+    )
     row = make_row(record)
     assert row.instruction is None and "instruction" not in row.to_json()
     assert asdict(blind_env.spec)["instructions"] == ()

@@ -7,7 +7,9 @@ from lerobot.motors.feetech import FeetechMotorsBus
 
 from sim.so101.units import JOINTS, JointUnits
 
-RANGE_RAD = np.array([[-1.92, 1.92], [-1.75, 1.75], [-1.69, 1.69], [-1.66, 1.66], [-2.74, 2.74], [-0.17453, 1.74533]])
+RANGE_RAD = np.array(
+    [[-1.92, 1.92], [-1.75, 1.75], [-1.69, 1.69], [-1.66, 1.66], [-2.74, 2.74], [-0.17453, 1.74533]]
+)
 TICKS = 4096
 
 
@@ -15,7 +17,10 @@ def lerobot_values(q_rad, body_mode):
     """What a calibrated arm whose ticks span exactly `RANGE_RAD` would report."""
     ticks_per_rad = (TICKS - 1) / (2 * np.pi)
     modes = [body_mode] * 5 + [MotorNormMode.RANGE_0_100]
-    motors = {joint: Motor(i + 1, "sts3215", mode) for i, (joint, mode) in enumerate(zip(JOINTS, modes, strict=True))}
+    motors = {
+        joint: Motor(i + 1, "sts3215", mode)
+        for i, (joint, mode) in enumerate(zip(JOINTS, modes, strict=True))
+    }
     low = 2048 + np.rint(RANGE_RAD[:, 0] * ticks_per_rad).astype(int)
     high = 2048 + np.rint(RANGE_RAD[:, 1] * ticks_per_rad).astype(int)
     calibration = {j: MotorCalibration(i + 1, 0, 0, low[i], high[i]) for i, j in enumerate(JOINTS)}
@@ -26,7 +31,8 @@ def lerobot_values(q_rad, body_mode):
 
 
 @pytest.mark.parametrize(
-    ("body_units", "mode"), [("deg", MotorNormMode.DEGREES), ("range_m100_100", MotorNormMode.RANGE_M100_100)]
+    ("body_units", "mode"),
+    [("deg", MotorNormMode.DEGREES), ("range_m100_100", MotorNormMode.RANGE_M100_100)],
 )
 def test_same_values_as_lerobot_on_a_real_bus(body_units, mode):
     units, rng = JointUnits(RANGE_RAD, body_units), np.random.default_rng(0)

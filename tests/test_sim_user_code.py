@@ -5,7 +5,12 @@ import sys
 import pytest
 
 from sim.errors import WhiskerError
-from sim.user_code import call_factory, find_entry_points, import_attribute, look_in_current_directory
+from sim.user_code import (
+    call_factory,
+    find_entry_points,
+    import_attribute,
+    look_in_current_directory,
+)
 
 
 @pytest.fixture
@@ -42,15 +47,30 @@ def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(fold
         ("a b:c", r"expected package\.module:attribute"),
         ("C:/own.py:make", r"expected package\.module:attribute"),
         ("own", r"expected package\.module:attribute"),
-        ("owm:make", r"a module 'owm' that can be imported, got ModuleNotFoundError.*Start the command in the folder"),
-        ("own.inner:make", r"'own\.inner' that can be imported.*not a package.*folder that has 'own'"),
+        (
+            "owm:make",
+            r"a module 'owm' that can be imported, got ModuleNotFoundError.*Start the command in the folder",
+        ),
+        (
+            "own.inner:make",
+            r"'own\.inner' that can be imported.*not a package.*folder that has 'own'",
+        ),
         (
             "lacking:make",
             r"got ModuleNotFoundError: No module named 'absent_library' \(.*lacking.py, line 1\)\. The",
         ),
-        ("failing:make", r"got ValueError: two lines \(.*failing.py, line 1\)\. The module itself fails"),
-        ("own:mak", r"expected an attribute 'mak' of module 'own', got none of that name; it has make"),
-        ("own:make.mak", r"expected an attribute 'mak' of 'make', got none of that name; it has made"),
+        (
+            "failing:make",
+            r"got ValueError: two lines \(.*failing.py, line 1\)\. The module itself fails",
+        ),
+        (
+            "own:mak",
+            r"expected an attribute 'mak' of module 'own', got none of that name; it has make",
+        ),
+        (
+            "own:make.mak",
+            r"expected an attribute 'mak' of 'make', got none of that name; it has made",
+        ),
     ],
 )
 def test_what_cannot_be_imported_is_named_with_the_reason(folder, name, said):
@@ -63,7 +83,9 @@ def test_what_cannot_be_imported_is_named_with_the_reason(folder, name, said):
 
 
 def test_a_refusal_of_the_users_own_passes_as_it_is(folder):
-    (folder / "refusing.py").write_text("from sim.errors import WhiskerError\nraise WhiskerError('my arm')\n")
+    (folder / "refusing.py").write_text(
+        "from sim.errors import WhiskerError\nraise WhiskerError('my arm')\n"
+    )
     look_in_current_directory()
     with pytest.raises(WhiskerError, match=r"^my arm\.$"):
         import_attribute("--policy x", "refusing:make")
@@ -93,7 +115,11 @@ def test_a_factory_that_cannot_be_called_is_named_with_the_reason(factory, said)
 
 
 def test_a_factory_is_called_by_the_names_of_its_arguments():
-    assert call_factory("x", lambda device, env, seed=7: (env, device, seed), env=1, device=2) == (1, 2, 7)
+    assert call_factory("x", lambda device, env, seed=7: (env, device, seed), env=1, device=2) == (
+        1,
+        2,
+        7,
+    )
     assert call_factory("x", lambda **given: given, env=1, device=2) == {"env": 1, "device": 2}
 
 

@@ -12,7 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.small_checkpoints import BUILDERS, HOME, SPREAD, save_small_checkpoint, shrunken_paligemma
+from tests.small_checkpoints import (
+    BUILDERS,
+    HOME,
+    SPREAD,
+    save_small_checkpoint,
+    shrunken_paligemma,
+)
 
 N_STEPS = 5  # more than a chunk
 DETERMINISTIC = ("act", "pi0_fast")
@@ -30,7 +36,9 @@ def no_network(monkeypatch):
 
 @pytest.fixture(scope="module", params=sorted(BUILDERS))
 def checkpoint(request, tmp_path_factory):
-    return save_small_checkpoint(request.param, tmp_path_factory.mktemp("checkpoints") / request.param)
+    return save_small_checkpoint(
+        request.param, tmp_path_factory.mktemp("checkpoints") / request.param
+    )
 
 
 def load(folder: Path):
@@ -51,8 +59,15 @@ def act(loaded, image_seed=0, state=HOME, noise_seed=0) -> np.ndarray:
     policy, preprocessor, postprocessor = loaded
     generator = torch.Generator().manual_seed(image_seed)
     features = policy.config.input_features
-    images = {k: torch.rand((1, *f.shape), generator=generator) for k, f in features.items() if "image" in k}
-    observation = images | {"observation.state": torch.tensor([state]), "task": ["Pick up the red block"]}
+    images = {
+        k: torch.rand((1, *f.shape), generator=generator)
+        for k, f in features.items()
+        if "image" in k
+    }
+    observation = images | {
+        "observation.state": torch.tensor([state]),
+        "task": ["Pick up the red block"],
+    }
     policy.reset()
     actions = []
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
@@ -97,7 +112,9 @@ def test_a_second_build_is_the_same_and_leaves_the_generator_alone(checkpoint, t
     for path in checkpoint.glob("*.safetensors"):
         # Not the bytes: safetensors lists tensors with two names in random order.
         ours, theirs = load_file(path), load_file(again / path.name)
-        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours), path
+        assert ours.keys() == theirs.keys() and all(
+            torch.equal(ours[key], theirs[key]) for key in ours
+        ), path
 
 
 def test_everything_that_a_checkpoint_names_lies_inside_it(checkpoint):
@@ -107,9 +124,20 @@ def test_everything_that_a_checkpoint_names_lies_inside_it(checkpoint):
         return [s for v in value for s in strings(v)] if isinstance(value, list) else [value]
 
     for name in ("config.json", "policy_preprocessor.json", "policy_postprocessor.json"):
-        paths = [s for s in strings(json.loads((checkpoint / name).read_text())) if isinstance(s, str) and "/" in s]
-        used = [s for s in paths if s not in ("./tmp/gr00t", "google/paligemma-3b-pt-224", "facebook/bart-large")]
-        assert all(Path(s).is_dir() and Path(s).is_relative_to(checkpoint) for s in used), (name, used)
+        paths = [
+            s
+            for s in strings(json.loads((checkpoint / name).read_text()))
+            if isinstance(s, str) and "/" in s
+        ]
+        used = [
+            s
+            for s in paths
+            if s not in ("./tmp/gr00t", "google/paligemma-3b-pt-224", "facebook/bart-large")
+        ]
+        assert all(Path(s).is_dir() and Path(s).is_relative_to(checkpoint) for s in used), (
+            name,
+            used,
+        )
 
 
 FRESH_PROCESS = """
@@ -123,7 +151,10 @@ print(json.dumps([act(load(Path(folder))).tolist() for folder in sys.argv[1:]]))
 
 @pytest.mark.slow
 def test_a_fresh_process_gives_the_same_actions(tmp_path):
-    folders = [save_small_checkpoint(policy_type, tmp_path / policy_type) for policy_type in sorted(BUILDERS)]
+    folders = [
+        save_small_checkpoint(policy_type, tmp_path / policy_type)
+        for policy_type in sorted(BUILDERS)
+    ]
     command = [sys.executable, "-c", FRESH_PROCESS, *map(str, folders)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -81,7 +81,7 @@ SWITCHES = [
     ("l", "trail"),
     ("g", "ghosts"),
     ("a", "alternatives"),
-    ("f", "drafts"),
+    ("f", "intermediate_plans"),
     ("t", "theme"),
     ("c", "camera"),
     ("e", "list"),
@@ -114,7 +114,9 @@ def browser(playwright):
 @pytest.fixture(scope="module")
 def export(failed_run, tmp_path_factory):
     return export_episode(
-        Run.open(failed_run), find_row(Run.open(failed_run), 8), tmp_path_factory.mktemp("page") / "failed.html"
+        Run.open(failed_run),
+        find_row(Run.open(failed_run), 8),
+        tmp_path_factory.mktemp("page") / "failed.html",
     )
 
 
@@ -153,12 +155,16 @@ def test_the_bundle_is_built_of_these_sources():
     """As viz/web/build.mjs computes it."""
     digest = hashlib.sha256()
     names = ["build.mjs", "package.json", "package-lock.json", "../overlay.json"]
-    names += [path.relative_to(WEB).as_posix() for path in (WEB / "src").rglob("*") if path.is_file()]
+    names += [
+        path.relative_to(WEB).as_posix() for path in (WEB / "src").rglob("*") if path.is_file()
+    ]
     for name in sorted(names):
         digest.update(name.encode() + b"\0" + (WEB / name).read_bytes() + b"\0")
     for built in ("viewer.js", "viewer.css"):
         first = (WEB / "dist" / built).read_text().partition("\n")[0]
-        assert first == f"/* sources sha256 {digest.hexdigest()} */", "npm --prefix viz/web run build"
+        assert first == f"/* sources sha256 {digest.hexdigest()} */", (
+            "npm --prefix viz/web run build"
+        )
 
 
 def test_an_export_opens_from_the_disk_with_no_network(exported):
@@ -173,7 +179,11 @@ def test_a_failed_episode_opens_where_it_failed(browser, export, failure):
     assert viewer.state["step"] == failure.decisive_step
     assert viewer.page.inner_text('[data-fact="step"]') == f"{failure.decisive_step} / 300"
     event = str(failure.decisive_event).replace("_", " ")
-    assert viewer.page.inner_text(".item").split("\n") == ["#8", event, f"step {failure.decisive_step}"]
+    assert viewer.page.inner_text(".item").split("\n") == [
+        "#8",
+        event,
+        f"step {failure.decisive_step}",
+    ]
 
 
 @pytest.mark.parametrize(("key", "command", "before", "after"), MOVES)
@@ -301,7 +311,9 @@ def test_a_graph_tells_the_value_at_the_pointer(exported, failed_run, failure):
     """The recorded arrays know it."""
     arrays = Run.open(failed_run).load_arrays(failure)
     seek(exported, 60)
-    in_force = [row_at("prediction", step, arrays.prediction_step) for step in range(len(arrays.state))]
+    in_force = [
+        row_at("prediction", step, arrays.prediction_step) for step in range(len(arrays.state))
+    ]
     for name, values in (
         ("gripper.pos", arrays.state[:, -1]),
         ("object height", 100 * arrays.object_height_m),
@@ -333,12 +345,28 @@ def test_graphs_are_zoomed_and_follow(exported):
         return exported.page.locator(".time-axis .tick").all_inner_texts()
 
     seek(exported, 200)
-    assert exported.state["graph_steps"] == [0, 300] and ticks() == ["0 s", "2 s", "4 s", "6 s", "8 s", "10 s"]
-    assert exported.press("i")["graph_steps"] == [125, 275] and ticks() == ["5 s", "6 s", "7 s", "8 s", "9 s"]
+    assert exported.state["graph_steps"] == [0, 300] and ticks() == [
+        "0 s",
+        "2 s",
+        "4 s",
+        "6 s",
+        "8 s",
+        "10 s",
+    ]
+    assert exported.press("i")["graph_steps"] == [125, 275] and ticks() == [
+        "5 s",
+        "6 s",
+        "7 s",
+        "8 s",
+        "9 s",
+    ]
     begin, end = exported.press("Home")["graph_steps"]
     assert begin == 0 and end == 150
     assert exported.click("zoom-out")["graph_steps"] == [0, 300]
-    assert exported.press("i", "i", "i", "i", "i", "i", "i")["graph_steps"] == [0, 10]  # and no further
+    assert exported.press("i", "i", "i", "i", "i", "i", "i")["graph_steps"] == [
+        0,
+        10,
+    ]  # and no further
     exported.press(*["o"] * 6)
     assert exported.state["graph_steps"] == [0, 300]
 
@@ -420,21 +448,29 @@ def test_plans_and_images_come_as_they_are_looked_at(browser, failed_run):
         assert viewer.page.locator(".cameras .waiting:visible").count() == 0
         viewer.press("Home")
         viewer.wait(lambda: viewer.count("green", ".cameras canvas") > 3)
-        assert set(asked) < set(range(15)) and not viewer.complaints  # what nobody looks at is not rendered
+        assert (
+            set(asked) < set(range(15)) and not viewer.complaints
+        )  # what nobody looks at is not rendered
 
 
 def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
     """Rows of ten tasks, whose episodes are not opened here: a failed one and a successful one of each."""
     run = shutil.copytree(failed_run, tmp_path / "run")
     places = ["between_the_plate_and_the_ramekin", "from_table_center", "on_the_stove", *"abcdefg"]
-    tasks = [f"libero_spatial/pick_up_the_black_bowl_{place}_and_place_it_on_the_plate" for place in places]
+    tasks = [
+        f"libero_spatial/pick_up_the_black_bowl_{place}_and_place_it_on_the_plate"
+        for place in places
+    ]
     rows = [replace(row, n_predictions=0) for row in load_rows(failed_run)]
     lines = [replace(row, task=task).to_json() for task in tasks for row in rows]
     (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     description = json.loads((run / "run.json").read_text())
     description["tasks"] = {task: f"libero_spatial/{number}" for number, task in enumerate(tasks)}
     (run / "run.json").write_text(json.dumps(description))
-    with closing(RunSource(Run.open(run), find_row(Run.open(run), None))) as source, served(source) as server:
+    with (
+        closing(RunSource(Run.open(run), find_row(Run.open(run), None))) as source,
+        served(source) as server,
+    ):
         viewer = Viewer(browser, server.url)
 
         def shown():
@@ -444,7 +480,12 @@ def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
         assert viewer.state["shape"] == "grid"  # of several tasks
         viewer.page.click('[data-shape="list"]')
         # Number and episode first, then what happened, then the words that tell the tasks apart.
-        assert shown()[0] == ["0 #8", "closest approach", "step 38", "between the plate and the ramekin"]
+        assert shown()[0] == [
+            "0 #8",
+            "closest approach",
+            "step 38",
+            "between the plate and the ramekin",
+        ]
         assert [item[0] for item in shown()[:10]] == [f"{number} #8" for number in range(10)]
         viewer.press("/")
         viewer.page.keyboard.type("stove")
@@ -467,7 +508,10 @@ def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
 def test_a_damaged_episode_is_said_and_the_others_still_open(browser, failed_run, tmp_path):
     run = shutil.copytree(failed_run, tmp_path / "run")
     (run / "episodes" / "pick_place" / "8.npz").write_bytes(b"torn")
-    with closing(RunSource(Run.open(run), find_row(Run.open(run), None))) as source, served(source) as server:
+    with (
+        closing(RunSource(Run.open(run), find_row(Run.open(run), None))) as source,
+        served(source) as server,
+    ):
         viewer = Viewer(browser, server.url)
         assert "expected the recorded arrays" in viewer.state["error"]
         assert viewer.press("ArrowDown")["key"] == "pick_place/7" and viewer.state["error"] is None
@@ -483,11 +527,19 @@ def test_without_webgl_the_page_says_so_and_shows_the_camera_images(playwright, 
         assert not viewer.complaints
 
 
-def test_without_a_scene_the_page_says_so_and_shows_the_camera_images(browser, failed_run, tmp_path, monkeypatch):
+def test_without_a_scene_the_page_says_so_and_shows_the_camera_images(
+    browser, failed_run, tmp_path, monkeypatch
+):
     open_env = Run.open_env
-    monkeypatch.setattr(Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable))
+    monkeypatch.setattr(
+        Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable)
+    )
     run = Run.open(failed_run)
-    viewer = Viewer(browser, export_episode(run, find_row(run, 8), tmp_path / "page.html").as_uri(), offline=True)
+    viewer = Viewer(
+        browser,
+        export_episode(run, find_row(run, 8), tmp_path / "page.html").as_uri(),
+        offline=True,
+    )
     assert "cannot be drawn in 3D" in viewer.page.inner_text(".scene")
     assert not viewer.page.locator(".scene canvas").is_visible()
     assert viewer.press("Home", "Shift+ArrowRight", "ArrowRight")["step"] == 21
@@ -499,13 +551,25 @@ def test_without_a_scene_the_page_says_so_and_shows_the_camera_images(browser, f
 
 def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(browser, tmp_path):
     checkpoint = save_small_smolvla(tmp_path / "smolvla")
-    config = EvalConfig(policy="smolvla", checkpoint=str(checkpoint), horizon=8, episodes=1, samples=4, drafts=True)
+    config = EvalConfig(
+        policy="smolvla",
+        checkpoint=str(checkpoint),
+        horizon=8,
+        episodes=1,
+        samples=4,
+        intermediate_plans=True,
+    )
     setup = set_up(config)
     with closing(setup.env), closing(RunFolder.create(tmp_path, describe(config, setup))) as run:
         list(evaluate(config, setup, run))
-    page = export_episode(Run.open(run.path), find_row(Run.open(run.path), 0), tmp_path / "page.html", show_flow=True)
+    page = export_episode(
+        Run.open(run.path),
+        find_row(Run.open(run.path), 0),
+        tmp_path / "page.html",
+        show_intermediate=True,
+    )
     viewer = Viewer(browser, page.as_uri(), offline=True)
-    assert viewer.state["drafts"] and viewer.state["alternatives"]
+    assert viewer.state["intermediate_plans"] and viewer.state["alternatives"]
     pictures = [viewer.picture()]
     for key in ("a", "f"):
         viewer.press(key)
@@ -520,25 +584,39 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
         viewer = Viewer(browser, server.url)
         assert viewer.page.locator(".live").is_hidden()
         viewer.press("End", "Shift+ArrowLeft", "Shift+ArrowLeft", "b")
-        assert viewer.page.locator("details.branch summary").inner_text() == "branch at prediction 14"
+        assert (
+            viewer.page.locator("details.branch summary").inner_text() == "branch at prediction 14"
+        )
         # What this policy cannot use is disabled, and says why.
-        for field, reason in (("seed", "act draws nothing"), ("instruction", "does not read the instruction")):
+        for field, reason in (
+            ("seed", "act draws nothing"),
+            ("instruction", "does not read the instruction"),
+        ):
             assert viewer.page.locator(f'input[name="{field}"]').is_disabled()
             assert (
-                reason in viewer.page.locator(".branch .field", has=viewer.page.locator(f"[name={field}]")).inner_text()
+                reason
+                in viewer.page.locator(
+                    ".branch .field", has=viewer.page.locator(f"[name={field}]")
+                ).inner_text()
             )
         viewer.page.check('input[name="wrist_cam"]')
         viewer.click("live-branch")
         viewer.wait(lambda: viewer.state["key"] == "pick_place/8 ~1")
-        viewer.wait(lambda: viewer.state["live"]["state"] == "paused" and viewer.state["n_steps"] == 300)
+        viewer.wait(
+            lambda: viewer.state["live"]["state"] == "paused" and viewer.state["n_steps"] == 300
+        )
         (kept,) = run.branches
         branch = viewer.page.locator(".item.branch")
         name, _, step, changes = branch.inner_text().split("\n")
         assert (name, step, changes) == ("↳ ~1", f"step {kept.decisive_step}", "wrist_cam blinded")
-        assert viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L") >= 30
+        assert (
+            viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L")
+            >= 30
+        )
         assert "other future" in viewer.page.locator(".legend").inner_text()
         assert viewer.press("ArrowUp")["key"] == "pick_place/8"
-        # The address follows in its own time. The page is asked: `page.url` stands still while nobody calls Playwright.
+        # The address follows in its own time. The page is asked: `page.url` stands still while
+        # nobody calls Playwright.
         viewer.wait(lambda: "episode=pick_place/8&" in viewer.page.evaluate("location.hash"))
         # Whoever opens the run again finds it.
         viewer.page.reload()
@@ -548,8 +626,11 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
 
 
 def test_a_rollout_is_driven_from_the_page(browser):
-    # A gripper that stays open never succeeds: on a busy machine the rollout goes far before it is paused.
-    config = EvalConfig(policy="act", checkpoint="act-early", n_action_steps=10, gripper_min=100.0, horizon=3000)
+    # A gripper that stays open never succeeds: on a busy machine the rollout goes far before it is
+    # paused.
+    config = EvalConfig(
+        policy="act", checkpoint="act-early", n_action_steps=10, gripper_min=100.0, horizon=3000
+    )
     with closing(LiveSession(config)) as session, served(session) as server:
         viewer = Viewer(browser, server.url)
 
@@ -572,7 +653,9 @@ def test_a_rollout_is_driven_from_the_page(browser):
         viewer.wait(idle)
         trunk_steps = viewer.state["n_steps"]
         before = [dict(part) for part in session.episode("pick_place/0")["parts"]]
-        assert viewer.page.get_attribute('[data-column="policy latency"] path.measured', "d").startswith("M0 ")
+        assert viewer.page.get_attribute(
+            '[data-column="policy latency"] path.measured', "d"
+        ).startswith("M0 ")
         # Back into the past, and on into another future from there.
         viewer.press("Home", "ArrowRight")
         assert viewer.state["step"] == 1 and session.episode("pick_place/0")["parts"] == before
@@ -580,14 +663,20 @@ def test_a_rollout_is_driven_from_the_page(browser):
         viewer.page.check('input[name="wrist_cam"]')
         viewer.page.fill('input[name="n_action_steps"]', "5")
         viewer.click("live-branch")
-        viewer.wait(lambda: viewer.state["key"] == "pick_place/0 ~1" and live()["state"] == "paused")
+        viewer.wait(
+            lambda: viewer.state["key"] == "pick_place/0 ~1" and live()["state"] == "paused"
+        )
         viewer.click("live-step-prediction", "live-step-prediction")
         viewer.wait(lambda: idle() and viewer.state["step"] == 10)
         assert viewer.count("magenta") > 30  # the other future
-        assert viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L") >= 10
+        assert (
+            viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L")
+            >= 10
+        )
         assert session.episode("pick_place/0")["parts"] == before
         assert (
-            session.episode("pick_place/0 ~1")["header"]["branch"]["changes"] == "n_action_steps 5, wrist_cam blinded"
+            session.episode("pick_place/0 ~1")["header"]["branch"]["changes"]
+            == "n_action_steps 5, wrist_cam blinded"
         )
         # The first can be gone on with.
         viewer.press("ArrowUp")

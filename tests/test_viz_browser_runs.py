@@ -51,7 +51,9 @@ def served_runs(folder):
 def place_of(viewer):
     """What the address names."""
     # Playwright learns of another fragment only when it is asked for something.
-    return {name: values[0] for name, values in parse_qs(urlsplit(address_of(viewer)).fragment).items()}
+    return {
+        name: values[0] for name, values in parse_qs(urlsplit(address_of(viewer)).fragment).items()
+    }
 
 
 def address_of(viewer):
@@ -67,7 +69,11 @@ def shows(viewer, key, step=None):
 def test_from_the_list_to_a_moment_and_back(browser, folder):
     with served_runs(folder) as server:
         viewer = Viewer(browser, server.url)
-        assert viewer.state["page"] == "runs" and set(viewer.state["runs"]) == {NAME, "group/other", "growing"}
+        assert viewer.state["page"] == "runs" and set(viewer.state["runs"]) == {
+            NAME,
+            "group/other",
+            "growing",
+        }
         assert "photos This folder is no run" in viewer.page.inner_text(".remarks")
         viewer.page.fill(".runs input", "other")
         assert viewer.state["runs"] == ["group/other"]
@@ -78,14 +84,23 @@ def test_from_the_list_to_a_moment_and_back(browser, folder):
         viewer.wait(lambda: shows(viewer, "pick_place/8"))
         viewer.press("Home", "ArrowRight", "ArrowRight", "c")
         viewer.wait(lambda: place_of(viewer).get("step") == "2")
-        assert place_of(viewer) == {"run": NAME, "episode": "pick_place/8", "step": "2", "view": "front"}
+        assert place_of(viewer) == {
+            "run": NAME,
+            "episode": "pick_place/8",
+            "step": "2",
+            "view": "front",
+        }
         moment = address_of(viewer)
         viewer.page.click('.item[data-key="pick_place/7"]')
         viewer.wait(lambda: shows(viewer, "pick_place/7"))
         viewer.page.go_back()
         viewer.wait(lambda: shows(viewer, "pick_place/8", 2))
         viewer.page.go_back()
-        viewer.wait(lambda: viewer.state["page"] == "runs" and viewer.page.locator(".runs table").is_visible())
+        viewer.wait(
+            lambda: (
+                viewer.state["page"] == "runs" and viewer.page.locator(".runs table").is_visible()
+            )
+        )
         viewer.page.go_forward()
         viewer.wait(lambda: shows(viewer, "pick_place/8", 2))
         # The same episode of another run is another.
@@ -119,12 +134,16 @@ def test_a_view_that_was_turned_is_in_the_address(browser, folder):
 def test_what_is_not_there_is_said_in_one_sentence(browser, folder):
     with served_runs(folder) as server:
         viewer = Viewer(browser, f"{server.url}#run=nothing&episode=pick_place/8")
-        viewer.wait(lambda: "run 'nothing': expected one of those in" in (viewer.state["error"] or ""))
+        viewer.wait(
+            lambda: "run 'nothing': expected one of those in" in (viewer.state["error"] or "")
+        )
         assert viewer.state["page"] == "runs" and len(viewer.state["runs"]) == 3
         viewer.page.click(f'tr[data-run="{NAME}"] a.open')
         viewer.wait(lambda: shows(viewer, "pick_place/8") and viewer.state["error"] is None)
         viewer.page.evaluate(f"location.hash = '#run={NAME}&episode=pick_place/99'")
-        viewer.wait(lambda: viewer.state["error"] == f"The run {NAME} has no episode pick_place/99.")
+        viewer.wait(
+            lambda: viewer.state["error"] == f"The run {NAME} has no episode pick_place/99."
+        )
         assert len(viewer.state["episodes"]) == 2 and not viewer.state["n_steps"]
         viewer.page.click('.item[data-key="pick_place/7"]')
         viewer.wait(lambda: shows(viewer, "pick_place/7") and viewer.state["error"] is None)
@@ -175,7 +194,9 @@ def test_a_report_is_opened_or_told_how_to_make(browser, folder):
         opened.value.wait_for_load_state()
         assert opened.value.title() == "report" and opened.value.inner_text("p") == "all of it"
         viewer.page.click('tr[data-run="growing"] td[data-column="report"] button')
-        assert viewer.page.inner_text(".explained code").endswith(f"eval-report {folder / 'growing'}")
+        assert viewer.page.inner_text(".explained code").endswith(
+            f"eval-report {folder / 'growing'}"
+        )
         assert viewer.state["page"] == "runs"
 
 
@@ -186,7 +207,9 @@ def test_the_list_is_legible(browser, folder, theme):
         while viewer.state["theme"] != theme:
             viewer.press("t")
         texts = viewer.page.evaluate(TEXTS)
-        assert len(texts) > 30 and not [text for text in texts if text["size"] < 12 or text["contrast"] < 4.5]
+        assert len(texts) > 30 and not [
+            text for text in texts if text["size"] < 12 or text["contrast"] < 4.5
+        ]
         assert viewer.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -205,7 +228,9 @@ def test_an_episode_of_a_suite_is_two_clicks_away(browser, folder, failed_run):
     (run / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     description = json.loads((run / "run.json").read_text())
     env = description["env"]["name"]
-    description["tasks"] = {task: env if task == "pick_place" else f"suite/{task}" for task in tasks}
+    description["tasks"] = {
+        task: env if task == "pick_place" else f"suite/{task}" for task in tasks
+    }
     (run / "run.json").write_text(json.dumps(description))
     with served_runs(folder) as server:
         viewer = Viewer(browser, server.url)
@@ -214,7 +239,9 @@ def test_an_episode_of_a_suite_is_two_clicks_away(browser, folder, failed_run):
             return viewer.page.evaluate("document.activeElement.dataset.key")
 
         viewer.page.click('tr[data-run="growing"] a.open')
-        viewer.wait(lambda: viewer.state["shape"] == "grid" and viewer.page.locator(".cell").count() == 20)
+        viewer.wait(
+            lambda: viewer.state["shape"] == "grid" and viewer.page.locator(".cell").count() == 20
+        )
         assert viewer.page.locator(".grid h3 .words").all_inner_texts()[1] == "put it b away"
         viewer.page.click('.cell[data-key="pick_place/7"]')
         viewer.wait(lambda: shows(viewer, "pick_place/7"))

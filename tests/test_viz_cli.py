@@ -65,7 +65,9 @@ def test_help_imports_nothing_heavy():
 
 
 def test_a_picture_and_a_film_and_a_page_are_written(whiskers, failed_run, tmp_path):
-    code, out, _ = whiskers(failed_run, "--png", tmp_path / "a.png", "--step", 110, "--camera", "overhead_cam")
+    code, out, _ = whiskers(
+        failed_run, "--png", tmp_path / "a.png", "--step", 110, "--camera", "overhead_cam"
+    )
     image = cv2.imread(str(tmp_path / "a.png"))
     assert code == 0 and "a.png" in out and image.shape[1] >= 960
     plan = (np.abs(image[..., ::-1].astype(int) - LINES["plan"].colour) < 40).all(axis=-1)
@@ -81,7 +83,9 @@ def test_a_picture_is_of_the_step_at_which_it_went_wrong(whiskers, failed_run, t
     (failed,) = [row for row in load_rows(failed_run) if not row.success]
     assert failed.shown_step not in (0, failed.n_steps)
     for name, *step in (("default.png",), ("there.png", "--step", failed.shown_step)):
-        assert whiskers(failed_run, "--png", tmp_path / name, "--camera", "wrist_cam", *step)[0] == 0
+        assert (
+            whiskers(failed_run, "--png", tmp_path / name, "--camera", "wrist_cam", *step)[0] == 0
+        )
     assert (tmp_path / "default.png").read_bytes() == (tmp_path / "there.png").read_bytes()
 
 
@@ -96,7 +100,9 @@ def test_no_such_run_or_episode(whiskers, run, tmp_path):
     assert "run.json" in refused(whiskers(tmp_path / "nothing"))
     assert "expected one that was run, got episodes 7, 8" in refused(whiskers(run, "--episode", 99))
     assert "expected 0 to 300" in refused(whiskers(run, "--png", tmp_path / "a.png", "--step", 301))
-    assert "overhead_cam" in refused(whiskers(run, "--png", tmp_path / "a.png", "--camera", "front"))
+    assert "overhead_cam" in refused(
+        whiskers(run, "--png", tmp_path / "a.png", "--camera", "front")
+    )
 
 
 def test_a_run_of_a_newer_version(whiskers, run):
@@ -118,15 +124,24 @@ def test_a_truncated_episode_file(whiskers, run, tmp_path):
     content = episode_file(run, 8).read_bytes()
     episode_file(run, 8).write_bytes(content[: len(content) // 2])
     for flag, suffix in (("--export", "html"), ("--png", "png"), ("--video", "mp4")):
-        assert "expected the recorded arrays" in refused(whiskers(run, flag, tmp_path / f"a.{suffix}"))
+        assert "expected the recorded arrays" in refused(
+            whiskers(run, flag, tmp_path / f"a.{suffix}")
+        )
     assert not list(tmp_path.glob("*a.*"))
     assert "expected the recorded arrays" in refused(whiskers(run, "--table"))
 
 
 def test_an_episode_that_crashed_before_it_planned(whiskers, run, tmp_path):
     rows = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
-    crashed = rows[1] | {"outcome": "error", "error": "MemoryError: none left", "n_predictions": 0, "n_steps": 0}
-    (run / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (rows[0], crashed)))
+    crashed = rows[1] | {
+        "outcome": "error",
+        "error": "MemoryError: none left",
+        "n_predictions": 0,
+        "n_steps": 0,
+    }
+    (run / "episodes.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in (rows[0], crashed))
+    )
     said = refused(whiskers(run, "--episode", 8, "--export", tmp_path / "a.html"))
     assert "expected a prediction, got none: MemoryError: none left" in said
 
@@ -149,9 +164,14 @@ def test_no_display_for_a_window(whiskers, run, monkeypatch):
 def test_it_must_be_clear_what_is_wanted(whiskers, run, tmp_path):
     assert "--live with one" in refused(whiskers(run, "--live"))
     assert "got --png and --table" in refused(whiskers(run, "--table", "--png", tmp_path / "a.png"))
-    assert "--camera: expected together with --png or --video" in refused(whiskers(run, "--camera", "wrist_cam"))
+    assert "--camera: expected together with --png or --video" in refused(
+        whiskers(run, "--camera", "wrist_cam")
+    )
     assert "--step: expected together with --png" in refused(whiskers(run, "--step", 3))
-    assert "--show-flow: expected a run recorded with `eval --drafts`" in refused(whiskers(run, "--show-flow"))
+    assert (
+        "--show-intermediate: expected a run recorded with `eval --intermediate-plans`"
+        in refused(whiskers(run, "--show-intermediate"))
+    )
     assert "--policy: expected together with --live" in refused(whiskers(run, "--policy", "act"))
     assert "a file that ends in .mp4" in refused(whiskers(run, "--video", tmp_path / "a.gif"))
 
@@ -161,7 +181,12 @@ def test_without_a_run_the_runs_are_listed_and_nothing_else(whiskers, run, tmp_p
     said = refused(whiskers())
     assert "folder of runs 'runs': expected a folder that `eval` wrote to, got none" in said
     assert "eval --policy act --episodes 30" in said
-    for flags in (("--table",), ("--export", tmp_path / "a.html"), ("--episode", 0), ("--task", "pick_place")):
+    for flags in (
+        ("--table",),
+        ("--export", tmp_path / "a.html"),
+        ("--episode", 0),
+        ("--task", "pick_place"),
+    ):
         assert f"{flags[0]}: expected a run folder, got none" in refused(whiskers(*flags))
         assert f"got the folder '{run.parent}'" in refused(whiskers(run.parent, *flags))
     (tmp_path / "file").touch()
@@ -170,22 +195,31 @@ def test_without_a_run_the_runs_are_listed_and_nothing_else(whiskers, run, tmp_p
 
 def test_a_place_that_cannot_be_written_to(whiskers, run, tmp_path):
     (tmp_path / "file").touch()
-    assert "expected a place to write to" in refused(whiskers(run, "--export", tmp_path / "file" / "a.html"))
+    assert "expected a place to write to" in refused(
+        whiskers(run, "--export", tmp_path / "file" / "a.html")
+    )
 
 
 def test_a_file_of_the_page_that_is_missing_is_named(whiskers, run, tmp_path, monkeypatch):
-    web = shutil.copytree(ROOT / "viz/web", tmp_path / "web", ignore=shutil.ignore_patterns("node_modules"))
+    web = shutil.copytree(
+        ROOT / "viz/web", tmp_path / "web", ignore=shutil.ignore_patterns("node_modules")
+    )
     monkeypatch.setattr("viz.page._WEB", web)
     (web / "dist/viewer.js").unlink()
     for arguments in (("--export", tmp_path / "a.html"), ("--no-browser",)):
         said = refused(whiskers(run, *arguments))
-        assert f"viewer file {str(web / 'dist/viewer.js')!r}: expected a file that comes with Whisker" in said
+        assert (
+            f"viewer file {str(web / 'dist/viewer.js')!r}: expected a file that comes with Whisker"
+            in said
+        )
     assert not (tmp_path / "a.html").exists()
 
 
 def test_a_file_that_cannot_be_read_is_not_taken_for_the_one_to_write(tmp_path):
     gone = tmp_path / "gone"
-    with pytest.raises(WhiskerError, match=f"file '{gone}': expected a file to read, got No such file"):
+    with pytest.raises(
+        WhiskerError, match=f"file '{gone}': expected a file to read, got No such file"
+    ):
         _write("png", tmp_path / "a.png", lambda: Path(gone.read_text()))
 
 
@@ -193,10 +227,15 @@ def test_a_run_without_its_rows(whiskers, run, tmp_path):
     (run / "episodes.jsonl").unlink()
     for arguments in ((), ("--table",), ("--export", tmp_path / "a.html")):
         said = refused(whiskers(run, *arguments))
-        assert f"rows file '{run / 'episodes.jsonl'}': expected a row for each episode, got No such file" in said
+        assert (
+            f"rows file '{run / 'episodes.jsonl'}': expected a row for each episode, got No such file"
+            in said
+        )
 
 
 def test_what_cannot_run_live_is_refused_before_a_page_is_served(whiskers):
     assert "'act'" in refused(whiskers("--live", "--policy", "akt"))
     assert "at least 1" in refused(whiskers("--live", "--policy", "act", "--horizon", 0))
-    assert "one that has a single plan" in refused(whiskers("--live", "--policy", "scripted", "--samples", 3))
+    assert "one that has a single plan" in refused(
+        whiskers("--live", "--policy", "scripted", "--samples", 3)
+    )

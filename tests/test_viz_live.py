@@ -18,7 +18,9 @@ from tests.small_checkpoints import save_small_smolvla
 from viz.live import LiveSession
 
 N_STEPS = 24
-CONFIG = EvalConfig(policy="act", checkpoint="act-early", horizon=N_STEPS, n_action_steps=8, first_episode=1)
+CONFIG = EvalConfig(
+    policy="act", checkpoint="act-early", horizon=N_STEPS, n_action_steps=8, first_episode=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,11 @@ def recorded():
     """The same episode as `eval` records it."""
     setup = set_up(CONFIG)
     record = run_episode(
-        setup.env, setup.policy, 1, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, setup.horizon)
+        setup.env,
+        setup.policy,
+        1,
+        EpisodeRecorder(),
+        RolloutSettings(setup.n_action_steps, setup.horizon),
     )
     setup.env.close()
     return record.arrays
@@ -42,7 +48,7 @@ def session():
 @pytest.fixture
 def key(session):
     """Of a new life of the same episode, at its first decision."""
-    do(session, "reset", episode_index=1)
+    hint(session, "reset", episode_index=1)
     return session.page()["key"]
 
 
@@ -61,7 +67,7 @@ def decisions_of(session, key):
     return [decision for part in session.episode(key)["parts"] for decision in part["decisions"]]
 
 
-def do(session, command, **arguments):
+def hint(session, command, **arguments):
     session.command({"command": command, **arguments})
     session.wait()
     assert not session.status["message"]
@@ -73,13 +79,13 @@ def row_of(session, key):
 
 def run_to_the_end(session, key):
     while row_of(session, key)["outcome"] == "running":
-        do(session, "step_prediction", key=key)
+        hint(session, "step_prediction", key=key)
 
 
 def test_a_driven_episode_is_the_recorded_one_bit_for_bit(session, key, recorded):
-    do(session, "step")
-    do(session, "step_prediction")
-    do(session, "step")
+    hint(session, "step")
+    hint(session, "step_prediction")
+    hint(session, "step")
     run_to_the_end(session, key)
     for name, expected in [
         ("action", recorded.action),
@@ -107,9 +113,9 @@ def test_a_driven_episode_leaves_the_arrays_of_a_recorded_one(session, key, reco
 
 def test_a_step_is_one_control_step_and_a_prediction_is_the_next_decision(session, key):
     assert len(rows_of(session, key, "action")) == 0 and len(decisions_of(session, key)) == 1
-    do(session, "step")
+    hint(session, "step")
     assert len(rows_of(session, key, "action")) == 1
-    do(session, "step_prediction")
+    hint(session, "step_prediction")
     assert len(rows_of(session, key, "action")) == 8 and len(decisions_of(session, key)) == 2
 
 
@@ -126,7 +132,7 @@ def test_pause_ends_a_run_at_once_and_the_run_goes_on_from_there(session, key, r
     listener.start()
     session.command({"command": "run"})
     assert seen.wait(10)
-    do(session, "pause")
+    hint(session, "pause")
     listener.join()
     n_steps = len(rows_of(session, key, "action"))
     assert n_steps < N_STEPS and row_of(session, key)["outcome"] == "running"
@@ -136,10 +142,10 @@ def test_pause_ends_a_run_at_once_and_the_run_goes_on_from_there(session, key, r
 
 def test_a_branch_leaves_the_recorded_history_as_it_was(session, key, recorded):
     """Blinded from the second decision on: another future; the trunk is untouched and can still be finished."""
-    do(session, "step_prediction")
-    do(session, "step_prediction")
+    hint(session, "step_prediction")
+    hint(session, "step_prediction")
     before = rows_of(session, key, "action").copy()
-    do(session, "branch", key=key, prediction=1, blinded=["overhead_cam", "wrist_cam"])
+    hint(session, "branch", key=key, prediction=1, blinded=["overhead_cam", "wrist_cam"])
     branch = session.page()["key"]
     assert session.episode(branch)["header"]["branch"] == {
         "of": key,
@@ -159,9 +165,9 @@ def test_a_branch_leaves_the_recorded_history_as_it_was(session, key, recorded):
 
 
 def test_a_branch_with_nothing_changed_is_the_same_future(session, key, recorded):
-    do(session, "step_prediction")
-    do(session, "step_prediction")
-    do(session, "branch", key=key, prediction=1)
+    hint(session, "step_prediction")
+    hint(session, "step_prediction")
+    hint(session, "branch", key=key, prediction=1)
     branch = session.page()["key"]
     run_to_the_end(session, branch)
     np.testing.assert_array_equal(rows_of(session, branch, "action"), recorded.action)
@@ -169,29 +175,31 @@ def test_a_branch_with_nothing_changed_is_the_same_future(session, key, recorded
 
 
 def test_a_branch_may_plan_more_often(session, key):
-    do(session, "step_prediction")
-    do(session, "branch", prediction=0, n_action_steps=2)
+    hint(session, "step_prediction")
+    hint(session, "branch", prediction=0, n_action_steps=2)
     branch = session.page()["key"]
     run_to_the_end(session, branch)
     assert [d["step"] for d in decisions_of(session, branch)] == list(range(0, N_STEPS, 2))
 
 
 def test_a_branch_of_a_branch_keeps_what_the_first_changed(session, key):
-    do(session, "branch", key=key, prediction=0, n_action_steps=4, blinded=["wrist_cam"])
+    hint(session, "branch", key=key, prediction=0, n_action_steps=4, blinded=["wrist_cam"])
     first = session.page()["key"]
-    do(session, "step_prediction", key=first)
-    do(session, "branch", key=first, prediction=1)
+    hint(session, "step_prediction", key=first)
+    hint(session, "branch", key=first, prediction=1)
     second = session.page()["key"]
     for branch in (first, second):
         run_to_the_end(session, branch)
     assert [d["step"] for d in decisions_of(session, second)] == list(range(0, N_STEPS, 4))
-    np.testing.assert_array_equal(rows_of(session, second, "action"), rows_of(session, first, "action"))
+    np.testing.assert_array_equal(
+        rows_of(session, second, "action"), rows_of(session, first, "action")
+    )
 
 
 def test_reset_begins_another_episode_and_keeps_the_first(session, key, recorded):
-    do(session, "step")
-    do(session, "reset", episode_index=2)
-    do(session, "reset", episode_index=1)
+    hint(session, "step")
+    hint(session, "reset", episode_index=2)
+    hint(session, "reset", episode_index=1)
     again = session.page()["key"]
     assert again not in (key, "pick_place/2") and len(rows_of(session, key, "action")) == 1
     run_to_the_end(session, again)
@@ -204,22 +212,24 @@ def test_reset_begins_another_episode_and_keeps_the_first(session, key, recorded
 def test_what_ends_is_kept_where_a_folder_is_asked_for(tmp_path):
     session = LiveSession(CONFIG, run_dir=tmp_path)
     try:
-        do(session, "step_prediction")
-        do(session, "branch", prediction=1, n_action_steps=4)
+        hint(session, "step_prediction")
+        hint(session, "branch", prediction=1, n_action_steps=4)
         branch = session.page()["key"]
         run_to_the_end(session, branch)
         run = Run.open(session.run_path)
         assert run.rows == [] and [row.branch.number for row in run.branches] == [1]
         # Of an episode that is lived twice, one is enough.
         run_to_the_end(session, "pick_place/1")
-        do(session, "reset", episode_index=1)
+        hint(session, "reset", episode_index=1)
         run_to_the_end(session, session.page()["key"])
         assert [row.episode_index for row in run.rows] == [1]
         shown = {row["key"]: row for row in session.page()["episodes"]}
         assert shown[branch]["branch"]["of"] == "pick_place/1"
         assert shown[branch]["decisive_step"] == run.branches[0].decisive_step
         for key, row in (("pick_place/1", run.rows[0]), (branch, run.branches[0])):
-            np.testing.assert_array_equal(rows_of(session, key, "action"), run.load_arrays(row).action)
+            np.testing.assert_array_equal(
+                rows_of(session, key, "action"), run.load_arrays(row).action
+            )
     finally:
         session.close()
 
@@ -263,13 +273,13 @@ def test_a_policy_that_crashes_ends_its_episode_and_not_the_session(session, key
     def crash(*_):
         raise RuntimeError("out of memory")
 
-    do(session, "step")
+    hint(session, "step")
     monkeypatch.setattr(type(session._setup.policy), "predict", crash)
-    do(session, "step_prediction")
+    hint(session, "step_prediction")
     row = row_of(session, key)
     assert row["outcome"] == "error" and "out of memory" in row["error"]
     monkeypatch.undo()
-    do(session, "reset", episode_index=1)
+    hint(session, "reset", episode_index=1)
     assert row_of(session, session.page()["key"])["outcome"] == "running"
 
 
@@ -278,27 +288,32 @@ def test_the_scripted_expert_cannot_branch():
     with pytest.raises(WhiskerError, match="go back to a decision"):
         session.command({"command": "branch", "prediction": 0})
     first = session.page()["key"]
-    do(session, "reset", episode_index=1)
+    hint(session, "reset", episode_index=1)
     with pytest.raises(WhiskerError, match="go back to a decision, or to another episode"):
         session.command({"command": "step", "key": first})
-    do(session, "step")
+    hint(session, "step")
     session.close()
 
 
 def test_a_branch_with_another_seed_follows_the_alternative_of_that_number(tmp_path):
     """What was drawn grey becomes the plan: the same noise, in the same state."""
     checkpoint = save_small_smolvla(tmp_path / "smolvla")
-    config = EvalConfig(policy="smolvla", checkpoint=str(checkpoint), horizon=6, samples=3, drafts=True)
+    config = EvalConfig(
+        policy="smolvla", checkpoint=str(checkpoint), horizon=6, samples=3, intermediate_plans=True
+    )
     session = LiveSession(config)
     try:
         key = session.page()["key"]
-        do(session, "branch", key=key, prediction=0, seed=2, instruction="do it")
+        hint(session, "branch", key=key, prediction=0, seed=2, instruction="do it")
         branch = session.page()["key"]
         assert session.episode(branch)["header"]["instruction"] == "do it"
-        do(session, "branch", key=key, prediction=0, seed=2)
-        (first, *_), (other, *_) = decisions_of(session, key), decisions_of(session, session.page()["key"])
+        hint(session, "branch", key=key, prediction=0, seed=2)
+        (first, *_), (other, *_) = (
+            decisions_of(session, key),
+            decisions_of(session, session.page()["key"]),
+        )
         paths = decode(first["path"])
-        assert len(paths) == 3 and decode(first["drafts"]).shape[1:] == paths.shape[1:]
+        assert len(paths) == 3 and decode(first["intermediate_plans"]).shape[1:] == paths.shape[1:]
         np.testing.assert_allclose(decode(other["path"])[0], paths[2], atol=1e-4)
         assert np.abs(paths[2] - paths[0]).max() > 1e-3
     finally:

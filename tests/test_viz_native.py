@@ -95,12 +95,25 @@ def test_the_window_shows_the_very_colours_and_their_rims():
             draw_into(seen, overlay)
             own = renderer.scene
             for geom in seen.geoms[: seen.ngeom]:
-                mujoco.mjv_initGeom(own.geoms[own.ngeom], geom.type, geom.size, geom.pos, geom.mat.ravel(), geom.rgba)
-                own.geoms[own.ngeom].emission, own.geoms[own.ngeom].specular = geom.emission, geom.specular
+                mujoco.mjv_initGeom(
+                    own.geoms[own.ngeom],
+                    geom.type,
+                    geom.size,
+                    geom.pos,
+                    geom.mat.ravel(),
+                    geom.rgba,
+                )
+                own.geoms[own.ngeom].emission, own.geoms[own.ngeom].specular = (
+                    geom.emission,
+                    geom.specular,
+                )
                 own.ngeom += 1
             column = renderer.render()[:, 160].astype(int)
             is_line = (np.abs(column - LINES[kind].colour) <= 4).all(axis=1)
-            assert is_line[120] and 0.35 < is_line.sum() / (column != column[0]).any(axis=1).sum() < 0.85
+            assert (
+                is_line[120]
+                and 0.35 < is_line.sum() / (column != column[0]).any(axis=1).sum() < 0.85
+            )
             (first, *_, last) = np.flatnonzero(is_line)
             halo, background = LINES[kind].halo, column[0]
             for rim in (column[first - 2], column[last + 2]):
@@ -120,7 +133,8 @@ def test_the_scene_to_look_at_is_where_the_simulation_is(blind_env):
         """Sorted: a body with a fixed pose has its shapes elsewhere in the order."""
         return np.sort(np.linalg.norm(data.geom_xpos[geoms], axis=1))
 
-    # Meshes are centred anew by the compiler, which moves a geom's frame within its body: compare the primitives.
+    # Meshes are centred anew by the compiler, which moves a geom's frame within its body: compare
+    # the primitives.
     def primitives(model):
         return model.geom_type != int(mujoco.mjtGeom.mjGEOM_MESH)
 
@@ -160,7 +174,10 @@ def holds_within(limit_s, condition):
 
 
 @pytest.mark.skipif(
-    not (os.environ.get("WHISKER_BROWSER_TESTS") or (shutil.which("Xvfb") and shutil.which("xdotool"))),
+    not (
+        os.environ.get("WHISKER_BROWSER_TESTS")
+        or (shutil.which("Xvfb") and shutil.which("xdotool"))
+    ),
     reason="needs Xvfb and xdotool",
 )
 def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path):
@@ -168,7 +185,9 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
     from PIL import ImageGrab
 
     def xdotool(*arguments):
-        return subprocess.run(["xdotool", *arguments], env=environ, capture_output=True, text=True).stdout.split()
+        return subprocess.run(
+            ["xdotool", *arguments], env=environ, capture_output=True, text=True
+        ).stdout.split()
 
     def press_until(key, condition):
         """Again where nothing came of it: on a busy machine the window misses a synthetic press now and then."""
@@ -193,17 +212,24 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
         environ = {**os.environ, "DISPLAY": display, "LIBGL_ALWAYS_SOFTWARE": "1"}
         environ.pop("WAYLAND_DISPLAY", None)
         window = subprocess.Popen(
-            [sys.executable, "-m", "viz", str(failed_run), "--native"], env=environ, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "viz", str(failed_run), "--native"],
+            env=environ,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         try:
-            assert holds_within(60, lambda: xdotool("search", "--name", "MuJoCo") or window.poll() is not None)
+            assert holds_within(
+                60, lambda: xdotool("search", "--name", "MuJoCo") or window.poll() is not None
+            )
             assert window.poll() is None, window.stderr.read()
             (shown, *_) = xdotool("search", "--name", "MuJoCo")
             xdotool("windowmove", shown, "0", "0", "windowsize", shown, "800", "600")
             assert holds_within(60, lambda: count("green") > 30)
             assert count("orange") == 0  # nothing has been done yet
             xdotool("key", "--window", shown, "End")
-            press_until("F11", lambda: count("orange") > 30)  # the last part of the way is hidden by the gripper
+            press_until(
+                "F11", lambda: count("orange") > 30
+            )  # the last part of the way is hidden by the gripper
             with_ghosts = count("blue")
             press_until("F9", lambda: count("blue") < with_ghosts - 10)
             press_until("Home", lambda: count("orange") == 0)

@@ -4,22 +4,35 @@ import numpy as np
 import pytest
 
 from tests.test_viz_plan_quality import episode, line
-from viz.overlay import Overlay, compute_overlay, draw_legend, draw_overlay, find_trail_begin, project_path
+from viz.overlay import (
+    Overlay,
+    compute_overlay,
+    draw_legend,
+    draw_overlay,
+    find_trail_begin,
+    project_path,
+)
 from viz.overlay_style import HALO_OPACITY, HALO_WIDER_PX, HALOS, IMAGE_WIDTH_PX, LINES, N_GHOSTS
 from viz.whiskers import Whiskers
 
-# A camera at the origin that looks along z, x to the right and y down: 480 rows, 640 columns, focal length 400 px.
+# A camera at the origin that looks along z, x to the right and y down: 480 rows, 640 columns, focal
+# length 400 px.
 PROJECTION = np.array([[400.0, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0]])
 NOWHERE = np.array([0.0, 0.0, -1.0])
 EMPTY = np.empty((0, 3))
 GREY = np.full((480, 640, 3), 200, np.uint8)
-ALTERNATIVE, GHOST, TAKEN, PLAN = (LINES[kind].colour for kind in ("alternative", "ghost", "taken", "plan"))
+ALTERNATIVE, GHOST, TAKEN, PLAN = (
+    LINES[kind].colour for kind in ("alternative", "ghost", "taken", "plan")
+)
 
 
 def row_of(v, u_from=100, u_to=540, depth_m=1.0):
     """A path that is a horizontal line in the picture, its points 10 px apart."""
     u = np.arange(u_from, u_to + 1, 10.0)
-    return np.column_stack([(u - 320) / 400, np.full(len(u), (v - 240) / 400), np.ones(len(u))]) * depth_m
+    return (
+        np.column_stack([(u - 320) / 400, np.full(len(u), (v - 240) / 400), np.ones(len(u))])
+        * depth_m
+    )
 
 
 def draw(**parts):
@@ -39,7 +52,10 @@ def test_a_path_in_front_is_one_piece_at_its_place():
 def test_a_segment_that_goes_behind_the_camera_is_cut_at_the_near_plane():
     """From (0.1, 0, 1) to (0.1, 0, -1): at depth 0.01 x is still 0.1, so u = 320 + 400 · 10."""
     behind = np.array([[0.1, 0, 1], [0.1, 0, -1]])
-    for path, ends in ((behind, [[360, 240], [4320, 240]]), (behind[::-1], [[4320, 240], [360, 240]])):
+    for path, ends in (
+        (behind, [[360, 240], [4320, 240]]),
+        (behind[::-1], [[4320, 240], [360, 240]]),
+    ):
         (piece,) = project_path(PROJECTION, path)
         np.testing.assert_allclose(piece, ends)
 
@@ -60,11 +76,20 @@ def test_a_path_behind_or_without_points_is_nothing_and_nan_ends_it():
 
 
 def test_colours_lie_where_the_lines_are_and_nowhere_else():
-    image = draw(plan=row_of(100), n_to_execute=44, taken=row_of(200), ghosts=[row_of(300)], alternatives=[row_of(400)])
+    image = draw(
+        plan=row_of(100),
+        n_to_execute=44,
+        taken=row_of(200),
+        ghosts=[row_of(300)],
+        alternatives=[row_of(400)],
+    )
     assert is_colour(image[100, 320], PLAN) and is_colour(image[200, 320], TAKEN)
     # Not fully opaque: between their colour and the picture's.
     for v, colour in ((300, GHOST), (400, ALTERNATIVE)):
-        assert np.abs(image[v, 320].astype(int) - colour).sum() < np.abs(200 - np.array(colour)).sum() / 2
+        assert (
+            np.abs(image[v, 320].astype(int) - colour).sum()
+            < np.abs(200 - np.array(colour)).sum() / 2
+        )
     for v in (50, 150, 250, 350, 450):
         assert (image[v - 20 : v + 20] == 200).all()
     assert (GREY == 200).all()  # the picture given is left as it is
@@ -98,7 +123,9 @@ def test_a_line_is_drawn_around_its_place():
     np.testing.assert_allclose(image[96:100, 320], image[101:105, 320][::-1], atol=35)
 
 
-@pytest.mark.parametrize("kind", ["alternative", "draft", "ghost", "taken", "rest", "plan"])
+@pytest.mark.parametrize(
+    "kind", ["alternative", "intermediate_plan", "ghost", "taken", "rest", "plan"]
+)
 @pytest.mark.parametrize("size", [(240, 320), (480, 640), (960, 1280)])
 def test_a_line_is_as_wide_and_as_opaque_as_its_kind(kind, size):
     """The ink across a line, and across its halo, is its width: to an eighth of a pixel, as it is drawn."""
@@ -107,13 +134,15 @@ def test_a_line_is_as_wide_and_as_opaque_as_its_kind(kind, size):
     path = row_of((mid + 0.5) / size[0] * 480)  # through the middle of a pixel
     parts = {
         "alternative": {"alternatives": [path]},
-        "draft": {"drafts": [path]},
+        "intermediate_plan": {"intermediate_plans": [path]},
         "ghost": {"ghosts": [EMPTY] * 5 + [path]},
         "taken": {"taken": path},
         "rest": {"plan": path},
         "plan": {"plan": path, "n_to_execute": len(path)},
     }
-    overlay = Overlay(**{"tool": NOWHERE, "plan": EMPTY, "n_to_execute": 0, "taken": EMPTY} | parts[kind])
+    overlay = Overlay(
+        **{"tool": NOWHERE, "plan": EMPTY, "n_to_execute": 0, "taken": EMPTY} | parts[kind]
+    )
     projection = np.diag([size[1] / 640, size[0] / 480, 1]) @ PROJECTION
     column = draw_overlay(image, projection, overlay)[:, size[1] // 2].astype(float)
     if kind == "ghost" and size[1] < IMAGE_WIDTH_PX:
@@ -147,22 +176,28 @@ def test_what_will_not_be_executed_is_thinner_and_lighter():
 def test_the_plan_lies_on_the_way_taken_on_ghosts_on_alternatives():
     lines = [row_of(240)]
     on_top = {"plan": row_of(240), "n_to_execute": 44}
-    assert is_colour(draw(alternatives=lines, ghosts=lines, taken=lines[0], **on_top)[240, 320], PLAN)
+    assert is_colour(
+        draw(alternatives=lines, ghosts=lines, taken=lines[0], **on_top)[240, 320], PLAN
+    )
     assert is_colour(draw(alternatives=lines, ghosts=lines, taken=lines[0])[240, 320], TAKEN)
     ghost = draw(alternatives=lines, ghosts=lines)[240, 320]
     assert ghost[2] > ghost[0] + 50
 
 
 def test_ghosts_fade_with_the_square_of_their_age():
-    opacities = np.array([LINES["ghost"].opacity_at(1 - age / (N_GHOSTS + 1)) for age in range(1, N_GHOSTS + 2)])
+    opacities = np.array(
+        [LINES["ghost"].opacity_at(1 - age / (N_GHOSTS + 1)) for age in range(1, N_GHOSTS + 2)]
+    )
     np.testing.assert_allclose(np.diff(np.sqrt(opacities), n=2), 0, atol=1e-12)
     assert (np.diff(opacities) < 0).all() and opacities[-1] == 0
-    young, old = (draw(ghosts=[EMPTY] * (age - 1) + [row_of(240)])[240, 320].astype(int) for age in (1, 10))
+    young, old = (
+        draw(ghosts=[EMPTY] * (age - 1) + [row_of(240)])[240, 320].astype(int) for age in (1, 10)
+    )
     assert 200 - young[0] > 4 * (200 - old[0]) > 0
 
 
 def test_drafts_turn_from_grey_to_green():
-    image = draw(drafts=[row_of(100), row_of(200), row_of(300)]).astype(int)
+    image = draw(intermediate_plans=[row_of(100), row_of(200), row_of(300)]).astype(int)
     greenness = [image[v, 320, 1] - image[v, 320, 0] for v in (100, 200, 300)]
     assert 0 == greenness[0] < greenness[1] < greenness[2]
 
@@ -193,7 +228,11 @@ def test_the_overlay_of_a_step_is_of_the_plan_in_force():
     assert (at_prediction.n_to_execute, between.n_to_execute, end.n_to_execute) == (2, 1, 0)
     np.testing.assert_allclose(between.plan[0], between.tool)
     np.testing.assert_allclose(between.plan, bundles[1][0, 1:])
-    assert len(between.taken) == 4 and len(between.alternatives) == 2 and between.drafts == ()
+    assert (
+        len(between.taken) == 4
+        and len(between.alternatives) == 2
+        and between.intermediate_plans == ()
+    )
     np.testing.assert_allclose(end.ghosts, [bundles[1][0], bundles[0][0]])  # the latest first
 
 
@@ -203,13 +242,24 @@ def test_the_way_taken_is_drawn_since_the_last_two_plans():
     begins = [find_trail_begin(steps, step, 0.1) for step in (0, 9, 10, 19, 20, 21, 22, 23, 24, 30)]
     assert begins == [0, 0, 0, 0, 10, 10, 17, 18, 19, 22]
     assert find_trail_begin(steps, 30, 0.1, n_plans=1) == 24
-    assert find_trail_begin(steps, 30, 0.1, n_plans=5) == find_trail_begin(steps, 30, 0.1, n_plans=0) == 0
+    assert (
+        find_trail_begin(steps, 30, 0.1, n_plans=5)
+        == find_trail_begin(steps, 30, 0.1, n_plans=0)
+        == 0
+    )
     whiskers = Whiskers(np.zeros((5, 1, 3, 3)), steps, np.full(5, 2))
     arrays = episode(line((0, 0, 0), 31))
-    np.testing.assert_array_equal(compute_overlay(whiskers, arrays, 30, 22).taken, arrays.ee_pos_world[22:])
+    np.testing.assert_array_equal(
+        compute_overlay(whiskers, arrays, 30, 22).taken, arrays.ee_pos_world[22:]
+    )
 
 
 def test_the_legend_names_what_is_drawn():
-    few, more = Overlay(NOWHERE, EMPTY, 0, EMPTY), Overlay(NOWHERE, EMPTY, 0, EMPTY, alternatives=[row_of(9)])
-    heights = [np.argmax((draw_legend(GREY, overlay) != 200).any(axis=(1, 2))) for overlay in (few, more)]
+    few, more = (
+        Overlay(NOWHERE, EMPTY, 0, EMPTY),
+        Overlay(NOWHERE, EMPTY, 0, EMPTY, alternatives=[row_of(9)]),
+    )
+    heights = [
+        np.argmax((draw_legend(GREY, overlay) != 200).any(axis=(1, 2))) for overlay in (few, more)
+    ]
     assert 480 > heights[0] > heights[1] > 300

@@ -59,10 +59,10 @@ gl.drawElementsInstanced = function (...args) {
 
 def expected_lines(overlay: Overlay) -> list[dict]:
     """What the table says of an overlay's lines, the lowest first, each with its path."""
-    n, drafts = max(0, overlay.n_to_execute), overlay.drafts
+    n, intermediate_plans = max(0, overlay.n_to_execute), overlay.intermediate_plans
     paths = {
         "alternative": overlay.alternatives,
-        "draft": drafts,
+        "intermediate_plan": intermediate_plans,
         "ghost": list(overlay.ghosts)[::-1],
         "other": [],
         "taken": [overlay.taken],
@@ -76,8 +76,10 @@ def expected_lines(overlay: Overlay) -> list[dict]:
         for nth, path in enumerate(paths[row["kind"]]):
             line = {**row, "path": path}
             if row["turns_to"]:
-                share = nth / len(drafts)
-                line["colour"] = np.rint((1 - share) * np.array(row["colour"]) + share * np.array(row["turns_to"]))
+                share = nth / len(intermediate_plans)
+                line["colour"] = np.rint(
+                    (1 - share) * np.array(row["colour"]) + share * np.array(row["turns_to"])
+                )
             if row["fades"]:
                 age = len(overlay.ghosts) - nth
                 line["opacity"] *= (1 - age / (TABLE["n_ghosts"] + 1)) ** 2
@@ -86,7 +88,10 @@ def expected_lines(overlay: Overlay) -> list[dict]:
 
 
 def halo_of(line: dict) -> dict:
-    opacity, width = line["opacity"] * TABLE["halo_opacity"], line["width_px"] + TABLE["halo_wider_px"]
+    opacity, width = (
+        line["opacity"] * TABLE["halo_opacity"],
+        line["width_px"] + TABLE["halo_wider_px"],
+    )
     return {**line, "colour": TABLE["halos"][line["halo"]], "opacity": opacity, "width_px": width}
 
 
@@ -101,11 +106,13 @@ def test_every_row_means_something():
     keys = [row["key"] for row in layers.values() if row["key"]]
     assert len(set(keys)) == len(keys)
     assert {row["halo"] for row in TABLE["lines"]} <= {None, *TABLE["halos"]}
-    assert (ROWS["draft"]["colour"], ROWS["draft"]["turns_to"]) == (
+    assert (ROWS["intermediate_plan"]["colour"], ROWS["intermediate_plan"]["turns_to"]) == (
         ROWS["alternative"]["colour"],
         ROWS["plan"]["colour"],
     )
-    assert ROWS["plan"]["width_px"] == max(row["width_px"] for row in TABLE["lines"] if row["scenes"])
+    assert ROWS["plan"]["width_px"] == max(
+        row["width_px"] for row in TABLE["lines"] if row["scenes"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -113,18 +120,31 @@ def planned(tmp_path_factory):
     """Return a run with samples and denoising steps, its row, and the overlay of its last decision but for one step."""
     folder = tmp_path_factory.mktemp("planned")
     checkpoint = save_small_smolvla(folder / "smolvla")
-    config = EvalConfig(policy="smolvla", checkpoint=str(checkpoint), horizon=10, episodes=1, samples=3, drafts=True)
+    config = EvalConfig(
+        policy="smolvla",
+        checkpoint=str(checkpoint),
+        horizon=10,
+        episodes=1,
+        samples=3,
+        intermediate_plans=True,
+    )
     setup = set_up(config)
     with closing(setup.env), closing(RunFolder.create(folder, describe(config, setup))) as made:
         list(evaluate(config, setup, made))
     run = Run.open(made.path)
     row = find_row(run, 0)
-    arrays = load_planned_arrays(run, row, with_drafts=True)
+    arrays = load_planned_arrays(run, row, with_intermediate_plans=True)
     with closing(run.open_env(row.task, {})) as env:
         whiskers, dt_s = compute_whiskers(env, arrays), env.spec.control_dt_s
     step = int(arrays.prediction_step[-1]) + 1
-    overlay = compute_overlay(whiskers, arrays, step, find_trail_begin(arrays.prediction_step, step, dt_s))
-    assert len(overlay.ghosts) > 1 and len(overlay.alternatives) == 2 and len(overlay.drafts) > 2
+    overlay = compute_overlay(
+        whiskers, arrays, step, find_trail_begin(arrays.prediction_step, step, dt_s)
+    )
+    assert (
+        len(overlay.ghosts) > 1
+        and len(overlay.alternatives) == 2
+        and len(overlay.intermediate_plans) > 2
+    )
     assert 0 < overlay.n_to_execute < len(overlay.plan) - 1
     return run, row, step, overlay
 
@@ -153,7 +173,9 @@ def test_the_window_draws_the_table(planned):
     assert scene.ngeom == len(expected)
     for geom, (line, middle) in zip(scene.geoms[: scene.ngeom], expected, strict=True):
         np.testing.assert_allclose(geom.rgba[:3] * geom.emission * 255, line["colour"], atol=0.01)
-        assert 1 - (1 - geom.rgba[3]) ** 2 == pytest.approx(line["opacity"], abs=1e-5)  # it is blended twice
+        assert 1 - (1 - geom.rgba[3]) ** 2 == pytest.approx(
+            line["opacity"], abs=1e-5
+        )  # it is blended twice
         assert geom.size[0] == pytest.approx(line["width_px"] * TABLE["window_radius_m_per_px"])
         np.testing.assert_allclose(geom.pos, middle, atol=1e-6)
 
@@ -162,7 +184,9 @@ def test_the_window_draws_the_table(planned):
 def drawn(planned, tmp_path_factory):
     """Return what the page drew at the overlay's step: strokes and width of its first image, and the scene's lines."""
     run, row, step, _ = planned
-    page = export_episode(run, row, tmp_path_factory.mktemp("page") / "page.html", show_flow=True)
+    page = export_episode(
+        run, row, tmp_path_factory.mktemp("page") / "page.html", show_intermediate=True
+    )
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright, opened_browser(playwright) as browser:
         viewer = Viewer(browser, page.as_uri(), offline=True, init_script=SPY)
@@ -170,7 +194,9 @@ def drawn(planned, tmp_path_factory):
         assert viewer.state["step"] == step
         viewer.wait(lambda: viewer.state["at_rest"])
         strokes = viewer.page.evaluate("document.querySelector('.cameras canvas').strokes")
-        width = viewer.page.evaluate("document.querySelector('.cameras canvas').width / devicePixelRatio")
+        width = viewer.page.evaluate(
+            "document.querySelector('.cameras canvas').width / devicePixelRatio"
+        )
         lines = np.array(viewer.page.evaluate("window.__lines"), np.float32).reshape(-1, 12)
         assert not viewer.complaints
     return strokes, width, lines
@@ -203,7 +229,11 @@ def test_the_pages_scene_draws_the_table(planned, drawn):
         if line["scenes"]:
             for stroke in (halo_of(line), line) if line["halo"] else (line,):
                 expected += [(stroke, a, b) for a, b in pairwise(line["path"])]
-            expected += [(dots_of(line), point, point) for point in line["path"]] if line["has_dots"] else []
+            expected += (
+                [(dots_of(line), point, point) for point in line["path"]]
+                if line["has_dots"]
+                else []
+            )
     assert len(lines) == len(expected)
     for values, (line, start, end) in zip(lines, expected, strict=True):
         np.testing.assert_allclose(values[:6], [*start, *end], atol=1e-6)

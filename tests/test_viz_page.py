@@ -60,8 +60,17 @@ def test_an_export_is_one_small_file_that_fetches_nothing(page):
 def test_an_export_says_how_far_it_is(failed_run, tmp_path):
     said = []
     run = Run.open(failed_run)
-    export_episode(run, find_row(run, 8), tmp_path / "page.html", report=lambda *progress: said.append(progress))
-    for what, n_all in (("simulating the plans of prediction", 15), ("rendering image", 30), ("reading moment", 301)):
+    export_episode(
+        run,
+        find_row(run, 8),
+        tmp_path / "page.html",
+        report=lambda *progress: said.append(progress),
+    )
+    for what, n_all in (
+        ("simulating the plans of prediction", 15),
+        ("rendering image", 30),
+        ("reading moment", 301),
+    ):
         begun = [n_begun for said_what, n_begun, of in said if said_what == what and of == n_all]
         assert begun == sorted(begun) and begun[0] == 1 and n_all - begun[-1] < 2
 
@@ -69,7 +78,10 @@ def test_an_export_says_how_far_it_is(failed_run, tmp_path):
 def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
     _, data = page
     row = find_row(Run.open(failed_run), 8)
-    arrays, whiskers = Run.open(failed_run).load_arrays(row), load_whiskers(Run.open(failed_run), row)
+    arrays, whiskers = (
+        Run.open(failed_run).load_arrays(row),
+        load_whiskers(Run.open(failed_run), row),
+    )
     (part,) = data["episodes"]["pick_place/8"]["parts"]
     for name, expected in [
         ("state", arrays.state),
@@ -84,7 +96,9 @@ def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
     assert len(decode(part["moments"]["body_pose"])) == len(arrays.state) == 301
     assert [decision["step"] for decision in part["decisions"]] == arrays.prediction_step.tolist()
     for index, decision in enumerate(part["decisions"]):
-        np.testing.assert_array_equal(decode(decision["path"]), whiskers.path_world[index].astype(np.float32))
+        np.testing.assert_array_equal(
+            decode(decision["path"]), whiskers.path_world[index].astype(np.float32)
+        )
         np.testing.assert_array_equal(decode(decision["chunk"]), arrays.chunk[index])
         assert decision["n_executed"] == arrays.n_executed[index]
 
@@ -94,14 +108,20 @@ def test_the_images_are_what_the_policy_saw_bit_by_bit(page):
     setup = set_up(FAILING)
     (part,) = data["episodes"]["pick_place/8"]["parts"]
     shown = iter(part["decisions"])
-    for event in play_episode(setup.env, setup.policy, 8, RolloutSettings(setup.n_action_steps, max_steps=61)):
+    for event in play_episode(
+        setup.env, setup.policy, 8, RolloutSettings(setup.n_action_steps, max_steps=61)
+    ):
         if isinstance(event, Decision):
             decision = next(shown)
             assert decision["step"] == event.step
             for camera, image in event.observation.images.items():
-                np.testing.assert_array_equal(decode_image(decision["cameras"][camera]["src"]), image)
+                np.testing.assert_array_equal(
+                    decode_image(decision["cameras"][camera]["src"]), image
+                )
                 projection = np.reshape(decision["cameras"][camera]["projection"], (3, 4))
-                np.testing.assert_allclose(projection, setup.env.projection(camera), rtol=1e-12, atol=1e-12)
+                np.testing.assert_allclose(
+                    projection, setup.env.projection(camera), rtol=1e-12, atol=1e-12
+                )
     assert next(shown)["step"] == 80
     setup.env.close()
 
@@ -112,7 +132,9 @@ def test_the_bodies_of_a_moment_are_where_the_state_says(page, failed_run, blind
     (part,) = data["episodes"]["pick_place/8"]["parts"]
     bodies = data["scenes"]["pick_place"]["bodies"]
     poses = decode(part["moments"]["body_pose"])
-    np.testing.assert_allclose(poses[:, bodies.index("block"), :3], arrays.object_pos_world, atol=1e-6)
+    np.testing.assert_allclose(
+        poses[:, bodies.index("block"), :3], arrays.object_pos_world, atol=1e-6
+    )
 
 
 def test_a_mesh_survives_its_sixteen_bits(blind_env):
@@ -127,7 +149,9 @@ def test_what_cannot_be_drawn_is_shown_without_its_shapes(page, failed_run, monk
     """The images and the paths of the plans are the same; the page says why there is no scene."""
     _, whole = page
     open_env = Run.open_env
-    monkeypatch.setattr(Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable))
+    monkeypatch.setattr(
+        Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable)
+    )
     run = Run.open(failed_run)
     data = read_inlined(export_episode(run, find_row(run, 8), tmp_path / "page.html"))
     scene = data["scenes"]["pick_place"]
@@ -173,7 +197,9 @@ def test_many_or_large_images_stay_within_the_budget(n_images, edge_px):
 def test_the_first_failure_is_opened_unless_another_is_asked_for(failed_run):
     assert find_row(Run.open(failed_run), None).episode_index == 8
     assert find_row(Run.open(failed_run), 7).success and len(load_rows(failed_run)) == 2
-    with pytest.raises(WhiskerError, match=r"episode 3 in .*: expected one that was run, got episodes 7, 8"):
+    with pytest.raises(
+        WhiskerError, match=r"episode 3 in .*: expected one that was run, got episodes 7, 8"
+    ):
         find_row(Run.open(failed_run), 3)
     with pytest.raises(WhiskerError, match="none; its tasks are pick_place"):
         find_row(Run.open(failed_run), None, "pour")

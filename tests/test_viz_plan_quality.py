@@ -81,12 +81,19 @@ def test_a_straight_plan_that_is_executed():
     paths = [line((0, 0, 0), 5)[None], line((0.02, 0, 0), 5)[None]]
     first, second = compute_plan_quality(whiskers(*paths), episode(line((0, 0, 0), 5)))
     assert (first.step, second.step) == (0, 2)
-    assert first.path_length_m == pytest.approx(0.04) and first.displacement_m == pytest.approx(0.04)
-    assert (first.n_compared, second.n_compared) == (4, 2)  # the episode ends in the middle of the second
+    assert first.path_length_m == pytest.approx(0.04) and first.displacement_m == pytest.approx(
+        0.04
+    )
+    assert (first.n_compared, second.n_compared) == (
+        4,
+        2,
+    )  # the episode ends in the middle of the second
     assert first.deviation_max_m == pytest.approx(0, abs=1e-15)
     assert first.nearest_to_object_m == first.end_to_object_m == pytest.approx(0.03)
     assert first.change_m is None and second.change_m == pytest.approx(0, abs=1e-15)
-    assert first.bundle_half_m is None and first.bundle_end_m is None and first.end_to_goal_m is None
+    assert (
+        first.bundle_half_m is None and first.bundle_end_m is None and first.end_to_goal_m is None
+    )
 
 
 def test_departing_from_a_plan_and_planning_anew():
@@ -94,14 +101,18 @@ def test_departing_from_a_plan_and_planning_anew():
     paths = [line((0, 0, 0), 5)[None], line((0.02, 0.005, 0), 5)[None]]
     taken = np.concatenate([line((0, 0, 0), 3), line((0.03, 0.005, 0), 2)])
     first, second = compute_plan_quality(whiskers(*paths), episode(taken))
-    assert first.deviation_mean_m == pytest.approx(0.0025) and first.deviation_max_m == pytest.approx(0.005)
+    assert first.deviation_mean_m == pytest.approx(
+        0.0025
+    ) and first.deviation_max_m == pytest.approx(0.005)
     assert second.deviation_max_m == pytest.approx(0, abs=1e-15)
     assert second.change_m == pytest.approx(0.005)
 
 
 def test_plans_executed_to_their_end_have_nothing_in_common():
     paths = [line((0, 0, 0), 3)[None], line((0.02, 0, 0), 3)[None]]
-    assert [row.change_m for row in compute_plan_quality(whiskers(*paths), episode(line((0, 0, 0), 5)))] == [None, None]
+    assert [
+        row.change_m for row in compute_plan_quality(whiskers(*paths), episode(line((0, 0, 0), 5)))
+    ] == [None, None]
 
 
 def test_a_bundle_of_rays():
@@ -177,13 +188,24 @@ def test_a_mean_says_of_how_many():
     arrays = episode(line((0, 0, 0), 5))
     row = make_row(EpisodeRecord("t", 3, False, "", 1.0, arrays, make_trajectory_of(arrays)))
     quality = summarise_episode(row, arrays, compute_plan_quality(whiskers(*paths), arrays))
-    assert (quality.means["change_m"].value, quality.means["change_m"].n) == (pytest.approx(0.005), 1)
+    assert (quality.means["change_m"].value, quality.means["change_m"].n) == (
+        pytest.approx(0.005),
+        1,
+    )
     assert quality.means["bundle_end_m"] == Mean(None, 0)
-    assert quality.closest_plan_m == pytest.approx(0.025) and quality.taken_length_m == pytest.approx(0.04)
+    assert quality.closest_plan_m == pytest.approx(
+        0.025
+    ) and quality.taken_length_m == pytest.approx(0.04)
     first, *others = quality.as_rows()
     assert first["kind"] == "episode" and first["n_change_m"] == 1 and first["n_path_length_m"] == 2
-    assert (first["decisive_step"], first["decisive_event"]) == (row.decisive_step, row.decisive_event)
-    assert [(other["kind"], other["step"]) for other in others] == [("prediction", 0), ("prediction", 2)]
+    assert (first["decisive_step"], first["decisive_event"]) == (
+        row.decisive_step,
+        row.decisive_event,
+    )
+    assert [(other["kind"], other["step"]) for other in others] == [
+        ("prediction", 0),
+        ("prediction", 2),
+    ]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -193,7 +215,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def run_of(checkpoint, folder):
     setup = set_up(EvalConfig(policy="act", checkpoint=str(checkpoint)))
-    record = run_episode(setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, 100))
+    record = run_episode(
+        setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, 100)
+    )
     setup.env.close()
     run = RunFolder.create(folder, describe_run(setup.env, setup.policy))
     run.append(record, make_row(record))
@@ -205,13 +229,17 @@ def test_the_shipped_act_differs_from_one_with_its_weights_shuffled(tmp_path):
     shuffled = shutil.copytree(CHECKPOINT_FOLDER / "act", tmp_path / "shuffled")
     rng = np.random.default_rng(0)
     weights = load_file(shuffled / "model.safetensors")
-    mixed = {name: rng.permutation(value.ravel()).reshape(value.shape) for name, value in weights.items()}
+    mixed = {
+        name: rng.permutation(value.ravel()).reshape(value.shape) for name, value in weights.items()
+    }
     save_file(mixed, shuffled / "model.safetensors", metadata={"format": "pt"})
     runs = [run_of("act", tmp_path), run_of(shuffled, tmp_path)]
     (act,), (noise,) = (save_plan_quality(Run.open(run)) for run in runs)
     assert act.closest_plan_m < 0.01 < 0.03 < noise.closest_plan_m
     assert act.means["smoothness"].value > noise.means["smoothness"].value + 1
-    straightness = [q.means["displacement_m"].value / q.means["path_length_m"].value for q in (act, noise)]
+    straightness = [
+        q.means["displacement_m"].value / q.means["path_length_m"].value for q in (act, noise)
+    ]
     assert straightness[0] > 3 * straightness[1]
     rows = [json.loads(line) for line in (runs[0] / PLAN_QUALITY_FILE).read_text().splitlines()]
     assert [row["kind"] for row in rows] == ["episode"] + ["prediction"] * 5

@@ -26,7 +26,9 @@ def run_under(blind_env, tmp_path):
 
 
 def test_a_run_of_another_mujoco_is_shown_with_a_warning(run_under):
-    with pytest.warns(WhiskerWarning, match=r"made under MuJoCo 3\.17\.0 and is replayed under 3\.") as warned:
+    with pytest.warns(
+        WhiskerWarning, match=r"made under MuJoCo 3\.17\.0 and is replayed under 3\."
+    ) as warned:
         env = open_replay_env(run_under("3.17.0"), "pick_place")
     with closing(env):
         assert len(warned) == 1 and env.observe().images["overhead_cam"].shape == (32, 32, 3)

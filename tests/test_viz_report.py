@@ -73,7 +73,11 @@ def make_rows(task: str, n: int, first: int = 0) -> list[EpisodeRow]:
         outcome, stage, event = FAILURES[i % len(FAILURES)]
         failure = {"outcome": outcome, "success": False, "failed_stage": stage, "n_steps": 300}
         failure |= {"decisive_step": 40 + 7 * i % 200, "decisive_event": event}
-        crash = failure | {"outcome": Outcome.ERROR, "failed_stage": None, "error": f"ValueError: {NASTY} | \x1b[0m"}
+        crash = failure | {
+            "outcome": Outcome.ERROR,
+            "failed_stage": None,
+            "error": f"ValueError: {NASTY} | \x1b[0m",
+        }
         rows.append(make_row(task, i, **({} if i % 5 == 0 else crash if i % 11 == 3 else failure)))
     return rows
 
@@ -137,19 +141,28 @@ def test_numbers_are_those_of_the_rows(make_run):
     judged = [row for row in rows if row.outcome != Outcome.ERROR]
     failed = [row for row in judged if not row.success]
     assert content.summary.n_judged == len(judged) < len(rows)
-    assert content.rate_sentence.startswith(f"{len(judged) - len(failed)} of {len(judged)} episodes succeed")
+    assert content.rate_sentence.startswith(
+        f"{len(judged) - len(failed)} of {len(judged)} episodes succeed"
+    )
     assert {e.event: sorted(e.steps) for e in content.events} == {
         event: sorted(row.decisive_step for row in failed if row.decisive_event == event)
         for event in {row.decisive_event for row in failed}
     }
-    assert [len(e.episodes) for e in content.events] == sorted((len(e.episodes) for e in content.events), reverse=True)
+    assert [len(e.episodes) for e in content.events] == sorted(
+        (len(e.episodes) for e in content.events), reverse=True
+    )
     came = [len(STAGES) if row.success else STAGES.index(row.failed_stage) for row in judged]
     assert [(s.stage, s.n_through) for s in content.stages] == [
         (stage, sum(n >= i for n in came)) for i, stage in enumerate(STAGES, start=1)
     ]
-    assert {s.stage: s.n_lost for s in content.stages if s.n_lost} == Counter(row.failed_stage for row in failed)
+    assert {s.stage: s.n_lost for s in content.stages if s.n_lost} == Counter(
+        row.failed_stage for row in failed
+    )
     # Task 9 comes before task 10.
-    assert [(task.task, task.name.short) for task in content.tasks] == [("suite/b", "9"), ("suite/a", "10")]
+    assert [(task.task, task.name.short) for task in content.tasks] == [
+        ("suite/b", "9"),
+        ("suite/a", "10"),
+    ]
     assert sorted(episode.row.shown_step for episode in content.crashed) == sorted(
         row.shown_step for row in rows if row.error
     )
@@ -186,16 +199,23 @@ def test_the_page_is_one_file_that_fetches_nothing(make_run):
             value = attributes.get(name) or ""
             assert not value or value.startswith("#"), (tag, value)
     assert not page.select("link") and "url(http" not in page.text and "@import" not in page.text
-    assert "default-src 'none'" in page.select("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+    assert (
+        "default-src 'none'"
+        in page.select("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+    )
 
 
 def test_markup_in_names_and_messages_is_text(make_run, blind_env):
     rows = [replace(row, task=f"{row.task}/{NASTY}") for row in make_rows("suite", 12)]
     spec = replace(describe_run(blind_env).policy, checkpoint=f"{NASTY}/last")
     env = replace(blind_env.spec, instruction=f"do {NASTY}")
-    config = EvalConfig(policy="random", checkpoint=f"{NASTY}/last", env=f"so101/pick_place@{NASTY}")
+    config = EvalConfig(
+        policy="random", checkpoint=f"{NASTY}/last", env=f"so101/pick_place@{NASTY}"
+    )
     path = make_run(rows)
-    description = replace(Run.open(path).description, policy=spec, env=env, config=replace(config, episodes=12))
+    description = replace(
+        Run.open(path).description, policy=spec, env=env, config=replace(config, episodes=12)
+    )
     save_description(path, description)
     report = ReportContent((content_of(path),), refused=(f"run {NASTY!r}: no.",))
     page = Page(render_html(report))
@@ -211,12 +231,19 @@ def test_markup_in_names_and_messages_is_text(make_run, blind_env):
 def test_junit_counts_failures_crashes_and_what_is_still_to_run(make_run):
     rows = make_rows("suite/a", 23)
     tasks = {"suite/a": "suite/0", "suite/b": "suite/1"}
-    root = ElementTree.fromstring(render_junit(ReportContent((content_of(make_run(rows, tasks=tasks, episodes=25)),))))
+    root = ElementTree.fromstring(
+        render_junit(ReportContent((content_of(make_run(rows, tasks=tasks, episodes=25)),)))
+    )
     n_errors = sum(bool(row.error) for row in rows)
     n_failures = sum(not row.success for row in rows) - n_errors
     counted = {name: int(root.get(name)) for name in ("tests", "failures", "errors", "skipped")}
     assert counted == {"tests": 50, "failures": n_failures, "errors": n_errors, "skipped": 27}
-    for name, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+    for name, tag in (
+        ("tests", "testcase"),
+        ("failures", "failure"),
+        ("errors", "error"),
+        ("skipped", "skipped"),
+    ):
         assert len(list(root.iter(tag))) == counted[name]
     case = next(case for case in root.iter("testcase") if case.get("name") == "episode 1")
     assert case.find("failure").get("message") == "never picked up: closest approach at step 47"
@@ -243,7 +270,10 @@ def test_markdown_has_the_tables(make_run):
         ([r for r in make_rows("pick_place", 20) if not r.success], "No episode succeeds", "0.0 %"),
         ([r for r in make_rows("pick_place", 20) if r.error], "2 episodes crashed", "–"),
         (
-            [replace(r, decisive_event=None, decisive_step=None) for r in make_rows("pick_place", 9)],
+            [
+                replace(r, decisive_event=None, decisive_step=None)
+                for r in make_rows("pick_place", 9)
+            ],
             "The run is older than decisive events",
             "25.0 %",
         ),
@@ -263,7 +293,9 @@ def test_an_unfinished_run_is_used_and_said(make_run):
     path = make_run(make_rows("pick_place", 12), episodes=30)
     content = content_of(path)
     (remark,) = [remark for remark in content.remarks if "unfinished" in remark]
-    assert "12 of 30 episodes have ended" in remark and "eval --resume" not in remark, "of old rules"
+    assert "12 of 30 episodes have ended" in remark and "eval --resume" not in remark, (
+        "of old rules"
+    )
     resolved = replace(Run.open(path).description.resolved, outcome_rules=OUTCOME_RULES)
     save_description(path, replace(Run.open(path).description, resolved=resolved))
     assert any("eval --resume" in remark for remark in content_of(path).remarks)
@@ -279,12 +311,25 @@ def run_report(*arguments):
 
 def test_folders_that_cannot_be_used_are_named_and_the_others_reported(make_run, tmp_path):
     good = make_run(make_rows("pick_place", 12), "good")
-    foreign, torn, empty = tmp_path / "foreign", make_run(make_rows("pick_place", 3), "torn"), make_run([], "empty")
+    foreign, torn, empty = (
+        tmp_path / "foreign",
+        make_run(make_rows("pick_place", 3), "torn"),
+        make_run([], "empty"),
+    )
     foreign.mkdir()
     (torn / ROWS_FILE).write_text("{}\n")
     output = tmp_path / "out" / "report.html"
     done = run_report(
-        foreign, good, torn, empty, good, "--output", output, "--junit", tmp_path / "junit.xml", "--quick"
+        foreign,
+        good,
+        torn,
+        empty,
+        good,
+        "--output",
+        output,
+        "--junit",
+        tmp_path / "junit.xml",
+        "--quick",
     )
     assert done.returncode == 0 and str(output) in done.stdout
     refused = done.stderr.splitlines()
@@ -318,15 +363,23 @@ def test_a_recorded_run_has_a_report_with_plans_and_starts(failed_run, tmp_path)
     assert write_quick_report(run) == run / "report.html"
     page = Page((run / "report.html").read_text())
     assert "Plan quality" in page.text and "1 of 2 episodes succeed" in page.text
-    (command,) = {a["data-command"] for a in page.select("button") if "--episode 8" in (a.get("data-command") or "")}
+    (command,) = {
+        a["data-command"]
+        for a in page.select("button")
+        if "--episode 8" in (a.get("data-command") or "")
+    }
     words = command.split()[command.split().index("whiskers") + 1 :]
     # The same report with film strips, of the one failure: pictures that are in the page.
     assert not page.select("img") and run_report(run).returncode == 0
     pictures = Page((run / "report.html").read_text()).select("img")
-    assert 3 <= len(pictures) <= 5 and all(a["src"].startswith("data:image/jpeg;base64,") for a in pictures)
+    assert 3 <= len(pictures) <= 5 and all(
+        a["src"].startswith("data:image/jpeg;base64,") for a in pictures
+    )
     assert any("closed on nothing" in a["alt"] or "closest approach" in a["alt"] for a in pictures)
     png = tmp_path / "at.png"
-    done = subprocess.run([sys.executable, "-m", "viz", *words, "--png", png], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "viz", *words, "--png", png], capture_output=True, text=True
+    )
     assert done.returncode == 0 and png.exists(), done.stderr
 
 
@@ -342,7 +395,13 @@ def _simulate_deuteranopia(colour: str):
     rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = (
-        np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]])
+        np.array(
+            [
+                [0.367322, 0.860646, -0.227968],
+                [0.280085, 0.672501, 0.047413],
+                [-0.011820, 0.042940, 0.968881],
+            ]
+        )
         @ linear
     )
     seen = seen.clip(0, 1)

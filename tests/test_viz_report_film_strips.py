@@ -44,7 +44,10 @@ def test_only_failures_have_a_strip_and_it_shows_the_decisive_step(strips, faile
     assert 4 <= len(moments) <= 5 and [m.step for m in moments] == sorted({m.step for m in moments})
     (decisive,) = (moment for moment in moments if moment.is_decisive)
     words = failed.decisive_event.replace("_", " ")
-    assert decisive.step == failed.shown_step and decisive.caption == f"step {failed.shown_step} · {words}"
+    assert (
+        decisive.step == failed.shown_step
+        and decisive.caption == f"step {failed.shown_step} · {words}"
+    )
 
 
 def test_a_frame_is_what_a_film_shows_of_the_step(run, failed):
@@ -60,9 +63,13 @@ def test_a_frame_is_what_a_film_shows_of_the_step(run, failed):
             begin = find_trail_begin(arrays.prediction_step, moment.step, env.spec.control_dt_s)
             overlay = compute_overlay(whiskers, arrays, moment.step, begin)
             env.restore(arrays.step_snapshot[moment.step])
-            whole = draw_overlay(env.observe().images[camera], env.projection(camera), replace(overlay, ghosts=()))
+            whole = draw_overlay(
+                env.observe().images[camera], env.projection(camera), replace(overlay, ghosts=())
+            )
             assert image.shape == (height, width, 3)
-            rows, columns = (range(n - m + 1) for n, m in zip(rendered_size, (height, width), strict=True))
+            rows, columns = (
+                range(n - m + 1) for n, m in zip(rendered_size, (height, width), strict=True)
+            )
             corners |= {
                 (row, column)
                 for row in rows
@@ -106,11 +113,20 @@ def test_the_bytes_are_held_and_what_has_no_room_is_counted(run, failed, monkeyp
 
 def test_a_lost_file_costs_its_own_strip_alone(run, failed, monkeypatch):
     lost = replace(failed, episode_index=77)
-    crashed = replace(failed, episode_index=78, outcome=Outcome.ERROR, n_predictions=0, error="Crash: it did")
+    crashed = replace(
+        failed, episode_index=78, outcome=Outcome.ERROR, n_predictions=0, error="Crash: it did"
+    )
     n_done = []
     made = make_film_strips(run, [lost, failed, crashed], advance=lambda: n_done.append(1))
-    assert [strip.row for strip in made.strips] == [failed] and len(n_done) == 3 and made.n_left_out == 0
-    assert "Episode 77 of 'pick_place' cannot be shown" in made.remarks[0] and "Crash: it did" in made.remarks[1]
+    assert (
+        [strip.row for strip in made.strips] == [failed]
+        and len(n_done) == 3
+        and made.n_left_out == 0
+    )
+    assert (
+        "Episode 77 of 'pick_place' cannot be shown" in made.remarks[0]
+        and "Crash: it did" in made.remarks[1]
+    )
     assert make_film_strips(run, []).strips == ()
 
 

@@ -16,10 +16,21 @@ from eval.run import Run
 from eval.run_folder import arrays_path
 from sim.errors import UnknownNameError
 from sim.so101.scene_config import BASE_XY_M
-from viz.report.start_map import LEAST_IN_CELL, StartScalar, compute_start_map, load_start_maps, load_start_scalars
+from viz.report.start_map import (
+    LEAST_IN_CELL,
+    StartScalar,
+    compute_start_map,
+    load_start_maps,
+    load_start_scalars,
+)
 from viz.report.start_map_svg import start_map_svg
 
-FAILURES = (Outcome.NEVER_PICKED_UP, Outcome.DROPPED_DURING_TRANSPORT, Outcome.MISSED_GOAL, Outcome.TIMEOUT)
+FAILURES = (
+    Outcome.NEVER_PICKED_UP,
+    Outcome.DROPPED_DURING_TRANSPORT,
+    Outcome.MISSED_GOAL,
+    Outcome.TIMEOUT,
+)
 
 
 def make_rows(success):
@@ -60,7 +71,10 @@ def test_counts_are_those_of_a_loop_over_the_episodes(n):
         for axis, column in zip(start_map.axes, values.T, strict=False)
     ]
     assert len(start_map.axes) == 2 and start_map.n_episodes.sum() == n
-    for counts, chosen in ((start_map.n_episodes, np.ones(n, bool)), (start_map.n_success, success)):
+    for counts, chosen in (
+        (start_map.n_episodes, np.ones(n, bool)),
+        (start_map.n_success, success),
+    ):
         brute = Counter(zip(*(column[chosen].tolist() for column in bins), strict=True))
         assert {cell: int(counts[cell]) for cell in np.ndindex(counts.shape)} == {
             cell: brute[cell] for cell in np.ndindex(counts.shape)
@@ -86,9 +100,13 @@ def test_few_cells_of_evenly_spread_starts_are_too_thin(n):
 
 def test_too_few_episodes_are_not_judged_and_it_says_so():
     start_map = compute_start_map(make_rows([True] * 6 + [False] * 5), *xy(draw(11)))
-    assert start_map.sentence == ("11 episodes are too few for a map of success by the start; it takes 12 or more.")
+    assert start_map.sentence == (
+        "11 episodes are too few for a map of success by the start; it takes 12 or more."
+    )
     svg = start_map_svg(start_map)
-    assert 'class="cell"' not in svg and "succeed</text>" not in svg and svg.count('class="mark') >= 11
+    assert (
+        'class="cell"' not in svg and "succeed</text>" not in svg and svg.count('class="mark') >= 11
+    )
     assert compute_start_map(make_rows([True] * 12), *xy(draw(12))).remark == ""
 
 
@@ -107,7 +125,9 @@ def test_a_cell_with_too_few_is_hatched_and_the_others_are_coloured():
 
 def test_one_place_for_all_is_said_and_not_drawn():
     start_map = compute_start_map(make_rows([True, False] * 10), *xy(np.full((20, 2), 0.2)))
-    assert start_map.sentence.startswith("All 20 episodes begin at one place (object x 0.2 m, object y 0.2 m)")
+    assert start_map.sentence.startswith(
+        "All 20 episodes begin at one place (object x 0.2 m, object y 0.2 m)"
+    )
     assert start_map_svg(start_map) == "" and start_map.table[1] == []
     single = compute_start_map(make_rows([True]), *xy(np.full((1, 2), 0.2)))
     assert "a single episode" in single.sentence
@@ -118,9 +138,16 @@ def test_starts_along_one_axis_are_bars():
     values = draw(60)
     values[:, 1] = -0.08
     start_map = compute_start_map(make_rows(values[:, 0] > 0.22), *xy(values))
-    assert start_map.y is None and start_map.n_episodes.shape[1] == 1 and start_map.n_episodes.sum() == 60
+    assert (
+        start_map.y is None
+        and start_map.n_episodes.shape[1] == 1
+        and start_map.n_episodes.sum() == 60
+    )
     assert "object x ≥ 0.2" in start_map.sentence and start_map.is_region_shown
-    assert start_map_svg(start_map).count('class="interval"') == (start_map.n_episodes >= LEAST_IN_CELL).sum() + 1
+    assert (
+        start_map_svg(start_map).count('class="interval"')
+        == (start_map.n_episodes >= LEAST_IN_CELL).sum() + 1
+    )
 
 
 def test_absent_starts_and_crashes_are_counted_apart():
@@ -134,12 +161,16 @@ def test_absent_starts_and_crashes_are_counted_apart():
 
 def test_a_region_is_outlined_where_it_is():
     values = draw(80)
-    start_map = compute_start_map(make_rows((values[:, 0] > 0.22) & (values[:, 1] > -0.08)), *xy(values))
+    start_map = compute_start_map(
+        make_rows((values[:, 0] > 0.22) & (values[:, 1] > -0.08)), *xy(values)
+    )
     assert start_map.is_region_shown and "Success depends on the start" in start_map.sentence
     root = ElementTree.fromstring(start_map_svg(start_map))
     outline = root.find("rect[@class='region']")
     frame = root.find("rect[@class='frame']")
-    right, top = (float(frame.get(a)) + float(frame.get(b)) for a, b in (("x", "width"), ("y", "y")))
+    right, top = (
+        float(frame.get(a)) + float(frame.get(b)) for a, b in (("x", "width"), ("y", "y"))
+    )
     assert float(outline.get("x")) + float(outline.get("width")) == pytest.approx(right, abs=0.2)
     assert float(outline.get("y")) == pytest.approx(top / 2, abs=0.2)
     shares = [float(outline.get(size)) / float(frame.get(size)) for size in ("width", "height")]
@@ -149,11 +180,18 @@ def test_a_region_is_outlined_where_it_is():
 
 def test_marks_of_outcomes_differ_in_shape_and_lead_to_their_episodes():
     start_map = compute_start_map(make_rows(np.arange(40) % 2 == 0), *xy(draw(40)))
-    svg = start_map_svg(start_map, lambda point: f"#{point.row.episode_index}&x" if point.row.episode_index else None)
+    svg = start_map_svg(
+        start_map,
+        lambda point: f"#{point.row.episode_index}&x" if point.row.episode_index else None,
+    )
     root = ElementTree.fromstring(svg)
     assert sorted(int(a.get("href")[1:-2]) for a in root.findall("a")) == list(range(1, 40))
-    shapes = {mark.find("title").text.partition(": ")[2]: mark.get("d") for mark in root.findall("a/path")}
-    assert len(set(shapes.values())) == len(shapes) == 3  # even episodes succeed, and every other failure is of a kind
+    shapes = {
+        mark.find("title").text.partition(": ")[2]: mark.get("d") for mark in root.findall("a/path")
+    }
+    assert (
+        len(set(shapes.values())) == len(shapes) == 3
+    )  # even episodes succeed, and every other failure is of a kind
 
 
 def test_the_maps_of_a_run_are_of_its_recorded_arrays(failed_run, tmp_path):
@@ -164,7 +202,9 @@ def test_the_maps_of_a_run_are_of_its_recorded_arrays(failed_run, tmp_path):
     assert start_map.base_xy_m == BASE_XY_M and "robot's base" in start_map_svg(start_map)
     scalars = load_start_scalars(run, run.rows, ("object z", "gripper.pos"))
     np.testing.assert_array_equal(scalars[0].values, starts[:, 2])
-    assert scalars[1].values.tolist() == [float(run.load_arrays(row).state[0, 5]) for row in run.rows]
+    assert scalars[1].values.tolist() == [
+        float(run.load_arrays(row).state[0, 5]) for row in run.rows
+    ]
     with pytest.raises(UnknownNameError, match="object x"):
         load_start_scalars(run, run.rows, ("objekt x",))
 

@@ -28,7 +28,12 @@ from viz.run_source import RunSource
 
 N_STEPS = 24
 CONFIG = EvalConfig(
-    policy="act", checkpoint="act-early", horizon=N_STEPS, n_action_steps=8, first_episode=1, episodes=1
+    policy="act",
+    checkpoint="act-early",
+    horizon=N_STEPS,
+    n_action_steps=8,
+    first_episode=1,
+    episodes=1,
 )
 
 
@@ -54,10 +59,10 @@ def run(recorded, tmp_path):
 def branch(run, **asked):
     """What came of one branch, run to its end: its row."""
     with closing(RunBranches(EventBoard(), run)) as branches:
-        return do(branches, run, **asked)
+        return hint(branches, run, **asked)
 
 
-def do(branches, run, key=None, **asked):
+def hint(branches, run, key=None, **asked):
     branches.command({"command": "branch", "key": key or "pick_place/1", **asked})
     branches.wait()
     assert not branches.board.status["message"], branches.board.status
@@ -74,14 +79,26 @@ def test_with_nothing_changed_it_is_what_was_recorded(run, prediction):
     kept = branch(run, prediction=prediction)
     (row,) = run.rows
     assert_same(run, kept, row)
-    assert kept.branch == replace(kept.branch, number=1, of=None, at_step=8 * prediction, at_prediction=prediction)
-    same = {name: value for name, value in kept.to_json().items() if name not in ("duration_s", "branch")}
+    assert kept.branch == replace(
+        kept.branch, number=1, of=None, at_step=8 * prediction, at_prediction=prediction
+    )
+    same = {
+        name: value
+        for name, value in kept.to_json().items()
+        if name not in ("duration_s", "branch")
+    }
     assert same == {name: value for name, value in row.to_json().items() if name != "duration_s"}
 
 
 def test_a_policy_that_remembers_goes_on_with_what_it_remembered(small_act_ensembling, tmp_path):
     """A temporal ensemble averages the chunks of all decisions before."""
-    config = EvalConfig(policy="act", checkpoint=str(small_act_ensembling), horizon=7, episodes=1, drafts=True)
+    config = EvalConfig(
+        policy="act",
+        checkpoint=str(small_act_ensembling),
+        horizon=7,
+        episodes=1,
+        intermediate_plans=True,
+    )
     run = Run.open(record(config, tmp_path))
     assert_same(run, branch(run, key="pick_place/0", prediction=4), run.rows[0])
 
@@ -92,7 +109,9 @@ def test_a_branch_is_another_future_and_is_kept(run):
     arrays, recorded = run.load_arrays(kept), run.load_arrays(row)
     np.testing.assert_array_equal(arrays.action[:8], recorded.action[:8])
     # What it inherits has the time that it took then.
-    latencies, recorded_latencies = (each.series[POLICY_LATENCY].values for each in (arrays, recorded))
+    latencies, recorded_latencies = (
+        each.series[POLICY_LATENCY].values for each in (arrays, recorded)
+    )
     assert latencies[0] == recorded_latencies[0] and np.isfinite(latencies).all()
     assert np.abs(arrays.action[8:12] - recorded.action[8:12]).max() > 0.1
     assert arrays.prediction_step.tolist() == [0, 8, 12, 16, 20]
@@ -104,13 +123,22 @@ def test_a_branch_is_another_future_and_is_kept(run):
 
 def test_branches_are_numbered_and_leave_one_another(run):
     with closing(RunBranches(EventBoard(), run)) as branches:
-        first = do(branches, run, prediction=1, n_action_steps=4)
-        second = do(branches, run, key="pick_place/1 ~1", prediction=2, blinded=["wrist_cam"])
-        third = do(branches, run, key="pick_place/1 ~2", prediction=0)  # before either left: it is the episode itself
+        first = hint(branches, run, prediction=1, n_action_steps=4)
+        second = hint(branches, run, key="pick_place/1 ~1", prediction=2, blinded=["wrist_cam"])
+        third = hint(
+            branches, run, key="pick_place/1 ~2", prediction=0
+        )  # before either left: it is the episode itself
     # Another viewer knows them from the disk.
     fourth = branch(run, key="pick_place/1 ~2", prediction=3)
-    assert [(row.branch.number, row.branch.of) for row in run.branches] == [(1, None), (2, 1), (3, None), (4, 2)]
-    assert second.branch.overrides == fourth.branch.overrides == Overrides(0, 4, None, ("wrist_cam",))
+    assert [(row.branch.number, row.branch.of) for row in run.branches] == [
+        (1, None),
+        (2, 1),
+        (3, None),
+        (4, 2),
+    ]
+    assert (
+        second.branch.overrides == fourth.branch.overrides == Overrides(0, 4, None, ("wrist_cam",))
+    )
     assert first.branch.at_step == 8 and second.branch.at_step == 12 and fourth.branch.at_step == 16
     assert_same(run, third, run.rows[0])
     assert_same(run, fourth, second)
@@ -132,8 +160,13 @@ def test_the_page_is_given_a_branch_like_an_episode(run):
         assert outline["header"]["branch"] == listed["branch"]
         assert [decision["step"] for decision in outline["parts"][0]["decisions"]] == [0, 8, 16]
         trunk, seen = source.images("pick_place/1", 1), source.images(listed["key"], 1)
-        assert seen["overhead_cam"] == trunk["overhead_cam"] and seen["wrist_cam"] != trunk["wrist_cam"]
-        assert source.images(listed["key"], 0) == source.images("pick_place/1", 0)  # seen before it was blinded
+        assert (
+            seen["overhead_cam"] == trunk["overhead_cam"]
+            and seen["wrist_cam"] != trunk["wrist_cam"]
+        )
+        assert source.images(listed["key"], 0) == source.images(
+            "pick_place/1", 0
+        )  # seen before it was blinded
         assert source.plan(listed["key"], 0) == source.plan("pick_place/1", 0)
 
 
@@ -172,15 +205,24 @@ def test_an_export_has_the_branches_of_its_episode(run, tmp_path):
     (packed,) = re.findall(r'id="inlined">([^<]*)<', (tmp_path / "page.html").read_text())
     data = json.loads(gzip.decompress(base64.b64decode(packed)))
     assert [row["key"] for row in data["page"]["episodes"]] == ["pick_place/1", "pick_place/1 ~1"]
-    trunk, other = (data["episodes"][key]["parts"][0]["decisions"] for key in ("pick_place/1", "pick_place/1 ~1"))
+    trunk, other = (
+        data["episodes"][key]["parts"][0]["decisions"]
+        for key in ("pick_place/1", "pick_place/1 ~1")
+    )
     assert other[0] == trunk[0] and [decision["step"] for decision in other] == [0, 8, 16]
     assert other[1]["cameras"]["overhead_cam"] == trunk[1]["cameras"]["overhead_cam"]
-    assert other[1]["cameras"]["wrist_cam"]["src"] == other[2]["cameras"]["wrist_cam"]["src"]  # both are black
+    assert (
+        other[1]["cameras"]["wrist_cam"]["src"] == other[2]["cameras"]["wrist_cam"]["src"]
+    )  # both are black
 
 
 def test_a_checkpoint_that_is_gone_or_another_is_said(recorded, small_act, tmp_path):
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
-    run = Run.open(record(EvalConfig(checkpoint=str(checkpoint), policy="act", horizon=3, episodes=1), tmp_path))
+    run = Run.open(
+        record(
+            EvalConfig(checkpoint=str(checkpoint), policy="act", horizon=3, episodes=1), tmp_path
+        )
+    )
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config, indent=1))
     with closing(RunBranches(EventBoard(), run)) as branches:
@@ -190,16 +232,26 @@ def test_a_checkpoint_that_is_gone_or_another_is_said(recorded, small_act, tmp_p
             branches.wait()
             return branches.board.status
 
-        assert "expected the files that the run was made with, got another config.json" in said()["message"]
+        assert (
+            "expected the files that the run was made with, got another config.json"
+            in said()["message"]
+        )
         shutil.rmtree(checkpoint)
         status = said()
-        assert str(checkpoint) in status["message"] and "\n" not in status["message"] and status["state"] == "paused"
+        assert (
+            str(checkpoint) in status["message"]
+            and "\n" not in status["message"]
+            and status["state"] == "paused"
+        )
     assert run.branches == []
 
 
 def test_two_viewers_do_not_write_the_branches_of_one_run(run):
-    with closing(RunBranches(EventBoard(), run)) as first, closing(RunBranches(EventBoard(), run)) as second:
-        do(first, run, prediction=2)
+    with (
+        closing(RunBranches(EventBoard(), run)) as first,
+        closing(RunBranches(EventBoard(), run)) as second,
+    ):
+        hint(first, run, prediction=2)
         second.command({"command": "branch", "key": "pick_place/1", "prediction": 2})
         second.wait()
         assert "another `whiskers` that is" in second.board.status["message"]
@@ -211,9 +263,13 @@ def test_a_branch_that_was_cut_off_is_left_out(run):
         file.write(b'{"task": "pick_pl')
     assert len(run.branches) == 1
     branch(run, prediction=2)
-    assert [row.branch.number for row in run.branches] == [1, 2] and isinstance(run.branches[0], BranchRow)
+    assert [row.branch.number for row in run.branches] == [1, 2] and isinstance(
+        run.branches[0], BranchRow
+    )
     (run.path / "branches.jsonl").write_text("no row\n")
-    with pytest.raises(WhiskerError, match=r"branches.jsonl', line 1: expected the row of a branch"):
+    with pytest.raises(
+        WhiskerError, match=r"branches.jsonl', line 1: expected the row of a branch"
+    ):
         _ = run.branches
 
 

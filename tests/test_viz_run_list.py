@@ -60,10 +60,16 @@ def remarks_of(folder):
 def test_a_run_is_told_in_numbers(make_run, tmp_path):
     make_run(SUCCESS, FAILURE, SUCCESS, ERROR, SUCCESS, episodes=5)
     (run,) = RunList(tmp_path).listing()["runs"]
-    assert (run["policy"], run["env"], run["n_done"], run["n_asked"]) == ("random", "so101/pick_place", 5, 5)
+    assert (run["policy"], run["env"], run["n_done"], run["n_asked"]) == (
+        "random",
+        "so101/pick_place",
+        5,
+        5,
+    )
     assert run["outcomes"] == {"success": 3, "never_picked_up": 1, "error": 1}
     assert (run["n_success"], run["n_judged"], run["success_rate"]) == (3, 4, 0.75)
-    # Wilson's interval as its equation has it: where the rate would be 1.96 standard errors from what was seen.
+    # Wilson's interval as its equation has it: where the rate would be 1.96 standard errors from
+    # what was seen.
     z = 1.959963984540054
     for bound in run["success_interval"]:
         assert abs(bound - 0.75) == pytest.approx(z * math.sqrt(bound * (1 - bound) / 4))
@@ -79,7 +85,9 @@ def test_a_run_without_an_end_has_no_rate(make_run, tmp_path):
 def test_the_newest_run_comes_first_and_nested_ones_have_their_path_for_a_name(make_run, tmp_path):
     old = make_run(episodes=1, folder=tmp_path / "ablation" / "lr")
     description = json.loads((old.path / RUN_FILE).read_text())
-    (old.path / RUN_FILE).write_text(json.dumps({**description, "started_utc": "2020-01-01T00:00:00+00:00"}))
+    (old.path / RUN_FILE).write_text(
+        json.dumps({**description, "started_utc": "2020-01-01T00:00:00+00:00"})
+    )
     new = make_run(episodes=1)
     make_run(episodes=1, folder=tmp_path.joinpath("a", *"b" * (MOST_LEVELS - 1)))  # is too deep
     names = [run["name"] for run in RunList(tmp_path).listing()["runs"]]
@@ -98,7 +106,9 @@ def test_torn_and_foreign_folders_are_said_and_the_list_goes_on(make_run, tmp_pa
         ("rows", ROWS_FILE, "no row\n"),
         ("photos", "a.jpg", ""),
     ):
-        folders[name] = shutil.copytree(good.path, tmp_path / name) if name == "rows" else tmp_path / name
+        folders[name] = (
+            shutil.copytree(good.path, tmp_path / name) if name == "rows" else tmp_path / name
+        )
         folders[name].mkdir(exist_ok=True)
         (folders[name] / file).write_text(content)
     (tmp_path / "notes.txt").touch()
@@ -109,12 +119,21 @@ def test_torn_and_foreign_folders_are_said_and_the_list_goes_on(make_run, tmp_pa
     remarks = remarks_of(tmp_path)
     assert set(remarks) == set(folders)
     assert "expected JSON" in remarks["torn"] and "expected version 1, got 99" in remarks["newer"]
-    assert "a version" in remarks["list"] and "expected a run folder with a run.json" in remarks["lost"]
-    assert "line 1: expected a row of JSON" in remarks["rows"] and "no run: it has no run.json" in remarks["photos"]
+    assert (
+        "a version" in remarks["list"]
+        and "expected a run folder with a run.json" in remarks["lost"]
+    )
+    assert (
+        "line 1: expected a row of JSON" in remarks["rows"]
+        and "no run: it has no run.json" in remarks["photos"]
+    )
 
 
 def test_old_rules_and_findings_are_told(make_run, tmp_path, blind_env):
-    findings = (Finding("gripper", Level.WARNING, "it never closes"), Finding("cameras", Level.ERROR, "exchanged"))
+    findings = (
+        Finding("gripper", Level.WARNING, "it never closes"),
+        Finding("cameras", Level.ERROR, "exchanged"),
+    )
     of_old_rules = replace(describe_run(blind_env).resolved, outcome_rules=1)
     make_run(episodes=1, policy="zero", doctor=findings, resolved=of_old_rules)
     make_run(episodes=1, policy="random", doctor=())
@@ -130,14 +149,18 @@ def test_old_rules_and_findings_are_told(make_run, tmp_path, blind_env):
 def test_an_empty_folder_has_no_runs(tmp_path):
     listing = RunList(tmp_path).listing()
     assert listing["runs"] == listing["remarks"] == []
-    assert listing["first_command"].endswith(f"eval --policy act --episodes 30 --run-dir {tmp_path}")
+    assert listing["first_command"].endswith(
+        f"eval --policy act --episodes 30 --run-dir {tmp_path}"
+    )
 
 
 def test_only_what_has_changed_is_read_again(make_run, tmp_path, monkeypatch):
     growing, _ = make_run(SUCCESS, episodes=3), make_run(SUCCESS, episodes=1)
     read = []
     describe = run_list.describe_in_list
-    monkeypatch.setattr(run_list, "describe_in_list", lambda run: read.append(run.path) or describe(run))
+    monkeypatch.setattr(
+        run_list, "describe_in_list", lambda run: read.append(run.path) or describe(run)
+    )
     runs = RunList(tmp_path)
     assert runs.listing() == runs.listing() and len(read) == 2
     append(growing, FAILURE)
@@ -150,7 +173,11 @@ def test_a_run_that_is_written_is_followed(make_run, tmp_path):
     with closing(RunList(tmp_path)) as runs:
         source = runs.open(run.path.name)
         page = source.page()
-        assert page["key"] is None and page["episodes"] == [] and (page["n_rows"], page["n_missing"]) == (0, 3)
+        assert (
+            page["key"] is None
+            and page["episodes"] == []
+            and (page["n_rows"], page["n_missing"]) == (0, 3)
+        )
         append(run, SUCCESS, FAILURE)
         with (run.path / ROWS_FILE).open("a") as file:
             file.write('{"task": "pick_pl')  # the next one is being written
@@ -161,7 +188,9 @@ def test_a_run_that_is_written_is_followed(make_run, tmp_path):
         assert source.page()["run"] == run.path.name
 
 
-@pytest.mark.parametrize("name", ["..", "../secret", "a/../../secret", "/", "", ".", "%2e%2e/secret"])
+@pytest.mark.parametrize(
+    "name", ["..", "../secret", "a/../../secret", "/", "", ".", "%2e%2e/secret"]
+)
 def test_a_name_that_is_not_in_the_list_opens_nothing(make_run, tmp_path, name):
     folder = tmp_path / "runs"
     make_run(episodes=1, folder=folder)
@@ -233,7 +262,11 @@ def test_a_report_comes_for_the_token_and_may_not_ask_the_server(server):
     with answer(server, f"{path}&token={server.token}") as response:
         assert response.status == 200 and response.read() == b"<h1>report</h1>"
         policy = response.headers["Content-Security-Policy"]
-        assert policy.startswith("sandbox ") and "allow-same-origin" not in policy and "default-src 'none'" in policy
+        assert (
+            policy.startswith("sandbox ")
+            and "allow-same-origin" not in policy
+            and "default-src 'none'" in policy
+        )
     for query in ("", "&token=wrong"):
         with answer(server, path + query) as response:
             assert response.status == 403

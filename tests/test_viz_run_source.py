@@ -33,7 +33,7 @@ def test_the_scene_comes_without_plans_and_images(source, whole):
     (part,), (whole_part,) = outline["parts"], whole["parts"]
     assert outline["header"] == whole["header"] and part["moments"] == whole_part["moments"]
     for decision, complete in zip(part["decisions"], whole_part["decisions"], strict=True):
-        assert decision == complete | {"path": None, "drafts": None, "cameras": None}
+        assert decision == complete | {"path": None, "intermediate_plans": None, "cameras": None}
     assert source.scene("pick_place")["shapes"]
 
 
@@ -45,7 +45,9 @@ def test_each_plan_and_image_is_the_one_that_an_export_has(source, whole):
         images = source.images(KEY, prediction)
         assert images == decisions[prediction]["cameras"] and len(images) == 2
         plan = source.plan(KEY, prediction)
-        assert plan == {name: decisions[prediction][name] for name in ("path", "drafts")}
+        assert plan == {
+            name: decisions[prediction][name] for name in ("path", "intermediate_plans")
+        }
 
 
 @pytest.mark.parametrize("ask", ["plan", "images"])
@@ -59,8 +61,13 @@ def test_what_is_not_there_is_said(source, ask):
 def test_it_says_what_it_is_doing(failed_run, monkeypatch):
     """Every word that is told on the way to the first episode; nothing is waited for in the end."""
     told = []
-    monkeypatch.setattr("viz.event_board.EventBoard.say", lambda board, message: told.append(message))
+    monkeypatch.setattr(
+        "viz.event_board.EventBoard.say", lambda board, message: told.append(message)
+    )
     run = Run.open(failed_run)
     with closing(RunSource(run, find_row(run, None))) as source:
         source.episode(KEY)
-    assert told[:2] == ["opening so101/pick_place", "reading the shapes of so101/pick_place"] and told[-1] == ""
+    assert (
+        told[:2] == ["opening so101/pick_place", "reading the shapes of so101/pick_place"]
+        and told[-1] == ""
+    )

@@ -57,7 +57,9 @@ def server():
 @contextmanager
 def answer(server, path, method="GET", body=None, **headers):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    connection.request(
+        method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+    )
     yield connection.getresponse()
     connection.close()
 
@@ -78,13 +80,23 @@ def test_it_listens_on_this_machine_alone(server):
 def test_the_page_comes_for_the_token_only(server):
     with answer(server, f"/?token={server.token}") as response:
         assert response.status == 200 and response.read() == b"<p>page</p>"
-        assert response.headers["Cache-Control"] == "no-store" and response.headers["Referrer-Policy"] == "no-referrer"
+        assert (
+            response.headers["Cache-Control"] == "no-store"
+            and response.headers["Referrer-Policy"] == "no-referrer"
+        )
     for path in ("/", "/?token=", "/?token=wrong", "/?token=%F0"):
         with answer(server, path) as response:
             assert response.status == 403 and b"token" in response.read()
 
 
-PATHS = ["page", "scene?task=a", "episode?key=a", "plan?key=a&prediction=0", "images?key=a&prediction=0", "events"]
+PATHS = [
+    "page",
+    "scene?task=a",
+    "episode?key=a",
+    "plan?key=a&prediction=0",
+    "images?key=a&prediction=0",
+    "events",
+]
 
 
 @pytest.mark.parametrize("path", [*(f"/api/{path}" for path in PATHS), "/anything"])
@@ -118,7 +130,10 @@ def test_data_is_told_and_packed_when_long(server):
 
 
 def test_what_cannot_be_done_is_one_message(server):
-    assert ask(server, "/api/episode?key=b/2") == (422, {"error": "episode 'b/2': expected another."})
+    assert ask(server, "/api/episode?key=b/2") == (
+        422,
+        {"error": "episode 'b/2': expected another."},
+    )
     assert ask(server, "/api/nothing")[0] == 404
 
 
@@ -127,7 +142,9 @@ def test_a_prediction_is_asked_about_by_its_index(server):
     assert ask(server, "/api/images?key=a%2F1&prediction=0") == (200, {"wrist_cam": ["a/1", 0]})
     for query in ("key=a", "key=a&prediction=-1", "key=a&prediction=two"):
         status, answer = ask(server, f"/api/plan?{query}")
-        assert status == 422 and answer["error"].startswith("a prediction: expected its index, got ")
+        assert status == 422 and answer["error"].startswith(
+            "a prediction: expected its index, got "
+        )
 
 
 def test_commands_are_json_objects(server):
@@ -135,7 +152,10 @@ def test_commands_are_json_objects(server):
     assert ask(server, "/api/command", body=b'{"command": "step"}', **send) == (200, {})
     assert server.source.commands == [{"command": "step"}]
     for body in (b"[1]", b"step", b"\xff"):
-        assert ask(server, "/api/command", body=body, **send) == (200, {"error": "a command is a short JSON object"})
+        assert ask(server, "/api/command", body=body, **send) == (
+            200,
+            {"error": "a command is a short JSON object"},
+        )
     refusal = ask(server, "/api/command", body=b'{"command": "fly"}', **send)
     assert refusal == (200, {"error": "command 'fly': expected step."})
     with answer(server, "/api/command", "POST", b"{}") as response:

@@ -13,7 +13,7 @@ from eval.run_folder import RunFolder, video_path
 from policies.baselines import BASELINES
 from sim.errors import WhiskerError
 from sim.registry import make_env
-from sim.so101.scene_config import PEOPLE_CAMERA
+from sim.so101.scene_config import VIEWER_CAMERA
 from tests.runs import describe_run
 from tests.test_viz_whiskers import record
 from viz.overlay_style import LINES
@@ -28,7 +28,11 @@ def run(blind_env, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     run = RunFolder.create(folder, describe_run(blind_env, "scripted"))
     record = run_episode(
-        blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, max_steps=9)
+        blind_env,
+        BASELINES["scripted"](blind_env),
+        0,
+        EpisodeRecorder(),
+        RolloutSettings(1, max_steps=9),
     )
     run.append(record, make_row(record))
     run.close()
@@ -38,7 +42,9 @@ def run(blind_env, tmp_path_factory):
 def test_a_film_says_how_far_it_is_by_frames(run, tmp_path):
     said = []
     row = load_rows(run)[0]
-    film_whiskers(Run.open(run), row, tmp_path / "film.mp4", report=lambda *progress: said.append(progress))
+    film_whiskers(
+        Run.open(run), row, tmp_path / "film.mp4", report=lambda *progress: said.append(progress)
+    )
     assert [progress for progress in said if progress[0] == "drawing frame"] == [
         ("drawing frame", nth, 10) for nth in range(1, 11)
     ]
@@ -88,7 +94,11 @@ def small_film_run(blind_env, tmp_path_factory):
     """Forty-eight steps of the scripted expert, which plans at every step."""
     run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe_run(blind_env, "scripted"))
     record = run_episode(
-        blind_env, BASELINES["scripted"](blind_env), 0, EpisodeRecorder(), RolloutSettings(1, max_steps=48)
+        blind_env,
+        BASELINES["scripted"](blind_env),
+        0,
+        EpisodeRecorder(),
+        RolloutSettings(1, max_steps=48),
     )
     run.append(record, make_row(record))
     run.close()
@@ -121,7 +131,7 @@ def test_a_still_does_not_depend_on_what_was_drawn_before(chunked_run):
     film.close()
 
 
-@pytest.mark.parametrize("camera", [PEOPLE_CAMERA, "wrist_cam_depth"])
+@pytest.mark.parametrize("camera", [VIEWER_CAMERA, "wrist_cam_depth"])
 def test_one_cameras_film_of_the_whiskers(chunked_run, tmp_path, camera):
     path = tmp_path / "new folder" / "whiskers.mp4"
     film_whiskers(Run.open(chunked_run), load_rows(chunked_run)[0], path, camera)
@@ -136,7 +146,9 @@ def test_a_film_draws_the_way_taken_since_the_last_two_plans(small_film_run):
     counts = []
     for trail in (2, 0):
         with closing(
-            EpisodeFilm(Run.open(small_film_run), row.task, views={"overhead_cam": (240, 320)}, trail=trail)
+            EpisodeFilm(
+                Run.open(small_film_run), row.task, views={"overhead_cam": (240, 320)}, trail=trail
+            )
         ) as film:
             counts.append(n_pixels(film.still(row, 48)[:190], TAKEN))
     assert 0 < counts[0] < counts[1]
@@ -165,7 +177,9 @@ def test_a_film_in_libero_is_square(tmp_path):
     env.close()
     draw_step(Run.open(run), load_rows(run)[0], 6, tmp_path / "still.png", size=(480, 640))
     image = iio.imread(tmp_path / "still.png")
-    assert image.shape == (480, 480, 3) and min(n_pixels(image[:380], c) for c in (PLAN, TAKEN)) > 10
+    assert (
+        image.shape == (480, 480, 3) and min(n_pixels(image[:380], c) for c in (PLAN, TAKEN)) > 10
+    )
 
 
 def test_an_unknown_camera_names_those_there_are(chunked_run, tmp_path):
@@ -185,4 +199,4 @@ def test_a_users_own_scene_has_no_camera_for_people(own_scene, tmp_path):
     draw_step(Run.open(run), row, 6, tmp_path / "still.png", size=(240, 320))
     assert iio.imread(tmp_path / "still.png").shape == (240, 320, 3)
     with pytest.raises(WhiskerError, match=r"one of overhead_cam, wrist_cam"):
-        draw_step(Run.open(run), row, 6, tmp_path / "still.png", PEOPLE_CAMERA)
+        draw_step(Run.open(run), row, 6, tmp_path / "still.png", VIEWER_CAMERA)

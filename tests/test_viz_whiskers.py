@@ -28,14 +28,18 @@ class RandomChunks(RandomPolicy):
 
     def predict(self, memories: Sequence, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         plans = [
-            super(RandomChunks, self).predict(memories[:1], [rng] * 1).actions[0] for rng in rngs for _ in range(6)
+            super(RandomChunks, self).predict(memories[:1], [rng] * 1).actions[0]
+            for rng in rngs
+            for _ in range(6)
         ]
         return ActionChunk(np.concatenate(plans)[None])
 
 
 def record(env, n_action_steps, folder=None):
     """One episode, and the run folder that it was written to."""
-    record = run_episode(env, RandomChunks(env), 3, EpisodeRecorder(), RolloutSettings(n_action_steps, HORIZON))
+    record = run_episode(
+        env, RandomChunks(env), 3, EpisodeRecorder(), RolloutSettings(n_action_steps, HORIZON)
+    )
     assert not record.error
     arrays = ReplayableArrays(**vars(record.arrays))
     if folder is not None:
@@ -47,7 +51,12 @@ def record(env, n_action_steps, folder=None):
 
 
 @pytest.mark.parametrize(
-    "name", ["so101/pick_place", "so101/pick_place_ee_delta", pytest.param("libero_goal/7", marks=pytest.mark.slow)]
+    "name",
+    [
+        "so101/pick_place",
+        "so101/pick_place_ee_delta",
+        pytest.param("libero_goal/7", marks=pytest.mark.slow),
+    ],
 )
 def test_an_executed_plans_whisker_is_the_path_taken(name, tmp_path):
     env = make_env(name, image_sizes={})
@@ -69,7 +78,9 @@ def test_what_was_not_executed_is_where_it_would_have_gone(blind_env):
     twin.reset(3)
     for action in arrays.chunk[0]:
         twin.step(action)
-    np.testing.assert_allclose(whiskers.path_world[0, 0, -1], twin.ee_pos_world(), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        whiskers.path_world[0, 0, -1], twin.ee_pos_world(), rtol=0, atol=1e-9
+    )
     assert whiskers.n_executed.tolist() == [2] * 6
 
 
@@ -77,20 +88,38 @@ def test_every_sampled_plan_and_every_draft_has_its_whisker(blind_env):
     arrays, _ = record(blind_env, n_action_steps=4)
     rng = np.random.default_rng(0)
     others = arrays.chunk + rng.normal(0, 5, arrays.chunk.shape).astype(np.float32)
-    drafts = np.stack([others, others, arrays.chunk], axis=1)
+    intermediate_plans = np.stack([others, others, arrays.chunk], axis=1)
     alternatives = np.stack([arrays.chunk, others], axis=1)
     plain = compute_whiskers(blind_env, arrays)
-    whiskers = compute_whiskers(blind_env, replace(arrays, alternative_chunk=alternatives, draft_chunk=drafts))
-    assert plain.draft_path_world is None
-    assert whiskers.path_world.shape == (3, 2, 7, 3) and whiskers.draft_path_world.shape == (3, 3, 7, 3)
+    whiskers = compute_whiskers(
+        blind_env,
+        replace(arrays, alternative_chunk=alternatives, intermediate_chunk=intermediate_plans),
+    )
+    assert plain.intermediate_path_world is None
+    assert whiskers.path_world.shape == (3, 2, 7, 3) and whiskers.intermediate_path_world.shape == (
+        3,
+        3,
+        7,
+        3,
+    )
     np.testing.assert_array_equal(whiskers.path_world[:, :1], plain.path_world)
-    np.testing.assert_array_equal(whiskers.draft_path_world[:, -1], plain.path_world[:, 0])
-    np.testing.assert_array_equal(whiskers.path_world[2, 1], simulate_chunk(blind_env, arrays.snapshot[2], others[2]))
+    np.testing.assert_array_equal(whiskers.intermediate_path_world[:, -1], plain.path_world[:, 0])
+    np.testing.assert_array_equal(
+        whiskers.path_world[2, 1], simulate_chunk(blind_env, arrays.snapshot[2], others[2])
+    )
 
 
 def test_the_prediction_in_force(blind_env):
     whiskers = compute_whiskers(blind_env, record(blind_env, n_action_steps=4)[0])
-    assert [whiskers.prediction_at(step) for step in (0, 3, 4, 7, 8, 11, 12)] == [0, 0, 1, 1, 2, 2, 2]
+    assert [whiskers.prediction_at(step) for step in (0, 3, 4, 7, 8, 11, 12)] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("name", ["so101/pick_place", "so101/pick_place_ee"])
@@ -98,7 +127,9 @@ def test_tracing_moves_as_stepping_does_bit_by_bit(name):
     env = make_env(name, image_sizes={})
     env.reset(5)
     snapshot, rng = env.snapshot(), np.random.default_rng(1)
-    chunk = rng.uniform(env.spec.action.low, env.spec.action.high, (20, env.spec.action.dim)).astype(np.float32)
+    chunk = rng.uniform(
+        env.spec.action.low, env.spec.action.high, (20, env.spec.action.dim)
+    ).astype(np.float32)
     path = simulate_chunk(env, snapshot, chunk)
     env.restore(snapshot)
     stepped = [env.ee_pos_world()]
@@ -122,8 +153,10 @@ def test_a_plan_on_which_the_physics_diverges_ends_in_nan(blind_env):
 
 def test_the_members_of_an_ensemble_are_the_rests_of_the_chunks_before(blind_env):
     """Predicted at steps 0, 1 and 2, four actions each: number 10 t is what was planned for step t."""
-    drafts = np.array([[[[t, p] for t in range(p, p + 4)]] for p in range(3)], np.float32)
-    members = find_members(drafts, np.arange(3), 2)[::-1]
+    intermediate_plans = np.array(
+        [[[[t, p] for t in range(p, p + 4)]] for p in range(3)], np.float32
+    )
+    members = find_members(intermediate_plans, np.arange(3), 2)[::-1]
     np.testing.assert_array_equal(members[0, :, 0], [2, 3, 4, 5])
     np.testing.assert_array_equal(members[1, :, 0], [2, 3, 4, np.nan])
     np.testing.assert_array_equal(members[2, :, 0], [2, 3, np.nan, np.nan])

@@ -46,7 +46,11 @@ class Installed:
         return subprocess.Popen(
             [self.bin_folder / command, *arguments],
             cwd=self.folder,
-            env={name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")},
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if name not in ("PYTHONPATH", "VIRTUAL_ENV")
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -78,13 +82,16 @@ def installed(tmp_path_factory) -> Installed:
     run_uv("venv", "--python", sys.executable, env)
     (wheel,) = dist.glob("*.whl")
     run_uv("pip", "install", "--no-deps", "--python", env / "bin/python", wheel)
-    # A folder that a .pth file names is searched last, and no .pth file in it is read: the repository stays out.
+    # A folder that a .pth file names is searched last, and no .pth file in it is read: the
+    # repository stays out.
     site_packages = env / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     work = folder / "work"
     work.mkdir()
     imported = Installed(env / "bin", work).run(
-        "python", "-c", f"import {', '.join(PACKAGES)}; print({', '.join(f'{name}.__file__' for name in PACKAGES)})"
+        "python",
+        "-c",
+        f"import {', '.join(PACKAGES)}; print({', '.join(f'{name}.__file__' for name in PACKAGES)})",
     )
     assert all(Path(file).is_relative_to(site_packages) for file in imported.split())
     return Installed(env / "bin", work)
@@ -92,7 +99,9 @@ def installed(tmp_path_factory) -> Installed:
 
 @pytest.mark.parametrize("builder", [WheelBuilder, SdistBuilder])
 def test_every_tracked_file_of_the_packages_is_packaged(builder):
-    listed = subprocess.run(["git", "ls-files", "-z", "--", *PACKAGES], cwd=ROOT, capture_output=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", *PACKAGES], cwd=ROOT, capture_output=True, check=True
+    )
     tracked = set(listed.stdout.decode().rstrip("\0").split("\0"))
     packaged = {file.distribution_path for file in builder(str(ROOT)).recurse_included_files()}
     assert {"viz/web/dist/viewer.js", "policies/checkpoints/act/model.safetensors"} <= tracked
@@ -129,7 +138,9 @@ def _eval_compare(installed: Installed, run: Path) -> None:
 
 def _eval_demos(installed: Installed, run: Path) -> None:
     installed.run("eval-demos", "--output", "demos", "--episodes", "1")
-    assert json.loads((installed.folder / "demos/meta/info.json").read_text())["total_episodes"] == 1
+    assert (
+        json.loads((installed.folder / "demos/meta/info.json").read_text())["total_episodes"] == 1
+    )
 
 
 def _eval_report(installed: Installed, run: Path) -> None:

@@ -28,11 +28,19 @@ def rename_cameras(folder: Path, rename_map: dict[str, str], stats: dict | None 
         "rename_observations_processor": {"rename_map": keys},
         "normalizer_processor": {"features": features, "norm_map": config.normalization_mapping},
     }
-    after = {"unnormalizer_processor": {"features": config.output_features, "norm_map": config.normalization_mapping}}
+    after = {
+        "unnormalizer_processor": {
+            "features": config.output_features,
+            "norm_map": config.normalization_mapping,
+        }
+    }
     if stats is not None:
         before["normalizer_processor"]["stats"] = after["unnormalizer_processor"]["stats"] = stats
     for processor in make_pre_post_processors(
-        config, pretrained_path=str(folder), preprocessor_overrides=before, postprocessor_overrides=after
+        config,
+        pretrained_path=str(folder),
+        preprocessor_overrides=before,
+        postprocessor_overrides=after,
     ):
         processor.save_pretrained(folder)
     return folder
@@ -52,7 +60,9 @@ def dataset_stats(cameras: dict[str, float], dim: int = 6) -> dict[str, dict[str
     return {"observation.state": joints, "action": joints, **image}
 
 
-def save_train_config(folder: Path, root: Path | None, base: str | None = "somebody/base", **dataset) -> Path:
+def save_train_config(
+    folder: Path, root: Path | None, base: str | None = "somebody/base", **dataset
+) -> Path:
     """Write `train_config.json`, and say in config.json which base was fine-tuned.
 
     Args:
@@ -62,12 +72,16 @@ def save_train_config(folder: Path, root: Path | None, base: str | None = "someb
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pretrained_path": base}))
     policy = PreTrainedConfig.from_pretrained(folder)
-    data = DatasetConfig(repo_id="somebody/pick-place", root=None if root is None else str(root), **dataset)
+    data = DatasetConfig(
+        repo_id="somebody/pick-place", root=None if root is None else str(root), **dataset
+    )
     TrainPipelineConfig(dataset=data, policy=policy)._save_pretrained(folder)
     return folder
 
 
-def create_dataset(root: Path, names: Sequence[str] | None = None, **sizes: tuple[int, int]) -> Path:
+def create_dataset(
+    root: Path, names: Sequence[str] | None = None, **sizes: tuple[int, int]
+) -> Path:
     """Create a dataset without episodes, whose cameras have these (height_px, width_px).
 
     Args:
@@ -76,8 +90,14 @@ def create_dataset(root: Path, names: Sequence[str] | None = None, **sizes: tupl
     joints = {"dtype": "float32", "shape": (6,), "names": names and list(names)}
     features = {"observation.state": joints, "action": joints}
     features |= {
-        PREFIX + camera: {"dtype": "image", "shape": (*size, 3), "names": ["height", "width", "channels"]}
+        PREFIX + camera: {
+            "dtype": "image",
+            "shape": (*size, 3),
+            "names": ["height", "width", "channels"],
+        }
         for camera, size in sizes.items()
     }
-    LeRobotDatasetMetadata.create("somebody/pick-place", fps=30, features=features, root=root, use_videos=False)
+    LeRobotDatasetMetadata.create(
+        "somebody/pick-place", fps=30, features=features, root=root, use_videos=False
+    )
     return root

@@ -13,7 +13,9 @@ def explain_unusable(policy: PolicySpec) -> dict[str, str]:
     reasons = {}
     if policy.follows_env:
         # Its plan is kept beside the environment's state, where no snapshot reaches it.
-        reasons["branch"] = f"{name} cannot go back to a decision: what it planned is not in the environment's state."
+        reasons["branch"] = (
+            f"{name} cannot go back to a decision: what it planned is not in the environment's state."
+        )
     if not policy.stochastic:
         reasons["seed"] = f"{name} draws nothing: its plan is the same with every seed."
     elif policy.seedable is False:
@@ -38,11 +40,13 @@ def check_can_go_back(policy: PolicySpec) -> None:
         raise WhiskerError(
             f"policy {policy.type!r}",
             expected="one that can go back to a decision, or to another episode",
-            do="What it planned is kept beside the environment's state. Reset instead.",
+            hint="What it planned is kept beside the environment's state. Reset instead.",
         )
 
 
-def parse_branch(command: dict, policy: PolicySpec, cameras: Sequence[str], n_decisions: int) -> tuple[int, Overrides]:
+def parse_branch(
+    command: dict, policy: PolicySpec, cameras: Sequence[str], n_decisions: int
+) -> tuple[int, Overrides]:
     """Return the index of the prediction that is to be made anew, and what is to be otherwise from there on.
 
     Args:
@@ -55,16 +59,34 @@ def parse_branch(command: dict, policy: PolicySpec, cameras: Sequence[str], n_de
     """
     check_can_go_back(policy)
     prediction, seed = read_integer(command, "prediction"), read_integer(command, "seed", 0)
-    n_action_steps = None if command.get("n_action_steps") is None else read_integer(command, "n_action_steps")
+    n_action_steps = (
+        None if command.get("n_action_steps") is None else read_integer(command, "n_action_steps")
+    )
     instruction, blinded = command.get("instruction") or None, tuple(command.get("blinded") or ())
     most = most_action_steps(policy)
     wrong = [
         (not 0 <= prediction < n_decisions, f"prediction {prediction}", f"0 to {n_decisions - 1}"),
         (seed < 0, f"seed {seed}", "0 or more"),
-        (n_action_steps is not None and not 1 <= n_action_steps <= most, "n_action_steps", f"1 to {most}"),
-        (not set(blinded) <= set(cameras), "the blinded cameras", ", ".join(cameras) or "none: it does not look"),
-        (bool(seed) and not policy.stochastic, "another seed", "a policy that draws; this one does not"),
-        (bool(instruction) and not policy.reads_instruction, "another instruction", "a policy that reads it"),
+        (
+            n_action_steps is not None and not 1 <= n_action_steps <= most,
+            "n_action_steps",
+            f"1 to {most}",
+        ),
+        (
+            not set(blinded) <= set(cameras),
+            "the blinded cameras",
+            ", ".join(cameras) or "none: it does not look",
+        ),
+        (
+            bool(seed) and not policy.stochastic,
+            "another seed",
+            "a policy that draws; this one does not",
+        ),
+        (
+            bool(instruction) and not policy.reads_instruction,
+            "another instruction",
+            "a policy that reads it",
+        ),
     ]
     for is_wrong, subject, expected in wrong:
         if is_wrong:

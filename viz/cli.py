@@ -37,7 +37,8 @@ def _show(config: WhiskersConfig) -> int:
     """Do the one thing that was asked for: by default, serve the page."""
     _check_flags(config)
     if config.native and _has_screen():
-        # Nothing is rendered beside the window, and it fails to find its own OpenGL where OSMesa is loaded (Mesa 25).
+        # Nothing is rendered beside the window, and it fails to find its own OpenGL where OSMesa is
+        # loaded (Mesa 25).
         os.environ["MUJOCO_GL"] = "glfw"
     if config.live:
         return _serve_live(config)
@@ -50,8 +51,8 @@ def _show(config: WhiskersConfig) -> int:
     run = Run.open(path)
     if config.table:
         return _print_table(run)
-    if config.show_flow:
-        _check_drafts(run)
+    if config.show_intermediate:
+        _check_intermediate_plans(run)
     if not (_asked(config) or run.rows or run.is_finished):
         return _serve_run(config, run, None)  # its first episode is still running
     row = find_row(run, config.episode, config.task)
@@ -61,7 +62,7 @@ def _show(config: WhiskersConfig) -> int:
     if config.native:
         from viz.native import show_native
 
-        show_native(run, row, config.show_flow)
+        show_native(run, row, config.show_intermediate)
         return EXIT_DONE
     return _serve_run(config, run, row)
 
@@ -75,11 +76,22 @@ def _asked(config: WhiskersConfig) -> list[str]:
 def _check_flags(config: WhiskersConfig) -> None:
     """Raise where it is not clear what is wanted."""
     if config.live and config.run is not None:
-        raise WhiskerError("whiskers", expected="a run folder, or --live --policy <policy>", got="--live with one")
-    asked = [f"--{name}" for name in ("export", "video", "png", "table", "native", "live") if getattr(config, name)]
+        raise WhiskerError(
+            "whiskers", expected="a run folder, or --live --policy <policy>", got="--live with one"
+        )
+    asked = [
+        f"--{name}"
+        for name in ("export", "video", "png", "table", "native", "live")
+        if getattr(config, name)
+    ]
     if len(asked) > 1:
         raise WhiskerError("whiskers", expected="one thing to do", got=" and ".join(asked))
-    needs = {"step": ("--png",), "camera": ("--png", "--video"), "samples": ("--live",), "run_dir": ("--live",)}
+    needs = {
+        "step": ("--png",),
+        "camera": ("--png", "--video"),
+        "samples": ("--live",),
+        "run_dir": ("--live",),
+    }
     for name, owners in needs.items():
         if getattr(config, name) != getattr(WhiskersConfig, name) and not set(owners) & set(asked):
             raise WhiskerError(f"--{name}", expected=f"together with {' or '.join(owners)}")
@@ -90,13 +102,17 @@ def _check_flags(config: WhiskersConfig) -> None:
     for field in fields(SubjectConfig):
         if not config.live and getattr(config, field.name) != field.default:
             flag = "--" + field.name.replace("_", "-")
-            raise WhiskerError(flag, expected="together with --live", do="A run folder knows what it ran.")
+            raise WhiskerError(
+                flag, expected="together with --live", hint="A run folder knows what it ran."
+            )
 
 
-def _check_drafts(run: "Run") -> None:
-    if not run.description.config.drafts:
+def _check_intermediate_plans(run: "Run") -> None:
+    if not run.description.config.intermediate_plans:
         raise WhiskerError(
-            "--show-flow", expected="a run recorded with `eval --drafts`", got=f"{str(run.path)!r}, which was not"
+            "--show-intermediate",
+            expected="a run recorded with `eval --intermediate-plans`",
+            got=f"{str(run.path)!r}, which was not",
         )
 
 
@@ -110,9 +126,17 @@ def _serve_live(config: WhiskersConfig) -> int:
     subject = {field.name: getattr(config, field.name) for field in fields(SubjectConfig)}
     first_episode = config.episode or 0
     asked = EvalConfig(
-        **subject, first_episode=first_episode, episodes=1, samples=config.samples, drafts=config.show_flow
+        **subject,
+        first_episode=first_episode,
+        episodes=1,
+        samples=config.samples,
+        intermediate_plans=config.show_intermediate,
     )
-    with closing(LiveSession(with_absolute_paths(name_policy(asked)), config.show_flow, config.run_dir)) as session:
+    with closing(
+        LiveSession(
+            with_absolute_paths(name_policy(asked)), config.show_intermediate, config.run_dir
+        )
+    ) as session:
         if session.run_path:
             print(f"whiskers: what comes to its end is kept in {session.run_path}", file=sys.stderr)
         for finding in session.findings:
@@ -131,18 +155,20 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
     asked = _asked(config)
     if asked:
         got = f"the folder {str(folder)!r}" if config.run else "none"
-        raise WhiskerError(asked[0], expected="a run folder", got=got, do="`whiskers` without it lists the runs.")
+        raise WhiskerError(
+            asked[0], expected="a run folder", got=got, hint="`whiskers` without it lists the runs."
+        )
     if not folder.is_dir():
         raise WhiskerError(
             f"folder of runs {str(folder)!r}",
             expected="a folder that `eval` wrote to",
             got="none",
-            do=f"Name a run or a folder of runs, or make the first run: {RUN} eval --policy act --episodes 30",
+            hint=f"Name a run or a folder of runs, or make the first run: {RUN} eval --policy act --episodes 30",
         )
     say_progress(f"whiskers: reading the runs in {folder} ...")
     from viz.run_list import RunList
 
-    with closing(RunList(folder, config.show_flow)) as runs:
+    with closing(RunList(folder, config.show_intermediate)) as runs:
         # The runs are read while the browser starts.
         Thread(target=runs.listing, daemon=True).start()
         return _serve(config, runs, serves_runs=True)
@@ -151,11 +177,13 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
 def _serve_run(config: WhiskersConfig, run: "Run", row: "EpisodeRow | None") -> int:
     from viz.run_source import RunSource
 
-    with closing(RunSource(run, row, config.show_flow)) as source:
+    with closing(RunSource(run, row, config.show_intermediate)) as source:
         return _serve(config, source)
 
 
-def _serve(config: WhiskersConfig, source: "RunSource | RunList | LiveSession", serves_runs: bool = False) -> int:
+def _serve(
+    config: WhiskersConfig, source: "RunSource | RunList | LiveSession", serves_runs: bool = False
+) -> int:
     """Until Ctrl-C."""
     from viz.page import render_page
     from viz.server import ViewerServer
@@ -163,7 +191,10 @@ def _serve(config: WhiskersConfig, source: "RunSource | RunList | LiveSession", 
     with closing(ViewerServer(source, render_page(None, serves_runs), config.port)) as server:
         print(f"{server.url}\nCtrl-C ends it.", flush=True)
         if os.environ.get("SSH_CONNECTION"):
-            print(f"From your own machine: ssh -L {server.port}:127.0.0.1:{server.port} <this machine>", flush=True)
+            print(
+                f"From your own machine: ssh -L {server.port}:127.0.0.1:{server.port} <this machine>",
+                flush=True,
+            )
         elif config.browser and _has_screen():
             webbrowser.open(server.url)
         with suppress(KeyboardInterrupt):
@@ -192,7 +223,9 @@ def _write(flag: str, path: Path, write: Callable[[], Path]) -> int:
     except OSError as error:
         got = error.strerror or str(error)
         if not is_write_error(error, path):
-            raise WhiskerError(f"file {str(error.filename)!r}", expected="a file to read", got=got) from error
+            raise WhiskerError(
+                f"file {str(error.filename)!r}", expected="a file to read", got=got
+            ) from error
         raise WhiskerError(f"--{flag} {path}", expected="a place to write to", got=got) from error
     return EXIT_DONE
 
@@ -203,7 +236,7 @@ def _export(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
 
     assert config.export
     with terminal_bar(f"opening {run.description.tasks[row.task]}") as report:
-        return export_episode(run, row, config.export, config.show_flow, report)
+        return export_episode(run, row, config.export, config.show_intermediate, report)
 
 
 def _film(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
@@ -212,7 +245,14 @@ def _film(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
 
     assert config.video
     with terminal_bar(f"opening {run.description.tasks[row.task]}") as report:
-        return film_whiskers(run, row, config.video, config.camera, show_drafts=config.show_flow, report=report)
+        return film_whiskers(
+            run,
+            row,
+            config.video,
+            config.camera,
+            show_intermediate=config.show_intermediate,
+            report=report,
+        )
 
 
 def _draw(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
@@ -220,4 +260,6 @@ def _draw(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
 
     assert config.png
     step = row.shown_step if config.step is None else config.step
-    return draw_step(run, row, step, config.png, config.camera, show_drafts=config.show_flow)
+    return draw_step(
+        run, row, step, config.png, config.camera, show_intermediate=config.show_intermediate
+    )

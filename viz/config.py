@@ -22,10 +22,10 @@ class WhiskersConfig(SubjectConfig):
       ./run whiskers runs/<run> --table
       ./run whiskers --live --policy act --env so101/pick_place
 
-    Green is the plan in force, blue the plans before it, orange the way really taken, grey the alternatives that
-    `eval --samples K` recorded. The page is served on 127.0.0.1; from another machine: ssh -L 8000:127.0.0.1:8000 and
-    --port 8000.
-    Exit codes: 0 done, 2 refused or bad input, 130 interrupted.
+    Green is the plan in force, blue the plans before it, orange the way really taken, grey the
+    alternatives that `eval --samples K` recorded. The page is served on 127.0.0.1; from another
+    machine: ssh -L 8000:127.0.0.1:8000 and --port 8000. Exit codes: 0 done, 2 refused or bad input,
+    130 interrupted.
 
     Attributes:
         run: a run folder, or a folder of runs, which are listed. Default: the runs in runs/.
@@ -38,21 +38,38 @@ class WhiskersConfig(SubjectConfig):
         camera: through which camera, for --video and --png. Default: the one for people.
         table: how good the plans were, in numbers; written to plan_quality.jsonl of the run folder.
         native: MuJoCo's own window, on a desktop.
-        live: roll a policy out while looking: pause, step, reset, and branch off at any decision. Takes the flags of
-            `eval` that say which policy and where. (A recorded run can be branched off, too: B in its page.)
+        live: roll a policy out while looking: pause, step, reset, and branch off at any decision.
+            Takes the flags of `eval` that say which policy and where. (A recorded run can be
+            branched off, too: B in its page.)
         samples: with --live: plans at every decision, of which the first is executed.
-        run_dir: with --live: make a run folder in this one, and keep the episodes and branches that come to their end.
-            Default: nothing is kept.
-        show_flow: draw what each plan was made from (`eval --drafts` recorded it): denoising steps, or the members of
-            a temporal ensemble.
+        run_dir: with --live: make a run folder in this one, and keep the episodes and branches that
+            come to their end. Default: nothing is kept.
+        show_intermediate: draw what each plan was made from (`eval --intermediate-plans` recorded it): denoising steps,
+            or the members of a temporal ensemble.
         port: of the page's server. Default: one that is free.
         browser: open the page in a browser; with --no-browser only its address is printed.
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "most used": ("run", "episode", "export", "video", "table", "live"),
-        "more of a run": ("task", "png", "step", "camera", "show_flow", "native", "port", "browser"),
-        "with --live, which policy and where": ("policy", "checkpoint", "env", "samples", "run_dir", *SETTING_FLAGS),
+        "more of a run": (
+            "task",
+            "png",
+            "step",
+            "camera",
+            "show_intermediate",
+            "native",
+            "port",
+            "browser",
+        ),
+        "with --live, which policy and where": (
+            "policy",
+            "checkpoint",
+            "env",
+            "samples",
+            "run_dir",
+            *SETTING_FLAGS,
+        ),
         "with --live, to fit a checkpoint to the environment": ADAPTER_FLAGS,
     }
     run: Positional[Path | None] = None
@@ -68,6 +85,6 @@ class WhiskersConfig(SubjectConfig):
     live: bool = False
     samples: int = 1
     run_dir: Path | None = None
-    show_flow: bool = False
+    show_intermediate: bool = False
     port: int = 0
     browser: bool = True

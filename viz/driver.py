@@ -18,8 +18,8 @@ from viz.live_episode import LiveEpisode
 class Driver:
     """Live episodes in one environment. How they go is told on a board.
 
-    One thread does all that needs the environment or the policy (OpenGL belongs to a thread); a command ends the one
-    under way and takes its turn.
+    One thread does all that needs the environment or the policy (OpenGL belongs to a thread); a
+    command ends the one under way and takes its turn.
 
     Attributes:
         episodes: by the key that the page knows them by.
@@ -82,14 +82,16 @@ class Driver:
             "step_prediction": lambda event: isinstance(event, Decision),
         }
         if name not in stops:
-            raise WhiskerError(f"command {name!r}", expected="run, pause, step, step_prediction, reset or branch")
+            raise WhiskerError(
+                f"command {name!r}", expected="run, pause, step, step_prediction, reset or branch"
+            )
         episode = self.find(key)
         if episode.is_over:
             raise WhiskerError(
                 f"episode {episode.key}",
                 expected="one under way",
                 got=f"one that ended: {episode.row['outcome']}",
-                do="Reset to an episode, or branch off at a decision.",
+                hint="Reset to an episode, or branch off at a decision.",
             )
         if episode is not self._in_env:
             check_can_go_back(episode.stage.policy.spec)
@@ -102,9 +104,14 @@ class Driver:
             WhiskerError: it cannot be done.
         """
         episode = self.find(self.owner_of(key, read_integer(command, "prediction")))
-        cameras, policy = [camera.name for camera in episode.stage.env.spec.cameras], episode.stage.policy.spec
+        cameras, policy = (
+            [camera.name for camera in episode.stage.env.spec.cameras],
+            episode.stage.policy.spec,
+        )
         prediction, overrides = parse_branch(command, policy, cameras, len(episode.decisions))
-        return lambda number: self.begin(episode.branch(prediction, overrides, self.next_number(episode)), number)
+        return lambda number: self.begin(
+            episode.branch(prediction, overrides, self.next_number(episode)), number
+        )
 
     def owner_of(self, key: str, prediction: int) -> str:
         """Return the key of the episode that made a decision of an episode: a branch was another one before it left."""
@@ -136,7 +143,10 @@ class Driver:
         return self.episodes[key]
 
     def finish(self, episode: LiveEpisode) -> None:
-        """Keep a branch that is over, if there is a folder for it. Called in the thread, before the page is told."""
+        """Keep a branch that is over, if there is a folder for it.
+
+        Called in the thread, before the page is told.
+        """
         if self.branch_folder is not None and episode.left is not None:
             assert episode.record is not None
             row = BranchRow.of_row(make_row(episode.record), episode.left)
@@ -150,7 +160,11 @@ class Driver:
         self._tell_parts(episode, 0)
 
     def advance(
-        self, episode: LiveEpisode, is_last: Callable[[object], bool], number: int, paced: bool = False
+        self,
+        episode: LiveEpisode,
+        is_last: Callable[[object], bool],
+        number: int,
+        paced: bool = False,
     ) -> None:
         """Go on until the last event that is asked for, the episode's end, or a later command.
 

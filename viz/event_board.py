@@ -12,8 +12,9 @@ class EventBoard:
     """Passes events on to every listener. May be used from many threads.
 
     Attributes:
-        status: what the rollout under way is doing, of which episode, and what there is to say about it. Its "state" is
-            "paused", "running", "busy" or "closed", after which nothing is to come.
+        status: what the rollout under way is doing, of which episode, and what there is to say
+            about it. Its "state" is "paused", "running", "busy" or "closed", after which nothing is
+            to come.
     """
 
     def __init__(self) -> None:
@@ -57,5 +58,9 @@ class EventBoard:
 
     def set_status(self, state: str, key: str | None = None, message: str = "") -> None:
         """Change the status and tell it; the key stays if there is no other."""
-        self.status = {"state": state, "key": self.status["key"] if key is None else key, "message": message}
+        self.status = {
+            "state": state,
+            "key": self.status["key"] if key is None else key,
+            "message": message,
+        }
         self.tell("status", self.status)

@@ -43,12 +43,20 @@ class ImageEncoding:
 
 
 LOSSLESS = ImageEncoding(101)
-_LADDER = (LOSSLESS, ImageEncoding(85), ImageEncoding(60), ImageEncoding(60, 160), ImageEncoding(40, 96))
+_LADDER = (
+    LOSSLESS,
+    ImageEncoding(85),
+    ImageEncoding(60),
+    ImageEncoding(60, 160),
+    ImageEncoding(40, 96),
+)
 
 
 def choose_encoding(images: Sequence[_Image], budget_bytes: int = BUDGET_BYTES) -> ImageEncoding:
     """The best in which all of them together stay within the budget, judged by a few; else the smallest."""
-    tried = [images[i] for i in np.linspace(0, len(images) - 1, _N_TRIED).astype(int)] if images else []
+    tried = (
+        [images[i] for i in np.linspace(0, len(images) - 1, _N_TRIED).astype(int)] if images else []
+    )
     for encoding in _LADDER:
         mean_bytes = sum(len(encoding.encode(image)) for image in tried) / _N_TRIED
         if mean_bytes * len(images) <= budget_bytes:

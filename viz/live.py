@@ -19,26 +19,31 @@ from sim.registry import make_env
 from viz.branch_command import read_integer
 from viz.driver import Driver
 from viz.event_board import EventBoard
-from viz.live_episode import LiveEpisode, Stage, make_key
+from viz.live_episode import LiveContext, LiveEpisode, make_key
 from viz.page import page_data
 from viz.page_data import first_stages, header_data, scene_data
 
 
 class LiveSession(Driver):
-    """`viz.server.PageSource` of episodes that run while one looks. Whoever listens gets every event."""
+    """`viz.server.PageSource` of episodes that run while one looks.
 
-    def __init__(self, config: EvalConfig, show_flow: bool = False, run_dir: Path | None = None) -> None:
+    Whoever listens gets every event.
+    """
+
+    def __init__(
+        self, config: EvalConfig, show_intermediate: bool = False, run_dir: Path | None = None
+    ) -> None:
         """Set environment and policy up; the first episode waits at its first decision.
 
         Args:
-            run_dir: where a run folder is made for the episodes and branches that come to their end; None: they are
-                not kept.
+            run_dir: where a run folder is made for the episodes and branches that come to their
+                end; None: they are not kept.
 
         Raises:
             WhiskerError: what cannot run, or a folder that cannot be written.
         """
         super().__init__(EventBoard())
-        self._config, self._show_flow, self._run_dir = config, show_flow, run_dir
+        self._config, self._show_intermediate, self._run_dir = config, show_intermediate, run_dir
         self._run: RunFolder | None = None
         try:
             self.in_thread(self._open)
@@ -57,7 +62,9 @@ class LiveSession(Driver):
 
     def page(self) -> dict:
         name = self._run.path.name if self._run else "live"
-        page = page_data("live", name, self._description, [], self.status["key"], self._show_flow)
+        page = page_data(
+            "live", name, self._description, [], self.status["key"], self._show_intermediate
+        )
         return page | {"episodes": [episode.row for episode in list(self.episodes.values())]}
 
     def scene(self, task: str) -> dict:
@@ -92,11 +99,13 @@ class LiveSession(Driver):
         blind_env = self.opened.enter_context(closing(make_env(env_name, {}, config.control)))
         whisker_env = require(blind_env, Snapshots, "whiskers --live")
         settings = RolloutSettings(setup.n_action_steps, setup.horizon, config.samples)
-        self._stage = Stage(env, whisker_env, setup.policy, settings)
+        self._stage = LiveContext(env, whisker_env, setup.policy, settings)
         self._description = describe(config, setup)
         self._scene = scene_data(whisker_env)
         if self._run_dir is not None:
-            self._run = self.opened.enter_context(closing(RunFolder.create(self._run_dir, self._description)))
+            self._run = self.opened.enter_context(
+                closing(RunFolder.create(self._run_dir, self._description))
+            )
             self.branch_folder = self.opened.enter_context(closing(BranchFolder(self._run.path)))
         self._begin_episode(config.first_episode)
 
@@ -117,7 +126,9 @@ class LiveSession(Driver):
         assert episode.record is not None
         row = make_row(episode.record)
         # A second life of an episode is the same once more.
-        if (row.task, row.episode_index) not in {(known.task, known.episode_index) for known in self._run.rows}:
+        if (row.task, row.episode_index) not in {
+            (known.task, known.episode_index) for known in self._run.rows
+        }:
             self._run.append(episode.record, row)
 
     def _begin_episode(self, episode_index: int) -> None:
@@ -128,6 +139,12 @@ class LiveSession(Driver):
         episode.advance()  # resets the environment
         places = [env.ee_pos_world(), *(goal.object_pos_world for goal in env.progress())]
         around = [place[None] for place in places if place is not None]
-        told = episode.decisions[-1].observation.instruction if episode.decisions else env.spec.instruction
-        episode.header = header_data(self._description, env.spec, key, told, around, first_stages(env.spec))
+        told = (
+            episode.decisions[-1].observation.instruction
+            if episode.decisions
+            else env.spec.instruction
+        )
+        episode.header = header_data(
+            self._description, env.spec, key, told, around, first_stages(env.spec)
+        )
         self.add(episode)

@@ -9,20 +9,28 @@ from eval.branches import Branch, Overrides
 from eval.drivers import continue_episode, play_episode
 from eval.episode_row import make_row
 from eval.recorder import EpisodeRecord, EpisodeRecorder
-from eval.rollout import ControlStep, Decision, RolloutSettings, Start
+from eval.rollout import ControlStep, Decision, RolloutSettings, RolloutState
 from policies.policy import Policy
 from sim.capabilities import Snapshots
 from sim.env import Progress
 from sim.errors import WhiskerError
-from viz.altered_env import AlteredEnv
 from viz.image_encoding import LOSSLESS
-from viz.page_data import branch_header, decision_data, encode_array, episode_key, first_stages, row_data, series_data
+from viz.observation_override import ObservationOverride
+from viz.page_data import (
+    branch_header,
+    decision_data,
+    encode_array,
+    episode_key,
+    first_stages,
+    row_data,
+    series_data,
+)
 from viz.replay import DecisionView, read_body_poses, view_cameras
 from viz.whiskers import find_members, simulate_plans
 
 
 @dataclass(frozen=True)
-class Stage:
+class LiveContext:
     """Holds the policy and the environments in which live episodes take place.
 
     Attributes:
@@ -55,7 +63,7 @@ class LiveEpisode:
         record: what it leaves behind, once it is over.
     """
 
-    stage: Stage
+    stage: LiveContext
     episode_index: int
     key: str
     recorder: EpisodeRecorder
@@ -78,7 +86,7 @@ class LiveEpisode:
             self._count_told(part)
 
     @classmethod
-    def begin(cls, stage: Stage, episode_index: int, key: str) -> "LiveEpisode":
+    def begin(cls, stage: LiveContext, episode_index: int, key: str) -> "LiveEpisode":
         """The environment is reset at the first `advance`."""
         recorder = EpisodeRecorder()
         recorder.start(stage.env, episode_index)
@@ -130,7 +138,7 @@ class LiveEpisode:
             WhiskerError: there is no such prediction.
         """
         decision = self._shown_decision(prediction)
-        return {"path": decision["path"], "drafts": decision["drafts"]}
+        return {"path": decision["path"], "intermediate_plans": decision["intermediate_plans"]}
 
     def images(self, prediction: int) -> dict:
         """Return the images of a decision likewise."""
@@ -139,7 +147,9 @@ class LiveEpisode:
     def _shown_decision(self, prediction: int) -> dict:
         decisions = [decision for part in self.parts for decision in part["decisions"]]
         if not 0 <= prediction < len(decisions):
-            raise WhiskerError(f"prediction {prediction} of {self.key!r}", expected=f"0 to {len(decisions) - 1}")
+            raise WhiskerError(
+                f"prediction {prediction} of {self.key!r}", expected=f"0 to {len(decisions) - 1}"
+            )
         return decisions[prediction]
 
     def enter(self) -> None:
@@ -162,7 +172,9 @@ class LiveEpisode:
             return None
         self.snapshot = self.stage.env.snapshot()
         self.row = self._running_row()
-        if isinstance(event, ControlStep) and (event.result.success or event.step >= self.stage.settings.max_steps):
+        if isinstance(event, ControlStep) and (
+            event.result.success or event.step >= self.stage.settings.max_steps
+        ):
             self._finish()
         return event
 
@@ -180,7 +192,9 @@ class LiveEpisode:
 
     def _count_told(self, part: dict) -> None:
         for series in part["series"]:
-            self._n_told[series["name"]] = self._n_told.get(series["name"], 0) + series["values"]["shape"][0]
+            self._n_told[series["name"]] = (
+                self._n_told.get(series["name"], 0) + series["values"]["shape"][0]
+            )
 
     def _view(self, decision: Decision) -> DecisionView:
         stage = self.stage
@@ -188,35 +202,52 @@ class LiveEpisode:
         cameras = view_cameras(stage.env, decision.observation.images)
         plans = decision.plan[None] if decision.alternatives is None else decision.alternatives
         paths = simulate_plans(stage.whisker_env, decision.snapshot, plans)
-        drafts = self._drafts(decision)
-        draft_paths = None if drafts is None else simulate_plans(stage.whisker_env, decision.snapshot, drafts)
+        intermediate_plans = self._intermediate_plans(decision)
+        intermediate_paths = (
+            None
+            if intermediate_plans is None
+            else simulate_plans(stage.whisker_env, decision.snapshot, intermediate_plans)
+        )
         if stage.whisker_env is stage.env:
             stage.env.restore(decision.snapshot)
-        return DecisionView(decision.step, 0, decision.plan, paths, draft_paths, cameras)
+        return DecisionView(decision.step, 0, decision.plan, paths, intermediate_paths, cameras)
 
-    def _drafts(self, decision: Decision) -> np.ndarray | None:
+    def _intermediate_plans(self, decision: Decision) -> np.ndarray | None:
         """Of the last decision; `(D, H, action_dim)`."""
-        if decision.drafts is None or self.stage.policy.spec.drafts != "ensemble":
-            return decision.drafts
-        so_far = np.stack([d.drafts for d in self.decisions if d.drafts is not None])
+        if (
+            decision.intermediate_plans is None
+            or self.stage.policy.spec.intermediate_plans != "ensemble"
+        ):
+            return decision.intermediate_plans
+        so_far = np.stack(
+            [d.intermediate_plans for d in self.decisions if d.intermediate_plans is not None]
+        )
         return find_members(so_far, np.array([d.step for d in self.decisions]), len(so_far) - 1)
 
     def _moment(self, step: ControlStep | None) -> dict:
         """The present moment, and the action that led to it."""
         env = self.stage.env
-        progress = next(iter(env.progress() if step is None else step.result.progress), Progress(met=False))
+        progress = next(
+            iter(env.progress() if step is None else step.result.progress), Progress(met=False)
+        )
         measures, position = progress.measures, progress.object_pos_world
         stages, undefined = self.header.get("stages", first_stages(env.spec)), float("nan")
-        action = np.empty((0, env.spec.action.dim), np.float32) if step is None else step.action[None]
+        action = (
+            np.empty((0, env.spec.action.dim), np.float32) if step is None else step.action[None]
+        )
         return {
             "body_pose": encode_array(read_body_poses(env)[None]),
             "state": encode_array(env.state()[None]),
             "action": encode_array(action),
             "ee": encode_array(env.ee_pos_world()[None]),
-            "object": encode_array(np.full((1, 3), undefined) if position is None else position[None]),
+            "object": encode_array(
+                np.full((1, 3), undefined) if position is None else position[None]
+            ),
             "object_height": encode_array(np.array([measures.get("object_height_m", undefined)])),
             "goal_distance": encode_array(np.array([measures.get("goal_distance_m", undefined)])),
-            "progress": encode_array(np.array([[progress.stages.get(name, False) for name in stages]], dtype=bool)),
+            "progress": encode_array(
+                np.array([[progress.stages.get(name, False) for name in stages]], dtype=bool)
+            ),
         }
 
     def _running_row(self) -> dict:
@@ -246,7 +277,7 @@ class LiveEpisode:
 
 
 def continue_with(
-    stage: Stage, start: Start, episode_index: int, overrides: Overrides
+    stage: LiveContext, start: RolloutState, episode_index: int, overrides: Overrides
 ) -> Iterator[Decision | ControlStep]:
     """Decide and step from there on, as a branch does with these overrides."""
     settings = replace(
@@ -254,7 +285,7 @@ def continue_with(
         n_action_steps=overrides.n_action_steps or stage.settings.n_action_steps,
         seed=overrides.seed,
     )
-    env = AlteredEnv(stage.env, overrides.instruction, overrides.blinded)
+    env = ObservationOverride(stage.env, overrides.instruction, overrides.blinded)
     return continue_episode(env, stage.policy, start, episode_index, settings)
 
 

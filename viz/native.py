@@ -20,14 +20,31 @@ from eval.run import Run
 from sim.capabilities import Drawable, Snapshots, require
 from sim.errors import WhiskerError
 from viz.overlay import Overlay, StyledLine, compute_overlay, find_trail_begin, style_lines
-from viz.overlay_style import DOT_WIDER_PX, HALO_OPACITY, HALO_WIDER_PX, LAYERS, TRAILS, WINDOW_RADIUS_M_PER_PX, Colour
+from viz.overlay_style import (
+    DOT_WIDER_PX,
+    HALO_OPACITY,
+    HALO_WIDER_PX,
+    LAYERS,
+    TRAILS,
+    WINDOW_RADIUS_M_PER_PX,
+    Colour,
+)
 from viz.replay import compute_body_poses
 from viz.scene_model import SceneModel
-from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays, open_whisker_env
+from viz.whiskers import (
+    Whiskers,
+    compute_whiskers,
+    is_ensemble,
+    load_planned_arrays,
+    open_whisker_env,
+)
 
 
 class Key(IntEnum):
-    """GLFW's numbers. Letters are the window's own switches, and its callback is not told of SHIFT."""
+    """GLFW's numbers.
+
+    Letters are the window's own switches, and its callback is not told of SHIFT.
+    """
 
     SPACE, COMMA, PERIOD = 32, 44, 46
     RIGHT, LEFT, DOWN, UP = 262, 263, 264, 265
@@ -46,7 +63,8 @@ HELP = (
     ("F11", "a longer trail"),
 )
 _SLOWEST, _FASTEST = 1 / 8, 8.0
-# Lights add a little of a geom's colour to what it emits: of a colour as dark and bright as this, nothing one sees.
+# Lights add a little of a geom's colour to what it emits: of a colour as dark and bright as this,
+# nothing one sees.
 _EMISSION = 100.0
 _POLL_S = 0.005
 
@@ -82,9 +100,13 @@ class Playhead:
             case Key.LEFT:
                 return self.seek(self.step - 1)
             case Key.PAGE_DOWN:
-                return self.seek(min((s for s in self.prediction_step if s > self.step), default=self.step))
+                return self.seek(
+                    min((s for s in self.prediction_step if s > self.step), default=self.step)
+                )
             case Key.PAGE_UP:
-                return self.seek(max((s for s in self.prediction_step if s < self.step), default=self.step))
+                return self.seek(
+                    max((s for s in self.prediction_step if s < self.step), default=self.step)
+                )
             case Key.HOME:
                 return self.seek(0)
             case Key.END:
@@ -120,7 +142,7 @@ class _Episode:
     body_poses: Float32[np.ndarray, "T1 body 7"]
 
 
-def show_native(run: Run, row: EpisodeRow, show_drafts: bool = False) -> None:
+def show_native(run: Run, row: EpisodeRow, show_intermediate: bool = False) -> None:
     """Open the window, at one episode; returns when it is closed. UP and DOWN go through those of the same task.
 
     Args:
@@ -134,7 +156,7 @@ def show_native(run: Run, row: EpisodeRow, show_drafts: bool = False) -> None:
     with closing(open_whisker_env(run, row.task, {})) as env:
         scene = SceneModel(require(env, Drawable, "whiskers --native").geometry())
         index = rows.index(row)
-        episode = _load(env, run, row, show_drafts)
+        episode = _load(env, run, row, show_intermediate)
         scene.show(episode.body_poses[0])
         keys: queue.SimpleQueue[int] = queue.SimpleQueue()
         with _opened_window(scene, keys) as window:
@@ -147,27 +169,38 @@ def show_native(run: Run, row: EpisodeRow, show_drafts: bool = False) -> None:
                     head = head.press(keys.get())
                 if head.other_episode:
                     index = min(len(rows) - 1, max(0, index + head.other_episode))
-                    episode = _load(env, run, rows[index], show_drafts)
+                    episode = _load(env, run, rows[index], show_intermediate)
                     there = _start(episode)
                     head = replace(
-                        head, n_steps=there.n_steps, prediction_step=there.prediction_step, step=0, other_episode=0
+                        head,
+                        n_steps=there.n_steps,
+                        prediction_step=there.prediction_step,
+                        step=0,
+                        other_episode=0,
                     )
                 if head != shown:
                     _draw(window, scene, episode, head, dt_s)
                     shown = head
                 if head.playing:
                     head = head.play_on()
-                time.sleep(max(_POLL_S, dt_s / head.speed - (time.perf_counter() - began_s) if head.playing else 0))
+                time.sleep(
+                    max(
+                        _POLL_S,
+                        dt_s / head.speed - (time.perf_counter() - began_s) if head.playing else 0,
+                    )
+                )
 
 
 def check_display() -> None:
     """Raise `WhiskerError` where no window can be opened."""
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
         raise WhiskerError(
             "--native",
             expected="a display",
             got="none (neither DISPLAY nor WAYLAND_DISPLAY is set)",
-            do="Without --native any browser shows it, through ssh -L too; --export writes a file.",
+            hint="Without --native any browser shows it, through ssh -L too; --export writes a file.",
         )
 
 
@@ -180,8 +213,8 @@ def _opened_window(scene: SceneModel, keys: "queue.SimpleQueue[int]") -> Any:
     )
 
 
-def _load(env: Snapshots, run: Run, row: EpisodeRow, with_drafts: bool) -> _Episode:
-    arrays = load_planned_arrays(run, row, with_drafts)
+def _load(env: Snapshots, run: Run, row: EpisodeRow, with_intermediate_plans: bool) -> _Episode:
+    arrays = load_planned_arrays(run, row, with_intermediate_plans)
     whiskers = compute_whiskers(env, arrays, is_ensemble(run))
     return _Episode(row, arrays, whiskers, compute_body_poses(env, arrays.step_snapshot))
 
@@ -200,8 +233,12 @@ def _look_at(window: Any, episode: _Episode) -> None:
         window.cam.azimuth, window.cam.elevation = 145, -28
 
 
-def _draw(window: Any, scene: SceneModel, episode: _Episode, head: Playhead, control_dt_s: float) -> None:
-    trail_begin = find_trail_begin(episode.whiskers.prediction_step, head.step, control_dt_s, head.trail)
+def _draw(
+    window: Any, scene: SceneModel, episode: _Episode, head: Playhead, control_dt_s: float
+) -> None:
+    trail_begin = find_trail_begin(
+        episode.whiskers.prediction_step, head.step, control_dt_s, head.trail
+    )
     overlay = compute_overlay(episode.whiskers, episode.arrays, head.step, trail_begin)
     overlay = replace(
         overlay,
@@ -216,7 +253,10 @@ def _draw(window: Any, scene: SceneModel, episode: _Episode, head: Playhead, con
 
 
 def draw_into(scene: mujoco.MjvScene, overlay: Overlay) -> None:
-    """Replace the scene's own geoms by an overlay's lines. If there are too many, the lowest ones are left out."""
+    """Replace the scene's own geoms by an overlay's lines.
+
+    If there are too many, the lowest ones are left out.
+    """
     scene.ngeom = 0
     for line in reversed(style_lines(overlay)):
         if line.style.scenes:
@@ -235,11 +275,19 @@ def _add_line(scene: mujoco.MjvScene, line: StyledLine) -> None:
             _add_capsule(scene, start, end, width_px, style.halo, opacity, inside_out=True)
     if style.has_dots:
         for point in path[np.isfinite(path).all(axis=1)]:
-            _add_capsule(scene, point, point, style.width_px + DOT_WIDER_PX, line.colour, line.opacity)
+            _add_capsule(
+                scene, point, point, style.width_px + DOT_WIDER_PX, line.colour, line.opacity
+            )
 
 
 def _add_capsule(
-    scene: mujoco.MjvScene, start, end, width_px: float, colour: Colour, opacity: float, inside_out: bool = False
+    scene: mujoco.MjvScene,
+    start,
+    end,
+    width_px: float,
+    colour: Colour,
+    opacity: float,
+    inside_out: bool = False,
 ) -> None:
     """Add a capsule, if there is room; `inside_out`: only its far side is seen, behind what is in it."""
     if scene.ngeom == scene.maxgeom:
@@ -253,7 +301,9 @@ def _add_capsule(
     mujoco.mjv_connector(geom, capsule, width_px * WINDOW_RADIUS_M_PER_PX, start, end)
     geom.emission, geom.specular = _EMISSION, 0
     if inside_out:
-        geom.mat[:, 0] *= -1  # a mirror image, of which OpenGL takes the inner faces for the outer ones
+        geom.mat[
+            :, 0
+        ] *= -1  # a mirror image, of which OpenGL takes the inner faces for the outer ones
     scene.ngeom += 1
 
 

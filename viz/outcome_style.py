@@ -5,7 +5,8 @@ from typing import Literal
 from eval.outcome import OUTCOMES, UNKNOWN, OutcomeFacts, find_facts
 
 _BLACK, _WHITE = "#000", "#fff"
-# In the viewer these stand where an outcome would: an episode that runs, and the filter that lets all pass.
+# In the viewer these stand where an outcome would: an episode that runs, and the filter that lets
+# all pass.
 _NO_OUTCOMES = ("running", "all")
 
 
@@ -35,12 +36,17 @@ def format_page_rules() -> str:
         for name, facts in reversed(_list_classes()):
             colour = getattr(facts, theme)
             on_it = _choose_text_colour(colour)
-            rules.append(f"{before}{selectors[name]} {{ --outcome: {colour}; --on-outcome: {on_it}; }}")
+            rules.append(
+                f"{before}{selectors[name]} {{ --outcome: {colour}; --on-outcome: {on_it}; }}"
+            )
     return "\n".join(rules)
 
 
 def _list_classes() -> list[tuple[str, OutcomeFacts]]:
-    return [*((str(name), facts) for name, facts in OUTCOMES.items()), (UNKNOWN, find_facts(UNKNOWN))]
+    return [
+        *((str(name), facts) for name, facts in OUTCOMES.items()),
+        (UNKNOWN, find_facts(UNKNOWN)),
+    ]
 
 
 def _choose_text_colour(colour: str) -> str:
@@ -53,4 +59,6 @@ def _compute_luminance(colour: str) -> float:
     """Return the relative luminance of "#rrggbb" (WCAG 2), from 0 to 1."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return sum(
+        weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    )

@@ -1,15 +1,16 @@
 """The table of the lines that are drawn of a plan, `overlay.json`: the viewer's page is built with the same file.
 
-Films, stills and film strips draw the lines into camera images, the page into images and a 3D scene, MuJoCo's window
-into a 3D scene. They take everything from here:
+Films, stills and film strips draw the lines into camera images, the page into images and a 3D
+scene, MuJoCo's window into a 3D scene. They take everything from here:
 
 - `LINES`: the kinds of lines, the lowest first.
 - `LAYERS`: what is switched on and off together, with its name in legends and its key on the page.
-- Widths are in px of an image that is `IMAGE_WIDTH_PX` wide. In another image they grow with the square root of its
-  width. The page's scene has them in css px. The window's lines are tubes, whose radius is `WINDOW_RADIUS_M_PER_PX` per
-  px of the width.
-- A halo is a rim around a line. Whoever cannot tell green from orange, or orange from a yellow arm, still sees that the
-  plan is a dark line with a light rim and the way taken a light line with a dark rim.
+- Widths are in px of an image that is `IMAGE_WIDTH_PX` wide. In another image they grow with the
+  square root of its width. The page's scene has them in css px. The window's lines are tubes, whose
+  radius is `WINDOW_RADIUS_M_PER_PX` per px of the width.
+- A halo is a rim around a line. Whoever cannot tell green from orange, or orange from a yellow arm,
+  still sees that the plan is a dark line with a light rim and the way taken a light line with a
+  dark rim.
 """
 
 import json
@@ -27,14 +28,16 @@ class LineStyle:
 
     Attributes:
         layer: the one of `LAYERS` that they belong to.
-        colour: of the line; of drafts that of the oldest one.
-        turns_to: of drafts, the colour that they turn to the nearer they are to the plan.
+        colour: of the line; of intermediate plans that of the oldest one.
+        turns_to: of intermediate plans, the colour that they turn to the nearer they are to the plan.
         width_px: without the halo.
         opacity: of the line, and a factor of its halo's.
         fades: older ones are fainter.
         halo: the colour of the rim.
-        has_dots: a dot at every action, in 3D scenes, where one can zoom in. In images they would hide the line.
-        images: "large": left out of images less than `IMAGE_WIDTH_PX` wide, in which they would hide the robot.
+        has_dots: a dot at every action, in 3D scenes, where one can zoom in. In images they would
+            hide the line.
+        images: "large": left out of images less than `IMAGE_WIDTH_PX` wide, in which they would
+            hide the robot.
         scenes: drawn in 3D scenes. The tool is not, since the gripper is seen there.
     """
 
@@ -55,7 +58,8 @@ class LineStyle:
         if self.turns_to is None:
             return self.colour
         red, green, blue = (
-            round(start + share * (end - start)) for start, end in zip(self.colour, self.turns_to, strict=True)
+            round(start + share * (end - start))
+            for start, end in zip(self.colour, self.turns_to, strict=True)
         )
         return red, green, blue
 
@@ -93,17 +97,21 @@ DOT_WIDER_PX: float = _TABLE["dot_wider_px"]
 
 
 def _read_line(row: dict) -> LineStyle:
-    colours = {"colour": tuple(row["colour"]), "turns_to": row["turns_to"] and tuple(row["turns_to"])}
+    colours = {
+        "colour": tuple(row["colour"]),
+        "turns_to": row["turns_to"] and tuple(row["turns_to"]),
+    }
     return LineStyle(**row | colours | {"halo": HALOS.get(row["halo"])})
 
 
 LINES: dict[str, LineStyle] = {row["kind"]: _read_line(row) for row in _TABLE["lines"]}
 LAYERS: dict[str, Layer] = {row["layer"]: Layer(**row) for row in _TABLE["layers"]}
-# The label of the drafts where they are the members of a temporal ensemble.
+# The label of the intermediate plans where they are the members of a temporal ensemble.
 ENSEMBLE_LABEL: str = _TABLE["ensemble_label"]
 N_GHOSTS: int = _TABLE["n_ghosts"]
-# Choices of the trail: the number of plans, the one in force included, since which the way taken is drawn. 0 draws all
-# of it. A trail is at least `LEAST_TRAIL_S` long: a policy that plans at every step would leave none otherwise.
+# Choices of the trail: the number of plans, the one in force included, since which the way taken is
+# drawn. 0 draws all of it. A trail is at least `LEAST_TRAIL_S` long: a policy that plans at every
+# step would leave none otherwise.
 TRAILS: tuple[int, ...] = tuple(_TABLE["trails"])
 LEAST_TRAIL_S: float = _TABLE["least_trail_s"]
 IMAGE_WIDTH_PX: int = _TABLE["image_width_px"]

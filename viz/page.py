@@ -17,7 +17,7 @@ from eval.run import Run
 from eval.run_description import RunDescription
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
-from sim.files import written_whole
+from sim.files import atomic_write
 from viz.branch_command import explain_unusable, most_action_steps
 from viz.image_encoding import BUDGET_BYTES
 from viz.outcome_style import format_page_rules
@@ -55,20 +55,28 @@ def load_episode(
         budget_bytes: for all images.
 
     Raises:
-        WhiskerError: the episode file is absent, truncated, without snapshots or without a prediction.
+        WhiskerError: the episode file is absent, truncated, without snapshots or without a
+            prediction.
     """
-    arrays = load_planned_arrays(run, row, with_drafts=True)
+    arrays = load_planned_arrays(run, row, with_intermediate_plans=True)
     whiskers = compute_whiskers(env, arrays, is_ensemble(run), report)
     decisions = list(view_decisions(env, row, arrays, whiskers, report))
     poses = compute_body_poses(env, arrays.step_snapshot, report)
     n_inherited = len(arrays.chunk) - len(decisions)
     inherited = left["parts"][0]["decisions"][:n_inherited] if left else []
-    part = part_data(moments_data(arrays, poses), series_data(arrays.series), decisions, inherited, budget_bytes)
+    part = part_data(
+        moments_data(arrays, poses), series_data(arrays.series), decisions, inherited, budget_bytes
+    )
     return {"header": recorded_header(run.description, env.spec, row, arrays), "parts": [part]}
 
 
 def page_data(
-    kind: str, run: str, description: RunDescription, rows: Sequence[EpisodeRow], key: str | None, show_flow: bool
+    kind: str,
+    run: str,
+    description: RunDescription,
+    rows: Sequence[EpisodeRow],
+    key: str | None,
+    show_intermediate: bool,
 ) -> dict:
     """What the page knows before it has seen an episode.
 
@@ -88,7 +96,7 @@ def page_data(
         "task_envs": dict(description.tasks),
         "episodes": [row_data(row) for row in rows],
         "key": key,
-        "show_flow": show_flow,
+        "show_intermediate": show_intermediate,
         "unusable": explain_unusable(description.policy),
         "most_action_steps": most_action_steps(description.policy),
     }
@@ -112,7 +120,13 @@ def find_row(run: Run, episode_index: int | None, task: str | None = None) -> Ep
     indices = sorted({row.episode_index for row in there})
     shown = ", ".join(map(str, indices[:12])) + (", ..." if len(indices) > 12 else "")
     tasks = ", ".join(sorted({row.task for row in run.rows}))
-    got = f"episodes {shown}" if indices else f"none; its tasks are {tasks}" if tasks else "none: no episode has ended"
+    got = (
+        f"episodes {shown}"
+        if indices
+        else f"none; its tasks are {tasks}"
+        if tasks
+        else "none: no episode has ended"
+    )
     raise WhiskerError(f"{wanted} in {str(run.path)!r}", expected="one that was run", got=got)
 
 
@@ -123,26 +137,39 @@ def choose_first(rows: Sequence[EpisodeRow]) -> EpisodeRow | None:
 
 
 def export_episode(
-    run: Run, row: EpisodeRow, output: Path, show_flow: bool = False, report: Report = report_nothing
+    run: Run,
+    row: EpisodeRow,
+    output: Path,
+    show_intermediate: bool = False,
+    report: Report = report_nothing,
 ) -> Path:
     """Write one episode and its branches as an HTML file that opens from the disk, with no network."""
-    branches = [b for b in run.branches if (b.task, b.episode_index) == (row.task, row.episode_index)]
-    # What was left is loaded before what left it: a branch is kept when it is over, whichever came first.
+    branches = [
+        b for b in run.branches if (b.task, b.episode_index) == (row.task, row.episode_index)
+    ]
+    # What was left is loaded before what left it: a branch is kept when it is over, whichever came
+    # first.
     rows = [row, *sorted((b for b in branches if b.n_predictions), key=lambda b: b.branch.number)]
     episodes: dict[str, dict] = {}
     with closing(open_replay_env(run, row.task)) as env:
         for each in rows:
-            of = isinstance(each, BranchRow) and episode_key(row.task, row.episode_index, each.branch.of)
+            of = isinstance(each, BranchRow) and episode_key(
+                row.task, row.episode_index, each.branch.of
+            )
             left = episodes.get(of) if of else None
-            episodes[row_key(each)] = load_episode(env, run, each, report, left, BUDGET_BYTES // len(rows))
+            episodes[row_key(each)] = load_episode(
+                env, run, each, report, left, BUDGET_BYTES // len(rows)
+            )
         scene = scene_data(env)
     inlined = {
-        "page": page_data("export", run.path.name, run.description, rows, row_key(row), show_flow),
+        "page": page_data(
+            "export", run.path.name, run.description, rows, row_key(row), show_intermediate
+        ),
         "scenes": {row.task: scene},
         "episodes": episodes,
     }
     html = render_page(inlined)
-    with written_whole(output) as unfinished:
+    with atomic_write(output) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     return output
 
@@ -158,7 +185,11 @@ def render_page(inlined: Mapping | None, serves_runs: bool = False) -> str:
         WhiskerError: a file of the page is missing from the installation.
     """
     template = jinja2.Template(_read_web_file("page.html.j2"))
-    packed = "" if inlined is None else base64.b64encode(gzip.compress(_to_json(inlined), mtime=0)).decode("ascii")
+    packed = (
+        ""
+        if inlined is None
+        else base64.b64encode(gzip.compress(_to_json(inlined), mtime=0)).decode("ascii")
+    )
     return template.render(
         style=_read_web_file("dist/viewer.css"),
         outcome_style=format_page_rules(),
@@ -178,7 +209,7 @@ def _read_web_file(name: str) -> str:
             f"viewer file {str(file)!r}",
             expected="a file that comes with Whisker",
             got=error.strerror or str(error),
-            do="Install Whisker again; in a clone, `git checkout -- viz/web` brings it back.",
+            hint="Install Whisker again; in a clone, `git checkout -- viz/web` brings it back.",
         ) from error
 
 

@@ -1,7 +1,8 @@
 """The viewer page's data: what `viz/web/src/format.ts` reads, as JSON-ready dicts.
 
-An array is `{"dtype", "shape", "base64"}`, little endian, C order. An episode is a header and one or more parts; a part
-appends moments and decisions, so that a recorded episode is one part and a live one grows by many.
+An array is `{"dtype", "shape", "base64"}`, little endian, C order. An episode is a header and one
+or more parts; a part appends moments and decisions, so that a recorded episode is one part and a
+live one grows by many.
 """
 
 import base64
@@ -44,7 +45,9 @@ def encode_array(array: np.ndarray) -> dict:
 def scene_data(env: Env) -> dict:
     """Return the shapes of an environment's scene; where it has no such capability, the reason why there are none."""
     if not provides(env, Drawable):
-        why = f"{env.spec.name} cannot be drawn in 3D: the environment has no capability 'drawable'."
+        why = (
+            f"{env.spec.name} cannot be drawn in 3D: the environment has no capability 'drawable'."
+        )
         return {"bodies": ["world"], "meshes": [], "shapes": [], "why_empty": why}
     geometry = env.geometry()
     return {
@@ -65,7 +68,10 @@ def scene_data(env: Env) -> dict:
 
 
 def moments_data(arrays: EpisodeArrays, body_pose: Float32[np.ndarray, "T1 body 7"]) -> dict:
-    """All moments of an episode; action t leads from moment t to t + 1. What a goal does not have is nan."""
+    """All moments of an episode; action t leads from moment t to t + 1.
+
+    What a goal does not have is nan.
+    """
     n = len(arrays.state)
     return {
         "body_pose": encode_array(body_pose),
@@ -79,7 +85,9 @@ def moments_data(arrays: EpisodeArrays, body_pose: Float32[np.ndarray, "T1 body 
     }
 
 
-def series_data(recorded: Mapping[str, RecordedSeries], n_told: Mapping[str, int] | None = None) -> list[dict]:
+def series_data(
+    recorded: Mapping[str, RecordedSeries], n_told: Mapping[str, int] | None = None
+) -> list[dict]:
     """Return the rows of an episode's series that are new.
 
     Args:
@@ -100,13 +108,15 @@ def series_data(recorded: Mapping[str, RecordedSeries], n_told: Mapping[str, int
 
 
 def decision_data(decision: DecisionView, encoding: ImageEncoding) -> dict:
-    drafts = decision.draft_path_world
+    intermediate_plans = decision.intermediate_path_world
     return {
         "step": decision.step,
         "n_executed": decision.n_executed,
         "chunk": encode_array(decision.chunk),
         "path": encode_array(decision.path_world),
-        "drafts": None if drafts is None else encode_array(drafts),
+        "intermediate_plans": None
+        if intermediate_plans is None
+        else encode_array(intermediate_plans),
         "cameras": {name: camera_data(view, encoding) for name, view in decision.cameras.items()},
     }
 
@@ -114,7 +124,13 @@ def decision_data(decision: DecisionView, encoding: ImageEncoding) -> dict:
 def outline_data(moments: dict, arrays: EpisodeArrays) -> dict:
     """Return an episode as one part, whose plans have no paths and no images yet: the page asks for those it shows."""
     decisions = [
-        {"step": step, "n_executed": n_executed, "chunk": encode_array(chunk), "path": None, "drafts": None}
+        {
+            "step": step,
+            "n_executed": n_executed,
+            "chunk": encode_array(chunk),
+            "path": None,
+            "intermediate_plans": None,
+        }
         for step, n_executed, chunk in zip(
             arrays.prediction_step.tolist(), arrays.n_executed.tolist(), arrays.chunk, strict=True
         )
@@ -149,13 +165,17 @@ def row_data(row: EpisodeRow) -> dict:
     """Return a row of the episode list."""
     data = {**row.to_json(), "key": row_key(row), "outcome": str(row.outcome)}
     if isinstance(row, BranchRow):
-        data["branch"] = branch_data(row.branch, episode_key(row.task, row.episode_index, row.branch.of))
+        data["branch"] = branch_data(
+            row.branch, episode_key(row.task, row.episode_index, row.branch.of)
+        )
     return data
 
 
 def row_key(row: EpisodeRow) -> str:
     """Return what the page calls an episode, or a branch."""
-    return episode_key(row.task, row.episode_index, row.branch.number if isinstance(row, BranchRow) else None)
+    return episode_key(
+        row.task, row.episode_index, row.branch.number if isinstance(row, BranchRow) else None
+    )
 
 
 def episode_key(task: str, episode_index: int, branch: int | None = None) -> str:
@@ -229,21 +249,27 @@ def header_data(
         "stages": list(stages),
         "control_dt_s": spec.control_dt_s,
         "n_action_steps": description.resolved.n_action_steps,
-        "drafts": description.policy.drafts,
+        "intermediate_plans": description.policy.intermediate_plans,
         "cameras_seen": bool(description.policy.image_sizes),
-        "cameras": [{"name": c.name, "width": c.width_px, "height": c.height_px} for c in spec.cameras],
+        "cameras": [
+            {"name": c.name, "width": c.width_px, "height": c.height_px} for c in spec.cameras
+        ],
         "state": {"names": list(spec.state_names), "units": list(spec.state_units)},
         "action": {name: list(getattr(action, name)) for name in ("names", "units", "low", "high")},
         "view": _first_view(np.concatenate([np.asarray(path) for path in paths])),
     }
 
 
-def recorded_header(description: RunDescription, spec: EnvSpec, row: EpisodeRow, arrays: EpisodeArrays) -> dict:
+def recorded_header(
+    description: RunDescription, spec: EnvSpec, row: EpisodeRow, arrays: EpisodeArrays
+) -> dict:
     """Return the header of a recorded episode, or of a branch that was kept."""
     told = row.instruction or spec.instruction
     header = header_data(description, spec, row_key(row), told, arrays.paths_world, row.goal_stages)
     if isinstance(row, BranchRow):
-        return branch_header(header, row.branch, episode_key(row.task, row.episode_index, row.branch.of))
+        return branch_header(
+            header, row.branch, episode_key(row.task, row.episode_index, row.branch.of)
+        )
     return header
 
 
@@ -265,7 +291,10 @@ def _first_view(points: np.ndarray) -> dict:
     target = (low + high) / 2 + [0, 0, 0.12 * extent_m]
     distance_m = max(0.6, 2.5 * extent_m)
     direction = np.array([0.72, -0.5, 0.48])
-    return {"eye": (target + distance_m * direction / np.linalg.norm(direction)).tolist(), "target": target.tolist()}
+    return {
+        "eye": (target + distance_m * direction / np.linalg.norm(direction)).tolist(),
+        "target": target.tolist(),
+    }
 
 
 def _mesh_data(mesh: Mesh) -> dict:

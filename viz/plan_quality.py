@@ -21,12 +21,13 @@ from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeArrays
 from eval.run import Run
 from sim.errors import WhiskerError
-from sim.files import written_whole
+from sim.files import atomic_write
 from viz.whiskers import Whiskers, compute_whiskers, load_planned_arrays, open_whisker_env
 
 PLAN_QUALITY_FILE = "plan_quality.jsonl"
 
-# Below this the way that an object went is noise of the physics, and its goal cannot be told from it.
+# Below this the way that an object went is noise of the physics, and its goal cannot be told from
+# it.
 _MIN_MOTION_M = 1e-6
 # A goal that is found fits the recorded distances to this; one that moved does not.
 _GOAL_TOLERANCE_M = 1e-6
@@ -42,20 +43,24 @@ class PlanQuality:
         step: control step of the prediction.
         path_length_m: of the whole whisker.
         displacement_m: from its start to its end. Noise goes a long way and gets nowhere.
-        smoothness: its `compute_log_dimensionless_jerk`; None for a horizon below 3, and where there is no motion.
-        deviation_mean_m: distance from the whisker to where the robot was at the same step, over all steps ahead that
-            the episode still had: 0 as long as the plan is executed, as the simulation is exact, and from where the
-            next one takes over, how far the robot went from what it had planned.
+        smoothness: its `compute_log_dimensionless_jerk`; None for a horizon below 3, and where
+            there is no motion.
+        deviation_mean_m: distance from the whisker to where the robot was at the same step, over
+            all steps ahead that the episode still had: 0 as long as the plan is executed, as the
+            simulation is exact, and from where the next one takes over, how far the robot went from
+            what it had planned.
         deviation_max_m: the largest.
         n_compared: how many steps ahead that is.
-        bundle_half_m: spread of the sampled plans at half the horizon (rounded up): root mean square of their
-            distances to their mean. None where fewer than two were sampled.
+        bundle_half_m: spread of the sampled plans at half the horizon (rounded up): root mean
+            square of their distances to their mean. None where fewer than two were sampled.
         bundle_end_m: likewise at the horizon.
         end_to_object_m: from the whisker's end to where the object was at the prediction.
-        nearest_to_object_m: likewise from the point of the whisker, its start included, that is nearest.
-        end_to_goal_m: from the whisker's end to the middle of the goal, horizontally; see `locate_goal`.
-        change_m: mean distance to the previous prediction's whisker over the steps ahead that both reach; None where
-            there are none, as when every plan is executed to its end.
+        nearest_to_object_m: likewise from the point of the whisker, its start included, that is
+            nearest.
+        end_to_goal_m: from the whisker's end to the middle of the goal, horizontally; see
+            `locate_goal`.
+        change_m: mean distance to the previous prediction's whisker over the steps ahead that both
+            reach; None where there are none, as when every plan is executed to its end.
     """
 
     step: int
@@ -74,7 +79,9 @@ class PlanQuality:
 
 
 # What an episode has the mean of.
-AVERAGED = tuple(field.name for field in fields(PlanQuality) if field.name not in ("step", "n_compared"))
+AVERAGED = tuple(
+    field.name for field in fields(PlanQuality) if field.name not in ("step", "n_compared")
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,8 @@ class EpisodeQuality:
         decisive_step: `EpisodeRow.decisive_step`; None in older rows.
         decisive_event: likewise.
         taken_length_m: of the way that the tool centre point really went.
-        taken_smoothness: its `compute_log_dimensionless_jerk`, of the whole episode: compare episodes of like length.
+        taken_smoothness: its `compute_log_dimensionless_jerk`, of the whole episode: compare
+            episodes of like length.
         closest_plan_m: the smallest `nearest_to_object_m`: did any plan ever lead to the object?
         means: by the names in `AVERAGED`.
     """
@@ -114,10 +122,20 @@ class EpisodeQuality:
     def as_rows(self) -> Iterator[dict]:
         """Its lines of `plan_quality.jsonl`: the episode (each mean with an n), then every prediction."""
         names = {"task": self.task, "episode_index": self.episode_index}
-        own = {name: getattr(self, name) for name in ("outcome", "n_steps", "decisive_step", "decisive_event", *_TAKEN)}
+        own = {
+            name: getattr(self, name)
+            for name in ("outcome", "n_steps", "decisive_step", "decisive_event", *_TAKEN)
+        }
         means = {name: mean.value for name, mean in self.means.items()}
         counts = {f"n_{name}": mean.n for name, mean in self.means.items()}
-        yield {"kind": "episode", **names, **own, "n_predictions": len(self.predictions), **means, **counts}
+        yield {
+            "kind": "episode",
+            **names,
+            **own,
+            "n_predictions": len(self.predictions),
+            **means,
+            **counts,
+        }
         for prediction in self.predictions:
             yield {"kind": "prediction", **names, **asdict(prediction)}
 
@@ -128,11 +146,17 @@ _TAKEN = ("taken_length_m", "taken_smoothness", "closest_plan_m")
 def compute_plan_quality(whiskers: Whiskers, arrays: EpisodeArrays) -> list[PlanQuality]:
     """Of every prediction of an episode, in order."""
     goal_xy = locate_goal(arrays)
-    return [_assess(whiskers, arrays, prediction, goal_xy) for prediction in range(len(whiskers.path_world))]
+    return [
+        _assess(whiskers, arrays, prediction, goal_xy)
+        for prediction in range(len(whiskers.path_world))
+    ]
 
 
 def _assess(
-    whiskers: Whiskers, arrays: EpisodeArrays, prediction: int, goal_xy: Float64[np.ndarray, "2"] | None
+    whiskers: Whiskers,
+    arrays: EpisodeArrays,
+    prediction: int,
+    goal_xy: Float64[np.ndarray, "2"] | None,
 ) -> PlanQuality:
     bundle, step = whiskers.path_world[prediction], int(whiskers.prediction_step[prediction])
     path, horizon = bundle[0], bundle.shape[1] - 1
@@ -162,7 +186,10 @@ def _compute_change(whiskers: Whiskers, prediction: int) -> float | None:
     if prediction == 0:
         return None
     n_since = int(np.diff(whiskers.prediction_step[prediction - 1 : prediction + 1])[0])
-    previous, path = whiskers.path_world[prediction - 1, 0, n_since + 1 :], whiskers.path_world[prediction, 0, 1:]
+    previous, path = (
+        whiskers.path_world[prediction - 1, 0, n_since + 1 :],
+        whiskers.path_world[prediction, 0, 1:],
+    )
     n_shared = min(len(previous), len(path))
     return _defined(_distances(previous[:n_shared], path[:n_shared]).mean()) if n_shared else None
 
@@ -173,7 +200,10 @@ def compute_length(path: _Polyline) -> float:
 
 
 def compute_spread(points: Float64[np.ndarray, "sample 3"]) -> float:
-    """Root mean square distance of points to their mean, m: sqrt(Σ ‖xᵢ - x̄‖² / n). nan for fewer than two."""
+    """Root mean square distance of points to their mean, m: sqrt(Σ ‖xᵢ - x̄‖² / n).
+
+    nan for fewer than two.
+    """
     if len(points) < 2:
         return np.nan
     return float(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()))
@@ -184,16 +214,16 @@ def compute_log_dimensionless_jerk(path: _Polyline) -> float:
 
         -ln( D³ / v² ∫ ‖x⃛‖² dt )
 
-    with D its duration and v its highest speed. A minimum-jerk movement from rest to rest has -ln 204.8 = -5.32, a
-    circle's arc of angle θ at constant speed -4 ln θ, and noise far less.
+    with D its duration and v its highest speed. A minimum-jerk movement from rest to rest has -ln
+    204.8 = -5.32, a circle's arc of angle θ at constant speed -4 ln θ, and noise far less.
 
-    Derivatives are differences, the duration is that between the first and the last point. nan below four points,
-    without motion, and without jerk.
+    Derivatives are differences, the duration is that between the first and the last point. nan
+    below four points, without motion, and without jerk.
 
-    Source: N. Hogan and D. Sternad, "Sensitivity of smoothness measures to movement duration, amplitude, and arrests",
-    J. Motor Behavior 41 (2009); S. Balasubramanian et al., "On the analysis of movement smoothness", J. NeuroEng.
-    Rehabil. 12:112 (2015), who take the jerk of the speed; here it is that of the position, a vector, so that a bend
-    counts too.
+    Source: N. Hogan and D. Sternad, "Sensitivity of smoothness measures to movement duration,
+    amplitude, and arrests", J. Motor Behavior 41 (2009); S. Balasubramanian et al., "On the
+    analysis of movement smoothness", J. NeuroEng. Rehabil. 12:112 (2015), who take the jerk of the
+    speed; here it is that of the position, a vector, so that a bend counts too.
     """
     if len(path) < 4:
         return np.nan
@@ -215,8 +245,8 @@ def locate_goal(arrays: EpisodeArrays) -> Float64[np.ndarray, "2"] | None:
 
         2 oᵀ g - ‖g‖² = ‖o‖² - d²
 
-    None where that does not determine g: an articulated goal, an object that stayed or moved along a line, a goal
-    that moved itself.
+    None where that does not determine g: an articulated goal, an object that stayed or moved along
+    a line, a goal that moved itself.
     """
     if arrays.object_pos_world is None or arrays.goal_distance_m is None:
         return None
@@ -236,7 +266,9 @@ def locate_goal(arrays: EpisodeArrays) -> Float64[np.ndarray, "2"] | None:
     return goal
 
 
-def summarise_episode(row: EpisodeRow, arrays: EpisodeArrays, predictions: Sequence[PlanQuality]) -> EpisodeQuality:
+def summarise_episode(
+    row: EpisodeRow, arrays: EpisodeArrays, predictions: Sequence[PlanQuality]
+) -> EpisodeQuality:
     """One episode's numbers, from those of its predictions and from the way that it really took."""
     columns = {name: _defined_values(predictions, name) for name in AVERAGED}
     return EpisodeQuality(
@@ -250,7 +282,10 @@ def summarise_episode(row: EpisodeRow, arrays: EpisodeArrays, predictions: Seque
         taken_length_m=compute_length(arrays.ee_pos_world),
         taken_smoothness=_defined(compute_log_dimensionless_jerk(arrays.ee_pos_world)),
         closest_plan_m=min(columns["nearest_to_object_m"], default=None),
-        means={name: Mean(fmean(values) if values else None, len(values)) for name, values in columns.items()},
+        means={
+            name: Mean(fmean(values) if values else None, len(values))
+            for name, values in columns.items()
+        },
     )
 
 
@@ -270,8 +305,12 @@ def save_plan_quality(run: Run) -> list[EpisodeQuality]:
                 arrays = load_planned_arrays(run, row)
                 predictions = compute_plan_quality(compute_whiskers(env, arrays), arrays)
                 episodes.append(summarise_episode(row, arrays, predictions))
-    lines = [json.dumps(line, allow_nan=False) + "\n" for episode in episodes for line in episode.as_rows()]
-    with written_whole(run.path / PLAN_QUALITY_FILE) as unfinished:
+    lines = [
+        json.dumps(line, allow_nan=False) + "\n"
+        for episode in episodes
+        for line in episode.as_rows()
+    ]
+    with atomic_write(run.path / PLAN_QUALITY_FILE) as unfinished:
         unfinished.write_text("".join(lines), encoding="utf-8")
     return episodes
 
@@ -296,20 +335,25 @@ def load_plan_quality(run: Run) -> tuple[EpisodeQuality, ...] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        do = f"`whiskers {run.path} --table` writes it anew."
+        hint = f"`whiskers {run.path} --table` writes it anew."
         expected = "the lines that `whiskers --table` writes"
-        raise WhiskerError(f"file {str(file)!r}", expected=expected, got=repr(error), do=do) from error
+        raise WhiskerError(
+            f"file {str(file)!r}", expected=expected, got=repr(error), hint=hint
+        ) from error
 
 
 def _parse_episode(line: dict, predictions: Sequence[PlanQuality]) -> EpisodeQuality:
     """Return the episode of a line of the file, which in older files has no decisive step."""
-    own: dict[str, Any] = {name: line[name] for name in ("task", "episode_index", "outcome", "n_steps", *_TAKEN)}
+    own: dict[str, Any] = {
+        name: line[name] for name in ("task", "episode_index", "outcome", "n_steps", *_TAKEN)
+    }
     own |= {name: line.get(name) for name in ("decisive_step", "decisive_event")}
     means = {name: Mean(line[name], line[f"n_{name}"]) for name in AVERAGED}
     return EpisodeQuality(**own, predictions=predictions, means=means)
 
 
-# Of the table: which number a cell is, what stands above it in five letters, and what is said of it below.
+# Of the table: which number a cell is, what stands above it in five letters, and what is said of it
+# below.
 COLUMNS = (
     ("closest_plan_m", "best\nobj.", "smallest distance of any plan to the object"),
     ("end_to_object_m", "end\nobj.", "distance of a plan's end to the object"),
@@ -326,10 +370,17 @@ COLUMNS = (
 
 
 def print_plan_quality(console: Console, episodes: Sequence[EpisodeQuality]) -> None:
-    """A line an episode, then the median of the episodes for which a number is defined. Fits 80 columns."""
+    """A line an episode, then the median of the episodes for which a number is defined.
+
+    Fits 80 columns.
+    """
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     has_tasks = len({episode.task for episode in episodes}) > 1
-    shown = [column for column in COLUMNS if any(get_value(episode, column[0]) is not None for episode in episodes)]
+    shown = [
+        column
+        for column in COLUMNS
+        if any(get_value(episode, column[0]) is not None for episode in episodes)
+    ]
     for head in ["task"] * has_tasks + ["outcome"]:
         table.add_column(head, no_wrap=True, min_width=8)
     table.add_column("ep.", justify="right", no_wrap=True, min_width=3)
@@ -337,13 +388,19 @@ def print_plan_quality(console: Console, episodes: Sequence[EpisodeQuality]) -> 
     for _, head, _ in shown:
         table.add_column(head, justify="right", no_wrap=True, min_width=5)
     for episode in episodes:
-        wrong_at = "-" if episode.decisive_step is None or episode.outcome == "success" else str(episode.decisive_step)
+        wrong_at = (
+            "-"
+            if episode.decisive_step is None or episode.outcome == "success"
+            else str(episode.decisive_step)
+        )
         names = [episode.task] * has_tasks + [episode.outcome, str(episode.episode_index), wrong_at]
         table.add_row(*names, *(_cell(name, get_value(episode, name)) for name, _, _ in shown))
     table.add_section()
     medians = []
     for name, _, _ in shown:
-        medians.append(_cell(name, median([v for e in episodes if (v := get_value(e, name)) is not None])))
+        medians.append(
+            _cell(name, median([v for e in episodes if (v := get_value(e, name)) is not None]))
+        )
     table.add_row(*[""] * has_tasks, "median", "", "", *medians, style="bold")
     console.print(table)
     console.print("Lengths in cm, means over the episode's predictions:")
@@ -362,7 +419,9 @@ def _cell(name: str, value: float | None) -> str:
     return "-" if value is None else f"{100 * value if name.endswith('_m') else value:.1f}"
 
 
-def _distances(points: Float64[np.ndarray, "*n dim"], others: Float64[np.ndarray, "*_n dim"]) -> np.ndarray:
+def _distances(
+    points: Float64[np.ndarray, "*n dim"], others: Float64[np.ndarray, "*_n dim"]
+) -> np.ndarray:
     return np.linalg.norm(points - others, axis=-1)
 
 

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Called with what is being done, as "rendering image", how many have been begun, and how many there are.
+# Called with what is being done, as "rendering image", how many have been begun, and how many there
+# are.
 Report = Callable[[str, int, int], None]
 
 
@@ -23,9 +24,17 @@ def terminal_bar(what: str, quiet: bool = False) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(
-        *columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty(), transient=True
+        *columns,
+        console=Console(stderr=True),
+        disable=quiet or not sys.stderr.isatty(),
+        transient=True,
     ) as progress:
         bar = progress.add_task(what, total=None)
 

@@ -10,25 +10,37 @@ from eval.branches import Branch, BranchRow, Overrides
 from eval.drivers import continue_episode
 from eval.episode_row import EpisodeRow
 from eval.recorder import EpisodeRecorder, ReplayableArrays
-from eval.rollout import Decision, Start
+from eval.rollout import Decision, RolloutState
 from eval.run import Run
-from policies.policy import EpisodeMemory, remember
+from policies.policy import EpisodeMemory, make_memory
 from sim.capabilities import Snapshots
 from sim.env import StepResult
 from sim.errors import WhiskerError
 from sim.wrapper import EnvWrapper
-from viz.live_episode import LiveEpisode, Stage, continue_with
+from viz.live_episode import LiveContext, LiveEpisode, continue_with
 from viz.page_data import branch_header, moments_data, outline_data, recorded_header, row_key
 from viz.replay import read_body_poses
 from viz.whiskers import load_planned_arrays
 
 # The arrays that have a row a prediction, and a row a control step; all others have one a moment.
-_EVERY_PREDICTION = ("prediction_step", "chunk", "snapshot", "n_executed", "alternative_chunk", "draft_chunk")
+_EVERY_PREDICTION = (
+    "prediction_step",
+    "chunk",
+    "snapshot",
+    "n_executed",
+    "alternative_chunk",
+    "intermediate_chunk",
+)
 _EVERY_STEP = ("action", "clipped", "ik_error_m", "closes_gripper")
 
 
 def branch_off(
-    stage: Stage, run: Run, row: EpisodeRow, prediction: int, overrides: Overrides, number: int
+    stage: LiveContext,
+    run: Run,
+    row: EpisodeRow,
+    prediction: int,
+    overrides: Overrides,
+    number: int,
 ) -> LiveEpisode:
     """Return a branch off a recorded episode, or off a branch that was kept, from a decision on.
 
@@ -38,9 +50,10 @@ def branch_off(
         number: of the new branch.
 
     Raises:
-        WhiskerError: the recorded arrays cannot be read, or the policy remembers what they do not have.
+        WhiskerError: the recorded arrays cannot be read, or the policy remembers what they do not
+            have.
     """
-    arrays = load_planned_arrays(run, row, with_drafts=True)
+    arrays = load_planned_arrays(run, row, with_intermediate_plans=True)
     parent = row.branch if isinstance(row, BranchRow) else None
     step = int(arrays.prediction_step[prediction])
     left = Branch(
@@ -54,13 +67,17 @@ def branch_off(
     memory = _recall(stage, row, arrays, prediction)
     past = _cut(arrays, step, prediction)
     recorder, poses = _record_again(stage.env, row.episode_index, past)
-    header = branch_header(recorded_header(run.description, stage.env.spec, row, arrays), left, row_key(row))
+    header = branch_header(
+        recorded_header(run.description, stage.env.spec, row, arrays), left, row_key(row)
+    )
     return LiveEpisode(
         stage,
         row.episode_index,
         header["key"],
         recorder,
-        continue_with(stage, Start(step, prediction, memory), row.episode_index, left.overrides),
+        continue_with(
+            stage, RolloutState(step, prediction, memory), row.episode_index, left.overrides
+        ),
         left=left,
         n_inherited=prediction,
         header=header,
@@ -86,13 +103,15 @@ class _RecordedEnv(EnvWrapper):
         return StepResult(self._env.progress(), success=False, clipped=False)
 
 
-def _recall(stage: Stage, row: EpisodeRow, arrays: ReplayableArrays, prediction: int) -> EpisodeMemory:
+def _recall(
+    stage: LiveContext, row: EpisodeRow, arrays: ReplayableArrays, prediction: int
+) -> EpisodeMemory:
     """Return what the policy remembered before a decision, found by having it decide again up to there."""
     policy = stage.policy
     if prediction == 0:
         return policy.reset()
     settings = replace(stage.settings, n_action_steps=int(arrays.n_executed[0]), n_samples=1)
-    start, env = Start(0, 0, policy.reset()), _RecordedEnv(stage.env, arrays)
+    start, env = RolloutState(0, 0, policy.reset()), _RecordedEnv(stage.env, arrays)
     for event in continue_episode(env, policy, start, row.episode_index, settings):
         if not isinstance(event, Decision) or event.prediction_index == 0:
             continue
@@ -104,7 +123,7 @@ def _recall(stage: Stage, row: EpisodeRow, arrays: ReplayableArrays, prediction:
                 f"a branch off {row_key(row)!r}",
                 expected="a policy that remembers nothing between its decisions",
                 got=policy.spec.type,
-                do="Branch off from the episode itself.",
+                hint="Branch off from the episode itself.",
             )
         if event.prediction_index == prediction:
             return event.start().memory
@@ -127,7 +146,9 @@ def _cut(arrays: ReplayableArrays, n_steps: int, n_predictions: int) -> Replayab
     return replace(arrays, **past, series=series)
 
 
-def _record_again(env: Snapshots, episode_index: int, past: ReplayableArrays) -> tuple[EpisodeRecorder, np.ndarray]:
+def _record_again(
+    env: Snapshots, episode_index: int, past: ReplayableArrays
+) -> tuple[EpisodeRecorder, np.ndarray]:
     """Return a recorder that has seen what was recorded, and the poses of all bodies at each of its moments."""
     recorder = EpisodeRecorder()
     recorder.start(env, episode_index)
@@ -139,11 +160,15 @@ def _record_again(env: Snapshots, episode_index: int, past: ReplayableArrays) ->
         if step:
             ik_error_m = float(past.ik_error_m[step - 1])
             clipped = bool(past.clipped[step - 1])
-            result = StepResult(env.progress(), False, clipped, None if np.isnan(ik_error_m) else ik_error_m)
+            result = StepResult(
+                env.progress(), False, clipped, None if np.isnan(ik_error_m) else ik_error_m
+            )
             recorder.record_step(past.action[step - 1], result)
         if step in prediction_of:
             index = prediction_of[step]
-            recorder.record_decision(step, past.snapshot[index], past.chunk[index], *_recorded_besides(past, index))
+            recorder.record_decision(
+                step, past.snapshot[index], past.chunk[index], *_recorded_besides(past, index)
+            )
     recorder.adopt_series(past.series)
     return recorder, np.stack(poses)
 
@@ -151,12 +176,23 @@ def _record_again(env: Snapshots, episode_index: int, past: ReplayableArrays) ->
 def _decisions(past: ReplayableArrays) -> list[Decision]:
     """Return the recorded decisions; what the policy remembered at them is not known."""
     return [
-        Decision(int(step), index, remember(), past.snapshot[index], past.chunk[index], *_recorded_besides(past, index))
+        Decision(
+            int(step),
+            index,
+            make_memory(),
+            past.snapshot[index],
+            past.chunk[index],
+            *_recorded_besides(past, index),
+        )
         for index, step in enumerate(past.prediction_step)
     ]
 
 
-def _recorded_besides(past: ReplayableArrays, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the alternatives and the drafts of a decision, where they were recorded."""
-    alternatives, drafts = past.alternative_chunk, past.draft_chunk
-    return None if alternatives is None else alternatives[index], None if drafts is None else drafts[index]
+def _recorded_besides(
+    past: ReplayableArrays, index: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the alternatives and the intermediate plans of a decision, where they were recorded."""
+    alternatives, intermediate_plans = past.alternative_chunk, past.intermediate_chunk
+    return None if alternatives is None else alternatives[
+        index
+    ], None if intermediate_plans is None else intermediate_plans[index]

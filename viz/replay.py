@@ -13,7 +13,7 @@ from eval.run import Run
 from sim.capabilities import Drawable, Snapshots, provides, require
 from sim.env import Env
 from sim.registry import camera_names
-from viz.altered_env import AlteredEnv
+from viz.observation_override import ObservationOverride
 from viz.progress import Report, report_nothing
 from viz.whiskers import Whiskers, open_whisker_env
 
@@ -28,7 +28,8 @@ class CameraView:
 
     Attributes:
         image: RGB, upright, as `Env.observe` gives it.
-        projection: `Drawable.projection` of that image; None where the environment has no such capability.
+        projection: `Drawable.projection` of that image; None where the environment has no such
+            capability.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
@@ -51,14 +52,15 @@ class DecisionView:
     n_executed: int
     chunk: Float32[np.ndarray, "H action_dim"]
     path_world: Float64[np.ndarray, "K H1 3"]
-    draft_path_world: Float64[np.ndarray, "D H1 3"] | None
+    intermediate_path_world: Float64[np.ndarray, "D H1 3"] | None
     cameras: Mapping[str, CameraView]
 
 
 def open_replay_env(run: Run, task: str) -> Snapshots:
     """Build a second copy of a task's world with the cameras that the policy looked through.
 
-    Of a policy that does not look it has the environment's first two cameras. Whoever asks for it closes it.
+    Of a policy that does not look it has the environment's first two cameras. Whoever asks for it
+    closes it.
     """
     sizes, env = run.description.policy.image_sizes, run.description.env
     if not sizes:
@@ -73,7 +75,9 @@ def read_body_poses(env: Env) -> Float32[np.ndarray, "body 7"]:
 
 
 def compute_body_poses(
-    env: Snapshots, step_snapshots: Float64[np.ndarray, "moment snapshot_dim"], report: Report = report_nothing
+    env: Snapshots,
+    step_snapshots: Float64[np.ndarray, "moment snapshot_dim"],
+    report: Report = report_nothing,
 ) -> Float32[np.ndarray, "moment body 7"]:
     """Return `read_body_poses` at each of several moments."""
     poses = []
@@ -90,7 +94,9 @@ def look(env: Snapshots, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> dict
     return view_cameras(env, env.observe().images)
 
 
-def view_cameras(env: Env, images: Mapping[str, UInt8[np.ndarray, "_height _width 3"]]) -> dict[str, CameraView]:
+def view_cameras(
+    env: Env, images: Mapping[str, UInt8[np.ndarray, "_height _width 3"]]
+) -> dict[str, CameraView]:
     """Return the images that an environment shows at this moment with their projections."""
     if not provides(env, Drawable):
         return {camera: CameraView(image, None) for camera, image in images.items()}
@@ -101,20 +107,28 @@ def as_seen(env: Snapshots, row: EpisodeRow, prediction: int) -> Snapshots:
     """Return the environment as the policy saw it at a prediction that it made itself: a branch may have blinded it."""
     if not isinstance(row, BranchRow) or prediction < row.branch.at_prediction:
         return env
-    return require(AlteredEnv(env, blinded=row.branch.overrides.blinded), Snapshots, "whiskers")
+    return require(
+        ObservationOverride(env, blinded=row.branch.overrides.blinded), Snapshots, "whiskers"
+    )
 
 
 def view_decisions(
-    env: Snapshots, row: EpisodeRow, arrays: ReplayableArrays, whiskers: Whiskers, report: Report = report_nothing
+    env: Snapshots,
+    row: EpisodeRow,
+    arrays: ReplayableArrays,
+    whiskers: Whiskers,
+    report: Report = report_nothing,
 ) -> Iterator[DecisionView]:
     """Yield every prediction of an episode; of a branch those that it did not inherit.
 
     Args:
         env: from `open_replay_env`; its state is lost.
     """
-    drafts = whiskers.draft_path_world
+    intermediate_plans = whiskers.intermediate_path_world
     n_cameras = len(env.spec.cameras)
-    own = range(row.branch.at_prediction if isinstance(row, BranchRow) else 0, len(arrays.prediction_step))
+    own = range(
+        row.branch.at_prediction if isinstance(row, BranchRow) else 0, len(arrays.prediction_step)
+    )
     for nth, index in enumerate(own):
         report("rendering image", nth * n_cameras + 1, len(own) * n_cameras)
         yield DecisionView(
@@ -122,6 +136,8 @@ def view_decisions(
             n_executed=int(arrays.n_executed[index]),
             chunk=arrays.chunk[index],
             path_world=whiskers.path_world[index],
-            draft_path_world=None if drafts is None else drafts[index],
+            intermediate_path_world=None
+            if intermediate_plans is None
+            else intermediate_plans[index],
             cameras=look(as_seen(env, row, index), arrays.snapshot[index]),
         )

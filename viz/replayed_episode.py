@@ -1,6 +1,7 @@
 """A recorded episode as the page asks for it: what happened first, then each plan and image when it is looked at.
 
-To render what the policy saw at every decision, or to simulate every plan, takes far longer than all the rest.
+To render what the policy saw at every decision, or to simulate every plan, takes far longer than
+all the rest.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,14 @@ from eval.run import Run
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from viz.image_encoding import LOSSLESS
-from viz.page_data import camera_data, encode_array, moments_data, outline_data, recorded_header, row_key
+from viz.page_data import (
+    camera_data,
+    encode_array,
+    moments_data,
+    outline_data,
+    recorded_header,
+    row_key,
+)
 from viz.progress import Report, report_nothing
 from viz.replay import as_seen, compute_body_poses, look
 from viz.whiskers import find_members, is_ensemble, load_planned_arrays, simulate_plans
@@ -38,9 +46,10 @@ class ReplayedEpisode:
         """Read an episode's arrays.
 
         Raises:
-            WhiskerError: the episode file is absent, truncated, without snapshots or without a prediction.
+            WhiskerError: the episode file is absent, truncated, without snapshots or without a
+                prediction.
         """
-        return cls(env, run, row, load_planned_arrays(run, row, with_drafts=True))
+        return cls(env, run, row, load_planned_arrays(run, row, with_intermediate_plans=True))
 
     def outline(self, report: Report = report_nothing) -> dict:
         """Return the episode for the page, without the paths of its plans and without images."""
@@ -57,11 +66,16 @@ class ReplayedEpisode:
         """
         self._check(prediction)
         arrays = self.arrays
-        alternatives, drafts = arrays.alternative_chunk, self._drafts(prediction)
+        alternatives, intermediate_plans = (
+            arrays.alternative_chunk,
+            self._intermediate_plans(prediction),
+        )
         plans = arrays.chunk[prediction, None] if alternatives is None else alternatives[prediction]
         return {
             "path": self._simulate(prediction, plans),
-            "drafts": None if drafts is None else self._simulate(prediction, drafts),
+            "intermediate_plans": None
+            if intermediate_plans is None
+            else self._simulate(prediction, intermediate_plans),
         }
 
     def images(self, prediction: int) -> dict:
@@ -83,10 +97,10 @@ class ReplayedEpisode:
     def _simulate(self, prediction: int, plans: np.ndarray) -> dict:
         return encode_array(simulate_plans(self.env, self.arrays.snapshot[prediction], plans))
 
-    def _drafts(self, prediction: int) -> np.ndarray | None:
-        drafts = self.arrays.draft_chunk
-        if drafts is None:
+    def _intermediate_plans(self, prediction: int) -> np.ndarray | None:
+        intermediate_plans = self.arrays.intermediate_chunk
+        if intermediate_plans is None:
             return None
         if is_ensemble(self.run):
-            return find_members(drafts, self.arrays.prediction_step, prediction)
-        return drafts[prediction]
+            return find_members(intermediate_plans, self.arrays.prediction_step, prediction)
+        return intermediate_plans[prediction]

@@ -18,7 +18,7 @@ from sim.process import EnvProcessError
 from viz.branch_command import parse_branch, read_integer
 from viz.driver import Driver
 from viz.event_board import EventBoard
-from viz.live_episode import LiveEpisode, Stage
+from viz.live_episode import LiveContext, LiveEpisode
 from viz.page_data import episode_key, row_key
 from viz.recorded_branch import branch_off
 
@@ -30,7 +30,7 @@ class RunBranches(Driver):
         """Nothing is loaded yet."""
         super().__init__(board)
         self._run = run
-        self._stage: Stage | None = None
+        self._stage: LiveContext | None = None
 
     def parse(self, command: dict) -> Callable[[int], None]:
         name, key = command.get("command"), command.get("key", "")
@@ -39,7 +39,7 @@ class RunBranches(Driver):
                 f"episode {key!r}",
                 expected="a branch under way",
                 got="one that is over",
-                do="Branch off at one of its decisions.",
+                hint="Branch off at one of its decisions.",
             )
         return super().parse(command)
 
@@ -49,7 +49,9 @@ class RunBranches(Driver):
             return super().parse_branch(command, key)
         row = self._find_row(key)
         policy = self._run.description.policy
-        prediction, overrides = parse_branch(command, policy, list(policy.image_sizes), row.n_predictions)
+        prediction, overrides = parse_branch(
+            command, policy, list(policy.image_sizes), row.n_predictions
+        )
         # Before it was left, a branch is the episode that it left.
         while isinstance(row, BranchRow) and prediction < row.branch.at_prediction:
             row = self._find_row(episode_key(row.task, row.episode_index, row.branch.of))
@@ -68,12 +70,16 @@ class RunBranches(Driver):
         """Return the row of an episode, or of a branch that was kept."""
         rows = {row_key(row): row for row in [*self._run.rows, *self._run.branches]}
         if key not in rows:
-            raise WhiskerError(f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run")
+            raise WhiskerError(
+                f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run"
+            )
         return rows[key]
 
     # What follows runs in the thread of the environment.
 
-    def _begin_recorded(self, row: EpisodeRow, prediction: int, overrides: Overrides, number: int) -> None:
+    def _begin_recorded(
+        self, row: EpisodeRow, prediction: int, overrides: Overrides, number: int
+    ) -> None:
         self.board.set_status("busy", key=row_key(row))
         stage = self._stage_of(row.task)
         assert self.branch_folder is not None
@@ -87,25 +93,34 @@ class RunBranches(Driver):
         self.board.say("")
         self.begin(branch, number)
 
-    def _stage_of(self, task: str) -> Stage:
+    def _stage_of(self, task: str) -> LiveContext:
         """Load policy and environment, if they are not those of the last branch. One environment is open at a time.
 
         Raises:
-            WhiskerError: the checkpoint is gone or has changed, branches cannot be kept, or nothing can be run here.
+            WhiskerError: the checkpoint is gone or has changed, branches cannot be kept, or nothing
+                can be run here.
         """
         if self._stage is not None and self._stage.env.spec.task == task:
             return self._stage
         self._leave_stage()
         self.branch_folder = self.opened.enter_context(closing(BranchFolder(self._run.path)))
         description = self._run.description
-        config = replace(description.config, env=description.tasks[task], collect_features=False, hook=(), pool=None)
+        config = replace(
+            description.config,
+            env=description.tasks[task],
+            collect_features=False,
+            hook=(),
+            pool=None,
+        )
         self.board.say(f"loading {config.checkpoint or config.policy} and opening {config.env}")
         self._check_checkpoint(config)
         setup = set_up(config)
         self.opened.enter_context(closing(setup.env))
         env = require(setup.env, Snapshots, "branches")
-        settings = RolloutSettings(description.resolved.n_action_steps, setup.horizon, config.samples)
-        self._stage = Stage(env, env, setup.policy, settings)
+        settings = RolloutSettings(
+            description.resolved.n_action_steps, setup.horizon, config.samples
+        )
+        self._stage = LiveContext(env, env, setup.policy, settings)
         return self._stage
 
     def _leave_stage(self) -> None:
@@ -119,14 +134,22 @@ class RunBranches(Driver):
         if config.policy is not None and find_loader(config.policy).made_from != "files":
             return
         checkpoint = open_checkpoint(
-            config.policy, config.checkpoint, trust_remote_code=config.trust_remote_code, env=config.env
+            config.policy,
+            config.checkpoint,
+            trust_remote_code=config.trust_remote_code,
+            env=config.env,
         )
-        then, now = self._run.description.policy.files_sha256, compute_fingerprint(checkpoint.source)
-        changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+        then, now = (
+            self._run.description.policy.files_sha256,
+            compute_fingerprint(checkpoint.source),
+        )
+        changed = sorted(
+            name for name in then.keys() | now.keys() if then.get(name) != now.get(name)
+        )
         if then and changed:
             raise WhiskerError(
                 f"checkpoint {checkpoint.name!r}",
                 expected="the files that the run was made with",
                 got=f"another {', '.join(changed)}",
-                do="A branch needs the policy of the run: put its checkpoint back.",
+                hint="A branch needs the policy of the run: put its checkpoint back.",
             )

@@ -32,10 +32,13 @@ class _Entry:
 
 
 class RunList:
-    """`viz.server.RunSources` of a folder. The runs in it may still be written, and others may come."""
+    """`viz.server.RunSources` of a folder.
 
-    def __init__(self, folder: Path, show_flow: bool = False) -> None:
-        self._folder, self._show_flow = folder, show_flow
+    The runs in it may still be written, and others may come.
+    """
+
+    def __init__(self, folder: Path, show_intermediate: bool = False) -> None:
+        self._folder, self._show_intermediate = folder, show_intermediate
         self._entries: dict[Path, _Entry] = {}
         self._sources: dict[str, RunSource] = {}
         self._latest: RunSource | None = None
@@ -60,7 +63,9 @@ class RunList:
         return {
             "folder": str(self._folder),
             "runs": runs,
-            "remarks": [{"name": name, "remark": remark} for name, remark in sorted(remarks.items())],
+            "remarks": [
+                {"name": name, "remark": remark} for name, remark in sorted(remarks.items())
+            ],
             "first_command": f"{RUN} eval --policy act --episodes 30 --run-dir {shlex.quote(str(self._folder))}",
         }
 
@@ -74,7 +79,9 @@ class RunList:
         with self._lock:
             source = self._sources.get(run)
             if source is None:
-                source = self._sources[run] = RunSource(Run.open(path), None, self._show_flow, name=run)
+                source = self._sources[run] = RunSource(
+                    Run.open(path), None, self._show_intermediate, name=run
+                )
             if self._latest not in (None, source):
                 self._latest.rest()
             self._latest = source
@@ -94,7 +101,7 @@ class RunList:
                 f"report {str(path)!r}",
                 expected="a page that `eval` or `eval-report` wrote",
                 got=error.strerror or str(error),
-                do=_report_command(path.parent),
+                hint=_report_command(path.parent),
             ) from error
 
     def close(self) -> None:
@@ -109,7 +116,7 @@ class RunList:
             raise WhiskerError(
                 f"run {run!r}",
                 expected=f"one of those in {str(self._folder)!r}",
-                do="It was moved or removed, or the link is to another folder.",
+                hint="It was moved or removed, or the link is to another folder.",
             )
         return path
 
@@ -135,7 +142,9 @@ def describe_in_list(run: Run) -> dict:
     n_asked = len(description.tasks) * config.episodes
     return {
         "started_utc": description.started_utc,
-        "policy": name_policy_in_folder(description.policy.type, description.policy.checkpoint or ""),
+        "policy": name_policy_in_folder(
+            description.policy.type, description.policy.checkpoint or ""
+        ),
         "checkpoint": description.policy.checkpoint or "",
         "env": config.env,
         "n_tasks": len(description.tasks),
@@ -160,7 +169,7 @@ def _describe_findings(description: RunDescription) -> dict:
     findings = description.doctor or ()
     levels = [finding.level for finding in findings]
     found = [level for level in (Level.ERROR, Level.WARNING) if level in levels]
-    at_best = Level.UNKNOWN if description.doctor is None else Level.FINE
+    at_best = Level.UNKNOWN if description.doctor is None else Level.OK
     return {
         "level": str(found[0] if found else at_best),
         "n_errors": levels.count(Level.ERROR),

@@ -28,18 +28,25 @@ _MOST_EPISODES_KEPT = 12
 class RunSource:
     """`viz.server.PageSource` of a run folder. One thread does all that needs an environment: OpenGL belongs to it.
 
-    Plans are simulated and images are rendered when the page asks for those of a prediction: the scene is not kept
-    waiting for them.
+    Plans are simulated and images are rendered when the page asks for those of a prediction: the
+    scene is not kept waiting for them.
     """
 
-    def __init__(self, run: Run, first: EpisodeRow | None, show_flow: bool = False, name: str | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        first: EpisodeRow | None,
+        show_intermediate: bool = False,
+        name: str | None = None,
+    ) -> None:
         """Begin to read the first episode, while the browser starts.
 
         Args:
-            first: the episode to open with; None: the first that failed by then, which is read when it is asked for.
+            first: the episode to open with; None: the first that failed by then, which is read when
+                it is asked for.
             name: of the run, as the page's address has it; None: that of its folder.
         """
-        self._run, self._first, self._show_flow = run, first, show_flow
+        self._run, self._first, self._show_intermediate = run, first, show_intermediate
         self._name = run.path.name if name is None else name
         self._board = EventBoard()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
@@ -58,7 +65,14 @@ class RunSource:
         rows = self._run.rows
         first = self._first or choose_first(rows)
         key = row_key(first) if first else None
-        page = page_data("run", self._name, self._run.description, [*rows, *self._run.branches], key, self._show_flow)
+        page = page_data(
+            "run",
+            self._name,
+            self._run.description,
+            [*rows, *self._run.branches],
+            key,
+            self._show_intermediate,
+        )
         under_way = {key: episode.row for key, episode in self._live().items()}
         kept = [row for row in page["episodes"] if row["key"] not in under_way]
         counts = {"n_rows": len(rows), "n_missing": len(self._run.missing)}
@@ -75,7 +89,9 @@ class RunSource:
 
     def scene(self, task: str) -> dict:
         if task not in {row.task for row in self._run.rows}:
-            raise WhiskerError(f"task {task!r} of {str(self._run.path)!r}", expected="one that was run")
+            raise WhiskerError(
+                f"task {task!r} of {str(self._run.path)!r}", expected="one that was run"
+            )
         return self._in_worker(lambda: self._scene_of(task))
 
     def episode(self, key: str) -> dict:
@@ -100,7 +116,10 @@ class RunSource:
         return self._board.events(wait_s)
 
     def rest(self) -> None:
-        """Free the environments and what is kept; whoever asks again waits as at first. A branch under way goes on."""
+        """Free the environments and what is kept; whoever asks again waits as at first.
+
+        A branch under way goes on.
+        """
         if self._branches is not None:
             self._branches.rest()
         self._worker.submit(self._free)
@@ -131,10 +150,14 @@ class RunSource:
     def _row(self, key: str) -> EpisodeRow:
         rows = {row_key(row): row for row in [*self._run.rows, *self._run.branches]}
         if key not in rows:
-            raise WhiskerError(f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run")
+            raise WhiskerError(
+                f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run"
+            )
         return rows[key]
 
-    def _ask_about(self, key: str, prediction: int, ask: "Callable[[ReplayedEpisode | LiveEpisode], dict]") -> dict:
+    def _ask_about(
+        self, key: str, prediction: int, ask: "Callable[[ReplayedEpisode | LiveEpisode], dict]"
+    ) -> dict:
         """Ask the episode that made a decision, or a branch that did."""
         if self._branches is not None:
             key = self._branches.owner_of(key, prediction)
@@ -156,7 +179,9 @@ class RunSource:
         try:
             made = self._worker.submit(make_and_be_silent)
         except RuntimeError as error:  # it was shut down while a page still asked
-            raise WhiskerError("whiskers", expected="one that runs", got="one that has ended") from error
+            raise WhiskerError(
+                "whiskers", expected="one that runs", got="one that has ended"
+            ) from error
         return made.result()
 
     # What follows runs in the worker's thread.
@@ -168,7 +193,10 @@ class RunSource:
         self._opened.close()
 
     def _prepare(self, first: EpisodeRow) -> None:
-        """Have ready what the page is going to ask for. What is wrong with it is said when it does."""
+        """Have ready what the page is going to ask for.
+
+        What is wrong with it is said when it does.
+        """
         with suppress(Exception):
             self._scene_of(first.task)
             self._outline_of(first)
@@ -182,12 +210,16 @@ class RunSource:
         return self._scenes[task]
 
     def _outline_of(self, row: EpisodeRow) -> dict:
-        return _kept(self._outlines, row_key(row), lambda: self._episode_of(row).outline(self._board.count))
+        return _kept(
+            self._outlines, row_key(row), lambda: self._episode_of(row).outline(self._board.count)
+        )
 
     def _episode_of(self, row: EpisodeRow) -> ReplayedEpisode:
         """Return an episode in the environment that is open now."""
         env = self._env_of(row.task)
-        return _kept(self._replayed, row_key(row), lambda: ReplayedEpisode.load(env, self._run, row))
+        return _kept(
+            self._replayed, row_key(row), lambda: ReplayedEpisode.load(env, self._run, row)
+        )
 
     def _env_of(self, task: str) -> Snapshots:
         """One at a time is open: each of LIBERO's takes 2 GB."""
@@ -196,7 +228,10 @@ class RunSource:
             self._opened.close()
             self._replayed.clear()
             name = self._run.description.tasks[task]
-            self._board.say(f"opening {name}" + (" in its own process" if family_of(name).in_own_process else ""))
+            self._board.say(
+                f"opening {name}"
+                + (" in its own process" if family_of(name).in_own_process else "")
+            )
             self._env = task, self._opened.enter_context(closing(open_replay_env(self._run, task)))
         return self._env[1]
 

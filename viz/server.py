@@ -1,4 +1,7 @@
-"""The viewer's local server: the page, and what it asks for. On 127.0.0.1, for whoever has the token in the URL."""
+"""The viewer's local server: the page, and what it asks for.
+
+On 127.0.0.1, for whoever has the token in the URL.
+"""
 
 import gzip
 import hmac
@@ -14,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 from sim.errors import WhiskerError
 
 HOST = "127.0.0.1"
-# Under these names a browser reaches this machine, also through a forwarded port; any other is a page elsewhere that
-# had its own name resolved to here (DNS rebinding).
+# Under these names a browser reaches this machine, also through a forwarded port; any other is a
+# page elsewhere that had its own name resolved to here (DNS rebinding).
 _OWN_NAMES = {HOST, "localhost"}
 _MOST_BODY_BYTES = 100_000
 # Comments on an event stream, so that a page that is gone is noticed.
@@ -103,7 +106,10 @@ class ViewerServer(ThreadingHTTPServer):
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
             raise WhiskerError(
-                f"port {port}", expected="a free one", got=str(error), do="Give another --port, or none: one is found."
+                f"port {port}",
+                expected="a free one",
+                got=str(error),
+                hint="Give another --port, or none: one is found.",
             ) from error
 
     def close(self) -> None:
@@ -181,7 +187,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_allowed(self, token: str) -> bool:
         host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        return host in _OWN_NAMES and hmac.compare_digest(token.encode(), self.server.token.encode())
+        return host in _OWN_NAMES and hmac.compare_digest(
+            token.encode(), self.server.token.encode()
+        )
 
     def _source(self, run: str) -> PageSource:
         """Return the source of the run that the request names, or that of the only run."""
@@ -196,7 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _rows(self, run: str, after: str) -> dict:
         source = self._source(run)
         if not isinstance(source, GrowingSource) or not after.isdecimal():
-            raise WhiskerError("further rows", expected="a recorded run, and how many rows are known")
+            raise WhiskerError(
+                "further rows", expected="a recorded run, and how many rows are known"
+            )
         return source.rows(int(after))
 
     def _send_report(self, run: str) -> None:
@@ -205,7 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         except WhiskerError as error:
             self._send(HTTPStatus.NOT_FOUND, str(error).encode(), "text/plain; charset=utf-8")
         else:
-            # It came with the run folder, from whomever: it may run, but not ask this server for anything.
+            # It came with the run folder, from whomever: it may run, but not ask this server for
+            # anything.
             self._send(HTTPStatus.OK, report, "text/html; charset=utf-8", _REPORT_POLICY)
 
     def _command(self, run: str, body: bytes) -> dict:
@@ -241,7 +252,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         try:
             for event in source.events(_KEEP_ALIVE_S):
-                text = ":\n\n" if event is None else f"event: {event[0]}\ndata: {dump_json(event[1])}\n\n"
+                text = (
+                    ":\n\n"
+                    if event is None
+                    else f"event: {event[0]}\ndata: {dump_json(event[1])}\n\n"
+                )
                 self.wfile.write(text.encode())
         except (BrokenPipeError, ConnectionResetError):
             pass  # the page was closed

@@ -24,12 +24,18 @@ from eval.run_folder import video_path
 from eval.series import row_at
 from sim.capabilities import Drawable, require
 from sim.errors import WhiskerError
-from sim.files import written_whole
+from sim.files import atomic_write
 from sim.registry import camera_names, family_of, path_in
 from viz.overlay import compute_overlay, draw_legend, draw_overlay, find_trail_begin
 from viz.overlay_style import TRAILS
 from viz.progress import Report, report_nothing, terminal_bar
-from viz.whiskers import Whiskers, compute_whiskers, is_ensemble, load_planned_arrays, open_whisker_env
+from viz.whiskers import (
+    Whiskers,
+    compute_whiskers,
+    is_ensemble,
+    load_planned_arrays,
+    open_whisker_env,
+)
 
 MAIN_SIZE = (480, 640)
 # Of a picture for print.
@@ -45,7 +51,8 @@ class VideoConfig:
         run: the run folder.
         which: all episodes, or those that failed.
         fps: frames a second of simulated time. Default: one a control step.
-        trail: plans, the one in force included, since which the way taken is drawn. 0 draws all of it.
+        trail: plans, the one in force included, since which the way taken is drawn. 0 draws all of
+            it.
         quiet: no progress bar.
     """
 
@@ -59,7 +66,8 @@ class VideoConfig:
 class EpisodeFilm:
     """Draws recorded episodes of a task with their whiskers: a large view, and others in a column on the right.
 
-    The environment is one of its own: its cameras are larger than the policy's, its state is set from the record.
+    The environment is one of its own: its cameras are larger than the policy's, its state is set
+    from the record.
     """
 
     def __init__(
@@ -68,17 +76,18 @@ class EpisodeFilm:
         task: str,
         fps: int | None = None,
         views: Mapping[str, tuple[int, int]] | None = None,
-        show_drafts: bool = False,
+        show_intermediate: bool = False,
         trail: int = TRAILS[0],
     ) -> None:
         """Args:
-        task: of the run, whose episodes are drawn.
-        views: camera → (height_px, width_px): the large view first, the heights of the rest adding up to its own.
-            Default: for the SO-101 what people see best and the robot's two cameras, for LIBERO the policies' two.
+        task: of the run, whose episodes are drawn. views: camera → (height_px, width_px): the large
+        view first, the heights of the rest adding up to its own.
+            Default: for the SO-101 what people see best and the robot's two cameras, for LIBERO the
+            policies' two.
         show_drafts: draw what each plan was made from, where that was recorded.
         trail: plans back to which the way taken is drawn, as for `find_trail_begin`.
         """
-        self._run, self._show_drafts, self._trail = run, show_drafts, trail
+        self._run, self._show_intermediate, self._trail = run, show_intermediate, trail
         sizes = choose_views(run, task) if views is None else views
         self._main, *self._insets = sizes
         self._env = open_whisker_env(run, task, sizes)
@@ -86,16 +95,20 @@ class EpisodeFilm:
         self._control_dt_s = self._env.spec.control_dt_s
         self.fps = fps or round(1 / self._control_dt_s)
 
-    def frames(self, row: EpisodeRow, report: Report = report_nothing) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    def frames(
+        self, row: EpisodeRow, report: Report = report_nothing
+    ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """RGB, `fps` a second of simulated time."""
-        arrays = load_planned_arrays(self._run, row, self._show_drafts)
+        arrays = load_planned_arrays(self._run, row, self._show_intermediate)
         whiskers = compute_whiskers(self._env, arrays, is_ensemble(self._run), report)
         steps = _find_frame_steps(len(arrays.step_snapshot), self._control_dt_s, self.fps)
         for nth, step in enumerate(steps, start=1):
             report("drawing frame", nth, len(steps))
             caption = f"episode {row.episode_index}   step {step} of {row.n_steps}"
             if step >= row.shown_step:
-                caption += f"   {row.outcome}" + (f": {row.failed_stage} not met" if row.failed_stage else "")
+                caption += f"   {row.outcome}" + (
+                    f": {row.failed_stage} not met" if row.failed_stage else ""
+                )
             frame = _with_caption(self._draw(arrays, whiskers, step), caption, row.success)
             if arrays.series:
                 frame = _with_caption(frame, describe_series(arrays, step), row.success)
@@ -109,16 +122,24 @@ class EpisodeFilm:
         """
         if not 0 <= step <= row.n_steps:
             subject = f"step {step} of episode {row.episode_index}"
-            raise WhiskerError(subject, expected=f"0 to {row.n_steps}", do="Step 0 is the start, the last the end.")
-        arrays = load_planned_arrays(self._run, row, self._show_drafts)
+            raise WhiskerError(
+                subject,
+                expected=f"0 to {row.n_steps}",
+                hint="Step 0 is the start, the last the end.",
+            )
+        arrays = load_planned_arrays(self._run, row, self._show_intermediate)
         return self._draw(arrays, compute_whiskers(self._env, arrays, is_ensemble(self._run)), step)
 
     def close(self) -> None:
         self._env.close()
 
-    def _draw(self, arrays: ReplayableArrays, whiskers: Whiskers, step: int) -> UInt8[np.ndarray, "height width 3"]:
+    def _draw(
+        self, arrays: ReplayableArrays, whiskers: Whiskers, step: int
+    ) -> UInt8[np.ndarray, "height width 3"]:
         self._env.restore(arrays.step_snapshot[step])
-        trail_begin = find_trail_begin(whiskers.prediction_step, step, self._control_dt_s, self._trail)
+        trail_begin = find_trail_begin(
+            whiskers.prediction_step, step, self._control_dt_s, self._trail
+        )
         overlay = compute_overlay(whiskers, arrays, step, trail_begin)
         images = {
             view: draw_overlay(image, self._projection(view), overlay)
@@ -127,7 +148,9 @@ class EpisodeFilm:
         main = draw_legend(images[self._main], overlay, is_ensemble(self._run))
         if not self._insets:
             return main
-        return np.concatenate([main, np.concatenate([images[view] for view in self._insets])], axis=1)
+        return np.concatenate(
+            [main, np.concatenate([images[view] for view in self._insets])], axis=1
+        )
 
 
 def film_whiskers(
@@ -136,14 +159,15 @@ def film_whiskers(
     path: Path,
     camera: str | None = None,
     size: tuple[int, int] = MAIN_SIZE,
-    show_drafts: bool = False,
+    show_intermediate: bool = False,
     report: Report = report_nothing,
 ) -> Path:
     """Write one camera's view of an episode with its whiskers as mp4, a caption below; returns its path.
 
     Args:
         path: of the mp4.
-        camera: default: the SO-101's camera for people, and that of LIBERO's policies which sees the table.
+        camera: default: the SO-101's camera for people, and that of LIBERO's policies which sees
+            the table.
         size: height and width, px; LIBERO's pictures are squares of that height.
         show_drafts: as for `EpisodeFilm`.
         report: told of every frame.
@@ -151,7 +175,7 @@ def film_whiskers(
     Raises:
         WhiskerError: no such episode file or camera.
     """
-    with closing(_film_of_camera(run, row, camera, size, show_drafts)) as film:
+    with closing(_film_of_camera(run, row, camera, size, show_intermediate)) as film:
         return _write_mp4(path, film, row, report)
 
 
@@ -162,22 +186,22 @@ def draw_step(
     path: Path,
     camera: str | None = None,
     size: tuple[int, int] = STILL_SIZE,
-    show_drafts: bool = False,
+    show_intermediate: bool = False,
 ) -> Path:
     """Write one moment of an episode with its whiskers as PNG; arguments as for `film_whiskers`. Returns its path.
 
     Raises:
         WhiskerError: no such episode file, camera or step.
     """
-    with closing(_film_of_camera(run, row, camera, size, show_drafts)) as film:
+    with closing(_film_of_camera(run, row, camera, size, show_intermediate)) as film:
         image = film.still(row, step)
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         iio.imwrite(unfinished, image, extension=".png")
     return path
 
 
 def _film_of_camera(
-    run: Run, row: EpisodeRow, camera: str | None, size: tuple[int, int], show_drafts: bool
+    run: Run, row: EpisodeRow, camera: str | None, size: tuple[int, int], show_intermediate: bool
 ) -> EpisodeFilm:
     env_name, views = run.description.tasks[row.task], choose_views(run, row.task)
     if camera is None:
@@ -186,7 +210,7 @@ def _film_of_camera(
         _check_camera(env_name, camera)
     height_px, width_px = size
     view = (height_px, height_px if family_of(env_name).square_images else width_px)
-    return EpisodeFilm(run, row.task, views={camera: view}, show_drafts=show_drafts)
+    return EpisodeFilm(run, row.task, views={camera: view}, show_intermediate=show_intermediate)
 
 
 def _check_camera(env_name: str, camera: str) -> None:
@@ -195,12 +219,14 @@ def _check_camera(env_name: str, camera: str) -> None:
     if family.people_camera in family.film_cameras(known, path_in(env_name)):
         known = (family.people_camera, *known)
     if camera not in known:
-        raise WhiskerError(f"camera {camera!r} of {env_name!r}", expected=f"one of {', '.join(known)}")
+        raise WhiskerError(
+            f"camera {camera!r} of {env_name!r}", expected=f"one of {', '.join(known)}"
+        )
 
 
 def _write_mp4(path: Path, film: EpisodeFilm, row: EpisodeRow, report: Report) -> Path:
     """H.264. The file appears whole or not at all."""
-    with written_whole(path) as unfinished, iio.imopen(unfinished, "w", plugin="pyav") as file:
+    with atomic_write(path) as unfinished, iio.imopen(unfinished, "w", plugin="pyav") as file:
         # yuv420p, which every browser plays.
         file.init_video_stream("libx264", fps=film.fps, pixel_format="yuv420p")
         for frame in film.frames(row, report):
@@ -216,7 +242,9 @@ def _find_frame_steps(n_moments: int, control_dt_s: float, fps: int) -> list[int
 def film_run(config: VideoConfig) -> list[Path]:
     """Film every chosen episode that has no video yet, each in the environment of its own task."""
     if config.trail < 0:
-        raise WhiskerError(f"--trail {config.trail}", expected="0 (all of the way) or a number of plans")
+        raise WhiskerError(
+            f"--trail {config.trail}", expected="0 (all of the way) or a number of plans"
+        )
     run = Run.open(config.run)
     rows = [row for row in run.rows if row.n_steps and (config.which == "all" or not row.success)]
     missing = [row for row in rows if not (run.path / video_path(row)).exists()]
@@ -244,7 +272,9 @@ def choose_views(run: Run, task: str) -> dict[str, tuple[int, int]]:
     # Older runs do not name the cameras.
     views = family.film_cameras(env.camera_names or camera_names(env_name), path_in(env_name))
     if not views:
-        raise WhiskerError(f"film of {env_name!r}", expected="an environment with a camera", got="one without")
+        raise WhiskerError(
+            f"film of {env_name!r}", expected="an environment with a camera", got="one without"
+        )
     height_px, width_px = (MAIN_SIZE[0], MAIN_SIZE[0]) if family.square_images else MAIN_SIZE
     n_beside = max(1, len(views) - 1)
     beside = dict.fromkeys(views[1:], (height_px // n_beside, width_px // n_beside))
@@ -262,7 +292,9 @@ def describe_series(arrays: EpisodeArrays, step: int) -> str:
     return "   ".join(parts)
 
 
-def _with_caption(frame: UInt8[np.ndarray, "height width 3"], text: str, success: bool) -> np.ndarray:
+def _with_caption(
+    frame: UInt8[np.ndarray, "height width 3"], text: str, success: bool
+) -> np.ndarray:
     strip = np.full((_CAPTION_PX, frame.shape[1], 3), 245, np.uint8)
     colour = (20, 110, 40) if success else (20, 20, 20)
     cv2.putText(strip, text, (10, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)

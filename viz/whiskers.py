@@ -15,7 +15,8 @@ from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
 from viz.progress import Report, report_nothing
 
-# Of a temporal ensemble as many members are drawn: the older ones weigh little, and hide the others.
+# Of a temporal ensemble as many members are drawn: the older ones weigh little, and hide the
+# others.
 N_MEMBERS = 8
 
 
@@ -24,18 +25,19 @@ class Whiskers:
     """The plans of one episode as paths; P predictions, K plans each, horizon H.
 
     Attributes:
-        path_world: `(P, K, H + 1, 3)` m. Plan 0 is the one that was executed; point 0 is the position measured at the
-            prediction. nan after physics that diverged.
+        path_world: `(P, K, H + 1, 3)` m. Plan 0 is the one that was executed; point 0 is the
+            position measured at the prediction. nan after physics that diverged.
         prediction_step: control step of each prediction.
         n_executed: how many actions of each plan 0 were run.
-        draft_path_world: `(P, D, H + 1, 3)` m, of what each plan 0 was made from: denoising steps, pure noise first,
-            or the members of a temporal ensemble, the newest last. None where that was not recorded.
+        draft_path_world: `(P, D, H + 1, 3)` m, of what each plan 0 was made from: denoising steps,
+            pure noise first, or the members of a temporal ensemble, the newest last. None where
+            that was not recorded.
     """
 
     path_world: Float64[np.ndarray, "P K H1 3"]
     prediction_step: Int64[np.ndarray, " P"]
     n_executed: Int64[np.ndarray, " P"]
-    draft_path_world: Float64[np.ndarray, "P D H1 3"] | None = None
+    intermediate_path_world: Float64[np.ndarray, "P D H1 3"] | None = None
 
     def executed_path(self, prediction: int) -> Float64[np.ndarray, "moment 3"]:
         """The part of a prediction's whisker along which the robot really went."""
@@ -64,30 +66,43 @@ def open_whisker_env(run: Run, task: str, cameras: Mapping[str, tuple[int, int]]
 
 
 def compute_whiskers(
-    env: Snapshots, arrays: ReplayableArrays, ensemble: bool = False, report: Report = report_nothing
+    env: Snapshots,
+    arrays: ReplayableArrays,
+    ensemble: bool = False,
+    report: Report = report_nothing,
 ) -> Whiskers:
     """Simulate every recorded plan from the exact state in which it was made.
 
     Args:
         env: of the episode's task; its state is lost.
-        ensemble: the drafts are of a temporal ensemble, see `is_ensemble`.
+        ensemble: the intermediate plans are of a temporal ensemble, see `is_ensemble`.
     """
     plans = arrays.chunk[:, None] if arrays.alternative_chunk is None else arrays.alternative_chunk
-    drafts = arrays.draft_chunk
-    if drafts is not None and ensemble:
-        drafts = np.stack([find_members(drafts, arrays.prediction_step, i) for i in range(len(drafts))])
+    intermediate_plans = arrays.intermediate_chunk
+    if intermediate_plans is not None and ensemble:
+        intermediate_plans = np.stack(
+            [
+                find_members(intermediate_plans, arrays.prediction_step, i)
+                for i in range(len(intermediate_plans))
+            ]
+        )
     return Whiskers(
         _simulate(env, arrays, plans, report),
         arrays.prediction_step,
         arrays.n_executed,
-        None if drafts is None else _simulate(env, arrays, drafts, report),
+        None if intermediate_plans is None else _simulate(env, arrays, intermediate_plans, report),
     )
 
 
 def simulate_plans(
-    env: Snapshots, snapshot: Float64[np.ndarray, " snapshot_dim"], plans: Float32[np.ndarray, "plan H action_dim"]
+    env: Snapshots,
+    snapshot: Float64[np.ndarray, " snapshot_dim"],
+    plans: Float32[np.ndarray, "plan H action_dim"],
 ) -> Float64[np.ndarray, "plan H1 3"]:
-    """`simulate_chunk` of several plans. From an action on that is nan nothing was planned, and the path is nan."""
+    """`simulate_chunk` of several plans.
+
+    From an action on that is nan nothing was planned, and the path is nan.
+    """
     paths = np.full((len(plans), plans.shape[1] + 1, 3), np.nan)
     for plan, path in zip(plans, paths, strict=True):
         undefined = np.isnan(plan).any(axis=1)
@@ -97,26 +112,33 @@ def simulate_plans(
 
 
 def is_ensemble(run: Run) -> bool:
-    """Return whether a run's drafts are of a temporal ensemble: each one prediction's chunk before it was averaged."""
-    return run.description.policy.drafts == "ensemble"
+    """Return whether a run recorded the chunks that temporal ensembling averaged."""
+    return run.description.policy.intermediate_plans == "ensemble"
 
 
 def find_members(
-    draft_chunk: Float32[np.ndarray, "P 1 H action_dim"], prediction_step: Int64[np.ndarray, " P"], prediction: int
+    intermediate_chunk: Float32[np.ndarray, "P 1 H action_dim"],
+    prediction_step: Int64[np.ndarray, " P"],
+    prediction: int,
 ) -> Float32[np.ndarray, "member H action_dim"]:
     """The chunks that a temporal ensemble averages at a prediction, as plans from there on, the newest last.
 
     Those of `N_MEMBERS` predictions; nan where a chunk ends, and where there was no prediction yet.
     """
-    members = np.full((N_MEMBERS, *draft_chunk.shape[2:]), np.nan, np.float32)
+    members = np.full((N_MEMBERS, *intermediate_chunk.shape[2:]), np.nan, np.float32)
     for member, past in zip(members[::-1], range(prediction, -1, -1), strict=False):
-        rest = draft_chunk[past, 0, int(prediction_step[prediction] - prediction_step[past]) :]
+        rest = intermediate_chunk[
+            past, 0, int(prediction_step[prediction] - prediction_step[past]) :
+        ]
         member[: len(rest)] = rest
     return members
 
 
 def _simulate(
-    env: Snapshots, arrays: ReplayableArrays, chunks: Float32[np.ndarray, "P K H action_dim"], report: Report
+    env: Snapshots,
+    arrays: ReplayableArrays,
+    chunks: Float32[np.ndarray, "P K H action_dim"],
+    report: Report,
 ) -> Float64[np.ndarray, "P K H1 3"]:
     paths: list[np.ndarray] = []
     for snapshot, plans in zip(arrays.snapshot, chunks, strict=True):
@@ -136,7 +158,9 @@ def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
         return compute_whiskers(env, arrays, is_ensemble(run))
 
 
-def load_planned_arrays(run: Run, row: EpisodeRow, with_drafts: bool = False) -> ReplayableArrays:
+def load_planned_arrays(
+    run: Run, row: EpisodeRow, with_intermediate_plans: bool = False
+) -> ReplayableArrays:
     """The arrays of an episode in which something was planned.
 
     Args:
@@ -147,14 +171,18 @@ def load_planned_arrays(run: Run, row: EpisodeRow, with_drafts: bool = False) ->
     """
     if not row.n_predictions:
         got = f"none: {row.error}" if row.error else "none"
-        raise WhiskerError(f"episode {row.episode_index} of {str(run.path)!r}", expected="a prediction", got=got)
+        raise WhiskerError(
+            f"episode {row.episode_index} of {str(run.path)!r}", expected="a prediction", got=got
+        )
     arrays = run.load_arrays(row)
     if arrays.snapshot is None or arrays.step_snapshot is None:
         raise WhiskerError(
             f"episode {row.episode_index} of {str(run.path)!r}",
             expected="an array 'step_snapshot' and an array 'snapshot', which an environment with snapshots leaves",
             got="a file without them",
-            do=f"If {run.description.env.name!r} has snapshots, run it again: "
+            hint=f"If {run.description.env.name!r} has snapshots, run it again: "
             f"eval --first-episode {row.episode_index} --episodes 1, with the flags of the run.",
         )
-    return ReplayableArrays(**(vars(arrays) | ({} if with_drafts else {"draft_chunk": None})))
+    return ReplayableArrays(
+        **(vars(arrays) | ({} if with_intermediate_plans else {"intermediate_chunk": None}))
+    )

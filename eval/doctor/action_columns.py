@@ -14,7 +14,9 @@ def range_of(action: ActionSpec) -> Float[np.ndarray, " action_dim"]:
     return np.where(span > 0, span, 1.0)
 
 
-def comparable_columns(action: ActionSpec, state_names: Sequence[str]) -> tuple[Bool[np.ndarray, " action_dim"], str]:
+def comparable_columns(
+    action: ActionSpec, state_names: Sequence[str]
+) -> tuple[Bool[np.ndarray, " action_dim"], str]:
     """Which actions are targets for the state of the same place, and why none are ("" if some are).
 
     Rotation vectors are left out: at a half turn w and -w are the same.
@@ -23,7 +25,10 @@ def comparable_columns(action: ActionSpec, state_names: Sequence[str]) -> tuple[
     if action.mode != "absolute":
         return none, "the actions are differences"
     if tuple(state_names) != action.names:
-        return none, f"the actions ({', '.join(action.names)}) are not the state ({', '.join(state_names)})"
+        return (
+            none,
+            f"the actions ({', '.join(action.names)}) are not the state ({', '.join(state_names)})",
+        )
     return linear_columns(action), ""
 
 

@@ -6,8 +6,8 @@ from pathlib import PurePath
 
 import numpy as np
 
+from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
-from eval.doctor.patient import Patient
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import FeatureStats, find_strange_inputs
 from policies.policy import NetworkPolicy
@@ -18,13 +18,13 @@ _LEAST_IMAGE_STD = 0.02
 _LEAST_STD_SHARE = 1e-4
 
 
-def check_statistics(patient: Patient) -> Iterator[Finding]:
+def check_statistics(context: CheckContext) -> Iterator[Finding]:
     """Is every feature normalised, by numbers that can be true?"""
-    normalisation = patient.normalisation
+    normalisation = context.normalisation
     assert normalisation is not None
     features = [*normalisation.inputs.values(), *filter(None, [normalisation.action])]
     for stats in features:
-        yield from _check_mode(stats, normalisation.declared, patient.setup.policy.spec.type)
+        yield from _check_mode(stats, normalisation.declared, context.setup.policy.spec.type)
         if stats.mode != "IDENTITY":
             yield from _check_feature(stats)
     yield from _check_action_pair(normalisation.trained_action, normalisation.action)
@@ -32,24 +32,34 @@ def check_statistics(patient: Patient) -> Iterator[Finding]:
         yield Finding("statistics", Level.UNKNOWN, "in a step of the type's own, not looked into")
     else:
         modes = ", ".join(f"{s.key.removeprefix('observation.')}: {s.mode}" for s in features)
-        yield Finding("statistics", Level.FINE, f"{len(features)} features looked at", modes)
+        yield Finding("statistics", Level.OK, f"{len(features)} features looked at", modes)
 
 
-def _check_mode(stats: FeatureStats, declared: Mapping[str, str], policy_type: str) -> Iterator[Finding]:
+def _check_mode(
+    stats: FeatureStats, declared: Mapping[str, str], policy_type: str
+) -> Iterator[Finding]:
     """Compare how the processors normalise a feature with how config.json says that the training did."""
     meant = declared.get(stats.kind, "IDENTITY")
     evidence = f"processor {stats.mode}, config.json {meant}"
     if stats.mode == "IDENTITY" and meant != "IDENTITY":
-        do = "Save the processors again from the training that config.json is of."
-        yield Finding("statistics", Level.ERROR, f"{stats.key} is not normalised at all", evidence, do)
+        hint = "Save the processors again from the training that config.json is of."
+        yield Finding(
+            "statistics", Level.ERROR, f"{stats.key} is not normalised at all", evidence, hint
+        )
     elif stats.kind in declared and stats.mode != meant:
         # The processors are what runs: a checkpoint may be right though its config.json is not.
-        do = "Only one of the two is of the training: compare with its normalization_mapping."
+        hint = "Only one of the two is of the training: compare with its normalization_mapping."
         finding = f"{stats.key} is normalised in another way than config.json says"
-        yield Finding("statistics", Level.WARNING, finding, evidence, do)
-    elif stats.mode == "IDENTITY" and stats.kind != "VISUAL" and not LEROBOT_TYPES[policy_type].takes_raw_numbers:
-        do = "Right only if it was trained on raw numbers."
-        yield Finding("statistics", Level.WARNING, f"{stats.key} is not normalised at all", evidence, do)
+        yield Finding("statistics", Level.WARNING, finding, evidence, hint)
+    elif (
+        stats.mode == "IDENTITY"
+        and stats.kind != "VISUAL"
+        and not LEROBOT_TYPES[policy_type].takes_raw_numbers
+    ):
+        hint = "Right only if it was trained on raw numbers."
+        yield Finding(
+            "statistics", Level.WARNING, f"{stats.key} is not normalised at all", evidence, hint
+        )
 
 
 def _check_feature(stats: FeatureStats) -> Iterator[Finding]:
@@ -57,9 +67,13 @@ def _check_feature(stats: FeatureStats) -> Iterator[Finding]:
     if stats.kind == "VISUAL":
         mean = stats.values.get("mean")
         if mean is not None and mean.max() > 1.5:
-            do = "Compute them on pixels in 0..1."
+            hint = "Compute them on pixels in 0..1."
             yield Finding(
-                "statistics", Level.ERROR, f"{stats.key}: statistics of 0-255 pixels", f"mean {mean.max():.0f}", do
+                "statistics",
+                Level.ERROR,
+                f"{stats.key}: statistics of 0-255 pixels",
+                f"mean {mean.max():.0f}",
+                hint,
             )
         if std is not None and std.min() < _LEAST_IMAGE_STD:
             yield Finding(
@@ -73,37 +87,57 @@ def _check_feature(stats: FeatureStats) -> Iterator[Finding]:
         scale = np.maximum(np.abs(stats.span[0]), np.abs(stats.span[1])).max()
         flat = np.flatnonzero(std <= _LEAST_STD_SHARE * scale)
         if len(flat):
-            do = "That number never varied in training: any other value is blown up. Leave it out, or record it anew."
+            hint = "That number never varied in training: any other value is blown up. Leave it out, or record it anew."
             if stats.kind == "ACTION":
-                do = "That action never varied in training: the policy cannot move it. Record it anew if it has to."
-            yield Finding("statistics", Level.WARNING, f"{stats.key}: std near zero", f"dimensions {flat.tolist()}", do)
+                hint = "That action never varied in training: the policy cannot move it. Record it anew if it has to."
+            yield Finding(
+                "statistics",
+                Level.WARNING,
+                f"{stats.key}: std near zero",
+                f"dimensions {flat.tolist()}",
+                hint,
+            )
 
 
-def _check_action_pair(trained: FeatureStats | None, undone: FeatureStats | None) -> Iterator[Finding]:
+def _check_action_pair(
+    trained: FeatureStats | None, undone: FeatureStats | None
+) -> Iterator[Finding]:
     """Training normalised the action; is exactly that undone?"""
     if trained is None or undone is None:
         return
-    do = "Save pre- and postprocessor of one training, with the same statistics."
+    hint = "Save pre- and postprocessor of one training, with the same statistics."
     if trained.mode != undone.mode:
-        finding = "actions are left normalised" if undone.mode == "IDENTITY" else "another mode than in training"
+        finding = (
+            "actions are left normalised"
+            if undone.mode == "IDENTITY"
+            else "another mode than in training"
+        )
         evidence = f"training {trained.mode}, postprocessor {undone.mode}"
-        yield Finding("postprocessor", Level.ERROR, finding, evidence, do)
+        yield Finding("postprocessor", Level.ERROR, finding, evidence, hint)
         return
-    for name in trained.values.keys() & undone.values.keys() & {"mean", "std", "min", "max", "q01", "q99"}:
+    for name in (
+        trained.values.keys() & undone.values.keys() & {"mean", "std", "min", "max", "q01", "q99"}
+    ):
         if not np.allclose(trained.values[name], undone.values[name], rtol=1e-3, atol=1e-6):
             evidence = f"{name}: {_numbers(trained.values[name])} in training, {_numbers(undone.values[name])} here"
-            yield Finding("postprocessor", Level.ERROR, "actions are un-normalised by other statistics", evidence, do)
+            yield Finding(
+                "postprocessor",
+                Level.ERROR,
+                "actions are un-normalised by other statistics",
+                evidence,
+                hint,
+            )
             return
 
 
-def check_normalised_observation(patient: Patient) -> Iterator[Finding]:
+def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
     """A real frame, as the network gets it."""
-    policy = patient.setup.policy
-    assert isinstance(policy, NetworkPolicy) and patient.normalisation is not None
-    inputs = policy.network_inputs(patient.first_memory.present)
-    strange = find_strange_inputs(patient.normalisation, inputs)
+    policy = context.setup.policy
+    assert isinstance(policy, NetworkPolicy) and context.normalisation is not None
+    inputs = policy.network_inputs(context.first_memory.present)
+    strange = find_strange_inputs(context.normalisation, inputs)
     ranges = []
-    for key, stats in patient.normalisation.inputs.items():
+    for key, stats in context.normalisation.inputs.items():
         if key not in inputs or (stats.mode == "IDENTITY" and stats.kind == "VISUAL"):
             continue
         values = inputs[key].reshape(-1) if stats.kind == "VISUAL" else inputs[key][0]
@@ -113,7 +147,7 @@ def check_normalised_observation(patient: Patient) -> Iterator[Finding]:
             where = (
                 ""
                 if stats.kind == "VISUAL"
-                else f", worst {patient.env.state_names[int(np.abs(values).argmax()) % len(patient.env.state_names)]!r}"
+                else f", worst {context.env.state_names[int(np.abs(values).argmax()) % len(context.env.state_names)]!r}"
             )
             yield Finding(
                 "normalised observation",
@@ -122,11 +156,13 @@ def check_normalised_observation(patient: Patient) -> Iterator[Finding]:
                 f"normalised {low:.0f} to {high:.0f}{where}",
                 "Statistics, units or the environment are not those of the training.",
             )
-    yield Finding("normalised observation", Level.FINE, "a real frame was preprocessed", "; ".join(ranges))
+    yield Finding(
+        "normalised observation", Level.OK, "a real frame was preprocessed", "; ".join(ranges)
+    )
 
 
-def check_weights(patient: Patient) -> Iterator[Finding]:
-    policy = patient.setup.policy
+def check_weights(context: CheckContext) -> Iterator[Finding]:
+    policy = context.setup.policy
     assert isinstance(policy, NetworkPolicy)
     audit = policy.audit()
     evidence = (
@@ -135,29 +171,37 @@ def check_weights(patient: Patient) -> Iterator[Finding]:
     )
     damaged = "The training diverged, or the file is damaged."
     if audit.non_finite:
-        yield Finding("weights", Level.ERROR, "NaN or infinite", ", ".join(audit.non_finite[:3]), damaged)
+        yield Finding(
+            "weights", Level.ERROR, "NaN or infinite", ", ".join(audit.non_finite[:3]), damaged
+        )
     elif audit.negative_variances:
         named = ", ".join(audit.negative_variances[:3])
         yield Finding("weights", Level.ERROR, "negative variances of a BatchNorm", named, damaged)
     elif audit.looks_random:
-        do = "They were never trained, or saved before loading. Check where the file comes from."
-        yield Finding("weights", Level.ERROR, "they look random", evidence, do)
+        hint = "They were never trained, or saved before loading. Check where the file comes from."
+        yield Finding("weights", Level.ERROR, "they look random", evidence, hint)
     else:
-        yield Finding("weights", Level.FINE, "every tensor was in the file, and they look trained", evidence)
+        yield Finding(
+            "weights", Level.OK, "every tensor was in the file, and they look trained", evidence
+        )
 
 
-def check_plan_is_finite(patient: Patient) -> Iterator[Finding]:
+def check_plan_is_finite(context: CheckContext) -> Iterator[Finding]:
     """Refuse a plan that is no number; where it is one, the other checks say more."""
-    finite = np.isfinite(patient.first_plan)
+    finite = np.isfinite(context.first_plan)
     if not finite.all():
-        names = [name for name, good in zip(patient.action.names, finite.all(axis=0), strict=True) if not good]
+        names = [
+            name
+            for name, good in zip(context.action.names, finite.all(axis=0), strict=True)
+            if not good
+        ]
         evidence = f"{(~finite).mean():.0%} of the first plan: {', '.join(names)}"
-        do = "Look at the weights and the statistics: the network, or a division by them, gives no number."
-        yield Finding("planned actions", Level.ERROR, "the plan is NaN or infinite", evidence, do)
+        hint = "Look at the weights and the statistics: the network, or a division by them, gives no number."
+        yield Finding("planned actions", Level.ERROR, "the plan is NaN or infinite", evidence, hint)
 
 
-def check_origin(patient: Patient) -> Iterator[Finding]:
-    name = patient.setup.policy.spec.checkpoint
+def check_origin(context: CheckContext) -> Iterator[Finding]:
+    name = context.setup.policy.spec.checkpoint
     # "pi0_base", "pi0fast-base", "smolvla_base"; not "database" and not "base_camera".
     if re.search(r"(^|[_-])base$", PurePath(name).name.lower()):
         yield Finding(
@@ -168,7 +212,7 @@ def check_origin(patient: Patient) -> Iterator[Finding]:
             "Fine-tune it first; its success rate here says nothing of the method.",
         )
     else:
-        yield Finding("origin", Level.FINE, "not a base checkpoint by its name", name)
+        yield Finding("origin", Level.OK, "not a base checkpoint by its name", name)
 
 
 def _numbers(values: np.ndarray) -> str:

@@ -10,7 +10,7 @@ from sim.check_env import check_env
 from sim.errors import WhiskerError
 from sim.registry import make_env
 
-_LEVELS = {"ok": Level.FINE, "failed": Level.ERROR, "unknown": Level.UNKNOWN}
+_LEVELS = {"ok": Level.OK, "failed": Level.ERROR, "unknown": Level.UNKNOWN}
 _DO = "The contract is in sim/env.py, and that of capabilities in sim/capabilities.py."
 # What a person can say of an environment without a policy.
 _OF_AN_ENV = {"env", "control"}
@@ -25,8 +25,8 @@ def examine_env(config: DoctorConfig) -> Iterator[Finding]:
     for field in fields(SubjectConfig):
         if field.name not in _OF_AN_ENV and getattr(config, field.name) != field.default:
             flag = "--" + field.name.replace("_", "-")
-            do = "Leave it out: without a policy the environment alone is checked."
-            raise WhiskerError(flag, expected="together with --policy or --checkpoint", do=do)
+            hint = "Leave it out: without a policy the environment alone is checked."
+            raise WhiskerError(flag, expected="together with --policy or --checkpoint", hint=hint)
     for check in check_env(partial(make_env, config.env, control=config.control)):
         level = _LEVELS[check.verdict]
-        yield Finding(check.name, level, check.sentence, do=_DO if level is Level.ERROR else "")
+        yield Finding(check.name, level, check.sentence, hint=_DO if level is Level.ERROR else "")

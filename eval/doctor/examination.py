@@ -19,6 +19,7 @@ from eval.doctor.behaviour import (
     check_sensitivity,
 )
 from eval.doctor.camera_checks import check_cameras
+from eval.doctor.check_context import CheckContext
 from eval.doctor.checkpoint_checks import (
     check_normalised_observation,
     check_origin,
@@ -36,7 +37,6 @@ from eval.doctor.denoising import check_denoising
 from eval.doctor.env_contract import examine_env
 from eval.doctor.finding import Finding, Level, describe_failed_check
 from eval.doctor.image_sizes import check_image_sizes
-from eval.doctor.patient import Patient
 from eval.doctor.picture_checks import check_pictures
 from eval.doctor.scene_checks import check_expert, check_rest, check_start
 from eval.doctor.surroundings import (
@@ -54,7 +54,7 @@ from policies.normalisation import load_normalisation
 from policies.policy import NetworkPolicy
 from sim.errors import WhiskerError
 
-type Check = Callable[[Patient], Iterator[Finding]]
+type Check = Callable[[CheckContext], Iterator[Finding]]
 
 _OF_EVERY_POLICY: tuple[Check, ...] = (
     check_gl,
@@ -99,8 +99,14 @@ _OF_FILES: set[Check] = {
     check_normalised_observation,
 }
 # These look into a network.
-_OF_A_NETWORK: set[Check] = {check_weights, check_normalised_observation, check_words, check_vocabulary}
-# These compare or execute plans: of numbers that are none they would say nothing, or that all is fine.
+_OF_A_NETWORK: set[Check] = {
+    check_weights,
+    check_normalised_observation,
+    check_words,
+    check_vocabulary,
+}
+# These compare or execute plans: of numbers that are none they would say nothing, or that all is
+# fine.
 _OF_A_FINITE_PLAN = {
     check_reset,
     check_denoising,
@@ -119,25 +125,31 @@ def examine(config: SubjectConfig, setup: Setup) -> list[Finding]:
     """
     config = with_renamed_cameras(config, setup)
     if setup.checkpoint is None:
-        patient, left_out = Patient(config, setup), _OF_FILES.copy()
+        context, left_out = CheckContext(config, setup), _OF_FILES.copy()
     else:
         folder = setup.checkpoint.folder
-        patient, left_out = Patient(config, setup, load_normalisation(folder), load_training_env(folder)), set[Check]()
+        context, left_out = (
+            CheckContext(config, setup, load_normalisation(folder), load_training_env(folder)),
+            set[Check](),
+        )
     if setup.policy.spec.is_baseline:
         left_out.update(_OF_A_POLICY)
     if not isinstance(getattr(setup.policy, "inner", setup.policy), NetworkPolicy):
         left_out |= _OF_A_NETWORK
-    patient.rehearse()
-    if not np.isfinite(patient.first_plan).all():
+    context.rehearse()
+    if not np.isfinite(context.first_plan).all():
         left_out |= _OF_A_FINITE_PLAN
     checks = (check for check in _OF_EVERY_POLICY + _OF_A_POLICY if check not in left_out)
-    return sort_findings(finding for check in checks for finding in _make(check, patient))
+    return sort_findings(finding for check in checks for finding in _make(check, context))
 
 
-def _make(check: Check, patient: Patient) -> Iterator[Finding]:
-    """Make one check. If it raises, that is a finding: the evaluation and the other checks go on without it."""
+def _make(check: Check, context: CheckContext) -> Iterator[Finding]:
+    """Make one check.
+
+    If it raises, that is a finding: the evaluation and the other checks go on without it.
+    """
     try:
-        yield from check(patient)
+        yield from check(context)
     except Exception as error:
         yield describe_failed_check(check.__name__, error)
 
@@ -145,7 +157,8 @@ def _make(check: Check, patient: Patient) -> Iterator[Finding]:
 def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
     """Return what `eval-doctor` prints: a title, and the findings.
 
-    They are of a policy before a run, with a run folder of what happened too, and without a policy of the environment.
+    They are of a policy before a run, with a run folder of what happened too, and without a policy
+    of the environment.
     """
     if config.is_about_env_alone:
         return f"environment {config.env}", sort_findings(examine_env(config))
@@ -155,14 +168,18 @@ def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
     from eval.doctor.run_checks import check_run  # takes a second to import
 
     run = Run.open(config.run)
-    stored = {field.name: getattr(run.description.config, field.name) for field in fields(SubjectConfig)}
+    stored = {
+        field.name: getattr(run.description.config, field.name) for field in fields(SubjectConfig)
+    }
     subject = name_policy(SubjectConfig(**stored))
     findings = check_run(run)
     try:
         findings += _examine_alone(subject)
     except WhiskerError as error:
-        do = "What follows is from the run folder alone."
-        findings.append(Finding("checkpoint", Level.WARNING, "cannot be looked at any more", str(error), do))
+        hint = "What follows is from the run folder alone."
+        findings.append(
+            Finding("checkpoint", Level.WARNING, "cannot be looked at any more", str(error), hint)
+        )
     return f"{_title(subject)}, run {config.run}", sort_findings(findings)
 
 
@@ -182,35 +199,49 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     found = list(findings)
     ill = {finding.check for finding in found if finding.is_ill}
     kept = [f for f in found if f.is_ill or f.check not in ill]
-    order = (Level.ERROR, Level.WARNING, Level.UNKNOWN, Level.FINE)
+    order = (Level.ERROR, Level.WARNING, Level.UNKNOWN, Level.OK)
     return sorted(kept, key=lambda finding: order.index(finding.level))
 
 
 def worst_level(findings: Sequence[Finding]) -> Level:
     levels = {finding.level for finding in findings}
-    return next((level for level in (Level.ERROR, Level.WARNING) if level in levels), Level.FINE)
+    return next((level for level in (Level.ERROR, Level.WARNING) if level in levels), Level.OK)
 
 
-def print_findings(console: Console, title: str, findings: Sequence[Finding], *, shows_all: bool = False) -> None:
+def print_findings(
+    console: Console, title: str, findings: Sequence[Finding], *, shows_all: bool = False
+) -> None:
     """Print what is wrong, what could not be told in one line, and the verdict.
 
     Args:
         shows_all: every finding is printed as a wrong one is.
     """
     console.print(title, markup=False, highlight=False, style="italic")
-    style = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.UNKNOWN: "", Level.FINE: "green"}
+    style = {
+        Level.ERROR: "bold red",
+        Level.WARNING: "yellow",
+        Level.UNKNOWN: "",
+        Level.OK: "green",
+    }
     for finding in findings:
         if shows_all or finding.is_ill:
             console.print()
             head = f"{finding.level}: {finding.check}: {finding.finding}"
             console.print(head, markup=False, highlight=False, style=style[finding.level])
-            for label, text in (("evidence", finding.evidence), ("what to do", finding.do)):
+            for label, text in (("evidence", finding.evidence), ("what to do", finding.hint)):
                 if text:
                     console.print(Padding(Text(f"{label}: {text}"), (0, 0, 0, 4)))
     console.print()
     if not shows_all and (unknown := _names_of(findings, Level.UNKNOWN)):
-        console.print(f"{len(unknown)} could not be told: {', '.join(unknown)}", markup=False, highlight=False)
-    console.print(format_verdict(findings), markup=False, highlight=False, style=f"bold {style[worst_level(findings)]}")
+        console.print(
+            f"{len(unknown)} could not be told: {', '.join(unknown)}", markup=False, highlight=False
+        )
+    console.print(
+        format_verdict(findings),
+        markup=False,
+        highlight=False,
+        style=f"bold {style[worst_level(findings)]}",
+    )
 
 
 def format_verdict(findings: Sequence[Finding]) -> str:
@@ -220,11 +251,11 @@ def format_verdict(findings: Sequence[Finding]) -> str:
         n = sum(finding.level is level for finding in findings)
         if n:
             parts.append(f"{n} {level}{'s' * (n > 1)} ({', '.join(_names_of(findings, level))})")
-    parts.append(f"{sum(finding.level is Level.FINE for finding in findings)} fine")
+    parts.append(f"{sum(finding.level is Level.OK for finding in findings)} fine")
     said = {
         Level.ERROR: "The number would be wrong",
         Level.WARNING: "The number may be wrong",
-        Level.FINE: "Nothing was found that would make the number wrong",
+        Level.OK: "Nothing was found that would make the number wrong",
     }
     return f"{said[worst_level(findings)]}: {', '.join(parts)}."
 

@@ -10,7 +10,7 @@ class Level(StrEnum):
     ERROR: the number would be wrong, so `eval` refuses.
     """
 
-    FINE = "fine"
+    OK = "fine"
     UNKNOWN = "unknown"
     WARNING = "warning"
     ERROR = "error"
@@ -24,14 +24,14 @@ class Finding:
         check: what was looked at, e.g. "gripper".
         finding: what is so, in one sentence; names the bug.
         evidence: the numbers it rests on.
-        do: what to do; "" if nothing.
+        hint: what to do; "" if nothing.
     """
 
     check: str
     level: Level
     finding: str
     evidence: str = ""
-    do: str = ""
+    hint: str = ""
 
     @property
     def is_ill(self) -> bool:
@@ -39,10 +39,11 @@ class Finding:
 
     def __str__(self) -> str:
         evidence = f" ({self.evidence})" if self.evidence else ""
-        return f"{self.check}: {self.finding}{evidence}. {self.do}".rstrip()
+        return f"{self.check}: {self.finding}{evidence}. {self.hint}".rstrip()
 
 
-# Recorded episodes show that something is wrong, and seldom what: these commands look for the cause.
+# Recorded episodes show that something is wrong, and seldom what: these commands look for the
+# cause.
 TELL_APART = "eval-doctor with the flags of the run looks for the cause, and whiskers shows what was planned."
 
 
@@ -54,5 +55,5 @@ def describe_failed_check(function: str, error: Exception) -> Finding:
     """
     name = function.strip("_").removeprefix("check_").replace("_", " ")
     evidence = " ".join(f"{type(error).__name__}: {error}".split())
-    do = "Nothing is known of what it looks for. Please report it, with the command."
-    return Finding(name, Level.WARNING, "this check could not be made", evidence, do)
+    hint = "Nothing is known of what it looks for. Please report it, with the command."
+    return Finding(name, Level.WARNING, "this check could not be made", evidence, hint)

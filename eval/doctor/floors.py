@@ -40,7 +40,10 @@ def roll_out_floors(env: Env, episode_indices: Sequence[int], horizon: int) -> l
     floors = []
     for name in FLOORS:
         policy, recorder = BASELINES[name](env), EpisodeRecorder()
-        records = [run_episode(env, policy, index, recorder, settings) for index in episode_indices[:MOST_EPISODES]]
+        records = [
+            run_episode(env, policy, index, recorder, settings)
+            for index in episode_indices[:MOST_EPISODES]
+        ]
         judged = [record for record in records if not record.error]
         floors.append(Floor(name, sum(record.success for record in judged), len(judged)))
     return floors
@@ -49,7 +52,8 @@ def roll_out_floors(env: Env, episode_indices: Sequence[int], horizon: int) -> l
 def compare_with_floors(n_success: int, n: int, floors: Sequence[Floor]) -> Finding:
     """Whether the policy is better than the better floor: Fisher's exact test, one-sided.
 
-    The test takes the episodes for independent draws; that they are the same ones makes it the more careful.
+    The test takes the episodes for independent draws; that they are the same ones makes it the more
+    careful.
     """
     best = max(floors, key=lambda floor: floor.n_success / max(floor.n, 1))
     table = [[n_success, n - n_success], [best.n_success, best.n - best.n_success]]
@@ -57,7 +61,12 @@ def compare_with_floors(n_success: int, n: int, floors: Sequence[Floor]) -> Find
     rates = ", ".join(f"{floor.name} {describe_rate(floor.n_success, floor.n)}" for floor in floors)
     evidence = f"policy {describe_rate(n_success, n)}, {rates}; Fisher's exact test against {best.name!r}: p = {p:.2g}"
     if p <= SIGNIFICANT_P:
-        return Finding("floors", Level.FINE, f"the policy is better than {best.name!r} on the same episodes", evidence)
+        return Finding(
+            "floors",
+            Level.OK,
+            f"the policy is better than {best.name!r} on the same episodes",
+            evidence,
+        )
     return Finding(
         "floors",
         Level.WARNING,

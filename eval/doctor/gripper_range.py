@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
+from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
-from eval.doctor.patient import Patient
 from eval.evaluation import make_adapters
 from policies.adapters import convert_gripper
 from policies.normalisation import FeatureStats
@@ -23,7 +23,10 @@ _USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 100.0))
 
 
 def check_gripper_range(
-    patient: Patient, stats: FeatureStats, low: Float[np.ndarray, " dim"], high: Float[np.ndarray, " dim"]
+    context: CheckContext,
+    stats: FeatureStats,
+    low: Float[np.ndarray, " dim"],
+    high: Float[np.ndarray, " dim"],
 ) -> Iterator[Finding]:
     """Compare the gripper of the training's actions with this one's.
 
@@ -32,50 +35,69 @@ def check_gripper_range(
         low: smallest actions of the training.
         high: largest actions of the training.
     """
-    assert patient.normalisation is not None
-    spec, adapters = patient.action, make_adapters(patient.config)
+    assert context.normalisation is not None
+    spec, adapters = context.action, make_adapters(context.config)
     own = adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
     g = spec.gripper_index
-    evidence = f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
-    affine = (patient.normalisation.action or stats).affine
+    evidence = (
+        f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
+    )
+    affine = (context.normalisation.action or stats).affine
     if affine is not None and affine[1][g] <= _IMMOVABLE * max(abs(low[g]), abs(high[g])):
-        do = "Record demonstrations whose gripper moves; if they do, compute their statistics anew, and save them."
-        yield Finding("gripper", Level.ERROR, "its action never varied in training: it can never move", evidence, do)
+        hint = "Record demonstrations whose gripper moves; if they do, compute their statistics anew, and save them."
+        yield Finding(
+            "gripper",
+            Level.ERROR,
+            "its action never varied in training: it can never move",
+            evidence,
+            hint,
+        )
         return
-    if patient.normalisation.relative.is_difference(g):
-        yield Finding("gripper", Level.UNKNOWN, "trained on differences, which say nothing of its range", evidence)
+    if context.normalisation.relative.is_difference(g):
+        yield Finding(
+            "gripper",
+            Level.UNKNOWN,
+            "trained on differences, which say nothing of its range",
+            evidence,
+        )
         return
     if spec.gripper_is_binary:
-        yield from _check_binary_gripper(stats, own, patient)
+        yield from _check_binary_gripper(stats, own, context)
         return
     share = (high[g] - low[g]) / abs(own[1] - own[0])
     middle = convert_gripper((low[g] + high[g]) / 2, own, (0.0, 1.0))
     if share < _NARROW or share > _WIDE or not -0.5 < middle < 1.5:
         closed, open_ = _guess_gripper_range(low[g], high[g])
-        do = f"Say what it means by closed and open: --gripper-range {closed:.3g} {open_:.3g}, or turned round."
-        yield Finding("gripper", Level.ERROR, "another gripper range than in training", evidence, do)
+        hint = f"Say what it means by closed and open: --gripper-range {closed:.3g} {open_:.3g}, or turned round."
+        yield Finding(
+            "gripper", Level.ERROR, "another gripper range than in training", evidence, hint
+        )
     else:
-        yield Finding("gripper", Level.FINE, "trained on this gripper's range", evidence)
+        yield Finding("gripper", Level.OK, "trained on this gripper's range", evidence)
 
 
-def _check_binary_gripper(stats: FeatureStats, own: tuple[float, float], patient: Patient) -> Iterator[Finding]:
+def _check_binary_gripper(
+    stats: FeatureStats, own: tuple[float, float], context: CheckContext
+) -> Iterator[Finding]:
     """Compare the two values of the training's command with those that close and open this gripper."""
-    spec = patient.action
+    spec = context.action
     low, high = _find_two_values(stats, spec.gripper_index, own)
     shares = sorted(float(convert_gripper(value, own, (0.0, 1.0))) for value in (low, high))
-    evidence = (
-        f"trained on {low:.3g} and {high:.3g}; here {own[0]:g} closes, {own[1]:g} opens, and their middle does nothing"
-    )
+    evidence = f"trained on {low:.3g} and {high:.3g}; here {own[0]:g} closes, {own[1]:g} opens, and their middle does nothing"
     if abs(shares[0]) <= _LEEWAY and abs(shares[1] - 1) <= _LEEWAY:
-        yield Finding("gripper", Level.FINE, "trained on this gripper's two values", evidence)
+        yield Finding("gripper", Level.OK, "trained on this gripper's two values", evidence)
         return
     one, other = _round_to_usual(low, high)
     if {one, other} == {spec.gripper_closed, spec.gripper_open}:
-        do = "Leave --gripper-range out: these are the environment's own values."
+        hint = "Leave --gripper-range out: these are the environment's own values."
     else:
-        do = f"Say {describe_ranges(one, other)}"
+        hint = f"Say {describe_ranges(one, other)}"
     yield Finding(
-        "gripper", Level.ERROR, "its commands in training were other values than this gripper's", evidence, do
+        "gripper",
+        Level.ERROR,
+        "its commands in training were other values than this gripper's",
+        evidence,
+        hint,
     )
 
 
@@ -88,11 +110,13 @@ def describe_ranges(low: float, high: float) -> str:
     )
 
 
-def _find_two_values(stats: FeatureStats, index: int, own: tuple[float, float]) -> tuple[float, float]:
+def _find_two_values(
+    stats: FeatureStats, index: int, own: tuple[float, float]
+) -> tuple[float, float]:
     """Return the lower and the higher value of an action that takes only two.
 
-    Where only mean m and standard deviation s are known: of the usual pairs (a, b) the one that fits best, since the
-    variance of a number that is either a or b is (m - a) (b - m).
+    Where only mean m and standard deviation s are known: of the usual pairs (a, b) the one that
+    fits best, since the variance of a number that is either a or b is (m - a) (b - m).
     """
     for low, high in (("min", "max"), ("q01", "q99")):
         if low in stats.values and high in stats.values:
@@ -102,7 +126,10 @@ def _find_two_values(stats: FeatureStats, index: int, own: tuple[float, float]) 
     fitting = [(a, b) for a, b in pairs if a < mean < b]
     if not fitting:
         return mean - std, mean + std
-    return min(fitting, key=lambda pair: abs(np.log(max(std, 1e-9) ** 2 / ((mean - pair[0]) * (pair[1] - mean)))))
+    return min(
+        fitting,
+        key=lambda pair: abs(np.log(max(std, 1e-9) ** 2 / ((mean - pair[0]) * (pair[1] - mean)))),
+    )
 
 
 def _round_to_usual(low: float, high: float) -> tuple[float, float]:

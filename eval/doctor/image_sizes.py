@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
-from eval.doctor.patient import Patient
 from eval.evaluation import make_adapters
 from policies.adapters import format_image_size
 from policies.training_record import TrainingRecord
@@ -13,56 +13,74 @@ from sim.registry import family_of
 _SAME_ANGLE_DEG = 1.0
 
 
-def check_image_sizes(patient: Patient) -> Iterator[Finding]:
+def check_image_sizes(context: CheckContext) -> Iterator[Finding]:
     """Compare the size and the angle at which each camera is rendered with the training's, as far as they are known."""
-    training = patient.setup.training or TrainingRecord()
-    yield from _check_sizes(patient, training)
-    yield from _check_angles(patient, training)
+    training = context.setup.training or TrainingRecord()
+    yield from _check_sizes(context, training)
+    yield from _check_angles(context, training)
     if training.dataset:
-        how = f"augmented by {', '.join(training.augmentations)}" if training.augmentations else "not augmented"
-        yield Finding("training images", Level.FINE, f"of dataset {training.dataset!r}, as train_config.json says", how)
+        how = (
+            f"augmented by {', '.join(training.augmentations)}"
+            if training.augmentations
+            else "not augmented"
+        )
+        yield Finding(
+            "training images",
+            Level.OK,
+            f"of dataset {training.dataset!r}, as train_config.json says",
+            how,
+        )
 
 
-def _check_sizes(patient: Patient, training: TrainingRecord) -> Iterator[Finding]:
-    adapters = make_adapters(patient.config)
+def _check_sizes(context: CheckContext, training: TrainingRecord) -> Iterator[Finding]:
+    adapters = make_adapters(context.config)
     shown = {
         adapters.camera_map.get(camera.name, camera.name): (camera.height_px, camera.width_px)
-        for camera in patient.env.cameras
+        for camera in context.env.cameras
     }
-    trained, source = _trained_sizes(patient, training)
+    trained, source = _trained_sizes(context, training)
     trained = {camera: size for camera, size in trained.items() if camera in shown}
     evidence = f"rendered {_list(shown)}"
-    family = family_of(patient.env.name)
+    family = family_of(context.env.name)
     if trained:
         evidence += f"; {source} {_list(trained)}"
         if any(shown[camera] != size for camera, size in trained.items()):
-            do = _advise(trained, training)
+            hint = _advise(trained, training)
             finding = "the policy is shown images of another size than in training"
-            yield Finding("image sizes", Level.WARNING, finding, evidence, do)
+            yield Finding("image sizes", Level.WARNING, finding, evidence, hint)
         else:
-            yield Finding("image sizes", Level.FINE, "as in training", evidence)
+            yield Finding("image sizes", Level.OK, "as in training", evidence)
     elif adapters.image_size is not None:
-        yield Finding("image sizes", Level.UNKNOWN, "as --image-size says; the training's are not known", evidence)
+        yield Finding(
+            "image sizes",
+            Level.UNKNOWN,
+            "as --image-size says; the training's are not known",
+            evidence,
+        )
     elif training.needs_declared_size:
-        yield Finding("image sizes", Level.FINE, "the size that the network's layers need", evidence)
+        yield Finding("image sizes", Level.OK, "the size that the network's layers need", evidence)
     elif not training.base:
-        yield Finding("image sizes", Level.FINE, "the size that config.json declares", evidence)
+        yield Finding("image sizes", Level.OK, "the size that config.json declares", evidence)
     elif family.square_images and all(height == width for height, width in shown.values()):
         finding = f"the size that config.json declares, square like {family.title}'s recordings"
-        yield Finding("image sizes", Level.FINE, finding, evidence)
+        yield Finding("image sizes", Level.OK, finding, evidence)
     else:
         finding = "config.json keeps the image size of the base that was fine-tuned; the training's may be another"
         evidence += f"; base {training.base!r}"
-        do = "Give the size of the training's images, e.g. --image-size 640x480, which most cameras record."
-        yield Finding("image sizes", Level.WARNING, finding, evidence, do)
+        hint = "Give the size of the training's images, e.g. --image-size 640x480, which most cameras record."
+        yield Finding("image sizes", Level.WARNING, finding, evidence, hint)
 
 
-def _trained_sizes(patient: Patient, training: TrainingRecord) -> tuple[Mapping[str, tuple[int, int]], str]:
+def _trained_sizes(
+    context: CheckContext, training: TrainingRecord
+) -> tuple[Mapping[str, tuple[int, int]], str]:
     """Return the policy's camera → (height_px, width_px) in training, and the source of that."""
-    if patient.training_env is None:
+    if context.training_env is None:
         return training.image_sizes, f"the images of dataset {training.dataset!r}"
-    cameras = patient.training_env["cameras"]
-    sizes = {training.renamed.get(c["name"], c["name"]): (c["height_px"], c["width_px"]) for c in cameras}
+    cameras = context.training_env["cameras"]
+    sizes = {
+        training.renamed.get(c["name"], c["name"]): (c["height_px"], c["width_px"]) for c in cameras
+    }
     return sizes, "in training"
 
 
@@ -74,20 +92,26 @@ def _advise(trained: Mapping[str, tuple[int, int]], training: TrainingRecord) ->
     return f"Give --image-size {format_image_size(next(iter(trained.values())))}."
 
 
-def _check_angles(patient: Patient, training: TrainingRecord) -> Iterator[Finding]:
-    evidence = ", ".join(f"{camera.name} at {camera.fovy_deg:.0f}°" for camera in patient.env.cameras)
-    if patient.training_env is None:
-        yield Finding("field of view", Level.UNKNOWN, "its training's angles are not known", evidence)
+def _check_angles(context: CheckContext, training: TrainingRecord) -> Iterator[Finding]:
+    evidence = ", ".join(
+        f"{camera.name} at {camera.fovy_deg:.0f}°" for camera in context.env.cameras
+    )
+    if context.training_env is None:
+        yield Finding(
+            "field of view", Level.UNKNOWN, "its training's angles are not known", evidence
+        )
         return
-    trained = {camera["name"]: camera for camera in patient.training_env["cameras"]}
-    adapters = make_adapters(patient.config)
-    for camera in patient.env.cameras:
+    trained = {camera["name"]: camera for camera in context.training_env["cameras"]}
+    adapters = make_adapters(context.config)
+    for camera in context.env.cameras:
         was = trained.get(training.original_name(adapters.camera_map.get(camera.name, camera.name)))
         if was is not None and abs(was["fovy_deg"] - camera.fovy_deg) > _SAME_ANGLE_DEG:
             got = f"{camera.name}: trained at {was['fovy_deg']:.0f}°, here {camera.fovy_deg:.0f}°"
-            do = "Evaluate in the scene of the training, or train on this camera."
-            yield Finding("field of view", Level.ERROR, "another field of view than in training", got, do)
-    yield Finding("field of view", Level.FINE, "compared with the training's", evidence)
+            hint = "Evaluate in the scene of the training, or train on this camera."
+            yield Finding(
+                "field of view", Level.ERROR, "another field of view than in training", got, hint
+            )
+    yield Finding("field of view", Level.OK, "compared with the training's", evidence)
 
 
 def _list(sizes: Mapping[str, tuple[int, int]]) -> str:

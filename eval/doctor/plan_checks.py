@@ -1,7 +1,7 @@
 """What the policy planned: whether its action chunks depend on the situation, and fit to one another.
 
-Thresholds lie between the shipped ACT with its early checkpoint (healthy) and the same ACT spoilt on purpose, both on
-so101/pick_place.
+Thresholds lie between the shipped ACT with its early checkpoint (healthy) and the same ACT spoilt
+on purpose, both on so101/pick_place.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,17 @@ from eval.doctor.finding import TELL_APART, Finding, Level
 from eval.recorder import EpisodeArrays
 from sim.spec import ActionSpec
 
-# Standard deviation over all plans, as a share of the actuators' range. Healthy: 0.12; normalised values: 0.002.
+# Standard deviation over all plans, as a share of the actuators' range. Healthy: 0.12; normalised
+# values: 0.002.
 PLAN_SPREAD = 0.01
 # Of it, what lies between episodes at the same prediction. Healthy: 0.22 to 0.70; no images: 0.000.
 EPISODE_SPREAD = 0.03
 # Objects of different episodes that lie nearer than this to each other need no different plans.
 OBJECT_SPREAD_M = 0.005
 
-# Between two chunks the target may jump by so many usual steps, or by this share of the actuators' range (2-norm over
-# the joints). Healthy: ratio 1.6 and 4.3, jump 0.02 and 0.05; one chunk too late: 41, 0.39; joints swapped: 17, 0.17.
+# Between two chunks the target may jump by so many usual steps, or by this share of the actuators'
+# range (2-norm over the joints). Healthy: ratio 1.6 and 4.3, jump 0.02 and 0.05; one chunk too
+# late: 41, 0.39; joints swapped: 17, 0.17.
 JUMP_RATIO, JUMP_SHARE = 10.0, 0.10
 
 
@@ -33,7 +35,9 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
     plans = [e.chunk[:, :, columns] / range_of(action)[columns] for e in episodes]
     n_plans = sum(map(len, plans))
     if n_plans < 2:
-        return Finding(check, Level.UNKNOWN, "the plans were not compared", f"there are only {n_plans}")
+        return Finding(
+            check, Level.UNKNOWN, "the plans were not compared", f"there are only {n_plans}"
+        )
     spread = _compute_spread(np.concatenate(plans))
     between = _compute_spread_between(plans)
     share = between / spread if spread > 0 else 0.0
@@ -60,18 +64,25 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
             "Possible causes: cameras (names, order, orientation), the normalisation of the images, or a training that "
             f"learned the mean. {TELL_APART}",
         )
-    return Finding(check, Level.FINE, "the plans depend on the situation", evidence)
+    return Finding(check, Level.OK, "the plans depend on the situation", evidence)
 
 
 def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
     """The jump from the last executed action of a chunk to the first of the next, against the steps within chunks."""
     check = "hand-over"
     if action.mode != "absolute":
-        return Finding(check, Level.UNKNOWN, "chunk hand-overs were not compared", "the actions are differences")
+        return Finding(
+            check,
+            Level.UNKNOWN,
+            "chunk hand-overs were not compared",
+            "the actions are differences",
+        )
     columns = np.flatnonzero(linear_columns(action))
     jumps, steps = [], []
     for episode in episodes:
-        size = np.linalg.norm(np.diff(episode.action[:, columns], axis=0) / range_of(action)[columns], axis=1)
+        size = np.linalg.norm(
+            np.diff(episode.action[:, columns], axis=0) / range_of(action)[columns], axis=1
+        )
         is_jump = np.isin(np.arange(1, len(episode.action)), episode.prediction_step)
         jumps.append(size[is_jump])
         steps.append(size[~is_jump])
@@ -85,7 +96,7 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
         f"{100 * step_share:.2g} %; {len(jump)} hand-overs"
     )
     if jump_share <= JUMP_SHARE or jump_share <= JUMP_RATIO * step_share:
-        return Finding(check, Level.FINE, "each chunk goes on where the last one ended", evidence)
+        return Finding(check, Level.OK, "each chunk goes on where the last one ended", evidence)
     return Finding(
         check,
         Level.WARNING,
@@ -103,9 +114,14 @@ def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
     n_plans, n_distinct = len(episodes), len({e.chunk[0].tobytes() for e in episodes})
     evidence = f"{n_distinct} distinct first plans in {n_plans} episodes, whose objects lie {spread_m:.3f} m apart"
     if n_plans < 2 or spread_m <= OBJECT_SPREAD_M:
-        return Finding(check, Level.UNKNOWN, "first plans were not compared: the episodes begin alike", evidence)
+        return Finding(
+            check,
+            Level.UNKNOWN,
+            "first plans were not compared: the episodes begin alike",
+            evidence,
+        )
     if n_distinct == n_plans:
-        return Finding(check, Level.FINE, "every episode has a first plan of its own", evidence)
+        return Finding(check, Level.OK, "every episode has a first plan of its own", evidence)
     return Finding(
         check,
         Level.ERROR if n_distinct == 1 else Level.WARNING,
@@ -121,7 +137,10 @@ def _compute_spread(plans: Float[np.ndarray, "plan horizon dim"]) -> float:
 
 
 def _compute_spread_between(plans: Sequence[Float[np.ndarray, "_ horizon dim"]]) -> float:
-    """The same over the plans of one prediction index, one an episode; pooled over the indices. 0 if none has two."""
+    """The same over the plans of one prediction index, one an episode; pooled over the indices.
+
+    0 if none has two.
+    """
     alike = [np.stack([p[k] for p in plans if len(p) > k]) for k in range(max(map(len, plans)))]
     alike = [group for group in alike if len(group) > 1]
     n = sum(map(len, alike))

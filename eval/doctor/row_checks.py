@@ -16,7 +16,8 @@ from eval.start_region import find_start_region
 from eval.statistics import count_stages, summarise
 from sim.errors import WhiskerError
 
-# Fewer, and even ten of ten is not told from three of four: at 10 the Wilson interval is up to 0.53 wide.
+# Fewer, and even ten of ten is not told from three of four: at 10 the Wilson interval is up to 0.53
+# wide.
 FEW_EPISODES = 10
 
 # Shares of the control steps. The solver reaches all that the scripted expert asks for.
@@ -24,13 +25,15 @@ IK_WARNING, IK_ERROR = 0.05, 0.25
 
 # A pick, a carry and a release take the scripted expert 3.6 s at least.
 SHORTEST_SUCCESS_S = 1.0
-# An object that moved less than this was not brought anywhere, nor a joint that moved less of its way.
+# An object that moved less than this was not brought anywhere, nor a joint that moved less of its
+# way.
 UNMOVED_M, UNMOVED_JOINT = 0.01, 0.1
 
 # No success, and in so many episodes this share of the failures at one stage, is a pattern.
 PATTERN_EPISODES, PATTERN_SHARE = 3, 0.80
 
-# Of a region that was tested on other episodes than it was found on, corrected for several tasks (Bonferroni).
+# Of a region that was tested on other episodes than it was found on, corrected for several tasks
+# (Bonferroni).
 _SIGNIFICANT = 0.05
 
 # Where to look when the episodes fail at this stage.
@@ -50,7 +53,7 @@ def check_crashes(rows: Sequence[EpisodeRow]) -> Finding:
     crashed = [row for row in rows if not row.is_judged]
     evidence = f"{len(crashed)} of {len(rows)} episodes crashed"
     if not crashed:
-        return Finding("crashes", Level.FINE, "every episode ran to its end", evidence)
+        return Finding("crashes", Level.OK, "every episode ran to its end", evidence)
     return Finding(
         "crashes",
         Level.ERROR if 2 * len(crashed) > len(rows) else Level.WARNING,
@@ -69,7 +72,9 @@ def check_n_episodes(rows: Sequence[EpisodeRow]) -> Finding:
         f"{100 * high:.0f} %, {100 * (high - low):.0f} points wide"
     )
     if summary.n_judged >= FEW_EPISODES:
-        return Finding("number of episodes", Level.FINE, "there are enough episodes for a rate", evidence)
+        return Finding(
+            "number of episodes", Level.OK, "there are enough episodes for a rate", evidence
+        )
     return Finding(
         "number of episodes",
         Level.WARNING,
@@ -86,10 +91,14 @@ def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
     rate = summarise(rows).ik_failure_rate
     errors_mm = [row.ik_error_mm for row in judged if row.ik_error_mm is not None]
     if np.isnan(rate):
-        return Finding(check, Level.FINE, "no inverse kinematics in between", "the actions are no poses")
+        return Finding(
+            check, Level.OK, "no inverse kinematics in between", "the actions are no poses"
+        )
     evidence = f"missed in {100 * rate:.1f} % of the steps, by {np.mean(errors_mm):.1f} mm in the mean over all steps"
     if rate <= IK_WARNING:
-        return Finding(check, Level.FINE, "inverse kinematics reaches what the policy asks for", evidence)
+        return Finding(
+            check, Level.OK, "inverse kinematics reaches what the policy asks for", evidence
+        )
     return Finding(
         check,
         Level.ERROR if rate > IK_ERROR else Level.WARNING,
@@ -121,19 +130,21 @@ def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
     if judged and not through:
         evidence += "; no stages"
     if stages:
-        evidence += "; first stage not met: " + ", ".join(f"{stage} {n}" for stage, n in stages.most_common())
+        evidence += "; first stage not met: " + ", ".join(
+            f"{stage} {n}" for stage, n in stages.most_common()
+        )
     evidence += _describe_events(judged)
     if old_rules:
         evidence += f"; {old_rules}"
     if not failures:
-        return Finding("outcomes", Level.FINE, "every episode succeeds", evidence)
+        return Finding("outcomes", Level.OK, "every episode succeeds", evidence)
     if not stages:
         where = f"{len(failures)} of {len(judged)} episodes fail, at goals without stages"
-        return Finding("outcomes", Level.FINE, where, evidence)
+        return Finding("outcomes", Level.OK, where, evidence)
     stage, n = stages.most_common(1)[0]
     where = f"{n} of {stages.total()} failures are at the stage {stage!r}"
     if counts[Outcome.SUCCESS] or len(judged) < PATTERN_EPISODES or n < PATTERN_SHARE * len(judged):
-        return Finding("outcomes", Level.FINE, where, evidence)
+        return Finding("outcomes", Level.OK, where, evidence)
     hint = STAGE_HINTS.get(stage, "One cause for all is likely.")
     return Finding("outcomes", Level.WARNING, f"no episode succeeds, and {where}", evidence, hint)
 
@@ -151,7 +162,9 @@ def _describe_events(rows: Sequence[EpisodeRow]) -> str:
     return "; what went wrong: " + ", ".join(said)
 
 
-def check_early_success(rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeArrays], control_dt_s: float) -> Finding:
+def check_early_success(
+    rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeArrays], control_dt_s: float
+) -> Finding:
     """Successes in which nothing was brought anywhere, or faster than an arm can.
 
     Args:
@@ -170,7 +183,12 @@ def check_early_success(rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeAr
         return Finding("early success", Level.UNKNOWN, "no success to look at", "0 successes")
     if not suspects:
         evidence = f"{n_success} successes: the shortest {least_s:.1f} s"
-        return Finding("early success", Level.FINE, "each success took an arm's time and moved something", evidence)
+        return Finding(
+            "early success",
+            Level.OK,
+            "each success took an arm's time and moved something",
+            evidence,
+        )
     return Finding(
         "early success",
         Level.ERROR,
@@ -221,15 +239,20 @@ def describe_start_region(run: Run) -> str:
     return said if finding.is_ill else ""
 
 
-def check_start_region(rows: Sequence[EpisodeRow], starts: Sequence[Float[np.ndarray, "3"]]) -> Finding:
+def check_start_region(
+    rows: Sequence[EpisodeRow], starts: Sequence[Float[np.ndarray, "3"]]
+) -> Finding:
     """Look for places at which the policy succeeds more often if the object begins there.
 
     Args:
-        starts: where it began in the episode of each row, m; empty if the goals are about no object.
+        starts: where it began in the episode of each row, m; empty if the goals are about no
+            object.
     """
     check, found = "start", []
     if not starts:
-        return Finding(check, Level.UNKNOWN, "the goals are about no object", f"{len(rows)} episodes")
+        return Finding(
+            check, Level.UNKNOWN, "the goals are about no object", f"{len(rows)} episodes"
+        )
     for task in dict.fromkeys(row.task for row in rows):
         of_task = sorted((row.episode_index, i) for i, row in enumerate(rows) if row.task == task)
         chosen = [i for _, i in of_task]
@@ -238,7 +261,12 @@ def check_start_region(rows: Sequence[EpisodeRow], starts: Sequence[Float[np.nda
         found += [] if region is None else [(task, region)]
     if not found:
         evidence = f"{sum(row.success for row in rows)} of {len(rows)} succeed"
-        return Finding(check, Level.UNKNOWN, "too few successes or failures to tell whether it matters", evidence)
+        return Finding(
+            check,
+            Level.UNKNOWN,
+            "too few successes or failures to tell whether it matters",
+            evidence,
+        )
     task, best = min(found, key=lambda item: item[1].p_value)
     where = best.describe(("x", "y"), "m")
     inside, outside = ("{} of {}".format(*count) for count in (best.inside, best.outside))
@@ -247,6 +275,13 @@ def check_start_region(rows: Sequence[EpisodeRow], starts: Sequence[Float[np.nda
         f"p = {best.p_value:.2g} on the {best.n_tested} episodes that this was not found on"
     )
     if best.p_value * len(found) > _SIGNIFICANT:
-        return Finding(check, Level.UNKNOWN, "not shown that success depends on where the object begins", evidence)
-    do = "Record more demonstrations that begin elsewhere, and compare what the cameras show of it there."
-    return Finding(check, Level.WARNING, "success depends on where the object begins", evidence, do)
+        return Finding(
+            check,
+            Level.UNKNOWN,
+            "not shown that success depends on where the object begins",
+            evidence,
+        )
+    hint = "Record more demonstrations that begin elsewhere, and compare what the cameras show of it there."
+    return Finding(
+        check, Level.WARNING, "success depends on where the object begins", evidence, hint
+    )

@@ -41,15 +41,24 @@ def check_run(run: Run, env: Env | None = None) -> list[Finding]:
     A check that raises is a finding of its own.
 
     Args:
-        env: where to roll the floors out, best without cameras; None: made from the run's own name for it.
+        env: where to roll the floors out, best without cameras; None: made from the run's own name
+            for it.
 
     Raises:
         WhiskerError: an episode file is missing or damaged.
     """
     rows = run.rows if (run.path / ROWS_FILE).exists() else []
     if not rows:
-        do = "Run it, or finish it with --resume."
-        return [Finding("number of episodes", Level.WARNING, "the run has no finished episode", "0 rows", do)]
+        hint = "Run it, or finish it with --resume."
+        return [
+            Finding(
+                "number of episodes",
+                Level.WARNING,
+                "the run has no finished episode",
+                "0 rows",
+                hint,
+            )
+        ]
     checks: list[Check] = [
         partial(check_crashes, rows),
         partial(check_n_episodes, rows),
@@ -77,12 +86,16 @@ def check_made_by(description: RunDescription) -> Finding:
     """Warn if several commits of the project made the rows, and say on which processors they come out the same."""
     commits = list(dict.fromkeys(description.commits))
     code_path = description.code_path or {}
-    processor = code_path.get("gpu") or code_path.get("processor", "unknown, the run is older than this record")
+    processor = code_path.get("gpu") or code_path.get(
+        "processor", "unknown, the run is older than this record"
+    )
     evidence = f"commit {', '.join(name or 'none' for name in commits)}; processor {processor}"
     if len(commits) > 1:
-        do = "Start a new run, unless nothing between these commits changes a row."
-        return Finding("origin of the rows", Level.WARNING, "several commits made them", evidence, do)
-    return Finding("origin of the rows", Level.FINE, "one commit made them", evidence)
+        hint = "Start a new run, unless nothing between these commits changes a row."
+        return Finding(
+            "origin of the rows", Level.WARNING, "several commits made them", evidence, hint
+        )
+    return Finding("origin of the rows", Level.OK, "one commit made them", evidence)
 
 
 def _find_starts(episodes: Sequence[EpisodeArrays]) -> list[np.ndarray]:
@@ -112,11 +125,20 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
         partial(check_hand_over, episodes, action),
     ]
     if is_baseline:
-        return [*checks, partial(_not_for_baselines, "plan spread"), partial(_not_for_baselines, "first plan")]
+        return [
+            *checks,
+            partial(_not_for_baselines, "plan spread"),
+            partial(_not_for_baselines, "first plan"),
+        ]
     checks.append(partial(check_plan_spread, episodes, action))
     if policy.image_sizes:
         return [*checks, partial(check_first_plan, episodes)]
-    said = ("first plan", Level.UNKNOWN, "first plans were not compared", "the policy has no cameras")
+    said = (
+        "first plan",
+        Level.UNKNOWN,
+        "first plans were not compared",
+        "the policy has no cameras",
+    )
     return [*checks, partial(Finding, *said)]
 
 
@@ -128,7 +150,9 @@ def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Find
     try:
         env = run.open_env(run.description.env.task, {})
     except WhiskerError as error:
-        return Finding("floors", Level.WARNING, "the floors could not be rolled out", str(error), error.do)
+        return Finding(
+            "floors", Level.WARNING, "the floors could not be rolled out", str(error), error.hint
+        )
     with closing(env):
         return _roll_out_and_compare(run, rows, env)
 
@@ -137,13 +161,21 @@ def _roll_out_and_compare(run: Run, rows: Sequence[EpisodeRow], env: Env) -> Fin
     """On the episodes of the environment's own task, where a run has several: another would need its own."""
     same = [row for row in rows if row.task == env.spec.task]
     if not same:
-        return Finding("floors", Level.UNKNOWN, "not compared", f"the run has no episode of {env.spec.task!r}")
-    floors = roll_out_floors(env, [row.episode_index for row in same], run.description.resolved.horizon)
+        return Finding(
+            "floors", Level.UNKNOWN, "not compared", f"the run has no episode of {env.spec.task!r}"
+        )
+    floors = roll_out_floors(
+        env, [row.episode_index for row in same], run.description.resolved.horizon
+    )
     finding = compare_with_floors(sum(row.success for row in same), len(same), floors)
     if len(same) == len(rows):
         return finding
-    return replace(finding, evidence=f"in {env.spec.task!r}, one of the run's tasks: {finding.evidence}")
+    return replace(
+        finding, evidence=f"in {env.spec.task!r}, one of the run's tasks: {finding.evidence}"
+    )
 
 
 def _not_for_baselines(check: str) -> Finding:
-    return Finding(check, Level.UNKNOWN, "not compared", "the policy is a baseline: it plans without looking")
+    return Finding(
+        check, Level.UNKNOWN, "not compared", "the policy is a baseline: it plans without looking"
+    )

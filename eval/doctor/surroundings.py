@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
-from eval.doctor.patient import Patient
 from sim.registry import family_of
 
 # An episode's arrays take about 0.3 MB, a film 0.3 MB; a run of a few hundred must fit.
@@ -19,53 +19,65 @@ _BLIND_S = 0.8
 _HASTY_SHARE = 0.25
 
 
-def check_gl(patient: Patient) -> Iterator[Finding]:
+def check_gl(context: CheckContext) -> Iterator[Finding]:
     backend = os.environ.get("MUJOCO_GL", "")
-    if not patient.setup.policy.spec.image_sizes:
-        yield Finding("GL backend", Level.FINE, "nothing is rendered", f"MUJOCO_GL={backend}")
-    elif family_of(patient.env.name).in_own_process:
-        yield Finding("GL backend", Level.FINE, "renders, in a process of its own", f"MUJOCO_GL={backend}")
-    elif backend == "egl" and patient.setup.policy.spec.device.startswith("cuda"):
+    if not context.setup.policy.spec.image_sizes:
+        yield Finding("GL backend", Level.OK, "nothing is rendered", f"MUJOCO_GL={backend}")
+    elif family_of(context.env.name).in_own_process:
+        yield Finding(
+            "GL backend", Level.OK, "renders, in a process of its own", f"MUJOCO_GL={backend}"
+        )
+    elif backend == "egl" and context.setup.policy.spec.device.startswith("cuda"):
         yield Finding(
             "GL backend",
             Level.WARNING,
             "EGL and CUDA share this process, which can abort it",
-            f"MUJOCO_GL={backend}, device {patient.setup.policy.spec.device}",
+            f"MUJOCO_GL={backend}, device {context.setup.policy.spec.device}",
             "Set MUJOCO_GL=osmesa.",
         )
     else:
-        yield Finding("GL backend", Level.FINE, "renders", f"MUJOCO_GL={backend}")
+        yield Finding("GL backend", Level.OK, "renders", f"MUJOCO_GL={backend}")
 
 
-def check_disk(patient: Patient) -> Iterator[Finding]:
-    folder = Path(getattr(patient.config, "run_dir", Path("runs"))).absolute()
+def check_disk(context: CheckContext) -> Iterator[Finding]:
+    folder = Path(getattr(context.config, "run_dir", Path("runs"))).absolute()
     place = next(path for path in (folder, *folder.parents) if path.exists())
     free_gb = shutil.disk_usage(place).free / 1e9
     if free_gb < _LEAST_FREE_GB:
-        do = "Free some space, or choose another --run-dir."
-        yield Finding("disk space", Level.WARNING, "nearly full", f"{free_gb:.1f} GB free", do)
+        hint = "Free some space, or choose another --run-dir."
+        yield Finding("disk space", Level.WARNING, "nearly full", f"{free_gb:.1f} GB free", hint)
     else:
-        yield Finding("disk space", Level.FINE, "enough", f"{free_gb:.0f} GB free")
+        yield Finding("disk space", Level.OK, "enough", f"{free_gb:.0f} GB free")
 
 
-def check_console(patient: Patient) -> Iterator[Finding]:
-    del patient
+def check_console(context: CheckContext) -> Iterator[Finding]:
+    del context
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     try:
         _BOX.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        do = "Set PYTHONUTF8=1: libraries that print such characters fail to load a model here."
-        yield Finding("console encoding", Level.WARNING, "cannot print every character", encoding, do)
+        hint = "Set PYTHONUTF8=1: libraries that print such characters fail to load a model here."
+        yield Finding(
+            "console encoding", Level.WARNING, "cannot print every character", encoding, hint
+        )
         return
-    yield Finding("console encoding", Level.FINE, "prints every character", encoding)
+    yield Finding("console encoding", Level.OK, "prints every character", encoding)
 
 
-def check_action_steps(patient: Patient) -> Iterator[Finding]:
-    spec, n, dt_s = patient.setup.policy.spec, patient.setup.n_action_steps, patient.env.control_dt_s
+def check_action_steps(context: CheckContext) -> Iterator[Finding]:
+    spec, n, dt_s = (
+        context.setup.policy.spec,
+        context.setup.n_action_steps,
+        context.env.control_dt_s,
+    )
     said_by = "checkpoint" if spec.checkpoint else "policy"
     evidence = f"{n} of {spec.chunk_size} actions = {n * dt_s:.2f} s; the {said_by} says {spec.n_action_steps}"
     if n == spec.chunk_size > 1 and n * dt_s >= _BLIND_S:
-        asked = f"the {said_by} says" if patient.config.n_action_steps is None else "--n-action-steps asks"
+        asked = (
+            f"the {said_by} says"
+            if context.config.n_action_steps is None
+            else "--n-action-steps asks"
+        )
         yield Finding(
             "n_action_steps",
             Level.WARNING,
@@ -82,23 +94,39 @@ def check_action_steps(patient: Patient) -> Iterator[Finding]:
             "Leave --n-action-steps out, or compare both: 1, 2 or 5 can give 0 % where 20 gives 100 %.",
         )
     else:
-        yield Finding("n_action_steps", Level.FINE, "a part of the chunk is executed, then the policy looks", evidence)
+        yield Finding(
+            "n_action_steps",
+            Level.OK,
+            "a part of the chunk is executed, then the policy looks",
+            evidence,
+        )
 
 
-def check_horizon(patient: Patient) -> Iterator[Finding]:
-    horizon, reference = patient.setup.horizon, patient.reference
+def check_horizon(context: CheckContext) -> Iterator[Finding]:
+    horizon, reference = context.setup.horizon, context.reference
     if reference is None:
-        yield Finding("horizon", Level.UNKNOWN, "no scripted expert to compare with", f"{horizon} steps")
+        yield Finding(
+            "horizon", Level.UNKNOWN, "no scripted expert to compare with", f"{horizon} steps"
+        )
         return
     if not reference.success:
-        yield Finding("horizon", Level.UNKNOWN, "no scripted expert that does the task here", f"{horizon} steps")
+        yield Finding(
+            "horizon",
+            Level.UNKNOWN,
+            "no scripted expert that does the task here",
+            f"{horizon} steps",
+        )
         return
     evidence = f"{horizon} steps; the scripted expert takes {reference.n_steps}"
     if horizon < reference.n_steps:
-        do = "Give a longer --horizon."
-        yield Finding("horizon", Level.WARNING, "even the expert is not done in time", evidence, do)
+        hint = "Give a longer --horizon."
+        yield Finding(
+            "horizon", Level.WARNING, "even the expert is not done in time", evidence, hint
+        )
     elif horizon < 1.3 * reference.n_steps:
-        do = "A policy is slower than the expert: compare with a longer --horizon."
-        yield Finding("horizon", Level.WARNING, "little more time than the expert takes", evidence, do)
+        hint = "A policy is slower than the expert: compare with a longer --horizon."
+        yield Finding(
+            "horizon", Level.WARNING, "little more time than the expert takes", evidence, hint
+        )
     else:
-        yield Finding("horizon", Level.FINE, "enough time", evidence)
+        yield Finding("horizon", Level.OK, "enough time", evidence)

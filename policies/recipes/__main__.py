@@ -21,11 +21,14 @@ class TrainConfig:
 
     Attributes:
         recipe: whose settings.
-        demos: LeRobotDatasets made by `eval-demos`; of several, the first is said to be the training's environment.
-        output: folder for the checkpoints, the loss (loss.jsonl, loss.png), and what is needed to go on.
+        demos: LeRobotDatasets made by `eval-demos`; of several, the first is said to be the
+            training's environment.
+        output: folder for the checkpoints, the loss (loss.jsonl, loss.png), and what is needed to
+            go on.
         resume: go on with a training that was stopped, from its last checkpoint.
         n_samples: samples to train on; by default as many as the recipe says.
-        n_checkpoint_samples: also keep a checkpoint, to evaluate and to go on from, every so many samples. 0: none.
+        n_checkpoint_samples: also keep a checkpoint, to evaluate and to go on from, every so many
+            samples. 0: none.
     """
 
     recipe: Literal["act", "smolvla", "diffusion"]
@@ -45,7 +48,9 @@ def main(config: TrainConfig) -> None:
     if config.n_samples is not None:
         recipe = replace(recipe, n_samples=config.n_samples)
     frames = DemonstrationFrames(*config.demos)
-    training = Training(config.recipe, recipe, config.demos[0], config.output, config.n_checkpoint_samples)
+    training = Training(
+        config.recipe, recipe, config.demos[0], config.output, config.n_checkpoint_samples
+    )
     train(training, frames, resume=config.resume)
 
 

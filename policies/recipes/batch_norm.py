@@ -10,7 +10,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 class ConcatenatedCameras(nn.Module):
     """The image backbone, run once for all cameras so that batch statistics are taken over all of them.
 
-    ACT calls its backbone camera by camera; `prime` computes all feature maps, the calls hand them out.
+    ACT calls its backbone camera by camera; `prime` computes all feature maps, the calls hand them
+    out.
     """
 
     def __init__(self, backbone: nn.Module) -> None:

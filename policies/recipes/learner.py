@@ -1,6 +1,7 @@
 """A lerobot policy in training: its own loss, and an auxiliary head that reads the block's position off its features.
 
-Without the head, none of the policies learns from scratch within hours to see where the block is. It is not exported.
+Without the head, none of the policies learns from scratch within hours to see where the block is.
+It is not exported.
 """
 
 import copy
@@ -32,7 +33,8 @@ class Learner(nn.Module):
     """Trains by the loss of lerobot's own `forward`.
 
     Attributes:
-        weighs_samples: the loss takes the weights of the frames. Otherwise frames are drawn by their weights.
+        weighs_samples: the loss takes the weights of the frames. Otherwise frames are drawn by
+            their weights.
     """
 
     weighs_samples = False
@@ -40,7 +42,9 @@ class Learner(nn.Module):
     def __init__(self, policy: PreTrainedPolicy, n_features: int, n_places: int) -> None:
         super().__init__()
         self.policy = policy
-        self.position_head = nn.Sequential(nn.Linear(n_features, 128), nn.ReLU(), nn.Linear(128, n_places))
+        self.position_head = nn.Sequential(
+            nn.Linear(n_features, 128), nn.ReLU(), nn.Linear(128, n_places)
+        )
 
     def loss(self, batch: dict[str, Tensor], weight: Tensor, places: Tensor) -> Losses:
         """Return the mean losses over the samples.
@@ -66,9 +70,9 @@ class Learner(nn.Module):
 class ActLearner(Learner):
     """ACT with real batch normalisation in place of the frozen one.
 
-    lerobot's ResNet carries frozen batch normalisation, which without pretrained weights is no normalisation at all.
-    Training swaps in the real one (both cameras in one pass), freezes its statistics for the last fifth, and exports
-    the weights under the same names.
+    lerobot's ResNet carries frozen batch normalisation, which without pretrained weights is no
+    normalisation at all. Training swaps in the real one (both cameras in one pass), freezes its
+    statistics for the last fifth, and exports the weights under the same names.
     """
 
     weighs_samples = True
@@ -79,14 +83,18 @@ class ActLearner(Learner):
         n_features = sum(512 * math.ceil(h / 32) * math.ceil(w / 32) for _, h, w in shapes)
         super().__init__(policy, n_features, n_places)
         thaw_batch_norm(policy.model.backbone)
-        policy.model.backbone = ConcatenatedCameras(policy.model.backbone.to(memory_format=torch.channels_last))
+        policy.model.backbone = ConcatenatedCameras(
+            policy.model.backbone.to(memory_format=torch.channels_last)
+        )
 
     def loss(self, batch: dict[str, Tensor], weight: Tensor, places: Tensor) -> Losses:
         images = [batch[key] for key in self.policy.config.image_features]
         features = self.policy.model.backbone.prime(images)
         predicted = self.policy.model({**batch, "observation.images": images})[0]
         valid = (~batch["action_is_pad"]).unsqueeze(-1) * weight[:, None, None]
-        action_loss = ((predicted - batch["action"]).abs() * valid).sum() / (valid.sum() * predicted.shape[-1])
+        action_loss = ((predicted - batch["action"]).abs() * valid).sum() / (
+            valid.sum() * predicted.shape[-1]
+        )
         return Losses(action_loss, self._position_loss(features, places))
 
     def settle(self) -> None:
@@ -116,7 +124,8 @@ class SmolVLALearner(Learner):
         self._n_image_tokens = side**2 * len(policy.config.image_features)
         super().__init__(policy, self._n_image_tokens * vlm.text_config.hidden_size, n_places)
         for name, parameter in policy.named_parameters():
-            # lerobot freezes the last layer, whose keys and values the expert reads. Nothing reads the words' head.
+            # lerobot freezes the last layer, whose keys and values the expert reads. Nothing reads
+            # the words' head.
             parameter.requires_grad = "lm_head" not in name
 
     def loss(self, batch: dict[str, Tensor], weight: Tensor, places: Tensor) -> Losses:
@@ -127,7 +136,12 @@ class SmolVLALearner(Learner):
         words, word_mask = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK]
         with _outputs_of(vlm.vlm.model.text_model.norm) as outputs, fast_attention(vlm):
             losses = policy.model.forward(
-                images, image_masks, words, word_mask, policy.prepare_state(batch), policy.prepare_action(batch)
+                images,
+                image_masks,
+                words,
+                word_mask,
+                policy.prepare_state(batch),
+                policy.prepare_action(batch),
             )
         losses = losses[:, :, : policy.config.action_feature.shape[0]]
         valid = (~batch["action_is_pad"]).unsqueeze(-1)

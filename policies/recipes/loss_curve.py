@@ -47,7 +47,10 @@ class LossRecord:
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot()
         samples = [row["samples"] for row in rows]
-        for key, label in (("action_loss", "actions"), ("position_loss", "position of the block (auxiliary)")):
+        for key, label in (
+            ("action_loss", "actions"),
+            ("position_loss", "position of the block (auxiliary)"),
+        ):
             axes.plot(samples, [row[key] for row in rows], label=label, linewidth=1.5)
         axes.set(xlabel="training samples", ylabel="loss, mean of a hundred steps", yscale="log")
         axes.grid(alpha=0.3)

@@ -12,7 +12,11 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import FeatureType
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.processor import NewLineTaskProcessorStep, PolicyProcessorPipeline, TokenizerProcessorStep
+from lerobot.processor import (
+    NewLineTaskProcessorStep,
+    PolicyProcessorPipeline,
+    TokenizerProcessorStep,
+)
 from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
 from lerobot.utils.feature_utils import dataset_to_policy_features
 from torch import Tensor
@@ -26,14 +30,18 @@ from policies.recipes.small_vlm import VLM_FOLDER, VlmSizes, save_small_vlm
 PRIVILEGED = "privileged."
 
 
-def make_config(recipe: Recipe, dataset_features: dict[str, Any], vlm: Path | None = None) -> PreTrainedConfig:
+def make_config(
+    recipe: Recipe, dataset_features: dict[str, Any], vlm: Path | None = None
+) -> PreTrainedConfig:
     """Return lerobot's configuration of the policy.
 
     Args:
         dataset_features: as a LeRobotDataset describes them.
         vlm: folder of the small vision-language model, for a type that has one.
     """
-    features = dataset_to_policy_features({k: v for k, v in dataset_features.items() if not k.startswith(PRIVILEGED)})
+    features = dataset_to_policy_features(
+        {k: v for k, v in dataset_features.items() if not k.startswith(PRIVILEGED)}
+    )
     named = {} if vlm is None else {"vlm_model_name": str(vlm)}
     return make_policy_config(
         recipe.policy_type,
@@ -67,14 +75,22 @@ class Batches:
     """
 
     def __init__(
-        self, config: PreTrainedConfig, stats: dict, instructions: Sequence[str], device: torch.device
+        self,
+        config: PreTrainedConfig,
+        stats: dict,
+        instructions: Sequence[str],
+        device: torch.device,
     ) -> None:
         there = dataclasses.replace(config, device=str(device))
         preprocessor, _ = make_pre_post_processors(there, dataset_stats=stats)
         self._words: dict[str, Tensor] = {}
         if any(isinstance(step, TokenizerProcessorStep) for step in preprocessor.steps):
-            told = preprocessor({"observation.state": torch.zeros(len(instructions), 1), "task": list(instructions)})
-            self._words = {key: told[key] for key in (OBS_LANGUAGE_TOKENS, OBS_LANGUAGE_ATTENTION_MASK)}
+            told = preprocessor(
+                {"observation.state": torch.zeros(len(instructions), 1), "task": list(instructions)}
+            )
+            self._words = {
+                key: told[key] for key in (OBS_LANGUAGE_TOKENS, OBS_LANGUAGE_ATTENTION_MASK)
+            }
         of_words = (NewLineTaskProcessorStep, TokenizerProcessorStep)
         steps = [step for step in preprocessor.steps if not isinstance(step, of_words)]
         self._preprocessor = PolicyProcessorPipeline(
@@ -82,12 +98,21 @@ class Batches:
         )
 
     def __call__(self, raw: dict[str, Tensor], instruction_index: Tensor) -> dict[str, Tensor]:
-        batch = {key: value for key, value in self._preprocessor(raw).items() if isinstance(value, Tensor)}
+        batch = {
+            key: value
+            for key, value in self._preprocessor(raw).items()
+            if isinstance(value, Tensor)
+        }
         return batch | {key: tokens[instruction_index] for key, tokens in self._words.items()}
 
 
 def save_checkpoint(
-    policy: PreTrainedPolicy, config: PreTrainedConfig, stats: dict, folder: Path, demos: Path, vlm: Path | None
+    policy: PreTrainedPolicy,
+    config: PreTrainedConfig,
+    stats: dict,
+    folder: Path,
+    demos: Path,
+    vlm: Path | None,
 ) -> None:
     """Save a policy as lerobot does, in half precision: lerobot upcasts on loading, and the file is half as large.
 

@@ -13,17 +13,23 @@ class Recipe:
     Attributes:
         policy_type: lerobot's.
         architecture: fields of lerobot's policy configuration that differ from its defaults.
-        vlm: sizes of the vision-language model (`policies.recipes.small_vlm.VlmSizes`), for types that have one.
+        vlm: sizes of the vision-language model (`policies.recipes.small_vlm.VlmSizes`), for types
+            that have one.
         n_samples: training samples seen, all processes together.
         early: name of a further checkpoint → samples after which it is taken.
         batch_size: samples a step, all processes together.
-        n_processes: on a CPU, where two single-threaded processes that average their parameters beat two threads.
-        n_sync_steps: steps between two updates of the exponential moving average, and of the processes' mean.
+        n_processes: on a CPU, where two single-threaded processes that average their parameters
+            beat two threads.
+        n_sync_steps: steps between two updates of the exponential moving average, and of the
+            processes' mean.
         ema_decay: of the moving average at each update. The average is what is exported.
-        position_loss_weight: of the auxiliary head, which reads the block's position and is not exported.
+        position_loss_weight: of the auxiliary head, which reads the block's position and is not
+            exported.
         reads_goal: the head reads the goal's position as well, which the words name.
-        before_grasp_weight: how much more often frames before the block moves count: a millimetre matters there.
-        image_jitter: standard deviation of a random gain of each image, and half of that of each of its pixels.
+        before_grasp_weight: how much more often frames before the block moves count: a millimetre
+            matters there.
+        image_jitter: standard deviation of a random gain of each image, and half of that of each of
+            its pixels.
         seed: of the weights and of the order of the samples.
     """
 
@@ -74,7 +80,8 @@ _ACT = Recipe(
     ema_decay=0.95,
 )
 
-# All of the vision-language model is trained, from scratch: it sees two images of 64 pixels as 16 tokens each.
+# All of the vision-language model is trained, from scratch: it sees two images of 64 pixels as 16
+# tokens each.
 _SMOLVLA = Recipe(
     policy_type="smolvla",
     architecture={
@@ -138,4 +145,6 @@ _DIFFUSION = Recipe(
     image_jitter=0.03,
 )
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType({"act": _ACT, "smolvla": _SMOLVLA, "diffusion": _DIFFUSION})
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {"act": _ACT, "smolvla": _SMOLVLA, "diffusion": _DIFFUSION}
+)

@@ -1,7 +1,7 @@
 """A vision-language model of small size for SmolVLA: configuration, tokenizer and processor, without weights.
 
-lerobot builds SmolVLA from a folder of this kind. It stands for HuggingFaceTB/SmolVLM2-500M-Video-Instruct, and travels
-inside the checkpoint.
+lerobot builds SmolVLA from a folder of this kind. It stands for
+HuggingFaceTB/SmolVLM2-500M-Video-Instruct, and travels inside the checkpoint.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,8 @@ def save_small_vlm(folder: Path, sizes: VlmSizes, texts: Sequence[str]) -> None:
     """Write the folder.
 
     Args:
-        texts: what the tokenizer learns its words from. It writes any other text in smaller pieces, down to bytes.
+        texts: what the tokenizer learns its words from. It writes any other text in smaller pieces,
+            down to bytes.
     """
     tokenizer = _train_tokenizer(texts)
     tokenizer.save_pretrained(folder)

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from policies.lerobot_dataset import DemonstrationFrames
 from policies.recipes.learner import Learner, Losses
 from policies.recipes.loss_curve import LossRecord
-from policies.recipes.policy_parts import Batches, make_config, make_learner, make_vlm, save_checkpoint
+from policies.recipes.policy_parts import (
+    Batches,
+    make_config,
+    make_learner,
+    make_vlm,
+    save_checkpoint,
+)
 from policies.recipes.recipe import Recipe
 from policies.recipes.training_set import TrainingSet
 from sim.errors import WhiskerError
@@ -35,8 +41,8 @@ class Training:
     Attributes:
         name: of the recipe, and of the checkpoint at its end.
         demos: folder of a LeRobotDataset, which says where it was recorded.
-        n_checkpoint_samples: also keep a checkpoint, and what is needed to go on from it, every so many samples. 0:
-            none.
+        n_checkpoint_samples: also keep a checkpoint, and what is needed to go on from it, every so
+            many samples. 0: none.
     """
 
     name: str
@@ -52,7 +58,9 @@ class Training:
         for name, n_samples in recipe.early.items():
             saves.setdefault(n_samples // recipe.batch_size, name)
         if self.n_checkpoint_samples:
-            for n_samples in range(self.n_checkpoint_samples, recipe.n_samples, self.n_checkpoint_samples):
+            for n_samples in range(
+                self.n_checkpoint_samples, recipe.n_samples, self.n_checkpoint_samples
+            ):
                 saves.setdefault(n_samples // recipe.batch_size, f"{self.name}-{n_samples}")
         return saves
 
@@ -61,7 +69,8 @@ def train(training: Training, frames: DemonstrationFrames, *, resume: bool = Fal
     """Run a training, or go on with one. Progress is printed once every hundred steps.
 
     Raises:
-        WhiskerError: to go on with a training that another recipe began, or that kept nothing to go on from.
+        WhiskerError: to go on with a training that another recipe began, or that kept nothing to go
+            on from.
     """
     recipe, output = training.recipe, training.output
     output.mkdir(parents=True, exist_ok=True)
@@ -71,7 +80,8 @@ def train(training: Training, frames: DemonstrationFrames, *, resume: bool = Fal
     training_set = TrainingSet.from_frames(frames, recipe.before_grasp_weight, recipe.reads_goal)
     print(f"{len(training_set)} frames, {recipe.n_samples} samples", flush=True)
     n_processes = 1 if torch.cuda.is_available() else recipe.n_processes
-    # Left behind by a training that was killed, it would let this one wait for processes that are gone.
+    # Left behind by a training that was killed, it would let this one wait for processes that are
+    # gone.
     (output / "rendezvous").unlink(missing_ok=True)
     arguments = (training, config, training_set, frames.stats, n_processes, vlm, first_step)
     if n_processes == 1:
@@ -95,7 +105,7 @@ def _begin(training: Training, resume: bool) -> int:
             f"training in {str(training.output)!r}",
             expected=f"{latest.name} in its folder {_RESUME_FOLDER!r}, to go on from",
             got="none",
-            do="Leave --resume out. --n-checkpoint-samples keeps what is needed to go on.",
+            hint="Leave --resume out. --n-checkpoint-samples keeps what is needed to go on.",
         )
     # Tuples are lists in JSON.
     if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(settings)):
@@ -103,7 +113,7 @@ def _begin(training: Training, resume: bool) -> int:
             f"training in {str(training.output)!r}",
             expected=f"the recipe that it began with, in {_RECIPE_FILE}",
             got="another one",
-            do="Train into another folder.",
+            hint="Train into another folder.",
         )
     return int(json.loads(latest.read_text(encoding="utf-8"))["step"])
 
@@ -260,7 +270,9 @@ class _Run:
             "schedule": self._schedule.state_dict(),
             "order": self._order.get_state(),
             "draws": torch.get_rng_state(),
-            "draws_on_gpu": torch.cuda.get_rng_state() if self._device.type == "cuda" else torch.empty(0),
+            "draws_on_gpu": torch.cuda.get_rng_state()
+            if self._device.type == "cuda"
+            else torch.empty(0),
             "mean_losses": tuple(self.mean_losses),
         }
 
@@ -275,7 +287,9 @@ class _Run:
 def _warm_cosine(step: int, n_steps: int, n_warmup: int) -> float:
     if step < n_warmup:
         return (step + 1) / n_warmup
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(1, n_steps - n_warmup)))
+    return 0.01 + 0.99 * 0.5 * (
+        1 + math.cos(math.pi * (step - n_warmup) / max(1, n_steps - n_warmup))
+    )
 
 
 @torch.no_grad()
@@ -283,7 +297,9 @@ def _average(module: nn.Module, n_processes: int) -> None:
     tensors = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
     flat = torch.cat([t.reshape(-1) for t in tensors])
     dist.all_reduce(flat)
-    for tensor, mean in zip(tensors, (flat / n_processes).split([t.numel() for t in tensors]), strict=True):
+    for tensor, mean in zip(
+        tensors, (flat / n_processes).split([t.numel() for t in tensors]), strict=True
+    ):
         tensor.copy_(mean.view(tensor.shape))
 
 

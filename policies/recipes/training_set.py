@@ -19,9 +19,11 @@ class TrainingSet:
     Attributes:
         images: `(frame, camera, 3, height_px, width_px)` uint8.
         cameras: names, in the order of `images`.
-        places: standardised position of the block, and of the goal where it is read, `(frame, 3 or 6)`.
+        places: standardised position of the block, and of the goal where it is read, `(frame, 3 or
+            6)`.
         instruction_index: of each frame, in `instructions`.
-        first_of_episode, last_of_episode: index of the first and of the last frame of each frame's episode.
+        first_of_episode, last_of_episode: index of the first and of the last frame of each frame's
+            episode.
         weight: of each frame.
     """
 
@@ -51,7 +53,9 @@ class TrainingSet:
         if reads_goal:
             places.append(_standardise(frames.goal_pos_world, frames.stats[GOAL_POSITION_KEY]))
         return cls(
-            images=torch.stack([torch.from_numpy(images) for images in frames.images.values()], dim=1),
+            images=torch.stack(
+                [torch.from_numpy(images) for images in frames.images.values()], dim=1
+            ),
             state=torch.from_numpy(frames.state),
             action=torch.from_numpy(frames.action),
             places=torch.cat(places, dim=-1),
@@ -75,7 +79,11 @@ class TrainingSet:
                 value.share_memory_()
 
     def batch(
-        self, index: Tensor, observation_steps: Sequence[int], action_steps: Sequence[int], jitter: float = 0.0
+        self,
+        index: Tensor,
+        observation_steps: Sequence[int],
+        action_steps: Sequence[int],
+        jitter: float = 0.0,
     ) -> dict[str, Tensor]:
         """Gather a raw lerobot batch: images 0..1, states and chunks of actions around the frames of `index`.
 
@@ -84,7 +92,8 @@ class TrainingSet:
         Args:
             observation_steps: offsets of the observations; a single one gets no axis of its own.
             action_steps: offsets of the actions.
-            jitter: standard deviation of a random gain of each image, and half of that of each pixel.
+            jitter: standard deviation of a random gain of each image, and half of that of each
+                pixel.
         """
         first, last = self.first_of_episode[index][:, None], self.last_of_episode[index][:, None]
         seen = index[:, None] + torch.tensor(observation_steps, device=index.device)
@@ -97,7 +106,10 @@ class TrainingSet:
             gain = 1 + jitter * torch.randn(*images.shape[:-3], 1, 1, 1, device=images.device)
             images = (images * gain + jitter / 2 * torch.randn_like(images)).clamp(0, 1)
         return {
-            **{f"observation.images.{name}": images[..., i, :, :, :] for i, name in enumerate(self.cameras)},
+            **{
+                f"observation.images.{name}": images[..., i, :, :, :]
+                for i, name in enumerate(self.cameras)
+            },
             "observation.state": self.state[seen],
             "action": self.action[steps.clamp(first, last)],
             "action_is_pad": (steps < first) | (steps > last),
@@ -106,5 +118,7 @@ class TrainingSet:
 
 def _standardise(position: np.ndarray, stats: dict[str, np.ndarray]) -> Tensor:
     """Return positions in standard deviations from their mean; a place that never changes is 0."""
-    mean, std = (torch.as_tensor(np.asarray(stats[k]), dtype=torch.float32) for k in ("mean", "std"))
+    mean, std = (
+        torch.as_tensor(np.asarray(stats[k]), dtype=torch.float32) for k in ("mean", "std")
+    )
     return (torch.from_numpy(position) - mean) / torch.where(std > 1e-4, std, torch.inf)

@@ -21,10 +21,14 @@ ARTICULATED = GoalKind(
 )
 
 
-def articulated_progress(met: bool, joint_progress: float, part_pos_world: Float64[np.ndarray, "3"]) -> Progress:
+def articulated_progress(
+    met: bool, joint_progress: float, part_pos_world: Float64[np.ndarray, "3"]
+) -> Progress:
     """Return the progress of a goal of this kind.
 
     Args:
         part_pos_world: of the part that moves, m.
     """
-    return Progress(met, measures={"joint_progress": joint_progress}, object_pos_world=part_pos_world)
+    return Progress(
+        met, measures={"joint_progress": joint_progress}, object_pos_world=part_pos_world
+    )

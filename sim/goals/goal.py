@@ -1,18 +1,19 @@
 """A goal of a task, and the kind that it is of.
 
-A kind says which stages lead to its goals, which measures tell how far one is, and which thresholds its verdict needs.
-An environment declares its goals by name, each of a kind and with thresholds of its own, in `EnvSpec.goals`:
+A kind says which stages lead to its goals, which measures tell how far one is, and which thresholds
+its verdict needs. An environment declares its goals by name, each of a kind and with thresholds of
+its own, in `EnvSpec.goals`:
 
     REACH = GoalKind(
-        name="reach",
-        stages={"near": "the tip is within 2 cm of the target"},
+        name="reach", stages={"near": "the tip is within 2 cm of the target"},
         measures={"target_distance_m": "distance from the tip to the target"},
-        nears="target_distance_m",
-        thresholds={"stalled": "coming nearer by less [m] is no progress", "stalled_steps": "... for so many steps"},
-    )
-    GOAL = REACH.goal("reach target", {"stalled": Threshold(0.005, "..."), "stalled_steps": Threshold(30, "...")})
+        nears="target_distance_m", thresholds={"stalled": "coming nearer by less [m] is no
+        progress", "stalled_steps": "... for so many steps"},
+    ) GOAL = REACH.goal("reach target", {"stalled": Threshold(0.005, "..."), "stalled_steps":
+    Threshold(30, "...")})
 
-How an episode that rests on a goal is judged is in `eval.judge`, a table from the name of the kind to its rules.
+How an episode that rests on a goal is judged is in `eval.judge`, a table from the name of the kind
+to its rules.
 """
 
 from collections.abc import Mapping
@@ -61,9 +62,10 @@ class GoalKind:
     Attributes:
         stages: name → meaning, in the order in which an episode comes through them. May be empty.
         measures: name, with its unit as a suffix → meaning. May be empty.
-        nears: name of the measure that falls as an episode comes nearer to the goal. Rules that know nothing else of a
-            kind say by it where a failed episode got no further, for which they need the thresholds `stalled` (coming
-            nearer by less is no progress) and `stalled_steps` (control steps without progress). "": there is none.
+        nears: name of the measure that falls as an episode comes nearer to the goal. Rules that
+            know nothing else of a kind say by it where a failed episode got no further, for which
+            they need the thresholds `stalled` (coming nearer by less is no progress) and
+            `stalled_steps` (control steps without progress). "": there is none.
         thresholds: name → meaning, of all that the verdict needs.
     """
 

@@ -14,5 +14,7 @@ def read_older_goal(name: str, thresholds: Mapping[str, int | float]) -> Goal:
         thresholds: of all kinds together, as they were recorded.
     """
     kind = ARTICULATED if name.split()[0] in VERBS else PICK_AND_PLACE
-    known = {threshold: thresholds[threshold] for threshold in kind.thresholds if threshold in thresholds}
+    known = {
+        threshold: thresholds[threshold] for threshold in kind.thresholds if threshold in thresholds
+    }
     return Goal(name, kind.name, tuple(kind.stages), tuple(kind.measures), kind.nears, known)

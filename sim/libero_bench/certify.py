@@ -14,7 +14,7 @@ from jaxtyping import Int16
 from rich.progress import track
 
 from sim.command_line import EXIT_DONE, run_command
-from sim.files import written_whole
+from sim.files import atomic_write
 from sim.libero_bench.scene_certificate import ARRAYS_FILE, INDEX_FILE, PACKAGES, RESOLUTION_M
 from sim.libero_bench.tasks import LiberoTask, list_tasks
 
@@ -27,8 +27,8 @@ _COMMAND = "python -m sim.libero_bench.certify"
 class CertifyConfig:
     """Record where every movable object of every LIBERO task lies when the policy first looks.
 
-    Run it under the versions that LIBERO's published numbers were made with: what it writes is what every later reset
-    is compared with.
+    Run it under the versions that LIBERO's published numbers were made with: what it writes is what
+    every later reset is compared with.
     """
 
     folder: Path = INDEX_FILE.parent
@@ -63,13 +63,17 @@ def compute_scene(task: LiberoTask) -> CertifiedScene:
 def compute_scenes(workers: int) -> Iterator[CertifiedScene]:
     """Compute the scene of every task of every complete suite, in order."""
     tasks = list(list_tasks())
-    # The executor of `concurrent.futures` can wait for ever where its processes end after some tasks.
+    # The executor of `concurrent.futures` can wait for ever where its processes end after some
+    # tasks.
     with get_context("spawn").Pool(workers, maxtasksperchild=_TASKS_A_PROCESS) as pool:
         yield from track(pool.imap(compute_scene, tasks), "scenes", total=len(tasks))
 
 
 def save_certificate(folder: Path, scenes: Iterator[CertifiedScene]) -> None:
-    """Write both files. Tasks whose objects lie alike, as LIBERO-PRO's variants often do, share an array."""
+    """Write both files.
+
+    Tasks whose objects lie alike, as LIBERO-PRO's variants often do, share an array.
+    """
     arrays: dict[str, np.ndarray] = {}
     name_of: dict[bytes, str] = {}
     tasks = {}
@@ -79,9 +83,9 @@ def save_certificate(folder: Path, scenes: Iterator[CertifiedScene]) -> None:
         arrays[name] = scene.positions
         tasks[scene.task_name] = {"objects": scene.objects, "array": name}
     index = {"made_by": _COMMAND, "versions": {p: version(p) for p in PACKAGES}, "tasks": tasks}
-    with written_whole(folder / ARRAYS_FILE.name) as file:
+    with atomic_write(folder / ARRAYS_FILE.name) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    with written_whole(folder / INDEX_FILE.name) as file:
+    with atomic_write(folder / INDEX_FILE.name) as file:
         file.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 

@@ -12,15 +12,17 @@
       obs/ee_states       (T, 6) float64: ee_pos [m], ee_ori (axis-angle [rad]); both are there on their own, too
       obs/gripper_states (T, 2), obs/joint_states (T, 7)   float64: finger positions [m], arm joints [rad]
 
-`obs` of a row (and `robot_states`) is seen *after* its action, `states` holds *before* it. The first five steps of the
-recording are cut off, so the first state is one in motion. The attribute `bddl_file_name` has the task's name of today,
-while the one inside `env_args` may be from before LIBERO's release. Images turned both ways, `raw[::-1, ::-1]`, are
-those that policies are given here.
+`obs` of a row (and `robot_states`) is seen *after* its action, `states` holds *before* it. The
+first five steps of the recording are cut off, so the first state is one in motion. The attribute
+`bddl_file_name` has the task's name of today, while the one inside `env_args` may be from before
+LIBERO's release. Images turned both ways, `raw[::-1, ::-1]`, are those that policies are given
+here.
 
-Sources: LIBERO 8f1084e, scripts/create_dataset.py (keys, dtypes, order, `cap_index`), collect_demonstration.py
-(alignment), notebooks/quick_walkthrough.ipynb (flips to show) and its issue 11; robosuite 1.4.0 macros.py
-(IMAGE_CONVENTION), binding_utils.py (MjSimState.flatten), osc_pose.json. What tools ask for: robomimic d309eae,
-utils/dataset.py (`num_samples`, `actions`, `obs`) and file_utils.py (`env_args`).
+Sources: LIBERO 8f1084e, scripts/create_dataset.py (keys, dtypes, order, `cap_index`),
+collect_demonstration.py (alignment), notebooks/quick_walkthrough.ipynb (flips to show) and its
+issue 11; robosuite 1.4.0 macros.py (IMAGE_CONVENTION), binding_utils.py (MjSimState.flatten),
+osc_pose.json. What tools ask for: robomimic d309eae, utils/dataset.py (`num_samples`, `actions`,
+`obs`) and file_utils.py (`env_args`).
 """
 
 import json
@@ -37,13 +39,19 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from sim.errors import UnknownNameError, WhiskerError
-from sim.files import written_whole
+from sim.files import atomic_write
 from sim.libero_bench.fixture_poses import BodyPose, read_fixture_poses
 
 ACTION_DIM = 7
 PUBLISHED_IMAGE_SIZE_PX = (128, 128)
 IMAGE_KEYS = ("agentview_rgb", "eye_in_hand_rgb")
-_WIDTHS: Mapping[str, int] = {"ee_states": 6, "ee_pos": 3, "ee_ori": 3, "gripper_states": 2, "joint_states": 7}
+_WIDTHS: Mapping[str, int] = {
+    "ee_states": 6,
+    "ee_pos": 3,
+    "ee_ori": 3,
+    "gripper_states": 2,
+    "joint_states": 7,
+}
 OBS_KEYS = (*IMAGE_KEYS, *_WIDTHS)
 
 _IMAGE_CONVENTION, _TAG = "opengl", "libero-v1"
@@ -79,8 +87,8 @@ class Demonstration:
         actions: relative, in [-1, 1]; see the head of this file.
         states: time [s], qpos, qvel before each action.
         init_state: the first of `states`, as the file has it.
-        fixture_poses: name → pose of the bodies that stand on the world and have no free joint: these are part of the
-            model and not of `states`. MuJoCo wrote them with six digits.
+        fixture_poses: name → pose of the bodies that stand on the world and have no free joint:
+            these are part of the model and not of `states`. MuJoCo wrote them with six digits.
         obs: those that were asked for, as they are stored.
     """
 
@@ -103,8 +111,8 @@ def load_demonstrations(path: Path, *, obs_keys: Collection[str] = ()) -> list[D
     """Every demonstration of a file, demo_2 before demo_10. What is not asked for is not read.
 
     Args:
-        obs_keys: some of `OBS_KEYS`. Images of a published file fill half a gigabyte and more: for them, rather ask
-            `load_demonstration` one by one.
+        obs_keys: some of `OBS_KEYS`. Images of a published file fill half a gigabyte and more: for
+            them, rather ask `load_demonstration` one by one.
 
     Raises:
         WhiskerError: no such file, none of this layout, damaged, or values that cannot be replayed.
@@ -122,7 +130,9 @@ def load_demonstration(path: Path, index: int, *, obs_keys: Collection[str] = ()
     with _open(path) as data:
         names = _names(data, path)
         if not 0 <= index < len(names):
-            raise WhiskerError(f"demonstration {index} of {path}", expected=f"an index from 0 to {len(names) - 1}")
+            raise WhiskerError(
+                f"demonstration {index} of {path}", expected=f"an index from 0 to {len(names) - 1}"
+            )
         return _read(data, names[index], path, obs_keys)
 
 
@@ -136,7 +146,12 @@ class DemonstrationFile:
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def add(
-        self, *, actions: np.ndarray, states: np.ndarray, model_xml: str, obs: Mapping[str, np.ndarray] | None = None
+        self,
+        *,
+        actions: np.ndarray,
+        states: np.ndarray,
+        model_xml: str,
+        obs: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Append one successful episode; every one of a file has the same observations and shapes.
 
@@ -144,8 +159,9 @@ class DemonstrationFile:
             actions: `(T, 7)` in [-1, 1].
             states: `(T, state_dim)`, before each action.
             model_xml: as MuJoCo saves the model after reset; it carries the fixtures' poses.
-            obs: some of `OBS_KEYS`, after each action, images with the bottom row first. `ee_pos` and `ee_ori` are
-                cut from `ee_states`. Without `gripper_states` and `ee_states` the file has no `robot_states`.
+            obs: some of `OBS_KEYS`, after each action, images with the bottom row first. `ee_pos`
+                and `ee_ori` are cut from `ee_states`. Without `gripper_states` and `ee_states` the
+                file has no `robot_states`.
 
         Raises:
             WhiskerError: what the reader or LIBERO's tools would refuse. The file stays as it was.
@@ -154,11 +170,18 @@ class DemonstrationFile:
         actions, states = _as_float(actions), _as_float(states)
         _check_steps(subject, actions, states)
         if np.abs(actions).max() > 1:
-            do = "Clip them, as the controller does: LIBERO's tools refuse a file with others."
-            raise WhiskerError(f"actions of {subject}", expected="[-1, 1]", got=f"{np.abs(actions).max()}", do=do)
+            hint = "Clip them, as the controller does: LIBERO's tools refuse a file with others."
+            raise WhiskerError(
+                f"actions of {subject}",
+                expected="[-1, 1]",
+                got=f"{np.abs(actions).max()}",
+                hint=hint,
+            )
         read_fixture_poses(model_xml, f"model_xml of {subject}")
         obs = _complete_obs(obs or {}, subject, len(actions))
-        self._check_shapes(subject, {"states": states, **{f"obs/{key}": array for key, array in obs.items()}})
+        self._check_shapes(
+            subject, {"states": states, **{f"obs/{key}": array for key, array in obs.items()}}
+        )
 
         demo = self._data.create_group(f"demo_{self.n_demonstrations}")
         for key, array in obs.items():
@@ -167,7 +190,9 @@ class DemonstrationFile:
         demo.create_dataset("states", data=states)
         if {"gripper_states", "ee_states"} <= obs.keys():
             quat_xyzw = Rotation.from_rotvec(obs["ee_states"][:, 3:]).as_quat()
-            robot_states = np.concatenate([obs["gripper_states"], obs["ee_states"][:, :3], quat_xyzw], axis=1)
+            robot_states = np.concatenate(
+                [obs["gripper_states"], obs["ee_states"][:, :3], quat_xyzw], axis=1
+            )
             demo.create_dataset("robot_states", data=robot_states)
         last = np.zeros(len(actions), dtype=np.uint8)
         last[-1] = 1
@@ -182,7 +207,9 @@ class DemonstrationFile:
     def _check_shapes(self, subject: str, arrays: Mapping[str, np.ndarray]) -> None:
         shapes = {name: array.shape[1:] for name, array in arrays.items()}
         if self._shapes and shapes != self._shapes:
-            raise WhiskerError(subject, expected=f"what the first one has, {self._shapes}", got=str(shapes))
+            raise WhiskerError(
+                subject, expected=f"what the first one has, {self._shapes}", got=str(shapes)
+            )
         images = [shapes[f"obs/{key}"] for key in IMAGE_KEYS if f"obs/{key}" in shapes]
         sizes = [(height_px, width_px) for height_px, width_px, _ in images]
         if len(set(sizes)) > 1:
@@ -191,7 +218,9 @@ class DemonstrationFile:
 
 
 @contextmanager
-def write_demonstrations(path: Path, suite: str, bddl_path: Path, instruction: str) -> Iterator[DemonstrationFile]:
+def write_demonstrations(
+    path: Path, suite: str, bddl_path: Path, instruction: str
+) -> Iterator[DemonstrationFile]:
     """Write the demonstrations of one task; the file appears whole when the block ends well, or not at all.
 
     Args:
@@ -211,12 +240,14 @@ def write_demonstrations(path: Path, suite: str, bddl_path: Path, instruction: s
         "domain_name": "robosuite",
         "language_instruction": instruction,
     }
-    with written_whole(path) as unfinished, h5py.File(unfinished, "w") as hdf5:
+    with atomic_write(path) as unfinished, h5py.File(unfinished, "w") as hdf5:
         data = hdf5.create_group("data")
         file = DemonstrationFile(data, str(path))
         yield file
         if not file.n_demonstrations:
-            raise WhiskerError(f"demonstration file {path}", expected="at least one demonstration", got="none")
+            raise WhiskerError(
+                f"demonstration file {path}", expected="at least one demonstration", got="none"
+            )
         env_args = {
             "type": 1,  # robomimic's number for robosuite
             "env_name": env_name,
@@ -262,9 +293,13 @@ def _problem_in(bddl_path: Path) -> str:
     try:
         found = re.search(r"\(\s*problem\s+(LIBERO_\w+)", bddl_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise WhiskerError(f"BDDL file {bddl_path}", expected="a file to read", got=str(error)) from error
+        raise WhiskerError(
+            f"BDDL file {bddl_path}", expected="a file to read", got=str(error)
+        ) from error
     if not found:
-        raise WhiskerError(f"BDDL file {bddl_path}", expected="(define (problem LIBERO_...", got="no such line")
+        raise WhiskerError(
+            f"BDDL file {bddl_path}", expected="(define (problem LIBERO_...", got="no such line"
+        )
     return found.group(1)
 
 
@@ -273,26 +308,38 @@ def _open(path: Path) -> Iterator[h5py.Group]:
     """The group `data`; what HDF5 itself finds wrong on the way becomes one error."""
     subject = f"demonstration file {path}"
     if not path.is_file():
-        do = "Name a file of LIBERO's dataset, <task's name>_demo.hdf5."
-        raise WhiskerError(subject, expected="a file", got="a folder" if path.is_dir() else "none", do=do)
+        hint = "Name a file of LIBERO's dataset, <task's name>_demo.hdf5."
+        raise WhiskerError(
+            subject, expected="a file", got="a folder" if path.is_dir() else "none", hint=hint
+        )
     if not h5py.is_hdf5(path):
         got = f"{path.stat().st_size} bytes that are none"
-        do = f"{_REMAKE} A few lines of text are a Git LFS pointer."
-        raise WhiskerError(subject, expected="an HDF5 file", got=got, do=do)
+        hint = f"{_REMAKE} A few lines of text are a Git LFS pointer."
+        raise WhiskerError(subject, expected="an HDF5 file", got=got, hint=hint)
     try:
         with h5py.File(path, "r") as file:
             if not isinstance(file.get("data"), h5py.Group):
-                raise WhiskerError(subject, expected="a group 'data'", got=f"{sorted(file)}", do=_REMAKE)
+                raise WhiskerError(
+                    subject, expected="a group 'data'", got=f"{sorted(file)}", hint=_REMAKE
+                )
             yield file["data"]
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise WhiskerError(subject, expected="a whole HDF5 file", got=f"a damaged one ({error})", do=_REMAKE) from error
+        raise WhiskerError(
+            subject, expected="a whole HDF5 file", got=f"a damaged one ({error})", hint=_REMAKE
+        ) from error
 
 
 def _names(data: h5py.Group, path: Path) -> list[str]:
     """Of the demonstrations, in the order of their numbers; HDF5 itself lists them by the alphabet."""
-    names = [name for name in data if re.fullmatch(r"demo_\d+", name) and isinstance(data[name], h5py.Group)]
+    names = [
+        name
+        for name in data
+        if re.fullmatch(r"demo_\d+", name) and isinstance(data[name], h5py.Group)
+    ]
     if not names:
-        raise WhiskerError(f"demonstration file {path}", expected="groups 'data/demo_<i>'", got=f"{sorted(data)}")
+        raise WhiskerError(
+            f"demonstration file {path}", expected="groups 'data/demo_<i>'", got=f"{sorted(data)}"
+        )
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 
@@ -303,12 +350,14 @@ def _read_task(data: h5py.Group, path: Path) -> tuple[str, str]:
             f"demonstration file {path}",
             expected="the attributes of LIBERO's own files: task, controller, and each episode's model",
             got="none: it was regenerated without them, as OpenVLA's scripts do",
-            do="Give LIBERO's own file of that task, or record one: eval-demos --env <task> --output <file>.",
+            hint="Give LIBERO's own file of that task, or record one: eval-demos --env <task> --output <file>.",
         )
     _check_control(_read_json(data, "env_args", path), path)
     words = _read_json(data, "problem_info", path).get("language_instruction")
     if not words or not isinstance(words, str | list):
-        raise WhiskerError(f"problem_info of {path}", expected="a language_instruction", got="none", do=_REMAKE)
+        raise WhiskerError(
+            f"problem_info of {path}", expected="a language_instruction", got="none", hint=_REMAKE
+        )
     # LIBERO's own tools allow for a list of strings and for quotation marks.
     return "".join(words).strip('"'), _text(_attribute(data, "bddl_file_name", f"'data' of {path}"))
 
@@ -321,11 +370,15 @@ def _read(data: h5py.Group, name: str, path: Path, obs_keys: Collection[str]) ->
     init_state = _as_float(_attribute(demo, "init_state", subject))
     if init_state.shape != states.shape[1:]:
         expected = f"a row of states, {states.shape[1:]}"
-        raise WhiskerError(f"init_state of {subject}", expected=expected, got=f"{init_state.shape}", do=_REMAKE)
+        raise WhiskerError(
+            f"init_state of {subject}", expected=expected, got=f"{init_state.shape}", hint=_REMAKE
+        )
     model_xml = _text(_attribute(demo, "model_file", subject))
     fixture_poses = read_fixture_poses(model_xml, f"model_file of {subject}")
     obs = _read_obs(data, demo, subject, obs_keys, len(actions))
-    return Demonstration(name, instruction, bddl_file_name, actions, states, init_state, fixture_poses, obs)
+    return Demonstration(
+        name, instruction, bddl_file_name, actions, states, init_state, fixture_poses, obs
+    )
 
 
 def _read_obs(
@@ -333,31 +386,47 @@ def _read_obs(
 ) -> dict[str, np.ndarray]:
     convention = _text(data.attrs.get("macros_image_convention", _IMAGE_CONVENTION))
     if convention != _IMAGE_CONVENTION and set(obs_keys) & set(IMAGE_KEYS):
-        raise WhiskerError(f"macros_image_convention of {subject}", expected=_IMAGE_CONVENTION, got=convention)
+        raise WhiskerError(
+            f"macros_image_convention of {subject}", expected=_IMAGE_CONVENTION, got=convention
+        )
     _check_known(obs_keys, subject)
-    return {key: _checked_obs(key, _array(demo, f"obs/{key}", subject), subject, n_steps) for key in obs_keys}
+    return {
+        key: _checked_obs(key, _array(demo, f"obs/{key}", subject), subject, n_steps)
+        for key in obs_keys
+    }
 
 
 def _check_control(env_args: Mapping[str, Any], path: Path) -> None:
     """Other controllers give the same seven numbers another meaning."""
     kwargs = _as_dict(env_args.get("env_kwargs"))
-    found = {**_as_dict(kwargs.get("controller_configs")), "control_freq": kwargs.get("control_freq")}
+    found = {
+        **_as_dict(kwargs.get("controller_configs")),
+        "control_freq": kwargs.get("control_freq"),
+    }
     wanted = {k: _CONTROLLER[k] for k in ("type", "control_delta", "output_max", "output_min")}
     for key, value in {**wanted, "control_freq": _CONTROL_FREQ_HZ}.items():
         if found.get(key) != value:
-            do = "Its actions mean something else: collect them again with LIBERO's controller."
-            raise WhiskerError(f"env_args of {path}", expected=f"{key} {value}", got=f"{found.get(key)}", do=do)
+            hint = "Its actions mean something else: collect them again with LIBERO's controller."
+            raise WhiskerError(
+                f"env_args of {path}", expected=f"{key} {value}", got=f"{found.get(key)}", hint=hint
+            )
 
 
 def _check_steps(subject: str, actions: np.ndarray, states: np.ndarray) -> None:
     if not actions.size:
-        raise WhiskerError(subject, expected="actions", got="none", do="Remove this demonstration from the file.")
+        raise WhiskerError(
+            subject, expected="actions", got="none", hint="Remove this demonstration from the file."
+        )
     if actions.ndim != 2 or actions.shape[1] != ACTION_DIM:
         expected = f"(T, {ACTION_DIM}): 3 position, 3 axis-angle, 1 gripper"
-        raise WhiskerError(f"actions of {subject}", expected=expected, got=f"{actions.shape}", do=_REMAKE)
+        raise WhiskerError(
+            f"actions of {subject}", expected=expected, got=f"{actions.shape}", hint=_REMAKE
+        )
     if states.ndim != 2 or len(states) != len(actions):
         expected = f"one before each of {len(actions)} actions, ({len(actions)}, state_dim)"
-        raise WhiskerError(f"states of {subject}", expected=expected, got=f"{states.shape}", do=_REMAKE)
+        raise WhiskerError(
+            f"states of {subject}", expected=expected, got=f"{states.shape}", hint=_REMAKE
+        )
     _check_finite(f"actions of {subject}", actions)
     _check_finite(f"states of {subject}", states)
 
@@ -367,12 +436,21 @@ def _check_finite(subject: str, array: np.ndarray) -> None:
     if len(bad):
         step, column = bad[0]
         got = f"{array[step, column]} at step {step}, column {column}"
-        raise WhiskerError(subject, expected="finite numbers", got=got, do="Remove this demonstration from the file.")
+        raise WhiskerError(
+            subject,
+            expected="finite numbers",
+            got=got,
+            hint="Remove this demonstration from the file.",
+        )
 
 
-def _complete_obs(obs: Mapping[str, np.ndarray], subject: str, n_steps: int) -> dict[str, np.ndarray]:
+def _complete_obs(
+    obs: Mapping[str, np.ndarray], subject: str, n_steps: int
+) -> dict[str, np.ndarray]:
     _check_known(obs, subject)
-    complete = {key: _checked_obs(key, np.asarray(array), subject, n_steps) for key, array in obs.items()}
+    complete = {
+        key: _checked_obs(key, np.asarray(array), subject, n_steps) for key, array in obs.items()
+    }
     if "ee_states" in complete:
         complete |= {"ee_pos": complete["ee_states"][:, :3], "ee_ori": complete["ee_states"][:, 3:]}
     return complete
@@ -389,7 +467,9 @@ def _checked_obs(key: str, array: np.ndarray, subject: str, n_steps: int) -> np.
     name = f"obs/{key} of {subject}"
     if key in IMAGE_KEYS:
         if array.ndim != 4 or array.shape[::3] != (n_steps, 3) or array.dtype != np.uint8:
-            raise WhiskerError(name, expected=f"uint8 ({n_steps}, H, W, 3)", got=f"{array.dtype} {array.shape}")
+            raise WhiskerError(
+                name, expected=f"uint8 ({n_steps}, H, W, 3)", got=f"{array.dtype} {array.shape}"
+            )
         return array
     if array.shape != (n_steps, _WIDTHS[key]):
         raise WhiskerError(name, expected=f"({n_steps}, {_WIDTHS[key]})", got=f"{array.shape}")
@@ -402,13 +482,23 @@ def _array(demo: h5py.Group, key: str, subject: str) -> np.ndarray:
     if not isinstance(dataset := demo.get(key), h5py.Dataset):
         found: list[str] = []
         demo.visit(found.append)
-        raise WhiskerError(subject, expected=f"a dataset {key!r}", got=", ".join(sorted(found)) or "none", do=_REMAKE)
+        raise WhiskerError(
+            subject,
+            expected=f"a dataset {key!r}",
+            got=", ".join(sorted(found)) or "none",
+            hint=_REMAKE,
+        )
     return dataset[()]
 
 
 def _attribute(group: h5py.Group, name: str, subject: str) -> Any:
     if name not in group.attrs:
-        raise WhiskerError(subject, expected=f"an attribute {name!r}", got=", ".join(group.attrs) or "none", do=_REMAKE)
+        raise WhiskerError(
+            subject,
+            expected=f"an attribute {name!r}",
+            got=", ".join(group.attrs) or "none",
+            hint=_REMAKE,
+        )
     return group.attrs[name]
 
 
@@ -419,7 +509,9 @@ def _read_json(data: h5py.Group, name: str, path: Path) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise WhiskerError(f"attribute {name!r} of {path}", expected="a JSON object", got=repr(text[:60]))
+        raise WhiskerError(
+            f"attribute {name!r} of {path}", expected="a JSON object", got=repr(text[:60])
+        )
     return value
 
 

@@ -35,9 +35,10 @@ from sim.spec import CameraSpec, Control, EnvSpec
 class LiberoEnv(RobosuiteEnv):
     """`sim.env.Env` of one LIBERO task: a Panda under operational-space control at 20 Hz.
 
-    State (8): position of the end effector [m, world], its rotation as axis-angle [rad], two finger positions [m].
-    Action (7), relative: each in [-1, 1], 1 being 0.05 m or 0.5 rad in the world's axes; gripper -1 open, +1 closed.
-    Absolute: the position [m, world] and the axis-angle [rad] themselves.
+    State (8): position of the end effector [m, world], its rotation as axis-angle [rad], two finger
+    positions [m]. Action (7), relative: each in [-1, 1], 1 being 0.05 m or 0.5 rad in the world's
+    axes; gripper -1 open, +1 closed. Absolute: the position [m, world] and the axis-angle [rad]
+    themselves.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class LiberoEnv(RobosuiteEnv):
         demos: Path | None = None,
     ) -> None:
         """Args:
-        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe; None: lerobot's two.
-        demos: a file of demonstrations: episode k begins where its k-th began, and the expert does what it did.
+        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe; None:
+        lerobot's two. demos: a file of demonstrations: episode k begins where its k-th began, and
+        the expert does what it did.
         """
         self._task = task
         self._name = f"{task.env_name}@{demos}" if demos else task.env_name
@@ -57,7 +59,9 @@ class LiberoEnv(RobosuiteEnv):
         self._names = {int(body): name for name, body in env.obj_body_id.items()}
         super().__init__(env, relative=control == "relative", object_names=self._names)
         self._demos = DemonstratedStarts(demos, task) if demos else None
-        self._init_states = load_init_states(task) if self._demos is None else self._demos.init_states
+        self._init_states = (
+            load_init_states(task) if self._demos is None else self._demos.init_states
+        )
         goals = [make_goal(env, self.model, goal) for goal in env.parsed_problem["goal_state"]]
         spec = self._make_spec(image_sizes, tuple(goal.declared for goal in goals))
         self._watch(goals, spec, LEROBOT_CAMERAS)
@@ -67,7 +71,8 @@ class LiberoEnv(RobosuiteEnv):
         """Begin an episode, as every `Env` does.
 
         Raises:
-            WhiskerError: there is no such episode, or an object is not where the scene's certificate has it.
+            WhiskerError: there is no such episode, or an object is not where the scene's
+                certificate has it.
         """
         self.begin_episode(episode_index)
         self.check_scene(episode_index)
@@ -92,8 +97,9 @@ class LiberoEnv(RobosuiteEnv):
             self._advance(SETTLE_ACTION)
         self._begin_goals()
         if self._demos is not None:
-            # A demonstration begins as it was recorded, in motion. Goals are measured from where objects rest all the
-            # same; to come back by a second reset is exact, unlike a restored snapshot right after a reset.
+            # A demonstration begins as it was recorded, in motion. Goals are measured from where
+            # objects rest all the same; to come back by a second reset is exact, unlike a restored
+            # snapshot right after a reset.
             starts = [goal.start for goal in self._goals]
             self.reset_unsettled(episode_index)
             for goal, start in zip(self._goals, starts, strict=True):
@@ -107,7 +113,8 @@ class LiberoEnv(RobosuiteEnv):
                 f"episode {episode_index} of {self.spec.name!r}",
                 expected=f"0 to {len(self._init_states) - 1}: there are {len(self._init_states)} init states",
             )
-        # robosuite draws the poses of fixtures from numpy's global generator, which is nobody else's business.
+        # robosuite draws the poses of fixtures from numpy's global generator, which is nobody
+        # else's business.
         others = np.random.get_state()  # noqa: NPY002
         np.random.seed(FIRST_SEED + episode_index)  # noqa: NPY002
         try:
@@ -123,15 +130,16 @@ class LiberoEnv(RobosuiteEnv):
     def state(self) -> Float32[np.ndarray, "8"]:
         sample = self.sample
         return np.concatenate(
-            [sample.ee_pos, axis_angle_of(sample.ee_quat_xyzw), sample.gripper_qpos], dtype=np.float32
+            [sample.ee_pos, axis_angle_of(sample.ee_quat_xyzw), sample.gripper_qpos],
+            dtype=np.float32,
         )
 
-    def make_expert(self, fault: str | None = None) -> Expert:
+    def make_expert(self, failure_mode: str | None = None) -> Expert:
         if self._demos is not None:
             return self._demos.make_expert(lambda: self._episode_index)
         from sim.libero_bench.expert import LiberoExpert
 
-        return LiberoExpert(self, fault)
+        return LiberoExpert(self, failure_mode)
 
     @property
     def object_names(self) -> tuple[str, ...]:
@@ -139,12 +147,19 @@ class LiberoEnv(RobosuiteEnv):
         return tuple(self._names[int(body)] for body in self._free_joints.bodies)
 
     def _check_goals(self) -> np.ndarray:
-        return np.array([bool(self._env._eval_predicate(goal)) for goal in self._env.parsed_problem["goal_state"]])
+        return np.array(
+            [
+                bool(self._env._eval_predicate(goal))
+                for goal in self._env.parsed_problem["goal_state"]
+            ]
+        )
 
     def _after_physics(self) -> None:
         self._env._post_process()
 
-    def _make_spec(self, image_sizes: Mapping[str, tuple[int, int]] | None, goals: tuple[Goal, ...]) -> EnvSpec:
+    def _make_spec(
+        self, image_sizes: Mapping[str, tuple[int, int]] | None, goals: tuple[Goal, ...]
+    ) -> EnvSpec:
         if image_sizes is None:
             image_sizes = dict.fromkeys(LEROBOT_CAMERAS, IMAGE_SIZE_PX)
         return EnvSpec(
@@ -168,7 +183,7 @@ class LiberoEnv(RobosuiteEnv):
             raise WhiskerError(
                 f"camera {name!r}",
                 expected=f"one of {', '.join(CAMERA_NAMES)}",
-                do="The environment has no other cameras.",
+                hint="The environment has no other cameras.",
             )
         fovy_deg = self.model.camera(LEROBOT_CAMERAS.get(name, name)).fovy[0]
         return CameraSpec(name, height_px, width_px, float(fovy_deg))
@@ -183,10 +198,13 @@ def make_libero(
     """By name, as in `sim.libero_bench.tasks.find_task`.
 
     Args:
-        scene_path: what follows an @ in the name, which here is a file of demonstrations to begin from.
+        scene_path: what follows an @ in the name, which here is a file of demonstrations to begin
+            from.
 
     Raises:
         WhiskerError: no such task or camera, resources missing, demonstrations of another task.
     """
     task = find_task(name.partition("@")[0])
-    return LiberoEnv(task, image_sizes, control or "relative", Path(scene_path) if scene_path else None)
+    return LiberoEnv(
+        task, image_sizes, control or "relative", Path(scene_path) if scene_path else None
+    )

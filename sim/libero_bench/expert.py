@@ -1,7 +1,8 @@
 """A scripted expert for LIBERO: it reads the true state and carries out the task's goals one after the other.
 
-What can be grasped, and where, is read off the world's geometry (`sim.robosuite.grasping`): where both fingers find
-room and something of the object is between them. That gives the rim of a bowl and the middle of a can alike.
+What can be grasped, and where, is read off the world's geometry (`sim.robosuite.grasping`): where
+both fingers find room and something of the object is between them. That gives the rim of a bowl and
+the middle of a can alike.
 """
 
 from collections.abc import Iterator
@@ -23,9 +24,9 @@ from sim.robosuite.grasping import (
     HeightMap,
     Matrix,
     Position,
+    collision_geoms,
     find_grasp,
     grid_points,
-    touchable,
 )
 
 if TYPE_CHECKING:
@@ -56,47 +57,51 @@ def pointing_down(yaw_rad: float) -> Matrix:
     return np.array([[cos, sin, 0.0], [sin, -cos, 0.0], [0.0, 0.0, -1.0]])
 
 
-def check_fault(fault: str | None, goals: list[list[str]]) -> None:
-    """Raise unless there is such a fault and something in the task that it spoils.
+def check_failure_mode(failure_mode: str | None, goals: list[list[str]]) -> None:
+    """Raise unless there is such a failure mode and something in the task that it spoils.
 
     Raises:
         UnknownNameError: with the closest names.
         WhiskerError: the task has only goals of the other kind.
     """
     of_place, of_joint = get_args(PlaceFault), get_args(JointFault)
-    if fault is None:
+    if failure_mode is None:
         return
-    if fault not in of_place + of_joint:
-        raise UnknownNameError("fault of the expert", fault, of_place + of_joint)
-    if (fault in of_place) not in {len(goal) == 3 for goal in goals}:
-        kind, others = ("pick and place", of_joint) if fault in of_place else ("articulated", of_place)
+    if failure_mode not in of_place + of_joint:
+        raise UnknownNameError("failure mode of the expert", failure_mode, of_place + of_joint)
+    if (failure_mode in of_place) not in {len(goal) == 3 for goal in goals}:
+        kind, others = (
+            ("pick and place", of_joint) if failure_mode in of_place else ("articulated", of_place)
+        )
         raise WhiskerError(
-            f"fault {fault!r} of the expert",
+            f"failure mode {failure_mode!r} of the expert",
             expected=f"a task with a goal that is {kind}",
             got=" and ".join(" ".join(goal) for goal in goals),
-            do=f"Faults that this task can have: {', '.join(others)}.",
+            hint=f"Failure modes that this task can have: {', '.join(others)}.",
         )
 
 
 class LiberoExpert:
     """Proportional control of the hand towards targets that follow the world as it is; tries again what it dropped.
 
-    It picks from above and places on plates, stoves, tables, racks and tops, into baskets, trays, caddies and drawers
-    (which it opens if they are closed), turns knobs, and opens and closes drawers by their handle. It has no way with
-    microwaves, under roofs, with the lowest drawers and with plates that lie flat: such episodes fail.
+    It picks from above and places on plates, stoves, tables, racks and tops, into baskets, trays,
+    caddies and drawers (which it opens if they are closed), turns knobs, and opens and closes
+    drawers by their handle. It has no way with microwaves, under roofs, with the lowest drawers and
+    with plates that lie flat: such episodes fail.
 
-    A `fault` spoils one thing, which gives a known failure of each kind where the way is long enough for it:
+    A `failure_mode` spoils one thing, which gives a known failure of each kind where the way is long
+    enough for it:
 
         never_close      never_picked_up            stop_over_goal   timeout, at the first goal
         open_half_way    dropped_during_transport   stop_half_way    timeout, halfway to the joint's goal
         release_beside   missed_goal (of a basket: dropped, since it rolls off the rim)
     """
 
-    def __init__(self, env: "LiberoEnv", fault: str | None = None) -> None:
-        self._env, self._fault = env, fault
+    def __init__(self, env: "LiberoEnv", failure_mode: str | None = None) -> None:
+        self._env, self._failure_mode = env, failure_mode
         self._robosuite = env._env
         self._goals: list[list[str]] = self._robosuite.parsed_problem["goal_state"]
-        check_fault(fault, self._goals)
+        check_failure_mode(failure_mode, self._goals)
         model = env.model
         self._base = int(model.body("robot0_base").id)
         self._is_robot = model.body_rootid[model.geom_bodyid] == model.body_rootid[self._base]
@@ -109,7 +114,10 @@ class LiberoExpert:
         self._target = np.zeros(3)
 
     def action(self) -> Float64[np.ndarray, "7"]:
-        """Towards the script's target. Absolute control gets the pose that the relative action stands for."""
+        """Towards the script's target.
+
+        Absolute control gets the pose that the relative action stands for.
+        """
         next(self._script)
         position, rotation = self._hand()
         step = GAIN * (self._target - position) / POSITION_UNIT_M
@@ -117,15 +125,20 @@ class LiberoExpert:
         turn = np.clip(self._turn_left() / ROTATION_UNIT_RAD, -1.0, 1.0)
         if self._env.spec.action.mode == "absolute":
             step = position + POSITION_UNIT_M * step
-            turn = (Rotation.from_rotvec(ROTATION_UNIT_RAD * turn) * Rotation.from_matrix(rotation)).as_rotvec()
+            turn = (
+                Rotation.from_rotvec(ROTATION_UNIT_RAD * turn) * Rotation.from_matrix(rotation)
+            ).as_rotvec()
         return np.concatenate([step, turn, [self._gripper]])
 
-    # The script: generators that set the target (and `_rotation`, `_gripper`) and yield once a control step.
+    # The script: generators that set the target (and `_rotation`, `_gripper`) and yield once a
+    # control step.
 
     def _solve(self) -> Motion:
         """Every goal, and then again those that do not hold."""
-        in_order = sorted(range(len(self._goals)), key=lambda index: _ORDER.get(self._goals[index][0], 1))
-        for _ in range(1 if self._fault else N_ATTEMPTS):
+        in_order = sorted(
+            range(len(self._goals)), key=lambda index: _ORDER.get(self._goals[index][0], 1)
+        )
+        for _ in range(1 if self._failure_mode else N_ATTEMPTS):
             for index in in_order:
                 verb, thing, *place = self._goals[index]
                 if self._env.progress()[index].met:
@@ -140,17 +153,17 @@ class LiberoExpert:
         body = int(self._robosuite.obj_body_id[thing])
         is_thing = self._geoms_of(body)
         yield from self._pick(body, is_thing)
-        if self._gripper == OPEN and self._fault != "never_close":
+        if self._gripper == OPEN and self._failure_mode != "never_close":
             return
         spot = self._spot(place, is_thing)
-        if self._fault == "open_half_way":
+        if self._failure_mode == "open_half_way":
             # Nearer to the lift than to the goal: a fall far from it.
             spot = 0.65 * self._env.data.xpos[body, :2] + 0.35 * spot
         yield from self._carry(body, is_thing, spot)
-        if self._fault == "open_half_way":
+        if self._failure_mode == "open_half_way":
             yield from self._use_gripper(OPEN)
             yield from self._stay()
-        if self._fault == "stop_over_goal":
+        if self._failure_mode == "stop_over_goal":
             yield from self._keep_over(body, spot)
         yield from self._lower(body, is_thing, spot)
         yield from self._use_gripper(OPEN)
@@ -166,7 +179,7 @@ class LiberoExpert:
             yield from self._take(grasp)
             height = data.xpos[body, 2]
             yield from self._go(grasp.pos_world + LIFT_M * UP, 0.02)
-            if data.xpos[body, 2] - height > LIFT_M / 2 or self._fault == "never_close":
+            if data.xpos[body, 2] - height > LIFT_M / 2 or self._failure_mode == "never_close":
                 return
             yield from self._use_gripper(OPEN)
 
@@ -174,13 +187,15 @@ class LiberoExpert:
         self._rotation, self._gripper = pointing_down(grasp.yaw_rad), OPEN
         yield from self._travel(grasp.pos_world + HOVER_M * UP, TIP_W_M)
         yield from self._go(grasp.pos_world, 0.004)
-        yield from self._use_gripper(OPEN if self._fault == "never_close" else CLOSED)
+        yield from self._use_gripper(OPEN if self._failure_mode == "never_close" else CLOSED)
 
     def _carry(self, body: int, is_thing: GeomMask, spot: Float64[np.ndarray, "2"]) -> Motion:
         """To above the spot, over what is in between."""
         hand = self._hand()[0]
         over = self._above(spot, body, hand[2])
-        yield from self._cross(over, hand[2] - self._bounds(is_thing)[0][2], self._is_robot | is_thing)
+        yield from self._cross(
+            over, hand[2] - self._bounds(is_thing)[0][2], self._is_robot | is_thing
+        )
 
     def _lower(self, body: int, is_thing: GeomMask, spot: Float64[np.ndarray, "2"]) -> Motion:
         """Straight down until it touches something, or the hand does."""
@@ -207,7 +222,7 @@ class LiberoExpert:
         part, qpos = int(model.jnt_bodyid[joint.id]), int(joint.qposadr[0])
         near, far = sorted(self._range(verb, thing), key=lambda q: abs(q - data.qpos[qpos]))
         start, end = float(data.qpos[qpos]), near + 0.1 * (far - near)
-        if self._fault == "stop_half_way":
+        if self._failure_mode == "stop_half_way":
             end = 0.5 * (start + near)
         yield from self._take_part(thing, part, joint.id)
         if self._gripper == OPEN:
@@ -219,7 +234,7 @@ class LiberoExpert:
             best, since = (left, 0) if left < best - 1e-3 else (best, since + 1)
             rotation = data.xmat[part].reshape(3, 3)
             lead = LEAD_M if joint.type[0] == mujoco.mjtJoint.mjJNT_SLIDE else LEAD_RAD
-            if self._fault == "stop_half_way":
+            if self._failure_mode == "stop_half_way":
                 lead = min(lead, left)  # or the part follows the hand further, into its goal
             way = lead * np.sign(end - start) * data.xaxis[joint.id]
             here = data.xpos[part] + rotation @ grip
@@ -227,7 +242,7 @@ class LiberoExpert:
                 here, rotation @ turn, way, data.xanchor[joint.id], int(joint.type[0])
             )
             yield
-        if self._fault == "stop_half_way":
+        if self._failure_mode == "stop_half_way":
             yield from self._stay()
         yield from self._use_gripper(OPEN)
         yield from self._go(self._hand()[0] - RETREAT_M * self._rotation[:, 2], 0.02)
@@ -242,7 +257,7 @@ class LiberoExpert:
             return
         opening = np.mean(self._range("open", thing)) - np.mean(self._range("close", thing))
         outwards = np.sign(opening) * data.xaxis[joint]
-        geoms = np.flatnonzero((model.geom_bodyid == part) & touchable(model))
+        geoms = np.flatnonzero((model.geom_bodyid == part) & collision_geoms(model))
         handle = data.geom_xpos[geoms[np.argmax(data.geom_xpos[geoms] @ outwards)]].copy()
         self._rotation = reaching_for_handle(outwards, self._hand()[1])
         self._gripper = OPEN
@@ -262,11 +277,17 @@ class LiberoExpert:
             hang_m: how far hand and load reach below the grip site.
         """
         start = self._hand()[0]
-        low, high = np.minimum(start, target)[:2] - PALM_U_M, np.maximum(start, target)[:2] + PALM_U_M
-        # LIBERO lets some things fall from high above as an episode begins: those are not flown over.
+        low, high = (
+            np.minimum(start, target)[:2] - PALM_U_M,
+            np.maximum(start, target)[:2] + PALM_U_M,
+        )
+        # LIBERO lets some things fall from high above as an episode begins: those are not flown
+        # over.
         model, data = self._env.model, self._env.data
         is_overhead = data.geom_xpos[:, 2] - model.geom_rbound > max(start[2], target[2])
-        heights = HeightMap(self._env.model, self._env.data, low, high, COARSE_CELL_M, ignored | is_overhead)
+        heights = HeightMap(
+            self._env.model, self._env.data, low, high, COARSE_CELL_M, ignored | is_overhead
+        )
         way, offset = target[:2] - start[:2], heights.xy - start[:2]
         along = np.clip(offset @ way / max(way @ way, 1e-9), 0.0, 1.0)
         near = np.linalg.norm(offset - along[..., None] * way, axis=-1) < PALM_U_M
@@ -302,7 +323,9 @@ class LiberoExpert:
 
     def _hand(self) -> tuple[Position, Matrix]:
         """Grip site: position [m, world] and rotation, whose columns are the hand's u, v and w."""
-        return self._env.ee_pos_world(), self._env.data.site_xmat[self._env._ee_site].reshape(3, 3).copy()
+        return self._env.ee_pos_world(), self._env.data.site_xmat[self._env._ee_site].reshape(
+            3, 3
+        ).copy()
 
     def _turn_left(self) -> Position:
         """Rotation vector from the hand to `_rotation`, rad."""
@@ -315,9 +338,16 @@ class LiberoExpert:
     def _find_grasp(self, is_thing: GeomMask, middle: Position) -> Grasp | None:
         middle_xy, reach_m = middle[:2].copy(), 0.12 + PALM_U_M
         heights = HeightMap(
-            self._env.model, self._env.data, middle_xy - reach_m, middle_xy + reach_m, CELL_M, self._is_robot
+            self._env.model,
+            self._env.data,
+            middle_xy - reach_m,
+            middle_xy + reach_m,
+            CELL_M,
+            self._is_robot,
         )
-        return find_grasp(heights, is_thing, middle_xy, self._env.data.xpos[self._base, :2], np.pi / 2)
+        return find_grasp(
+            heights, is_thing, middle_xy, self._env.data.xpos[self._base, :2], np.pi / 2
+        )
 
     def _spot(self, place: str, is_thing: GeomMask) -> Float64[np.ndarray, "2"]:
         """Where the object's origin should come down, world: on an object its middle, in a region the lowest place."""
@@ -326,16 +356,23 @@ class LiberoExpert:
             spots: np.ndarray = data.xpos[None, int(self._robosuite.obj_body_id[place]), :2]
         else:
             site = model.site(place).id
-            half = np.abs(data.site_xmat[site].reshape(3, 3) @ self._robosuite.object_sites_dict[place].size)[:2]
+            half = np.abs(
+                data.site_xmat[site].reshape(3, 3) @ self._robosuite.object_sites_dict[place].size
+            )[:2]
             spots = data.site_xpos[site, :2] + half * grid_points((-0.8, 0.8), 0.8, 9, 9)
         middle = spots.mean(axis=0)
-        if self._fault == "release_beside":
+        if self._failure_mode == "release_beside":
             angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
             spots = middle + BESIDE_M * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
         low, high = self._bounds(is_thing)
         footprint = (high - low)[:2].max() / 2 * grid_points((-1.0, 1.0), 1.0, 7, 7)
         heights = HeightMap(
-            self._env.model, self._env.data, middle - 0.3, middle + 0.3, COARSE_CELL_M, self._is_robot | is_thing
+            self._env.model,
+            self._env.data,
+            middle - 0.3,
+            middle + 0.3,
+            COARSE_CELL_M,
+            self._is_robot | is_thing,
         )
         under = heights.at(spots[:, None] + footprint)[0].max(axis=1)
         # A centimetre higher is as bad as as much further from the middle.
@@ -350,7 +387,7 @@ class LiberoExpert:
     def _bounds(self, is_thing: GeomMask) -> tuple[Position, Position]:
         """Lowest and highest corner of the box around it, world."""
         model, data = self._env.model, self._env.data
-        geoms = is_thing & touchable(model)
+        geoms = is_thing & collision_geoms(model)
         rotation, aabb = data.geom_xmat[geoms].reshape(-1, 3, 3), model.geom_aabb[geoms]
         middle = data.geom_xpos[geoms] + (rotation @ aabb[:, :3, None])[..., 0]
         half = (np.abs(rotation) @ aabb[:, 3:, None])[..., 0]
@@ -363,7 +400,9 @@ class LiberoExpert:
     def _is_drawer(self, thing: str) -> bool:
         """Whether it is a part that slides."""
         sites, model = self._robosuite.object_sites_dict, self._env.model
-        joints = [model.joint(joint) for joint in (sites[thing].joints or [])] if thing in sites else []
+        joints = (
+            [model.joint(joint) for joint in (sites[thing].joints or [])] if thing in sites else []
+        )
         return any(joint.type[0] == mujoco.mjtJoint.mjJNT_SLIDE for joint in joints)
 
     def _range(self, verb: str, thing: str) -> list[float]:

@@ -1,4 +1,7 @@
-"""LIBERO's suites and tasks as a family of environments. Light: the tables of tasks are read when they are asked."""
+"""LIBERO's suites and tasks as a family of environments.
+
+Light: the tables of tasks are read when they are asked.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -32,7 +35,7 @@ class LiberoFamily(EnvFamily):
         "xvla": RefusedPolicy(
             expected="X-VLA's own LIBERO processors (a state of 20 numbers, rotations as 6D, image2 not turned)",
             got="LIBERO's common ones",
-            do="They are not built yet; the number would be wrong.",
+            hint="They are not built yet; the number would be wrong.",
         )
     }
 
@@ -78,7 +81,10 @@ class LiberoFamily(EnvFamily):
         return {camera: view for camera, view in LEROBOT_CAMERAS.items() if camera in cameras}
 
     def film_cameras(self, camera_names: tuple[str, ...], path: str | None) -> tuple[str, ...]:
-        """Return the two cameras that policies look through. A third would take as long as the two."""
+        """Return the two cameras that policies look through.
+
+        A third would take as long as the two.
+        """
         del path
         return camera_names[:2]
 
@@ -92,7 +98,9 @@ class LiberoFamily(EnvFamily):
 
         bddl_path = PurePosixPath(load_demonstration(path, 0).bddl_file_name)
         in_suite = bddl_path.parent.name.startswith("libero_")
-        task = find_task(f"{bddl_path.parent.name}/{bddl_path.stem}" if in_suite else bddl_path.stem)
+        task = find_task(
+            f"{bddl_path.parent.name}/{bddl_path.stem}" if in_suite else bddl_path.stem
+        )
         return f"{task.env_name}@{path.resolve()}"
 
     def record_demonstrations(self, request: DemoRequest) -> int:

@@ -1,14 +1,16 @@
 """The thresholds of the verdicts on LIBERO's goals.
 
-Where a number is the SO-101's, none was measured in LIBERO. It was kept because with it the labels agree with the
-stills of 29 LIBERO failures in 27 outcomes, 29 stages and 24 steps of 26 (`docs/outcomes.md`).
+Where a number is the SO-101's, none was measured in LIBERO. It was kept because with it the labels
+agree with the stills of 29 LIBERO failures in 27 outcomes, 29 stages and 24 steps of 26
+(`docs/outcomes.md`).
 """
 
 from sim.goals.goal import Threshold
 
 # An object that is held, and higher than this above where it rested, is clear of what it lay on.
 LIFTED_M = 0.03
-# An object that the gripper touches is held if it is raised by this much: a bowl hangs by its rim, on one pad.
+# An object that the gripper touches is held if it is raised by this much: a bowl hangs by its rim,
+# on one pad.
 HELD_M = 0.02
 
 _SAME = "the SO-101's number, which agrees with the stills of LIBERO failures"
@@ -17,16 +19,22 @@ _STALLED_M = Threshold(0.005, _SAME)
 
 PICK_AND_PLACE_THRESHOLDS = {
     "held_steps": Threshold(10, f"{_SAME}; 0.5 s at 20 Hz"),
-    "raised_m": Threshold(HELD_M, "the height that tells a bowl that hangs by its rim; the SO-101's number too"),
+    "raised_m": Threshold(
+        HELD_M, "the height that tells a bowl that hangs by its rim; the SO-101's number too"
+    ),
     "closing_steps": Threshold(5, f"{_SAME}; 0.25 s at 20 Hz"),
     "dropped_m": Threshold(LIFTED_M, "the height at which an object is clear of what it lay on"),
-    "near_goal_m": Threshold(0.12, f"{_SAME}; one number for all goals, too small for a wide basket"),
+    "near_goal_m": Threshold(
+        0.12, f"{_SAME}; one number for all goals, too small for a wide basket"
+    ),
     "near_gripper_m": Threshold(0.05, _SAME),
     "stalled_steps": _STALLED_STEPS,
     "stalled_m": _STALLED_M,
 }
 ARTICULATED_THRESHOLDS = {
-    "begun_joint_progress": Threshold(0.1, "chosen: a tenth of the way is more than a touch in passing"),
+    "begun_joint_progress": Threshold(
+        0.1, "chosen: a tenth of the way is more than a touch in passing"
+    ),
     "stalled_steps": _STALLED_STEPS,
     "stalled_m": _STALLED_M,
     "stalled_joint_progress": Threshold(0.02, "chosen"),

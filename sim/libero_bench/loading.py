@@ -11,8 +11,9 @@ def make_problem(bddl_path: Path):
     """Return LIBERO's problem class of a task, as `load_robosuite` has it."""
     os.environ.update(OWN_PATHS)
     env = load_robosuite(lambda: _make(bddl_path))
-    # A hard reset registers each drawer, door and knob once more, and each time it draws a number before the fixtures'
-    # poses are drawn. An episode is the first of a new environment of lerobot: made, reset, reset with the seed.
+    # A hard reset registers each drawer, door and knob once more, and each time it draws a number
+    # before the fixtures' poses are drawn. An episode is the first of a new environment of lerobot:
+    # made, reset, reset with the seed.
     env.object_property_initializers *= 3
     return env
 

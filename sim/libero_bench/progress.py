@@ -3,12 +3,12 @@
 A goal is a predicate of the task's BDDL file. Whether it holds is for LIBERO's own code to say
 (`env._eval_predicate`); what leads there is measured here, with these rules:
 
-- an object is held when both finger pads touch it (robosuite's `_check_grasp`), or when any part of the gripper does
-  while nothing else touches it or it is raised by `HELD_M`: a bowl or mug hangs by its rim, which one of the pads
-  leaves for moments;
+- an object is held when both finger pads touch it (robosuite's `_check_grasp`), or when any part of
+  the gripper does while nothing else touches it or it is raised by `HELD_M`: a bowl or mug hangs by
+  its rim, which one of the pads leaves for moments;
 - it is over the goal when its origin is where LIBERO's predicate wants it, or above that;
-- a joint's progress is 0 where it was at reset and 1 at the end, nearest to there, of the range of angles that
-  LIBERO's asset calls open, closed, on or off.
+- a joint's progress is 0 where it was at reset and 1 at the end, nearest to there, of the range of
+  angles that LIBERO's asset calls open, closed, on or off.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,14 @@ from jaxtyping import Bool, Float64, Int64
 from sim.env import Progress
 from sim.goals.articulated import ARTICULATED, articulated_progress
 from sim.goals.pick_and_place import PICK_AND_PLACE, pick_and_place_progress
-from sim.libero_bench.goal_thresholds import ARTICULATED_THRESHOLDS, HELD_M, LIFTED_M, PICK_AND_PLACE_THRESHOLDS
+from sim.libero_bench.goal_thresholds import (
+    ARTICULATED_THRESHOLDS,
+    HELD_M,
+    LIFTED_M,
+    PICK_AND_PLACE_THRESHOLDS,
+)
 from sim.robosuite.env import WatchedGoal
-from sim.robosuite.grasping import touchable
+from sim.robosuite.grasping import collision_geoms
 
 REACHED_M = 0.03
 ON_OBJECT_M, ON_SITE_M, IN_SITE_M = 0.03, -0.005, -0.01  # see `PlaceGoal._is_over`
@@ -33,7 +38,8 @@ _JOINT_RANGES = {
     "turnon": "default_turnon_ranges",
     "turnoff": "default_turnoff_ranges",
 }
-# Any one joint that is open or on will do, while all of them must be closed or off (LIBERO's ObjectState).
+# Any one joint that is open or on will do, while all of them must be closed or off (LIBERO's
+# ObjectState).
 _ANY_JOINT = ("open", "turnon")
 
 
@@ -54,7 +60,9 @@ class PlaceGoal:
         self._is_thing = np.isin(np.arange(model.ngeom), self._geoms)
         gripper = env.robots[0].gripper
         self._is_gripper = _mask(model, gripper.contact_geoms)
-        self._is_pad = [_mask(model, gripper.important_geoms[f"{side}_fingerpad"]) for side in ("left", "right")]
+        self._is_pad = [
+            _mask(model, gripper.important_geoms[f"{side}_fingerpad"]) for side in ("left", "right")
+        ]
         self._is_inside = verb == "in"
         self._place_site, self._place_body = -1, -1
         if place in env.object_sites_dict:
@@ -66,7 +74,9 @@ class PlaceGoal:
     def begin(self, data: mujoco.MjData) -> None:
         self.start = data.xpos[self._body, 2:].copy()
 
-    def progress(self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool) -> Progress:
+    def progress(
+        self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool
+    ) -> Progress:
         position = data.xpos[self._body].copy()
         height_m = float(position[2] - self.start[0])
         touching, grasped, alone = self._touch(data)
@@ -87,7 +97,9 @@ class PlaceGoal:
     def _touch(self, data: mujoco.MjData) -> tuple[bool, bool, bool]:
         """Whether the gripper touches the object, whether both pads do, and whether nothing else does."""
         pairs = data.contact.geom
-        other = np.concatenate([pairs[self._is_thing[pairs[:, 0]], 1], pairs[self._is_thing[pairs[:, 1]], 0]])
+        other = np.concatenate(
+            [pairs[self._is_thing[pairs[:, 0]], 1], pairs[self._is_thing[pairs[:, 1]], 0]]
+        )
         pads = [bool(pad[other].any()) for pad in self._is_pad]
         return bool(self._is_gripper[other].any()), all(pads), bool(self._is_gripper[other].all())
 
@@ -101,8 +113,8 @@ class PlaceGoal:
     def _is_over(self, data: mujoco.MjData, position: Float64[np.ndarray, "3"]) -> bool:
         """LIBERO's own measures without their upper ends and contacts.
 
-        On an object: `ObjectState.check_ontop`. On a site: `SiteObject.under`, whose matrix is not transposed. In a
-        site: `SiteObject.in_box`, which turns the size into the world.
+        On an object: `ObjectState.check_ontop`. On a site: `SiteObject.under`, whose matrix is not
+        transposed. In a site: `SiteObject.in_box`, which turns the size into the world.
         """
         offset = position - self._place_pos(data)
         if self._place_site < 0:
@@ -115,7 +127,11 @@ class PlaceGoal:
         return bool((np.abs(offset[:2]) < half[:2]).all() and offset[2] > ON_SITE_M + half[2])
 
     def _place_pos(self, data: mujoco.MjData) -> Float64[np.ndarray, "3"]:
-        return data.site_xpos[self._place_site] if self._place_site >= 0 else data.xpos[self._place_body]
+        return (
+            data.site_xpos[self._place_site]
+            if self._place_site >= 0
+            else data.xpos[self._place_body]
+        )
 
 
 class JointGoal:
@@ -141,11 +157,15 @@ class JointGoal:
     def begin(self, data: mujoco.MjData) -> None:
         self.start = data.qpos[self._qpos].copy()
 
-    def progress(self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool) -> Progress:
+    def progress(
+        self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool
+    ) -> Progress:
         del ee_pos
         nearest = np.abs(self._range[:, None] - self.start).argmin(axis=0)
         way = self._range[nearest] - self.start
-        gone = np.divide(data.qpos[self._qpos] - self.start, way, out=np.ones_like(way), where=np.abs(way) > 1e-9)
+        gone = np.divide(
+            data.qpos[self._qpos] - self.start, way, out=np.ones_like(way), where=np.abs(way) > 1e-9
+        )
         share = float(gone.max() if self._any_joint else gone.min())
         share = max(share, 1.0) if met else min(share, 1.0)
         return articulated_progress(met, share, data.xipos[self._part].copy())
@@ -160,7 +180,7 @@ def _collision_geoms_of(model: mujoco.MjModel, root: int) -> Int64[np.ndarray, "
     """Of a body and all that hangs on it; of one that is part of another, its own."""
     is_part = root != model.body_rootid[root]
     own = model.geom_bodyid == root if is_part else model.body_rootid[model.geom_bodyid] == root
-    return np.flatnonzero(own & touchable(model))
+    return np.flatnonzero(own & collision_geoms(model))
 
 
 def _mask(model: mujoco.MjModel, geoms: Sequence[str]) -> Bool[np.ndarray, " geom"]:

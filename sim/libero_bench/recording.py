@@ -6,7 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from sim.libero_bench.conventions import LEROBOT_CAMERAS, N_SETTLE_STEPS, SETTLE_ACTION, axis_angle_of
+from sim.libero_bench.conventions import (
+    LEROBOT_CAMERAS,
+    N_SETTLE_STEPS,
+    SETTLE_ACTION,
+    axis_angle_of,
+)
 from sim.libero_bench.demonstrations import DemonstrationFile, write_demonstrations
 from sim.libero_bench.env import LiberoEnv
 from sim.libero_bench.fixture_poses import place_fixtures, read_fixture_poses
@@ -28,7 +33,8 @@ def record_demonstrations(
 
     Args:
         episode_indices: of the benchmark's init states, tried in this order.
-        image_size_px: height and width of the images; None: no images, which are most of the file and of the time.
+        image_size_px: height and width of the images; None: no images, which are most of the file
+            and of the time.
         on_episode: told the number kept so far and whether this one succeeded.
 
     Returns:
@@ -65,7 +71,9 @@ def _record_episode(file: DemonstrationFile, env: LiberoEnv, episode_index: int)
         obs.append(_observe(env))
         if success:
             stacked = {key: np.stack([row[key] for row in obs]) for key in obs[0]}
-            file.add(actions=np.stack(actions), states=np.stack(states), model_xml=model_xml, obs=stacked)
+            file.add(
+                actions=np.stack(actions), states=np.stack(states), model_xml=model_xml, obs=stacked
+            )
             return True
     return False
 

@@ -16,8 +16,9 @@ from sim.libero_bench.tasks import LiberoTask
 class DemonstratedStarts:
     """The first states of a file's demonstrations, in place of the benchmark's init states.
 
-    A published file begins in motion and holds neither the controller's goal nor the gripper's command of that moment:
-    a replay of it follows closely, not to the last bit. One of `sim.libero_bench.recording` is followed exactly.
+    A published file begins in motion and holds neither the controller's goal nor the gripper's
+    command of that moment: a replay of it follows closely, not to the last bit. One of
+    `sim.libero_bench.recording` is followed exactly.
     """
 
     def __init__(self, path: Path, task: LiberoTask) -> None:
@@ -31,7 +32,7 @@ class DemonstratedStarts:
                 f"demonstrations {str(path)!r} in {task.env_name!r}",
                 expected=f"the task {task.name!r}",
                 got=repr(recorded),
-                do="Name the environment that was recorded, e.g. --env <suite>/<task's name>.",
+                hint="Name the environment that was recorded, e.g. --env <suite>/<task's name>.",
             )
 
     @property

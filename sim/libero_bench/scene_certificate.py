@@ -1,12 +1,14 @@
 """A certificate of every LIBERO scene: where each movable object lies when the policy first looks.
 
-MuJoCo's contacts differ between versions, and some scenes of LIBERO do not survive that: a bowl slides off what it was
-put on, a bottle is thrown into the air, and a policy is scored on a scene that it was never shown. The certificate
-was made with the versions that published results were made with. It is compared at every reset.
+MuJoCo's contacts differ between versions, and some scenes of LIBERO do not survive that: a bowl
+slides off what it was put on, a bottle is thrown into the air, and a policy is scored on a scene
+that it was never shown. The certificate was made with the versions that published results were made
+with. It is compared at every reset.
 
-`python -m sim.libero_bench.certify` makes the two files: `scene_certificate.json` says with which versions, and which
-array of `scene_certificate.npz` belongs to which task. Arrays are `(initial state, object, 3)` in tenths of a
-millimetre, world frame, after the 10 control steps in which objects settle.
+`python -m sim.libero_bench.certify` makes the two files: `scene_certificate.json` says with which
+versions, and which array of `scene_certificate.npz` belongs to which task. Arrays are `(initial
+state, object, 3)` in tenths of a millimetre, world frame, after the 10 control steps in which
+objects settle.
 """
 
 import json
@@ -44,7 +46,9 @@ class SceneCertificate:
     positions: Int16[np.ndarray, "state object 3"]
     versions: Mapping[str, str]
 
-    def check(self, env_name: str, episode_index: int, positions: Float64[np.ndarray, "object 3"]) -> None:
+    def check(
+        self, env_name: str, episode_index: int, positions: Float64[np.ndarray, "object 3"]
+    ) -> None:
         """Compare where the objects lie with where they should.
 
         Args:
@@ -62,15 +66,22 @@ class SceneCertificate:
             f"scene of {env_name!r}, episode {episode_index}",
             expected=f"{self.objects[worst]!r} at {_metres(certified[worst])}, where the published scene has it",
             got=f"{_metres(positions[worst])}, {distances[worst] * 1000:.0f} mm away, under MuJoCo {version('mujoco')}",
-            do=self._advise(),
+            hint=self._advise(),
         )
 
     def _advise(self) -> str:
-        others = {package: version(package) for package in PACKAGES if version(package) != self.versions[package]}
+        others = {
+            package: version(package)
+            for package in PACKAGES
+            if version(package) != self.versions[package]
+        }
         if "mujoco" in others:
             return f"Install the MuJoCo that LIBERO's scenes need: uv pip install mujoco=={self.versions['mujoco']}"
         if others:
-            listed = ", ".join(f"{package} {found} for {self.versions[package]}" for package, found in others.items())
+            listed = ", ".join(
+                f"{package} {found} for {self.versions[package]}"
+                for package, found in others.items()
+            )
             return f"Other than where the scene was certified: {listed}."
         return "All versions are those of the certificate: the scene's files or its initial states were changed."
 

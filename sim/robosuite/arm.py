@@ -1,16 +1,19 @@
 """robosuite's Panda under operational-space control, without what robosuite computes twice.
 
-robosuite 1.4 runs MuJoCo's whole forward dynamics three times a physics step: before the controller, in its update,
-and in `mj_step`. Positions and velocities do not change in between, so what follows from them alone (`mj_step1`) is
-computed once, and it is all that the controller reads. The accelerations are solved for as often as robosuite does
-(`n_forwards`), since each solution is where the next one starts. Torques and states are the same to the last bit.
+robosuite 1.4 runs MuJoCo's whole forward dynamics three times a physics step: before the
+controller, in its update, and in `mj_step`. Positions and velocities do not change in between, so
+what follows from them alone (`mj_step1`) is computed once, and it is all that the controller reads.
+The accelerations are solved for as often as robosuite does (`n_forwards`), since each solution is
+where the next one starts. Torques and states are the same to the last bit.
 """
 
 import mujoco
 import numpy as np
 from jaxtyping import Float, Float64
 
-_N_ARM = 6  # numbers of an action that go to the arm: position and rotation; the rest is the gripper
+_N_ARM = (
+    6  # numbers of an action that go to the arm: position and rotation; the rest is the gripper
+)
 
 
 class PandaArm:
@@ -18,7 +21,8 @@ class PandaArm:
 
     def __init__(self, robot, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         """Args:
-        robot: robosuite's `SingleArm`. A reset gives it a new controller, so that is asked for each time.
+        robot: robosuite's `SingleArm`. A reset gives it a new controller, so that is asked for each
+        time.
         """
         self._robot, self._model, self._data = robot, model, data
         self._grip_site: int = robot.eef_site_id
@@ -52,21 +56,27 @@ class PandaArm:
             is_new: first physics step of the control step: the goal is set anew.
         """
         controller = self._robot.controller
-        if controller.new_update:  # not in the first physics step after a reset: robosuite steers by the reset's pose
+        if (
+            controller.new_update
+        ):  # not in the first physics step after a reset: robosuite steers by the reset's pose
             self._update(controller)
         if is_new:
             controller.set_goal(action[:_N_ARM])
         torques = controller.run_controller()
         self._data.ctrl[self._arm_actuators] = np.clip(torques, *self._torque_limits)
         opening = self._robot.gripper.format_action(action[_N_ARM:])
-        self._data.ctrl[self._gripper_actuators] = self._gripper_middle + self._gripper_half_range * opening
+        self._data.ctrl[self._gripper_actuators] = (
+            self._gripper_middle + self._gripper_half_range * opening
+        )
 
     @property
     def memory(self) -> Float64[np.ndarray, "14"]:
         """Return what the future depends on beside MuJoCo's state: gripper command, goal position and rotation."""
         controller = self._robot.controller
         gripper = np.broadcast_to(self._robot.gripper.current_action, 2)
-        return np.concatenate([gripper, controller.goal_pos, np.ravel(controller.goal_ori)]).astype(np.float64)
+        return np.concatenate([gripper, controller.goal_pos, np.ravel(controller.goal_ori)]).astype(
+            np.float64
+        )
 
     @memory.setter
     def memory(self, value: Float64[np.ndarray, "14"]) -> None:

@@ -1,8 +1,8 @@
 """Images of a moment that are drawn only if somebody looks.
 
-robosuite renders every camera in every control step, which is 95 % of the step, though a policy that executes a chunk
-looks once a chunk. What an image shows is fixed when MuJoCo fills its abstract scene, which takes microseconds; the
-drawing can wait, and the pixels are the same.
+robosuite renders every camera in every control step, which is 95 % of the step, though a policy
+that executes a chunk looks once a chunk. What an image shows is fixed when MuJoCo fills its
+abstract scene, which takes microseconds; the drawing can wait, and the pixels are the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,8 @@ from jaxtyping import Float64, UInt8
 from sim.gl import name_renderer
 from sim.spec import CameraSpec
 
-# As in robosuite.utils.binding_utils.MjRenderContext: other sizes of buffer or scene could move a pixel.
+# As in robosuite.utils.binding_utils.MjRenderContext: other sizes of buffer or scene could move a
+# pixel.
 _MAX_GEOMS = 1000
 _FONT_SCALE = mujoco.mjtFontScale.mjFONTSCALE_150
 _COLLISION_GROUP, VISUAL_GROUP = 0, 1
@@ -23,18 +24,25 @@ _COLLISION_GROUP, VISUAL_GROUP = 0, 1
 class DeferredRenderer:
     """The cameras of one model: `capture` fixes what they show, `render` draws it.
 
-    Images are turned by 180 degrees against OpenGL's, as every published LIBERO policy was trained: upright, but
-    mirrored left to right (lerobot/processor/env_processor.py, LiberoProcessorStep).
+    Images are turned by 180 degrees against OpenGL's, as every published LIBERO policy was trained:
+    upright, but mirrored left to right (lerobot/processor/env_processor.py, LiberoProcessorStep).
     """
 
-    def __init__(self, model: mujoco.MjModel, cameras: Sequence[CameraSpec], model_cameras: Mapping[str, str]) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, cameras: Sequence[CameraSpec], model_cameras: Mapping[str, str]
+    ) -> None:
         """Args:
         model_cameras: name of a camera in its spec → name in the model, where it is another.
         """
         self._model = model
         self._cameras = tuple(cameras)
-        self._scenes = {camera.name: mujoco.MjvScene(model, maxgeom=_MAX_GEOMS) for camera in cameras}
-        self._views = {camera.name: _view_of(model, model_cameras.get(camera.name, camera.name)) for camera in cameras}
+        self._scenes = {
+            camera.name: mujoco.MjvScene(model, maxgeom=_MAX_GEOMS) for camera in cameras
+        }
+        self._views = {
+            camera.name: _view_of(model, model_cameras.get(camera.name, camera.name))
+            for camera in cameras
+        }
         self._option = mujoco.MjvOption()
         self._option.geomgroup[_COLLISION_GROUP], self._option.geomgroup[VISUAL_GROUP] = 0, 1
         self._perturb = mujoco.MjvPerturb()
@@ -48,7 +56,13 @@ class DeferredRenderer:
         self._images.clear()
         for camera, scene in self._scenes.items():
             mujoco.mjv_updateScene(
-                self._model, data, self._option, self._perturb, self._views[camera], mujoco.mjtCatBit.mjCAT_ALL, scene
+                self._model,
+                data,
+                self._option,
+                self._perturb,
+                self._views[camera],
+                mujoco.mjtCatBit.mjCAT_ALL,
+                scene,
             )
 
     def render(self) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
@@ -66,7 +80,9 @@ class DeferredRenderer:
         # Mirrored: what is on the right of the camera is on the left of the image.
         axes = np.stack([-np.cross(forward, up), -up, forward])
         focal_px = camera.height_px / 2 / np.tan(np.deg2rad(camera.fovy_deg) / 2)
-        intrinsics = np.array([[focal_px, 0, camera.width_px / 2], [0, focal_px, camera.height_px / 2], [0, 0, 1]])
+        intrinsics = np.array(
+            [[focal_px, 0, camera.width_px / 2], [0, focal_px, camera.height_px / 2], [0, 0, 1]]
+        )
         return intrinsics @ np.column_stack([axes, -axes @ position])
 
     def close(self) -> None:

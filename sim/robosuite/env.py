@@ -35,7 +35,9 @@ class WatchedGoal(Protocol):
     def begin(self, data: mujoco.MjData) -> None:
         """Note how the world is when objects have settled at the start of the episode."""
 
-    def progress(self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool) -> Progress:
+    def progress(
+        self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool
+    ) -> Progress:
         """Return how far the goal is, from positions and contacts that are up to date."""
 
     @property
@@ -49,17 +51,19 @@ class WatchedGoal(Protocol):
 class RobosuiteEnv(ABC):
     """Simulates a task of robosuite: a Panda under operational-space control.
 
-    A subclass makes robosuite's environment and says what the task is: its spec and state, its goals and when they
-    hold, and how an episode begins. All else of `sim.env.Env` is here.
+    A subclass makes robosuite's environment and says what the task is: its spec and state, its
+    goals and when they hold, and how an episode begins. All else of `sim.env.Env` is here.
     """
 
     spec: EnvSpec
 
-    def __init__(self, robosuite_env, *, relative: bool, object_names: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self, robosuite_env, *, relative: bool, object_names: Mapping[int, str] | None = None
+    ) -> None:
         """Args:
-        robosuite_env: from `sim.robosuite.loading.load_robosuite`.
-        relative: actions are differences from the present pose, scaled; else they are poses in the world.
-        object_names: body id → name, where the task has names of its own; None: those of the model.
+        robosuite_env: from `sim.robosuite.loading.load_robosuite`. relative: actions are
+        differences from the present pose, scaled; else they are poses in the world. object_names:
+        body id → name, where the task has names of its own; None: those of the model.
         """
         self._env = robosuite_env
         self._relative = relative
@@ -72,7 +76,9 @@ class RobosuiteEnv(ABC):
         self._n_substeps = int(self._env.control_timestep / self._env.model_timestep)
         self._clock = SampleClock(1.0 / self._env.control_freq, self._env.model_timestep)
 
-    def _watch(self, goals: Sequence[WatchedGoal], spec: EnvSpec, model_cameras: Mapping[str, str]) -> None:
+    def _watch(
+        self, goals: Sequence[WatchedGoal], spec: EnvSpec, model_cameras: Mapping[str, str]
+    ) -> None:
         """Take the task's goals and spec, which are made from what this class has looked up.
 
         Args:
@@ -112,7 +118,9 @@ class RobosuiteEnv(ABC):
         clipped = self._relative and bool((action < low).any() or (action > high).any())
         return StepResult(self.progress(), success, clipped)
 
-    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
+    def simulate_ee_path(
+        self, chunk: Float[np.ndarray, "horizon action_dim"]
+    ) -> Float64[np.ndarray, "moment 3"]:
         path = np.full((len(chunk) + 1, 3), np.nan)
         path[0] = self.ee_pos_world()
         for step, action in enumerate(np.asarray(chunk, dtype=np.float32), start=1):
@@ -125,7 +133,8 @@ class RobosuiteEnv(ABC):
     def progress(self) -> tuple[Progress, ...]:
         ee_pos = self.ee_pos_world()
         return tuple(
-            goal.progress(self.data, ee_pos, bool(met)) for goal, met in zip(self._goals, self._goals_met, strict=True)
+            goal.progress(self.data, ee_pos, bool(met))
+            for goal, met in zip(self._goals, self._goals_met, strict=True)
         )
 
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
@@ -145,7 +154,10 @@ class RobosuiteEnv(ABC):
         parts = self._python_state()
         ends = np.cumsum([size, *(len(part) for part in parts)])
         state, memory, clock, *sample, positions, quats, met, starts = np.split(snapshot, ends[:-1])
-        self.model.body_pos[:], self.model.body_quat[:] = positions.reshape(-1, 3), quats.reshape(-1, 4)
+        self.model.body_pos[:], self.model.body_quat[:] = (
+            positions.reshape(-1, 3),
+            quats.reshape(-1, 4),
+        )
         self._arm.memory = memory
         self._clock.time_s, self._clock.sampled = float(clock[0]), bool(clock[1])
         self._goals_met = met.astype(bool)
@@ -158,7 +170,9 @@ class RobosuiteEnv(ABC):
 
     def geometry(self) -> SceneGeometry:
         # Walls would hide the scene from anywhere outside it.
-        return extract_geometry(self.model, (VISUAL_GROUP,), lambda name: not name.startswith("wall_"))
+        return extract_geometry(
+            self.model, (VISUAL_GROUP,), lambda name: not name.startswith("wall_")
+        )
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         return compute_body_poses(self.data)
@@ -191,12 +205,15 @@ class RobosuiteEnv(ABC):
     def _reset_robosuite(self) -> None:
         """A soft reset that equals the first reset of a new environment.
 
-        What a hard reset would load anew is put back: the model's poses and colours, and the gripper's command.
+        What a hard reset would load anew is put back: the model's poses and colours, and the
+        gripper's command.
         """
         from robosuite.utils.errors import RandomizationError
 
         self._arm.forget_gripper()
-        self.model.site_rgba[:], self.model.body_pos[:], self.model.body_quat[:] = self._env.loaded_model
+        self.model.site_rgba[:], self.model.body_pos[:], self.model.body_quat[:] = (
+            self._env.loaded_model
+        )
         while True:
             try:
                 self._env.reset()
@@ -242,8 +259,9 @@ class RobosuiteEnv(ABC):
     def _solve_again(self) -> None:
         """Solve for the accelerations as often as robosuite does before it steps.
 
-        In this MuJoCo each solution is where the next one starts (`qacc_warmstart`), so the last bits depend on how
-        many there were. Positions and velocities stay, and what follows from them alone is not computed again.
+        In this MuJoCo each solution is where the next one starts (`qacc_warmstart`), so the last
+        bits depend on how many there were. Positions and velocities stay, and what follows from
+        them alone is not computed again.
         """
         for _ in range(self._arm.n_forwards):
             mujoco.mj_forwardSkip(self.model, self.data, mujoco.mjtStage.mjSTAGE_VEL, True)

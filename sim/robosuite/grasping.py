@@ -10,7 +10,8 @@ Position = Float64[np.ndarray, "3"]
 Matrix = Float64[np.ndarray, "3 3"]
 GeomMask = Bool[np.ndarray, " geom"]
 
-# The Panda's open hand around its grip site: the fingers open along u, v is across them, they point along w.
+# The Panda's open hand around its grip site: the fingers open along u, v is across them, they point
+# along w.
 FINGERS_U_M, FINGERS_V_M, TIP_W_M = (0.036, 0.062), 0.013, 0.011
 BETWEEN_U_M, BETWEEN_V_M = 0.034, 0.008
 PALM_U_M, PALM_V_M, PALM_W_M = 0.105, 0.034, -0.026
@@ -44,22 +45,29 @@ class HeightMap:
         """
         self._low, self._cell_m = low, cell_m
         n, m = np.ceil((high - low) / cell_m).astype(int) + 1
-        self.xy = low + cell_m * np.stack(np.meshgrid(np.arange(n), np.arange(m), indexing="ij"), axis=-1)
+        self.xy = low + cell_m * np.stack(
+            np.meshgrid(np.arange(n), np.arange(m), indexing="ij"), axis=-1
+        )
         self.height_m, self.geom = np.full((n, m), -np.inf), np.zeros((n, m), dtype=np.int64)
-        for geom in np.flatnonzero(touchable(model) & ~ignored):
+        for geom in np.flatnonzero(collision_geoms(model) & ~ignored):
             self._raise(model, data, int(geom))
 
     def at(
         self, xy: Float64[np.ndarray, "*shape 2"]
     ) -> tuple[Float64[np.ndarray, "*shape"], Int64[np.ndarray, "*shape"]]:
         """Height and geom of the nearest cell."""
-        index = np.clip(np.rint((xy - self._low) / self._cell_m), 0, np.array(self.height_m.shape) - 1).astype(int)
+        index = np.clip(
+            np.rint((xy - self._low) / self._cell_m), 0, np.array(self.height_m.shape) - 1
+        ).astype(int)
         return self.height_m[index[..., 0], index[..., 1]], self.geom[index[..., 0], index[..., 1]]
 
     def _raise(self, model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> None:
         """Where a vertical line leaves the box: at the first exit from one of its three slabs."""
         rotation = data.geom_xmat[geom].reshape(3, 3)
-        middle, half = data.geom_xpos[geom] + rotation @ model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
+        middle, half = (
+            data.geom_xpos[geom] + rotation @ model.geom_aabb[geom, :3],
+            model.geom_aabb[geom, 3:],
+        )
         if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE:
             half = np.array([1e3, 1e3, 0.0])
         near = (np.abs(self.xy - middle[:2]) <= np.abs(rotation[:2]) @ half).all(axis=-1)
@@ -87,13 +95,17 @@ class Grasp:
 
 
 def find_grasp(
-    heights: HeightMap, is_thing: GeomMask, middle_xy: np.ndarray, base_xy: np.ndarray, yaw_rad: float
+    heights: HeightMap,
+    is_thing: GeomMask,
+    middle_xy: np.ndarray,
+    base_xy: np.ndarray,
+    yaw_rad: float,
 ) -> Grasp | None:
     """The best place to take hold of a thing, and None if there is none.
 
-    The hand goes as deep as fingers and palm have room, but no deeper than `MAX_DEPTH_M`. Good is a deep grasp of
-    what stands in the middle between the fingers, with faces parallel to theirs, near the thing's middle and the
-    robot's base, with little turning of the wrist.
+    The hand goes as deep as fingers and palm have room, but no deeper than `MAX_DEPTH_M`. Good is a
+    deep grasp of what stands in the middle between the fingers, with faces parallel to theirs, near
+    the thing's middle and the robot's base, with little turning of the wrist.
 
     Args:
         yaw_rad: from which the wrist turns least.
@@ -101,15 +113,22 @@ def find_grasp(
     on_thing = heights.xy[is_thing[heights.geom] & np.isfinite(heights.height_m)]
     if not len(on_thing):
         return None
-    ranges = (np.arange(low, high, 1.5 * CELL_M) for low, high in zip(on_thing.min(0), on_thing.max(0), strict=True))
+    ranges = (
+        np.arange(low, high, 1.5 * CELL_M)
+        for low, high in zip(on_thing.min(0), on_thing.max(0), strict=True)
+    )
     spots = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 2)
-    far = 0.2 * np.linalg.norm(spots - middle_xy, axis=1) + 0.02 * np.linalg.norm(spots - base_xy, axis=1)
+    far = 0.2 * np.linalg.norm(spots - middle_xy, axis=1) + 0.02 * np.linalg.norm(
+        spots - base_xy, axis=1
+    )
     found = []
     for turn_rad in np.deg2rad(np.arange(-90, 90, 10)):
         z, fit = _fit(heights, is_thing, spots, yaw_rad + turn_rad)
         score = fit - far - 0.004 * abs(turn_rad)
         best = int(score.argmax())
-        found.append(Grasp(np.append(spots[best], z[best]), float(yaw_rad + turn_rad), float(score[best])))
+        found.append(
+            Grasp(np.append(spots[best], z[best]), float(yaw_rad + turn_rad), float(score[best]))
+        )
     best_grasp = max(found, key=lambda grasp: grasp.score)
     return best_grasp if np.isfinite(best_grasp.score) else None
 
@@ -129,7 +148,8 @@ def _fit(
     top = np.where(own, height, -np.inf).max(axis=1)
     tip = np.maximum(obstacle + CLEARANCE_M - TIP_W_M, top - MAX_DEPTH_M)
     in_grip = own & (height > tip[:, None] + OVERLAP_M)
-    # In each row along the fingers' opening, from where to where the thing is: what is slanted or round slips.
+    # In each row along the fingers' opening, from where to where the thing is: what is slanted or
+    # round slips.
     u = np.where(in_grip, _BETWEEN[:, 0], np.nan).reshape(len(spots), -1, _N_ROWS)
     left = np.nan_to_num(np.fmin.reduce(u, axis=1), nan=BETWEEN_U_M)
     right = np.nan_to_num(np.fmax.reduce(u, axis=1), nan=-BETWEEN_U_M)
@@ -140,7 +160,9 @@ def _fit(
     return tip + TIP_W_M, np.where(foreign | (top - tip < MIN_DEPTH_M), -np.inf, fit)
 
 
-def grid_points(u_m: tuple[float, float], v_m: float, n_u: int, n_v: int) -> Float64[np.ndarray, "point 2"]:
+def grid_points(
+    u_m: tuple[float, float], v_m: float, n_u: int, n_v: int
+) -> Float64[np.ndarray, "point 2"]:
     """Points between two values of u and from -v to v, row by row."""
     u, v = np.meshgrid(np.linspace(*u_m, n_u), np.linspace(-v_m, v_m, n_v), indexing="ij")
     return np.stack([u.ravel(), v.ravel()], axis=-1)
@@ -153,6 +175,6 @@ _BETWEEN = grid_points((-BETWEEN_U_M, BETWEEN_U_M), BETWEEN_V_M, 24, _N_ROWS)
 _PALM = grid_points((-PALM_U_M, PALM_U_M), PALM_V_M, 22, 6)
 
 
-def touchable(model: mujoco.MjModel) -> GeomMask:
+def collision_geoms(model: mujoco.MjModel) -> GeomMask:
     """Geoms that collide, in place of those that are only seen."""
     return (model.geom_contype | model.geom_conaffinity) != 0

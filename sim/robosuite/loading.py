@@ -14,7 +14,8 @@ def load_robosuite(make: Callable[[], Any]) -> Any:
     """Return robosuite's environment that `make` makes, without a renderer and without observables: those are ours.
 
     Args:
-        make: called where the package may be imported, to make the environment with `hard_reset=False`.
+        make: called where the package may be imported, to make the environment with
+            `hard_reset=False`.
     """
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "whisker" / "numba"))
     with _quiet_import(), mock.patch("logging.FileHandler", _no_log_file):
@@ -31,8 +32,8 @@ def load_robosuite(make: Callable[[], Any]) -> Any:
 def _ending_with_forward_passes(reset_data, forward):
     """Wrap a soft reset so that it leaves what a hard one does: what the solver found is where the next one starts.
 
-    A hard reset calls `mj_forward` when the model is loaded, and again when a render context is made, as in every
-    published evaluation.
+    A hard reset calls `mj_forward` when the model is loaded, and again when a render context is
+    made, as in every published evaluation.
     """
 
     def reset():

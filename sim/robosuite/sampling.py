@@ -10,8 +10,9 @@ from jaxtyping import Float64
 class SampleClock:
     """When robosuite looks: once a control period, at a physics step that drifts with the rounding of its sums.
 
-    What a policy is shown is of that moment, up to a control step before the one in which it decides
-    (robosuite.utils.observables.Observable.update). Comparable numbers need the same clock, to the last bit.
+    What a policy is shown is of that moment, up to a control step before the one in which it
+    decides (robosuite.utils.observables.Observable.update). Comparable numbers need the same clock,
+    to the last bit.
     """
 
     period_s: float

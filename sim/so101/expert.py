@@ -10,7 +10,14 @@ from sim.errors import UnknownNameError
 from sim.so101.kinematics import TopDownKinematics
 from sim.so101.pick_place import PickPlace
 
-Fault = Literal["never_close", "open_half_way", "release_beside", "stop_over_bowl", "wrong_block", "wrong_receptacle"]
+FailureMode = Literal[
+    "never_close",
+    "open_half_way",
+    "release_beside",
+    "stop_over_bowl",
+    "wrong_block",
+    "wrong_receptacle",
+]
 
 OPEN_RAD, CLOSED_RAD = 0.75, -0.17
 # Half of the gap at which the tool centre point is in the middle between the jaws.
@@ -23,17 +30,20 @@ RELEASE_M = {"bowl": 0.060, "plate": 0.035}
 PRECISE, LOOSE = 0.1, 0.02
 
 
-def check_fault(fault: str | None, env: PickPlace) -> Fault | None:
-    """Return the same, known to be a fault that the expert of this environment can have.
+def check_failure_mode(failure_mode: str | None, env: PickPlace) -> FailureMode | None:
+    """Return the same, known to be a failure mode that the expert of this environment can have.
 
     Raises:
         UnknownNameError: with the closest names.
     """
-    impossible = {"wrong_block": len(env.blocks) == 1, "wrong_receptacle": len(env.receptacles) == 1}
-    possible = [name for name in get_args(Fault) if not impossible.get(name, False)]
-    if fault is not None and fault not in possible:
-        raise UnknownNameError("fault of the expert", fault, possible)
-    return cast(Fault | None, fault)
+    impossible = {
+        "wrong_block": len(env.blocks) == 1,
+        "wrong_receptacle": len(env.receptacles) == 1,
+    }
+    possible = [name for name in get_args(FailureMode) if not impossible.get(name, False)]
+    if failure_mode is not None and failure_mode not in possible:
+        raise UnknownNameError("failure mode of the expert", failure_mode, possible)
+    return cast(FailureMode | None, failure_mode)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class Waypoint:
         yaw_rad: direction in which the jaws open.
         gripper_rad: commanded angle of the moving jaw, approached linearly.
         duration_s: of the segment that ends here.
-        orientation_weight: how much pointing down matters against the position (`TopDownKinematics`).
+        orientation_weight: how much pointing down matters against the position
+            (`TopDownKinematics`).
     """
 
     pos_world: Float[np.ndarray, "3"]
@@ -58,13 +69,13 @@ class Waypoint:
 class PickPlaceExpert:
     """Reads the true block pose once, at its first action, and follows the plan made from it.
 
-    Times out of the plan are answered with its last target. A `fault` spoils one thing, which gives a
-    known failure of each kind.
+    Times out of the plan are answered with its last target. A `failure_mode` spoils one thing, which gives
+    a known failure of each kind.
     """
 
-    def __init__(self, env: PickPlace, fault: Fault | None = None) -> None:
+    def __init__(self, env: PickPlace, failure_mode: FailureMode | None = None) -> None:
         self._env = env
-        self._fault = fault
+        self._failure_mode = failure_mode
         self._kinematics = TopDownKinematics(env.model)
         self.reset()
 
@@ -85,12 +96,12 @@ class PickPlaceExpert:
     @property
     def _block(self) -> str:
         blocks = self._env.blocks
-        return blocks[1] if self._fault == "wrong_block" else blocks[0]
+        return blocks[1] if self._failure_mode == "wrong_block" else blocks[0]
 
     @property
     def _receptacle(self) -> str:
         receptacles = self._env.receptacles
-        return receptacles[1] if self._fault == "wrong_receptacle" else receptacles[0]
+        return receptacles[1] if self._failure_mode == "wrong_receptacle" else receptacles[0]
 
     @property
     def is_precise(self) -> bool:
@@ -122,7 +133,10 @@ class PickPlaceExpert:
 
     def _make_plan(self) -> list[Waypoint]:
         env = self._env
-        block, bowl = env.data.body(self._block).xpos.copy(), env.data.body(self._receptacle).xpos.copy()
+        block, bowl = (
+            env.data.body(self._block).xpos.copy(),
+            env.data.body(self._receptacle).xpos.copy(),
+        )
         tcp_rotation = env.data.site("tcp").xmat.reshape(3, 3)
         yaw_now = float(np.arctan2(tcp_rotation[1, 0], tcp_rotation[0, 0]))
         gripper_now = float(env.units.to_rad(env.joint_state().astype(np.float64))[5])
@@ -131,10 +145,15 @@ class PickPlaceExpert:
         yaw, width = self._grasp_yaw(block)
         yaw = yaw_now + (yaw - yaw_now + np.pi) % (2 * np.pi) - np.pi
         opening = np.array([np.cos(yaw), np.sin(yaw), 0.0])
-        grasp = np.array([block[0], block[1], max(block[2], 0.0115)]) - (width / 2 - TCP_TO_STATIC_JAW_M) * opening
+        grasp = (
+            np.array([block[0], block[1], max(block[2], 0.0115)])
+            - (width / 2 - TCP_TO_STATIC_JAW_M) * opening
+        )
         approach = grasp - APPROACH_GAP_M * opening
-        closed = OPEN_RAD if self._fault == "never_close" else CLOSED_RAD
-        goal = bowl + np.array([0.0, -0.10, 0.0]) if self._fault == "release_beside" else bowl
+        closed = OPEN_RAD if self._failure_mode == "never_close" else CLOSED_RAD
+        goal = (
+            bowl + np.array([0.0, -0.10, 0.0]) if self._failure_mode == "release_beside" else bowl
+        )
         over = np.array([goal[0], goal[1], CARRY_M])
         carry_yaw = yaw + 0.5 * float(np.arctan2(goal[1], goal[0]) - np.arctan2(block[1], block[0]))
 
@@ -147,14 +166,16 @@ class PickPlaceExpert:
             Waypoint(grasp, yaw, closed, 0.2, PRECISE),
             Waypoint(lift, yaw, closed, 0.6, LOOSE),
         ]
-        if self._fault == "open_half_way":
+        if self._failure_mode == "open_half_way":
             # Nearer to the lift than to the bowl: a fall far from the goal.
             half_way = lift + 0.35 * (over - lift)
-            plan.append(Waypoint(half_way, carry_yaw, closed, self._duration(lift, half_way), LOOSE))
+            plan.append(
+                Waypoint(half_way, carry_yaw, closed, self._duration(lift, half_way), LOOSE)
+            )
             plan.append(Waypoint(half_way, carry_yaw, OPEN_RAD, 0.3, LOOSE))
             return plan
         plan.append(Waypoint(over, carry_yaw, closed, self._duration(lift, over), LOOSE))
-        if self._fault == "stop_over_bowl":
+        if self._failure_mode == "stop_over_bowl":
             return plan
         release = np.array([over[0], over[1], RELEASE_M[self._receptacle]])
         return [
@@ -172,8 +193,8 @@ class PickPlaceExpert:
         azimuth = float(np.arctan2(block[1] - shoulder[1], block[0] - shoulder[0]))
         length, width, _ = self._env.config.block_size_m
         if np.isclose(length, width):
-            # A cube looks the same after 90°: a command that jumped there could not be learned. The sine is
-            # continuous, and near ±45° the closing jaws turn the cube.
+            # A cube looks the same after 90°: a command that jumped there could not be learned. The
+            # sine is continuous, and near ±45° the closing jaws turn the cube.
             return azimuth + 0.36 * np.sin(4 * (block_yaw - azimuth)), width
         across = block_yaw + np.pi / 2
         return azimuth + (across - azimuth + np.pi / 2) % np.pi - np.pi / 2, width

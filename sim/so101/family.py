@@ -10,7 +10,7 @@ from sim.so101.scene_config import (
     BRICK_SCENE,
     DEFAULT_SCENE,
     EITHER_SCENE,
-    PEOPLE_CAMERA,
+    VIEWER_CAMERA,
     WORDS_SCENE,
     SceneConfig,
 )
@@ -36,14 +36,23 @@ ENVIRONMENTS: dict[str, Entry] = {
     "so101/pick_place_range": Entry("sim.so101.pick_place:make_pick_place_range", DEFAULT_SCENE),
     "so101/pick_place_brick": Entry("sim.so101.pick_place:make_pick_place_brick", BRICK_SCENE),
     "so101/pick_place_ee": Entry("sim.so101.end_effector:make_pick_place_ee", DEFAULT_SCENE),
-    "so101/pick_place_ee_delta": Entry("sim.so101.end_effector:make_pick_place_ee_delta", DEFAULT_SCENE),
-    "so101/pick_place_words": Entry("sim.so101.pick_place_words:make_pick_place_words", WORDS_SCENE),
-    "so101/pick_place_either": Entry("sim.so101.pick_place_either:make_pick_place_either", EITHER_SCENE),
+    "so101/pick_place_ee_delta": Entry(
+        "sim.so101.end_effector:make_pick_place_ee_delta", DEFAULT_SCENE
+    ),
+    "so101/pick_place_words": Entry(
+        "sim.so101.pick_place_words:make_pick_place_words", WORDS_SCENE
+    ),
+    "so101/pick_place_either": Entry(
+        "sim.so101.pick_place_either:make_pick_place_either", EITHER_SCENE
+    ),
 }
 
 
 class So101Family(EnvFamily):
-    """`EnvFamily` of `ENVIRONMENTS`. An @ in a name is followed by a MuJoCo model of the user's own."""
+    """`EnvFamily` of `ENVIRONMENTS`.
+
+    An @ in a name is followed by a MuJoCo model of the user's own.
+    """
 
     title = "SO-101"
     robot_type = "so101"
@@ -51,15 +60,19 @@ class So101Family(EnvFamily):
     mixes = False
     takes_path = True
     advice_on_control = "Leave it out; the SO-101 has environments of other names for that (so101/pick_place_ee_delta)."
-    people_camera = PEOPLE_CAMERA
+    people_camera = VIEWER_CAMERA
 
     def listings(self) -> Iterator[EnvListing]:
         for name, entry in ENVIRONMENTS.items():
             yield EnvListing(name, entry.scene.instruction, entry.scene.max_steps)
 
     def make(self, request: EnvRequest) -> Env:
-        factory = import_attribute(f"environment {request.name!r}", ENVIRONMENTS[request.name].factory)
-        return factory(name=request.spec_name, image_sizes=request.image_sizes, scene_path=request.path)
+        factory = import_attribute(
+            f"environment {request.name!r}", ENVIRONMENTS[request.name].factory
+        )
+        return factory(
+            name=request.spec_name, image_sizes=request.image_sizes, scene_path=request.path
+        )
 
     def task_of(self, name: str) -> str:
         return ENVIRONMENTS[name].scene.name
@@ -69,7 +82,7 @@ class So101Family(EnvFamily):
         del camera_names
         if path is not None:
             return "overhead_cam", "overhead_cam_depth", "wrist_cam"
-        return PEOPLE_CAMERA, "overhead_cam", "wrist_cam"
+        return VIEWER_CAMERA, "overhead_cam", "wrist_cam"
 
     def base_xy_m(self, path: str | None) -> tuple[float, float] | None:
         return BASE_XY_M if path is None else None

@@ -19,8 +19,8 @@ class ArmKinematics:
 
         dq = Aᵀ (A Aᵀ + λ² I)⁻¹ W e,   A = W J,   J from `mj_jacSite`
 
-    Five joints cannot meet six rows everywhere: the orientation is soft (a weight well below the position's 1)
-    and the position is met first. A joint at its limit is taken out of A.
+    Five joints cannot meet six rows everywhere: the orientation is soft (a weight well below the
+    position's 1) and the position is met first. A joint at its limit is taken out of A.
     """
 
     def __init__(self, model: mujoco.MjModel, site: str, damping: float) -> None:
@@ -33,7 +33,9 @@ class ArmKinematics:
         self._low, self._high = model.jnt_range[joints].T
         self._damping = damping
 
-    def _step(self, q: np.ndarray, error: np.ndarray, jacobian: np.ndarray, damping: float) -> np.ndarray:
+    def _step(
+        self, q: np.ndarray, error: np.ndarray, jacobian: np.ndarray, damping: float
+    ) -> np.ndarray:
         """dq, from W e and W J at q; before any limit but those that q is at."""
         push = jacobian.T @ error
         blocked = ((q >= self._high) & (push > 0)) | ((q <= self._low) & (push < 0))
@@ -42,7 +44,9 @@ class ArmKinematics:
 
     def _moved(self, q: np.ndarray, step: np.ndarray) -> np.ndarray:
         """By a step, but not far, and not beyond a joint's limit."""
-        return np.clip(q + np.clip(step, -_LARGEST_STEP_RAD, _LARGEST_STEP_RAD), self._low, self._high)
+        return np.clip(
+            q + np.clip(step, -_LARGEST_STEP_RAD, _LARGEST_STEP_RAD), self._low, self._high
+        )
 
     def _place(self, q_rad: np.ndarray) -> None:
         """Move the own copy of the model there."""
@@ -60,7 +64,8 @@ class ArmKinematics:
 class TopDownKinematics(ArmKinematics):
     """Joint angles that put the tool centre point somewhere, fingers down, jaws at a yaw.
 
-    The rotation rows are the tilt of the fingers and the yaw of the jaws. Above 7 cm wrist_flex saturates.
+    The rotation rows are the tilt of the fingers and the yaw of the jaws. Above 7 cm wrist_flex
+    saturates.
     """
 
     def __init__(self, model: mujoco.MjModel, site: str = "tcp", damping: float = 1e-3) -> None:
@@ -94,11 +99,14 @@ class TopDownKinematics(ArmKinematics):
         self._place(q)
         rotation = self._data.site_xmat[self._site].reshape(3, 3)
         opening, fingers = rotation[:, 0], -rotation[:, 2]
-        # Rotating `fingers` onto straight down and `opening` onto the yaw, as one world-frame rotation vector.
+        # Rotating `fingers` onto straight down and `opening` onto the yaw, as one world-frame
+        # rotation vector.
         down = np.array([0.0, 0.0, -1.0])
         tilt = np.cross(fingers, down)
         yaw_now = np.arctan2(opening[1], opening[0])
         yaw_error = (yaw_rad - yaw_now + np.pi) % (2 * np.pi) - np.pi
         rotation_error = np.array([tilt[0], tilt[1], yaw_error])
-        error = np.concatenate([pos_world - self._data.site_xpos[self._site], orientation_weight * rotation_error])
+        error = np.concatenate(
+            [pos_world - self._data.site_xpos[self._site], orientation_weight * rotation_error]
+        )
         return error, self._weighted_jacobian(orientation_weight)

@@ -18,21 +18,25 @@ from sim.rendering import DEPTH_SUFFIX, CameraRenderer, compute_projection
 from sim.scene_geometry import SceneGeometry
 from sim.so101.goals import LIFTED_M, declare_goal
 from sim.so101.scene import GRIPPER_BODY, MOVING_JAW_BODY, build_model, load_user_model
-from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE, PEOPLE_CAMERA, SceneConfig
+from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE, VIEWER_CAMERA, SceneConfig
 from sim.so101.units import JOINTS, BodyUnits, JointUnits
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
 REACHED_M = 0.03
 AT_REST_M_S = 0.05
-# Free fall of two control steps is 2 cm, what contacts give way under a block at rest a hundredth of a millimetre.
+# Free fall of two control steps is 2 cm, what contacts give way under a block at rest a hundredth
+# of a millimetre.
 FALLEN_M, SETTLE_S = 0.001, 2.0
 # Placed for this long is success: a block that passes through the bowl does not count.
 SUCCESS_HOLD_STEPS = 10
 
 # MuJoCo's answer to a diverging state is a silent reset to the initial pose.
-_DIVERGED = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC"))
+_DIVERGED = tuple(
+    int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")
+)
 
-# Codes of what can touch: a contact's code is the sum of its two, and no two pairs share one that matters.
+# Codes of what can touch: a contact's code is the sum of its two, and no two pairs share one that
+# matters.
 _BLOCK, _GRIPPER, _JAW = 1, 2, 4
 
 # What MuJoCo draws by default.
@@ -45,8 +49,8 @@ _FREE_QPOS, _FREE_DOFS = 7, 6
 class PickPlace:
     """`sim.env.Env` of the SO-101: joint-position control at 30 Hz, block and bowl on a table.
 
-    Action and state are the six joints in lerobot's SO-101 units (`sim.so101.units`); an action is the
-    target of the position servos and is cut to their range.
+    Action and state are the six joints in lerobot's SO-101 units (`sim.so101.units`); an action is
+    the target of the position servos and is cut to their range.
     """
 
     def __init__(
@@ -69,7 +73,9 @@ class PickPlace:
         self._bind_names()
         self.units = JointUnits(self.model.jnt_range[self._joint_ids], body_units)
         self.spec = self._make_spec(name, image_sizes)
-        self._renderer = CameraRenderer(self.model, self.spec.cameras, config.supersampling, config.shadows)
+        self._renderer = CameraRenderer(
+            self.model, self.spec.cameras, config.supersampling, config.shadows
+        )
         self._n_substeps = round(config.control_dt_s / config.physics_dt_s)
         self._n_placed_steps = 0
         self.reset(0)
@@ -93,7 +99,9 @@ class PickPlace:
         del episode_index
         config = self.config
         yaw = rng.uniform(*config.block_yaw_rad)
-        self._place_block("block", rng.uniform(*config.block_x_m), rng.uniform(*config.block_y_m), yaw)
+        self._place_block(
+            "block", rng.uniform(*config.block_x_m), rng.uniform(*config.block_y_m), yaw
+        )
 
     def _place_block(self, name: str, x_m: float, y_m: float, yaw_rad: float) -> None:
         """Put a block on the table; its height is the model's."""
@@ -105,8 +113,8 @@ class PickPlace:
     def _find_rest_height(self) -> float:
         """Return the height at which the block comes to rest, m: a user's scene may begin with it in the air.
 
-        Simulated in a second `MjData`, so that the episode itself is left alone. A block that has not fallen by
-        `FALLEN_M` after two control steps rests where it is.
+        Simulated in a second `MjData`, so that the episode itself is left alone. A block that has
+        not fallen by `FALLEN_M` after two control steps rests where it is.
         """
         at = self._block_qpos + 2
         begin, falling = float(self.data.qpos[at]), self._falling
@@ -120,7 +128,10 @@ class PickPlace:
         return float(falling.qpos[at])
 
     def place_arm(self, q_rad: Float[np.ndarray, "6"]) -> None:
-        """Put the arm at rest at joint angles other than home's, right after a reset. Demonstrations start so."""
+        """Put the arm at rest at joint angles other than home's, right after a reset.
+
+        Demonstrations start so.
+        """
         self.data.qpos[self._joint_qpos] = self.data.ctrl[self._actuator_ids] = q_rad
         mujoco.mj_fwdPosition(self.model, self.data)
 
@@ -149,18 +160,24 @@ class PickPlace:
         """The measured joints in `units`, whatever the environment's state is."""
         return self.units.from_rad(self.data.qpos[self._joint_qpos]).astype(np.float32)
 
-    def joint_target_rad(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, "6"]:
+    def joint_target_rad(
+        self, action: Float[np.ndarray, " action_dim"]
+    ) -> Float64[np.ndarray, "6"]:
         """The joint angles that an action sends to the servos, not yet cut to their range."""
         return self.units.to_rad(np.asarray(action, dtype=np.float64))
 
-    def action_for(self, target_rad: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, " action_dim"]:
+    def action_for(
+        self, target_rad: Float64[np.ndarray, "6"]
+    ) -> Float64[np.ndarray, " action_dim"]:
         """The action that sends these joint angles to the servos: the inverse of `joint_target_rad`."""
         return self.units.from_rad(target_rad)
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         return self._drive(self.joint_target_rad(action))
 
-    def trace(self, chunk: Float[np.ndarray, "horizon action_dim"]) -> Float64[np.ndarray, "moment 3"]:
+    def simulate_ee_path(
+        self, chunk: Float[np.ndarray, "horizon action_dim"]
+    ) -> Float64[np.ndarray, "moment 3"]:
         path = np.full((len(chunk) + 1, 3), np.nan)
         path[0] = self.ee_pos_world()
         for step, action in enumerate(chunk, start=1):
@@ -176,8 +193,8 @@ class PickPlace:
         allowed = self._move(target)
         if self._has_diverged():
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
-        # mj_step leaves positions and contacts one substep behind the state; what is reported must be a
-        # function of the state alone, or a restored snapshot would report something else.
+        # mj_step leaves positions and contacts one substep behind the state; what is reported must
+        # be a function of the state alone, or a restored snapshot would report something else.
         mujoco.mj_fwdPosition(self.model, self.data)
         progress = self._progress_of_block()
         self._n_placed_steps = self._n_placed_steps + 1 if progress.met else 0
@@ -233,7 +250,9 @@ class PickPlace:
 
     def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
         size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
-        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(snapshot[:size]), _INTEGRATION_STATE)
+        mujoco.mj_setState(
+            self.model, self.data, np.ascontiguousarray(snapshot[:size]), _INTEGRATION_STATE
+        )
         self._remember(snapshot[size:].tolist())
         self.data.warning.number[:] = 0  # a divergence before is another past's
         mujoco.mj_fwdPosition(self.model, self.data)
@@ -268,10 +287,10 @@ class PickPlace:
     def loose_objects(self) -> tuple[LooseObject, ...]:
         return observe_loose_objects(self.model, self.data)
 
-    def make_expert(self, fault: str | None = None) -> Expert:
-        from sim.so101.expert import PickPlaceExpert, check_fault  # it imports this module
+    def make_expert(self, failure_mode: str | None = None) -> Expert:
+        from sim.so101.expert import PickPlaceExpert, check_failure_mode  # it imports this module
 
-        return PickPlaceExpert(self, check_fault(fault, self))
+        return PickPlaceExpert(self, check_failure_mode(failure_mode, self))
 
     def close(self) -> None:
         self._renderer.close()
@@ -294,7 +313,10 @@ class PickPlace:
         model = self.model
         self._block_body = model.body(block).id
         block_joint = model.body(block).jntadr[0]
-        self._block_qpos, self._block_dof = model.jnt_qposadr[block_joint], model.jnt_dofadr[block_joint]
+        self._block_qpos, self._block_dof = (
+            model.jnt_qposadr[block_joint],
+            model.jnt_dofadr[block_joint],
+        )
         self._contact_code[:] = 0
         for body, code in ((block, _BLOCK), (GRIPPER_BODY, _GRIPPER), (MOVING_JAW_BODY, _JAW)):
             self._contact_code[model.geom_bodyid == model.body(body).id] = code
@@ -349,18 +371,24 @@ class PickPlace:
     def _camera_names(self) -> tuple[str, ...]:
         """Each as colour and as depth; the one that is made for people is no robot's."""
         own = [self.model.camera(i).name for i in range(self.model.ncam)]
-        return tuple(name + suffix for suffix in ("", DEPTH_SUFFIX) for name in own if name != PEOPLE_CAMERA)
+        return tuple(
+            name + suffix for suffix in ("", DEPTH_SUFFIX) for name in own if name != VIEWER_CAMERA
+        )
 
     def _camera_spec(self, name: str, height_px: int, width_px: int) -> CameraSpec:
-        camera = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_CAMERA, name.removesuffix(DEPTH_SUFFIX))
+        camera = mujoco.mj_name2id(
+            self.model, mujoco.mjtObj.mjOBJ_CAMERA, name.removesuffix(DEPTH_SUFFIX)
+        )
         if camera < 0:
             raise WhiskerError(
                 f"camera {name!r}",
                 expected=f"one of {', '.join(self._camera_names())}",
-                do="The environment has no other cameras.",
+                hint="The environment has no other cameras.",
             )
         depth_range_m = self.config.depth_range_m if name.endswith(DEPTH_SUFFIX) else None
-        return CameraSpec(name, height_px, width_px, float(self.model.cam_fovy[camera]), depth_range_m)
+        return CameraSpec(
+            name, height_px, width_px, float(self.model.cam_fovy[camera]), depth_range_m
+        )
 
 
 def make_pick_place(

@@ -18,9 +18,9 @@ _NONE_HELD = -1
 class PickPlaceEither(TwoBlockPickPlace):
     """Success is either block in the bowl.
 
-    Progress is about one block at a time: the one that both jaws touched last, and before they touched any, the one
-    nearer to the tool centre point. The expert takes one of them at random, by the episode's index and not by where
-    they are.
+    Progress is about one block at a time: the one that both jaws touched last, and before they
+    touched any, the one nearer to the tool centre point. The expert takes one of them at random, by
+    the episode's index and not by where they are.
     """
 
     def __init__(self, name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
@@ -57,7 +57,9 @@ class PickPlaceEither(TwoBlockPickPlace):
 
     def _find_held(self) -> int | None:
         """Return which block both jaws touch; None for neither."""
-        touching = {frozenset(pair) for pair in self.model.geom_bodyid[self.data.contact.geom].tolist()}
+        touching = {
+            frozenset(pair) for pair in self.model.geom_bodyid[self.data.contact.geom].tolist()
+        }
         for index, block in enumerate(self._block_bodies):
             if all(frozenset((block, finger)) in touching for finger in self._fingers):
                 return index
@@ -77,7 +79,9 @@ class PickPlaceEither(TwoBlockPickPlace):
 
 
 def make_pick_place_either(
-    name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None, scene_path: str | None = None
+    name: str,
+    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    scene_path: str | None = None,
 ) -> PickPlaceEither:
     """Two red blocks and a bowl, body joints in degrees."""
     refuse_user_scene(name, scene_path)

@@ -20,15 +20,16 @@ _PERIOD = 40
 _WORDS = {"bowl": "in the bowl", "plate": "on the plate"}
 _NAMED = tuple(product(WORDS_SCENE.blocks, WORDS_SCENE.receptacles))
 INSTRUCTIONS = tuple(
-    f"Pick up the {block.replace('_', ' ')} and place it {_WORDS[receptacle]}." for block, receptacle in _NAMED
+    f"Pick up the {block.replace('_', ' ')} and place it {_WORDS[receptacle]}."
+    for block, receptacle in _NAMED
 )
 
 
 def instruction_index(task: str, episode_index: int) -> int:
     """Return which of `INSTRUCTIONS` an episode has.
 
-    Episodes 4k to 4k + 3 have each once, in a shuffled order that repeats itself every 40 episodes: any 40 in a row
-    have each ten times.
+    Episodes 4k to 4k + 3 have each once, in a shuffled order that repeats itself every 40 episodes:
+    any 40 in a row have each ten times.
     """
     group, place = divmod(episode_index % _PERIOD, len(INSTRUCTIONS))
     return int(episode_rng(task, group, _ORDER_STREAM).permutation(len(INSTRUCTIONS))[place])
@@ -37,14 +38,16 @@ def instruction_index(task: str, episode_index: int) -> int:
 class PickPlaceWords(TwoBlockPickPlace):
     """Success is the named block in the named receptacle; progress is about these two alone.
 
-    The other block in it leaves the named block where it was (never picked up); the named block in the other
-    receptacle was let go of far from the goal (dropped during transport).
+    The other block in it leaves the named block where it was (never picked up); the named block in
+    the other receptacle was let go of far from the goal (dropped during transport).
     """
 
     def __init__(self, name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
         super().__init__(name, WORDS_SCENE, "deg", image_sizes)
         self.spec = replace(
-            self.spec, instructions=INSTRUCTIONS, goals=(declare_goal("in named_block named_receptacle"),)
+            self.spec,
+            instructions=INSTRUCTIONS,
+            goals=(declare_goal("in named_block named_receptacle"),),
         )
 
     @property
@@ -77,7 +80,9 @@ class PickPlaceWords(TwoBlockPickPlace):
 
 
 def make_pick_place_words(
-    name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None, scene_path: str | None = None
+    name: str,
+    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    scene_path: str | None = None,
 ) -> PickPlaceWords:
     """Two blocks, a bowl and a plate, body joints in degrees."""
     refuse_user_scene(name, scene_path)

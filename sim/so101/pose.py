@@ -11,8 +11,9 @@ from jaxtyping import Float, Float64
 class Pose:
     """Where a tool frame is in a reference frame: `x_reference = rotation @ x_tool + pos_m`.
 
-    As six numbers: position [m], then the rotation vector w [rad], `rotation = exp([w]×)`. Of the w that write
-    the same rotation, `as_vector` gives the one with |w| <= π; at a half turn w and -w are the same rotation.
+    As six numbers: position [m], then the rotation vector w [rad], `rotation = exp([w]×)`. Of the w
+    that write the same rotation, `as_vector` gives the one with |w| <= π; at a half turn w and -w
+    are the same rotation.
     """
 
     pos_m: Float64[np.ndarray, "3"]
@@ -33,7 +34,9 @@ class Pose:
 
     def minus(self, other: "Pose") -> Float64[np.ndarray, "6"]:
         """The (dp, w) with `other.plus(dp, w) == self`."""
-        return np.concatenate([self.pos_m - other.pos_m, rotation_vector_of(other.rotation.T @ self.rotation)])
+        return np.concatenate(
+            [self.pos_m - other.pos_m, rotation_vector_of(other.rotation.T @ self.rotation)]
+        )
 
 
 def rotation_of(vector_rad: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:

@@ -13,7 +13,8 @@ from sim.so101.units import JOINTS
 
 # A step below this is not worth taking: what is at its target stays, to the bit.
 _ARRIVED_RAD = 1e-6
-# By how much the damping rises after a step that made things worse, and falls after one that did not.
+# By how much the damping rises after a step that made things worse, and falls after one that did
+# not.
 _DAMPING_UP, _DAMPING_DOWN = 4.0, 3.0
 # Postures that the reach is measured with, and that a search which got stuck starts again from.
 _N_POSTURES, _N_RESTARTS = 2000, 3
@@ -44,18 +45,25 @@ class PoseSolution:
 class PoseKinematics(ArmKinematics):
     """The pose at which joint angles put a site, and joint angles that put it at a pose.
 
-    Poses are in the frame of the robot's base: the body that carries the shoulder. The rotation rows of the error
-    are log(R_target Rᵀ). Joint limits are those of the joints and of their servos, whichever is tighter.
+    Poses are in the frame of the robot's base: the body that carries the shoulder. The rotation
+    rows of the error are log(R_target Rᵀ). Joint limits are those of the joints and of their
+    servos, whichever is tighter.
 
-    The search is Levenberg and Marquardt's: a step that made things worse is taken back, and λ raised.
+    The search is Levenberg and Marquardt's: a step that made things worse is taken back, and λ
+    raised.
 
-    An orientation that five joints cannot meet pulls the position away from its target. One 0.3 rad off a pose of
-    the arm's costs 0.1 mm on average at the default weight of 0.01, and 5 mm at 0.1, which is lerobot's (its 0.01
-    weighs squares): a failure that neither the policy nor the arm would have caused.
+    An orientation that five joints cannot meet pulls the position away from its target. One 0.3 rad
+    off a pose of the arm's costs 0.1 mm on average at the default weight of 0.01, and 5 mm at 0.1,
+    which is lerobot's (its 0.01 weighs squares): a failure that neither the policy nor the arm
+    would have caused.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, site: str, orientation_weight: float = 0.01, damping: float = 1e-3
+        self,
+        model: mujoco.MjModel,
+        site: str,
+        orientation_weight: float = 0.01,
+        damping: float = 1e-3,
     ) -> None:
         """Args:
         orientation_weight: of one radian, where one metre weighs 1.
@@ -80,21 +88,26 @@ class PoseKinematics(ArmKinematics):
         self._place(q_rad)
         rotation = self._data.site_xmat[self._site].reshape(3, 3)
         to_base = self._base_rotation.T
-        return Pose(to_base @ (self._data.site_xpos[self._site] - self._base_pos), to_base @ rotation)
+        return Pose(
+            to_base @ (self._data.site_xpos[self._site] - self._base_pos), to_base @ rotation
+        )
 
     def reach_box_m(self) -> Float64[np.ndarray, "2 3"]:
         """Lower and upper corner of a box around every position in reach, in whole centimetres.
 
-        From the postures, and 3 cm for what lies between them: at full stretch they fall 2.5 cm short.
+        From the postures, and 3 cm for what lies between them: at full stretch they fall 2.5 cm
+        short.
         """
         low, high = self._posture_pos.min(axis=0) - 0.03, self._posture_pos.max(axis=0) + 0.03
         return np.stack([np.floor(100 * low) / 100, np.ceil(100 * high) / 100])
 
-    def solve(self, q_rad: Float[np.ndarray, "5"], target: Pose, n_iterations: int = 30) -> PoseSolution:
+    def solve(
+        self, q_rad: Float[np.ndarray, "5"], target: Pose, n_iterations: int = 30
+    ) -> PoseSolution:
         """Go from `q_rad` (the warm start) to the target, or as near to it as the arm comes.
 
-        A search that gets stuck is made again from the postures nearest to the target, and its result kept only
-        if it meets the position: the arm does not jump to miss by less.
+        A search that gets stuck is made again from the postures nearest to the target, and its
+        result kept only if it meets the position: the arm does not jump to miss by less.
         """
         solution = self._solve_from(q_rad, target, n_iterations)
         if solution.is_met:

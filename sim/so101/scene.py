@@ -8,7 +8,7 @@ import numpy as np
 
 from sim.errors import WhiskerError
 from sim.light_meshes import lighten_visual_meshes
-from sim.so101.scene_config import PEOPLE_CAMERA, SceneConfig
+from sim.so101.scene_config import VIEWER_CAMERA, SceneConfig
 from sim.so101.units import JOINTS
 
 GRIPPER_BODY = "gripper"
@@ -43,9 +43,9 @@ def make_table_spec(config: SceneConfig) -> mujoco.MjSpec:
 def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
     """Compile a MuJoCo model of the user's own.
 
-    It must name what the task looks at: the six joints and actuators in `JOINTS`, the bodies `gripper`,
-    `moving_jaw_so101_v1`, `block` (with a free joint) and `bowl`, the sites `tcp` and `goal` (a cylinder or
-    box: the inside of the bowl), the cameras `overhead_cam` and `wrist_cam`.
+    It must name what the task looks at: the six joints and actuators in `JOINTS`, the bodies
+    `gripper`, `moving_jaw_so101_v1`, `block` (with a free joint) and `bowl`, the sites `tcp` and
+    `goal` (a cylinder or box: the inside of the bowl), the cameras `overhead_cam` and `wrist_cam`.
 
     Raises:
         WhiskerError: the file does not compile, or a name is missing.
@@ -56,7 +56,9 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
         _allow_large_images(spec)
         model = spec.compile()
     except (ValueError, OSError) as error:
-        raise WhiskerError(f"scene {str(path)!r}", expected="a MuJoCo model that compiles", got=str(error)) from error
+        raise WhiskerError(
+            f"scene {str(path)!r}", expected="a MuJoCo model that compiles", got=str(error)
+        ) from error
     required = {
         "joint": JOINTS,
         "actuator": JOINTS,
@@ -75,14 +77,20 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
             f"scene {str(path)!r}",
             expected="the names that so101/pick_place looks at",
             got=f"no {', no '.join(missing)}",
-            do="Name them in your model, or copy the missing parts from the default scene.",
+            hint="Name them in your model, or copy the missing parts from the default scene.",
         )
     block_joint = model.body("block").jntadr[0]
     if block_joint < 0 or model.jnt_type[block_joint] != mujoco.mjtJoint.mjJNT_FREE:
-        raise WhiskerError(f"scene {str(path)!r}, body 'block'", expected="a free joint", got="none")
+        raise WhiskerError(
+            f"scene {str(path)!r}, body 'block'", expected="a free joint", got="none"
+        )
     for joint in JOINTS:
         if not (model.joint(joint).range.any() and model.actuator(joint).ctrlrange.any()):
-            raise WhiskerError(f"scene {str(path)!r}, {joint!r}", expected="a range of joint and actuator", got="none")
+            raise WhiskerError(
+                f"scene {str(path)!r}, {joint!r}",
+                expected="a range of joint and actuator",
+                got="none",
+            )
     goal_types = (int(mujoco.mjtGeom.mjGEOM_CYLINDER), int(mujoco.mjtGeom.mjGEOM_BOX))
     if int(model.site_type[model.site("goal").id]) not in goal_types:
         raise WhiskerError(f"scene {str(path)!r}, site 'goal'", expected="a cylinder or a box")
@@ -110,20 +118,32 @@ def _allow_large_images(spec: mujoco.MjSpec) -> None:
 
 
 def _replace_robot_colliders(spec: mujoco.MjSpec, config: SceneConfig) -> None:
-    """Swap hulls and pads for five boxes on the fingers, sized from the meshes. Inertias are the package's own."""
+    """Swap hulls and pads for five boxes on the fingers, sized from the meshes.
+
+    Inertias are the package's own.
+    """
     for geom in list(spec.geoms):
         is_hull = geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == 3
         if is_hull or geom.name in ("static_finger_pad", "moving_finger_pad"):
             geom.delete()
     gripper, jaw = spec.body(GRIPPER_BODY), spec.body(MOVING_JAW_BODY)
     # In the gripper frame, fingers along -z, jaw opening to +x; lower and upper corners in metres.
-    _add_finger_box(gripper, "static_tip", (-0.0160, -0.0065, -0.1045), (-0.0079, 0.0065, -0.0750), config)
-    _add_finger_box(gripper, "static_finger", (-0.0300, -0.0090, -0.0750), (-0.0110, 0.0090, -0.0500), config)
+    _add_finger_box(
+        gripper, "static_tip", (-0.0160, -0.0065, -0.1045), (-0.0079, 0.0065, -0.0750), config
+    )
+    _add_finger_box(
+        gripper, "static_finger", (-0.0300, -0.0090, -0.0750), (-0.0110, 0.0090, -0.0500), config
+    )
     _add_finger_box(gripper, "palm", (-0.0340, -0.0230, -0.0500), (0.0060, 0.0230, -0.0100), config)
-    # The moving jaw's boxes are given at joint angle 0, where its inner face is upright, then carried over.
+    # The moving jaw's boxes are given at joint angle 0, where its inner face is upright, then
+    # carried over.
     frame = (np.array(jaw.pos), np.array(jaw.quat))
-    _add_finger_box(jaw, "jaw_tip", (0.0095, -0.0065, -0.1045), (0.0190, 0.0065, -0.0750), config, frame)
-    _add_finger_box(jaw, "jaw_finger", (0.0115, -0.0090, -0.0750), (0.0260, 0.0090, -0.0500), config, frame)
+    _add_finger_box(
+        jaw, "jaw_tip", (0.0095, -0.0065, -0.1045), (0.0190, 0.0065, -0.0750), config, frame
+    )
+    _add_finger_box(
+        jaw, "jaw_finger", (0.0115, -0.0090, -0.0750), (0.0260, 0.0090, -0.0500), config, frame
+    )
     gripper.add_site(name="tcp", pos=[0.0046, 0, -0.095], group=4)
 
 
@@ -197,7 +217,11 @@ def _add_surroundings(spec: mujoco.MjSpec, config: SceneConfig) -> None:
 
 
 def add_block(
-    spec: mujoco.MjSpec, config: SceneConfig, name: str, pos_m: tuple[float, float], rgb: tuple[float, float, float]
+    spec: mujoco.MjSpec,
+    config: SceneConfig,
+    name: str,
+    pos_m: tuple[float, float],
+    rgb: tuple[float, float, float],
 ) -> None:
     """Add a block that can move freely, on the table."""
     half = np.array(config.block_size_m) / 2
@@ -234,17 +258,31 @@ def add_bowl(
     if config.bowl_shape == "square":
         wall_m = 0.002
         bowl.add_geom(
-            name=f"{name}_floor", type=box, pos=[0, 0, floor_m / 2], size=[inner, inner, floor_m / 2], **paint
+            name=f"{name}_floor",
+            type=box,
+            pos=[0, 0, floor_m / 2],
+            size=[inner, inner, floor_m / 2],
+            **paint,
         )
         for i, (dx, dy) in enumerate([(1, 0), (-1, 0), (0, 1), (0, -1)]):
-            size = [wall_m, inner + 2 * wall_m, height / 2] if dx else [inner + 2 * wall_m, wall_m, height / 2]
+            size = (
+                [wall_m, inner + 2 * wall_m, height / 2]
+                if dx
+                else [inner + 2 * wall_m, wall_m, height / 2]
+            )
             pos = [dx * (inner + wall_m), dy * (inner + wall_m), height / 2]
             bowl.add_geom(name=f"{name}_wall_{i}", type=box, pos=pos, size=size, **paint)
-        bowl.add_site(name=goal, type=box, pos=[0, 0, height / 2], size=[inner, inner, height / 2], group=4)
+        bowl.add_site(
+            name=goal, type=box, pos=[0, 0, height / 2], size=[inner, inner, height / 2], group=4
+        )
         return bowl
     n_walls, base_radius, wall_m = 16, 0.7 * inner, 0.0015
     bowl.add_geom(
-        name=f"{name}_floor", type=cylinder, pos=[0, 0, floor_m / 2], size=[base_radius, floor_m / 2, 0], **paint
+        name=f"{name}_floor",
+        type=cylinder,
+        pos=[0, 0, floor_m / 2],
+        size=[base_radius, floor_m / 2, 0],
+        **paint,
     )
     tilt = np.arctan2(inner - base_radius, height)
     for i in range(n_walls):
@@ -263,7 +301,9 @@ def add_bowl(
             size=[wall_m, half_width, height / 2 / np.cos(tilt)],
             **paint,
         )
-    bowl.add_site(name=goal, type=cylinder, pos=[0, 0, height / 2], size=[inner, height / 2, 0], group=4)
+    bowl.add_site(
+        name=goal, type=cylinder, pos=[0, 0, height / 2], size=[inner, height / 2, 0], group=4
+    )
     return bowl
 
 
@@ -273,10 +313,13 @@ def add_cameras(spec: mujoco.MjSpec, config: SceneConfig) -> None:
     half = np.sqrt(0.5)
     # Looks along -z; +x of the world is up in the image, -y to the right.
     spec.worldbody.add_camera(
-        name="overhead_cam", pos=config.overhead_pos_m, quat=[half, 0, 0, -half], fovy=config.overhead_fovy_deg
+        name="overhead_cam",
+        pos=config.overhead_pos_m,
+        quat=[half, 0, 0, -half],
+        fovy=config.overhead_fovy_deg,
     )
     # For people, not for policies: from beyond the table's far edge towards the robot.
     eye, target = np.array([0.68, -0.28, 0.42]), np.array([0.13, 0.02, 0.10])
     right = np.cross(target - eye, [0, 0, 1])
     up = np.cross(right, target - eye)
-    spec.worldbody.add_camera(name=PEOPLE_CAMERA, pos=eye, xyaxes=[*right, *up], fovy=42)
+    spec.worldbody.add_camera(name=VIEWER_CAMERA, pos=eye, xyaxes=[*right, *up], fovy=42)

@@ -7,7 +7,7 @@ from typing import Literal
 # The robot's base in the world of every scene that is built from a `SceneConfig`.
 BASE_XY_M = (0.0, 0.0)
 # Sees the scene as a person would. No policy looks through it.
-PEOPLE_CAMERA = "people_cam"
+VIEWER_CAMERA = "viewer_cam"
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,12 @@ class SceneConfig:
     """Everything that defines the scene besides the robot. Two scenes with equal configs give equal images and states.
 
     The grip is physical. A block of 12 g hangs on friction alone: coefficient 1.2 (rubber pads),
-    torsional 0.02 m; `condim=4` because a pinch grip must resist twisting about the line between the jaws. The
-    elliptic cone with `impratio=10` keeps slip in a grasp at 2.6 mm on average where the pyramidal one gives
-    9.4 mm. Contacts are stiff (`contact_solref`: 8 ms, critically damped, two and a half physics steps; below two
-    it would not be stable), so that the jaws do not sink into the block. Jaw force is limited to 1.5 N·m, about
-    half of what the servo stalls at. The arm's other links do not collide: only gripper and jaw carry colliders
-    (five boxes).
+    torsional 0.02 m; `condim=4` because a pinch grip must resist twisting about the line between
+    the jaws. The elliptic cone with `impratio=10` keeps slip in a grasp at 2.6 mm on average where
+    the pyramidal one gives 9.4 mm. Contacts are stiff (`contact_solref`: 8 ms, critically damped,
+    two and a half physics steps; below two it would not be stable), so that the jaws do not sink
+    into the block. Jaw force is limited to 1.5 N·m, about half of what the servo stalls at. The
+    arm's other links do not collide: only gripper and jaw carry colliders (five boxes).
 
     Attributes:
         name: what the episodes' initial states are a function of.
@@ -70,8 +70,8 @@ class SceneConfig:
 
 DEFAULT_SCENE = SceneConfig()
 
-# Close to the scene that a published SO-101 pick-and-place set was recorded in: a toy brick, a square
-# bowl of 12 cm, an overhead camera of 52° at 0.6 m, a wrist camera of 71°, 640 x 480 images.
+# Close to the scene that a published SO-101 pick-and-place set was recorded in: a toy brick, a
+# square bowl of 12 cm, an overhead camera of 52° at 0.6 m, a wrist camera of 71°, 640 x 480 images.
 BRICK_SCENE = replace(
     DEFAULT_SCENE,
     name="pick_place_brick",
@@ -92,8 +92,8 @@ BRICK_SCENE = replace(
 class TwoBlockScene(SceneConfig):
     """A scene of two blocks, one to the left and one to the right, and of one or two receptacles.
 
-    Sides are drawn with each episode, of the blocks as of the receptacles: `block_y_m` and `receptacle_y_m` are
-    distances to the side.
+    Sides are drawn with each episode, of the blocks as of the receptacles: `block_y_m` and
+    `receptacle_y_m` are distances to the side.
 
     Attributes:
         instruction: what the episodes' instructions have in common.
@@ -121,7 +121,8 @@ WORDS_SCENE = TwoBlockScene(
     bowl_inner_m=0.05,
 )
 
-# One scene with two equally good futures: either block counts, and the bowl is in the middle, below the gripper.
+# One scene with two equally good futures: either block counts, and the bowl is in the middle, below
+# the gripper.
 EITHER_SCENE = TwoBlockScene(
     name="pick_place_either",
     instruction="Pick up a red block and place it in the bowl.",

@@ -7,7 +7,8 @@ from sim.so101.scene import BLOCK_RED, add_block, add_bowl, add_cameras, contact
 from sim.so101.scene_config import TwoBlockScene
 
 BLOCK_BLUE = (0.08, 0.22, 0.72)
-# Told apart by lightness as well as by shape, in an image of 64 pixels, and by neither block's colour.
+# Told apart by lightness as well as by shape, in an image of 64 pixels, and by neither block's
+# colour.
 BOWL_DARK, PLATE_WHITE = (0.13, 0.15, 0.16), (0.95, 0.95, 0.92)
 _N_RIM_PARTS = 16
 
@@ -35,14 +36,25 @@ def goal_site(receptacle: str) -> str:
     return f"goal_{receptacle}"
 
 
-def _add_plate(spec: mujoco.MjSpec, config: TwoBlockScene, name: str, pos_m: tuple[float, float]) -> mujoco.MjsBody:
-    """Add a plate with a low, flaring rim. Its goal reaches as high above the floor as a block is large."""
+def _add_plate(
+    spec: mujoco.MjSpec, config: TwoBlockScene, name: str, pos_m: tuple[float, float]
+) -> mujoco.MjsBody:
+    """Add a plate with a low, flaring rim.
+
+    Its goal reaches as high above the floor as a block is large.
+    """
     floor_m, rim_m, wall_m = 0.003, 0.008, 0.0015
     plate = spec.worldbody.add_body(name=name, pos=[*pos_m, 0])
     paint = {"rgba": [*PLATE_WHITE, 1], **contact_of(config)}
     inner, height = config.plate_inner_m, config.plate_height_m
     cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
-    plate.add_geom(name=f"{name}_floor", type=cylinder, pos=[0, 0, floor_m / 2], size=[inner, floor_m / 2, 0], **paint)
+    plate.add_geom(
+        name=f"{name}_floor",
+        type=cylinder,
+        pos=[0, 0, floor_m / 2],
+        size=[inner, floor_m / 2, 0],
+        **paint,
+    )
     tilt = np.arctan2(height - floor_m, rim_m)
     for i in range(_N_RIM_PARTS):
         angle = 2 * np.pi * i / _N_RIM_PARTS
@@ -59,5 +71,7 @@ def _add_plate(spec: mujoco.MjSpec, config: TwoBlockScene, name: str, pos_m: tup
             **paint,
         )
     half = (floor_m + max(config.block_size_m)) / 2
-    plate.add_site(name=goal_site(name), type=cylinder, pos=[0, 0, half], size=[inner, half, 0], group=4)
+    plate.add_site(
+        name=goal_site(name), type=cylinder, pos=[0, 0, half], size=[inner, half, 0], group=4
+    )
     return plate

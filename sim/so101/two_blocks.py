@@ -26,15 +26,21 @@ class TwoBlockPickPlace(PickPlace):
             x_m, y_m = rng.uniform(*config.block_x_m), side * rng.uniform(*config.block_y_m)
             self._place_block(name, x_m, y_m, rng.uniform(*config.block_yaw_rad))
         for name, side in zip(config.receptacles, _draw_sides(rng), strict=False):
-            pos_m = rng.uniform(*config.receptacle_x_m), side * rng.uniform(*config.receptacle_y_m), 0.0
+            pos_m = (
+                rng.uniform(*config.receptacle_x_m),
+                side * rng.uniform(*config.receptacle_y_m),
+                0.0,
+            )
             self.data.mocap_pos[self.model.body(name).mocapid[0]] = pos_m
 
 
 def refuse_user_scene(name: str, scene_path: str | None) -> None:
     """Raise for a model of the user's own: only the scene of one block takes one."""
     if scene_path is not None:
-        do = "Only the scenes of one block and one bowl take a model of your own, e.g. so101/pick_place@scene.xml."
-        raise WhiskerError(f"environment {name!r}", expected="no scene of your own", got=scene_path, do=do)
+        hint = "Only the scenes of one block and one bowl take a model of your own, e.g. so101/pick_place@scene.xml."
+        raise WhiskerError(
+            f"environment {name!r}", expected="no scene of your own", got=scene_path, hint=hint
+        )
 
 
 def put_first(first: str, names: tuple[str, ...]) -> tuple[str, ...]:

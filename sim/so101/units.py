@@ -1,7 +1,8 @@
 """lerobot's units of the SO-101 and MuJoCo's radians: the one place where they meet.
 
-Body joints (lerobot 0.6 `SOFollowerConfig.use_degrees`): degrees from the middle of the calibrated range,
-or, in its older convention, the range itself as -100..100. Gripper: 0 (closed) .. 100 (open) of its range.
+Body joints (lerobot 0.6 `SOFollowerConfig.use_degrees`): degrees from the middle of the calibrated
+range, or, in its older convention, the range itself as -100..100. Gripper: 0 (closed) .. 100 (open)
+of its range.
 """
 
 from typing import Literal
@@ -30,8 +31,9 @@ class JointUnits:
         """
         low, high = joint_range_rad.T
         if body_units == "deg":
-            # The MJCF's zero is the middle of the range by construction ("new calibration"); wrist_roll's
-            # limits are 2.8° asymmetric, which a real arm's full-turn calibration does not see.
+            # The MJCF's zero is the middle of the range by construction ("new calibration");
+            # wrist_roll's limits are 2.8° asymmetric, which a real arm's full-turn calibration does
+            # not see.
             self._offset, self._scale = np.zeros(6), np.full(6, 180 / np.pi)
         else:
             self._offset, self._scale = (low + high) / 2, 200 / (high - low)

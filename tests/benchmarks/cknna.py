@@ -2,17 +2,23 @@
 
     uv run python -m tests.benchmarks.cknna                                                            two minutes
     uv run python -m tests.benchmarks.cknna --dense 4415 10000 --multiple 20000 35828 --huge --plot growth.png
-                                                                                               a quarter of an hour
+                                                                                               a
+                                                                                               quarter
+                                                                                               of an
+                                                                                               hour
 
-Wall time, all processors, both sides in turns, everything counted from two arrays to a number (k = 10, unbiased).
-features_a has 2048 columns, features_b 8 as a robot's proprioception has (and 2048, with --dim-b 2048). The rows are
-random walks over episodes of 100: neighbours are near, as in a rollout.
+Wall time, all processors, both sides in turns, everything counted from two arrays to a number (k =
+10, unbiased). features_a has 2048 columns, features_b 8 as a robot's proprioception has (and 2048,
+with --dim-b 2048). The rows are random walks over episodes of 100: neighbours are near, as in a
+rollout.
 
-- dense: the reference formula in torch with float32, every matrix written out: for each of three HSIC two top-k, two
-  masks and a product of n³. Once more in float64, without a clock, for the number.
-- multiple: ours over the bare blocked product A Aᵀ and B Bᵀ in float32, in strips of 4096 rows. At most 1.6; below 1 is
-  possible, for ours makes half of it.
-- peak: resident memory of the whole process, features included. Under 3 GB at n = 35,828 and D = 2048.
+- dense: the reference formula in torch with float32, every matrix written out: for each of three
+  HSIC two top-k, two masks and a product of n³. Once more in float64, without a clock, for the
+  number.
+- multiple: ours over the bare blocked product A Aᵀ and B Bᵀ in float32, in strips of 4096 rows. At
+  most 1.6; below 1 is possible, for ours makes half of it.
+- peak: resident memory of the whole process, features included. Under 3 GB at n = 35,828 and D =
+  2048.
 - null: a permutation of episodes, of 999.
 """
 
@@ -78,11 +84,15 @@ def wall_s(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def score_densely(a: np.ndarray, b: np.ndarray, dtype: Literal["float32", "float64"] = "float32") -> float:
+def score_densely(
+    a: np.ndarray, b: np.ndarray, dtype: Literal["float32", "float64"] = "float32"
+) -> float:
     """The formula of `cknna/score.py`, variant "unbiased", with every matrix written out."""
     import torch
 
-    rows_a, rows_b = (torch.nn.functional.normalize(torch.from_numpy(x.astype(dtype)), dim=1) for x in (a, b))
+    rows_a, rows_b = (
+        torch.nn.functional.normalize(torch.from_numpy(x.astype(dtype)), dim=1) for x in (a, b)
+    )
     kernels = rows_a @ rows_a.T, rows_b @ rows_b.T
     n = len(a)
 
@@ -166,7 +176,9 @@ def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> Non
         axes.loglog(m, [cost.ours_s for cost in dense], "o-", label="whisker, 2048 columns")
         axes.loglog(m, [cost.other_s for cost in dense], "s-", label="dense formula, 2048 columns")
         reach = np.geomspace(m[0], n[-1])
-        axes.loglog(reach, dense[-1].other_s * (reach / m[-1]) ** 3.0, "--", color="0.8", label="n³")
+        axes.loglog(
+            reach, dense[-1].other_s * (reach / m[-1]) ** 3.0, "--", color="0.8", label="n³"
+        )
     axes.set(xlabel="rows n", ylabel="time of a score [s]")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -194,11 +206,18 @@ def main(
         plot: draw the growth with n into this file (png).
     """
     console = Console(width=120)
-    table = Table("n", "D_a", "D_b", "ours", "dense", "faster", "peak of both", "ours", "float32", "float64")
+    table = Table(
+        "n", "D_a", "D_b", "ours", "dense", "faster", "peak of both", "ours", "float32", "float64"
+    )
     table.title = "against the dense formula: time, and score"
     against_dense = [measure_alone(n, 2048, dim_b, "dense", rounds) for n in dense]
     for cost in against_dense:
-        row = f"{cost.ours_s:.2f} s", f"{cost.other_s:.2f} s", f"{cost.ratio:.1f} x", f"{cost.peak_gb:.1f} GB"
+        row = (
+            f"{cost.ours_s:.2f} s",
+            f"{cost.other_s:.2f} s",
+            f"{cost.ratio:.1f} x",
+            f"{cost.peak_gb:.1f} GB",
+        )
         scores = (f"{value:.7f}" for value in (cost.ours_score, cost.other_score, cost.exact_score))
         table.add_row(str(cost.n), "2048", str(dim_b), *row, *scores)
     console.print(table)
@@ -207,7 +226,12 @@ def main(
     table.title = "against the bare product"
     for n in multiple:
         cost = measure_alone(n, 2048, dim_b, "bare", rounds)
-        row = f"{cost.ours_s:.2f} s", f"{cost.other_s:.2f} s", f"{1 / cost.ratio:.2f}", f"{cost.peak_gb:.2f} GB"
+        row = (
+            f"{cost.ours_s:.2f} s",
+            f"{cost.other_s:.2f} s",
+            f"{1 / cost.ratio:.2f}",
+            f"{cost.peak_gb:.2f} GB",
+        )
         table.add_row(str(n), "2048", str(dim_b), *row, f"{1e3 * cost.null_s:.1f} ms")
     console.print(table)
 
@@ -215,7 +239,11 @@ def main(
     grown = [measure_alone(n, 512, dim_b, "nothing", rounds) for n in growth]
     grown += [measure_alone(200_000, 512, dim_b, "nothing")] if huge else []
     for cost in grown:
-        row = f"{cost.ours_s:.2f} s", f"{1e9 * cost.ours_s / cost.n**2:.1f}", f"{cost.peak_gb:.2f} GB"
+        row = (
+            f"{cost.ours_s:.2f} s",
+            f"{1e9 * cost.ours_s / cost.n**2:.1f}",
+            f"{cost.peak_gb:.2f} GB",
+        )
         table.add_row(str(cost.n), "512", str(dim_b), *row)
     console.print(table)
     if plot:

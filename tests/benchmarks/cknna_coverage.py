@@ -2,14 +2,16 @@
 
     uv run python -m tests.benchmarks.cknna_coverage            some minutes
 
-An experiment is E episodes of a hidden random walk in 6 dimensions; the state is the walk, and the features are 12
-noisy linear views of it (more noise, a lower score). It is repeated with new episodes. The true score is the mean over
-the repetitions, at that number of rows: CKNNA depends on n, and what another 30 episodes would give is what the
-interval is about.
+An experiment is E episodes of a hidden random walk in 6 dimensions; the state is the walk, and the
+features are 12 noisy linear views of it (more noise, a lower score). It is repeated with new
+episodes. The true score is the mean over the repetitions, at that number of rows: CKNNA depends on
+n, and what another 30 episodes would give is what the interval is about.
 
 - covers: share of the repetitions whose interval contains the true score, and its Wilson interval.
-- too wide: root mean square of the standard errors over the standard deviation of the scores; 1 is calibrated.
-- paired: how often the paired test finds a difference (p <= 0.05) between two views of the same noise; 0.05 is exact.
+- too wide: root mean square of the standard errors over the standard deviation of the scores; 1 is
+  calibrated.
+- paired: how often the paired test finds a difference (p <= 0.05) between two views of the same
+  noise; 0.05 is exact.
 """
 
 from dataclasses import dataclass
@@ -71,7 +73,8 @@ def measure(setting: Setting, n_repetitions: int) -> Coverage:
             steps[:, 0] = 1
         hidden = np.cumsum(steps, axis=1).reshape(-1, _HIDDEN)
         first, second = (
-            hidden @ projection + setting.step_noise * rng.standard_normal((len(hidden), _VIEWED)) for _ in range(2)
+            hidden @ projection + setting.step_noise * rng.standard_normal((len(hidden), _VIEWED))
+            for _ in range(2)
         )
         a, b = search(first, hidden, [setting.k], depth=2)
         other, _ = search(second, hidden, [setting.k], depth=2)
@@ -85,7 +88,10 @@ def measure(setting: Setting, n_repetitions: int) -> Coverage:
         spread=float(scores.std(ddof=1)),
         n_covered=sum(interval.low <= true <= interval.high for interval in intervals),
         n_repetitions=n_repetitions,
-        too_wide=float(np.sqrt(np.mean([interval.standard_error**2 for interval in intervals])) / scores.std(ddof=1)),
+        too_wide=float(
+            np.sqrt(np.mean([interval.standard_error**2 for interval in intervals]))
+            / scores.std(ddof=1)
+        ),
         n_significant=n_significant,
     )
 

@@ -2,9 +2,11 @@
 
     uv run python -m tests.benchmarks.code_path
 
-CPU time; each measurement is a process of its own, and the two paths take turns. Ratios are of medians.
+CPU time; each measurement is a process of its own, and the two paths take turns. Ratios are of
+medians.
 
-- plan: one prediction, a median of `--plans`, of the shipped ACT and of small checkpoints of random weights.
+- plan: one prediction, a median of `--plans`, of the shipped ACT and of small checkpoints of random
+  weights.
 - product: a matrix product of the size of SmolVLA's layers, for what larger networks would lose.
 - evaluation: `eval --policy act --episodes N` as a whole, imports included.
 """
@@ -70,7 +72,9 @@ def measure_here(what: str, checkpoint: str, n: int) -> float:
     setup.env.reset(0)
     memory = setup.policy.reset()
     memory.observations.append(setup.env.observe())
-    taken = median_cpu_s(lambda: setup.policy.predict([memory], [episode_rng("benchmark", 0, 0)]), n)
+    taken = median_cpu_s(
+        lambda: setup.policy.predict([memory], [episode_rng("benchmark", 0, 0)]), n
+    )
     setup.env.close()
     return taken
 
@@ -79,7 +83,9 @@ def cpu_s_of(command: list[str], path: str) -> tuple[float, str]:
     """CPU time of a process on one of the paths, and what it printed."""
     environ = {k: v for k, v in os.environ.items() if k not in SETTINGS} | PATHS[path]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    printed = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=True
+    ).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, printed
 
@@ -92,16 +98,40 @@ def main(benchmark: Benchmark) -> None:
 
     taken: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = {"act": "act"} | {t: str(save_small_checkpoint(t, Path(folder) / t)) for t in SMALL}
-        measured = [(f"plan, {t}", t, c) for t, c in checkpoints.items()] + [("product", "product", "")]
-        here = [sys.executable, "-m", "tests.benchmarks.code_path", "--plans", str(benchmark.plans), "--measure"]
-        eval_command = [sys.executable, "-m", "eval", "--policy", "act", "--quiet", "--run-dir", folder]
+        checkpoints = {"act": "act"} | {
+            t: str(save_small_checkpoint(t, Path(folder) / t)) for t in SMALL
+        }
+        measured = [(f"plan, {t}", t, c) for t, c in checkpoints.items()] + [
+            ("product", "product", "")
+        ]
+        here = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.code_path",
+            "--plans",
+            str(benchmark.plans),
+            "--measure",
+        ]
+        eval_command = [
+            sys.executable,
+            "-m",
+            "eval",
+            "--policy",
+            "act",
+            "--quiet",
+            "--run-dir",
+            folder,
+        ]
         for _ in range(benchmark.repetitions):
             for path in PATHS:
                 for name, what, checkpoint in measured:
                     printed = cpu_s_of([*here, what, checkpoint], path)[1]
-                    taken.setdefault(name, {}).setdefault(path, []).append(float(printed.splitlines()[-1]))
-                evaluation_s = cpu_s_of([*eval_command, "--episodes", str(benchmark.episodes)], path)[0]
+                    taken.setdefault(name, {}).setdefault(path, []).append(
+                        float(printed.splitlines()[-1])
+                    )
+                evaluation_s = cpu_s_of(
+                    [*eval_command, "--episodes", str(benchmark.episodes)], path
+                )[0]
                 taken.setdefault("evaluation", {}).setdefault(path, []).append(evaluation_s)
     table = Table("", "native, CPU s", "portable, CPU s", "ratio", title="medians")
     for name, of in taken.items():

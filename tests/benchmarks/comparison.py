@@ -4,9 +4,10 @@
 
 - two runs of 2,000 rows: 1 s at most. 50 runs of 500 rows, 1,225 pairs: 5 s at most.
 
-The command runs in a process of its own, imports included; the best of three is shown, since everything else that the
-machine does only adds. Beside it the processor time, and what the same imports cost alone. The rows are written by the
-run folder's own format, without arrays, and successes are drawn with a correlation over episodes.
+The command runs in a process of its own, imports included; the best of three is shown, since
+everything else that the machine does only adds. Beside it the processor time, and what the same
+imports cost alone. The rows are written by the run folder's own format, without arrays, and
+successes are drawn with a correlation over episodes.
 """
 
 import json
@@ -40,7 +41,9 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
     rng = np.random.default_rng(0)
     difficulty = rng.random(n_episodes)
     with closing(make_env("so101/pick_place", {})) as env:
-        described = describe_run(env, config=EvalConfig(policy="random", episodes=n_episodes), horizon=300)
+        described = describe_run(
+            env, config=EvalConfig(policy="random", episodes=n_episodes), horizon=300
+        )
     for index in range(n_runs):
         skill = 0.5 + 0.4 * index / max(1, n_runs - 1)
         solved = 0.5 * (difficulty + rng.random(n_episodes)) < skill
@@ -63,7 +66,12 @@ def measure_s(*arguments: str) -> tuple[float, float]:
         subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
         walls.append(time.perf_counter() - start)
         after = os.times()
-        used = after.children_user - before.children_user + after.children_system - before.children_system
+        used = (
+            after.children_user
+            - before.children_user
+            + after.children_system
+            - before.children_system
+        )
         processors.append(used)
     return min(walls), min(processors)
 
@@ -78,7 +86,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_runs(Path(folder), n_runs, n_episodes)
             wall_s, processor_s = measure_s("-m", "eval.compare_cli", folder)
-        table.add_row(f"{n_runs} runs of {n_episodes} rows", f"{wall_s:.2f} s", f"{processor_s:.2f} s", limit)
+        table.add_row(
+            f"{n_runs} runs of {n_episodes} rows", f"{wall_s:.2f} s", f"{processor_s:.2f} s", limit
+        )
     Console().print(table)
 
 

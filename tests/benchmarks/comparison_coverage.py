@@ -2,8 +2,9 @@
 
     uv run python -m tests.benchmarks.comparison_coverage
 
-- one task: summed over every table that can come, at success rates from 10 % to 98 % and three correlations, beside
-  Newcombe's method 10 (R. G. Newcombe, Statistics in Medicine 17 (1998), 2635-2650).
+- one task: summed over every table that can come, at success rates from 10 % to 98 % and three
+  correlations, beside Newcombe's method 10 (R. G. Newcombe, Statistics in Medicine 17 (1998),
+  2635-2650).
 - several tasks of unlike difficulty: simulated.
 """
 
@@ -43,11 +44,18 @@ def make_shares(first: float, second: float, correlation: float) -> np.ndarray:
 
 def sum_over_tables(n: int) -> dict[str, list[float]]:
     """Return method → its coverage at each combination of rates and correlation that there is."""
-    tables = np.array([(n - sum(rest), *rest) for rest in product(range(n + 1), repeat=3) if sum(rest) <= n])
-    tango = {(b, c): compute_difference_interval([PairedCounts(0, b, c, n - b - c)]) for _, b, c, _ in tables.tolist()}
+    tables = np.array(
+        [(n - sum(rest), *rest) for rest in product(range(n + 1), repeat=3) if sum(rest) <= n]
+    )
+    tango = {
+        (b, c): compute_difference_interval([PairedCounts(0, b, c, n - b - c)])
+        for _, b, c, _ in tables.tolist()
+    }
     ends = {
         "Tango": np.array([tango[b, c] for _, b, c, _ in tables.tolist()]),
-        "Newcombe": np.array([compute_newcombe_interval(PairedCounts(*table)) for table in tables.tolist()]),
+        "Newcombe": np.array(
+            [compute_newcombe_interval(PairedCounts(*table)) for table in tables.tolist()]
+        ),
     }
     covered: dict[str, list[float]] = {name: [] for name in ends}
     for first, second, correlation in product(RATES, RATES, CORRELATIONS):
@@ -61,7 +69,9 @@ def sum_over_tables(n: int) -> dict[str, list[float]]:
     return covered
 
 
-def simulate_tasks(n_tasks: int, n: int, base: float, spread: float, gain: float, unlike: float) -> float:
+def simulate_tasks(
+    n_tasks: int, n: int, base: float, spread: float, gain: float, unlike: float
+) -> float:
     """Return the coverage for tasks whose rates, and differences, are not alike."""
     rng = np.random.default_rng(0)
     first = np.clip(base + np.linspace(-spread, spread, n_tasks), 0.005, 0.995)
@@ -69,7 +79,9 @@ def simulate_tasks(n_tasks: int, n: int, base: float, spread: float, gain: float
     shares = np.clip([make_shares(p, q, 0.0) for p, q in zip(first, second, strict=True)], 0, None)
     n_covered = 0
     for _ in range(N_STUDIES):
-        low, high = compute_difference_interval([PairedCounts(*rng.multinomial(n, each).tolist()) for each in shares])
+        low, high = compute_difference_interval(
+            [PairedCounts(*rng.multinomial(n, each).tolist()) for each in shares]
+        )
         n_covered += low <= (first - second).mean() <= high
     return n_covered / N_STUDIES
 
@@ -85,7 +97,12 @@ def main() -> None:
     table = Table(title=f"several tasks: coverage in {N_STUDIES} studies each")
     for head in ("tasks", "episodes a task", "first rates", "differences", "coverage"):
         table.add_column(head, justify="right")
-    worlds = ((0.5, 0.3, 0.1, 0.0), (0.5, 0.45, 0.0, 0.3), (0.9, 0.09, 0.02, 0.05), (0.3, 0.25, 0.2, 0.2))
+    worlds = (
+        (0.5, 0.3, 0.1, 0.0),
+        (0.5, 0.45, 0.0, 0.3),
+        (0.9, 0.09, 0.02, 0.05),
+        (0.3, 0.25, 0.2, 0.2),
+    )
     for (n_tasks, n), world in product(((2, 20), (10, 5), (10, 50), (40, 5)), worlds):
         base, spread, gain, unlike = world
         covered = simulate_tasks(n_tasks, n, *world)

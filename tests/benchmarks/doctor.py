@@ -2,7 +2,8 @@
 
     uv run python -m tests.benchmarks.doctor
 
-The rest is importing lerobot, loading the checkpoint and building the environment, in a fresh process.
+The rest is importing lerobot, loading the checkpoint and building the environment, in a fresh
+process.
 """
 
 import statistics

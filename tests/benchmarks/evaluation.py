@@ -2,13 +2,14 @@
 
     uv run python -m tests.benchmarks.evaluation --episodes 30
 
-CPU time of this process (all threads), a median over episodes; every variant runs on the same episodes with the
-same actions, one after the other, so that a noisy machine is noisy to all of them.
+CPU time of this process (all threads), a median over episodes; every variant runs on the same
+episodes with the same actions, one after the other, so that a noisy machine is noisy to all of
+them.
 
 - harness: `run_episode` and the write to the run folder, as `eval` does it.
 - bare: physics, the renders that the policy needs and its forward passes, nothing else.
-- plain: the same episode with both cameras rendered at every step, from the original meshes at MuJoCo's default
-  quality (shadows, 4 samples a pixel).
+- plain: the same episode with both cameras rendered at every step, from the original meshes at
+  MuJoCo's default quality (shadows, 4 samples a pixel).
 """
 
 import tempfile
@@ -37,7 +38,9 @@ from sim.env import episode_rng
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
 
-DEFAULT_QUALITY = replace(DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1)
+DEFAULT_QUALITY = replace(
+    DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1
+)
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,26 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 def run_harness(setup: Setup, index: int, run: RunFolder) -> EpisodeRecord:
     record = run_episode(
-        setup.env, setup.policy, index, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, setup.horizon)
+        setup.env,
+        setup.policy,
+        index,
+        EpisodeRecorder(),
+        RolloutSettings(setup.n_action_steps, setup.horizon),
     )
     run.append(record, make_row(record))
     return record
 
 
-def replay(setup: Setup, env: PickPlace, record: EpisodeRecord, *, look_at_every_step: bool) -> None:
+def replay(
+    setup: Setup, env: PickPlace, record: EpisodeRecord, *, look_at_every_step: bool
+) -> None:
     """The recorded episode once more: physics by bare MuJoCo calls, looks and forward passes where they were."""
     model, data, policy = env.model, env.data, setup.policy
     env.reset(record.episode_index)
     memory = policy.reset()
-    ctrl = np.clip(env.units.to_rad(record.arrays.action.astype(np.float64)), *model.actuator_ctrlrange.T)
+    ctrl = np.clip(
+        env.units.to_rad(record.arrays.action.astype(np.float64)), *model.actuator_ctrlrange.T
+    )
     n_substeps = round(env.spec.control_dt_s / env.spec.physics_dt_s)
     decisions = set(record.arrays.prediction_step.tolist())
     for step, target in enumerate(ctrl):
@@ -97,14 +108,18 @@ def print_ssim(console: Console) -> None:
                 scores.append(structural_similarity(*images, channel_axis=-1))
             for env in envs:
                 env.close()
-            console.print(f"SSIM of light against original meshes, {camera} {width}x{height}: {np.mean(scores):.3f}")
+            console.print(
+                f"SSIM of light against original meshes, {camera} {width}x{height}: {np.mean(scores):.3f}"
+            )
 
 
 def main(benchmark: Benchmark) -> None:
     console = Console()
     config = EvalConfig(policy="act")
     setup = set_up(config)
-    plain_env = PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes=setup.policy.spec.image_sizes)
+    plain_env = PickPlace(
+        "so101/pick_place", DEFAULT_QUALITY, image_sizes=setup.policy.spec.image_sizes
+    )
     harness_s, bare_s, plain_s, speed_ups = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), describe(config, setup))
@@ -112,14 +127,20 @@ def main(benchmark: Benchmark) -> None:
         for index in range(benchmark.episodes):
             records: list[EpisodeRecord] = []
             harness_s.append(cpu_s(lambda i=index, r=records: r.append(run_harness(setup, i, run))))
-            bare_s.append(cpu_s(lambda r=records: replay(setup, setup.env, r[0], look_at_every_step=False)))
+            bare_s.append(
+                cpu_s(lambda r=records: replay(setup, setup.env, r[0], look_at_every_step=False))
+            )
             if index < benchmark.plain_episodes:
-                plain_s.append(cpu_s(lambda r=records: replay(setup, plain_env, r[0], look_at_every_step=True)))
+                plain_s.append(
+                    cpu_s(lambda r=records: replay(setup, plain_env, r[0], look_at_every_step=True))
+                )
                 speed_ups.append(plain_s[-1] / harness_s[-1])
         run.close()
     # Paired: the machine drifts between episodes by more than the harness costs.
     overhead = median(h / b for h, b in zip(harness_s, bare_s, strict=True))
-    table = Table(title=f"CPU time an episode, median of {benchmark.episodes} (plain: {benchmark.plain_episodes})")
+    table = Table(
+        title=f"CPU time an episode, median of {benchmark.episodes} (plain: {benchmark.plain_episodes})"
+    )
     for column in ("variant", "CPU s", "ratio"):
         table.add_column(column)
     table.add_row("bare", f"{median(bare_s):.3f}", "1")

@@ -2,11 +2,12 @@
 
     uv run python -m tests.benchmarks.features
 
-- hooks in a rollout: CPU time of episodes of the shipped ACT with features collected, over the same episodes without;
-  a median over pairs, run in turns on a machine that drifts.
-- features alone: time of a whole prediction over that of a forward pass that ends where the features are heard, on the
-  small checkpoint of each type, for a batch of one and of eight. A small checkpoint has few layers, few steps of
-  denoising and few tokens to decode; of Pi0-FAST the tokens of a full one (256) are decoded, too.
+- hooks in a rollout: CPU time of episodes of the shipped ACT with features collected, over the same
+  episodes without; a median over pairs, run in turns on a machine that drifts.
+- features alone: time of a whole prediction over that of a forward pass that ends where the
+  features are heard, on the small checkpoint of each type, for a batch of one and of eight. A small
+  checkpoint has few layers, few steps of denoising and few tokens to decode; of Pi0-FAST the tokens
+  of a full one (256) are decoded, too.
 """
 
 import tempfile
@@ -34,7 +35,7 @@ from eval.run_folder import RunFolder
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.policy import EpisodeMemory, Policy, remember
+from policies.policy import EpisodeMemory, Policy, make_memory
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
@@ -68,7 +69,11 @@ def measure_rollout(episodes: int) -> float:
         def roll_out(policy: Policy, index: int) -> None:
             recorder = EpisodeRecorder()
             record = run_episode(
-                setup.env, policy, index, recorder, RolloutSettings(setup.n_action_steps, setup.horizon)
+                setup.env,
+                policy,
+                index,
+                recorder,
+                RolloutSettings(setup.n_action_steps, setup.horizon),
             )
             run.append(record, make_row(record))
 
@@ -78,7 +83,9 @@ def measure_rollout(episodes: int) -> float:
         ratios = []
         for index in range(episodes):
             turns = policies if index % 2 else policies[::-1]
-            spent = {id(policy): cpu_s(lambda p=policy, i=index: roll_out(p, i)) for policy in turns}
+            spent = {
+                id(policy): cpu_s(lambda p=policy, i=index: roll_out(p, i)) for policy in turns
+            }
             ratios.append(spent[id(policies[1])] / spent[id(policies[0])])
         run.close()
     setup.env.close()
@@ -89,17 +96,24 @@ def make_memories(policy: Policy, n: int) -> list[EpisodeMemory]:
     rng, spec = np.random.default_rng(0), policy.spec
     memories = []
     for _ in range(n):
-        images = {c: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for c, size in spec.image_sizes.items()}
+        images = {
+            c: rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            for c, size in spec.image_sizes.items()
+        }
         look = Observation(images, rng.normal(0, 15, 6).astype(np.float32), "Pick up the block.")
-        memories.append(remember(*[look] * spec.n_obs_steps, n_obs_steps=spec.n_obs_steps))
+        memories.append(make_memory(*[look] * spec.n_obs_steps, n_obs_steps=spec.n_obs_steps))
     return memories
 
 
-def measure_type(policy_type: str, folder: Path, n_predictions: int, **config: object) -> list[float]:
+def measure_type(
+    policy_type: str, folder: Path, n_predictions: int, **config: object
+) -> list[float]:
     """Whole prediction over features alone, for a batch of one and of eight."""
     with shrunken_paligemma():
         checkpoint = save_small_checkpoint(policy_type, folder, **config)
-        policy = load_lerobot_policy(open_checkpoint(policy_type, str(checkpoint), trust_remote_code=True), "cpu")
+        policy = load_lerobot_policy(
+            open_checkpoint(policy_type, str(checkpoint), trust_remote_code=True), "cpu"
+        )
     hook = FeatureHook(policy)
     ratios = []
     for n in (1, 8):
@@ -107,7 +121,9 @@ def measure_type(policy_type: str, folder: Path, n_predictions: int, **config: o
         pairs = []
         for index in range(n_predictions + 1):
             rngs = [np.random.default_rng(index) for _ in memories]
-            whole = cpu_s(lambda m=memories, r=rngs: policy.predict([replace(each) for each in m], r))
+            whole = cpu_s(
+                lambda m=memories, r=rngs: policy.predict([replace(each) for each in m], r)
+            )
             alone = cpu_s(lambda m=memories: compute_features(policy, hook, m))
             pairs.append(whole / alone)
         ratios.append(median(pairs[1:]))
@@ -126,7 +142,9 @@ def main(benchmark: Benchmark) -> None:
             ratios = measure_type(policy_type, Path(folder) / policy_type, benchmark.predictions)
             table.add_row(policy_type, *(f"{each:.1f}" for each in ratios))
         full = {"max_decoding_steps": 256, "max_action_tokens": 256}
-        ratios = measure_type("pi0_fast", Path(folder) / "256", benchmark.predictions // 3 + 1, **full)
+        ratios = measure_type(
+            "pi0_fast", Path(folder) / "256", benchmark.predictions // 3 + 1, **full
+        )
         table.add_row("pi0_fast, 256 tokens", *(f"{each:.1f}" for each in ratios))
     console.print(table)
 

@@ -2,11 +2,11 @@
 
     uv run python -m tests.benchmarks.film_strips [RUN_FOLDER]
 
-CPU time of this process (all threads). Without a run folder: of act-early, 40 episodes, of which the first
-20 failures count.
-Both sides open the environment, restore the same recorded states and render them at the same size; the strips also read
-the episodes, simulate the plans, draw them and encode the frames. Both take turns, and the ratio is the median of
-theirs. 1.5 at most. The bytes of a strip tell how large the page of a run gets: 500 failures stay below 15 MB.
+CPU time of this process (all threads). Without a run folder: of act-early, 40 episodes, of which
+the first 20 failures count. Both sides open the environment, restore the same recorded states and
+render them at the same size; the strips also read the episodes, simulate the plans, draw them and
+encode the frames. Both take turns, and the ratio is the median of theirs. 1.5 at most. The bytes of
+a strip tell how large the page of a run gets: 500 failures stay below 15 MB.
 """
 
 import sys
@@ -72,9 +72,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run.open(sys.argv[1] if len(sys.argv) > 1 else record(Path(folder)))
         rows = [row for row in run.rows if not row.success][:N_EPISODES]
-        strips = make_film_strips(run, rows).strips  # once for nothing: both sides find the caches warm
+        strips = make_film_strips(
+            run, rows
+        ).strips  # once for nothing: both sides find the caches warm
         frames = [Frames(s.row, tuple(f.moment.step for f in s.frames)) for s in strips]
-        snapshots = {f.row.episode_index: [run.load_arrays(f.row).step_snapshot[i] for i in f.steps] for f in frames}
+        snapshots = {
+            f.row.episode_index: [run.load_arrays(f.row).step_snapshot[i] for i in f.steps]
+            for f in frames
+        }
         times = [
             (
                 cpu_s(lambda: make_film_strips(run, rows)),
@@ -83,18 +88,25 @@ def main() -> None:
             for _ in range(N_ROUNDS)
         ]
     ours_s, bare_s = (median(side) / len(frames) for side in zip(*times, strict=True))
-    table = Table(title=f"film strips, CPU time an episode, {len(frames)} episodes of {strips[0].height_px} px")
+    table = Table(
+        title=f"film strips, CPU time an episode, {len(frames)} episodes of {strips[0].height_px} px"
+    )
     for column in ("strips", "bare renders", "ratio", "limit"):
         table.add_column(column, justify="right")
     ratio = median(ours / bare for ours, bare in times)
     table.add_row(f"{1000 * ours_s:.1f} ms", f"{1000 * bare_s:.1f} ms", f"{ratio:.2f} x", "1.5 x")
     Console().print(table)
     n_bytes = sum(strip.n_bytes for strip in strips) / len(strips)
-    # As many strips as a large run has, in as many bytes: the budget of these is their part of the whole.
-    small = make_film_strips(run, rows, DEFAULT_MAX_TOTAL_BYTES * len(rows) // N_OF_A_LARGE_RUN).strips
+    # As many strips as a large run has, in as many bytes: the budget of these is their part of the
+    # whole.
+    small = make_film_strips(
+        run, rows, DEFAULT_MAX_TOTAL_BYTES * len(rows) // N_OF_A_LARGE_RUN
+    ).strips
     large = sum(strip.n_bytes for strip in small) / len(small) * N_OF_A_LARGE_RUN
     of_large = f"{len(small)} of {len(rows)} shown, {small[0].height_px} px, {large / 1e6:.1f} MB"
-    Console().print(f"{n_bytes / 1000:.1f} kB a strip; in a run of {N_OF_A_LARGE_RUN} failures: {of_large}")
+    Console().print(
+        f"{n_bytes / 1000:.1f} kB a strip; in a run of {N_OF_A_LARGE_RUN} failures: {of_large}"
+    )
 
 
 if __name__ == "__main__":

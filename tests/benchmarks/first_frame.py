@@ -2,11 +2,12 @@
 
     uv run python -m tests.benchmarks.first_frame [SO101_RUN LIBERO_RUN]
 
-Without run folders: of an episode of act-early, and of 60 steps of `scripted` in libero_spatial/3, which plans at every
-step. All sides take turns.
+Without run folders: of an episode of act-early, and of 60 steps of `scripted` in libero_spatial/3,
+which plans at every step. All sides take turns.
 
-- scene: until the first frame of the scene is drawn. LIBERO's in at most 1.5 times what the SO-101's takes and LIBERO's
-  geometry: to open its environment without cameras and read its shapes, which no viewer can do without.
+- scene: until the first frame of the scene is drawn. LIBERO's in at most 1.5 times what the
+  SO-101's takes and LIBERO's geometry: to open its environment without cameras and read its shapes,
+  which no viewer can do without.
 - plan, images: until those of the decision that is shown are there, too.
 """
 
@@ -83,17 +84,31 @@ def main() -> None:
         with opened_browser(playwright) as browser:
             for _ in range(N_ROUNDS):
                 rounds.append(
-                    (measure_opening(browser, so101), measure_geometry(libero), measure_opening(browser, libero))
+                    (
+                        measure_opening(browser, so101),
+                        measure_geometry(libero),
+                        measure_opening(browser, libero),
+                    )
                 )
     table = Table(title=f"from the command to the first frame, wall time, medians of {N_ROUNDS}")
     for head in ("what", "SO-101", "LIBERO"):
         table.add_column(head, justify="left" if head == "what" else "right")
     for what, index in (("scene", 0), ("with plan and images", 1)):
-        ours, libero_s = (median(side[index] for side in sides) for sides in list(zip(*rounds, strict=True))[::2])
+        ours, libero_s = (
+            median(side[index] for side in sides) for sides in list(zip(*rounds, strict=True))[::2]
+        )
         table.add_row(what, f"{ours:.1f} s", f"{libero_s:.1f} s")
-    table.add_row("opening its environment and reading its shapes", "", f"{median(r[1] for r in rounds):.1f} s")
-    ratio = median(scene_s / (so101_s + geometry_s) for (so101_s, _), geometry_s, (scene_s, _) in rounds)
-    table.add_row("LIBERO's scene over (SO-101's + LIBERO's geometry)", "", f"{ratio:.2f} x (limit {LIMIT} x)")
+    table.add_row(
+        "opening its environment and reading its shapes",
+        "",
+        f"{median(r[1] for r in rounds):.1f} s",
+    )
+    ratio = median(
+        scene_s / (so101_s + geometry_s) for (so101_s, _), geometry_s, (scene_s, _) in rounds
+    )
+    table.add_row(
+        "LIBERO's scene over (SO-101's + LIBERO's geometry)", "", f"{ratio:.2f} x (limit {LIMIT} x)"
+    )
     Console().print(table)
 
 

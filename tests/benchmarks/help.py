@@ -1,4 +1,7 @@
-"""CPU time of every command's `--help`, start of the interpreter included. Run: python -m tests.benchmarks.help"""
+"""CPU time of every command's `--help`, start of the interpreter included.
+
+Run: python -m tests.benchmarks.help
+"""
 
 import os
 import subprocess

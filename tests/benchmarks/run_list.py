@@ -2,12 +2,15 @@
 
     uv run python -m tests.benchmarks.run_list
 
-The run folders are written by the run folder's own writer; their episodes are rows of a real one, without arrays.
+The run folders are written by the run folder's own writer; their episodes are rows of a real one,
+without arrays.
 
-- list: the server's answer for 200 runs of 50 episodes, read for the first time, and again when nothing has changed.
-- first paint: from the page's address to the list, drawn: of 200 runs, and of the 2,000 episodes of one run. 1 s at
-  most. Headless Chromium, OpenGL in software; beside it an empty page in the same browser. The processor time of the
-  server and of the page's main thread does not depend on what else the machine does.
+- list: the server's answer for 200 runs of 50 episodes, read for the first time, and again when
+  nothing has changed.
+- first paint: from the page's address to the list, drawn: of 200 runs, and of the 2,000 episodes of
+  one run. 1 s at most. Headless Chromium, OpenGL in software; beside it an empty page in the same
+  browser. The processor time of the server and of the page's main thread does not depend on what
+  else the machine does.
 """
 
 import tempfile
@@ -71,7 +74,8 @@ def measure_paint_ms(browser: Browser, url: str) -> tuple[float, float, float]:
     """From the address to the list, drawn; each time in a context of its own.
 
     Returns:
-        Wall time, processor time of the page's main thread, and of this process, which is the server.
+        Wall time, processor time of the page's main thread, and of this process, which is the
+        server.
     """
     times = []
     for _ in range(N_ROUNDS):
@@ -83,7 +87,10 @@ def measure_paint_ms(browser: Browser, url: str) -> tuple[float, float, float]:
             page.goto(url)
             wall_ms = page.evaluate(FIRST_PAINT)
             server_ms = 1000 * (time.process_time() - start_s)
-            metrics = {each["name"]: each["value"] for each in chromium.send("Performance.getMetrics")["metrics"]}
+            metrics = {
+                each["name"]: each["value"]
+                for each in chromium.send("Performance.getMetrics")["metrics"]
+            }
             times.append((wall_ms, 1000 * metrics["TaskDuration"], server_ms))
     wall_ms, page_ms, server_ms = (median(each) for each in zip(*times, strict=True))
     return wall_ms, page_ms, server_ms
@@ -116,7 +123,9 @@ def main() -> None:
         table.add_column(head, justify="left" if head == "what" else "right")
 
     def add(what: str, wall_ms: float, limit: str = "", *processor_ms: float) -> None:
-        table.add_row(what, f"{wall_ms:.0f} ms", limit, *(f"{each:.0f} ms" for each in processor_ms))
+        table.add_row(
+            what, f"{wall_ms:.0f} ms", limit, *(f"{each:.0f} ms" for each in processor_ms)
+        )
 
     def add_paint(what: str, browser: Browser, url: str) -> None:
         wall_ms, *processor_ms = measure_paint_ms(browser, url)
@@ -137,7 +146,13 @@ def main() -> None:
                 start, start_s = time.perf_counter(), time.process_time()
                 assert len(runs.listing()["runs"]) == N_RUNS
                 wall_s, server_s = time.perf_counter() - start, time.process_time() - start_s
-                table.add_row(f"{what}: {N_RUNS} runs", f"{1000 * wall_s:.0f} ms", "", "", f"{1000 * server_s:.0f} ms")
+                table.add_row(
+                    f"{what}: {N_RUNS} runs",
+                    f"{1000 * wall_s:.0f} ms",
+                    "",
+                    "",
+                    f"{1000 * server_s:.0f} ms",
+                )
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             run_url = f"{server.url}#run=many/{many}"

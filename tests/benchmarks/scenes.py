@@ -33,7 +33,9 @@ def measure(config: Config) -> None:
             checks.append(process_time_ns() - reset_end_ns)
             resets.append(reset_end_ns - start_ns)
     share = median(checks) / median(resets)
-    print(f"{config.env}: a reset {median(resets) / 1e6:.1f} ms, its check {median(checks) / 1e3:.0f} us: {share:.2%}")
+    print(
+        f"{config.env}: a reset {median(resets) / 1e6:.1f} ms, its check {median(checks) / 1e3:.0f} us: {share:.2%}"
+    )
 
 
 if __name__ == "__main__":

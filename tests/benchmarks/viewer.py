@@ -2,14 +2,15 @@
 
     uv run python -m tests.benchmarks.viewer [RUN_FOLDER ...]
 
-Without a run folder: of an episode of act-early that fails, 300 steps long. Both sides of a ratio take turns, and a
-ratio is the median of theirs.
+Without a run folder: of an episode of act-early that fails, 300 steps long. Both sides of a ratio
+take turns, and a ratio is the median of theirs.
 
-- export: wall time of `whiskers --export` without the start of the process, against rolling the episode out anew. 5 s
-  at most.
-- open: from the page's address to its first frame, against an empty page in the same browser. 3 s at most. Headless
-  Chromium, OpenGL in software.
-- step: from a key press to the picture with its pixels, against the next frame of an empty page. 50 ms at most.
+- export: wall time of `whiskers --export` without the start of the process, against rolling the
+  episode out anew. 5 s at most.
+- open: from the page's address to its first frame, against an empty page in the same browser. 3 s
+  at most. Headless Chromium, OpenGL in software.
+- step: from a key press to the picture with its pixels, against the next frame of an empty page. 50
+  ms at most.
 """
 
 import sys
@@ -102,7 +103,9 @@ def main() -> None:
     def add(what: str, times: list[tuple[float, float]], limit: str) -> None:
         ours, theirs = (median(side) for side in zip(*times, strict=True))
         ratio = median(a / b for a, b in times)
-        table.add_row(what, f"{1000 * ours:.1f} ms", f"{1000 * theirs:.1f} ms", f"{ratio:.1f} x", limit)
+        table.add_row(
+            what, f"{1000 * ours:.1f} ms", f"{1000 * theirs:.1f} ms", f"{ratio:.1f} x", limit
+        )
 
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = Path(temporary)

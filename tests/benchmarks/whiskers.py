@@ -2,13 +2,14 @@
 
     uv run python -m tests.benchmarks.whiskers
 
-CPU time of this process (all threads). Both sides of a ratio take turns, so that a noisy machine is noisy to both, and
-a ratio is the median of theirs.
+CPU time of this process (all threads). Both sides of a ratio take turns, so that a noisy machine is
+noisy to both, and a ratio is the median of theirs.
 
-- simulate: `simulate_chunk` of a 50-step chunk on the SO-101, against `mj_step` of the same controls in as many
-  substeps from the same state. 1.3 at most.
-- film: an image of `film_whiskers` at 640x480 with its share of building, simulating and encoding, against one of
-  `mujoco.Renderer` at default quality, from the original meshes, with the whiskers as capsules. A 15th at most.
+- simulate: `simulate_chunk` of a 50-step chunk on the SO-101, against `mj_step` of the same
+  controls in as many substeps from the same state. 1.3 at most.
+- film: an image of `film_whiskers` at 640x480 with its share of building, simulating and encoding,
+  against one of `mujoco.Renderer` at default quality, from the original meshes, with the whiskers
+  as capsules. A 15th at most.
 """
 
 import tempfile
@@ -36,13 +37,15 @@ from eval.run_folder import RunFolder
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
-from sim.so101.scene_config import DEFAULT_SCENE, PEOPLE_CAMERA
+from sim.so101.scene_config import DEFAULT_SCENE, VIEWER_CAMERA
 from viz.overlay import compute_overlay
 from viz.overlay_style import LINES
 from viz.video import MAIN_SIZE, film_whiskers
 from viz.whiskers import compute_whiskers
 
-DEFAULT_QUALITY = replace(DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1)
+DEFAULT_QUALITY = replace(
+    DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1
+)
 N_ROUNDS = 60
 N_PLAIN_IMAGES = 5
 HORIZON = 50
@@ -61,7 +64,11 @@ def record_run(folder: Path) -> tuple[Path, EpisodeRow]:
     config = EvalConfig(policy="act", n_action_steps=5)
     setup = set_up(config)
     record = run_episode(
-        setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, setup.horizon)
+        setup.env,
+        setup.policy,
+        0,
+        EpisodeRecorder(),
+        RolloutSettings(setup.n_action_steps, setup.horizon),
     )
     run = RunFolder.create(folder, describe(config, setup))
     row = make_row(record)
@@ -100,7 +107,9 @@ def add_capsules(scene: mujoco.MjvScene, path: np.ndarray, rgb: tuple[int, int, 
             return
         geom = scene.geoms[scene.ngeom]
         colour = np.array([*np.array(rgb) / 255, 1], np.float32)
-        mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_CAPSULE, np.zeros(3), np.zeros(3), np.eye(3).ravel(), colour)
+        mujoco.mjv_initGeom(
+            geom, mujoco.mjtGeom.mjGEOM_CAPSULE, np.zeros(3), np.zeros(3), np.eye(3).ravel(), colour
+        )
         mujoco.mjv_connector(geom, mujoco.mjtGeom.mjGEOM_CAPSULE, CAPSULE_RADIUS_M, start, end)
         scene.ngeom += 1
 
@@ -109,13 +118,16 @@ class PlainFilm:
     """MuJoCo's renderer as it comes, the plan in force and its ghosts in its scene."""
 
     def __init__(self, arrays: EpisodeArrays) -> None:
-        self._env, self._arrays = PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes={}), arrays
+        self._env, self._arrays = (
+            PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes={}),
+            arrays,
+        )
         self._whiskers = compute_whiskers(self._env, arrays)
         self._renderer = mujoco.Renderer(self._env.model, *MAIN_SIZE)
 
     def draw(self, step: int) -> np.ndarray:
         self._env.restore(self._arrays.step_snapshot[step])
-        self._renderer.update_scene(self._env.data, camera=PEOPLE_CAMERA)
+        self._renderer.update_scene(self._env.data, camera=VIEWER_CAMERA)
         overlay, scene = compute_overlay(self._whiskers, self._arrays, step), self._renderer.scene
         n_before = scene.ngeom
         for kind, path in (("plan", overlay.plan), *(("ghost", ghost) for ghost in overlay.ghosts)):
@@ -129,7 +141,10 @@ class PlainFilm:
 
 
 def measure_film(run: Path, row: EpisodeRow, folder: Path) -> list[tuple[float, float]]:
-    """(ours, plain) [s] an image. Ours has its share of everything, building the environment too; plain of nothing."""
+    """(ours, plain) [s] an image.
+
+    Ours has its share of everything, building the environment too; plain of nothing.
+    """
     arrays = Run.open(run).load_arrays(row)
     n_images = len(arrays.step_snapshot)
     plain = PlainFilm(arrays)
@@ -143,7 +158,9 @@ def measure_film(run: Path, row: EpisodeRow, folder: Path) -> list[tuple[float, 
     return times
 
 
-def add_row(table: Table, name: str, times: list[tuple[float, float]], *, per: str, faster: bool) -> None:
+def add_row(
+    table: Table, name: str, times: list[tuple[float, float]], *, per: str, faster: bool
+) -> None:
     ours_s, theirs_s = (1000 * median(column) for column in zip(*times, strict=True))
     ratio = median(theirs / ours if faster else ours / theirs for ours, theirs in times)
     words = f"{ratio:.1f} x faster" if faster else f"{ratio:.2f} x"
@@ -158,8 +175,16 @@ def main() -> None:
         folder = Path(name)
         run, row = record_run(folder)
         arrays = Run.open(run).load_arrays(row)
-        add_row(table, "simulate, bare physics", measure_simulation(arrays), per="a chunk", faster=False)
-        add_row(table, "film, mujoco.Renderer", measure_film(run, row, folder), per="an image", faster=True)
+        add_row(
+            table, "simulate, bare physics", measure_simulation(arrays), per="a chunk", faster=False
+        )
+        add_row(
+            table,
+            "film, mujoco.Renderer",
+            measure_film(run, row, folder),
+            per="an image",
+            faster=True,
+        )
     Console().print(table)
 
 

@@ -16,22 +16,38 @@ ARM = """<mujoco><option timestep="0.005"/><visual><global offwidth="1280" offhe
 <body pos="0 0 .05"><joint name="shoulder"/><geom fromto="0 0 0 .1 0 0"/>
 <body pos=".1 0 0"><joint name="elbow"/><geom fromto="0 0 0 .1 0 0"/><site name="tip" pos=".1 0 0"/></body></body>
 </worldbody><actuator><position joint="shoulder"/><position joint="elbow"/></actuator></mujoco>"""
-JOINTS, LINK_M, INSTRUCTION, MAX_STEPS, TOUCHES_M = ("shoulder", "elbow"), 0.1, "Touch the ball.", 40, 0.03
-ACTION = ActionSpec(JOINTS, ("rad", "rad"), (-2.5, -2.5), (2.5, 2.5), "absolute", "none", 1, 0.0, 1.0)
+JOINTS, LINK_M, INSTRUCTION, MAX_STEPS, TOUCHES_M = (
+    ("shoulder", "elbow"),
+    0.1,
+    "Touch the ball.",
+    40,
+    0.03,
+)
+ACTION = ActionSpec(
+    JOINTS, ("rad", "rad"), (-2.5, -2.5), (2.5, 2.5), "absolute", "none", 1, 0.0, 1.0
+)
 REACH = GoalKind(
     "reach",
     measures={"ball_distance_m": "distance from the tip to the ball"},
     nears="ball_distance_m",
-    thresholds={"stalled": "coming nearer by less [m] is no progress", "stalled_steps": "steps without progress"},
+    thresholds={
+        "stalled": "coming nearer by less [m] is no progress",
+        "stalled_steps": "steps without progress",
+    },
 )
-CHOSEN = {"stalled": Threshold(0.005, "a tenth of the way"), "stalled_steps": Threshold(10, "half a second")}
+CHOSEN = {
+    "stalled": Threshold(0.005, "a tenth of the way"),
+    "stalled_steps": Threshold(10, "half a second"),
+}
 
 
 class Reach(SimpleEnv):
     def __init__(self, request):
         model, goals = mujoco.MjModel.from_xml_string(ARM), (REACH.goal("touch ball", CHOSEN),)
         facts = {"joints": JOINTS, "tool_site": "tip", "n_substeps": 10, "max_steps": MAX_STEPS}
-        super().__init__(request, model, instruction=INSTRUCTION, action=ACTION, goals=goals, **facts)
+        super().__init__(
+            request, model, instruction=INSTRUCTION, action=ACTION, goals=goals, **facts
+        )
 
     def begin(self, rng):
         angle = rng.uniform(0.5, 2.0)
@@ -40,9 +56,15 @@ class Reach(SimpleEnv):
     def progress(self):
         ball = self.data.mocap_pos[0].copy()
         distance_m = float(np.linalg.norm(self.ee_pos_world() - ball))
-        return (Progress(distance_m < TOUCHES_M, measures={"ball_distance_m": distance_m}, object_pos_world=ball),)
+        return (
+            Progress(
+                distance_m < TOUCHES_M,
+                measures={"ball_distance_m": distance_m},
+                object_pos_world=ball,
+            ),
+        )
 
-    def make_expert(self, fault=None):
+    def make_expert(self, failure_mode=None):
         return ReachExpert(self)
 
 

@@ -1,7 +1,7 @@
 """The plots of a report as SVG elements, in the page's own colours; each mark that is an episode leads to its line.
 
-A colour is a CSS class that is named for an outcome. Text is HTML beside the drawings where it can be, so that they may
-be stretched; all that comes from a run is escaped here.
+A colour is a CSS class that is named for an outcome. Text is HTML beside the drawings where it can
+be, so that they may be stretched; all that comes from a run is escaped here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,9 +40,15 @@ def draw_interval(rate: float, interval: tuple[float, float]) -> Markup:
     parts = ['<rect class="rail" y="7" width="1000" height="6"/>']
     if not isnan(rate):
         low, high = (1000 * end for end in interval)
-        parts.append(f'<rect class="interval" x="{low:.1f}" y="3" width="{max(high - low, 2):.1f}" height="14"/>')
-        parts.append(f'<rect class="rate" x="{min(max(1000 * rate - 3, 0), 994):.1f}" width="6" height="20"/>')
-    return _svg("rate-bar", "0 0 1000 20", parts, "success rate with its 95 % interval", stretches=True)
+        parts.append(
+            f'<rect class="interval" x="{low:.1f}" y="3" width="{max(high - low, 2):.1f}" height="14"/>'
+        )
+        parts.append(
+            f'<rect class="rate" x="{min(max(1000 * rate - 3, 0), 994):.1f}" width="6" height="20"/>'
+        )
+    return _svg(
+        "rate-bar", "0 0 1000 20", parts, "success rate with its 95 % interval", stretches=True
+    )
 
 
 def draw_share(n: int, n_lost: int, total: int) -> Markup:
@@ -70,7 +76,9 @@ def draw_events(counts: Sequence[EventCount], longest: int) -> Markup:
         height = max(_EVENT_ROW, (max(levels) + 1) * 2 * _DOT_PX + 12)
         base = y + height - 6 - _DOT_PX
         parts.append(f'<path class="rule" d="M0 {y + height:.1f}H{_EVENT_WIDTH}"/>')
-        parts.append(f'<text x="0" y="{base + 4:.1f}">{escape(count.event.replace("_", " "))}</text>')
+        parts.append(
+            f'<text x="0" y="{base + 4:.1f}">{escape(count.event.replace("_", " "))}</text>'
+        )
         for episode, level in zip(count.episodes, levels, strict=True):
             x, dot_y = _to_x(episode.row.shown_step, longest), base - 2 * _DOT_PX * level
             dot = f'<circle class="{name_class(episode.row.outcome)}" cx="{x:.1f}" cy="{dot_y:.1f}" r="{_DOT_PX}"/>'
@@ -79,9 +87,15 @@ def draw_events(counts: Sequence[EventCount], longest: int) -> Markup:
     for step in _choose_ticks(longest):
         x = _to_x(step, longest)
         parts.append(f'<path class="tick" d="M{x:.1f} {y:.1f}v5"/>')
-        parts.append(f'<text class="soft" text-anchor="middle" x="{x:.1f}" y="{y + 19:.1f}">{step}</text>')
-    parts.append(f'<text class="soft" text-anchor="end" x="{_EVENT_WIDTH}" y="{y + 36:.1f}">control step</text>')
-    return _svg("events", f"0 0 {_EVENT_WIDTH} {y + 40:.0f}", parts, "decisive events by control step")
+        parts.append(
+            f'<text class="soft" text-anchor="middle" x="{x:.1f}" y="{y + 19:.1f}">{step}</text>'
+        )
+    parts.append(
+        f'<text class="soft" text-anchor="end" x="{_EVENT_WIDTH}" y="{y + 36:.1f}">control step</text>'
+    )
+    return _svg(
+        "events", f"0 0 {_EVENT_WIDTH} {y + 40:.0f}", parts, "decisive events by control step"
+    )
 
 
 def draw_grid(episodes: Sequence[Episode]) -> Markup:
@@ -104,11 +118,19 @@ def draw_grid(episodes: Sequence[Episode]) -> Markup:
 
 
 def _linked(episode: Episode, drawing: str) -> str:
-    return f'<a href="#{escape(episode.anchor)}"><title>{escape(episode.title)}</title>{drawing}</a>'
+    return (
+        f'<a href="#{escape(episode.anchor)}"><title>{escape(episode.title)}</title>{drawing}</a>'
+    )
 
 
 def _svg(
-    name: str, view_box: str, parts: Iterable[str], label: str, style: str = "", *, stretches: bool = False
+    name: str,
+    view_box: str,
+    parts: Iterable[str],
+    label: str,
+    style: str = "",
+    *,
+    stretches: bool = False,
 ) -> Markup:
     fit = ' preserveAspectRatio="none"' if stretches else ""
     head = f'<svg class="{name}" viewBox="{view_box}"{fit}{style} role="img" aria-label="{escape(label)}">'
@@ -134,5 +156,7 @@ def _stack(places: Sequence[float]) -> list[int]:
 
 def _choose_ticks(longest: int) -> range:
     """Return steps at round distances, at most eight."""
-    distance = next(ten * n for ten in (10**k for k in range(9)) for n in _TICKS if longest / (ten * n) <= 8)
+    distance = next(
+        ten * n for ten in (10**k for k in range(9)) for n in _TICKS if longest / (ten * n) <= 8
+    )
     return range(0, longest + 1, distance)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sim.command_line import EXIT_DONE, EXIT_REFUSED, run_command, say_progress
 from sim.errors import WhiskerError
-from sim.files import written_whole
+from sim.files import atomic_write
 from viz.report.config import ReportConfig
 
 if TYPE_CHECKING:
@@ -59,11 +59,15 @@ def _choose_output(config: ReportConfig) -> Path:
         WhiskerError: it is not clear which, or of which kind.
     """
     if not config.runs:
-        raise WhiskerError("eval-report", expected="a run folder", got="none", do="Name one, or several.")
+        raise WhiskerError(
+            "eval-report", expected="a run folder", got="none", hint="Name one, or several."
+        )
     if config.output is None:
         if len(config.runs) > 1:
             got = f"{len(config.runs)} runs"
-            raise WhiskerError("eval-report", expected="--output for several runs", got=f"{got} and none")
+            raise WhiskerError(
+                "eval-report", expected="--output for several runs", got=f"{got} and none"
+            )
         return config.runs[0] / REPORT_FILE
     if config.output.suffix not in (".html", ".md"):
         raise WhiskerError(f"--output {config.output}", expected="a file that ends in .html or .md")
@@ -92,7 +96,9 @@ def _compute(runs: Sequence[Path], *, is_quick: bool) -> "ReportContent":
         named.setdefault(path.resolve(), path)
     for path in named.values():
         try:
-            contents.append(compute_run_content(Run.open(path), len(contents) + 1, is_quick=is_quick))
+            contents.append(
+                compute_run_content(Run.open(path), len(contents) + 1, is_quick=is_quick)
+            )
         except WhiskerError as error:
             refused.append(str(error))
     if not is_quick:
@@ -127,8 +133,10 @@ def _add_film_strips(contents: "Sequence[RunContent]") -> "list[RunContent]":
 
 def _write(path: Path, text: str) -> None:
     try:
-        with written_whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
         got = error.strerror or str(error)
-        raise WhiskerError(f"report {str(path)!r}", expected="a place to write to", got=got) from error
+        raise WhiskerError(
+            f"report {str(path)!r}", expected="a place to write to", got=got
+        ) from error

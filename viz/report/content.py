@@ -22,7 +22,13 @@ from eval.statistics import (
 from sim.errors import WhiskerError
 from viz.plan_quality import EpisodeQuality, load_plan_quality
 from viz.report.features import CollectedFeatures, load_collected_features
-from viz.report.provenance import MAIN_FACTS, Fact, describe_command, describe_facts, describe_remarks
+from viz.report.provenance import (
+    MAIN_FACTS,
+    Fact,
+    describe_command,
+    describe_facts,
+    describe_remarks,
+)
 from viz.report.start_map import StartMap, load_start_maps
 from viz.report.task_names import TaskName, name_tasks
 from viz.report.wording import (
@@ -213,7 +219,9 @@ class RunContent:
     def region_sentence(self) -> str:
         """Say on what start success depends, where that was shown on other episodes than it was found on."""
         shown = [m for m in self.start_maps.values() if m.region is not None and m.is_region_shown]
-        return min(shown, key=lambda m: m.region.p_value if m.region else 1).sentence if shown else ""
+        return (
+            min(shown, key=lambda m: m.region.p_value if m.region else 1).sentence if shown else ""
+        )
 
     @property
     def failure_sentence(self) -> str:
@@ -265,8 +273,10 @@ def compute_run_content(run: Run, number: int = 1, *, is_quick: bool = False) ->
     """
     rows, description = run.rows, run.description
     if not rows:
-        do = f"{describe_command(description, resume=run.path)} goes on with it."
-        raise WhiskerError(f"run {str(run.path)!r}", expected="an episode that has ended", got="none", do=do)
+        hint = f"{describe_command(description, resume=run.path)} goes on with it."
+        raise WhiskerError(
+            f"run {str(run.path)!r}", expected="an episode that has ended", got="none", hint=hint
+        )
     names = name_tasks(list(dict.fromkeys(row.task for row in rows)), description.tasks)
     order = {task: i for i, task in enumerate(names)}
     ordered = sorted(rows, key=lambda row: (order[row.task], row.episode_index))

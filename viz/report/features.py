@@ -16,7 +16,8 @@ class CollectedFeatures:
     Attributes:
         hook_points: name → numbers in a vector.
         n_episodes: episodes with features.
-        scores: of all rows, one for each hook point and number of neighbours; None if they were not computed.
+        scores: of all rows, one for each hook point and number of neighbours; None if they were not
+            computed.
         remark: why no score could be computed; "" otherwise.
     """
 
@@ -50,4 +51,8 @@ def _compute_scores(run: Path) -> tuple[ScoreRow, ...]:
     from cknna.report import pairs_of, score_pair
 
     bank, config = open_bank(run), ScoreConfig(parts=False)
-    return tuple(row for pair in pairs_of(bank, run.name, with_parts=False) for row in score_pair(pair, config))
+    return tuple(
+        row
+        for pair in pairs_of(bank, run.name, with_parts=False)
+        for row in score_pair(pair, config)
+    )

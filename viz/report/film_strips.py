@@ -1,9 +1,10 @@
 """Film strips of failures: of each failed episode the few frames that decided it, with the plan drawn in.
 
-Only these frames are rendered. A frame shows the recorded state, the plan in force and the way taken since the last two
-plans, as films do; the plans before it are left out, since in a small picture they would hide the robot. The part of a
-plan that was executed is where the robot really went, so only the rest of it is simulated, from the recorded state at
-which it was abandoned: the same path, bit for bit, as simulating all of it.
+Only these frames are rendered. A frame shows the recorded state, the plan in force and the way
+taken since the last two plans, as films do; the plans before it are left out, since in a small
+picture they would hide the robot. The part of a plan that was executed is where the robot really
+went, so only the rest of it is simulated, from the recorded state at which it was abandoned: the
+same path, bit for bit, as simulating all of it.
 """
 
 import base64
@@ -31,12 +32,14 @@ from viz.whiskers import load_planned_arrays, open_whisker_env, simulate_plans
 # Of the JPEG files as the page carries them, in base64: with all else a page stays under 15 MB.
 DEFAULT_MAX_TOTAL_BYTES = 12_000_000
 N_FRAMES = 5
-# Height of a frame, px, and the bytes that it takes at quality 60, measured on the SO-101 with its lines.
+# Height of a frame, px, and the bytes that it takes at quality 60, measured on the SO-101 with its
+# lines.
 _HEIGHTS = {240: 3900, 180: 2700, 120: 1700}
-# A camera for people shows the whole scene: its views are rendered this much larger, and cut out around the paths of
-# gripper and object. A policy's cameras are close.
+# A camera for people shows the whole scene: its views are rendered this much larger, and cut out
+# around the paths of gripper and object. A policy's cameras are close.
 _ZOOM = 1.4
-# The middle of these paths is this far down in the part that is cut out: the arm is above its gripper.
+# The middle of these paths is this far down in the part that is cut out: the arm is above its
+# gripper.
 _MIDDLE = (0.6, 0.5)
 _QUALITIES = (80, 70, 60, 50, 40, 30)
 _PREFIX = "data:image/jpeg;base64,"
@@ -120,8 +123,9 @@ def make_film_strips(
 ) -> FilmStrips:
     """Render the strips of failed episodes. The environment of each task is opened once.
 
-    Frames are as large as their share of the budget allows; their quality follows what the strips so far have left of
-    it. If even the smallest frames of all episodes are too many, every n-th episode is left out.
+    Frames are as large as their share of the budget allows; their quality follows what the strips
+    so far have left of it. If even the smallest frames of all episodes are too many, every n-th
+    episode is left out.
 
     Args:
         rows: of the run; those of successes are passed over. Default: all.
@@ -131,9 +135,15 @@ def make_film_strips(
     Raises:
         WhiskerError: a budget that holds no frame.
     """
-    failed = sort_by_outcome([row for row in (run.rows if rows is None else rows) if not row.success])
+    failed = sort_by_outcome(
+        [row for row in (run.rows if rows is None else rows) if not row.success]
+    )
     height_px, n_fitting = _choose_height(len(failed), max_total_bytes)
-    kept = [failed[i] for i in np.linspace(0, len(failed) - 1, n_fitting).round().astype(int)] if failed else []
+    kept = (
+        [failed[i] for i in np.linspace(0, len(failed) - 1, n_fitting).round().astype(int)]
+        if failed
+        else []
+    )
     budget, strips, lost, n_full = _Budget(max_total_bytes, len(kept)), [], [], 0
     for task, group in groupby(sorted(kept, key=lambda row: row.task), key=lambda row: row.task):
         of_task = list(group)
@@ -146,7 +156,9 @@ def make_film_strips(
                 n_full += 1
             else:
                 quality, files = encoded
-                frames = tuple(StripFrame(moment, file) for (moment, _), file in zip(made, files, strict=True))
+                frames = tuple(
+                    StripFrame(moment, file) for (moment, _), file in zip(made, files, strict=True)
+                )
                 height, width = made[0][1].shape[:2]
                 strips.append(FilmStrip(row, frames, height, width, quality))
             advance()
@@ -160,7 +172,9 @@ def sort_by_outcome(rows: Sequence[EpisodeRow]) -> list[EpisodeRow]:
     return sorted(rows, key=lambda row: (rank_outcome(row.outcome), row.task, row.episode_index))
 
 
-def choose_view(run: Run, task: str, height_px: int) -> tuple[str, tuple[int, int], tuple[int, int]]:
+def choose_view(
+    run: Run, task: str, height_px: int
+) -> tuple[str, tuple[int, int], tuple[int, int]]:
     """Return the camera that shows most of a task, the size of a frame, and that of the picture it is cut out of.
 
     Raises:
@@ -202,10 +216,14 @@ class StripArtist:
     def close(self) -> None:
         self._env.close()
 
-    def _draw(self, arrays: ReplayableArrays, step: int, rests: dict[int, Float64[np.ndarray, "moment 3"]]) -> _Image:
+    def _draw(
+        self, arrays: ReplayableArrays, step: int, rests: dict[int, Float64[np.ndarray, "moment 3"]]
+    ) -> _Image:
         overlay = self._compute_overlay(arrays, step, rests)
         self._env.restore(arrays.step_snapshot[step])
-        return draw_overlay(self._env.observe().images[self._camera], self._projection(self._camera), overlay)
+        return draw_overlay(
+            self._env.observe().images[self._camera], self._projection(self._camera), overlay
+        )
 
     def _find_corner(self, arrays: ReplayableArrays) -> tuple[int, int]:
         """Return row and column of the part of the picture that shows the episode's paths.
@@ -213,12 +231,18 @@ class StripArtist:
         The camera is the same for the whole episode, and so is the part.
         """
         paths = np.concatenate(arrays.paths_world)
-        places = np.concatenate([np.empty((0, 2)), *project_path(self._projection(self._camera), paths)])
+        places = np.concatenate(
+            [np.empty((0, 2)), *project_path(self._projection(self._camera), paths)]
+        )
         room = np.subtract(self._rendered_size, self._size)
         if not len(places):
             return int(room[0]) // 2, int(room[1]) // 2
         middle = (places.min(axis=0) + places.max(axis=0))[::-1] / 2
-        row, column = np.clip(np.rint(middle - np.multiply(self._size, _MIDDLE)), 0, room).astype(int).tolist()
+        row, column = (
+            np.clip(np.rint(middle - np.multiply(self._size, _MIDDLE)), 0, room)
+            .astype(int)
+            .tolist()
+        )
         return row, column
 
     def _compute_overlay(
@@ -227,14 +251,17 @@ class StripArtist:
         """Return the plan in force and the way taken.
 
         Args:
-            rests: prediction → what was not executed of its plan, as far as it is known; it is added to.
+            rests: prediction → what was not executed of its plan, as far as it is known; it is
+                added to.
         """
         current = int(np.searchsorted(arrays.prediction_step, step, side="right")) - 1
         n_executed = int(arrays.n_executed[current])
         abandoned = int(arrays.prediction_step[current]) + n_executed
         if current not in rests:
             rest = arrays.chunk[current, n_executed:]
-            rests[current] = simulate_plans(self._env, arrays.step_snapshot[abandoned], rest[None])[0]
+            rests[current] = simulate_plans(self._env, arrays.step_snapshot[abandoned], rest[None])[
+                0
+            ]
         begin = find_trail_begin(arrays.prediction_step, step, self._env.spec.control_dt_s)
         return Overlay(
             tool=arrays.ee_pos_world[step],
@@ -293,7 +320,9 @@ def _choose_height(n_strips: int, max_total_bytes: int) -> tuple[int, int]:
     n_fitting = max_total_bytes // (N_FRAMES * _HEIGHTS[smallest] * 4 // 3)
     if n_fitting < 1:
         least = N_FRAMES * _HEIGHTS[smallest] * 4 // 3
-        raise WhiskerError("film strips", expected=f"room for at least {least} bytes", got=str(max_total_bytes))
+        raise WhiskerError(
+            "film strips", expected=f"room for at least {least} bytes", got=str(max_total_bytes)
+        )
     share = 0.75 * max_total_bytes / (N_FRAMES * max(1, n_strips))
     height_px = next((height for height, n_bytes in _HEIGHTS.items() if n_bytes <= share), smallest)
     return height_px, min(n_strips, n_fitting)

@@ -72,7 +72,11 @@ def _draw_start_map(run: RunContent, start_map: StartMap) -> Markup:
 def _make_plan_quality_table(run: RunContent) -> Markup:
     """Return a line an episode with the columns that have a number, and the medians below."""
     assert run.plan_quality is not None
-    shown = [column for column in COLUMNS if any(get_value(e, column[0]) is not None for e in run.plan_quality)]
+    shown = [
+        column
+        for column in COLUMNS
+        if any(get_value(e, column[0]) is not None for e in run.plan_quality)
+    ]
     listed = {(episode.row.task, episode.row.episode_index): episode for episode in run.episodes}
     return Markup(
         jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -80,7 +84,10 @@ def _make_plan_quality_table(run: RunContent) -> Markup:
         .render(
             columns=[meaning for _, _, meaning in shown],
             medians=[
-                _format_cell(name, median(v for e in run.plan_quality if (v := get_value(e, name)) is not None))
+                _format_cell(
+                    name,
+                    median(v for e in run.plan_quality if (v := get_value(e, name)) is not None),
+                )
                 for name, _, _ in shown
             ],
             lines=[
@@ -103,4 +110,6 @@ def _read(name: str) -> str:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         expected, got = "a file that comes with Whisker", error.strerror or str(error)
-        raise WhiskerError(f"file {str(file)!r}", expected=expected, got=got, do="Install Whisker again.") from error
+        raise WhiskerError(
+            f"file {str(file)!r}", expected=expected, got=got, hint="Install Whisker again."
+        ) from error

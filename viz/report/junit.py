@@ -13,7 +13,10 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def render_junit(report: ReportContent) -> str:
-    """Return the file. Failures of the policy are failures, crashes are errors, and episodes still to run skipped."""
+    """Return the file.
+
+    Failures of the policy are failures, crashes are errors, and episodes still to run skipped.
+    """
     root = ElementTree.Element("testsuites", name="whisker")
     for run in report.runs:
         missing: dict[str, list[int]] = {}
@@ -26,10 +29,16 @@ def render_junit(report: ReportContent) -> str:
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        + ElementTree.tostring(root, encoding="unicode")
+        + "\n"
+    )
 
 
-def _add_suite(root: ElementTree.Element, run: RunContent, task: TaskContent | str, missing: list[int]) -> None:
+def _add_suite(
+    root: ElementTree.Element, run: RunContent, task: TaskContent | str, missing: list[int]
+) -> None:
     """Add a task of a run.
 
     Args:
@@ -71,17 +80,29 @@ def _add_properties(suite: ElementTree.Element, run: RunContent, task: TaskConte
 
 def _add_case(suite: ElementTree.Element, name: str, episode: Episode) -> None:
     row = episode.row
-    attributes = {"classname": name, "name": f"episode {row.episode_index}", "time": f"{row.duration_s:.3f}"}
+    attributes = {
+        "classname": name,
+        "name": f"episode {row.episode_index}",
+        "time": f"{row.duration_s:.3f}",
+    }
     case = _add(suite, "testcase", attributes)
     if not row.is_judged:
         _add(case, "error", {"type": "error", "message": row.error}).text = _clean(row.error)
     elif row.is_failure:
-        message = f"{label_outcome(row.outcome)}: {in_words(episode.event)} at step {row.shown_step}"
-        _add(case, "failure", {"type": str(row.outcome), "message": message}).text = _clean(episode.command)
+        message = (
+            f"{label_outcome(row.outcome)}: {in_words(episode.event)} at step {row.shown_step}"
+        )
+        _add(case, "failure", {"type": str(row.outcome), "message": message}).text = _clean(
+            episode.command
+        )
 
 
-def _add(parent: ElementTree.Element, tag: str, attributes: Mapping[str, str]) -> ElementTree.Element:
-    return ElementTree.SubElement(parent, tag, {name: _clean(value) for name, value in attributes.items()})
+def _add(
+    parent: ElementTree.Element, tag: str, attributes: Mapping[str, str]
+) -> ElementTree.Element:
+    return ElementTree.SubElement(
+        parent, tag, {name: _clean(value) for name, value in attributes.items()}
+    )
 
 
 def _clean(text: str) -> str:

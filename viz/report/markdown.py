@@ -42,20 +42,35 @@ def _describe_run(run: RunContent) -> list[str]:
     parts = [f"# {_escape(run.subject)}", _escape(" ".join(filter(None, sentences)))]
     parts += [f"> {_escape(remark)}" for remark in run.remarks]
     parts += ["## What was run", _make_code(run.command)]
-    facts = [(title, fact.name, fact.value) for title in run.main_facts for fact in run.facts[title]]
+    facts = [
+        (title, fact.name, fact.value) for title in run.main_facts for fact in run.facts[title]
+    ]
     parts.append(_make_table(("", "", ""), facts))
     if run.findings:
-        parts += ["The doctor:", "\n".join(f"- {finding.level}: {_escape(str(finding))}" for finding in run.findings)]
+        parts += [
+            "The doctor:",
+            "\n".join(f"- {finding.level}: {_escape(str(finding))}" for finding in run.findings),
+        ]
     outcomes = [(label_outcome(outcome), str(n)) for outcome, n in run.summary.outcomes.items()]
     parts += ["## Outcomes", _make_table(("outcome", "episodes"), outcomes)]
     if run.events:
         events = [
-            (in_words(count.event), str(len(count.episodes)), ", ".join(map(str, count.steps))) for count in run.events
+            (in_words(count.event), str(len(count.episodes)), ", ".join(map(str, count.steps)))
+            for count in run.events
         ]
-        parts += ["## What decided the failures", _make_table(("event", "failures", "at steps"), events)]
+        parts += [
+            "## What decided the failures",
+            _make_table(("event", "failures", "at steps"), events),
+        ]
     if run.stages:
-        stages = [(in_words(s.stage), f"{s.n_through} of {s.n_episodes}", str(s.n_lost)) for s in run.stages]
-        parts += ["## How far the episodes came", _make_table(("stage", "came through", "lost here"), stages)]
+        stages = [
+            (in_words(s.stage), f"{s.n_through} of {s.n_episodes}", str(s.n_lost))
+            for s in run.stages
+        ]
+        parts += [
+            "## How far the episodes came",
+            _make_table(("stage", "came through", "lost here"), stages),
+        ]
     if len(run.tasks) > 1:
         parts += ["## By task", _make_task_table(run)]
     parts += list(_describe_starts(run))
@@ -72,7 +87,11 @@ def _describe_starts(run: RunContent) -> Iterable[str]:
     for task in run.tasks:
         start_map = run.start_maps.get(task.task)
         if start_map is not None:
-            yield _escape(f"{task.name.short}: {start_map.sentence}" if len(run.tasks) > 1 else start_map.sentence)
+            yield _escape(
+                f"{task.name.short}: {start_map.sentence}"
+                if len(run.tasks) > 1
+                else start_map.sentence
+            )
             head, lines = start_map.table
             if lines and not start_map.remark:
                 yield _make_table(head, lines)
@@ -89,7 +108,9 @@ def _make_task_table(run: RunContent) -> str:
         )
         for task in run.tasks
     ]
-    lines.append(("", "macro average", f"{len(run.tasks)} tasks", format_percent(run.macro_average), ""))
+    lines.append(
+        ("", "macro average", f"{len(run.tasks)} tasks", format_percent(run.macro_average), "")
+    )
     return _make_table(("task", "", "succeed", "rate", "95 % interval"), lines)
 
 
@@ -107,7 +128,9 @@ def _make_score_table(run: RunContent) -> str:
         )
         for score in run.features.scores or ()
     ]
-    return _make_table(("hook point", "k", "rows", "score", "95 %", "null, 95th percentile", "p"), lines)
+    return _make_table(
+        ("hook point", "k", "rows", "score", "95 %", "null, 95th percentile", "p"), lines
+    )
 
 
 def _list_episodes(title: str, episodes: Sequence[Episode]) -> Iterable[str]:

@@ -58,9 +58,15 @@ def describe_facts(run: Run) -> Mapping[str, tuple[Fact, ...]]:
         "Episodes": _describe_episodes(run),
         "Made with": _describe_origin(description),
         "Machine": _describe_machine(description),
-        "SHA-256 of files": tuple(Fact(*item) for item in sorted(description.policy.files_sha256.items())),
-        "Versions": tuple(Fact(name, number) for name, number in (description.versions or {}).items()),
-        "Code path": tuple(Fact(name, value or "unset") for name, value in (description.code_path or {}).items()),
+        "SHA-256 of files": tuple(
+            Fact(*item) for item in sorted(description.policy.files_sha256.items())
+        ),
+        "Versions": tuple(
+            Fact(name, number) for name, number in (description.versions or {}).items()
+        ),
+        "Code path": tuple(
+            Fact(name, value or "unset") for name, value in (description.code_path or {}).items()
+        ),
     }
 
 
@@ -74,11 +80,15 @@ def describe_remarks(run: Run) -> tuple[str, ...]:
         ended = f"{len(rows)} of {count_of(len(rows) + n_missing, 'episode')} have ended"
         # Rows of other rules are not added to.
         resume = (
-            "" if description.old_rules else f" “{describe_command(description, resume=run.path)}” goes on with it."
+            ""
+            if description.old_rules
+            else f" “{describe_command(description, resume=run.path)}” goes on with it."
         )
         remarks.append(f"The run is unfinished: {ended}, and the numbers are of these.{resume}")
     if n_crashed := len(rows) - len(judged):
-        remarks.append(f"{count_of(n_crashed, 'episode')} crashed: counted below with the message, and in no rate.")
+        remarks.append(
+            f"{count_of(n_crashed, 'episode')} crashed: counted below with the message, and in no rate."
+        )
     if len(judged) == 1:
         remarks.append("A single episode ran to its end: it shows what can happen, not how often.")
     elif judged and n_success == len(judged):
@@ -89,9 +99,13 @@ def describe_remarks(run: Run) -> tuple[str, ...]:
         remarks.append(f"The run is older than today's outcomes: {description.old_rules}.")
     if unknown := [str(row.outcome) for row in rows if not row.is_known]:
         names, n = ", ".join(dict.fromkeys(unknown)), count_of(len(unknown), "episode")
-        remarks.append(f"This version does not know the outcome of {n}, which are in no rate of pick-ups: {names}.")
+        remarks.append(
+            f"This version does not know the outcome of {n}, which are in no rate of pick-ups: {names}."
+        )
     if any(row.decisive_event is None for row in rows):
-        remarks.append("The run is older than decisive events: steps are those at which the outcome was settled.")
+        remarks.append(
+            "The run is older than decisive events: steps are those at which the outcome was settled."
+        )
     if not description.config.doctor:
         remarks.append("The doctor could not refuse this run (--no-doctor).")
     if len(set(description.commits)) > 1:
@@ -107,7 +121,10 @@ def _describe_policy(description: RunDescription) -> tuple[Fact, ...]:
     weights = [file for file in policy.files_sha256 if file in _WEIGHTS]
     return (
         Fact("type", policy.type),
-        Fact("checkpoint", policy.checkpoint or ("none: a baseline" if policy.is_baseline else "none")),
+        Fact(
+            "checkpoint",
+            policy.checkpoint or ("none: a baseline" if policy.is_baseline else "none"),
+        ),
         *(Fact("weights", "sha256 " + _shorten(policy.files_sha256[file])) for file in weights),
         Fact("executed", executed),
         Fact("device", policy.device),
@@ -117,14 +134,19 @@ def _describe_policy(description: RunDescription) -> tuple[Fact, ...]:
 def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
     env, config, tasks = description.env, description.config, description.tasks
     is_one = len(tasks) == 1
-    scene = [Fact("sha256 of the scene", description.scene_sha256)] if description.scene_sha256 else []
+    scene = (
+        [Fact("sha256 of the scene", description.scene_sha256)] if description.scene_sha256 else []
+    )
     of_first = "" if is_one else " (first task)"
     return (
         Fact("name", config.env),
         Fact("task" if is_one else "tasks", env.task if is_one else str(len(tasks))),
         Fact("instruction", f"{env.instruction}{of_first}"),
         Fact("goals", "; ".join(goal.name for goal in env.goals) or UNDEFINED),
-        Fact("horizon", f"{description.resolved.horizon} control steps at {1 / env.control_dt_s:g} Hz{of_first}"),
+        Fact(
+            "horizon",
+            f"{description.resolved.horizon} control steps at {1 / env.control_dt_s:g} Hz{of_first}",
+        ),
         Fact("outcomes", f"rules {description.resolved.outcome_rules}"),
         *scene,
     )
@@ -133,13 +155,20 @@ def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
 def _describe_episodes(run: Run) -> tuple[Fact, ...]:
     config, rows = run.description.config, run.rows
     last = config.first_episode + config.episodes - 1
-    of_each = f" of each of {len(run.description.tasks)} tasks" if len(run.description.tasks) > 1 else ""
+    of_each = (
+        f" of each of {len(run.description.tasks)} tasks" if len(run.description.tasks) > 1 else ""
+    )
     durations = [row.duration_s for row in rows]
     n_predictions = sum(row.n_predictions for row in rows)
     return (
         Fact("asked for", f"{config.first_episode} to {last}{of_each}"),
         Fact("ended", str(len(rows))),
-        Fact("started", (run.description.started_utc or _NOT_RECORDED).replace("T", " ").replace("+00:00", " UTC")),
+        Fact(
+            "started",
+            (run.description.started_utc or _NOT_RECORDED)
+            .replace("T", " ")
+            .replace("+00:00", " UTC"),
+        ),
         Fact("predictions", str(n_predictions)),
         Fact("time each", f"{median(durations):.2f} s (median, policy and simulation)"),
         Fact("time in all", f"{sum(durations):.1f} s"),
@@ -163,15 +192,26 @@ def _describe_series(run: Run) -> list[Fact]:
         middle, high = np.percentile(there, [50, 95]) if len(there) else (np.nan, np.nan)
         unit = f" {series.unit}" if series.unit else ""
         text = f"{middle:.3g}{unit} (median), {high:.3g}{unit} (95th percentile), {count_of(len(there), series.axis)}"
-        facts.append(Fact(series.title, text if len(there) else UNDEFINED if name in values else "not recorded"))
+        facts.append(
+            Fact(
+                series.title,
+                text if len(there) else UNDEFINED if name in values else "not recorded",
+            )
+        )
     return facts
 
 
 def _describe_origin(description: RunDescription) -> tuple[Fact, ...]:
     """Return the short of it: what a number may depend on."""
-    versions, code_path, machine = description.versions or {}, description.code_path or {}, description.machine
+    versions, code_path, machine = (
+        description.versions or {},
+        description.code_path or {},
+        description.machine,
+    )
     processor = code_path.get("gpu") or (machine.processor if machine else None) or _NOT_RECORDED
-    commits = ", ".join(_shorten(_name_commit(commit)) for commit in dict.fromkeys(description.commits))
+    commits = ", ".join(
+        _shorten(_name_commit(commit)) for commit in dict.fromkeys(description.commits)
+    )
     return (
         Fact("commit", commits),
         *(Fact(name, versions[name]) for name in _MAIN_VERSIONS if name in versions),

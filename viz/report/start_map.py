@@ -1,12 +1,13 @@
 """Counts successes by where an episode began: the object's place on the table, or other scalars of the initial state.
 
-A cell is judged only if it holds enough episodes. If all n of a cell succeed, the lower end of the Wilson 95 % interval
-is n / (n + z²); it lies above one half from n > z² = 3.84 on. With fewer than `LEAST_IN_CELL` = 4 episodes even a cell
-in which all succeed cannot be told from a coin that is tossed, so it gets no colour.
+A cell is judged only if it holds enough episodes. If all n of a cell succeed, the lower end of the
+Wilson 95 % interval is n / (n + z²); it lies above one half from n > z² = 3.84 on. With fewer than
+`LEAST_IN_CELL` = 4 episodes even a cell in which all succeed cannot be told from a coin that is
+tossed, so it gets no colour.
 
-There are as many cells as leave at most one in ten of them with fewer than that, if the starts were spread evenly: the
-largest K with P(B < 4) ≤ 0.1 for a binomial B of n episodes and probability 1 / K. Two cells take 12 episodes, and six
-take 40.
+There are as many cells as leave at most one in ten of them with fewer than that, if the starts were
+spread evenly: the largest K with P(B < 4) ≤ 0.1 for a binomial B of n episodes and probability 1 /
+K. Two cells take 12 episodes, and six take 40.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ _SHARE_OF_THIN_CELLS = 0.1
 _MOST_CELLS = 64
 # Starts that differ by less than this, in the scalar's unit (1 mm of a length), are one place.
 _SAME = 0.001
-# Of a region that was tested on other episodes than it was found on, corrected for several tasks (Bonferroni).
+# Of a region that was tested on other episodes than it was found on, corrected for several tasks
+# (Bonferroni).
 _SIGNIFICANT = 0.05
 
 OBJECT_AXES = ("object x", "object y", "object z")
@@ -127,25 +129,40 @@ class StartMap:
             return self.remark
         if self.region is None:
             return "There are too few successes or failures to tell whether success depends on the start."
-        inside, outside = ("{} of {}".format(*count) for count in (self.region.inside, self.region.outside))
+        inside, outside = (
+            "{} of {}".format(*count) for count in (self.region.inside, self.region.outside)
+        )
         found = f"{inside} succeed where {self._describe_region(self.region)}, {outside} elsewhere"
         tested = f"p = {self.region.p_value:.2g} on the {self.region.n_tested} episodes that this was not found on"
         tested += f", of {self.n_tests} tasks" if self.n_tests > 1 else ""
         if self.is_region_shown:
             return f"Success depends on the start: {found} ({tested})."
-        return f"It is not shown that success depends on the start; a hypothesis: {found} ({tested})."
+        return (
+            f"It is not shown that success depends on the start; a hypothesis: {found} ({tested})."
+        )
 
     @property
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return the head and the rows of the table behind the plot: a row for each cell that holds an episode."""
-        head = (*(axis.label for axis in self.axes), "successes", "episodes", "rate", "95 % interval")
+        head = (
+            *(axis.label for axis in self.axes),
+            "successes",
+            "episodes",
+            "rate",
+            "95 % interval",
+        )
         cells = product(*(range(n) for n in self.n_episodes.shape))
-        return head, [self._table_row(cell) for cell in cells if self.axes and self.n_episodes[cell]]
+        return head, [
+            self._table_row(cell) for cell in cells if self.axes and self.n_episodes[cell]
+        ]
 
     def _table_row(self, cell: tuple[int, ...]) -> tuple[str, ...]:
         n_success, n = int(self.n_success[cell]), int(self.n_episodes[cell])
         low, high = compute_wilson_interval(n_success, n)
-        bounds = (f"{axis.edges[i]:.3g} to {axis.edges[i + 1]:.3g}" for axis, i in zip(self.axes, cell, strict=False))
+        bounds = (
+            f"{axis.edges[i]:.3g} to {axis.edges[i + 1]:.3g}"
+            for axis, i in zip(self.axes, cell, strict=False)
+        )
         rates = f"{100 * n_success / n:.0f} %", f"{100 * low:.0f} % to {100 * high:.0f} %"
         return (*bounds, str(n_success), str(n), *rates)
 
@@ -160,8 +177,8 @@ class StartMap:
 def load_start_maps(run: Run, names: Sequence[str] = OBJECT_AXES[:2]) -> dict[str, StartMap]:
     """Return a map of each task that has rows, in the order of the tasks: objects of different tasks are different.
 
-    So are those of different goals. Of a task with several, a recorded position is that of the goal that the verdict
-    rests on, which depends on how the episode ended; such a task has no map of it.
+    So are those of different goals. Of a task with several, a recorded position is that of the goal
+    that the verdict rests on, which depends on how the episode ended; such a task has no map of it.
 
     Args:
         names: one or two scalars, as for `load_start_scalars`.
@@ -188,28 +205,41 @@ def load_start_maps(run: Run, names: Sequence[str] = OBJECT_AXES[:2]) -> dict[st
     return maps
 
 
-def load_start_scalars(run: Run, rows: Sequence[EpisodeRow], names: Sequence[str]) -> list[StartScalar]:
+def load_start_scalars(
+    run: Run, rows: Sequence[EpisodeRow], names: Sequence[str]
+) -> list[StartScalar]:
     """Return numbers of the initial states. Each is nan where the episode's file is lost or damaged.
 
     Args:
-        names: "object x", "object y" or "object z" (of LIBERO, the object that the verdict rests on, world frame); a
-            name in `EnvSpec.state_names`; or a column with numbers that the rows have and this version does not know.
+        names: "object x", "object y" or "object z" (of LIBERO, the object that the verdict rests
+            on, world frame); a name in `EnvSpec.state_names`; or a column with numbers that the
+            rows have and this version does not know.
 
     Raises:
         UnknownNameError: the run has no such scalar.
     """
     env = run.description.env
     units = dict(zip(env.state_names, env.state_units, strict=True))
-    columns = {name for row in rows for name, value in row.extra.items() if isinstance(value, int | float)}
+    columns = {
+        name for row in rows for name, value in row.extra.items() if isinstance(value, int | float)
+    }
     known = [*OBJECT_AXES, *units, *sorted(columns)]
     for name in names:
         if name not in known:
             raise UnknownNameError("scalar of the initial state", name, known)
-    arrays = {"object_pos_world" if name in OBJECT_AXES else "state" for name in names if name not in columns}
+    arrays = {
+        "object_pos_world" if name in OBJECT_AXES else "state"
+        for name in names
+        if name not in columns
+    }
     values = [_read_starts(run, row, arrays, tuple(units)) | dict(row.extra) for row in rows]
     all_units = dict.fromkeys(OBJECT_AXES, "m") | units
     return [
-        StartScalar(name, all_units.get(name, ""), np.array([_as_float(v.get(name)) for v in values], np.float64))
+        StartScalar(
+            name,
+            all_units.get(name, ""),
+            np.array([_as_float(v.get(name)) for v in values], np.float64),
+        )
         for name in names
     ]
 
@@ -267,14 +297,17 @@ def _make_empty_map(remark: str) -> StartMap:
     return StartMap(None, None, nowhere, nowhere, (), remark=remark)
 
 
-def _make_axes(scalars: Sequence[StartScalar], values: Float[np.ndarray, "episode axis"]) -> list[Axis]:
+def _make_axes(
+    scalars: Sequence[StartScalar], values: Float[np.ndarray, "episode axis"]
+) -> list[Axis]:
     """Return axes whose bins have the extent of the values, and cells that are about square."""
     low, high = values.min(axis=0), values.max(axis=0)
     is_to_scale = len({scalar.unit for scalar in scalars}) == 1
     extent = high - low if is_to_scale else np.ones(len(scalars))
     n_bins = _choose_bins(_find_most_cells(len(values)), extent)
     return [
-        Axis(scalar.name, scalar.unit, np.linspace(low[i], high[i], n_bins[i] + 1)) for i, scalar in enumerate(scalars)
+        Axis(scalar.name, scalar.unit, np.linspace(low[i], high[i], n_bins[i] + 1))
+        for i, scalar in enumerate(scalars)
     ]
 
 
@@ -299,7 +332,9 @@ def _find_most_cells(n: int) -> int:
     return int(allowed.max()) if len(allowed) else 1
 
 
-def _count_cells(axes: Sequence[Axis], values: Float[np.ndarray, "episode axis"]) -> Int64[np.ndarray, "x_bin y_bin"]:
+def _count_cells(
+    axes: Sequence[Axis], values: Float[np.ndarray, "episode axis"]
+) -> Int64[np.ndarray, "x_bin y_bin"]:
     counts, _ = np.histogramdd(values, [axis.edges for axis in axes])
     return counts.reshape(len(counts), -1).astype(np.int64)
 
@@ -308,11 +343,14 @@ def _make_point(row: EpisodeRow, value: Float[np.ndarray, " axis"]) -> StartPoin
     return StartPoint(row, float(value[0]), float(value[1]) if len(value) > 1 else float("nan"))
 
 
-def _describe_one_place(scalars: Sequence[StartScalar], values: Float[np.ndarray, "episode axis"]) -> str:
+def _describe_one_place(
+    scalars: Sequence[StartScalar], values: Float[np.ndarray, "episode axis"]
+) -> str:
     if not len(values):
         return "No episode that ran to its end has a recorded start."
     at = ", ".join(
-        f"{scalar.name} {value:.3g} {scalar.unit}".rstrip() for scalar, value in zip(scalars, values[0], strict=True)
+        f"{scalar.name} {value:.3g} {scalar.unit}".rstrip()
+        for scalar, value in zip(scalars, values[0], strict=True)
     )
     if len(values) == 1:
         return f"There is a single episode; it begins at {at}."
@@ -323,7 +361,9 @@ def _count_words(n: int) -> str:
     return "1 episode is" if n == 1 else f"{n} episodes are"
 
 
-def _read_starts(run: Run, row: EpisodeRow, arrays: set[str], state_names: tuple[str, ...]) -> dict[str, float]:
+def _read_starts(
+    run: Run, row: EpisodeRow, arrays: set[str], state_names: tuple[str, ...]
+) -> dict[str, float]:
     """Return the numbers in the first moment of the arrays; {} if the file is lost."""
     starts: dict[str, float] = {}
     try:

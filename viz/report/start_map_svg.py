@@ -1,8 +1,9 @@
 """Draws a `StartMap` as SVG: a heat map for two axes, bars for one, an episode as a mark, and a legend below.
 
-The colours are variables of the page that holds the drawing, the same as the viewer's: `--text`, `--soft`, `--line`,
-`--panel`, `--success`, `--failure` and `--accent` (the heat). Without them it is drawn in the light theme. Outcomes
-differ in shape as well as in colour, so that nothing rests on telling red from green.
+The colours are variables of the page that holds the drawing, the same as the viewer's: `--text`,
+`--soft`, `--line`, `--panel`, `--success`, `--failure` and `--accent` (the heat). Without them it
+is drawn in the light theme. Outcomes differ in shape as well as in colour, so that nothing rests on
+telling red from green.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -60,7 +61,9 @@ def start_map_svg(start_map: StartMap, link: Link | None = None) -> str:
     plot = _Bars(start_map) if start_map.y is None else _HeatMap(start_map)
     plot_parts = [*plot.draw(), *_draw_points(start_map, plot.place, link), *plot.draw_counts()]
     legend, height = _draw_legend(start_map, plot.height + _TOP + _BOTTOM + 8)
-    pattern = f'<pattern id="{_hatch_id(start_map)}" width="7" height="7" patternUnits="userSpaceOnUse" '
+    pattern = (
+        f'<pattern id="{_hatch_id(start_map)}" width="7" height="7" patternUnits="userSpaceOnUse" '
+    )
     pattern += 'patternTransform="rotate(45)"><path class="hatch" d="M0 0V7"/></pattern>'
     head = f'<svg class="start-map" viewBox="0 0 {_WIDTH:g} {height:g}" role="img" '
     head += f'style="width:100%;max-width:{_WIDTH:g}px;height:auto" aria-label={quoteattr(start_map.sentence)}>'
@@ -103,13 +106,17 @@ class _HeatMap:
         parts = [_rect(_LEFT, _TOP, _PLOT_WIDTH, self.height, 'class="frame"')]
         if not self._map.remark:
             parts += [self._draw_cell(*cell) for cell in np.ndindex(self._map.n_episodes.shape)]
-        parts += _draw_x_axis(self._axes[0], self._x, self.height) + _draw_y_axis(self._axes[1], self._y)
+        parts += _draw_x_axis(self._axes[0], self._x, self.height) + _draw_y_axis(
+            self._axes[1], self._y
+        )
         return [*parts, *self._draw_region(), *self._draw_base()]
 
     def draw_counts(self) -> list[str]:
         """Write the number of each cell into its upper left corner, above the marks."""
         places = [
-            (self._x(float(x)), self._y(float(y))) for x in self._axes[0].edges[:-1] for y in self._axes[1].edges[1:]
+            (self._x(float(x)), self._y(float(y)))
+            for x in self._axes[0].edges[:-1]
+            for y in self._axes[1].edges[1:]
         ]
         return _draw_counts(self._map, places)
 
@@ -124,7 +131,9 @@ class _HeatMap:
         fill = f'class="cell" fill-opacity="{_heat(float(share)):.3f}"'
         if not is_judged:
             fill = f'style="fill:url(#{_hatch_id(self._map)})"'
-        title = f"{words} succeed" + ("" if is_judged else f": fewer than {LEAST_IN_CELL} episodes, too few to judge")
+        title = f"{words} succeed" + (
+            "" if is_judged else f": fewer than {LEAST_IN_CELL} episodes, too few to judge"
+        )
         return _rect(left, top, right - left, bottom - top, fill, title)
 
     def _draw_region(self) -> list[str]:
@@ -135,7 +144,8 @@ class _HeatMap:
             side = 0 if condition.is_above else 1
             limits[condition.variable][side] = condition.threshold
         (left, right), (bottom, top) = (
-            (scale.clip(low), scale.clip(high)) for scale, (low, high) in zip((self._x, self._y), limits, strict=True)
+            (scale.clip(low), scale.clip(high))
+            for scale, (low, high) in zip((self._x, self._y), limits, strict=True)
         )
         return [_rect(left, top, right - left, bottom - top, _region_class(self._map))]
 
@@ -175,7 +185,9 @@ class _Bars:
         return parts + _draw_y_axis(Axis("success", "%", np.array([0.0, 100.0])), self._y)
 
     def draw_counts(self) -> list[str]:
-        return _draw_counts(self._map, [(self._x(float(x)), _TOP + 18) for x in self._axis.edges[:-1]])
+        return _draw_counts(
+            self._map, [(self._x(float(x)), _TOP + 18) for x in self._axis.edges[:-1]]
+        )
 
     def _draw_bar(self, i: int) -> list[str]:
         left, right = self._x(float(self._axis.edges[i])), self._x(float(self._axis.edges[i + 1]))
@@ -184,10 +196,20 @@ class _Bars:
         if not is_judged:
             fill = f'style="fill:url(#{_hatch_id(self._map)})"'
             title = f"fewer than {LEAST_IN_CELL} episodes, too few to judge"
-            return [_rect(left, self._y(100.0), right - left, self._y(0.0) - self._y(100.0), fill, title)]
+            return [
+                _rect(
+                    left, self._y(100.0), right - left, self._y(0.0) - self._y(100.0), fill, title
+                )
+            ]
         rate, (low, high) = n_success / n, compute_wilson_interval(n_success, n)
         top = self._y(100 * rate)
-        bar = _rect(left, top, right - left, self._y(0.0) - top, f'class="cell" fill-opacity="{_heat(rate):.3f}"')
+        bar = _rect(
+            left,
+            top,
+            right - left,
+            self._y(0.0) - top,
+            f'class="cell" fill-opacity="{_heat(rate):.3f}"',
+        )
         ends = self._y(100 * low), self._y(100 * high)
         stroke = f"M{middle:.1f} {ends[0]:.1f}V{ends[1]:.1f}"
         stroke += "".join(f"M{middle - 5:.1f} {end:.1f}h10" for end in ends)
@@ -236,8 +258,14 @@ def _draw_points(
     marks = []
     for point in sorted(start_map.points, key=lambda point: point.row.success):
         row = point.row
-        happened = f", {_in_words(row.decisive_event)} at step {row.decisive_step}" if row.decisive_event else ""
-        title = f"episode {row.episode_index}: {label_outcome(row.outcome)}" + ("" if row.success else happened)
+        happened = (
+            f", {_in_words(row.decisive_event)} at step {row.decisive_step}"
+            if row.decisive_event
+            else ""
+        )
+        title = f"episode {row.episode_index}: {label_outcome(row.outcome)}" + (
+            "" if row.success else happened
+        )
         mark = _mark(row.outcome, row.success, *place(point), size, title)
         target = link(point) if link else None
         marks.append(f"<a href={quoteattr(target)}>{mark}</a>" if target else mark)
@@ -306,7 +334,9 @@ def _list_legend(start_map: StartMap) -> Iterable[tuple[float, str]]:
     for outcome, success in sorted(present, key=lambda shown: (rank_outcome(shown[0]), shown)):
         yield entry(_mark(outcome, success, 8.0, 0.0, _MARK_PX), label_outcome(outcome), 19.0)
     if not start_map.remark:
-        fills = (f'class="cell" style="stroke:none" fill-opacity="{_heat(i / 4):.3f}"' for i in range(5))
+        fills = (
+            f'class="cell" style="stroke:none" fill-opacity="{_heat(i / 4):.3f}"' for i in range(5)
+        )
         steps = [_rect(11.0 * i, -6.0, 11.0, 12.0, fill) for i, fill in enumerate(fills)]
         yield entry("".join(steps), "0 to 100 % succeed", 62.0)
     cells = list(np.ndindex(start_map.n_episodes.shape))
@@ -314,7 +344,11 @@ def _list_legend(start_map: StartMap) -> Iterable[tuple[float, str]]:
         hatched = _rect(0.0, -7.0, 22.0, 14.0, f'style="fill:url(#{_hatch_id(start_map)})"')
         yield entry(hatched, f"fewer than {LEAST_IN_CELL} episodes: too few to judge", 29.0)
     if start_map.region is not None and start_map.y is not None:
-        words = "succeeds more often" if start_map.is_region_shown else "perhaps succeeds more often (not shown)"
+        words = (
+            "succeeds more often"
+            if start_map.is_region_shown
+            else "perhaps succeeds more often (not shown)"
+        )
         yield entry(_rect(1.0, -6.0, 24.0, 12.0, _region_class(start_map)), words, 32.0)
     if start_map.y is None and not start_map.remark:
         yield entry('<path class="interval" d="M8 -7V7M3 -7h10M3 7h10"/>', "95 % interval")
@@ -346,9 +380,7 @@ def _in_words(name: str) -> str:
 
 
 def _rect(x: float, y: float, width: float, height: float, attributes: str, title: str = "") -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {attributes}>{_title(title)}</rect>'
-    )
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {attributes}>{_title(title)}</rect>'
 
 
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:

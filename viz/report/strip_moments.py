@@ -9,8 +9,9 @@ from jaxtyping import Int64
 from eval.episode_row import EpisodeRow
 from eval.outcome import caption_event, label_outcome
 
-# Frames that are nearer to each other than the first would look alike. The plan that led to the decisive step was made
-# at least the second before it, and what came of it is seen the third after it.
+# Frames that are nearer to each other than the first would look alike. The plan that led to the
+# decisive step was made at least the second before it, and what came of it is seen the third after
+# it.
 _LEAST_GAP_S, _BEFORE_S, _AFTER_S = 0.1, 0.3, 1.0
 
 
@@ -29,13 +30,16 @@ class Moment:
 
 
 def choose_moments(
-    row: EpisodeRow, prediction_step: Int64[np.ndarray, " P"], control_dt_s: float, n_moments: int = 5
+    row: EpisodeRow,
+    prediction_step: Int64[np.ndarray, " P"],
+    control_dt_s: float,
+    n_moments: int = 5,
 ) -> list[Moment]:
     """Return at most `n_moments` distinct moments of an episode, in order of time.
 
-    These are the start, the prediction before the decisive step, the decisive step, a second later, and the end.
-    Of two that would look alike the one that says more is kept; in place of the other, and of what there is not, comes
-    the middle of the longest gap.
+    These are the start, the prediction before the decisive step, the decisive step, a second later,
+    and the end. Of two that would look alike the one that says more is kept; in place of the other,
+    and of what there is not, comes the middle of the longest gap.
     """
     decisive, least_gap = min(row.shown_step, row.n_steps), ceil(_LEAST_GAP_S / control_dt_s)
     event = row.decisive_event

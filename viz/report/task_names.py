@@ -30,7 +30,9 @@ def name_tasks(tasks: Sequence[str], envs: Mapping[str, str]) -> dict[str, TaskN
     """
     env_names = [envs.get(task, task) for task in tasks]
     has_suites = len({env.partition("/")[0] for env in env_names}) > 1
-    words = [re.split(r"[_ ]+", task if has_suites else task.partition("/")[2] or task) for task in tasks]
+    words = [
+        re.split(r"[_ ]+", task if has_suites else task.partition("/")[2] or task) for task in tasks
+    ]
     n_first = _count_shared(words)
     n_last = _count_shared([each[n_first:][::-1] for each in words])
     names = {

@@ -1,4 +1,7 @@
-"""Writes numbers, names and commands for a report. A number that is undefined is a dash, never 0."""
+"""Writes numbers, names and commands for a report.
+
+A number that is undefined is a dash, never 0.
+"""
 
 import shlex
 from math import isnan
@@ -12,7 +15,9 @@ UNDEFINED = "–"
 # How a person calls a command.
 
 NO_EVENT = "not recorded"
-NO_EVENT_MEANING = "the run is older than decisive events: the steps are those at which the outcome was settled"
+NO_EVENT_MEANING = (
+    "the run is older than decisive events: the steps are those at which the outcome was settled"
+)
 
 
 def format_number(value: float | None, form: str, unit: str = "") -> str:

@@ -31,7 +31,7 @@ import { Timeline } from "./timeline";
 const isNarrow = matchMedia("(max-width: 860px)");
 
 export class App {
-  readonly layers: Layers = { plan: true, taken: true, ghosts: true, alternatives: true, drafts: false };
+  readonly layers: Layers = { plan: true, taken: true, ghosts: true, alternatives: true, intermediate_plans: false };
   readonly scene = new ScenePane(() => this.frames.invalidate());
   private page: Page | null = null;
   private library: Library | null = null;
@@ -191,7 +191,7 @@ export class App {
     this.page = page;
     this.library = new Library(source);
     this.library.rows = page.episodes;
-    this.layers.drafts = page.show_flow;
+    this.layers.intermediate_plans = page.show_intermediate;
     this.root.dataset.kind = page.kind;
     this.root.dataset.page = "run";
     this.header.loadPage(page);
@@ -265,8 +265,8 @@ export class App {
     return this.root.dataset.list === "open";
   }
 
-  get draftsName(): string {
-    return this.episode?.header.drafts === "ensemble" ? ENSEMBLE_LABEL : layerOf("drafts").label;
+  get intermediateName(): string {
+    return this.episode?.header.intermediate_plans === "ensemble" ? ENSEMBLE_LABEL : layerOf("intermediate_plans").label;
   }
 
   /** Show a moment; what lies beyond the ends is the end. */
@@ -319,7 +319,7 @@ export class App {
     const decisions = (this.episode?.decisions ?? []).filter(({ paths }) => paths.length);
     if (layer === "alternatives" && this.layers.alternatives && !decisions.some(({ paths }) => paths.length > 1))
       this.notices.say("One plan was sampled at each decision: there are no others.");
-    if (layer === "drafts" && this.layers.drafts && !decisions.some(({ drafts }) => drafts.length))
+    if (layer === "intermediate_plans" && this.layers.intermediate_plans && !decisions.some(({ intermediate_plans }) => intermediate_plans.length))
       this.notices.say("What the plans were made from was not recorded.");
     this.frames.invalidate();
   }

@@ -131,7 +131,7 @@ export const COMMANDS: readonly Command[] = [
   },
   switchOf("ghosts"),
   switchOf("alternatives"),
-  switchOf("drafts"),
+  switchOf("intermediate_plans"),
   {
     name: "camera",
     hint: "next camera: free, front, side, top, following the gripper",
@@ -208,7 +208,7 @@ function switchOf(layer: keyof Layers): Command {
     key: key!,
     place: "layers",
     layer,
-    text: (app) => (layer === "drafts" ? app.draftsName : label),
+    text: (app) => (layer === "intermediate_plans" ? app.intermediateName : label),
     isOn: (app) => app.layers[layer],
     run: (app) => app.toggleLayer(layer),
   };

@@ -27,7 +27,7 @@ export interface Decision {
   chunk: Float32Array;
   /** One path of positions a sampled plan; the executed one first. Empty until the plan has come. */
   paths: Float32Array[];
-  drafts: Float32Array[];
+  intermediate_plans: Float32Array[];
   /** Null until the images have come. */
   cameras: CameraImage[] | null;
 }
@@ -81,9 +81,9 @@ export class Episode {
   }
 
   /** Give a decision the plan that it came without. */
-  addPlan(index: number, { path, drafts }: PlanData): void {
+  addPlan(index: number, { path, intermediate_plans }: PlanData): void {
     this.decisions[index].paths = decodeBlocks(path);
-    this.decisions[index].drafts = drafts ? decodeBlocks(drafts) : [];
+    this.decisions[index].intermediate_plans = intermediate_plans ? decodeBlocks(intermediate_plans) : [];
   }
 
   /** Give a decision the images that it came without. */
@@ -145,12 +145,12 @@ export function whyNothingToShow(row: Row): string | null {
   return null;
 }
 
-function readDecision({ step, chunk, path, drafts, cameras }: DecisionData): Decision {
+function readDecision({ step, chunk, path, intermediate_plans, cameras }: DecisionData): Decision {
   return {
     step,
     chunk: decode(chunk),
     paths: path ? decodeBlocks(path) : [],
-    drafts: drafts ? decodeBlocks(drafts) : [],
+    intermediate_plans: intermediate_plans ? decodeBlocks(intermediate_plans) : [],
     cameras: cameras && readImages(cameras),
   };
 }

@@ -60,7 +60,7 @@ export interface Page {
   task_envs?: Record<string, string>;
   episodes: Row[];
   key: string | null;
-  show_flow: boolean;
+  show_intermediate: boolean;
   /** What the policy cannot do in a branch, and why; "branch": it cannot go back at all. */
   unusable: Partial<Record<BranchField | "branch", string>>;
   most_action_steps: number;
@@ -113,7 +113,7 @@ export interface Header {
   stages: string[];
   control_dt_s: number;
   n_action_steps: number;
-  drafts: "none" | "flow" | "ensemble";
+  intermediate_plans: "none" | "flow" | "ensemble";
   cameras_seen: boolean;
   /** Those whose images every decision has, px. */
   cameras: { name: string; width: number; height: number }[];
@@ -146,9 +146,9 @@ export interface CameraData {
 export interface DecisionData {
   step: number;
   chunk: Encoded<"float32">;
-  /** Null: to be asked for when it is looked at, with the drafts. */
+  /** Null: to be asked for when it is looked at, with the intermediate plans. */
   path: Encoded<"float32"> | null;
-  drafts: Encoded<"float32"> | null;
+  intermediate_plans: Encoded<"float32"> | null;
   /** Null: to be asked for when they are looked at. */
   cameras: Record<string, CameraData> | null;
 }
@@ -156,7 +156,7 @@ export interface DecisionData {
 /** What a decision planned, where it came without it. */
 export interface PlanData {
   path: Encoded<"float32">;
-  drafts: Encoded<"float32"> | null;
+  intermediate_plans: Encoded<"float32"> | null;
 }
 
 /** New rows of a series: one number a moment, control step or prediction. */

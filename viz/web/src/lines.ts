@@ -61,7 +61,7 @@ export function linesAt(
   const decision = index < 0 ? null : episode.decisions[index];
   for (const path of decision?.paths.slice(1) ?? []) add("alternative", path);
   // The plan itself would be the next.
-  decision?.drafts.forEach((path, i) => add("draft", path, i / decision.drafts.length));
+  decision?.intermediate_plans.forEach((path, i) => add("intermediate_plan", path, i / decision.intermediate_plans.length));
   for (let age = Math.min(N_GHOSTS, index); age >= 1; age--)
     for (const path of episode.decisions[index - age].paths.slice(0, 1)) add("ghost", path, 1 - age / (N_GHOSTS + 1));
   for (const { episode: other, fromStep } of others) add("other", other.ee.values.subarray(3 * fromStep));

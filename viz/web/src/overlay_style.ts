@@ -4,8 +4,8 @@ import table from "../../overlay.json";
 
 /** sRGB 0..255, the same in both themes. */
 export type Colour = readonly [number, number, number];
-export type Kind = "alternative" | "draft" | "ghost" | "other" | "taken" | "rest" | "plan" | "tool";
-export type LayerName = "plan" | "taken" | "ghosts" | "alternatives" | "drafts" | "others";
+export type Kind = "alternative" | "intermediate_plan" | "ghost" | "other" | "taken" | "rest" | "plan" | "tool";
+export type LayerName = "plan" | "taken" | "ghosts" | "alternatives" | "intermediate_plans" | "others";
 
 /** The fields are explained in overlay_style.py. */
 export interface LineStyle {

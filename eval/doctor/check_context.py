@@ -14,7 +14,7 @@ from eval.config import SubjectConfig
 from eval.evaluation import Setup
 from policies.baselines import ScriptedPolicy
 from policies.normalisation import Normalisation
-from policies.policy import EpisodeMemory, remember
+from policies.policy import EpisodeMemory, make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
@@ -59,12 +59,13 @@ class Reference:
 
 
 @dataclass
-class Patient:
+class CheckContext:
     """A policy in an environment.
 
     Attributes:
         normalisation: of its checkpoint; None: there is no checkpoint of lerobot's.
-        training_env: the specification of the environment that it was trained in, where the checkpoint tells.
+        training_env: the specification of the environment that it was trained in, where the
+            checkpoint tells.
     """
 
     config: SubjectConfig
@@ -97,7 +98,10 @@ class Patient:
         return memory
 
     def predict(self, *memories: EpisodeMemory) -> Float32[np.ndarray, "row horizon action_dim"]:
-        """One plan a memory, row i with the random numbers of prediction i. Memories stay as they are."""
+        """One plan a memory, row i with the random numbers of prediction i.
+
+        Memories stay as they are.
+        """
         rngs = [episode_rng(self.env.task, _EPISODE, i) for i in range(len(memories))]
         return self.setup.policy.predict([replace(memory) for memory in memories], rngs).actions
 
@@ -123,7 +127,9 @@ class Patient:
         ):
             length, width = self.first_plan.shape
             if width != self.action.dim or length < self.n_compared:
-                raise ValueError(f"a plan of shape {length, width}; {self.n_compared} of its steps are to be executed")
+                raise ValueError(
+                    f"a plan of shape {length, width}; {self.n_compared} of its steps are to be executed"
+                )
 
     @cached_property
     def prediction_s(self) -> float:
@@ -151,7 +157,7 @@ class Patient:
             if since_look == 0 or _REFERENCE_EVERY_STEPS - since_look < n_obs_steps:
                 seen.append(env.observe())
             if since_look == 0:
-                memories.append(remember(*seen, n_obs_steps=n_obs_steps))
+                memories.append(make_memory(*seen, n_obs_steps=n_obs_steps))
                 steps.append(step)
             action = expert.predict([own], [episode_rng(self.env.task, _EPISODE, 0)])[0][0]
             actions.append(action)
@@ -181,10 +187,14 @@ class Patient:
 
 def changed(memory: EpisodeMemory, change: Callable[[Observation], Observation]) -> EpisodeMemory:
     """The same episode, had its observations been others."""
-    return replace(memory, observations=deque(map(change, memory.observations), memory.observations.maxlen))
+    return replace(
+        memory, observations=deque(map(change, memory.observations), memory.observations.maxlen)
+    )
 
 
-def changed_camera(camera: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Observation], Observation]:
+def changed_camera(
+    camera: str, change: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[Observation], Observation]:
     """To change one image of an observation."""
     return lambda o: replace(o, images=dict(o.images) | {camera: change(o.images[camera])})
 
@@ -197,4 +207,6 @@ def _named(subject: str, expected: str) -> Iterator[None]:
     except WhiskerError:
         raise
     except Exception as error:
-        raise WhiskerError(subject, expected=expected, got=f"{type(error).__name__}: {error}") from error
+        raise WhiskerError(
+            subject, expected=expected, got=f"{type(error).__name__}: {error}"
+        ) from error

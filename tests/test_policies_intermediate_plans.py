@@ -12,13 +12,13 @@ from eval.evaluation import name_policy, set_up
 from policies.action_chunk import ActionChunk
 from policies.adapters import AdaptedPolicy, Adapters
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.policy import remember
+from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from tests.small_checkpoints import HOME, SPREAD, save_small_checkpoint, shrunken_paligemma
 from tests.test_policies_adapters import FakePolicy
 
-N_DRAFTS = {"smolvla": 3, "pi0": 3, "pi05": 3, "xvla": 3, "groot": 3}
+N_INTERMEDIATE = {"smolvla": 3, "pi0": 3, "pi05": 3, "xvla": 3, "groot": 3}
 # The last layer of a step; its output is the velocity, of X-VLA the clean chunk.
 LAST_LAYER = {
     "smolvla": "model.action_out_proj",
@@ -30,7 +30,7 @@ LAST_LAYER = {
 # Of degrees: float32 after three steps and a scale of 15.
 ATOL_DEG = 1e-4
 
-each_flow = pytest.mark.parametrize("policy_type", N_DRAFTS)
+each_flow = pytest.mark.parametrize("policy_type", N_INTERMEDIATE)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ def setups(tmp_path_factory):
     def make(policy_type):
         with shrunken_paligemma():
             checkpoint = save_small_checkpoint(policy_type, folder / policy_type)
-            made.append(set_up(name_policy(EvalConfig(checkpoint=str(checkpoint), trust_remote_code=True))))
+            made.append(
+                set_up(name_policy(EvalConfig(checkpoint=str(checkpoint), trust_remote_code=True)))
+            )
         return made[-1]
 
     yield make
@@ -56,17 +58,17 @@ def recording(setups):
 
     def start(policy_type):
         policies.append(setups(policy_type).policy)
-        policies[-1].records_drafts = True
+        policies[-1].records_intermediate_plans = True
         return setups(policy_type)
 
     yield start
     for policy in policies:
-        policy.records_drafts = False
+        policy.records_intermediate_plans = False
 
 
 def look(setup, episode_index=0):
     setup.env.reset(episode_index)
-    return remember(setup.env.observe())
+    return make_memory(setup.env.observe())
 
 
 def rng(k=0):
@@ -91,14 +93,24 @@ def predict_and_listen(setup, policy_type):
 @each_flow
 def test_there_is_one_draft_a_step_and_recording_changes_no_plan(policy_type, setups, recording):
     quiet = setups(policy_type).policy.predict([look(setups(policy_type))], [rng()])
-    assert quiet.drafts is None
+    assert quiet.intermediate_plans is None
     setup = recording(policy_type)
     chunk = setup.policy.predict([look(setup)], [rng()])
     np.testing.assert_array_equal(chunk.actions, quiet.actions)
-    assert chunk.drafts.shape == (1, N_DRAFTS[policy_type], setup.policy.spec.chunk_size, 6)
-    assert chunk.drafts.dtype == np.float32 and setup.policy.spec.drafts == "flow"
-    changes = np.abs(np.diff(np.concatenate([chunk.drafts[0], chunk.actions]), axis=0)).max(axis=(1, 2))
-    assert (changes > 1e-3).all(), "every draft is another, and none is the plan"
+    assert chunk.intermediate_plans.shape == (
+        1,
+        N_INTERMEDIATE[policy_type],
+        setup.policy.spec.chunk_size,
+        6,
+    )
+    assert (
+        chunk.intermediate_plans.dtype == np.float32
+        and setup.policy.spec.intermediate_plans == "flow"
+    )
+    changes = np.abs(
+        np.diff(np.concatenate([chunk.intermediate_plans[0], chunk.actions]), axis=0)
+    ).max(axis=(1, 2))
+    assert (changes > 1e-3).all(), "every intermediate plan is another, and none is the plan"
 
 
 @pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05"])
@@ -108,8 +120,8 @@ def test_drafts_are_euler_steps_from_the_generators_noise_to_the_plan(policy_typ
     chunk, velocities = predict_and_listen(setup, policy_type)
     config = setup.policy.network.config
     x = drawn_noise((1, config.chunk_size, config.max_action_dim))[0, :, :6]
-    for draft, velocity in zip(chunk.drafts[0], velocities, strict=True):
-        np.testing.assert_allclose(draft, np.float32(HOME) + SPREAD * x, atol=ATOL_DEG)
+    for intermediate_plan, velocity in zip(chunk.intermediate_plans[0], velocities, strict=True):
+        np.testing.assert_allclose(intermediate_plan, np.float32(HOME) + SPREAD * x, atol=ATOL_DEG)
         x = x - velocity / len(velocities)
     np.testing.assert_allclose(chunk[0], np.float32(HOME) + SPREAD * x, atol=ATOL_DEG)
 
@@ -121,8 +133,14 @@ def test_drafts_of_xvla_mix_noise_into_what_it_foresees(recording):
     model = setup.policy.network.model
     noise = drawn_noise((1, model.chunk_size, model.dim_action))[0, :, :6]
     before = np.zeros_like(noise)
-    for draft, t, foreseen in zip(chunk.drafts[0], (1, 2 / 3, 1 / 3), clean, strict=True):
-        np.testing.assert_allclose(draft, np.float32(HOME) + SPREAD * (t * noise + (1 - t) * before), atol=ATOL_DEG)
+    for intermediate_plan, t, foreseen in zip(
+        chunk.intermediate_plans[0], (1, 2 / 3, 1 / 3), clean, strict=True
+    ):
+        np.testing.assert_allclose(
+            intermediate_plan,
+            np.float32(HOME) + SPREAD * (t * noise + (1 - t) * before),
+            atol=ATOL_DEG,
+        )
         before = foreseen
     np.testing.assert_allclose(chunk[0], np.float32(HOME) + SPREAD * before, atol=ATOL_DEG)
 
@@ -134,7 +152,9 @@ def test_drafts_of_groot_run_the_other_way_and_through_its_own_decoding(recordin
     head = setup.policy.network._groot_model.action_head
     x = drawn_noise((1, head.config.action_horizon, head.action_dim))[:, :, :6]
     n_planned = chunk.actions.shape[1]
-    for made, velocity in zip([*chunk.drafts[0], chunk[0]], [*velocities, velocities[-1]], strict=True):
+    for made, velocity in zip(
+        [*chunk.intermediate_plans[0], chunk[0]], [*velocities, velocities[-1]], strict=True
+    ):
         in_degrees = setup.policy._postprocessor(torch.from_numpy(x[:, :n_planned])).numpy()[0]
         np.testing.assert_allclose(made, in_degrees, atol=ATOL_DEG)
         x = x + velocity[-x.shape[1] :] / len(velocities)
@@ -144,9 +164,13 @@ def test_drafts_of_groot_run_the_other_way_and_through_its_own_decoding(recordin
 def test_a_row_of_a_batch_has_the_drafts_that_it_has_alone(policy_type, recording):
     setup = recording(policy_type)
     memories = [look(setup, index) for index in (0, 1)]
-    together = setup.policy.predict(memories, [rng(0), rng(1)]).drafts
+    together = setup.policy.predict(memories, [rng(0), rng(1)]).intermediate_plans
     for row, memory in enumerate(memories):
-        np.testing.assert_allclose(together[row], setup.policy.predict([memory], [rng(row)]).drafts[0], atol=2e-3)
+        np.testing.assert_allclose(
+            together[row],
+            setup.policy.predict([memory], [rng(row)]).intermediate_plans[0],
+            atol=2e-3,
+        )
 
 
 @each_flow
@@ -160,36 +184,50 @@ def test_lerobot_is_as_it_was_even_after_an_error(policy_type, recording, monkey
     def fail(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(setup.policy.network.get_submodule(LAST_LAYER[policy_type]), "forward", fail)
+    monkeypatch.setattr(
+        setup.policy.network.get_submodule(LAST_LAYER[policy_type]), "forward", fail
+    )
     with pytest.raises(ZeroDivisionError):
         setup.policy.predict([look(setup)], [rng()])
     assert method_name not in vars(module)
 
 
-def test_the_draft_of_an_ensemble_is_the_chunk_before_it_was_averaged(small_act, small_act_ensembling):
+def test_the_draft_of_an_ensemble_is_the_chunk_before_it_was_averaged(
+    small_act, small_act_ensembling
+):
     """Of the same weights without an ensemble it is the plan."""
     plain = set_up(name_policy(EvalConfig(checkpoint=str(small_act))))
-    setup = set_up(name_policy(EvalConfig(checkpoint=str(small_act_ensembling), drafts=True)))
-    assert (setup.policy.spec.drafts, plain.policy.spec.drafts) == ("ensemble", "none")
+    setup = set_up(
+        name_policy(EvalConfig(checkpoint=str(small_act_ensembling), intermediate_plans=True))
+    )
+    assert (setup.policy.spec.intermediate_plans, plain.policy.spec.intermediate_plans) == (
+        "ensemble",
+        "none",
+    )
     memory = setup.policy.reset()
     quiet = deepcopy(memory)
     for step in range(3):
         setup.env.reset(step)
         for each in (memory, quiet):
             each.observations.append(setup.env.observe())
-        setup.policy.records_drafts = True
+        setup.policy.records_intermediate_plans = True
         chunk = setup.policy.predict([memory], [rng()])
-        setup.policy.records_drafts = False
+        setup.policy.records_intermediate_plans = False
         unrecorded = setup.policy.predict([quiet], [rng()])
-        assert chunk.drafts.shape == (1, 1, 10, 6) and unrecorded.drafts is None
+        assert (
+            chunk.intermediate_plans.shape == (1, 1, 10, 6)
+            and unrecorded.intermediate_plans is None
+        )
         np.testing.assert_array_equal(chunk.actions, unrecorded.actions)
-        np.testing.assert_array_equal(chunk.drafts[0, 0], plain.policy.predict([memory], [rng()])[0])
-        assert np.array_equal(chunk.drafts[0, 0], chunk[0]) == (step == 0)
+        np.testing.assert_array_equal(
+            chunk.intermediate_plans[0, 0], plain.policy.predict([memory], [rng()])[0]
+        )
+        assert np.array_equal(chunk.intermediate_plans[0, 0], chunk[0]) == (step == 0)
     plain.env.close(), setup.env.close()
 
 
 def test_drafts_are_adapted_as_plans_are(blind_env):
-    """A draft that happens to be the plan comes out as the plan does, state and gripper included."""
+    """A intermediate plan that happens to be the plan comes out as the plan does, state and gripper included."""
 
     class WiderPolicy(FakePolicy):
         def predict(self, memories, rngs):
@@ -197,23 +235,33 @@ def test_drafts_are_adapted_as_plans_are(blind_env):
             return ActionChunk(actions, np.stack([actions, -actions, actions], axis=1))
 
     wider = WiderPolicy(np.zeros((4, 7)), image_sizes={}, state_dim=6)
-    adapters = Adapters(policy_actions="delta", gripper_range=(0.0, 1.0), gripper_offset=2.0, allow_padding=True)
+    adapters = Adapters(
+        policy_actions="delta", gripper_range=(0.0, 1.0), gripper_offset=2.0, allow_padding=True
+    )
     adapted = AdaptedPolicy(wider, adapters, blind_env.spec)
     memories = []
     for index in (0, 1):
         blind_env.reset(index)
-        memories.append(remember(blind_env.observe()))
+        memories.append(make_memory(blind_env.observe()))
     memories[1].present.state[:] += 5
     chunk = adapted.predict(memories, [rng(), rng()])
-    assert chunk.drafts.shape == (2, 3, 4, 6)
-    np.testing.assert_array_equal(chunk.drafts[:, 0], chunk.actions)
-    np.testing.assert_array_equal(chunk.drafts[:, 2], chunk.actions)
-    middle = (chunk.drafts[:, 0] + chunk.drafts[:, 1]) / 2
+    assert chunk.intermediate_plans.shape == (2, 3, 4, 6)
+    np.testing.assert_array_equal(chunk.intermediate_plans[:, 0], chunk.actions)
+    np.testing.assert_array_equal(chunk.intermediate_plans[:, 2], chunk.actions)
+    middle = (chunk.intermediate_plans[:, 0] + chunk.intermediate_plans[:, 1]) / 2
     states = np.stack([m.present.state for m in memories])
-    np.testing.assert_allclose(middle[..., :5], np.repeat(states[:, None, :5], 4, axis=1), atol=1e-4)
+    np.testing.assert_allclose(
+        middle[..., :5], np.repeat(states[:, None, :5], 4, axis=1), atol=1e-4
+    )
 
 
 def test_a_policy_that_makes_its_plans_from_nothing_is_refused(small_act):
-    for config in (EvalConfig(policy="random", drafts=True), EvalConfig(checkpoint=str(small_act), drafts=True)):
-        with pytest.raises(WhiskerError, match=r"--drafts of policy '(random|act)'.*neither.*Leave --drafts out"):
+    for config in (
+        EvalConfig(policy="random", intermediate_plans=True),
+        EvalConfig(checkpoint=str(small_act), intermediate_plans=True),
+    ):
+        with pytest.raises(
+            WhiskerError,
+            match=r"--intermediate-plans of policy '(random|act)'.*neither.*Leave --intermediate-plans out",
+        ):
             set_up(name_policy(config))

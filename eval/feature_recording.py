@@ -20,21 +20,24 @@ def check_collection(config: EvalConfig, policy: PolicySpec) -> None:
             f"--pool {config.pool}",
             expected="a hook point of your own beside it, --hook",
             got="none",
-            do="What a policy type's own embedding is pooled by is fixed: `cknna audit` shows it.",
+            hint="What a policy type's own embedding is pooled by is fixed: `cknna audit` shows it.",
         )
-    asked = {"--collect-features": config.collect_features, "--record-observations": config.record_observations}
+    asked = {
+        "--collect-features": config.collect_features,
+        "--record-observations": config.record_observations,
+    }
     for flag, is_asked in asked.items():
         if is_asked and not policy.image_sizes:
             raise WhiskerError(
                 f"{flag} of policy {policy.type!r}",
                 expected="a policy with a network, which looks",
                 got="one without",
-                do=f"Leave {flag} out.",
+                hint=f"Leave {flag} out.",
             )
 
 
 @dataclass(frozen=True)
-class Collector:
+class FeatureRecorder:
     """Attributes:
     policy: the evaluation's, whose chunks carry features.
     description: what these are.
@@ -44,25 +47,32 @@ class Collector:
     description: BankDescription
 
 
-def make_collector(config: EvalConfig, policy: Policy, env: Env) -> Collector:
+def make_feature_recorder(config: EvalConfig, policy: Policy, env: Env) -> FeatureRecorder:
     """Looks at the first episode and plans once, to see what is called and whether it was trained on this.
 
     Raises:
         WhiskerError: a hook point that there is not, or that is never called.
     """
     from cknna.audit import audit
-    from cknna.collecting import CollectingPolicy
+    from cknna.feature_recording_policy import FeatureRecordingPolicy
     from cknna.hooks import FeatureHook
 
-    if not isinstance(getattr(policy, "inner", policy), HookablePolicy) or policy.spec.type not in EMBEDDING_POINTS:
+    if (
+        not isinstance(getattr(policy, "inner", policy), HookablePolicy)
+        or policy.spec.type not in EMBEDDING_POINTS
+    ):
         expected = f"a policy whose embedding is known: {', '.join(EMBEDDING_POINTS)}"
         raise WhiskerError(
-            f"--collect-features of policy {policy.spec.type!r}", expected=expected, do="Leave --collect-features out."
+            f"--collect-features of policy {policy.spec.type!r}",
+            expected=expected,
+            hint="Leave --collect-features out.",
         )
     assert isinstance(policy, HookablePolicy)
     hook = FeatureHook(policy, config.hook, config.pool)
     env.reset(config.first_episode)
     seen = env.observe()
     described = describe_policy(policy, audit(policy, hook, seen.instruction), seen)
-    description = BankDescription(kind="rollout", source=config.env, state_names=env.spec.state_names, **described)
-    return Collector(CollectingPolicy(policy, hook), description)
+    description = BankDescription(
+        kind="rollout", source=config.env, state_names=env.spec.state_names, **described
+    )
+    return FeatureRecorder(FeatureRecordingPolicy(policy, hook), description)

@@ -10,10 +10,12 @@ from sim.observation import Observation
 from sim.wrapper import EnvWrapper
 
 
-class AlteredEnv(EnvWrapper):
+class ObservationOverride(EnvWrapper):
     """An environment with another instruction, or with cameras that are black."""
 
-    def __init__(self, env: Env, instruction: str | None = None, blinded: Collection[str] = ()) -> None:
+    def __init__(
+        self, env: Env, instruction: str | None = None, blinded: Collection[str] = ()
+    ) -> None:
         """Args:
         instruction: what the policy is told; None: the environment's own.
         blinded: cameras that are black.
@@ -24,6 +26,7 @@ class AlteredEnv(EnvWrapper):
     def observe(self) -> Observation:
         seen = self._env.observe()
         images = {
-            camera: np.zeros_like(image) if camera in self._blinded else image for camera, image in seen.images.items()
+            camera: np.zeros_like(image) if camera in self._blinded else image
+            for camera, image in seen.images.items()
         }
         return replace(seen, images=images, instruction=self._instruction or seen.instruction)

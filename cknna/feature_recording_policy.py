@@ -11,7 +11,7 @@ from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory, HookablePolicy, PolicySpec
 
 
-class CollectingPolicy:
+class FeatureRecordingPolicy:
     """A policy whose chunks carry the features of their predictions; its plans are the same to the last bit.
 
     Alternatives (`sample`) are not executed, and not listened to.
@@ -31,9 +31,13 @@ class CollectingPolicy:
     def reset(self) -> EpisodeMemory:
         return self.inner.reset()
 
-    def predict(self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def predict(
+        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+    ) -> ActionChunk:
         if len(memories) > 1 and not self.hook.embedding.batched:
-            return _join([self.predict([memory], [rng]) for memory, rng in zip(memories, rngs, strict=True)])
+            return _join(
+                [self.predict([memory], [rng]) for memory, rng in zip(memories, rngs, strict=True)]
+            )
         with self.hook.listening(len(memories)) as features:
             chunk = self.inner.predict(memories, rngs)
         return replace(chunk, features=features)
@@ -43,7 +47,7 @@ class CollectingPolicy:
 
 
 def _join(chunks: Sequence[ActionChunk]) -> ActionChunk:
-    """Of chunks without drafts, one after the other."""
+    """Of chunks without intermediate plans, one after the other."""
     features = [chunk.features for chunk in chunks if chunk.features is not None]
     joined = {name: np.concatenate([each[name] for each in features]) for name in features[0]}
     return ActionChunk(np.concatenate([chunk.actions for chunk in chunks]), features=joined)

@@ -3,7 +3,7 @@ from contextlib import closing
 import pytest
 
 from eval.config import SubjectConfig
-from eval.doctor.patient import Patient
+from eval.doctor.check_context import CheckContext
 from eval.evaluation import set_up
 from sim.errors import WhiskerError
 
@@ -22,8 +22,8 @@ def test_the_first_failure_is_that_of_the_part_that_failed(part, method, subject
     config = SubjectConfig(policy="zero")
     setup = set_up(config)
     with closing(setup.env):
-        Patient(config, setup).rehearse()
+        CheckContext(config, setup).rehearse()
         monkeypatch.setattr(getattr(setup, part), method, fail)
         with pytest.raises(WhiskerError) as refusal:
-            Patient(config, setup).rehearse()
+            CheckContext(config, setup).rehearse()
     assert refusal.value.subject == subject and "ImportError: no driver" in refusal.value.got

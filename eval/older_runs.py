@@ -1,0 +1,66 @@
+"""Reads what older versions wrote into a run folder under names or in forms that have changed since."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from policies.registry import BASELINE_NAMES, EXPERT_NAMES
+from sim.goals.older import read_older_goal
+
+# An array of an episode file → the name that it had before.
+EARLIER_ARRAY_NAMES: Mapping[str, str] = {"intermediate_chunk": "draft_chunk"}
+
+
+def update_description(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a `run.json` as this version would have written it.
+
+    Parts that are damaged are returned as they are, for the reader to refuse.
+    """
+    updated = _update_goals(content)
+    updated = _update_part(updated, "config", _update_config)
+    updated = _update_part(updated, "policy", _update_policy)
+    findings = updated.get("doctor")
+    if isinstance(findings, list):
+        updated = updated | {"doctor": [_rename(one, {"do": "hint"}) for one in findings]}
+    return updated
+
+
+def _update_part(content: dict[str, Any], name: str, update: Any) -> dict[str, Any]:
+    part = content.get(name)
+    return content | {name: update(part)} if isinstance(part, dict) else content
+
+
+def _update_config(config: dict[str, Any]) -> dict[str, Any]:
+    return _rename(config, {"drafts": "intermediate_plans"})
+
+
+def _update_policy(policy: dict[str, Any]) -> dict[str, Any]:
+    policy = _rename(policy, {"drafts": "intermediate_plans"})
+    name = policy.get("type")
+    if name not in BASELINE_NAMES:
+        return policy
+    # Runs did not say at first what a baseline is.
+    return {"is_baseline": True, "follows_env": name in EXPERT_NAMES} | policy
+
+
+def _update_goals(content: dict[str, Any]) -> dict[str, Any]:
+    """Give the goals their kinds. Their thresholds stood beside them, of all kinds together."""
+    env = content.get("env")
+    resolved = content.get("resolved")
+    if not isinstance(env, dict) or not isinstance(resolved, dict):
+        return content
+    goals = env.get("goals") or []
+    thresholds = resolved.get("thresholds") or {}
+    are_names = isinstance(goals, list) and all(isinstance(goal, str) and goal for goal in goals)
+    if not are_names or not isinstance(thresholds, dict):
+        return content
+    now = [json.loads(json.dumps(asdict(read_older_goal(goal, thresholds)))) for goal in goals]
+    rest = {name: value for name, value in resolved.items() if name != "thresholds"}
+    return content | {"env": env | ({"goals": now} if goals else {}), "resolved": rest}
+
+
+def _rename(fields: Any, new_names: Mapping[str, str]) -> Any:
+    if not isinstance(fields, dict):
+        return fields
+    return {new_names.get(name, name): value for name, value in fields.items()}
