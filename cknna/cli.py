@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from cknna.config import AuditConfig, ExtractConfig, PolicyConfig, ScoreConfig
+from cknna.config import AuditConfig, ExtractConfig, ScoreConfig
 from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.errors import WhiskerError
 
@@ -144,34 +144,24 @@ def _audit(config: AuditConfig) -> None:
     print_audit(make_console(), audit(policy, hook, "do the task"))
 
 
-def _load(config: PolicyConfig) -> "tuple[HookablePolicy, FeatureHook]":
-    """The policy, and what listens to it."""
-    named = config.checkpoint or config.policy or "act"
-    say_progress(f"cknna: loading {named}. The libraries take some seconds ...")
-    from policies.checkpoint_files import open_checkpoint, read_config
-    from policies.checkpoint_lookup import find_checkpoint
+def _load(config: AuditConfig | ExtractConfig) -> "tuple[HookablePolicy, FeatureHook]":
+    """Return the policy, and what listens to it."""
+    named = config.policy
+    shown = named.checkpoint or named.name or "act"
+    say_progress(f"cknna: loading {shown}. The libraries take some seconds ...")
+    from policies.checkpoint_files import open_checkpoint
     from policies.device import check_device
-    from policies.loading import find_loader, load_policy
-    from policies.registry import resolve_policy_name
+    from policies.loading import find_loader, find_policy_name, load_policy
 
-    if config.policy is not None:
-        name = resolve_policy_name(config.policy)
-    else:
-        name = (
-            "act"
-            if config.checkpoint is None
-            else read_config(find_checkpoint(config.checkpoint))["type"]
-        )
+    name = find_policy_name(named)
     if find_loader(name).made_from != "files":
         expected = "a policy with a network, of a lerobot type"
         raise WhiskerError(f"policy {name!r}", expected=expected, got="one without")
-    checkpoint = open_checkpoint(
-        name, config.checkpoint, trust_remote_code=config.trust_remote_code
-    )
-    check_device(config.device)
+    checkpoint = open_checkpoint(name, named.checkpoint, trust_remote_code=named.trust_remote_code)
+    check_device(named.device)
     from cknna.hooks import FeatureHook
     from policies.policy import HookablePolicy
 
-    policy = load_policy(name, checkpoint=checkpoint, device=config.device)
+    policy = load_policy(name, checkpoint=checkpoint, device=named.device)
     assert isinstance(policy, HookablePolicy)
-    return policy, FeatureHook(policy, config.hook, config.pool)
+    return policy, FeatureHook(policy, config.hook.modules, config.hook.pool)

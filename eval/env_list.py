@@ -34,10 +34,10 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
     suites = Table(title="suites", title_justify="left", min_width=60)
     suites.add_column("suite", no_wrap=True)
     suites.add_column("tasks", justify="right")
-    suites.add_column("horizon", justify="right")
+    suites.add_column("max steps", justify="right")
     for suite, listings in groupby((one for one in found if one.suite), key=lambda one: one.suite):
-        horizons = [listing.horizon for listing in listings]
-        suites.add_row(escape(suite), str(len(horizons)), _format_range(horizons))
+        max_steps = [listing.max_steps for listing in listings]
+        suites.add_row(escape(suite), str(len(max_steps)), _format_range(max_steps))
     console.print(suites)
     console.print(
         "Tasks of a suite, or with a word: eval --list-envs libero_goal drawer", markup=False
@@ -57,9 +57,9 @@ def _table_of_envs(title: str, listings: Iterable[EnvListing]) -> Table:
     table = Table(title=title, title_justify="left", min_width=60)
     table.add_column("environment", no_wrap=True)
     table.add_column("instruction", ratio=1, overflow="fold")
-    table.add_column("horizon", justify="right")
+    table.add_column("max steps", justify="right")
     for listing in listings:
-        table.add_row(escape(listing.name), escape(listing.instruction), str(listing.horizon))
+        table.add_row(escape(listing.name), escape(listing.instruction), str(listing.max_steps))
     return table
 
 

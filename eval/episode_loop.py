@@ -10,7 +10,7 @@ from cknna.episode_features import FEATURES_FILE
 from eval.config import EvalConfig
 from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow, make_row
-from eval.evaluation import Setup, check_episodes, follow_task, observed_sizes
+from eval.evaluation import Setup, check_episodes, follow_task, observed_sizes, resolve_max_steps
 from eval.preflight import check_alike, check_fit
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
@@ -27,9 +27,9 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
     Raises:
         WhiskerError: the next task cannot be begun. What is on the disk stays, and can be resumed.
     """
-    recorder = EpisodeRecorder(records_observations=config.record_observations)
-    if setup.collector is not None:
-        save_description(run.path / FEATURES_FILE, setup.collector.description)
+    recorder = EpisodeRecorder(records_observations=config.recording.record_observations)
+    if setup.feature_recorder is not None:
+        save_description(run.path / FEATURES_FILE, setup.feature_recorder.description)
     finished = {(row.task, row.episode_index) for row in run.rows}
     asked = range(config.first_episode, config.first_episode + config.episodes)
     for task in setup.tasks:
@@ -39,8 +39,9 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
         if not missing:
             continue
         with _set_up_task(config, setup, task, run.path) as now:
-            policy = now.collector.policy if now.collector else now.policy
-            settings = RolloutSettings(now.n_action_steps, now.horizon, config.samples)
+            recorded = now.feature_recorder or now
+            policy = recorded.policy
+            settings = RolloutSettings(now.n_action_steps, now.max_steps, config.recording.samples)
             for episode_index in missing:
                 record = run_episode(now.env, policy, episode_index, recorder, settings)
                 row = make_row(record)
@@ -61,7 +62,7 @@ def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iter
     setup.env.close()  # one of LIBERO takes 2 GB
     with ExitStack() as stack:
         try:
-            made = make_env(setup.tasks[task], observed_sizes(first), config.control)
+            made = make_env(setup.tasks[task], observed_sizes(first), config.env.control)
             env = stack.enter_context(closing(made))
             assert env.spec.task == task
             check_alike(first, env.spec)
@@ -75,6 +76,5 @@ def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iter
                 got=str(error),
                 hint=f"What is finished stays in {str(run)!r}; --resume goes on from there.",
             ) from error
-        yield dataclasses.replace(
-            setup, env=env, policy=policy, horizon=config.horizon or env.spec.max_steps
-        )
+        max_steps = resolve_max_steps(config.rollout, env.spec)
+        yield dataclasses.replace(setup, env=env, policy=policy, max_steps=max_steps)

@@ -1,4 +1,4 @@
-"""What an evaluation collects besides its numbers, which it does not change: features, and what the policy saw."""
+"""Sets up the recording of features and observations, which changes no number of an evaluation."""
 
 from dataclasses import dataclass
 
@@ -12,25 +12,28 @@ from sim.errors import WhiskerError
 
 def check_collection(config: EvalConfig, policy: PolicySpec) -> None:
     """Raise unless the policy has what is to be collected. Quick: no network is looked at."""
-    if (config.hook or config.pool) and not config.collect_features:
-        flag = "--hook" if config.hook else "--pool"
+    modules = config.hook.modules
+    pool = config.hook.pool
+    recording = config.recording
+    if (modules or pool) and not recording.collect_features:
+        flag = "--hook" if modules else "--pool"
         raise WhiskerError(flag, expected="--collect-features beside it", got="none")
-    if config.pool and not config.hook:
+    if pool and not modules:
         raise WhiskerError(
-            f"--pool {config.pool}",
+            f"--pool {pool}",
             expected="a hook point of your own beside it, --hook",
             got="none",
             hint="What a policy type's own embedding is pooled by is fixed: `cknna audit` shows it.",
         )
     asked = {
-        "--collect-features": config.collect_features,
-        "--record-observations": config.record_observations,
+        "--collect-features": recording.collect_features,
+        "--record-observations": recording.record_observations,
     }
     for flag, is_asked in asked.items():
         if is_asked and not policy.image_sizes:
             raise WhiskerError(
                 f"{flag} of policy {policy.type!r}",
-                expected="a policy with a network, which looks",
+                expected="a policy with a network that sees images",
                 got="one without",
                 hint=f"Leave {flag} out.",
             )
@@ -38,9 +41,11 @@ def check_collection(config: EvalConfig, policy: PolicySpec) -> None:
 
 @dataclass(frozen=True)
 class FeatureRecorder:
-    """Attributes:
-    policy: the evaluation's, whose chunks carry features.
-    description: what these are.
+    """Holds the policy that records features, and the description of them.
+
+    Attributes:
+        policy: the evaluation's policy, whose chunks carry features.
+        description: of these features.
     """
 
     policy: Policy
@@ -48,10 +53,10 @@ class FeatureRecorder:
 
 
 def make_feature_recorder(config: EvalConfig, policy: Policy, env: Env) -> FeatureRecorder:
-    """Looks at the first episode and plans once, to see what is called and whether it was trained on this.
+    """Make a policy that records features. It plans once, to see which modules are called.
 
     Raises:
-        WhiskerError: a hook point that there is not, or that is never called.
+        WhiskerError: there is no such hook point, or it is never called.
     """
     from cknna.audit import audit
     from cknna.feature_recording_policy import FeatureRecordingPolicy
@@ -68,11 +73,11 @@ def make_feature_recorder(config: EvalConfig, policy: Policy, env: Env) -> Featu
             hint="Leave --collect-features out.",
         )
     assert isinstance(policy, HookablePolicy)
-    hook = FeatureHook(policy, config.hook, config.pool)
+    hook = FeatureHook(policy, config.hook.modules, config.hook.pool)
     env.reset(config.first_episode)
     seen = env.observe()
     described = describe_policy(policy, audit(policy, hook, seen.instruction), seen)
     description = BankDescription(
-        kind="rollout", source=config.env, state_names=env.spec.state_names, **described
+        kind="rollout", source=config.env.name, state_names=env.spec.state_names, **described
     )
     return FeatureRecorder(FeatureRecordingPolicy(policy, hook), description)

@@ -1,10 +1,10 @@
 """The flags of lerobot's commands, recognised so that the error names ours."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from sim.errors import WhiskerError
+from sim.flags import find_flags
 
 # lerobot's flag → ours; "" for what no number depends on here.
 OURS: dict[str, str] = {
@@ -15,7 +15,7 @@ OURS: dict[str, str] = {
     "--policy.n_action_steps": "--n-action-steps",
     "--env.type": "--env",
     "--env.task": "--env",
-    "--env.episode_length": "--horizon",
+    "--env.episode_length": "--max-steps",
     "--env.control_mode": "--control",
     "--eval.n_episodes": "--episodes",
     "--eval.batch_size": "",
@@ -38,7 +38,7 @@ def refuse_lerobot_flags(arguments: Sequence[str], config_type: type[Any]) -> No
     Raises:
         WhiskerError: one line with the flag of ours for each of lerobot's.
     """
-    own = {"--" + field.name.replace("_", "-") for field in fields(config_type)}
+    own = {flag.spelling for flag in find_flags(config_type)}
     found = [
         flag
         for flag in dict.fromkeys(argument.partition("=")[0] for argument in arguments)

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from eval.config import EvalConfig
 from policies.registry import BASELINE_NAMES, EXPERT_NAMES
+from sim.flags import group_values
 from sim.goals.older import read_older_goal
 
 # An array of an episode file → the name that it had before.
@@ -19,6 +21,7 @@ def update_description(content: dict[str, Any]) -> dict[str, Any]:
     """
     updated = _update_goals(content)
     updated = _update_part(updated, "config", _update_config)
+    updated = _update_part(updated, "resolved", _update_resolved)
     updated = _update_part(updated, "policy", _update_policy)
     findings = updated.get("doctor")
     if isinstance(findings, list):
@@ -32,7 +35,17 @@ def _update_part(content: dict[str, Any], name: str, update: Any) -> dict[str, A
 
 
 def _update_config(config: dict[str, Any]) -> dict[str, Any]:
-    return _rename(config, {"drafts": "intermediate_plans"})
+    """Put the flags into their groups, which they had not, under their present names."""
+    if isinstance(config.get("policy"), dict):
+        return config
+    flags = _rename(config, {"drafts": "intermediate_plans", "horizon": "max_steps"})
+    if flags.get("control") == "relative":
+        flags["control"] = "delta"
+    return group_values(EvalConfig, flags)
+
+
+def _update_resolved(resolved: dict[str, Any]) -> dict[str, Any]:
+    return _rename(resolved, {"horizon": "max_steps"})
 
 
 def _update_policy(policy: dict[str, Any]) -> dict[str, Any]:

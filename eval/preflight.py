@@ -1,4 +1,4 @@
-"""What is compared before the first step: a number that would be wrong is not computed."""
+"""Compares policy and environment before the first step, and refuses what would give a wrong number."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,46 +23,16 @@ def check_fit(
     """Raise unless the policy reads what the environment shows and sends what it takes, as adapted.
 
     Args:
-        training: tells the names of the policy's numbers, where it knows them.
+        training: has the names of the policy's state and action, if the checkpoint says them.
     """
-    adapters, training = adapters or Adapters(), training or TrainingRecord()
-    subject = f"policy {policy.type!r} ({policy.checkpoint}) in {env.name!r}"
+    adapters = adapters or Adapters()
+    training = training or TrainingRecord()
     refused = family_of(env.name).refused_policies.get(policy.type)
     if refused is not None:
-        raise refused.as_error(subject)
-    n_state, n_action = len(env.state_names), env.action.dim
-    pads_state = adapters.allow_padding and (policy.state_dim or 0) > n_state
-    if policy.state_dim not in (None, n_state) and not pads_state:
-        raise WhiskerError(
-            f"state of {subject}",
-            expected=f"{n_state} numbers ({', '.join(env.state_names)})",
-            got=f"a checkpoint that reads {policy.state_dim}{_listed(training.state_names)}",
-            hint=_other_robot(policy, env, adapters),
-        )
-    cuts_action = adapters.allow_padding and (policy.action_dim or 0) > n_action
-    if policy.action_dim not in (None, n_action) and not cuts_action:
-        raise WhiskerError(
-            f"action chunk of {subject}",
-            expected=f"(horizon, {n_action}) ({', '.join(env.action.names)})",
-            got=f"({policy.chunk_size}, {policy.action_dim}){_listed(training.action_names)}",
-            hint=_other_robot(policy, env, adapters),
-        )
-    if adapters.gripper_range and adapters.gripper_range[0] == adapters.gripper_range[1]:
-        got = " ".join(f"{value:g}" for value in adapters.gripper_range)
-        raise WhiskerError(
-            "--gripper-range", expected="two different values, for closed and for open", got=got
-        )
-    if (
-        adapters.policy_actions == "delta"
-        and policy.action_mode == "absolute"
-        and env.action.mode == "absolute"
-    ):
-        raise WhiskerError(
-            f"--policy-actions delta of {subject}",
-            expected="a checkpoint that plans differences from the state",
-            got="one whose postprocessor (absolute_actions_processor) adds the state itself: it would be added twice",
-            hint="Leave --policy-actions out.",
-        )
+        raise refused.as_error(_subject(policy, env))
+    _check_widths(policy, env, adapters, training)
+    _check_gripper_range(adapters)
+    _check_differences_once(policy, env, adapters)
     if adapters.calibration is not None:
         check_calibration(adapters.calibration, env)
     if adapters.wrong_instruction:
@@ -71,30 +41,91 @@ def check_fit(
         _check_action_mode(adapters.policy_actions, env)
 
 
+def _check_widths(
+    policy: PolicySpec, env: EnvSpec, adapters: Adapters, training: TrainingRecord
+) -> None:
+    """Raise unless state and action have the widths of the environment, or may be padded and cut."""
+    n_state = len(env.state_names)
+    if not _fits(policy.state_dim, n_state, adapters):
+        raise WhiskerError(
+            f"state of {_subject(policy, env)}",
+            expected=f"{n_state} numbers ({', '.join(env.state_names)})",
+            got=f"a checkpoint that reads {policy.state_dim}{_listed(training.state_names)}",
+            hint=_other_robot(policy, env, adapters),
+        )
+    n_action = env.action.dim
+    if not _fits(policy.action_dim, n_action, adapters):
+        raise WhiskerError(
+            f"action chunk of {_subject(policy, env)}",
+            expected=f"(horizon, {n_action}) ({', '.join(env.action.names)})",
+            got=f"({policy.chunk_size}, {policy.action_dim}){_listed(training.action_names)}",
+            hint=_other_robot(policy, env, adapters),
+        )
+
+
+def _fits(width: int | None, env_width: int, adapters: Adapters) -> bool:
+    """Return whether a policy's width is the environment's, or wider with the rest as padding."""
+    if width is None or width == env_width:
+        return True
+    return adapters.allow_padding and width > env_width
+
+
+def _check_gripper_range(adapters: Adapters) -> None:
+    if adapters.gripper_range is None:
+        return
+    closed, open_ = adapters.gripper_range
+    if closed == open_:
+        raise WhiskerError(
+            "--gripper-range",
+            expected="two different values, for closed and for open",
+            got=f"{closed:g} {open_:g}",
+        )
+
+
+def _check_differences_once(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> None:
+    """Raise if the state would be added to the plan twice."""
+    plans_targets = policy.action_mode == "absolute" and env.action.mode == "absolute"
+    if adapters.policy_actions == "delta" and plans_targets:
+        raise WhiskerError(
+            f"--policy-actions delta of {_subject(policy, env)}",
+            expected="a checkpoint that plans differences from the state",
+            got="one whose postprocessor (absolute_actions_processor) adds the state itself: it "
+            "would be added twice",
+            hint="Leave --policy-actions out.",
+        )
+
+
+def _subject(policy: PolicySpec, env: EnvSpec) -> str:
+    return f"policy {policy.type!r} ({policy.checkpoint}) in {env.name!r}"
+
+
 def check_image_size(
     policy: PolicySpec | DeclaredPolicy, adapters: Adapters, training: TrainingRecord
 ) -> None:
     """Raise if the network cannot take images of the size that the user asked for."""
     size = adapters.image_size
-    declared = set(policy.image_sizes.values())
-    if size is not None and training.needs_declared_size and declared - {size}:
+    declared = sorted(set(policy.image_sizes.values()))
+    if size is not None and training.needs_declared_size and declared != [size]:
+        sizes = " and ".join(map(format_image_size, declared))
         raise WhiskerError(
             f"--image-size of policy {policy.type!r} ({policy.checkpoint})",
-            expected=" and ".join(format_image_size(one) for one in sorted(declared))
-            + ", which its layers need",
+            expected=f"{sizes}, which its layers need",
             got=format_image_size(size),
             hint="Leave --image-size out.",
         )
 
 
 def _check_wrong_instruction(policy: PolicySpec, env: EnvSpec) -> None:
-    subject, hint = (
-        f"--wrong-instruction of policy {policy.type!r} in {env.name!r}",
-        "Leave --wrong-instruction out.",
-    )
+    subject = f"--wrong-instruction of policy {policy.type!r} in {env.name!r}"
+    hint = "Leave --wrong-instruction out."
     if not env.instructions:
-        expected = "an environment whose episodes have several instructions, such as so101/pick_place_words"
-        raise WhiskerError(subject, expected=expected, got="one instruction for all", hint=hint)
+        raise WhiskerError(
+            subject,
+            expected="an environment whose episodes have several instructions, such as "
+            "so101/pick_place_words",
+            got="one instruction for all",
+            hint=hint,
+        )
     if not policy.reads_instruction:
         raise WhiskerError(
             subject,
@@ -105,19 +136,19 @@ def _check_wrong_instruction(policy: PolicySpec, env: EnvSpec) -> None:
 
 
 def check_alike(first: EnvSpec, other: EnvSpec) -> None:
-    """Raise unless what runs in one task of a suite runs in another: the same cameras, state and actions."""
-    expected, got = _interface(first), _interface(other)
-    for part in expected:
-        if expected[part] != got[part]:
+    """Raise unless two tasks of a suite have the same cameras, state and actions."""
+    others = _interface(other)
+    for part, expected in _interface(first).items():
+        if others[part] != expected:
             raise WhiskerError(
                 f"{part} of {other.name!r}",
-                expected=f"{expected[part]}, as in {first.name!r}",
-                got=str(got[part]),
+                expected=f"{expected}, as in {first.name!r}",
+                got=str(others[part]),
             )
 
 
 def _interface(spec: EnvSpec) -> dict[str, object]:
-    """What a policy sees and sends, part by part."""
+    """Return the parts of what a policy sees and sends."""
     cameras = [f"{camera.name} {camera.width_px}x{camera.height_px}" for camera in spec.cameras]
     action = {f"action's {name}": value for name, value in vars(spec.action).items()}
     state = {"state": spec.state_names, "state's units": spec.state_units}
@@ -134,34 +165,32 @@ def fits_action_mode(policy_actions: str, env: EnvSpec) -> bool:
 
 
 def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
-    """Differences can be added to a state of the same numbers; nothing else is converted."""
-    subject, spec = f"--policy-actions {policy_actions} in {env.name!r}", env.action
-    if policy_actions == spec.mode:
+    """Raise unless the environment takes such actions, or they can be converted.
+
+    Differences can be added to a state of the same numbers; nothing else is converted.
+    """
+    action = env.action
+    if policy_actions == action.mode:
         return
-    other_form = family_of(env.name).other_action_form(env.name, spec)
-    if spec.mode == "delta":
-        hint = (
-            f"Evaluate in its absolute form: {other_form}."
-            if other_form
-            else "It has no absolute form."
-        )
+    subject = f"--policy-actions {policy_actions} in {env.name!r}"
+    other_form = family_of(env.name).other_action_form(env.name, action)
+    if action.mode == "delta":
+        advice = f"Evaluate in its absolute form: {other_form}."
         raise WhiskerError(
             subject,
             expected="an environment of targets",
             got="one that takes differences",
-            hint=hint,
+            hint=advice if other_form else "It has no absolute form.",
         )
-    if spec.rotation != "none":
-        hint = "Rotations do not add."
-        hint += (
-            f" Evaluate in the environment's form that takes differences: {other_form}."
-            if other_form
-            else ""
-        )
+    if action.rotation != "none":
+        advice = f"Evaluate in the environment's form that takes differences: {other_form}."
         raise WhiskerError(
-            subject, expected="joints", got=f"rotations as {spec.rotation}", hint=hint
+            subject,
+            expected="joints",
+            got=f"rotations as {action.rotation}",
+            hint=f"Rotations do not add. {advice if other_form else ''}".rstrip(),
         )
-    if env.state_names != spec.names:
+    if env.state_names != action.names:
         raise WhiskerError(
             subject,
             expected="a state of the same numbers as the action",
@@ -170,10 +199,10 @@ def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
 
 
 def resolve_n_action_steps(policy: PolicySpec, asked: int | None) -> int:
-    """How many actions of a chunk are executed: as asked, else as the checkpoint says."""
+    """Return how many actions of a chunk are executed: as asked, else as the checkpoint says."""
     if asked is None:
         subject = f"checkpoint {policy.checkpoint!r}, n_action_steps"
-        hint = "Say how many are to be executed: --n-action-steps."
+        hint = "Say with --n-action-steps how many are to be executed."
         _check_n_action_steps(policy, policy.n_action_steps, subject, hint)
         return policy.n_action_steps
     check_asked_action_steps(policy, asked)
@@ -189,15 +218,16 @@ def _check_n_action_steps(
     policy: PolicySpec | DeclaredPolicy, n_action_steps: int, subject: str, hint: str
 ) -> None:
     most = policy.max_action_steps
-    if most is not None and not 1 <= n_action_steps <= most:
-        why = (
-            "the chunk's length"
-            if most == policy.chunk_size
-            else "this policy predicts at every step"
-        )
-        raise WhiskerError(
-            subject, expected=f"1 to {most} ({why})", got=str(n_action_steps), hint=hint
-        )
+    if most is None or 1 <= n_action_steps <= most:
+        return
+    predicts_at_every_step = most != policy.chunk_size
+    why = "this policy predicts at every step" if predicts_at_every_step else "the chunk's length"
+    raise WhiskerError(
+        subject,
+        expected=f"1 to {most} ({why})",
+        got=str(n_action_steps),
+        hint=hint,
+    )
 
 
 def check_records(policy: PolicySpec | PlanKinds, n_samples: int, intermediate_plans: bool) -> None:
@@ -206,7 +236,8 @@ def check_records(policy: PolicySpec | PlanKinds, n_samples: int, intermediate_p
     Args:
         n_samples: plans a prediction, the executed one included.
     """
-    name = f"policy {policy.type!r}" + (f" ({policy.checkpoint})" if policy.checkpoint else "")
+    checkpoint = f" ({policy.checkpoint})" if policy.checkpoint else ""
+    name = f"policy {policy.type!r}{checkpoint}"
     if n_samples > 1 and not policy.can_sample:
         raise WhiskerError(
             f"--samples {n_samples} of {name}",
@@ -217,14 +248,15 @@ def check_records(policy: PolicySpec | PlanKinds, n_samples: int, intermediate_p
     if intermediate_plans and policy.intermediate_plans == "none":
         raise WhiskerError(
             f"--intermediate-plans of {name}",
-            expected="a policy that denoises its plans by flow matching, or averages them by temporal ensembling",
+            expected="a policy that denoises its plans by flow matching, or averages them by "
+            "temporal ensembling",
             got="one that does neither",
             hint="Leave --intermediate-plans out.",
         )
 
 
 def _other_robot(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
-    """Return what to do about another width; names --allow-padding only where that is then accepted."""
+    """Return what to do about another width. It names --allow-padding only if that would be accepted."""
     hint = "The checkpoint was trained for another robot or another setup."
     if adapters.allow_padding:
         return hint

@@ -4,15 +4,13 @@ import dataclasses
 import os
 import platform
 import subprocess
-from collections.abc import Collection
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from eval.code_path import check_code_path, describe_run_code_path
 from eval.config import EvalConfig
-from eval.evaluation import Setup, name_policy
+from eval.evaluation import Setup
 from eval.older_runs import update_description
 from eval.outcome import OUTCOME_RULES
 from eval.run import Run
@@ -23,12 +21,14 @@ from eval.run_description import (
     RunDescription,
     load_as_written,
 )
+from eval.subject import name_policy, with_absolute_paths
 from policies import loading
 from policies.checkpoint_files import compute_sha256
 from sim import registry
 from sim.capabilities import NamesRenderer, provides
 from sim.cpu_code_path import read_processor
 from sim.errors import WhiskerError
+from sim.flags import find_flags
 from sim.registry import packages_of
 
 # A version of any of these can change a number, as can those of the environments' packages.
@@ -43,13 +43,14 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
     """Return what `run.json` is to say: all that a number depends on, and the machine it is made on."""
     config = name_policy(config)
     kept = {name: getattr(EvalConfig, name) for name in FREE_ON_RESUME}
-    processor, env = read_processor(), setup.env
+    processor = read_processor()
+    env = setup.env
     gl_renderer = env.gl_renderer() if provides(env, NamesRenderer) else ""
     return RunDescription(
         config=dataclasses.replace(config, **kept),
         resolved=Resolved(
             n_action_steps=setup.n_action_steps,
-            horizon=setup.horizon,
+            max_steps=setup.max_steps,
             outcome_rules=OUTCOME_RULES,
             renamed_cameras=dict(setup.renamed_cameras),
             gl_backend=os.environ["MUJOCO_GL"],
@@ -60,8 +61,8 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
         policy=setup.policy.spec,
         env=env.spec,
         tasks=dict(setup.tasks),
-        scene_sha256=_scene_sha256(config.env),
-        versions=_versions(next(iter(setup.tasks.values())), config.policy),
+        scene_sha256=_scene_sha256(config.env.name),
+        versions=_versions(next(iter(setup.tasks.values())), config.policy.name),
         code_path=describe_run_code_path(
             setup.policy.spec.device, has_network=setup.policy.spec.has_network
         ),
@@ -76,29 +77,28 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
     )
 
 
-def load_resumed_config(asked: EvalConfig, given: Collection[str]) -> EvalConfig:
-    """The config of the run in `asked.resume`, with the flags of `asked` that change no number.
-
-    Args:
-        given: names of the fields that the user set.
+def refuse_changed_flags(config: EvalConfig) -> EvalConfig:
+    """Return the config of a resumed run, with those flags of `config` that change no number.
 
     Raises:
-        WhiskerError: a flag that was given differs from the run's.
+        WhiskerError: another flag differs from the run's.
     """
-    assert asked.resume is not None
-    stored = Run.open(asked.resume).description.config
-    kept = {
-        f.name: getattr(stored, f.name) for f in fields(EvalConfig) if f.name not in FREE_ON_RESUME
-    }
-    for name in given:
-        if name in kept and getattr(asked, name) != kept[name]:
-            raise WhiskerError(
-                f"--{name.replace('_', '-')} with --resume",
-                expected=f"{kept[name]!r}, as the run has it",
-                got=repr(getattr(asked, name)),
-                hint="Leave the flag out, or start a new run.",
-            )
-    return dataclasses.replace(asked, **kept)
+    assert config.resume is not None
+    stored = Run.open(config.resume).description.config
+    absolute = with_absolute_paths(config)
+    for flag in find_flags(EvalConfig):
+        is_free = (flag.group or flag.name) in FREE_ON_RESUME
+        as_run = flag.value_in(stored)
+        if is_free or as_run in (flag.value_in(config), flag.value_in(absolute)):
+            continue
+        raise WhiskerError(
+            f"{flag.spelling} with --resume",
+            expected=f"{as_run!r}, as the run has it",
+            got=repr(flag.value_in(config)),
+            hint="Leave the flag out, or start a new run.",
+        )
+    free = {name: getattr(config, name) for name in FREE_ON_RESUME}
+    return dataclasses.replace(stored, **free)
 
 
 def check_same(run: Run, now: RunDescription) -> None:
@@ -147,7 +147,11 @@ def _fill_in_later_fields(written: dict[str, Any], now: RunDescription) -> dict[
     files then.
     """
     as_before = dataclasses.replace(now, config=EvalConfig()).to_json()
-    return written | {part: as_before[part] | written[part] for part in ("config", "policy")}
+    config = as_before["config"] | written["config"]
+    for name, group in as_before["config"].items():
+        if isinstance(group, dict):
+            config[name] = group | config[name]
+    return written | {"config": config, "policy": as_before["policy"] | written["policy"]}
 
 
 def _leaves(name: str, value: object) -> dict[str, object]:

@@ -156,7 +156,7 @@ class Run:
         if task not in tasks:
             raise UnknownNameError(f"task of run {str(self.path)!r}", task, tasks)
         self._warn_of_other_physics()
-        return make_env(tasks[task], cameras, self.description.config.control)
+        return make_env(tasks[task], cameras, self.description.config.env.control)
 
     @contextmanager
     def _opened_arrays(self, row: EpisodeRow) -> Iterator[NpzFile]:

@@ -22,8 +22,8 @@ from sim.spec import EnvSpec
 VERSION = 1
 RUN_FILE = "run.json"
 
-# Flags that change no number: they may differ between a run and its resumption, and are not kept.
-FREE_ON_RESUME = ("resume", "video", "quiet", "run_dir", "list_envs")
+# Settings that change no number: they may differ between a run and its resumption, and are not kept.
+FREE_ON_RESUME = ("resume", "list_envs", "output")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Resolved:
     """Says what the flags came to, once policy and environment were known.
 
     Attributes:
-        horizon: control steps after which an episode of the first task was over.
+        max_steps: control steps after which an episode of the first task was over.
         outcome_rules: the rules (`eval.outcome.OUTCOME_RULES`) that made the outcomes. Before the
             second, runs did not say it.
         renamed_cameras: as in `eval.evaluation.Setup`.
@@ -40,7 +40,7 @@ class Resolved:
     """
 
     n_action_steps: int
-    horizon: int
+    max_steps: int
     outcome_rules: int = 1
     renamed_cameras: Mapping[str, str] = field(default_factory=dict)
     gl_backend: str | None = None

@@ -76,7 +76,7 @@ class RunFolder:
             WhiskerError: the folder cannot be written.
         """
         started = datetime.now(UTC)
-        env = name_env_in_folder(description.config.env)
+        env = name_env_in_folder(description.config.env.name)
         policy = name_policy_in_folder(description.policy.type, description.policy.checkpoint or "")
         name = f"{started:%Y%m%dT%H%M%SZ}-{policy}-{env}"
         started_utc = started.isoformat(timespec="seconds")

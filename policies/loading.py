@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from policies.checkpoint_files import Checkpoint, open_checkpoint
+from policies.checkpoint_files import Checkpoint, open_checkpoint, read_config
+from policies.checkpoint_lookup import find_checkpoint
+from policies.config import PolicyConfig
 from policies.policy import Policy, PolicySpec
 from policies.registry import BASELINE_NAMES, LEROBOT_TYPES, OWN_GROUP, resolve_policy_name
 from sim.env import Env
@@ -51,6 +53,20 @@ class Loader:
 
     made_from: Literal["env", "files", "spec"]
     load: Callable[[str, Env | None, Checkpoint | str | None, str], Policy]
+
+
+def find_policy_name(config: PolicyConfig) -> str:
+    """Return the name of the policy: the one given, else the checkpoint's own type, else act.
+
+    Raises:
+        UnknownNameError: there is no such policy.
+        WhiskerError: there is no such checkpoint.
+    """
+    if config.name is not None:
+        return resolve_policy_name(config.name)
+    if config.checkpoint is None:
+        return "act"
+    return read_config(find_checkpoint(config.checkpoint))["type"]
 
 
 def find_loader(name: str) -> Loader:

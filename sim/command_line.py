@@ -1,4 +1,4 @@
-"""How every command of the project is started, and how it ends."""
+"""Starts every command of the project, and turns its end into one line and an exit code."""
 
 import inspect
 import os
@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any, get_args
 
 import tyro
@@ -21,6 +22,8 @@ def run_command(
     config_type: Any,
     name: str,
     check_arguments: Callable[[Sequence[str], Any], None] = lambda arguments, config_type: None,
+    find_defaults: Callable[[Any], Any] = lambda config: None,
+    arguments: Sequence[str] | None = None,
 ) -> int:
     """Parse the command line, do it, and turn what went wrong into one line and an exit code.
 
@@ -29,7 +32,12 @@ def run_command(
             subcommands the union of theirs, each annotated with `tyro.conf.subcommand`.
         check_arguments: raises a `WhiskerError` for arguments that it knows to be meant for another
             program.
+        find_defaults: returns the settings that flags are taken from if they are not typed, given
+            the settings as they were parsed first; None: they keep the defaults of the class.
+        arguments: of the command line, without the program. Default: those of this process.
     """
+    if arguments is None:
+        arguments = sys.argv[1:]
     description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
     print_warning = warnings.showwarning
 
@@ -40,11 +48,22 @@ def run_command(
             print_warning(message, category, *where)
 
     try:
-        if {"-h", "--help"} & set(sys.argv[1:]):
-            print(_find_help(config_type, name, sys.argv[1:]), flush=True)
+        if {"-h", "--help"} & set(arguments):
+            print(_find_help(config_type, name, arguments), flush=True)
             return EXIT_DONE
-        check_arguments(sys.argv[1:], config_type)
-        config = tyro.cli(config_type, prog=name, description=description)
+        check_arguments(arguments, config_type)
+        parse = partial(
+            tyro.cli,
+            config_type,
+            prog=name,
+            description=description,
+            args=arguments,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+        config = parse()
+        defaults = find_defaults(config)
+        if defaults is not None:
+            config = parse(default=defaults)
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             return command(config)
@@ -64,11 +83,9 @@ def _find_help(config_type: Any, name: str, arguments: Sequence[str]) -> str:
         return format_help(config_type, name)
     subcommands = {each.__metadata__[0].name: each.__origin__ for each in get_args(config_type)}
     chosen = next((argument for argument in arguments if argument in subcommands), None)
-    return (
-        format_help(subcommands[chosen], f"{name} {chosen}")
-        if chosen
-        else format_subcommands(subcommands, name)
-    )
+    if chosen is None:
+        return format_subcommands(subcommands, name)
+    return format_help(subcommands[chosen], f"{name} {chosen}")
 
 
 def say_progress(message: str) -> None:

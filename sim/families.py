@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sim.env import Env
 from sim.errors import WhiskerError
-from sim.spec import ActionSpec, Control, EnvListing
+from sim.spec import ActionMode, ActionSpec, EnvListing
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class EnvRequest:
     spec_name: str
     image_sizes: Mapping[str, tuple[int, int]] | None = None
     path: str | None = None
-    control: Control | None = None
+    control: ActionMode | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class EnvFamily:
         mixes: several of its environments can be evaluated in one run: they have the same cameras,
             state and action.
         takes_path: a name can be followed by an @ and a path.
-        has_control: end-effector actions can be read as relative or as absolute (`--control`).
+        has_control: end-effector actions can be read as differences or as absolute poses (`--control`).
         advice_on_control: what to do instead of `--control` where there is no such choice.
         square_images: its recordings are square, and so are its films.
         people_camera: camera that is made for people alone: no policy may look through it. "" if

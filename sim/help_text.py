@@ -1,14 +1,16 @@
-"""What `--help` prints: the flags of a command in groups, those that are used most in front."""
+"""Prints `--help`: the flags of a command in the groups that its settings are made of."""
 
 import inspect
 import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
+
+from sim.flags import Flag, find_flags, takes_several
 
 # A line that is longer than this is tiring to read.
 _MAX_WIDTH = 100
@@ -20,33 +22,22 @@ def format_help(config_type: Any, name: str) -> str:
     """Return the help of a command, ready to be printed.
 
     Args:
-        config_type: a dataclass. Its docstring describes the command, and in `Attributes:` every
-            field, also of the classes that it inherits from. Its class variable `help_groups` maps
-            the title of a group to names of fields, in the order of the page. A field that is in no
-            group comes last.
+        config_type: a dataclass. Its docstring describes the command and, in `Attributes:`, every
+            field, also of the classes that it inherits from. A field that is a dataclass is a group
+            of flags: its description is the group's title, and its own docstring describes the
+            flags. The class variable `help_groups`, where there is one, sorts the command's own
+            fields into groups: title → names of fields.
     """
     width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
-    summary, *notes = (
-        inspect.cleandoc(config_type.__doc__).partition("Attributes:")[0].strip().split("\n\n")
-    )
-    by_name = {field.name: field for field in fields(config_type)}
-    groups = {
-        title: [by_name.pop(name) for name in names]
-        for title, names in config_type.help_groups.items()
-    }
-    described = _describe_fields(config_type)
-    positional = "".join(
-        f" {_usage(field)}" for field in fields(config_type) if _is_positional(field)
-    )
-    lines = [
-        f"usage: {name}{positional} [--flag value ...]",
-        "",
-        *textwrap.wrap(" ".join(summary.split()), width),
-    ]
-    for title, members in (groups | ({"more": list(by_name.values())} if by_name else {})).items():
+    text = inspect.cleandoc(config_type.__doc__).partition("Attributes:")[0].strip()
+    summary, *notes = text.split("\n\n")
+    positional = [f" {_usage(flag)}" for flag in find_flags(config_type) if flag.is_positional]
+    lines = [f"usage: {name}{''.join(positional)} [--flag value ...]", ""]
+    lines += textwrap.wrap(" ".join(summary.split()), width)
+    for title, flags in _sort_into_groups(config_type).items():
         lines += ["", f"{title}:"]
-        for field in members:
-            lines += _format_flag(field, described[field.name], width)
+        for flag, description in flags:
+            lines += _format_flag(flag, description, width)
     for note in notes:
         lines += ["", *_wrap_note(note, width)]
     return "\n".join(lines)
@@ -63,11 +54,34 @@ def format_subcommands(config_types: Mapping[str, Any], name: str) -> str:
     for subcommand, config_type in config_types.items():
         summary = " ".join(inspect.cleandoc(config_type.__doc__).split("\n\n")[0].split())
         body = textwrap.wrap(summary, width - _INDENT)
-        lines += [
-            f"  {subcommand:{_INDENT - 2}}{body[0]}",
-            *(" " * _INDENT + line for line in body[1:]),
-        ]
+        lines.append(f"  {subcommand:{_INDENT - 2}}{body[0]}")
+        lines += [" " * _INDENT + line for line in body[1:]]
     return "\n".join([*lines, "", f"`{name} <one of them> --help` shows its flags."])
+
+
+type _Described = tuple[Flag, str]
+
+
+def _sort_into_groups(config_type: Any) -> dict[str, list[_Described]]:
+    """Return the title of each group → its flags with their descriptions, in the order of the page."""
+    described = _describe_fields(config_type)
+    group_types = {field.name: field.type for field in fields(config_type)}
+    own: dict[str, _Described] = {}
+    of_groups: dict[str, list[_Described]] = {}
+    for flag in find_flags(config_type):
+        if flag.group:
+            title = described[flag.group].rstrip(".")
+            description = _describe_fields(group_types[flag.group])[flag.field.name]
+            of_groups.setdefault(title, []).append((flag, description))
+        else:
+            own[flag.name] = (flag, described[flag.name])
+    groups = {}
+    for title, names in getattr(config_type, "help_groups", {}).items():
+        groups[title] = [own.pop(name) for name in names]
+    groups |= of_groups
+    if own:
+        groups["more"] = list(own.values())
+    return groups
 
 
 def _describe_fields(config_type: Any) -> dict[str, str]:
@@ -81,13 +95,12 @@ def _describe_fields(config_type: Any) -> dict[str, str]:
     return described
 
 
-def _format_flag(field: Field, text: str, width: int) -> Iterator[str]:
-    needs_default = not (
-        field.default is None or field.default in (MISSING, ()) or isinstance(field.default, bool)
-    )
-    shown = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-    text += f" Default: {shown}." if needs_default and "Default:" not in text else ""
-    head = f"  {_invocation(field)}"
+def _format_flag(flag: Flag, text: str, width: int) -> Iterator[str]:
+    if _shows_default(flag) and "Default:" not in text:
+        default = flag.field.default
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        text += f" Default: {shown}."
+    head = f"  {_invocation(flag)}"
     body = textwrap.wrap(text, width - _INDENT, break_on_hyphens=False)
     if len(head) > _INDENT - 2:
         yield head
@@ -96,44 +109,38 @@ def _format_flag(field: Field, text: str, width: int) -> Iterator[str]:
     yield from (" " * _INDENT + line for line in body)
 
 
-def _invocation(field: Field) -> str:
+def _shows_default(flag: Flag) -> bool:
+    default = flag.field.default
+    return default not in (None, MISSING, ()) and not isinstance(default, bool)
+
+
+def _invocation(flag: Flag) -> str:
     """Return how the flag is written, e.g. "--episodes N"."""
-    if _is_positional(field):
-        return field.name.upper()
-    flag = "--" + field.name.replace("_", "-")
-    if field.type is bool:
-        return f"--no-{flag[2:]}" if field.default is True else flag
-    return f"{flag} {_metavar(field.type)}"
+    if flag.is_positional:
+        return flag.name.upper()
+    if flag.kind is bool:
+        return flag.spelling.replace("--", "--no-", 1) if flag.field.default else flag.spelling
+    return f"{flag.spelling} {_metavar(flag.kind)}"
 
 
-def _usage(field: Field) -> str:
+def _usage(flag: Flag) -> str:
     """Return a positional argument as the first line shows it, e.g. "[BANKS ...]"."""
-    is_several = get_origin(field.type.__origin__) is tuple  # type: ignore[union-attr]
-    return f"[{field.name.upper()}{' ...' if is_several else ''}]"
+    return f"[{flag.name.upper()}{' ...' if takes_several(flag) else ''}]"
 
 
 def _metavar(annotation: Any) -> str:
-    """Return a stand-in for the value of a flag, e.g.
-
-    "relative|absolute", "X X" or "[TEXT ...]".
-    """
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is UnionType or type(None) in arguments:
+    """Return a stand-in for the value of a flag, e.g. "delta|absolute", "X X" or "[TEXT ...]"."""
+    origin = get_origin(annotation)
+    arguments = get_args(annotation)
+    if origin is UnionType or NoneType in arguments:
         return " | ".join(_metavar(one) for one in arguments if one is not NoneType)
     if origin is Literal:
         return "|".join(map(str, arguments))
     if origin is tuple:
-        return (
-            f"[{_metavar(arguments[0])} ...]"
-            if Ellipsis in arguments
-            else " ".join(map(_metavar, arguments))
-        )
+        if Ellipsis in arguments:
+            return f"[{_metavar(arguments[0])} ...]"
+        return " ".join(map(_metavar, arguments))
     return _METAVARS.get(annotation, "VALUE")
-
-
-def _is_positional(field: Field) -> bool:
-    """Return whether the field is annotated as tyro's `Positional`, the one annotation of that kind here."""
-    return hasattr(field.type, "__metadata__")
 
 
 def _wrap_note(note: str, width: int) -> list[str]:

@@ -17,7 +17,7 @@ from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.families import EnvFamily, EnvRequest
 from sim.gl import check_gl_library
 from sim.memory import check_memory
-from sim.spec import Control, EnvListing
+from sim.spec import ActionMode, EnvListing
 from sim.user_code import describe_error, import_attribute, look_in_current_directory, source_file
 
 # Families that come with the package, by import strings, in the order in which a name is looked up.
@@ -184,7 +184,7 @@ def packages_of(env_name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(package for family in families for package in family.packages))
 
 
-def check_control(env_name: str, control: Control | None) -> None:
+def check_control(env_name: str, control: ActionMode | None) -> None:
     """Raise where there is nothing to choose: most environments' actions can be read in one way only."""
     family = family_of(env_name)
     if control is not None and not family.has_control:
@@ -199,7 +199,7 @@ def check_control(env_name: str, control: Control | None) -> None:
 def make_env(
     name: str,
     image_sizes: Mapping[str, tuple[int, int]] | None = None,
-    control: Control | None = None,
+    control: ActionMode | None = None,
 ) -> Env:
     """Build one environment.
 
@@ -208,7 +208,7 @@ def make_env(
             `<LIBERO task>@demos.hdf5` begins episode k where the k-th demonstration began.
         image_sizes: camera → (height_px, width_px): exactly these are observed. None: the
             environment's own cameras at their own size.
-        control: how LIBERO's actions are read; None: relative.
+        control: how LIBERO's actions are read; None: as differences.
 
     Raises:
         UnknownNameError: with the closest names.

@@ -7,7 +7,8 @@ from sim.errors import WhiskerError
 from sim.goals.goal import Goal
 
 # How end-effector actions are read, where there is a choice.
-Control = Literal["relative", "absolute"]
+# Whether an action is a difference from the present or a target.
+ActionMode = Literal["delta", "absolute"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class ActionSpec:
     units: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    mode: Literal["absolute", "delta"]
+    mode: ActionMode
     rotation: Literal["none", "axis_angle"]
     gripper_index: int
     gripper_closed: float
@@ -80,7 +81,7 @@ class EnvSpec:
         cameras: those that are observed.
         instruction: what the robot is told to do; of a task with several `instructions`, all of
             them in one pattern.
-        max_steps: control steps after which an episode is over, in the default horizon.
+        max_steps: control steps after which an episode is over, unless somebody asks for another number.
         camera_names: every camera that could be observed.
         goals: what has to hold for success, all of it. Specs from before there were several have
             none.
@@ -128,12 +129,12 @@ class EnvListing:
     """An environment as `eval --list-envs` shows it.
 
     Attributes:
-        horizon: `EnvSpec.max_steps`.
+        max_steps: as in `EnvSpec`.
         suite: that lists it, where there are too many to list them all; "" for one that is listed
             by itself.
     """
 
     name: str
     instruction: str
-    horizon: int
+    max_steps: int
     suite: str = ""

@@ -1,6 +1,5 @@
 import subprocess
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import mujoco
@@ -13,6 +12,7 @@ from eval.episode_loop import evaluate
 from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run_folder import RunFolder
+from sim.flags import make_config, replace_flags
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from tests.small_checkpoints import save_small_act
@@ -81,7 +81,7 @@ def own_scene(tmp_path_factory):
 
 # `act` with a gripper that stays open: it picks nothing up, whatever the last bits of its plans
 # are.
-FAILING = EvalConfig(policy="act", first_episode=7, episodes=2, gripper_offset=60.0)
+FAILING = make_config(EvalConfig, policy="act", first_episode=7, episodes=2, gripper_offset=60.0)
 
 
 @pytest.fixture(scope="session")
@@ -92,8 +92,8 @@ def failed_run(tmp_path_factory):
     setup.env.close()
     with closing(run):
         for config in (
-            replace(FAILING, episodes=1, gripper_offset=0.0),
-            replace(FAILING, first_episode=8, episodes=1),
+            replace_flags(FAILING, episodes=1, gripper_offset=0.0),
+            replace_flags(FAILING, first_episode=8, episodes=1),
         ):
             with closing((setup := set_up(config)).env):
                 rows = list(evaluate(config, setup, run))

@@ -8,6 +8,7 @@ from eval.evaluation import Setup
 from policies.baselines import BASELINES
 from policies.normalisation import Normalisation
 from sim.env import Env
+from sim.flags import make_config
 from sim.spec import EnvSpec
 
 
@@ -24,4 +25,4 @@ def make_patient(
         env = copy(env)
         env.spec = spec  # type: ignore[misc]
     setup = Setup(env, BASELINES["zero"](env), None, 1, 300, {})
-    return CheckContext(SubjectConfig(**flags), setup, normalisation)
+    return CheckContext(make_config(SubjectConfig, **flags), setup, normalisation)

@@ -35,6 +35,7 @@ from eval.rollout import RolloutSettings
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_files import find_checkpoint
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from sim.observation import Observation
 from sim.so101.pick_place_words import INSTRUCTIONS
 from tests.small_tokenizers import save_byte_tokenizer
@@ -701,20 +702,20 @@ ENVS = {
 }
 
 HEALTHY = (
-    ("act", SubjectConfig(policy="act")),
-    ("act-early", SubjectConfig(policy="act", checkpoint="act-early")),
-    ("act, 5 steps a plan", SubjectConfig(policy="act", n_action_steps=5)),
-    ("act, 10 steps a plan", SubjectConfig(policy="act", n_action_steps=10)),
-    ("scripted", SubjectConfig(policy="scripted")),
-    ("smolvla", SubjectConfig(policy="smolvla", env=ENVS["smolvla"])),
+    ("act", make_config(SubjectConfig, policy="act")),
+    ("act-early", make_config(SubjectConfig, policy="act", checkpoint="act-early")),
+    ("act, 5 steps a plan", make_config(SubjectConfig, policy="act", n_action_steps=5)),
+    ("act, 10 steps a plan", make_config(SubjectConfig, policy="act", n_action_steps=10)),
+    ("scripted", make_config(SubjectConfig, policy="scripted")),
+    ("smolvla", make_config(SubjectConfig, policy="smolvla", env=ENVS["smolvla"])),
     (
         "smolvla, 20 steps a plan",
-        SubjectConfig(policy="smolvla", env=ENVS["smolvla"], n_action_steps=20),
+        make_config(SubjectConfig, policy="smolvla", env=ENVS["smolvla"], n_action_steps=20),
     ),
-    ("diffusion", SubjectConfig(policy="diffusion", env=ENVS["diffusion"])),
+    ("diffusion", make_config(SubjectConfig, policy="diffusion", env=ENVS["diffusion"])),
     (
         "diffusion, 8 steps a plan",
-        SubjectConfig(policy="diffusion", env=ENVS["diffusion"], n_action_steps=8),
+        make_config(SubjectConfig, policy="diffusion", env=ENVS["diffusion"], n_action_steps=8),
     ),
 )
 
@@ -729,11 +730,13 @@ def plants_of(policy: str) -> tuple[Plant, ...]:
 
 def planted(plant: Plant, folder: Path, policy: str = "act") -> tuple[SubjectConfig, Setup]:
     """Plant the bug in a copy of the checkpoint, in the environment or in the policy."""
-    config = replace(SubjectConfig(policy=policy, env=ENVS[policy]), **dict(plant.flags))
+    config = replace(
+        make_config(SubjectConfig, policy=policy, env=ENVS[policy]), **dict(plant.flags)
+    )
     if plant.files is not None:
         copy = shutil.copytree(find_checkpoint(policy), folder / policy)
         plant.files(copy)
-        config = replace(config, checkpoint=str(copy))
+        config = replace_flags(config, checkpoint=str(copy))
     setup = set_up(config)
     if plant.seen is not None:
         spoil, observe = plant.seen, setup.env.observe
@@ -836,7 +839,7 @@ def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
 def show_healthy(policy: str) -> None:
     print("\n| healthy | false alarms |\n|---|---|")
     for name, config in HEALTHY:
-        if config.policy not in (policy, *(["scripted"] * (policy == "act"))):
+        if config.policy.name not in (policy, *(["scripted"] * (policy == "act"))):
             continue
         setup = set_up(config)
         ill = [f for f in examine(config, setup) if f.is_ill]

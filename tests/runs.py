@@ -12,12 +12,13 @@ from eval.trajectory import Trajectory
 from policies.baselines import BASELINES
 from policies.policy import Policy
 from sim.env import Env
+from sim.flags import make_config
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.so101.goals import declare_goal
 
 
 def describe_run(
-    env: Env, policy: Policy | str = "random", horizon: int = 5, **parts
+    env: Env, policy: Policy | str = "random", max_steps: int = 5, **parts
 ) -> RunDescription:
     """Return a description with what every version has written.
 
@@ -26,8 +27,10 @@ def describe_run(
         parts: others of the description.
     """
     spec = (BASELINES[policy](env) if isinstance(policy, str) else policy).spec
-    config = EvalConfig(policy=spec.type, checkpoint=spec.checkpoint or None, env=env.spec.name)
-    resolved = Resolved(n_action_steps=spec.n_action_steps, horizon=horizon)
+    config = make_config(
+        EvalConfig, policy=spec.type, checkpoint=spec.checkpoint or None, env=env.spec.name
+    )
+    resolved = Resolved(n_action_steps=spec.n_action_steps, max_steps=max_steps)
     return replace(
         RunDescription(config=config, resolved=resolved, policy=spec, env=env.spec), **parts
     )

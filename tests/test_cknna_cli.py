@@ -15,6 +15,7 @@ from eval.episode_loop import evaluate
 from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run_folder import RunFolder
+from sim.flags import make_config
 
 N_EPISODES, N_STEPS = 12, 10
 
@@ -34,11 +35,12 @@ def cknna(monkeypatch, capsys):
 
 def collect(folder, checkpoint="act", **more):
     """A run of a few short episodes, with features."""
-    config = EvalConfig(
+    config = make_config(
+        EvalConfig,
         policy="act",
         checkpoint=checkpoint,
         episodes=N_EPISODES,
-        horizon=N_STEPS,
+        max_steps=N_STEPS,
         n_action_steps=2,
         **more,
     )

@@ -17,12 +17,14 @@ from cknna.moments import cut_batches, open_recording, read_moments
 from cknna.report import check_comparable
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run_folder import RunFolder
+from eval.subject import name_policy
 from policies.lerobot_dataset import DemonstrationWriter
 from policies.policy import make_memory
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from sim.observation import Observation
 from sim.recorded_observations import RecordedObservation
 from sim.registry import make_env
@@ -42,11 +44,12 @@ def runs(tmp_path_factory):
     @cache
     def make(policy_type):
         with shrunken_paligemma():
-            config = EvalConfig(
+            config = make_config(
+                EvalConfig,
                 checkpoint=str(save_small_checkpoint(policy_type, folder / policy_type)),
                 camera_map="overhead_cam=image" if policy_type == "tdmpc" else None,
                 episodes=2,
-                horizon=10,
+                max_steps=10,
                 collect_features=True,
                 record_observations=True,
                 trust_remote_code=True,

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from eval.config import EvalConfig
 from eval.episode_row import ROWS_FILE, load_rows
+from sim.flags import find_flags
 from tests.processes import catch_ctrl_c
 
 
@@ -47,7 +47,7 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    flags = ["--" + f.name.replace("_", "-") for f in fields(EvalConfig)]
+    flags = [flag.spelling for flag in find_flags(EvalConfig)]
     assert all(
         flag in done.stdout or flag.replace("--", "--no-", 1) in done.stdout for flag in flags
     )
@@ -86,7 +86,7 @@ def test_environments_are_listed_by_suite_or_by_words_and_nothing_is_made(tmp_pa
         (["--policy", "zero", "--episodes", "0"], "--episodes: expected at least 1, got 0"),
         (["--policy", "zero", "--episodes", "-3"], "--episodes: expected at least 1, got -3"),
         (["--policy", "zero", "--first-episode", "-1"], "--first-episode"),
-        (["--policy", "zero", "--horizon", "0"], "--horizon"),
+        (["--policy", "zero", "--max-steps", "0"], "--max-steps"),
         (["--policy", "zero", "--n-action-steps", "2"], "--n-action-steps: expected 1 to 1"),
         (["--policy", "zero", "--checkpoint", "act"], "expected no --checkpoint"),
         (["--checkpoint", "./nowhere"], "no such folder"),
@@ -168,7 +168,7 @@ def test_the_table_and_what_to_do_next(tmp_path):
         "scripted in so101/pick_place: 100.0 % success (2 of 2, 95 % interval 34.2 % to 100.0 %"
     )
     described = json.loads((run / "run.json").read_text())
-    assert described["config"]["policy"] == "scripted" and described["versions"][
+    assert described["config"]["policy"]["name"] == "scripted" and described["versions"][
         "mujoco"
     ] == version("mujoco")
 
@@ -187,7 +187,7 @@ def test_a_report_that_cannot_be_written_fails_no_run(tmp_path):
         "zero",
         "--episodes",
         1,
-        "--horizon",
+        "--max-steps",
         5,
         "--run-dir",
         tmp_path / "runs",
@@ -201,7 +201,7 @@ def test_a_report_that_cannot_be_written_fails_no_run(tmp_path):
 
 def test_quiet_is_one_line(tmp_path):
     done = run_eval(
-        "--policy", "zero", "--episodes", 1, "--horizon", 5, "--run-dir", tmp_path, "--quiet"
+        "--policy", "zero", "--episodes", 1, "--max-steps", 5, "--run-dir", tmp_path, "--quiet"
     )
     assert (
         done.stdout.count("\n") == 1
@@ -211,7 +211,7 @@ def test_quiet_is_one_line(tmp_path):
 
 
 def test_the_same_command_gives_the_same_rows_also_with_videos(eval_here, tmp_path, small_act):
-    arguments = ["--checkpoint", small_act, "--episodes", 2, "--horizon", 25]
+    arguments = ["--checkpoint", small_act, "--episodes", 2, "--max-steps", 25]
     eval_here(*arguments, "--run-dir", tmp_path / "plain")
     filmed = eval_here(*arguments, "--video", "all", "--run-dir", tmp_path / "filmed")
     assert filmed.returncode == 0
@@ -282,10 +282,10 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
 
 
 def test_resuming_with_another_flag_is_refused(eval_here, tmp_path):
-    eval_here("--policy", "zero", "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path)
+    eval_here("--policy", "zero", "--episodes", 1, "--max-steps", 3, "--run-dir", tmp_path)
     (run,) = tmp_path.iterdir()
     for flags, said in (
-        (["--horizon", 9], "--horizon"),
+        (["--max-steps", 9], "--max-steps"),
         (["--episodes", 30], "--episodes"),
         (["--policy=act"], "--pol"),
     ):
@@ -293,12 +293,12 @@ def test_resuming_with_another_flag_is_refused(eval_here, tmp_path):
         assert (
             done.returncode == 2 and f"{said}" in done.stderr and "as the run has it" in done.stderr
         )
-    assert eval_here("--resume", run, "--horizon", 3, "--quiet").returncode == 0
+    assert eval_here("--resume", run, "--max-steps", 3, "--quiet").returncode == 0
 
 
 def test_resuming_a_run_whose_outcomes_other_rules_made_is_refused(eval_here, tmp_path):
     """Runs from before there was a second edition of the rules do not say which made them."""
-    eval_here("--policy", "zero", "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path)
+    eval_here("--policy", "zero", "--episodes", 1, "--max-steps", 3, "--run-dir", tmp_path)
     (run,) = tmp_path.iterdir()
     description = json.loads((run / "run.json").read_text())
     assert description["resolved"].pop("outcome_rules") == 2
@@ -313,7 +313,14 @@ def test_resuming_a_run_whose_outcomes_other_rules_made_is_refused(eval_here, tm
 def test_resuming_with_other_weights_is_refused(eval_here, tmp_path, small_act):
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
     eval_here(
-        "--checkpoint", checkpoint, "--episodes", 1, "--horizon", 3, "--run-dir", tmp_path / "runs"
+        "--checkpoint",
+        checkpoint,
+        "--episodes",
+        1,
+        "--max-steps",
+        3,
+        "--run-dir",
+        tmp_path / "runs",
     )
     weights = load_file(checkpoint / "model.safetensors")
     save_file(weights | {"model.action_head.bias": weights["model.action_head.bias"] + 1},

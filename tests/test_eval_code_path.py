@@ -19,7 +19,7 @@ from sim.cpu_code_path import SETTINGS, SWITCH
 from sim.errors import WhiskerError
 from tests.runs import describe_run
 
-ZERO = ("--policy", "zero", "--episodes", 1, "--horizon", 3, "--quiet")
+ZERO = ("--policy", "zero", "--episodes", 1, "--max-steps", 3, "--quiet")
 RECORDED = dict(SETTINGS) | {"torch": "AVX2", "processor": "any", "libc": "glibc 2.36"}
 
 

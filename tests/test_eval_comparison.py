@@ -21,6 +21,7 @@ from eval.recorder import EpisodeRecord
 from eval.run import Run
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from tests.runs import describe_run
 from viz import plan_quality
 
@@ -49,8 +50,10 @@ def make_run(tmp_path, blind_env):
         **config,
     ):
         n = n_asked or len(outcomes)
-        config = EvalConfig(policy=policy, episodes=n, first_episode=first, **config)
-        described = describe_run(blind_env, policy, config=config, horizon=config.horizon or 300)
+        config = make_config(EvalConfig, policy=policy, episodes=n, first_episode=first, **config)
+        described = describe_run(
+            blind_env, policy, config=config, max_steps=config.rollout.max_steps or 300
+        )
         described = replace(described, **({"tasks": tasks} if tasks else {}), **(description or {}))
         with closing(RunFolder.create(folder, described)) as run:
             for task in described.tasks:
@@ -144,7 +147,7 @@ def test_tasks_are_strata(make_run, command):
 
 DIFFERENT = {
     "environment": {"tasks": {"pick_place": "so101/pick_place_brick"}},
-    "horizon": {"horizon": 200},
+    "max_steps": {"max_steps": 200},
     "control": {"control": "absolute"},
     "init states": {"tasks": {"pick_place": "so101/pick_place@/demos.hdf5"}},
     "version of mujoco": {"description": {"versions": {"mujoco": "3.4.0"}}},

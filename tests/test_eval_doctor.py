@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from eval.cli import main, main_doctor
-from eval.config import SubjectConfig
+from eval.config import AdapterConfig, SubjectConfig
 from eval.doctor import examination
 from eval.doctor.agreement import check_agreement
 from eval.doctor.check_context import CheckContext
@@ -22,20 +22,22 @@ from eval.doctor.finding import Level
 from eval.doctor.scene_checks import check_expert
 from eval.doctor.surroundings import check_horizon
 from eval.drivers import run_episode
-from eval.evaluation import make_adapters, set_up
+from eval.evaluation import set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
+from eval.subject import make_adapters
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_lookup import find_checkpoint
 from policies.policy import EpisodeMemory, make_memory
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.so101.goals import declare_goal
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
 from tests.small_checkpoints import CAMERAS, save_small_act
 
-ACT = SubjectConfig(policy="act")
+ACT = make_config(SubjectConfig, policy="act")
 
 STAGES = tuple(PICK_AND_PLACE.stages)
 
@@ -78,7 +80,7 @@ def named(found, check, words):
 
 
 def examine_copy(folder, *, compares=True, **flags):
-    config = replace(ACT, checkpoint=str(folder), **flags)
+    config = replace_flags(ACT, checkpoint=str(folder), **flags)
     setup = set_up(config)
     try:
         return ills(config, setup, compares=compares)
@@ -231,7 +233,7 @@ def test_2_statistics_under_other_names(checkpoint):
     with pytest.raises(
         WhiskerError, match=r"statistics of 'observation\.state'.*would not be normalised"
     ):
-        set_up(replace(ACT, checkpoint=str(checkpoint)))
+        set_up(replace_flags(ACT, checkpoint=str(checkpoint)))
 
 
 def test_3_an_image_std_near_zero(checkpoint):
@@ -285,7 +287,7 @@ def test_5_other_camera_names_are_refused_with_the_obvious_map(checkpoint):
         WhiskerError,
         match=f"--camera-map (wrist_cam=left_wrist_0_rgb,overhead_cam=base_0_rgb|{proposed})",
     ):
-        set_up(replace(ACT, checkpoint=str(checkpoint)))
+        set_up(replace_flags(ACT, checkpoint=str(checkpoint)))
     assert examine_copy(checkpoint, camera_map=proposed) == {}
 
 
@@ -403,7 +405,9 @@ def test_9_statistics_of_differences(checkpoint):
 
 def test_9_targets_taken_for_differences():
     named(
-        ills(replace(ACT, policy_actions="delta"), compares=False), "delta or absolute", "targets"
+        ills(replace_flags(ACT, policy_actions="delta"), compares=False),
+        "delta or absolute",
+        "targets",
     )
 
 
@@ -447,7 +451,7 @@ def test_12_n_action_steps_left_at_the_chunk_size(checkpoint):
 
 
 def test_12_a_whole_chunk_that_the_user_asked_for(act):
-    config = replace(ACT, n_action_steps=40)
+    config = replace_flags(ACT, n_action_steps=40)
     named(
         ills(config, replace(act, n_action_steps=40), compares=False),
         "n_action_steps",
@@ -458,14 +462,14 @@ def test_12_a_whole_chunk_that_the_user_asked_for(act):
 @pytest.mark.parametrize("n", [1, 2])
 def test_12_far_fewer_action_steps_than_trained_for(act, n):
     named(
-        ills(replace(ACT, n_action_steps=n), replace(act, n_action_steps=n)),
+        ills(replace_flags(ACT, n_action_steps=n), replace(act, n_action_steps=n)),
         "n_action_steps",
         "far fewer",
     )
 
 
 def test_15_a_horizon_in_which_even_the_expert_fails(act):
-    named(ills(ACT, replace(act, horizon=100)), "horizon", "even the expert")
+    named(ills(ACT, replace(act, max_steps=100)), "horizon", "even the expert")
 
 
 def test_16_another_field_of_view(act):
@@ -480,7 +484,7 @@ def test_16_another_field_of_view(act):
 def test_16_a_checkpoint_that_does_not_tell_its_field_of_view(checkpoint, act):
     scene = replace(DEFAULT_SCENE, overhead_fovy_deg=60.0)
     env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
-    config = replace(ACT, checkpoint=str(checkpoint))
+    config = replace_flags(ACT, checkpoint=str(checkpoint))
     named(ills(config, in_env(set_up(config), env)), "camera pose", "overhead_cam sees more")
 
 
@@ -517,7 +521,9 @@ def test_17_end_effector_targets_out_of_reach(tmp_path):
         return value if middle is None else place(middle, name)
 
     edit_stats(folder, edit)
-    config = SubjectConfig(policy="act", checkpoint=str(folder), env="so101/pick_place_ee")
+    config = make_config(
+        SubjectConfig, policy="act", checkpoint=str(folder), env="so101/pick_place_ee"
+    )
     setup = set_up(config)
     found = named(ills(config, setup, compares=False), "inverse kinematics", "out of reach")
     assert "100% of the first plan" in found.evidence
@@ -539,8 +545,8 @@ def test_state_in_another_order(act):
 
 
 def test_other_units_than_in_training(act):
-    setup = set_up(replace(ACT, env="so101/pick_place_range"))
-    found = ills(replace(ACT, env="so101/pick_place_range"), setup, compares=False)
+    setup = set_up(replace_flags(ACT, env="so101/pick_place_range"))
+    found = ills(replace_flags(ACT, env="so101/pick_place_range"), setup, compares=False)
     assert "range_m100_100" in named(found, "state order and units", "not as in training").evidence
 
 
@@ -578,7 +584,7 @@ def test_a_block_that_hangs_in_the_air_of_a_scene_of_the_users(own_scene, tmp_pa
     hanging = tmp_path / "hanging.xml"
     hanging.write_text(scene.replace('pos="0.2 -0.08 0.0125"', 'pos="0.2 -0.08 0.4"'))
     at_rest, in_the_air = (
-        ills(SubjectConfig(policy="zero", env=f"so101/pick_place@{s}"))
+        ills(make_config(SubjectConfig, policy="zero", env=f"so101/pick_place@{s}"))
         for s in (own_scene, hanging)
     )
     assert "scene at rest" not in {check for check, _ in at_rest}
@@ -603,8 +609,11 @@ def test_a_scene_in_which_the_expert_fails_is_not_one_of_little_time(own_scene, 
     ):
         assert scene != xml
         (tmp_path / name).write_text(scene)
-        config = SubjectConfig(
-            policy="act", checkpoint=str(folder), env=f"so101/pick_place@{tmp_path / name}"
+        config = make_config(
+            SubjectConfig,
+            policy="act",
+            checkpoint=str(folder),
+            env=f"so101/pick_place@{tmp_path / name}",
         )
         setup = set_up(config)
         with closing(setup.env):
@@ -617,7 +626,7 @@ def test_a_scene_in_which_the_expert_fails_is_not_one_of_little_time(own_scene, 
             stage
         )
         command = re.search("Watch it: (.*)", found.hint)[1]
-        assert command == f"eval --policy scripted --env {config.env} --episodes 1 --video all"
+        assert command == f"eval --policy scripted --env {config.env.name} --episodes 1 --video all"
 
 
 def test_a_camera_that_is_ignored(act):
@@ -644,7 +653,7 @@ def test_a_camera_that_is_ignored(act):
 
 
 def test_the_adapters_are_those_of_the_flags():
-    adapters = make_adapters(replace(ACT, gripper_range=(1.0, -1.0), gripper_min=3.0))
+    adapters = make_adapters(AdapterConfig(gripper_range=(1.0, -1.0), gripper_min=3.0))
     assert adapters.gripper_range == (1.0, -1.0) and adapters.gripper_min == 3.0
 
 
@@ -683,7 +692,7 @@ def test_eval_refuses_on_an_error_and_runs_if_told_to(monkeypatch, capsys, tmp_p
         "so101/pick_place_range",
         "--episodes",
         "1",
-        "--horizon",
+        "--max-steps",
         "200",
         "--quiet",
     ]
@@ -718,7 +727,7 @@ def test_a_run_folder_is_examined_after_the_run(monkeypatch, capsys, tmp_path):
 def test_a_run_whose_checkpoint_is_gone_is_examined_all_the_same(
     monkeypatch, capsys, tmp_path, checkpoint
 ):
-    flags = ["--episodes", "1", "--horizon", "200", "--quiet", "--run-dir", tmp_path / "runs"]
+    flags = ["--episodes", "1", "--max-steps", "200", "--quiet", "--run-dir", tmp_path / "runs"]
     assert run_command(monkeypatch, main, "--checkpoint", checkpoint, *flags) == 0
     (run,) = (tmp_path / "runs").iterdir()
     shutil.rmtree(checkpoint)

@@ -15,6 +15,7 @@ from eval.doctor.finding import Level
 from eval.doctor.picture_checks import measure_detail
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
+from sim.flags import replace_flags
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from tests.planted_bugs import PLANTS, judge
@@ -339,10 +340,10 @@ def test_a_policy_that_does_what_another_instruction_says_is_named(act):
 
         setup = wrapped(setup, predict=predict)
         setup.policy.spec = replace(setup.policy.spec, reads_instruction=True)
-        found = ills(replace(ACT, env=env.spec.name), setup)
+        found = ills(replace_flags(ACT, env=env.spec.name), setup)
         assert (
             named(found, "instruction", f"does what {other!r} says, told {told!r}").level
             is Level.ERROR
         )
-        found = ills(replace(ACT, env=env.spec.name, wrong_instruction=True), setup)
+        found = ills(replace_flags(ACT, env=env.spec.name, wrong_instruction=True), setup)
         assert not any("does what" in finding for _, finding in found)

@@ -11,14 +11,16 @@ from eval.doctor.calibration import find_other_calibration
 from eval.doctor.finding import Level
 from eval.episode_loop import evaluate
 from eval.evaluation import set_up
-from eval.provenance import check_same, describe, load_resumed_config
+from eval.provenance import check_same, describe, refuse_changed_flags
 from eval.run import Run
 from eval.run_folder import RunFolder
+from eval.subject import name_policy
 from policies.action_chunk import ActionChunk
 from policies.normalisation import FeatureStats, Normalisation
 from policies.relative_actions import RelativeActions
 from sim.env import episode_rng
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from sim.registry import make_env
 from tests.patients import make_patient
 from tests.planted_bugs import in_old_calibration
@@ -61,9 +63,11 @@ def test_it_is_named_by_its_statistics_and_by_undoing_it(old_act):
 
 
 def test_the_remedy_makes_it_the_policy_that_it_is(old_act):
-    config = replace(ACT, checkpoint=str(old_act))
+    config = replace_flags(ACT, checkpoint=str(old_act))
     expected = plans_of(ACT)
-    np.testing.assert_allclose(plans_of(replace(config, calibration=OLD)), expected, atol=1e-3)
+    np.testing.assert_allclose(
+        plans_of(replace_flags(config, calibration=OLD)), expected, atol=1e-3
+    )
     assert np.abs(plans_of(config) - expected).max() > 30
     assert examine_copy(old_act, calibration=OLD) == {}
 
@@ -72,7 +76,8 @@ def test_without_the_remedy_it_fails_and_with_it_it_succeeds(old_act, tmp_path):
     """In the episode that `act` does."""
     success = {}
     for calibration in (None, OLD):
-        config = EvalConfig(
+        config = make_config(
+            EvalConfig,
             policy="act",
             checkpoint=str(old_act),
             first_episode=7,
@@ -88,21 +93,24 @@ def test_without_the_remedy_it_fails_and_with_it_it_succeeds(old_act, tmp_path):
 
 
 def test_it_is_recorded_and_a_run_is_resumed_with_no_other(small_act, tmp_path):
-    config = EvalConfig(policy="act", checkpoint=str(small_act), calibration=OLD)
+    asked = make_config(EvalConfig, policy="act", checkpoint=str(small_act), calibration=OLD)
+    config = name_policy(asked)
     with closing((setup := set_up(config)).env):
         run = RunFolder.create(tmp_path, describe(config, setup))
         run.close()
-        resumed = load_resumed_config(EvalConfig(resume=run.path), ())
-        assert resumed.calibration == OLD
+        resumed = refuse_changed_flags(replace_flags(config, resume=run.path))
+        assert resumed.adapters.calibration == OLD
         with pytest.raises(
             WhiskerError, match=f"--calibration with --resume: expected '{OLD}', as the run has it"
         ):
-            load_resumed_config(EvalConfig(resume=run.path), ("calibration",))
+            refuse_changed_flags(replace_flags(config, resume=run.path, calibration=None))
         check_same(Run.open(run.path), describe(config, setup))
-    other = replace(config, calibration=None)
+    other = replace_flags(config, calibration=None)
     with (
         closing((setup := set_up(other)).env),
-        pytest.raises(WhiskerError, match=rf"config\.calibration: expected {OLD}, got None"),
+        pytest.raises(
+            WhiskerError, match=rf"config\.adapters\.calibration: expected {OLD}, got None"
+        ),
     ):
         check_same(Run.open(run.path), describe(other, setup))
 
@@ -131,7 +139,7 @@ def test_a_checkpoint_whose_statistics_say_nothing_is_named_by_undoing_it(act):
 
 
 def test_a_checkpoint_that_needs_no_remedy_is_told_so():
-    found = ills(replace(ACT, calibration=OLD))
+    found = ills(replace_flags(ACT, calibration=OLD))
     assert named(found, "calibration", ALREADY).hint == "Leave --calibration out."
     assert {check for check, _ in found} == {"calibration"}
 

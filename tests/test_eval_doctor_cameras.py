@@ -11,10 +11,12 @@ from eval.doctor.check_context import CheckContext
 from eval.doctor.examination import sort_findings
 from eval.doctor.finding import Level
 from eval.doctor.image_sizes import check_image_sizes
-from eval.evaluation import name_policy, set_up, with_renamed_cameras
+from eval.evaluation import set_up
 from eval.provenance import describe
+from eval.subject import add_to_camera_map, name_policy
 from policies.checkpoint_files import find_checkpoint, load_training_env
 from policies.normalisation import load_normalisation
+from sim.flags import make_config
 from tests.small_checkpoints import IMAGE_PX, MEAN_STD, save_small_act, save_small_diffusion
 from tests.training_files import create_dataset, dataset_stats, rename_cameras, save_train_config
 
@@ -28,11 +30,11 @@ def look():
     opened = []
 
     def look(checkpoint, **flags):
-        config = name_policy(EvalConfig(checkpoint=str(checkpoint), **flags))
+        config = name_policy(make_config(EvalConfig, checkpoint=str(checkpoint), **flags))
         setup = set_up(config)
         opened.append(setup)
         folder = find_checkpoint(str(checkpoint))
-        config = with_renamed_cameras(config, setup)
+        config = add_to_camera_map(config, dict(setup.renamed_cameras))
         context = CheckContext(config, setup, load_normalisation(folder), load_training_env(folder))
         findings = sort_findings([*check_cameras(context), *check_image_sizes(context)])
         return {finding.check: finding for finding in reversed(findings)}, context
@@ -158,11 +160,11 @@ def test_the_size_is_kept_in_the_run_and_compared_on_resume(
         monkeypatch.setattr("sys.argv", ["eval", *map(str, flags)])
         return main()
 
-    shared = ("--checkpoint", small_act, "--horizon", 4, "--quiet", "--episodes", 1)
+    shared = ("--checkpoint", small_act, "--max-steps", 4, "--quiet", "--episodes", 1)
     assert run(*shared, "--image-size", "48x32", "--run-dir", tmp_path, "--no-doctor") == 0
     (folder,) = tmp_path.iterdir()
     written = json.loads((folder / "run.json").read_text())
-    assert written["config"]["image_size"] == "48x32"
+    assert written["config"]["adapters"]["image_size"] == "48x32"
     assert [(c["width_px"], c["height_px"]) for c in written["env"]["cameras"]] == [(48, 32)] * 2
     capsys.readouterr()
     assert run("--resume", folder, "--image-size", "32x48") == 2

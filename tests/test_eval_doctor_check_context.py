@@ -6,6 +6,7 @@ from eval.config import SubjectConfig
 from eval.doctor.check_context import CheckContext
 from eval.evaluation import set_up
 from sim.errors import WhiskerError
+from sim.flags import make_config
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ def test_the_first_failure_is_that_of_the_part_that_failed(part, method, subject
     def fail(*_):
         raise ImportError("no driver")
 
-    config = SubjectConfig(policy="zero")
+    config = make_config(SubjectConfig, policy="zero")
     setup = set_up(config)
     with closing(setup.env):
         CheckContext(config, setup).rehearse()

@@ -12,6 +12,7 @@ from eval.evaluation import set_up
 from policies.normalisation import Normalisation, load_normalisation
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from tests.patients import make_patient
 from tests.small_checkpoints import (
     ACTION_NAMES,
@@ -56,13 +57,15 @@ def test_a_state_that_the_postprocessor_adds_makes_targets_of_differences(tmp_pa
 
 def test_they_are_refused_as_differences_since_the_state_would_be_added_twice(tmp_path):
     folder = save_act(tmp_path / "act", {})
-    config = SubjectConfig(checkpoint=str(folder), policy="act", policy_actions="delta")
+    config = make_config(
+        SubjectConfig, checkpoint=str(folder), policy="act", policy_actions="delta"
+    )
     with pytest.raises(
         WhiskerError, match=r"--policy-actions delta.*adds the state itself.*twice"
     ) as refusal:
         set_up(config)
     assert refusal.value.hint == "Leave --policy-actions out."
-    set_up(replace(config, policy_actions=None)).env.close()
+    set_up(replace_flags(config, policy_actions=None)).env.close()
 
 
 def test_an_environment_of_differences_gets_no_targets(tmp_path, blind_env):

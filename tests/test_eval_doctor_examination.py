@@ -14,6 +14,7 @@ from eval.config import SubjectConfig
 from eval.doctor import examination
 from eval.doctor.finding import Finding, Level
 from eval.evaluation import set_up
+from sim.flags import make_config
 
 
 def check_of_nothing(context):
@@ -40,7 +41,9 @@ def examine(config):
 
 
 def test_a_check_that_raises_is_a_finding_and_the_others_are_made(failing_check):
-    found = {finding.check: finding for finding in examine(SubjectConfig(policy="zero"))}
+    found = {
+        finding.check: finding for finding in examine(make_config(SubjectConfig, policy="zero"))
+    }
     finding = found["of nothing"]
     assert finding.level is Level.WARNING and finding.finding == "this check could not be made"
     assert finding.evidence == "LinAlgError: a matrix that is singular" and finding.hint
@@ -57,7 +60,7 @@ def test_a_check_that_raises_ends_no_evaluation(
         "zero",
         "--episodes",
         "1",
-        "--horizon",
+        "--max-steps",
         "5",
         "--quiet",
         "--run-dir",
@@ -88,7 +91,7 @@ def test_running_statistics_that_make_no_numbers_are_found_before_the_run(
     save_file(weights, folder / "model.safetensors")
     found = {
         finding.check: finding
-        for finding in examine(SubjectConfig(policy="act", checkpoint=str(folder)))
+        for finding in examine(make_config(SubjectConfig, policy="act", checkpoint=str(folder)))
     }
     assert found["weights"].level is Level.ERROR and words in found["weights"].finding
     assert found["weights"].evidence == name

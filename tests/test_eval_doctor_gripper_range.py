@@ -11,7 +11,7 @@ from policies.normalisation import FeatureStats, Normalisation
 from sim.libero_bench.conventions import make_action_spec
 from tests.patients import make_patient
 
-LIBERO = make_action_spec("relative")
+LIBERO = make_action_spec("delta")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Image statistics that are a convention prove neither colour nor depth, nor which camera is which."""
 
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from eval.doctor.finding import Level
 from eval.evaluation import set_up
 from policies.normalisation import load_normalisation
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from tests.small_checkpoints import edit_statistics, save_small_act
 
 IMAGENET = {name: np.float32(IMAGENET_STATS[name]) for name in ("mean", "std")}
@@ -37,7 +37,7 @@ def save_act(folder, cameras, images):
 
 def look(folder, **flags):
     """What is wrong with the cameras, by check; and all that was said."""
-    config = SubjectConfig(policy="act", checkpoint=str(folder), **flags)
+    config = make_config(SubjectConfig, policy="act", checkpoint=str(folder), **flags)
     setup = set_up(config)
     try:
         findings = list(check_cameras(CheckContext(config, setup, load_normalisation(folder))))
@@ -102,10 +102,10 @@ def test_where_no_flag_is_needed_it_is_to_be_left_out(tmp_path):
 
 def test_a_name_that_says_depth_is_proposed_the_depth_camera(tmp_path):
     folder = save_act(tmp_path / "act", ("top_depth", "wrist"), IMAGENET)
-    config = SubjectConfig(policy="act", checkpoint=str(folder))
+    config = make_config(SubjectConfig, policy="act", checkpoint=str(folder))
     with pytest.raises(WhiskerError, match="overhead_cam_depth=top_depth") as refusal:
         set_up(config)
     proposed = re.search(r"--camera-map (\S+,\S+?)\.?$", refusal.value.hint)[1]
     assert set(proposed.split(",")) == {"overhead_cam_depth=top_depth", "wrist_cam=wrist"}
     assert look(folder, camera_map=proposed)[0] == {}
-    set_up(replace(config, camera_map=proposed)).env.close()
+    set_up(replace_flags(config, camera_map=proposed)).env.close()

@@ -536,10 +536,10 @@ class FaultyExpert(ScriptedPolicy):
         )
 
 
-def write_run(folder, env, policy, n_episodes=3, horizon=200):
-    run = RunFolder.create(folder, describe_run(env, policy, horizon))
+def write_run(folder, env, policy, n_episodes=3, max_steps=200):
+    run = RunFolder.create(folder, describe_run(env, policy, max_steps))
     for index in range(n_episodes):
-        record = run_episode(env, policy, index, EpisodeRecorder(), RolloutSettings(1, horizon))
+        record = run_episode(env, policy, index, EpisodeRecorder(), RolloutSettings(1, max_steps))
         run.append(record, make_row(record))
     run.close()
     return Run.open(run.path)

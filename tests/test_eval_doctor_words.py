@@ -11,6 +11,7 @@ from eval.doctor.finding import Level
 from eval.doctor.word_checks import check_vocabulary, check_words
 from eval.evaluation import set_up
 from policies.checkpoint_files import load_training_env
+from sim.flags import make_config
 from tests.planted_bugs import PLANTS_OF_SMOLVLA, Plant, planted
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
@@ -74,7 +75,7 @@ def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
     """Nothing is ill about those of a checkpoint as it was saved."""
     with shrunken_paligemma():
         folder = save_small_checkpoint(policy_type, tmp_path / policy_type)
-        config = SubjectConfig(policy=policy_type, checkpoint=str(folder))
+        config = make_config(SubjectConfig, policy=policy_type, checkpoint=str(folder))
         setup = set_up(config)
     with closing(setup.env):
         context = CheckContext(config, setup)

@@ -20,6 +20,7 @@ from eval.run_folder import RunFolder, arrays_path, video_path
 from sim import registry
 from sim.errors import WhiskerError
 from sim.families import EnvFamily
+from sim.flags import make_config
 from sim.goals.goal import SUCCESS_ONLY
 from sim.so101.end_effector import EndEffectorPickPlace
 from sim.so101.pick_place import PickPlace
@@ -146,7 +147,9 @@ def test_every_task_runs_in_its_environment_and_the_table_says_how(monkeypatch, 
         "pick_place": "so101/pick_place",
         "pick_place_brick": "so101/pick_place_brick",
     }
-    assert written["env"]["name"] == "so101/pick_place" and written["config"]["env"] == SUITE
+    assert (
+        written["env"]["name"] == "so101/pick_place" and written["config"]["env"]["name"] == SUITE
+    )
     said = capsys.readouterr().out
     assert max(map(len, said.partition("Run folder")[0].splitlines())) <= 80
     for part in ("2 tasks pooled", "100.0 %  (4 of 4)", "of each of 2 tasks"):
@@ -167,11 +170,12 @@ def test_a_task_has_the_rows_that_it_has_alone(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("two_scenes")
 def test_quiet_and_the_failures_name_tasks_too(monkeypatch, capsys, tmp_path):
     assert (
-        evaluate_suite(monkeypatch, tmp_path / "1", "--episodes", 1, "--horizon", 9, "--quiet") == 0
+        evaluate_suite(monkeypatch, tmp_path / "1", "--episodes", 1, "--max-steps", 9, "--quiet")
+        == 0
     )
     assert "; macro average over 2 tasks 0.0 %" in capsys.readouterr().out
     monkeypatch.setenv("COLUMNS", "100")
-    evaluate_suite(monkeypatch, tmp_path / "2", "--episodes", 1, "--horizon", 9)
+    evaluate_suite(monkeypatch, tmp_path / "2", "--episodes", 1, "--max-steps", 9)
     failures = capsys.readouterr().out.partition("failures")[2]
     assert "task" in failures and "so101/pick_place_brick" in failures
 
@@ -180,7 +184,7 @@ def test_quiet_and_the_failures_name_tasks_too(monkeypatch, capsys, tmp_path):
 @pytest.mark.usefixtures("two_scenes")
 def test_resume_goes_on_in_the_right_task(monkeypatch, tmp_path, n_before):
     evaluate_suite(monkeypatch, tmp_path / "whole", "--episodes", 2, "--quiet")
-    config = EvalConfig(policy="scripted", env=SUITE, episodes=2)
+    config = make_config(EvalConfig, policy="scripted", env=SUITE, episodes=2)
     setup = set_up(config)
     run = RunFolder.create(tmp_path / "cut", describe(config, setup))
     with closing(setup.env), closing(run), closing(evaluate(config, setup, run)) as rows:
@@ -238,7 +242,7 @@ def test_two_environments_with_one_task_are_no_suite(suite):
     with pytest.raises(
         WhiskerError, match="a task of its own for every environment, got 1 tasks for 2"
     ):
-        set_up(SubjectConfig(policy="zero", env=SUITE))
+        set_up(make_config(SubjectConfig, policy="zero", env=SUITE))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ def test_an_episode_that_the_task_does_not_have_is_refused_before_anything_runs(
     monkeypatch, capsys, suite, tmp_path, first, n, fits
 ):
     suite(pick_place="make_of_few_episodes")
-    flags = ["--policy", "zero", "--horizon", 2, "--quiet", "--run-dir", tmp_path / "runs"]
+    flags = ["--policy", "zero", "--max-steps", 2, "--quiet", "--run-dir", tmp_path / "runs"]
     flags += ["--env", "tests/pick_place", "--first-episode", first, "--episodes", n]
     assert run_command(monkeypatch, *flags) == (0 if fits else 2)
     if not fits:
@@ -260,7 +264,7 @@ def test_an_episode_that_the_task_does_not_have_is_refused_before_anything_runs(
 @pytest.mark.usefixtures("two_scenes")
 def test_a_checkpoint_looks_at_every_task(monkeypatch, tmp_path, small_act, adapter):
     policy = ["--checkpoint", small_act, *adapter]
-    flags = ["--episodes", 1, "--horizon", 5, "--no-doctor", "--quiet"]
+    flags = ["--episodes", 1, "--max-steps", 5, "--no-doctor", "--quiet"]
     assert evaluate_suite(monkeypatch, tmp_path, *flags, policy=policy) == 0
     assert [(row["task"], row["n_predictions"], row["error"]) for row in rows_of(tmp_path)] == [
         ("pick_place", 2, ""),
@@ -289,7 +293,7 @@ def test_what_one_checkpoint_cannot_serve_is_not_alike(blind_env):
 
 @pytest.mark.usefixtures("two_scenes")
 def test_the_doctor_examines_a_run_of_several_tasks(monkeypatch, capsys, tmp_path, small_act):
-    flags = ["--episodes", 2, "--horizon", 20, "--no-doctor", "--quiet"]
+    flags = ["--episodes", 2, "--max-steps", 20, "--no-doctor", "--quiet"]
     evaluate_suite(monkeypatch, tmp_path, *flags, policy=["--checkpoint", small_act])
     capsys.readouterr()
     assert run_command(monkeypatch, only_run(tmp_path), "--json", command=main_doctor) in (1, 2)
@@ -302,7 +306,7 @@ def test_the_doctor_examines_a_run_of_several_tasks(monkeypatch, capsys, tmp_pat
 
 @pytest.mark.usefixtures("two_scenes")
 def test_an_episode_is_filmed_in_the_environment_of_its_task(monkeypatch, tmp_path):
-    evaluate_suite(monkeypatch, tmp_path, "--episodes", 1, "--horizon", 2, "--quiet")
+    evaluate_suite(monkeypatch, tmp_path, "--episodes", 1, "--max-steps", 2, "--quiet")
     run = only_run(tmp_path)
     row_and_frame = []
     for path, row in zip(film_run(VideoConfig(run, quiet=True)), load_rows(run), strict=True):
@@ -317,11 +321,21 @@ def test_an_episode_is_filmed_in_the_environment_of_its_task(monkeypatch, tmp_pa
 
 
 def test_a_run_from_before_there_were_several_tasks_is_filmed(monkeypatch, tmp_path):
-    flags = ["--policy", "zero", "--episodes", 1, "--horizon", 2, "--quiet", "--run-dir", tmp_path]
+    flags = [
+        "--policy",
+        "zero",
+        "--episodes",
+        1,
+        "--max-steps",
+        2,
+        "--quiet",
+        "--run-dir",
+        tmp_path,
+    ]
     run_command(monkeypatch, *flags, "--env", "so101/pick_place_brick")
     run = only_run(tmp_path)
     description = json.loads((run / "run.json").read_text())
     del description["tasks"], description["env"]["goals"], description["env"]["n_episodes"]
-    del description["config"]["control"]
+    del description["config"]["env"]["control"]
     (run / "run.json").write_text(json.dumps(description))
     assert len(film_run(VideoConfig(run, quiet=True))) == 1

@@ -14,14 +14,16 @@ from eval.cli import main
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
 from eval.episode_row import load_rows
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder
+from eval.subject import name_policy
 from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.files import UNFINISHED_PREFIX
+from sim.flags import make_config
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.recorded_observations import observations_path, read_run
 from tests.runs import assert_same_arrays
@@ -86,7 +88,7 @@ def test_rollouts_are_the_same_with_and_without(monkeypatch, tmp_path, checkpoin
         checkpoints(policy_type),
         "--episodes",
         1,
-        "--horizon",
+        "--max-steps",
         9,
         "--no-doctor",
         "--quiet",
@@ -111,10 +113,11 @@ def test_rollouts_are_the_same_with_and_without(monkeypatch, tmp_path, checkpoin
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory, checkpoints):
     """(setup, run folder) of a small ACT, with one hook point of the user's own."""
-    config = EvalConfig(
+    config = make_config(
+        EvalConfig,
         checkpoint=str(checkpoints("act")),
         episodes=2,
-        horizon=10,
+        max_steps=10,
         collect_features=True,
         hook=("model.encoder.layers.0",),
         pool="last",
@@ -153,7 +156,7 @@ def test_rows_are_of_the_moments_of_the_predictions(collected):
     for row, look in enumerate(looks):
         setup.env.reset(look.episode_index)
         rng = episode_rng(setup.env.spec.task, look.episode_index, 0)
-        chunk = setup.collector.policy.predict([make_memory(look.observation)], [rng])
+        chunk = setup.feature_recorder.policy.predict([make_memory(look.observation)], [rng])
         for name in bank.hook_points:
             np.testing.assert_array_equal(chunk.features[name][0], bank.features(name)[row])
 
@@ -203,7 +206,7 @@ def test_a_run_is_resumed_with_the_features_that_it_has(monkeypatch, capsys, tmp
         checkpoints("act"),
         "--episodes",
         2,
-        "--horizon",
+        "--max-steps",
         9,
         "--no-doctor",
         "--quiet",
@@ -234,7 +237,7 @@ def test_what_to_do_with_features_is_said(monkeypatch, capsys, tmp_path, checkpo
         checkpoints("act"),
         "--episodes",
         1,
-        "--horizon",
+        "--max-steps",
         3,
         "--no-doctor",
         "--run-dir",
@@ -245,12 +248,13 @@ def test_what_to_do_with_features_is_said(monkeypatch, capsys, tmp_path, checkpo
 
 
 def test_a_run_from_before_there_were_features_is_resumed_without(monkeypatch, tmp_path):
-    asked = ("--policy", "random", "--episodes", 1, "--horizon", 3, "--quiet")
+    asked = ("--policy", "random", "--episodes", 1, "--max-steps", 3, "--quiet")
     assert run_eval(monkeypatch, *asked, "--run-dir", tmp_path) == 0
     run = only_run(tmp_path)
     description = json.loads((run / RUN_FILE).read_text())
-    for name in ("collect_features", "hook", "pool", "record_observations"):
-        del description["config"][name]
+    for name in ("collect_features", "record_observations"):
+        del description["config"]["recording"][name]
+    del description["config"]["hook"]
     (run / RUN_FILE).write_text(json.dumps(description))
     (run / "episodes.jsonl").write_text("")
     assert (

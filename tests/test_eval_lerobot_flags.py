@@ -1,14 +1,13 @@
-from dataclasses import fields
-
 import pytest
 
 from eval.config import DoctorConfig, EvalConfig
 from eval.lerobot_flags import OURS, refuse_lerobot_flags
 from sim.errors import WhiskerError
+from sim.flags import find_flags
 
 
 def test_each_of_lerobots_flags_is_answered_with_one_that_there_is():
-    own = {"--" + field.name.replace("_", "-") for field in fields(EvalConfig)}
+    own = {flag.spelling for flag in find_flags(EvalConfig)}
     assert set(OURS.values()) - {""} <= own and not own & OURS.keys()
 
 

@@ -57,14 +57,15 @@ def test_a_checkpoint_runs_through_both_cameras(tmp_path):
         "libero_spatial/0",
         "--episodes",
         2,
-        "--horizon",
+        "--max-steps",
         9,
         "--no-doctor",
     )
     assert run_eval(*arguments, cwd=tmp_path).returncode == 0
     description = json.loads((only_run(tmp_path) / "run.json").read_text())
     assert [camera["name"] for camera in description["env"]["cameras"]] == ["image", "image2"]
-    assert description["config"]["horizon"] == 9 and description["resolved"]["horizon"] == 9
+    assert description["config"]["rollout"]["max_steps"] == 9
+    assert description["resolved"]["max_steps"] == 9
     rows = load_rows(only_run(tmp_path))
     assert [row.episode_index for row in rows] == [0, 1]
     assert all(row.n_steps == 9 and row.outcome == "never_picked_up" for row in rows)

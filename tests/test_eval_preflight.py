@@ -148,7 +148,7 @@ def test_what_the_policy_outputs_must_be_convertible(blind_env):
 
 @pytest.mark.parametrize(
     ("mode", "asked", "other"),
-    [("delta", "absolute", "absolute"), ("absolute", "delta", "relative")],
+    [("delta", "absolute", "absolute"), ("absolute", "delta", "delta")],
 )
 def test_liberos_other_form_is_another_control(blind_env, mode, asked, other):
     pose = in_mode(blind_env.spec, mode, rotation="axis_angle", rotation_frame="base")

@@ -15,8 +15,9 @@ from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 
-CONFIG = EvalConfig(policy="random", episodes=2)
+CONFIG = make_config(EvalConfig, policy="random", episodes=2)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +46,15 @@ def test_flags_and_facts_of_the_policy_that_came_later_do_not_keep_a_run_from_be
     run, described
 ):
     written = json.loads((run / RUN_FILE).read_text())
-    for part, later in {"config": "intermediate_plans", "policy": "action_mode"}.items():
-        del written[part][later]
+    del written["config"]["recording"]["intermediate_plans"]
+    del written["config"]["hook"]
+    del written["policy"]["action_mode"]
     (run / RUN_FILE).write_text(json.dumps(written))
     check_same(Run.open(run), described)
-    with pytest.raises(WhiskerError, match=r"config\.samples: expected 1, got 4"):
-        check_same(Run.open(run), replace(described, config=replace(described.config, samples=4)))
+    with pytest.raises(WhiskerError, match=r"config\.recording\.samples: expected 1, got 4"):
+        check_same(
+            Run.open(run), replace(described, config=replace_flags(described.config, samples=4))
+        )
 
 
 @pytest.mark.parametrize(

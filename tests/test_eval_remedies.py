@@ -7,7 +7,8 @@ import pytest
 import tyro
 
 from eval.config import EvalConfig
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
+from eval.subject import name_policy
 from sim.errors import WhiskerError
 from tests.small_checkpoints import save_small_act, save_small_diffusion
 from tests.training_files import rename_cameras
@@ -19,7 +20,7 @@ def parse(flags):
     arguments = [
         part for flag, value in flags.items() for part in (f"--{flag}", *([value] if value else []))
     ]
-    return name_policy(tyro.cli(EvalConfig, args=arguments))
+    return name_policy(tyro.cli(EvalConfig, args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
 
 
 def flags_of(advice):
@@ -84,7 +85,7 @@ CASES = {
         {"env": "so101/pick_place_ee", "calibration": "so100-old"},
     ),
     "alternatives of one plan": (act(), {"samples": "2"}),
-    "intermediate plans of a plan that has none": (act(), {"intermediate_plans": ""}),
+    "intermediate plans of a plan that has none": (act(), {"intermediate-plans": ""}),
     "the wrist in LIBERO": (act("image", "wrist_image", state_dim=8, action_dim=7), LIBERO),
 }
 

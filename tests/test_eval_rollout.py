@@ -8,15 +8,17 @@ import torch
 from eval.config import SubjectConfig
 from eval.drivers import continue_episode, play_episode, run_episode
 from eval.episode_row import make_row
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import ControlStep, Decision, Request, RolloutSettings, RolloutState, rollout
 from eval.run import Run
 from eval.run_folder import RunFolder, arrays_path
+from eval.subject import name_policy
 from policies.action_chunk import ActionChunk
 from policies.baselines import BASELINES
 from policies.policy import PolicySpec, make_memory
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from tests.point_env import Point
 from tests.runs import describe_run
 from tests.small_checkpoints import save_small_checkpoint
@@ -210,7 +212,9 @@ def actions_of(events):
 def set_up_small(policy_type, folder, **config):
     camera_map = "overhead_cam=image" if policy_type == "tdmpc" else None
     folder = save_small_checkpoint(policy_type, folder, **config)
-    return set_up(name_policy(SubjectConfig(checkpoint=str(folder), camera_map=camera_map)))
+    return set_up(
+        name_policy(make_config(SubjectConfig, checkpoint=str(folder), camera_map=camera_map))
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from eval.run import Run
 from eval.run_folder import RunFolder, arrays_path
 from policies.baselines import BASELINES
 from sim.errors import UnknownNameError, WhiskerError
+from sim.flags import replace_flags
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.runs import describe_run
 
@@ -36,7 +37,7 @@ def record(blind_env):
 def folder(tmp_path, blind_env, record):
     """A run of `N_ASKED` episodes, open for writing, that has one of them, the second."""
     description = describe_run(blind_env)
-    description = replace(description, config=replace(description.config, episodes=N_ASKED))
+    description = replace(description, config=replace_flags(description.config, episodes=N_ASKED))
     with closing(RunFolder.create(tmp_path, description)) as folder:
         append(folder, record, 1)
         yield folder

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +17,17 @@ from eval.provenance import describe
 from eval.run_description import RUN_FILE, Resumption, load_description, save_resumption
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 
-CONFIG = EvalConfig(
-    policy="random", env="so101/pick_place", episodes=2, control=None, gripper_range=None
+CONFIG = make_config(
+    EvalConfig,
+    policy="random",
+    env="so101/pick_place",
+    episodes=2,
+    control=None,
+    gripper_range=None,
 )
-FINDING = Finding("horizon", Level.WARNING, "too short", "5 steps", "Give a longer --horizon.")
+FINDING = Finding("horizon", Level.WARNING, "too short", "5 steps", "Give more --max-steps.")
 # Without this a file is of no version: everything else came later at one time or another.
 ALWAYS_THERE = ("version", "config", "resolved", "policy", "env")
 
@@ -47,15 +55,15 @@ def test_what_was_described_comes_back(run, described):
     assert read == replace(described, started_utc=read.started_utc)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", read.started_utc)
     assert read.doctor == (FINDING,) and read.doctor[0].level is Level.WARNING
-    assert isinstance(read.env.action.low, tuple) and isinstance(read.config.hook, tuple)
+    assert isinstance(read.env.action.low, tuple) and isinstance(read.config.hook.modules, tuple)
 
 
 def test_the_file_has_the_parts_of_version_1_in_their_order(run):
     written = json.loads((run / RUN_FILE).read_text())
     parts = "version started_utc config resolved policy env tasks scene_sha256 versions code_path commit machine doctor"
     assert list(written) == parts.split() and written["version"] == 1
-    assert not {"resume", "video", "quiet", "run_dir", "list_envs"} & written["config"].keys()
-    assert written["config"]["hook"] == [] and written["tasks"] == {
+    assert not {"resume", "list_envs", "output"} & written["config"].keys()
+    assert written["config"]["hook"] == {"modules": [], "pool": None} and written["tasks"] == {
         "pick_place": "so101/pick_place"
     }
 
@@ -64,7 +72,7 @@ def test_flags_that_may_differ_on_resume_are_not_kept(tmp_path, described):
     setup = set_up(CONFIG)
     with closing(setup.env):
         assert (
-            describe(replace(CONFIG, quiet=True, run_dir=tmp_path), setup).config
+            describe(replace_flags(CONFIG, quiet=True, run_dir=tmp_path), setup).config
             == CONFIG
             == described.config
         )
@@ -148,10 +156,10 @@ def test_a_policy_of_ones_own_is_no_baseline_by_its_name(run):
             r"one without resolved\.n_action_steps",
         ),
         ('{"version": 1, "config": {"episodes": true}}', r"got True as config\.episodes"),
-        ('{"version": 1, "config": {"hook": [3]}}', r"got 3 as config\.hook"),
+        ('{"version": 1, "config": {"hook": [3]}}', r"got 3 as config\.hook\.modules"),
         (
             '{"version": 1, "config": {"gripper_range": [1, 2, 3]}}',
-            r"got \[1, 2, 3\] as config\.gripper_range",
+            r"got \[1, 2, 3\] as config\.adapters\.gripper_range",
         ),
     ],
 )
@@ -183,3 +191,32 @@ def test_a_resumption_leaves_all_else_as_it_was_written(run):
         {"commit": "def", "n_rows_before": 2},
     ]
     assert written == before and load_description(run).commits[1:] == ["abc", "def"]
+
+
+def test_a_file_of_before_flags_had_groups_is_read(tmp_path):
+    """The file was written by version 0.1.0, at a commit at which the flags stood side by side."""
+    shutil.copy(Path(__file__).with_name("older_run.json"), tmp_path / RUN_FILE)
+    read = load_description(tmp_path)
+    assert read.config == make_config(
+        EvalConfig,
+        policy="act",
+        env="so101/pick_place",
+        n_action_steps=7,
+        max_steps=80,
+        gripper_range=(0.0, 90.0),
+        gripper_offset=3.0,
+        intermediate_plans=True,
+        episodes=1,
+        doctor=False,
+    )
+    assert read.resolved.max_steps == 80 and read.policy.intermediate_plans == "none"
+    assert read.doctor[0].hint == "Give a longer --horizon."
+    assert read.env.goals[0].kind == "pick_and_place"
+
+
+@pytest.mark.parametrize(("written", "read"), [("relative", "delta"), ("absolute", "absolute")])
+def test_an_older_control_is_read_as_the_mode_of_an_action(tmp_path, written, read):
+    content = json.loads(Path(__file__).with_name("older_run.json").read_text())
+    content["config"]["control"] = written
+    (tmp_path / RUN_FILE).write_text(json.dumps(content))
+    assert load_description(tmp_path).config.env.control == read

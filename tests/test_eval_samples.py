@@ -12,13 +12,15 @@ from eval.cli import main
 from eval.config import EvalConfig
 from eval.drivers import play_episode, run_episode
 from eval.episode_row import load_rows, make_row
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
 from eval.recorder import EpisodeRecorder
 from eval.rollout import Decision, RolloutSettings
 from eval.run import Run
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder, arrays_path
+from eval.subject import name_policy
 from sim.env import episode_rng
+from sim.flags import make_config
 from tests.runs import assert_same_arrays, describe_run
 from tests.small_checkpoints import save_small_checkpoint
 
@@ -33,11 +35,11 @@ def setups(tmp_path_factory):
 
     @cache
     def make(policy_type):
-        config = EvalConfig(policy="random")
+        config = make_config(EvalConfig, policy="random")
         if policy_type != "random":
             checkpoint = str(save_small_checkpoint(policy_type, folder / policy_type))
             camera_map = "overhead_cam=image" if policy_type == "tdmpc" else None
-            config = EvalConfig(checkpoint=checkpoint, camera_map=camera_map)
+            config = make_config(EvalConfig, checkpoint=checkpoint, camera_map=camera_map)
         made.append(set_up(name_policy(config)))
         return made[-1]
 
@@ -124,7 +126,7 @@ def evaluate(monkeypatch, *arguments):
     return main()
 
 
-SHORT = ("--episodes", 1, "--horizon", 3, "--quiet")
+SHORT = ("--episodes", 1, "--max-steps", 3, "--quiet")
 
 
 def test_the_command_records_them(monkeypatch, tmp_path, small_act_ensembling):
@@ -197,8 +199,8 @@ def test_a_run_from_before_there_were_samples_is_resumed_without(monkeypatch, ca
     (run,) = tmp_path.iterdir()
     description = json.loads((run / RUN_FILE).read_text())
     del (
-        description["config"]["samples"],
-        description["config"]["intermediate_plans"],
+        description["config"]["recording"]["samples"],
+        description["config"]["recording"]["intermediate_plans"],
         description["policy"]["intermediate_plans"],
     )
     (run / RUN_FILE).write_text(json.dumps(description))

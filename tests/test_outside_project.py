@@ -88,9 +88,9 @@ def test_what_is_outside_goes_through_every_command(kind, folder):
         row.error for row in recorded.rows
     )
     assert {"toy_module.py", "sweeper.py"} <= recorded.description.versions.keys()
-    run("whiskers", path, "--export", "page.html", "--episode", 1)
+    run("whiskers", path, "--output", "page.html", "--episode", 1)
     assert (folder / "page.html").stat().st_size > 500_000  # the viewer and its scene
-    run("whiskers", path, "--png", "plan.png", "--episode", 1, "--step", 4)
+    run("whiskers", path, "--output", "plan.png", "--episode", 1, "--step", 4)
     assert iio.imread(folder / "plan.png").ndim == 3
     run("eval-report", path, "--output", "report.html")
     report = (folder / "report.html").read_text()

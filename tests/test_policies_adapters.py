@@ -21,6 +21,7 @@ from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import EpisodeMemory, NetworkPolicy, PolicySpec, WeightsAudit, make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from sim.observation import Observation
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 from tests.small_checkpoints import (
@@ -441,17 +442,19 @@ def test_other_camera_names_plan_what_the_same_weights_plan_under_the_environmen
     assert ours.keys() == theirs.keys() and all(
         np.array_equal(ours[name], theirs[name]) for name in ours
     )
-    _, expected = first_plan(set_up(SubjectConfig(policy="act", checkpoint=str(small_act))))
-    config = SubjectConfig(policy="act", checkpoint=str(folder))
+    _, expected = first_plan(
+        set_up(make_config(SubjectConfig, policy="act", checkpoint=str(small_act)))
+    )
+    config = make_config(SubjectConfig, policy="act", checkpoint=str(folder))
     mapped = set_up(
-        replace(config, camera_map="overhead_cam=base_0_rgb,wrist_cam=left_wrist_0_rgb")
+        replace_flags(config, camera_map="overhead_cam=base_0_rgb,wrist_cam=left_wrist_0_rgb")
     )
     assert mapped.policy.spec.image_sizes == dict.fromkeys(CAMERAS, (IMAGE_PX, IMAGE_PX))
     np.testing.assert_array_equal(first_plan(mapped)[1], expected)
     # To ACT its views are a set: swapped ones of equal statistics plan the same. Depth is another
     # picture.
     other = set_up(
-        replace(config, camera_map="overhead_cam_depth=base_0_rgb,wrist_cam=left_wrist_0_rgb")
+        replace_flags(config, camera_map="overhead_cam_depth=base_0_rgb,wrist_cam=left_wrist_0_rgb")
     )
     assert np.abs(first_plan(other)[1] - expected).max() > 1e-2, (
         "a policy that does not look would pass"
@@ -460,7 +463,9 @@ def test_other_camera_names_plan_what_the_same_weights_plan_under_the_environmen
 
 def test_a_wider_checkpoint_plans_from_zeros_and_is_cut(tmp_path):
     folder = save_small_act(tmp_path / "wide", state_dim=9, action_dim=8)
-    setup = set_up(SubjectConfig(policy="act", checkpoint=str(folder), allow_padding=True))
+    setup = set_up(
+        make_config(SubjectConfig, policy="act", checkpoint=str(folder), allow_padding=True)
+    )
     memory, actions = first_plan(setup)
     wide = make_memory(
         replace(memory.present, state=np.append(memory.present.state, np.zeros(3, np.float32)))
@@ -478,7 +483,8 @@ def test_a_camera_that_is_missing_is_masked_by_the_type_itself(policy_type, tmp_
     folder = save_small_checkpoint(policy_type, tmp_path / policy_type)
     for path in folder.glob("*.json"):
         path.write_text(path.read_text().replace("wrist_cam", "left_wrist_0_rgb"))
-    config = SubjectConfig(
+    config = make_config(
+        SubjectConfig,
         policy=policy_type,
         checkpoint=str(folder),
         allow_missing_camera=True,
@@ -536,8 +542,12 @@ def test_a_size_that_is_none_is_one_clear_error(text):
 
 def test_a_camera_that_is_missing_is_black_at_the_size_of_the_others(tmp_path):
     folder = save_small_act(tmp_path / "act", cameras=("overhead_cam", "left"))
-    config = SubjectConfig(
-        policy="act", checkpoint=str(folder), allow_missing_camera=True, image_size="64x48"
+    config = make_config(
+        SubjectConfig,
+        policy="act",
+        checkpoint=str(folder),
+        allow_missing_camera=True,
+        image_size="64x48",
     )
     setup = set_up(config)
     memory, _ = first_plan(setup)

@@ -19,6 +19,7 @@ from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.policy import make_memory
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from sim.observation import Observation
 from sim.registry import make_env
 from tests.small_checkpoints import ACTION_NAMES, HOME, make_relative, save_small_act
@@ -175,4 +176,4 @@ def test_only_joints_in_degrees_are_converted(blind_env):
 
 def test_a_policy_without_a_checkpoint_has_no_calibration():
     with pytest.raises(WhiskerError, match="expected no --checkpoint and no adapter"):
-        set_up(SubjectConfig(policy="scripted", calibration=OLD))
+        set_up(make_config(SubjectConfig, policy="scripted", calibration=OLD))

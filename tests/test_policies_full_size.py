@@ -20,12 +20,14 @@ import pytest
 import torch
 
 from eval.config import SubjectConfig
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
+from eval.subject import name_policy
 from policies import lerobot_loading
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import make_memory
 from sim.env import episode_rng
+from sim.flags import make_config
 from tests import small_checkpoints
 from tests.small_tokenizers import save_paligemma_tokenizer, save_smolvlm
 
@@ -132,7 +134,7 @@ def fill(policy: torch.nn.Module) -> None:
 def predict_once(folder: Path) -> dict[str, float]:
     """Load and plan once, as an evaluation does. Returns parameters, times and memory."""
     started_s = time.perf_counter()
-    setup = set_up(name_policy(SubjectConfig(checkpoint=str(folder), device="cpu")))
+    setup = set_up(name_policy(make_config(SubjectConfig, checkpoint=str(folder), device="cpu")))
     loaded_s = time.perf_counter()
     loading_gb = read_peak_gb()
     setup.env.reset(0)

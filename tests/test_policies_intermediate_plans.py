@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from eval.config import EvalConfig
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
+from eval.subject import name_policy
 from policies.action_chunk import ActionChunk
 from policies.adapters import AdaptedPolicy, Adapters
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from tests.small_checkpoints import HOME, SPREAD, save_small_checkpoint, shrunken_paligemma
 from tests.test_policies_adapters import FakePolicy
 
@@ -42,7 +44,11 @@ def setups(tmp_path_factory):
         with shrunken_paligemma():
             checkpoint = save_small_checkpoint(policy_type, folder / policy_type)
             made.append(
-                set_up(name_policy(EvalConfig(checkpoint=str(checkpoint), trust_remote_code=True)))
+                set_up(
+                    name_policy(
+                        make_config(EvalConfig, checkpoint=str(checkpoint), trust_remote_code=True)
+                    )
+                )
             )
         return made[-1]
 
@@ -196,9 +202,11 @@ def test_the_draft_of_an_ensemble_is_the_chunk_before_it_was_averaged(
     small_act, small_act_ensembling
 ):
     """Of the same weights without an ensemble it is the plan."""
-    plain = set_up(name_policy(EvalConfig(checkpoint=str(small_act))))
+    plain = set_up(name_policy(make_config(EvalConfig, checkpoint=str(small_act))))
     setup = set_up(
-        name_policy(EvalConfig(checkpoint=str(small_act_ensembling), intermediate_plans=True))
+        name_policy(
+            make_config(EvalConfig, checkpoint=str(small_act_ensembling), intermediate_plans=True)
+        )
     )
     assert (setup.policy.spec.intermediate_plans, plain.policy.spec.intermediate_plans) == (
         "ensemble",
@@ -257,8 +265,8 @@ def test_drafts_are_adapted_as_plans_are(blind_env):
 
 def test_a_policy_that_makes_its_plans_from_nothing_is_refused(small_act):
     for config in (
-        EvalConfig(policy="random", intermediate_plans=True),
-        EvalConfig(checkpoint=str(small_act), intermediate_plans=True),
+        make_config(EvalConfig, policy="random", intermediate_plans=True),
+        make_config(EvalConfig, checkpoint=str(small_act), intermediate_plans=True),
     ):
         with pytest.raises(
             WhiskerError,

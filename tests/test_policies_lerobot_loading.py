@@ -16,13 +16,14 @@ from lerobot.policies.factory import get_policy_class
 from safetensors.torch import load_file, save_file
 
 from eval.config import SubjectConfig
-from eval.evaluation import name_policy
 from eval.preflight import resolve_n_action_steps
+from eval.subject import name_policy
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import find_untied, load_lerobot_policy
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import make_memory
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
@@ -455,7 +456,7 @@ def test_the_defaults_of_pi0_fast_are_code_too(copy):
 @each_type
 def test_the_type_is_read_from_the_checkpoint(policy_type, checkpoints):
     folder = str(checkpoints(policy_type))
-    assert name_policy(SubjectConfig(checkpoint=folder)).policy == policy_type
+    assert name_policy(make_config(SubjectConfig, checkpoint=folder)).policy.name == policy_type
     assert open_checkpoint(None, folder, trust_remote_code=True).type == policy_type
     other = "act" if policy_type != "act" else "smolvla"
     with pytest.raises(WhiskerError, match=f"expected policy type '{other}', got '{policy_type}'"):
@@ -463,14 +464,17 @@ def test_the_type_is_read_from_the_checkpoint(policy_type, checkpoints):
 
 
 def test_without_policy_and_checkpoint_it_is_the_shipped_act():
-    assert name_policy(SubjectConfig()).policy == "act"
+    assert name_policy(SubjectConfig()).policy.name == "act"
     assert open_checkpoint(None, None).name == "act"
 
 
 def test_sac_is_what_people_call_the_gaussian_actor(checkpoints):
     folder = str(checkpoints("gaussian_actor"))
     assert load(folder, "sac").spec.type == "gaussian_actor"
-    assert name_policy(SubjectConfig(policy="sac", checkpoint=folder)).policy == "gaussian_actor"
+    assert (
+        name_policy(make_config(SubjectConfig, policy="sac", checkpoint=folder)).policy.name
+        == "gaussian_actor"
+    )
     with pytest.raises(WhiskerError, match="expected policy type 'sac', got 'act'"):
         open_checkpoint("sac", str(checkpoints("act")))
 

@@ -18,8 +18,9 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from eval.config import SubjectConfig
 from eval.doctor.examination import examine
 from eval.drivers import plan, play_episode
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
 from eval.rollout import ControlStep, Decision, Request, RolloutSettings
+from eval.subject import name_policy
 from policies.checkpoint_files import read_config
 from policies.declared_policy import read_declared_policy
 from policies.embeddings import EMBEDDING_POINTS
@@ -27,6 +28,7 @@ from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 # Batched matrix products add in another order than single ones; actions are un-normalised by 15
@@ -71,7 +73,9 @@ def setups(checkpoints):
 def subject(policy_type, folder):
     camera_map = "overhead_cam=image" if policy_type == "tdmpc" else None
     return name_policy(
-        SubjectConfig(checkpoint=str(folder), camera_map=camera_map, trust_remote_code=True)
+        make_config(
+            SubjectConfig, checkpoint=str(folder), camera_map=camera_map, trust_remote_code=True
+        )
     )
 
 

@@ -74,7 +74,7 @@ def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
     checkpoint, policy = act
     states = states_with_throw(name)
     theirs = run_lerobot_eval(
-        tmp_path, checkpoint, name, states, n_episodes=THROWN + 1, horizon=N_STEPS
+        tmp_path, checkpoint, name, states, n_episodes=THROWN + 1, max_steps=N_STEPS
     )
     env = EnvProcess(partial(make_ours, name, policy.spec.image_sizes, {THROWN: states[THROWN]}))
     for episode_index, lerobots in enumerate(theirs):

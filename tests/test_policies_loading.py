@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,16 @@ import pytest
 
 from eval.cli import main_doctor
 from eval.config import EvalConfig, SubjectConfig
-from eval.evaluation import follow_task, set_up, with_absolute_paths
+from eval.evaluation import follow_task, set_up
 from eval.run import Run
+from eval.subject import with_absolute_paths
 from policies.adapters import AdaptedPolicy
 from policies.loading import find_loader, load_policy
 from policies.policy import make_memory
 from policies.simple_policy import SimplePolicy
 from sim.env import episode_rng
 from sim.errors import UnknownNameError, WhiskerError
+from sim.flags import make_config, replace_flags
 from sim.registry import make_env
 
 TOY = Path(__file__).parent / "outside" / "toy_policy.py"
@@ -63,7 +64,7 @@ def check_run(run_dir, name):
     assert path.name.endswith("-nodding-so101-pick_place")
     run = Run.open(path)
     spec, config = run.description.policy, run.description.config
-    assert (spec.type, config.policy, spec.action_mode, spec.gripper_range) == (
+    assert (spec.type, config.policy.name, spec.action_mode, spec.gripper_range) == (
         "nodding",
         name,
         "absolute",
@@ -88,7 +89,7 @@ def test_a_policy_outside_the_project_runs_by_import_string_and_goes_on(
     outside, tmp_path, eval_here
 ):
     runs = tmp_path / "runs"
-    flags = ("--env", "so101/pick_place", "--horizon", 20, "--run-dir", runs)
+    flags = ("--env", "so101/pick_place", "--max-steps", 20, "--run-dir", runs)
     ran = eval_here("--policy", "toy_policy:make", "--episodes", 1, *flags)
     assert ran.returncode == 0, ran.stderr
     assert "toy_policy:make in so101/pick_place: 0.0 % success (0 of 1" in ran.stdout
@@ -105,7 +106,7 @@ def test_a_policy_of_an_installed_package_runs_by_its_entry_point(tmp_path, eval
     flags = (
         "--env",
         "so101/pick_place",
-        "--horizon",
+        "--max-steps",
         20,
         "--run-dir",
         tmp_path / "runs",
@@ -248,7 +249,9 @@ def test_features_of_a_policy_whose_embedding_nobody_knows_are_refused(outside, 
 @pytest.mark.usefixtures("outside")
 def test_adapters_stand_between_it_and_the_environment():
     setup = set_up(
-        SubjectConfig(policy="toy_policy:make", env="so101/pick_place", gripper_offset=5.0)
+        make_config(
+            SubjectConfig, policy="toy_policy:make", env="so101/pick_place", gripper_offset=5.0
+        )
     )
     with closing(setup.env):
         assert isinstance(setup.policy, AdaptedPolicy)
@@ -263,13 +266,18 @@ def test_its_checkpoint_is_its_own_matter(outside):
     text = "def make(env, checkpoint, device):\n    return SimplePolicy('x', env, checkpoint=f'{checkpoint} on {device}')"
     own = write(outside, "own", text)
     (outside / "weights").mkdir()
-    config = EvalConfig(policy=own, checkpoint="weights", env="so101/pick_place", device="cpu")
+    config = make_config(
+        EvalConfig, policy=own, checkpoint="weights", env="so101/pick_place", device="cpu"
+    )
     setup = set_up(with_absolute_paths(config))
     setup.env.close()
     assert (
         setup.policy.spec.checkpoint == f"{outside / 'weights'} on cpu" and setup.checkpoint is None
     )
-    assert with_absolute_paths(replace(config, checkpoint="owner/name")).checkpoint == "owner/name"
+    assert (
+        with_absolute_paths(replace_flags(config, checkpoint="owner/name")).policy.checkpoint
+        == "owner/name"
+    )
 
 
 def test_one_that_follows_its_environment_is_made_anew_for_the_next_task(outside, blind_env):
@@ -277,7 +285,7 @@ def test_one_that_follows_its_environment_is_made_anew_for_the_next_task(outside
     with closing(make_env("so101/pick_place_brick", {})) as brick:
         for follows in (False, True):
             own = write(outside, f"own_{follows}", text.replace("{follows}", str(follows)))
-            config = SubjectConfig(policy=own, env="so101/pick_place")
+            config = make_config(SubjectConfig, policy=own, env="so101/pick_place")
             setup = set_up(config)
             setup.env.close()
             followed = follow_task(config, setup, brick)

@@ -15,11 +15,13 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
 from eval.config import EvalConfig
 from eval.doctor.examination import examine
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
+from eval.subject import name_policy
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.registry import CHECKPOINT_FOLDER, default_checkpoint, shipped_checkpoints
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from sim.observation import Observation
 
 
@@ -48,6 +50,10 @@ def test_all_are_there_and_small():
         assert sum(file.stat().st_size for file in files) < 32e6
 
 
+def parsed(flags):
+    return tyro.cli(EvalConfig, args=flags.split(), config=(tyro.conf.OmitArgPrefixes,))
+
+
 @pytest.mark.parametrize(
     ("flags", "env"),
     [
@@ -63,7 +69,7 @@ def test_all_are_there_and_small():
 def test_a_shipped_checkpoint_brings_the_environment_that_it_was_trained_in_unless_one_is_typed(
     flags, env
 ):
-    assert name_policy(tyro.cli(EvalConfig, args=flags.split())).env == env
+    assert name_policy(parsed(flags)).env.name == env
 
 
 def test_a_type_brings_its_checkpoint():
@@ -160,7 +166,9 @@ def test_act_early_succeeds_in_30_to_60_of_100(tmp_path):
 @pytest.mark.parametrize("is_wrong", [False, True])
 def test_the_doctor_finds_nothing_wrong_with_smolvla_whatever_it_is_told(is_wrong):
     """Told the wrong instruction it does not do what the expert does, which is no fault of camera or joints."""
-    config = name_policy(EvalConfig(policy="smolvla", episodes=1, wrong_instruction=is_wrong))
+    config = name_policy(
+        make_config(EvalConfig, policy="smolvla", episodes=1, wrong_instruction=is_wrong)
+    )
     setup = set_up(config)
     with closing(setup.env):
         findings = examine(config, setup)

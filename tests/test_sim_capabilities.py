@@ -24,6 +24,7 @@ from sim.capabilities import (
 )
 from sim.env import Env
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from sim.process import EnvProcess
 from sim.wrapper import EnvWrapper
 from tests.point_env import Point
@@ -99,7 +100,7 @@ def test_what_is_missing_is_said_in_one_sentence():
 def test_the_doctor_does_without():
     env = make_bare_point()
     setup = Setup(env, RandomPolicy(env), None, 1, 10, {"point": "point"})
-    context = CheckContext(DoctorConfig(policy="random"), setup)
+    context = CheckContext(make_config(DoctorConfig, policy="random"), setup)
     assert context.reference is None
     findings = [*check_rest(context), *check_expert(context)]
     assert [(f.check, str(f.level)) for f in findings] == [

@@ -436,7 +436,7 @@ def test_it_is_kept_behind_a_process():
     assert {check.verdict for check in checks.values()} == {"ok"}, checks
 
 
-def check_libero(name, control="relative"):
+def check_libero(name, control="delta"):
     """Check a task of LIBERO in this process, where its images can be counted."""
     checks = verdicts_of(
         partial(make_libero, name, image_sizes={"image": (32, 32)}, control=control)

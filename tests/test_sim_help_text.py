@@ -2,21 +2,22 @@
 
 import re
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 import tyro
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from cknna.cli import Command
 from cknna.config import AuditConfig, ExtractConfig, ScoreConfig
 from eval.compare_config import CompareConfig
 from eval.config import DemoConfig, DoctorConfig, EvalConfig
 from sim.command_line import EXIT_DONE, run_command
+from sim.flags import find_flags, make_config, replace_flags
 from sim.help_text import format_help
-from viz.config import WhiskersConfig
+from viz.config import LiveConfig, WhiskersConfig
 from viz.report.config import ReportConfig
 
 COMMANDS = {
@@ -26,17 +27,39 @@ COMMANDS = {
     "eval-demos": DemoConfig,
     "eval-report": ReportConfig,
     "whiskers": WhiskersConfig,
+    "whiskers live": LiveConfig,
 }
 SUBCOMMANDS = {"score": ScoreConfig, "extract": ExtractConfig, "audit": AuditConfig}
 
 
+def parse(config_type, arguments):
+    return tyro.cli(config_type, args=arguments, config=(OmitArgPrefixes,))
+
+
+@dataclass(frozen=True)
+class ToolConfig:
+    """Names a tool.
+
+    Attributes:
+        name: of the tool.
+        force: with which it is used.
+    """
+
+    name: Annotated[str | None, arg(name="tool")] = None
+    force: Annotated[float, arg(aliases=["--strength"])] = 0.5
+
+
 @dataclass(frozen=True)
 class BaseConfig:
-    """Attributes:
-    size: of the thing.
+    """Says what is worked on.
+
+    Attributes:
+        size: of the thing.
+        tool: the tool.
     """
 
     size: int = 1
+    tool: ToolConfig = ToolConfig()
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,7 @@ class Config(BaseConfig):
     pair: tuple[float, float] | None = None
 
 
-def test_groups_come_in_order_and_what_is_in_none_comes_last(monkeypatch):
+def test_groups_are_those_of_the_settings(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     assert (
         format_help(Config, "do")
@@ -81,6 +104,11 @@ first:
                           too long for one line of a narrow
                           terminal, so that it goes on.
   --size N                of the thing. Default: 1.
+
+the tool:
+  --tool TEXT             of the tool.
+  --force X               with which it is used. Default:
+                          0.5.
 
 more:
   --mode slow|fast        which one. Default: the fast one.
@@ -98,17 +126,16 @@ And nothing else."""
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("columns", [60, 80, 200])
-def test_help_fits_the_terminal_and_begins_with_six_flags(command, columns, monkeypatch, capsys):
+def test_help_fits_the_terminal_and_leaves_no_flag_without_a_group(
+    command, columns, monkeypatch, capsys
+):
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "argv", [command, "--help"])
     assert run_command(lambda config: 1, COMMANDS[command], command) == EXIT_DONE
     printed = capsys.readouterr().out
     before_examples = printed.partition("Examples:")[0]
     assert max(map(len, before_examples.splitlines())) <= min(columns, 100)
-    n_flags = len(fields(COMMANDS[command]))
-    title = "most used:" if n_flags > 6 else "what to read and write:"
-    first_group = printed.partition(title)[2].partition("\n\n")[0]
-    assert len(re.findall(r"^  \S", first_group, re.MULTILINE)) == min(6, n_flags)
+    assert "more:" not in printed and "None" not in printed
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *SUBCOMMANDS])
@@ -121,23 +148,65 @@ def test_every_flag_is_shown_once_as_the_parser_takes_it(command):
         printed.partition("Examples:")[0],
         re.MULTILINE,
     )
-    assert len(shown) == len(set(shown)) == len(fields(config_type))
+    flags = {flag.name: flag for flag in find_flags(config_type)}
+    assert len(shown) == len(set(shown)) == len(flags)
     values = {
         "N": ["3"],
-        "X": ["0.5"],
+        "X": ["0.25"],
         "X X": ["0", "1"],
         "TEXT": ["a"],
         "[TEXT ...]": ["a", "b"],
         "PATH": ["p"],
     }
     values |= {"[N ...]": ["3"], "[PATH ...]": ["p"]}
-    for flag, value in shown:
+    for spelling, value in shown:
         given = values.get(value, value.split("|")[-1:] if value else [])
-        arguments = [flag, *given] if flag.startswith("--") else ["p"]
-        required = ["--output", "p"] if config_type is DemoConfig and flag != "--output" else []
-        config = tyro.cli(config_type, args=required + arguments)
-        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_").lower()
-        assert getattr(config, name) != (False if flag == f"--{name}" else None)
+        arguments = [spelling, *given] if spelling.startswith("--") else ["p"]
+        required = ["--output", "p"] if config_type is DemoConfig and spelling != "--output" else []
+        config = parse(config_type, required + arguments)
+        name = spelling.removeprefix("--").removeprefix("no-").replace("-", "_").lower()
+        expected = False if spelling.startswith("--no-") else flags[name].field.default
+        assert (flags[name].value_in(config) == expected) is spelling.startswith("--no-")
+
+
+@pytest.mark.parametrize(
+    ("config_type", "old", "present"),
+    [
+        (EvalConfig, ["--horizon", "7"], {"max_steps": 7}),
+        (EvalConfig, ["--drafts"], {"intermediate_plans": True}),
+        (WhiskersConfig, ["--show-flow"], {"intermediate_plans": True}),
+        (WhiskersConfig, ["--png", "a.png"], {"output": Path("a.png")}),
+        (WhiskersConfig, ["--video", "a.mp4"], {"output": Path("a.mp4")}),
+        (WhiskersConfig, ["--export", "a.html"], {"output": Path("a.html")}),
+    ],
+)
+def test_earlier_spellings_are_understood(config_type, old, present):
+    assert parse(config_type, old) == make_config(config_type, **present)
+
+
+def test_settings_are_named_by_their_flags():
+    config = make_config(Config, tool="saw", size=3)
+    assert config == Config(size=3, tool=ToolConfig(name="saw"))
+    assert replace_flags(config, force=2.0, loud=True) == Config(
+        size=3, loud=True, tool=ToolConfig("saw", 2.0)
+    )
+    with pytest.raises(TypeError, match="colour"):
+        make_config(Config, colour="red")
+    with pytest.raises(TypeError, match="colour"):
+        replace_flags(config, colour="red")
+
+
+def test_what_is_not_typed_is_taken_from_the_settings_that_were_found(monkeypatch):
+    found = make_config(Config, tool="saw", size=3)
+    parsed = []
+    done = run_command(
+        lambda config: parsed.append(config) or EXIT_DONE,
+        Config,
+        "do",
+        find_defaults=lambda config: found if config.loud else None,
+        arguments=["--loud", "--force", "2"],
+    )
+    assert done == EXIT_DONE and parsed == [replace_flags(found, loud=True, force=2.0)]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["-h", "extract"]])

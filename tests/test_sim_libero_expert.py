@@ -60,7 +60,7 @@ def world():
         env.close()
 
 
-def run(env, episode_index, failure_mode=None, horizon=None):
+def run(env, episode_index, failure_mode=None, max_steps=None):
     """The recorded episode and its row, through the loop that evaluates policies."""
     recorder = EpisodeRecorder()
     record = run_episode(
@@ -68,7 +68,7 @@ def run(env, episode_index, failure_mode=None, horizon=None):
         Scripted(env, failure_mode),
         episode_index,
         recorder,
-        RolloutSettings(1, horizon or env.spec.max_steps),
+        RolloutSettings(1, max_steps or env.spec.max_steps),
     )
     assert not record.error, record.error
     return record.arrays, make_row(record)
@@ -140,7 +140,7 @@ def test_eight_of_ten_init_states(name):
 )
 def test_a_failure_mode_gives_its_outcome(world, name, failure_mode, outcome, failed_stage, event):
     env = world(name, control="absolute") if name == DRAWER else world(name)
-    arrays, row = run(env, 3, failure_mode, horizon=180)
+    arrays, row = run(env, 3, failure_mode, max_steps=180)
     assert (row.outcome, row.failed_stage, row.n_steps) == (outcome, failed_stage, 180)
     assert row.decisive_event is event and 20 < row.decisive_step < 100
     if failure_mode == "stop_half_way":

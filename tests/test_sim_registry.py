@@ -79,7 +79,7 @@ def test_names_with_a_comma_between_them_stand_for_all_of_them():
 def test_what_is_said_without_building_is_what_is_built(name):
     (listed,) = (listing for listing in list_envs() if listing.name == name)
     spec = make_env(name, image_sizes={}).spec
-    assert (listed.instruction, listed.horizon, task_of(name)) == (
+    assert (listed.instruction, listed.max_steps, task_of(name)) == (
         spec.instruction,
         spec.max_steps,
         spec.task,

@@ -27,6 +27,7 @@ from eval.run import Run
 from eval.run_folder import RunFolder
 from eval.series import row_at
 from sim.capabilities import Drawable
+from sim.flags import make_config
 from tests.browser import NO_WEBGL, Viewer, needs_chromium, opened_browser, served
 from tests.processes import catch_ctrl_c
 from tests.small_checkpoints import save_small_smolvla
@@ -551,10 +552,11 @@ def test_without_a_scene_the_page_says_so_and_shows_the_camera_images(
 
 def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(browser, tmp_path):
     checkpoint = save_small_smolvla(tmp_path / "smolvla")
-    config = EvalConfig(
+    config = make_config(
+        EvalConfig,
         policy="smolvla",
         checkpoint=str(checkpoint),
-        horizon=8,
+        max_steps=8,
         episodes=1,
         samples=4,
         intermediate_plans=True,
@@ -628,8 +630,13 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
 def test_a_rollout_is_driven_from_the_page(browser):
     # A gripper that stays open never succeeds: on a busy machine the rollout goes far before it is
     # paused.
-    config = EvalConfig(
-        policy="act", checkpoint="act-early", n_action_steps=10, gripper_min=100.0, horizon=3000
+    config = make_config(
+        EvalConfig,
+        policy="act",
+        checkpoint="act-early",
+        n_action_steps=10,
+        gripper_min=100.0,
+        max_steps=3000,
     )
     with closing(LiveSession(config)) as session, served(session) as server:
         viewer = Viewer(browser, server.url)

@@ -15,6 +15,7 @@ import pytest
 from eval.episode_row import load_rows
 from sim.errors import WhiskerError
 from viz.cli import _write, main
+from viz.config import WhiskersConfig
 from viz.overlay_style import LINES
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +47,12 @@ def episode_file(run, index):
 def refused(answer):
     """The one line that was said."""
     code, out, err = answer
-    assert code == 2 and not out and err.startswith("whiskers: ") and err.count("\n") == 1
+    assert (
+        code == 2
+        and not out
+        and err.startswith(("whiskers: ", "whiskers live: "))
+        and err.count("\n") == 1
+    )
     return err
 
 
@@ -61,21 +67,21 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "--export" in done.stdout and "--live" in done.stdout
+    assert "--output" in done.stdout and "whiskers live" in done.stdout
 
 
 def test_a_picture_and_a_film_and_a_page_are_written(whiskers, failed_run, tmp_path):
     code, out, _ = whiskers(
-        failed_run, "--png", tmp_path / "a.png", "--step", 110, "--camera", "overhead_cam"
+        failed_run, "--output", tmp_path / "a.png", "--step", 110, "--camera", "overhead_cam"
     )
     image = cv2.imread(str(tmp_path / "a.png"))
     assert code == 0 and "a.png" in out and image.shape[1] >= 960
     plan = (np.abs(image[..., ::-1].astype(int) - LINES["plan"].colour) < 40).all(axis=-1)
     assert plan.sum() > 200
     n_steps = next(row.n_steps for row in load_rows(failed_run) if row.episode_index == 7)
-    code, out, _ = whiskers(failed_run, "--episode", 7, "--video", tmp_path / "a.mp4")
+    code, out, _ = whiskers(failed_run, "--episode", 7, "--output", tmp_path / "a.mp4")
     assert code == 0 and len(iio.imread(tmp_path / "a.mp4")) == n_steps + 1
-    code, out, _ = whiskers(failed_run, "--export", tmp_path / "a.html")
+    code, out, _ = whiskers(failed_run, "--output", tmp_path / "a.html")
     assert code == 0 and "MB" in out and "</html>" in (tmp_path / "a.html").read_text()
 
 
@@ -84,7 +90,8 @@ def test_a_picture_is_of_the_step_at_which_it_went_wrong(whiskers, failed_run, t
     assert failed.shown_step not in (0, failed.n_steps)
     for name, *step in (("default.png",), ("there.png", "--step", failed.shown_step)):
         assert (
-            whiskers(failed_run, "--png", tmp_path / name, "--camera", "wrist_cam", *step)[0] == 0
+            whiskers(failed_run, "--output", tmp_path / name, "--camera", "wrist_cam", *step)[0]
+            == 0
         )
     assert (tmp_path / "default.png").read_bytes() == (tmp_path / "there.png").read_bytes()
 
@@ -99,9 +106,11 @@ def test_the_table_is_written_too(whiskers, run):
 def test_no_such_run_or_episode(whiskers, run, tmp_path):
     assert "run.json" in refused(whiskers(tmp_path / "nothing"))
     assert "expected one that was run, got episodes 7, 8" in refused(whiskers(run, "--episode", 99))
-    assert "expected 0 to 300" in refused(whiskers(run, "--png", tmp_path / "a.png", "--step", 301))
+    assert "expected 0 to 300" in refused(
+        whiskers(run, "--output", tmp_path / "a.png", "--step", 301)
+    )
     assert "overhead_cam" in refused(
-        whiskers(run, "--png", tmp_path / "a.png", "--camera", "front")
+        whiskers(run, "--output", tmp_path / "a.png", "--camera", "front")
     )
 
 
@@ -115,7 +124,7 @@ def test_a_run_without_snapshots_says_what_to_record(whiskers, run, tmp_path):
     with np.load(episode_file(run, 8)) as stored:
         arrays = {name: stored[name] for name in stored if "snapshot" not in name}
     np.savez(episode_file(run, 8), **arrays)
-    said = refused(whiskers(run, "--export", tmp_path / "a.html"))
+    said = refused(whiskers(run, "--output", tmp_path / "a.html"))
     assert "an array 'step_snapshot'" in said and "eval --first-episode 8 --episodes 1" in said
     assert not (tmp_path / "a.html").exists()
 
@@ -123,9 +132,9 @@ def test_a_run_without_snapshots_says_what_to_record(whiskers, run, tmp_path):
 def test_a_truncated_episode_file(whiskers, run, tmp_path):
     content = episode_file(run, 8).read_bytes()
     episode_file(run, 8).write_bytes(content[: len(content) // 2])
-    for flag, suffix in (("--export", "html"), ("--png", "png"), ("--video", "mp4")):
+    for suffix in ("html", "png", "mp4"):
         assert "expected the recorded arrays" in refused(
-            whiskers(run, flag, tmp_path / f"a.{suffix}")
+            whiskers(run, "--output", tmp_path / f"a.{suffix}")
         )
     assert not list(tmp_path.glob("*a.*"))
     assert "expected the recorded arrays" in refused(whiskers(run, "--table"))
@@ -142,7 +151,7 @@ def test_an_episode_that_crashed_before_it_planned(whiskers, run, tmp_path):
     (run / "episodes.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in (rows[0], crashed))
     )
-    said = refused(whiskers(run, "--episode", 8, "--export", tmp_path / "a.html"))
+    said = refused(whiskers(run, "--episode", 8, "--output", tmp_path / "a.html"))
     assert "expected a prediction, got none: MemoryError: none left" in said
 
 
@@ -162,18 +171,24 @@ def test_no_display_for_a_window(whiskers, run, monkeypatch):
 
 
 def test_it_must_be_clear_what_is_wanted(whiskers, run, tmp_path):
-    assert "--live with one" in refused(whiskers(run, "--live"))
-    assert "got --png and --table" in refused(whiskers(run, "--table", "--png", tmp_path / "a.png"))
-    assert "--camera: expected together with --png or --video" in refused(
+    assert "got --output and --table" in refused(
+        whiskers(run, "--table", "--output", tmp_path / "a.png")
+    )
+    assert "--camera: expected together with --output <file>.png or <file>.mp4" in refused(
         whiskers(run, "--camera", "wrist_cam")
     )
-    assert "--step: expected together with --png" in refused(whiskers(run, "--step", 3))
-    assert (
-        "--show-intermediate: expected a run recorded with `eval --intermediate-plans`"
-        in refused(whiskers(run, "--show-intermediate"))
+    assert "--step: expected together with --output <file>.png" in refused(
+        whiskers(run, "--step", 3)
     )
-    assert "--policy: expected together with --live" in refused(whiskers(run, "--policy", "act"))
-    assert "a file that ends in .mp4" in refused(whiskers(run, "--video", tmp_path / "a.gif"))
+    assert (
+        "--intermediate-plans: expected a run recorded with `eval --intermediate-plans`"
+        in refused(whiskers(run, "--intermediate-plans"))
+    )
+    said = refused(whiskers(run, "--policy", "act"))
+    assert "--policy: expected `whiskers live`" in said and "knows what it ran" in said
+    assert "a file that ends in .html or .mp4 or .png" in refused(
+        whiskers(run, "--output", tmp_path / "a.gif")
+    )
 
 
 def test_without_a_run_the_runs_are_listed_and_nothing_else(whiskers, run, tmp_path, monkeypatch):
@@ -183,7 +198,7 @@ def test_without_a_run_the_runs_are_listed_and_nothing_else(whiskers, run, tmp_p
     assert "eval --policy act --episodes 30" in said
     for flags in (
         ("--table",),
-        ("--export", tmp_path / "a.html"),
+        ("--output", tmp_path / "a.html"),
         ("--episode", 0),
         ("--task", "pick_place"),
     ):
@@ -195,8 +210,8 @@ def test_without_a_run_the_runs_are_listed_and_nothing_else(whiskers, run, tmp_p
 
 def test_a_place_that_cannot_be_written_to(whiskers, run, tmp_path):
     (tmp_path / "file").touch()
-    assert "expected a place to write to" in refused(
-        whiskers(run, "--export", tmp_path / "file" / "a.html")
+    assert "expected a file that can be written" in refused(
+        whiskers(run, "--output", tmp_path / "file" / "a.html")
     )
 
 
@@ -206,7 +221,7 @@ def test_a_file_of_the_page_that_is_missing_is_named(whiskers, run, tmp_path, mo
     )
     monkeypatch.setattr("viz.page._WEB", web)
     (web / "dist/viewer.js").unlink()
-    for arguments in (("--export", tmp_path / "a.html"), ("--no-browser",)):
+    for arguments in (("--output", tmp_path / "a.html"), ("--no-browser",)):
         said = refused(whiskers(run, *arguments))
         assert (
             f"viewer file {str(web / 'dist/viewer.js')!r}: expected a file that comes with Whisker"
@@ -215,17 +230,18 @@ def test_a_file_of_the_page_that_is_missing_is_named(whiskers, run, tmp_path, mo
     assert not (tmp_path / "a.html").exists()
 
 
-def test_a_file_that_cannot_be_read_is_not_taken_for_the_one_to_write(tmp_path):
+def test_a_file_that_cannot_be_read_is_not_taken_for_the_one_to_write(tmp_path, monkeypatch):
     gone = tmp_path / "gone"
+    monkeypatch.setattr("viz.cli._draw", lambda *asked: gone.read_text())
     with pytest.raises(
         WhiskerError, match=f"file '{gone}': expected a file to read, got No such file"
     ):
-        _write("png", tmp_path / "a.png", lambda: Path(gone.read_text()))
+        _write(WhiskersConfig(output=tmp_path / "a.png"), None, None)
 
 
 def test_a_run_without_its_rows(whiskers, run, tmp_path):
     (run / "episodes.jsonl").unlink()
-    for arguments in ((), ("--table",), ("--export", tmp_path / "a.html")):
+    for arguments in ((), ("--table",), ("--output", tmp_path / "a.html")):
         said = refused(whiskers(run, *arguments))
         assert (
             f"rows file '{run / 'episodes.jsonl'}': expected a row for each episode, got No such file"
@@ -234,8 +250,8 @@ def test_a_run_without_its_rows(whiskers, run, tmp_path):
 
 
 def test_what_cannot_run_live_is_refused_before_a_page_is_served(whiskers):
-    assert "'act'" in refused(whiskers("--live", "--policy", "akt"))
-    assert "at least 1" in refused(whiskers("--live", "--policy", "act", "--horizon", 0))
+    assert "'act'" in refused(whiskers("live", "--policy", "akt"))
+    assert "at least 1" in refused(whiskers("live", "--policy", "act", "--max-steps", 0))
     assert "one that has a single plan" in refused(
-        whiskers("--live", "--policy", "scripted", "--samples", 3)
+        whiskers("live", "--policy", "scripted", "--samples", 3)
     )

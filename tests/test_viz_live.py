@@ -13,13 +13,19 @@ from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from tests.runs import assert_same_arrays
 from tests.small_checkpoints import save_small_smolvla
 from viz.live import LiveSession
 
 N_STEPS = 24
-CONFIG = EvalConfig(
-    policy="act", checkpoint="act-early", horizon=N_STEPS, n_action_steps=8, first_episode=1
+CONFIG = make_config(
+    EvalConfig,
+    policy="act",
+    checkpoint="act-early",
+    max_steps=N_STEPS,
+    n_action_steps=8,
+    first_episode=1,
 )
 
 
@@ -32,7 +38,7 @@ def recorded():
         setup.policy,
         1,
         EpisodeRecorder(),
-        RolloutSettings(setup.n_action_steps, setup.horizon),
+        RolloutSettings(setup.n_action_steps, setup.max_steps),
     )
     setup.env.close()
     return record.arrays
@@ -284,7 +290,7 @@ def test_a_policy_that_crashes_ends_its_episode_and_not_the_session(session, key
 
 
 def test_the_scripted_expert_cannot_branch():
-    session = LiveSession(EvalConfig(policy="scripted", horizon=4))
+    session = LiveSession(make_config(EvalConfig, policy="scripted", max_steps=4))
     with pytest.raises(WhiskerError, match="go back to a decision"):
         session.command({"command": "branch", "prediction": 0})
     first = session.page()["key"]
@@ -298,8 +304,13 @@ def test_the_scripted_expert_cannot_branch():
 def test_a_branch_with_another_seed_follows_the_alternative_of_that_number(tmp_path):
     """What was drawn grey becomes the plan: the same noise, in the same state."""
     checkpoint = save_small_smolvla(tmp_path / "smolvla")
-    config = EvalConfig(
-        policy="smolvla", checkpoint=str(checkpoint), horizon=6, samples=3, intermediate_plans=True
+    config = make_config(
+        EvalConfig,
+        policy="smolvla",
+        checkpoint=str(checkpoint),
+        max_steps=6,
+        samples=3,
+        intermediate_plans=True,
     )
     session = LiveSession(config)
     try:

@@ -19,6 +19,7 @@ from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
+from sim.flags import make_config
 from tests.browser import Viewer, needs_chromium, opened_browser
 from tests.small_checkpoints import save_small_smolvla
 from viz.native import draw_into
@@ -120,10 +121,11 @@ def planned(tmp_path_factory):
     """Return a run with samples and denoising steps, its row, and the overlay of its last decision but for one step."""
     folder = tmp_path_factory.mktemp("planned")
     checkpoint = save_small_smolvla(folder / "smolvla")
-    config = EvalConfig(
+    config = make_config(
+        EvalConfig,
         policy="smolvla",
         checkpoint=str(checkpoint),
-        horizon=10,
+        max_steps=10,
         episodes=1,
         samples=3,
         intermediate_plans=True,

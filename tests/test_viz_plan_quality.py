@@ -19,6 +19,7 @@ from eval.run import Run
 from eval.run_folder import RunFolder
 from policies.registry import CHECKPOINT_FOLDER
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.runs import describe_run, make_trajectory_of
 from viz.plan_quality import (
@@ -214,7 +215,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def run_of(checkpoint, folder):
-    setup = set_up(EvalConfig(policy="act", checkpoint=str(checkpoint)))
+    setup = set_up(make_config(EvalConfig, policy="act", checkpoint=str(checkpoint)))
     record = run_episode(
         setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, 100)
     )

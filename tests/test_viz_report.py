@@ -24,6 +24,7 @@ from eval.proportions import compute_wilson_interval
 from eval.run import Run
 from eval.run_description import save_description
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.runs import describe_run
 from viz.plan_quality import load_plan_quality, save_plan_quality
@@ -89,9 +90,9 @@ def make_run(tmp_path, blind_env):
     def make(rows, name="run", tasks=None, episodes=None, **parts) -> Path:
         path = tmp_path / name
         path.mkdir()
-        description = describe_run(blind_env, horizon=300, **parts)
+        description = describe_run(blind_env, max_steps=300, **parts)
         n = episodes or len({row.episode_index for row in rows})
-        config = replace(description.config, episodes=n)
+        config = replace_flags(description.config, episodes=n)
         tasks = tasks or {row.task: f"so101/{i}" for i, row in enumerate(rows)}
         save_description(path, replace(description, config=config, tasks=tasks))
         (path / ROWS_FILE).write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows))
@@ -209,12 +210,12 @@ def test_markup_in_names_and_messages_is_text(make_run, blind_env):
     rows = [replace(row, task=f"{row.task}/{NASTY}") for row in make_rows("suite", 12)]
     spec = replace(describe_run(blind_env).policy, checkpoint=f"{NASTY}/last")
     env = replace(blind_env.spec, instruction=f"do {NASTY}")
-    config = EvalConfig(
-        policy="random", checkpoint=f"{NASTY}/last", env=f"so101/pick_place@{NASTY}"
+    config = make_config(
+        EvalConfig, policy="random", checkpoint=f"{NASTY}/last", env=f"so101/pick_place@{NASTY}"
     )
     path = make_run(rows)
     description = replace(
-        Run.open(path).description, policy=spec, env=env, config=replace(config, episodes=12)
+        Run.open(path).description, policy=spec, env=env, config=replace_flags(config, episodes=12)
     )
     save_description(path, description)
     report = ReportContent((content_of(path),), refused=(f"run {NASTY!r}: no.",))
@@ -378,7 +379,7 @@ def test_a_recorded_run_has_a_report_with_plans_and_starts(failed_run, tmp_path)
     assert any("closed on nothing" in a["alt"] or "closest approach" in a["alt"] for a in pictures)
     png = tmp_path / "at.png"
     done = subprocess.run(
-        [sys.executable, "-m", "viz", *words, "--png", png], capture_output=True, text=True
+        [sys.executable, "-m", "viz", *words, "--output", png], capture_output=True, text=True
     )
     assert done.returncode == 0 and png.exists(), done.stderr
 

@@ -20,6 +20,7 @@ from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from tests.runs import assert_same_arrays
 from viz.event_board import EventBoard
 from viz.page import export_episode, find_row
@@ -27,10 +28,11 @@ from viz.run_branches import RunBranches
 from viz.run_source import RunSource
 
 N_STEPS = 24
-CONFIG = EvalConfig(
+CONFIG = make_config(
+    EvalConfig,
     policy="act",
     checkpoint="act-early",
-    horizon=N_STEPS,
+    max_steps=N_STEPS,
     n_action_steps=8,
     first_episode=1,
     episodes=1,
@@ -92,10 +94,11 @@ def test_with_nothing_changed_it_is_what_was_recorded(run, prediction):
 
 def test_a_policy_that_remembers_goes_on_with_what_it_remembered(small_act_ensembling, tmp_path):
     """A temporal ensemble averages the chunks of all decisions before."""
-    config = EvalConfig(
+    config = make_config(
+        EvalConfig,
         policy="act",
         checkpoint=str(small_act_ensembling),
-        horizon=7,
+        max_steps=7,
         episodes=1,
         intermediate_plans=True,
     )
@@ -220,7 +223,10 @@ def test_a_checkpoint_that_is_gone_or_another_is_said(recorded, small_act, tmp_p
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
     run = Run.open(
         record(
-            EvalConfig(checkpoint=str(checkpoint), policy="act", horizon=3, episodes=1), tmp_path
+            make_config(
+                EvalConfig, checkpoint=str(checkpoint), policy="act", max_steps=3, episodes=1
+            ),
+            tmp_path,
         )
     )
     config = json.loads((checkpoint / "config.json").read_text())
@@ -274,7 +280,9 @@ def test_a_branch_that_was_cut_off_is_left_out(run):
 
 
 def test_the_run_of_an_expert_cannot_branch(blind_env, tmp_path):
-    run = Run.open(record(EvalConfig(policy="scripted", horizon=2, episodes=1), tmp_path))
+    run = Run.open(
+        record(make_config(EvalConfig, policy="scripted", max_steps=2, episodes=1), tmp_path)
+    )
     with closing(RunSource(run, find_row(run, None))) as source:
         assert "cannot go back" in source.page()["unusable"]["branch"]
         with pytest.raises(WhiskerError, match="go back to a decision"):

@@ -18,6 +18,7 @@ from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder
 from eval.run_folders import MOST_LEVELS, find_run_folders
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from tests.runs import describe_run
 from tests.test_viz_server import answer, ask
 from viz import run_list
@@ -42,7 +43,7 @@ def make_run(tmp_path, blind_env):
     opened = []
 
     def make(*outcomes, episodes, folder=tmp_path, policy="random", **parts):
-        config = EvalConfig(policy=policy, env="so101/pick_place", episodes=episodes)
+        config = make_config(EvalConfig, policy=policy, env="so101/pick_place", episodes=episodes)
         run = RunFolder.create(folder, describe_run(blind_env, policy, config=config, **parts))
         opened.append(run)
         append(run, *outcomes)

@@ -24,6 +24,7 @@ from eval.episode_row import load_rows
 from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run_folder import RunFolder
+from sim.flags import make_config
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("sim", "policies", "cknna", "eval", "viz")
@@ -118,7 +119,7 @@ def run(installed) -> Path:
 
 def _eval(installed: Installed, run: Path) -> None:
     """The row is the one that the repository's own code gives."""
-    config = EvalConfig(policy="act", episodes=1)
+    config = make_config(EvalConfig, policy="act", episodes=1)
     setup = set_up(config)
     twin = RunFolder.create(installed.folder / "twin", describe(config, setup))
     with closing(setup.env), closing(twin):
@@ -153,7 +154,7 @@ def _eval_report(installed: Installed, run: Path) -> None:
 def _whiskers(installed: Installed, run: Path) -> None:
     """The page that is exported, and the one that is served, hold the built bundle."""
     script = (ROOT / "viz/web/dist/viewer.js").read_text(encoding="utf-8").strip()
-    installed.run("whiskers", str(run), "--export", "x.html")
+    installed.run("whiskers", str(run), "--output", "x.html")
     assert script in (installed.folder / "x.html").read_text(encoding="utf-8")
     with installed.start("whiskers", str(run), "--no-browser") as server:
         assert server.stdout is not None

@@ -3,20 +3,19 @@
 import os
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from eval.config import AUTO_ENV, EvalConfig, SubjectConfig
+from eval.config import AUTO_ENV, EvalConfig, OutputConfig, RecordingConfig
 from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.command_words import RUN
 from sim.errors import WhiskerError
 from sim.files import is_write_error
-from viz.config import WhiskersConfig
+from sim.flags import find_flags
+from viz.config import LiveConfig, PageConfig, WhiskersConfig
 
 if TYPE_CHECKING:
     from eval.episode_row import EpisodeRow
@@ -25,12 +24,30 @@ if TYPE_CHECKING:
     from viz.run_list import RunList
     from viz.run_source import RunSource
 
-_SUFFIXES = {"export": ".html", "video": ".mp4", "png": ".png"}
+_SUFFIXES = (".html", ".mp4", ".png")
+# The second is how it was spelt before there were subcommands.
+_LIVE = ("live", "--live")
 
 
 def main() -> int:
     """Entry point of `whiskers`."""
-    return run_command(_show, WhiskersConfig, "whiskers")
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["live"] or "--live" in arguments:
+        rest = [argument for argument in arguments if argument not in _LIVE]
+        return run_command(_serve_live, LiveConfig, "whiskers live", arguments=rest)
+    return run_command(_show, WhiskersConfig, "whiskers", _refuse_live_flags)
+
+
+def _refuse_live_flags(arguments: Sequence[str], config_type: type) -> None:
+    """Raise if a flag says what to run, which a run folder knows by itself."""
+    own = {flag.spelling for flag in find_flags(config_type)}
+    live = {flag.spelling for flag in find_flags(LiveConfig)} - own
+    for argument in arguments:
+        spelling = argument.partition("=")[0]
+        if spelling in live:
+            raise WhiskerError(
+                spelling, expected="`whiskers live`", hint="A run folder knows what it ran."
+            )
 
 
 def _show(config: WhiskersConfig) -> int:
@@ -40,9 +57,7 @@ def _show(config: WhiskersConfig) -> int:
         # Nothing is rendered beside the window, and it fails to find its own OpenGL where OSMesa is
         # loaded (Mesa 25).
         os.environ["MUJOCO_GL"] = "glfw"
-    if config.live:
-        return _serve_live(config)
-    path = config.run or EvalConfig.run_dir
+    path = config.run or OutputConfig.run_dir
     if config.run is None or _is_folder_of_runs(path):
         return _serve_runs(config, path)
     from eval.run import Run
@@ -51,97 +66,87 @@ def _show(config: WhiskersConfig) -> int:
     run = Run.open(path)
     if config.table:
         return _print_table(run)
-    if config.show_intermediate:
+    if config.page.intermediate_plans:
         _check_intermediate_plans(run)
-    if not (_asked(config) or run.rows or run.is_finished):
-        return _serve_run(config, run, None)  # its first episode is still running
+    if not (_name_what_needs_a_run(config) or run.rows or run.is_finished):
+        return _serve_run(config.page, run, None)  # its first episode is still running
     row = find_row(run, config.episode, config.task)
-    for name, write in (("export", _export), ("video", _film), ("png", _draw)):
-        if path := getattr(config, name):
-            return _write(name, path, partial(write, config, run, row))
+    if config.output is not None:
+        return _write(config, run, row)
     if config.native:
         from viz.native import show_native
 
-        show_native(run, row, config.show_intermediate)
+        show_native(run, row, config.page.intermediate_plans)
         return EXIT_DONE
-    return _serve_run(config, run, row)
+    return _serve_run(config.page, run, row)
 
 
-def _asked(config: WhiskersConfig) -> list[str]:
-    """Return the flags given that are about one episode, or one run."""
-    names = ("export", "video", "png", "table", "native", "episode", "task")
-    return [f"--{name}" for name in names if getattr(config, name) != getattr(WhiskersConfig, name)]
+def _name_what_needs_a_run(config: WhiskersConfig) -> str:
+    """Return the first flag given that is about one run, or one of its episodes; "": there is none."""
+    for name in ("output", "table", "native", "episode", "task"):
+        if getattr(config, name) != getattr(WhiskersConfig, name):
+            return f"--{name}"
+    return ""
 
 
 def _check_flags(config: WhiskersConfig) -> None:
-    """Raise where it is not clear what is wanted."""
-    if config.live and config.run is not None:
-        raise WhiskerError(
-            "whiskers", expected="a run folder, or --live --policy <policy>", got="--live with one"
-        )
-    asked = [
-        f"--{name}"
-        for name in ("export", "video", "png", "table", "native", "live")
-        if getattr(config, name)
-    ]
-    if len(asked) > 1:
-        raise WhiskerError("whiskers", expected="one thing to do", got=" and ".join(asked))
-    needs = {
-        "step": ("--png",),
-        "camera": ("--png", "--video"),
-        "samples": ("--live",),
-        "run_dir": ("--live",),
+    """Raise if flags contradict each other, or one has nothing to act on."""
+    given = {
+        "--output": config.output is not None,
+        "--table": config.table,
+        "--native": config.native,
     }
-    for name, owners in needs.items():
-        if getattr(config, name) != getattr(WhiskersConfig, name) and not set(owners) & set(asked):
-            raise WhiskerError(f"--{name}", expected=f"together with {' or '.join(owners)}")
-    for name, suffix in _SUFFIXES.items():
-        path = getattr(config, name)
-        if path is not None and path.suffix != suffix:
-            raise WhiskerError(f"--{name} {path}", expected=f"a file that ends in {suffix}")
-    for field in fields(SubjectConfig):
-        if not config.live and getattr(config, field.name) != field.default:
-            flag = "--" + field.name.replace("_", "-")
-            raise WhiskerError(
-                flag, expected="together with --live", hint="A run folder knows what it ran."
-            )
+    asked = [flag for flag, is_given in given.items() if is_given]
+    if len(asked) > 1:
+        raise WhiskerError(
+            "whiskers",
+            expected="at most one of --output, --table and --native",
+            got=" and ".join(asked),
+        )
+    suffix = "" if config.output is None else config.output.suffix
+    if config.output is not None and suffix not in _SUFFIXES:
+        raise WhiskerError(
+            f"--output {config.output}", expected=f"a file that ends in {' or '.join(_SUFFIXES)}"
+        )
+    if config.step is not None and suffix != ".png":
+        raise WhiskerError("--step", expected="together with --output <file>.png")
+    if config.camera is not None and suffix not in (".mp4", ".png"):
+        raise WhiskerError("--camera", expected="together with --output <file>.png or <file>.mp4")
 
 
 def _check_intermediate_plans(run: "Run") -> None:
-    if not run.description.config.intermediate_plans:
+    if not run.description.config.recording.intermediate_plans:
         raise WhiskerError(
-            "--show-intermediate",
+            "--intermediate-plans",
             expected="a run recorded with `eval --intermediate-plans`",
             got=f"{str(run.path)!r}, which was not",
         )
 
 
-def _serve_live(config: WhiskersConfig) -> int:
-    named = config.policy or config.checkpoint or "act"
-    where = "" if config.env == AUTO_ENV else f" in {config.env}"
+def _serve_live(config: LiveConfig) -> int:
+    named = config.policy.name or config.policy.checkpoint or "act"
+    where = "" if config.env.name == AUTO_ENV else f" in {config.env.name}"
     say_progress(f"whiskers: loading {named}{where}. The libraries take some seconds ...")
-    from eval.evaluation import name_policy, with_absolute_paths
+    from eval.subject import name_policy, with_absolute_paths
     from viz.live import LiveSession
 
-    subject = {field.name: getattr(config, field.name) for field in fields(SubjectConfig)}
-    first_episode = config.episode or 0
+    shows_intermediate = config.page.intermediate_plans
     asked = EvalConfig(
-        **subject,
-        first_episode=first_episode,
+        policy=config.policy,
+        env=config.env,
+        rollout=config.rollout,
+        adapters=config.adapters,
+        first_episode=config.episode,
         episodes=1,
-        samples=config.samples,
-        intermediate_plans=config.show_intermediate,
+        recording=RecordingConfig(config.samples, intermediate_plans=shows_intermediate),
     )
-    with closing(
-        LiveSession(
-            with_absolute_paths(name_policy(asked)), config.show_intermediate, config.run_dir
-        )
-    ) as session:
+    asked = with_absolute_paths(name_policy(asked))
+    with closing(LiveSession(asked, shows_intermediate, config.run_dir)) as session:
         if session.run_path:
-            print(f"whiskers: what comes to its end is kept in {session.run_path}", file=sys.stderr)
+            print(f"whiskers: finished episodes are kept in {session.run_path}", file=sys.stderr)
         for finding in session.findings:
             print(f"whiskers: {finding.level}: {finding}", file=sys.stderr)
-        return _serve(config, session)
+        return _serve(config.page, session)
 
 
 def _is_folder_of_runs(path: Path) -> bool:
@@ -152,11 +157,11 @@ def _is_folder_of_runs(path: Path) -> bool:
 
 def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
     """Serve the list of the runs in a folder."""
-    asked = _asked(config)
-    if asked:
+    flag = _name_what_needs_a_run(config)
+    if flag:
         got = f"the folder {str(folder)!r}" if config.run else "none"
         raise WhiskerError(
-            asked[0], expected="a run folder", got=got, hint="`whiskers` without it lists the runs."
+            flag, expected="a run folder", got=got, hint="`whiskers` without it lists the runs."
         )
     if not folder.is_dir():
         raise WhiskerError(
@@ -168,23 +173,23 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
     say_progress(f"whiskers: reading the runs in {folder} ...")
     from viz.run_list import RunList
 
-    with closing(RunList(folder, config.show_intermediate)) as runs:
+    with closing(RunList(folder, config.page.intermediate_plans)) as runs:
         # The runs are read while the browser starts.
         Thread(target=runs.listing, daemon=True).start()
-        return _serve(config, runs, serves_runs=True)
+        return _serve(config.page, runs, serves_runs=True)
 
 
-def _serve_run(config: WhiskersConfig, run: "Run", row: "EpisodeRow | None") -> int:
+def _serve_run(config: PageConfig, run: "Run", row: "EpisodeRow | None") -> int:
     from viz.run_source import RunSource
 
-    with closing(RunSource(run, row, config.show_intermediate)) as source:
+    with closing(RunSource(run, row, config.intermediate_plans)) as source:
         return _serve(config, source)
 
 
 def _serve(
-    config: WhiskersConfig, source: "RunSource | RunList | LiveSession", serves_runs: bool = False
+    config: PageConfig, source: "RunSource | RunList | LiveSession", serves_runs: bool = False
 ) -> int:
-    """Until Ctrl-C."""
+    """Serve a page until Ctrl-C."""
     from viz.page import render_page
     from viz.server import ViewerServer
 
@@ -217,49 +222,46 @@ def _print_table(run: "Run") -> int:
     return EXIT_DONE
 
 
-def _write(flag: str, path: Path, write: Callable[[], Path]) -> int:
+def _write(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> int:
+    """Write the file that was asked for, and print its name and size."""
+    assert config.output is not None
+    path = config.output
+    write = {".html": _export, ".mp4": _film, ".png": _draw}[path.suffix]
     try:
-        print(f"{write()} ({path.stat().st_size / 1e6:.2f} MB)")
+        written = write(config, path, run, row)
+        print(f"{written} ({path.stat().st_size / 1e6:.2f} MB)")
     except OSError as error:
         got = error.strerror or str(error)
         if not is_write_error(error, path):
             raise WhiskerError(
                 f"file {str(error.filename)!r}", expected="a file to read", got=got
             ) from error
-        raise WhiskerError(f"--{flag} {path}", expected="a place to write to", got=got) from error
+        raise WhiskerError(
+            f"--output {path}", expected="a file that can be written", got=got
+        ) from error
     return EXIT_DONE
 
 
-def _export(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
+def _export(config: WhiskersConfig, path: Path, run: "Run", row: "EpisodeRow") -> Path:
     from viz.page import export_episode
     from viz.progress import terminal_bar
 
-    assert config.export
     with terminal_bar(f"opening {run.description.tasks[row.task]}") as report:
-        return export_episode(run, row, config.export, config.show_intermediate, report)
+        return export_episode(run, row, path, config.page.intermediate_plans, report)
 
 
-def _film(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
+def _film(config: WhiskersConfig, path: Path, run: "Run", row: "EpisodeRow") -> Path:
     from viz.progress import terminal_bar
     from viz.video import film_whiskers
 
-    assert config.video
+    shows = config.page.intermediate_plans
     with terminal_bar(f"opening {run.description.tasks[row.task]}") as report:
-        return film_whiskers(
-            run,
-            row,
-            config.video,
-            config.camera,
-            show_intermediate=config.show_intermediate,
-            report=report,
-        )
+        return film_whiskers(run, row, path, config.camera, show_intermediate=shows, report=report)
 
 
-def _draw(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> Path:
+def _draw(config: WhiskersConfig, path: Path, run: "Run", row: "EpisodeRow") -> Path:
     from viz.video import draw_step
 
-    assert config.png
     step = row.shown_step if config.step is None else config.step
-    return draw_step(
-        run, row, step, config.png, config.camera, show_intermediate=config.show_intermediate
-    )
+    shows = config.page.intermediate_plans
+    return draw_step(run, row, step, path, config.camera, show_intermediate=shows)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
 from eval.branches import BranchFolder
 from eval.config import EvalConfig
 from eval.doctor.examination import examine
@@ -14,6 +16,7 @@ from eval.provenance import describe
 from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from sim.capabilities import Snapshots, require
+from sim.env import Env
 from sim.errors import WhiskerError
 from sim.registry import make_env
 from viz.branch_command import read_integer
@@ -25,9 +28,9 @@ from viz.page_data import first_stages, header_data, scene_data
 
 
 class LiveSession(Driver):
-    """`viz.server.PageSource` of episodes that run while one looks.
+    """Serves episodes that run while a person looks, as a `viz.server.PageSource`.
 
-    Whoever listens gets every event.
+    Every listener gets every event.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class LiveSession(Driver):
             WhiskerError: what cannot run, or a folder that cannot be written.
         """
         super().__init__(EventBoard())
-        self._config, self._show_intermediate, self._run_dir = config, show_intermediate, run_dir
+        self._config = config
+        self._show_intermediate = show_intermediate
+        self._run_dir = run_dir
         self._run: RunFolder | None = None
         try:
             self.in_thread(self._open)
@@ -92,20 +97,19 @@ class LiveSession(Driver):
         config = self._config
         self._setup: Setup = set_up(config)
         self.opened.enter_context(closing(self._setup.env))
-        env = require(self._setup.env, Snapshots, "whiskers --live")
+        env = require(self._setup.env, Snapshots, "whiskers live")
         self.findings: list[Finding] = [f for f in examine(config, self._setup) if f.is_ill]
         setup = self._setup
         env_name = setup.tasks[env.spec.task]
-        blind_env = self.opened.enter_context(closing(make_env(env_name, {}, config.control)))
-        whisker_env = require(blind_env, Snapshots, "whiskers --live")
-        settings = RolloutSettings(setup.n_action_steps, setup.horizon, config.samples)
-        self._stage = LiveContext(env, whisker_env, setup.policy, settings)
+        blind_env = self.opened.enter_context(closing(make_env(env_name, {}, config.env.control)))
+        whisker_env = require(blind_env, Snapshots, "whiskers live")
+        settings = RolloutSettings(setup.n_action_steps, setup.max_steps, config.recording.samples)
+        self._context = LiveContext(env, whisker_env, setup.policy, settings)
         self._description = describe(config, setup)
         self._scene = scene_data(whisker_env)
         if self._run_dir is not None:
-            self._run = self.opened.enter_context(
-                closing(RunFolder.create(self._run_dir, self._description))
-            )
+            folder = RunFolder.create(self._run_dir, self._description)
+            self._run = self.opened.enter_context(closing(folder))
             self.branch_folder = self.opened.enter_context(closing(BranchFolder(self._run.path)))
         self._begin_episode(config.first_episode)
 
@@ -125,26 +129,33 @@ class LiveSession(Driver):
             return
         assert episode.record is not None
         row = make_row(episode.record)
-        # A second life of an episode is the same once more.
-        if (row.task, row.episode_index) not in {
-            (known.task, known.episode_index) for known in self._run.rows
-        }:
+        known = {(one.task, one.episode_index) for one in self._run.rows}
+        # An episode that is begun a second time goes as it went the first time.
+        if (row.task, row.episode_index) not in known:
             self._run.append(episode.record, row)
 
     def _begin_episode(self, episode_index: int) -> None:
-        env = self._stage.env
+        env = self._context.env
         key = make_key(env.spec.task, episode_index, self.episodes)
-        episode = LiveEpisode.begin(self._stage, episode_index, key)
+        episode = LiveEpisode.begin(self._context, episode_index, key)
         self.enter(episode)
         episode.advance()  # resets the environment
-        places = [env.ee_pos_world(), *(goal.object_pos_world for goal in env.progress())]
-        around = [place[None] for place in places if place is not None]
-        told = (
-            episode.decisions[-1].observation.instruction
-            if episode.decisions
-            else env.spec.instruction
-        )
+        instruction = env.spec.instruction
+        if episode.decisions:
+            instruction = episode.decisions[-1].observation.instruction
         episode.header = header_data(
-            self._description, env.spec, key, told, around, first_stages(env.spec)
+            self._description,
+            env.spec,
+            key,
+            instruction,
+            _find_places(env),
+            first_stages(env.spec),
         )
         self.add(episode)
+
+
+def _find_places(env: Env) -> list[np.ndarray]:
+    """Return the positions of the tool and of the goals' objects, `(1, 3)` m, world, which the view is to show."""
+    places: list[np.ndarray | None] = [env.ee_pos_world()]
+    places += [goal.object_pos_world for goal in env.progress()]
+    return [place[None] for place in places if place is not None]

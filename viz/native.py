@@ -200,7 +200,7 @@ def check_display() -> None:
             "--native",
             expected="a display",
             got="none (neither DISPLAY nor WAYLAND_DISPLAY is set)",
-            hint="Without --native any browser shows it, through ssh -L too; --export writes a file.",
+            hint="Without --native any browser shows it, through ssh -L too; --output writes a file.",
         )
 
 

@@ -91,7 +91,7 @@ def page_data(
         "run": run,
         "policy": description.policy.type,
         "checkpoint": description.policy.checkpoint,
-        "env": description.config.env,
+        "env": description.config.env.name,
         "old_rules": description.old_rules,
         "task_envs": dict(description.tasks),
         "episodes": [row_data(row) for row in rows],

@@ -1,8 +1,7 @@
-"""Branches of a recorded run while one looks: its policy is loaded when the first is asked for."""
+"""Drives branches of a recorded run, whose policy is loaded when the first branch is asked for."""
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 
 from eval.branches import BranchFolder, BranchRow, Overrides
 from eval.config import EvalConfig
@@ -14,6 +13,7 @@ from policies.checkpoint_files import compute_fingerprint, open_checkpoint
 from policies.loading import find_loader
 from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError
+from sim.flags import replace_flags
 from sim.process import EnvProcessError
 from viz.branch_command import parse_branch, read_integer
 from viz.driver import Driver
@@ -27,14 +27,15 @@ class RunBranches(Driver):
     """Drives branches of a run's episodes in another copy of its world, and keeps those that come to their end."""
 
     def __init__(self, board: EventBoard, run: Run) -> None:
-        """Nothing is loaded yet."""
+        """Make the driver. It loads nothing before the first branch."""
         super().__init__(board)
         self._run = run
-        self._stage: LiveContext | None = None
+        self._context: LiveContext | None = None
 
     def parse(self, command: dict) -> Callable[[int], None]:
-        name, key = command.get("command"), command.get("key", "")
-        if name not in ("pause", "branch") and key not in self.episodes:
+        key = command.get("key", "")
+        needs_episode = command.get("command") not in ("pause", "branch")
+        if needs_episode and key not in self.episodes:
             raise WhiskerError(
                 f"episode {key!r}",
                 expected="a branch under way",
@@ -64,7 +65,7 @@ class RunBranches(Driver):
 
     def rest(self) -> None:
         """Free the policy and the environment, once what is under way has come to its end or is paused."""
-        self.later(self._leave_stage)
+        self.later(self._leave_context)
 
     def _find_row(self, key: str) -> EpisodeRow:
         """Return the row of an episode, or of a branch that was kept."""
@@ -81,71 +82,70 @@ class RunBranches(Driver):
         self, row: EpisodeRow, prediction: int, overrides: Overrides, number: int
     ) -> None:
         self.board.set_status("busy", key=row_key(row))
-        stage = self._stage_of(row.task)
+        context = self._context_of(row.task)
         assert self.branch_folder is not None
         self.board.say("going back to the decision")
         taken = self.branch_folder.next_number(row.task, row.episode_index)
         try:
-            branch = branch_off(stage, self._run, row, prediction, overrides, taken)
+            branch = branch_off(context, self._run, row, prediction, overrides, taken)
         except EnvProcessError:
-            self._stage = None  # the next branch opens another
+            self._context = None  # the next branch opens another
             raise
         self.board.say("")
         self.begin(branch, number)
 
-    def _stage_of(self, task: str) -> LiveContext:
+    def _context_of(self, task: str) -> LiveContext:
         """Load policy and environment, if they are not those of the last branch. One environment is open at a time.
 
         Raises:
             WhiskerError: the checkpoint is gone or has changed, branches cannot be kept, or nothing
                 can be run here.
         """
-        if self._stage is not None and self._stage.env.spec.task == task:
-            return self._stage
-        self._leave_stage()
+        if self._context is not None and self._context.env.spec.task == task:
+            return self._context
+        self._leave_context()
         self.branch_folder = self.opened.enter_context(closing(BranchFolder(self._run.path)))
         description = self._run.description
-        config = replace(
+        config = replace_flags(
             description.config,
             env=description.tasks[task],
             collect_features=False,
             hook=(),
             pool=None,
         )
-        self.board.say(f"loading {config.checkpoint or config.policy} and opening {config.env}")
+        named = config.policy.checkpoint or config.policy.name
+        self.board.say(f"loading {named} and opening {config.env.name}")
         self._check_checkpoint(config)
         setup = set_up(config)
         self.opened.enter_context(closing(setup.env))
         env = require(setup.env, Snapshots, "branches")
         settings = RolloutSettings(
-            description.resolved.n_action_steps, setup.horizon, config.samples
+            description.resolved.n_action_steps, setup.max_steps, config.recording.samples
         )
-        self._stage = LiveContext(env, env, setup.policy, settings)
-        return self._stage
+        self._context = LiveContext(env, env, setup.policy, settings)
+        return self._context
 
-    def _leave_stage(self) -> None:
-        self._stage = self.branch_folder = None
+    def _leave_context(self) -> None:
+        self._context = self.branch_folder = None
         # They cannot go on without their environment; those that are over are read from the disk.
         self.episodes.clear()
         self.opened.close()
 
     def _check_checkpoint(self, config: EvalConfig) -> None:
         """Raise if the checkpoint is not what the run was made with."""
-        if config.policy is not None and find_loader(config.policy).made_from != "files":
+        named = config.policy
+        if named.name is not None and find_loader(named.name).made_from != "files":
             return
         checkpoint = open_checkpoint(
-            config.policy,
-            config.checkpoint,
-            trust_remote_code=config.trust_remote_code,
-            env=config.env,
+            named.name,
+            named.checkpoint,
+            trust_remote_code=named.trust_remote_code,
+            env=config.env.name,
         )
-        then, now = (
-            self._run.description.policy.files_sha256,
-            compute_fingerprint(checkpoint.source),
-        )
-        changed = sorted(
-            name for name in then.keys() | now.keys() if then.get(name) != now.get(name)
-        )
+        then = self._run.description.policy.files_sha256
+        now = compute_fingerprint(checkpoint.source)
+        files = sorted(then.keys() | now.keys())
+        changed = [name for name in files if then.get(name) != now.get(name)]
         if then and changed:
             raise WhiskerError(
                 f"checkpoint {checkpoint.name!r}",

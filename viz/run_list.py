@@ -146,7 +146,7 @@ def describe_in_list(run: Run) -> dict:
             description.policy.type, description.policy.checkpoint or ""
         ),
         "checkpoint": description.policy.checkpoint or "",
-        "env": config.env,
+        "env": config.env.name,
         "n_tasks": len(description.tasks),
         "n_asked": n_asked,
         "n_done": n_asked - len(run.missing),

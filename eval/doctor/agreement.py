@@ -94,7 +94,7 @@ def check_agreement(context: CheckContext) -> Iterator[Finding]:
             "plans", Level.WARNING, "the policy plans the same at every moment", evidence, hint
         )
         return
-    if context.config.wrong_instruction:
+    if context.config.adapters.wrong_instruction:
         finding = "not compared with the expert: the policy is told the wrong instruction"
         yield Finding("agreement", Level.UNKNOWN, finding)
         return

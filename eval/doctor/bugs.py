@@ -91,7 +91,7 @@ def action_bugs(context: CheckContext) -> list[Bug]:
 
 def instruction_bugs(context: CheckContext) -> list[Bug]:
     """Return the ways to be told another instruction of the environment's than the episode's."""
-    if not context.setup.policy.spec.reads_instruction or context.config.wrong_instruction:
+    if not context.setup.policy.spec.reads_instruction or context.config.adapters.wrong_instruction:
         return []
     told = context.first_memory.present.instruction
     hint = "Look at what reaches the tokenizer: the instruction of another episode, or words that are exchanged."

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from eval.doctor.bugs import Bug
 from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding
-from eval.evaluation import make_adapters
 from policies.calibration import CALIBRATIONS, CalibrationMap, describe_calibration, form_in_degrees
 from policies.calibration import make_calibration_map as make_map
 from policies.normalisation import FeatureStats
@@ -68,7 +67,7 @@ def convert_span(
     context: CheckContext, low: Float[np.ndarray, " dim"], high: Float[np.ndarray, " dim"]
 ) -> Float[np.ndarray, "2 dim"]:
     """Return (lowest, highest) of the policy's targets in the environment's calibration."""
-    joints = make_map(make_adapters(context.config).calibration, context.action.names)
+    joints = make_map(context.adapters.calibration, context.action.names)
     return np.sort(joints.to_env(np.stack([low, high])), axis=0)
 
 
@@ -78,7 +77,7 @@ def _other_readings(context: CheckContext) -> list[tuple[Bug, CalibrationMap, Ca
     form = form_in_degrees(env)
     if not form or env.state_names != spec.names or spec.mode != "absolute":
         return []
-    given = make_adapters(context.config).calibration
+    given = context.adapters.calibration
     read = make_map(given, spec.names)
     readings = []
     for other in (None, *CALIBRATIONS):
@@ -117,7 +116,7 @@ def _find_joint_stats(context: CheckContext) -> FeatureStats | None:
         return None
     if normalisation.state is not None and context.setup.policy.spec.state_dim is not None:
         return normalisation.state
-    says_delta = make_adapters(context.config).policy_actions == "delta"
+    says_delta = context.adapters.policy_actions == "delta"
     plans_differences = says_delta or normalisation.relative.output is not None
     return None if plans_differences else normalisation.trained_action or normalisation.action
 

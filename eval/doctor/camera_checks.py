@@ -9,7 +9,6 @@ from eval.cameras import is_accepted
 from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
 from eval.doctor.picture_checks import find_dead_cameras
-from eval.evaluation import make_adapters
 from policies.adapters import format_camera_map
 from policies.normalisation import FeatureStats
 from policies.policy import PolicySpec
@@ -74,7 +73,7 @@ def propose_map_change(context: CheckContext, changes: Mapping[str, str]) -> str
     Args:
         changes: the environment's camera → the policy's.
     """
-    adapters = make_adapters(context.config)
+    adapters = context.adapters
     now = {adapters.env_camera(camera): camera for camera in _policy_image_sizes(context)}
     kept = {
         env: camera
@@ -140,7 +139,7 @@ def _policy_image_sizes(context: CheckContext) -> Mapping[str, tuple[int, int]]:
 
 def _frames_by_policy_camera(context: CheckContext) -> dict[str, tuple[str, np.ndarray]]:
     """Policy's camera → (the environment's name of it, a real frame)."""
-    images, adapters = context.first_memory.present.images, make_adapters(context.config)
+    images, adapters = context.first_memory.present.images, context.adapters
     named = {camera: adapters.env_camera(camera) for camera in _policy_image_sizes(context)}
     return {camera: (env, images[env]) for camera, env in named.items() if env in images}
 

@@ -12,6 +12,8 @@ from jaxtyping import Float, Float32
 
 from eval.config import SubjectConfig
 from eval.evaluation import Setup
+from eval.subject import make_adapters
+from policies.adapters import Adapters
 from policies.baselines import ScriptedPolicy
 from policies.normalisation import Normalisation
 from policies.policy import EpisodeMemory, make_memory
@@ -76,6 +78,11 @@ class CheckContext:
     @property
     def env(self) -> EnvSpec:
         return self.setup.env.spec
+
+    @cached_property
+    def adapters(self) -> Adapters:
+        """Return what stands between the policy and the environment, as far as the user said."""
+        return make_adapters(self.config.adapters)
 
     @property
     def action(self) -> ActionSpec:

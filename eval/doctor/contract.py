@@ -11,7 +11,6 @@ from eval.doctor.calibration import convert_span, find_other_calibration
 from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
 from eval.doctor.gripper_range import check_gripper_range
-from eval.evaluation import make_adapters
 from policies.adapters import find_gripper_in_state
 from policies.normalisation import FeatureStats
 from sim.spec import ActionSpec
@@ -28,7 +27,7 @@ def check_training_env(context: CheckContext) -> Iterator[Finding]:
     trained, env = context.training_env, context.env
     if trained is None:
         return
-    adapters = make_adapters(context.config)
+    adapters = context.adapters
     pairs: list[tuple[str, Sequence[str], Sequence[str]]] = [
         (
             "state order and units",
@@ -145,7 +144,7 @@ def check_action_range(context: CheckContext) -> Iterator[Finding]:
     if normalisation is None or stats is None or stats.span is None:
         yield Finding("action range", Level.UNKNOWN, "nothing known of the training's actions")
         return
-    adapters, spec, relative = make_adapters(context.config), context.action, normalisation.relative
+    adapters, spec, relative = context.adapters, context.action, normalisation.relative
     low, high = (part[: spec.dim] for part in stats.span)
     if adapters.policy_actions != "delta":
         low, high = convert_span(context, low, high)
@@ -199,7 +198,7 @@ def _find_other_mode(context: CheckContext, stats: FeatureStats, evidence: str) 
     """
     assert context.normalisation is not None
     adapters, spec, relative = (
-        make_adapters(context.config),
+        context.adapters,
         context.action,
         context.normalisation.relative,
     )

@@ -47,8 +47,9 @@ from eval.doctor.surroundings import (
     check_horizon,
 )
 from eval.doctor.word_checks import check_vocabulary, check_words
-from eval.evaluation import Setup, name_policy, set_up, with_renamed_cameras
+from eval.evaluation import Setup, set_up
 from eval.run import Run
+from eval.subject import add_to_camera_map, name_policy
 from policies.checkpoint_files import load_training_env
 from policies.normalisation import load_normalisation
 from policies.policy import NetworkPolicy
@@ -123,7 +124,7 @@ def examine(config: SubjectConfig, setup: Setup) -> list[Finding]:
     Raises:
         WhiskerError: the policy cannot plan here at all.
     """
-    config = with_renamed_cameras(config, setup)
+    config = add_to_camera_map(config, dict(setup.renamed_cameras))
     if setup.checkpoint is None:
         context, left_out = CheckContext(config, setup), _OF_FILES.copy()
     else:
@@ -161,7 +162,7 @@ def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
     of the environment.
     """
     if config.is_about_env_alone:
-        return f"environment {config.env}", sort_findings(examine_env(config))
+        return f"environment {config.env.name}", sort_findings(examine_env(config))
     if config.run is None:
         asked: SubjectConfig = name_policy(config)
         return _title(asked), _examine_alone(asked)
@@ -190,8 +191,9 @@ def _examine_alone(config: SubjectConfig) -> list[Finding]:
 
 
 def _title(config: SubjectConfig) -> str:
-    checkpoint = f" ({config.checkpoint})" if config.checkpoint else ""
-    return f"{config.policy}{checkpoint} in {config.env}"
+    named = config.policy
+    checkpoint = f" ({named.checkpoint})" if named.checkpoint else ""
+    return f"{named.name}{checkpoint} in {config.env.name}"
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:

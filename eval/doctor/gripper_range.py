@@ -7,7 +7,6 @@ from jaxtyping import Float
 
 from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
-from eval.evaluation import make_adapters
 from policies.adapters import convert_gripper
 from policies.normalisation import FeatureStats
 
@@ -36,7 +35,7 @@ def check_gripper_range(
         high: largest actions of the training.
     """
     assert context.normalisation is not None
-    spec, adapters = context.action, make_adapters(context.config)
+    spec, adapters = context.action, context.adapters
     own = adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
     g = spec.gripper_index
     evidence = (

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 
 from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
-from eval.evaluation import make_adapters
 from policies.adapters import format_image_size
 from policies.training_record import TrainingRecord
 from sim.registry import family_of
@@ -33,7 +32,7 @@ def check_image_sizes(context: CheckContext) -> Iterator[Finding]:
 
 
 def _check_sizes(context: CheckContext, training: TrainingRecord) -> Iterator[Finding]:
-    adapters = make_adapters(context.config)
+    adapters = context.adapters
     shown = {
         adapters.camera_map.get(camera.name, camera.name): (camera.height_px, camera.width_px)
         for camera in context.env.cameras
@@ -102,7 +101,7 @@ def _check_angles(context: CheckContext, training: TrainingRecord) -> Iterator[F
         )
         return
     trained = {camera["name"]: camera for camera in context.training_env["cameras"]}
-    adapters = make_adapters(context.config)
+    adapters = context.adapters
     for camera in context.env.cameras:
         was = trained.get(training.original_name(adapters.camera_map.get(camera.name, camera.name)))
         if was is not None and abs(was["fovy_deg"] - camera.fovy_deg) > _SAME_ANGLE_DEG:

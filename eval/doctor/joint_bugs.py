@@ -10,7 +10,6 @@ from scipy.optimize import linear_sum_assignment
 from eval.doctor.bugs import Bug, See
 from eval.doctor.check_context import CheckContext, Reference
 from eval.doctor.finding import Level
-from eval.evaluation import make_adapters
 from policies.normalisation import FeatureStats
 
 # Of the training's standard deviation: a smaller offset of the state is of the episode.
@@ -30,7 +29,7 @@ def turned_gripper(context: CheckContext) -> Bug:
             [plan[..., :g], both_ends - plan[..., g : g + 1], plan[..., g + 1 :]], axis=-1
         )
 
-    closed, open_ = make_adapters(context.config).gripper_range or (
+    closed, open_ = context.adapters.gripper_range or (
         spec.gripper_closed,
         spec.gripper_open,
     )

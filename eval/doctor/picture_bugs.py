@@ -11,7 +11,6 @@ from eval.doctor.bugs import Bug, See
 from eval.doctor.camera_checks import propose_map_change
 from eval.doctor.check_context import CheckContext, Reference, changed_camera
 from eval.doctor.finding import Level
-from eval.evaluation import make_adapters
 from policies.normalisation import FeatureStats
 from sim.capabilities import Drawable, provides
 
@@ -133,12 +132,12 @@ def _measure_colours(
 
 
 def _checkpoint_name(context: CheckContext, camera: str) -> str:
-    return make_adapters(context.config).camera_map.get(camera, camera)
+    return context.adapters.camera_map.get(camera, camera)
 
 
 def _swapped_cameras(context: CheckContext) -> Bug:
     one, other = context.setup.policy.spec.image_sizes
-    given = make_adapters(context.config).camera_map
+    given = context.adapters.camera_map
     exchanged = {one: given.get(other, other), other: given.get(one, one)}
     hint = propose_map_change(context, exchanged) or "Exchange the two where they are named."
 

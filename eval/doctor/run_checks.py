@@ -165,7 +165,7 @@ def _roll_out_and_compare(run: Run, rows: Sequence[EpisodeRow], env: Env) -> Fin
             "floors", Level.UNKNOWN, "not compared", f"the run has no episode of {env.spec.task!r}"
         )
     floors = roll_out_floors(
-        env, [row.episode_index for row in same], run.description.resolved.horizon
+        env, [row.episode_index for row in same], run.description.resolved.max_steps
     )
     finding = compare_with_floors(sum(row.success for row in same), len(same), floors)
     if len(same) == len(rows):

@@ -75,7 +75,7 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
     if n == spec.chunk_size > 1 and n * dt_s >= _BLIND_S:
         asked = (
             f"the {said_by} says"
-            if context.config.n_action_steps is None
+            if context.config.rollout.n_action_steps is None
             else "--n-action-steps asks"
         )
         yield Finding(
@@ -103,7 +103,7 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
 
 
 def check_horizon(context: CheckContext) -> Iterator[Finding]:
-    horizon, reference = context.setup.horizon, context.reference
+    horizon, reference = context.setup.max_steps, context.reference
     if reference is None:
         yield Finding(
             "horizon", Level.UNKNOWN, "no scripted expert to compare with", f"{horizon} steps"
@@ -119,12 +119,12 @@ def check_horizon(context: CheckContext) -> Iterator[Finding]:
         return
     evidence = f"{horizon} steps; the scripted expert takes {reference.n_steps}"
     if horizon < reference.n_steps:
-        hint = "Give a longer --horizon."
+        hint = "Give a longer --max-steps."
         yield Finding(
             "horizon", Level.WARNING, "even the expert is not done in time", evidence, hint
         )
     elif horizon < 1.3 * reference.n_steps:
-        hint = "A policy is slower than the expert: compare with a longer --horizon."
+        hint = "A policy is slower than the expert: compare with a longer --max-steps."
         yield Finding(
             "horizon", Level.WARNING, "little more time than the expert takes", evidence, hint
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from sim.spec import ActionSpec, Control
+from sim.spec import ActionMode, ActionSpec
 
 # An episode is (init state, seed of the fixtures' poses): init state k with lerobot-eval's default
 # seeds, 1000 + k, so that its numbers and ours are of the same episodes.
@@ -41,9 +41,9 @@ LEROBOT_CAMERAS: Mapping[str, str] = {"image": "agentview", "image2": "robot0_ey
 CAMERA_NAMES = (*LEROBOT_CAMERAS, "frontview", "birdview", "sideview")
 
 
-def make_action_spec(control: Control) -> ActionSpec:
+def make_action_spec(control: ActionMode) -> ActionSpec:
     """What an action means; see `LiberoEnv`."""
-    relative = control == "relative"
+    relative = control == "delta"
     low, high = ((-1.0,) * 3, (1.0,) * 3) if relative else _REACH_M
     turn = 1.0 if relative else float(np.pi)
     return ActionSpec(

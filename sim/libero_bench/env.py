@@ -29,7 +29,7 @@ from sim.libero_bench.replay import DemonstratedStarts
 from sim.libero_bench.scene_certificate import SceneCertificate, load_certificate
 from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
 from sim.robosuite.env import RobosuiteEnv
-from sim.spec import CameraSpec, Control, EnvSpec
+from sim.spec import ActionMode, CameraSpec, EnvSpec
 
 
 class LiberoEnv(RobosuiteEnv):
@@ -45,7 +45,7 @@ class LiberoEnv(RobosuiteEnv):
         self,
         task: LiberoTask,
         image_sizes: Mapping[str, tuple[int, int]] | None = None,
-        control: Control = "relative",
+        control: ActionMode = "delta",
         demos: Path | None = None,
     ) -> None:
         """Args:
@@ -57,7 +57,7 @@ class LiberoEnv(RobosuiteEnv):
         self._name = f"{task.env_name}@{demos}" if demos else task.env_name
         env = make_problem(task.bddl_path)
         self._names = {int(body): name for name, body in env.obj_body_id.items()}
-        super().__init__(env, relative=control == "relative", object_names=self._names)
+        super().__init__(env, relative=control == "delta", object_names=self._names)
         self._demos = DemonstratedStarts(demos, task) if demos else None
         self._init_states = (
             load_init_states(task) if self._demos is None else self._demos.init_states
@@ -169,7 +169,7 @@ class LiberoEnv(RobosuiteEnv):
             cameras=tuple(self._camera_spec(camera, *size) for camera, size in image_sizes.items()),
             state_names=STATE_NAMES,
             state_units=STATE_UNITS,
-            action=make_action_spec("relative" if self._relative else "absolute"),
+            action=make_action_spec("delta" if self._relative else "absolute"),
             control_dt_s=self._env.control_timestep,
             physics_dt_s=self._env.model_timestep,
             max_steps=self._task.max_steps,
@@ -193,7 +193,7 @@ def make_libero(
     name: str,
     image_sizes: Mapping[str, tuple[int, int]] | None = None,
     scene_path: str | None = None,
-    control: Control | None = None,
+    control: ActionMode | None = None,
 ) -> LiberoEnv:
     """By name, as in `sim.libero_bench.tasks.find_task`.
 
@@ -206,5 +206,5 @@ def make_libero(
     """
     task = find_task(name.partition("@")[0])
     return LiberoEnv(
-        task, image_sizes, control or "relative", Path(scene_path) if scene_path else None
+        task, image_sizes, control or "delta", Path(scene_path) if scene_path else None
     )

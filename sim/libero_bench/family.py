@@ -90,7 +90,7 @@ class LiberoFamily(EnvFamily):
 
     def other_action_form(self, name: str, action: ActionSpec) -> str:
         del name
-        return "--control relative" if action.mode == "absolute" else "--control absolute"
+        return "--control delta" if action.mode == "absolute" else "--control absolute"
 
     def env_of_demonstrations(self, path: Path) -> str:
         from sim.libero_bench.demonstrations import load_demonstration

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.cpu_code_path import SETTINGS, SWITCH
+from sim.flags import make_config
 
 PATHS = {"native": {SWITCH: "native"}, "portable": {}}
 SMALL = ("smolvla", "pi0")
@@ -68,7 +69,7 @@ def measure_here(what: str, checkpoint: str, n: int) -> float:
     from tests.small_checkpoints import shrunken_paligemma
 
     with shrunken_paligemma():
-        setup = set_up(EvalConfig(policy=what, checkpoint=checkpoint, device="cpu"))
+        setup = set_up(make_config(EvalConfig, policy=what, checkpoint=checkpoint, device="cpu"))
     setup.env.reset(0)
     memory = setup.policy.reset()
     memory.observations.append(setup.env.observe())

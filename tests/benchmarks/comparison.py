@@ -29,6 +29,7 @@ from eval.episode_row import ROWS_FILE, make_row
 from eval.outcome import Outcome
 from eval.recorder import EpisodeRecord
 from eval.run_folder import RunFolder
+from sim.flags import make_config
 from sim.registry import make_env
 from tests.runs import describe_run
 
@@ -42,7 +43,7 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
     difficulty = rng.random(n_episodes)
     with closing(make_env("so101/pick_place", {})) as env:
         described = describe_run(
-            env, config=EvalConfig(policy="random", episodes=n_episodes), horizon=300
+            env, config=make_config(EvalConfig, policy="random", episodes=n_episodes), max_steps=300
         )
     for index in range(n_runs):
         skill = 0.5 + 0.4 * index / max(1, n_runs - 1)

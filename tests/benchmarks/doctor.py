@@ -11,6 +11,8 @@ import subprocess
 import sys
 from time import perf_counter
 
+from sim.flags import make_config
+
 N_PROCESSES = 3
 N_EXAMINATIONS = 5
 
@@ -22,7 +24,7 @@ def measure() -> None:
     from eval.doctor.examination import examine
     from eval.evaluation import set_up
 
-    config = SubjectConfig(policy="act")
+    config = make_config(SubjectConfig, policy="act")
     setup = set_up(config)
     times_s = [perf_counter() - start_s]
     for _ in range(N_EXAMINATIONS):

@@ -35,6 +35,7 @@ from eval.recorder import EpisodeRecord, EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from sim.env import episode_rng
+from sim.flags import make_config
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
 
@@ -65,7 +66,7 @@ def run_harness(setup: Setup, index: int, run: RunFolder) -> EpisodeRecord:
         setup.policy,
         index,
         EpisodeRecorder(),
-        RolloutSettings(setup.n_action_steps, setup.horizon),
+        RolloutSettings(setup.n_action_steps, setup.max_steps),
     )
     run.append(record, make_row(record))
     return record
@@ -115,7 +116,7 @@ def print_ssim(console: Console) -> None:
 
 def main(benchmark: Benchmark) -> None:
     console = Console()
-    config = EvalConfig(policy="act")
+    config = make_config(EvalConfig, policy="act")
     setup = set_up(config)
     plain_env = PickPlace(
         "so101/pick_place", DEFAULT_QUALITY, image_sizes=setup.policy.spec.image_sizes

@@ -36,6 +36,7 @@ from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import EpisodeMemory, Policy, make_memory
+from sim.flags import make_config
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
@@ -59,9 +60,9 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 def measure_rollout(episodes: int) -> float:
     """CPU time with over without, written to a run folder as `eval` does it."""
-    config = EvalConfig(policy="act", collect_features=True)
+    config = make_config(EvalConfig, policy="act", collect_features=True)
     setup = set_up(config)
-    assert setup.collector is not None
+    assert setup.feature_recorder is not None
 
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), describe(config, setup))
@@ -73,11 +74,11 @@ def measure_rollout(episodes: int) -> float:
                 policy,
                 index,
                 recorder,
-                RolloutSettings(setup.n_action_steps, setup.horizon),
+                RolloutSettings(setup.n_action_steps, setup.max_steps),
             )
             run.append(record, make_row(record))
 
-        policies: list[Policy] = [setup.policy, setup.collector.policy]
+        policies: list[Policy] = [setup.policy, setup.feature_recorder.policy]
         for policy in policies:
             roll_out(policy, 0)
         ratios = []

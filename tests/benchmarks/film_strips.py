@@ -28,6 +28,7 @@ from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
+from sim.flags import make_config
 from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, choose_view, make_film_strips
 
 N_ROUNDS, N_EPISODES = 5, 20
@@ -50,7 +51,7 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 
 def record(folder: Path) -> Path:
-    config = EvalConfig(policy="act", checkpoint="act-early", episodes=N_RECORDED)
+    config = make_config(EvalConfig, policy="act", checkpoint="act-early", episodes=N_RECORDED)
     setup = set_up(config)
     run = RunFolder.create(folder, describe(config, setup))
     with closing(setup.env), closing(run):

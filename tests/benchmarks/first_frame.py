@@ -29,14 +29,15 @@ from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
+from sim.flags import make_config
 from sim.registry import make_env
 from tests.browser import Viewer, opened_browser
 
 N_ROUNDS = 3
 LIMIT = 1.5
 RECORDED = (
-    EvalConfig(policy="act", checkpoint="act-early", first_episode=8, episodes=1),
-    EvalConfig(policy="scripted", env="libero_spatial/3", horizon=60, episodes=1),
+    make_config(EvalConfig, policy="act", checkpoint="act-early", first_episode=8, episodes=1),
+    make_config(EvalConfig, policy="scripted", env="libero_spatial/3", max_steps=60, episodes=1),
 )
 
 

@@ -23,6 +23,7 @@ from eval.outcome import Event, Outcome
 from eval.provenance import describe
 from eval.run_folder import RunFolder, arrays_path
 from eval.statistics import summarise
+from sim.flags import make_config, replace_flags
 
 N_EPISODES = (40, 500, 2000)
 N_REPEATS = 3
@@ -35,11 +36,11 @@ ENDINGS = (
 
 def make_run(parent: Path, n: int) -> Path:
     """Return a run folder of `n` episodes."""
-    config = EvalConfig(policy="scripted", episodes=1)
+    config = make_config(EvalConfig, policy="scripted", episodes=1)
     setup = set_up(config)
     with closing(setup.env):
         run = RunFolder.create(
-            parent, replace(describe(config, setup), config=replace(config, episodes=n))
+            parent, replace(describe(config, setup), config=replace_flags(config, episodes=n))
         )
         with closing(run):
             (row,) = evaluate(config, setup, run)

@@ -33,6 +33,7 @@ from eval.provenance import describe
 from eval.recorder import EpisodeRecord
 from eval.run_description import RunDescription
 from eval.run_folder import RunFolder
+from sim.flags import make_config, replace_flags
 from tests.browser import Viewer, opened_browser
 from viz.page import render_page
 from viz.run_list import RunList
@@ -52,7 +53,7 @@ EMPTY = """() => performance.getEntriesByType("navigation")[0].domContentLoadedE
 
 
 def make_description() -> RunDescription:
-    config = EvalConfig(policy="random", episodes=N_EPISODES)
+    config = make_config(EvalConfig, policy="random", episodes=N_EPISODES)
     setup = set_up(config)
     with closing(setup.env):
         return describe(config, setup)
@@ -60,7 +61,7 @@ def make_description() -> RunDescription:
 
 def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str:
     """Write a run whose episodes end in turn in each of the outcomes; returns its name."""
-    config = replace(description.config, episodes=n_episodes)
+    config = replace_flags(description.config, episodes=n_episodes)
     outcomes = [outcome for outcome in Outcome if outcome is not Outcome.ERROR]
     with closing(RunFolder.create(folder, replace(description, config=config))) as run:
         for index in range(n_episodes):

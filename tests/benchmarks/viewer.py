@@ -5,7 +5,7 @@
 Without a run folder: of an episode of act-early that fails, 300 steps long. Both sides of a ratio
 take turns, and a ratio is the median of theirs.
 
-- export: wall time of `whiskers --export` without the start of the process, against rolling the
+- export: wall time of `whiskers --output file.html` without the start of the process, against rolling the
   episode out anew. 5 s at most.
 - open: from the page's address to its first frame, against an empty page in the same browser. 3 s
   at most. Headless Chromium, OpenGL in software.
@@ -31,6 +31,7 @@ from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
+from sim.flags import make_config
 from tests.browser import Viewer, opened_browser
 from viz.page import export_episode, find_row
 
@@ -51,7 +52,9 @@ def wall_s(call: Callable[[], object]) -> float:
 
 def record(folder: Path) -> Path:
     """Episode 8 of act-early, which fails in all of its 300 steps."""
-    config = EvalConfig(policy="act", checkpoint="act-early", first_episode=8, episodes=1)
+    config = make_config(
+        EvalConfig, policy="act", checkpoint="act-early", first_episode=8, episodes=1
+    )
     setup = set_up(config)
     run = RunFolder.create(folder, describe(config, setup))
     with closing(setup.env), closing(run):

@@ -34,6 +34,7 @@ from eval.recorder import EpisodeArrays, EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder
+from sim.flags import make_config
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
@@ -61,14 +62,14 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 def record_run(folder: Path) -> tuple[Path, EpisodeRow]:
     """An episode of the shipped ACT that plans every five steps, so that there are ghosts."""
-    config = EvalConfig(policy="act", n_action_steps=5)
+    config = make_config(EvalConfig, policy="act", n_action_steps=5)
     setup = set_up(config)
     record = run_episode(
         setup.env,
         setup.policy,
         0,
         EpisodeRecorder(),
-        RolloutSettings(setup.n_action_steps, setup.horizon),
+        RolloutSettings(setup.n_action_steps, setup.max_steps),
     )
     run = RunFolder.create(folder, describe(config, setup))
     row = make_row(record)

@@ -149,7 +149,7 @@ class RunContent:
         """Name the policy and the environment."""
         policy = self.run.description.policy
         checkpoint = f" ({policy.checkpoint})" if policy.checkpoint not in ("", policy.type) else ""
-        return f"{policy.type}{checkpoint} in {self.run.description.config.env}"
+        return f"{policy.type}{checkpoint} in {self.run.description.config.env.name}"
 
     @property
     def findings(self) -> tuple[Finding, ...] | None:

@@ -15,6 +15,7 @@ from eval.run import Run
 from eval.run_description import FREE_ON_RESUME, RunDescription
 from eval.series import Series
 from sim.errors import WhiskerError
+from sim.flags import find_flags
 from viz.report.wording import UNDEFINED, count_of, format_command
 
 MAIN_FACTS = ("Policy", "Environment", "Episodes", "Made with")
@@ -42,10 +43,11 @@ def describe_command(description: RunDescription, resume: Path | None = None) ->
     if resume is not None:
         return format_command("eval", "--resume", resume)
     words: list[str] = []
-    for field in fields(EvalConfig):
-        value = getattr(description.config, field.name)
-        if value != field.default and field.name not in FREE_ON_RESUME:
-            words += _format_flag(field.name, value)
+    for flag in find_flags(EvalConfig):
+        value = flag.value_in(description.config)
+        is_free = (flag.group or flag.name) in FREE_ON_RESUME
+        if value != flag.field.default and not is_free:
+            words += _format_flag(flag.name, value)
     return format_command("eval", *words)
 
 
@@ -139,13 +141,13 @@ def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
     )
     of_first = "" if is_one else " (first task)"
     return (
-        Fact("name", config.env),
+        Fact("name", config.env.name),
         Fact("task" if is_one else "tasks", env.task if is_one else str(len(tasks))),
         Fact("instruction", f"{env.instruction}{of_first}"),
         Fact("goals", "; ".join(goal.name for goal in env.goals) or UNDEFINED),
         Fact(
-            "horizon",
-            f"{description.resolved.horizon} control steps at {1 / env.control_dt_s:g} Hz{of_first}",
+            "max steps",
+            f"{description.resolved.max_steps} control steps at {1 / env.control_dt_s:g} Hz{of_first}",
         ),
         Fact("outcomes", f"rules {description.resolved.outcome_rules}"),
         *scene,
