@@ -12,7 +12,7 @@ from policies.config import PolicyConfig
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Score how well neighbourhoods in the policy's embedding match those in the robot's state: CKNNA, with its null.
+    """Score how well a policy's embedding and the robot's state agree on neighbours (CKNNA).
 
     Examples:
       ./run cknna score runs/<run>                      # of `eval --collect-features`
@@ -102,7 +102,7 @@ class HookConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Say what is hooked in a policy: modules, shapes, calls in a prediction, masks, and what it means.
+    """Show what is hooked in a policy: modules, shapes, calls in a prediction, and masks.
 
     Attributes:
         policy: policy.
@@ -115,7 +115,7 @@ class AuditConfig:
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """Collect a policy's features on recorded observations: shown the same, several policies can be compared.
+    """Collect a policy's features on recorded observations, on which policies can be compared.
 
     Examples:
       ./run eval --policy act --episodes 30 --record-observations

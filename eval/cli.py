@@ -1,4 +1,7 @@
-"""The commands. Heavy packages are imported inside the functions: `--help` and errors answer at once."""
+"""Command lines of `eval`, `eval-doctor` and `eval-demos`.
+
+Heavy packages are imported inside the functions, so that `--help` and errors answer at once.
+"""
 
 import shlex
 import subprocess
@@ -247,21 +250,17 @@ def _print_result(
     )
     print_summary(Console(), title, summary, run.rows, setup.tasks)
     print(f"\nRun folder: {run.path}")
-    print(f"See what the policy meant to do: {RUN} whiskers {shlex.quote(str(run.path))}")
+    folder = shlex.quote(str(run.path))
+    print(f"See what the policy meant to do: {RUN} whiskers {folder}")
     if config.recording.collect_features:
-        print(
-            f"Does its embedding know the robot's state: {RUN} cknna score {shlex.quote(str(run.path))}"
-        )
+        print(f"Does its embedding know the robot's state: {RUN} cknna score {folder}")
     if summary.n_success < len(run.rows) and config.output.video == "none":
-        print(
-            f"Film the failures: {RUN} eval --resume {shlex.quote(str(run.path))} --video failures"
-        )
+        print(f"Film the failures: {RUN} eval --resume {folder} --video failures")
     elif config.output.video != "none":
         print(f"Videos: {run.path / 'videos'}")
     if not setup.policy.spec.is_baseline:
-        print(
-            f"Floor to compare with: {RUN} eval --policy random --env {config.env.name} --episodes {config.episodes}"
-        )
+        baseline = f"--policy random --env {config.env.name} --episodes {config.episodes}"
+        print(f"Lower bound to compare with: {RUN} eval {baseline}")
 
 
 def _describe_subject(config: SubjectConfig) -> str:
@@ -274,7 +273,7 @@ def _describe_subject(config: SubjectConfig) -> str:
 
 
 def _film(run: Path, config: EvalConfig) -> int:
-    """Videos are made by the room to the right of this one, in a process of its own, from the run folder."""
+    """Film the run in a process of its own. `viz` is reached by name, since it imports this package."""
     command = [sys.executable, "-m", "viz.video", str(run), "--which", config.output.video]
     if config.output.quiet:
         command.append("--quiet")
@@ -286,7 +285,7 @@ def _film(run: Path, config: EvalConfig) -> int:
 
 
 def _report(run: Path, config: EvalConfig) -> None:
-    """Have the run's report written by the room to the right of this one, which is found by its name.
+    """Write the report of the run. `viz` is reached by name, since it imports this package.
 
     It is written in this process, where the libraries that it needs are loaded. A run does not fail
     with its report.

@@ -20,7 +20,7 @@ FIRST_DEMO_EPISODE = 1_000_000
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Record the scripted expert's successes: a LeRobotDataset, or of a LIBERO task a file in LIBERO's own HDF5 layout.
+    """Record the scripted expert's successes as a LeRobotDataset; of a LIBERO task in LIBERO's HDF5.
 
     Examples:
       ./run eval-demos --output demos --episodes 250
@@ -189,7 +189,7 @@ class EvalConfig(SubjectConfig):
     Examples:
       ./run eval --policy act --episodes 30
       ./run eval --checkpoint act-early --video failures
-      ./run eval --checkpoint path/or/hub-id --env so101/pick_place_brick --camera-map overhead_cam=camera1
+      ./run eval --checkpoint path/or/hub-id --camera-map overhead_cam=camera1
       ./run eval --checkpoint path/or/hub-id --env libero_spatial --episodes 10
       ./run eval --resume runs/20260101T120000Z-act-so101-pick_place
 

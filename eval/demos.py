@@ -34,7 +34,10 @@ class VariedExpert(Expert, Protocol):
 
 @runtime_checkable
 class VariesDemonstrations(Env, Protocol):
-    """An environment whose expert can begin elsewhere and be pushed off its way: a policy learns to come back."""
+    """An environment whose expert can begin elsewhere and be perturbed on its way.
+
+    A policy that is trained on such demonstrations learns to come back.
+    """
 
     def make_expert(self, failure_mode: str | None = None) -> VariedExpert: ...
 

@@ -1,4 +1,4 @@
-"""Sets an evaluation up: makes policy and environment from a config, and refuses what cannot run."""
+"""Makes policy and environment from a config, and refuses what cannot run."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -34,7 +34,7 @@ from sim.spec import EnvSpec
 
 @dataclass(frozen=True)
 class Setup:
-    """Holds what an evaluation runs: a policy and an environment that fit each other, and for how long.
+    """Holds a policy and an environment that fit each other, and how they are run.
 
     Attributes:
         env: of the first task.
@@ -110,7 +110,7 @@ def set_up(config: SubjectConfig) -> Setup:
 
 
 def resolve_max_steps(config: RolloutConfig, env: EnvSpec) -> int:
-    """Return the control steps after which an episode is over: as asked, else the environment's own."""
+    """Return the control steps after which an episode is over."""
     return config.max_steps or env.max_steps
 
 
@@ -178,7 +178,7 @@ def _load_into(named: PolicyConfig, env: Env) -> Policy:
 def _open_files(
     config: SubjectConfig, env_name: str, adapters: Adapters
 ) -> tuple[Checkpoint, TrainingRecord]:
-    """Open a checkpoint, and refuse what can be refused without lerobot, whose import takes seconds."""
+    """Open a checkpoint, and refuse what can be refused before lerobot is imported."""
     named = config.policy
     checkpoint = open_checkpoint(
         named.name, named.checkpoint, trust_remote_code=named.trust_remote_code, env=env_name
@@ -203,7 +203,7 @@ def _check_declared(
     adapters: Adapters,
     training: TrainingRecord,
 ) -> None:
-    """Refuse what config.json already shows, in the words that the loaded policy would be refused with."""
+    """Refuse what config.json already shows, with the errors that the loaded policy would give."""
     if rollout.n_action_steps is not None:
         check_asked_action_steps(policy, rollout.n_action_steps)
     if policy.image_sizes:
@@ -218,7 +218,7 @@ def _fit_cameras(
     adapters: Adapters,
     training: TrainingRecord | None,
 ) -> tuple[dict[str, str], Adapters, dict[str, tuple[int, int]]]:
-    """Return the cameras that were renamed in training, the adapters with them, and the cameras to observe."""
+    """Return the cameras renamed in training, the adapters with them, and the cameras to observe."""
     renamed = adopt_renamed_cameras(adapters, training or TrainingRecord(), policy, env_cameras)
     adapters = replace(adapters, camera_map={**adapters.camera_map, **renamed})
     sizes = select_cameras(policy, adapters, env_name, env_cameras, training)
@@ -226,7 +226,7 @@ def _fit_cameras(
 
 
 def _prepare_recording(config: SubjectConfig, policy: Policy) -> None:
-    """Check that the policy has what is to be recorded, and tell it to return its intermediate plans."""
+    """Check that the policy can give what is to be recorded, and ask it for intermediate plans."""
     recording = config.recording if isinstance(config, EvalConfig) else RecordingConfig()
     if isinstance(config, EvalConfig):
         check_records(policy.spec, recording.samples, recording.intermediate_plans)

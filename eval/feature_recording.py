@@ -23,7 +23,7 @@ def check_collection(config: EvalConfig, policy: PolicySpec) -> None:
             f"--pool {pool}",
             expected="a hook point of your own beside it, --hook",
             got="none",
-            hint="What a policy type's own embedding is pooled by is fixed: `cknna audit` shows it.",
+            hint="The pooling of a policy type's own embedding is fixed: `cknna audit` shows it.",
         )
     asked = {
         "--collect-features": recording.collect_features,

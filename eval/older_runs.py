@@ -1,4 +1,4 @@
-"""Reads what older versions wrote into a run folder under names or in forms that have changed since."""
+"""Reads names and forms that older versions wrote into a run folder and that have changed since."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Compares policy and environment before the first step, and refuses what would give a wrong number."""
+"""Compares policy and environment before the first step, and refuses a wrong number."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,7 +44,7 @@ def check_fit(
 def _check_widths(
     policy: PolicySpec, env: EnvSpec, adapters: Adapters, training: TrainingRecord
 ) -> None:
-    """Raise unless state and action have the widths of the environment, or may be padded and cut."""
+    """Raise unless state and action have the environment's widths, or may be padded and cut."""
     n_state = len(env.state_names)
     if not _fits(policy.state_dim, n_state, adapters):
         raise WhiskerError(
@@ -256,7 +256,7 @@ def check_records(policy: PolicySpec | PlanKinds, n_samples: int, intermediate_p
 
 
 def _other_robot(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> str:
-    """Return what to do about another width. It names --allow-padding only if that would be accepted."""
+    """Return advice on another width. It names --allow-padding only if that would be accepted."""
     hint = "The checkpoint was trained for another robot or another setup."
     if adapters.allow_padding:
         return hint

@@ -40,7 +40,7 @@ _CIRCUMSTANCES = {"version", "started_utc", "commit", "machine", "doctor", "code
 
 
 def describe(config: EvalConfig, setup: Setup) -> RunDescription:
-    """Return what `run.json` is to say: all that a number depends on, and the machine it is made on."""
+    """Return the content of `run.json`: all that a number depends on, and the machine."""
     config = name_policy(config)
     kept = {name: getattr(EvalConfig, name) for name in FREE_ON_RESUME}
     processor = read_processor()
@@ -166,7 +166,7 @@ def _leaves(name: str, value: object) -> dict[str, object]:
 
 
 def _versions(env_name: str, policy_name: str | None) -> dict[str, str]:
-    """Return package → version of all that can change a number, and the hashes of files of the user's own code.
+    """Return the version of each package, and the hash of each user's file, that can change a number.
 
     Raises:
         WhiskerError: the environment's family names a package that is not installed.

@@ -22,7 +22,7 @@ from sim.spec import EnvSpec
 VERSION = 1
 RUN_FILE = "run.json"
 
-# Settings that change no number: they may differ between a run and its resumption, and are not kept.
+# Settings that change no number. A resumed run may have others, and they are not kept.
 FREE_ON_RESUME = ("resume", "list_envs", "output")
 
 
@@ -71,7 +71,9 @@ class Resumption:
 
 @dataclass(frozen=True, kw_only=True)
 class RunDescription:
-    """Describes a run: all that a number depends on, and where it was made. None is what older runs did not say.
+    """Describes a run: all that a number depends on, and where it was made.
+
+    A part is None if an older run did not say it.
 
     Attributes:
         started_utc: date and time in ISO 8601.
@@ -109,12 +111,12 @@ class RunDescription:
 
     @property
     def commits(self) -> list[str]:
-        """Return the commits of the project that made the rows, in order; "" where there was no git tree."""
+        """Return the commits that made the rows, in order; "" for one without a git tree."""
         return [self.commit or "", *(part.commit for part in self.resumed)]
 
     @property
     def old_rules(self) -> str:
-        """Return a remark on outcomes that were made by older rules, and "" where the present ones made them."""
+        """Return a remark on outcomes that older rules made; "" if the present ones made them."""
         rules = self.resolved.outcome_rules
         return "" if rules == OUTCOME_RULES else f"outcomes by rules {rules} (now {OUTCOME_RULES})"
 
@@ -144,7 +146,7 @@ def load_description(path: Path) -> RunDescription:
 
 
 def load_as_written(path: Path) -> dict[str, Any]:
-    """Return what the file says word for word, with what this version does not know and without what it would add.
+    """Return the content of the file word for word: unknown fields stay, and none is added.
 
     Raises:
         WhiskerError: not a run folder, one of a newer version, or a damaged file.
@@ -179,7 +181,7 @@ def save_description(path: Path, description: RunDescription) -> None:
 
 
 def save_resumption(path: Path, resumption: Resumption) -> None:
-    """Note in the `run.json` of the run folder `path` that the run goes on; all else stays as it was written."""
+    """Note in the `run.json` of a run folder that the run goes on. All else stays as written."""
     description = load_description(path)
     resumed = replace(description, resumed=(*description.resumed, resumption)).to_json()["resumed"]
     _save_json(path, {**load_as_written(path), "resumed": resumed})

@@ -21,7 +21,7 @@ from sim.registry import check_control, env_of_demonstrations, expand_env, task_
 
 
 def name_policy[Config: SubjectConfig](config: Config) -> Config:
-    """Return the config with the policy's name filled in, and `auto` replaced by an environment's name.
+    """Return the config with the names of policy and environment filled in.
 
     `auto` becomes the environment that a shipped checkpoint was trained in, or the default.
 
@@ -46,7 +46,7 @@ def _find_training_env(checkpoint: str | None, policy: str) -> str:
 
 
 def with_demo_initial_states(config: EvalConfig) -> EvalConfig:
-    """Return the config with the environment whose episodes begin as the demonstrations in `config.demos`.
+    """Return the config with the environment whose episodes begin as the demonstrations did.
 
     Raises:
         WhiskerError: there are demonstrations without a replay or the reverse, or they are of

@@ -95,5 +95,5 @@ def say_progress(message: str) -> None:
 
 
 def _with_name(name: str, message: str) -> str:
-    """Return the message after the command's name, which stands there once if the message begins with it too."""
+    """Return the message with the command's name in front, unless it begins with it already."""
     return message if message.startswith((f"{name}: ", f"{name} ")) else f"{name}: {message}"

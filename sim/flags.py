@@ -1,7 +1,7 @@
 """The flags of a command, whose settings are dataclasses inside dataclasses: one a group of flags.
 
-A flag is named by its field, or by `tyro.conf.arg(name=...)` where the field's name says less outside its
-group: `PolicyConfig.name` is `--policy`.
+A flag has the name of its field, or the one given by `tyro.conf.arg(name=...)`: `PolicyConfig.name` is
+`--policy`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -69,7 +69,7 @@ def group_values(config_type: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replace_flags[Config](config: Config, **values: Any) -> Config:
-    """Return the settings of a command with other values of some flags: `replace_flags(config, policy="act")`.
+    """Return settings with other values of some flags: `replace_flags(config, policy="act")`.
 
     Raises:
         TypeError: the command has no such flag.
@@ -83,7 +83,7 @@ def replace_flags[Config](config: Config, **values: Any) -> Config:
 
 
 def make_config[Config](config_type: type[Config], **values: Any) -> Config:
-    """Return the settings of a command from values by flag: `make_config(EvalConfig, policy="act")`.
+    """Return settings from values by flag: `make_config(EvalConfig, policy="act")`.
 
     Raises:
         TypeError: the command has no such flag.

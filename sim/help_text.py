@@ -63,7 +63,7 @@ type _Described = tuple[Flag, str]
 
 
 def _sort_into_groups(config_type: Any) -> dict[str, list[_Described]]:
-    """Return the title of each group → its flags with their descriptions, in the order of the page."""
+    """Return the title of each group → its flags with their descriptions."""
     described = _describe_fields(config_type)
     group_types = {field.name: field.type for field in fields(config_type)}
     own: dict[str, _Described] = {}
@@ -85,7 +85,7 @@ def _sort_into_groups(config_type: Any) -> dict[str, list[_Described]]:
 
 
 def _describe_fields(config_type: Any) -> dict[str, str]:
-    """Return field → its sentence in the docstrings of the class and those that it inherits from."""
+    """Return field → its description in the docstrings of the class and its bases."""
     described = {}
     for owner in reversed(config_type.__mro__):
         _, _, attributes = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:")

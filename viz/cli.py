@@ -82,7 +82,7 @@ def _show(config: WhiskersConfig) -> int:
 
 
 def _name_what_needs_a_run(config: WhiskersConfig) -> str:
-    """Return the first flag given that is about one run, or one of its episodes; "": there is none."""
+    """Return the first flag given that is about one run or episode; "": there is none."""
     for name in ("output", "table", "native", "episode", "task"):
         if getattr(config, name) != getattr(WhiskersConfig, name):
             return f"--{name}"
@@ -168,7 +168,8 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
             f"folder of runs {str(folder)!r}",
             expected="a folder that `eval` wrote to",
             got="none",
-            hint=f"Name a run or a folder of runs, or make the first run: {RUN} eval --policy act --episodes 30",
+            hint="Name a run or a folder of runs, or make the first run: "
+            f"{RUN} eval --policy act --episodes 30",
         )
     say_progress(f"whiskers: reading the runs in {folder} ...")
     from viz.run_list import RunList
@@ -196,8 +197,9 @@ def _serve(
     with closing(ViewerServer(source, render_page(None, serves_runs), config.port)) as server:
         print(f"{server.url}\nCtrl-C ends it.", flush=True)
         if os.environ.get("SSH_CONNECTION"):
+            port = server.port
             print(
-                f"From your own machine: ssh -L {server.port}:127.0.0.1:{server.port} <this machine>",
+                f"From your own machine: ssh -L {port}:127.0.0.1:{port} <this machine>",
                 flush=True,
             )
         elif config.browser and _has_screen():

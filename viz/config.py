@@ -28,7 +28,7 @@ class PageConfig:
 
 @dataclass(frozen=True)
 class WhiskersConfig:
-    """See what the policy meant to do: every plan of a run as the path it would have taken, in a page of its own.
+    """See what the policy meant to do: a page shows every plan of a run as the path it would take.
 
     Examples:
       ./run whiskers

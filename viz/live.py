@@ -155,7 +155,7 @@ class LiveSession(Driver):
 
 
 def _find_places(env: Env) -> list[np.ndarray]:
-    """Return the positions of the tool and of the goals' objects, `(1, 3)` m, world, which the view is to show."""
+    """Return the positions of the tool and of the goals' objects, `(1, 3)` m, world."""
     places: list[np.ndarray | None] = [env.ee_pos_world()]
     places += [goal.object_pos_world for goal in env.progress()]
     return [place[None] for place in places if place is not None]

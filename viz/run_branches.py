@@ -24,7 +24,7 @@ from viz.recorded_branch import branch_off
 
 
 class RunBranches(Driver):
-    """Drives branches of a run's episodes in another copy of its world, and keeps those that come to their end."""
+    """Drives branches of a run's episodes in another copy of its world, and keeps those that end."""
 
     def __init__(self, board: EventBoard, run: Run) -> None:
         """Make the driver. It loads nothing before the first branch."""
@@ -64,7 +64,7 @@ class RunBranches(Driver):
         self.advance(branch, lambda event: False, number)
 
     def rest(self) -> None:
-        """Free the policy and the environment, once what is under way has come to its end or is paused."""
+        """Free policy and environment once the branch under way has ended or is paused."""
         self.later(self._leave_context)
 
     def _find_row(self, key: str) -> EpisodeRow:
@@ -95,7 +95,9 @@ class RunBranches(Driver):
         self.begin(branch, number)
 
     def _context_of(self, task: str) -> LiveContext:
-        """Load policy and environment, if they are not those of the last branch. One environment is open at a time.
+        """Load policy and environment, if they are not those of the last branch.
+
+        One environment is open at a time.
 
         Raises:
             WhiskerError: the checkpoint is gone or has changed, branches cannot be kept, or nothing
