@@ -273,7 +273,7 @@ def _describe_subject(config: SubjectConfig) -> str:
 
 
 def _film(run: Path, config: EvalConfig) -> int:
-    """Film the run in a process of its own. `viz` is reached by name, since it imports this package."""
+    """Film the run in a process of its own, since `viz` imports this package."""
     command = [sys.executable, "-m", "viz.video", str(run), "--which", config.output.video]
     if config.output.quiet:
         command.append("--quiet")
@@ -285,7 +285,7 @@ def _film(run: Path, config: EvalConfig) -> int:
 
 
 def _report(run: Path, config: EvalConfig) -> None:
-    """Write the report of the run. `viz` is reached by name, since it imports this package.
+    """Write the report of the run. It is found by its name, since `viz` imports this package.
 
     It is written in this process, where the libraries that it needs are loaded. A run does not fail
     with its report.

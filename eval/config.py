@@ -20,7 +20,7 @@ FIRST_DEMO_EPISODE = 1_000_000
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Record the scripted expert's successes as a LeRobotDataset; of a LIBERO task in LIBERO's HDF5.
+    """Record the scripted expert's successes: a LeRobotDataset, or for LIBERO its own HDF5.
 
     Examples:
       ./run eval-demos --output demos --episodes 250

@@ -1,4 +1,4 @@
-"""The loop of an evaluation: runs the episodes that a run folder does not have yet, task by task."""
+"""Runs the episodes that a run folder does not have yet, task by task."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from sim.registry import make_env
 
 
 def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[EpisodeRow]:
-    """Run the episodes that the folder does not have yet, in order; yields each row once it is on the disk.
+    """Run the episodes that the folder lacks, in order, and yield each row once it is on the disk.
 
     Of several tasks one environment is open at a time: the first is closed when the second is made.
 
@@ -51,9 +51,9 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
 
 @contextmanager
 def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iterator[Setup]:
-    """The same evaluation in one of its tasks.
+    """Yield the set-up of an evaluation in one of its tasks.
 
-    The first is as it was made, and stays open for its owner to close.
+    That of the first task is the given one, which its owner closes.
     """
     first = setup.env.spec
     if task == first.task:

@@ -218,7 +218,7 @@ def _fit_cameras(
     adapters: Adapters,
     training: TrainingRecord | None,
 ) -> tuple[dict[str, str], Adapters, dict[str, tuple[int, int]]]:
-    """Return the cameras renamed in training, the adapters with them, and the cameras to observe."""
+    """Return the cameras renamed in training, the adapters with them, and the cameras to see."""
     renamed = adopt_renamed_cameras(adapters, training or TrainingRecord(), policy, env_cameras)
     adapters = replace(adapters, camera_map={**adapters.camera_map, **renamed})
     sizes = select_cameras(policy, adapters, env_name, env_cameras, training)

@@ -166,7 +166,7 @@ def _leaves(name: str, value: object) -> dict[str, object]:
 
 
 def _versions(env_name: str, policy_name: str | None) -> dict[str, str]:
-    """Return the version of each package, and the hash of each user's file, that can change a number.
+    """Return the version of each package and the hash of each file that can change a number.
 
     Raises:
         WhiskerError: the environment's family names a package that is not installed.

@@ -1,7 +1,7 @@
 """The flags of a command, whose settings are dataclasses inside dataclasses: one a group of flags.
 
-A flag has the name of its field, or the one given by `tyro.conf.arg(name=...)`: `PolicyConfig.name` is
-`--policy`.
+A flag has the name of its field, or the one that `tyro.conf.arg(name=...)` gives it:
+`PolicyConfig.name` is `--policy`.
 """
 
 from collections.abc import Iterator, Mapping

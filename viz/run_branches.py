@@ -24,7 +24,7 @@ from viz.recorded_branch import branch_off
 
 
 class RunBranches(Driver):
-    """Drives branches of a run's episodes in another copy of its world, and keeps those that end."""
+    """Drives branches of a run's episodes in a copy of its world, and keeps those that end."""
 
     def __init__(self, board: EventBoard, run: Run) -> None:
         """Make the driver. It loads nothing before the first branch."""
