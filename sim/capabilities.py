@@ -121,7 +121,11 @@ def provides[Capability](env: object, capability: type[Capability]) -> TypeIs[Ca
     return all(callable(getattr(env, name, None)) for name in capability_methods(capability))
 
 
-def require[Capability](env: Env, capability: type[Capability], purpose: str) -> Capability:
+def require[Capability](
+    env: Env,
+    capability: type[Capability],
+    purpose: str,
+) -> Capability:
     """Return the environment as one that has the capability.
 
     Args:

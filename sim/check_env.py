@@ -31,7 +31,10 @@ class ContractCheck:
     sentence: str
 
 
-def check_env(make: Callable[[], Env], episode_index: int = 0) -> Iterator[ContractCheck]:
+def check_env(
+    make: Callable[[], Env],
+    episode_index: int = 0,
+) -> Iterator[ContractCheck]:
     """Put an environment through every check. Two copies are made, one after the other.
 
     Args:
@@ -60,7 +63,10 @@ def check_env(make: Callable[[], Env], episode_index: int = 0) -> Iterator[Contr
     yield closing
 
 
-def _judge(name: str, check: Callable[[], str]) -> ContractCheck:
+def _judge(
+    name: str,
+    check: Callable[[], str],
+) -> ContractCheck:
     """Make one check, which returns what is so. An exception is a broken contract too."""
     try:
         return ContractCheck(name, "ok", check())

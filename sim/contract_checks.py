@@ -73,7 +73,11 @@ def _check_capabilities(trial: Trial) -> str:
 def _check_reset(trial: Trial) -> str:
     env = trial.env
     trial.begin_other()
-    expect_same(trial.alone, play(env, trial.index, trial.actions), "after another episode")
+    expect_same(
+        trial.alone,
+        play(env, trial.index, trial.actions),
+        "after another episode",
+    )
     env.reset(trial.index)
     seen = bits_of(env.observe())
     env.reset(trial.other)
@@ -81,14 +85,19 @@ def _check_reset(trial: Trial) -> str:
     env.reset(trial.index)
     if bits_of(env.observe()) != seen:
         raise BrokenError("after another reset the same episode looks otherwise")
-    expect_same(trial.alone, [look_at(env), *step_on(env, trial.actions)], "after several resets")
+    expect_same(
+        trial.alone,
+        [look_at(env), *step_on(env, trial.actions)],
+        "after several resets",
+    )
     return f"episode {trial.index} begins and goes on alike, in a new environment and after any other resets"
 
 
 def _check_observation(trial: Trial) -> str:
     env = trial.env
     env.reset(trial.index)
-    observation, spec = env.observe(), env.spec
+    observation = env.observe()
+    spec = env.spec
     images = {name: (image.dtype.name, image.shape) for name, image in observation.images.items()}
     expected = {
         camera.name: ("uint8", (camera.height_px, camera.width_px, 3)) for camera in spec.cameras
@@ -149,8 +158,14 @@ def _check_rendering(trial: Trial) -> str:
 def _check_handed_out(trial: Trial) -> str:
     env = trial.env
     env.reset(trial.index)
-    seen, result = env.observe(), env.step(trial.actions[0])
-    held = {"observe": seen, "step": result, "state": env.state(), "progress": env.progress()}
+    seen = env.observe()
+    result = env.step(trial.actions[0])
+    held = {
+        "observe": seen,
+        "step": result,
+        "state": env.state(),
+        "progress": env.progress(),
+    }
     held |= {"ee_pos_world": env.ee_pos_world()}
     held |= {"snapshot": env.snapshot()} if provides(env, Snapshots) else {}
     before = {name: bits_of(value) for name, value in held.items()}
@@ -165,7 +180,8 @@ def _check_handed_out(trial: Trial) -> str:
 
 
 def _check_clipping(trial: Trial) -> str:
-    env, spec = trial.env, trial.env.spec.action
+    env = trial.env
+    spec = trial.env.spec.action
     env.reset(trial.index)
     if any(env.step(action).clipped for action in trial.actions):
         raise BrokenError("`clipped` is true for an action inside the bounds")
@@ -201,13 +217,20 @@ def _check_clipping(trial: Trial) -> str:
 
 
 def _is_cut(
-    trial: Trial, action: Float64[np.ndarray, " action_dim"], index: int, bound: float
+    trial: Trial,
+    action: Float64[np.ndarray, " action_dim"],
+    index: int,
+    bound: float,
 ) -> bool:
     """Return whether an action beyond a bound does what the one at the bound does."""
     at_bound = action.copy()
     at_bound[index] = bound
     moments = [
-        play(trial.env, trial.index, np.array([each] * N_STEPS, np.float32))
+        play(
+            trial.env,
+            trial.index,
+            np.array([each] * N_STEPS, np.float32),
+        )
         for each in (action, at_bound)
     ]
     without_result = [[_without_result(moment) for moment in each] for each in moments]
@@ -263,7 +286,8 @@ def _check_snapshot(trial: Trial) -> str:
     before, after = np.split(trial.actions, 2)
     env.reset(trial.index)
     step_on(env, before)
-    snapshot, seen = env.snapshot(), bits_of(env.observe())
+    snapshot = env.snapshot()
+    seen = bits_of(env.observe())
     expected = [look_at(env), *step_on(env, after)]
     for when, leave in (
         ("restored at once", lambda: None),
@@ -275,7 +299,11 @@ def _check_snapshot(trial: Trial) -> str:
             raise BrokenError(f"{when}, the snapshot is another one")
         if bits_of(env.observe()) != seen:
             raise BrokenError(f"{when}, the world looks otherwise")
-        expect_same(expected, [look_at(env), *step_on(env, after)], when)
+        expect_same(
+            expected,
+            [look_at(env), *step_on(env, after)],
+            when,
+        )
     return "continues bit for bit, at once and from another episode"
 
 
@@ -284,7 +312,8 @@ def _check_simulate_ee_path(trial: Trial) -> str:
     if not provides(env, Snapshots):
         raise UntoldError("it has no snapshots")
     env.reset(trial.index)
-    snapshot, path = env.snapshot(), [env.ee_pos_world()]
+    snapshot = env.snapshot()
+    path = [env.ee_pos_world()]
     for action in trial.actions:
         env.step(action)
         path.append(env.ee_pos_world())
@@ -299,7 +328,8 @@ def _check_drawable(trial: Trial) -> str:
     if not provides(env, Drawable):
         raise UntoldError("it cannot be drawn elsewhere")
     env.reset(trial.index)
-    n_bodies, poses = len(env.geometry().body_names), env.body_poses()
+    n_bodies = len(env.geometry().body_names)
+    poses = env.body_poses()
     if (poses.dtype.name, poses.shape) != ("float32", (n_bodies, 7)):
         raise BrokenError(
             f"body_poses() is {poses.dtype.name} {poses.shape}, and geometry() names {n_bodies} bodies"

@@ -40,16 +40,31 @@ def bits_of(value: object) -> Any:
 
 
 def look_at(env: Env) -> Moment:
-    said = {"state": env.state(), "progress": env.progress(), "ee_pos_world": env.ee_pos_world()}
+    said = {
+        "state": env.state(),
+        "progress": env.progress(),
+        "ee_pos_world": env.ee_pos_world(),
+    }
     return {name: bits_of(value) for name, value in said.items()}
 
 
-def step_on(env: Env, actions: Float32[np.ndarray, "step action_dim"]) -> list[Moment]:
-    return [{"step": bits_of(env.step(action)), **look_at(env)} for action in actions]
+def step_on(
+    env: Env,
+    actions: Float32[np.ndarray, "step action_dim"],
+) -> list[Moment]:
+    return [
+        {
+            "step": bits_of(env.step(action)),
+            **look_at(env),
+        }
+        for action in actions
+    ]
 
 
 def play(
-    env: Env, episode_index: int, actions: Float32[np.ndarray, "step action_dim"]
+    env: Env,
+    episode_index: int,
+    actions: Float32[np.ndarray, "step action_dim"],
 ) -> list[Moment]:
     """Return the moments of the beginning of an episode."""
     env.reset(episode_index)
@@ -66,15 +81,21 @@ def finite_bounds(
     env: Env,
 ) -> tuple[Float64[np.ndarray, " action_dim"], Float64[np.ndarray, " action_dim"]]:
     """Return the actuators' range; where it has no bound, 1 from the other one or from 0."""
-    low, high = (
-        np.array(env.spec.action.low, np.float64),
-        np.array(env.spec.action.high, np.float64),
+    low = np.array(env.spec.action.low, np.float64)
+    high = np.array(env.spec.action.high, np.float64)
+    low = np.where(
+        np.isfinite(low),
+        low,
+        np.where(np.isfinite(high), high, 0.0) - 1.0,
     )
-    low = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0) - 1.0)
     return low, np.where(np.isfinite(high), high, low + 2.0)
 
 
-def expect_same(expected: Sequence[Moment], got: Sequence[Moment], when: str) -> None:
+def expect_same(
+    expected: Sequence[Moment],
+    got: Sequence[Moment],
+    when: str,
+) -> None:
     for n_steps, (there, here) in enumerate(zip(expected, got, strict=True)):
         differing = [name for name in there if there[name] != here[name]]
         if differing:
@@ -91,12 +112,19 @@ class Trial:
             what it raised.
     """
 
-    def __init__(self, env: Env, episode_index: int, alone: list[Moment] | Exception) -> None:
-        self.env, self.index = env, episode_index
+    def __init__(
+        self,
+        env: Env,
+        episode_index: int,
+        alone: list[Moment] | Exception,
+    ) -> None:
+        self.env = env
+        self.index = episode_index
         n_episodes = env.spec.n_episodes
         is_last = n_episodes is not None and episode_index + 1 >= n_episodes
         self.other = max(0, episode_index - 1) if is_last else episode_index + 1
-        self.actions, self._alone = random_actions(env, episode_index), alone
+        self.actions = random_actions(env, episode_index)
+        self._alone = alone
 
     @property
     def alone(self) -> list[Moment]:

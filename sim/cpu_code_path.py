@@ -74,7 +74,11 @@ def describe_code_path(torch_capability: str = "") -> dict[str, str]:
 
 def read_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict:
     """Return "vendor_id" and "model name" of the first processor (of Linux), and the set of its "flags"."""
-    found: dict = {"vendor_id": platform.machine(), "model name": "", "flags": set()}
+    found: dict = {
+        "vendor_id": platform.machine(),
+        "model name": "",
+        "flags": set(),
+    }
     try:
         lines = (
             cpuinfo.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()

@@ -10,8 +10,18 @@ class WhiskerError(Exception):
     The message says: subject, what was expected, what came, what to do.
     """
 
-    def __init__(self, subject: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
-        self.subject, self.expected, self.got, self.hint = subject, expected, got, hint
+    def __init__(
+        self,
+        subject: str,
+        *,
+        expected: str = "",
+        got: str = "",
+        hint: str = "",
+    ) -> None:
+        self.subject = subject
+        self.expected = expected
+        self.got = got
+        self.hint = hint
         finding = ", ".join(
             part
             for part in (f"expected {expected}" if expected else "", f"got {got}" if got else "")
@@ -24,14 +34,26 @@ class WhiskerError(Exception):
 class UnknownNameError(WhiskerError):
     """A name that is in no table; the message offers the closest ones first, then all others."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+    ) -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        close = difflib.get_close_matches(
+            name,
+            known,
+            n=3,
+            cutoff=0.4,
+        )
         others = ", ".join(one for one in known if one not in close)
         did_you_mean = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
         listed = f"{'The others' if close else 'Known'} are: {others}." if others else ""
         super().__init__(
-            f"{kind} {name!r}", expected="a known name", hint=f"{did_you_mean}{listed}"
+            f"{kind} {name!r}",
+            expected="a known name",
+            hint=f"{did_you_mean}{listed}",
         )
 
 

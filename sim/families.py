@@ -59,7 +59,12 @@ class RefusedPolicy:
     hint: str
 
     def as_error(self, subject: str) -> WhiskerError:
-        return WhiskerError(subject, expected=self.expected, got=self.got, hint=self.hint)
+        return WhiskerError(
+            subject,
+            expected=self.expected,
+            got=self.got,
+            hint=self.hint,
+        )
 
 
 class EnvFamily:
@@ -144,7 +149,11 @@ class EnvFamily:
         """Return those of the environment's cameras that datasets have → a name that says where each is."""
         return {camera: camera for camera in cameras}
 
-    def film_cameras(self, camera_names: tuple[str, ...], path: str | None) -> tuple[str, ...]:
+    def film_cameras(
+        self,
+        camera_names: tuple[str, ...],
+        path: str | None,
+    ) -> tuple[str, ...]:
         """Return the cameras of a film: the large view, then those beside it.
 
         Args:

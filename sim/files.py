@@ -18,9 +18,14 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
         path: its folder is made.
         sync: wait until the content is on the disk, so that not even a power cut leaves half of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(
+        parents=True,
+        exist_ok=True,
+    )
     descriptor, name = tempfile.mkstemp(
-        dir=path.parent, prefix=UNFINISHED_PREFIX, suffix=path.suffix
+        dir=path.parent,
+        prefix=UNFINISHED_PREFIX,
+        suffix=path.suffix,
     )
     try:
         yield Path(name)

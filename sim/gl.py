@@ -80,7 +80,10 @@ def find_context_fault(backend: str) -> str:
     environment = os.environ | {"MUJOCO_GL": backend}
     try:
         tried = subprocess.run(
-            command, env=environment, capture_output=True, timeout=_CONTEXT_TIMEOUT_S
+            command,
+            env=environment,
+            capture_output=True,
+            timeout=_CONTEXT_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
         return f"no context after {_CONTEXT_TIMEOUT_S:g} s"
@@ -100,7 +103,9 @@ def check_gl_library() -> None:
     backend = os.environ.get("MUJOCO_GL", "").strip().lower()
     if backend not in LIBRARY_OF_BACKEND:
         raise WhiskerError(
-            "MUJOCO_GL", expected=f"one of {', '.join(LIBRARY_OF_BACKEND)}", got=repr(backend)
+            "MUJOCO_GL",
+            expected=f"one of {', '.join(LIBRARY_OF_BACKEND)}",
+            got=repr(backend),
         )
     # PyOpenGL, through which MuJoCo makes its context, has a switch of its own.
     platform = os.environ.get("PYOPENGL_PLATFORM", backend)
@@ -126,5 +131,8 @@ def check_gl_library() -> None:
         if ctypes.util.find_library(LIBRARY_OF_BACKEND["osmesa"]) is None:
             hint = f"Set MUJOCO_GL=osmesa after apt-get install -y {PACKAGES_OF_BACKEND['osmesa']}."
         raise WhiskerError(
-            f"MUJOCO_GL={backend}", expected="an OpenGL context", got=fault.rstrip("."), hint=hint
+            f"MUJOCO_GL={backend}",
+            expected="an OpenGL context",
+            got=fault.rstrip("."),
+            hint=hint,
         )

@@ -18,7 +18,9 @@ from sim.files import atomic_write
 
 
 def cluster_vertices(
-    vertices: Float[np.ndarray, "vertex 3"], faces: Int[np.ndarray, "face 3"], cell_m: float
+    vertices: Float[np.ndarray, "vertex 3"],
+    faces: Int[np.ndarray, "face 3"],
+    cell_m: float,
 ) -> tuple[Float[np.ndarray, "cluster 3"], Int[np.ndarray, "kept 3"]]:
     """Merge all vertices of a grid cell into their mean.
 
@@ -41,7 +43,8 @@ def cluster_vertices(
 
 
 def cluster_index(
-    vertices: Float[np.ndarray, "vertex 3"], cell_m: float
+    vertices: Float[np.ndarray, "vertex 3"],
+    cell_m: float,
 ) -> Int[np.ndarray, " vertex"]:
     """Which of the occupied cells each vertex lies in; they are numbered from 0."""
     cells = np.floor(vertices / cell_m).astype(np.int64)
@@ -57,7 +60,8 @@ def _number_rows(rows: Int[np.ndarray, "row 3"]) -> Int[np.ndarray, " row"]:
 
 
 def mean_of_groups(
-    values: Float[np.ndarray, "value 3"], group: Int[np.ndarray, " value"]
+    values: Float[np.ndarray, "value 3"],
+    group: Int[np.ndarray, " value"],
 ) -> Float[np.ndarray, "group 3"]:
     """Row g is the mean of the values whose group is g; 0 of a group without any."""
     count = np.maximum(np.bincount(group), 1)
@@ -98,13 +102,21 @@ def load_light_mesh(path: Path, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
     vertices, faces = cluster_vertices(*load_stl(path), cell_m)
     try:
         with atomic_write(cached) as file:
-            np.savez(file, vertices=vertices, faces=faces)
+            np.savez(
+                file,
+                vertices=vertices,
+                faces=faces,
+            )
     except OSError:
         pass
     return vertices, faces
 
 
-def lighten_visual_meshes(spec: mujoco.MjSpec, mesh_folder: Path, cell_m: float) -> None:
+def lighten_visual_meshes(
+    spec: mujoco.MjSpec,
+    mesh_folder: Path,
+    cell_m: float,
+) -> None:
     """Replace every mesh of `spec` by its light version, in place.
 
     The geoms that use them must not collide: clustering changes the hull.

@@ -30,7 +30,9 @@ class FreeJoints:
 
 
 def observe_loose_objects(
-    model: mujoco.MjModel, data: mujoco.MjData, names: Mapping[int, str] | None = None
+    model: mujoco.MjModel,
+    data: mujoco.MjData,
+    names: Mapping[int, str] | None = None,
 ) -> tuple[LooseObject, ...]:
     """Watch every body with a free joint for `WATCH_S`, in a copy: `data` stays as it is.
 
@@ -38,7 +40,8 @@ def observe_loose_objects(
         names: body id to name, where the environment has names of its own. None: those of the
             model.
     """
-    joints, future = FreeJoints(model), copy.copy(data)
+    joints = FreeJoints(model)
+    future = copy.copy(data)
     for _ in range(round(WATCH_S / model.opt.timestep)):
         mujoco.mj_step(model, future)
     now = joints.positions(data)
@@ -51,6 +54,10 @@ def observe_loose_objects(
             float(drift),
         )
         for body, position, speed, drift in zip(
-            joints.bodies, now, joints.speeds(data), drifts, strict=True
+            joints.bodies,
+            now,
+            joints.speeds(data),
+            drifts,
+            strict=True,
         )
     )

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from sim.errors import WhiskerError
 
-_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_memory(subject: str, needed_gb: float) -> None:

@@ -11,7 +11,8 @@ from sim.scene_geometry import Mesh, SceneGeometry, Shape
 
 # Grid on which a mesh's vertices are clustered: this, or this share of its extent where that is
 # more.
-_CELL_M, _CELL_SHARE = 0.004, 1 / 30
+_CELL_M = 0.004
+_CELL_SHARE = 1 / 30
 # Meshes of fewer faces are drawn as they are.
 _LIGHT_ENOUGH_FACES = 600
 
@@ -30,7 +31,9 @@ _NO_COLOUR = np.array([0.5, 0.5, 0.5, 1], np.float32)
 
 
 def extract_geometry(
-    model: mujoco.MjModel, groups: Collection[int], is_shown: Callable[[str], bool] = lambda _: True
+    model: mujoco.MjModel,
+    groups: Collection[int],
+    is_shown: Callable[[str], bool] = lambda _: True,
 ) -> SceneGeometry:
     """The visible geoms of a model.
 
@@ -43,7 +46,8 @@ def extract_geometry(
     index_of: dict[bytes, int] = {}
     shapes = []
     for geom in range(model.ngeom):
-        kind, rgba = _KINDS.get(int(model.geom_type[geom])), colours.of_geom(geom)
+        kind = _KINDS.get(int(model.geom_type[geom]))
+        rgba = colours.of_geom(geom)
         is_visible = (
             model.geom_group[geom] in groups and rgba[3] > 0 and is_shown(model.geom(geom).name)
         )
@@ -64,9 +68,20 @@ def extract_geometry(
                 rgba = np.array([1, 1, 1, rgba[3]], np.float32)
         pose = np.concatenate([model.geom_pos[geom], model.geom_quat[geom]]).astype(np.float32)
         size = model.geom_size[geom].astype(np.float32)
-        shapes.append(Shape(int(model.geom_bodyid[geom]), kind, size, pose, rgba, mesh_index))
+        shapes.append(
+            Shape(
+                int(model.geom_bodyid[geom]),
+                kind,
+                size,
+                pose,
+                rgba,
+                mesh_index,
+            )
+        )
     return SceneGeometry(
-        tuple(model.body(i).name for i in range(model.nbody)), tuple(shapes), tuple(meshes)
+        tuple(model.body(i).name for i in range(model.nbody)),
+        tuple(shapes),
+        tuple(meshes),
     )
 
 
@@ -88,7 +103,8 @@ class _MaterialColours:
     def of_geom(self, geom: int) -> Float32[np.ndarray, "4"]:
         """Return the colour of the geom, its material and the mean of its texture, as MuJoCo's renderer mixes them."""
         model = self._model
-        rgba, material = model.geom_rgba[geom].copy(), int(model.geom_matid[geom])
+        rgba = model.geom_rgba[geom].copy()
+        material = int(model.geom_matid[geom])
         if material < 0:
             return rgba
         if np.array_equal(rgba, _NO_COLOUR):
@@ -109,7 +125,10 @@ class _MaterialColours:
 def _mean_colour(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "3"]:
     """Return the mean over all pixels. To add whole rows first is many times faster."""
     height, width, _ = pixels.shape
-    of_rows = pixels.reshape(height, 3 * width).sum(axis=0, dtype=np.uint64)
+    of_rows = pixels.reshape(height, 3 * width).sum(
+        axis=0,
+        dtype=np.uint64,
+    )
     return of_rows.reshape(width, 3).sum(axis=0) / (height * width)
 
 
@@ -122,15 +141,27 @@ def _texture_of(model: mujoco.MjModel, material: int) -> UInt8[np.ndarray, "heig
     )
     start = int(model.tex_adr[texture])
     pixels = model.tex_data[start : start + height * width * n_channels].reshape(
-        height, width, n_channels
+        height,
+        width,
+        n_channels,
     )
-    return pixels[..., :3] if n_channels >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)
+    return (
+        pixels[..., :3]
+        if n_channels >= 3
+        else np.repeat(
+            pixels[..., :1],
+            3,
+            axis=-1,
+        )
+    )
 
 
 def _extract_mesh(model: mujoco.MjModel, geom: int) -> Mesh:
     mesh = int(model.geom_dataid[geom])
-    first_face, n_faces = int(model.mesh_faceadr[mesh]), int(model.mesh_facenum[mesh])
-    first_vertex, n_vertices = int(model.mesh_vertadr[mesh]), int(model.mesh_vertnum[mesh])
+    first_face = int(model.mesh_faceadr[mesh])
+    n_faces = int(model.mesh_facenum[mesh])
+    first_vertex = int(model.mesh_vertadr[mesh])
+    n_vertices = int(model.mesh_vertnum[mesh])
     faces = model.mesh_face[first_face : first_face + n_faces]
     vertices = model.mesh_vert[first_vertex : first_vertex + n_vertices].astype(np.float64)
     colours = _vertex_colours(model, geom, faces)
@@ -143,19 +174,27 @@ def _extract_mesh(model: mujoco.MjModel, geom: int) -> Mesh:
                 if colours is None
                 else mean_of_groups(colours, cluster_index(vertices, cell_m))
             )
-            vertices, faces = means, kept
+            vertices = means
+            faces = kept
     used, faces = np.unique(faces, return_inverse=True)
     vertices, faces = vertices[used], faces.reshape(-1, 3)
     colours = None if colours is None else colours[used]
     painted = None if colours is None else np.rint(colours).astype(np.uint8)
-    return Mesh(vertices.astype(np.float32), faces.astype(np.int32), painted)
+    return Mesh(
+        vertices.astype(np.float32),
+        faces.astype(np.int32),
+        painted,
+    )
 
 
 def _vertex_colours(
-    model: mujoco.MjModel, geom: int, faces: Int32[np.ndarray, "face 3"]
+    model: mujoco.MjModel,
+    geom: int,
+    faces: Int32[np.ndarray, "face 3"],
 ) -> Float[np.ndarray, "vertex 3"] | None:
     """The texture where the corners of the faces lie in it, 0..255; None without a texture and coordinates in it."""
-    mesh, material = int(model.geom_dataid[geom]), int(model.geom_matid[geom])
+    mesh = int(model.geom_dataid[geom])
+    material = int(model.geom_matid[geom])
     texture = _texture_of(model, material) if material >= 0 else None
     start = int(model.mesh_texcoordadr[mesh])
     if texture is None or start < 0:
@@ -171,6 +210,10 @@ def _vertex_colours(
     return mean_of_groups(texture[row, column] * tint, faces.ravel())
 
 
-def _tint_of(model: mujoco.MjModel, geom: int, material: int) -> Float32[np.ndarray, "3"]:
+def _tint_of(
+    model: mujoco.MjModel,
+    geom: int,
+    material: int,
+) -> Float32[np.ndarray, "3"]:
     rgba = model.geom_rgba[geom]
     return (model.mat_rgba[material] if np.array_equal(rgba, _NO_COLOUR) else rgba)[:3]

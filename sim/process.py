@@ -55,10 +55,13 @@ class EnvProcess:
         """
         self._subject = f"environment {_describe_call(make)}"
         self._pickled_make = pickle_factory(make)
-        self._step_limit_s, self._start_limit_s, self._python = step_limit_s, start_limit_s, python
+        self._step_limit_s = step_limit_s
+        self._start_limit_s = start_limit_s
+        self._python = python
         self._child: Child | None = None
         self._moment: dict[str, bytes] | None = None
-        self._n_starts, self._is_closed = 0, False
+        self._n_starts = 0
+        self._is_closed = False
         try:
             self._start()
         except ChildEndedError as end:
@@ -91,7 +94,9 @@ class EnvProcess:
     def observe(self) -> Observation:
         state, instruction = self._ask("observe")
         return Observation(
-            {name: image.copy() for name, image in self._images.items()}, state, instruction
+            {name: image.copy() for name, image in self._images.items()},
+            state,
+            instruction,
         )
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
@@ -183,15 +188,22 @@ class EnvProcess:
 
     def _forget_child(self, gone: str) -> None:
         self._finalizer.detach()
-        self._child, self._moment, self._gone = None, None, gone
+        self._child = None
+        self._moment = None
+        self._gone = gone
         self._images = {}
 
 
 class RemoteExpert:
     """The environment's scripted expert, in its process. In a new process it is made anew."""
 
-    def __init__(self, env: EnvProcess, failure_mode: str | None = None) -> None:
-        self._env, self._failure_mode = env, failure_mode
+    def __init__(
+        self,
+        env: EnvProcess,
+        failure_mode: str | None = None,
+    ) -> None:
+        self._env = env
+        self._failure_mode = failure_mode
         self._make()
 
     def reset(self) -> None:
@@ -224,7 +236,8 @@ def _revive(raised: Raised, where: str) -> Exception:
 
 def _describe_call(make: Callable[[], Env]) -> str:
     """A factory as a person would write the call."""
-    positional, keywords = getattr(make, "args", ()), getattr(make, "keywords", {})
+    positional = getattr(make, "args", ())
+    keywords = getattr(make, "keywords", {})
     arguments = [*map(repr, positional), *(f"{name}={value!r}" for name, value in keywords.items())]
     function = getattr(make, "func", make)
     return f"{getattr(function, '__name__', function)}({', '.join(arguments)})"

@@ -17,7 +17,9 @@ from typing import IO, Any
 CLOSE_LIMIT_S = 5.0
 # What a child writes is for the day on which it dies; a long run must not fill the disk with it.
 MAX_LOG_BYTES = 1 << 20
-N_LAST_LINES, MAX_LINE_LENGTH, TAIL_BYTES = 30, 200, 1 << 16
+N_LAST_LINES = 30
+MAX_LINE_LENGTH = 200
+TAIL_BYTES = 1 << 16
 
 # Not multiprocessing's spawn, which runs the caller's script once more and lets the child's first
 # words through to the terminal. Not `python -m`: the child must find the same modules in the same
@@ -37,7 +39,8 @@ class ChildEndedError(Exception):
     """
 
     def __init__(self, how: str, last_words: str) -> None:
-        self.how, self.last_words = how, last_words
+        self.how = how
+        self.last_words = last_words
         super().__init__(f"{how}. {last_words}".rstrip())
 
 
@@ -56,12 +59,11 @@ class Child:
             modules.
         """
         if python is None:
-            program, places = _PROGRAM.format(""), sys.path
+            program = _PROGRAM.format("")
+            places = sys.path
         else:
-            program, places = (
-                _PROGRAM.format("len(sys.path)"),
-                [str(Path(__file__).parents[1]), str(Path.cwd())],
-            )
+            program = _PROGRAM.format("len(sys.path)")
+            places = [str(Path(__file__).parents[1]), str(Path.cwd())]
         self._owner_pid = os.getpid()
         self._files = contextlib.ExitStack()
         self._log = self._files.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
@@ -95,7 +97,12 @@ class Child:
         """The shared memory; the child sets its size."""
         return self._images_file.fileno()
 
-    def exchange(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> Any:
+    def exchange(
+        self,
+        method: str,
+        arguments: tuple[Any, ...],
+        limit_s: float,
+    ) -> Any:
         """Ask, and wait for the answer.
 
         Raises:
@@ -150,9 +157,11 @@ class Child:
 
     def _last_words(self) -> str:
         n_bytes = os.fstat(self._log.fileno()).st_size
-        tail = os.pread(self._log.fileno(), TAIL_BYTES, max(0, n_bytes - TAIL_BYTES)).decode(
-            errors="replace"
-        )
+        tail = os.pread(
+            self._log.fileno(),
+            TAIL_BYTES,
+            max(0, n_bytes - TAIL_BYTES),
+        ).decode(errors="replace")
         # faulthandler ends with a list of everything that was imported.
         lines = [
             line

@@ -28,7 +28,11 @@ from sim.spec import CameraSpec, EnvSpec
 
 # What a caller reads after every step goes along with the answer to whatever changes it, as bytes
 # of which every read makes an array of its own. Progress, the fourth, is pickled.
-MOMENT_DTYPES = {"state": np.float32, "ee_pos_world": np.float64, "snapshot": np.float64}
+MOMENT_DTYPES = {
+    "state": np.float32,
+    "ee_pos_world": np.float64,
+    "snapshot": np.float64,
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Raised:
             (type(error), error.args, vars(error)) if isinstance(error, WhiskerError) else None
         )
         return cls(
-            type(error).__name__, str(error), "".join(traceback.format_exception(error)), whisker
+            type(error).__name__,
+            str(error),
+            "".join(traceback.format_exception(error)),
+            whisker,
         )
 
 
@@ -65,7 +72,11 @@ class EnvServer:
         self._images_fd = images_fd
         self._experts: list[Expert] = []
 
-    def answer(self, method: str, arguments: tuple[Any, ...]) -> bytes:
+    def answer(
+        self,
+        method: str,
+        arguments: tuple[Any, ...],
+    ) -> bytes:
         """Do it; whatever it raises becomes the answer, and the next request is served."""
         try:
             answer: Answer = (*self._do(method, arguments), None)
@@ -73,7 +84,11 @@ class EnvServer:
         except Exception as error:
             return pickle.dumps((None, None, Raised.of(error)), pickle.HIGHEST_PROTOCOL)
 
-    def _do(self, method: str, arguments: tuple[Any, ...]) -> tuple[Any, dict[str, bytes] | None]:
+    def _do(
+        self,
+        method: str,
+        arguments: tuple[Any, ...],
+    ) -> tuple[Any, dict[str, bytes] | None]:
         """The value, and the moment if that may have changed."""
         match method:
             case "step":
@@ -127,7 +142,10 @@ class EnvServer:
             name: np.asarray(getattr(self._env, name)(), dtype).tobytes()
             for name, dtype in self._moment_dtypes.items()
         }
-        return {"progress": pickle.dumps(progress, pickle.HIGHEST_PROTOCOL), **moment}
+        return {
+            "progress": pickle.dumps(progress, pickle.HIGHEST_PROTOCOL),
+            **moment,
+        }
 
 
 def pickle_factory(make: Callable[[], Env]) -> bytes:
@@ -165,7 +183,8 @@ def map_images(
 ) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
     """Camera → `(height_px, width_px, 3)` view of the shared memory, one behind the other in the spec's order."""
     memory = mmap.mmap(images_fd, n_image_bytes(cameras))
-    views, offset = {}, 0
+    views = {}
+    offset = 0
     for camera in cameras:
         shape = _image_shape(camera)
         views[camera.name] = np.frombuffer(memory, np.uint8, prod(shape), offset).reshape(shape)
@@ -187,13 +206,21 @@ def die_with_parent(lifeline_fd: int) -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
     fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, fcntl.fcntl(lifeline_fd, fcntl.F_GETFL) | os.O_ASYNC)
+    fcntl.fcntl(
+        lifeline_fd,
+        fcntl.F_SETFL,
+        fcntl.fcntl(lifeline_fd, fcntl.F_GETFL) | os.O_ASYNC,
+    )
     # It may have been closed before the signal was asked for.
     if select.select([lifeline_fd], [], [], 0)[0]:
         os._exit(1)
 
 
-def main(connection_fd: int, lifeline_fd: int, images_fd: int) -> NoReturn:
+def main(
+    connection_fd: int,
+    lifeline_fd: int,
+    images_fd: int,
+) -> NoReturn:
     """Serve until told to close, or until the parent is gone.
 
     A Ctrl-C in the terminal reaches this process too: the parent decides when it ends. SIGUSR1

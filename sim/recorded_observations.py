@@ -79,7 +79,11 @@ def read_run(run: Path) -> Iterator[RecordedObservation]:
             hint="Run it with eval --record-observations.",
         )
     for path in sorted(found, key=lambda path: (str(path.parent), int(path.stem))):
-        yield from _read_episode(path, str(path.parent.relative_to(folder)), int(path.stem))
+        yield from _read_episode(
+            path,
+            str(path.parent.relative_to(folder)),
+            int(path.stem),
+        )
 
 
 def read_demonstrations(path: Path) -> Iterator[RecordedObservation]:
@@ -109,15 +113,23 @@ def read_demonstrations(path: Path) -> Iterator[RecordedObservation]:
             yield RecordedObservation(observation, listed.task_name, index, step=row + 1)
 
 
-def _read_episode(path: Path, task: str, episode_index: int) -> Iterator[RecordedObservation]:
+def _read_episode(
+    path: Path,
+    task: str,
+    episode_index: int,
+) -> Iterator[RecordedObservation]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-        steps, decided, states = arrays["step"], arrays["decided"], arrays["state"]
+        steps = arrays["step"]
+        decided = arrays["decided"]
+        states = arrays["state"]
         instruction = str(arrays["instruction"])
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise WhiskerError(
-            f"observations {str(path)!r}", expected="a whole recording", got=repr(error)
+            f"observations {str(path)!r}",
+            expected="a whole recording",
+            got=repr(error),
         ) from error
     images = {
         name.removeprefix(_IMAGE): array
@@ -126,6 +138,14 @@ def _read_episode(path: Path, task: str, episode_index: int) -> Iterator[Recorde
     }
     for row, step in enumerate(steps.tolist()):
         seen = Observation(
-            {camera: view[row] for camera, view in images.items()}, states[row], instruction
+            {camera: view[row] for camera, view in images.items()},
+            states[row],
+            instruction,
         )
-        yield RecordedObservation(seen, task, episode_index, step, bool(decided[row]))
+        yield RecordedObservation(
+            seen,
+            task,
+            episode_index,
+            step,
+            bool(decided[row]),
+        )

@@ -133,7 +133,8 @@ def env_of_demonstrations(demos: Path) -> str:
         if env_name is not None:
             return env_name
     raise WhiskerError(
-        f"demonstrations {str(demos)!r}", expected="a file of LIBERO demonstrations (HDF5)"
+        f"demonstrations {str(demos)!r}",
+        expected="a file of LIBERO demonstrations (HDF5)",
     )
 
 
@@ -163,7 +164,11 @@ def list_envs() -> Iterator[EnvListing]:
             with _blaming(place):
                 listings = tuple(place.family.listings())
         except WhiskerError as error:
-            warnings.warn(f"entry point {point.name!r}: {error}", WhiskerWarning, stacklevel=2)
+            warnings.warn(
+                f"entry point {point.name!r}: {error}",
+                WhiskerWarning,
+                stacklevel=2,
+            )
             continue
         yield from (replace(listing, name=place.full_name(listing.name)) for listing in listings)
 
@@ -218,8 +223,14 @@ def make_env(
     """
     names = expand_env(name)
     if len(names) > 1:
-        got, hint = f"a suite of {len(names)}", f"Name one of its tasks: {names[0]} to {names[-1]}."
-        raise WhiskerError(f"environment {name!r}", expected="a single one", got=got, hint=hint)
+        got = f"a suite of {len(names)}"
+        hint = f"Name one of its tasks: {names[0]} to {names[-1]}."
+        raise WhiskerError(
+            f"environment {name!r}",
+            expected="a single one",
+            got=got,
+            hint=hint,
+        )
     (name,) = names
     check_control(name, control)
     check_gl_library()
@@ -278,7 +289,11 @@ def _find(env_name: str) -> _Place:
     """
     place = _look_up(env_name)
     if place is None:
-        raise UnknownNameError("environment", env_name.partition("@")[0], _all_names())
+        raise UnknownNameError(
+            "environment",
+            env_name.partition("@")[0],
+            _all_names(),
+        )
     return place
 
 
@@ -289,7 +304,13 @@ def _look_up(env_name: str) -> _Place | None:
     head, _, name = base.partition("/")
     if ":" in head:
         look_in_current_directory()
-        return _Place(load_family(head), head, f"{head}/", name, path)
+        return _Place(
+            load_family(head),
+            head,
+            f"{head}/",
+            name,
+            path,
+        )
     for source, family in _built_in():
         if family.owns(base):
             return _Place(family, source, "", base, path)
@@ -307,13 +328,18 @@ def _look_up(env_name: str) -> _Place | None:
 def _expand(place: _Place) -> tuple[str, ...]:
     if place.path is not None and not place.family.takes_path:
         expected = f"a name without an @: {place.prefix}{place.name}"
-        raise WhiskerError(f"environment {place.full_name(place.name)!r}", expected=expected)
+        raise WhiskerError(
+            f"environment {place.full_name(place.name)!r}",
+            expected=expected,
+        )
     with _blaming(place):
         names = place.family.expand(place.name)
         known = () if names else tuple(place.family.known_names())
     if not names:
         raise UnknownNameError(
-            "environment", f"{place.prefix}{place.name}", (place.prefix + one for one in known)
+            "environment",
+            f"{place.prefix}{place.name}",
+            (place.prefix + one for one in known),
         )
     return tuple(place.full_name(one) for one in names)
 
@@ -330,7 +356,13 @@ def _entry_points() -> tuple[EntryPoint, ...]:
 
 def _place_of(point: EntryPoint, name: str) -> _Place:
     source = f"{point.module}:{point.attr}"
-    return _Place(load_family(source), source, f"{point.name}/", name, None)
+    return _Place(
+        load_family(source),
+        source,
+        f"{point.name}/",
+        name,
+        None,
+    )
 
 
 def _all_names() -> Iterator[str]:
@@ -363,9 +395,16 @@ def _blaming(place: _Place) -> Iterator[None]:
         ) from error
 
 
-def _check_made(env: Env, place: _Place, request: EnvRequest) -> None:
+def _check_made(
+    env: Env,
+    place: _Place,
+    request: EnvRequest,
+) -> None:
     """Raise unless the environment is the one that its family said it would make."""
-    said = {"name": request.spec_name, "task": place.family.task_of(place.name)}
+    said = {
+        "name": request.spec_name,
+        "task": place.family.task_of(place.name),
+    }
     for part, expected in said.items():
         got = getattr(env.spec, part)
         if got != expected:

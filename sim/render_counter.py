@@ -44,7 +44,8 @@ def count_renders() -> Iterator[RenderCounter]:
     It sees nothing of another process, nor of a renderer that has other functions: that none was
     counted tells something only of an environment whose images are counted.
     """
-    counter, patched = RenderCounter(), []
+    counter = RenderCounter()
+    patched = []
     for module_name, name in _DRAWING_CALLS:
         module = sys.modules.get(module_name)
         call = getattr(module, name, None)

@@ -45,16 +45,26 @@ class CameraRenderer:
         self._renderers.clear()
 
     def _render_camera(
-        self, camera: CameraSpec, data: mujoco.MjData
+        self,
+        camera: CameraSpec,
+        data: mujoco.MjData,
     ) -> UInt8[np.ndarray, "height width 3"]:
         renderer = self._renderer_of(camera)
         size = (camera.width_px, camera.height_px)
         renderer.update_scene(data, camera=camera.name.removesuffix(DEPTH_SUFFIX))
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._shadows
         if camera.depth_range_m is None:
-            return cv2.resize(renderer.render(), size, interpolation=cv2.INTER_AREA)
+            return cv2.resize(
+                renderer.render(),
+                size,
+                interpolation=cv2.INTER_AREA,
+            )
         renderer.enable_depth_rendering()
-        depth_m = cv2.resize(renderer.render(), size, interpolation=cv2.INTER_AREA)
+        depth_m = cv2.resize(
+            renderer.render(),
+            size,
+            interpolation=cv2.INTER_AREA,
+        )
         renderer.disable_depth_rendering()
         return grey_of_depth(depth_m, camera.depth_range_m)
 
@@ -67,7 +77,9 @@ class CameraRenderer:
 
 
 def compute_projection(
-    model: mujoco.MjModel, data: mujoco.MjData, camera: CameraSpec
+    model: mujoco.MjModel,
+    data: mujoco.MjData,
+    camera: CameraSpec,
 ) -> Float64[np.ndarray, "3 4"]:
     """The matrix of `Drawable.projection` for the upright image that MuJoCo renders, at the size of `camera`.
 
@@ -99,9 +111,21 @@ def compute_projection(
 
 
 def grey_of_depth(
-    depth_m: Float32[np.ndarray, "height width"], range_m: tuple[float, float]
+    depth_m: Float32[np.ndarray, "height width"],
+    range_m: tuple[float, float],
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Map distances along the optical axis linearly to 0..255, cut at both ends, the same in three channels."""
     near, far = range_m
-    grey = np.clip((depth_m - near) / (far - near), 0.0, 1.0) * 255
-    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=-1)
+    grey = (
+        np.clip(
+            (depth_m - near) / (far - near),
+            0.0,
+            1.0,
+        )
+        * 255
+    )
+    return np.repeat(
+        np.rint(grey).astype(np.uint8)[..., None],
+        3,
+        axis=-1,
+    )

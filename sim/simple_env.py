@@ -18,7 +18,10 @@ from sim.scene_geometry import SceneGeometry
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_UNITS = {mujoco.mjtJoint.mjJNT_HINGE: "rad", mujoco.mjtJoint.mjJNT_SLIDE: "m"}
+_UNITS = {
+    mujoco.mjtJoint.mjJNT_HINGE: "rad",
+    mujoco.mjtJoint.mjJNT_SLIDE: "m",
+}
 # Geoms of these groups are drawn, as MuJoCo's own viewer does by default.
 _SHOWN_GROUPS = (0, 1, 2)
 
@@ -66,8 +69,10 @@ class SimpleEnv(ABC):
         Raises:
             UnknownNameError: a camera is asked for that the model has not.
         """
-        self.model, self.data = model, mujoco.MjData(model)
-        self._n_substeps, self._tool = n_substeps, model.site(tool_site).id
+        self.model = model
+        self.data = mujoco.MjData(model)
+        self._n_substeps = n_substeps
+        self._tool = model.site(tool_site).id
         self._positions = [int(model.joint(name).qposadr[0]) for name in joints]
         names = tuple(model.camera(index).name for index in range(model.ncam))
         sizes = (
@@ -76,9 +81,17 @@ class SimpleEnv(ABC):
             else request.image_sizes
         )
         if unknown := [name for name in sizes if name not in names]:
-            raise UnknownNameError(f"camera of {request.spec_name!r}", unknown[0], names)
+            raise UnknownNameError(
+                f"camera of {request.spec_name!r}",
+                unknown[0],
+                names,
+            )
         cameras = tuple(
-            CameraSpec(name, *size, float(model.camera(name).fovy[0]))
+            CameraSpec(
+                name,
+                *size,
+                float(model.camera(name).fovy[0]),
+            )
             for name, size in sizes.items()
         )
         self.spec = EnvSpec(
@@ -95,7 +108,12 @@ class SimpleEnv(ABC):
             camera_names=names,
             goals=tuple(goals),
         )
-        self._renderer = CameraRenderer(model, cameras, supersampling=1, shadows=False)
+        self._renderer = CameraRenderer(
+            model,
+            cameras,
+            supersampling=1,
+            shadows=False,
+        )
 
     @abstractmethod
     def begin(self, rng: np.random.Generator) -> None:
@@ -115,7 +133,11 @@ class SimpleEnv(ABC):
         mujoco.mj_fwdPosition(self.model, self.data)
 
     def observe(self) -> Observation:
-        return Observation(self._renderer.render(self.data), self.state(), self.spec.instruction)
+        return Observation(
+            self._renderer.render(self.data),
+            self.state(),
+            self.spec.instruction,
+        )
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         clipped = self._move(action)
@@ -139,7 +161,12 @@ class SimpleEnv(ABC):
         return state
 
     def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
-        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(snapshot), _STATE)
+        mujoco.mj_setState(
+            self.model,
+            self.data,
+            np.ascontiguousarray(snapshot),
+            _STATE,
+        )
         mujoco.mj_fwdPosition(self.model, self.data)
 
     def simulate_ee_path(
@@ -162,7 +189,11 @@ class SimpleEnv(ABC):
         return compute_body_poses(self.data)
 
     def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
-        return compute_projection(self.model, self.data, self.spec.camera(camera))
+        return compute_projection(
+            self.model,
+            self.data,
+            self.spec.camera(camera),
+        )
 
     def gl_renderer(self) -> str:
         return self._renderer.gl_renderer
@@ -175,7 +206,11 @@ class SimpleEnv(ABC):
 
         Returns whether it was cut to the actuators' range.
         """
-        allowed = np.clip(action, self.spec.action.low, self.spec.action.high)
+        allowed = np.clip(
+            action,
+            self.spec.action.low,
+            self.spec.action.high,
+        )
         self.data.ctrl[:] = allowed
         mujoco.mj_step(self.model, self.data, self._n_substeps)
         return bool((allowed != action).any())

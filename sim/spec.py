@@ -121,7 +121,10 @@ class EnvSpec:
             if camera.name == name:
                 return camera
         observed = ", ".join(camera.name for camera in self.cameras) or "none"
-        raise WhiskerError(f"camera {name!r}", expected=f"one that is observed: {observed}")
+        raise WhiskerError(
+            f"camera {name!r}",
+            expected=f"one that is observed: {observed}",
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,12 @@ def check_import_string(subject: str, name: str) -> None:
         hint = (
             "It names a module as `import` does, and after the colon what is to be taken from it."
         )
-        raise WhiskerError(subject, expected="package.module:attribute", got=repr(name), hint=hint)
+        raise WhiskerError(
+            subject,
+            expected="package.module:attribute",
+            got=repr(name),
+            hint=hint,
+        )
 
 
 def find_entry_points(group: str) -> dict[str, str]:
@@ -51,14 +56,19 @@ def import_attribute(subject: str, name: str) -> Any:
         hint = hint if is_absent else "The module itself fails when it is imported."
         expected = f"a module {module_name!r} that can be imported"
         raise WhiskerError(
-            subject, expected=expected, got=describe_error(error), hint=hint
+            subject,
+            expected=expected,
+            got=describe_error(error),
+            hint=hint,
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = ", ".join(sorted(each for each in vars(found) if not each.startswith("_")))
             got = f"none of that name; it has {public or 'no public names'}"
             raise WhiskerError(
-                subject, expected=f"an attribute {part!r} of {_name_of(found)}", got=got
+                subject,
+                expected=f"an attribute {part!r} of {_name_of(found)}",
+                got=got,
             )
         found = getattr(found, part)
     return found
@@ -74,14 +84,18 @@ def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
     taken = ", ".join(arguments)
     if not callable(factory):
         raise WhiskerError(
-            subject, expected=f"a function of ({taken})", got=f"a {type(factory).__name__}"
+            subject,
+            expected=f"a function of ({taken})",
+            got=f"a {type(factory).__name__}",
         )
     try:
         signature = inspect.signature(factory)
         signature.bind(**arguments)
     except TypeError as error:
         raise WhiskerError(
-            subject, expected=f"a function of ({taken})", got=f"one of {signature}"
+            subject,
+            expected=f"a function of ({taken})",
+            got=f"one of {signature}",
         ) from error
     try:
         return factory(**arguments)
@@ -89,12 +103,20 @@ def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
         raise
     except Exception as error:
         got = describe_error(error)
-        raise WhiskerError(subject, expected="a factory that does not fail", got=got) from error
+        raise WhiskerError(
+            subject,
+            expected="a factory that does not fail",
+            got=got,
+        ) from error
 
 
 def source_file(name: str) -> Path | None:
     """Return the file of the module in `package.module:attribute`, once that is imported; None if it has none."""
-    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    file = getattr(
+        sys.modules.get(name.partition(":")[0]),
+        "__file__",
+        None,
+    )
     return Path(file) if file else None
 
 

@@ -22,7 +22,9 @@ ARTICULATED = GoalKind(
 
 
 def articulated_progress(
-    met: bool, joint_progress: float, part_pos_world: Float64[np.ndarray, "3"]
+    met: bool,
+    joint_progress: float,
+    part_pos_world: Float64[np.ndarray, "3"],
 ) -> Progress:
     """Return the progress of a goal of this kind.
 
@@ -30,5 +32,7 @@ def articulated_progress(
         part_pos_world: of the part that moves, m.
     """
     return Progress(
-        met, measures={"joint_progress": joint_progress}, object_pos_world=part_pos_world
+        met,
+        measures={"joint_progress": joint_progress},
+        object_pos_world=part_pos_world,
     )

@@ -5,7 +5,10 @@ from sim.errors import WhiskerError
 from sim.spec import EnvSpec
 
 
-def check_progress(spec: EnvSpec, progress: tuple[Progress, ...]) -> None:
+def check_progress(
+    spec: EnvSpec,
+    progress: tuple[Progress, ...],
+) -> None:
     """Raise if progress does not have one entry a goal, with the stages and measures of that goal's kind.
 
     Raises:

@@ -89,7 +89,11 @@ class GoalKind:
                     got=", ".join(there) or "none",
                 )
 
-    def goal(self, name: str, thresholds: Mapping[str, Threshold] | None = None) -> Goal:
+    def goal(
+        self,
+        name: str,
+        thresholds: Mapping[str, Threshold] | None = None,
+    ) -> Goal:
         """Return a goal of this kind.
 
         Args:
@@ -106,7 +110,14 @@ class GoalKind:
                 got=", ".join(stated) or "none",
             )
         values = {threshold: stated[threshold].value for threshold in self.thresholds}
-        return Goal(name, self.name, tuple(self.stages), tuple(self.measures), self.nears, values)
+        return Goal(
+            name,
+            self.name,
+            tuple(self.stages),
+            tuple(self.measures),
+            self.nears,
+            values,
+        )
 
 
 # A goal of which nothing is known but whether it holds. Its episodes succeed or run out of time.

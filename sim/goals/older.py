@@ -7,7 +7,10 @@ from sim.goals.goal import Goal
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
 
-def read_older_goal(name: str, thresholds: Mapping[str, int | float]) -> Goal:
+def read_older_goal(
+    name: str,
+    thresholds: Mapping[str, int | float],
+) -> Goal:
     """Return the goal of that name. There were two kinds then, which the first word tells apart.
 
     Args:
@@ -17,4 +20,11 @@ def read_older_goal(name: str, thresholds: Mapping[str, int | float]) -> Goal:
     known = {
         threshold: thresholds[threshold] for threshold in kind.thresholds if threshold in thresholds
     }
-    return Goal(name, kind.name, tuple(kind.stages), tuple(kind.measures), kind.nears, known)
+    return Goal(
+        name,
+        kind.name,
+        tuple(kind.stages),
+        tuple(kind.measures),
+        kind.nears,
+        known,
+    )

@@ -29,7 +29,8 @@ UNITS = ("m", "m", "m", "rad", "rad", "rad", "range_0_100")
 
 # The largest difference that one control step takes. The metres are the default of lerobot's
 # `EEBoundsAndSafety`; the scripted expert needs 0.012 m and 0.14 rad.
-MAX_DELTA_M, MAX_DELTA_RAD = 0.05, 0.5
+MAX_DELTA_M = 0.05
+MAX_DELTA_RAD = 0.5
 
 
 class EndEffectorPickPlace(PickPlace):
@@ -71,7 +72,10 @@ class EndEffectorPickPlace(PickPlace):
         self._kinematics = PoseKinematics(self.model, TOOL_SITE)
         self._low, self._high = self._action_range()
         self.spec = replace(
-            self.spec, state_names=STATE_NAMES, state_units=UNITS, action=self._make_action_spec()
+            self.spec,
+            state_names=STATE_NAMES,
+            state_units=UNITS,
+            action=self._make_action_spec(),
         )
 
     def state(self) -> Float32[np.ndarray, " state_dim"]:
@@ -111,12 +115,18 @@ class EndEffectorPickPlace(PickPlace):
         return self._kinematics.solve(self._commanded_arm_rad(), target)
 
     def _joint_target_rad(
-        self, solution: PoseSolution, allowed: Float64[np.ndarray, "7"]
+        self,
+        solution: PoseSolution,
+        allowed: Float64[np.ndarray, "7"],
     ) -> Float64[np.ndarray, "6"]:
         return np.append(solution.q_rad, self.units.to_rad(np.full(6, allowed[6]))[5])
 
     def _cut(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, "7"]:
-        return np.clip(np.asarray(action, dtype=np.float64), self._low, self._high)
+        return np.clip(
+            np.asarray(action, dtype=np.float64),
+            self._low,
+            self._high,
+        )
 
     def _commanded_arm_rad(self) -> Float64[np.ndarray, "5"]:
         return self.data.ctrl[self._actuator_ids[:N_ARM_JOINTS]]

@@ -19,15 +19,18 @@ FailureMode = Literal[
     "wrong_receptacle",
 ]
 
-OPEN_RAD, CLOSED_RAD = 0.75, -0.17
+OPEN_RAD = 0.75
+CLOSED_RAD = -0.17
 # Half of the gap at which the tool centre point is in the middle between the jaws.
 TCP_TO_STATIC_JAW_M = 0.0125
 # While descending the block lies this far off the static jaw, so that neither jaw comes down on it.
 APPROACH_GAP_M = 0.013
-HOVER_M, CARRY_M = 0.060, 0.085
+HOVER_M = 0.060
+CARRY_M = 0.085
 # Height of the tool centre point at which it lets go: 25 mm above the rim.
 RELEASE_M = {"bowl": 0.060, "plate": 0.035}
-PRECISE, LOOSE = 0.1, 0.02
+PRECISE = 0.1
+LOOSE = 0.02
 
 
 def check_failure_mode(failure_mode: str | None, env: PickPlace) -> FailureMode | None:
@@ -73,7 +76,11 @@ class PickPlaceExpert:
     a known failure of each kind.
     """
 
-    def __init__(self, env: PickPlace, failure_mode: FailureMode | None = None) -> None:
+    def __init__(
+        self,
+        env: PickPlace,
+        failure_mode: FailureMode | None = None,
+    ) -> None:
         self._env = env
         self._failure_mode = failure_mode
         self._kinematics = TopDownKinematics(env.model)
@@ -114,7 +121,13 @@ class PickPlaceExpert:
         block = env.data.body(self._block).xpos.copy()
         home = np.array(env.config.home_rad)
         yaw, _ = self._grasp_yaw(block)
-        arm = self._kinematics.solve(home[:5], block + offset_m, yaw, LOOSE, n_iterations=60)
+        arm = self._kinematics.solve(
+            home[:5],
+            block + offset_m,
+            yaw,
+            LOOSE,
+            n_iterations=60,
+        )
         return np.append(arm, OPEN_RAD)
 
     def _target_at(self, time_s: float) -> tuple[np.ndarray, float, float, float]:
@@ -133,10 +146,8 @@ class PickPlaceExpert:
 
     def _make_plan(self) -> list[Waypoint]:
         env = self._env
-        block, bowl = (
-            env.data.body(self._block).xpos.copy(),
-            env.data.body(self._receptacle).xpos.copy(),
-        )
+        block = env.data.body(self._block).xpos.copy()
+        bowl = env.data.body(self._receptacle).xpos.copy()
         tcp_rotation = env.data.site("tcp").xmat.reshape(3, 3)
         yaw_now = float(np.arctan2(tcp_rotation[1, 0], tcp_rotation[0, 0]))
         gripper_now = float(env.units.to_rad(env.joint_state().astype(np.float64))[5])
@@ -160,7 +171,13 @@ class PickPlaceExpert:
         hover = approach + np.array([0.0, 0.0, HOVER_M])
         lift = np.array([grasp[0], grasp[1], CARRY_M])
         plan = [
-            Waypoint(hover, yaw, OPEN_RAD, self._duration(self._start.pos_world, hover), LOOSE),
+            Waypoint(
+                hover,
+                yaw,
+                OPEN_RAD,
+                self._duration(self._start.pos_world, hover),
+                LOOSE,
+            ),
             Waypoint(approach, yaw, OPEN_RAD, 0.7, PRECISE),
             Waypoint(grasp, yaw, closed, 0.4, PRECISE),
             Waypoint(grasp, yaw, closed, 0.2, PRECISE),
@@ -170,11 +187,25 @@ class PickPlaceExpert:
             # Nearer to the lift than to the bowl: a fall far from the goal.
             half_way = lift + 0.35 * (over - lift)
             plan.append(
-                Waypoint(half_way, carry_yaw, closed, self._duration(lift, half_way), LOOSE)
+                Waypoint(
+                    half_way,
+                    carry_yaw,
+                    closed,
+                    self._duration(lift, half_way),
+                    LOOSE,
+                )
             )
             plan.append(Waypoint(half_way, carry_yaw, OPEN_RAD, 0.3, LOOSE))
             return plan
-        plan.append(Waypoint(over, carry_yaw, closed, self._duration(lift, over), LOOSE))
+        plan.append(
+            Waypoint(
+                over,
+                carry_yaw,
+                closed,
+                self._duration(lift, over),
+                LOOSE,
+            )
+        )
         if self._failure_mode == "stop_over_bowl":
             return plan
         release = np.array([over[0], over[1], RELEASE_M[self._receptacle]])
@@ -200,6 +231,10 @@ class PickPlaceExpert:
         return azimuth + (across - azimuth + np.pi / 2) % np.pi - np.pi / 2, width
 
     @staticmethod
-    def _duration(start: np.ndarray, end: np.ndarray, speed_m_s: float = 0.20) -> float:
+    def _duration(
+        start: np.ndarray,
+        end: np.ndarray,
+        speed_m_s: float = 0.20,
+    ) -> float:
         """Segment time at a mean speed, at least 0.5 s."""
         return max(0.5, float(np.linalg.norm(end - start)) / speed_m_s)

@@ -71,13 +71,19 @@ class So101Family(EnvFamily):
             f"environment {request.name!r}", ENVIRONMENTS[request.name].factory
         )
         return factory(
-            name=request.spec_name, image_sizes=request.image_sizes, scene_path=request.path
+            name=request.spec_name,
+            image_sizes=request.image_sizes,
+            scene_path=request.path,
         )
 
     def task_of(self, name: str) -> str:
         return ENVIRONMENTS[name].scene.name
 
-    def film_cameras(self, camera_names: tuple[str, ...], path: str | None) -> tuple[str, ...]:
+    def film_cameras(
+        self,
+        camera_names: tuple[str, ...],
+        path: str | None,
+    ) -> tuple[str, ...]:
         """Return what people see best and the robot's two cameras; a model of the user's own has none for people."""
         del camera_names
         if path is not None:

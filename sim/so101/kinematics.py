@@ -9,7 +9,8 @@ from sim.so101.units import JOINTS
 N_ARM_JOINTS = 5
 
 # The most that a joint moves in one iteration, and the step after which an iteration has converged.
-_LARGEST_STEP_RAD, _CONVERGED_RAD = 0.3, 1e-5
+_LARGEST_STEP_RAD = 0.3
+_CONVERGED_RAD = 1e-5
 
 
 class ArmKinematics:
@@ -23,7 +24,12 @@ class ArmKinematics:
     position's 1) and the position is met first. A joint at its limit is taken out of A.
     """
 
-    def __init__(self, model: mujoco.MjModel, site: str, damping: float) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        site: str,
+        damping: float,
+    ) -> None:
         self._model = model
         self._data = mujoco.MjData(model)
         self._site = model.site(site).id
@@ -34,7 +40,11 @@ class ArmKinematics:
         self._damping = damping
 
     def _step(
-        self, q: np.ndarray, error: np.ndarray, jacobian: np.ndarray, damping: float
+        self,
+        q: np.ndarray,
+        error: np.ndarray,
+        jacobian: np.ndarray,
+        damping: float,
     ) -> np.ndarray:
         """dq, from W e and W J at q; before any limit but those that q is at."""
         push = jacobian.T @ error
@@ -42,10 +52,16 @@ class ArmKinematics:
         free = np.where(blocked, 0.0, jacobian)
         return free.T @ np.linalg.solve(free @ free.T + damping**2 * np.eye(6), error)
 
-    def _moved(self, q: np.ndarray, step: np.ndarray) -> np.ndarray:
+    def _moved(
+        self,
+        q: np.ndarray,
+        step: np.ndarray,
+    ) -> np.ndarray:
         """By a step, but not far, and not beyond a joint's limit."""
         return np.clip(
-            q + np.clip(step, -_LARGEST_STEP_RAD, _LARGEST_STEP_RAD), self._low, self._high
+            q + np.clip(step, -_LARGEST_STEP_RAD, _LARGEST_STEP_RAD),
+            self._low,
+            self._high,
         )
 
     def _place(self, q_rad: np.ndarray) -> None:
@@ -56,8 +72,15 @@ class ArmKinematics:
     def _weighted_jacobian(self, orientation_weight: float) -> np.ndarray:
         """W J where the own copy is: position rows, then rotation rows, along the world's axes."""
         mujoco.mj_comPos(self._model, self._data)
-        jac_pos, jac_rot = np.zeros((3, self._model.nv)), np.zeros((3, self._model.nv))
-        mujoco.mj_jacSite(self._model, self._data, jac_pos, jac_rot, self._site)
+        jac_pos = np.zeros((3, self._model.nv))
+        jac_rot = np.zeros((3, self._model.nv))
+        mujoco.mj_jacSite(
+            self._model,
+            self._data,
+            jac_pos,
+            jac_rot,
+            self._site,
+        )
         return np.vstack([jac_pos[:, self._dof], orientation_weight * jac_rot[:, self._dof]])
 
 
@@ -68,7 +91,12 @@ class TopDownKinematics(ArmKinematics):
     saturates.
     """
 
-    def __init__(self, model: mujoco.MjModel, site: str = "tcp", damping: float = 1e-3) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        site: str = "tcp",
+        damping: float = 1e-3,
+    ) -> None:
         super().__init__(model, site, damping)
 
     def solve(
@@ -95,10 +123,17 @@ class TopDownKinematics(ArmKinematics):
                 break
         return q
 
-    def _linearise(self, q, pos_world, yaw_rad, orientation_weight):
+    def _linearise(
+        self,
+        q,
+        pos_world,
+        yaw_rad,
+        orientation_weight,
+    ):
         self._place(q)
         rotation = self._data.site_xmat[self._site].reshape(3, 3)
-        opening, fingers = rotation[:, 0], -rotation[:, 2]
+        opening = rotation[:, 0]
+        fingers = -rotation[:, 2]
         # Rotating `fingers` onto straight down and `opening` onto the yaw, as one world-frame
         # rotation vector.
         down = np.array([0.0, 0.0, -1.0])

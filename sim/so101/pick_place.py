@@ -26,7 +26,8 @@ REACHED_M = 0.03
 AT_REST_M_S = 0.05
 # Free fall of two control steps is 2 cm, what contacts give way under a block at rest a hundredth
 # of a millimetre.
-FALLEN_M, SETTLE_S = 0.001, 2.0
+FALLEN_M = 0.001
+SETTLE_S = 2.0
 # Placed for this long is success: a block that passes through the bowl does not count.
 SUCCESS_HOLD_STEPS = 10
 
@@ -37,13 +38,16 @@ _DIVERGED = tuple(
 
 # Codes of what can touch: a contact's code is the sum of its two, and no two pairs share one that
 # matters.
-_BLOCK, _GRIPPER, _JAW = 1, 2, 4
+_BLOCK = 1
+_GRIPPER = 2
+_JAW = 4
 
 # What MuJoCo draws by default.
 _GROUPS_FOR_EYES = (0, 1, 2)
 
 _INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_FREE_QPOS, _FREE_DOFS = 7, 6
+_FREE_QPOS = 7
+_FREE_DOFS = 6
 
 
 class PickPlace:
@@ -69,12 +73,16 @@ class PickPlace:
         """
         self.config = config
         self.model = self._build_model() if model is None else model
-        self.data, self._falling = mujoco.MjData(self.model), mujoco.MjData(self.model)
+        self.data = mujoco.MjData(self.model)
+        self._falling = mujoco.MjData(self.model)
         self._bind_names()
         self.units = JointUnits(self.model.jnt_range[self._joint_ids], body_units)
         self.spec = self._make_spec(name, image_sizes)
         self._renderer = CameraRenderer(
-            self.model, self.spec.cameras, config.supersampling, config.shadows
+            self.model,
+            self.spec.cameras,
+            config.supersampling,
+            config.shadows,
         )
         self._n_substeps = round(config.control_dt_s / config.physics_dt_s)
         self._n_placed_steps = 0
@@ -82,7 +90,8 @@ class PickPlace:
 
     def reset(self, episode_index: int) -> None:
         rng = episode_rng(self.spec.task, episode_index)
-        config, data = self.config, self.data
+        config = self.config
+        data = self.data
         mujoco.mj_resetData(self.model, data)
         data.qpos[self._joint_qpos] = config.home_rad
         data.ctrl[self._actuator_ids] = config.home_rad
@@ -94,16 +103,29 @@ class PickPlace:
     def _build_model(self) -> mujoco.MjModel:
         return build_model(self.config)
 
-    def _place_objects(self, rng: np.random.Generator, episode_index: int) -> None:
+    def _place_objects(
+        self,
+        rng: np.random.Generator,
+        episode_index: int,
+    ) -> None:
         """Draw where the objects are at the start of an episode."""
         del episode_index
         config = self.config
         yaw = rng.uniform(*config.block_yaw_rad)
         self._place_block(
-            "block", rng.uniform(*config.block_x_m), rng.uniform(*config.block_y_m), yaw
+            "block",
+            rng.uniform(*config.block_x_m),
+            rng.uniform(*config.block_y_m),
+            yaw,
         )
 
-    def _place_block(self, name: str, x_m: float, y_m: float, yaw_rad: float) -> None:
+    def _place_block(
+        self,
+        name: str,
+        x_m: float,
+        y_m: float,
+        yaw_rad: float,
+    ) -> None:
         """Put a block on the table; its height is the model's."""
         begin = self.model.jnt_qposadr[self.model.body(name).jntadr[0]]
         block = self.data.qpos[begin : begin + _FREE_QPOS]
@@ -117,14 +139,20 @@ class PickPlace:
         not fallen by `FALLEN_M` after two control steps rests where it is.
         """
         at = self._block_qpos + 2
-        begin, falling = float(self.data.qpos[at]), self._falling
+        begin = float(self.data.qpos[at])
+        falling = self._falling
         mujoco.mj_resetData(self.model, falling)
-        falling.qpos[:], falling.ctrl[:] = self.data.qpos, self.data.ctrl
+        falling.qpos[:] = self.data.qpos
+        falling.ctrl[:] = self.data.ctrl
         falling.mocap_pos[:] = self.data.mocap_pos
         mujoco.mj_step(self.model, falling, 2 * self._n_substeps)
         if abs(falling.qpos[at] - begin) < FALLEN_M:
             return begin
-        mujoco.mj_step(self.model, falling, round(SETTLE_S / self.config.physics_dt_s))
+        mujoco.mj_step(
+            self.model,
+            falling,
+            round(SETTLE_S / self.config.physics_dt_s),
+        )
         return float(falling.qpos[at])
 
     def place_arm(self, q_rad: Float[np.ndarray, "6"]) -> None:
@@ -136,7 +164,11 @@ class PickPlace:
         mujoco.mj_fwdPosition(self.model, self.data)
 
     def observe(self) -> Observation:
-        return Observation(self._renderer.render(self.data), self.state(), self.instruction)
+        return Observation(
+            self._renderer.render(self.data),
+            self.state(),
+            self.instruction,
+        )
 
     @property
     def instruction(self) -> str:
@@ -223,7 +255,8 @@ class PickPlace:
         offset = pos - data.site_xpos[self._goal_site]
         inside_rim = self._is_inside_rim(offset)
         static_jaw, moving_jaw = self._jaws_touching()
-        grasped, released = static_jaw and moving_jaw, not (static_jaw or moving_jaw)
+        grasped = static_jaw and moving_jaw
+        released = not (static_jaw or moving_jaw)
         velocity = data.qvel[self._block_dof : self._block_dof + 3]
         at_rest = float(velocity @ velocity) < AT_REST_M_S**2
         below_rim = float(offset[2]) < self._goal_half_height_m
@@ -242,16 +275,25 @@ class PickPlace:
 
     def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
         """`mjSTATE_INTEGRATION`, then what the environment remembers (`_memory`)."""
-        size, memory = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE), self._memory()
+        size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
+        memory = self._memory()
         vector = np.empty(size + len(memory))
-        mujoco.mj_getState(self.model, self.data, vector[:size], _INTEGRATION_STATE)
+        mujoco.mj_getState(
+            self.model,
+            self.data,
+            vector[:size],
+            _INTEGRATION_STATE,
+        )
         vector[size:] = memory
         return vector
 
     def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
         size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
         mujoco.mj_setState(
-            self.model, self.data, np.ascontiguousarray(snapshot[:size]), _INTEGRATION_STATE
+            self.model,
+            self.data,
+            np.ascontiguousarray(snapshot[:size]),
+            _INTEGRATION_STATE,
         )
         self._remember(snapshot[size:].tolist())
         self.data.warning.number[:] = 0  # a divergence before is another past's
@@ -263,7 +305,8 @@ class PickPlace:
 
     def _remember(self, memory: list[float]) -> None:
         """Take over what `_memory` returned."""
-        self._rest_height_m, self._n_placed_steps = memory[0], int(memory[1])
+        self._rest_height_m = memory[0]
+        self._n_placed_steps = int(memory[1])
 
     def goal_pos_world(self) -> Float64[np.ndarray, "3"]:
         """Middle of the goal, m."""
@@ -273,7 +316,11 @@ class PickPlace:
         return self.data.site_xpos[self._tcp_site].copy()
 
     def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
-        return compute_projection(self.model, self.data, self.spec.camera(camera))
+        return compute_projection(
+            self.model,
+            self.data,
+            self.spec.camera(camera),
+        )
 
     def geometry(self) -> SceneGeometry:
         return extract_geometry(self.model, _GROUPS_FOR_EYES)
@@ -313,10 +360,8 @@ class PickPlace:
         model = self.model
         self._block_body = model.body(block).id
         block_joint = model.body(block).jntadr[0]
-        self._block_qpos, self._block_dof = (
-            model.jnt_qposadr[block_joint],
-            model.jnt_dofadr[block_joint],
-        )
+        self._block_qpos = model.jnt_qposadr[block_joint]
+        self._block_dof = model.jnt_dofadr[block_joint]
         self._contact_code[:] = 0
         for body, code in ((block, _BLOCK), (GRIPPER_BODY, _GRIPPER), (MOVING_JAW_BODY, _JAW)):
             self._contact_code[model.geom_bodyid == model.body(body).id] = code
@@ -328,7 +373,8 @@ class PickPlace:
         self._goal_half_height_m = float(goal_size[2] if is_box else goal_size[1])
 
     def _is_inside_rim(self, offset_m: Float64[np.ndarray, "3"]) -> bool:
-        x, y = float(offset_m[0]), float(offset_m[1])
+        x = float(offset_m[0])
+        y = float(offset_m[1])
         if self._goal_is_box:
             return abs(x) < self._goal_half_m[0] and abs(y) < self._goal_half_m[1]
         return hypot(x, y) < self._goal_half_m[0]
@@ -338,8 +384,13 @@ class PickPlace:
         codes = self._contact_code[self.data.contact.geom].sum(axis=1).tolist()
         return _BLOCK + _GRIPPER in codes, _BLOCK + _JAW in codes
 
-    def _make_spec(self, name: str, image_sizes: Mapping[str, tuple[int, int]] | None) -> EnvSpec:
-        config, units = self.config, self.units
+    def _make_spec(
+        self,
+        name: str,
+        image_sizes: Mapping[str, tuple[int, int]] | None,
+    ) -> EnvSpec:
+        config = self.config
+        units = self.units
         own_size = (config.image_height_px, config.image_width_px)
         if image_sizes is None:
             image_sizes = {"overhead_cam": own_size, "wrist_cam": own_size}
@@ -375,9 +426,16 @@ class PickPlace:
             name + suffix for suffix in ("", DEPTH_SUFFIX) for name in own if name != VIEWER_CAMERA
         )
 
-    def _camera_spec(self, name: str, height_px: int, width_px: int) -> CameraSpec:
+    def _camera_spec(
+        self,
+        name: str,
+        height_px: int,
+        width_px: int,
+    ) -> CameraSpec:
         camera = mujoco.mj_name2id(
-            self.model, mujoco.mjtObj.mjOBJ_CAMERA, name.removesuffix(DEPTH_SUFFIX)
+            self.model,
+            mujoco.mjtObj.mjOBJ_CAMERA,
+            name.removesuffix(DEPTH_SUFFIX),
         )
         if camera < 0:
             raise WhiskerError(
@@ -387,7 +445,11 @@ class PickPlace:
             )
         depth_range_m = self.config.depth_range_m if name.endswith(DEPTH_SUFFIX) else None
         return CameraSpec(
-            name, height_px, width_px, float(self.model.cam_fovy[camera]), depth_range_m
+            name,
+            height_px,
+            width_px,
+            float(self.model.cam_fovy[camera]),
+            depth_range_m,
         )
 
 

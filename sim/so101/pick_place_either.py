@@ -23,7 +23,11 @@ class PickPlaceEither(TwoBlockPickPlace):
     the episode's index and not by where they are.
     """
 
-    def __init__(self, name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         super().__init__(name, EITHER_SCENE, "deg", image_sizes)
 
     @property
@@ -36,7 +40,11 @@ class PickPlaceEither(TwoBlockPickPlace):
         self._fingers = [model.body(finger).id for finger in (GRIPPER_BODY, MOVING_JAW_BODY)]
         self._follow(0)
 
-    def _place_objects(self, rng: np.random.Generator, episode_index: int) -> None:
+    def _place_objects(
+        self,
+        rng: np.random.Generator,
+        episode_index: int,
+    ) -> None:
         super()._place_objects(rng, episode_index)
         choice = episode_rng(self.config.name, episode_index, _CHOICE_STREAM).random()
         self._chosen = self.config.blocks[int(choice < 0.5)]

@@ -42,7 +42,11 @@ class PickPlaceWords(TwoBlockPickPlace):
     the other receptacle was let go of far from the goal (dropped during transport).
     """
 
-    def __init__(self, name: str, image_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         super().__init__(name, WORDS_SCENE, "deg", image_sizes)
         self.spec = replace(
             self.spec,
@@ -62,7 +66,11 @@ class PickPlaceWords(TwoBlockPickPlace):
     def receptacles(self) -> tuple[str, ...]:
         return put_first(_NAMED[self._instruction_index][1], self.config.receptacles)
 
-    def _place_objects(self, rng: np.random.Generator, episode_index: int) -> None:
+    def _place_objects(
+        self,
+        rng: np.random.Generator,
+        episode_index: int,
+    ) -> None:
         super()._place_objects(rng, episode_index)
         self._tell(instruction_index(self.config.name, episode_index))
 

@@ -42,15 +42,21 @@ class Pose:
 def rotation_of(vector_rad: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
     """exp: the rotation by |w| about w; the identity for w = 0."""
     angle = float(np.linalg.norm(vector_rad))
-    quat_wxyz, matrix = np.zeros(4), np.zeros(9)
-    mujoco.mju_axisAngle2Quat(quat_wxyz, vector_rad / angle if angle > 0 else vector_rad, angle)
+    quat_wxyz = np.zeros(4)
+    matrix = np.zeros(9)
+    mujoco.mju_axisAngle2Quat(
+        quat_wxyz,
+        vector_rad / angle if angle > 0 else vector_rad,
+        angle,
+    )
     mujoco.mju_quat2Mat(matrix, quat_wxyz)
     return matrix.reshape(3, 3)
 
 
 def rotation_vector_of(rotation: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3"]:
     """log: the w with |w| <= π whose exp it is."""
-    quat_wxyz, vector_rad = np.zeros(4), np.zeros(3)
+    quat_wxyz = np.zeros(4)
+    vector_rad = np.zeros(3)
     mujoco.mju_mat2Quat(quat_wxyz, np.ascontiguousarray(rotation).reshape(9))
     mujoco.mju_quat2Vel(vector_rad, quat_wxyz, 1.0)
     return vector_rad

@@ -15,9 +15,11 @@ from sim.so101.units import JOINTS
 _ARRIVED_RAD = 1e-6
 # By how much the damping rises after a step that made things worse, and falls after one that did
 # not.
-_DAMPING_UP, _DAMPING_DOWN = 4.0, 3.0
+_DAMPING_UP = 4.0
+_DAMPING_DOWN = 3.0
 # Postures that the reach is measured with, and that a search which got stuck starts again from.
-_N_POSTURES, _N_RESTARTS = 2000, 3
+_N_POSTURES = 2000
+_N_RESTARTS = 3
 # What a radian weighs, where a metre weighs 1, when the posture nearest to a pose is looked for.
 _POSTURE_ORIENTATION_WEIGHT = 0.1
 
@@ -78,7 +80,11 @@ class PoseKinematics(ArmKinematics):
         self._base_pos = self._data.xpos[base].copy()
         self._base_rotation = self._data.xmat[base].reshape(3, 3).copy()
         rng = np.random.default_rng(0)
-        self._postures_rad = rng.uniform(self._low, self._high, (_N_POSTURES, N_ARM_JOINTS))
+        self._postures_rad = rng.uniform(
+            self._low,
+            self._high,
+            (_N_POSTURES, N_ARM_JOINTS),
+        )
         poses = [self.forward(posture) for posture in self._postures_rad]
         self._posture_pos = np.stack([pose.pos_m for pose in poses])
         self._posture_rotation = np.stack([pose.rotation for pose in poses])
@@ -98,11 +104,15 @@ class PoseKinematics(ArmKinematics):
         From the postures, and 3 cm for what lies between them: at full stretch they fall 2.5 cm
         short.
         """
-        low, high = self._posture_pos.min(axis=0) - 0.03, self._posture_pos.max(axis=0) + 0.03
+        low = self._posture_pos.min(axis=0) - 0.03
+        high = self._posture_pos.max(axis=0) + 0.03
         return np.stack([np.floor(100 * low) / 100, np.ceil(100 * high) / 100])
 
     def solve(
-        self, q_rad: Float[np.ndarray, "5"], target: Pose, n_iterations: int = 30
+        self,
+        q_rad: Float[np.ndarray, "5"],
+        target: Pose,
+        n_iterations: int = 30,
     ) -> PoseSolution:
         """Go from `q_rad` (the warm start) to the target, or as near to it as the arm comes.
 
@@ -118,8 +128,14 @@ class PoseKinematics(ArmKinematics):
                 return other
         return solution
 
-    def _solve_from(self, q_rad: np.ndarray, target: Pose, n_iterations: int) -> PoseSolution:
-        q, damping = np.clip(q_rad, self._low, self._high), self._damping
+    def _solve_from(
+        self,
+        q_rad: np.ndarray,
+        target: Pose,
+        n_iterations: int,
+    ) -> PoseSolution:
+        q = np.clip(q_rad, self._low, self._high)
+        damping = self._damping
         error, jacobian = self._linearise(q, target, self._orientation_weight)
         for _ in range(n_iterations):
             ahead = self._moved(q, self._step(q, error, jacobian, damping))
@@ -127,7 +143,9 @@ class PoseKinematics(ArmKinematics):
                 break
             error_ahead, jacobian_ahead = self._linearise(ahead, target, self._orientation_weight)
             if error_ahead @ error_ahead < error @ error:
-                q, error, jacobian = ahead, error_ahead, jacobian_ahead
+                q = ahead
+                error = error_ahead
+                jacobian = jacobian_ahead
                 damping = max(damping / _DAMPING_DOWN, self._damping)
             else:
                 damping *= _DAMPING_UP

@@ -14,7 +14,8 @@ from sim.so101.units import JOINTS
 GRIPPER_BODY = "gripper"
 MOVING_JAW_BODY = "moving_jaw_so101_v1"
 
-BLOCK_RED, BOWL_BLUE = (0.80, 0.12, 0.10), (0.16, 0.36, 0.62)
+BLOCK_RED = (0.80, 0.12, 0.10)
+BOWL_BLUE = (0.16, 0.36, 0.62)
 
 
 def build_model(config: SceneConfig) -> mujoco.MjModel:
@@ -57,7 +58,9 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
         model = spec.compile()
     except (ValueError, OSError) as error:
         raise WhiskerError(
-            f"scene {str(path)!r}", expected="a MuJoCo model that compiles", got=str(error)
+            f"scene {str(path)!r}",
+            expected="a MuJoCo model that compiles",
+            got=str(error),
         ) from error
     required = {
         "joint": JOINTS,
@@ -70,7 +73,12 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
         f"{kind} {name!r}"
         for kind, names in required.items()
         for name in names
-        if mujoco.mj_name2id(model, getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}"), name) < 0
+        if mujoco.mj_name2id(
+            model,
+            getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}"),
+            name,
+        )
+        < 0
     ]
     if missing:
         raise WhiskerError(
@@ -82,7 +90,9 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
     block_joint = model.body("block").jntadr[0]
     if block_joint < 0 or model.jnt_type[block_joint] != mujoco.mjtJoint.mjJNT_FREE:
         raise WhiskerError(
-            f"scene {str(path)!r}, body 'block'", expected="a free joint", got="none"
+            f"scene {str(path)!r}, body 'block'",
+            expected="a free joint",
+            got="none",
         )
     for joint in JOINTS:
         if not (model.joint(joint).range.any() and model.actuator(joint).ctrlrange.any()):
@@ -93,7 +103,10 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
             )
     goal_types = (int(mujoco.mjtGeom.mjGEOM_CYLINDER), int(mujoco.mjtGeom.mjGEOM_BOX))
     if int(model.site_type[model.site("goal").id]) not in goal_types:
-        raise WhiskerError(f"scene {str(path)!r}, site 'goal'", expected="a cylinder or a box")
+        raise WhiskerError(
+            f"scene {str(path)!r}, site 'goal'",
+            expected="a cylinder or a box",
+        )
     return model
 
 
@@ -105,7 +118,8 @@ def _set_physics(spec: mujoco.MjSpec, config: SceneConfig) -> None:
     visual = spec.visual
     visual.quality.offsamples = config.msaa_samples
     visual.quality.shadowsize = 4096 if config.shadows else 0
-    visual.map.znear, visual.map.zfar = 0.01, 10.0
+    visual.map.znear = 0.01
+    visual.map.zfar = 10.0
     visual.headlight.ambient = [0.35] * 3
     visual.headlight.diffuse = [0.35] * 3
     visual.headlight.specular = [0.0] * 3
@@ -114,7 +128,8 @@ def _set_physics(spec: mujoco.MjSpec, config: SceneConfig) -> None:
 
 def _allow_large_images(spec: mujoco.MjSpec) -> None:
     """MuJoCo's default buffer is 640x480; supersampled frames for people are larger."""
-    spec.visual.global_.offwidth, spec.visual.global_.offheight = 2560, 1920
+    spec.visual.global_.offwidth = 2560
+    spec.visual.global_.offheight = 1920
 
 
 def _replace_robot_colliders(spec: mujoco.MjSpec, config: SceneConfig) -> None:
@@ -126,37 +141,75 @@ def _replace_robot_colliders(spec: mujoco.MjSpec, config: SceneConfig) -> None:
         is_hull = geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == 3
         if is_hull or geom.name in ("static_finger_pad", "moving_finger_pad"):
             geom.delete()
-    gripper, jaw = spec.body(GRIPPER_BODY), spec.body(MOVING_JAW_BODY)
+    gripper = spec.body(GRIPPER_BODY)
+    jaw = spec.body(MOVING_JAW_BODY)
     # In the gripper frame, fingers along -z, jaw opening to +x; lower and upper corners in metres.
     _add_finger_box(
-        gripper, "static_tip", (-0.0160, -0.0065, -0.1045), (-0.0079, 0.0065, -0.0750), config
+        gripper,
+        "static_tip",
+        (-0.0160, -0.0065, -0.1045),
+        (-0.0079, 0.0065, -0.0750),
+        config,
     )
     _add_finger_box(
-        gripper, "static_finger", (-0.0300, -0.0090, -0.0750), (-0.0110, 0.0090, -0.0500), config
+        gripper,
+        "static_finger",
+        (-0.0300, -0.0090, -0.0750),
+        (-0.0110, 0.0090, -0.0500),
+        config,
     )
-    _add_finger_box(gripper, "palm", (-0.0340, -0.0230, -0.0500), (0.0060, 0.0230, -0.0100), config)
+    _add_finger_box(
+        gripper,
+        "palm",
+        (-0.0340, -0.0230, -0.0500),
+        (0.0060, 0.0230, -0.0100),
+        config,
+    )
     # The moving jaw's boxes are given at joint angle 0, where its inner face is upright, then
     # carried over.
     frame = (np.array(jaw.pos), np.array(jaw.quat))
     _add_finger_box(
-        jaw, "jaw_tip", (0.0095, -0.0065, -0.1045), (0.0190, 0.0065, -0.0750), config, frame
+        jaw,
+        "jaw_tip",
+        (0.0095, -0.0065, -0.1045),
+        (0.0190, 0.0065, -0.0750),
+        config,
+        frame,
     )
     _add_finger_box(
-        jaw, "jaw_finger", (0.0115, -0.0090, -0.0750), (0.0260, 0.0090, -0.0500), config, frame
+        jaw,
+        "jaw_finger",
+        (0.0115, -0.0090, -0.0750),
+        (0.0260, 0.0090, -0.0500),
+        config,
+        frame,
     )
-    gripper.add_site(name="tcp", pos=[0.0046, 0, -0.095], group=4)
+    gripper.add_site(
+        name="tcp",
+        pos=[0.0046, 0, -0.095],
+        group=4,
+    )
 
 
-def _add_finger_box(body, name, low, high, config, frame=None) -> None:
+def _add_finger_box(
+    body,
+    name,
+    low,
+    high,
+    config,
+    frame=None,
+) -> None:
     low, high = np.array(low), np.array(high)
-    pos, quat = (low + high) / 2, np.array([1.0, 0, 0, 0])
+    pos = (low + high) / 2
+    quat = np.array([1.0, 0, 0, 0])
     if frame is not None:
         frame_pos, frame_quat = frame
         inverse = np.zeros(4)
         mujoco.mju_negQuat(inverse, frame_quat)
         rotated = np.zeros(3)
         mujoco.mju_rotVecQuat(rotated, pos - frame_pos, inverse)
-        pos, quat = rotated, inverse
+        pos = rotated
+        quat = inverse
     body.add_geom(
         name=name,
         type=mujoco.mjtGeom.mjGEOM_BOX,
@@ -225,7 +278,10 @@ def add_block(
 ) -> None:
     """Add a block that can move freely, on the table."""
     half = np.array(config.block_size_m) / 2
-    block = spec.worldbody.add_body(name=name, pos=[*pos_m, half[2]])
+    block = spec.worldbody.add_body(
+        name=name,
+        pos=[*pos_m, half[2]],
+    )
     block.add_freejoint(name=name)
     block.add_geom(
         name=name,
@@ -251,10 +307,18 @@ def add_bowl(
         its body, fixed to the table.
     """
     floor_m = 0.003
-    bowl = spec.worldbody.add_body(name=name, pos=[*pos_m, 0])
-    paint = {"rgba": [*rgb, 1], **contact_of(config)}
-    height, inner = config.bowl_height_m, config.bowl_inner_m
-    box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
+    bowl = spec.worldbody.add_body(
+        name=name,
+        pos=[*pos_m, 0],
+    )
+    paint = {
+        "rgba": [*rgb, 1],
+        **contact_of(config),
+    }
+    height = config.bowl_height_m
+    inner = config.bowl_inner_m
+    box = mujoco.mjtGeom.mjGEOM_BOX
+    cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
     if config.bowl_shape == "square":
         wall_m = 0.002
         bowl.add_geom(
@@ -271,12 +335,24 @@ def add_bowl(
                 else [inner + 2 * wall_m, wall_m, height / 2]
             )
             pos = [dx * (inner + wall_m), dy * (inner + wall_m), height / 2]
-            bowl.add_geom(name=f"{name}_wall_{i}", type=box, pos=pos, size=size, **paint)
+            bowl.add_geom(
+                name=f"{name}_wall_{i}",
+                type=box,
+                pos=pos,
+                size=size,
+                **paint,
+            )
         bowl.add_site(
-            name=goal, type=box, pos=[0, 0, height / 2], size=[inner, inner, height / 2], group=4
+            name=goal,
+            type=box,
+            pos=[0, 0, height / 2],
+            size=[inner, inner, height / 2],
+            group=4,
         )
         return bowl
-    n_walls, base_radius, wall_m = 16, 0.7 * inner, 0.0015
+    n_walls = 16
+    base_radius = 0.7 * inner
+    wall_m = 0.0015
     bowl.add_geom(
         name=f"{name}_floor",
         type=cylinder,
@@ -302,7 +378,11 @@ def add_bowl(
             **paint,
         )
     bowl.add_site(
-        name=goal, type=cylinder, pos=[0, 0, height / 2], size=[inner, height / 2, 0], group=4
+        name=goal,
+        type=cylinder,
+        pos=[0, 0, height / 2],
+        size=[inner, height / 2, 0],
+        group=4,
     )
     return bowl
 
@@ -319,7 +399,13 @@ def add_cameras(spec: mujoco.MjSpec, config: SceneConfig) -> None:
         fovy=config.overhead_fovy_deg,
     )
     # For people, not for policies: from beyond the table's far edge towards the robot.
-    eye, target = np.array([0.68, -0.28, 0.42]), np.array([0.13, 0.02, 0.10])
+    eye = np.array([0.68, -0.28, 0.42])
+    target = np.array([0.13, 0.02, 0.10])
     right = np.cross(target - eye, [0, 0, 1])
     up = np.cross(right, target - eye)
-    spec.worldbody.add_camera(name=VIEWER_CAMERA, pos=eye, xyaxes=[*right, *up], fovy=42)
+    spec.worldbody.add_camera(
+        name=VIEWER_CAMERA,
+        pos=eye,
+        xyaxes=[*right, *up],
+        fovy=42,
+    )

@@ -9,7 +9,8 @@ from sim.so101.scene_config import TwoBlockScene
 BLOCK_BLUE = (0.08, 0.22, 0.72)
 # Told apart by lightness as well as by shape, in an image of 64 pixels, and by neither block's
 # colour.
-BOWL_DARK, PLATE_WHITE = (0.13, 0.15, 0.16), (0.95, 0.95, 0.92)
+BOWL_DARK = (0.13, 0.15, 0.16)
+PLATE_WHITE = (0.95, 0.95, 0.92)
 _N_RIM_PARTS = 16
 
 
@@ -18,7 +19,13 @@ def build_two_block_model(config: TwoBlockScene) -> mujoco.MjModel:
     spec = make_table_spec(config)
     for side, name in zip((1, -1), config.blocks, strict=True):
         pos = (float(np.mean(config.block_x_m)), side * float(np.mean(config.block_y_m)))
-        add_block(spec, config, name, pos, BLOCK_BLUE if name == "blue_block" else BLOCK_RED)
+        add_block(
+            spec,
+            config,
+            name,
+            pos,
+            BLOCK_BLUE if name == "blue_block" else BLOCK_RED,
+        )
     for side, name in zip((1, -1), config.receptacles, strict=False):
         pos = (float(np.mean(config.receptacle_x_m)), side * float(np.mean(config.receptacle_y_m)))
         if name == "bowl":
@@ -37,16 +44,28 @@ def goal_site(receptacle: str) -> str:
 
 
 def _add_plate(
-    spec: mujoco.MjSpec, config: TwoBlockScene, name: str, pos_m: tuple[float, float]
+    spec: mujoco.MjSpec,
+    config: TwoBlockScene,
+    name: str,
+    pos_m: tuple[float, float],
 ) -> mujoco.MjsBody:
     """Add a plate with a low, flaring rim.
 
     Its goal reaches as high above the floor as a block is large.
     """
-    floor_m, rim_m, wall_m = 0.003, 0.008, 0.0015
-    plate = spec.worldbody.add_body(name=name, pos=[*pos_m, 0])
-    paint = {"rgba": [*PLATE_WHITE, 1], **contact_of(config)}
-    inner, height = config.plate_inner_m, config.plate_height_m
+    floor_m = 0.003
+    rim_m = 0.008
+    wall_m = 0.0015
+    plate = spec.worldbody.add_body(
+        name=name,
+        pos=[*pos_m, 0],
+    )
+    paint = {
+        "rgba": [*PLATE_WHITE, 1],
+        **contact_of(config),
+    }
+    inner = config.plate_inner_m
+    height = config.plate_height_m
     cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
     plate.add_geom(
         name=f"{name}_floor",
@@ -60,7 +79,11 @@ def _add_plate(
         angle = 2 * np.pi * i / _N_RIM_PARTS
         quat = np.zeros(4)
         outward = np.array([np.cos(angle / 2), 0, 0, np.sin(angle / 2)])
-        mujoco.mju_mulQuat(quat, outward, np.array([np.cos(tilt / 2), 0, -np.sin(tilt / 2), 0]))
+        mujoco.mju_mulQuat(
+            quat,
+            outward,
+            np.array([np.cos(tilt / 2), 0, -np.sin(tilt / 2), 0]),
+        )
         middle = inner + rim_m / 2
         plate.add_geom(
             name=f"{name}_rim_{i}",
@@ -72,6 +95,10 @@ def _add_plate(
         )
     half = (floor_m + max(config.block_size_m)) / 2
     plate.add_site(
-        name=goal_site(name), type=cylinder, pos=[0, 0, half], size=[inner, half, 0], group=4
+        name=goal_site(name),
+        type=cylinder,
+        pos=[0, 0, half],
+        size=[inner, half, 0],
+        group=4,
     )
     return plate

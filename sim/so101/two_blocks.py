@@ -20,11 +20,21 @@ class TwoBlockPickPlace(PickPlace):
     def _bind_start(self) -> None:
         self._bind_goal(self.config.blocks[0], goal_site(self.config.receptacles[0]))
 
-    def _place_objects(self, rng: np.random.Generator, episode_index: int) -> None:
+    def _place_objects(
+        self,
+        rng: np.random.Generator,
+        episode_index: int,
+    ) -> None:
         config = self.config
         for name, side in zip(config.blocks, _draw_sides(rng), strict=True):
-            x_m, y_m = rng.uniform(*config.block_x_m), side * rng.uniform(*config.block_y_m)
-            self._place_block(name, x_m, y_m, rng.uniform(*config.block_yaw_rad))
+            x_m = rng.uniform(*config.block_x_m)
+            y_m = side * rng.uniform(*config.block_y_m)
+            self._place_block(
+                name,
+                x_m,
+                y_m,
+                rng.uniform(*config.block_yaw_rad),
+            )
         for name, side in zip(config.receptacles, _draw_sides(rng), strict=False):
             pos_m = (
                 rng.uniform(*config.receptacle_x_m),
@@ -39,11 +49,17 @@ def refuse_user_scene(name: str, scene_path: str | None) -> None:
     if scene_path is not None:
         hint = "Only the scenes of one block and one bowl take a model of your own, e.g. so101/pick_place@scene.xml."
         raise WhiskerError(
-            f"environment {name!r}", expected="no scene of your own", got=scene_path, hint=hint
+            f"environment {name!r}",
+            expected="no scene of your own",
+            got=scene_path,
+            hint=hint,
         )
 
 
-def put_first(first: str, names: tuple[str, ...]) -> tuple[str, ...]:
+def put_first(
+    first: str,
+    names: tuple[str, ...],
+) -> tuple[str, ...]:
     """Return the same names with that one at the front."""
     return (first, *(name for name in names if name != first))
 

@@ -24,7 +24,11 @@ BodyUnits = Literal["deg", "range_m100_100"]
 class JointUnits:
     """Affine map a joint: value = (q_rad - offset_rad) · scale."""
 
-    def __init__(self, joint_range_rad: Float[np.ndarray, "6 2"], body_units: BodyUnits) -> None:
+    def __init__(
+        self,
+        joint_range_rad: Float[np.ndarray, "6 2"],
+        body_units: BodyUnits,
+    ) -> None:
         """Args:
         joint_range_rad: lower and upper limit of each of `JOINTS`.
         body_units: how the five body joints are written.
@@ -34,10 +38,13 @@ class JointUnits:
             # The MJCF's zero is the middle of the range by construction ("new calibration");
             # wrist_roll's limits are 2.8° asymmetric, which a real arm's full-turn calibration does
             # not see.
-            self._offset, self._scale = np.zeros(6), np.full(6, 180 / np.pi)
+            self._offset = np.zeros(6)
+            self._scale = np.full(6, 180 / np.pi)
         else:
-            self._offset, self._scale = (low + high) / 2, 200 / (high - low)
-        self._offset[5], self._scale[5] = low[5], 100 / (high[5] - low[5])
+            self._offset = (low + high) / 2
+            self._scale = 200 / (high - low)
+        self._offset[5] = low[5]
+        self._scale[5] = 100 / (high[5] - low[5])
         self.names = tuple(f"{joint}.pos" for joint in JOINTS)
         self.units = (body_units,) * 5 + ("range_0_100",)
 
