@@ -1,6 +1,7 @@
-"""Capabilities of environments beyond the core of `sim.env.Env`: small protocols, which whoever needs one asks for.
+"""Optional capabilities of environments, beyond the core in `sim.env.Env`.
 
-Each includes the core, so that what `require` returns is still an environment.
+A capability is a small protocol that includes the core. Code that needs one asks for it with
+`require`.
 """
 
 from collections.abc import Callable
@@ -16,46 +17,51 @@ from sim.scene_geometry import SceneGeometry
 
 
 class Snapshots(Env, Protocol):
-    """Can return to a moment: whiskers, rewinding and branches need it."""
+    """Can return to a recorded state. Whiskers, rewinding and branches need it."""
 
     def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
-        """Everything that the future depends on, as one vector."""
+        """Return everything that the future depends on, as one vector."""
 
     def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
-        """Continue from there, bit for bit, whichever episode was under way before."""
+        """Continue from a snapshot, bit for bit, whichever episode was running before."""
 
     def simulate_ee_path(
-        self, chunk: Float[np.ndarray, "horizon action_dim"]
+        self,
+        chunk: Float[np.ndarray, "horizon action_dim"],
     ) -> Float64[np.ndarray, "moment 3"]:
-        """Execute a chunk for its path alone: `ee_pos_world` before it and after each of its steps, m.
+        """Execute a chunk, and return `ee_pos_world` [m] before it and after each of its steps.
 
-        It moves as `step` does, bit for bit, but success is not watched: what follows is a
-        `restore` or a `reset`. The steps after which the physics diverged are nan.
+        The motion equals that of `step`, bit for bit, but success is not tracked: call `restore` or
+        `reset` next. Positions are nan after a step at which the physics diverged.
         """
 
 
 class Drawable(Env, Protocol):
-    """Can be drawn elsewhere: the viewer's 3D scene and what is drawn over camera images need it."""
+    """Can be drawn elsewhere. The viewer's 3D scene and overlays on camera images need it."""
 
     def geometry(self) -> SceneGeometry:
-        """Return what the scene looks like: its visible shapes and its light.
+        """Return the visible shapes and the light of the scene.
 
-        Costs up to a second.
+        Takes up to a second.
         """
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
-        """Return where the bodies of `geometry` are at this moment: position [m] and quaternion wxyz in the world."""
+        """Return the current poses of the bodies in `geometry`.
+
+        A pose is the position [m] and the quaternion wxyz in the world frame.
+        """
 
     def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
-        """The matrix P of one observed camera at this moment, for its image as `observe` gives it.
+        """Return the current projection matrix P of one observed camera.
 
             P (x, y, z, 1)ᵀ = w (u, v, 1)ᵀ
 
-        with (x, y, z) a point of the world [m] and (u, v) its place in the image [px], u to the
-        right from the left edge, v down from the upper edge: the image is 0 ≤ u ≤ width_px, 0 ≤ v ≤
-        height_px, and the middle of the pixel `image[row, column]` is (column + 0.5, row + 0.5). w
-        is the depth along the optical axis [m]: what has w ≤ 0 is not in front of the camera, and
-        (u, v) means nothing. A mirrored image has a mirrored P.
+        (x, y, z) is a point in the world [m] and (u, v) its pixel coordinates [px] in the image
+        that `observe` returns: u points right from the left edge, v down from the upper edge. The
+        image covers 0 ≤ u ≤ width_px and 0 ≤ v ≤ height_px, and the center of the pixel `image[row,
+        column]` is (column + 0.5, row + 0.5). w is the depth along the optical axis [m]. A point
+        with w ≤ 0 is not in front of the camera, and its (u, v) is meaningless. A mirrored image
+        has a mirrored P.
 
         Raises:
             WhiskerError: the camera is not observed.
@@ -63,33 +69,33 @@ class Drawable(Env, Protocol):
 
 
 class HasExpert(Env, Protocol):
-    """Comes with a scripted expert: `--policy scripted` and the doctor's comparison need it."""
+    """Has a scripted expert. `--policy scripted` and the doctor's comparison need it."""
 
     def make_expert(self, failure_mode: str | None = None) -> Expert:
         """Return the scripted expert of this environment.
 
         Args:
-            failure_mode: a mistake by name, which it then makes in every episode.
+            failure_mode: name of a mistake that the expert then makes in every episode.
 
         Raises:
-            WhiskerError: there is none with that failure mode.
+            WhiskerError: there is no expert with that failure mode.
         """
 
 
 class NamesRenderer(Env, Protocol):
-    """Knows what draws its images."""
+    """Knows which renderer draws its images."""
 
     def gl_renderer(self) -> str:
-        """Return what has drawn the images so far, as OpenGL names itself; "" if nothing was drawn yet."""
+        """Return the OpenGL name of the renderer used so far; "" before the first image."""
 
 
 class HasLooseObjects(Env, Protocol):
-    """Knows its free bodies: the doctor's check that nothing hangs in the air needs it."""
+    """Knows its free bodies. The doctor needs it to check that no object hangs in the air."""
 
     def loose_objects(self) -> tuple[LooseObject, ...]:
-        """Return every body that can move freely, and how still it lies.
+        """Return every body that can move freely, with its speed and drift.
 
-        Physics runs in a copy; nothing changes.
+        The physics runs in a copy, so that nothing changes.
         """
 
 
@@ -108,15 +114,17 @@ def capability_methods(capability: type) -> frozenset[str]:
 
 
 def capability_methods_of(env: object) -> dict[str, Callable]:
-    """Return the methods of all capabilities that an environment has, by name: what a wrapper hands on."""
-    names = frozenset[str]().union(*map(capability_methods, CAPABILITIES))
-    return {name: method for name in sorted(names) if callable(method := getattr(env, name, None))}
+    """Return name → method of all capabilities that an environment has. Wrappers forward these."""
+    names = {name for capability in CAPABILITIES for name in capability_methods(capability)}
+    methods = {name: getattr(env, name, None) for name in sorted(names)}
+    return {name: method for name, method in methods.items() if callable(method)}
 
 
 def provides[Capability](env: object, capability: type[Capability]) -> TypeIs[Capability]:
-    """Return whether an environment has that capability.
+    """Return whether an environment has a capability.
 
-    Attributes are looked up on the instance, so that a wrapper has exactly what is inside it.
+    Attributes are looked up on the instance, so that a wrapper has exactly the capabilities of the
+    environment inside it.
     """
     return all(callable(getattr(env, name, None)) for name in capability_methods(capability))
 
@@ -126,13 +134,13 @@ def require[Capability](
     capability: type[Capability],
     purpose: str,
 ) -> Capability:
-    """Return the environment as one that has the capability.
+    """Return the environment, typed as one that has the capability.
 
     Args:
-        purpose: what needs it, to begin the message, e.g. "whiskers".
+        purpose: the feature that needs it, e.g. "whiskers". The error message begins with it.
 
     Raises:
-        WhiskerError: it has not.
+        WhiskerError: the environment lacks the capability.
     """
     if provides(env, capability):
         return env

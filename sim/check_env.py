@@ -1,7 +1,6 @@
-"""The contract of environments as a test that any of them can be put through.
+"""Tests whether an environment keeps its contract (`sim.env.Env` and `sim.capabilities`).
 
-What `sim.env.Env` and `sim.capabilities` promise is tried out in one episode under random actions,
-to the last bit.
+Every promise is checked bit for bit in one episode under random actions.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from functools import partial
 from typing import Literal
 
 from sim.contract_checks import CHECKS
-from sim.contract_trial import BrokenError, Moment, Trial, UntoldError, play, random_actions
+from sim.contract_trial import BrokenError, InconclusiveError, Readings, Trial, play, random_actions
 from sim.env import Env
 
 Verdict = Literal["ok", "failed", "unknown"]
@@ -21,9 +20,9 @@ class ContractCheck:
     """The result of one check.
 
     Attributes:
-        name: of what was checked, e.g. "reset".
-        verdict: "unknown" where the check cannot tell.
-        sentence: says what is so, without a full stop.
+        name: of the checked part, e.g. "reset".
+        verdict: "unknown" if the check cannot tell.
+        sentence: says what holds or what is wrong, without a full stop.
     """
 
     name: str
@@ -39,20 +38,20 @@ def check_env(
 
     Args:
         make: makes the environment.
-        episode_index: of the episode in which it is tried out. The next one, or the one before
-            where there is none, is begun besides.
+        episode_index: of the episode in which it is tested. The next episode is also started, or
+            the previous one if there is no next.
 
     Raises:
-        WhiskerError: whatever of that kind `make` raises.
+        WhiskerError: whenever `make` raises one.
     """
     first = make()
     try:
-        alone: list[Moment] | Exception = play(
+        alone: list[Readings] | Exception = play(
             first, episode_index, random_actions(first, episode_index)
         )
     except Exception as error:
         alone = error
-    closing = _judge("close", partial(_close_twice, first))
+    close_check = _judge("close", partial(_close_twice, first))
     env = make()
     try:
         trial = Trial(env, episode_index, alone)
@@ -60,26 +59,26 @@ def check_env(
             yield _judge(name, partial(check, trial))
     finally:
         env.close()
-    yield closing
+    yield close_check
 
 
 def _judge(
     name: str,
     check: Callable[[], str],
 ) -> ContractCheck:
-    """Make one check, which returns what is so. An exception is a broken contract too."""
+    """Run one check. Any exception that it raises counts as a broken contract."""
     try:
         return ContractCheck(name, "ok", check())
-    except UntoldError as untold:
-        return ContractCheck(name, "unknown", str(untold))
+    except InconclusiveError as inconclusive:
+        return ContractCheck(name, "unknown", str(inconclusive))
     except BrokenError as broken:
         return ContractCheck(name, "failed", str(broken))
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return ContractCheck(name, "failed", f"it raised {said}")
+        message = " ".join(str(error).split())
+        return ContractCheck(name, "failed", f"it raised {type(error).__name__}: {message}")
 
 
 def _close_twice(env: Env) -> str:
     env.close()
     env.close()
-    return f"can be closed twice, and {env.spec.name!r} can still be read from its spec"
+    return f"can be closed twice, and its spec ({env.spec.name!r}) can still be read"

@@ -1,4 +1,4 @@
-"""Puts an environment on trial: what the checks of its contract share, and what it says, to the last bit."""
+"""What the checks of the environment contract share: exact comparison and a short trial episode."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -17,16 +17,20 @@ class BrokenError(Exception):
     """The environment breaks its contract; the message says how."""
 
 
-class UntoldError(Exception):
-    """A check cannot tell; the message says why."""
+class InconclusiveError(Exception):
+    """A check cannot tell whether the contract holds; the message says why."""
 
 
-# What an environment says at one moment, by the name of the method that says it, to the bit.
-type Moment = Mapping[str, Any]
+# The return values of an environment's methods after one step, by method name, as exact bits.
+type Readings = dict[str, Any]
+type Actions = Float32[np.ndarray, "step action_dim"]
 
 
 def bits_of(value: object) -> Any:
-    """Return something that is equal only for the same bits: nan equals nan, and 0.0 differs from -0.0."""
+    """Return an object that compares equal only for identical bits.
+
+    nan equals nan, and 0.0 differs from -0.0.
+    """
     if is_dataclass(value):
         return tuple((field.name, bits_of(getattr(value, field.name))) for field in fields(value))
     if isinstance(value, Mapping):
@@ -39,39 +43,32 @@ def bits_of(value: object) -> Any:
     return value
 
 
-def look_at(env: Env) -> Moment:
-    said = {
-        "state": env.state(),
-        "progress": env.progress(),
-        "ee_pos_world": env.ee_pos_world(),
+def read(env: Env) -> Readings:
+    """Return the readings of an environment between two steps."""
+    return {
+        "state": bits_of(env.state()),
+        "progress": bits_of(env.progress()),
+        "ee_pos_world": bits_of(env.ee_pos_world()),
     }
-    return {name: bits_of(value) for name, value in said.items()}
 
 
-def step_on(
-    env: Env,
-    actions: Float32[np.ndarray, "step action_dim"],
-) -> list[Moment]:
-    return [
-        {
-            "step": bits_of(env.step(action)),
-            **look_at(env),
-        }
-        for action in actions
-    ]
+def step_through(env: Env, actions: Actions) -> list[Readings]:
+    """Execute actions, and return the readings after each of them."""
+    readings = []
+    for action in actions:
+        result = bits_of(env.step(action))
+        readings.append({"step": result, **read(env)})
+    return readings
 
 
-def play(
-    env: Env,
-    episode_index: int,
-    actions: Float32[np.ndarray, "step action_dim"],
-) -> list[Moment]:
-    """Return the moments of the beginning of an episode."""
+def play(env: Env, episode_index: int, actions: Actions) -> list[Readings]:
+    """Start an episode, and return its readings before and after each of the actions."""
     env.reset(episode_index)
-    return [look_at(env), *step_on(env, actions)]
+    return [read(env), *step_through(env, actions)]
 
 
-def random_actions(env: Env, episode_index: int) -> Float32[np.ndarray, "step action_dim"]:
+def random_actions(env: Env, episode_index: int) -> Actions:
+    """Return `N_STEPS` random actions within the bounds; they depend on (task, episode) alone."""
     low, high = finite_bounds(env)
     rng = episode_rng(env.spec.task, episode_index, _ACTION_STREAM)
     return rng.uniform(low, high, (N_STEPS, len(low))).astype(np.float32)
@@ -80,60 +77,62 @@ def random_actions(env: Env, episode_index: int) -> Float32[np.ndarray, "step ac
 def finite_bounds(
     env: Env,
 ) -> tuple[Float64[np.ndarray, " action_dim"], Float64[np.ndarray, " action_dim"]]:
-    """Return the actuators' range; where it has no bound, 1 from the other one or from 0."""
+    """Return the actuators' range, with a finite value in place of every missing bound.
+
+    A missing lower bound is 1 below the upper one, or -1. A missing upper bound is 2 above the
+    lower one.
+    """
     low = np.array(env.spec.action.low, np.float64)
     high = np.array(env.spec.action.high, np.float64)
-    low = np.where(
-        np.isfinite(low),
-        low,
-        np.where(np.isfinite(high), high, 0.0) - 1.0,
-    )
+    finite_high = np.where(np.isfinite(high), high, 0.0)
+    low = np.where(np.isfinite(low), low, finite_high - 1.0)
     return low, np.where(np.isfinite(high), high, low + 2.0)
 
 
-def expect_same(
-    expected: Sequence[Moment],
-    got: Sequence[Moment],
-    when: str,
-) -> None:
-    for n_steps, (there, here) in enumerate(zip(expected, got, strict=True)):
-        differing = [name for name in there if there[name] != here[name]]
+def expect_same(expected: Sequence[Readings], got: Sequence[Readings], when: str) -> None:
+    """Raise `BrokenError` at the first step at which two episodes have different readings."""
+    for n_steps, (first, second) in enumerate(zip(expected, got, strict=True)):
+        differing = [name for name in first if first[name] != second[name]]
         if differing:
             raise BrokenError(f"{when}, {' and '.join(differing)} differ after {n_steps} steps")
 
 
 class Trial:
-    """An environment on trial.
+    """An environment under test.
 
     Attributes:
-        index: of the episode.
-        other: of another episode; the same one where there is no other.
-        alone: the moments of that episode in a new environment, of which nothing else was asked; or
-            what it raised.
+        index: of the episode in which it is tested.
+        other_index: of another episode; the same index if there is only one episode.
+        actions: of the test episode.
     """
 
     def __init__(
         self,
         env: Env,
         episode_index: int,
-        alone: list[Moment] | Exception,
+        reference: list[Readings] | Exception,
     ) -> None:
+        """Args:
+        reference: the readings of the test episode in a new environment that did nothing else, or
+            the exception that it raised.
+        """
         self.env = env
         self.index = episode_index
         n_episodes = env.spec.n_episodes
         is_last = n_episodes is not None and episode_index + 1 >= n_episodes
-        self.other = max(0, episode_index - 1) if is_last else episode_index + 1
+        self.other_index = max(0, episode_index - 1) if is_last else episode_index + 1
         self.actions = random_actions(env, episode_index)
-        self._alone = alone
+        self._reference = reference
 
     @property
-    def alone(self) -> list[Moment]:
-        if isinstance(self._alone, Exception):
-            raise self._alone
-        return self._alone
+    def reference(self) -> list[Readings]:
+        """Return the readings of the test episode in a new environment, or raise as it did."""
+        if isinstance(self._reference, Exception):
+            raise self._reference
+        return self._reference
 
-    def begin_other(self) -> None:
-        """Be in the middle of another episode."""
-        self.env.reset(self.other)
+    def enter_other_episode(self) -> None:
+        """Put the environment into the middle of another episode."""
+        self.env.reset(self.other_index)
         for action in self.actions[::-1][:3]:
             self.env.step(action)

@@ -1,19 +1,18 @@
-"""Chooses which code path the numerical libraries take on this processor, before any of them is imported.
+"""Selects one CPU code path for the numerical libraries, before any of them is imported.
 
-OpenBLAS, MKL, oneDNN and PyTorch's own kernels look at the processor (MKL at its maker too) and
-choose kernels that round differently, and a contact makes the last bit of an action large.
-`SETTINGS` name one path that every x86-64 processor with AVX2 and FMA has (Intel's since 2013,
-AMD's since 2015):
+OpenBLAS, MKL, oneDNN and PyTorch choose their kernels by processor (MKL also by its maker). These
+kernels round differently, and a contact amplifies the last bit of an action. `SETTINGS` selects a
+path that every x86-64 processor with AVX2 and FMA supports (Intel since 2013, AMD since 2015):
 
-- MKL's `COMPATIBLE` is the one branch that Intel documents as the same on processors of other
-  makers. `AVX2` is not: its matrix products and logarithms have other bits on an emulated Intel
-  than on an AMD.
-- PyTorch and oneDNN have AVX2 kernels that ask for no maker. PyTorch's bring their own elementary
-  functions (SLEEF); without AVX2 it would call those of the C library.
-- OpenBLAS computes for NumPy, on which LIBERO's controller and the inverse kinematics of the SO-101
-  rest.
+- MKL: `COMPATIBLE` is the only branch that Intel documents as equal on processors of other makers.
+  With `AVX2`, matrix products and logarithms have different bits on an emulated Intel and on an
+  AMD.
+- PyTorch and oneDNN: their AVX2 kernels do not depend on the maker. PyTorch's kernels include
+  their own elementary functions (SLEEF); without AVX2, PyTorch would call those of the C library.
+- OpenBLAS: NumPy uses it, and LIBERO's controller and the SO-101's inverse kinematics use NumPy.
 
-Not settled by this: a GPU, other architectures, and the C library, whose functions MuJoCo calls.
+Three things remain outside these settings: GPUs, other architectures, and the C library, whose
+functions MuJoCo calls.
 """
 
 import os
@@ -27,18 +26,18 @@ SETTINGS = {
     "MKL_CBWR": "COMPATIBLE",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
-# "native" leaves the choice to the libraries: faster for large networks, and no longer the same
-# everywhere.
+# The value "native" leaves the choice to the libraries. That is faster for large networks, but
+# results then differ between processors.
 SWITCH = "WHISKER_CPU_CODE_PATH"
 ANY_PROCESSOR = "any x86-64 with AVX2 and FMA"
 _NEEDED = {"avx2", "fma"}
 
 
 def choose_code_path() -> None:
-    """Set the environment variables in `SETTINGS` that the user did not set, if the processor can take that path.
+    """Set the variables in `SETTINGS` that the user left unset, if the CPU supports them.
 
-    OpenBLAS chooses when NumPy is imported: where that was done before, its variable would be
-    untrue and is not set.
+    OpenBLAS reads its variable when NumPy is imported. If NumPy is already imported, that variable
+    is left unset, because it would not describe the path in use.
     """
     if os.environ.get(SWITCH) != "native" and read_processor()["flags"] >= _NEEDED:
         too_late = {"OPENBLAS_CORETYPE"} if "numpy" in sys.modules else set()
@@ -47,23 +46,21 @@ def choose_code_path() -> None:
 
 
 def describe_code_path(torch_capability: str = "") -> dict[str, str]:
-    """Return what a number may depend on besides package versions: two equal descriptions mean the same rows.
+    """Return what results may depend on besides package versions.
 
-    The processor is named only if the libraries may look at it.
+    Two machines with equal descriptions give equal rows. The processor is named only if the
+    libraries may choose kernels by it.
 
     Args:
-        torch_capability: which of PyTorch's kernels are in effect; "" if no network runs.
+        torch_capability: the kernels that PyTorch uses; "" if no network runs.
     """
     processor = read_processor()
     settings = {name: os.environ.get(name, "") for name in SETTINGS}
-    is_portable = (
-        settings == SETTINGS and processor["flags"] >= _NEEDED and torch_capability in ("", "AVX2")
-    )
-    name = (
-        ANY_PROCESSOR
-        if is_portable
-        else f"{processor['vendor_id']} {processor['model name']}".strip()
-    )
+    has_settings = settings == SETTINGS and processor["flags"] >= _NEEDED
+    if has_settings and torch_capability in ("", "AVX2"):
+        name = ANY_PROCESSOR
+    else:
+        name = f"{processor['vendor_id']} {processor['model name']}".strip()
     return {
         **settings,
         "torch": torch_capability,
@@ -73,19 +70,18 @@ def describe_code_path(torch_capability: str = "") -> dict[str, str]:
 
 
 def read_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict:
-    """Return "vendor_id" and "model name" of the first processor (of Linux), and the set of its "flags"."""
+    """Return "vendor_id", "model name" and the set of "flags" of the first processor (Linux)."""
     found: dict = {
         "vendor_id": platform.machine(),
         "model name": "",
         "flags": set(),
     }
     try:
-        lines = (
-            cpuinfo.read_text(encoding="utf-8", errors="replace").partition("\n\n")[0].splitlines()
-        )
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return found
-    for line in lines:
+    first_processor = text.partition("\n\n")[0]
+    for line in first_processor.splitlines():
         name, _, value = (part.strip() for part in line.partition(":"))
         if name in found:
             found[name] = set(value.split()) if name == "flags" else value

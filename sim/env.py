@@ -1,4 +1,4 @@
-"""The contract of every environment, and what it reports after a step."""
+"""The core contract that every environment fulfils, and what it reports after a step."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,14 +14,15 @@ from sim.spec import EnvSpec
 
 @dataclass(frozen=True)
 class Progress:
-    """Says how far one goal is, from simulator state alone, in what its kind has (`sim.goals.goal.GoalKind`).
+    """Says how far one goal is, computed from simulator state alone.
 
     Attributes:
-        met: the goal holds at this moment.
-        stages: name → it holds at this moment, for each stage of the kind.
+        met: whether the goal holds now.
+        stages: name → whether it holds now, for each stage of the goal's kind
+            (`sim.goals.goal.GoalKind`).
         measures: name → value, for each measure of the kind.
-        object_pos_world: `(3,)` m, of what the goal is about: the object, or the part to be moved.
-            None if it is about nothing that has a place.
+        object_pos_world: `(3,)` position [m] of the object, or of the part to be moved. None if the
+            goal is about nothing that has a position.
     """
 
     met: bool
@@ -30,21 +31,21 @@ class Progress:
     object_pos_world: Float64[np.ndarray, "3"] | None = None
 
 
-# Inverse kinematics that ends further than this from the position asked for has failed.
+# Inverse kinematics fails if it ends further than this from the requested position.
 IK_TOLERANCE_M = 0.005
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What `Env.step` returns: nothing that would have to be rendered.
+    """What `Env.step` returns. Nothing in it requires rendering.
 
     Attributes:
-        progress: of each goal, after the step, as from `Env.progress`.
-        success: the task is done.
-        clipped: the action left the actuators' range and was cut to it.
-        ik_error_m: distance from the position that the action asks for, before any cut, to that of
-            the joints commanded; None where the environment takes joints. It is of the arm's
-            geometry, not of its motion.
+        progress: of each goal after the step, equal to `Env.progress`.
+        success: whether the task is done.
+        clipped: whether the action was outside the actuators' range and was clipped to it.
+        ik_error_m: distance between the position that the action requests, before any clipping, and
+            the position of the commanded joints. It describes the arm's geometry, not its motion.
+            None if actions are joints.
     """
 
     progress: tuple[Progress, ...]
@@ -57,21 +58,20 @@ class StepResult:
         return self.ik_error_m is not None and self.ik_error_m > IK_TOLERANCE_M
 
 
-# An object is watched for this long to see whether it stays. One that is let go in the air falls
-# 4.9 cm meanwhile.
+# A loose object is watched for this long. An object released in the air falls 4.9 cm in that time.
 WATCH_S = 0.1
 
 
 @dataclass(frozen=True)
 class LooseObject:
-    """A body that no joint holds, at one moment.
+    """A body without a joint to the world, at one time.
 
     Attributes:
         name: of the body.
         pos_world: `(3,)` position of its origin, m.
         speed_m_s: speed of its origin.
-        drift_m: how far its origin moves in the next `WATCH_S` while every actuator keeps its last
-            command.
+        drift_m: distance that its origin moves within the next `WATCH_S`, while every actuator
+            keeps its last command.
     """
 
     name: str
@@ -82,55 +82,55 @@ class LooseObject:
 
 @runtime_checkable
 class Expert(Protocol):
-    """Does the task of the one environment that it was made by, from the true state of the world."""
+    """Solves the task of the one environment that made it, from the true state of the world."""
 
     def reset(self) -> None:
-        """Forget the plan: what comes next is the start of an episode."""
+        """Forget the plan, because a new episode starts."""
 
     def action(self) -> Float[np.ndarray, " action_dim"]:
-        """What to send to `Env.step` now, in the environment's own actions; once a control step."""
+        """Return the next action for `Env.step`; call it once per control step."""
 
 
 @runtime_checkable
 class Env(Protocol):
-    """A simulated task. Its episode `k` starts in a state that depends on (task, k) alone.
+    """A simulated task. The initial state of episode `k` depends on (task, k) alone.
 
-    This is what every environment has. What else one can do is in `sim.capabilities`.
+    Every environment has these methods. `sim.capabilities` describes optional ones.
     """
 
     @property
     def spec(self) -> EnvSpec: ...
 
     def reset(self, episode_index: int) -> None:
-        """Put the world into the initial state of that episode. Renders nothing."""
+        """Put the world into the initial state of an episode. Renders nothing."""
 
     def observe(self) -> Observation:
-        """Look at the world. The only place that renders."""
+        """Return the current observation. No other method renders."""
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         """Hold one action for `control_dt_s`. Renders nothing."""
 
     def state(self) -> Float32[np.ndarray, " state_dim"]:
-        """Proprioception without images, as in `Observation.state`."""
+        """Return the proprioception without images, equal to `Observation.state`."""
 
     def progress(self) -> tuple[Progress, ...]:
         """Return the progress of each goal, in the order of `EnvSpec.goals`."""
 
     def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
-        """Position of the tool centre point, m."""
+        """Return the position of the tool centre point, m."""
 
     def close(self) -> None:
-        """Free the GL contexts and whatever else is held.
+        """Free the GL contexts and all other resources.
 
-        A second call does nothing; `spec` can still be read.
+        A second call does nothing. `spec` can still be read afterwards.
         """
 
 
 def episode_rng(task: str, episode_index: int, *more: int) -> np.random.Generator:
-    """The random generator of an episode (or, with `more`, of one prediction in it).
+    """Return the random generator of an episode (or, with `more`, of one prediction in it).
 
-    A function of its arguments alone: SHA-256, not Python's `hash`, which changes with every
-    process.
+    The result depends on the arguments alone. The task is hashed with SHA-256, because Python's
+    `hash` changes with every process.
     """
     task_hash = int.from_bytes(hashlib.sha256(task.encode()).digest()[:8], "big")
     return np.random.default_rng([task_hash, episode_index, *more])

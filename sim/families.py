@@ -1,4 +1,4 @@
-"""The contract of a family of environments: what it says about itself, and how it makes them."""
+"""The contract of a family of environments: its facts, and how it makes its environments."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,12 @@ class EnvRequest:
 
     Attributes:
         name: within the family.
-        spec_name: what `EnvSpec.name` of the environment has to be: the name by which it is found
-            again.
-        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe; None: the
-            environment's own cameras at their own size.
-        path: what follows an @ in the name; None without one.
-        control: how end-effector actions are read, where the family `has_control`; None: as it is
-            usual there.
+        spec_name: the required `EnvSpec.name` of the environment, by which it is found again.
+        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe. None: the
+            environment's own cameras in their own size.
+        path: the part of the name after an @; None if there is none.
+        control: how end-effector actions are read, if the family `has_control`. None: the default
+            of the family.
     """
 
     name: str
@@ -33,14 +32,14 @@ class EnvRequest:
 
 @dataclass(frozen=True)
 class DemoRequest:
-    """Asks a family to record its expert's successes in its own format.
+    """Asks a family to record successful episodes of its expert in its own format.
 
     Attributes:
         name: of the environment, within the family.
         output: file to write.
-        n_demonstrations: successes to record.
-        first_episode: index of the first episode; None: as the family has it.
-        on_episode: told the number kept so far and whether this one succeeded.
+        n_demonstrations: number of successes to record.
+        first_episode: index of the first episode. None: the default of the family.
+        on_episode: called after each episode with the number kept so far and its success.
     """
 
     name: str
@@ -52,7 +51,7 @@ class DemoRequest:
 
 @dataclass(frozen=True)
 class RefusedPolicy:
-    """Why policies of a type cannot run in a family, as parts of a `WhiskerError`."""
+    """Says why policies of a type cannot run in a family, as the parts of a `WhiskerError`."""
 
     expected: str
     got: str
@@ -68,32 +67,32 @@ class RefusedPolicy:
 
 
 class EnvFamily:
-    """Environments that belong together. Subclass it, and name an instance in `--env my_module:my_family/task`.
+    """Environments that belong together.
 
-    A family has to say what it has (`listings`) and to make it (`make`). All else has a default.
-    Its module is imported whenever names are looked up: one that imports a large simulator does so
-    inside `make`.
+    Subclass it, and name an instance in `--env my_module:my_family/task`. A family must list its
+    environments (`listings`) and make them (`make`). Everything else has a default. The module is
+    imported whenever names are looked up, so import a large simulator inside `make`.
 
     Attributes:
-        title: what people call it.
-        robot_type: as in a LeRobotDataset. Shipped checkpoints are for the robot that they were
+        title: name of the family for people.
+        robot_type: as in a LeRobotDataset. Shipped checkpoints belong to the robot that they were
             trained on.
-        packages: distributions whose versions can change a number; runs record them.
-        in_own_process: its environments live in a process of their own each (`sim.process`).
-        python: executable of that process; None: the same as of this one.
-        mixes: several of its environments can be evaluated in one run: they have the same cameras,
-            state and action.
-        takes_path: a name can be followed by an @ and a path.
-        has_control: end-effector actions can be read as differences or as absolute poses (`--control`).
-        advice_on_control: what to do instead of `--control` where there is no such choice.
-        square_images: its recordings are square, and so are its films.
-        people_camera: camera that is made for people alone: no policy may look through it. "" if
-            there is none.
-        has_expert_for_all: the scripted expert can do every task: where it fails, something is
-            wrong with the scene.
-        demo_suffixes: endings of the files in which its demonstrations are recorded, in a format of
-            its own. Empty: they are recorded as a LeRobotDataset.
-        refused_policies: policy type → the error for those that cannot run here yet.
+        packages: distributions whose versions can change results; runs record them.
+        in_own_process: whether each environment lives in a process of its own (`sim.process`).
+        python: executable of that process. None: the executable of this process.
+        mixes: whether several of its environments can be evaluated in one run. They then have the
+            same cameras, state and action.
+        takes_path: whether a name can be followed by an @ and a path.
+        has_control: whether end-effector actions can be read as differences or as
+            absolute poses (`--control`).
+        advice_on_control: what to do instead of `--control` if there is no such choice.
+        square_images: whether its recordings, and therefore its videos, are square.
+        viewer_camera: camera for people only; no policy may use it. "" if there is none.
+        has_expert_for_all: whether the scripted expert can solve every task. If it then fails,
+            something is wrong with the scene.
+        demo_suffixes: suffixes of the files in which its demonstrations are recorded, in a format
+            of its own. Empty: they are recorded as a LeRobotDataset.
+        refused_policies: policy type → error for the types that cannot run here yet.
     """
 
     title: str = ""
@@ -106,47 +105,53 @@ class EnvFamily:
     has_control: bool = False
     advice_on_control: str = "Leave it out."
     square_images: bool = False
-    people_camera: str = ""
+    viewer_camera: str = ""
     has_expert_for_all: bool = True
     demo_suffixes: tuple[str, ...] = ()
     refused_policies: Mapping[str, RefusedPolicy] = {}
 
     def listings(self) -> Iterable[EnvListing]:
-        """Return every environment, by its name within the family. Imports no simulator."""
+        """Return every environment by its name within the family. Imports no simulator."""
         raise NotImplementedError
 
     def make(self, request: EnvRequest) -> Env:
-        """Build one environment, in the process in which it is to live."""
+        """Build one environment. Runs in the process in which the environment will live."""
         raise NotImplementedError
 
     def owns(self, name: str) -> bool:
-        """Return whether a name without the family's own in front is meant for it; asked of built-in families."""
+        """Return whether a name without a family prefix means this family.
+
+        Only built-in families are asked.
+        """
         return bool(self.expand(name))
 
     def expand(self, name: str) -> tuple[str, ...]:
-        """Return the environments that a name stands for, in order: itself, those of a suite, or none if unknown."""
+        """Return the environments that a name stands for, in order.
+
+        These are the environment itself, those of a suite, or none if the name is unknown.
+        """
         return (name,) if any(name == listing.name for listing in self.listings()) else ()
 
     def known_names(self) -> Iterable[str]:
-        """Return the names to offer in place of an unknown one."""
+        """Return the names to suggest for an unknown one."""
         return (listing.name for listing in self.listings())
 
     def task_of(self, name: str) -> str:
-        """Return `EnvSpec.task` of an environment without building it. Folders are named by it."""
+        """Return `EnvSpec.task` of an environment without building it. It is also a folder name."""
         return name
 
     def camera_names(self, name: str) -> tuple[str, ...] | None:
-        """Return `EnvSpec.camera_names` of an environment if it is known without building it."""
+        """Return `EnvSpec.camera_names` of an environment; None if that requires building it."""
         del name
         return None
 
     def memory_gb(self, renders: bool) -> float:
-        """Return the resident memory of one environment, 10⁹ bytes, if it is worth a check before one is made."""
+        """Return the resident memory of one environment, 10⁹ bytes; 0 skips the check for it."""
         del renders
         return 0.0
 
     def describe_cameras(self, cameras: Iterable[str]) -> dict[str, str]:
-        """Return those of the environment's cameras that datasets have → a name that says where each is."""
+        """Return camera → a name that says where it is, for the cameras that datasets have."""
         return {camera: camera for camera in cameras}
 
     def film_cameras(
@@ -154,26 +159,29 @@ class EnvFamily:
         camera_names: tuple[str, ...],
         path: str | None,
     ) -> tuple[str, ...]:
-        """Return the cameras of a film: the large view, then those beside it.
+        """Return the cameras of a video: the large view first, then those beside it.
 
         Args:
             camera_names: of the environment.
-            path: what follows an @ in its name.
+            path: the part of its name after an @.
         """
         del path
         return camera_names[:3]
 
     def base_xy_m(self, path: str | None) -> tuple[float, float] | None:
-        """Return where the robot stands in the world, if it is the same in all scenes.
+        """Return the position of the robot's base in the world, if it is equal in all scenes.
 
         Args:
-            path: what follows an @ in the environment's name.
+            path: the part of the environment's name after an @.
         """
         del path
         return None
 
     def other_action_form(self, name: str, action: ActionSpec) -> str:
-        """Return the flag for the same environment with targets in place of differences, or the reverse; "" if none.
+        """Return the flag that selects the same environment with delta instead of absolute actions.
+
+        If its actions are deltas, the flag selects absolute ones. "" if there is no such
+        environment.
 
         Args:
             name: of the environment, `EnvSpec.name`.
@@ -182,15 +190,18 @@ class EnvFamily:
         return ""
 
     def name_in_degrees(self, name: str) -> str:
-        """Return `EnvSpec.name` of the same environment with joints in degrees; "" if there is none."""
+        """Return the name of the same environment with joints in degrees; "" if there is none."""
         del name
         return ""
 
     def env_of_demonstrations(self, path: Path) -> str | None:
-        """Return the environment whose episodes begin as a file's demonstrations do; None: no file of this family's."""
+        """Return the environment whose episodes start as the demonstrations in a file do.
+
+        None if the file does not belong to this family.
+        """
         del path
         return None
 
     def record_demonstrations(self, request: DemoRequest) -> int:
-        """Record in the format of `demo_suffixes`; returns how many were kept."""
+        """Record demonstrations in the format of `demo_suffixes`, and return the number kept."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files atomically: they appear complete or not at all."""
 
 import os
 import tempfile
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Marks what a crash can leave behind, so that it can be told from what was finished.
+# Names of unfinished files begin with this, so that leftovers of a crash are recognized.
 UNFINISHED_PREFIX = ".unfinished-"
 
 
 @contextmanager
 def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; it takes the place of `path` when the block ends well.
+    """Yields a temporary path that replaces `path` if the block succeeds.
 
     Args:
-        path: its folder is made.
+        path: its folder is created.
         sync: wait until the content is on the disk, so that not even a power cut leaves half of it.
     """
     path.parent.mkdir(
@@ -43,14 +43,14 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 
 def is_write_error(error: OSError, path: Path) -> bool:
-    """Return whether `error` comes from writing `path` with `atomic_write`, rather than from reading another file.
+    """Return whether an error comes from writing `path` with `atomic_write`, not from reading.
 
-    A failed write names the unfinished file, a folder above it, or, when the disk is full, no file
-    at all.
+    A failed write names the unfinished file, a folder above it, or no file if the disk is full.
     """
     if not isinstance(error.filename, str | bytes):
         return True
-    named, target = (_with_real_folder(Path(os.fsdecode(name))) for name in (error.filename, path))
+    named = _with_real_folder(Path(os.fsdecode(error.filename)))
+    target = _with_real_folder(path)
     is_unfinished = named.parent == target.parent and named.name.startswith(UNFINISHED_PREFIX)
     return is_unfinished or named in (target, *target.parents)
 
@@ -60,7 +60,7 @@ def _with_real_folder(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The name of a file is on the disk when its folder is."""
+    """Write a folder's list of names to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

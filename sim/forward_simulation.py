@@ -1,4 +1,4 @@
-"""Where a plan would lead: the physics run forward from a recorded moment, in an environment that is nobody else's."""
+"""Simulates the path of a planned action chunk from a recorded state."""
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -11,17 +11,20 @@ def simulate_chunk(
     snapshot: Float64[np.ndarray, " snapshot_dim"],
     chunk: Float[np.ndarray, "horizon action_dim"],
 ) -> Float64[np.ndarray, "moment 3"]:
-    """Path of the tool centre point that executing a chunk would produce, m, world: `horizon + 1` positions.
+    """Return the path of the tool centre point while a chunk is executed.
 
-    Summing up the actions will not do: the controller does not reach its targets within a step (for
-    LIBERO's differences the sum is wrong by up to 0.45 m), and what the arm runs into stops it.
+    Adding up the actions is no substitute: the controller does not reach its targets within a step
+    (for LIBERO's delta actions the sum is wrong by up to 0.45 m), and obstacles stop the arm.
 
     Args:
-        env: of the task that the snapshot is of. Its own state is lost: never the one that an
-            episode runs in.
-        snapshot: in which the chunk was predicted; row 0 of the path is the position measured
-            there.
-        chunk: in the environment's units. The steps after which its physics diverged are nan.
+        env: an environment of the snapshot's task. Its own state is lost, so never pass the one
+            that an episode runs in.
+        snapshot: state in which the chunk was predicted.
+        chunk: in the environment's units.
+
+    Returns:
+        Positions in the world [m]: row 0 is measured in the snapshot, row k after step k. Rows are
+        nan after a step at which the physics diverged.
     """
     env.restore(snapshot)
     return env.simulate_ee_path(chunk)

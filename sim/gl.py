@@ -1,4 +1,4 @@
-"""Which OpenGL MuJoCo renders with, chosen and tried before mujoco is imported."""
+"""Chooses and tests the OpenGL backend of MuJoCo, before mujoco is imported."""
 
 import ctypes.util
 import glob
@@ -15,8 +15,8 @@ PACKAGES_OF_BACKEND = {
     "egl": "libegl1 libgl1-mesa-dri",
     "glfw": "libgl1 libgl1-mesa-dri",
 }
-# Makes a context with MuJoCo's own class. Its package is not initialised for that: loading the
-# physics takes a second.
+# Creates a context with MuJoCo's own class, without initialising the package `mujoco`, because
+# loading the physics takes a second.
 _TRY_CONTEXT = """
 import importlib.util, os, sys, types
 package = types.ModuleType("mujoco")
@@ -41,40 +41,44 @@ _CONTEXT_TIMEOUT_S = 20.0
 
 
 def choose_gl_backend() -> str:
-    """Set `MUJOCO_GL` unless the user did: EGL where a GPU device is and EGL starts, else OSMesa, else software EGL.
+    """Set `MUJOCO_GL` unless the user did, and return it.
 
-    GLFW is never chosen: it needs a display, and an evaluation must not depend on one.
+    The choice is EGL if there is a GPU on which EGL starts, else OSMesa, else software EGL. GLFW is
+    never chosen: it needs a display, and an evaluation must not depend on one.
     """
     if os.environ.get("MUJOCO_GL"):
         return os.environ["MUJOCO_GL"]
     devices = glob.glob("/dev/nvidia[0-9]*") + glob.glob("/dev/dri/renderD*")
     has_gpu = any(os.access(device, os.R_OK | os.W_OK) for device in devices)
     order = ("egl", "osmesa") if has_gpu else ("osmesa", "egl")
-    there = [backend for backend in order if ctypes.util.find_library(LIBRARY_OF_BACKEND[backend])]
-    if there == ["egl", "osmesa"] and find_context_fault("egl"):
-        # A container can have the GPU and its library, but not the driver's graphics half.
-        there = ["osmesa"]
-    backend = there[0] if there else order[0]
+    installed = [backend for backend in order if _has_library(backend)]
+    if installed == ["egl", "osmesa"] and find_context_fault("egl"):
+        # A container can have the GPU and its library, but not the driver's graphics part.
+        installed = ["osmesa"]
+    backend = installed[0] if installed else order[0]
     os.environ["MUJOCO_GL"] = backend
     return backend
 
 
 def name_renderer() -> str:
-    """Return what draws in the current OpenGL context, e.g.
+    """Return the renderer of the current OpenGL context.
 
-    "llvmpipe (LLVM 15.0.6, 256 bits), Mesa 22.3.6".
+    An example is "llvmpipe (LLVM 15.0.6, 256 bits), Mesa 22.3.6".
     """
     from OpenGL.GL import GL_RENDERER, GL_VERSION, glGetString
 
     return ", ".join(glGetString(name).decode() for name in (GL_RENDERER, GL_VERSION))
 
 
+def _has_library(backend: str) -> bool:
+    return ctypes.util.find_library(LIBRARY_OF_BACKEND[backend]) is not None
+
+
 @cache
 def find_context_fault(backend: str) -> str:
-    """Return why no OpenGL context can be made with a backend whose library is there; "" if one can.
+    """Return why an installed backend cannot create an OpenGL context; "" if it can.
 
-    The context is made in a process of its own, which takes 0.1 to 0.3 s: a driver that fails may
-    crash or hang.
+    The test runs in a process of its own (0.1 to 0.3 s), because a faulty driver may crash or hang.
     """
     command = [sys.executable, "-W", "ignore", "-c", _TRY_CONTEXT]
     environment = os.environ | {"MUJOCO_GL": backend}
@@ -94,11 +98,11 @@ def find_context_fault(backend: str) -> str:
 
 
 def check_gl_library() -> None:
-    """Raise, before mujoco is imported, if it could not render with the chosen backend.
+    """Raise if MuJoCo could not render with the chosen backend. Call it before importing mujoco.
 
     Raises:
-        WhiskerError: for an absent library with the exact command that installs it, for one that
-            does not start with the backend that does.
+        WhiskerError: the library is missing, and the message has the command that installs it; or
+            it does not start, and the message names the backend that does.
     """
     backend = os.environ.get("MUJOCO_GL", "").strip().lower()
     if backend not in LIBRARY_OF_BACKEND:
@@ -107,7 +111,7 @@ def check_gl_library() -> None:
             expected=f"one of {', '.join(LIBRARY_OF_BACKEND)}",
             got=repr(backend),
         )
-    # PyOpenGL, through which MuJoCo makes its context, has a switch of its own.
+    # MuJoCo creates its context with PyOpenGL, which has a switch of its own.
     platform = os.environ.get("PYOPENGL_PLATFORM", backend)
     if backend != "glfw" and platform != backend:
         raise WhiskerError(
@@ -116,19 +120,18 @@ def check_gl_library() -> None:
             got=repr(platform),
             hint="Unset it.",
         )
-    library = LIBRARY_OF_BACKEND[backend]
-    if ctypes.util.find_library(library) is None:
+    if not _has_library(backend):
         raise WhiskerError(
             f"OpenGL backend {backend!r}",
-            expected=f"the system library lib{library}",
+            expected=f"the system library lib{LIBRARY_OF_BACKEND[backend]}",
             got="none on this machine",
             hint=f"Install it: apt-get install -y {PACKAGES_OF_BACKEND[backend]}",
         )
-    # OSMesa draws in memory: no device, driver or display is there to fail.
+    # OSMesa draws in memory, without a device, driver or display that could fail.
     fault = "" if backend == "osmesa" else find_context_fault(backend)
     if fault:
         hint = "Unset it, or set MUJOCO_GL=osmesa, which draws on the CPU."
-        if ctypes.util.find_library(LIBRARY_OF_BACKEND["osmesa"]) is None:
+        if not _has_library("osmesa"):
             hint = f"Set MUJOCO_GL=osmesa after apt-get install -y {PACKAGES_OF_BACKEND['osmesa']}."
         raise WhiskerError(
             f"MUJOCO_GL={backend}",

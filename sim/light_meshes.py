@@ -1,8 +1,7 @@
-"""Visual meshes made light: OpenGL in software is bound by vertices, not by pixels.
+"""Simplifies visual meshes, because software OpenGL is limited by vertices rather than pixels.
 
-Vertices are clustered on a regular grid and the faces that collapse are dropped, which keeps the
-look (the SSIM is printed by `tests/benchmarks/evaluation.py`). Only what is looked at is touched:
-physics never uses these.
+Vertices are clustered on a regular grid, and collapsed faces are dropped. That preserves the
+appearance (`tests/benchmarks/evaluation.py` prints the SSIM). Physics never uses these meshes.
 """
 
 import hashlib
@@ -30,8 +29,8 @@ def cluster_vertices(
         cell_m: edge of a cell.
 
     Returns:
-        The means, and the faces that still have three different corners, each once. A mesh
-        smaller than one cell loses every face.
+        The means, and the faces that still have three different corners, without duplicates. A
+        mesh smaller than one cell loses every face.
     """
     cluster = cluster_index(vertices, cell_m)
     means = mean_of_groups(vertices, cluster)
@@ -46,13 +45,13 @@ def cluster_index(
     vertices: Float[np.ndarray, "vertex 3"],
     cell_m: float,
 ) -> Int[np.ndarray, " vertex"]:
-    """Which of the occupied cells each vertex lies in; they are numbered from 0."""
+    """Return the index of each vertex's grid cell. The occupied cells are numbered from 0."""
     cells = np.floor(vertices / cell_m).astype(np.int64)
     return np.unique(_number_rows(cells), return_inverse=True)[1].reshape(-1)
 
 
 def _number_rows(rows: Int[np.ndarray, "row 3"]) -> Int[np.ndarray, " row"]:
-    """Return a number for each row that sorts as the row does. Numbers sort many times faster."""
+    """Return one number per row, in the order of the rows. Numbers sort many times faster."""
     if not len(rows):
         return np.empty(0, np.int64)
     from_zero = rows - rows.min(axis=0)
@@ -63,50 +62,50 @@ def mean_of_groups(
     values: Float[np.ndarray, "value 3"],
     group: Int[np.ndarray, " value"],
 ) -> Float[np.ndarray, "group 3"]:
-    """Row g is the mean of the values whose group is g; 0 of a group without any."""
+    """Return the mean of each group's values in row `group`; 0 if a group is empty."""
     count = np.maximum(np.bincount(group), 1)
-    return (
-        np.stack([np.bincount(group, values[:, axis]) for axis in range(3)], axis=1)
-        / count[:, None]
-    )
+    sums = [np.bincount(group, values[:, axis]) for axis in range(3)]
+    return np.stack(sums, axis=1) / count[:, None]
 
 
 def load_stl(path: Path) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]:
-    """Read a binary STL: vertices in the file's unit (three a face, none shared) and faces."""
+    """Read a binary STL file.
+
+    Returns:
+        Vertices in the file's unit (three per face, none shared), and faces.
+    """
     record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
     with path.open("rb") as file:
         file.seek(80)
         n_faces = int(np.fromfile(file, "<u4", 1)[0])
         corners = np.fromfile(file, record, n_faces)["corners"]
-    return corners.reshape(-1, 3).astype(np.float64), np.arange(3 * n_faces).reshape(-1, 3)
+    vertices = corners.reshape(-1, 3).astype(np.float64)
+    return vertices, np.arange(3 * n_faces).reshape(-1, 3)
 
 
 def cache_folder() -> Path:
-    """Where light meshes are kept between runs: `$XDG_CACHE_HOME/whisker-eval`."""
+    """Return the folder that keeps simplified meshes: `$XDG_CACHE_HOME/whisker-eval`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisker-eval"
 
 
 def load_light_mesh(path: Path, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """The clustered mesh of an STL file, from the cache when it was made before.
+    """Return vertices and faces of a simplified STL file, from the cache if possible.
 
-    The key is the file's content and the cell, so a changed file is made anew. An unwritable cache
-    costs time and nothing else.
+    The cache key covers the file's content and the cell size, so that a changed file is simplified
+    again. An unwritable cache only costs time.
     """
-    key = hashlib.sha256(path.read_bytes() + f"{cell_m!r} cluster-v1".encode()).hexdigest()[:24]
+    content = path.read_bytes() + f"{cell_m!r} cluster-v1".encode()
+    key = hashlib.sha256(content).hexdigest()[:24]
     cached = cache_folder() / "light_meshes" / f"{path.stem}-{key}.npz"
     try:
         with np.load(cached, allow_pickle=False) as arrays:
             return arrays["vertices"], arrays["faces"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass  # not there, or cut short by a crash: made anew
+        pass  # The file is missing, or a crash left it incomplete.
     vertices, faces = cluster_vertices(*load_stl(path), cell_m)
     try:
         with atomic_write(cached) as file:
-            np.savez(
-                file,
-                vertices=vertices,
-                faces=faces,
-            )
+            np.savez(file, vertices=vertices, faces=faces)
     except OSError:
         pass
     return vertices, faces
@@ -117,9 +116,9 @@ def lighten_visual_meshes(
     mesh_folder: Path,
     cell_m: float,
 ) -> None:
-    """Replace every mesh of `spec` by its light version, in place.
+    """Replace every mesh of `spec` by its simplified version, in place.
 
-    The geoms that use them must not collide: clustering changes the hull.
+    Geoms that use them must not collide, because clustering changes the hull.
     """
     for mesh in spec.meshes:
         vertices, faces = load_light_mesh(mesh_folder / mesh.file, cell_m)
@@ -129,6 +128,5 @@ def lighten_visual_meshes(
         mesh.uservert = (vertices * mesh.scale).ravel().tolist()
         mesh.userface = faces.ravel().tolist()
         mesh.scale = [1, 1, 1]
-        # The clustered surface need not be closed; a volume inertia could fail, and nothing uses
-        # it.
+        # The simplified surface may be open, for which a volume inertia can fail. Nothing uses it.
         mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL

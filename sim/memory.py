@@ -1,4 +1,7 @@
-"""Whether there is memory for one more environment: the system's answer to too many is to kill without a word."""
+"""Checks whether there is memory for one more environment.
+
+Without the check, the system kills a process without a message when memory runs out.
+"""
 
 from pathlib import Path
 
@@ -9,9 +12,9 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def check_memory(subject: str, needed_gb: float) -> None:
-    """Raise `WhiskerError` if less than `needed_gb` (10⁹ bytes) is there for the taking.
+    """Raise `WhiskerError` if less than `needed_gb` (10⁹ bytes) is available.
 
-    What cannot be told passes.
+    If the available memory is unknown, the check passes.
     """
     available = compute_available_gb()
     if available is not None and available < needed_gb:
@@ -24,16 +27,19 @@ def check_memory(subject: str, needed_gb: float) -> None:
 
 
 def compute_available_gb(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> float | None:
-    """What this process can still take: of the machine, and of its container where that allows less."""
+    """Return the memory that this process can still use, 10⁹ bytes; None if it is unknown.
+
+    It is the smaller of the machine's and the container's.
+    """
     limits = [_available_on_machine(meminfo), _available_in_container(cgroup)]
     known = [limit for limit in limits if limit is not None]
     return min(known) / 1e9 if known else None
 
 
 def _available_on_machine(meminfo: Path) -> int | None:
-    """MemAvailable: free, and what the kernel would give back.
+    """Return MemAvailable: free memory, and what the kernel would give back.
 
-    None where there is no such file (macOS).
+    None if there is no such file (macOS).
     """
     try:
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
@@ -43,16 +49,15 @@ def _available_on_machine(meminfo: Path) -> int | None:
 
 
 def _available_in_container(cgroup: Path) -> int | None:
-    """By control groups v2; file pages that are not in use do not count as taken.
+    """Return what control groups v2 still allow; None without a limit.
 
-    None without a limit.
+    Inactive file pages do not count as used.
     """
     try:
         limit = int((cgroup / "memory.max").read_text())
         used = int((cgroup / "memory.current").read_text())
-        statistics = dict(
-            line.split() for line in (cgroup / "memory.stat").read_text().splitlines()
-        )
+        lines = (cgroup / "memory.stat").read_text().splitlines()
+        statistics = dict(line.split() for line in lines)
         return limit - used + int(statistics.get("inactive_file", 0))
-    except (OSError, ValueError):  # also of "max": no limit
+    except (OSError, ValueError):  # "max", which means no limit, is a ValueError
         return None

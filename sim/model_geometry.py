@@ -1,4 +1,4 @@
-"""`SceneGeometry` of a MuJoCo model."""
+"""Extracts `SceneGeometry` from a MuJoCo model."""
 
 from collections.abc import Callable, Collection
 
@@ -9,11 +9,11 @@ from jaxtyping import Float, Float32, Int32, UInt8
 from sim.light_meshes import cluster_index, cluster_vertices, mean_of_groups
 from sim.scene_geometry import Mesh, SceneGeometry, Shape
 
-# Grid on which a mesh's vertices are clustered: this, or this share of its extent where that is
-# more.
+# Vertices are clustered on a grid of this size, or of this share of the mesh's extent if that is
+# larger.
 _CELL_M = 0.004
 _CELL_SHARE = 1 / 30
-# Meshes of fewer faces are drawn as they are.
+# Meshes with fewer faces are not simplified.
 _LIGHT_ENOUGH_FACES = 600
 
 _GEOM = mujoco.mjtGeom
@@ -26,7 +26,7 @@ _KINDS = {
     int(_GEOM.mjGEOM_BOX): "box",
     int(_GEOM.mjGEOM_MESH): "mesh",
 }
-# A geom whose colour is this one, MuJoCo's default, shows its material's.
+# A geom with this colour, MuJoCo's default, shows the colour of its material.
 _NO_COLOUR = np.array([0.5, 0.5, 0.5, 1], np.float32)
 
 
@@ -35,65 +35,65 @@ def extract_geometry(
     groups: Collection[int],
     is_shown: Callable[[str], bool] = lambda _: True,
 ) -> SceneGeometry:
-    """The visible geoms of a model.
+    """Return the visible geoms of a model.
 
     Args:
-        groups: of geoms that are for eyes.
-        is_shown: by the geom's name.
+        groups: the visual geom groups.
+        is_shown: says whether the geom of a name is visible.
     """
     colours = _MaterialColours(model)
-    meshes: list[Mesh] = []
-    index_of: dict[bytes, int] = {}
+    meshes = _MeshTable()
     shapes = []
     for geom in range(model.ngeom):
         kind = _KINDS.get(int(model.geom_type[geom]))
         rgba = colours.of_geom(geom)
-        is_visible = (
-            model.geom_group[geom] in groups and rgba[3] > 0 and is_shown(model.geom(geom).name)
-        )
-        if kind is None or not is_visible:
+        is_visible = model.geom_group[geom] in groups and rgba[3] > 0
+        if kind is None or not is_visible or not is_shown(model.geom(geom).name):
             continue
         mesh_index = None
         if kind == "mesh":
             mesh = _extract_mesh(model, geom)
-            # Several objects of a kind share one.
-            key = b"".join(
-                part.tobytes()
-                for part in (mesh.vertices, mesh.faces, mesh.colours)
-                if part is not None
-            )
-            mesh_index = index_of.setdefault(key, len(meshes))
-            meshes += [mesh] if mesh_index == len(meshes) else []
+            mesh_index = meshes.add(mesh)
             if mesh.colours is not None:
                 rgba = np.array([1, 1, 1, rgba[3]], np.float32)
         pose = np.concatenate([model.geom_pos[geom], model.geom_quat[geom]]).astype(np.float32)
         size = model.geom_size[geom].astype(np.float32)
-        shapes.append(
-            Shape(
-                int(model.geom_bodyid[geom]),
-                kind,
-                size,
-                pose,
-                rgba,
-                mesh_index,
-            )
-        )
-    return SceneGeometry(
-        tuple(model.body(i).name for i in range(model.nbody)),
-        tuple(shapes),
-        tuple(meshes),
-    )
+        body = int(model.geom_bodyid[geom])
+        shapes.append(Shape(body, kind, size, pose, rgba, mesh_index))
+    body_names = tuple(model.body(i).name for i in range(model.nbody))
+    return SceneGeometry(body_names, tuple(shapes), tuple(meshes.meshes))
+
+
+class _MeshTable:
+    """Collects meshes. Equal meshes, as of several objects of a kind, share one entry."""
+
+    def __init__(self) -> None:
+        self.meshes: list[Mesh] = []
+        self._index_of: dict[bytes, int] = {}
+
+    def add(self, mesh: Mesh) -> int:
+        """Return the index of the mesh, which is added if it is new."""
+        key = mesh.vertices.tobytes() + mesh.faces.tobytes()
+        if mesh.colours is not None:
+            key += mesh.colours.tobytes()
+        if key not in self._index_of:
+            self._index_of[key] = len(self.meshes)
+            self.meshes.append(mesh)
+        return self._index_of[key]
 
 
 def compute_body_poses(data: mujoco.MjData) -> Float32[np.ndarray, "body 7"]:
-    """Position [m] and quaternion wxyz of every body in the world; kinematics must be up to date."""
+    """Return position [m] and quaternion wxyz of every body in the world.
+
+    Kinematics must be up to date.
+    """
     return np.concatenate([data.xpos, data.xquat], axis=1).astype(np.float32)
 
 
 class _MaterialColours:
-    """Mixes the colours of geoms.
+    """Computes the colours of geoms.
 
-    Many geoms share a texture, and the mean of a large one takes a tenth of a second.
+    Texture means are cached, because many geoms share a texture and a large one takes 0.1 s.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
@@ -101,7 +101,10 @@ class _MaterialColours:
         self._texture_mean: dict[int, np.ndarray | None] = {}
 
     def of_geom(self, geom: int) -> Float32[np.ndarray, "4"]:
-        """Return the colour of the geom, its material and the mean of its texture, as MuJoCo's renderer mixes them."""
+        """Return the colour of a geom, computed as MuJoCo's renderer does.
+
+        It combines the geom's colour, its material and the mean of its texture.
+        """
         model = self._model
         rgba = model.geom_rgba[geom].copy()
         material = int(model.geom_matid[geom])
@@ -123,7 +126,10 @@ class _MaterialColours:
 
 
 def _mean_colour(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "3"]:
-    """Return the mean over all pixels. To add whole rows first is many times faster."""
+    """Return the mean over all pixels.
+
+    Columns are summed first, because that is many times faster.
+    """
     height, width, _ = pixels.shape
     of_rows = pixels.reshape(height, 3 * width).sum(
         axis=0,
@@ -136,73 +142,72 @@ def _texture_of(model: mujoco.MjModel, material: int) -> UInt8[np.ndarray, "heig
     texture = int(model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB])
     if texture < 0:
         return None
-    height, width, n_channels = (
-        int(a[texture]) for a in (model.tex_height, model.tex_width, model.tex_nchannel)
-    )
+    height = int(model.tex_height[texture])
+    width = int(model.tex_width[texture])
+    n_channels = int(model.tex_nchannel[texture])
     start = int(model.tex_adr[texture])
-    pixels = model.tex_data[start : start + height * width * n_channels].reshape(
-        height,
-        width,
-        n_channels,
-    )
-    return (
-        pixels[..., :3]
-        if n_channels >= 3
-        else np.repeat(
-            pixels[..., :1],
-            3,
-            axis=-1,
-        )
-    )
+    flat = model.tex_data[start : start + height * width * n_channels]
+    pixels = flat.reshape(height, width, n_channels)
+    if n_channels >= 3:
+        return pixels[..., :3]
+    return np.repeat(pixels[..., :1], 3, axis=-1)
 
 
 def _extract_mesh(model: mujoco.MjModel, geom: int) -> Mesh:
     mesh = int(model.geom_dataid[geom])
-    first_face = int(model.mesh_faceadr[mesh])
-    n_faces = int(model.mesh_facenum[mesh])
     first_vertex = int(model.mesh_vertadr[mesh])
     n_vertices = int(model.mesh_vertnum[mesh])
-    faces = model.mesh_face[first_face : first_face + n_faces]
+    faces = _faces_of(model, mesh)
     vertices = model.mesh_vert[first_vertex : first_vertex + n_vertices].astype(np.float64)
-    colours = _vertex_colours(model, geom, faces)
-    if n_faces > _LIGHT_ENOUGH_FACES:
-        cell_m = max(_CELL_M, _CELL_SHARE * float(np.ptp(vertices, axis=0).max()))
-        means, kept = cluster_vertices(vertices, faces, cell_m)
-        if len(kept):
-            colours = (
-                None
-                if colours is None
-                else mean_of_groups(colours, cluster_index(vertices, cell_m))
-            )
-            vertices = means
-            faces = kept
-    used, faces = np.unique(faces, return_inverse=True)
-    vertices, faces = vertices[used], faces.reshape(-1, 3)
-    colours = None if colours is None else colours[used]
-    painted = None if colours is None else np.rint(colours).astype(np.uint8)
+    colours = _vertex_colours(model, geom)
+    if len(faces) > _LIGHT_ENOUGH_FACES:
+        vertices, faces, colours = _simplify(vertices, faces, colours)
+    used, corners = np.unique(faces, return_inverse=True)
+    if colours is not None:
+        colours = np.rint(colours[used]).astype(np.uint8)
     return Mesh(
-        vertices.astype(np.float32),
-        faces.astype(np.int32),
-        painted,
+        vertices[used].astype(np.float32),
+        corners.reshape(-1, 3).astype(np.int32),
+        colours,
     )
 
 
-def _vertex_colours(
-    model: mujoco.MjModel,
-    geom: int,
-    faces: Int32[np.ndarray, "face 3"],
-) -> Float[np.ndarray, "vertex 3"] | None:
-    """The texture where the corners of the faces lie in it, 0..255; None without a texture and coordinates in it."""
+def _faces_of(model: mujoco.MjModel, mesh: int) -> Int32[np.ndarray, "face 3"]:
+    first = int(model.mesh_faceadr[mesh])
+    return model.mesh_face[first : first + int(model.mesh_facenum[mesh])]
+
+
+def _simplify(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    colours: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Cluster the vertices of a mesh; unchanged if no face would remain."""
+    extent_m = float(np.ptp(vertices, axis=0).max())
+    cell_m = max(_CELL_M, _CELL_SHARE * extent_m)
+    means, kept = cluster_vertices(vertices, faces, cell_m)
+    if not len(kept):
+        return vertices, faces, colours
+    if colours is not None:
+        colours = mean_of_groups(colours, cluster_index(vertices, cell_m))
+    return means, kept, colours
+
+
+def _vertex_colours(model: mujoco.MjModel, geom: int) -> Float[np.ndarray, "vertex 3"] | None:
+    """Return the texture's colour at each vertex, 0..255, as the mean over the faces' corners.
+
+    None without a texture or without texture coordinates.
+    """
     mesh = int(model.geom_dataid[geom])
     material = int(model.geom_matid[geom])
     texture = _texture_of(model, material) if material >= 0 else None
     start = int(model.mesh_texcoordadr[mesh])
     if texture is None or start < 0:
         return None
+    faces = _faces_of(model, mesh)
     first_face = int(model.mesh_faceadr[mesh])
-    uv = model.mesh_texcoord[
-        start + model.mesh_facetexcoord[first_face : first_face + len(faces)]
-    ].reshape(-1, 2)
+    corners = model.mesh_facetexcoord[first_face : first_face + len(faces)]
+    uv = model.mesh_texcoord[start + corners].reshape(-1, 2)
     height, width = texture.shape[:2]
     column = np.minimum((uv[:, 0] % 1.0 * width).astype(int), width - 1)
     row = np.minimum((uv[:, 1] % 1.0 * height).astype(int), height - 1)
@@ -210,10 +215,8 @@ def _vertex_colours(
     return mean_of_groups(texture[row, column] * tint, faces.ravel())
 
 
-def _tint_of(
-    model: mujoco.MjModel,
-    geom: int,
-    material: int,
-) -> Float32[np.ndarray, "3"]:
+def _tint_of(model: mujoco.MjModel, geom: int, material: int) -> Float32[np.ndarray, "3"]:
     rgba = model.geom_rgba[geom]
-    return (model.mat_rgba[material] if np.array_equal(rgba, _NO_COLOUR) else rgba)[:3]
+    if np.array_equal(rgba, _NO_COLOUR):
+        rgba = model.mat_rgba[material]
+    return rgba[:3]

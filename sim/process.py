@@ -1,4 +1,4 @@
-"""An environment in a process of its own."""
+"""Runs an environment in a process of its own."""
 
 import pickle
 import weakref
@@ -14,20 +14,27 @@ from sim.env import Env, Progress, StepResult
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.process_child import Child, ChildEndedError
-from sim.process_server import MOMENT_DTYPES, Answer, Raised, map_images, pickle_factory
+from sim.process_server import (
+    READING_DTYPES,
+    Answer,
+    Readings,
+    RemoteException,
+    map_images,
+    pickle_factory,
+)
 from sim.spec import EnvSpec
 
 
 class EnvProcessError(RuntimeError):
-    """The environment in another process crashed, hangs, is gone, or raised what is not a `WhiskerError`."""
+    """The process crashed, hangs or is gone, or raised an error other than `WhiskerError`."""
 
 
 class EnvProcess:
-    """`sim.env.Env` that lives in a process of its own, with the same results bit for bit.
+    """`sim.env.Env` that runs in a process of its own, with the same results bit for bit.
 
-    What it prints goes to a temporary file and is quoted when it dies. It dies with this process,
-    whatever this one dies of. One caller at a time; several of these may be driven from several
-    threads.
+    The output of the process goes to a temporary file and is quoted if it dies. The process ends
+    with this one, however this one ends. Only one caller may use it at a time; several of these may
+    be driven from several threads.
 
     It has exactly the capabilities (`sim.capabilities`) of the environment in the process.
 
@@ -43,15 +50,14 @@ class EnvProcess:
         python: str | None = None,
     ) -> None:
         """Args:
-        make: makes the environment over there; a function that can be imported, or a partial of
-        one. step_limit_s: after which an unanswered call counts as a crash, for all but the making.
-        start_limit_s: the same for the making. python: executable of the process; None: this
-        process's.
+        make: makes the environment in the process; an importable function, or a partial of one.
+        step_limit_s: an unanswered call counts as a crash after this time.
+        start_limit_s: the same limit for `make`.
+        python: executable of the process. None: that of this process.
 
         Raises:
-            WhiskerError: it died or hung while it was made; also whatever of that kind `make`
-                raises.
-            EnvProcessError: `make` raised something else.
+            WhiskerError: the process died or hung in `make`, or `make` raised a `WhiskerError`.
+            EnvProcessError: `make` raised another error.
         """
         self._subject = f"environment {_describe_call(make)}"
         self._pickled_make = pickle_factory(make)
@@ -59,7 +65,7 @@ class EnvProcess:
         self._start_limit_s = start_limit_s
         self._python = python
         self._child: Child | None = None
-        self._moment: dict[str, bytes] | None = None
+        self._readings: Readings | None = None
         self._n_starts = 0
         self._is_closed = False
         try:
@@ -67,9 +73,9 @@ class EnvProcess:
         except ChildEndedError as end:
             raise WhiskerError(
                 self._subject,
-                expected="a process that makes it",
-                got=f"one that {end.how}",
-                hint=end.last_words,
+                expected="its process to create it",
+                got=f"a process that {end.how}",
+                hint=end.last_output,
             ) from None
 
     @property
@@ -78,7 +84,7 @@ class EnvProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the other process; None when there is none."""
+        """Return the id of the process; None if there is none."""
         return self._child.pid if self._child else None
 
     def reset(self, episode_index: int) -> None:
@@ -93,11 +99,8 @@ class EnvProcess:
 
     def observe(self) -> Observation:
         state, instruction = self._ask("observe")
-        return Observation(
-            {name: image.copy() for name, image in self._images.items()},
-            state,
-            instruction,
-        )
+        images = {name: image.copy() for name, image in self._images.items()}
+        return Observation(images, state, instruction)
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         result = self._ask("step", action)
@@ -113,9 +116,9 @@ class EnvProcess:
         return self._read_array("ee_pos_world")
 
     def close(self) -> None:
-        """End the process, within seconds; a second time does nothing.
+        """End the process within seconds. No other call is possible afterwards.
 
-        Nothing can be asked afterwards.
+        A second call does nothing.
         """
         self._is_closed = True
         if self._child is not None:
@@ -123,13 +126,13 @@ class EnvProcess:
         self._forget_child("was closed")
 
     def _start(self) -> None:
-        """Start a process and have the environment made there.
+        """Start a process and make the environment in it.
 
         Raises:
-            ChildEndedError: it ended over that.
+            ChildEndedError: the process ended before that was done.
         """
         self._child = child = Child(self._python)
-        # Also at the end of the interpreter, before what it needs is torn down.
+        # The finalizer also runs when the interpreter exits, before modules are torn down.
         self._finalizer = weakref.finalize(self, child.close)
         self._n_starts += 1
         try:
@@ -145,57 +148,60 @@ class EnvProcess:
         self._subject = f"environment {self._spec.name!r}"
 
     def _capability_method(self, name: str) -> Callable:
-        if name == "snapshot":  # it came along with the last answer
-            return partial(self._read_array, name)
-        return partial(RemoteExpert, self) if name == "make_expert" else partial(self._ask, name)
+        match name:
+            case "snapshot":  # one of the readings
+                return partial(self._read_array, name)
+            case "make_expert":
+                return partial(RemoteExpert, self)
+            case _:
+                return partial(self._ask, name)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         if self._child is None:
             hint = "" if self._is_closed else " Reset it: that starts a new process."
-            raise EnvProcessError(f"{self._subject} is gone: it {self._gone}.{hint}")
+            raise EnvProcessError(f"{self._subject} is gone: it {self._end}.{hint}")
         try:
             answer = self._child.exchange(method, arguments, self._step_limit_s)
         except ChildEndedError as end:
             self._forget_child(end.how)
             raise EnvProcessError(f"{self._subject}: its process {end}") from None
         except BaseException:
-            # Ctrl-C, say. The answer that still comes must not be taken for that of the next
-            # request.
+            # After e.g. Ctrl-C, the pending answer must not be mistaken for the next one.
             self._child.kill()
             self._forget_child(f"was interrupted in {method}")
             raise
         return self._value_of(method, answer)
 
     def _value_of(self, method: str, answer: Answer) -> Any:
-        value, moment, raised = answer
+        value, readings, raised = answer
         if raised is not None:
-            self._moment = None
-            raise _revive(raised, f"{self._subject}: {method}")
-        if moment is not None:
-            self._moment = moment
+            self._readings = None
+            raise _rebuild_exception(raised, f"{self._subject}: {method}")
+        if readings is not None:
+            self._readings = readings
         return value
 
     def _read_array(self, name: str) -> np.ndarray:
-        """A copy for every caller."""
-        return np.frombuffer(self._read(name), MOMENT_DTYPES[name]).copy()
+        """Return a new copy for every caller."""
+        return np.frombuffer(self._read(name), READING_DTYPES[name]).copy()
 
     def _read(self, name: str) -> bytes:
-        """Of the present moment, which the last answer brought with it."""
-        if self._moment is None:
-            self._ask("look")
-        assert self._moment is not None
-        return self._moment[name]
+        """Return a current reading, which the last answer contained."""
+        if self._readings is None:
+            self._ask("read")
+        assert self._readings is not None
+        return self._readings[name]
 
-    def _forget_child(self, gone: str) -> None:
+    def _forget_child(self, end: str) -> None:
         self._finalizer.detach()
         self._child = None
-        self._moment = None
-        self._gone = gone
+        self._readings = None
+        self._end = end
         self._images = {}
 
 
 class RemoteExpert:
-    """The environment's scripted expert, in its process. In a new process it is made anew."""
+    """The scripted expert in the environment's process. It is made again in a new process."""
 
     def __init__(
         self,
@@ -222,8 +228,8 @@ class RemoteExpert:
         return self._env._ask("ask_expert", self._index, method)
 
 
-def _revive(raised: Raised, where: str) -> Exception:
-    """The exception to raise here for one that was raised in the child."""
+def _rebuild_exception(raised: RemoteException, where: str) -> Exception:
+    """Return the exception to raise here for one that was raised in the child."""
     if raised.as_whisker_error is None:
         error: Exception = EnvProcessError(f"{where} raised {raised.type_name}: {raised.message}")
         error.add_note(f"In the environment's process:\n{raised.traceback}")
@@ -235,9 +241,9 @@ def _revive(raised: Raised, where: str) -> Exception:
 
 
 def _describe_call(make: Callable[[], Env]) -> str:
-    """A factory as a person would write the call."""
-    positional = getattr(make, "args", ())
-    keywords = getattr(make, "keywords", {})
-    arguments = [*map(repr, positional), *(f"{name}={value!r}" for name, value in keywords.items())]
+    """Return the source form of a call of a factory."""
+    arguments = [repr(value) for value in getattr(make, "args", ())]
+    for name, value in getattr(make, "keywords", {}).items():
+        arguments.append(f"{name}={value!r}")
     function = getattr(make, "func", make)
     return f"{getattr(function, '__name__', function)}({', '.join(arguments)})"

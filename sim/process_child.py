@@ -1,4 +1,4 @@
-"""A child process as its parent holds it: started, asked with a time limit, and ended."""
+"""The parent's handle of a child process: starts it, asks with a time limit, and ends it."""
 
 import contextlib
 import fcntl
@@ -13,17 +13,17 @@ from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import IO, Any
 
-# How long a child may take to close its GL contexts and end before it is killed.
+# Time in which a child may close its GL contexts and end before it is killed.
 CLOSE_LIMIT_S = 5.0
-# What a child writes is for the day on which it dies; a long run must not fill the disk with it.
+# The output of a child is kept to explain its death. The limit keeps long runs from filling the
+# disk.
 MAX_LOG_BYTES = 1 << 20
 N_LAST_LINES = 30
 MAX_LINE_LENGTH = 200
 TAIL_BYTES = 1 << 16
 
-# Not multiprocessing's spawn, which runs the caller's script once more and lets the child's first
-# words through to the terminal. Not `python -m`: the child must find the same modules in the same
-# places.
+# multiprocessing's spawn would run the caller's script again and print the child's first output to
+# the terminal. `python -m` would not find the same modules in the same places.
 _PROGRAM = (
     "import sys; fds = map(int, sys.argv[1:4]); sys.path[{}:] = sys.argv[4:]; "
     "from sim.process_server import main; main(*fds)"
@@ -35,28 +35,27 @@ class ChildEndedError(Exception):
 
     Attributes:
         how: predicate, e.g. "died in step: signal SIGABRT".
-        last_words: what it wrote last, as a sentence; empty when it wrote nothing.
+        last_output: a sentence with its last output; "" if there was none.
     """
 
-    def __init__(self, how: str, last_words: str) -> None:
+    def __init__(self, how: str, last_output: str) -> None:
         self.how = how
-        self.last_words = last_words
-        super().__init__(f"{how}. {last_words}".rstrip())
+        self.last_output = last_output
+        super().__init__(f"{how}. {last_output}".rstrip())
 
 
 class Child:
     """A process that runs `sim.process_server.main`.
 
-    Nothing here has a name in any file system: the shared memory, the log and the pipes are gone
-    with the last process that has them open, whoever is killed.
+    The shared memory, the log and the pipes have no name in any file system. They disappear with
+    the last process that has them open, even if processes are killed.
     """
 
     def __init__(self, python: str | None = None) -> None:
         """Args:
-        python: executable that runs it, which finds its own packages first, then this one and what
-        is in the current
-            directory. None: that of this process, with all the places in which this process finds
-            modules.
+        python: executable that runs it. It finds its own packages first, then this package and the
+            modules in the current directory. None: the executable of this process, with the same
+            module search path.
         """
         if python is None:
             program = _PROGRAM.format("")
@@ -72,8 +71,8 @@ class Child:
         ours, childs_connection = Pipe()
         self._connection = self._files.enter_context(ours)
         childs_lifeline, lifeline = os.pipe()
-        # Held open by this process alone, and never written to; see
-        # `sim.process_server.die_with_parent`.
+        # Only this process holds this end open, and nothing is ever written to it
+        # (`sim.process_server.die_with_parent`).
         self._files.enter_context(os.fdopen(lifeline, "wb"))
         fds = (childs_connection.fileno(), childs_lifeline, self.images_fd)
         try:
@@ -94,31 +93,26 @@ class Child:
 
     @property
     def images_fd(self) -> int:
-        """The shared memory; the child sets its size."""
+        """Return the file descriptor of the shared memory. The child sets its size."""
         return self._images_file.fileno()
 
-    def exchange(
-        self,
-        method: str,
-        arguments: tuple[Any, ...],
-        limit_s: float,
-    ) -> Any:
-        """Ask, and wait for the answer.
+    def exchange(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> Any:
+        """Send a request, and wait for the answer.
 
         Raises:
-            ChildEndedError: there will be none, and the child is no more.
+            ChildEndedError: there was no answer, and the child has ended.
         """
         try:
             self._connection.send_bytes(pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL))
             if self._connection.poll(limit_s):
                 return pickle.loads(self._connection.recv_bytes())  # noqa: S301  from our own child
-            # Has it write to the log where it hangs.
+            # The child prints to the log where it hangs.
             self._popen.send_signal(signal.SIGUSR1)
             time.sleep(0.3)
             how = f"gave no answer to {method} within {limit_s:g} s and was killed"
         except (EOFError, ConnectionError):
             how = f"died in {method}: {self._cause_of_death()}"
-        ended = ChildEndedError(how, self._last_words())
+        ended = ChildEndedError(how, self._last_output())
         self.kill()
         raise ended
 
@@ -127,9 +121,9 @@ class Child:
             os.ftruncate(self._log.fileno(), 0)
 
     def close(self) -> None:
-        """Let it close its environment and end; kill it if it does not."""
+        """Ask the child to close its environment and end; kill it if it does not."""
         if os.getpid() != self._owner_pid:
-            return  # in a fork of the parent, whose end is not the parent's
+            return  # This is a fork of the parent, and the parent still needs the child.
         with contextlib.suppress(ChildEndedError, subprocess.TimeoutExpired):
             self.exchange("close", (), CLOSE_LIMIT_S)
             self._popen.wait(CLOSE_LIMIT_S)
@@ -137,7 +131,7 @@ class Child:
 
     def kill(self) -> None:
         self._popen.kill()
-        # A process in a system call that cannot be interrupted stays even when killed.
+        # A killed process remains while it is in an uninterruptible system call.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(CLOSE_LIMIT_S)
         self._files.close()
@@ -149,37 +143,35 @@ class Child:
             return "it closed its pipe"
         if returncode >= 0:
             return f"exit code {returncode}"
-        name = signal.Signals(-returncode).name
-        memory = (
-            ", most likely because memory ran out: free some, or run fewer environments at once"
+        if returncode != -signal.SIGKILL:
+            return f"signal {signal.Signals(-returncode).name}"
+        return (
+            "signal SIGKILL, most likely because memory ran out: free some, or run fewer "
+            "environments at once"
         )
-        return f"signal {name}{memory if name == 'SIGKILL' else ''}"
 
-    def _last_words(self) -> str:
-        n_bytes = os.fstat(self._log.fileno()).st_size
-        tail = os.pread(
-            self._log.fileno(),
-            TAIL_BYTES,
-            max(0, n_bytes - TAIL_BYTES),
-        ).decode(errors="replace")
-        # faulthandler ends with a list of everything that was imported.
-        lines = [
-            line
-            for line in tail.splitlines()
-            if line.strip() and not line.startswith("Extension modules:")
-        ]
-        last = [line[:MAX_LINE_LENGTH] for line in lines[-N_LAST_LINES:]]
-        return "\n".join(["It wrote last:", *last]) if last else ""
+    def _last_output(self) -> str:
+        log = self._log.fileno()
+        n_bytes = os.fstat(log).st_size
+        tail = os.pread(log, TAIL_BYTES, max(0, n_bytes - TAIL_BYTES)).decode(errors="replace")
+        last = ["Its last output:"]
+        for line in _lines_worth_quoting(tail)[-N_LAST_LINES:]:
+            last.append(line[:MAX_LINE_LENGTH])
+        return "\n".join(last) if len(last) > 1 else ""
+
+
+def _lines_worth_quoting(text: str) -> list[str]:
+    """Return the lines without empty ones and without faulthandler's list of all imports."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return [line for line in lines if not line.startswith("Extension modules:")]
 
 
 def _open_memory() -> IO[bytes]:
-    """A file without a name, in memory where the system has such.
+    """Open a file without a name, in memory if the system supports that.
 
-    Not in /dev/shm: that is small in containers, and writing past its end kills.
+    /dev/shm is not used: it is small in containers, and writing past its end kills the process.
     """
     memfd_create = getattr(os, "memfd_create", None)
-    return (
-        os.fdopen(memfd_create("whisker-images"), "w+b")
-        if memfd_create
-        else tempfile.TemporaryFile()
-    )
+    if memfd_create is None:
+        return tempfile.TemporaryFile()
+    return os.fdopen(memfd_create("whisker-images"), "w+b")

@@ -1,7 +1,7 @@
-"""The child of `sim.process.EnvProcess`: makes one environment and answers for it.
+"""The child process of `sim.process.EnvProcess`: makes one environment and serves requests for it.
 
-One request is `(method, arguments)`, one answer `(value, moment, raised)`, pickled. Images do not
-go that way but through memory that both processes map.
+A request is `(method, arguments)` and an answer `(value, readings, raised)`, both pickled. Images
+are passed through shared memory instead.
 """
 
 import faulthandler
@@ -26,9 +26,10 @@ from sim.env import Env, Expert, Progress
 from sim.errors import WhiskerError
 from sim.spec import CameraSpec, EnvSpec
 
-# What a caller reads after every step goes along with the answer to whatever changes it, as bytes
-# of which every read makes an array of its own. Progress, the fourth, is pickled.
-MOMENT_DTYPES = {
+# Readings that callers need after every step. They travel with the answer to every request that
+# changes them, as bytes from which the parent makes a new array for each caller. The pickled
+# progress is the fourth reading.
+READING_DTYPES = {
     "state": np.float32,
     "ee_pos_world": np.float64,
     "snapshot": np.float64,
@@ -36,12 +37,12 @@ MOMENT_DTYPES = {
 
 
 @dataclass(frozen=True)
-class Raised:
+class RemoteException:
     """An exception on its way to the parent.
 
     Attributes:
-        as_whisker_error: for an error that a person is meant to read its class, arguments and
-            attributes: pickle alone would call the constructor with the finished message.
+        as_whisker_error: class, arguments and attributes of a `WhiskerError`. Pickling the error
+            itself would call its constructor with the finished message. None for other errors.
     """
 
     type_name: str
@@ -50,64 +51,52 @@ class Raised:
     as_whisker_error: tuple[type[WhiskerError], tuple[Any, ...], dict[str, Any]] | None
 
     @classmethod
-    def of(cls, error: Exception) -> "Raised":
-        whisker = (
-            (type(error), error.args, vars(error)) if isinstance(error, WhiskerError) else None
-        )
-        return cls(
-            type(error).__name__,
-            str(error),
-            "".join(traceback.format_exception(error)),
-            whisker,
-        )
+    def of(cls, error: Exception) -> "RemoteException":
+        as_whisker_error = None
+        if isinstance(error, WhiskerError):
+            as_whisker_error = (type(error), error.args, vars(error))
+        trace = "".join(traceback.format_exception(error))
+        return cls(type(error).__name__, str(error), trace, as_whisker_error)
 
 
-Answer = tuple[Any, dict[str, bytes] | None, Raised | None]
+Readings = dict[str, bytes]
+Answer = tuple[Any, Readings | None, RemoteException | None]
 
 
 class EnvServer:
-    """Answers requests in the name of an environment."""
+    """Serves requests for an environment."""
 
     def __init__(self, images_fd: int) -> None:
         self._images_fd = images_fd
         self._experts: list[Expert] = []
 
-    def answer(
-        self,
-        method: str,
-        arguments: tuple[Any, ...],
-    ) -> bytes:
-        """Do it; whatever it raises becomes the answer, and the next request is served."""
+    def answer(self, method: str, arguments: tuple[Any, ...]) -> bytes:
+        """Return the pickled answer. An exception is an answer too, and the server goes on."""
         try:
-            answer: Answer = (*self._do(method, arguments), None)
+            answer: Answer = (*self._execute(method, arguments), None)
             return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
-            return pickle.dumps((None, None, Raised.of(error)), pickle.HIGHEST_PROTOCOL)
+            answer = (None, None, RemoteException.of(error))
+            return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
 
-    def _do(
-        self,
-        method: str,
-        arguments: tuple[Any, ...],
-    ) -> tuple[Any, dict[str, bytes] | None]:
-        """The value, and the moment if that may have changed."""
+    def _execute(self, method: str, arguments: tuple[Any, ...]) -> tuple[Any, Readings | None]:
+        """Return the value, and the readings if they may have changed."""
         match method:
             case "step":
                 result = self._env.step(*arguments)
-                # The progress travels once: the parent puts it back.
-                return replace(result, progress=()), self._look(result.progress)
+                # The progress travels once, in the readings. The parent puts it back.
+                return replace(result, progress=()), self._read(result.progress)
             case "reset" | "restore" | "simulate_ee_path":
-                return getattr(self._env, method)(*arguments), self._look(self._env.progress())
-            case "look":
-                return None, self._look(self._env.progress())
+                value = getattr(self._env, method)(*arguments)
+                return value, self._read(self._env.progress())
+            case "read":
+                return None, self._read(self._env.progress())
             case "observe":
                 return self._observe(), None
             case "make":
                 return self._make(*arguments), None
             case "make_expert":
-                self._experts.append(
-                    require(self._env, HasExpert, "an expert").make_expert(*arguments)
-                )
-                return len(self._experts) - 1, None
+                return self._make_expert(*arguments), None
             case "ask_expert":
                 expert_index, expert_method = arguments
                 return getattr(self._experts[expert_index], expert_method)(), None
@@ -115,19 +104,25 @@ class EnvServer:
                 return getattr(self._env, method)(*arguments), None
 
     def _make(self, pickled_make: bytes) -> tuple[EnvSpec, tuple[str, ...]]:
-        """Make the environment; return its spec, and which methods of `sim.capabilities` it has."""
+        """Make the environment; return its spec and the names of its capability methods."""
         self._env: Env = unpickle_factory(pickled_make)()
         methods = tuple(capability_methods_of(self._env))
-        self._moment_dtypes = {
-            name: MOMENT_DTYPES[name] for name in MOMENT_DTYPES if hasattr(self._env, name)
+        self._reading_dtypes = {
+            name: dtype for name, dtype in READING_DTYPES.items() if hasattr(self._env, name)
         }
         spec = self._env.spec
         os.ftruncate(self._images_fd, n_image_bytes(spec.cameras))
         self._images = map_images(self._images_fd, spec.cameras)
         return spec, methods
 
+    def _make_expert(self, *arguments: Any) -> int:
+        """Make an expert that stays here; return the index by which it is asked."""
+        env = require(self._env, HasExpert, "an expert")
+        self._experts.append(env.make_expert(*arguments))
+        return len(self._experts) - 1
+
     def _observe(self) -> tuple[np.ndarray, str]:
-        """State and instruction; the images are in the shared memory then."""
+        """Write the images into the shared memory; return state and instruction."""
         observation = self._env.observe()
         shapes = {name: image.shape for name, image in observation.images.items()}
         expected = {name: image.shape for name, image in self._images.items()}
@@ -137,58 +132,68 @@ class EnvServer:
             np.copyto(image, observation.images[name], casting="no")
         return observation.state, observation.instruction
 
-    def _look(self, progress: tuple[Progress, ...]) -> dict[str, bytes]:
-        moment = {
-            name: np.asarray(getattr(self._env, name)(), dtype).tobytes()
-            for name, dtype in self._moment_dtypes.items()
-        }
-        return {
-            "progress": pickle.dumps(progress, pickle.HIGHEST_PROTOCOL),
-            **moment,
-        }
+    def _read(self, progress: tuple[Progress, ...]) -> Readings:
+        readings = {"progress": pickle.dumps(progress, pickle.HIGHEST_PROTOCOL)}
+        for name, dtype in self._reading_dtypes.items():
+            value = getattr(self._env, name)()
+            readings[name] = np.asarray(value, dtype).tobytes()
+        return readings
 
 
 def pickle_factory(make: Callable[[], Env]) -> bytes:
-    """Raises `WhiskerError` for a lambda and the like."""
+    """Return the pickled factory of an environment.
+
+    Raises:
+        WhiskerError: it cannot be pickled, e.g. because it is a lambda.
+    """
     try:
         return pickle.dumps(make)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise _cannot_travel(error) from error
+        raise _not_importable(error) from error
 
 
 def unpickle_factory(pickled_make: bytes) -> Callable[[], Env]:
-    """Raises `WhiskerError` for what is defined in the parent's script: another one is `__main__` here."""
+    """Return the factory of an environment.
+
+    Raises:
+        WhiskerError: it is defined in the parent's script, whose `__main__` is another module here.
+    """
     try:
-        return pickle.loads(pickled_make)  # noqa: S301  it comes from the process that started this one
+        return pickle.loads(pickled_make)  # noqa: S301  sent by the process that started this one
     except AttributeError as error:
-        raise _cannot_travel(error) from error
+        raise _not_importable(error) from error
 
 
-def _cannot_travel(error: Exception) -> WhiskerError:
+def _not_importable(error: Exception) -> WhiskerError:
     return WhiskerError(
         "the factory of an environment in a process of its own",
         expected="a function that the other process can import, or a functools.partial of one",
         got=str(error),
-        hint="Define it at the top of a module; the script that is started itself is none.",
+        hint="Define it at the top level of a module other than the script that is started.",
     )
 
 
 def n_image_bytes(cameras: Sequence[CameraSpec]) -> int:
-    """Size of the shared memory; nothing of length 0 can be mapped."""
+    """Return the size of the shared memory. It is at least 1, because 0 bytes cannot be mapped."""
     return max(1, sum(prod(_image_shape(camera)) for camera in cameras))
 
 
 def map_images(
-    images_fd: int, cameras: Sequence[CameraSpec]
+    images_fd: int,
+    cameras: Sequence[CameraSpec],
 ) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
-    """Camera → `(height_px, width_px, 3)` view of the shared memory, one behind the other in the spec's order."""
+    """Return camera → `(height_px, width_px, 3)` view of the shared memory.
+
+    The images lie one behind the other, in the order of the spec.
+    """
     memory = mmap.mmap(images_fd, n_image_bytes(cameras))
     views = {}
     offset = 0
     for camera in cameras:
         shape = _image_shape(camera)
-        views[camera.name] = np.frombuffer(memory, np.uint8, prod(shape), offset).reshape(shape)
-        offset += prod(shape)
+        size = prod(shape)
+        views[camera.name] = np.frombuffer(memory, np.uint8, size, offset).reshape(shape)
+        offset += size
     return views
 
 
@@ -197,34 +202,28 @@ def _image_shape(camera: CameraSpec) -> tuple[int, int, int]:
 
 
 def die_with_parent(lifeline_fd: int) -> None:
-    """Let the kernel end this process when the parent is gone, whose end of the pipe is closed then.
+    """Have the kernel end this process when the parent is gone.
 
-    By a signal with its default action: that needs neither a thread nor Python's lock, which native
-    code may hold for ever. Unlike PR_SET_PDEATHSIG it does not depend on the thread of the parent
-    that started this process.
+    The parent's end of the pipe closes then, and the kernel sends a signal with its default action.
+    That requires neither a thread nor Python's lock, which native code may hold forever. Unlike
+    PR_SET_PDEATHSIG, it does not depend on the parent's thread that started this process.
     """
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
     fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(
-        lifeline_fd,
-        fcntl.F_SETFL,
-        fcntl.fcntl(lifeline_fd, fcntl.F_GETFL) | os.O_ASYNC,
-    )
-    # It may have been closed before the signal was asked for.
+    flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
+    fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    # The pipe may have been closed before the signal was enabled.
     if select.select([lifeline_fd], [], [], 0)[0]:
         os._exit(1)
 
 
-def main(
-    connection_fd: int,
-    lifeline_fd: int,
-    images_fd: int,
-) -> NoReturn:
+def main(connection_fd: int, lifeline_fd: int, images_fd: int) -> NoReturn:
     """Serve until told to close, or until the parent is gone.
 
-    A Ctrl-C in the terminal reaches this process too: the parent decides when it ends. SIGUSR1
-    writes where every thread is, which the parent asks for before it kills a child that hangs.
+    A Ctrl-C in the terminal also reaches this process. It is ignored, because the parent decides
+    when this process ends. SIGUSR1 prints the stack of every thread; the parent sends it before it
+    kills a child that hangs.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(lifeline_fd)
@@ -239,5 +238,5 @@ def main(
             connection.send_bytes(server.answer(method, arguments))
         except (EOFError, OSError):
             break
-    # Not by the interpreter's own end, in which GL libraries like to crash or to wait.
+    # Skips the interpreter's own shutdown, in which GL libraries tend to crash or hang.
     os._exit(0)

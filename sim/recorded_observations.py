@@ -1,14 +1,16 @@
-"""What was seen, kept to be shown to another policy: the one reader and writer of recorded observations.
+"""Reads and writes recorded observations, which can be shown to another policy later.
 
-    observations/<task>/<index>.npz   of one episode, in a run folder; N looks
-      step           (N,) int64       control steps executed before the look
-      decided        (N,) bool        the policy planned from it; otherwise it is the past that a plan looked back on
+A run folder has one file per episode, with N observations:
+
+    observations/<task>/<index>.npz
+      step           (N,) int64       control steps executed before the observation
+      decided        (N,) bool        the policy planned from it; otherwise a later plan looked back
       state          (N, state_dim) float32
       instruction    () str
       image.<camera> (N, height_px, width_px, 3) uint8 RGB, upright
 
-A LIBERO demonstration file holds the same in a layout of its own
-(`sim.libero_bench.demonstrations`), and a LeRobotDataset in lerobot's (`policies.lerobot_dataset`).
+A LIBERO demonstration file (`sim.libero_bench.demonstrations`) and a LeRobotDataset
+(`policies.lerobot_dataset`) hold the same in their own layouts.
 """
 
 from collections.abc import Iterator
@@ -24,15 +26,17 @@ from sim.observation import Observation
 
 OBSERVATIONS_FOLDER = "observations"
 _IMAGE = "image."
+_STATE_KEYS = ("ee_states", "gripper_states")
 
 
 @dataclass(frozen=True)
 class RecordedObservation:
-    """One look, and where it is from.
+    """One observation and its origin.
 
     Attributes:
-        step: control steps of the episode before it.
-        decided: a plan was made from it, or may be; otherwise it is there for those that look back.
+        step: number of control steps executed before it.
+        decided: whether a plan was made from it, or may be. Otherwise it only serves policies that
+            look back.
     """
 
     observation: Observation
@@ -43,28 +47,30 @@ class RecordedObservation:
 
 
 def observations_path(task: str, episode_index: int) -> Path:
-    """Of an episode's observations, relative to the run folder."""
+    """Return the path of an episode's observations, relative to the run folder."""
     return Path(OBSERVATIONS_FOLDER) / task / f"{episode_index}.npz"
 
 
-def save_observations(path: Path, looks: list[RecordedObservation]) -> None:
-    """Write the looks of one episode, at least one, in their order."""
-    seen = [look.observation for look in looks]
-    arrays = {
-        f"{_IMAGE}{camera}": np.stack([o.images[camera] for o in seen]) for camera in seen[0].images
-    }
-    arrays |= {
-        "step": np.array([look.step for look in looks], dtype=np.int64),
-        "decided": np.array([look.decided for look in looks], dtype=bool),
-        "state": np.stack([o.state for o in seen]),
-        "instruction": np.array(seen[0].instruction),
-    }
+def save_observations(path: Path, recorded: list[RecordedObservation]) -> None:
+    """Write the observations of one episode, at least one, in their order."""
+    observations = [each.observation for each in recorded]
+    first = observations[0]
+    arrays = {}
+    for camera in first.images:
+        images = [observation.images[camera] for observation in observations]
+        arrays[f"{_IMAGE}{camera}"] = np.stack(images)
+    arrays["step"] = np.array([each.step for each in recorded], dtype=np.int64)
+    arrays["decided"] = np.array([each.decided for each in recorded], dtype=bool)
+    arrays["state"] = np.stack([observation.state for observation in observations])
+    arrays["instruction"] = np.array(first.instruction)
     with atomic_write(path, sync=True) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_run(run: Path) -> Iterator[RecordedObservation]:
-    """Of a run that was recorded with `eval --record-observations`: task by task, episode by episode, step by step.
+    """Yield the observations of a run, by task, episode and step.
+
+    The run must have been recorded with `eval --record-observations`.
 
     Raises:
         WhiskerError: nothing was recorded, or a file is damaged.
@@ -79,49 +85,45 @@ def read_run(run: Path) -> Iterator[RecordedObservation]:
             hint="Run it with eval --record-observations.",
         )
     for path in sorted(found, key=lambda path: (str(path.parent), int(path.stem))):
-        yield from _read_episode(
-            path,
-            str(path.parent.relative_to(folder)),
-            int(path.stem),
-        )
+        task = str(path.parent.relative_to(folder))
+        yield from _read_episode(path, task, int(path.stem))
 
 
 def read_demonstrations(path: Path) -> Iterator[RecordedObservation]:
-    """Of a LIBERO demonstration file, one look after each action, as LIBERO's environments here show it.
+    """Yield the observations of a LIBERO demonstration file, one after each action.
+
+    They have the conventions of LIBERO's environments here.
 
     Raises:
-        WhiskerError: no such file, or one without observations.
+        WhiskerError: the file does not exist, or has no observations.
     """
     from sim.libero_bench.demonstrations import IMAGE_KEYS, load_demonstration, load_demonstrations
 
-    keys = ("ee_states", "gripper_states")
     for index, listed in enumerate(load_demonstrations(path)):
-        demo = load_demonstration(path, index, obs_keys=(*IMAGE_KEYS, *keys))
-        # Of `conventions.STATE_NAMES`: position, axis-angle, the two fingers.
-        state = np.concatenate([demo.obs[key] for key in keys], axis=1).astype(np.float32)
-        # OpenGL's images have the bottom row first, and policies see LIBERO's turned round.
-        views = {
-            camera: demo.obs[key]
-            for camera, key in zip(("image", "image2"), IMAGE_KEYS, strict=True)
-        }
-        for row in range(len(state)):
-            images = {
-                camera: np.ascontiguousarray(view[row, ::-1, ::-1])
-                for camera, view in views.items()
-            }
-            observation = Observation(images, state[row], demo.instruction)
+        demo = load_demonstration(path, index, obs_keys=(*IMAGE_KEYS, *_STATE_KEYS))
+        # `conventions.STATE_NAMES`: position, axis-angle, the two fingers.
+        parts = [demo.obs[key] for key in _STATE_KEYS]
+        states = np.concatenate(parts, axis=1).astype(np.float32)
+        videos = dict(zip(("image", "image2"), (demo.obs[key] for key in IMAGE_KEYS), strict=True))
+        for row, state in enumerate(states):
+            images = {camera: _rotate(video[row]) for camera, video in videos.items()}
+            observation = Observation(images, state, demo.instruction)
             yield RecordedObservation(observation, listed.task_name, index, step=row + 1)
 
 
-def _read_episode(
-    path: Path,
-    task: str,
-    episode_index: int,
-) -> Iterator[RecordedObservation]:
+def _rotate(image: np.ndarray) -> np.ndarray:
+    """Rotate an image by 180 degrees.
+
+    OpenGL stores the bottom row first, and policies see LIBERO's images rotated.
+    """
+    return np.ascontiguousarray(image[::-1, ::-1])
+
+
+def _read_episode(path: Path, task: str, episode_index: int) -> Iterator[RecordedObservation]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-        steps = arrays["step"]
+        steps = arrays["step"].tolist()
         decided = arrays["decided"]
         states = arrays["state"]
         instruction = str(arrays["instruction"])
@@ -131,21 +133,8 @@ def _read_episode(
             expected="a whole recording",
             got=repr(error),
         ) from error
-    images = {
-        name.removeprefix(_IMAGE): array
-        for name, array in arrays.items()
-        if name.startswith(_IMAGE)
-    }
-    for row, step in enumerate(steps.tolist()):
-        seen = Observation(
-            {camera: view[row] for camera, view in images.items()},
-            states[row],
-            instruction,
-        )
-        yield RecordedObservation(
-            seen,
-            task,
-            episode_index,
-            step,
-            bool(decided[row]),
-        )
+    cameras = [name for name in arrays if name.startswith(_IMAGE)]
+    for row, step in enumerate(steps):
+        images = {name.removeprefix(_IMAGE): arrays[name][row] for name in cameras}
+        observation = Observation(images, states[row], instruction)
+        yield RecordedObservation(observation, task, episode_index, step, bool(decided[row]))

@@ -1,12 +1,12 @@
-"""Counts what is drawn in this process."""
+"""Counts rendering calls in this process."""
 
 import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Whatever draws a MuJoCo scene goes through one of these, `mujoco.Renderer` included; any other
-# program that draws with OpenGL has to read its pixels back.
+# Every renderer of MuJoCo scenes calls one of these, `mujoco.Renderer` included. Any other OpenGL
+# renderer has to read its pixels back.
 _DRAWING_CALLS = (
     ("mujoco", "mjr_render"),
     ("mujoco", "mjr_readPixels"),
@@ -17,17 +17,17 @@ _DRAWING_CALLS = (
 
 
 class RenderCounter:
-    """Counts calls that draw.
+    """Counts rendering calls.
 
     Attributes:
-        n_calls: so far. An image takes one or several, depending on what draws it.
+        n_calls: so far. One image takes one or more calls, depending on the renderer.
     """
 
     def __init__(self) -> None:
         self.n_calls = 0
 
     def count(self, call: Callable) -> Callable:
-        """Return the function that does what `call` does and is counted."""
+        """Return a function that does the same as `call` and is counted."""
 
         @functools.wraps(call)
         def counted(*arguments: object, **keywords: object) -> object:
@@ -39,10 +39,10 @@ class RenderCounter:
 
 @contextmanager
 def count_renders() -> Iterator[RenderCounter]:
-    """Count while this lasts, in the libraries that are loaded when it begins.
+    """Count rendering calls inside the block, in libraries that are loaded when it begins.
 
-    It sees nothing of another process, nor of a renderer that has other functions: that none was
-    counted tells something only of an environment whose images are counted.
+    Other processes and renderers with other functions are not counted. A count of 0 is therefore
+    meaningful only for an environment whose `observe` is counted.
     """
     counter = RenderCounter()
     patched = []

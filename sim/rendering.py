@@ -1,4 +1,4 @@
-"""Camera images of a MuJoCo model."""
+"""Renders camera images of a MuJoCo model."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ DEPTH_SUFFIX = "_depth"
 
 
 class CameraRenderer:
-    """Renders the cameras of one model, each at its own size.
+    """Renders the cameras of one model, each in its own size, with one GL context per size.
 
-    Images are rendered `supersampling` times larger and averaged: smooth edges without
-    multisampling, which costs far more when OpenGL runs in software. One GL context a size.
+    Images are rendered `supersampling` times larger and averaged. That gives smooth edges without
+    multisampling, which costs far more in software OpenGL.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class CameraRenderer:
         self.gl_renderer = ""
 
     def render(self, data: mujoco.MjData) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
-        """Every camera's image of the state in `data`, whose kinematics must be up to date."""
+        """Return every camera's image of `data`, whose kinematics must be up to date."""
         return {camera.name: self._render_camera(camera, data) for camera in self._cameras}
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class CameraRenderer:
         size = (camera.height_px * self._supersampling, camera.width_px * self._supersampling)
         if size not in self._renderers:
             self._renderers[size] = mujoco.Renderer(self._model, *size)
-            self.gl_renderer = name_renderer()  # its context was just made the current one
+            self.gl_renderer = name_renderer()  # the new renderer's context is the current one
         return self._renderers[size]
 
 
@@ -81,18 +81,19 @@ def compute_projection(
     data: mujoco.MjData,
     camera: CameraSpec,
 ) -> Float64[np.ndarray, "3 4"]:
-    """The matrix of `Drawable.projection` for the upright image that MuJoCo renders, at the size of `camera`.
+    """Return the matrix of `Drawable.projection` for MuJoCo's upright image of a camera.
 
-        P = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]] diag(1, -1, -1) [Rᵀ | -Rᵀ c],   f = H / (2 tan(fovy / 2))
+        P = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]] diag(1, -1, -1) [Rᵀ | -Rᵀ c]
+        f = H / (2 tan(fovy / 2))
 
-    with c the camera's position and R its axes in the world as columns: x to the right, y up, -z
-    into the scene.
+    W and H are the image size [px], c the camera's position [m], and the columns of R its axes in
+    the world: x to the right, y up, -z into the scene.
 
     Args:
         data: positions must be up to date.
 
     Raises:
-        WhiskerError: it is no pinhole camera that its vertical field of view describes.
+        WhiskerError: the camera is not a pinhole camera with a vertical field of view.
     """
     index = model.camera(camera.name.removesuffix(DEPTH_SUFFIX)).id
     if model.cam_sensorsize[index].any() or model.cam_orthographic[index]:
@@ -103,7 +104,11 @@ def compute_projection(
         )
     focal_px = camera.height_px / (2 * np.tan(np.deg2rad(camera.fovy_deg) / 2))
     intrinsics = np.array(
-        [[focal_px, 0, camera.width_px / 2], [0, focal_px, camera.height_px / 2], [0, 0, 1]]
+        [
+            [focal_px, 0, camera.width_px / 2],
+            [0, focal_px, camera.height_px / 2],
+            [0, 0, 1],
+        ]
     )
     axes = data.cam_xmat[index].reshape(3, 3)
     in_camera = np.column_stack([axes.T, -axes.T @ data.cam_xpos[index]])
@@ -114,7 +119,10 @@ def grey_of_depth(
     depth_m: Float32[np.ndarray, "height width"],
     range_m: tuple[float, float],
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Map distances along the optical axis linearly to 0..255, cut at both ends, the same in three channels."""
+    """Map distances along the optical axis linearly to 0..255, equal in three channels.
+
+    Distances outside of the range are clipped.
+    """
     near, far = range_m
     grey = (
         np.clip(

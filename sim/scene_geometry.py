@@ -1,4 +1,7 @@
-"""What a scene looks like: light enough for a web page, with one pose a body to draw a moment."""
+"""Describes the shapes of a scene, small enough for a web page.
+
+Together with one pose per body, it is enough to draw any state of the scene.
+"""
 
 from dataclasses import dataclass
 
@@ -8,12 +11,11 @@ from jaxtyping import Float32, Int32, UInt8
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles.
+    """A triangle mesh.
 
     Attributes:
         vertices: m, in the shape's frame.
-        colours: sRGB of each vertex, which a texture was averaged into; None: the shape's colour
-            throughout.
+        colours: sRGB of each vertex, averaged from a texture. None: the shape's colour everywhere.
     """
 
     vertices: Float32[np.ndarray, "vertex 3"]
@@ -23,12 +25,12 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Shape:
-    """Something to draw, fixed to a body.
+    """One visible shape, fixed to a body.
 
     Attributes:
         body_index: into `SceneGeometry.body_names`.
         kind: plane, sphere, capsule, ellipsoid, cylinder, box or mesh.
-        size_m: as MuJoCo's `geom_size`: half lengths, radii; 0 of a plane is infinite.
+        size_m: as in MuJoCo's `geom_size`: half lengths, radii. 0 of a plane means infinite.
         pose: position [m] and quaternion wxyz in the body's frame.
         rgba: sRGB and opacity, 0..1.
         mesh_index: into `SceneGeometry.meshes`; None for the other kinds.
@@ -44,7 +46,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class SceneGeometry:
-    """All that does not change while an episode runs. The world is body 0."""
+    """Everything that stays constant during an episode. Body 0 is the world."""
 
     body_names: tuple[str, ...]
     shapes: tuple[Shape, ...]

@@ -1,7 +1,10 @@
-"""The base of an environment over one MuJoCo model: what is left to write is how an episode begins and what counts."""
+"""A base class for environments over one MuJoCo model.
+
+A subclass only has to say how an episode begins and what counts as progress.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -22,14 +25,41 @@ _UNITS = {
     mujoco.mjtJoint.mjJNT_HINGE: "rad",
     mujoco.mjtJoint.mjJNT_SLIDE: "m",
 }
-# Geoms of these groups are drawn, as MuJoCo's own viewer does by default.
-_SHOWN_GROUPS = (0, 1, 2)
+# The geom groups that MuJoCo's own viewer draws by default.
+_VISUAL_GROUPS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class SimpleTask:
+    """Describes the task of a `SimpleEnv`.
+
+    Attributes:
+        instruction: the task in words.
+        action: one dimension per actuator of the model, in the model's order. Actions are written
+            to `data.ctrl`.
+        goals: all of them must hold for success.
+        joints: joints of one degree of freedom, whose positions [rad or m] are the state that a
+            policy observes.
+        tool_site: the site that is the tool centre point.
+        n_substeps: physics steps per control step.
+        max_steps: control steps after which an episode ends.
+        image_size_px: default (height, width) of all cameras.
+    """
+
+    instruction: str
+    action: ActionSpec
+    goals: tuple[Goal, ...]
+    joints: tuple[str, ...]
+    tool_site: str
+    n_substeps: int
+    max_steps: int
+    image_size_px: tuple[int, int] = (128, 128)
 
 
 class SimpleEnv(ABC):
-    """Simulates one MuJoCo model. It has snapshots and can be drawn; an expert is the subclass's own.
+    """Simulates one MuJoCo model. It has snapshots and is drawable; a subclass may add an expert.
 
-    A class of one's own derives from it and has `begin` and `progress`:
+    A subclass has `begin` and `progress`:
 
         class Reach(SimpleEnv):
             def begin(self, rng):
@@ -38,94 +68,53 @@ class SimpleEnv(ABC):
             def progress(self):
                 return (Progress(met=...),)
 
-    All that an episode depends on must be in MuJoCo's state, whose snapshot is
-    `mjSTATE_INTEGRATION`: joints, actuators and mocap bodies.
+    Everything that an episode depends on must be in MuJoCo's state: joints, actuators and mocap
+    bodies. A snapshot is its `mjSTATE_INTEGRATION`.
     """
 
-    def __init__(
-        self,
-        request: EnvRequest,
-        model: mujoco.MjModel,
-        *,
-        instruction: str,
-        action: ActionSpec,
-        goals: Sequence[Goal],
-        joints: Sequence[str],
-        tool_site: str,
-        n_substeps: int,
-        max_steps: int,
-        image_size_px: tuple[int, int] = (128, 128),
-    ) -> None:
-        """Look up what the spec says.
-
-        Args:
-            action: one number an actuator of the model, in its order: what `data.ctrl` is set to.
-            joints: those of one degree of freedom whose positions are the state that a policy sees
-                [rad or m].
-            tool_site: the site that is the tool centre point.
-            n_substeps: physics steps a control step.
-            image_size_px: (height, width) of all cameras, where nobody asks for another.
+    def __init__(self, request: EnvRequest, model: mujoco.MjModel, task: SimpleTask) -> None:
+        """Make the environment that a family is asked for.
 
         Raises:
-            UnknownNameError: a camera is asked for that the model has not.
+            UnknownNameError: the request names a camera that the model does not have.
         """
         self.model = model
         self.data = mujoco.MjData(model)
-        self._n_substeps = n_substeps
-        self._tool = model.site(tool_site).id
-        self._positions = [int(model.joint(name).qposadr[0]) for name in joints]
-        names = tuple(model.camera(index).name for index in range(model.ncam))
-        sizes = (
-            dict.fromkeys(names, image_size_px)
-            if request.image_sizes is None
-            else request.image_sizes
-        )
-        if unknown := [name for name in sizes if name not in names]:
-            raise UnknownNameError(
-                f"camera of {request.spec_name!r}",
-                unknown[0],
-                names,
-            )
-        cameras = tuple(
-            CameraSpec(
-                name,
-                *size,
-                float(model.camera(name).fovy[0]),
-            )
-            for name, size in sizes.items()
-        )
+        self._n_substeps = task.n_substeps
+        self._tool = model.site(task.tool_site).id
+        self._positions = [int(model.joint(name).qposadr[0]) for name in task.joints]
+        cameras = self._make_cameras(request, task.image_size_px)
+        control_dt_s = task.n_substeps * model.opt.timestep
         self.spec = EnvSpec(
             name=request.spec_name,
             task=request.name,
-            instruction=instruction,
+            instruction=task.instruction,
             cameras=cameras,
-            state_names=tuple(joints),
-            state_units=tuple(_UNITS[model.joint(name).type[0]] for name in joints),
-            action=action,
-            control_dt_s=n_substeps * model.opt.timestep,
+            state_names=task.joints,
+            state_units=tuple(_UNITS[model.joint(name).type[0]] for name in task.joints),
+            action=task.action,
+            control_dt_s=control_dt_s,
             physics_dt_s=model.opt.timestep,
-            max_steps=max_steps,
-            camera_names=names,
-            goals=tuple(goals),
+            max_steps=task.max_steps,
+            camera_names=self._camera_names(),
+            goals=task.goals,
         )
-        self._renderer = CameraRenderer(
-            model,
-            cameras,
-            supersampling=1,
-            shadows=False,
-        )
+        self._renderer = CameraRenderer(model, cameras, supersampling=1, shadows=False)
 
     @abstractmethod
     def begin(self, rng: np.random.Generator) -> None:
-        """Put `data`, which is as the model has it, into the initial state of an episode.
+        """Put `data`, which has the model's defaults, into the initial state of an episode.
 
         Args:
-            rng: the episode's own: the only source of random numbers.
+            rng: the episode's own generator, and the only source of random numbers.
         """
 
     @abstractmethod
     def progress(self) -> tuple[Progress, ...]:
-        """Return how far each goal is, in the order of the spec, from `data`, whose positions are up to date."""
+        """Return the progress of each goal, in the order of the spec.
+
+        It is computed from `data`, whose positions are up to date.
+        """
 
     def reset(self, episode_index: int) -> None:
         mujoco.mj_resetData(self.model, self.data)
@@ -143,8 +132,8 @@ class SimpleEnv(ABC):
         clipped = self._move(action)
         if not np.isfinite(self.data.qpos).all():
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
-        # mj_step leaves positions one substep behind the state; what is reported is a function of
-        # the state alone.
+        # mj_step leaves positions one substep behind the state, but all results must depend on the
+        # state alone.
         mujoco.mj_fwdPosition(self.model, self.data)
         progress = self.progress()
         return StepResult(progress, all(goal.met for goal in progress), clipped)
@@ -183,7 +172,7 @@ class SimpleEnv(ABC):
         return path
 
     def geometry(self) -> SceneGeometry:
-        return extract_geometry(self.model, _SHOWN_GROUPS)
+        return extract_geometry(self.model, _VISUAL_GROUPS)
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         return compute_body_poses(self.data)
@@ -201,16 +190,33 @@ class SimpleEnv(ABC):
     def close(self) -> None:
         self._renderer.close()
 
+    def _camera_names(self) -> tuple[str, ...]:
+        return tuple(self.model.camera(index).name for index in range(self.model.ncam))
+
+    def _make_cameras(
+        self,
+        request: EnvRequest,
+        default_size_px: tuple[int, int],
+    ) -> tuple[CameraSpec, ...]:
+        names = self._camera_names()
+        sizes = request.image_sizes
+        if sizes is None:
+            sizes = dict.fromkeys(names, default_size_px)
+        cameras = []
+        for name, (height_px, width_px) in sizes.items():
+            if name not in names:
+                raise UnknownNameError(f"camera of {request.spec_name!r}", name, names)
+            fovy_deg = float(self.model.camera(name).fovy[0])
+            cameras.append(CameraSpec(name, height_px, width_px, fovy_deg))
+        return tuple(cameras)
+
     def _move(self, action: Float[np.ndarray, " action_dim"]) -> bool:
         """Hold an action for one control step.
 
-        Returns whether it was cut to the actuators' range.
+        Returns:
+            Whether it was clipped to the actuators' range.
         """
-        allowed = np.clip(
-            action,
-            self.spec.action.low,
-            self.spec.action.high,
-        )
+        allowed = np.clip(action, self.spec.action.low, self.spec.action.high)
         self.data.ctrl[:] = allowed
         mujoco.mj_step(self.model, self.data, self._n_substeps)
         return bool((allowed != action).any())

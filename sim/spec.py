@@ -1,4 +1,4 @@
-"""What an environment declares about itself: pure data, compared with a checkpoint before anything runs."""
+"""What an environment declares about itself: pure data that is compared with a checkpoint."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -28,25 +28,25 @@ class CameraSpec:
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """Describes what one row of an action chunk means.
+    """Describes the meaning of one row of an action chunk.
 
     Attributes:
-        names: one a dimension, in order.
-        units: one a dimension.
-        low: smallest value the actuators accept, one a dimension.
-        high: largest value the actuators accept, one a dimension.
-        mode: whether a value is a target or a difference from the present; the gripper's is always
-            a target.
-        rotation: how rotations are written; "none" for joint space.
-        rotation_frame: where a rotation vector w is written: in the robot's base, or (deltas alone)
-            in the tool. A delta turns R into exp(w) R in the first case and into R exp(w) in the
-            second. Positions and their deltas are always along the base's axes.
-        gripper_index: the dimension that is the gripper.
+        names: one per dimension, in order.
+        units: one per dimension.
+        low: smallest value that the actuators accept, one per dimension.
+        high: largest value that the actuators accept, one per dimension.
+        mode: whether values are targets or differences from the present state. The gripper's value
+            is always a target.
+        rotation: representation of rotations; "none" for joint space.
+        rotation_frame: frame of a rotation vector w: the robot's base or (only for deltas) the
+            tool. A delta turns R into exp(w) R in the base frame and into R exp(w) in the tool
+            frame. Positions and their deltas are always along the base's axes.
+        gripper_index: dimension of the gripper.
         gripper_closed: value at which the gripper is closed.
-        gripper_open: value at which it is wide open.
-        gripper_closes_below: share of the way from closed (0) to open (1) below which a command
-            closes the gripper on an object. 0.15 is just above the SO-101's opening with its block
-            between the jaws (0.14).
+        gripper_open: value at which it is fully open.
+        gripper_closes_below: opening, as a share from closed (0) to open (1), below which a
+            command closes the gripper on an object. 0.15 is just above the SO-101's opening with
+            its block between the jaws (0.14).
     """
 
     names: tuple[str, ...]
@@ -77,17 +77,16 @@ class EnvSpec:
 
     Attributes:
         name: registry name, e.g. "so101/pick_place".
-        task: what the initial states are a function of, together with the episode index.
-        cameras: those that are observed.
-        instruction: what the robot is told to do; of a task with several `instructions`, all of
-            them in one pattern.
-        max_steps: control steps after which an episode is over, unless somebody asks for another number.
+        task: determines the initial states, together with the episode index.
+        cameras: the observed ones.
+        instruction: the task in words. If there are several `instructions`, it is a pattern that
+            covers all of them.
+        max_steps: default number of control steps after which an episode ends.
         camera_names: every camera that could be observed.
-        goals: what has to hold for success, all of it. Specs from before there were several have
-            none.
-        n_episodes: how many there are; None: one for every index.
-        instructions: those of which each episode has one. The list is symmetric: the k-th from the
-            end names none of what the k-th names. Empty: every episode has `instruction`.
+        goals: all of them must hold for success. Empty in specs from before there were several.
+        n_episodes: number of episodes. None: there is one for every index.
+        instructions: each episode has one of them. The list is symmetric: the k-th from the end
+            names nothing that the k-th names. Empty: every episode has `instruction`.
     """
 
     name: str
@@ -106,16 +105,18 @@ class EnvSpec:
     instructions: tuple[str, ...] = ()
 
     def opposite_instruction(self, instruction: str) -> str:
-        """Return the one of `instructions` that names none of what this one names; an unknown one as it is."""
-        return dict(zip(self.instructions, reversed(self.instructions), strict=True)).get(
-            instruction, instruction
-        )
+        """Return the one of `instructions` that names nothing that this one names.
+
+        An unknown instruction is returned unchanged.
+        """
+        opposite = dict(zip(self.instructions, reversed(self.instructions), strict=True))
+        return opposite.get(instruction, instruction)
 
     def camera(self, name: str) -> CameraSpec:
-        """The observed camera of that name.
+        """Return the observed camera of that name.
 
         Raises:
-            WhiskerError: it is not observed.
+            WhiskerError: the camera is not observed.
         """
         for camera in self.cameras:
             if camera.name == name:
@@ -132,9 +133,8 @@ class EnvListing:
     """An environment as `eval --list-envs` shows it.
 
     Attributes:
-        max_steps: as in `EnvSpec`.
-        suite: that lists it, where there are too many to list them all; "" for one that is listed
-            by itself.
+        horizon: `EnvSpec.max_steps`.
+        suite: the suite that lists it, if there are too many environments to list each; else "".
     """
 
     name: str

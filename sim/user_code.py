@@ -1,4 +1,4 @@
-"""Code of the user's own, found by an import string or as the entry point of an installed package."""
+"""Loads the user's own code, by import string or as an entry point of an installed package."""
 
 import importlib
 import inspect
@@ -15,11 +15,9 @@ _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)
 
 
 def check_import_string(subject: str, name: str) -> None:
-    """Raise unless the name reads `package.module:attribute`."""
+    """Raise unless the name has the form `package.module:attribute`."""
     if not _IMPORT_STRING.fullmatch(name):
-        hint = (
-            "It names a module as `import` does, and after the colon what is to be taken from it."
-        )
+        hint = "Write the module as in `import`, a colon, and the name of the attribute."
         raise WhiskerError(
             subject,
             expected="package.module:attribute",
@@ -29,89 +27,88 @@ def check_import_string(subject: str, name: str) -> None:
 
 
 def find_entry_points(group: str) -> dict[str, str]:
-    """Return name → import string of the entry points that installed packages have in a group."""
+    """Return name → import string of the entry points of installed packages in a group."""
     return {point.name: point.value for point in entry_points(group=group)}
 
 
 def import_attribute(subject: str, name: str) -> Any:
-    """Return what `package.module:attribute` names.
+    """Return the object that `package.module:attribute` names.
 
     Args:
-        subject: begins the message of an error.
+        subject: begins the error message.
 
     Raises:
-        WhiskerError: no such module or attribute, or a module that fails when it is imported.
+        WhiskerError: the module or attribute does not exist, or the import of the module fails.
     """
     check_import_string(subject, name)
     module_name, _, attribute = name.partition(":")
-    try:
-        found = importlib.import_module(module_name)
-    except WhiskerError:
-        raise
-    except Exception as error:
-        is_absent = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
-            f"{error.name}."
-        )
-        hint = f"Start the command in the folder that has {module_name.partition('.')[0]!r}, or install it."
-        hint = hint if is_absent else "The module itself fails when it is imported."
-        expected = f"a module {module_name!r} that can be imported"
-        raise WhiskerError(
-            subject,
-            expected=expected,
-            got=describe_error(error),
-            hint=hint,
-        ) from error
+    found = _import_module(subject, module_name)
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = ", ".join(sorted(each for each in vars(found) if not each.startswith("_")))
-            got = f"none of that name; it has {public or 'no public names'}"
             raise WhiskerError(
                 subject,
                 expected=f"an attribute {part!r} of {_name_of(found)}",
-                got=got,
+                got=f"none of that name; it has {public or 'no public names'}",
             )
         found = getattr(found, part)
     return found
 
 
-def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
-    """Return what a factory of the user's makes of these arguments.
-
-    Raises:
-        WhiskerError: it does not take these arguments, or fails. One that the factory itself raises
-            passes.
-    """
-    taken = ", ".join(arguments)
-    if not callable(factory):
+def _import_module(subject: str, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except WhiskerError:
+        raise
+    except Exception as error:
+        hint = "The module itself fails when it is imported."
+        if _is_missing(name, error):
+            package = name.partition(".")[0]
+            hint = f"Start the command in the folder that has {package!r}, or install it."
         raise WhiskerError(
             subject,
-            expected=f"a function of ({taken})",
-            got=f"a {type(factory).__name__}",
-        )
+            expected=f"a module {name!r} that can be imported",
+            got=describe_error(error),
+            hint=hint,
+        ) from error
+
+
+def _is_missing(module_name: str, error: Exception) -> bool:
+    """Return whether the module or a package above it does not exist."""
+    if not isinstance(error, ModuleNotFoundError):
+        return False
+    return f"{module_name}.".startswith(f"{error.name}.")
+
+
+def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
+    """Call a factory of the user and return its result.
+
+    Raises:
+        WhiskerError: the factory does not accept these arguments, or fails. A `WhiskerError` that
+            it raises itself passes unchanged.
+    """
+    expected = f"a function of ({', '.join(arguments)})"
+    if not callable(factory):
+        raise WhiskerError(subject, expected=expected, got=f"a {type(factory).__name__}")
     try:
         signature = inspect.signature(factory)
         signature.bind(**arguments)
     except TypeError as error:
-        raise WhiskerError(
-            subject,
-            expected=f"a function of ({taken})",
-            got=f"one of {signature}",
-        ) from error
+        raise WhiskerError(subject, expected=expected, got=f"one of {signature}") from error
     try:
         return factory(**arguments)
     except WhiskerError:
         raise
     except Exception as error:
-        got = describe_error(error)
         raise WhiskerError(
             subject,
             expected="a factory that does not fail",
-            got=got,
+            got=describe_error(error),
         ) from error
 
 
 def source_file(name: str) -> Path | None:
-    """Return the file of the module in `package.module:attribute`, once that is imported; None if it has none."""
+    """Return the file of the imported module in `package.module:attribute`; None if it has none."""
     file = getattr(
         sys.modules.get(name.partition(":")[0]),
         "__file__",
@@ -121,9 +118,9 @@ def source_file(name: str) -> Path | None:
 
 
 def look_in_current_directory() -> None:
-    """Have the modules of the current directory found, which an installed command does not see by itself.
+    """Make modules of the current directory importable, which installed commands do not do.
 
-    They come last: they hide no installed package.
+    The directory is searched last, so that it hides no installed package.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -131,14 +128,15 @@ def look_in_current_directory() -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception in one line: type, message, and the file and line where it was raised."""
-    said = " ".join(str(error).split()).rstrip(".")
+    """Return an exception in one line: type, message, and the file and line that raised it."""
+    message = " ".join(str(error).split()).rstrip(".")
     frames = traceback.extract_tb(error.__traceback__)
-    # The first is the call from here, the next ones are of the import system.
+    # The first frame is the caller in this package. Those of the import system say nothing.
     own = [frame for frame in frames[1:] if "importlib" not in frame.filename]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}{': ' if said else ''}{said}{where}"
+    return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
 
 
 def _name_of(found: Any) -> str:
-    return f"{'module ' if inspect.ismodule(found) else ''}{getattr(found, '__name__', type(found).__name__)!r}"
+    name = getattr(found, "__name__", type(found).__name__)
+    return f"module {name!r}" if inspect.ismodule(found) else repr(name)

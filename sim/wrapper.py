@@ -1,4 +1,4 @@
-"""Base of what wraps an environment to change a part of it."""
+"""Base class for wrappers that change a part of an environment."""
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -10,10 +10,9 @@ from sim.spec import EnvSpec
 
 
 class EnvWrapper:
-    """`sim.env.Env` that forwards everything to another one; a subclass overrides what it changes.
+    """Forwards everything to the environment inside it; a subclass overrides what it changes.
 
-    It has exactly the capabilities of the environment inside it: `sim.capabilities.provides`
-    answers for both alike.
+    It has exactly the capabilities of that environment (`sim.capabilities.provides`).
     """
 
     def __init__(self, env: Env) -> None:

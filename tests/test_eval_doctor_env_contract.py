@@ -39,7 +39,9 @@ def test_a_broken_contract_is_an_error(doctor, monkeypatch):
     assert "1 could not be told: drawable" in out
     code, out, _ = doctor("--env", "toy/broken")
     words = " ".join(out.split())
-    assert code == 2 and "error: snapshot: restored at once, the snapshot is another one" in words
+    assert (
+        code == 2 and "error: snapshot: after an immediate restore, the snapshot differs" in words
+    )
     assert "what to do: The contract is in sim/env.py" in words
 
 

@@ -304,22 +304,22 @@ class ClosesOnce(Slider):
 
 
 BROKEN = {
-    LongerSpec: ("specification", "state_units has 2 entries, its names 1"),
-    NoRestore: ("capabilities", "of the capability 'snapshots' it has no restore"),
+    LongerSpec: ("specification", "state_units has 2 entries for 1 names"),
+    NoRestore: ("capabilities", "the capability 'snapshots' is incomplete: it lacks restore"),
     CountsResets: (
         "reset",
         "after another episode, state and progress and ee_pos_world differ after 0 steps",
     ),
     KeepsItsVelocity: ("reset", "after another episode, .* differ after 1 steps"),
-    OneLight: ("reset", "the same episode looks otherwise"),
+    OneLight: ("reset", "the observation of the same episode differs"),
     OtherImageSize: ("observation", r"\(16, 24, 3\).*\(16, 23, 3\)"),
     FloatImages: ("observation", "uint8.*float32"),
-    OtherInstruction: ("observation", "'go to the left' is none"),
+    OtherInstruction: ("observation", "'go to the left' is not among those of its spec"),
     WideState: ("observation", r"its state is float64 \(1,\)"),
-    MovesWhenLookedAt: ("looking", "where observe\\(\\) is called before every step, .* differ"),
+    MovesWhenLookedAt: ("looking", "when observe\\(\\) is called before every step, .* differ"),
     RendersInStep: ("rendering", "renders outside of observe"),
     RendersInReset: ("rendering", "renders outside of observe"),
-    HandsOutViews: ("returned arrays", "what ee_pos_world returned changed"),
+    HandsOutViews: ("returned arrays", "the return value of ee_pos_world changed"),
     NeverClipped: ("clipping", "false for an action beyond the bounds of 'x'"),
     AlwaysClipped: ("clipping", "true for an action inside"),
     TwoGoals: ("progress", "expected 2, one for each of the goals .* got 1"),
@@ -327,10 +327,10 @@ BROKEN = {
         "progress",
         "the measures of its kind 'at_the_right': distance_m, got distance_m, speed_m_s",
     ),
-    OldProgress: ("progress", "step\\(\\) and progress\\(\\) tell different"),
-    EasySuccess: ("success", "calls a success what does not meet 'right'"),
-    ForgetsVelocity: ("snapshot", "restored at once, the snapshot is another one"),
-    ForgetsItsCount: ("snapshot", "restored from another episode, .* differ after 1 steps"),
+    OldProgress: ("progress", "step\\(\\) and progress\\(\\) report different"),
+    EasySuccess: ("success", "reports success although 'right' is not met"),
+    ForgetsVelocity: ("snapshot", "after an immediate restore, the snapshot differs"),
+    ForgetsItsCount: ("snapshot", "after a restore from another episode, .* differ after 1 steps"),
     RoughTrace: ("simulate_ee_path", "does not follow the path"),
     ClosesOnce: ("close", "it raised RuntimeError: closed before"),
 }
@@ -367,7 +367,7 @@ class LosesABody(Point):
 def test_what_can_be_drawn_has_a_pose_for_every_body_and_a_projection_for_its_own_cameras():
     """`Point` projects into any camera."""
     for make, sentence in (
-        (Point, "answers for a camera that is not observed"),
+        (Point, "accepts a camera that is not observed"),
         (LosesABody, r"\(1, 7\).* 2 bodies"),
     ):
         check = verdicts_of(make, POINT_EPISODE)["drawable"]

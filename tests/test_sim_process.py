@@ -327,7 +327,7 @@ def test_an_exception_arrives_and_the_process_lives_on(point, fault, error_type,
     [
         (
             "abort",
-            r"died in step: signal SIGABRT\. It wrote last:(.|\n)*native words(.|\n)*point_env\.py.* in step",
+            r"died in step: signal SIGABRT\. Its last output:(.|\n)*native words(.|\n)*point_env\.py.* in step",
         ),
         ("segfault", r"died in step: signal SIGSEGV"),
         ("exit", r"died in step: exit code 7"),
@@ -542,7 +542,7 @@ def test_what_it_writes_does_not_fill_the_disk(point):
     assert n_bytes_written() == 0
     point.projection("last words")
     assert n_bytes_written() == len("last words\n")
-    with pytest.raises(EnvProcessError, match=r"It wrote last:\nlast words$"):
+    with pytest.raises(EnvProcessError, match=r"Its last output:\nlast words$"):
         point.step(ACTION)
 
 

@@ -216,8 +216,8 @@ def _film_of_camera(
 def _check_camera(env_name: str, camera: str) -> None:
     """Raise for a camera that is neither the environment's nor the family's for people, which no policy may use."""
     family, known = family_of(env_name), camera_names(env_name)
-    if family.people_camera in family.film_cameras(known, path_in(env_name)):
-        known = (family.people_camera, *known)
+    if family.viewer_camera in family.film_cameras(known, path_in(env_name)):
+        known = (family.viewer_camera, *known)
     if camera not in known:
         raise WhiskerError(
             f"camera {camera!r} of {env_name!r}", expected=f"one of {', '.join(known)}"

@@ -1,1 +1,1 @@
-"""Kinds of goals: the stages, measures and thresholds that each has."""
+"""Kinds of goals, each with its stages, measures and thresholds."""

@@ -1,4 +1,4 @@
-"""The kind of goal in which a door, a drawer or a knob is moved. It has no stages."""
+"""The kind of goal in which a door, drawer or knob is moved. It has no stages."""
 
 import numpy as np
 from jaxtyping import Float64
@@ -14,9 +14,10 @@ ARTICULATED = GoalKind(
     measures={"joint_progress": "0 where the joint was at reset, 1 where the goal begins to hold"},
     thresholds={
         "begun_joint_progress": "a goal whose joint was ever further than this was begun",
-        "stalled_steps": "control steps without progress before the end that tell a stalled episode from a short one",
-        "stalled_m": "the gripper coming nearer to the part by less than this is no progress",
-        "stalled_joint_progress": "the joint moving by less than this is no progress",
+        "stalled_steps": "control steps without progress at the end that distinguish a stalled "
+        "episode from a short one",
+        "stalled_m": "an approach of the gripper to the part by less than this is no progress",
+        "stalled_joint_progress": "a joint movement by less than this is no progress",
     },
 )
 
@@ -29,7 +30,7 @@ def articulated_progress(
     """Return the progress of a goal of this kind.
 
     Args:
-        part_pos_world: of the part that moves, m.
+        part_pos_world: position of the moving part, m.
     """
     return Progress(
         met,

@@ -1,18 +1,17 @@
 """Compares the progress that an environment reports with the goals that it declares."""
 
+from collections.abc import Iterable
+
 from sim.env import Progress
 from sim.errors import WhiskerError
 from sim.spec import EnvSpec
 
 
-def check_progress(
-    spec: EnvSpec,
-    progress: tuple[Progress, ...],
-) -> None:
-    """Raise if progress does not have one entry a goal, with the stages and measures of that goal's kind.
+def check_progress(spec: EnvSpec, progress: tuple[Progress, ...]) -> None:
+    """Raise unless each goal has one entry, with the stages and measures of its kind.
 
     Raises:
-        WhiskerError: it has not.
+        WhiskerError: names the goal, and what is missing or superfluous.
     """
     if len(progress) != len(spec.goals):
         raise WhiskerError(
@@ -21,13 +20,17 @@ def check_progress(
             got=str(len(progress)),
         )
     for goal, reported in zip(spec.goals, progress, strict=True):
-        for what, declared, got in (
-            ("stages", goal.stages, reported.stages),
-            ("measures", goal.measures, reported.measures),
-        ):
-            if set(declared) != set(got):
-                raise WhiskerError(
-                    f"progress of the goal {goal.name!r} of {spec.name!r}",
-                    expected=f"the {what} of its kind {goal.kind!r}: {', '.join(declared) or 'none'}",
-                    got=", ".join(got) or "none",
-                )
+        subject = f"progress of the goal {goal.name!r} of {spec.name!r}"
+        _check_names(subject, f"stages of its kind {goal.kind!r}", goal.stages, reported.stages)
+        _check_names(
+            subject, f"measures of its kind {goal.kind!r}", goal.measures, reported.measures
+        )
+
+
+def _check_names(subject: str, what: str, declared: Iterable[str], got: Iterable[str]) -> None:
+    if set(declared) != set(got):
+        raise WhiskerError(
+            subject,
+            expected=f"the {what}: {', '.join(declared) or 'none'}",
+            got=", ".join(got) or "none",
+        )

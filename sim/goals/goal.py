@@ -1,19 +1,25 @@
-"""A goal of a task, and the kind that it is of.
+"""A goal of a task, and the kind of goal that it is.
 
-A kind says which stages lead to its goals, which measures tell how far one is, and which thresholds
-its verdict needs. An environment declares its goals by name, each of a kind and with thresholds of
-its own, in `EnvSpec.goals`:
+A kind defines the stages that lead to its goals, the measures that say how far a goal is, and the
+thresholds that its verdict needs. An environment declares its goals in `EnvSpec.goals`. Each has a
+name, a kind and its own thresholds:
 
     REACH = GoalKind(
-        name="reach", stages={"near": "the tip is within 2 cm of the target"},
+        name="reach",
+        stages={"near": "the tip is within 2 cm of the target"},
         measures={"target_distance_m": "distance from the tip to the target"},
-        nears="target_distance_m", thresholds={"stalled": "coming nearer by less [m] is no
-        progress", "stalled_steps": "... for so many steps"},
-    ) GOAL = REACH.goal("reach target", {"stalled": Threshold(0.005, "..."), "stalled_steps":
-    Threshold(30, "...")})
+        nears="target_distance_m",
+        thresholds={
+            "stalled": "an approach by less than this [m] is no progress",
+            "stalled_steps": "... for this many steps",
+        },
+    )
+    GOAL = REACH.goal(
+        "reach target",
+        {"stalled": Threshold(0.005, "..."), "stalled_steps": Threshold(30, "...")},
+    )
 
-How an episode that rests on a goal is judged is in `eval.judge`, a table from the name of the kind
-to its rules.
+`eval.judge` judges episodes. It has a table from the name of a kind to its rules.
 """
 
 from collections.abc import Mapping
@@ -24,7 +30,7 @@ from sim.errors import WhiskerError
 
 @dataclass(frozen=True)
 class Threshold:
-    """A number that a verdict depends on, and where it comes from.
+    """A number that a verdict depends on, and its source.
 
     Attributes:
         source: a measurement, a paper, or the reason for a choice, for people.
@@ -36,7 +42,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Goal:
-    """One thing that has to hold for success, as data: part of `EnvSpec`, and of `run.json`.
+    """One condition for success, as data. It is part of `EnvSpec` and of `run.json`.
 
     Attributes:
         name: in words, the predicate first, e.g. "in block bowl".
@@ -60,13 +66,13 @@ class GoalKind:
     """Describes what goals of one kind have in common.
 
     Attributes:
-        stages: name → meaning, in the order in which an episode comes through them. May be empty.
+        stages: name → meaning, in the order in which an episode passes them. May be empty.
         measures: name, with its unit as a suffix → meaning. May be empty.
-        nears: name of the measure that falls as an episode comes nearer to the goal. Rules that
-            know nothing else of a kind say by it where a failed episode got no further, for which
-            they need the thresholds `stalled` (coming nearer by less is no progress) and
-            `stalled_steps` (control steps without progress). "": there is none.
-        thresholds: name → meaning, of all that the verdict needs.
+        nears: name of the measure that falls as an episode approaches the goal; "" if there is
+            none. For kinds without rules of their own, it shows where a failed episode stalled.
+            That requires the thresholds `stalled` (an approach by less is no progress) and
+            `stalled_steps` (control steps without progress).
+        thresholds: name → meaning of every threshold that the verdict needs.
     """
 
     name: str
@@ -76,18 +82,18 @@ class GoalKind:
     thresholds: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.nears:
-            return
-        for what, needed, there in (
-            ("measures", {self.nears}, self.measures),
-            ("thresholds", {"stalled", "stalled_steps"}, self.thresholds),
-        ):
-            if missing := sorted(needed - there.keys()):
-                raise WhiskerError(
-                    f"goal kind {self.name!r}, which nears {self.nears!r}",
-                    expected=f"{' and '.join(missing)} among its {what}",
-                    got=", ".join(there) or "none",
-                )
+        if self.nears:
+            self._require({self.nears}, "measures", self.measures)
+            self._require({"stalled", "stalled_steps"}, "thresholds", self.thresholds)
+
+    def _require(self, names: set[str], what: str, present: Mapping[str, str]) -> None:
+        missing = sorted(names - present.keys())
+        if missing:
+            raise WhiskerError(
+                f"goal kind {self.name!r}, which nears {self.nears!r}",
+                expected=f"{' and '.join(missing)} among its {what}",
+                got=", ".join(present) or "none",
+            )
 
     def goal(
         self,
@@ -97,10 +103,10 @@ class GoalKind:
         """Return a goal of this kind.
 
         Args:
-            thresholds: name → value and source, exactly those of the kind.
+            thresholds: name → value and source, for exactly the thresholds of the kind.
 
         Raises:
-            WhiskerError: a threshold is missing, or means nothing to this kind.
+            WhiskerError: a threshold is missing, or is not one of this kind.
         """
         stated = thresholds or {}
         if stated.keys() != self.thresholds.keys():
@@ -120,5 +126,5 @@ class GoalKind:
         )
 
 
-# A goal of which nothing is known but whether it holds. Its episodes succeed or run out of time.
+# Nothing is known of such a goal except whether it holds. Its episodes succeed or time out.
 SUCCESS_ONLY = GoalKind("success_only")

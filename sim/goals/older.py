@@ -1,4 +1,4 @@
-"""Goals as runs recorded them before goals had kinds: as names alone."""
+"""Reads goals from runs that were recorded before goals had kinds. They are stored as names."""
 
 from collections.abc import Mapping
 
@@ -7,19 +7,14 @@ from sim.goals.goal import Goal
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
 
-def read_older_goal(
-    name: str,
-    thresholds: Mapping[str, int | float],
-) -> Goal:
-    """Return the goal of that name. There were two kinds then, which the first word tells apart.
+def read_older_goal(name: str, thresholds: Mapping[str, int | float]) -> Goal:
+    """Return the goal of that name. Its first word tells its kind, of which there were two.
 
     Args:
         thresholds: of all kinds together, as they were recorded.
     """
     kind = ARTICULATED if name.split()[0] in VERBS else PICK_AND_PLACE
-    known = {
-        threshold: thresholds[threshold] for threshold in kind.thresholds if threshold in thresholds
-    }
+    known = {key: thresholds[key] for key in kind.thresholds if key in thresholds}
     return Goal(
         name,
         kind.name,

