@@ -7,10 +7,9 @@ A capability is a small protocol that includes the core. Code that needs one ask
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
-from jaxtyping import Float, Float32, Float64
 from typing_extensions import TypeIs, get_protocol_members
 
+from sim.arrays import BodyPoses, Chunk, EePath, ProjectionMatrix, SnapshotVector
 from sim.env import Env, Expert, LooseObject
 from sim.errors import WhiskerError
 from sim.scene_geometry import SceneGeometry
@@ -19,16 +18,16 @@ from sim.scene_geometry import SceneGeometry
 class Snapshots(Env, Protocol):
     """Can return to a recorded state. Whiskers, rewinding and branches need it."""
 
-    def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
+    def snapshot(self) -> SnapshotVector:
         """Return everything that the future depends on, as one vector."""
 
-    def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
+    def restore(self, snapshot: SnapshotVector) -> None:
         """Continue from a snapshot, bit for bit, whichever episode was running before."""
 
     def simulate_ee_path(
         self,
-        chunk: Float[np.ndarray, "horizon action_dim"],
-    ) -> Float64[np.ndarray, "moment 3"]:
+        chunk: Chunk,
+    ) -> EePath:
         """Execute a chunk, and return `ee_pos_world` [m] before it and after each of its steps.
 
         The motion equals that of `step`, bit for bit, but success is not tracked: call `restore` or
@@ -45,13 +44,13 @@ class Drawable(Env, Protocol):
         Takes up to a second.
         """
 
-    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
+    def body_poses(self) -> BodyPoses:
         """Return the current poses of the bodies in `geometry`.
 
         A pose is the position [m] and the quaternion wxyz in the world frame.
         """
 
-    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
+    def projection(self, camera: str) -> ProjectionMatrix:
         """Return the current projection matrix P of one observed camera.
 
             P (x, y, z, 1)ᵀ = w (u, v, 1)ᵀ

@@ -75,7 +75,11 @@ def _judge(
         return ContractCheck(name, "failed", str(broken))
     except Exception as error:
         message = " ".join(str(error).split())
-        return ContractCheck(name, "failed", f"it raised {type(error).__name__}: {message}")
+        return ContractCheck(
+            name,
+            "failed",
+            f"it raised {type(error).__name__}: {message}",
+        )
 
 
 def _close_twice(env: Env) -> str:

@@ -44,7 +44,11 @@ def check_success(trial: Trial) -> str:
 
 def _check_goals_met(trial: Trial, result: StepResult) -> None:
     unmet = []
-    for goal, progress in zip(trial.env.spec.goals, result.progress, strict=True):
+    for goal, progress in zip(
+        trial.env.spec.goals,
+        result.progress,
+        strict=True,
+    ):
         if not progress.met:
             unmet.append(repr(goal.name))
     if unmet:
@@ -72,7 +76,11 @@ def check_snapshot(trial: Trial) -> str:
             raise BrokenError(f"{when}, the snapshot differs")
         if bits_of(env.observe()) != observation:
             raise BrokenError(f"{when}, the observation differs")
-        expect_same(expected, [read(env), *step_through(env, after)], when)
+        expect_same(
+            expected,
+            [read(env), *step_through(env, after)],
+            when,
+        )
     return "continues bit for bit after a restore, immediate or from another episode"
 
 

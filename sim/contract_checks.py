@@ -45,7 +45,11 @@ def _check_spec(trial: Trial) -> str:
     action = spec.action
     _check_length("state_units", spec.state_units, len(spec.state_names))
     for field in ("units", "low", "high"):
-        _check_length(f"action.{field}", getattr(action, field), action.dim)
+        _check_length(
+            f"action.{field}",
+            getattr(action, field),
+            action.dim,
+        )
     if not 0 <= action.gripper_index < action.dim:
         raise BrokenError(
             f"gripper_index {action.gripper_index} is outside the {action.dim} action dimensions"
@@ -58,7 +62,11 @@ def _check_spec(trial: Trial) -> str:
     return f"declares {state}, {_count(action.dim, 'action')}, {_count(len(spec.goals), 'goal')}"
 
 
-def _check_length(field: str, entries: tuple, n_names: int) -> None:
+def _check_length(
+    field: str,
+    entries: tuple,
+    n_names: int,
+) -> None:
     if len(entries) != n_names:
         raise BrokenError(f"{field} has {len(entries)} entries for {n_names} names")
 
@@ -84,7 +92,11 @@ def _check_capabilities(trial: Trial) -> str:
 def _check_reset(trial: Trial) -> str:
     env = trial.env
     trial.enter_other_episode()
-    expect_same(trial.reference, play(env, trial.index, trial.actions), "after another episode")
+    expect_same(
+        trial.reference,
+        play(env, trial.index, trial.actions),
+        "after another episode",
+    )
     env.reset(trial.index)
     first_observation = bits_of(env.observe())
     env.reset(trial.other_index)
@@ -255,7 +267,10 @@ def _is_clipped(
     return _effect_of(trial, action) == _effect_of(trial, at_bound)
 
 
-def _effect_of(trial: Trial, action: Float64[np.ndarray, " action_dim"]) -> list[Readings]:
+def _effect_of(
+    trial: Trial,
+    action: Float64[np.ndarray, " action_dim"],
+) -> list[Readings]:
     """Return the readings while one action is repeated, without the results of `step`."""
     actions = np.array([action] * N_STEPS, np.float32)
     effect = play(trial.env, trial.index, actions)

@@ -22,8 +22,8 @@ class InconclusiveError(Exception):
 
 
 # The return values of an environment's methods after one step, by method name, as exact bits.
-type Readings = dict[str, Any]
-type Actions = Float32[np.ndarray, "step action_dim"]
+Readings = dict[str, Any]
+Actions = Float32[np.ndarray, "step action_dim"]
 
 
 def bits_of(value: object) -> Any:
@@ -61,7 +61,11 @@ def step_through(env: Env, actions: Actions) -> list[Readings]:
     return readings
 
 
-def play(env: Env, episode_index: int, actions: Actions) -> list[Readings]:
+def play(
+    env: Env,
+    episode_index: int,
+    actions: Actions,
+) -> list[Readings]:
     """Start an episode, and return its readings before and after each of the actions."""
     env.reset(episode_index)
     return [read(env), *step_through(env, actions)]
@@ -89,7 +93,11 @@ def finite_bounds(
     return low, np.where(np.isfinite(high), high, low + 2.0)
 
 
-def expect_same(expected: Sequence[Readings], got: Sequence[Readings], when: str) -> None:
+def expect_same(
+    expected: Sequence[Readings],
+    got: Sequence[Readings],
+    when: str,
+) -> None:
     """Raise `BrokenError` at the first step at which two episodes have different readings."""
     for n_steps, (first, second) in enumerate(zip(expected, got, strict=True)):
         differing = [name for name in first if first[name] != second[name]]

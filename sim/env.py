@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
 
+from sim.arrays import Action, StateVector, Vector3
 from sim.observation import Observation
 from sim.spec import EnvSpec
 
@@ -28,7 +28,7 @@ class Progress:
     met: bool
     stages: Mapping[str, bool] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
-    object_pos_world: Float64[np.ndarray, "3"] | None = None
+    object_pos_world: Vector3 | None = None
 
 
 # Inverse kinematics fails if it ends further than this from the requested position.
@@ -75,7 +75,7 @@ class LooseObject:
     """
 
     name: str
-    pos_world: Float64[np.ndarray, "3"]
+    pos_world: Vector3
     speed_m_s: float
     drift_m: float
 
@@ -87,7 +87,7 @@ class Expert(Protocol):
     def reset(self) -> None:
         """Forget the plan, because a new episode starts."""
 
-    def action(self) -> Float[np.ndarray, " action_dim"]:
+    def action(self) -> Action:
         """Return the next action for `Env.step`; call it once per control step."""
 
 
@@ -107,16 +107,16 @@ class Env(Protocol):
     def observe(self) -> Observation:
         """Return the current observation. No other method renders."""
 
-    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         """Hold one action for `control_dt_s`. Renders nothing."""
 
-    def state(self) -> Float32[np.ndarray, " state_dim"]:
+    def state(self) -> StateVector:
         """Return the proprioception without images, equal to `Observation.state`."""
 
     def progress(self) -> tuple[Progress, ...]:
         """Return the progress of each goal, in the order of `EnvSpec.goals`."""
 
-    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
+    def ee_pos_world(self) -> Vector3:
         """Return the position of the tool centre point, m."""
 
     def close(self) -> None:

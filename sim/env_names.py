@@ -70,7 +70,11 @@ def resolve(env_name: str) -> ResolvedName:
     """
     resolved = find(env_name)
     if resolved is None:
-        raise UnknownNameError("environment", env_name.partition("@")[0], _all_names())
+        raise UnknownNameError(
+            "environment",
+            env_name.partition("@")[0],
+            _all_names(),
+        )
     return resolved
 
 
@@ -81,7 +85,13 @@ def find(env_name: str) -> ResolvedName | None:
     head, _, name = base.partition("/")
     if ":" in head:
         look_in_current_directory()
-        return ResolvedName(load_family(head), head, f"{head}/", name, path)
+        return ResolvedName(
+            load_family(head),
+            head,
+            f"{head}/",
+            name,
+            path,
+        )
     for source, family in built_in_families():
         if family.owns(base):
             return ResolvedName(family, source, "", base, path)
@@ -138,7 +148,13 @@ def family_entry_points() -> tuple[EntryPoint, ...]:
 def resolve_entry_point(point: EntryPoint, name: str) -> ResolvedName:
     """Return the environment `name` of an entry point's family."""
     source = f"{point.module}:{point.attr}"
-    return ResolvedName(load_family(source), source, f"{point.name}/", name, None)
+    return ResolvedName(
+        load_family(source),
+        source,
+        f"{point.name}/",
+        name,
+        None,
+    )
 
 
 def _all_names() -> Iterator[str]:

@@ -10,7 +10,14 @@ class WhiskerError(Exception):
     The message names the subject, what was expected, what was found, and what to do.
     """
 
-    def __init__(self, subject: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
+    def __init__(
+        self,
+        subject: str,
+        *,
+        expected: str = "",
+        got: str = "",
+        hint: str = "",
+    ) -> None:
         self.subject = subject
         self.expected = expected
         self.got = got
@@ -27,16 +34,30 @@ class WhiskerError(Exception):
 class UnknownNameError(WhiskerError):
     """An unknown name. The message offers the closest known names first, then all others."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+    ) -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        close = difflib.get_close_matches(
+            name,
+            known,
+            n=3,
+            cutoff=0.4,
+        )
         others = ", ".join(one for one in known if one not in close)
         hints = []
         if close:
             hints.append(f"Did you mean {' or '.join(map(repr, close))}?")
         if others:
             hints.append(f"{'The others' if close else 'Known'} are: {others}.")
-        super().__init__(f"{kind} {name!r}", expected="a known name", hint=" ".join(hints))
+        super().__init__(
+            f"{kind} {name!r}",
+            expected="a known name",
+            hint=" ".join(hints),
+        )
 
 
 class WhiskerWarning(UserWarning):

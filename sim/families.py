@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sim.arrays import ImageSizes
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.spec import ActionMode, ActionSpec, EnvListing
@@ -25,7 +26,7 @@ class EnvRequest:
 
     name: str
     spec_name: str
-    image_sizes: Mapping[str, tuple[int, int]] | None = None
+    image_sizes: ImageSizes | None = None
     path: str | None = None
     control: ActionMode | None = None
 

@@ -1,16 +1,14 @@
 """Simulates the path of a planned action chunk from a recorded state."""
 
-import numpy as np
-from jaxtyping import Float, Float64
-
+from sim.arrays import Chunk, EePath, SnapshotVector
 from sim.capabilities import Snapshots
 
 
 def simulate_chunk(
     env: Snapshots,
-    snapshot: Float64[np.ndarray, " snapshot_dim"],
-    chunk: Float[np.ndarray, "horizon action_dim"],
-) -> Float64[np.ndarray, "moment 3"]:
+    snapshot: SnapshotVector,
+    chunk: Chunk,
+) -> EePath:
     """Return the path of the tool centre point while a chunk is executed.
 
     Adding up the actions is no substitute: the controller does not reach its targets within a step

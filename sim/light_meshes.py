@@ -105,7 +105,11 @@ def load_light_mesh(path: Path, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
     vertices, faces = cluster_vertices(*load_stl(path), cell_m)
     try:
         with atomic_write(cached) as file:
-            np.savez(file, vertices=vertices, faces=faces)
+            np.savez(
+                file,
+                vertices=vertices,
+                faces=faces,
+            )
     except OSError:
         pass
     return vertices, faces

@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
 
+from sim.arrays import BodyPoses
 from sim.light_meshes import cluster_index, cluster_vertices, mean_of_groups
 from sim.scene_geometry import Mesh, SceneGeometry, Shape
 
@@ -82,7 +83,7 @@ class _MeshTable:
         return self._index_of[key]
 
 
-def compute_body_poses(data: mujoco.MjData) -> Float32[np.ndarray, "body 7"]:
+def compute_body_poses(data: mujoco.MjData) -> BodyPoses:
     """Return position [m] and quaternion wxyz of every body in the world.
 
     Kinematics must be up to date.
@@ -150,7 +151,11 @@ def _texture_of(model: mujoco.MjModel, material: int) -> UInt8[np.ndarray, "heig
     pixels = flat.reshape(height, width, n_channels)
     if n_channels >= 3:
         return pixels[..., :3]
-    return np.repeat(pixels[..., :1], 3, axis=-1)
+    return np.repeat(
+        pixels[..., :1],
+        3,
+        axis=-1,
+    )
 
 
 def _extract_mesh(model: mujoco.MjModel, geom: int) -> Mesh:
@@ -215,7 +220,11 @@ def _vertex_colours(model: mujoco.MjModel, geom: int) -> Float[np.ndarray, "vert
     return mean_of_groups(texture[row, column] * tint, faces.ravel())
 
 
-def _tint_of(model: mujoco.MjModel, geom: int, material: int) -> Float32[np.ndarray, "3"]:
+def _tint_of(
+    model: mujoco.MjModel,
+    geom: int,
+    material: int,
+) -> Float32[np.ndarray, "3"]:
     rgba = model.geom_rgba[geom]
     if np.array_equal(rgba, _NO_COLOUR):
         rgba = model.mat_rgba[material]

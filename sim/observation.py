@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float32, UInt8
+from sim.arrays import Image, StateVector
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,6 @@ class Observation:
         instruction: the task in words.
     """
 
-    images: Mapping[str, UInt8[np.ndarray, "_height _width 3"]]
-    state: Float32[np.ndarray, " state_dim"]
+    images: Mapping[str, Image]
+    state: StateVector
     instruction: str

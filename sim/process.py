@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
 
+from sim.arrays import Action, StateVector, Vector3
 from sim.env import Env, Progress, StepResult
 from sim.errors import WhiskerError
 from sim.observation import Observation
@@ -102,17 +102,17 @@ class EnvProcess:
         images = {name: image.copy() for name, image in self._images.items()}
         return Observation(images, state, instruction)
 
-    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         result = self._ask("step", action)
         return replace(result, progress=self.progress())
 
-    def state(self) -> Float32[np.ndarray, " state_dim"]:
+    def state(self) -> StateVector:
         return self._read_array("state")
 
     def progress(self) -> tuple[Progress, ...]:
         return pickle.loads(self._read("progress"))  # noqa: S301  from our own child
 
-    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
+    def ee_pos_world(self) -> Vector3:
         return self._read_array("ee_pos_world")
 
     def close(self) -> None:
@@ -215,7 +215,7 @@ class RemoteExpert:
     def reset(self) -> None:
         self._ask("reset")
 
-    def action(self) -> Float[np.ndarray, " action_dim"]:
+    def action(self) -> Action:
         return self._ask("action")
 
     def _make(self) -> None:

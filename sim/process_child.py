@@ -96,7 +96,12 @@ class Child:
         """Return the file descriptor of the shared memory. The child sets its size."""
         return self._images_file.fileno()
 
-    def exchange(self, method: str, arguments: tuple[Any, ...], limit_s: float) -> Any:
+    def exchange(
+        self,
+        method: str,
+        arguments: tuple[Any, ...],
+        limit_s: float,
+    ) -> Any:
         """Send a request, and wait for the answer.
 
         Raises:

@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 import numpy as np
-from jaxtyping import UInt8
 
+from sim.arrays import Image
 from sim.capabilities import HasExpert, capability_methods_of, require
 from sim.env import Env, Expert, Progress
 from sim.errors import WhiskerError
@@ -56,7 +56,12 @@ class RemoteException:
         if isinstance(error, WhiskerError):
             as_whisker_error = (type(error), error.args, vars(error))
         trace = "".join(traceback.format_exception(error))
-        return cls(type(error).__name__, str(error), trace, as_whisker_error)
+        return cls(
+            type(error).__name__,
+            str(error),
+            trace,
+            as_whisker_error,
+        )
 
 
 Readings = dict[str, bytes]
@@ -70,7 +75,11 @@ class EnvServer:
         self._images_fd = images_fd
         self._experts: list[Expert] = []
 
-    def answer(self, method: str, arguments: tuple[Any, ...]) -> bytes:
+    def answer(
+        self,
+        method: str,
+        arguments: tuple[Any, ...],
+    ) -> bytes:
         """Return the pickled answer. An exception is an answer too, and the server goes on."""
         try:
             answer: Answer = (*self._execute(method, arguments), None)
@@ -79,7 +88,11 @@ class EnvServer:
             answer = (None, None, RemoteException.of(error))
             return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
 
-    def _execute(self, method: str, arguments: tuple[Any, ...]) -> tuple[Any, Readings | None]:
+    def _execute(
+        self,
+        method: str,
+        arguments: tuple[Any, ...],
+    ) -> tuple[Any, Readings | None]:
         """Return the value, and the readings if they may have changed."""
         match method:
             case "step":
@@ -181,7 +194,7 @@ def n_image_bytes(cameras: Sequence[CameraSpec]) -> int:
 def map_images(
     images_fd: int,
     cameras: Sequence[CameraSpec],
-) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
+) -> dict[str, Image]:
     """Return camera → `(height_px, width_px, 3)` view of the shared memory.
 
     The images lie one behind the other, in the order of the spec.
@@ -218,7 +231,11 @@ def die_with_parent(lifeline_fd: int) -> None:
         os._exit(1)
 
 
-def main(connection_fd: int, lifeline_fd: int, images_fd: int) -> NoReturn:
+def main(
+    connection_fd: int,
+    lifeline_fd: int,
+    images_fd: int,
+) -> NoReturn:
     """Serve until told to close, or until the parent is gone.
 
     A Ctrl-C in the terminal also reaches this process. It is ignored, because the parent decides

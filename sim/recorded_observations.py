@@ -104,7 +104,13 @@ def read_demonstrations(path: Path) -> Iterator[RecordedObservation]:
         # `conventions.STATE_NAMES`: position, axis-angle, the two fingers.
         parts = [demo.obs[key] for key in _STATE_KEYS]
         states = np.concatenate(parts, axis=1).astype(np.float32)
-        videos = dict(zip(("image", "image2"), (demo.obs[key] for key in IMAGE_KEYS), strict=True))
+        videos = dict(
+            zip(
+                ("image", "image2"),
+                (demo.obs[key] for key in IMAGE_KEYS),
+                strict=True,
+            )
+        )
         for row, state in enumerate(states):
             images = {camera: _rotate(video[row]) for camera, video in videos.items()}
             observation = Observation(images, state, demo.instruction)
@@ -119,7 +125,11 @@ def _rotate(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[::-1, ::-1])
 
 
-def _read_episode(path: Path, task: str, episode_index: int) -> Iterator[RecordedObservation]:
+def _read_episode(
+    path: Path,
+    task: str,
+    episode_index: int,
+) -> Iterator[RecordedObservation]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
@@ -137,4 +147,10 @@ def _read_episode(path: Path, task: str, episode_index: int) -> Iterator[Recorde
     for row, step in enumerate(steps):
         images = {name.removeprefix(_IMAGE): arrays[name][row] for name in cameras}
         observation = Observation(images, states[row], instruction)
-        yield RecordedObservation(observation, task, episode_index, step, bool(decided[row]))
+        yield RecordedObservation(
+            observation,
+            task,
+            episode_index,
+            step,
+            bool(decided[row]),
+        )

@@ -2,11 +2,12 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from sim.arrays import ImageSizes
 from sim.env import Env
 from sim.env_names import FAMILIES as FAMILIES
 from sim.env_names import (
@@ -140,7 +141,11 @@ def list_envs() -> Iterator[EnvListing]:
             with resolved.attributing_errors():
                 listings = tuple(resolved.family.listings())
         except WhiskerError as error:
-            warnings.warn(f"entry point {point.name!r}: {error}", WhiskerWarning, stacklevel=2)
+            warnings.warn(
+                f"entry point {point.name!r}: {error}",
+                WhiskerWarning,
+                stacklevel=2,
+            )
             continue
         for listing in listings:
             yield replace(listing, name=resolved.full_name(listing.name))
@@ -178,7 +183,7 @@ def check_control(env_name: str, control: ActionMode | None) -> None:
 
 def make_env(
     name: str,
-    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    image_sizes: ImageSizes | None = None,
     control: ActionMode | None = None,
 ) -> Env:
     """Build one environment.
@@ -252,7 +257,11 @@ def _expand(resolved: ResolvedName) -> tuple[str, ...]:
     return tuple(resolved.full_name(name) for name in names)
 
 
-def _check_made(env: Env, resolved: ResolvedName, request: EnvRequest) -> None:
+def _check_made(
+    env: Env,
+    resolved: ResolvedName,
+    request: EnvRequest,
+) -> None:
     """Raise unless the environment is the one that its family announced."""
     announced = {
         "name": request.spec_name,

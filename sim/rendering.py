@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import cv2
 import mujoco
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, UInt8
 
+from sim.arrays import Image, ProjectionMatrix
 from sim.errors import WhiskerError
 from sim.gl import name_renderer
 from sim.spec import CameraSpec
@@ -35,7 +36,7 @@ class CameraRenderer:
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
         self.gl_renderer = ""
 
-    def render(self, data: mujoco.MjData) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
+    def render(self, data: mujoco.MjData) -> dict[str, Image]:
         """Return every camera's image of `data`, whose kinematics must be up to date."""
         return {camera.name: self._render_camera(camera, data) for camera in self._cameras}
 
@@ -80,7 +81,7 @@ def compute_projection(
     model: mujoco.MjModel,
     data: mujoco.MjData,
     camera: CameraSpec,
-) -> Float64[np.ndarray, "3 4"]:
+) -> ProjectionMatrix:
     """Return the matrix of `Drawable.projection` for MuJoCo's upright image of a camera.
 
         P = [[f, 0, W/2], [0, f, H/2], [0, 0, 1]] diag(1, -1, -1) [Rᵀ | -Rᵀ c]

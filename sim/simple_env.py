@@ -8,16 +8,22 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from jaxtyping import Float, Float32, Float64
 
+from sim.arrays import (
+    Action,
+    Chunk,
+    EePath,
+    SnapshotVector,
+    StateVector,
+    Vector3,
+)
+from sim.drawable_model import DrawableModel
 from sim.env import Progress, StepResult, episode_rng
 from sim.errors import UnknownNameError
 from sim.families import EnvRequest
 from sim.goals.goal import Goal
-from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
-from sim.rendering import CameraRenderer, compute_projection
-from sim.scene_geometry import SceneGeometry
+from sim.rendering import CameraRenderer
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -25,8 +31,6 @@ _UNITS = {
     mujoco.mjtJoint.mjJNT_HINGE: "rad",
     mujoco.mjtJoint.mjJNT_SLIDE: "m",
 }
-# The geom groups that MuJoCo's own viewer draws by default.
-_VISUAL_GROUPS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class SimpleTask:
     image_size_px: tuple[int, int] = (128, 128)
 
 
-class SimpleEnv(ABC):
+class SimpleEnv(DrawableModel, ABC):
     """Simulates one MuJoCo model. It has snapshots and is drawable; a subclass may add an expert.
 
     A subclass has `begin` and `progress`:
@@ -72,7 +76,12 @@ class SimpleEnv(ABC):
     bodies. A snapshot is its `mjSTATE_INTEGRATION`.
     """
 
-    def __init__(self, request: EnvRequest, model: mujoco.MjModel, task: SimpleTask) -> None:
+    def __init__(
+        self,
+        request: EnvRequest,
+        model: mujoco.MjModel,
+        task: SimpleTask,
+    ) -> None:
         """Make the environment that a family is asked for.
 
         Raises:
@@ -99,7 +108,12 @@ class SimpleEnv(ABC):
             camera_names=self._camera_names(),
             goals=task.goals,
         )
-        self._renderer = CameraRenderer(model, cameras, supersampling=1, shadows=False)
+        self._renderer = CameraRenderer(
+            model,
+            cameras,
+            supersampling=1,
+            shadows=False,
+        )
 
     @abstractmethod
     def begin(self, rng: np.random.Generator) -> None:
@@ -128,7 +142,7 @@ class SimpleEnv(ABC):
             self.spec.instruction,
         )
 
-    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         clipped = self._move(action)
         if not np.isfinite(self.data.qpos).all():
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
@@ -138,18 +152,18 @@ class SimpleEnv(ABC):
         progress = self.progress()
         return StepResult(progress, all(goal.met for goal in progress), clipped)
 
-    def state(self) -> Float32[np.ndarray, " state_dim"]:
+    def state(self) -> StateVector:
         return self.data.qpos[self._positions].astype(np.float32)
 
-    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
+    def ee_pos_world(self) -> Vector3:
         return self.data.site_xpos[self._tool].copy()
 
-    def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
+    def snapshot(self) -> SnapshotVector:
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
         mujoco.mj_getState(self.model, self.data, state, _STATE)
         return state
 
-    def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
+    def restore(self, snapshot: SnapshotVector) -> None:
         mujoco.mj_setState(
             self.model,
             self.data,
@@ -158,9 +172,7 @@ class SimpleEnv(ABC):
         )
         mujoco.mj_fwdPosition(self.model, self.data)
 
-    def simulate_ee_path(
-        self, chunk: Float[np.ndarray, "horizon action_dim"]
-    ) -> Float64[np.ndarray, "moment 3"]:
+    def simulate_ee_path(self, chunk: Chunk) -> EePath:
         path = np.full((len(chunk) + 1, 3), np.nan)
         path[0] = self.ee_pos_world()
         for step, action in enumerate(chunk, start=1):
@@ -170,25 +182,6 @@ class SimpleEnv(ABC):
             mujoco.mj_fwdPosition(self.model, self.data)
             path[step] = self.ee_pos_world()
         return path
-
-    def geometry(self) -> SceneGeometry:
-        return extract_geometry(self.model, _VISUAL_GROUPS)
-
-    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
-        return compute_body_poses(self.data)
-
-    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
-        return compute_projection(
-            self.model,
-            self.data,
-            self.spec.camera(camera),
-        )
-
-    def gl_renderer(self) -> str:
-        return self._renderer.gl_renderer
-
-    def close(self) -> None:
-        self._renderer.close()
 
     def _camera_names(self) -> tuple[str, ...]:
         return tuple(self.model.camera(index).name for index in range(self.model.ncam))
@@ -210,13 +203,17 @@ class SimpleEnv(ABC):
             cameras.append(CameraSpec(name, height_px, width_px, fovy_deg))
         return tuple(cameras)
 
-    def _move(self, action: Float[np.ndarray, " action_dim"]) -> bool:
+    def _move(self, action: Action) -> bool:
         """Hold an action for one control step.
 
         Returns:
             Whether it was clipped to the actuators' range.
         """
-        allowed = np.clip(action, self.spec.action.low, self.spec.action.high)
+        allowed = np.clip(
+            action,
+            self.spec.action.low,
+            self.spec.action.high,
+        )
         self.data.ctrl[:] = allowed
         mujoco.mj_step(self.model, self.data, self._n_substeps)
         return bool((allowed != action).any())

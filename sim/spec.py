@@ -133,7 +133,7 @@ class EnvListing:
     """An environment as `eval --list-envs` shows it.
 
     Attributes:
-        horizon: `EnvSpec.max_steps`.
+        max_steps: as in `EnvSpec`.
         suite: the suite that lists it, if there are too many environments to list each; else "".
     """
 

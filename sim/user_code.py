@@ -89,12 +89,20 @@ def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
     """
     expected = f"a function of ({', '.join(arguments)})"
     if not callable(factory):
-        raise WhiskerError(subject, expected=expected, got=f"a {type(factory).__name__}")
+        raise WhiskerError(
+            subject,
+            expected=expected,
+            got=f"a {type(factory).__name__}",
+        )
     try:
         signature = inspect.signature(factory)
         signature.bind(**arguments)
     except TypeError as error:
-        raise WhiskerError(subject, expected=expected, got=f"one of {signature}") from error
+        raise WhiskerError(
+            subject,
+            expected=expected,
+            got=f"one of {signature}",
+        ) from error
     try:
         return factory(**arguments)
     except WhiskerError:

@@ -1,8 +1,6 @@
 """Base class for wrappers that change a part of an environment."""
 
-import numpy as np
-from jaxtyping import Float, Float32, Float64
-
+from sim.arrays import Action, StateVector, Vector3
 from sim.capabilities import capability_methods_of
 from sim.env import Env, Progress, StepResult
 from sim.observation import Observation
@@ -31,16 +29,16 @@ class EnvWrapper:
     def observe(self) -> Observation:
         return self._env.observe()
 
-    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
+    def step(self, action: Action) -> StepResult:
         return self._env.step(action)
 
-    def state(self) -> Float32[np.ndarray, " state_dim"]:
+    def state(self) -> StateVector:
         return self._env.state()
 
     def progress(self) -> tuple[Progress, ...]:
         return self._env.progress()
 
-    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
+    def ee_pos_world(self) -> Vector3:
         return self._env.ee_pos_world()
 
     def close(self) -> None:

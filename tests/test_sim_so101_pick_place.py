@@ -332,7 +332,7 @@ def test_heights_are_measured_from_where_the_block_rests(dropped_from_m):
     env = make_env("so101/pick_place", {})
     env.reset(0)
     assert env.progress()[0].measures["object_height_m"] == 0
-    env.model.qpos0[env._block_qpos + 2] += dropped_from_m
+    env.model.qpos0[env._goal.height_qpos] += dropped_from_m
     env.reset(0)
     assert env.progress()[0].measures["object_height_m"] == pytest.approx(dropped_from_m, abs=1e-3)
     hold = env.action_for(np.array(env.config.home_rad))

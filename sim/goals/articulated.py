@@ -1,8 +1,6 @@
 """The kind of goal in which a door, drawer or knob is moved. It has no stages."""
 
-import numpy as np
-from jaxtyping import Float64
-
+from sim.arrays import Vector3
 from sim.env import Progress
 from sim.goals.goal import GoalKind
 
@@ -25,7 +23,7 @@ ARTICULATED = GoalKind(
 def articulated_progress(
     met: bool,
     joint_progress: float,
-    part_pos_world: Float64[np.ndarray, "3"],
+    part_pos_world: Vector3,
 ) -> Progress:
     """Return the progress of a goal of this kind.
 

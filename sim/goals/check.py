@@ -7,7 +7,10 @@ from sim.errors import WhiskerError
 from sim.spec import EnvSpec
 
 
-def check_progress(spec: EnvSpec, progress: tuple[Progress, ...]) -> None:
+def check_progress(
+    spec: EnvSpec,
+    progress: tuple[Progress, ...],
+) -> None:
     """Raise unless each goal has one entry, with the stages and measures of its kind.
 
     Raises:
@@ -21,13 +24,26 @@ def check_progress(spec: EnvSpec, progress: tuple[Progress, ...]) -> None:
         )
     for goal, reported in zip(spec.goals, progress, strict=True):
         subject = f"progress of the goal {goal.name!r} of {spec.name!r}"
-        _check_names(subject, f"stages of its kind {goal.kind!r}", goal.stages, reported.stages)
         _check_names(
-            subject, f"measures of its kind {goal.kind!r}", goal.measures, reported.measures
+            subject,
+            f"stages of its kind {goal.kind!r}",
+            goal.stages,
+            reported.stages,
+        )
+        _check_names(
+            subject,
+            f"measures of its kind {goal.kind!r}",
+            goal.measures,
+            reported.measures,
         )
 
 
-def _check_names(subject: str, what: str, declared: Iterable[str], got: Iterable[str]) -> None:
+def _check_names(
+    subject: str,
+    what: str,
+    declared: Iterable[str],
+    got: Iterable[str],
+) -> None:
     if set(declared) != set(got):
         raise WhiskerError(
             subject,

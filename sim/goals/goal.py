@@ -86,7 +86,12 @@ class GoalKind:
             self._require({self.nears}, "measures", self.measures)
             self._require({"stalled", "stalled_steps"}, "thresholds", self.thresholds)
 
-    def _require(self, names: set[str], what: str, present: Mapping[str, str]) -> None:
+    def _require(
+        self,
+        names: set[str],
+        what: str,
+        present: Mapping[str, str],
+    ) -> None:
         missing = sorted(names - present.keys())
         if missing:
             raise WhiskerError(

@@ -7,7 +7,10 @@ from sim.goals.goal import Goal
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
 
-def read_older_goal(name: str, thresholds: Mapping[str, int | float]) -> Goal:
+def read_older_goal(
+    name: str,
+    thresholds: Mapping[str, int | float],
+) -> Goal:
     """Return the goal of that name. Its first word tells its kind, of which there were two.
 
     Args:

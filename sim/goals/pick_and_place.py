@@ -1,8 +1,6 @@
 """The kind of goal in which an object is moved into or onto something."""
 
-import numpy as np
-from jaxtyping import Float64
-
+from sim.arrays import Vector3
 from sim.env import Progress
 from sim.goals.goal import GoalKind
 
@@ -41,7 +39,7 @@ def pick_and_place_progress(
     *,
     object_height_m: float,
     goal_distance_m: float,
-    object_pos_world: Float64[np.ndarray, "3"],
+    object_pos_world: Vector3,
     **stages: bool,
 ) -> Progress:
     """Return the progress of a goal of this kind. It is met when the object is placed.

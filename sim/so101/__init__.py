@@ -1,1 +1,1 @@
-"""The SO-101 arm: scene, units, kinematics, the pick-and-place task and its scripted expert."""
+"""The SO-101 arm: scene, units, kinematics, the pick-and-place tasks and their scripted expert."""

@@ -1,14 +1,14 @@
 """Pick and place with end-effector actions, in the conventions of lerobot's own SO-101 pipeline."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import mujoco
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float64
 
+from sim.arrays import Action, ImageSizes, StateVector
 from sim.env import StepResult
 from sim.errors import WhiskerError
 from sim.so101.kinematics import N_ARM_JOINTS
@@ -17,39 +17,43 @@ from sim.so101.pose import Pose
 from sim.so101.pose_kinematics import PoseKinematics, PoseSolution
 from sim.so101.scene import load_user_model
 from sim.so101.scene_config import DEFAULT_SCENE, SceneConfig
+from sim.so101.units import JointAngles
 from sim.spec import ActionSpec
 
-# `gripper_frame_link` of lerobot's URDF, the frame of its `RobotKinematics`: at the tip of the
-# fixed finger, z along the fingers and out, x from the moving jaw to the fixed one.
+# `gripper_frame_link` of lerobot's URDF, the frame of its `RobotKinematics`. It is at the tip of
+# the fixed finger. z points outward along the fingers, x from the moving jaw to the fixed one.
 TOOL_SITE = "gripperframe"
 
 STATE_NAMES = ("ee.x", "ee.y", "ee.z", "ee.wx", "ee.wy", "ee.wz", "ee.gripper_pos")
 DELTA_NAMES = tuple(name.replace("ee.", "ee.delta_") for name in STATE_NAMES[:6]) + STATE_NAMES[6:]
 UNITS = ("m", "m", "m", "rad", "rad", "rad", "range_0_100")
 
-# The largest difference that one control step takes. The metres are the default of lerobot's
-# `EEBoundsAndSafety`; the scripted expert needs 0.012 m and 0.14 rad.
+# The largest delta of one control step. The metres are the default of lerobot's
+# `EEBoundsAndSafety`. The scripted expert needs 0.012 m and 0.14 rad.
 MAX_DELTA_M = 0.05
 MAX_DELTA_RAD = 0.5
+# An action within float32 rounding of a limit does not count as clipped.
+_ROUNDING = 1e-5
 
 
 class EndEffectorPickPlace(PickPlace):
-    """`PickPlace` commanded by poses of the gripper in place of joints. Scene, physics and episodes are the same.
+    """`PickPlace` commanded by gripper poses instead of joints, with equal physics and episodes.
 
     State: position p [m] and rotation vector w [rad] of the tool frame `TOOL_SITE` in the frame of
-    the robot's base, of the measured joints, and the gripper, 0 (closed) to 100 (lerobot's
-    `ForwardKinematicsJointsToEE`). With the fingers straight down |w| is π, where w and -w are the
-    same rotation: the sign may flip from step to step there.
+    the robot's base, computed from the measured joints, and the gripper, 0 (closed) to 100
+    (lerobot's `ForwardKinematicsJointsToEE`). With the fingers straight down |w| is π, where w and
+    -w are the same rotation. The sign may then flip from step to step.
 
-    Action "absolute": the same seven as a target (lerobot's `InverseKinematicsEEToJoints`). Action
-    "delta": (dp, dw) and the gripper's target. The target is p' = p + dp along the base's axes and
-    R' = R exp(dw) about the tool's own (lerobot's `EEReferenceAndDelta`), from the pose (p, R) of
-    the joint targets that were commanded last, not of the measured joints (its `use_ik_solution`):
-    zero holds the arm where it is told to be, without sinking under its own weight, and what was
-    out of reach is forgotten.
+    Action "absolute": the same seven values as a target (lerobot's `InverseKinematicsEEToJoints`).
 
-    Inverse kinematics starts at the last joint targets. They are MuJoCo's `ctrl`, a part of the
-    snapshot: there is no other memory.
+    Action "delta": (dp, dw) and the gripper's target. The target pose is p' = p + dp along the
+    base's axes and R' = R exp(dw) about the tool's own axes (lerobot's `EEReferenceAndDelta`). The
+    reference (p, R) is the pose of the joint targets that were commanded last, not of the measured
+    joints (its `use_ik_solution`). A zero delta therefore holds the commanded pose, without sinking
+    under the arm's own weight, and the unreachable part of a target is not accumulated.
+
+    Inverse kinematics starts at the last joint targets. They are MuJoCo's `ctrl`, which is part of
+    the snapshot. There is no other memory.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class EndEffectorPickPlace(PickPlace):
         name: str,
         mode: Literal["absolute", "delta"],
         config: SceneConfig = DEFAULT_SCENE,
-        image_sizes: Mapping[str, tuple[int, int]] | None = None,
+        image_sizes: ImageSizes | None = None,
         model: mujoco.MjModel | None = None,
     ) -> None:
         super().__init__(name, config, "deg", image_sizes, model)
@@ -78,50 +82,48 @@ class EndEffectorPickPlace(PickPlace):
             action=self._make_action_spec(),
         )
 
-    def state(self) -> Float32[np.ndarray, " state_dim"]:
+    def state(self) -> StateVector:
         measured = self._kinematics.forward(self.data.qpos[self._joint_qpos[:N_ARM_JOINTS]])
         return np.append(measured.as_vector(), self.joint_state()[5]).astype(np.float32)
 
-    def joint_target_rad(
-        self, action: Float[np.ndarray, " action_dim"]
-    ) -> Float64[np.ndarray, "6"]:
-        allowed = self._cut(action)
+    def joint_target_rad(self, action: Action) -> JointAngles:
+        allowed = self._clip(action)
         return self._joint_target_rad(self._solve(allowed), allowed)
 
-    def action_for(
-        self, target_rad: Float64[np.ndarray, "6"]
-    ) -> Float64[np.ndarray, " action_dim"]:
+    def action_for(self, target_rad: JointAngles) -> Float64[np.ndarray, " action_dim"]:
         pose = self._kinematics.forward(target_rad[:N_ARM_JOINTS])
         vector = pose.minus(self._commanded_pose()) if self._is_delta else pose.as_vector()
         return np.append(vector, self.units.from_rad(target_rad)[5])
 
-    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
-        allowed = self._cut(action)
-        beyond = np.asarray(action, dtype=np.float64) - allowed
+    def step(self, action: Action) -> StepResult:
+        allowed = self._clip(action)
+        clipped_off = np.asarray(action, dtype=np.float64) - allowed
         solution = self._solve(allowed)
         result = self._drive(self._joint_target_rad(solution, allowed))
+        is_clipped = bool(np.abs(clipped_off).max() > _ROUNDING)
+        missed_m = clipped_off[:3] + solution.pos_error_m
         return replace(
             result,
-            clipped=result.clipped or bool(np.abs(beyond).max() > 1e-5),
-            ik_error_m=float(np.linalg.norm(beyond[:3] + solution.pos_error_m)),
+            clipped=result.clipped or is_clipped,
+            ik_error_m=float(np.linalg.norm(missed_m)),
         )
 
     def _solve(self, allowed: Float64[np.ndarray, "7"]) -> PoseSolution:
-        target = (
-            self._commanded_pose().plus(allowed[:6])
-            if self._is_delta
-            else Pose.from_vector(allowed[:6])
-        )
+        if self._is_delta:
+            target = self._commanded_pose().plus(allowed[:6])
+        else:
+            target = Pose.from_vector(allowed[:6])
         return self._kinematics.solve(self._commanded_arm_rad(), target)
 
     def _joint_target_rad(
         self,
         solution: PoseSolution,
         allowed: Float64[np.ndarray, "7"],
-    ) -> Float64[np.ndarray, "6"]:
-        return np.append(solution.q_rad, self.units.to_rad(np.full(6, allowed[6]))[5])
+    ) -> JointAngles:
+        gripper_rad = self.units.to_rad(np.full(6, allowed[6]))[5]
+        return np.append(solution.q_rad, gripper_rad)
 
-    def _cut(self, action: Float[np.ndarray, " action_dim"]) -> Float64[np.ndarray, "7"]:
+    def _clip(self, action: Action) -> Float64[np.ndarray, "7"]:
         return np.clip(
             np.asarray(action, dtype=np.float64),
             self._low,
@@ -158,15 +160,15 @@ class EndEffectorPickPlace(PickPlace):
 
 def make_pick_place_ee(
     name: str,
-    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    image_sizes: ImageSizes | None = None,
     scene_path: str | None = None,
     mode: Literal["absolute", "delta"] = "absolute",
 ) -> EndEffectorPickPlace:
-    """The default scene, end-effector targets."""
+    """Make the default scene with absolute end-effector actions."""
     model = load_user_model(Path(scene_path), DEFAULT_SCENE) if scene_path else None
     return EndEffectorPickPlace(name, mode, DEFAULT_SCENE, image_sizes, model)
 
 
 def make_pick_place_ee_delta(**arguments) -> EndEffectorPickPlace:
-    """The default scene, end-effector differences."""
+    """Make the default scene with delta end-effector actions."""
     return make_pick_place_ee(mode="delta", **arguments)

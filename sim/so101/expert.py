@@ -1,11 +1,12 @@
 """A scripted expert for pick and place: waypoints, minimum-jerk paths, inverse kinematics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Float
 
+from sim.arrays import Action
 from sim.errors import UnknownNameError
 from sim.so101.kinematics import TopDownKinematics
 from sim.so101.pick_place import PickPlace
@@ -23,27 +24,30 @@ OPEN_RAD = 0.75
 CLOSED_RAD = -0.17
 # Half of the gap at which the tool centre point is in the middle between the jaws.
 TCP_TO_STATIC_JAW_M = 0.0125
-# While descending the block lies this far off the static jaw, so that neither jaw comes down on it.
+# Gap between block and static jaw during the descent, so that neither jaw lands on the block.
 APPROACH_GAP_M = 0.013
+# A grasp is not lower than this, so that the fingertips, 9.5 mm below it, clear the table.
+LOWEST_GRASP_M = 0.0115
 HOVER_M = 0.060
 CARRY_M = 0.085
-# Height of the tool centre point at which it lets go: 25 mm above the rim.
+# Height of the tool centre point at the release, 25 mm above the rim.
 RELEASE_M = {"bowl": 0.060, "plate": 0.035}
+# Orientation weights.
 PRECISE = 0.1
 LOOSE = 0.02
 
 
 def check_failure_mode(failure_mode: str | None, env: PickPlace) -> FailureMode | None:
-    """Return the same, known to be a failure mode that the expert of this environment can have.
+    """Return the failure mode if the expert of this environment can have it.
 
     Raises:
-        UnknownNameError: with the closest names.
+        UnknownNameError: it cannot; the message has the closest names.
     """
-    impossible = {
-        "wrong_block": len(env.blocks) == 1,
-        "wrong_receptacle": len(env.receptacles) == 1,
-    }
-    possible = [name for name in get_args(FailureMode) if not impossible.get(name, False)]
+    possible = list(get_args(FailureMode))
+    if len(env.blocks) == 1:
+        possible.remove("wrong_block")
+    if len(env.receptacles) == 1:
+        possible.remove("wrong_receptacle")
     if failure_mode is not None and failure_mode not in possible:
         raise UnknownNameError("failure mode of the expert", failure_mode, possible)
     return cast(FailureMode | None, failure_mode)
@@ -51,14 +55,14 @@ def check_failure_mode(failure_mode: str | None, env: PickPlace) -> FailureMode 
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where the tool centre point is at the end of a straight minimum-jerk segment.
+    """The end of a straight minimum-jerk segment of the tool centre point.
 
     Attributes:
         pos_world: m.
         yaw_rad: direction in which the jaws open.
-        gripper_rad: commanded angle of the moving jaw, approached linearly.
+        gripper_rad: commanded angle of the moving jaw, interpolated linearly.
         duration_s: of the segment that ends here.
-        orientation_weight: how much pointing down matters against the position
+        orientation_weight: weight of pointing down, relative to the position
             (`TopDownKinematics`).
     """
 
@@ -70,10 +74,10 @@ class Waypoint:
 
 
 class PickPlaceExpert:
-    """Reads the true block pose once, at its first action, and follows the plan made from it.
+    """Reads the true block pose once, at its first action, and follows a plan made from it.
 
-    Times out of the plan are answered with its last target. A `failure_mode` spoils one thing, which gives
-    a known failure of each kind.
+    After the end of the plan it holds the last target. A `failure_mode` spoils one step, which
+    gives a known failure of each kind.
     """
 
     def __init__(
@@ -90,15 +94,23 @@ class PickPlaceExpert:
         self._plan: list[Waypoint] | None = None
         self._time_s = 0.0
 
-    def action(self) -> Float[np.ndarray, " action_dim"]:
-        """What sends the next joint target to the servos, in the environment's own actions."""
+    def action(self) -> Action:
+        """Return the action that sends the next joint target to the servos."""
         if self._plan is None:
             self._plan = self._make_plan()
-            self._q_rad = self._env.units.to_rad(self._env.joint_state().astype(np.float64))[:5]
+            self._q_rad = self._measured_rad()[:5]
         self._time_s += self._env.spec.control_dt_s
-        pos, yaw, gripper, weight = self._target_at(self._time_s)
-        self._q_rad = self._kinematics.solve(self._q_rad, pos, yaw, weight)
-        return self._env.action_for(np.append(self._q_rad, gripper))
+        target = self._target_at(self._time_s)
+        self._q_rad = self._kinematics.solve(
+            self._q_rad,
+            target.pos_world,
+            target.yaw_rad,
+            target.orientation_weight,
+        )
+        return self._env.action_for(np.append(self._q_rad, target.gripper_rad))
+
+    def _measured_rad(self) -> Float[np.ndarray, "6"]:
+        return self._env.units.to_rad(self._env.joint_state().astype(np.float64))
 
     @property
     def _block(self) -> str:
@@ -112,11 +124,11 @@ class PickPlaceExpert:
 
     @property
     def is_precise(self) -> bool:
-        """Whether a millimetre matters now: around the grasp."""
-        return self._target_at(self._time_s)[3] == PRECISE
+        """Return whether a millimetre matters now, which is around the grasp."""
+        return self._target_at(self._time_s).orientation_weight == PRECISE
 
     def pose_above_block(self, offset_m: Float[np.ndarray, "3"]) -> Float[np.ndarray, "6"]:
-        """Joint angles with open jaws at an offset from the block, rad; another place to start from."""
+        """Return joint angles [rad] with open jaws at an offset from the block, to start from."""
         env = self._env
         block = env.data.body(self._block).xpos.copy()
         home = np.array(env.config.home_rad)
@@ -130,111 +142,106 @@ class PickPlaceExpert:
         )
         return np.append(arm, OPEN_RAD)
 
-    def _target_at(self, time_s: float) -> tuple[np.ndarray, float, float, float]:
+    def _target_at(self, time_s: float) -> Waypoint:
+        """Return the interpolated target at a time of the plan."""
         start = self._start
         for waypoint in self._plan or []:
             if time_s <= waypoint.duration_s:
                 t = time_s / waypoint.duration_s
                 s = t**3 * (10 - 15 * t + 6 * t**2)
-                pos = (1 - s) * start.pos_world + s * waypoint.pos_world
-                yaw = (1 - s) * start.yaw_rad + s * waypoint.yaw_rad
-                gripper = (1 - t) * start.gripper_rad + t * waypoint.gripper_rad
-                return pos, yaw, gripper, waypoint.orientation_weight
+                return replace(
+                    waypoint,
+                    pos_world=(1 - s) * start.pos_world + s * waypoint.pos_world,
+                    yaw_rad=(1 - s) * start.yaw_rad + s * waypoint.yaw_rad,
+                    gripper_rad=(1 - t) * start.gripper_rad + t * waypoint.gripper_rad,
+                )
             time_s -= waypoint.duration_s
             start = waypoint
-        return start.pos_world, start.yaw_rad, start.gripper_rad, start.orientation_weight
+        return start
 
     def _make_plan(self) -> list[Waypoint]:
-        env = self._env
-        block = env.data.body(self._block).xpos.copy()
-        bowl = env.data.body(self._receptacle).xpos.copy()
-        tcp_rotation = env.data.site("tcp").xmat.reshape(3, 3)
-        yaw_now = float(np.arctan2(tcp_rotation[1, 0], tcp_rotation[0, 0]))
-        gripper_now = float(env.units.to_rad(env.joint_state().astype(np.float64))[5])
-        self._start = Waypoint(env.ee_pos_world(), yaw_now, gripper_now, 0.0, LOOSE)
+        data = self._env.data
+        block = data.body(self._block).xpos.copy()
+        goal = data.body(self._receptacle).xpos.copy()
+        if self._failure_mode == "release_beside":
+            goal = goal + np.array([0.0, -0.10, 0.0])
+        self._start = self._current_waypoint()
 
         yaw, width = self._grasp_yaw(block)
+        yaw_now = self._start.yaw_rad
         yaw = yaw_now + (yaw - yaw_now + np.pi) % (2 * np.pi) - np.pi
         opening = np.array([np.cos(yaw), np.sin(yaw), 0.0])
-        grasp = (
-            np.array([block[0], block[1], max(block[2], 0.0115)])
-            - (width / 2 - TCP_TO_STATIC_JAW_M) * opening
-        )
+        block_at_grasp = np.array([block[0], block[1], max(block[2], LOWEST_GRASP_M)])
+        grasp = block_at_grasp - (width / 2 - TCP_TO_STATIC_JAW_M) * opening
         approach = grasp - APPROACH_GAP_M * opening
-        closed = OPEN_RAD if self._failure_mode == "never_close" else CLOSED_RAD
-        goal = (
-            bowl + np.array([0.0, -0.10, 0.0]) if self._failure_mode == "release_beside" else bowl
-        )
-        over = np.array([goal[0], goal[1], CARRY_M])
-        carry_yaw = yaw + 0.5 * float(np.arctan2(goal[1], goal[0]) - np.arctan2(block[1], block[0]))
-
         hover = approach + np.array([0.0, 0.0, HOVER_M])
         lift = np.array([grasp[0], grasp[1], CARRY_M])
-        plan = [
-            Waypoint(
-                hover,
-                yaw,
-                OPEN_RAD,
-                self._duration(self._start.pos_world, hover),
-                LOOSE,
-            ),
+        turn = float(np.arctan2(goal[1], goal[0]) - np.arctan2(block[1], block[0]))
+        closed = OPEN_RAD if self._failure_mode == "never_close" else CLOSED_RAD
+        to_hover_s = _duration_s(self._start.pos_world, hover)
+        return [
+            Waypoint(hover, yaw, OPEN_RAD, to_hover_s, LOOSE),
             Waypoint(approach, yaw, OPEN_RAD, 0.7, PRECISE),
             Waypoint(grasp, yaw, closed, 0.4, PRECISE),
             Waypoint(grasp, yaw, closed, 0.2, PRECISE),
             Waypoint(lift, yaw, closed, 0.6, LOOSE),
+            *self._plan_transport(lift, goal, yaw + 0.5 * turn, closed),
         ]
+
+    def _current_waypoint(self) -> Waypoint:
+        env = self._env
+        rotation = env.data.site("tcp").xmat.reshape(3, 3)
+        yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+        gripper = float(self._measured_rad()[5])
+        return Waypoint(env.ee_pos_world(), yaw, gripper, 0.0, LOOSE)
+
+    def _plan_transport(
+        self,
+        lift: np.ndarray,
+        goal: np.ndarray,
+        yaw: float,
+        closed: float,
+    ) -> list[Waypoint]:
+        """Return the waypoints from the lifted block to the release."""
+        over = np.array([goal[0], goal[1], CARRY_M])
         if self._failure_mode == "open_half_way":
-            # Nearer to the lift than to the bowl: a fall far from the goal.
+            # This point is nearer to the lift than to the bowl, so that the block falls far from
+            # the goal.
             half_way = lift + 0.35 * (over - lift)
-            plan.append(
-                Waypoint(
-                    half_way,
-                    carry_yaw,
-                    closed,
-                    self._duration(lift, half_way),
-                    LOOSE,
-                )
-            )
-            plan.append(Waypoint(half_way, carry_yaw, OPEN_RAD, 0.3, LOOSE))
-            return plan
-        plan.append(
-            Waypoint(
-                over,
-                carry_yaw,
-                closed,
-                self._duration(lift, over),
-                LOOSE,
-            )
-        )
+            return [
+                Waypoint(half_way, yaw, closed, _duration_s(lift, half_way), LOOSE),
+                Waypoint(half_way, yaw, OPEN_RAD, 0.3, LOOSE),
+            ]
+        carry = Waypoint(over, yaw, closed, _duration_s(lift, over), LOOSE)
         if self._failure_mode == "stop_over_bowl":
-            return plan
+            return [carry]
         release = np.array([over[0], over[1], RELEASE_M[self._receptacle]])
         return [
-            *plan,
-            Waypoint(release, carry_yaw, closed, 0.3, LOOSE),
-            Waypoint(release, carry_yaw, OPEN_RAD, 0.35, LOOSE),
-            Waypoint(over, carry_yaw, OPEN_RAD, 0.4, LOOSE),
+            carry,
+            Waypoint(release, yaw, closed, 0.3, LOOSE),
+            Waypoint(release, yaw, OPEN_RAD, 0.35, LOOSE),
+            Waypoint(over, yaw, OPEN_RAD, 0.4, LOOSE),
         ]
 
     def _grasp_yaw(self, block: Float[np.ndarray, "3"]) -> tuple[float, float]:
-        """Direction in which the jaws should open, and the width that they will close on."""
+        """Return the direction in which the jaws open, and the width on which they close."""
         rotation = self._env.data.body(self._block).xmat.reshape(3, 3)
         block_yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
         shoulder = self._env.data.joint("shoulder_pan").xanchor
         azimuth = float(np.arctan2(block[1] - shoulder[1], block[0] - shoulder[0]))
         length, width, _ = self._env.config.block_size_m
         if np.isclose(length, width):
-            # A cube looks the same after 90°: a command that jumped there could not be learned. The
-            # sine is continuous, and near ±45° the closing jaws turn the cube.
+            # A cube looks the same after 90°, and a command that jumped there could not be learned.
+            # The sine is continuous. Near ±45° the closing jaws turn the cube.
             return azimuth + 0.36 * np.sin(4 * (block_yaw - azimuth)), width
         across = block_yaw + np.pi / 2
         return azimuth + (across - azimuth + np.pi / 2) % np.pi - np.pi / 2, width
 
-    @staticmethod
-    def _duration(
-        start: np.ndarray,
-        end: np.ndarray,
-        speed_m_s: float = 0.20,
-    ) -> float:
-        """Segment time at a mean speed, at least 0.5 s."""
-        return max(0.5, float(np.linalg.norm(end - start)) / speed_m_s)
+
+def _duration_s(
+    start: np.ndarray,
+    end: np.ndarray,
+    speed_m_s: float = 0.20,
+) -> float:
+    """Return the time of a segment at a mean speed, at least 0.5 s."""
+    return max(0.5, float(np.linalg.norm(end - start)) / speed_m_s)

@@ -8,20 +8,20 @@ from sim.so101.units import JOINTS
 
 N_ARM_JOINTS = 5
 
-# The most that a joint moves in one iteration, and the step after which an iteration has converged.
+# The largest movement of a joint in one iteration, and the size below which steps have converged.
 _LARGEST_STEP_RAD = 0.3
 _CONVERGED_RAD = 1e-5
 
 
 class ArmKinematics:
-    """A site of the arm as a function of the five arm joints q [rad], and the step of its inverse.
+    """The pose of a site as a function of the five arm joints q [rad], and one step of its inverse.
 
-    Six error rows e (position 3 [m], rotation 3 [rad]), weighted by W, against five joints:
+    Six error rows e (position 3 [m], rotation 3 [rad]), weighted by W, stand against five joints:
 
         dq = Aᵀ (A Aᵀ + λ² I)⁻¹ W e,   A = W J,   J from `mj_jacSite`
 
-    Five joints cannot meet six rows everywhere: the orientation is soft (a weight well below the
-    position's 1) and the position is met first. A joint at its limit is taken out of A.
+    Five joints cannot meet six rows everywhere. The orientation has a weight well below the
+    position's 1, so that the position is met first. A joint at its limit is removed from A.
     """
 
     def __init__(
@@ -46,7 +46,10 @@ class ArmKinematics:
         jacobian: np.ndarray,
         damping: float,
     ) -> np.ndarray:
-        """dq, from W e and W J at q; before any limit but those that q is at."""
+        """Return dq, from W e and W J at q.
+
+        Of all limits, only those that q has already reached are respected.
+        """
         push = jacobian.T @ error
         blocked = ((q >= self._high) & (push > 0)) | ((q <= self._low) & (push < 0))
         free = np.where(blocked, 0.0, jacobian)
@@ -57,20 +60,20 @@ class ArmKinematics:
         q: np.ndarray,
         step: np.ndarray,
     ) -> np.ndarray:
-        """By a step, but not far, and not beyond a joint's limit."""
-        return np.clip(
-            q + np.clip(step, -_LARGEST_STEP_RAD, _LARGEST_STEP_RAD),
-            self._low,
-            self._high,
-        )
+        """Return q after a step, limited in size and to the joints' limits."""
+        step = np.clip(step, -_LARGEST_STEP_RAD, _LARGEST_STEP_RAD)
+        return np.clip(q + step, self._low, self._high)
 
     def _place(self, q_rad: np.ndarray) -> None:
-        """Move the own copy of the model there."""
+        """Move this object's own copy of the model to these joint angles."""
         self._data.qpos[self._qpos] = q_rad
         mujoco.mj_kinematics(self._model, self._data)
 
     def _weighted_jacobian(self, orientation_weight: float) -> np.ndarray:
-        """W J where the own copy is: position rows, then rotation rows, along the world's axes."""
+        """Return W J at the current state of the copy.
+
+        Position rows come first, then rotation rows, along the world's axes.
+        """
         mujoco.mj_comPos(self._model, self._data)
         jac_pos = np.zeros((3, self._model.nv))
         jac_rot = np.zeros((3, self._model.nv))
@@ -85,9 +88,9 @@ class ArmKinematics:
 
 
 class TopDownKinematics(ArmKinematics):
-    """Joint angles that put the tool centre point somewhere, fingers down, jaws at a yaw.
+    """Finds joint angles for a position of the tool centre point and a yaw of downward fingers.
 
-    The rotation rows are the tilt of the fingers and the yaw of the jaws. Above 7 cm wrist_flex
+    The rotation rows are the tilt of the fingers and the yaw of the jaws. Above 7 cm, wrist_flex
     saturates.
     """
 
@@ -107,12 +110,12 @@ class TopDownKinematics(ArmKinematics):
         orientation_weight: float,
         n_iterations: int = 12,
     ) -> Float[np.ndarray, "5"]:
-        """Improve `q_rad` (the warm start) towards the target; stays inside the joint limits.
+        """Improve `q_rad` (the warm start) towards the target, inside the joint limits.
 
         Args:
-            pos_world: of the tool centre point, m.
+            pos_world: target of the tool centre point, m.
             yaw_rad: direction in which the jaws open, about the world's z.
-            orientation_weight: of one radian, where one metre weighs 1.
+            orientation_weight: of one radian, relative to 1 of one metre.
         """
         q = np.array(q_rad, dtype=np.float64)
         for _ in range(n_iterations):
@@ -134,14 +137,13 @@ class TopDownKinematics(ArmKinematics):
         rotation = self._data.site_xmat[self._site].reshape(3, 3)
         opening = rotation[:, 0]
         fingers = -rotation[:, 2]
-        # Rotating `fingers` onto straight down and `opening` onto the yaw, as one world-frame
-        # rotation vector.
+        # The world-frame rotation vector that turns `fingers` straight down and `opening` to the
+        # yaw.
         down = np.array([0.0, 0.0, -1.0])
         tilt = np.cross(fingers, down)
         yaw_now = np.arctan2(opening[1], opening[0])
         yaw_error = (yaw_rad - yaw_now + np.pi) % (2 * np.pi) - np.pi
         rotation_error = np.array([tilt[0], tilt[1], yaw_error])
-        error = np.concatenate(
-            [pos_world - self._data.site_xpos[self._site], orientation_weight * rotation_error]
-        )
+        pos_error = pos_world - self._data.site_xpos[self._site]
+        error = np.concatenate([pos_error, orientation_weight * rotation_error])
         return error, self._weighted_jacobian(orientation_weight)

@@ -1,20 +1,20 @@
-"""The SO-101 picks one of two blocks up and places it in one of two receptacles, both named by the instruction."""
+"""The task in which the instruction names one of two blocks and one of two receptacles."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
+from sim.arrays import ImageSizes
 from sim.env import episode_rng
 from sim.so101.goals import declare_goal
 from sim.so101.scene_config import WORDS_SCENE
 from sim.so101.two_block_scene import goal_site
 from sim.so101.two_blocks import TwoBlockPickPlace, put_first, refuse_user_scene
 
-# Distinguishes the order of the instructions from the random numbers of an episode.
+# Separates the random stream of the instructions' order from that of the objects' places.
 _ORDER_STREAM = 2
-# Episodes after which the order of the instructions repeats itself.
+# The order of the instructions repeats after this many episodes.
 _PERIOD = 40
 
 _WORDS = {"bowl": "in the bowl", "plate": "on the plate"}
@@ -26,26 +26,28 @@ INSTRUCTIONS = tuple(
 
 
 def instruction_index(task: str, episode_index: int) -> int:
-    """Return which of `INSTRUCTIONS` an episode has.
+    """Return the index in `INSTRUCTIONS` of an episode's instruction.
 
-    Episodes 4k to 4k + 3 have each once, in a shuffled order that repeats itself every 40 episodes:
-    any 40 in a row have each ten times.
+    Episodes 4k to 4k + 3 have each instruction once, in a shuffled order that repeats every 40
+    episodes. Any 40 consecutive episodes therefore have each instruction ten times.
     """
     group, place = divmod(episode_index % _PERIOD, len(INSTRUCTIONS))
-    return int(episode_rng(task, group, _ORDER_STREAM).permutation(len(INSTRUCTIONS))[place])
+    order = episode_rng(task, group, _ORDER_STREAM).permutation(len(INSTRUCTIONS))
+    return int(order[place])
 
 
 class PickPlaceWords(TwoBlockPickPlace):
-    """Success is the named block in the named receptacle; progress is about these two alone.
+    """Succeeds with the named block in the named receptacle. Progress is about these two alone.
 
-    The other block in it leaves the named block where it was (never picked up); the named block in
-    the other receptacle was let go of far from the goal (dropped during transport).
+    If the robot moves the other block instead, the outcome is `never_picked_up`, because the named
+    block stays in place. If it uses the other receptacle, the outcome is
+    `dropped_during_transport`, because the named block is released far from the goal.
     """
 
     def __init__(
         self,
         name: str,
-        image_sizes: Mapping[str, tuple[int, int]] | None = None,
+        image_sizes: ImageSizes | None = None,
     ) -> None:
         super().__init__(name, WORDS_SCENE, "deg", image_sizes)
         self.spec = replace(
@@ -72,9 +74,9 @@ class PickPlaceWords(TwoBlockPickPlace):
         episode_index: int,
     ) -> None:
         super()._place_objects(rng, episode_index)
-        self._tell(instruction_index(self.config.name, episode_index))
+        self._set_instruction(instruction_index(self.config.name, episode_index))
 
-    def _tell(self, index: int) -> None:
+    def _set_instruction(self, index: int) -> None:
         self._instruction_index = index
         block, receptacle = _NAMED[index]
         self._bind_goal(block, goal_site(receptacle))
@@ -82,16 +84,16 @@ class PickPlaceWords(TwoBlockPickPlace):
     def _memory(self) -> list[float]:
         return [*super()._memory(), float(self._instruction_index)]
 
-    def _remember(self, memory: list[float]) -> None:
-        super()._remember(memory)
-        self._tell(int(memory[2]))
+    def _set_memory(self, memory: list[float]) -> None:
+        super()._set_memory(memory)
+        self._set_instruction(int(memory[2]))
 
 
 def make_pick_place_words(
     name: str,
-    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    image_sizes: ImageSizes | None = None,
     scene_path: str | None = None,
 ) -> PickPlaceWords:
-    """Two blocks, a bowl and a plate, body joints in degrees."""
+    """Make the scene with two blocks, a bowl and a plate, with body joints in degrees."""
     refuse_user_scene(name, scene_path)
     return PickPlaceWords(name, image_sizes)

@@ -1,4 +1,4 @@
-"""Any pose of the five-joint arm: forward kinematics, and inverse as far as five joints go."""
+"""Forward kinematics of the five-joint arm, and inverse kinematics as far as five joints allow."""
 
 from dataclasses import dataclass
 
@@ -6,27 +6,27 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float64
 
+from sim.arrays import Vector3
 from sim.env import IK_TOLERANCE_M
 from sim.so101.kinematics import N_ARM_JOINTS, ArmKinematics
 from sim.so101.pose import Pose, rotation_vector_of
 from sim.so101.units import JOINTS
 
-# A step below this is not worth taking: what is at its target stays, to the bit.
+# A smaller step is not taken, so that an arm at its target stays there to the bit.
 _ARRIVED_RAD = 1e-6
-# By how much the damping rises after a step that made things worse, and falls after one that did
-# not.
+# Factors by which the damping rises after a step that increased the error, and falls otherwise.
 _DAMPING_UP = 4.0
 _DAMPING_DOWN = 3.0
-# Postures that the reach is measured with, and that a search which got stuck starts again from.
+# Random postures. The reach is measured with them, and a search that got stuck restarts from them.
 _N_POSTURES = 2000
 _N_RESTARTS = 3
-# What a radian weighs, where a metre weighs 1, when the posture nearest to a pose is looked for.
+# Weight of a radian, relative to 1 of a metre, in the distance between a posture and a pose.
 _POSTURE_ORIENTATION_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
 class PoseSolution:
-    """Joints, and what they leave of the way to the target. Both errors are along the base's axes.
+    """Joint angles, and the remaining errors along the base's axes.
 
     Attributes:
         q_rad: inside the limits.
@@ -35,29 +35,29 @@ class PoseSolution:
     """
 
     q_rad: Float64[np.ndarray, "5"]
-    pos_error_m: Float64[np.ndarray, "3"]
-    rot_error_rad: Float64[np.ndarray, "3"]
+    pos_error_m: Vector3
+    rot_error_rad: Vector3
 
     @property
     def is_met(self) -> bool:
-        """Whether the position is: five joints owe nobody an orientation."""
+        """Return whether the position is met. Five joints cannot meet every orientation."""
         return float(np.linalg.norm(self.pos_error_m)) <= IK_TOLERANCE_M
 
 
 class PoseKinematics(ArmKinematics):
-    """The pose at which joint angles put a site, and joint angles that put it at a pose.
+    """Computes the pose of a site from joint angles, and joint angles from a pose.
 
-    Poses are in the frame of the robot's base: the body that carries the shoulder. The rotation
-    rows of the error are log(R_target Rᵀ). Joint limits are those of the joints and of their
-    servos, whichever is tighter.
+    Poses are in the frame of the robot's base, the body that carries the shoulder. The rotation
+    rows of the error are log(R_target Rᵀ). The joint limits are the tighter ones of the joints and
+    their servos.
 
-    The search is Levenberg and Marquardt's: a step that made things worse is taken back, and λ
-    raised.
+    The search is that of Levenberg and Marquardt: a step that increases the error is undone, and λ
+    is raised.
 
-    An orientation that five joints cannot meet pulls the position away from its target. One 0.3 rad
-    off a pose of the arm's costs 0.1 mm on average at the default weight of 0.01, and 5 mm at 0.1,
-    which is lerobot's (its 0.01 weighs squares): a failure that neither the policy nor the arm
-    would have caused.
+    An orientation that five joints cannot meet pulls the position away from its target. With the
+    default weight of 0.01, an orientation 0.3 rad away from any pose of the arm costs 0.1 mm on
+    average. With lerobot's weight of 0.1 (its 0.01 is for squares) it would cost 5 mm, a failure
+    that neither the policy nor the arm causes.
     """
 
     def __init__(
@@ -68,14 +68,16 @@ class PoseKinematics(ArmKinematics):
         damping: float = 1e-3,
     ) -> None:
         """Args:
-        orientation_weight: of one radian, where one metre weighs 1.
+        orientation_weight: of one radian, relative to 1 of one metre.
         """
         super().__init__(model, site, damping)
         actuators = [model.actuator(joint).id for joint in JOINTS[:N_ARM_JOINTS]]
         ctrl_low, ctrl_high = model.actuator_ctrlrange[actuators].T
-        self._low, self._high = np.maximum(self._low, ctrl_low), np.minimum(self._high, ctrl_high)
+        self._low = np.maximum(self._low, ctrl_low)
+        self._high = np.minimum(self._high, ctrl_high)
         self._orientation_weight = orientation_weight
-        base = model.body_parentid[model.jnt_bodyid[model.joint(JOINTS[0]).id]]
+        shoulder = model.jnt_bodyid[model.joint(JOINTS[0]).id]
+        base = model.body_parentid[shoulder]
         self._place(np.zeros(N_ARM_JOINTS))
         self._base_pos = self._data.xpos[base].copy()
         self._base_rotation = self._data.xmat[base].reshape(3, 3).copy()
@@ -90,19 +92,18 @@ class PoseKinematics(ArmKinematics):
         self._posture_rotation = np.stack([pose.rotation for pose in poses])
 
     def forward(self, q_rad: Float[np.ndarray, "5"]) -> Pose:
-        """Where the site is at these joint angles."""
+        """Return the pose of the site at these joint angles."""
         self._place(q_rad)
-        rotation = self._data.site_xmat[self._site].reshape(3, 3)
         to_base = self._base_rotation.T
-        return Pose(
-            to_base @ (self._data.site_xpos[self._site] - self._base_pos), to_base @ rotation
-        )
+        pos_from_base = self._data.site_xpos[self._site] - self._base_pos
+        rotation = self._data.site_xmat[self._site].reshape(3, 3)
+        return Pose(to_base @ pos_from_base, to_base @ rotation)
 
     def reach_box_m(self) -> Float64[np.ndarray, "2 3"]:
-        """Lower and upper corner of a box around every position in reach, in whole centimetres.
+        """Return the lower and upper corner of a box around all reachable positions, in whole cm.
 
-        From the postures, and 3 cm for what lies between them: at full stretch they fall 2.5 cm
-        short.
+        It is measured from the postures. A margin of 3 cm covers what lies between them: at full
+        stretch they fall 2.5 cm short.
         """
         low = self._posture_pos.min(axis=0) - 0.03
         high = self._posture_pos.max(axis=0) + 0.03
@@ -114,10 +115,10 @@ class PoseKinematics(ArmKinematics):
         target: Pose,
         n_iterations: int = 30,
     ) -> PoseSolution:
-        """Go from `q_rad` (the warm start) to the target, or as near to it as the arm comes.
+        """Search from `q_rad` (the warm start) for joint angles near the target.
 
-        A search that gets stuck is made again from the postures nearest to the target, and its
-        result kept only if it meets the position: the arm does not jump to miss by less.
+        A search that gets stuck is repeated from the postures nearest to the target. Such a result
+        is used only if it meets the position, so that the arm does not jump for a smaller error.
         """
         solution = self._solve_from(q_rad, target, n_iterations)
         if solution.is_met:
@@ -151,21 +152,21 @@ class PoseKinematics(ArmKinematics):
                 damping *= _DAMPING_UP
         return PoseSolution(q, *_errors(self.forward(q), target))
 
-    def _linearise(self, q, target, orientation_weight):
-        pos_error, rot_error = _errors(self.forward(q), target)
-        # Along the world's axes, as the Jacobian is.
+    def _linearise(self, q, target, weight):
+        """Return W e and W J at q, along the world's axes."""
         to_world = self._base_rotation
-        error = np.concatenate([to_world @ pos_error, orientation_weight * (to_world @ rot_error)])
-        return error, self._weighted_jacobian(orientation_weight)
+        pos_error, rot_error = _errors(self.forward(q), target)
+        error = np.concatenate([to_world @ pos_error, weight * (to_world @ rot_error)])
+        return error, self._weighted_jacobian(weight)
 
     def _nearest_postures_rad(self, target: Pose) -> np.ndarray:
         pos_distance = ((self._posture_pos - target.pos_m) ** 2).sum(axis=1)
-        # |R - R'|² of matrices is 2 angle² near 0.
+        # |R - R'|² of rotation matrices is 2 angle² near 0.
         rot_distance = 0.5 * ((self._posture_rotation - target.rotation) ** 2).sum(axis=(1, 2))
         distance = pos_distance + _POSTURE_ORIENTATION_WEIGHT**2 * rot_distance
         return self._postures_rad[np.argsort(distance)[:_N_RESTARTS]]
 
 
 def _errors(reached: Pose, target: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """Position [m] and rotation vector [rad] from one to the other."""
+    """Return position [m] and rotation vector [rad] from one pose to the other."""
     return target.pos_m - reached.pos_m, rotation_vector_of(target.rotation @ reached.rotation.T)

@@ -1,29 +1,29 @@
-"""The parameters of the pick-and-place scene, and its presets: pure data, without MuJoCo."""
+"""The parameters of the pick-and-place scenes and their presets: pure data, without MuJoCo."""
 
 from dataclasses import dataclass, replace
 from math import pi
 from typing import Literal
 
-# The robot's base in the world of every scene that is built from a `SceneConfig`.
+# Position of the robot's base in the world, in every scene that is built from a `SceneConfig`.
 BASE_XY_M = (0.0, 0.0)
-# Sees the scene as a person would. No policy looks through it.
+# A camera for people. No policy uses it.
 VIEWER_CAMERA = "viewer_cam"
 
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """Everything that defines the scene besides the robot. Two scenes with equal configs give equal images and states.
+    """Defines the scene except the robot. Equal configs give equal images and states.
 
-    The grip is physical. A block of 12 g hangs on friction alone: coefficient 1.2 (rubber pads),
-    torsional 0.02 m; `condim=4` because a pinch grip must resist twisting about the line between
-    the jaws. The elliptic cone with `impratio=10` keeps slip in a grasp at 2.6 mm on average where
-    the pyramidal one gives 9.4 mm. Contacts are stiff (`contact_solref`: 8 ms, critically damped,
-    two and a half physics steps; below two it would not be stable), so that the jaws do not sink
-    into the block. Jaw force is limited to 1.5 N·m, about half of what the servo stalls at. The
-    arm's other links do not collide: only gripper and jaw carry colliders (five boxes).
+    The grip is physical. Friction alone holds a block of 12 g: coefficient 1.2 (rubber pads),
+    torsional 0.02 m. `condim=4` is needed because a pinch grip must resist twisting about the line
+    between the jaws. With the elliptic cone and `impratio=10`, slip in a grasp is 2.6 mm on
+    average, with the pyramidal cone 9.4 mm. Contacts are stiff, so that the jaws do not sink into
+    the block (`contact_solref`: 8 ms, critically damped, two and a half physics steps; below two
+    steps it would be unstable). Jaw force is limited to 1.5 N·m, about half of the servo's stall
+    torque. The arm's other links do not collide; only gripper and jaw have colliders (five boxes).
 
     Attributes:
-        name: what the episodes' initial states are a function of.
+        name: determines the initial states, together with the episode index.
         block_size_m: full edge lengths.
         block_x_m, block_y_m, block_yaw_rad: range of the initial pose.
         bowl_shape: a round bowl with a flaring wall, or a square tray with upright walls.
@@ -70,8 +70,8 @@ class SceneConfig:
 
 DEFAULT_SCENE = SceneConfig()
 
-# Close to the scene that a published SO-101 pick-and-place set was recorded in: a toy brick, a
-# square bowl of 12 cm, an overhead camera of 52° at 0.6 m, a wrist camera of 71°, 640 x 480 images.
+# Close to the scene of a published SO-101 pick-and-place data set: a toy brick, a square bowl of
+# 12 cm, an overhead camera of 52° at 0.6 m, a wrist camera of 71°, 640 x 480 images.
 BRICK_SCENE = replace(
     DEFAULT_SCENE,
     name="pick_place_brick",
@@ -90,13 +90,13 @@ BRICK_SCENE = replace(
 
 @dataclass(frozen=True)
 class TwoBlockScene(SceneConfig):
-    """A scene of two blocks, one to the left and one to the right, and of one or two receptacles.
+    """A scene with one block on each side, and with one or two receptacles.
 
-    Sides are drawn with each episode, of the blocks as of the receptacles: `block_y_m` and
+    Each episode draws the sides of the blocks and of the receptacles. `block_y_m` and
     `receptacle_y_m` are distances to the side.
 
     Attributes:
-        instruction: what the episodes' instructions have in common.
+        instruction: pattern of all the episodes' instructions.
         blocks: bodies of the blocks.
         receptacles: bodies of the receptacles: "bowl", or "bowl" and "plate".
         receptacle_x_m, receptacle_y_m: range of the middle of their floors.
@@ -112,7 +112,7 @@ class TwoBlockScene(SceneConfig):
     plate_height_m: float = 0.010
 
 
-# The words decide: each episode names one of the blocks and one of the receptacles.
+# The instruction of each episode names one of the blocks and one of the receptacles.
 WORDS_SCENE = TwoBlockScene(
     name="pick_place_words",
     instruction="Pick up the {red|blue} block and place it {in the bowl|on the plate}.",
@@ -121,7 +121,7 @@ WORDS_SCENE = TwoBlockScene(
     bowl_inner_m=0.05,
 )
 
-# One scene with two equally good futures: either block counts, and the bowl is in the middle, below
+# One scene has two equally good futures: either block counts, and the bowl is in the middle, below
 # the gripper.
 EITHER_SCENE = TwoBlockScene(
     name="pick_place_either",

@@ -1,4 +1,4 @@
-"""Pick and place with two blocks: the part that its tasks share."""
+"""The shared part of the pick-and-place tasks with two blocks."""
 
 import mujoco
 import numpy as np
@@ -10,14 +10,14 @@ from sim.so101.two_block_scene import build_two_block_model, goal_site
 
 
 class TwoBlockPickPlace(PickPlace):
-    """`PickPlace` with two blocks, one to each side, and one or two receptacles."""
+    """`PickPlace` with one block on each side, and one or two receptacles."""
 
     config: TwoBlockScene
 
     def _build_model(self) -> mujoco.MjModel:
         return build_two_block_model(self.config)
 
-    def _bind_start(self) -> None:
+    def _bind_initial_goal(self) -> None:
         self._bind_goal(self.config.blocks[0], goal_site(self.config.receptacles[0]))
 
     def _place_objects(
@@ -29,30 +29,24 @@ class TwoBlockPickPlace(PickPlace):
         for name, side in zip(config.blocks, _draw_sides(rng), strict=True):
             x_m = rng.uniform(*config.block_x_m)
             y_m = side * rng.uniform(*config.block_y_m)
-            self._place_block(
-                name,
-                x_m,
-                y_m,
-                rng.uniform(*config.block_yaw_rad),
-            )
+            yaw_rad = rng.uniform(*config.block_yaw_rad)
+            self._place_block(name, x_m, y_m, yaw_rad)
         for name, side in zip(config.receptacles, _draw_sides(rng), strict=False):
-            pos_m = (
-                rng.uniform(*config.receptacle_x_m),
-                side * rng.uniform(*config.receptacle_y_m),
-                0.0,
-            )
-            self.data.mocap_pos[self.model.body(name).mocapid[0]] = pos_m
+            x_m = rng.uniform(*config.receptacle_x_m)
+            y_m = side * rng.uniform(*config.receptacle_y_m)
+            mocap = self.model.body(name).mocapid[0]
+            self.data.mocap_pos[mocap] = x_m, y_m, 0.0
 
 
 def refuse_user_scene(name: str, scene_path: str | None) -> None:
-    """Raise for a model of the user's own: only the scene of one block takes one."""
+    """Raise if there is a user's model. Only the scene with one block accepts one."""
     if scene_path is not None:
-        hint = "Only the scenes of one block and one bowl take a model of your own, e.g. so101/pick_place@scene.xml."
         raise WhiskerError(
             f"environment {name!r}",
             expected="no scene of your own",
             got=scene_path,
-            hint=hint,
+            hint="Only the scenes of one block and one bowl take a model of your own, e.g. "
+            "so101/pick_place@scene.xml.",
         )
 
 
@@ -60,11 +54,11 @@ def put_first(
     first: str,
     names: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """Return the same names with that one at the front."""
+    """Return the same names, with one of them moved to the front."""
     return (first, *(name for name in names if name != first))
 
 
 def _draw_sides(rng: np.random.Generator) -> tuple[int, int]:
-    """Return the sides of two things: 1 is left, -1 is right."""
+    """Return the sides of two objects: 1 is left, -1 is right."""
     first = 1 if rng.random() < 0.5 else -1
     return first, -first

@@ -1,14 +1,14 @@
-"""lerobot's units of the SO-101 and MuJoCo's radians: the one place where they meet.
+"""Converts between lerobot's units of the SO-101 and MuJoCo's radians.
 
-Body joints (lerobot 0.6 `SOFollowerConfig.use_degrees`): degrees from the middle of the calibrated
-range, or, in its older convention, the range itself as -100..100. Gripper: 0 (closed) .. 100 (open)
-of its range.
+Body joints (lerobot 0.6 `SOFollowerConfig.use_degrees`) are in degrees from the middle of the
+calibrated range or, in an older convention, in -100..100 of the range. The gripper is in 0 (closed)
+to 100 (open) of its range.
 """
 
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 JOINTS: tuple[str, ...] = (
     "shoulder_pan",
@@ -19,10 +19,12 @@ JOINTS: tuple[str, ...] = (
     "gripper",
 )
 BodyUnits = Literal["deg", "range_m100_100"]
+# Angles of `JOINTS`, rad.
+JointAngles = Float64[np.ndarray, "6"]
 
 
 class JointUnits:
-    """Affine map a joint: value = (q_rad - offset_rad) · scale."""
+    """An affine map per joint: value = (q_rad - offset_rad) · scale."""
 
     def __init__(
         self,
@@ -31,13 +33,13 @@ class JointUnits:
     ) -> None:
         """Args:
         joint_range_rad: lower and upper limit of each of `JOINTS`.
-        body_units: how the five body joints are written.
+        body_units: units of the five body joints.
         """
         low, high = joint_range_rad.T
         if body_units == "deg":
-            # The MJCF's zero is the middle of the range by construction ("new calibration");
-            # wrist_roll's limits are 2.8° asymmetric, which a real arm's full-turn calibration does
-            # not see.
+            # By construction ("new calibration"), the MJCF's zero is the middle of the range. The
+            # limits of wrist_roll are asymmetric by 2.8°, which the calibration of a real arm over
+            # a full turn does not show.
             self._offset = np.zeros(6)
             self._scale = np.full(6, 180 / np.pi)
         else:

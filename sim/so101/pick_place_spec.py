@@ -1,0 +1,102 @@
+"""The `EnvSpec` of the pick-and-place tasks with joint actions, and the cameras of their models."""
+
+import mujoco
+
+from sim.arrays import ImageSizes
+from sim.errors import WhiskerError
+from sim.rendering import DEPTH_SUFFIX
+from sim.so101.goals import declare_goal
+from sim.so101.scene_config import VIEWER_CAMERA, SceneConfig
+from sim.so101.units import JOINTS, JointAngles, JointUnits
+from sim.spec import ActionSpec, CameraSpec, EnvSpec
+
+
+def make_spec(
+    name: str,
+    config: SceneConfig,
+    model: mujoco.MjModel,
+    units: JointUnits,
+    image_sizes: ImageSizes | None,
+) -> EnvSpec:
+    """Return the spec of a pick-and-place task.
+
+    Args:
+        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe. None: both
+            cameras of the robot.
+
+    Raises:
+        WhiskerError: a camera does not exist.
+    """
+    if image_sizes is None:
+        own_size = (config.image_height_px, config.image_width_px)
+        image_sizes = {"overhead_cam": own_size, "wrist_cam": own_size}
+    cameras = [_camera_spec(model, camera, size, config) for camera, size in image_sizes.items()]
+    return EnvSpec(
+        name=name,
+        task=config.name,
+        instruction=config.instruction,
+        cameras=tuple(cameras),
+        state_names=units.names,
+        state_units=units.units,
+        action=_action_spec(model, units),
+        control_dt_s=config.control_dt_s,
+        physics_dt_s=config.physics_dt_s,
+        max_steps=config.max_steps,
+        camera_names=_camera_names(model),
+        goals=(declare_goal("in block bowl"),),
+    )
+
+
+def servo_range_rad(
+    model: mujoco.MjModel,
+) -> tuple[JointAngles, JointAngles]:
+    """Return the smallest and largest target of the servos of `JOINTS`."""
+    actuators = [model.actuator(joint).id for joint in JOINTS]
+    low, high = model.actuator_ctrlrange[actuators].T
+    return low, high
+
+
+def _action_spec(model: mujoco.MjModel, units: JointUnits) -> ActionSpec:
+    low_rad, high_rad = servo_range_rad(model)
+    return ActionSpec(
+        names=units.names,
+        units=units.units,
+        low=tuple(units.from_rad(low_rad).tolist()),
+        high=tuple(units.from_rad(high_rad).tolist()),
+        mode="absolute",
+        rotation="none",
+        gripper_index=JOINTS.index("gripper"),
+        gripper_closed=0.0,
+        gripper_open=100.0,
+    )
+
+
+def _camera_names(model: mujoco.MjModel) -> tuple[str, ...]:
+    """Return the cameras as colour and as depth, without the one for people."""
+    names = [model.camera(index).name for index in range(model.ncam)]
+    robot_cameras = [name for name in names if name != VIEWER_CAMERA]
+    depth_cameras = [name + DEPTH_SUFFIX for name in robot_cameras]
+    return (*robot_cameras, *depth_cameras)
+
+
+def _camera_spec(
+    model: mujoco.MjModel,
+    name: str,
+    size_px: tuple[int, int],
+    config: SceneConfig,
+) -> CameraSpec:
+    colour_name = name.removesuffix(DEPTH_SUFFIX)
+    camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, colour_name)
+    if camera < 0:
+        raise WhiskerError(
+            f"camera {name!r}",
+            expected=f"one of {', '.join(_camera_names(model))}",
+            hint="The environment has no other cameras.",
+        )
+    depth_range_m = config.depth_range_m if name.endswith(DEPTH_SUFFIX) else None
+    return CameraSpec(
+        name,
+        *size_px,
+        float(model.cam_fovy[camera]),
+        depth_range_m,
+    )
