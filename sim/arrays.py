@@ -15,7 +15,7 @@ SnapshotVector = Float64[np.ndarray, " snapshot_dim"]
 # A position [m], or a rotation vector [rad].
 Vector3 = Float64[np.ndarray, "3"]
 # Positions [m] of the tool centre point in the world, before a chunk and after each of its steps.
-EePath = Float64[np.ndarray, "moment 3"]
+EePath = Float64[np.ndarray, "time 3"]
 # RGB, upright, 0..255.
 Image = UInt8[np.ndarray, "_height _width 3"]
 # Camera → (height_px, width_px) of exactly the cameras to observe.

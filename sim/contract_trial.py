@@ -1,4 +1,4 @@
-"""What the checks of the environment contract share: exact comparison and a short trial episode."""
+"""Shared parts of the contract checks: exact comparison and a short trial episode."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -21,7 +21,7 @@ class InconclusiveError(Exception):
     """A check cannot tell whether the contract holds; the message says why."""
 
 
-# The return values of an environment's methods after one step, by method name, as exact bits.
+# Method name → exact bits of its return value, between two steps.
 Readings = dict[str, Any]
 Actions = Float32[np.ndarray, "step action_dim"]
 

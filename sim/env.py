@@ -37,7 +37,7 @@ IK_TOLERANCE_M = 0.005
 
 @dataclass(frozen=True)
 class StepResult:
-    """What `Env.step` returns. Nothing in it requires rendering.
+    """The result of `Env.step`. Nothing in it requires rendering.
 
     Attributes:
         progress: of each goal after the step, equal to `Env.progress`.

@@ -92,8 +92,8 @@ def find_context_fault(backend: str) -> str:
     except subprocess.TimeoutExpired:
         return f"no context after {_CONTEXT_TIMEOUT_S:g} s"
     if tried.returncode:
-        said = tried.stderr.decode(errors="replace").strip()
-        return f"exit code {tried.returncode} of the process that tried it. {said[-200:]}".strip()
+        output = tried.stderr.decode(errors="replace").strip()
+        return f"exit code {tried.returncode} of the process that tried it. {output[-200:]}".strip()
     return " ".join(tried.stdout.decode(errors="replace").split())
 
 

@@ -4,7 +4,7 @@ A run folder has one file per episode, with N observations:
 
     observations/<task>/<index>.npz
       step           (N,) int64       control steps executed before the observation
-      decided        (N,) bool        the policy planned from it; otherwise a later plan looked back
+      decided        (N,) bool        whether the policy planned from it; a later plan may look back
       state          (N, state_dim) float32
       instruction    () str
       image.<camera> (N, height_px, width_px, 3) uint8 RGB, upright

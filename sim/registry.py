@@ -199,7 +199,7 @@ def make_env(
         UnknownNameError: with the closest names.
         WhiskerError: the name is a suite of several, OpenGL or memory is missing, a camera does not
             exist, a model does not fit, `control` does not apply, or a user's family raises or
-            makes another environment than it says.
+            makes a different environment than it announced.
     """
     names = expand_env(name)
     if len(names) > 1:

@@ -82,7 +82,7 @@ class SimpleEnv(DrawableModel, ABC):
         model: mujoco.MjModel,
         task: SimpleTask,
     ) -> None:
-        """Make the environment that a family is asked for.
+        """Build the environment for a request.
 
         Raises:
             UnknownNameError: the request names a camera that the model does not have.

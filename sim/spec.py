@@ -1,4 +1,4 @@
-"""What an environment declares about itself: pure data that is compared with a checkpoint."""
+"""The specification of an environment: pure data that is compared with a checkpoint."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,6 @@ from typing import Literal
 from sim.errors import WhiskerError
 from sim.goals.goal import Goal
 
-# How end-effector actions are read, where there is a choice.
 # Whether an action is a difference from the present or a target.
 ActionMode = Literal["delta", "absolute"]
 

@@ -4,7 +4,7 @@ from sim.arrays import Vector3
 from sim.env import Progress
 from sim.goals.goal import GoalKind
 
-# The first words of such goals.
+# Names of such goals begin with one of these.
 VERBS = ("open", "close", "turnon", "turnoff")
 
 ARTICULATED = GoalKind(

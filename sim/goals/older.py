@@ -11,7 +11,7 @@ def read_older_goal(
     name: str,
     thresholds: Mapping[str, int | float],
 ) -> Goal:
-    """Return the goal of that name. Its first word tells its kind, of which there were two.
+    """Return the goal of that name. Its first word shows which of the two former kinds it has.
 
     Args:
         thresholds: of all kinds together, as they were recorded.

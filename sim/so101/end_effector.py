@@ -1,7 +1,6 @@
 """Pick and place with end-effector actions, in the conventions of lerobot's own SO-101 pipeline."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import mujoco
@@ -15,7 +14,6 @@ from sim.so101.kinematics import N_ARM_JOINTS
 from sim.so101.pick_place import PickPlace
 from sim.so101.pose import Pose
 from sim.so101.pose_kinematics import PoseKinematics, PoseSolution
-from sim.so101.scene import load_user_model
 from sim.so101.scene_config import DEFAULT_SCENE, SceneConfig
 from sim.so101.units import JointAngles
 from sim.spec import ActionSpec
@@ -156,19 +154,3 @@ class EndEffectorPickPlace(PickPlace):
             rotation_frame="tool" if self._is_delta else "base",
             gripper_index=6,
         )
-
-
-def make_pick_place_ee(
-    name: str,
-    image_sizes: ImageSizes | None = None,
-    scene_path: str | None = None,
-    mode: Literal["absolute", "delta"] = "absolute",
-) -> EndEffectorPickPlace:
-    """Make the default scene with absolute end-effector actions."""
-    model = load_user_model(Path(scene_path), DEFAULT_SCENE) if scene_path else None
-    return EndEffectorPickPlace(name, mode, DEFAULT_SCENE, image_sizes, model)
-
-
-def make_pick_place_ee_delta(**arguments) -> EndEffectorPickPlace:
-    """Make the default scene with delta end-effector actions."""
-    return make_pick_place_ee(mode="delta", **arguments)

@@ -1,9 +1,12 @@
 """The SO-101's environments: their names, their facts, and how each is made."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from sim.env import Env
+from sim.errors import WhiskerError
 from sim.families import EnvFamily, EnvRequest
 from sim.so101.scene_config import (
     BASE_XY_M,
@@ -13,6 +16,7 @@ from sim.so101.scene_config import (
     VIEWER_CAMERA,
     WORDS_SCENE,
     SceneConfig,
+    TwoBlockScene,
 )
 from sim.spec import ActionSpec, EnvListing
 from sim.user_code import import_attribute
@@ -23,28 +27,31 @@ class Entry:
     """One environment.
 
     Attributes:
-        factory: "module:function". The function takes `name`, `image_sizes` and `scene_path`.
+        env_class: import string of its class.
         scene: has the task's name, instruction and number of steps.
+        options: further arguments of the class.
     """
 
-    factory: str
+    env_class: str
     scene: SceneConfig
+    options: Mapping[str, str] = field(default_factory=dict)
 
+
+_JOINTS = "sim.so101.pick_place:PickPlace"
+_END_EFFECTOR = "sim.so101.end_effector:EndEffectorPickPlace"
+_WORDS = "sim.so101.pick_place_words:PickPlaceWords"
+_EITHER = "sim.so101.pick_place_either:PickPlaceEither"
 
 ENVIRONMENTS: dict[str, Entry] = {
-    "so101/pick_place": Entry("sim.so101.pick_place:make_pick_place", DEFAULT_SCENE),
-    "so101/pick_place_range": Entry("sim.so101.pick_place:make_pick_place_range", DEFAULT_SCENE),
-    "so101/pick_place_brick": Entry("sim.so101.pick_place:make_pick_place_brick", BRICK_SCENE),
-    "so101/pick_place_ee": Entry("sim.so101.end_effector:make_pick_place_ee", DEFAULT_SCENE),
-    "so101/pick_place_ee_delta": Entry(
-        "sim.so101.end_effector:make_pick_place_ee_delta", DEFAULT_SCENE
-    ),
-    "so101/pick_place_words": Entry(
-        "sim.so101.pick_place_words:make_pick_place_words", WORDS_SCENE
-    ),
-    "so101/pick_place_either": Entry(
-        "sim.so101.pick_place_either:make_pick_place_either", EITHER_SCENE
-    ),
+    "so101/pick_place": Entry(_JOINTS, DEFAULT_SCENE),
+    # Joints in lerobot's older units.
+    "so101/pick_place_range": Entry(_JOINTS, DEFAULT_SCENE, {"body_units": "range_m100_100"}),
+    # Close to a published scene.
+    "so101/pick_place_brick": Entry(_JOINTS, BRICK_SCENE),
+    "so101/pick_place_ee": Entry(_END_EFFECTOR, DEFAULT_SCENE, {"mode": "absolute"}),
+    "so101/pick_place_ee_delta": Entry(_END_EFFECTOR, DEFAULT_SCENE, {"mode": "delta"}),
+    "so101/pick_place_words": Entry(_WORDS, WORDS_SCENE),
+    "so101/pick_place_either": Entry(_EITHER, EITHER_SCENE),
 }
 
 
@@ -70,12 +77,26 @@ class So101Family(EnvFamily):
             yield EnvListing(name, entry.scene.instruction, entry.scene.max_steps)
 
     def make(self, request: EnvRequest) -> Env:
-        import_string = ENVIRONMENTS[request.name].factory
-        factory = import_attribute(f"environment {request.name!r}", import_string)
-        return factory(
-            name=request.spec_name,
+        entry = ENVIRONMENTS[request.name]
+        arguments: dict[str, Any] = dict(entry.options)
+        if request.path is not None and isinstance(entry.scene, TwoBlockScene):
+            raise WhiskerError(
+                f"environment {request.spec_name!r}",
+                expected="no scene of your own",
+                got=request.path,
+                hint="Only the scenes of one block and one bowl take a model of your own, e.g. "
+                "so101/pick_place@scene.xml.",
+            )
+        if request.path:
+            from sim.so101.scene import load_user_model  # it imports MuJoCo
+
+            arguments["model"] = load_user_model(Path(request.path), entry.scene)
+        env_class = import_attribute(f"environment {request.name!r}", entry.env_class)
+        return env_class(
+            request.spec_name,
+            config=entry.scene,
             image_sizes=request.image_sizes,
-            scene_path=request.path,
+            **arguments,
         )
 
     def task_of(self, name: str) -> str:
@@ -88,7 +109,7 @@ class So101Family(EnvFamily):
     ) -> tuple[str, ...]:
         """Return the camera with the best view and the robot's two cameras.
 
-        A user's own model has no camera for people.
+        A user's own model has no viewer camera.
         """
         del camera_names
         if path is not None:

@@ -1,7 +1,5 @@
 """The task in which the SO-101 picks a block up and places it in a bowl."""
 
-from pathlib import Path
-
 import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -22,8 +20,8 @@ from sim.observation import Observation
 from sim.rendering import CameraRenderer
 from sim.so101.block_goal import BlockGoal
 from sim.so101.pick_place_spec import make_spec, servo_range_rad
-from sim.so101.scene import build_model, load_user_model
-from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE, SceneConfig
+from sim.so101.scene import build_model
+from sim.so101.scene_config import DEFAULT_SCENE, SceneConfig
 from sim.so101.units import JOINTS, BodyUnits, JointAngles, JointUnits
 
 # In two control steps a block falls freely by 2 cm, and sinks into its contacts by 0.01 mm at rest.
@@ -303,25 +301,3 @@ class PickPlace(DrawableModel):
     def _bind_goal(self, block: str, goal_site: str) -> None:
         """Measure the progress of this block toward this goal."""
         self._goal = BlockGoal(self.model, block, goal_site)
-
-
-def make_pick_place(
-    name: str,
-    image_sizes: ImageSizes | None = None,
-    scene_path: str | None = None,
-    config: SceneConfig = DEFAULT_SCENE,
-    body_units: BodyUnits = "deg",
-) -> PickPlace:
-    """Make the default scene, with body joints in degrees."""
-    model = load_user_model(Path(scene_path), config) if scene_path else None
-    return PickPlace(name, config, body_units, image_sizes, model)
-
-
-def make_pick_place_range(**arguments) -> PickPlace:
-    """Make the same scene and initial states, with body joints in lerobot's older -100..100."""
-    return make_pick_place(body_units="range_m100_100", **arguments)
-
-
-def make_pick_place_brick(**arguments) -> PickPlace:
-    """Make the preset close to the published scene: brick, square bowl, wider cameras."""
-    return make_pick_place(config=BRICK_SCENE, **arguments)

@@ -5,12 +5,10 @@ One scene has two equally good futures.
 
 import numpy as np
 
-from sim.arrays import ImageSizes
 from sim.env import Progress, episode_rng
 from sim.so101.scene import GRIPPER_BODY, MOVING_JAW_BODY
-from sim.so101.scene_config import EITHER_SCENE
 from sim.so101.two_block_scene import goal_site
-from sim.so101.two_blocks import TwoBlockPickPlace, put_first, refuse_user_scene
+from sim.so101.two_blocks import TwoBlockPickPlace, put_first
 
 # Separates the random stream of the expert's choice from that of the objects' places.
 _CHOICE_STREAM = 2
@@ -24,13 +22,6 @@ class PickPlaceEither(TwoBlockPickPlace):
     contact, the one nearer to the tool centre point. The expert chooses a block at random, by the
     episode's index and not by the blocks' places.
     """
-
-    def __init__(
-        self,
-        name: str,
-        image_sizes: ImageSizes | None = None,
-    ) -> None:
-        super().__init__(name, EITHER_SCENE, "deg", image_sizes)
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -88,13 +79,3 @@ class PickPlaceEither(TwoBlockPickPlace):
     def _set_memory(self, memory: list[float]) -> None:
         super()._set_memory(memory)
         self._last_held = int(memory[2])
-
-
-def make_pick_place_either(
-    name: str,
-    image_sizes: ImageSizes | None = None,
-    scene_path: str | None = None,
-) -> PickPlaceEither:
-    """Make the scene with two red blocks and a bowl, with body joints in degrees."""
-    refuse_user_scene(name, scene_path)
-    return PickPlaceEither(name, image_sizes)

@@ -72,7 +72,7 @@ def _action_spec(model: mujoco.MjModel, units: JointUnits) -> ActionSpec:
 
 
 def _camera_names(model: mujoco.MjModel) -> tuple[str, ...]:
-    """Return the cameras as colour and as depth, without the one for people."""
+    """Return the colour and depth cameras, without the viewer's camera."""
     names = [model.camera(index).name for index in range(model.ncam)]
     robot_cameras = [name for name in names if name != VIEWER_CAMERA]
     depth_cameras = [name + DEPTH_SUFFIX for name in robot_cameras]

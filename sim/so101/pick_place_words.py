@@ -8,9 +8,9 @@ import numpy as np
 from sim.arrays import ImageSizes
 from sim.env import episode_rng
 from sim.so101.goals import declare_goal
-from sim.so101.scene_config import WORDS_SCENE
+from sim.so101.scene_config import WORDS_SCENE, TwoBlockScene
 from sim.so101.two_block_scene import goal_site
-from sim.so101.two_blocks import TwoBlockPickPlace, put_first, refuse_user_scene
+from sim.so101.two_blocks import TwoBlockPickPlace, put_first
 
 # Separates the random stream of the instructions' order from that of the objects' places.
 _ORDER_STREAM = 2
@@ -47,9 +47,10 @@ class PickPlaceWords(TwoBlockPickPlace):
     def __init__(
         self,
         name: str,
+        config: TwoBlockScene = WORDS_SCENE,
         image_sizes: ImageSizes | None = None,
     ) -> None:
-        super().__init__(name, WORDS_SCENE, "deg", image_sizes)
+        super().__init__(name, config, image_sizes=image_sizes)
         self.spec = replace(
             self.spec,
             instructions=INSTRUCTIONS,
@@ -87,13 +88,3 @@ class PickPlaceWords(TwoBlockPickPlace):
     def _set_memory(self, memory: list[float]) -> None:
         super()._set_memory(memory)
         self._set_instruction(int(memory[2]))
-
-
-def make_pick_place_words(
-    name: str,
-    image_sizes: ImageSizes | None = None,
-    scene_path: str | None = None,
-) -> PickPlaceWords:
-    """Make the scene with two blocks, a bowl and a plate, with body joints in degrees."""
-    refuse_user_scene(name, scene_path)
-    return PickPlaceWords(name, image_sizes)

@@ -121,8 +121,8 @@ WORDS_SCENE = TwoBlockScene(
     bowl_inner_m=0.05,
 )
 
-# One scene has two equally good futures: either block counts, and the bowl is in the middle, below
-# the gripper.
+# Either block counts, and the bowl is in the middle, below the gripper. The scene therefore has two
+# equally good futures.
 EITHER_SCENE = TwoBlockScene(
     name="pick_place_either",
     instruction="Pick up a red block and place it in the bowl.",

@@ -68,21 +68,21 @@ def add_bowl(
         name=name,
         pos=[*pos_m, 0],
     )
-    looks = {
+    geom_options = {
         "rgba": [*rgb, 1],
         **contact_of(config),
     }
     if config.bowl_shape == "square":
-        _add_square_bowl(bowl, config, looks, goal)
+        _add_square_bowl(bowl, config, geom_options, goal)
     else:
-        _add_round_bowl(bowl, config, looks, goal)
+        _add_round_bowl(bowl, config, geom_options, goal)
     return bowl
 
 
 def _add_square_bowl(
     bowl: mujoco.MjsBody,
     config: SceneConfig,
-    looks: dict,
+    geom_options: dict,
     goal: str,
 ) -> None:
     """Add a floor, four upright walls and the goal site."""
@@ -94,7 +94,7 @@ def _add_square_bowl(
         type=_BOX,
         pos=[0, 0, _FLOOR_M / 2],
         size=[inner, inner, _FLOOR_M / 2],
-        **looks,
+        **geom_options,
     )
     long_m = inner + 2 * wall_m
     for i, (dx, dy) in enumerate([(1, 0), (-1, 0), (0, 1), (0, -1)]):
@@ -104,7 +104,7 @@ def _add_square_bowl(
             type=_BOX,
             pos=[dx * (inner + wall_m), dy * (inner + wall_m), height / 2],
             size=[width, depth, height / 2],
-            **looks,
+            **geom_options,
         )
     bowl.add_site(
         name=goal,
@@ -118,7 +118,7 @@ def _add_square_bowl(
 def _add_round_bowl(
     bowl: mujoco.MjsBody,
     config: SceneConfig,
-    looks: dict,
+    geom_options: dict,
     goal: str,
 ) -> None:
     """Add a floor, a flaring wall of boxes and the goal site."""
@@ -131,7 +131,7 @@ def _add_round_bowl(
         type=_CYLINDER,
         pos=[0, 0, _FLOOR_M / 2],
         size=[base_radius, _FLOOR_M / 2, 0],
-        **looks,
+        **geom_options,
     )
     tilt = np.arctan2(inner - base_radius, height)
     middle = (base_radius + inner) / 2 + wall_m
@@ -144,7 +144,7 @@ def _add_round_bowl(
             pos=[middle * np.cos(angle), middle * np.sin(angle), height / 2],
             quat=_turned_and_tilted(angle, tilt),
             size=[wall_m, half_width, height / 2 / np.cos(tilt)],
-            **looks,
+            **geom_options,
         )
     bowl.add_site(
         name=goal,
@@ -176,7 +176,7 @@ def add_plate(
         name=name,
         pos=[*pos_m, 0],
     )
-    looks = {
+    geom_options = {
         "rgba": [*rgb, 1],
         **contact_of(config),
     }
@@ -185,7 +185,7 @@ def add_plate(
         type=_CYLINDER,
         pos=[0, 0, _FLOOR_M / 2],
         size=[inner, _FLOOR_M / 2, 0],
-        **looks,
+        **geom_options,
     )
     tilt = np.arctan2(height - _FLOOR_M, rim_m)
     middle = inner + rim_m / 2
@@ -199,7 +199,7 @@ def add_plate(
             pos=[middle * np.cos(angle), middle * np.sin(angle), rim_height],
             quat=_turned_and_tilted(angle, -tilt),
             size=[rim_m / 2 / np.cos(tilt), half_width, wall_m],
-            **looks,
+            **geom_options,
         )
     goal_half_height = (_FLOOR_M + max(config.block_size_m)) / 2
     plate.add_site(

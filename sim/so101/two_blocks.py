@@ -3,7 +3,6 @@
 import mujoco
 import numpy as np
 
-from sim.errors import WhiskerError
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import TwoBlockScene
 from sim.so101.two_block_scene import build_two_block_model, goal_site
@@ -36,18 +35,6 @@ class TwoBlockPickPlace(PickPlace):
             y_m = side * rng.uniform(*config.receptacle_y_m)
             mocap = self.model.body(name).mocapid[0]
             self.data.mocap_pos[mocap] = x_m, y_m, 0.0
-
-
-def refuse_user_scene(name: str, scene_path: str | None) -> None:
-    """Raise if there is a user's model. Only the scene with one block accepts one."""
-    if scene_path is not None:
-        raise WhiskerError(
-            f"environment {name!r}",
-            expected="no scene of your own",
-            got=scene_path,
-            hint="Only the scenes of one block and one bowl take a model of your own, e.g. "
-            "so101/pick_place@scene.xml.",
-        )
 
 
 def put_first(
