@@ -1,4 +1,4 @@
-"""A point that its actions move, and that goes wrong when told to: an `Env` without physics, made in no time."""
+"""A point moved by its actions that fails on request: an `Env` without physics, made at once."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
 
 class OddError(WhiskerError):
-    """A kind of its own, with a constructor of its own."""
+    """An error class with a constructor of its own."""
 
     def __init__(self, *, odd: str) -> None:
         super().__init__(f"the {odd}", expected="even", got="odd", hint="Add one.")
@@ -42,7 +42,7 @@ FAULTS = {
 
 
 def episode_of(fault):
-    """The episode in which every step does this; in those from 100 on nothing goes wrong."""
+    """Return the episode whose steps fail in this way. Nothing fails from episode 100 on."""
     return list(FAULTS).index(fault)
 
 
@@ -60,7 +60,7 @@ THRESHOLDS = {"stalled": Threshold(0.01, "chosen"), "stalled_steps": Threshold(3
 
 
 class Point:
-    """Its camera images, state and snapshot are functions of where it is."""
+    """Its camera images, state and snapshot are functions of its position."""
 
     spec = EnvSpec(
         name="point",
@@ -130,7 +130,7 @@ class Point:
         return np.append(self._pos, 0.0)
 
     def projection(self, camera):
-        """Says the name of the camera."""
+        """Print the name of the camera."""
         print(camera)
         return np.eye(3, 4)
 
@@ -166,7 +166,7 @@ class Point:
 
 
 class PointExpert:
-    """Says where the point is, and how often it was asked since its reset."""
+    """Reports the point's position, and how often it was asked since its reset."""
 
     def __init__(self, env):
         self._env = env

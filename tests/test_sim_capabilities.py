@@ -1,4 +1,4 @@
-"""An environment has what it has, whatever it is wrapped in; what needs more says so, or does without."""
+"""A wrapper has exactly the capabilities of what it wraps, and code says which one it lacks."""
 
 from contextlib import closing
 from functools import partial
@@ -43,7 +43,7 @@ def capabilities_of(env):
 
 
 class OnlySnapshot(EnvWrapper):
-    """One that can tell where it is, and cannot go back."""
+    """Has `snapshot` but no `restore`."""
 
     def __init__(self):
         super().__init__(make_bare_point())
@@ -112,7 +112,7 @@ def test_the_doctor_does_without():
 
 @pytest.fixture
 def replay_without(failed_run, monkeypatch):
-    """Take capabilities away from the environment in which the episodes of `failed_run` are seen again."""
+    """Remove capabilities from the environment in which the episodes of `failed_run` are replayed."""
     open_env = Run.open_env
 
     def take_away(*lost):

@@ -1,4 +1,4 @@
-"""Every environment keeps its contract, and every way to break it is found."""
+"""Every environment keeps its contract, and `check_env` finds every kind of violation."""
 
 import re
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ RIGHT = GoalKind("at_the_right", measures={"distance_m": "from the right end"})
 
 
 class Slider:
-    """A ball on a rail, in the core and with snapshots: the smallest environment that keeps the whole contract."""
+    """A ball on a rail, with snapshots: the smallest environment that keeps the whole contract."""
 
     spec = EnvSpec(
         name="slider",
@@ -135,7 +135,7 @@ class GoRight:
         return np.ones(1)
 
 
-# Each of these breaks one promise.
+# Each of these classes breaks one promise.
 
 
 class LongerSpec(Slider):
@@ -147,7 +147,7 @@ class NoRestore(Slider):
 
 
 class CountsResets(Slider):
-    """Begins elsewhere each time."""
+    """Starts at another place after each reset."""
 
     n_resets = 0
 
@@ -159,7 +159,7 @@ class CountsResets(Slider):
 
 
 class KeepsItsVelocity(Slider):
-    """Begins where it should, and moves on as the episode before did."""
+    """Starts correctly, but moves on with the velocity of the previous episode."""
 
     def reset(self, episode_index):
         velocity = self.data.qvel.copy()
@@ -168,7 +168,7 @@ class KeepsItsVelocity(Slider):
 
 
 class OneLight(Slider):
-    """Looks otherwise in every second episode, and is nowhere else."""
+    """Looks different in every second episode. Nothing else differs."""
 
     def reset(self, episode_index):
         super().reset(episode_index)
@@ -183,7 +183,7 @@ class OtherImageSize(Slider):
 
 @dataclass(frozen=True)
 class Seen:
-    """An observation whose types nobody checks."""
+    """An observation whose types are not checked."""
 
     images: dict
     state: np.ndarray
@@ -255,7 +255,7 @@ class UndeclaredMeasure(Slider):
 
 
 class OldProgress(Slider):
-    """Its step says what was so before it."""
+    """Its `step` returns the progress from before the step."""
 
     def step(self, action):
         before = self.progress()
@@ -276,7 +276,10 @@ class ForgetsVelocity(Slider):
 
 
 class ForgetsItsCount(Slider):
-    """Success comes after other steps, from another episode alone; no array of MuJoCo shows it."""
+    """Succeeds after a different number of steps when restored from another episode.
+
+    No array of MuJoCo shows the count.
+    """
 
     offset = 0.0
 
@@ -336,7 +339,7 @@ BROKEN = {
 }
 
 
-# In earlier episodes `Point` crashes.
+# `Point` crashes in earlier episodes.
 POINT_EPISODE = 100
 
 
@@ -375,7 +378,7 @@ def test_what_can_be_drawn_has_a_pose_for_every_body_and_a_projection_for_its_ow
 
 
 def test_what_cannot_be_told_is_unknown():
-    """`Point` goes where it is told, beyond its bounds too; it draws without OpenGL."""
+    """`Point` also executes actions beyond its bounds, and it draws without OpenGL."""
     checks = verdicts_of(Point, POINT_EPISODE)
     assert (
         checks["clipping"].verdict == "unknown"
@@ -409,7 +412,7 @@ def test_a_renderer_is_counted_whatever_calls_it(blind_env):
     assert renders.n_calls > 0
     n_calls = renders.n_calls
     slider.observe()
-    assert renders.n_calls == n_calls  # the libraries are as they were
+    assert renders.n_calls == n_calls  # the patches are removed
     with count_renders() as renders:
         blind_env.reset(0)
         blind_env.observe()

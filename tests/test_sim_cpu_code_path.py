@@ -1,4 +1,4 @@
-"""The code path of the numerical libraries: chosen before they are loaded, and never over the user's own choice."""
+"""The CPU code path is chosen before the libraries load, and respects the user's choice."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from sim.cpu_code_path import (
 
 CAPABLE = read_processor()["flags"] >= {"avx2", "fma"}
 needs_avx2 = pytest.mark.skipif(not CAPABLE, reason="the path needs AVX2 and FMA")
-# Prints what each library says of itself, which is independent of the variables.
+# Prints what each library reports, which does not depend on the variables.
 ASK_LIBRARIES = """
 import json, sim, torch
 from threadpoolctl import threadpool_info

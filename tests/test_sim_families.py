@@ -1,4 +1,4 @@
-"""Families of environments that come from outside of the project: by import string and by entry point."""
+"""Families from outside of the project, found by import string and by entry point."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from sim.registry import camera_names, expand_env, family_of, list_envs, make_en
 from viz.video import MAIN_SIZE, choose_views, draw_step
 
 OUTSIDE = Path(__file__).parent / "outside"
-# What an installer leaves behind of tests/outside/pyproject.toml.
+# The files that an installer makes from tests/outside/pyproject.toml.
 DIST_INFO = {
     "METADATA": "Metadata-Version: 2.1\nName: toy-envs\nVersion: 0.1\n",
     "entry_points.txt": "[whisker.envs]\ntoy = toy_module:toy\n",
@@ -50,7 +50,7 @@ broken, number = Broken(), 7
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """A directory with the toy's module, which is the current one; modules of it are forgotten afterwards."""
+    """Change to a directory with the toy's module. Its modules are forgotten afterwards."""
     (tmp_path / "toy_module.py").write_text((OUTSIDE / "toy_module.py").read_text())
     (tmp_path / "broken_module.py").write_text(BROKEN)
     (tmp_path / "not_python.py").write_text("def f(:\n")
@@ -63,7 +63,7 @@ def outside(tmp_path, monkeypatch):
 
 @pytest.fixture
 def installed(outside, monkeypatch):
-    """The toy as an installed distribution with an entry point."""
+    """Install the toy as a distribution with an entry point."""
     folder = outside / "site"
     (folder / "toy_envs-0.1.dist-info").mkdir(parents=True)
     for name, text in DIST_INFO.items():
@@ -74,7 +74,7 @@ def installed(outside, monkeypatch):
 
 
 def eval_outside(directory, *arguments, **environment):
-    """Run the installed command, whose own directory is not the current one."""
+    """Run the installed command. Its own directory is not the current one."""
     return subprocess.run(
         [Path(sys.executable).parent / "eval", *map(str, arguments)],
         cwd=directory,
@@ -257,7 +257,7 @@ def test_an_environment_from_outside_lives_in_a_process_of_its_own_if_its_family
 
 
 def test_a_process_of_ones_own_can_be_of_another_python(outside, monkeypatch):
-    """It is one whose packages lie elsewhere, and which knows nothing of this project."""
+    """That Python has its packages elsewhere, and knows nothing of this project."""
     venv.create(outside / "other", with_pip=False)
     (site,) = (outside / "other" / "lib").glob("*/site-packages")
     (site / "ours.pth").write_text(sysconfig.get_path("purelib") + "\n")

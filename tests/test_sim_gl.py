@@ -85,7 +85,7 @@ def test_osmesa_draws_without_a_device_so_it_is_not_tried(monkeypatch):
     ],
 )
 def test_a_choice_that_cannot_start_is_refused_before_anything_is_imported(choice, said):
-    """As `eval` sets it up; the advice of the message is followed too."""
+    """The check runs as `eval` runs it, and the advice of the message works."""
     code = (
         "import sys\n"
         "from sim.errors import WhiskerError\n"

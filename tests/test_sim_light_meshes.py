@@ -43,7 +43,7 @@ def test_clustering_keeps_the_surface_and_drops_most_faces():
 
 
 def test_vertices_and_faces_are_told_apart_as_whole_rows():
-    """As numpy tells rows apart, on coordinates of both signs and faces that come several times."""
+    """Rows are compared as numpy compares them, with coordinates of both signs and repeated faces."""
     rng = np.random.default_rng(0)
     vertices = rng.normal(size=(3000, 3))
     cells = np.floor(vertices / 0.25).astype(int)

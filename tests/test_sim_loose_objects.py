@@ -1,4 +1,4 @@
-"""Objects in a small world of their own, where Newton says what they do."""
+"""Objects in a small world, in which Newton's laws predict their motion."""
 
 import mujoco
 import numpy as np
@@ -35,7 +35,7 @@ def world():
 def test_what_falls_drifts_as_newton_says_and_what_lies_does_not(world):
     model, data = world
     objects = {thing.name: thing for thing in observe_loose_objects(model, data)}
-    assert list(objects) == ["falling", "lying", "flying"]  # a hinge holds the other one
+    assert list(objects) == ["falling", "lying", "flying"]  # a hinge holds the other body
     dt_s, n = model.opt.timestep, round(WATCH_S / model.opt.timestep)
     fall_m = 9.81 * dt_s**2 * n * (n + 1) / 2  # semi-implicit Euler: the sum of g dt² k
     assert objects["falling"].speed_m_s == 0 and objects["falling"].drift_m == pytest.approx(

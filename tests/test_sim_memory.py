@@ -1,4 +1,4 @@
-"""Memory that is left."""
+"""The memory that is available for environments."""
 
 import pytest
 

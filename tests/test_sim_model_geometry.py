@@ -1,4 +1,4 @@
-"""What is taken out of a model to be drawn, against MuJoCo's own kinematics and a model made by hand."""
+"""Extracted geometry agrees with MuJoCo's own kinematics and with a model made by hand."""
 
 import mujoco
 import numpy as np
@@ -38,7 +38,7 @@ def model():
 
 
 def dense_sphere(n):
-    """Vertices and faces of a unit sphere of n by n quads."""
+    """Return vertices and faces of a unit sphere of n by n quads."""
     angle, height = np.meshgrid(np.linspace(0, 2 * np.pi, n), np.linspace(-np.pi / 2, np.pi / 2, n))
     vertices = np.stack(
         [np.cos(height) * np.cos(angle), np.cos(height) * np.sin(angle), np.sin(height)], axis=-1
@@ -54,7 +54,7 @@ def dense_sphere(n):
 
 
 def place(body_pose, shape_pose):
-    """Where a shape is in the world, by MuJoCo's quaternions."""
+    """Return the pose of a shape in the world, by MuJoCo's quaternions."""
     pos, quat = np.zeros(3), np.zeros(4)
     mujoco.mju_rotVecQuat(pos, shape_pose[:3].astype(float), body_pose[3:].astype(float))
     mujoco.mju_mulQuat(quat, body_pose[3:].astype(float), shape_pose[3:].astype(float))
@@ -88,7 +88,7 @@ def test_a_vertex_has_the_pixel_of_the_texture_that_it_lies_on():
     model = mujoco.MjModel.from_xml_string(SCENE)
     pixels = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
     model.tex_data[:] = pixels.ravel()
-    # One place a vertex, in the middle of a pixel: u to the right, v down in MuJoCo's memory.
+    # One texture coordinate per vertex, in a pixel's middle: u right, v down in MuJoCo's memory.
     model.mesh_facetexcoord[:] = model.mesh_face
     model.mesh_texcoord[:] = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75], [1.25, -0.75]]
     (mesh,) = extract_geometry(model, (0,)).meshes
@@ -132,7 +132,7 @@ def test_a_light_mesh_is_as_large_as_the_heavy_one():
 
 
 def test_a_textured_geom_has_the_mean_colour_of_its_texture():
-    """Two geoms that share it, one of them tinted."""
+    """Two geoms share the texture, and one of them is tinted."""
     model = mujoco.MjModel.from_xml_string("""
     <mujoco>
       <asset>

@@ -1,4 +1,4 @@
-"""An environment behind a process does what it does here, and nothing that happens to it happens to us."""
+"""An environment in a process behaves as it does here, and its failures stay there."""
 
 import gc
 import os
@@ -32,7 +32,7 @@ ACTION = np.array([0.5, 0.25])
 
 @pytest.fixture(scope="module", autouse=True)
 def childrens_temporary_files(tmp_path_factory):
-    """`tests/__init__.py` makes a folder in every process that imports from it."""
+    """`tests/__init__.py` creates a folder in every process that imports from it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("children")))
         yield
@@ -61,14 +61,14 @@ def shared_point():
 
 @pytest.fixture
 def point(shared_point):
-    """In episode 100; whatever was done to it before, a reset helps."""
+    """Return the point in episode 100. A reset repairs whatever was done to it before."""
     shared_point.reset(100)
     return shared_point
 
 
 @pytest.fixture(scope="module")
 def actions(local):
-    """What the expert does in episode 3, until success."""
+    """Return the expert's actions in episode 3, until success."""
     local.reset(3)
     expert, actions, success = local.make_expert(), [], False
     while not success:
@@ -78,7 +78,7 @@ def actions(local):
 
 
 def everything(env, result=None):
-    """All that an environment says of this moment, to the bit."""
+    """Return all current readings of an environment, to the bit."""
     progress = env.progress()
     if result is not None:
         assert repr(result.progress) == repr(progress)
@@ -106,7 +106,7 @@ def images_of(env):
 
 
 def trace(env, actions, look_every=20):
-    """The rollout, and what was seen on the way."""
+    """Return the rollout, with all readings and observations."""
     return [
         (everything(env, env.step(action)), images_of(env) if i % look_every == 0 else None)
         for i, action in enumerate(actions)
@@ -114,7 +114,7 @@ def trace(env, actions, look_every=20):
 
 
 def is_alive(pid):
-    """A zombie is not."""
+    """Return whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def count_open_files():
 
 
 def python(code, *, how="-c", folder=None):
-    """Run Python code as a person would: what it printed, and what was on the terminal besides."""
+    """Run Python code as a user does; return its output, and what else was on the terminal."""
     script = str((folder or Path()) / "script.py")
     if how == "file":
         Path(script).write_text(code)
@@ -148,7 +148,7 @@ def python(code, *, how="-c", folder=None):
     return done.stdout, done.stderr
 
 
-# The same world
+# Equal results
 
 
 def test_it_is_an_environment(remote, local):
@@ -171,7 +171,7 @@ def test_a_rollout_is_the_same_to_the_bit(local, remote, actions):
 
 
 def test_a_snapshot_continues_on_the_other_side(local, remote, actions):
-    """In the middle of the grasp, with contacts and warm starts; in both directions."""
+    """Snapshots work in both directions, in the middle of a grasp with contacts and warm starts."""
     middle = 70
     for first, second in ((local, remote), (remote, local)):
         first.reset(3)
@@ -213,7 +213,7 @@ def test_killed_in_the_middle_it_starts_again_with_the_same_bits(remote, actions
 
 
 class Forward:
-    """A policy that goes straight on."""
+    """A policy that always moves straight ahead."""
 
     spec = PolicySpec("forward", {}, 2, 2, 2, 2, 2, stochastic=False)
 
@@ -241,7 +241,7 @@ def test_one_crash_costs_one_episode(point):
         assert record.arrays.state.tolist() == [[start + 0.5 * n, 0.5 * n] for n in range(5)]
 
 
-# What is handed out
+# Returned values
 
 
 def test_what_was_handed_out_never_changes(point):
@@ -277,7 +277,7 @@ def test_what_was_handed_out_may_be_written_on(point):
 
 
 def test_reading_asks_nobody(point):
-    """What the recorder reads after every step came with the step's answer."""
+    """The readings that a recorder needs after every step come with the answer to the step."""
     here = Point()
     here.step(ACTION)
     point.step(ACTION)
@@ -294,7 +294,7 @@ def test_images_that_are_not_as_declared_are_refused():
     env.close()
 
 
-# What goes wrong over there
+# Failures in the process
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_an_exception_arrives_and_the_process_lives_on(point, fault, error_type,
         assert vars(caught.value) == vars(UnknownNameError("thing", "bok", ["book", "box"]))
     if error_type is EnvProcessError:
         assert "in raise_" in caught.value.__notes__[0]
-    # The point had moved before it complained: what is read is the world as it is, not as it was.
+    # The point had moved before it raised, so that the readings are those after the move.
     assert point.state().tolist() == [episode_of(fault) + 0.5, 0.25]
     point.reset(101)
     assert point.pid == pid and point.state().tolist() == [101, 0]
@@ -345,7 +345,7 @@ def test_a_death_is_named_and_the_next_reset_forgets_it(point, fault, words):
 
 
 def test_what_hangs_is_killed():
-    """Also while native code holds Python's lock."""
+    """This includes native code that holds Python's lock."""
     env = EnvProcess(Point, step_limit_s=1.0)
     for fault in ("hang", "hang with the lock"):
         env.reset(episode_of(fault))
@@ -413,7 +413,7 @@ def test_an_expert_outlives_a_crash(point):
     assert expert.action().tolist() == [104, 1]
 
 
-# How it ends
+# The end of the process
 
 
 def test_close_lets_it_close_and_is_final(tmp_path):
@@ -443,7 +443,7 @@ def test_ctrl_c_is_for_the_parent(point):
 
 
 def test_an_answer_that_was_not_waited_for_is_never_taken_for_another(point):
-    """Ctrl-C in the middle of a step."""
+    """Ctrl-C interrupts a step."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -474,7 +474,7 @@ def test_it_does_not_die_with_the_thread_that_made_it():
 
 @pytest.mark.parametrize("fault", ["hang", "hang with the lock"])
 def test_it_dies_with_a_parent_that_is_killed(tmp_path, fault):
-    """Busy, also in native code that never gives up Python's lock; and nothing is left on any disk."""
+    """The child is busy, also in native code that never releases Python's lock. No file remains."""
     code = (
         "import tempfile, numpy as np\n"
         "from sim.process import EnvProcess; from tests.point_env import Point, episode_of\n"
@@ -513,7 +513,7 @@ def test_a_fork_of_the_parent_does_not_end_it():
     assert python(code)[0].split() == ["0.25"]
 
 
-# What a person sees
+# Output on the terminal
 
 
 @pytest.mark.parametrize(
@@ -522,7 +522,7 @@ def test_a_fork_of_the_parent_does_not_end_it():
     ids=["-c", "stdin", "file", "left open"],
 )
 def test_nothing_is_on_the_terminal_however_python_was_called(tmp_path, how, end):
-    """A script without a main guard is not run twice; neither the child nor Python complains of anything."""
+    """A script without a main guard is not run twice. Neither child nor Python prints anything."""
     code = (
         "from sim.process import EnvProcess\n"
         "from tests.point_env import Point\n"

@@ -96,7 +96,7 @@ def test_control_is_liberos_alone():
 
 
 def last_line_of(code):
-    """What a new interpreter prints last."""
+    """Return the last line that a new interpreter prints."""
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""End-effector actions against lerobot's own URDF and pipeline, MuJoCo's sites, and other solvers."""
+"""End-effector actions agree with lerobot's URDF and pipeline, MuJoCo's sites and other solvers."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -59,7 +59,10 @@ def kinematics(blind_env):
 
 
 class LerobotUrdf:
-    """What lerobot's `RobotKinematics` computes with placo, from the same URDF, in numpy: (4, 4), base to tool."""
+    """Computes in numpy what lerobot's `RobotKinematics` computes with placo from the same URDF.
+
+    The result is the (4, 4) transform from base to tool.
+    """
 
     def __init__(self):
         robot = ET.parse(ROBOT_FOLDER / "so101_new_calib.urdf").getroot()
@@ -99,7 +102,7 @@ def random_postures(kinematics, n, seed=0):
 
 
 def drive(env, n_steps, seed=0):
-    """Random joint targets near the present, sent as the environment's own actions."""
+    """Send random joint targets near the present ones, as the environment's own actions."""
     rng, trace = np.random.default_rng(seed), []
     for _ in range(n_steps):
         joints = env.units.to_rad(env.joint_state().astype(np.float64))
@@ -141,7 +144,7 @@ def test_minus_is_the_inverse_of_plus(kinematics):
 
 
 def test_the_state_is_what_lerobots_pipeline_makes_of_the_joints(absolute):
-    """The same tool frame, base frame, names and units."""
+    """Tool frame, base frame, names and units are the same."""
     for q in random_postures(absolute._kinematics, 20, seed=3):
         absolute.reset(0)
         absolute.place_arm(np.append(q, 0.5))
@@ -156,7 +159,7 @@ def test_the_state_is_what_lerobots_pipeline_makes_of_the_joints(absolute):
 
 
 def test_the_jacobian_is_the_derivative_of_the_error(kinematics):
-    """Finite differences at the target, where the rotation error is linear."""
+    """The oracle is finite differences at the target, where the rotation error is linear."""
     for q in random_postures(kinematics, 5, seed=1):
         target = kinematics.forward(q)
         _, jacobian = kinematics._linearise(q, target, 1.0)
@@ -168,7 +171,7 @@ def test_the_jacobian_is_the_derivative_of_the_error(kinematics):
 
 
 def test_poses_are_in_the_frame_of_the_base(own_scene):
-    """Where the robot stands in the world, and which way it faces, changes neither state nor joints."""
+    """The robot's place and heading in the world change neither state nor joints."""
     turned = mujoco.MjSpec.from_file(str(own_scene))
     turned.body("base").pos, turned.body("base").quat = [0.3, -0.2, 0.1], [0.8, 0.0, 0.0, 0.6]
     here, there = (
@@ -199,7 +202,7 @@ def test_from_nearby_every_pose_of_the_arm_is_met(kinematics, spread_rad):
 
 
 def test_from_home_every_position_is_met_and_most_poses(blind_env, kinematics):
-    """Also behind the robot and under the table, in one control step, where a single search is often stuck."""
+    """Positions include those behind the robot and under the table, where a single search often stalls."""
     home, errors = np.array(blind_env.config.home_rad[:5]), []
     for q in random_postures(kinematics, 150, seed=4):
         solution = kinematics.solve(home, kinematics.forward(q))
@@ -231,7 +234,7 @@ def test_joint_and_servo_limits_hold(kinematics):
 
 @pytest.mark.parametrize("pos", [(1.2, 0.0, 0.2), (0.3, 0.9, 0.4), (0.2, -0.1, 1.3)])
 def test_out_of_reach_the_error_is_the_true_distance(absolute, pos):
-    """To the nearest point of the reach, found by another solver from many starts."""
+    """The nearest reachable point comes from another solver with many starts."""
     pos = np.array(pos)
     absolute.reset(0)
     forward = absolute._kinematics.forward
@@ -245,7 +248,7 @@ def test_out_of_reach_the_error_is_the_true_distance(absolute, pos):
     commanded = forward(absolute.data.ctrl[:5])
     assert result.ik_error_m == pytest.approx(np.linalg.norm(commanded.pos_m - pos), abs=1e-9)
     assert result.ik_failed and result.clipped
-    # The cut to the box comes first, and the arm then goes to where the cut target is nearest.
+    # The target is first clipped to the box. The arm then goes as near to it as it can.
     assert nearest_m - 1e-4 <= result.ik_error_m < nearest_m + 0.05
     uncut = absolute._kinematics.solve(
         np.array(absolute.config.home_rad[:5]), Pose(pos, np.eye(3)), n_iterations=200
@@ -286,7 +289,7 @@ def test_restore_continues_bit_for_bit(env, n_before):
 
 
 def test_a_zero_delta_holds_the_arm_bit_for_bit(delta):
-    """Also far out, where it hangs below its target by its own weight."""
+    """This also holds far out, where the arm hangs below its target by its own weight."""
     delta.reset(0)
     for _ in range(20):
         delta.step(np.array([0.01, 0.003, 0.002, 0.0, 0.02, 0.01, 40.0]))
@@ -301,7 +304,7 @@ def test_a_zero_delta_holds_the_arm_bit_for_bit(delta):
 
 
 def test_a_delta_is_composed_as_lerobot_composes_it(delta):
-    """lerobot's `EEReferenceAndDelta`, as its own manipulator environment sets it up, with the URDF."""
+    """The oracle is lerobot's `EEReferenceAndDelta` with the URDF, as its own environment configures it."""
     delta.reset(0)
     rng = np.random.default_rng(8)
     compose = EEReferenceAndDelta(
@@ -334,7 +337,7 @@ def test_a_delta_is_composed_as_lerobot_composes_it(delta):
 
 
 def test_joints_come_back_from_their_action(env):
-    """Forward and then inverse kinematics, near the joints that are commanded."""
+    """Inverse kinematics undoes forward kinematics near the commanded joints."""
     rng = np.random.default_rng(9)
     for _ in range(20):
         target = np.array(env.config.home_rad) + rng.normal(0, 0.03, 6)
@@ -342,7 +345,7 @@ def test_joints_come_back_from_their_action(env):
 
 
 def test_the_bounds_hold_all_that_the_arm_can_reach(absolute, delta):
-    """The extremes along each axis, by another solver."""
+    """The extremes along each axis come from another solver."""
     low, high = np.array(absolute.spec.action.low), np.array(absolute.spec.action.high)
     forward, starts = (
         absolute._kinematics.forward,

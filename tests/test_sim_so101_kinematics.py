@@ -51,7 +51,7 @@ def test_out_of_reach_stays_inside_the_joint_limits(blind_env, kinematics):
 
 
 def test_the_jacobian_is_the_derivative_of_the_error(blind_env, kinematics):
-    """Finite differences of position and of the rotation error, near the target where it is linear."""
+    """The oracle is finite differences near the target, where the rotation error is linear."""
     q = kinematics.solve(
         np.array(blind_env.config.home_rad[:5]), np.array([0.2, -0.08, 0.02]), 0.0, 0.1, 200
     )
@@ -63,5 +63,5 @@ def test_the_jacobian_is_the_derivative_of_the_error(blind_env, kinematics):
         dq = eps * np.eye(5)[joint]
         up, _ = kinematics._linearise(q + dq, pos, yaw, 1.0)
         down, _ = kinematics._linearise(q - dq, pos, yaw, 1.0)
-        # The error falls as the joint moves towards the target, hence the sign.
+        # The sign is negative, because the error falls as the joint moves towards the target.
         np.testing.assert_allclose(-(up - down) / (2 * eps), jacobian[:, joint], atol=0.02)

@@ -1,4 +1,4 @@
-"""The contract of every environment, on the SO-101."""
+"""The SO-101 keeps the contract of every environment."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def env():
 
 
 def drive(env, n_steps, seed=0):
-    """Random actions near the present; the trace that they leave."""
+    """Execute random actions near the present joints, and return the trajectory."""
     rng = np.random.default_rng(seed)
     trace = []
     for _ in range(n_steps):
@@ -84,7 +84,7 @@ def test_units_do_not_change_the_world(blind_env):
 
 @pytest.mark.parametrize("n_before", [0, 3, 70])
 def test_restore_continues_bit_for_bit(env, n_before):
-    """Also in the middle of a grasp, with contacts and warm starts."""
+    """This includes the middle of a grasp, with contacts and warm starts."""
     env.reset(5)
     expert = PickPlaceExpert(env)
     for _ in range(n_before):
@@ -127,10 +127,7 @@ def test_nothing_but_observe_renders(env, monkeypatch):
 
 
 def test_the_image_is_upright(env):
-    """The block is at y < 0, on the right of the robot; the bowl at y > 0.
-
-    +x is up in the overhead image.
-    """
+    """In the overhead image +x is up. The block (y < 0) is on the robot's right, the bowl at y > 0."""
     env.reset(0)
     image = env.observe().images["overhead_cam"].astype(int)
     red = (image[..., 0] > 120) & (image[..., 1] < 80)
@@ -149,7 +146,7 @@ def test_the_image_is_upright(env):
 
 @pytest.fixture(scope="module")
 def looking_env():
-    """Three cameras, each of another shape."""
+    """Return an environment with three cameras of different image shapes."""
     sizes = {"overhead_cam": (48, 64), "wrist_cam": (60, 100), "viewer_cam": (40, 90)}
     env = make_env("so101/pick_place", image_sizes=sizes)
     yield env
@@ -157,9 +154,9 @@ def looking_env():
 
 
 def segmented_middle(env, camera, geom, finer=8):
-    """Mean place of a geom's pixels in MuJoCo's own segmentation, (u, v) in pixels of the observed image.
+    """Return the mean pixel (u, v) of a geom in MuJoCo's own segmentation.
 
-    The gripper above it is left out of the picture.
+    Pixels are those of the observed image. The gripper above the geom is not drawn.
     """
     renderer = mujoco.Renderer(env.model, camera.height_px * finer, camera.width_px * finer)
     renderer.enable_segmentation_rendering()
@@ -175,7 +172,7 @@ def segmented_middle(env, camera, geom, finer=8):
 @pytest.mark.parametrize("camera_index", [0, 1, 2])
 @pytest.mark.parametrize("offset_m", [(0.0, 0.0, 0.06), (0.02, -0.02, 0.08), (-0.02, 0.02, 0.07)])
 def test_the_projection_is_where_mujoco_draws(looking_env, camera_index, offset_m):
-    """A block of 3 mm, seen from everywhere: MuJoCo's own segmentation tells where it is."""
+    """MuJoCo's own segmentation shows where a block of 3 mm is, seen from all sides."""
     env, camera = looking_env, looking_env.spec.cameras[camera_index]
     env.reset(3)
     block, size = env.model.geom("block"), env.model.geom("block").size.copy()
@@ -192,7 +189,7 @@ def test_the_projection_is_where_mujoco_draws(looking_env, camera_index, offset_
 
 
 def test_the_projection_is_of_the_image_that_is_observed(looking_env):
-    """No segmentation here: the middle of the red pixels."""
+    """The oracle is the middle of the red pixels, without segmentation."""
     env = looking_env
     env.reset(0)
     image = env.observe().images["overhead_cam"].astype(int)
@@ -207,7 +204,7 @@ def test_the_projection_is_of_the_image_that_is_observed(looking_env):
 
 
 def test_the_edges_of_an_image_are_its_field_of_view(looking_env):
-    """Under the overhead camera, at half the field of view to the side: v = 0 at the far edge of the picture."""
+    """A point at half the field of view beside the overhead camera's axis is at v = 0, the far edge."""
     x, y, z = DEFAULT_SCENE.overhead_pos_m
     half_m = z * np.tan(np.deg2rad(DEFAULT_SCENE.overhead_fovy_deg / 2))
     projection = looking_env.projection("overhead_cam")
@@ -280,7 +277,7 @@ def test_actions_outside_the_range_are_cut_and_said_to_be(blind_env):
 
 
 def test_the_grip_holds_by_friction_alone(blind_env):
-    """Carried through the air the block slips a little, and without friction it does not leave the table."""
+    """The carried block slips a little. Without friction it stays on the table."""
     slips = []
     for friction in (None, 0.0):
         blind_env.reset(1)
@@ -328,7 +325,7 @@ def test_diverging_physics_is_a_crash_and_not_a_silent_reset(blind_env):
 
 @pytest.mark.parametrize("dropped_from_m", [0.05, 0.3])
 def test_heights_are_measured_from_where_the_block_rests(dropped_from_m):
-    """In a scene that begins with the block in the air; that of the default scene begins at rest."""
+    """The block of one scene starts in the air, that of the default scene at rest."""
     env = make_env("so101/pick_place", {})
     env.reset(0)
     assert env.progress()[0].measures["object_height_m"] == 0

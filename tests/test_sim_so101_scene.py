@@ -13,7 +13,7 @@ from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE
 
 
 def test_physics_keeps_the_robots_own_inertia(blind_env):
-    """Light meshes and box colliders are for eyes and contacts; masses are the package's."""
+    """Light meshes and box colliders change only images and contacts. Masses are the package's."""
     original = mujoco.MjModel.from_xml_path(
         str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml")
     )
@@ -28,7 +28,7 @@ def test_physics_keeps_the_robots_own_inertia(blind_env):
 
 
 def test_light_and_original_meshes_move_alike():
-    """The same physics with and without light meshes, bit for bit."""
+    """The physics is bit for bit equal with and without light meshes."""
     light, original = (
         build_model(DEFAULT_SCENE),
         build_model(replace(DEFAULT_SCENE, mesh_cell_m=0.0)),
@@ -44,7 +44,7 @@ def test_light_and_original_meshes_move_alike():
 
 
 def test_the_jaws_close_on_nothing_but_the_block(blind_env):
-    """Closed without a block the jaws meet; with one of 25 mm between them they stop 25 mm apart."""
+    """Without a block the jaws meet. With a block of 25 mm between them they stop 25 mm apart."""
     env, gravity = blind_env, blind_env.model.opt.gravity.copy()
     env.model.opt.gravity[:] = 0
     gaps_m = []
@@ -66,7 +66,10 @@ def test_the_jaws_close_on_nothing_but_the_block(blind_env):
 
 
 def _gap_m(env):
-    """Along x of the gripper, between the static tip's inner face and the middle of the jaw tip's lower end."""
+    """Return the distance along the gripper's x between static tip and moving jaw.
+
+    It is measured from the static tip's inner face to the middle of the jaw tip's lower end.
+    """
     gripper, jaw_tip = env.data.body("gripper"), env.model.geom("jaw_tip")
     tip = env.data.geom("jaw_tip")
     inner = tip.xpos + tip.xmat.reshape(3, 3) @ [-jaw_tip.size[0], 0, -0.5 * jaw_tip.size[2]]

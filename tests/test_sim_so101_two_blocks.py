@@ -1,4 +1,4 @@
-"""The two tasks with two blocks: which of them the words name, and that either counts where nothing is named."""
+"""The two tasks with two blocks: the instruction names one block, or either block counts."""
 
 import json
 from collections import Counter
@@ -31,7 +31,7 @@ def either_env():
 
 
 def run_expert(env, episode_index, failure_mode=None):
-    """The row of an episode of the scripted expert."""
+    """Return the row of an episode of the scripted expert."""
     policy = ScriptedPolicy(env)
     policy._expert = env.make_expert(failure_mode)
     return make_row(
@@ -40,7 +40,7 @@ def run_expert(env, episode_index, failure_mode=None):
 
 
 def positions(env):
-    """Body name → (x, y) of everything that the task is about."""
+    """Return body name → (x, y) of all objects of the task."""
     return {
         name: env.data.body(name).xpos[:2].copy()
         for name in (*env.config.blocks, *env.config.receptacles)
@@ -53,13 +53,11 @@ def test_forty_episodes_in_a_row_have_each_instruction_ten_times():
     ]
     assert all(Counter(told[k : k + 40]) == dict.fromkeys(range(4), 10) for k in range(41))
     assert all(sorted(told[k : k + 4]) == [0, 1, 2, 3] for k in range(0, N_EPISODES, 4))
-    assert (
-        len({tuple(told[k : k + 4]) for k in range(0, 40, 4)}) > 4
-    )  # and not always in the same order
+    assert len({tuple(told[k : k + 4]) for k in range(0, 40, 4)}) > 4  # their order varies
 
 
 def test_the_place_does_not_tell_what_is_named(words_env):
-    """Whatever is named, it is as often on the left as on the right, and so is what it goes into."""
+    """The named block and the named receptacle are as often on the left as on the right."""
     sides = Counter()
     for k in range(N_EPISODES):
         words_env.reset(k)
@@ -153,7 +151,7 @@ def test_progress_follows_the_block_that_the_gripper_is_at(either_env):
         followed.append(np.array_equal(progress.object_pos_world, taken.xpos))
     assert progress.stages["lifted"] and all(followed[20:])
     held = either_env.snapshot()
-    # Once it was held, it stays the one, even where the gripper is at the other.
+    # A block that was held stays the followed one, even if the gripper is at the other.
     either_env.reset(0)
     above_other = either_env.make_expert().pose_above_block(np.array([0.0, 0.0, 0.05]))
     for snapshot, body in ((either_env.snapshot(), other), (held, taken)):

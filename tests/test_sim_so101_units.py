@@ -1,4 +1,4 @@
-"""lerobot's own conversion of motor ticks is the independent twin."""
+"""lerobot's own conversion of motor ticks is the independent reference."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ TICKS = 4096
 
 
 def lerobot_values(q_rad, body_mode):
-    """What a calibrated arm whose ticks span exactly `RANGE_RAD` would report."""
+    """Return what a calibrated arm reports whose ticks span exactly `RANGE_RAD`."""
     ticks_per_rad = (TICKS - 1) / (2 * np.pi)
     modes = [body_mode] * 5 + [MotorNormMode.RANGE_0_100]
     motors = {

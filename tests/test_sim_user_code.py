@@ -1,4 +1,4 @@
-"""Code of the user's own, imported by its name: every way in which that fails is one clear message."""
+"""Code of the user, imported by name. Every way in which that fails has one clear message."""
 
 import sys
 
@@ -15,7 +15,7 @@ from sim.user_code import (
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current folder, which no path names; what is imported from it is forgotten afterwards."""
+    """Change to a folder that is on no module path. Its modules are forgotten afterwards."""
     known = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)

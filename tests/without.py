@@ -1,4 +1,4 @@
-"""Environments that have lost capabilities, to see what is done without them."""
+"""Environments without some capabilities, to test what works without them."""
 
 from sim.capabilities import CAPABILITIES, capability_methods
 from sim.env import Env
@@ -7,7 +7,7 @@ from tests.point_env import Point
 
 
 class Without(EnvWrapper):
-    """Another environment without some of its capabilities."""
+    """Wraps an environment, without some of its capabilities."""
 
     def __init__(self, env: Env, *lost: type) -> None:
         super().__init__(env)
@@ -17,5 +17,5 @@ class Without(EnvWrapper):
 
 
 def make_bare_point() -> Env:
-    """Return an environment that has nothing but the core."""
+    """Return an environment with the core alone."""
     return Without(Point(), *CAPABILITIES)

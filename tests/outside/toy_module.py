@@ -1,4 +1,4 @@
-"""A planar arm of two joints that touches a ball: an environment of one's own, outside of the project."""
+"""A planar arm with two joints that touches a ball, as an environment outside of the project."""
 
 import mujoco
 import numpy as np
@@ -74,7 +74,7 @@ class Reach(SimpleEnv):
 
 
 class ReachExpert:
-    """Sends the joints to where the tip of two links of equal length is on the ball."""
+    """Sends the joint angles at which the tip of two links of equal length is on the ball."""
 
     def __init__(self, env):
         self._env = env
