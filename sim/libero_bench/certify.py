@@ -1,4 +1,4 @@
-"""Make the certificate of LIBERO's scenes: `python -m sim.libero_bench.certify`."""
+"""Makes the certificate of LIBERO's scenes: `python -m sim.libero_bench.certify`."""
 
 import json
 import sys
@@ -18,17 +18,17 @@ from sim.files import atomic_write
 from sim.libero_bench.scene_certificate import ARRAYS_FILE, INDEX_FILE, PACKAGES, RESOLUTION_M
 from sim.libero_bench.tasks import LiberoTask, list_tasks
 
-# A process that has built several scenes keeps much of their memory.
-_TASKS_A_PROCESS = 8
+# A process that has built several scenes does not free their memory.
+_TASKS_PER_PROCESS = 8
 _COMMAND = "python -m sim.libero_bench.certify"
 
 
 @dataclass(frozen=True)
 class CertifyConfig:
-    """Record where every movable object of every LIBERO task lies when the policy first looks.
+    """Record the positions of the movable objects of every LIBERO task at the first observation.
 
-    Run it under the versions that LIBERO's published numbers were made with: what it writes is what
-    every later reset is compared with.
+    Run it with the versions of LIBERO's published results: every later reset is compared with what
+    it writes.
     """
 
     folder: Path = INDEX_FILE.parent
@@ -40,7 +40,7 @@ class CertifyConfig:
 
 @dataclass(frozen=True)
 class CertifiedScene:
-    """The positions of one task, as `SceneCertificate` has them."""
+    """Holds the positions of one task, in the units of `SceneCertificate`."""
 
     task_name: str
     objects: tuple[str, ...]
@@ -48,7 +48,7 @@ class CertifiedScene:
 
 
 def compute_scene(task: LiberoTask) -> CertifiedScene:
-    """Begin every episode of a task and record where its objects lie."""
+    """Begin every episode of a task and record the positions of its objects."""
     from sim.libero_bench.env import LiberoEnv
 
     with closing(LiberoEnv(task, image_sizes={})) as env:
@@ -63,26 +63,30 @@ def compute_scene(task: LiberoTask) -> CertifiedScene:
 def compute_scenes(workers: int) -> Iterator[CertifiedScene]:
     """Compute the scene of every task of every complete suite, in order."""
     tasks = list(list_tasks())
-    # The executor of `concurrent.futures` can wait for ever where its processes end after some
-    # tasks.
-    with get_context("spawn").Pool(workers, maxtasksperchild=_TASKS_A_PROCESS) as pool:
-        yield from track(pool.imap(compute_scene, tasks), "scenes", total=len(tasks))
+    # The executor of `concurrent.futures` can hang if its processes end after some tasks.
+    with get_context("spawn").Pool(workers, maxtasksperchild=_TASKS_PER_PROCESS) as pool:
+        scenes = pool.imap(compute_scene, tasks)
+        yield from track(scenes, "scenes", total=len(tasks))
 
 
 def save_certificate(folder: Path, scenes: Iterator[CertifiedScene]) -> None:
     """Write both files.
 
-    Tasks whose objects lie alike, as LIBERO-PRO's variants often do, share an array.
+    Tasks with equal positions share an array; LIBERO-PRO's variants often have equal positions.
     """
     arrays: dict[str, np.ndarray] = {}
-    name_of: dict[bytes, str] = {}
+    array_names: dict[bytes, str] = {}
     tasks = {}
     for scene in scenes:
         content = repr(scene.positions.shape).encode() + scene.positions.tobytes()
-        name = name_of.setdefault(content, f"scene_{len(name_of)}")
+        name = array_names.setdefault(content, f"scene_{len(array_names)}")
         arrays[name] = scene.positions
         tasks[scene.task_name] = {"objects": scene.objects, "array": name}
-    index = {"made_by": _COMMAND, "versions": {p: version(p) for p in PACKAGES}, "tasks": tasks}
+    index = {
+        "made_by": _COMMAND,
+        "versions": {package: version(package) for package in PACKAGES},
+        "tasks": tasks,
+    }
     with atomic_write(folder / ARRAYS_FILE.name) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     with atomic_write(folder / INDEX_FILE.name) as file:
@@ -90,7 +94,7 @@ def save_certificate(folder: Path, scenes: Iterator[CertifiedScene]) -> None:
 
 
 def certify(config: CertifyConfig) -> int:
-    """Run the command; returns its exit code."""
+    """Run the command; return its exit code."""
     save_certificate(config.folder, compute_scenes(config.workers))
     return EXIT_DONE
 

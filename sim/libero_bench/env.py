@@ -1,4 +1,4 @@
-"""A LIBERO task behind the `Env` contract: bit for bit LIBERO's own environment, without its needless work."""
+"""Wraps a LIBERO task as `sim.env.Env`, bit for bit equal and without redundant work."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -31,27 +31,32 @@ from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
 from sim.robosuite.env import RobosuiteEnv
 from sim.spec import ActionMode, CameraSpec, EnvSpec
 
+ImageSizes = Mapping[str, tuple[int, int]]
+
 
 class LiberoEnv(RobosuiteEnv):
-    """`sim.env.Env` of one LIBERO task: a Panda under operational-space control at 20 Hz.
+    """Simulates one LIBERO task: a Panda under operational-space control at 20 Hz.
 
     State (8): position of the end effector [m, world], its rotation as axis-angle [rad], two finger
-    positions [m]. Action (7), relative: each in [-1, 1], 1 being 0.05 m or 0.5 rad in the world's
-    axes; gripper -1 open, +1 closed. Absolute: the position [m, world] and the axis-angle [rad]
-    themselves.
+    positions [m]. Action (7), relative: each in [-1, 1], where 1 is 0.05 m or 0.5 rad along the
+    world's axes; gripper -1 open, +1 closed. Action (7), absolute: the position [m, world], the
+    axis-angle [rad] and the gripper as before.
     """
 
     def __init__(
         self,
         task: LiberoTask,
-        image_sizes: Mapping[str, tuple[int, int]] | None = None,
-        control: ActionMode = "delta",
+        image_sizes: ImageSizes | None = None,
+        control: ActionMode = "relative",
         demos: Path | None = None,
     ) -> None:
-        """Args:
-        image_sizes: camera → (height_px, width_px) of exactly the cameras to observe; None:
-        lerobot's two. demos: a file of demonstrations: episode k begins where its k-th began, and
-        the expert does what it did.
+        """Build the scene and begin episode 0.
+
+        Args:
+            image_sizes: camera → (height_px, width_px) of exactly the cameras to observe; None:
+                lerobot's two cameras.
+            demos: a file of demonstrations. Episode k then begins where the k-th demonstration
+                began, and the expert repeats it.
         """
         self._task = task
         self._name = f"{task.env_name}@{demos}" if demos else task.env_name
@@ -59,16 +64,18 @@ class LiberoEnv(RobosuiteEnv):
         self._names = {int(body): name for name, body in env.obj_body_id.items()}
         super().__init__(env, relative=control == "delta", object_names=self._names)
         self._demos = DemonstratedStarts(demos, task) if demos else None
-        self._init_states = (
-            load_init_states(task) if self._demos is None else self._demos.init_states
-        )
-        goals = [make_goal(env, self.model, goal) for goal in env.parsed_problem["goal_state"]]
-        spec = self._make_spec(image_sizes, tuple(goal.declared for goal in goals))
-        self._watch(goals, spec, LEROBOT_CAMERAS)
+        if self._demos is None:
+            self._init_states = load_init_states(task)
+        else:
+            self._init_states = self._demos.init_states
+        self._predicates = env.parsed_problem["goal_state"]
+        goals = [make_goal(env, self.model, predicate) for predicate in self._predicates]
+        declared = tuple(goal.declared for goal in goals)
+        self._set_task(goals, self._make_spec(image_sizes, declared), LEROBOT_CAMERAS)
         self.begin_episode(0)
 
     def reset(self, episode_index: int) -> None:
-        """Begin an episode, as every `Env` does.
+        """Begin an episode, and check the scene.
 
         Raises:
             WhiskerError: there is no such episode, or an object is not where the scene's
@@ -78,10 +85,12 @@ class LiberoEnv(RobosuiteEnv):
         self.check_scene(episode_index)
 
     def check_scene(self, episode_index: int) -> None:
-        """Compare the scene as it begins with its certificate; what demonstrations begin with has none.
+        """Compare the scene at the start of an episode with its certificate.
+
+        Episodes that begin from a demonstration have no certificate.
 
         Raises:
-            WhiskerError: an object lies elsewhere.
+            WhiskerError: an object is elsewhere.
         """
         if self._certificate is not None and self._demos is None:
             self._certificate.check(self._name, episode_index, self.object_positions())
@@ -91,36 +100,42 @@ class LiberoEnv(RobosuiteEnv):
         return load_certificate(self._task.task_name)
 
     def begin_episode(self, episode_index: int) -> None:
-        """Reset without a look at the certificate: this is what certificates are made from."""
+        """Begin an episode without the check; certificates are made with this."""
         self.reset_unsettled(episode_index)
         for _ in range(N_SETTLE_STEPS):
             self._advance(SETTLE_ACTION)
         self._begin_goals()
         if self._demos is not None:
-            # A demonstration begins as it was recorded, in motion. Goals are measured from where
-            # objects rest all the same; to come back by a second reset is exact, unlike a restored
-            # snapshot right after a reset.
-            starts = [goal.start for goal in self._goals]
-            self.reset_unsettled(episode_index)
-            for goal, start in zip(self._goals, starts, strict=True):
-                goal.start = start
+            self._return_to_recorded_start(episode_index)
         self._arm.use_deltas(self._relative)
 
+    def _return_to_recorded_start(self, episode_index: int) -> None:
+        """Go back to the first state of a demonstration, which is in motion.
+
+        Goals are still measured from where the objects come to rest. A second reset is exact,
+        unlike a snapshot restored right after a reset.
+        """
+        starts = [goal.start for goal in self._goals]
+        self.reset_unsettled(episode_index)
+        for goal, start in zip(self._goals, starts, strict=True):
+            goal.start = start
+
     def reset_unsettled(self, episode_index: int) -> None:
-        """As `reset`, at the init state itself, before objects have settled: where a recording begins."""
-        if not 0 <= episode_index < len(self._init_states):
+        """Begin at the init state itself, before objects have settled: recordings begin there."""
+        n_states = len(self._init_states)
+        if not 0 <= episode_index < n_states:
             raise WhiskerError(
                 f"episode {episode_index} of {self.spec.name!r}",
-                expected=f"0 to {len(self._init_states) - 1}: there are {len(self._init_states)} init states",
+                expected=f"0 to {n_states - 1}: there are {n_states} init states",
             )
-        # robosuite draws the poses of fixtures from numpy's global generator, which is nobody
-        # else's business.
-        others = np.random.get_state()  # noqa: NPY002
+        # robosuite draws the fixtures' poses from numpy's global generator. Its state is restored,
+        # so that nothing else depends on this.
+        global_state = np.random.get_state()  # noqa: NPY002
         np.random.seed(FIRST_SEED + episode_index)  # noqa: NPY002
         try:
             self._reset_robosuite()
         finally:
-            np.random.set_state(others)  # noqa: NPY002
+            np.random.set_state(global_state)  # noqa: NPY002
         if self._demos is not None:
             place_fixtures(self.model, self._demos.fixture_poses(episode_index))
         self._begin(self._init_states[episode_index])
@@ -129,10 +144,9 @@ class LiberoEnv(RobosuiteEnv):
 
     def state(self) -> Float32[np.ndarray, "8"]:
         sample = self.sample
-        return np.concatenate(
-            [sample.ee_pos, axis_angle_of(sample.ee_quat_xyzw), sample.gripper_qpos],
-            dtype=np.float32,
-        )
+        axis_angle = axis_angle_of(sample.ee_quat_xyzw)
+        parts = [sample.ee_pos, axis_angle, sample.gripper_qpos]
+        return np.concatenate(parts, dtype=np.float32)
 
     def make_expert(self, failure_mode: str | None = None) -> Expert:
         if self._demos is not None:
@@ -143,30 +157,28 @@ class LiberoEnv(RobosuiteEnv):
 
     @property
     def object_names(self) -> tuple[str, ...]:
-        """Return the objects that can move freely, by the names of the task's BDDL file."""
+        """Return the objects that can move freely, by their names in the task's BDDL file."""
         return tuple(self._names[int(body)] for body in self._free_joints.bodies)
 
     def _check_goals(self) -> np.ndarray:
-        return np.array(
-            [
-                bool(self._env._eval_predicate(goal))
-                for goal in self._env.parsed_problem["goal_state"]
-            ]
-        )
+        met = [bool(self._env._eval_predicate(predicate)) for predicate in self._predicates]
+        return np.array(met)
 
     def _after_physics(self) -> None:
         self._env._post_process()
 
-    def _make_spec(
-        self, image_sizes: Mapping[str, tuple[int, int]] | None, goals: tuple[Goal, ...]
-    ) -> EnvSpec:
+    def _make_spec(self, image_sizes: ImageSizes | None, goals: tuple[Goal, ...]) -> EnvSpec:
         if image_sizes is None:
             image_sizes = dict.fromkeys(LEROBOT_CAMERAS, IMAGE_SIZE_PX)
+        cameras = [
+            self._make_camera_spec(camera, height_px, width_px)
+            for camera, (height_px, width_px) in image_sizes.items()
+        ]
         return EnvSpec(
             name=self._name,
             task=self._task.task_name,
             instruction=self._task.instruction,
-            cameras=tuple(self._camera_spec(camera, *size) for camera, size in image_sizes.items()),
+            cameras=tuple(cameras),
             state_names=STATE_NAMES,
             state_units=STATE_UNITS,
             action=make_action_spec("delta" if self._relative else "absolute"),
@@ -178,33 +190,33 @@ class LiberoEnv(RobosuiteEnv):
             n_episodes=len(self._init_states),
         )
 
-    def _camera_spec(self, name: str, height_px: int, width_px: int) -> CameraSpec:
+    def _make_camera_spec(self, name: str, height_px: int, width_px: int) -> CameraSpec:
         if name not in CAMERA_NAMES:
             raise WhiskerError(
                 f"camera {name!r}",
                 expected=f"one of {', '.join(CAMERA_NAMES)}",
                 hint="The environment has no other cameras.",
             )
-        fovy_deg = self.model.camera(LEROBOT_CAMERAS.get(name, name)).fovy[0]
-        return CameraSpec(name, height_px, width_px, float(fovy_deg))
+        model_camera = self.model.camera(LEROBOT_CAMERAS.get(name, name))
+        fovy_deg = float(model_camera.fovy[0])
+        return CameraSpec(name, height_px, width_px, fovy_deg)
 
 
 def make_libero(
     name: str,
-    image_sizes: Mapping[str, tuple[int, int]] | None = None,
+    image_sizes: ImageSizes | None = None,
     scene_path: str | None = None,
     control: ActionMode | None = None,
 ) -> LiberoEnv:
-    """By name, as in `sim.libero_bench.tasks.find_task`.
+    """Make an environment by its name, which `sim.libero_bench.tasks.find_task` reads.
 
     Args:
-        scene_path: what follows an @ in the name, which here is a file of demonstrations to begin
-            from.
+        scene_path: the part of the name after an @: a file of demonstrations to begin from.
 
     Raises:
-        WhiskerError: no such task or camera, resources missing, demonstrations of another task.
+        WhiskerError: there is no such task or camera, resources are missing, or the demonstrations
+            are of another task.
     """
     task = find_task(name.partition("@")[0])
-    return LiberoEnv(
-        task, image_sizes, control or "delta", Path(scene_path) if scene_path else None
-    )
+    demos = Path(scene_path) if scene_path else None
+    return LiberoEnv(task, image_sizes, control or "relative", demos)

@@ -1,6 +1,6 @@
-"""LIBERO's suites and tasks as a family of environments.
+"""Registers LIBERO's suites and tasks as a family of environments.
 
-Light: the tables of tasks are read when they are asked.
+The import is light: the tables of tasks are read only when they are needed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,14 +11,15 @@ from sim.families import DemoRequest, EnvFamily, EnvRequest, RefusedPolicy
 from sim.libero_bench.conventions import CAMERA_NAMES, LEROBOT_CAMERAS
 from sim.spec import ActionSpec, EnvListing
 
-# Resident memory of one of its processes, measured: up to 2.0 GB, and 1.2 where nothing is drawn.
-_GB, _BLIND_GB = 2.0, 1.3
+# Resident memory of one environment process, measured: up to 2.0 GB, and 1.2 without rendering.
+_GB = 2.0
+_GB_WITHOUT_RENDERING = 1.3
 
 
 class LiberoFamily(EnvFamily):
-    """`EnvFamily` of LIBERO and LIBERO-PRO. An @ in a name is followed by demonstrations to begin from.
+    """`EnvFamily` of LIBERO and LIBERO-PRO. An @ in a name is followed by a demonstration file.
 
-    Each environment has a process of its own, for its memory and for the globals of robosuite.
+    Each environment runs in its own process, for its memory and for the globals of robosuite.
     """
 
     title = "LIBERO"
@@ -33,9 +34,10 @@ class LiberoFamily(EnvFamily):
     refused_policies: Mapping[str, RefusedPolicy] = {
         # lerobot/policies/xvla/processor_xvla.py, make_xvla_libero_pre_post_processors
         "xvla": RefusedPolicy(
-            expected="X-VLA's own LIBERO processors (a state of 20 numbers, rotations as 6D, image2 not turned)",
+            expected="X-VLA's own LIBERO processors "
+            "(a state of 20 numbers, rotations as 6D, image2 not turned)",
             got="LIBERO's common ones",
-            hint="They are not built yet; the number would be wrong.",
+            hint="They are not implemented yet; the success rate would be wrong.",
         )
     }
 
@@ -43,12 +45,22 @@ class LiberoFamily(EnvFamily):
         from sim.libero_bench.tasks import list_tasks
 
         for task in list_tasks():
-            yield EnvListing(task.env_name, task.instruction, task.max_steps, task.suite)
+            yield EnvListing(
+                task.env_name,
+                task.instruction,
+                task.max_steps,
+                task.suite,
+            )
 
     def make(self, request: EnvRequest) -> Env:
         from sim.libero_bench.env import make_libero
 
-        return make_libero(request.name, request.image_sizes, request.path, request.control)
+        return make_libero(
+            request.name,
+            request.image_sizes,
+            request.path,
+            request.control,
+        )
 
     def owns(self, name: str) -> bool:
         from sim.libero_bench.tasks import is_libero
@@ -75,16 +87,13 @@ class LiberoFamily(EnvFamily):
         return CAMERA_NAMES
 
     def memory_gb(self, renders: bool) -> float:
-        return _GB if renders else _BLIND_GB
+        return _GB if renders else _GB_WITHOUT_RENDERING
 
     def describe_cameras(self, cameras: Iterable[str]) -> dict[str, str]:
         return {camera: view for camera, view in LEROBOT_CAMERAS.items() if camera in cameras}
 
     def film_cameras(self, camera_names: tuple[str, ...], path: str | None) -> tuple[str, ...]:
-        """Return the two cameras that policies look through.
-
-        A third would take as long as the two.
-        """
+        """Return the two cameras of policies; a third would take as long as both."""
         del path
         return camera_names[:2]
 
@@ -97,19 +106,20 @@ class LiberoFamily(EnvFamily):
         from sim.libero_bench.tasks import find_task
 
         bddl_path = PurePosixPath(load_demonstration(path, 0).bddl_file_name)
-        in_suite = bddl_path.parent.name.startswith("libero_")
-        task = find_task(
-            f"{bddl_path.parent.name}/{bddl_path.stem}" if in_suite else bddl_path.stem
-        )
+        suite = bddl_path.parent.name
+        if suite.startswith("libero_"):
+            task = find_task(f"{suite}/{bddl_path.stem}")
+        else:
+            task = find_task(bddl_path.stem)
         return f"{task.env_name}@{path.resolve()}"
 
     def record_demonstrations(self, request: DemoRequest) -> int:
-        from sim.libero_bench.demonstrations import PUBLISHED_IMAGE_SIZE_PX
+        from sim.libero_bench.demonstration_layout import PUBLISHED_IMAGE_SIZE_PX
         from sim.libero_bench.recording import record_demonstrations
         from sim.libero_bench.tasks import find_task, load_init_states
 
         task = find_task(request.name)
-        # There are no init states far from evaluation's.
+        # LIBERO has no init states apart from those of the evaluation.
         indices = range(request.first_episode or 0, len(load_init_states(task)))
         return record_demonstrations(
             request.output,

@@ -1,16 +1,16 @@
-"""The thresholds of the verdicts on LIBERO's goals.
+"""Defines the thresholds of the outcomes of LIBERO's goals.
 
-Where a number is the SO-101's, none was measured in LIBERO. It was kept because with it the labels
-agree with the stills of 29 LIBERO failures in 27 outcomes, 29 stages and 24 steps of 26
-(`docs/outcomes.md`).
+Several numbers are those of the SO-101; none of these was measured in LIBERO. They were kept
+because the labels that they give agree with the stills of 29 LIBERO failures in 27 outcomes, 29
+stages and 24 steps of 26 (`docs/outcomes.md`).
 """
 
 from sim.goals.goal import Threshold
 
-# An object that is held, and higher than this above where it rested, is clear of what it lay on.
+# A held object that is this much above its resting height has left its support.
 LIFTED_M = 0.03
-# An object that the gripper touches is held if it is raised by this much: a bowl hangs by its rim,
-# on one pad.
+# An object that the gripper touches counts as held if it is raised by this much. A bowl hangs by
+# its rim, on one pad.
 HELD_M = 0.02
 
 _SAME = "the SO-101's number, which agrees with the stills of LIBERO failures"

@@ -1,19 +1,19 @@
-"""LIBERO's problem classes, without what others have configured."""
+"""Loads LIBERO's problem classes, independent of the user's LIBERO configuration."""
 
 import os
 from pathlib import Path
 
-from sim.libero_bench.tasks import OWN_PATHS
+from sim.libero_bench.installation import OWN_PATHS
 from sim.robosuite.loading import load_robosuite
 
 
 def make_problem(bddl_path: Path):
-    """Return LIBERO's problem class of a task, as `load_robosuite` has it."""
+    """Return an instance of LIBERO's problem class for a task, made by `load_robosuite`."""
     os.environ.update(OWN_PATHS)
     env = load_robosuite(lambda: _make(bddl_path))
-    # A hard reset registers each drawer, door and knob once more, and each time it draws a number
-    # before the fixtures' poses are drawn. An episode is the first of a new environment of lerobot:
-    # made, reset, reset with the seed.
+    # lerobot begins each episode in a new environment: made, reset, and reset with the seed. Each
+    # hard reset registers every drawer, door and knob once more. Each registration draws a random
+    # number before the fixtures' poses are drawn.
     env.object_property_initializers *= 3
     return env
 
@@ -26,5 +26,6 @@ def _make(bddl_path: Path):
         has_offscreen_renderer=False,
         use_camera_obs=False,
         hard_reset=False,
-        ignore_done=True,  # how long an episode is, the rollout says
+        # The rollout decides when an episode ends.
+        ignore_done=True,
     ).env

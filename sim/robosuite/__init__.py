@@ -1,1 +1,1 @@
-"""robosuite: its arm, clock and cameras, exact and without needless work, whatever the task."""
+"""Wraps robosuite: exact arm control, clock and cameras without redundant work, for any task."""

@@ -1,58 +1,36 @@
-"""A robosuite environment behind the `Env` contract: bit for bit robosuite's own, without its needless work."""
+"""Wraps a robosuite environment as `sim.env.Env`, bit for bit equal and without redundant work."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from sim.env import LooseObject, Progress, StepResult
-from sim.goals.goal import Goal
 from sim.loose_objects import FreeJoints, observe_loose_objects
 from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.observation import Observation
 from sim.robosuite.arm import PandaArm
 from sim.robosuite.deferred_rendering import VISUAL_GROUP, DeferredRenderer
+from sim.robosuite.goal_tracking import GoalTracker
 from sim.robosuite.sampling import Sample, SampleClock
 from sim.scene_geometry import SceneGeometry
 from sim.spec import EnvSpec
 
+Action = Float32[np.ndarray, " action_dim"]
+Position = Float64[np.ndarray, "3"]
+Snapshot = Float64[np.ndarray, " snapshot_dim"]
+FlatState = Float64[np.ndarray, " flat_state_dim"]
+
 _INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-
-
-@runtime_checkable
-class WatchedGoal(Protocol):
-    """One goal of a task, watched.
-
-    Attributes:
-        declared: the goal as the environment's spec has it.
-    """
-
-    declared: Goal
-
-    def begin(self, data: mujoco.MjData) -> None:
-        """Note how the world is when objects have settled at the start of the episode."""
-
-    def progress(
-        self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool
-    ) -> Progress:
-        """Return how far the goal is, from positions and contacts that are up to date."""
-
-    @property
-    def start(self) -> Float64[np.ndarray, " n"]:
-        """Return what `begin` noted."""
-
-    @start.setter
-    def start(self, value: Float64[np.ndarray, " n"]) -> None: ...
 
 
 class RobosuiteEnv(ABC):
     """Simulates a task of robosuite: a Panda under operational-space control.
 
-    A subclass makes robosuite's environment and says what the task is: its spec and state, its
-    goals and when they hold, and how an episode begins. All else of `sim.env.Env` is here.
+    A subclass makes robosuite's environment and defines the task: its spec and state, its goals and
+    when they hold, and how an episode begins. The rest of `sim.env.Env` is implemented here.
     """
 
     spec: EnvSpec
@@ -60,10 +38,13 @@ class RobosuiteEnv(ABC):
     def __init__(
         self, robosuite_env, *, relative: bool, object_names: Mapping[int, str] | None = None
     ) -> None:
-        """Args:
-        robosuite_env: from `sim.robosuite.loading.load_robosuite`. relative: actions are
-        differences from the present pose, scaled; else they are poses in the world. object_names:
-        body id → name, where the task has names of its own; None: those of the model.
+        """Wrap a robosuite environment.
+
+        Args:
+            robosuite_env: from `sim.robosuite.loading.load_robosuite`.
+            relative: actions are scaled differences from the present pose; otherwise they are poses
+                in the world.
+            object_names: body id → name, if the task has its own names; None: the model's names.
         """
         self._env = robosuite_env
         self._relative = relative
@@ -71,18 +52,20 @@ class RobosuiteEnv(ABC):
         self.data: mujoco.MjData = self._env.sim.data._data
         self._arm = PandaArm(self._env.robots[0], self.model, self.data)
         self._object_names = object_names
-        self._goals: Sequence[WatchedGoal] = ()
-        self._remember_model()
+        self._goals: Sequence[GoalTracker] = ()
+        self._look_up_indices()
         self._n_substeps = int(self._env.control_timestep / self._env.model_timestep)
         self._clock = SampleClock(1.0 / self._env.control_freq, self._env.model_timestep)
 
-    def _watch(
-        self, goals: Sequence[WatchedGoal], spec: EnvSpec, model_cameras: Mapping[str, str]
+    def _set_task(
+        self, goals: Sequence[GoalTracker], spec: EnvSpec, model_cameras: Mapping[str, str]
     ) -> None:
-        """Take the task's goals and spec, which are made from what this class has looked up.
+        """Set the goals and the spec of the task, and make the renderer.
+
+        A subclass calls it after `__init__`, since both are made from what `__init__` looks up.
 
         Args:
-            model_cameras: name of a camera in the spec → name in the model, where it is another.
+            model_cameras: camera name in the spec → camera name in the model, if they differ.
         """
         self._goals = goals
         self._goals_met: np.ndarray = np.zeros(len(goals), dtype=bool)
@@ -103,19 +86,20 @@ class RobosuiteEnv(ABC):
 
     @abstractmethod
     def _after_physics(self) -> None:
-        """Have the task change what it changes by itself when the world has moved, such as the glow of a burner."""
+        """Update what the task itself changes after the physics, such as the glow of a burner."""
 
     def observe(self) -> Observation:
         return Observation(self._renderer.render(), self.state(), self.spec.instruction)
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
-        # As robosuite is given it by every policy: its sums are in another precision for float64.
+        # Every policy gives robosuite float32. Its sums have another precision for float64.
         action = np.asarray(action, dtype=np.float32)
         success = self._advance(action)
         if self._has_diverged():
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
-        low, high = self.spec.action.low, self.spec.action.high
-        clipped = self._relative and bool((action < low).any() or (action > high).any())
+        too_low = (action < self.spec.action.low).any()
+        too_high = (action > self.spec.action.high).any()
+        clipped = self._relative and bool(too_low or too_high)
         return StepResult(self.progress(), success, clipped)
 
     def simulate_ee_path(
@@ -137,42 +121,41 @@ class RobosuiteEnv(ABC):
             for goal, met in zip(self._goals, self._goals_met, strict=True)
         )
 
-    def ee_pos_world(self) -> Float64[np.ndarray, "3"]:
+    def ee_pos_world(self) -> Position:
         return self.data.site_xpos[self._ee_site].copy()
 
     def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
         return self._renderer.projection(self.spec.camera(camera))
 
-    def snapshot(self) -> Float64[np.ndarray, " snapshot_dim"]:
-        """`mjSTATE_INTEGRATION`; controller and gripper; the last sample and its clock; fixtures; goals."""
+    def snapshot(self) -> Snapshot:
+        """Return the complete state: `mjSTATE_INTEGRATION`, then the vectors of `_python_state`."""
         state = np.empty(mujoco.mj_stateSize(self.model, _INTEGRATION_STATE))
         mujoco.mj_getState(self.model, self.data, state, _INTEGRATION_STATE)
         return np.concatenate([state, *self._python_state()])
 
-    def restore(self, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> None:
+    def restore(self, snapshot: Snapshot) -> None:
         size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
-        parts = self._python_state()
-        ends = np.cumsum([size, *(len(part) for part in parts)])
-        state, memory, clock, *sample, positions, quats, met, starts = np.split(snapshot, ends[:-1])
-        self.model.body_pos[:], self.model.body_quat[:] = (
-            positions.reshape(-1, 3),
-            quats.reshape(-1, 4),
-        )
-        self._arm.memory = memory
-        self._clock.time_s, self._clock.sampled = float(clock[0]), bool(clock[1])
+        sizes = [size, *(len(part) for part in self._python_state())]
+        parts = np.split(snapshot, np.cumsum(sizes)[:-1])
+        state, control, clock, *sample, positions, quats, met, starts = parts
+        self.model.body_pos[:] = positions.reshape(-1, 3)
+        self.model.body_quat[:] = quats.reshape(-1, 4)
+        self._arm.control_state = control
+        self._clock.time_s = float(clock[0])
+        self._clock.sampled = bool(clock[1])
         self._goals_met = met.astype(bool)
         for goal in self._goals:
-            goal.start, starts = starts[: len(goal.start)].copy(), starts[len(goal.start) :]
-        self._show_again(Sample(*(part.copy() for part in sample)))
+            n = len(goal.start)
+            goal.start = starts[:n].copy()
+            starts = starts[n:]
+        self._restore_sample(Sample(*(part.copy() for part in sample)))
         mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(state), _INTEGRATION_STATE)
         mujoco.mj_fwdPosition(self.model, self.data)
         self._after_physics()
 
     def geometry(self) -> SceneGeometry:
-        # Walls would hide the scene from anywhere outside it.
-        return extract_geometry(
-            self.model, (VISUAL_GROUP,), lambda name: not name.startswith("wall_")
-        )
+        # Walls would hide the scene from a viewer outside it.
+        return extract_geometry(self.model, (VISUAL_GROUP,), _is_no_wall)
 
     def body_poses(self) -> Float32[np.ndarray, "body 7"]:
         return compute_body_poses(self.data)
@@ -186,16 +169,16 @@ class RobosuiteEnv(ABC):
     def close(self) -> None:
         self._renderer.close()
 
-    def flat_state(self) -> Float64[np.ndarray, " flat_state_dim"]:
-        """Return time [s], qpos and qvel: a row of recorded states, as robosuite has them."""
+    def flat_state(self) -> FlatState:
+        """Return time [s], qpos and qvel: a row of recorded states, in robosuite's layout."""
         return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])
 
     def object_positions(self) -> Float64[np.ndarray, "object 3"]:
-        """Return where the objects that can move freely are, m in the world."""
+        """Return the positions of the objects that can move freely, m in the world."""
         return self._free_joints.positions(self.data)
 
     def model_xml(self) -> str:
-        """The model as it stands, fixtures where this episode has them."""
+        """Return the model as MJCF, with the fixtures at their poses in this episode."""
         return self._env.sim.model.get_xml()
 
     def joint_positions(self) -> Float64[np.ndarray, "7"]:
@@ -203,26 +186,28 @@ class RobosuiteEnv(ABC):
         return self.data.qpos[self._arm.qpos].copy()
 
     def _reset_robosuite(self) -> None:
-        """A soft reset that equals the first reset of a new environment.
+        """Do a soft reset that equals the first reset of a new environment.
 
-        What a hard reset would load anew is put back: the model's poses and colours, and the
+        It restores what a hard reset would load anew: the model's poses and colours, and the
         gripper's command.
         """
         from robosuite.utils.errors import RandomizationError
 
-        self._arm.forget_gripper()
-        self.model.site_rgba[:], self.model.body_pos[:], self.model.body_quat[:] = (
-            self._env.loaded_model
-        )
+        self._arm.reset_gripper()
+        site_rgba, body_pos, body_quat = self._env.loaded_model
+        self.model.site_rgba[:] = site_rgba
+        self.model.body_pos[:] = body_pos
+        self.model.body_quat[:] = body_quat
         while True:
             try:
                 self._env.reset()
                 return
-            except RandomizationError:  # objects did not fit
+            except RandomizationError:
+                # The objects did not fit where they were drawn; robosuite draws again.
                 continue
 
-    def _begin(self, flat_state: Float64[np.ndarray, " flat_state_dim"]) -> None:
-        """Put a state in, and look.
+    def _begin(self, flat_state: FlatState) -> None:
+        """Set the simulator's state and take the first sample.
 
         Args:
             flat_state: as `flat_state` returns it.
@@ -239,29 +224,30 @@ class RobosuiteEnv(ABC):
             goal.begin(self.data)
         self._goals_met = self._check_goals()
 
-    def _advance(self, action: Float32[np.ndarray, " action_dim"]) -> bool:
-        """Take one control step; return whether every goal holds."""
+    def _advance(self, action: Action) -> bool:
+        """Simulate one control step; return whether every goal holds."""
         for substep in range(self._n_substeps):
             mujoco.mj_step1(self.model, self.data)
-            self._solve_again()
+            self._solve_accelerations()
             self._arm.drive(action, is_new=substep == 0)
-            # Bodies stay where this puts them until the next physics step; the state goes on.
+            # Body poses stay as `mj_step1` computed them until the next physics step, while
+            # `mj_step2` changes qpos.
             qpos_shown = self.data.qpos.copy()
             mujoco.mj_step2(self.model, self.data)
             if self._clock.tick():
                 self._take_sample(qpos_shown)
         self._goals_met = self._check_goals()
         self._after_physics()
-        # What is reported from here on is of the state as it is now, as after `restore`.
+        # Bring the positions up to date with the state, as `restore` does.
         mujoco.mj_fwdPosition(self.model, self.data)
         return bool(self._goals_met.all())
 
-    def _solve_again(self) -> None:
+    def _solve_accelerations(self) -> None:
         """Solve for the accelerations as often as robosuite does before it steps.
 
-        In this MuJoCo each solution is where the next one starts (`qacc_warmstart`), so the last
-        bits depend on how many there were. Positions and velocities stay, and what follows from
-        them alone is not computed again.
+        In this MuJoCo each solution is the starting point of the next one (`qacc_warmstart`), so
+        the last bits depend on their number. Positions and velocities do not change, and what
+        depends on them alone is not computed again.
         """
         for _ in range(self._arm.n_forwards):
             mujoco.mj_forwardSkip(self.model, self.data, mujoco.mjtStage.mjSTAGE_VEL, True)
@@ -281,8 +267,8 @@ class RobosuiteEnv(ABC):
         )
         self._renderer.capture(data)
 
-    def _show_again(self, sample: Sample) -> None:
-        """Capture what the cameras showed at a sample. The simulator's state is lost."""
+    def _restore_sample(self, sample: Sample) -> None:
+        """Capture a sample's images again. This overwrites the simulator's state."""
         self.sample = sample
         self.data.qpos[:] = sample.qpos
         self.model.site_rgba[:, 3] = sample.site_alpha
@@ -291,10 +277,13 @@ class RobosuiteEnv(ABC):
         self._renderer.capture(self.data)
 
     def _python_state(self) -> list[Float64[np.ndarray, " n"]]:
-        """Return what MuJoCo's state leaves out, in the order of the snapshot."""
+        """Return the part of the state that MuJoCo's state lacks, in the order of the snapshot.
+
+        Controller and gripper; the sample clock; the last sample; the fixtures' poses; the goals.
+        """
         sample = self.sample
         return [
-            self._arm.memory,
+            self._arm.control_state,
             np.array([self._clock.time_s, self._clock.sampled]),
             sample.ee_pos,
             sample.ee_quat_xyzw,
@@ -307,10 +296,14 @@ class RobosuiteEnv(ABC):
             np.concatenate([goal.start for goal in self._goals]),
         ]
 
-    def _remember_model(self) -> None:
-        """Look up by name, once, what is then used by number."""
-        robot, model = self._env.robots[0], self.model
+    def _look_up_indices(self) -> None:
+        """Look up by name, once, the indices that every step uses."""
+        robot = self._env.robots[0]
         self._ee_site: int = robot.eef_site_id
-        self._hand_body = model.body(robot.robot_model.eef_name).id
+        self._hand_body = self.model.body(robot.robot_model.eef_name).id
         self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes)
-        self._free_joints = FreeJoints(model)
+        self._free_joints = FreeJoints(self.model)
+
+
+def _is_no_wall(geom: str) -> bool:
+    return not geom.startswith("wall_")

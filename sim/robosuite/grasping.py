@@ -1,92 +1,42 @@
-"""Finds where a hand can take hold of a thing from above, on a map of the world's heights."""
+"""Finds grasps from above on a height map of the scene."""
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64
 
-Position = Float64[np.ndarray, "3"]
-Matrix = Float64[np.ndarray, "3 3"]
-GeomMask = Bool[np.ndarray, " geom"]
+from sim.robosuite.height_map import CELL_M, GeomMask, HeightMap, Position
 
-# The Panda's open hand around its grip site: the fingers open along u, v is across them, they point
-# along w.
-FINGERS_U_M, FINGERS_V_M, TIP_W_M = (0.036, 0.062), 0.013, 0.011
-BETWEEN_U_M, BETWEEN_V_M = 0.034, 0.008
-PALM_U_M, PALM_V_M, PALM_W_M = 0.105, 0.034, -0.026
+# The shape of the Panda's open hand around its grip site. The fingers open along u, v is across
+# them, and they point along w.
+FINGERS_U_M = (0.036, 0.062)
+FINGERS_V_M = 0.013
+TIP_W_M = 0.011
+BETWEEN_U_M = 0.034
+BETWEEN_V_M = 0.008
+PALM_U_M = 0.105
+PALM_V_M = 0.034
+PALM_W_M = -0.026
 CLEARANCE_M = 0.003
-# How far the tips are below the top of what they grasp, and how much of it must be that high.
-MIN_DEPTH_M, MAX_DEPTH_M, OVERLAP_M = 0.010, 0.030, 0.005
+# Depth of the finger tips below the top of the object.
+MIN_DEPTH_M = 0.010
+MAX_DEPTH_M = 0.030
+# A point of the object is in the grip if it is at least this much higher than the tips.
+OVERLAP_M = 0.005
 
-CELL_M, COARSE_CELL_M = 0.003, 0.01
-
-
-class HeightMap:
-    """The highest point above each cell of a horizontal grid, from the bounding boxes of what can be touched.
-
-    Attributes:
-        xy: `(n, m, 2)` middle of each cell, m, world.
-        height_m: `(n, m)` world; -inf above nothing.
-        geom: `(n, m)` whose point that is.
-    """
-
-    def __init__(
-        self,
-        model: mujoco.MjModel,
-        data: mujoco.MjData,
-        low: Float64[np.ndarray, "2"],
-        high: Float64[np.ndarray, "2"],
-        cell_m: float,
-        ignored: GeomMask,
-    ) -> None:
-        """Args:
-        low: corner of the grid, m, world; `high` is the opposite one.
-        """
-        self._low, self._cell_m = low, cell_m
-        n, m = np.ceil((high - low) / cell_m).astype(int) + 1
-        self.xy = low + cell_m * np.stack(
-            np.meshgrid(np.arange(n), np.arange(m), indexing="ij"), axis=-1
-        )
-        self.height_m, self.geom = np.full((n, m), -np.inf), np.zeros((n, m), dtype=np.int64)
-        for geom in np.flatnonzero(collision_geoms(model) & ~ignored):
-            self._raise(model, data, int(geom))
-
-    def at(
-        self, xy: Float64[np.ndarray, "*shape 2"]
-    ) -> tuple[Float64[np.ndarray, "*shape"], Int64[np.ndarray, "*shape"]]:
-        """Height and geom of the nearest cell."""
-        index = np.clip(
-            np.rint((xy - self._low) / self._cell_m), 0, np.array(self.height_m.shape) - 1
-        ).astype(int)
-        return self.height_m[index[..., 0], index[..., 1]], self.geom[index[..., 0], index[..., 1]]
-
-    def _raise(self, model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> None:
-        """Where a vertical line leaves the box: at the first exit from one of its three slabs."""
-        rotation = data.geom_xmat[geom].reshape(3, 3)
-        middle, half = (
-            data.geom_xpos[geom] + rotation @ model.geom_aabb[geom, :3],
-            model.geom_aabb[geom, 3:],
-        )
-        if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE:
-            half = np.array([1e3, 1e3, 0.0])
-        near = (np.abs(self.xy - middle[:2]) <= np.abs(rotation[:2]) @ half).all(axis=-1)
-        across = (self.xy[near] - middle[:2]) @ rotation[:2]
-        up = np.where(np.abs(rotation[2]) < 1e-9, 1e-9, rotation[2])
-        ends = np.stack([(-half - across) / up, (half - across) / up])
-        enter, leave = ends.min(axis=0).max(axis=1), ends.max(axis=0).min(axis=1)
-        top = np.where(enter <= leave, middle[2] + leave, -np.inf)
-        cells = tuple(np.argwhere(near)[top > self.height_m[near]].T)
-        self.height_m[cells], self.geom[cells] = top[top > self.height_m[near]], geom
+# Weights of `find_grasp`'s score: m per m of distance, and m per rad of turning.
+_DISTANCE_TO_MIDDLE_WEIGHT = 0.2
+_DISTANCE_TO_BASE_WEIGHT = 0.02
+_TURN_WEIGHT = 0.004
 
 
 @dataclass(frozen=True)
 class Grasp:
-    """Where the grip site is when the fingers close, from above.
+    """Holds the pose of the grip site when the fingers close, from above.
 
     Attributes:
         yaw_rad: direction in which the fingers open.
-        score: m, as in `find_grasp`; the higher the better.
+        score: m, as in `find_grasp`; higher is better.
     """
 
     pos_world: Position
@@ -96,74 +46,99 @@ class Grasp:
 
 def find_grasp(
     heights: HeightMap,
-    is_thing: GeomMask,
+    is_target: GeomMask,
     middle_xy: np.ndarray,
     base_xy: np.ndarray,
     yaw_rad: float,
 ) -> Grasp | None:
-    """The best place to take hold of a thing, and None if there is none.
+    """Return the best grasp of an object, or None if there is none.
 
-    The hand goes as deep as fingers and palm have room, but no deeper than `MAX_DEPTH_M`. Good is a
-    deep grasp of what stands in the middle between the fingers, with faces parallel to theirs, near
-    the thing's middle and the robot's base, with little turning of the wrist.
+    The hand goes as deep as fingers and palm have room, but no deeper than `MAX_DEPTH_M`. The score
+    prefers a deep grasp, an object centred between the fingers with faces parallel to theirs, a
+    place near the object's middle and the robot's base, and little turning of the wrist.
 
     Args:
-        yaw_rad: from which the wrist turns least.
+        is_target: geoms of the object.
+        yaw_rad: yaw at which the wrist is not turned.
     """
-    on_thing = heights.xy[is_thing[heights.geom] & np.isfinite(heights.height_m)]
-    if not len(on_thing):
+    on_target = heights.xy[is_target[heights.geom] & np.isfinite(heights.height_m)]
+    if not len(on_target):
         return None
-    ranges = (
-        np.arange(low, high, 1.5 * CELL_M)
-        for low, high in zip(on_thing.min(0), on_thing.max(0), strict=True)
-    )
-    spots = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 2)
-    far = 0.2 * np.linalg.norm(spots - middle_xy, axis=1) + 0.02 * np.linalg.norm(
-        spots - base_xy, axis=1
-    )
-    found = []
+    spots = _sample_spots(on_target)
+    to_middle_m = np.linalg.norm(spots - middle_xy, axis=1)
+    to_base_m = np.linalg.norm(spots - base_xy, axis=1)
+    far = _DISTANCE_TO_MIDDLE_WEIGHT * to_middle_m + _DISTANCE_TO_BASE_WEIGHT * to_base_m
+    grasps = []
     for turn_rad in np.deg2rad(np.arange(-90, 90, 10)):
-        z, fit = _fit(heights, is_thing, spots, yaw_rad + turn_rad)
-        score = fit - far - 0.004 * abs(turn_rad)
+        z, fit = _fit_hand(heights, is_target, spots, yaw_rad + turn_rad)
+        score = fit - far - _TURN_WEIGHT * abs(turn_rad)
         best = int(score.argmax())
-        found.append(
-            Grasp(np.append(spots[best], z[best]), float(yaw_rad + turn_rad), float(score[best]))
-        )
-    best_grasp = max(found, key=lambda grasp: grasp.score)
+        pos_world = np.append(spots[best], z[best])
+        grasps.append(Grasp(pos_world, float(yaw_rad + turn_rad), float(score[best])))
+    best_grasp = max(grasps, key=lambda grasp: grasp.score)
     return best_grasp if np.isfinite(best_grasp.score) else None
 
 
-def _fit(
-    heights: HeightMap, is_thing: GeomMask, spots: Float64[np.ndarray, "spot 2"], yaw_rad: float
+def _sample_spots(points: Float64[np.ndarray, "point 2"]) -> Float64[np.ndarray, "spot 2"]:
+    """Return a grid of positions over the bounding rectangle of the points."""
+    low_x, low_y = points.min(0)
+    high_x, high_y = points.max(0)
+    x = np.arange(low_x, high_x, 1.5 * CELL_M)
+    y = np.arange(low_y, high_y, 1.5 * CELL_M)
+    grid = np.meshgrid(x, y, indexing="ij")
+    return np.stack(grid, axis=-1).reshape(-1, 2)
+
+
+def _fit_hand(
+    heights: HeightMap, is_target: GeomMask, spots: Float64[np.ndarray, "spot 2"], yaw_rad: float
 ) -> tuple[Float64[np.ndarray, " spot"], Float64[np.ndarray, " spot"]]:
-    """Height of the grip site above each spot [m, world], and how well the hand fits there [m]: -inf if not at all."""
-    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+    """Fit the hand at each spot.
+
+    Returns:
+        the height of the grip site [m, world], and a score of the fit [m]. The score is -inf if
+        the hand does not fit.
+    """
+    cos = np.cos(yaw_rad)
+    sin = np.sin(yaw_rad)
     axes = np.array([[cos, sin], [sin, -cos]])
+    under_fingers, _ = heights.at(spots[:, None] + _FINGERS @ axes)
+    under_palm, _ = heights.at(spots[:, None] + _PALM @ axes)
     obstacle = np.maximum(
-        heights.at(spots[:, None] + _FINGERS @ axes)[0].max(axis=1) + TIP_W_M,
-        heights.at(spots[:, None] + _PALM @ axes)[0].max(axis=1) + PALM_W_M,
+        under_fingers.max(axis=1) + TIP_W_M,
+        under_palm.max(axis=1) + PALM_W_M,
     )
     height, geom = heights.at(spots[:, None] + _BETWEEN @ axes)
-    own = is_thing[geom]
+    own = is_target[geom]
     top = np.where(own, height, -np.inf).max(axis=1)
     tip = np.maximum(obstacle + CLEARANCE_M - TIP_W_M, top - MAX_DEPTH_M)
     in_grip = own & (height > tip[:, None] + OVERLAP_M)
-    # In each row along the fingers' opening, from where to where the thing is: what is slanted or
-    # round slips.
-    u = np.where(in_grip, _BETWEEN[:, 0], np.nan).reshape(len(spots), -1, _N_ROWS)
+    off_middle, uneven = _measure_grip(in_grip)
+    fit = np.minimum(top - tip, MAX_DEPTH_M) - 0.3 * (off_middle + uneven)
+    foreign = (~own & (height > tip[:, None])).any(axis=1)
+    is_impossible = foreign | (top - tip < MIN_DEPTH_M)
+    return tip + TIP_W_M, np.where(is_impossible, -np.inf, fit)
+
+
+def _measure_grip(
+    in_grip: np.ndarray,
+) -> tuple[Float64[np.ndarray, " spot"], Float64[np.ndarray, " spot"]]:
+    """Return how far the object is off the middle, and how uneven its faces are [m].
+
+    The object's extent along u is found in each row between the fingers. Slanted or round faces
+    have extents that differ from row to row, and slip.
+    """
+    u = np.where(in_grip, _BETWEEN[:, 0], np.nan).reshape(len(in_grip), -1, _N_ROWS)
     left = np.nan_to_num(np.fmin.reduce(u, axis=1), nan=BETWEEN_U_M)
     right = np.nan_to_num(np.fmax.reduce(u, axis=1), nan=-BETWEEN_U_M)
     uneven = np.minimum(np.ptp(left, axis=1) + np.ptp(right, axis=1), BETWEEN_U_M)
     off_middle = np.abs(left.mean(axis=1) + right.mean(axis=1)) / 2
-    fit = np.minimum(top - tip, MAX_DEPTH_M) - 0.3 * (off_middle + uneven)
-    foreign = (~own & (height > tip[:, None])).any(axis=1)
-    return tip + TIP_W_M, np.where(foreign | (top - tip < MIN_DEPTH_M), -np.inf, fit)
+    return off_middle, uneven
 
 
 def grid_points(
     u_m: tuple[float, float], v_m: float, n_u: int, n_v: int
 ) -> Float64[np.ndarray, "point 2"]:
-    """Points between two values of u and from -v to v, row by row."""
+    """Return a grid of points between two values of u and from -v to v, row by row."""
     u, v = np.meshgrid(np.linspace(*u_m, n_u), np.linspace(-v_m, v_m, n_v), indexing="ij")
     return np.stack([u.ravel(), v.ravel()], axis=-1)
 
@@ -173,8 +148,3 @@ _FINGERS = np.concatenate([_FINGER, -_FINGER])
 _N_ROWS = 5
 _BETWEEN = grid_points((-BETWEEN_U_M, BETWEEN_U_M), BETWEEN_V_M, 24, _N_ROWS)
 _PALM = grid_points((-PALM_U_M, PALM_U_M), PALM_V_M, 22, 6)
-
-
-def collision_geoms(model: mujoco.MjModel) -> GeomMask:
-    """Geoms that collide, in place of those that are only seen."""
-    return (model.geom_contype | model.geom_conaffinity) != 0

@@ -1,4 +1,4 @@
-"""Loading robosuite's environments without their noise, and so that a soft reset of them equals a hard one."""
+"""Loads robosuite environments silently, and makes a soft reset equal to a hard one."""
 
 import logging
 import os
@@ -11,29 +11,31 @@ from unittest import mock
 
 
 def load_robosuite(make: Callable[[], Any]) -> Any:
-    """Return robosuite's environment that `make` makes, without a renderer and without observables: those are ours.
+    """Return the robosuite environment that `make` makes, without its observables.
+
+    `sim.robosuite` renders and observes by itself.
 
     Args:
-        make: called where the package may be imported, to make the environment with
-            `hard_reset=False`.
+        make: makes the environment, without a renderer and with `hard_reset=False`. It is called
+            where the package can be imported without output.
     """
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "whisker" / "numba"))
     with _quiet_import(), mock.patch("logging.FileHandler", _no_log_file):
         from robosuite.environments.base import MujocoEnv
 
-        remembering = _remembering_the_model(MujocoEnv._initialize_sim)
-        with mock.patch.object(MujocoEnv, "_initialize_sim", remembering):
+        initialize = _keep_loaded_model(MujocoEnv._initialize_sim)
+        with mock.patch.object(MujocoEnv, "_initialize_sim", initialize):
             env = make()
-    env.sim.reset = _ending_with_forward_passes(env.sim.reset, env.sim.forward)
+    env.sim.reset = _add_forward_passes(env.sim.reset, env.sim.forward)
     env._observables = {}
     return env
 
 
-def _ending_with_forward_passes(reset_data, forward):
-    """Wrap a soft reset so that it leaves what a hard one does: what the solver found is where the next one starts.
+def _add_forward_passes(reset_data, forward):
+    """Wrap a soft reset so that it leaves the same solver state as a hard one.
 
-    A hard reset calls `mj_forward` when the model is loaded, and again when a render context is
-    made, as in every published evaluation.
+    The solver starts from its last solution. A hard reset calls `mj_forward` when the model is
+    loaded, and again when a render context is made, as in every published evaluation.
     """
 
     def reset():
@@ -44,20 +46,24 @@ def _ending_with_forward_passes(reset_data, forward):
     return reset
 
 
-def _remembering_the_model(initialize_sim):
-    """Wrap robosuite's loading of a model, which then keeps in `env.loaded_model` what resets change of it."""
+def _keep_loaded_model(initialize_sim):
+    """Wrap robosuite's loading of a model so that `env.loaded_model` keeps what resets change."""
 
     def initialize(env, *arguments, **keywords):
         initialize_sim(env, *arguments, **keywords)
         model = env.sim.model._model
-        env.loaded_model = model.site_rgba.copy(), model.body_pos.copy(), model.body_quat.copy()
+        env.loaded_model = (
+            model.site_rgba.copy(),
+            model.body_pos.copy(),
+            model.body_quat.copy(),
+        )
 
     return initialize
 
 
 @contextmanager
 def _quiet_import() -> Iterator[None]:
-    """Silence what robosuite says at import: that it has no private settings, and Python of its source code."""
+    """Silence the import: robosuite warns of private settings, Python of its source code."""
     disabled_before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -68,6 +74,6 @@ def _quiet_import() -> Iterator[None]:
 
 
 def _no_log_file(*args, **kwargs):
-    """robosuite opens /tmp/robosuite.log at import, a file that may be another user's."""
+    """Replace the log file /tmp/robosuite.log, which another user may own."""
     del args, kwargs
     return logging.NullHandler()

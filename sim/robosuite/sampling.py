@@ -1,4 +1,4 @@
-"""When robosuite looks at its world, and what it remembers of the look."""
+"""Reproduces when robosuite measures its world, and holds what it measured."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,12 @@ from jaxtyping import Float64
 
 @dataclass
 class SampleClock:
-    """When robosuite looks: once a control period, at a physics step that drifts with the rounding of its sums.
+    """Decides at which physics steps robosuite takes a sample, once per control period.
 
-    What a policy is shown is of that moment, up to a control step before the one in which it
-    decides (robosuite.utils.observables.Observable.update). Comparable numbers need the same clock,
-    to the last bit.
+    The physics step of the sample drifts, because robosuite adds up rounded times. A policy is
+    shown this sample, which is up to one control step older than the moment of its decision
+    (robosuite.utils.observables.Observable.update). Comparable numbers need the same clock, to the
+    last bit.
     """
 
     period_s: float
@@ -21,11 +22,15 @@ class SampleClock:
     sampled: bool = True
 
     def restart(self) -> None:
-        """A reset looks once, forced; putting the init state in looks a second time."""
-        self.time_s, self.sampled = 2 * self.tick_s, True
+        """Set the clock as after a reset.
+
+        A reset forces one sample, and setting the init state forces a second one.
+        """
+        self.time_s = 2 * self.tick_s
+        self.sampled = True
 
     def tick(self) -> bool:
-        """A physics step went by. Whether a sample is due after it."""
+        """Count one physics step; return whether a sample is due after it."""
         self.time_s += self.tick_s
         due = not self.sampled and self.period_s >= self.time_s
         self.sampled |= due
@@ -38,10 +43,11 @@ class SampleClock:
 
 @dataclass
 class Sample:
-    """What was measured when the clock was due: what `Env.state` says and the images show.
+    """Holds the measurements of the last sample, which `Env.state` and the images show.
 
     Attributes:
-        qpos: that the images are of; the state is one physics step younger, as robosuite has it.
+        qpos: joint positions in the images. The simulator's state is one physics step younger at
+            that moment, as in robosuite.
         site_alpha: opacity of the sites that appear and disappear (a burner's glow).
     """
 
