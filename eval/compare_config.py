@@ -1,4 +1,4 @@
-"""The settings of `eval-compare`: pure data, whose docstrings are the command's help."""
+"""Defines the settings of `eval-compare`: pure data, whose docstrings are the command's help."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from eval.proportions import IntervalMethod
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Say which of two policies is better, as far as the episodes that both have run can say.
+    """Decide which of two policies is better, from the episodes that both have run.
 
     Examples:
       ./run eval-compare runs/<run> runs/<run>
@@ -20,25 +20,25 @@ class CompareConfig:
       ./run eval-compare runs/sweep --json
       ./run eval-compare --power 0.8 0.9 --correlation 0.3
 
-    Episodes of one task and index began alike, and are compared in pairs: McNemar's exact test,
-    corrected by Holm where there are several pairs of runs, and Tango's score interval of the
-    difference; of several tasks each counts alike. Exit codes: 0 done, 1 a run is worse than the
-    first by more than --fail-if-worse, 2 refused or bad input.
+    Episodes of one task and index began alike, and are compared in pairs: with McNemar's exact
+    test, corrected by Holm if there are several pairs of runs, and with Tango's score interval of
+    the difference. If there are several tasks, each task counts alike. Exit codes: 0 done, 1 a run
+    is worse than the first by more than --fail-if-worse, 2 refused or bad input.
 
     Attributes:
-        runs: two run folders or more, or folders of runs. The first is the one that --fail-if-worse
-            compares with.
-        fail_if_worse: for CI: exit with 1 if a run's success is lower than the first one's by more
-            than this share, and the whole 95 % interval says so. 0 fails whatever is worse at all.
-            Unfinished runs are refused.
-        all: list every episode that ended otherwise, and every pair of runs.
+        runs: two run folders or more, or folders of runs. --fail-if-worse compares the others with
+            the first.
+        fail_if_worse: for CI: exit with 1 if a run's success rate is lower than the first one's by
+            more than this share, according to the whole 95 % interval. 0 fails every run that is
+            worse. Unfinished runs are refused.
+        all: list every episode that ended differently, and every pair of runs.
         json: print everything as JSON.
-        interval: of one run's success rate; auto is Wilson's, and the exact one of Clopper and
-            Pearson with at most four successes or failures.
-        power: instead of comparing runs, say how many episodes it takes to tell these two success
-            rates apart.
-        correlation: for --power: of the two policies' successes over episodes; a comparison says
-            what it was. Default: several.
+        interval: interval of one run's success rate; auto is Wilson's, and the exact one of Clopper
+            and Pearson with at most four successes or failures.
+        power: instead of comparing runs, print how many episodes are needed to distinguish these
+            two success rates.
+        correlation: for --power: correlation of the two policies' successes over episodes, which a
+            comparison prints. Default: several values.
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {

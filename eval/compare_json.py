@@ -1,12 +1,12 @@
-"""A comparison as JSON, for other programs. What is undefined is null."""
+"""Describes a comparison as JSON, for other programs. Undefined numbers are null."""
 
 from math import isnan
 from typing import Any
 
 from eval.comparability import have_same_rules
-from eval.compare_tables import compare_plan_quality
 from eval.compare_words import describe_comparison, format_open_command
-from eval.comparison import ComparedRun, ComparedRuns, Comparison, PairedMean
+from eval.compared_plan_quality import compare_plan_quality
+from eval.compared_runs import ComparedRun, ComparedRuns, Comparison, PairedMean
 from eval.paired_statistics import PairedCounts, compute_correlation, compute_difference_interval
 from eval.proportions import IntervalMethod, compute_interval, uses_clopper_pearson
 
@@ -14,14 +14,15 @@ VERSION = 1
 
 
 def describe_as_json(compared: ComparedRuns, method: IntervalMethod) -> dict[str, Any]:
-    """Return the comparison as `json.dumps` takes it."""
-    has_letters = len(compared.runs) > 2
+    """Return the comparison in a form that `json.dumps` accepts."""
     runs = [_describe_run(run, method) for run in compared.runs]
-    for index, run in enumerate(runs if has_letters else []):
-        run["letters"] = compared.letters[index]
-    pairs = [
-        _describe_pair(pair, with_detail=not has_letters) for pair in compared.comparisons.values()
-    ]
+    pairs = [_describe_pair(pair) for pair in compared.comparisons.values()]
+    if len(compared.runs) > 2:
+        for index, run in enumerate(runs):
+            run["letters"] = compared.letters[index]
+    else:
+        for pair, described in zip(compared.comparisons.values(), pairs, strict=True):
+            described |= _describe_details(pair)
     return {
         "version": VERSION,
         "runs": runs,
@@ -31,88 +32,97 @@ def describe_as_json(compared: ComparedRuns, method: IntervalMethod) -> dict[str
 
 
 def _describe_run(run: ComparedRun, method: IntervalMethod) -> dict[str, Any]:
-    n, n_success = len(run.rows), run.n_success
+    n = len(run.rows)
+    n_success = run.n_success
+    policy = run.run.description.policy
+    is_exact = uses_clopper_pearson(n_success, n, method)
     return {
         "name": run.name,
         "path": str(run.run.path),
-        "policy": run.run.description.policy.type,
-        "checkpoint": run.run.description.policy.checkpoint,
+        "policy": policy.type,
+        "checkpoint": policy.checkpoint,
         "n_judged": n,
         "n_success": n_success,
         "n_crashed": len(run.crashed),
         "n_missing": run.n_missing,
         "success_rate": n_success / n if n else None,
-        "success_interval": _as_pair(compute_interval(n_success, n, method)),
-        "interval_method": "clopper-pearson"
-        if uses_clopper_pearson(n_success, n, method)
-        else "wilson",
+        "success_interval": _list_ends(compute_interval(n_success, n, method)),
+        "interval_method": "clopper-pearson" if is_exact else "wilson",
     }
 
 
-def _describe_pair(pair: Comparison, *, with_detail: bool) -> dict[str, Any]:
-    described = {
+def _describe_pair(pair: Comparison) -> dict[str, Any]:
+    return {
         "first": pair.first.name,
         "second": pair.second.name,
         **_describe_counts(pair.counts),
         "difference": pair.difference,
-        "difference_interval": _as_pair(pair.interval),
+        "difference_interval": _list_ends(pair.interval),
         "mcnemar_p": pair.p,
         "corrected_p": pair.corrected_p,
-        "correlation": _unless_nan(compute_correlation(pair.counts)),
+        "correlation": _null_if_nan(compute_correlation(pair.counts)),
         "better": pair.better.name if pair.better else None,
         "verdict": describe_comparison(pair),
-        "tasks": {
-            task: _describe_counts(counts) | _describe_difference(counts)
-            for task, counts in pair.tasks.items()
-        },
+        "tasks": _describe_groups(pair.tasks),
     }
-    return described | (_describe_detail(pair) if with_detail else {})
 
 
-def _describe_detail(pair: Comparison) -> dict[str, Any]:
-    """Return what is said of two runs that are compared alone."""
-    is_comparable = have_same_rules(pair.first.run.description, pair.second.run.description)
+def _describe_details(pair: Comparison) -> dict[str, Any]:
+    """Return what is described only if two runs are compared alone."""
+    outcomes = {}
+    if have_same_rules(pair.first.run.description, pair.second.run.description):
+        outcomes = _describe_groups(pair.count_outcomes())
     steps = pair.compare_steps()
+    plan_quality = compare_plan_quality(pair).items()
+    episodes = []
+    for row, other in pair.differing:
+        episode = {
+            "task": row.task,
+            "episode_index": row.episode_index,
+            "first_outcome": str(row.outcome),
+            "second_outcome": str(other.outcome),
+            "open_first": format_open_command(pair.first, row),
+            "open_second": format_open_command(pair.second, other),
+        }
+        episodes.append(episode)
     return {
-        "outcomes": {
-            str(outcome): _describe_counts(counts) | _describe_difference(counts)
-            for outcome, counts in (pair.count_outcomes() if is_comparable else {}).items()
-        },
+        "outcomes": outcomes,
         "steps_to_success": _describe_mean(steps) if steps else None,
-        "plan_quality": {
-            name: _describe_mean(mean) for name, mean in compare_plan_quality(pair).items()
-        },
-        "differing_episodes": [
-            {
-                "task": one.task,
-                "episode_index": one.episode_index,
-                "first_outcome": str(one.outcome),
-                "second_outcome": str(other.outcome),
-                "open_first": format_open_command(pair.first, one),
-                "open_second": format_open_command(pair.second, other),
-            }
-            for one, other in pair.differing
-        ],
+        "plan_quality": {name: _describe_mean(mean) for name, mean in plan_quality},
+        "differing_episodes": episodes,
     }
+
+
+def _describe_groups(groups: dict[str, PairedCounts]) -> dict[str, Any]:
+    """Return the counts of each task or outcome, with the difference and its interval."""
+    described = {}
+    for name, counts in groups.items():
+        interval = compute_difference_interval([counts])
+        described[str(name)] = {
+            **_describe_counts(counts),
+            "difference": counts.difference,
+            "difference_interval": _list_ends(interval),
+        }
+    return described
 
 
 def _describe_counts(counts: PairedCounts) -> dict[str, int]:
-    names = ("both", "only_first", "only_second", "neither")
-    return {"n": counts.n, **{name: getattr(counts, name) for name in names}}
-
-
-def _describe_difference(counts: PairedCounts) -> dict[str, Any]:
-    interval = compute_difference_interval([counts])
-    return {"difference": counts.difference, "difference_interval": _as_pair(interval)}
+    return {
+        "n": counts.n,
+        "both": counts.both,
+        "only_first": counts.only_first,
+        "only_second": counts.only_second,
+        "neither": counts.neither,
+    }
 
 
 def _describe_mean(mean: PairedMean) -> dict[str, Any]:
-    return mean._asdict() | {"interval": _as_pair(mean.interval)}
+    return mean._asdict() | {"interval": _list_ends(mean.interval)}
 
 
-def _as_pair(interval: tuple[float, float]) -> list[float] | None:
+def _list_ends(interval: tuple[float, float]) -> list[float] | None:
     return None if isnan(interval[0]) else list(interval)
 
 
-def _unless_nan(value: float) -> float | None:
+def _null_if_nan(value: float) -> float | None:
     return None if isnan(value) else value

@@ -1,86 +1,116 @@
-"""Says in plain sentences what a comparison of two runs shows, and what it does not."""
+"""Describes in plain sentences what a comparison shows, and what it does not."""
 
 from math import isnan
 
-from eval.comparison import ComparedRun, Comparison
+from eval.compared_runs import ComparedRun, ComparedRuns, Comparison
 from eval.episode_row import EpisodeRow
 from eval.power import POWER, compute_paired_size
 from sim.command_words import write_command
 
-# Differences that a person asks for, the largest first.
-_ASKED_DIFFERENCES = (0.1, 0.05, 0.02, 0.01)
+# Differences for which the necessary number of episodes is computed, the largest first.
+_DIFFERENCES = (0.1, 0.05, 0.02, 0.01)
+
+Interval = tuple[float, float]
 
 
 def describe_comparison(pair: Comparison) -> str:
-    """Return the verdict: which is better and by how much, or that these episodes cannot tell."""
-    n_tasks = len(pair.tasks)
-    over = f" of {n_tasks} tasks, each counting alike" if n_tasks > 1 else ""
-    episodes = f"{count_of(pair.counts.n, 'shared episode')}{over}"
-    better = pair.better
-    if better is not None:
-        worse = pair.second if better is pair.first else pair.first
-        sign = 1 if better is pair.first else -1
-        found = (
-            f"difference {format_difference(sign * pair.difference, _turn(pair.interval, sign))}"
-        )
-        return f"{better.name} is better than {worse.name} ({found}; {episodes}; {format_p(pair.corrected_p)})."
-    names = f"{pair.first.name} and {pair.second.name}"
+    """Return the verdict: the better run and the difference, or that these episodes show none."""
+    episodes = count_of(pair.counts.n, "shared episode")
+    if len(pair.tasks) > 1:
+        episodes += f" of {len(pair.tasks)} tasks, each counting alike"
+    p = format_p(pair.corrected_p)
+    first = pair.first.name
+    second = pair.second.name
     found = format_difference(pair.difference, pair.interval)
-    verb = "These" if pair.counts.n > 1 else "This"
-    said = f"{verb} {episodes} cannot tell {names} apart (difference {found}; {format_p(pair.corrected_p)})."
-    return f"{said} {describe_need(pair)}"
+    if pair.better is pair.first:
+        return f"{first} is better than {second} (difference {found}; {episodes}; {p})."
+    if pair.better is pair.second:
+        found = format_difference(-pair.difference, _negate(pair.interval))
+        return f"{second} is better than {first} (difference {found}; {episodes}; {p})."
+    these = "These" if pair.counts.n > 1 else "This"
+    return (
+        f"{these} {episodes} cannot tell {first} and {second} apart (difference {found}; {p}). "
+        f"{describe_need(pair)}"
+    )
 
 
 def describe_need(pair: Comparison) -> str:
-    """Return how many more episodes a comparison takes that sees a difference which these would not have seen."""
-    n, discordant = pair.counts.n, pair.counts.n_discordant / pair.counts.n
-    needed = {
-        asked: compute_paired_size(max(discordant, asked), asked) for asked in _ASKED_DIFFERENCES
-    }
-    seen = [difference for difference in _ASKED_DIFFERENCES if needed[difference] <= n]
-    unseen = [difference for difference in _ASKED_DIFFERENCES if needed[difference] > n]
+    """Return how many more episodes are needed to see a difference that these would have missed."""
+    n = pair.counts.n
+    discordant = pair.counts.n_discordant / n
     power = f"with {100 * POWER:.0f} % power"
-    said = (
-        f"A difference of {100 * seen[-1]:.0f} points would have been seen {power}" if seen else ""
-    )
-    if not unseen:
-        return f"{said}."
-    asked = f"to see a difference of {100 * unseen[0]:.0f} points {power} takes about"
-    more = f"{needed[unseen[0]] - n} more"
-    return f"{said}; {asked} {more}." if said else f"{asked[0].upper()}{asked[1:]} {more}."
+    seen = ""
+    for difference in _DIFFERENCES:
+        size = compute_paired_size(max(discordant, difference), difference)
+        points = f"{100 * difference:.0f} points"
+        if size <= n:
+            seen = f"A difference of {points} would have been seen {power}"
+            continue
+        need = f"to see a difference of {points} {power} takes about {size - n} more."
+        return f"{seen}; {need}" if seen else need.capitalize()
+    return f"{seen}."
 
 
 def describe_gate(pair: Comparison, margin: float) -> str:
-    """Return what `--fail-if-worse` makes of the second run of a pair."""
-    worst, best = _turn(pair.interval, -1)
-    named = f"{pair.second.name} against {pair.first.name}"
-    found = format_difference(-pair.difference, (worst, best))
+    """Return the result of `--fail-if-worse` for the second run of a pair."""
+    interval = _negate(pair.interval)
+    names = f"{pair.second.name} against {pair.first.name}"
+    found = format_difference(-pair.difference, interval)
     limit = f"{100 * margin:g} points"
     if is_worse(pair, margin):
-        return f"{named}: worse by more than {limit} (difference {found})."
+        return f"{names}: worse by more than {limit} (difference {found})."
+    worst, _ = interval
     if worst < -margin:
-        return f"{named}: passed, but that it is worse by more than {limit} is not ruled out (difference {found})."
-    return f"{named}: passed; it is not worse by more than {limit} (difference {found})."
+        return (
+            f"{names}: passed, but that it is worse by more than {limit} is not ruled out "
+            f"(difference {found})."
+        )
+    return f"{names}: passed; it is not worse by more than {limit} (difference {found})."
 
 
 def is_worse(pair: Comparison, margin: float) -> bool:
-    """Return whether the second run is worse than the first by more than a share, and its whole interval says so."""
+    """Return whether the second run is worse by more than a share, with the whole interval."""
     return pair.interval[0] > margin
+
+
+def describe_best(compared: ComparedRuns) -> str:
+    """Return which of several runs is best, and which runs cannot be told from it."""
+    best = compared.ranking[0]
+    name = compared.runs[best].name
+    better_than = []
+    similar_to = []
+    for index in compared.ranking:
+        pair = compared.comparisons.get((min(best, index), max(best, index)))
+        if pair is None:
+            continue
+        if pair.better is None:
+            similar_to.append(compared.runs[index].name)
+        else:
+            better_than.append(compared.runs[index].name)
+    if not similar_to:
+        return f"{name} is better than each of the other {len(better_than)}."
+    shown = "It is not shown to be better than any"
+    if better_than:
+        shown = f"It is better than {len(better_than)} of the others"
+    listed = ", ".join(similar_to)
+    return f"{name} has the highest success. {shown}; these episodes cannot tell it from {listed}."
 
 
 def format_open_command(run: ComparedRun, row: EpisodeRow) -> str:
     """Return the command that opens an episode in the viewer."""
-    task = ["--task", row.task] if len(run.run.description.tasks) > 1 else []
-    return write_command("whiskers", run.run.path, "--episode", row.episode_index, *task)
+    words: list[object] = ["whiskers", run.run.path, "--episode", row.episode_index]
+    if len(run.run.description.tasks) > 1:
+        words += ["--task", row.task]
+    return write_command(*words)
 
 
-def format_difference(difference: float, interval: tuple[float, float]) -> str:
-    """Return e.g. "12 points, 4 to 20": with a decimal where whole points would say too little."""
-    values = [100 * difference, *(100 * end for end in interval)]
-    is_fine = values[2] - values[1] < 10 or any(0 < abs(value) < 0.5 for value in values)
-    shown, low, high = (
-        f"{value:.{1 if is_fine else 0}f}".replace("-0.0", "0.0") for value in values
-    )
+def format_difference(difference: float, interval: Interval) -> str:
+    """Return e.g. "12 points, 4 to 20", with a decimal if whole points are too coarse."""
+    values = [100 * difference, 100 * interval[0], 100 * interval[1]]
+    is_narrow = values[2] - values[1] < 10
+    is_small = any(0 < abs(value) < 0.5 for value in values)
+    n_decimals = 1 if is_narrow or is_small else 0
+    shown, low, high = (f"{value:.{n_decimals}f}".replace("-0.0", "0.0") for value in values)
     return f"{shown} points, {low} to {high}"
 
 
@@ -97,7 +127,7 @@ def count_of(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def _turn(interval: tuple[float, float], sign: int) -> tuple[float, float]:
-    """Return the interval of the difference, or of its negative."""
+def _negate(interval: Interval) -> Interval:
+    """Return the interval of the negative difference."""
     low, high = interval
-    return (low, high) if sign > 0 else (-high, -low)
+    return -high, -low

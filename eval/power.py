@@ -1,4 +1,4 @@
-"""Computes how many episodes a comparison takes, before any is run."""
+"""Computes how many episodes a comparison needs, before any is run."""
 
 from math import ceil, sqrt
 from statistics import NormalDist
@@ -8,53 +8,59 @@ from jaxtyping import Float64
 
 from sim.errors import WhiskerError
 
-POWER, ALPHA = 0.8, 0.05
-# Nobody runs more for one comparison; the power of more is not looked for.
+POWER = 0.8
+ALPHA = 0.05
+# The largest number of episodes that is tried.
 _MOST_EPISODES = 20_000
+
+LogFactorials = Float64[np.ndarray, " _n1"]
+Probabilities = Float64[np.ndarray, " _k"]
 
 
 def compute_unpaired_size(
     rate: float, other: float, power: float = POWER, alpha: float = ALPHA
 ) -> int:
-    """Return how many episodes each of two runs needs that share none, by the normal approximation.
+    """Return how many episodes each of two runs needs if they share none.
 
-    n = (z_α sqrt(2 p̄ (1 - p̄)) + z_β sqrt(p₁ (1 - p₁) + p₂ (1 - p₂)))² / (p₁ - p₂)², p̄ = (p₁ +
-    p₂)/2
+    Normal approximation, with p̄ = (p₁ + p₂)/2:
+
+        n = (z_α sqrt(2 p̄ (1 - p̄)) + z_β sqrt(p₁ (1 - p₁) + p₂ (1 - p₂)))² / (p₁ - p₂)²
 
     Source: J. L. Fleiss, B. Levin and M. C. Paik, "Statistical Methods for Rates and Proportions",
     3rd ed., eq. 4.14.
     """
     mean = 0.5 * (rate + other)
-    null, alternative = 2 * mean * (1 - mean), rate * (1 - rate) + other * (1 - other)
-    return _round_up(_compute_z_sum(null, alternative, power, alpha) ** 2 / (rate - other) ** 2)
+    null = 2 * mean * (1 - mean)
+    alternative = rate * (1 - rate) + other * (1 - other)
+    z_sum = _compute_z_sum(null, alternative, power, alpha)
+    return _round_up(z_sum**2 / (rate - other) ** 2)
 
 
 def compute_paired_size(
     discordant: float, difference: float, power: float = POWER, alpha: float = ALPHA
 ) -> int:
-    """Return how many shared episodes McNemar's test takes, by the normal approximation.
+    """Return how many shared episodes McNemar's test needs, by the normal approximation.
 
-    n = (z_α sqrt(ψ) + z_β sqrt(ψ - δ²))² / δ²
+        n = (z_α sqrt(ψ) + z_β sqrt(ψ - δ²))² / δ²
 
     Args:
         discordant: ψ, the share of episodes that only one of the two policies solves; at least |δ|.
-        difference: δ of the two success rates.
+        difference: δ, the difference of the two success rates.
 
     Source: R. J. Connor, "Sample size for testing differences in proportions for the paired-sample
     design", Biometrics 43 (1987).
     """
-    return _round_up(
-        _compute_z_sum(discordant, discordant - difference**2, power, alpha) ** 2 / difference**2,
-    )
+    z_sum = _compute_z_sum(discordant, discordant - difference**2, power, alpha)
+    return _round_up(z_sum**2 / difference**2)
 
 
 def find_exact_paired_size(
     only_first: float, only_second: float, power: float = POWER, alpha: float = ALPHA
 ) -> int:
-    """Return how many shared episodes McNemar's exact test takes: from there on its power stays above `power`.
+    """Return the number of shared episodes from which the power of McNemar's exact test suffices.
 
-    The exact test gives away a little for never being wrong too often, so that this is more than
-    Connor's number.
+    From this number on, it stays above `power`. The exact test keeps its error below alpha for
+    every number of episodes, so this is larger than Connor's number.
 
     Args:
         only_first: probability that only the first policy solves an episode.
@@ -77,61 +83,87 @@ def compute_exact_power(
     if discordant <= 0:
         return 0.0
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    chances = _compute_binomial(log_factorial, n, discordant)
-    # What is rarer than this changes no digit that is shown.
-    likely = np.flatnonzero(chances > 1e-9)
+    probabilities = _compute_binomial(log_factorial, n, discordant)
     share = only_first / discordant
-    return float(
-        sum(chances[m] * _find_rejected(log_factorial, int(m), share, alpha) for m in likely)
-    )
+    power = 0.0
+    # Rarer numbers of discordant episodes change no digit that is shown.
+    for m in np.flatnonzero(probabilities > 1e-9):
+        power += probabilities[m] * _compute_rejection(log_factorial, int(m), share, alpha)
+    return float(power)
 
 
 def find_correlation_range(rate: float, other: float) -> tuple[float, float]:
-    """Return the least and the largest correlation that two successes of these rates can have."""
-    spread = sqrt(rate * (1 - rate) * other * (1 - other))
-    least = (max(0.0, rate + other - 1) - rate * other) / spread
-    return least, (min(rate, other) - rate * other) / spread
+    """Return the least and the largest correlation that successes with these rates can have."""
+    spread = _compute_spread(rate, other)
+    least_both = max(0.0, rate + other - 1)
+    most_both = min(rate, other)
+    return (least_both - rate * other) / spread, (most_both - rate * other) / spread
 
 
-def find_discordant_shares(rate: float, other: float, correlation: float) -> tuple[float, float]:
-    """Return the probabilities that only the first, and that only the second of two policies solves an episode.
+def check_rates(rate: float, other: float, correlation: float) -> None:
+    """Raise unless two policies can have these success rates and this correlation.
 
     Raises:
-        WhiskerError: rates that are not between 0 and 1 or do not differ, or a correlation that
-            they cannot have.
+        WhiskerError: the rates are not between 0 and 1 or do not differ, or they cannot have the
+            correlation.
     """
     for share in (rate, other):
         if not 0 < share < 1:
             raise WhiskerError(
-                "--power", expected="two success rates between 0 and 1", got=str(share)
+                "--power",
+                expected="two success rates between 0 and 1",
+                got=str(share),
             )
     if rate == other:
-        raise WhiskerError("--power", expected="two rates that differ", got=f"{rate} twice")
+        raise WhiskerError(
+            "--power",
+            expected="two rates that differ",
+            got=f"{rate} twice",
+        )
     least, largest = find_correlation_range(rate, other)
     if not least <= correlation <= largest:
-        expected = f"one from {least:.2f} to {largest:.2f}, which success rates of {rate} and {other} can have"
-        raise WhiskerError("--correlation", expected=expected, got=str(correlation))
-    both = rate * other + correlation * sqrt(rate * (1 - rate) * other * (1 - other))
+        raise WhiskerError(
+            "--correlation",
+            expected=f"one from {least:.2f} to {largest:.2f}, "
+            f"which success rates of {rate} and {other} can have",
+            got=str(correlation),
+        )
+
+
+def find_discordant_shares(rate: float, other: float, correlation: float) -> tuple[float, float]:
+    """Return the probabilities that only the first and only the second policy solves an episode.
+
+    Raises:
+        WhiskerError: as in `check_rates`.
+    """
+    check_rates(rate, other, correlation)
+    both = rate * other + correlation * _compute_spread(rate, other)
     return max(0.0, rate - both), max(0.0, other - both)
 
 
-def _find_rejected(
-    log_factorial: Float64[np.ndarray, " _n1"], m: int, share: float, alpha: float
-) -> float:
-    """Return the probability that the test of m discordant episodes rejects, if the first has `share` of them."""
+def _compute_spread(rate: float, other: float) -> float:
+    """Return the product of the two successes' standard deviations."""
+    return sqrt(rate * (1 - rate) * other * (1 - other))
+
+
+def _compute_rejection(log_factorial: LogFactorials, m: int, share: float, alpha: float) -> float:
+    """Return the probability that the test of m discordant episodes rejects.
+
+    Args:
+        share: probability that the first policy is the one that solves a discordant episode.
+    """
     tail = np.cumsum(_compute_binomial(log_factorial, m, 0.5))
-    n_low = int(
-        np.searchsorted(tail, 0.5 * alpha, side="right")
-    )  # counts 0 to n_low - 1 are rejected
+    # Counts below `n_low` are rejected, and likewise at the other end.
+    n_low = int(np.searchsorted(tail, 0.5 * alpha, side="right"))
     if n_low == 0:
         return 0.0
-    chances = _compute_binomial(log_factorial, m, share)
-    return float(chances[:n_low].sum() + chances[m + 1 - n_low :].sum())
+    probabilities = _compute_binomial(log_factorial, m, share)
+    low = probabilities[:n_low].sum()
+    high = probabilities[m + 1 - n_low :].sum()
+    return float(low + high)
 
 
-def _compute_binomial(
-    log_factorial: Float64[np.ndarray, " _n1"], n: int, share: float
-) -> Float64[np.ndarray, " _k"]:
+def _compute_binomial(log_factorial: LogFactorials, n: int, share: float) -> Probabilities:
     """Return the binomial distribution of 0 to n successes."""
     k = np.arange(n + 1)
     if share in (0.0, 1.0):
@@ -141,8 +173,11 @@ def _compute_binomial(
 
 
 def _compute_z_sum(null: float, alternative: float, power: float, alpha: float) -> float:
-    z = NormalDist().inv_cdf
-    return z(1 - 0.5 * alpha) * sqrt(null) + z(power) * sqrt(max(0.0, alternative))
+    """Return z_α sqrt(null) + z_β sqrt(alternative)."""
+    normal = NormalDist()
+    z_alpha = normal.inv_cdf(1 - 0.5 * alpha)
+    z_beta = normal.inv_cdf(power)
+    return z_alpha * sqrt(null) + z_beta * sqrt(max(0.0, alternative))
 
 
 def _round_up(n: float) -> int:

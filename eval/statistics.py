@@ -1,4 +1,4 @@
-"""Numbers over the rows of a run."""
+"""Computes statistics over the rows of a run."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,19 +15,21 @@ from sim.goals.pick_and_place import PICK_AND_PLACE
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in numbers. Rows that crashed are counted, and in nothing else but the time; undefined is nan.
+    """Summarises a run. Undefined numbers are nan.
+
+    Crashed rows are counted as outcomes and in the mean duration, and nowhere else.
 
     Attributes:
         n_judged: episodes that ran to their end.
         success_interval: Wilson 95 % interval of the success rate.
-        outcomes: outcome → how many rows, those of the table first, then those that this version
-            does not know: all rows together.
-        n_unknown: rows whose outcome this version does not know. They count as judged and as no
-            success, and are in neither of the next two rates.
-        pick_rate: share in which the object was picked up, of those that rest on a pick and place
-            goal.
-        drop_rate: share of the picked-up in which it came down outside the goal.
-        ik_failure_rate: share of all their control steps; nan where the environment takes joints.
+        outcomes: outcome → number of rows, first for the outcomes in the table, then for those that
+            this version does not know. All rows are counted.
+        n_unknown: rows whose outcome this version does not know. They count as judged and not as
+            successes, and are in neither of the next two rates.
+        pick_rate: share of episodes in which the object was picked up, among those that are judged
+            by a pick and place goal.
+        drop_rate: share of the picked-up in which the object came down outside the goal.
+        ik_failure_rate: share of all their control steps; nan if the environment takes joints.
     """
 
     n_judged: int
@@ -46,12 +48,12 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class StageCount:
-    """Counts the episodes that came through a stage, and those that came to it and did not.
+    """Counts the episodes that completed a stage, and those that reached it and did not.
 
     Attributes:
-        kind: of the goals.
-        number: of the stage in its kind; the first is 1.
-        n_episodes: all that ran to their end and rest on a goal of that kind.
+        kind: kind of the goals.
+        number: number of the stage in its kind; the first is 1.
+        n_episodes: episodes that ran to their end and are judged by a goal of that kind.
     """
 
     kind: str
@@ -63,76 +65,79 @@ class StageCount:
 
 
 def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
-    counts = Counter(str(row.outcome) for row in rows)
-    names = [*map(str, OUTCOMES), *sorted(counts.keys() - OUTCOMES.keys())]
+    """Return the summary of the rows."""
     judged = [row for row in rows if row.is_judged]
+    successes = [row for row in judged if row.success]
     picks = [find_facts(row.outcome) for row in judged if row.kind_of_goal == PICK_AND_PLACE.name]
     n_picked = sum(facts.picked_up is True for facts in picks)
-    n_success = sum(row.success for row in judged)
+    n_known_picks = sum(facts.picked_up is not None for facts in picks)
+    n_dropped = sum(facts.dropped for facts in picks)
+    heights_m = [row.max_object_height_m for row in judged]
     return RunSummary(
         n_judged=len(judged),
-        n_success=n_success,
-        success_rate=_ratio(n_success, len(judged)),
-        success_interval=compute_wilson_interval(n_success, len(judged)),
-        outcomes={name: counts[name] for name in names},
+        n_success=len(successes),
+        success_rate=_divide(len(successes), len(judged)),
+        success_interval=compute_wilson_interval(len(successes), len(judged)),
+        outcomes=_count_outcomes(rows),
         n_unknown=sum(not row.is_known for row in rows),
-        pick_rate=_ratio(n_picked, sum(facts.picked_up is not None for facts in picks)),
-        drop_rate=_ratio(sum(facts.dropped for facts in picks), n_picked),
-        mean_success_steps=_mean([row.n_steps for row in judged if row.success]),
-        mean_max_object_height_m=_mean(
-            [h for row in judged if (h := row.max_object_height_m) is not None]
-        ),
+        pick_rate=_divide(n_picked, n_known_picks),
+        drop_rate=_divide(n_dropped, n_picked),
+        mean_success_steps=_mean([row.n_steps for row in successes]),
+        mean_max_object_height_m=_mean([height for height in heights_m if height is not None]),
         mean_duration_s=_mean([row.duration_s for row in rows]),
         ik_failure_rate=_compute_ik_failure_rate(judged),
     )
 
 
 def summarise_tasks(rows: Iterable[EpisodeRow]) -> dict[str, RunSummary]:
-    """Task → its summary, in the order in which the tasks come."""
-    of_task: dict[str, list[EpisodeRow]] = {}
+    """Return task → its summary, in the order of the rows."""
+    by_task: dict[str, list[EpisodeRow]] = {}
     for row in rows:
-        of_task.setdefault(row.task, []).append(row)
-    return {task: summarise(of_task[task]) for task in of_task}
+        by_task.setdefault(row.task, []).append(row)
+    return {task: summarise(by_task[task]) for task in by_task}
 
 
 def compute_macro_average(summaries: Iterable[RunSummary]) -> float:
-    """Mean of the tasks' success rates: each counts alike, however many of its episodes were judged.
+    """Return the mean of the tasks' success rates, in which each task counts alike.
 
-    nan where a task has none that was judged: without it the mean would be one of other tasks.
+    It is nan if a task has no judged episode: without it, this would be the mean of other tasks.
     """
     return _mean([summary.success_rate for summary in summaries])
 
 
-def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:
-    counted = [
-        (row.ik_failure_rate, row.n_steps) for row in rows if row.ik_failure_rate is not None
-    ]
-    n_steps = sum(n for _, n in counted)
-    return sum(rate * n for rate, n in counted) / n_steps if n_steps else nan
-
-
 def count_stages(rows: Iterable[EpisodeRow]) -> tuple[StageCount, ...]:
-    """Return how many episodes came through each stage of their kind of goal, in order; () if no episode has stages."""
-    through: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    """Return how many episodes completed each stage of their kind of goal, in order.
+
+    It is () if no episode has stages.
+    """
+    n_met_by_kind: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for row in rows:
-        if (n := count_met_stages(row)) is not None:
-            through.setdefault((row.kind_of_goal, row.goal_stages), []).append(n)
+        n_met = count_met_stages(row)
+        if n_met is not None:
+            kind = (row.kind_of_goal, row.goal_stages)
+            n_met_by_kind.setdefault(kind, []).append(n_met)
     counts = []
-    for (kind, stages), met in through.items():
-        n_before = len(met)
+    for (kind_name, stages), n_met_by_row in n_met_by_kind.items():
+        n_before = len(n_met_by_row)
         for number, stage in enumerate(stages, start=1):
-            n_through = sum(n >= number for n in met)
-            counts.append(
-                StageCount(kind, stage, number, n_through, n_before - n_through, len(met))
+            n_through = sum(n_met >= number for n_met in n_met_by_row)
+            count = StageCount(
+                kind=kind_name,
+                stage=stage,
+                number=number,
+                n_through=n_through,
+                n_lost=n_before - n_through,
+                n_episodes=len(n_met_by_row),
             )
+            counts.append(count)
             n_before = n_through
     return tuple(counts)
 
 
 def count_met_stages(row: EpisodeRow) -> int | None:
-    """Return how many stages of its goal an episode came through.
+    """Return how many stages of its goal an episode completed.
 
-    None for one that crashed, whose goal has no stages, or whose failed stage is not known.
+    It is None if the episode crashed, its goal has no stages, or its failed stage is not known.
     """
     stages = row.goal_stages
     if not row.is_judged or not stages:
@@ -142,7 +147,24 @@ def count_met_stages(row: EpisodeRow) -> int | None:
     return stages.index(row.failed_stage) if row.failed_stage in stages else None
 
 
-def _ratio(part: int, whole: int) -> float:
+def _count_outcomes(rows: Sequence[EpisodeRow]) -> dict[str, int]:
+    counts = Counter(str(row.outcome) for row in rows)
+    unknown = sorted(counts.keys() - OUTCOMES.keys())
+    names = [*map(str, OUTCOMES), *unknown]
+    return {name: counts[name] for name in names}
+
+
+def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:
+    n_steps = 0
+    n_failures = 0.0
+    for row in rows:
+        if row.ik_failure_rate is not None:
+            n_steps += row.n_steps
+            n_failures += row.ik_failure_rate * row.n_steps
+    return n_failures / n_steps if n_steps else nan
+
+
+def _divide(part: int, whole: int) -> float:
     return part / whole if whole else nan
 
 

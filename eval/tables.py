@@ -1,4 +1,4 @@
-"""What a person reads in the terminal."""
+"""Makes the tables of a run for the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
@@ -12,54 +12,47 @@ from eval.episode_row import EpisodeRow
 from eval.outcome import OUTCOMES, Outcome, find_facts, label_outcome
 from eval.statistics import RunSummary, compute_macro_average, summarise_tasks
 
-# How many failed episodes are named one by one.
+# So many failed episodes are listed.
 _LISTED_FAILURES = 8
 
 
 def summary_table(title: str, summary: RunSummary, n_tasks: int = 1) -> Table:
-    """Success with its interval, every outcome with its count, and the means: of all tasks' episodes together."""
+    """Return the success rate with its interval, the outcomes, and the means.
+
+    The episodes of all tasks are pooled.
+    """
     table = Table(title=escape(title), title_justify="left", show_header=False, min_width=60)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    rate = "success rate" if n_tasks == 1 else f"success rate, {n_tasks} tasks pooled"
-    table.add_row(
-        rate, f"{_percent(summary.success_rate)}  ({summary.n_success} of {summary.n_judged})"
-    )
+    label = "success rate" if n_tasks == 1 else f"success rate, {n_tasks} tasks pooled"
+    rate = _percent(summary.success_rate)
+    table.add_row(label, f"{rate}  ({summary.n_success} of {summary.n_judged})")
     table.add_row("  Wilson 95 % interval", _interval(summary))
     table.add_section()
     for outcome, count in summary.outcomes.items():
-        style = (
-            "green"
-            if outcome == Outcome.SUCCESS
-            else "yellow"
-            if find_facts(outcome).is_judged
-            else "red"
-        )
         name = outcome if outcome in OUTCOMES else label_outcome(outcome)
-        table.add_row(f"  {name}", str(count), style=style if count else "dim")
+        table.add_row(f"  {name}", str(count), style=_style_of(outcome) if count else "dim")
     table.add_section()
     table.add_row("pick rate", _percent(summary.pick_rate))
     table.add_row("drop rate (of the picked-up)", _percent(summary.drop_rate))
     if summary.n_unknown:
         table.add_row("  unknown outcomes, in neither", str(summary.n_unknown))
     table.add_row("mean steps of the successes", _number(summary.mean_success_steps, ".1f"))
-    table.add_row(
-        "mean maximum object height", _number(100 * summary.mean_max_object_height_m, ".1f", " cm")
-    )
+    height_cm = 100 * summary.mean_max_object_height_m
+    table.add_row("mean maximum object height", _number(height_cm, ".1f", " cm"))
     if not isnan(summary.ik_failure_rate):
-        table.add_row(
-            "inverse kinematics failed in", f"{_percent(summary.ik_failure_rate)} of the steps"
-        )
+        failed = _percent(summary.ik_failure_rate)
+        table.add_row("inverse kinematics failed in", f"{failed} of the steps")
     table.add_row("mean time an episode", _number(summary.mean_duration_s, ".2f", " s"))
     return table
 
 
 def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) -> Table:
-    """One line a task, then their macro average, in which each task counts alike.
+    """Return a row for each task, then their macro average, in which each task counts alike.
 
     Args:
-        tasks: task → its environment, which is a name to evaluate it by.
-        summaries: of the tasks that have rows.
+        tasks: task → the name of its environment, with which it can be evaluated.
+        summaries: summaries of the tasks that have rows.
     """
     suites = {env.partition("/")[0] for env in tasks.values()}
     suite = f"{suites.pop()}/" if len(suites) == 1 else ""
@@ -70,11 +63,14 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
         table.add_column(column, justify="right", no_wrap=True)
     for task, summary in summaries.items():
         env = tasks.get(task, "").removeprefix(suite)
-        # What is left of a name is cut to one line where the terminal is narrow.
-        words = Text(task.removeprefix(suite), no_wrap=True, overflow="ellipsis")
-        successes = f"{summary.n_success} of {summary.n_judged}"
+        # In a narrow terminal, the name is cut to one line.
+        name = Text(task.removeprefix(suite), no_wrap=True, overflow="ellipsis")
         table.add_row(
-            escape(env), words, successes, _percent(summary.success_rate), _interval(summary)
+            escape(env),
+            name,
+            f"{summary.n_success} of {summary.n_judged}",
+            _percent(summary.success_rate),
+            _interval(summary),
         )
     table.add_section()
     average = _percent(compute_macro_average(summaries.values()))
@@ -83,69 +79,68 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
 
 
 def event_table(rows: Iterable[EpisodeRow]) -> Table | None:
-    """Return what the failures were decided by: how many by each event, and at which steps. None below two failures.
+    """Return how many failures each decisive event caused, and at which steps.
 
-    A single one is in `failure_table`. Rows of older runs do not say their event; their steps are
-    those at which the outcome was settled.
+    It is None below two failures, since `failure_table` shows a single one. Rows of older runs have
+    no event; their steps are those at which the outcome was decided.
     """
-    steps: dict[str, list[int]] = {}
+    steps_by_event: dict[str, list[int]] = {}
     for row in rows:
         if not row.success:
             event = str(row.decisive_event or "not recorded").replace("_", " ")
-            steps.setdefault(event, []).append(row.shown_step)
-    if sum(map(len, steps.values())) < 2:
+            steps_by_event.setdefault(event, []).append(row.shown_step)
+    n_failures = sum(len(steps) for steps in steps_by_event.values())
+    if n_failures < 2:
         return None
     table = Table(title="where the failures went wrong", title_justify="left", min_width=60)
     table.add_column("what happened")
     table.add_column("episodes", justify="right")
     table.add_column("when")
-    for event, when in sorted(steps.items(), key=lambda item: -len(item[1])):
-        first, last = min(when), max(when)
-        table.add_row(
-            event, str(len(when)), f"step {first}" if first == last else f"steps {first} to {last}"
-        )
+    for event, steps in sorted(steps_by_event.items(), key=lambda item: -len(item[1])):
+        first = min(steps)
+        last = max(steps)
+        when = f"step {first}" if first == last else f"steps {first} to {last}"
+        table.add_row(event, str(len(steps)), when)
     return table
 
 
 def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table | None:
-    """Return the first failed episodes: what failed, and where each went wrong. None if there are none.
+    """Return the first failed episodes, with what failed and when. None if there are none.
 
     Args:
-        tasks: as for `task_table`; of several each row says which, by the name to evaluate it by.
+        tasks: as for `task_table`. If there are several, each row has the environment's name.
     """
     failed = [row for row in rows if not row.success]
     if not failed:
         return None
-    table = Table(title="failures", title_justify="left", min_width=60)
     has_tasks = len(tasks) > 1
-    for column in (
-        *(["task"] if has_tasks else []),
-        "episode",
-        "outcome",
-        "stage not met",
-        "went wrong at step",
-    ):
+    table = Table(title="failures", title_justify="left", min_width=60)
+    columns = ["episode", "outcome", "stage not met", "went wrong at step"]
+    if has_tasks:
+        columns.insert(0, "task")
+    for column in columns:
         table.add_column(column, overflow="fold")
     for row in failed[:_LISTED_FAILURES]:
-        what = row.failed_stage or "" if row.is_judged else row.error
-        event = f", {row.decisive_event}" if row.decisive_event and not row.error else ""
-        cells = (str(row.episode_index), row.outcome, escape(what), f"{row.shown_step}{event}")
-        table.add_row(*([escape(tasks.get(row.task, row.task))] if has_tasks else []), *cells)
+        cells = _list_failure_cells(row)
+        if has_tasks:
+            cells.insert(0, escape(tasks.get(row.task, row.task)))
+        table.add_row(*cells)
     if len(failed) > _LISTED_FAILURES:
         table.caption = f"and {len(failed) - _LISTED_FAILURES} more, in episodes.jsonl"
     return table
 
 
 def one_line(summary: RunSummary, rows: Iterable[EpisodeRow]) -> str:
+    """Return the result of a run in one line."""
     tasks = summarise_tasks(rows)
-    average = (
-        f"; macro average over {len(tasks)} tasks {_percent(compute_macro_average(tasks.values()))}"
-    )
-    return (
+    line = (
         f"{_percent(summary.success_rate)} success ({summary.n_success} of {summary.n_judged}, "
         f"95 % interval {_interval(summary)}, {summary.outcomes[Outcome.ERROR]} errors)"
-        f"{average if len(tasks) > 1 else ''}"
     )
+    if len(tasks) > 1:
+        average = _percent(compute_macro_average(tasks.values()))
+        line += f"; macro average over {len(tasks)} tasks {average}"
+    return line
 
 
 def print_summary(
@@ -155,11 +150,11 @@ def print_summary(
     rows: Sequence[EpisodeRow],
     tasks: Mapping[str, str],
 ) -> None:
-    """Everything about a run.
+    """Print all tables of a run.
 
     Args:
-        summary: of all its rows together.
-        tasks: task → its environment.
+        summary: summary of all its rows together.
+        tasks: task → the name of its environment.
     """
     summaries = summarise_tasks(rows)
     console.print(summary_table(title, summary, len(summaries)))
@@ -168,6 +163,24 @@ def print_summary(
     for table in (event_table(rows), failure_table(rows, tasks)):
         if table is not None:
             console.print(table)
+
+
+def _style_of(outcome: str) -> str:
+    if outcome == Outcome.SUCCESS:
+        return "green"
+    return "yellow" if find_facts(outcome).is_judged else "red"
+
+
+def _list_failure_cells(row: EpisodeRow) -> list[str]:
+    failed_stage = row.failed_stage or ""
+    has_event = row.decisive_event and not row.error
+    event = f", {row.decisive_event}" if has_event else ""
+    return [
+        str(row.episode_index),
+        row.outcome,
+        escape(failed_stage if row.is_judged else row.error),
+        f"{row.shown_step}{event}",
+    ]
 
 
 def _interval(summary: RunSummary) -> str:

@@ -178,7 +178,7 @@ def test_models_are_compared_by_content_where_it_is_known(make_run):
 def test_runs_that_are_no_two_are_refused(make_run, tmp_path):
     run, empty = make_run(FIRST), make_run([], "zero", n_asked=3)
     for paths, said in (
-        ([run, run], "expected every run once"),
+        ([run, run], "expected each run to be named once"),
         ([run], "expected two runs or more"),
         ([], "expected two runs or more"),
         ([run, empty], "expected finished episodes, got none"),
