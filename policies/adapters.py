@@ -1,4 +1,4 @@
-"""What stands between an environment and a checkpoint that was trained with other conventions."""
+"""Adapters between an environment and a checkpoint that was trained with other conventions."""
 
 import re
 from collections import deque
@@ -23,31 +23,32 @@ from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
 
-# Sides of an image in pixels that a camera and a network can have.
+# Plausible heights and widths of an image, in pixels.
 _IMAGE_SIDE_PX = range(16, 2049)
 
 
 @dataclass(frozen=True)
 class Adapters:
-    """Conversions that a person asked for by name; none is ever guessed.
+    """Conversions that the user asked for by name; none is ever guessed.
 
     Attributes:
-        camera_map: the environment's camera → the policy's name of it.
-        image_size: (height_px, width_px) at which every camera is shown. None: as the checkpoint
-            declares.
-        allow_missing_camera: a camera that the environment lacks is masked where the type can do
-            that, else black.
-        allow_padding: a state that is too narrow is filled up with zeros, an action that is too
-            wide is cut.
-        policy_actions: "delta": differences from the state in which the chunk was predicted,
-            gripper excepted. "absolute": targets. None: what the environment takes.
-        calibration: in which the policy's joints are, of its state and its actions; None: the
-            environment's.
-        gripper_range: the policy's own values for closed and open; None: the environment's.
+        camera_map: the environment's camera → the policy's name for it.
+        image_size: (height_px, width_px) at which every camera is rendered. None: the size that
+            the checkpoint declares.
+        allow_missing_camera: replace a camera that the environment lacks by a masked view where
+            the policy type supports that, and by a black image otherwise.
+        allow_padding: fill up a state that is too narrow with zeros, and cut off the last numbers
+            of an action that is too wide.
+        policy_actions: "delta": the policy's actions are differences from the state in which the
+            chunk was predicted, except for the gripper. "absolute": they are targets. None: they
+            are what the environment takes.
+        calibration: the calibration of the policy's joints, in its state and its actions. None:
+            the environment's.
+        gripper_range: the policy's own values for closed and open. None: the environment's.
         gripper_offset: added to the gripper's target, in the environment's units.
-        gripper_min: below this the gripper's target is not let, in the environment's units.
-        wrong_instruction: the policy is told `EnvSpec.opposite_instruction` in place of the
-            episode's own.
+        gripper_min: lower limit of the gripper's target, in the environment's units.
+        wrong_instruction: give the policy `EnvSpec.opposite_instruction` in place of the episode's
+            own instruction.
     """
 
     camera_map: Mapping[str, str] = field(default_factory=dict)
@@ -62,26 +63,31 @@ class Adapters:
     wrong_instruction: bool = False
 
     def env_camera(self, policy_camera: str) -> str:
-        """The environment's name of a policy's camera."""
-        return {policy: env for env, policy in self.camera_map.items()}.get(
-            policy_camera, policy_camera
-        )
+        """Return the environment's name for a camera of the policy."""
+        for env_name, policy_name in self.camera_map.items():
+            if policy_name == policy_camera:
+                return env_name
+        return policy_camera
 
 
 class AdaptedPolicy:
-    """A policy that speaks the environment's names, units and widths.
+    """Wraps a policy so that it uses the environment's names, units and widths.
 
-    `spec` is the environment's side of it.
+    `spec` describes the environment's side.
     """
 
     def __init__(self, policy: Policy, adapters: Adapters, env: EnvSpec) -> None:
-        """Args:
-        env: observes the cameras that the policy looks through, under its own names.
+        """Wrap a policy.
+
+        Args:
+            env: its cameras are those that the policy reads, under the environment's names.
         """
         self.inner = policy
         self._adapters = adapters
         self._env = env
-        self._renamed = {adapters.env_camera(camera): camera for camera in policy.spec.image_sizes}
+        self._policy_names = {
+            adapters.env_camera(camera): camera for camera in policy.spec.image_sizes
+        }
         self.spec = self._adapt_spec(policy.spec)
 
     @property
@@ -94,17 +100,21 @@ class AdaptedPolicy:
         return self.inner.reset()
 
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         adapted = [self._adapt_memory(memory) for memory in memories]
         chunk = self.inner.predict(adapted, rngs)
-        for memory, own in zip(memories, adapted, strict=True):
-            memory.carried = own.carried
-        return self._adapt_chunk(chunk, np.stack([memory.present.state for memory in memories]))
+        for memory, inner_memory in zip(memories, adapted, strict=True):
+            memory.recurrent_state = inner_memory.recurrent_state
+        states = np.stack([memory.present.state for memory in memories])
+        return self._adapt_chunk(chunk, states)
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         chunk = self.inner.sample(self._adapt_memory(memory), rngs)
-        return self._adapt_chunk(chunk, np.stack([memory.present.state] * len(rngs)))
+        states = np.stack([memory.present.state] * len(rngs))
+        return self._adapt_chunk(chunk, states)
 
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
         return self._network.network_inputs(self.adapt_observation(observation))
@@ -121,121 +131,145 @@ class AdaptedPolicy:
         return self.inner
 
     def adapt_observation(self, observation: Observation) -> Observation:
-        """As the checkpoint knows it."""
-        images = {
-            self._renamed[camera]: observation.images[camera] for camera in observation.images
-        }
-        if not self.inner.spec.masks_missing_views:
-            for camera, size in self.inner.spec.image_sizes.items():
-                images.setdefault(
-                    camera, np.zeros((*(self._adapters.image_size or size), 3), np.uint8)
-                )
-        state = observation.state.copy()
-        if self._adapters.calibration is not None:
-            state = make_calibration_map(
-                self._adapters.calibration, self._env.state_names
-            ).to_policy(state)
-        gripper = self._gripper_in_state()
-        if self._adapters.gripper_range and gripper is not None:
-            state[gripper] = convert_gripper(
-                state[gripper], self._env_range(), self._adapters.gripper_range
-            )
-        width = self.inner.spec.state_dim or 0
-        state = np.pad(state, (0, max(0, width - len(state))))
+        """Return the observation in the checkpoint's names, units and widths."""
         instruction = observation.instruction
         if self._adapters.wrong_instruction:
             instruction = self._env.opposite_instruction(instruction)
-        return replace(observation, images=images, state=state, instruction=instruction)
+        return replace(
+            observation,
+            images=self._adapt_images(observation.images),
+            state=self._adapt_state(observation.state),
+            instruction=instruction,
+        )
+
+    def _adapt_images(self, images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Rename the cameras; add black images for missing ones that the policy cannot mask."""
+        adapted = {self._policy_names[camera]: image for camera, image in images.items()}
+        if self.inner.spec.masks_missing_views:
+            return adapted
+        for camera, declared_size in self.inner.spec.image_sizes.items():
+            height, width = self._adapters.image_size or declared_size
+            adapted.setdefault(camera, np.zeros((height, width, 3), np.uint8))
+        return adapted
+
+    def _adapt_state(
+        self,
+        state: Float32[np.ndarray, " state_dim"],
+    ) -> Float32[np.ndarray, " policy_state_dim"]:
+        """Convert joints and gripper to the policy's units, and pad to the policy's width."""
+        adapters = self._adapters
+        state = state.copy()
+        if adapters.calibration is not None:
+            joints = make_calibration_map(adapters.calibration, self._env.state_names)
+            state = joints.to_policy(state)
+        gripper = find_gripper_in_state(self._env.state_names, self._env.action)
+        if adapters.gripper_range and gripper is not None:
+            state[gripper] = convert_gripper(
+                state[gripper],
+                self._env_gripper_range(),
+                adapters.gripper_range,
+            )
+        n_missing = (self.inner.spec.state_dim or 0) - len(state)
+        return np.pad(state, (0, max(0, n_missing)))
 
     def _adapt_memory(self, memory: EpisodeMemory) -> EpisodeMemory:
-        observations = deque(
-            map(self.adapt_observation, memory.observations), memory.observations.maxlen
-        )
-        return EpisodeMemory(observations, memory.carried)
+        adapted = map(self.adapt_observation, memory.observations)
+        observations = deque(adapted, memory.observations.maxlen)
+        return EpisodeMemory(observations, memory.recurrent_state)
 
     def _adapt_chunk(
-        self, chunk: ActionChunk, states: Float32[np.ndarray, "batch state_dim"]
+        self,
+        chunk: ActionChunk,
+        states: Float32[np.ndarray, "batch state_dim"],
     ) -> ActionChunk:
-        intermediate_plans = (
-            None
-            if chunk.intermediate_plans is None
-            else self._adapt_actions(chunk.intermediate_plans, states[:, None, None])
-        )
-        return replace(
-            chunk,
-            actions=self._adapt_actions(chunk.actions, states[:, None]),
-            intermediate_plans=intermediate_plans,
-        )
+        actions = self._adapt_actions(chunk.actions, states[:, None])
+        intermediate_plans = chunk.intermediate_plans
+        if intermediate_plans is not None:
+            intermediate_plans = self._adapt_actions(intermediate_plans, states[:, None, None])
+        return replace(chunk, actions=actions, intermediate_plans=intermediate_plans)
 
     def _adapt_actions(
         self,
         actions: Float32[np.ndarray, "*plan policy_dim"],
         states: Float32[np.ndarray, "*rows state_dim"],
     ) -> Float32[np.ndarray, "*plan action_dim"]:
-        """Args:
-        states: in which they were planned; broadcast against the actions.
+        """Convert the policy's actions to the environment's.
+
+        Args:
+            states: the states in which the actions were planned; broadcast against the actions.
         """
-        adapters, spec = self._adapters, self._env.action
+        adapters = self._adapters
+        spec = self._env.action
         actions = actions[..., : spec.dim].copy()
         if adapters.calibration is not None:
             joints = make_calibration_map(adapters.calibration, spec.names)
             is_difference = "delta" in (adapters.policy_actions, spec.mode)
-            actions = joints.turn(actions) if is_difference else joints.to_env(actions)
-        gripper = actions[..., spec.gripper_index].copy()
+            convert = joints.convert_differences if is_difference else joints.to_env
+            actions = convert(actions)
+        gripper = self._adapt_gripper(actions[..., spec.gripper_index].copy())
         if adapters.policy_actions == "delta" and spec.mode == "absolute":
             actions += states[..., : spec.dim]
-        if adapters.gripper_range:
-            gripper = convert_gripper(gripper, adapters.gripper_range, self._env_range())
-        gripper = gripper + np.float32(adapters.gripper_offset)
-        if adapters.gripper_min is not None:
-            gripper = np.maximum(gripper, np.float32(adapters.gripper_min))
         actions[..., spec.gripper_index] = gripper
         return actions.astype(np.float32)
 
+    def _adapt_gripper(self, target: Float32[np.ndarray, "*plan"]) -> Float32[np.ndarray, "*plan"]:
+        """Convert gripper targets to the environment's range, then apply offset and lower limit."""
+        adapters = self._adapters
+        if adapters.gripper_range:
+            target = convert_gripper(target, adapters.gripper_range, self._env_gripper_range())
+        target = target + np.float32(adapters.gripper_offset)
+        if adapters.gripper_min is not None:
+            target = np.maximum(target, np.float32(adapters.gripper_min))
+        return target
+
     def _adapt_spec(self, spec: PolicySpec) -> PolicySpec:
-        observed = {
+        rendered = {
             camera.name: (camera.height_px, camera.width_px) for camera in self._env.cameras
         }
         return replace(
             spec,
-            image_sizes={env: observed[env] for env in self._renamed if env in observed},
+            image_sizes={
+                camera: rendered[camera] for camera in self._policy_names if camera in rendered
+            },
             state_dim=None if spec.state_dim is None else len(self._env.state_names),
             action_dim=self._env.action.dim,
         )
 
-    def _env_range(self) -> tuple[float, float]:
+    def _env_gripper_range(self) -> tuple[float, float]:
         return self._env.action.gripper_closed, self._env.action.gripper_open
-
-    def _gripper_in_state(self) -> int | None:
-        return find_gripper_in_state(self._env.state_names, self._env.action)
 
 
 def find_gripper_in_state(state_names: Sequence[str], action: ActionSpec) -> int | None:
-    """Where the state has the gripper of the action; None if it has it not."""
+    """Return the index of the action's gripper in the state; None if the state does not have it."""
     name = action.names[action.gripper_index]
     return state_names.index(name) if name in state_names else None
 
 
 def convert_gripper(value, source: tuple[float, float], target: tuple[float, float]):
-    """Linear from one (closed, open) to another; the sign may turn."""
+    """Map values linearly from one (closed, open) pair to another; the direction may reverse."""
     share_open = (value - source[0]) / (source[1] - source[0])
     return np.float32(target[0]) + share_open * np.float32(target[1] - target[0])
 
 
 def parse_camera_map(text: str | None) -> dict[str, str]:
-    """ "overhead_cam=base_0_rgb,wrist_cam=left_wrist_0_rgb" → the environment's name → the policy's."""
+    """Return environment's name → policy's name, read from text such as "wrist_cam=left,top=base".
+
+    Raises:
+        WhiskerError: the text is not of that form, or names a camera twice.
+    """
     pairs = [pair.split("=") for pair in (text or "").split(",") if pair]
-    names = [name.strip() for pair in pairs for name in pair]
-    if (
-        any(len(pair) != 2 for pair in pairs)
-        or not all(names)
-        or len({*names[::2]}) < len(pairs)
-        or len({*names[1::2]}) < len(pairs)
-    ):
+    env_names = [pair[0].strip() for pair in pairs]
+    policy_names = [pair[-1].strip() for pair in pairs]
+    are_pairs = all(len(pair) == 2 for pair in pairs)
+    are_named = all(env_names) and all(policy_names)
+    are_unique = len(set(env_names)) == len(set(policy_names)) == len(pairs)
+    if not (are_pairs and are_named and are_unique):
         raise WhiskerError(
-            "--camera-map", expected="env=policy,env=policy, each camera once", got=repr(text)
+            "--camera-map",
+            expected="env=policy,env=policy, each camera once",
+            got=repr(text),
         )
-    return dict(zip(names[::2], names[1::2], strict=True))
+    return dict(zip(env_names, policy_names, strict=True))
 
 
 def format_camera_map(camera_map: Mapping[str, str]) -> str:
@@ -244,24 +278,19 @@ def format_camera_map(camera_map: Mapping[str, str]) -> str:
 
 
 def parse_image_size(text: str | None) -> tuple[int, int] | None:
-    """Return (height_px, width_px) of "640x480", which has the width first; None for None.
+    """Return (height_px, width_px) of text such as "640x480", the width first; None for None.
 
     Raises:
-        WhiskerError: not a size, or one that no camera has.
+        WhiskerError: the text is not a size, or the size is outside the range of real cameras.
     """
     if text is None:
         return None
-    sides = (
-        [int(side) for side in text.split("x")]
-        if re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text)
-        else []
-    )
-    if not sides or not all(side in _IMAGE_SIDE_PX for side in sides):
-        expected = (
-            f"WIDTHxHEIGHT, each {_IMAGE_SIDE_PX[0]} to {_IMAGE_SIDE_PX[-1]} pixels, e.g. 640x480"
-        )
+    match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", text)
+    width, height = map(int, match.groups()) if match else (0, 0)
+    if width not in _IMAGE_SIDE_PX or height not in _IMAGE_SIDE_PX:
+        limits = f"{_IMAGE_SIDE_PX[0]} to {_IMAGE_SIDE_PX[-1]} pixels"
+        expected = f"WIDTHxHEIGHT, each {limits}, e.g. 640x480"
         raise WhiskerError("--image-size", expected=expected, got=repr(text))
-    width, height = sides
     return height, width
 
 

@@ -1,4 +1,7 @@
-"""Yardsticks: two floors and two ceilings. None of them looks, so nothing is rendered."""
+"""Baselines: two lower bounds (zero, random) and two upper bounds (scripted, replay).
+
+None of them reads an image, so nothing is rendered for them.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -13,10 +16,15 @@ from sim.errors import WhiskerError
 
 
 class _Baseline(SimplePolicy):
-    """A yardstick: it plans one action, and reads nothing that a camera shows."""
+    """A policy that plans one action at a time and reads no camera."""
 
     def __init__(
-        self, name: str, env: Env, *, stochastic: bool = False, follows_env: bool = False
+        self,
+        name: str,
+        env: Env,
+        *,
+        stochastic: bool = False,
+        follows_env: bool = False,
     ) -> None:
         super().__init__(
             name,
@@ -29,70 +37,85 @@ class _Baseline(SimplePolicy):
 
 
 class ZeroPolicy(_Baseline):
-    """Does nothing: stays at the first observation's targets, or sends zero differences."""
+    """Does nothing: holds the position of the first observation, or sends zero differences."""
 
     def __init__(self, env: Env) -> None:
-        """Raises WhiskerError: a target has no measured value in the state to stay at."""
+        """Find the measured position of every target in the state.
+
+        Raises:
+            WhiskerError: the state does not have the measured value of a target.
+        """
         super().__init__("zero", env)
-        action, state_names = env.spec.action, env.spec.state_names
-        # The gripper's is a target in every environment, unlike the rest.
+        action = env.spec.action
+        state_names = env.spec.state_names
+        # In environments of differences, only the gripper's action is a target.
         targets = range(action.dim) if action.mode == "absolute" else [action.gripper_index]
-        self._in_state = {
-            i: state_names.index(action.names[i]) for i in targets if action.names[i] in state_names
-        }
-        unknown = [
-            action.names[i]
-            for i in targets
-            if i not in self._in_state and i != action.gripper_index
-        ]
+        self._state_index: dict[int, int] = {}
+        unknown = []
+        for i in targets:
+            name = action.names[i]
+            if name in state_names:
+                self._state_index[i] = state_names.index(name)
+            elif i != action.gripper_index:
+                unknown.append(name)
         if unknown:
-            expected, got = f"a state that has {', '.join(unknown)}", ", ".join(state_names)
-            raise WhiskerError(f"policy 'zero' in {env.spec.name!r}", expected=expected, got=got)
+            raise WhiskerError(
+                f"policy 'zero' in {env.spec.name!r}",
+                expected=f"a state that has {', '.join(unknown)}",
+                got=", ".join(state_names),
+            )
 
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         del rngs
-        return ActionChunk(np.stack([self._hold(memory) for memory in memories])[:, None])
+        actions = np.stack([self._hold(memory) for memory in memories])
+        return ActionChunk(actions[:, None])
 
     def _hold(self, memory: EpisodeMemory) -> np.ndarray:
-        if not isinstance(memory.carried, np.ndarray):
-            memory.carried = self._stay(memory.present.state)
-        return memory.carried
+        if not isinstance(memory.recurrent_state, np.ndarray):
+            memory.recurrent_state = self._stay(memory.present.state)
+        return memory.recurrent_state
 
     def _stay(self, state: np.ndarray) -> np.ndarray:
-        """0 for a gripper that the state does not have."""
+        """Return the action that holds a state; 0 for a gripper that the state does not have."""
         action = np.zeros(self.spec.action_dim or 0, np.float32)
-        for i, in_state in self._in_state.items():
-            action[i] = state[in_state]
+        for action_index, state_index in self._state_index.items():
+            action[action_index] = state[state_index]
         return action
 
 
 class RandomPolicy(_Baseline):
-    """Uniform actions over the actuators' whole range, a new one each step."""
+    """Draws a new action at each step, uniformly over the whole range of the actuators."""
 
     def __init__(self, env: Env) -> None:
         super().__init__("random", env, stochastic=True)
-        self._low, self._high = np.array(env.spec.action.low), np.array(env.spec.action.high)
+        self._low = np.array(env.spec.action.low)
+        self._high = np.array(env.spec.action.high)
 
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         del memories
-        return ActionChunk(
-            np.stack([rng.uniform(self._low, self._high) for rng in rngs])[:, None].astype(
-                np.float32
-            )
-        )
+        actions = np.stack([rng.uniform(self._low, self._high) for rng in rngs])
+        return ActionChunk(actions[:, None].astype(np.float32))
 
 
 class ScriptedPolicy(_Baseline):
-    """The environment's scripted expert, which reads the true state: what the environment allows at best."""
+    """Runs the environment's scripted expert, which reads the true state: an upper bound."""
 
     type = "scripted"
 
     def __init__(self, env: Env) -> None:
-        """Raises WhiskerError: the environment has no expert."""
+        """Make the expert.
+
+        Raises:
+            WhiskerError: the environment has no expert.
+        """
         super().__init__(self.type, env, follows_env=True)
         self._expert = require(env, HasExpert, f"policy {self.type!r}").make_expert()
 
@@ -101,16 +124,23 @@ class ScriptedPolicy(_Baseline):
         return super().reset()
 
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
-        """Exactly one episode: the expert follows the one environment that it was made with."""
+        """Return the expert's next action.
+
+        Args:
+            memories: of exactly one episode, since the expert follows a single environment.
+        """
         del rngs
         (_,) = memories
-        return ActionChunk(self._expert.action().astype(np.float32)[None, None])
+        action = self._expert.action().astype(np.float32)
+        return ActionChunk(action[None, None])
 
 
 class ReplayPolicy(ScriptedPolicy):
-    """What a recorded demonstration did, in an environment that begins as the demonstration began."""
+    """Replays a recorded demonstration, in an environment with its initial state."""
 
     type = "replay"
 

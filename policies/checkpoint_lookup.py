@@ -1,4 +1,4 @@
-"""Find the folder of a checkpoint by what people call it: a folder, a training's folder, a shipped name, a hub id."""
+"""Find the folder of a checkpoint by a folder, a training's folder, a shipped name or a hub id."""
 
 import json
 import warnings
@@ -15,8 +15,10 @@ CONFIG_FILE = "config.json"
 _FILE_PATTERNS = ("*.json", "*.safetensors")
 # `lerobot-train` writes <output_dir>/checkpoints/<step>/pretrained_model, and a link `last` to the
 # newest step.
-_CHECKPOINTS_FOLDER, _LAST_STEP, _MODEL_FOLDER = "checkpoints", "last", "pretrained_model"
-# Of openpi's JAX checkpoints, which orbax writes: <step>/params, with one of these inside.
+_CHECKPOINTS_FOLDER = "checkpoints"
+_LAST_STEP = "last"
+_MODEL_FOLDER = "pretrained_model"
+# Files that orbax writes into openpi's JAX checkpoints: <step>/params has one of them.
 _ORBAX_FILES = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "_sharding")
 
 
@@ -24,15 +26,15 @@ def find_checkpoint(name: str) -> Path:
     """Return the folder of a checkpoint.
 
     Args:
-        name: a local folder; one that `lerobot-train` wrote, which stands for its last checkpoint;
-            a shipped name; or a repository of the hub, `owner/name`, with a folder inside
-            (`owner/name/folder`) and a branch, tag or commit behind (`owner/name@revision`), where
-            needed.
+        name: a local folder; the folder of a `lerobot-train` training, which means its last
+            checkpoint; a shipped name; or a repository of the hub, `owner/name`, if needed with a
+            folder inside (`owner/name/folder`) and a branch, tag or commit
+            (`owner/name@revision`).
 
     Raises:
-        WhiskerError: there is none; says what is known of the reason.
+        WhiskerError: there is none; the message gives the reason as far as it is known.
     """
-    # A folder of one's own must not be taken for another by its name.
+    # A local folder takes precedence over a shipped checkpoint of the same name.
     if Path(name).is_dir():
         return _find_in_folder(Path(name), name)
     if name in shipped_checkpoints():
@@ -42,24 +44,23 @@ def find_checkpoint(name: str) -> Path:
         raise _not_found(name, "no such folder")
     patterns = [str(PurePosixPath(folder) / pattern) for pattern in _FILE_PATTERNS]
     try:
-        snapshot = Path(
-            snapshot_download(
-                repository,
-                revision=revision,
-                allow_patterns=patterns,
-                # Else a commit that is in the cache is asked of the hub all the same.
-                local_files_only=constants.HF_HUB_OFFLINE,
-            )
+        downloaded = snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=patterns,
+            # Otherwise the hub is asked even for a commit that is in the cache.
+            local_files_only=constants.HF_HUB_OFFLINE,
         )
     except Exception as error:
         raise _not_found(name, *_explain(error)) from error
-    if not (snapshot / folder).is_dir():
+    inside = Path(downloaded) / folder
+    if not inside.is_dir():
         raise _not_found(name, f"no folder {folder!r} in the repository {repository!r}")
-    return _find_in_folder(snapshot / folder, name)
+    return _find_in_folder(inside, name)
 
 
 def _find_in_folder(folder: Path, name: str) -> Path:
-    """Return that folder, or the last checkpoint of the training whose folder it is.
+    """Return that folder, or the last checkpoint if it is the folder of a training.
 
     Raises:
         WhiskerError: it holds a checkpoint of another framework.
@@ -69,83 +70,97 @@ def _find_in_folder(folder: Path, name: str) -> Path:
         return folder
     last = _find_last_of_training(folder)
     if last is not None:
-        message = f"checkpoint {name!r} is the folder of a training: its checkpoint {str(last)!r} is taken."
+        message = (
+            f"checkpoint {name!r} is the folder of a training: "
+            f"its checkpoint {str(last)!r} is used."
+        )
         warnings.warn(message, WhiskerWarning, stacklevel=3)
         return last
-    if any(
-        (params / file).exists() for params in (folder / "params", folder) for file in _ORBAX_FILES
-    ):
-        raise _openpi(name, "JAX weights (orbax)")
+    for params in (folder / "params", folder):
+        if any((params / file).exists() for file in _ORBAX_FILES):
+            raise _openpi_error(name, "JAX weights (orbax)")
     return folder
 
 
 def _find_last_of_training(folder: Path) -> Path | None:
-    """Return the newest `pretrained_model` below <output_dir>, <output_dir>/checkpoints or a step's folder."""
-    steps = folder / _CHECKPOINTS_FOLDER if (folder / _CHECKPOINTS_FOLDER).is_dir() else folder
+    """Return the newest `pretrained_model` of a training.
+
+    Args:
+        folder: <output_dir>, <output_dir>/checkpoints or the folder of a step.
+    """
+    steps = folder
+    if (folder / _CHECKPOINTS_FOLDER).is_dir():
+        steps = folder / _CHECKPOINTS_FOLDER
     numbered = (path for path in steps.iterdir() if path.name.isdigit())
-    by_number = sorted(numbered, key=lambda path: int(path.name), reverse=True)
-    for step in (folder, steps / _LAST_STEP, *by_number):
+    newest_first = sorted(numbered, key=lambda path: int(path.name), reverse=True)
+    for step in (folder, steps / _LAST_STEP, *newest_first):
         if (step / _MODEL_FOLDER / CONFIG_FILE).is_file():
-            # What is written down of a run must name the same files when the training has gone on.
+            # The link `last` moves when the training goes on, but a run must name the same files.
             return step.resolve() / _MODEL_FOLDER if step.is_symlink() else step / _MODEL_FOLDER
     return None
 
 
 def _split_hub_id(name: str) -> tuple[str, str | None, str]:
-    """Return (repository, revision, folder) of `owner/name/folder@revision`; no repository if it cannot be one."""
+    """Return (repository, revision, folder) of `owner/name/folder@revision`.
+
+    The repository is "" if the name cannot be a hub id.
+    """
     path, _, revision = name.partition("@")
     owner, _, rest = path.partition("/")
     repository_name, _, folder = rest.partition("/")
-    is_path = name.startswith((".", "/", "~")) or not (owner and repository_name)
-    return "" if is_path else f"{owner}/{repository_name}", revision or None, folder.strip("/")
+    is_path = name.startswith((".", "/", "~"))
+    repository = f"{owner}/{repository_name}"
+    if is_path or not (owner and repository_name):
+        repository = ""
+    return repository, revision or None, folder.strip("/")
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Return why the hub gave nothing, as far as it is known, and what to do."""
+    """Return why the hub gave nothing, as far as it is known, and what to do about it."""
     if isinstance(error, HFValidationError):
         return "no such folder", ""
     if isinstance(error, LocalEntryNotFoundError):
-        nothing = "no local folder, nothing in the cache, and"
-        if constants.HF_HUB_OFFLINE:
-            return (
-                f"{nothing} HF_HUB_OFFLINE is set",
-                "Check the name; offline, give a local folder.",
-            )
-        cause = error.__cause__ or error
-        answer = f"{type(cause).__name__}: {cause}".splitlines()[0]
-        return (
-            f"{nothing} no answer of the hub ({answer})",
-            "Check the name; offline, give a local folder.",
-        )
-    said = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
-    return said, "Check the name; for a private one log in with `hf auth login`."
+        reason = "HF_HUB_OFFLINE is set"
+        if not constants.HF_HUB_OFFLINE:
+            reason = f"no answer of the hub ({_first_line(error.__cause__ or error)})"
+        got = f"no local folder, nothing in the cache, and {reason}"
+        return got, "Check the name; offline, give a local folder."
+    hint = "Check the name; for a private one log in with `hf auth login`."
+    return _first_line(error).rstrip("."), hint
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _not_found(name: str, got: str, hint: str = "") -> WhiskerError:
     shipped = ", ".join(shipped_checkpoints())
-    expected = f"a folder, a hub id (owner/name, owner/name/folder, owner/name@revision), or one of: {shipped}"
+    hub_ids = "owner/name, owner/name/folder, owner/name@revision"
+    expected = f"a folder, a hub id ({hub_ids}), or one of: {shipped}"
     return WhiskerError(f"checkpoint {name!r}", expected=expected, got=got, hint=hint)
 
 
 def _refuse_openpi_config(path: Path, name: str) -> None:
-    """Raise for the `config.json` that openpi writes beside weights which it converted to PyTorch."""
+    """Raise for the `config.json` that openpi writes beside weights it converted to PyTorch."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        return  # whoever reads it for its content says so
-    if (
-        isinstance(config, dict)
-        and "type" not in config
-        and {"action_horizon", "paligemma_variant"} <= config.keys()
-    ):
-        raise _openpi(name, "weights that it converted to PyTorch")
+        return  # `checkpoint_reading.read_config` reports it
+    if not isinstance(config, dict) or "type" in config:
+        return
+    if {"action_horizon", "paligemma_variant"} <= config.keys():
+        raise _openpi_error(name, "weights that it converted to PyTorch")
 
 
-def _openpi(name: str, got: str) -> WhiskerError:
+def _openpi_error(name: str, got: str) -> WhiskerError:
+    pi0 = LEROBOT_TYPES["pi0"].published
+    pi05 = LEROBOT_TYPES["pi05"].published
     return WhiskerError(
         f"checkpoint {name!r}",
         expected="a policy in lerobot's format",
         got=f"one of openpi, {got}",
-        hint="openpi's own scripts/serve_policy.py runs it, which Whisker does not talk to. For LIBERO there are, in "
-        f"lerobot's format, {LEROBOT_TYPES['pi0'].published} and {LEROBOT_TYPES['pi05'].published}.",
+        hint=(
+            "Only openpi's own scripts/serve_policy.py runs it, and Whisker does not connect to "
+            f"that server. For LIBERO, {pi0} and {pi05} are in lerobot's format."
+        ),
     )

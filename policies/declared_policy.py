@@ -1,20 +1,23 @@
-"""Reads from a checkpoint's config.json what is refused before the seconds that importing lerobot takes."""
+"""Read a policy's sizes from its config.json, without the seconds that importing lerobot takes.
+
+Checks that need only these can then refuse a run at once.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policies.lerobot_types import LEROBOT_TYPES
+from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
 
 
 @dataclass(frozen=True)
 class DeclaredPolicy:
-    """The attributes of `policies.policy.PolicySpec` of the same names, as far as config.json tells.
+    """Fields of `policies.policy.PolicySpec` with the same names, as far as config.json has them.
 
     Attributes:
-        image_sizes: {} where it does not tell.
-        chunk_size: None where it does not tell.
-        max_action_steps: likewise.
+        image_sizes: {} if unknown.
+        chunk_size: None if unknown.
+        max_action_steps: None if unknown.
     """
 
     type: str
@@ -25,36 +28,43 @@ class DeclaredPolicy:
 
 
 def read_declared_policy(settings: Mapping[str, Any], checkpoint: str) -> DeclaredPolicy:
-    """Return what config.json declares. What is not as lerobot writes it is left to lerobot's own reading.
+    """Return the declarations of a config.json.
+
+    Settings that are not as lerobot writes them count as unknown; lerobot reports them when it
+    reads the file.
 
     Args:
-        settings: of config.json.
+        settings: the content of config.json.
         checkpoint: its name, for messages.
     """
-    chunk_size = (
-        settings.get("chunk_size") if LEROBOT_TYPES[settings["type"]].declares_chunk_size else None
-    )
-    if not isinstance(chunk_size, int):
+    policy_type = settings["type"]
+    chunk_size = settings.get("chunk_size")
+    if not (LEROBOT_TYPES[policy_type].declares_chunk_size and isinstance(chunk_size, int)):
         chunk_size = None
     is_ensembling = settings.get("temporal_ensemble_coeff") is not None
-    max_action_steps = 1 if chunk_size is not None and is_ensembling else chunk_size
+    must_predict_each_step = chunk_size is not None and is_ensembling
     return DeclaredPolicy(
-        settings["type"], checkpoint, _read_image_sizes(settings), chunk_size, max_action_steps
+        type=policy_type,
+        checkpoint=checkpoint,
+        image_sizes=_read_image_sizes(settings),
+        chunk_size=chunk_size,
+        max_action_steps=1 if must_predict_each_step else chunk_size,
     )
 
 
 def _read_image_sizes(settings: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Return camera → (height_px, width_px).
 
-    Views that a policy fills by itself are none of its cameras.
+    Empty views, which a policy fills in by itself, are not included.
     """
     features = settings.get("input_features")
+    if not isinstance(features, dict):
+        return {}
     sizes = {}
-    for key, feature in features.items() if isinstance(features, dict) else ():
+    for key, feature in features.items():
         match feature:
             case {"type": "VISUAL", "shape": [3, int(height_px), int(width_px)]} if (
                 "empty_camera" not in key
             ):
-                camera = key.removeprefix("observation.images.").removeprefix("observation.")
-                sizes[camera] = height_px, width_px
+                sizes[camera_of_feature(key)] = (height_px, width_px)
     return sizes

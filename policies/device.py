@@ -1,4 +1,4 @@
-"""Refuse a device that this machine certainly lacks before torch is imported, which takes some seconds."""
+"""Refuse a device that this machine lacks before torch is imported, which takes seconds."""
 
 import ctypes
 import re
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from sim.errors import WhiskerError
 
-# What CUDA's runtime opens first, by this name.
+# The CUDA runtime opens the driver under this name.
 _DRIVER_LIBRARY = "libcuda.so.1"
 
 
 def check_device(device: str) -> None:
-    """Raise if torch could not use the device. Where that is not certain, nothing is raised: torch will say.
+    """Raise if torch certainly cannot use the device. Doubtful cases pass, and torch reports them.
 
     Raises:
-        WhiskerError: no driver for `cuda`, or a torch that was built without it.
+        WhiskerError: there is no driver for `cuda`, or torch was built without CUDA.
     """
     if device.partition(":")[0] != "cuda":
         return
@@ -28,19 +28,31 @@ def check_device(device: str) -> None:
     else:
         return
     raise WhiskerError(
-        f"device {device!r}", expected="a device of this machine", got=got, hint="Say --device cpu."
+        f"device {device!r}",
+        expected="a device of this machine",
+        got=got,
+        hint="Use --device cpu.",
     )
 
 
 def _read_torch_build() -> str:
-    """Return "cpu", "cuda" or "rocm" as the installed torch says, which is not imported; "" if it does not say."""
+    """Return the build of the installed torch, from its `version.py` and without importing it.
+
+    It is "cpu", "cuda" or "rocm"; "" if the file does not say.
+    """
     spec = find_spec("torch")
-    file = Path(spec.origin).parent / "version.py" if spec and spec.origin else None
-    text = file.read_text(encoding="utf-8") if file and file.is_file() else ""
-    said = dict(re.findall(r"^(cuda|hip)\b[^=\n]*= *(\S+)", text, re.MULTILINE))
-    if said.keys() != {"cuda", "hip"}:
+    if spec is None or spec.origin is None:
         return ""
-    return "rocm" if said["hip"] != "None" else "cuda" if said["cuda"] != "None" else "cpu"
+    file = Path(spec.origin).parent / "version.py"
+    if not file.is_file():
+        return ""
+    text = file.read_text(encoding="utf-8")
+    versions = dict(re.findall(r"^(cuda|hip)\b[^=\n]*= *(\S+)", text, re.MULTILINE))
+    if versions.keys() != {"cuda", "hip"}:
+        return ""
+    if versions["hip"] != "None":
+        return "rocm"
+    return "cuda" if versions["cuda"] != "None" else "cpu"
 
 
 def _has_driver() -> bool:

@@ -1,10 +1,10 @@
-"""Where each policy type keeps what it knows of the situation before it decides: its condition embedding.
+"""The table of condition embeddings: for each policy type, the module that computes it.
 
-One row a type, as data. A forward hook on `path` sees the embedding in the policy's own forward
-pass. Modules that lerobot calls as `.forward()` never fire a hook (smolvla's `vlm_with_expert` and
-`text_model`, the Pi family's `paligemma_with_expert` and `language_model`, xvla's `model`, groot's
-`_groot_model` and `action_head`); those of the table are called as modules. All rows are of lerobot
-0.6.1.
+The condition embedding is the network's representation of the observation before it plans. A
+forward hook on the row's `paths` captures it during the policy's own forward pass. Modules that
+lerobot calls as `.forward()` never fire a hook (smolvla's `vlm_with_expert` and `text_model`, the
+Pi family's `paligemma_with_expert` and `language_model`, xvla's `model`, groot's `_groot_model` and
+`action_head`); the modules of this table are called as modules. All rows are of lerobot 0.6.1.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ type Layout = Literal["map", "tokens", "vector"]
 
 @dataclass(frozen=True)
 class TokenMask:
-    """Where lerobot passes by with which tokens are real.
+    """Names a method of lerobot whose arguments or result contain the mask of non-padding tokens.
 
     Attributes:
-        path: submodule name of the object; "" is the policy itself.
-        method: of it, which is called once before the embedding is there.
-        take: the mask `(B, tokens)` from the method's arguments and its result.
-        of_last_tokens: it is of the last tokens alone, and all before them are real.
+        path: submodule name of the object that has the method; "" is the policy itself.
+        method: name of the method, which is called once before the embedding is computed.
+        take: returns the mask `(B, tokens)` from the method's arguments and its result.
+        of_last_tokens: the mask covers only the last tokens; all tokens before them are real.
     """
 
     path: str
@@ -33,23 +33,25 @@ class TokenMask:
 
 @dataclass(frozen=True)
 class EmbeddingPoint:
-    """The condition embedding of one policy type.
+    """Describes the condition embedding of one policy type.
 
     Attributes:
-        paths: submodule names for `get_submodule`, given the policy's config: one, or one a camera.
-        fires: calls of all paths together in the prediction of a chunk, given the config; None:
-            once for the prefill, then once a decoded token, of which the first is the embedding.
-        take: the tensor in the module's output.
+        paths: returns the submodule names for `get_submodule`, given the policy's config: a single
+            name, or one per camera.
+        fires: returns the number of calls of all paths together in the prediction of a chunk, given
+            the config. None: the module is called once for the prefill, which gives the embedding,
+            and then once per decoded token.
+        take: returns the tensor from the module's output.
         layout: of that tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector"
             `(B, D)`, where B may be a batch times observation steps times cameras.
-        pooling: what makes one vector of it.
-        mask: where it is known which tokens are padding; "" if none are.
-        source: the method in lerobot where the module is called.
-        meaning: what the embedding knows of.
-        token_mask: `mask`, as a hook finds it.
-        cameras_first: in B, the rows of one camera are together; otherwise those of one row of the
-            batch.
-        batched: a forward pass serves a whole batch; otherwise every row has its own.
+        pooling: the operation that reduces it to one vector.
+        mask: where lerobot keeps the mask of padding tokens; "" if there is no padding.
+        source: the method in lerobot that calls the module.
+        meaning: the inputs that the embedding depends on.
+        token_mask: the method from which a hook gets the mask.
+        cameras_first: B lists all rows of one camera before the next camera; otherwise it lists all
+            cameras of one row before the next row.
+        batched: one forward pass covers a whole batch; otherwise every row has its own.
     """
 
     paths: Callable[[Any], tuple[str, ...]]
@@ -65,7 +67,7 @@ class EmbeddingPoint:
     batched: bool = True
 
 
-# Modules below these have outputs with the tokens first: (tokens, B, D).
+# The outputs of modules below these have the tokens first: (tokens, B, D).
 TOKENS_FIRST: dict[str, tuple[str, ...]] = {"act": ("model.encoder", "model.decoder")}
 
 
@@ -77,14 +79,14 @@ def _once(config: Any) -> int:
     return 1
 
 
-def _a_camera(config: Any) -> int:
+def _once_per_camera(config: Any) -> int:
     return len(config.image_features)
 
 
 def _diffusion_encoders(config: Any) -> tuple[str, ...]:
     if not config.use_separate_rgb_encoder_per_camera:
         return ("diffusion.rgb_encoder",)
-    # A ModuleList is never called itself.
+    # The ModuleList itself is never called.
     return tuple(f"diffusion.rgb_encoder.{i}" for i in range(len(config.image_features)))
 
 
@@ -100,7 +102,7 @@ _PALIGEMMA = "model.paligemma_with_expert.paligemma.model.language_model.norm"
 EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
     "act": EmbeddingPoint(
         paths=_always("model.backbone"),
-        fires=_a_camera,
+        fires=_once_per_camera,
         take=lambda output: output["feature_map"],
         layout="map",
         pooling=_SPACE,
@@ -146,7 +148,10 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         layout="map",
         pooling=_SPACE,
         mask="",
-        source="gaussian_actor/modeling_gaussian_actor.py, GaussianActorObservationEncoder.get_cached_image_features",
+        source=(
+            "gaussian_actor/modeling_gaussian_actor.py, "
+            "GaussianActorObservationEncoder.get_cached_image_features"
+        ),
         meaning=_IMAGES,
         cameras_first=True,
     ),
@@ -190,7 +195,10 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         layout="tokens",
         pooling=_TOKENS,
         mask="second result of model.embed_prefix_fast; the state is in the text",
-        source="pi0_fast/modeling_pi0_fast.py, PI0FastPytorch.sample_actions_fast_kv_cache: the prefill",
+        source=(
+            "pi0_fast/modeling_pi0_fast.py, "
+            "PI0FastPytorch.sample_actions_fast_kv_cache: the prefill"
+        ),
         meaning=_IMAGES_TEXT_STATE,
         token_mask=TokenMask("model", "embed_prefix_fast", lambda arguments, result: result[1]),
     ),

@@ -1,8 +1,8 @@
-"""Folders inside a checkpoint that its settings name: a vision-language model's configuration, a tokenizer.
+"""Resolve folders inside a checkpoint that its settings name: a VLM's configuration, a tokenizer.
 
-lerobot hands such a name to transformers, which takes a relative one for a name on the hub, or for
-a path below the working directory. Here it is resolved inside the checkpoint, so that a checkpoint
-can be moved and copied.
+lerobot passes such a name to transformers, which takes a relative name for a repository of the hub,
+or for a path below the working directory. Here it is resolved relative to the checkpoint, so that a
+checkpoint can be moved and copied.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 from sim.errors import WhiskerError
 
-# Settings that name such a folder → what the folder must hold. Of alternatives, one is enough.
+# Setting that names such a folder → files that the folder must hold; one of each tuple is enough.
 _TOKENIZER = (("tokenizer.json", "tokenizer.model"), ("tokenizer_config.json",))
 _VLM = (("config.json",), ("processor_config.json", "preprocessor_config.json"), *_TOKENIZER)
 INNER_FOLDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -21,38 +21,39 @@ INNER_FOLDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 
 def resolve_inner_folders(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that name a folder inside a checkpoint, with its absolute path.
+    """Return setting → absolute path, for each setting that names a folder inside the checkpoint.
 
     Args:
-        settings: of the checkpoint's config.json, or of a step of its processors.
+        settings: from the checkpoint's config.json, or from a step of its processors.
 
     Raises:
-        WhiskerError: such a folder is not there, or lacks what transformers reads.
+        WhiskerError: such a folder does not exist, or lacks a file that transformers reads.
     """
-    return {field: str(_check(folder, field, name)) for field, name in _inner_names(settings)}
+    return {setting: str(_check(folder, setting, name)) for setting, name in _inner_names(settings)}
 
 
 def _inner_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the settings whose value is a folder's name: one on the hub has an owner, `owner/name`."""
-    for field in INNER_FOLDERS:
-        name = settings.get(field)
+    """Yield the settings that name a folder; a hub id, in contrast, contains a slash."""
+    for setting in INNER_FOLDERS:
+        name = settings.get(setting)
         if isinstance(name, str) and name and "/" not in name.removeprefix("./"):
-            yield field, name
+            yield setting, name
 
 
-def _check(folder: Path, field: str, name: str) -> Path:
+def _check(folder: Path, setting: str, name: str) -> Path:
+    """Return the path of an inner folder that holds all required files."""
     inner = (folder / name).resolve()
-    required = INNER_FOLDERS[field]
-    missing = [
-        " or ".join(files)
-        for files in required
-        if not any((inner / file).is_file() for file in files)
-    ]
+    required = []
+    missing = []
+    for alternatives in INNER_FOLDERS[setting]:
+        required.append(" or ".join(alternatives))
+        if not any((inner / file).is_file() for file in alternatives):
+            missing.append(required[-1])
     if missing:
-        contents = ", ".join(" or ".join(files) for files in required)
+        contents = ", ".join(required)
         raise WhiskerError(
             f"checkpoint {str(folder)!r}",
-            expected=f"a folder {name!r} inside, which its settings name as {field}, with {contents}",
+            expected=f"a folder {name!r} inside, named by its setting {setting}, with {contents}",
             got=f"no {', no '.join(missing)} in it" if inner.is_dir() else "no such folder",
             hint="Copy the checkpoint again with the folders inside it.",
         )

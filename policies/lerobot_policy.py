@@ -1,4 +1,4 @@
-"""A lerobot checkpoint behind the `Policy` contract: one class a way of planning."""
+"""Lerobot checkpoints behind the `Policy` contract: one class per way of planning."""
 
 import inspect
 from collections import deque
@@ -16,9 +16,9 @@ from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
 
 from policies.action_chunk import ActionChunk
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.normalisation import Normalisation, find_strange_inputs
+from policies.normalisation import Normalisation, find_out_of_range_inputs
 from policies.policy import EpisodeMemory, PolicySpec, WeightsAudit
-from policies.random_draws import RowDraws
+from policies.random_draws import PerRowSeededRandom
 from policies.weights_audit import audit_weights
 from sim.errors import WhiskerError
 from sim.observation import Observation
@@ -27,13 +27,13 @@ from sim.observation import Observation
 class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
-    Its `_plan` serves the types whose `predict_action_chunk` is a function of the batch alone (act,
-    smolvla, pi0, pi05, pi0_fast, xvla, groot); the others override it. lerobot's queues are never
-    used: what is left of a plan belongs to the episode.
+    Its `_plan` serves the types whose `predict_action_chunk` depends only on the batch (act,
+    smolvla, pi0, pi05, pi0_fast, xvla, groot); the other types override it. lerobot's action queues
+    are never used, because the remaining actions of a plan belong to the episode.
 
     Attributes:
-        records_drafts: `predict` returns the intermediate plans too, where the spec says that there are any.
-            Plans stay the same.
+        records_intermediate_plans: `predict` returns the intermediate plans too, if the spec
+            declares any. The plans do not change.
     """
 
     records_intermediate_plans = False
@@ -47,9 +47,11 @@ class LerobotPolicy:
         image_keys: Mapping[str, str],
         normalisation: Normalisation,
     ) -> None:
-        """Args:
-        image_keys: camera of the spec → lerobot's name of that input.
-        normalisation: what the processors do.
+        """Wrap a loaded policy and its processors.
+
+        Args:
+            image_keys: camera of the spec → lerobot's name for that input.
+            normalisation: describes what the processors do.
         """
         self.spec = spec
         self._policy = policy
@@ -71,22 +73,20 @@ class LerobotPolicy:
 
     @torch.inference_mode()
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
-        with RowDraws(rngs) if self.spec.stochastic else nullcontext():
-            chunk, intermediate_plans = (
-                self._plan_with_intermediate_plans(memories)
-                if self.records_intermediate_plans
-                else (self._plan(memories), [])
-            )
-        # One intermediate plan at a time: some postprocessors know the batch that was observed.
-        in_env_units = [
-            self._to_env_units(intermediate_plan) for intermediate_plan in intermediate_plans
-        ]
-        return ActionChunk(
-            self._to_env_units(chunk),
-            np.stack(in_env_units, axis=1) if intermediate_plans else None,
-        )
+        with PerRowSeededRandom(rngs) if self.spec.stochastic else nullcontext():
+            intermediate_plans: list[torch.Tensor] = []
+            if self.records_intermediate_plans:
+                plan, intermediate_plans = self._plan_with_intermediate_plans(memories)
+            else:
+                plan = self._plan(memories)
+        # Convert one at a time: some postprocessors expect the batch size of the observation.
+        stages = [self._to_env_units(stage) for stage in intermediate_plans]
+        actions = self._to_env_units(plan)
+        return ActionChunk(actions, np.stack(stages, axis=1) if stages else None)
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         if not self.spec.can_sample:
@@ -99,60 +99,69 @@ class LerobotPolicy:
 
     @torch.inference_mode()
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
-        """What the network is given for one observation: preprocessed, normalised, `(1, ...)` each."""
-        batch = self._preprocess([observation])
-        return {
-            key: value.float().cpu().numpy()
-            for key, value in batch.items()
-            if isinstance(value, torch.Tensor)
-        }
+        inputs = {}
+        for key, value in self._preprocess([observation]).items():
+            if isinstance(value, torch.Tensor):
+                inputs[key] = value.float().cpu().numpy()
+        return inputs
 
     def out_of_range_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
-        inputs = find_strange_inputs(self._normalisation, self.network_inputs(observation))
-        return {key: (float(values.min()), float(values.max())) for key, values in inputs.items()}
+        inputs = self.network_inputs(observation)
+        found = find_out_of_range_inputs(self._normalisation, inputs)
+        return {key: (float(values.min()), float(values.max())) for key, values in found.items()}
 
     def audit(self) -> WeightsAudit:
         return audit_weights(self._policy)
 
     def _sample_others(
-        self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]
+        self,
+        memory: EpisodeMemory,
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         return self.predict([replace(memory) for _ in rngs], rngs)
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
-        """`(batch, horizon, action_dim)`, still normalised."""
-        return self._policy.predict_action_chunk(self._preprocess([m.present for m in memories]))
+        """Return the plans `(batch, horizon, action_dim)`, still normalised."""
+        batch = self._preprocess([memory.present for memory in memories])
+        return self._policy.predict_action_chunk(batch)
 
     def _plan_with_intermediate_plans(
-        self, memories: Sequence[EpisodeMemory]
+        self,
+        memories: Sequence[EpisodeMemory],
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The plan, and the intermediate plans of the same shape that it was made from; oldest first."""
+        """Return the plans and their intermediate plans, oldest first and of the same shape."""
         return self._plan(memories), []
 
     def _to_env_units(self, chunk: torch.Tensor) -> np.ndarray:
         return self._postprocessor(chunk).to("cpu", torch.float32).numpy()
 
     def _preprocess(self, observations: Sequence[Observation]) -> dict:
-        """lerobot's raw batch (images `(B, 3, H, W)` float 0..1, state, one task text a row), preprocessed.
+        """Return the preprocessed batch of these observations.
 
-        A camera that the observations lack is left out of the batch.
+        lerobot's raw batch has images `(B, 3, H, W)` as float 0..1, the state, and one task text
+        per row. A camera that the observations lack is left out of it.
         """
-        batch: dict = {"task": [o.instruction for o in observations]}
+        batch: dict = {"task": [observation.instruction for observation in observations]}
         for camera, key in self._image_keys.items():
             if camera not in observations[0].images:
                 continue
-            images = torch.from_numpy(np.stack([o.images[camera] for o in observations]))
-            # Contiguous, as lerobot has it: another memory layout picks other kernels, whose sums
-            # differ by 1e-6.
-            batch[key] = images.permute(0, 3, 1, 2).contiguous().float() / 255
-        batch[OBS_STATE] = torch.from_numpy(np.stack([o.state for o in observations]))
+            images = np.stack([observation.images[camera] for observation in observations])
+            channels_first = torch.from_numpy(images).permute(0, 3, 1, 2)
+            # Contiguous, as in lerobot: with another memory layout torch picks other kernels, whose
+            # sums differ by 1e-6.
+            batch[key] = channels_first.contiguous().float() / 255
+        states = np.stack([observation.state for observation in observations])
+        batch[OBS_STATE] = torch.from_numpy(states)
         return self._preprocessor(batch)
 
-    def _show(self, histories: Sequence[Sequence[Observation]]) -> dict:
-        """Put the past into lerobot's observation queues, as `select_action` does step by step; returns the present.
+    def _fill_observation_queues(self, histories: Sequence[Sequence[Observation]]) -> dict:
+        """Fill lerobot's observation queues as `select_action` does, step by step.
 
         Args:
-            histories: one a row, oldest first, equally long.
+            histories: one per row, oldest observation first, of equal length.
+
+        Returns:
+            The preprocessed batch of the present observations.
         """
         self._policy.reset()
         batch: dict = {}
@@ -161,25 +170,26 @@ class LerobotPolicy:
             batch.pop(ACTION)
             if self._image_keys:
                 images = [batch[key] for key in self._image_keys.values()]
-                batch[OBS_IMAGES], batch[OBS_IMAGE] = torch.stack(images, dim=-4), images[0]
+                batch[OBS_IMAGES] = torch.stack(images, dim=-4)
+                batch[OBS_IMAGE] = images[0]
             self._policy._queues = populate_queues(self._policy._queues, batch)
         return batch
 
 
 class ActPolicy(LerobotPolicy):
-    """ACT is deterministic at test time: its latent is zero.
+    """ACT, which is deterministic at test time because its latent is zero.
 
-    Alternatives draw it from the prior N(0, 1).
+    Its alternatives draw the latent from the prior N(0, 1).
     """
 
     def _sample_others(
-        self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]
+        self,
+        memory: EpisodeMemory,
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         size = self._policy.config.latent_dim
-        latents = torch.from_numpy(
-            np.stack([rng.standard_normal(size, dtype=np.float32) for rng in rngs])
-        )
-        latents = latents.to(self.spec.device)
+        drawn = np.stack([rng.standard_normal(size, dtype=np.float32) for rng in rngs])
+        latents = torch.from_numpy(drawn).to(self.spec.device)
         projection = self._policy.model.encoder_latent_input_proj
         hook = projection.register_forward_pre_hook(lambda _, __: (latents,))
         try:
@@ -189,21 +199,24 @@ class ActPolicy(LerobotPolicy):
 
 
 class FlowPolicy(LerobotPolicy):
-    """Denoises a chunk of pure noise into a plan. The intermediate plans are the chunk before each of the steps.
+    """Denoises a chunk of pure noise into a plan; an intermediate plan is the chunk before a step.
 
-    They take the plan's way out: where that cuts actions to a range (GR00T), noise is cut too.
+    Intermediate plans are postprocessed like the plan: where that clips actions to a range (GR00T),
+    it clips the noise too.
     """
 
     def _plan_with_intermediate_plans(
-        self, memories: Sequence[EpisodeMemory]
+        self,
+        memories: Sequence[EpisodeMemory],
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        with self._watched_denoising() as chunks:
+        with self._recorded_denoising() as chunks:
             plan = self._plan(memories)
-        return plan, [self._unpad(chunk)[:, : plan.shape[1], : plan.shape[2]] for chunk in chunks]
+        _, horizon, action_dim = plan.shape
+        return plan, [self._finish(chunk)[:, :horizon, :action_dim] for chunk in chunks]
 
     @contextmanager
-    def _watched_denoising(self) -> Iterator[list[torch.Tensor]]:
-        """Listen in lerobot's loop, from outside: `LerobotType.denoising`."""
+    def _recorded_denoising(self) -> Iterator[list[torch.Tensor]]:
+        """Record the argument of each call of `LerobotType.denoising` in lerobot's loop."""
         denoising = LEROBOT_TYPES[self.spec.type].denoising
         assert denoising is not None
         path, method_name, argument = denoising
@@ -212,119 +225,139 @@ class FlowPolicy(LerobotPolicy):
         signature = inspect.signature(method)
         chunks: list[torch.Tensor] = []
 
-        def listen(*args, **kwargs):
-            chunks.append(signature.bind(*args, **kwargs).arguments[argument].clone())
+        def record(*args, **kwargs):
+            arguments = signature.bind(*args, **kwargs).arguments
+            chunks.append(arguments[argument].clone())
             return method(*args, **kwargs)
 
-        setattr(module, method_name, listen)
+        setattr(module, method_name, record)
         try:
             yield chunks
         finally:
             delattr(module, method_name)
 
-    def _unpad(self, chunk: torch.Tensor) -> torch.Tensor:
-        """What the type does to the last step's result, besides cutting it to size; the chunk may be changed."""
+    def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
+        """Apply the type's own conversion of the last step's result, except for cutting it to size.
+
+        The chunk may be changed in place.
+        """
         return chunk
 
 
 class SmolVLAPolicy(FlowPolicy):
-    """SmolVLA, which can have been trained with the conventions of Pi0's Aloha."""
+    """SmolVLA, including checkpoints trained with the conventions of Pi0's Aloha."""
 
-    def _unpad(self, chunk: torch.Tensor) -> torch.Tensor:
-        return (
-            self._policy._pi_aloha_encode_actions(chunk)
-            if self._policy.config.adapt_to_pi_aloha
-            else chunk
-        )
+    def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
+        if not self._policy.config.adapt_to_pi_aloha:
+            return chunk
+        return self._policy._pi_aloha_encode_actions(chunk)
 
 
 class XVLAPolicy(FlowPolicy):
-    """X-VLA, whose action space turns what the network denoises into actions."""
+    """X-VLA, whose action space converts the network's output to actions."""
 
-    def _unpad(self, chunk: torch.Tensor) -> torch.Tensor:
+    def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
         return self._policy.model.action_space.postprocess(chunk)
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):
-    """ACT that predicts at every step and averages what its past chunks planned for it.
+    """ACT that predicts at every step and averages what its past chunks planned for that step.
 
-    The plan of a prediction is the ensemble's whole path, of which one step is executed. The
-    average belongs to an episode.
+    Its plan is the whole averaged chunk, of which one step is executed. The average belongs to the
+    episode.
     """
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
         return self._plan_with_intermediate_plans(memories)[0]
 
     def _plan_with_intermediate_plans(
-        self, memories: Sequence[EpisodeMemory]
+        self,
+        memories: Sequence[EpisodeMemory],
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         chunk = super()._plan(memories)
-        plans = [
-            self._average(memory, row[None]) for memory, row in zip(memories, chunk, strict=True)
-        ]
+        plans = []
+        for memory, row in zip(memories, chunk, strict=True):
+            plans.append(self._average(memory, row[None]))
         return torch.cat(plans), [chunk]
 
     def _average(self, memory: EpisodeMemory, chunk: torch.Tensor) -> torch.Tensor:
-        ensembler = memory.carried
+        ensembler = memory.recurrent_state
         if not isinstance(ensembler, ACTTemporalEnsembler):
             config = self._policy.config
             ensembler = ACTTemporalEnsembler(config.temporal_ensemble_coeff, config.chunk_size)
-            memory.carried = ensembler
+            memory.recurrent_state = ensembler
         first = ensembler.update(chunk)
         return torch.cat([first[:, None], ensembler.ensembled_actions], dim=1)
 
 
 class FastTokenPolicy(LerobotPolicy):
-    """Pi0-FAST decodes greedily at temperature 0; its alternatives are drawn from its own distribution."""
+    """Pi0-FAST, which decodes greedily at temperature 0.
+
+    Its alternatives are samples from its distribution of tokens.
+    """
 
     def _sample_others(
-        self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]
+        self,
+        memory: EpisodeMemory,
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         config = self._policy.config
-        executed_at = config.temperature
-        config.temperature = executed_at or 1.0
+        temperature = config.temperature
+        config.temperature = temperature or 1.0
         try:
-            with RowDraws(rngs):
+            with PerRowSeededRandom(rngs):
                 return self.predict([memory] * len(rngs), rngs)
         finally:
-            config.temperature = executed_at
+            config.temperature = temperature
 
 
 class HistoryPolicy(LerobotPolicy):
-    """Diffusion and VQ-BeT look back over several control steps; at the start the first is all that there was."""
+    """Diffusion and VQ-BeT, which plan from the observations of several control steps.
+
+    At the start of an episode, the first observation is repeated.
+    """
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
-        n = self.spec.n_obs_steps
-        histories = [
-            [m.observations[0]] * (n - len(m.observations)) + list(m.observations) for m in memories
-        ]
-        return self._policy.predict_action_chunk(self._show(histories))
+        histories = []
+        for memory in memories:
+            n_missing = self.spec.n_obs_steps - len(memory.observations)
+            repeated = [memory.observations[0]] * n_missing
+            histories.append([*repeated, *memory.observations])
+        batch = self._fill_observation_queues(histories)
+        return self._policy.predict_action_chunk(batch)
 
 
 class ModelPredictivePolicy(LerobotPolicy):
-    """TD-MPC plans by sampling in its world model, beginning from the mean of its last plan, one episode at a time."""
+    """TD-MPC, which plans by sampling in its world model, starting at the mean of its last plan.
+
+    It plans for one episode at a time.
+    """
 
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
-        rows = [
-            super(ModelPredictivePolicy, self).predict([m], [rng])
-            for m, rng in zip(memories, rngs, strict=True)
-        ]
-        return ActionChunk(np.concatenate([row.actions for row in rows]))
+        rows = []
+        for memory, rng in zip(memories, rngs, strict=True):
+            rows.append(super().predict([memory], [rng]).actions)
+        return ActionChunk(np.concatenate(rows))
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
         (memory,) = memories
-        batch = self._show([[memory.present]])
-        self._policy._prev_mean = memory.carried
+        batch = self._fill_observation_queues([[memory.present]])
+        self._policy._prev_mean = memory.recurrent_state
         plan = self._policy.predict_action_chunk(batch).transpose(0, 1)
-        memory.carried = self._policy._prev_mean
+        memory.recurrent_state = self._policy._prev_mean
         n_repeats = self._policy.config.n_action_repeats
-        return plan[:, :1].expand(-1, n_repeats, -1) if n_repeats > 1 else plan
+        if n_repeats > 1:
+            return plan[:, :1].expand(-1, n_repeats, -1)
+        return plan
 
 
 class SingleActionPolicy(LerobotPolicy):
-    """The Gaussian actor of SAC: one action a look, drawn from its distribution as lerobot's `select_action` does."""
+    """The Gaussian actor of SAC: it draws one action per observation, by `select_action`."""
 
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
-        return self._policy.select_action(self._preprocess([m.present for m in memories]))[:, None]
+        batch = self._preprocess([memory.present for memory in memories])
+        return self._policy.select_action(batch)[:, None]

@@ -1,7 +1,7 @@
-"""The policy types of lerobot 0.6: one row a type, with all that has to be known of it besides its embedding.
+"""The table of lerobot 0.6's policy types: one row per type, with everything except its embedding.
 
-Light: neither torch nor lerobot is imported. The condition embedding of each type is in
-`policies.embeddings`.
+The condition embedding of each type is in `policies.embeddings`. Neither torch nor lerobot is
+imported here.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class DenoisingStep(NamedTuple):
-    """The call that lerobot makes once per denoising step, and its argument that holds the noisy actions.
+    """Method that lerobot calls once per denoising step, and the argument with the noisy actions.
 
     Attributes:
         module: submodule name for `get_submodule`.
@@ -22,7 +22,7 @@ class DenoisingStep(NamedTuple):
 
 
 class PlanSteps(NamedTuple):
-    """Lengths of a plan in control steps, as `policies.policy.PolicySpec` has them."""
+    """Lengths of a plan in control steps: fields of `policies.policy.PolicySpec`."""
 
     chunk_size: int
     n_action_steps: int
@@ -32,9 +32,13 @@ class PlanSteps(NamedTuple):
 def _chunk_steps(policy: Any) -> PlanSteps:
     config = policy.config
     is_ensembling = getattr(config, "temporal_ensemble_coeff", None) is not None
-    return PlanSteps(
-        config.chunk_size, config.n_action_steps, 1 if is_ensembling else config.chunk_size
-    )
+    max_action_steps = 1 if is_ensembling else config.chunk_size
+    return PlanSteps(config.chunk_size, config.n_action_steps, max_action_steps)
+
+
+def _all_executed(n_steps: int) -> PlanSteps:
+    """Return the lengths of a plan that is executed to its end."""
+    return PlanSteps(n_steps, n_steps, n_steps)
 
 
 def _diffusion_steps(policy: Any) -> PlanSteps:
@@ -45,8 +49,10 @@ def _diffusion_steps(policy: Any) -> PlanSteps:
 
 def _tdmpc_steps(policy: Any) -> PlanSteps:
     config = policy.config
-    if config.n_action_repeats > 1 or not config.use_mpc:
-        return PlanSteps(*(config.n_action_repeats if config.n_action_repeats > 1 else 1,) * 3)
+    if config.n_action_repeats > 1:
+        return _all_executed(config.n_action_repeats)
+    if not config.use_mpc:
+        return _all_executed(1)
     return PlanSteps(config.horizon, config.n_action_steps, config.horizon)
 
 
@@ -55,34 +61,34 @@ class LerobotType:
     """The facts of one policy type.
 
     Attributes:
-        aliases: other names that people and older configs know it by.
-        shipped: the checkpoint that `--policy <type>` loads in the scenes of the SO-101, where it
-            was trained.
-        published: the checkpoint that it loads elsewhere; None: there is no such checkpoint.
-        wrapper: the class in `policies.lerobot_policy` that plans with it.
+        aliases: further names, used by people and in older configs.
+        shipped: the checkpoint that `--policy <type>` loads in the SO-101 scenes that it was
+            trained in.
+        published: the checkpoint that `--policy <type>` loads elsewhere; None if there is none.
+        wrapper: the class in `policies.lerobot_policy` that plans with the type.
         steps: reads the lengths of a plan from the loaded policy.
         declares_chunk_size: config.json has the length of a plan as `chunk_size`.
         cuts_plan: lerobot cuts the plan to the `n_action_steps` of the config.
-        reads_instruction: the words of the task are an input.
-        looks_back: it plans from the last `n_obs_steps` observations.
-        draws: it draws from a generator when it plans, whatever its config says.
-        denoising: where its denoising can be followed; None: it does not denoise by flow matching.
-        denoising_steps: what of its network holds the number of denoising steps (a submodule, ""
-            for its config) and under which name, where its plans can be made with another number;
-            None elsewhere.
+        reads_instruction: the instruction is an input.
+        looks_back: the policy plans from the last `n_obs_steps` observations.
+        draws: planning always uses random numbers, whatever the config says.
+        denoising: the call by which its denoising can be recorded; None if it does not denoise by
+            flow matching.
+        denoising_steps: the attribute that holds the number of denoising steps, as (submodule,
+            name), where the submodule "" is the config. None if plans cannot be made with another
+            number.
         samples_latent: alternatives come from its latent, if it has one (`use_vae`) and does not
             ensemble.
         samples_tokens: alternatives come from its distribution of tokens.
-        masks_missing_views: it fills in a view that is not there by itself, and masks it.
-        has_fixed_image_size: its layers fit one size of image, unless its config crops or resizes.
-            All others resize or convolve.
-        takes_raw_numbers: lerobot's default for it leaves numbers as they are.
-        training_modules: beginnings of the names of weights that only its training needs, which
-            older releases saved.
-        code_fields: field of its config that names what lerobot loads with `trust_remote_code=True`
-            → its default.
-        was_replaced: lerobot 0.4 gave the type another network, in which older weights have no
-            place.
+        masks_missing_views: the policy fills in a missing view by itself and masks it.
+        has_fixed_image_size: its layers fit one image size, unless its config crops or resizes. All
+            other types resize or convolve.
+        takes_raw_numbers: lerobot does not normalise for the type by default.
+        training_modules: prefixes of the names of weights that only training needs, which older
+            releases saved.
+        code_fields: field of its config → default, for fields that name a repository which lerobot
+            loads with `trust_remote_code=True`.
+        was_replaced: lerobot 0.4 gave the type another network, which older weights do not fit.
     """
 
     wrapper: str = "LerobotPolicy"
@@ -109,7 +115,7 @@ class LerobotType:
 
 _DENOISE_STEP = DenoisingStep("model", "denoise_step", "x_t")
 
-# By lerobot's own names, which its configs carry.
+# The keys are lerobot's own names, as in its configs.
 LEROBOT_TYPES: dict[str, LerobotType] = {
     "act": LerobotType(
         wrapper="ActPolicy",
@@ -151,8 +157,8 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         wrapper="FastTokenPolicy",
         aliases=("pi0fast",),
         published="lerobot/pi0fast-libero",
-        # Tokens are decoded to as many steps as are executed.
-        steps=lambda policy: PlanSteps(*(policy.config.n_action_steps,) * 3),
+        # The tokens are decoded to exactly the executed steps.
+        steps=lambda policy: _all_executed(policy.config.n_action_steps),
         reads_instruction=True,
         samples_tokens=True,
         masks_missing_views=True,
@@ -174,7 +180,7 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
     ),
     "groot": LerobotType(
         wrapper="FlowPolicy",
-        steps=lambda policy: PlanSteps(*(policy._resolve_action_queue_steps(),) * 3),
+        steps=lambda policy: _all_executed(policy._resolve_action_queue_steps()),
         reads_instruction=True,
         draws=True,
         denoising=DenoisingStep("_groot_model.action_head.action_encoder", "forward", "actions"),
@@ -192,7 +198,7 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
     ),
     "vqbet": LerobotType(
         wrapper="HistoryPolicy",
-        steps=lambda policy: PlanSteps(*(policy.config.action_chunk_size,) * 3),
+        steps=lambda policy: _all_executed(policy.config.action_chunk_size),
         looks_back=True,
         draws=True,
         has_fixed_image_size=True,
@@ -207,11 +213,10 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
     "gaussian_actor": LerobotType(
         wrapper="SingleActionPolicy",
         aliases=("sac",),
-        steps=lambda policy: PlanSteps(1, 1, 1),
+        steps=lambda policy: _all_executed(1),
         draws=True,
         has_fixed_image_size=True,
-        # Before it was called `gaussian_actor`, lerobot's `sac` saved what only its training needs
-        # with the actor.
+        # Under its older name `sac`, lerobot saved modules that only training needs with the actor.
         training_modules=(
             "critic_ensemble.",
             "critic_target.",
@@ -221,6 +226,11 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         code_fields={"vision_encoder_name": None},
     ),
 }
-ALIASES: dict[str, str] = {
-    alias: name for name, row in LEROBOT_TYPES.items() for alias in row.aliases
-}
+ALIASES: dict[str, str] = {}
+for _name, _row in LEROBOT_TYPES.items():
+    ALIASES |= dict.fromkeys(_row.aliases, _name)
+
+
+def camera_of_feature(key: str) -> str:
+    """Return the camera of an image feature: "wrist" for "observation.images.wrist"."""
+    return key.removeprefix("observation.images.").removeprefix("observation.")

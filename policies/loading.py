@@ -1,4 +1,4 @@
-"""Loads any policy by its name, from one table of loaders: a baseline, a lerobot type, or one of the user's own."""
+"""Load any policy by its name: a baseline, a lerobot type, or a policy of the user's own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,12 @@ from policies.checkpoint_files import Checkpoint, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
 from policies.config import PolicyConfig
 from policies.policy import Policy, PolicySpec
-from policies.registry import BASELINE_NAMES, LEROBOT_TYPES, OWN_GROUP, resolve_policy_name
+from policies.registry import (
+    BASELINE_NAMES,
+    ENTRY_POINT_GROUP,
+    LEROBOT_TYPES,
+    resolve_policy_name,
+)
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.spec import EnvSpec
@@ -23,20 +28,21 @@ from sim.user_code import (
 
 
 class PolicyFactory(Protocol):
-    """Makes a policy of the user's own: what `--policy package.module:factory` names.
+    """Makes a policy of the user's own, as named by `--policy package.module:factory`.
 
-    `policies.simple_policy.SimplePolicy` is a base class for the policy.
+    `policies.simple_policy.SimplePolicy` is a base class for such policies.
     """
 
     def __call__(self, *, env: EnvSpec, checkpoint: str | None, device: str) -> Policy:
         """Make the policy.
 
         Args:
-            env: the environment that it is to act in, which shows its own cameras at their own
-                sizes. During the rollout it shows those, and in the sizes, that the policy asks for
-                in `PolicySpec.image_sizes`.
-            checkpoint: as `--checkpoint` has it; None: none was given.
-            device: as `--device` has it: cpu, cuda, ... or auto, the GPU where there is one.
+            env: the environment that the policy acts in, with all its cameras at their own sizes.
+                During the rollout it renders the cameras and sizes that the policy declares in
+                `PolicySpec.image_sizes`.
+            checkpoint: the value of `--checkpoint`; None if the option is not given.
+            device: the value of `--device`: cpu, cuda, ... or auto, which is the GPU if there is
+                one.
         """
 
 
@@ -45,10 +51,10 @@ class Loader:
     """Makes the policies of one kind.
 
     Attributes:
-        made_from: "env": an environment, whose cameras stay off. "files": a checkpoint of
-            lerobot's, which is opened before there is an environment. "spec": what an environment
-            declares, and a checkpoint of any kind.
-        load: the policy from its name, the environment, the checkpoint and the device.
+        made_from: "env": an environment, whose cameras are not used. "files": a checkpoint in
+            lerobot's format, which is opened before the environment is made. "spec": the spec of an
+            environment, and a checkpoint of any kind.
+        load: makes the policy from its name, the environment, the checkpoint and the device.
     """
 
     made_from: Literal["env", "files", "spec"]
@@ -73,10 +79,12 @@ def find_loader(name: str) -> Loader:
     """Return the loader of a policy.
 
     Raises:
-        UnknownNameError: with the closest names.
+        UnknownNameError: no policy has that name; the message lists the closest names.
     """
     name = resolve_policy_name(name)
-    return _BASELINE if name in BASELINE_NAMES else _LEROBOT if name in LEROBOT_TYPES else _OWN
+    if name in BASELINE_NAMES:
+        return _BASELINE
+    return _LEROBOT if name in LEROBOT_TYPES else _OWN
 
 
 def load_policy(
@@ -85,34 +93,40 @@ def load_policy(
     checkpoint: Checkpoint | str | None = None,
     device: str = "auto",
 ) -> Policy:
-    """Load a policy. It speaks its own conventions: adapters come after it.
+    """Load a policy in its own conventions, without adapters.
 
     Args:
         name: a baseline, a lerobot type, an entry point of the group `whisker.policies`, or an
-            import string of one's own, `package.module:factory` (see `PolicyFactory`).
-        env: where it is to act. A lerobot type needs none.
-        checkpoint: one that was opened, or its name; None: the default of that name.
+            import string `package.module:factory` (see `PolicyFactory`).
+        env: the environment that the policy acts in. A lerobot type needs none.
+        checkpoint: an opened checkpoint, or its name; None: the default for that policy.
         device: cpu, cuda, ... or auto.
 
     Raises:
-        UnknownNameError: with the closest names.
-        WhiskerError: it cannot be made.
+        UnknownNameError: no policy has that name; the message lists the closest names.
+        WhiskerError: the policy cannot be made.
     """
     name = resolve_policy_name(name)
     return find_loader(name).load(name, env, checkpoint, device)
 
 
 def _load_baseline(
-    name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str
+    name: str,
+    env: Env | None,
+    checkpoint: Checkpoint | str | None,
+    device: str,
 ) -> Policy:
     from policies.baselines import BASELINES
 
     del checkpoint, device
-    return BASELINES[name](_present(name, env))
+    return BASELINES[name](_require_env(name, env))
 
 
 def _load_lerobot(
-    name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str
+    name: str,
+    env: Env | None,
+    checkpoint: Checkpoint | str | None,
+    device: str,
 ) -> Policy:
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = open_checkpoint(name, checkpoint, env=None if env is None else env.spec.name)
@@ -122,56 +136,70 @@ def _load_lerobot(
 
 
 def _load_own(
-    name: str, env: Env | None, checkpoint: Checkpoint | str | None, device: str
+    name: str,
+    env: Env | None,
+    checkpoint: Checkpoint | str | None,
+    device: str,
 ) -> Policy:
-    target = find_entry_points(OWN_GROUP).get(name, name)
-    subject = f"--policy {name}" + (f" ({target}, an entry point)" if target != name else "")
+    import_string = _find_import_string(name)
+    subject = f"--policy {name}"
+    if import_string != name:
+        subject += f" ({import_string}, an entry point)"
     look_in_current_directory()
-    factory = import_attribute(subject, target)
-    given = checkpoint.name if isinstance(checkpoint, Checkpoint) else checkpoint
-    policy = call_factory(
-        subject, factory, env=_present(name, env).spec, checkpoint=given, device=device
-    )
+    factory = import_attribute(subject, import_string)
+    env_spec = _require_env(name, env).spec
+    if isinstance(checkpoint, Checkpoint):
+        checkpoint = checkpoint.name
+    policy = call_factory(subject, factory, env=env_spec, checkpoint=checkpoint, device=device)
     _check_policy(subject, policy)
     return policy
 
 
 def source_of(name: str) -> Path | None:
-    """Return the file of a user's own policy, whose content can change a number; None for the package's own.
+    """Return the source file of a user's own policy, whose content can change a number.
 
-    The policy has been loaded.
+    Args:
+        name: of a policy that has been loaded. The package's own policies give None.
     """
-    return (
-        source_file(find_entry_points(OWN_GROUP).get(name, name))
-        if find_loader(name) is _OWN
-        else None
-    )
+    if find_loader(name) is not _OWN:
+        return None
+    return source_file(_find_import_string(name))
+
+
+def _find_import_string(name: str) -> str:
+    """Return the import string of an entry point; any other name is an import string itself."""
+    return find_entry_points(ENTRY_POINT_GROUP).get(name, name)
 
 
 def _check_policy(subject: str, policy: object) -> None:
-    """Raise unless a factory returned a policy that says what it is."""
+    """Raise unless a factory returned a policy whose spec names its type."""
     expected = "a factory that returns a policies.policy.Policy"
     if not isinstance(policy, Policy):
-        lacking = [
-            part for part in ("spec", "reset", "predict", "sample") if not hasattr(policy, part)
-        ]
-        got = f"{type(policy).__name__!r} without {', '.join(lacking)}"
-        hint = "policies.simple_policy.SimplePolicy has all but `plan`."
+        members = ("spec", "reset", "predict", "sample")
+        missing = [member for member in members if not hasattr(policy, member)]
+        got = f"{type(policy).__name__!r} without {', '.join(missing)}"
+        hint = "The base class policies.simple_policy.SimplePolicy has all of it except `plan`."
         raise WhiskerError(subject, expected=expected, got=got, hint=hint)
     if not isinstance(policy.spec, PolicySpec):
         raise WhiskerError(
-            subject, expected=f"{expected} with a PolicySpec", got=f"a spec {policy.spec!r}"
+            subject,
+            expected=f"{expected} with a PolicySpec",
+            got=f"a spec {policy.spec!r}",
         )
     if not policy.spec.type.strip():
         raise WhiskerError(
-            subject, expected="a policy whose spec names its type", got=repr(policy.spec.type)
+            subject,
+            expected="a policy whose spec names its type",
+            got=repr(policy.spec.type),
         )
 
 
-def _present(name: str, env: Env | None) -> Env:
+def _require_env(name: str, env: Env | None) -> Env:
     if env is None:
         raise WhiskerError(
-            f"policy {name!r}", expected="an environment that it is made for", got="none"
+            f"policy {name!r}",
+            expected="an environment that it is made for",
+            got="none",
         )
     return env
 

@@ -1,4 +1,4 @@
-"""The statistics with which a checkpoint normalises, read from its files without lerobot."""
+"""Read the statistics by which a checkpoint normalises, from its files and without lerobot."""
 
 import json
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file
 
+from policies.lerobot_types import camera_of_feature
 from policies.relative_actions import RelativeActions, load_relative_actions
 from sim.errors import WhiskerError
 
-IMAGE_PREFIX = "observation.images."
 # lerobot's normalisation mode → the two statistics that it needs; IDENTITY needs none.
 MODE_STATISTICS: Mapping[str, tuple[str, str]] = {
     "MEAN_STD": ("mean", "std"),
@@ -20,23 +20,25 @@ MODE_STATISTICS: Mapping[str, tuple[str, str]] = {
     "QUANTILES": ("q01", "q99"),
     "QUANTILE10": ("q10", "q90"),
 }
-# Image statistics that nobody measured, as (mean, std) of pixels in 0..1. `lerobot-train` writes
-# ImageNet's over the data set's by default (lerobot/configs/default.py, `use_imagenet_stats`).
+# Image statistics that are conventions and not measurements: name → (mean, std) of pixels in 0..1.
+# By default, `lerobot-train` replaces the dataset's by ImageNet's (lerobot/configs/default.py,
+# `use_imagenet_stats`).
 _IMAGE_CONVENTIONS: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "mean 0.5 and std 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "mean 0 and std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-# Six numbers of a measurement do not all come this close to a convention; its rounding to bfloat16
-# does.
+# A convention rounded to bfloat16 is within this tolerance. Six measured numbers are not all.
 _CONVENTION_TOLERANCE = 2e-3
-# Of a normalised input, in standard deviations, and in half spans: trained on nothing like it.
-_ABSURD_STD, _ABSURD_SPAN = 20.0, 8.0
+# A normalised input beyond these limits is unlike anything in the training.
+_MAX_STANDARD_DEVIATIONS = 20.0
+_MAX_HALF_SPANS = 8.0
+_HINT = "Save the processors with the statistics of the training's dataset."
 
 
 @dataclass(frozen=True)
 class FeatureStats:
-    """One input or output of a checkpoint.
+    """Statistics of one input or output of a checkpoint.
 
     Attributes:
         kind: lerobot's feature type: STATE, VISUAL or ACTION.
@@ -51,18 +53,20 @@ class FeatureStats:
 
     @property
     def span(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(lowest, highest) value seen in training, or three standard deviations to either side of the mean."""
+        """The (lowest, highest) value in training, or the mean ± 3 standard deviations."""
         values = self.values
         for low, high in (("min", "max"), ("q01", "q99")):
             if low in values and high in values:
                 return values[low], values[high]
         if "mean" in values and "std" in values:
-            return values["mean"] - 3 * values["std"], values["mean"] + 3 * values["std"]
+            mean = values["mean"]
+            std = values["std"]
+            return mean - 3 * std, mean + 3 * std
         return None
 
     @property
     def typical(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(middle, width), one standard deviation or what stands for it: a sixth of the span."""
+        """The (middle, width), where the width is one standard deviation or a sixth of the span."""
         if "mean" in self.values and "std" in self.values:
             return self.values["mean"], self.values["std"]
         if self.span is None:
@@ -72,39 +76,47 @@ class FeatureStats:
 
     @property
     def affine(self) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]] | None:
-        """Return (middle, width): a normalised x stands for middle + x width; None if it is not normalised."""
+        """The (middle, width) of the unnormalised value, middle + x · width, of a normalised x.
+
+        None if the feature is not normalised.
+        """
         if self.mode not in MODE_STATISTICS or not self.values:
             return None
-        first, second = (self.values[name] for name in MODE_STATISTICS[self.mode])
-        return (
-            (first, second)
-            if self.mode == "MEAN_STD"
-            else ((first + second) / 2, (second - first) / 2)
-        )
+        first_name, second_name = MODE_STATISTICS[self.mode]
+        first = self.values[first_name]
+        second = self.values[second_name]
+        if self.mode == "MEAN_STD":
+            return first, second
+        return (first + second) / 2, (second - first) / 2
 
     @property
     def convention(self) -> str:
-        """Return the name of the convention that image statistics follow; "" if they are measurements, or no images."""
+        """The name of the convention that image statistics follow; "" for measured statistics.
+
+        It is "" for features that are not images, too.
+        """
         if self.kind != "VISUAL" or "mean" not in self.values or "std" not in self.values:
             return ""
         for name, (mean, std) in _IMAGE_CONVENTIONS.items():
-            off = [np.abs(self.values["mean"] - mean).max(), np.abs(self.values["std"] - std).max()]
-            if max(off) < _CONVENTION_TOLERANCE:
+            mean_error = np.abs(self.values["mean"] - mean).max()
+            std_error = np.abs(self.values["std"] - std).max()
+            if max(mean_error, std_error) < _CONVENTION_TOLERANCE:
                 return name
         return ""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Describes how the preprocessor scales the inputs, and how the postprocessor undoes that for the action.
+    """Describes how the processors normalise the inputs and unnormalise the action.
 
     Attributes:
-        inputs: by lerobot's key.
-        trained_action: the action as the preprocessor normalised it in training; None if it does
-            not say.
-        action: as the postprocessor undoes it; None if there is no such step.
-        declared: feature type → the mode that config.json says.
-        relative: what is done to actions besides.
+        inputs: lerobot's key → statistics.
+        trained_action: statistics by which the preprocessor normalised the action in training;
+            None if it has none.
+        action: statistics by which the postprocessor unnormalises the action; None if there is no
+            such step.
+        declared: feature type → mode in config.json.
+        relative: the steps that turn targets into differences from the state, and back.
     """
 
     inputs: Mapping[str, FeatureStats]
@@ -119,73 +131,87 @@ class Normalisation:
 
     @property
     def images(self) -> dict[str, FeatureStats]:
-        """Camera → its statistics."""
-        visual = {key: stats for key, stats in self.inputs.items() if stats.kind == "VISUAL"}
+        """The statistics of each camera."""
         return {
-            key.removeprefix(IMAGE_PREFIX).removeprefix("observation."): stats
-            for key, stats in visual.items()
+            camera_of_feature(key): stats
+            for key, stats in self.inputs.items()
+            if stats.kind == "VISUAL"
         }
 
 
 def load_normalisation(folder: Path) -> Normalisation:
-    """Read the statistics of a checkpoint, and refuse those with which nothing can be normalised.
+    """Read the statistics of a checkpoint.
 
-    Types that normalise in a step of their own (groot) come out empty.
+    The result is empty for types that normalise in a step of their own (groot).
 
     Raises:
-        WhiskerError: statistics that are missing, not finite or contradict themselves, or an
-            unpaired relative step.
+        WhiskerError: statistics are missing, not finite or contradictory, or a relative step has no
+            counterpart.
     """
     before = _load_features(folder, "preprocessor", "normalizer_processor")
     after = _load_features(folder, "postprocessor", "unnormalizer_processor")
     inputs = {key: stats for key, stats in before.items() if stats.kind != "ACTION"}
-    declared = json.loads((folder / "config.json").read_text(encoding="utf-8")).get(
-        "normalization_mapping", {}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return Normalisation(
+        inputs=inputs,
+        trained_action=before.get("action"),
+        action=after.get("action"),
+        declared=config.get("normalization_mapping", {}),
+        relative=load_relative_actions(folder),
     )
-    relative = load_relative_actions(folder)
-    return Normalisation(inputs, before.get("action"), after.get("action"), declared, relative)
 
 
-def find_strange_inputs(
-    normalisation: Normalisation, inputs: Mapping[str, Float[np.ndarray, "..."]]
+def find_out_of_range_inputs(
+    normalisation: Normalisation,
+    inputs: Mapping[str, Float[np.ndarray, "..."]],
 ) -> dict[str, Float[np.ndarray, "..."]]:
-    """Of a real observation's normalised inputs those that lie far outside what the checkpoint was trained on.
+    """Return the inputs of a real observation that lie far outside the training's range.
 
     Args:
-        inputs: from `NetworkPolicy.network_inputs`.
+        inputs: normalised, from `NetworkPolicy.network_inputs`.
     """
-    strange = {}
+    out_of_range = {}
     for key, stats in normalisation.inputs.items():
-        limit = _ABSURD_STD if stats.mode == "MEAN_STD" else _ABSURD_SPAN
-        if (
-            key in inputs and stats.mode != "IDENTITY" and not np.abs(inputs[key]).max() <= limit
-        ):  # or NaN
-            strange[key] = inputs[key]
-    return strange
+        if key not in inputs or stats.mode == "IDENTITY":
+            continue
+        limit = _MAX_STANDARD_DEVIATIONS if stats.mode == "MEAN_STD" else _MAX_HALF_SPANS
+        is_in_range = np.abs(inputs[key]).max() <= limit  # False for NaN
+        if not is_in_range:
+            out_of_range[key] = inputs[key]
+    return out_of_range
 
 
 def _load_features(folder: Path, part: str, step_name: str) -> dict[str, FeatureStats]:
+    """Return key → statistics, for every feature of a processor's normaliser step."""
     pipeline = json.loads((folder / f"policy_{part}.json").read_text(encoding="utf-8"))
-    step: dict = next((s for s in pipeline["steps"] if s["registry_name"] == step_name), {})
-    tensors = _load_tensors(folder / step["state_file"]) if "state_file" in step else {}
-    config = step.get("config", {})
+    named = (step for step in pipeline["steps"] if step["registry_name"] == step_name)
+    step: dict = next(named, {})
+    tensors = {}
+    if "state_file" in step:
+        tensors = _load_tensors(folder / step["state_file"])
+    settings = step.get("config", {})
     features = {}
-    for key, feature in config.get("features", {}).items():
-        own = {
-            name.removeprefix(f"{key}."): value
-            for name, value in tensors.items()
-            if name.startswith(f"{key}.")
-        }
-        values = {name: value.astype(np.float64).ravel() for name, value in own.items()}
-        mode = config.get("norm_map", {}).get(feature["type"], "IDENTITY")
+    for key, feature in settings.get("features", {}).items():
+        kind = feature["type"]
+        mode = settings.get("norm_map", {}).get(kind, "IDENTITY")
+        values = _statistics_of(key, tensors)
         if values and mode in MODE_STATISTICS:
-            _check_values(
-                f"checkpoint file {str(folder / step['state_file'])!r}, {key!r}", mode, values
-            )
-        # The mode does not use these; a mean or a span of them would be none.
+            file = folder / step["state_file"]
+            _check_values(f"checkpoint file {str(file)!r}, {key!r}", mode, values)
+        # Statistics that the mode does not use may be infinite; they are left out.
         finite = {name: value for name, value in values.items() if np.isfinite(value).all()}
-        features[key] = FeatureStats(key, feature["type"], mode, finite)
+        features[key] = FeatureStats(key, kind, mode, finite)
     return features
+
+
+def _statistics_of(key: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return statistic → flat float64 array, from tensors named `<key>.<statistic>`."""
+    prefix = f"{key}."
+    statistics = {}
+    for name, value in tensors.items():
+        if name.startswith(prefix):
+            statistics[name.removeprefix(prefix)] = value.astype(np.float64).ravel()
+    return statistics
 
 
 def _load_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -198,40 +224,41 @@ def _load_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_values(subject: str, mode: str, values: Mapping[str, np.ndarray]) -> None:
-    """Raise unless the two statistics of the mode are there, finite, and describe numbers that varied."""
+    """Raise unless both statistics of the mode exist, are finite, and describe varying numbers."""
     first, second = MODE_STATISTICS[mode]
-    hint = "Save the processors with the statistics of the training's data set."
     if not {first, second} <= values.keys():
-        expected = f"{first} and {second}, by which {mode} normalises"
-        raise WhiskerError(subject, expected=expected, got=", ".join(sorted(values)), hint=hint)
+        expected = f"{first} and {second}, which {mode} needs"
+        raise WhiskerError(subject, expected=expected, got=", ".join(sorted(values)), hint=_HINT)
     for name in (first, second):
-        if not np.isfinite(values[name]).all():
-            if np.isinf(values[name]).all():
-                hint += " Infinite ones are lerobot's placeholders for statistics that it was never given."
-            expected = f"statistics that are finite numbers ({mode})"
-            raise WhiskerError(
-                subject, expected=expected, got=f"{name} {_numbers(values[name])}", hint=hint
-            )
+        _check_finite(subject, f"statistics that are finite numbers ({mode})", name, values[name])
+    low = values[first]
+    high = values[second]
+    both = f"{first} {_format(low)}, {second} {_format(high)}"
     if mode == "MEAN_STD":
-        if (values[second] < 0).any():
-            raise WhiskerError(
-                subject, expected="no negative std", got=_numbers(values[second]), hint=hint
-            )
-        varied = values[second] > 0
+        if (high < 0).any():
+            raise WhiskerError(subject, expected="no negative std", got=_format(high), hint=_HINT)
+        varied = high > 0
     else:
-        if (values[first] > values[second]).any():
-            got = f"{first} {_numbers(values[first])}, {second} {_numbers(values[second])}"
-            raise WhiskerError(
-                subject, expected=f"no {first} above its {second}", got=got, hint=hint
-            )
-        varied = values[first] < values[second]
+        if (low > high).any():
+            expected = f"no {first} above its {second}"
+            raise WhiskerError(subject, expected=expected, got=both, hint=_HINT)
+        varied = low < high
     if not varied.any():
-        got = f"{first} {_numbers(values[first])}, {second} {_numbers(values[second])}"
-        raise WhiskerError(
-            subject, expected="statistics of numbers that varied", got=got, hint=hint
+        expected = "statistics of numbers that varied"
+        raise WhiskerError(subject, expected=expected, got=both, hint=_HINT)
+
+
+def _check_finite(subject: str, expected: str, name: str, values: np.ndarray) -> None:
+    if np.isfinite(values).all():
+        return
+    hint = _HINT
+    if np.isinf(values).all():
+        hint += (
+            " Infinite numbers are lerobot's placeholders for statistics that it was never given."
         )
+    raise WhiskerError(subject, expected=expected, got=f"{name} {_format(values)}", hint=hint)
 
 
-def _numbers(values: np.ndarray) -> str:
+def _format(values: np.ndarray) -> str:
     shown = ", ".join(f"{value:.3g}" for value in values[:8])
     return f"[{shown}, ...]" if len(values) > 8 else f"[{shown}]"

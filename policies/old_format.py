@@ -1,8 +1,8 @@
-"""Checkpoints of before lerobot 0.4: their statistics are buffers among the weights, and they have no processors.
+"""Rebuild the processors of checkpoints of before lerobot 0.4, which have none.
 
-The networks of that time normalised by themselves. Their modules `normalize_inputs`,
-`normalize_targets` and `unnormalize_outputs` kept, for each feature of the config whose mode was
-not IDENTITY, a buffer named after it with underscores in place of its dots:
+The networks of that time normalised inside. Their modules `normalize_inputs`, `normalize_targets`
+and `unnormalize_outputs` had a buffer for each feature of the config whose mode was not IDENTITY.
+The buffer was named after the feature, with underscores in place of dots:
 `normalize_inputs.buffer_observation_images_wrist_cam.mean`. Buffers that were never set are
 infinite. Today's processors do the same arithmetic with the same statistics.
 
@@ -22,7 +22,8 @@ from lerobot.policies.factory import make_pre_post_processors
 from safetensors import safe_open
 
 from policies.checkpoint_files import STATISTICS_MODULES, WEIGHTS_FILE
-from policies.lerobot_loading import explained_processors, load_config
+from policies.lerobot_config import load_config
+from policies.lerobot_errors import explained_processors
 from policies.lerobot_types import LEROBOT_TYPES
 from sim.errors import WhiskerError
 
@@ -33,19 +34,20 @@ _STATISTICS_OF_MODE = {
 
 
 def rebuild_processors(source: Path, policy_type: str) -> Path:
-    """Return a temporary folder with the checkpoint's settings and the processors that do what its buffers did.
+    """Return a temporary folder with the checkpoint's settings and newly built processors.
 
-    The checkpoint's own folder stays as it is; its weights are read from there.
+    The processors normalise by the statistics in the checkpoint's buffers. The checkpoint's own
+    folder is not changed, and its weights are read from there.
 
     Raises:
-        WhiskerError: statistics that are absent, infinite or contradictory, or a network that
-            lerobot replaced.
+        WhiskerError: statistics are absent, infinite or contradictory, or lerobot has replaced the
+            network of this policy type.
     """
     if LEROBOT_TYPES[policy_type].was_replaced:
         raise WhiskerError(
             f"checkpoint {str(source)!r}",
             expected=f"a {policy_type!r} of lerobot 0.4 or later",
-            got="one of before, whose network was another one",
+            got="an older one, which had another network",
             hint="Evaluate it with the release that trained it, or train it again.",
         )
     config = load_config(source, "cpu")
@@ -62,38 +64,38 @@ def rebuild_processors(source: Path, policy_type: str) -> Path:
 
 
 def _read_statistics(path: Path, config: PreTrainedConfig) -> dict[str, dict[str, torch.Tensor]]:
-    """Return feature → statistic → value, of every feature that the config normalises."""
+    """Return feature → statistic → value, for every feature that the config normalises."""
     statistics = {}
     features = {**(config.input_features or {}), **(config.output_features or {})}
-    with safe_open(path, framework="pt") as file:
-        names = list(file.keys())
-        for feature, described in features.items():
-            wanted = _STATISTICS_OF_MODE.get(
-                config.normalization_mapping.get(described.type.value), ()
-            )
-            if wanted:
-                buffers = {
-                    name: file.get_tensor(name).float()
-                    for name in names
-                    if _is_buffer_of(name, feature)
-                }
-                statistics[feature] = {
-                    name: _read_statistic(path, feature, name, buffers) for name in wanted
-                }
+    for key, feature in features.items():
+        mode = config.normalization_mapping.get(feature.type.value)
+        required = _STATISTICS_OF_MODE.get(mode, ())
+        if not required:
+            continue
+        buffers = _read_buffers(path, key)
+        statistics[key] = {name: _read_statistic(path, key, name, buffers) for name in required}
     return statistics
 
 
-def _is_buffer_of(name: str, feature: str) -> bool:
-    module, _, buffer = name.partition(".")
-    return f"{module}." in STATISTICS_MODULES and buffer.startswith(
-        f"buffer_{feature.replace('.', '_')}."
-    )
+def _read_buffers(path: Path, key: str) -> dict[str, torch.Tensor]:
+    """Return the buffers with statistics of a feature, by the names of their weights."""
+    prefix = f"buffer_{key.replace('.', '_')}."
+    buffers = {}
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            module, _, buffer = name.partition(".")
+            if f"{module}." in STATISTICS_MODULES and buffer.startswith(prefix):
+                buffers[name] = file.get_tensor(name).float()
+    return buffers
 
 
 def _read_statistic(
-    path: Path, feature: str, statistic: str, buffers: Mapping[str, torch.Tensor]
+    path: Path,
+    feature: str,
+    statistic: str,
+    buffers: Mapping[str, torch.Tensor],
 ) -> torch.Tensor:
-    """Return one statistic of a feature: the one value that all modules which have it agree on.
+    """Return one statistic of a feature, on which all modules that have it must agree.
 
     Raises:
         WhiskerError: no module has it, they differ, or it is infinite or NaN.
@@ -102,20 +104,30 @@ def _read_statistic(
     values = [value for name, value in buffers.items() if name.endswith(f".{statistic}")]
     if not values:
         raise WhiskerError(
-            subject, expected="a buffer among the weights", got="none: it would not be normalised"
+            subject,
+            expected="a buffer among the weights",
+            got="none: it would not be normalised",
         )
     if not all(torch.equal(value, values[0]) for value in values):
         got = "several, " + " and ".join(buffers)
         raise WhiskerError(
-            subject, expected="one value", got=got, hint="It is unclear which one was trained with."
+            subject,
+            expected="one value",
+            got=got,
+            hint="It is unclear which one training used.",
         )
     if not values[0].isfinite().all():
+        numbers = values[0].flatten().tolist()
+        shown = ", ".join(str(number) for number in numbers[:3])
+        if len(numbers) > 3:
+            shown += ", ..."
         raise WhiskerError(
             subject,
             expected="finite numbers",
-            got=f"{values[0].flatten().tolist()[:3]}".replace(
-                "]", ", ...]" if values[0].numel() > 3 else "]"
+            got=f"[{shown}]",
+            hint=(
+                "Infinite numbers were never set: "
+                "the policy was saved without the statistics of its dataset."
             ),
-            hint="Infinite ones were never set: the policy was saved without the statistics of its dataset.",
         )
     return values[0]

@@ -1,4 +1,4 @@
-"""Read from a checkpoint's config.json in how many ways it can plan, before the network is loaded."""
+"""Read from config.json which kinds of plans a policy can make, without loading its network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from policies.lerobot_types import LEROBOT_TYPES
 
 @dataclass(frozen=True)
 class PlanKinds:
-    """The attributes of `policies.policy.PolicySpec` of the same names."""
+    """Fields of `policies.policy.PolicySpec` with the same names."""
 
     type: str
     checkpoint: str
@@ -19,20 +19,26 @@ class PlanKinds:
 
 
 def read_plan_kinds(settings: Mapping[str, Any], checkpoint: str) -> PlanKinds:
-    """Return how a policy can plan.
+    """Return the kinds of plans that a policy can make.
 
     Args:
-        settings: of config.json; those that it lacks have lerobot's defaults.
+        settings: the content of config.json; missing settings have lerobot's defaults.
         checkpoint: its name, for messages.
     """
-    row = LEROBOT_TYPES[settings["type"]]
+    policy_type = settings["type"]
+    row = LEROBOT_TYPES[policy_type]
     is_ensembling = settings.get("temporal_ensemble_coeff") is not None
     samples_latent = row.samples_latent and settings.get("use_vae", True) and not is_ensembling
     is_stochastic = row.draws or settings.get("temperature", 0.0) > 0
+    intermediate_plans: Literal["none", "flow", "ensemble"] = "none"
+    if row.denoising:
+        intermediate_plans = "flow"
+    elif is_ensembling:
+        intermediate_plans = "ensemble"
     return PlanKinds(
-        type=settings["type"],
+        type=policy_type,
         checkpoint=checkpoint,
         stochastic=is_stochastic,
         can_sample=is_stochastic or samples_latent or row.samples_tokens,
-        intermediate_plans="flow" if row.denoising else "ensemble" if is_ensembling else "none",
+        intermediate_plans=intermediate_plans,
     )

@@ -14,47 +14,47 @@ from sim.observation import Observation
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """The policy's side of the contract, compared with `sim.spec.EnvSpec` before anything runs.
+    """Declares the policy's conventions, which are compared with `sim.spec.EnvSpec` before a run.
 
-    Conventions, from `action_mode` to `seedable`, are None where they are not known.
+    The conventions from `action_mode` to `seedable` are None if they are not known.
 
     Attributes:
         type: e.g. "act".
-        image_sizes: camera → (height_px, width_px) that it looks through; empty if it does not
-            look.
-        state_dim: None if it does not read the state.
-        action_dim: None if it fits any environment.
-        chunk_size: actions a prediction.
-        n_action_steps: of which this many are executed, unless told otherwise.
-        max_action_steps: more than these cannot be: 1 where every step must be predicted anew.
-        stochastic: two predictions of one observation can differ.
-        n_obs_steps: control steps that it looks back, the present one included.
-        can_sample: it has alternative plans for one observation, see `Policy.sample`.
-        intermediate plans: what its plans are made from, where that can be recorded. "flow": every step of the
-            denoising, pure noise first. "ensemble": the one chunk that was predicted now, before it
-            was averaged with past ones.
-        reads_instruction: the words of the task are an input.
-        masks_missing_views: it can plan without a camera; others are shown a black image in its
-            place.
-        action_mode: "absolute": its postprocessor adds the state to planned differences. "delta":
-            it was trained on differences from the state, and nothing adds it. None: its processors
-            do not say.
-        rotation: how it writes rotations in its actions, as `ActionSpec.rotation` has it: "none"
-            for joints.
-        rotation_frame: the frame of these rotations, as `ActionSpec.rotation_frame` has it.
-        gripper_range: its values for closed and for open, in its actions and its state.
-        state_names: of the numbers of the state that it reads, in order.
-        state_units: of these numbers.
-        camera_roles: camera → where it is: "wrist", on the hand, or "scene".
-        seedable: all that it draws comes from the generators that it is handed, so that an episode
-            can be repeated.
-        has_network: numbers depend on the processor and on torch.
-        is_baseline: a floor or a ceiling to compare with, which is not itself examined.
-        follows_env: it belongs to the one environment that it was made with. It is made anew for
-            the next task, and cannot go back to a decision.
-        checkpoint: where it was loaded from, for people; "" if there is none.
-        device: where it runs.
-        files_sha256: file → hash of everything in the checkpoint that a number depends on.
+        image_sizes: camera → (height_px, width_px) of its images; empty if the policy reads no
+            images.
+        state_dim: None if the policy does not read the state.
+        action_dim: None if the policy fits any environment.
+        chunk_size: number of actions per prediction.
+        n_action_steps: number of actions of a chunk that are executed by default.
+        max_action_steps: upper limit of `n_action_steps`; 1 if every step needs a new prediction.
+        stochastic: two predictions for one observation can differ.
+        n_obs_steps: number of control steps in the policy's input, the present one included.
+        can_sample: the policy has alternative plans for one observation, see `Policy.sample`.
+        intermediate_plans: the stages that its plans are made from, where they can be recorded.
+            "flow": the noisy chunk before each denoising step, pure noise first. "ensemble": the
+            single chunk predicted now, before it was averaged with past ones.
+        reads_instruction: the instruction is an input.
+        masks_missing_views: the policy can plan without a camera. Other policies get a black image
+            in its place.
+        action_mode: "absolute": the postprocessor adds the state to planned differences. "delta":
+            the policy was trained on differences from the state, and nothing adds the state. None:
+            the processors do not say.
+        rotation: format of the rotations in its actions, as in `ActionSpec.rotation`; "none" for
+            joints.
+        rotation_frame: the frame of these rotations, as in `ActionSpec.rotation_frame`.
+        gripper_range: values for closed and for open, in its actions and its state.
+        state_names: names of the numbers of its state, in order.
+        state_units: units of these numbers.
+        camera_roles: camera → where it is mounted: "wrist", on the hand, or "scene".
+        seedable: all its random numbers come from the generators that it is given, so that an
+            episode can be repeated.
+        has_network: its numbers depend on the processor and on torch.
+        is_baseline: a lower or upper bound to compare with; the doctor does not check it.
+        follows_env: the policy belongs to the one environment that it was made with. It is made
+            again for the next task, and cannot go back to an earlier decision.
+        checkpoint: where it was loaded from, as shown to the user; "" if there is none.
+        device: the device that it runs on.
+        files_sha256: file → hash, for every file of the checkpoint that a number depends on.
     """
 
     type: str
@@ -88,77 +88,82 @@ class PolicySpec:
 
 @dataclass
 class EpisodeMemory:
-    """What a policy remembers of one episode.
+    """A policy's memory of one episode.
 
-    It belongs to the episode, like its `ChunkQueue`: the rows of a batch are of different episodes,
-    and a memory kept in the policy would hand one the past of another.
+    The memory belongs to the episode, like its `ChunkQueue`. The rows of a batch come from
+    different episodes, so a memory kept inside the policy would mix their pasts.
 
     Attributes:
-        observations: the last `PolicySpec.n_obs_steps`, the present one last. At an episode's start
-            there are fewer.
-        carried: what the policy itself takes from one prediction to the next.
+        observations: the last `PolicySpec.n_obs_steps` observations, the present one last. At the
+            start of an episode there are fewer.
+        recurrent_state: the policy's own state from one prediction to the next.
     """
 
     observations: deque[Observation]
-    carried: object = None
+    recurrent_state: object = None
 
     @property
     def present(self) -> Observation:
         return self.observations[-1]
 
     def copy(self) -> "EpisodeMemory":
-        """The same past, with a future of its own: observations are frozen, and shared; what is carried is not."""
-        return EpisodeMemory(self.observations.copy(), deepcopy(self.carried))
+        """Return an independent copy; it shares only the observations, which are frozen."""
+        return EpisodeMemory(self.observations.copy(), deepcopy(self.recurrent_state))
 
 
 def make_memory(*observations: Observation, n_obs_steps: int = 1) -> EpisodeMemory:
-    """A memory that has seen these, oldest first."""
+    """Return a memory of these observations, given oldest first."""
     return EpisodeMemory(deque(observations, maxlen=n_obs_steps))
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """Plans actions from observations. Rows of a batch do not influence one another."""
+    """Plans actions from observations. The rows of a batch do not influence one another."""
 
     @property
     def spec(self) -> PolicySpec: ...
 
     def reset(self) -> EpisodeMemory:
-        """Begin an episode, with nothing left of the last one."""
+        """Return the memory of a new episode, with nothing left of the last one."""
 
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
-        """One plan an episode, from its present observation on, in the environment's units.
+        """Return one plan per episode, from its present observation, in the environment's units.
 
         Args:
-            rngs: where each row's sampling noise comes from; never a global generator.
+            rngs: the sources of each row's sampling noise, which never comes from a global
+                generator.
         """
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
-        """Return alternatives to what `predict` plans for one observation, one a generator. The memory stays as it is.
+        """Return alternatives to the plan of `predict` for one observation, one per generator.
+
+        The memory is not changed.
 
         Raises:
-            WhiskerError: the policy has one plan only.
+            WhiskerError: the policy has only one plan.
         """
 
 
-# Normalisation layers as they were created: in this share, nothing was trained.
+# Share of normalisation layers with their initial values from which on a network counts as
+# untrained.
 _UNTOUCHED_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class WeightsAudit:
-    """Counts what tells trained weights from random ones.
+    """Counts that tell trained weights from random ones.
 
     Attributes:
         n_parameters: of the whole network.
-        n_norms: normalisation layers with a scale.
-        n_untouched_norms: of which the scale has one value throughout and the shift is zero, as at
-            their creation.
+        n_norms: number of normalisation layers with a scale.
+        n_untouched_norms: number of those with their initial values: one scale throughout, and
+            zero shift.
         non_finite: names of tensors with a NaN or an infinity, running statistics included.
-        negative_variances: names of the running variances (BatchNorm) that have a number below
-            zero.
+        negative_variances: names of running variances (BatchNorm) that have a number below zero.
     """
 
     n_parameters: int
@@ -169,22 +174,28 @@ class WeightsAudit:
 
     @property
     def looks_random(self) -> bool:
-        """Hardly a layer has moved: the weights were never trained, or never loaded."""
+        """Hardly any layer has changed: the weights were never trained, or never loaded."""
         return self.n_norms >= 2 and self.n_untouched_norms >= _UNTOUCHED_SHARE * self.n_norms
 
 
 @runtime_checkable
 class NetworkPolicy(Policy, Protocol):
-    """A policy with a network inside that can be looked at."""
+    """A policy with a network whose inputs and weights can be inspected."""
 
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
-        """What the network is given for one observation: preprocessed, normalised, `(1, ...)` each."""
+        """Return the network's inputs for one observation, preprocessed and normalised.
 
-    def audit(self) -> WeightsAudit: ...
+        Each array has the shape `(1, ...)`.
+        """
+
+    def audit(self) -> WeightsAudit:
+        """Return the counts that tell trained weights from random ones."""
 
     def out_of_range_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
-        """Inputs of one real observation that lie far outside what was trained on → their lowest and highest number,
-        normalised."""
+        """Return inputs of a real observation that lie far outside the training's range.
+
+        Each input is given as key → (lowest, highest) normalised number.
+        """
 
 
 @runtime_checkable
@@ -192,7 +203,8 @@ class IntermediatePlanPolicy(Policy, Protocol):
     """A policy that can record its intermediate plans (`PolicySpec.intermediate_plans`).
 
     Attributes:
-        records_drafts: `predict` returns the intermediate plans too. Plans stay the same.
+        records_intermediate_plans: `predict` returns the intermediate plans too. The plans do not
+            change.
     """
 
     records_intermediate_plans: bool
@@ -200,8 +212,8 @@ class IntermediatePlanPolicy(Policy, Protocol):
 
 @runtime_checkable
 class HookablePolicy(NetworkPolicy, Protocol):
-    """A policy whose network can be listened to while it plans."""
+    """A policy whose network accepts hooks while it plans."""
 
     @property
     def network(self) -> Any:
-        """The loaded `torch.nn.Module`; its type, as `PolicySpec.type` has it, is in `policies.embeddings`."""
+        """The loaded `torch.nn.Module`, of a type in `policies.embeddings` (`PolicySpec.type`)."""

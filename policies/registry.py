@@ -1,4 +1,4 @@
-"""Policies by name. Light: nothing is imported before a policy is asked for."""
+"""The names of all policies. Nothing heavy is imported before a policy is loaded."""
 
 from pathlib import Path
 
@@ -7,38 +7,43 @@ from sim.errors import UnknownNameError
 from sim.user_code import check_import_string, find_entry_points
 
 BASELINE_NAMES = ("zero", "random", "scripted", "replay")
-# Those that follow the environment that they were made with.
+# Baselines that are tied to the environment that they were made with.
 EXPERT_NAMES = ("scripted", "replay")
-# Entry points of installed packages, for policies of the user's own.
-OWN_GROUP = "whisker.policies"
+# Installed packages register policies of their own in this group of entry points.
+ENTRY_POINT_GROUP = "whisker.policies"
 
 CHECKPOINT_FOLDER = Path(__file__).parent / "checkpoints"
-# Shipped checkpoints are for scenes of this robot, in which they were trained.
+# The shipped checkpoints were trained in scenes of this robot, and are defaults only there.
 SHIPPED_ROBOT_TYPE = "so101"
 
 
 def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
-    """Return what a policy type loads in an environment if nobody names a checkpoint; None: nothing.
+    """Return the checkpoint that a policy type loads by default; None if there is none.
 
     Args:
-        env: its name; None: not known, and then a shipped checkpoint is taken before a published
-            one.
+        env: name of the environment. None: unknown, and a shipped checkpoint takes precedence over
+            a published one.
     """
     from sim.registry import family_of
 
     row = LEROBOT_TYPES.get(policy_type)
     if row is None:
         return None
-    fits = env is None or family_of(env).robot_type == SHIPPED_ROBOT_TYPE
-    return (row.shipped if fits else None) or row.published
+    is_trained_there = env is None or family_of(env).robot_type == SHIPPED_ROBOT_TYPE
+    if is_trained_there and row.shipped:
+        return row.shipped
+    return row.published
 
 
 def resolve_policy_name(name: str) -> str:
-    """Return a baseline's name, lerobot's name of a policy type, or what names a policy of the user's own.
+    """Return the canonical name of a policy.
+
+    It is a baseline, lerobot's name for a policy type, or an entry point or import string of the
+    user's own.
 
     Raises:
-        UnknownNameError: with the closest names.
-        WhiskerError: a colon in what is no import string.
+        UnknownNameError: no policy has that name; the message lists the closest names.
+        WhiskerError: a name with a colon is not a valid import string.
     """
     known = (*LEROBOT_TYPES, *ALIASES, *BASELINE_NAMES)
     if name in known:
@@ -46,17 +51,17 @@ def resolve_policy_name(name: str) -> str:
     if ":" in name:
         check_import_string(f"--policy {name}", name)
         return name
-    own = find_entry_points(OWN_GROUP)
-    if name not in own:
-        raise UnknownNameError("policy", name, (*known, *own))
+    entry_points = find_entry_points(ENTRY_POINT_GROUP)
+    if name not in entry_points:
+        raise UnknownNameError("policy", name, (*known, *entry_points))
     return name
 
 
 def resolve_alias(policy_type: str) -> str:
-    """Return lerobot's present name of a policy type; any other name as it is."""
+    """Return lerobot's current name for a policy type; any other name is returned unchanged."""
     return ALIASES.get(policy_type, policy_type)
 
 
 def shipped_checkpoints() -> list[str]:
-    """Names of the checkpoints that come with the package."""
+    """Return the names of the checkpoints that come with the package."""
     return sorted(path.name for path in CHECKPOINT_FOLDER.iterdir() if path.is_dir())

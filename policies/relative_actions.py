@@ -1,4 +1,4 @@
-"""The steps by which a checkpoint plans differences from the state and returns targets, read from its files."""
+"""Read which processor steps of a checkpoint subtract the state from actions, or add it."""
 
 import json
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class RelativeActions:
     Attributes:
         trained: the preprocessor subtracts the state from the training's actions
             (`relative_actions_processor`).
-        added: the postprocessor adds the state to the actions that it has un-normalised
+        added: the postprocessor adds the state to the unnormalised actions
             (`absolute_actions_processor`).
-        excluded: parts of the names of the actions that stay targets, in lower case.
-        names: of the actions, in lower case; empty if the step does not know them, and excludes
-            none.
+        excluded: parts of names, in lower case; actions whose name contains one stay targets.
+        names: names of the actions, in lower case. Empty if the step does not have them; then no
+            action is excluded.
     """
 
     trained: bool = False
@@ -29,49 +29,71 @@ class RelativeActions:
 
     @property
     def output(self) -> Literal["absolute", "delta"] | None:
-        """Return whether targets or differences leave the postprocessor; None if these steps do not say."""
+        """The mode of the postprocessor's actions; None if these steps do not tell."""
         if self.added:
             return "absolute"
         return "delta" if self.trained else None
 
     def is_difference(self, index: int) -> bool:
-        """Return whether the network plans this action as a difference; lerobot's step decides by its name."""
+        """Return whether the network plans this action as a difference.
+
+        Like lerobot's step, this decides by the action's name.
+        """
         name = self.names[index] if index < len(self.names) else ""
-        return (self.trained or self.added) and not any(part in name for part in self.excluded)
+        is_excluded = any(part in name for part in self.excluded)
+        return (self.trained or self.added) and not is_excluded
 
 
 def load_relative_actions(folder: Path) -> RelativeActions:
-    """Read those steps of a checkpoint. In the postprocessor they count after its un-normaliser alone.
+    """Read these steps of a checkpoint.
+
+    In the postprocessor, only steps after the unnormaliser count.
 
     Raises:
-        WhiskerError: the postprocessor adds a state that no step of the preprocessor keeps.
+        WhiskerError: the postprocessor adds a state that no step of the preprocessor stores.
     """
-    before = {
-        step["registry_name"]: step.get("config", {})
-        for step in _read_steps(folder, "preprocessor")
-    }
-    after = _read_steps(folder, "postprocessor")
-    names = [step["registry_name"] for step in after]
-    begin = names.index("unnormalizer_processor") + 1 if "unnormalizer_processor" in names else 0
-    added = any(
-        step["registry_name"] == "absolute_actions_processor"
-        and step.get("config", {}).get("enabled", False)
-        for step in after[begin:]
-    )
-    if added and "relative_actions_processor" not in before:
+    relative_step = _find_relative_step(folder)
+    added = _adds_state(_read_steps(folder, "postprocessor"))
+    if added and relative_step is None:
         raise WhiskerError(
             f"checkpoint {str(folder)!r}",
             expected="a relative_actions_processor in policy_preprocessor.json",
-            got="none, and an absolute_actions_processor in policy_postprocessor.json that adds the state it keeps",
+            got=(
+                "none, although an absolute_actions_processor in policy_postprocessor.json "
+                "adds the state that it stores"
+            ),
             hint="Save both processors of one training.",
         )
-    step = before.get("relative_actions_processor", {})
+    settings = relative_step or {}
+    excluded = settings.get("exclude_joints") or ()
     return RelativeActions(
-        trained=step.get("enabled", False),
+        trained=settings.get("enabled", False),
         added=added,
-        excluded=tuple(str(part).lower() for part in step.get("exclude_joints") or () if part),
-        names=tuple(str(name).lower() for name in step.get("action_names") or ()),
+        excluded=tuple(str(part).lower() for part in excluded if part),
+        names=tuple(str(name).lower() for name in settings.get("action_names") or ()),
     )
+
+
+def _find_relative_step(folder: Path) -> dict | None:
+    """Return the settings of the preprocessor's (last) relative step; None if it has none."""
+    settings = None
+    for step in _read_steps(folder, "preprocessor"):
+        if step["registry_name"] == "relative_actions_processor":
+            settings = step.get("config", {})
+    return settings
+
+
+def _adds_state(postprocessor_steps: list[dict]) -> bool:
+    """Return whether an enabled step after the (first) unnormaliser adds the state."""
+    names = [step["registry_name"] for step in postprocessor_steps]
+    if "unnormalizer_processor" in names:
+        first = names.index("unnormalizer_processor") + 1
+        postprocessor_steps = postprocessor_steps[first:]
+    for step in postprocessor_steps:
+        is_absolute = step["registry_name"] == "absolute_actions_processor"
+        if is_absolute and step.get("config", {}).get("enabled", False):
+            return True
+    return False
 
 
 def _read_steps(folder: Path, part: str) -> list[dict]:

@@ -1,4 +1,4 @@
-"""The base of a policy that plans one chunk from one observation: what is left to write is `plan`."""
+"""A base class for policies that plan one chunk from one observation; subclasses write `plan`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from sim.spec import EnvSpec
 class SimplePolicy:
     """Plans from the present observation alone, one episode at a time.
 
-    A class of one's own derives from it and has `plan`:
+    A subclass implements `plan`:
 
         class Wave(SimplePolicy):
             def plan(self, observation, rng):
@@ -37,15 +37,15 @@ class SimplePolicy:
         stochastic: bool = False,
         **declared: Any,
     ) -> None:
-        """Declare what the policy is.
+        """Declare the policy's spec.
 
         Args:
-            type: its name, in run folders and reports.
-            env: the environment that it is to act in.
-            chunk_size: control steps that a plan covers.
-            n_action_steps: of which this many are executed, unless told otherwise. None: all.
-            stochastic: two plans for one observation can differ; then there are alternatives too
-                (`--samples`).
+            type: the policy's name, in run folders and reports.
+            env: the environment that the policy acts in.
+            chunk_size: number of control steps that a plan covers.
+            n_action_steps: number of them that are executed by default. None: all.
+            stochastic: two plans for one observation can differ. Such a policy also has
+                alternatives (`--samples`).
             declared: other fields of `policies.policy.PolicySpec`, such as `image_sizes`.
         """
         facts: dict[str, Any] = {
@@ -55,17 +55,24 @@ class SimplePolicy:
             "n_action_steps": n_action_steps or chunk_size,
             "max_action_steps": chunk_size,
             "can_sample": stochastic,
-            # The generators that `plan` is handed are all that it needs to draw from.
+            # `plan` draws from the generator that it is given.
             "seedable": True,
         }
         self.spec = PolicySpec(
-            type=type, chunk_size=chunk_size, stochastic=stochastic, **(facts | declared)
+            type=type,
+            chunk_size=chunk_size,
+            stochastic=stochastic,
+            **(facts | declared),
         )
 
     def plan(
-        self, observation: Observation, rng: np.random.Generator
+        self,
+        observation: Observation,
+        rng: np.random.Generator,
     ) -> Float[np.ndarray, "horizon action_dim"] | Float[np.ndarray, " action_dim"]:
-        """Return the plan for one observation, in the environment's units; a single action is a plan of one step.
+        """Return the plan for one observation, in the environment's units.
+
+        A single action is a plan of one step.
 
         Args:
             rng: the only source of random numbers, so that an episode can be repeated.
@@ -76,16 +83,20 @@ class SimplePolicy:
         return make_memory()
 
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
-        plans = [self.plan(memory.present, rng) for memory, rng in zip(memories, rngs, strict=True)]
-        return ActionChunk(
-            np.stack([np.atleast_2d(np.asarray(plan, dtype=np.float32)) for plan in plans])
-        )
+        plans = []
+        for memory, rng in zip(memories, rngs, strict=True):
+            plan = self.plan(memory.present, rng)
+            plans.append(np.atleast_2d(np.asarray(plan, dtype=np.float32)))
+        return ActionChunk(np.stack(plans))
 
     def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         if not self.spec.can_sample:
             raise WhiskerError(
-                f"alternative plans of policy {self.spec.type!r}", expected="a policy that draws"
+                f"alternative plans of policy {self.spec.type!r}",
+                expected="a policy that draws",
             )
         return self.predict([replace(memory) for _ in rngs], rngs)

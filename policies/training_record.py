@@ -1,4 +1,4 @@
-"""Read from a checkpoint how it was trained: the dataset, its cameras, and the size of their images."""
+"""Read how a checkpoint was trained: the dataset, its cameras, and the size of their images."""
 
 import json
 import os
@@ -11,34 +11,37 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import safe_open
 
-from policies.lerobot_types import ALIASES, LEROBOT_TYPES
+from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
+from policies.registry import resolve_alias
 
-# lerobot-train writes it beside the weights.
+# lerobot-train writes this file beside the weights.
 TRAIN_CONFIG_FILE = "train_config.json"
 _PREPROCESSOR_FILE = "policy_preprocessor.json"
-_RENAME_STEP, _NORMALISE_STEP = "rename_observations_processor", "normalizer_processor"
+_RENAME_STEP = "rename_observations_processor"
+_NORMALISE_STEP = "normalizer_processor"
 _RELATIVE_STEP = "relative_actions_processor"
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """Describes a training as the files of its checkpoint do. Cameras have the policy's names unless said otherwise.
+    """Describes a training, as far as the files of its checkpoint tell.
+
+    Cameras have the policy's names unless noted otherwise.
 
     Attributes:
         renamed: the dataset's camera → the policy's, from `lerobot-train --rename_map`.
-        cameras: cameras whose images the training had; None where no file tells.
-        cameras_with_stats: cameras whose image statistics the checkpoint holds, under the names
-            that they have there.
-        dataset: its name; "" if unknown.
-        image_sizes: camera → (height_px, width_px) in that dataset; empty unless the dataset is on
+        cameras: cameras that had images in training; None if unknown.
+        cameras_with_stats: cameras whose image statistics the checkpoint has, by their names in the
+            checkpoint.
+        dataset: name of the dataset; "" if unknown.
+        image_sizes: camera → (height_px, width_px) in the dataset; empty unless the dataset is on
             this machine.
-        state_names: of the numbers of the dataset's states, in order; empty if unknown.
-        action_names: of the numbers of the dataset's actions, in order; empty if unknown.
-        augmentations: names of the random changes that the images went through.
-        base: the checkpoint that the training began from; "" if it began from scratch, or if no
-            file tells.
-        needs_declared_size: the network's layers fit images of the size in config.json, and no
-            others.
+        state_names: names of the numbers of the dataset's states, in order; empty if unknown.
+        action_names: names of the numbers of the dataset's actions, in order; empty if unknown.
+        augmentations: names of the image augmentations.
+        base: the checkpoint that the training started from; "" if it started from scratch, or if
+            unknown.
+        needs_declared_size: the network's layers fit only images of the size in config.json.
     """
 
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -53,18 +56,19 @@ class TrainingRecord:
     needs_declared_size: bool = False
 
     def lacked(self, camera: str) -> bool:
-        """Return whether the training is known to have had no image for this camera of the policy."""
+        """Return whether the training is known to have had no images of a camera."""
         return self.cameras is not None and camera not in self.cameras
 
     def original_name(self, camera: str) -> str:
-        """Return the dataset's name of a camera of the policy."""
-        return {policy: dataset for dataset, policy in self.renamed.items()}.get(camera, camera)
+        """Return the dataset's name for a camera of the policy."""
+        dataset_names = {policy: dataset for dataset, policy in self.renamed.items()}
+        return dataset_names.get(camera, camera)
 
 
 def load_training_record(folder: Path) -> TrainingRecord:
     """Read the record of a checkpoint whose files were checked.
 
-    Only the files of this machine are looked at.
+    Only files on this machine are read.
     """
     config = _read(folder / "config.json")
     train_config = _read(folder / TRAIN_CONFIG_FILE)
@@ -75,41 +79,59 @@ def load_training_record(folder: Path) -> TrainingRecord:
     original_sizes = _image_sizes(features)
     stats = _cameras_with_stats(folder, steps)
     cameras = _find_trained_cameras(renamed, original_sizes.keys(), stats)
-    transforms: dict = dataset.get("image_transforms") or {}
-    # A training that was resumed names its own last checkpoint here.
-    base = "" if train_config.get("resume") else config.get("pretrained_path")
+    if not cameras or cameras.isdisjoint(_policy_cameras(config)):
+        cameras = None
     return TrainingRecord(
         renamed=renamed,
-        cameras=cameras if cameras and not cameras.isdisjoint(_policy_cameras(config)) else None,
+        cameras=cameras,
         cameras_with_stats=stats,
         dataset=str(dataset.get("repo_id") or ""),
         image_sizes={renamed.get(camera, camera): size for camera, size in original_sizes.items()},
         state_names=_names_of(features.get("observation.state")),
-        # The step that subtracts the state knows them without the dataset.
+        # The step that subtracts the state has these names without the dataset.
         action_names=_names_of(features.get("action")) or _names_in_steps(steps),
-        augmentations=tuple(transforms.get("tfs") or ()) if transforms.get("enable") else (),
-        base=str(base or ""),
+        augmentations=_find_augmentations(dataset),
+        base=_find_base(config, train_config),
         needs_declared_size=_needs_declared_size(config),
     )
 
 
+def _find_augmentations(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    transforms: dict = dataset.get("image_transforms") or {}
+    if not transforms.get("enable"):
+        return ()
+    return tuple(transforms.get("tfs") or ())
+
+
+def _find_base(config: Mapping[str, Any], train_config: Mapping[str, Any]) -> str:
+    if train_config.get("resume"):
+        return ""  # `pretrained_path` is then the training's own last checkpoint
+    return str(config.get("pretrained_path") or "")
+
+
 def find_renamed_cameras(preprocessor_steps: list[dict]) -> dict[str, str]:
-    """Return the dataset's camera → the policy's, as the saved rename step of a preprocessor has them."""
-    renamed: dict[str, str] = {}
+    """Return the dataset's camera → the policy's, from the rename steps of a preprocessor."""
+    rename_map: dict[str, str] = {}
     for step in preprocessor_steps:
         if step.get("registry_name") == _RENAME_STEP:
-            renamed |= step.get("config", {}).get("rename_map") or {}
-    return {_camera(a): _camera(b) for a, b in renamed.items() if _is_image(a) and _is_image(b)}
+            rename_map |= step.get("config", {}).get("rename_map") or {}
+    renamed = {}
+    for old, new in rename_map.items():
+        if _is_image(old) and _is_image(new):
+            renamed[camera_of_feature(old)] = camera_of_feature(new)
+    return renamed
 
 
 def _find_trained_cameras(
-    renamed: Mapping[str, str], dataset_cameras: Any, cameras_with_stats: frozenset[str]
+    renamed: Mapping[str, str],
+    dataset_cameras: Any,
+    cameras_with_stats: frozenset[str],
 ) -> frozenset[str] | None:
-    """Return the policy's cameras that had images in training; None where nothing tells.
+    """Return the policy's cameras that had images in training; None if unknown.
 
-    The dataset itself is asked first, then the statistics: lerobot-train saves those of every
-    camera of the dataset, under the dataset's names. Older releases saved them under the policy's
-    names; there the rename map decides.
+    The dataset itself is the first source, and the statistics are the second: lerobot-train saves
+    those of every camera of the dataset, under the dataset's names. Older releases saved them under
+    the policy's names. In that case the rename map decides.
     """
     named = set(dataset_cameras) or set(cameras_with_stats)
     if dataset_cameras or named & renamed.keys():
@@ -125,13 +147,13 @@ def _cameras_with_stats(folder: Path, steps: list[dict]) -> frozenset[str]:
         if step.get("registry_name") == _NORMALISE_STEP and "state_file" in step:
             with safe_open(folder / step["state_file"], framework="numpy") as tensors:
                 names += tensors.keys()
-    features = (name.rpartition(".")[0] for name in names)
-    return frozenset(_camera(feature) for feature in features if _is_image(feature))
+    features = [name.rpartition(".")[0] for name in names]
+    return frozenset(camera_of_feature(feature) for feature in features if _is_image(feature))
 
 
 def _find_dataset_features(dataset: Mapping[str, Any]) -> dict[str, dict]:
-    """Return the features of the dataset as its `meta/info.json` describes them; {} unless it is on this machine."""
-    for path in _places_of(dataset):
+    """Return the features in the dataset's `meta/info.json`; {} unless it is on this machine."""
+    for path in _find_info_files(dataset):
         features: dict[str, dict] = _read(path).get("features", {})
         if features:
             return features
@@ -142,14 +164,18 @@ def _image_sizes(features: Mapping[str, dict]) -> dict[str, tuple[int, int]]:
     """Return camera → (height_px, width_px)."""
     sizes = {}
     for key, feature in features.items():
-        shape = dict(zip(feature.get("names") or (), feature.get("shape") or (), strict=False))
+        axes = feature.get("names") or ()
+        shape = dict(zip(axes, feature.get("shape") or (), strict=False))
         if _is_image(key) and {"height", "width"} <= shape.keys():
-            sizes[_camera(key)] = (shape["height"], shape["width"])
+            sizes[camera_of_feature(key)] = (shape["height"], shape["width"])
     return sizes
 
 
 def _names_of(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return the names of a feature's numbers: a list, or (older datasets) a list under a word such as "motors"."""
+    """Return the names of a feature's numbers; () if unknown.
+
+    Older datasets have the list under a key such as "motors".
+    """
     names: Any = (feature or {}).get("names")
     if isinstance(names, dict):
         names = next((part for part in names.values() if isinstance(part, list)), None)
@@ -159,19 +185,21 @@ def _names_of(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
 def _names_in_steps(steps: list[dict]) -> tuple[str, ...]:
     for step in steps:
         if step.get("registry_name") == _RELATIVE_STEP:
-            return tuple(map(str, step.get("config", {}).get("action_names") or ()))
+            names = step.get("config", {}).get("action_names") or ()
+            return tuple(map(str, names))
     return ()
 
 
-def _places_of(dataset: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield where lerobot would look for the dataset's `meta/info.json`, without asking the network."""
+def _find_info_files(dataset: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the paths at which lerobot looks for the dataset's `meta/info.json` on this machine."""
     info = "meta/info.json"
     if dataset.get("root"):
         yield Path(dataset["root"]) / info
     repo_id = dataset.get("repo_id")
     if not isinstance(repo_id, str):
         return
-    home = Path(os.environ.get("HF_LEROBOT_HOME", Path(constants.HF_HOME) / "lerobot")).expanduser()
+    default_home = Path(constants.HF_HOME) / "lerobot"
+    home = Path(os.environ.get("HF_LEROBOT_HOME", default_home)).expanduser()
     yield home / repo_id / info
     for cache in (home / "hub", constants.HF_HUB_CACHE):
         try:
@@ -189,26 +217,22 @@ def _places_of(dataset: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _policy_cameras(config: Mapping[str, Any]) -> set[str]:
-    return {
-        _camera(feature) for feature in config.get("input_features") or () if _is_image(feature)
-    }
+    features = config.get("input_features") or ()
+    return {camera_of_feature(feature) for feature in features if _is_image(feature)}
 
 
 def _needs_declared_size(config: Mapping[str, Any]) -> bool:
-    row = LEROBOT_TYPES[ALIASES.get(config["type"], config["type"])]
-    return row.has_fixed_image_size and not (config.get("crop_shape") or config.get("resize_shape"))
+    row = LEROBOT_TYPES[resolve_alias(config["type"])]
+    has_resizing = bool(config.get("crop_shape") or config.get("resize_shape"))
+    return row.has_fixed_image_size and not has_resizing
 
 
 def _is_image(feature: str) -> bool:
     return feature.startswith("observation.image")
 
 
-def _camera(feature: str) -> str:
-    return feature.removeprefix("observation.images.").removeprefix("observation.")
-
-
 def _read(path: Path) -> dict:
-    """Return a JSON object; {} where there is none that reads: the record is a help, not a condition."""
+    """Return the JSON object in a file; {} if it cannot be read, since the record is optional."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

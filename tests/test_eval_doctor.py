@@ -639,7 +639,7 @@ def test_a_camera_that_is_ignored(act):
                         for o in m.observations
                     ]
                 ),
-                m.carried,
+                m.recurrent_state,
             )
             for m in memories
         ]

@@ -292,9 +292,9 @@ def test_a_decision_remembers_what_was_asked_and_sees_what_is_there_now(env):
 def test_a_copied_memory_has_a_future_of_its_own(env):
     before, now, later = (env.observe() for _ in range(3))
     memory = make_memory(before, now, n_obs_steps=2)
-    memory.carried = {"mean": torch.zeros(2)}
+    memory.recurrent_state = {"mean": torch.zeros(2)}
     copy = memory.copy()
-    memory.carried["mean"] += 1
+    memory.recurrent_state["mean"] += 1
     memory.observations.append(later)
     assert copy.observations[0] is before and copy.present is now and copy.observations.maxlen == 2
-    assert copy.carried["mean"].tolist() == [0, 0]
+    assert copy.recurrent_state["mean"].tolist() == [0, 0]

@@ -45,7 +45,7 @@ class ShiftingPolicy:
 
     def predict(self, memories, rngs):
         (memory,) = memories
-        n = memory.carried = (memory.carried or 0) + 1
+        n = memory.recurrent_state = (memory.recurrent_state or 0) + 1
         plan = np.repeat(self._home[None], 6, axis=0).astype(np.float32)
         plan[:, 0] += 0.1 * self._span * n
         return ActionChunk(

@@ -88,7 +88,7 @@ class FakePolicy:
     def predict(self, memories, rngs):
         self.shown, self.rngs = [list(memory.observations) for memory in memories], list(rngs)
         for memory in memories:
-            memory.carried = (memory.carried or 0) + 1
+            memory.recurrent_state = (memory.recurrent_state or 0) + 1
         return ActionChunk(
             np.broadcast_to(self.chunk, (len(memories), *self.chunk.shape[1:])).copy()
         )
@@ -362,7 +362,7 @@ def test_what_the_policy_carries_survives_and_belongs_to_the_episode():
         memory.observations.append(seen())
     adapted.predict([first], rngs())
     adapted.predict([first, second], rngs(2))
-    assert (first.carried, second.carried) == (2, 1)
+    assert (first.recurrent_state, second.recurrent_state) == (2, 1)
 
 
 def test_a_history_is_adapted_as_a_whole_and_the_present_is_what_differences_start_from():
@@ -400,13 +400,13 @@ def test_alternative_plans_are_adapted_alike_and_leave_the_memory_alone():
     adapters = {"policy_actions": "delta", "gripper_range": (0.0, 1.0), "gripper_offset": 3.0}
     policy = FakePolicy([[1, 0.5, 3]])
     adapted = adapt(policy, **adapters)
-    memory = EpisodeMemory(deque([seen()], maxlen=1), carried=4)
+    memory = EpisodeMemory(deque([seen()], maxlen=1), recurrent_state=4)
     given = rngs(3)
     actions = adapted.sample(memory, given).actions
     np.testing.assert_array_equal(actions, np.repeat([[[11, 53, 33]]], 3, axis=0))
     assert policy.shown[0][0].state.tolist() == [10, np.float32(0.2), 30]
     assert all(ours is theirs for ours, theirs in zip(policy.rngs, given, strict=True))
-    assert memory.carried == 4 and memory.present.state.tolist() == [10, 20, 30]
+    assert memory.recurrent_state == 4 and memory.present.state.tolist() == [10, 20, 30]
     np.testing.assert_array_equal(adapted.predict([memory], given[:1]).actions, actions[:1])
 
 

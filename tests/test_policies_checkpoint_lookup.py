@@ -37,7 +37,7 @@ def training(small_act, tmp_path):
 )
 def test_the_folder_of_a_training_stands_for_its_last_checkpoint_and_says_so(training, below, step):
     expected = training / "checkpoints" / step / "pretrained_model"
-    with pytest.warns(WhiskerWarning, match=rf"{step}/pretrained_model' is taken"):
+    with pytest.warns(WhiskerWarning, match=rf"{step}/pretrained_model' is used"):
         found = find_checkpoint(str(training / below))
     assert found == expected and open_checkpoint(None, str(found)).type == "act"
 

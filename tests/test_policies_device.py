@@ -28,7 +28,7 @@ def test_what_torch_can_use_is_never_refused():
         check_device("cuda")
     except WhiskerError as error:
         assert not torch.cuda.is_available()
-        assert "Say --device cpu." in str(error)
+        assert "Use --device cpu." in str(error)
 
 
 @pytest.mark.skipif(torch.version.cuda is None, reason="torch is built without CUDA")

@@ -20,9 +20,8 @@ import pytest
 import torch
 
 from eval.config import SubjectConfig
-from eval.evaluation import set_up
-from eval.subject import name_policy
-from policies import lerobot_loading
+from eval.evaluation import name_policy, set_up
+from policies import lerobot_loading, lerobot_weights
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import make_memory
@@ -56,7 +55,7 @@ SMOLVLM2_VISION = {
 def test_skipping_weight_init_changes_no_tensor(policy_type, tmp_path):
     """Buffers that no file holds are among them. Memory that was not written reads as nan here."""
     folder = small_checkpoints.save_small_checkpoint(policy_type, tmp_path / policy_type)
-    with patch.object(lerobot_loading, "_without_weight_init", nullcontext):
+    with patch.object(lerobot_weights, "skip_weight_init", nullcontext):
         drawn = load_small(folder)
     torch.use_deterministic_algorithms(
         True, warn_only=True
@@ -119,7 +118,7 @@ def save_full(
     """lerobot's default of that type, for the SO-101."""
     features = small_checkpoints._features(6, 6, small_checkpoints._images(cameras, image_px))
     cheaply = patch.object(small_checkpoints, "_train_a_little", fill)
-    with lerobot_loading._without_weight_init(), cheaply, torch.no_grad():
+    with lerobot_weights.skip_weight_init(), cheaply, torch.no_grad():
         small_checkpoints._save(policy_type, folder, features, config)
 
 

@@ -19,8 +19,9 @@ from eval.config import SubjectConfig
 from eval.preflight import resolve_n_action_steps
 from eval.subject import name_policy
 from policies.checkpoint_files import open_checkpoint
-from policies.lerobot_loading import find_untied, load_lerobot_policy
+from policies.lerobot_loading import load_lerobot_policy
 from policies.lerobot_types import LEROBOT_TYPES
+from policies.lerobot_weights import find_untied
 from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.flags import make_config

@@ -232,7 +232,7 @@ def test_statistics_that_are_no_numbers_are_refused_at_opening(copied, name, cha
         (
             "action.q99",
             None,
-            r"q01 and q99, by which QUANTILES normalises, got max, mean, min, q01, std",
+            r"q01 and q99, which QUANTILES needs, got max, mean, min, q01, std",
         ),
         ("observation.state.q01", lambda v: v + 1000, "no q01 above its q99"),
         ("observation.state.q01", lambda v: v - np.inf, "finite numbers"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from policies.random_draws import RowDraws
+from policies.random_draws import PerRowSeededRandom
 
 # What draws (n rows) → a tensor whose leading dimension is a multiple of n. Rows of 3 and of 40
 # numbers: torch fills tensors of 16 numbers and more in another way.
@@ -77,14 +77,14 @@ def assert_same(ours, theirs):
 @each_draw
 def test_a_batch_of_one_draws_what_torch_draws_bit_for_bit(draw):
     for seed in range(5):
-        with RowDraws(rngs(seed)):
+        with PerRowSeededRandom(rngs(seed)):
             ours = draw(1)
         assert_same(ours, alone(draw, *rngs(seed)))
 
 
 @each_draw
 def test_a_batch_of_three_draws_what_its_rows_draw_alone(draw):
-    with RowDraws(rngs(11, 12, 13)):
+    with PerRowSeededRandom(rngs(11, 12, 13)):
         batch = draw(3)
     assert_same(batch, torch.cat([alone(draw, rng) for rng in rngs(11, 12, 13)]))
 
@@ -93,7 +93,7 @@ def test_a_batch_of_three_draws_what_its_rows_draw_alone(draw):
 def test_other_generators_other_numbers(draw):
     drawn = []
     for seed in range(5):
-        with RowDraws(rngs(seed)):
+        with PerRowSeededRandom(rngs(seed)):
             drawn.append(draw(1))
     # One token of twenty can come twice, not five times.
     assert any(not torch.equal(drawn[0], other) for other in drawn[1:])
@@ -106,7 +106,7 @@ def test_the_global_generator_is_neither_read_nor_moved(draw):
         for global_seed in (1, 2):
             torch.manual_seed(global_seed)
             before = torch.get_rng_state()
-            with RowDraws(rngs(5, 6)):
+            with PerRowSeededRandom(rngs(5, 6)):
                 drawn.append(draw(2))
             assert torch.equal(before, torch.get_rng_state())
     assert_same(*drawn)
@@ -120,21 +120,21 @@ def test_draws_follow_one_another_as_torchs_do():
             [torch.randn(n, 40), torch.randn(n, 3), torch.multinomial(torch.ones(n, 50), 4)], dim=1
         )
 
-    with RowDraws(rngs(1, 2, 3)):
+    with PerRowSeededRandom(rngs(1, 2, 3)):
         batch = several(3)
     assert_same(batch, torch.cat([alone(several, rng) for rng in rngs(1, 2, 3)]))
 
 
 def test_weights_belong_to_their_row():
     """Each row can draw one token only, another one a row."""
-    with RowDraws(rngs(1, 2, 3)):
+    with PerRowSeededRandom(rngs(1, 2, 3)):
         tokens = torch.multinomial(torch.eye(6), 1)
     assert tokens.flatten().tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_normal_in_place_is_in_place():
     tensor = torch.empty(2, 3)
-    with RowDraws(rngs(1, 2)):
+    with PerRowSeededRandom(rngs(1, 2)):
         assert tensor.normal_() is tensor
     assert_same(tensor, torch.cat([alone(lambda n: torch.randn(n, 3), rng) for rng in rngs(1, 2)]))
 
@@ -153,7 +153,7 @@ def test_normal_in_place_is_in_place():
 )
 def test_a_draw_that_does_not_divide_among_the_episodes_is_an_error(draw):
     with (
-        RowDraws(rngs(1, 2, 3)),
+        PerRowSeededRandom(rngs(1, 2, 3)),
         pytest.raises(RuntimeError, match="does not divide among 3 episodes"),
     ):
         draw()
@@ -171,7 +171,7 @@ def test_a_draw_that_does_not_divide_among_the_episodes_is_an_error(draw):
 )
 def test_what_is_not_served_is_refused_by_name(name, draw):
     with (
-        RowDraws(rngs(1)),
+        PerRowSeededRandom(rngs(1)),
         pytest.raises(RuntimeError, match=rf"torch\.{name} draws from the global generator"),
     ):
         draw()
@@ -181,7 +181,7 @@ def test_what_is_not_served_is_refused_by_name(name, draw):
 def leaves_the_global_generator(draw):
     with torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()
-        with RowDraws(rngs(1)):
+        with PerRowSeededRandom(rngs(1)):
             draw()
         return torch.equal(before, torch.get_rng_state())
 
@@ -230,13 +230,13 @@ def test_a_tensors_own_draw_is_served_or_refused(draw):
     ],
 )
 def test_other_ways_of_calling(draw):
-    with RowDraws(rngs(7)):
+    with PerRowSeededRandom(rngs(7)):
         ours = draw(1)
     assert_same(ours, alone(draw, *rngs(7)))
 
 
 def test_one_distribution_is_not_split_among_two_episodes():
-    with RowDraws(rngs(1, 2)), pytest.raises(RuntimeError, match="does not divide"):
+    with PerRowSeededRandom(rngs(1, 2)), pytest.raises(RuntimeError, match="does not divide"):
         torch.multinomial(torch.ones(10), 1)
 
 
@@ -245,7 +245,7 @@ def test_afterwards_torch_draws_as_ever():
         torch.manual_seed(3)
         plain = torch.randn(5)
         torch.manual_seed(3)
-        with pytest.raises(ZeroDivisionError), RowDraws(rngs(1)):
+        with pytest.raises(ZeroDivisionError), PerRowSeededRandom(rngs(1)):
             raise ZeroDivisionError
         assert_same(torch.randn(5), plain)
 
@@ -253,7 +253,7 @@ def test_afterwards_torch_draws_as_ever():
 def test_seeds_come_from_the_episodes_generator_once_each():
     """So that what an episode draws elsewhere from the same generator does not shift."""
     ours, theirs = rngs(1, 1)
-    with RowDraws([ours]):
+    with PerRowSeededRandom([ours]):
         torch.randn(100)
         torch.randn(100)
     theirs.integers(2**63)

@@ -11,7 +11,7 @@ from lerobot.policies.factory import make_pre_post_processors
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.policy import make_memory
-from policies.random_draws import RowDraws
+from policies.random_draws import PerRowSeededRandom
 from policies.relative_actions import RelativeActions, load_relative_actions
 from sim.errors import WhiskerError
 from sim.observation import Observation
@@ -73,7 +73,7 @@ def plan_with_lerobot(policy, folder, observation, seed):
         "observation.state": torch.from_numpy(observation.state)[None],
         "task": [observation.instruction],
     }
-    with torch.inference_mode(), RowDraws([np.random.default_rng(seed)]):
+    with torch.inference_mode(), PerRowSeededRandom([np.random.default_rng(seed)]):
         return after(policy.network.predict_action_chunk(before(batch))).numpy()[0]
 
 

@@ -115,7 +115,7 @@ def _recall(
     for event in continue_episode(env, policy, start, row.episode_index, settings):
         if not isinstance(event, Decision) or event.prediction_index == 0:
             continue
-        remembers_nothing = policy.spec.n_obs_steps == 1 and event.memory.carried is None
+        remembers_nothing = policy.spec.n_obs_steps == 1 and event.memory.recurrent_state is None
         if remembers_nothing:
             return policy.reset()
         if isinstance(row, BranchRow):

@@ -9,7 +9,7 @@ import numpy as np
 from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.normalisation import FeatureStats, find_strange_inputs
+from policies.normalisation import FeatureStats, find_out_of_range_inputs
 from policies.policy import NetworkPolicy
 
 # Pixels in 0..1 of any real recording vary by more than this.
@@ -135,7 +135,7 @@ def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
     policy = context.setup.policy
     assert isinstance(policy, NetworkPolicy) and context.normalisation is not None
     inputs = policy.network_inputs(context.first_memory.present)
-    strange = find_strange_inputs(context.normalisation, inputs)
+    strange = find_out_of_range_inputs(context.normalisation, inputs)
     ranges = []
     for key, stats in context.normalisation.inputs.items():
         if key not in inputs or (stats.mode == "IDENTITY" and stats.kind == "VISUAL"):

@@ -1,0 +1,119 @@
+"""Read the single files of a checkpoint, and refuse those that are missing or damaged.
+
+lerobot reports few of these faults, or reports them without naming the file.
+"""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from policies.checkpoint_lookup import CONFIG_FILE
+from policies.registry import resolve_alias
+from sim.errors import WhiskerError
+
+# Processor file → names of its normaliser steps, of which it must have one.
+PROCESSOR_FILES = {
+    "policy_preprocessor.json": ("normalizer_processor", "groot_n1_7_pack_inputs_v1"),
+    "policy_postprocessor.json": (
+        "unnormalizer_processor",
+        "groot_n1_7_action_decode_v1",
+        "groot_action_unpack_unnormalize_v2",
+    ),
+}
+# Without Git LFS, a clone has small text files that begin like this in place of large files.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def read_config(folder: Path) -> dict:
+    """Return the content of `config.json`, with lerobot's current name of the policy type.
+
+    Raises:
+        WhiskerError: the file is absent, not JSON, or has no policy type.
+    """
+    path = folder / CONFIG_FILE
+    config = read_json(path, "The folder must be one that lerobot's `save_pretrained` wrote.")
+    if not isinstance(config.get("type"), str):
+        raise WhiskerError(
+            f"checkpoint file {str(path)!r}",
+            expected="a lerobot policy config with a 'type'",
+            got="none",
+        )
+    return config | {"type": resolve_alias(config["type"])}
+
+
+def read_steps(path: Path) -> list[dict]:
+    """Return the steps of a processor file; `registry_name` and `config` describe each."""
+    hint = "Save it with `save_pretrained` of the processors, beside the weights."
+    return read_json(path, hint).get("steps", [])
+
+
+def read_processor_steps(folder: Path, part: str) -> list[dict]:
+    """Return the steps of the "preprocessor" or "postprocessor"."""
+    return read_steps(folder / f"policy_{part}.json")
+
+
+def read_processor_settings(folder: Path) -> list[dict]:
+    """Return the settings of every step of both processors."""
+    settings = []
+    for file in PROCESSOR_FILES:
+        for step in read_steps(folder / file):
+            settings.append(step.get("config", {}))
+    return settings
+
+
+def read_json(path: Path, hint: str) -> dict:
+    """Return the JSON object in a file.
+
+    Args:
+        hint: advice for the message if the file does not contain one.
+
+    Raises:
+        WhiskerError: the file is absent, a Git LFS pointer, or not a JSON object.
+    """
+    subject = f"checkpoint file {str(path)!r}"
+    if not path.is_file():
+        raise WhiskerError(subject, expected="the file", got="none", hint=hint)
+    _refuse_lfs_pointer(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WhiskerError(subject, expected="JSON", got=str(error), hint=hint) from error
+    if not isinstance(content, dict):
+        raise WhiskerError(subject, expected="a JSON object", got=type(content).__name__, hint=hint)
+    return content
+
+
+def check_safetensors(path: Path) -> list[str]:
+    """Return the names of the tensors in a file.
+
+    Raises:
+        WhiskerError: the file is absent, or not as long as its header says.
+    """
+    subject = f"checkpoint file {str(path)!r}"
+    if not path.is_file():
+        raise WhiskerError(subject, expected="the file", got="none", hint="Copy it again.")
+    _refuse_lfs_pointer(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size
+        raise WhiskerError(
+            subject,
+            expected="a whole safetensors file",
+            got=f"{size} bytes that cannot be read ({error})",
+            hint="It was cut short or damaged on the way: copy or download it again.",
+        ) from error
+
+
+def _refuse_lfs_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) != _LFS_POINTER:
+            return
+    raise WhiskerError(
+        f"checkpoint file {str(path)!r}",
+        expected="the file itself",
+        got="a Git LFS pointer, its placeholder in a clone without Git LFS",
+        hint="In that clone: git lfs install && git lfs pull.",
+    )
