@@ -14,7 +14,8 @@ from policies.recipes.fast_attention import fast_attention
 from policies.recipes.loss_curve import LOSS_FILE, LOSS_PICTURE, read_losses
 from policies.recipes.policy_parts import Batches, make_config, make_learner, make_vlm
 from policies.recipes.recipe import RECIPES
-from policies.recipes.training import Training, _Run, train
+from policies.recipes.training import Training, train
+from policies.recipes.training_run import TrainingRun
 from policies.recipes.training_set import TrainingSet
 from sim.errors import WhiskerError
 from sim.registry import make_env
@@ -44,7 +45,7 @@ def make_batch(frames, config, index):
     batch = batches(
         data.batch(index, steps, config.action_delta_indices), data.instruction_index[index]
     )
-    return batch, data.weight[index], data.places[index]
+    return batch, data.weight[index], data.positions[index]
 
 
 def test_chunks_end_with_their_episode(frames):
@@ -88,16 +89,16 @@ def test_the_exported_act_predicts_what_was_trained(frames):
     config = make_config(recipe, frames.features)
     learner = make_learner(config, 3).train()
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3)
-    batch, weight, places = make_batch(frames, config, torch.arange(8) * 10)
+    batch, weight, positions = make_batch(frames, config, torch.arange(8) * 10)
     losses = []
     for step in range(8):
-        loss = learner.loss(batch, weight, places).action
+        loss = learner.loss(batch, weight, positions).action
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
         if step == 6:
-            learner.settle()
+            learner.start_last_fifth()
     assert losses[-1] < losses[0]
     exported, learner = learner.export(), learner.eval()
     with torch.no_grad():
@@ -120,9 +121,9 @@ def test_the_loss_of_smolvla_is_lerobots(smolvla, frames):
     config, learner = smolvla
     # Near an episode's end: padded actions do not count.
     index = torch.tensor([0, 30, len(frames.state) - 5])
-    batch, weight, places = make_batch(frames, config, index)
+    batch, weight, positions = make_batch(frames, config, index)
     torch.manual_seed(1)
-    ours = learner.loss(dict(batch), weight, places).action
+    ours = learner.loss(dict(batch), weight, positions).action
     torch.manual_seed(1)
     stock, _ = learner.policy.forward(dict(batch))
     np.testing.assert_allclose(ours.detach(), stock.detach(), rtol=1e-5)
@@ -184,7 +185,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     )
     train(whole, frames)
     stopped = replace(whole, output=tmp_path / "stopped")
-    advance, n_steps = _Run.advance, []
+    advance, n_steps = TrainingRun.advance, []
 
     def advance_twice(run):
         n_steps.append(1)
@@ -193,7 +194,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
         advance(run)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(_Run, "advance", advance_twice)
+        patched.setattr(TrainingRun, "advance", advance_twice)
         train(stopped, frames)
     assert not (stopped.output / "diffusion").exists()
     train(stopped, frames, resume=True)
@@ -205,7 +206,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 def test_going_on_with_nothing_or_another_recipe_is_refused(demos, frames, tmp_path):
     training = Training("diffusion", tiny("diffusion"), demos, tmp_path, n_checkpoint_samples=4)
-    with pytest.raises(WhiskerError, match="to go on from, got none"):
+    with pytest.raises(WhiskerError, match="to resume from, got none"):
         train(training, frames, resume=True)
     (tmp_path / "resume").mkdir()
     (tmp_path / "resume" / "latest.json").write_text('{"step": 2}')

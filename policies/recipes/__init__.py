@@ -1,1 +1,1 @@
-"""Trains the shipped checkpoints: one recipe each, as data, and one training loop for all of them."""
+"""Train the shipped checkpoints: one recipe each, as data, and one training loop for all."""

@@ -20,14 +20,14 @@ class TrainConfig:
     """Train a policy on demonstrations, on a GPU where there is one.
 
     Attributes:
-        recipe: whose settings.
-        demos: LeRobotDatasets made by `eval-demos`; of several, the first is said to be the
-            training's environment.
-        output: folder for the checkpoints, the loss (loss.jsonl, loss.png), and what is needed to
-            go on.
-        resume: go on with a training that was stopped, from its last checkpoint.
-        n_samples: samples to train on; by default as many as the recipe says.
-        n_checkpoint_samples: also keep a checkpoint, to evaluate and to go on from, every so many
+        recipe: the shipped policy whose settings to use.
+        demos: LeRobotDatasets made by `eval-demos`. The checkpoint names the environment of the
+            first as the one it was trained in.
+        output: folder for the checkpoints, the loss (loss.jsonl, loss.png), and the state to resume
+            from.
+        resume: continue a training that was stopped, from its last checkpoint.
+        n_samples: number of samples to train on; by default the recipe's.
+        n_checkpoint_samples: also keep a checkpoint, to evaluate and to resume from, every so many
             samples. 0: none.
     """
 
@@ -49,7 +49,11 @@ def main(config: TrainConfig) -> None:
         recipe = replace(recipe, n_samples=config.n_samples)
     frames = DemonstrationFrames(*config.demos)
     training = Training(
-        config.recipe, recipe, config.demos[0], config.output, config.n_checkpoint_samples
+        name=config.recipe,
+        recipe=recipe,
+        demos=config.demos[0],
+        output=config.output,
+        n_checkpoint_samples=config.n_checkpoint_samples,
     )
     train(training, frames, resume=config.resume)
 

@@ -1,4 +1,4 @@
-"""Batch normalisation that trains, in place of torchvision's frozen one, and is exported under the same names."""
+"""Trainable batch normalisation that replaces torchvision's frozen one, under the same names."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 
 class ConcatenatedCameras(nn.Module):
-    """The image backbone, run once for all cameras so that batch statistics are taken over all of them.
+    """Runs the image backbone once for all cameras, so that batch statistics cover all of them.
 
-    ACT calls its backbone camera by camera; `prime` computes all feature maps, the calls hand them
-    out.
+    ACT calls its backbone camera by camera: `prime` computes all feature maps, and each call
+    returns the next one.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -20,11 +20,13 @@ class ConcatenatedCameras(nn.Module):
         self._features: Iterator[Tensor] = iter(())
 
     def prime(self, images: list[Tensor]) -> Tensor:
-        """Returns `(B, n_cameras · channels · h · w)`, what the auxiliary head reads."""
-        stacked = torch.cat(images).contiguous(memory_format=torch.channels_last)
-        maps = self.backbone(stacked)["feature_map"].chunk(len(images))
+        """Return the input of the auxiliary head, `(B, n_cameras · channels · h · w)`."""
+        all_cameras = torch.cat(images).contiguous(memory_format=torch.channels_last)
+        feature_map = self.backbone(all_cameras)["feature_map"]
+        maps = feature_map.chunk(len(images))
         self._features = iter(maps)
-        return torch.cat([m.flatten(1) for m in maps], dim=1)
+        flat = [camera_map.flatten(1) for camera_map in maps]
+        return torch.cat(flat, dim=1)
 
     def forward(self, _: Tensor) -> dict[str, Tensor]:
         return {"feature_map": next(self._features)}
@@ -34,13 +36,14 @@ def thaw_batch_norm(module: nn.Module) -> None:
     """Replace every `FrozenBatchNorm2d` by a trainable one of the same width and names."""
     for name, child in module.named_children():
         if isinstance(child, FrozenBatchNorm2d):
-            setattr(module, name, nn.BatchNorm2d(child.weight.shape[0], eps=child.eps))
+            (n_channels,) = child.weight.shape
+            setattr(module, name, nn.BatchNorm2d(n_channels, eps=child.eps))
         else:
             thaw_batch_norm(child)
 
 
 def freeze_statistics(module: nn.Module) -> None:
-    """Let batch normalisation use its running statistics from now on, as the exported policy will."""
+    """Make batch normalisation use its running statistics, as the exported policy does."""
     for child in module.modules():
         if isinstance(child, nn.BatchNorm2d):
             child.eval()

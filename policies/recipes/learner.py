@@ -1,7 +1,7 @@
-"""A lerobot policy in training: its own loss, and an auxiliary head that reads the block's position off its features.
+"""A lerobot policy in training: its own loss, and an auxiliary head for the block's position.
 
-Without the head, none of the policies learns from scratch within hours to see where the block is.
-It is not exported.
+The head predicts the position from the policy's image features. Without it, none of the policies
+learns to locate the block from scratch within hours. The head is not exported.
 """
 
 import copy
@@ -21,6 +21,10 @@ from torch import Tensor, nn
 from policies.recipes.batch_norm import ConcatenatedCameras, freeze_statistics, thaw_batch_norm
 from policies.recipes.fast_attention import fast_attention
 
+# ResNet-18's feature map has this many channels at this stride in pixels.
+_N_CHANNELS = 512
+_STRIDE = 32
+
 
 class Losses(NamedTuple):
     """Holds the losses of the actions and of the auxiliary head."""
@@ -30,141 +34,154 @@ class Losses(NamedTuple):
 
 
 class Learner(nn.Module):
-    """Trains by the loss of lerobot's own `forward`.
+    """A policy with its loss in training.
 
     Attributes:
-        weighs_samples: the loss takes the weights of the frames. Otherwise frames are drawn by
+        weighs_samples: the loss applies the weights of the frames. Otherwise frames are drawn by
             their weights.
     """
 
     weighs_samples = False
 
-    def __init__(self, policy: PreTrainedPolicy, n_features: int, n_places: int) -> None:
+    def __init__(self, policy: PreTrainedPolicy, n_features: int, position_dim: int) -> None:
         super().__init__()
         self.policy = policy
         self.position_head = nn.Sequential(
-            nn.Linear(n_features, 128), nn.ReLU(), nn.Linear(128, n_places)
+            nn.Linear(n_features, 128),
+            nn.ReLU(),
+            nn.Linear(128, position_dim),
         )
 
-    def loss(self, batch: dict[str, Tensor], weight: Tensor, places: Tensor) -> Losses:
+    def loss(self, batch: dict[str, Tensor], weight: Tensor, positions: Tensor) -> Losses:
         """Return the mean losses over the samples.
 
         Args:
             batch: preprocessed.
-            weight: of each sample.
-            places: what the head is to read, `(B, n_places)`, standardised.
+            weight: weight of each sample.
+            positions: targets of the head, `(B, position_dim)`, standardised.
         """
         raise NotImplementedError
 
-    def settle(self) -> None:
-        """Called before the last fifth of the training."""
+    def start_last_fifth(self) -> None:
+        """Prepare for the last fifth of the training; called at each of its steps."""
 
     def export(self) -> PreTrainedPolicy:
-        """Return a vanilla policy with these weights."""
+        """Return a copy of the policy in lerobot's own form, without the head."""
         return copy.deepcopy(self.policy).eval()
 
-    def _position_loss(self, features: Tensor, places: Tensor) -> Tensor:
-        return (self.position_head(features) - places).abs().mean()
+    def _position_loss(self, features: Tensor, positions: Tensor) -> Tensor:
+        return (self.position_head(features) - positions).abs().mean()
 
 
 class ActLearner(Learner):
-    """ACT with real batch normalisation in place of the frozen one.
+    """ACT with trainable batch normalisation.
 
-    lerobot's ResNet carries frozen batch normalisation, which without pretrained weights is no
-    normalisation at all. Training swaps in the real one (both cameras in one pass), freezes its
-    statistics for the last fifth, and exports the weights under the same names.
+    The batch normalisation of lerobot's ResNet is frozen, and without pretrained weights it does
+    not normalise at all. This class replaces it by a trainable one (with all cameras in one pass),
+    freezes its statistics for the last fifth of the training, and exports the weights under the
+    same names.
     """
 
     weighs_samples = True
 
-    def __init__(self, policy: ACTPolicy, n_places: int = 3) -> None:
-        # Length of all cameras' flattened feature maps: ResNet-18 has 512 channels at stride 32.
-        shapes = [feature.shape for feature in policy.config.image_features.values()]
-        n_features = sum(512 * math.ceil(h / 32) * math.ceil(w / 32) for _, h, w in shapes)
-        super().__init__(policy, n_features, n_places)
+    def __init__(self, policy: ACTPolicy, position_dim: int = 3) -> None:
+        n_features = 0
+        for feature in policy.config.image_features.values():
+            _, height, width = feature.shape
+            map_height = math.ceil(height / _STRIDE)
+            map_width = math.ceil(width / _STRIDE)
+            n_features += _N_CHANNELS * map_height * map_width
+        super().__init__(policy, n_features, position_dim)
         thaw_batch_norm(policy.model.backbone)
-        policy.model.backbone = ConcatenatedCameras(
-            policy.model.backbone.to(memory_format=torch.channels_last)
-        )
+        backbone = policy.model.backbone.to(memory_format=torch.channels_last)
+        policy.model.backbone = ConcatenatedCameras(backbone)
 
-    def loss(self, batch: dict[str, Tensor], weight: Tensor, places: Tensor) -> Losses:
+    def loss(self, batch: dict[str, Tensor], weight: Tensor, positions: Tensor) -> Losses:
         images = [batch[key] for key in self.policy.config.image_features]
         features = self.policy.model.backbone.prime(images)
         predicted = self.policy.model({**batch, "observation.images": images})[0]
         valid = (~batch["action_is_pad"]).unsqueeze(-1) * weight[:, None, None]
-        action_loss = ((predicted - batch["action"]).abs() * valid).sum() / (
-            valid.sum() * predicted.shape[-1]
-        )
-        return Losses(action_loss, self._position_loss(features, places))
+        errors = (predicted - batch["action"]).abs() * valid
+        total_weight = valid.sum() * predicted.shape[-1]
+        action_loss = errors.sum() / total_weight
+        return Losses(action_loss, self._position_loss(features, positions))
 
-    def settle(self) -> None:
+    def start_last_fifth(self) -> None:
         freeze_statistics(self)
 
     def export(self) -> ACTPolicy:
-        """Strict, so that nothing is lost on the way."""
         exported = ACTPolicy(copy.deepcopy(self.policy.config))
-        weights = {
-            name.replace("model.backbone.backbone.", "model.backbone."): value
-            for name, value in self.policy.state_dict().items()
-            if not name.endswith("num_batches_tracked")
-        }
+        weights = {}
+        for name, value in self.policy.state_dict().items():
+            if not name.endswith("num_batches_tracked"):
+                lerobot_name = name.replace("model.backbone.backbone.", "model.backbone.")
+                weights[lerobot_name] = value
         exported.load_state_dict(weights, strict=True)
         return exported.eval()
 
 
 class SmolVLALearner(Learner):
-    """SmolVLA with every weight trained; the head reads the image tokens where the language model leaves them.
+    """SmolVLA with every weight trained.
 
-    There they have met the words, so that the head can tell where the named block is.
+    The head reads the image tokens from the output of the language model. They depend on the
+    instruction there, so that the head can locate the named block.
     """
 
-    def __init__(self, policy: SmolVLAPolicy, n_places: int = 3) -> None:
+    def __init__(self, policy: SmolVLAPolicy, position_dim: int = 3) -> None:
         vlm = policy.model.vlm_with_expert.config
-        side = vlm.vision_config.image_size // vlm.vision_config.patch_size // vlm.scale_factor
-        self._n_image_tokens = side**2 * len(policy.config.image_features)
-        super().__init__(policy, self._n_image_tokens * vlm.text_config.hidden_size, n_places)
+        vision = vlm.vision_config
+        tokens_per_side = vision.image_size // vision.patch_size // vlm.scale_factor
+        self._n_image_tokens = tokens_per_side**2 * len(policy.config.image_features)
+        n_features = self._n_image_tokens * vlm.text_config.hidden_size
+        super().__init__(policy, n_features, position_dim)
         for name, parameter in policy.named_parameters():
-            # lerobot freezes the last layer, whose keys and values the expert reads. Nothing reads
-            # the words' head.
+            # lerobot freezes the last layer, although the expert reads its keys and values. Only
+            # the language model's head is not used at all.
             parameter.requires_grad = "lm_head" not in name
 
-    def loss(self, batch: dict[str, Tensor], weight: Tensor, places: Tensor) -> Losses:
-        """lerobot's flow matching, as in its `forward`, which besides waits for the GPU four times for what it logs."""
+    def loss(self, batch: dict[str, Tensor], weight: Tensor, positions: Tensor) -> Losses:
+        """Return the losses, with lerobot's flow matching for the actions.
+
+        lerobot's own `forward` computes the same, but waits for the GPU four times to log.
+        """
         del weight
-        policy, vlm = self.policy, self.policy.model.vlm_with_expert
+        policy = self.policy
+        vlm = policy.model.vlm_with_expert
         images, image_masks = policy.prepare_images(batch)
-        words, word_mask = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK]
         with _outputs_of(vlm.vlm.model.text_model.norm) as outputs, fast_attention(vlm):
             losses = policy.model.forward(
                 images,
                 image_masks,
-                words,
-                word_mask,
+                batch[OBS_LANGUAGE_TOKENS],
+                batch[OBS_LANGUAGE_ATTENTION_MASK],
                 policy.prepare_state(batch),
                 policy.prepare_action(batch),
             )
-        losses = losses[:, :, : policy.config.action_feature.shape[0]]
+        action_dim = policy.config.action_feature.shape[0]
+        losses = losses[:, :, :action_dim]
         valid = (~batch["action_is_pad"]).unsqueeze(-1)
-        action_loss = (losses * valid).sum() / (valid.sum() * losses.shape[-1]).clamp_min(1)
+        n_valid = (valid.sum() * losses.shape[-1]).clamp_min(1)
+        action_loss = (losses * valid).sum() / n_valid
         features = outputs[0][:, : self._n_image_tokens].flatten(1)
-        return Losses(action_loss, self._position_loss(features, places))
+        return Losses(action_loss, self._position_loss(features, positions))
 
 
 class DiffusionLearner(Learner):
     """Diffusion policy; the head reads the keypoints of all cameras at all observation steps."""
 
-    def __init__(self, policy: DiffusionPolicy, n_places: int = 3) -> None:
+    def __init__(self, policy: DiffusionPolicy, position_dim: int = 3) -> None:
         config = policy.config
+        encoder = policy.diffusion.rgb_encoder
         n_images = config.n_obs_steps * len(config.image_features)
-        super().__init__(policy, n_images * policy.diffusion.rgb_encoder.feature_dim, n_places)
-        policy.diffusion.rgb_encoder.to(memory_format=torch.channels_last)
+        super().__init__(policy, n_images * encoder.feature_dim, position_dim)
+        encoder.to(memory_format=torch.channels_last)
 
-    def loss(self, batch: dict[str, Tensor], weight: Tensor, places: Tensor) -> Losses:
+    def loss(self, batch: dict[str, Tensor], weight: Tensor, positions: Tensor) -> Losses:
         del weight
         with _outputs_of(self.policy.diffusion.rgb_encoder) as outputs:
             action_loss, _ = self.policy.forward(batch)
-        features = outputs[0].reshape(len(places), -1)
-        return Losses(action_loss, self._position_loss(features, places))
+        features = outputs[0].reshape(len(positions), -1)
+        return Losses(action_loss, self._position_loss(features, positions))
 
 
 LEARNERS: dict[str, Callable[[Any, int], Learner]] = {
@@ -176,7 +193,7 @@ LEARNERS: dict[str, Callable[[Any, int], Learner]] = {
 
 @contextmanager
 def _outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what a module returns, call by call."""
+    """Collect the outputs of a module, one per call."""
     outputs: list[Tensor] = []
     hook = module.register_forward_hook(lambda _, __, output: outputs.append(output))
     try:

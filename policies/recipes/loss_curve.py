@@ -1,23 +1,29 @@
-"""The loss of a training, as rows of JSON and as a picture."""
+"""Record the loss of a training as rows of JSON, and draw it."""
 
 import json
 from pathlib import Path
 
-LOSS_FILE, LOSS_PICTURE = "loss.jsonl", "loss.png"
+LOSS_FILE = "loss.jsonl"
+LOSS_PICTURE = "loss.png"
 
 
 class LossRecord:
-    """Appends a row every hundred steps, and draws them all."""
+    """Appends rows to the record, and draws all of them."""
 
     def __init__(self, folder: Path, first_step: int = 0) -> None:
-        """Args:
-        folder: of the training.
-        first_step: rows after this step are of a training that was stopped; they are dropped.
+        """Open the record of a training.
+
+        Args:
+            folder: folder of the training.
+            first_step: the step to resume from. Later rows, from before the training was stopped,
+                are dropped.
         """
-        self._path, self._picture = folder / LOSS_FILE, folder / LOSS_PICTURE
+        self._path = folder / LOSS_FILE
+        self._picture = folder / LOSS_PICTURE
         rows = read_losses(self._path) if first_step else []
-        kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= first_step]
-        self._path.write_text("".join(kept), encoding="utf-8")
+        kept = [row for row in rows if row["step"] <= first_step]
+        lines = [json.dumps(row) + "\n" for row in kept]
+        self._path.write_text("".join(lines), encoding="utf-8")
 
     def add(
         self,
@@ -47,11 +53,10 @@ class LossRecord:
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot()
         samples = [row["samples"] for row in rows]
-        for key, label in (
-            ("action_loss", "actions"),
-            ("position_loss", "position of the block (auxiliary)"),
-        ):
-            axes.plot(samples, [row[key] for row in rows], label=label, linewidth=1.5)
+        labels = {"action_loss": "actions", "position_loss": "position of the block (auxiliary)"}
+        for key, label in labels.items():
+            losses = [row[key] for row in rows]
+            axes.plot(samples, losses, label=label, linewidth=1.5)
         axes.set(xlabel="training samples", ylabel="loss, mean of a hundred steps", yscale="log")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
@@ -62,4 +67,5 @@ def read_losses(path: Path) -> list[dict]:
     """Return the rows of a record; [] if there is none."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]

@@ -1,4 +1,4 @@
-"""Make what a recipe trains: lerobot's configuration, policy and processors, and save them as a checkpoint."""
+"""Make the configuration, policy and processors that a recipe trains, and save a checkpoint."""
 
 import copy
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lerobot.configs.policies import PreTrainedConfig
-from lerobot.configs.types import FeatureType
+from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import (
@@ -26,35 +26,46 @@ from policies.recipes.learner import LEARNERS, Learner
 from policies.recipes.recipe import Recipe
 from policies.recipes.small_vlm import VLM_FOLDER, VlmSizes, save_small_vlm
 
-# Beginning of the names of what the demonstrations hold besides what a policy may see.
+# Prefix of features of the demonstrations that a policy must not see.
 PRIVILEGED = "privileged."
 
 
 def make_config(
-    recipe: Recipe, dataset_features: dict[str, Any], vlm: Path | None = None
+    recipe: Recipe,
+    dataset_features: dict[str, Any],
+    vlm: Path | None = None,
 ) -> PreTrainedConfig:
     """Return lerobot's configuration of the policy.
 
     Args:
-        dataset_features: as a LeRobotDataset describes them.
+        dataset_features: features of a LeRobotDataset, in lerobot's description.
         vlm: folder of the small vision-language model, for a type that has one.
     """
-    features = dataset_to_policy_features(
-        {k: v for k, v in dataset_features.items() if not k.startswith(PRIVILEGED)}
-    )
-    named = {} if vlm is None else {"vlm_model_name": str(vlm)}
+    visible = {}
+    for key, description in dataset_features.items():
+        if not key.startswith(PRIVILEGED):
+            visible[key] = description
+    inputs: dict[str, PolicyFeature] = {}
+    outputs: dict[str, PolicyFeature] = {}
+    for key, feature in dataset_to_policy_features(visible).items():
+        side = outputs if feature.type is FeatureType.ACTION else inputs
+        side[key] = feature
+    vlm_settings = {} if vlm is None else {"vlm_model_name": str(vlm)}
     return make_policy_config(
         recipe.policy_type,
-        input_features={k: f for k, f in features.items() if f.type is not FeatureType.ACTION},
-        output_features={k: f for k, f in features.items() if f.type is FeatureType.ACTION},
+        input_features=inputs,
+        output_features=outputs,
         device="cpu",
-        **named,
+        **vlm_settings,
         **recipe.architecture,
     )
 
 
 def make_vlm(recipe: Recipe, output: Path, instructions: Sequence[str]) -> Path | None:
-    """Write the folder of the recipe's small vision-language model, unless it is there; None: it has none."""
+    """Write the folder of the recipe's small vision-language model, unless it exists.
+
+    Return the folder; None if the recipe has no such model.
+    """
     if not recipe.vlm:
         return None
     folder = output.absolute() / VLM_FOLDER
@@ -63,15 +74,16 @@ def make_vlm(recipe: Recipe, output: Path, instructions: Sequence[str]) -> Path 
     return folder
 
 
-def make_learner(config: PreTrainedConfig, n_places: int) -> Learner:
-    """Return a policy with fresh weights, and a head that reads that many numbers."""
-    return LEARNERS[config.type](get_policy_class(config.type)(config), n_places)
+def make_learner(config: PreTrainedConfig, position_dim: int) -> Learner:
+    """Return a policy with fresh weights, and a head that predicts that many numbers."""
+    policy = get_policy_class(config.type)(config)
+    return LEARNERS[config.type](policy, position_dim)
 
 
 class Batches:
-    """Preprocesses raw batches on the device that trains, with lerobot's own processors.
+    """Preprocesses raw batches on the training device, with lerobot's own processors.
 
-    The words are the same few in every batch: they are tokenized once.
+    All batches have the same few instructions, so these are tokenized only once.
     """
 
     def __init__(
@@ -81,29 +93,30 @@ class Batches:
         instructions: Sequence[str],
         device: torch.device,
     ) -> None:
-        there = dataclasses.replace(config, device=str(device))
-        preprocessor, _ = make_pre_post_processors(there, dataset_stats=stats)
-        self._words: dict[str, Tensor] = {}
+        on_device = dataclasses.replace(config, device=str(device))
+        preprocessor, _ = make_pre_post_processors(on_device, dataset_stats=stats)
+        self._tokens: dict[str, Tensor] = {}
         if any(isinstance(step, TokenizerProcessorStep) for step in preprocessor.steps):
-            told = preprocessor(
-                {"observation.state": torch.zeros(len(instructions), 1), "task": list(instructions)}
-            )
-            self._words = {
-                key: told[key] for key in (OBS_LANGUAGE_TOKENS, OBS_LANGUAGE_ATTENTION_MASK)
-            }
-        of_words = (NewLineTaskProcessorStep, TokenizerProcessorStep)
-        steps = [step for step in preprocessor.steps if not isinstance(step, of_words)]
+            states = torch.zeros(len(instructions), 1)
+            batch = preprocessor({"observation.state": states, "task": list(instructions)})
+            for key in (OBS_LANGUAGE_TOKENS, OBS_LANGUAGE_ATTENTION_MASK):
+                self._tokens[key] = batch[key]
+        text_steps = (NewLineTaskProcessorStep, TokenizerProcessorStep)
+        steps = [step for step in preprocessor.steps if not isinstance(step, text_steps)]
         self._preprocessor = PolicyProcessorPipeline(
-            steps=steps, to_transition=preprocessor.to_transition, to_output=preprocessor.to_output
+            steps=steps,
+            to_transition=preprocessor.to_transition,
+            to_output=preprocessor.to_output,
         )
 
     def __call__(self, raw: dict[str, Tensor], instruction_index: Tensor) -> dict[str, Tensor]:
-        batch = {
-            key: value
-            for key, value in self._preprocessor(raw).items()
-            if isinstance(value, Tensor)
-        }
-        return batch | {key: tokens[instruction_index] for key, tokens in self._words.items()}
+        batch = {}
+        for key, value in self._preprocessor(raw).items():
+            if isinstance(value, Tensor):
+                batch[key] = value
+        for key, tokens in self._tokens.items():
+            batch[key] = tokens[instruction_index]
+        return batch
 
 
 def save_checkpoint(
@@ -114,9 +127,10 @@ def save_checkpoint(
     demos: Path,
     vlm: Path | None,
 ) -> None:
-    """Save a policy as lerobot does, in half precision: lerobot upcasts on loading, and the file is half as large.
+    """Save a policy in lerobot's format and in half precision.
 
-    The vision-language model's folder lies inside, and is named relatively.
+    lerobot upcasts on loading, and the file is half as large. The vision-language model's folder is
+    copied into the checkpoint, whose settings have its relative name.
     """
     preprocessor, postprocessor = make_pre_post_processors(config, dataset_stats=stats)
     policy = policy.to("cpu").half()

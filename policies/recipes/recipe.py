@@ -1,4 +1,4 @@
-"""The settings of each training, as data."""
+"""The recipes: the settings of each training, as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,29 +8,29 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that defines a training besides its demonstrations.
+    """Everything that defines a training, except for its demonstrations.
 
     Attributes:
-        policy_type: lerobot's.
+        policy_type: lerobot's policy type.
         architecture: fields of lerobot's policy configuration that differ from its defaults.
         vlm: sizes of the vision-language model (`policies.recipes.small_vlm.VlmSizes`), for types
             that have one.
-        n_samples: training samples seen, all processes together.
-        early: name of a further checkpoint → samples after which it is taken.
-        batch_size: samples a step, all processes together.
-        n_processes: on a CPU, where two single-threaded processes that average their parameters
-            beat two threads.
-        n_sync_steps: steps between two updates of the exponential moving average, and of the
-            processes' mean.
-        ema_decay: of the moving average at each update. The average is what is exported.
-        position_loss_weight: of the auxiliary head, which reads the block's position and is not
-            exported.
-        reads_goal: the head reads the goal's position as well, which the words name.
-        before_grasp_weight: how much more often frames before the block moves count: a millimetre
-            matters there.
-        image_jitter: standard deviation of a random gain of each image, and half of that of each of
-            its pixels.
-        seed: of the weights and of the order of the samples.
+        n_samples: number of training samples, over all processes.
+        early: name of a further checkpoint → number of samples after which it is saved.
+        batch_size: samples per step, over all processes.
+        n_processes: number of processes on a CPU. Two single-threaded processes that average their
+            parameters are faster than two threads.
+        n_sync_steps: number of steps between two updates of the exponential moving average, and
+            between two averagings over the processes.
+        ema_decay: decay of the moving average at each update. The moving average is exported.
+        position_loss_weight: weight of the auxiliary head's loss. The head predicts the block's
+            position and is not exported.
+        reads_goal: the head also predicts the position of the goal, which the instruction names.
+        before_grasp_weight: weight of the frames before the block moves, where a millimetre
+            matters, relative to later frames.
+        image_jitter: standard deviation of a random gain of each image; the noise of each pixel has
+            half of it.
+        seed: seed of the weights and of the order of the samples.
     """
 
     policy_type: str
@@ -80,8 +80,8 @@ _ACT = Recipe(
     ema_decay=0.95,
 )
 
-# All of the vision-language model is trained, from scratch: it sees two images of 64 pixels as 16
-# tokens each.
+# The whole vision-language model is trained from scratch. Each of its two images is 64 pixels wide
+# and high and becomes 16 tokens.
 _SMOLVLA = Recipe(
     policy_type="smolvla",
     architecture={
@@ -119,7 +119,7 @@ _SMOLVLA = Recipe(
     image_jitter=0.03,
 )
 
-# One ResNet for both cameras, which are enlarged so that its last feature map is 3 by 3.
+# One ResNet serves both cameras. Images are enlarged so that its last feature map is 3 by 3.
 _DIFFUSION = Recipe(
     policy_type="diffusion",
     architecture={

@@ -1,7 +1,7 @@
-"""A vision-language model of small size for SmolVLA: configuration, tokenizer and processor, without weights.
+"""Make a small vision-language model for SmolVLA: configuration, tokenizer, processor, no weights.
 
-lerobot builds SmolVLA from a folder of this kind. It stands for
-HuggingFaceTB/SmolVLM2-500M-Video-Instruct, and travels inside the checkpoint.
+lerobot builds SmolVLA from a folder of this kind. The folder replaces
+HuggingFaceTB/SmolVLM2-500M-Video-Instruct, and is part of the checkpoint.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ _MAX_VOCABULARY = 512
 
 @dataclass(frozen=True)
 class VlmSizes:
-    """Widths and depths.
+    """Widths and depths of the model.
 
     Attributes:
-        scale_factor: each square of that many by that many patches becomes one token.
+        scale_factor: a square of scale_factor by scale_factor patches becomes one token.
     """
 
     image_px: int
@@ -48,16 +48,16 @@ class VlmSizes:
 
     @property
     def n_image_tokens(self) -> int:
-        """Tokens of one camera's image."""
+        """The number of tokens of one camera's image."""
         return (self.image_px // self.patch_px // self.scale_factor) ** 2
 
 
 def save_small_vlm(folder: Path, sizes: VlmSizes, texts: Sequence[str]) -> None:
-    """Write the folder.
+    """Write the model's folder.
 
     Args:
-        texts: what the tokenizer learns its words from. It writes any other text in smaller pieces,
-            down to bytes.
+        texts: the tokenizer's training texts. It splits any other text into smaller pieces, down to
+            bytes.
     """
     tokenizer = _train_tokenizer(texts)
     tokenizer.save_pretrained(folder)
