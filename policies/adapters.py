@@ -223,14 +223,15 @@ class AdaptedPolicy:
         return target
 
     def _adapt_spec(self, spec: PolicySpec) -> PolicySpec:
-        rendered = {
-            camera.name: (camera.height_px, camera.width_px) for camera in self._env.cameras
-        }
+        image_sizes = {}
+        rendered = {camera.name: camera for camera in self._env.cameras}
+        for name in self._policy_names:
+            if name in rendered:
+                camera = rendered[name]
+                image_sizes[name] = (camera.height_px, camera.width_px)
         return replace(
             spec,
-            image_sizes={
-                camera: rendered[camera] for camera in self._policy_names if camera in rendered
-            },
+            image_sizes=image_sizes,
             state_dim=None if spec.state_dim is None else len(self._env.state_names),
             action_dim=self._env.action.dim,
         )

@@ -70,8 +70,10 @@ def make_calibration_map(
         calibration: None is the environment's own calibration, whose map changes nothing.
     """
     joints = CALIBRATIONS[calibration] if calibration else {}
-    pairs = np.array([joints.get(name, (1.0, 0.0)) for name in names], dtype=np.float32)
-    return CalibrationMap(sign=pairs[:, 0], offset_deg=pairs[:, 1])
+    identity = (1.0, 0.0)
+    pairs = [joints.get(name, identity) for name in names]
+    sign, offset_deg = np.array(pairs, dtype=np.float32).T
+    return CalibrationMap(sign, offset_deg)
 
 
 def describe_calibration(calibration: CalibrationName) -> str:
@@ -100,7 +102,9 @@ def check_calibration(calibration: CalibrationName, env: EnvSpec) -> None:
         got = f"these joints in {' and '.join(units)}"
         hint = f"Evaluate in degrees: --env {env_in_degrees}."
     else:
-        got = f"state {', '.join(env.state_names)}; actions {', '.join(env.action.names)}"
+        state = ", ".join(env.state_names)
+        actions = ", ".join(env.action.names)
+        got = f"state {state}; actions {actions}"
         hint = "Leave --calibration out: it converts joints."
     raise WhiskerError(
         f"--calibration {calibration} in {env.name!r}",

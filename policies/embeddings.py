@@ -93,9 +93,9 @@ def _diffusion_encoders(config: Any) -> tuple[str, ...]:
 _SPACE = "mean over space, cameras concatenated"
 _CONCATENATED = "observation steps and cameras concatenated"
 _TOKENS = "mean over the tokens that are not padding"
-_IMAGES = "what the cameras show"
-_IMAGES_TEXT = "cameras and instruction"
-_IMAGES_TEXT_STATE = "cameras, instruction and state"
+_IMAGES = "camera images"
+_IMAGES_TEXT = "camera images and instruction"
+_IMAGES_TEXT_STATE = "camera images, instruction and state"
 _EMBED_PREFIX = TokenMask("model", "embed_prefix", lambda arguments, result: result[1])
 _PALIGEMMA = "model.paligemma_with_expert.paligemma.model.language_model.norm"
 
@@ -210,7 +210,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         pooling=_TOKENS,
         mask="ones for the images, then observation.language.attention_mask",
         source="xvla/modeling_xvla.py, XVLAModel.forward_vlm",
-        meaning="the first camera and the instruction",
+        meaning="images of the first camera, and the instruction",
         token_mask=TokenMask(
             "",
             "_build_model_inputs",

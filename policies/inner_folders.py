@@ -12,8 +12,15 @@ from typing import Any
 from sim.errors import WhiskerError
 
 # Setting that names such a folder → files that the folder must hold; one of each tuple is enough.
-_TOKENIZER = (("tokenizer.json", "tokenizer.model"), ("tokenizer_config.json",))
-_VLM = (("config.json",), ("processor_config.json", "preprocessor_config.json"), *_TOKENIZER)
+_TOKENIZER = (
+    ("tokenizer.json", "tokenizer.model"),
+    ("tokenizer_config.json",),
+)
+_VLM = (
+    ("config.json",),
+    ("processor_config.json", "preprocessor_config.json"),
+    *_TOKENIZER,
+)
 INNER_FOLDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "vlm_model_name": _VLM,
     "tokenizer_name": _TOKENIZER,

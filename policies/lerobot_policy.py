@@ -23,6 +23,9 @@ from policies.weights_audit import audit_weights
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
+# The plans of a batch, and their intermediate plans, oldest first.
+type _Plans = tuple[torch.Tensor, list[torch.Tensor]]
+
 
 class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
@@ -107,8 +110,10 @@ class LerobotPolicy:
 
     def out_of_range_inputs(self, observation: Observation) -> dict[str, tuple[float, float]]:
         inputs = self.network_inputs(observation)
-        found = find_out_of_range_inputs(self._normalisation, inputs)
-        return {key: (float(values.min()), float(values.max())) for key, values in found.items()}
+        ranges = {}
+        for key, values in find_out_of_range_inputs(self._normalisation, inputs).items():
+            ranges[key] = (float(values.min()), float(values.max()))
+        return ranges
 
     def audit(self) -> WeightsAudit:
         return audit_weights(self._policy)
@@ -125,10 +130,7 @@ class LerobotPolicy:
         batch = self._preprocess([memory.present for memory in memories])
         return self._policy.predict_action_chunk(batch)
 
-    def _plan_with_intermediate_plans(
-        self,
-        memories: Sequence[EpisodeMemory],
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _plan_with_intermediate_plans(self, memories: Sequence[EpisodeMemory]) -> _Plans:
         """Return the plans and their intermediate plans, oldest first and of the same shape."""
         return self._plan(memories), []
 
@@ -205,10 +207,7 @@ class FlowPolicy(LerobotPolicy):
     it clips the noise too.
     """
 
-    def _plan_with_intermediate_plans(
-        self,
-        memories: Sequence[EpisodeMemory],
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _plan_with_intermediate_plans(self, memories: Sequence[EpisodeMemory]) -> _Plans:
         with self._recorded_denoising() as chunks:
             plan = self._plan(memories)
         _, horizon, action_dim = plan.shape
@@ -270,10 +269,7 @@ class TemporalEnsemblePolicy(LerobotPolicy):
     def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
         return self._plan_with_intermediate_plans(memories)[0]
 
-    def _plan_with_intermediate_plans(
-        self,
-        memories: Sequence[EpisodeMemory],
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _plan_with_intermediate_plans(self, memories: Sequence[EpisodeMemory]) -> _Plans:
         chunk = super()._plan(memories)
         plans = []
         for memory, row in zip(memories, chunk, strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file
 
+from policies.checkpoint_reading import read_processor_steps
 from policies.lerobot_types import camera_of_feature
 from policies.relative_actions import RelativeActions, load_relative_actions
 from sim.errors import WhiskerError
@@ -23,7 +24,8 @@ MODE_STATISTICS: Mapping[str, tuple[str, str]] = {
 # Image statistics that are conventions and not measurements: name → (mean, std) of pixels in 0..1.
 # By default, `lerobot-train` replaces the dataset's by ImageNet's (lerobot/configs/default.py,
 # `use_imagenet_stats`).
-_IMAGE_CONVENTIONS: Mapping[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+type _Rgb = tuple[float, float, float]
+_IMAGE_CONVENTIONS: Mapping[str, tuple[_Rgb, _Rgb]] = {
     "ImageNet's": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "mean 0.5 and std 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "mean 0 and std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -58,16 +60,16 @@ class FeatureStats:
         for low, high in (("min", "max"), ("q01", "q99")):
             if low in values and high in values:
                 return values[low], values[high]
-        if "mean" in values and "std" in values:
-            mean = values["mean"]
-            std = values["std"]
-            return mean - 3 * std, mean + 3 * std
-        return None
+        if not self._has_mean_and_std:
+            return None
+        mean = values["mean"]
+        std = values["std"]
+        return mean - 3 * std, mean + 3 * std
 
     @property
     def typical(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The (middle, width), where the width is one standard deviation or a sixth of the span."""
-        if "mean" in self.values and "std" in self.values:
+        if self._has_mean_and_std:
             return self.values["mean"], self.values["std"]
         if self.span is None:
             return None
@@ -75,7 +77,7 @@ class FeatureStats:
         return (low + high) / 2, (high - low) / 6
 
     @property
-    def affine(self) -> tuple[Float[np.ndarray, " dim"], Float[np.ndarray, " dim"]] | None:
+    def affine(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The (middle, width) of the unnormalised value, middle + x · width, of a normalised x.
 
         None if the feature is not normalised.
@@ -95,7 +97,7 @@ class FeatureStats:
 
         It is "" for features that are not images, too.
         """
-        if self.kind != "VISUAL" or "mean" not in self.values or "std" not in self.values:
+        if self.kind != "VISUAL" or not self._has_mean_and_std:
             return ""
         for name, (mean, std) in _IMAGE_CONVENTIONS.items():
             mean_error = np.abs(self.values["mean"] - mean).max()
@@ -103,6 +105,10 @@ class FeatureStats:
             if max(mean_error, std_error) < _CONVENTION_TOLERANCE:
                 return name
         return ""
+
+    @property
+    def _has_mean_and_std(self) -> bool:
+        return {"mean", "std"} <= self.values.keys()
 
 
 @dataclass(frozen=True)
@@ -183,8 +189,8 @@ def find_out_of_range_inputs(
 
 def _load_features(folder: Path, part: str, step_name: str) -> dict[str, FeatureStats]:
     """Return key → statistics, for every feature of a processor's normaliser step."""
-    pipeline = json.loads((folder / f"policy_{part}.json").read_text(encoding="utf-8"))
-    named = (step for step in pipeline["steps"] if step["registry_name"] == step_name)
+    steps = read_processor_steps(folder, part)
+    named = (step for step in steps if step["registry_name"] == step_name)
     step: dict = next(named, {})
     tensors = {}
     if "state_file" in step:
@@ -220,7 +226,8 @@ def _load_tensors(path: Path) -> dict[str, np.ndarray]:
     except TypeError:  # numpy has no bfloat16
         from safetensors.torch import load_file as load_torch_file  # torch takes seconds to import
 
-        return {name: tensor.double().numpy() for name, tensor in load_torch_file(path).items()}
+        tensors = load_torch_file(path)
+        return {name: tensor.double().numpy() for name, tensor in tensors.items()}
 
 
 def _check_values(subject: str, mode: str, values: Mapping[str, np.ndarray]) -> None:

@@ -1,10 +1,10 @@
 """Read which processor steps of a checkpoint subtract the state from actions, or add it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from policies.checkpoint_reading import read_processor_steps
 from sim.errors import WhiskerError
 
 
@@ -53,7 +53,7 @@ def load_relative_actions(folder: Path) -> RelativeActions:
         WhiskerError: the postprocessor adds a state that no step of the preprocessor stores.
     """
     relative_step = _find_relative_step(folder)
-    added = _adds_state(_read_steps(folder, "postprocessor"))
+    added = _adds_state(read_processor_steps(folder, "postprocessor"))
     if added and relative_step is None:
         raise WhiskerError(
             f"checkpoint {str(folder)!r}",
@@ -77,7 +77,7 @@ def load_relative_actions(folder: Path) -> RelativeActions:
 def _find_relative_step(folder: Path) -> dict | None:
     """Return the settings of the preprocessor's (last) relative step; None if it has none."""
     settings = None
-    for step in _read_steps(folder, "preprocessor"):
+    for step in read_processor_steps(folder, "preprocessor"):
         if step["registry_name"] == "relative_actions_processor":
             settings = step.get("config", {})
     return settings
@@ -94,7 +94,3 @@ def _adds_state(postprocessor_steps: list[dict]) -> bool:
         if is_absolute and step.get("config", {}).get("enabled", False):
             return True
     return False
-
-
-def _read_steps(folder: Path, part: str) -> list[dict]:
-    return json.loads((folder / f"policy_{part}.json").read_text(encoding="utf-8"))["steps"]

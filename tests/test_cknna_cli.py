@@ -307,7 +307,7 @@ def test_what_cannot_be_scored_is_one_error(cknna, run, tmp_path):
 
 def test_the_audit_says_what_is_hooked(cknna):
     code, out, _ = cknna("audit", "--policy", "act")
-    assert code == 0 and "model.backbone" in out and "what the cameras show" in out
+    assert code == 0 and "model.backbone" in out and "camera images" in out
     code, _, err = cknna("audit", "--policy", "act", "--hook", "model.encodr")
     assert code == 2 and "model.encoder" in err
     assert "a policy with a network" in cknna("audit", "--policy", "zero")[2]
