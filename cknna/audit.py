@@ -1,8 +1,9 @@
-"""What is hooked in a policy, and what that means: the table that people otherwise write by hand."""
+"""Reports what is hooked in a policy: modules, shapes, calls, masks, and what the features mean."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,64 +14,77 @@ from policies.policy import HookablePolicy, PolicySpec, make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
+type _Shape = tuple[int, ...]
+
 
 def audit(policy: HookablePolicy, hook: FeatureHook, instruction: str) -> list[AuditRow]:
-    """Run one whole prediction on black images, and say what was heard at each hook point.
+    """Run one whole prediction on black images, and report the capture at each hook point.
 
     Raises:
-        WhiskerError: a point that is never called; says which modules near it are.
+        WhiskerError: a hook point is never called; the message names modules near it that are.
     """
     observation = _blank_observation(policy.spec, instruction)
+    memory = make_memory(observation, n_obs_steps=policy.spec.n_obs_steps)
     calls: Counter[str] = Counter()
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, _Shape] = {}
     with _counted(hook.network, calls), _measured(hook, shapes):
         try:
             with hook.listening(1) as features:
-                memory = make_memory(observation, n_obs_steps=policy.spec.n_obs_steps)
                 policy.predict([memory], [np.random.default_rng(0)])
         except WhiskerError:
             for point in hook.points:
                 _check_called(point, hook, calls)
             raise
-    return [_make_row(point, hook, calls, shapes, features) for point in hook.points]
+    rows = []
+    for point in hook.points:
+        dim = features[point.name].shape[1]
+        rows.append(_make_row(point, hook, calls, shapes[point.name], dim))
+    return rows
 
 
 def _make_row(
     point: HookPoint,
     hook: FeatureHook,
     calls: Mapping[str, int],
-    shapes: Mapping[str, tuple[int, ...]],
-    features: Mapping[str, np.ndarray],
+    shape: _Shape,
+    dim: int,
 ) -> AuditRow:
-    paths, embedding = tuple(point.modules), hook.embedding
-    shape, dim, is_own = shapes[point.name], features[point.name].shape[1], point.name == EMBEDDING
-    dim_of_one = shape[0] * (shape[1] if len(shape) == 4 else shape[-1])
-    masks = len(shape) == 3 and point.pool != "mean" and embedding.token_mask is not None
-    of_tokens = (
-        f"{point.pool} over tokens"
-        if len(shape) == 3
-        else "mean over space"
-        if len(shape) == 4
-        else "none"
-    )
+    embedding = hook.embedding
+    is_own = point.name == EMBEDDING
+    paths = tuple(point.modules)
+    is_masked = len(shape) == 3 and point.pool != "mean" and embedding.token_mask is not None
     return AuditRow(
         name=point.name,
         paths=paths,
         module_class=type(point.modules[paths[0]]).__name__,
         output_shape=shape,
         n_fired=sum(calls[path] for path in paths),
-        n_used=dim // dim_of_one,
+        n_used=dim // _count_numbers(shape),
         dim=dim,
-        pooling=embedding.pooling if is_own else of_tokens,
-        mask=embedding.mask if masks else "",
+        pooling=embedding.pooling if is_own else _describe_pooling(point, shape),
+        mask=embedding.mask if is_masked else "",
         meaning=embedding.meaning if is_own else "",
         source=embedding.source if is_own else "",
     )
 
 
+def _count_numbers(shape: _Shape) -> int:
+    """Return how many numbers one call contributes to a row."""
+    is_map = len(shape) == 4
+    width = shape[1] if is_map else shape[-1]
+    return shape[0] * width
+
+
+def _describe_pooling(point: HookPoint, shape: _Shape) -> str:
+    if len(shape) == 3:
+        return f"{point.pool} over tokens"
+    return "mean over space" if len(shape) == 4 else "none"
+
+
 def _blank_observation(spec: PolicySpec, instruction: str) -> Observation:
     images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in spec.image_sizes.items()}
-    return Observation(images, np.zeros(spec.state_dim or 0, np.float32), instruction)
+    state = np.zeros(spec.state_dim or 0, np.float32)
+    return Observation(images, state, instruction)
 
 
 @contextmanager
@@ -78,25 +92,31 @@ def _counted(network: torch.nn.Module, calls: Counter[str]) -> Iterator[None]:
     """Count the calls of every module, under each of its names."""
     with ExitStack() as attached:
         for path, module in network.named_modules(remove_duplicate=False):
-            handle = module.register_forward_pre_hook(
-                lambda module, arguments, path=path: calls.update([path])
-            )
+
+            def count(module: torch.nn.Module, arguments: tuple, path: str = path) -> None:
+                calls[path] += 1
+
+            handle = module.register_forward_pre_hook(count)
             attached.callback(handle.remove)
         yield
 
 
 @contextmanager
-def _measured(hook: FeatureHook, shapes: dict[str, tuple[int, ...]]) -> Iterator[None]:
+def _measured(hook: FeatureHook, shapes: dict[str, _Shape]) -> Iterator[None]:
     """Keep the shape of the first tensor at each hook point."""
+
+    def measure(point: HookPoint, output: Any) -> None:
+        tensor = point.read(output)
+        if tensor is not None:
+            shapes.setdefault(point.name, tuple(tensor.shape))
+
     with ExitStack() as attached:
         for point in hook.points:
-
-            def measure(module, arguments, output, point=point):
-                if (tensor := point.read(output)) is not None:
-                    shapes.setdefault(point.name, tuple(tensor.shape))
-
             for module in point.modules.values():
-                attached.callback(module.register_forward_hook(measure).remove)
+                handle = module.register_forward_hook(
+                    lambda module, arguments, output, point=point: measure(point, output)
+                )
+                attached.callback(handle.remove)
         yield
 
 
@@ -104,26 +124,35 @@ def _check_called(point: HookPoint, hook: FeatureHook, calls: Mapping[str, int])
     for path, module in point.modules.items():
         if calls[path]:
             continue
-        below = [name for name in calls if name.startswith(f"{path}.")]
-        if isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict):
-            why = f"it is a {type(module).__name__}, which is never called itself"
-        elif below:
-            why = "lerobot calls it as `.forward()`, which no hook hears"
-        else:
-            why = "it has no part in a prediction"
-        nearest = sorted(calls, key=lambda name: (_distance(path, name), name))[:5]
+        kind = type(module).__name__
+        nearest = sorted(calls, key=lambda name: (_distance(path, name), name))
         raise WhiskerError(
             f"hook point {path!r} of policy {hook.policy_type!r}",
             expected="a module that is called in every prediction",
-            got=f"{type(module).__name__}, never called: {why}",
-            hint=f"Near it, these are: {', '.join(nearest)}.",
+            got=f"{kind}, never called: {_explain_silence(path, module, calls)}",
+            hint=f"Near it, these are: {', '.join(nearest[:5])}.",
         )
 
 
+def _explain_silence(path: str, module: torch.nn.Module, calls: Mapping[str, int]) -> str:
+    """Return why the hook of a module was not called."""
+    if isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict):
+        return f"it is a {type(module).__name__}, which is never called itself"
+    if any(name.startswith(f"{path}.") for name in calls):
+        return "lerobot calls it as `.forward()`, which skips hooks"
+    return "it has no part in a prediction"
+
+
 def _distance(path: str, other: str) -> tuple[int, bool]:
-    """Steps from one module to the other in the tree of names; of two equally far, one below is nearer."""
-    a, b = path.split("."), other.split(".")
-    n_common = next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
+    """Return the steps between two modules in the tree of names.
+
+    Of two that are equally far, the one below `path` counts as nearer.
+    """
+    a = path.split(".")
+    b = other.split(".")
+    n_common = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n_common += 1
     return len(a) + len(b) - 2 * n_common, n_common < len(a)

@@ -1,12 +1,16 @@
-"""A feature bank: what policies knew, the robot's state at that moment, and which moment that was, row by row.
+"""Reads feature banks: each row has a policy's features, the robot's state and the row's origin.
 
-Two kinds of folders are one:
+Two kinds of folders are banks. A run folder has features that were collected in its rollouts
+(`cknna.episode_features`):
 
-    <run>/features.json, <run>/features/<task>/<index>.npz    collected in a rollout (`cknna.episode_features`)
-    <bank>/bank.json, features.<hook point>.npy, state.npy, origin.npy, tasks.json    extracted (`cknna.extract`)
+    <run>/features.json, <run>/features/<task>/<index>.npz
 
-An extracted bank is read from the disk as it is needed; of a run, features that fill more than
-`KEPT_BYTES` are too.
+The folder of an extracted bank (`cknna.extract`) has
+
+    <bank>/bank.json, features.<hook point>.npy, state.npy, origin.npy, tasks.json
+
+An extracted bank is read from the disk as it is needed. The features of a run are too if they fill
+more than `KEPT_BYTES`.
 """
 
 import json
@@ -27,7 +31,8 @@ from cknna.episode_features import (
 from cknna.row_files import count_rows, open_rows
 from sim.errors import UnknownNameError, WhiskerError
 
-BANK_FILE, TASKS_FILE = "bank.json", "tasks.json"
+BANK_FILE = "bank.json"
+TASKS_FILE = "tasks.json"
 # The columns of `origin.npy`.
 ORIGIN = ("task_index", "episode_index", "step", "checksum")
 KEPT_BYTES = 1 << 30
@@ -37,12 +42,13 @@ _HOLDING = "grasped"
 
 @dataclass(frozen=True)
 class RolloutColumns:
-    """Holds what is known of the episode of each row, in a bank that the policy itself rolled out.
+    """The episode of each row, known in a bank that the policy itself rolled out.
 
     Attributes:
-        held: the robot held the object at that moment; False where the goal has no such stage.
-        outcome: of the whole episode, as `eval.outcome.Outcome` calls it.
-        n_steps: of the whole episode.
+        held: whether the robot held the object at that moment; False if the goal has no such stage.
+        outcome: outcome of the whole episode, a value of `eval.outcome.Outcome`.
+        success: whether the whole episode succeeded.
+        n_steps: length of the whole episode.
     """
 
     held: Bool[np.ndarray, " row"]
@@ -53,13 +59,12 @@ class RolloutColumns:
 
 @dataclass(frozen=True)
 class FeatureBank:
-    """Rows of features, opened by `open_bank`. Those of an episode are consecutive, in their order.
+    """Rows of features, opened by `open_bank`. The rows of an episode are consecutive, in order.
 
     Attributes:
         tasks: names, in the order of `task_index`.
         step: control steps of the episode before the row.
-        checksum: CRC-32 of the observation, the same in two banks of one recording; None in a
-            rollout.
+        checksum: CRC-32 of the observation, equal in two banks of one recording; None in a rollout.
         rollout: None in an extracted bank.
     """
 
@@ -80,22 +85,32 @@ class FeatureBank:
 
     @property
     def hook_points(self) -> tuple[str, ...]:
-        """The policy type's own embedding first."""
+        """Return the names of the hook points, the policy type's own embedding first."""
         return tuple(hook.name for hook in self.description.hooks)
 
     @property
     def episode(self) -> Int64[np.ndarray, " row"]:
-        """The number of each row's episode, from 0 on, over all tasks: the blocks of a permutation."""
-        starts = np.flatnonzero(np.diff(self.task_index) | np.diff(self.episode_index)) + 1
+        """Return the number of each row's episode, counted from 0 over all tasks.
+
+        These are the blocks of a permutation.
+        """
+        is_change = np.diff(self.task_index) | np.diff(self.episode_index)
+        starts = np.flatnonzero(is_change) + 1
         numbers = np.zeros(self.n_rows, np.int64)
         numbers[starts] = 1
         return np.cumsum(numbers)
 
     def features(self, hook_point: str = EMBEDDING) -> Float32[np.ndarray, "row _dim"]:
-        """Raises WhiskerError: no such hook point, or a file that is damaged."""
+        """Return the features of a hook point.
+
+        Raises:
+            WhiskerError: there is no such hook point, or a file is damaged.
+        """
         if hook_point not in self.hook_points:
             raise UnknownNameError(
-                f"hook point of {str(self.path)!r}", hook_point, self.hook_points
+                f"hook point of {str(self.path)!r}",
+                hook_point,
+                self.hook_points,
             )
         if self.description.kind == "extracted":
             return open_rows(_features_file(self.path, hook_point), self.n_rows)
@@ -103,7 +118,8 @@ class FeatureBank:
         rows = _make_rows(self.n_rows, dim)
         n_read = 0
         for path in self._files:
-            block = load_episode_features(path, (hook_point,)).features[hook_point]
+            episode = load_episode_features(path, (hook_point,))
+            block = episode.features[hook_point]
             if block.shape[1] != dim:
                 raise WhiskerError(
                     f"features {str(path)!r}",
@@ -119,7 +135,8 @@ def open_bank(path: Path) -> FeatureBank:
     """Open a run folder with features, or the folder of an extracted bank.
 
     Raises:
-        WhiskerError: neither, one without rows, of a newer version, or damaged.
+        WhiskerError: the folder is neither, or the bank has no rows, is of a newer version, or is
+            damaged.
     """
     if (path / BANK_FILE).exists():
         bank = _open_extracted(path)
@@ -129,68 +146,86 @@ def open_bank(path: Path) -> FeatureBank:
         raise WhiskerError(
             f"bank {str(path)!r}",
             expected=f"a run folder with {FEATURES_FILE}, or a bank with {BANK_FILE}",
-            got="a folder without" if path.is_dir() else "no folder",
+            got="a folder without either" if path.is_dir() else "no folder",
             hint="Run eval with --collect-features, or cknna extract.",
         )
     if not bank.n_rows:
-        raise WhiskerError(f"bank {str(path)!r}", expected="at least one row", got="an empty bank")
+        raise WhiskerError(
+            f"bank {str(path)!r}",
+            expected="at least one row",
+            got="an empty bank",
+        )
     return bank
 
 
 def extracted_columns(
-    description: BankDescription, state_dim: int
+    description: BankDescription,
+    state_dim: int,
 ) -> dict[str, tuple[np.dtype, int]]:
-    """Of an extracted bank's files, for `RowFiles`."""
-    columns = {
-        f"features.{hook.name}": (np.dtype(np.float32), hook.dim) for hook in description.hooks
-    }
-    return columns | {
-        "state": (np.dtype(np.float32), state_dim),
-        "origin": (np.dtype(np.int64), len(ORIGIN)),
-    }
+    """Return the columns of an extracted bank's files, for `RowFiles`: name → (type, width)."""
+    float32 = np.dtype(np.float32)
+    columns: dict[str, tuple[np.dtype, int]] = {}
+    for hook in description.hooks:
+        columns[f"features.{hook.name}"] = (float32, hook.dim)
+    columns["state"] = (float32, state_dim)
+    columns["origin"] = (np.dtype(np.int64), len(ORIGIN))
+    return columns
 
 
 def _open_extracted(path: Path) -> FeatureBank:
     description = load_bank_description(path / BANK_FILE)
     files = [_features_file(path, hook.name) for hook in description.hooks]
     n_rows = count_rows([*files, path / "state.npy", path / "origin.npy"])
-    task_index, episode_index, step, checksum = np.array(open_rows(path / "origin.npy", n_rows)).T
-    tasks = tuple(json.loads((path / TASKS_FILE).read_text(encoding="utf-8")))
-    state = open_rows(path / "state.npy", n_rows)
-    return FeatureBank(path, description, tasks, state, task_index, episode_index, step, checksum)
+    origin = np.array(open_rows(path / "origin.npy", n_rows))
+    task_index, episode_index, step, checksum = origin.T
+    tasks = json.loads((path / TASKS_FILE).read_text(encoding="utf-8"))
+    return FeatureBank(
+        path=path,
+        description=description,
+        tasks=tuple(tasks),
+        state=open_rows(path / "state.npy", n_rows),
+        task_index=task_index,
+        episode_index=episode_index,
+        step=step,
+        checksum=checksum,
+    )
 
 
 def _open_run(path: Path) -> FeatureBank:
     description = load_bank_description(path / FEATURES_FILE)
-    found = [
-        (task, index, file, load_episode_features(file))
-        for task, index, file in find_episodes(path)
-    ]
+    found = list(find_episodes(path))
     if not found:
         raise WhiskerError(
-            f"run {str(path)!r}", expected="at least one episode with features", got="none"
+            f"run {str(path)!r}",
+            expected="at least one episode with features",
+            got="none",
         )
-    tasks = tuple(dict.fromkeys(task for task, _, _, _ in found))
-    episodes = [episode for _, _, _, episode in found]
+    task_of_episode, indices, files = zip(*found, strict=True)
+    tasks = tuple(dict.fromkeys(task_of_episode))
+    task_indices = [tasks.index(task) for task in task_of_episode]
+    episodes = [load_episode_features(file) for file in files]
     n_each = [len(episode.step) for episode in episodes]
+
+    def repeat(values: list) -> np.ndarray:
+        """Return one value for each row of an episode."""
+        return np.repeat(np.array(values), n_each)
+
     rollout = RolloutColumns(
         held=np.concatenate([_find_held(episode) for episode in episodes]),
-        outcome=np.repeat([episode.outcome for episode in episodes], n_each),
-        success=np.repeat([episode.success for episode in episodes], n_each),
-        n_steps=np.repeat(np.array([episode.n_steps for episode in episodes], np.int64), n_each),
+        outcome=repeat([episode.outcome for episode in episodes]),
+        success=repeat([episode.success for episode in episodes]),
+        n_steps=repeat([episode.n_steps for episode in episodes]),
     )
     return FeatureBank(
         path=path,
         description=description,
         tasks=tasks,
         state=np.concatenate([episode.state for episode in episodes]),
-        task_index=np.repeat(
-            np.array([tasks.index(task) for task, _, _, _ in found], np.int64), n_each
-        ),
-        episode_index=np.repeat(np.array([index for _, index, _, _ in found], np.int64), n_each),
+        task_index=repeat(task_indices),
+        episode_index=repeat(list(indices)),
         step=np.concatenate([episode.step for episode in episodes]),
         rollout=rollout,
-        _files=tuple(file for _, _, file, _ in found),
+        _files=files,
     )
 
 
@@ -205,7 +240,10 @@ def _features_file(path: Path, hook_point: str) -> Path:
 
 
 def _make_rows(n_rows: int, dim: int) -> Float32[np.ndarray, "{n_rows} {dim}"]:
-    """In memory, or where that is too much in a file without a name, which goes when the array goes."""
+    """Make an array in memory, or in an unnamed temporary file if it is too large.
+
+    The file is deleted with the array.
+    """
     if 4 * n_rows * dim <= KEPT_BYTES:
         return np.empty((n_rows, dim), np.float32)
     with tempfile.TemporaryFile() as file:

@@ -1,4 +1,4 @@
-"""What the rows of a feature bank are, as JSON beside them."""
+"""Describes the rows of a feature bank, as JSON beside them."""
 
 import json
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ class AuditRow:
     """One hook point, as it was in one prediction.
 
     Attributes:
-        name: "embedding" for the policy type's own, the path for one of the user's.
-        paths: the modules.
-        module_class: of the first.
-        output_shape: of the first call, for one row of a batch.
+        name: "embedding" for the policy type's own point, the module path for one of the user's.
+        paths: paths of the modules.
+        module_class: class of the first module.
+        output_shape: shape of the first call's output, for a batch of one row.
         n_fired: calls of all modules in the prediction.
-        n_used: of which these are in the feature: the ones before the plan is made, or the first.
+        n_used: number of calls in the feature: those before the plan is made, or the first.
         dim: numbers in the feature of one row.
-        pooling: what makes one vector of it.
-        mask: where it is known which tokens are padding; "" if that is not used.
-        meaning: what the feature knows of; "" for a point of the user's.
-        source: where lerobot calls it; "" likewise.
+        pooling: how the outputs become one vector.
+        mask: where the padding mask comes from; "" if none is used.
+        meaning: what the feature encodes; "" for a point of the user's.
+        source: where lerobot calls it; "" for a point of the user's.
     """
 
     name: str
@@ -49,22 +49,21 @@ class AuditRow:
 
 @dataclass(frozen=True)
 class BankDescription:
-    """All that a score must say of where its features come from.
+    """The origin of a bank's features, as far as a score depends on it.
 
     Attributes:
-        kind: "rollout": each policy saw what it brought about itself. "extracted": it was shown
-            recorded observations.
-        files_sha256: of the checkpoint, file → hash; which weights these are.
-        reads_instruction: the words of the task are an input.
-        looks_random: by its weights, the network was never trained.
-        strange_inputs: what the network is given of the first observation, where that is far
-            outside what it was trained on → "normalised <lowest> to <highest>".
-        hooks: what was hooked; the policy type's own point is the first.
+        kind: "rollout": each policy saw the states that its own actions led to. "extracted": the
+            policy was shown recorded observations.
+        files_sha256: file of the checkpoint → hash, which identifies the weights.
+        reads_instruction: whether the words of the task are an input.
+        looks_random: the weights look as if the network was never trained.
+        out_of_range_inputs: inputs of the first observation that are far outside the training
+            data → "normalised <lowest> to <highest>".
+        hooks: the hook points; the policy type's own is the first.
         source: the environment, or the recording that was shown.
-        state_names: of the state beside the features; () where the recording does not say.
-        every: of an extracted bank: the n-th of the recorded decisions, beginning with the first.
-        resized: of an extracted bank: camera → "height x width" recorded and shown, where they
-            differ.
+        state_names: names of the state beside the features; () if the recording does not say.
+        every: in an extracted bank, every n-th recorded decision was used, from the first on.
+        resized: in an extracted bank, camera → "height x width" recorded and shown, if they differ.
     """
 
     kind: Literal["rollout", "extracted"]
@@ -83,59 +82,69 @@ class BankDescription:
 
 
 def describe_policy(policy: HookablePolicy, hooks: Sequence[AuditRow], first: Observation) -> dict:
-    """The part of a description that the policy knows.
+    """Return the fields of a description that the policy determines.
 
     Args:
-        first: of the observations that the features are of, under the policy's names.
+        first: the first observation that the features are of, under the policy's names.
     """
     spec = policy.spec
+    out_of_range = {
+        name: f"normalised {low:.0f} to {high:.0f}"
+        for name, (low, high) in policy.out_of_range_inputs(first).items()
+    }
     return {
         "policy_type": spec.type,
         "checkpoint": spec.checkpoint,
         "files_sha256": dict(spec.files_sha256),
         "reads_instruction": spec.reads_instruction,
         "looks_random": policy.audit().looks_random,
-        "out_of_range_inputs": {
-            name: f"normalised {low:.0f} to {high:.0f}"
-            for name, (low, high) in policy.out_of_range_inputs(first).items()
-        },
+        "out_of_range_inputs": out_of_range,
         "hooks": tuple(hooks),
     }
 
 
 def save_description(path: Path, description: BankDescription) -> None:
     with atomic_write(path, sync=True) as file:
-        file.write_text(json.dumps(asdict(description), indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(asdict(description), indent=2)
+        file.write_text(text + "\n", encoding="utf-8")
 
 
 def load_bank_description(path: Path) -> BankDescription:
-    """Raises WhiskerError: no such file, one of a newer version, or one with parts missing."""
+    """Load a description.
+
+    Raises:
+        WhiskerError: the file is absent, is of a newer version, or has fields missing.
+    """
+    subject = f"bank {str(path)!r}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WhiskerError(
-            f"bank {str(path)!r}", expected="a description of features", got=repr(error)
+            subject,
+            expected="a description of features",
+            got=repr(error),
         ) from error
     if version > VERSION:
-        hint = "Update whisker-eval."
         raise WhiskerError(
-            f"bank {str(path)!r}", expected=f"version {VERSION}", got=str(version), hint=hint
+            subject,
+            expected=f"version {VERSION}",
+            got=str(version),
+            hint="Update whisker-eval.",
         )
     try:
-        hooks = tuple(
-            AuditRow(**{k: _as_tuple(v) for k, v in row.items()}) for row in content.pop("hooks")
-        )
-        known = {
-            f.name: _as_tuple(content[f.name]) for f in fields(BankDescription) if f.name in content
-        }
+        hooks = tuple(_make_audit_row(row) for row in content.pop("hooks"))
+        names = [f.name for f in fields(BankDescription) if f.name in content]
+        known = {name: _as_tuple(content[name]) for name in names}
         return BankDescription(hooks=hooks, **known)
     except (TypeError, KeyError, AttributeError) as error:
-        raise WhiskerError(
-            f"bank {str(path)!r}", expected="a whole description", got=repr(error)
-        ) from error
+        raise WhiskerError(subject, expected="a whole description", got=repr(error)) from error
+
+
+def _make_audit_row(row: dict) -> AuditRow:
+    return AuditRow(**{name: _as_tuple(value) for name, value in row.items()})
 
 
 def _as_tuple(value):
-    """JSON has lists alone."""
+    """Return a list as a tuple, which JSON does not have, and anything else unchanged."""
     return tuple(value) if isinstance(value, list) else value

@@ -1,12 +1,12 @@
-"""The features of one rollout on disk, `features/<task>/<index>.npz` in a run folder; P predictions.
+"""Saves and loads the features of one rollout: `features/<task>/<index>.npz` in a run folder.
 
-    features.<hook point>  (P, D) float32         what the network knew when it planned
+    features.<hook point>  (P, D) float32         features of the network at each of P predictions
     state                  (P, state_dim) float32 the robot's proprioception at that moment
     step                   (P,) int64             control steps executed before it
-    progress               (P, n_stages) bool     the outcome so far: the stages that held
-    stages                 (n_stages,) str        their names; without it they are those of PICK_AND_PLACE
-    n_steps                () int64               of the whole episode
-    outcome, success       () str, () bool        of the whole episode
+    progress               (P, n_stages) bool     the stages that held so far
+    stages                 (n_stages,) str        their names; if absent, those of PICK_AND_PLACE
+    n_steps                () int64               length of the whole episode
+    outcome, success       () str, () bool        result of the whole episode
 
 Arrays load with `allow_pickle=False`.
 """
@@ -23,14 +23,15 @@ from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX, atomic_write
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
-# What they are (`cknna.bank_description`), and where they are.
-FEATURES_FILE, FEATURES_FOLDER = "features.json", "features"
+# The description of a run's features (`cknna.bank_description`), and their folder.
+FEATURES_FILE = "features.json"
+FEATURES_FOLDER = "features"
 _FEATURE = "features."
 
 
 @dataclass(frozen=True)
 class EpisodeFeatures:
-    """The arrays at the head of this file.
+    """The arrays that the module's docstring lists.
 
     Attributes:
         features: hook point → its rows.
@@ -47,45 +48,57 @@ class EpisodeFeatures:
 
 
 def episode_features_path(task: str, episode_index: int) -> Path:
-    """Relative to the run folder."""
+    """Return the path of an episode's features, relative to the run folder."""
     return Path(FEATURES_FOLDER) / task / f"{episode_index}.npz"
 
 
 def save_episode_features(path: Path, episode: EpisodeFeatures) -> None:
     arrays = {f"{_FEATURE}{name}": rows for name, rows in episode.features.items()}
-    arrays |= {
-        name: np.asarray(value) for name, value in vars(episode).items() if name != "features"
-    }
+    for name, value in vars(episode).items():
+        if name != "features":
+            arrays[name] = np.asarray(value)
     with atomic_write(path, sync=True) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_episode_features(path: Path, names: tuple[str, ...] = ()) -> EpisodeFeatures:
-    """Raises WhiskerError: absent, truncated, or without that hook point.
+    """Load the features of an episode.
 
     Args:
         names: the hook points to read.
+
+    Raises:
+        WhiskerError: the file is absent, truncated, or without that hook point.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            features = {name: stored[f"{_FEATURE}{name}"] for name in names}
-            state, step, progress = stored["state"], stored["step"], stored["progress"]
-            n_steps, outcome, success = stored["n_steps"], stored["outcome"], stored["success"]
-            stages = (
-                stored["stages"].tolist() if "stages" in stored.files else PICK_AND_PLACE.stages
+            stages = PICK_AND_PLACE.stages
+            if "stages" in stored.files:
+                stages = stored["stages"].tolist()
+            return EpisodeFeatures(
+                features={name: stored[f"{_FEATURE}{name}"] for name in names},
+                state=stored["state"],
+                step=stored["step"],
+                progress=stored["progress"],
+                stages=tuple(stages),
+                n_steps=int(stored["n_steps"]),
+                outcome=str(stored["outcome"]),
+                success=bool(stored["success"]),
             )
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise WhiskerError(
-            f"features {str(path)!r}", expected="an episode's features", got=repr(error)
+            f"features {str(path)!r}",
+            expected="an episode's features",
+            got=repr(error),
         ) from error
-    return EpisodeFeatures(
-        features, state, step, progress, tuple(stages), int(n_steps), str(outcome), bool(success)
-    )
 
 
 def find_episodes(run: Path) -> Iterator[tuple[str, int, Path]]:
-    """(task, episode index, file) of every episode with features, in that order."""
+    """Yield (task, episode index, file) of every episode with features, in that order."""
     folder = run / FEATURES_FOLDER
-    found = [path for path in folder.rglob("*.npz") if not path.name.startswith(UNFINISHED_PREFIX)]
-    episodes = [(str(path.parent.relative_to(folder)), int(path.stem), path) for path in found]
+    episodes = []
+    for path in folder.rglob("*.npz"):
+        if not path.name.startswith(UNFINISHED_PREFIX):
+            task = str(path.parent.relative_to(folder))
+            episodes.append((task, int(path.stem), path))
     return iter(sorted(episodes))

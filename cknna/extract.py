@@ -1,13 +1,14 @@
-"""The features of a policy on recorded observations: several policies, shown the same, can be compared.
+"""Extracts the features of a policy on recorded observations.
 
-A forward pass ends where the features are heard: nothing is denoised, decoded or planned.
+Several policies that are given the same observations can be compared. A forward pass ends as soon
+as the features are captured: nothing is denoised, decoded or planned.
 """
 
 import fcntl
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,16 @@ from cknna.bank_description import (
     save_description,
 )
 from cknna.hooks import FeatureHook
-from cknna.moments import Moment, Showing, cut_batches, read_moments
+from cknna.observation_adapter import ObservationAdapter
+from cknna.observation_windows import ObservationWindow, cut_batches, read_windows
 from cknna.row_files import RowFiles
 from policies.policy import EpisodeMemory, HookablePolicy
 from sim.errors import WhiskerError
 from sim.files import atomic_write
 from sim.recorded_observations import RecordedObservation
 
-# Of a description: paths, which may change while what they name does not.
-_FOR_PEOPLE = ("checkpoint", "source")
+# Fields of a description that are paths, which may change though the files are the same.
+_PATHS = ("checkpoint", "source")
 
 
 def extract(
@@ -48,71 +50,82 @@ def extract(
     """Fill a bank with the policy's features, or finish one that was interrupted.
 
     Args:
-        recording: in an order that is the same every time.
-        source: what the recording is, for people.
-        bank: its folder.
-        every: of the decisions recorded, the n-th ones, beginning with the first.
+        recording: observations, in an order that is the same every time.
+        source: name of the recording, stored for people to read.
+        bank: folder of the bank.
+        every: use every n-th recorded decision, from the first on.
         camera_map: the recording's camera → the policy's name of it.
-        on_rows: told the number of rows so far.
+        on_rows: called with the number of rows so far.
 
     Raises:
-        WhiskerError: a camera or a state that does not fit, a bank of something else, nothing in
-            the recording.
+        WhiskerError: a camera or the state does not fit, the bank is of something else, or the
+            recording is empty.
     """
-    moments = islice(read_moments(recording, policy.spec.n_obs_steps), 0, None, every)
-    first = next(moments, None)
+    windows = islice(read_windows(recording, policy.spec.n_obs_steps), 0, None, every)
+    first = next(windows, None)
     if first is None:
         raise WhiskerError(f"recording {source!r}", expected="at least one observation", got="none")
-    showing = Showing(policy.spec, camera_map or {}, first.present.observation)
-    shown = showing.make_memory(first).present
-    described = describe_policy(policy, audit(policy, hook, shown.instruction), shown)
+    adapter = ObservationAdapter(policy.spec, camera_map or {}, first.present.observation)
+    adapted = adapter.make_memory(first).present
+    hooks = audit(policy, hook, adapted.instruction)
     description = BankDescription(
-        kind="extracted", source=source, every=every, resized=showing.resized, **described
+        kind="extracted",
+        source=source,
+        every=every,
+        resized=adapter.resized,
+        **describe_policy(policy, hooks, adapted),
     )
-    state_dim = len(first.present.observation.state)
-    with (
-        _opened(bank, description) as tasks,
-        closing(RowFiles(bank, extracted_columns(description, state_dim))) as rows,
-    ):
-        todo = _skip_done(_chain(first, moments), bank, rows.n_rows)
+    columns = extracted_columns(description, state_dim=len(first.present.observation.state))
+    with _opened(bank, description) as tasks, closing(RowFiles(bank, columns)) as rows:
+        todo = _skip_done(chain([first], windows), bank, rows.n_rows)
         for batch in cut_batches(todo, batch_size):
-            features = compute_features(
-                policy, hook, [showing.make_memory(moment) for moment in batch]
-            )
-            tasks.add(moment.present.task for moment in batch)
-            rows.append(
-                {f"features.{name}": values for name, values in features.items()}
-                | {
-                    "state": np.stack([moment.present.observation.state for moment in batch]),
-                    "origin": np.array([tasks.origin(moment) for moment in batch], np.int64),
-                }
-            )
+            memories = [adapter.make_memory(window) for window in batch]
+            features = compute_features(policy, hook, memories)
+            tasks.add(window.present.task for window in batch)
+            rows.append(_make_columns(batch, features, tasks))
             on_rows(rows.n_rows)
     return open_bank(bank)
 
 
 def compute_features(
-    policy: HookablePolicy, hook: FeatureHook, memories: Sequence[EpisodeMemory]
+    policy: HookablePolicy,
+    hook: FeatureHook,
+    memories: Sequence[EpisodeMemory],
 ) -> Mapping[str, Float32[np.ndarray, "row _dim"]]:
-    """The features of these alone: the forward pass ends where all are heard."""
-    rows: list[Mapping[str, np.ndarray]] = []
-    for group in [memories] if hook.embedding.batched else [[memory] for memory in memories]:
+    """Compute the features alone: the forward pass ends as soon as all are captured."""
+    groups = [memories]
+    if not hook.embedding.batched:
+        groups = [[memory] for memory in memories]
+    captured: list[Mapping[str, np.ndarray]] = []
+    for group in groups:
+        # Only the denoising of a plan depends on the noise, so every row may have the same.
+        rngs = [np.random.default_rng(0) for _ in group]
         with hook.listening(len(group), stop_early=True) as features:
-            # The noise of a plan: only what denoises it depends on that, and every row has the
-            # same.
-            policy.predict(group, [np.random.default_rng(0) for _ in group])
-        rows.append(features)
-    return {name: np.concatenate([features[name] for features in rows]) for name in rows[0]}
+            policy.predict(group, rngs)
+        captured.append(features)
+    return {name: np.concatenate([features[name] for features in captured]) for name in captured[0]}
+
+
+def _make_columns(
+    batch: Sequence[ObservationWindow],
+    features: Mapping[str, np.ndarray],
+    tasks: "_Tasks",
+) -> dict[str, np.ndarray]:
+    """Return the rows of a batch for `RowFiles`."""
+    columns = {f"features.{name}": values for name, values in features.items()}
+    columns["state"] = np.stack([window.present.observation.state for window in batch])
+    columns["origin"] = np.array([tasks.origin(window) for window in batch], np.int64)
+    return columns
 
 
 class _Tasks:
-    """The names of the tasks in a bank, on the disk before a row that refers to them."""
+    """The task names of a bank, which are on the disk before a row refers to them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._names: list[str] = (
-            json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        )
+        self._names: list[str] = []
+        if path.exists():
+            self._names = json.loads(path.read_text(encoding="utf-8"))
 
     def add(self, names: Iterable[str]) -> None:
         new = [name for name in dict.fromkeys(names) if name not in self._names]
@@ -121,15 +134,16 @@ class _Tasks:
             with atomic_write(self._path, sync=True) as file:
                 file.write_text(json.dumps(self._names), encoding="utf-8")
 
-    def origin(self, moment: Moment) -> tuple[int, int, int, int]:
-        """A row of `origin.npy`."""
-        seen = moment.present
-        return self._names.index(seen.task), seen.episode_index, seen.step, moment.checksum
+    def origin(self, window: ObservationWindow) -> tuple[int, int, int, int]:
+        """Return a row of `origin.npy`."""
+        present = window.present
+        task_index = self._names.index(present.task)
+        return task_index, present.episode_index, present.step, window.checksum
 
 
 @contextmanager
 def _opened(bank: Path, description: BankDescription) -> Iterator[_Tasks]:
-    """Make the bank's folder, or check that it is of the same; nobody else writes to it meanwhile."""
+    """Lock the bank's folder, after making it or checking that it is of the same features."""
     bank.mkdir(parents=True, exist_ok=True)
     file = bank / BANK_FILE
     if file.exists():
@@ -141,37 +155,46 @@ def _opened(bank: Path, description: BankDescription) -> Iterator[_Tasks]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise WhiskerError(
-                f"bank {str(bank)!r}", expected="nobody else writing to it", hint="Wait."
+                f"bank {str(bank)!r}",
+                expected="no other process writing to it",
+                hint="Wait until it is done.",
             ) from error
         yield _Tasks(bank / TASKS_FILE)
 
 
 def _check_same(path: Path, then: BankDescription, now: BankDescription) -> None:
     for name, value in vars(now).items():
-        if getattr(then, name) != value and name not in _FOR_PEOPLE:
+        stored = getattr(then, name)
+        if stored != value and name not in _PATHS:
             raise WhiskerError(
                 f"bank {str(path)!r}, {name}",
-                expected=str(getattr(then, name)),
+                expected=str(stored),
                 got=str(value),
-                hint="Rows of two kinds are not one bank: choose a new folder.",
+                hint="A bank cannot hold rows of two kinds. Choose a new folder.",
             )
 
 
-def _skip_done(moments: Iterator[Moment], bank: Path, n_done: int) -> Iterator[Moment]:
-    """Those after the rows that are there; refuses a recording whose beginning is not what they are of."""
-    checksums = open_bank(bank).checksum if n_done else ()
-    for row, expected in enumerate(checksums if checksums is not None else ()):
-        moment = next(moments, None)
-        if moment is None or moment.checksum != expected:
+def _skip_done(
+    windows: Iterator[ObservationWindow],
+    bank: Path,
+    n_done: int,
+) -> Iterator[ObservationWindow]:
+    """Return the windows after the rows that exist.
+
+    Raises:
+        WhiskerError: the recording does not begin with the observations of those rows.
+    """
+    if not n_done:
+        return windows
+    checksums = open_bank(bank).checksum
+    assert checksums is not None
+    for row, expected in enumerate(checksums):
+        window = next(windows, None)
+        if window is None or window.checksum != expected:
             raise WhiskerError(
                 f"bank {str(bank)!r}, row {row}",
                 expected="the observation that it was made of",
-                got="the end of the recording" if moment is None else "another one",
+                got="the end of the recording" if window is None else "another one",
                 hint="Extract from the same recording, or choose a new folder.",
             )
-    return moments
-
-
-def _chain(first: Moment, others: Iterator[Moment]) -> Iterator[Moment]:
-    yield first
-    yield from others
+    return windows

@@ -1,4 +1,4 @@
-"""Features beside the plans, from the same forward passes."""
+"""Records features in the forward passes of a policy's predictions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,13 +12,15 @@ from policies.policy import EpisodeMemory, HookablePolicy, PolicySpec
 
 
 class FeatureRecordingPolicy:
-    """A policy whose chunks carry the features of their predictions; its plans are the same to the last bit.
+    """Wraps a policy and adds the features of each prediction to its chunk.
 
-    Alternatives (`sample`) are not executed, and not listened to.
+    The plans are the same to the last bit. Features of alternative plans (`sample`), which are not
+    executed, are not recorded.
     """
 
     def __init__(self, policy: HookablePolicy, hook: FeatureHook) -> None:
-        self.inner, self.hook = policy, hook
+        self.inner = policy
+        self.hook = hook
 
     @property
     def spec(self) -> PolicySpec:
@@ -32,12 +34,13 @@ class FeatureRecordingPolicy:
         return self.inner.reset()
 
     def predict(
-        self, memories: Sequence[EpisodeMemory], rngs: Sequence[np.random.Generator]
+        self,
+        memories: Sequence[EpisodeMemory],
+        rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         if len(memories) > 1 and not self.hook.embedding.batched:
-            return _join(
-                [self.predict([memory], [rng]) for memory, rng in zip(memories, rngs, strict=True)]
-            )
+            pairs = zip(memories, rngs, strict=True)
+            return _join([self.predict([memory], [rng]) for memory, rng in pairs])
         with self.hook.listening(len(memories)) as features:
             chunk = self.inner.predict(memories, rngs)
         return replace(chunk, features=features)
@@ -47,7 +50,8 @@ class FeatureRecordingPolicy:
 
 
 def _join(chunks: Sequence[ActionChunk]) -> ActionChunk:
-    """Of chunks without intermediate plans, one after the other."""
+    """Concatenate the rows of chunks without intermediate plans."""
+    actions = np.concatenate([chunk.actions for chunk in chunks])
     features = [chunk.features for chunk in chunks if chunk.features is not None]
     joined = {name: np.concatenate([each[name] for each in features]) for name in features[0]}
-    return ActionChunk(np.concatenate([chunk.actions for chunk in chunks]), features=joined)
+    return ActionChunk(actions, features=joined)

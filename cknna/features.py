@@ -1,14 +1,14 @@
-"""Feature matrices, refused where no score of them would mean anything, and their rows at unit length.
+"""Checks feature matrices and scales their rows to unit length.
 
     a_i = x_i / |x_i|        so that the kernel K_ij = a_i · a_j is the cosine of two rows
 
-A feature matrix is (n, dim): row i is the same moment in both matrices of a pair. It may be a
-`np.memmap` larger than memory: it is read block by block, and kept as unit rows only where that
-fits in `KEPT_BYTES`.
+A feature matrix is (n, dim). Row i is the same moment in both matrices of a pair. A matrix may be
+a `np.memmap` larger than memory. It is read block by block, and its unit rows are kept only if
+they fit in `KEPT_BYTES`.
 
-Cosines are those of the features in float64. Unit rows in float32 are for the search alone, which
-only has to say which cosines are worth computing: rounding them moves a cosine by about 1e-8, and
-rows with a large common mean (as of a trained network) may differ by less.
+Cosines are computed from the features in float64. Unit rows in float32 are used by the search only,
+to decide which cosines are worth computing. Rounding to float32 moves a cosine by about 1e-8, and
+rows with a large common mean (as in a trained network) may differ by less than that.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,9 @@ from sim.errors import WhiskerError
 # The unbiased HSIC divides by n - 3.
 MIN_ROWS = 4
 MIN_K = 2
-# Unit rows of no more than this stay in memory (float32); larger ones are made anew from the source
-# at each pass.
+# Float32 unit rows up to this size stay in memory. Larger ones are read again at each pass.
 KEPT_BYTES = 1 << 30
-# Of float64, which stay in the processor's cache.
+# Float64 blocks of this size stay in the processor's cache.
 BLOCK_BYTES = 1 << 19
 _NAMED_ROWS = 5
 # Unit rows this close in every column have one direction, up to the rounding of float64.
@@ -33,16 +32,16 @@ _ONE_DIRECTION = 2.0**-45
 type Rows = slice | Int[np.ndarray, " rows"]
 
 
-class UnitRows:
-    """The rows of a feature matrix, each divided by its length, in float64 and rounded to float32.
+class NormalizedFeatures:
+    """The rows of a feature matrix at unit length, in float64 and rounded to float32.
 
     Attributes:
-        mean: of the unit rows, float64.
+        mean: (dim,) mean of the unit rows, float64.
 
     Raises:
-        WhiskerError: not a matrix of real numbers, fewer than 4 rows, a row that is not finite or
-            is zero (it has no direction), or all rows in one direction (every neighbourhood is a
-            tie). The rows are named.
+        WhiskerError: the input is not a matrix of real numbers, it has fewer than 4 rows, a row is
+            not finite or is zero (it has no direction), or all rows have one direction (every
+            neighbourhood is a tie). The message names the rows.
     """
 
     def __init__(self, features: np.ndarray, name: str = "features") -> None:
@@ -51,15 +50,16 @@ class UnitRows:
         self.n, self.dim = self._source.shape
         self._norms = np.empty(self.n)
         self._kept: Float32[np.ndarray, "n dim"] | None = None
-        kept = (
-            np.empty((self.n, self.dim), np.float32)
-            if 4 * self.n * self.dim <= KEPT_BYTES
-            else None
-        )
-        total, first, is_constant = np.zeros(self.dim), None, True
+        kept = None
+        if 4 * self.n * self.dim <= KEPT_BYTES:
+            kept = np.empty((self.n, self.dim), np.float32)
+        total = np.zeros(self.dim)
+        first = None
+        is_constant = True
         for block in self.blocks():
             unit = self._normalise(block)
-            first = unit[0].copy() if first is None else first
+            if first is None:
+                first = unit[0].copy()
             is_constant = is_constant and bool((np.abs(unit - first) <= _ONE_DIRECTION).all())
             total += unit.sum(0)
             if kept is not None:
@@ -69,11 +69,11 @@ class UnitRows:
         self.mean = total / self.n
 
     def blocks(self) -> Iterator[slice]:
-        """Of rows, none larger than `BLOCK_BYTES` in float64 (or than a row)."""
+        """Return slices of rows, none larger than `BLOCK_BYTES` in float64 (or than one row)."""
         return cut(self.n, max(1, BLOCK_BYTES // (8 * self.dim)))
 
     def take(self, which: Rows) -> Float32[np.ndarray, "rows dim"]:
-        """Return these unit rows in float32, in that order: not to be written to."""
+        """Return these unit rows in float32, in that order. Do not write to the result."""
         if self._kept is not None:
             return self._kept[which]
         return self.take_exact(which).astype(np.float32)
@@ -81,17 +81,18 @@ class UnitRows:
     def take_exact(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
         """Return these unit rows in float64, in that order."""
         rows = self._read(which)
-        rows /= self._norms[which][
-            :, None
-        ]  # in place: fresh memory would cost as much as the division
+        norms = self._norms[which]
+        # Dividing in place avoids fresh memory, which would cost as much as the division.
+        rows /= norms[:, None]
         return rows
 
     def compute_cosines(
-        self, left: Int[np.ndarray, " pair"], right: Int[np.ndarray, " pair"]
+        self,
+        left: Int[np.ndarray, " pair"],
+        right: Int[np.ndarray, " pair"],
     ) -> Float64[np.ndarray, " pair"]:
-        """Return the cosine of each pair of rows in float64; copies of a row have bit-equal ones."""
-        # One dot product a pair, never a matrix product: its summation must not depend on who
-        # stands beside whom.
+        """Return the cosine of each pair of rows in float64. Copies of a row give equal bits."""
+        # A matrix product would sum in an order that depends on the other rows.
         products = np.vecdot(self._read(left), self._read(right))
         return products / (self._norms[left] * self._norms[right])
 
@@ -100,40 +101,53 @@ class UnitRows:
         return self._read(block) @ self.mean / self._norms[block]
 
     def _read(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
-        return np.asarray(self._source[which]).astype(np.float64, order="C")
+        rows = np.asarray(self._source[which])
+        return rows.astype(np.float64, order="C")
 
     def _normalise(self, block: slice) -> Float64[np.ndarray, "rows dim"]:
         rows = self._read(block)
-        self._norms[block] = np.sqrt(np.vecdot(rows, rows))
+        norms = np.sqrt(np.vecdot(rows, rows))
+        self._norms[block] = norms
         with np.errstate(divide="ignore", invalid="ignore"):
-            rows /= self._norms[block][:, None]
+            rows /= norms[:, None]
         return rows
 
     def _check(self, is_constant: bool) -> None:
-        not_finite, zero = (
-            np.flatnonzero(~np.isfinite(self._norms)),
-            np.flatnonzero(self._norms == 0),
-        )
-        _refuse(self.name, not_finite, "finite numbers", "NaN, infinity or an overflow")
+        not_finite = np.flatnonzero(~np.isfinite(self._norms))
+        zero = np.flatnonzero(self._norms == 0)
         _refuse(
-            self.name, zero, "rows that can be normalised", "only zeros", "A row needs a direction."
+            self.name,
+            not_finite,
+            expected="finite numbers",
+            got="NaN, infinity or an overflow",
+        )
+        _refuse(
+            self.name,
+            zero,
+            expected="rows that can be normalised",
+            got="only zeros",
+            hint="A row needs a direction.",
         )
         if is_constant:
             raise WhiskerError(
                 self.name,
                 expected="rows in more than one direction",
                 got=f"the same direction in all {self.n} rows",
-                hint="A constant feature has no neighbourhoods; check the hook point and the pooling.",
+                hint="A constant feature has no neighbourhoods. Check the hook point and the "
+                "pooling.",
             )
 
 
 def cut(n: int, height: int) -> Iterator[slice]:
-    """0 .. n - 1 in pieces of that many, the last one maybe shorter."""
+    """Return consecutive slices of 0 .. n - 1 with `height` rows; the last may be shorter."""
     return (slice(start, min(start + height, n)) for start in range(0, n, height))
 
 
-def make_pair(features_a: np.ndarray, features_b: np.ndarray) -> tuple[UnitRows, UnitRows]:
-    """Both matrices, checked, and checked to have the same number of rows."""
+def make_pair(
+    features_a: np.ndarray,
+    features_b: np.ndarray,
+) -> tuple[NormalizedFeatures, NormalizedFeatures]:
+    """Check and normalise both matrices, which must have the same number of rows."""
     _check_matrix(features_a, "features_a")
     _check_matrix(features_b, "features_b")
     if len(features_a) != len(features_b):
@@ -143,11 +157,13 @@ def make_pair(features_a: np.ndarray, features_b: np.ndarray) -> tuple[UnitRows,
             got=f"{len(features_a)} and {len(features_b)}",
             hint="Take both from one bank, or align them before scoring.",
         )
-    return UnitRows(features_a, "features_a"), UnitRows(features_b, "features_b")
+    rows_a = NormalizedFeatures(features_a, "features_a")
+    rows_b = NormalizedFeatures(features_b, "features_b")
+    return rows_a, rows_b
 
 
 def check_topk(topk: Sequence[int], n: int) -> None:
-    """Every k must be in 2 .. n - 1: with k = n - 1 the neighbours of a row are all the others."""
+    """Check that every k is in 2 .. n - 1. With k = n - 1 all other rows are neighbours."""
     for k in topk:
         if not MIN_K <= k < n:
             raise WhiskerError(
@@ -160,16 +176,16 @@ def check_topk(topk: Sequence[int], n: int) -> None:
 
 
 def check_groups(groups: np.ndarray, n: int, name: str = "groups") -> Int[np.ndarray, " n"]:
-    """Labels of rows (the episode each belongs to) as 0 ..
-
-    n_groups - 1, in sorted order of the labels.
-    """
+    """Return row labels (the episode of each row) as 0 .. n_groups - 1, in sorted order."""
     groups = np.asarray(groups)
     if groups.shape != (n,):
         raise WhiskerError(
-            name, expected=f"one label for each of the {n} rows", got=f"shape {groups.shape}"
+            name,
+            expected=f"one label for each of the {n} rows",
+            got=f"shape {groups.shape}",
         )
-    return np.unique(groups, return_inverse=True)[1]
+    _, numbers = np.unique(groups, return_inverse=True)
+    return numbers
 
 
 def _check_matrix(features: np.ndarray, name: str) -> np.ndarray:
@@ -178,7 +194,7 @@ def _check_matrix(features: np.ndarray, name: str) -> np.ndarray:
             name,
             expected="a matrix (n, dim)",
             got=f"shape {features.shape}",
-            hint="Pool to a row each.",
+            hint="Pool each moment to one row.",
         )
     if features.dtype.kind not in "fiub":
         raise WhiskerError(name, expected="real numbers", got=f"dtype {features.dtype}")
@@ -192,11 +208,12 @@ def _check_matrix(features: np.ndarray, name: str) -> np.ndarray:
     return features
 
 
-def _refuse(name: str, rows: np.ndarray, expected: str, got: str, hint: str = "") -> None:
+def _refuse(name: str, rows: np.ndarray, *, expected: str, got: str, hint: str = "") -> None:
     if not len(rows):
         return
+    plural = "s" * (len(rows) > 1)
     named = ", ".join(str(row) for row in rows[:_NAMED_ROWS])
-    more = f" and {len(rows) - _NAMED_ROWS} more" if len(rows) > _NAMED_ROWS else ""
-    raise WhiskerError(
-        name, expected=expected, got=f"{got} in row{'s' * (len(rows) > 1)} {named}{more}", hint=hint
-    )
+    n_more = len(rows) - _NAMED_ROWS
+    more = f" and {n_more} more" if n_more > 0 else ""
+    where = f"in row{plural} {named}{more}"
+    raise WhiskerError(name, expected=expected, got=f"{got} {where}", hint=hint)

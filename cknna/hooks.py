@@ -1,7 +1,6 @@
-"""What a policy knows when it plans, heard in its own forward pass.
+"""Captures the features of a policy in its own forward pass.
 
-A forward pass is not run for a hook, and none is changed by one: the plans are the same to the last
-bit.
+No forward pass is run for a hook, and a hook changes none: the plans are the same to the last bit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,15 +19,17 @@ from policies.embeddings import EMBEDDING_POINTS, TOKENS_FIRST, EmbeddingPoint, 
 from policies.policy import HookablePolicy
 from sim.errors import WhiskerError
 
+_MAX_CHILDREN_NAMED = 8
+
 
 @dataclass(frozen=True)
 class HookPoint:
-    """One place to listen at.
+    """One place in the network whose output is captured.
 
     Attributes:
-        name: "embedding" for the type's own, the path for one of the user's.
+        name: "embedding" for the type's own point, the module path for one of the user's.
         modules: path → module; their outputs make up one row together.
-        take: the tensor in a module's output; None if there is none.
+        take: returns the tensor in a module's output, or None if there is none.
         pool: how tokens become one vector.
         tokens_first: the output is `(tokens, B, D)`.
     """
@@ -40,76 +41,80 @@ class HookPoint:
     tokens_first: bool = False
 
     def read(self, output: Any) -> torch.Tensor | None:
-        """The tensor in a module's output, the batch first."""
+        """Return the tensor in a module's output, with the batch as its first dimension."""
         tensor = self.take(output)
-        return (
-            tensor.transpose(0, 1)
-            if self.tokens_first and tensor is not None and tensor.ndim == 3
-            else tensor
-        )
+        if tensor is not None and tensor.ndim == 3 and self.tokens_first:
+            return tensor.transpose(0, 1)
+        return tensor
 
 
 class FeatureHook:
-    """Listens to one policy at its type's embedding point, and wherever else it is asked to.
+    """Captures features of one policy at its type's embedding point and at the user's points.
 
-    The embedding is complete when its module has fired as often as the table says; this divides a
-    forward pass in two. What fires before is of what the policy looks at: a module that fires
-    several times sees one camera after the other, which are put side by side. What fires after is
-    of the plan that is made: of a module that fires in each denoising step, or for each token that
-    is decoded, the first time counts.
+    The embedding is complete when its module has been called as often as the table says. This
+    divides a forward pass in two. Calls before it encode the observation: a module that is called
+    several times gets one camera after the other, and their features are concatenated. Calls after
+    it make the plan: of a module that is called in each denoising step, or for each decoded token,
+    only the first call counts.
 
     Attributes:
-        points: the type's own first.
+        points: the hook points, the type's own first.
         embedding: the type's row of the table.
     """
 
     def __init__(
-        self, policy: HookablePolicy, paths: Sequence[str] = (), pool: Pool | None = None
+        self,
+        policy: HookablePolicy,
+        paths: Sequence[str] = (),
+        pool: Pool | None = None,
     ) -> None:
-        """Args:
+        """Find the modules of the hook points.
+
+        Args:
             paths: the user's own hook points.
-            pool: of their tokens; None: "masked-mean" where the type has a mask, else "mean".
+            pool: pooling of their tokens; None means "masked-mean" if the type has a mask, else
+                "mean".
 
         Raises:
-            WhiskerError: a path that there is not, a mask that there is not.
+            WhiskerError: a path does not exist, or the type has no mask for "masked-mean".
         """
-        self.policy_type, self.network = policy.spec.type, policy.network
+        self.policy_type = policy.spec.type
+        self.network = policy.network
         self.embedding: EmbeddingPoint = EMBEDDING_POINTS[self.policy_type]
-        self.points = (
-            self._own_point(),
-            *(self._user_point(path, pool) for path in dict.fromkeys(paths)),
-        )
+        own = self._own_point()
+        self.points = (own, *(self._user_point(path, pool) for path in dict.fromkeys(paths)))
 
     @contextmanager
     def listening(
-        self, n_rows: int, *, stop_early: bool = False
+        self,
+        n_rows: int,
+        *,
+        stop_early: bool = False,
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Listen to one forward pass, of that many rows, and be gone.
+        """Capture the features of one forward pass with that many rows, then remove the hooks.
 
         Args:
-            stop_early: end the block as soon as all is heard, instead of the forward pass: nothing
-                is denoised or decoded, and whatever the block was to return is lost.
+            stop_early: end the block as soon as everything is captured, instead of at the end of
+                the forward pass. Nothing is denoised or decoded, and the block returns nothing.
 
         Yields:
             hook point → float32 `(row, D)`, filled in when the block ends.
 
         Raises:
-            WhiskerError: a point that was not heard.
+            WhiskerError: nothing was captured at a hook point.
         """
-        ear = _Ear(self, n_rows, stop_early)
+        capture = FeatureCapture(self, n_rows, stop_early)
         rows: dict[str, np.ndarray] = {}
         with ExitStack() as attached:
-            ear.attach(attached)
-            with suppress(_AllHeard):
+            capture.attach(attached)
+            with suppress(StopForward):
                 yield rows
         for point in self.points:
-            rows[point.name] = ear.rows(point)
+            rows[point.name] = capture.rows(point)
 
     def _own_point(self) -> HookPoint:
-        modules = {
-            path: find_module(self.network, path)
-            for path in self.embedding.paths(self.network.config)
-        }
+        paths = self.embedding.paths(self.network.config)
+        modules = {path: find_module(self.network, path) for path in paths}
         return HookPoint(EMBEDDING, modules, self.embedding.take, self._default_pool())
 
     def _user_point(self, path: str, pool: Pool | None) -> HookPoint:
@@ -121,110 +126,135 @@ class FeatureHook:
                 got="one that does not",
                 hint="Use --pool mean, first or last.",
             )
-        tokens_first = any(
-            f"{path}.".startswith(f"{part}.") for part in TOKENS_FIRST.get(self.policy_type, ())
-        )
+        prefixes = [f"{part}." for part in TOKENS_FIRST.get(self.policy_type, ())]
+        tokens_first = f"{path}.".startswith(tuple(prefixes))
         return HookPoint(path, modules, find_tensor, pool or self._default_pool(), tokens_first)
 
     def _default_pool(self) -> Pool:
         return "masked-mean" if self.embedding.token_mask else "mean"
 
 
-class _AllHeard(BaseException):
-    """Ends a forward pass from inside; nothing that catches errors is to take it for one."""
+class StopForward(BaseException):
+    """Ends a forward pass from inside.
+
+    It is no Exception, so that code which catches errors does not catch it.
+    """
 
 
-class _Ear:
-    """What is heard in one forward pass.
+class FeatureCapture:
+    """The features of one forward pass.
 
     Attributes:
-        heard: hook point → the rows of each time that counts.
+        captured: hook point → the rows of each call that counts.
     """
 
     def __init__(self, hook: FeatureHook, n_rows: int, stop_early: bool) -> None:
-        self._hook, self._n_rows, self._stop_early = hook, n_rows, stop_early
+        self._hook = hook
+        self._n_rows = n_rows
+        self._stop_early = stop_early
         self._mask: Bool[torch.Tensor, "row token"] | None = None
+        # None: the module is called once for the prefill, and then once for each decoded token.
         fires = hook.embedding.fires
-        # None: once for the prefill, and then a decoded token at a time.
         self._n_needed = 1 if fires is None else fires(hook.network.config)
-        self.heard: dict[str, list[Float32[torch.Tensor, "row _dim"]]] = {
-            point.name: [] for point in hook.points
-        }
+        self.captured: dict[str, list[Float32[torch.Tensor, "row _dim"]]] = {}
+        for point in hook.points:
+            self.captured[point.name] = []
 
     def attach(self, attached: ExitStack) -> None:
-        if self._hook.embedding.token_mask is not None:
-            attached.enter_context(
-                overheard(self._hook.network, self._hook.embedding.token_mask, self._keep_mask)
-            )
-        # The embedding last: a point of the user's on the same module is heard while it is not yet
-        # complete.
+        """Attach the hooks to the network until the stack is closed."""
+        token_mask = self._hook.embedding.token_mask
+        if token_mask is not None:
+            intercepted = intercept_mask(self._hook.network, token_mask, self._keep_mask)
+            attached.enter_context(intercepted)
+        # The embedding comes last, so that a user's point on the same module is captured while the
+        # embedding is not yet complete.
         for point in reversed(self._hook.points):
+            on_output = self._make_forward_hook(point)
             for module in point.modules.values():
-                attached.callback(module.register_forward_hook(self._listener(point)).remove)
+                handle = module.register_forward_hook(on_output)
+                attached.callback(handle.remove)
 
     def rows(self, point: HookPoint) -> Float32[np.ndarray, "row _dim"]:
+        """Return the features at a hook point, its calls side by side."""
+        captured = self.captured[point.name]
         n_needed = self._n_needed if point.name == EMBEDDING else 1
-        if len(self.heard[point.name]) < n_needed:
+        if len(captured) < n_needed:
+            modules = ", ".join(point.modules)
             raise WhiskerError(
-                f"hook point {point.name!r} ({', '.join(point.modules)}) of policy {self._hook.policy_type!r}",
+                f"hook point {point.name!r} ({modules}) of policy {self._hook.policy_type!r}",
                 expected=f"{n_needed} call(s) in every prediction",
-                got=str(len(self.heard[point.name])),
-                hint="`cknna audit` shows what is called.",
+                got=str(len(captured)),
+                hint="`cknna audit` shows which modules are called.",
             )
-        return torch.cat(self.heard[point.name], dim=1).cpu().numpy()
+        return torch.cat(captured, dim=1).cpu().numpy()
 
     def _keep_mask(self, mask: torch.Tensor) -> None:
         if self._mask is None:
             self._mask = mask.bool()
 
-    def _listener(self, point: HookPoint) -> Callable[..., None]:
-        def listen(module: torch.nn.Module, arguments: tuple, output: Any) -> None:
-            heard = self.heard[point.name]
-            if self._is_complete() and (heard or point.name == EMBEDDING):
-                return
-            heard.append(self._pool(point, output))
-            if self._stop_early and self._is_complete() and all(self.heard.values()):
-                raise _AllHeard
+    def _make_forward_hook(self, point: HookPoint) -> Callable[..., None]:
+        captured = self.captured[point.name]
 
-        return listen
+        def on_output(module: torch.nn.Module, arguments: tuple, output: Any) -> None:
+            is_enough = bool(captured) or point.name == EMBEDDING
+            if is_enough and self._is_complete():
+                return
+            captured.append(self._pool(point, output))
+            if self._stop_early and self._is_complete() and all(self.captured.values()):
+                raise StopForward
+
+        return on_output
 
     def _is_complete(self) -> bool:
-        return len(self.heard[EMBEDDING]) >= self._n_needed
+        return len(self.captured[EMBEDDING]) >= self._n_needed
 
     def _pool(self, point: HookPoint, output: Any) -> Float32[torch.Tensor, "row _dim"]:
         tensor = point.read(output)
         if tensor is None:
-            got = type(output).__name__
             raise WhiskerError(
-                f"hook point {point.name!r}", expected="a module that returns a tensor", got=got
+                f"hook point {point.name!r}",
+                expected="a module that returns a tensor",
+                got=type(output).__name__,
             )
-        cameras_first = self._hook.embedding.cameras_first
         return pool_rows(
-            tensor, self._n_rows, point.pool, self._mask_of(tensor), cameras_first=cameras_first
+            tensor,
+            self._n_rows,
+            point.pool,
+            self._mask_of(tensor),
+            cameras_first=self._hook.embedding.cameras_first,
         )
 
     def _mask_of(self, output: torch.Tensor) -> Bool[torch.Tensor, "row token"] | None:
-        token_mask, mask = self._hook.embedding.token_mask, self._mask
-        if mask is None or token_mask is None or not token_mask.of_last_tokens or output.ndim != 3:
+        """Return the mask of the output's tokens.
+
+        If the mask is only of the last tokens, those before them are real.
+        """
+        mask = self._mask
+        token_mask = self._hook.embedding.token_mask
+        if mask is None or token_mask is None or output.ndim != 3:
+            return mask
+        if not token_mask.of_last_tokens:
             return mask
         n_before = max(0, output.shape[1] - mask.shape[1])
         return torch.cat([mask.new_ones(len(mask), n_before), mask], dim=1)
 
 
 @contextmanager
-def overheard(
-    network: torch.nn.Module, token_mask: TokenMask, hear: Callable[[torch.Tensor], None]
+def intercept_mask(
+    network: torch.nn.Module,
+    token_mask: TokenMask,
+    on_mask: Callable[[torch.Tensor], None],
 ) -> Iterator[None]:
-    """Hear the mask whenever lerobot passes by with it."""
+    """Call `on_mask` with the mask of real tokens whenever lerobot computes or passes it."""
     owner = network.get_submodule(token_mask.path)
     method = getattr(owner, token_mask.method)
 
-    def listen(*arguments, **named):
+    def intercepted(*arguments, **named):
         result = method(*arguments, **named)
-        hear(token_mask.take(arguments, result))
+        on_mask(token_mask.take(arguments, result))
         return result
 
-    setattr(owner, token_mask.method, listen)
+    setattr(owner, token_mask.method, intercepted)
     try:
         yield
     finally:
@@ -232,23 +262,24 @@ def overheard(
 
 
 def find_module(network: torch.nn.Module, path: str) -> torch.nn.Module:
-    """The submodule of that name.
+    """Return the submodule of that name.
 
     Raises:
-        WhiskerError: there is none; says the closest names.
+        WhiskerError: there is none; the message gives the closest names.
     """
     # Shared modules have several names.
     modules = dict(network.named_modules(remove_duplicate=False))
-    if path in modules and path:
+    if path and path in modules:
         return modules[path]
     closest = get_close_matches(path, modules, n=3, cutoff=0.5)
     within = path
     while within and within not in modules:
         within = within.rpartition(".")[0]
-    parts = [name for name, _ in modules[within].named_children()][:8]
+    children = [name for name, _ in modules[within].named_children()]
+    named = ", ".join(children[:_MAX_CHILDREN_NAMED]) or "no parts"
     raise WhiskerError(
         f"hook point {path!r}",
         expected=f"the name of a module in {type(network).__name__}",
-        got=f"none; {within or 'the network'!r} has {', '.join(parts) or 'no parts'}",
+        got=f"none; {within or 'the network'!r} has {named}",
         hint=f"Closest: {', '.join(closest)}." if closest else "",
     )

@@ -1,20 +1,19 @@
-"""The k nearest rows of every row, exactly, without ever holding an n x n matrix.
+"""Finds the k nearest rows of every row, exactly, without an n x n matrix.
 
-Nearest is the largest cosine s_ij of rows i and j; a row is not a neighbour of itself. With θ_i the
-k-th largest cosine of row i, r_i of its k places left for the t_i rows at exactly θ_i, the
-neighbourhood is the membership
+Nearest means the largest cosine s_ij of rows i and j. A row is not a neighbour of itself. Let θ_i
+be the k-th largest cosine of row i, let t_i rows have exactly this cosine, and let r_i of the k
+places be left for them. The neighbourhood is the membership
 
     w_ij = 1 if s_ij > θ_i,    r_i / t_i if s_ij = θ_i,    0 otherwise        (Σ_j w_ij = k)
 
-which is the probability that j is among the k nearest of i when ties are broken uniformly at
-random. Without a tie at the k-th place t_i = r_i, and w is the usual mask of zeros and ones.
-Breaking ties by the row number instead, as a top-k does, would make every score depend on the order
-of the rows.
+This is the probability that j is among the k nearest of i when ties are broken uniformly at random.
+Without a tie at the k-th place t_i = r_i, and w is the usual mask of zeros and ones. A top-k breaks
+ties by the row number instead, which would make every score depend on the order of the rows.
 
-The dense part, one matrix product in float32, nominates a few more than k rows each
-(`cknna/nomination.py`). Their cosines are computed anew from the rows in float64, one dot product a
-pair, and sorted: copies of a row are exact ties and the result depends on no block size, thread or
-device.
+The dense part, one float32 matrix product, finds a few more than k candidates for each row
+(`cknna/candidates.py`). Their cosines are computed again from the rows in float64, one dot product
+a pair, and sorted. So copies of a row are exact ties, and the result does not depend on the block
+size, the threads or the device.
 """
 
 from collections.abc import Sequence
@@ -24,37 +23,40 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int, Int32
 
-from cknna.centred_rows import CentredRows
-from cknna.features import UnitRows, check_groups, cut
-from cknna.nomination import nominate
+from cknna.candidates import find_candidates
+from cknna.centered_factors import CenteredFactors
+from cknna.features import NormalizedFeatures, check_groups, cut
 from sim.errors import WhiskerError
 
-# Of rows in float64, which stay in the processor's cache.
+# Float64 rows of this size stay in the processor's cache.
 _CACHE_BYTES = 1 << 18
-# Tied pairs beyond k a row that are held, 8 bytes each. Only features of few distinct values have
-# more.
+# Largest number of tied pairs beyond k a row that are held, 8 bytes each. Only features with few
+# distinct values have more.
 MAX_TIED = 1 << 27
 
 ABSENT = -1
 
+type _IntPairs = Int[np.ndarray, " pair"]
+type _Cosines = Float64[np.ndarray, " pair"]
+
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """The result of a search: serves every smaller k, every permutation of rows and every deletion of an episode.
+    """The result of a search, from which every smaller k, permutation and deletion follows.
 
-    A row's list is `index[i]` and, behind it, the pairs of `tied_row`, `tied_index` with `tied_row
-    == i`. Together they are all rows whose cosine reaches `threshold[i]`.
+    The list of row i is `index[i]` and the pairs of `tied_row`, `tied_index` with `tied_row == i`.
+    Together they are all rows whose cosine reaches `threshold[i]`.
 
     Attributes:
-        index: rows, nearest first, equally near ones in any order; `ABSENT` where a deletion left
+        index: rows, nearest first, equally near ones in any order; `ABSENT` if a deletion left
             fewer than k.
-        similarity: their cosines; 0 where absent.
-        threshold: cosine of the k-th; where a deletion left fewer than k, the one down to which the
-            search went.
+        similarity: their cosines; 0 if absent.
+        threshold: cosine of the k-th neighbour; if a deletion left fewer than k, the smallest
+            cosine that the search covered.
         tied_row, tied_index: pairs (i, j) beyond the k of row i, in which j is exactly as near as
             the k-th.
         row_mean: mean cosine to all rows, itself included: a_i · mean(A).
-        n_candidates: how many rows it was chosen from.
+        n_candidates: number of rows that the neighbours were chosen from.
     """
 
     index: Int32[np.ndarray, "n k"]
@@ -87,35 +89,32 @@ class Neighbors:
         """Return r_i / t_i of each row, 1 without a tie."""
         share = np.ones(self.n)
         rows, n_beyond = np.unique(self.tied_row, return_counts=True)
-        n_within = (self.similarity[rows] == self.threshold[rows, None]).sum(1)
+        is_tied = self.similarity[rows] == self.threshold[rows, None]
+        n_within = is_tied.sum(1)
         share[rows] = n_within / (n_within + n_beyond)
         return share
 
-    def weigh(
-        self, row: Int[np.ndarray, " pair"], similarity: Float64[np.ndarray, " pair"]
-    ) -> Float64[np.ndarray, " pair"]:
-        """Return the membership w of pairs in the lists of these rows, from the cosines of the pairs."""
+    def weigh(self, row: _IntPairs, similarity: _Cosines) -> _Cosines:
+        """Return the membership w of pairs in the lists of these rows, from the pairs' cosines."""
         threshold = self.threshold[row]
         if not len(self.tied_row):
             return (similarity >= threshold).astype(np.float64)
-        return np.where(
-            similarity > threshold,
-            1.0,
-            np.where(similarity == threshold, self.tied_share[row], 0.0),
-        )
+        weight = (similarity > threshold).astype(np.float64)
+        return np.where(similarity == threshold, self.tied_share[row], weight)
 
     def first(self, k: int) -> "Neighbors":
         """Return the k nearest of them, as a search for k would have found them."""
         if k > self.k:
             raise WhiskerError(
-                "neighbours", expected=f"at most the {self.k} searched for", got=f"k = {k}"
+                "neighbours",
+                expected=f"at most the {self.k} searched for",
+                got=f"k = {k}",
             )
         if k == self.k:
             return self
-        threshold = np.where(
-            self.index[:, k - 1] == ABSENT, self.threshold, self.similarity[:, k - 1]
-        )
-        is_tied = (self.similarity[:, k:] == threshold[:, None]) & (self.index[:, k:] != ABSENT)
+        is_absent = self.index == ABSENT
+        threshold = np.where(is_absent[:, k - 1], self.threshold, self.similarity[:, k - 1])
+        is_tied = (self.similarity[:, k:] == threshold[:, None]) & ~is_absent[:, k:]
         row, place = np.nonzero(is_tied)
         still = self.threshold[self.tied_row] == threshold[self.tied_row]
         return replace(
@@ -128,60 +127,62 @@ class Neighbors:
         )
 
     def reorder(self, order: Int[np.ndarray, " n"]) -> "Neighbors":
-        """Return those of the same rows in another order: new row i is old row order[i].
+        """Return the neighbours of the same rows in another order, without a new search.
 
-        Nothing is searched.
+        Row i of the result is row order[i] of this one.
         """
         new_index = np.empty(self.n, np.int32)
         new_index[order] = np.arange(self.n, dtype=np.int32)
         return Neighbors(
-            new_index[self.index[order]],
-            self.similarity[order],
-            self.threshold[order],
-            new_index[self.tied_row],
-            new_index[self.tied_index],
-            self.row_mean[order],
-            self.n_candidates[order],
+            index=new_index[self.index[order]],
+            similarity=self.similarity[order],
+            threshold=self.threshold[order],
+            tied_row=new_index[self.tied_row],
+            tied_index=new_index[self.tied_index],
+            row_mean=self.row_mean[order],
+            n_candidates=self.n_candidates[order],
         )
 
     def delete(self, deleted: Int[np.ndarray, " rows"], k: int) -> "Neighbors":
-        """Return the k nearest of the rows that stay: those further down in the list move up. Nothing is searched.
+        """Return the k nearest of the remaining rows, without a new search.
 
-        A row of whose list fewer than k stay keeps fewer (`ABSENT`); a search deeper than k makes
-        them rare. The row means stay those of all rows.
+        Neighbours further down a list move up. A row keeps fewer than k (`ABSENT`) if fewer of its
+        list remain; a search deeper than k makes such rows rare. The row means stay those of all
+        rows.
         """
         stays = np.ones(self.n, bool)
         stays[deleted] = False
         new_index = (np.cumsum(stays) - 1).astype(np.int32)
-        gone = ~stays[self.index[stays]]
-        kept = np.argsort(gone, axis=1, kind="stable")
-        short = np.take_along_axis(gone, kept, axis=1)
-        index = np.where(
-            short, ABSENT, new_index[np.take_along_axis(self.index[stays], kept, axis=1)]
-        )
-        similarity = np.where(short, 0.0, np.take_along_axis(self.similarity[stays], kept, axis=1))
+        old_index = self.index[stays]
+        gone = ~stays[old_index]
+        kept_first = np.argsort(gone, axis=1, kind="stable")
+        short = np.take_along_axis(gone, kept_first, axis=1)
+        kept_index = np.take_along_axis(old_index, kept_first, axis=1)
+        kept_similarity = np.take_along_axis(self.similarity[stays], kept_first, axis=1)
+        index = np.where(short, ABSENT, new_index[kept_index])
+        similarity = np.where(short, 0.0, kept_similarity)
         threshold = self.threshold[stays]
 
         both_stay = stays[self.tied_row] & stays[self.tied_index]
-        tied_row, tied_index = (
-            new_index[self.tied_row[both_stay]],
-            new_index[self.tied_index[both_stay]],
-        )
-        # Tied rows take the places at the end that have become free, in any order, for they are
-        # equally near.
-        place = (~short).sum(1)[tied_row] + _count_before(tied_row)
+        tied_row = new_index[self.tied_row[both_stay]]
+        tied_index = new_index[self.tied_index[both_stay]]
+        # Tied rows fill the places that became free at the end. They are equally near, so any order
+        # will do.
+        n_kept = (~short).sum(1)
+        place = n_kept[tied_row] + _count_before(tied_row)
         moves = place < self.k
         index[tied_row[moves], place[moves]] = tied_index[moves]
         similarity[tied_row[moves], place[moves]] = threshold[tied_row[moves]]
-        return Neighbors(
-            index,
-            similarity,
-            threshold,
-            tied_row[~moves],
-            tied_index[~moves],
-            self.row_mean[stays],
-            self.n_candidates[stays] - len(deleted),
-        ).first(k)
+        rest = Neighbors(
+            index=index,
+            similarity=similarity,
+            threshold=threshold,
+            tied_row=tied_row[~moves],
+            tied_index=tied_index[~moves],
+            row_mean=self.row_mean[stays],
+            n_candidates=self.n_candidates[stays] - len(deleted),
+        )
+        return rest.first(k)
 
 
 def _count_before(values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -194,59 +195,67 @@ def _count_before(values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def find_neighbors(
-    rows: UnitRows,
+    rows: NormalizedFeatures,
     k: int,
     groups: np.ndarray | None = None,
     exclude_same_group: bool = False,
     tile: int | None = None,
     device: str | None = None,
 ) -> Neighbors:
-    """The k nearest of every row; with `exclude_same_group`, of the rows that belong to another group.
+    """Find the k nearest of every row; with `exclude_same_group`, among rows of other groups.
 
     Args:
-        groups: the episode that each row belongs to; used with `exclude_same_group` alone.
-        tile: rows and columns of the products made at a time; of itself a good one.
-        device: where the products are made, a torch device or "numpy"; by default a GPU where there
-            is one and the work is worth it. The result is the same.
+        groups: the episode of each row; used only with `exclude_same_group`.
+        tile: number of rows and columns of a product; by default a good one is chosen.
+        device: "numpy" or the torch device of the products; by default a GPU if there is one and
+            the work is worth it. The result is the same.
     """
-    label = check_groups(groups, rows.n) if exclude_same_group and groups is not None else None
-    own = np.bincount(label)[label] if label is not None else np.ones(rows.n, np.int64)
-    if exclude_same_group and label is None:
+    if not exclude_same_group:
+        label = None
+        own = np.ones(rows.n, np.int64)
+    elif groups is None:
         raise WhiskerError(
             "exclude_same_group",
             expected="groups",
             got="none",
             hint="Pass the episode of each row.",
         )
+    else:
+        label = check_groups(groups, rows.n)
+        own = np.bincount(label)[label]
     n_candidates = rows.n - own
-    if k < 1 or n_candidates.min() < k:
+    fewest = n_candidates.min()
+    if k < 1 or fewest < k:
         raise WhiskerError(
             f"k = {k} for {rows.name}",
-            expected=f"1 <= k <= {n_candidates.min()}, the fewest rows that a row may choose from",
+            expected=f"1 <= k <= {fewest}, the fewest rows that a row may choose from",
             hint="Choose a smaller k.",
         )
     index = np.empty((rows.n, k), np.int32)
     similarity = np.empty((rows.n, k))
     tied: list[tuple[np.ndarray, np.ndarray]] = []
-    factors = CentredRows(rows)
-    for block, row, column in nominate(factors, k, label, tile, device):
-        cosine = _compute_cosines(rows, block.start + row, column)
-        order, begins = _sort(row, column, cosine, block.stop - block.start)
+    factors = CenteredFactors(rows)
+    for block, block_row, column in find_candidates(factors, k, label, tile, device):
+        row = block.start + block_row
+        cosine = _compute_cosines(rows, row, column)
+        order, begins = _sort(block_row, column, cosine, block.stop - block.start)
         nearest = order[begins[:, None] + np.arange(k)]
-        index[block], similarity[block] = column[nearest], cosine[nearest]
-        beyond = order[np.arange(len(order)) - begins[row[order]] >= k]
-        beyond = beyond[cosine[beyond] == similarity[block.start + row[beyond], -1]]
-        tied.append(((block.start + row[beyond]).astype(np.int32), column[beyond].astype(np.int32)))
+        index[block] = column[nearest]
+        similarity[block] = cosine[nearest]
+        place = np.arange(len(order)) - begins[block_row[order]]
+        beyond = order[place >= k]
+        ties = beyond[cosine[beyond] == similarity[row[beyond], -1]]
+        tied.append((row[ties].astype(np.int32), column[ties].astype(np.int32)))
         _check_tied(rows.name, tied)
     tied_row, tied_index = (np.concatenate(each) for each in zip(*tied, strict=True))
     return Neighbors(
-        index,
-        similarity,
-        similarity[:, -1].copy(),
-        tied_row,
-        tied_index,
-        factors.row_mean,
-        n_candidates,
+        index=index,
+        similarity=similarity,
+        threshold=similarity[:, -1].copy(),
+        tied_row=tied_row,
+        tied_index=tied_index,
+        row_mean=factors.row_mean,
+        n_candidates=n_candidates,
     )
 
 
@@ -256,28 +265,31 @@ def _check_tied(name: str, tied: Sequence[tuple[np.ndarray, np.ndarray]]) -> Non
             name,
             expected=f"at most {MAX_TIED:,} pairs of rows that tie with a k-th neighbour",
             got="more",
-            hint="A feature of few distinct values has no neighbourhoods; add columns, or score fewer rows.",
+            hint="A feature with few distinct values has no neighbourhoods. Add columns, or score "
+            "fewer rows.",
         )
 
 
-def _compute_cosines(
-    rows: UnitRows, row: Int[np.ndarray, " pair"], column: Int[np.ndarray, " pair"]
-) -> Float64[np.ndarray, " pair"]:
-    """Of these pairs, in float64; of two that are mirrored once."""
-    first, second = np.minimum(row, column).astype(np.int64), np.maximum(row, column)
+def _compute_cosines(rows: NormalizedFeatures, row: _IntPairs, column: _IntPairs) -> _Cosines:
+    """Return the float64 cosines of these pairs, computing each of two mirrored pairs once."""
+    first = np.minimum(row, column).astype(np.int64)
+    second = np.maximum(row, column)
     pair, which = np.unique(first * rows.n + second, return_inverse=True)
     cosine = np.empty(len(pair))
-    for some in cut(len(pair), max(1, _CACHE_BYTES // (8 * rows.dim))):
-        cosine[some] = rows.compute_cosines(*np.divmod(pair[some], rows.n))
+    n_at_once = max(1, _CACHE_BYTES // (8 * rows.dim))
+    for some in cut(len(pair), n_at_once):
+        left, right = np.divmod(pair[some], rows.n)
+        cosine[some] = rows.compute_cosines(left, right)
     return cosine[which]
 
 
 def _sort(
-    row: Int[np.ndarray, " pair"],
-    column: Int[np.ndarray, " pair"],
-    cosine: Float64[np.ndarray, " pair"],
+    row: _IntPairs,
+    column: _IntPairs,
+    cosine: _Cosines,
     n_rows: int,
-) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " row"]]:
+) -> tuple[_IntPairs, Int[np.ndarray, " row"]]:
     """Return the pairs by row, nearest first, and where each row's pairs begin in that order."""
     counts = np.bincount(row, minlength=n_rows)
-    return np.lexsort((column, -cosine, row)), np.cumsum(counts) - counts
+    order = np.lexsort((column, -cosine, row))
+    return order, np.cumsum(counts) - counts

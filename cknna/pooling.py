@@ -1,9 +1,10 @@
-"""One vector a row of the batch, from whatever a module puts out."""
+"""Pools the output of a module to one vector for each row of the batch."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64
 
 from sim.errors import WhiskerError
 
@@ -18,25 +19,28 @@ def pool_rows(
     *,
     cameras_first: bool = False,
 ) -> Float32[torch.Tensor, "row _dim"]:
-    """Pool space or tokens, in float32, and put what there is several of (cameras, observation steps) side by side.
+    """Pool space or tokens in float32, and concatenate what a row has several of.
 
-    By its number of dimensions an output is a map `(B, channels, h, w)`, of which the mean over
-    space is taken, tokens `(B, tokens, D)`, pooled as asked, or a vector `(B, D)`. B is k times the
-    number of rows; a row gets k D numbers.
+    A row may have several cameras or observation steps. The number of dimensions says what an
+    output is: a map `(B, channels, h, w)`, pooled by the mean over space, tokens `(B, tokens, D)`,
+    pooled as asked, or a vector `(B, D)`. B is k times the number of rows, and a row gets k D
+    numbers.
 
     Args:
-        mask: real tokens. What padding holds, NaN included, changes nothing. A row without any
-            gives NaN.
+        mask: real tokens. The values of padding, NaN included, do not matter. A row without real
+            tokens gives NaN.
         cameras_first: B runs over the rows of the first camera, then over those of the second.
 
     Raises:
-        WhiskerError: another shape, or tokens that the mask is not of.
+        WhiskerError: the output has another shape, or the mask does not fit its tokens.
     """
     values = output.detach().float()
     if values.ndim not in (2, 3, 4) or len(values) % n_rows:
-        expected = f"(B, D), (B, tokens, D) or (B, channels, h, w) with B a multiple of the batch of {n_rows}"
+        shapes = "(B, D), (B, tokens, D) or (B, channels, h, w)"
         raise WhiskerError(
-            "output at a hook point", expected=expected, got=str(tuple(output.shape))
+            "output at a hook point",
+            expected=f"{shapes} with B a multiple of the batch of {n_rows}",
+            got=str(tuple(output.shape)),
         )
     if values.ndim == 4:
         values = values.mean(dim=(2, 3))
@@ -45,7 +49,7 @@ def pool_rows(
     n_parts = len(values) // n_rows
     if cameras_first:
         values = values.unflatten(0, (n_parts, n_rows)).transpose(0, 1)
-    # A copy, always: the network may go on working in place.
+    # The network may go on working in place, so the result is always a copy.
     return values.reshape(n_rows, -1).clone()
 
 
@@ -54,41 +58,51 @@ def _pool_tokens(
     pool: Pool,
     mask: Bool[torch.Tensor, "_row _masked"] | None,
 ) -> Float32[torch.Tensor, "row dim"]:
-    """Without a mask that fits, `first` and `last` are of all tokens; a masked mean needs one."""
-    if mask is None or mask.shape != values.shape[:2]:
+    """Pool tokens. Without a fitting mask `first` and `last` take all tokens as real."""
+    shape = values.shape[:2]
+    if mask is None or mask.shape != shape:
         if pool == "masked-mean":
-            known = "none for this policy type" if mask is None else f"one of {tuple(mask.shape)}"
             raise WhiskerError(
                 "--pool masked-mean",
-                expected=f"a mask of the tokens {tuple(values.shape[:2])}",
-                got=known,
+                expected=f"a mask of the tokens {tuple(shape)}",
+                got="none for this policy type" if mask is None else f"one of {tuple(mask.shape)}",
                 hint="Use --pool mean, first or last.",
             )
-        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+        mask = torch.ones(shape, dtype=torch.bool, device=values.device)
     if pool == "mean":
         return values.mean(dim=1)
     if pool == "masked-mean":
-        return torch.where(mask[..., None], values, 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-    # The index of a maximum is that of the first.
-    index = (
-        mask.int().argmax(dim=1)
-        if pool == "first"
-        else mask.shape[1] - 1 - mask.flip(1).int().argmax(dim=1)
-    )
-    return values[torch.arange(len(values), device=values.device), index]
+        total = torch.where(mask[..., None], values, 0).sum(dim=1)
+        return total / mask.sum(dim=1, keepdim=True)
+    if pool == "first":
+        index = _find_first(mask)
+    else:
+        index = mask.shape[1] - 1 - _find_first(mask.flip(1))
+    rows = torch.arange(len(values), device=values.device)
+    return values[rows, index]
+
+
+def _find_first(mask: Bool[torch.Tensor, "row token"]) -> Int64[torch.Tensor, " row"]:
+    """Return the index of the first true entry of each row; `argmax` returns the first maximum."""
+    return mask.int().argmax(dim=1)
 
 
 def find_tensor(output: Any) -> torch.Tensor | None:
-    """The tensor that a module's output is about: itself, `last_hidden_state`, or the first in it; None without any."""
+    """Return the main tensor of a module's output, or None if it has none.
+
+    This is the output itself, its `last_hidden_state`, or the first tensor in it.
+    """
     if isinstance(output, torch.Tensor):
         return output
     if hasattr(output, "last_hidden_state"):
         return output.last_hidden_state
-    parts = (
-        output.values()
-        if isinstance(output, dict)
-        else output
-        if isinstance(output, (list, tuple))
-        else ()
-    )
-    return next((tensor for part in parts if (tensor := find_tensor(part)) is not None), None)
+    parts: Iterable[Any] = ()
+    if isinstance(output, dict):
+        parts = output.values()
+    elif isinstance(output, (list, tuple)):
+        parts = output
+    for part in parts:
+        tensor = find_tensor(part)
+        if tensor is not None:
+            return tensor
+    return None

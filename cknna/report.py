@@ -1,4 +1,4 @@
-"""Scores of feature banks as rows: each beside its null, its interval, and what one must know to read it."""
+"""Scores feature banks: each score with its null, its interval, and notes on how to read it."""
 
 import warnings
 from collections import Counter
@@ -14,16 +14,16 @@ from cknna.config import ScoreConfig
 from cknna.features import make_pair
 from cknna.jackknife import MIN_EPISODES, PairedTest, compute_interval, compute_paired_test
 from cknna.neighbors import Neighbors
-from cknna.null import NullTest, compute_null
-from cknna.parts import find_parts
+from cknna.null import NullTest, Permutations, compute_null
 from cknna.score import CknnaScore, compute_cka, compute_score, search
 from cknna.series import STATE, load_reference, name_reference
+from cknna.subsets import find_subsets
 from sim.errors import WhiskerError, WhiskerWarning
 
 ALL = "all"
-# Below this many rows chance alone is a score that people publish.
+# Below this many rows, chance alone gives a score as high as published ones.
 _FEW_ROWS = 100
-# What a null of fewer arrangements can say at best is p = 0.05.
+# With fewer arrangements than this, p cannot fall below 0.05.
 _FEW_ARRANGEMENTS = 20
 
 
@@ -32,14 +32,14 @@ class Pair:
     """Two representations of the same moments.
 
     Attributes:
-        bank: its name.
-        policy, checkpoint: whose features they are; "" where that is not known.
+        bank: name of the bank.
+        policy, checkpoint: the policy that has the features; "" if that is not known.
         a: the policy's features.
         b: the robot's state, or another series of the same moments.
-        against: its name.
-        episode: of each row; None where it is not known.
-        task: of each row, likewise.
-        parts: name → the rows in it.
+        against: name of b.
+        episode: episode of each row; None if it is not known.
+        task: task of each row; None if it is not known.
+        subsets: name → the rows in it.
     """
 
     bank: str
@@ -51,23 +51,23 @@ class Pair:
     against: str = STATE
     episode: Int64[np.ndarray, " row"] | None = None
     task: Int64[np.ndarray, " row"] | None = None
-    parts: Mapping[str, Bool[np.ndarray, " row"]] = field(default_factory=dict)
+    subsets: Mapping[str, Bool[np.ndarray, " row"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A line of the table and of the JSON. What is not defined, or was not asked for, is nan.
+    """A row of the table and of the JSON. A number is nan if it is undefined or was not asked for.
 
     Attributes:
-        part: "all", or which of the rows.
+        part: "all", or the subset of the rows.
         low, high: 95 % interval over episodes.
-        n_tied_a, n_tied_b: rows of the features and of what they are scored against with ties at
+        n_tied_a, n_tied_b: rows of the features, and of what they are scored against, with ties at
             the k-th neighbour.
         null: what was permuted: "episodes" or "rows".
-        observed: the score that the null is compared with: of the rows that are left where episodes
+        observed: the score that the null is compared with, of the rows that remain when episodes
             are trimmed to a common length.
-        null_mean, null_high: of the permutations, and their 95th percentile.
-        notes: what one must know to read the number.
+        null_mean, null_high: mean and 95th percentile of the permutations.
+        notes: remarks that a reader of the number needs.
         against: name of what the features are scored against (`cknna.series.load_reference`).
     """
 
@@ -99,7 +99,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two policies on one shared set of moments."""
+    """Two policies on the same moments."""
 
     first: str
     second: str
@@ -108,20 +108,28 @@ class Comparison:
 
 
 def name_banks(banks: Sequence[FeatureBank]) -> list[str]:
-    """By their folders; where two of them are called alike, by the whole path."""
+    """Return the name of each bank: its folder, or its whole path if two folders share a name."""
     names = [bank.path.resolve().name for bank in banks]
-    return names if len(set(names)) == len(names) else [str(bank.path) for bank in banks]
+    if len(set(names)) == len(names):
+        return names
+    return [str(bank.path) for bank in banks]
 
 
 def pairs_of(
-    bank: FeatureBank, name: str, with_parts: bool, against: str = STATE
+    bank: FeatureBank,
+    name: str,
+    with_parts: bool,
+    against: str = STATE,
 ) -> Iterator[Pair]:
-    """One for each hook point of a bank.
+    """Yield a pair for each hook point of a bank.
+
+    Args:
+        with_parts: give the pair its subsets, so that they are scored separately.
 
     Raises:
         WhiskerError: the series to score against cannot be read (`cknna.series.load_reference`).
     """
-    parts = find_parts(bank) if with_parts else {}
+    subsets = find_subsets(bank) if with_parts else {}
     reference = load_reference(bank, against)
     for hook_point in bank.hook_points:
         yield Pair(
@@ -134,81 +142,82 @@ def pairs_of(
             checkpoint=bank.description.checkpoint,
             episode=bank.episode,
             task=bank.task_index,
-            parts=parts,
+            subsets=subsets,
         )
 
 
 def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
-    """All rows, then each part that is large enough. Warns of a part of which no score is defined.
+    """Score all rows, then each subset that is large enough. Warn if a subset has no score.
 
     Raises:
-        WhiskerError: features of which no score is defined.
+        WhiskerError: no score is defined for all rows.
     """
-    yield from _score_part(pair, ALL, np.ones(len(pair.a), bool), config)
-    for part, rows in pair.parts.items():
+    everything = np.ones(len(pair.a), bool)
+    yield from _score_subset(pair, ALL, everything, config.topk, config)
+    for subset, rows in pair.subsets.items():
         topk = tuple(k for k in config.topk if rows.sum() > 2 * k)
         if not topk:
             continue
         try:
-            yield from _score_part(pair, part, rows, config, topk)
+            yield from _score_subset(pair, subset, rows, topk, config)
         except WhiskerError as error:
-            warnings.warn(f"{pair.bank}, {part}: no score. {error}", WhiskerWarning, stacklevel=2)
+            message = f"{pair.bank}, {subset}: no score. {error}"
+            warnings.warn(message, WhiskerWarning, stacklevel=2)
 
 
 def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Comparison]:
-    """Each two banks that are of the same recorded moments."""
-    shared = [
-        (bank, name)
-        for bank, name in zip(banks, name_banks(banks), strict=True)
-        if bank.checksum is not None
-    ]
-    for i, (first, first_name) in enumerate(shared):
-        for second, second_name in shared[i + 1 :]:
+    """Compare every two banks of the same recorded moments."""
+    named = zip(banks, name_banks(banks), strict=True)
+    recorded = [(bank, name) for bank, name in named if bank.checksum is not None]
+    for i, (first, first_name) in enumerate(recorded):
+        for second, second_name in recorded[i + 1 :]:
             if not _are_shared([first, second]):
                 continue
             reference = load_reference(first, config.against)
-            a, b = _search(first.features(), reference, config, first.episode)
-            other, _ = _search(second.features(), reference, config, first.episode)
+            episode = first.episode
+            a, b = _search(first.features(), reference, config.topk, config, episode)
+            other, _ = _search(second.features(), reference, config.topk, config, episode)
             for k in config.topk:
-                test = compute_paired_test(a, other, b, k, first.episode, config.variant)
+                test = compute_paired_test(a, other, b, k, episode, config.variant)
                 yield Comparison(first_name, second_name, k, test)
 
 
 def _search(
-    features: np.ndarray, reference: np.ndarray, config: ScoreConfig, episode: np.ndarray
+    features: np.ndarray,
+    reference: np.ndarray,
+    topk: Sequence[int],
+    config: ScoreConfig,
+    episode: np.ndarray | None,
 ) -> tuple[Neighbors, Neighbors]:
-    return search(features, reference, config.topk, episode, config.exclude_same_episode, depth=2)
+    """Find neighbours to the depth that intervals and nulls need."""
+    return search(features, reference, topk, episode, config.exclude_same_episode, depth=2)
 
 
 def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
-    """What several banks must not be compared for, as warnings.
+    """Return warnings about what several banks cannot be compared for.
+
+    Args:
+        insists: allow rollouts of different policies.
 
     Raises:
-        WhiskerError: one bank twice, or rollouts of different policies, whose states are different
-            ones, and nobody insists.
+        WhiskerError: a bank is given twice, or the banks are rollouts of different policies, which
+            visit different states.
     """
-    twice = [
-        str(path) for path, n in Counter(bank.path.resolve() for bank in banks).items() if n > 1
-    ]
-    if twice:
-        raise WhiskerError(
-            f"bank {twice[0]}",
-            expected="every bank once",
-            got="it again",
-            hint="Leave it out once.",
-        )
+    _check_distinct(banks)
     named = list(zip(banks, name_banks(banks), strict=True))
     own = {name: bank for bank, name in named if bank.description.kind == "rollout"}
-    if _count_weights(own.values()) > 1 and not insists:
+    several_rollouts = _count_weights(own.values()) > 1
+    if several_rollouts and not insists:
         raise WhiskerError(
             f"banks {', '.join(own)}",
             expected="rows of the same moments",
             got="rollouts of different weights, each in states that it brought about itself",
-            hint="Record observations once (eval --record-observations), show them to both (cknna extract), and compare"
-            " those; or score one at a time. --across-policies insists.",
+            hint="Record observations once (eval --record-observations), show them to both (cknna "
+            "extract), and compare those; or score one bank at a time. --across-policies compares "
+            "them anyway.",
         )
     warnings = []
-    if _count_weights(own.values()) > 1:
+    if several_rollouts:
         warnings.append(
             "rollouts of different weights are of different states: their scores are no comparison"
         )
@@ -216,58 +225,80 @@ def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
         warnings.append("the banks are not all of the same moments: their scores are no comparison")
     if len({bank.description.reads_instruction for bank in banks}) > 1:
         warnings.append(
-            "one policy reads the instruction and another does not: part of a difference may be the words"
+            "one policy reads the instruction and another does not: part of a difference may come "
+            "from the words"
         )
     for bank, name in named:
-        if bank.description.looks_random:
-            warnings.append(f"{name}: the weights look random, or untrained")
-        for what, how_far in bank.description.out_of_range_inputs.items():
-            warnings.append(
-                f"{name}: the weights were trained on something else: {what} is {how_far}"
+        warnings += _warn_of_weights(bank, name)
+    return warnings
+
+
+def _check_distinct(banks: Sequence[FeatureBank]) -> None:
+    counts = Counter(bank.path.resolve() for bank in banks)
+    for path, n in counts.items():
+        if n > 1:
+            raise WhiskerError(
+                f"bank {path}",
+                expected="every bank once",
+                got="the same bank twice",
+                hint="Name it only once.",
             )
+
+
+def _warn_of_weights(bank: FeatureBank, name: str) -> list[str]:
+    warnings = []
+    if bank.description.looks_random:
+        warnings.append(f"{name}: the weights look random, or untrained")
+    for what, value_range in bank.description.out_of_range_inputs.items():
+        warnings.append(
+            f"{name}: the weights were trained on something else: {what} is {value_range}"
+        )
     return warnings
 
 
 def _count_weights(banks: Iterable[FeatureBank]) -> int:
+    """Return the number of different checkpoints."""
     return len({tuple(sorted(bank.description.files_sha256.items())) for bank in banks})
 
 
 def _are_shared(banks: Sequence[FeatureBank]) -> bool:
-    """Whether all banks are of the same recorded moments."""
-    first = banks[0].checksum
-    return first is not None and all(
-        bank.checksum is not None and np.array_equal(bank.checksum, first) for bank in banks
-    )
+    """Return whether all banks are of the same recorded moments."""
+    checksums = [bank.checksum for bank in banks if bank.checksum is not None]
+    if len(checksums) < len(banks):
+        return False
+    return all(np.array_equal(checksum, checksums[0]) for checksum in checksums)
 
 
-def _score_part(
+def _score_subset(
     pair: Pair,
-    part: str,
+    subset: str,
     rows: np.ndarray,
+    topk: tuple[int, ...],
     config: ScoreConfig,
-    topk: tuple[int, ...] | None = None,
 ) -> Iterator[ScoreRow]:
-    topk = topk or config.topk
-    whole = bool(rows.all())
-    a, b = (pair.a, pair.b) if whole else (pair.a[rows], pair.b[rows])
+    a = pair.a
+    b = pair.b
+    if not rows.all():
+        a = a[rows]
+        b = b[rows]
     episode = None if pair.episode is None else pair.episode[rows]
-    strata = None if pair.task is None or len(np.unique(pair.task[rows])) == 1 else pair.task[rows]
-    near_a, near_b = search(a, b, topk, episode, config.exclude_same_episode, depth=2)
+    strata = None if pair.task is None else pair.task[rows]
+    near_a, near_b = _search(a, b, topk, config, episode)
     cka = compute_cka(*make_pair(a, b)) if config.cka else nan
-    n_duplicates = {
+    n_repeated = {
         "features": _count_repeated(a),
         name_reference(pair.against): _count_repeated(b),
     }
     for k in topk:
         score = compute_score(near_a, near_b, k, config.variant)
-        null, null_notes = _null(near_a, near_b, k, config, episode, strata)
-        low, high = _interval(near_a, near_b, k, config, episode)
+        null, null_notes = _compute_null(near_a, near_b, k, config, episode, strata)
+        low, high = _compute_interval(near_a, near_b, k, config, episode)
         yield ScoreRow(
             bank=pair.bank,
             policy=pair.policy,
             checkpoint=pair.checkpoint,
             hook_point=pair.hook_point,
-            part=part,
+            part=subset,
             n=score.n,
             n_episodes=0 if episode is None else len(np.unique(episode)),
             k=k,
@@ -285,17 +316,20 @@ def _score_part(
             null_high=null.null_high if null else nan,
             p_value=null.p_value if null else nan,
             cka=cka,
-            notes=(*_notes(score, n_duplicates), *null_notes),
+            notes=(*_make_notes(score, n_repeated), *null_notes),
             against=pair.against,
         )
 
 
 def _count_repeated(rows: Float32[np.ndarray, "row dim"]) -> int:
-    # A hash of each, not the rows again: a bank may be as large as the disk.
+    """Return how many rows repeat another.
+
+    Only their hashes are kept: a bank may be as large as the disk.
+    """
     return len(rows) - len({hash(row.tobytes()) for row in rows})
 
 
-def _null(
+def _compute_null(
     a: Neighbors,
     b: Neighbors,
     k: int,
@@ -303,6 +337,7 @@ def _null(
     episode: np.ndarray | None,
     strata: np.ndarray | None,
 ) -> tuple[NullTest | None, list[str]]:
+    """Return the null and notes on it; no null if there is only one episode."""
     notes = []
     scheme = config.null
     if episode is None or scheme == "rows":
@@ -310,9 +345,10 @@ def _null(
         notes.append("the null permutes rows: what is smooth in time is called significant")
     elif len(np.unique(episode)) < 2:
         return None, ["one episode: there is nothing to permute"]
-    null = compute_null(
-        a, b, k, config.variant, episode, scheme, strata, config.permutations, config.seed
-    )
+    if strata is not None and len(np.unique(strata)) == 1:
+        strata = None
+    permutations = Permutations(scheme, strata, config.permutations, config.seed)
+    null = compute_null(a, b, k, config.variant, episode, permutations)
     if null.n_arrangements < _FEW_ARRANGEMENTS:
         notes.append(
             f"{null.n_arrangements:g} ways to exchange episodes of like length: p cannot tell much"
@@ -324,8 +360,12 @@ def _null(
     return null, notes
 
 
-def _interval(
-    a: Neighbors, b: Neighbors, k: int, config: ScoreConfig, episode: np.ndarray | None
+def _compute_interval(
+    a: Neighbors,
+    b: Neighbors,
+    k: int,
+    config: ScoreConfig,
+    episode: np.ndarray | None,
 ) -> tuple[float, float]:
     if episode is None or len(np.unique(episode)) < MIN_EPISODES:
         return nan, nan
@@ -333,14 +373,23 @@ def _interval(
     return interval.low, interval.high
 
 
-def _notes(score: CknnaScore, n_duplicates: Mapping[str, int]) -> Iterator[str]:
+def _make_notes(score: CknnaScore, n_repeated: Mapping[str, int]) -> Iterator[str]:
     if score.n < _FEW_ROWS:
-        yield f"{score.n} rows are few: many neighbours are mutual by chance (--mutual-knn shows how many)"
-    for name, n_repeated in n_duplicates.items():
-        if n_repeated:
-            yield f"{n_repeated} rows of the {name} repeat another"
-    for name, n_tied in zip(n_duplicates, (score.n_tied_a, score.n_tied_b), strict=True):
+        yield (
+            f"{score.n} rows are few: many neighbours are mutual by chance (--mutual-knn shows how "
+            "many)"
+        )
+    for name, n in n_repeated.items():
+        if n:
+            yield f"{n} rows of the {name} repeat another"
+    for name, n_tied in zip(n_repeated, (score.n_tied_a, score.n_tied_b), strict=True):
         if n_tied:
-            yield f"{n_tied} rows of the {name} have ties at the k-th neighbour: tied rows count in equal shares"
+            yield (
+                f"{n_tied} rows of the {name} have ties at the k-th neighbour: tied rows count in "
+                "equal shares"
+            )
     if not isnan(score.cknna) and score.cknna > 1:
-        yield "above 1: the unbiased score is no cosine; mutual edges can agree better than all edges do on the whole"
+        yield (
+            "above 1: the unbiased score is no cosine; mutual edges can agree better than all "
+            "edges do on the whole"
+        )

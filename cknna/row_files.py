@@ -1,4 +1,7 @@
-"""Arrays on disk that grow by rows, as `.npy` files that any program reads; what a crash leaves is whole rows."""
+"""Arrays on disk that grow by rows, as `.npy` files that any program reads.
+
+A crash leaves only whole rows.
+"""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +11,7 @@ import numpy as np
 
 from sim.errors import WhiskerError
 
-# numpy reads a header of any length up to 64 KiB; this one has room for any number of rows.
+# numpy reads a header of any length up to 64 KiB. This one has room for any number of rows.
 _HEADER_SIZE = 256
 _MAGIC = b"\x93NUMPY\x01\x00"
 
@@ -16,18 +19,18 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 class RowFiles:
     """Several arrays with the same number of rows, one `<name>.npy` each, written together.
 
-    The header of a file says how many rows there are, and is written after them: a row counts when
-    the headers of all files have it. What comes after was not finished, and is overwritten.
+    The header of a file says how many rows it has, and is written after them. So a row counts only
+    when the headers of all files include it. Rows behind it are unfinished and are overwritten.
     """
 
     def __init__(self, folder: Path, columns: Mapping[str, tuple[np.dtype, int]]) -> None:
-        """Open for appending; the files are made if they are not there.
+        """Open the files for appending, and make those that do not exist.
 
         Args:
             columns: name → type and width of its rows.
 
         Raises:
-            WhiskerError: files of other columns.
+            WhiskerError: the files have other columns.
         """
         self._columns = {name: (np.dtype(dtype), width) for name, (dtype, width) in columns.items()}
         self._paths = {name: folder / f"{name}.npy" for name in columns}
@@ -40,7 +43,7 @@ class RowFiles:
         self._files = {name: path.open("r+b") for name, path in self._paths.items()}
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Add `(n, width)` to every column, n alike."""
+        """Append `(n, width)` to every column, with the same n."""
         (n_new,) = {len(rows[name]) for name in self._columns}
         for name, file in self._files.items():
             dtype, width = self._columns[name]
@@ -61,40 +64,44 @@ class RowFiles:
 
     def _header(self, name: str, n_rows: int) -> bytes:
         dtype, width = self._columns[name]
-        text = repr({"descr": dtype.str, "fortran_order": False, "shape": (n_rows, width)})
+        content = {"descr": dtype.str, "fortran_order": False, "shape": (n_rows, width)}
         length = _HEADER_SIZE - len(_MAGIC) - 2
-        return _MAGIC + length.to_bytes(2, "little") + f"{text:<{length - 1}}\n".encode("latin1")
+        text = repr(content).ljust(length - 1) + "\n"
+        return _MAGIC + length.to_bytes(2, "little") + text.encode("latin1")
 
     def _check_column(self, name: str, path: Path) -> None:
         dtype, width = self._columns[name]
-        there = open_rows(path)
-        if there.dtype != dtype or there.shape[1] != width:
+        stored = open_rows(path)
+        if stored.dtype != dtype or stored.shape[1] != width:
             raise WhiskerError(
                 f"bank file {str(path)!r}",
                 expected=f"rows of {width} {dtype}",
-                got=f"{there.shape[1]} {there.dtype}",
-                hint="It is of another policy or hook point: choose a new folder.",
+                got=f"{stored.shape[1]} {stored.dtype}",
+                hint="The file is of another policy or hook point: choose a new folder.",
             )
 
 
 def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
-    """The first rows of a file, from the disk as they are read: none of it needs to fit into memory.
+    """Open the first rows of a file. They are read from the disk as needed, not into memory.
 
     Raises:
-        WhiskerError: no such file, or one with less in it than it says.
+        WhiskerError: the file is absent, or shorter than its header says.
     """
     try:
-        # numpy maps no file of zero bytes of content.
+        # numpy cannot map a file without content.
         is_empty = path.stat().st_size == _HEADER_SIZE
-        return np.load(path, mmap_mode=None if is_empty else "r", allow_pickle=False)[:n_rows]
+        rows = np.load(path, mmap_mode=None if is_empty else "r", allow_pickle=False)
+        return rows[:n_rows]
     except (OSError, ValueError, EOFError) as error:
         raise WhiskerError(
-            f"bank file {str(path)!r}", expected="an array of rows, whole", got=str(error)
+            f"bank file {str(path)!r}",
+            expected="an array of rows, whole",
+            got=str(error),
         ) from error
 
 
 def count_rows(paths) -> int:
-    """Rows that all of the files have."""
+    """Return the number of rows that all of the files have."""
     return min(len(open_rows(path)) for path in paths)
 
 

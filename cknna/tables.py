@@ -1,4 +1,4 @@
-"""Scores for people, and for other programs."""
+"""Prints scores as tables, and saves them as JSON for other programs."""
 
 import json
 import sys
@@ -13,75 +13,111 @@ from rich.markup import escape
 from rich.table import Table
 
 from cknna.bank_description import AuditRow
-from cknna.parts import label_parts
 from cknna.report import Comparison, ScoreRow
+from cknna.subsets import label_subsets
 from sim.files import atomic_write
 
 _SIGNIFICANT = 0.05
+# Consoles of at least this width have a gap between columns.
 _ROOMY = 90
-# How many parts a note names.
-_NAMED_PARTS = 3
+_WIDTH_WITHOUT_TERMINAL = 120
+# Number of subsets that a note names.
+_NAMED_SUBSETS = 3
 
 
 def make_console() -> Console:
-    """As wide as the terminal; wide enough for every table where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=120)
+    """Make a console as wide as the terminal, or wide enough for every table without one."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDTH_WITHOUT_TERMINAL)
 
 
 def print_scores(
-    console: Console, rows: Sequence[ScoreRow], *, mutual_knn: bool, cka: bool
+    console: Console,
+    rows: Sequence[ScoreRow],
+    *,
+    mutual_knn: bool,
+    cka: bool,
 ) -> None:
-    """A table for each bank and hook point, then what one must know to read it."""
-    label = label_parts(row.part for row in rows)
+    """Print a table for each bank and hook point, followed by the notes on its scores."""
+    labels = label_subsets(row.part for row in rows)
     for bank, hook_point in dict.fromkeys((row.bank, row.hook_point) for row in rows):
         of_bank = [row for row in rows if (row.bank, row.hook_point) == (bank, hook_point)]
-        whose = f"{of_bank[0].policy} ({of_bank[0].checkpoint}), " if of_bank[0].policy else ""
-        title = f"\n[bold]{escape(bank)}[/bold]: {escape(whose)}{hook_point}"
-        console.print(title, highlight=False, soft_wrap=True)
-        about = f"CKNNA ({of_bank[0].variant}) of L2-normalised rows against {of_bank[0].against}"
-        about += f"; null: {of_bank[0].null} exchanged"
-        console.print(
-            f"{about}. It depends on n: compare each score with its own.",
-            style="dim",
-            soft_wrap=True,
-        )
-        console.print(
-            "95 %: jackknife over episodes, conservative (covers 97 to 100 %).",
-            style="dim",
-            soft_wrap=True,
-        )
-        gap = 1 if console.width >= _ROOMY else 0
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
-        table.add_column("rows", max_width=40)  # the only one that may wrap
-        heads = {"n": 3, "k": 2, "score": 5, "95 %": 12, "null (95 %)": 13, "p": 5}
-        heads |= {"mutual kNN\n(chance)": 13} if mutual_knn else {}
-        heads |= {"CKA": 5} if cka else {}
-        for head, width in heads.items():
-            table.add_column(head, justify="right", no_wrap=True, min_width=width)
+        _print_heading(console, of_bank[0])
+        table = _make_table(console.width, mutual_knn, cka)
         for row in of_bank:
-            cells = [str(row.n), str(row.k), _number(row.cknna), _interval(row)]
-            cells += [f"{_number(row.null_mean)} ({_number(row.null_high)})", _number(row.p_value)]
-            cells += [f"{_number(row.mutual_knn)} ({_number(row.mutual_knn_chance)})"] * mutual_knn
-            cells += [_number(row.cka)] * cka
-            table.add_row(
-                label[row.part], *cells, style="" if row.p_value < _SIGNIFICANT else "dim"
-            )
+            style = "" if row.p_value < _SIGNIFICANT else "dim"
+            table.add_row(labels[row.part], *_make_cells(row, mutual_knn, cka), style=style)
         console.print(table)
-        for note, parts in _by_note(of_bank).items():
-            where = ", ".join(label[part] for part in parts[:_NAMED_PARTS])
-            more = f" and {len(parts) - _NAMED_PARTS} more" if len(parts) > _NAMED_PARTS else ""
-            console.print(
-                f"  {where}{more}: {note}", style="yellow", highlight=False, soft_wrap=True
-            )
+        _print_notes(console, of_bank, labels)
+
+
+def _print_heading(console: Console, row: ScoreRow) -> None:
+    policy = f"{row.policy} ({row.checkpoint}), " if row.policy else ""
+    title = f"\n[bold]{escape(row.bank)}[/bold]: {escape(policy)}{row.hook_point}"
+    console.print(title, highlight=False, soft_wrap=True)
+    for line in (
+        f"CKNNA ({row.variant}) of L2-normalised rows against {row.against}; null: {row.null} "
+        "exchanged. It depends on n: compare each score with its own null.",
+        "95 %: jackknife over episodes, conservative (covers 97 to 100 %).",
+    ):
+        console.print(line, style="dim", soft_wrap=True)
+
+
+def _make_table(width: int, mutual_knn: bool, cka: bool) -> Table:
+    """Make an empty table in which only the column of subsets may wrap."""
+    gap = 1 if width >= _ROOMY else 0
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
+    table.add_column("rows", max_width=40)
+    min_widths = {
+        "n": 3,
+        "k": 2,
+        "score": 5,
+        "95 %": 12,
+        "null (95 %)": 13,
+        "p": 5,
+    }
+    if mutual_knn:
+        min_widths["mutual kNN\n(chance)"] = 13
+    if cka:
+        min_widths["CKA"] = 5
+    for heading, min_width in min_widths.items():
+        table.add_column(heading, justify="right", no_wrap=True, min_width=min_width)
+    return table
+
+
+def _make_cells(row: ScoreRow, mutual_knn: bool, cka: bool) -> list[str]:
+    cells = [
+        str(row.n),
+        str(row.k),
+        _number(row.cknna),
+        _interval(row),
+        f"{_number(row.null_mean)} ({_number(row.null_high)})",
+        _number(row.p_value),
+    ]
+    if mutual_knn:
+        cells.append(f"{_number(row.mutual_knn)} ({_number(row.mutual_knn_chance)})")
+    if cka:
+        cells.append(_number(row.cka))
+    return cells
+
+
+def _print_notes(console: Console, rows: Sequence[ScoreRow], labels: dict[str, str]) -> None:
+    for note, subsets in _group_by_note(rows).items():
+        named = ", ".join(labels[subset] for subset in subsets[:_NAMED_SUBSETS])
+        n_more = len(subsets) - _NAMED_SUBSETS
+        more = f" and {n_more} more" if n_more > 0 else ""
+        text = f"  {named}{more}: {note}"
+        console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
 
 def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
     for comparison in comparisons:
-        difference, p_value = comparison.test.difference, comparison.test.p_value
+        difference = comparison.test.difference
+        subject = f"{comparison.first} less {comparison.second}, k = {comparison.k}"
+        interval = f"({_number(difference.low)} to {_number(difference.high)})"
         console.print(
-            f"{comparison.first} less {comparison.second}, k = {comparison.k}: {_number(difference.value)} "
-            f"({_number(difference.low)} to {_number(difference.high)}), p = {_number(p_value)}, paired over "
-            f"{difference.n_episodes} episodes",
+            f"{subject}: {_number(difference.value)} {interval}, "
+            f"p = {_number(comparison.test.p_value)}, "
+            f"paired over {difference.n_episodes} episodes",
             highlight=False,
             soft_wrap=True,
         )
@@ -90,31 +126,39 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
 def print_audit(console: Console, rows: Sequence[AuditRow]) -> None:
     for row in rows:
         table = Table(
-            title=row.name, title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False
+            title=row.name,
+            title_justify="left",
+            box=box.SIMPLE,
+            show_header=False,
+            pad_edge=False,
         )
         for name, value in asdict(row).items():
-            if name != "name" and value not in ("", ()):
-                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-                table.add_row(name.replace("_", " "), shown)
+            if name == "name" or value in ("", ()):
+                continue
+            shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            table.add_row(name.replace("_", " "), shown)
         console.print(table)
 
 
 def save_json(path: Path, rows: Sequence[ScoreRow]) -> None:
-    """A list of rows. JSON has no nan: what is not defined is null."""
-    content = [{name: _json(value) for name, value in asdict(row).items()} for row in rows]
+    """Save a list of rows. JSON has no nan, so undefined numbers become null."""
+    content = []
+    for row in rows:
+        content.append({name: _as_json(value) for name, value in asdict(row).items()})
+    text = json.dumps(content, indent=1, allow_nan=False)
     with atomic_write(path) as unfinished:
-        unfinished.write_text(
-            json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        unfinished.write_text(text + "\n", encoding="utf-8")
 
 
-def _by_note(rows: Sequence[ScoreRow]) -> dict[str, list[str]]:
-    """note → the parts that it is about."""
-    where: dict[str, list[str]] = {}
+def _group_by_note(rows: Sequence[ScoreRow]) -> dict[str, list[str]]:
+    """Return note → the subsets that it is about."""
+    subsets: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:
-            where.setdefault(note, []).append(row.part)
-    return {note: list(dict.fromkeys(parts)) for note, parts in where.items()}
+            of_note = subsets.setdefault(note, [])
+            if row.part not in of_note:
+                of_note.append(row.part)
+    return subsets
 
 
 def _number(value: float) -> str:
@@ -125,5 +169,5 @@ def _interval(row: ScoreRow) -> str:
     return "-" if isnan(row.low) else f"{row.low:.3f}..{row.high:.3f}"
 
 
-def _json(value: object) -> object:
+def _as_json(value: object) -> object:
     return None if isinstance(value, float) and isnan(value) else value

@@ -1,4 +1,4 @@
-"""Feature pairs as other pipelines save them: one tensor `(n, dim)` a `.pt` file."""
+"""Reads feature pairs that other pipelines saved: one tensor `(n, dim)` in each `.pt` file."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,26 +14,31 @@ from sim.errors import WhiskerError
 
 
 def load_tensor_pair(
-    features_a: Sequence[Path], features_b: Path
+    features_a: Sequence[Path],
+    features_b: Path,
 ) -> tuple[Float32[np.ndarray, "row dim_a"], Float32[np.ndarray, "row dim_b"]]:
-    """The policy's features and the robot's, row by row of the same moments. Nothing but tensors is unpickled.
+    """Load the policy's features and the robot's, whose row i is the same moment.
+
+    Only tensors are unpickled.
 
     Args:
         features_a: one or several files, whose rows follow one another.
 
     Raises:
-        WhiskerError: a file that is absent, truncated, empty or holds something else; widths or
-            numbers of rows that differ.
+        WhiskerError: a file is absent, truncated, empty or holds something else, or widths or
+            numbers of rows differ.
     """
-    parts = [load_tensor(path) for path in features_a]
-    for path, part in zip(features_a, parts, strict=True):
-        if part.shape[1] != parts[0].shape[1]:
+    pieces = [load_tensor(path) for path in features_a]
+    width = pieces[0].shape[1]
+    for path, piece in zip(features_a, pieces, strict=True):
+        if piece.shape[1] != width:
             raise WhiskerError(
                 f"features {str(path)!r}",
-                expected=f"rows of {parts[0].shape[1]}, as before",
-                got=str(part.shape[1]),
+                expected=f"rows of {width}, as before",
+                got=str(piece.shape[1]),
             )
-    a, b = parts[0] if len(parts) == 1 else np.concatenate(parts), load_tensor(features_b)
+    a = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    b = load_tensor(features_b)
     if len(a) != len(b):
         raise WhiskerError(
             f"features {str(features_b)!r}",
@@ -45,7 +50,11 @@ def load_tensor_pair(
 
 
 def load_tensor(path: Path) -> Float32[np.ndarray, "row dim"]:
-    """Raises WhiskerError: as above."""
+    """Load a matrix of floating-point numbers.
+
+    Raises:
+        WhiskerError: as `load_tensor_pair`.
+    """
     tensor = _load(path)
     if tensor.ndim != 2 or not tensor.is_floating_point():
         raise WhiskerError(
@@ -57,7 +66,11 @@ def load_tensor(path: Path) -> Float32[np.ndarray, "row dim"]:
 
 
 def load_episode_numbers(path: Path, n_rows: int) -> Int64[np.ndarray, " row"]:
-    """Which episode each row is of. Raises WhiskerError: as above, or not one integer a row."""
+    """Load the episode of each row.
+
+    Raises:
+        WhiskerError: as `load_tensor_pair`, or the tensor is not one integer a row.
+    """
     tensor = _load(path)
     if tensor.shape != (n_rows,) or tensor.is_floating_point() or tensor.is_complex():
         raise WhiskerError(
@@ -74,15 +87,26 @@ def _load(path: Path) -> torch.Tensor:
         with warnings.catch_warnings(action="ignore"):
             tensor = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        hint = "Save a tensor: torch.save(features, path)."
         raise WhiskerError(
-            subject, expected="a tensor and nothing else", got="other objects", hint=hint
+            subject,
+            expected="a tensor and nothing else",
+            got="other objects",
+            hint="Save a tensor: torch.save(features, path).",
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, BadZipFile) as error:
-        got = str(error).partition(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-        raise WhiskerError(subject, expected="a whole .pt file with one tensor", got=got) from error
+        raise WhiskerError(
+            subject,
+            expected="a whole .pt file with one tensor",
+            got=_first_sentence(error),
+        ) from error
     if not isinstance(tensor, torch.Tensor):
         raise WhiskerError(subject, expected="one tensor", got=f"a {type(tensor).__name__}")
     if not tensor.numel():
         raise WhiskerError(subject, expected="at least one row", got="an empty tensor")
     return tensor.detach()
+
+
+def _first_sentence(error: Exception) -> str:
+    if not str(error):
+        return type(error).__name__
+    return str(error).partition(". ")[0].splitlines()[0]

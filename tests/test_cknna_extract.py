@@ -13,7 +13,8 @@ from cknna.bank import open_bank
 from cknna.bank_description import EMBEDDING
 from cknna.extract import compute_features, extract
 from cknna.hooks import FeatureHook
-from cknna.moments import cut_batches, open_recording, read_moments
+from cknna.observation_windows import cut_batches, read_windows
+from cknna.recordings import open_recording
 from cknna.report import check_comparable
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
@@ -208,14 +209,17 @@ def test_the_past_of_a_decision_is_what_was_seen_just_before_it():
         look(6, episode_index=1),
         look(9, episode_index=1),
     ]
-    moments = [[seen.step for seen in moment.seen] for moment in read_moments(looks, 2)]
-    assert moments == [[0], [3, 4], [4, 5], [6], [9]]
-    assert [len(moment.seen) for moment in read_moments(looks, 1)] == [1] * 5
+    windows = [
+        [observation.step for observation in window.observations]
+        for window in read_windows(looks, 2)
+    ]
+    assert windows == [[0], [3, 4], [4, 5], [6], [9]]
+    assert [len(window.observations) for window in read_windows(looks, 1)] == [1] * 5
 
 
 def test_a_batch_has_one_instruction():
-    moments = read_moments([look(0), look(1), look(2), look(3, instruction="stop"), look(4)], 1)
-    assert [[moment.present.step for moment in batch] for batch in cut_batches(moments, 2)] == [
+    windows = read_windows([look(0), look(1), look(2), look(3, instruction="stop"), look(4)], 1)
+    assert [[window.present.step for window in batch] for batch in cut_batches(windows, 2)] == [
         [0, 1],
         [2],
         [3],

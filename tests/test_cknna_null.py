@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cknna.jackknife import compute_interval, compute_paired_test
-from cknna.null import Blocks, compute_null
+from cknna.null import EpisodeBlocks, Permutations, compute_null
 from cknna.score import VARIANTS, compute_score, score, search
 from sim.errors import WhiskerError
 from tests.cknna_oracle import walks
@@ -31,7 +31,9 @@ def test_unrelated_random_walks_are_not_significant(lengths):
             else np.random.default_rng(seed).integers(30, 71, N_EPISODES)
         )
         a, b, groups = unrelated(seed, length)
-        p_values.append(compute_null(a, b, 10, groups=groups, n_permutations=39).p_value)
+        p_values.append(
+            compute_null(a, b, 10, groups=groups, permutations=Permutations(n=39)).p_value
+        )
     assert np.mean(np.array(p_values) > 0.05) >= 0.8
     assert 0.2 < np.mean(p_values) < 0.8
 
@@ -39,8 +41,8 @@ def test_unrelated_random_walks_are_not_significant(lengths):
 def test_permuting_rows_calls_unrelated_random_walks_significant():
     a, b, groups = unrelated(0, [50] * N_EPISODES)
     score = compute_score(a, b, 10).cknna
-    by_rows = compute_null(a, b, 10, scheme="rows", n_permutations=99)
-    by_episodes = compute_null(a, b, 10, groups=groups, n_permutations=99)
+    by_rows = compute_null(a, b, 10, permutations=Permutations("rows", n=99))
+    by_episodes = compute_null(a, b, 10, groups=groups, permutations=Permutations(n=99))
     assert score > 0.6
     assert (by_rows.null_mean < 0.02, by_rows.p_value) == (True, 0.01)
     assert by_episodes.null_mean == pytest.approx(score, abs=0.05)
@@ -54,7 +56,12 @@ def test_a_noisy_linear_map_is_significant(variant):
     hidden = walks(rng, lengths, 8)
     a, b = search(noisy_view(rng, hidden, 3), hidden, [10], depth=2)
     test = compute_null(
-        a, b, 10, variant, groups=np.repeat(np.arange(N_EPISODES), lengths), n_permutations=99
+        a,
+        b,
+        10,
+        variant,
+        groups=np.repeat(np.arange(N_EPISODES), lengths),
+        permutations=Permutations(n=99),
     )
     assert test.p_value == 0.01
     assert test.observed > test.null_high > test.null_mean
@@ -67,7 +74,7 @@ def test_null_is_the_score_of_permuted_features():
     features_a, features_b = walks(rng, lengths, 5), walks(rng, lengths, 4)
     groups = np.repeat(np.arange(6), lengths)
     a, b = search(features_a, features_b, [4])
-    order = Blocks(groups, 72).permute(np.random.default_rng(9))
+    order = EpisodeBlocks(groups, 72).permute(np.random.default_rng(9))
     for variant in VARIANTS:
         relabelled = compute_score(a, b.reorder(order), 4, variant).cknna
         assert relabelled == pytest.approx(
@@ -79,7 +86,7 @@ def test_blocks_exchange_whole_episodes_of_like_length_within_a_stratum():
     lengths = np.array([10, 9, 8, 7, 10, 10])
     groups = np.repeat(np.arange(6), lengths)
     strata = np.repeat([0, 0, 0, 0, 1, 1], lengths)
-    blocks = Blocks(groups, len(groups), strata)
+    blocks = EpisodeBlocks(groups, len(groups), strata)
     assert [rows.shape for rows in blocks.bins] == [(3, 8), (1, 7), (2, 10)]
     assert blocks.n_arrangements == 12
     kept = np.delete(groups, blocks.dropped)
@@ -95,7 +102,7 @@ def test_blocks_exchange_whole_episodes_of_like_length_within_a_stratum():
 
 def test_rows_of_an_episode_need_not_stand_side_by_side():
     groups = np.tile(np.arange(4), 6)
-    order = Blocks(groups, 24).permute(np.random.default_rng(0))
+    order = EpisodeBlocks(groups, 24).permute(np.random.default_rng(0))
     assert all(len(set(groups[order[groups == episode]])) == 1 for episode in range(4))
     assert (order // 4 == np.arange(24) // 4).all(), "each row at its time"
 
@@ -109,14 +116,17 @@ def test_nulls_that_cannot_be_are_refused():
     with pytest.raises(WhiskerError, match="searched to 20, twice k, got 10"):
         compute_null(a.first(10), b.first(10), 10, groups=groups)
     with pytest.raises(WhiskerError, match="one label in each episode"):
-        compute_null(a, b, 10, groups=groups, strata=np.arange(79))
+        compute_null(a, b, 10, groups=groups, permutations=Permutations(strata=np.arange(79)))
     with pytest.raises(WhiskerError, match="at least 3 episodes"):
         compute_interval(a, b, 10, np.minimum(groups, 1))
 
 
 def test_p_value_is_uniform_to_the_seed_and_counts_itself():
     a, b, groups = unrelated(1, [20] * 8)
-    tests = [compute_null(a, b, 5, groups=groups, n_permutations=19, seed=s) for s in (0, 0, 1)]
+    tests = [
+        compute_null(a, b, 5, groups=groups, permutations=Permutations(n=19, seed=seed))
+        for seed in (0, 0, 1)
+    ]
     assert tests[0] == tests[1] != tests[2]
     assert tests[0].p_value >= 1 / 20
 

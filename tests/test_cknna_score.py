@@ -3,9 +3,9 @@ from math import isnan
 import numpy as np
 import pytest
 
-from cknna.features import UnitRows
+from cknna.features import NormalizedFeatures
 from cknna.jackknife import compute_interval, compute_paired_test
-from cknna.null import compute_null
+from cknna.null import Permutations, compute_null
 from cknna.score import VARIANTS, compute_cka, compute_score, score, search
 from sim.errors import UnknownNameError, WhiskerError
 from tests import cknna_oracle as oracle
@@ -90,7 +90,7 @@ def summarise(features, state, episode, variant):
     a, b = search(features, state, [4], episode, depth=2)
     found = compute_score(a, b, 4, variant)
     assert found.n_tied_b > 20
-    null = compute_null(a, b, 4, variant, episode, n_permutations=19)
+    null = compute_null(a, b, 4, variant, episode, Permutations(n=19))
     other, _ = search(features[:, :4], state, [4], episode, depth=2)
     intervals = (
         compute_interval(a, b, 4, episode, variant),
@@ -193,7 +193,7 @@ def test_unknown_variants_and_mixed_rows_are_refused():
 def test_cka_is_the_formula_with_matrices(unbiased, offset):
     a, b = pair(80, 12, 5, "plain")
     a = a + offset
-    rows = UnitRows(a), UnitRows(b)
+    rows = NormalizedFeatures(a), NormalizedFeatures(b)
     assert compute_cka(*rows, unbiased=unbiased) == pytest.approx(
         oracle.cka(a, b, unbiased), abs=1e-6
     )

@@ -60,7 +60,7 @@ def drawn_text(rows, tmp_path, monkeypatch):
         seen.append((texts, ticks))
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    monkeypatch.setattr("cknna.plots.written_whole", lambda path: (tmp_path / "plot").open("wb"))
+    monkeypatch.setattr("cknna.plots.atomic_write", lambda path: (tmp_path / "plot").open("wb"))
     save_plot(tmp_path / "plot.png", rows)
     return seen[0]
 

@@ -38,7 +38,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cknna.null import compute_null
+from cknna.null import Permutations, compute_null
 from cknna.score import score, search
 
 K = 10
@@ -126,7 +126,8 @@ def measure_null(a: np.ndarray, b: np.ndarray) -> float:
     n = min(len(a), 20_000) // EPISODE * EPISODE
     found = search(a[:n], b[:n], [K])
     groups = np.arange(n) // EPISODE
-    spent = wall_s(lambda: compute_null(*found, K, groups=groups, n_permutations=N_PERMUTATIONS))
+    permutations = Permutations(n=N_PERMUTATIONS)
+    spent = wall_s(lambda: compute_null(*found, K, groups=groups, permutations=permutations))
     return spent / (N_PERMUTATIONS + 1)
 
 

@@ -6,8 +6,8 @@ import pytest
 from cknna.bank import FeatureBank, RolloutColumns
 from cknna.bank_description import BankDescription
 from cknna.config import ScoreConfig
-from cknna.parts import find_parts
 from cknna.report import Pair, score_pair
+from cknna.subsets import find_subsets
 from sim.errors import WhiskerWarning
 from tests import cknna_oracle as oracle
 
@@ -44,7 +44,7 @@ def numbers(parts):
 
 
 def test_tasks_outcomes_and_phases_by_the_grasp(tmp_path):
-    assert numbers(find_parts(make_bank(tmp_path, ROWS))) == {
+    assert numbers(find_subsets(make_bank(tmp_path, ROWS))) == {
         "task pick": [0, 1, 2, 3, 4],
         "task place": [5, 6],
         "successes": [0, 1, 2, 3, 4],
@@ -59,9 +59,9 @@ def test_thirds_where_nothing_was_grasped_or_nobody_knows(tmp_path):
     """By each episode's own time: steps 0, 5, ... 20 of 21, and 0, 5 of 6."""
     thirds = {"early": [0, 1, 5], "middle": [2], "late": [3, 4, 6]}
     tasks = {"task pick": [0, 1, 2, 3, 4], "task place": [5, 6]}
-    assert numbers(find_parts(make_bank(tmp_path, ROWS, rolled_out=False))) == tasks | thirds
+    assert numbers(find_subsets(make_bank(tmp_path, ROWS, rolled_out=False))) == tasks | thirds
     idle = [(0, episode, step, False, False) for _, episode, step, _, _ in ROWS[:5]]
-    assert numbers(find_parts(make_bank(tmp_path, idle, tasks=("pick",)))) == {
+    assert numbers(find_subsets(make_bank(tmp_path, idle, tasks=("pick",)))) == {
         "early": [0, 1],
         "middle": [2],
         "late": [3, 4],
@@ -79,7 +79,7 @@ def test_a_part_without_a_score_takes_no_other_with_it():
         a,
         b,
         episode=np.arange(60) // 10,
-        parts={"still": still, "moving": ~still},
+        subsets={"still": still, "moving": ~still},
     )
     with pytest.warns(
         WhiskerWarning,

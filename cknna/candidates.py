@@ -1,0 +1,194 @@
+"""Finds the rows that may be among the k nearest of each row, by a float32 product.
+
+Nearest means the largest cosine of unit rows. float32 cannot rank the cosines, but it can rule rows
+out (`cknna/centered_factors.py`). The true k + 1 nearest are all among the entries within 2 ε of
+the (k + 1)-th largest, so no neighbour is missed.
+
+The product is symmetric. On the CPU only tiles on and above the diagonal are computed, as many at a
+time as there are processors, and each tile serves its rows and its columns
+(`cknna/top_k_candidates.py`). Tiles on the diagonal come first: rows of an episode are adjacent, so
+the thresholds are high from the start. If very many rows are equally near (a feature with few
+values), the candidates would grow to n x n. Then whole strips are computed instead.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import isqrt
+from queue import SimpleQueue
+
+import numpy as np
+from jaxtyping import Float32, Int
+from threadpoolctl import threadpool_limits
+
+from cknna.centered_factors import CenteredFactors
+from cknna.features import cut
+from cknna.top_k_candidates import LOWEST, TopKCandidates, find_nth_largest
+
+
+def _count_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+N_THREADS = _count_processors()
+# Rows and columns of a tile. All threads together hold at most 256 MB of products. With fewer rows
+# a tile is a fraction of them, because half the work on the diagonal is lost, but it stays large
+# enough to be worth a thread.
+TILE = min(4096, isqrt((64 << 20) // N_THREADS))
+_TILES_A_SIDE = 8
+_MIN_TILE = 1024
+STRIP_BYTES = 128 << 20
+# Number of candidates remembered for each row and neighbour before strips are used instead.
+MAX_REMEMBERED = 32
+# Importing torch takes seconds. Below this many multiplications the CPU finishes sooner.
+_GPU_MULTIPLICATIONS = 1e11
+# Device files of an NVIDIA driver, and of the Windows Subsystem for Linux.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")
+
+# Rows, and pairs (row - rows.start, column) sorted by row.
+type Candidates = tuple[slice, Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]
+
+
+def find_candidates(
+    factors: CenteredFactors,
+    k: int,
+    label: np.ndarray | None = None,
+    tile: int | None = None,
+    device: str | None = None,
+) -> Iterator[Candidates]:
+    """Yield all rows in order, some at a time, with the candidates for their k + 1 nearest.
+
+    These are the k + 1 nearest and every row that float32 cannot tell from them. A row is not its
+    own candidate, and neither is a row of the same label. There are fewer candidates if there are
+    fewer rows to choose from.
+    """
+    n = factors.n
+    if device is None and _is_worth_a_gpu(factors):
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else None
+    product = _Product(factors, np.arange(n) if label is None else label)
+    if device in (None, "numpy"):
+        default_tile = min(TILE, max(_MIN_TILE, n // _TILES_A_SIDE))
+        return _find_in_tiles(product, k, tile or default_tile)
+    return _find_on_device(product, k, device)
+
+
+def _is_worth_a_gpu(factors: CenteredFactors) -> bool:
+    is_large = factors.n**2 * factors.dim >= _GPU_MULTIPLICATIONS
+    return is_large and any(map(os.path.exists, _GPU_FILES))
+
+
+class _Product:
+    """Computes any part of the n x n products; -inf between rows of one label."""
+
+    def __init__(self, factors: CenteredFactors, label: Int[np.ndarray, " n"]) -> None:
+        self.n = factors.n
+        self.error = factors.error
+        self.factors = factors
+        self.label = label
+        self._all_differ = len(np.unique(label)) == len(label)
+
+    def make(
+        self,
+        rows: slice,
+        columns: slice,
+        buffer: Float32[np.ndarray, "..."] | None = None,
+    ) -> np.ndarray:
+        left = self.factors.left(rows)
+        right = self.factors.right(columns)
+        out = None
+        if buffer is not None:
+            shape = (len(left), len(right))
+            out = buffer[: len(left) * len(right)].reshape(shape)
+        products = np.matmul(left, right.T, out=out)
+        overlap = max(rows.start, columns.start) < min(rows.stop, columns.stop)
+        if overlap or not self._all_differ:
+            is_same = self.label[rows, None] == self.label[columns]
+            products[is_same] = -np.inf
+        return products
+
+
+def _find_in_tiles(product: _Product, k: int, tile: int) -> Iterator[Candidates]:
+    blocks = list(cut(product.n, tile))
+    found = _multiply_tiles(product, k, blocks)
+    if found is None:
+        yield from _find_in_strips(product, k)
+        return
+    for block, candidates in zip(blocks, found, strict=True):
+        yield block, *candidates.result()
+
+
+def _multiply_tiles(product: _Product, k: int, blocks: list[slice]) -> list[TopKCandidates] | None:
+    """Return the candidates of each block, or None if there are too many to remember."""
+    found = [TopKCandidates(product.error[block], k) for block in blocks]
+    most = MAX_REMEMBERED * (k + 1) * product.n
+    # Fresh memory for each tile would cost a tenth of the product.
+    buffers: SimpleQueue[np.ndarray] = SimpleQueue()
+    for _ in range(N_THREADS):
+        buffers.put(np.empty(blocks[0].stop ** 2, np.float32))
+
+    def multiply(tile: tuple[int, int]) -> bool:
+        if sum(candidates.n_pairs for candidates in found) > most:
+            return False
+        i, j = tile
+        buffer = buffers.get()
+        products = product.make(blocks[i], blocks[j], buffer)
+        found[i].update(products, blocks[j])
+        if i != j:
+            found[j].update(products, blocks[i], transposed=True)
+        buffers.put(buffer)
+        return True
+
+    n_blocks = len(blocks)
+    tiles = [(i, i) for i in range(n_blocks)]
+    for i in range(n_blocks):
+        tiles += [(i, j) for j in range(i + 1, n_blocks)]
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(N_THREADS) as threads:
+        is_complete = all(threads.map(multiply, tiles))
+    return found if is_complete else None
+
+
+def _find_in_strips(product: _Product, k: int) -> Iterator[Candidates]:
+    """Compute whole rows at a time, which takes twice the products and remembers nothing."""
+    height = _strip_height(product.n)
+    buffer = np.empty((height, product.n), np.float32)
+    for rows in cut(product.n, height):
+        strip = buffer[: rows.stop - rows.start]
+        for columns in cut(product.n, TILE):
+            strip[:, columns] = product.make(rows, columns)
+        lowest = find_nth_largest(strip, k + 1) - 2 * product.error[rows]
+        threshold = np.maximum(lowest, LOWEST)
+        reaches = np.flatnonzero(strip >= threshold[:, None])
+        yield rows, *np.divmod(reaches, product.n)
+
+
+def _strip_height(n: int) -> int:
+    return int(np.clip(STRIP_BYTES // (4 * n), 1, TILE))
+
+
+def _find_on_device(product: _Product, k: int, device: str) -> Iterator[Candidates]:
+    """Compute strips with torch. The right factor stays on the device: n rows, never n x n."""
+    import torch
+
+    n = product.n
+    factors = product.factors
+    pieces = [torch.from_numpy(factors.right(columns)).to(device) for columns in cut(n, TILE)]
+    right = torch.cat(pieces)
+    label = torch.from_numpy(product.label).to(device)
+    error = torch.from_numpy(product.error).to(device)
+    matmul = torch.backends.cuda.matmul
+    for rows in cut(n, _strip_height(n)):
+        allowed = matmul.allow_tf32
+        matmul.allow_tf32 = False
+        try:
+            strip = torch.from_numpy(factors.left(rows)).to(device) @ right.T
+        finally:
+            matmul.allow_tf32 = allowed
+        strip[label[rows, None] == label] = -torch.inf
+        largest = strip.topk(k + 1, dim=1).values
+        threshold = (largest[:, -1] - 2 * error[rows]).clamp_min(LOWEST)
+        row, column = torch.nonzero(strip >= threshold[:, None], as_tuple=True)
+        yield rows, row.cpu().numpy(), column.cpu().numpy()
