@@ -17,7 +17,11 @@ from sim.observation import Observation
 type _Shape = tuple[int, ...]
 
 
-def audit(policy: HookablePolicy, hook: FeatureHook, instruction: str) -> list[AuditRow]:
+def audit(
+    policy: HookablePolicy,
+    hook: FeatureHook,
+    instruction: str,
+) -> list[AuditRow]:
     """Run one whole prediction on black images, and report the capture at each hook point.
 
     Raises:
@@ -37,8 +41,9 @@ def audit(policy: HookablePolicy, hook: FeatureHook, instruction: str) -> list[A
             raise
     rows = []
     for point in hook.points:
-        dim = features[point.name].shape[1]
-        rows.append(_make_row(point, hook, calls, shapes[point.name], dim))
+        shape = shapes[point.name]
+        _, dim = features[point.name].shape
+        rows.append(_make_row(point, hook, calls, shape, dim))
     return rows
 
 
@@ -82,7 +87,9 @@ def _describe_pooling(point: HookPoint, shape: _Shape) -> str:
 
 
 def _blank_observation(spec: PolicySpec, instruction: str) -> Observation:
-    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in spec.image_sizes.items()}
+    images = {}
+    for camera, (height, width) in spec.image_sizes.items():
+        images[camera] = np.zeros((height, width, 3), np.uint8)
     state = np.zeros(spec.state_dim or 0, np.float32)
     return Observation(images, state, instruction)
 
@@ -93,7 +100,11 @@ def _counted(network: torch.nn.Module, calls: Counter[str]) -> Iterator[None]:
     with ExitStack() as attached:
         for path, module in network.named_modules(remove_duplicate=False):
 
-            def count(module: torch.nn.Module, arguments: tuple, path: str = path) -> None:
+            def count(
+                module: torch.nn.Module,
+                arguments: tuple,
+                path: str = path,
+            ) -> None:
                 calls[path] += 1
 
             handle = module.register_forward_pre_hook(count)
@@ -120,21 +131,30 @@ def _measured(hook: FeatureHook, shapes: dict[str, _Shape]) -> Iterator[None]:
         yield
 
 
-def _check_called(point: HookPoint, hook: FeatureHook, calls: Mapping[str, int]) -> None:
+def _check_called(
+    point: HookPoint,
+    hook: FeatureHook,
+    calls: Mapping[str, int],
+) -> None:
     for path, module in point.modules.items():
         if calls[path]:
             continue
         kind = type(module).__name__
+        reason = _explain_silence(path, module, calls)
         nearest = sorted(calls, key=lambda name: (_distance(path, name), name))
         raise WhiskerError(
             f"hook point {path!r} of policy {hook.policy_type!r}",
             expected="a module that is called in every prediction",
-            got=f"{kind}, never called: {_explain_silence(path, module, calls)}",
+            got=f"{kind}, never called: {reason}",
             hint=f"Near it, these are: {', '.join(nearest[:5])}.",
         )
 
 
-def _explain_silence(path: str, module: torch.nn.Module, calls: Mapping[str, int]) -> str:
+def _explain_silence(
+    path: str,
+    module: torch.nn.Module,
+    calls: Mapping[str, int],
+) -> str:
     """Return why the hook of a module was not called."""
     if isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict):
         return f"it is a {type(module).__name__}, which is never called itself"

@@ -114,7 +114,8 @@ class FeatureBank:
             )
         if self.description.kind == "extracted":
             return open_rows(_features_file(self.path, hook_point), self.n_rows)
-        (dim,) = {hook.dim for hook in self.description.hooks if hook.name == hook_point}
+        hooks = {hook.name: hook for hook in self.description.hooks}
+        dim = hooks[hook_point].dim
         rows = _make_rows(self.n_rows, dim)
         n_read = 0
         for path in self._files:

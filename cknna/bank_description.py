@@ -81,7 +81,11 @@ class BankDescription:
     version: int = VERSION
 
 
-def describe_policy(policy: HookablePolicy, hooks: Sequence[AuditRow], first: Observation) -> dict:
+def describe_policy(
+    policy: HookablePolicy,
+    hooks: Sequence[AuditRow],
+    first: Observation,
+) -> dict:
     """Return the fields of a description that the policy determines.
 
     Args:
@@ -138,11 +142,16 @@ def load_bank_description(path: Path) -> BankDescription:
         known = {name: _as_tuple(content[name]) for name in names}
         return BankDescription(hooks=hooks, **known)
     except (TypeError, KeyError, AttributeError) as error:
-        raise WhiskerError(subject, expected="a whole description", got=repr(error)) from error
+        raise WhiskerError(
+            subject,
+            expected="a whole description",
+            got=repr(error),
+        ) from error
 
 
 def _make_audit_row(row: dict) -> AuditRow:
-    return AuditRow(**{name: _as_tuple(value) for name, value in row.items()})
+    columns = {name: _as_tuple(value) for name, value in row.items()}
+    return AuditRow(**columns)
 
 
 def _as_tuple(value):

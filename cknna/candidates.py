@@ -11,6 +11,7 @@ the thresholds are high from the start. If very many rows are equally near (a fe
 values), the candidates would grow to n x n. Then whole strips are computed instead.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,8 @@ _GPU_MULTIPLICATIONS = 1e11
 _GPU_FILES = ("/dev/nvidiactl", "/dev/dxg")
 
 # Rows, and pairs (row - rows.start, column) sorted by row.
-type Candidates = tuple[slice, Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]
+type _Pairs = Int[np.ndarray, " pair"]
+type Candidates = tuple[slice, _Pairs, _Pairs]
 
 
 def find_candidates(
@@ -84,7 +86,11 @@ def _is_worth_a_gpu(factors: CenteredFactors) -> bool:
 class _Product:
     """Computes any part of the n x n products; -inf between rows of one label."""
 
-    def __init__(self, factors: CenteredFactors, label: Int[np.ndarray, " n"]) -> None:
+    def __init__(
+        self,
+        factors: CenteredFactors,
+        label: Int[np.ndarray, " n"],
+    ) -> None:
         self.n = factors.n
         self.error = factors.error
         self.factors = factors
@@ -102,16 +108,22 @@ class _Product:
         out = None
         if buffer is not None:
             shape = (len(left), len(right))
-            out = buffer[: len(left) * len(right)].reshape(shape)
+            n_products = len(left) * len(right)
+            out = buffer[:n_products].reshape(shape)
         products = np.matmul(left, right.T, out=out)
-        overlap = max(rows.start, columns.start) < min(rows.stop, columns.stop)
-        if overlap or not self._all_differ:
+        begin = max(rows.start, columns.start)
+        end = min(rows.stop, columns.stop)
+        if begin < end or not self._all_differ:
             is_same = self.label[rows, None] == self.label[columns]
             products[is_same] = -np.inf
         return products
 
 
-def _find_in_tiles(product: _Product, k: int, tile: int) -> Iterator[Candidates]:
+def _find_in_tiles(
+    product: _Product,
+    k: int,
+    tile: int,
+) -> Iterator[Candidates]:
     blocks = list(cut(product.n, tile))
     found = _multiply_tiles(product, k, blocks)
     if found is None:
@@ -121,14 +133,19 @@ def _find_in_tiles(product: _Product, k: int, tile: int) -> Iterator[Candidates]
         yield block, *candidates.result()
 
 
-def _multiply_tiles(product: _Product, k: int, blocks: list[slice]) -> list[TopKCandidates] | None:
+def _multiply_tiles(
+    product: _Product,
+    k: int,
+    blocks: list[slice],
+) -> list[TopKCandidates] | None:
     """Return the candidates of each block, or None if there are too many to remember."""
     found = [TopKCandidates(product.error[block], k) for block in blocks]
     most = MAX_REMEMBERED * (k + 1) * product.n
     # Fresh memory for each tile would cost a tenth of the product.
     buffers: SimpleQueue[np.ndarray] = SimpleQueue()
+    largest_tile = blocks[0].stop ** 2
     for _ in range(N_THREADS):
-        buffers.put(np.empty(blocks[0].stop ** 2, np.float32))
+        buffers.put(np.empty(largest_tile, np.float32))
 
     def multiply(tile: tuple[int, int]) -> bool:
         if sum(candidates.n_pairs for candidates in found) > most:
@@ -144,8 +161,7 @@ def _multiply_tiles(product: _Product, k: int, blocks: list[slice]) -> list[TopK
 
     n_blocks = len(blocks)
     tiles = [(i, i) for i in range(n_blocks)]
-    for i in range(n_blocks):
-        tiles += [(i, j) for j in range(i + 1, n_blocks)]
+    tiles += itertools.combinations(range(n_blocks), 2)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(N_THREADS) as threads:
         is_complete = all(threads.map(multiply, tiles))
     return found if is_complete else None
@@ -159,7 +175,8 @@ def _find_in_strips(product: _Product, k: int) -> Iterator[Candidates]:
         strip = buffer[: rows.stop - rows.start]
         for columns in cut(product.n, TILE):
             strip[:, columns] = product.make(rows, columns)
-        lowest = find_nth_largest(strip, k + 1) - 2 * product.error[rows]
+        largest = find_nth_largest(strip, k + 1)
+        lowest = largest - 2 * product.error[rows]
         threshold = np.maximum(lowest, LOWEST)
         reaches = np.flatnonzero(strip >= threshold[:, None])
         yield rows, *np.divmod(reaches, product.n)
@@ -169,26 +186,35 @@ def _strip_height(n: int) -> int:
     return int(np.clip(STRIP_BYTES // (4 * n), 1, TILE))
 
 
-def _find_on_device(product: _Product, k: int, device: str) -> Iterator[Candidates]:
+def _find_on_device(
+    product: _Product,
+    k: int,
+    device: str,
+) -> Iterator[Candidates]:
     """Compute strips with torch. The right factor stays on the device: n rows, never n x n."""
     import torch
 
     n = product.n
     factors = product.factors
-    pieces = [torch.from_numpy(factors.right(columns)).to(device) for columns in cut(n, TILE)]
-    right = torch.cat(pieces)
-    label = torch.from_numpy(product.label).to(device)
-    error = torch.from_numpy(product.error).to(device)
+
+    def upload(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    right = torch.cat([upload(factors.right(columns)) for columns in cut(n, TILE)])
+    label = upload(product.label)
+    error = upload(product.error)
     matmul = torch.backends.cuda.matmul
     for rows in cut(n, _strip_height(n)):
         allowed = matmul.allow_tf32
         matmul.allow_tf32 = False
         try:
-            strip = torch.from_numpy(factors.left(rows)).to(device) @ right.T
+            strip = upload(factors.left(rows)) @ right.T
         finally:
             matmul.allow_tf32 = allowed
-        strip[label[rows, None] == label] = -torch.inf
+        is_same = label[rows, None] == label
+        strip[is_same] = -torch.inf
         largest = strip.topk(k + 1, dim=1).values
-        threshold = (largest[:, -1] - 2 * error[rows]).clamp_min(LOWEST)
+        threshold = largest[:, -1] - 2 * error[rows]
+        threshold.clamp_min_(LOWEST)
         row, column = torch.nonzero(strip >= threshold[:, None], as_tuple=True)
         yield rows, row.cpu().numpy(), column.cpu().numpy()

@@ -53,7 +53,8 @@ class CenteredFactors:
         if self._is_centred:
             self._offset = (self.row_mean - mean_squared).astype(np.float32)
             length = self._centre()
-            scale = length * length.max() + 2 * np.abs(self._offset).max()
+            largest_offset = np.abs(self._offset).max()
+            scale = length * length.max() + 2 * largest_offset
         else:
             scale = np.ones(rows.n)
         n_units = _ROUNDING * sqrt(rows.dim + 2) + 4
@@ -78,7 +79,8 @@ class CenteredFactors:
             return self._kept[which]
         rows = self._rows.take_exact(which)
         rows -= self._rows.mean
-        factor = np.empty((len(rows), self.dim + 2), np.float32)
+        shape = (len(rows), self.dim + 2)
+        factor = np.empty(shape, np.float32)
         factor[:, :-2] = rows
         factor[:, -2] = 1
         factor[:, -1] = self._offset[which]

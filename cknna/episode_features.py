@@ -75,8 +75,9 @@ def load_episode_features(path: Path, names: tuple[str, ...] = ()) -> EpisodeFea
             stages = PICK_AND_PLACE.stages
             if "stages" in stored.files:
                 stages = stored["stages"].tolist()
+            features = {name: stored[f"{_FEATURE}{name}"] for name in names}
             return EpisodeFeatures(
-                features={name: stored[f"{_FEATURE}{name}"] for name in names},
+                features=features,
                 state=stored["state"],
                 step=stored["step"],
                 progress=stored["progress"],

@@ -64,7 +64,11 @@ def extract(
     windows = islice(read_windows(recording, policy.spec.n_obs_steps), 0, None, every)
     first = next(windows, None)
     if first is None:
-        raise WhiskerError(f"recording {source!r}", expected="at least one observation", got="none")
+        raise WhiskerError(
+            f"recording {source!r}",
+            expected="at least one observation",
+            got="none",
+        )
     adapter = ObservationAdapter(policy.spec, camera_map or {}, first.present.observation)
     adapted = adapter.make_memory(first).present
     hooks = audit(policy, hook, adapted.instruction)
@@ -103,7 +107,10 @@ def compute_features(
         with hook.listening(len(group), stop_early=True) as features:
             policy.predict(group, rngs)
         captured.append(features)
-    return {name: np.concatenate([features[name] for features in captured]) for name in captured[0]}
+    rows = {}
+    for name in captured[0]:
+        rows[name] = np.concatenate([features[name] for features in captured])
+    return rows
 
 
 def _make_columns(
@@ -113,8 +120,10 @@ def _make_columns(
 ) -> dict[str, np.ndarray]:
     """Return the rows of a batch for `RowFiles`."""
     columns = {f"features.{name}": values for name, values in features.items()}
-    columns["state"] = np.stack([window.present.observation.state for window in batch])
-    columns["origin"] = np.array([tasks.origin(window) for window in batch], np.int64)
+    states = [window.present.observation.state for window in batch]
+    origins = [tasks.origin(window) for window in batch]
+    columns["state"] = np.stack(states)
+    columns["origin"] = np.array(origins, np.int64)
     return columns
 
 
@@ -162,7 +171,11 @@ def _opened(bank: Path, description: BankDescription) -> Iterator[_Tasks]:
         yield _Tasks(bank / TASKS_FILE)
 
 
-def _check_same(path: Path, then: BankDescription, now: BankDescription) -> None:
+def _check_same(
+    path: Path,
+    then: BankDescription,
+    now: BankDescription,
+) -> None:
     for name, value in vars(now).items():
         stored = getattr(then, name)
         if stored != value and name not in _PATHS:

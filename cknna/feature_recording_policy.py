@@ -39,13 +39,19 @@ class FeatureRecordingPolicy:
         rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         if len(memories) > 1 and not self.hook.embedding.batched:
-            pairs = zip(memories, rngs, strict=True)
-            return _join([self.predict([memory], [rng]) for memory, rng in pairs])
+            chunks = []
+            for memory, rng in zip(memories, rngs, strict=True):
+                chunks.append(self.predict([memory], [rng]))
+            return _join(chunks)
         with self.hook.listening(len(memories)) as features:
             chunk = self.inner.predict(memories, rngs)
         return replace(chunk, features=features)
 
-    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def sample(
+        self,
+        memory: EpisodeMemory,
+        rngs: Sequence[np.random.Generator],
+    ) -> ActionChunk:
         return self.inner.sample(memory, rngs)
 
 
@@ -53,5 +59,8 @@ def _join(chunks: Sequence[ActionChunk]) -> ActionChunk:
     """Concatenate the rows of chunks without intermediate plans."""
     actions = np.concatenate([chunk.actions for chunk in chunks])
     features = [chunk.features for chunk in chunks if chunk.features is not None]
-    joined = {name: np.concatenate([each[name] for each in features]) for name in features[0]}
+    joined = {}
+    for name in features[0]:
+        rows = [each[name] for each in features]
+        joined[name] = np.concatenate(rows)
     return ActionChunk(actions, features=joined)

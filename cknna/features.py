@@ -60,7 +60,8 @@ class NormalizedFeatures:
             unit = self._normalise(block)
             if first is None:
                 first = unit[0].copy()
-            is_constant = is_constant and bool((np.abs(unit - first) <= _ONE_DIRECTION).all())
+            difference = np.abs(unit - first)
+            is_constant = is_constant and bool((difference <= _ONE_DIRECTION).all())
             total += unit.sum(0)
             if kept is not None:
                 kept[block] = unit
@@ -70,7 +71,8 @@ class NormalizedFeatures:
 
     def blocks(self) -> Iterator[slice]:
         """Return slices of rows, none larger than `BLOCK_BYTES` in float64 (or than one row)."""
-        return cut(self.n, max(1, BLOCK_BYTES // (8 * self.dim)))
+        height = BLOCK_BYTES // (8 * self.dim)
+        return cut(self.n, max(1, height))
 
     def take(self, which: Rows) -> Float32[np.ndarray, "rows dim"]:
         """Return these unit rows in float32, in that order. Do not write to the result."""
@@ -139,8 +141,10 @@ class NormalizedFeatures:
 
 
 def cut(n: int, height: int) -> Iterator[slice]:
-    """Return consecutive slices of 0 .. n - 1 with `height` rows; the last may be shorter."""
-    return (slice(start, min(start + height, n)) for start in range(0, n, height))
+    """Yield consecutive slices of 0 .. n - 1 with `height` rows; the last may be shorter."""
+    for start in range(0, n, height):
+        stop = min(start + height, n)
+        yield slice(start, stop)
 
 
 def make_pair(
@@ -172,10 +176,18 @@ def check_topk(topk: Sequence[int], n: int) -> None:
                 hint="Choose a smaller k, or collect more rows.",
             )
     if not topk:
-        raise WhiskerError("topk", expected="at least one k", got="none")
+        raise WhiskerError(
+            "topk",
+            expected="at least one k",
+            got="none",
+        )
 
 
-def check_groups(groups: np.ndarray, n: int, name: str = "groups") -> Int[np.ndarray, " n"]:
+def check_groups(
+    groups: np.ndarray,
+    n: int,
+    name: str = "groups",
+) -> Int[np.ndarray, " n"]:
     """Return row labels (the episode of each row) as 0 .. n_groups - 1, in sorted order."""
     groups = np.asarray(groups)
     if groups.shape != (n,):
@@ -197,7 +209,11 @@ def _check_matrix(features: np.ndarray, name: str) -> np.ndarray:
             hint="Pool each moment to one row.",
         )
     if features.dtype.kind not in "fiub":
-        raise WhiskerError(name, expected="real numbers", got=f"dtype {features.dtype}")
+        raise WhiskerError(
+            name,
+            expected="real numbers",
+            got=f"dtype {features.dtype}",
+        )
     if len(features) < MIN_ROWS:
         raise WhiskerError(
             name,
@@ -208,7 +224,14 @@ def _check_matrix(features: np.ndarray, name: str) -> np.ndarray:
     return features
 
 
-def _refuse(name: str, rows: np.ndarray, *, expected: str, got: str, hint: str = "") -> None:
+def _refuse(
+    name: str,
+    rows: np.ndarray,
+    *,
+    expected: str,
+    got: str,
+    hint: str = "",
+) -> None:
     if not len(rows):
         return
     plural = "s" * (len(rows) > 1)
@@ -216,4 +239,9 @@ def _refuse(name: str, rows: np.ndarray, *, expected: str, got: str, hint: str =
     n_more = len(rows) - _NAMED_ROWS
     more = f" and {n_more} more" if n_more > 0 else ""
     where = f"in row{plural} {named}{more}"
-    raise WhiskerError(name, expected=expected, got=f"{got} {where}", hint=hint)
+    raise WhiskerError(
+        name,
+        expected=expected,
+        got=f"{got} {where}",
+        hint=hint,
+    )

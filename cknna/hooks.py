@@ -21,6 +21,9 @@ from sim.errors import WhiskerError
 
 _MAX_CHILDREN_NAMED = 8
 
+type _RowTensor = Float32[torch.Tensor, "row _dim"]
+type _Mask = Bool[torch.Tensor, "row token"]
+
 
 @dataclass(frozen=True)
 class HookPoint:
@@ -82,7 +85,8 @@ class FeatureHook:
         self.network = policy.network
         self.embedding: EmbeddingPoint = EMBEDDING_POINTS[self.policy_type]
         own = self._own_point()
-        self.points = (own, *(self._user_point(path, pool) for path in dict.fromkeys(paths)))
+        users = [self._user_point(path, pool) for path in dict.fromkeys(paths)]
+        self.points = (own, *users)
 
     @contextmanager
     def listening(
@@ -148,15 +152,20 @@ class FeatureCapture:
         captured: hook point → the rows of each call that counts.
     """
 
-    def __init__(self, hook: FeatureHook, n_rows: int, stop_early: bool) -> None:
+    def __init__(
+        self,
+        hook: FeatureHook,
+        n_rows: int,
+        stop_early: bool,
+    ) -> None:
         self._hook = hook
         self._n_rows = n_rows
         self._stop_early = stop_early
-        self._mask: Bool[torch.Tensor, "row token"] | None = None
+        self._mask: _Mask | None = None
         # None: the module is called once for the prefill, and then once for each decoded token.
         fires = hook.embedding.fires
         self._n_needed = 1 if fires is None else fires(hook.network.config)
-        self.captured: dict[str, list[Float32[torch.Tensor, "row _dim"]]] = {}
+        self.captured: dict[str, list[_RowTensor]] = {}
         for point in hook.points:
             self.captured[point.name] = []
 
@@ -195,12 +204,17 @@ class FeatureCapture:
     def _make_forward_hook(self, point: HookPoint) -> Callable[..., None]:
         captured = self.captured[point.name]
 
-        def on_output(module: torch.nn.Module, arguments: tuple, output: Any) -> None:
+        def on_output(
+            module: torch.nn.Module,
+            arguments: tuple,
+            output: Any,
+        ) -> None:
             is_enough = bool(captured) or point.name == EMBEDDING
             if is_enough and self._is_complete():
                 return
             captured.append(self._pool(point, output))
-            if self._stop_early and self._is_complete() and all(self.captured.values()):
+            has_all = self._is_complete() and all(self.captured.values())
+            if self._stop_early and has_all:
                 raise StopForward
 
         return on_output
@@ -208,7 +222,7 @@ class FeatureCapture:
     def _is_complete(self) -> bool:
         return len(self.captured[EMBEDDING]) >= self._n_needed
 
-    def _pool(self, point: HookPoint, output: Any) -> Float32[torch.Tensor, "row _dim"]:
+    def _pool(self, point: HookPoint, output: Any) -> _RowTensor:
         tensor = point.read(output)
         if tensor is None:
             raise WhiskerError(
@@ -224,7 +238,7 @@ class FeatureCapture:
             cameras_first=self._hook.embedding.cameras_first,
         )
 
-    def _mask_of(self, output: torch.Tensor) -> Bool[torch.Tensor, "row token"] | None:
+    def _mask_of(self, output: torch.Tensor) -> _Mask | None:
         """Return the mask of the output's tokens.
 
         If the mask is only of the last tokens, those before them are real.
@@ -236,7 +250,8 @@ class FeatureCapture:
         if not token_mask.of_last_tokens:
             return mask
         n_before = max(0, output.shape[1] - mask.shape[1])
-        return torch.cat([mask.new_ones(len(mask), n_before), mask], dim=1)
+        before = mask.new_ones(len(mask), n_before)
+        return torch.cat([before, mask], dim=1)
 
 
 @contextmanager
@@ -271,7 +286,12 @@ def find_module(network: torch.nn.Module, path: str) -> torch.nn.Module:
     modules = dict(network.named_modules(remove_duplicate=False))
     if path and path in modules:
         return modules[path]
-    closest = get_close_matches(path, modules, n=3, cutoff=0.5)
+    closest = get_close_matches(
+        path,
+        modules,
+        n=3,
+        cutoff=0.5,
+    )
     within = path
     while within and within not in modules:
         within = within.rpartition(".")[0]

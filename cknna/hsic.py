@@ -27,8 +27,10 @@ from cknna.neighbors import Neighbors
 # Blocks of this many rows fit in memory and are large enough for a fast matrix product.
 _ROWS_AT_ONCE = 1024
 
+type _EdgeRows = Int[np.ndarray, " edges"]
+type _EdgeValues = Float64[np.ndarray, " edges"]
 # Row, column, cosine in the first list, cosine in the second.
-type _EdgeArrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+type _EdgeArrays = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +45,14 @@ class Edges:
     """
 
     n: int
-    row: Int[np.ndarray, " edges"]
-    column: Int[np.ndarray, " edges"]
-    k_value: Float64[np.ndarray, " edges"]
-    l_value: Float64[np.ndarray, " edges"]
+    row: _EdgeRows
+    column: _EdgeRows
+    k_value: _EdgeValues
+    l_value: _EdgeValues
     k_row_mean: Float64[np.ndarray, " n"]
     l_row_mean: Float64[np.ndarray, " n"]
-    weight: Float64[np.ndarray, " edges"]
-    reverse_weight: Float64[np.ndarray, " edges"]
+    weight: _EdgeValues
+    reverse_weight: _EdgeValues
 
 
 def find_mutual_edges(a: Neighbors, b: Neighbors) -> Edges:
@@ -63,7 +65,8 @@ def find_mutual_edges(a: Neighbors, b: Neighbors) -> Edges:
         pieces.append((row, column, k_value, l_value))
     if len(a.tied_row) and len(b.tied_row):
         pieces.append(_find_edges_tied_in_both(a, b))
-    row, column, k_value, l_value = (np.concatenate(each) for each in zip(*pieces, strict=True))
+    columns = zip(*pieces, strict=True)
+    row, column, k_value, l_value = map(np.concatenate, columns)
     return Edges(
         n=a.n,
         row=row,
@@ -104,21 +107,30 @@ def find_own_edges(a: Neighbors) -> Edges:
 
 def _find_untied_edges(a: Neighbors, b: Neighbors) -> _EdgeArrays:
     """Return the edges that are among the k of both lists."""
-    found = [np.flatnonzero(a.index == b.index[:, place, None]) for place in range(b.k)]
+    found = []
+    for place in range(b.k):
+        is_same = a.index == b.index[:, place, None]
+        found.append(np.flatnonzero(is_same))
     edges = np.concatenate(found)
-    place_b = np.repeat(np.arange(b.k), [len(each) for each in found])
+    n_found = [len(each) for each in found]
+    place_b = np.repeat(np.arange(b.k), n_found)
     # Two absent neighbours are no neighbour in common.
     present = a.index.ravel()[edges] >= 0
+    place_b = place_b[present]
     row, place_a = np.divmod(edges[present], a.k)
     column = a.index[row, place_a]
-    return row, column, a.similarity[row, place_a], b.similarity[row, place_b[present]]
+    k_value = a.similarity[row, place_a]
+    l_value = b.similarity[row, place_b]
+    return row, column, k_value, l_value
 
 
 def _find_tied_edges(a: Neighbors, b: Neighbors) -> _EdgeArrays:
     """Return a's tied pairs that are among the k of b."""
-    pair, place = np.nonzero(b.index[a.tied_row] == a.tied_index[:, None])
+    is_neighbour = b.index[a.tied_row] == a.tied_index[:, None]
+    pair, place = np.nonzero(is_neighbour)
     row = a.tied_row[pair]
-    return row, a.tied_index[pair], a.threshold[row], b.similarity[row, place]
+    column = a.tied_index[pair]
+    return row, column, a.threshold[row], b.similarity[row, place]
 
 
 def _find_edges_tied_in_both(a: Neighbors, b: Neighbors) -> _EdgeArrays:
@@ -139,7 +151,14 @@ def compute_hsic_unbiased(edges: Edges) -> float:
     l_rows = _sum_by(edges.row, l_value, n)
     through = np.dot(k_columns, l_rows)
     total = k_value.sum() * l_value.sum()
-    return float((trace + total / ((n - 1) * (n - 2)) - 2 * through / (n - 2)) / (n * (n - 3)))
+    return float(_combine_unbiased(trace, total, through, n))
+
+
+def _combine_unbiased(trace: float, total: float, through: float, n: int) -> float:
+    """Return HSIC_u from its terms: Σ_ij K_ij L_ji, ΣK ΣL and 1ᵀKL1."""
+    mean_term = total / ((n - 1) * (n - 2))
+    through_term = 2 * through / (n - 2)
+    return (trace + mean_term - through_term) / (n * (n - 3))
 
 
 def compute_hsic_biased(edges: Edges) -> float:
@@ -153,7 +172,8 @@ def compute_hsic_biased(edges: Edges) -> float:
     l_columns = 1 + _sum_by(edges.column, l_value, n)
     l_rows = 1 + _sum_by(edges.row, l_value, n)
     through = np.dot(k_columns, l_rows) + np.dot(l_columns, k_rows)
-    return float(trace - through / n + k_rows.sum() * l_rows.sum() / n**2)
+    total = k_rows.sum() * l_rows.sum()
+    return float(trace - through / n + total / n**2)
 
 
 def _sum_reciprocal(edges: Edges) -> float:
@@ -202,13 +222,17 @@ def compute_linear_hsic(
         return whole
     both = float(np.dot(diagonal_a, diagonal_b))
     total = float(diagonal_a.sum() * diagonal_b.sum())
-    return (whole - both + total / ((n - 1) * (n - 2)) - 2 * both / (n - 2)) / (n * (n - 3))
+    return _combine_unbiased(whole - both, total, both, n)
 
 
 def _sum_by(
-    index: Int[np.ndarray, " edges"],
-    value: Float64[np.ndarray, " edges"],
+    index: _EdgeRows,
+    value: _EdgeValues,
     n: int,
 ) -> Float64[np.ndarray, " n"]:
     """Return the sum of the values at each index, as float64 even if there are no edges."""
-    return np.bincount(index, weights=value, minlength=n).astype(np.float64)
+    return np.bincount(
+        index,
+        weights=value,
+        minlength=n,
+    ).astype(np.float64)

@@ -96,7 +96,11 @@ def compute_paired_test(
 ) -> PairedTest:
     """Test whether two policies, on the same moments, align differently with the same b."""
 
-    def compute(first: Neighbors, second: Neighbors, b: Neighbors) -> float:
+    def compute(
+        first: Neighbors,
+        second: Neighbors,
+        b: Neighbors,
+    ) -> float:
         return _score(first, b, k, variant) - _score(second, b, k, variant)
 
     difference = _jackknife(compute, (a_first, a_second, b), k, groups)
@@ -108,7 +112,12 @@ def compute_paired_test(
     return PairedTest(difference, 1.0 if difference.value == 0 else nan)
 
 
-def _score(a: Neighbors, b: Neighbors, k: int, variant: str) -> float:
+def _score(
+    a: Neighbors,
+    b: Neighbors,
+    k: int,
+    variant: str,
+) -> float:
     return Scorer(a, b, k, variant).score_against(b)
 
 
@@ -138,7 +147,8 @@ def _jackknife(
         n_short = max(n_short, *(each.n_absent for each in rest))
     squares = (left_out - left_out.mean()) ** 2
     error = sqrt((n - 1) / n * float(squares.sum()))
-    quantile = float(student.ppf((1 + CONFIDENCE) / 2, n - 1))
+    upper = (1 + CONFIDENCE) / 2
+    quantile = float(student.ppf(upper, n - 1))
     half = quantile * error
     return Interval(
         value=value,

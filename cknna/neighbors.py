@@ -38,6 +38,9 @@ ABSENT = -1
 
 type _IntPairs = Int[np.ndarray, " pair"]
 type _Cosines = Float64[np.ndarray, " pair"]
+type _PerRow = Int[np.ndarray, " n"]
+# The row and the column of each tied pair.
+type _Tied = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,7 @@ class Neighbors:
     tied_row: Int32[np.ndarray, " tied"]
     tied_index: Int32[np.ndarray, " tied"]
     row_mean: Float64[np.ndarray, " n"]
-    n_candidates: Int[np.ndarray, " n"]
+    n_candidates: _PerRow
 
     @property
     def n(self) -> int:
@@ -113,9 +116,12 @@ class Neighbors:
         if k == self.k:
             return self
         is_absent = self.index == ABSENT
-        threshold = np.where(is_absent[:, k - 1], self.threshold, self.similarity[:, k - 1])
-        is_tied = (self.similarity[:, k:] == threshold[:, None]) & ~is_absent[:, k:]
+        last = k - 1
+        threshold = np.where(is_absent[:, last], self.threshold, self.similarity[:, last])
+        is_tied = self.similarity[:, k:] == threshold[:, None]
+        is_tied &= ~is_absent[:, k:]
         row, place = np.nonzero(is_tied)
+        new_tied_index = self.index[row, k + place]
         still = self.threshold[self.tied_row] == threshold[self.tied_row]
         return replace(
             self,
@@ -123,10 +129,10 @@ class Neighbors:
             similarity=self.similarity[:, :k],
             threshold=threshold,
             tied_row=np.concatenate([row.astype(np.int32), self.tied_row[still]]),
-            tied_index=np.concatenate([self.index[row, k + place], self.tied_index[still]]),
+            tied_index=np.concatenate([new_tied_index, self.tied_index[still]]),
         )
 
-    def reorder(self, order: Int[np.ndarray, " n"]) -> "Neighbors":
+    def reorder(self, order: _PerRow) -> "Neighbors":
         """Return the neighbours of the same rows in another order, without a new search.
 
         Row i of the result is row order[i] of this one.
@@ -152,10 +158,15 @@ class Neighbors:
         """
         stays = np.ones(self.n, bool)
         stays[deleted] = False
-        new_index = (np.cumsum(stays) - 1).astype(np.int32)
+        new_index = np.cumsum(stays) - 1
+        new_index = new_index.astype(np.int32)
         old_index = self.index[stays]
         gone = ~stays[old_index]
-        kept_first = np.argsort(gone, axis=1, kind="stable")
+        kept_first = np.argsort(
+            gone,
+            axis=1,
+            kind="stable",
+        )
         short = np.take_along_axis(gone, kept_first, axis=1)
         kept_index = np.take_along_axis(old_index, kept_first, axis=1)
         kept_similarity = np.take_along_axis(self.similarity[stays], kept_first, axis=1)
@@ -185,10 +196,14 @@ class Neighbors:
         return rest.first(k)
 
 
-def _count_before(values: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+def _count_before(values: _PerRow) -> _PerRow:
     """Return for each value how many equal ones stand before it."""
     order = np.argsort(values, kind="stable")
-    _, begin, group = np.unique(values[order], return_index=True, return_inverse=True)
+    _, begin, group = np.unique(
+        values[order],
+        return_index=True,
+        return_inverse=True,
+    )
     before = np.empty(len(values), np.int64)
     before[order] = np.arange(len(values)) - begin[group]
     return before
@@ -233,7 +248,7 @@ def find_neighbors(
         )
     index = np.empty((rows.n, k), np.int32)
     similarity = np.empty((rows.n, k))
-    tied: list[tuple[np.ndarray, np.ndarray]] = []
+    tied: list[_Tied] = []
     factors = CenteredFactors(rows)
     for block, block_row, column in find_candidates(factors, k, label, tile, device):
         row = block.start + block_row
@@ -244,10 +259,13 @@ def find_neighbors(
         similarity[block] = cosine[nearest]
         place = np.arange(len(order)) - begins[block_row[order]]
         beyond = order[place >= k]
-        ties = beyond[cosine[beyond] == similarity[row[beyond], -1]]
-        tied.append((row[ties].astype(np.int32), column[ties].astype(np.int32)))
+        kth_cosine = similarity[row[beyond], -1]
+        ties = beyond[cosine[beyond] == kth_cosine]
+        tied_row = row[ties].astype(np.int32)
+        tied_index = column[ties].astype(np.int32)
+        tied.append((tied_row, tied_index))
         _check_tied(rows.name, tied)
-    tied_row, tied_index = (np.concatenate(each) for each in zip(*tied, strict=True))
+    tied_row, tied_index = map(np.concatenate, zip(*tied, strict=True))
     return Neighbors(
         index=index,
         similarity=similarity,
@@ -259,8 +277,9 @@ def find_neighbors(
     )
 
 
-def _check_tied(name: str, tied: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-    if sum(len(row) for row, _ in tied) > MAX_TIED:
+def _check_tied(name: str, tied: Sequence[_Tied]) -> None:
+    n_tied = sum(len(row) for row, _ in tied)
+    if n_tied > MAX_TIED:
         raise WhiskerError(
             name,
             expected=f"at most {MAX_TIED:,} pairs of rows that tie with a k-th neighbour",
@@ -270,13 +289,18 @@ def _check_tied(name: str, tied: Sequence[tuple[np.ndarray, np.ndarray]]) -> Non
         )
 
 
-def _compute_cosines(rows: NormalizedFeatures, row: _IntPairs, column: _IntPairs) -> _Cosines:
+def _compute_cosines(
+    rows: NormalizedFeatures,
+    row: _IntPairs,
+    column: _IntPairs,
+) -> _Cosines:
     """Return the float64 cosines of these pairs, computing each of two mirrored pairs once."""
     first = np.minimum(row, column).astype(np.int64)
     second = np.maximum(row, column)
     pair, which = np.unique(first * rows.n + second, return_inverse=True)
     cosine = np.empty(len(pair))
-    n_at_once = max(1, _CACHE_BYTES // (8 * rows.dim))
+    row_bytes = 8 * rows.dim
+    n_at_once = max(1, _CACHE_BYTES // row_bytes)
     for some in cut(len(pair), n_at_once):
         left, right = np.divmod(pair[some], rows.n)
         cosine[some] = rows.compute_cosines(left, right)
@@ -291,5 +315,6 @@ def _sort(
 ) -> tuple[_IntPairs, Int[np.ndarray, " row"]]:
     """Return the pairs by row, nearest first, and where each row's pairs begin in that order."""
     counts = np.bincount(row, minlength=n_rows)
+    begins = np.cumsum(counts) - counts
     order = np.lexsort((column, -cosine, row))
-    return order, np.cumsum(counts) - counts
+    return order, begins

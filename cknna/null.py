@@ -137,7 +137,11 @@ def compute_null(
     )
 
 
-def _make_blocks(groups: np.ndarray | None, n: int, permutations: Permutations) -> "EpisodeBlocks":
+def _make_blocks(
+    groups: np.ndarray | None,
+    n: int,
+    permutations: Permutations,
+) -> "EpisodeBlocks":
     if permutations.scheme == "rows":
         return EpisodeBlocks(np.arange(n), n)
     if groups is None:
@@ -159,9 +163,18 @@ class EpisodeBlocks:
         bins: a matrix (episode, time) of rows for each bin, numbered without the dropped rows.
     """
 
-    def __init__(self, groups: np.ndarray, n: int, strata: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        groups: np.ndarray,
+        n: int,
+        strata: np.ndarray | None = None,
+    ) -> None:
         label = check_groups(groups, n)
-        _, first, length = np.unique(label, return_index=True, return_counts=True)
+        _, first, length = np.unique(
+            label,
+            return_index=True,
+            return_counts=True,
+        )
         stratum = np.zeros(len(first), np.int64)
         if strata is not None:
             stratum = _find_strata(strata, label, first)
@@ -174,7 +187,8 @@ class EpisodeBlocks:
                 hint="Collect more episodes.",
             )
         ends = np.cumsum(length)
-        members = np.split(np.argsort(label, kind="stable"), ends[:-1])
+        by_episode = np.argsort(label, kind="stable")
+        members = np.split(by_episode, ends[:-1])
         trimmed = []
         kept = np.zeros(n, bool)
         for episodes in _bin_by_length(length, stratum):
@@ -244,6 +258,11 @@ def _bin_by_length(length: np.ndarray, stratum: np.ndarray) -> list[list[int]]:
     return bins
 
 
-def _fits(longest: int, episode: int, length: np.ndarray, stratum: np.ndarray) -> bool:
+def _fits(
+    longest: int,
+    episode: int,
+    length: np.ndarray,
+    stratum: np.ndarray,
+) -> bool:
     shortest_allowed = (1 - MAX_TRIM) * length[longest]
     return bool(stratum[episode] == stratum[longest] and length[episode] >= shortest_allowed)

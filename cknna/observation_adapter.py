@@ -32,7 +32,9 @@ class ObservationAdapter:
         """
         recorded_names = {policy: env for env, policy in camera_map.items()}
         self._spec = spec
-        self._recorded_name = {name: recorded_names.get(name, name) for name in spec.image_sizes}
+        self._recorded_name = {}
+        for name in spec.image_sizes:
+            self._recorded_name[name] = recorded_names.get(name, name)
         _check_cameras(spec, self._recorded_name, recorded)
         _check_state(spec, recorded)
         self.resized = {}
@@ -58,7 +60,11 @@ class ObservationAdapter:
         return replace(recorded, images=images)
 
 
-def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resize(
+    image: np.ndarray,
+    height: int,
+    width: int,
+) -> np.ndarray:
     shrinks = image.shape[0] > height
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=interpolation)

@@ -33,7 +33,8 @@ class ObservationWindow:
         """
         present = self.present.observation
         content = [present.instruction.encode(), present.state.tobytes()]
-        content += [present.images[camera].tobytes() for camera in sorted(present.images)]
+        for camera in sorted(present.images):
+            content.append(present.images[camera].tobytes())
         return zlib.crc32(b"".join(content))
 
 

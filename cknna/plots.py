@@ -12,7 +12,9 @@ from sim.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The rows of each bank and hook point.
+# A bank and a hook point.
+type _Subject = tuple[str, str]
+# The rows of each subject.
 type _Groups = Sequence[Sequence[ScoreRow]]
 type _DrawPanel = Callable[["Axes", _Groups, Sequence[str]], None]
 
@@ -24,26 +26,59 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
     """
     from matplotlib.figure import Figure  # importing it takes a second
 
-    subjects = list(dict.fromkeys((row.bank, row.hook_point) for row in rows))
-    groups = [
-        [row for row in rows if (row.bank, row.hook_point) == subject] for subject in subjects
-    ]
+    subjects = list(dict.fromkeys(_subject_of(row) for row in rows))
+    groups = [_select_rows(rows, subject) for subject in subjects]
     panels = _choose_panels(rows, len(subjects))
     widths = [width for _, width in panels]
     figure = Figure(figsize=(1 + sum(widths), 4.2), layout="constrained")
-    all_axes = figure.subplots(1, len(widths), width_ratios=widths, sharey=True, squeeze=False)[0]
+    all_axes = figure.subplots(
+        1,
+        len(widths),
+        width_ratios=widths,
+        sharey=True,
+        squeeze=False,
+    )[0]
     labels = _label_subjects(rows, subjects)
     for axes, (draw, _) in zip(all_axes, panels, strict=True):
         draw(axes, groups, labels)
-        axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        axes.axhline(
+            0,
+            color="0.8",
+            linewidth=0.8,
+            zorder=0,
+        )
         axes.spines[["top", "right"]].set_visible(False)
     first = all_axes[0]
-    first.set_ylabel(f"CKNNA ({rows[0].variant}) against {rows[0].against}")
-    first.bar([0], [nan], color="0.75", label="null: mean to 95th percentile")
+    row = rows[0]
+    first.set_ylabel(f"CKNNA ({row.variant}) against {row.against}")
+    first.bar(
+        [0],
+        [nan],
+        color="0.75",
+        label="null: mean to 95th percentile",
+    )
     handles, texts = first.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper center", frameon=False, ncols=4)
+    figure.legend(
+        handles,
+        texts,
+        loc="outside upper center",
+        frameon=False,
+        ncols=4,
+    )
     with atomic_write(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=150)
+        figure.savefig(
+            unfinished,
+            format="png",
+            dpi=150,
+        )
+
+
+def _subject_of(row: ScoreRow) -> _Subject:
+    return row.bank, row.hook_point
+
+
+def _select_rows(rows: Sequence[ScoreRow], subject: _Subject) -> list[ScoreRow]:
+    return [row for row in rows if _subject_of(row) == subject]
 
 
 def _choose_panels(rows: Sequence[ScoreRow], n_subjects: int) -> list[tuple[_DrawPanel, float]]:
@@ -60,27 +95,61 @@ def _choose_panels(rows: Sequence[ScoreRow], n_subjects: int) -> list[tuple[_Dra
     return panels
 
 
-def _draw_by_k(axes: "Axes", groups: _Groups, labels: Sequence[str]) -> None:
+def _draw_by_k(
+    axes: "Axes",
+    groups: _Groups,
+    labels: Sequence[str],
+) -> None:
     middle = (len(labels) - 1) / 2
     for number, (group, label) in enumerate(zip(groups, labels, strict=True)):
         whole = [row for row in group if row.part == ALL]
         ks = [row.k for row in whole]
         # The points stand side by side, so that their intervals do not overlap.
         shift = 0.02 * ks[-1] * (number - middle)
-        _draw(axes, [k + shift for k in ks], whole, number, label=label, line="-")
-    axes.set(xlabel="k", title="all rows", xticks=ks)
+        _draw(
+            axes,
+            [k + shift for k in ks],
+            whole,
+            number,
+            label=label,
+            line="-",
+        )
+    axes.set(
+        xlabel="k",
+        title="all rows",
+        xticks=ks,
+    )
 
 
-def _draw_by_subject(axes: "Axes", groups: _Groups, labels: Sequence[str]) -> None:
+def _draw_by_subject(
+    axes: "Axes",
+    groups: _Groups,
+    labels: Sequence[str],
+) -> None:
     first_rows = [group[0] for group in groups]
-    axes.plot([row.cknna for row in first_rows], color="0.7", linewidth=1, zorder=0)
+    axes.plot(
+        [row.cknna for row in first_rows],
+        color="0.7",
+        linewidth=1,
+        zorder=0,
+    )
     for number, (row, label) in enumerate(zip(first_rows, labels, strict=True)):
         _draw(axes, [number], [row], number, label=label)
-    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-    axes.set(title=f"all rows, k = {first_rows[0].k}", xlim=(-0.5, len(labels) - 0.5))
+    axes.set_xticks(
+        range(len(labels)),
+        labels,
+        rotation=30,
+        ha="right",
+    )
+    axes.set_title(f"all rows, k = {first_rows[0].k}")
+    axes.set_xlim(-0.5, len(labels) - 0.5)
 
 
-def _draw_by_subset(axes: "Axes", groups: _Groups, labels: Sequence[str]) -> None:
+def _draw_by_subset(
+    axes: "Axes",
+    groups: _Groups,
+    labels: Sequence[str],
+) -> None:
     k = groups[0][0].k
     of_k = [[row for row in group if row.k == k] for group in groups]
     subset_labels = label_subsets(row.part for group in of_k for row in group)
@@ -88,18 +157,25 @@ def _draw_by_subset(axes: "Axes", groups: _Groups, labels: Sequence[str]) -> Non
     for number, group in enumerate(of_k):
         shift = 0.8 * (number + 0.5) / len(labels) - 0.4
         _draw(axes, [place[row.part] + shift for row in group], group, number)
-    axes.set_xticks(range(len(place)), list(subset_labels.values()), rotation=30, ha="right")
-    axes.set(title=f"parts, k = {k}", xlim=(-0.5, len(place) - 0.5))
+    axes.set_xticks(
+        range(len(place)),
+        list(subset_labels.values()),
+        rotation=30,
+        ha="right",
+    )
+    axes.set_title(f"parts, k = {k}")
+    axes.set_xlim(-0.5, len(place) - 0.5)
 
 
-def _label_subjects(rows: Sequence[ScoreRow], subjects: Sequence[tuple[str, str]]) -> list[str]:
+def _label_subjects(rows: Sequence[ScoreRow], subjects: Sequence[_Subject]) -> list[str]:
     """Label each bank and hook point by what tells it from the others.
 
     A bank is called by its checkpoint if every bank has another one.
     """
     checkpoints = {row.bank: PurePath(row.checkpoint).name for row in rows}
     bank_labels = checkpoints
-    if not all(checkpoints.values()) or len(set(checkpoints.values())) < len(checkpoints):
+    distinct = set(checkpoints.values())
+    if "" in distinct or len(distinct) < len(checkpoints):
         bank_labels = {bank: bank for bank in checkpoints}
     has_several_hook_points = len({hook_point for _, hook_point in subjects}) > 1
     if not has_several_hook_points:

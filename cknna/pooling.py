@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from sim.errors import WhiskerError
 
+type _Mask = Bool[torch.Tensor, "_row _masked"]
 type Pool = Literal["mean", "masked-mean", "first", "last"]
 
 
@@ -15,7 +16,7 @@ def pool_rows(
     output: Float[torch.Tensor, "..."],
     n_rows: int,
     pool: Pool,
-    mask: Bool[torch.Tensor, "_row _masked"] | None = None,
+    mask: _Mask | None = None,
     *,
     cameras_first: bool = False,
 ) -> Float32[torch.Tensor, "row _dim"]:
@@ -48,7 +49,8 @@ def pool_rows(
         values = _pool_tokens(values, pool, mask)
     n_parts = len(values) // n_rows
     if cameras_first:
-        values = values.unflatten(0, (n_parts, n_rows)).transpose(0, 1)
+        by_part = values.unflatten(0, (n_parts, n_rows))
+        values = by_part.transpose(0, 1)
     # The network may go on working in place, so the result is always a copy.
     return values.reshape(n_rows, -1).clone()
 
@@ -56,7 +58,7 @@ def pool_rows(
 def _pool_tokens(
     values: Float32[torch.Tensor, "row token dim"],
     pool: Pool,
-    mask: Bool[torch.Tensor, "_row _masked"] | None,
+    mask: _Mask | None,
 ) -> Float32[torch.Tensor, "row dim"]:
     """Pool tokens. Without a fitting mask `first` and `last` take all tokens as real."""
     shape = values.shape[:2]
@@ -68,12 +70,17 @@ def _pool_tokens(
                 got="none for this policy type" if mask is None else f"one of {tuple(mask.shape)}",
                 hint="Use --pool mean, first or last.",
             )
-        mask = torch.ones(shape, dtype=torch.bool, device=values.device)
+        mask = torch.ones(
+            shape,
+            dtype=torch.bool,
+            device=values.device,
+        )
     if pool == "mean":
         return values.mean(dim=1)
     if pool == "masked-mean":
-        total = torch.where(mask[..., None], values, 0).sum(dim=1)
-        return total / mask.sum(dim=1, keepdim=True)
+        real = torch.where(mask[..., None], values, 0)
+        n_real = mask.sum(dim=1, keepdim=True)
+        return real.sum(dim=1) / n_real
     if pool == "first":
         index = _find_first(mask)
     else:

@@ -168,7 +168,10 @@ def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
 def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Comparison]:
     """Compare every two banks of the same recorded moments."""
     named = zip(banks, name_banks(banks), strict=True)
-    recorded = [(bank, name) for bank, name in named if bank.checksum is not None]
+    recorded = []
+    for bank, name in named:
+        if bank.checksum is not None:
+            recorded.append((bank, name))
     for i, (first, first_name) in enumerate(recorded):
         for second, second_name in recorded[i + 1 :]:
             if not _are_shared([first, second]):
@@ -258,7 +261,11 @@ def _warn_of_weights(bank: FeatureBank, name: str) -> list[str]:
 
 def _count_weights(banks: Iterable[FeatureBank]) -> int:
     """Return the number of different checkpoints."""
-    return len({tuple(sorted(bank.description.files_sha256.items())) for bank in banks})
+    weights = set()
+    for bank in banks:
+        hashes = bank.description.files_sha256
+        weights.add(tuple(sorted(hashes.items())))
+    return len(weights)
 
 
 def _are_shared(banks: Sequence[FeatureBank]) -> bool:
@@ -326,7 +333,8 @@ def _count_repeated(rows: Float32[np.ndarray, "row dim"]) -> int:
 
     Only their hashes are kept: a bank may be as large as the disk.
     """
-    return len(rows) - len({hash(row.tobytes()) for row in rows})
+    distinct = {hash(row.tobytes()) for row in rows}
+    return len(rows) - len(distinct)
 
 
 def _compute_null(
@@ -382,7 +390,8 @@ def _make_notes(score: CknnaScore, n_repeated: Mapping[str, int]) -> Iterator[st
     for name, n in n_repeated.items():
         if n:
             yield f"{n} rows of the {name} repeat another"
-    for name, n_tied in zip(n_repeated, (score.n_tied_a, score.n_tied_b), strict=True):
+    n_tied_each = (score.n_tied_a, score.n_tied_b)
+    for name, n_tied in zip(n_repeated, n_tied_each, strict=True):
         if n_tied:
             yield (
                 f"{n_tied} rows of the {name} have ties at the k-th neighbour: tied rows count in "

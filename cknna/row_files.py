@@ -16,6 +16,10 @@ _HEADER_SIZE = 256
 _MAGIC = b"\x93NUMPY\x01\x00"
 
 
+# The type and the width of rows.
+type _Column = tuple[np.dtype, int]
+
+
 class RowFiles:
     """Several arrays with the same number of rows, one `<name>.npy` each, written together.
 
@@ -23,7 +27,7 @@ class RowFiles:
     when the headers of all files include it. Rows behind it are unfinished and are overwritten.
     """
 
-    def __init__(self, folder: Path, columns: Mapping[str, tuple[np.dtype, int]]) -> None:
+    def __init__(self, folder: Path, columns: Mapping[str, _Column]) -> None:
         """Open the files for appending, and make those that do not exist.
 
         Args:
@@ -32,7 +36,9 @@ class RowFiles:
         Raises:
             WhiskerError: the files have other columns.
         """
-        self._columns = {name: (np.dtype(dtype), width) for name, (dtype, width) in columns.items()}
+        self._columns: dict[str, _Column] = {}
+        for name, (dtype, width) in columns.items():
+            self._columns[name] = (np.dtype(dtype), width)
         self._paths = {name: folder / f"{name}.npy" for name in columns}
         for name, path in self._paths.items():
             if not path.exists():
@@ -64,10 +70,15 @@ class RowFiles:
 
     def _header(self, name: str, n_rows: int) -> bytes:
         dtype, width = self._columns[name]
-        content = {"descr": dtype.str, "fortran_order": False, "shape": (n_rows, width)}
+        content = {
+            "descr": dtype.str,
+            "fortran_order": False,
+            "shape": (n_rows, width),
+        }
         length = _HEADER_SIZE - len(_MAGIC) - 2
         text = repr(content).ljust(length - 1) + "\n"
-        return _MAGIC + length.to_bytes(2, "little") + text.encode("latin1")
+        length_bytes = length.to_bytes(2, "little")
+        return _MAGIC + length_bytes + text.encode("latin1")
 
     def _check_column(self, name: str, path: Path) -> None:
         dtype, width = self._columns[name]
@@ -90,7 +101,11 @@ def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
     try:
         # numpy cannot map a file without content.
         is_empty = path.stat().st_size == _HEADER_SIZE
-        rows = np.load(path, mmap_mode=None if is_empty else "r", allow_pickle=False)
+        rows = np.load(
+            path,
+            mmap_mode=None if is_empty else "r",
+            allow_pickle=False,
+        )
         return rows[:n_rows]
     except (OSError, ValueError, EOFError) as error:
         raise WhiskerError(

@@ -77,7 +77,11 @@ class Variant:
 VARIANTS = {
     "unbiased": Variant(compute_hsic_unbiased, constant=1e-6),
     "row-centred": Variant(compute_row_centred_alignment),
-    "biased": Variant(compute_hsic_biased, constant=1e-6, own_first=True),
+    "biased": Variant(
+        compute_hsic_biased,
+        constant=1e-6,
+        own_first=True,
+    ),
     "distance-agnostic": Variant(sum_weights),
 }
 DEFAULT_VARIANT = "unbiased"
@@ -151,7 +155,12 @@ def search(
     return a, b
 
 
-def compute_score(a: Neighbors, b: Neighbors, k: int, variant: str = DEFAULT_VARIANT) -> CknnaScore:
+def compute_score(
+    a: Neighbors,
+    b: Neighbors,
+    k: int,
+    variant: str = DEFAULT_VARIANT,
+) -> CknnaScore:
     """Compute the score of two searches that went to k or deeper."""
     a = a.first(k)
     b = b.first(k)
@@ -173,7 +182,13 @@ def compute_score(a: Neighbors, b: Neighbors, k: int, variant: str = DEFAULT_VAR
 class Scorer:
     """Scores one `a` against any reordering of one `b`, which all have the same root."""
 
-    def __init__(self, a: Neighbors, b: Neighbors, k: int, variant: str = DEFAULT_VARIANT) -> None:
+    def __init__(
+        self,
+        a: Neighbors,
+        b: Neighbors,
+        k: int,
+        variant: str = DEFAULT_VARIANT,
+    ) -> None:
         if variant not in VARIANTS:
             raise UnknownNameError("CKNNA variant", variant, VARIANTS)
         if a.n != b.n:
@@ -183,7 +198,11 @@ class Scorer:
                 got=f"{b.n}",
             )
         if k < MIN_K:
-            raise WhiskerError(f"k = {k}", expected=f"k >= {MIN_K}", hint="Choose a larger k.")
+            raise WhiskerError(
+                f"k = {k}",
+                expected=f"k >= {MIN_K}",
+                hint="Choose a larger k.",
+            )
         self._variant = VARIANTS[variant]
         self._k = k - self._variant.own_first
         self._a = a.first(self._k)

@@ -67,9 +67,12 @@ def load_reference(bank: FeatureBank, against: str) -> Float32[np.ndarray, "row 
     if against == STATE:
         return bank.state
     name = _resolve(against)
-    episodes = [_read_series(path, name, steps) for path, steps in _find_episodes(bank)]
+    episodes = []
+    for path, steps in _find_episodes(bank):
+        episodes.append(_read_series(path, name, steps))
     series = np.concatenate(episodes)
-    _check_series(f"series {name!r} of bank {str(bank.path)!r}", series)
+    subject = f"series {name!r} of bank {str(bank.path)!r}"
+    _check_series(subject, series)
     return lift(series)
 
 
@@ -79,13 +82,15 @@ def lift(series: Float64[np.ndarray, "row dim"]) -> Float32[np.ndarray, "row dim
     The rows must not all be equal.
     """
     centred = series - series.mean(axis=0)
-    scale = np.sqrt((centred**2).sum(axis=1).mean())
+    squares = (centred**2).sum(axis=1)
+    scale = np.sqrt(squares.mean())
     far = np.full(len(series), FAR)
     return np.column_stack([centred / scale, far]).astype(np.float32)
 
 
 def _check_series(subject: str, series: Float64[np.ndarray, "row dim"]) -> None:
-    undefined = np.count_nonzero(~np.isfinite(series).all(axis=1))
+    is_defined = np.isfinite(series).all(axis=1)
+    undefined = np.count_nonzero(~is_defined)
     if undefined:
         raise WhiskerError(
             subject,
@@ -164,7 +169,13 @@ def _read_series(
     return series[steps]
 
 
-def _is_series(arrays: Mapping[str, np.ndarray], name: str, n_steps: int) -> bool:
+def _is_series(
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    n_steps: int,
+) -> bool:
     array = arrays[name]
-    has_rows = array.ndim in (1, 2) and len(array) in (n_steps, n_steps + 1)
-    return has_rows and array.dtype.kind in "fiub" and name not in _OF_PREDICTIONS
+    if array.ndim not in (1, 2) or name in _OF_PREDICTIONS:
+        return False
+    has_rows = len(array) in (n_steps, n_steps + 1)
+    return has_rows and array.dtype.kind in "fiub"

@@ -11,37 +11,54 @@ from jaxtyping import Bool
 
 from cknna.bank import FeatureBank
 
+type _Rows = Bool[np.ndarray, " row"]
+
 # Prefix of the name of a subset that is a task.
 TASK = "task "
 THIRDS = ("early", "middle", "late")
 
 
-def find_subsets(bank: FeatureBank) -> dict[str, Bool[np.ndarray, " row"]]:
+def find_subsets(bank: FeatureBank) -> dict[str, _Rows]:
     """Return subset → its rows, leaving out subsets with all rows or none."""
-    subsets = {f"{TASK}{name}": bank.task_index == index for index, name in enumerate(bank.tasks)}
+    subsets = {}
+    for index, name in enumerate(bank.tasks):
+        subsets[f"{TASK}{name}"] = bank.task_index == index
     if bank.rollout is not None:
         subsets["successes"] = bank.rollout.success
         subsets["failures"] = ~bank.rollout.success
     subsets |= _find_phases(bank)
-    return {name: rows for name, rows in subsets.items() if 0 < rows.sum() < bank.n_rows}
+    n = bank.n_rows
+    return {name: rows for name, rows in subsets.items() if 0 < rows.sum() < n}
 
 
 def label_subsets(subsets: Iterable[str]) -> dict[str, str]:
-    """Return subset → its label. For a task, words at its ends that all tasks share are left out."""
+    """Return subset → its label.
+
+    The label of a task leaves out words at its ends that all tasks share.
+    """
     labels = {subset: subset for subset in subsets}
-    words = {name: name.removeprefix(TASK).split("_") for name in labels if name.startswith(TASK)}
+    words = {}
+    for subset in labels:
+        if subset.startswith(TASK):
+            words[subset] = subset.removeprefix(TASK).split("_")
     if len(words) == 1:
         return labels
-    n_first = len(commonprefix(list(words.values())))
-    reversed_rest = [each[n_first:][::-1] for each in words.values()]
-    n_last = len(commonprefix(reversed_rest))
+    n_first = _count_common(list(words.values()))
+    rest = [each[n_first:] for each in words.values()]
+    reversed_rest = [each[::-1] for each in rest]
+    n_last = _count_common(reversed_rest)
     for name, each in words.items():
         distinct = each[n_first : len(each) - n_last]
         labels[name] = TASK + " ".join(distinct)
     return labels
 
 
-def _find_phases(bank: FeatureBank) -> dict[str, Bool[np.ndarray, " row"]]:
+def _count_common(words: list[list[str]]) -> int:
+    """Return the number of words with which all lists begin."""
+    return len(commonprefix(words))
+
+
+def _find_phases(bank: FeatureBank) -> dict[str, _Rows]:
     """Return the phases around the grasp if anything was grasped, else thirds of each episode."""
     episode = bank.episode
     n_episodes = int(episode.max()) + 1

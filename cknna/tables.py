@@ -51,21 +51,38 @@ def print_scores(
 
 
 def _print_heading(console: Console, row: ScoreRow) -> None:
+    bank = escape(row.bank)
     policy = f"{row.policy} ({row.checkpoint}), " if row.policy else ""
-    title = f"\n[bold]{escape(row.bank)}[/bold]: {escape(policy)}{row.hook_point}"
-    console.print(title, highlight=False, soft_wrap=True)
+    title = f"\n[bold]{bank}[/bold]: {escape(policy)}{row.hook_point}"
+    console.print(
+        title,
+        highlight=False,
+        soft_wrap=True,
+    )
     for line in (
         f"CKNNA ({row.variant}) of L2-normalised rows against {row.against}; null: {row.null} "
         "exchanged. It depends on n: compare each score with its own null.",
         "95 %: jackknife over episodes, conservative (covers 97 to 100 %).",
     ):
-        console.print(line, style="dim", soft_wrap=True)
+        console.print(
+            line,
+            style="dim",
+            soft_wrap=True,
+        )
 
 
-def _make_table(width: int, mutual_knn: bool, cka: bool) -> Table:
+def _make_table(
+    width: int,
+    mutual_knn: bool,
+    cka: bool,
+) -> Table:
     """Make an empty table in which only the column of subsets may wrap."""
     gap = 1 if width >= _ROOMY else 0
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, gap, 0, 0),
+        pad_edge=False,
+    )
     table.add_column("rows", max_width=40)
     min_widths = {
         "n": 3,
@@ -80,11 +97,20 @@ def _make_table(width: int, mutual_knn: bool, cka: bool) -> Table:
     if cka:
         min_widths["CKA"] = 5
     for heading, min_width in min_widths.items():
-        table.add_column(heading, justify="right", no_wrap=True, min_width=min_width)
+        table.add_column(
+            heading,
+            justify="right",
+            no_wrap=True,
+            min_width=min_width,
+        )
     return table
 
 
-def _make_cells(row: ScoreRow, mutual_knn: bool, cka: bool) -> list[str]:
+def _make_cells(
+    row: ScoreRow,
+    mutual_knn: bool,
+    cka: bool,
+) -> list[str]:
     cells = [
         str(row.n),
         str(row.k),
@@ -94,19 +120,29 @@ def _make_cells(row: ScoreRow, mutual_knn: bool, cka: bool) -> list[str]:
         _number(row.p_value),
     ]
     if mutual_knn:
-        cells.append(f"{_number(row.mutual_knn)} ({_number(row.mutual_knn_chance)})")
+        chance = _number(row.mutual_knn_chance)
+        cells.append(f"{_number(row.mutual_knn)} ({chance})")
     if cka:
         cells.append(_number(row.cka))
     return cells
 
 
-def _print_notes(console: Console, rows: Sequence[ScoreRow], labels: dict[str, str]) -> None:
+def _print_notes(
+    console: Console,
+    rows: Sequence[ScoreRow],
+    labels: dict[str, str],
+) -> None:
     for note, subsets in _group_by_note(rows).items():
         named = ", ".join(labels[subset] for subset in subsets[:_NAMED_SUBSETS])
         n_more = len(subsets) - _NAMED_SUBSETS
         more = f" and {n_more} more" if n_more > 0 else ""
         text = f"  {named}{more}: {note}"
-        console.print(text, style="yellow", highlight=False, soft_wrap=True)
+        console.print(
+            text,
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
@@ -135,7 +171,8 @@ def print_audit(console: Console, rows: Sequence[AuditRow]) -> None:
         for name, value in asdict(row).items():
             if name == "name" or value in ("", ()):
                 continue
-            shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            values = value if isinstance(value, tuple) else (value,)
+            shown = ", ".join(map(str, values))
             table.add_row(name.replace("_", " "), shown)
         console.print(table)
 
@@ -144,8 +181,13 @@ def save_json(path: Path, rows: Sequence[ScoreRow]) -> None:
     """Save a list of rows. JSON has no nan, so undefined numbers become null."""
     content = []
     for row in rows:
-        content.append({name: _as_json(value) for name, value in asdict(row).items()})
-    text = json.dumps(content, indent=1, allow_nan=False)
+        columns = asdict(row).items()
+        content.append({name: _as_json(value) for name, value in columns})
+    text = json.dumps(
+        content,
+        indent=1,
+        allow_nan=False,
+    )
     with atomic_write(path) as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
 

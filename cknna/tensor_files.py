@@ -72,7 +72,8 @@ def load_episode_numbers(path: Path, n_rows: int) -> Int64[np.ndarray, " row"]:
         WhiskerError: as `load_tensor_pair`, or the tensor is not one integer a row.
     """
     tensor = _load(path)
-    if tensor.shape != (n_rows,) or tensor.is_floating_point() or tensor.is_complex():
+    is_integer = not (tensor.is_floating_point() or tensor.is_complex())
+    if tensor.shape != (n_rows,) or not is_integer:
         raise WhiskerError(
             f"episodes {str(path)!r}",
             expected=f"integers ({n_rows},), the episode of each row",
@@ -85,7 +86,11 @@ def _load(path: Path) -> torch.Tensor:
     subject = f"tensor file {str(path)!r}"
     try:
         with warnings.catch_warnings(action="ignore"):
-            tensor = torch.load(path, map_location="cpu", weights_only=True)
+            tensor = torch.load(
+                path,
+                map_location="cpu",
+                weights_only=True,
+            )
     except UnpicklingError as error:
         raise WhiskerError(
             subject,
@@ -100,9 +105,17 @@ def _load(path: Path) -> torch.Tensor:
             got=_first_sentence(error),
         ) from error
     if not isinstance(tensor, torch.Tensor):
-        raise WhiskerError(subject, expected="one tensor", got=f"a {type(tensor).__name__}")
+        raise WhiskerError(
+            subject,
+            expected="one tensor",
+            got=f"a {type(tensor).__name__}",
+        )
     if not tensor.numel():
-        raise WhiskerError(subject, expected="at least one row", got="an empty tensor")
+        raise WhiskerError(
+            subject,
+            expected="at least one row",
+            got="an empty tensor",
+        )
     return tensor.detach()
 
 

@@ -13,7 +13,7 @@ type _Products = Float32[np.ndarray, " pair"]
 
 
 class TopKCandidates:
-    """For each row, the columns whose exact product could still be in its top k + 1.
+    """The columns of each row whose exact product could still be in its top k + 1.
 
     The threshold of a row is never above its (k + 1)-th largest exact product. It rises as products
     arrive, and columns that are certainly below it are dropped. Threads may share one object.
@@ -32,7 +32,8 @@ class TopKCandidates:
         self._error = error
         self._k = k
         self._threshold = np.full(len(error), LOWEST, np.float32)
-        self._largest = np.full((len(error), k + 1), -np.inf, np.float32)
+        shape = (len(error), k + 1)
+        self._largest = np.full(shape, -np.inf, np.float32)
         self._found: list[tuple[_Int32Pairs, _Int32Pairs, _Products]] = []
         self._lock = Lock()
         self.n_pairs = 0
@@ -54,14 +55,19 @@ class TopKCandidates:
         """
         self._begin_thresholds(products.T if transposed else products)
         lowest = self._threshold - self._error
-        reaches = np.flatnonzero(products >= (lowest if transposed else lowest[:, None]))
-        first, second = np.divmod(reaches, products.shape[1])
-        row, column = (second, first) if transposed else (first, second)
-        self._remember(row, column + columns.start, products.ravel()[reaches])
+        if not transposed:
+            lowest = lowest[:, None]
+        reaches = np.flatnonzero(products >= lowest)
+        row, column = np.divmod(reaches, products.shape[1])
+        if transposed:
+            row, column = column, row
+        product = products.ravel()[reaches]
+        self._remember(row, column + columns.start, product)
 
     def result(self) -> tuple[_Int32Pairs, _Int32Pairs]:
         """Return the (row, column) pairs that are still candidates, sorted by row."""
-        row, column, product = (np.concatenate(arrays) for arrays in zip(*self._found, strict=True))
+        columns = zip(*self._found, strict=True)
+        row, column, product = map(np.concatenate, columns)
         lowest = self._threshold - self._error
         still = product >= lowest[row]
         row = row[still]
@@ -74,11 +80,18 @@ class TopKCandidates:
         new = np.flatnonzero(self._threshold == LOWEST)
         if len(new):
             largest = find_nth_largest(products[new], self._k + 1)
-            self._threshold[new] = np.maximum(largest - self._error[new], LOWEST)
+            lowest = largest - self._error[new]
+            self._threshold[new] = np.maximum(lowest, LOWEST)
 
-    def _remember(self, row: _IntPairs, column: _IntPairs, product: np.ndarray) -> None:
+    def _remember(
+        self,
+        row: _IntPairs,
+        column: _IntPairs,
+        product: np.ndarray,
+    ) -> None:
+        pairs = (row.astype(np.int32), column.astype(np.int32), product)
         with self._lock:
-            self._found.append((row.astype(np.int32), column.astype(np.int32), product))
+            self._found.append(pairs)
             self.n_pairs += len(row)
             self._raise_thresholds(row, product)
 
@@ -86,17 +99,25 @@ class TopKCandidates:
         order = np.lexsort((-product, row))
         row = row[order]
         product = product[order]
-        touched, begin, group = np.unique(row, return_index=True, return_inverse=True)
+        touched, begin, group = np.unique(
+            row,
+            return_index=True,
+            return_inverse=True,
+        )
         place = np.arange(len(row)) - begin[group]
         width = self._k + 1
         is_large = place < width
-        both = np.full((len(touched), 2 * width), -np.inf, np.float32)
+        group = group[is_large]
+        place = place[is_large]
+        shape = (len(touched), 2 * width)
+        both = np.full(shape, -np.inf, np.float32)
         both[:, :width] = self._largest[touched]
-        both[group[is_large], width + place[is_large]] = product[is_large]
+        both[group, width + place] = product[is_large]
         largest = np.partition(both, width, axis=1)[:, width:]
         self._largest[touched] = largest
-        threshold = largest.min(1) - self._error[touched]
-        self._threshold[touched] = np.maximum(self._threshold[touched], threshold)
+        reached = largest.min(1) - self._error[touched]
+        before = self._threshold[touched]
+        self._threshold[touched] = np.maximum(before, reached)
 
 
 def find_nth_largest(
