@@ -1,4 +1,7 @@
-"""The rules for an articulated goal: it fails as a timeout, and its failed stage is its first word, such as "open"."""
+"""The rules for an articulated goal.
+
+It fails as a timeout, and its failed stage is the first word of its name, such as "open".
+"""
 
 from eval.grasps import find_stretches
 from eval.outcome import Event, Outcome
@@ -8,20 +11,20 @@ from eval.trajectory import Trajectory, Verdict, find_best, find_closest_approac
 def was_moved(trajectory: Trajectory) -> bool:
     """Return whether the joint was ever moved."""
     begun = trajectory.goal.thresholds["begun_joint_progress"]
-    return bool((trajectory.measures["joint_progress"] > begun).any())
+    progress = trajectory.measures["joint_progress"]
+    return bool((progress > begun).any())
 
 
 def judge_articulated(trajectory: Trajectory) -> Verdict:
     """Return the verdict on an episode that did not succeed."""
     step, event = _find_joint_event(trajectory)
-    return Verdict(
-        Outcome.TIMEOUT, trajectory.goal.name.split()[0], trajectory.last_step, step, event
-    )
+    stage, *_ = trajectory.goal.name.split()
+    return Verdict(Outcome.TIMEOUT, stage, trajectory.last_step, step, event)
 
 
 def _find_joint_event(trajectory: Trajectory) -> tuple[int, Event]:
     if trajectory.met.any():
-        undone = find_stretches(trajectory.met)[-1][1]
+        _, undone = find_stretches(trajectory.met)[-1]
         return min(undone, trajectory.last_step), Event.UNDONE
     if not was_moved(trajectory):
         return find_closest_approach(trajectory)

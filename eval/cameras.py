@@ -1,4 +1,4 @@
-"""Match the environment's cameras with the policy's, and say how where that is not possible yet."""
+"""Matches the environment's cameras with the policy's, or proposes flags that do."""
 
 import itertools
 import re
@@ -13,10 +13,11 @@ from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
 from sim.registry import family_of
 
-# Words in the names of cameras that look alike.
+# Words in the names of cameras on the hand.
 _ON_THE_HAND = ("wrist", "hand", "gripper")
 # Names that do not say where the camera is: camera1, image2, cam_b.
 _NEUTRAL = re.compile(r"(image|img|camera|cam|rgb|view)_?(\d*|[a-z])")
+_UNCLEAR = "Their names do not say which is which."
 
 
 def adopt_renamed_cameras(
@@ -25,21 +26,19 @@ def adopt_renamed_cameras(
     policy: PolicySpec | DeclaredPolicy,
     env_cameras: Sequence[str],
 ) -> dict[str, str]:
-    """Return the environment's camera → the policy's, of those that the checkpoint's rename map pairs.
+    """Return the pairs (environment's camera → policy's) of the checkpoint's rename map.
 
-    A dataset whose cameras have the environment's names was recorded with these cameras. What the
-    user says of one of the two has precedence.
+    A dataset whose cameras have the environment's names was recorded with these cameras. A pair
+    that the user gave for one of the two takes precedence.
     """
     given = adapters.camera_map
-    return {
-        camera: name
-        for camera, name in training.renamed.items()
-        if camera in env_cameras
-        and camera not in given
-        and camera != name
-        and name in policy.image_sizes
-        and name not in given.values()
-    }
+    adopted = {}
+    for camera, name in training.renamed.items():
+        both_exist = camera in env_cameras and name in policy.image_sizes
+        is_given = camera in given or name in given.values()
+        if both_exist and not is_given and camera != name:
+            adopted[camera] = name
+    return adopted
 
 
 def select_cameras(
@@ -49,24 +48,26 @@ def select_cameras(
     env_cameras: Sequence[str],
     training: TrainingRecord | None = None,
 ) -> dict[str, tuple[int, int]]:
-    """Return the environment's cameras to observe → (height_px, width_px), as the policy wants to look through them.
+    """Return the environment's cameras to observe → (height_px, width_px), at the policy's sizes.
 
     Args:
-        env_cameras: all that the environment has.
-        training: what the checkpoint says of it. A camera without images in training may be
-            missing.
+        env_cameras: all cameras of the environment.
+        training: the checkpoint's record of its training. A camera without images in training may
+            be missing.
 
     Raises:
-        WhiskerError: a camera is not there, or the map is wrong; proposes flags that are accepted,
-            if there are any.
+        WhiskerError: a camera is missing, or the map is wrong; the message proposes flags that are
+            accepted, if there are any.
     """
     training = training or TrainingRecord()
     try:
         return _select(policy, adapters, env_name, env_cameras, training)
     except WhiskerError as refusal:
-        hint = _advise(policy, adapters, env_name, env_cameras, training)
         raise WhiskerError(
-            refusal.subject, expected=refusal.expected, got=refusal.got, hint=hint
+            refusal.subject,
+            expected=refusal.expected,
+            got=refusal.got,
+            hint=_advise(policy, adapters, env_name, env_cameras, training),
         ) from None
 
 
@@ -78,9 +79,9 @@ def is_accepted(
     env_cameras: Sequence[str],
     training: TrainingRecord | None = None,
 ) -> bool:
-    """Return whether `select_cameras` goes on with this map in place of the one in `adapters`."""
+    """Return whether `select_cameras` accepts this map in place of the one in `adapters`."""
+    changed = replace(adapters, camera_map=camera_map)
     try:
-        changed = replace(adapters, camera_map=camera_map)
         _select(policy, changed, env_name, env_cameras, training or TrainingRecord())
     except WhiskerError:
         return False
@@ -97,10 +98,10 @@ def propose_camera_map(
 ) -> tuple[dict[str, str], bool]:
     """Return (pairs, whether all of them follow from names).
 
-    A policy's camera is known by the name that it had in the training's dataset. Pairs are what the
-    user gave, the same name, the only camera on the hand, and the only one that is not. A name with
-    "depth" in it is paired with a depth camera, and no other name is. Names that say nothing
-    (camera1, camera2) are paired in their order, which is a guess.
+    A policy's camera is identified by its name in the training's dataset. Cameras are paired if the
+    user gave the pair, if they have the same name, if both are the only ones on the hand, or if
+    both are the only ones that are not. A name with "depth" in it is paired with a depth camera
+    only. Names that say nothing (camera1, camera2) are paired in their order, which is a guess.
 
     Args:
         given: pairs that stay as they are.
@@ -108,43 +109,44 @@ def propose_camera_map(
     training = training or TrainingRecord()
     views = family_of(env_name).describe_cameras(env_cameras)
     pairs = dict(given or {})
-    names = {
-        camera: training.original_name(camera)
-        for camera in policy_cameras
-        if not training.lacked(camera)
-    }
+    names = {}
+    for camera in policy_cameras:
+        if not training.lacked(camera):
+            names[camera] = training.original_name(camera)
 
     def free() -> tuple[list[str], list[str]]:
-        return [c for c in views if c not in pairs], [c for c in names if c not in pairs.values()]
+        """Return the environment's and the policy's cameras that have no pair yet."""
+        ours = [camera for camera in views if camera not in pairs]
+        theirs = [camera for camera in names if camera not in pairs.values()]
+        return ours, theirs
 
     for camera, name in names.items():
         if name in env_cameras and name not in pairs and camera not in pairs.values():
             pairs[name] = camera
-    for camera in free()[1]:
-        # The user turned one of the two round: the other one takes its place.
+    _, theirs = free()
+    for camera in theirs:
+        # If the user exchanged one of two cameras, the other takes its place.
         taker = pairs.get(camera)
         if taker is not None and taker in env_cameras and taker not in pairs:
             pairs[taker] = camera
     for kind in itertools.product((True, False), (False, True)):
         ours, theirs = free()
-        ours = [
-            camera
-            for camera in ours
-            if (_is_on_hand(views[camera]), "depth" in views[camera]) == kind
-        ]
-        theirs = [
-            camera
-            for camera in theirs
-            if (_is_on_hand(names[camera]), "depth" in names[camera]) == kind
-        ]
-        if len(ours) == 1 and theirs:
-            pairs[ours[0]] = theirs[0]
+        ours_of_kind = [camera for camera in ours if _kind_of(views[camera]) == kind]
+        theirs_of_kind = [camera for camera in theirs if _kind_of(names[camera]) == kind]
+        if len(ours_of_kind) == 1 and theirs_of_kind:
+            pairs[ours_of_kind[0]] = theirs_of_kind[0]
     ours, theirs = free()
     ours = [camera for camera in ours if "depth" not in views[camera]]
     theirs = [camera for camera in theirs if _NEUTRAL.fullmatch(names[camera])]
     guessed = dict(zip(ours, theirs, strict=False))
     found = pairs | guessed
-    return {env: found[env] for env in env_cameras if env in found}, not guessed
+    in_order = {camera: found[camera] for camera in env_cameras if camera in found}
+    return in_order, not guessed
+
+
+def _kind_of(name: str) -> tuple[bool, bool]:
+    """Return whether a camera is on the hand, and whether it is a depth camera."""
+    return _is_on_hand(name), "depth" in name
 
 
 def _select(
@@ -156,17 +158,10 @@ def _select(
 ) -> dict[str, tuple[int, int]]:
     """Check the map, and resolve it."""
     given = adapters.camera_map
-    unknown = sorted(set(given.values()) - policy.image_sizes.keys())
-    if unknown:
-        known = ", ".join(policy.image_sizes) or "none"
-        raise WhiskerError(
-            "--camera-map", expected=f"the policy's cameras: {known}", got=", ".join(unknown)
-        )
-    strange = sorted(given.keys() - set(env_cameras))
-    if strange:
-        expected = f"cameras of {env_name!r}: {', '.join(env_cameras)}"
-        raise WhiskerError("--camera-map", expected=expected, got=", ".join(strange))
-    sizes, missing, expected_cameras = {}, [], []
+    _check_known_names(policy, given, env_name, env_cameras)
+    sizes = {}
+    missing = []
+    expected_cameras = []
     for camera, size in policy.image_sizes.items():
         env_camera = adapters.env_camera(camera)
         is_taken = given.get(env_camera, camera) != camera
@@ -178,18 +173,43 @@ def _select(
             raise WhiskerError(
                 "--camera-map",
                 expected=f"one of the environment's cameras for the policy's {camera!r} too",
-                got=f"{camera}={given[camera]}, which takes the one of that name",
+                got=f"{camera}={given[camera]}, which takes the camera of that name",
             )
         else:
             missing.append(camera)
         expected_cameras.append(camera)
-    if missing and not (adapters.allow_missing_camera and sizes):
+    may_be_missing = adapters.allow_missing_camera and sizes
+    if missing and not may_be_missing:
         raise WhiskerError(
             f"cameras of policy {policy.type!r} ({policy.checkpoint}) in {env_name!r}",
             expected=", ".join(expected_cameras),
             got=", ".join(env_cameras),
         )
     return sizes
+
+
+def _check_known_names(
+    policy: PolicySpec | DeclaredPolicy,
+    given: Mapping[str, str],
+    env_name: str,
+    env_cameras: Sequence[str],
+) -> None:
+    """Reject a map with names that the policy or the environment does not have."""
+    unknown = sorted(set(given.values()) - policy.image_sizes.keys())
+    if unknown:
+        known = ", ".join(policy.image_sizes) or "none"
+        raise WhiskerError(
+            "--camera-map",
+            expected=f"the policy's cameras: {known}",
+            got=", ".join(unknown),
+        )
+    strange = sorted(given.keys() - set(env_cameras))
+    if strange:
+        raise WhiskerError(
+            "--camera-map",
+            expected=f"cameras of {env_name!r}: {', '.join(env_cameras)}",
+            got=", ".join(strange),
+        )
 
 
 def _advise(
@@ -199,35 +219,52 @@ def _advise(
     env_cameras: Sequence[str],
     training: TrainingRecord,
 ) -> str:
-    """Return what to do, with flags that `_select` accepts, and with none where there are no such flags."""
-    given = {
-        e: p for e, p in adapters.camera_map.items() if e in env_cameras and p in policy.image_sizes
-    }
+    """Return a hint with flags that `_select` accepts, or without flags if there are none."""
+    given = {}
+    for env_camera, camera in adapters.camera_map.items():
+        if env_camera in env_cameras and camera in policy.image_sizes:
+            given[env_camera] = camera
     pairs, is_sure = propose_camera_map(
-        list(policy.image_sizes), env_cameras, env_name=env_name, given=given, training=training
+        list(policy.image_sizes),
+        env_cameras,
+        env_name=env_name,
+        given=given,
+        training=training,
     )
-    shown = {
-        env: camera for env, camera in pairs.items() if env != camera or env in adapters.camera_map
-    }
-    lost = [c for c in policy.image_sizes if c not in pairs.values() and not training.lacked(c)]
-    allowing = replace(adapters, allow_missing_camera=adapters.allow_missing_camera or bool(lost))
-    history = ", ".join(f"{name} was {dataset!r}" for dataset, name in training.renamed.items())
-    history = f"In training {history}. " if history else ""
+    shown = {}
+    for env_camera, camera in pairs.items():
+        if env_camera != camera or env_camera in adapters.camera_map:
+            shown[env_camera] = camera
+    unpaired = [camera for camera in policy.image_sizes if camera not in pairs.values()]
+    lost = [camera for camera in unpaired if not training.lacked(camera)]
+    allows_missing = adapters.allow_missing_camera or bool(lost)
+    allowing = replace(adapters, allow_missing_camera=allows_missing)
+    history = _describe_renaming(training)
     if not is_accepted(shown, policy, allowing, env_name, env_cameras, training):
-        return f"{history}Their names do not say which is which. Pair them by --camera-map, the environment's name first."
-    flags = [f"--camera-map {format_camera_map(shown)}"] if shown else []
-    flags += ["--allow-missing-camera"] if lost else []
+        return f"{history}{_UNCLEAR} Pair them by --camera-map, the environment's name first."
+    flags = []
+    if shown:
+        flags.append(f"--camera-map {format_camera_map(shown)}")
+    if lost:
+        flags.append("--allow-missing-camera")
     if not flags:
         return "Leave --camera-map out: the names are the same."
-    if_so = (
-        "" if is_sure else "Their names do not say which is which. If they are in the same order: "
-    )
+    given_flags = " ".join(flags)
     without = f", which goes on without {', '.join(lost)}" if lost else ""
-    return f"{history}{if_so}{'Give' if is_sure else 'give'} {' '.join(flags)}{without}."
+    if is_sure:
+        return f"{history}Give {given_flags}{without}."
+    return f"{history}{_UNCLEAR} If they are in the same order: give {given_flags}{without}."
+
+
+def _describe_renaming(training: TrainingRecord) -> str:
+    if not training.renamed:
+        return ""
+    renamed = [f"{name} was {dataset!r}" for dataset, name in training.renamed.items()]
+    return f"In training {', '.join(renamed)}. "
 
 
 def find_role(env_name: str, env_camera: str) -> Literal["wrist", "scene"]:
-    """Return where a camera of the environment is, by its name: on the hand or not."""
+    """Return by its name whether a camera of the environment is on the hand or not."""
     views = family_of(env_name).describe_cameras([env_camera])
     return "wrist" if _is_on_hand(views.get(env_camera, env_camera)) else "scene"
 

@@ -1,6 +1,6 @@
 """The series that are recorded with every episode.
 
-One more is one more entry here, and the place that computes it.
+A further series needs an entry here, and code that computes it.
 """
 
 from eval.plan_change import plan_change_so_far
@@ -13,10 +13,12 @@ _DECLARED: dict[str, Series] = {}
 
 
 def declare(series: Series) -> None:
-    """Have a series recorded from now on: with `compute`, or wherever a policy's chunks have a signal of its name.
+    """Declare a series, which is recorded from now on.
+
+    It is computed by its `compute`, or taken from the signal of its name in a policy's chunks.
 
     Raises:
-        WhiskerError: there is one of that name.
+        WhiskerError: a series of that name is declared already.
     """
     if series.name in _DECLARED:
         raise WhiskerError(
@@ -28,7 +30,7 @@ def declare(series: Series) -> None:
 
 
 def declared_series() -> tuple[Series, ...]:
-    """Return all series that are declared, in that order."""
+    """Return all declared series, in the order of declaration."""
     return tuple(_DECLARED.values())
 
 
@@ -37,7 +39,8 @@ declare(
         name=POLICY_LATENCY,
         unit="ms",
         axis="prediction",
-        meaning="Wall time of the policy's forward pass for the executed plan, with what is collected from it.",
+        meaning="Wall time of the policy's forward pass for the executed plan, with what is "
+        "collected from it.",
         is_reproducible=False,
     )
 )
@@ -46,8 +49,8 @@ declare(
         name="plan_change",
         unit="share of range",
         axis="prediction",
-        meaning="Root mean square difference of a plan to what was left of the one before, each action as a share of "
-        "its range; the mean over the steps that both plan.",
+        meaning="Root mean square difference of a plan to what was left of the one before, each "
+        "action as a share of its range; the mean over the steps that both plan.",
         compute=plan_change_so_far,
     )
 )

@@ -1,4 +1,4 @@
-"""Drivers of a rollout: they have the plans made that it asks for, here for one episode at a time."""
+"""Drives rollouts, one episode at a time, by answering their requests for plans."""
 
 import time
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def run_episode(
     recorder: EpisodeRecorder,
     settings: RolloutSettings,
 ) -> EpisodeRecord:
-    """Roll one episode out and return its record; a crash on the way becomes the record's `error`."""
+    """Roll one episode out and return its record. A crash becomes the record's `error`."""
     recorder.start(env, episode_index)
     try:
         for event in play_episode(env, policy, episode_index, settings):
@@ -40,26 +40,39 @@ def run_episode(
 
 
 def play_episode(
-    env: Env, policy: Policy, episode_index: int, settings: RolloutSettings
+    env: Env,
+    policy: Policy,
+    episode_index: int,
+    settings: RolloutSettings,
 ) -> Iterator[Decision | ControlStep]:
-    """Reset, then decide and step until success or the last step; yields after each decision and step.
+    """Reset, then decide and step until success or the last step.
 
-    The caller drives it: nothing happens between two `next` calls, so a viewer can pause anywhere.
+    Yields each decision and control step. Nothing happens between two `next` calls, so a viewer can
+    pause anywhere.
 
     Raises:
-        PolicyOutputError: a plan that is not finite.
+        PolicyOutputError: a plan is not finite.
     """
     env.reset(episode_index)
-    # A scripted expert looks at the environment when it is reset.
-    start = RolloutState(step=0, prediction_index=0, memory=policy.reset())
+    # The policy is reset after the environment, which a scripted expert reads when it is reset.
+    start = RolloutState(
+        step=0,
+        prediction_index=0,
+        memory=policy.reset(),
+    )
     yield from continue_episode(env, policy, start, episode_index, settings)
 
 
 def continue_episode(
-    env: Env, policy: Policy, start: RolloutState, episode_index: int, settings: RolloutSettings
+    env: Env,
+    policy: Policy,
+    start: RolloutState,
+    episode_index: int,
+    settings: RolloutSettings,
 ) -> Iterator[Decision | ControlStep]:
-    """Decide and step from there on, in an environment that is in that state; as for `play_episode`."""
-    yield from _drive(rollout(env, policy.spec, start, episode_index, settings), policy)
+    """Decide and step from `start` on, in an environment in that state, as `play_episode` does."""
+    events = rollout(env, policy.spec, start, episode_index, settings)
+    yield from _drive(events, policy)
 
 
 def plan(policy: Policy, request: Request) -> ActionChunk:
@@ -69,14 +82,16 @@ def plan(policy: Policy, request: Request) -> ActionChunk:
     begin_s = time.perf_counter()
     chunk = policy.predict([request.memory], [own_rng])
     latency_ms = 1000 * (time.perf_counter() - begin_s)
-    chunk = replace(chunk, signals={**chunk.signals, POLICY_LATENCY: np.array([latency_ms])})
+    signals = {**chunk.signals, POLICY_LATENCY: np.array([latency_ms])}
+    chunk = replace(chunk, signals=signals)
     if asked is None:
         return chunk
-    return replace(chunk, alternatives=policy.sample(asked, other_rngs).actions[None])
+    alternatives = policy.sample(asked, other_rngs)
+    return replace(chunk, alternatives=alternatives.actions[None])
 
 
 def _drive(events: Rollout, policy: Policy) -> Iterator[Decision | ControlStep]:
-    """Answer the rollout's requests with the policy's plans; yields the other events."""
+    """Answer the rollout's requests with the policy's plans, and yield the other events."""
     answer: ActionChunk | None = None
     while True:
         try:

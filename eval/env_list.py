@@ -1,4 +1,4 @@
-"""What `eval --list-envs` prints. Light: no simulator and no policy is imported for it."""
+"""Prints the list of `eval --list-envs` without importing a simulator or a policy."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -13,7 +13,9 @@ from sim.spec import EnvListing
 
 
 def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
-    """Print every environment whose name and instruction have all words; without words the suites, each in one line.
+    """Print every environment whose name and instruction contain all words.
+
+    Without words, print the single environments, and one line for each suite.
 
     Raises:
         WhiskerError: there is no such environment.
@@ -30,18 +32,24 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
         for group, listings in groupby(found, key=_group_of):
             console.print(_table_of_envs(group, listings))
         return
-    console.print(_table_of_envs("environments", (one for one in found if not one.suite)))
-    suites = Table(title="suites", title_justify="left", min_width=60)
+    single = [listing for listing in found if not listing.suite]
+    in_suites = [listing for listing in found if listing.suite]
+    console.print(_table_of_envs("environments", single))
+    suites = Table(
+        title="suites",
+        title_justify="left",
+        min_width=60,
+    )
     suites.add_column("suite", no_wrap=True)
     suites.add_column("tasks", justify="right")
-    suites.add_column("max steps", justify="right")
-    for suite, listings in groupby((one for one in found if one.suite), key=lambda one: one.suite):
-        max_steps = [listing.max_steps for listing in listings]
-        suites.add_row(escape(suite), str(len(max_steps)), _format_range(max_steps))
+    suites.add_column("horizon", justify="right")
+    for suite, listings in groupby(in_suites, key=lambda listing: listing.suite):
+        horizons = [listing.max_steps for listing in listings]
+        n_tasks = str(len(horizons))
+        suites.add_row(escape(suite), n_tasks, _format_range(horizons))
     console.print(suites)
-    console.print(
-        "Tasks of a suite, or with a word: eval --list-envs libero_goal drawer", markup=False
-    )
+    hint = "Tasks of a suite, or with a word: eval --list-envs libero_goal drawer"
+    console.print(hint, markup=False)
 
 
 def _has_words(listing: EnvListing, words: Iterable[str]) -> bool:
@@ -54,15 +62,24 @@ def _group_of(listing: EnvListing) -> str:
 
 
 def _table_of_envs(title: str, listings: Iterable[EnvListing]) -> Table:
-    table = Table(title=title, title_justify="left", min_width=60)
+    table = Table(
+        title=title,
+        title_justify="left",
+        min_width=60,
+    )
     table.add_column("environment", no_wrap=True)
-    table.add_column("instruction", ratio=1, overflow="fold")
-    table.add_column("max steps", justify="right")
+    table.add_column(
+        "instruction",
+        ratio=1,
+        overflow="fold",
+    )
+    table.add_column("horizon", justify="right")
     for listing in listings:
         table.add_row(escape(listing.name), escape(listing.instruction), str(listing.max_steps))
     return table
 
 
 def _format_range(numbers: Sequence[int]) -> str:
-    low, high = min(numbers), max(numbers)
+    low = min(numbers)
+    high = max(numbers)
     return str(low) if low == high else f"{low} to {high}"

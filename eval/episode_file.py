@@ -1,7 +1,7 @@
-"""The file of an episode's arrays, `episodes/<task>/<index>.npz`: what stands in it, and how series do beside the rest.
+"""Writes the file of an episode's arrays, `episodes/<task>/<index>.npz`, and reads its series.
 
-Every array and every series has its own name. The array `series` is a text, JSON that says what
-each series is:
+Every array and every series has its own name. The array `series` is a JSON text that describes each
+series:
 
     {"policy_latency_ms": {"unit": "ms", "axis": "prediction", "meaning": "...", "is_reproducible":
     false}, ...}
@@ -25,26 +25,31 @@ def save_arrays(path: Path, arrays: EpisodeArrays) -> None:
     """Write the file, whole or not at all. Arrays that are None are left out.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    there: dict[str, Any] = {
-        name: array for name, array in vars(arrays).items() if isinstance(array, np.ndarray)
-    }
+    content: dict[str, Any] = {}
+    for name, array in vars(arrays).items():
+        if isinstance(array, np.ndarray):
+            content[name] = array
+    for name, recorded in arrays.series.items():
+        content[name] = recorded.values
     if arrays.series:
-        there |= {name: recorded.values for name, recorded in arrays.series.items()}
-        there[_DESCRIPTIONS] = np.array(series_to_json(arrays.series))
+        content[_DESCRIPTIONS] = np.array(series_to_json(arrays.series))
     with atomic_write(path, sync=True) as file:
-        np.savez(file, **there)
+        np.savez(file, **content)
 
 
 def read_series(stored: NpzFile) -> Mapping[str, RecordedSeries]:
-    """Return the series of an open file; {} for one from before there were any.
+    """Return the series of an open file; {} for an older file, which has none.
 
     Raises:
-        KeyError: the name of a series that is described and missing.
+        KeyError: a series is described but missing; the error has its name.
         ValueError: the descriptions are damaged.
     """
     if _DESCRIPTIONS not in stored.files:
         return {}
     described = series_from_json(str(stored[_DESCRIPTIONS]))
-    return {name: RecordedSeries(series, stored[name]) for name, series in described.items()}
+    recorded = {}
+    for name, series in described.items():
+        recorded[name] = RecordedSeries(series, stored[name])
+    return recorded

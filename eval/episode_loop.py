@@ -1,4 +1,4 @@
-"""Runs the episodes that a run folder does not have yet, task by task."""
+"""Runs the episodes of an evaluation that its run folder does not have yet, task by task."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -19,13 +19,18 @@ from sim.errors import WhiskerError
 from sim.registry import make_env
 
 
-def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[EpisodeRow]:
-    """Run the episodes that the folder lacks, in order, and yield each row once it is on the disk.
+def evaluate(
+    config: EvalConfig,
+    setup: Setup,
+    run: RunFolder,
+) -> Iterator[EpisodeRow]:
+    """Run the missing episodes in order, and yield each row once it is on the disk.
 
-    Of several tasks one environment is open at a time: the first is closed when the second is made.
+    Only one task's environment is open at a time: the first is closed before the second is made.
 
     Raises:
-        WhiskerError: the next task cannot be begun. What is on the disk stays, and can be resumed.
+        WhiskerError: the next task cannot be begun. Finished episodes stay on the disk, and the run
+            can be resumed.
     """
     recorder = EpisodeRecorder(records_observations=config.recording.record_observations)
     if setup.feature_recorder is not None:
@@ -33,9 +38,7 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
     finished = {(row.task, row.episode_index) for row in run.rows}
     asked = range(config.first_episode, config.first_episode + config.episodes)
     for task in setup.tasks:
-        missing = [
-            episode_index for episode_index in asked if (task, episode_index) not in finished
-        ]
+        missing = [index for index in asked if (task, index) not in finished]
         if not missing:
             continue
         with _set_up_task(config, setup, task, run.path) as now:
@@ -50,16 +53,22 @@ def evaluate(config: EvalConfig, setup: Setup, run: RunFolder) -> Iterator[Episo
 
 
 @contextmanager
-def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iterator[Setup]:
-    """Yield the set-up of an evaluation in one of its tasks.
+def _set_up_task(
+    config: EvalConfig,
+    setup: Setup,
+    task: str,
+    run: Path,
+) -> Iterator[Setup]:
+    """Yield the same evaluation, set up for one of its tasks.
 
-    That of the first task is the given one, which its owner closes.
+    For the first task it is the setup itself, whose owner closes it.
     """
     first = setup.env.spec
     if task == first.task:
         yield setup
         return
-    setup.env.close()  # one of LIBERO takes 2 GB
+    # A LIBERO environment takes 2 GB.
+    setup.env.close()
     with ExitStack() as stack:
         try:
             made = make_env(setup.tasks[task], observed_sizes(first), config.env.control)
@@ -74,7 +83,7 @@ def _set_up_task(config: EvalConfig, setup: Setup, task: str, run: Path) -> Iter
                 f"task {task!r} ({setup.tasks[task]})",
                 expected="an environment that can follow the first",
                 got=str(error),
-                hint=f"What is finished stays in {str(run)!r}; --resume goes on from there.",
+                hint=f"Finished episodes stay in {str(run)!r}; --resume goes on from there.",
             ) from error
         max_steps = resolve_max_steps(config.rollout, env.spec)
         yield dataclasses.replace(setup, env=env, policy=policy, max_steps=max_steps)

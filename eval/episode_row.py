@@ -1,4 +1,4 @@
-"""The rows of a run, one an episode, and the judgement that makes them.
+"""The rows of a run, one for each episode, and how they are made, written and read.
 
 A row is a line of `episodes.jsonl`.
 """
@@ -33,30 +33,30 @@ class EpisodeRow:
     """A line of `episodes.jsonl`. All but `duration_s` are the same on every run of the same thing.
 
     Attributes:
+        outcome: one of `eval.outcome.OUTCOMES`, or one that only a newer version knows.
         decided_at_step: control step at which the outcome was settled.
         failed_stage: first stage that was not met; None for success and error.
         decisive_step: control step at which it went wrong: a grasp that was lost, a closing that
-            caught nothing; at a success the last. None in rows from before it was there.
-        decisive_event: names what happened there (`eval.outcome.Event`), likewise.
+            caught nothing; the last step of a success. None in older rows, which do not have it.
+        decisive_event: event at the decisive step (`eval.outcome.Event`), or one that only a newer
+            version knows; None in older rows.
         max_object_height_m: None for an articulated goal, and without any moment recorded.
-        final_goal_distance_m: likewise.
+        final_goal_distance_m: None in the same cases.
         n_clipped_steps: steps whose action left the actuators' range.
-        error: "" or what crashed.
+        error: "" or the crash.
         ik_failure_rate: share of the control steps whose inverse kinematics missed by more than
             `IK_TOLERANCE_M`.
-        ik_error_mm: mean over the control steps of how far it missed. Both are None where the
-            environment takes joints, and in rows from before they were there.
-        outcome: one of `eval.outcome.OUTCOMES`, or one that only a newer version knows; likewise
-            `decisive_event`.
+        ik_error_mm: mean over the control steps of the distance by which it missed. Both are None
+            if the environment takes joints, and in older rows, which do not have them.
         goal: the goal of the task that the outcome rests on; None without any moment recorded, and
             in older rows.
-        final_joint_progress: of an articulated goal (`sim.goals.articulated`), None for other
-            kinds.
-        instruction: of this episode; None, and no column of the file, where the task has one for
-            all its episodes.
+        final_joint_progress: progress of an articulated goal (`sim.goals.articulated`); None for
+            other kinds.
+        instruction: instruction of this episode; None, and no column of the file, if the task has
+            one for all its episodes.
         goal_kind, stages, final_measures: kind of the goal, its stages in order, and its measures
-            at the end, where it is of another kind than pick and place or articulated; else None,
-            and no columns of the file.
+            at the end, if it is of another kind than pick and place or articulated; else None, and
+            no columns of the file.
         extra: columns that this version does not know.
     """
 
@@ -87,8 +87,13 @@ class EpisodeRow:
 
     @property
     def shown_step(self) -> int:
-        """The step to look at first: the decisive one, and in older rows the one at which the outcome was settled."""
-        return self.decided_at_step if self.decisive_step is None else self.decisive_step
+        """Return the step to look at first.
+
+        This is the decisive step, or in older rows the step at which the outcome was settled.
+        """
+        if self.decisive_step is None:
+            return self.decided_at_step
+        return self.decisive_step
 
     @property
     def is_known(self) -> bool:
@@ -99,9 +104,11 @@ class EpisodeRow:
     def is_judged(self) -> bool:
         """Return whether the episode ran to its end.
 
-        An unknown outcome counts so unless the row says what crashed.
+        An episode with an unknown outcome did, unless the row has an error.
         """
-        return find_facts(self.outcome).is_judged if self.is_known else not self.error
+        if self.is_known:
+            return find_facts(self.outcome).is_judged
+        return not self.error
 
     @property
     def is_failure(self) -> bool:
@@ -111,48 +118,50 @@ class EpisodeRow:
     @property
     def kind_of_goal(self) -> str:
         """Return the name of the kind of goal that the outcome rests on."""
-        older = PICK_AND_PLACE if self.final_joint_progress is None else ARTICULATED
-        return self.goal_kind or older.name
+        if self.goal_kind:
+            return self.goal_kind
+        is_articulated = self.final_joint_progress is not None
+        return ARTICULATED.name if is_articulated else PICK_AND_PLACE.name
 
     @property
     def goal_stages(self) -> tuple[str, ...]:
         """Return the stages of that goal, in order."""
-        return (
-            tuple(PICK_AND_PLACE.stages)
-            if self.kind_of_goal == PICK_AND_PLACE.name
-            else self.stages or ()
-        )
+        if self.kind_of_goal == PICK_AND_PLACE.name:
+            return tuple(PICK_AND_PLACE.stages)
+        return self.stages or ()
 
     @property
     def recorded_stages(self) -> tuple[str, ...]:
         """Return the names of the columns of `EpisodeArrays.progress`."""
-        return self.goal_stages if self.goal_kind else tuple(PICK_AND_PLACE.stages)
+        if self.goal_kind:
+            return self.goal_stages
+        return tuple(PICK_AND_PLACE.stages)
 
     @classmethod
     def from_json(cls, line: str) -> "EpisodeRow":
-        """Return the row that a line says.
+        """Return the row of a line.
 
         Raises:
-            ValueError: no JSON, or a column that means nothing.
+            ValueError: the line is no JSON, or a column is invalid.
             KeyError, TypeError, AttributeError: a column is missing.
         """
         values = json.loads(line)
-        known = {
-            f.name: values.pop(f.name)
-            for f in _columns()
-            if f.name in values or f.default is MISSING
-        }
-        event, stages = known.get("decisive_event"), known.get("stages")
-        parsed = {
-            "outcome": _read_name(Outcome, known["outcome"]),
-            "decisive_event": event and _read_name(Event, event),
-            "stages": None if stages is None else tuple(stages),
-        }
-        return cls(**known | parsed, extra=values)
+        known = {}
+        for column in _columns():
+            if column.name in values or column.default is MISSING:
+                known[column.name] = values.pop(column.name)
+        known["outcome"] = _read_name(Outcome, known["outcome"])
+        event = known.get("decisive_event")
+        if event:
+            known["decisive_event"] = _read_name(Event, event)
+        stages = known.get("stages")
+        if stages is not None:
+            known["stages"] = tuple(stages)
+        return cls(**known, extra=values)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the columns as JSON has them, in the order of the fields."""
-        columns = {f.name: getattr(self, f.name) for f in _columns()}
+        """Return the columns for JSON, in the order of the fields."""
+        columns = {column.name: getattr(self, column.name) for column in _columns()}
         for name in _LEFT_OUT_AS_NONE:
             if columns[name] is None:
                 del columns[name]
@@ -164,10 +173,10 @@ _LEFT_OUT_AS_NONE = ("instruction", "goal_kind", "stages", "final_measures")
 
 
 def _read_name[Name: StrEnum](known: type[Name], name: Any) -> Name | str:
-    """Return the member of that name, and the name itself if a newer version gave it.
+    """Return the member of that name, or the name itself if only a newer version knows it.
 
     Raises:
-        ValueError: it cannot be a name. It becomes part of file names and pages.
+        ValueError: it cannot be a name. Names become part of file names and pages.
     """
     if name in list(known):
         return known(name)
@@ -182,11 +191,12 @@ def _columns() -> tuple[Field, ...]:
 
 
 def make_row(record: EpisodeRecord) -> EpisodeRow:
-    """Judge a record and put it into a row."""
-    arrays, trajectory, error = record.arrays, record.trajectory, record.error
+    """Judge a record and return its row."""
+    arrays = record.arrays
+    trajectory = record.trajectory
     n_steps = len(arrays.action) if arrays else 0
     verdict = Verdict(Outcome.ERROR, None, n_steps, n_steps, Event.ERROR)
-    if trajectory and not error:
+    if trajectory and not record.error:
         verdict = judge(trajectory, record.success)
     return EpisodeRow(
         task=record.task,
@@ -198,7 +208,7 @@ def make_row(record: EpisodeRecord) -> EpisodeRow:
         failed_stage=verdict.failed_stage,
         n_predictions=len(arrays.chunk) if arrays else 0,
         n_clipped_steps=int(arrays.clipped.sum()) if arrays else 0,
-        error=error,
+        error=record.error,
         duration_s=record.duration_s,
         decisive_step=verdict.decisive_step,
         decisive_event=verdict.decisive_event,
@@ -215,8 +225,11 @@ def _goal_columns(trajectory: Trajectory | None) -> dict[str, Any]:
     """
     if trajectory is None:
         return dict.fromkeys(("max_object_height_m", "final_goal_distance_m"))
-    goal, measures = trajectory.goal, trajectory.measures
-    final = {name: _unless_nan(values[-1]) for name, values in measures.items()}
+    goal = trajectory.goal
+    measures = trajectory.measures
+    final = {}
+    for name, values in measures.items():
+        final[name] = _unless_nan(values[-1])
     columns: dict[str, Any] = {
         "goal": goal.name,
         "max_object_height_m": None,
@@ -224,10 +237,12 @@ def _goal_columns(trajectory: Trajectory | None) -> dict[str, Any]:
         "final_joint_progress": final.get("joint_progress"),
     }
     if goal.kind == PICK_AND_PLACE.name:
-        return columns | {"max_object_height_m": float(measures["object_height_m"].max())}
-    if goal.kind == ARTICULATED.name:
-        return columns
-    return columns | {"goal_kind": goal.kind, "stages": goal.stages, "final_measures": final}
+        columns["max_object_height_m"] = float(measures["object_height_m"].max())
+    elif goal.kind != ARTICULATED.name:
+        columns["goal_kind"] = goal.kind
+        columns["stages"] = goal.stages
+        columns["final_measures"] = final
+    return columns
 
 
 def _unless_nan(value: float) -> float | None:
@@ -244,19 +259,22 @@ def _ik_columns(error_m: Float64[np.ndarray, " T"]) -> dict[str, Any]:
 
 
 def load_rows(path: Path) -> list[EpisodeRow]:
-    """All finished episodes, in the order in which they ended; an unfinished last line is left out.
+    """Load all finished episodes in the order in which they ended.
+
+    An unfinished last line is left out.
 
     Raises:
         WhiskerError: the file cannot be read, or a line of it is damaged.
     """
+    file = path / ROWS_FILE
     rows = []
-    lines = _read_rows_file(path / ROWS_FILE).split(b"\n")[:-1]
+    lines = _read_rows_file(file).split(b"\n")[:-1]
     for number, line in enumerate(lines, start=1):
         try:
             rows.append(EpisodeRow.from_json(line.decode()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WhiskerError(
-                f"{str(path / ROWS_FILE)!r}, line {number}",
+                f"{str(file)!r}, line {number}",
                 expected="a row of JSON",
                 got=repr(error),
             ) from error
@@ -264,7 +282,7 @@ def load_rows(path: Path) -> list[EpisodeRow]:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Take an unfinished last line off a rows file."""
+    """Remove an unfinished last line from a rows file."""
     content = _read_rows_file(path)
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
@@ -277,7 +295,8 @@ def _read_rows_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        got = error.strerror or str(error)
         raise WhiskerError(
-            f"rows file {str(path)!r}", expected="a row for each episode", got=got
+            f"rows file {str(path)!r}",
+            expected="a row for each episode",
+            got=error.strerror or str(error),
         ) from error

@@ -1,4 +1,4 @@
-"""Finds in a recorded trajectory when the gripper held the object, and when it closed on nothing."""
+"""Finds when the gripper held the object, and when it closed on nothing, in a trajectory."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ class Grasp:
 
     Attributes:
         begin: the first moment.
-        end: the first moment at which it was held no more; the number of moments if it was held to
-            the last.
-        lifted: it was clear of the table at some moment of it.
+        end: the first moment at which it was no longer held; the number of moments if it was held
+            to the last.
+        lifted: whether it was clear of the table at some moment of the stretch.
     """
 
     begin: int
@@ -25,11 +25,14 @@ class Grasp:
 
 
 def find_closing_commands(
-    action: Float[np.ndarray, "*shape action_dim"], spec: ActionSpec
+    action: Float[np.ndarray, "*shape action_dim"],
+    spec: ActionSpec,
 ) -> Bool[np.ndarray, "*shape"]:
     """Return which actions command the gripper closed."""
-    way = spec.gripper_open - spec.gripper_closed
-    return (action[..., spec.gripper_index] - spec.gripper_closed) / way < spec.gripper_closes_below
+    gripper = action[..., spec.gripper_index]
+    stroke = spec.gripper_open - spec.gripper_closed
+    opening = (gripper - spec.gripper_closed) / stroke
+    return opening < spec.gripper_closes_below
 
 
 def find_grasps(
@@ -39,33 +42,37 @@ def find_grasps(
     held_steps: int,
     raised_m: float,
 ) -> list[Grasp]:
-    """Return the grasps that lasted for `held_steps` moments or raised the object by `raised_m`, in order.
+    """Return in order the grasps that lasted `held_steps` moments or raised the object `raised_m`.
 
-    A shorter contact is none: jaws that close on an edge touch it with both fingers before it
-    shoots away. A single moment without contact does not end a grasp: while it is carried, an
-    object may leave a jaw for one.
+    A shorter contact is no grasp: jaws that close on an edge touch it with both fingers before it
+    slips away. A single moment without contact does not end a grasp, because a carried object may
+    leave a jaw for a moment.
 
     Args:
-        grasped: that stage of pick and place, which one moment of contact makes true.
-        lifted: likewise.
+        grasped: the stage "grasped" of pick and place, which one moment of contact makes true.
+        lifted: the stage "lifted".
     """
     closed_up = grasped.copy()
     closed_up[1:-1] |= grasped[:-2] & grasped[2:]
-    return [
-        Grasp(begin, end, bool(lifted[begin:end].any()))
-        for begin, end in find_stretches(closed_up)
-        if end - begin >= held_steps or height_m[begin:end].max() - height_m[begin] >= raised_m
-    ]
+    grasps = []
+    for begin, end in find_stretches(closed_up):
+        raised = height_m[begin:end].max() - height_m[begin]
+        if end - begin >= held_steps or raised >= raised_m:
+            was_lifted = bool(lifted[begin:end].any())
+            grasps.append(Grasp(begin, end, was_lifted))
+    return grasps
 
 
 def find_closings(closes: Bool[np.ndarray, " T"], closing_steps: int) -> list[int]:
-    """Return the steps from which on the gripper was commanded closed for at least `closing_steps` steps."""
-    return [begin for begin, end in find_stretches(closes) if end - begin >= closing_steps]
+    """Return the begins of all commands to close that lasted at least `closing_steps` steps."""
+    stretches = find_stretches(closes)
+    return [begin for begin, end in stretches if end - begin >= closing_steps]
 
 
 def find_stretches(holds: Bool[np.ndarray, " n"]) -> list[tuple[int, int]]:
-    """Return where a condition holds without a break, as (begin, end) with the end not included."""
-    edges = np.diff(np.concatenate([[False], holds, [False]]).astype(np.int8))
-    return list(
-        zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True)
-    )
+    """Return the stretches over which a condition holds, as (begin, end) with end excluded."""
+    padded = np.concatenate([[False], holds, [False]])
+    edges = np.diff(padded.astype(np.int8))
+    begins = np.flatnonzero(edges == 1).tolist()
+    ends = np.flatnonzero(edges == -1).tolist()
+    return list(zip(begins, ends, strict=True))

@@ -1,9 +1,9 @@
-"""Decides from its recorded trajectory alone how an episode ended, and at which step it went wrong.
+"""Decides from recorded trajectories how an episode ended, and at which step it went wrong.
 
-A task is the conjunction of its goals, as LIBERO's BDDL goals are (Liu et al. 2023,
-arXiv:2306.03310). Everything else is this project's own: that an episode rests on one goal, the
-rules of each kind of goal, and their thresholds, which a goal carries. `docs/outcomes.md` has the
-measurements, and how often a person who watched the episodes agrees.
+A task is the conjunction of its goals, as in LIBERO's BDDL goals (Liu et al. 2023,
+arXiv:2306.03310). The rest is this project's own: a verdict rests on one goal, and each kind of
+goal has its rules and thresholds. `docs/outcomes.md` has the measurements, and how often a person
+who watched the episodes agrees.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from sim.goals.pick_and_place import PICK_AND_PLACE
 
 @dataclass(frozen=True)
 class Rules:
-    """Holds the questions that a verdict asks about a goal of one kind.
+    """The rules of one kind of goal.
 
     Attributes:
         judge: returns the verdict on an episode that did not succeed.
@@ -42,14 +42,18 @@ def judge(trajectory: Trajectory, success: bool) -> Verdict:
 def choose_goal(trajectories: Sequence[Trajectory], success: bool) -> int:
     """Return the index of the goal that the verdict rests on.
 
-    On success it is the last. Otherwise it is the first that was begun and does not hold at the
-    end; if none was begun, the first that does not hold; and if all hold (but not for long enough
-    to count), the last.
+    On success it is the last goal. Otherwise it is the first that was begun and does not hold at
+    the end. If none was begun, it is the first that does not hold. If all hold (but not for long
+    enough to count), it is the last.
     """
-    unmet = [i for i, trajectory in enumerate(trajectories) if not trajectory.met[-1]]
+    holds_at_end = [trajectory.met[-1] for trajectory in trajectories]
+    unmet = [i for i, holds in enumerate(holds_at_end) if not holds]
     if success or not unmet:
         return len(trajectories) - 1
-    return next((i for i in unmet if was_begun(trajectories[i])), unmet[0])
+    for i in unmet:
+        if was_begun(trajectories[i]):
+            return i
+    return unmet[0]
 
 
 def was_begun(trajectory: Trajectory) -> bool:
@@ -58,31 +62,43 @@ def was_begun(trajectory: Trajectory) -> bool:
 
 
 def judge_by_stages(trajectory: Trajectory) -> Verdict:
-    """Return the verdict on an episode that did not succeed, from what every kind declares.
+    """Return the verdict on an episode that did not succeed, for a kind without rules of its own.
 
-    It is a timeout at the first stage that was never met; if each was met at some time, at the
-    first that does not hold at the end; if all hold, at the last, which did not hold for long
-    enough. It went wrong where the goal, which had held, did no more; else where the measure that
-    the kind nears its goals by was as small as it ever was; without one, at the end.
+    The outcome is a timeout. The failed stage is the first that was never met. If each was met at
+    some time, it is the first that does not hold at the end, and if all hold, the last, which did
+    not hold for long enough.
+
+    If the goal held at some time, the decisive step is where it no longer held. Otherwise it is
+    where the distance measure of the kind was smallest, or the end if the kind has none.
     """
-    stages, last_step = trajectory.stages, trajectory.last_step
-    never = (name for name in stages if not trajectory.ever(name))
-    lost = (name for name in stages if not trajectory.finally_(name))
-    failed_stage = next(never, None) or next(lost, None) or next(reversed(stages), None)
-    step, event = last_step, Event.END
+    last_step = trajectory.last_step
+    step = last_step
+    event = Event.END
     if trajectory.met.any():
-        step, event = min(find_stretches(trajectory.met)[-1][1], last_step), Event.UNDONE
+        _, end = find_stretches(trajectory.met)[-1]
+        step = min(end, last_step)
+        event = Event.UNDONE
     elif trajectory.goal.nears:
-        nearest = find_best(
-            -trajectory.measures[trajectory.goal.nears], trajectory.goal.thresholds["stalled"]
-        )
+        distance = trajectory.measures[trajectory.goal.nears]
+        nearest = find_best(-distance, trajectory.goal.thresholds["stalled"])
         step, event = or_end(trajectory, nearest, Event.STALLED)
-    return Verdict(Outcome.TIMEOUT, failed_stage, last_step, step, event)
+    return Verdict(Outcome.TIMEOUT, _find_failed_stage(trajectory), last_step, step, event)
+
+
+def _find_failed_stage(trajectory: Trajectory) -> str | None:
+    stages = list(trajectory.stages)
+    for stage in stages:
+        if not trajectory.ever(stage):
+            return stage
+    for stage in stages:
+        if not trajectory.finally_(stage):
+            return stage
+    return stages[-1] if stages else None
 
 
 def was_begun_by_stages(trajectory: Trajectory) -> bool:
     """Return whether any stage was met that was not met at the start."""
-    return any(bool((flags & ~flags[0]).any()) for flags in trajectory.stages.values())
+    return any(not holds[0] and bool(holds.any()) for holds in trajectory.stages.values())
 
 
 # Name of the kind → its rules.

@@ -1,22 +1,22 @@
-"""The outcomes of episodes and the events that decided them: one table each, which everything else reads.
+"""The tables of the outcomes of episodes and of the events that decided them.
 
-Statistics, colours, filters, legends, reports and pages know an outcome by its line in `OUTCOMES`
-alone, and an event by its line in `EVENTS`: a new one is added here. A row of a newer version's run
-may have one that is not in its table. It is then called unknown, shown in a colour of its own, and
-counted apart.
+Statistics, colours, filters, legends, reports and pages take all they know of an outcome from its
+entry in `OUTCOMES`, and of an event from its entry in `EVENTS`. So a new one is added only here. A
+row of a newer version's run may have one that is not in its table. It is called unknown, shown in a
+colour of its own, and counted separately.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-# The version of the rules that make the outcomes. Rows that other rules made are not comparable, so
-# `run.json` says which made them. Rules 1 took a single moment of contact for a grasp and 5 cm for
-# a pick-up, and had no decisive step.
+# The version of the rules that make the outcomes. Rows made by different rules are not comparable,
+# so `run.json` stores the version. Rules 1 counted a single moment of contact as a grasp and 5 cm
+# as a pick-up, and had no decisive step.
 OUTCOME_RULES = 2
 
 
 class Outcome(StrEnum):
-    """Names the outcomes that the rules of this version give."""
+    """The outcomes that the rules of this version give."""
 
     SUCCESS = "success"
     NEVER_PICKED_UP = "never_picked_up"
@@ -27,7 +27,7 @@ class Outcome(StrEnum):
 
 
 class Event(StrEnum):
-    """Names the events at decisive steps that the rules of this version give."""
+    """The events at decisive steps that the rules of this version give."""
 
     SUCCESS = "success"
     LOST_GRASP = "lost_grasp"
@@ -44,19 +44,20 @@ class Event(StrEnum):
 
 @dataclass(frozen=True)
 class OutcomeFacts:
-    """All that is known of an outcome.
+    """The properties of an outcome.
 
-    Colours stay apart under deuteranopia: in Machado's simulation of it (2009) each two of a theme
-    differ by at least 25 in CIELAB (ΔE 1976), and each has a contrast of at least 3:1 to the panel
-    behind it.
+    Colours can be told apart with deuteranopia. In Machado's simulation (2009) any two colours of a
+    theme differ by at least 25 in CIELAB (ΔE 1976), and each has a contrast of at least 3:1 to the
+    panel behind it.
 
     Attributes:
-        light, dark: its colour in the two themes.
-        letter: stands in a cell of its colour, for those who do not see colours.
-        mark: its mark on a map as an SVG path, in a square from -1 to 1.
-        is_judged: the episode ran to its end. What did not is in no rate.
-        picked_up: with a goal of pick and place, the object was picked up; None: not known.
-        dropped: with a goal of pick and place, the object came down where it should not.
+        light, dark: colour in the two themes.
+        letter: letter in a cell of its colour, for readers who cannot see the colours.
+        mark: mark on a map as an SVG path, in a square from -1 to 1.
+        is_judged: whether the episode ran to its end. Other episodes are in no rate.
+        picked_up: with a goal of pick and place, whether the object was picked up; None if this is
+            not known.
+        dropped: with a goal of pick and place, whether the object came down in a wrong place.
     """
 
     light: str
@@ -70,11 +71,11 @@ class OutcomeFacts:
 
 @dataclass(frozen=True)
 class EventFacts:
-    """All that is known of an event.
+    """The properties of an event.
 
     Attributes:
-        meaning: says what happened.
-        caption: stands below a picture of that moment; "": the event's name does.
+        meaning: description of what happened.
+        caption: caption of a picture of that moment; "" stands for the event's name.
     """
 
     meaning: str
@@ -88,7 +89,7 @@ _DIAMOND = "M0 -1.2L1.2 0L0 1.2L-1.2 0Z"
 _SQUARE = "M-.9 -.9H.9V.9H-.9Z"
 _PLUS = "M-.3 -1H.3V-.3H1V.3H.3V1H-.3V.3H-1V-.3H-.3Z"
 
-# In the order in which they are listed and stacked.
+# The order is that in which outcomes are listed and stacked.
 OUTCOMES: dict[str, OutcomeFacts] = {
     Outcome.SUCCESS: OutcomeFacts("#0a8f6a", "#2fbf95", "", _CIRCLE, picked_up=True),
     Outcome.NEVER_PICKED_UP: OutcomeFacts("#b5331f", "#e0604a", "N", _CROSS, picked_up=False),
@@ -98,8 +99,7 @@ OUTCOMES: dict[str, OutcomeFacts] = {
     Outcome.MISSED_GOAL: OutcomeFacts(
         "#5f35a8", "#8a63d2", "M", _DIAMOND, picked_up=True, dropped=True
     ),
-    # With a goal of pick and place it is given to what was carried and not brought to its end in
-    # time.
+    # With a goal of pick and place the object was carried, but the task was not done in time.
     Outcome.TIMEOUT: OutcomeFacts("#4a98e0", "#85c2fa", "T", _SQUARE, picked_up=True),
     # A crash of the environment or the policy is never a failure of the policy.
     Outcome.ERROR: OutcomeFacts("#2f353c", "#dfe4e9", "E", _SQUARE, is_judged=False),
@@ -133,26 +133,33 @@ EVENTS: dict[str, EventFacts] = {
 
 
 def find_facts(outcome: str) -> OutcomeFacts:
-    """Return what is known of an outcome; of one that is not in the table, next to nothing."""
+    """Return the properties of an outcome; those of an unknown one are mostly undefined."""
     return OUTCOMES.get(outcome, _UNKNOWN_FACTS)
 
 
 def label_outcome(outcome: str) -> str:
-    """Return an outcome in words; one that is not in the table says so."""
+    """Return an outcome in words, with a remark if it is not in the table."""
     words = outcome.replace("_", " ")
     return words if outcome in OUTCOMES else f"{words} (unknown to this version)"
 
 
 def rank_outcome(outcome: str) -> int:
-    """Return the place of an outcome in the order of the table; what is unknown comes last."""
-    return list(OUTCOMES).index(outcome) if outcome in OUTCOMES else len(OUTCOMES)
+    """Return the place of an outcome in the order of the table; unknown ones come last."""
+    if outcome not in OUTCOMES:
+        return len(OUTCOMES)
+    return list(OUTCOMES).index(outcome)
 
 
 def explain_event(event: str) -> str:
     """Return what an event means."""
-    return EVENTS[event].meaning if event in EVENTS else "this version does not know what it means"
+    if event not in EVENTS:
+        return "this version does not know what it means"
+    return EVENTS[event].meaning
 
 
 def caption_event(event: str) -> str:
-    """Return what stands below a picture of the moment of an event."""
-    return (EVENTS[event].caption if event in EVENTS else "") or event.replace("_", " ")
+    """Return the caption of a picture of the moment of an event."""
+    name = event.replace("_", " ")
+    if event not in EVENTS:
+        return name
+    return EVENTS[event].caption or name

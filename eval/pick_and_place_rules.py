@@ -1,17 +1,18 @@
 """The rules for a goal of pick and place.
 
-A grasp is contact with both jaws that lasts for `held_steps` or raises the object by `raised_m`; if
-the object gets clear of the table in it, the object is carried.
+A grasp is contact with both jaws that lasts for `held_steps` or raises the object by `raised_m`. If
+the object is clear of the table during a grasp, it is carried. An episode that did not succeed is
+judged by what happened to the object:
 
-- It was never carried: never picked up. The failed stage is the first of reached, grasped (no grasp
+- Never carried: never picked up. The failed stage is the first of reached, grasped (no grasp
   lasted) and lifted. The decisive step is where the first grasp ended; without a grasp, where the
   gripper had first closed near the object; without a closing, the closest approach.
-- It was carried to the end: timeout.
-- It left the gripper and ended over the goal, not let go or not at rest for long enough: timeout.
-- It left the gripper elsewhere: missed goal if the gripper was commanded open and it came down
-  within `near_goal_m` of the goal; else dropped during transport. The failed stage is placed if it
-  was over the goal when it left the gripper or afterwards, else over_goal. The decisive step is
-  where it left the gripper.
+- Carried to the end: timeout.
+- Left the gripper and ended over the goal, not released or not at rest for long enough: timeout.
+- Left the gripper elsewhere: missed goal if the gripper was commanded open and the object came down
+  within `near_goal_m` of the goal; else dropped during transport. The failed stage is placed if the
+  object was over the goal when it left the gripper or afterwards, else over_goal. The decisive step
+  is where it left the gripper.
 """
 
 import numpy as np
@@ -38,57 +39,87 @@ def judge_pick_and_place(trajectory: Trajectory) -> Verdict:
 
 
 def _find_held(trajectory: Trajectory) -> list[Grasp]:
-    stages, thresholds = trajectory.stages, trajectory.goal.thresholds
-    height_m, held_steps = trajectory.measures["object_height_m"], int(thresholds["held_steps"])
+    thresholds = trajectory.goal.thresholds
     return find_grasps(
-        stages["grasped"], stages["lifted"], height_m, held_steps, thresholds["raised_m"]
+        trajectory.stages["grasped"],
+        trajectory.stages["lifted"],
+        trajectory.measures["object_height_m"],
+        held_steps=int(thresholds["held_steps"]),
+        raised_m=thresholds["raised_m"],
     )
 
 
 def _judge_never_picked_up(trajectory: Trajectory, grasps: list[Grasp]) -> Verdict:
-    stage = "lifted" if grasps else "grasped" if trajectory.ever("reached") else "reached"
-    step, event = _find_reaching_event(trajectory)
-    if grasps and grasps[-1].end > trajectory.last_step:
-        step, event = grasps[-1].begin, Event.NOT_LIFTED
-    elif grasps:
-        step, event = grasps[0].end, _name_loss(trajectory, grasps[0])
-    return Verdict(Outcome.NEVER_PICKED_UP, stage, trajectory.last_step, step, event)
+    last_step = trajectory.last_step
+    if not grasps:
+        stage = "grasped" if trajectory.ever("reached") else "reached"
+        step, event = _find_reaching_event(trajectory)
+        return Verdict(Outcome.NEVER_PICKED_UP, stage, last_step, step, event)
+    first = grasps[0]
+    last = grasps[-1]
+    if last.end > last_step:
+        step = last.begin
+        event = Event.NOT_LIFTED
+    else:
+        step = first.end
+        event = _name_loss(trajectory, first)
+    return Verdict(Outcome.NEVER_PICKED_UP, "lifted", last_step, step, event)
 
 
 def _judge_still_carried(trajectory: Trajectory, carry: Grasp) -> Verdict:
-    last_step, stalled_m = trajectory.last_step, trajectory.goal.thresholds["stalled_m"]
+    last_step = trajectory.last_step
     if trajectory.finally_("over_goal"):
-        arrived = max(find_stretches(trajectory.stages["over_goal"])[-1][0], carry.begin)
+        begin, _ = find_stretches(trajectory.stages["over_goal"])[-1]
+        arrived = max(begin, carry.begin)
         return Verdict(Outcome.TIMEOUT, "released", last_step, arrived, Event.NOT_RELEASED)
-    nearest = find_best(-trajectory.measures["goal_distance_m"][carry.begin :], stalled_m)
-    highest = find_best(trajectory.measures["object_height_m"][carry.begin :], stalled_m)
-    step, event = or_end(trajectory, carry.begin + max(nearest, highest), Event.STALLED)
+    stalled_m = trajectory.goal.thresholds["stalled_m"]
+    distance_m = trajectory.measures["goal_distance_m"][carry.begin :]
+    height_m = trajectory.measures["object_height_m"][carry.begin :]
+    nearest = find_best(-distance_m, stalled_m)
+    highest = find_best(height_m, stalled_m)
+    best = carry.begin + max(nearest, highest)
+    step, event = or_end(trajectory, best, Event.STALLED)
     return Verdict(Outcome.TIMEOUT, "over_goal", last_step, step, event)
 
 
 def _judge_after_carry(trajectory: Trajectory, carry: Grasp) -> Verdict:
-    thresholds, measures = trajectory.goal.thresholds, trajectory.measures
-    left, event = carry.end, _name_loss(trajectory, carry)
+    left = carry.end
+    event = _name_loss(trajectory, carry)
     if trajectory.finally_("over_goal"):
         stage = "placed" if trajectory.finally_("released") else "released"
         return Verdict(Outcome.TIMEOUT, stage, trajectory.last_step, left, event)
-    low = np.flatnonzero(measures["object_height_m"][left:] < thresholds["dropped_m"])
-    down_step = left + int(low[0]) if len(low) else left  # it may have been put on something tall
-    is_beside_goal = measures["goal_distance_m"][down_step] <= thresholds["near_goal_m"]
-    missed = event is Event.LET_GO and is_beside_goal
-    outcome = Outcome.MISSED_GOAL if missed else Outcome.DROPPED_DURING_TRANSPORT
+    down_step = _find_down_step(trajectory, left)
+    goal_distance_m = trajectory.measures["goal_distance_m"][down_step]
+    is_beside_goal = goal_distance_m <= trajectory.goal.thresholds["near_goal_m"]
+    outcome = Outcome.DROPPED_DURING_TRANSPORT
+    if event is Event.LET_GO and is_beside_goal:
+        outcome = Outcome.MISSED_GOAL
     stage = "placed" if trajectory.ever("over_goal", left - 1) else "over_goal"
     if trajectory.ever("placed", left):
-        left, event = find_stretches(trajectory.stages["placed"])[-1][1], Event.UNDONE
+        _, end = find_stretches(trajectory.stages["placed"])[-1]
+        return Verdict(outcome, stage, down_step, end, Event.UNDONE)
     return Verdict(outcome, stage, down_step, left, event)
 
 
+def _find_down_step(trajectory: Trajectory, left: int) -> int:
+    """Return the step at which the object came down after it left the gripper.
+
+    If it never did, it may have been put on something tall, and this is the step at which it left.
+    """
+    height_m = trajectory.measures["object_height_m"][left:]
+    low = np.flatnonzero(height_m < trajectory.goal.thresholds["dropped_m"])
+    return left + int(low[0]) if len(low) else left
+
+
 def _find_reaching_event(trajectory: Trajectory) -> tuple[int, Event]:
-    """Return where the gripper had first closed near an object that it never held, or where it came closest."""
+    """Return where the gripper had first closed near an object that it never held.
+
+    If it never closed near it, this is where it came closest.
+    """
     thresholds = trajectory.goal.thresholds
-    near = trajectory.stages["reached"] | (
-        trajectory.gripper_distance_m < thresholds["near_gripper_m"]
-    )
+    distance_m = trajectory.gripper_distance_m
+    is_close = distance_m < thresholds["near_gripper_m"]
+    near = trajectory.stages["reached"] | is_close
     closing_steps = int(thresholds["closing_steps"])
     for begin in find_closings(trajectory.closes_gripper, closing_steps):
         closed = begin + closing_steps
@@ -98,5 +129,9 @@ def _find_reaching_event(trajectory: Trajectory) -> tuple[int, Event]:
 
 
 def _name_loss(trajectory: Trajectory, grasp: Grasp) -> Event:
-    """Return whether the gripper let go of the object or lost it, by the action that ended the grasp."""
-    return Event.LOST_GRASP if trajectory.closes_gripper[grasp.end - 1] else Event.LET_GO
+    """Return whether the gripper let go of the object or lost it.
+
+    It lost the object if the action that ended the grasp commanded it closed.
+    """
+    closes = trajectory.closes_gripper[grasp.end - 1]
+    return Event.LOST_GRASP if closes else Event.LET_GO

@@ -1,8 +1,10 @@
-"""Reads what `whiskers --table` wrote beside a run: the means of how good an episode's plans were."""
+"""Reads the plan quality that `whiskers --table` wrote beside a run, as means over each episode."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 # `viz.plan_quality` writes it.
 PLAN_QUALITY_FILE = "plan_quality.jsonl"
@@ -10,19 +12,24 @@ _NOT_MEASURES = {"episode_index", "n_steps", "n_predictions", "decisive_step"}
 
 
 def load_plan_quality_means(run: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """Return (task, episode index) → measure → its mean over the episode's predictions, of those that are defined.
+    """Return (task, episode index) → measure → its mean over the episode's predictions.
 
-    Empty where `whiskers --table` has not written the file, or it is damaged: a comparison does
-    without it.
+    Undefined means are left out. The result is empty if `whiskers --table` has not written the
+    file, or it is damaged, because a comparison does not need it.
     """
     means: dict[tuple[str, int], dict[str, float]] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
-        for line in (run / PLAN_QUALITY_FILE).read_text(encoding="utf-8").splitlines():
+        text = (run / PLAN_QUALITY_FILE).read_text(encoding="utf-8")
+        for line in text.splitlines():
             row = json.loads(line)
             if row["kind"] == "episode":
-                means[row["task"], row["episode_index"]] = {
-                    name: value
-                    for name, value in row.items()
-                    if isinstance(value, float) and name not in _NOT_MEASURES
-                }
+                means[row["task"], row["episode_index"]] = _select_measures(row)
     return means
+
+
+def _select_measures(row: Mapping[str, Any]) -> dict[str, float]:
+    measures = {}
+    for name, value in row.items():
+        if isinstance(value, float) and name not in _NOT_MEASURES:
+            measures[name] = value
+    return measures

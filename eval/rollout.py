@@ -1,6 +1,6 @@
-"""The rollout: one episode, which asks for its plans.
+"""Rolls out one episode as a generator that asks for its plans.
 
-It is left to a driver to have them made (`eval.drivers`).
+A driver (`eval.drivers`) answers with the plans.
 """
 
 from collections.abc import Generator, Mapping
@@ -18,14 +18,14 @@ from sim.observation import Observation
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """Says how an episode is rolled out.
+    """Settings of how an episode is rolled out.
 
     Attributes:
         n_action_steps: actions of a plan that are executed before the next prediction.
         max_steps: control steps after which the episode is over.
         n_samples: plans at each decision, the executed one included. The others change nothing.
-        seed: another one draws other noise. Its first plan is made from the noise of the
-            alternative of that number.
+        seed: seed of the policy's noise; 0 is that of a recorded run. With seed s the first plan
+            is made from the noise of alternative s.
     """
 
     n_action_steps: int
@@ -36,13 +36,13 @@ class RolloutSettings:
 
 @dataclass(frozen=True)
 class RolloutState:
-    """Where a rollout begins to run, in an environment that is in the state of that step.
+    """The state from which a rollout runs on, in an environment that is at that step.
 
     Attributes:
         step: control steps executed before.
         prediction_index: predictions made before.
-        memory: without the present observation, which is made anew: what is seen may have been
-            changed.
+        memory: the policy's memory without the present observation. The rollout observes again,
+            because the observations may have been changed.
     """
 
     step: int
@@ -52,15 +52,15 @@ class RolloutState:
 
 @dataclass(frozen=True)
 class Request:
-    """The rollout needs a plan; it is answered by `send` with an `ActionChunk` of one row.
+    """A request for a plan, answered by `send` with an `ActionChunk` of one row.
 
     Attributes:
         step: control steps executed so far.
         prediction_index: predictions made before this one.
-        memory: the episode's own, its present observation last; `Policy.predict` changes what it
-            carries.
-        rngs: one a plan, that of the executed plan first.
-        snapshot: the environment's full state; None where it has no snapshots.
+        memory: the episode's own memory, its present observation last; `Policy.predict` changes
+            what it carries.
+        rngs: a generator for each plan, that of the executed plan first.
+        snapshot: the environment's full state; None if it has no snapshots.
     """
 
     step: int
@@ -72,18 +72,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Decision:
-    """The policy looked at the world and planned.
+    """An observation from which the policy made a plan.
 
     Attributes:
         step: control steps executed so far.
         prediction_index: predictions made before this one.
-        memory: a copy of what the policy was asked with, its present observation last.
-        snapshot: the environment's full state in which it looked; None where it has no snapshots.
+        memory: a copy of the memory that the policy planned from, its present observation last.
+        snapshot: the environment's full state at the observation; None if it has no snapshots.
         plan: `(horizon, action_dim)`, of which the first `n_action_steps` will be executed.
-        alternatives: with the plan as the first; None unless asked for.
-        intermediate plans: what the plan was made from, oldest first; None unless the policy records them.
-        features: hook point → what the network knew; None unless the policy collects them.
-        signals: name → the number that came with the plan.
+        alternatives: alternative plans, the executed one first; None unless asked for.
+        intermediate_plans: plans of the denoising steps, oldest first; None unless the policy
+            records them.
+        features: hook point → features of the network; None unless the policy records them.
+        signals: name → number that came with the plan.
     """
 
     step: int
@@ -101,7 +102,7 @@ class Decision:
         return self.memory.present
 
     def start(self) -> RolloutState:
-        """Return a start to decide again from: after `env.restore(decision.snapshot)`, a rollout runs on from it."""
+        """Return the state from which a rollout decides again after `env.restore(snapshot)`."""
         memory = self.memory.copy()
         memory.observations.pop()
         return RolloutState(self.step, self.prediction_index, memory)
@@ -109,7 +110,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class ControlStep:
-    """One action was executed; `step` counts it."""
+    """An executed action; `step` counts it."""
 
     step: int
     action: Float32[np.ndarray, " action_dim"]
@@ -120,39 +121,43 @@ type Rollout = Generator[Request | Decision | ControlStep, ActionChunk | None]
 
 
 def rollout(
-    env: Env, policy: PolicySpec, start: RolloutState, episode_index: int, settings: RolloutSettings
+    env: Env,
+    policy: PolicySpec,
+    start: RolloutState,
+    episode_index: int,
+    settings: RolloutSettings,
 ) -> Rollout:
-    """Decide and step until success or the last step; from the start of a decision, exactly as it went on there.
+    """Decide and step until success or the last step.
 
     Yields a request and, once it is answered, the decision; then every control step. Nothing
     happens between two yields, so that a viewer can pause anywhere.
 
-    The environment and the policy must be as they were but for what is in the snapshot and the
-    memory: a scripted expert, which follows the environment by itself, cannot be continued.
+    From the start of a decision the rollout goes on exactly as it did there. Apart from the
+    snapshot and the memory, the environment and the policy must be unchanged. A scripted expert
+    cannot be continued, because it follows the environment by itself.
 
     Args:
-        env: in the state of `start`.
-        start: is left as it is.
+        env: the environment, in the state of `start`.
+        start: the state to begin from, which is not changed.
 
     Raises:
-        PolicyOutputError: a plan that is not finite.
+        PolicyOutputError: a plan is not finite.
     """
-    memory, prediction_index = start.memory.copy(), start.prediction_index
+    memory = start.memory.copy()
+    prediction_index = start.prediction_index
     queue = ChunkQueue(settings.n_action_steps)
     for step in range(start.step, settings.max_steps):
-        # A policy that looks back must see the steps just before it decides; the others need not be
-        # rendered.
+        # The policy needs the observations just before a decision. The others are not rendered.
         if len(queue) < policy.n_obs_steps:
             memory.observations.append(env.observe())
         if not queue:
-            asked, snapshot = memory.copy(), env.snapshot() if provides(env, Snapshots) else None
-            rngs = tuple(
-                _make_rng(env, episode_index, prediction_index, k, settings.seed)
-                for k in range(settings.n_samples)
-            )
-            chunk = yield Request(step, prediction_index, memory, rngs, snapshot)
+            snapshot = env.snapshot() if provides(env, Snapshots) else None
+            asked = memory.copy()
+            rngs = _make_rngs(env, episode_index, prediction_index, settings)
+            request = Request(step, prediction_index, memory, rngs, snapshot)
+            chunk = yield request
             assert chunk is not None, "a request is answered by `send`"
-            decision = _decide(chunk, policy, step, prediction_index, asked, snapshot)
+            decision = _decide(chunk, policy, request, asked)
             queue.fill(decision.plan)
             yield decision
             prediction_index += 1
@@ -166,50 +171,60 @@ def rollout(
 def _decide(
     chunk: ActionChunk,
     policy: PolicySpec,
-    step: int,
-    prediction_index: int,
+    request: Request,
     asked: EpisodeMemory,
-    snapshot: Float64[np.ndarray, " snapshot_dim"] | None,
 ) -> Decision:
-    """Return the decision that a chunk is."""
-    plan, intermediate_plans = (
-        chunk[0],
-        None if chunk.intermediate_plans is None else chunk.intermediate_plans[0],
-    )
+    """Return the decision that a chunk makes.
+
+    Args:
+        asked: the memory as it was before the prediction.
+    """
+    plan = chunk[0]
     if not np.isfinite(plan).all():
         raise PolicyOutputError(
-            f"policy {policy.type!r} planned a NaN or infinite action at step {step}"
+            f"policy {policy.type!r} planned a NaN or infinite action at step {request.step}"
         )
-    alternatives = (
-        None if chunk.alternatives is None else np.concatenate([plan[None], chunk.alternatives[0]])
-    )
-    features = (
-        None if chunk.features is None else {name: rows[0] for name, rows in chunk.features.items()}
-    )
+    alternatives = None
+    if chunk.alternatives is not None:
+        alternatives = np.concatenate([plan[None], chunk.alternatives[0]])
+    intermediate_plans = None
+    if chunk.intermediate_plans is not None:
+        intermediate_plans = chunk.intermediate_plans[0]
+    features = None
+    if chunk.features is not None:
+        features = {name: rows[0] for name, rows in chunk.features.items()}
     signals = {name: float(rows[0]) for name, rows in chunk.signals.items()}
     return Decision(
-        step,
-        prediction_index,
-        asked,
-        snapshot,
-        plan,
-        alternatives,
-        intermediate_plans,
-        features,
-        signals,
+        step=request.step,
+        prediction_index=request.prediction_index,
+        memory=asked,
+        snapshot=request.snapshot,
+        plan=plan,
+        alternatives=alternatives,
+        intermediate_plans=intermediate_plans,
+        features=features,
+        signals=signals,
     )
 
 
-def _make_rng(
-    env: Env, episode_index: int, prediction_index: int, sample_index: int, seed: int
-) -> np.random.Generator:
-    """A new one each time.
+def _make_rngs(
+    env: Env,
+    episode_index: int,
+    prediction_index: int,
+    settings: RolloutSettings,
+) -> tuple[np.random.Generator, ...]:
+    """Make a new generator for each plan of a decision.
 
-    What is 0 is left out, so that neither samples nor branches change a recorded plan.
+    Indices that are 0 are left out of its seed, so that neither samples nor branches change a
+    recorded plan.
     """
-    more = [index for index in (sample_index, seed) if index]
-    return episode_rng(env.spec.task, episode_index, prediction_index, *more)
+    task = env.spec.task
+    rngs = []
+    for sample_index in range(settings.n_samples):
+        more = [index for index in (sample_index, settings.seed) if index]
+        rngs.append(episode_rng(task, episode_index, prediction_index, *more))
+    return tuple(rngs)
 
 
 class PolicyOutputError(RuntimeError):
-    """The policy returned something that cannot be executed."""
+    """Raised when the policy returned something that cannot be executed."""

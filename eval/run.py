@@ -1,5 +1,6 @@
-"""A run folder as it is read: what was run, what every episode came to, and the world that it happened in."""
+"""Reads a run folder: its description, its rows and arrays, and its environment."""
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,11 +25,23 @@ from sim.env import Env
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.registry import make_env
 
-# Arrays that came later, and what they are made from in a file from before: those files are of
-# joint environments with one goal, pick and place.
-_LATER_ARRAYS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
-    "ik_error_m": ("action", lambda action: np.full(len(action), np.nan)),
-    "goals_met": ("progress", lambda progress: progress[:, -1:]),  # placed
+type _FillIn = Callable[[np.ndarray], np.ndarray]
+
+
+def _fill_with_nan(rows: np.ndarray) -> np.ndarray:
+    return np.full(len(rows), np.nan)
+
+
+def _select_last_stage(progress: np.ndarray) -> np.ndarray:
+    """Return the stage "placed"."""
+    return progress[:, -1:]
+
+
+# Arrays that older files do not have → the array that they are made from, and how. Those files are
+# of joint environments with one goal, pick and place.
+_LATER_ARRAYS: dict[str, tuple[str, _FillIn]] = {
+    "ik_error_m": ("action", _fill_with_nan),
+    "goals_met": ("progress", _select_last_stage),
 }
 _OPTIONAL_ARRAYS = frozenset(f.name for f in fields(EpisodeArrays) if f.default is not MISSING)
 
@@ -37,11 +50,11 @@ _OPTIONAL_ARRAYS = frozenset(f.name for f in fields(EpisodeArrays) if f.default 
 class Run:
     """A run folder, open for reading. The run may be finished, interrupted, or still going on.
 
-    Opening it reads `run.json` alone, and no simulator or network library is imported.
+    Opening it reads only `run.json`, and imports no simulator or network library.
 
     Attributes:
-        path: of the folder.
-        description: says what was run, with what, and on which machine.
+        path: path of the folder.
+        description: configuration, versions and machine of the run.
     """
 
     path: Path
@@ -55,16 +68,16 @@ class Run:
         """Open the run folder `path`.
 
         Raises:
-            WhiskerError: not a run folder, one of a newer version, or a damaged `run.json`.
+            WhiskerError: the folder is no run, is of a newer version, or has a damaged `run.json`.
         """
         path = Path(path)
         return cls(path, load_description(path))
 
     @property
     def rows(self) -> list[EpisodeRow]:
-        """Return the finished episodes in the order in which they ended: of a run that goes on, more each time.
+        """Return the finished episodes in the order in which they ended.
 
-        The file is read again only when it has changed.
+        A run that still goes on has more each time. The file is read again only if it has changed.
 
         Raises:
             WhiskerError: the file cannot be read, or a line of it is damaged.
@@ -72,8 +85,9 @@ class Run:
         try:
             stat = (self.path / ROWS_FILE).stat()
         except OSError:
-            return load_rows(self.path)  # says what is wrong with it
-        state = stat.st_mtime_ns, stat.st_size
+            # The error of this says what is wrong with the file.
+            return load_rows(self.path)
+        state = (stat.st_mtime_ns, stat.st_size)
         rows = self._known_rows.get(state)
         if rows is None:
             rows = load_rows(self.path)
@@ -83,7 +97,9 @@ class Run:
 
     @property
     def branches(self) -> list[BranchRow]:
-        """Return the branches that were kept with the run, in the order in which they ended. They count nowhere.
+        """Return the branches that were kept with the run, in the order in which they ended.
+
+        They do not count in any number of the run.
 
         Raises:
             WhiskerError: the file cannot be read, or a line of it is damaged.
@@ -92,61 +108,56 @@ class Run:
 
     @property
     def missing(self) -> list[tuple[str, int]]:
-        """Return (task, episode index) of the episodes that were asked for and have no row, in the order they run."""
+        """Return (task, episode index) of the requested episodes without a row, in their order."""
         config = self.description.config
         asked = range(config.first_episode, config.first_episode + config.episodes)
         finished = {(row.task, row.episode_index) for row in self.rows}
-        return [
-            (task, index)
-            for task in self.description.tasks
-            for index in asked
-            if (task, index) not in finished
-        ]
+        episodes = itertools.product(self.description.tasks, asked)
+        return [episode for episode in episodes if episode not in finished]
 
     @property
     def is_finished(self) -> bool:
-        """Return whether every episode that was asked for has a row; a crashed episode has one, too."""
+        """Return whether every requested episode has a row. A crashed episode has one, too."""
         return not self.missing
 
     def load_arrays(self, row: EpisodeRow) -> EpisodeArrays:
         """Return the recorded arrays of one episode, or of a branch.
 
         Raises:
-            WhiskerError: absent, truncated or of another version.
+            WhiskerError: the file is absent, truncated or of another version.
         """
         with self._opened_arrays(row) as stored:
-            arrays = {
-                f.name: _read_array(stored, f.name)
-                for f in fields(EpisodeArrays)
-                if f.name != "series"
-            }
-            return EpisodeArrays(**arrays, series=read_series(stored))
+            arrays: dict[str, Any] = {"series": read_series(stored)}
+            for array in fields(EpisodeArrays):
+                if array.name != "series":
+                    arrays[array.name] = _read_array(stored, array.name)
+            return EpisodeArrays(**arrays)
 
     def load_series(self, row: EpisodeRow) -> Mapping[str, RecordedSeries]:
         """Return the series of one episode, by name, without reading its arrays from the disk.
 
         Raises:
-            WhiskerError: as for `load_arrays`.
+            WhiskerError: as `load_arrays`.
         """
         with self._opened_arrays(row) as stored:
             return read_series(stored)
 
     def load_array(self, row: EpisodeRow, name: str) -> np.ndarray | None:
-        """Return one array of an episode, a field of `EpisodeArrays`, without reading the others from the disk.
+        """Return one array of an episode, a field of `EpisodeArrays`, without reading the others.
 
         Raises:
-            WhiskerError: as for `load_arrays`.
+            WhiskerError: as `load_arrays`.
         """
         with self._opened_arrays(row) as stored:
             return _read_array(stored, name)
 
     def open_env(self, task: str, cameras: Mapping[str, tuple[int, int]]) -> Env:
-        """Build a second copy of the world that a task's episodes happened in. Whoever asks for it closes it.
+        """Make the environment of a task's episodes, which the caller closes.
 
-        Warns if it is simulated by another MuJoCo than the run was.
+        Warns if its MuJoCo has another version than that of the run.
 
         Args:
-            cameras: camera → (height_px, width_px), exactly those that are to be observed.
+            cameras: camera → (height_px, width_px) of the cameras to observe.
 
         Raises:
             UnknownNameError: the run has no such task.
@@ -160,10 +171,9 @@ class Run:
 
     @contextmanager
     def _opened_arrays(self, row: EpisodeRow) -> Iterator[NpzFile]:
-        """Open an episode's file, each of whose arrays is read when it is asked for."""
-        file = self.path / (
-            branch_arrays_path(row) if isinstance(row, BranchRow) else arrays_path(row)
-        )
+        """Open an episode's file, of which each array is read when it is accessed."""
+        path = branch_arrays_path(row) if isinstance(row, BranchRow) else arrays_path(row)
+        file = self.path / path
         try:
             with np.load(file, allow_pickle=False) as stored:
                 yield stored
@@ -172,30 +182,35 @@ class Run:
                 f"episode file {str(file)!r}",
                 expected=f"an array {error.args[0]!r}, which `eval` records with every episode",
                 got="a file without it",
-                hint=f"Run it again: eval --first-episode {row.episode_index} --episodes 1, with the flags of the run.",
+                hint=f"Run it again: eval --first-episode {row.episode_index} --episodes 1, with "
+                "the flags of the run.",
             ) from error
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise WhiskerError(
-                f"episode file {str(file)!r}", expected="the recorded arrays", got=repr(error)
+                f"episode file {str(file)!r}",
+                expected="the recorded arrays",
+                got=repr(error),
             ) from error
 
     def _warn_of_other_physics(self) -> None:
-        then, now = (self.description.versions or {}).get("mujoco"), version("mujoco")
+        versions = self.description.versions or {}
+        then = versions.get("mujoco")
+        now = version("mujoco")
         if then not in (None, now):
             warnings.warn(
-                f"the run was made under MuJoCo {then} and is replayed under {now}. Its states are shown as they were "
-                "recorded; the paths of its plans are simulated anew and may differ from what the policy would have "
-                "done.",
+                f"the run was made under MuJoCo {then} and is replayed under {now}. Its states are "
+                "shown as they were recorded; the paths of its plans are simulated again and may "
+                "differ from what the policy would have done.",
                 WhiskerWarning,
                 stacklevel=3,
             )
 
 
 def _read_array(stored: NpzFile, name: str) -> Any:
-    """Return an array of an episode file; None if it is one that has to be asked for, and was not.
+    """Return an array of an episode file; None if it is optional and was not recorded.
 
     Raises:
-        KeyError: the name of an array that is missing.
+        KeyError: the array is missing; the error has its name.
     """
     for known in (name, EARLIER_ARRAY_NAMES.get(name)):
         if known in stored.files:

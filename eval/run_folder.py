@@ -1,7 +1,7 @@
-"""The run folder, version 1: what is where, and its one writer. `eval.run.Run` reads it.
+"""The run folder, version 1: its layout and its writer. `eval.run.Run` reads it.
 
-    run.json                       what was run, with what
-    episodes.jsonl                 one row an episode, appended and fsynced as it ends
+    run.json                       configuration, versions and machine
+    episodes.jsonl                 one row for each episode, appended and fsynced as it ends
     episodes/<task>/<index>.npz    `EpisodeArrays`, see `eval.episode_file`
     features.json, features/<task>/<index>.npz    `cknna.episode_features`, when they are collected
     observations/<task>/<index>.npz    `sim.recorded_observations`, when they are recorded
@@ -9,7 +9,7 @@
     branches.jsonl, branches/<task>/<index>/<n>.npz    `eval.branches`, when a person branched off
     report.html                    from `viz.report`, when the run has ended
 
-An episode's arrays are on the disk before its row: a row is a promise that the rest is there.
+An episode's arrays are on the disk before its row. So if the row exists, the rest does too.
 """
 
 import fcntl
@@ -44,12 +44,15 @@ from sim.recorded_observations import OBSERVATIONS_FOLDER, observations_path, sa
 
 
 class RunFolder:
-    """A run folder that is open for writing. One process at a time: the rows file is locked."""
+    """A run folder, open for writing.
+
+    The rows file is locked, so that only one process writes at a time.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open an existing folder; what a crash left half done is taken off."""
+        """Open an existing folder, and remove what a crash left unfinished."""
         self.path = path
-        # Unbuffered: a row that could not be written must not be tried again when the file is
+        # With a buffer, a row that could not be written would be written again when the file is
         # closed.
         self._file = (path / ROWS_FILE).open("ab", buffering=0)
         try:
@@ -57,9 +60,9 @@ class RunFolder:
         except BlockingIOError as error:
             raise WhiskerError(
                 f"run {str(path)!r}",
-                expected="nobody else writing to it",
-                got="another `eval` that is",
-                hint="Wait.",
+                expected="no other process writing to it",
+                got="another `eval` that writes",
+                hint="Wait until it has ended.",
             ) from error
         cut_torn_line(path / ROWS_FILE)
         _remove_unfinished(path)
@@ -70,7 +73,7 @@ class RunFolder:
         """Make `<parent>/<UTC time>-<policy>-<env>` and write `run.json`.
 
         Args:
-            description: of a run that starts now.
+            description: description of a run that starts now.
 
         Raises:
             WhiskerError: the folder cannot be written.
@@ -79,11 +82,9 @@ class RunFolder:
         env = name_env_in_folder(description.config.env.name)
         policy = name_policy_in_folder(description.policy.type, description.policy.checkpoint or "")
         name = f"{started:%Y%m%dT%H%M%SZ}-{policy}-{env}"
-        started_utc = started.isoformat(timespec="seconds")
+        description = replace(description, started_utc=started.isoformat(timespec="seconds"))
         try:
-            return cls(
-                _make_run_folder(parent, name, replace(description, started_utc=started_utc))
-            )
+            return cls(_make_run_folder(parent, name, description))
         except OSError as error:
             raise _unwritable(parent, error) from error
 
@@ -92,11 +93,12 @@ class RunFolder:
         """Open the folder of an interrupted run.
 
         Args:
-            commit: of the project, which makes the rows to come; `run.json` gets it if it is
-                another one.
+            commit: the project's commit, which makes the rows to come. It is added to `run.json`
+                if it differs from the last one.
 
         Raises:
-            WhiskerError: no run folder, a newer version, or a damaged line before the last.
+            WhiskerError: the folder is no run, is of a newer version, or has a damaged line before
+                the last.
         """
         description = load_description(path)
         try:
@@ -108,16 +110,18 @@ class RunFolder:
             raise _unwritable(path, error) from error
 
     def append(self, record: EpisodeRecord, row: EpisodeRow) -> None:
-        """Put the episode on the disk: arrays first, then its row.
+        """Write an episode to the disk: its arrays first, then its row.
 
         Raises:
             WhiskerError: the disk is full or gone. The rows before are safe.
         """
+        line = json.dumps(row.to_json()) + "\n"
         try:
             if record.arrays is not None:
                 save_arrays(self.path / arrays_path(row), record.arrays)
-                self._append_collected(record, record.arrays, row)
-            self._file.write((json.dumps(row.to_json()) + "\n").encode())
+                self._save_features(record, record.arrays, row)
+                self._save_observations(record, row)
+            self._file.write(line.encode())
             os.fsync(self._file.fileno())
         except OSError as error:
             raise _unwritable(self.path, error) from error
@@ -126,55 +130,68 @@ class RunFolder:
     def close(self) -> None:
         self._file.close()
 
-    def _append_collected(
-        self, record: EpisodeRecord, arrays: EpisodeArrays, row: EpisodeRow
+    def _save_features(
+        self,
+        record: EpisodeRecord,
+        arrays: EpisodeArrays,
+        row: EpisodeRow,
     ) -> None:
-        if record.features is not None:
-            at = arrays.prediction_step
-            features = EpisodeFeatures(
-                features=record.features,
-                state=arrays.state[at],
-                step=at,
-                progress=arrays.progress[at],
-                stages=row.recorded_stages,
-                n_steps=row.n_steps,
-                outcome=str(row.outcome),
-                success=row.success,
-            )
-            save_episode_features(
-                self.path / episode_features_path(row.task, row.episode_index), features
-            )
+        if record.features is None:
+            return
+        step = arrays.prediction_step
+        features = EpisodeFeatures(
+            features=record.features,
+            state=arrays.state[step],
+            step=step,
+            progress=arrays.progress[step],
+            stages=row.recorded_stages,
+            n_steps=row.n_steps,
+            outcome=str(row.outcome),
+            success=row.success,
+        )
+        path = self.path / episode_features_path(row.task, row.episode_index)
+        save_episode_features(path, features)
+
+    def _save_observations(self, record: EpisodeRecord, row: EpisodeRow) -> None:
         if record.looks:
-            save_observations(
-                self.path / observations_path(row.task, row.episode_index), list(record.looks)
-            )
+            path = self.path / observations_path(row.task, row.episode_index)
+            save_observations(path, list(record.looks))
 
 
 def arrays_path(row: EpisodeRow) -> Path:
-    """Of an episode's arrays, relative to the run folder."""
+    """Return the path of an episode's arrays, relative to the run folder."""
     return Path("episodes") / row.task / f"{row.episode_index}.npz"
 
 
 def video_path(row: EpisodeRow) -> Path:
+    """Return the path of an episode's video, relative to the run folder."""
     return Path("videos") / row.task / f"{row.episode_index}-{row.outcome}.mp4"
 
 
-def _make_run_folder(parent: Path, name: str, description: RunDescription) -> Path:
-    """Make the folder, with `run.json` and no rows from the first moment; runs of one second get names of their own."""
+def _make_run_folder(
+    parent: Path,
+    name: str,
+    description: RunDescription,
+) -> Path:
+    """Make the folder, which has `run.json` and an empty rows file from the first moment.
+
+    A number is appended if a run of the same second has the name already.
+    """
     parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=parent, prefix=UNFINISHED_PREFIX))
     unfinished.chmod(0o755)
     save_description(unfinished, description)
     (unfinished / ROWS_FILE).touch()
-    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
-        path = parent / (name + suffix)
+    numbered = [f"{name}-{i}" for i in range(2, 1000)]
+    for folder in (name, *numbered):
+        path = parent / folder
         if not path.exists():
             return unfinished.rename(path)
     raise FileExistsError(name)
 
 
 def _remove_unfinished(path: Path) -> None:
-    """Of an episode, that is; a film may be under way beside us."""
+    """Remove unfinished files of episodes, but not of videos: one may be in the making."""
     for folder in ("episodes", FEATURES_FOLDER, OBSERVATIONS_FOLDER, BRANCHES_FOLDER):
         for left_behind in (path / folder).rglob(f"{UNFINISHED_PREFIX}*"):
             left_behind.unlink()
@@ -185,5 +202,6 @@ def _unwritable(path: Path, error: OSError) -> WhiskerError:
         f"run folder {str(path)!r}",
         expected="a place to write to",
         got=error.strerror or str(error),
-        hint="Free some space, or choose another with --run-dir. Finished episodes stay; --resume goes on from them.",
+        hint="Free some space, or choose another with --run-dir. Finished episodes stay; --resume "
+        "goes on from them.",
     )

@@ -1,4 +1,4 @@
-"""Finds the run folders below a folder, and says of each other folder there why it is none."""
+"""Finds the run folders below a folder, and says why each other folder there is no run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from eval.run_description import RUN_FILE
 # A run may lie in the folder itself, in a folder of that, or in one more: runs/<run>,
 # runs/<group>/<day>/<run>.
 MOST_LEVELS = 3
-# A home directory that was named by mistake is not searched to its end.
+# The limit stops the search of a home directory that was named by mistake.
 MOST_FOLDERS = 5000
 
 
 @dataclass(frozen=True)
 class FoundFolders:
-    """Holds what was found below a folder. A name is the path from that folder, with slashes.
+    """The folders found below a folder. A name is the path from that folder, with slashes.
 
     Attributes:
         runs: name → path of every folder with a run.json, whole or not.
-        remarks: name → one sentence, of the folders that are no runs and hold none.
+        remarks: name → one sentence, for each folder that is no run and contains none.
     """
 
     runs: dict[str, Path]
@@ -28,15 +28,15 @@ class FoundFolders:
 
 
 def is_run_folder(path: Path) -> bool:
-    """Return whether a folder is a run, or what is left of one."""
+    """Return whether a folder is a run, or the remains of one."""
     return (path / RUN_FILE).exists() or (path / ROWS_FILE).exists()
 
 
 def find_run_folders(parent: Path) -> FoundFolders:
-    """Return the runs below a folder, down to `MOST_LEVELS`, and what else is there.
+    """Return the runs below a folder, down to `MOST_LEVELS`, and remarks on the other folders.
 
-    Hidden folders are left out, and so are those that a crash left unfinished, whose names are
-    hidden too. Nothing below a run is searched.
+    Hidden folders are left out, which includes those that a crash left unfinished. Folders below a
+    run are not searched.
     """
     runs: dict[str, Path] = {}
     remarks: dict[str, str] = {}
@@ -56,10 +56,13 @@ def find_run_folders(parent: Path) -> FoundFolders:
                 break
             if is_run_folder(child):
                 runs[name] = child
-            elif not (level < MOST_LEVELS and search(child, level + 1)) and name not in remarks:
-                # One sentence for the whole of it, in place of one for each folder in it.
-                for below in [each for each in remarks if each.startswith(f"{name}/")]:
-                    del remarks[below]
+                continue
+            has_runs = level < MOST_LEVELS and search(child, level + 1)
+            if not has_runs and name not in remarks:
+                # One remark on the whole folder replaces those on the folders in it.
+                for below in list(remarks):
+                    if below.startswith(f"{name}/"):
+                        del remarks[below]
                 remarks[name] = f"This folder is no run: it has no {RUN_FILE}."
         return len(runs) > n_runs_before
 
@@ -67,16 +70,21 @@ def find_run_folders(parent: Path) -> FoundFolders:
     return FoundFolders(runs, remarks)
 
 
-def _folders_in(folder: Path, parent: Path, remarks: dict[str, str]) -> Iterator[Path]:
-    """Yield the folders in a folder by name; of one that cannot be read, note why."""
+def _folders_in(
+    folder: Path,
+    parent: Path,
+    remarks: dict[str, str],
+) -> Iterator[Path]:
+    """Yield the folders in a folder by name, or add a remark if it cannot be read."""
     try:
-        children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+        children = sorted(folder.iterdir())
     except OSError as error:
         name = folder.relative_to(parent).as_posix()
         remarks[name] = f"This folder cannot be read: {error.strerror or error}."
         return
     for child in children:
-        if _is_folder(child):
+        is_hidden = child.name.startswith(".")
+        if not is_hidden and _is_folder(child):
             yield child
 
 

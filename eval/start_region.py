@@ -1,10 +1,11 @@
-"""Finds where the object has to begin for the policy to succeed, on some episodes, and tests it on others.
+"""Finds the initial object positions from which the policy succeeds, and tests them.
 
-A region is one condition or two, such as x ≥ 0.19 and y ≥ -0.09. Of all that the thresholds between
-the observed values allow, the one is taken that makes the outcomes of half of the episodes most
-likely (a success rate inside, another one outside), with Schwarz's penalty (BIC) for the second
-condition. Whether it holds is then asked of the other half alone, by Fisher's exact test, which is
-the permutation test of a table of four counts. So the search costs no significance.
+A region is one condition or two, such as x ≥ 0.19 and y ≥ -0.09. Thresholds lie between the
+observed values. Among all regions that they allow, the search takes the one that makes the outcomes
+of half of the episodes most likely (one success rate inside, another one outside). The second
+condition has Schwarz's penalty (BIC). The region is then tested on the other half alone, by
+Fisher's exact test, which is the permutation test of a table of four counts. So the search costs no
+significance.
 """
 
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from scipy.special import xlogy
 from scipy.stats import fisher_exact
 
 # Fewer episodes than this, or fewer of either result, are not split.
-_LEAST_EPISODES, _LEAST_OF_A_KIND = 16, 4
-# Each side of a split has at least this share of the episodes that it is found on.
+_LEAST_EPISODES = 16
+_LEAST_OF_A_KIND = 4
+# Each side of a split has at least this share of the episodes on which it is found.
 _LEAST_SHARE = 0.15
 _MOST_THRESHOLDS = 40
 
@@ -31,21 +33,24 @@ class Condition:
     threshold: float
 
     def holds(self, values: Float[np.ndarray, "episode variable"]) -> Bool[np.ndarray, " episode"]:
+        """Return the episodes in which the condition holds."""
         column = values[:, self.variable]
-        return column >= self.threshold if self.is_above else column < self.threshold
+        if self.is_above:
+            return column >= self.threshold
+        return column < self.threshold
 
 
 @dataclass(frozen=True)
 class StartRegion:
-    """A region of initial states, and what became of the episodes inside and outside of it.
+    """A region of initial states, with the results of the episodes inside and outside of it.
 
     Attributes:
         conditions: one or two; all hold inside.
-        inside: (successes, episodes), of all episodes.
-        outside: likewise.
-        p_value: of the episodes that it was not found on: the probability of such a table, or a
-            clearer one, if the region did not matter.
-        n_tested: how many those are.
+        inside: (successes, episodes) inside, of all episodes.
+        outside: (successes, episodes) outside, of all episodes.
+        p_value: probability of such a table, or a clearer one, if the region did not matter,
+            computed on the episodes that the region was not found on.
+        n_tested: number of those episodes.
     """
 
     conditions: tuple[Condition, ...]
@@ -56,77 +61,114 @@ class StartRegion:
 
     def describe(self, names: Sequence[str], unit: str) -> str:
         """Return the conditions in words, e.g. "x ≥ 0.19 m and y < -0.09 m"."""
-        sides = {True: "≥", False: "<"}
-        return " and ".join(
-            f"{names[c.variable]} {sides[c.is_above]} {c.threshold:.3g} {unit}"
-            for c in self.conditions
-        )
+        words = []
+        for condition in self.conditions:
+            name = names[condition.variable]
+            sign = "≥" if condition.is_above else "<"
+            words.append(f"{name} {sign} {condition.threshold:.3g} {unit}")
+        return " and ".join(words)
 
 
 def find_start_region(
-    values: Float[np.ndarray, "episode variable"], success: Bool[np.ndarray, " episode"]
+    values: Float[np.ndarray, "episode variable"],
+    success: Bool[np.ndarray, " episode"],
 ) -> StartRegion | None:
-    """Return the region of initial states in which a policy succeeds more often; None if there are too few episodes.
+    """Return the region of initial states in which a policy succeeds more often.
 
-    The region is found on every other episode and tested on the rest: look at its `p_value` before
-    you believe it.
+    It is None if there are too few episodes. The region is found on every other episode and tested
+    on the rest. Look at its `p_value` before you believe it.
     """
+    n = len(values)
     n_success = int(success.sum())
-    if len(values) < _LEAST_EPISODES or min(n_success, len(values) - n_success) < _LEAST_OF_A_KIND:
+    n_rarer = min(n_success, n - n_success)
+    if n < _LEAST_EPISODES or n_rarer < _LEAST_OF_A_KIND:
         return None
-    found_on = np.arange(len(values)) % 2 == 0
+    found_on = np.arange(n) % 2 == 0
+    tested_on = ~found_on
     conditions = _find_conditions(values[found_on], success[found_on])
     if not conditions:
         return None
-    is_inside = np.logical_and.reduce([condition.holds(values) for condition in conditions])
-    inside, outside = _count(success, is_inside), _count(success, ~is_inside)
-    tested = [_count(success, side & ~found_on) for side in (is_inside, ~is_inside)]
-    table = [[n_good, n - n_good] for n_good, n in tested]
-    p_value = float(fisher_exact(table, alternative="greater").pvalue)
-    return StartRegion(conditions, inside, outside, p_value, int((~found_on).sum()))
+    holds = [condition.holds(values) for condition in conditions]
+    is_inside = np.logical_and.reduce(holds)
+    table = []
+    for side in (is_inside, ~is_inside):
+        n_good, n_tested = _count(success, side & tested_on)
+        table.append([n_good, n_tested - n_good])
+    test = fisher_exact(table, alternative="greater")
+    return StartRegion(
+        conditions=conditions,
+        inside=_count(success, is_inside),
+        outside=_count(success, ~is_inside),
+        p_value=float(test.pvalue),
+        n_tested=int(tested_on.sum()),
+    )
 
 
 def _find_conditions(
-    values: Float[np.ndarray, "episode variable"], success: Bool[np.ndarray, " episode"]
+    values: Float[np.ndarray, "episode variable"],
+    success: Bool[np.ndarray, " episode"],
 ) -> tuple[Condition, ...]:
-    """Return the likeliest region inside which more succeed than outside; () if no split leaves enough on each side."""
+    """Return the likeliest region in which more episodes succeed than outside.
+
+    It is () if no split leaves enough episodes on each side.
+    """
     n = len(values)
-    candidates = [
-        Condition(variable, is_above, float(threshold))
-        for variable in range(values.shape[1])
-        for threshold in _find_thresholds(values[:, variable])
-        for is_above in (True, False)
-    ]
+    candidates = _make_candidates(values)
     if not candidates:
         return ()
-    masks = np.stack([condition.holds(values) for condition in candidates]).astype(float)
-    # [i, j]: of the region in which conditions i and j hold; i on the diagonal alone.
-    n_inside, good_inside = masks @ masks.T, (masks * success) @ masks.T
-    n_outside, good_outside = n - n_inside, success.sum() - good_inside
+    masks = np.array([condition.holds(values) for condition in candidates], float)
+    # Entry [i, j] is of the region in which conditions i and j hold; on the diagonal i alone.
+    n_inside = masks @ masks.T
+    good_inside = (masks * success) @ masks.T
+    n_outside = n - n_inside
+    good_outside = success.sum() - good_inside
     likelihood = _log_likelihood(good_inside, n_inside) + _log_likelihood(good_outside, n_outside)
-    likelihood -= np.log(n) / 2 * ~np.eye(len(candidates), dtype=bool)
-    better = good_inside * n_outside > good_outside * n_inside
-    allowed = better & (np.minimum(n_inside, n_outside) >= _LEAST_SHARE * n)
+    has_two_conditions = ~np.eye(len(candidates), dtype=bool)
+    likelihood -= np.log(n) / 2 * has_two_conditions
+    is_better = good_inside * n_outside > good_outside * n_inside
+    is_large = np.minimum(n_inside, n_outside) >= _LEAST_SHARE * n
+    allowed = is_better & is_large
     if not allowed.any():
         return ()
-    best = np.unravel_index(np.where(allowed, likelihood, -np.inf).argmax(), likelihood.shape)
-    return tuple(candidates[i] for i in sorted({int(i) for i in best}))
+    best = np.where(allowed, likelihood, -np.inf).argmax()
+    i, j = np.unravel_index(best, likelihood.shape)
+    chosen = sorted({int(i), int(j)})
+    return tuple(candidates[index] for index in chosen)
+
+
+def _make_candidates(values: Float[np.ndarray, "episode variable"]) -> list[Condition]:
+    candidates = []
+    for variable, column in enumerate(values.T):
+        for threshold in _find_thresholds(column):
+            for is_above in (True, False):
+                condition = Condition(variable, is_above, float(threshold))
+                candidates.append(condition)
+    return candidates
 
 
 def _find_thresholds(column: Float[np.ndarray, " episode"]) -> Float[np.ndarray, " threshold"]:
-    """Return the middles between neighbouring values, not too many."""
+    """Return the middles between neighbouring values, at most `_MOST_THRESHOLDS` of them."""
     distinct = np.unique(column)
     middles = (distinct[1:] + distinct[:-1]) / 2
     if len(middles) <= _MOST_THRESHOLDS:
         return middles
-    return middles[np.linspace(0, len(middles) - 1, _MOST_THRESHOLDS).round().astype(int)]
+    last = len(middles) - 1
+    places = np.linspace(0, last, _MOST_THRESHOLDS)
+    return middles[places.round().astype(int)]
 
 
 def _log_likelihood(good: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Return that of `good` successes in n episodes at their own rate."""
-    rate = np.divide(good, n, out=np.zeros_like(good), where=n > 0)
+    """Return the log likelihood of `good` successes in n episodes at their own rate."""
+    rate = np.divide(
+        good,
+        n,
+        out=np.zeros_like(good),
+        where=n > 0,
+    )
     return xlogy(good, rate) + xlogy(n - good, 1 - rate)
 
 
 def _count(success: np.ndarray, where: np.ndarray) -> tuple[int, int]:
-    return int(success[where].sum()), int(where.sum())
+    """Return (successes, episodes)."""
+    n_success = success[where].sum()
+    return int(n_success), int(where.sum())

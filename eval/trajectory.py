@@ -1,6 +1,6 @@
-"""The part of an episode that the verdict reads: one goal over time, as its kind measures it."""
+"""The trajectory of one goal over an episode, which the verdict is made from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,16 @@ from sim.goals.pick_and_place import PICK_AND_PLACE
 
 @dataclass(frozen=True)
 class Verdict:
-    """An outcome and what it rests on.
+    """An outcome, and the step and the event that decided it.
 
     Attributes:
         outcome: one of `eval.outcome.OUTCOMES`.
         failed_stage: the first stage that was not met; None for success, and for a goal without
             stages.
-        decided_at_step: control step after which nothing that followed changed the outcome.
-        decisive_step: control step at which it went wrong, and where to look first; at a success
-            the last.
-        decisive_event: names what happened there.
+        decided_at_step: control step after which nothing changed the outcome.
+        decisive_step: control step at which it went wrong, and which to look at first; the last
+            step of a success.
+        decisive_event: event at the decisive step.
     """
 
     outcome: Outcome | str
@@ -40,12 +40,12 @@ class Trajectory:
     """One goal over an episode of T control steps, so T+1 moments.
 
     Attributes:
-        met: the goal holds.
-        stages: name → it holds, for each stage of the goal.
+        met: whether the goal holds.
+        stages: name → whether it holds, for each stage of the goal.
         measures: name → value, for each measure of the goal.
-        ee_pos_world: of the tool centre point, m.
-        object_pos_world: of the object, or of the part that is to be moved, m; None for a goal
-            about neither.
+        ee_pos_world: position of the tool centre point, m.
+        object_pos_world: position of the object, or of the part that is to be moved, m; None for a
+            goal about neither.
         closes_gripper: the action commands the gripper closed
             (`eval.grasps.find_closing_commands`).
     """
@@ -81,63 +81,87 @@ def make_trajectory(
     ee_pos_world: Float64[np.ndarray, "T1 3"],
     closes_gripper: Bool[np.ndarray, " T"],
 ) -> Trajectory:
-    """Return one goal over an episode.
+    """Return the trajectory of one goal.
 
     Args:
-        progress: of that goal, at each moment.
+        progress: progress of that goal at each moment.
     """
+    met = [moment.met for moment in progress]
+    stages = {}
+    for name in goal.stages:
+        holds = [moment.stages[name] for moment in progress]
+        stages[name] = np.array(holds, dtype=bool)
+    measures = {}
+    for name in goal.measures:
+        values = [moment.measures[name] for moment in progress]
+        measures[name] = np.array(values, float)
     positions = [moment.object_pos_world for moment in progress]
+    present = [position for position in positions if position is not None]
     return Trajectory(
         goal=goal,
-        met=np.array([moment.met for moment in progress], dtype=bool),
-        stages={
-            name: np.array([moment.stages[name] for moment in progress], dtype=bool)
-            for name in goal.stages
-        },
-        measures={
-            name: np.array([moment.measures[name] for moment in progress], float)
-            for name in goal.measures
-        },
+        met=np.array(met, dtype=bool),
+        stages=stages,
+        measures=measures,
         ee_pos_world=ee_pos_world,
-        object_pos_world=None
-        if positions[0] is None
-        else np.stack([p for p in positions if p is not None]),
+        object_pos_world=np.stack(present) if present else None,
         closes_gripper=closes_gripper,
     )
 
 
 def find_best(values: Float64[np.ndarray, " n"], tolerance: float) -> int:
-    """Return the first index whose value is the largest but for the tolerance."""
-    return int(np.argmax(values >= np.nanmax(values) - tolerance))
+    """Return the first index whose value is within the tolerance of the largest."""
+    lowest = np.nanmax(values) - tolerance
+    return int(np.argmax(values >= lowest))
 
 
-def or_end(trajectory: Trajectory, best_step: int, event: Event) -> tuple[int, Event]:
-    """Return the step after which it got no further, or the end if it was still getting on."""
-    if best_step > trajectory.last_step - trajectory.goal.thresholds["stalled_steps"]:
+def or_end(
+    trajectory: Trajectory,
+    best_step: int,
+    event: Event,
+) -> tuple[int, Event]:
+    """Return the step after which there was no progress, or the end if there still was."""
+    stalled_steps = trajectory.goal.thresholds["stalled_steps"]
+    if best_step > trajectory.last_step - stalled_steps:
         return trajectory.last_step, Event.END
     return best_step, event
 
 
 def find_closest_approach(trajectory: Trajectory) -> tuple[int, Event]:
-    """Return where the gripper came as near to the object, or to the part, as it ever did."""
-    step = find_best(-trajectory.gripper_distance_m, trajectory.goal.thresholds["stalled_m"])
+    """Return the step at which the gripper came closest to the object, or to the part."""
+    stalled_m = trajectory.goal.thresholds["stalled_m"]
+    step = find_best(-trajectory.gripper_distance_m, stalled_m)
     return or_end(trajectory, step, Event.CLOSEST_APPROACH)
 
 
 def fill_goal_arrays(trajectory: Trajectory) -> dict[str, Any]:
-    """Return the arrays of an episode file that are about its goal, by their names in `EpisodeArrays`.
+    """Return the arrays of an episode file that are about its goal, by their `EpisodeArrays` names.
 
-    Files of the first two kinds are written as they were before there were others.
+    Files of the first two kinds of goal are written as they were before there were others.
     """
-    n, stages, measures = len(trajectory.met), trajectory.stages, trajectory.measures
+    n = len(trajectory.met)
+    measures = trajectory.measures
     arrays: dict[str, Any] = {"object_pos_world": trajectory.object_pos_world}
-    progress = np.stack([*stages.values()], axis=1) if stages else np.zeros((n, 0), bool)
-    if trajectory.goal.kind == PICK_AND_PLACE.name:
-        return arrays | measures | {"progress": progress, "joint_progress": np.full(n, np.nan)}
     if trajectory.goal.kind == ARTICULATED.name:
         progress = np.zeros((n, len(PICK_AND_PLACE.stages)), bool)
         progress[:, -1] = trajectory.met
-        undefined = {"object_height_m": np.zeros(n), "goal_distance_m": np.full(n, np.nan)}
-        return arrays | undefined | measures | {"progress": progress}
-    values = np.stack([*measures.values()], axis=1) if measures else np.zeros((n, 0))
-    return arrays | {"progress": progress, "measures": values}
+        arrays["progress"] = progress
+        arrays["object_height_m"] = np.zeros(n)
+        arrays["goal_distance_m"] = np.full(n, np.nan)
+        return arrays | measures
+    arrays["progress"] = _stack_columns(trajectory.stages, n, bool)
+    if trajectory.goal.kind == PICK_AND_PLACE.name:
+        arrays["joint_progress"] = np.full(n, np.nan)
+        return arrays | measures
+    arrays["measures"] = _stack_columns(measures, n, float)
+    return arrays
+
+
+def _stack_columns(
+    columns: Mapping[str, np.ndarray],
+    n: int,
+    dtype: type,
+) -> np.ndarray:
+    """Return the columns as a matrix, which has n rows even without columns."""
+    if not columns:
+        return np.zeros((n, 0), dtype)
+    return np.stack(list(columns.values()), axis=1)

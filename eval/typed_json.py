@@ -1,14 +1,13 @@
-"""Reads JSON into frozen dataclasses by their annotations, so that no field's name is written down a second time."""
+"""Decodes JSON into frozen dataclasses by their annotations, so that no field is named twice."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
-from itertools import repeat
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-# What JSON may have where a field is annotated so: 1.0 can be written as 1.
+# Annotation → the JSON types that it accepts. JSON may write 1.0 as 1.
 _SCALARS: dict[Any, tuple[type, ...]] = {
     bool: (bool,),
     int: (int,),
@@ -17,53 +16,91 @@ _SCALARS: dict[Any, tuple[type, ...]] = {
 }
 
 
-def decode[T](kind: type[T], value: Any, name: str) -> T:
-    """Return a dataclass made from what `json.loads` returned for it.
+def decode[T](
+    kind: type[T],
+    value: Any,
+    name: str,
+) -> T:
+    """Return the dataclass that was saved as the JSON value `value`.
 
-    Keys that the dataclass does not know are left out, and a field that is absent takes its
-    default. Lists become tuples, and strings the members of a `StrEnum`.
+    Unknown keys are left out, and an absent field takes its default. Lists become tuples, and
+    strings the members of a `StrEnum`.
 
     Args:
-        name: of the value, as an error is to call it; a field of it is "<name>.<field>".
+        value: the result of `json.loads`.
+        name: name of the value in errors; its fields are "<name>.<field>".
 
     Raises:
-        ValueError: a field without a default is absent, or a value is of another type than its
+        ValueError: a field without a default is absent, or a value has another type than its
             annotation.
     """
     return _decode(kind, value, name)
 
 
-def _decode(kind: Any, value: Any, name: str) -> Any:
-    origin, arguments = get_origin(kind), get_args(kind)
+def _decode(
+    kind: Any,
+    value: Any,
+    name: str,
+) -> Any:
+    origin = get_origin(kind)
+    arguments = get_args(kind)
     if origin in (Union, UnionType):
-        others = [argument for argument in arguments if argument is not type(None)]
-        # Of several types it may be any that JSON has.
-        return value if value is None or len(others) > 1 else _decode(others[0], value, name)
+        return _decode_union(arguments, value, name)
     if is_dataclass(kind):
         return _decode_fields(kind, _checked(value, (dict,), name), name)
     if origin is tuple:
-        values = _checked(value, (list,), name)
-        kinds = arguments[:1] * len(values) if arguments[-1] is Ellipsis else arguments
-        if len(values) != len(kinds):
-            raise ValueError(f"{values!r} as {name}")
-        return tuple(map(_decode, kinds, values, repeat(name)))
+        return _decode_tuple(arguments, _checked(value, (list,), name), name)
     if origin is Mapping:
-        items = _checked(value, (dict,), name).items()
-        return {key: _decode(arguments[1], each, f"{name}.{key}") for key, each in items}
+        _, kind_of_value = arguments
+        decoded = {}
+        for key, each in _checked(value, (dict,), name).items():
+            decoded[key] = _decode(kind_of_value, each, f"{name}.{key}")
+        return decoded
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(value)
-    return kind(_checked(value, _SCALARS[kind], name)) if kind in _SCALARS else value
+    if kind in _SCALARS:
+        return kind(_checked(value, _SCALARS[kind], name))
+    return value
 
 
-def _decode_fields(kind: Any, values: dict, name: str) -> Any:
-    hints, known = _hints(kind), {}
+def _decode_union(
+    kinds: tuple[Any, ...],
+    value: Any,
+    name: str,
+) -> Any:
+    """Decode an optional value. With several types besides None, any JSON value is accepted."""
+    others = [kind for kind in kinds if kind is not type(None)]
+    if value is None or len(others) > 1:
+        return value
+    return _decode(others[0], value, name)
+
+
+def _decode_tuple(
+    kinds: tuple[Any, ...],
+    values: list,
+    name: str,
+) -> tuple:
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(values)
+    if len(values) != len(kinds):
+        raise ValueError(f"{values!r} as {name}")
+    pairs = zip(kinds, values, strict=True)
+    return tuple(_decode(kind, value, name) for kind, value in pairs)
+
+
+def _decode_fields(
+    kind: Any,
+    values: dict,
+    name: str,
+) -> Any:
+    hints = _hints(kind)
+    known = {}
     for field in fields(kind):
         if not field.init:
             continue
         if field.name in values:
-            known[field.name] = _decode(
-                hints[field.name], values[field.name], f"{name}.{field.name}".lstrip(".")
-            )
+            field_name = f"{name}.{field.name}".lstrip(".")
+            known[field.name] = _decode(hints[field.name], values[field.name], field_name)
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"one without {name}.{field.name}".replace(" .", " "))
     return kind(**known)
@@ -74,8 +111,13 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _checked(value: Any, kinds: tuple[type, ...], name: str) -> Any:
+def _checked(
+    value: Any,
+    kinds: tuple[type, ...],
+    name: str,
+) -> Any:
     """Return the value if it is of one of the types; True is not an integer."""
-    if isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds):
+    is_forbidden_bool = isinstance(value, bool) and bool not in kinds
+    if isinstance(value, kinds) and not is_forbidden_bool:
         return value
     raise ValueError(f"{value!r} as {name or 'the whole'}")

@@ -156,7 +156,7 @@ def test_one_writer_at_a_time(run):
     )
     try:
         assert other.stdout.readline() == "open\n"
-        with pytest.raises(WhiskerError, match="nobody else writing"):
+        with pytest.raises(WhiskerError, match="no other process writing"):
             RunFolder.reopen(run.path)
     finally:
         other.communicate()

@@ -260,7 +260,7 @@ def test_two_viewers_do_not_write_the_branches_of_one_run(run):
         hint(first, run, prediction=2)
         second.command({"command": "branch", "key": "pick_place/1", "prediction": 2})
         second.wait()
-        assert "another `whiskers` that is" in second.board.status["message"]
+        assert "another `whiskers` that writes" in second.board.status["message"]
 
 
 def test_a_branch_that_was_cut_off_is_left_out(run):
