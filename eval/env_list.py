@@ -42,11 +42,11 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
     )
     suites.add_column("suite", no_wrap=True)
     suites.add_column("tasks", justify="right")
-    suites.add_column("horizon", justify="right")
+    suites.add_column("max steps", justify="right")
     for suite, listings in groupby(in_suites, key=lambda listing: listing.suite):
-        horizons = [listing.max_steps for listing in listings]
-        n_tasks = str(len(horizons))
-        suites.add_row(escape(suite), n_tasks, _format_range(horizons))
+        max_steps = [listing.max_steps for listing in listings]
+        n_tasks = str(len(max_steps))
+        suites.add_row(escape(suite), n_tasks, _format_range(max_steps))
     console.print(suites)
     hint = "Tasks of a suite, or with a word: eval --list-envs libero_goal drawer"
     console.print(hint, markup=False)
@@ -73,7 +73,7 @@ def _table_of_envs(title: str, listings: Iterable[EnvListing]) -> Table:
         ratio=1,
         overflow="fold",
     )
-    table.add_column("horizon", justify="right")
+    table.add_column("max steps", justify="right")
     for listing in listings:
         table.add_row(escape(listing.name), escape(listing.instruction), str(listing.max_steps))
     return table

@@ -20,7 +20,8 @@ import pytest
 import torch
 
 from eval.config import SubjectConfig
-from eval.evaluation import name_policy, set_up
+from eval.evaluation import set_up
+from eval.subject import name_policy
 from policies import lerobot_loading, lerobot_weights
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_types import LEROBOT_TYPES
