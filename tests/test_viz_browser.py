@@ -591,7 +591,7 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
         )
         # What this policy cannot use is disabled, and says why.
         for field, reason in (
-            ("seed", "act draws nothing"),
+            ("seed", "act is deterministic"),
             ("instruction", "does not read the instruction"),
         ):
             assert viewer.page.locator(f'input[name="{field}"]').is_disabled()

@@ -242,7 +242,7 @@ def test_what_ends_is_kept_where_a_folder_is_asked_for(tmp_path):
 
 def test_the_page_knows_what_the_policy_cannot_use(session):
     assert session.page()["unusable"] == {
-        "seed": "act draws nothing: its plan is the same with every seed.",
+        "seed": "act is deterministic: its plan is the same with every seed.",
         "instruction": "act does not read the instruction.",
     }
     assert session.page()["most_action_steps"] == 40
@@ -256,8 +256,11 @@ def test_the_page_knows_what_the_policy_cannot_use(session):
         ({"command": "reset", "episode_index": "1"}, "an integer"),
         ({"command": "step", "key": "pick_place/9"}, "pick_place/1, "),
         ({"command": "branch", "prediction": 7}, "0 to 0"),
-        ({"command": "branch", "prediction": 0, "seed": 3}, "a policy that draws"),
-        ({"command": "branch", "prediction": 0, "instruction": "dance"}, "a policy that reads it"),
+        ({"command": "branch", "prediction": 0, "seed": 3}, "a stochastic policy"),
+        (
+            {"command": "branch", "prediction": 0, "instruction": "dance"},
+            "a policy that reads the instruction",
+        ),
         ({"command": "branch", "prediction": 0, "n_action_steps": 0}, "1 to 40"),
         ({"command": "branch", "prediction": 0, "blinded": ["front"]}, "overhead_cam, wrist_cam"),
     ],
@@ -271,7 +274,9 @@ def test_an_episode_that_is_over_says_so(session, key):
     run_to_the_end(session, key)
     row = row_of(session, key)
     assert row["outcome"] == "never_picked_up" and row["n_steps"] == N_STEPS
-    with pytest.raises(WhiskerError, match="one under way, got one that ended: never_picked_up"):
+    with pytest.raises(
+        WhiskerError, match="a running episode, got one that ended: never_picked_up"
+    ):
         session.command({"command": "step"})
 
 

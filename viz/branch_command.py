@@ -1,4 +1,4 @@
-"""Reads the commands for a branch, and says which of them a policy cannot follow."""
+"""Reads branch commands from the page, and says which of them a policy does not support."""
 
 from collections.abc import Sequence
 
@@ -8,97 +8,98 @@ from sim.errors import WhiskerError
 
 
 def explain_unusable(policy: PolicySpec) -> dict[str, str]:
-    """Return what this policy cannot do in a branch, and why: by field, or "branch" for all of it."""
+    """Return what this policy does not support in a branch, as field → reason.
+
+    The field "branch" means that the policy supports no branch at all.
+    """
     name = policy.type
     reasons = {}
     if policy.follows_env:
-        # Its plan is kept beside the environment's state, where no snapshot reaches it.
+        # The policy keeps its plan outside the environment, where no snapshot restores it.
         reasons["branch"] = (
-            f"{name} cannot go back to a decision: what it planned is not in the environment's state."
+            f"{name} cannot go back to a decision: its plan is not part of the environment's state."
         )
     if not policy.stochastic:
-        reasons["seed"] = f"{name} draws nothing: its plan is the same with every seed."
+        reasons["seed"] = f"{name} is deterministic: its plan is the same with every seed."
     elif policy.seedable is False:
-        reasons["seed"] = f"{name} draws from generators of its own, which no seed sets."
+        reasons["seed"] = f"{name} draws noise from its own generators, which no seed sets."
     if not policy.reads_instruction:
         reasons["instruction"] = f"{name} does not read the instruction."
-    if most_action_steps(policy) == 1:
-        reasons["n_action_steps"] = f"{name} plans anew at every step."
+    if max_action_steps(policy) == 1:
+        reasons["n_action_steps"] = f"{name} predicts a new plan at every step."
     if not policy.image_sizes:
-        reasons["blinded"] = f"{name} does not look."
+        reasons["blinded"] = f"{name} uses no camera."
     return reasons
 
 
-def most_action_steps(policy: PolicySpec) -> int:
-    """Return how many actions of a plan can be executed at most."""
+def max_action_steps(policy: PolicySpec) -> int:
+    """Return the largest number of actions of a plan that can be executed."""
     return min(policy.max_action_steps, policy.chunk_size)
 
 
 def check_can_go_back(policy: PolicySpec) -> None:
-    """Raise if the policy cannot be put back to a decision, or to another episode."""
+    """Raise if the policy cannot be reset to a decision, or to another episode."""
     if policy.follows_env:
         raise WhiskerError(
             f"policy {policy.type!r}",
-            expected="one that can go back to a decision, or to another episode",
-            hint="What it planned is kept beside the environment's state. Reset instead.",
+            expected="a policy that can go back to a decision, or to another episode",
+            hint="Its plan is not part of the environment's state. Reset instead.",
         )
 
 
 def parse_branch(
     command: dict, policy: PolicySpec, cameras: Sequence[str], n_decisions: int
 ) -> tuple[int, Overrides]:
-    """Return the index of the prediction that is to be made anew, and what is to be otherwise from there on.
+    """Return the index of the prediction to repeat, and the overrides from there on.
 
     Args:
-        command: as the page sends it.
-        cameras: that the policy looks through.
-        n_decisions: of the episode that is left.
+        command: the command, as the page sends it.
+        cameras: the cameras that the policy uses.
+        n_decisions: the number of decisions of the episode that the branch leaves.
 
     Raises:
-        WhiskerError: there is no such prediction, or this policy cannot do that.
+        WhiskerError: there is no such prediction, or the policy does not support the overrides.
     """
     check_can_go_back(policy)
-    prediction, seed = read_integer(command, "prediction"), read_integer(command, "seed", 0)
-    n_action_steps = (
-        None if command.get("n_action_steps") is None else read_integer(command, "n_action_steps")
-    )
-    instruction, blinded = command.get("instruction") or None, tuple(command.get("blinded") or ())
-    most = most_action_steps(policy)
-    wrong = [
-        (not 0 <= prediction < n_decisions, f"prediction {prediction}", f"0 to {n_decisions - 1}"),
-        (seed < 0, f"seed {seed}", "0 or more"),
-        (
-            n_action_steps is not None and not 1 <= n_action_steps <= most,
-            "n_action_steps",
-            f"1 to {most}",
-        ),
-        (
-            not set(blinded) <= set(cameras),
-            "the blinded cameras",
-            ", ".join(cameras) or "none: it does not look",
-        ),
-        (
-            bool(seed) and not policy.stochastic,
+    prediction = read_integer(command, "prediction")
+    seed = read_integer(command, "seed", 0)
+    n_action_steps = None
+    if command.get("n_action_steps") is not None:
+        n_action_steps = read_integer(command, "n_action_steps")
+    instruction = command.get("instruction") or None
+    blinded = tuple(command.get("blinded") or ())
+    if not 0 <= prediction < n_decisions:
+        raise WhiskerError(f"prediction {prediction}", expected=f"0 to {n_decisions - 1}")
+    overrides = Overrides(seed, n_action_steps, instruction, blinded)
+    _check_overrides(overrides, policy, cameras)
+    return prediction, overrides
+
+
+def _check_overrides(overrides: Overrides, policy: PolicySpec, cameras: Sequence[str]) -> None:
+    if overrides.seed < 0:
+        raise WhiskerError(f"seed {overrides.seed}", expected="0 or more")
+    n_action_steps = overrides.n_action_steps
+    most = max_action_steps(policy)
+    if n_action_steps is not None and not 1 <= n_action_steps <= most:
+        raise WhiskerError("n_action_steps", expected=f"1 to {most}")
+    if not set(overrides.blinded) <= set(cameras):
+        known = ", ".join(cameras) or "none: the policy uses no camera"
+        raise WhiskerError("the blinded cameras", expected=known)
+    if overrides.seed and not policy.stochastic:
+        raise WhiskerError(
             "another seed",
-            "a policy that draws; this one does not",
-        ),
-        (
-            bool(instruction) and not policy.reads_instruction,
-            "another instruction",
-            "a policy that reads it",
-        ),
-    ]
-    for is_wrong, subject, expected in wrong:
-        if is_wrong:
-            raise WhiskerError(subject, expected=expected)
-    return prediction, Overrides(seed, n_action_steps, instruction, blinded)
+            expected="a stochastic policy",
+            got="a deterministic one",
+        )
+    if overrides.instruction and not policy.reads_instruction:
+        raise WhiskerError("another instruction", expected="a policy that reads the instruction")
 
 
 def read_integer(command: dict, name: str, default: int | None = None) -> int:
-    """Return a number of a command.
+    """Return an integer field of a command.
 
     Raises:
-        WhiskerError: it is none.
+        WhiskerError: the field is not an integer.
     """
     value = command.get(name, default)
     if not isinstance(value, int) or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Drives live episodes as a page asks: on, step by step, back to a decision and into another future."""
+"""Drives live episodes at the page's command: run, step, go back to a decision, or branch."""
 
 import time
 from collections.abc import Callable
@@ -14,17 +14,45 @@ from viz.branch_command import check_can_go_back, parse_branch, read_integer
 from viz.event_board import EventBoard
 from viz.live_episode import LiveEpisode
 
+# A task of the worker thread. Its argument is the number of the command that started it.
+type _Task = Callable[[int], None]
+type _Condition = Callable[[object], bool]
+
+
+def _is_any_event(event: object) -> bool:
+    return True
+
+
+def _is_no_event(event: object) -> bool:
+    return False
+
+
+def _is_decision(event: object) -> bool:
+    return isinstance(event, Decision)
+
+
+def _is_control_step(event: object) -> bool:
+    return not isinstance(event, Decision)
+
+
+# Command → condition of the last event that it runs to.
+_LAST_EVENTS: dict[Any, _Condition] = {
+    "run": _is_no_event,
+    "step": _is_control_step,
+    "step_prediction": _is_decision,
+}
+
 
 class Driver:
-    """Live episodes in one environment. How they go is told on a board.
+    """Runs live episodes in one environment, and publishes their events on a board.
 
-    One thread does all that needs the environment or the policy (OpenGL belongs to a thread); a
-    command ends the one under way and takes its turn.
+    One thread does all work with the environment and the policy, because OpenGL contexts belong to
+    a thread. A new command ends the current one and runs after it.
 
     Attributes:
-        episodes: by the key that the page knows them by.
-        opened: is closed at the end, in the thread.
-        branch_folder: where branches are kept; None: nowhere.
+        episodes: the live episodes, by their key on the page.
+        opened: resources that are closed at the end, in the worker thread.
+        branch_folder: the folder that keeps finished branches; None: they are not kept.
     """
 
     def __init__(self, board: EventBoard) -> None:
@@ -37,17 +65,17 @@ class Driver:
         self._n_commands = 0
 
     def command(self, command: dict) -> None:
-        """Begin what the page asked for.
+        """Start a command of the page.
 
         Raises:
-            WhiskerError: it cannot be done.
+            WhiskerError: the command is not possible.
         """
-        act = self.parse(command)
+        task = self.parse(command)
         self._n_commands += 1
-        self._worker.submit(self._guard, act, self._n_commands)
+        self._worker.submit(self._guard, task, self._n_commands)
 
     def close(self) -> None:
-        """End the rollout and free what it holds."""
+        """End the rollout and free its resources."""
         self._n_commands += 1
         self._worker.submit(self.opened.close).result()
         self._worker.shutdown()
@@ -57,18 +85,20 @@ class Driver:
         self._worker.submit(lambda: None).result()
 
     def in_thread[Result](self, act: Callable[[], Result]) -> Result:
-        """Return what `act` returns in the thread of the environment."""
+        """Call `act` in the worker thread, and return its result."""
         return self._worker.submit(act).result()
 
     def later(self, act: Callable[[], None]) -> None:
-        """Have something done in the thread of the environment, once it is free."""
+        """Call `act` in the worker thread once that is free."""
         self._worker.submit(act)
 
     def parse(self, command: dict) -> Callable[[int], None]:
-        """Return what to do; it is given the command's number, and is to end when there is a later one.
+        """Return the task of a command.
+
+        The task takes the command's number, and ends early if there is a later command.
 
         Raises:
-            WhiskerError: it cannot be done.
+            WhiskerError: the command is not possible.
         """
         name = command.get("command")
         if name == "pause":
@@ -76,45 +106,39 @@ class Driver:
         key = command.get("key") or self.board.status["key"]
         if name == "branch":
             return self.parse_branch(command, key)
-        stops: dict[Any, Callable[[object], bool]] = {
-            "run": lambda event: False,
-            "step": lambda event: not isinstance(event, Decision),
-            "step_prediction": lambda event: isinstance(event, Decision),
-        }
-        if name not in stops:
+        if name not in _LAST_EVENTS:
             raise WhiskerError(
-                f"command {name!r}", expected="run, pause, step, step_prediction, reset or branch"
+                f"command {name!r}",
+                expected="run, pause, step, step_prediction, reset or branch",
             )
         episode = self.find(key)
-        if episode.is_over:
-            raise WhiskerError(
-                f"episode {episode.key}",
-                expected="one under way",
-                got=f"one that ended: {episode.row['outcome']}",
-                hint="Reset to an episode, or branch off at a decision.",
-            )
-        if episode is not self._in_env:
-            check_can_go_back(episode.stage.policy.spec)
-        return lambda number: self.advance(episode, stops[name], number, paced=name == "run")
+        self._check_can_advance(episode)
+        is_last = _LAST_EVENTS[name]
+        return lambda number: self.advance(episode, is_last, number, paced=name == "run")
 
     def parse_branch(self, command: dict, key: str) -> Callable[[int], None]:
-        """Return what to do for a branch off the episode of that key.
+        """Return the task that starts a branch off the episode with that key.
 
         Raises:
-            WhiskerError: it cannot be done.
+            WhiskerError: the branch is not possible.
         """
-        episode = self.find(self.owner_of(key, read_integer(command, "prediction")))
-        cameras, policy = (
-            [camera.name for camera in episode.stage.env.spec.cameras],
-            episode.stage.policy.spec,
-        )
+        owner = self.owner_of(key, read_integer(command, "prediction"))
+        episode = self.find(owner)
+        cameras = [camera.name for camera in episode.context.env.spec.cameras]
+        policy = episode.context.policy.spec
         prediction, overrides = parse_branch(command, policy, cameras, len(episode.decisions))
-        return lambda number: self.begin(
-            episode.branch(prediction, overrides, self.next_number(episode)), number
-        )
+
+        def start_branch(number: int) -> None:
+            branch = episode.branch(prediction, overrides, self.next_number(episode))
+            self.begin(branch, number)
+
+        return start_branch
 
     def owner_of(self, key: str, prediction: int) -> str:
-        """Return the key of the episode that made a decision of an episode: a branch was another one before it left."""
+        """Return the key of the episode that made a decision.
+
+        A branch inherits its first decisions from the episode that it left.
+        """
         while key in self.episodes and 0 <= prediction < self.episodes[key].n_inherited:
             key = self.episodes[key].header["branch"]["of"]
         return key
@@ -122,38 +146,43 @@ class Driver:
     def begin(self, branch: LiveEpisode, number: int) -> None:
         """Show a branch at its first decision."""
         self.add(branch)
-        self.advance(branch, lambda event: True, number)
+        self.advance(branch, _is_any_event, number)
 
     def next_number(self, episode: LiveEpisode) -> int:
         """Return the number of the next branch of an episode."""
-        task, index = episode.stage.env.spec.task, episode.episode_index
+        task = episode.context.env.spec.task
+        index = episode.episode_index
         if self.branch_folder is not None:
             return self.branch_folder.next_number(task, index)
-        alike = [other for other in self.episodes.values() if other.episode_index == index]
-        return 1 + max((other.left.number for other in alike if other.left), default=0)
+        last = 0
+        for other in self.episodes.values():
+            if other.episode_index == index and other.left is not None:
+                last = max(last, other.left.number)
+        return last + 1
 
     def find(self, key: str) -> LiveEpisode:
-        """Return a live episode.
+        """Return the live episode with that key.
 
         Raises:
-            WhiskerError: there is none of that key.
+            WhiskerError: there is none.
         """
         if key not in self.episodes:
             raise WhiskerError(f"episode {key!r}", expected=", ".join(self.episodes))
         return self.episodes[key]
 
     def finish(self, episode: LiveEpisode) -> None:
-        """Keep a branch that is over, if there is a folder for it.
+        """Save a finished branch, if there is a folder for it.
 
-        Called in the thread, before the page is told.
+        Runs in the worker thread, before the page is told that the branch is over.
         """
-        if self.branch_folder is not None and episode.left is not None:
-            assert episode.record is not None
-            row = BranchRow.of_row(make_row(episode.record), episode.left)
-            self.branch_folder.append(episode.record, row)
+        if self.branch_folder is None or episode.left is None:
+            return
+        assert episode.record is not None
+        row = BranchRow.of_row(make_row(episode.record), episode.left)
+        self.branch_folder.append(episode.record, row)
 
     def add(self, episode: LiveEpisode) -> None:
-        """Show an episode to the page."""
+        """Send an episode to the page."""
         self.episodes[episode.key] = episode
         self.board.set_status("paused", key=episode.key)
         self.board.tell("episode", {"header": episode.header, "row": episode.row})
@@ -166,25 +195,29 @@ class Driver:
         number: int,
         paced: bool = False,
     ) -> None:
-        """Go on until the last event that is asked for, the episode's end, or a later command.
+        """Run an episode until `is_last` holds, the episode ends, or there is a later command.
 
         Args:
-            number: of the command.
-            paced: no faster than the robot would be.
+            episode: the episode to run.
+            is_last: returns whether an event is the last one to run to.
+            number: the number of the command.
+            paced: run no faster than real time.
         """
         if self._in_env is not episode:
             episode.enter()
             self._in_env = episode
         self.board.set_status("running" if paced else "busy", key=episode.key)
-        control_dt_s = episode.stage.env.spec.control_dt_s
+        control_dt_s = episode.context.env.spec.control_dt_s
         while not episode.is_over:
-            start_s, n_parts = time.perf_counter(), len(episode.parts)
+            start_s = time.perf_counter()
+            n_told = len(episode.parts)
             event = episode.advance()
-            self._tell_parts(episode, n_parts)
+            self._tell_parts(episode, n_told)
             if event is None or is_last(event) or self._n_commands != number:
                 break
-            if paced and not isinstance(event, Decision):
-                time.sleep(max(0.0, control_dt_s - (time.perf_counter() - start_s)))
+            if paced and _is_control_step(event):
+                elapsed_s = time.perf_counter() - start_s
+                time.sleep(max(0.0, control_dt_s - elapsed_s))
         try:
             if episode.is_over:
                 self.finish(episode)
@@ -192,14 +225,25 @@ class Driver:
             self.board.tell("row", {"row": episode.row})
 
     def enter(self, episode: LiveEpisode) -> None:
-        """Say that the environment is at this episode now."""
+        """Note that the environment is in the state of this episode now."""
         self._in_env = episode
 
-    def _guard(self, act: Callable[[int], None], number: int) -> None:
-        """Nothing that a command runs into ends the session."""
+    def _check_can_advance(self, episode: LiveEpisode) -> None:
+        if episode.is_over:
+            raise WhiskerError(
+                f"episode {episode.key}",
+                expected="a running episode",
+                got=f"one that ended: {episode.row['outcome']}",
+                hint="Reset to an episode, or branch off at a decision.",
+            )
+        if episode is not self._in_env:
+            check_can_go_back(episode.context.policy.spec)
+
+    def _guard(self, task: _Task, number: int) -> None:
+        """Run a task. An error in it becomes a message, and does not end the session."""
         message = ""
         try:
-            act(number)
+            task(number)
         except WhiskerError as error:
             message = str(error)
         except Exception as error:
@@ -208,6 +252,9 @@ class Driver:
         self.board.set_status("paused", message=message)
 
     def _tell_parts(self, episode: LiveEpisode, n_told: int) -> None:
-        """Tell of new parts, each with its index: a page that has just asked for the episode may know it already."""
+        """Send the parts from `n_told` on, each with its index.
+
+        The index tells a page that has just fetched the episode which parts it has already.
+        """
         for index, part in enumerate(episode.parts[n_told:], start=n_told):
             self.board.tell("part", {"key": episode.key, "part": part, "index": index})

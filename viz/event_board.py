@@ -1,31 +1,35 @@
-"""Tells the pages that are open of a status, of progress in words, and of events."""
+"""Sends the status, progress messages and events of a viewer to every open page."""
 
 import queue
 import time
 from collections.abc import Iterator
 
-# Words of progress that change faster cannot be read.
-_LEAST_BETWEEN_S = 0.2
+# Progress messages that change faster than this cannot be read.
+_MIN_INTERVAL_S = 0.2
+
+type _Listener = queue.SimpleQueue[tuple[str, dict]]
 
 
 class EventBoard:
-    """Passes events on to every listener. May be used from many threads.
+    """Passes events on to every listener. It may be used from many threads.
 
     Attributes:
-        status: what the rollout under way is doing, of which episode, and what there is to say
-            about it. Its "state" is "paused", "running", "busy" or "closed", after which nothing is
-            to come.
+        status: what the current rollout does ("state"), the episode's key, and a message about it.
+            The state is "paused", "running", "busy" or "closed". No event follows "closed".
     """
 
     def __init__(self) -> None:
         self.status = {"state": "paused", "key": "", "message": ""}
         self._progress = {"message": ""}
         self._last_said_s = 0.0
-        self._listeners: list[queue.SimpleQueue[tuple[str, dict]]] = []
+        self._listeners: list[_Listener] = []
 
     def events(self, wait_s: float) -> Iterator[tuple[str, dict] | None]:
-        """Yield the name and content of everything that happens from now on; None when nothing did for that long."""
-        listener: queue.SimpleQueue[tuple[str, dict]] = queue.SimpleQueue()
+        """Yield the name and content of every event from now on.
+
+        Yields None whenever nothing happened for `wait_s` seconds.
+        """
+        listener: _Listener = queue.SimpleQueue()
         self._listeners.append(listener)
         try:
             yield "status", self.status
@@ -39,12 +43,12 @@ class EventBoard:
             self._listeners.remove(listener)
 
     def tell(self, name: str, content: dict) -> None:
-        """Tell every listener of an event."""
+        """Send an event to every listener."""
         for listener in list(self._listeners):
             listener.put((name, content))
 
     def say(self, message: str) -> None:
-        """Say what is being waited for; "" when nothing is."""
+        """Show a progress message; "" clears it."""
         if message == self._progress["message"]:
             return
         self._last_said_s = time.monotonic()
@@ -52,15 +56,13 @@ class EventBoard:
         self.tell("progress", self._progress)
 
     def count(self, what: str, n_done: int, n_all: int) -> None:
-        """Say how far something has come that has many parts."""
-        if time.monotonic() - self._last_said_s > _LEAST_BETWEEN_S:
+        """Show the progress of work that has `n_all` parts, at most every 0.2 s."""
+        if time.monotonic() - self._last_said_s > _MIN_INTERVAL_S:
             self.say(f"{what} {n_done} of {n_all}")
 
     def set_status(self, state: str, key: str | None = None, message: str = "") -> None:
-        """Change the status and tell it; the key stays if there is no other."""
-        self.status = {
-            "state": state,
-            "key": self.status["key"] if key is None else key,
-            "message": message,
-        }
+        """Change the status and send it. None keeps the current key."""
+        if key is None:
+            key = self.status["key"]
+        self.status = {"state": state, "key": key, "message": message}
         self.tell("status", self.status)

@@ -1,4 +1,4 @@
-"""One rollout that a person drives, as the viewer shows it: every event becomes a part of the page's data."""
+"""Runs one live episode for the viewer, and turns each event into a part of the page's data."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,12 +31,13 @@ from viz.whiskers import find_members, simulate_plans
 
 @dataclass(frozen=True)
 class LiveContext:
-    """Holds the policy and the environments in which live episodes take place.
+    """Holds the policy and the environments of live episodes.
 
     Attributes:
-        env: in which they run.
-        whisker_env: in which plans are simulated: a second copy of that world, or `env` itself.
-        settings: of every episode, but for what a branch does otherwise.
+        env: the environment of the episodes.
+        whisker_env: the environment in which plans are simulated: a second copy, or `env` itself.
+        policy: the policy of the episodes.
+        settings: the settings of every episode; a branch may override some.
     """
 
     env: Snapshots
@@ -47,23 +48,24 @@ class LiveContext:
 
 @dataclass
 class LiveEpisode:
-    """An episode under way. Its history only ever grows.
+    """Holds a running episode. Its history only grows.
 
     Attributes:
-        key: names it on the page.
-        events: what happens next, when asked for.
-        left: where and how it left its episode; None: it is no branch.
-        n_inherited: decisions that it shares with what it left.
-        header: `viz.page_data.header_data` and, of a branch, where it left which episode.
-        parts: of the page's data, so far.
-        n_parts_before: each decision, in the same order.
-        snapshot: of the environment as this episode left it; None before anything has happened.
-        is_over: it ended by success, the horizon or a crash.
-        row: the page's row of it; once it is over, that of a run folder.
-        record: what it leaves behind, once it is over.
+        key: the episode's key on the page.
+        events: yields the next event of the rollout.
+        left: where and how a branch left its episode; None: this is not a branch.
+        n_inherited: number of decisions that a branch shares with the episode that it left.
+        header: `viz.page_data.header_data`, and for a branch where it left which episode.
+        parts: the parts of the page's data so far.
+        decisions: the decisions so far.
+        n_parts_before: number of parts before each of the decisions.
+        snapshot: the environment's state at the last event of this episode; None before the first.
+        is_over: the episode ended by success, at its last step, or by a crash.
+        record: the record of the finished episode; None while it runs.
+        row: the page's row of the episode. Once the episode is over, it is that of a run folder.
     """
 
-    stage: LiveContext
+    context: LiveContext
     episode_index: int
     key: str
     recorder: EpisodeRecorder
@@ -75,8 +77,8 @@ class LiveEpisode:
     decisions: list[Decision] = field(default_factory=list)
     n_parts_before: list[int] = field(default_factory=list)
     snapshot: np.ndarray | None = None
-    is_over: bool = False
-    record: EpisodeRecord | None = None
+    is_over: bool = field(default=False, init=False)
+    record: EpisodeRecord | None = field(default=None, init=False)
     row: dict = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,36 +88,37 @@ class LiveEpisode:
             self._count_told(part)
 
     @classmethod
-    def begin(cls, stage: LiveContext, episode_index: int, key: str) -> "LiveEpisode":
-        """The environment is reset at the first `advance`."""
+    def begin(cls, context: LiveContext, episode_index: int, key: str) -> "LiveEpisode":
+        """Return a new episode. The first `advance` resets the environment."""
         recorder = EpisodeRecorder()
-        recorder.start(stage.env, episode_index)
-        events = play_episode(stage.env, stage.policy, episode_index, stage.settings)
-        return cls(stage, episode_index, key, recorder, events)
+        recorder.start(context.env, episode_index)
+        events = play_episode(context.env, context.policy, episode_index, context.settings)
+        return cls(context, episode_index, key, recorder, events)
 
     def branch(self, prediction: int, overrides: Overrides, number: int) -> "LiveEpisode":
-        """Return another future of this one, which stays as it is, from a decision on that is made anew.
+        """Return a branch that repeats a decision with overrides. This episode stays as it is.
 
         Args:
-            prediction: index of the decision, one that this episode did not inherit.
-            number: of the branch.
+            prediction: index of a decision that this episode did not inherit.
+            overrides: the changes of the branch.
+            number: the number of the branch.
         """
-        decision, stage = self.decisions[prediction], self.stage
-        earlier = Overrides() if self.left is None else self.left.overrides
+        decision = self.decisions[prediction]
+        if self.left is None:
+            parent_number = None
+            total = overrides.after(Overrides())
+        else:
+            parent_number = self.left.number
+            total = overrides.after(self.left.overrides)
         left = Branch(
-            number,
-            None if self.left is None else self.left.number,
-            decision.step,
-            prediction,
-            overrides.after(earlier),
-            str(overrides),
+            number, parent_number, decision.step, prediction, total, changes=str(overrides)
         )
         header = branch_header(self.header, left, self.key)
         return replace(
             self,
             key=header["key"],
             recorder=self.recorder.fork(decision.step),
-            events=continue_with(stage, decision.start(), self.episode_index, left.overrides),
+            events=continue_with(self.context, decision.start(), self.episode_index, total),
             left=left,
             n_inherited=prediction,
             header=header,
@@ -123,16 +126,14 @@ class LiveEpisode:
             decisions=self.decisions[:prediction],
             n_parts_before=self.n_parts_before[:prediction],
             snapshot=decision.snapshot,
-            is_over=False,
-            record=None,
         )
 
     def as_data(self) -> dict:
-        """Return the episode for the page, as far as it is."""
+        """Return the episode so far, as the page's data."""
         return {"header": self.header, "parts": list(self.parts)}
 
     def plan(self, prediction: int) -> dict:
-        """Return the paths of a decision's plans, as the page had them with the decision.
+        """Return the paths of a decision's plans, as the page received them.
 
         Raises:
             WhiskerError: there is no such prediction.
@@ -141,11 +142,17 @@ class LiveEpisode:
         return {"path": decision["path"], "intermediate_plans": decision["intermediate_plans"]}
 
     def images(self, prediction: int) -> dict:
-        """Return the images of a decision likewise."""
+        """Return the images of a decision, as the page received them.
+
+        Raises:
+            WhiskerError: there is no such prediction.
+        """
         return self._shown_decision(prediction)["cameras"]
 
     def _shown_decision(self, prediction: int) -> dict:
-        decisions = [decision for part in self.parts for decision in part["decisions"]]
+        decisions = []
+        for part in self.parts:
+            decisions += part["decisions"]
         if not 0 <= prediction < len(decisions):
             raise WhiskerError(
                 f"prediction {prediction} of {self.key!r}", expected=f"0 to {len(decisions) - 1}"
@@ -153,12 +160,15 @@ class LiveEpisode:
         return decisions[prediction]
 
     def enter(self) -> None:
-        """Put the environment back to where this episode is, after another one has used it."""
+        """Restore the environment to the state of this episode, after another one has used it."""
         if self.snapshot is not None:
-            self.stage.env.restore(self.snapshot)
+            self.context.env.restore(self.snapshot)
 
     def advance(self) -> Decision | ControlStep | None:
-        """The next event, in an environment that is at this episode; None for a crash, which ends it like a success."""
+        """Run to the next event and return it. The environment must be in this episode's state.
+
+        Returns None after a crash, which ends the episode as success does.
+        """
         try:
             event = next(self.events)
             self.recorder.record(event)
@@ -170,12 +180,12 @@ class LiveEpisode:
             self.recorder.record_error(error)
             self._finish()
             return None
-        self.snapshot = self.stage.env.snapshot()
+        self.snapshot = self.context.env.snapshot()
         self.row = self._running_row()
-        if isinstance(event, ControlStep) and (
-            event.result.success or event.step >= self.stage.settings.max_steps
-        ):
-            self._finish()
+        if isinstance(event, ControlStep):
+            is_last_step = event.step >= self.context.settings.max_steps
+            if event.result.success or is_last_step:
+                self._finish()
         return event
 
     def _show_decision(self, decision: Decision) -> None:
@@ -185,76 +195,85 @@ class LiveEpisode:
         self._add_part(moments, [decision_data(self._view(decision), LOSSLESS)])
 
     def _add_part(self, moments: dict | None, decisions: list[dict]) -> None:
-        """Append a part with these and with what is new in the series."""
+        """Append a part with these, and with the new rows of every series."""
         series = series_data(self.recorder.series, self._n_told)
-        self.parts.append({"moments": moments, "decisions": decisions, "series": series})
-        self._count_told(self.parts[-1])
+        part = {"moments": moments, "decisions": decisions, "series": series}
+        self.parts.append(part)
+        self._count_told(part)
 
     def _count_told(self, part: dict) -> None:
         for series in part["series"]:
-            self._n_told[series["name"]] = (
-                self._n_told.get(series["name"], 0) + series["values"]["shape"][0]
-            )
+            name = series["name"]
+            (n_rows,) = series["values"]["shape"]
+            self._n_told[name] = self._n_told.get(name, 0) + n_rows
 
     def _view(self, decision: Decision) -> DecisionView:
-        stage = self.stage
-        assert decision.snapshot is not None, "the stage's environments have snapshots"
-        cameras = view_cameras(stage.env, decision.observation.images)
-        plans = decision.plan[None] if decision.alternatives is None else decision.alternatives
-        paths = simulate_plans(stage.whisker_env, decision.snapshot, plans)
+        context = self.context
+        assert decision.snapshot is not None, "live environments have snapshots"
+        cameras = view_cameras(context.env, decision.observation.images)
+        if decision.alternatives is None:
+            plans = decision.plan[None]
+        else:
+            plans = decision.alternatives
+        paths = simulate_plans(context.whisker_env, decision.snapshot, plans)
+        intermediate_paths = None
         intermediate_plans = self._intermediate_plans(decision)
-        intermediate_paths = (
-            None
-            if intermediate_plans is None
-            else simulate_plans(stage.whisker_env, decision.snapshot, intermediate_plans)
-        )
-        if stage.whisker_env is stage.env:
-            stage.env.restore(decision.snapshot)
+        if intermediate_plans is not None:
+            intermediate_paths = simulate_plans(
+                context.whisker_env, decision.snapshot, intermediate_plans
+            )
+        if context.whisker_env is context.env:
+            context.env.restore(decision.snapshot)
         return DecisionView(decision.step, 0, decision.plan, paths, intermediate_paths, cameras)
 
     def _intermediate_plans(self, decision: Decision) -> np.ndarray | None:
-        """Of the last decision; `(D, H, action_dim)`."""
-        if (
-            decision.intermediate_plans is None
-            or self.stage.policy.spec.intermediate_plans != "ensemble"
-        ):
-            return decision.intermediate_plans
-        so_far = np.stack(
-            [d.intermediate_plans for d in self.decisions if d.intermediate_plans is not None]
-        )
-        return find_members(so_far, np.array([d.step for d in self.decisions]), len(so_far) - 1)
+        """Return the intermediate plans of the last decision, shape (D, H, action_dim)."""
+        plans = decision.intermediate_plans
+        is_ensemble = self.context.policy.spec.intermediate_plans == "ensemble"
+        if plans is None or not is_ensemble:
+            return plans
+        plans_so_far = []
+        for earlier in self.decisions:
+            if earlier.intermediate_plans is not None:
+                plans_so_far.append(earlier.intermediate_plans)
+        steps = np.array([earlier.step for earlier in self.decisions])
+        return find_members(np.stack(plans_so_far), steps, len(plans_so_far) - 1)
 
     def _moment(self, step: ControlStep | None) -> dict:
-        """The present moment, and the action that led to it."""
-        env = self.stage.env
-        progress = next(
-            iter(env.progress() if step is None else step.result.progress), Progress(met=False)
-        )
-        measures, position = progress.measures, progress.object_pos_world
-        stages, undefined = self.header.get("stages", first_stages(env.spec)), float("nan")
-        action = (
-            np.empty((0, env.spec.action.dim), np.float32) if step is None else step.action[None]
-        )
+        """Return the current moment, and the action that led to it."""
+        env = self.context.env
+        action: np.ndarray
+        if step is None:
+            goals = env.progress()
+            action = np.empty((0, env.spec.action.dim), np.float32)
+        else:
+            goals = step.result.progress
+            action = step.action[None]
+        progress = goals[0] if goals else Progress(met=False)
+        nan = float("nan")
+        position = progress.object_pos_world
+        if position is None:
+            position = np.full(3, nan)
+        height_m = progress.measures.get("object_height_m", nan)
+        distance_m = progress.measures.get("goal_distance_m", nan)
+        stages = self.header.get("stages", first_stages(env.spec))
+        flags = [progress.stages.get(name, False) for name in stages]
         return {
             "body_pose": encode_array(read_body_poses(env)[None]),
             "state": encode_array(env.state()[None]),
             "action": encode_array(action),
             "ee": encode_array(env.ee_pos_world()[None]),
-            "object": encode_array(
-                np.full((1, 3), undefined) if position is None else position[None]
-            ),
-            "object_height": encode_array(np.array([measures.get("object_height_m", undefined)])),
-            "goal_distance": encode_array(np.array([measures.get("goal_distance_m", undefined)])),
-            "progress": encode_array(
-                np.array([[progress.stages.get(name, False) for name in stages]], dtype=bool)
-            ),
+            "object": encode_array(position[None]),
+            "object_height": encode_array(np.array([height_m])),
+            "goal_distance": encode_array(np.array([distance_m])),
+            "progress": encode_array(np.array([flags], dtype=bool)),
         }
 
     def _running_row(self) -> dict:
         return {
             "key": self.key,
             "branch": self.header.get("branch"),
-            "task": self.stage.env.spec.task,
+            "task": self.context.env.spec.task,
             "episode_index": self.episode_index,
             "outcome": "running",
             "success": False,
@@ -270,27 +289,30 @@ class LiveEpisode:
     def _finish(self) -> None:
         self.is_over = True
         self.record = self.recorder.finish()
-        self.row = row_data(make_row(self.record)) | {
-            "key": self.key,
-            "branch": self.header.get("branch"),
-        }
+        names = {"key": self.key, "branch": self.header.get("branch")}
+        self.row = row_data(make_row(self.record)) | names
 
 
 def continue_with(
-    stage: LiveContext, start: RolloutState, episode_index: int, overrides: Overrides
+    context: LiveContext, start: RolloutState, episode_index: int, overrides: Overrides
 ) -> Iterator[Decision | ControlStep]:
-    """Decide and step from there on, as a branch does with these overrides."""
-    settings = replace(
-        stage.settings,
-        n_action_steps=overrides.n_action_steps or stage.settings.n_action_steps,
-        seed=overrides.seed,
-    )
-    env = ObservationOverride(stage.env, overrides.instruction, overrides.blinded)
-    return continue_episode(env, stage.policy, start, episode_index, settings)
+    """Yield the events from `start` on, of a rollout with these overrides."""
+    settings = replace(context.settings, seed=overrides.seed)
+    if overrides.n_action_steps:
+        settings = replace(settings, n_action_steps=overrides.n_action_steps)
+    env = ObservationOverride(context.env, overrides.instruction, overrides.blinded)
+    return continue_episode(env, context.policy, start, episode_index, settings)
 
 
 def make_key(task: str, episode_index: int, taken: Collection[str]) -> str:
-    """Of an episode's n-th life: "task/3", then "task/3 again", "task/3 again 2" and so on."""
+    """Return a key for another run of an episode that is not taken yet.
+
+    The keys are "task/3", "task/3 again", "task/3 again 2" and so on.
+    """
     first = episode_key(task, episode_index)
-    names = (first, f"{first} again", *(f"{first} again {n}" for n in range(2, 10_000)))
-    return next(name for name in names if name not in taken)
+    key = first
+    n_repeats = 0
+    while key in taken:
+        n_repeats += 1
+        key = f"{first} again" if n_repeats == 1 else f"{first} again {n_repeats}"
+    return key

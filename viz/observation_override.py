@@ -1,4 +1,4 @@
-"""Wraps an environment and changes only what the policy is shown, for branches in the viewers."""
+"""Wraps an environment and changes only its observations, for branches in the viewers."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -11,22 +11,27 @@ from sim.wrapper import EnvWrapper
 
 
 class ObservationOverride(EnvWrapper):
-    """An environment with another instruction, or with cameras that are black."""
+    """Wraps an environment and replaces its instruction, or blacks out some of its cameras."""
 
     def __init__(
         self, env: Env, instruction: str | None = None, blinded: Collection[str] = ()
     ) -> None:
-        """Args:
-        instruction: what the policy is told; None: the environment's own.
-        blinded: cameras that are black.
+        """Wrap an environment.
+
+        Args:
+            env: the environment.
+            instruction: the instruction in every observation; None: the environment's own.
+            blinded: the names of the cameras whose images are black.
         """
         super().__init__(env)
-        self._instruction, self._blinded = instruction, frozenset(blinded)
+        self._instruction = instruction
+        self._blinded = frozenset(blinded)
 
     def observe(self) -> Observation:
-        seen = self._env.observe()
-        images = {
-            camera: np.zeros_like(image) if camera in self._blinded else image
-            for camera, image in seen.images.items()
-        }
-        return replace(seen, images=images, instruction=self._instruction or seen.instruction)
+        """Return the environment's observation with the overrides applied."""
+        observation = self._env.observe()
+        images = dict(observation.images)
+        for camera in self._blinded & images.keys():
+            images[camera] = np.zeros_like(images[camera])
+        instruction = self._instruction or observation.instruction
+        return replace(observation, images=images, instruction=instruction)

@@ -1,6 +1,6 @@
-"""Whiskers drawn into a camera's picture: what was planned, what had been planned, and the way really taken.
+"""Draws whiskers into camera images: the current plan, earlier plans and the path that was taken.
 
-Nothing hides them: a line behind the robot or the table is drawn over it.
+The lines are never hidden: a line behind the robot or the table is drawn over it.
 """
 
 from collections.abc import Sequence
@@ -29,33 +29,38 @@ from viz.overlay_style import (
 )
 from viz.whiskers import Whiskers
 
-# What is nearer to the camera than this along its axis is cut off, m: (u, v) would grow without
-# bound.
+# Everything closer to the camera than this along its axis is cut off, m. Otherwise (u, v) would
+# grow without bound.
 _NEAR_M = 0.01
-# Lines are drawn so many times as large, and shrunk: OpenCV's own smooth lines are up to 2.5 px too
-# wide.
-_FINER = 8
-# OpenCV takes places as integers with this many binary digits of fraction.
+# Lines are drawn this many times as large and scaled down, because OpenCV's own antialiased lines
+# are up to 2.5 px too wide.
+_OVERSAMPLING = 8
+# OpenCV takes coordinates as integers with this many fractional bits.
 _SHIFT = 4
+_LABEL_COLOUR = (25, 25, 25)
 
+_Image = UInt8[np.ndarray, "height width 3"]
+_Projection = Float64[np.ndarray, "3 4"]
 _Polyline = Float64[np.ndarray, "_moment 3"]
+_Polyline2D = Float64[np.ndarray, "_moment 2"]
+_Point = Float64[np.ndarray, "3"]
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """What is drawn of one moment of an episode: positions of the tool centre point, m, world.
+    """Holds the lines of one moment of an episode, as positions of the tool centre point, m, world.
 
     Attributes:
-        tool: where it is.
-        plan: the plan in force, from here on.
-        n_to_execute: how many of its steps are still going to be run.
-        taken: the way up to here, or its last part.
-        ghosts: the plans before it, whole, the latest first; at most `N_GHOSTS`.
-        alternatives: the other plans that were sampled with the one in force.
-        intermediate plans: those that it was made from, oldest first.
+        tool: the current position.
+        plan: the current plan from here on.
+        n_to_execute: number of its remaining steps that will be executed.
+        taken: the path taken so far, or its last part.
+        ghosts: the complete plans before it, the latest first; at most `N_GHOSTS`.
+        alternatives: the other plans that were sampled with the current one.
+        intermediate_plans: the intermediate plans of the current one, the oldest first.
     """
 
-    tool: Float64[np.ndarray, "3"]
+    tool: _Point
     plan: _Polyline
     n_to_execute: int
     taken: _Polyline
@@ -70,46 +75,59 @@ def find_trail_begin(
     control_dt_s: float,
     n_plans: int = TRAILS[0],
 ) -> int:
-    """Return the control step from which on the way taken is drawn at `step`.
+    """Return the control step at which the drawn part of the path taken begins.
 
     Args:
-        n_plans: plans, the one in force included, since whose beginning it is drawn; 0: all of the
-            way.
+        prediction_step: the control step of each prediction.
+        step: the control step that is drawn.
+        control_dt_s: duration of a control step, s.
+        n_plans: the path is drawn since the beginning of this many plans, the current one included.
+            0 draws all of it.
     """
-    first = int(np.searchsorted(prediction_step, step, side="right")) - n_plans
-    if n_plans == 0 or first < 0:
+    first_plan = int(np.searchsorted(prediction_step, step, side="right")) - n_plans
+    if n_plans == 0 or first_plan < 0:
         return 0
-    return max(0, min(int(prediction_step[first]), step - ceil(LEAST_TRAIL_S / control_dt_s)))
+    latest_begin = step - ceil(LEAST_TRAIL_S / control_dt_s)
+    return max(0, min(int(prediction_step[first_plan]), latest_begin))
 
 
 def compute_overlay(
-    whiskers: Whiskers, arrays: EpisodeArrays, step: int, trail_begin: int = 0
+    whiskers: Whiskers,
+    arrays: EpisodeArrays,
+    step: int,
+    trail_begin: int = 0,
 ) -> Overlay:
-    """Return the lines of the world before that control step; a prediction made there counts already.
+    """Return the lines before a control step. A prediction made at that step is the current one.
 
     Args:
-        trail_begin: control step from which on the way taken is drawn.
+        whiskers: the whiskers of the episode.
+        arrays: the arrays of the episode.
+        step: the control step.
+        trail_begin: the control step at which the drawn part of the path taken begins.
     """
     current = whiskers.prediction_at(step)
     n_since = step - int(whiskers.prediction_step[current])
-    intermediate_plans = whiskers.intermediate_path_world
+    paths = whiskers.path_world
+    earlier_plans = paths[max(0, current - N_GHOSTS) : current, 0]
+    intermediate_plans: Sequence[_Polyline] = ()
+    if whiskers.intermediate_path_world is not None:
+        intermediate_plans = list(whiskers.intermediate_path_world[current])
     return Overlay(
         tool=arrays.ee_pos_world[step],
-        plan=whiskers.path_world[current, 0, n_since:],
+        plan=paths[current, 0, n_since:],
         n_to_execute=int(whiskers.n_executed[current]) - n_since,
         taken=arrays.ee_pos_world[trail_begin : step + 1],
-        ghosts=list(whiskers.path_world[max(0, current - N_GHOSTS) : current, 0][::-1]),
-        alternatives=list(whiskers.path_world[current, 1:]),
-        intermediate_plans=() if intermediate_plans is None else list(intermediate_plans[current]),
+        ghosts=list(earlier_plans[::-1]),
+        alternatives=list(paths[current, 1:]),
+        intermediate_plans=intermediate_plans,
     )
 
 
-def project_path(
-    projection: Float64[np.ndarray, "3 4"], path: _Polyline
-) -> list[Float64[np.ndarray, "_moment 2"]]:
-    """The pieces of a path that lie in front of the camera, as (u, v) [px] of `sim.capabilities.Drawable.projection`.
+def project_path(projection: _Projection, path: _Polyline) -> list[_Polyline2D]:
+    """Return the pieces of a path in front of the camera, as (u, v) of `Drawable.projection`, px.
 
-    Where the path passes the plane 1 cm before the camera it is cut, exactly there; at nan it ends.
+    A path that crosses the plane 1 cm in front of the camera is cut exactly there. A piece ends
+    before nan.
     """
     in_camera = np.column_stack([path, np.ones(len(path))]) @ projection.T
     if len(path) and (in_camera[:, 2] >= _NEAR_M).all():
@@ -118,17 +136,40 @@ def project_path(
     is_open = False
     for start, end in pairwise(in_camera):
         visible = _cut_at_near_plane(start, end)
-        if visible is not None:
-            if not is_open:
-                pieces.append([visible[0]])
-            pieces[-1].append(visible[1])
-        is_open = visible is not None and bool(end[2] >= _NEAR_M)
-    return [np.array([point[:2] / point[2] for point in piece]) for piece in pieces]
+        if visible is None:
+            is_open = False
+            continue
+        if not is_open:
+            pieces.append([visible[0]])
+        pieces[-1].append(visible[1])
+        is_open = bool(end[2] >= _NEAR_M)
+    return [_divide_by_depth(piece) for piece in pieces]
+
+
+def _cut_at_near_plane(start: _Point, end: _Point) -> tuple[_Point, _Point] | None:
+    """Return the part of a segment of (w u, w v, w) with w ≥ `_NEAR_M`.
+
+    These coordinates are linear along the segment; (u, v) are not.
+    """
+    start_is_visible = start[2] >= _NEAR_M
+    end_is_visible = end[2] >= _NEAR_M
+    is_hidden = not (start_is_visible or end_is_visible)
+    if is_hidden or not np.isfinite([start, end]).all():
+        return None
+    if start_is_visible and end_is_visible:
+        return start, end
+    share = (_NEAR_M - start[2]) / (end[2] - start[2])
+    cut = start + (end - start) * share
+    return (start, cut) if start_is_visible else (cut, end)
+
+
+def _divide_by_depth(piece: list[np.ndarray]) -> _Polyline2D:
+    return np.array([point[:2] / point[2] for point in piece])
 
 
 @dataclass(frozen=True)
 class StyledLine:
-    """A line of an overlay, as it is to be drawn: with its own colour and opacity."""
+    """Holds a line of an overlay with its own colour and opacity."""
 
     style: LineStyle
     path: _Polyline
@@ -138,154 +179,169 @@ class StyledLine:
 
 def style_lines(overlay: Overlay) -> list[StyledLine]:
     """Return the lines of an overlay, the lowest first."""
-    n_to_execute, n_intermediate_plans = (
-        max(0, overlay.n_to_execute),
-        len(overlay.intermediate_plans),
-    )
-    # Each with the share of the way to the plan in force that it is.
-    paths: dict[str, list[tuple[_Polyline, float]]] = {
+    paths = _list_paths(overlay)
+    lines = []
+    for style in LINES.values():
+        for path, share in paths.get(style.kind, ()):
+            colour = style.colour_at(share)
+            opacity = style.opacity_at(share)
+            lines.append(StyledLine(style, path, colour, opacity))
+    return lines
+
+
+def _list_paths(overlay: Overlay) -> dict[str, list[tuple[_Polyline, float]]]:
+    """Return the paths of each kind of line, and how close each is to the current plan.
+
+    The current plan itself has the share 1.
+    """
+    n_to_execute = max(0, overlay.n_to_execute)
+    n_intermediate = len(overlay.intermediate_plans)
+    intermediate_plans = []
+    for nth, path in enumerate(overlay.intermediate_plans):
+        intermediate_plans.append((path, nth / n_intermediate))
+    ghosts = []
+    for age, path in enumerate(overlay.ghosts, start=1):
+        ghosts.append((path, 1 - age / (N_GHOSTS + 1)))
+    # The oldest is drawn first, so that newer plans lie over older ones.
+    ghosts.reverse()
+    tool = np.stack([overlay.tool, overlay.tool])
+    return {
         "alternative": [(path, 1.0) for path in overlay.alternatives],
-        # The plan itself would be the next.
-        "intermediate_plan": [
-            (path, nth / n_intermediate_plans)
-            for nth, path in enumerate(overlay.intermediate_plans)
-        ],
-        # The oldest first: where they cross, the younger is on top.
-        "ghost": [
-            (path, 1 - age / (N_GHOSTS + 1)) for age, path in enumerate(overlay.ghosts, start=1)
-        ][::-1],
+        "intermediate_plan": intermediate_plans,
+        "ghost": ghosts,
         "taken": [(overlay.taken, 1.0)],
         "rest": [(overlay.plan[n_to_execute:], 1.0)],
         "plan": [(overlay.plan[: n_to_execute + 1], 1.0)],
-        "tool": [(np.stack([overlay.tool, overlay.tool]), 1.0)],
+        "tool": [(tool, 1.0)],
     }
-    return [
-        StyledLine(style, path, style.colour_at(share), style.opacity_at(share))
-        for style in LINES.values()
-        for path, share in paths.get(style.kind, ())
-    ]
 
 
-def draw_overlay(
-    image: UInt8[np.ndarray, "height width 3"],
-    projection: Float64[np.ndarray, "3 4"],
-    overlay: Overlay,
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Return the image with the lines on a copy."""
+def draw_overlay(image: _Image, projection: _Projection, overlay: Overlay) -> _Image:
+    """Return a copy of the image with the lines drawn into it."""
     canvas = _Canvas(image, projection)
     lines = [line for line in style_lines(overlay) if _is_drawn(line.style, image)]
-    for _, of_colour in groupby(lines, key=lambda line: (line.style.kind, line.colour)):
-        canvas.draw(list(of_colour))
+    for _, alike in groupby(lines, key=lambda line: (line.style.kind, line.colour)):
+        canvas.draw(list(alike))
     return canvas.image
 
 
-def draw_legend(
-    image: UInt8[np.ndarray, "height width 3"], overlay: Overlay, is_ensemble: bool = False
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Return the image with the names of the colours that are in it, in its lower left corner, on a copy.
+def draw_legend(image: _Image, overlay: Overlay, is_ensemble: bool = False) -> _Image:
+    """Return a copy of the image with a legend of its colours in the lower left corner.
 
     Args:
+        image: the image with the overlay.
+        overlay: the overlay.
         is_ensemble: the intermediate plans are the members of a temporal ensemble.
     """
     drawn = {line.style.layer for line in style_lines(overlay) if _is_drawn(line.style, image)}
     layers = [layer for name, layer in LAYERS.items() if name in drawn]
-    image, scale = image.copy(), image.shape[0] / 480
-    font, size, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.42 * scale, max(1, round(scale))
+    image = image.copy()
+    scale = image.shape[0] / 480
     for row, layer in enumerate(reversed(layers)):
-        style = LINES[layer.swatch]
-        label = (
-            ENSEMBLE_LABEL if is_ensemble and layer.layer == "intermediate_plans" else layer.label
-        )
+        label = layer.label
+        if is_ensemble and layer.layer == "intermediate_plans":
+            label = ENSEMBLE_LABEL
         y = round(image.shape[0] - (12 + 17 * row) * scale)
-        start, end, text = (
-            (round(10 * scale), y),
-            (round(32 * scale), y),
-            (round(39 * scale), round(y + 4 * scale)),
-        )
-        for paint, extra in ((style.halo or HALOS["light"], 2 * weight), (style.colour_at(0.5), 0)):
-            cv2.line(image, start, end, paint, 2 * weight + extra, cv2.LINE_AA)
-        for paint, extra in ((HALOS["light"], 2 * weight), ((25, 25, 25), 0)):
-            cv2.putText(image, label, text, font, size, paint, weight + extra, cv2.LINE_AA)
+        _draw_swatch(image, LINES[layer.swatch], y, scale)
+        _draw_label(image, label, y, scale)
     return image
 
 
-def _is_drawn(style: LineStyle, image: UInt8[np.ndarray, "height width 3"]) -> bool:
+def _draw_swatch(image: _Image, style: LineStyle, y: int, scale: float) -> None:
+    start = (round(10 * scale), y)
+    end = (round(32 * scale), y)
+    weight = 2 * max(1, round(scale))
+    halo = style.halo or HALOS["light"]
+    cv2.line(image, start, end, halo, 2 * weight, cv2.LINE_AA)
+    cv2.line(image, start, end, style.colour_at(0.5), weight, cv2.LINE_AA)
+
+
+def _draw_label(image: _Image, label: str, y: int, scale: float) -> None:
+    place = (round(39 * scale), round(y + 4 * scale))
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    size = 0.42 * scale
+    weight = max(1, round(scale))
+    cv2.putText(image, label, place, font, size, HALOS["light"], 3 * weight, cv2.LINE_AA)
+    cv2.putText(image, label, place, font, size, _LABEL_COLOUR, weight, cv2.LINE_AA)
+
+
+def _is_drawn(style: LineStyle, image: _Image) -> bool:
     return style.images == "all" or image.shape[1] >= IMAGE_WIDTH_PX
 
 
-class _Canvas:
-    """An image that lines are blended into, each group of one kind and colour at once."""
+# A line, and a piece of it in px.
+type _Piece = tuple[StyledLine, np.ndarray]
 
-    def __init__(
-        self, image: UInt8[np.ndarray, "height width 3"], projection: Float64[np.ndarray, "3 4"]
-    ) -> None:
+
+class _Canvas:
+    """Blends lines into an image, all lines of one kind and colour at once."""
+
+    def __init__(self, image: _Image, projection: _Projection) -> None:
         self.image = image.copy()
-        self._projection, self._scale = projection, sqrt(image.shape[1] / IMAGE_WIDTH_PX)
+        self._projection = projection
+        self._scale = sqrt(image.shape[1] / IMAGE_WIDTH_PX)
 
     def draw(self, lines: Sequence[StyledLine]) -> None:
         """Draw lines of one kind and colour.
 
-        Where they cross, the last one's opacity holds: they do not add up.
+        Where they cross, the opacity is that of the last one: opacities do not add up.
         """
-        style, projected = (
-            lines[0].style,
-            [(line, project_path(self._projection, line.path)) for line in lines],
-        )
-        if style.halo is not None:
-            self._blend(style.halo, projected, HALO_WIDER_PX, HALO_OPACITY)
-        self._blend(lines[0].colour, projected)
-
-    def _blend(
-        self, colour: Colour, projected: Sequence, wider_px: float = 0.0, opacity: float = 1.0
-    ) -> None:
-        pieces = [(line, piece) for line, of_line in projected for piece in of_line]
+        pieces: list[_Piece] = []
+        for line in lines:
+            for piece in project_path(self._projection, line.path):
+                pieces.append((line, piece))
         if not pieces:
             return
-        width_px = (pieces[0][0].style.width_px + wider_px) * self._scale
-        corners = np.concatenate([piece for _, piece in pieces])
-        low = np.clip(np.floor(corners.min(axis=0) - width_px), 0, self.image.shape[1::-1]).astype(
-            int
-        )
-        high = np.clip(np.ceil(corners.max(axis=0) + width_px), 0, self.image.shape[1::-1]).astype(
-            int
-        )
+        style = lines[0].style
+        if style.halo is not None:
+            halo_width_px = style.width_px + HALO_WIDER_PX
+            self._blend(style.halo, pieces, halo_width_px * self._scale, HALO_OPACITY)
+        self._blend(lines[0].colour, pieces, style.width_px * self._scale, 1.0)
+
+    def _blend(
+        self,
+        colour: Colour,
+        pieces: Sequence[_Piece],
+        width_px: float,
+        opacity: float,
+    ) -> None:
+        low, high = self._find_region(pieces, width_px)
         if (low == high).any():
             return
         region = self.image[low[1] : high[1], low[0] : high[0]]
-        coverage = np.zeros(_FINER * (high - low)[::-1], np.uint8)
-        # OpenCV draws an even width one pixel wider.
-        width = 2 * round((width_px * _FINER - 1) / 2)
-        for line, piece in pieces:
-            # A pixel's middle is a half for us and whole for OpenCV.
-            places = np.rint(((piece - low) * _FINER - 0.5) * 2**_SHIFT).astype(np.int32)
-            cv2.polylines(
-                coverage,
-                [places],
-                False,
-                round(255 * line.opacity * opacity),
-                width,
-                cv2.LINE_8,
-                _SHIFT,
-            )
-        share = cv2.resize(coverage, region.shape[1::-1], interpolation=cv2.INTER_AREA)[
-            ..., None
-        ] / np.float32(255)
-        region[:] = np.rint(region + share * (np.array(colour, np.float32) - region))
+        coverage = _draw_coverage(pieces, low, high, width_px, opacity)
+        size = region.shape[1::-1]
+        share = cv2.resize(coverage, size, interpolation=cv2.INTER_AREA)[..., None]
+        share = share / np.float32(255)
+        target = np.array(colour, np.float32)
+        region[:] = np.rint(region + share * (target - region))
+
+    def _find_region(
+        self, pieces: Sequence[_Piece], width_px: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lowest and the highest (x, y) of the pixels that the lines may touch."""
+        points = np.concatenate([piece for _, piece in pieces])
+        size = self.image.shape[1::-1]
+        low = np.floor(points.min(axis=0) - width_px)
+        high = np.ceil(points.max(axis=0) + width_px)
+        return np.clip(low, 0, size).astype(int), np.clip(high, 0, size).astype(int)
 
 
-def _cut_at_near_plane(
-    start: Float64[np.ndarray, "3"], end: Float64[np.ndarray, "3"]
-) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3"]] | None:
-    """The part of a segment of (w u, w v, w) with w ≥ `_NEAR_M`.
-
-    These are linear along it, (u, v) are not.
-    """
-    is_in_front = start[2] >= _NEAR_M, end[2] >= _NEAR_M
-    if not any(is_in_front) or not np.isfinite([start, end]).all():
-        return None
-    cut = (
-        start + (end - start) * ((_NEAR_M - start[2]) / (end[2] - start[2]))
-        if not all(is_in_front)
-        else start
-    )
-    return (start if is_in_front[0] else cut), (end if is_in_front[1] else cut)
+def _draw_coverage(
+    pieces: Sequence[_Piece],
+    low: np.ndarray,
+    high: np.ndarray,
+    width_px: float,
+    opacity: float,
+) -> UInt8[np.ndarray, "_height _width"]:
+    """Return how much the lines cover each pixel of a region, oversampled; 255 covers it fully."""
+    coverage = np.zeros(_OVERSAMPLING * (high - low)[::-1], np.uint8)
+    # OpenCV draws an even width one pixel wider.
+    width = 2 * round((width_px * _OVERSAMPLING - 1) / 2)
+    for line, piece in pieces:
+        # The centre of a pixel is at a half here, and at an integer in OpenCV.
+        centred = (piece - low) * _OVERSAMPLING - 0.5
+        points = np.rint(centred * 2**_SHIFT).astype(np.int32)
+        cover = round(255 * line.opacity * opacity)
+        cv2.polylines(coverage, [points], False, cover, width, cv2.LINE_8, _SHIFT)
+    return coverage

@@ -18,7 +18,7 @@ from eval.run_description import RunDescription
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from sim.files import atomic_write
-from viz.branch_command import explain_unusable, most_action_steps
+from viz.branch_command import explain_unusable, max_action_steps
 from viz.image_encoding import BUDGET_BYTES
 from viz.outcome_style import format_page_rules
 from viz.page_data import (
@@ -98,7 +98,7 @@ def page_data(
         "key": key,
         "show_intermediate": show_intermediate,
         "unusable": explain_unusable(description.policy),
-        "most_action_steps": most_action_steps(description.policy),
+        "most_action_steps": max_action_steps(description.policy),
     }
 
 

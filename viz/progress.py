@@ -1,37 +1,34 @@
-"""Reports how far something that takes long has come, and shows it on the terminal."""
+"""Reports the progress of long work, and shows it on the terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Called with what is being done, as "rendering image", how many have been begun, and how many there
-# are.
+# The arguments are the current work, such as "rendering image", the number of parts that have begun,
+# and the number of all parts.
 Report = Callable[[str, int, int], None]
 
 
 def report_nothing(what: str, n_begun: int, n_all: int) -> None:
-    """Report to nobody."""
+    """Ignore the progress."""
 
 
 @contextmanager
 def terminal_bar(what: str, quiet: bool = False) -> Iterator[Report]:
-    """Show a bar on the terminal while the block runs, if there is one.
+    """Show a progress bar while the block runs, if stderr is a terminal.
 
     Args:
-        what: is being done before the first report.
-        quiet: show none.
+        what: the description before the first report.
+        quiet: show no bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-    )
-    with Progress(
-        *columns,
         console=Console(stderr=True),
         disable=quiet or not sys.stderr.isatty(),
         transient=True,

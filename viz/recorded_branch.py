@@ -1,4 +1,4 @@
-"""Branches that leave a recorded episode: the run folder has the exact state, and the policy is the one that ran."""
+"""Starts branches off recorded episodes, from the exact state that the run folder has."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ from viz.page_data import branch_header, moments_data, outline_data, recorded_he
 from viz.replay import read_body_poses
 from viz.whiskers import load_planned_arrays
 
-# The arrays that have a row a prediction, and a row a control step; all others have one a moment.
+# These arrays have one row per prediction or per control step. All others have one per moment.
 _EVERY_PREDICTION = (
     "prediction_step",
     "chunk",
@@ -35,66 +35,74 @@ _EVERY_STEP = ("action", "clipped", "ik_error_m", "closes_gripper")
 
 
 def branch_off(
-    stage: LiveContext,
+    context: LiveContext,
     run: Run,
     row: EpisodeRow,
     prediction: int,
     overrides: Overrides,
     number: int,
 ) -> LiveEpisode:
-    """Return a branch off a recorded episode, or off a branch that was kept, from a decision on.
+    """Return a branch off a recorded episode, or off a saved branch.
 
     Args:
-        stage: of the episode's task; `row` is of a run in the same world with the same policy.
-        prediction: index of the decision; of a branch one that it made itself.
-        number: of the new branch.
+        context: an environment of the episode's task, and the policy of the run.
+        run: the run.
+        row: the episode or branch to leave.
+        prediction: index of the decision to repeat. A branch must have made it itself.
+        overrides: the changes of the new branch.
+        number: the number of the new branch.
 
     Raises:
-        WhiskerError: the recorded arrays cannot be read, or the policy remembers what they do not
-            have.
+        WhiskerError: the recorded arrays cannot be read, or they do not determine the policy's
+            memory.
     """
     arrays = load_planned_arrays(run, row, with_intermediate_plans=True)
-    parent = row.branch if isinstance(row, BranchRow) else None
     step = int(arrays.prediction_step[prediction])
-    left = Branch(
-        number,
-        parent.number if parent else None,
-        step,
-        prediction,
-        overrides.after(parent.overrides if parent else Overrides()),
-        str(overrides),
-    )
-    memory = _recall(stage, row, arrays, prediction)
+    memory = _recover_memory(context, row, arrays, prediction)
     past = _cut(arrays, step, prediction)
-    recorder, poses = _record_again(stage.env, row.episode_index, past)
-    header = branch_header(
-        recorded_header(run.description, stage.env.spec, row, arrays), left, row_key(row)
-    )
+    recorder, poses = _record_again(context.env, row.episode_index, past)
+    left = _make_branch(row, step, prediction, overrides, number)
+    parent_header = recorded_header(run.description, context.env.spec, row, arrays)
+    header = branch_header(parent_header, left, row_key(row))
+    start = RolloutState(step, prediction, memory)
+    # The page has the recorded plans and images already, or fetches them.
+    parts = [outline_data(moments_data(past, poses), past)] if prediction else []
     return LiveEpisode(
-        stage,
+        context,
         row.episode_index,
         header["key"],
         recorder,
-        continue_with(
-            stage, RolloutState(step, prediction, memory), row.episode_index, left.overrides
-        ),
+        continue_with(context, start, row.episode_index, left.overrides),
         left=left,
         n_inherited=prediction,
         header=header,
-        # The page has the plans and images of what was recorded already, or asks for them.
-        parts=[outline_data(moments_data(past, poses), past)] if prediction else [],
+        parts=parts,
         decisions=_decisions(past),
         n_parts_before=[0] * prediction,
         snapshot=arrays.snapshot[prediction],
     )
 
 
+def _make_branch(
+    row: EpisodeRow, step: int, prediction: int, overrides: Overrides, number: int
+) -> Branch:
+    if isinstance(row, BranchRow):
+        parent_number = row.branch.number
+        total = overrides.after(row.branch.overrides)
+    else:
+        parent_number = None
+        total = overrides.after(Overrides())
+    return Branch(number, parent_number, step, prediction, total, changes=str(overrides))
+
+
 class _RecordedEnv(EnvWrapper):
-    """An environment in which happens what was recorded, whatever it is told to do."""
+    """Replays the recorded states of an episode, whatever actions it receives."""
 
     def __init__(self, env: Snapshots, arrays: ReplayableArrays) -> None:
         super().__init__(env)
-        self._restore, self._snapshots, self._n_steps = env.restore, arrays.step_snapshot, 0
+        self._restore = env.restore
+        self._snapshots = arrays.step_snapshot
+        self._n_steps = 0
         self._restore(self._snapshots[0])
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
@@ -103,15 +111,16 @@ class _RecordedEnv(EnvWrapper):
         return StepResult(self._env.progress(), success=False, clipped=False)
 
 
-def _recall(
-    stage: LiveContext, row: EpisodeRow, arrays: ReplayableArrays, prediction: int
+def _recover_memory(
+    context: LiveContext, row: EpisodeRow, arrays: ReplayableArrays, prediction: int
 ) -> EpisodeMemory:
-    """Return what the policy remembered before a decision, found by having it decide again up to there."""
-    policy = stage.policy
+    """Return the policy's memory before a decision, by repeating the decisions before it."""
+    policy = context.policy
     if prediction == 0:
         return policy.reset()
-    settings = replace(stage.settings, n_action_steps=int(arrays.n_executed[0]), n_samples=1)
-    start, env = RolloutState(0, 0, policy.reset()), _RecordedEnv(stage.env, arrays)
+    settings = replace(context.settings, n_action_steps=int(arrays.n_executed[0]), n_samples=1)
+    start = RolloutState(0, 0, policy.reset())
+    env = _RecordedEnv(context.env, arrays)
     for event in continue_episode(env, policy, start, row.episode_index, settings):
         if not isinstance(event, Decision) or event.prediction_index == 0:
             continue
@@ -121,7 +130,7 @@ def _recall(
         if isinstance(row, BranchRow):
             raise WhiskerError(
                 f"a branch off {row_key(row)!r}",
-                expected="a policy that remembers nothing between its decisions",
+                expected="a policy without memory between its decisions",
                 got=policy.spec.type,
                 hint="Branch off from the episode itself.",
             )
@@ -132,24 +141,29 @@ def _recall(
 
 def _cut(arrays: ReplayableArrays, n_steps: int, n_predictions: int) -> ReplayableArrays:
     """Return what was recorded before a decision, without the decision."""
-    lengths = dict.fromkeys(_EVERY_PREDICTION, n_predictions) | dict.fromkeys(_EVERY_STEP, n_steps)
-    past: dict[str, Any] = {
-        name: array[: lengths.get(name, n_steps + 1)]
-        for name, array in vars(arrays).items()
-        if isinstance(array, np.ndarray)
-    }
-    n_rows = {"prediction": n_predictions, "step": n_steps, "moment": n_steps + 1}
-    series = {
-        name: replace(recorded, values=recorded.values[: n_rows[recorded.series.axis]])
-        for name, recorded in arrays.series.items()
-    }
+    n_moments = n_steps + 1
+    past: dict[str, Any] = {}
+    for name, array in vars(arrays).items():
+        if not isinstance(array, np.ndarray):
+            continue
+        if name in _EVERY_PREDICTION:
+            past[name] = array[:n_predictions]
+        elif name in _EVERY_STEP:
+            past[name] = array[:n_steps]
+        else:
+            past[name] = array[:n_moments]
+    n_rows = {"prediction": n_predictions, "step": n_steps, "moment": n_moments}
+    series = {}
+    for name, recorded in arrays.series.items():
+        values = recorded.values[: n_rows[recorded.series.axis]]
+        series[name] = replace(recorded, values=values)
     return replace(arrays, **past, series=series)
 
 
 def _record_again(
     env: Snapshots, episode_index: int, past: ReplayableArrays
 ) -> tuple[EpisodeRecorder, np.ndarray]:
-    """Return a recorder that has seen what was recorded, and the poses of all bodies at each of its moments."""
+    """Return a recorder that has recorded the past, and all body poses at each moment of it."""
     recorder = EpisodeRecorder()
     recorder.start(env, episode_index)
     prediction_of = {int(step): index for index, step in enumerate(past.prediction_step)}
@@ -158,41 +172,48 @@ def _record_again(
         env.restore(snapshot)
         poses.append(read_body_poses(env))
         if step:
-            ik_error_m = float(past.ik_error_m[step - 1])
-            clipped = bool(past.clipped[step - 1])
-            result = StepResult(
-                env.progress(), False, clipped, None if np.isnan(ik_error_m) else ik_error_m
-            )
-            recorder.record_step(past.action[step - 1], result)
+            recorder.record_step(past.action[step - 1], _recorded_result(env, past, step - 1))
         if step in prediction_of:
             index = prediction_of[step]
             recorder.record_decision(
-                step, past.snapshot[index], past.chunk[index], *_recorded_besides(past, index)
+                step,
+                past.snapshot[index],
+                past.chunk[index],
+                _row_of(past.alternative_chunk, index),
+                _row_of(past.intermediate_chunk, index),
             )
     recorder.adopt_series(past.series)
     return recorder, np.stack(poses)
 
 
+def _recorded_result(env: Snapshots, past: ReplayableArrays, step: int) -> StepResult:
+    """Return the result of a recorded step, in an environment that is in the state after it."""
+    clipped = bool(past.clipped[step])
+    ik_error_m = float(past.ik_error_m[step])
+    return StepResult(
+        env.progress(),
+        success=False,
+        clipped=clipped,
+        ik_error_m=None if np.isnan(ik_error_m) else ik_error_m,
+    )
+
+
 def _decisions(past: ReplayableArrays) -> list[Decision]:
-    """Return the recorded decisions; what the policy remembered at them is not known."""
-    return [
-        Decision(
+    """Return the recorded decisions, with an empty memory, since no memory was recorded."""
+    decisions = []
+    for index, step in enumerate(past.prediction_step):
+        decision = Decision(
             int(step),
             index,
             make_memory(),
             past.snapshot[index],
             past.chunk[index],
-            *_recorded_besides(past, index),
+            _row_of(past.alternative_chunk, index),
+            _row_of(past.intermediate_chunk, index),
         )
-        for index, step in enumerate(past.prediction_step)
-    ]
+        decisions.append(decision)
+    return decisions
 
 
-def _recorded_besides(
-    past: ReplayableArrays, index: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the alternatives and the intermediate plans of a decision, where they were recorded."""
-    alternatives, intermediate_plans = past.alternative_chunk, past.intermediate_chunk
-    return None if alternatives is None else alternatives[
-        index
-    ], None if intermediate_plans is None else intermediate_plans[index]
+def _row_of(array: np.ndarray | None, index: int) -> np.ndarray | None:
+    return None if array is None else array[index]

@@ -1,4 +1,4 @@
-"""A recorded episode seen again in a second copy of its world: poses, whiskers and what the policy saw."""
+"""Replays recorded episodes in a second copy of their world: body poses, camera images and plans."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,18 +18,17 @@ from viz.progress import Report, report_nothing
 from viz.whiskers import Whiskers, open_whisker_env
 
 _DEFAULT_SIZE_PX = (128, 128)
-# The world's own frame: all that there is of a scene that cannot be drawn.
+# The pose of the world frame, which is the only body of a scene that cannot be drawn.
 _WORLD_POSE = np.array([[0, 0, 0, 1, 0, 0, 0]], np.float32)
 
 
 @dataclass(frozen=True)
 class CameraView:
-    """One camera at a decision.
+    """Holds one camera's image at a decision.
 
     Attributes:
-        image: RGB, upright, as `Env.observe` gives it.
-        projection: `Drawable.projection` of that image; None where the environment has no such
-            capability.
+        image: RGB, upright, as `Env.observe` returns it.
+        projection: `Drawable.projection` of that image; None if the environment has none.
     """
 
     image: UInt8[np.ndarray, "height width 3"]
@@ -38,14 +37,15 @@ class CameraView:
 
 @dataclass(frozen=True)
 class DecisionView:
-    """One prediction of K plans of horizon H.
+    """Holds one prediction of K plans with horizon H.
 
     Attributes:
-        step: control steps executed before it.
-        n_executed: how many actions of plan 0 were run.
+        step: number of control steps executed before the prediction.
+        n_executed: number of executed actions of plan 0.
         chunk: plan 0, in the environment's units.
-        path_world: whiskers of the K plans, m; nan after physics that diverged.
-        draft_path_world: whiskers of what plan 0 was made from, as in `Whiskers`.
+        path_world: whiskers of the K plans, m; nan after the physics diverged.
+        intermediate_path_world: whiskers of the D intermediate plans, as in `Whiskers`.
+        cameras: the cameras' views, by name.
     """
 
     step: int
@@ -57,20 +57,24 @@ class DecisionView:
 
 
 def open_replay_env(run: Run, task: str) -> Snapshots:
-    """Build a second copy of a task's world with the cameras that the policy looked through.
+    """Build a second copy of a task's world with the policy's cameras. The caller closes it.
 
-    Of a policy that does not look it has the environment's first two cameras. Whoever asks for it
-    closes it.
+    For a policy without cameras it has the environment's first two cameras.
     """
-    sizes, env = run.description.policy.image_sizes, run.description.env
+    sizes = run.description.policy.image_sizes
     if not sizes:
-        # Older runs do not name them.
-        sizes = dict.fromkeys((env.camera_names or camera_names(env.name))[:2], _DEFAULT_SIZE_PX)
+        env = run.description.env
+        # Older runs do not record the camera names.
+        names = env.camera_names or camera_names(env.name)
+        sizes = dict.fromkeys(names[:2], _DEFAULT_SIZE_PX)
     return open_whisker_env(run, task, sizes)
 
 
 def read_body_poses(env: Env) -> Float32[np.ndarray, "body 7"]:
-    """Return where the bodies of an environment are now; of one that cannot be drawn that is the world alone."""
+    """Return the current body poses of an environment.
+
+    If it cannot be drawn, the result is the pose of the world frame alone.
+    """
     return env.body_poses() if provides(env, Drawable) else _WORLD_POSE
 
 
@@ -88,8 +92,10 @@ def compute_body_poses(
     return np.stack(poses)
 
 
-def look(env: Snapshots, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> dict[str, CameraView]:
-    """Return what every camera of `env` shows at a moment."""
+def render_views(
+    env: Snapshots, snapshot: Float64[np.ndarray, " snapshot_dim"]
+) -> dict[str, CameraView]:
+    """Return the view of every camera of `env` in a recorded state."""
     env.restore(snapshot)
     return view_cameras(env, env.observe().images)
 
@@ -97,19 +103,23 @@ def look(env: Snapshots, snapshot: Float64[np.ndarray, " snapshot_dim"]) -> dict
 def view_cameras(
     env: Env, images: Mapping[str, UInt8[np.ndarray, "_height _width 3"]]
 ) -> dict[str, CameraView]:
-    """Return the images that an environment shows at this moment with their projections."""
-    if not provides(env, Drawable):
-        return {camera: CameraView(image, None) for camera, image in images.items()}
-    return {camera: CameraView(image, env.projection(camera)) for camera, image in images.items()}
+    """Return images of an environment's current state, with their projections."""
+    views = {}
+    for camera, image in images.items():
+        projection = env.projection(camera) if provides(env, Drawable) else None
+        views[camera] = CameraView(image, projection)
+    return views
 
 
-def as_seen(env: Snapshots, row: EpisodeRow, prediction: int) -> Snapshots:
-    """Return the environment as the policy saw it at a prediction that it made itself: a branch may have blinded it."""
+def override_as_recorded(env: Snapshots, row: EpisodeRow, prediction: int) -> Snapshots:
+    """Return the environment as the policy observed it at a prediction that it made itself.
+
+    A branch may have blacked out cameras from its first prediction on.
+    """
     if not isinstance(row, BranchRow) or prediction < row.branch.at_prediction:
         return env
-    return require(
-        ObservationOverride(env, blinded=row.branch.overrides.blinded), Snapshots, "whiskers"
-    )
+    override = ObservationOverride(env, blinded=row.branch.overrides.blinded)
+    return require(override, Snapshots, "whiskers")
 
 
 def view_decisions(
@@ -119,25 +129,30 @@ def view_decisions(
     whiskers: Whiskers,
     report: Report = report_nothing,
 ) -> Iterator[DecisionView]:
-    """Yield every prediction of an episode; of a branch those that it did not inherit.
+    """Yield every prediction of an episode. A branch yields only those that it did not inherit.
 
     Args:
-        env: from `open_replay_env`; its state is lost.
+        env: an environment from `open_replay_env`; its state is lost.
+        row: the row of the episode.
+        arrays: the arrays of the episode.
+        whiskers: the whiskers of the episode.
+        report: receives the progress.
     """
-    intermediate_plans = whiskers.intermediate_path_world
     n_cameras = len(env.spec.cameras)
-    own = range(
-        row.branch.at_prediction if isinstance(row, BranchRow) else 0, len(arrays.prediction_step)
-    )
-    for nth, index in enumerate(own):
-        report("rendering image", nth * n_cameras + 1, len(own) * n_cameras)
+    first = row.branch.at_prediction if isinstance(row, BranchRow) else 0
+    n_own = len(arrays.prediction_step) - first
+    for nth in range(n_own):
+        report("rendering image", nth * n_cameras + 1, n_own * n_cameras)
+        index = first + nth
+        intermediate_paths = None
+        if whiskers.intermediate_path_world is not None:
+            intermediate_paths = whiskers.intermediate_path_world[index]
+        observed_env = override_as_recorded(env, row, index)
         yield DecisionView(
             step=int(arrays.prediction_step[index]),
             n_executed=int(arrays.n_executed[index]),
             chunk=arrays.chunk[index],
             path_world=whiskers.path_world[index],
-            intermediate_path_world=None
-            if intermediate_plans is None
-            else intermediate_plans[index],
-            cameras=look(as_seen(env, row, index), arrays.snapshot[index]),
+            intermediate_path_world=intermediate_paths,
+            cameras=render_views(observed_env, arrays.snapshot[index]),
         )

@@ -1,7 +1,6 @@
-"""A recorded episode as the page asks for it: what happened first, then each plan and image when it is looked at.
+"""Serves a recorded episode to the page: first the states, then each plan and image on demand.
 
-To render what the policy saw at every decision, or to simulate every plan, takes far longer than
-all the rest.
+Rendering the images of all decisions, or simulating all plans, takes far longer than the rest.
 """
 
 from dataclasses import dataclass
@@ -23,17 +22,19 @@ from viz.page_data import (
     row_key,
 )
 from viz.progress import Report, report_nothing
-from viz.replay import as_seen, compute_body_poses, look
+from viz.replay import compute_body_poses, override_as_recorded, render_views
 from viz.whiskers import find_members, is_ensemble, load_planned_arrays, simulate_plans
 
 
 @dataclass(frozen=True)
 class ReplayedEpisode:
-    """One recorded episode in a second copy of its world.
+    """Holds one recorded episode and a second copy of its world.
 
     Attributes:
-        env: from `open_replay_env`; every method leaves it in another state.
-        row: of the episode, or of a branch.
+        env: an environment from `open_replay_env`. Every method changes its state.
+        run: the run.
+        row: the row of the episode, or of a branch.
+        arrays: the recorded arrays.
     """
 
     env: Snapshots
@@ -53,39 +54,39 @@ class ReplayedEpisode:
 
     def outline(self, report: Report = report_nothing) -> dict:
         """Return the episode for the page, without the paths of its plans and without images."""
-        arrays, env = self.arrays, self.env
-        poses = compute_body_poses(env, arrays.step_snapshot, report)
-        header = recorded_header(self.run.description, env.spec, self.row, arrays)
-        return {"header": header, "parts": [outline_data(moments_data(arrays, poses), arrays)]}
+        arrays = self.arrays
+        poses = compute_body_poses(self.env, arrays.step_snapshot, report)
+        header = recorded_header(self.run.description, self.env.spec, self.row, arrays)
+        part = outline_data(moments_data(arrays, poses), arrays)
+        return {"header": header, "parts": [part]}
 
     def plan(self, prediction: int) -> dict:
-        """Return the paths of the plans that were made at a prediction, and of what they were made from.
+        """Return the paths of a prediction's plans and of its intermediate plans.
 
         Raises:
             WhiskerError: there is no such prediction.
         """
         self._check(prediction)
-        arrays = self.arrays
-        alternatives, intermediate_plans = (
-            arrays.alternative_chunk,
-            self._intermediate_plans(prediction),
-        )
-        plans = arrays.chunk[prediction, None] if alternatives is None else alternatives[prediction]
-        return {
-            "path": self._simulate(prediction, plans),
-            "intermediate_plans": None
-            if intermediate_plans is None
-            else self._simulate(prediction, intermediate_plans),
-        }
+        if self.arrays.alternative_chunk is None:
+            plans = self.arrays.chunk[prediction, None]
+        else:
+            plans = self.arrays.alternative_chunk[prediction]
+        paths = self._simulate(prediction, plans)
+        intermediate_paths = None
+        intermediate_plans = self._intermediate_plans(prediction)
+        if intermediate_plans is not None:
+            intermediate_paths = self._simulate(prediction, intermediate_plans)
+        return {"path": paths, "intermediate_plans": intermediate_paths}
 
     def images(self, prediction: int) -> dict:
-        """Return what every camera showed at a prediction, bit for bit, by camera.
+        """Return the lossless image of every camera at a prediction, by camera.
 
         Raises:
             WhiskerError: there is no such prediction.
         """
         self._check(prediction)
-        views = look(as_seen(self.env, self.row, prediction), self.arrays.snapshot[prediction])
+        env = override_as_recorded(self.env, self.row, prediction)
+        views = render_views(env, self.arrays.snapshot[prediction])
         return {name: camera_data(view, LOSSLESS) for name, view in views.items()}
 
     def _check(self, prediction: int) -> None:
@@ -95,12 +96,13 @@ class ReplayedEpisode:
             raise WhiskerError(subject, expected=f"0 to {n_predictions - 1}")
 
     def _simulate(self, prediction: int, plans: np.ndarray) -> dict:
-        return encode_array(simulate_plans(self.env, self.arrays.snapshot[prediction], plans))
+        snapshot = self.arrays.snapshot[prediction]
+        return encode_array(simulate_plans(self.env, snapshot, plans))
 
     def _intermediate_plans(self, prediction: int) -> np.ndarray | None:
-        intermediate_plans = self.arrays.intermediate_chunk
-        if intermediate_plans is None:
+        chunks = self.arrays.intermediate_chunk
+        if chunks is None:
             return None
         if is_ensemble(self.run):
-            return find_members(intermediate_plans, self.arrays.prediction_step, prediction)
-        return intermediate_plans[prediction]
+            return find_members(chunks, self.arrays.prediction_step, prediction)
+        return chunks[prediction]

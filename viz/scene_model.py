@@ -1,4 +1,4 @@
-"""A MuJoCo model to look at: `SceneGeometry` whose bodies are put where they were, without any physics."""
+"""Builds a MuJoCo model for display: the bodies of a `SceneGeometry`, without any physics."""
 
 import mujoco
 import numpy as np
@@ -18,11 +18,14 @@ _TYPES = {
 
 
 class SceneModel:
-    """Model and data for a viewer. It is nobody's simulation: nothing done to it reaches one."""
+    """Holds the MuJoCo model and data of a viewer.
+
+    No simulation uses them, so changes to them affect none.
+    """
 
     def __init__(self, geometry: SceneGeometry) -> None:
         spec = mujoco.MjSpec()
-        _make_light_to_draw(spec)
+        _set_fast_visuals(spec)
         for index, mesh in enumerate(geometry.meshes):
             _add_mesh(spec, index, mesh)
         bodies = {0: spec.worldbody}
@@ -35,24 +38,30 @@ class SceneModel:
         self.data = mujoco.MjData(self.model)
 
     def show(self, body_poses: Float32[np.ndarray, "body 7"]) -> None:
-        """Put the bodies there.
+        """Move the bodies to these poses.
 
         Args:
-            body_poses: as `Drawable.body_poses`.
+            body_poses: poses as of `Drawable.body_poses`.
         """
         poses = body_poses[self._body_of_mocap]
-        self.data.mocap_pos[:], self.data.mocap_quat[:] = poses[:, :3], poses[:, 3:]
+        self.data.mocap_pos[:] = poses[:, :3]
+        self.data.mocap_quat[:] = poses[:, 3:]
         mujoco.mj_kinematics(self.model, self.data)
 
 
-def _make_light_to_draw(spec: mujoco.MjSpec) -> None:
-    """In software the defaults take 20 times as long an image."""
-    visual = spec.visual
-    visual.quality.offsamples, visual.quality.shadowsize = 0, 0
-    visual.quality.numslices, visual.quality.numstacks = 12, 6
-    visual.headlight.ambient, visual.headlight.diffuse = [0.45] * 3, [0.5] * 3
-    visual.headlight.specular = [0.05] * 3
-    visual.map.znear, visual.map.zfar = 0.01, 20.0
+def _set_fast_visuals(spec: mujoco.MjSpec) -> None:
+    """Choose light and quality. With MuJoCo's defaults, software rendering takes 20 times as long."""
+    quality = spec.visual.quality
+    quality.offsamples = 0
+    quality.shadowsize = 0
+    quality.numslices = 12
+    quality.numstacks = 6
+    headlight = spec.visual.headlight
+    headlight.ambient = [0.45] * 3
+    headlight.diffuse = [0.5] * 3
+    headlight.specular = [0.05] * 3
+    spec.visual.map.znear = 0.01
+    spec.visual.map.zfar = 20.0
     spec.add_texture(
         name="sky",
         type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
@@ -66,8 +75,9 @@ def _make_light_to_draw(spec: mujoco.MjSpec) -> None:
 
 def _add_mesh(spec: mujoco.MjSpec, index: int, mesh: Mesh) -> None:
     added = spec.add_mesh(name=f"mesh_{index}")
-    added.uservert, added.userface = mesh.vertices.ravel().tolist(), mesh.faces.ravel().tolist()
-    # Not closed, for all we know; nothing falls here.
+    added.uservert = mesh.vertices.ravel().tolist()
+    added.userface = mesh.faces.ravel().tolist()
+    # The mesh may not be closed, and its inertia has no effect here.
     added.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
 
 

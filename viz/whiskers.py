@@ -1,4 +1,4 @@
-"""Whiskers: the end-effector paths that a policy's plans would have produced, found again from a run folder."""
+"""Computes whiskers: the end-effector paths that the recorded plans of a run would produce."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -15,23 +15,23 @@ from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
 from viz.progress import Report, report_nothing
 
-# Of a temporal ensemble as many members are drawn: the older ones weigh little, and hide the
-# others.
+# Number of ensemble members that are drawn. Older members have little weight and would hide the
+# newer ones.
 N_MEMBERS = 8
 
 
 @dataclass(frozen=True)
 class Whiskers:
-    """The plans of one episode as paths; P predictions, K plans each, horizon H.
+    """Holds the plans of one episode as paths: P predictions with K plans of horizon H each.
 
     Attributes:
-        path_world: `(P, K, H + 1, 3)` m. Plan 0 is the one that was executed; point 0 is the
-            position measured at the prediction. nan after physics that diverged.
+        path_world: paths of shape (P, K, H + 1, 3), m. Plan 0 is the executed one. Point 0 is the
+            measured position at the prediction. nan after the physics diverged.
         prediction_step: control step of each prediction.
-        n_executed: how many actions of each plan 0 were run.
-        draft_path_world: `(P, D, H + 1, 3)` m, of what each plan 0 was made from: denoising steps,
-            pure noise first, or the members of a temporal ensemble, the newest last. None where
-            that was not recorded.
+        n_executed: number of executed actions of each plan 0.
+        intermediate_path_world: paths of the intermediate plans of each plan 0, of shape (P, D,
+            H + 1, 3), m. They are the denoising steps from pure noise on, or the members of a
+            temporal ensemble, the newest last. None if they were not recorded.
     """
 
     path_world: Float64[np.ndarray, "P K H1 3"]
@@ -40,22 +40,25 @@ class Whiskers:
     intermediate_path_world: Float64[np.ndarray, "P D H1 3"] | None = None
 
     def executed_path(self, prediction: int) -> Float64[np.ndarray, "moment 3"]:
-        """The part of a prediction's whisker along which the robot really went."""
-        return self.path_world[prediction, 0, : self.n_executed[prediction] + 1]
+        """Return the executed part of a prediction's whisker."""
+        n_executed = self.n_executed[prediction]
+        return self.path_world[prediction, 0, : n_executed + 1]
 
     def prediction_at(self, step: int) -> int:
-        """Index of the prediction in force before that control step: the last one made up to there."""
+        """Return the index of the current prediction: the last one made at or before that step."""
         return int(np.searchsorted(self.prediction_step, step, side="right")) - 1
 
 
 def open_whisker_env(run: Run, task: str, cameras: Mapping[str, tuple[int, int]]) -> Snapshots:
-    """Build a second copy of a task's world, in which plans can be simulated. Whoever asks for it closes it.
+    """Build a second copy of a task's world, in which plans can be simulated. The caller closes it.
 
     Args:
-        cameras: as for `Run.open_env`.
+        run: the run.
+        task: the name of the task.
+        cameras: cameras as for `Run.open_env`.
 
     Raises:
-        WhiskerError: the environment cannot be made here, or cannot go back to a recorded moment.
+        WhiskerError: the environment cannot be built here, or has no snapshots.
     """
     env = run.open_env(task, cameras)
     try:
@@ -74,24 +77,22 @@ def compute_whiskers(
     """Simulate every recorded plan from the exact state in which it was made.
 
     Args:
-        env: of the episode's task; its state is lost.
-        ensemble: the intermediate plans are of a temporal ensemble, see `is_ensemble`.
+        env: an environment of the episode's task; its state is lost.
+        arrays: the arrays of the episode.
+        ensemble: the intermediate plans belong to a temporal ensemble, see `is_ensemble`.
+        report: receives the progress.
     """
-    plans = arrays.chunk[:, None] if arrays.alternative_chunk is None else arrays.alternative_chunk
-    intermediate_plans = arrays.intermediate_chunk
-    if intermediate_plans is not None and ensemble:
-        intermediate_plans = np.stack(
-            [
-                find_members(intermediate_plans, arrays.prediction_step, i)
-                for i in range(len(intermediate_plans))
-            ]
-        )
-    return Whiskers(
-        _simulate(env, arrays, plans, report),
-        arrays.prediction_step,
-        arrays.n_executed,
-        None if intermediate_plans is None else _simulate(env, arrays, intermediate_plans, report),
-    )
+    plans = arrays.alternative_chunk
+    if plans is None:
+        plans = arrays.chunk[:, None]
+    paths = _simulate(env, arrays, plans, report)
+    intermediate_paths = None
+    if arrays.intermediate_chunk is not None:
+        intermediate_plans = arrays.intermediate_chunk
+        if ensemble:
+            intermediate_plans = _find_all_members(arrays)
+        intermediate_paths = _simulate(env, arrays, intermediate_plans, report)
+    return Whiskers(paths, arrays.prediction_step, arrays.n_executed, intermediate_paths)
 
 
 def simulate_plans(
@@ -99,9 +100,9 @@ def simulate_plans(
     snapshot: Float64[np.ndarray, " snapshot_dim"],
     plans: Float32[np.ndarray, "plan H action_dim"],
 ) -> Float64[np.ndarray, "plan H1 3"]:
-    """`simulate_chunk` of several plans.
+    """Return the path of each plan by `simulate_chunk`.
 
-    From an action on that is nan nothing was planned, and the path is nan.
+    A plan ends at its first nan action, and its path is nan from there on.
     """
     paths = np.full((len(plans), plans.shape[1] + 1, 3), np.nan)
     for plan, path in zip(plans, paths, strict=True):
@@ -121,17 +122,27 @@ def find_members(
     prediction_step: Int64[np.ndarray, " P"],
     prediction: int,
 ) -> Float32[np.ndarray, "member H action_dim"]:
-    """The chunks that a temporal ensemble averages at a prediction, as plans from there on, the newest last.
+    """Return the chunks that a temporal ensemble averages at a prediction, the newest last.
 
-    Those of `N_MEMBERS` predictions; nan where a chunk ends, and where there was no prediction yet.
+    They are plans from that prediction on. They come from the last `N_MEMBERS` predictions; nan
+    after the end of a chunk, and where there was no prediction yet.
     """
     members = np.full((N_MEMBERS, *intermediate_chunk.shape[2:]), np.nan, np.float32)
-    for member, past in zip(members[::-1], range(prediction, -1, -1), strict=False):
-        rest = intermediate_chunk[
-            past, 0, int(prediction_step[prediction] - prediction_step[past]) :
-        ]
-        member[: len(rest)] = rest
+    for age in range(min(N_MEMBERS, prediction + 1)):
+        past = prediction - age
+        n_since = int(prediction_step[prediction] - prediction_step[past])
+        rest = intermediate_chunk[past, 0, n_since:]
+        members[-1 - age, : len(rest)] = rest
     return members
+
+
+def _find_all_members(arrays: ReplayableArrays) -> Float32[np.ndarray, "P member H action_dim"]:
+    chunks = arrays.intermediate_chunk
+    assert chunks is not None
+    members = []
+    for prediction in range(len(chunks)):
+        members.append(find_members(chunks, arrays.prediction_step, prediction))
+    return np.stack(members)
 
 
 def _simulate(
@@ -148,10 +159,10 @@ def _simulate(
 
 
 def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
-    """Return the whiskers of one recorded episode; builds its environment, without cameras.
+    """Return the whiskers of one recorded episode. Builds its environment without cameras.
 
     Raises:
-        WhiskerError: no such episode file, or one without predictions.
+        WhiskerError: the episode file is missing, or has no predictions.
     """
     arrays = load_planned_arrays(run, row)
     with closing(open_whisker_env(run, row.task, {})) as env:
@@ -159,30 +170,35 @@ def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
 
 
 def load_planned_arrays(
-    run: Run, row: EpisodeRow, with_intermediate_plans: bool = False
+    run: Run,
+    row: EpisodeRow,
+    with_intermediate_plans: bool = False,
 ) -> ReplayableArrays:
-    """The arrays of an episode in which something was planned.
+    """Return the arrays of an episode that has predictions.
 
     Args:
-        with_drafts: they too; who does not show them need not simulate them.
+        run: the run.
+        row: the row of the episode.
+        with_intermediate_plans: include the intermediate plans. Simulating them takes time.
 
     Raises:
-        WhiskerError: no such file, a damaged one, or one without predictions or snapshots.
+        WhiskerError: the file is missing or damaged, or has no predictions or snapshots.
     """
+    subject = f"episode {row.episode_index} of {str(run.path)!r}"
     if not row.n_predictions:
         got = f"none: {row.error}" if row.error else "none"
-        raise WhiskerError(
-            f"episode {row.episode_index} of {str(run.path)!r}", expected="a prediction", got=got
-        )
+        raise WhiskerError(subject, expected="a prediction", got=got)
     arrays = run.load_arrays(row)
     if arrays.snapshot is None or arrays.step_snapshot is None:
         raise WhiskerError(
-            f"episode {row.episode_index} of {str(run.path)!r}",
-            expected="an array 'step_snapshot' and an array 'snapshot', which an environment with snapshots leaves",
+            subject,
+            expected="an array 'step_snapshot' and an array 'snapshot', "
+            "which are recorded in an environment with snapshots",
             got="a file without them",
             hint=f"If {run.description.env.name!r} has snapshots, run it again: "
             f"eval --first-episode {row.episode_index} --episodes 1, with the flags of the run.",
         )
-    return ReplayableArrays(
-        **(vars(arrays) | ({} if with_intermediate_plans else {"intermediate_chunk": None}))
-    )
+    replayable = dict(vars(arrays))
+    if not with_intermediate_plans:
+        replayable["intermediate_chunk"] = None
+    return ReplayableArrays(**replayable)
