@@ -22,18 +22,20 @@ from sim.errors import WhiskerError
 from sim.flags import make_config
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.runs import describe_run, make_trajectory_of
+from viz.path_measures import (
+    compute_length,
+    compute_log_dimensionless_jerk,
+    compute_spread,
+    locate_goal,
+)
 from viz.plan_quality import (
     PLAN_QUALITY_FILE,
     Mean,
-    compute_length,
-    compute_log_dimensionless_jerk,
-    compute_plan_quality,
-    compute_spread,
-    locate_goal,
     print_plan_quality,
     save_plan_quality,
     summarise_episode,
 )
+from viz.prediction_quality import compute_plan_quality
 from viz.whiskers import Whiskers
 
 HORIZON = 4

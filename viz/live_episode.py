@@ -16,15 +16,8 @@ from sim.env import Progress
 from sim.errors import WhiskerError
 from viz.image_encoding import LOSSLESS
 from viz.observation_override import ObservationOverride
-from viz.page_data import (
-    branch_header,
-    decision_data,
-    encode_array,
-    episode_key,
-    first_stages,
-    row_data,
-    series_data,
-)
+from viz.page_data import branch_header, encode_array, episode_key, first_stages, row_data
+from viz.part_data import decision_data, series_data
 from viz.replay import DecisionView, read_body_poses, view_cameras
 from viz.whiskers import find_members, simulate_plans
 

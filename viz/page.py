@@ -1,4 +1,4 @@
-"""The viewer as one HTML file: the built bundle, and the data of one episode, with nothing to be fetched."""
+"""Writes the viewer as one HTML file: the built bundle with the data of one episode inlined."""
 
 import base64
 import gzip
@@ -23,20 +23,19 @@ from viz.image_encoding import BUDGET_BYTES
 from viz.outcome_style import format_page_rules
 from viz.page_data import (
     FORMAT_VERSION,
-    episode_key,
-    moments_data,
-    part_data,
+    parent_key,
     recorded_header,
     row_data,
     row_key,
     scene_data,
-    series_data,
 )
+from viz.part_data import moments_data, part_data, series_data
 from viz.progress import Report, report_nothing
 from viz.replay import compute_body_poses, open_replay_env, view_decisions
 from viz.whiskers import compute_whiskers, is_ensemble, load_planned_arrays
 
 _WEB = files("viz") / "web"
+_MAX_LISTED = 12
 
 
 def load_episode(
@@ -47,12 +46,15 @@ def load_episode(
     left: dict | None = None,
     budget_bytes: int = BUDGET_BYTES,
 ) -> dict:
-    """Return everything that the page shows of one recorded episode, all plans and images included.
+    """Return all data of one recorded episode for the page, with all plans and images.
 
     Args:
-        env: from `open_replay_env`; its state is lost.
-        left: of a branch, what this function returned for the episode or the branch that it left.
-        budget_bytes: for all images.
+        env: an environment from `open_replay_env`; its state is lost.
+        run: the run.
+        row: the row of the episode or branch.
+        report: receives the progress.
+        left: for a branch, the result of this function for the episode or branch that it left.
+        budget_bytes: the budget of all images.
 
     Raises:
         WhiskerError: the episode file is absent, truncated, without snapshots or without a
@@ -62,11 +64,13 @@ def load_episode(
     whiskers = compute_whiskers(env, arrays, is_ensemble(run), report)
     decisions = list(view_decisions(env, row, arrays, whiskers, report))
     poses = compute_body_poses(env, arrays.step_snapshot, report)
-    n_inherited = len(arrays.chunk) - len(decisions)
-    inherited = left["parts"][0]["decisions"][:n_inherited] if left else []
-    part = part_data(
-        moments_data(arrays, poses), series_data(arrays.series), decisions, inherited, budget_bytes
-    )
+    inherited: list[dict] = []
+    if left:
+        n_inherited = len(arrays.chunk) - len(decisions)
+        inherited = left["parts"][0]["decisions"][:n_inherited]
+    moments = moments_data(arrays, poses)
+    series = series_data(arrays.series)
+    part = part_data(moments, series, decisions, inherited, budget_bytes)
     return {"header": recorded_header(run.description, env.spec, row, arrays), "parts": [part]}
 
 
@@ -78,62 +82,74 @@ def page_data(
     key: str | None,
     show_intermediate: bool,
 ) -> dict:
-    """What the page knows before it has seen an episode.
+    """Return the data that the page has before it loads an episode.
 
     Args:
         kind: "export", "run" or "live".
-        run: its name.
-        key: of the episode to open; None where there is none yet.
+        run: the name of the run.
+        description: the description of the run.
+        rows: the rows of the episode list.
+        key: the key of the episode to open; None if there is none yet.
+        show_intermediate: show the intermediate plans at first.
     """
+    policy = description.policy
     return {
         "version": FORMAT_VERSION,
         "kind": kind,
         "run": run,
-        "policy": description.policy.type,
-        "checkpoint": description.policy.checkpoint,
+        "policy": policy.type,
+        "checkpoint": policy.checkpoint,
         "env": description.config.env.name,
         "old_rules": description.old_rules,
         "task_envs": dict(description.tasks),
         "episodes": [row_data(row) for row in rows],
         "key": key,
         "show_intermediate": show_intermediate,
-        "unusable": explain_unusable(description.policy),
-        "most_action_steps": max_action_steps(description.policy),
+        "unusable": explain_unusable(policy),
+        "most_action_steps": max_action_steps(policy),
     }
 
 
 def find_row(run: Run, episode_index: int | None, task: str | None = None) -> EpisodeRow:
-    """The row of one episode; by default the first that failed, else the first.
+    """Return the row of one episode. The default is the first failed one, or else the first.
 
     Raises:
         WhiskerError: there is no such episode.
     """
-    there = [row for row in run.rows if task in (None, row.task)]
+    rows = [row for row in run.rows if task is None or row.task == task]
     if episode_index is None:
-        found = choose_first(there)
+        found = choose_first(rows)
     else:
-        found = next((row for row in there if row.episode_index == episode_index), None)
+        found = next((row for row in rows if row.episode_index == episode_index), None)
     if found:
         return found
     wanted = "an episode" if episode_index is None else f"episode {episode_index}"
-    wanted += f" of task {task!r}" if task else ""
-    indices = sorted({row.episode_index for row in there})
-    shown = ", ".join(map(str, indices[:12])) + (", ..." if len(indices) > 12 else "")
-    tasks = ", ".join(sorted({row.task for row in run.rows}))
-    got = (
-        f"episodes {shown}"
-        if indices
-        else f"none; its tasks are {tasks}"
-        if tasks
-        else "none: no episode has ended"
-    )
-    raise WhiskerError(f"{wanted} in {str(run.path)!r}", expected="one that was run", got=got)
+    if task:
+        wanted += f" of task {task!r}"
+    subject = f"{wanted} in {str(run.path)!r}"
+    raise WhiskerError(subject, expected="one that was run", got=_describe_rows(run, rows))
+
+
+def _describe_rows(run: Run, rows: Sequence[EpisodeRow]) -> str:
+    """Return which episodes there are, of the rows of one task or of all."""
+    if rows:
+        indices = sorted({row.episode_index for row in rows})
+        listed = ", ".join(map(str, indices[:_MAX_LISTED]))
+        if len(indices) > _MAX_LISTED:
+            listed += ", ..."
+        return f"episodes {listed}"
+    tasks = sorted({row.task for row in run.rows})
+    if tasks:
+        return f"none; its tasks are {', '.join(tasks)}"
+    return "none: no episode has ended"
 
 
 def choose_first(rows: Sequence[EpisodeRow]) -> EpisodeRow | None:
-    """Return the first row of an episode that failed, else the first; None without any."""
-    failed = (row for row in rows if not row.success and row.n_predictions)
-    return next(failed, rows[0] if rows else None)
+    """Return the first row of a failed episode, or else the first row; None without rows."""
+    for row in rows:
+        if not row.success and row.n_predictions:
+            return row
+    return rows[0] if rows else None
 
 
 def export_episode(
@@ -143,53 +159,51 @@ def export_episode(
     show_intermediate: bool = False,
     report: Report = report_nothing,
 ) -> Path:
-    """Write one episode and its branches as an HTML file that opens from the disk, with no network."""
-    branches = [
-        b for b in run.branches if (b.task, b.episode_index) == (row.task, row.episode_index)
-    ]
-    # What was left is loaded before what left it: a branch is kept when it is over, whichever came
-    # first.
-    rows = [row, *sorted((b for b in branches if b.n_predictions), key=lambda b: b.branch.number)]
+    """Write one episode and its branches as an HTML file that opens without a network."""
+    rows = [row, *_list_branches(run, row)]
+    budget_bytes = BUDGET_BYTES // len(rows)
     episodes: dict[str, dict] = {}
     with closing(open_replay_env(run, row.task)) as env:
         for each in rows:
-            of = isinstance(each, BranchRow) and episode_key(
-                row.task, row.episode_index, each.branch.of
-            )
-            left = episodes.get(of) if of else None
-            episodes[row_key(each)] = load_episode(
-                env, run, each, report, left, BUDGET_BYTES // len(rows)
-            )
+            left = episodes.get(parent_key(each)) if isinstance(each, BranchRow) else None
+            episodes[row_key(each)] = load_episode(env, run, each, report, left, budget_bytes)
         scene = scene_data(env)
-    inlined = {
-        "page": page_data(
-            "export", run.path.name, run.description, rows, row_key(row), show_intermediate
-        ),
-        "scenes": {row.task: scene},
-        "episodes": episodes,
-    }
-    html = render_page(inlined)
+    page = page_data(
+        "export", run.path.name, run.description, rows, row_key(row), show_intermediate
+    )
+    html = render_page({"page": page, "scenes": {row.task: scene}, "episodes": episodes})
     with atomic_write(output) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     return output
 
 
+def _list_branches(run: Run, row: EpisodeRow) -> list[BranchRow]:
+    """Return the branches of an episode that have a prediction, in the order of their numbers.
+
+    A branch comes after the one that it left, which may have ended later.
+    """
+    branches = []
+    for branch in run.branches:
+        is_of_row = branch.task == row.task and branch.episode_index == row.episode_index
+        if is_of_row and branch.n_predictions:
+            branches.append(branch)
+    return sorted(branches, key=lambda branch: branch.branch.number)
+
+
 def render_page(inlined: Mapping | None, serves_runs: bool = False) -> str:
-    """The page's HTML.
+    """Return the HTML of the page.
 
     Args:
-        inlined: the data; None: the page asks the server that it came from.
-        serves_runs: that server has a folder of runs, of which the page begins with the list.
+        inlined: the data; None: the page fetches them from its server.
+        serves_runs: the server has a folder of runs, and the page begins with the list of runs.
 
     Raises:
         WhiskerError: a file of the page is missing from the installation.
     """
+    packed = ""
+    if inlined is not None:
+        packed = base64.b64encode(gzip.compress(_to_json(inlined), mtime=0)).decode("ascii")
     template = jinja2.Template(_read_web_file("page.html.j2"))
-    packed = (
-        ""
-        if inlined is None
-        else base64.b64encode(gzip.compress(_to_json(inlined), mtime=0)).decode("ascii")
-    )
     return template.render(
         style=_read_web_file("dist/viewer.css"),
         outcome_style=format_page_rules(),
@@ -209,10 +223,10 @@ def _read_web_file(name: str) -> str:
             f"viewer file {str(file)!r}",
             expected="a file that comes with Whisker",
             got=error.strerror or str(error),
-            hint="Install Whisker again; in a clone, `git checkout -- viz/web` brings it back.",
+            hint="Install Whisker again; in a clone, `git checkout -- viz/web` restores it.",
         ) from error
 
 
 def _to_json(content: Mapping) -> bytes:
-    """Python writes a nan that is no JSON: what is undefined must have been made None before."""
+    """Return strict JSON. A nan raises: undefined values must be None before."""
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()

@@ -18,7 +18,8 @@ from sim.env import StepResult
 from sim.errors import WhiskerError
 from sim.wrapper import EnvWrapper
 from viz.live_episode import LiveContext, LiveEpisode, continue_with
-from viz.page_data import branch_header, moments_data, outline_data, recorded_header, row_key
+from viz.page_data import branch_header, recorded_header, row_key
+from viz.part_data import moments_data, outline_data
 from viz.replay import read_body_poses
 from viz.whiskers import load_planned_arrays
 

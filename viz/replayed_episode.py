@@ -13,14 +13,8 @@ from eval.run import Run
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from viz.image_encoding import LOSSLESS
-from viz.page_data import (
-    camera_data,
-    encode_array,
-    moments_data,
-    outline_data,
-    recorded_header,
-    row_key,
-)
+from viz.page_data import encode_array, recorded_header, row_key
+from viz.part_data import camera_data, moments_data, outline_data
 from viz.progress import Report, report_nothing
 from viz.replay import compute_body_poses, override_as_recorded, render_views
 from viz.whiskers import find_members, is_ensemble, load_planned_arrays, simulate_plans
