@@ -275,7 +275,7 @@ def test_markdown_has_the_tables(make_run):
                 replace(r, decisive_event=None, decisive_step=None)
                 for r in make_rows("pick_place", 9)
             ],
-            "The run is older than decisive events",
+            "The run predates decisive events",
             "25.0 %",
         ),
     ],

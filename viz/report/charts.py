@@ -1,162 +1,270 @@
-"""The plots of a report as SVG elements, in the page's own colours; each mark that is an episode leads to its line.
+"""The plots of a report as SVG elements. The mark of an episode links to its line in the list.
 
-A colour is a CSS class that is named for an outcome. Text is HTML beside the drawings where it can
-be, so that they may be stretched; all that comes from a run is escaped here.
+Colours are CSS classes of the page, named after outcomes. Where possible, text is HTML beside a
+drawing, so that the drawing may be stretched.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil, isnan
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from eval.outcome import find_facts, label_outcome
 from viz.outcome_style import name_class
-from viz.report.content import Episode, EventCount
+from viz.report.episodes import Episode, EventCount
+from viz.report.svg import element, title
+from viz.report.wording import in_words
 
-_CELL_PX, _GAP_PX = 18, 2
+_CELL_PX = 18
+_GAP_PX = 2
 _LONGEST_GRID_ROW = 50
 _DOT_PX = 5
-_EVENT_WIDTH, _EVENT_ROW = 600, 30
+_EVENT_WIDTH = 600
+_EVENT_ROW = 30
 _TICKS = (1, 2, 5)
+_MOST_TICKS = 8
 
 
 def draw_stacked_bar(counts: dict[str, int]) -> Markup:
-    """Return a bar of the outcomes, each as wide as its share."""
-    total, x, parts = sum(counts.values()), 0.0, []
+    """Return a bar with a segment for each outcome, as wide as its share."""
+    total = sum(counts.values())
+    segments = []
+    x = 0.0
     for outcome, n in counts.items():
-        if n:
-            width = 1000 * n / total
-            title = f"{label_outcome(outcome)}: {n}"
-            parts.append(
-                f'<rect class="{name_class(outcome)}" x="{x:.1f}" width="{max(width - 2, 1):.1f}" height="20">'
-                f"<title>{escape(title)}</title></rect>"
-            )
-            x += width
-    return _svg("stacked", "0 0 1000 20", parts, "outcomes", stretches=True)
+        if not n:
+            continue
+        width = 1000 * n / total
+        segment = element(
+            "rect",
+            title(f"{label_outcome(outcome)}: {n}"),
+            class_=name_class(outcome),
+            x=x,
+            width=max(width - 2, 1.0),
+            height=20,
+        )
+        segments.append(segment)
+        x += width
+    return _draw_bar("stacked", "outcomes", segments)
 
 
 def draw_interval(rate: float, interval: tuple[float, float]) -> Markup:
-    """Return a rate on a scale from 0 to 100 %, with its interval; an empty scale where it is undefined."""
-    parts = ['<rect class="rail" y="7" width="1000" height="6"/>']
+    """Return a rate with its interval on a scale from 0 to 100 %. It is empty if undefined."""
+    parts = [element("rect", class_="rail", y=7, width=1000, height=6)]
     if not isnan(rate):
-        low, high = (1000 * end for end in interval)
-        parts.append(
-            f'<rect class="interval" x="{low:.1f}" y="3" width="{max(high - low, 2):.1f}" height="14"/>'
-        )
-        parts.append(
-            f'<rect class="rate" x="{min(max(1000 * rate - 3, 0), 994):.1f}" width="6" height="20"/>'
-        )
-    return _svg(
-        "rate-bar", "0 0 1000 20", parts, "success rate with its 95 % interval", stretches=True
-    )
+        low = 1000 * interval[0]
+        width = max(1000 * interval[1] - low, 2.0)
+        middle = 1000 * rate - 3
+        x = min(max(middle, 0.0), 994.0)
+        parts += [
+            element("rect", class_="interval", x=low, y=3, width=width, height=14),
+            element("rect", class_="rate", x=x, width=6, height=20),
+        ]
+    return _draw_bar("rate-bar", "success rate with its 95 % interval", parts)
 
 
-def draw_share(n: int, n_lost: int, total: int) -> Markup:
-    """Return the bar of a stage: who came through, and who came to it and did not."""
-    through, lost = (1000 * part / total if total else 0 for part in (n, n_lost))
+def draw_share(
+    n_passed: int,
+    n_lost: int,
+    total: int,
+) -> Markup:
+    """Return the bar of a stage, with the episodes that passed it and those that failed at it."""
+    passed = 1000 * n_passed / total if total else 0.0
+    lost = 1000 * n_lost / total if total else 0.0
     parts = [
-        '<rect class="rail" width="1000" height="20"/>',
-        f'<rect class="stage" width="{through:.1f}" height="20"/>',
-        f'<rect class="lost" x="{through:.1f}" width="{lost:.1f}" height="20"/>',
+        element("rect", class_="rail", width=1000, height=20),
+        element("rect", class_="stage", width=passed, height=20),
+        element("rect", class_="lost", x=passed, width=lost, height=20),
     ]
-    return _svg("stage-bar", "0 0 1000 20", parts, f"{n} of {total}", stretches=True)
+    return _draw_bar("stage-bar", f"{n_passed} of {total}", parts)
 
 
 def draw_events(counts: Sequence[EventCount], longest: int) -> Markup:
-    """Return the failures on a time axis of control steps, one row of dots for each decisive event.
+    """Return the failures on a time axis of control steps, with a row of dots per decisive event.
 
-    Dots that would cover each other are put above each other.
+    Dots that would overlap are stacked.
 
     Args:
-        longest: control steps of the longest episode.
+        longest: number of control steps of the longest episode.
     """
-    parts, y = [], 8.0
+    parts: list[Markup] = []
+    y = 8.0
     for count in counts:
-        levels = _stack([_to_x(episode.row.shown_step, longest) for episode in count.episodes])
-        height = max(_EVENT_ROW, (max(levels) + 1) * 2 * _DOT_PX + 12)
-        base = y + height - 6 - _DOT_PX
-        parts.append(f'<path class="rule" d="M0 {y + height:.1f}H{_EVENT_WIDTH}"/>')
-        parts.append(
-            f'<text x="0" y="{base + 4:.1f}">{escape(count.event.replace("_", " "))}</text>'
-        )
-        for episode, level in zip(count.episodes, levels, strict=True):
-            x, dot_y = _to_x(episode.row.shown_step, longest), base - 2 * _DOT_PX * level
-            dot = f'<circle class="{name_class(episode.row.outcome)}" cx="{x:.1f}" cy="{dot_y:.1f}" r="{_DOT_PX}"/>'
-            parts.append(_linked(episode, dot))
-        y += height
-    for step in _choose_ticks(longest):
-        x = _to_x(step, longest)
-        parts.append(f'<path class="tick" d="M{x:.1f} {y:.1f}v5"/>')
-        parts.append(
-            f'<text class="soft" text-anchor="middle" x="{x:.1f}" y="{y + 19:.1f}">{step}</text>'
-        )
-    parts.append(
-        f'<text class="soft" text-anchor="end" x="{_EVENT_WIDTH}" y="{y + 36:.1f}">control step</text>'
-    )
-    return _svg(
-        "events", f"0 0 {_EVENT_WIDTH} {y + 40:.0f}", parts, "decisive events by control step"
-    )
+        places = [_to_x(step, longest) for step in count.steps]
+        levels = _stack(places)
+        n_levels = max(levels) + 1
+        y += max(_EVENT_ROW, n_levels * 2 * _DOT_PX + 12)
+        parts += _draw_event_row(count, places, levels, y)
+    parts += _draw_step_axis(longest, y)
+    view_box = f"0 0 {_EVENT_WIDTH} {y + 40:.0f}"
+    return _draw("events", view_box, "decisive events by control step", parts)
 
 
 def draw_grid(episodes: Sequence[Episode]) -> Markup:
-    """Return a cell for each episode of a task, in the order of their indices, coloured by outcome."""
+    """Return a cell for each episode of a task in index order, coloured by outcome."""
     size = _CELL_PX + _GAP_PX
-    n_columns = min(len(episodes), _LONGEST_GRID_ROW)
-    parts = []
+    cells = []
     for i, episode in enumerate(episodes):
-        x, y = size * (i % _LONGEST_GRID_ROW), size * (i // _LONGEST_GRID_ROW)
-        outcome = episode.row.outcome
-        letter = find_facts(outcome).letter
-        cell = f'<rect class="{name_class(outcome)}" x="{x}" y="{y}" width="{_CELL_PX}" height="{_CELL_PX}" rx="3"/>'
-        if letter:
-            cell += f'<text class="letter" text-anchor="middle" x="{x + _CELL_PX / 2}" y="{y + 13}">{letter}</text>'
-        parts.append(_linked(episode, cell))
-    height = size * ceil(len(episodes) / _LONGEST_GRID_ROW) - _GAP_PX
+        row, column = divmod(i, _LONGEST_GRID_ROW)
+        cells.append(_draw_cell(episode, size * column, size * row))
+    n_rows = ceil(len(episodes) / _LONGEST_GRID_ROW)
+    n_columns = min(len(episodes), _LONGEST_GRID_ROW)
     width = size * n_columns - _GAP_PX
-    style = f' style="width:{width}px"'
-    return _svg("grid", f"0 0 {width} {height}", parts, "episodes by outcome", style)
-
-
-def _linked(episode: Episode, drawing: str) -> str:
-    return (
-        f'<a href="#{escape(episode.anchor)}"><title>{escape(episode.title)}</title>{drawing}</a>'
+    height = size * n_rows - _GAP_PX
+    view_box = f"0 0 {width} {height}"
+    return _draw(
+        "grid",
+        view_box,
+        "episodes by outcome",
+        cells,
+        style=f"width:{width}px",
     )
 
 
-def _svg(
+def _draw_event_row(
+    count: EventCount,
+    places: Sequence[float],
+    levels: Sequence[int],
+    bottom: float,
+) -> Iterator[Markup]:
+    base = bottom - 6 - _DOT_PX
+    yield element(
+        "path",
+        class_="rule",
+        d=f"M0 {bottom:.1f}H{_EVENT_WIDTH}",
+    )
+    yield element(
+        "text",
+        in_words(count.event),
+        x=0,
+        y=base + 4,
+    )
+    for episode, x, level in zip(count.episodes, places, levels, strict=True):
+        dot = element(
+            "circle",
+            class_=name_class(episode.row.outcome),
+            cx=x,
+            cy=base - 2 * _DOT_PX * level,
+            r=_DOT_PX,
+        )
+        yield _link(episode, dot)
+
+
+def _draw_step_axis(longest: int, y: float) -> Iterator[Markup]:
+    """Yield the ticks and the label of the axis of control steps, below y."""
+    for step in _choose_ticks(longest):
+        x = _to_x(step, longest)
+        yield element(
+            "path",
+            class_="tick",
+            d=f"M{x:.1f} {y:.1f}v5",
+        )
+        yield _write(str(step), "middle", x, y + 19)
+    yield _write("control step", "end", _EVENT_WIDTH, y + 36)
+
+
+def _write(
+    words: str,
+    anchor: str,
+    x: float | int,
+    y: float,
+) -> Markup:
+    return element(
+        "text",
+        words,
+        class_="soft",
+        text_anchor=anchor,
+        x=x,
+        y=y,
+    )
+
+
+def _draw_cell(
+    episode: Episode,
+    x: int,
+    y: int,
+) -> Markup:
+    outcome = episode.row.outcome
+    letter = find_facts(outcome).letter
+    cell = element(
+        "rect",
+        class_=name_class(outcome),
+        x=x,
+        y=y,
+        width=_CELL_PX,
+        height=_CELL_PX,
+        rx=3,
+    )
+    if letter:
+        middle = x + _CELL_PX / 2
+        cell += element(
+            "text",
+            letter,
+            class_="letter",
+            text_anchor="middle",
+            x=middle,
+            y=y + 13,
+        )
+    return _link(episode, cell)
+
+
+def _link(episode: Episode, drawing: Markup) -> Markup:
+    return element(
+        "a",
+        title(episode.title),
+        drawing,
+        href=f"#{episode.anchor}",
+    )
+
+
+def _draw_bar(
+    name: str,
+    label: str,
+    parts: Iterable[Markup],
+) -> Markup:
+    """Return a drawing of 1000 by 20 units that is stretched to the room it gets."""
+    return _draw(name, "0 0 1000 20", label, parts, preserveAspectRatio="none")
+
+
+def _draw(
     name: str,
     view_box: str,
-    parts: Iterable[str],
     label: str,
-    style: str = "",
-    *,
-    stretches: bool = False,
+    parts: Iterable[Markup],
+    **attributes: str,
 ) -> Markup:
-    fit = ' preserveAspectRatio="none"' if stretches else ""
-    head = f'<svg class="{name}" viewBox="{view_box}"{fit}{style} role="img" aria-label="{escape(label)}">'
-    return Markup(head + "".join(parts) + "</svg>")
+    return element(
+        "svg",
+        *parts,
+        class_=name,
+        viewBox=view_box,
+        role="img",
+        aria_label=label,
+        **attributes,
+    )
 
 
 def _to_x(step: int, longest: int) -> float:
     """Return the place of a control step on the axis, to the right of the names."""
-    left, right = 130, _EVENT_WIDTH - 16
+    left = 130
+    right = _EVENT_WIDTH - 16
     return left + (right - left) * step / max(longest, 1)
 
 
 def _stack(places: Sequence[float]) -> list[int]:
-    """Return for each dot, in ascending order of places, the lowest level at which it covers no dot before it."""
+    """Return the lowest level for each dot at which it overlaps none before it. Places ascend."""
     last_at: list[float] = []
     levels = []
     for x in places:
-        level = next((i for i, last in enumerate(last_at) if x - last >= 2 * _DOT_PX), len(last_at))
+        free_levels = (i for i, last in enumerate(last_at) if x - last >= 2 * _DOT_PX)
+        level = next(free_levels, len(last_at))
         last_at[level : level + 1] = [x]
         levels.append(level)
     return levels
 
 
 def _choose_ticks(longest: int) -> range:
-    """Return steps at round distances, at most eight."""
-    distance = next(
-        ten * n for ten in (10**k for k in range(9)) for n in _TICKS if longest / (ten * n) <= 8
-    )
+    """Return at most eight steps at a round distance."""
+    powers = (10**k for k in range(9))
+    distances = (power * n for power in powers for n in _TICKS)
+    distance = next(d for d in distances if longest / d <= _MOST_TICKS)
     return range(0, longest + 1, distance)

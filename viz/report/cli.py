@@ -1,4 +1,4 @@
-"""Command line of the report: `eval-report`. Heavy packages are imported inside the functions."""
+"""The command `eval-report`. Heavy packages are imported inside the functions."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ REPORT_FILE = "report.html"
 
 
 def main() -> int:
-    """Entry point of `eval-report`."""
+    """Run `eval-report`."""
     return run_command(_report, ReportConfig, "eval-report")
 
 
@@ -26,12 +26,14 @@ def write_quick_report(run: Path) -> Path:
     """Write the report of a run into its folder, as `eval` does at its end, and return its path.
 
     Raises:
-        WhiskerError: the run cannot be read, or the file not be written.
+        WhiskerError: the run cannot be read, or the file cannot be written.
     """
     from viz.report.html_page import render_html
 
-    _write(run / REPORT_FILE, render_html(_compute([run], is_quick=True)))
-    return run / REPORT_FILE
+    output = run / REPORT_FILE
+    report = _compute([run], is_quick=True)
+    _write(output, render_html(report))
+    return output
 
 
 def _report(config: ReportConfig) -> int:
@@ -42,8 +44,10 @@ def _report(config: ReportConfig) -> int:
         print(f"eval-report: {sentence}", file=sys.stderr)
     if not report.runs:
         return EXIT_REFUSED
-    _write(output, _get_renderer(output)(report))
-    print(f"{output} ({output.stat().st_size / 1e6:.2f} MB)")
+    render = _get_renderer(output)
+    _write(output, render(report))
+    size_mb = output.stat().st_size / 1e6
+    print(f"{output} ({size_mb:.2f} MB)")
     if config.junit:
         from viz.report.junit import render_junit
 
@@ -56,17 +60,19 @@ def _choose_output(config: ReportConfig) -> Path:
     """Return the file to write.
 
     Raises:
-        WhiskerError: it is not clear which, or of which kind.
+        WhiskerError: no run is given, several runs are given without an output, or the output has
+            another file type than .html or .md.
     """
     if not config.runs:
         raise WhiskerError(
-            "eval-report", expected="a run folder", got="none", hint="Name one, or several."
+            "eval-report", expected="a run folder", got="none", hint="Pass one or more."
         )
     if config.output is None:
         if len(config.runs) > 1:
-            got = f"{len(config.runs)} runs"
             raise WhiskerError(
-                "eval-report", expected="--output for several runs", got=f"{got} and none"
+                "eval-report",
+                expected="--output for several runs",
+                got=f"{len(config.runs)} runs without it",
             )
         return config.runs[0] / REPORT_FILE
     if config.output.suffix not in (".html", ".md"):
@@ -85,50 +91,50 @@ def _get_renderer(output: Path) -> "Callable[[ReportContent], str]":
 
 
 def _compute(runs: Sequence[Path], *, is_quick: bool) -> "ReportContent":
-    """Return the content of the runs that can be used, and a sentence for each of the others."""
+    """Return the content of the usable runs, and a sentence for each of the others."""
     from eval.run import Run
     from viz.report.content import ReportContent, RunContent, compute_run_content
 
+    unique_paths: dict[Path, Path] = {}
+    for path in runs:
+        unique_paths.setdefault(path.resolve(), path)
     contents: list[RunContent] = []
     refused: list[str] = []
-    named: dict[Path, Path] = {}
-    for path in runs:
-        named.setdefault(path.resolve(), path)
-    for path in named.values():
+    for path in unique_paths.values():
+        number = len(contents) + 1
         try:
-            contents.append(
-                compute_run_content(Run.open(path), len(contents) + 1, is_quick=is_quick)
-            )
+            content = compute_run_content(Run.open(path), number, is_quick=is_quick)
         except WhiskerError as error:
             refused.append(str(error))
+        else:
+            contents.append(content)
     if not is_quick:
         contents = _add_film_strips(contents)
     return ReportContent(tuple(contents), tuple(refused))
 
 
 def _add_film_strips(contents: "Sequence[RunContent]") -> "list[RunContent]":
-    """Return the content of the runs with their film strips, under a bar that moves by episodes."""
+    """Return the content of the runs with their film strips. A progress bar counts the episodes."""
     from rich.console import Console
     from rich.progress import Progress
 
     from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, make_film_strips
 
-    n_failed = sum(not episode.row.success for content in contents for episode in content.episodes)
+    n_failed = sum(len(content.failed) + len(content.crashed) for content in contents)
     n_bytes = DEFAULT_MAX_TOTAL_BYTES // max(1, len(contents))
-    with Progress(console=Console(stderr=True), disable=not n_failed) as progress:
+    console = Console(stderr=True)
+    with_strips = []
+    with Progress(console=console, disable=not n_failed) as progress:
         bar = progress.add_task("film strips", total=n_failed)
-        return [
-            replace(
-                content,
-                film_strips=make_film_strips(
-                    content.run,
-                    [episode.row for episode in content.episodes],
-                    n_bytes,
-                    advance=lambda: progress.advance(bar),
-                ),
-            )
-            for content in contents
-        ]
+
+        def advance() -> None:
+            progress.advance(bar)
+
+        for content in contents:
+            rows = [episode.row for episode in content.episodes]
+            strips = make_film_strips(content.run, rows, n_bytes, advance)
+            with_strips.append(replace(content, film_strips=strips))
+    return with_strips
 
 
 def _write(path: Path, text: str) -> None:
@@ -136,7 +142,8 @@ def _write(path: Path, text: str) -> None:
         with atomic_write(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
-        got = error.strerror or str(error)
         raise WhiskerError(
-            f"report {str(path)!r}", expected="a place to write to", got=got
+            f"report {str(path)!r}",
+            expected="a writable path",
+            got=error.strerror or str(error),
         ) from error

@@ -1,4 +1,4 @@
-"""The settings of `eval-report`: pure data, whose docstrings are the command's help."""
+"""The settings of `eval-report`: pure data, whose docstrings are the help of the command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,21 +10,22 @@ from tyro.conf import Positional
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Write a page that says how often a policy succeeded, and where, at which stage and when it failed.
+    """Write a page that shows how often a policy succeeded, and where, when and why it failed.
 
     Examples:
       ./run eval-report runs/20260101T120000Z-act-so101-pick_place
       ./run eval-report runs/* --output report.html
       ./run eval-report runs/<run> --output report.md --junit report.xml
 
-    The page is one file: no network, light and dark, ready to be printed. Runs may be unfinished.
-    Exit codes: 0 done, 2 refused, or no run that can be used, 130 interrupted.
+    The page is a single file that works offline, has a light and a dark theme, and can be printed.
+    Unfinished runs are reported too.
+    Exit codes: 0 done, 2 refused or no usable run, 130 interrupted.
 
     Attributes:
-        runs: run folders. Those that cannot be used are named, and the report is of the others.
+        runs: run folders. Unusable ones are named, and the report covers the others.
         output: the file to write, .html or .md. Default: report.html in the folder of the run.
-        junit: write every episode as a test case of JUnit XML, too.
-        quick: only what takes no time: no film strips and no CKNNA score.
+        junit: also write every episode as a test case to this JUnit XML file.
+        quick: skip the film strips and the CKNNA score, which take longer.
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {

@@ -1,4 +1,4 @@
-"""The features that a run collected, and their CKNNA scores."""
+"""The features that a run recorded, and their CKNNA scores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,14 @@ from sim.errors import WhiskerError
 
 @dataclass(frozen=True)
 class CollectedFeatures:
-    """Describes the features that were collected during a run.
+    """The features that were recorded during a run.
 
     Attributes:
-        hook_points: name → numbers in a vector.
-        n_episodes: episodes with features.
-        scores: of all rows, one for each hook point and number of neighbours; None if they were not
-            computed.
-        remark: why no score could be computed; "" otherwise.
+        hook_points: name → dimension of its vectors.
+        n_episodes: number of episodes with features.
+        scores: scores of all rows, one for each hook point and number of neighbours; None if they
+            were not computed.
+        remark: the reason why no score could be computed, or "".
     """
 
     hook_points: dict[str, int]
@@ -28,20 +28,21 @@ class CollectedFeatures:
 
 
 def load_collected_features(run: Path, *, has_scores: bool) -> CollectedFeatures | None:
-    """Return what was collected; None if nothing was.
+    """Return the recorded features, or None if there are none.
 
     Args:
-        has_scores: compute them, which takes seconds.
+        has_scores: compute the scores, which takes seconds.
     """
     file = run / FEATURES_FILE
     if not file.exists():
         return None
     try:
-        hook_points = {hook.name: hook.dim for hook in load_bank_description(file).hooks}
+        hooks = load_bank_description(file).hooks
         n_episodes = len(list(find_episodes(run)))
         scores = _compute_scores(run) if has_scores else None
     except WhiskerError as error:
         return CollectedFeatures({}, 0, remark=str(error))
+    hook_points = {hook.name: hook.dim for hook in hooks}
     return CollectedFeatures(hook_points, n_episodes, scores)
 
 
@@ -50,9 +51,9 @@ def _compute_scores(run: Path) -> tuple[ScoreRow, ...]:
     from cknna.config import ScoreConfig
     from cknna.report import pairs_of, score_pair
 
-    bank, config = open_bank(run), ScoreConfig(parts=False)
-    return tuple(
-        row
-        for pair in pairs_of(bank, run.name, with_parts=False)
-        for row in score_pair(pair, config)
-    )
+    bank = open_bank(run)
+    config = ScoreConfig(parts=False)
+    scores: list[ScoreRow] = []
+    for pair in pairs_of(bank, run.name, with_parts=False):
+        scores += score_pair(pair, config)
+    return tuple(scores)

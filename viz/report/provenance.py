@@ -1,6 +1,6 @@
-"""Says what was run, with what and where, and what one must know to read the numbers."""
+"""Describes what was run, with what and where."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from eval.config import EvalConfig
 from eval.declared_series import declared_series
@@ -20,9 +21,10 @@ from viz.report.wording import UNDEFINED, count_of, format_command
 
 MAIN_FACTS = ("Policy", "Environment", "Episodes", "Made with")
 _MAIN_VERSIONS = ("whisker-eval", "mujoco", "lerobot", "torch")
-# Of a hash or a commit, where the whole of it stands elsewhere.
+# Number of characters of a hash or commit that is shown in full elsewhere.
 _SHORT = 12
 _WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
+_Values = Float64[np.ndarray, " row"]
 _NOT_RECORDED = "not recorded: the run is older"
 
 
@@ -38,7 +40,7 @@ def describe_command(description: RunDescription, resume: Path | None = None) ->
     """Return the `eval` command of a run, with every flag that differs from its default.
 
     Args:
-        resume: the folder of the run, of which the command that goes on with it is returned.
+        resume: the folder of the run. If given, return the command that continues the run.
     """
     if resume is not None:
         return format_command("eval", "--resume", resume)
@@ -54,123 +56,78 @@ def describe_command(description: RunDescription, resume: Path | None = None) ->
 def describe_facts(run: Run) -> Mapping[str, tuple[Fact, ...]]:
     """Return title → facts."""
     description = run.description
+    code_path = description.code_path or {}
     return {
         "Policy": _describe_policy(description),
         "Environment": _describe_env(description),
         "Episodes": _describe_episodes(run),
         "Made with": _describe_origin(description),
         "Machine": _describe_machine(description),
-        "SHA-256 of files": tuple(
-            Fact(*item) for item in sorted(description.policy.files_sha256.items())
-        ),
-        "Versions": tuple(
-            Fact(name, number) for name, number in (description.versions or {}).items()
-        ),
-        "Code path": tuple(
-            Fact(name, value or "unset") for name, value in (description.code_path or {}).items()
-        ),
+        "SHA-256 of files": _list_facts(sorted(description.policy.files_sha256.items())),
+        "Versions": _list_facts((description.versions or {}).items()),
+        "Code path": _list_facts(code_path.items()),
     }
 
 
-def describe_remarks(run: Run) -> tuple[str, ...]:
-    """Return what is unusual about a run, one sentence each."""
-    rows, description = run.rows, run.description
-    judged = [row for row in rows if row.is_judged]
-    n_missing, n_success = len(run.missing), sum(row.success for row in judged)
-    remarks = []
-    if n_missing:
-        ended = f"{len(rows)} of {count_of(len(rows) + n_missing, 'episode')} have ended"
-        # Rows of other rules are not added to.
-        resume = (
-            ""
-            if description.old_rules
-            else f" “{describe_command(description, resume=run.path)}” goes on with it."
-        )
-        remarks.append(f"The run is unfinished: {ended}, and the numbers are of these.{resume}")
-    if n_crashed := len(rows) - len(judged):
-        remarks.append(
-            f"{count_of(n_crashed, 'episode')} crashed: counted below with the message, and in no rate."
-        )
-    if len(judged) == 1:
-        remarks.append("A single episode ran to its end: it shows what can happen, not how often.")
-    elif judged and n_success == len(judged):
-        remarks.append("Every episode succeeds: the interval says how far that is known.")
-    elif judged and not n_success:
-        remarks.append("No episode succeeds: the interval says how far that is known.")
-    if description.old_rules:
-        remarks.append(f"The run is older than today's outcomes: {description.old_rules}.")
-    if unknown := [str(row.outcome) for row in rows if not row.is_known]:
-        names, n = ", ".join(dict.fromkeys(unknown)), count_of(len(unknown), "episode")
-        remarks.append(
-            f"This version does not know the outcome of {n}, which are in no rate of pick-ups: {names}."
-        )
-    if any(row.decisive_event is None for row in rows):
-        remarks.append(
-            "The run is older than decisive events: steps are those at which the outcome was settled."
-        )
-    if not description.config.doctor:
-        remarks.append("The doctor could not refuse this run (--no-doctor).")
-    if len(set(description.commits)) > 1:
-        remarks.append(
-            f"Several commits of the project made the rows: {', '.join(map(_name_commit, description.commits))}."
-        )
-    return tuple(remarks)
+def name_commit(commit: str) -> str:
+    return commit or "none: no git tree"
+
+
+def _list_facts(items: Iterable[tuple[str, str]]) -> tuple[Fact, ...]:
+    return tuple(Fact(name, value or "unset") for name, value in items)
 
 
 def _describe_policy(description: RunDescription) -> tuple[Fact, ...]:
     policy = description.policy
-    executed = f"{description.resolved.n_action_steps} of {policy.chunk_size} actions a plan"
-    weights = [file for file in policy.files_sha256 if file in _WEIGHTS]
-    return (
+    no_checkpoint = "none: a baseline" if policy.is_baseline else "none"
+    n_executed = description.resolved.n_action_steps
+    facts = [
         Fact("type", policy.type),
-        Fact(
-            "checkpoint",
-            policy.checkpoint or ("none: a baseline" if policy.is_baseline else "none"),
-        ),
-        *(Fact("weights", "sha256 " + _shorten(policy.files_sha256[file])) for file in weights),
-        Fact("executed", executed),
-        Fact("device", policy.device),
-    )
+        Fact("checkpoint", policy.checkpoint or no_checkpoint),
+    ]
+    for file, sha256 in policy.files_sha256.items():
+        if file in _WEIGHTS:
+            facts.append(Fact("weights", f"sha256 {_shorten(sha256)}"))
+    facts.append(Fact("executed", f"{n_executed} of {policy.chunk_size} actions a plan"))
+    facts.append(Fact("device", policy.device))
+    return tuple(facts)
 
 
 def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
-    env, config, tasks = description.env, description.config, description.tasks
-    is_one = len(tasks) == 1
-    scene = (
-        [Fact("sha256 of the scene", description.scene_sha256)] if description.scene_sha256 else []
-    )
-    of_first = "" if is_one else " (first task)"
-    return (
-        Fact("name", config.env.name),
-        Fact("task" if is_one else "tasks", env.task if is_one else str(len(tasks))),
-        Fact("instruction", f"{env.instruction}{of_first}"),
-        Fact("goals", "; ".join(goal.name for goal in env.goals) or UNDEFINED),
-        Fact(
-            "max steps",
-            f"{description.resolved.max_steps} control steps at {1 / env.control_dt_s:g} Hz{of_first}",
-        ),
+    env = description.env
+    n_tasks = len(description.tasks)
+    which = " (first task)" if n_tasks > 1 else ""
+    task = Fact("task", env.task)
+    if n_tasks > 1:
+        task = Fact("tasks", str(n_tasks))
+    goals = "; ".join(goal.name for goal in env.goals)
+    frequency_hz = 1 / env.control_dt_s
+    horizon = f"{description.resolved.max_steps} control steps at {frequency_hz:g} Hz"
+    facts = [
+        Fact("name", description.config.env),
+        task,
+        Fact("instruction", f"{env.instruction}{which}"),
+        Fact("goals", goals or UNDEFINED),
+        Fact("horizon", f"{horizon}{which}"),
         Fact("outcomes", f"rules {description.resolved.outcome_rules}"),
-        *scene,
-    )
+    ]
+    if description.scene_sha256:
+        facts.append(Fact("sha256 of the scene", description.scene_sha256))
+    return tuple(facts)
 
 
 def _describe_episodes(run: Run) -> tuple[Fact, ...]:
-    config, rows = run.description.config, run.rows
+    config = run.description.config
+    n_tasks = len(run.description.tasks)
     last = config.first_episode + config.episodes - 1
-    of_each = (
-        f" of each of {len(run.description.tasks)} tasks" if len(run.description.tasks) > 1 else ""
-    )
-    durations = [row.duration_s for row in rows]
-    n_predictions = sum(row.n_predictions for row in rows)
+    of_each = f" of each of {n_tasks} tasks" if n_tasks > 1 else ""
+    started_utc = run.description.started_utc or _NOT_RECORDED
+    durations = [row.duration_s for row in run.rows]
+    n_predictions = sum(row.n_predictions for row in run.rows)
     return (
         Fact("asked for", f"{config.first_episode} to {last}{of_each}"),
-        Fact("ended", str(len(rows))),
-        Fact(
-            "started",
-            (run.description.started_utc or _NOT_RECORDED)
-            .replace("T", " ")
-            .replace("+00:00", " UTC"),
-        ),
+        Fact("ended", str(len(run.rows))),
+        Fact("started", started_utc.replace("T", " ").replace("+00:00", " UTC")),
         Fact("predictions", str(n_predictions)),
         Fact("time each", f"{median(durations):.2f} s (median, policy and simulation)"),
         Fact("time in all", f"{sum(durations):.1f} s"),
@@ -179,70 +136,80 @@ def _describe_episodes(run: Run) -> tuple[Fact, ...]:
 
 
 def _describe_series(run: Run) -> list[Fact]:
-    """Return what each series comes to over all rows of all episodes; "not recorded" for one that older runs lack."""
+    """Return each series summarised over all rows of all episodes.
+
+    Series that the run is too old for are "not recorded".
+    """
     found: dict[str, Series] = {series.name: series for series in declared_series()}
-    values: dict[str, list[np.ndarray]] = {}
+    values: dict[str, list[_Values]] = {}
     for row in run.rows:
-        with suppress(WhiskerError):  # a file that is lost is reported elsewhere
+        with suppress(WhiskerError):  # a lost file is reported elsewhere
             for name, recorded in run.load_series(row).items():
                 found[name] = recorded.series
                 values.setdefault(name, []).append(recorded.values)
     facts = []
     for name, series in found.items():
-        there = np.concatenate(values.get(name, [np.empty(0)]))
-        there = there[np.isfinite(there)]
-        middle, high = np.percentile(there, [50, 95]) if len(there) else (np.nan, np.nan)
-        unit = f" {series.unit}" if series.unit else ""
-        text = f"{middle:.3g}{unit} (median), {high:.3g}{unit} (95th percentile), {count_of(len(there), series.axis)}"
-        facts.append(
-            Fact(
-                series.title,
-                text if len(there) else UNDEFINED if name in values else "not recorded",
-            )
-        )
+        if name in values:
+            text = _summarise_series(series, np.concatenate(values[name]))
+        else:
+            text = "not recorded"
+        facts.append(Fact(series.title, text))
     return facts
 
 
+def _summarise_series(series: Series, values: _Values) -> str:
+    defined = values[np.isfinite(values)]
+    if not len(defined):
+        return UNDEFINED
+    unit = f" {series.unit}" if series.unit else ""
+    middle, high = np.percentile(defined, [50, 95])
+    parts = (
+        f"{middle:.3g}{unit} (median)",
+        f"{high:.3g}{unit} (95th percentile)",
+        count_of(len(defined), series.axis),
+    )
+    return ", ".join(parts)
+
+
 def _describe_origin(description: RunDescription) -> tuple[Fact, ...]:
-    """Return the short of it: what a number may depend on."""
-    versions, code_path, machine = (
-        description.versions or {},
-        description.code_path or {},
-        description.machine,
-    )
-    processor = code_path.get("gpu") or (machine.processor if machine else None) or _NOT_RECORDED
-    commits = ", ".join(
-        _shorten(_name_commit(commit)) for commit in dict.fromkeys(description.commits)
-    )
+    """Return the few facts on which a number may depend."""
+    versions = description.versions or {}
+    code_path = description.code_path or {}
+    machine = description.machine
+    processor = code_path.get("gpu") or (machine and machine.processor) or _NOT_RECORDED
+    kernels = code_path.get("processor", "native") if code_path else _NOT_RECORDED
+    commits = [name_commit(commit) for commit in dict.fromkeys(description.commits)]
+    main_versions = [(name, versions[name]) for name in _MAIN_VERSIONS if name in versions]
     return (
-        Fact("commit", commits),
-        *(Fact(name, versions[name]) for name in _MAIN_VERSIONS if name in versions),
+        Fact("commit", ", ".join(map(_shorten, commits))),
+        *_list_facts(main_versions),
         Fact("processor", processor),
-        Fact("code path", _NOT_RECORDED if not code_path else code_path.get("processor", "native")),
+        Fact("code path", kernels),
     )
 
 
 def _shorten(name: str) -> str:
-    """Return the beginning of a hash; what is none is left as it is."""
-    return f"{name[:_SHORT]}…" if len(name) >= 40 and " " not in name else name
+    """Return the beginning of a hash. Other names are left as they are."""
+    is_hash = len(name) >= 40 and " " not in name
+    return f"{name[:_SHORT]}…" if is_hash else name
 
 
 def _describe_machine(description: RunDescription) -> tuple[Fact, ...]:
     machine = description.machine
-    commits = ", ".join(_name_commit(commit) for commit in dict.fromkeys(description.commits))
-    facts = [Fact("commit", commits)]
+    commits = [name_commit(commit) for commit in dict.fromkeys(description.commits)]
+    facts = [Fact("commit", ", ".join(commits))]
     for field in fields(machine) if machine else ():
         value = getattr(machine, field.name)
-        facts.append(Fact(field.name, _NOT_RECORDED if value is None else str(value)))
-    return (*facts, Fact("OpenGL by", description.resolved.gl_backend or _NOT_RECORDED))
+        text = _NOT_RECORDED if value is None else str(value)
+        facts.append(Fact(field.name, text))
+    facts.append(Fact("OpenGL by", description.resolved.gl_backend or _NOT_RECORDED))
+    return tuple(facts)
 
 
 def _format_flag(name: str, value: Any) -> list[str]:
-    flag = "--" + name.replace("_", "-")
+    words = name.replace("_", "-")
     if isinstance(value, bool):
-        return [flag if value else f"--no-{flag[2:]}"]
-    return [flag, *map(str, value)] if isinstance(value, tuple) else [flag, str(value)]
-
-
-def _name_commit(commit: str) -> str:
-    return commit or "none: no git tree"
+        return [f"--{words}" if value else f"--no-{words}"]
+    if isinstance(value, tuple):
+        return [f"--{words}", *map(str, value)]
+    return [f"--{words}", str(value)]

@@ -1,5 +1,5 @@
-// Filters the list of episodes by the number that was clicked, copies commands, and changes the theme.
-// The filter is in the address, so that a link to what a number counts can be sent.
+// Filters the list of episodes when a number is clicked, copies commands, and switches the theme.
+// The filter is part of the address, so that a filtered list can be shared as a link.
 "use strict";
 
 const root = document.documentElement;
@@ -25,19 +25,19 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("button.all")) location.hash = event.target.closest(".card").id;
 });
 
-/** How a filter is written above the list. */
+/** Texts of the filters, shown above the list. */
 const WORDS = {
   task: (value) => `task ${value}`,
   outcome: (value) => value,
   event: (value) => value,
   judged: () => "ran to their end",
   failed: () => "failed",
-  through: (value) => (value === "0" ? "have stages and ran to their end" : `came through stage ${value}`),
+  through: (value) => (value === "0" ? "have stages and ran to their end" : `passed stage ${value}`),
   kind: (value) => `goals of ${value}`,
-  stage: (value) => `lost at “${value}”`,
+  stage: (value) => `failed at “${value}”`,
 };
 
-/** Numbers are the least, words have to be equal. */
+/** Returns whether a row passes a filter. `through` is a minimum; other values must be equal. */
 function matches(row, filter) {
   return [...filter].every(([name, value]) => (name === "through" ? Number(row.dataset[name]) >= Number(value) : row.dataset[name] === value));
 }

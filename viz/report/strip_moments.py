@@ -1,5 +1,6 @@
 """Chooses the moments of a failed episode that its film strip shows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 
@@ -9,19 +10,21 @@ from jaxtyping import Int64
 from eval.episode_row import EpisodeRow
 from eval.outcome import caption_event, label_outcome
 
-# Frames that are nearer to each other than the first would look alike. The plan that led to the
-# decisive step was made at least the second before it, and what came of it is seen the third after
-# it.
-_LEAST_GAP_S, _BEFORE_S, _AFTER_S = 0.1, 0.3, 1.0
+# Frames with a smaller gap would look alike.
+_LEAST_GAP_S = 0.1
+# The plan that led to the decisive step was made at least this long before it.
+_BEFORE_S = 0.3
+# The consequence of the decisive step is visible this long after it.
+_AFTER_S = 1.0
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The world before a control step, and what is said of it.
+    """The world before a control step, with a caption.
 
     Attributes:
         caption: e.g. "step 66 · lost grasp".
-        is_decisive: it went wrong here.
+        is_decisive: whether this is the decisive step.
     """
 
     step: int
@@ -37,39 +40,53 @@ def choose_moments(
 ) -> list[Moment]:
     """Return at most `n_moments` distinct moments of an episode, in order of time.
 
-    These are the start, the prediction before the decisive step, the decisive step, a second later,
-    and the end. Of two that would look alike the one that says more is kept; in place of the other,
-    and of what there is not, comes the middle of the longest gap.
+    The moments are the start, the prediction before the decisive step, the decisive step, one
+    second after it, and the end. Of two that would look alike, the more important one is kept. If
+    some are missing, the middles of the longest gaps take their places.
     """
-    decisive, least_gap = min(row.shown_step, row.n_steps), ceil(_LEAST_GAP_S / control_dt_s)
-    event = row.decisive_event
-    words = caption_event(event) if event else label_outcome(row.outcome)
-    before = prediction_step[prediction_step <= decisive - _BEFORE_S / control_dt_s]
-    after = decisive + round(_AFTER_S / control_dt_s)
-    # What says most comes first.
-    wanted = [
-        Moment(decisive, _name(decisive, words), is_decisive=True),
-        Moment(row.n_steps, _name(row.n_steps, "end")),
-    ]
-    wanted.append(Moment(0, _name(0, "start")))
-    if len(before):
-        wanted.append(Moment(int(before[-1]), _name(int(before[-1]), "plan before")))
-    if after < row.n_steps:
-        wanted.append(Moment(after, _name(after, f"{_AFTER_S:g} s later")))
-    moments: list[Moment] = []
-    for moment in wanted:
-        if all(abs(moment.step - other.step) >= least_gap for other in moments):
-            moments.append(moment)
+    least_gap = ceil(_LEAST_GAP_S / control_dt_s)
+    wanted = _rank_moments(row, prediction_step, control_dt_s)
+    moments = _drop_similar(wanted, least_gap)
     moments.sort(key=lambda moment: moment.step)
     while len(moments) < n_moments:
         gaps = np.diff([moment.step for moment in moments])
         if not len(gaps) or gaps.max() < 2 * least_gap:
             break
-        at = int(gaps.argmax())
-        middle = moments[at].step + int(gaps[at]) // 2
-        moments.insert(at + 1, Moment(middle, f"step {middle}"))
+        longest = int(gaps.argmax())
+        middle = moments[longest].step + int(gaps[longest]) // 2
+        moments.insert(longest + 1, Moment(middle, f"step {middle}"))
     return moments
 
 
-def _name(step: int, words: str) -> str:
-    return f"step {step} · {words}"
+def _rank_moments(
+    row: EpisodeRow,
+    prediction_step: Int64[np.ndarray, " P"],
+    control_dt_s: float,
+) -> list[Moment]:
+    """Return the moments to show, the most important first."""
+    decisive = min(row.shown_step, row.n_steps)
+    event = row.decisive_event
+    words = caption_event(event) if event else label_outcome(row.outcome)
+    moments = [
+        Moment(decisive, f"step {decisive} · {words}", is_decisive=True),
+        Moment(row.n_steps, f"step {row.n_steps} · end"),
+        Moment(0, "step 0 · start"),
+    ]
+    before = prediction_step[prediction_step <= decisive - _BEFORE_S / control_dt_s]
+    if len(before):
+        step = int(before[-1])
+        moments.append(Moment(step, f"step {step} · plan before"))
+    after = decisive + round(_AFTER_S / control_dt_s)
+    if after < row.n_steps:
+        caption = f"step {after} · {_AFTER_S:g} s later"
+        moments.append(Moment(after, caption))
+    return moments
+
+
+def _drop_similar(moments: Iterable[Moment], least_gap: int) -> list[Moment]:
+    """Return the moments without those that are too close to an earlier one of the list."""
+    kept: list[Moment] = []
+    for moment in moments:
+        if all(abs(moment.step - other.step) >= least_gap for other in kept):
+            kept.append(moment)
+    return kept

@@ -1,7 +1,4 @@
-"""Writes numbers, names and commands for a report.
-
-A number that is undefined is a dash, never 0.
-"""
+"""Writes numbers, names and commands for a report. An undefined number is a dash, never 0."""
 
 import shlex
 from math import isnan
@@ -12,16 +9,20 @@ from eval.statistics import RunSummary
 from sim.command_words import RUN
 
 UNDEFINED = "–"
-# How a person calls a command.
-
 NO_EVENT = "not recorded"
 NO_EVENT_MEANING = (
-    "the run is older than decisive events: the steps are those at which the outcome was settled"
+    "the run predates decisive events: the steps are those at which the outcome was settled"
 )
 
 
-def format_number(value: float | None, form: str, unit: str = "") -> str:
-    return UNDEFINED if value is None or isnan(value) else f"{value:{form}}{unit}"
+def format_number(
+    value: float | None,
+    form: str,
+    unit: str = "",
+) -> str:
+    if value is None or isnan(value):
+        return UNDEFINED
+    return f"{value:{form}}{unit}"
 
 
 def format_percent(share: float) -> str:
@@ -30,7 +31,9 @@ def format_percent(share: float) -> str:
 
 def format_interval(interval: tuple[float, float]) -> str:
     low, high = interval
-    return UNDEFINED if isnan(low) else f"{format_percent(low)} to {format_percent(high)}"
+    if isnan(low):
+        return UNDEFINED
+    return f"{format_percent(low)} to {format_percent(high)}"
 
 
 def in_words(name: str) -> str:
@@ -38,8 +41,9 @@ def in_words(name: str) -> str:
 
 
 def count_of(n: int, noun: str) -> str:
-    """Return e.g. "1 episode" or "2 episodes"."""
-    return f"{n} {noun}{'s' * (n != 1)}"
+    """Return a number with its noun, e.g. "1 episode" or "2 episodes"."""
+    plural = "" if n == 1 else "s"
+    return f"{n} {noun}{plural}"
 
 
 def format_command(*words: str | Path) -> str:
@@ -48,9 +52,11 @@ def format_command(*words: str | Path) -> str:
 
 
 def format_episode_flags(row: EpisodeRow, *, has_tasks: bool) -> str:
-    """Return the flags by which `whiskers` opens an episode: a failure at its decisive step."""
-    which = ("--task", row.task) if has_tasks else ()
-    return shlex.join(["--episode", str(row.episode_index), *which])
+    """Return the flags with which `whiskers` opens an episode, a failure at its decisive step."""
+    flags = ["--episode", str(row.episode_index)]
+    if has_tasks:
+        flags += ["--task", row.task]
+    return shlex.join(flags)
 
 
 def describe_rate(summary: RunSummary) -> str:
@@ -58,6 +64,8 @@ def describe_rate(summary: RunSummary) -> str:
     if not summary.n_judged:
         return "No episode ran to its end, so there is no success rate (n = 0)."
     verb = "succeeds" if summary.n_judged == 1 else "succeed"
-    rate, interval = format_percent(summary.success_rate), format_interval(summary.success_interval)
-    counted = f"{summary.n_success} of {count_of(summary.n_judged, 'episode')} {verb}"
+    rate = format_percent(summary.success_rate)
+    interval = format_interval(summary.success_interval)
+    episodes = count_of(summary.n_judged, "episode")
+    counted = f"{summary.n_success} of {episodes} {verb}"
     return f"{counted}: {rate} (95 % interval {interval})."
