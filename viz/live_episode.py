@@ -1,6 +1,6 @@
 """Runs one live episode for the viewer, and turns each event into a part of the page's data."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from policies.policy import Policy
 from sim.capabilities import Snapshots
 from sim.env import Progress
 from sim.errors import WhiskerError
+from viz.goal_measures import select_measures
 from viz.image_encoding import LOSSLESS
 from viz.observation_override import ObservationOverride
 from viz.page_data import branch_header, encode_array, episode_key, first_stages, row_data
@@ -77,6 +78,7 @@ class LiveEpisode:
     def __post_init__(self) -> None:
         self.row = self._running_row()
         self._n_told: dict[str, int] = {}
+        self._measures: Mapping[str, float] = {}
         for part in self.parts:
             self._count_told(part)
 
@@ -190,9 +192,10 @@ class LiveEpisode:
     def _add_part(self, moments: dict | None, decisions: list[dict]) -> None:
         """Append a part with these, and with the new rows of every series."""
         series = series_data(self.recorder.series, self._n_told)
-        part = {"moments": moments, "decisions": decisions, "series": series}
-        self.parts.append(part)
-        self._count_told(part)
+        if moments is not None:
+            series += series_data(select_measures(self._measures))
+        self.parts.append({"moments": moments, "decisions": decisions, "series": series})
+        self._count_told(self.parts[-1])
 
     def _count_told(self, part: dict) -> None:
         for series in part["series"]:
@@ -233,24 +236,17 @@ class LiveEpisode:
         return find_members(np.stack(plans_so_far), steps, len(plans_so_far) - 1)
 
     def _moment(self, step: ControlStep | None) -> dict:
-        """Return the current moment, and the action that led to it."""
-        env = self.context.env
-        action: np.ndarray
-        if step is None:
-            goals = env.progress()
-            action = np.empty((0, env.spec.action.dim), np.float32)
-        else:
-            goals = step.result.progress
-            action = step.action[None]
-        progress = goals[0] if goals else Progress(met=False)
-        nan = float("nan")
-        position = progress.object_pos_world
-        if position is None:
-            position = np.full(3, nan)
-        height_m = progress.measures.get("object_height_m", nan)
-        distance_m = progress.measures.get("goal_distance_m", nan)
-        stages = self.header.get("stages", first_stages(env.spec))
-        flags = [progress.stages.get(name, False) for name in stages]
+        """The present moment, and the action that led to it."""
+        env = self.stage.env
+        progress = next(
+            iter(env.progress() if step is None else step.result.progress), Progress(met=False)
+        )
+        measures, position = progress.measures, progress.object_pos_world
+        self._measures = measures
+        stages, undefined = self.header.get("stages", first_stages(env.spec)), float("nan")
+        action = (
+            np.empty((0, env.spec.action.dim), np.float32) if step is None else step.action[None]
+        )
         return {
             "body_pose": encode_array(read_body_poses(env)[None]),
             "state": encode_array(env.state()[None]),

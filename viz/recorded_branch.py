@@ -17,6 +17,7 @@ from sim.capabilities import Snapshots
 from sim.env import StepResult
 from sim.errors import WhiskerError
 from sim.wrapper import EnvWrapper
+from viz.goal_measures import add_measures
 from viz.live_episode import LiveContext, LiveEpisode, continue_with
 from viz.page_data import branch_header, recorded_header, row_key
 from viz.part_data import moments_data, outline_data
@@ -77,23 +78,16 @@ def branch_off(
         left=left,
         n_inherited=prediction,
         header=header,
-        parts=parts,
+        # The page has the plans and images of what was recorded already, or asks for them.
+        parts=[_outline(past, poses, row)] if prediction else [],
         decisions=_decisions(past),
         n_parts_before=[0] * prediction,
         snapshot=arrays.snapshot[prediction],
     )
 
 
-def _make_branch(
-    row: EpisodeRow, step: int, prediction: int, overrides: Overrides, number: int
-) -> Branch:
-    if isinstance(row, BranchRow):
-        parent_number = row.branch.number
-        total = overrides.after(row.branch.overrides)
-    else:
-        parent_number = None
-        total = overrides.after(Overrides())
-    return Branch(number, parent_number, step, prediction, total, changes=str(overrides))
+def _outline(past: ReplayableArrays, poses: np.ndarray, row: EpisodeRow) -> dict:
+    return outline_data(moments_data(past, poses), add_measures(past, row))
 
 
 class _RecordedEnv(EnvWrapper):

@@ -12,6 +12,7 @@ from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
+from viz.goal_measures import add_measures
 from viz.image_encoding import LOSSLESS
 from viz.page_data import encode_array, recorded_header, row_key
 from viz.part_data import camera_data, moments_data, outline_data
@@ -44,7 +45,8 @@ class ReplayedEpisode:
             WhiskerError: the episode file is absent, truncated, without snapshots or without a
                 prediction.
         """
-        return cls(env, run, row, load_planned_arrays(run, row, with_intermediate_plans=True))
+        arrays = load_planned_arrays(run, row, with_intermediate_plans=True)
+        return cls(env, run, row, add_measures(arrays, row))
 
     def outline(self, report: Report = report_nothing) -> dict:
         """Return the episode for the page, without the paths of its plans and without images."""

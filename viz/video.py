@@ -26,6 +26,7 @@ from sim.capabilities import Drawable, require
 from sim.errors import WhiskerError
 from sim.files import atomic_write
 from sim.registry import camera_names, family_of, path_in
+from viz.goal_measures import add_measures
 from viz.overlay import compute_overlay, draw_legend, draw_overlay, find_trail_begin
 from viz.overlay_style import TRAILS
 from viz.progress import Report, report_nothing, terminal_bar
@@ -99,7 +100,7 @@ class EpisodeFilm:
         self, row: EpisodeRow, report: Report = report_nothing
     ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """RGB, `fps` a second of simulated time."""
-        arrays = load_planned_arrays(self._run, row, self._show_intermediate)
+        arrays = add_measures(load_planned_arrays(self._run, row, self._show_intermediate), row)
         whiskers = compute_whiskers(self._env, arrays, is_ensemble(self._run), report)
         steps = _find_frame_steps(len(arrays.step_snapshot), self._control_dt_s, self.fps)
         for nth, step in enumerate(steps, start=1):

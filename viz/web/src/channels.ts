@@ -27,14 +27,25 @@ export interface Channel {
 }
 
 /** An action dimension and the state column of the same name and unit are one channel. */
-export function channelsOf({ header: { action, state }, series }: Episode): Channel[] {
+export function channelsOf(episode: Episode): Channel[] {
+  const {
+    header: { action, state },
+    series,
+  } = episode;
   const matching = action.names.map((name, i) =>
     state.names.findIndex((other, k) => other === name && state.units[k] === action.units[i]),
   );
   const ofState = (column: number) => (episode: Episode) => ({ table: episode.state, column, scale: 1 });
-  return [
+  const ofMoments = [...series.values()].filter(({ axis }) => axis === "moment");
+  const others = [...series.values()].filter(({ axis }) => axis !== "moment");
+  const ofGoal = [
     ofObject("object height", ({ objectHeight }) => objectHeight),
     ofObject("goal distance", ({ goalDistance }) => goalDistance),
+  ];
+  return [
+    // Only goals of pick and place have them. The measures of other goals are series.
+    ...ofGoal.filter(({ measured }) => measured!(episode)!.table.hasNumbers),
+    ...ofMoments.map(ofSeries),
     ...action.names.map((name, i) => ({
       name,
       unit: unitInWords(action.units[i]),
@@ -44,7 +55,7 @@ export function channelsOf({ header: { action, state }, series }: Episode): Chan
     ...state.names
       .map((name, k) => ({ name, unit: unitInWords(state.units[k]), action: null, measured: ofState(k) }))
       .filter((_, k) => !matching.includes(k)),
-    ...[...series.values()].map(ofSeries),
+    ...others.map(ofSeries),
   ];
 }
 

@@ -23,7 +23,7 @@ export class GraphPane {
   private readonly hidden = new Set<string>();
   private graphs: Graph[] = [];
   private episode: Episode | null = null;
-  private nSeries = 0;
+  private names = "";
   private others: readonly OtherFuture[] = [];
   /** Null: all steps. */
   private zoomed: Span | null = null;
@@ -55,11 +55,13 @@ export class GraphPane {
   /** The episode is another, or it or another future has grown. */
   load(episode: Episode, others: readonly OtherFuture[]): void {
     if (episode !== this.episode) this.zoomed = null;
-    // A series of a live episode may begin late.
-    if (episode !== this.episode || episode.series.size !== this.nSeries) {
+    const channels = channelsOf(episode);
+    const names = channels.map(({ name }) => name).join();
+    // In a live episode, a channel may get its first number late.
+    if (episode !== this.episode || names !== this.names) {
       this.episode = episode;
-      this.nSeries = episode.series.size;
-      this.graphs = channelsOf(episode).map((channel) => {
+      this.names = names;
+      this.graphs = channels.map((channel) => {
         const graph = new Graph(channel, () => this.hide(channel.name));
         const toStep = (share: number) => Math.round(this.span.begin + share * (this.span.end - this.span.begin));
         onDragAlong(graph.plot, (share) => this.onSeek(toStep(share)));

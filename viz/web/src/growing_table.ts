@@ -15,6 +15,10 @@ export class GrowingTable {
     return this.buffer.subarray(0, this.used);
   }
 
+  get hasNumbers(): boolean {
+    return this.values.some(Number.isFinite);
+  }
+
   row(index: number): Float32Array {
     return this.buffer.subarray(index * this.width, (index + 1) * this.width);
   }

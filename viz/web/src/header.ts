@@ -3,6 +3,7 @@
 import { element, setText } from "./dom";
 import type { Episode } from "./episode";
 import type { Page, Row } from "./format";
+import type { GrowingTable } from "./growing_table";
 import { inWords, outcomeInWords } from "./outcomes";
 
 const FACTS = ["step", "time", "decision", "stage", "goal distance", "object height", "failed stage"] as const;
@@ -64,8 +65,14 @@ export class HeaderBar {
       index < 0 ? "none yet" : `${index + 1} of ${decisions.length}, made at step ${decisions[index].step}`,
     );
     this.set("stage", stage ? inWords(stage) : header.stages.length ? "none" : "no stages");
-    this.set("goal distance", centimetres(episode.goalDistance.at(step, 0)));
-    this.set("object height", centimetres(episode.objectHeight.at(step, 0)));
+    this.setMeasure("goal distance", episode.goalDistance, step);
+    this.setMeasure("object height", episode.objectHeight, step);
+  }
+
+  /** Goals without a measure have no such fact. */
+  private setMeasure(fact: Fact, table: GrowingTable, step: number): void {
+    this.values.get(fact)!.parentElement!.hidden = !table.hasNumbers;
+    this.set(fact, centimetres(table.at(step, 0)));
   }
 
   private set(fact: Fact, text: string): void {
