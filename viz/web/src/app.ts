@@ -18,7 +18,7 @@ import { Live } from "./live";
 import { Address, hashOf, type Place } from "./location";
 import { Notices } from "./notices";
 import { Playback } from "./playback";
-import { ENSEMBLE_LABEL, layerOf, TRAILS } from "./overlay_style";
+import { TRAILS } from "./overlay_style";
 import { ScenePane } from "./scene_pane";
 import { failedAt } from "./outcomes";
 import { RunList } from "./run_list";
@@ -263,10 +263,6 @@ export class App {
 
   get isListOpen(): boolean {
     return this.root.dataset.list === "open";
-  }
-
-  get intermediateName(): string {
-    return this.episode?.header.intermediate_plans === "ensemble" ? ENSEMBLE_LABEL : layerOf("intermediate_plans").label;
   }
 
   /** Show a moment; what lies beyond the ends is the end. */

@@ -208,7 +208,7 @@ function switchOf(layer: keyof Layers): Command {
     key: key!,
     place: "layers",
     layer,
-    text: (app) => (layer === "intermediate_plans" ? app.intermediateName : label),
+    text: () => label,
     isOn: (app) => app.layers[layer],
     run: (app) => app.toggleLayer(layer),
   };

@@ -35,7 +35,6 @@ export interface Layer {
 export const KINDS = table.lines.map(({ kind }) => kind as Kind);
 export const LAYERS = table.layers as readonly Layer[];
 export const HALOS = table.halos as unknown as Record<"light" | "dark", Colour>;
-export const ENSEMBLE_LABEL = table.ensemble_label;
 export const HALO_WIDER_PX = table.halo_wider_px;
 export const HALO_OPACITY = table.halo_opacity;
 export const DOT_WIDER_PX = table.dot_wider_px;
