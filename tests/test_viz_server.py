@@ -182,3 +182,24 @@ def test_a_port_in_use_is_refused(server):
 def test_two_servers_have_tokens_of_their_own(server):
     with closing(ViewerServer(Source(), "")) as other:
         assert other.token != server.token and len(other.token) >= 32
+
+
+def test_a_single_run_gives_out_its_report():
+    class Reported(Source):
+        def report(self):
+            return b"<h1>report</h1>"
+
+    with closing(ViewerServer(Reported(), "<p>page</p>")) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with answer(server, f"/report?token={server.token}") as response:
+            assert response.status == 200 and response.read() == b"<h1>report</h1>"
+        with answer(server, "/report") as response:
+            assert response.status == 403
+        server.shutdown()
+        thread.join()
+
+
+def test_a_source_without_reports_has_none(server):
+    with answer(server, f"/report?token={server.token}") as response:
+        assert response.status == 404

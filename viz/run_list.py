@@ -17,6 +17,7 @@ from eval.statistics import summarise
 from sim.command_words import RUN
 from sim.errors import WhiskerError
 from viz.report.cli import REPORT_FILE
+from viz.run_report import has_report, read_report, report_command
 from viz.run_source import RunSource
 
 # When the files that an entry was made of were last changed, and how long they were.
@@ -93,16 +94,7 @@ class RunList:
         Raises:
             WhiskerError: no such run in the list, or it has no report.
         """
-        path = self._find(run) / REPORT_FILE
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise WhiskerError(
-                f"report {str(path)!r}",
-                expected="a page that `eval` or `eval-report` wrote",
-                got=error.strerror or str(error),
-                hint=_report_command(path.parent),
-            ) from error
+        return read_report(self._find(run))
 
     def close(self) -> None:
         with self._lock:
@@ -158,8 +150,8 @@ def describe_in_list(run: Run) -> dict:
         "changed_s": rows_changed[0] / 1e9 if rows_changed else None,
         "doctor": _describe_findings(description),
         "old_rules": description.old_rules,
-        "has_report": (run.path / REPORT_FILE).is_file(),
-        "report_command": _report_command(run.path),
+        "has_report": has_report(run.path),
+        "report_command": report_command(run.path),
         "resume_command": f"{RUN} eval --resume {shlex.quote(str(run.path))}",
     }
 
@@ -176,10 +168,6 @@ def _describe_findings(description: RunDescription) -> dict:
         "n_warnings": levels.count(Level.WARNING),
         "findings": [f"{finding.level}: {finding}" for finding in findings],
     }
-
-
-def _report_command(path: Path) -> str:
-    return f"{RUN} eval-report {shlex.quote(str(path))}"
 
 
 def _stamp_of(file: Path) -> tuple[int, int] | None:

@@ -17,6 +17,7 @@ from viz.page import choose_first, page_data
 from viz.page_data import episode_key, row_data, row_key, scene_data
 from viz.replay import open_replay_env
 from viz.replayed_episode import ReplayedEpisode
+from viz.run_report import has_report, read_report
 
 if TYPE_CHECKING:
     from viz.live_episode import LiveEpisode
@@ -75,8 +76,20 @@ class RunSource:
         )
         under_way = {key: episode.row for key, episode in self._live().items()}
         kept = [row for row in page["episodes"] if row["key"] not in under_way]
-        counts = {"n_rows": len(rows), "n_missing": len(self._run.missing)}
-        return page | counts | {"episodes": [*kept, *under_way.values()]}
+        state = {
+            "n_rows": len(rows),
+            "n_missing": len(self._run.missing),
+            "has_report": has_report(self._run.path),
+        }
+        return page | state | {"episodes": [*kept, *under_way.values()]}
+
+    def report(self) -> bytes:
+        """Return the report of the run, an HTML page.
+
+        Raises:
+            WhiskerError: the run has no report.
+        """
+        return read_report(self._run.path)
 
     def rows(self, after: int) -> dict:
         """Return the rows that were written after the first `after` of them: none, while nothing new has ended."""

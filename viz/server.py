@@ -75,6 +75,14 @@ class GrowingSource(PageSource, Protocol):
 
 
 @runtime_checkable
+class ReportedSource(PageSource, Protocol):
+    """A source of a run that may have a report."""
+
+    def report(self) -> bytes:
+        """Raises WhiskerError: the run has no report."""
+
+
+@runtime_checkable
 class RunSources(Protocol):
     """Several runs. Each request says which one it is about. Called from many threads."""
 
@@ -209,9 +217,13 @@ class _Handler(BaseHTTPRequestHandler):
             )
         return source.rows(int(after))
 
+    def _read_report(self, run: str) -> bytes:
+        source = self.server.source
+        return source.report() if isinstance(source, ReportedSource) else self._runs().report(run)
+
     def _send_report(self, run: str) -> None:
         try:
-            report = self._runs().report(run)
+            report = self._read_report(run)
         except WhiskerError as error:
             self._send(HTTPStatus.NOT_FOUND, str(error).encode(), "text/plain; charset=utf-8")
         else:

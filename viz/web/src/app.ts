@@ -194,7 +194,8 @@ export class App {
     this.layers.intermediate_plans = page.show_intermediate;
     this.root.dataset.kind = page.kind;
     this.root.dataset.page = "run";
-    this.header.loadPage(page);
+    const hasReport = page.has_report === true && source instanceof Server;
+    this.header.loadPage(page, hasReport ? source.reportUrl(page.run) : null);
     this.list.open(page.episodes, page.task_envs);
     this.list.setProgress(page.n_rows ?? 0, page.n_missing ?? 0);
     this.notePaint();

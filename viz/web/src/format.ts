@@ -67,6 +67,7 @@ export interface Page {
   /** Of a recorded run: how many rows there are, and how many were asked for and have not come yet. */
   n_rows?: number;
   n_missing?: number;
+  has_report?: boolean;
 }
 
 /** Rows that have come since. */

@@ -16,13 +16,17 @@ export class HeaderBar {
   private readonly task = element("span", "task");
   private readonly instruction = element("span", "instruction");
   private readonly badge = element("span", "badge");
-  /** Where the run is one of a list. */
+  /** Shown only if the run is one of a list. */
   private readonly toRuns = element("a", "to-runs", "‹ runs");
+  private readonly toReport = element("a", "to-report", "report");
   private readonly values = new Map<Fact, HTMLElement>();
 
   constructor() {
     this.toRuns.href = "#";
     this.toRuns.title = "back to the list of runs";
+    this.toReport.title = "open the report of this run";
+    this.toReport.target = "_blank";
+    this.toReport.hidden = true;
     const facts = element("dl", "facts");
     for (const name of FACTS) {
       const value = element("dd");
@@ -31,7 +35,7 @@ export class HeaderBar {
       facts.append(element("div", "", element("dt", "", name), value));
     }
     this.root.append(
-      element("h1", "", element("span", "", "whiskers"), this.toRuns),
+      element("h1", "", element("span", "", "whiskers"), this.toRuns, this.toReport),
       element("div", "about", this.task, this.run),
       this.buttons,
       element("div", "told", this.badge, this.instruction),
@@ -39,7 +43,10 @@ export class HeaderBar {
     );
   }
 
-  loadPage(page: Page): void {
+  /** @param reportUrl the address of the run's report; null if there is none. */
+  loadPage(page: Page, reportUrl: string | null): void {
+    this.toReport.hidden = reportUrl === null;
+    this.toReport.href = reportUrl ?? "";
     const policy = page.checkpoint ? `${page.policy} (${page.checkpoint})` : page.policy;
     const rules = page.old_rules ? ` · ${page.old_rules}` : "";
     setText(this.run, `${policy} on ${page.env} · ${page.run}${rules}`);
