@@ -11,7 +11,7 @@ import pytest
 
 from eval.code_path import check_code_path, describe_other_commit
 from eval.doctor.finding import Level
-from eval.doctor.run_checks import check_made_by
+from eval.doctor.recorded_run_checks import check_made_by
 from eval.run import Run
 from eval.run_description import Resumption
 from eval.run_folder import RunFolder

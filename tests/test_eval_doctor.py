@@ -13,14 +13,14 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from eval.cli import main, main_doctor
-from eval.config import AdapterConfig, SubjectConfig
-from eval.doctor import examination
+from eval.config import SubjectConfig
+from eval.doctor import diagnosis
 from eval.doctor.agreement import check_agreement
 from eval.doctor.check_context import CheckContext
-from eval.doctor.examination import examine
+from eval.doctor.diagnosis import run_checks
 from eval.doctor.finding import Level
+from eval.doctor.machine_checks import check_horizon
 from eval.doctor.scene_checks import check_expert
-from eval.doctor.surroundings import check_horizon
 from eval.drivers import run_episode
 from eval.evaluation import set_up
 from eval.recorder import EpisodeRecorder
@@ -57,7 +57,7 @@ def checkpoint(tmp_path):
     return folder
 
 
-def ills(config, setup=None, *, compares=True):
+def findings_of(config, setup=None, *, compares=True):
     """(check, finding) of all that is not fine.
 
     Args:
@@ -65,9 +65,11 @@ def ills(config, setup=None, *, compares=True):
             bug that another check names is named without.
     """
     setup = setup or set_up(config)
-    checks = tuple(c for c in examination._OF_A_POLICY if compares or c is not check_agreement)
-    with patch.object(examination, "_OF_A_POLICY", checks):
-        return {(f.check, f.finding): f for f in examine(config, setup) if f.is_ill}
+    checks = tuple(
+        c for c in diagnosis._FOR_LEARNED_POLICIES if compares or c is not check_agreement
+    )
+    with patch.object(diagnosis, "_FOR_LEARNED_POLICIES", checks):
+        return {(f.check, f.finding): f for f in run_checks(config, setup) if f.is_problem}
 
 
 def named(found, check, words):
@@ -83,7 +85,7 @@ def examine_copy(folder, *, compares=True, **flags):
     config = replace_flags(ACT, checkpoint=str(folder), **flags)
     setup = set_up(config)
     try:
-        return ills(config, setup, compares=compares)
+        return findings_of(config, setup, compares=compares)
     finally:
         setup.env.close()
 
@@ -142,7 +144,7 @@ def other_eyes(setup, see):
 
 
 def test_the_shipped_checkpoint_is_healthy(act):
-    assert ills(ACT, act) == {}
+    assert findings_of(ACT, act) == {}
 
 
 def test_the_visit_changes_no_episode(act):
@@ -152,7 +154,7 @@ def test_the_visit_changes_no_episode(act):
         ).arrays
 
     before = roll_out()
-    examine(ACT, act)
+    run_checks(ACT, act)
     after = roll_out()
     np.testing.assert_array_equal(after.step_snapshot, before.step_snapshot)
     np.testing.assert_array_equal(after.chunk, before.chunk)
@@ -175,7 +177,7 @@ def test_1_a_queue_that_survives_the_reset(act):
 
     network.reset()
     stale = wrapped(replace(act, n_action_steps=15), reset=lambda: make_memory(), predict=predict)
-    named(ills(ACT, stale, compares=False), "reset", "different plans")
+    named(findings_of(ACT, stale, compares=False), "reset", "different plans")
     network.reset()
 
 
@@ -308,11 +310,13 @@ def test_5_a_missing_camera(checkpoint):
     ],
 )
 def test_6_flipped_images(act, see, words):
-    named(ills(ACT, other_eyes(act, see)), "image flip", words)
+    named(findings_of(ACT, other_eyes(act, see)), "image flip", words)
 
 
 def test_6_channel_order(act):
-    named(ills(ACT, other_eyes(act, lambda i: i[..., ::-1])), "channel order", "red and blue")
+    named(
+        findings_of(ACT, other_eyes(act, lambda i: i[..., ::-1])), "channel order", "red and blue"
+    )
 
 
 def test_7_actions_left_normalised(checkpoint):
@@ -331,7 +335,7 @@ def test_7_actions_left_normalised_by_the_harness(act):
     def predict(memories, rngs):
         return ActionChunk((act.policy.predict(memories, rngs).actions - mean) / std)
 
-    named(ills(ACT, wrapped(act, predict=predict)), "postprocessor", "left normalised")
+    named(findings_of(ACT, wrapped(act, predict=predict)), "postprocessor", "left normalised")
 
 
 def test_7_other_statistics_after_than_before(checkpoint):
@@ -366,7 +370,7 @@ def test_8_open_and_closed_swapped(act):
 
     assert (
         "--gripper-range 100 0"
-        in named(ills(ACT, wrapped(act, predict=predict)), "gripper", "swapped").hint
+        in named(findings_of(ACT, wrapped(act, predict=predict)), "gripper", "swapped").hint
     )
 
 
@@ -384,7 +388,7 @@ def test_9_differences_taken_for_targets(act):
         plan[..., :5] -= np.stack([m.present.state[:5] for m in memories])[:, None]
         return ActionChunk(plan)
 
-    found = ills(ACT, wrapped(act, predict=predict))
+    found = findings_of(ACT, wrapped(act, predict=predict))
     assert "--policy-actions delta" in named(found, "delta or absolute", "are differences").hint
 
 
@@ -405,7 +409,7 @@ def test_9_statistics_of_differences(checkpoint):
 
 def test_9_targets_taken_for_differences():
     named(
-        ills(replace_flags(ACT, policy_actions="delta"), compares=False),
+        findings_of(replace(ACT, policy_actions="delta"), compares=False),
         "delta or absolute",
         "targets",
     )
@@ -453,7 +457,7 @@ def test_12_n_action_steps_left_at_the_chunk_size(checkpoint):
 def test_12_a_whole_chunk_that_the_user_asked_for(act):
     config = replace_flags(ACT, n_action_steps=40)
     named(
-        ills(config, replace(act, n_action_steps=40), compares=False),
+        findings_of(config, replace(act, n_action_steps=40), compares=False),
         "n_action_steps",
         "as --n-action-steps asks",
     )
@@ -462,21 +466,21 @@ def test_12_a_whole_chunk_that_the_user_asked_for(act):
 @pytest.mark.parametrize("n", [1, 2])
 def test_12_far_fewer_action_steps_than_trained_for(act, n):
     named(
-        ills(replace_flags(ACT, n_action_steps=n), replace(act, n_action_steps=n)),
+        findings_of(replace(ACT, n_action_steps=n), replace(act, n_action_steps=n)),
         "n_action_steps",
         "far fewer",
     )
 
 
 def test_15_a_horizon_in_which_even_the_expert_fails(act):
-    named(ills(ACT, replace(act, max_steps=100)), "horizon", "even the expert")
+    named(findings_of(ACT, replace(act, horizon=100)), "horizon", "even the expert")
 
 
 def test_16_another_field_of_view(act):
     scene = replace(DEFAULT_SCENE, overhead_fovy_deg=52.0)
     env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
     found = named(
-        ills(ACT, in_env(act, env), compares=False), "field of view", "another field of view"
+        findings_of(ACT, in_env(act, env), compares=False), "field of view", "another field of view"
     )
     assert "trained at 42°, here 52°" in found.evidence
 
@@ -484,13 +488,15 @@ def test_16_another_field_of_view(act):
 def test_16_a_checkpoint_that_does_not_tell_its_field_of_view(checkpoint, act):
     scene = replace(DEFAULT_SCENE, overhead_fovy_deg=60.0)
     env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
-    config = replace_flags(ACT, checkpoint=str(checkpoint))
-    named(ills(config, in_env(set_up(config), env)), "camera pose", "overhead_cam sees more")
+    config = replace(ACT, checkpoint=str(checkpoint))
+    named(findings_of(config, in_env(set_up(config), env)), "camera pose", "overhead_cam sees more")
 
 
 def test_16_another_background(act):
     named(
-        ills(ACT, other_eyes(act, lambda i: i // 3), compares=False), "cameras", "do not look like"
+        findings_of(ACT, other_eyes(act, lambda i: i // 3), compares=False),
+        "cameras",
+        "do not look like",
     )
 
 
@@ -525,7 +531,7 @@ def test_17_end_effector_targets_out_of_reach(tmp_path):
         SubjectConfig, policy="act", checkpoint=str(folder), env="so101/pick_place_ee"
     )
     setup = set_up(config)
-    found = named(ills(config, setup, compares=False), "inverse kinematics", "out of reach")
+    found = named(findings_of(config, setup, compares=False), "inverse kinematics", "out of reach")
     assert "100% of the first plan" in found.evidence
     setup.env.close()
 
@@ -536,7 +542,7 @@ def test_state_in_another_order(act):
             return super().state()[[3, 1, 2, 0, 4, 5]]
 
     env = OtherOrder("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
-    found = named(ills(ACT, in_env(act, env), compares=False), "state", "another order")
+    found = named(findings_of(ACT, in_env(act, env), compares=False), "state", "another order")
     # It is told by the numbers alone: the names are still in the order of the training.
     assert (
         "wrist_flex.pos, shoulder_lift.pos, elbow_flex.pos, shoulder_pan.pos, wrist_roll.pos"
@@ -545,8 +551,8 @@ def test_state_in_another_order(act):
 
 
 def test_other_units_than_in_training(act):
-    setup = set_up(replace_flags(ACT, env="so101/pick_place_range"))
-    found = ills(replace_flags(ACT, env="so101/pick_place_range"), setup, compares=False)
+    setup = set_up(replace(ACT, env="so101/pick_place_range"))
+    found = findings_of(replace(ACT, env="so101/pick_place_range"), setup, compares=False)
     assert "range_m100_100" in named(found, "state order and units", "not as in training").evidence
 
 
@@ -557,7 +563,7 @@ def test_success_at_reset(act):
             return (replace(now, met=True),)
 
     env = AtGoal("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
-    named(ills(ACT, in_env(act, env)), "start", "begin at the goal")
+    named(findings_of(ACT, in_env(act, env)), "start", "begin at the goal")
 
 
 def test_one_of_two_goals_holds_at_reset(act):
@@ -574,7 +580,7 @@ def test_one_of_two_goals_holds_at_reset(act):
             return (now, replace(now, met=True))
 
     env = HalfDone("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
-    found = named(ills(ACT, in_env(act, env)), "start", "some goals hold")
+    found = named(findings_of(ACT, in_env(act, env)), "start", "some goals hold")
     assert found.level is Level.WARNING and found.evidence == "'in sink' in 3 of 3 episodes"
 
 
@@ -584,7 +590,7 @@ def test_a_block_that_hangs_in_the_air_of_a_scene_of_the_users(own_scene, tmp_pa
     hanging = tmp_path / "hanging.xml"
     hanging.write_text(scene.replace('pos="0.2 -0.08 0.0125"', 'pos="0.2 -0.08 0.4"'))
     at_rest, in_the_air = (
-        ills(make_config(SubjectConfig, policy="zero", env=f"so101/pick_place@{s}"))
+        findings_of(SubjectConfig(policy="zero", env=f"so101/pick_place@{s}"))
         for s in (own_scene, hanging)
     )
     assert "scene at rest" not in {check for check, _ in at_rest}
@@ -620,7 +626,9 @@ def test_a_scene_in_which_the_expert_fails_is_not_one_of_little_time(own_scene, 
             context = CheckContext(config, setup)
             (found,) = check_expert(context)
             (horizon,) = check_horizon(context)
-        assert found.level is Level.WARNING and "even it does not do the task" in found.finding
+        assert (
+            found.level is Level.WARNING and "even the expert does not do the task" in found.finding
+        )
         assert horizon.level is Level.UNKNOWN and "does the task" in horizon.finding
         assert STAGES.index(re.search("does not meet: '(.*)'", found.evidence)[1]) <= STAGES.index(
             stage
@@ -646,7 +654,7 @@ def test_a_camera_that_is_ignored(act):
         return act.policy.predict(blind, rngs)
 
     named(
-        ills(ACT, wrapped(act, predict=predict), compares=False),
+        findings_of(ACT, wrapped(act, predict=predict), compares=False),
         "sensitivity",
         "ignores its wrist_cam",
     )
@@ -719,8 +727,8 @@ def test_a_run_folder_is_examined_after_the_run(monkeypatch, capsys, tmp_path):
     assert run_command(monkeypatch, main_doctor, run, "--json") == 1
     findings = json.loads(capsys.readouterr().out)
     # Two episodes are too few to be told from a floor, and nothing else is wrong with them.
-    ill = {f["check"] for f in findings if f["level"] in ("warning", "error")}
-    assert ill == {"number of episodes", "floors"}
+    problems = {f["check"] for f in findings if f["level"] in ("warning", "error")}
+    assert problems == {"number of episodes", "floors"}
     assert {"following", "agreement"} <= {f["check"] for f in findings}
 
 
@@ -733,4 +741,4 @@ def test_a_run_whose_checkpoint_is_gone_is_examined_all_the_same(
     shutil.rmtree(checkpoint)
     capsys.readouterr()
     assert run_command(monkeypatch, main_doctor, run, "--json") == 1
-    assert "cannot be looked at any more" in capsys.readouterr().out
+    assert "can no longer be checked" in capsys.readouterr().out

@@ -10,9 +10,9 @@ import pytest
 
 from eval.doctor.agreement import compute_disagreement, describe_disagreement
 from eval.doctor.check_context import CheckContext, Reference
-from eval.doctor.examination import examine
+from eval.doctor.diagnosis import run_checks
 from eval.doctor.finding import Level
-from eval.doctor.picture_checks import measure_detail
+from eval.doctor.image_checks import measure_detail
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
 from sim.flags import replace_flags
@@ -26,7 +26,7 @@ from tests.test_eval_doctor import (
     checkpoint,
     edit_stats,
     examine_copy,
-    ills,
+    findings_of,
     in_env,
     named,
     wrapped,
@@ -124,7 +124,7 @@ def in_radians(plans):
             "darker than in training",
         ),
         pytest.param(
-            in_every_camera(between_bars), "letterbox", "shown between bars", marks=pytest.mark.slow
+            in_every_camera(between_bars), "letterbox", "letterboxed", marks=pytest.mark.slow
         ),
         pytest.param(
             in_camera("overhead_cam", lambda i: i[::-1, ::-1]),
@@ -143,7 +143,7 @@ def in_radians(plans):
     ],
 )
 def test_what_the_policy_is_shown_wrongly_is_named(act, spoil, check, words):
-    found = ills(ACT, seen(act, spoil))
+    found = findings_of(ACT, seen(act, spoil))
     named(found, check, words)
     assert not any(name in text for _, text in found for name in UNEXPLAINED)
 
@@ -157,14 +157,14 @@ def test_what_the_policy_is_shown_wrongly_is_named(act, spoil, check, words):
             "in another order ('elbow_flex.pos' gets what 'shoulder_lift.pos' should, ",
         ),
         (in_radians, "action units", "radians"),
-        (other_sign, "joint sign", "the sign of 'shoulder_lift.pos' is turned"),
+        (other_sign, "joint sign", "the sign of 'shoulder_lift.pos' is flipped"),
         pytest.param(
             lambda plans: plans[:, ::-1], "plan order", "backwards", marks=pytest.mark.slow
         ),
     ],
 )
 def test_what_happens_to_the_plans_is_named(act, change, check, words):
-    named(ills(ACT, planned(act, change)), check, words)
+    named(findings_of(ACT, planned(act, change)), check, words)
 
 
 def test_action_statistics_in_radians_are_not_called_differences(checkpoint):
@@ -195,12 +195,12 @@ def test_action_statistics_in_radians_are_not_called_differences(checkpoint):
         (
             lambda o: in_camera("wrist_cam", lambda _: o.images["overhead_cam"])(o),
             "wrist_cam",
-            "same picture as",
+            "same image as",
         ),
     ],
 )
 def test_a_dead_camera_is_named_by_itself(act, spoil, camera, words):
-    found = ills(ACT, seen(act, spoil))
+    found = findings_of(ACT, seen(act, spoil))
     assert camera in next(text for check, text in found if check == "pictures")
     named(found, "pictures", words)
     assert not {"cameras", "image flip", "channel order", "letterbox", "gamma"} & {
@@ -214,7 +214,7 @@ def test_a_frozen_camera_is_not_called_swapped(act):
     env.reset(7)
     first = env.observe().images["overhead_cam"]
     env.spoil = in_camera("overhead_cam", lambda _: first)
-    found = ills(ACT, in_env(act, env))
+    found = findings_of(ACT, in_env(act, env))
     named(found, "pictures", "overhead_cam is frozen")
     assert not {"cameras", "image flip", "channel order"} & {check for check, _ in found}
 
@@ -224,7 +224,7 @@ def test_a_policy_that_always_plans_the_same_is_named(act):
         n = len(memories)
         return ActionChunk(np.repeat(act.policy.predict(memories[:1], rngs[:1]).actions, n, axis=0))
 
-    named(ills(ACT, wrapped(act, predict=still)), "plans", "the same at every moment")
+    named(findings_of(ACT, wrapped(act, predict=still)), "plans", "the same at every moment")
 
 
 def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
@@ -232,7 +232,7 @@ def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
     jump = 10 * np.random.default_rng(0).normal(size=(act.policy.spec.chunk_size, 6)).astype(
         np.float32
     )
-    found = ills(ACT, planned(act, lambda plans: plans + jump))
+    found = findings_of(ACT, planned(act, lambda plans: plans + jump))
     warnings = [
         f
         for (check, text), f in found.items()
@@ -258,7 +258,7 @@ def test_bugs_of_statistics_zeros_and_vision_are_named(name, tmp_path):
     (plant,) = [plant for plant in PLANTS if plant.name == name]
     config, setup = set_up_planted(plant, tmp_path)
     with closing(setup.env):
-        verdict, said = judge(plant, examine(config, setup), "")
+        verdict, said = judge(plant, run_checks(config, setup), "")
     assert verdict == "named", said
 
 
@@ -291,7 +291,7 @@ def test_plans_that_are_not_numbers_are_an_error(act, row, check):
 
     errors = [
         c
-        for (c, text), f in ills(ACT, wrapped(act, predict=predict)).items()
+        for (c, text), f in findings_of(ACT, wrapped(act, predict=predict)).items()
         if f.level is Level.ERROR
     ]
     assert any(check in c for c in errors), errors
@@ -340,10 +340,10 @@ def test_a_policy_that_does_what_another_instruction_says_is_named(act):
 
         setup = wrapped(setup, predict=predict)
         setup.policy.spec = replace(setup.policy.spec, reads_instruction=True)
-        found = ills(replace_flags(ACT, env=env.spec.name), setup)
+        found = findings_of(replace(ACT, env=env.spec.name), setup)
         assert (
-            named(found, "instruction", f"does what {other!r} says, told {told!r}").level
+            named(found, "instruction", f"told {told!r} and does what {other!r} says").level
             is Level.ERROR
         )
-        found = ills(replace_flags(ACT, env=env.spec.name, wrong_instruction=True), setup)
+        found = findings_of(replace(ACT, env=env.spec.name, wrong_instruction=True), setup)
         assert not any("does what" in finding for _, finding in found)

@@ -22,9 +22,9 @@ from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.flags import make_config, replace_flags
 from sim.registry import make_env
-from tests.patients import make_patient
-from tests.planted_bugs import in_old_calibration
-from tests.test_eval_doctor import ACT, act, checkpoint, examine_copy, ills, named, wrapped
+from tests.bug_plants import in_old_calibration
+from tests.check_contexts import make_check_context
+from tests.test_eval_doctor import ACT, act, checkpoint, examine_copy, findings_of, named, wrapped
 
 __all__ = ["act", "checkpoint"]
 
@@ -133,13 +133,13 @@ def test_a_checkpoint_whose_statistics_say_nothing_is_named_by_undoing_it(act):
             observations=type(memory.observations)([observation], memory.observations.maxlen),
         )
 
-    found = ills(ACT, wrapped(act, predict=predict))
+    found = findings_of(ACT, wrapped(act, predict=predict))
     hit = named(found, "calibration", SAID)
     assert "once that is undone" in hit.evidence and hit.hint == f"Give --calibration {OLD}."
 
 
 def test_a_checkpoint_that_needs_no_remedy_is_told_so():
-    found = ills(replace_flags(ACT, calibration=OLD))
+    found = findings_of(replace(ACT, calibration=OLD))
     assert named(found, "calibration", ALREADY).hint == "Leave --calibration out."
     assert {check for check, _ in found} == {"calibration"}
 
@@ -178,7 +178,7 @@ def look(env, mean, std, with_span=False, relative=None, key="action", **flags):
     features = stats(key, mean, std, with_span)
     inputs, action = ({}, features) if key == "action" else ({key: features}, None)
     return find_other_calibration(
-        make_patient(
+        make_check_context(
             env, Normalisation(inputs, action, action, {}, relative or RelativeActions()), **flags
         )
     )

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from eval.config import SubjectConfig
-from eval.doctor.contract import check_action_range, check_names, check_training_env
+from eval.doctor.contract import check_action_range
 from eval.doctor.finding import Level
+from eval.doctor.training_env_checks import check_names, check_training_env
 from eval.evaluation import set_up
 from policies.normalisation import Normalisation, load_normalisation
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
-from sim.flags import make_config, replace_flags
-from tests.patients import make_patient
+from tests.check_contexts import make_check_context
 from tests.small_checkpoints import (
     ACTION_NAMES,
     HOME,
@@ -45,7 +45,9 @@ def save_act(folder, steps=None, differences=True):
 def look(folder, env, mode="absolute", **flags):
     """What the doctor says of the actions in an environment that takes targets or differences, by check."""
     spec = replace(env.spec, action=replace(env.spec.action, mode=mode))
-    context = make_patient(env, load_normalisation(folder), spec, checkpoint=str(folder), **flags)
+    context = make_check_context(
+        env, load_normalisation(folder), spec, checkpoint=str(folder), **flags
+    )
     return {finding.check: finding for finding in check_action_range(context)}
 
 
@@ -124,7 +126,7 @@ def test_without_such_steps_the_statistics_decide(tmp_path, blind_env, steps):
     ],
 )
 def test_another_instruction_is_one_of_other_words(blind_env, words, is_another):
-    context = make_patient(blind_env, Normalisation({}, None, None, {}))
+    context = make_check_context(blind_env, Normalisation({}, None, None, {}))
     context.setup.policy.spec = replace(context.setup.policy.spec, reads_instruction=True)
     context.training_env = asdict(blind_env.spec) | {"instruction": words}
     found = {finding.check: finding for finding in check_training_env(context)}
@@ -136,7 +138,7 @@ def test_another_instruction_is_one_of_other_words(blind_env, words, is_another)
 
 
 def look_at_names(env, **names):
-    context = make_patient(env, Normalisation({}, None, None, {}))
+    context = make_check_context(env, Normalisation({}, None, None, {}))
     context.setup = replace(context.setup, training=TrainingRecord(**names))
     return list(check_names(context))
 

@@ -9,7 +9,8 @@ from eval.doctor.check_context import CheckContext
 from eval.doctor.denoising import check_denoising
 from eval.doctor.finding import Level
 from policies.normalisation import load_normalisation
-from tests.planted_bugs import Plant, in_steps, planted
+from tests.bug_plants import Plant, in_steps
+from tests.planted_bugs import planted
 
 
 @pytest.mark.parametrize(

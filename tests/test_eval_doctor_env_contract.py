@@ -36,7 +36,7 @@ def test_a_broken_contract_is_an_error(doctor, monkeypatch):
     monkeypatch.setattr("eval.doctor.env_contract.make_env", lambda name, control: made[name]())
     code, out, _ = doctor("--env", "toy/good")
     assert code == 0 and "environment toy/good" in out and "13 fine" in out
-    assert "1 could not be told: drawable" in out
+    assert "1 unknown: drawable" in out
     code, out, _ = doctor("--env", "toy/broken")
     words = " ".join(out.split())
     assert (

@@ -7,7 +7,13 @@ import pytest
 
 from eval.doctor.finding import Level
 from eval.doctor.gripper_check import check_gripper
-from tests.test_eval_doctor_run_checks import ACTION, GRIPPER, N_STEPS, STATE_NAMES, make_episode
+from tests.test_eval_doctor_recorded_run_checks import (
+    ACTION,
+    GRIPPER,
+    N_STEPS,
+    STATE_NAMES,
+    make_episode,
+)
 
 # As LIBERO declares it: -1 opens, 1 closes, the sign counts.
 BINARY = replace(ACTION, gripper_closed=1.0, gripper_open=-1.0, gripper_closes_below=0.5)
@@ -50,7 +56,7 @@ def test_zero_to_one_is_named_with_both_flags(open_value, closed_value):
     finding = look(commands(open_value, closed_value))
     assert (
         finding.level is Level.ERROR
-        and "told 0 to 1, so that it closes and never opens" in finding.finding
+        and "commanded 0 to 1, so that it closes and never opens" in finding.finding
     )
     assert (
         "--gripper-range 0 1 if 1 opens" in finding.hint

@@ -9,7 +9,7 @@ from eval.doctor.finding import Level
 from eval.doctor.gripper_range import check_gripper_range
 from policies.normalisation import FeatureStats, Normalisation
 from sim.libero_bench.conventions import make_action_spec
-from tests.patients import make_patient
+from tests.check_contexts import make_check_context
 
 LIBERO = make_action_spec("delta")
 
@@ -22,7 +22,7 @@ def look(blind_env):
         padded = {name: np.array([*arm, value], dtype=np.float64) for name, value in values.items()}
         stats = FeatureStats("action", "ACTION", mode, padded)
         spec = replace(blind_env.spec, action=action)
-        context = make_patient(blind_env, Normalisation({}, stats, stats, {}), spec, **flags)
+        context = make_check_context(blind_env, Normalisation({}, stats, stats, {}), spec, **flags)
         (finding,) = check_gripper_range(context, stats, *stats.span)
         return finding
 

@@ -43,7 +43,7 @@ def look(folder, **flags):
         findings = list(check_cameras(CheckContext(config, setup, load_normalisation(folder))))
     finally:
         setup.env.close()
-    return {f.check: f for f in findings if f.is_ill}, findings
+    return {f.check: f for f in findings if f.is_problem}, findings
 
 
 @pytest.mark.parametrize(

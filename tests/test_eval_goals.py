@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.doctor.row_checks import check_early_success, check_outcomes
+from eval.doctor.early_success import check_early_success
+from eval.doctor.row_checks import check_outcomes
 from eval.drivers import run_episode
 from eval.episode_row import EpisodeRow
 from eval.episode_row import make_row as judge_record
@@ -153,7 +154,7 @@ def test_a_new_kind_is_counted_by_its_own_stages_and_in_no_pick_rate(make_run):
 def test_a_success_of_a_new_kind_is_not_suspected_because_no_object_moved(make_run):
     run = make_run(Reaching, 0, 0)
     finding = check_early_success(run.rows, [run.load_arrays(row) for row in run.rows], 1.0)
-    assert not finding.is_ill
+    assert not finding.is_problem
 
 
 @pytest.mark.parametrize("kind", [Winning, Aimless])

@@ -16,7 +16,7 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
 from eval.config import SubjectConfig
-from eval.doctor.examination import examine
+from eval.doctor.diagnosis import run_checks
 from eval.drivers import plan, play_episode
 from eval.evaluation import set_up
 from eval.rollout import ControlStep, Decision, Request, RolloutSettings
@@ -305,8 +305,10 @@ def test_pi0_fast_fires_for_the_prefill_first(setups):
 def test_the_doctor_finds_nothing_wrong_with_a_whole_checkpoint(policy_type, setups, checkpoints):
     """Its weights are random: it does not plan what the expert does, and may not follow the pictures. That is all."""
     with shrunken_paligemma():
-        findings = examine(subject(policy_type, checkpoints(policy_type)), setups(policy_type))
-    assert [str(f) for f in findings if f.is_ill and f.check not in ("agreement", "inputs")] == []
+        findings = run_checks(subject(policy_type, checkpoints(policy_type)), setups(policy_type))
+    assert [
+        str(f) for f in findings if f.is_problem and f.check not in ("agreement", "inputs")
+    ] == []
 
 
 def test_history_is_seen_just_before_a_decision_only(setups):

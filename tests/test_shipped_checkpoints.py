@@ -14,9 +14,8 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
 from eval.config import EvalConfig
-from eval.doctor.examination import examine
-from eval.evaluation import set_up
-from eval.subject import name_policy
+from eval.doctor.diagnosis import run_checks
+from eval.evaluation import name_policy, set_up
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.registry import CHECKPOINT_FOLDER, default_checkpoint, shipped_checkpoints
@@ -171,7 +170,7 @@ def test_the_doctor_finds_nothing_wrong_with_smolvla_whatever_it_is_told(is_wron
     )
     setup = set_up(config)
     with closing(setup.env):
-        findings = examine(config, setup)
-    assert not [finding for finding in findings if finding.is_ill]
+        findings = run_checks(config, setup)
+    assert not [finding for finding in findings if finding.is_problem]
     (agreement,) = (finding for finding in findings if finding.check == "agreement")
     assert ("told the wrong instruction" in agreement.finding) == is_wrong

@@ -1,1 +1,1 @@
-"""Names the cause of a wrong number: before a run by looking at checkpoint and environment, after it by its folder."""
+"""Finds what makes a success rate wrong, in a policy and its environment or in a run folder."""

@@ -1,4 +1,4 @@
-"""Which numbers of an action can be held against one another, and against the state."""
+"""Selects the dimensions of an action that can be compared with each other and with the state."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from sim.spec import ActionSpec
 
 
 def range_of(action: ActionSpec) -> Float[np.ndarray, " action_dim"]:
-    """What the actuators take, high - low; 1 where that is nothing."""
+    """Return the width of the actuators' range, high - low; 1 where that is zero."""
     span = np.array(action.high) - np.array(action.low)
     return np.where(span > 0, span, 1.0)
 
@@ -17,21 +17,23 @@ def range_of(action: ActionSpec) -> Float[np.ndarray, " action_dim"]:
 def comparable_columns(
     action: ActionSpec, state_names: Sequence[str]
 ) -> tuple[Bool[np.ndarray, " action_dim"], str]:
-    """Which actions are targets for the state of the same place, and why none are ("" if some are).
+    """Return which actions are targets for the state number at the same index.
 
-    Rotation vectors are left out: at a half turn w and -w are the same.
+    The second value says why there are none ("" if there are some). Rotation vectors are left out:
+    at a half turn, w and -w are the same rotation.
     """
     none = np.zeros(action.dim, dtype=bool)
     if action.mode != "absolute":
         return none, "the actions are differences"
     if tuple(state_names) != action.names:
-        return (
-            none,
-            f"the actions ({', '.join(action.names)}) are not the state ({', '.join(state_names)})",
-        )
+        actions = ", ".join(action.names)
+        states = ", ".join(state_names)
+        return none, f"the actions ({actions}) are not the state ({states})"
     return linear_columns(action), ""
 
 
 def linear_columns(action: ActionSpec) -> Bool[np.ndarray, " action_dim"]:
-    """All but the parts of a rotation vector."""
-    return np.array([action.rotation == "none" or unit != "rad" for unit in action.units])
+    """Return which actions are not part of a rotation vector."""
+    if action.rotation == "none":
+        return np.ones(action.dim, dtype=bool)
+    return np.array([unit != "rad" for unit in action.units])

@@ -1,65 +1,62 @@
-"""Checks of what the policy does: a handful of predictions."""
+"""Checks of the policy's behaviour in a handful of predictions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from eval.doctor.check_context import PATIENCE_S, CheckContext, changed, changed_camera
+from eval.doctor.bugs import ObservationChange
+from eval.doctor.check_context import (
+    PATIENCE_S,
+    CheckContext,
+    change_observations,
+    image_change,
+)
 from eval.doctor.finding import Finding, Level
-from sim.observation import Observation
 
-# Of the plan, in tenths of the actuators' range: less is rounding.
+# In tenths of the actuators' range: a smaller change of the plan is rounding.
 _LEAST_CHANGE = 1e-4
 
 
 def check_reset(context: CheckContext) -> Iterator[Finding]:
-    """Two identical episodes begin with identical plans, whatever came between."""
+    """Check that an episode begins with the same plan again after another episode."""
     first = context.first_plan
-    context.predict(context.look(context.first_episodes(2)[-1]))
-    again = context.predict(context.look(0))[0]
+    context.predict(context.observe_reset(context.first_episodes(2)[-1]))
+    again = context.predict(context.observe_reset(0))[0]
     difference = float(np.abs(first - again).max())
-    if difference > 0 and context.setup.policy.spec.seedable is False:
-        hint = "Its numbers hold for many episodes only: no episode of it can be repeated."
-        finding = "the policy draws from generators of its own, as it declares"
+    evidence = f"first plans of episode 0 differ by {difference:.3g}"
+    differs = difference > 0
+    if not differs:
+        yield Finding(
+            "reset",
+            Level.OK,
+            "two identical episodes begin with the same plan",
+            "bit by bit",
+        )
+    elif context.setup.policy.spec.seedable is False:
         yield Finding(
             "reset",
             Level.WARNING,
-            finding,
-            f"first plans of episode 0 differ by {difference:.3g}",
-            hint,
+            "the policy draws from its own random generators, as it declares",
+            evidence,
+            "Its numbers hold only for many episodes: no single episode can be repeated.",
         )
-    elif difference > 0:
-        hint = "Something of the last episode is left in the policy: its reset, or a queue, or a global random generator."
-        evidence = f"first plans of episode 0 differ by {difference:.3g}"
+    else:
         yield Finding(
             "reset",
             Level.ERROR,
             "two identical episodes begin with different plans",
             evidence,
-            hint,
-        )
-    else:
-        yield Finding(
-            "reset", Level.OK, "two identical episodes begin with the same plan", "bit by bit"
+            (
+                "The policy keeps something of the last episode: check its reset, a queue, "
+                "or a global random generator."
+            ),
         )
 
 
 def check_sensitivity(context: CheckContext) -> Iterator[Finding]:
-    """Does the plan change when an input does? An input that changes nothing is not looked at."""
-    spec, memory = context.setup.policy.spec, context.first_memory
-    state_step = np.array(_state_scale(context), dtype=np.float32)
-    changes: dict[str, Callable[[Observation], Observation]] = {
-        camera: changed_camera(camera, lambda image: 255 - image)
-        for camera in memory.present.images
-    }
-    if spec.state_dim is not None:
-        changes["state"] = lambda o: replace(o, state=o.state + state_step)
-    if spec.reads_instruction:
-        # Words that training had, where there are others.
-        other = context.env.opposite_instruction(memory.present.instruction)
-        words = other if other != memory.present.instruction else "Do nothing."
-        changes["instruction"] = lambda o: replace(o, instruction=words)
+    """Check that the plan changes with every input; an input that changes nothing is ignored."""
+    changes = _input_changes(context)
     cost_s = context.prediction_s * len(changes)
     if cost_s > PATIENCE_S:
         yield Finding(
@@ -69,82 +66,114 @@ def check_sensitivity(context: CheckContext) -> Iterator[Finding]:
             f"{cost_s:.0f} s in all",
         )
         return
-    effects, ignored = [], []
+    memory = context.first_memory
+    effects = []
+    ignored = []
     for name, change in changes.items():
-        plan = context.predict(changed(memory, change))[0]
-        effect = float((np.abs(plan - context.first_plan) / context.action_scale).max())
+        plan = context.predict(change_observations(memory, change))[0]
+        difference = np.abs(plan - context.first_plan)
+        effect = float((difference / context.action_scale).max())
         effects.append(f"{name} {effect:.2g}")
-        ignored += [name] if effect < _LEAST_CHANGE else []
+        if effect < _LEAST_CHANGE:
+            ignored.append(name)
     for name in ignored:
-        hint = "A policy that learned to do without it, or an input that never reaches the network."
-        evidence = "the plan does not change when it is " + (
-            "inverted" if name in memory.present.images else "another"
-        )
+        change_made = "inverted" if name in memory.present.images else "another one"
+        evidence = f"the plan does not change when it is {change_made}"
         yield Finding(
-            "sensitivity", Level.WARNING, f"the policy ignores its {name}", evidence, hint
+            "sensitivity",
+            Level.WARNING,
+            f"the policy ignores its {name}",
+            evidence,
+            "Either the policy learned not to use it, or the input never reaches the network.",
         )
-    evidence = "largest change of the plan, in tenths of the actuators' range: " + ", ".join(
-        effects
-    )
-    yield Finding(
-        "sensitivity",
-        Level.OK,
-        f"{len(changes) - len(ignored)} of {len(changes)} inputs matter",
-        evidence,
-    )
+    finding = f"{len(changes) - len(ignored)} of {len(changes)} inputs matter"
+    evidence = "largest change of the plan, in tenths of the actuators' range: "
+    evidence += ", ".join(effects)
+    yield Finding("sensitivity", Level.OK, finding, evidence)
+
+
+def _input_changes(context: CheckContext) -> dict[str, ObservationChange]:
+    """Return a noticeable change for each input of the policy, by its name."""
+    spec = context.setup.policy.spec
+    present = context.first_memory.present
+    changes = {camera: image_change(camera, _invert) for camera in present.images}
+    if spec.state_dim is not None:
+        step = np.array(_state_scale(context), dtype=np.float32)
+        changes["state"] = lambda o: replace(o, state=o.state + step)
+    if spec.reads_instruction:
+        # The environment's other instructions have words that the training had too.
+        other = context.env.opposite_instruction(present.instruction)
+        words = other if other != present.instruction else "Do nothing."
+        changes["instruction"] = lambda o: replace(o, instruction=words)
+    return changes
+
+
+def _invert(image: np.ndarray) -> np.ndarray:
+    return 255 - image
 
 
 def check_plan_range(context: CheckContext) -> Iterator[Finding]:
-    """The first plan against the actuators' range and the present joints."""
-    plan, spec = context.first_plan[: context.n_compared], context.action
-    low, high = np.array(spec.low), np.array(spec.high)
-    outside = (plan < low - 0.01 * (high - low)) | (plan > high + 0.01 * (high - low))
-    worst = int(outside.mean(axis=0).argmax())
-    evidence = f"{outside.any(axis=1).mean():.0%} of the steps, most often {spec.names[worst]}"
-    if outside.any(axis=1).mean() > 0.5:
-        hint = "They would be clipped: compare units, and the statistics of the postprocessor."
+    """Check that the first plan stays in the actuators' range."""
+    plan = context.first_plan[: context.n_compared]
+    spec = context.action
+    low = np.array(spec.low)
+    high = np.array(spec.high)
+    margin = 0.01 * (high - low)
+    is_outside = (plan < low - margin) | (plan > high + margin)
+    worst = int(is_outside.mean(axis=0).argmax())
+    share = is_outside.any(axis=1).mean()
+    evidence = f"{share:.0%} of the steps, most often {spec.names[worst]}"
+    if share > 0.5:
         yield Finding(
             "planned actions",
             Level.WARNING,
             "the first plan leaves the actuators' range",
             evidence,
-            hint,
+            "They would be clipped: compare units, and the statistics of the postprocessor.",
         )
     else:
         yield Finding(
-            "planned actions", Level.OK, "the first plan stays in the actuators' range", evidence
+            "planned actions",
+            Level.OK,
+            "the first plan stays in the actuators' range",
+            evidence,
         )
 
 
 def check_reachability(context: CheckContext) -> Iterator[Finding]:
-    """End-effector targets that the arm cannot reach are no fault of the policy."""
+    """Check that the arm can reach the end-effector targets of the first plan.
+
+    If it cannot, the inverse kinematics fails, and not the policy alone.
+    """
+    check = "inverse kinematics"
     env = context.setup.env
-    context.look(0)
+    context.observe_reset(0)
     results = [env.step(action) for action in context.first_plan[: context.n_compared]]
-    errors = [result.ik_error_m for result in results if result.ik_error_m is not None]
-    if not errors:
+    errors_m = [result.ik_error_m for result in results if result.ik_error_m is not None]
+    if not errors_m:
         return
     failed = np.mean([result.ik_failed for result in results])
-    evidence = (
-        f"{failed:.0%} of the first plan's steps fail, mean error {1000 * np.mean(errors):.1f} mm"
+    mean_mm = 1000 * np.mean(errors_m)
+    evidence = f"{failed:.0%} of the first plan's steps fail, mean error {mean_mm:.1f} mm"
+    if failed <= 0.25:
+        yield Finding(check, Level.OK, "the first plan is within reach", evidence)
+        return
+    yield Finding(
+        check,
+        Level.WARNING,
+        "much of the first plan is out of reach",
+        evidence,
+        (
+            "Compare frame, units and rotation format with the training's; "
+            "the row's ik_failure_rate counts these steps."
+        ),
     )
-    if failed > 0.25:
-        hint = "Compare frame, units and rotation format with the training's; the row's ik_failure_rate counts them."
-        yield Finding(
-            "inverse kinematics",
-            Level.WARNING,
-            "much of the first plan is out of reach",
-            evidence,
-            hint,
-        )
-    else:
-        yield Finding("inverse kinematics", Level.OK, "the first plan is within reach", evidence)
 
 
 def _state_scale(context: CheckContext) -> np.ndarray:
-    """A noticeable difference in each number of the state: the training's standard deviation, or one."""
+    """Return a noticeable difference in each state number: the training's std, or 1."""
     n = len(context.env.state_names)
     state = context.normalisation and context.normalisation.state
-    return (
-        np.ones(n) if not state or state.typical is None else np.maximum(state.typical[1][:n], 1e-3)
-    )
+    if not state or state.typical is None:
+        return np.ones(n)
+    return np.maximum(state.typical[1][:n], 1e-3)

@@ -1,4 +1,7 @@
-"""Known bugs of harnesses and checkpoints, each as something that can be undone to see whether it was made."""
+"""Known bugs of harnesses and checkpoints, each with functions that undo it.
+
+If undoing a bug brings the plans back to the expert's, the bug was made.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,156 +9,196 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Level
+from eval.doctor.finding import Finding, Level
 from sim.observation import Observation
 
-type See = Callable[[Observation], Observation]
-type Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
+type ObservationChange = Callable[[Observation], Observation]
+type PlanChange = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+_SHIFTS = (-8, -4, -2, 2, 4, 8)
+_SPEEDS = ((2.0, "half as fast"), (0.5, "twice as fast"))
 
 
 @dataclass(frozen=True)
 class Bug:
-    """A mistake that can be undone to see whether it was made.
+    """Describes a mistake, and how to undo it.
 
     Attributes:
-        see: undoes it in an observation.
-        act: undoes it in a plan `(horizon, action_dim)`, given the state `(state_dim,)` in which it
-            was made; NaN where the plan does not say.
-        level: a warning is subtle, and must explain everything to be named.
-        nearby: returns the same mistake made a little differently, given how far to go (1 at
-            first): where the size of the mistake is to be estimated.
+        undo_in_observation: returns the observation without the mistake.
+        undo_in_plan: returns the plan `(horizon, action_dim)` without the mistake, given the state
+            `(state_dim,)` in which it was planned; NaN where the plan does not say.
+        level: a warning marks a subtle bug, which has to explain the whole disagreement.
+        nearby: returns variants of the bug whose size differs by a step (1 at first), so that its
+            size can be estimated.
     """
 
     check: str
     finding: str
     hint: str
-    see: See | None = None
-    act: Act | None = None
+    undo_in_observation: ObservationChange | None = None
+    undo_in_plan: PlanChange | None = None
     level: Level = Level.ERROR
     nearby: Callable[[float], list["Bug"]] | None = None
 
+    def as_finding(self, evidence: str) -> Finding:
+        return Finding(self.check, self.level, self.finding, evidence, self.hint)
+
 
 def action_bugs(context: CheckContext) -> list[Bug]:
-    """Return what can be wrong with whole plans. To undo these costs no prediction."""
-    spec = context.action
-    bugs = _bugs_of_time(context.n_compared)
-    says_itself = (
-        context.normalisation is not None and context.normalisation.relative.output is not None
-    )
-    if spec.mode == "absolute" and context.env.state_names == spec.names and not says_itself:
-        not_gripper = np.arange(spec.dim) != spec.gripper_index
-
-        def add_state(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-            return plan + not_gripper * state
-
-        def take_state(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-            return plan - not_gripper * state
-
-        finding = "the actions are differences, and are taken for targets"
-        bugs.append(Bug("delta or absolute", finding, "Give --policy-actions delta", act=add_state))
-        finding = "the actions are targets, and are taken for differences"
-        bugs.append(
-            Bug("delta or absolute", finding, "Leave --policy-actions delta out", act=take_state)
-        )
-    if "deg" in spec.units:
-        angles = np.array([unit == "deg" for unit in spec.units])
-
-        def to_degrees(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-            return np.where(angles, np.rad2deg(plan), plan)
-
-        hint = "Turn them into degrees once, where the training's data or the processors are made."
-        bugs.append(
-            Bug(
-                "action units",
-                "the planned angles are radians, where degrees are taken",
-                hint,
-                act=to_degrees,
-            )
-        )
-    trained = context.normalisation and context.normalisation.trained_action
-    if trained and trained.typical is not None:
-        middle, width = (part[: spec.dim] for part in trained.typical)
-        hint = (
-            "The postprocessor is missing or does nothing: save it with the training's statistics."
-        )
-        bugs.append(
-            Bug(
-                "postprocessor",
-                "the actions are left normalised",
-                hint,
-                act=lambda plan, state: plan * width + middle,
-            )
-        )
-    return bugs
-
-
-def instruction_bugs(context: CheckContext) -> list[Bug]:
-    """Return the ways to be told another instruction of the environment's than the episode's."""
-    if not context.setup.policy.spec.reads_instruction or context.config.adapters.wrong_instruction:
-        return []
-    told = context.first_memory.present.instruction
-    hint = "Look at what reaches the tokenizer: the instruction of another episode, or words that are exchanged."
+    """Return the bugs of whole plans. Undoing these takes no prediction."""
     return [
-        Bug(
-            "instruction",
-            f"the policy does what {other!r} says, told {told!r}",
-            hint,
-            see=_told(other),
-        )
-        for other in context.env.instructions
-        if other != told
+        *_time_bugs(context.n_compared),
+        *_action_mode_bugs(context),
+        *_unit_bugs(context),
+        *_normalisation_bugs(context),
     ]
 
 
-def _told(instruction: str) -> See:
-    return lambda o: replace(o, instruction=instruction)
+def instruction_bugs(context: CheckContext) -> list[Bug]:
+    """Return the bugs by which the policy gets another instruction of the environment."""
+    if not context.setup.policy.spec.reads_instruction or context.config.adapters.wrong_instruction:
+        return []
+    told = context.first_memory.present.instruction
+    hint = (
+        "Look at what reaches the tokenizer: the instruction of another episode, "
+        "or words that are exchanged."
+    )
+    bugs = []
+    for other in context.env.instructions:
+        if other != told:
+            change = _instruction_change(other)
+            bugs.append(
+                Bug(
+                    "instruction",
+                    f"the policy was told {told!r} and does what {other!r} says",
+                    hint,
+                    undo_in_observation=change,
+                )
+            )
+    return bugs
 
 
-def _bugs_of_time(n_compared: int) -> list[Bug]:
-    hint = "Compare the control rate and the chunk's first step with the training's."
+def _instruction_change(instruction: str) -> ObservationChange:
+    return lambda observation: replace(observation, instruction=instruction)
 
-    def shift(plan: np.ndarray, k: int) -> np.ndarray:
-        """Take `plan[t + k]` for step t."""
-        moved = np.full_like(plan, np.nan)
-        if k > 0:
-            moved[:-k] = plan[k:]
-        else:
-            moved[-k:] = plan[:k]
-        return moved
 
-    def play(plan: np.ndarray, speed: float) -> np.ndarray:
-        """Take `plan[t * speed]` for step t."""
-        steps = np.arange(len(plan))
-        columns = [np.interp(steps * speed, steps, column, right=np.nan) for column in plan.T]
-        return np.stack(columns, axis=-1)
+def _action_mode_bugs(context: CheckContext) -> list[Bug]:
+    """Return the bugs of differences taken for targets, and of targets taken for differences."""
+    spec = context.action
+    normalisation = context.normalisation
+    if normalisation is not None and normalisation.relative.output is not None:
+        return []  # the processors' steps say which of the two the actions are
+    if spec.mode != "absolute" or context.env.state_names != spec.names:
+        return []
+    not_gripper = np.arange(spec.dim) != spec.gripper_index
 
+    def add_state(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
+        return plan + not_gripper * state
+
+    def subtract_state(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
+        return plan - not_gripper * state
+
+    return [
+        Bug(
+            "delta or absolute",
+            "the actions are differences, and are taken for targets",
+            "Give --policy-actions delta",
+            undo_in_plan=add_state,
+        ),
+        Bug(
+            "delta or absolute",
+            "the actions are targets, and are taken for differences",
+            "Leave --policy-actions delta out",
+            undo_in_plan=subtract_state,
+        ),
+    ]
+
+
+def _unit_bugs(context: CheckContext) -> list[Bug]:
+    units = context.action.units
+    if "deg" not in units:
+        return []
+    is_angle = np.array([unit == "deg" for unit in units])
+
+    def to_degrees(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
+        return np.where(is_angle, np.rad2deg(plan), plan)
+
+    finding = "the planned angles are radians, where degrees are expected"
+    hint = "Convert them to degrees once, in the training's data or in the processors."
+    return [Bug("action units", finding, hint, undo_in_plan=to_degrees)]
+
+
+def _normalisation_bugs(context: CheckContext) -> list[Bug]:
+    trained = context.normalisation and context.normalisation.trained_action
+    if not trained or trained.typical is None:
+        return []
+    middle, width = (part[: context.action.dim] for part in trained.typical)
+
+    def unnormalise(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
+        return plan * width + middle
+
+    finding = "the actions are left normalised"
+    hint = "The postprocessor is missing or does nothing: save it with the training's statistics."
+    return [Bug("postprocessor", finding, hint, undo_in_plan=unnormalise)]
+
+
+def _time_bugs(n_compared: int) -> list[Bug]:
+    """Return the bugs of plans that run backwards, are shifted in time, or run at another speed."""
     bugs = [
         Bug(
             "plan order",
             "the plans run backwards",
             "Reverse them once.",
-            act=lambda plan, state: plan[::-1],
+            undo_in_plan=lambda plan, state: plan[::-1],
         )
     ]
-    for k in (k for k in (-8, -4, -2, 2, 4, 8) if 2 * abs(k) <= n_compared):
-        finding = f"the plans come {abs(k)} steps too {'late' if k > 0 else 'early'}"
+    hint = "Compare the control rate and the chunk's first step with the training's."
+    for n_steps in _SHIFTS:
+        if 2 * abs(n_steps) > n_compared:
+            continue
 
-        def act(plan: np.ndarray, state: np.ndarray, k: int = k) -> np.ndarray:
-            return shift(plan, k)
+        def shift(plan: np.ndarray, state: np.ndarray, n_steps: int = n_steps) -> np.ndarray:
+            return _shift(plan, n_steps)
 
-        bugs.append(Bug("timing", finding, hint, act=act, level=Level.WARNING))
-    for speed, words in ((2.0, "half as fast"), (0.5, "twice as fast")):
+        side = "late" if n_steps > 0 else "early"
+        bugs.append(
+            Bug(
+                "timing",
+                f"the plans come {abs(n_steps)} steps too {side}",
+                hint,
+                undo_in_plan=shift,
+                level=Level.WARNING,
+            )
+        )
+    for speed, words in _SPEEDS:
 
-        def replay(plan: np.ndarray, state: np.ndarray, speed: float = speed) -> np.ndarray:
-            return play(plan, speed)
+        def resample(plan: np.ndarray, state: np.ndarray, speed: float = speed) -> np.ndarray:
+            return _resample(plan, speed)
 
         bugs.append(
             Bug(
                 "timing",
                 f"the plans are {words} as the expert",
                 hint,
-                act=replay,
+                undo_in_plan=resample,
                 level=Level.WARNING,
             )
         )
     return bugs
+
+
+def _shift(plan: np.ndarray, n_steps: int) -> np.ndarray:
+    """Return `plan[t + n_steps]` for each step t; NaN beyond the ends."""
+    moved = np.full_like(plan, np.nan)
+    if n_steps > 0:
+        moved[:-n_steps] = plan[n_steps:]
+    else:
+        moved[-n_steps:] = plan[:n_steps]
+    return moved
+
+
+def _resample(plan: np.ndarray, speed: float) -> np.ndarray:
+    """Return `plan[t * speed]` for each step t, interpolated; NaN beyond the end."""
+    steps = np.arange(len(plan))
+    columns = [np.interp(steps * speed, steps, column, right=np.nan) for column in plan.T]
+    return np.stack(columns, axis=-1)

@@ -1,9 +1,10 @@
-"""An SO-100 or SO-101 that was calibrated otherwise than the environment's: told by statistics, or by undoing it."""
+"""Finds an SO-100 or SO-101 that was calibrated in another way than the environment's arm."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from eval.doctor.bugs import Bug
 from eval.doctor.check_context import CheckContext
@@ -13,54 +14,56 @@ from policies.calibration import make_calibration_map as make_map
 from policies.normalisation import FeatureStats
 from sim.observation import Observation
 
-# Joints recorded in another calibration reach so far beyond the actuators' range, or are so many
-# standard deviations of the training away from where they are at reset.
-_BEYOND_DEG, _FAR_STD = 10.0, 3.0
-# In the right calibration less than this share of the distance is left, and no joint is farther
-# away than this.
-_LEFT, _PLAUSIBLE_STD = 0.5, 6.0
+# Joints that were recorded in another calibration reach this far beyond the actuators' range, or
+# their training mean is this many standard deviations away from their position at reset.
+_BEYOND_DEG = 10.0
+_FAR_STD = 3.0
+# In the right calibration less than this share of the distance to the position at reset is left,
+# and no joint is farther away than this.
+_LEFT = 0.5
+_PLAUSIBLE_STD = 6.0
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Pairs the calibration in force with another one that the training may have used.
+
+    Attributes:
+        bug: the bug that the training used the other one.
+        current: map of the calibration in force.
+        other: map of the other one.
+    """
+
+    bug: Bug
+    current: CalibrationMap
+    other: CalibrationMap
+
+    @property
+    def differs(self) -> Bool[np.ndarray, " dim"]:
+        """Return which joints the two maps convert differently."""
+        has_other_sign = self.current.sign != self.other.sign
+        has_other_offset = self.current.offset_deg != self.other.offset_deg
+        return has_other_sign | has_other_offset
 
 
 def find_other_calibration(context: CheckContext) -> Finding | None:
-    """Return which calibration the training's statistics are in, if they make no sense in the one they are read in.
+    """Return the calibration of the training's statistics if they make no sense in this one.
 
-    They make none if every joint that the two write differently reaches beyond the actuators'
-    range, or if each is far from where it is at reset.
+    They make no sense if every joint that the two calibrations convert differently reaches beyond
+    the actuators' range, or if each of them is far from its position at reset.
     """
     stats = _find_joint_stats(context)
     if stats is None or stats.typical is None:
         return None
-    spec = context.action
-    here = context.first_memory.present.state.astype(np.float64)
-    limits = np.array([spec.low, spec.high])
-    middle, width = (part[: spec.dim] for part in stats.typical)
-    span = _measured_span(stats, spec.dim)
-    for bug, read, reread in _other_readings(context):
-        at = np.flatnonzero((read.sign != reread.sign) | (read.offset_deg != reread.offset_deg))
-        beyond = _overshoot(read.to_env(span), limits)[at]
-        now, then = (
-            np.abs(here - joints.to_env(middle))[at] / np.maximum(width[at], 1e-9)
-            for joints in (read, reread)
-        )
-        makes_no_sense = (beyond > _BEYOND_DEG).all() or (now > _FAR_STD).all()
-        within = (_overshoot(reread.to_env(middle), limits)[at] <= 0).all()
-        nearer = (
-            (then <= now).all() and then.sum() < _LEFT * now.sum() and then.max() < _PLAUSIBLE_STD
-        )
-        if makes_no_sense and within and nearer:
-            names = " and ".join(repr(spec.names[i]) for i in at)
-            was, is_, would = (
-                _numbers(values[at])
-                for values in (read.to_env(middle), here, reread.to_env(middle))
-            )
-            evidence = f"the training's mean of {names} is {was}, at reset they are {is_}; converted, the mean is {would}"
-            return Finding(bug.check, bug.level, bug.finding, evidence, bug.hint)
+    for reading in _other_readings(context):
+        if _explains(context, stats, reading):
+            return reading.bug.as_finding(_describe_reading(context, stats, reading))
     return None
 
 
 def calibration_bugs(context: CheckContext) -> list[Bug]:
-    """Return the other calibrations that the policy may have learned from, each undone in its state and its plans."""
-    return [bug for bug, _, _ in _other_readings(context)]
+    """Return one bug for each other calibration; undoing it converts the state and the plans."""
+    return [reading.bug for reading in _other_readings(context)]
 
 
 def convert_span(
@@ -71,74 +74,121 @@ def convert_span(
     return np.sort(joints.to_env(np.stack([low, high])), axis=0)
 
 
-def _other_readings(context: CheckContext) -> list[tuple[Bug, CalibrationMap, CalibrationMap]]:
-    """Return the bug of each other calibration, with the map that is in force and the one that would be."""
-    spec, env = context.action, context.env
-    form = form_in_degrees(env)
-    if not form or env.state_names != spec.names or spec.mode != "absolute":
-        return []
+def _explains(context: CheckContext, stats: FeatureStats, reading: _Reading) -> bool:
+    """Return whether the statistics make sense in the other calibration, and only there."""
+    assert stats.typical is not None
+    spec = context.action
+    limits = np.array([spec.low, spec.high])
+    at_reset = context.first_memory.present.state.astype(np.float64)
+    middle, width = (part[: spec.dim] for part in stats.typical)
+    width = np.maximum(width, 1e-9)
+    differs = reading.differs
+    mean_now = reading.current.to_env(middle)
+    mean_then = reading.other.to_env(middle)
+    distance_now = (np.abs(at_reset - mean_now) / width)[differs]
+    distance_then = (np.abs(at_reset - mean_then) / width)[differs]
+    span_now = reading.current.to_env(_measured_span(stats, spec.dim))
+    is_beyond = _overshoot(span_now, limits)[differs] > _BEYOND_DEG
+    is_far = distance_now > _FAR_STD
+    makes_no_sense_now = is_beyond.all() or is_far.all()
+    is_within_then = (_overshoot(mean_then, limits)[differs] <= 0).all()
+    is_nearer_then = (
+        (distance_then <= distance_now).all()
+        and distance_then.sum() < _LEFT * distance_now.sum()
+        and distance_then.max() < _PLAUSIBLE_STD
+    )
+    return bool(makes_no_sense_now and is_within_then and is_nearer_then)
+
+
+def _describe_reading(context: CheckContext, stats: FeatureStats, reading: _Reading) -> str:
+    assert stats.typical is not None
+    spec = context.action
+    differs = reading.differs
+    middle = stats.typical[0][: spec.dim]
+    names = " and ".join(repr(spec.names[i]) for i in np.flatnonzero(differs))
+    mean_now = _join(reading.current.to_env(middle)[differs])
+    mean_then = _join(reading.other.to_env(middle)[differs])
+    at_reset = _join(context.first_memory.present.state[differs])
+    return (
+        f"the training's mean of {names} is {mean_now}, at reset they are {at_reset}; "
+        f"converted, the mean is {mean_then}"
+    )
+
+
+def _other_readings(context: CheckContext) -> Iterator[_Reading]:
+    """Yield a reading for each calibration that is not in force."""
+    spec = context.action
+    form = form_in_degrees(context.env)
+    if not form or context.env.state_names != spec.names or spec.mode != "absolute":
+        return
     given = context.adapters.calibration
-    read = make_map(given, spec.names)
-    readings = []
-    for other in (None, *CALIBRATIONS):
-        if other == given:
+    current = make_map(given, spec.names)
+    for name in (None, *CALIBRATIONS):
+        if name == given:
             continue
-        reread = make_map(other, spec.names)
         finding = "the joints are in the environment's own calibration already"
         hint = "Leave --calibration out."
-        if other is not None:
-            finding = f"the arm was calibrated in lerobot's old way ({describe_calibration(other)})"
-            hint = f"Give --calibration {other}" + (
-                "." if form == env.name else f", with --env {form}."
-            )
+        if name is not None:
+            finding = f"the arm was calibrated in lerobot's old way ({describe_calibration(name)})"
+            hint = f"Give --calibration {name}"
+            hint += "." if form == context.env.name else f", with --env {form}."
+        other = make_map(name, spec.names)
+        yield _Reading(_calibration_bug(finding, hint, current, other), current, other)
 
-        def see(
-            o: Observation, read: CalibrationMap = read, reread: CalibrationMap = reread
-        ) -> Observation:
-            return replace(o, state=read.to_env(reread.to_policy(o.state)).astype(np.float32))
 
-        def act(
-            plan: np.ndarray,
-            state: np.ndarray,
-            read: CalibrationMap = read,
-            reread: CalibrationMap = reread,
-        ) -> np.ndarray:
-            return reread.to_env(read.to_policy(plan))
+def _calibration_bug(
+    finding: str, hint: str, current: CalibrationMap, other: CalibrationMap
+) -> Bug:
+    def convert_state(observation: Observation) -> Observation:
+        state = current.to_env(other.to_policy(observation.state))
+        return replace(observation, state=state.astype(np.float32))
 
-        readings.append((Bug("calibration", finding, hint, see=see, act=act), read, reread))
-    return readings
+    def convert_plan(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
+        return other.to_env(current.to_policy(plan))
+
+    return Bug(
+        "calibration",
+        finding,
+        hint,
+        undo_in_observation=convert_state,
+        undo_in_plan=convert_plan,
+    )
 
 
 def _find_joint_stats(context: CheckContext) -> FeatureStats | None:
-    """Return the statistics of the training's states, else of its actions where these are joints too."""
+    """Return the statistics of the training's states, else of its actions if they are joints."""
     normalisation = context.normalisation
     if normalisation is None:
         return None
     if normalisation.state is not None and context.setup.policy.spec.state_dim is not None:
         return normalisation.state
-    says_delta = context.adapters.policy_actions == "delta"
-    plans_differences = says_delta or normalisation.relative.output is not None
-    return None if plans_differences else normalisation.trained_action or normalisation.action
+    is_declared_delta = context.adapters.policy_actions == "delta"
+    if is_declared_delta or normalisation.relative.output is not None:
+        return None
+    return normalisation.trained_action or normalisation.action
 
 
 def _measured_span(stats: FeatureStats, dim: int) -> Float[np.ndarray, "2 dim"]:
-    """Return (lowest, highest) as measured, or the mean with one standard deviation to either side."""
+    """Return (lowest, highest) as measured, else the mean minus and plus one standard deviation."""
     assert stats.typical is not None
     if stats.span is not None and {"min", "q01"} & stats.values.keys():
         low, high = stats.span
     else:
         middle, width = stats.typical
-        low, high = middle - width, middle + width
+        low = middle - width
+        high = middle + width
     return np.stack([low, high])[:, :dim]
 
 
 def _overshoot(
     values: Float[np.ndarray, "*n dim"], limits: Float[np.ndarray, "2 dim"]
 ) -> Float[np.ndarray, " dim"]:
-    """Return how far the outermost of the values lies beyond the limits; negative inside them."""
+    """Return how far the outermost values lie beyond the limits; negative inside them."""
     values = np.atleast_2d(values)
-    return np.maximum(limits[0] - values.min(axis=0), values.max(axis=0) - limits[1])
+    below = limits[0] - values.min(axis=0)
+    above = values.max(axis=0) - limits[1]
+    return np.maximum(below, above)
 
 
-def _numbers(values: np.ndarray) -> str:
+def _join(values: np.ndarray) -> str:
     return " and ".join(f"{value:.0f}" for value in values)

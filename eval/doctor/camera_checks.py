@@ -1,4 +1,4 @@
-"""Checks of the pictures: are they those that the checkpoint was trained on?"""
+"""Checks that the cameras show what the cameras of the training showed."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -8,225 +8,301 @@ import numpy as np
 from eval.cameras import is_accepted
 from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Level
-from eval.doctor.picture_checks import find_dead_cameras
+from eval.doctor.image_checks import find_dead_cameras
 from policies.adapters import format_camera_map
 from policies.normalisation import FeatureStats
 from policies.policy import PolicySpec
 from policies.training_record import TrainingRecord
 from sim.rendering import DEPTH_SUFFIX
 
-# Mean colour of a frame against the training's, in standard deviations of its pixels.
+# Distance of a frame's mean colour from the training's, in standard deviations of its pixels.
 _UNLIKE = 1.5
 _GREY = 0.01
+# Two cameras are swapped if their distance is at least this, and at most this share of it is left
+# once they are exchanged.
+_LEAST_SWAP_DISTANCE = 0.4
+_LEFT_BY_SWAP = 0.4
+
+# The policy's camera → (the environment's name of it, a real frame).
+type Frames = Mapping[str, tuple[str, np.ndarray]]
 
 
 def check_cameras(context: CheckContext) -> Iterator[Finding]:
-    """Names and sizes fit already; are these the pictures of the training?"""
+    """Check names, colours and depth of the cameras against what is known of the training."""
     shown = _frames_by_policy_camera(context)
     yield from _check_names(context, set(shown))
     dead = find_dead_cameras(context)
     frames = {camera: seen for camera, seen in shown.items() if seen[0] not in dead}
-    images = {} if context.normalisation is None else context.normalisation.images
-    conventions = {image.convention for image in images.values() if image.convention}
-    # A convention says nothing of the training's pictures.
-    stats = {camera: image for camera, image in images.items() if not image.convention}
+    images = _image_stats(context)
+    # A convention's statistics say nothing about the training's images.
+    measured = {camera: stats for camera, stats in images.items() if not stats.convention}
     for camera, (env_camera, frame) in frames.items():
-        yield from _check_depth(context, camera, env_camera, frame, stats.get(camera))
-    known = {
-        c: _distance(f, stats[c])
-        for c, (_, f) in frames.items()
-        if c in stats and "mean" in stats[c].values
-    }
-    evidence = ", ".join(f"{camera} {distance:.1f} std" for camera, distance in known.items())
-    swap = _find_swap(frames, stats) if len(known) > 1 else None
-    if swap:
-        hint = (
-            propose_map_change(context, swap) or "Compare them with the training's, side by side."
+        yield from _check_depth(context, (camera, env_camera), frame, measured.get(camera))
+    yield _check_colours(context, frames, measured)
+
+
+def _check_colours(
+    context: CheckContext, frames: Frames, measured: Mapping[str, FeatureStats]
+) -> Finding:
+    """Compare the mean colour of each camera with that of the training."""
+    distances = {}
+    for camera, (_, frame) in frames.items():
+        if camera in measured and "mean" in measured[camera].values:
+            distances[camera] = _distance(frame, measured[camera])
+    if not distances:
+        conventions = {stats.convention for stats in _image_stats(context).values()} - {""}
+        named = [f"image statistics by convention: {name}" for name in sorted(conventions)]
+        return Finding(
+            "cameras",
+            Level.UNKNOWN,
+            "nothing known of the training's colours",
+            "; ".join(named),
         )
-        yield Finding(
+    evidence = ", ".join(f"{camera} {distance:.1f} std" for camera, distance in distances.items())
+    swap = _find_swap(frames, measured) if len(distances) > 1 else None
+    if swap:
+        return Finding(
             "cameras",
             Level.WARNING,
-            "the pictures fit the training's colours better if swapped",
+            "the images fit the training's colours better if swapped",
             evidence,
-            hint,
+            propose_map_change(context, swap) or "Compare them with the training's, side by side.",
         )
-    elif any(distance > _UNLIKE for distance in known.values()):
-        hint = "Another background, light, camera or resolution than in training: compare pictures side by side."
-        yield Finding(
-            "cameras", Level.WARNING, "the pictures do not look like the training's", evidence, hint
-        )
-    else:
-        yield Finding(
+    if any(distance > _UNLIKE for distance in distances.values()):
+        return Finding(
             "cameras",
-            Level.OK if known else Level.UNKNOWN,
-            "colours are those of the training"
-            if known
-            else "nothing known of the training's colours",
-            evidence
-            or "; ".join(f"image statistics by convention: {name}" for name in sorted(conventions)),
+            Level.WARNING,
+            "the images do not look like the training's",
+            evidence,
+            (
+                "The background, light, camera or resolution is another than in training: "
+                "compare images side by side."
+            ),
         )
+    return Finding("cameras", Level.OK, "colours are those of the training", evidence)
 
 
 def propose_map_change(context: CheckContext, changes: Mapping[str, str]) -> str:
-    """Return the advice that puts these pairs in place of the present ones, "" if `eval` would refuse it.
+    """Return the advice to pair these cameras instead; "" if `eval` would refuse that.
 
     Args:
         changes: the environment's camera → the policy's.
     """
     adapters = context.adapters
-    now = {adapters.env_camera(camera): camera for camera in _policy_image_sizes(context)}
-    kept = {
-        env: camera
-        for env, camera in now.items()
-        if env in context.env.camera_names and env not in changes and camera not in changes.values()
-    }
-    pairs = {env: camera for env, camera in (kept | dict(changes)).items() if env != camera}
-    policy, env, training = _policy_spec(context), context.env, context.setup.training
+    policy = _policy_spec(context)
+    env = context.env
+    wanted = {}
+    for camera in policy.image_sizes:
+        env_camera = adapters.env_camera(camera)
+        is_changed = env_camera in changes or camera in changes.values()
+        if env_camera in env.camera_names and not is_changed:
+            wanted[env_camera] = camera
+    wanted.update(changes)
+    pairs = {env_camera: camera for env_camera, camera in wanted.items() if env_camera != camera}
+    training = context.setup.training
     if not is_accepted(pairs, policy, adapters, env.name, env.camera_names, training):
         return ""
     return f"Give --camera-map {format_camera_map(pairs)}" if pairs else "Leave --camera-map out."
 
 
 def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
-    """Say which cameras the checkpoint itself paired, which it never had, and which are missing."""
+    """Report cameras that the checkpoint renamed, that it never had, and that are missing."""
     training = context.setup.training or TrainingRecord()
     renamed = format_camera_map(context.setup.renamed_cameras)
     if renamed:
         yield Finding(
-            "camera names", Level.OK, "paired as the checkpoint's own rename map says", renamed
+            "camera names",
+            Level.OK,
+            "paired as the checkpoint's own rename map says",
+            renamed,
         )
-    absent = sorted(set(_policy_image_sizes(context)) - shown)
+    absent = sorted(set(_policy_spec(context).image_sizes) - shown)
     untrained = [camera for camera in absent if training.lacked(camera)]
     disputed = [camera for camera in untrained if camera in training.cameras_with_stats]
-    if disputed:
-        hint = "If the training had images for them after all, pair them by --camera-map."
-        finding = "taken for cameras without images in training: the rename map leaves them out, yet they have statistics"
-        yield Finding("camera names", Level.WARNING, finding, ", ".join(disputed), hint)
-    elif untrained:
-        finding = "not all of the policy's cameras had images in training; it plans without the others here too"
-        yield Finding("camera names", Level.OK, finding, ", ".join(untrained))
     missing = [camera for camera in absent if camera not in untrained]
+    if disputed:
+        yield Finding(
+            "camera names",
+            Level.WARNING,
+            (
+                "taken for cameras without images in training: the rename map leaves them out, "
+                "yet they have statistics"
+            ),
+            ", ".join(disputed),
+            "If the training had images for them after all, pair them by --camera-map.",
+        )
+    elif untrained:
+        yield Finding(
+            "camera names",
+            Level.OK,
+            (
+                "not all of the policy's cameras had images in training; "
+                "it plans without the others here too"
+            ),
+            ", ".join(untrained),
+        )
     if missing:
-        hint = "It plans without them: expect less."
         yield Finding(
             "cameras",
             Level.WARNING,
             "the policy expects cameras that are not there",
             ", ".join(missing),
-            hint,
+            "It plans without them, so expect a lower success rate.",
         )
-    images = {} if context.normalisation is None else context.normalisation.images
-    raw = sorted(
-        c
-        for c, stats in images.items()
-        if c in shown and stats.mode != "IDENTITY" and not stats.values
-    )
+    yield from _check_raw_images(context, shown, training)
+
+
+def _check_raw_images(
+    context: CheckContext, shown: set[str], training: TrainingRecord
+) -> Iterator[Finding]:
+    """Warn of images that were not normalised, since their statistics had other names."""
+    raw = []
+    for camera, stats in sorted(_image_stats(context).items()):
+        is_meant = stats.mode != "IDENTITY"
+        if camera in shown and is_meant and not stats.values:
+            raw.append(f"{camera} was {training.original_name(camera)!r}")
     if raw:
-        finding = "images are not normalised, as in training: lerobot had their statistics under the dataset's names"
-        evidence = ", ".join(f"{camera} was {training.original_name(camera)!r}" for camera in raw)
-        hint = "The rollout repeats that. Before the next training, rename the cameras in the dataset instead."
-        yield Finding("image statistics", Level.WARNING, finding, evidence, hint)
+        yield Finding(
+            "image statistics",
+            Level.WARNING,
+            (
+                "images are not normalised, as in training: "
+                "lerobot had their statistics under the dataset's names"
+            ),
+            ", ".join(raw),
+            (
+                "The rollout repeats that. Before the next training, "
+                "rename the cameras in the dataset instead."
+            ),
+        )
+
+
+def _image_stats(context: CheckContext) -> Mapping[str, FeatureStats]:
+    """Return the statistics of the checkpoint's images, by the policy's camera."""
+    return {} if context.normalisation is None else context.normalisation.images
 
 
 def _policy_spec(context: CheckContext) -> PolicySpec:
-    """Return the policy's own side of the contract, before any adapter."""
+    """Return the spec of the policy itself, before any adapter."""
     return getattr(context.setup.policy, "inner", context.setup.policy).spec
 
 
-def _policy_image_sizes(context: CheckContext) -> Mapping[str, tuple[int, int]]:
-    return _policy_spec(context).image_sizes
-
-
 def _frames_by_policy_camera(context: CheckContext) -> dict[str, tuple[str, np.ndarray]]:
-    """Policy's camera → (the environment's name of it, a real frame)."""
-    images, adapters = context.first_memory.present.images, context.adapters
-    named = {camera: adapters.env_camera(camera) for camera in _policy_image_sizes(context)}
-    return {camera: (env, images[env]) for camera, env in named.items() if env in images}
+    images = context.first_memory.present.images
+    adapters = context.adapters
+    frames = {}
+    for camera in _policy_spec(context).image_sizes:
+        env_camera = adapters.env_camera(camera)
+        if env_camera in images:
+            frames[camera] = (env_camera, images[env_camera])
+    return frames
 
 
 def _check_depth(
     context: CheckContext,
-    camera: str,
-    env_camera: str,
+    cameras: tuple[str, str],
     frame: np.ndarray,
     stats: FeatureStats | None,
 ) -> Iterator[Finding]:
-    """Compare what the training's pictures were, by their measured colours or else by the name, with the frame."""
-    is_depth = env_camera.endswith(DEPTH_SUFFIX)
+    """Check that a policy trained on colour is not shown depth, and the other way round.
+
+    Args:
+        cameras: the policy's camera, and the environment's that it shows.
+        stats: of the training's images, where they were measured. Without them, the camera's name
+            has to tell.
+    """
     mean = None if stats is None else stats.values.get("mean")
     if mean is not None and len(mean) == 3:
-        trained_grey, is_grey = (
-            float(np.ptp(mean)) < _GREY,
-            bool((np.ptp(frame, axis=-1) == 0).all()),
+        yield from _check_depth_by_colours(context, cameras, frame, mean)
+    else:
+        yield from _check_depth_by_name(context, cameras)
+
+
+def _check_depth_by_colours(
+    context: CheckContext, cameras: tuple[str, str], frame: np.ndarray, mean: np.ndarray
+) -> Iterator[Finding]:
+    camera, env_camera = cameras
+    is_depth = env_camera.endswith(DEPTH_SUFFIX)
+    was_grey = float(np.ptp(mean)) < _GREY
+    is_grey = bool((np.ptp(frame, axis=-1) == 0).all())
+    if is_grey == was_grey:
+        return
+    colours = ", ".join(f"{channel:.2f}" for channel in mean)
+    shown = "grey" if is_grey else "coloured"
+    evidence = f"{camera}: training means of R, G, B {colours}; the frame is {shown}"
+    if is_grey and not is_depth:
+        yield Finding(
+            "colour",
+            Level.ERROR,
+            "a policy trained on colour is shown grey images",
+            evidence,
+            "Look at what the environment's `observe` returns: the colours are lost on the way.",
         )
-        colours = ", ".join(f"{m:.2f}" for m in mean)
-        shown = "grey" if is_grey else "coloured"
-        evidence = f"{camera}: training means of R, G, B {colours}; the frame is {shown}"
-        if is_grey and not trained_grey and not is_depth:
-            hint = "Look at what the environment's `observe` hands over: the colours are lost on the way."
-            yield Finding(
-                "colour",
-                Level.ERROR,
-                "a policy trained on colour is shown grey pictures",
-                evidence,
-                hint,
-            )
-        elif is_grey and not trained_grey:
-            hint = _propose_camera(context, camera, env_camera.removesuffix(DEPTH_SUFFIX))
-            yield Finding(
-                "depth or colour",
-                Level.ERROR,
-                "a policy trained on colour is shown depth",
-                evidence,
-                hint,
-            )
-        elif trained_grey and not is_grey:
-            hint = _propose_camera(context, camera, env_camera + DEPTH_SUFFIX)
-            yield Finding(
-                "depth or colour",
-                Level.ERROR,
-                "a policy trained on depth is shown colour",
-                evidence,
-                hint,
-            )
-    elif is_depth != ("depth" in camera):
-        shown = "depth" if is_depth else "colour"
-        other = env_camera.removesuffix(DEPTH_SUFFIX) if is_depth else env_camera + DEPTH_SUFFIX
-        hint = _propose_camera(context, camera, other)
+    elif is_grey:
         yield Finding(
             "depth or colour",
-            Level.WARNING,
-            f"{camera} is shown {shown}, which its name does not say",
-            env_camera,
-            hint,
+            Level.ERROR,
+            "a policy trained on colour is shown depth",
+            evidence,
+            _propose_camera(context, camera, env_camera.removesuffix(DEPTH_SUFFIX)),
+        )
+    else:
+        yield Finding(
+            "depth or colour",
+            Level.ERROR,
+            "a policy trained on depth is shown colour",
+            evidence,
+            _propose_camera(context, camera, env_camera + DEPTH_SUFFIX),
         )
 
 
-def _propose_camera(context: CheckContext, camera: str, env_camera: str) -> str:
-    """Return what to do so that the policy's camera shows that one of the environment's, the others staying."""
-    if env_camera not in context.env.camera_names:
-        return f"The environment has no {env_camera!r}: evaluate where the cameras of the training are."
-    advice = propose_map_change(context, {env_camera: camera})
-    return advice or "Another of the policy's cameras has it: say with --camera-map which is which."
-
-
-def _distance(frame: np.ndarray, stats: FeatureStats) -> float:
-    """Of the mean colour from the training's, in standard deviations of its pixels."""
-    mean = frame.reshape(-1, 3).mean(axis=0) / 255
-    return float(
-        np.abs((mean - stats.values["mean"]) / np.maximum(stats.values["std"], 0.02)).mean()
+def _check_depth_by_name(context: CheckContext, cameras: tuple[str, str]) -> Iterator[Finding]:
+    camera, env_camera = cameras
+    is_depth = env_camera.endswith(DEPTH_SUFFIX)
+    if is_depth == ("depth" in camera):
+        return
+    shown = "colour"
+    other = env_camera + DEPTH_SUFFIX
+    if is_depth:
+        shown = "depth"
+        other = env_camera.removesuffix(DEPTH_SUFFIX)
+    yield Finding(
+        "depth or colour",
+        Level.WARNING,
+        f"{camera} is shown {shown}, which its name does not say",
+        env_camera,
+        _propose_camera(context, camera, other),
     )
 
 
-def _find_swap(
-    frames: Mapping[str, tuple[str, np.ndarray]], stats: Mapping[str, FeatureStats]
-) -> dict[str, str] | None:
-    """Environment's camera → policy's, if two of them fit far better the other way round."""
-    for one, other in itertools.combinations(
-        [c for c in frames if c in stats and "std" in stats[c].values], 2
-    ):
-        own = _distance(frames[one][1], stats[one]) + _distance(frames[other][1], stats[other])
-        swapped = _distance(frames[one][1], stats[other]) + _distance(frames[other][1], stats[one])
-        if own > 0.4 and swapped < 0.4 * own:
-            return {frames[one][0]: other, frames[other][0]: one}
+def _propose_camera(context: CheckContext, camera: str, env_camera: str) -> str:
+    """Return the advice to show another of the environment's cameras to one of the policy's."""
+    if env_camera not in context.env.camera_names:
+        return (
+            f"The environment has no {env_camera!r}: "
+            "evaluate where the cameras of the training are."
+        )
+    advice = propose_map_change(context, {env_camera: camera})
+    if advice:
+        return advice
+    return "Another of the policy's cameras has it: say with --camera-map which is which."
+
+
+def _distance(frame: np.ndarray, stats: FeatureStats) -> float:
+    """Return the distance of the mean colour from the training's, in stds of its pixels."""
+    mean = frame.reshape(-1, 3).mean(axis=0) / 255
+    std = np.maximum(stats.values["std"], 0.02)
+    return float(np.abs((mean - stats.values["mean"]) / std).mean())
+
+
+def _find_swap(frames: Frames, stats: Mapping[str, FeatureStats]) -> dict[str, str] | None:
+    """Return the environment's camera → the policy's, if two of them fit far better exchanged."""
+    known = [camera for camera in frames if camera in stats and "std" in stats[camera].values]
+    for one, other in itertools.combinations(known, 2):
+        env_one, frame_one = frames[one]
+        env_other, frame_other = frames[other]
+        own = _distance(frame_one, stats[one]) + _distance(frame_other, stats[other])
+        swapped = _distance(frame_one, stats[other]) + _distance(frame_other, stats[one])
+        if own > _LEAST_SWAP_DISTANCE and swapped < _LEFT_BY_SWAP * own:
+            return {env_one: other, env_other: one}
     return None

@@ -1,7 +1,7 @@
-"""What the doctor examines: a policy in an environment, and the few looks and predictions that its checks share."""
+"""Provides what the checks share: policy, environment, first observations and predictions."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,21 +11,20 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from eval.config import SubjectConfig
-from eval.evaluation import Setup
-from eval.subject import make_adapters
+from eval.evaluation import Setup, make_adapters
 from policies.adapters import Adapters
 from policies.baselines import ScriptedPolicy
 from policies.normalisation import Normalisation
 from policies.policy import EpisodeMemory, make_memory
-from sim.env import episode_rng
+from sim.env import Progress, episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
 
-# The scripted expert is looked at this often; its episodes take some 130 steps.
+# The expert's episode is sampled this often; it takes about 130 control steps.
 _REFERENCE_EVERY_STEPS = 16
 _EPISODE = 0
-# Longer than this no check waits for its predictions.
+# A check whose predictions would take longer than this is skipped.
 PATIENCE_S = 60.0
 
 
@@ -34,11 +33,11 @@ class Reference:
     """Holds what a good policy would see and do: an episode of the environment's scripted expert.
 
     Attributes:
-        memories: of the moments looked at.
-        steps: the control step of each.
-        actions: the expert's, one a control step, then its last one held.
-        n_steps: that it took.
-        success: whether it did the task.
+        memories: what a policy would remember at the sampled moments.
+        steps: the control step of each moment.
+        actions: the expert's actions, one a control step, then its last one repeated.
+        n_steps: control steps that the expert took.
+        success: whether the expert did the task.
         missed_stage: the first stage of its goals that it never met; "" if it met all.
     """
 
@@ -50,24 +49,24 @@ class Reference:
     missed_stage: str = ""
 
     def future(self, horizon: int) -> Float[np.ndarray, "moment horizon action_dim"]:
-        """What the expert did from each moment on."""
+        """Return the expert's next actions at each moment."""
         return np.stack([self.actions[step : step + horizon] for step in self.steps])
 
     @property
     def scale(self) -> Float[np.ndarray, " action_dim"]:
-        """How much each action varies over the episode."""
+        """Return the standard deviation of each action over the episode, bounded away from zero."""
         std = self.actions[: self.n_steps].std(axis=0)
         return np.maximum(std, 1e-3 * max(std.max(), 1e-9))
 
 
 @dataclass
 class CheckContext:
-    """A policy in an environment.
+    """Holds a policy in an environment, and caches the predictions that several checks need.
 
     Attributes:
-        normalisation: of its checkpoint; None: there is no checkpoint of lerobot's.
-        training_env: the specification of the environment that it was trained in, where the
-            checkpoint tells.
+        normalisation: that of the checkpoint; None if it is not a lerobot checkpoint.
+        training_env: specification of the environment that the policy was trained in; None if the
+            checkpoint has none.
     """
 
     config: SubjectConfig
@@ -88,59 +87,66 @@ class CheckContext:
     def action(self) -> ActionSpec:
         return self.env.action
 
+    @cached_property
+    def adapters(self) -> Adapters:
+        """Return what the flags convert between the policy and the environment."""
+        return make_adapters(self.config)
+
     @property
     def n_compared(self) -> int:
-        """Steps of a plan that are looked at: those that would be executed."""
+        """Return how many steps of a plan are compared: those that would be executed."""
         return self.setup.n_action_steps
 
     def first_episodes(self, n: int) -> range:
-        """Indices of the first few; a file of demonstrations may have fewer."""
-        return range(n if self.env.n_episodes is None else min(n, self.env.n_episodes))
+        """Return the indices of the first n episodes, or fewer if the environment has fewer."""
+        if self.env.n_episodes is None:
+            return range(n)
+        return range(min(n, self.env.n_episodes))
 
-    def look(self, episode_index: int) -> EpisodeMemory:
-        """Begin an episode: its first observation."""
+    def observe_reset(self, episode_index: int) -> EpisodeMemory:
+        """Reset the environment, and return a memory that holds the first observation."""
         self.setup.env.reset(episode_index)
         memory = self.setup.policy.reset()
         memory.observations.append(self.setup.env.observe())
         return memory
 
     def predict(self, *memories: EpisodeMemory) -> Float32[np.ndarray, "row horizon action_dim"]:
-        """One plan a memory, row i with the random numbers of prediction i.
+        """Return one plan per memory, row i with the random numbers of prediction i.
 
-        Memories stay as they are.
+        The memories are not changed.
         """
         rngs = [episode_rng(self.env.task, _EPISODE, i) for i in range(len(memories))]
-        return self.setup.policy.predict([replace(memory) for memory in memories], rngs).actions
+        copies = [replace(memory) for memory in memories]
+        return self.setup.policy.predict(copies, rngs).actions
 
     @cached_property
     def first_memory(self) -> EpisodeMemory:
-        return self.look(_EPISODE)
+        return self.observe_reset(_EPISODE)
 
     @cached_property
     def first_plan(self) -> Float32[np.ndarray, "horizon action_dim"]:
         return self.predict(self.first_memory)[0]
 
     def rehearse(self) -> None:
-        """Look once, then plan once: what fails here would fail in every episode, as an error row each.
+        """Observe once and predict once.
+
+        If this fails, every episode of the evaluation would end as an error row.
 
         Raises:
-            WhiskerError: the environment shows nothing, or the policy cannot plan here.
+            WhiskerError: the environment returns no observation, or the policy cannot plan here.
         """
         with _named(f"first observation of {self.env.name!r}", expected="an observation"):
             assert self.first_memory.observations
-        with _named(
-            f"first plan of policy {self.setup.policy.spec.type!r} in {self.env.name!r}",
-            expected=f"an action chunk of (horizon, {self.action.dim})",
-        ):
+        subject = f"first plan of policy {self.setup.policy.spec.type!r} in {self.env.name!r}"
+        with _named(subject, expected=f"an action chunk of (horizon, {self.action.dim})"):
             length, width = self.first_plan.shape
             if width != self.action.dim or length < self.n_compared:
-                raise ValueError(
-                    f"a plan of shape {length, width}; {self.n_compared} of its steps are to be executed"
-                )
+                needed = f"{self.n_compared} of its steps are to be executed"
+                raise ValueError(f"a plan of shape {length, width}; {needed}")
 
     @cached_property
     def prediction_s(self) -> float:
-        """Wall time of one prediction. Not the first, which warms up."""
+        """Return the wall time of one prediction, measured after a first one that warms up."""
         assert len(self.first_plan)
         start_s = perf_counter()
         self.predict(self.first_memory)
@@ -148,37 +154,57 @@ class CheckContext:
 
     @cached_property
     def reference(self) -> Reference | None:
-        """None where the environment has no scripted expert."""
+        """Return an episode of the scripted expert; None if the environment has no expert."""
         try:
             expert = ScriptedPolicy(self.setup.env)
         except WhiskerError:
             return None
-        env, n_obs_steps = self.setup.env, self.setup.policy.spec.n_obs_steps
+        return self._roll_out(expert)
+
+    def _roll_out(self, expert: ScriptedPolicy) -> Reference:
+        env = self.setup.env
+        n_obs_steps = self.setup.policy.spec.n_obs_steps
         env.reset(_EPISODE)
-        own = expert.reset()
-        seen: deque[Observation] = deque(maxlen=n_obs_steps)
-        memories, steps, actions, success = [], [], [], False
+        expert_memory = expert.reset()
+        window: deque[Observation] = deque(maxlen=n_obs_steps)
+        memories = []
+        steps = []
+        actions = []
+        success = False
         met: set[str] = set()
         for step in range(self.env.max_steps):
-            since_look = step % _REFERENCE_EVERY_STEPS
-            if since_look == 0 or _REFERENCE_EVERY_STEPS - since_look < n_obs_steps:
-                seen.append(env.observe())
-            if since_look == 0:
-                memories.append(make_memory(*seen, n_obs_steps=n_obs_steps))
+            since_sample = step % _REFERENCE_EVERY_STEPS
+            until_next = _REFERENCE_EVERY_STEPS - since_sample
+            is_sampled = since_sample == 0
+            if is_sampled or until_next < n_obs_steps:
+                window.append(env.observe())
+            if is_sampled:
+                memories.append(make_memory(*window, n_obs_steps=n_obs_steps))
                 steps.append(step)
-            action = expert.predict([own], [episode_rng(self.env.task, _EPISODE, 0)])[0][0]
+            rng = episode_rng(self.env.task, _EPISODE, 0)
+            action = expert.predict([expert_memory], [rng])[0][0]
             actions.append(action)
             result = env.step(action)
-            for goal in result.progress:
-                met |= {stage for stage, holds in goal.stages.items() if holds}
+            met.update(_met_stages(result.progress))
             success = result.success
             if success:
                 break
-        held = np.repeat(actions[-1][None], self.setup.policy.spec.chunk_size, axis=0)
-        stages = [stage for goal in self.env.goals for stage in goal.stages]
-        missed = next((stage for stage in stages if stage not in met), "")
-        followed = np.concatenate([actions, held])
-        return Reference(tuple(memories), tuple(steps), followed, len(actions), success, missed)
+        last = np.repeat(actions[-1][None], self.setup.policy.spec.chunk_size, axis=0)
+        return Reference(
+            memories=tuple(memories),
+            steps=tuple(steps),
+            actions=np.concatenate([actions, last]),
+            n_steps=len(actions),
+            success=success,
+            missed_stage=self._first_stage_outside(met),
+        )
+
+    def _first_stage_outside(self, met: set[str]) -> str:
+        for goal in self.env.goals:
+            for stage in goal.stages:
+                if stage not in met:
+                    return stage
+        return ""
 
     @cached_property
     def reference_chunks(self) -> Float32[np.ndarray, "moment chunk action_dim"]:
@@ -188,32 +214,44 @@ class CheckContext:
 
     @property
     def action_scale(self) -> Float[np.ndarray, " action_dim"]:
-        """A noticeable difference in each action: a tenth of the actuators' range."""
+        """Return a noticeable difference in each action: a tenth of the actuators' range."""
         return (np.array(self.action.high) - np.array(self.action.low)) / 10
 
 
-def changed(memory: EpisodeMemory, change: Callable[[Observation], Observation]) -> EpisodeMemory:
-    """The same episode, had its observations been others."""
-    return replace(
-        memory, observations=deque(map(change, memory.observations), memory.observations.maxlen)
-    )
+def change_observations(
+    memory: EpisodeMemory, change: Callable[[Observation], Observation]
+) -> EpisodeMemory:
+    """Return the memory with a change applied to each of its observations."""
+    observations = map(change, memory.observations)
+    return replace(memory, observations=deque(observations, memory.observations.maxlen))
 
 
-def changed_camera(
+def image_change(
     camera: str, change: Callable[[np.ndarray], np.ndarray]
 ) -> Callable[[Observation], Observation]:
-    """To change one image of an observation."""
-    return lambda o: replace(o, images=dict(o.images) | {camera: change(o.images[camera])})
+    """Return a function that changes the image of one camera in an observation."""
+
+    def apply(observation: Observation) -> Observation:
+        image = change(observation.images[camera])
+        return replace(observation, images={**observation.images, camera: image})
+
+    return apply
+
+
+def _met_stages(progress: Iterable[Progress]) -> Iterator[str]:
+    for goal in progress:
+        for stage, is_met in goal.stages.items():
+            if is_met:
+                yield stage
 
 
 @contextmanager
 def _named(subject: str, expected: str) -> Iterator[None]:
-    """Turn any exception into a `WhiskerError` with that subject; one that is already a `WhiskerError` passes."""
+    """Turn an exception into a `WhiskerError` with that subject, unless it is one already."""
     try:
         yield
     except WhiskerError:
         raise
     except Exception as error:
-        raise WhiskerError(
-            subject, expected=expected, got=f"{type(error).__name__}: {error}"
-        ) from error
+        got = f"{type(error).__name__}: {error}"
+        raise WhiskerError(subject, expected=expected, got=got) from error

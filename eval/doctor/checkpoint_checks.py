@@ -1,4 +1,4 @@
-"""Checks of the checkpoint by itself: its statistics, its weights, where it comes from."""
+"""Checks of the checkpoint alone: its statistics, its weights, its origin."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,112 +14,158 @@ from policies.policy import NetworkPolicy
 
 # Pixels in 0..1 of any real recording vary by more than this.
 _LEAST_IMAGE_STD = 0.02
-# A number that hardly varied in training is blown up by the division.
+# A value that hardly varied in training is amplified by the division.
 _LEAST_STD_SHARE = 1e-4
+# Means of pixels in 0..1 are below this.
+_MOST_IMAGE_MEAN = 1.5
+_COMPARED_STATISTICS = {"mean", "std", "min", "max", "q01", "q99"}
 
 
 def check_statistics(context: CheckContext) -> Iterator[Finding]:
-    """Is every feature normalised, by numbers that can be true?"""
+    """Check that every feature is normalised as declared, by plausible statistics."""
     normalisation = context.normalisation
     assert normalisation is not None
-    features = [*normalisation.inputs.values(), *filter(None, [normalisation.action])]
+    features = list(normalisation.inputs.values())
+    if normalisation.action is not None:
+        features.append(normalisation.action)
     for stats in features:
         yield from _check_mode(stats, normalisation.declared, context.setup.policy.spec.type)
         if stats.mode != "IDENTITY":
             yield from _check_feature(stats)
     yield from _check_action_pair(normalisation.trained_action, normalisation.action)
     if not features:
-        yield Finding("statistics", Level.UNKNOWN, "in a step of the type's own, not looked into")
+        yield Finding(
+            "statistics",
+            Level.UNKNOWN,
+            "the policy type normalises in a step of its own, which was not checked",
+        )
     else:
-        modes = ", ".join(f"{s.key.removeprefix('observation.')}: {s.mode}" for s in features)
-        yield Finding("statistics", Level.OK, f"{len(features)} features looked at", modes)
+        modes = [f"{stats.key.removeprefix('observation.')}: {stats.mode}" for stats in features]
+        yield Finding(
+            "statistics",
+            Level.OK,
+            f"{len(features)} features were checked",
+            ", ".join(modes),
+        )
 
 
 def _check_mode(
     stats: FeatureStats, declared: Mapping[str, str], policy_type: str
 ) -> Iterator[Finding]:
-    """Compare how the processors normalise a feature with how config.json says that the training did."""
+    """Compare how the processors normalise a feature with what config.json declares."""
     meant = declared.get(stats.kind, "IDENTITY")
+    is_raw = stats.mode == "IDENTITY"
+    not_normalised = f"{stats.key} is not normalised at all"
     evidence = f"processor {stats.mode}, config.json {meant}"
-    if stats.mode == "IDENTITY" and meant != "IDENTITY":
-        hint = "Save the processors again from the training that config.json is of."
+    if is_raw and meant != "IDENTITY":
         yield Finding(
-            "statistics", Level.ERROR, f"{stats.key} is not normalised at all", evidence, hint
+            "statistics",
+            Level.ERROR,
+            not_normalised,
+            evidence,
+            "Save the processors again from the training that config.json describes.",
         )
     elif stats.kind in declared and stats.mode != meant:
-        # The processors are what runs: a checkpoint may be right though its config.json is not.
-        hint = "Only one of the two is of the training: compare with its normalization_mapping."
-        finding = f"{stats.key} is normalised in another way than config.json says"
-        yield Finding("statistics", Level.WARNING, finding, evidence, hint)
-    elif (
-        stats.mode == "IDENTITY"
-        and stats.kind != "VISUAL"
-        and not LEROBOT_TYPES[policy_type].takes_raw_numbers
-    ):
-        hint = "Right only if it was trained on raw numbers."
+        # The processors are what runs. Such a checkpoint may be right although its config.json is
+        # not.
         yield Finding(
-            "statistics", Level.WARNING, f"{stats.key} is not normalised at all", evidence, hint
+            "statistics",
+            Level.WARNING,
+            f"{stats.key} is normalised in another way than config.json says",
+            evidence,
+            "Only one of the two is from the training: compare with its normalization_mapping.",
+        )
+    elif is_raw and stats.kind != "VISUAL" and not LEROBOT_TYPES[policy_type].takes_raw_numbers:
+        yield Finding(
+            "statistics",
+            Level.WARNING,
+            not_normalised,
+            evidence,
+            "This is right only if the policy was trained on raw numbers.",
         )
 
 
 def _check_feature(stats: FeatureStats) -> Iterator[Finding]:
-    std = stats.values.get("std")
     if stats.kind == "VISUAL":
-        mean = stats.values.get("mean")
-        if mean is not None and mean.max() > 1.5:
-            hint = "Compute them on pixels in 0..1."
-            yield Finding(
-                "statistics",
-                Level.ERROR,
-                f"{stats.key}: statistics of 0-255 pixels",
-                f"mean {mean.max():.0f}",
-                hint,
-            )
-        if std is not None and std.min() < _LEAST_IMAGE_STD:
-            yield Finding(
-                "statistics",
-                Level.ERROR,
-                f"{stats.key}: the standard deviation is far too small",
-                f"std {std.min():.4f} of pixels in 0..1: they become up to {0.5 / std.min():.0f}",
-                "Compute the dataset's statistics again, and save the processors with them.",
-            )
-    elif std is not None and stats.span is not None:
-        scale = np.maximum(np.abs(stats.span[0]), np.abs(stats.span[1])).max()
-        flat = np.flatnonzero(std <= _LEAST_STD_SHARE * scale)
-        if len(flat):
-            hint = "That number never varied in training: any other value is blown up. Leave it out, or record it anew."
-            if stats.kind == "ACTION":
-                hint = "That action never varied in training: the policy cannot move it. Record it anew if it has to."
-            yield Finding(
-                "statistics",
-                Level.WARNING,
-                f"{stats.key}: std near zero",
-                f"dimensions {flat.tolist()}",
-                hint,
-            )
+        yield from _check_image_statistics(stats)
+    else:
+        yield from _check_constant_dimensions(stats)
+
+
+def _check_image_statistics(stats: FeatureStats) -> Iterator[Finding]:
+    mean = stats.values.get("mean")
+    std = stats.values.get("std")
+    if mean is not None and mean.max() > _MOST_IMAGE_MEAN:
+        yield Finding(
+            "statistics",
+            Level.ERROR,
+            f"{stats.key}: statistics of 0-255 pixels",
+            f"mean {mean.max():.0f}",
+            "Compute them on pixels in 0..1.",
+        )
+    if std is not None and std.min() < _LEAST_IMAGE_STD:
+        largest = 0.5 / std.min()
+        yield Finding(
+            "statistics",
+            Level.ERROR,
+            f"{stats.key}: the standard deviation is far too small",
+            f"std {std.min():.4f} of pixels in 0..1: they become up to {largest:.0f}",
+            "Compute the dataset's statistics again, and save the processors with them.",
+        )
+
+
+def _check_constant_dimensions(stats: FeatureStats) -> Iterator[Finding]:
+    std = stats.values.get("std")
+    if std is None or stats.span is None:
+        return
+    low, high = stats.span
+    scale = np.maximum(np.abs(low), np.abs(high)).max()
+    constant = np.flatnonzero(std <= _LEAST_STD_SHARE * scale)
+    if not len(constant):
+        return
+    hint = (
+        "That number never varied in training, so any other value is amplified. "
+        "Leave it out, or record it anew."
+    )
+    if stats.kind == "ACTION":
+        hint = (
+            "That action never varied in training, so the policy cannot move it. "
+            "Record it anew if it has to."
+        )
+    yield Finding(
+        "statistics",
+        Level.WARNING,
+        f"{stats.key}: std near zero",
+        f"dimensions {constant.tolist()}",
+        hint,
+    )
 
 
 def _check_action_pair(
     trained: FeatureStats | None, undone: FeatureStats | None
 ) -> Iterator[Finding]:
-    """Training normalised the action; is exactly that undone?"""
+    """Check that the postprocessor undoes exactly the normalisation of the training."""
     if trained is None or undone is None:
         return
     hint = "Save pre- and postprocessor of one training, with the same statistics."
     if trained.mode != undone.mode:
-        finding = (
-            "actions are left normalised"
-            if undone.mode == "IDENTITY"
-            else "another mode than in training"
-        )
+        finding = "another mode than in training"
+        if undone.mode == "IDENTITY":
+            finding = "actions are left normalised"
         evidence = f"training {trained.mode}, postprocessor {undone.mode}"
-        yield Finding("postprocessor", Level.ERROR, finding, evidence, hint)
+        yield Finding(
+            "postprocessor",
+            Level.ERROR,
+            finding,
+            evidence,
+            hint,
+        )
         return
-    for name in (
-        trained.values.keys() & undone.values.keys() & {"mean", "std", "min", "max", "q01", "q99"}
-    ):
-        if not np.allclose(trained.values[name], undone.values[name], rtol=1e-3, atol=1e-6):
-            evidence = f"{name}: {_numbers(trained.values[name])} in training, {_numbers(undone.values[name])} here"
+    for name in trained.values.keys() & undone.values.keys() & _COMPARED_STATISTICS:
+        was = trained.values[name]
+        now = undone.values[name]
+        if not np.allclose(was, now, rtol=1e-3, atol=1e-6):
+            evidence = f"{name}: {_numbers(was)} in training, {_numbers(now)} here"
             yield Finding(
                 "postprocessor",
                 Level.ERROR,
@@ -131,89 +177,126 @@ def _check_action_pair(
 
 
 def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
-    """A real frame, as the network gets it."""
+    """Check the range of a real observation as the network gets it."""
+    check = "normalised observation"
     policy = context.setup.policy
     assert isinstance(policy, NetworkPolicy) and context.normalisation is not None
     inputs = policy.network_inputs(context.first_memory.present)
-    strange = find_out_of_range_inputs(context.normalisation, inputs)
+    outside = find_strange_inputs(context.normalisation, inputs)
     ranges = []
     for key, stats in context.normalisation.inputs.items():
-        if key not in inputs or (stats.mode == "IDENTITY" and stats.kind == "VISUAL"):
+        is_image = stats.kind == "VISUAL"
+        is_raw_image = is_image and stats.mode == "IDENTITY"
+        if key not in inputs or is_raw_image:
             continue
-        values = inputs[key].reshape(-1) if stats.kind == "VISUAL" else inputs[key][0]
-        low, high = values.min(), values.max()
+        values = inputs[key].reshape(-1) if is_image else inputs[key][0]
+        low = values.min()
+        high = values.max()
         ranges.append(f"{key.removeprefix('observation.')} {low:.1f} to {high:.1f}")
-        if key in strange:
-            where = (
-                ""
-                if stats.kind == "VISUAL"
-                else f", worst {context.env.state_names[int(np.abs(values).argmax()) % len(context.env.state_names)]!r}"
-            )
+        if key in outside:
+            finding = f"{key} of a real frame is far outside what it was trained on"
+            evidence = f"normalised {low:.0f} to {high:.0f}"
+            if not is_image:
+                evidence += f", worst {_name_worst(context, values)!r}"
             yield Finding(
-                "normalised observation",
+                check,
                 Level.ERROR,
-                f"{key} of a real frame is far outside what it was trained on",
-                f"normalised {low:.0f} to {high:.0f}{where}",
+                finding,
+                evidence,
                 "Statistics, units or the environment are not those of the training.",
             )
-    yield Finding(
-        "normalised observation", Level.OK, "a real frame was preprocessed", "; ".join(ranges)
-    )
+    yield Finding(check, Level.OK, "a real frame was preprocessed", "; ".join(ranges))
+
+
+def _name_worst(context: CheckContext, values: np.ndarray) -> str:
+    """Return the name of the state number with the largest normalised value."""
+    names = context.env.state_names
+    return names[int(np.abs(values).argmax()) % len(names)]
 
 
 def check_weights(context: CheckContext) -> Iterator[Finding]:
+    """Check that the weights are finite and look trained."""
     policy = context.setup.policy
     assert isinstance(policy, NetworkPolicy)
     audit = policy.audit()
+    damaged = "The training diverged, or the file is damaged."
     evidence = (
         f"{audit.n_parameters / 1e6:.1f} M parameters; "
         f"{audit.n_untouched_norms} of {audit.n_norms} normalisation layers as at their creation"
     )
-    damaged = "The training diverged, or the file is damaged."
     if audit.non_finite:
+        named = ", ".join(audit.non_finite[:3])
         yield Finding(
-            "weights", Level.ERROR, "NaN or infinite", ", ".join(audit.non_finite[:3]), damaged
+            "weights",
+            Level.ERROR,
+            "NaN or infinite",
+            named,
+            damaged,
         )
     elif audit.negative_variances:
         named = ", ".join(audit.negative_variances[:3])
-        yield Finding("weights", Level.ERROR, "negative variances of a BatchNorm", named, damaged)
+        yield Finding(
+            "weights",
+            Level.ERROR,
+            "negative variances of a BatchNorm",
+            named,
+            damaged,
+        )
     elif audit.looks_random:
-        hint = "They were never trained, or saved before loading. Check where the file comes from."
-        yield Finding("weights", Level.ERROR, "they look random", evidence, hint)
+        yield Finding(
+            "weights",
+            Level.ERROR,
+            "they look random",
+            evidence,
+            (
+                "They were never trained, or were saved before loading. "
+                "Check where the file comes from."
+            ),
+        )
     else:
         yield Finding(
-            "weights", Level.OK, "every tensor was in the file, and they look trained", evidence
+            "weights",
+            Level.OK,
+            "every tensor was in the file, and they look trained",
+            evidence,
         )
 
 
 def check_plan_is_finite(context: CheckContext) -> Iterator[Finding]:
-    """Refuse a plan that is no number; where it is one, the other checks say more."""
+    """Check that the first plan has no NaN; if so, other checks report on it."""
     finite = np.isfinite(context.first_plan)
-    if not finite.all():
-        names = [
-            name
-            for name, good in zip(context.action.names, finite.all(axis=0), strict=True)
-            if not good
-        ]
-        evidence = f"{(~finite).mean():.0%} of the first plan: {', '.join(names)}"
-        hint = "Look at the weights and the statistics: the network, or a division by them, gives no number."
-        yield Finding("planned actions", Level.ERROR, "the plan is NaN or infinite", evidence, hint)
+    if finite.all():
+        return
+    columns = zip(context.action.names, finite.all(axis=0), strict=True)
+    names = ", ".join(name for name, is_finite in columns if not is_finite)
+    yield Finding(
+        "planned actions",
+        Level.ERROR,
+        "the plan is NaN or infinite",
+        f"{(~finite).mean():.0%} of the first plan: {names}",
+        (
+            "Look at the weights and the statistics: the network, or a division by a statistic, "
+            "does not give a number."
+        ),
+    )
 
 
 def check_origin(context: CheckContext) -> Iterator[Finding]:
+    """Warn of base checkpoints, which were not fine-tuned."""
     name = context.setup.policy.spec.checkpoint
-    # "pi0_base", "pi0fast-base", "smolvla_base"; not "database" and not "base_camera".
+    # This matches "pi0_base", "pi0fast-base" and "smolvla_base", but neither "database" nor
+    # "base_camera".
     if re.search(r"(^|[_-])base$", PurePath(name).name.lower()):
         yield Finding(
             "origin",
             Level.WARNING,
             "a base checkpoint: it was not fine-tuned for this robot and task",
             name,
-            "Fine-tune it first; its success rate here says nothing of the method.",
+            "Fine-tune it first; its success rate here says nothing about the method.",
         )
     else:
         yield Finding("origin", Level.OK, "not a base checkpoint by its name", name)
 
 
 def _numbers(values: np.ndarray) -> str:
-    return "[" + ", ".join(f"{v:.3g}" for v in values[:8]) + "]"
+    return "[" + ", ".join(f"{value:.3g}" for value in values[:8]) + "]"

@@ -1,4 +1,4 @@
-"""The doctor looks at an environment alone: whether it keeps the contract that every evaluation rests on."""
+"""Checks that an environment alone keeps the contract that every evaluation relies on."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,14 +11,16 @@ from sim.flags import find_flags
 from sim.registry import make_env
 
 _LEVELS = {"ok": Level.OK, "failed": Level.ERROR, "unknown": Level.UNKNOWN}
-_DO = "The contract is in sim/env.py, and that of capabilities in sim/capabilities.py."
+_HINT = "The contract is in sim/env.py, and that of capabilities in sim/capabilities.py."
+# These flags describe an environment; all others describe a policy.
+_OF_AN_ENV = {"env", "control"}
 
 
-def examine_env(config: DoctorConfig) -> Iterator[Finding]:
-    """Put the environment through `sim.check_env`, in its first episode; one finding a check.
+def run_env_checks(config: DoctorConfig) -> Iterator[Finding]:
+    """Run `sim.check_env` on the environment in its first episode, and yield a finding per check.
 
     Raises:
-        WhiskerError: it cannot be made, or a flag is about a policy.
+        WhiskerError: the environment cannot be made, or a flag describes a policy.
     """
     for flag in find_flags(SubjectConfig):
         if flag.group != "env" and flag.value_in(config) != flag.field.default:
@@ -28,4 +30,9 @@ def examine_env(config: DoctorConfig) -> Iterator[Finding]:
             )
     for check in check_env(partial(make_env, config.env.name, control=config.env.control)):
         level = _LEVELS[check.verdict]
-        yield Finding(check.name, level, check.sentence, hint=_DO if level is Level.ERROR else "")
+        yield Finding(
+            check.name,
+            level,
+            check.sentence,
+            hint=_HINT if level is Level.ERROR else "",
+        )

@@ -1,13 +1,16 @@
-"""What the doctor says."""
+"""Findings: what the doctor's checks return."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Level(StrEnum):
-    """FINE: checked and good. UNKNOWN: this check cannot tell. WARNING: look at it.
+    """Says how serious a finding is.
 
-    ERROR: the number would be wrong, so `eval` refuses.
+    OK: the check found nothing wrong.
+    UNKNOWN: the check cannot decide.
+    WARNING: a person should look at this.
+    ERROR: the success rate would be wrong, so `eval` refuses to run.
     """
 
     OK = "fine"
@@ -18,13 +21,13 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check.
+    """Holds the result of one check.
 
     Attributes:
-        check: what was looked at, e.g. "gripper".
-        finding: what is so, in one sentence; names the bug.
-        evidence: the numbers it rests on.
-        hint: what to do; "" if nothing.
+        check: what was checked, e.g. "gripper".
+        finding: the result in one sentence; it names the bug if there is one.
+        evidence: the numbers that support it.
+        hint: what to do about it; "" if nothing.
     """
 
     check: str
@@ -34,26 +37,37 @@ class Finding:
     hint: str = ""
 
     @property
-    def is_ill(self) -> bool:
+    def is_problem(self) -> bool:
         return self.level in (Level.WARNING, Level.ERROR)
+
+    @property
+    def is_ill(self) -> bool:
+        """Return `is_problem`, for callers that still use the old name."""
+        return self.is_problem
 
     def __str__(self) -> str:
         evidence = f" ({self.evidence})" if self.evidence else ""
         return f"{self.check}: {self.finding}{evidence}. {self.hint}".rstrip()
 
 
-# Recorded episodes show that something is wrong, and seldom what: these commands look for the
-# cause.
-TELL_APART = "eval-doctor with the flags of the run looks for the cause, and whiskers shows what was planned."
+# Recorded episodes show that something is wrong, but seldom why. These commands find the cause.
+FIND_THE_CAUSE = (
+    "Run eval-doctor with the flags of the run to find the cause, "
+    "and whiskers to see what the policy planned."
+)
 
 
 def describe_failed_check(function: str, error: Exception) -> Finding:
-    """Return the finding that stands for a check which raised.
+    """Return the finding that replaces a check which raised.
 
     Args:
-        function: its name, e.g. "check_gripper".
+        function: name of the check's function, e.g. "check_gripper".
     """
     name = function.strip("_").removeprefix("check_").replace("_", " ")
-    evidence = " ".join(f"{type(error).__name__}: {error}".split())
-    hint = "Nothing is known of what it looks for. Please report it, with the command."
-    return Finding(name, Level.WARNING, "this check could not be made", evidence, hint)
+    return Finding(
+        name,
+        Level.WARNING,
+        "this check could not run",
+        " ".join(f"{type(error).__name__}: {error}".split()),
+        "The problems that it looks for may be there. Please report it, with the command.",
+    )

@@ -1,4 +1,4 @@
-"""Is the gripper of the training's actions this environment's: does it vary, and between the same two ends?"""
+"""Checks that the gripper of the training's actions varies, and has this environment's range."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,14 @@ from eval.doctor.finding import Finding, Level
 from policies.adapters import convert_gripper
 from policies.normalisation import FeatureStats
 
-# A range is another unit's when it is this much narrower or wider.
-_NARROW, _WIDE = 0.2, 3.0
+# A range that is this much narrower or wider than the environment's is in another unit.
+_NARROW = 0.2
+_WIDE = 3.0
 # An action that varied by less than this share of its size is constant but for rounding.
 _IMMOVABLE = 1e-6
 # The two values of a binary command may be off by this share of the way from closed to open.
 _LEEWAY = 0.25
-# Such a value is a usual one if it is off by less than this share of the usual way.
+# A value is rounded to a usual range if it is off by less than this share of it.
 _NOISE = 0.1
 _USUAL_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 100.0))
 
@@ -27,71 +28,95 @@ def check_gripper_range(
     low: Float[np.ndarray, " dim"],
     high: Float[np.ndarray, " dim"],
 ) -> Iterator[Finding]:
-    """Compare the gripper of the training's actions with this one's.
+    """Compare the gripper of the training's actions with the environment's gripper.
 
     Args:
-        stats: of the actions.
+        stats: of the training's actions.
         low: smallest actions of the training.
         high: largest actions of the training.
     """
     assert context.normalisation is not None
-    spec, adapters = context.action, context.adapters
-    own = adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
+    spec = context.action
     g = spec.gripper_index
+    adapters = context.adapters
+    own = adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
     evidence = (
         f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
     )
     affine = (context.normalisation.action or stats).affine
-    if affine is not None and affine[1][g] <= _IMMOVABLE * max(abs(low[g]), abs(high[g])):
-        hint = "Record demonstrations whose gripper moves; if they do, compute their statistics anew, and save them."
+    largest = max(abs(low[g]), abs(high[g]))
+    if affine is not None and affine[1][g] <= _IMMOVABLE * largest:
         yield Finding(
             "gripper",
             Level.ERROR,
             "its action never varied in training: it can never move",
             evidence,
-            hint,
+            (
+                "Record demonstrations whose gripper moves; if they do, "
+                "compute their statistics anew, and save them."
+            ),
         )
-        return
-    if context.normalisation.relative.is_difference(g):
+    elif context.normalisation.relative.is_difference(g):
         yield Finding(
             "gripper",
             Level.UNKNOWN,
             "trained on differences, which say nothing of its range",
             evidence,
         )
-        return
-    if spec.gripper_is_binary:
-        yield from _check_binary_gripper(stats, own, context)
-        return
-    share = (high[g] - low[g]) / abs(own[1] - own[0])
-    middle = convert_gripper((low[g] + high[g]) / 2, own, (0.0, 1.0))
-    if share < _NARROW or share > _WIDE or not -0.5 < middle < 1.5:
+    elif spec.gripper_is_binary:
+        yield _check_binary_gripper(context, stats, own)
+    elif _is_another_range(low[g], high[g], own):
         closed, open_ = _guess_gripper_range(low[g], high[g])
-        hint = f"Say what it means by closed and open: --gripper-range {closed:.3g} {open_:.3g}, or turned round."
         yield Finding(
-            "gripper", Level.ERROR, "another gripper range than in training", evidence, hint
+            "gripper",
+            Level.ERROR,
+            "another gripper range than in training",
+            evidence,
+            (
+                f"Give what it means by closed and open: --gripper-range {closed:.3g} {open_:.3g}, "
+                "or the two swapped."
+            ),
         )
     else:
         yield Finding("gripper", Level.OK, "trained on this gripper's range", evidence)
 
 
+def describe_ranges(low: float, high: float) -> str:
+    """Return the flags for both meanings of a command's two values, and how to choose."""
+    rlds = ", as in data sets of RLDS's format" if (low, high) == (0.0, 1.0) else ""
+    return (
+        f"--gripper-range {low:.3g} {high:.3g} if {high:.3g} opens{rlds}, "
+        f"or --gripper-range {high:.3g} {low:.3g} if {high:.3g} closes. "
+        "The first actions of a demonstration, on the way to the object, open."
+    )
+
+
+def _is_another_range(low: float, high: float, own: tuple[float, float]) -> bool:
+    share = (high - low) / abs(own[1] - own[0])
+    middle = convert_gripper((low + high) / 2, own, (0.0, 1.0))
+    return bool(share < _NARROW or share > _WIDE or not -0.5 < middle < 1.5)
+
+
 def _check_binary_gripper(
-    stats: FeatureStats, own: tuple[float, float], context: CheckContext
-) -> Iterator[Finding]:
-    """Compare the two values of the training's command with those that close and open this gripper."""
+    context: CheckContext, stats: FeatureStats, own: tuple[float, float]
+) -> Finding:
+    """Compare the two commands of the training with those that close and open this gripper."""
     spec = context.action
     low, high = _find_two_values(stats, spec.gripper_index, own)
-    shares = sorted(float(convert_gripper(value, own, (0.0, 1.0))) for value in (low, high))
-    evidence = f"trained on {low:.3g} and {high:.3g}; here {own[0]:g} closes, {own[1]:g} opens, and their middle does nothing"
-    if abs(shares[0]) <= _LEEWAY and abs(shares[1] - 1) <= _LEEWAY:
-        yield Finding("gripper", Level.OK, "trained on this gripper's two values", evidence)
-        return
-    one, other = _round_to_usual(low, high)
-    if {one, other} == {spec.gripper_closed, spec.gripper_open}:
+    evidence = (
+        f"trained on {low:.3g} and {high:.3g}; here {own[0]:g} closes, {own[1]:g} opens, "
+        "and their middle does nothing"
+    )
+    nearer, farther = sorted(
+        float(convert_gripper(value, own, (0.0, 1.0))) for value in (low, high)
+    )
+    if abs(nearer) <= _LEEWAY and abs(farther - 1) <= _LEEWAY:
+        return Finding("gripper", Level.OK, "trained on this gripper's two values", evidence)
+    low, high = _round_to_usual(low, high)
+    hint = f"Give {describe_ranges(low, high)}"
+    if {low, high} == {spec.gripper_closed, spec.gripper_open}:
         hint = "Leave --gripper-range out: these are the environment's own values."
-    else:
-        hint = f"Say {describe_ranges(one, other)}"
-    yield Finding(
+    return Finding(
         "gripper",
         Level.ERROR,
         "its commands in training were other values than this gripper's",
@@ -100,39 +125,34 @@ def _check_binary_gripper(
     )
 
 
-def describe_ranges(low: float, high: float) -> str:
-    """Return the flags for both meanings of a command's two values, and how to tell which is meant."""
-    rlds = ", as in data sets of RLDS's format" if (low, high) == (0.0, 1.0) else ""
-    return (
-        f"--gripper-range {low:.3g} {high:.3g} if {high:.3g} opens{rlds}, or --gripper-range {high:.3g} {low:.3g} if "
-        f"{high:.3g} closes. The first actions of a demonstration, on the way to the object, open."
-    )
-
-
 def _find_two_values(
     stats: FeatureStats, index: int, own: tuple[float, float]
 ) -> tuple[float, float]:
     """Return the lower and the higher value of an action that takes only two.
 
-    Where only mean m and standard deviation s are known: of the usual pairs (a, b) the one that
-    fits best, since the variance of a number that is either a or b is (m - a) (b - m).
+    If only mean m and standard deviation s are known, it is the usual pair (a, b) that fits best:
+    the variance of a number that is either a or b is (m - a) (b - m).
     """
-    for low, high in (("min", "max"), ("q01", "q99")):
-        if low in stats.values and high in stats.values:
-            return float(stats.values[low][index]), float(stats.values[high][index])
-    mean, std = (float(stats.values[name][index]) for name in ("mean", "std"))
+    for lowest, highest in (("min", "max"), ("q01", "q99")):
+        if lowest in stats.values and highest in stats.values:
+            return float(stats.values[lowest][index]), float(stats.values[highest][index])
+    mean = float(stats.values["mean"][index])
+    std = float(stats.values["std"][index])
+    variance = max(std, 1e-9) ** 2
+
+    def misfit(pair: tuple[float, float]) -> float:
+        a, b = pair
+        return float(abs(np.log(variance / ((mean - a) * (b - mean)))))
+
     pairs = [(min(own), max(own)), *_USUAL_RANGES]
     fitting = [(a, b) for a, b in pairs if a < mean < b]
     if not fitting:
         return mean - std, mean + std
-    return min(
-        fitting,
-        key=lambda pair: abs(np.log(max(std, 1e-9) ** 2 / ((mean - pair[0]) * (pair[1] - mean)))),
-    )
+    return min(fitting, key=misfit)
 
 
 def _round_to_usual(low: float, high: float) -> tuple[float, float]:
-    """Return the usual range whose two ends these are but for noise, or else these."""
+    """Return the usual range that the two values are within noise of, else the values."""
     for a, b in _USUAL_RANGES:
         if max(abs(low - a), abs(high - b)) < _NOISE * (b - a):
             return a, b
@@ -140,6 +160,8 @@ def _round_to_usual(low: float, high: float) -> tuple[float, float]:
 
 
 def _guess_gripper_range(low: float, high: float) -> tuple[float, float]:
-    """The smallest usual range that holds what was seen in training."""
-    usual = [(a, b) for a, b in _USUAL_RANGES if a - 0.05 <= low and high <= 1.05 * b]
-    return usual[0] if usual else (low, high)
+    """Return the smallest usual range that contains the training's values, else the values."""
+    for a, b in _USUAL_RANGES:
+        if a - 0.05 <= low and high <= 1.05 * b:
+            return a, b
+    return low, high

@@ -1,4 +1,4 @@
-"""Checks of image size and field of view against the training's."""
+"""Checks that the images have the size and the field of view of the training."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,47 +8,37 @@ from policies.adapters import format_image_size
 from policies.training_record import TrainingRecord
 from sim.registry import family_of
 
-# An angle that differs by more than this is another camera's.
+# Angles that differ by more than this are those of different cameras.
 _SAME_ANGLE_DEG = 1.0
+
+type Sizes = Mapping[str, tuple[int, int]]
 
 
 def check_image_sizes(context: CheckContext) -> Iterator[Finding]:
-    """Compare the size and the angle at which each camera is rendered with the training's, as far as they are known."""
+    """Compare the size and the field of view of each camera with the training's, if known."""
     training = context.setup.training or TrainingRecord()
     yield from _check_sizes(context, training)
     yield from _check_angles(context, training)
     if training.dataset:
-        how = (
-            f"augmented by {', '.join(training.augmentations)}"
-            if training.augmentations
-            else "not augmented"
-        )
-        yield Finding(
-            "training images",
-            Level.OK,
-            f"of dataset {training.dataset!r}, as train_config.json says",
-            how,
-        )
+        finding = f"of dataset {training.dataset!r}, as train_config.json says"
+        evidence = "not augmented"
+        if training.augmentations:
+            evidence = f"augmented by {', '.join(training.augmentations)}"
+        yield Finding("training images", Level.OK, finding, evidence)
 
 
 def _check_sizes(context: CheckContext, training: TrainingRecord) -> Iterator[Finding]:
     adapters = context.adapters
-    shown = {
+    rendered = {
         adapters.camera_map.get(camera.name, camera.name): (camera.height_px, camera.width_px)
         for camera in context.env.cameras
     }
     trained, source = _trained_sizes(context, training)
-    trained = {camera: size for camera, size in trained.items() if camera in shown}
-    evidence = f"rendered {_list(shown)}"
-    family = family_of(context.env.name)
+    trained = {camera: size for camera, size in trained.items() if camera in rendered}
+    evidence = f"rendered {_list(rendered)}"
     if trained:
         evidence += f"; {source} {_list(trained)}"
-        if any(shown[camera] != size for camera, size in trained.items()):
-            hint = _advise(trained, training)
-            finding = "the policy is shown images of another size than in training"
-            yield Finding("image sizes", Level.WARNING, finding, evidence, hint)
-        else:
-            yield Finding("image sizes", Level.OK, "as in training", evidence)
+        yield _compare_sizes(rendered, trained, training, evidence)
     elif adapters.image_size is not None:
         yield Finding(
             "image sizes",
@@ -57,61 +47,115 @@ def _check_sizes(context: CheckContext, training: TrainingRecord) -> Iterator[Fi
             evidence,
         )
     elif training.needs_declared_size:
-        yield Finding("image sizes", Level.OK, "the size that the network's layers need", evidence)
+        yield Finding(
+            "image sizes",
+            Level.OK,
+            "the size that the network's layers need",
+            evidence,
+        )
     elif not training.base:
         yield Finding("image sizes", Level.OK, "the size that config.json declares", evidence)
-    elif family.square_images and all(height == width for height, width in shown.values()):
-        finding = f"the size that config.json declares, square like {family.title}'s recordings"
-        yield Finding("image sizes", Level.OK, finding, evidence)
     else:
-        finding = "config.json keeps the image size of the base that was fine-tuned; the training's may be another"
-        evidence += f"; base {training.base!r}"
-        hint = "Give the size of the training's images, e.g. --image-size 640x480, which most cameras record."
-        yield Finding("image sizes", Level.WARNING, finding, evidence, hint)
+        yield _judge_size_of_base(context, rendered, training.base, evidence)
 
 
-def _trained_sizes(
-    context: CheckContext, training: TrainingRecord
-) -> tuple[Mapping[str, tuple[int, int]], str]:
+def _compare_sizes(
+    rendered: Sizes, trained: Sizes, training: TrainingRecord, evidence: str
+) -> Finding:
+    if all(rendered[camera] == size for camera, size in trained.items()):
+        return Finding("image sizes", Level.OK, "as in training", evidence)
+    return Finding(
+        "image sizes",
+        Level.WARNING,
+        "the policy observes images of another size than in training",
+        evidence,
+        _advise(trained, training),
+    )
+
+
+def _judge_size_of_base(
+    context: CheckContext, rendered: Sizes, base: str, evidence: str
+) -> Finding:
+    """Judge the size of a fine-tuned checkpoint whose config.json repeats the base's size."""
+    family = family_of(context.env.name)
+    is_square = all(height == width for height, width in rendered.values())
+    if family.square_images and is_square:
+        return Finding(
+            "image sizes",
+            Level.OK,
+            f"the size that config.json declares, square like {family.title}'s recordings",
+            evidence,
+        )
+    finding = (
+        "config.json keeps the image size of the base that was fine-tuned; "
+        "the training may have used another"
+    )
+    evidence += f"; base {base!r}"
+    return Finding(
+        "image sizes",
+        Level.WARNING,
+        finding,
+        evidence,
+        (
+            "Give the size of the training's images, e.g. --image-size 640x480, "
+            "which most cameras record."
+        ),
+    )
+
+
+def _trained_sizes(context: CheckContext, training: TrainingRecord) -> tuple[Sizes, str]:
     """Return the policy's camera → (height_px, width_px) in training, and the source of that."""
     if context.training_env is None:
         return training.image_sizes, f"the images of dataset {training.dataset!r}"
-    cameras = context.training_env["cameras"]
-    sizes = {
-        training.renamed.get(c["name"], c["name"]): (c["height_px"], c["width_px"]) for c in cameras
-    }
+    sizes = {}
+    for camera in context.training_env["cameras"]:
+        name = training.renamed.get(camera["name"], camera["name"])
+        sizes[name] = (camera["height_px"], camera["width_px"])
     return sizes, "in training"
 
 
-def _advise(trained: Mapping[str, tuple[int, int]], training: TrainingRecord) -> str:
+def _advise(trained: Sizes, training: TrainingRecord) -> str:
     if training.needs_declared_size:
-        return "The network takes the declared size alone: it was not trained on these images as they are."
-    if len(set(trained.values())) > 1:
-        return "Its cameras have sizes of their own, and --image-size gives all of them the same: train on one size."
-    return f"Give --image-size {format_image_size(next(iter(trained.values())))}."
+        return (
+            "The network accepts only the declared size, "
+            "so it was not trained on these images as they are."
+        )
+    sizes = list(trained.values())
+    if len(set(sizes)) > 1:
+        return (
+            "Its cameras have different sizes, and --image-size gives all of them the same: "
+            "train on one size."
+        )
+    return f"Give --image-size {format_image_size(sizes[0])}."
 
 
 def _check_angles(context: CheckContext, training: TrainingRecord) -> Iterator[Finding]:
-    evidence = ", ".join(
-        f"{camera.name} at {camera.fovy_deg:.0f}°" for camera in context.env.cameras
-    )
+    cameras = context.env.cameras
+    evidence = ", ".join(f"{camera.name} at {camera.fovy_deg:.0f}°" for camera in cameras)
     if context.training_env is None:
         yield Finding(
-            "field of view", Level.UNKNOWN, "its training's angles are not known", evidence
+            "field of view",
+            Level.UNKNOWN,
+            "the angles of its training are not known",
+            evidence,
         )
         return
-    trained = {camera["name"]: camera for camera in context.training_env["cameras"]}
-    adapters = context.adapters
-    for camera in context.env.cameras:
-        was = trained.get(training.original_name(adapters.camera_map.get(camera.name, camera.name)))
-        if was is not None and abs(was["fovy_deg"] - camera.fovy_deg) > _SAME_ANGLE_DEG:
-            got = f"{camera.name}: trained at {was['fovy_deg']:.0f}°, here {camera.fovy_deg:.0f}°"
-            hint = "Evaluate in the scene of the training, or train on this camera."
+    trained_deg = {c["name"]: c["fovy_deg"] for c in context.training_env["cameras"]}
+    camera_map = context.adapters.camera_map
+    for camera in cameras:
+        name = training.original_name(camera_map.get(camera.name, camera.name))
+        was_deg = trained_deg.get(name)
+        if was_deg is not None and abs(was_deg - camera.fovy_deg) > _SAME_ANGLE_DEG:
+            got = f"{camera.name}: trained at {was_deg:.0f}°, here {camera.fovy_deg:.0f}°"
             yield Finding(
-                "field of view", Level.ERROR, "another field of view than in training", got, hint
+                "field of view",
+                Level.ERROR,
+                "another field of view than in training",
+                got,
+                "Evaluate in the scene of the training, or train on this camera.",
             )
     yield Finding("field of view", Level.OK, "compared with the training's", evidence)
 
 
-def _list(sizes: Mapping[str, tuple[int, int]]) -> str:
+def _list(sizes: Sizes) -> str:
     return ", ".join(f"{camera} {format_image_size(size)}" for camera, size in sizes.items())

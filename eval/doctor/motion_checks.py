@@ -1,98 +1,109 @@
-"""What the actions asked for, and what the arm did: checks on the recorded arrays of a run.
+"""Compares what the actions asked for with what the arm did, in the recorded arrays of a run.
 
-Each threshold lies between what was measured on so101/pick_place with the scripted expert, the
-shipped ACT and its early checkpoint ("healthy" below), and with the same ACT spoilt on purpose.
+Each threshold lies between the values measured on so101/pick_place with the scripted expert, the
+shipped ACT and its early checkpoint ("healthy" below), and those of the same ACT with a planted
+bug.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 
 from eval.doctor.action_columns import comparable_columns, range_of
-from eval.doctor.finding import TELL_APART, Finding, Level
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
 from eval.recorder import EpisodeArrays
 from sim.spec import ActionSpec
 
-# So far outside, as a share of the range, an action counts: a healthy ACT asks for -0.5 to -2 of
+# An action counts as far outside by this share of the range: a healthy ACT asks for -0.5 to -2 of
 # 0..100 to close the gripper.
 FAR_OUTSIDE = 0.05
-# Shares of the control steps. Healthy: 0 %; differences sent as targets: 45 %.
-FAR_WARNING, FAR_ERROR = 0.05, 0.50
-# Of the steps that are cut, by however little. Healthy: up to 23 %; normalised values sent as
-# targets: 93 %.
+# Shares of the control steps that are far outside. Healthy: 0 %; differences sent as targets: 45 %.
+FAR_WARNING = 0.05
+FAR_ERROR = 0.50
+# Share of the steps that are clipped, by however little. Healthy: up to 23 %; normalised values
+# sent as targets: 93 %.
 CUT_WARNING = 0.50
 
 # Path of the tool centre point in an episode. Zero: 0.0001 m; healthy: 0.5 m and more.
 STILL_M = 0.01
-# The share of an episode after which the tool stays so near to where it ends. Healthy: 0.74 and
-# more, the expert that stops half way: 0.27; radians or normalised values sent as degrees: 0.03.
-SETTLED_M, SETTLED_EARLY = 0.02, 0.10
+# Share of an episode after which the tool stays this near to its last position. Healthy: 0.74 and
+# more, an expert that stops half way: 0.27; radians or normalised values sent as degrees: 0.03.
+SETTLED_M = 0.02
+SETTLED_EARLY = 0.10
 
-# A servo needs a few control steps: the comparison is made with the best of these delays.
+# A servo needs a few control steps, so the comparison uses the best of these delays.
 LAGS = range(6)
-# A joint whose targets spread less than this share of its range says nothing by its correlation.
+# If a joint's targets spread less than this share of its range, its correlation says nothing.
 MOVING_SPREAD = 0.01
 # Healthy: correlation 0.998, mean error 0.2 % of the range; random targets: 0.25, 25 %; a stale
 # chunk: 0.80, 3 %.
-FOLLOWING_CORRELATION, FOLLOWING_ERROR = 0.90, 0.05
+FOLLOWING_CORRELATION = 0.90
+FOLLOWING_ERROR = 0.05
 
 # Distance from the first state to the first target, as a share of the joint's range. Healthy: 0.05;
 # two joints swapped: 0.23; radians: 0.46; normalised values: 0.46.
 FIRST_JUMP = 0.15
-# First targets this much nearer to zero than the state are values of another kind. Differences:
-# 0.14.
+# First targets that are this much nearer to zero than the state are in another unit, or are
+# differences, which have 0.14.
 SMALL_VALUES = 0.25
 
 
 def check_action_range(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
-    """The share of control steps whose action lies outside of what the actuators take, and which joint's it is."""
-    asked = np.concatenate([e.action for e in episodes])
-    cut_share = float(np.concatenate([e.clipped for e in episodes]).mean())
-    low, high = np.array(action.low), np.array(action.high)
-    outside = np.maximum(low - asked, asked - high) / range_of(action)
-    share = float((outside > FAR_OUTSIDE).any(axis=1).mean())
-    worst = int(outside.clip(0.0, None).mean(axis=0).argmax())
+    """Check how many actions lie outside the actuators' range, and name the worst joint."""
+    check = "executed actions"
+    asked = np.concatenate([episode.action for episode in episodes])
+    is_cut = np.concatenate([episode.clipped for episode in episodes])
+    cut_share = float(is_cut.mean())
+    low = np.array(action.low)
+    high = np.array(action.high)
+    excess = np.maximum(low - asked, asked - high) / range_of(action)
+    far_share = float((excess > FAR_OUTSIDE).any(axis=1).mean())
+    worst = int(excess.clip(0.0, None).mean(axis=0).argmax())
     name = action.names[worst]
+    asked_of_worst = asked[:, worst]
     evidence = (
-        f"{100 * share:.0f} % of {len(asked)} steps are more than {100 * FAR_OUTSIDE:.0f} % of the range outside, "
-        f"{100 * cut_share:.0f} % were cut at all; {name!r} most: {asked[:, worst].min():.4g} to "
-        f"{asked[:, worst].max():.4g}, the actuator takes {low[worst]:.4g} to {high[worst]:.4g}"
+        f"{100 * far_share:.0f} % of {len(asked)} steps are more than {100 * FAR_OUTSIDE:.0f} % of "
+        f"the range outside, {100 * cut_share:.0f} % were clipped at all; {name!r} most: "
+        f"{asked_of_worst.min():.4g} to {asked_of_worst.max():.4g}, the actuator takes "
+        f"{low[worst]:.4g} to {high[worst]:.4g}"
     )
     hint = (
-        f"Possible causes: other units than the environment's ({action.units[worst]}), actions left normalised, or a "
-        f"joint at its limit. {TELL_APART}"
+        f"Possible causes: other units than the environment's ({action.units[worst]}), actions "
+        f"left normalised, or a joint at its limit. {FIND_THE_CAUSE}"
     )
-    if share > FAR_WARNING:
-        finding = f"actions leave the actuators' range and are cut, {name!r} most"
+    if far_share > FAR_WARNING:
+        level = Level.ERROR if far_share > FAR_ERROR else Level.WARNING
         return Finding(
-            "executed actions",
-            Level.ERROR if share > FAR_ERROR else Level.WARNING,
-            finding,
+            check,
+            level,
+            f"actions leave the actuators' range and are clipped, {name!r} most",
             evidence,
             hint,
         )
     if cut_share > CUT_WARNING:
-        finding = f"most actions are just outside the actuators' range, {name!r} most"
-        return Finding("executed actions", Level.WARNING, finding, evidence, hint)
-    return Finding(
-        "executed actions", Level.OK, "the actions are what the actuators take", evidence
-    )
+        return Finding(
+            check,
+            Level.WARNING,
+            f"most actions are just outside the actuators' range, {name!r} most",
+            evidence,
+            hint,
+        )
+    return Finding(check, Level.OK, "the actions are in the actuators' range", evidence)
 
 
 def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
-    """The way that the tool centre point goes in an episode, m, and when it stops."""
-    path_m = np.array(
-        [np.linalg.norm(np.diff(e.ee_pos_world, axis=0), axis=1).sum() for e in episodes]
-    )
-    settled = np.median([_compute_settled_share(e.ee_pos_world) for e in episodes])
-    travel = np.median([np.abs(np.diff(e.state, axis=0)).sum(axis=0).max() for e in episodes])
+    """Check that the tool centre point moves, and that it does not stop at once."""
+    path_m = np.array([_compute_path_m(episode.ee_pos_world) for episode in episodes])
+    settled = np.median([_compute_settled_share(episode.ee_pos_world) for episode in episodes])
+    travel = np.median([_compute_largest_travel(episode.state) for episode in episodes])
     median_m = float(np.median(path_m))
     evidence = (
-        f"path of the tool: median {median_m:.4f} m an episode ({path_m.min():.4f} to {path_m.max():.4f}), within "
-        f"{SETTLED_M} m of its end after {100 * settled:.0f} % of the time; the state that changes most travels "
-        f"{travel:.4g}"
+        f"path of the tool: median {median_m:.4f} m an episode ({path_m.min():.4f} to "
+        f"{path_m.max():.4f}), within {SETTLED_M} m of its end after {100 * settled:.0f} % of the "
+        f"time; the state that changes most travels {travel:.4g}"
     )
     if median_m < STILL_M:
         return Finding(
@@ -100,7 +111,10 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
             Level.WARNING,
             "the policy never moves the arm",
             evidence,
-            "Look at the plans: constant, in other units (radians for degrees), or differences taken for targets?",
+            (
+                "Look at the plans: are they constant, in other units (radians for degrees), "
+                "or differences taken for targets?"
+            ),
         )
     if settled < SETTLED_EARLY:
         return Finding(
@@ -108,7 +122,10 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
             Level.WARNING,
             "the arm goes to one pose at the start and stays there",
             evidence,
-            "Look at the plans: normalised values, radians or differences taken for targets look like this.",
+            (
+                "Look at the plans: normalised values, radians or differences taken for targets "
+                "have this effect."
+            ),
         )
     return Finding("movement", Level.OK, "the arm moves", evidence)
 
@@ -116,31 +133,29 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
 def check_following(
     episodes: Sequence[EpisodeArrays], action: ActionSpec, state_names: Sequence[str]
 ) -> Finding:
-    """Whether the state goes where the actions say: `state[t + 1 + lag]` against `action[t]`, joint by joint.
+    """Check that the state follows the actions: `state[t + 1 + lag]` against `action[t]`.
 
-    The gripper is left out: an object between the jaws keeps it from its target.
+    Each joint is compared but the gripper: an object between the jaws keeps it from its target.
     """
     columns, why_not = comparable_columns(action, state_names)
     if why_not:
         return Finding("following", Level.UNKNOWN, "plan and motion were not compared", why_not)
-    moved = columns & (np.arange(action.dim) != action.gripper_index)
-    index = np.flatnonzero(moved)
+    index = _body_columns(columns, action)
     span = range_of(action)[index]
-    lag, target, reached = min(
-        (_align(episodes, index, lag) for lag in LAGS),
-        key=lambda a: float(np.abs((a[1] - a[2]) / span).mean()),
-    )
-    error = np.abs(target - reached).mean(axis=0)
-    correlation = _correlate(target, reached, target.std(axis=0) > MOVING_SPREAD * span)
-    badness = np.fmax(
-        (1 - correlation) / (1 - FOLLOWING_CORRELATION), error / span / FOLLOWING_ERROR
-    )
+    motions = [_align(episodes, index, lag) for lag in LAGS]
+    best = min(motions, key=lambda motion: float((motion.error / span).mean()))
+    error = best.error.mean(axis=0)
+    correlation = _correlate(best, best.target.std(axis=0) > MOVING_SPREAD * span)
+    by_correlation = (1 - correlation) / (1 - FOLLOWING_CORRELATION)
+    by_error = error / span / FOLLOWING_ERROR
+    badness = np.fmax(by_correlation, by_error)
     worst = int(badness.argmax())
-    name, unit = action.names[index[worst]], action.units[index[worst]]
+    name = action.names[index[worst]]
+    unit = action.units[index[worst]]
     evidence = (
-        f"{name!r} follows least: correlation {_listed(correlation[[worst]])}, mean error {error[worst]:.3g} {unit} of "
-        f"a range of {span[worst]:.4g}; all joints, {lag} steps after: correlation {_listed(correlation)}, "
-        f"mean error {_listed(error)}"
+        f"{name!r} follows least: correlation {_listed(correlation[[worst]])}, mean error "
+        f"{error[worst]:.3g} {unit} of a range of {span[worst]:.4g}; all joints, {best.lag} steps "
+        f"after: correlation {_listed(correlation)}, mean error {_listed(error)}"
     )
     if badness[worst] <= 1:
         return Finding("following", Level.OK, "the arm goes where the actions say", evidence)
@@ -149,14 +164,20 @@ def check_following(
         Level.WARNING,
         f"the arm does not go where the actions say, {name!r} least",
         evidence,
-        "Targets are cut (see 'executed actions'), blocked by something, or jump further in a step than a servo goes.",
+        (
+            "Targets are clipped (see 'executed actions'), blocked by something, "
+            "or jump further in a step than a servo goes."
+        ),
     )
 
 
 def check_first_action(
     episodes: Sequence[EpisodeArrays], action: ActionSpec, state_names: Sequence[str]
 ) -> Finding:
-    """How far the first target lies from where the arm is: units, joint order and a stale queue show at once."""
+    """Check that the first target is near the arm's state.
+
+    If it is far, units, joint order or a stale queue may be wrong.
+    """
     columns, why_not = comparable_columns(action, state_names)
     if why_not:
         return Finding(
@@ -165,59 +186,107 @@ def check_first_action(
             "the first action was not compared with the state",
             why_not,
         )
-    first = np.stack([e.action[0] for e in episodes])
-    state = np.stack([e.state[0] for e in episodes])
-    jump = np.where(columns, np.median(np.abs(first - state), axis=0) / range_of(action), 0.0)
+    first = np.stack([episode.action[0] for episode in episodes])
+    state = np.stack([episode.state[0] for episode in episodes])
+    distance = np.median(np.abs(first - state), axis=0) / range_of(action)
+    jump = np.where(columns, distance, 0.0)
     worst = int(jump.argmax())
     name = action.names[worst]
+    median_first = np.median(first, axis=0)
+    median_state = np.median(state, axis=0)
     evidence = (
-        f"{name!r} starts at {np.median(state[:, worst]):.4g} and is first sent to {np.median(first[:, worst]):.4g} "
-        f"{action.units[worst]}; median distances: {_listed(100 * jump)} % of the ranges"
+        f"{name!r} starts at {median_state[worst]:.4g} and is first sent to "
+        f"{median_first[worst]:.4g} {action.units[worst]}; median distances: {_listed(100 * jump)} "
+        "% of the ranges"
     )
     if jump[worst] <= FIRST_JUMP:
         return Finding(
-            "first action", Level.OK, "the first action begins where the arm is", evidence
+            "first action",
+            Level.OK,
+            "the first action begins where the arm is",
+            evidence,
         )
-    reason = _explain_jump(np.median(first, axis=0), np.median(state, axis=0), columns, action)
+    reason = _explain_jump(median_first, median_state, columns, action)
     return Finding(
         "first action",
         Level.WARNING,
         f"the first action is far from where the arm is, {name!r} most{reason}",
         evidence,
-        "Check the units, the joint order, absolute against delta, and that the policy is reset between episodes.",
+        (
+            "Check the units, the joint order, absolute against delta, "
+            "and that the policy is reset between episodes."
+        ),
     )
+
+
+def _compute_path_m(pos_m: Float[np.ndarray, "T1 3"]) -> np.floating:
+    steps_m = np.linalg.norm(np.diff(pos_m, axis=0), axis=1)
+    return steps_m.sum()
+
+
+def _compute_largest_travel(state: np.ndarray) -> np.floating:
+    """Return the path length of the state number that changes most."""
+    return np.abs(np.diff(state, axis=0)).sum(axis=0).max()
 
 
 def _compute_settled_share(pos_m: Float[np.ndarray, "T1 3"]) -> float:
-    """The share of the episode after which it stays within `SETTLED_M` of its last position; 0 if it never leaves."""
-    away = np.flatnonzero(np.linalg.norm(pos_m - pos_m[-1], axis=1) > SETTLED_M)
-    return float(away.max() + 1) / (len(pos_m) - 1) if len(away) else 0.0
+    """Return the share of the episode after which it stays within `SETTLED_M` of its end.
+
+    It is 0 if the tool never leaves.
+    """
+    distance_m = np.linalg.norm(pos_m - pos_m[-1], axis=1)
+    away = np.flatnonzero(distance_m > SETTLED_M)
+    if not len(away):
+        return 0.0
+    return float(away.max() + 1) / (len(pos_m) - 1)
 
 
-def _align(
-    episodes: Sequence[EpisodeArrays], index: np.ndarray, lag: int
-) -> tuple[int, np.ndarray, np.ndarray]:
-    """The delay, then what was asked and what was reached so many steps after, `(steps, joints)` both."""
-    n_steps = [max(len(e.action) - lag, 0) for e in episodes]
-    target = np.concatenate([e.action[:n] for e, n in zip(episodes, n_steps, strict=True)])
-    reached = np.concatenate(
-        [e.state[1 + lag : 1 + lag + n] for e, n in zip(episodes, n_steps, strict=True)]
-    )
+def _body_columns(columns: Bool[np.ndarray, " action_dim"], action: ActionSpec) -> np.ndarray:
+    """Return the indices of these columns without the gripper's."""
+    is_body = np.arange(action.dim) != action.gripper_index
+    return np.flatnonzero(columns & is_body)
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """Holds what was commanded, and what was reached `lag` steps later."""
+
+    lag: int
+    target: Float[np.ndarray, "step joint"]
+    reached: Float[np.ndarray, "step joint"]
+
+    @property
+    def error(self) -> Float[np.ndarray, "step joint"]:
+        return np.abs(self.target - self.reached)
+
+
+def _align(episodes: Sequence[EpisodeArrays], index: np.ndarray, lag: int) -> _Motion:
+    """Return the motion at that lag, or without lag if all episodes are too short for it."""
+    targets = []
+    reached = []
+    for episode in episodes:
+        n_steps = max(len(episode.action) - lag, 0)
+        targets.append(episode.action[:n_steps])
+        reached.append(episode.state[1 + lag : 1 + lag + n_steps])
+    target = np.concatenate(targets)
     if len(target) == 0:
         return _align(episodes, index, 0)
-    return lag, target[:, index].astype(np.float64), reached[:, index].astype(np.float64)
+    target = target[:, index].astype(np.float64)
+    return _Motion(lag, target, np.concatenate(reached)[:, index].astype(np.float64))
 
 
 def _correlate(
-    target: Float[np.ndarray, "step joint"],
-    reached: Float[np.ndarray, "step joint"],
-    moves: Bool[np.ndarray, " joint"],
+    motion: _Motion, is_moving: Bool[np.ndarray, " joint"]
 ) -> Float[np.ndarray, " joint"]:
-    """Pearson's r of each joint; nan where the target hardly moves, 0 where only the joint does not."""
-    target, reached = target - target.mean(axis=0), reached - reached.mean(axis=0)
+    """Return Pearson's r of each joint.
+
+    It is nan if the target hardly moves, and 0 if only the joint does not move.
+    """
+    target = motion.target - motion.target.mean(axis=0)
+    reached = motion.reached - motion.reached.mean(axis=0)
     norm = np.sqrt((target**2).sum(axis=0) * (reached**2).sum(axis=0))
     r = (target * reached).sum(axis=0) / np.where(norm > 0, norm, 1.0)
-    return np.where(moves, r, np.nan)
+    return np.where(is_moving, r, np.nan)
 
 
 def _explain_jump(
@@ -226,28 +295,30 @@ def _explain_jump(
     columns: Bool[np.ndarray, " action_dim"],
     action: ActionSpec,
 ) -> str:
-    """What would make first targets of a first state: another order, or values of another kind.
+    """Return why the first targets are far from the first state; "" if unknown.
 
-    "" if neither.
+    The joints may be in another order, or the targets in another unit.
     """
-    index = np.flatnonzero(columns & (np.arange(action.dim) != action.gripper_index))
-    first, state = first[index], state[index]
+    index = _body_columns(columns, action)
+    first = first[index]
+    state = state[index]
     distance = np.abs(first[:, None] - state) / range_of(action)[index, None]
     _, match = linear_sum_assignment(distance)
     far = np.flatnonzero(distance.diagonal() > FIRST_JUMP)
-    # The joints that are far off are one another's, and then none is far off.
-    if (
-        len(far) > 1
-        and set(match[far]) == set(far)
-        and distance[far, match[far]].max() <= FIRST_JUMP
-    ):
-        names = [action.names[i] for i in index]
-        order = ", ".join(f"{names[i]!r} gets what {names[match[i]]!r} should" for i in far)
-        return f": the joints are in another order ({order})"
+    if len(far) > 1 and set(match[far]) == set(far):
+        # The joints that are far off are each other's, and exchanging them leaves none far off.
+        left = distance[far, match[far]].max()
+        if left <= FIRST_JUMP:
+            names = [action.names[i] for i in index]
+            order = ", ".join(f"{names[i]!r} gets what {names[match[i]]!r} should" for i in far)
+            return f": the joints are in another order ({order})"
     if np.linalg.norm(first) < SMALL_VALUES * np.linalg.norm(state):
-        return ": values near zero look like radians, normalised values or differences, taken for targets"
+        return (
+            ": values near zero look like radians, normalised values or differences, "
+            "taken for targets"
+        )
     return ""
 
 
 def _listed(values: Float[np.ndarray, " joint"]) -> str:
-    return " ".join("-" if np.isnan(v) else f"{v:.3g}" for v in values)
+    return " ".join("-" if np.isnan(value) else f"{value:.3g}" for value in values)

@@ -1,7 +1,7 @@
-"""What the policy planned: whether its action chunks depend on the situation, and fit to one another.
+"""Checks of the recorded action chunks: they depend on the situation, and continue each other.
 
-Thresholds lie between the shipped ACT with its early checkpoint (healthy) and the same ACT spoilt
-on purpose, both on so101/pick_place.
+Thresholds lie between the values of the shipped ACT and its early checkpoint ("healthy"), and those
+of the same ACT with a planted bug, all on so101/pick_place.
 """
 
 from collections.abc import Sequence
@@ -10,41 +10,50 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.action_columns import linear_columns, range_of
-from eval.doctor.finding import TELL_APART, Finding, Level
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
 from eval.recorder import EpisodeArrays
 from sim.spec import ActionSpec
 
 # Standard deviation over all plans, as a share of the actuators' range. Healthy: 0.12; normalised
 # values: 0.002.
 PLAN_SPREAD = 0.01
-# Of it, what lies between episodes at the same prediction. Healthy: 0.22 to 0.70; no images: 0.000.
+# The share of it between episodes at the same prediction. Healthy: 0.22 to 0.70; no images: 0.000.
 EPISODE_SPREAD = 0.03
-# Objects of different episodes that lie nearer than this to each other need no different plans.
+# Episodes whose objects lie nearer to each other than this need no different plans.
 OBJECT_SPREAD_M = 0.005
 
-# Between two chunks the target may jump by so many usual steps, or by this share of the actuators'
-# range (2-norm over the joints). Healthy: ratio 1.6 and 4.3, jump 0.02 and 0.05; one chunk too
-# late: 41, 0.39; joints swapped: 17, 0.17.
-JUMP_RATIO, JUMP_SHARE = 10.0, 0.10
+# Between two chunks the target may jump by this many usual steps, or by this share of the
+# actuators' range (2-norm over the joints). Healthy: ratio 1.6 and 4.3, jump 0.02 and 0.05; one
+# chunk too late: 41, 0.39; joints swapped: 17, 0.17.
+JUMP_RATIO = 10.0
+JUMP_SHARE = 0.10
 
 
 def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
-    """How much the plans differ at all, and between episodes: a policy that regressed to the mean always plans it."""
+    """Check how much the plans differ at all, and between episodes.
+
+    A policy that regressed to the mean always plans the mean.
+    """
     check = "plan spread"
     columns = np.flatnonzero(linear_columns(action))
-    plans = [e.chunk[:, :, columns] / range_of(action)[columns] for e in episodes]
-    n_plans = sum(map(len, plans))
+    span = range_of(action)[columns]
+    plans = [episode.chunk[:, :, columns] / span for episode in episodes]
+    n_plans = sum(len(of_episode) for of_episode in plans)
     if n_plans < 2:
         return Finding(
-            check, Level.UNKNOWN, "the plans were not compared", f"there are only {n_plans}"
+            check,
+            Level.UNKNOWN,
+            "the plans were not compared",
+            f"there are only {n_plans}",
         )
     spread = _compute_spread(np.concatenate(plans))
     between = _compute_spread_between(plans)
     share = between / spread if spread > 0 else 0.0
-    states = np.concatenate([e.state for e in episodes]).std(axis=0).max()
+    states = np.concatenate([episode.state for episode in episodes])
     evidence = (
-        f"{n_plans} plans differ by {100 * spread:.2f} % of the actuators' range (standard deviation), of which "
-        f"{100 * share:.1f} % between episodes at the same prediction; the state that changes most has {states:.3g}"
+        f"{n_plans} plans differ by {100 * spread:.2f} % of the actuators' range (standard "
+        f"deviation), of which {100 * share:.1f} % between episodes at the same prediction; "
+        f"the state that changes most has {states.std(axis=0).max():.3g}"
     )
     if spread < PLAN_SPREAD:
         return Finding(
@@ -52,8 +61,10 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
             Level.WARNING,
             "all plans are nearly the same, whatever the situation",
             evidence,
-            "Possible causes: images or statistics that are not those of the training, actions left normalised, or a "
-            f"training that learned the mean. {TELL_APART}",
+            (
+                "Possible causes: images or statistics that are not those of the training, actions "
+                f"left normalised, or a training that learned the mean. {FIND_THE_CAUSE}"
+            ),
         )
     if share < EPISODE_SPREAD and _compute_object_spread_m(episodes) > OBJECT_SPREAD_M:
         return Finding(
@@ -61,39 +72,47 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
             Level.WARNING,
             "the plans are the same in every episode, though the object lies elsewhere",
             evidence,
-            "Possible causes: cameras (names, order, orientation), the normalisation of the images, or a training that "
-            f"learned the mean. {TELL_APART}",
+            (
+                "Possible causes: cameras (names, order, orientation), the normalisation of the "
+                f"images, or a training that learned the mean. {FIND_THE_CAUSE}"
+            ),
         )
     return Finding(check, Level.OK, "the plans depend on the situation", evidence)
 
 
 def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
-    """The jump from the last executed action of a chunk to the first of the next, against the steps within chunks."""
+    """Compare the jumps between consecutive chunks with the steps within chunks.
+
+    A jump is from the last executed action of a chunk to the first action of the next.
+    """
     check = "hand-over"
+    not_compared = "chunk hand-overs were not compared"
     if action.mode != "absolute":
-        return Finding(
-            check,
-            Level.UNKNOWN,
-            "chunk hand-overs were not compared",
-            "the actions are differences",
-        )
+        return Finding(check, Level.UNKNOWN, not_compared, "the actions are differences")
     columns = np.flatnonzero(linear_columns(action))
-    jumps, steps = [], []
+    span = range_of(action)[columns]
+    jumps = []
+    steps = []
     for episode in episodes:
-        size = np.linalg.norm(
-            np.diff(episode.action[:, columns], axis=0) / range_of(action)[columns], axis=1
-        )
+        difference = np.diff(episode.action[:, columns], axis=0) / span
+        size = np.linalg.norm(difference, axis=1)
         is_jump = np.isin(np.arange(1, len(episode.action)), episode.prediction_step)
         jumps.append(size[is_jump])
         steps.append(size[~is_jump])
-    jump, step = np.concatenate(jumps), np.concatenate(steps)
+    jump = np.concatenate(jumps)
+    step = np.concatenate(steps)
     if len(jump) == 0 or len(step) == 0:
-        numbers = f"{len(jump)} hand-overs, {len(step)} steps within chunks"
-        return Finding(check, Level.UNKNOWN, "chunk hand-overs were not compared", numbers)
-    jump_share, step_share = float(np.median(jump)), float(np.median(step))
+        return Finding(
+            check,
+            Level.UNKNOWN,
+            not_compared,
+            f"{len(jump)} hand-overs, {len(step)} steps within chunks",
+        )
+    jump_share = float(np.median(jump))
+    step_share = float(np.median(step))
     evidence = (
-        f"median jump between chunks {100 * jump_share:.2g} % of the actuators' range, between the steps of a chunk "
-        f"{100 * step_share:.2g} %; {len(jump)} hand-overs"
+        f"median jump between chunks {100 * jump_share:.2g} % of the actuators' range, between "
+        f"the steps of a chunk {100 * step_share:.2g} %; {len(jump)} hand-overs"
     )
     if jump_share <= JUMP_SHARE or jump_share <= JUMP_RATIO * step_share:
         return Finding(check, Level.OK, "each chunk goes on where the last one ended", evidence)
@@ -102,17 +121,23 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
         Level.WARNING,
         "the target jumps from chunk to chunk",
         evidence,
-        "Possible causes: a stale queue, a missing reset, or plans that do not begin at the state. "
-        "Compare with fewer --n-action-steps.",
+        (
+            "Possible causes: a stale queue, a missing reset, or plans that do not begin at the "
+            "state. Compare with fewer --n-action-steps."
+        ),
     )
 
 
 def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
-    """Whether episodes with different objects begin with the very same plan, bit for bit."""
+    """Check that episodes with different objects do not begin with the same plan, bit for bit."""
     check = "first plan"
     spread_m = _compute_object_spread_m(episodes)
-    n_plans, n_distinct = len(episodes), len({e.chunk[0].tobytes() for e in episodes})
-    evidence = f"{n_distinct} distinct first plans in {n_plans} episodes, whose objects lie {spread_m:.3f} m apart"
+    n_plans = len(episodes)
+    n_distinct = len({episode.chunk[0].tobytes() for episode in episodes})
+    evidence = (
+        f"{n_distinct} distinct first plans in {n_plans} episodes, "
+        f"whose objects lie {spread_m:.3f} m apart"
+    )
     if n_plans < 2 or spread_m <= OBJECT_SPREAD_M:
         return Finding(
             check,
@@ -122,32 +147,53 @@ def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
         )
     if n_distinct == n_plans:
         return Finding(check, Level.OK, "every episode has a first plan of its own", evidence)
+    level = Level.ERROR if n_distinct == 1 else Level.WARNING
     return Finding(
         check,
-        Level.ERROR if n_distinct == 1 else Level.WARNING,
-        "episodes begin with exactly the same plan: the policy ignores its observation, or its queue is stale",
+        level,
+        (
+            "episodes begin with exactly the same plan: the policy ignores its observation, "
+            "or its queue is stale"
+        ),
         evidence,
-        "Check that the images reach the network (names, normalisation) and that the policy is reset.",
+        (
+            "Check that the images reach the network (names, normalisation) "
+            "and that the policy is reset."
+        ),
     )
 
 
 def _compute_spread(plans: Float[np.ndarray, "plan horizon dim"]) -> float:
-    """Root mean square, over horizon and dimensions, of the standard deviation over the plans."""
+    """Return the standard deviation over the plans: the RMS of it over horizon and dimensions."""
     return float(np.sqrt(plans.var(axis=0).mean()))
 
 
 def _compute_spread_between(plans: Sequence[Float[np.ndarray, "_ horizon dim"]]) -> float:
-    """The same over the plans of one prediction index, one an episode; pooled over the indices.
+    """Return the spread of plans of different episodes at the same prediction index.
 
-    0 if none has two.
+    It is pooled over the indices that two or more episodes have; 0 if there is none.
+
+    Args:
+        plans: of each episode.
     """
-    alike = [np.stack([p[k] for p in plans if len(p) > k]) for k in range(max(map(len, plans)))]
-    alike = [group for group in alike if len(group) > 1]
-    n = sum(map(len, alike))
-    return float(np.sqrt(sum(len(g) * _compute_spread(g) ** 2 for g in alike) / n)) if n else 0.0
+    n = 0
+    sum_of_squares = 0.0
+    for k in range(max(len(of_episode) for of_episode in plans)):
+        alike = [of_episode[k] for of_episode in plans if len(of_episode) > k]
+        if len(alike) > 1:
+            n += len(alike)
+            sum_of_squares += len(alike) * _compute_spread(np.stack(alike)) ** 2
+    return float(np.sqrt(sum_of_squares / n)) if n else 0.0
 
 
 def _compute_object_spread_m(episodes: Sequence[EpisodeArrays]) -> float:
-    """Return the largest extent, along an axis, of where the object lies at the start; 0 if a goal is about none."""
-    starts = [path[0] for e in episodes if (path := e.object_pos_world) is not None]
-    return float(np.ptp(starts, axis=0).max()) if len(starts) == len(episodes) else 0.0
+    """Return the largest extent, along an axis, of the objects' start positions.
+
+    It is 0 if the goals of an episode concern no object.
+    """
+    starts = []
+    for episode in episodes:
+        if episode.object_pos_world is None:
+            return 0.0
+        starts.append(episode.object_pos_world[0])
+    return float(np.ptp(starts, axis=0).max())

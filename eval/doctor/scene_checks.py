@@ -1,4 +1,4 @@
-"""Checks of the scene: nothing is done at the start, nothing falls over by itself, and the task can be done."""
+"""Checks of the scene: no goal holds at the start, objects are at rest, the task is possible."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,69 +12,83 @@ from sim.registry import family_of
 _N_EPISODES = 3
 # In 18,581 of the 18,650 initial states of LIBERO, under its own physics, no object exceeds these
 # (docs/scenes.md).
-_AT_REST_M_S, _AT_REST_DRIFT_M = 0.05, 0.005
+_AT_REST_M_S = 0.05
+_AT_REST_DRIFT_M = 0.005
 
 
 def check_start(context: CheckContext) -> Iterator[Finding]:
-    """Check that no episode begins with its goals met: it would be a success in which nothing was done."""
-    env, looked_at = context.setup.env, context.first_episodes(_N_EPISODES)
+    """Check that no episode begins with its goals met, which would be a success of no action."""
+    env = context.setup.env
+    episodes = context.first_episodes(_N_EPISODES)
     done: list[int] = []
-    held: Counter[str] = Counter()
-    for episode_index in looked_at:
+    n_episodes_met: Counter[str] = Counter()
+    for episode_index in episodes:
         env.reset(episode_index)
-        met = [
-            goal.name for goal, now in zip(env.spec.goals, env.progress(), strict=True) if now.met
-        ]
-        held.update(met)
-        done += [episode_index] if env.spec.goals and len(met) == len(env.spec.goals) else []
-    named = ", ".join(map(str, looked_at))
+        goals = env.spec.goals
+        progress = zip(goals, env.progress(), strict=True)
+        met = [goal.name for goal, now in progress if now.met]
+        n_episodes_met.update(met)
+        if goals and len(met) == len(goals):
+            done.append(episode_index)
+    named = ", ".join(map(str, episodes))
     if done:
-        hint = "Its initial states are wrong: every goal holds before the first step."
         yield Finding(
-            "start", Level.ERROR, "episodes begin at the goal", f"episodes {done} of {named}", hint
+            "start",
+            Level.ERROR,
+            "episodes begin at the goal",
+            f"episodes {done} of {named}",
+            "Its initial states are wrong: every goal holds before the first step.",
         )
-    elif held:
-        evidence = "; ".join(
-            f"{goal!r} in {n} of {len(looked_at)} episodes" for goal, n in held.items()
-        )
-        hint = "Nothing has to be done for this part of the task: a success says nothing about it."
+    elif n_episodes_met:
+        counts = [
+            f"{goal!r} in {n} of {len(episodes)} episodes" for goal, n in n_episodes_met.items()
+        ]
         yield Finding(
-            "start", Level.WARNING, "some goals hold before the first step", evidence, hint
+            "start",
+            Level.WARNING,
+            "some goals hold before the first step",
+            "; ".join(counts),
+            "This part of the task needs no action, so a success says nothing about it.",
         )
     else:
         yield Finding("start", Level.OK, "no goal holds at the start", f"episodes {named}")
 
 
 def check_rest(context: CheckContext) -> Iterator[Finding]:
-    """Check that every loose object lies still when the policy first looks, in any scene, without a reference."""
-    env, looked_at = context.setup.env, context.first_episodes(_N_EPISODES)
+    """Check that every loose object is at rest in the first observation."""
+    env = context.setup.env
+    episodes = context.first_episodes(_N_EPISODES)
     if not provides(env, HasLooseObjects):
         evidence = "the environment has no capability 'loose objects'"
-        yield Finding("scene at rest", Level.UNKNOWN, "it was not watched", evidence)
+        yield Finding("scene at rest", Level.UNKNOWN, "the objects were not watched", evidence)
         return
-    restless: dict[str, list[LooseObject]] = {}
+    moving: dict[str, list[LooseObject]] = {}
     n_objects = 0
-    for episode_index in looked_at:
+    for episode_index in episodes:
         env.reset(episode_index)
         objects = env.loose_objects()
         n_objects = len(objects)
-        for thing in objects:
-            if thing.speed_m_s > _AT_REST_M_S or thing.drift_m > _AT_REST_DRIFT_M:
-                restless.setdefault(thing.name, []).append(thing)
-    if restless:
-        evidence = "; ".join(
-            f"{_describe(moments)} of {len(looked_at)} episodes" for moments in restless.values()
-        )
-        hint = "Begin where the objects lie still, or let them settle first: the policy sees a scene in motion."
+        for loose in objects:
+            if loose.speed_m_s > _AT_REST_M_S or loose.drift_m > _AT_REST_DRIFT_M:
+                moving.setdefault(loose.name, []).append(loose)
+    if moving:
+        described = [f"{_describe(seen)} of {len(episodes)} episodes" for seen in moving.values()]
         yield Finding(
-            "scene at rest", Level.WARNING, "objects move before anything is done", evidence, hint
+            "scene at rest",
+            Level.WARNING,
+            "objects move before anything is done",
+            "; ".join(described),
+            (
+                "Begin with the objects at rest, or let them settle first: "
+                "the policy observes a scene in motion."
+            ),
         )
     else:
-        evidence = f"{n_objects} objects in episodes {', '.join(map(str, looked_at))}"
+        evidence = f"{n_objects} objects in episodes {', '.join(map(str, episodes))}"
         yield Finding(
             "scene at rest",
             Level.OK,
-            "every object lies still when the policy first looks",
+            "every object is at rest in the first observation",
             evidence,
         )
 
@@ -82,39 +96,41 @@ def check_rest(context: CheckContext) -> Iterator[Finding]:
 def check_expert(context: CheckContext) -> Iterator[Finding]:
     """Check that the scripted expert can do the task here.
 
-    Where it fails, a policy may fail for the same reason.
+    If it fails, a policy may fail for the same reason.
     """
+    check = "scripted expert"
     reference = context.reference
     if reference is None:
         yield Finding(
-            "scripted expert",
+            check,
             Level.UNKNOWN,
-            "there is none that could show that the task can be done",
+            "there is no expert that could show that the task can be done",
         )
         return
     evidence = f"episode 0, {reference.n_steps} steps"
     if reference.success:
-        yield Finding("scripted expert", Level.OK, "does the task", evidence)
+        yield Finding(check, Level.OK, "does the task", evidence)
     elif not family_of(context.env.name).has_expert_for_all:
-        yield Finding("scripted expert", Level.OK, "has no way with this task", evidence)
+        yield Finding(check, Level.OK, "does not cover this task", evidence)
     else:
-        hint = (
-            "Possible reasons: gravity, the object's mass or friction, or a place out of reach. "
-            f"Watch it: eval --policy scripted --env {context.env.name} --episodes 1 --video all"
-        )
         if reference.missed_stage:
             evidence += f"; the first stage that it does not meet: {reference.missed_stage!r}"
         yield Finding(
-            "scripted expert",
+            check,
             Level.WARNING,
-            "even it does not do the task in this scene",
+            "even the expert does not do the task in this scene",
             evidence,
-            hint,
+            (
+                "Possible reasons: gravity, the object's mass or friction, "
+                "or a place out of reach. Watch it: eval --policy scripted "
+                f"--env {context.env.name} --episodes 1 --video all"
+            ),
         )
 
 
 def _describe(moments: Sequence[LooseObject]) -> str:
-    """Describe the worst of the moments in which one object moves."""
+    """Describe how one object moves in the worst of its episodes."""
     worst = max(moments, key=lambda moment: moment.drift_m)
-    motion = f"{worst.speed_m_s:.2f} m/s, {100 * worst.drift_m:.1f} cm in the next {WATCH_S} s"
+    drift_cm = 100 * worst.drift_m
+    motion = f"{worst.speed_m_s:.2f} m/s, {drift_cm:.1f} cm in the next {WATCH_S} s"
     return f"{worst.name!r}, {worst.pos_world[2]:.2f} m high: {motion}, in {len(moments)}"

@@ -21,7 +21,7 @@ def measure() -> None:
     """In a fresh process: seconds of the start, then of several examinations."""
     start_s = perf_counter()
     from eval.config import SubjectConfig
-    from eval.doctor.examination import examine
+    from eval.doctor.diagnosis import run_checks
     from eval.evaluation import set_up
 
     config = make_config(SubjectConfig, policy="act")
@@ -29,7 +29,7 @@ def measure() -> None:
     times_s = [perf_counter() - start_s]
     for _ in range(N_EXAMINATIONS):
         start_s = perf_counter()
-        examine(config, setup)
+        run_checks(config, setup)
         times_s.append(perf_counter() - start_s)
     setup.env.close()
     print(*times_s)

@@ -12,7 +12,7 @@ from sim.flags import make_config
 from sim.spec import EnvSpec
 
 
-def make_patient(
+def make_check_context(
     env: Env, normalisation: Normalisation, spec: EnvSpec | None = None, **flags
 ) -> CheckContext:
     """A context that is not asked for plans.

@@ -5,10 +5,11 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from eval.doctor import run_checks
+from eval.doctor import recorded_run_checks
+from eval.doctor.early_success import check_early_success
 from eval.doctor.finding import Finding, Level
-from eval.doctor.floors import Floor, compare_with_floors, roll_out_floors
 from eval.doctor.gripper_check import check_gripper
+from eval.doctor.lower_bounds import LowerBound, compare_with_lower_bounds, roll_out_lower_bounds
 from eval.doctor.motion_checks import (
     check_action_range,
     check_first_action,
@@ -16,16 +17,15 @@ from eval.doctor.motion_checks import (
     check_movement,
 )
 from eval.doctor.plan_checks import check_first_plan, check_hand_over, check_plan_spread
+from eval.doctor.recorded_run_checks import check_run
 from eval.doctor.row_checks import (
     check_crashes,
-    check_early_success,
     check_inverse_kinematics,
     check_n_episodes,
     check_outcomes,
     check_start_region,
     describe_start_region,
 )
-from eval.doctor.run_checks import check_run
 from eval.drivers import run_episode
 from eval.episode_row import ROWS_FILE, make_row
 from eval.outcome import Event
@@ -206,8 +206,8 @@ def test_gripper_of_a_healthy_run_is_fine(episodes):
         (0, 20, ["never opens"]),
         (0, 0.5, ["never opens", "constant"]),
         (99, 100, ["never closes", "constant"]),
-        (22, 22, ["never closes or opens", "constant in between", "statistics"]),
-        (20, 38, ["never closes", "narrow band in between", "statistics"]),
+        (22, 22, ["never closes or opens", "constant between closed and open", "statistics"]),
+        (20, 38, ["never closes", "narrow band between closed and open", "statistics"]),
     ],
 )
 def test_what_the_gripper_never_does_is_named(episodes, low, high, words):
@@ -235,7 +235,7 @@ def test_a_gripper_that_does_not_do_as_told_is_named(episodes):
     for episode in episodes:
         episode.state[:, GRIPPER] = 25
     finding = check_gripper(episodes, ACTION, STATE_NAMES, 0)
-    assert_named(finding, Level.WARNING, "does not move as it is told")
+    assert_named(finding, Level.WARNING, "does not follow its commands")
     assert "0 % of what it is told" in finding.evidence
 
 
@@ -502,7 +502,9 @@ def test_an_unmoved_object_is_no_news_in_a_failure(episodes):
 
 
 def test_better_than_both_floors_is_fine():
-    finding = compare_with_floors(18, 20, [Floor("zero", 0, 20), Floor("random", 3, 20)])
+    finding = compare_with_lower_bounds(
+        18, 20, [LowerBound("zero", 0, 20), LowerBound("random", 3, 20)]
+    )
     assert is_fine(finding) and "'random'" in finding.finding
     assert (
         "18 of 20 (70 % to 97 %)" in finding.evidence
@@ -512,17 +514,19 @@ def test_better_than_both_floors_is_fine():
 
 @pytest.mark.parametrize(("n_success", "n"), [(0, 20), (2, 20), (2, 3)])
 def test_a_policy_that_cannot_be_told_from_a_floor_is_named(n_success, n):
-    finding = compare_with_floors(n_success, n, [Floor("zero", 0, n), Floor("random", 0, n)])
+    finding = compare_with_lower_bounds(
+        n_success, n, [LowerBound("zero", 0, n), LowerBound("random", 0, n)]
+    )
     assert_named(finding, Level.WARNING, "not shown to be better than 'zero'")
 
 
 def test_worse_than_a_floor_is_not_better():
-    assert compare_with_floors(0, 20, [Floor("zero", 20, 20)]).level is Level.WARNING
+    assert compare_with_lower_bounds(0, 20, [LowerBound("zero", 20, 20)]).level is Level.WARNING
 
 
 def test_floors_are_rolled_out_on_the_episodes_asked_for(blind_env):
-    floors = roll_out_floors(blind_env, [7, 3], 20)
-    assert floors == [Floor("zero", 0, 2), Floor("random", 0, 2)]
+    floors = roll_out_lower_bounds(blind_env, [7, 3], 20)
+    assert floors == [LowerBound("zero", 0, 2), LowerBound("random", 0, 2)]
 
 
 class FaultyExpert(ScriptedPolicy):
@@ -581,15 +585,15 @@ def by_check(findings):
     return named
 
 
-def ill(findings):
-    return {finding.check for finding in findings if finding.is_ill}
+def problems_of(findings):
+    return {finding.check for finding in findings if finding.is_problem}
 
 
 def test_the_scripted_expert_is_healthy(blind_env, tmp_path):
     findings = check_run(
         write_run(tmp_path, blind_env, BASELINES["scripted"](blind_env)), blind_env
     )
-    assert ill(findings) == {"number of episodes"} and len(by_check(findings)) == 16
+    assert problems_of(findings) == {"number of episodes"} and len(by_check(findings)) == 16
 
 
 def test_zero_never_moves(blind_env, tmp_path):
@@ -621,7 +625,7 @@ def test_random_moves_further_than_its_servos_can_follow(blind_env, tmp_path):
 def test_an_expert_that_never_closes_the_gripper_is_named(blind_env, tmp_path):
     policy = FaultyExpert(blind_env, "never_close")
     findings = check_run(write_run(tmp_path, blind_env, policy, 4, 150), blind_env)
-    assert ill(findings) == {"gripper motion", "floors", "outcomes", "number of episodes"}
+    assert problems_of(findings) == {"gripper motion", "floors", "outcomes", "number of episodes"}
     named = by_check(findings)
     assert_named(named["gripper motion"], Level.WARNING, "never closes")
     assert_named(named["floors"], Level.WARNING, "not shown to be better than 'zero'")
@@ -642,7 +646,7 @@ def test_a_policy_that_works_is_better_than_the_floors(blind_env, tmp_path):
 
 def test_end_effector_targets_are_compared_too(ee_env, tmp_path):
     findings = check_run(write_run(tmp_path, ee_env, BASELINES["scripted"](ee_env), 1), ee_env)
-    assert ill(findings) == {"number of episodes"}
+    assert problems_of(findings) == {"number of episodes"}
     assert "ee.z" in by_check(findings)["following"].evidence
 
 
@@ -665,10 +669,10 @@ def test_a_check_that_raises_is_a_finding_and_the_others_are_made(
     run = write_run(tmp_path, blind_env, FaultyExpert(blind_env), 1, 5)
     others = by_check(check_run(run, blind_env)).keys()
     fail.__name__ = check
-    monkeypatch.setattr(run_checks, check, fail)
+    monkeypatch.setattr(recorded_run_checks, check, fail)
     named = by_check(check_run(run, blind_env))
     finding = named[check.removeprefix("_").removeprefix("check_")]
-    assert_named(finding, Level.WARNING, "this check could not be made")
+    assert_named(finding, Level.WARNING, "this check could not run")
     assert finding.evidence == "LinAlgError: singular matrix" and len(named) == len(others)
 
 
@@ -680,7 +684,7 @@ def test_no_finding_of_a_run_names_a_cause_that_the_run_does_not_show(episodes):
     for finding in (
         check_plan_spread(episodes, ACTION),
         stuck,
-        compare_with_floors(0, 4, [Floor("zero", 0, 4)]),
+        compare_with_lower_bounds(0, 4, [LowerBound("zero", 0, 4)]),
     ):
         assert finding.level is Level.WARNING and "mean regression" not in str(finding)
         assert "eval-doctor" in finding.hint and "whiskers" in finding.hint
@@ -689,7 +693,7 @@ def test_no_finding_of_a_run_names_a_cause_that_the_run_does_not_show(episodes):
 def test_a_run_of_crashes_is_named(empty_run):
     record = EpisodeRecord("pick_place", 0, False, "RuntimeError: no", 0.1, None)
     empty_run.append(record, make_row(record))
-    assert ill(check_run(Run.open(empty_run.path))) == {"crashes", "number of episodes"}
+    assert problems_of(check_run(Run.open(empty_run.path))) == {"crashes", "number of episodes"}
 
 
 def test_an_empty_run_is_one_finding(empty_run):

@@ -1,4 +1,4 @@
-"""The doctor looks at a finished run: what the recorded episodes say about why the number is what it is."""
+"""Checks a finished run: what its recorded episodes say about the cause of its success rate."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 
+from eval.doctor.early_success import check_early_success
 from eval.doctor.finding import Finding, Level, describe_failed_check
-from eval.doctor.floors import compare_with_floors, roll_out_floors
 from eval.doctor.gripper_check import check_gripper
+from eval.doctor.lower_bounds import compare_with_lower_bounds, roll_out_lower_bounds
 from eval.doctor.motion_checks import (
     check_action_range,
     check_first_action,
@@ -19,7 +20,6 @@ from eval.doctor.motion_checks import (
 from eval.doctor.plan_checks import check_first_plan, check_hand_over, check_plan_spread
 from eval.doctor.row_checks import (
     check_crashes,
-    check_early_success,
     check_inverse_kinematics,
     check_n_episodes,
     check_outcomes,
@@ -34,31 +34,26 @@ from sim.errors import WhiskerError
 
 type Check = partial[Finding]
 
+_UNKNOWN_PROCESSOR = "unknown, the run is older than this record"
+
 
 def check_run(run: Run, env: Env | None = None) -> list[Finding]:
-    """Make all checks of a run folder, one finding each; fine ones have their numbers too.
+    """Run all checks of a run folder, and return one finding each.
 
-    A check that raises is a finding of its own.
+    A check that raises gives a finding, too.
 
     Args:
-        env: where to roll the floors out, best without cameras; None: made from the run's own name
-            for it.
+        env: environment in which to roll out the lower bounds, best without cameras; None: it is
+            made from the name in the run.
 
     Raises:
         WhiskerError: an episode file is missing or damaged.
     """
     rows = run.rows if (run.path / ROWS_FILE).exists() else []
     if not rows:
+        finding = "the run has no finished episode"
         hint = "Run it, or finish it with --resume."
-        return [
-            Finding(
-                "number of episodes",
-                Level.WARNING,
-                "the run has no finished episode",
-                "0 rows",
-                hint,
-            )
-        ]
+        return [Finding("number of episodes", Level.WARNING, finding, "0 rows", hint)]
     checks: list[Check] = [
         partial(check_crashes, rows),
         partial(check_n_episodes, rows),
@@ -72,10 +67,10 @@ def check_run(run: Run, env: Env | None = None) -> list[Finding]:
             *_checks_of_episodes(run, judged),
             partial(_check_floors, run, judged, env),
         ]
-    return [_make(check) for check in checks]
+    return [_run(check) for check in checks]
 
 
-def _make(check: Check) -> Finding:
+def _run(check: Check) -> Finding:
     try:
         return check()
     except Exception as error:
@@ -83,37 +78,38 @@ def _make(check: Check) -> Finding:
 
 
 def check_made_by(description: RunDescription) -> Finding:
-    """Warn if several commits of the project made the rows, and say on which processors they come out the same."""
+    """Warn if several commits of the project made the rows, and name the processor that ran them.
+
+    The rows are reproducible on processors of the same kind.
+    """
     commits = list(dict.fromkeys(description.commits))
+    names = ", ".join(name or "none" for name in commits)
     code_path = description.code_path or {}
-    processor = code_path.get("gpu") or code_path.get(
-        "processor", "unknown, the run is older than this record"
-    )
-    evidence = f"commit {', '.join(name or 'none' for name in commits)}; processor {processor}"
+    processor = code_path.get("gpu") or code_path.get("processor", _UNKNOWN_PROCESSOR)
+    evidence = f"commit {names}; processor {processor}"
     if len(commits) > 1:
-        hint = "Start a new run, unless nothing between these commits changes a row."
         return Finding(
-            "origin of the rows", Level.WARNING, "several commits made them", evidence, hint
+            "origin of the rows",
+            Level.WARNING,
+            "several commits made them",
+            evidence,
+            "Start a new run, unless nothing between these commits changes a row.",
         )
     return Finding("origin of the rows", Level.OK, "one commit made them", evidence)
 
 
-def _find_starts(episodes: Sequence[EpisodeArrays]) -> list[np.ndarray]:
-    """Return where the objects began; [] if a goal is about none."""
-    starts = [path[0] for episode in episodes if (path := episode.object_pos_world) is not None]
-    return starts if len(starts) == len(episodes) else []
-
-
 def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
-    """Read the arrays of the episodes, and return the checks that look at them.
+    """Read the arrays of the episodes, and return the checks that use them.
 
     Raises:
         WhiskerError: an episode file is missing or damaged.
     """
     episodes = [run.load_arrays(row) for row in rows]
-    env, policy = run.description.env, run.description.policy
-    action, state_names = env.action, env.state_names
-    n_success, is_baseline = sum(row.success for row in rows), policy.is_baseline
+    env = run.description.env
+    action = env.action
+    state_names = env.state_names
+    is_baseline = run.description.policy.is_baseline
+    n_success = sum(row.success for row in rows)
     checks: list[Check] = [
         partial(check_start_region, rows, _find_starts(episodes)),
         partial(check_early_success, rows, episodes, env.control_dt_s),
@@ -125,24 +121,47 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
         partial(check_hand_over, episodes, action),
     ]
     if is_baseline:
-        return [
-            *checks,
-            partial(_not_for_baselines, "plan spread"),
-            partial(_not_for_baselines, "first plan"),
-        ]
+        checks.append(partial(_not_for_baselines, "plan spread"))
+        checks.append(partial(_not_for_baselines, "first plan"))
+        return checks
     checks.append(partial(check_plan_spread, episodes, action))
-    if policy.image_sizes:
-        return [*checks, partial(check_first_plan, episodes)]
-    said = (
+    if run.description.policy.image_sizes:
+        checks.append(partial(check_first_plan, episodes))
+    else:
+        checks.append(partial(_describe_first_plan_without_cameras))
+    return checks
+
+
+def _find_starts(episodes: Sequence[EpisodeArrays]) -> list[np.ndarray]:
+    """Return the start positions of the objects; [] if an episode's goals concern no object."""
+    starts = []
+    for episode in episodes:
+        if episode.object_pos_world is None:
+            return []
+        starts.append(episode.object_pos_world[0])
+    return starts
+
+
+def _describe_first_plan_without_cameras() -> Finding:
+    return Finding(
         "first plan",
         Level.UNKNOWN,
         "first plans were not compared",
         "the policy has no cameras",
     )
-    return [*checks, partial(Finding, *said)]
+
+
+def _not_for_baselines(check: str) -> Finding:
+    return Finding(
+        check,
+        Level.UNKNOWN,
+        "not compared",
+        "the policy is a baseline: it plans without observations",
+    )
 
 
 def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Finding:
+    """Compare the policy with the lower bounds, in a given environment or in the run's own."""
     if run.description.policy.is_baseline:
         return _not_for_baselines("floors")
     if env is not None:
@@ -151,31 +170,32 @@ def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Find
         env = run.open_env(run.description.env.task, {})
     except WhiskerError as error:
         return Finding(
-            "floors", Level.WARNING, "the floors could not be rolled out", str(error), error.hint
+            "floors",
+            Level.WARNING,
+            "the lower bounds could not be rolled out",
+            str(error),
+            error.hint,
         )
     with closing(env):
         return _roll_out_and_compare(run, rows, env)
 
 
 def _roll_out_and_compare(run: Run, rows: Sequence[EpisodeRow], env: Env) -> Finding:
-    """On the episodes of the environment's own task, where a run has several: another would need its own."""
-    same = [row for row in rows if row.task == env.spec.task]
-    if not same:
+    """Compare on the episodes of the environment's task; other tasks would need their own."""
+    task = env.spec.task
+    of_task = [row for row in rows if row.task == task]
+    if not of_task:
         return Finding(
-            "floors", Level.UNKNOWN, "not compared", f"the run has no episode of {env.spec.task!r}"
+            "floors",
+            Level.UNKNOWN,
+            "not compared",
+            f"the run has no episode of {task!r}",
         )
-    floors = roll_out_floors(
-        env, [row.episode_index for row in same], run.description.resolved.max_steps
+    bounds = roll_out_lower_bounds(
+        env, [row.episode_index for row in of_task], run.description.resolved.max_steps
     )
-    finding = compare_with_floors(sum(row.success for row in same), len(same), floors)
-    if len(same) == len(rows):
+    n_success = sum(row.success for row in of_task)
+    finding = compare_with_lower_bounds(n_success, len(of_task), bounds)
+    if len(of_task) == len(rows):
         return finding
-    return replace(
-        finding, evidence=f"in {env.spec.task!r}, one of the run's tasks: {finding.evidence}"
-    )
-
-
-def _not_for_baselines(check: str) -> Finding:
-    return Finding(
-        check, Level.UNKNOWN, "not compared", "the policy is a baseline: it plans without looking"
-    )
+    return replace(finding, evidence=f"in {task!r}, one of the run's tasks: {finding.evidence}")

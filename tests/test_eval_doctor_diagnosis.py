@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from eval.cli import main
 from eval.config import SubjectConfig
-from eval.doctor import examination
+from eval.doctor import diagnosis, findings_output
 from eval.doctor.finding import Finding, Level
 from eval.evaluation import set_up
 from sim.flags import make_config
@@ -26,26 +26,24 @@ def check_of_nothing(context):
 @pytest.fixture
 def failing_check(monkeypatch):
     """The doctor with one check more, which raises, in the middle of the others."""
-    checks = examination._OF_EVERY_POLICY
+    checks = diagnosis._FOR_EVERY_POLICY
     monkeypatch.setattr(
-        examination, "_OF_EVERY_POLICY", (*checks[:2], check_of_nothing, *checks[2:])
+        diagnosis, "_FOR_EVERY_POLICY", (*checks[:2], check_of_nothing, *checks[2:])
     )
 
 
-def examine(config):
+def run_checks(config):
     setup = set_up(config)
     try:
-        return examination.examine(config, setup)
+        return diagnosis.run_checks(config, setup)
     finally:
         setup.env.close()
 
 
 def test_a_check_that_raises_is_a_finding_and_the_others_are_made(failing_check):
-    found = {
-        finding.check: finding for finding in examine(make_config(SubjectConfig, policy="zero"))
-    }
+    found = {finding.check: finding for finding in run_checks(SubjectConfig(policy="zero"))}
     finding = found["of nothing"]
-    assert finding.level is Level.WARNING and finding.finding == "this check could not be made"
+    assert finding.level is Level.WARNING and finding.finding == "this check could not run"
     assert finding.evidence == "LinAlgError: a matrix that is singular" and finding.hint
     assert {"beginning", "disk space", "start", "scene at rest", "reset"} <= found.keys()
 
@@ -68,9 +66,7 @@ def test_a_check_that_raises_ends_no_evaluation(
     ]
     monkeypatch.setattr("sys.argv", command + flags)
     assert main() == 0
-    assert (
-        "warning: of nothing: this check could not be made (LinAlgError" in capsys.readouterr().err
-    )
+    assert "warning: of nothing: this check could not run (LinAlgError" in capsys.readouterr().err
     (run,) = tmp_path.iterdir()
     assert "of nothing" in {
         finding["check"] for finding in json.loads((run / "run.json").read_text())["doctor"]
@@ -91,7 +87,7 @@ def test_running_statistics_that_make_no_numbers_are_found_before_the_run(
     save_file(weights, folder / "model.safetensors")
     found = {
         finding.check: finding
-        for finding in examine(make_config(SubjectConfig, policy="act", checkpoint=str(folder)))
+        for finding in run_checks(SubjectConfig(policy="act", checkpoint=str(folder)))
     }
     assert found["weights"].level is Level.ERROR and words in found["weights"].finding
     assert found["weights"].evidence == name
@@ -117,7 +113,7 @@ FINDINGS = [
 
 def print_findings(findings, **options):
     console = Console(width=80, record=True, file=io.StringIO())
-    examination.print_findings(console, "act in so101/pick_place", findings, **options)
+    findings_output.print_findings(console, "act in so101/pick_place", findings, **options)
     return console.export_text()
 
 
@@ -131,7 +127,7 @@ def test_what_is_wrong_is_shown_whole_and_the_rest_is_counted_in_a_verdict():
     ):
         assert part in printed
     assert "9 GB" not in printed and "weights" not in printed and "no expert" not in printed
-    assert "1 could not be told: inputs\n" in printed
+    assert "1 unknown: inputs\n" in printed
     verdict = printed.splitlines()[-1]
     assert verdict == "The number would be wrong: 1 error (gripper), 1 warning (horizon), 2 fine."
 

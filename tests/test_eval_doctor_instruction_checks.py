@@ -6,13 +6,13 @@ import pytest
 
 from eval.config import SubjectConfig
 from eval.doctor.check_context import CheckContext
-from eval.doctor.contract import check_training_env
 from eval.doctor.finding import Level
-from eval.doctor.word_checks import check_vocabulary, check_words
+from eval.doctor.instruction_checks import check_vocabulary, check_words
+from eval.doctor.training_env_checks import check_training_env
 from eval.evaluation import set_up
 from policies.checkpoint_files import load_training_env
-from sim.flags import make_config
-from tests.planted_bugs import PLANTS_OF_SMOLVLA, Plant, planted
+from tests.bug_plants import Plant
+from tests.planted_bugs import PLANTS_OF_SMOLVLA, planted
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 CHECKS = (check_words, check_vocabulary, check_training_env)
@@ -26,7 +26,7 @@ def find(plant, folder):
         context = CheckContext(
             config, setup, training_env=load_training_env(setup.checkpoint.folder)
         )
-        return [finding for check in CHECKS for finding in check(context) if finding.is_ill]
+        return [finding for check in CHECKS for finding in check(context) if finding.is_problem]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def find(plant, folder):
         (
             "a byte tokenizer",
             Level.WARNING,
-            "the tokenizer numbers 263 pieces of words, and the network has vectors for 298",
+            "the tokenizer has 263 tokens, and the network has vectors for 298",
         ),
         ("a tokenizer of more words", Level.ERROR, "1298"),
     ],
@@ -72,7 +72,7 @@ def test_an_instruction_that_arrives_is_fine(tmp_path):
 
 @pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05", "xvla", "groot"])
 def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
-    """Nothing is ill about those of a checkpoint as it was saved."""
+    """A checkpoint as it was saved has no problem there."""
     with shrunken_paligemma():
         folder = save_small_checkpoint(policy_type, tmp_path / policy_type)
         config = make_config(SubjectConfig, policy=policy_type, checkpoint=str(folder))
@@ -80,4 +80,4 @@ def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
     with closing(setup.env):
         context = CheckContext(config, setup)
         found = list(check_words(context)) + list(check_vocabulary(context))
-    assert not [f for f in found if f.is_ill], found
+    assert not [f for f in found if f.is_problem], found

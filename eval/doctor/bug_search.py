@@ -1,0 +1,154 @@
+"""Searches for the one known bug that explains why the plans disagree with the expert."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from eval.doctor.bugs import Bug, ObservationChange, action_bugs, instruction_bugs
+from eval.doctor.calibration import calibration_bugs
+from eval.doctor.check_context import PATIENCE_S, CheckContext, Reference, change_observations
+from eval.doctor.disagreement import AGREES_FAIRLY, compute_disagreement
+from eval.doctor.finding import Level
+from eval.doctor.image_bugs import image_bugs
+from eval.doctor.joint_bugs import plan_bugs, state_bugs
+
+# Share of the disagreement that may be left once a bug is undone that was made. A subtle bug
+# changes less, so more may be left of it.
+_LEFT = {Level.ERROR: 0.6, Level.WARNING: 0.75}
+_MOST_LEFT = {Level.ERROR: AGREES_FAIRLY, Level.WARNING: 0.1}
+# A bug is named if every bug of another kind leaves this many times more. Otherwise both may
+# explain the disagreement.
+_MARGIN = 1.2
+# All bugs are tried at a few moments, and those that help most there are tried at every moment.
+_N_SCREENED = 2
+_N_CONFIRMED = 4
+# The size of a bug is estimated in steps that get smaller.
+_STEPS = (1.0, 0.5)
+# Another size is taken if it leaves less than this share.
+_BETTER = 0.9
+
+
+def find_bug(
+    context: CheckContext, reference: Reference, chunks: np.ndarray, with_images: bool
+) -> tuple[Bug | None, float]:
+    """Return the one bug that explains the disagreement, and the disagreement without it.
+
+    The bug is None if none explains it, or several do.
+
+    Args:
+        chunks: the policy's, `(moment, chunk, action_dim)`.
+        with_images: whether to try the bugs of images.
+    """
+    search = _Search(context, reference, chunks)
+    left = search.try_plan_bugs()
+    cost_s = context.prediction_s * len(reference.memories) * _N_CONFIRMED
+    if cost_s < PATIENCE_S:
+        left |= search.try_observation_bugs(with_images)
+    best = min(left, key=lambda bug: left[bug] / _LEFT[bug.level])
+    most_left = min(_LEFT[best.level] * search.own, _MOST_LEFT[best.level])
+    explains = left[best] < most_left
+    others = [value for bug, value in left.items() if bug.check != best.check]
+    stands_out = all(value > _MARGIN * left[best] for value in others)
+    return (best if explains and stands_out else None), left[best]
+
+
+def undo_in_plans(
+    plans: np.ndarray, reference: Reference, bug: Bug, moments: Sequence[int]
+) -> Float[np.ndarray, "moment horizon action_dim"]:
+    """Return the plans without the bug.
+
+    Args:
+        moments: indices of the reference's moments that the plans belong to.
+    """
+    if bug.undo_in_plan is None:
+        return plans
+    undone = []
+    for plan, moment in zip(plans, moments, strict=True):
+        state = reference.memories[moment].present.state
+        undone.append(bug.undo_in_plan(plan, state))
+    return np.stack(undone)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Undoes bugs, and measures the disagreement that each leaves.
+
+    Attributes:
+        chunks: what the policy plans with the bug, `(moment, chunk, action_dim)`.
+    """
+
+    context: CheckContext
+    reference: Reference
+    chunks: np.ndarray
+
+    @property
+    def every(self) -> range:
+        """Return the indices of all moments."""
+        return range(len(self.reference.memories))
+
+    @property
+    def plans(self) -> np.ndarray:
+        return self.chunks[:, : self.context.n_compared]
+
+    @property
+    def own(self) -> float:
+        """Return the disagreement of the plans as they are."""
+        return compute_disagreement(self.plans, self.reference)
+
+    def try_plan_bugs(self) -> dict[Bug, float]:
+        """Return the disagreement that is left by each bug whose undoing takes no prediction."""
+        bugs = action_bugs(self.context)
+        bugs += plan_bugs(self.context, self.plans, self.reference)
+        return self._undo_each(bugs, self.every)
+
+    def try_observation_bugs(self, with_images: bool) -> dict[Bug, float]:
+        """Return what is left by the most promising bugs whose undoing takes predictions."""
+        bugs = state_bugs(self.context, self.reference)
+        bugs += calibration_bugs(self.context)
+        bugs += instruction_bugs(self.context)
+        if with_images:
+            bugs += image_bugs(self.context, self.reference)
+        screened = self._undo_each(bugs, self._few_moments())
+        best_few = sorted(bugs, key=screened.__getitem__)[:_N_CONFIRMED]
+        left = self._undo_each(best_few, self.every)
+        promising = {}
+        for bug in best_few:
+            if bug.nearby and left[bug] < self.own:
+                promising[bug] = left[bug]
+        if promising:
+            left |= self._refine(promising)
+        return left
+
+    def _few_moments(self) -> list[int]:
+        """Return moments that divide the episode evenly, without its first and last."""
+        evenly = np.linspace(0, len(self.every) - 1, _N_SCREENED + 2)
+        return evenly.round().astype(int)[1:-1].tolist()
+
+    def _refine(self, left: dict[Bug, float]) -> dict[Bug, float]:
+        """Return the best of these bugs, its size estimated step by step, and what it leaves."""
+        best = min(left, key=left.__getitem__)
+        for step in _STEPS:
+            assert best.nearby is not None
+            left |= self._undo_each(best.nearby(step), self.every)
+            nearest = min(left, key=left.__getitem__)
+            if left[nearest] < _BETTER * left[best]:
+                best = nearest
+        return {best: left[best]}
+
+    def _undo_each(self, bugs: Sequence[Bug], moments: Sequence[int]) -> dict[Bug, float]:
+        """Return the disagreement at those moments without each bug."""
+        # Bugs that change the observation in the same way share the predictions.
+        chunks_of: dict[ObservationChange | None, np.ndarray] = {None: self.chunks[list(moments)]}
+        left = {}
+        for bug in bugs:
+            change = bug.undo_in_observation
+            if change is not None and change not in chunks_of:
+                memories = [self.reference.memories[i] for i in moments]
+                changed = [change_observations(memory, change) for memory in memories]
+                chunks_of[change] = self.context.predict(*changed)
+            undone = undo_in_plans(chunks_of[change], self.reference, bug, moments)
+            plans = undone[:, : self.context.n_compared]
+            left[bug] = compute_disagreement(plans, self.reference, moments)
+        return left

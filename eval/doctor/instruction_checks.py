@@ -1,0 +1,134 @@
+"""Checks that the network reads the whole instruction, by the tokenizer of its training."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from eval.doctor.check_context import CheckContext
+from eval.doctor.finding import Finding, Level
+from policies.policy import HookablePolicy, NetworkPolicy
+
+# Key of the token ids among a network's inputs (lerobot's OBS_LANGUAGE_TOKENS).
+_TOKENS = "observation.language.tokens"
+_PREPROCESSOR_FILE = "policy_preprocessor.json"
+_TOKENIZER_FILE = "tokenizer.json"
+# Name of the embedding table in transformers' models.
+_EMBEDDING = "embed_tokens.weight"
+# Embedding tables are rounded up to a multiple of 64 or 128 rows and reserve some rows, which adds
+# a few percent at most.
+_LEAST_FILLED = 0.9
+
+
+def check_words(context: CheckContext) -> Iterator[Finding]:
+    """Compare the instruction's tokens with those of its beginnings and of other instructions."""
+    told = context.first_memory.present.instruction
+    tokens = _tokenize(context, told)
+    if not context.setup.policy.spec.reads_instruction or tokens is None:
+        return
+    read = _find_part_that_is_read(context, told, tokens)
+    same = []
+    for other in context.env.instructions:
+        if other != told and _tokenize(context, other) == tokens:
+            same.append(other)
+    n_tokens = f"{len(tokens)} tokens"
+    hint = "Compare max_length in policy_preprocessor.json with that of the training."
+    if same:
+        yield Finding(
+            "instruction",
+            Level.ERROR,
+            "the network cannot tell instructions apart",
+            f"{', '.join(map(repr, [told, *same]))}: the same {n_tokens}",
+            hint,
+        )
+    if read is not None:
+        yield Finding(
+            "instruction",
+            Level.WARNING,
+            f"it is cut: the network is given {read!r} of {told!r}",
+            n_tokens,
+            hint,
+        )
+    if not same and read is None:
+        yield Finding("instruction", Level.OK, "all of its words reach the network", n_tokens)
+
+
+def _find_part_that_is_read(
+    context: CheckContext, told: str, tokens: tuple[float, ...]
+) -> str | None:
+    """Return the shortest beginning of an instruction that has its tokens; None if none has."""
+    words = told.split()
+    for n in range(len(words)):
+        text = " ".join(words[:n])
+        if _tokenize(context, text) == tokens:
+            return text
+    return None
+
+
+def check_vocabulary(context: CheckContext) -> Iterator[Finding]:
+    """Compare the size of the tokenizer's vocabulary with that of the network's embedding table."""
+    policy = context.setup.policy
+    checkpoint = context.setup.checkpoint
+    if checkpoint is None or not isinstance(policy, HookablePolicy):
+        return
+    table_sizes = []
+    for name, table in policy.network.named_parameters():
+        if name.endswith(_EMBEDDING):
+            table_sizes.append(len(table))
+    vocabulary_size = _read_vocabulary_size(checkpoint.folder)
+    if vocabulary_size is None or not table_sizes:
+        return
+    n_vectors = max(table_sizes)
+    evidence = (
+        f"the tokenizer has {vocabulary_size} tokens, and the network has vectors for {n_vectors}"
+    )
+    hint = "Put the tokenizer of the training into the checkpoint."
+    if vocabulary_size > n_vectors:
+        yield Finding(
+            "vocabulary",
+            Level.ERROR,
+            "the tokenizer is another model's",
+            evidence,
+            hint,
+        )
+    elif vocabulary_size < _LEAST_FILLED * n_vectors:
+        yield Finding(
+            "vocabulary",
+            Level.WARNING,
+            "the tokenizer may be another model's",
+            evidence,
+            hint,
+        )
+    else:
+        yield Finding(
+            "vocabulary",
+            Level.OK,
+            "the tokenizer has as many tokens as the network",
+            evidence,
+        )
+
+
+def _tokenize(context: CheckContext, instruction: str) -> tuple[float, ...] | None:
+    """Return the token ids that the network is given for an instruction, padding included.
+
+    None if it is given none.
+    """
+    policy = context.setup.policy
+    assert isinstance(policy, NetworkPolicy)
+    observation = replace(context.first_memory.present, instruction=instruction)
+    inputs = policy.network_inputs(observation)
+    return tuple(inputs[_TOKENS][0].tolist()) if _TOKENS in inputs else None
+
+
+def _read_vocabulary_size(folder: Path) -> int | None:
+    """Return the largest id in the checkpoint's own tokenizer, plus 1; None without its file."""
+    preprocessor = json.loads((folder / _PREPROCESSOR_FILE).read_text(encoding="utf-8"))
+    names = [step.get("config", {}).get("tokenizer_name") for step in preprocessor["steps"]]
+    files = [folder / name / _TOKENIZER_FILE for name in names if name]
+    if not files or not files[0].is_file():
+        return None
+    tokenizer = json.loads(files[0].read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+    added = [token["id"] for token in tokenizer["added_tokens"]]
+    return 1 + max([*ids, *added])

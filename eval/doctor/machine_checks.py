@@ -1,0 +1,160 @@
+"""Checks of the machine, and of the number of steps that an evaluation executes."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from eval.doctor.check_context import CheckContext
+from eval.doctor.finding import Finding, Level
+from sim.registry import family_of
+
+# The arrays of an episode take about 0.3 MB, and a video 0.3 MB; a run of a few hundred must fit.
+_LEAST_FREE_GB = 1.0
+_BOX = "━┃✓"
+# A published number was rarely measured with a whole chunk of this duration executed blindly.
+_BLIND_S = 0.8
+# A policy that predicts much more often than in training restarts its plan before it gets anywhere.
+_HASTY_SHARE = 0.25
+# The policy is given little time if the limit is below this multiple of the expert's steps.
+_LITTLE_TIME = 1.3
+
+
+def check_gl(context: CheckContext) -> Iterator[Finding]:
+    """Check that the rendering backend works beside the policy's device."""
+    spec = context.setup.policy.spec
+    backend = os.environ.get("MUJOCO_GL", "")
+    evidence = f"MUJOCO_GL={backend}"
+    if not spec.image_sizes:
+        yield Finding("GL backend", Level.OK, "nothing is rendered", evidence)
+    elif family_of(context.env.name).in_own_process:
+        yield Finding("GL backend", Level.OK, "renders, in a process of its own", evidence)
+    elif backend == "egl" and spec.device.startswith("cuda"):
+        finding = "EGL and CUDA share this process, which can abort it"
+        evidence += f", device {spec.device}"
+        yield Finding(
+            "GL backend",
+            Level.WARNING,
+            finding,
+            evidence,
+            "Set MUJOCO_GL=osmesa.",
+        )
+    else:
+        yield Finding("GL backend", Level.OK, "renders", evidence)
+
+
+def check_disk(context: CheckContext) -> Iterator[Finding]:
+    """Check that a run fits on the disk."""
+    folder = Path(getattr(context.config, "run_dir", Path("runs"))).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    if free_gb < _LEAST_FREE_GB:
+        yield Finding(
+            "disk space",
+            Level.WARNING,
+            "nearly full",
+            f"{free_gb:.1f} GB free",
+            "Free some space, or choose another --run-dir.",
+        )
+    else:
+        yield Finding("disk space", Level.OK, "enough", f"{free_gb:.0f} GB free")
+
+
+def check_console(context: CheckContext) -> Iterator[Finding]:
+    """Check that the console can print the characters of progress bars and tables."""
+    del context
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    try:
+        _BOX.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        yield Finding(
+            "console encoding",
+            Level.WARNING,
+            "cannot print every character",
+            encoding,
+            "Set PYTHONUTF8=1: libraries that print such characters fail to load a model here.",
+        )
+        return
+    yield Finding("console encoding", Level.OK, "prints every character", encoding)
+
+
+def check_action_steps(context: CheckContext) -> Iterator[Finding]:
+    """Check how many actions of a chunk are executed before the next prediction."""
+    check = "n_action_steps"
+    spec = context.setup.policy.spec
+    n = context.setup.n_action_steps
+    duration_s = n * context.env.control_dt_s
+    source = "checkpoint" if spec.checkpoint else "policy"
+    evidence = (
+        f"{n} of {spec.chunk_size} actions = {duration_s:.2f} s; "
+        f"the {source} says {spec.n_action_steps}"
+    )
+    is_whole_chunk = n == spec.chunk_size > 1
+    if is_whole_chunk and duration_s >= _BLIND_S:
+        asked = f"the {source} says"
+        if context.config.n_action_steps is not None:
+            asked = "--n-action-steps asks"
+        yield Finding(
+            check,
+            Level.WARNING,
+            f"the whole chunk is executed before the policy observes again, as {asked}",
+            evidence,
+            "Compare with fewer: --n-action-steps 10. On LIBERO 50 instead of 10 costs 20 points.",
+        )
+    elif n < _HASTY_SHARE * spec.n_action_steps:
+        yield Finding(
+            check,
+            Level.WARNING,
+            f"far fewer actions are executed than the {source} was tuned for",
+            evidence,
+            (
+                "Leave --n-action-steps out, or compare both: "
+                "1, 2 or 5 can give 0 % where 20 gives 100 %."
+            ),
+        )
+    else:
+        yield Finding(
+            check,
+            Level.OK,
+            "a part of the chunk is executed before the policy observes again",
+            evidence,
+        )
+
+
+def check_horizon(context: CheckContext) -> Iterator[Finding]:
+    """Check that the episodes are long enough for the scripted expert, and for a slower policy."""
+    check = "horizon"
+    horizon = context.setup.horizon
+    reference = context.reference
+    evidence = f"{horizon} steps"
+    if reference is None:
+        yield Finding(check, Level.UNKNOWN, "no scripted expert to compare with", evidence)
+        return
+    if not reference.success:
+        yield Finding(
+            check,
+            Level.UNKNOWN,
+            "no scripted expert that does the task here",
+            evidence,
+        )
+        return
+    evidence += f"; the scripted expert takes {reference.n_steps}"
+    if horizon < reference.n_steps:
+        yield Finding(
+            check,
+            Level.WARNING,
+            "even the expert does not finish in time",
+            evidence,
+            "Give a longer --horizon.",
+        )
+    elif horizon < _LITTLE_TIME * reference.n_steps:
+        yield Finding(
+            check,
+            Level.WARNING,
+            "the policy has little more time than the expert takes",
+            evidence,
+            "A policy is slower than the expert: compare with a longer --horizon.",
+        )
+    else:
+        yield Finding(check, Level.OK, "enough time", evidence)
