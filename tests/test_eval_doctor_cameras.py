@@ -8,8 +8,8 @@ import pytest
 from eval.config import EvalConfig
 from eval.doctor.camera_checks import check_cameras, propose_map_change
 from eval.doctor.check_context import CheckContext
-from eval.doctor.findings_output import sort_findings
 from eval.doctor.finding import Level
+from eval.doctor.findings_output import sort_findings
 from eval.doctor.image_sizes import check_image_sizes
 from eval.evaluation import set_up
 from eval.provenance import describe
