@@ -147,17 +147,17 @@ def _count_episodes(config: EvalConfig, setup: "Setup") -> int:
 def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
     """Open a new run folder, or the one to resume, if the doctor does not object."""
     from eval.code_path import describe_other_commit
-    from eval.doctor.examination import examine
+    from eval.doctor.diagnosis import run_checks
     from eval.provenance import check_same, describe
     from eval.run import Run
     from eval.run_folder import RunFolder
 
     if not config.output.quiet:
         say_progress("eval: the doctor looks at the policy and the environment ...")
-    findings = examine(config, setup)
+    findings = run_checks(config, setup)
     _refuse_errors(config, findings)
-    ill = tuple(finding for finding in findings if finding.is_ill)
-    now = replace(describe(config, setup), doctor=ill)
+    problems = tuple(finding for finding in findings if finding.is_problem)
+    now = replace(describe(config, setup), doctor=problems)
     if config.resume is None:
         return RunFolder.create(config.output.run_dir, now)
     resumed = Run.open(config.resume)
@@ -177,7 +177,7 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
     from eval.doctor.finding import Level
 
     for finding in findings:
-        if finding.is_ill:
+        if finding.is_problem:
             print(f"eval: {finding.level}: {finding}", file=sys.stderr)
     errors = [finding for finding in findings if finding.level is Level.ERROR]
     if errors and config.doctor:
@@ -200,8 +200,9 @@ def _examine(config: DoctorConfig) -> int:
     say_progress(f"eval-doctor: loading {what}. The libraries take some seconds ...")
     if config.run is None:
         check_gl_library()
-    from eval.doctor.examination import diagnose, print_findings, to_json, worst_level
+    from eval.doctor.diagnosis import diagnose
     from eval.doctor.finding import Level
+    from eval.doctor.findings_output import print_findings, to_json, worst_level
 
     title, findings = diagnose(config)
     if config.json:

@@ -409,7 +409,7 @@ def test_9_statistics_of_differences(checkpoint):
 
 def test_9_targets_taken_for_differences():
     named(
-        findings_of(replace(ACT, policy_actions="delta"), compares=False),
+        findings_of(replace_flags(ACT, policy_actions="delta"), compares=False),
         "delta or absolute",
         "targets",
     )
@@ -466,14 +466,14 @@ def test_12_a_whole_chunk_that_the_user_asked_for(act):
 @pytest.mark.parametrize("n", [1, 2])
 def test_12_far_fewer_action_steps_than_trained_for(act, n):
     named(
-        findings_of(replace(ACT, n_action_steps=n), replace(act, n_action_steps=n)),
+        findings_of(replace_flags(ACT, n_action_steps=n), replace(act, n_action_steps=n)),
         "n_action_steps",
         "far fewer",
     )
 
 
 def test_15_a_horizon_in_which_even_the_expert_fails(act):
-    named(findings_of(ACT, replace(act, horizon=100)), "horizon", "even the expert")
+    named(findings_of(ACT, replace(act, max_steps=100)), "horizon", "even the expert")
 
 
 def test_16_another_field_of_view(act):
@@ -488,7 +488,7 @@ def test_16_another_field_of_view(act):
 def test_16_a_checkpoint_that_does_not_tell_its_field_of_view(checkpoint, act):
     scene = replace(DEFAULT_SCENE, overhead_fovy_deg=60.0)
     env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
-    config = replace(ACT, checkpoint=str(checkpoint))
+    config = replace_flags(ACT, checkpoint=str(checkpoint))
     named(findings_of(config, in_env(set_up(config), env)), "camera pose", "overhead_cam sees more")
 
 
@@ -551,8 +551,8 @@ def test_state_in_another_order(act):
 
 
 def test_other_units_than_in_training(act):
-    setup = set_up(replace(ACT, env="so101/pick_place_range"))
-    found = findings_of(replace(ACT, env="so101/pick_place_range"), setup, compares=False)
+    setup = set_up(replace_flags(ACT, env="so101/pick_place_range"))
+    found = findings_of(replace_flags(ACT, env="so101/pick_place_range"), setup, compares=False)
     assert "range_m100_100" in named(found, "state order and units", "not as in training").evidence
 
 
@@ -590,7 +590,7 @@ def test_a_block_that_hangs_in_the_air_of_a_scene_of_the_users(own_scene, tmp_pa
     hanging = tmp_path / "hanging.xml"
     hanging.write_text(scene.replace('pos="0.2 -0.08 0.0125"', 'pos="0.2 -0.08 0.4"'))
     at_rest, in_the_air = (
-        findings_of(SubjectConfig(policy="zero", env=f"so101/pick_place@{s}"))
+        findings_of(make_config(SubjectConfig, policy="zero", env=f"so101/pick_place@{s}"))
         for s in (own_scene, hanging)
     )
     assert "scene at rest" not in {check for check, _ in at_rest}

@@ -340,10 +340,10 @@ def test_a_policy_that_does_what_another_instruction_says_is_named(act):
 
         setup = wrapped(setup, predict=predict)
         setup.policy.spec = replace(setup.policy.spec, reads_instruction=True)
-        found = findings_of(replace(ACT, env=env.spec.name), setup)
+        found = findings_of(replace_flags(ACT, env=env.spec.name), setup)
         assert (
             named(found, "instruction", f"told {told!r} and does what {other!r} says").level
             is Level.ERROR
         )
-        found = findings_of(replace(ACT, env=env.spec.name, wrong_instruction=True), setup)
+        found = findings_of(replace_flags(ACT, env=env.spec.name, wrong_instruction=True), setup)
         assert not any("does what" in finding for _, finding in found)

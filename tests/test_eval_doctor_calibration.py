@@ -139,7 +139,7 @@ def test_a_checkpoint_whose_statistics_say_nothing_is_named_by_undoing_it(act):
 
 
 def test_a_checkpoint_that_needs_no_remedy_is_told_so():
-    found = findings_of(replace(ACT, calibration=OLD))
+    found = findings_of(replace_flags(ACT, calibration=OLD))
     assert named(found, "calibration", ALREADY).hint == "Leave --calibration out."
     assert {check for check, _ in found} == {"calibration"}
 

@@ -41,7 +41,9 @@ def run_checks(config):
 
 
 def test_a_check_that_raises_is_a_finding_and_the_others_are_made(failing_check):
-    found = {finding.check: finding for finding in run_checks(SubjectConfig(policy="zero"))}
+    found = {
+        finding.check: finding for finding in run_checks(make_config(SubjectConfig, policy="zero"))
+    }
     finding = found["of nothing"]
     assert finding.level is Level.WARNING and finding.finding == "this check could not run"
     assert finding.evidence == "LinAlgError: a matrix that is singular" and finding.hint
@@ -87,7 +89,7 @@ def test_running_statistics_that_make_no_numbers_are_found_before_the_run(
     save_file(weights, folder / "model.safetensors")
     found = {
         finding.check: finding
-        for finding in run_checks(SubjectConfig(policy="act", checkpoint=str(folder)))
+        for finding in run_checks(make_config(SubjectConfig, policy="act", checkpoint=str(folder)))
     }
     assert found["weights"].level is Level.ERROR and words in found["weights"].finding
     assert found["weights"].evidence == name

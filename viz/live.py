@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.branches import BranchFolder
 from eval.config import EvalConfig
-from eval.doctor.examination import examine
+from eval.doctor.diagnosis import run_checks
 from eval.doctor.finding import Finding
 from eval.episode_row import make_row
 from eval.evaluation import Setup, set_up
@@ -98,7 +98,7 @@ class LiveSession(Driver):
         self._setup: Setup = set_up(config)
         self.opened.enter_context(closing(self._setup.env))
         env = require(self._setup.env, Snapshots, "whiskers live")
-        self.findings: list[Finding] = [f for f in examine(config, self._setup) if f.is_ill]
+        self.findings: list[Finding] = [f for f in run_checks(config, self._setup) if f.is_problem]
         setup = self._setup
         env_name = setup.tasks[env.spec.task]
         blind_env = self.opened.enter_context(closing(make_env(env_name, {}, config.env.control)))

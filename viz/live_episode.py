@@ -194,8 +194,9 @@ class LiveEpisode:
         series = series_data(self.recorder.series, self._n_told)
         if moments is not None:
             series += series_data(select_measures(self._measures))
-        self.parts.append({"moments": moments, "decisions": decisions, "series": series})
-        self._count_told(self.parts[-1])
+        part = {"moments": moments, "decisions": decisions, "series": series}
+        self.parts.append(part)
+        self._count_told(part)
 
     def _count_told(self, part: dict) -> None:
         for series in part["series"]:
@@ -236,17 +237,25 @@ class LiveEpisode:
         return find_members(np.stack(plans_so_far), steps, len(plans_so_far) - 1)
 
     def _moment(self, step: ControlStep | None) -> dict:
-        """The present moment, and the action that led to it."""
-        env = self.stage.env
-        progress = next(
-            iter(env.progress() if step is None else step.result.progress), Progress(met=False)
-        )
-        measures, position = progress.measures, progress.object_pos_world
-        self._measures = measures
-        stages, undefined = self.header.get("stages", first_stages(env.spec)), float("nan")
-        action = (
-            np.empty((0, env.spec.action.dim), np.float32) if step is None else step.action[None]
-        )
+        """Return the current moment, and the action that led to it."""
+        env = self.context.env
+        action: np.ndarray
+        if step is None:
+            goals = env.progress()
+            action = np.empty((0, env.spec.action.dim), np.float32)
+        else:
+            goals = step.result.progress
+            action = step.action[None]
+        progress = goals[0] if goals else Progress(met=False)
+        nan = float("nan")
+        position = progress.object_pos_world
+        if position is None:
+            position = np.full(3, nan)
+        self._measures = progress.measures
+        height_m = progress.measures.get("object_height_m", nan)
+        distance_m = progress.measures.get("goal_distance_m", nan)
+        stages = self.header.get("stages", first_stages(env.spec))
+        flags = [progress.stages.get(name, False) for name in stages]
         return {
             "body_pose": encode_array(read_body_poses(env)[None]),
             "state": encode_array(env.state()[None]),

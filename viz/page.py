@@ -18,7 +18,7 @@ from eval.run_description import RunDescription
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from sim.files import atomic_write
-from viz.branch_command import explain_unusable, most_action_steps
+from viz.branch_command import explain_unusable, max_action_steps
 from viz.goal_measures import add_measures
 from viz.image_encoding import BUDGET_BYTES
 from viz.outcome_style import format_page_rules
@@ -61,7 +61,8 @@ def load_episode(
         WhiskerError: the episode file is absent, truncated, without snapshots or without a
             prediction.
     """
-    arrays = add_measures(load_planned_arrays(run, row, with_intermediate_plans=True), row)
+    planned = load_planned_arrays(run, row, with_intermediate_plans=True)
+    arrays = add_measures(planned, row)
     whiskers = compute_whiskers(env, arrays, is_ensemble(run), report)
     decisions = list(view_decisions(env, row, arrays, whiskers, report))
     poses = compute_body_poses(env, arrays.step_snapshot, report)

@@ -49,23 +49,14 @@ def scene_data(env: Env) -> dict:
     }
 
 
-def moments_data(arrays: EpisodeArrays, body_pose: Float32[np.ndarray, "T1 body 7"]) -> dict:
-    """All moments of an episode; action t leads from moment t to t + 1.
-
-    What a goal does not have is nan.
-    """
-    n = len(arrays.state)
-    # Files of articulated goals have a height of 0.
-    object_height_m = arrays.object_height_m if arrays.is_of_pick_and_place else None
+def _shape_data(shape: Shape) -> dict:
     return {
-        "body_pose": encode_array(body_pose),
-        "state": encode_array(arrays.state),
-        "action": encode_array(arrays.action),
-        "ee": encode_array(arrays.ee_pos_world),
-        "object": encode_array(_or_undefined(arrays.object_pos_world, (n, 3))),
-        "object_height": encode_array(_or_undefined(object_height_m, (n,))),
-        "goal_distance": encode_array(_or_undefined(arrays.goal_distance_m, (n,))),
-        "progress": encode_array(arrays.progress),
+        "body": shape.body_index,
+        "kind": shape.kind,
+        "size": shape.size_m.tolist(),
+        "pose": shape.pose.tolist(),
+        "rgba": shape.rgba.tolist(),
+        "mesh": shape.mesh_index,
     }
 
 

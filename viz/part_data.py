@@ -24,7 +24,8 @@ def moments_data(arrays: EpisodeArrays, body_pose: Float32[np.ndarray, "T1 body 
     n_moments = len(arrays.state)
     undefined = np.full(n_moments, np.nan)
     positions = arrays.object_pos_world
-    heights_m = arrays.object_height_m
+    # Files of articulated goals have a height of 0.
+    heights_m = arrays.object_height_m if arrays.is_of_pick_and_place else None
     distances_m = arrays.goal_distance_m
     if positions is None:
         positions = np.full((n_moments, 3), np.nan)

@@ -68,7 +68,9 @@ def branch_off(
     header = branch_header(parent_header, left, row_key(row))
     start = RolloutState(step, prediction, memory)
     # The page has the recorded plans and images already, or fetches them.
-    parts = [outline_data(moments_data(past, poses), past)] if prediction else []
+    parts = []
+    if prediction:
+        parts = [outline_data(moments_data(past, poses), add_measures(past, row))]
     return LiveEpisode(
         context,
         row.episode_index,
@@ -78,16 +80,23 @@ def branch_off(
         left=left,
         n_inherited=prediction,
         header=header,
-        # The page has the plans and images of what was recorded already, or asks for them.
-        parts=[_outline(past, poses, row)] if prediction else [],
+        parts=parts,
         decisions=_decisions(past),
         n_parts_before=[0] * prediction,
         snapshot=arrays.snapshot[prediction],
     )
 
 
-def _outline(past: ReplayableArrays, poses: np.ndarray, row: EpisodeRow) -> dict:
-    return outline_data(moments_data(past, poses), add_measures(past, row))
+def _make_branch(
+    row: EpisodeRow, step: int, prediction: int, overrides: Overrides, number: int
+) -> Branch:
+    if isinstance(row, BranchRow):
+        parent_number = row.branch.number
+        total = overrides.after(row.branch.overrides)
+    else:
+        parent_number = None
+        total = overrides.after(Overrides())
+    return Branch(number, parent_number, step, prediction, total, changes=str(overrides))
 
 
 class _RecordedEnv(EnvWrapper):

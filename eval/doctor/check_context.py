@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from eval.config import SubjectConfig
-from eval.evaluation import Setup, make_adapters
+from eval.evaluation import Setup
+from eval.subject import make_adapters
 from policies.adapters import Adapters
 from policies.baselines import ScriptedPolicy
 from policies.normalisation import Normalisation
@@ -78,11 +79,6 @@ class CheckContext:
     def env(self) -> EnvSpec:
         return self.setup.env.spec
 
-    @cached_property
-    def adapters(self) -> Adapters:
-        """Return what stands between the policy and the environment, as far as the user said."""
-        return make_adapters(self.config.adapters)
-
     @property
     def action(self) -> ActionSpec:
         return self.env.action
@@ -90,7 +86,7 @@ class CheckContext:
     @cached_property
     def adapters(self) -> Adapters:
         """Return what the flags convert between the policy and the environment."""
-        return make_adapters(self.config)
+        return make_adapters(self.config.adapters)
 
     @property
     def n_compared(self) -> int:

@@ -182,7 +182,7 @@ def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
     policy = context.setup.policy
     assert isinstance(policy, NetworkPolicy) and context.normalisation is not None
     inputs = policy.network_inputs(context.first_memory.present)
-    outside = find_strange_inputs(context.normalisation, inputs)
+    outside = find_out_of_range_inputs(context.normalisation, inputs)
     ranges = []
     for key, stats in context.normalisation.inputs.items():
         is_image = stats.kind == "VISUAL"

@@ -40,8 +40,9 @@ from eval.doctor.machine_checks import (
 )
 from eval.doctor.scene_checks import check_expert, check_rest, check_start
 from eval.doctor.training_env_checks import check_names, check_training_env
-from eval.evaluation import Setup, name_policy, set_up, with_renamed_cameras
+from eval.evaluation import Setup, set_up
 from eval.run import Run
+from eval.subject import add_to_camera_map, name_policy
 from policies.checkpoint_files import load_training_env
 from policies.normalisation import load_normalisation
 from policies.policy import NetworkPolicy
@@ -115,7 +116,7 @@ def run_checks(config: SubjectConfig, setup: Setup) -> list[Finding]:
     Raises:
         WhiskerError: the policy cannot plan here at all.
     """
-    config = with_renamed_cameras(config, setup)
+    config = add_to_camera_map(config, dict(setup.renamed_cameras))
     context = _make_context(config, setup)
     context.rehearse()
     skipped = _find_inapplicable(context)
@@ -166,7 +167,7 @@ def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
     checks the environment alone.
     """
     if config.is_about_env_alone:
-        return f"environment {config.env}", sort_findings(run_env_checks(config))
+        return f"environment {config.env.name}", sort_findings(run_env_checks(config))
     if config.run is None:
         asked: SubjectConfig = name_policy(config)
         return _title(asked), _set_up_and_check(asked)
@@ -200,5 +201,6 @@ def _set_up_and_check(config: SubjectConfig) -> list[Finding]:
 
 
 def _title(config: SubjectConfig) -> str:
-    checkpoint = f" ({config.checkpoint})" if config.checkpoint else ""
-    return f"{config.policy}{checkpoint} in {config.env}"
+    named = config.policy
+    checkpoint = f" ({named.checkpoint})" if named.checkpoint else ""
+    return f"{named.name}{checkpoint} in {config.env.name}"

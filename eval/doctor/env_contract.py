@@ -12,8 +12,6 @@ from sim.registry import make_env
 
 _LEVELS = {"ok": Level.OK, "failed": Level.ERROR, "unknown": Level.UNKNOWN}
 _HINT = "The contract is in sim/env.py, and that of capabilities in sim/capabilities.py."
-# These flags describe an environment; all others describe a policy.
-_OF_AN_ENV = {"env", "control"}
 
 
 def run_env_checks(config: DoctorConfig) -> Iterator[Finding]:

@@ -38,12 +38,8 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
+        """Return whether it is a warning or an error."""
         return self.level in (Level.WARNING, Level.ERROR)
-
-    @property
-    def is_ill(self) -> bool:
-        """Return `is_problem`, for callers that still use the old name."""
-        return self.is_problem
 
     def __str__(self) -> str:
         evidence = f" ({self.evidence})" if self.evidence else ""

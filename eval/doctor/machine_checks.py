@@ -93,7 +93,7 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
     is_whole_chunk = n == spec.chunk_size > 1
     if is_whole_chunk and duration_s >= _BLIND_S:
         asked = f"the {source} says"
-        if context.config.n_action_steps is not None:
+        if context.config.rollout.n_action_steps is not None:
             asked = "--n-action-steps asks"
         yield Finding(
             check,
@@ -125,7 +125,7 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
 def check_horizon(context: CheckContext) -> Iterator[Finding]:
     """Check that the episodes are long enough for the scripted expert, and for a slower policy."""
     check = "horizon"
-    horizon = context.setup.horizon
+    horizon = context.setup.max_steps
     reference = context.reference
     evidence = f"{horizon} steps"
     if reference is None:

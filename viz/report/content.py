@@ -84,7 +84,7 @@ class RunContent:
     def subject(self) -> str:
         """Return the policy and the environment in words."""
         policy = self.run.description.policy
-        env = self.run.description.config.env
+        env = self.run.description.config.env.name
         if policy.checkpoint in ("", policy.type):
             return f"{policy.type} in {env}"
         return f"{policy.type} ({policy.checkpoint}) in {env}"

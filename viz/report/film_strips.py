@@ -191,7 +191,7 @@ def choose_view(
     views = choose_views(run, task)
     camera, (full_height_px, full_width_px) = next(iter(views.items()))
     width_px = round(height_px * full_width_px / full_height_px)
-    zoom = _ZOOM if camera == family_of(tasks[task]).people_camera else 1.0
+    zoom = _ZOOM if camera == family_of(tasks[task]).viewer_camera else 1.0
     rendered_size = (round(zoom * height_px), round(zoom * width_px))
     return camera, (height_px, width_px), rendered_size
 

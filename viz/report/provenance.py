@@ -102,13 +102,13 @@ def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
         task = Fact("tasks", str(n_tasks))
     goals = "; ".join(goal.name for goal in env.goals)
     frequency_hz = 1 / env.control_dt_s
-    horizon = f"{description.resolved.max_steps} control steps at {frequency_hz:g} Hz"
+    duration = f"{description.resolved.max_steps} control steps at {frequency_hz:g} Hz"
     facts = [
-        Fact("name", description.config.env),
+        Fact("name", description.config.env.name),
         task,
         Fact("instruction", f"{env.instruction}{which}"),
         Fact("goals", goals or UNDEFINED),
-        Fact("horizon", f"{horizon}{which}"),
+        Fact("max steps", f"{duration}{which}"),
         Fact("outcomes", f"rules {description.resolved.outcome_rules}"),
     ]
     if description.scene_sha256:
