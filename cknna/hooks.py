@@ -276,7 +276,10 @@ def intercept_mask(
         delattr(owner, token_mask.method)
 
 
-def find_module(network: torch.nn.Module, path: str) -> torch.nn.Module:
+def find_module(
+    network: torch.nn.Module,
+    path: str,
+) -> torch.nn.Module:
     """Return the submodule of that name.
 
     Raises:

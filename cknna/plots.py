@@ -167,7 +167,10 @@ def _draw_by_subset(
     axes.set_xlim(-0.5, len(place) - 0.5)
 
 
-def _label_subjects(rows: Sequence[ScoreRow], subjects: Sequence[_Subject]) -> list[str]:
+def _label_subjects(
+    rows: Sequence[ScoreRow],
+    subjects: Sequence[_Subject],
+) -> list[str]:
     """Label each bank and hook point by what tells it from the others.
 
     A bank is called by its checkpoint if every bank has another one.

@@ -22,7 +22,11 @@ class TopKCandidates:
         n_pairs: number of pairs that are remembered.
     """
 
-    def __init__(self, error: Float32[np.ndarray, " row"], k: int) -> None:
+    def __init__(
+        self,
+        error: Float32[np.ndarray, " row"],
+        k: int,
+    ) -> None:
         """Begin without candidates.
 
         Args:
