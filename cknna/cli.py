@@ -109,8 +109,8 @@ def _extract(config: ExtractConfig) -> None:
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    from cknna.extract import extract
-    from cknna.moments import open_recording
+    from cknna.extract import ExtractOptions, extract
+    from cknna.recordings import open_recording
     from policies.adapters import parse_camera_map
 
     recording = open_recording(
@@ -128,10 +128,12 @@ def _extract(config: ExtractConfig) -> None:
             recording,
             str(config.on),
             config.output,
-            batch_size=config.batch_size,
-            every=config.every,
-            camera_map=parse_camera_map(config.camera_map),
-            on_rows=lambda n_rows: progress.update(task, completed=n_rows),
+            ExtractOptions(
+                batch_size=config.batch_size,
+                every=config.every,
+                camera_map=parse_camera_map(config.camera_map),
+                on_rows=lambda n_rows: progress.update(task, completed=n_rows),
+            ),
         )
     print(f"{bank.n_rows} rows in {config.output}")
 

@@ -8,6 +8,7 @@ import fcntl
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
@@ -35,17 +36,34 @@ from sim.recorded_observations import RecordedObservation
 _PATHS = ("checkpoint", "source")
 
 
+def _ignore(n_rows: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """Options of an extraction.
+
+    Attributes:
+        batch_size: observations in a forward pass.
+        every: use every n-th recorded decision, from the first on.
+        camera_map: the recording's camera → the policy's name of it.
+        on_rows: called with the number of rows so far.
+    """
+
+    batch_size: int = 8
+    every: int = 1
+    camera_map: Mapping[str, str] = field(default_factory=dict)
+    on_rows: Callable[[int], None] = _ignore
+
+
 def extract(
     policy: HookablePolicy,
     hook: FeatureHook,
     recording: Iterable[RecordedObservation],
     source: str,
     bank: Path,
-    *,
-    batch_size: int = 8,
-    every: int = 1,
-    camera_map: Mapping[str, str] | None = None,
-    on_rows: Callable[[int], None] = lambda n_rows: None,
+    options: ExtractOptions | None = None,
 ) -> FeatureBank:
     """Fill a bank with the policy's features, or finish one that was interrupted.
 
@@ -53,15 +71,15 @@ def extract(
         recording: observations, in an order that is the same every time.
         source: name of the recording, stored for people to read.
         bank: folder of the bank.
-        every: use every n-th recorded decision, from the first on.
-        camera_map: the recording's camera → the policy's name of it.
-        on_rows: called with the number of rows so far.
+        options: by default `ExtractOptions()`.
 
     Raises:
         WhiskerError: a camera or the state does not fit, the bank is of something else, or the
             recording is empty.
     """
-    windows = islice(read_windows(recording, policy.spec.n_obs_steps), 0, None, every)
+    options = options or ExtractOptions()
+    every_window = read_windows(recording, policy.spec.n_obs_steps)
+    windows = islice(every_window, 0, None, options.every)
     first = next(windows, None)
     if first is None:
         raise WhiskerError(
@@ -69,25 +87,25 @@ def extract(
             expected="at least one observation",
             got="none",
         )
-    adapter = ObservationAdapter(policy.spec, camera_map or {}, first.present.observation)
+    adapter = ObservationAdapter(policy.spec, options.camera_map, first.present.observation)
     adapted = adapter.make_memory(first).present
     hooks = audit(policy, hook, adapted.instruction)
     description = BankDescription(
         kind="extracted",
         source=source,
-        every=every,
+        every=options.every,
         resized=adapter.resized,
         **describe_policy(policy, hooks, adapted),
     )
     columns = extracted_columns(description, state_dim=len(first.present.observation.state))
     with _opened(bank, description) as tasks, closing(RowFiles(bank, columns)) as rows:
         todo = _skip_done(chain([first], windows), bank, rows.n_rows)
-        for batch in cut_batches(todo, batch_size):
+        for batch in cut_batches(todo, options.batch_size):
             memories = [adapter.make_memory(window) for window in batch]
             features = compute_features(policy, hook, memories)
             tasks.add(window.present.task for window in batch)
             rows.append(_make_columns(batch, features, tasks))
-            on_rows(rows.n_rows)
+            options.on_rows(rows.n_rows)
     return open_bank(bank)
 
 

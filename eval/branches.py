@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from eval.episode_arrays import EpisodeRecord
 from eval.episode_file import save_arrays
 from eval.episode_row import EpisodeRow, cut_torn_line
-from eval.recorder import EpisodeRecord
 from eval.typed_json import decode
 from sim.errors import WhiskerError
 

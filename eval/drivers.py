@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from eval.declared_series import POLICY_LATENCY
-from eval.recorder import EpisodeRecord, EpisodeRecorder
+from eval.episode_arrays import EpisodeRecord
+from eval.recorder import EpisodeRecorder
 from eval.rollout import (
     ControlStep,
     Decision,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from eval.recorder import EpisodeArrays
+from eval.episode_arrays import EpisodeArrays
 from eval.series import RecordedSeries, series_from_json, series_to_json
 from sim.files import atomic_write
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from eval.episode_arrays import EpisodeRecord
 from eval.judge import judge
 from eval.outcome import OUTCOMES, Event, Outcome, find_facts
-from eval.recorder import EpisodeRecord
 from eval.trajectory import Trajectory, Verdict
 from sim.env import IK_TOLERANCE_M
 from sim.errors import WhiskerError

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from eval.declared_series import declared_series
-from eval.episode_arrays import EpisodeArrays, EpisodeRecord, ReplayableArrays
+from eval.episode_arrays import EpisodeArrays, EpisodeRecord
 from eval.grasps import find_closing_commands
 from eval.judge import choose_goal
 from eval.rollout import ControlStep, Decision
@@ -23,9 +23,6 @@ from sim.errors import WhiskerError
 from sim.goals.check import check_progress
 from sim.goals.goal import SUCCESS_ONLY, Goal
 from sim.recorded_observations import RecordedObservation
-
-__all__ = ["EpisodeArrays", "EpisodeRecord", "EpisodeRecorder", "ReplayableArrays"]
-
 
 # Row of a series → its number.
 type _Rows = dict[int, float]

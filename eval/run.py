@@ -14,10 +14,10 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from eval.branches import BranchRow, branch_arrays_path, load_branch_rows
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_file import read_series
 from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
 from eval.older_runs import EARLIER_ARRAY_NAMES
-from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription, load_description
 from eval.run_folder import arrays_path
 from eval.series import RecordedSeries

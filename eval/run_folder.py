@@ -27,9 +27,9 @@ from cknna.episode_features import (
     save_episode_features,
 )
 from eval.branches import BRANCHES_FOLDER
+from eval.episode_arrays import EpisodeArrays, EpisodeRecord
 from eval.episode_file import save_arrays
 from eval.episode_row import ROWS_FILE, EpisodeRow, cut_torn_line, load_rows
-from eval.recorder import EpisodeArrays, EpisodeRecord
 from eval.run_description import (
     Resumption,
     RunDescription,

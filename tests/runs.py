@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from eval.config import EvalConfig
-from eval.recorder import EpisodeArrays
+from eval.episode_arrays import EpisodeArrays
 from eval.run_description import Resolved, RunDescription
 from eval.trajectory import Trajectory
 from policies.baselines import BASELINES

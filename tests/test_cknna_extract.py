@@ -11,7 +11,7 @@ import pytest
 
 from cknna.bank import open_bank
 from cknna.bank_description import EMBEDDING
-from cknna.extract import compute_features, extract
+from cknna.extract import ExtractOptions, compute_features, extract
 from cknna.hooks import FeatureHook
 from cknna.observation_windows import cut_batches, read_windows
 from cknna.recordings import open_recording
@@ -69,7 +69,12 @@ def runs(tmp_path_factory):
 
 def extract_run(setup, run, bank, **options):
     return extract(
-        setup.policy, FeatureHook(setup.policy), open_recording(run), str(run), bank, **options
+        setup.policy,
+        FeatureHook(setup.policy),
+        open_recording(run),
+        str(run),
+        bank,
+        ExtractOptions(**options),
     )
 
 
@@ -244,9 +249,8 @@ def test_a_recording_that_does_not_fit_is_one_clear_error(looks, camera_map, sai
     policy = runs("act")[0].policy
 
     def run():
-        return extract(
-            policy, FeatureHook(policy), looks, "set", tmp_path / "bank", camera_map=camera_map
-        )
+        options = ExtractOptions(camera_map=camera_map)
+        return extract(policy, FeatureHook(policy), looks, "set", tmp_path / "bank", options)
 
     if not said:
         assert run().n_rows == 1

@@ -13,11 +13,11 @@ from scipy import stats
 from eval import compare_cli
 from eval.comparison import compare
 from eval.config import EvalConfig
+from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import make_row
 from eval.outcome import Outcome
 from eval.paired_statistics import PairedCounts
 from eval.plan_quality_means import PLAN_QUALITY_FILE
-from eval.recorder import EpisodeRecord
 from eval.run import Run
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError

@@ -27,9 +27,10 @@ from eval.doctor.row_checks import (
     describe_start_region,
 )
 from eval.drivers import run_episode
+from eval.episode_arrays import EpisodeArrays, EpisodeRecord
 from eval.episode_row import ROWS_FILE, make_row
 from eval.outcome import Event
-from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
+from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_description import RUN_FILE

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import sync_playwright
 
+from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import load_rows
-from eval.recorder import EpisodeRecord
 from eval.run import Run
 from eval.run_folder import RunFolder
 from tests.browser import Viewer, needs_chromium, opened_browser, served

@@ -11,9 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from eval.config import EvalConfig
 from eval.drivers import run_episode
+from eval.episode_arrays import EpisodeArrays, EpisodeRecord
 from eval.episode_row import make_row
 from eval.evaluation import set_up
-from eval.recorder import EpisodeArrays, EpisodeRecord, EpisodeRecorder
+from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder

@@ -11,9 +11,9 @@ import pytest
 
 from eval.config import EvalConfig
 from eval.doctor.finding import Finding, Level
+from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import ROWS_FILE, make_row
 from eval.outcome import Outcome
-from eval.recorder import EpisodeRecord
 from eval.run_description import RUN_FILE
 from eval.run_folder import RunFolder
 from eval.run_folders import MOST_LEVELS, find_run_folders

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from eval.drivers import run_episode
+from eval.episode_arrays import ReplayableArrays
 from eval.episode_row import load_rows, make_row
-from eval.recorder import EpisodeRecorder, ReplayableArrays
+from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder

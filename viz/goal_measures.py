@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float64
 
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
 from eval.series import RecordedSeries, Series
 from sim.goals.articulated import ARTICULATED
 from sim.goals.pick_and_place import PICK_AND_PLACE

@@ -7,8 +7,9 @@ import numpy as np
 
 from eval.branches import Branch, Overrides
 from eval.drivers import continue_episode, play_episode
+from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import make_row
-from eval.recorder import EpisodeRecord, EpisodeRecorder
+from eval.recorder import EpisodeRecorder
 from eval.rollout import ControlStep, Decision, RolloutSettings, RolloutState
 from policies.policy import Policy
 from sim.capabilities import Snapshots

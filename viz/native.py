@@ -14,8 +14,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32
 
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
 from eval.run import Run
 from sim.capabilities import Drawable, Snapshots, require
 from sim.errors import WhiskerError

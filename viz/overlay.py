@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from eval.recorder import EpisodeArrays
+from eval.episode_arrays import EpisodeArrays
 from viz.overlay_style import (
     ENSEMBLE_LABEL,
     HALO_OPACITY,

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from eval.branches import Branch, BranchRow
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
 from eval.run_description import RunDescription
 from sim.capabilities import Drawable, provides
 from sim.env import Env

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from eval.recorder import EpisodeArrays
+from eval.episode_arrays import EpisodeArrays
 from eval.series import RecordedSeries
 from viz.image_encoding import BUDGET_BYTES, ImageEncoding, choose_encoding
 from viz.page_data import encode_array

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64
 
-from eval.recorder import EpisodeArrays
+from eval.episode_arrays import EpisodeArrays
 
 # Object motion below this is physics noise, and does not determine the goal.
 _MIN_MOTION_M = 1e-6

@@ -16,8 +16,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
 from eval.run import Run
 from sim.errors import WhiskerError
 from sim.files import atomic_write

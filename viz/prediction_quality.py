@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float64
 
-from eval.recorder import EpisodeArrays
+from eval.episode_arrays import EpisodeArrays
 from viz.path_measures import (
     compute_distances,
     compute_length,

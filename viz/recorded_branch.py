@@ -8,8 +8,9 @@ from jaxtyping import Float
 
 from eval.branches import Branch, BranchRow, Overrides
 from eval.drivers import continue_episode
+from eval.episode_arrays import ReplayableArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeRecorder, ReplayableArrays
+from eval.recorder import EpisodeRecorder
 from eval.rollout import Decision, RolloutState
 from eval.run import Run
 from policies.policy import EpisodeMemory, make_memory

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from eval.branches import BranchRow
+from eval.episode_arrays import ReplayableArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Drawable, Snapshots, provides, require
 from sim.env import Env

@@ -17,8 +17,8 @@ import numpy as np
 import tyro
 from jaxtyping import UInt8
 
+from eval.episode_arrays import EpisodeArrays, ReplayableArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays, ReplayableArrays
 from eval.run import Run
 from eval.run_folder import video_path
 from eval.series import row_at

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from eval.episode_arrays import ReplayableArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError

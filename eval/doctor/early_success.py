@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.doctor.finding import Finding, Level
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays
 
 # A pick, a carry and a release take the scripted expert 3.6 s at least.
 SHORTEST_SUCCESS_S = 1.0

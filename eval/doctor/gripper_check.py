@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
 from eval.doctor.gripper_range import describe_ranges
+from eval.episode_arrays import EpisodeArrays
 from eval.grasps import find_closing_commands, find_closings
-from eval.recorder import EpisodeArrays
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.spec import ActionSpec
 

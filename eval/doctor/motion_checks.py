@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from eval.doctor.action_columns import comparable_columns, range_of
 from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
-from eval.recorder import EpisodeArrays
+from eval.episode_arrays import EpisodeArrays
 from sim.spec import ActionSpec
 
 # An action counts as far outside by this share of the range: a healthy ACT asks for -0.5 to -2 of

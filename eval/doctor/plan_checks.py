@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from eval.doctor.action_columns import linear_columns, range_of
 from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
-from eval.recorder import EpisodeArrays
+from eval.episode_arrays import EpisodeArrays
 from sim.spec import ActionSpec
 
 # Standard deviation over all plans, as a share of the actuators' range. Healthy: 0.12; normalised

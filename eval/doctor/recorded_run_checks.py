@@ -25,8 +25,8 @@ from eval.doctor.row_checks import (
     check_outcomes,
     check_start_region,
 )
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import ROWS_FILE, EpisodeRow
-from eval.recorder import EpisodeArrays
 from eval.run import Run
 from eval.run_description import RunDescription
 from sim.env import Env

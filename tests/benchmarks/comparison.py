@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.config import EvalConfig
+from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import ROWS_FILE, make_row
 from eval.outcome import Outcome
-from eval.recorder import EpisodeRecord
 from eval.run_folder import RunFolder
 from sim.flags import make_config
 from sim.registry import make_env

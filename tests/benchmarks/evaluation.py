@@ -28,10 +28,11 @@ from skimage.metrics import structural_similarity
 
 from eval.config import EvalConfig
 from eval.drivers import run_episode
+from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import make_row
 from eval.evaluation import Setup, set_up
 from eval.provenance import describe
-from eval.recorder import EpisodeRecord, EpisodeRecorder
+from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from sim.env import episode_rng

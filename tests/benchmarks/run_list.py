@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.config import EvalConfig
+from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import make_row
 from eval.evaluation import set_up
 from eval.outcome import Outcome
 from eval.provenance import describe
-from eval.recorder import EpisodeRecord
 from eval.run_description import RunDescription
 from eval.run_folder import RunFolder
 from sim.flags import make_config, replace_flags

@@ -27,10 +27,11 @@ from rich.table import Table
 
 from eval.config import EvalConfig
 from eval.drivers import run_episode
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import EpisodeRow, make_row
 from eval.evaluation import set_up
 from eval.provenance import describe
-from eval.recorder import EpisodeArrays, EpisodeRecorder
+from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
 from eval.run import Run
 from eval.run_folder import RunFolder

@@ -15,9 +15,9 @@ from itertools import groupby
 import numpy as np
 from jaxtyping import Float64
 
+from eval.episode_arrays import ReplayableArrays
 from eval.episode_row import EpisodeRow
 from eval.outcome import rank_outcome
-from eval.recorder import ReplayableArrays
 from eval.run import Run
 from sim.capabilities import Drawable, require
 from sim.errors import UnknownNameError, WhiskerError
