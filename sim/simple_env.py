@@ -4,6 +4,7 @@ A subclass only has to say how an episode begins and what counts as progress.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -52,8 +53,8 @@ class SimpleTask:
 
     instruction: str
     action: ActionSpec
-    goals: tuple[Goal, ...]
-    joints: tuple[str, ...]
+    goals: Sequence[Goal]
+    joints: Sequence[str]
     tool_site: str
     n_substeps: int
     max_steps: int
@@ -99,14 +100,14 @@ class SimpleEnv(DrawableModel, ABC):
             task=request.name,
             instruction=task.instruction,
             cameras=cameras,
-            state_names=task.joints,
+            state_names=tuple(task.joints),
             state_units=tuple(_UNITS[model.joint(name).type[0]] for name in task.joints),
             action=task.action,
             control_dt_s=control_dt_s,
             physics_dt_s=model.opt.timestep,
             max_steps=task.max_steps,
             camera_names=self._camera_names(),
-            goals=task.goals,
+            goals=tuple(task.goals),
         )
         self._renderer = CameraRenderer(
             model,
