@@ -91,7 +91,11 @@ def _list_world_fields(first: RunDescription, second: RunDescription) -> Iterato
             yield _Field(f"version of {package}", version, other_version)
 
 
-def _list_task_fields(task: str, first: RunDescription, second: RunDescription) -> Iterator[_Field]:
+def _list_task_fields(
+    task: str,
+    first: RunDescription,
+    second: RunDescription,
+) -> Iterator[_Field]:
     # After the @ comes a MuJoCo model, or the demonstrations that the episodes begin from.
     env, _, source = first.tasks[task].partition("@")
     other_env, _, other_source = second.tasks[task].partition("@")

@@ -44,7 +44,12 @@ def _compare(config: CompareConfig) -> int:
         content = describe_as_json(compared, config.interval)
         print(json.dumps(content, indent=2, allow_nan=False))
     else:
-        print_comparison(Console(), compared, config.interval, shows_all=config.all)
+        print_comparison(
+            Console(),
+            compared,
+            config.interval,
+            shows_all=config.all,
+        )
     if config.fail_if_worse is None:
         return EXIT_DONE
     return _apply_gate(config, compared, config.fail_if_worse)
@@ -80,7 +85,11 @@ def _check_finished(compared: "ComparedRuns") -> None:
             )
 
 
-def _apply_gate(config: CompareConfig, compared: "ComparedRuns", margin: float) -> int:
+def _apply_gate(
+    config: CompareConfig,
+    compared: "ComparedRuns",
+    margin: float,
+) -> int:
     """Print the result of `--fail-if-worse` for each other run; return the exit code."""
     from eval.compare_words import describe_gate, is_worse
 

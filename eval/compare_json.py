@@ -1,5 +1,6 @@
 """Describes a comparison as JSON, for other programs. Undefined numbers are null."""
 
+from dataclasses import asdict
 from math import isnan
 from typing import Any
 
@@ -107,13 +108,7 @@ def _describe_groups(groups: dict[str, PairedCounts]) -> dict[str, Any]:
 
 
 def _describe_counts(counts: PairedCounts) -> dict[str, int]:
-    return {
-        "n": counts.n,
-        "both": counts.both,
-        "only_first": counts.only_first,
-        "only_second": counts.only_second,
-        "neither": counts.neither,
-    }
+    return {"n": counts.n, **asdict(counts)}
 
 
 def _describe_mean(mean: PairedMean) -> dict[str, Any]:

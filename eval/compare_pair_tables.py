@@ -21,7 +21,12 @@ from eval.paired_statistics import (
 _LISTED_EPISODES = 8
 
 
-def print_pair(console: Console, pair: Comparison, *, shows_all: bool) -> None:
+def print_pair(
+    console: Console,
+    pair: Comparison,
+    *,
+    shows_all: bool,
+) -> None:
     """Print the counts, tasks, outcomes and means of a pair, and the episodes that differ."""
     console.print(_make_count_table(pair))
     if len(pair.tasks) > 1:
@@ -39,7 +44,11 @@ def format_points(difference: float, interval: tuple[float, float]) -> str:
     return format_difference(difference, interval).replace(" points", "")
 
 
-def _make_table(title: str, first_column: str, columns: Iterable[str]) -> Table:
+def _make_table(
+    title: str,
+    first_column: str,
+    columns: Iterable[str],
+) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column(first_column)
     for column in columns:
@@ -151,7 +160,12 @@ def _make_mean_table(pair: Comparison, means: dict[str, PairedMean]) -> Table:
     return table
 
 
-def _print_differing(console: Console, pair: Comparison, *, shows_all: bool) -> None:
+def _print_differing(
+    console: Console,
+    pair: Comparison,
+    *,
+    shows_all: bool,
+) -> None:
     """Print the episodes that only one run solves, each with the command that opens the failure."""
     for solver, other in ((pair.first, pair.second), (pair.second, pair.first)):
         failed = []
@@ -167,6 +181,11 @@ def _print_differing(console: Console, pair: Comparison, *, shows_all: bool) -> 
             task = f"{row.task} " if len(pair.tasks) > 1 else ""
             command = format_open_command(other, row)
             line = f"  {task}{row.episode_index}: {row.outcome} at step {row.shown_step}: {command}"
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                line,
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         if len(failed) > n_listed:
             console.print(f"  and {len(failed) - n_listed} more: --all lists them", highlight=False)

@@ -21,7 +21,11 @@ _LISTED_PAIRS = 15
 
 
 def print_comparison(
-    console: Console, compared: ComparedRuns, method: IntervalMethod, *, shows_all: bool
+    console: Console,
+    compared: ComparedRuns,
+    method: IntervalMethod,
+    *,
+    shows_all: bool,
 ) -> None:
     """Print the runs, their pairs, the remarks, and the verdict last."""
     console.print(_make_run_table(compared, method))
@@ -33,10 +37,21 @@ def print_comparison(
     if compared.remarks:
         console.print()
     for remark in compared.remarks:
-        console.print(f"Note: {remark}", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"Note: {remark}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     console.print()
     verdict = describe_comparison(pairs[0]) if len(pairs) == 1 else describe_best(compared)
-    console.print(verdict, highlight=False, markup=False, soft_wrap=True, style="bold")
+    console.print(
+        verdict,
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+        style="bold",
+    )
 
 
 def _make_run_table(compared: ComparedRuns, method: IntervalMethod) -> Table:

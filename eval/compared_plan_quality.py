@@ -12,7 +12,11 @@ def compare_plan_quality(pair: Comparison) -> dict[str, PairedMean]:
     second = load_plan_quality_means(pair.second.run.path)
     means = {pair.first.name: first, pair.second.name: second}
 
-    def read(name: str, run: ComparedRun, key: Key) -> float | None:
+    def read(
+        name: str,
+        run: ComparedRun,
+        key: Key,
+    ) -> float | None:
         return means[run.name].get(key, {}).get(name)
 
     compared: dict[str, PairedMean] = {}

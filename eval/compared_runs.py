@@ -144,7 +144,12 @@ class Comparison:
             only_first = n_first[outcome] - both
             only_second = n_second[outcome] - both
             neither = len(self.shared) - both - only_first - only_second
-            counts[outcome] = PairedCounts(both, only_first, only_second, neither)
+            counts[outcome] = PairedCounts(
+                both,
+                only_first,
+                only_second,
+                neither,
+            )
         return counts
 
     def compare_steps(self) -> PairedMean | None:

@@ -133,7 +133,13 @@ def _sort_rows(run: Run, name: str) -> ComparedRun:
             crashed[key] = row
         else:
             rows[key] = row
-    return ComparedRun(run, name, rows, crashed, len(run.missing))
+    return ComparedRun(
+        run,
+        name,
+        rows,
+        crashed,
+        len(run.missing),
+    )
 
 
 def _compare_pairs(runs: Sequence[ComparedRun]) -> dict[tuple[int, int], Comparison]:
@@ -162,7 +168,9 @@ def _compare_pairs(runs: Sequence[ComparedRun]) -> dict[tuple[int, int], Compari
 
 
 def _count_tasks(
-    first: ComparedRun, second: ComparedRun, shared: Sequence[Key]
+    first: ComparedRun,
+    second: ComparedRun,
+    shared: Sequence[Key],
 ) -> dict[str, PairedCounts]:
     """Return task → the paired counts of its shared episodes."""
     n = Counter[tuple[str, bool, bool]]()

@@ -108,7 +108,11 @@ def compute_difference_interval(
     return _find_end(strata, z, -1.0), _find_end(strata, z, 1.0)
 
 
-def _find_end(strata: Sequence[PairedCounts], z: float, outside: float) -> float:
+def _find_end(
+    strata: Sequence[PairedCounts],
+    z: float,
+    outside: float,
+) -> float:
     """Return an end of the score interval, by bisection between the difference and `outside`."""
     difference = compute_macro_difference(strata)
     scaled = (z / len(strata)) ** 2
@@ -200,7 +204,11 @@ def find_letters(n: int, different: Collection[tuple[int, int]]) -> list[str]:
     return letters
 
 
-def _split_groups(groups: Sequence[frozenset[int]], i: int, j: int) -> list[frozenset[int]]:
+def _split_groups(
+    groups: Sequence[frozenset[int]],
+    i: int,
+    j: int,
+) -> list[frozenset[int]]:
     """Split the groups that contain both items, and drop groups that are part of another one."""
     split: list[frozenset[int]] = []
     for group in groups:

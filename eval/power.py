@@ -18,7 +18,10 @@ Probabilities = Float64[np.ndarray, " _k"]
 
 
 def compute_unpaired_size(
-    rate: float, other: float, power: float = POWER, alpha: float = ALPHA
+    rate: float,
+    other: float,
+    power: float = POWER,
+    alpha: float = ALPHA,
 ) -> int:
     """Return how many episodes each of two runs needs if they share none.
 
@@ -37,7 +40,10 @@ def compute_unpaired_size(
 
 
 def compute_paired_size(
-    discordant: float, difference: float, power: float = POWER, alpha: float = ALPHA
+    discordant: float,
+    difference: float,
+    power: float = POWER,
+    alpha: float = ALPHA,
 ) -> int:
     """Return how many shared episodes McNemar's test needs, by the normal approximation.
 
@@ -50,12 +56,20 @@ def compute_paired_size(
     Source: R. J. Connor, "Sample size for testing differences in proportions for the paired-sample
     design", Biometrics 43 (1987).
     """
-    z_sum = _compute_z_sum(discordant, discordant - difference**2, power, alpha)
+    z_sum = _compute_z_sum(
+        discordant,
+        discordant - difference**2,
+        power,
+        alpha,
+    )
     return _round_up(z_sum**2 / difference**2)
 
 
 def find_exact_paired_size(
-    only_first: float, only_second: float, power: float = POWER, alpha: float = ALPHA
+    only_first: float,
+    only_second: float,
+    power: float = POWER,
+    alpha: float = ALPHA,
 ) -> int:
     """Return the number of shared episodes from which the power of McNemar's exact test suffices.
 
@@ -65,7 +79,12 @@ def find_exact_paired_size(
     Args:
         only_first: probability that only the first policy solves an episode.
     """
-    n = compute_paired_size(only_first + only_second, only_first - only_second, power, alpha)
+    n = compute_paired_size(
+        only_first + only_second,
+        only_first - only_second,
+        power,
+        alpha,
+    )
     n_after = max(10, n // 20)
     last_below = n
     while n < min(last_below + n_after, _MOST_EPISODES):
@@ -76,7 +95,10 @@ def find_exact_paired_size(
 
 
 def compute_exact_power(
-    n: int, only_first: float, only_second: float, alpha: float = ALPHA
+    n: int,
+    only_first: float,
+    only_second: float,
+    alpha: float = ALPHA,
 ) -> float:
     """Return the probability that McNemar's exact test of n shared episodes finds a difference."""
     discordant = only_first + only_second
@@ -88,7 +110,12 @@ def compute_exact_power(
     power = 0.0
     # Rarer numbers of discordant episodes change no digit that is shown.
     for m in np.flatnonzero(probabilities > 1e-9):
-        power += probabilities[m] * _compute_rejection(log_factorial, int(m), share, alpha)
+        power += probabilities[m] * _compute_rejection(
+            log_factorial,
+            int(m),
+            share,
+            alpha,
+        )
     return float(power)
 
 
@@ -100,7 +127,11 @@ def find_correlation_range(rate: float, other: float) -> tuple[float, float]:
     return (least_both - rate * other) / spread, (most_both - rate * other) / spread
 
 
-def check_rates(rate: float, other: float, correlation: float) -> None:
+def check_rates(
+    rate: float,
+    other: float,
+    correlation: float,
+) -> None:
     """Raise unless two policies can have these success rates and this correlation.
 
     Raises:
@@ -130,7 +161,11 @@ def check_rates(rate: float, other: float, correlation: float) -> None:
         )
 
 
-def find_discordant_shares(rate: float, other: float, correlation: float) -> tuple[float, float]:
+def find_discordant_shares(
+    rate: float,
+    other: float,
+    correlation: float,
+) -> tuple[float, float]:
     """Return the probabilities that only the first and only the second policy solves an episode.
 
     Raises:
@@ -146,7 +181,12 @@ def _compute_spread(rate: float, other: float) -> float:
     return sqrt(rate * (1 - rate) * other * (1 - other))
 
 
-def _compute_rejection(log_factorial: LogFactorials, m: int, share: float, alpha: float) -> float:
+def _compute_rejection(
+    log_factorial: LogFactorials,
+    m: int,
+    share: float,
+    alpha: float,
+) -> float:
     """Return the probability that the test of m discordant episodes rejects.
 
     Args:
@@ -163,7 +203,11 @@ def _compute_rejection(log_factorial: LogFactorials, m: int, share: float, alpha
     return float(low + high)
 
 
-def _compute_binomial(log_factorial: LogFactorials, n: int, share: float) -> Probabilities:
+def _compute_binomial(
+    log_factorial: LogFactorials,
+    n: int,
+    share: float,
+) -> Probabilities:
     """Return the binomial distribution of 0 to n successes."""
     k = np.arange(n + 1)
     if share in (0.0, 1.0):
@@ -172,7 +216,12 @@ def _compute_binomial(log_factorial: LogFactorials, n: int, share: float) -> Pro
     return np.exp(log_choose + k * np.log(share) + (n - k) * np.log1p(-share))
 
 
-def _compute_z_sum(null: float, alternative: float, power: float, alpha: float) -> float:
+def _compute_z_sum(
+    null: float,
+    alternative: float,
+    power: float,
+    alpha: float,
+) -> float:
     """Return z_α sqrt(null) + z_β sqrt(alternative)."""
     normal = NormalDist()
     z_alpha = normal.inv_cdf(1 - 0.5 * alpha)

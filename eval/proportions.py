@@ -22,7 +22,9 @@ def compute_normal_quantile(confidence: float) -> float:
 
 
 def compute_wilson_interval(
-    n_success: int, n: int, confidence: float = 0.95
+    n_success: int,
+    n: int,
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion; (nan, nan) for n = 0.
 
@@ -47,7 +49,9 @@ def compute_wilson_interval(
 
 
 def compute_clopper_pearson_interval(
-    n_success: int, n: int, confidence: float = 0.95
+    n_success: int,
+    n: int,
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Return the exact interval of a proportion; (nan, nan) for n = 0.
 
@@ -71,7 +75,10 @@ def compute_clopper_pearson_interval(
 
 
 def compute_interval(
-    n_success: int, n: int, method: IntervalMethod = "auto", confidence: float = 0.95
+    n_success: int,
+    n: int,
+    method: IntervalMethod = "auto",
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
     """Return the Wilson interval or, near 0 % and 100 %, the one of Clopper and Pearson."""
     if uses_clopper_pearson(n_success, n, method):
@@ -79,7 +86,11 @@ def compute_interval(
     return compute_wilson_interval(n_success, n, confidence)
 
 
-def uses_clopper_pearson(n_success: int, n: int, method: IntervalMethod = "auto") -> bool:
+def uses_clopper_pearson(
+    n_success: int,
+    n: int,
+    method: IntervalMethod = "auto",
+) -> bool:
     """Return whether `compute_interval` uses the exact interval.
 
     It does if this is asked for, or if there are few successes or failures.
@@ -99,7 +110,11 @@ def compute_t_quantile(confidence: float, n_freedom: int) -> float:
     return sqrt(n_freedom * (1 - x) / x)
 
 
-def compute_beta_cdf(x: float, a: float, b: float) -> float:
+def compute_beta_cdf(
+    x: float,
+    a: float,
+    b: float,
+) -> float:
     """Return the regularised incomplete beta function I_x(a, b), from its continued fraction.
 
     Source: NIST Digital Library of Mathematical Functions, 8.17.22, evaluated by Lentz's method.
@@ -123,7 +138,12 @@ def compute_beta_cdf(x: float, a: float, b: float) -> float:
     return front * (value - 1)
 
 
-def _compute_beta_term(step: int, x: float, a: float, b: float) -> float:
+def _compute_beta_term(
+    step: int,
+    x: float,
+    a: float,
+    b: float,
+) -> float:
     """Return the numerator of the continued fraction at a step."""
     if step == 0:
         return 1.0
@@ -137,7 +157,11 @@ def _off_zero(value: float) -> float:
     return value if abs(value) > 1e-300 else 1e-300
 
 
-def _invert_beta_cdf(share: float, a: float, b: float) -> float:
+def _invert_beta_cdf(
+    share: float,
+    a: float,
+    b: float,
+) -> float:
     """Return x with I_x(a, b) = share, by bisection."""
     low = 0.0
     high = 1.0

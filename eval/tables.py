@@ -16,12 +16,17 @@ from eval.statistics import RunSummary, compute_macro_average, summarise_tasks
 _LISTED_FAILURES = 8
 
 
-def summary_table(title: str, summary: RunSummary, n_tasks: int = 1) -> Table:
+def summary_table(
+    title: str,
+    summary: RunSummary,
+    n_tasks: int = 1,
+) -> Table:
     """Return the success rate with its interval, the outcomes, and the means.
 
     The episodes of all tasks are pooled.
     """
-    table = Table(title=escape(title), title_justify="left", show_header=False, min_width=60)
+    table = _make_table(title)
+    table.show_header = False
     table.add_column(style="bold")
     table.add_column(justify="right")
     label = "success rate" if n_tasks == 1 else f"success rate, {n_tasks} tasks pooled"
@@ -31,7 +36,11 @@ def summary_table(title: str, summary: RunSummary, n_tasks: int = 1) -> Table:
     table.add_section()
     for outcome, count in summary.outcomes.items():
         name = outcome if outcome in OUTCOMES else label_outcome(outcome)
-        table.add_row(f"  {name}", str(count), style=_style_of(outcome) if count else "dim")
+        table.add_row(
+            f"  {name}",
+            str(count),
+            style=_style_of(outcome) if count else "dim",
+        )
     table.add_section()
     table.add_row("pick rate", _percent(summary.pick_rate))
     table.add_row("drop rate (of the picked-up)", _percent(summary.drop_rate))
@@ -56,7 +65,7 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
     """
     suites = {env.partition("/")[0] for env in tasks.values()}
     suite = f"{suites.pop()}/" if len(suites) == 1 else ""
-    table = Table(title=f"tasks {escape(suite)}", title_justify="left", min_width=60)
+    table = _make_table(f"tasks {suite}")
     table.add_column("", no_wrap=True)
     table.add_column("task")
     for column in ("successes", "rate", "Wilson 95 %"):
@@ -64,7 +73,11 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
     for task, summary in summaries.items():
         env = tasks.get(task, "").removeprefix(suite)
         # In a narrow terminal, the name is cut to one line.
-        name = Text(task.removeprefix(suite), no_wrap=True, overflow="ellipsis")
+        name = Text(
+            task.removeprefix(suite),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
         table.add_row(
             escape(env),
             name,
@@ -74,7 +87,14 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
         )
     table.add_section()
     average = _percent(compute_macro_average(summaries.values()))
-    table.add_row("", "macro average", f"{len(summaries)} tasks", average, "", style="bold")
+    table.add_row(
+        "",
+        "macro average",
+        f"{len(summaries)} tasks",
+        average,
+        "",
+        style="bold",
+    )
     return table
 
 
@@ -92,7 +112,7 @@ def event_table(rows: Iterable[EpisodeRow]) -> Table | None:
     n_failures = sum(len(steps) for steps in steps_by_event.values())
     if n_failures < 2:
         return None
-    table = Table(title="where the failures went wrong", title_justify="left", min_width=60)
+    table = _make_table("where the failures went wrong")
     table.add_column("what happened")
     table.add_column("episodes", justify="right")
     table.add_column("when")
@@ -114,7 +134,7 @@ def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table
     if not failed:
         return None
     has_tasks = len(tasks) > 1
-    table = Table(title="failures", title_justify="left", min_width=60)
+    table = _make_table("failures")
     columns = ["episode", "outcome", "stage not met", "went wrong at step"]
     if has_tasks:
         columns.insert(0, "task")
@@ -165,6 +185,10 @@ def print_summary(
             console.print(table)
 
 
+def _make_table(title: str) -> Table:
+    return Table(title=escape(title), title_justify="left", min_width=60)
+
+
 def _style_of(outcome: str) -> str:
     if outcome == Outcome.SUCCESS:
         return "green"
@@ -192,5 +216,9 @@ def _percent(share: float) -> str:
     return _number(100 * share, ".1f", " %")
 
 
-def _number(value: float, form: str, unit: str = "") -> str:
+def _number(
+    value: float,
+    form: str,
+    unit: str = "",
+) -> str:
     return "-" if isnan(value) else f"{value:{form}}{unit}"

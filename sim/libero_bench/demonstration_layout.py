@@ -76,7 +76,11 @@ REMAKE = "Download it again, or write it with LIBERO's scripts/create_dataset.py
 _REMOVE = "Remove this demonstration from the file."
 
 
-def check_steps(subject: str, actions: np.ndarray, states: np.ndarray) -> None:
+def check_steps(
+    subject: str,
+    actions: np.ndarray,
+    states: np.ndarray,
+) -> None:
     """Raise unless the actions are `(T, 7)`, the states `(T, state_dim)`, and all are finite."""
     if not actions.size:
         raise WhiskerError(
@@ -111,7 +115,12 @@ def check_obs_keys(obs_keys: Collection[str], subject: str) -> None:
             raise UnknownNameError(f"observation of {subject}", key, OBS_KEYS)
 
 
-def check_obs(key: str, array: np.ndarray, subject: str, n_steps: int) -> np.ndarray:
+def check_obs(
+    key: str,
+    array: np.ndarray,
+    subject: str,
+    n_steps: int,
+) -> np.ndarray:
     """Return one observation as it is stored: images as uint8, the rest as float64.
 
     Raises:
@@ -129,7 +138,11 @@ def check_obs(key: str, array: np.ndarray, subject: str, n_steps: int) -> np.nda
         return array
     shape = (n_steps, _WIDTHS[key])
     if array.shape != shape:
-        raise WhiskerError(name, expected=f"{shape}", got=f"{array.shape}")
+        raise WhiskerError(
+            name,
+            expected=f"{shape}",
+            got=f"{array.shape}",
+        )
     array = as_float(array)
     _check_finite(name, array)
     return array

@@ -108,14 +108,21 @@ class DemonstrationFile:
                 height_px, width_px, _ = shapes[f"obs/{key}"]
                 sizes.append((height_px, width_px))
         if len(set(sizes)) > 1:
-            raise WhiskerError(f"images of {subject}", expected="one size", got=str(sizes))
+            raise WhiskerError(
+                f"images of {subject}",
+                expected="one size",
+                got=str(sizes),
+            )
         self._shapes = shapes
         self.image_size_px = sizes[0] if sizes else PUBLISHED_IMAGE_SIZE_PX
 
 
 @contextmanager
 def write_demonstrations(
-    path: Path, suite: str, bddl_path: Path, instruction: str
+    path: Path,
+    suite: str,
+    bddl_path: Path,
+    instruction: str,
 ) -> Iterator[DemonstrationFile]:
     """Write the demonstrations of one task.
 
@@ -151,7 +158,10 @@ def write_demonstrations(
 
 
 def _make_attributes(
-    file: DemonstrationFile, problem: str, bddl_file_name: str, instruction: str
+    file: DemonstrationFile,
+    problem: str,
+    bddl_file_name: str,
+    instruction: str,
 ) -> dict[str, Any]:
     problem_info = {
         "problem_name": problem.lower(),
@@ -231,12 +241,21 @@ def _check_range(subject: str, actions: np.ndarray) -> None:
         )
 
 
-def _complete_obs(obs: Arrays, subject: str, n_steps: int) -> dict[str, np.ndarray]:
+def _complete_obs(
+    obs: Arrays,
+    subject: str,
+    n_steps: int,
+) -> dict[str, np.ndarray]:
     """Return the checked observations, with `ee_pos` and `ee_ori` cut from `ee_states`."""
     check_obs_keys(obs, subject)
     complete = {}
     for key, array in obs.items():
-        complete[key] = check_obs(key, np.asarray(array), subject, n_steps)
+        complete[key] = check_obs(
+            key,
+            np.asarray(array),
+            subject,
+            n_steps,
+        )
     if "ee_states" in complete:
         complete["ee_pos"] = complete["ee_states"][:, :3]
         complete["ee_ori"] = complete["ee_states"][:, 3:]

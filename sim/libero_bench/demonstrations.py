@@ -69,10 +69,23 @@ def load_demonstrations(path: Path, *, obs_keys: Collection[str] = ()) -> list[D
             cannot be replayed.
     """
     with _open(path) as data:
-        return [_read(data, name, path, obs_keys) for name in _list_names(data, path)]
+        return [
+            _read(
+                data,
+                name,
+                path,
+                obs_keys,
+            )
+            for name in _list_names(data, path)
+        ]
 
 
-def load_demonstration(path: Path, index: int, *, obs_keys: Collection[str] = ()) -> Demonstration:
+def load_demonstration(
+    path: Path,
+    index: int,
+    *,
+    obs_keys: Collection[str] = (),
+) -> Demonstration:
     """Return `load_demonstrations(path)[index]` without reading the others.
 
     Raises:
@@ -140,7 +153,12 @@ def _list_names(data: h5py.Group, path: Path) -> list[str]:
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 
-def _read(data: h5py.Group, name: str, path: Path, obs_keys: Collection[str]) -> Demonstration:
+def _read(
+    data: h5py.Group,
+    name: str,
+    path: Path,
+    obs_keys: Collection[str],
+) -> Demonstration:
     subject = f"{name!r} of {path}"
     demo = data[name]
     instruction, bddl_file_name = _read_task(data, path)
@@ -238,11 +256,20 @@ def _read_obs(
     obs = {}
     for key in obs_keys:
         array = _read_array(demo, f"obs/{key}", subject)
-        obs[key] = check_obs(key, array, subject, n_steps)
+        obs[key] = check_obs(
+            key,
+            array,
+            subject,
+            n_steps,
+        )
     return obs
 
 
-def _read_array(demo: h5py.Group, key: str, subject: str) -> np.ndarray:
+def _read_array(
+    demo: h5py.Group,
+    key: str,
+    subject: str,
+) -> np.ndarray:
     dataset = demo.get(key)
     if not isinstance(dataset, h5py.Dataset):
         found: list[str] = []
@@ -256,7 +283,11 @@ def _read_array(demo: h5py.Group, key: str, subject: str) -> np.ndarray:
     return dataset[()]
 
 
-def _read_attribute(group: h5py.Group, name: str, subject: str) -> Any:
+def _read_attribute(
+    group: h5py.Group,
+    name: str,
+    subject: str,
+) -> Any:
     if name not in group.attrs:
         raise WhiskerError(
             subject,
@@ -267,7 +298,11 @@ def _read_attribute(group: h5py.Group, name: str, subject: str) -> Any:
     return group.attrs[name]
 
 
-def _read_json(data: h5py.Group, name: str, path: Path) -> dict[str, Any]:
+def _read_json(
+    data: h5py.Group,
+    name: str,
+    path: Path,
+) -> dict[str, Any]:
     text = _as_text(_read_attribute(data, name, f"'data' of {path}"))
     try:
         value = json.loads(text)

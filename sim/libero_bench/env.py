@@ -62,7 +62,11 @@ class LiberoEnv(RobosuiteEnv):
         self._name = f"{task.env_name}@{demos}" if demos else task.env_name
         env = make_problem(task.bddl_path)
         self._names = {int(body): name for name, body in env.obj_body_id.items()}
-        super().__init__(env, relative=control == "delta", object_names=self._names)
+        super().__init__(
+            env,
+            relative=control == "relative",
+            object_names=self._names,
+        )
         self._demos = DemonstratedStarts(demos, task) if demos else None
         if self._demos is None:
             self._init_states = load_init_states(task)
@@ -190,7 +194,12 @@ class LiberoEnv(RobosuiteEnv):
             n_episodes=len(self._init_states),
         )
 
-    def _make_camera_spec(self, name: str, height_px: int, width_px: int) -> CameraSpec:
+    def _make_camera_spec(
+        self,
+        name: str,
+        height_px: int,
+        width_px: int,
+    ) -> CameraSpec:
         if name not in CAMERA_NAMES:
             raise WhiskerError(
                 f"camera {name!r}",

@@ -121,7 +121,12 @@ class LiberoExpert:
                     yield from self._do_goal(*self._goals[index])
         yield from self._motion.stay()
 
-    def _do_goal(self, verb: str, target: str, place: str | None = None) -> Motion:
+    def _do_goal(
+        self,
+        verb: str,
+        target: str,
+        place: str | None = None,
+    ) -> Motion:
         if place is None:
             yield from self._move_joint(verb, target)
         else:
@@ -175,7 +180,12 @@ class LiberoExpert:
         yield from motion.go(grasp.pos_world, 0.004)
         yield from motion.use_gripper(OPEN if self._failure_mode == "never_close" else CLOSED)
 
-    def _carry(self, body: int, is_target: GeomMask, spot: PositionXY) -> Motion:
+    def _carry(
+        self,
+        body: int,
+        is_target: GeomMask,
+        spot: PositionXY,
+    ) -> Motion:
         """Carry the object to above the spot, over every obstacle on the way."""
         hand_z = self._scene.hand_position()[2]
         lowest, _ = self._scene.bounds_of(is_target)
@@ -183,7 +193,12 @@ class LiberoExpert:
         ignored = self._scene.is_robot | is_target
         yield from self._motion.cross(over_spot, hand_z - lowest[2], ignored)
 
-    def _lower(self, body: int, is_target: GeomMask, spot: PositionXY) -> Motion:
+    def _lower(
+        self,
+        body: int,
+        is_target: GeomMask,
+        spot: PositionXY,
+    ) -> Motion:
         """Lower the object until it touches something, or the hand sinks no further."""
         stall = StallCounter(0.001)
         while stall.n_steps < 5 and not self._scene.is_touched(is_target):
@@ -198,7 +213,12 @@ class LiberoExpert:
             self._motion.target = self._hand_above(spot, body, z)
             yield
 
-    def _hand_above(self, spot: PositionXY, body: int, z: float) -> Position:
+    def _hand_above(
+        self,
+        spot: PositionXY,
+        body: int,
+        z: float,
+    ) -> Position:
         """Return the hand's position when the held body is above the spot."""
         hand_xy = self._scene.hand_position()[:2]
         return np.append(spot + hand_xy - self._scene.data.xpos[body, :2], z)
@@ -228,7 +248,12 @@ class LiberoExpert:
         backwards = -RETREAT_M * self._motion.rotation[:, 2]
         yield from self._motion.go(scene.hand_position() + backwards, 0.02)
 
-    def _lead_part(self, joint, start: float, end: float) -> Motion:
+    def _lead_part(
+        self,
+        joint,
+        start: float,
+        end: float,
+    ) -> Motion:
         """Keep the hand's target ahead of the part until the joint has moved from start to end.
 
         Args:

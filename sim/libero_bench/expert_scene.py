@@ -99,12 +99,26 @@ class ExpertScene:
         """Return the best grasp from above of the geoms, or None if there is none."""
         middle_xy = middle[:2].copy()
         radius_m = _GRASP_MAP_MARGIN_M + PALM_U_M
-        heights = self._make_map(middle_xy, radius_m, CELL_M, self.is_robot)
+        heights = self._make_map(
+            middle_xy,
+            radius_m,
+            CELL_M,
+            self.is_robot,
+        )
         base_xy = self.data.xpos[self._base, :2]
-        return find_grasp(heights, is_target, middle_xy, base_xy, np.pi / 2)
+        return find_grasp(
+            heights,
+            is_target,
+            middle_xy,
+            base_xy,
+            np.pi / 2,
+        )
 
     def find_spot(
-        self, place: str, is_target: GeomMask, beside_m: float | None = None
+        self,
+        place: str,
+        is_target: GeomMask,
+        beside_m: float | None = None,
     ) -> PositionXY:
         """Return where to put an object down: the position of its origin, m, world.
 
@@ -123,7 +137,12 @@ class ExpertScene:
             spots = middle + beside_m * directions
         low, high = self.bounds_of(is_target)
         radius_m = (high - low)[:2].max() / 2
-        footprint = radius_m * grid_points((-1.0, 1.0), 1.0, 7, 7)
+        footprint = radius_m * grid_points(
+            (-1.0, 1.0),
+            1.0,
+            7,
+            7,
+        )
         ignored = self.is_robot | is_target
         heights = self._make_map(middle, _SPOT_MAP_RADIUS_M, COARSE_CELL_M, ignored)
         height_m, _ = heights.at(spots[:, None] + footprint)
@@ -140,11 +159,27 @@ class ExpertScene:
         site = self.model.site(place).id
         rotation = self.data.site_xmat[site].reshape(3, 3)
         half = np.abs(rotation @ region.size)[:2]
-        return self.data.site_xpos[site, :2] + half * grid_points((-0.8, 0.8), 0.8, 9, 9)
+        return self.data.site_xpos[site, :2] + half * grid_points(
+            (-0.8, 0.8),
+            0.8,
+            9,
+            9,
+        )
 
     def _make_map(
-        self, middle: PositionXY, radius_m: float, cell_m: float, ignored: GeomMask
+        self,
+        middle: PositionXY,
+        radius_m: float,
+        cell_m: float,
+        ignored: GeomMask,
     ) -> HeightMap:
         low = middle - radius_m
         high = middle + radius_m
-        return HeightMap(self.model, self.data, low, high, cell_m, ignored)
+        return HeightMap(
+            self.model,
+            self.data,
+            low,
+            high,
+            cell_m,
+            ignored,
+        )

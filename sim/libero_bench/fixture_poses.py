@@ -120,7 +120,12 @@ def _read_pose(body: ElementTree.Element, subject: str) -> BodyPose:
     return BodyPose(pos_world, quat_wxyz / norm)
 
 
-def _read_numbers(body: ElementTree.Element, name: str, default: str, subject: str) -> np.ndarray:
+def _read_numbers(
+    body: ElementTree.Element,
+    name: str,
+    default: str,
+    subject: str,
+) -> np.ndarray:
     text = body.get(name, default)
     n = len(default.split())
     try:

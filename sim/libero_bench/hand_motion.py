@@ -104,7 +104,12 @@ class HandMotion:
         yield from self.cross(target, hang_m, self._scene.is_robot)
         yield from self.go(target, 0.01)
 
-    def cross(self, target: Position, hang_m: float, ignored: GeomMask) -> Motion:
+    def cross(
+        self,
+        target: Position,
+        hang_m: float,
+        ignored: GeomMask,
+    ) -> Motion:
         """Go to the target or above it, over every obstacle within the palm's reach of the way.
 
         Args:
@@ -119,7 +124,12 @@ class HandMotion:
         yield from self.go(above_start, 0.02, turning=False)
         yield from self.go(above_target, 0.01)
 
-    def go(self, target: Position, tolerance_m: float, turning: bool = True) -> Motion:
+    def go(
+        self,
+        target: Position,
+        tolerance_m: float,
+        turning: bool = True,
+    ) -> Motion:
         """Go straight until the target is reached, or the hand no longer comes nearer."""
         self.target = target
         stall = StallCounter(_STALLED_M)
@@ -149,7 +159,12 @@ class HandMotion:
         turn = self.rotation @ self._scene.hand_rotation().T
         return Rotation.from_matrix(turn).as_rotvec()
 
-    def _highest_obstacle(self, start: Position, target: Position, ignored: GeomMask) -> float:
+    def _highest_obstacle(
+        self,
+        start: Position,
+        target: Position,
+        ignored: GeomMask,
+    ) -> float:
         """Return the height of the highest obstacle near the straight way, m, world."""
         model = self._scene.model
         data = self._scene.data
@@ -159,7 +174,14 @@ class HandMotion:
         is_overhead = lowest_m > max(start[2], target[2])
         low = np.minimum(start, target)[:2] - PALM_U_M
         high = np.maximum(start, target)[:2] + PALM_U_M
-        heights = HeightMap(model, data, low, high, COARSE_CELL_M, ignored | is_overhead)
+        heights = HeightMap(
+            model,
+            data,
+            low,
+            high,
+            COARSE_CELL_M,
+            ignored | is_overhead,
+        )
         way = target[:2] - start[:2]
         offset = heights.xy - start[:2]
         along = np.clip(offset @ way / max(way @ way, 1e-9), 0.0, 1.0)

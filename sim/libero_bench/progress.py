@@ -51,7 +51,12 @@ _ANY_JOINT = ("open", "turnon")
 class PlaceGoal:
     """Tracks an object that is to be brought into or onto a place."""
 
-    def __init__(self, env, model: mujoco.MjModel, predicate: Sequence[str]) -> None:
+    def __init__(
+        self,
+        env,
+        model: mujoco.MjModel,
+        predicate: Sequence[str],
+    ) -> None:
         """Look up the object, the gripper and the place.
 
         Args:
@@ -83,7 +88,12 @@ class PlaceGoal:
     def begin(self, data: mujoco.MjData) -> None:
         self.start = data.xpos[self._body, 2:].copy()
 
-    def progress(self, data: mujoco.MjData, ee_pos: Position, met: bool) -> Progress:
+    def progress(
+        self,
+        data: mujoco.MjData,
+        ee_pos: Position,
+        met: bool,
+    ) -> Progress:
         position = data.xpos[self._body].copy()
         height_m = float(position[2] - self.start[0])
         touching, grasped, alone = self._check_contacts(data)
@@ -146,7 +156,12 @@ class PlaceGoal:
 class JointGoal:
     """Tracks a fixture that is to be opened, closed, or turned on or off."""
 
-    def __init__(self, env, model: mujoco.MjModel, predicate: Sequence[str]) -> None:
+    def __init__(
+        self,
+        env,
+        model: mujoco.MjModel,
+        predicate: Sequence[str],
+    ) -> None:
         """Look up the joints and the range that the verb asks for.
 
         Args:
@@ -169,7 +184,12 @@ class JointGoal:
     def begin(self, data: mujoco.MjData) -> None:
         self.start = data.qpos[self._qpos].copy()
 
-    def progress(self, data: mujoco.MjData, ee_pos: Position, met: bool) -> Progress:
+    def progress(
+        self,
+        data: mujoco.MjData,
+        ee_pos: Position,
+        met: bool,
+    ) -> Progress:
         del ee_pos
         nearest = np.abs(self._range[:, None] - self.start).argmin(axis=0)
         way = self._range[nearest] - self.start
@@ -181,7 +201,11 @@ class JointGoal:
         return articulated_progress(met, share, data.xipos[self._part].copy())
 
 
-def make_goal(env, model: mujoco.MjModel, predicate: Sequence[str]) -> GoalTracker:
+def make_goal(
+    env,
+    model: mujoco.MjModel,
+    predicate: Sequence[str],
+) -> GoalTracker:
     """Return the tracker of one predicate of `env.parsed_problem["goal_state"]`."""
     if predicate[0] in _JOINT_RANGES:
         return JointGoal(env, model, predicate)

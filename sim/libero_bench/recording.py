@@ -48,7 +48,12 @@ def record_demonstrations(
     sizes = dict.fromkeys(LEROBOT_CAMERAS, image_size_px) if image_size_px else {}
     with (
         closing(LiberoEnv(task, sizes)) as env,
-        write_demonstrations(path, task.suite, task.bddl_path, task.instruction) as file,
+        write_demonstrations(
+            path,
+            task.suite,
+            task.bddl_path,
+            task.instruction,
+        ) as file,
     ):
         for episode_index in episode_indices:
             if file.n_demonstrations == n_demonstrations:
@@ -58,7 +63,11 @@ def record_demonstrations(
         return file.n_demonstrations
 
 
-def _record_episode(file: DemonstrationFile, env: LiberoEnv, episode_index: int) -> bool:
+def _record_episode(
+    file: DemonstrationFile,
+    env: LiberoEnv,
+    episode_index: int,
+) -> bool:
     """Record one episode; return whether it succeeded and was added.
 
     The recording begins at the init state itself and includes the settle steps, so that the file

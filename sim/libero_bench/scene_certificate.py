@@ -47,7 +47,10 @@ class SceneCertificate:
     versions: Mapping[str, str]
 
     def check(
-        self, env_name: str, episode_index: int, positions: Float64[np.ndarray, "object 3"]
+        self,
+        env_name: str,
+        episode_index: int,
+        positions: Float64[np.ndarray, "object 3"],
     ) -> None:
         """Compare the objects' positions with the certified ones.
 

@@ -12,6 +12,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float64
 
+ControlState = Float64[np.ndarray, "14"]
+
 # The first 6 numbers of an action move the arm: position and rotation. The rest is the gripper.
 _N_ARM = 6
 
@@ -19,7 +21,12 @@ _N_ARM = 6
 class PandaArm:
     """Turns an action into actuator commands, one physics step at a time."""
 
-    def __init__(self, robot, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    def __init__(
+        self,
+        robot,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+    ) -> None:
         """Look up the robot's actuators, joints and grip site.
 
         Args:
@@ -38,8 +45,9 @@ class PandaArm:
         low, high = model.actuator_ctrlrange[self._gripper_actuators].T
         self._gripper_middle = 0.5 * (high + low)
         self._gripper_half_range = 0.5 * (high - low)
-        self._jacobian = np.zeros((2, 3, model.nv))
-        self._mass = np.zeros((model.nv, model.nv))
+        nv = model.nv
+        self._jacobian = np.zeros((2, 3, nv))
+        self._mass = np.zeros((nv, nv))
 
     def use_deltas(self, relative: bool) -> None:
         """Choose how actions are read.
@@ -75,13 +83,14 @@ class PandaArm:
         if is_new:
             controller.set_goal(action[:_N_ARM])
         torques = controller.run_controller()
-        self._data.ctrl[self._arm_actuators] = np.clip(torques, *self._torque_limits)
+        torques = np.clip(torques, *self._torque_limits)
+        self._data.ctrl[self._arm_actuators] = torques
         opening = self._robot.gripper.format_action(action[_N_ARM:])
         position = self._gripper_middle + self._gripper_half_range * opening
         self._data.ctrl[self._gripper_actuators] = position
 
     @property
-    def control_state(self) -> Float64[np.ndarray, "14"]:
+    def control_state(self) -> ControlState:
         """Return the controller state that MuJoCo's state lacks and that affects the future.
 
         It holds the gripper command (2), the goal position (3) and the goal rotation (9).
@@ -93,11 +102,12 @@ class PandaArm:
         return state.astype(np.float64)
 
     @control_state.setter
-    def control_state(self, value: Float64[np.ndarray, "14"]) -> None:
+    def control_state(self, value: ControlState) -> None:
         controller = self._robot.controller
         self._robot.gripper.current_action = value[:2].copy()
         controller.goal_pos = value[2:5].copy()
-        controller.goal_ori = value[5:].reshape(3, 3).copy()
+        rotation = value[5:].reshape(3, 3)
+        controller.goal_ori = rotation.copy()
 
     def _update(self, controller) -> None:
         """Set everything that `Controller.update` would compute, and turn its own update off."""
@@ -111,8 +121,9 @@ class PandaArm:
             self._grip_site,
         )
         mujoco.mj_fullM(self._model, self._mass, data.qM)
+        rotation = data.site_xmat[self._grip_site].reshape(3, 3)
         controller.ee_pos = data.site_xpos[self._grip_site].copy()
-        controller.ee_ori_mat = data.site_xmat[self._grip_site].reshape(3, 3).copy()
+        controller.ee_ori_mat = rotation.copy()
         controller.ee_pos_vel = np.dot(position_jacobian, data.qvel)
         controller.ee_ori_vel = np.dot(rotation_jacobian, data.qvel)
         controller.joint_pos = data.qpos[self.qpos]
@@ -120,5 +131,6 @@ class PandaArm:
         controller.J_pos = position_jacobian[:, self._dofs]
         controller.J_ori = rotation_jacobian[:, self._dofs]
         controller.J_full = np.vstack([controller.J_pos, controller.J_ori])
-        controller.mass_matrix = self._mass[self._dofs][:, self._dofs]
+        arm_rows = self._mass[self._dofs]
+        controller.mass_matrix = arm_rows[:, self._dofs]
         controller.new_update = False

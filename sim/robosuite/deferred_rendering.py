@@ -31,7 +31,10 @@ class DeferredRenderer:
     """
 
     def __init__(
-        self, model: mujoco.MjModel, cameras: Sequence[CameraSpec], model_cameras: Mapping[str, str]
+        self,
+        model: mujoco.MjModel,
+        cameras: Sequence[CameraSpec],
+        model_cameras: Mapping[str, str],
     ) -> None:
         """Allocate a scene for each camera; a GL context is made at the first image.
 
@@ -79,9 +82,10 @@ class DeferredRenderer:
     def projection(self, camera: CameraSpec) -> Float64[np.ndarray, "3 4"]:
         """Return the matrix of `Drawable.projection` at the captured moment."""
         left, right = self._scenes[camera.name].camera
-        position = (np.array(left.pos, dtype=np.float64) + right.pos) / 2
-        forward = np.array(left.forward, dtype=np.float64)
-        up = np.array(left.up, dtype=np.float64)
+        left_pos = left.pos.astype(np.float64)
+        position = (left_pos + right.pos) / 2
+        forward = left.forward.astype(np.float64)
+        up = left.up.astype(np.float64)
         # The image is mirrored: the right of the camera is the left of the image.
         axes = np.stack([-np.cross(forward, up), -up, forward])
         half_fovy_rad = np.deg2rad(camera.fovy_deg) / 2
@@ -107,9 +111,12 @@ class DeferredRenderer:
 
     def _draw(self, camera: CameraSpec) -> UInt8[np.ndarray, "height width 3"]:
         context = self._activate_context()
-        viewport = mujoco.MjrRect(0, 0, camera.width_px, camera.height_px)
-        mujoco.mjr_render(viewport, self._scenes[camera.name], context)
-        pixels = np.empty((camera.height_px, camera.width_px, 3), np.uint8)
+        height_px = camera.height_px
+        width_px = camera.width_px
+        scene = self._scenes[camera.name]
+        viewport = mujoco.MjrRect(0, 0, width_px, height_px)
+        mujoco.mjr_render(viewport, scene, context)
+        pixels = np.empty((height_px, width_px, 3), np.uint8)
         mujoco.mjr_readPixels(pixels, None, viewport, context)
         return np.ascontiguousarray(pixels[::-1, ::-1])
 

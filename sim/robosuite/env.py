@@ -36,7 +36,11 @@ class RobosuiteEnv(ABC):
     spec: EnvSpec
 
     def __init__(
-        self, robosuite_env, *, relative: bool, object_names: Mapping[int, str] | None = None
+        self,
+        robosuite_env,
+        *,
+        relative: bool,
+        object_names: Mapping[int, str] | None = None,
     ) -> None:
         """Wrap a robosuite environment.
 
@@ -46,19 +50,23 @@ class RobosuiteEnv(ABC):
                 in the world.
             object_names: body id → name, if the task has its own names; None: the model's names.
         """
-        self._env = robosuite_env
+        env = robosuite_env
+        self._env = env
         self._relative = relative
-        self.model: mujoco.MjModel = self._env.sim.model._model
-        self.data: mujoco.MjData = self._env.sim.data._data
-        self._arm = PandaArm(self._env.robots[0], self.model, self.data)
+        self.model: mujoco.MjModel = env.sim.model._model
+        self.data: mujoco.MjData = env.sim.data._data
+        self._arm = PandaArm(env.robots[0], self.model, self.data)
         self._object_names = object_names
         self._goals: Sequence[GoalTracker] = ()
         self._look_up_indices()
-        self._n_substeps = int(self._env.control_timestep / self._env.model_timestep)
-        self._clock = SampleClock(1.0 / self._env.control_freq, self._env.model_timestep)
+        self._n_substeps = int(env.control_timestep / env.model_timestep)
+        self._clock = SampleClock(1.0 / env.control_freq, env.model_timestep)
 
     def _set_task(
-        self, goals: Sequence[GoalTracker], spec: EnvSpec, model_cameras: Mapping[str, str]
+        self,
+        goals: Sequence[GoalTracker],
+        spec: EnvSpec,
+        model_cameras: Mapping[str, str],
     ) -> None:
         """Set the goals and the spec of the task, and make the renderer.
 
@@ -89,7 +97,11 @@ class RobosuiteEnv(ABC):
         """Update what the task itself changes after the physics, such as the glow of a burner."""
 
     def observe(self) -> Observation:
-        return Observation(self._renderer.render(), self.state(), self.spec.instruction)
+        return Observation(
+            images=self._renderer.render(),
+            state=self.state(),
+            instruction=self.spec.instruction,
+        )
 
     def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
         # Every policy gives robosuite float32. Its sums have another precision for float64.
@@ -97,17 +109,19 @@ class RobosuiteEnv(ABC):
         success = self._advance(action)
         if self._has_diverged():
             raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
-        too_low = (action < self.spec.action.low).any()
-        too_high = (action > self.spec.action.high).any()
+        spec = self.spec.action
+        too_low = (action < spec.low).any()
+        too_high = (action > spec.high).any()
         clipped = self._relative and bool(too_low or too_high)
         return StepResult(self.progress(), success, clipped)
 
     def simulate_ee_path(
         self, chunk: Float[np.ndarray, "horizon action_dim"]
     ) -> Float64[np.ndarray, "moment 3"]:
-        path = np.full((len(chunk) + 1, 3), np.nan)
+        actions = np.asarray(chunk, dtype=np.float32)
+        path = np.full((len(actions) + 1, 3), np.nan)
         path[0] = self.ee_pos_world()
-        for step, action in enumerate(np.asarray(chunk, dtype=np.float32), start=1):
+        for step, action in enumerate(actions, start=1):
             self._advance(action)
             if self._has_diverged():
                 break
@@ -116,10 +130,10 @@ class RobosuiteEnv(ABC):
 
     def progress(self) -> tuple[Progress, ...]:
         ee_pos = self.ee_pos_world()
-        return tuple(
-            goal.progress(self.data, ee_pos, bool(met))
-            for goal, met in zip(self._goals, self._goals_met, strict=True)
-        )
+        progress = []
+        for goal, met in zip(self._goals, self._goals_met, strict=True):
+            progress.append(goal.progress(self.data, ee_pos, bool(met)))
+        return tuple(progress)
 
     def ee_pos_world(self) -> Position:
         return self.data.site_xpos[self._ee_site].copy()
@@ -134,12 +148,15 @@ class RobosuiteEnv(ABC):
         return np.concatenate([state, *self._python_state()])
 
     def restore(self, snapshot: Snapshot) -> None:
-        size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
-        sizes = [size, *(len(part) for part in self._python_state())]
-        parts = np.split(snapshot, np.cumsum(sizes)[:-1])
+        model = self.model
+        sizes = [mujoco.mj_stateSize(model, _INTEGRATION_STATE)]
+        for part in self._python_state():
+            sizes.append(len(part))
+        ends = np.cumsum(sizes)
+        parts = np.split(snapshot, ends[:-1])
         state, control, clock, *sample, positions, quats, met, starts = parts
-        self.model.body_pos[:] = positions.reshape(-1, 3)
-        self.model.body_quat[:] = quats.reshape(-1, 4)
+        model.body_pos[:] = positions.reshape(-1, 3)
+        model.body_quat[:] = quats.reshape(-1, 4)
         self._arm.control_state = control
         self._clock.time_s = float(clock[0])
         self._clock.sampled = bool(clock[1])
@@ -148,9 +165,11 @@ class RobosuiteEnv(ABC):
             n = len(goal.start)
             goal.start = starts[:n].copy()
             starts = starts[n:]
-        self._restore_sample(Sample(*(part.copy() for part in sample)))
-        mujoco.mj_setState(self.model, self.data, np.ascontiguousarray(state), _INTEGRATION_STATE)
-        mujoco.mj_fwdPosition(self.model, self.data)
+        copies = [part.copy() for part in sample]
+        self._restore_sample(Sample(*copies))
+        state = np.ascontiguousarray(state)
+        mujoco.mj_setState(model, self.data, state, _INTEGRATION_STATE)
+        mujoco.mj_fwdPosition(model, self.data)
         self._after_physics()
 
     def geometry(self) -> SceneGeometry:
@@ -171,7 +190,8 @@ class RobosuiteEnv(ABC):
 
     def flat_state(self) -> FlatState:
         """Return time [s], qpos and qvel: a row of recorded states, in robosuite's layout."""
-        return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])
+        data = self.data
+        return np.concatenate([[data.time], data.qpos, data.qvel])
 
     def object_positions(self) -> Float64[np.ndarray, "object 3"]:
         """Return the positions of the objects that can move freely, m in the world."""
@@ -226,20 +246,22 @@ class RobosuiteEnv(ABC):
 
     def _advance(self, action: Action) -> bool:
         """Simulate one control step; return whether every goal holds."""
+        model = self.model
+        data = self.data
         for substep in range(self._n_substeps):
-            mujoco.mj_step1(self.model, self.data)
+            mujoco.mj_step1(model, data)
             self._solve_accelerations()
             self._arm.drive(action, is_new=substep == 0)
             # Body poses stay as `mj_step1` computed them until the next physics step, while
             # `mj_step2` changes qpos.
-            qpos_shown = self.data.qpos.copy()
-            mujoco.mj_step2(self.model, self.data)
+            qpos_shown = data.qpos.copy()
+            mujoco.mj_step2(model, data)
             if self._clock.tick():
                 self._take_sample(qpos_shown)
         self._goals_met = self._check_goals()
         self._after_physics()
         # Bring the positions up to date with the state, as `restore` does.
-        mujoco.mj_fwdPosition(self.model, self.data)
+        mujoco.mj_fwdPosition(model, data)
         return bool(self._goals_met.all())
 
     def _solve_accelerations(self) -> None:
@@ -258,12 +280,13 @@ class RobosuiteEnv(ABC):
     def _take_sample(self, qpos: Float64[np.ndarray, " nq"]) -> None:
         data = self.data
         quat_wxyz = data.xquat[self._hand_body]
+        site_alpha = self.model.site_rgba[:, 3]
         self.sample = Sample(
             ee_pos=data.site_xpos[self._ee_site].copy(),
             ee_quat_xyzw=quat_wxyz[[1, 2, 3, 0]],
             gripper_qpos=data.qpos[self._finger_qpos],
             qpos=qpos,
-            site_alpha=self.model.site_rgba[:, 3].astype(np.float64),
+            site_alpha=site_alpha.astype(np.float64),
         )
         self._renderer.capture(data)
 
@@ -282,9 +305,11 @@ class RobosuiteEnv(ABC):
         Controller and gripper; the sample clock; the last sample; the fixtures' poses; the goals.
         """
         sample = self.sample
+        clock = self._clock
+        starts = [goal.start for goal in self._goals]
         return [
             self._arm.control_state,
-            np.array([self._clock.time_s, self._clock.sampled]),
+            np.array([clock.time_s, clock.sampled]),
             sample.ee_pos,
             sample.ee_quat_xyzw,
             sample.gripper_qpos,
@@ -293,7 +318,7 @@ class RobosuiteEnv(ABC):
             self.model.body_pos.ravel(),
             self.model.body_quat.ravel(),
             self._goals_met.astype(np.float64),
-            np.concatenate([goal.start for goal in self._goals]),
+            np.concatenate(starts),
         ]
 
     def _look_up_indices(self) -> None:

@@ -24,7 +24,10 @@ class GoalTracker(Protocol):
         """Measure the world at the start of the episode, when the objects have settled."""
 
     def progress(
-        self, data: mujoco.MjData, ee_pos: Float64[np.ndarray, "3"], met: bool
+        self,
+        data: mujoco.MjData,
+        ee_pos: Float64[np.ndarray, "3"],
+        met: bool,
     ) -> Progress:
         """Return the progress of the goal, from positions and contacts that are up to date."""
 

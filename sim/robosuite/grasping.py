@@ -7,6 +7,9 @@ from jaxtyping import Float64
 
 from sim.robosuite.height_map import CELL_M, GeomMask, HeightMap, Position
 
+Spots = Float64[np.ndarray, "spot 2"]
+PerSpot = Float64[np.ndarray, " spot"]
+
 # The shape of the Panda's open hand around its grip site. The fingers open along u, v is across
 # them, and they point along w.
 FINGERS_U_M = (0.036, 0.062)
@@ -61,7 +64,8 @@ def find_grasp(
         is_target: geoms of the object.
         yaw_rad: yaw at which the wrist is not turned.
     """
-    on_target = heights.xy[is_target[heights.geom] & np.isfinite(heights.height_m)]
+    is_covered = np.isfinite(heights.height_m)
+    on_target = heights.xy[is_target[heights.geom] & is_covered]
     if not len(on_target):
         return None
     spots = _sample_spots(on_target)
@@ -70,28 +74,42 @@ def find_grasp(
     far = _DISTANCE_TO_MIDDLE_WEIGHT * to_middle_m + _DISTANCE_TO_BASE_WEIGHT * to_base_m
     grasps = []
     for turn_rad in np.deg2rad(np.arange(-90, 90, 10)):
-        z, fit = _fit_hand(heights, is_target, spots, yaw_rad + turn_rad)
+        yaw = yaw_rad + turn_rad
+        z, fit = _fit_hand(
+            heights,
+            is_target,
+            spots,
+            yaw,
+        )
         score = fit - far - _TURN_WEIGHT * abs(turn_rad)
         best = int(score.argmax())
-        pos_world = np.append(spots[best], z[best])
-        grasps.append(Grasp(pos_world, float(yaw_rad + turn_rad), float(score[best])))
+        grasp = Grasp(
+            pos_world=np.append(spots[best], z[best]),
+            yaw_rad=float(yaw),
+            score=float(score[best]),
+        )
+        grasps.append(grasp)
     best_grasp = max(grasps, key=lambda grasp: grasp.score)
     return best_grasp if np.isfinite(best_grasp.score) else None
 
 
-def _sample_spots(points: Float64[np.ndarray, "point 2"]) -> Float64[np.ndarray, "spot 2"]:
+def _sample_spots(points: Float64[np.ndarray, "point 2"]) -> Spots:
     """Return a grid of positions over the bounding rectangle of the points."""
     low_x, low_y = points.min(0)
     high_x, high_y = points.max(0)
     x = np.arange(low_x, high_x, 1.5 * CELL_M)
     y = np.arange(low_y, high_y, 1.5 * CELL_M)
     grid = np.meshgrid(x, y, indexing="ij")
-    return np.stack(grid, axis=-1).reshape(-1, 2)
+    spots = np.stack(grid, axis=-1)
+    return spots.reshape(-1, 2)
 
 
 def _fit_hand(
-    heights: HeightMap, is_target: GeomMask, spots: Float64[np.ndarray, "spot 2"], yaw_rad: float
-) -> tuple[Float64[np.ndarray, " spot"], Float64[np.ndarray, " spot"]]:
+    heights: HeightMap,
+    is_target: GeomMask,
+    spots: Spots,
+    yaw_rad: float,
+) -> tuple[PerSpot, PerSpot]:
     """Fit the hand at each spot.
 
     Returns:
@@ -101,50 +119,73 @@ def _fit_hand(
     cos = np.cos(yaw_rad)
     sin = np.sin(yaw_rad)
     axes = np.array([[cos, sin], [sin, -cos]])
-    under_fingers, _ = heights.at(spots[:, None] + _FINGERS @ axes)
-    under_palm, _ = heights.at(spots[:, None] + _PALM @ axes)
+    middle = spots[:, None]
+    under_fingers, _ = heights.at(middle + _FINGERS @ axes)
+    under_palm, _ = heights.at(middle + _PALM @ axes)
     obstacle = np.maximum(
         under_fingers.max(axis=1) + TIP_W_M,
         under_palm.max(axis=1) + PALM_W_M,
     )
-    height, geom = heights.at(spots[:, None] + _BETWEEN @ axes)
+    height, geom = heights.at(middle + _BETWEEN @ axes)
     own = is_target[geom]
-    top = np.where(own, height, -np.inf).max(axis=1)
+    own_height = np.where(own, height, -np.inf)
+    top = own_height.max(axis=1)
     tip = np.maximum(obstacle + CLEARANCE_M - TIP_W_M, top - MAX_DEPTH_M)
-    in_grip = own & (height > tip[:, None] + OVERLAP_M)
+    tips = tip[:, None]
+    in_grip = own & (height > tips + OVERLAP_M)
     off_middle, uneven = _measure_grip(in_grip)
-    fit = np.minimum(top - tip, MAX_DEPTH_M) - 0.3 * (off_middle + uneven)
-    foreign = (~own & (height > tip[:, None])).any(axis=1)
-    is_impossible = foreign | (top - tip < MIN_DEPTH_M)
+    depth = top - tip
+    fit = np.minimum(depth, MAX_DEPTH_M) - 0.3 * (off_middle + uneven)
+    is_foreign = ~own & (height > tips)
+    is_impossible = is_foreign.any(axis=1) | (depth < MIN_DEPTH_M)
     return tip + TIP_W_M, np.where(is_impossible, -np.inf, fit)
 
 
 def _measure_grip(
     in_grip: np.ndarray,
-) -> tuple[Float64[np.ndarray, " spot"], Float64[np.ndarray, " spot"]]:
+) -> tuple[PerSpot, PerSpot]:
     """Return how far the object is off the middle, and how uneven its faces are [m].
 
     The object's extent along u is found in each row between the fingers. Slanted or round faces
     have extents that differ from row to row, and slip.
     """
-    u = np.where(in_grip, _BETWEEN[:, 0], np.nan).reshape(len(in_grip), -1, _N_ROWS)
-    left = np.nan_to_num(np.fmin.reduce(u, axis=1), nan=BETWEEN_U_M)
-    right = np.nan_to_num(np.fmax.reduce(u, axis=1), nan=-BETWEEN_U_M)
-    uneven = np.minimum(np.ptp(left, axis=1) + np.ptp(right, axis=1), BETWEEN_U_M)
-    off_middle = np.abs(left.mean(axis=1) + right.mean(axis=1)) / 2
-    return off_middle, uneven
+    u = np.where(in_grip, _BETWEEN[:, 0], np.nan)
+    rows = u.reshape(len(in_grip), -1, _N_ROWS)
+    left = np.fmin.reduce(rows, axis=1)
+    right = np.fmax.reduce(rows, axis=1)
+    left = np.nan_to_num(left, nan=BETWEEN_U_M)
+    right = np.nan_to_num(right, nan=-BETWEEN_U_M)
+    uneven = np.ptp(left, axis=1) + np.ptp(right, axis=1)
+    middle = left.mean(axis=1) + right.mean(axis=1)
+    return np.abs(middle) / 2, np.minimum(uneven, BETWEEN_U_M)
 
 
 def grid_points(
-    u_m: tuple[float, float], v_m: float, n_u: int, n_v: int
+    u_m: tuple[float, float],
+    v_m: float,
+    n_u: int,
+    n_v: int,
 ) -> Float64[np.ndarray, "point 2"]:
     """Return a grid of points between two values of u and from -v to v, row by row."""
-    u, v = np.meshgrid(np.linspace(*u_m, n_u), np.linspace(-v_m, v_m, n_v), indexing="ij")
-    return np.stack([u.ravel(), v.ravel()], axis=-1)
+    u = np.linspace(*u_m, n_u)
+    v = np.linspace(-v_m, v_m, n_v)
+    grid = np.meshgrid(u, v, indexing="ij")
+    points = np.stack(grid, axis=-1)
+    return points.reshape(-1, 2)
 
 
 _FINGER = grid_points(FINGERS_U_M, FINGERS_V_M, 6, 5)
 _FINGERS = np.concatenate([_FINGER, -_FINGER])
 _N_ROWS = 5
-_BETWEEN = grid_points((-BETWEEN_U_M, BETWEEN_U_M), BETWEEN_V_M, 24, _N_ROWS)
-_PALM = grid_points((-PALM_U_M, PALM_U_M), PALM_V_M, 22, 6)
+_BETWEEN = grid_points(
+    (-BETWEEN_U_M, BETWEEN_U_M),
+    BETWEEN_V_M,
+    24,
+    _N_ROWS,
+)
+_PALM = grid_points(
+    (-PALM_U_M, PALM_U_M),
+    PALM_V_M,
+    22,
+    6,
+)

@@ -46,11 +46,14 @@ class HeightMap:
         self._low = low
         self._cell_m = cell_m
         n, m = np.ceil((high - low) / cell_m).astype(int) + 1
-        indices = np.meshgrid(np.arange(n), np.arange(m), indexing="ij")
+        rows = np.arange(n)
+        columns = np.arange(m)
+        indices = np.meshgrid(rows, columns, indexing="ij")
         self.xy = low + cell_m * np.stack(indices, axis=-1)
         self.height_m = np.full((n, m), -np.inf)
         self.geom = np.zeros((n, m), dtype=np.int64)
-        for geom in np.flatnonzero(collision_geoms(model) & ~ignored):
+        obstacles = collision_geoms(model) & ~ignored
+        for geom in np.flatnonzero(obstacles):
             self._add_geom(model, data, int(geom))
 
     def at(
@@ -64,26 +67,36 @@ class HeightMap:
         column = index[..., 1]
         return self.height_m[row, column], self.geom[row, column]
 
-    def _add_geom(self, model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> None:
+    def _add_geom(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        geom: int,
+    ) -> None:
         """Raise the map to the top of a geom's bounding box.
 
         A box is the intersection of three slabs. A vertical line leaves it where it first leaves
         one of them.
         """
         rotation = data.geom_xmat[geom].reshape(3, 3)
-        middle = data.geom_xpos[geom] + rotation @ model.geom_aabb[geom, :3]
-        half = model.geom_aabb[geom, 3:]
+        box = model.geom_aabb[geom]
+        middle = data.geom_xpos[geom] + rotation @ box[:3]
+        half = box[3:]
         if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE:
             half = np.array([1e3, 1e3, 0.0])
         reach = np.abs(rotation[:2]) @ half
-        near = (np.abs(self.xy - middle[:2]) <= reach).all(axis=-1)
-        across = (self.xy[near] - middle[:2]) @ rotation[:2]
-        up = np.where(np.abs(rotation[2]) < 1e-9, 1e-9, rotation[2])
-        ends = np.stack([(-half - across) / up, (half - across) / up])
-        enter = ends.min(axis=0).max(axis=1)
-        leave = ends.max(axis=0).min(axis=1)
+        offset = self.xy - middle[:2]
+        near = (np.abs(offset) <= reach).all(axis=-1)
+        across = offset[near] @ rotation[:2]
+        up = rotation[2]
+        up = np.where(np.abs(up) < 1e-9, 1e-9, up)
+        below = (-half - across) / up
+        above = (half - across) / up
+        enter = np.minimum(below, above).max(axis=1)
+        leave = np.maximum(below, above).min(axis=1)
         top = np.where(enter <= leave, middle[2] + leave, -np.inf)
         is_higher = top > self.height_m[near]
-        cells = tuple(np.argwhere(near)[is_higher].T)
+        row, column = np.nonzero(near)
+        cells = row[is_higher], column[is_higher]
         self.height_m[cells] = top[is_higher]
         self.geom[cells] = geom
