@@ -21,17 +21,19 @@ def describe_comparison(pair: Comparison) -> str:
     p = format_p(pair.corrected_p)
     first = pair.first.name
     second = pair.second.name
-    found = format_difference(pair.difference, pair.interval)
-    if pair.better is pair.first:
-        return f"{first} is better than {second} (difference {found}; {episodes}; {p})."
-    if pair.better is pair.second:
+    better = pair.better
+    if better is pair.second:
         found = format_difference(-pair.difference, _negate(pair.interval))
-        return f"{second} is better than {first} (difference {found}; {episodes}; {p})."
+        verdict = f"{second} is better than {first}"
+        return f"{verdict} (difference {found}; {episodes}; {p})."
+    found = format_difference(pair.difference, pair.interval)
+    if better is pair.first:
+        verdict = f"{first} is better than {second}"
+        return f"{verdict} (difference {found}; {episodes}; {p})."
     these = "These" if pair.counts.n > 1 else "This"
-    return (
-        f"{these} {episodes} cannot tell {first} and {second} apart (difference {found}; {p}). "
-        f"{describe_need(pair)}"
-    )
+    verdict = f"{these} {episodes} cannot tell {first} and {second} apart"
+    need = describe_need(pair)
+    return f"{verdict} (difference {found}; {p}). {need}"
 
 
 def describe_need(pair: Comparison) -> str:
@@ -80,7 +82,8 @@ def describe_best(compared: ComparedRuns) -> str:
     better_than = []
     similar_to = []
     for index in compared.ranking:
-        pair = compared.comparisons.get((min(best, index), max(best, index)))
+        key = min(best, index), max(best, index)
+        pair = compared.comparisons.get(key)
         if pair is None:
             continue
         if pair.better is None:
@@ -106,12 +109,16 @@ def format_open_command(run: ComparedRun, row: EpisodeRow) -> str:
 
 def format_difference(difference: float, interval: Interval) -> str:
     """Return e.g. "12 points, 4 to 20", with a decimal if whole points are too coarse."""
-    values = [100 * difference, 100 * interval[0], 100 * interval[1]]
+    low, high = interval
+    values = [100 * difference, 100 * low, 100 * high]
     is_narrow = values[2] - values[1] < 10
     is_small = any(0 < abs(value) < 0.5 for value in values)
     n_decimals = 1 if is_narrow or is_small else 0
-    shown, low, high = (f"{value:.{n_decimals}f}".replace("-0.0", "0.0") for value in values)
-    return f"{shown} points, {low} to {high}"
+    shown = []
+    for value in values:
+        text = f"{value:.{n_decimals}f}"
+        shown.append(text.replace("-0.0", "0.0"))
+    return f"{shown[0]} points, {shown[1]} to {shown[2]}"
 
 
 def format_p(p: float) -> str:

@@ -152,7 +152,8 @@ def _compare_pairs(runs: Sequence[ComparedRun]) -> dict[tuple[int, int], Compari
             counts = _count_tasks(runs[i], runs[j], keys)
             shared[i, j] = keys
             tasks[i, j] = counts
-            p_values[i, j] = compute_mcnemar_p(sum(counts.values(), PairedCounts(0, 0, 0, 0)))
+            total = sum(counts.values(), PairedCounts(0, 0, 0, 0))
+            p_values[i, j] = compute_mcnemar_p(total)
     corrected = correct_by_holm(p_values)
     comparisons = {}
     for i, j in shared:
@@ -199,7 +200,8 @@ def _describe_gaps(run: ComparedRun) -> list[str]:
             "and only these count."
         )
     if run.crashed:
-        listed = ", ".join(f"{task} {index}" for task, index in list(run.crashed)[:3])
+        first_keys = list(run.crashed)[:3]
+        listed = ", ".join(f"{task} {index}" for task, index in first_keys)
         more = " and more" if len(run.crashed) > 3 else ""
         remarks.append(
             f"{run.name}: {len(run.crashed)} crashed ({listed}{more}); "

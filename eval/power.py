@@ -104,7 +104,8 @@ def compute_exact_power(
     discordant = only_first + only_second
     if discordant <= 0:
         return 0.0
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    logarithms = np.log(np.arange(1, n + 1))
+    log_factorial = np.concatenate([[0.0], np.cumsum(logarithms)])
     probabilities = _compute_binomial(log_factorial, n, discordant)
     share = only_first / discordant
     power = 0.0

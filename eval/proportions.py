@@ -124,7 +124,8 @@ def compute_beta_cdf(
     # The fraction converges fast only on one side.
     if x > (a + 1) / (a + b + 2):
         return 1 - compute_beta_cdf(1 - x, b, a)
-    front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
+    log_binomial = lgamma(a + b) - lgamma(a) - lgamma(b)
+    front = exp(log_binomial + a * log(x) + b * log1p(-x)) / a
     upper = 1.0
     lower = 0.0
     value = 1.0
@@ -148,9 +149,10 @@ def _compute_beta_term(
     if step == 0:
         return 1.0
     half = step // 2
+    denominator = (a + step - 1) * (a + step)
     if step % 2 == 0:
-        return half * (b - half) * x / ((a + step - 1) * (a + step))
-    return -(a + half) * (a + b + half) * x / ((a + step - 1) * (a + step))
+        return half * (b - half) * x / denominator
+    return -(a + half) * (a + b + half) * x / denominator
 
 
 def _off_zero(value: float) -> float:
