@@ -25,7 +25,8 @@ from sim.goals.goal import SUCCESS_ONLY
 from sim.so101.end_effector import EndEffectorPickPlace
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
-from viz.video import EpisodeFilm, VideoConfig, film_run
+from viz.episode_film import EpisodeFilm
+from viz.video import VideoConfig, film_run
 
 SUITE = "so101_scenes"
 ELSEWHERE = replace(DEFAULT_SCENE, name="elsewhere")

@@ -22,11 +22,11 @@ from policies.action_chunk import ActionChunk
 from policies.policy import PolicySpec, make_memory
 from sim.errors import WhiskerError
 from tests.runs import assert_same_arrays, describe_run
+from viz.episode_film import describe_series
 from viz.live_episode import LiveContext, LiveEpisode
 from viz.page import load_episode
 from viz.replayed_episode import ReplayedEpisode
 from viz.report.provenance import describe_facts
-from viz.video import describe_series
 
 SETTINGS = RolloutSettings(n_action_steps=4, max_steps=10)
 

@@ -17,7 +17,7 @@ from eval.run import Run
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.families import EnvFamily
 from sim.registry import camera_names, expand_env, family_of, list_envs, make_env, task_of
-from viz.video import MAIN_SIZE, choose_views, draw_step
+from viz.episode_film import MAIN_SIZE, choose_views, open_camera_film
 
 OUTSIDE = Path(__file__).parent / "outside"
 # The files that an installer makes from tests/outside/pyproject.toml.
@@ -104,12 +104,10 @@ def test_an_environment_from_outside_runs_and_its_run_opens(name, request):
             env.step(action)
             np.testing.assert_array_equal(env.state(), state)
         assert env.observe().images["top"].shape == (16, 24, 3)
-    still = draw_step(run, run.rows[0], 3, directory / "still.png", size=(96, 128))
-    assert choose_views(run, "reach") == {"top": MAIN_SIZE} and iio.imread(still).shape == (
-        96,
-        128,
-        3,
-    )
+    with closing(open_camera_film(run, "reach", size=(96, 128))) as film:
+        film.write_png(directory / "still.png", run.rows[0], 3)
+    assert choose_views(run, "reach") == {"top": MAIN_SIZE}
+    assert iio.imread(directory / "still.png").shape == (96, 128, 3)
 
 
 def test_an_import_string_and_an_entry_point_lead_to_the_same_episodes(installed):

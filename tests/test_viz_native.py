@@ -11,9 +11,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from viz.native import Key, Playhead, draw_into
 from viz.overlay import Overlay
 from viz.overlay_style import LINES
+from viz.playhead import Key, Playhead
+from viz.scene_lines import draw_into
 from viz.scene_model import SceneModel
 
 HEAD = Playhead(n_steps=30, prediction_step=(0, 10, 20))

@@ -22,9 +22,9 @@ from eval.run_folder import RunFolder
 from sim.flags import make_config
 from tests.browser import Viewer, needs_chromium, opened_browser
 from tests.small_checkpoints import save_small_smolvla
-from viz.native import draw_into
 from viz.overlay import Overlay, compute_overlay, find_trail_begin, style_lines
 from viz.page import export_episode, find_row
+from viz.scene_lines import draw_into
 from viz.whiskers import compute_whiskers, load_planned_arrays
 
 TABLE = json.loads((Path(__file__).parents[1] / "viz" / "overlay.json").read_text())

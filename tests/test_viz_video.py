@@ -16,8 +16,9 @@ from sim.registry import make_env
 from sim.so101.scene_config import VIEWER_CAMERA
 from tests.runs import describe_run
 from tests.test_viz_whiskers import record
+from viz.episode_film import MAIN_SIZE, EpisodeFilm, open_camera_film
 from viz.overlay_style import LINES
-from viz.video import MAIN_SIZE, EpisodeFilm, VideoConfig, draw_step, film_run, film_whiskers
+from viz.video import VideoConfig, draw_step, film_run, film_whiskers
 
 PLAN, TAKEN, GHOST = (LINES[kind].colour for kind in ("plan", "taken", "ghost"))
 
@@ -162,7 +163,6 @@ def test_every_frame_is_reported(chunked_run, tmp_path):
         Run.open(chunked_run),
         load_rows(chunked_run)[0],
         tmp_path / "a.mp4",
-        size=(120, 160),
         report=lambda *report: reports.append(report),
     )
     assert [report for report in reports if report[0] == "drawing frame"] == [
@@ -175,8 +175,9 @@ def test_a_film_in_libero_is_square(tmp_path):
     env = make_env("libero_goal/7", image_sizes={})
     _, run = record(env, 4, tmp_path)
     env.close()
-    draw_step(Run.open(run), load_rows(run)[0], 6, tmp_path / "still.png", size=(480, 640))
-    image = iio.imread(tmp_path / "still.png")
+    (row,) = load_rows(run)
+    with closing(open_camera_film(Run.open(run), row.task, size=(480, 640))) as film:
+        image = film.still(row, 6)
     assert (
         image.shape == (480, 480, 3) and min(n_pixels(image[:380], c) for c in (PLAN, TAKEN)) > 10
     )
@@ -196,7 +197,7 @@ def test_a_users_own_scene_has_no_camera_for_people(own_scene, tmp_path):
     _, run = record(env, 4, tmp_path)
     env.close()
     (row,) = load_rows(run)
-    draw_step(Run.open(run), row, 6, tmp_path / "still.png", size=(240, 320))
-    assert iio.imread(tmp_path / "still.png").shape == (240, 320, 3)
+    with closing(open_camera_film(Run.open(run), row.task, size=(240, 320))) as film:
+        assert film.still(row, 6).shape == (240, 320, 3)
     with pytest.raises(WhiskerError, match=r"one of overhead_cam, wrist_cam"):
         draw_step(Run.open(run), row, 6, tmp_path / "still.png", VIEWER_CAMERA)

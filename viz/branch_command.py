@@ -48,7 +48,10 @@ def check_can_go_back(policy: PolicySpec) -> None:
 
 
 def parse_branch(
-    command: dict, policy: PolicySpec, cameras: Sequence[str], n_decisions: int
+    command: dict,
+    policy: PolicySpec,
+    cameras: Sequence[str],
+    n_decisions: int,
 ) -> tuple[int, Overrides]:
     """Return the index of the prediction to repeat, and the overrides from there on.
 
@@ -68,14 +71,19 @@ def parse_branch(
         n_action_steps = read_integer(command, "n_action_steps")
     instruction = command.get("instruction") or None
     blinded = tuple(command.get("blinded") or ())
-    if not 0 <= prediction < n_decisions:
-        raise WhiskerError(f"prediction {prediction}", expected=f"0 to {n_decisions - 1}")
+    last = n_decisions - 1
+    if not 0 <= prediction <= last:
+        raise WhiskerError(f"prediction {prediction}", expected=f"0 to {last}")
     overrides = Overrides(seed, n_action_steps, instruction, blinded)
     _check_overrides(overrides, policy, cameras)
     return prediction, overrides
 
 
-def _check_overrides(overrides: Overrides, policy: PolicySpec, cameras: Sequence[str]) -> None:
+def _check_overrides(
+    overrides: Overrides,
+    policy: PolicySpec,
+    cameras: Sequence[str],
+) -> None:
     if overrides.seed < 0:
         raise WhiskerError(f"seed {overrides.seed}", expected="0 or more")
     n_action_steps = overrides.n_action_steps
@@ -95,7 +103,11 @@ def _check_overrides(overrides: Overrides, policy: PolicySpec, cameras: Sequence
         raise WhiskerError("another instruction", expected="a policy that reads the instruction")
 
 
-def read_integer(command: dict, name: str, default: int | None = None) -> int:
+def read_integer(
+    command: dict,
+    name: str,
+    default: int | None = None,
+) -> int:
     """Return an integer field of a command.
 
     Raises:

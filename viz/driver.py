@@ -116,7 +116,11 @@ class Driver:
         is_last = _LAST_EVENTS[name]
         return lambda number: self.advance(episode, is_last, number, paced=name == "run")
 
-    def parse_branch(self, command: dict, key: str) -> Callable[[int], None]:
+    def parse_branch(
+        self,
+        command: dict,
+        key: str,
+    ) -> Callable[[int], None]:
         """Return the task that starts a branch off the episode with that key.
 
         Raises:
@@ -167,7 +171,8 @@ class Driver:
             WhiskerError: there is none.
         """
         if key not in self.episodes:
-            raise WhiskerError(f"episode {key!r}", expected=", ".join(self.episodes))
+            known = ", ".join(self.episodes)
+            raise WhiskerError(f"episode {key!r}", expected=known)
         return self.episodes[key]
 
     def finish(self, episode: LiveEpisode) -> None:
@@ -185,7 +190,8 @@ class Driver:
         """Send an episode to the page."""
         self.episodes[episode.key] = episode
         self.board.set_status("paused", key=episode.key)
-        self.board.tell("episode", {"header": episode.header, "row": episode.row})
+        content = {"header": episode.header, "row": episode.row}
+        self.board.tell("episode", content)
         self._tell_parts(episode, 0)
 
     def advance(
@@ -257,4 +263,5 @@ class Driver:
         The index tells a page that has just fetched the episode which parts it has already.
         """
         for index, part in enumerate(episode.parts[n_told:], start=n_told):
-            self.board.tell("part", {"key": episode.key, "part": part, "index": index})
+            content = {"key": episode.key, "part": part, "index": index}
+            self.board.tell("part", content)

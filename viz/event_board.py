@@ -7,6 +7,8 @@ from collections.abc import Iterator
 # Progress messages that change faster than this cannot be read.
 _MIN_INTERVAL_S = 0.2
 
+# The name and the content of each event; None when nothing happened for a while.
+type Events = Iterator[tuple[str, dict] | None]
 type _Listener = queue.SimpleQueue[tuple[str, dict]]
 
 
@@ -24,7 +26,7 @@ class EventBoard:
         self._last_said_s = 0.0
         self._listeners: list[_Listener] = []
 
-    def events(self, wait_s: float) -> Iterator[tuple[str, dict] | None]:
+    def events(self, wait_s: float) -> Events:
         """Yield the name and content of every event from now on.
 
         Yields None whenever nothing happened for `wait_s` seconds.
@@ -55,12 +57,22 @@ class EventBoard:
         self._progress = {"message": message}
         self.tell("progress", self._progress)
 
-    def count(self, what: str, n_done: int, n_all: int) -> None:
+    def count(
+        self,
+        what: str,
+        n_done: int,
+        n_all: int,
+    ) -> None:
         """Show the progress of work that has `n_all` parts, at most every 0.2 s."""
         if time.monotonic() - self._last_said_s > _MIN_INTERVAL_S:
             self.say(f"{what} {n_done} of {n_all}")
 
-    def set_status(self, state: str, key: str | None = None, message: str = "") -> None:
+    def set_status(
+        self,
+        state: str,
+        key: str | None = None,
+        message: str = "",
+    ) -> None:
         """Change the status and send it. None keeps the current key."""
         if key is None:
             key = self.status["key"]

@@ -35,7 +35,13 @@ class ImageEncoding:
         edge_px = max(image.shape[:2])
         if self.largest_px and edge_px > self.largest_px:
             scale = self.largest_px / edge_px
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            image = cv2.resize(
+                image,
+                None,
+                fx=scale,
+                fy=scale,
+                interpolation=cv2.INTER_AREA,
+            )
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         options = [cv2.IMWRITE_WEBP_QUALITY, self.quality]
         done, content = cv2.imencode(".webp", bgr, options)
@@ -58,7 +64,10 @@ _BEST_FIRST = (
 )
 
 
-def choose_encoding(images: Sequence[_Image], budget_bytes: int = BUDGET_BYTES) -> ImageEncoding:
+def choose_encoding(
+    images: Sequence[_Image],
+    budget_bytes: int = BUDGET_BYTES,
+) -> ImageEncoding:
     """Return the best encoding in which all images together fit the budget.
 
     Their size is estimated from six of them. If no encoding fits, the smallest is returned.

@@ -84,14 +84,24 @@ class LiveEpisode:
             self._count_told(part)
 
     @classmethod
-    def begin(cls, context: LiveContext, episode_index: int, key: str) -> "LiveEpisode":
+    def begin(
+        cls,
+        context: LiveContext,
+        episode_index: int,
+        key: str,
+    ) -> "LiveEpisode":
         """Return a new episode. The first `advance` resets the environment."""
         recorder = EpisodeRecorder()
         recorder.start(context.env, episode_index)
         events = play_episode(context.env, context.policy, episode_index, context.settings)
         return cls(context, episode_index, key, recorder, events)
 
-    def branch(self, prediction: int, overrides: Overrides, number: int) -> "LiveEpisode":
+    def branch(
+        self,
+        prediction: int,
+        overrides: Overrides,
+        number: int,
+    ) -> "LiveEpisode":
         """Return a branch that repeats a decision with overrides. This episode stays as it is.
 
         Args:
@@ -149,10 +159,10 @@ class LiveEpisode:
         decisions = []
         for part in self.parts:
             decisions += part["decisions"]
-        if not 0 <= prediction < len(decisions):
-            raise WhiskerError(
-                f"prediction {prediction} of {self.key!r}", expected=f"0 to {len(decisions) - 1}"
-            )
+        last = len(decisions) - 1
+        if not 0 <= prediction <= last:
+            subject = f"prediction {prediction} of {self.key!r}"
+            raise WhiskerError(subject, expected=f"0 to {last}")
         return decisions[prediction]
 
     def enter(self) -> None:
@@ -190,7 +200,11 @@ class LiveEpisode:
         moments = None if self.parts else self._moment(None)
         self._add_part(moments, [decision_data(self._view(decision), LOSSLESS)])
 
-    def _add_part(self, moments: dict | None, decisions: list[dict]) -> None:
+    def _add_part(
+        self,
+        moments: dict | None,
+        decisions: list[dict],
+    ) -> None:
         """Append a part with these, and with the new rows of every series."""
         series = series_data(self.recorder.series, self._n_told)
         if moments is not None:
@@ -303,7 +317,11 @@ def continue_with(
     return continue_episode(env, context.policy, start, episode_index, settings)
 
 
-def make_key(task: str, episode_index: int, taken: Collection[str]) -> str:
+def make_key(
+    task: str,
+    episode_index: int,
+    taken: Collection[str],
+) -> str:
     """Return a key for another run of an episode that is not taken yet.
 
     The keys are "task/3", "task/3 again", "task/3 again 2" and so on.
@@ -313,5 +331,7 @@ def make_key(task: str, episode_index: int, taken: Collection[str]) -> str:
     n_repeats = 0
     while key in taken:
         n_repeats += 1
-        key = f"{first} again" if n_repeats == 1 else f"{first} again {n_repeats}"
+        key = f"{first} again"
+        if n_repeats > 1:
+            key += f" {n_repeats}"
     return key

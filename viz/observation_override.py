@@ -14,7 +14,10 @@ class ObservationOverride(EnvWrapper):
     """Wraps an environment and replaces its instruction, or blacks out some of its cameras."""
 
     def __init__(
-        self, env: Env, instruction: str | None = None, blinded: Collection[str] = ()
+        self,
+        env: Env,
+        instruction: str | None = None,
+        blinded: Collection[str] = (),
     ) -> None:
         """Wrap an environment.
 

@@ -26,7 +26,8 @@ def format_css_variables(theme: Literal["light", "dark"]) -> str:
 
 def format_fill_rules() -> str:
     """Return rules that fill a shape whose class is an outcome."""
-    return " ".join(f".{name} {{ fill: var(--{name}); }}" for name, _ in _list_classes())
+    rules = [f".{name} {{ fill: var(--{name}); }}" for name, _ in _list_classes()]
+    return " ".join(rules)
 
 
 def format_page_rules() -> str:
@@ -67,8 +68,12 @@ def _choose_text_colour(colour: str) -> str:
 def _compute_luminance(colour: str) -> float:
     """Return the relative luminance of "#rrggbb" (WCAG 2), from 0 to 1."""
     luminance = 0.0
-    for start, weight in ((1, 0.2126), (3, 0.7152), (5, 0.0722)):
-        channel = int(colour[start : start + 2], 16) / 255
+    for hexadecimal, weight in (
+        (colour[1:3], 0.2126),
+        (colour[3:5], 0.7152),
+        (colour[5:7], 0.0722),
+    ):
+        channel = int(hexadecimal, 16) / 255
         if channel <= 0.03928:
             linear = channel / 12.92
         else:

@@ -129,8 +129,10 @@ def project_path(projection: _Projection, path: _Polyline) -> list[_Polyline2D]:
     A path that crosses the plane 1 cm in front of the camera is cut exactly there. A piece ends
     before nan.
     """
-    in_camera = np.column_stack([path, np.ones(len(path))]) @ projection.T
-    if len(path) and (in_camera[:, 2] >= _NEAR_M).all():
+    homogeneous = np.column_stack([path, np.ones(len(path))])
+    in_camera = homogeneous @ projection.T
+    is_visible = in_camera[:, 2] >= _NEAR_M
+    if len(path) and is_visible.all():
         return [in_camera[:, :2] / in_camera[:, 2:]]
     pieces: list[list[np.ndarray]] = []
     is_open = False
@@ -146,25 +148,31 @@ def project_path(projection: _Projection, path: _Polyline) -> list[_Polyline2D]:
     return [_divide_by_depth(piece) for piece in pieces]
 
 
-def _cut_at_near_plane(start: _Point, end: _Point) -> tuple[_Point, _Point] | None:
+def _cut_at_near_plane(
+    start: _Point,
+    end: _Point,
+) -> tuple[_Point, _Point] | None:
     """Return the part of a segment of (w u, w v, w) with w ≥ `_NEAR_M`.
 
     These coordinates are linear along the segment; (u, v) are not.
     """
-    start_is_visible = start[2] >= _NEAR_M
-    end_is_visible = end[2] >= _NEAR_M
+    start_depth_m = start[2]
+    end_depth_m = end[2]
+    start_is_visible = start_depth_m >= _NEAR_M
+    end_is_visible = end_depth_m >= _NEAR_M
     is_hidden = not (start_is_visible or end_is_visible)
     if is_hidden or not np.isfinite([start, end]).all():
         return None
     if start_is_visible and end_is_visible:
         return start, end
-    share = (_NEAR_M - start[2]) / (end[2] - start[2])
+    share = (_NEAR_M - start_depth_m) / (end_depth_m - start_depth_m)
     cut = start + (end - start) * share
     return (start, cut) if start_is_visible else (cut, end)
 
 
 def _divide_by_depth(piece: list[np.ndarray]) -> _Polyline2D:
-    return np.array([point[:2] / point[2] for point in piece])
+    points = [point[:2] / point[2] for point in piece]
+    return np.array(points)
 
 
 @dataclass(frozen=True)
@@ -216,16 +224,23 @@ def _list_paths(overlay: Overlay) -> dict[str, list[tuple[_Polyline, float]]]:
     }
 
 
-def draw_overlay(image: _Image, projection: _Projection, overlay: Overlay) -> _Image:
+def draw_overlay(
+    image: _Image,
+    projection: _Projection,
+    overlay: Overlay,
+) -> _Image:
     """Return a copy of the image with the lines drawn into it."""
     canvas = _Canvas(image, projection)
-    lines = [line for line in style_lines(overlay) if _is_drawn(line.style, image)]
-    for _, alike in groupby(lines, key=lambda line: (line.style.kind, line.colour)):
+    for _, alike in groupby(_list_drawn(overlay, image), key=_name_group):
         canvas.draw(list(alike))
     return canvas.image
 
 
-def draw_legend(image: _Image, overlay: Overlay, is_ensemble: bool = False) -> _Image:
+def draw_legend(
+    image: _Image,
+    overlay: Overlay,
+    is_ensemble: bool = False,
+) -> _Image:
     """Return a copy of the image with a legend of its colours in the lower left corner.
 
     Args:
@@ -233,7 +248,7 @@ def draw_legend(image: _Image, overlay: Overlay, is_ensemble: bool = False) -> _
         overlay: the overlay.
         is_ensemble: the intermediate plans are the members of a temporal ensemble.
     """
-    drawn = {line.style.layer for line in style_lines(overlay) if _is_drawn(line.style, image)}
+    drawn = {line.style.layer for line in _list_drawn(overlay, image)}
     layers = [layer for name, layer in LAYERS.items() if name in drawn]
     image = image.copy()
     scale = image.shape[0] / 480
@@ -241,13 +256,19 @@ def draw_legend(image: _Image, overlay: Overlay, is_ensemble: bool = False) -> _
         label = layer.label
         if is_ensemble and layer.layer == "intermediate_plans":
             label = ENSEMBLE_LABEL
-        y = round(image.shape[0] - (12 + 17 * row) * scale)
+        margin_px = (12 + 17 * row) * scale
+        y = round(image.shape[0] - margin_px)
         _draw_swatch(image, LINES[layer.swatch], y, scale)
         _draw_label(image, label, y, scale)
     return image
 
 
-def _draw_swatch(image: _Image, style: LineStyle, y: int, scale: float) -> None:
+def _draw_swatch(
+    image: _Image,
+    style: LineStyle,
+    y: int,
+    scale: float,
+) -> None:
     start = (round(10 * scale), y)
     end = (round(32 * scale), y)
     weight = 2 * max(1, round(scale))
@@ -256,17 +277,30 @@ def _draw_swatch(image: _Image, style: LineStyle, y: int, scale: float) -> None:
     cv2.line(image, start, end, style.colour_at(0.5), weight, cv2.LINE_AA)
 
 
-def _draw_label(image: _Image, label: str, y: int, scale: float) -> None:
+def _draw_label(
+    image: _Image,
+    label: str,
+    y: int,
+    scale: float,
+) -> None:
     place = (round(39 * scale), round(y + 4 * scale))
     font = cv2.FONT_HERSHEY_SIMPLEX
     size = 0.42 * scale
     weight = max(1, round(scale))
-    cv2.putText(image, label, place, font, size, HALOS["light"], 3 * weight, cv2.LINE_AA)
-    cv2.putText(image, label, place, font, size, _LABEL_COLOUR, weight, cv2.LINE_AA)
+    for colour, thickness in ((HALOS["light"], 3 * weight), (_LABEL_COLOUR, weight)):
+        cv2.putText(image, label, place, font, size, colour, thickness, cv2.LINE_AA)
 
 
-def _is_drawn(style: LineStyle, image: _Image) -> bool:
-    return style.images == "all" or image.shape[1] >= IMAGE_WIDTH_PX
+def _list_drawn(overlay: Overlay, image: _Image) -> list[StyledLine]:
+    """Return the lines of an overlay that are drawn in this image."""
+    lines = style_lines(overlay)
+    if image.shape[1] >= IMAGE_WIDTH_PX:
+        return lines
+    return [line for line in lines if line.style.images == "all"]
+
+
+def _name_group(line: StyledLine) -> tuple[str, Colour]:
+    return line.style.kind, line.colour
 
 
 # A line, and a piece of it in px.
@@ -296,7 +330,8 @@ class _Canvas:
         if style.halo is not None:
             halo_width_px = style.width_px + HALO_WIDER_PX
             self._blend(style.halo, pieces, halo_width_px * self._scale, HALO_OPACITY)
-        self._blend(lines[0].colour, pieces, style.width_px * self._scale, 1.0)
+        width_px = style.width_px * self._scale
+        self._blend(lines[0].colour, pieces, width_px, 1.0)
 
     def _blend(
         self,
@@ -324,7 +359,9 @@ class _Canvas:
         size = self.image.shape[1::-1]
         low = np.floor(points.min(axis=0) - width_px)
         high = np.ceil(points.max(axis=0) + width_px)
-        return np.clip(low, 0, size).astype(int), np.clip(high, 0, size).astype(int)
+        low = np.clip(low, 0, size).astype(int)
+        high = np.clip(high, 0, size).astype(int)
+        return low, high
 
 
 def _draw_coverage(
@@ -335,7 +372,8 @@ def _draw_coverage(
     opacity: float,
 ) -> UInt8[np.ndarray, "_height _width"]:
     """Return how much the lines cover each pixel of a region, oversampled; 255 covers it fully."""
-    coverage = np.zeros(_OVERSAMPLING * (high - low)[::-1], np.uint8)
+    width_and_height = _OVERSAMPLING * (high - low)
+    coverage = np.zeros(width_and_height[::-1], np.uint8)
     # OpenCV draws an even width one pixel wider.
     width = 2 * round((width_px * _OVERSAMPLING - 1) / 2)
     for line, piece in pieces:

@@ -95,7 +95,8 @@ class Layer:
     meaning: str
 
 
-_TABLE = json.loads((files("viz") / "overlay.json").read_text(encoding="utf-8"))
+_FILE = files("viz") / "overlay.json"
+_TABLE = json.loads(_FILE.read_text(encoding="utf-8"))
 
 
 def _read_halos() -> dict[str | None, Colour]:

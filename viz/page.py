@@ -73,7 +73,10 @@ def load_episode(
     moments = moments_data(arrays, poses)
     series = series_data(arrays.series)
     part = part_data(moments, series, decisions, inherited, budget_bytes)
-    return {"header": recorded_header(run.description, env.spec, row, arrays), "parts": [part]}
+    return {
+        "header": recorded_header(run.description, env.spec, row, arrays),
+        "parts": [part],
+    }
 
 
 def page_data(
@@ -112,7 +115,11 @@ def page_data(
     }
 
 
-def find_row(run: Run, episode_index: int | None, task: str | None = None) -> EpisodeRow:
+def find_row(
+    run: Run,
+    episode_index: int | None,
+    task: str | None = None,
+) -> EpisodeRow:
     """Return the row of one episode. The default is the first failed one, or else the first.
 
     Raises:
@@ -173,7 +180,8 @@ def export_episode(
     page = page_data(
         "export", run.path.name, run.description, rows, row_key(row), show_intermediate
     )
-    html = render_page({"page": page, "scenes": {row.task: scene}, "episodes": episodes})
+    inlined = {"page": page, "scenes": {row.task: scene}, "episodes": episodes}
+    html = render_page(inlined)
     with atomic_write(output) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     return output
@@ -192,7 +200,10 @@ def _list_branches(run: Run, row: EpisodeRow) -> list[BranchRow]:
     return sorted(branches, key=lambda branch: branch.branch.number)
 
 
-def render_page(inlined: Mapping | None, serves_runs: bool = False) -> str:
+def render_page(
+    inlined: Mapping | None,
+    serves_runs: bool = False,
+) -> str:
     """Return the HTML of the page.
 
     Args:
@@ -204,7 +215,8 @@ def render_page(inlined: Mapping | None, serves_runs: bool = False) -> str:
     """
     packed = ""
     if inlined is not None:
-        packed = base64.b64encode(gzip.compress(_to_json(inlined), mtime=0)).decode("ascii")
+        compressed = gzip.compress(_to_json(inlined), mtime=0)
+        packed = base64.b64encode(compressed).decode("ascii")
     template = jinja2.Template(_read_web_file("page.html.j2"))
     return template.render(
         style=_read_web_file("dist/viewer.css"),
@@ -231,4 +243,5 @@ def _read_web_file(name: str) -> str:
 
 def _to_json(content: Mapping) -> bytes:
     """Return strict JSON. A nan raises: undefined values must be None before."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.encode()

@@ -20,12 +20,17 @@ from sim.spec import EnvSpec
 
 FORMAT_VERSION = 1
 
-_STORED_TYPES = {"float64": np.float32, "bool": np.uint8, "int64": np.int32}
+_STORED_TYPES = {
+    "float64": np.float32,
+    "bool": np.uint8,
+    "int64": np.int32,
+}
 
 
 def encode_array(array: np.ndarray) -> dict:
-    """Encode a numeric or boolean array. 64-bit types become 32-bit ones, and bool becomes uint8."""
-    array = array.astype(_STORED_TYPES.get(array.dtype.name, array.dtype), copy=False)
+    """Encode a numeric or boolean array. 64-bit types become 32-bit ones; bool becomes uint8."""
+    stored_type = _STORED_TYPES.get(array.dtype.name, array.dtype)
+    array = array.astype(stored_type, copy=False)
     little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return {
         "dtype": array.dtype.name,
@@ -68,7 +73,8 @@ def _mesh_data(mesh: Mesh) -> dict:
     low = mesh.vertices.min(axis=0)
     extent = float(np.ptp(mesh.vertices, axis=0).max())
     step = max(extent / 65535, 1e-9)
-    steps = np.rint((mesh.vertices - low) / step).astype(np.uint16)
+    offsets = mesh.vertices - low
+    steps = np.rint(offsets / step).astype(np.uint16)
     index_type = np.uint16 if len(mesh.vertices) <= 65536 else np.uint32
     return {
         "vertices": encode_array(steps),
@@ -81,7 +87,11 @@ def _mesh_data(mesh: Mesh) -> dict:
 
 def row_data(row: EpisodeRow) -> dict:
     """Return a row of the episode list."""
-    data = {**row.to_json(), "key": row_key(row), "outcome": str(row.outcome)}
+    data = {
+        **row.to_json(),
+        "key": row_key(row),
+        "outcome": str(row.outcome),
+    }
     if isinstance(row, BranchRow):
         data["branch"] = branch_data(row.branch, parent_key(row))
     return data
@@ -98,7 +108,11 @@ def parent_key(row: BranchRow) -> str:
     return episode_key(row.task, row.episode_index, row.branch.of)
 
 
-def episode_key(task: str, episode_index: int, branch: int | None = None) -> str:
+def episode_key(
+    task: str,
+    episode_index: int,
+    branch: int | None = None,
+) -> str:
     """Return the page's key of an episode, or of the branch of it with that number."""
     return branch_key(f"{task}/{episode_index}", branch)
 
@@ -131,7 +145,11 @@ def branch_data(branch: Branch, of: str) -> dict:
     }
 
 
-def branch_header(header: dict, branch: Branch, of: str) -> dict:
+def branch_header(
+    header: dict,
+    branch: Branch,
+    of: str,
+) -> dict:
     """Return the header of a branch.
 
     Args:
@@ -171,6 +189,7 @@ def header_data(
         size = {"width": camera.width_px, "height": camera.height_px}
         cameras.append({"name": camera.name, **size})
     action = spec.action
+    positions = np.concatenate([np.asarray(path) for path in paths])
     return {
         "key": key,
         "scene": spec.task,
@@ -183,14 +202,17 @@ def header_data(
         "intermediate_plans": description.policy.intermediate_plans,
         "cameras_seen": bool(description.policy.image_sizes),
         "cameras": cameras,
-        "state": {"names": list(spec.state_names), "units": list(spec.state_units)},
+        "state": {
+            "names": list(spec.state_names),
+            "units": list(spec.state_units),
+        },
         "action": {
             "names": list(action.names),
             "units": list(action.units),
             "low": list(action.low),
             "high": list(action.high),
         },
-        "view": _first_view(np.concatenate([np.asarray(path) for path in paths])),
+        "view": _first_view(positions),
     }
 
 

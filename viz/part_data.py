@@ -16,7 +16,10 @@ from viz.page_data import encode_array
 from viz.replay import CameraView, DecisionView
 
 
-def moments_data(arrays: EpisodeArrays, body_pose: Float32[np.ndarray, "T1 body 7"]) -> dict:
+def moments_data(
+    arrays: EpisodeArrays,
+    body_pose: Float32[np.ndarray, "T1 body 7"],
+) -> dict:
     """Return all moments of an episode. Action t leads from moment t to t + 1.
 
     Numbers that the kind of goal does not have are nan.

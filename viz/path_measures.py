@@ -20,7 +20,8 @@ def compute_length(path: _Polyline) -> float:
 
 
 def compute_distances(
-    points: Float64[np.ndarray, "*n dim"], others: Float64[np.ndarray, "*_n dim"]
+    points: Float64[np.ndarray, "*n dim"],
+    others: Float64[np.ndarray, "*_n dim"],
 ) -> np.ndarray:
     """Return the distance of each point to another one, m."""
     return np.linalg.norm(points - others, axis=-1)
@@ -59,7 +60,8 @@ def compute_log_dimensionless_jerk(path: _Polyline) -> float:
         return np.nan
     # The sampling interval cancels out.
     duration = len(path) - 1
-    speed = np.linalg.norm(np.diff(path, axis=0), axis=1).max()
+    velocities = np.diff(path, axis=0)
+    speed = np.linalg.norm(velocities, axis=1).max()
     jerk = np.diff(path, n=3, axis=0)
     # There are fewer jerks than steps, so their mean stands for the whole duration.
     integral = duration * (jerk**2).sum(axis=1).mean()
@@ -87,7 +89,8 @@ def locate_goal(arrays: EpisodeArrays) -> Float64[np.ndarray, "2"] | None:
     # Centring keeps the numbers small, so that squaring them loses little precision.
     mean = positions.mean(axis=0)
     centred = positions - mean
-    least_motion_m = np.linalg.svd(centred, compute_uv=False)[-1] / np.sqrt(len(centred))
+    singular_values = np.linalg.svd(centred, compute_uv=False)
+    least_motion_m = singular_values[-1] / np.sqrt(len(centred))
     if least_motion_m < _MIN_MOTION_M:
         return None
     coefficients = np.column_stack([2 * centred, -np.ones(len(centred))])

@@ -116,7 +116,10 @@ def summarise_episode(
     )
 
 
-def _list_defined(predictions: Sequence[PlanQuality], name: str) -> list[float]:
+def _list_defined(
+    predictions: Sequence[PlanQuality],
+    name: str,
+) -> list[float]:
     values = [getattr(prediction, name) for prediction in predictions]
     return [value for value in values if value is not None]
 
@@ -187,7 +190,9 @@ def _parse_episode(line: dict, predictions: Sequence[PlanQuality]) -> EpisodeQua
         values[name] = line[name]
     for name in _DECISION_FIELDS:
         values[name] = line.get(name)
-    means = {name: Mean(line[name], line[f"n_{name}"]) for name in AVERAGED}
+    means = {}
+    for name in AVERAGED:
+        means[name] = Mean(line[name], line[f"n_{name}"])
     return EpisodeQuality(**values, predictions=predictions, means=means)
 
 
@@ -229,7 +234,10 @@ def print_plan_quality(console: Console, episodes: Sequence[EpisodeQuality]) -> 
     has_tasks = len({episode.task for episode in episodes}) > 1
     table = _make_table(shown, has_tasks)
     for episode in episodes:
-        cells = [_format_cell(column.name, get_value(episode, column.name)) for column in shown]
+        cells = []
+        for column in shown:
+            value = get_value(episode, column.name)
+            cells.append(_format_cell(column.name, value))
         table.add_row(*_name_episode(episode, has_tasks), *cells)
     table.add_section()
     medians = []
@@ -274,7 +282,10 @@ def get_value(episode: EpisodeQuality, name: str) -> float | None:
     return episode.means[name].value
 
 
-def _list_values(episodes: Sequence[EpisodeQuality], name: str) -> list[float]:
+def _list_values(
+    episodes: Sequence[EpisodeQuality],
+    name: str,
+) -> list[float]:
     values = [get_value(episode, name) for episode in episodes]
     return [value for value in values if value is not None]
 

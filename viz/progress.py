@@ -4,17 +4,24 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# The arguments are the current work, such as "rendering image", the number of parts that have begun,
-# and the number of all parts.
+# Arguments: the current work, such as "rendering image", the number of parts begun, and the number
+# of all parts.
 Report = Callable[[str, int, int], None]
 
 
-def report_nothing(what: str, n_begun: int, n_all: int) -> None:
+def report_nothing(
+    what: str,
+    n_begun: int,
+    n_all: int,
+) -> None:
     """Ignore the progress."""
 
 
 @contextmanager
-def terminal_bar(what: str, quiet: bool = False) -> Iterator[Report]:
+def terminal_bar(
+    what: str,
+    quiet: bool = False,
+) -> Iterator[Report]:
     """Show a progress bar while the block runs, if stderr is a terminal.
 
     Args:
@@ -35,7 +42,11 @@ def terminal_bar(what: str, quiet: bool = False) -> Iterator[Report]:
     ) as progress:
         bar = progress.add_task(what, total=None)
 
-        def report(what: str, n_begun: int, n_all: int) -> None:
+        def report(
+            what: str,
+            n_begun: int,
+            n_all: int,
+        ) -> None:
             progress.update(bar, description=what, completed=n_begun, total=n_all)
 
         yield report

@@ -89,7 +89,11 @@ def branch_off(
 
 
 def _make_branch(
-    row: EpisodeRow, step: int, prediction: int, overrides: Overrides, number: int
+    row: EpisodeRow,
+    step: int,
+    prediction: int,
+    overrides: Overrides,
+    number: int,
 ) -> Branch:
     if isinstance(row, BranchRow):
         parent_number = row.branch.number
@@ -123,7 +127,11 @@ def _recover_memory(
     policy = context.policy
     if prediction == 0:
         return policy.reset()
-    settings = replace(context.settings, n_action_steps=int(arrays.n_executed[0]), n_samples=1)
+    settings = replace(
+        context.settings,
+        n_action_steps=int(arrays.n_executed[0]),
+        n_samples=1,
+    )
     start = RolloutState(0, 0, policy.reset())
     env = _RecordedEnv(context.env, arrays)
     for event in continue_episode(env, policy, start, row.episode_index, settings):
@@ -144,7 +152,11 @@ def _recover_memory(
     raise AssertionError("the decision was recorded, and its index was checked")
 
 
-def _cut(arrays: ReplayableArrays, n_steps: int, n_predictions: int) -> ReplayableArrays:
+def _cut(
+    arrays: ReplayableArrays,
+    n_steps: int,
+    n_predictions: int,
+) -> ReplayableArrays:
     """Return what was recorded before a decision, without the decision."""
     n_moments = n_steps + 1
     past: dict[str, Any] = {}
@@ -177,7 +189,8 @@ def _record_again(
         env.restore(snapshot)
         poses.append(read_body_poses(env))
         if step:
-            recorder.record_step(past.action[step - 1], _recorded_result(env, past, step - 1))
+            result = _recorded_result(env, past, step - 1)
+            recorder.record_step(past.action[step - 1], result)
         if step in prediction_of:
             index = prediction_of[step]
             recorder.record_decision(
@@ -191,7 +204,11 @@ def _record_again(
     return recorder, np.stack(poses)
 
 
-def _recorded_result(env: Snapshots, past: ReplayableArrays, step: int) -> StepResult:
+def _recorded_result(
+    env: Snapshots,
+    past: ReplayableArrays,
+    step: int,
+) -> StepResult:
     """Return the result of a recorded step, in an environment that is in the state after it."""
     clipped = bool(past.clipped[step])
     ik_error_m = float(past.ik_error_m[step])
@@ -220,5 +237,8 @@ def _decisions(past: ReplayableArrays) -> list[Decision]:
     return decisions
 
 
-def _row_of(array: np.ndarray | None, index: int) -> np.ndarray | None:
+def _row_of(
+    array: np.ndarray | None,
+    index: int,
+) -> np.ndarray | None:
     return None if array is None else array[index]

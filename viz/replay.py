@@ -1,4 +1,4 @@
-"""Replays recorded episodes in a second copy of their world: body poses, camera images and plans."""
+"""Replays recorded episodes in a second copy of their world: body poses, images and whiskers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -101,7 +101,8 @@ def render_views(
 
 
 def view_cameras(
-    env: Env, images: Mapping[str, UInt8[np.ndarray, "_height _width 3"]]
+    env: Env,
+    images: Mapping[str, UInt8[np.ndarray, "_height _width 3"]],
 ) -> dict[str, CameraView]:
     """Return images of an environment's current state, with their projections."""
     views = {}
@@ -111,7 +112,11 @@ def view_cameras(
     return views
 
 
-def override_as_recorded(env: Snapshots, row: EpisodeRow, prediction: int) -> Snapshots:
+def override_as_recorded(
+    env: Snapshots,
+    row: EpisodeRow,
+    prediction: int,
+) -> Snapshots:
     """Return the environment as the policy observed it at a prediction that it made itself.
 
     A branch may have blacked out cameras from its first prediction on.

@@ -38,7 +38,12 @@ class ReplayedEpisode:
     arrays: ReplayableArrays
 
     @classmethod
-    def load(cls, env: Snapshots, run: Run, row: EpisodeRow) -> "ReplayedEpisode":
+    def load(
+        cls,
+        env: Snapshots,
+        run: Run,
+        row: EpisodeRow,
+    ) -> "ReplayedEpisode":
         """Read an episode's arrays.
 
         Raises:
@@ -91,7 +96,11 @@ class ReplayedEpisode:
             subject = f"prediction {prediction} of {row_key(self.row)!r}"
             raise WhiskerError(subject, expected=f"0 to {n_predictions - 1}")
 
-    def _simulate(self, prediction: int, plans: np.ndarray) -> dict:
+    def _simulate(
+        self,
+        prediction: int,
+        plans: np.ndarray,
+    ) -> dict:
         snapshot = self.arrays.snapshot[prediction]
         return encode_array(simulate_plans(self.env, snapshot, plans))
 

@@ -1,4 +1,4 @@
-"""The runs in a folder: what the viewer's list says of each, and each as the source of its own pages."""
+"""Lists the runs in a folder for the viewer, and opens each as the source of its own pages."""
 
 import shlex
 from contextlib import suppress
@@ -20,7 +20,7 @@ from viz.report.cli import REPORT_FILE
 from viz.run_report import has_report, read_report, report_command
 from viz.run_source import RunSource
 
-# When the files that an entry was made of were last changed, and how long they were.
+# Time of the last change and size of each file that an entry was made from.
 type _Stamp = tuple[tuple[int, int] | None, ...]
 
 
@@ -33,25 +33,31 @@ class _Entry:
 
 
 class RunList:
-    """`viz.server.RunSources` of a folder.
+    """`viz.page_source.RunSources` of a folder.
 
-    The runs in it may still be written, and others may come.
+    Runs in the folder may still be written, and new ones may appear.
     """
 
-    def __init__(self, folder: Path, show_intermediate: bool = False) -> None:
-        self._folder, self._show_intermediate = folder, show_intermediate
+    def __init__(
+        self,
+        folder: Path,
+        show_intermediate: bool = False,
+    ) -> None:
+        self._folder = folder
+        self._show_intermediate = show_intermediate
         self._entries: dict[Path, _Entry] = {}
         self._sources: dict[str, RunSource] = {}
         self._latest: RunSource | None = None
-        self._lock, self._reading = Lock(), Lock()
+        self._lock = Lock()
+        self._reading = Lock()
 
     def listing(self) -> dict:
-        """Return the runs, the newest first, and one sentence for each folder that cannot be shown as one.
+        """Return the runs, the newest first, and a remark on each folder that cannot be listed.
 
-        Of each run only `run.json` and the rows are read, and both only when they have changed.
+        Reads only `run.json` and the rows of a run, and only if they have changed.
         """
         runs = []
-        # Whoever asks while the list is read for the first time waits for that.
+        # Requests during the first reading wait for its end.
         with self._reading:
             found = find_run_folders(self._folder)
             remarks = dict(found.remarks)
@@ -61,28 +67,30 @@ class RunList:
                 except WhiskerError as error:
                     remarks[name] = str(error)
         runs.sort(key=lambda run: run["started_utc"] or "", reverse=True)
+        sorted_remarks = []
+        for name, remark in sorted(remarks.items()):
+            sorted_remarks.append({"name": name, "remark": remark})
+        folder = str(self._folder)
+        first_command = f"{RUN} eval --policy act --episodes 30 --run-dir {shlex.quote(folder)}"
         return {
-            "folder": str(self._folder),
+            "folder": folder,
             "runs": runs,
-            "remarks": [
-                {"name": name, "remark": remark} for name, remark in sorted(remarks.items())
-            ],
-            "first_command": f"{RUN} eval --policy act --episodes 30 --run-dir {shlex.quote(str(self._folder))}",
+            "remarks": sorted_remarks,
+            "first_command": first_command,
         }
 
     def open(self, run: str) -> RunSource:
-        """Return the source of a run's pages. The run shown before frees its environment.
+        """Return the source of a run's pages. The previous run frees its environment.
 
         Raises:
-            WhiskerError: no such run in the list, or one that cannot be read.
+            WhiskerError: the run is not in the list, or cannot be read.
         """
         path = self._find(run)
         with self._lock:
             source = self._sources.get(run)
             if source is None:
-                source = self._sources[run] = RunSource(
-                    Run.open(path), None, self._show_intermediate, name=run
-                )
+                source = RunSource(Run.open(path), None, self._show_intermediate, name=run)
+                self._sources[run] = source
             if self._latest not in (None, source):
                 self._latest.rest()
             self._latest = source
@@ -92,53 +100,57 @@ class RunList:
         """Return the run's report, an HTML page.
 
         Raises:
-            WhiskerError: no such run in the list, or it has no report.
+            WhiskerError: the run is not in the list, or has no report.
         """
         return read_report(self._find(run))
 
     def close(self) -> None:
+        """Close the sources of all runs."""
         with self._lock:
             for source in self._sources.values():
                 source.close()
 
     def _find(self, run: str) -> Path:
-        """Look a name up among the runs that are there: it is never made into a path."""
+        """Look up the folder of a run by its name in the list. The name never becomes a path."""
         path = find_run_folders(self._folder).runs.get(run)
         if path is None:
             raise WhiskerError(
                 f"run {run!r}",
                 expected=f"one of those in {str(self._folder)!r}",
-                hint="It was moved or removed, or the link is to another folder.",
+                hint="It was moved or removed, or the link belongs to another folder.",
             )
         return path
 
     def _describe(self, path: Path) -> dict:
-        """Return the entry of a run, made again only if its files have changed."""
-        stamp = tuple(_stamp_of(path / name) for name in (RUN_FILE, ROWS_FILE, REPORT_FILE))
+        """Return the entry of a run, which is made again only if its files have changed."""
+        names = (RUN_FILE, ROWS_FILE, REPORT_FILE)
+        stamp = tuple(_stamp_of(path / name) for name in names)
         entry = self._entries.get(path)
         if entry is None or entry.stamp != stamp:
-            entry = self._entries[path] = _Entry(stamp, describe_in_list(Run.open(path)))
+            entry = _Entry(stamp, describe_in_list(Run.open(path)))
+            self._entries[path] = entry
         return entry.content
 
 
 def describe_in_list(run: Run) -> dict:
-    """Return what the list says of a run, JSON-ready.
+    """Return the list's entry of a run, JSON-ready.
 
     Raises:
         WhiskerError: its rows cannot be read.
     """
-    description, rows = run.description, run.rows
-    config, summary = description.config, summarise(rows)
-    is_judged = not isnan(summary.success_rate)
-    rows_changed = _stamp_of(run.path / ROWS_FILE)
+    description = run.description
+    checkpoint = description.policy.checkpoint or ""
+    config = description.config
     n_asked = len(description.tasks) * config.episodes
+    summary = summarise(run.rows)
+    is_judged = not isnan(summary.success_rate)
+    rows_stamp = _stamp_of(run.path / ROWS_FILE)
+    outcomes = {str(outcome): n for outcome, n in summary.outcomes.items() if n}
     return {
         "started_utc": description.started_utc,
-        "policy": name_policy_in_folder(
-            description.policy.type, description.policy.checkpoint or ""
-        ),
-        "checkpoint": description.policy.checkpoint or "",
-        "env": config.env.name,
+        "policy": name_policy_in_folder(description.policy.type, checkpoint),
+        "checkpoint": checkpoint,
+        "env": config.env,
         "n_tasks": len(description.tasks),
         "n_asked": n_asked,
         "n_done": n_asked - len(run.missing),
@@ -146,8 +158,8 @@ def describe_in_list(run: Run) -> dict:
         "n_success": summary.n_success,
         "success_rate": summary.success_rate if is_judged else None,
         "success_interval": list(summary.success_interval) if is_judged else None,
-        "outcomes": {str(outcome): n for outcome, n in summary.outcomes.items() if n},
-        "changed_s": rows_changed[0] / 1e9 if rows_changed else None,
+        "outcomes": outcomes,
+        "changed_s": rows_stamp[0] / 1e9 if rows_stamp else None,
         "doctor": _describe_findings(description),
         "old_rules": description.old_rules,
         "has_report": has_report(run.path),
@@ -157,13 +169,19 @@ def describe_in_list(run: Run) -> dict:
 
 
 def _describe_findings(description: RunDescription) -> dict:
-    """Return the worst level of what the doctor found before the run, counts, and a sentence for each finding."""
+    """Return the doctor's worst level, the counts, and one sentence per finding."""
     findings = description.doctor or ()
     levels = [finding.level for finding in findings]
-    found = [level for level in (Level.ERROR, Level.WARNING) if level in levels]
-    at_best = Level.UNKNOWN if description.doctor is None else Level.OK
+    if Level.ERROR in levels:
+        worst = Level.ERROR
+    elif Level.WARNING in levels:
+        worst = Level.WARNING
+    elif description.doctor is None:
+        worst = Level.UNKNOWN
+    else:
+        worst = Level.OK
     return {
-        "level": str(found[0] if found else at_best),
+        "level": str(worst),
         "n_errors": levels.count(Level.ERROR),
         "n_warnings": levels.count(Level.WARNING),
         "findings": [f"{finding.level}: {finding}" for finding in findings],

@@ -1,6 +1,6 @@
-"""A recorded run as the viewer's server gives it out."""
+"""Serves a recorded run to the viewer's page."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from threading import Lock
@@ -12,9 +12,9 @@ from eval.run import Run
 from sim.capabilities import Snapshots
 from sim.errors import WhiskerError
 from sim.registry import family_of
-from viz.event_board import EventBoard
+from viz.event_board import EventBoard, Events
 from viz.page import choose_first, page_data
-from viz.page_data import episode_key, row_data, row_key, scene_data
+from viz.page_data import parent_key, row_data, row_key, scene_data
 from viz.replay import open_replay_env
 from viz.replayed_episode import ReplayedEpisode
 from viz.run_report import has_report, read_report
@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from viz.live_episode import LiveEpisode
     from viz.run_branches import RunBranches
 
-_MOST_EPISODES_KEPT = 12
+_MAX_KEPT = 12
+
+type _Episode = ReplayedEpisode | LiveEpisode
 
 
 class RunSource:
-    """`viz.server.PageSource` of a run folder. One thread does all that needs an environment: OpenGL belongs to it.
+    """`viz.page_source.PageSource` of a run folder.
 
-    Plans are simulated and images are rendered when the page asks for those of a prediction: the
-    scene is not kept waiting for them.
+    One thread does all work with an environment, because OpenGL contexts belong to a thread. Plans
+    are simulated and images are rendered when the page asks for them, so that the scene does not
+    wait for them.
     """
 
     def __init__(
@@ -40,14 +43,18 @@ class RunSource:
         show_intermediate: bool = False,
         name: str | None = None,
     ) -> None:
-        """Begin to read the first episode, while the browser starts.
+        """Start to read the first episode, while the browser starts.
 
         Args:
-            first: the episode to open with; None: the first that failed by then, which is read when
-                it is asked for.
-            name: of the run, as the page's address has it; None: that of its folder.
+            run: the run.
+            first: the episode to open first. None opens the first failed one at the time of the
+                page's request, and reads nothing before.
+            show_intermediate: show the intermediate plans at first.
+            name: name of the run in the page's address; None: the name of its folder.
         """
-        self._run, self._first, self._show_intermediate = run, first, show_intermediate
+        self._run = run
+        self._first = first
+        self._show_intermediate = show_intermediate
         self._name = run.path.name if name is None else name
         self._board = EventBoard()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="replay")
@@ -62,37 +69,27 @@ class RunSource:
             self._worker.submit(self._prepare, first)
 
     def page(self) -> dict:
-        # A run that is still under way has more rows by now.
+        """Return the data that the page has before it loads an episode."""
         rows = self._run.rows
         first = self._first or choose_first(rows)
-        key = row_key(first) if first else None
         page = page_data(
             "run",
             self._name,
             self._run.description,
             [*rows, *self._run.branches],
-            key,
+            row_key(first) if first else None,
             self._show_intermediate,
         )
-        under_way = {key: episode.row for key, episode in self._live().items()}
-        kept = [row for row in page["episodes"] if row["key"] not in under_way]
-        state = {
-            "n_rows": len(rows),
-            "n_missing": len(self._run.missing),
-            "has_report": has_report(self._run.path),
-        }
-        return page | state | {"episodes": [*kept, *under_way.values()]}
-
-    def report(self) -> bytes:
-        """Return the report of the run, an HTML page.
-
-        Raises:
-            WhiskerError: the run has no report.
-        """
-        return read_report(self._run.path)
+        live = self._live()
+        saved_rows = [row for row in page["episodes"] if row["key"] not in live]
+        live_rows = [episode.row for episode in live.values()]
+        page["episodes"] = saved_rows + live_rows
+        page["n_rows"] = len(rows)
+        page["n_missing"] = len(self._run.missing)
+        return page
 
     def rows(self, after: int) -> dict:
-        """Return the rows that were written after the first `after` of them: none, while nothing new has ended."""
+        """Return the rows of the run without the first `after` of them."""
         rows = self._run.rows
         return {
             "rows": [row_data(row) for row in rows[after:]],
@@ -101,43 +98,50 @@ class RunSource:
         }
 
     def scene(self, task: str) -> dict:
+        """Return the shapes of a task's scene."""
         if task not in {row.task for row in self._run.rows}:
-            raise WhiskerError(
-                f"task {task!r} of {str(self._run.path)!r}", expected="one that was run"
-            )
+            subject = f"task {task!r} of {str(self._run.path)!r}"
+            raise WhiskerError(subject, expected="one that was run")
         return self._in_worker(lambda: self._scene_of(task))
 
     def episode(self, key: str) -> dict:
-        if key in self._live():
-            return self._live()[key].as_data()
+        """Return an episode without its plans and images, or a live branch so far."""
+        live = self._live()
+        if key in live:
+            return live[key].as_data()
         row = self._row(key)
         return self._in_worker(lambda: self._outline_of(row))
 
     def plan(self, key: str, prediction: int) -> dict:
-        return self._ask_about(key, prediction, lambda episode: episode.plan(prediction))
+        """Return the paths of a prediction's plans."""
+        return self._ask_owner(key, prediction, lambda episode: episode.plan(prediction))
 
     def images(self, key: str, prediction: int) -> dict:
-        return self._ask_about(key, prediction, lambda episode: episode.images(prediction))
+        """Return the cameras' images at a prediction."""
+        return self._ask_owner(key, prediction, lambda episode: episode.images(prediction))
 
     def command(self, command: dict) -> None:
-        """Branch off at a decision, or go on with a branch: what was recorded stays as it is."""
+        """Start a branch at a decision, or continue one. The recorded episodes do not change."""
         with self._making_branches:
-            self._branches = self._branches or self._make_branches()
+            if self._branches is None:
+                self._branches = self._make_branches()
         self._branches.command(command)
 
-    def events(self, wait_s: float) -> Iterator[tuple[str, dict] | None]:
+    def events(self, wait_s: float) -> Events:
+        """Yield the events of the branches."""
         return self._board.events(wait_s)
 
     def rest(self) -> None:
-        """Free the environments and what is kept; whoever asks again waits as at first.
+        """Free the environments and the kept data. The next request loads them again.
 
-        A branch under way goes on.
+        A running branch goes on.
         """
         if self._branches is not None:
             self._branches.rest()
         self._worker.submit(self._free)
 
     def close(self) -> None:
+        """End the branches and free everything."""
         self._board.set_status("closed", message="whiskers has ended")
         if self._branches is not None:
             self._branches.close()
@@ -145,7 +149,7 @@ class RunSource:
         self._worker.shutdown()
 
     def _make_branches(self) -> "RunBranches":
-        """Import what policies need, which takes seconds: few of those who look at a run branch off."""
+        """Import what policies need. This takes seconds, and only branches need it."""
         self._board.set_status("busy")
         self._board.say("loading what policies need")
         try:
@@ -161,17 +165,24 @@ class RunSource:
         return {} if self._branches is None else dict(self._branches.episodes)
 
     def _row(self, key: str) -> EpisodeRow:
-        rows = {row_key(row): row for row in [*self._run.rows, *self._run.branches]}
+        rows: dict[str, EpisodeRow] = {}
+        for row in (*self._run.rows, *self._run.branches):
+            rows[row_key(row)] = row
         if key not in rows:
-            raise WhiskerError(
-                f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run"
-            )
+            subject = f"episode {key!r} of {str(self._run.path)!r}"
+            raise WhiskerError(subject, expected="one that was run")
         return rows[key]
 
-    def _ask_about(
-        self, key: str, prediction: int, ask: "Callable[[ReplayedEpisode | LiveEpisode], dict]"
+    def _ask_owner(
+        self,
+        key: str,
+        prediction: int,
+        ask: "Callable[[_Episode], dict]",
     ) -> dict:
-        """Ask the episode that made a decision, or a branch that did."""
+        """Call `ask` with the episode or branch that made a prediction.
+
+        A branch inherits its first predictions from the episode that it left.
+        """
         if self._branches is not None:
             key = self._branches.owner_of(key, prediction)
         live = self._live()
@@ -179,37 +190,36 @@ class RunSource:
             return ask(live[key])
         row = self._row(key)
         while isinstance(row, BranchRow) and prediction < row.branch.at_prediction:
-            row = self._row(episode_key(row.task, row.episode_index, row.branch.of))
+            row = self._row(parent_key(row))
         return self._in_worker(lambda: ask(self._episode_of(row)))
 
     def _in_worker(self, make: Callable[[], dict]) -> dict:
-        def make_and_be_silent() -> dict:
+        def make_and_clear_progress() -> dict:
             try:
                 return make()
             finally:
                 self._board.say("")
 
         try:
-            made = self._worker.submit(make_and_be_silent)
-        except RuntimeError as error:  # it was shut down while a page still asked
+            made = self._worker.submit(make_and_clear_progress)
+        except RuntimeError as error:
+            # The worker was shut down while a page was still open.
             raise WhiskerError(
-                "whiskers", expected="one that runs", got="one that has ended"
+                "whiskers", expected="a running server", got="one that has ended"
             ) from error
         return made.result()
 
-    # What follows runs in the worker's thread.
+    # The methods below run in the worker's thread.
 
     def _free(self) -> None:
         self._env = None
-        for kept in (self._scenes, self._outlines, self._replayed):
-            kept.clear()
+        self._scenes.clear()
+        self._outlines.clear()
+        self._replayed.clear()
         self._opened.close()
 
     def _prepare(self, first: EpisodeRow) -> None:
-        """Have ready what the page is going to ask for.
-
-        What is wrong with it is said when it does.
-        """
+        """Load what the page requests first. Errors are reported when it does."""
         with suppress(Exception):
             self._scene_of(first.task)
             self._outline_of(first)
@@ -223,37 +233,44 @@ class RunSource:
         return self._scenes[task]
 
     def _outline_of(self, row: EpisodeRow) -> dict:
-        return _kept(
-            self._outlines, row_key(row), lambda: self._episode_of(row).outline(self._board.count)
-        )
+        def make() -> dict:
+            return self._episode_of(row).outline(self._board.count)
+
+        return _get_or_make(self._outlines, row_key(row), make)
 
     def _episode_of(self, row: EpisodeRow) -> ReplayedEpisode:
         """Return an episode in the environment that is open now."""
         env = self._env_of(row.task)
-        return _kept(
-            self._replayed, row_key(row), lambda: ReplayedEpisode.load(env, self._run, row)
-        )
+
+        def load() -> ReplayedEpisode:
+            return ReplayedEpisode.load(env, self._run, row)
+
+        return _get_or_make(self._replayed, row_key(row), load)
 
     def _env_of(self, task: str) -> Snapshots:
-        """One at a time is open: each of LIBERO's takes 2 GB."""
-        if self._env is None or self._env[0] != task:
-            self._env = None
-            self._opened.close()
-            self._replayed.clear()
-            name = self._run.description.tasks[task]
-            self._board.say(
-                f"opening {name}"
-                + (" in its own process" if family_of(name).in_own_process else "")
-            )
-            self._env = task, self._opened.enter_context(closing(open_replay_env(self._run, task)))
-        return self._env[1]
+        """Return the environment of a task. Only one is open, since one of LIBERO takes 2 GB."""
+        if self._env is not None and self._env[0] == task:
+            return self._env[1]
+        self._env = None
+        self._opened.close()
+        self._replayed.clear()
+        name = self._run.description.tasks[task]
+        where = " in its own process" if family_of(name).in_own_process else ""
+        self._board.say(f"opening {name}{where}")
+        env = self._opened.enter_context(closing(open_replay_env(self._run, task)))
+        self._env = (task, env)
+        return env
 
 
-def _kept[Content](kept: dict[str, Content], key: str, make: Callable[[], Content]) -> Content:
-    """Return what is there from before, or is made now; the oldest has to go."""
+def _get_or_make[Content](
+    kept: dict[str, Content],
+    key: str,
+    make: Callable[[], Content],
+) -> Content:
+    """Return the kept value of a key, or make it. The oldest value is dropped if there are many."""
     if key not in kept:
         content = make()
-        while len(kept) >= _MOST_EPISODES_KEPT:
+        while len(kept) >= _MAX_KEPT:
             del kept[next(iter(kept))]
         kept[key] = content
     return kept[key]

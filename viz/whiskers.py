@@ -49,7 +49,11 @@ class Whiskers:
         return int(np.searchsorted(self.prediction_step, step, side="right")) - 1
 
 
-def open_whisker_env(run: Run, task: str, cameras: Mapping[str, tuple[int, int]]) -> Snapshots:
+def open_whisker_env(
+    run: Run,
+    task: str,
+    cameras: Mapping[str, tuple[int, int]],
+) -> Snapshots:
     """Build a second copy of a task's world, in which plans can be simulated. The caller closes it.
 
     Args:
@@ -127,7 +131,11 @@ def find_members(
     They are plans from that prediction on. They come from the last `N_MEMBERS` predictions; nan
     after the end of a chunk, and where there was no prediction yet.
     """
-    members = np.full((N_MEMBERS, *intermediate_chunk.shape[2:]), np.nan, np.float32)
+    members = np.full(
+        (N_MEMBERS, *intermediate_chunk.shape[2:]),
+        np.nan,
+        np.float32,
+    )
     for age in range(min(N_MEMBERS, prediction + 1)):
         past = prediction - age
         n_since = int(prediction_step[prediction] - prediction_step[past])

@@ -40,9 +40,10 @@ from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE, VIEWER_CAMERA
+from viz.episode_film import MAIN_SIZE
 from viz.overlay import compute_overlay
 from viz.overlay_style import LINES
-from viz.video import MAIN_SIZE, film_whiskers
+from viz.video import film_whiskers
 from viz.whiskers import compute_whiskers
 
 DEFAULT_QUALITY = replace(

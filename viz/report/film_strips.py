@@ -22,6 +22,7 @@ from eval.run import Run
 from sim.capabilities import Drawable, require
 from sim.errors import UnknownNameError, WhiskerError
 from sim.registry import family_of
+from viz.episode_film import choose_views
 from viz.overlay import Overlay, draw_overlay, find_trail_begin, project_path
 from viz.report.episodes import key_of
 from viz.report.strip_budget import (
@@ -33,7 +34,6 @@ from viz.report.strip_budget import (
     make_data_url,
 )
 from viz.report.strip_moments import Moment, choose_moments
-from viz.video import choose_views
 from viz.whiskers import load_planned_arrays, open_whisker_env, simulate_plans
 
 # Bytes of all JPEG files of a page, in base64. With everything else, a page stays under 15 MB.
