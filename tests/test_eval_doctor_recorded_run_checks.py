@@ -237,7 +237,7 @@ def test_a_gripper_that_does_not_do_as_told_is_named(episodes):
         episode.state[:, GRIPPER] = 25
     finding = check_gripper(episodes, ACTION, STATE_NAMES, 0)
     assert_named(finding, Level.WARNING, "does not follow its commands")
-    assert "0 % of what it is told" in finding.evidence
+    assert "0 % of its commands" in finding.evidence
 
 
 def test_following_of_a_healthy_run_is_fine(episodes):
