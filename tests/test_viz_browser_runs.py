@@ -269,4 +269,4 @@ def test_an_export_opens_at_the_moment_that_its_address_names(browser, failed_ru
     viewer.wait(lambda: place_of(viewer).get("step") == "13")
     assert not viewer.complaints
     elsewhere = Viewer(browser, f"{page.as_uri()}#run=another&episode=pick_place/8", offline=True)
-    assert elsewhere.state["error"] == f"The link is to the run another; this is {run.path.name}."
+    assert elsewhere.state["error"] == f"The link is for the run another, but this is {run.path.name}."

@@ -1,4 +1,4 @@
-// What is shown, and what happens when that changes. Everything is drawn from here.
+// The application: it holds the state of the page, draws everything, and reacts to commands.
 
 import { CameraPane } from "./cameras";
 import { Controls } from "./controls";
@@ -27,7 +27,7 @@ import { giveColoursToStyles } from "./swatch";
 import { applyTheme, onSystemTheme, systemTheme, type Theme } from "./theme";
 import { Timeline } from "./timeline";
 
-/** As in the style sheet: no room for the list beside the picture. */
+/** The page is too narrow for the list beside the picture. The style sheet has the same width. */
 const isNarrow = matchMedia("(max-width: 860px)");
 
 export class App {
@@ -38,9 +38,9 @@ export class App {
   private live: Live | null = null;
   private filler: Filler | null = null;
   private episode: Episode | null = null;
-  /** The episode has grown, or is another, since the last frame. */
+  /** The episode has grown or changed since the last frame. */
   private isGrown = false;
-  /** What was asked for last: answers to earlier questions are late. */
+  /** The episode that was requested last. Answers to earlier requests are ignored. */
   private wantedKey: string | null = null;
   private step = 0;
   private theme: Theme = systemTheme();
@@ -48,13 +48,13 @@ export class App {
   private trailIndex = 0;
   private nGhostsDrawn = 0;
   private firstFrameMs: number | null = null;
-  /** From opening the page until the list of runs, or of episodes, was drawn. */
+  /** Time from opening the page until the list of runs, or of episodes, was drawn. */
   private firstListMs: number | null = null;
-  /** Counts the places that were gone to: what comes for an earlier one is late. */
+  /** Number of navigations so far. Answers that belong to an earlier one are ignored. */
   private nVisits = 0;
   private readonly address = new Address((place) => void this.go(place));
   private readonly follower = new Follower((error) => this.fail(error));
-  /** Null where the server, or the file, has a single run. */
+  /** Null if the server, or the file, has a single run. */
   private readonly runs: RunList | null = null;
 
   private readonly frames = new FrameLoop(
@@ -78,7 +78,7 @@ export class App {
   private readonly help = makeHelp(() => this.toggleHelp());
   private readonly speedText = element("span", "speed");
   private readonly controls: Controls;
-  /** Who times a step waits for the picture too. */
+  /** Timings of a step include the drawing of the picture. */
   private readonly isMeasured = new URLSearchParams(location.search).has("measure");
 
   constructor(private readonly root: HTMLElement) {
@@ -135,12 +135,12 @@ export class App {
     }
   }
 
-  /** The list of runs is shown. */
+  /** Whether the list of runs is shown. */
   get isInRuns(): boolean {
     return this.root.dataset.page === "runs";
   }
 
-  /** Show what an address names. */
+  /** Shows the place that an address names. */
   private async go(place: Place): Promise<void> {
     const visit = ++this.nVisits;
     const { run } = place;
@@ -153,7 +153,7 @@ export class App {
         if (visit !== this.nVisits) return;
         this.openRun(source, page);
       } else if (run !== null && run !== this.page!.run)
-        throw new PageError(`The link is to the run ${run}; this is ${this.page!.run}.`);
+        throw new PageError(`The link is for the run ${run}, but this is ${this.page!.run}.`);
       await this.goInRun(place);
     } catch (error) {
       if (visit !== this.nVisits) return;
@@ -206,7 +206,7 @@ export class App {
   private async goInRun(place: Place): Promise<void> {
     const key = place.episode ?? this.page!.key;
     if (key === null) {
-      if (this.page!.kind !== "live") this.notices.show("No episode of this run has ended yet: it appears here when one has.");
+      if (this.page!.kind !== "live") this.notices.show("No episode of this run has ended yet. Episodes appear here as they end.");
     } else if (!this.library!.row(key)) {
       this.wantedKey = this.episode = null;
       this.root.dataset.has = "nothing";
@@ -216,7 +216,7 @@ export class App {
     else await this.select(key, place);
   }
 
-  /** @returns whether more rows may come. */
+  /** @returns whether more rows may follow. */
   private async askForRows(server: Server, page: Page): Promise<boolean> {
     const { rows, n_rows, n_missing } = await server.rows(page.n_rows!);
     if (this.page !== page) return false;
@@ -226,14 +226,14 @@ export class App {
     library.rows.push(...rows);
     this.list.load(library.rows);
     this.list.setProgress(n_rows, n_missing);
-    // What the address names may have come, or the first episode at all.
+    // The episode of the address, or the first episode of the run, may have arrived.
     page.key ??= rows[0].key;
     const { place } = this.address;
     if (!this.wantedKey && library.row(place.episode ?? page.key)) await this.goInRun(place);
     return n_missing > 0;
   }
 
-  /** Where one is in an episode, as far as the place says. */
+  /** Restores the step and the view of a place, where it has them. */
   private showPlace({ step, view }: Partial<Place>): void {
     if (view) this.scene.view?.useView(view);
     if (typeof step === "number") this.seek(step);
@@ -266,7 +266,7 @@ export class App {
     return this.root.dataset.list === "open";
   }
 
-  /** Show a moment; what lies beyond the ends is the end. */
+  /** Shows a moment. Steps beyond the ends are clipped. */
   seek(step: number): void {
     this.playback.stop();
     this.show(step);
@@ -289,12 +289,12 @@ export class App {
     else this.seek(step > begin ? begin : (episode.decisions[index - 1]?.step ?? 0));
   }
 
-  /** Go to the step at which the episode failed. */
+  /** Goes to the step at which the episode failed. */
   seekFailure(): void {
     if (!this.episode) return;
     const step = failedAt(this.episode.row);
     if (step !== null) this.seek(step);
-    else this.notices.say(`This episode ${this.episode.isRunning ? "is still running" : "succeeded"}: nothing failed.`);
+    else this.notices.say(`This episode ${this.episode.isRunning ? "is still running" : "succeeded"}, so there is no failure to show.`);
   }
 
   togglePlaying(): void {
@@ -315,9 +315,9 @@ export class App {
     this.layers[layer] = !this.layers[layer];
     const decisions = (this.episode?.decisions ?? []).filter(({ paths }) => paths.length);
     if (layer === "alternatives" && this.layers.alternatives && !decisions.some(({ paths }) => paths.length > 1))
-      this.notices.say("One plan was sampled at each decision: there are no others.");
+      this.notices.say("Only one plan was sampled at each decision.");
     if (layer === "intermediate_plans" && this.layers.intermediate_plans && !decisions.some(({ intermediate_plans }) => intermediate_plans.length))
-      this.notices.say("What the plans were made from was not recorded.");
+      this.notices.say("Intermediate plans were not recorded.");
     this.frames.invalidate();
   }
 
@@ -325,7 +325,7 @@ export class App {
     return TRAILS[this.trailIndex];
   }
 
-  /** A longer trail of the way taken; after the longest the shortest. */
+  /** Selects the next longer trail of the path taken, and the shortest after the longest. */
   cycleTrail(): void {
     this.trailIndex = (this.trailIndex + 1) % TRAILS.length;
     this.layers.taken = true;
@@ -334,7 +334,7 @@ export class App {
 
   cycleCamera(): void {
     if (this.scene.view) this.scene.cyclePreset();
-    else this.notices.say("There is no 3D scene without WebGL.");
+    else this.notices.say("The 3D scene needs WebGL.");
     this.frames.invalidate();
   }
 
@@ -342,7 +342,7 @@ export class App {
     this.graphs.zoom(direction);
   }
 
-  /** Beside the picture, or on a narrow page over it. */
+  /** Shows or hides the list, which lies beside the picture, or over it on a narrow page. */
   toggleList(): void {
     this.root.dataset.list = this.isListOpen ? "closed" : "open";
     this.frames.invalidate();
@@ -366,10 +366,10 @@ export class App {
     else this.notices.say(direction > 0 ? "This is the last episode." : "This is the first episode.");
   }
 
-  /** Open the form that asks for another future, or close it. */
+  /** Opens or closes the form for a branch. */
   toggleBranch(): void {
     if (this.live) this.live.toggleBranch();
-    else this.notices.say("A file has no policy to branch off with: open the run itself with whiskers.");
+    else this.notices.say("An exported file has no policy for a branch. Open the run itself with whiskers.");
     this.frames.invalidate();
   }
 
@@ -388,14 +388,14 @@ export class App {
     this.frames.invalidate();
   }
 
-  /** @param place in it, where one is named. */
+  /** @param place step and view in the episode, if known. */
   private async select(key: string, place: Partial<Place> = {}): Promise<void> {
     const library = this.library!;
     const row = library.row(key);
     if (!row) return;
     this.wantedKey = key;
     this.list.select(key);
-    // There it lies over the picture.
+    // On a narrow page, the list would cover the picture.
     if (isNarrow.matches) this.root.dataset.list = "closed";
     this.playback.stop();
     const nothing = library.episode(key) ? null : whyNothingToShow(row);
@@ -408,7 +408,7 @@ export class App {
     try {
       const episode = await library.load(row);
       const scene = await library.scene(episode.header.scene);
-      // With images that come a moment later the first picture would be drawn twice.
+      // Without waiting for the images, the first picture would be drawn twice.
       await Promise.allSettled(
         episode.decisions.slice(0, 1).flatMap(({ cameras }) => cameras?.map(({ image }) => image.decode()) ?? []),
       );
@@ -442,7 +442,7 @@ export class App {
     this.frames.invalidate();
   }
 
-  /** Other futures come when they come: the episode is not kept waiting for them. */
+  /** Loads other futures in the background. The episode does not wait for them. */
   private loadRelated(episode: Episode): void {
     const library = this.library!;
     for (const { row } of library.related(episode.row))
@@ -460,7 +460,7 @@ export class App {
     this.frames.invalidate();
   }
 
-  /** @returns whether the next one is to follow at once. */
+  /** @returns whether the next frame is to follow at once. */
   private frame(now: number): boolean {
     const { episode, playback } = this;
     if (episode && playback.isPlaying) this.step = playback.stepAt(now, episode.header.control_dt_s, episode.nSteps);
@@ -480,7 +480,7 @@ export class App {
   private noteAddress(): void {
     const isLoading = this.root.hasAttribute("data-loading");
     if (!this.page || !this.wantedKey || isLoading || this.playback.isPlaying) return;
-    // Until the next episode is shown the step is still the last one's.
+    // Until the next episode is shown, the step belongs to the last one.
     if (this.episode && this.episode.header.key !== this.wantedKey) return;
     const step = this.episode ? this.step : null;
     this.address.note({ ...this.placeOf(this.wantedKey), step, view: this.scene.view?.viewName ?? null });
@@ -505,13 +505,13 @@ export class App {
     this.filler?.lookAt(episode, step);
   }
 
-  /** The rollout under way, where its newest moment is shown: there the keys drive it. */
-  /** What is shown is what runs on. */
+  /** Whether the shown episode is running. */
   private get isRunningLive(): boolean {
     const { liveAtHead } = this;
     return liveAtHead?.state === "running" && liveAtHead.key === this.episode?.header.key;
   }
 
+  /** The running rollout, if its newest moment is shown. The keys then control the rollout. */
   private get liveAtHead(): Live | null {
     const { episode, live } = this;
     const isAtHead =
@@ -522,7 +522,7 @@ export class App {
     return isAtHead ? live : null;
   }
 
-  /** Listen to what happens over there, and have fetched what an episode came without. */
+  /** Listens to events of the server, and fetches plans and images that an episode lacks. */
   private startLive(server: Server): void {
     const page = this.page!;
     this.filler = new Filler(
@@ -532,7 +532,7 @@ export class App {
     );
     this.live = new Live(server, page, {
       shownKey: () => this.episode?.header.key ?? null,
-      // What was said of the last one is over.
+      // Messages about the previous episode no longer apply.
       onCommand: () => this.notices.show(null),
       onStatus: ({ state, message }) => {
         if (message && state !== "closed") this.notices.show(message);
@@ -546,7 +546,7 @@ export class App {
       onPart: (key, part, index) => {
         const wasAtEnd = this.step === this.episode?.nSteps;
         const grown = this.library!.append(key, part, index);
-        // Another future that grows is in the graphs too.
+        // A growing other future appears in the graphs, too.
         if (grown) this.isGrown = true;
         if (grown && grown === this.episode && wasAtEnd && !this.playback.isPlaying) this.show(Infinity);
         this.frames.invalidate();
@@ -562,11 +562,11 @@ export class App {
         this.frames.invalidate();
       },
       onError: (error) => this.fail(error),
-      // What is recorded can be asked for again, once the tunnel is back.
+      // Recorded data can be requested again once the connection is back.
       onGone: (error) => page.kind === "live" && this.fail(error),
     });
     this.root.insertBefore(this.live.bar, this.notices.message);
-    // It is there as long as its form is open.
+    // The bar is visible as long as its form is open.
     this.live.bar.addEventListener("toggle", () => this.frames.invalidate(), true);
     void this.live.listen();
   }
@@ -623,7 +623,7 @@ export class App {
 
 declare global {
   interface Window {
-    /** The first frame of an episode is drawn, or an error shown. */
+    /** Whether the first frame of an episode is drawn, or an error is shown. */
     __ready: boolean;
     __state: () => Record<string, unknown>;
   }

@@ -1,4 +1,5 @@
-// All shapes of a body as one geometry with vertex colours: one draw call a body, one more for each opacity below 1.
+// Merges all shapes of a body into one geometry with vertex colours: one draw call per body, and one more for each
+// opacity below 1.
 
 import { BufferAttribute, BufferGeometry, Matrix4, Quaternion, Vector3 } from "three";
 import type { SceneData, ShapeData } from "./format";
@@ -53,7 +54,7 @@ const position = new Vector3();
 const rotation = new Quaternion();
 const NO_SCALE = new Vector3(1, 1, 1);
 
-/** Position and quaternion wxyz, as MuJoCo has them, to a matrix. */
+/** Converts a position and a quaternion wxyz, as in MuJoCo, to a matrix. */
 export function poseMatrix(pose: ArrayLike<number>, begin: number, into: Matrix4): Matrix4 {
   position.set(pose[begin], pose[begin + 1], pose[begin + 2]);
   rotation.set(pose[begin + 4], pose[begin + 5], pose[begin + 6], pose[begin + 3]);

@@ -1,4 +1,4 @@
-// The form to branch off from the decision that one looks at. What the policy cannot use is disabled, with the reason.
+// The form that starts a branch at the shown decision. Inputs that the policy cannot use are disabled, with the reason.
 
 import { element, setText } from "./dom";
 import type { Episode } from "./episode";
@@ -42,7 +42,7 @@ export class BranchForm {
     this.root.append(this.summary, form);
   }
 
-  /** Know what the policy cannot use. */
+  /** Sets the inputs that the policy cannot use. */
   load({ kind, policy, checkpoint, unusable, most_action_steps }: Page): void {
     this.unusable = unusable;
     const isLoadedLater = kind === "run" && !unusable.branch;
@@ -56,7 +56,7 @@ export class BranchForm {
     this.disable();
   }
 
-  /** The form is about the decision in force; what was typed stays until the episode is another. */
+  /** Updates the form for the current decision. Typed text stays until another episode is shown. */
   draw(episode: Episode | null, step: number): void {
     const prediction = episode?.nMoments ? episode.decisionAt(step) : -1;
     this.root.hidden = prediction < 0;
@@ -115,7 +115,7 @@ export class BranchForm {
   }
 }
 
-/** While a field has the focus the keys are for typing. */
+/** While a field has the focus, keys type instead of running commands. */
 export function giveKeysBack(): void {
   if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
 }

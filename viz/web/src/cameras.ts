@@ -1,4 +1,4 @@
-// The images that the decision in force was made from, with the lines drawn into them.
+// The camera images of the current decision, with the plans drawn in.
 
 import { element, setText } from "./dom";
 import type { CameraImage, Episode } from "./episode";
@@ -7,14 +7,14 @@ import { linesAt, type Choice, type Line, type OtherFuture } from "./lines";
 import { HALO_OPACITY, HALO_WIDER_PX, HALOS, imageScale, isInImage, type Colour } from "./overlay_style";
 import { tracePath } from "./projection";
 
-/** Smaller images are shown pixel by pixel. */
+/** Images smaller than this are shown with sharp pixels. */
 const CRISP_PX = 128;
 
 export class CameraPane {
   readonly root = element("section", "cameras");
   private panes: Pane[] = [];
 
-  /** @param onImage an image has arrived: draw again. */
+  /** @param onImage called when an image has arrived, so that the page is drawn again. */
   constructor(private readonly onImage: () => void) {
     new ResizeObserver(onImage).observe(this.root);
   }
@@ -57,7 +57,7 @@ class Pane {
     this.root.append(picture, element("figcaption", "", element("b", "", name), this.when));
   }
 
-  /** @param wait what is being done until the image is there. */
+  /** @param wait text that is shown until the image is there. */
   draw(camera: CameraImage | null, lines: readonly Line[], label: string, wait: string): void {
     setText(this.when, label);
     setText(this.waiting, camera ? "" : wait);

@@ -1,32 +1,32 @@
-// The channels that have a graph: the object's height and distance from its goal, each action dimension, the rest of the
-// state, and every series.
+// The channels with a graph: the object's height and goal distance, each action dimension, the rest of the state, and
+// every series.
 
 import type { Episode, Series } from "./episode";
 import type { GrowingTable } from "./growing_table";
 
-/** A column of what was measured, one value a moment. */
+/** A column of measured values. */
 export interface Measured {
   table: GrowingTable;
   column: number;
-  /** From the table's unit to the channel's. */
+  /** Factor from the table's unit to the channel's. */
   scale: number;
 }
 
 export interface Channel {
   name: string;
-  /** In words, where the environment's own name of the unit contains numbers. */
+  /** The unit, in words if the environment's own name of it contains numbers. */
   unit: string;
   /** Index of the action dimension that commands it. */
   action: number | null;
-  /** Null, or of an episode without it. */
+  /** Returns the measured values of an episode, or null if it has none. */
   measured: ((episode: Episode) => Measured | null) | null;
-  /** What a row of what is measured stands for; absent: a moment. */
+  /** Meaning of a row of the measured values; absent: a moment. */
   axis?: Series["axis"];
-  /** Said of it, besides its name. */
+  /** Explanation beside its name. */
   meaning?: string;
 }
 
-/** An action dimension and the state column of the same name and unit are one channel. */
+/** Returns the channels. An action dimension and a state column with the same name and unit form one channel. */
 export function channelsOf(episode: Episode): Channel[] {
   const {
     header: { action, state },
@@ -59,7 +59,7 @@ export function channelsOf(episode: Episode): Channel[] {
   ];
 }
 
-/** The value that was commanded at a step; nan if there was none. */
+/** Returns the value commanded at a step, or nan if there is none. */
 export function commandedAt(channel: Channel, episode: Episode, step: number): number {
   const { action } = channel;
   return action !== null && step < episode.action.length ? episode.action.at(step, action) : NaN;
@@ -72,7 +72,7 @@ export function measuredAt(channel: Channel, episode: Episode, step: number): nu
   return measured.scale * measured.table.at(row, measured.column);
 }
 
-/** The value that the plan in force at `now` predicts for a step; nan if it does not reach there. */
+/** Returns the value that the plan at step `now` predicts for a step, or nan beyond its horizon. */
 export function predictedAt(channel: Channel, episode: Episode, now: number, step: number): number {
   const decision = episode.decisions[episode.decisionAt(now)];
   if (!decision || channel.action === null) return NaN;
@@ -97,7 +97,7 @@ function ofSeries({ name, title, unit, axis, meaning }: Series): Channel {
   return { name: title, unit, action: null, measured, axis, meaning };
 }
 
-/** Units that contain numbers would be read as values. */
+/** Returns a unit in words if it contains numbers, which would be mistaken for values. */
 function unitInWords(unit: string): string {
   if (unit === "range_0_100") return "percent of range";
   if (unit === "range_m100_100") return "percent of half range";

@@ -1,4 +1,4 @@
-// Every command once: from this table come the keys, the buttons and the help.
+// The table of all commands, from which keys, buttons and the help are made.
 
 import type { App } from "./app";
 import { element, svg } from "./dom";
@@ -11,15 +11,15 @@ type Place = "transport" | "speed" | "layers" | "camera" | "list" | "episodes" |
 interface Command {
   name: string;
   hint: string;
-  /** As `keyOf` names it. */
+  /** The key, as named by `keyOf`. */
   key: string;
   place: Place;
-  /** Outline in a square of 16 px; without one the button shows its text. */
+  /** Outline in a square of 16 px. A button without one shows its text. */
   icon?: string;
   text?: (app: App) => string;
-  /** Of a switch: whether it is on. */
+  /** For a switch: whether it is on. */
   isOn?: (app: App) => boolean;
-  /** Of a switch of lines: which lines. */
+  /** For a switch of lines: the lines. */
   layer?: keyof Layers;
   run: (app: App) => void;
 }
@@ -97,7 +97,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: "branch",
-    hint: "another future from this decision",
+    hint: "branch off from this decision",
     key: "b",
     place: "transport",
     icon: "M3 1.500h2v4.500a3 3 0 0 0 3 3h2V6.500l4 3.500-4 3.500V11H8a5 5 0 0 1-3-1v4.500H3z",
@@ -123,7 +123,7 @@ export const COMMANDS: readonly Command[] = [
   switchOf("taken"),
   {
     name: "trail",
-    hint: "how far back the way taken is drawn: two plans, five, all",
+    hint: "length of the path taken: two plans, five plans, all",
     key: "l",
     place: "layers",
     text: (app) => `trail: ${app.trail ? `${app.trail} plans` : "all"}`,
@@ -224,7 +224,7 @@ const KEY_NAMES: Record<string, string> = {
   End: "END",
 };
 
-/** How a key is written on buttons and in the help. */
+/** Returns the label of a key on buttons and in the help. */
 export function keyName(key: string): string {
   return key
     .split("+")
@@ -267,10 +267,10 @@ export class Controls {
   private onKey(event: KeyboardEvent): void {
     if (isTextField(event.target)) return;
     const key = keyOf(event);
-    // The list of runs has no picture to be driven.
+    // The list of runs has no picture to control.
     const command = COMMANDS.find((each) => each.key === key && (!this.app.isInRuns || each.name === "theme"));
     if (command) {
-      // The browser would scroll, or press a button.
+      // Otherwise the browser would scroll, or press a button.
       event.preventDefault();
       command.run(this.app);
     } else if (key === "/") {
@@ -280,7 +280,7 @@ export class Controls {
   }
 }
 
-/** Null for the browser's own shortcuts. Brackets may need AltGr, "?" needs Shift. */
+/** Returns the name of a key, or null for the browser's own shortcuts. Brackets may need AltGr, and "?" Shift. */
 function keyOf(event: KeyboardEvent): string | null {
   if ((event.ctrlKey || event.altKey || event.metaKey) && !event.getModifierState("AltGraph")) return null;
   if (event.code === "Space") return "Space";
@@ -292,7 +292,7 @@ function isTextField(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && target.matches("input, textarea, select");
 }
 
-/** A button that keeps the focus would be pressed again by the space bar. */
+/** Removes the focus from a button, which the space bar would press again. */
 function dropFocusOfButtons(): void {
   document.addEventListener("click", (event) => {
     if (event.target instanceof Element) event.target.closest<HTMLElement>("button, summary")?.blur();

@@ -1,12 +1,12 @@
-// Normals that are smooth on round surfaces and sharp at edges: a corner takes the mean of the faces around its vertex
-// that are not turned away from its own face by more than the crease angle.
+// Normals that are smooth on round surfaces and sharp at edges: a corner gets the mean normal of the faces around its
+// vertex whose normals are within the crease angle of its own face's normal.
 
 const CREASE_COS = Math.cos((32 * Math.PI) / 180);
-// Corners of one vertex whose normals are this near become one.
+// Corners of a vertex are merged if their normals are closer than this.
 const SAME_COS = 0.9995;
 
 export interface Surface {
-  /** Into the vertices that were given, for every vertex of this surface. */
+  /** Index of the given vertex, for every vertex of this surface. */
   origin: Uint32Array;
   normals: Float32Array;
   index: Uint32Array;
@@ -58,7 +58,7 @@ export function creaseNormals(vertices: Float32Array, faces: ArrayLike<number>):
   return { origin: origin.subarray(0, n), normals: normals.subarray(0, 3 * n), index };
 }
 
-/** Unit normal and area (times two) of every face. */
+/** Returns the unit normal and twice the area of every face. */
 function computeFaceNormals(v: Float32Array, faces: ArrayLike<number>): Float32Array {
   const result = new Float32Array((4 * faces.length) / 3);
   for (let i = 0; i < faces.length; i += 3) {

@@ -1,4 +1,4 @@
-// Elements in one expression.
+// Helpers that create and update elements.
 
 type Children = (Node | string)[];
 
@@ -24,12 +24,12 @@ export function svg<K extends keyof SVGElementTagNameMap>(
   return made;
 }
 
-/** Set a text only where it changed: every other time costs a layout. */
+/** Sets a text only if it changed, since setting it costs a layout. */
 export function setText(node: HTMLElement, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Follow a press and drag on an element; `onShare` gets how far along its width, 0 to 1. */
+/** Follows a press and drag on an element. `onShare` gets the position along its width, from 0 to 1. */
 export function onDragAlong(target: HTMLElement, onShare: (share: number) => void): void {
   const report = (event: PointerEvent) => {
     const { left, width } = target.getBoundingClientRect();

@@ -1,4 +1,4 @@
-// One episode: its moments, and the decisions of the policy. Action t leads from moment t to moment t + 1.
+// One episode: its moments and the decisions of the policy. Action t leads from moment t to moment t + 1.
 
 import {
   decode,
@@ -25,14 +25,14 @@ export interface Decision {
   step: number;
   /** Horizon x action dimension: the plan that was executed. */
   chunk: Float32Array;
-  /** One path of positions a sampled plan; the executed one first. Empty until the plan has come. */
+  /** One path of positions per sampled plan, the executed one first. Empty until the plan has arrived. */
   paths: Float32Array[];
   intermediate_plans: Float32Array[];
-  /** Null until the images have come. */
+  /** Null until the images have arrived. */
   cameras: CameraImage[] | null;
 }
 
-/** What was recorded besides; nan in rows without a value. */
+/** A recorded series, nan in rows without a value. */
 export interface Series extends Omit<SeriesData, "values"> {
   table: GrowingTable;
 }
@@ -60,7 +60,7 @@ export class Episode {
     this.progress = new GrowingTable(header.stages.length);
   }
 
-  /** @param index the place of the part: one that is there already is not appended again. */
+  /** @param index the index of the part. A part that was appended before is ignored. */
   append({ moments, decisions, series }: Part, index = this.nParts): void {
     if (index !== this.nParts) return;
     this.nParts++;
@@ -80,13 +80,13 @@ export class Episode {
     this.goalDistance.append(decode(moments.goal_distance));
   }
 
-  /** Give a decision the plan that it came without. */
+  /** Adds the plan of a decision that arrived without it. */
   addPlan(index: number, { path, intermediate_plans }: PlanData): void {
     this.decisions[index].paths = decodeBlocks(path);
     this.decisions[index].intermediate_plans = intermediate_plans ? decodeBlocks(intermediate_plans) : [];
   }
 
-  /** Give a decision the images that it came without. */
+  /** Adds the images of a decision that arrived without them. */
   addImages(index: number, images: Record<string, CameraData>): void {
     this.decisions[index].cameras = readImages(images);
   }
@@ -99,7 +99,7 @@ export class Episode {
     return Math.max(0, this.nMoments - 1);
   }
 
-  /** Where graphs and timeline end: of a running episode with the plan that lies ahead. */
+  /** The step at which graphs and timeline end. In a running episode it includes the current plan. */
   get lastShownStep(): number {
     const last = this.decisions.at(-1);
     const planEnd = this.isRunning && last ? last.step + last.chunk.length / this.action.width : 0;
@@ -110,7 +110,7 @@ export class Episode {
     return this.row.outcome === "running";
   }
 
-  /** The decision in force at a step; -1 before the first. One made at that step counts already. */
+  /** Returns the index of the current decision at a step, which may be made at that step; -1 before the first. */
   decisionAt(step: number): number {
     let low = 0;
     let high = this.decisions.length;
@@ -122,7 +122,7 @@ export class Episode {
     return low - 1;
   }
 
-  /** How many actions of a plan were run, or are going to be. */
+  /** Returns the number of actions of a plan that were executed, or will be. */
   nExecuted(index: number): number {
     const { step } = this.decisions[index];
     const next = this.decisions[index + 1];
@@ -130,18 +130,18 @@ export class Episode {
     return this.isRunning ? Math.max(this.header.n_action_steps, this.nSteps - step) : this.nSteps - step;
   }
 
-  /** The furthest stage that holds at a moment; null: none. What was never held is "released" too: that is no stage. */
+  /** Returns the last stage that holds at a moment, or null. "released" counts only after the object was held. */
   stageAt(step: number): string | null {
     const flags = this.progress.row(step);
     return this.header.stages.findLast((name, i) => flags[i] && (name !== "released" || flags[i - 1])) ?? null;
   }
 }
 
-/** Why a row has no episode to show; null where it has one. */
+/** Returns the reason why a row has no episode to show, or null if it has one. */
 export function whyNothingToShow(row: Row): string | null {
   if (row.error) return `This episode crashed: ${row.error}`;
   if (!row.n_predictions && row.outcome !== "running")
-    return "Nothing was recorded of this episode: it has no prediction.";
+    return "Nothing was recorded in this episode, since it has no prediction.";
   return null;
 }
 

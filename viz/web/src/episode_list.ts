@@ -1,4 +1,4 @@
-// All episodes, those that failed first; branches under the episode that they left.
+// The list of episodes, failures first. Branches are listed below the episode that they left.
 
 import { element, setText } from "./dom";
 import type { Row } from "./format";
@@ -6,10 +6,10 @@ import { TaskGrid } from "./task_grid";
 import { compareNames, nameTasks, type TaskName } from "./task_names";
 import { failedAt, inWords, outcomeInWords, outcomeRank } from "./outcomes";
 
-/** The search is offered from this many episodes on. */
+/** The search is shown for at least this many episodes. */
 const LEAST_SEARCHED = 12;
 
-/** Ways to sort. Between two equal rows task and episode decide. */
+/** Sort orders. Ties are broken by task and episode. */
 const ORDERS: Record<string, { text: string; compare: (a: Row, b: Row) => number }> = {
   outcome: { text: "by outcome", compare: (a, b) => outcomeRank(a.outcome) - outcomeRank(b.outcome) },
   task: { text: "by task and episode", compare: () => 0 },
@@ -37,10 +37,10 @@ export class EpisodeList {
   private current: string | null = null;
   /** An outcome, or "all". */
   filter = "all";
-  /** Cells by task and episode, or a line for each episode. */
+  /** A cell per episode, sorted by task, or a line per episode. */
   shape: "grid" | "list" = "list";
 
-  /** @param hrefOf the address of an episode by its key. */
+  /** @param hrefOf returns the address of an episode from its key. */
   constructor(
     private readonly onSelect: (key: string) => void,
     private readonly onFilter: () => void,
@@ -85,7 +85,7 @@ export class EpisodeList {
     return this.shownRows.map(({ key }) => key);
   }
 
-  /** Another run: nothing is looked for in it yet. Several tasks are shown as a grid. */
+  /** Shows another run and clears the filters. Several tasks are shown as a grid. */
   open(rows: Row[], taskEnvs: Record<string, string> = {}): void {
     this.search.value = this.taskChoice.value = "";
     this.order.value = "outcome";
@@ -96,13 +96,13 @@ export class EpisodeList {
     this.drawAll();
   }
 
-  /** @param nMissing episodes that were asked for and have not come yet. */
+  /** @param nMissing number of requested episodes that have not ended yet. */
   setProgress(nRows: number, nMissing: number): void {
     setText(this.progress, nMissing ? `${nRows} of ${nRows + nMissing}` : "");
-    this.progress.title = "The run goes on, or was stopped: episodes appear here as they end.";
+    this.progress.title = "The run is in progress or was stopped. Episodes appear here as they end.";
   }
 
-  /** @param taskEnvs task → the name to evaluate it by. */
+  /** @param taskEnvs task → the environment name with which it is evaluated. */
   load(rows: Row[], taskEnvs: Record<string, string> = this.taskEnvs): void {
     this.rows = rows;
     this.taskEnvs = taskEnvs;
@@ -130,7 +130,7 @@ export class EpisodeList {
     this.taskChoice.value = tasks.includes(chosen) ? chosen : "";
   }
 
-  /** The text of a row that the search looks through. */
+  /** Returns the text of a row that the search matches against. */
   private textOf(row: Row): string {
     const { short, words } = this.names.get(row.task)!;
     const parts = [`task ${short}`, words, row.key, outcomeInWords(row.outcome), happened(row)];
@@ -146,14 +146,14 @@ export class EpisodeList {
     item?.scrollIntoView({ block: "nearest" });
   }
 
-  /** A few episodes of one task are a list. */
+  /** Whether the grid is shown. A few episodes of one task are always a list. */
   private get isGrid(): boolean {
     return this.shape === "grid" && !this.shapes.hidden;
   }
 
   private shown(): Row[] {
     const keys = new Set(this.rows.map(({ key }) => key));
-    // A branch whose episode did not come to its end stands for itself.
+    // A branch whose episode is not in the list gets an entry of its own.
     const branches = Map.groupBy(this.rows, ({ branch }) => (branch && keys.has(branch.of) ? branch.of : ""));
     const withBranches = (row: Row): Row[] => [row, ...(branches.get(row.key) ?? []).flatMap(withBranches)];
     const wanted = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -181,7 +181,7 @@ export class EpisodeList {
       ...["all", ...outcomes].map((outcome) => {
         const n = outcome === "all" ? trunks.length : counts.get(outcome)!.length;
         const chip = element("button", "chip", outcomeInWords(outcome), element("i", "", String(n)));
-        // The key to the colours of the grid.
+        // The chips also explain the colours of the grid.
         if (outcome !== "all") chip.prepend(element("i", "outcome"));
         chip.dataset.filter = chip.dataset.outcome = outcome;
         chip.ariaPressed = String(outcome === this.filter);
@@ -252,7 +252,7 @@ export class EpisodeList {
   }
 }
 
-/** Say in a word or two what went wrong. Rows from before events were named say which stage was not met. */
+/** Returns in a word or two what went wrong. Rows that predate events name the stage that was not met. */
 function happened({ success, error, decisive_event, failed_stage }: Row): string {
   if (success) return "";
   if (error) return "crashed";
@@ -260,12 +260,12 @@ function happened({ success, error, decisive_event, failed_stage }: Row): string
   return failed_stage ? `not ${inWords(failed_stage)}` : "";
 }
 
-/** Say what a branch came to: it stands under its episode, not among those of its outcome. */
+/** Returns how a branch ended, since it is listed below its episode and not under its outcome. */
 function branchEnd(row: Row): string {
   return row.outcome === "success" || row.outcome === "running" ? outcomeInWords(row.outcome) : happened(row);
 }
 
-/** The step at which it went wrong, or at which the task was done. */
+/** Returns the step at which it went wrong, or at which the task was done. */
 function stepText(row: Row): string {
   const step = row.success ? row.decided_at_step : failedAt(row);
   return step === null ? "" : `step ${step}`;

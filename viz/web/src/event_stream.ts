@@ -1,4 +1,4 @@
-// Server-sent events over `fetch`: EventSource cannot send the token in a header.
+// Server-sent events over `fetch`, since EventSource cannot send the token in a header.
 
 export interface ServerEvent {
   event: string;
@@ -15,7 +15,7 @@ export async function* readEvents(body: ReadableStream<Uint8Array<ArrayBuffer>>)
     rest = blocks.pop()!;
     for (const block of blocks) {
       const event = parseEvent(block);
-      // A comment keeps the connection open.
+      // Comments only keep the connection open.
       if (event.data) yield event;
     }
   }

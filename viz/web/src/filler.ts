@@ -1,11 +1,11 @@
-// Plans and images that a recorded episode came without. They are asked for one after the other: what is looked at first,
-// then what lies around it.
+// Fetches the plans and images that a recorded episode arrived without, one after the other: those of the shown decision
+// first, then those around it.
 
 import type { Episode } from "./episode";
 import { N_GHOSTS } from "./overlay_style";
 import type { Source } from "./source";
 
-/** Decisions after the one in force whose images are fetched before they are looked at; before it half as many. */
+/** Number of decisions after the current one whose images are prefetched; before it, half as many. */
 const N_AHEAD = 2;
 
 interface Wanted {
@@ -17,17 +17,17 @@ export class Filler {
   private episode: Episode | null = null;
   private step = 0;
   private isAsking = false;
-  /** What could not be had of this episode is not asked for again. */
+  /** Plans and images of this episode that could not be fetched, which are not requested again. */
   private readonly refused = new Set<string>();
 
-  /** @param onFilled there is more to be drawn. */
+  /** @param onFilled called when there is more to draw. */
   constructor(
     private readonly source: Source,
     private readonly onFilled: () => void,
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** This moment is shown now. */
+  /** Notes which moment is shown. */
   lookAt(episode: Episode, step: number): void {
     if (episode !== this.episode) this.refused.clear();
     this.episode = episode;
@@ -53,7 +53,7 @@ export class Filler {
     this.onFilled();
   }
 
-  /** Whether the plan or the images of the decision in force at a step are still to come. */
+  /** Whether the plan or the images of the current decision at a step are still missing. */
   isWaitedFor(episode: Episode, step: number): boolean {
     const index = episode.decisionAt(step);
     return this.isMissing(episode, { what: "plan", index }) || this.isMissing(episode, { what: "images", index });
@@ -76,7 +76,7 @@ export class Filler {
       ...upTo(N_AHEAD).flatMap((i) => [...plans(now + i), ...images(now + i)]),
       ...plans(...upTo(N_GHOSTS).map((i) => now - i)),
       ...images(...upTo(N_AHEAD / 2).map((i) => now - i)),
-      // The rest, forwards from here: what was planned is there whenever one looks at it.
+      // Plans of all other decisions follow, forwards from here, so that they are there when they are shown.
       ...plans(...episode.decisions.map((_, i) => (now + i) % episode.decisions.length)),
     ];
     return wanted.find((each) => this.isMissing(episode, each)) ?? null;

@@ -1,4 +1,4 @@
-// Asks again and again whether there is something new, while someone looks.
+// Polls for news while the page is visible.
 
 const PAUSE_MS = 1500;
 
@@ -10,7 +10,7 @@ export class Follower {
     document.addEventListener("visibilitychange", () => this.schedule());
   }
 
-  /** @param ask whether there may be more to come. An error ends it too. */
+  /** @param ask polls, and returns whether to continue. An error ends the polling as well. */
   start(ask: () => Promise<boolean>): void {
     this.ask = ask;
     this.schedule();

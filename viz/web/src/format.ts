@@ -1,4 +1,4 @@
-// The data as `viz/page_data.py` writes it, and how its arrays are read.
+// Types of the data that `viz/page_data.py` writes, and functions that read its arrays.
 
 export const FORMAT_VERSION = 1;
 
@@ -27,19 +27,19 @@ export interface Row {
   outcome: string;
   success: boolean;
   n_steps: number;
-  /** Null while it runs. */
+  /** Null while the episode runs. */
   decided_at_step: number | null;
-  /** Where it went wrong; null while it runs and in older runs. */
+  /** The step at which it went wrong; null while the episode runs, and in older runs. */
   decisive_step: number | null;
   decisive_event: string | null;
   failed_stage: string | null;
   n_predictions: number;
   error: string;
-  /** Null, or absent: none. */
+  /** Null or absent if the episode is no branch. */
   branch?: Branch | null;
 }
 
-/** Where and how an episode left another one. */
+/** Where a branch left another episode, and what it changed. */
 export interface Branch {
   of: string;
   at_step: number;
@@ -54,30 +54,30 @@ export interface Page {
   policy: string;
   checkpoint: string | null;
   env: string;
-  /** A remark on outcomes that older rules made, or "". */
+  /** A remark on outcomes that were judged by older rules, or "". */
   old_rules: string;
-  /** Task → the name to evaluate it by, as "libero_spatial/3". */
+  /** Task → the environment name with which it is evaluated, e.g. "libero_spatial/3". */
   task_envs?: Record<string, string>;
   episodes: Row[];
   key: string | null;
   show_intermediate: boolean;
-  /** What the policy cannot do in a branch, and why; "branch": it cannot go back at all. */
+  /** Inputs of a branch that the policy cannot use, with the reason; "branch": it cannot branch at all. */
   unusable: Partial<Record<BranchField | "branch", string>>;
   most_action_steps: number;
-  /** Of a recorded run: how many rows there are, and how many were asked for and have not come yet. */
+  /** For a recorded run: the number of rows, and of requested episodes that have not ended yet. */
   n_rows?: number;
   n_missing?: number;
   has_report?: boolean;
 }
 
-/** Rows that have come since. */
+/** Rows that were added since the last request. */
 export interface NewRows {
   rows: Row[];
   n_rows: number;
   n_missing: number;
 }
 
-/** What can be otherwise in a branch. */
+/** Inputs that a branch can change. */
 export type BranchField = "seed" | "n_action_steps" | "instruction" | "blinded";
 
 export interface MeshData {
@@ -102,7 +102,7 @@ export interface SceneData {
   bodies: string[];
   meshes: MeshData[];
   shapes: ShapeData[];
-  /** Why there is nothing to draw, of an environment that does not say what it looks like. */
+  /** The reason why there is nothing to draw, for an environment that cannot be drawn. */
   why_empty?: string;
 }
 
@@ -116,12 +116,12 @@ export interface Header {
   n_action_steps: number;
   intermediate_plans: "none" | "flow" | "ensemble";
   cameras_seen: boolean;
-  /** Those whose images every decision has, px. */
+  /** Cameras whose images every decision has, with their size in px. */
   cameras: { name: string; width: number; height: number }[];
   state: { names: string[]; units: string[] };
   action: { names: string[]; units: string[]; low: number[]; high: number[] };
   view: { eye: number[]; target: number[] };
-  /** Null, or absent: none. */
+  /** Null or absent if the episode is no branch. */
   branch?: Branch | null;
 }
 
@@ -140,27 +140,27 @@ export interface CameraData {
   src: string;
   width: number;
   height: number;
-  /** Row-major 3x4: P (x, y, z, 1) = w (u, v, 1), u and v in pixels. Null: no line can be drawn into the image. */
+  /** Row-major 3x4 matrix P with P (x, y, z, 1) = w (u, v, 1), u and v in px. Null if no line can be drawn in. */
   projection: number[] | null;
 }
 
 export interface DecisionData {
   step: number;
   chunk: Encoded<"float32">;
-  /** Null: to be asked for when it is looked at, with the intermediate plans. */
+  /** Null if it is to be fetched when it is shown, together with the intermediate plans. */
   path: Encoded<"float32"> | null;
   intermediate_plans: Encoded<"float32"> | null;
-  /** Null: to be asked for when they are looked at. */
+  /** Null if they are to be fetched when they are shown. */
   cameras: Record<string, CameraData> | null;
 }
 
-/** What a decision planned, where it came without it. */
+/** The plan of a decision that arrived without it. */
 export interface PlanData {
   path: Encoded<"float32">;
   intermediate_plans: Encoded<"float32"> | null;
 }
 
-/** New rows of a series: one number a moment, control step or prediction. */
+/** New rows of a series: one number per moment, control step or prediction. */
 export interface SeriesData {
   name: string;
   title: string;
@@ -170,9 +170,9 @@ export interface SeriesData {
   values: Encoded<"float32">;
 }
 
-/** Moments, decisions and rows of series to be appended. */
+/** Moments, decisions and rows of series that are appended to an episode. */
 export interface Part {
-  /** Null: decisions only. */
+  /** Null if the part has no moments. */
   moments: MomentsData | null;
   decisions: DecisionData[];
   series: SeriesData[];
@@ -183,7 +183,7 @@ export interface EpisodeData {
   parts: Part[];
 }
 
-/** An export: all that the page shows. */
+/** The content of an exported page. */
 export interface Inlined {
   page: Page;
   scenes: Record<string, SceneData>;
@@ -201,7 +201,7 @@ export function decode<D extends Dtype>(array: Encoded<D>): InstanceType<ArrayTy
   return new ARRAY_TYPES[array.dtype](bytesOfBase64(array.base64).buffer) as InstanceType<ArrayTypes[D]>;
 }
 
-/** The blocks of an array along its first axis. */
+/** Returns the blocks of an array along its first axis. */
 export function decodeBlocks(array: Encoded<"float32">): Float32Array[] {
   const all = decode(array);
   const size = array.shape.slice(1).reduce((product, n) => product * n, 1);

@@ -1,11 +1,11 @@
-// Frames on demand: none is drawn unless something has changed.
+// Draws frames on demand, only when something has changed.
 
 const IDLE_MS = 500;
 
 export class FrameLoop {
-  /** From the first change to the drawn frame. */
+  /** Time from the first change to the drawn frame. */
   lastDrawMs: number | null = null;
-  /** Nothing has changed for a while, and the picture is as good as it gets. */
+  /** Whether nothing has changed for a while, and the picture is at its best quality. */
   isAtRest = false;
   private request = 0;
   private idleTimer = 0;
@@ -13,15 +13,15 @@ export class FrameLoop {
   private changedAt = NaN;
 
   /**
-   * @param draw draws everything; true: there is more to come at once.
-   * @param onIdle nothing has changed for a while.
+   * @param draw draws everything, and returns whether another frame follows at once.
+   * @param onIdle called when nothing has changed for a while.
    */
   constructor(
     private readonly draw: (now: number) => boolean,
     private readonly onIdle: () => void,
   ) {}
 
-  /** A frame will be drawn soon; what changes until then is in it too. */
+  /** Requests a frame. It includes all changes until it is drawn. */
   invalidate(): void {
     if (this.isDrawing) return;
     this.isAtRest = false;

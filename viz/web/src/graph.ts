@@ -1,17 +1,17 @@
-// The graph of one channel: commanded, measured, predicted, and measured in other futures. The curves are made once an
-// episode and window; a step only moves the cursor.
+// The graph of one channel: commanded, measured and predicted values, and values measured in other futures. The curves are
+// made once per episode and window; a step only moves the cursor.
 
 import { commandedAt, measuredAt, type Channel } from "./channels";
 import { element, setText, svg } from "./dom";
 import type { Episode } from "./episode";
 import type { OtherFuture } from "./lines";
 
-/** How far beyond the data a bound may lie to be in the graph, in spans of the data. */
+/** A bound is shown if it lies within this distance of the data, in spans of the data. */
 const BOUND_REACH = 0.4;
-/** The least span, as a share of the span between the bounds: less is noise. */
+/** The least span of the graph, as a share of the span between the bounds. Smaller changes are noise. */
 const LEAST_SPAN = 0.04;
 
-/** The steps that are shown. */
+/** A range of steps. */
 export interface Span {
   begin: number;
   end: number;
@@ -64,14 +64,14 @@ export class Graph {
     this.point(null);
   }
 
-  /** The episode or the window is another, or the episode or another future has grown. */
+  /** Redraws the curves after a change of the episode, the window or another future. */
   load(episode: Episode, others: readonly OtherFuture[], span: Span): void {
     const { channel } = this;
     this.span = span;
     const values = (future: Episode) => (step: number) => measuredAt(channel, future, step);
     this.chooseRange(episode, others);
     this.drawing.setAttribute("viewBox", `${span.begin} 0 ${span.end - span.begin} 1`);
-    // Action t is in force from moment t to t + 1.
+    // Action t applies from moment t to t + 1.
     this.commanded.setAttribute("d", this.stairs((step) => commandedAt(channel, episode, step)));
     this.measured.setAttribute("d", this.measuredLine(values(episode), 0));
     this.other.setAttribute("d", others.map((future) => this.otherLine(future)).join(""));
@@ -83,7 +83,7 @@ export class Graph {
     this.cursor.style.left = this.place(step);
     if (channel.measured) setText(this.measuredNow, shortNumber(measuredAt(channel, episode, step)));
     if (channel.action === null) return;
-    // After the last step nothing is commanded any more.
+    // Nothing is commanded after the last step.
     setText(this.commandedNow, step < episode.action.length ? shortNumber(commandedAt(channel, episode, step)) : "");
     const index = episode.decisionAt(step);
     if (index === this.shownDecision) return;
@@ -91,7 +91,7 @@ export class Graph {
     this.predicted.setAttribute("d", index < 0 ? "" : this.plan(episode, index, channel.action));
   }
 
-  /** Mark the step that the pointer is at. */
+  /** Marks the step at the pointer. */
   point(step: number | null): void {
     this.pointer.hidden = step === null;
     if (step !== null) this.pointer.style.left = this.place(step);
@@ -143,7 +143,7 @@ export class Graph {
     return (1 - (value - this.low) / (this.high - this.low)).toFixed(4);
   }
 
-  /** What belongs to a moment is joined by a line; what belongs to a step or a prediction holds as long as that. */
+  /** Values of moments are joined by a line. Values of steps and predictions are drawn as stairs. */
   private measuredLine(value: (step: number) => number, from: number): string {
     const { axis } = this.channel;
     return !axis || axis === "moment" ? this.line(value, from) : this.stairs(value, from, this.span.end - 1);
@@ -159,7 +159,7 @@ export class Graph {
     return pathOf(Math.max(from, begin), Math.min(to, end), place);
   }
 
-  /** The measured values of another future; if nothing is measured, the commanded ones. */
+  /** Returns the measured values of another future, or the commanded ones if nothing is measured. */
   private otherLine({ episode, fromStep }: OtherFuture): string {
     const { channel } = this;
     if (channel.measured) return this.measuredLine((step) => measuredAt(channel, episode, step), fromStep);
@@ -187,7 +187,7 @@ function curve(name: string): SVGPathElement {
   return svg("path", { class: name, "vector-effect": "non-scaling-stroke" });
 }
 
-/** The path over the steps from `first` to `last`. It has gaps where values are nan. */
+/** Returns the path over the steps from `first` to `last`, with gaps where values are nan. */
 function pathOf(first: number, last: number, place: (step: number) => string): string {
   let path = "";
   let isOpen = false;

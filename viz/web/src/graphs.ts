@@ -1,5 +1,5 @@
-// The graphs of all channels over one axis of time, which can be zoomed; each can be hidden, and says what is at the
-// pointer.
+// The graphs of all channels over a common time axis that can be zoomed. Each graph can be hidden, and shows the values at
+// the pointer.
 
 import { channelsOf, commandedAt, measuredAt, predictedAt } from "./channels";
 import { element, onDragAlong, setText } from "./dom";
@@ -52,7 +52,7 @@ export class GraphPane {
     return [...this.hidden];
   }
 
-  /** The episode is another, or it or another future has grown. */
+  /** Updates the graphs after a change of the episode or of another future. */
   load(episode: Episode, others: readonly OtherFuture[]): void {
     if (episode !== this.episode) this.zoomed = null;
     const channels = channelsOf(episode);
@@ -85,7 +85,7 @@ export class GraphPane {
     for (const graph of this.graphs) graph.draw(this.episode!, step);
   }
 
-  /** Show half the steps, or twice as many; a step that is given stays where it is. */
+  /** Shows half or twice the number of steps. The fixed step keeps its place. */
   zoom(direction: 1 | -1, fixed: number | null = null): void {
     if (!this.episode) return;
     const { begin, end } = this.span;
@@ -130,7 +130,7 @@ export class GraphPane {
     );
   }
 
-  /** A wheel turns pages; with Ctrl (as a pinch has it), and over the axis, it zooms. */
+  /** The wheel scrolls. With Ctrl (which a pinch sends), and over the axis, it zooms. */
   private onWheel(event: WheelEvent): void {
     const isOnAxis = this.axis.root.contains(event.target as Node);
     if ((!event.ctrlKey && !isOnAxis) || !event.deltaY) return;
@@ -158,7 +158,7 @@ export class GraphPane {
     this.tip.hidden = step === null;
     if (!graph || !event || step === null) return;
     setText(this.tip, this.valuesAt(graph, step));
-    // Beside the pointer, on the side that has room.
+    // The tip stands beside the pointer, on the side with more room.
     const { left, top, width } = this.root.getBoundingClientRect();
     const isRight = event.clientX - left > width / 2;
     this.tip.style.left = isRight ? "" : `${event.clientX - left + 14}px`;

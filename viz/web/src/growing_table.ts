@@ -1,4 +1,4 @@
-// Rows of numbers that more rows can be appended to, as a live episode's.
+// A table of numbers that grows by rows, as those of a live episode do.
 
 export class GrowingTable {
   private buffer = new Float32Array(0);
@@ -10,7 +10,7 @@ export class GrowingTable {
     return this.used / this.width;
   }
 
-  /** All values, row by row. Invalid after the next `append`. */
+  /** All values, row by row. The array is invalid after the next `append`. */
   get values(): Float32Array {
     return this.buffer.subarray(0, this.used);
   }
@@ -30,7 +30,7 @@ export class GrowingTable {
   append(values: ArrayLike<number>): void {
     const needed = this.used + values.length;
     if (needed > this.buffer.length) {
-      // The first part of a recorded episode is all of it.
+      // A recorded episode has a single part, so its buffer needs no spare room.
       const grown = new Float32Array(this.used ? 2 * needed : needed);
       grown.set(this.values);
       this.buffer = grown;

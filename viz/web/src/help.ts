@@ -1,4 +1,4 @@
-// The keys, out of the table of commands, and the colours.
+// The help: all keys, from the table of commands, and all colours.
 
 import { COMMANDS, keyName } from "./controls";
 import { element } from "./dom";
@@ -6,7 +6,7 @@ import { LAYERS } from "./overlay_style";
 import { makeSwatch } from "./swatch";
 
 const MOUSE =
-  "Drag in the picture to turn it, with the right button to move it; the wheel zooms. " +
+  "Drag in the picture to turn it, or drag with the right button to move it; the wheel zooms. " +
   "Click a graph or the timeline to go there; Ctrl and the wheel zoom the graphs. " +
   "/ searches the episodes.";
 

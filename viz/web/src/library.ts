@@ -1,16 +1,16 @@
-// The episodes: those that are known, and those that have been loaded.
+// All known episodes, and those that have been loaded.
 
 import { Episode } from "./episode";
 import type { Header, Part, Row, SceneData } from "./format";
 import type { OtherFuture } from "./lines";
 import type { Source } from "./source";
 
-/** An episode with its images takes some MB. */
+/** Number of episodes that are kept. An episode with its images takes some MB. */
 const MOST_KEPT = 24;
 
 interface Loading {
   promise: Promise<Episode>;
-  /** Parts that came as events before the episode did; some of them are in it already. */
+  /** Parts that arrived as events before the episode. The episode may contain some of them already. */
   early: { part: Part; index: number | undefined }[];
 }
 
@@ -26,7 +26,7 @@ export class Library {
     return this.rows.find((row) => row.key === key) ?? null;
   }
 
-  /** One that has been loaded. */
+  /** Returns an episode if it has been loaded. */
   episode(key: string): Episode | null {
     return this.episodes.get(key) ?? null;
   }
@@ -34,7 +34,7 @@ export class Library {
   scene(task: string): Promise<SceneData> {
     const loaded = this.scenes.get(task) ?? this.source.scene(task);
     this.scenes.set(task, loaded);
-    // One that failed is asked for again.
+    // An episode that failed to load is requested again.
     loaded.catch(() => this.scenes.delete(task));
     return loaded;
   }
@@ -46,17 +46,17 @@ export class Library {
     return promise;
   }
 
-  /** A live episode, of which nothing but the header is known yet. */
+  /** Adds a live episode of which only the header is known yet. */
   async begin(header: Header, row: Row): Promise<void> {
     const { bodies } = await this.scene(header.scene);
     if (!this.episodes.has(row.key)) this.add(header, row, bodies.length);
   }
 
   /**
-   * What a live episode has grown by.
+   * Appends a new part of a live episode.
    *
-   * @param index of the part in its episode.
-   * @returns the episode, if it has been loaded: any other gets the part when it is.
+   * @param index index of the part in its episode.
+   * @returns the episode if it has been loaded. Otherwise it gets the part when it is.
    */
   append(key: string, part: Part, index: number | undefined): Episode | null {
     const episode = this.episode(key);
@@ -70,7 +70,7 @@ export class Library {
     return row && Object.assign(row, changed);
   }
 
-  /** The episode that a row branched off from, and those that branched off from it; the last is the nearest. */
+  /** Returns the branches of a row, and last the row that it branched off from. */
   related(row: Row): { row: Row; fromStep: number }[] {
     const found = this.rows.flatMap((other) =>
       other.branch?.of === row.key ? [{ row: other, fromStep: other.branch.at_step }] : [],
@@ -80,7 +80,7 @@ export class Library {
     return found;
   }
 
-  /** Those of them that have been loaded. */
+  /** Returns the loaded ones of these. */
   otherFutures(row: Row): OtherFuture[] {
     return this.related(row).flatMap(({ row: { key }, fromStep }) => {
       const episode = this.episode(key);
@@ -96,7 +96,7 @@ export class Library {
   }
 
   private async fetch(row: Row, early: Loading["early"]): Promise<Episode> {
-    // Its scene is named after its task.
+    // A scene is named after its task.
     const [{ header, parts }, { bodies }] = await Promise.all([this.source.episode(row.key), this.scene(row.task)]);
     const episode = this.add(header, row, bodies.length);
     for (const part of parts) episode.append(part);
@@ -117,7 +117,7 @@ export class Library {
   private forgetOldest(shown: Row): void {
     for (const [key, { row }] of this.episodes) {
       if (this.episodes.size <= MOST_KEPT) return;
-      // A live one grows by events, which do not come again.
+      // A live episode is kept, since it grows by events that are sent only once.
       if (row !== shown && !row.branch && row.outcome !== "running") this.episodes.delete(key);
     }
   }

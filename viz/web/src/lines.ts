@@ -1,4 +1,4 @@
-// The lines of one moment, the same that `viz/overlay.py` draws into videos.
+// The lines of one moment, the same as those that `viz/overlay.py` draws into videos.
 
 import type { Episode } from "./episode";
 import {
@@ -16,31 +16,31 @@ import {
 
 export interface Line {
   style: LineStyle;
-  /** x, y, z of every point, m, world. A nan ends the line. */
+  /** Coordinates x, y, z of every point in the world, m. A nan ends the line. */
   points: Float32Array;
   colour: Colour;
   opacity: number;
 }
 
-/** Which lines are drawn; those of other futures always are. */
+/** Switches of the lines. Lines of other futures are always drawn. */
 export type Layers = Record<Exclude<LayerName, "others">, boolean>;
 
-/** Says which lines are drawn. */
+/** The choice of lines that are drawn. */
 export interface Choice extends Layers {
-  /** Plans back to which the way taken is drawn; 0: all of it. */
+  /** Number of plans since which the path taken is drawn; 0: the whole path. */
   trail: number;
 }
 
-/** Another future of the shown episode, from where the two parted. */
+/** Another future of the shown episode, from the step at which the two diverge. */
 export interface OtherFuture {
   episode: Episode;
   fromStep: number;
 }
 
 /**
- * Everything to be drawn at a step, the lowest first.
+ * Returns all lines of a step, from the lowest to the highest.
  *
- * @param fromDecision draw the plan from where it was made, as the image it was made from; else from the step on.
+ * @param fromDecision draw the plan from its decision on, for the image of that decision; otherwise from the step on.
  */
 export function linesAt(
   episode: Episode,
@@ -50,7 +50,7 @@ export function linesAt(
   fromDecision = false,
 ): Line[] {
   const lines = new Map<Kind, Line[]>(KINDS.map((kind) => [kind, []]));
-  /** @param share of the way to the plan in force. */
+  /** @param share position in the sequence of plans, from the first (0) to the current one (1). */
   const add = (kind: Kind, points: Float32Array, share = 1) => {
     const style = styleOf(kind);
     if (style.layer !== "others" && !layers[style.layer]) return;
@@ -60,7 +60,7 @@ export function linesAt(
   const index = episode.decisionAt(step);
   const decision = index < 0 ? null : episode.decisions[index];
   for (const path of decision?.paths.slice(1) ?? []) add("alternative", path);
-  // The plan itself would be the next.
+  // The plan itself has a share of 1.
   decision?.intermediate_plans.forEach((path, i) => add("intermediate_plan", path, i / decision.intermediate_plans.length));
   for (let age = Math.min(N_GHOSTS, index); age >= 1; age--)
     for (const path of episode.decisions[index - age].paths.slice(0, 1)) add("ghost", path, 1 - age / (N_GHOSTS + 1));
@@ -79,7 +79,7 @@ export function linesAt(
   return [...lines.values()].flat();
 }
 
-/** The step from which on the way taken is drawn. */
+/** Returns the step from which the path taken is drawn. */
 export function trailBegin(episode: Episode, step: number, nPlans: number): number {
   if (nPlans === 0) return 0;
   const { decisions, header } = episode;

@@ -1,4 +1,4 @@
-// A rollout that goes on while one looks: its events, and the commands to it.
+// A live rollout: its events, and the commands that are sent to it.
 
 import type { Episode } from "./episode";
 import { readEvents } from "./event_stream";
@@ -9,18 +9,18 @@ import { PageError, type Server } from "./source";
 export type LiveState = "paused" | "running" | "busy" | "closed";
 
 export type LiveCommand =
-  /** Of the episode that is shown: any that is not over can be gone on with. */
+  /** These apply to the shown episode, which can be continued if it is not over. */
   | { command: "run" | "pause" | "step" | "step_prediction" }
   | { command: "reset"; episode_index: number }
   | {
       command: "branch";
       key: string;
-      /** Index of the decision that is taken again. */
+      /** Index of the decision that is made again. */
       prediction: number;
       seed: number;
-      /** Null: as the policy was trained. */
+      /** Null: the policy's default. */
       n_action_steps: number | null;
-      /** Null: the task's own. */
+      /** Null: the instruction of the task. */
       instruction: string | null;
       blinded: string[];
     };
@@ -32,17 +32,17 @@ export interface Status {
 }
 
 interface Listeners {
-  /** Of the episode that is shown. */
+  /** Key of the shown episode. */
   shownKey: () => string | null;
   onCommand: () => void;
   onStatus: (status: Status) => void;
-  /** What is being waited for, in words; "" when nothing is. */
+  /** Progress of the current work in words, or "". */
   onProgress: (message: string) => void;
   onEpisode: (header: Header, row: Row) => Promise<void>;
   onPart: (key: string, part: Part, index: number | undefined) => void;
   onRow: (row: Row) => void;
   onError: (error: unknown) => void;
-  /** There will be no more events. */
+  /** Called when no more events will follow. */
   onGone: (error: unknown) => void;
 }
 
@@ -51,7 +51,7 @@ export class Live {
   private progress = "";
   private readonly left = new AbortController();
   private stream = new AbortController();
-  /** A recorded run; of a rollout that goes on no event may be missed. */
+  /** Whether the run is recorded. Events of a live rollout must not be missed. */
   private readonly mayRest: boolean;
   private readonly liveBar = new LiveBar((command) => void this.send(command));
   readonly bar = this.liveBar.root;
@@ -74,7 +74,7 @@ export class Live {
     return this.status.state;
   }
 
-  /** Of the episode that is being rolled out. */
+  /** Key of the episode that is being rolled out. */
   get key(): string | null {
     return this.status.key;
   }
@@ -96,7 +96,7 @@ export class Live {
     }
   }
 
-  /** Another run is shown: listen no more, and take the bar away. */
+  /** Stops listening and removes the bar, because another run is shown. */
   leave(): void {
     this.left.abort();
     this.bar.remove();
@@ -122,13 +122,13 @@ export class Live {
     return { ...this.status };
   }
 
-  /** A browser has six connections to a server, for all of its tabs: one that nobody looks at gives its own back. */
+  /** Hidden tabs close their connection, since a browser has only six connections to a server for all of its tabs. */
   private restUnseen(): void {
     if (document.hidden && this.mayRest && this.status.state === "paused") this.stream.abort();
     else if (!document.hidden && this.stream.signal.aborted) void this.listen();
   }
 
-  /** Events are handled one after the other: a part comes after its episode. */
+  /** Handles events one after the other, since a part follows its episode. */
   private async handle(event: string, data: string): Promise<void> {
     const content = JSON.parse(data);
     if (event === "status") {

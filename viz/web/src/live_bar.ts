@@ -1,4 +1,4 @@
-// The bar of rollouts: run, step, reset, and the form to branch off. Of a recorded run it is there when it is wanted.
+// The bar that controls rollouts: run, step, reset, and the form for a branch. In a recorded run it is shown on demand.
 
 import { BranchForm, giveKeysBack, numberInput } from "./branch_form";
 import { element, setText } from "./dom";
@@ -13,7 +13,7 @@ export class LiveBar {
   private readonly state = element("span", "state");
   private readonly note = element("span", "note");
   private readonly run: HTMLButtonElement;
-  /** What drives a rollout that is under way. */
+  /** The buttons that control a running rollout. */
   private readonly drive: HTMLElement;
   private readonly reset: HTMLElement;
   private readonly episodeIndex = numberInput("episode", 0);
@@ -52,12 +52,12 @@ export class LiveBar {
     this.branchForm.load(page);
   }
 
-  /** Open the form to branch off, or close it. */
+  /** Opens or closes the form for a branch. */
   toggleBranch(): void {
     this.branchForm.root.open = !this.branchForm.root.open;
   }
 
-  /** @param progress what is being waited for, in words. */
+  /** @param progress progress of the current work, in words. */
   draw(status: Status, progress: string, episode: Episode | null, step: number, isAtHead: boolean): void {
     const isDriven = this.isLive || Boolean(episode?.isRunning);
     const isBusy = status.state === "running" || status.state === "busy";

@@ -1,16 +1,16 @@
-// The page's address says what is shown: run, episode, step and view. So a moment can be sent, and gone back to.
+// The page's address contains run, episode, step and view, so that a moment can be shared and revisited.
 
-/** A part that is null is left to the page. */
+/** The page chooses the parts that are null. */
 export interface Place {
-  /** Null: the list of runs, or the only run. */
+  /** Null for the list of runs, or for the only run. */
   run: string | null;
   episode: string | null;
   step: number | null;
-  /** As `View3d.viewName` has it. */
+  /** The view, as written by `View3d.viewName`. */
   view: string | null;
 }
 
-/** The address follows once nothing has changed for this long: browsers limit how often it may be set. */
+/** The address is updated after this time without changes, since browsers limit how often it may be set. */
 const REST_MS = 250;
 
 export function readPlace(hash: string): Place {
@@ -24,24 +24,24 @@ export function readPlace(hash: string): Place {
   };
 }
 
-/** The end of an address, e.g. "#run=a&episode=pick_place/8&step=69"; "#" for the list of runs. */
+/** Returns the end of an address, e.g. "#run=a&episode=pick_place/8&step=69"; "#" for the list of runs. */
 export function hashOf(place: Partial<Place>): string {
   const parts = new URLSearchParams();
   for (const name of ["run", "episode", "step", "view"] as const) {
     const value = place[name];
     if (value !== null && value !== undefined) parts.set(name, String(value));
   }
-  // These may stand in an address as they are, and read better.
+  // These characters need no escape in an address, and are more readable without.
   return `#${parts.toString().replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%2C", ",")}`;
 }
 
 export class Address {
   private timer = 0;
   private noted = "";
-  /** The address as it was read or written last. */
+  /** The address that was read or written last. */
   private known = location.hash;
 
-  /** @param onGo a link was followed, or one went back or forward. */
+  /** @param onGo called when a link was followed, or on back and forward. */
   constructor(onGo: (place: Place) => void) {
     addEventListener("hashchange", () => {
       this.adopt();
@@ -53,19 +53,19 @@ export class Address {
     return readPlace(location.hash);
   }
 
-  /** One has gone on to another place: back leads to the one before. */
+  /** Adds a place to the history, so that back leads to the previous one. */
   push(place: Place): void {
     this.write(place, "pushState");
   }
 
-  /** What is shown has changed a little: the address follows in its own time. */
+  /** Updates the address with a delay after a small change. */
   note(place: Place): void {
     const hash = hashOf(place);
     if (hash === this.noted) return;
     this.noted = hash;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      // A link that was just followed has set it already.
+      // A link that was just followed has already set the address.
       if (location.hash === this.known) this.write(place, "replaceState");
     }, REST_MS);
   }

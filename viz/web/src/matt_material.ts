@@ -1,5 +1,5 @@
-// Matt surfaces under a soft sky, a key light and a fill light. Lit by vertex: without a GPU that takes less time than
-// three's materials, which light every pixel. Only the key light's shadow is looked up for each pixel.
+// Matt surfaces under a soft sky, a key light and a fill light. They are lit per vertex, which is faster without a GPU than
+// three's materials, which are lit per pixel. Only the key light's shadow is computed per pixel.
 
 import { FrontSide, GLSL3, RawShaderMaterial, Vector4, type IUniform, type Side } from "three";
 import type { Colour } from "./overlay_style";
@@ -8,10 +8,10 @@ export const TO_KEY_LIGHT = [0.3, -0.51, 0.81] as const;
 
 interface MattParameters {
   opacity?: number;
-  /** One colour in place of the vertices' own. */
+  /** One colour instead of the colours of the vertices. */
   paint?: Colour;
   colorWrite?: boolean;
-  /** Of `Shadow`; without them none falls on the surface. */
+  /** Uniforms of `Shadow`. Without them no shadow falls on the surface. */
   shadow?: Record<string, IUniform>;
   side?: Side;
 }
@@ -27,7 +27,7 @@ uniform mat4 toShadow;
 out vec3 shadeInShadow, inShadowMap;
 #endif
 const vec3 KEY = vec3(${TO_KEY_LIGHT.join(", ")}), FILL = vec3(-0.68, 0.55, 0.48);
-// Without this distance (m) a surface would shadow itself in stripes.
+// Without this offset (m), a surface would cast striped shadows onto itself.
 const float CLEARANCE = 0.0015;
 void main() {
   vec3 n = normalize(mat3(modelMatrix) * normal);
@@ -35,7 +35,7 @@ void main() {
   vec3 sky = mix(vec3(0.25, 0.24, 0.24), vec3(0.50, 0.51, 0.53), 0.5 + 0.5 * n.z);
   vec3 soft = sky + 0.12 * max(dot(n, FILL), 0.0);
   vec3 light = soft + 0.46 * max(dot(n, KEY), 0.0);
-  // Light adds up linearly, colours are given and shown as sRGB.
+  // Light adds up linearly, while colours are given and shown as sRGB.
   vec3 surface = pow(mix(color, paint.rgb, paint.a), vec3(2.2));
   shade = pow(min(surface * light, 1.0), vec3(1.0 / 2.2));
 #ifdef SHADOW

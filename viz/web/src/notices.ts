@@ -1,4 +1,4 @@
-// What the page has to say: a message that stays, and one that goes by itself.
+// Messages of the page: one that stays, and one that disappears by itself.
 
 import { element, setText } from "./dom";
 import { PageError } from "./source";
@@ -30,7 +30,7 @@ export class Notices {
   }
 
   fail(error: unknown): void {
-    // What nobody foresaw is a bug: its trace is wanted.
+    // Any other error is a bug, whose stack trace is needed.
     if (!(error instanceof PageError)) console.error(error);
     this.show(error instanceof Error ? error.message : String(error));
   }

@@ -1,4 +1,4 @@
-// Outcomes in words and in the order of the list: what failed is looked at first.
+// Outcomes in words and in the order of the list, in which failures come first.
 
 import type { Row } from "./format";
 
@@ -7,18 +7,18 @@ const KNOWN = (document.getElementById("app")?.dataset.outcomes ?? "success erro
 
 export function outcomeRank(outcome: string): number {
   if (outcome === "running") return -1;
-  // What is unknown comes after all other failures, what succeeded last.
+  // Unknown outcomes come after all other failures, and successes last.
   if (outcome === "success") return KNOWN.length + 1;
   const rank = KNOWN.indexOf(outcome);
   return rank < 0 ? KNOWN.length : rank;
 }
 
-/** The step of an episode to look at first: where it failed; null for one that did not, and while it runs. */
+/** Returns the step at which an episode failed; null for a success, and while it runs. */
 export function failedAt({ outcome, success, decisive_step, decided_at_step }: Row): number | null {
   return success || outcome === "running" ? null : (decisive_step ?? decided_at_step);
 }
 
-/** An outcome in words; one of a newer version is said to be unknown. */
+/** Returns an outcome in words. Outcomes of newer versions are marked as unknown. */
 export function outcomeInWords(outcome: string): string {
   const isKnown = outcome === "all" || outcome === "running" || KNOWN.includes(outcome);
   return isKnown ? inWords(outcome) : `${inWords(outcome)} (unknown)`;

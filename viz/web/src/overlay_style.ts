@@ -1,8 +1,8 @@
-// The table of the lines that are drawn of a plan. Films and MuJoCo's window read the same one: see overlay_style.py.
+// The table of the lines of a plan. Films and MuJoCo's window read the same table: see overlay_style.py.
 
 import table from "../../overlay.json";
 
-/** sRGB 0..255, the same in both themes. */
+/** An sRGB colour, 0..255, the same in both themes. */
 export type Colour = readonly [number, number, number];
 export type Kind = "alternative" | "intermediate_plan" | "ghost" | "other" | "taken" | "rest" | "plan" | "tool";
 export type LayerName = "plan" | "taken" | "ghosts" | "alternatives" | "intermediate_plans" | "others";
@@ -31,7 +31,7 @@ export interface Layer {
   meaning: string;
 }
 
-/** The lowest first. */
+/** All kinds of lines, from the lowest to the highest. */
 export const KINDS = table.lines.map(({ kind }) => kind as Kind);
 export const LAYERS = table.layers as readonly Layer[];
 export const HALOS = table.halos as unknown as Record<"light" | "dark", Colour>;
@@ -39,7 +39,7 @@ export const HALO_WIDER_PX = table.halo_wider_px;
 export const HALO_OPACITY = table.halo_opacity;
 export const DOT_WIDER_PX = table.dot_wider_px;
 export const N_GHOSTS = table.n_ghosts;
-/** Choices of the trail: the number of plans since which the way taken is drawn; 0: all of it. */
+/** Choices of the trail: the number of plans since which the path taken is drawn; 0: the whole path. */
 export const TRAILS: readonly number[] = table.trails;
 export const LEAST_TRAIL_S = table.least_trail_s;
 
@@ -53,7 +53,7 @@ export function layerOf(name: LayerName): Layer {
   return LAYERS.find(({ layer }) => layer === name)!;
 }
 
-/** The colour of a line that is that share of the way to the plan in force, which is at 1. */
+/** Returns the colour of a line at a share from 0 to 1 of the way to the current plan's colour. */
 export function colourAt({ colour, turns_to: end }: LineStyle, share: number): Colour {
   if (!end) return colour;
   const between = (i: 0 | 1 | 2) => Math.round(colour[i] + share * (end[i] - colour[i]));
@@ -64,12 +64,12 @@ export function opacityAt({ opacity, fades }: LineStyle, share: number): number 
   return fades ? opacity * share ** 2 : opacity;
 }
 
-/** Of an image as wide as this, css px, how many px are one px of a line's width. */
+/** Returns the factor on line widths for an image of this width in css px. */
 export function imageScale(width: number): number {
   return Math.sqrt(width / table.image_width_px);
 }
 
-/** In a small image some lines would hide the robot. */
+/** Whether a line is drawn into an image. In a small image some lines would hide the robot. */
 export function isInImage({ images }: LineStyle, width: number): boolean {
   return images === "all" || width >= table.image_width_px;
 }

@@ -1,4 +1,4 @@
-// Playing an episode in real time, faster or slower.
+// Plays an episode in real time, faster or slower.
 
 const SPEEDS = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8];
 
@@ -18,14 +18,14 @@ export class Playback {
     this.since = null;
   }
 
-  /** What was played so far was played at the old speed. */
+  /** Changes the speed from the current step on. */
   changeSpeed(direction: 1 | -1, step: number): void {
     const index = SPEEDS.indexOf(this.speed) + direction;
     this.speed = SPEEDS[Math.min(SPEEDS.length - 1, Math.max(0, index))];
     if (this.since) this.start(step);
   }
 
-  /** The step to be shown now; playing ends at the last one. */
+  /** Returns the step to show now. Playing ends at the last step. */
   stepAt(now: number, controlDtS: number, nSteps: number): number {
     const { time, step } = this.since!;
     const played = Math.floor((Math.max(0, now - time) / 1000 / controlDtS) * this.speed);

@@ -1,9 +1,9 @@
-// Paths in the world to paths in a camera's image.
+// Projects paths in the world into a camera's image.
 
-/** What is nearer to the camera than this along its axis is cut off, m: (u, v) would grow without bound. */
+/** Points closer to the camera than this along its axis, m, are cut off, since (u, v) would grow without bound. */
 const NEAR_M = 0.01;
 
-/** Trace the pieces of a path that lie in front of the camera; `scale` is canvas pixels per image pixel. */
+/** Traces the pieces of a path in front of the camera. `scale` is canvas pixels per image pixel. */
 export function tracePath(
   context: CanvasRenderingContext2D,
   projection: readonly number[],
@@ -29,7 +29,7 @@ export function tracePath(
   }
 }
 
-/** Where a segment of (w u, w v, w) comes to w = NEAR_M: these are linear along it, (u, v) are not. */
+/** Returns the point of a segment at w = NEAR_M. Along it (w u, w v, w) is linear, while (u, v) is not. */
 function cut(hidden: readonly number[], visible: readonly number[]): number[] {
   const share = (NEAR_M - hidden[2]) / (visible[2] - hidden[2]);
   return hidden.map((value, i) => value + share * (visible[i] - value));

@@ -1,15 +1,15 @@
-// The list of runs: how well each did, and the way to its episodes and its report.
+// The list of runs, with their results and links to their episodes and reports.
 
 import { COMMANDS } from "./controls";
 import { element, setText, svg } from "./dom";
 import { hashOf } from "./location";
 import { outcomeInWords, outcomeRank } from "./outcomes";
 
-/** As `viz/run_list.py` describes a run. */
+/** A run as described by `viz/run_list.py`. */
 export interface ListedRun {
   name: string;
   started_utc: string | null;
-  /** Type and checkpoint in short. */
+  /** Type and checkpoint, shortened. */
   policy: string;
   checkpoint: string;
   env: string;
@@ -18,11 +18,11 @@ export interface ListedRun {
   n_done: number;
   n_judged: number;
   n_success: number;
-  /** Null while no episode has come to its end; so is the interval. */
+  /** Null, like the interval, until an episode has run to its end. */
   success_rate: number | null;
   success_interval: [number, number] | null;
   outcomes: Record<string, number>;
-  /** When the newest row was written. */
+  /** Time at which the newest row was written. */
   changed_s: number | null;
   doctor: { level: "fine" | "warning" | "error" | "unknown"; n_errors: number; n_warnings: number; findings: string[] };
   old_rules: string;
@@ -35,16 +35,16 @@ export interface Listing {
   folder: string;
   runs: ListedRun[];
   remarks: { name: string; remark: string }[];
-  /** Makes the first run. */
+  /** The command that makes a first run. */
   first_command: string;
 }
 
 interface Column {
   name: string;
   text: string;
-  /** Ascending. */
+  /** Comparison for the ascending order. */
   compare: (a: ListedRun, b: ListedRun) => number;
-  /** Sorted for the first time the largest comes first. */
+  /** Whether the first click sorts in descending order. */
   isLargestFirst?: boolean;
   draw: (run: ListedRun, list: RunList) => (Node | string)[];
 }
@@ -134,7 +134,7 @@ export class RunList {
   private received = "";
   private order = COLUMNS[2];
   private isDescending = true;
-  /** Names of the runs whose command for a report is shown. */
+  /** Names of the runs for which the command that makes the report is shown. */
   private readonly explained = new Set<string>();
 
   constructor(
@@ -165,7 +165,7 @@ export class RunList {
     return this.shown().map(({ name }) => name);
   }
 
-  /** Read the list again; it is drawn again only if it is another. */
+  /** Reads the list again, and draws it only if it has changed. */
   async refresh(): Promise<void> {
     const received = await this.load();
     if (received === this.received) return;
@@ -179,7 +179,7 @@ export class RunList {
     this.search.select();
   }
 
-  /** A link to the report, or what makes one. */
+  /** Returns a link to the report, or a button that shows the command for it. */
   drawReport(run: ListedRun): Node {
     if (run.has_report) {
       const link = element("a", "", "open");
@@ -188,7 +188,7 @@ export class RunList {
       return link;
     }
     const button = element("button", "chip", "none yet");
-    button.title = "how to make it";
+    button.title = "how to make the report";
     button.ariaExpanded = String(this.explained.has(run.name));
     button.onclick = () => {
       if (!this.explained.delete(run.name)) this.explained.add(run.name);
@@ -237,14 +237,14 @@ export class RunList {
       const order = this.isDescending ? "descending" : "ascending";
       head.ariaSort = column === this.order ? order : "none";
     }
-    // The list may be another while one moves through it by keys.
+    // Keep the focus, because the list may change while it is used with keys.
     const focused = document.activeElement?.closest<HTMLElement>("tr[data-run]")?.dataset.run;
     this.body.replaceChildren(...shown.flatMap((run) => this.drawRun(run)));
     if (focused) this.body.querySelector<HTMLElement>(`[data-run="${CSS.escape(focused)}"] a.open`)?.focus();
     this.body.parentElement!.hidden = !shown.length;
     this.empty.hidden = shown.length > 0;
-    if (listing.runs.length) setText(this.empty, "No run has all of these words.");
-    else this.empty.replaceChildren("No run is here yet. This makes one: ", element("code", "", listing.first_command));
+    if (listing.runs.length) setText(this.empty, "No run matches all of these words.");
+    else this.empty.replaceChildren("There is no run here yet. This command makes one: ", element("code", "", listing.first_command));
     this.drawLegend(shown);
     this.remarksPart.hidden = !listing.remarks.length;
     this.remarks.replaceChildren(
@@ -252,7 +252,7 @@ export class RunList {
     );
   }
 
-  /** The key to the colours of the outcomes. */
+  /** Draws the legend of the outcomes. */
   private drawLegend(shown: readonly ListedRun[]): void {
     const outcomes = new Set(shown.flatMap((run) => Object.keys(run.outcomes)));
     this.legend.replaceChildren(
@@ -272,13 +272,13 @@ export class RunList {
       cell.dataset.column = column.name;
       row.append(cell);
     }
-    // The whole row is the link's; what is in it keeps its own clicks.
+    // The whole row acts as the link, except for links and buttons in it.
     row.onclick = ({ target }) => {
       const isOwn = target instanceof Element && target.closest("a, button");
       if (!isOwn && !getSelection()?.toString()) row.querySelector<HTMLElement>("a.open")!.click();
     };
     if (!this.explained.has(run.name) || run.has_report) return [row];
-    const cell = element("td", "", "This makes the report: ", element("code", "", run.report_command));
+    const cell = element("td", "", "This command makes the report: ", element("code", "", run.report_command));
     cell.colSpan = COLUMNS.length;
     return [row, element("tr", "explained", cell)];
   }
@@ -294,7 +294,7 @@ function isFinished({ n_done, n_asked }: ListedRun): boolean {
   return n_done >= n_asked;
 }
 
-/** The rank of the outcome that most episodes have. */
+/** Returns the rank of the most frequent outcome. */
 function mostFrequent({ outcomes }: ListedRun): number {
   const [most] = Object.entries(outcomes).sort(([, a], [, b]) => b - a);
   return most ? outcomeRank(most[0]) : -1;
@@ -332,7 +332,7 @@ function drawOutcomes({ outcomes, old_rules }: ListedRun): Node[] {
   return old_rules ? [stack, element("span", "", old_rules)] : [stack];
 }
 
-/** Successes first, then as everywhere. */
+/** Returns the place of an outcome in a bar: successes first, then the usual order. */
 function stackRank(outcome: string): number {
   return outcome === "success" ? -1 : outcomeRank(outcome);
 }
@@ -341,7 +341,7 @@ function drawEpisodes(run: ListedRun): (Node | string)[] {
   if (isFinished(run)) return [String(run.n_done)];
   const note = element("span", "unfinished", "unfinished");
   const ago = run.changed_s === null ? "" : ` Its files were last changed ${agoOf(run.changed_s)}.`;
-  note.title = `The run goes on, or was stopped.${ago} This finishes it: ${run.resume_command}`;
+  note.title = `The run is in progress or was stopped.${ago} This command finishes it: ${run.resume_command}`;
   return [`${run.n_done} of ${run.n_asked} `, note];
 }
 
@@ -357,7 +357,7 @@ function agoOf(changed_s: number): string {
 function drawDoctor({ doctor: { level, n_errors, n_warnings, findings } }: ListedRun): Node[] {
   const counts = [counted(n_errors, "error"), counted(n_warnings, "warning")].filter(Boolean).join(", ");
   const verdict = element("span", level, counts || (level === "unknown" ? "not recorded" : "fine"));
-  verdict.title = findings.join("\n") || (level === "fine" ? "nothing was found that would make the number wrong" : "");
+  verdict.title = findings.join("\n") || (level === "fine" ? "no problems found" : "");
   return [verdict];
 }
 

@@ -1,4 +1,4 @@
-// The robot and what is around it, and a second, translucent robot where another future is at the same step.
+// The robot and its surroundings, and a translucent second robot that shows another future at the same step.
 
 import { DoubleSide, Group, Mesh, type IUniform, type Material } from "three";
 import { bodyGeometries, poseMatrix } from "./body_geometry";
@@ -7,9 +7,9 @@ import { mattMaterial } from "./matt_material";
 import { styleOf } from "./overlay_style";
 import { SHADOWLESS } from "./shadow";
 
-/** Bodies nearer than this (m, and in quaternion) in both futures are drawn once. */
+/** Bodies whose poses in both futures differ by less than this (m, and quaternion) are drawn once. */
 const SAME_POSE = 1e-4;
-/** After the lines: these shine through the second robot. */
+/** The second robot is drawn after the lines, which are visible through it. */
 const GHOST_ORDER = 10;
 
 export class SceneModel {
@@ -17,12 +17,12 @@ export class SceneModel {
   private readonly fine: Material;
   private readonly bodies: { body: number; mesh: Mesh; ghosts: Mesh[] }[];
 
-  /** @param shadow uniforms of what falls onto opaque bodies. */
+  /** @param shadow uniforms of the shadow that falls onto opaque bodies. */
   constructor(data: SceneData, shadow: Record<string, IUniform>) {
     this.fine = mattMaterial({ shadow, side: DoubleSide });
     this.bodies = bodyGeometries(data).map(({ body, opacity, geometry }) => {
       const mesh = new Mesh(geometry, opacity < 1 ? mattMaterial({ opacity }) : FAST);
-      // Without the first, depth only, one would see into the ghost through its own skin.
+      // The first mesh writes only depth, so that the inside of the translucent robot stays hidden.
       const ghosts = opacity < 1 ? [] : [new Mesh(geometry, GHOST_DEPTH), new Mesh(geometry, GHOST_SKIN)];
       ghosts.forEach((ghost, i) => {
         ghost.renderOrder = GHOST_ORDER + i;
@@ -34,7 +34,7 @@ export class SceneModel {
     });
   }
 
-  /** Put every body where it is; `other` are the poses of another future at that step. */
+  /** Moves every body to its pose. `other` are the poses of another future at that step. */
   pose(poses: Float32Array, other: Float32Array | null): void {
     for (const { body, mesh, ghosts } of this.bodies) {
       poseMatrix(poses, 7 * body, mesh.matrix);
@@ -46,9 +46,9 @@ export class SceneModel {
     }
   }
 
-  /** With shadows and without cracks, which takes longer. */
+  /** Draws shadows and hides cracks, which takes longer. */
   setFine(isFine: boolean): void {
-    // Light meshes have cracks; with their inner sides drawn too these do not show.
+    // Simplified meshes have cracks, which are invisible if their inner sides are drawn too.
     const surface = isFine ? this.fine : FAST;
     for (const { mesh, ghosts } of this.bodies) if (ghosts.length) mesh.material = surface;
   }

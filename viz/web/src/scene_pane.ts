@@ -1,4 +1,4 @@
-// The place of the 3D picture: with its legend and switches, or the reason why there is none.
+// The pane of the 3D picture with its legend and switches, or the reason why there is no picture.
 
 import { element, setText } from "./dom";
 import type { Episode } from "./episode";
@@ -16,7 +16,7 @@ export class ScenePane {
   readonly root = element("section", "scene");
   readonly layers = element("div", "layers");
   readonly cameraButtons = element("div", "camera-preset");
-  /** Null until it is wanted, and without WebGL. */
+  /** Null until it is first needed, and without WebGL. */
   view: View3d | null = null;
   private readonly waiting = element("p", "waiting", "loading");
   private readonly whyEmpty = element("p", "no-webgl");
@@ -31,7 +31,7 @@ export class ScenePane {
     this.root.append(element("div", "scene-bar", this.layers, this.otherKey, this.cameraButtons), this.picture);
   }
 
-  /** Start WebGL, which takes a while: lists are drawn before. */
+  /** Starts WebGL, which takes a while, so that lists are drawn first. */
   prepare(): void {
     if (this.isPrepared) return;
     this.isPrepared = true;
@@ -46,7 +46,7 @@ export class ScenePane {
     this.view?.setBackground(colour);
   }
 
-  /** Say what the picture is waited for. */
+  /** Shows what the picture is waiting for. */
   sayWaiting(message: string): void {
     setText(this.waiting, message || "loading");
   }
@@ -59,12 +59,12 @@ export class ScenePane {
     this.view?.usePreset(PRESETS[(PRESETS.indexOf(this.preset) + 1) % PRESETS.length]);
   }
 
-  /** The next scene is another, whatever its name. */
+  /** Forgets the scene, so that the next one is loaded even if it has the same name. */
   forget(): void {
     this.shown = "";
   }
 
-  /** One view serves all episodes of a scene: how it was turned stays. */
+  /** All episodes of a scene share a view, so that its orientation is kept. */
   load(header: Header, data: SceneData): void {
     this.prepare();
     if (this.shown === header.scene) return;

@@ -1,4 +1,4 @@
-// The shadow of the key light, so that one sees what stands on what.
+// The shadow of the key light, which shows what stands on what.
 
 import {
   DepthTexture,
@@ -13,7 +13,7 @@ import {
 } from "three";
 import { mattMaterial, TO_KEY_LIGHT } from "./matt_material";
 
-/** A layer of what casts none. */
+/** The layer of objects that cast no shadow. */
 export const SHADOWLESS = 1;
 const SIZE_PX = 2048;
 const CASTER = mattMaterial({ colorWrite: false });
@@ -34,7 +34,7 @@ export class Shadow {
     this.light.up.set(0, 0, 1);
   }
 
-  /** Where shadows fall: within a radius (m) around a place. */
+  /** Sets the region in which shadows fall: a radius (m) around a place. */
   aim(center: Vector3, radius: number): void {
     const { light } = this;
     light.left = light.bottom = -radius;
@@ -48,7 +48,7 @@ export class Shadow {
     light.lookAt(center);
     light.updateMatrixWorld();
     light.updateProjectionMatrix();
-    // From -1..1 to 0..1, as a texture is read.
+    // Map -1..1 to the texture coordinates 0..1.
     this.uniforms.toShadow.value
       .makeScale(0.5, 0.5, 0.5)
       .setPosition(0.5, 0.5, 0.5)

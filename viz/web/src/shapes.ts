@@ -1,4 +1,4 @@
-// The surface of a shape in its own frame, after MuJoCo's conventions.
+// Returns the surface of a shape in its own frame, following MuJoCo's conventions.
 
 import {
   BoxGeometry,
@@ -15,11 +15,11 @@ export interface ShapeSurface {
   positions: Float32Array;
   normals: Float32Array;
   index: ArrayLike<number>;
-  /** sRGB bytes of every vertex; null: the shape's colour. */
+  /** sRGB bytes of every vertex, or null for the colour of the shape. */
   colours: Uint8Array | null;
 }
 
-/** Half the edge of what stands for an infinite plane, m. */
+/** Half the edge of the square that represents an infinite plane, m. */
 const INFINITE_M = 12;
 
 export function surfaceOfShape(shape: ShapeData, meshes: readonly ShapeSurface[]): ShapeSurface {
@@ -38,7 +38,7 @@ export function surfaceOfMesh(mesh: MeshData): ShapeSurface {
   };
 }
 
-/** three's round shapes stand along y, MuJoCo's along z. */
+/** Turns round shapes, which stand along y in three and along z in MuJoCo. */
 function primitive({ kind, size: [x, y, z] }: ShapeData): BufferGeometry {
   switch (kind) {
     case "box":

@@ -1,4 +1,4 @@
-// Where the data comes from: the page itself (an export) or the server that sent the page.
+// The source of the data: the page itself (an export) or the server that sent the page.
 
 import {
   bytesOfBase64,
@@ -16,13 +16,13 @@ export interface Source {
   page(): Promise<Page>;
   scene(task: string): Promise<SceneData>;
   episode(key: string): Promise<EpisodeData>;
-  /** Of a decision that came without its plan. */
+  /** Returns the plan of a decision that arrived without it. */
   plan(key: string, prediction: number): Promise<PlanData>;
-  /** By camera, of a decision that came without its images. */
+  /** Returns camera → image of a decision that arrived without its images. */
   images(key: string, prediction: number): Promise<Record<string, CameraData>>;
 }
 
-/** Something that the user is told in place of the picture. */
+/** An error whose message is shown to the user instead of the picture. */
 export class PageError extends Error {}
 
 export async function openSource(): Promise<Source> {
@@ -80,10 +80,10 @@ function found<T>(value: T | undefined, what: string): T {
 export class Server implements Source {
   private readonly token = new URLSearchParams(location.search).get("token") ?? "";
 
-  /** @param run which one, where the server has several. */
+  /** @param run the name of the run, if the server has several. */
   constructor(private readonly run: string | null = null) {}
 
-  /** The list of runs, as JSON. */
+  /** Returns the list of runs as JSON. */
   async runs(): Promise<string> {
     return (await this.request("/api/runs")).text();
   }
@@ -96,7 +96,7 @@ export class Server implements Source {
     return checkVersion(await this.getJson<Page>("/api/page"));
   }
 
-  /** The rows that came after the first `nKnown`. */
+  /** Returns the rows after the first `nKnown`. */
   rows(nKnown: number): Promise<NewRows> {
     return this.getJson(`/api/rows?after=${nKnown}`);
   }
@@ -122,7 +122,7 @@ export class Server implements Source {
     try {
       response = await fetch(this.withRun(path), { ...init, headers: { "X-Whisker-Token": this.token } });
     } catch (cause) {
-      throw new PageError("The server is gone: whiskers was stopped. Start it again and open its new address.", {
+      throw new PageError("The server has stopped. Start whiskers again and open its new address.", {
         cause,
       });
     }
@@ -141,7 +141,7 @@ export class Server implements Source {
       return (await response.json()) as T;
     } catch (cause) {
       throw new PageError(
-        "The server's answer broke off: whiskers was stopped. Start it again and open its new address.",
+        "The server stopped during its answer. Start whiskers again and open its new address.",
         {
           cause,
         },
@@ -150,14 +150,14 @@ export class Server implements Source {
   }
 }
 
-/** The server explains itself as {"error": "..."}. */
+/** Returns the reason of a refused request, which the server sends as {"error": "..."}. */
 async function refusal(response: Response): Promise<string> {
   const text = await response.text();
   try {
     const { error } = JSON.parse(text) as { error?: string };
     if (error) return error;
   } catch {
-    // Not JSON: not from whiskers.
+    // The answer is no JSON, so it is not from whiskers.
   }
   if (response.status === 401 || response.status === 403)
     return "The server does not know this page's token. Open the address that whiskers printed when it was started.";

@@ -1,15 +1,15 @@
-// The colours of the lines, for the style sheet and for legends.
+// Makes the colours of the lines available to the style sheet and to legends.
 
 import { element } from "./dom";
 import { HALOS, KINDS, layerOf, styleOf, type LayerName } from "./overlay_style";
 
-/** As `--plan`, `--ghost` and so on. */
+/** Defines `--plan`, `--ghost` and so on. */
 export function giveColoursToStyles(): void {
   for (const kind of KINDS)
     document.documentElement.style.setProperty(`--${kind}`, `rgb(${styleOf(kind).colour.join(" ")})`);
 }
 
-/** Give an element a layer's colour as `--swatch`, and the rim of its lines as `--rim`. */
+/** Sets the colour of a layer as `--swatch` of an element, and the rim of its lines as `--rim`. */
 export function giveSwatch(to: HTMLElement, layer: LayerName): void {
   const { colour, turns_to: end, halo } = styleOf(layerOf(layer).swatch);
   const [from, into] = [colour, end ?? colour].map((ends) => `rgb(${ends.join(" ")})`);

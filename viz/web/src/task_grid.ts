@@ -1,4 +1,4 @@
-// All episodes at a glance: a cell each, by task and episode, in the colour of its outcome.
+// All episodes as a grid: a cell per episode, sorted by task, in the colour of its outcome.
 
 import { element } from "./dom";
 import type { Row } from "./format";
@@ -10,16 +10,16 @@ export class TaskGrid {
   private cells = new Map<string, HTMLAnchorElement>();
   private current: string | null = null;
 
-  /** @param hrefOf the address of an episode by its key. */
+  /** @param hrefOf returns the address of an episode from its key. */
   constructor(private readonly hrefOf: (key: string) => string) {
     this.root.addEventListener("keydown", (event) => this.onKey(event));
-    // The keys are those of the picture again.
+    // After a click, the keys control the picture again.
     this.root.addEventListener("click", () => (document.activeElement as HTMLElement | null)?.blur());
   }
 
-  /** @param names of the tasks; with one task alone its name is left out. */
+  /** @param names names of the tasks. The name of a single task is not shown. */
   load(rows: readonly Row[], names: ReadonlyMap<string, TaskName>): void {
-    // New episodes may come while one moves through the cells by keys.
+    // Keep the focus, because new episodes may arrive while the grid is used with keys.
     const focused = [...this.cells].find(([, cell]) => cell === document.activeElement)?.[0];
     this.cells = new Map();
     const trunks = rows.filter(({ branch }) => !branch);
@@ -39,7 +39,7 @@ export class TaskGrid {
     if (focused) this.cells.get(focused)?.focus();
   }
 
-  /** @param keys of the episodes that are looked for; the others fade. */
+  /** @param keys keys of the matching episodes. All others fade. */
   highlight(keys: ReadonlySet<string>): void {
     for (const [key, cell] of this.cells) cell.classList.toggle("faded", !keys.has(key));
   }
@@ -50,7 +50,7 @@ export class TaskGrid {
     const cell = this.cells.get(key ?? "");
     cell?.classList.add("current");
     cell?.scrollIntoView({ block: "nearest" });
-    // By TAB one comes to one cell; from there the arrows lead on.
+    // TAB reaches a single cell, from which the arrow keys continue.
     const entry = cell ?? this.cells.values().next().value;
     for (const each of this.cells.values()) each.tabIndex = each === entry ? 0 : -1;
   }
@@ -95,7 +95,7 @@ function drawHead({ short, words }: TaskName, rows: readonly Row[]): HTMLElement
   return head;
 }
 
-/** The cell that an arrow leads to: up and down to the nearest one of the next line. */
+/** Returns the cell that an arrow key leads to. Up and down lead to the nearest cell of the next line. */
 function neighbour(cells: readonly HTMLElement[], index: number, key: string): number {
   if (key === "ArrowRight") return index + 1;
   if (key === "ArrowLeft") return index - 1;
@@ -107,7 +107,7 @@ function neighbour(cells: readonly HTMLElement[], index: number, key: string): n
     const { left, top } = cell.getBoundingClientRect();
     const lines = sign * (top - from.top);
     if (lines < 1) return;
-    // A line counts for more than any way along it.
+    // The distance in lines counts more than any distance along a line.
     const distance = 1e4 * lines + Math.abs(left - from.left);
     if (distance < bestDistance) [best, bestDistance] = [i, distance];
   });

@@ -1,13 +1,13 @@
-// Names tasks in a list of several: by the number in the suite, and by the words that tell them apart.
+// Names tasks in a list of several: by their number in the suite and the words that differ.
 
 export interface TaskName {
-  /** Number in the suite; of tasks of several suites with the suite's name. */
+  /** The number in the suite, after the suite's name if there are several suites. */
   short: string;
-  /** The name without the words that all tasks begin and end with. */
+  /** The name without the first and last words that all tasks share. */
   words: string;
 }
 
-/** @param envs task → the name to evaluate it by. */
+/** @param envs task → the environment name with which it is evaluated. */
 export function nameTasks(tasks: readonly string[], envs: Record<string, string>): Map<string, TaskName> {
   const suites = new Set(tasks.map((task) => suiteOf(envs[task] ?? task)));
   const words = tasks.map((task) => (suites.size > 1 ? task : task.slice(task.indexOf("/") + 1)).split(/[_ ]+/));
@@ -22,14 +22,14 @@ export function nameTasks(tasks: readonly string[], envs: Record<string, string>
   );
 }
 
-/** In the order of their numbers, not of their digits. */
+/** Compares names so that 9 comes before 10. */
 export const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 
 function suiteOf(env: string): string {
   return env.includes("/") ? env.slice(0, env.indexOf("/")) : "";
 }
 
-/** How many words all lists begin with; one list shares none. */
+/** Returns how many words all lists begin with; 0 for a single list. */
 function countShared(lists: readonly string[][]): number {
   const [first, ...others] = lists;
   if (!others.length) return 0;

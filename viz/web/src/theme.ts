@@ -1,4 +1,4 @@
-// Light or dark: as the system has it, until one says otherwise.
+// The light or dark theme. It follows the system until the user changes it.
 
 export type Theme = "light" | "dark";
 

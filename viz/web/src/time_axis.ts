@@ -1,4 +1,4 @@
-// The axis under the graphs, in seconds.
+// The time axis below the graphs, in seconds.
 
 import { element } from "./dom";
 import type { Span } from "./graph";
@@ -17,7 +17,7 @@ export class TimeAxis {
     const ticks = Array.from({ length: last - first + 1 }, (_, i) => {
       const time = (first + i) * interval;
       const tick = element("span", "tick", `${Number(time.toFixed(1))} s`);
-      // At the very end there is no room to the right of it.
+      // At the end of the axis there is no room to the right of the label.
       tick.classList.toggle("last", time / controlDtS > begin + 0.97 * (end - begin));
       tick.style.left = `${(100 * (time / controlDtS - begin)) / (end - begin)}%`;
       return tick;

@@ -1,4 +1,4 @@
-// The episode from left to right: stages, predictions, where it went wrong, and where we are.
+// The timeline of an episode: stages, predictions, the decisive step and the shown step.
 
 import { element, onDragAlong, svg } from "./dom";
 import type { Episode } from "./episode";
@@ -24,7 +24,7 @@ export class Timeline {
     onDragAlong(this.track, (share) => onSeek(Math.round(share * this.nSteps)));
   }
 
-  /** The episode is another, or has grown. */
+  /** Updates the timeline after a change of the episode. */
   load(episode: Episode): void {
     const { stages, branch } = episode.header;
     this.nSteps = episode.lastShownStep;
@@ -38,7 +38,7 @@ export class Timeline {
       ...stages.flatMap((name, stage) => {
         const y = stage * (STAGE_HEIGHT + STAGE_GAP);
         const row = svg("rect", { class: "row", x: 0, y, width: this.nSteps, height: STAGE_HEIGHT });
-        // A moment is drawn from halfway before it to halfway after it.
+        // A moment extends half a step to both sides.
         const held = stretches(episode.nMoments, (i) => episode.progress.at(i, stage) > 0).map(([begin, end]) =>
           svg("rect", { class: `stage ${name}`, x: begin - 0.5, y, width: end - begin, height: STAGE_HEIGHT }),
         );
@@ -80,7 +80,7 @@ export class Timeline {
   }
 }
 
-/** Where something holds: begins and ends, the end not included. */
+/** Returns the intervals in which something holds, without their ends. */
 function stretches(n: number, holds: (i: number) => boolean): [number, number][] {
   const found: [number, number][] = [];
   for (let i = 0; i < n; i++) {

@@ -1,4 +1,4 @@
-// The 3D picture. It is drawn when someone asks, never by itself.
+// The 3D picture. It is drawn only on request.
 
 import { Color, PerspectiveCamera, Scene, Vector3, WebGLRenderer } from "three";
 import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
@@ -15,7 +15,7 @@ function isPreset(name: string): name is Preset {
   return PRESETS.some((preset) => preset === name);
 }
 
-/** From the target to the eye: both robots look along +x, z is up. */
+/** Directions from the target to the eye. Both robots look along +x, and z is up. */
 const DIRECTIONS: Record<Exclude<Preset, "free" | "follow">, readonly [number, number, number]> = {
   front: [1, 0, 0.22],
   side: [0, -1, 0.22],
@@ -34,13 +34,13 @@ export class View3d {
   private readonly followed = new Vector3(NaN, NaN, NaN);
   private readonly home = { eye: new Vector3(1, -1, 1), target: new Vector3() };
   private readonly free = { eye: new Vector3(), target: new Vector3() };
-  /** With shadows and smooth edges; without a GPU only when nothing moves, and by drawing larger and shrinking. */
+  /** Whether the picture has shadows and smooth edges. Without a GPU it has them only when nothing moves. */
   private isFine = false;
   private model: SceneModel | null = null;
 
   /**
-   * @param isSoftware the browser draws without a GPU.
-   * @param onChange the picture is to be drawn again.
+   * @param isSoftware whether the browser draws without a GPU.
+   * @param onChange called when the picture must be drawn again.
    */
   constructor(
     private readonly container: HTMLElement,
@@ -54,7 +54,7 @@ export class View3d {
     this.orbit = new OrbitControls(this.camera, this.renderer.domElement);
     this.orbit.addEventListener("change", onChange);
     this.orbit.addEventListener("start", () => {
-      // A preset that is turned by hand is one no longer; one may look at what is followed from anywhere.
+      // A preset that is turned by hand becomes the free view. The following view can be turned.
       if (this.preset !== "follow") this.preset = "free";
       onChange();
     });
@@ -98,7 +98,7 @@ export class View3d {
     this.lookFrom(preset);
   }
 
-  /** How one looks at the scene, as `useView` takes it: the preset, and where the free one was turned to. */
+  /** The view as `useView` takes it: the preset, and the orientation of the free view. */
   get viewName(): string {
     const { position: eye } = this.camera;
     const { target } = this.orbit;
@@ -107,7 +107,7 @@ export class View3d {
     return `free:${[...eye, ...target].map((value) => value.toFixed(3)).join(",")}`;
   }
 
-  /** A name that means nothing changes nothing. */
+  /** Sets the view. An unknown name is ignored. */
   useView(name: string): void {
     const [preset, text = ""] = name.split(":");
     const numbers = text.split(",").map(Number);
@@ -122,8 +122,8 @@ export class View3d {
   }
 
   /**
-   * @param poses of every body; `otherPoses` of another future.
-   * @param tool what "follow" follows.
+   * @param poses poses of all bodies; `otherPoses` those in another future.
+   * @param tool the position that the view "follow" follows.
    */
   draw(poses: Float32Array, otherPoses: Float32Array | null, lines: readonly Line[], tool: Float32Array): void {
     this.model?.pose(poses, otherPoses);
@@ -133,14 +133,14 @@ export class View3d {
     this.render();
   }
 
-  /** The same picture as well as it can be. */
+  /** Draws the same picture at the best quality. */
   refine(): void {
     if (!this.isSoftware || this.isFine || !this.model) return;
     this.setFine(true);
     this.render();
   }
 
-  /** Wait until the picture is there: reading a pixel does, `finish` does not. */
+  /** Waits until the picture is drawn by reading a pixel; `finish` does not wait. */
   finish(): void {
     const gl = this.renderer.getContext();
     gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));

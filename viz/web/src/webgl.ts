@@ -1,8 +1,8 @@
-// What the browser can draw with.
+// Detects how the browser can draw.
 
 const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
 
-/** three writes errors to the console where there is no WebGL: ask first. */
+/** Whether there is WebGL. Without this check, three writes errors to the console. */
 export function findWebGl(): "gpu" | "software" | "none" {
   const gl = document.createElement("canvas").getContext("webgl2");
   if (!gl) return "none";

@@ -1,5 +1,4 @@
-// Lines of a width in pixels, all of them in two draw calls: what is in front of everything, and what something hides,
-// faintly.
+// Draws lines with a width in pixels in two draw calls: the visible parts, and faintly those that something hides.
 
 import {
   DynamicDrawUsage,
@@ -50,7 +49,7 @@ void main() {
   float overhang = stroke.y * reach;
   vec2 at = vec2(mix(-overhang, extent + overhang, corner.x), corner.y * reach);
   vec2 pixel = from + along * at.x + vec2(-along.y, along.x) * at.y;
-  // w = 1: the distances to the line are linear on the screen, not in space.
+  // With w = 1, distances to the line are linear on the screen rather than in space.
   vec4 nearest = mix(a, b, corner.x);
   gl_Position = vec4(pixel / (0.5 * resolution), nearest.z / nearest.w, 1.0);
   tint = colour;
@@ -82,7 +81,7 @@ export class Whiskers {
     this.root.add(...this.meshes);
   }
 
-  /** Size of the picture, px; `scale` of them are one px of a line's width. */
+  /** Sets the size of the picture in px, and the factor on line widths. */
   setResolution(width: number, height: number, scale: number): void {
     this.resolution.value.set(width, height);
     this.scale.value = scale;
@@ -126,7 +125,7 @@ export class Whiskers {
   }
 }
 
-/** Writes strokes into a geometry; beyond its capacity it only counts them. */
+/** Writes strokes into a geometry. Strokes beyond its capacity are only counted. */
 class Strokes {
   count = 0;
   readonly capacity: number;
@@ -138,7 +137,7 @@ class Strokes {
     this.capacity = buffer.count;
   }
 
-  /** Translucent strokes with round ends would be darker where they meet. */
+  /** Translucent strokes have no round ends, which would be darker where they overlap. */
   addLine(points: Float32Array, colour: Colour, width: number, opacity: number): void {
     for (let i = 0; i + 3 < points.length; i += 3) this.add(points, i, i + 3, colour, width, opacity, opacity >= 1);
   }
