@@ -216,7 +216,7 @@ def test_the_list_is_legible(browser, folder, theme):
 def test_an_empty_folder_says_what_to_do(browser, tmp_path):
     with served_runs(tmp_path) as server:
         viewer = Viewer(browser, server.url)
-        assert "No run is here yet" in viewer.page.inner_text(".empty")
+        assert "There is no run here yet" in viewer.page.inner_text(".empty")
         assert "eval --policy act --episodes 30" in viewer.page.inner_text(".empty code")
 
 
@@ -269,4 +269,6 @@ def test_an_export_opens_at_the_moment_that_its_address_names(browser, failed_ru
     viewer.wait(lambda: place_of(viewer).get("step") == "13")
     assert not viewer.complaints
     elsewhere = Viewer(browser, f"{page.as_uri()}#run=another&episode=pick_place/8", offline=True)
-    assert elsewhere.state["error"] == f"The link is for the run another, but this is {run.path.name}."
+    assert (
+        elsewhere.state["error"] == f"The link is for the run another, but this is {run.path.name}."
+    )

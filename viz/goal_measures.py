@@ -20,7 +20,7 @@ _UNITS = ("m", "rad", "s", "px", "n", "nm")
 
 
 def add_measures[Arrays: EpisodeArrays](arrays: Arrays, row: EpisodeRow) -> Arrays:
-    """Return the arrays with the measures of the goal that the verdict rests on among the series."""
+    """Return the arrays with the measures of the judged goal among the series."""
     measures = _find_measures(arrays, row)
     recorded = {name: make_measure(name, values) for name, values in measures.items()}
     return replace(arrays, series={**arrays.series, **recorded})
@@ -36,7 +36,7 @@ def select_measures(measures: Mapping[str, float]) -> dict[str, RecordedSeries]:
 
 
 def make_measure(name: str, values: Float64[np.ndarray, " T1"]) -> RecordedSeries:
-    """Return a measure as a series with a row for each moment. Its unit is the suffix of its name."""
+    """Return a measure as a series with a row per moment. Its unit is the suffix of its name."""
     suffix = name.rpartition("_")[2]
     unit = suffix if suffix in _UNITS else ""
     meaning = ARTICULATED.measures.get(name, "measure of the goal")
