@@ -8,14 +8,15 @@ import imageio.v3 as iio
 import numpy as np
 from jaxtyping import UInt8
 
+from eval.episode_arrays import EpisodeArrays, ReplayableArrays
 from eval.episode_row import EpisodeRow
-from eval.recorder import EpisodeArrays, ReplayableArrays
 from eval.run import Run
 from eval.series import row_at
 from sim.capabilities import Drawable, require
 from sim.errors import WhiskerError
 from sim.files import atomic_write
 from sim.registry import camera_names, family_of, path_in
+from viz.goal_measures import add_measures
 from viz.overlay import compute_overlay, draw_legend, draw_overlay, find_trail_begin
 from viz.overlay_style import TRAILS
 from viz.progress import Report, report_nothing
@@ -83,7 +84,8 @@ class EpisodeFilm:
         report: Report = report_nothing,
     ) -> Iterator[_Image]:
         """Yield the RGB frames of an episode, `fps` per second of simulated time."""
-        arrays = load_planned_arrays(self._run, row, self._show_intermediate)
+        planned = load_planned_arrays(self._run, row, self._show_intermediate)
+        arrays = add_measures(planned, row)
         whiskers = compute_whiskers(self._env, arrays, is_ensemble(self._run), report)
         steps = _find_frame_steps(len(arrays.step_snapshot), self._control_dt_s, self.fps)
         for nth, step in enumerate(steps, start=1):
@@ -197,8 +199,8 @@ def _check_camera(env_name: str, camera: str) -> None:
     """
     family = family_of(env_name)
     known = camera_names(env_name)
-    if family.people_camera in family.film_cameras(known, path_in(env_name)):
-        known = (family.people_camera, *known)
+    if family.viewer_camera in family.film_cameras(known, path_in(env_name)):
+        known = (family.viewer_camera, *known)
     if camera not in known:
         subject = f"camera {camera!r} of {env_name!r}"
         raise WhiskerError(subject, expected=f"one of {', '.join(known)}")

@@ -187,7 +187,7 @@ def check_display() -> None:
             expected="a display",
             got="none (neither DISPLAY nor WAYLAND_DISPLAY is set)",
             hint="Without --native any browser shows the run, through ssh -L too; "
-            "--export writes a file.",
+            "--output writes a file.",
         )
 
 

@@ -67,6 +67,18 @@ class GrowingSource(PageSource, Protocol):
 
 
 @runtime_checkable
+class ReportedSource(PageSource, Protocol):
+    """A source of a run that may have a report."""
+
+    def report(self) -> bytes:
+        """Return the report, an HTML page.
+
+        Raises:
+            WhiskerError: the run has no report.
+        """
+
+
+@runtime_checkable
 class RunSources(Protocol):
     """Provides several runs, one of which each request names. It is called from many threads."""
 

@@ -150,7 +150,7 @@ def describe_in_list(run: Run) -> dict:
         "started_utc": description.started_utc,
         "policy": name_policy_in_folder(description.policy.type, checkpoint),
         "checkpoint": checkpoint,
-        "env": config.env,
+        "env": config.env.name,
         "n_tasks": len(description.tasks),
         "n_asked": n_asked,
         "n_done": n_asked - len(run.missing),

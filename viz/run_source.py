@@ -86,7 +86,16 @@ class RunSource:
         page["episodes"] = saved_rows + live_rows
         page["n_rows"] = len(rows)
         page["n_missing"] = len(self._run.missing)
+        page["has_report"] = has_report(self._run.path)
         return page
+
+    def report(self) -> bytes:
+        """Return the report of the run, an HTML page.
+
+        Raises:
+            WhiskerError: the run has no report.
+        """
+        return read_report(self._run.path)
 
     def rows(self, after: int) -> dict:
         """Return the rows of the run without the first `after` of them."""

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from sim.errors import WhiskerError
-from viz.page_source import GrowingSource, PageSource, RunSources
+from viz.page_source import GrowingSource, PageSource, ReportedSource, RunSources
 
 HOST = "127.0.0.1"
 # A browser reaches this machine under these names, also through a forwarded port. With any other
@@ -166,10 +166,16 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, self.server.html, _HTML)
 
+    def _read_report(self, query: _Query) -> bytes:
+        source = self.server.source
+        if isinstance(source, ReportedSource):
+            return source.report()
+        return self.runs().report(query.get("run", ""))
+
     def _send_report(self, query: _Query) -> None:
         """Send a run's report. Anyone may have written it, so it must not ask this server."""
         try:
-            report = self.runs().report(query.get("run", ""))
+            report = self._read_report(query)
         except WhiskerError as error:
             self._send(HTTPStatus.NOT_FOUND, str(error).encode(), "text/plain; charset=utf-8")
         else:

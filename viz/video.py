@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from eval.episode_arrays import EpisodeArrays, ReplayableArrays
 from eval.episode_row import EpisodeRow
 from eval.run import Run
 from eval.run_folder import video_path

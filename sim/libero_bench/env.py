@@ -64,7 +64,7 @@ class LiberoEnv(RobosuiteEnv):
         self._names = {int(body): name for name, body in env.obj_body_id.items()}
         super().__init__(
             env,
-            relative=control == "relative",
+            relative=control == "delta",
             object_names=self._names,
         )
         self._demos = DemonstratedStarts(demos, task) if demos else None
