@@ -185,7 +185,7 @@ def test_a_film_in_libero_is_square(tmp_path):
 
 def test_an_unknown_camera_names_those_there_are(chunked_run, tmp_path):
     (row,) = load_rows(chunked_run)
-    with pytest.raises(WhiskerError, match=r"one of people_cam, overhead_cam, wrist_cam"):
+    with pytest.raises(WhiskerError, match=r"one of viewer_cam, overhead_cam, wrist_cam"):
         film_whiskers(Run.open(chunked_run), row, tmp_path / "film.mp4", "front")
     with pytest.raises(WhiskerError, match="0 to 12"):
         draw_step(Run.open(chunked_run), row, 13, tmp_path / "still.png")
