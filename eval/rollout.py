@@ -93,7 +93,7 @@ class Decision:
     snapshot: Float64[np.ndarray, " snapshot_dim"] | None
     plan: Float32[np.ndarray, "horizon action_dim"]
     alternatives: Float32[np.ndarray, "sample horizon action_dim"] | None = None
-    intermediate_plans: Float32[np.ndarray, "draft horizon action_dim"] | None = None
+    intermediate_plans: Float32[np.ndarray, "intermediate horizon action_dim"] | None = None
     features: Mapping[str, Float32[np.ndarray, " _dim"]] | None = None
     signals: Mapping[str, float] = field(default_factory=dict)
 

@@ -72,7 +72,11 @@ class CameraRenderer:
     def _renderer_of(self, camera: CameraSpec) -> mujoco.Renderer:
         size = (camera.height_px * self._supersampling, camera.width_px * self._supersampling)
         if size not in self._renderers:
-            self._renderers[size] = mujoco.Renderer(self._model, *size)
+            height_px, width_px = size
+            buffer = self._model.vis.global_
+            buffer.offheight = max(buffer.offheight, height_px)
+            buffer.offwidth = max(buffer.offwidth, width_px)
+            self._renderers[size] = mujoco.Renderer(self._model, height_px, width_px)
             self.gl_renderer = name_renderer()  # the new renderer's context is the current one
         return self._renderers[size]
 

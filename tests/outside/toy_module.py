@@ -9,7 +9,7 @@ from sim.goals.goal import GoalKind, Threshold
 from sim.simple_env import SimpleEnv, SimpleTask
 from sim.spec import ActionSpec, EnvListing
 
-ARM = """<mujoco><option timestep="0.005"/><visual><global offwidth="1280" offheight="960"/></visual>
+ARM = """<mujoco><option timestep="0.005"/>
 <default><joint axis="0 0 1" damping=".1"/><geom type="capsule" size=".01"/><position kp="2"/></default><worldbody>
 <light pos="0 0 2"/><camera name="top" pos="0 0 1" fovy="45"/><geom type="plane" size="1 1 .1"/>
 <body name="ball" mocap="true"><geom type="sphere" size=".02" contype="0" conaffinity="0"/></body>
