@@ -34,15 +34,15 @@ class LowerBound:
 
 
 def roll_out_lower_bounds(
-    env: Env, episode_indices: Sequence[int], horizon: int
+    env: Env, episode_indices: Sequence[int], max_steps: int
 ) -> list[LowerBound]:
     """Roll out the baselines in the first `MOST_EPISODES` of these episodes.
 
     Args:
         env: best without cameras, which the baselines do not use.
-        horizon: control steps.
+        max_steps: control steps of an episode.
     """
-    settings = RolloutSettings(n_action_steps=1, max_steps=horizon)
+    settings = RolloutSettings(n_action_steps=1, max_steps=max_steps)
     bounds = []
     for name in LOWER_BOUNDS:
         policy = BASELINES[name](env)

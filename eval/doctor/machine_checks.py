@@ -125,9 +125,9 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
 def check_horizon(context: CheckContext) -> Iterator[Finding]:
     """Check that the episodes are long enough for the scripted expert, and for a slower policy."""
     check = "horizon"
-    horizon = context.setup.max_steps
+    max_steps = context.setup.max_steps
     reference = context.reference
-    evidence = f"{horizon} steps"
+    evidence = f"{max_steps} steps"
     if reference is None:
         yield Finding(check, Level.UNKNOWN, "no scripted expert to compare with", evidence)
         return
@@ -140,21 +140,21 @@ def check_horizon(context: CheckContext) -> Iterator[Finding]:
         )
         return
     evidence += f"; the scripted expert takes {reference.n_steps}"
-    if horizon < reference.n_steps:
+    if max_steps < reference.n_steps:
         yield Finding(
             check,
             Level.WARNING,
             "even the expert does not finish in time",
             evidence,
-            "Give a longer --horizon.",
+            "Give a longer --max-steps.",
         )
-    elif horizon < _LITTLE_TIME * reference.n_steps:
+    elif max_steps < _LITTLE_TIME * reference.n_steps:
         yield Finding(
             check,
             Level.WARNING,
             "the policy has little more time than the expert takes",
             evidence,
-            "A policy is slower than the expert: compare with a longer --horizon.",
+            "A policy is slower than the expert: compare with a longer --max-steps.",
         )
     else:
         yield Finding(check, Level.OK, "enough time", evidence)
