@@ -108,6 +108,7 @@ def describe_policy(
 
 
 def save_description(path: Path, description: BankDescription) -> None:
+    """Write the description of a bank, whole or not at all."""
     with atomic_write(path, sync=True) as file:
         text = json.dumps(asdict(description), indent=2)
         file.write_text(text + "\n", encoding="utf-8")

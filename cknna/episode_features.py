@@ -53,6 +53,7 @@ def episode_features_path(task: str, episode_index: int) -> Path:
 
 
 def save_episode_features(path: Path, episode: EpisodeFeatures) -> None:
+    """Write the features of an episode, whole or not at all."""
     arrays = {f"{_FEATURE}{name}": rows for name, rows in episode.features.items()}
     for name, value in vars(episode).items():
         if name != "features":

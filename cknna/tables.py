@@ -146,6 +146,7 @@ def _print_notes(
 
 
 def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
+    """Print the paired differences of two banks' scores, one a line."""
     for comparison in comparisons:
         difference = comparison.test.difference
         subject = f"{comparison.first} less {comparison.second}, k = {comparison.k}"
@@ -160,6 +161,7 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
 
 
 def print_audit(console: Console, rows: Sequence[AuditRow]) -> None:
+    """Print a table for each point that is hooked."""
     for row in rows:
         table = Table(
             title=row.name,

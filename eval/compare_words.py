@@ -122,10 +122,12 @@ def format_difference(difference: float, interval: Interval) -> str:
 
 
 def format_p(p: float) -> str:
+    """Return e.g. "p = 0.012"."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 def format_percent(share: float) -> str:
+    """Return e.g. "12.5 %"; "-" for nan."""
     return "-" if isnan(share) else f"{100 * share:.1f} %"
 
 

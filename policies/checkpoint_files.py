@@ -185,6 +185,7 @@ def compute_fingerprint(folder: Path) -> dict[str, str]:
 
 
 def compute_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

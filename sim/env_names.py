@@ -142,6 +142,7 @@ def built_in_families() -> Iterator[tuple[str, EnvFamily]]:
 
 
 def family_entry_points() -> tuple[EntryPoint, ...]:
+    """Return the entry points by which installed packages offer families."""
     return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 

@@ -9,6 +9,7 @@ from viz.report.cli import REPORT_FILE
 
 
 def has_report(run: Path) -> bool:
+    """Return whether the run folder has a report."""
     return (run / REPORT_FILE).is_file()
 
 

@@ -77,6 +77,7 @@ def format_verdict(findings: Sequence[Finding]) -> str:
 
 
 def to_json(findings: Sequence[Finding]) -> str:
+    """Return the findings as a JSON list."""
     return json.dumps([asdict(finding) for finding in findings], indent=2)
 
 

@@ -40,6 +40,7 @@ class TrainConfig:
 
 
 def main(config: TrainConfig) -> None:
+    """Train a recipe on demonstrations."""
     from policies.lerobot_dataset import DemonstrationFrames
     from policies.recipes.recipe import RECIPES
     from policies.recipes.training import Training, train

@@ -70,6 +70,7 @@ def describe_facts(run: Run) -> Mapping[str, tuple[Fact, ...]]:
 
 
 def name_commit(commit: str) -> str:
+    """Return a commit, or words for a run that was made outside a git tree."""
     return commit or "none: no git tree"
 
 

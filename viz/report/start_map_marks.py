@@ -116,6 +116,7 @@ def draw_text(
     kind: str | None = None,
     anchor: str = "start",
 ) -> Markup:
+    """Return words at a place of the map."""
     x, y = place
     return element(
         "text",

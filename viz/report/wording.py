@@ -20,16 +20,19 @@ def format_number(
     form: str,
     unit: str = "",
 ) -> str:
+    """Return a number with its unit, or the sign for an undefined one."""
     if value is None or isnan(value):
         return UNDEFINED
     return f"{value:{form}}{unit}"
 
 
 def format_percent(share: float) -> str:
+    """Return a share in percent."""
     return format_number(100 * share, ".1f", " %")
 
 
 def format_interval(interval: tuple[float, float]) -> str:
+    """Return an interval of shares in percent."""
     low, high = interval
     if isnan(low):
         return UNDEFINED
@@ -37,6 +40,7 @@ def format_interval(interval: tuple[float, float]) -> str:
 
 
 def in_words(name: str) -> str:
+    """Return a name without underscores."""
     return name.replace("_", " ")
 
 
