@@ -1,17 +1,18 @@
-"""How often the 95 % interval of `cknna/jackknife.py` covers the true score, by simulation.
+"""Measures by simulation how often the intervals of `cknna/jackknife.py` cover the true score.
 
-    uv run python -m tests.benchmarks.cknna_coverage            some minutes
+    uv run python -m tests.benchmarks.cknna_coverage
 
-An experiment is E episodes of a hidden random walk in 6 dimensions; the state is the walk, and the
-features are 12 noisy linear views of it (more noise, a lower score). It is repeated with new
-episodes. The true score is the mean over the repetitions, at that number of rows: CKNNA depends on
-n, and what another 30 episodes would give is what the interval is about.
+It takes some minutes. An experiment is E episodes of a hidden random walk in 6 dimensions. The
+state is the walk, and the features are 12 noisy linear views of it (more noise, a lower score). It
+is repeated with new episodes. The true score is the mean over the repetitions at that number of
+rows: CKNNA depends on n, and the 95 % interval describes how the score varies between sets of as
+many episodes.
 
 - covers: share of the repetitions whose interval contains the true score, and its Wilson interval.
-- too wide: root mean square of the standard errors over the standard deviation of the scores; 1 is
-  calibrated.
+- too wide: root mean square of the standard errors over the standard deviation of the scores. A
+  value of 1 is calibrated.
 - paired: how often the paired test finds a difference (p <= 0.05) between two views of the same
-  noise; 0.05 is exact.
+  noise. A value of 0.05 is exact.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the repetitions of a setting gave."""
+    """Results of the repetitions of a setting."""
 
     score: float
     spread: float
@@ -69,7 +70,7 @@ def measure(setting: Setting, n_repetitions: int) -> Coverage:
         rng = np.random.default_rng([repetition, setting.n_episodes, setting.length])
         steps = rng.standard_normal((setting.n_episodes, setting.length, _HIDDEN))
         if setting.starts_in_one_pose:
-            # Not at the origin, which has no direction.
+            # The cosine of a row at the origin is undefined, so the common start lies elsewhere.
             steps[:, 0] = 1
         hidden = np.cumsum(steps, axis=1).reshape(-1, _HIDDEN)
         first, second = (
@@ -105,17 +106,18 @@ def wilson(n_hits: int, n: int) -> tuple[float, float]:
 
 
 def main(repetitions: int = 300) -> None:
-    """Measure, and print.
+    """Measure every setting and print the results.
 
     Args:
-        repetitions: of each setting.
+        repetitions: number of experiments of each setting.
     """
     print(f"95 % intervals of {repetitions} experiments each")
     for setting in SETTINGS:
         found = measure(setting, repetitions)
         low, high = wilson(found.n_covered, found.n_repetitions)
         print(
-            f"{setting}\n    score {found.score:.3f} ± {found.spread:.3f}, covers {found.n_covered / repetitions:.3f} "
+            f"{setting}\n    score {found.score:.3f} ± {found.spread:.3f}, "
+            f"covers {found.n_covered / repetitions:.3f} "
             f"({low:.3f} to {high:.3f}), {found.too_wide:.2f} times too wide, "
             f"paired {found.n_significant / repetitions:.3f}",
             flush=True,

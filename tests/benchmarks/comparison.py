@@ -1,13 +1,14 @@
-"""What `eval-compare` costs, as a person starts it.
+"""Measures how long the command `eval-compare` takes.
 
     uv run python -m tests.benchmarks.comparison
 
-- two runs of 2,000 rows: 1 s at most. 50 runs of 500 rows, 1,225 pairs: 5 s at most.
+- two runs of 2,000 rows: the limit is 1 s.
+- 50 runs of 500 rows, 1,225 pairs: the limit is 5 s.
 
-The command runs in a process of its own, imports included; the best of three is shown, since
-everything else that the machine does only adds. Beside it the processor time, and what the same
-imports cost alone. The rows are written by the run folder's own format, without arrays, and
-successes are drawn with a correlation over episodes.
+The command runs in a process of its own, imports included. The table shows the best of three, since
+other load on the machine only adds time, and beside it the processor time and the cost of the same
+imports alone. The rows are written in the run folder's own format, without arrays. Successes are
+drawn with a correlation over episodes.
 """
 
 import json
@@ -60,7 +61,7 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
 
 
 def measure_s(*arguments: str) -> tuple[float, float]:
-    """Return the best wall time, and the least processor time, of a command in a process of its own."""
+    """Return the least wall time and the least processor time of a command in its own process."""
     walls, processors = [], []
     for _ in range(N_ROUNDS):
         start, before = time.perf_counter(), os.times()

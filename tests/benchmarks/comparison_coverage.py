@@ -1,11 +1,11 @@
-"""How often the intervals of `eval-compare` cover the true difference.
+"""Measures how often the intervals of `eval-compare` cover the true difference.
 
     uv run python -m tests.benchmarks.comparison_coverage
 
-- one task: summed over every table that can come, at success rates from 10 % to 98 % and three
-  correlations, beside Newcombe's method 10 (R. G. Newcombe, Statistics in Medicine 17 (1998),
-  2635-2650).
-- several tasks of unlike difficulty: simulated.
+- one task: the sum over every possible table, at success rates from 10 % to 98 % and three
+  correlations, compared with Newcombe's method 10 (R. G. Newcombe, Statistics in Medicine 17
+  (1998), 2635-2650).
+- several tasks of different difficulty: a simulation.
 """
 
 from itertools import product
@@ -23,7 +23,11 @@ N_STUDIES = 1000
 
 
 def compute_newcombe_interval(counts: PairedCounts) -> tuple[float, float]:
-    """The rival: Wilson's intervals of both rates, put together by a correlation that is corrected for continuity."""
+    """Return Newcombe's interval, which `eval-compare` is compared with.
+
+    It combines the Wilson intervals of both rates by a correlation with a correction for
+    continuity.
+    """
     n, first, second = counts.n, counts.n_first / counts.n, counts.n_second / counts.n
     (l1, u1), (l2, u2) = (compute_wilson_interval(k, n) for k in (counts.n_first, counts.n_second))
     product_ = counts.both * counts.neither - counts.only_first * counts.only_second
@@ -37,13 +41,13 @@ def compute_newcombe_interval(counts: PairedCounts) -> tuple[float, float]:
 
 
 def make_shares(first: float, second: float, correlation: float) -> np.ndarray:
-    """Return the probabilities of both, only the first, only the second, neither."""
+    """Return the probabilities of success: of both, only the first, only the second, neither."""
     both = first * second + correlation * np.sqrt(first * (1 - first) * second * (1 - second))
     return np.array([both, first - both, second - both, 1 - first - second + both])
 
 
 def sum_over_tables(n: int) -> dict[str, list[float]]:
-    """Return method → its coverage at each combination of rates and correlation that there is."""
+    """Return method → its coverage at each possible combination of rates and correlation."""
     tables = np.array(
         [(n - sum(rest), *rest) for rest in product(range(n + 1), repeat=3) if sum(rest) <= n]
     )
@@ -72,7 +76,7 @@ def sum_over_tables(n: int) -> dict[str, list[float]]:
 def simulate_tasks(
     n_tasks: int, n: int, base: float, spread: float, gain: float, unlike: float
 ) -> float:
-    """Return the coverage for tasks whose rates, and differences, are not alike."""
+    """Return the coverage for tasks that differ in their rates and in their differences."""
     rng = np.random.default_rng(0)
     first = np.clip(base + np.linspace(-spread, spread, n_tasks), 0.005, 0.995)
     second = np.clip(first + gain + unlike * np.cos(2.4 * np.arange(n_tasks)), 0.005, 0.995)

@@ -1,9 +1,9 @@
-"""What the doctor adds to the start of `eval --policy act`: its time, and its ratio to the rest of the start.
+"""Measures the time that the doctor adds to the start of `eval --policy act`.
 
     uv run python -m tests.benchmarks.doctor
 
-The rest is importing lerobot, loading the checkpoint and building the environment, in a fresh
-process.
+It is also shown relative to the rest of the start: importing lerobot, loading the checkpoint and
+building the environment in a fresh process.
 """
 
 import statistics
@@ -18,7 +18,7 @@ N_EXAMINATIONS = 5
 
 
 def measure() -> None:
-    """In a fresh process: seconds of the start, then of several examinations."""
+    """Print the seconds of the start, then of several examinations; runs in a fresh process."""
     start_s = perf_counter()
     from eval.config import SubjectConfig
     from eval.doctor.diagnosis import run_checks

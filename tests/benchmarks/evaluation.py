@@ -1,10 +1,10 @@
-"""What an evaluation costs, against the plain way of doing it and against the bare sum of its parts.
+"""Measures an evaluation against a plain implementation and against the sum of its parts.
 
     uv run python -m tests.benchmarks.evaluation --episodes 30
 
-CPU time of this process (all threads), a median over episodes; every variant runs on the same
-episodes with the same actions, one after the other, so that a noisy machine is noisy to all of
-them.
+Times are CPU times of this process (all threads), as a median over episodes. Every variant runs on
+the same episodes with the same actions. The variants take turns, so that noise of the machine
+affects all of them.
 
 - harness: `run_episode` and the write to the run folder, as `eval` does it.
 - bare: physics, the renders that the policy needs and its forward passes, nothing else.
@@ -47,8 +47,10 @@ DEFAULT_QUALITY = replace(
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Attributes:
-    plain_episodes: of the plain way, which takes half a minute each.
+    """Options of the benchmark.
+
+    Attributes:
+        plain_episodes: number of episodes of the plain variant, which take half a minute each.
     """
 
     episodes: int = 30
@@ -76,7 +78,10 @@ def run_harness(setup: Setup, index: int, run: RunFolder) -> EpisodeRecord:
 def replay(
     setup: Setup, env: PickPlace, record: EpisodeRecord, *, look_at_every_step: bool
 ) -> None:
-    """The recorded episode once more: physics by bare MuJoCo calls, looks and forward passes where they were."""
+    """Replay the recorded episode with bare MuJoCo calls.
+
+    Observations and forward passes happen at the same steps as in the recording.
+    """
     model, data, policy = env.model, env.data, setup.policy
     env.reset(record.episode_index)
     memory = policy.reset()
@@ -95,7 +100,7 @@ def replay(
 
 
 def print_ssim(console: Console) -> None:
-    """Light against original meshes, all else equal, a mean over episodes."""
+    """Print the SSIM of light against original meshes, all else equal, as a mean over episodes."""
     for height, width in ((64, 64), (480, 640)):
         for camera in ("overhead_cam", "wrist_cam"):
             scores = []
@@ -111,7 +116,8 @@ def print_ssim(console: Console) -> None:
             for env in envs:
                 env.close()
             console.print(
-                f"SSIM of light against original meshes, {camera} {width}x{height}: {np.mean(scores):.3f}"
+                f"SSIM of light against original meshes, {camera} {width}x{height}: "
+                f"{np.mean(scores):.3f}"
             )
 
 
@@ -138,10 +144,12 @@ def main(benchmark: Benchmark) -> None:
                 )
                 speed_ups.append(plain_s[-1] / harness_s[-1])
         run.close()
-    # Paired: the machine drifts between episodes by more than the harness costs.
+    # The ratio is taken for each episode: the machine's drift between episodes is larger than the
+    # cost of the harness.
     overhead = median(h / b for h, b in zip(harness_s, bare_s, strict=True))
     table = Table(
-        title=f"CPU time an episode, median of {benchmark.episodes} (plain: {benchmark.plain_episodes})"
+        title=f"CPU time an episode, median of {benchmark.episodes} "
+        f"(plain: {benchmark.plain_episodes})"
     )
     for column in ("variant", "CPU s", "ratio"):
         table.add_column(column)

@@ -1,14 +1,14 @@
-"""How long `whiskers` shows no scene: from the start of the command to the first frame in the browser.
+"""Measures the time from the start of `whiskers` to the first frame in the browser.
 
     uv run python -m tests.benchmarks.first_frame [SO101_RUN LIBERO_RUN]
 
-Without run folders: of an episode of act-early, and of 60 steps of `scripted` in libero_spatial/3,
-which plans at every step. All sides take turns.
+Without run folders, an episode of act-early is recorded, and 60 steps of `scripted` in
+libero_spatial/3, which plans at every step. All sides take turns.
 
-- scene: until the first frame of the scene is drawn. LIBERO's in at most 1.5 times what the
-  SO-101's takes and LIBERO's geometry: to open its environment without cameras and read its shapes,
-  which no viewer can do without.
-- plan, images: until those of the decision that is shown are there, too.
+- scene: the time until the first frame of the scene is drawn. The limit for LIBERO is 1.5 times the
+  sum of the SO-101's time and the time of LIBERO's geometry. The latter opens the environment
+  without cameras and reads its shapes, which every viewer has to do.
+- plan, images: the time until those of the shown decision are drawn, too.
 """
 
 import subprocess
@@ -42,7 +42,7 @@ RECORDED = (
 
 
 def record(config: EvalConfig, folder: Path) -> Path:
-    """Return a run folder with that episode."""
+    """Record the configured episode and return its run folder."""
     setup = set_up(config)
     run = RunFolder.create(folder, describe(config, setup))
     with closing(setup.env), closing(run):

