@@ -280,7 +280,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
 
 
 def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
-    import torch  # noqa: F401  it would be imported while the environment is made
+    import torch  # noqa: F401  otherwise vla-eval imports it with the environment
     import vla_eval
     from vla_eval.model_servers.predict import PredictModelServer
 
