@@ -1,4 +1,7 @@
-"""The page in a real browser: an export from the disk, the server of a run, and a live rollout."""
+"""Tests of the page in a real browser.
+
+The page is an export from the disk, the server of a run, or a live rollout.
+"""
 
 import hashlib
 import json
@@ -38,7 +41,7 @@ from viz.run_source import RunSource
 
 pytestmark = needs_chromium
 WEB = Path(__file__).parents[1] / "viz" / "web"
-# Returns every text that is visible: its size, and its contrast with its background.
+# Returns the size of every visible text, and its contrast with its background.
 TEXTS = """() => {
   const parse = (colour) => {
     const [red, green, blue, alpha = 1] = colour.match(/[\\d.]+/g).map(Number);
@@ -64,18 +67,20 @@ TEXTS = """() => {
     if (!text || !parent.checkVisibility({ visibilityProperty: true })) continue;
     const style = getComputedStyle(parent);
     const background = behind(parent);
-    const both = [over(parse(style.color), background), background].map((colour) => luminance(colour) + 0.05);
-    texts.push({ text, size: parseFloat(style.fontSize), contrast: Math.max(...both) / Math.min(...both) });
+    const both = [over(parse(style.color), background), background]\
+.map((colour) => luminance(colour) + 0.05);
+    texts.push({ text, size: parseFloat(style.fontSize),\
+ contrast: Math.max(...both) / Math.min(...both) });
   }
   return texts;
 }"""
-# Returns how many colours there are in the second camera's image.
+# Returns the number of colours in the second camera's image.
 N_COLOURS = """() => {
   const canvas = document.querySelectorAll(".cameras canvas")[1];
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   return new Set(new Uint32Array(data.buffer)).size;
 }"""
-# Every key that the help advertises, and what it changes.
+# Every key that the help lists, and the part of the state that it changes.
 SWITCHES = [
     ("p", "plan"),
     ("w", "taken"),
@@ -123,13 +128,13 @@ def export(failed_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def failure(failed_run):
-    """The row of the episode that failed."""
+    """Return the row of the episode that failed."""
     return find_row(Run.open(failed_run), 8)
 
 
 @pytest.fixture(scope="module")
 def exported(browser, export):
-    """The export in a browser without a network."""
+    """Yield the export in a browser without a network."""
     viewer = Viewer(browser, export.as_uri(), offline=True)
     yield viewer
     assert not viewer.complaints and not viewer.requests
@@ -147,13 +152,13 @@ def run_viewer(browser, failed_run):
 
 
 def seek(viewer, step):
-    """By keys alone, from the start."""
+    """Go to a step by keys alone, from the start."""
     viewer.press("Home", *["Shift+ArrowRight"] * (step // 20), *["ArrowRight"] * (step % 20))
     assert viewer.state["step"] == step
 
 
 def test_the_bundle_is_built_of_these_sources():
-    """As viz/web/build.mjs computes it."""
+    """The bundle's first line has the hash that viz/web/build.mjs computes of the sources."""
     digest = hashlib.sha256()
     names = ["build.mjs", "package.json", "package-lock.json", "../overlay.json"]
     names += [
@@ -201,7 +206,8 @@ def test_a_key_and_its_button_switch_alike(exported, key, name):
     before = exported.state[name]
     after = exported.press(key)[name]
     assert after != before
-    if name == "help":  # it lies over the buttons
+    # The help covers the buttons.
+    if name == "help":
         assert exported.press(key)[name] == before
         assert exported.click(name)[name] == after and exported.press("Escape")[name] == before
         return
@@ -218,7 +224,8 @@ def test_brackets_change_the_speed_and_so_do_buttons(exported):
 
 
 def test_space_plays_and_pauses(exported):
-    exported.press("Home", "Space")  # at single speed: it would end before a busy machine looks
+    # The speed is 1, at which the episode does not end before a busy machine checks the state.
+    exported.press("Home", "Space")
     assert exported.state["playing"]
     exported.wait(lambda: exported.state["step"] > 5)
     paused = exported.press("Space")
@@ -226,7 +233,7 @@ def test_space_plays_and_pauses(exported):
     exported.press("]", "]", "]")
     exported.click("play")
     exported.wait(lambda: not exported.state["playing"])
-    assert exported.state["step"] == 300  # it ends where the episode does
+    assert exported.state["step"] == 300
     exported.press("[", "[", "[")
 
 
@@ -250,7 +257,8 @@ def test_the_whiskers_are_drawn_in_their_colours(exported):
     seek(exported, 0)
     orange_at_the_start = exported.count("orange")
     assert exported.count("green") > 60
-    exported.press("l", "l")  # the whole way
+    # The trail becomes the whole executed path.
+    exported.press("l", "l")
     seek(exported, 110)
     assert exported.count("green") > 60 and exported.count("orange") > orange_at_the_start + 100
     exported.press("l")
@@ -271,13 +279,17 @@ def test_the_trail_is_short_unless_one_asks_for_more(exported):
     assert 0 < orange[0] < orange[1] - 30 and orange[1] < orange[2] - 30
     exported.press("w")
     assert exported.count("orange") < orange[0]
-    assert exported.press("l")["taken"]  # asking for a trail shows it
+    # Choosing a trail shows it.
+    assert exported.press("l")["taken"]
     assert exported.state["trail"] == 2
 
 
 @pytest.mark.parametrize("deficiency", ["none", "deuteranopia"])
 def test_plan_and_way_taken_stand_out_for_every_eye(exported, deficiency):
-    """Chromium simulates the deficiency. The picture without a line shows what the line covers."""
+    """Plan and executed path stand out under a colour vision deficiency, too.
+
+    Chromium simulates the deficiency. The picture without a line shows what the line covers.
+    """
     chromium = exported.page.context.new_cdp_session(exported.page)
     chromium.send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
     try:
@@ -287,7 +299,8 @@ def test_plan_and_way_taken_stand_out_for_every_eye(exported, deficiency):
             exported.press(key)
             distance = np.linalg.norm(with_line - exported.lab(".picture canvas"), axis=2)
             exported.press(key)
-            assert (distance > 25).sum() > least  # px; 10 is told apart at a glance
+            # The distance is in CIELAB. A difference of 10 is visible at a glance.
+            assert (distance > 25).sum() > least
     finally:
         chromium.send("Emulation.setEmulatedVisionDeficiency", {"type": "none"})
         chromium.detach()
@@ -309,7 +322,7 @@ def test_the_timeline_is_clicked_to_seek(exported):
 
 
 def test_a_graph_tells_the_value_at_the_pointer(exported, failed_run, failure):
-    """The recorded arrays know it."""
+    """The tooltip of a graph shows the value of the recorded arrays."""
     arrays = Run.open(failed_run).load_arrays(failure)
     seek(exported, 60)
     in_force = [
@@ -329,7 +342,8 @@ def test_a_graph_tells_the_value_at_the_pointer(exported, failed_run, failure):
         assert abs(step - 75) <= 1 and f"{step / 30:.2f} s" in told
         shown = float(re.search(r"measured (\S+)", told)[1].replace("−", "-"))
         assert shown == pytest.approx(values[step], abs=0.06, rel=0.005)
-    assert "predicted" not in told  # of a latency nothing is commanded or planned
+    # A latency is neither commanded nor planned.
+    assert "predicted" not in told
     exported.page.mouse.move(1, 1)
     exported.wait(lambda: exported.page.locator(".tip").is_hidden())
 
@@ -364,10 +378,11 @@ def test_graphs_are_zoomed_and_follow(exported):
     begin, end = exported.press("Home")["graph_steps"]
     assert begin == 0 and end == 150
     assert exported.click("zoom-out")["graph_steps"] == [0, 300]
+    # The zoom stops at 10 steps.
     assert exported.press("i", "i", "i", "i", "i", "i", "i")["graph_steps"] == [
         0,
         10,
-    ]  # and no further
+    ]
     exported.press(*["o"] * 6)
     assert exported.state["graph_steps"] == [0, 300]
 
@@ -382,7 +397,7 @@ def test_a_channel_is_hidden_until_it_is_wanted_again(exported):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_is_large_enough_and_stands_out(exported, theme):
-    """12 px, and the contrast of WCAG 2.2 level AA."""
+    """Text has at least 12 px and the contrast of WCAG 2.2 level AA."""
     while exported.state["theme"] != theme:
         exported.press("t")
     exported.press("?")
@@ -401,10 +416,11 @@ def test_the_picture_has_room_on_every_screen(browser, export, width, height):
     assert canvas["width"] >= min(width, 400) and canvas["height"] >= 300
     assert canvas["y"] + canvas["height"] <= height
     legend = viewer.page.locator(".scene-bar").bounding_box()
-    assert legend["y"] + legend["height"] <= canvas["y"] + 1  # not over the arm
+    # The legend does not cover the arm.
+    assert legend["y"] + legend["height"] <= canvas["y"] + 1
     assert viewer.page.evaluate("document.documentElement.scrollWidth") <= width
     assert viewer.press("Home")["step"] == 0 and viewer.click("next-step")["step"] == 1
-    # The list is at hand where it has no room of its own.
+    # A narrow screen has no room for the list, and a button opens it.
     if not viewer.state["list"]:
         viewer.click("list")
     viewer.page.click(".item")
@@ -417,7 +433,8 @@ def test_a_run_is_browsed_failures_first(run_viewer, failed_run):
     assert run_viewer.press("ArrowDown")["key"] == "pick_place/7"
     n_steps = next(row.n_steps for row in load_rows(failed_run) if row.episode_index == 7)
     run_viewer.wait(lambda: run_viewer.state["n_steps"] == n_steps)
-    assert run_viewer.state["step"] == 0  # it succeeded
+    # The episode succeeded.
+    assert run_viewer.state["step"] == 0
     assert "succeeded" in run_viewer.press("d")["toast"] and run_viewer.state["step"] == 0
     assert run_viewer.click("previous-episode")["key"] == "pick_place/8"
     run_viewer.page.click('[data-filter="success"]')
@@ -427,7 +444,7 @@ def test_a_run_is_browsed_failures_first(run_viewer, failed_run):
 
 
 def test_plans_and_images_come_as_they_are_looked_at(browser, failed_run):
-    """The scene does not wait for them; what is not there yet says so."""
+    """The scene does not wait for plans and images, and the page says which are missing."""
     there, asked = threading.Event(), []
 
     class SlowSource(RunSource):
@@ -449,13 +466,15 @@ def test_plans_and_images_come_as_they_are_looked_at(browser, failed_run):
         assert viewer.page.locator(".cameras .waiting:visible").count() == 0
         viewer.press("Home")
         viewer.wait(lambda: viewer.count("green", ".cameras canvas") > 3)
-        assert (
-            set(asked) < set(range(15)) and not viewer.complaints
-        )  # what nobody looks at is not rendered
+        # Images that are never shown are not rendered.
+        assert set(asked) < set(range(15)) and not viewer.complaints
 
 
 def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
-    """Rows of ten tasks, whose episodes are not opened here: a failed one and a successful one of each."""
+    """The list of a suite of ten tasks is searched, filtered and sorted.
+
+    Each task has a row of a failed episode and one of a successful episode. None of them is opened.
+    """
     run = shutil.copytree(failed_run, tmp_path / "run")
     places = ["between_the_plate_and_the_ramekin", "from_table_center", "on_the_stove", *"abcdefg"]
     tasks = [
@@ -475,12 +494,15 @@ def test_a_suite_is_searched_filtered_and_sorted(browser, failed_run, tmp_path):
         viewer = Viewer(browser, server.url)
 
         def shown():
-            viewer.settled()  # what is not drawn yet has no lines
+            # An item has its lines only once it is drawn.
+            viewer.settled()
             return [item.split("\n") for item in viewer.page.locator(".item").all_inner_texts()]
 
-        assert viewer.state["shape"] == "grid"  # of several tasks
+        # A run of several tasks is shown as a grid.
+        assert viewer.state["shape"] == "grid"
         viewer.page.click('[data-shape="list"]')
-        # Number and episode first, then what happened, then the words that tell the tasks apart.
+        # Number and episode come first, then the decisive event, then the words that distinguish
+        # the tasks.
         assert shown()[0] == [
             "0 #8",
             "closest approach",
@@ -576,7 +598,8 @@ def test_alternatives_and_denoising_steps_are_drawn_where_they_were_recorded(bro
     for key in ("a", "f"):
         viewer.press(key)
         pictures.append(viewer.picture())
-    assert all(a != b for a, b in pairwise(pictures))  # each switch takes something away
+    # Each switch removes lines.
+    assert all(a != b for a, b in pairwise(pictures))
     assert viewer.press("a", "f")["toast"] is None and viewer.picture() == pictures[0]
 
 
@@ -589,7 +612,7 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
         assert (
             viewer.page.locator("details.branch summary").inner_text() == "branch at prediction 14"
         )
-        # What this policy cannot use is disabled, and says why.
+        # A field that this policy cannot use is disabled, and says why.
         for field, reason in (
             ("seed", "act is deterministic"),
             ("instruction", "does not read the instruction"),
@@ -617,10 +640,10 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
         )
         assert "other future" in viewer.page.locator(".legend").inner_text()
         assert viewer.press("ArrowUp")["key"] == "pick_place/8"
-        # The address follows in its own time. The page is asked: `page.url` stands still while
-        # nobody calls Playwright.
+        # The address changes a little later. Playwright updates `page.url` only during its own
+        # calls, so the test asks the page.
         viewer.wait(lambda: "episode=pick_place/8&" in viewer.page.evaluate("location.hash"))
-        # Whoever opens the run again finds it.
+        # The branch is still listed after the run is opened again.
         viewer.page.reload()
         viewer.wait(lambda: viewer.page.evaluate("window.__ready === true"))
         assert viewer.settled()["episodes"] == ["pick_place/8", "pick_place/8 ~1", "pick_place/7"]
@@ -628,8 +651,8 @@ def test_a_recorded_run_is_branched_off(browser, failed_run, tmp_path):
 
 
 def test_a_rollout_is_driven_from_the_page(browser):
-    # A gripper that stays open never succeeds: on a busy machine the rollout goes far before it is
-    # paused.
+    # A gripper that stays open never succeeds. On a busy machine the rollout runs far before it is
+    # paused, and a success would end it.
     config = make_config(
         EvalConfig,
         policy="act",
@@ -650,7 +673,8 @@ def test_a_rollout_is_driven_from_the_page(browser):
         assert viewer.state["kind"] == "live" and viewer.state["key"] == "pick_place/0"
         viewer.click("live-step")
         viewer.wait(lambda: idle() and viewer.state["step"] == 1)
-        viewer.press("ArrowRight")  # at the head a step is one of the rollout
+        # At the latest step, the key advances the rollout.
+        viewer.press("ArrowRight")
         viewer.wait(lambda: idle() and viewer.state["step"] == 2)
         viewer.press("Shift+ArrowRight")
         viewer.wait(lambda: idle() and viewer.state["step"] == 10)
@@ -663,7 +687,7 @@ def test_a_rollout_is_driven_from_the_page(browser):
         assert viewer.page.get_attribute(
             '[data-column="policy latency"] path.measured', "d"
         ).startswith("M0 ")
-        # Back into the past, and on into another future from there.
+        # The viewer goes back to an earlier step and branches off there.
         viewer.press("Home", "ArrowRight")
         assert viewer.state["step"] == 1 and session.episode("pick_place/0")["parts"] == before
         viewer.page.click("details.branch summary")
@@ -675,7 +699,8 @@ def test_a_rollout_is_driven_from_the_page(browser):
         )
         viewer.click("live-step-prediction", "live-step-prediction")
         viewer.wait(lambda: idle() and viewer.state["step"] == 10)
-        assert viewer.count("magenta") > 30  # the other future
+        # Magenta is the colour of the other branch.
+        assert viewer.count("magenta") > 30
         assert (
             viewer.page.get_attribute('[data-column="gripper.pos"] path.other', "d").count("L")
             >= 10
@@ -685,14 +710,14 @@ def test_a_rollout_is_driven_from_the_page(browser):
             session.episode("pick_place/0 ~1")["header"]["branch"]["changes"]
             == "n_action_steps 5, wrist_cam blinded"
         )
-        # The first can be gone on with.
+        # The first episode can be continued.
         viewer.press("ArrowUp")
         viewer.wait(lambda: viewer.state["key"] == "pick_place/0" and not viewer.state["loading"])
         viewer.press("End")
         viewer.wait(lambda: viewer.state["step"] == trunk_steps)
         viewer.press("ArrowRight")
         viewer.wait(lambda: idle() and viewer.state["n_steps"] == trunk_steps + 1)
-        # Reset, by its form; what cannot be done is said.
+        # The form resets the session to another episode.
         viewer.page.fill('input[name="episode"]', "3")
         viewer.click("live-reset")
         viewer.wait(lambda: viewer.state["key"] == "pick_place/3")

@@ -1,4 +1,4 @@
-"""The list of runs in a real browser, and addresses that name a moment."""
+"""Tests of the list of runs in a real browser, and of addresses that name a moment."""
 
 import json
 import shutil
@@ -31,7 +31,10 @@ def browser():
 
 @pytest.fixture
 def folder(failed_run, tmp_path):
-    """Two runs of an episode that failed and one that succeeded, and a third that waits for its second episode."""
+    """Return a folder with three runs.
+
+    Two have a failed and a successful episode. The third still waits for its second episode.
+    """
     for name in (NAME, "group/other"):
         shutil.copytree(failed_run, tmp_path / name)
     (tmp_path / NAME / REPORT_FILE).write_text("<title>report</title><p>all of it</p>")
@@ -49,8 +52,8 @@ def served_runs(folder):
 
 
 def place_of(viewer):
-    """What the address names."""
-    # Playwright learns of another fragment only when it is asked for something.
+    """Return the run, the episode, the step and the view that the address names."""
+    # Playwright notices a new fragment only during a call to the page.
     return {
         name: values[0] for name, values in parse_qs(urlsplit(address_of(viewer)).fragment).items()
     }
@@ -103,7 +106,7 @@ def test_from_the_list_to_a_moment_and_back(browser, folder):
         )
         viewer.page.go_forward()
         viewer.wait(lambda: shows(viewer, "pick_place/8", 2))
-        # The same episode of another run is another.
+        # The same episode index in another run is another episode.
         viewer.page.click(".to-runs")
         viewer.page.click('tr[data-run="group/other"] a.open')
         viewer.wait(lambda: viewer.state["run"] == "group/other" and shows(viewer, "pick_place/8"))
@@ -126,7 +129,7 @@ def test_a_view_that_was_turned_is_in_the_address(browser, folder):
         viewer.page.mouse.up()
         viewer.wait(lambda: place_of(viewer).get("view", "").startswith("free:"))
         turned = place_of(viewer)["view"]
-        # The scene that another browser shows there is turned as far.
+        # Another browser that opens the address shows the same view.
         other = Viewer(browser, address_of(viewer))
         other.wait(lambda: place_of(other).get("view") == turned and other.state["step"] == 5)
 
@@ -162,20 +165,28 @@ def test_a_run_that_is_written_grows_on_both_pages(browser, folder, failed_run):
         episodes.wait(lambda: episodes.state["episodes"] == ["pick_place/8", "pick_place/7"])
         episodes.wait(lambda: episodes.page.inner_text(".progress") == "")
         runs.wait(lambda: cell.inner_text() == "2")
-        assert episodes.state["key"] == "pick_place/7"  # what one looks at stays
+        # The shown episode stays the same.
+        assert episodes.state["key"] == "pick_place/7"
         assert not runs.complaints and not episodes.complaints
 
 
 def test_a_tab_that_nobody_sees_gives_its_connection_back(browser, folder):
-    """A browser has six to a server, and each open episode would keep one."""
-    see = "(isHidden) => { Object.defineProperty(document, 'hidden', { value: isHidden, configurable: true });"
+    """A hidden tab closes its event stream.
+
+    A browser allows six connections to a server, and each open episode would keep one of them.
+    """
+    see = (
+        "(isHidden) => { Object.defineProperty("
+        "document, 'hidden', { value: isHidden, configurable: true });"
+    )
     see += "document.dispatchEvent(new Event('visibilitychange')); }"
     with served_runs(folder) as server:
         viewer = Viewer(browser, f"{server.url}#run={NAME}")
         board = server.source.open(NAME)._board
 
         def n_listeners():
-            board.tell("progress", {"message": ""})  # a server notices who is gone when it writes
+            # A server notices a closed connection when it writes to it.
+            board.tell("progress", {"message": ""})
             return len(board._listeners)
 
         viewer.wait(lambda: n_listeners() == 1)
@@ -221,7 +232,10 @@ def test_an_empty_folder_says_what_to_do(browser, tmp_path):
 
 
 def test_an_episode_of_a_suite_is_two_clicks_away(browser, folder, failed_run):
-    """Ten tasks; only the episodes of the first are opened here, whose world is there."""
+    """An episode of a suite of ten tasks is reached by two clicks.
+
+    Only episodes of the first task are opened, since the test has no environment for the others.
+    """
     run = folder / "growing"
     tasks = ["pick_place", *(f"put_it_{place}_away" for place in "bcdefghij")]
     lines = [replace(row, task=task).to_json() for task in tasks for row in load_rows(failed_run)]
@@ -245,8 +259,9 @@ def test_an_episode_of_a_suite_is_two_clicks_away(browser, folder, failed_run):
         assert viewer.page.locator(".grid h3 .words").all_inner_texts()[1] == "put it b away"
         viewer.page.click('.cell[data-key="pick_place/7"]')
         viewer.wait(lambda: shows(viewer, "pick_place/7"))
-        assert viewer.press("ArrowRight")["step"] == 1  # the keys are still those of the picture
-        # By the keyboard: TAB leads to the cell that is shown, arrows from there.
+        # The arrow keys still step through the picture.
+        assert viewer.press("ArrowRight")["step"] == 1
+        # TAB focuses the shown cell, and arrows move on from there.
         viewer.page.focus('.cell[tabindex="0"]')
         viewer.page.keyboard.press("ArrowDown")
         assert focused() == "put_it_b_away/7"

@@ -1,4 +1,4 @@
-"""The `whiskers` command: what it writes, and what it says when it cannot."""
+"""Tests of what the `whiskers` command writes, and of its messages on errors."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def whiskers(monkeypatch, capsys):
-    """Run the command; returns its exit code, output and errors."""
+    """Return a function that runs the command and returns its exit code, output and errors."""
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["whiskers", *map(str, arguments)])
@@ -36,7 +36,7 @@ def whiskers(monkeypatch, capsys):
 
 @pytest.fixture
 def run(failed_run, tmp_path):
-    """A copy to damage."""
+    """Return a copy of the run that a test may damage."""
     return shutil.copytree(failed_run, tmp_path / "run")
 
 
@@ -45,7 +45,7 @@ def episode_file(run, index):
 
 
 def refused(answer):
-    """The one line that was said."""
+    """Return the single line of the error message."""
     code, out, err = answer
     assert (
         code == 2
@@ -244,8 +244,8 @@ def test_a_run_without_its_rows(whiskers, run, tmp_path):
     for arguments in ((), ("--table",), ("--output", tmp_path / "a.html")):
         said = refused(whiskers(run, *arguments))
         assert (
-            f"rows file '{run / 'episodes.jsonl'}': expected a row for each episode, got No such file"
-            in said
+            f"rows file '{run / 'episodes.jsonl'}': "
+            "expected a row for each episode, got No such file" in said
         )
 
 

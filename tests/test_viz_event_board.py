@@ -1,4 +1,4 @@
-"""What listeners are told, in which order, and when they are let go."""
+"""Listeners receive the events in order, and a board drops the listeners that have left."""
 
 from viz.event_board import EventBoard
 
@@ -11,10 +11,12 @@ def test_a_listener_hears_the_present_and_then_everything_in_order():
         ("status", {"state": "paused", "key": "", "message": ""}),
         ("progress", {"message": "opening so101/pick_place"}),
     ]
-    assert next(events) is None  # nothing happens
+    # No further event has happened.
+    assert next(events) is None
     board.tell("row", {"key": "a"})
     board.say("")
-    board.say("")  # is no news
+    # A message that has not changed is not sent again.
+    board.say("")
     board.set_status("busy", key="a")
     board.set_status("closed", message="done")
     assert list(events) == [
@@ -48,4 +50,5 @@ def test_counts_are_not_told_faster_than_they_are_read(monkeypatch):
         board.count("reading moment", moment, 60)
     told = [content["message"] for _, content in iter(lambda: next(events), None)]
     assert told[0].startswith("reading moment ") and told[0].endswith(" of 60")
-    assert len(told) == len(set(told)) and 4 <= len(told) <= 7  # 1.2 s, five a second
+    # The counts take 1.2 s, and at most five messages a second are sent.
+    assert len(told) == len(set(told)) and 4 <= len(told) <= 7

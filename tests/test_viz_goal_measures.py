@@ -1,4 +1,4 @@
-"""The measures of goals of any kind as series."""
+"""The measures of any kind of goal are available as series."""
 
 from dataclasses import replace
 

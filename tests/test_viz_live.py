@@ -1,4 +1,7 @@
-"""A driven rollout against the one that `eval` runs: pauses, steps and branches change nothing that is recorded."""
+"""A driven rollout records the same arrays as the rollout of `eval`.
+
+Pauses, steps and branches change nothing that is recorded.
+"""
 
 import base64
 import threading
@@ -31,7 +34,7 @@ CONFIG = make_config(
 
 @pytest.fixture(scope="module")
 def recorded():
-    """The same episode as `eval` records it."""
+    """Return the arrays of the same episode as `eval` records it."""
     setup = set_up(CONFIG)
     record = run_episode(
         setup.env,
@@ -53,7 +56,7 @@ def session():
 
 @pytest.fixture
 def key(session):
-    """Of a new life of the same episode, at its first decision."""
+    """Return the key of a new copy of the same episode, at its first decision."""
     hint(session, "reset", episode_index=1)
     return session.page()["key"]
 
@@ -64,7 +67,7 @@ def decode(array):
 
 
 def rows_of(session, key, name):
-    """An array of the moments, joined from all parts."""
+    """Return an array of the moments, joined from all parts."""
     parts = session.episode(key)["parts"]
     return np.concatenate([decode(part["moments"][name]) for part in parts if part["moments"]])
 
@@ -105,7 +108,7 @@ def test_a_driven_episode_is_the_recorded_one_bit_for_bit(session, key, recorded
     assert [decision["step"] for decision in decisions] == recorded.prediction_step.tolist()
     for decision, chunk in zip(decisions, recorded.chunk, strict=True):
         np.testing.assert_array_equal(decode(decision["chunk"]), chunk)
-    # Where the plan was executed, the whisker is the way that was taken.
+    # In the executed part of a plan, the whisker is the executed path.
     for decision in decisions:
         start = decision["step"]
         taken = recorded.ee_pos_world[start : start + 9].astype(np.float32)
@@ -147,7 +150,10 @@ def test_pause_ends_a_run_at_once_and_the_run_goes_on_from_there(session, key, r
 
 
 def test_a_branch_leaves_the_recorded_history_as_it_was(session, key, recorded):
-    """Blinded from the second decision on: another future; the trunk is untouched and can still be finished."""
+    """A branch whose cameras are blinded from the second decision on has other actions.
+
+    The trunk is untouched and can still be finished.
+    """
     hint(session, "step_prediction")
     hint(session, "step_prediction")
     before = rows_of(session, key, "action").copy()
@@ -165,7 +171,7 @@ def test_a_branch_leaves_the_recorded_history_as_it_was(session, key, recorded):
     other = rows_of(session, branch, "action")
     np.testing.assert_array_equal(other[:8], recorded.action[:8])
     assert np.abs(other[8:16] - recorded.action[8:16]).max() > 0.1
-    # The trunk goes on as if there had been no branch.
+    # The trunk continues as if there had been no branch.
     run_to_the_end(session, key)
     np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
 
@@ -210,7 +216,7 @@ def test_reset_begins_another_episode_and_keeps_the_first(session, key, recorded
     assert again not in (key, "pick_place/2") and len(rows_of(session, key, "action")) == 1
     run_to_the_end(session, again)
     np.testing.assert_array_equal(rows_of(session, again, "action"), recorded.action)
-    # The first goes on too, in the same environment.
+    # The first episode continues, too, in the same environment.
     run_to_the_end(session, key)
     np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
 
@@ -224,7 +230,7 @@ def test_what_ends_is_kept_where_a_folder_is_asked_for(tmp_path):
         run_to_the_end(session, branch)
         run = Run.open(session.run_path)
         assert run.rows == [] and [row.branch.number for row in run.branches] == [1]
-        # Of an episode that is lived twice, one is enough.
+        # An episode that was run twice is kept once.
         run_to_the_end(session, "pick_place/1")
         hint(session, "reset", episode_index=1)
         run_to_the_end(session, session.page()["key"])
@@ -307,7 +313,7 @@ def test_the_scripted_expert_cannot_branch():
 
 
 def test_a_branch_with_another_seed_follows_the_alternative_of_that_number(tmp_path):
-    """What was drawn grey becomes the plan: the same noise, in the same state."""
+    """The branch plans with the noise of that alternative, in the same state."""
     checkpoint = save_small_smolvla(tmp_path / "smolvla")
     config = make_config(
         EvalConfig,

@@ -1,4 +1,7 @@
-"""MuJoCo's own window: its keys as a table, its lines in a scene, and itself on a virtual screen."""
+"""Tests of the viewer in MuJoCo's own window.
+
+They cover its keys, its lines in a scene, and the window on a virtual screen.
+"""
 
 import os
 import shutil
@@ -71,7 +74,8 @@ def test_what_does_not_fit_is_the_lowest_line():
     path = np.linspace([0, 0, 0], [0.1, 0, 0], 4)
     overlay = Overlay(path[0], path, 3, taken=path[:1], ghosts=[path])
     scene = mujoco.MjvScene(mujoco.MjModel.from_xml_string("<mujoco/>"), maxgeom=3)
-    for _ in range(2):  # the second time they replace those before
+    # The second call replaces the lines of the first.
+    for _ in range(2):
         draw_into(scene, overlay)
         colours = [geom.rgba[:3] * geom.emission * 255 for geom in scene.geoms[: scene.ngeom]]
         np.testing.assert_allclose(colours, [LINES["plan"].colour] * 3, atol=0.01)
@@ -79,9 +83,13 @@ def test_what_does_not_fit_is_the_lowest_line():
 
 
 def test_the_window_shows_the_very_colours_and_their_rims():
-    """In bright light, which washes out a surface: orange would be the yellow of the arm."""
+    """A line has its exact colour even under bright light.
+
+    Shading would wash out a surface there, and orange would look like the yellow of the arm.
+    """
     model = mujoco.MjModel.from_xml_string(
-        """<mujoco><worldbody><light pos="0 0 2"/><camera name="above" pos="0 0 0.2"/></worldbody></mujoco>"""
+        '<mujoco><worldbody><light pos="0 0 2"/>'
+        '<camera name="above" pos="0 0 0.2"/></worldbody></mujoco>'
     )
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
@@ -131,11 +139,11 @@ def test_the_scene_to_look_at_is_where_the_simulation_is(blind_env):
     assert scene.model.ngeom == len(visible)
 
     def places(data, geoms):
-        """Sorted: a body with a fixed pose has its shapes elsewhere in the order."""
+        """Return sorted distances, since bodies with fixed poses change the order of geoms."""
         return np.sort(np.linalg.norm(data.geom_xpos[geoms], axis=1))
 
-    # Meshes are centred anew by the compiler, which moves a geom's frame within its body: compare
-    # the primitives.
+    # The compiler centres meshes, which moves a geom's frame within its body. Only primitives are
+    # compared.
     def primitives(model):
         return model.geom_type != int(mujoco.mjtGeom.mjGEOM_MESH)
 
@@ -147,9 +155,12 @@ def test_the_scene_to_look_at_is_where_the_simulation_is(blind_env):
 
 @contextmanager
 def virtual_screen():
-    """Yield the name of a display that nobody else has; without one of its own the test would need a person's."""
+    """Yield the name of a new virtual display.
+
+    Without it, the test would need a user's display.
+    """
     ready, tell = os.pipe()
-    # Xvfb takes a free number, and writes it once it can be connected to.
+    # Xvfb picks a free number, and writes it once it accepts connections.
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(tell), "-screen", "0", "800x600x24"],
         pass_fds=[tell],
@@ -182,7 +193,7 @@ def holds_within(limit_s, condition):
     reason="needs Xvfb and xdotool",
 )
 def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path):
-    """On a virtual screen, in software: real key presses move the real window's picture."""
+    """Real key presses change the picture of the real window on a virtual screen."""
     from PIL import ImageGrab
 
     def xdotool(*arguments):
@@ -191,7 +202,10 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
         ).stdout.split()
 
     def press_until(key, condition):
-        """Again where nothing came of it: on a busy machine the window misses a synthetic press now and then."""
+        """Press the key until the condition holds.
+
+        On a busy machine the window misses a synthetic press now and then.
+        """
         for _ in range(6):
             xdotool("key", "--window", shown, key)
             if holds_within(10, condition):
@@ -204,9 +218,11 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
         match colour:
             case "green":
                 return int(((green > 1.5 * red) & (green > 1.4 * blue) & (green > 90)).sum())
-            case "blue":  # the bowl is blue too, and does not come and go
+            # The bowl is blue too, and always visible.
+            case "blue":
                 return int(((blue > 1.4 * red) & (blue > 1.4 * green) & (blue > 90)).sum())
-            case _:  # the arm is yellow: darker, and its green is nearer to its red
+            # The yellow of the arm is darker, and its green is closer to its red.
+            case _:
                 return int(((red > 240) & (green > 100) & (red > 1.24 * green) & (blue < 90)).sum())
 
     with virtual_screen() as display:
@@ -226,15 +242,16 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
             (shown, *_) = xdotool("search", "--name", "MuJoCo")
             xdotool("windowmove", shown, "0", "0", "windowsize", shown, "800", "600")
             assert holds_within(60, lambda: count("green") > 30)
-            assert count("orange") == 0  # nothing has been done yet
+            # The robot has not moved yet.
+            assert count("orange") == 0
             xdotool("key", "--window", shown, "End")
-            press_until(
-                "F11", lambda: count("orange") > 30
-            )  # the last part of the way is hidden by the gripper
+            # The gripper hides the last part of the executed path.
+            press_until("F11", lambda: count("orange") > 30)
             with_ghosts = count("blue")
             press_until("F9", lambda: count("blue") < with_ghosts - 10)
             press_until("Home", lambda: count("orange") == 0)
-            press_until("space", lambda: count("orange") > 30)  # it plays
+            # The episode plays.
+            press_until("space", lambda: count("orange") > 30)
         finally:
             window.terminate()
             window.wait()

@@ -1,4 +1,4 @@
-"""Where lines land in a picture, which part of them, in which colour."""
+"""Tests where lines are drawn in a picture, which part of them, and in which colour."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from viz.overlay import (
 from viz.overlay_style import HALO_OPACITY, HALO_WIDER_PX, HALOS, IMAGE_WIDTH_PX, LINES, N_GHOSTS
 from viz.whiskers import Whiskers
 
-# A camera at the origin that looks along z, x to the right and y down: 480 rows, 640 columns, focal
-# length 400 px.
+# The camera is at the origin and looks along z, with x to the right and y down. It has 480 rows,
+# 640 columns and a focal length of 400 px.
 PROJECTION = np.array([[400.0, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0]])
 NOWHERE = np.array([0.0, 0.0, -1.0])
 EMPTY = np.empty((0, 3))
@@ -27,7 +27,7 @@ ALTERNATIVE, GHOST, TAKEN, PLAN = (
 
 
 def row_of(v, u_from=100, u_to=540, depth_m=1.0):
-    """A path that is a horizontal line in the picture, its points 10 px apart."""
+    """Return a path that is a horizontal line in the picture, with points 10 px apart."""
     u = np.arange(u_from, u_to + 1, 10.0)
     return (
         np.column_stack([(u - 320) / 400, np.full(len(u), (v - 240) / 400), np.ones(len(u))])
@@ -50,7 +50,10 @@ def test_a_path_in_front_is_one_piece_at_its_place():
 
 
 def test_a_segment_that_goes_behind_the_camera_is_cut_at_the_near_plane():
-    """From (0.1, 0, 1) to (0.1, 0, -1): at depth 0.01 x is still 0.1, so u = 320 + 400 · 10."""
+    """The line ends where it crosses the near plane.
+
+    It goes from (0.1, 0, 1) to (0.1, 0, -1): at depth 0.01 x is still 0.1, so u = 320 + 400 · 10.
+    """
     behind = np.array([[0.1, 0, 1], [0.1, 0, -1]])
     for path, ends in (
         (behind, [[360, 240], [4320, 240]]),
@@ -84,7 +87,7 @@ def test_colours_lie_where_the_lines_are_and_nowhere_else():
         alternatives=[row_of(400)],
     )
     assert is_colour(image[100, 320], PLAN) and is_colour(image[200, 320], TAKEN)
-    # Not fully opaque: between their colour and the picture's.
+    # Lines that are not fully opaque mix with the colour of the picture.
     for v, colour in ((300, GHOST), (400, ALTERNATIVE)):
         assert (
             np.abs(image[v, 320].astype(int) - colour).sum()
@@ -92,11 +95,12 @@ def test_colours_lie_where_the_lines_are_and_nowhere_else():
         )
     for v in (50, 150, 250, 350, 450):
         assert (image[v - 20 : v + 20] == 200).all()
-    assert (GREY == 200).all()  # the picture given is left as it is
+    # The given picture is not modified.
+    assert (GREY == 200).all()
 
 
 def luminance(colour):
-    """Relative luminance of WCAG 2.2."""
+    """Return the relative luminance of WCAG 2.2."""
     share = np.array(colour) / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     return linear @ [0.2126, 0.7152, 0.0722]
@@ -108,7 +112,7 @@ def contrast(a, b):
 
 
 def test_plan_and_way_taken_differ_without_their_hues():
-    """3:1 is what WCAG 2.2 (1.4.11) asks of graphics that mean something."""
+    """The contrast is at least 3:1, as WCAG 2.2 (1.4.11) requires for meaningful graphics."""
     assert contrast(PLAN, TAKEN) > 3
     assert contrast(PLAN, HALOS["light"]) > 3 and contrast(TAKEN, HALOS["dark"]) > 3
     yellow_arm, beige_table = (250, 205, 30), (178, 163, 144)
@@ -118,7 +122,7 @@ def test_plan_and_way_taken_differ_without_their_hues():
 
 
 def test_a_line_is_drawn_around_its_place():
-    """A line through the middle of row 100, v = 100.5, has as much above as below."""
+    """A line through the middle of row 100, v = 100.5, is symmetric about that row."""
     image = draw(plan=row_of(100.5), n_to_execute=44).astype(int)
     np.testing.assert_allclose(image[96:100, 320], image[101:105, 320][::-1], atol=35)
 
@@ -128,10 +132,14 @@ def test_a_line_is_drawn_around_its_place():
 )
 @pytest.mark.parametrize("size", [(240, 320), (480, 640), (960, 1280)])
 def test_a_line_is_as_wide_and_as_opaque_as_its_kind(kind, size):
-    """The ink across a line, and across its halo, is its width: to an eighth of a pixel, as it is drawn."""
+    """The width of a line, and of its halo, is the sum of the ink across it.
+
+    Lines are drawn with a precision of an eighth of a pixel.
+    """
     style, image = LINES[kind], np.full((*size, 3), 128, np.uint8)
     scale, mid = np.sqrt(size[1] / IMAGE_WIDTH_PX), size[0] // 2
-    path = row_of((mid + 0.5) / size[0] * 480)  # through the middle of a pixel
+    # The line goes through the middle of a pixel.
+    path = row_of((mid + 0.5) / size[0] * 480)
     parts = {
         "alternative": {"alternatives": [path]},
         "intermediate_plan": {"intermediate_plans": [path]},
@@ -146,16 +154,17 @@ def test_a_line_is_as_wide_and_as_opaque_as_its_kind(kind, size):
     projection = np.diag([size[1] / 640, size[0] / 480, 1]) @ PROJECTION
     column = draw_overlay(image, projection, overlay)[:, size[1] // 2].astype(float)
     if kind == "ghost" and size[1] < IMAGE_WIDTH_PX:
-        assert (column == 128).all()  # it would hide what is in a small image
+        # A ghost would cover too much of a small image.
+        assert (column == 128).all()
         return
     opacity = style.opacity * (1 - 6 / 13) ** 2 if kind == "ghost" else style.opacity
-    # What lies below the line: the picture, or its halo on it.
+    # A line lies on the picture, or on its own halo.
     below = np.full(3, 128.0)
     if style.halo:
         below += HALO_OPACITY * opacity * (np.array(style.halo) - below)
     line = below + opacity * (np.array(style.colour) - below)
     np.testing.assert_allclose(column[mid], line, atol=2.5)
-    # By the channel in which line, halo and picture differ most.
+    # The channel is the one in which the line differs most from what lies below it.
     channel = int(np.abs(line - below).argmax())
     ink = np.abs(column[:, channel] - 128) / np.abs(line - 128)[channel]
     if not style.halo:
@@ -215,11 +224,15 @@ def test_lines_are_wider_in_a_larger_picture():
     columns = [draw_overlay(i, p, overlay)[:, i.shape[1] // 2] for i, p in
                ((GREY, PROJECTION), (large, np.diag([2.0, 2.0, 1.0]) @ PROJECTION))]  # fmt: skip
     n_rows = [(column != 200).any(axis=-1).sum() for column in columns]
-    assert 1.2 < n_rows[1] / n_rows[0] < 1.7  # the square root of two
+    # The ratio is the square root of two.
+    assert 1.2 < n_rows[1] / n_rows[0] < 1.7
 
 
 def test_the_overlay_of_a_step_is_of_the_plan_in_force():
-    """Three predictions, two steps executed of each; the third has only one."""
+    """The overlay shows the plan in force.
+
+    Two steps are executed of the first two predictions, and one of the third.
+    """
     bundles = [np.stack([line((0.02 * i, 0, k), 5) for k in range(3)]) for i in range(3)]
     whiskers = Whiskers(np.stack(bundles), np.array([0, 2, 4]), np.array([2, 2, 1]))
     arrays = episode(line((0, 0, 0), 6))
@@ -233,11 +246,15 @@ def test_the_overlay_of_a_step_is_of_the_plan_in_force():
         and len(between.alternatives) == 2
         and between.intermediate_plans == ()
     )
-    np.testing.assert_allclose(end.ghosts, [bundles[1][0], bundles[0][0]])  # the latest first
+    # The latest plan comes first.
+    np.testing.assert_allclose(end.ghosts, [bundles[1][0], bundles[0][0]])
 
 
 def test_the_way_taken_is_drawn_since_the_last_two_plans():
-    """At 10 Hz: since the plan before the one in force, but for half a second at least, and all of it if asked for."""
+    """The trail begins at the plan before the one in force, but at least half a second ago.
+
+    The control rate is 10 Hz. `n_plans` selects another number of plans, and 0 the whole path.
+    """
     steps = np.array([0, 10, 20, 22, 24])
     begins = [find_trail_begin(steps, step, 0.1) for step in (0, 9, 10, 19, 20, 21, 22, 23, 24, 30)]
     assert begins == [0, 0, 0, 0, 10, 10, 17, 18, 19, 22]

@@ -1,6 +1,7 @@
-"""The table of lines, and that what draws them agrees: the page's images and scene, and MuJoCo's window.
+"""Tests that every renderer of lines follows the table `viz/overlay.json`.
 
-What is expected is worked out from the file. That films draw it is in test_viz_overlay.py.
+The renderers are the page's images, its scene and MuJoCo's window. The expected lines are computed
+from the file. test_viz_overlay.py covers films.
 """
 
 import json
@@ -29,7 +30,8 @@ from viz.whiskers import compute_whiskers, load_planned_arrays
 
 TABLE = json.loads((Path(__file__).parents[1] / "viz" / "overlay.json").read_text())
 ROWS = {row["kind"]: row for row in TABLE["lines"]}
-# Notes what is drawn into images, and what the graphics card is given of the scene's lines.
+# Records the strokes in images, and the data of the scene's lines that is sent to the graphics
+# card.
 SPY = """
 const { drawImage, stroke } = CanvasRenderingContext2D.prototype;
 CanvasRenderingContext2D.prototype.drawImage = function (...args) {
@@ -59,7 +61,7 @@ gl.drawElementsInstanced = function (...args) {
 
 
 def expected_lines(overlay: Overlay) -> list[dict]:
-    """What the table says of an overlay's lines, the lowest first, each with its path."""
+    """Return the lines that the table requires for an overlay, each with its path, lowest first."""
     n, intermediate_plans = max(0, overlay.n_to_execute), overlay.intermediate_plans
     paths = {
         "alternative": overlay.alternatives,
@@ -118,7 +120,10 @@ def test_every_row_means_something():
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
-    """Return a run with samples and denoising steps, its row, and the overlay of its last decision but for one step."""
+    """Return a run with samples and denoising steps, its row, a step and the overlay of that step.
+
+    The step is the one after the last decision.
+    """
     folder = tmp_path_factory.mktemp("planned")
     checkpoint = save_small_smolvla(folder / "smolvla")
     config = make_config(
@@ -163,7 +168,10 @@ def test_python_reads_the_table(planned):
 
 
 def test_the_window_draws_the_table(planned):
-    """In tubes: from the highest line down, since those for which there is no room are left out."""
+    """The window draws the lines as tubes, from the highest line down.
+
+    Lines that exceed the capacity of the scene are left out.
+    """
     *_, overlay = planned
     scene = mujoco.MjvScene(mujoco.MjModel.from_xml_string("<mujoco/>"), maxgeom=10_000)
     draw_into(scene, overlay)
@@ -175,16 +183,18 @@ def test_the_window_draws_the_table(planned):
     assert scene.ngeom == len(expected)
     for geom, (line, middle) in zip(scene.geoms[: scene.ngeom], expected, strict=True):
         np.testing.assert_allclose(geom.rgba[:3] * geom.emission * 255, line["colour"], atol=0.01)
-        assert 1 - (1 - geom.rgba[3]) ** 2 == pytest.approx(
-            line["opacity"], abs=1e-5
-        )  # it is blended twice
+        # MuJoCo blends a tube twice.
+        assert 1 - (1 - geom.rgba[3]) ** 2 == pytest.approx(line["opacity"], abs=1e-5)
         assert geom.size[0] == pytest.approx(line["width_px"] * TABLE["window_radius_m_per_px"])
         np.testing.assert_allclose(geom.pos, middle, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
 def drawn(planned, tmp_path_factory):
-    """Return what the page drew at the overlay's step: strokes and width of its first image, and the scene's lines."""
+    """Return what the page drew at the overlay's step.
+
+    These are the strokes and the width of its first image, and the scene's lines.
+    """
     run, row, step, _ = planned
     page = export_episode(
         run, row, tmp_path_factory.mktemp("page") / "page.html", show_intermediate=True
@@ -208,7 +218,8 @@ def drawn(planned, tmp_path_factory):
 def test_the_pages_images_draw_the_table(planned, drawn):
     *_, overlay = planned
     strokes, width, _ = drawn
-    assert width < TABLE["image_width_px"]  # small: without the plans before
+    # A small image does not show earlier plans.
+    assert width < TABLE["image_width_px"]
     expected = []
     for line in expected_lines(overlay):
         if line["images"] == "all":
@@ -244,7 +255,10 @@ def test_the_pages_scene_draws_the_table(planned, drawn):
 
 
 def read_colour(style: str) -> list[float]:
-    """As a canvas writes it: #rrggbb, or rgba(...) where it is translucent."""
+    """Return red, green, blue and opacity of a colour as a canvas writes it.
+
+    The canvas writes #rrggbb, or rgba(...) if the colour is translucent.
+    """
     if style.startswith("#"):
         return [*bytes.fromhex(style[1:]), 1.0]
     return [float(number) for number in re.findall(r"[\d.]+", style)]

@@ -1,4 +1,4 @@
-"""What the page is given, against what was recorded and what the policy saw."""
+"""The page receives the recorded data and the images that the policy observed."""
 
 import base64
 import gzip
@@ -43,7 +43,7 @@ def read_inlined(file):
 
 @pytest.fixture(scope="module")
 def page(failed_run, tmp_path_factory):
-    """The failed episode's export: file and data."""
+    """Return the file and the data of the failed episode's export."""
     file = tmp_path_factory.mktemp("export") / "failed.html"
     export_episode(Run.open(failed_run), find_row(Run.open(failed_run), 8), file)
     return file, read_inlined(file)
@@ -184,7 +184,7 @@ def test_images_are_kept_bit_by_bit_while_there_is_room():
 
 @pytest.mark.parametrize(("n_images", "edge_px"), [(30, 224), (600, 64), (600, 224), (600, 480)])
 def test_many_or_large_images_stay_within_the_budget(n_images, edge_px):
-    """Smooth pictures with a little noise, as a camera's are."""
+    """The images are smooth with a little noise, as those of a camera are."""
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8), (edge_px, edge_px))
     image = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)

@@ -1,4 +1,7 @@
-"""Hand-made whiskers whose numbers are known, and runs of a policy that reaches and of one that does not."""
+"""Plan quality of hand-made whiskers, whose numbers are known, and of real runs.
+
+One run is of a policy that reaches the object, the other of one that does not.
+"""
 
 import io
 import json
@@ -46,12 +49,15 @@ STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 def line(start, n_points, step_m=0.01):
-    """Along x."""
+    """Return points along x."""
     return np.array(start, dtype=float) + step_m * np.arange(n_points)[:, None] * np.eye(3)[0]
 
 
 def episode(ee_pos_world, object_pos_world=(0.04, 0.03, 0.0)):
-    """What the numbers are made from; the object lies still unless it has a position for every moment."""
+    """Return the arrays that plan quality is computed from.
+
+    The object lies still unless it has a position for every moment.
+    """
     n_moments = len(ee_pos_world)
     object_pos_world = np.broadcast_to(np.array(object_pos_world, dtype=float), (n_moments, 3))
     return EpisodeArrays(
@@ -75,23 +81,27 @@ def episode(ee_pos_world, object_pos_world=(0.04, 0.03, 0.0)):
 
 
 def whiskers(*bundles, every=2):
-    """One bundle `(K, H + 1, 3)` a prediction."""
+    """Return whiskers with one bundle `(K, H + 1, 3)` a prediction."""
     steps = every * np.arange(len(bundles))
     return Whiskers(np.stack(bundles), steps, np.full(len(bundles), every))
 
 
 def test_a_straight_plan_that_is_executed():
-    """Two predictions of four steps, two executed of each; the second continues the first."""
+    """The path deviates nowhere from two predictions of four steps.
+
+    Two steps are executed of each, and the second prediction continues the first.
+    """
     paths = [line((0, 0, 0), 5)[None], line((0.02, 0, 0), 5)[None]]
     first, second = compute_plan_quality(whiskers(*paths), episode(line((0, 0, 0), 5)))
     assert (first.step, second.step) == (0, 2)
     assert first.path_length_m == pytest.approx(0.04) and first.displacement_m == pytest.approx(
         0.04
     )
+    # The episode ends in the middle of the second prediction.
     assert (first.n_compared, second.n_compared) == (
         4,
         2,
-    )  # the episode ends in the middle of the second
+    )
     assert first.deviation_max_m == pytest.approx(0, abs=1e-15)
     assert first.nearest_to_object_m == first.end_to_object_m == pytest.approx(0.03)
     assert first.change_m is None and second.change_m == pytest.approx(0, abs=1e-15)
@@ -120,7 +130,10 @@ def test_plans_executed_to_their_end_have_nothing_in_common():
 
 
 def test_a_bundle_of_rays():
-    """Four plans from one point to the corners of a square of half diagonal r: the spread grows to r."""
+    """The spread of four plans grows from 0 to r.
+
+    They lead from one point to the corners of a square whose diagonal is 2 r.
+    """
     corners = 0.02 * np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
     bundle = np.linspace(0, 1, HORIZON + 1)[None, :, None] * corners[:, None]
     (row,) = compute_plan_quality(whiskers(bundle), episode(bundle[0]))
@@ -137,7 +150,7 @@ def test_smoothness_of_a_minimum_jerk_movement():
 
 @pytest.mark.parametrize("radius_m", [0.01, 0.5])
 def test_smoothness_of_a_circle(radius_m):
-    """Of an arc θ at constant speed v: jerk v³/r², so D³/v² · D · jerk² = θ⁴."""
+    """An arc θ at constant speed v has the jerk v³/r², so D³/v² · D · jerk² = θ⁴."""
     angle = np.linspace(0, np.pi, 1001)
     path = radius_m * np.column_stack([np.cos(angle), np.sin(angle), 0 * angle])
     assert compute_log_dimensionless_jerk(path) == pytest.approx(-4 * np.log(np.pi), abs=0.02)
@@ -172,7 +185,8 @@ def test_the_goal_is_found_where_the_objects_way_determines_it():
     straight = np.column_stack([0.1 * steps, 0.05 * steps, 0 * steps])
     np.testing.assert_allclose(locate_goal(episode(bent, bent)), GOAL_XY, rtol=0, atol=1e-12)
     assert locate_goal(episode(straight, straight)) is None
-    assert locate_goal(episode(bent)) is None  # the object stayed
+    # The object stayed.
+    assert locate_goal(episode(bent)) is None
     moved = episode(bent, bent)
     moved.goal_distance_m[15:] += 0.01
     assert locate_goal(moved) is None

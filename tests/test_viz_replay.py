@@ -1,4 +1,4 @@
-"""A run is seen again in a second copy of its world."""
+"""A run is replayed in a second copy of its environment."""
 
 import warnings
 from contextlib import closing
@@ -15,7 +15,10 @@ from viz.replay import open_replay_env
 
 @pytest.fixture
 def run_under(blind_env, tmp_path):
-    """Returns a run that was made under a version of MuJoCo, of a policy with one camera."""
+    """Return a function that makes a run under a given version of MuJoCo.
+
+    Its policy has one camera.
+    """
 
     def describe(mujoco_version):
         description = describe_run(blind_env, versions={"mujoco": mujoco_version})

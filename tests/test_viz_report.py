@@ -1,4 +1,7 @@
-"""The report of runs: its numbers, compared with counting the rows by hand, and the files that it is written to."""
+"""Tests of the report of runs.
+
+Its numbers are compared with a direct count of the rows. The tests also read its files.
+"""
 
 import json
 import re
@@ -41,14 +44,15 @@ FAILURES = [
     (Outcome.MISSED_GOAL, "placed", Event.LET_GO),
     (Outcome.TIMEOUT, "released", Event.NOT_RELEASED),
 ]
-# Markup, an attribute's end and an entity, in everything that a user can name.
+# The text has markup, the end of an attribute and an entity. It is put into every name that a user
+# can choose.
 NASTY = "<b>&amp;\"x'</b>"
 
 STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 def make_row(task: str, index: int, **parts) -> EpisodeRow:
-    """Return a success, or what `parts` make of it."""
+    """Return the row of a success, with the fields in `parts` replaced."""
     plain = {
         "outcome": Outcome.SUCCESS,
         "success": True,
@@ -68,7 +72,10 @@ def make_row(task: str, index: int, **parts) -> EpisodeRow:
 
 
 def make_rows(task: str, n: int, first: int = 0) -> list[EpisodeRow]:
-    """Return rows of every outcome in turn, with every fifth a success and every eleventh a crash."""
+    """Return rows of every outcome in turn.
+
+    Every fifth episode is a success and every eleventh a crash.
+    """
     rows = []
     for i in range(first, first + n):
         outcome, stage, event = FAILURES[i % len(FAILURES)]
@@ -106,7 +113,7 @@ def content_of(path: Path):
 
 
 class Page(HTMLParser):
-    """The elements of a page, and whether they are nested well."""
+    """Collects the elements of a page, and checks that they are nested correctly."""
 
     VOID = ("meta", "br", "img", "link", "input")
 
@@ -159,7 +166,7 @@ def test_numbers_are_those_of_the_rows(make_run):
     assert {s.stage: s.n_lost for s in content.stages if s.n_lost} == Counter(
         row.failed_stage for row in failed
     )
-    # Task 9 comes before task 10.
+    # Tasks are sorted by number, so that task 9 comes before task 10.
     assert [(task.task, task.name.short) for task in content.tasks] == [
         ("suite/b", "9"),
         ("suite/a", "10"),
@@ -170,7 +177,7 @@ def test_numbers_are_those_of_the_rows(make_run):
 
 
 def test_every_number_leads_to_as_many_lines_as_it_says(make_run):
-    """The filters of the page, applied here to the lines that are in it."""
+    """The filters of the page, applied here to its lines, find as many lines as the link says."""
     rows = make_rows("suite/a", 23) + make_rows("suite/b", 12)
     html = render_html(ReportContent((content_of(make_run(rows)),)))
     page = Page(html)
@@ -357,7 +364,7 @@ def test_what_is_not_clear_is_refused(arguments, said):
 
 
 def test_a_recorded_run_has_a_report_with_plans_and_starts(failed_run, tmp_path):
-    """The command in a failure's line is one that `whiskers` takes."""
+    """The command in a failure's line is one that `whiskers` accepts."""
     run = Path(shutil.copytree(failed_run, tmp_path / "run"))
     saved = save_plan_quality(Run.open(run))
     assert load_plan_quality(Run.open(run)) == tuple(saved)
@@ -370,7 +377,8 @@ def test_a_recorded_run_has_a_report_with_plans_and_starts(failed_run, tmp_path)
         if "--episode 8" in (a.get("data-command") or "")
     }
     words = command.split()[command.split().index("whiskers") + 1 :]
-    # The same report with film strips, of the one failure: pictures that are in the page.
+    # The same report with film strips shows pictures of the one failure, which are embedded in the
+    # page.
     assert not page.select("img") and run_report(run).returncode == 0
     pictures = Page((run / "report.html").read_text()).select("img")
     assert 3 <= len(pictures) <= 5 and all(
@@ -392,7 +400,10 @@ def test_a_damaged_file_of_plans_is_named(make_run):
 
 
 def _simulate_deuteranopia(colour: str):
-    """CIELAB of a colour as a deuteranope sees it: Machado, Oliveira and Fernandes 2009, severity 1."""
+    """Return the CIELAB values of a colour as a deuteranope sees it.
+
+    The model is that of Machado, Oliveira and Fernandes 2009 at severity 1.
+    """
     rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = (

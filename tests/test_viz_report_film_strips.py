@@ -1,4 +1,4 @@
-"""Film strips against the films of the same episodes, and within their bytes."""
+"""Film strips match the films of the same episodes, and stay within their budget of bytes."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -51,7 +51,7 @@ def test_only_failures_have_a_strip_and_it_shows_the_decisive_step(strips, faile
 
 
 def test_a_frame_is_what_a_film_shows_of_the_step(run, failed):
-    """A film simulates every plan as a whole; a strip takes what was executed from the record."""
+    """A film simulates whole plans; a strip takes the executed part from the recording."""
     arrays = load_planned_arrays(run, failed)
     camera, (height, width), rendered_size = choose_view(run, failed.task, 120)
     with closing(StripArtist(run, failed.task, 120)) as artist:
@@ -76,7 +76,8 @@ def test_a_frame_is_what_a_film_shows_of_the_step(run, failed):
                 for column in columns
                 if np.array_equal(whole[row : row + height, column : column + width], image)
             }
-    assert len(corners) == 1  # every frame is found in its film's, at one and the same place
+    # Every frame is found in its film's frame, always at the same position.
+    assert len(corners) == 1
 
 
 def test_the_files_are_pictures_of_the_frames(strips, run, failed):
@@ -90,7 +91,7 @@ def test_the_files_are_pictures_of_the_frames(strips, run, failed):
 
 
 def test_the_bytes_are_held_and_what_has_no_room_is_counted(run, failed, monkeypatch):
-    """The one recorded failure as eight episodes of several outcomes, which share its file."""
+    """The one recorded failure serves as eight episodes of two outcomes, which share its file."""
     arrays = load_planned_arrays(run, failed)
     monkeypatch.setattr(film_strips, "load_planned_arrays", lambda run, row: arrays)
     outcomes = (Outcome.TIMEOUT, Outcome.NEVER_PICKED_UP) * 4
@@ -105,7 +106,8 @@ def test_the_bytes_are_held_and_what_has_no_room_is_counted(run, failed, monkeyp
         assert shown == sorted(shown, key=rank_outcome) and len(set(shown)) == 2
     assert sizes[0][0] == 8 > sizes[-1][0] and sizes[0][1] > sizes[-1][1]
     assert made.remarks == [
-        f"{made.n_left_out} of 8 failed episodes are left out, spread evenly, so that the page stays small."
+        f"{made.n_left_out} of 8 failed episodes are left out, "
+        "spread evenly, so that the page stays small."
     ]
     with pytest.raises(WhiskerError, match="room for at least"):
         make_film_strips(run, rows, 100)
@@ -167,7 +169,8 @@ def test_moments_are_start_plan_decision_after_and_end():
 @pytest.mark.parametrize(
     ("decisive_step", "event", "n_steps", "expected"),
     [
-        (300, Event.END, 300, [0, 70, 140, 280, 300]),  # the middles of the longest gaps
+        # The moments are the middles of the longest gaps.
+        (300, Event.END, 300, [0, 70, 140, 280, 300]),
         (0, Event.CLOSEST_APPROACH, 300, [0, 30, 97, 165, 300]),
         (9, Event.CLOSED_ON_NOTHING, 9, [0, 4, 9]),
         (0, Event.ERROR, 0, [0]),

@@ -1,4 +1,7 @@
-"""Counts by the start of an episode, against brute force, and what is said where there is too little to count."""
+"""Counts by the start of an episode match brute force.
+
+The map also says when there are too few episodes to count.
+"""
 
 import re
 from collections import Counter
@@ -90,7 +93,10 @@ def test_the_least_of_a_cell_is_where_all_of_them_succeeding_excludes_a_coin():
 
 @pytest.mark.parametrize("n", [12, 40, 200])
 def test_few_cells_of_evenly_spread_starts_are_too_thin(n):
-    """Checked by drawing: at most one cell in ten has too few, and with one more cell it would be more."""
+    """No more than one cell in ten has too few episodes, which is checked by drawing.
+
+    With one more cell it would be more.
+    """
     start_map = compute_start_map(make_rows(np.arange(n) % 2 == 0), *xy(draw(n)))
     n_cells = start_map.n_episodes.size
     drawn = np.random.default_rng(1).multinomial(n, np.full(n_cells, 1 / n_cells), size=4000)
@@ -112,12 +118,13 @@ def test_too_few_episodes_are_not_judged_and_it_says_so():
 
 def test_a_cell_with_too_few_is_hatched_and_the_others_are_coloured():
     values = draw(60)
-    values[0] = 0.5, 0.5  # alone in its corner
+    # The start is alone in its corner.
+    values[0] = 0.5, 0.5
     start_map = compute_start_map(make_rows(np.arange(60) % 2 == 0), *xy(values))
     judged = [start_map.is_judged(*cell) for cell in np.ndindex(start_map.n_episodes.shape)]
     assert not start_map.is_judged(*(n - 1 for n in start_map.n_episodes.shape)) and any(judged)
     svg = start_map_svg(start_map)
-    # Five steps of the legend, too.
+    # The legend adds five steps.
     assert len(re.findall(r'class="cell"[^>]*fill-opacity', svg)) == sum(judged) + 5
     assert svg.count("url(#hatch-") == len(judged) - sum(judged) + 1
     assert "fewer than 4 episodes" in svg
@@ -189,9 +196,8 @@ def test_marks_of_outcomes_differ_in_shape_and_lead_to_their_episodes():
     shapes = {
         mark.find("title").text.partition(": ")[2]: mark.get("d") for mark in root.findall("a/path")
     }
-    assert (
-        len(set(shapes.values())) == len(shapes) == 3
-    )  # even episodes succeed, and every other failure is of a kind
+    # Even episodes succeed, and the odd ones alternate between two failures.
+    assert len(set(shapes.values())) == len(shapes) == 3
 
 
 def test_the_maps_of_a_run_are_of_its_recorded_arrays(failed_run, tmp_path):

@@ -1,4 +1,4 @@
-"""Branches off a recorded run: with nothing changed they are the recorded continuation, bit for bit."""
+"""An unchanged branch of a recorded run equals the recorded continuation, bit for bit."""
 
 import base64
 import gzip
@@ -48,18 +48,18 @@ def record(config, folder):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A run of one episode with decisions at steps 0, 8 and 16."""
+    """Return a run of one episode with decisions at steps 0, 8 and 16."""
     return record(CONFIG, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
 def run(recorded, tmp_path):
-    """A copy, without a branch."""
+    """Return a copy of the run without a branch."""
     return Run.open(shutil.copytree(recorded, tmp_path / "run"))
 
 
 def branch(run, **asked):
-    """What came of one branch, run to its end: its row."""
+    """Run one branch to its end and return its row."""
     with closing(RunBranches(EventBoard(), run)) as branches:
         return hint(branches, run, **asked)
 
@@ -72,7 +72,7 @@ def hint(branches, run, key=None, **asked):
 
 
 def assert_same(run, row, other):
-    """The two have the same arrays, to the last bit."""
+    """Assert that the arrays of both rows are equal, bit for bit."""
     assert_same_arrays(run.load_arrays(row), run.load_arrays(other))
 
 
@@ -93,7 +93,7 @@ def test_with_nothing_changed_it_is_what_was_recorded(run, prediction):
 
 
 def test_a_policy_that_remembers_goes_on_with_what_it_remembered(small_act_ensembling, tmp_path):
-    """A temporal ensemble averages the chunks of all decisions before."""
+    """A temporal ensemble averages the chunks of all earlier decisions."""
     config = make_config(
         EvalConfig,
         policy="act",
@@ -111,7 +111,7 @@ def test_a_branch_is_another_future_and_is_kept(run):
     kept = branch(run, prediction=1, blinded=["wrist_cam"], n_action_steps=4)
     arrays, recorded = run.load_arrays(kept), run.load_arrays(row)
     np.testing.assert_array_equal(arrays.action[:8], recorded.action[:8])
-    # What it inherits has the time that it took then.
+    # The inherited part keeps the latencies that were measured then.
     latencies, recorded_latencies = (
         each.series[POLICY_LATENCY].values for each in (arrays, recorded)
     )
@@ -120,7 +120,7 @@ def test_a_branch_is_another_future_and_is_kept(run):
     assert arrays.prediction_step.tolist() == [0, 8, 12, 16, 20]
     assert kept.branch.overrides == Overrides(n_action_steps=4, blinded=("wrist_cam",))
     assert str(kept.branch.changes) == "n_action_steps 4, wrist_cam blinded"
-    # It is no episode of the run.
+    # The branch is not an episode of the run.
     assert run.rows == [row] and run.is_finished
 
 
@@ -128,10 +128,9 @@ def test_branches_are_numbered_and_leave_one_another(run):
     with closing(RunBranches(EventBoard(), run)) as branches:
         first = hint(branches, run, prediction=1, n_action_steps=4)
         second = hint(branches, run, key="pick_place/1 ~1", prediction=2, blinded=["wrist_cam"])
-        third = hint(
-            branches, run, key="pick_place/1 ~2", prediction=0
-        )  # before either left: it is the episode itself
-    # Another viewer knows them from the disk.
+        # Prediction 0 precedes both branches, so this one branches off the episode itself.
+        third = hint(branches, run, key="pick_place/1 ~2", prediction=0)
+    # Another viewer reads the branches from the disk.
     fourth = branch(run, key="pick_place/1 ~2", prediction=3)
     assert [(row.branch.number, row.branch.of) for row in run.branches] == [
         (1, None),
@@ -167,9 +166,8 @@ def test_the_page_is_given_a_branch_like_an_episode(run):
             seen["overhead_cam"] == trunk["overhead_cam"]
             and seen["wrist_cam"] != trunk["wrist_cam"]
         )
-        assert source.images(listed["key"], 0) == source.images(
-            "pick_place/1", 0
-        )  # seen before it was blinded
+        # The decision precedes the blinding.
+        assert source.images(listed["key"], 0) == source.images("pick_place/1", 0)
         assert source.plan(listed["key"], 0) == source.plan("pick_place/1", 0)
 
 
@@ -195,7 +193,8 @@ def test_a_run_that_is_left_frees_its_world_and_can_be_branched_again(run):
     with closing(RunSource(run, row)) as source:
         for number in (1, 2):
             source.command({"command": "branch", "key": "pick_place/1", "prediction": 2})
-            source.rest()  # the branch comes to its end first
+            # The branch runs to its end first.
+            source.rest()
             source._branches.wait()
             assert source._branches.episodes == {} and source._branches.branch_folder is None
             assert [kept.branch.number for kept in run.branches] == list(range(1, number + 1))
@@ -214,9 +213,8 @@ def test_an_export_has_the_branches_of_its_episode(run, tmp_path):
     )
     assert other[0] == trunk[0] and [decision["step"] for decision in other] == [0, 8, 16]
     assert other[1]["cameras"]["overhead_cam"] == trunk[1]["cameras"]["overhead_cam"]
-    assert (
-        other[1]["cameras"]["wrist_cam"]["src"] == other[2]["cameras"]["wrist_cam"]["src"]
-    )  # both are black
+    # Both images are black.
+    assert other[1]["cameras"]["wrist_cam"]["src"] == other[2]["cameras"]["wrist_cam"]["src"]
 
 
 def test_a_checkpoint_that_is_gone_or_another_is_said(recorded, small_act, tmp_path):

@@ -1,4 +1,7 @@
-"""The list of runs: what it says of whole, unfinished, torn and foreign folders, and how a run in it is opened."""
+"""Tests of the list of runs and of opening a run in it.
+
+They cover complete, unfinished, torn and foreign folders.
+"""
 
 import json
 import math
@@ -30,7 +33,7 @@ SUCCESS, FAILURE, ERROR = Outcome.SUCCESS, Outcome.NEVER_PICKED_UP, Outcome.ERRO
 
 
 def append(run, *outcomes):
-    """Write episodes that were judged so, without arrays."""
+    """Write episodes with the given outcomes, without arrays."""
     for outcome in outcomes:
         error = "MemoryError: none left" if outcome is ERROR else ""
         record = EpisodeRecord("pick_place", len(run.rows), outcome is SUCCESS, error, 0.1, None)
@@ -39,7 +42,10 @@ def append(run, *outcomes):
 
 @pytest.fixture
 def make_run(tmp_path, blind_env):
-    """Make a run folder with so many episodes asked for, and these outcomes; returns it, open for writing."""
+    """Yield a function that makes a run folder with the given outcomes.
+
+    It returns the run, open for writing. `episodes` is the number that was asked for.
+    """
     opened = []
 
     def make(*outcomes, episodes, folder=tmp_path, policy="random", **parts):
@@ -69,7 +75,7 @@ def test_a_run_is_told_in_numbers(make_run, tmp_path):
     )
     assert run["outcomes"] == {"success": 3, "never_picked_up": 1, "error": 1}
     assert (run["n_success"], run["n_judged"], run["success_rate"]) == (3, 4, 0.75)
-    # Wilson's interval as its equation has it: where the rate would be 1.96 standard errors from
+    # The bounds of Wilson's interval solve its equation: the rate lies 1.96 standard errors from
     # what was seen.
     z = 1.959963984540054
     for bound in run["success_interval"]:
@@ -90,7 +96,8 @@ def test_the_newest_run_comes_first_and_nested_ones_have_their_path_for_a_name(m
         json.dumps({**description, "started_utc": "2020-01-01T00:00:00+00:00"})
     )
     new = make_run(episodes=1)
-    make_run(episodes=1, folder=tmp_path.joinpath("a", *"b" * (MOST_LEVELS - 1)))  # is too deep
+    # This folder is too deep.
+    make_run(episodes=1, folder=tmp_path.joinpath("a", *"b" * (MOST_LEVELS - 1)))
     names = [run["name"] for run in RunList(tmp_path).listing()["runs"]]
     assert names == [new.path.name, f"ablation/lr/{old.path.name}"]
     assert remarks_of(tmp_path) == {"a": "This folder is no run: it has no run.json."}
@@ -181,7 +188,8 @@ def test_a_run_that_is_written_is_followed(make_run, tmp_path):
         )
         append(run, SUCCESS, FAILURE)
         with (run.path / ROWS_FILE).open("a") as file:
-            file.write('{"task": "pick_pl')  # the next one is being written
+            # The next row is still being written.
+            file.write('{"task": "pick_pl')
         grown = source.rows(1)
         assert [row["key"] for row in grown["rows"]] == ["pick_place/1"]
         assert (grown["n_rows"], grown["n_missing"]) == (2, 1) and source.rows(2)["rows"] == []

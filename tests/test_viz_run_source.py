@@ -1,4 +1,4 @@
-"""A recorded run as the server gives it out, piece by piece, against all of it at once."""
+"""The pieces of an episode that the server sends equal those of the whole episode."""
 
 from contextlib import closing
 
@@ -15,7 +15,10 @@ KEY = "pick_place/8"
 
 @pytest.fixture(scope="module")
 def whole(failed_run):
-    """The failed episode with all its plans and images, as an export has it: they fit losslessly."""
+    """Return the failed episode with all its plans and images, as an export has it.
+
+    The images fit losslessly.
+    """
     run = Run.open(failed_run)
     with closing(open_replay_env(run, "pick_place")) as env:
         return load_episode(env, run, find_row(run, 8))
@@ -38,7 +41,7 @@ def test_the_scene_comes_without_plans_and_images(source, whole):
 
 
 def test_each_plan_and_image_is_the_one_that_an_export_has(source, whole):
-    """From the last to the first: what was rendered before leaves no trace."""
+    """The order of requests has no effect: they go from the last prediction to the first."""
     decisions = whole["parts"][0]["decisions"]
     assert len(decisions) == 15
     for prediction in reversed(range(len(decisions))):
@@ -59,7 +62,7 @@ def test_what_is_not_there_is_said(source, ask):
 
 
 def test_it_says_what_it_is_doing(failed_run, monkeypatch):
-    """Every word that is told on the way to the first episode; nothing is waited for in the end."""
+    """Progress is reported until the first episode is open, and the last message is empty."""
     told = []
     monkeypatch.setattr(
         "viz.event_board.EventBoard.say", lambda board, message: told.append(message)

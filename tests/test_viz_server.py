@@ -1,4 +1,4 @@
-"""The viewer's server, asked as a browser asks it and as others might."""
+"""The viewer's server answers the requests of its page and refuses those of others."""
 
 import gzip
 import http.client
@@ -13,7 +13,7 @@ from viz.server import ViewerServer
 
 
 class Source:
-    """Says what it was asked."""
+    """A source that records the commands that it receives."""
 
     def __init__(self):
         self.commands = []
@@ -104,7 +104,8 @@ def test_nothing_is_told_without_the_token(server, path):
     for headers in ({}, {"X_Whisker_Token": "wrong"}, {"X_Whisker_Token": ""}):
         with answer(server, path, **headers) as response:
             assert response.status == 403
-    # A link alone, which a page elsewhere could make a browser follow, is not enough for data.
+    # A token in a link is not enough for data, since a page elsewhere could make a browser follow
+    # the link.
     with answer(server, f"{path}{'&' if '?' in path else '?'}token={server.token}") as response:
         assert response.status == 403
 

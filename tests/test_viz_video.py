@@ -25,7 +25,7 @@ PLAN, TAKEN, GHOST = (LINES[kind].colour for kind in ("plan", "taken", "ghost"))
 
 @pytest.fixture(scope="module")
 def run(blind_env, tmp_path_factory):
-    """One episode cut short, so that it fails, and one crash."""
+    """Return a run whose only episode is cut short, so that it fails."""
     folder = tmp_path_factory.mktemp("runs")
     run = RunFolder.create(folder, describe_run(blind_env, "scripted"))
     record = run_episode(
@@ -67,7 +67,10 @@ def test_what_is_filmed_already_is_left_alone(run):
 
 
 def test_frames_show_the_recorded_states(run):
-    """Rendering a state twice gives the same frame, and the arm moves between the first and the last."""
+    """A state that is rendered twice gives the same frame.
+
+    The arm moves between the first and the last frame.
+    """
     film, (row,) = EpisodeFilm(Run.open(run), "pick_place"), load_rows(run)
     first, *_, last = film.frames(row)
     again, *_ = film.frames(row)
@@ -85,14 +88,14 @@ def test_the_rate_can_be_chosen(run):
 
 @pytest.fixture(scope="module")
 def chunked_run(blind_env, tmp_path_factory):
-    """Twelve steps, six actions a plan, four of them executed."""
+    """Return a run of twelve steps, with six actions a plan, four of them executed."""
     _, run = record(blind_env, 4, tmp_path_factory.mktemp("runs"))
     return run
 
 
 @pytest.fixture(scope="module")
 def small_film_run(blind_env, tmp_path_factory):
-    """Forty-eight steps of the scripted expert, which plans at every step."""
+    """Return a run of forty-eight steps of the scripted expert, which plans at every step."""
     run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe_run(blind_env, "scripted"))
     record = run_episode(
         blind_env,
@@ -115,7 +118,8 @@ def test_a_still_shows_the_plan_the_way_taken_and_the_plans_before(chunked_run, 
     counts = []
     for step in (0, 10):
         draw_step(Run.open(chunked_run), row, step, tmp_path / f"{step}.png")
-        image = iio.imread(tmp_path / f"{step}.png")[:780]  # above the legend
+        # The legend begins below these rows.
+        image = iio.imread(tmp_path / f"{step}.png")[:780]
         assert iio.imread(tmp_path / f"{step}.png").shape == (960, 1280, 3)
         counts.append([n_pixels(image, colour) for colour in (PLAN, TAKEN, GHOST)])
     assert counts[0][0] > 100 and counts[0][1:] == [0, 0]
@@ -142,7 +146,7 @@ def test_one_cameras_film_of_the_whiskers(chunked_run, tmp_path, camera):
 
 
 def test_a_film_draws_the_way_taken_since_the_last_two_plans(small_film_run):
-    """The expert plans at every step: half a second of its 1.6 s."""
+    """The expert plans at every step, so the trail is half a second of its 1.6 s."""
     (row,) = load_rows(small_film_run)
     counts = []
     for trail in (2, 0):

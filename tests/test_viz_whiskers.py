@@ -1,4 +1,4 @@
-"""Whiskers against the paths that were really taken."""
+"""Whiskers match the paths that were really executed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ HORIZON = 12
 
 
 class RandomChunks(RandomPolicy):
-    """Plans of several random actions each, slow enough for the arm to follow a little."""
+    """A policy that plans several random actions, slow enough for the arm to follow a little."""
 
     def predict(self, memories: Sequence, rngs: Sequence[np.random.Generator]) -> ActionChunk:
         plans = [
@@ -37,7 +37,7 @@ class RandomChunks(RandomPolicy):
 
 
 def record(env, n_action_steps, folder=None):
-    """One episode, and the run folder that it was written to."""
+    """Record one episode, and return its arrays and its run folder."""
     record = run_episode(
         env, RandomChunks(env), 3, EpisodeRecorder(), RolloutSettings(n_action_steps, HORIZON)
     )
@@ -68,11 +68,12 @@ def test_an_executed_plans_whisker_is_the_path_taken(name, tmp_path):
     for i, start in enumerate(arrays.prediction_step):
         taken = arrays.ee_pos_world[start : start + 5]
         np.testing.assert_allclose(whiskers.executed_path(i), taken, rtol=0, atol=1e-9)
-        assert np.ptp(whiskers.path_world[i, 0], axis=0).max() > 1e-4  # and it goes somewhere
+        # The arm does move.
+        assert np.ptp(whiskers.path_world[i, 0], axis=0).max() > 1e-4
 
 
 def test_what_was_not_executed_is_where_it_would_have_gone(blind_env):
-    """The rest of a plan, executed after all in another copy."""
+    """The rest of a plan ends where its execution in a second environment ends."""
     arrays, _ = record(blind_env, n_action_steps=2)
     whiskers = compute_whiskers(blind_env, arrays)
     twin = make_env("so101/pick_place", image_sizes={})
@@ -142,7 +143,7 @@ def test_tracing_moves_as_stepping_does_bit_by_bit(name):
 
 
 def test_a_plan_on_which_the_physics_diverges_ends_in_nan(blind_env):
-    """A gripper thrown at the speed of light: MuJoCo gives up, and so does the path."""
+    """A gripper at an extreme speed makes MuJoCo diverge, and the path ends."""
     blind_env.reset(0)
     snapshot = blind_env.snapshot()
     blind_env.data.qvel[:] = 1e9
@@ -153,7 +154,10 @@ def test_a_plan_on_which_the_physics_diverges_ends_in_nan(blind_env):
 
 
 def test_the_members_of_an_ensemble_are_the_rests_of_the_chunks_before(blind_env):
-    """Predicted at steps 0, 1 and 2, four actions each: number 10 t is what was planned for step t."""
+    """An ensemble member is the rest of a chunk that was predicted earlier.
+
+    The chunks are predicted at steps 0, 1 and 2, with four actions each.
+    """
     intermediate_plans = np.array(
         [[[[t, p] for t in range(p, p + 4)]] for p in range(3)], np.float32
     )
