@@ -1,10 +1,16 @@
-"""CKNNA and its kin with n x n matrices, written down from the formulas, term by term: slow, and plain to read."""
+"""A reference implementation of CKNNA and its variants that follows the formulas term by term.
+
+It uses full n x n matrices and is written to be easy to read, not to be fast.
+"""
 
 import numpy as np
 
 
 def kernel(features):
-    """Cosines in float64; each by one dot product, so that equal rows have equal ones."""
+    """Return the matrix of cosines in float64.
+
+    Each cosine is a single dot product, so that equal rows have exactly equal cosines.
+    """
     rows = np.ascontiguousarray(features, np.float64)
     lengths = np.sqrt(np.vecdot(rows, rows))
     return np.array(
@@ -16,10 +22,11 @@ def kernel(features):
 
 
 def mask(kernel, k, groups=None, own_first=False, rng=None):
-    """1 where j is among the k nearest of i; itself excluded, or the first.
+    """Return 1 where j is among the k nearest neighbours of i, and 0 elsewhere.
 
-    Those who tie for the last places get them by lot where there is an rng, and otherwise equal
-    shares.
+    A row is not its own neighbour, except with `own_first`, where it counts as the first of the k.
+    Rows that tie for the last places get them at random if there is an `rng`, and equal shares
+    otherwise.
     """
     n = len(kernel)
     mask = np.zeros((n, n))
@@ -41,7 +48,7 @@ def mask(kernel, k, groups=None, own_first=False, rng=None):
 
 
 def hsic_unbiased(kernel_k, kernel_l):
-    """Song et al. 2012, eq. 5, of matrices that need not be symmetric."""
+    """Return the unbiased HSIC (Song et al. 2012, eq. 5); the matrices need not be symmetric."""
     n = len(kernel_k)
     kernel_k, kernel_l = (x - np.diag(np.diag(x)) for x in (kernel_k, kernel_l))
     one = np.ones(n)
@@ -62,7 +69,8 @@ def cknna(features_a, features_b, k, variant="unbiased", groups=None, rng=None):
     mask_k, mask_l = (mask(kernel, k, groups, own_first, rng) for kernel in (kernel_k, kernel_l))
 
     def align(x, mask_x, y, mask_y):
-        # A mask of zeros and ones is its own square, and so is its expectation.
+        # A mask of zeros and ones equals its own square. The expected square thus equals the
+        # expected mask.
         both = mask_x if mask_x is mask_y else mask_x * mask_y
         if variant == "unbiased":
             return hsic_unbiased(both * x, both * y)
@@ -94,7 +102,10 @@ def cka(features_a, features_b, unbiased):
 
 
 def walks(rng, lengths, dim):
-    """Random walks, one an episode: rows that depend on each other in time and on nothing else."""
+    """Return one random walk per episode.
+
+    Its rows depend on each other in time and on nothing else.
+    """
     return np.concatenate(
         [np.cumsum(rng.standard_normal((length, dim)), axis=0) for length in lengths]
     )

@@ -1,4 +1,4 @@
-"""Banks on disk: what goes in comes out, what a crash leaves is whole rows, what is damaged is named."""
+"""Tests that banks on disk return every row, hold whole rows after a crash and report damage."""
 
 import json
 import shutil
@@ -198,7 +198,10 @@ class CrashError(Exception):
 
 @pytest.mark.parametrize("at_write", range(5))
 def test_a_crash_at_any_write_leaves_whole_rows(tmp_path, monkeypatch, at_write):
-    """Each column is written and its header after all of them; half of one write reaches the disk."""
+    """A crash at any write leaves whole rows.
+
+    All columns are written before the headers. Half of one write reaches the disk.
+    """
     files = RowFiles(tmp_path, COLUMNS)
     files.append(block(0, 4))
     n_writes = 0
@@ -230,7 +233,7 @@ def test_a_crash_at_any_write_leaves_whole_rows(tmp_path, monkeypatch, at_write)
         files.append(block(4, 3))
     files.close()
     files = RowFiles(tmp_path, COLUMNS)
-    # The last write is the header of b; its first half says it all.
+    # The last write is the header of b, and its first half already holds the number of rows.
     assert files.n_rows == (7 if at_write >= 3 else 4)
     files.append(block(files.n_rows, 2))
     files.close()

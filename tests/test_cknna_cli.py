@@ -1,4 +1,4 @@
-"""The `cknna` command, from a rollout to a score, and what it says when it cannot."""
+"""Tests the `cknna` command, from a rollout to a score, and its error messages."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ N_EPISODES, N_STEPS = 12, 10
 
 @pytest.fixture
 def cknna(monkeypatch, capsys):
-    """Run the command; returns its exit code, output and errors."""
+    """Return a function that runs the command and returns its exit code, output and errors."""
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["cknna", *map(str, arguments)])
@@ -34,7 +34,7 @@ def cknna(monkeypatch, capsys):
 
 
 def collect(folder, checkpoint="act", **more):
-    """A run of a few short episodes, with features."""
+    """Run a few short episodes with features, and return the run's folder."""
     config = make_config(
         EvalConfig,
         policy="act",
@@ -68,7 +68,7 @@ def write_json(path, content):
 
 
 def walks(rng, dim, n_episodes=20, n_steps=50):
-    """Random walks: what is alike in them is time."""
+    """Return random walks, which have only their smoothness in time in common."""
     return np.cumsum(rng.normal(size=(n_episodes, n_steps, dim)), axis=1).reshape(-1, dim)
 
 
@@ -97,7 +97,8 @@ def test_a_run_is_scored_beside_its_null(cknna, run, tmp_path):
         "p_value",
     }
     assert all(wanted <= row.keys() for row in rows)
-    # A camera that sees the arm: the embedding follows the joints, within an episode and beyond it.
+    # The camera sees the arm, so the embedding follows the joints, within an episode and across
+    # episodes.
     assert all(
         row["null_mean"] < row["cknna"] and row["low"] < row["cknna"] < row["high"] for row in whole
     )
@@ -191,7 +192,7 @@ def test_two_policies_are_compared_on_shared_observations_alone(cknna, run, tmp_
         and "act less act-early, k = 3" in out
         and f"{N_EPISODES} episodes" in " ".join(out.split())
     )
-    # Of every second moment: the rows of the two banks are not of the same.
+    # This bank holds every second moment only, so the rows of the two banks differ.
     assert (
         cknna(
             "extract",
@@ -212,7 +213,7 @@ def test_two_policies_are_compared_on_shared_observations_alone(cknna, run, tmp_
         and "not all of the same moments: their scores are no comparison" in err
         and " less " not in out
     )
-    # Called alike, they are named by their whole path.
+    # Two banks with the same name are named by their whole path.
     code, out, err = cknna("score", tmp_path / "half/act", tmp_path / "act", *few)
     assert code == 0 and not err and "half/act" in out.replace("\n", "")
 
@@ -225,7 +226,7 @@ def test_old_pairs_of_tensors_are_scored_with_a_warning_of_their_null(cknna, tmp
     )
     (row,) = json.loads((tmp_path / "s.json").read_text())
     assert code == 0 and row["null"] == "rows" and row["low"] is None
-    # Two walks that have nothing to do with each other: this is what the warning is for.
+    # The two walks are unrelated, but their p-value is small. The warning exists for this case.
     assert row["p_value"] < 0.05 and "what is smooth in time is called significant" in " ".join(
         out.split()
     )

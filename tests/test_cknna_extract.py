@@ -1,4 +1,4 @@
-"""The features of recorded observations are those that were collected when they were seen."""
+"""Tests that features of recorded observations equal those collected during the rollout."""
 
 import json
 from contextlib import closing
@@ -39,7 +39,10 @@ TYPES = ("act", "diffusion", "pi0_fast", "smolvla", "tdmpc")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """type → (setup, run folder with features and observations of two short episodes)."""
+    """Return a function from a type to its setup and its run folder.
+
+    The run holds features and observations of two short episodes.
+    """
     folder, made = tmp_path_factory.mktemp("extract"), []
 
     @cache
@@ -147,8 +150,8 @@ def test_weights_that_were_trained_on_something_else_are_told(runs, tmp_path):
     assert (
         own.description.out_of_range_inputs == {} and check_comparable([own], insists=False) == []
     )
-    # Radians, say, to one that was trained on degrees are small; degrees to one that was trained on
-    # radians are not.
+    # Radians shown to a policy that was trained on degrees are merely small. Degrees shown to a
+    # policy that was trained on radians are out of range.
     others = (
         replace(o, observation=replace(o.observation, state=57 * o.observation.state))
         for o in open_recording(run)
@@ -182,11 +185,11 @@ def test_every_second_decision(runs, tmp_path):
 
 
 def test_another_policy_is_shown_the_same(runs, tmp_path):
-    """Row by row: what a paired test needs."""
+    """Both policies are shown the same observations, row by row, as a paired test requires."""
     _, run = runs("diffusion")
     banks = [extract_run(runs(name)[0], run, tmp_path / name) for name in ("diffusion", "smolvla")]
     np.testing.assert_array_equal(banks[0].checksum, banks[1].checksum)
-    # Diffusion looks through 64 px, the other through 32.
+    # Diffusion takes images of 64 px, and SmolVLA takes images of 32 px.
     assert banks[1].description.resized == dict.fromkeys(
         ("overhead_cam", "wrist_cam"), "64 x 64 shown as 32 x 32"
     )

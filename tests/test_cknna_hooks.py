@@ -1,4 +1,7 @@
-"""Every lerobot type on a small checkpoint: what a hook keeps is what the module put out, pooled by hand."""
+"""Tests on every lerobot type that a hook keeps the module's output, pooled as by hand.
+
+All checkpoints are small.
+"""
 
 from functools import cache
 
@@ -21,10 +24,10 @@ from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
-# Real tokens behind the text: a beginning of the actions, or the state.
+# These many real tokens follow the text: the beginning of the actions, or the state.
 N_TOKENS_AFTER_TEXT = {"smolvla": 1, "pi0_fast": 1}
 INSTRUCTIONS = ("Go.", "Pick up the block and place it in the bowl.", "Pick it up.")
-# Convolutions and products of a batch add in another order.
+# Convolutions and products of a batch sum in another order.
 ATOL = 1e-5
 
 each_type = pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
@@ -35,7 +38,7 @@ each_language_type = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory):
-    """type → a small policy, loaded when first asked for."""
+    """Return a function from a type to a small policy, which is loaded at its first use."""
     folder = tmp_path_factory.mktemp("hooks")
 
     @cache
@@ -80,7 +83,7 @@ def collecting(policy, *paths, pool=None):
 
 
 def raw_outputs(policy, memory):
-    """All outputs at the embedding point in one prediction, and the batch that the network was given."""
+    """Return all outputs at the embedding point in one prediction, and the network's batch."""
     outputs, batches = [], []
     point, preprocess = EMBEDDING_POINTS[policy.spec.type], policy._preprocess
     policy._preprocess = lambda observations: (
@@ -102,7 +105,7 @@ def raw_outputs(policy, memory):
 
 
 def real_tokens(policy_type, batch, n_tokens):
-    """`(row, token)`: all but the padding of the text, as the tokenizer says it."""
+    """Return a mask `(row, token)` of all tokens but the padding that the tokenizer marks."""
     text = (
         next(value for key, value in batch.items() if key.endswith("attention_mask")).bool().numpy()
     )
@@ -112,7 +115,10 @@ def real_tokens(policy_type, batch, n_tokens):
 
 
 def everything_attached(network):
-    """Hooks, of which transformers has some of its own, and methods that are an object's own."""
+    """Return all hooks, and all methods that are set on single objects.
+
+    transformers attaches some hooks of its own.
+    """
     modules = list(network.modules())
     hooks = [(list(module._forward_hooks), list(module._forward_pre_hooks)) for module in modules]
     return hooks, [
@@ -159,8 +165,8 @@ def test_a_batch_has_the_rows_of_single_calls_and_so_has_a_pass_that_ends_early(
     policy_type, policies
 ):
     policy = policies(policy_type)
-    # The padding of a batch is longer than that of a row: types that attend to it are given one
-    # instruction.
+    # The padding of a batch is longer than that of a single row. Types that attend to padding
+    # therefore get the same instruction in every row.
     attends_to_padding = policy_type in ("groot",)
     seen = memories(policy, INSTRUCTIONS[1:2] * 3 if attends_to_padding else INSTRUCTIONS)
     collected = collecting(policy)
@@ -195,7 +201,10 @@ def test_alternatives_are_not_listened_to(policy_type, policies):
 
 @each_language_type
 def test_what_padding_holds_does_not_matter(policy_type, policies):
-    """Not even NaN, written over it in the module's output."""
+    """The content of padding must not change the features.
+
+    The test writes NaN over the padding in the module's output.
+    """
     policy = policies(policy_type)
     seen = memories(policy, INSTRUCTIONS[:2])
     hook = FeatureHook(policy)
@@ -267,7 +276,11 @@ def test_diffusion_with_an_encoder_a_camera_has_both_side_by_side(policies):
 
 
 def test_points_of_ones_own_layer_by_layer(policies):
-    """What fires before the embedding is complete is of the cameras; after it, the first time counts."""
+    """The embedding determines which outputs of a layer count.
+
+    A layer that fires before the embedding is complete fires once per camera, and all its outputs
+    count. Of a layer that fires after it, only the first output counts.
+    """
     policy = policies("smolvla")
     vision = "model.vlm_with_expert.vlm.model.vision_model"
     layer = "model.vlm_with_expert.vlm.model.text_model.layers.0.mlp.down_proj"
@@ -303,7 +316,10 @@ def test_points_of_ones_own_layer_by_layer(policies):
 
 @pytest.mark.parametrize("n_rows", [1, 3, 4])
 def test_act_has_its_tokens_first(n_rows, policies):
-    """Four of them: a batch of four could be taken for tokens."""
+    """The tokens are the first dimension of ACT's output.
+
+    ACT has four tokens, so a batch of four could be taken for tokens.
+    """
     policy = policies("act")
     path = "model.encoder.layers.0"
     seen = memories(policy, INSTRUCTIONS[:1] * n_rows)
@@ -377,7 +393,7 @@ def test_tokens_are_pooled_as_asked():
     }.items():
         torch.testing.assert_close(pool_rows(tokens, 2, pool, mask), by_hand)
     torch.testing.assert_close(pool_rows(tokens, 2, "last"), tokens[:, 3])
-    # bfloat16 sums are float32's.
+    # The sums of bfloat16 values are in float32.
     assert pool_rows(tokens.bfloat16(), 2, "mean").dtype == torch.float32
 
 

@@ -10,10 +10,12 @@ from tests import cknna_oracle as oracle
 
 
 def random_features(n, dim, kind, seed=0):
-    """plain: no ties. grid: many rows alike. narrow: cosines above 0.999, where float32 alone loses the order.
+    """Return n random rows of the given kind.
 
-    parallel: cosines above 1 - 1e-7, where unit rows that are rounded to float32 have lost the
-    order already.
+    Args:
+        kind: "plain" has no ties, and "grid" has many equal rows. "narrow" has cosines above 0.999,
+            whose order float32 alone loses. "parallel" has cosines above 1 - 1e-7, whose order is
+            already lost when unit rows are rounded to float32.
     """
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, dim))
@@ -35,7 +37,7 @@ def nearest(features, k, groups=None):
 
 
 def membership(found):
-    """The n x n matrix w of `cknna.neighbors`, from the lists."""
+    """Return the n x n matrix w of `cknna.neighbors`, built from the lists."""
     dense = np.zeros((found.n, found.n))
     row, place = np.nonzero(found.index != ABSENT)
     dense[row, found.index[row, place]] = found.weigh(row, found.similarity[row, place])
@@ -67,7 +69,11 @@ def test_search_finds_what_sorting_all_cosines_finds(n, dim, k, kind, device):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_rows_that_are_parallel_to_float32_lose_no_neighbour(dtype, device):
-    """With d_i = a_i - mean, a_i·a_j ranks as d_i·d_j + mean·d_i + mean·d_j, which loses no digits to the mean."""
+    """The search finds every neighbour of rows that are parallel in float32.
+
+    With d_i = a_i - mean, a_i·a_j ranks as d_i·d_j + mean·d_i + mean·d_j. This sum loses no digits
+    to the mean.
+    """
     features = random_features(400, 40, "parallel").astype(dtype)
     unit = features.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
@@ -127,13 +133,13 @@ def test_result_depends_on_no_block_size_no_thread_and_no_place_in_memory(
 
 
 def test_search_finds_what_a_tree_finds_among_more_rows_than_a_short_integer_squares():
-    """More than 46,340: the number of a pair of rows is beyond 32 bits."""
+    """The search is right for more than 46,340 rows, where the number of a pair exceeds 32 bits."""
     features = random_features(47_000, 3, "plain")
     found = find_neighbors(NormalizedFeatures(features), 4)
     rows = NormalizedFeatures(features).take_exact(slice(None))
     distance, index = KDTree(rows).query(rows[::97], 5)
     assert np.array_equal(found.index[::97], index[:, 1:])
-    # |a - b|² = 2 - 2 a·b for unit rows.
+    # Unit rows satisfy |a - b|² = 2 - 2 a·b.
     assert 2 - 2 * found.similarity[::97] == pytest.approx(distance[:, 1:] ** 2, abs=1e-14)
 
 

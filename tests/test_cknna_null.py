@@ -68,7 +68,7 @@ def test_a_noisy_linear_map_is_significant(variant):
 
 
 def test_null_is_the_score_of_permuted_features():
-    """Relabelling the neighbours of B is scoring B's permuted rows, searched anew."""
+    """Relabelling the neighbours of B gives the score of B's permuted rows after a new search."""
     rng = np.random.default_rng(3)
     lengths = [12] * 6
     features_a, features_b = walks(rng, lengths, 5), walks(rng, lengths, 4)
@@ -165,7 +165,10 @@ def test_a_clearer_view_wins_the_paired_test():
 
 @pytest.mark.parametrize("n_groups", [5, 3])
 def test_jackknife_deletes_and_scores_the_rest(n_groups, monkeypatch):
-    """Each episode by itself, or where there are too many each third."""
+    """The jackknife deletes one episode at a time.
+
+    If there are too many episodes, it deletes groups of them, here a third at a time.
+    """
     monkeypatch.setattr("cknna.jackknife.MAX_DELETIONS", n_groups)
     rng = np.random.default_rng(0)
     hidden = walks(rng, [15] * 5, 4)

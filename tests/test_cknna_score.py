@@ -12,7 +12,7 @@ from tests import cknna_oracle as oracle
 
 
 def pair(n, dim_a, dim_b, kind, seed=0):
-    """Two views of the same hidden rows; "ties" has many equal ones."""
+    """Return two views of the same hidden rows; the kind "ties" has many equal rows."""
     rng = np.random.default_rng([seed, n])
     hidden = rng.standard_normal((n, dim_b))
     a = hidden @ rng.standard_normal((dim_b, dim_a)) + 0.5 * rng.standard_normal((n, dim_a))
@@ -38,7 +38,10 @@ def test_score_is_the_formula_with_matrices(n, dim_a, dim_b, ks, variant, kind):
 
 
 def rollouts(seed, n_episodes=12, length=12):
-    """Episodes that begin in one pose and stand still at times, as seen by a noisy camera: features, state, episode."""
+    """Return features, state and episode of rollouts, as seen by a noisy camera.
+
+    The episodes begin in the same pose and stand still at times.
+    """
     rng = np.random.default_rng(seed)
     steps = np.round(
         rng.standard_normal((n_episodes, length, 3)) + rng.standard_normal((n_episodes, 1, 3))
@@ -62,8 +65,8 @@ def test_score_with_ties_is_the_mean_of_the_formula_over_random_choices(variant,
     rng = np.random.default_rng(1)
     drawn = [oracle.cknna(features, state, 5, variant, rng=rng) for _ in range(120)]
     assert np.std(drawn) > 1e-3, "the choice matters"
-    # Four standard errors, and the variances of S within a row, of O(1/n²), which the expected
-    # masks leave out.
+    # The tolerance is four standard errors, plus the variances of S within a row. These are of
+    # O(1/n²), and the expected masks leave them out.
     assert row.cknna == pytest.approx(
         np.mean(drawn), abs=4 * np.std(drawn) / np.sqrt(120) + 1 / 72**2
     )
@@ -80,7 +83,10 @@ def test_shuffling_the_rows_changes_nothing(variant):
 
 
 def interleave(rng, episode):
-    """A random order of the rows in which each episode's stay in the order of time: the null pairs rows by it."""
+    """Return a random order of the rows that keeps each episode in the order of time.
+
+    The null pairs rows by that order.
+    """
     order = np.empty(len(episode), int)
     order[np.argsort(rng.permutation(episode), kind="stable")] = np.argsort(episode, kind="stable")
     return order
@@ -109,9 +115,10 @@ def summarise(features, state, episode, variant):
 
 
 def test_features_of_few_values_that_have_nothing_to_do_with_each_other_agree_by_chance():
-    """Ten rows of each pair of values.
+    """Unrelated features with few values agree as often as chance predicts.
 
-    A choice by row number, common to both, would make a quarter agree.
+    There are ten rows for each pair of values. A choice by row number, common to both sides, would
+    make a quarter agree.
     """
     value_a, value_b = np.divmod(np.arange(160) // 10, 4)
     (row,) = score(np.eye(4)[value_a], np.eye(4)[value_b], [10])
@@ -153,7 +160,10 @@ def test_all_variants_are_one_for_the_same_features():
 
 
 def test_constant_of_the_authors_code_is_in_the_unbiased_score():
-    """S(m_K, m_K) is near k / n = 0.005 here, of which 1e-6 is seen."""
+    """The unbiased score contains the constant of the authors' code.
+
+    S(m_K, m_K) is near k / n = 0.005 here, so the constant of 1e-6 is visible.
+    """
     a, _ = pair(2000, 20, 5, "plain")
     assert 1e-5 < 1 - score(a, a, [10])[0].cknna < 1e-2
 
@@ -203,7 +213,10 @@ def test_cka_is_the_formula_with_matrices(unbiased, offset):
 
 
 def test_undefined_is_nan():
-    """Rows all as far from each other: every masked kernel is zero."""
+    """The score is NaN if all rows are equally far from each other.
+
+    Every masked kernel is zero in that case.
+    """
     (row,) = score(np.eye(6), random_walk(6), [3])
     assert isnan(row.cknna)
     assert row.n_tied_a == 6

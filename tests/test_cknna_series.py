@@ -1,4 +1,4 @@
-"""Scores against recorded series, on a run folder that is written down by hand."""
+"""Tests scores against recorded series, on a run folder that is written by hand."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,10 @@ CONFIG = ScoreConfig(topk=(10,), permutations=99)
 
 
 def arrays_of(index):
-    """An object that is somewhere else in every episode and then moves; a scalar that is a distance; an action."""
+    """Return the arrays of one episode, with an object, a distance and an action.
+
+    The object begins at another place in every episode and then moves. The distance is a scalar.
+    """
     rng = np.random.default_rng([7, index])
     n_steps = N_STEPS + index % 3
     moved = np.cumsum(rng.normal(0, 0.004, (n_steps + 1, 3)), axis=0)
@@ -40,13 +43,16 @@ def arrays_of(index):
 
 
 def random_waves(rng, x, width):
-    """Random Fourier features of rows (Rahimi and Recht 2007): their cosines are a function of distance alone."""
+    """Return random Fourier features of rows (Rahimi and Recht 2007).
+
+    Their cosines are a function of distance alone.
+    """
     wave = rng.normal(0, 1 / width, (x.shape[1], DIM))
     return np.cos(x @ wave + rng.uniform(0, 2 * np.pi, DIM)).astype(np.float32)
 
 
 def write_run(folder, feature):
-    """A run whose features are `feature(arrays at the predictions, generator of the episode)`."""
+    """Write a run with the features `feature(arrays at the predictions, generator)`."""
     row = AuditRow(EMBEDDING, ("model",), "Linear", (1, DIM), 1, 1, DIM, "none", "", "", "")
     folder.mkdir(exist_ok=True)
     save_description(
@@ -87,7 +93,7 @@ def of_distance(seen, rng):
 
 
 def of_nothing(seen, rng):
-    """A walk of its own: as smooth in time as the series are."""
+    """Return an unrelated random walk, which is as smooth in time as the series."""
     noise = np.random.default_rng(np.frombuffer(seen["state"].tobytes(), np.uint8)[:8].tolist())
     return oracle.walks(noise, [len(seen["state"])], DIM)
 

@@ -1,4 +1,4 @@
-"""Which rows a part is of, on a bank that is written down by hand."""
+"""Tests which rows a subset contains, on a bank that is written by hand."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from cknna.subsets import find_subsets
 from sim.errors import WhiskerWarning
 from tests import cknna_oracle as oracle
 
-# (task, episode, step, grasped, success): one drops the block and takes it again, one never takes
-# it.
+# A row is (task, episode, step, grasped, success). One episode drops the block and takes it again,
+# and the other never takes it.
 ROWS = [
     (0, 0, 0, False, True),
     (0, 0, 5, True, True),
@@ -56,7 +56,10 @@ def test_tasks_outcomes_and_phases_by_the_grasp(tmp_path):
 
 
 def test_thirds_where_nothing_was_grasped_or_nobody_knows(tmp_path):
-    """By each episode's own time: steps 0, 5, ... 20 of 21, and 0, 5 of 6."""
+    """If no grasp is known, the rows are divided into thirds of each episode's own time.
+
+    The steps are 0, 5, ... 20 of 21 in one episode, and 0, 5 of 6 in the other.
+    """
     thirds = {"early": [0, 1, 5], "middle": [2], "late": [3, 4, 6]}
     tasks = {"task pick": [0, 1, 2, 3, 4], "task place": [5, 6]}
     assert numbers(find_subsets(make_bank(tmp_path, ROWS, rolled_out=False))) == tasks | thirds
@@ -93,7 +96,7 @@ def test_rows_with_ties_are_counted_and_said():
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((60, dim), np.float32) for dim in (5, 3))
     episode = np.arange(60) // 10
-    b[::10] = b[0]  # every episode begins in one pose
+    b[::10] = b[0]  # every episode begins in the same pose
     row, *_ = score_pair(
         Pair("run", "embedding", a, b, episode=episode), ScoreConfig(topk=(3,), permutations=9)
     )
@@ -102,6 +105,6 @@ def test_rows_with_ties_are_counted_and_said():
     assert n_tied >= 6
     assert (row.n_tied_a, row.n_tied_b) == (0, n_tied)
     assert (
-        f"{n_tied} rows of the state have ties at the k-th neighbour: tied rows count in equal shares"
-        in row.notes
+        f"{n_tied} rows of the state have ties at the k-th neighbour: "
+        "tied rows count in equal shares" in row.notes
     )

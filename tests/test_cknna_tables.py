@@ -1,4 +1,4 @@
-"""What a person sees of scores: every number whole, and names by what tells them apart."""
+"""Tests that tables and plots of scores show complete numbers and distinct names."""
 
 import io
 from dataclasses import replace
@@ -49,7 +49,7 @@ def printed(rows, width=80):
 
 
 def drawn_text(rows, tmp_path, monkeypatch):
-    """Ticks and legend of each panel, as matplotlib has them when the figure is saved."""
+    """Return ticks and legend of each panel, as matplotlib has them when the figure is saved."""
     from matplotlib.figure import Figure
 
     seen = []
