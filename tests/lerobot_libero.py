@@ -1,9 +1,10 @@
-"""The same checkpoint through lerobot-eval and through ours, an episode as arrays to compare.
+"""Runs one checkpoint through lerobot-eval and through Whisker, for a comparison of episodes.
 
-Both are tapped where they meet: at `ACTPolicy.predict_action_chunk`, which lerobot's
-`select_action` and our `LerobotPolicy` both call, and at the actions that the environment is given.
+Both are recorded at the points that they share. These are `ACTPolicy.predict_action_chunk`, which
+lerobot's `select_action` and our `LerobotPolicy` both call, and the actions that the environment
+receives.
 
-Run as a module it is lerobot-eval, with a folder for the arrays in front of its own arguments.
+Run as a module, this file is lerobot-eval; a folder for the arrays precedes its own arguments.
 """
 
 import os
@@ -21,25 +22,29 @@ from sim.libero_bench.tasks import find_task
 
 type Episode = dict[str, np.ndarray]
 
-# lerobot leaves torch as many threads as there are cores, and sums are split among them; ours has
-# one on a CPU.
+# lerobot leaves torch as many threads as there are cores, which changes the order of sums. Whisker
+# uses one thread on a CPU.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def save_act(folder: Path, image_px: int = 64) -> Path:
-    """A small ACT of LIBERO's features, whose actions move the arm, turn the hand and work the gripper."""
+    """Save a small ACT checkpoint with LIBERO's features.
+
+    Its actions move the arm, turn the hand and operate the gripper.
+    """
     from tests import small_checkpoints
 
     features = small_checkpoints._features(
         8, 7, small_checkpoints._images(("image", "image2"), image_px)
     )
     statistics = small_checkpoints._statistics(features) | {
-        # About the hand's pose above the table, and the range of an action.
+        # The mean is about the hand's pose above the table. The spread is the range of an action.
         "observation.state": _statistics(
             mean=[-0.1, 0, 1.0, 3.1, 0, -0.1, 0.03, -0.03],
             std=[0.1, 0.1, 0.1, 0.2, 0.5, 0.2, 0.02, 0.02],
         ),
-        # Down onto the table, faster than an action may say, with a gripper that opens and closes.
+        # The mean action moves down onto the table, faster than an action may command. The gripper
+        # opens and closes.
         "action": _statistics(mean=[0, 0, -1.05, 0, 0, 0, 0.2], std=[0.5, 0.5, 0.5, 1, 1, 1, 1]),
     }
     with mock.patch.multiple(
@@ -63,12 +68,15 @@ def run_lerobot_eval(
     image_px: int = 64,
     batch_size: int = 1,
 ) -> list[Episode]:
-    """lerobot-eval in a process of its own, with its default seed; its episodes in the order in which they ran.
+    """Run lerobot-eval in its own process, with its default seed.
+
+    Returns the episodes in the order in which they ran.
 
     Args:
-        folder: for the arrays, and `outputs`.
+        folder: folder for the arrays and for `outputs`.
         name: `<suite>/<index>`.
-        init_states: one a row, where lerobot expects a file that the package has in another format.
+        init_states: one init state per row. lerobot expects a file, which the package has in
+            another format.
     """
     suite, task_id = name.split("/")
     arguments = {
@@ -105,7 +113,10 @@ def run_lerobot_eval(
 
 
 def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path:
-    """What LIBERO_CONFIG_PATH is to be: the folder of a configuration in which nothing else is other than usual."""
+    """Write the init states and return the folder for LIBERO_CONFIG_PATH.
+
+    Nothing else in its configuration differs from the default.
+    """
     import torch
 
     path = find_task(name).init_states_path
@@ -119,10 +130,10 @@ def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path
 
 
 def axis_angle_by_torch(quat_xyzw: np.ndarray) -> np.ndarray:
-    """lerobot's rotation (LiberoProcessorStep), without the seconds that importing lerobot takes.
+    """Compute lerobot's rotation (LiberoProcessorStep) without importing lerobot.
 
-    Its bits are those of torch's arc cosine, which numpy's is not, and which differs from machine
-    to machine.
+    That import takes seconds. The bits of the result are those of torch's arc cosine. They differ
+    from numpy's, and from machine to machine.
     """
     import torch
 
@@ -140,12 +151,12 @@ def make_ours(
     init_states: Mapping[int, np.ndarray] | None = None,
     n_draws: Sequence[int] | None = None,
 ) -> Env:
-    """Ours, with the last bit of a rotation as lerobot has it on this machine.
+    """Make our environment, with the last bit of a rotation as lerobot computes it on this machine.
 
     Args:
-        init_states: episode → its own.
-        n_draws: an episode: how often each drawer, door and knob draws a number before the fixtures
-            draw their poses.
+        init_states: maps an episode to its init state.
+        n_draws: says for each episode how often each drawer, door and knob draws a number before
+            the fixtures draw their poses.
     """
     import sim.libero_bench.env as libero
 
@@ -167,7 +178,7 @@ def make_ours(
 
 
 def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
-    """Our side."""
+    """Play one episode in our environment and return its arrays."""
     from eval.drivers import play_episode
     from eval.rollout import ControlStep, RolloutSettings
 
@@ -188,7 +199,7 @@ def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
 
 @contextmanager
 def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
-    """What ACT is given, after every processor, and what it plans."""
+    """Yield a list of what ACT receives, after every processor, and of what it plans."""
     from lerobot.policies.act.modeling_act import ACTPolicy
 
     plan = ACTPolicy.predict_action_chunk
@@ -216,7 +227,7 @@ def _stack(predictions: Sequence[dict[str, np.ndarray]], row: int) -> Episode:
 
 
 def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
-    """What the command `lerobot-eval` runs, with the taps in place."""
+    """Run what the command `lerobot-eval` runs, and record each episode."""
     from lerobot.scripts import lerobot_eval
 
     rollout = lerobot_eval.rollout
@@ -245,7 +256,7 @@ def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
 
 
 def _physics_of(sim) -> np.ndarray:
-    """All that MuJoCo's state has, warm start included."""
+    """Return the complete physics state of MuJoCo, including the warm start."""
     import mujoco
 
     model, data, spec = sim.model._model, sim.data._data, mujoco.mjtState.mjSTATE_INTEGRATION

@@ -1,10 +1,10 @@
-"""Small checkpoints with random weights, saved in lerobot's own format.
+"""Builds small checkpoints with random weights, saved in lerobot's own format.
 
-What a checkpoint needs besides its weights (tokenizers, the configuration of a vision-language
-model) lies in subfolders, and the checkpoint names them by absolute paths: lerobot hands those
-names to transformers, which takes a relative one for a name on the hub or a path below the working
-directory. So a copied checkpoint still reads the subfolders of the original, and a moved one does
-not load.
+Besides its weights, a checkpoint may need tokenizers or the configuration of a vision-language
+model. These lie in subfolders, and the checkpoint names them by absolute paths. lerobot passes
+those names to transformers, which takes a relative one for a name on the hub or for a path below
+the working directory. A copied checkpoint therefore still reads the subfolders of the original, and
+a moved one does not load.
 """
 
 import json
@@ -35,8 +35,8 @@ from tests.small_tokenizers import (
 
 IMAGE_PX = 32
 CAMERAS = ("overhead_cam", "wrist_cam")
-# Degrees, the gripper 0 to 100: near the arm's home pose, and far enough from every limit that
-# noise stays inside.
+# Joints are in degrees, and the gripper is in 0 to 100. The values are near the arm's home pose,
+# and noise around them stays within every limit.
 HOME = (0.0, -46.0, 26.0, 65.0, 0.0, 45.0)
 SPREAD = 15.0
 ACTION_NAMES = tuple(
@@ -60,14 +60,14 @@ CHUNK = {"chunk_size": 10, "n_action_steps": 4}
 def save_small_checkpoint(
     policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config
 ) -> Path:
-    """The small checkpoint of that type; `config` changes fields of its configuration."""
+    """Save the small checkpoint of that type; `config` overrides fields of its configuration."""
     return BUILDERS[policy_type](folder, state_dim, action_dim, **config)
 
 
 def save_small_act(
     folder: Path, state_dim: int = 6, action_dim: int = 6, cameras=CAMERAS, **config
 ) -> Path:
-    """ACT with a random ResNet-18 and narrow transformer."""
+    """Save an ACT with a random ResNet-18 and a narrow transformer."""
     small = {
         "pretrained_backbone_weights": None,
         "dim_model": 32,
@@ -82,7 +82,11 @@ def save_small_act(
 
 
 def save_small_diffusion(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
-    """One ResNet-18 for both cameras, 45 MB less than lerobot's one each; of 64 px: 32 px leave no keypoints."""
+    """Save a Diffusion Policy with one ResNet-18 for both cameras.
+
+    lerobot's default of one ResNet-18 per camera would take 45 MB more. Images have 64 px, since 32
+    px leave no keypoints.
+    """
     small = {
         "horizon": 8,
         "n_action_steps": 4,
@@ -101,7 +105,10 @@ def save_small_diffusion(folder: Path, state_dim: int = 6, action_dim: int = 6, 
 
 
 def save_small_vqbet(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
-    """VQ-BeT takes exactly one camera, and only works quietly once its codes count as learnt."""
+    """Save a VQ-BeT, which takes exactly one camera.
+
+    It only works quietly once its codes are marked as learnt.
+    """
     small = {
         "n_obs_steps": 2,
         "n_action_pred_token": 2,
@@ -128,7 +135,10 @@ def save_small_vqbet(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
 
 
 def save_small_tdmpc(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
-    """TD-MPC plans with few samples; its only camera must be called observation.image."""
+    """Save a TD-MPC that plans with few samples.
+
+    Its only camera must be called observation.image.
+    """
     small = {
         "latent_dim": 16,
         "mlp_dim": 32,
@@ -148,7 +158,7 @@ def save_small_tdmpc(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
 def save_small_gaussian_actor(
     folder: Path, state_dim: int = 6, action_dim: int = 6, **config
 ) -> Path:
-    """The actor of HIL-SERL; four convolutions without padding need 64 px."""
+    """Save the actor of HIL-SERL; its four convolutions without padding need images of 64 px."""
     from lerobot.policies.gaussian_actor.configuration_gaussian_actor import ActorNetworkConfig
 
     small = {
@@ -163,7 +173,10 @@ def save_small_gaussian_actor(
 
 
 def save_small_smolvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
-    """SmolVLA reads configuration and processor of its language model from `vlm`, even to be filled with weights."""
+    """Save a SmolVLA, whose language model has its configuration and processor in `vlm`.
+
+    SmolVLA reads both even if it then loads its weights from the checkpoint.
+    """
     small = {
         "vlm_model_name": save_smolvlm(folder.resolve() / "vlm"),
         "num_vlm_layers": 2,
@@ -182,7 +195,7 @@ def save_small_smolvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **
 def save_small_pi(
     policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config
 ) -> Path:
-    """Pi0 or Pi0.5: to be built and loaded inside `shrunken_paligemma`."""
+    """Save a Pi0 or Pi0.5, which can only be built and loaded inside `shrunken_paligemma`."""
     tokenizer = save_paligemma_tokenizer(folder.resolve() / "tokenizer")
     small = {"image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX), "num_inference_steps": 3}
     processors = f"lerobot.policies.{policy_type}.processor_{policy_type}"
@@ -197,7 +210,10 @@ def save_small_pi(
 
 
 def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
-    """Pi0-FAST: random tokens spell no "Action: ", so the prefix is not checked; each stands for one coefficient."""
+    """Save a Pi0-FAST in which each token stands for one coefficient.
+
+    Its random tokens do not spell "Action: ", so the prefix is not checked.
+    """
     tokenizer = save_paligemma_tokenizer(folder.resolve() / "tokenizer")
     small = {
         "image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX),
@@ -210,7 +226,7 @@ def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, *
     }
 
     def adjust(policy, preprocessor):
-        # lerobot does not save these two and would ask the hub for PaliGemma's tokenizer.
+        # lerobot does not save these two, and would request PaliGemma's tokenizer from the hub.
         step = next(
             step for step in preprocessor.steps if hasattr(step, "paligemma_tokenizer_name")
         )
@@ -231,7 +247,10 @@ def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, *
 
 
 def save_small_xvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
-    """X-VLA normalises nothing by default, and its images by ImageNet; here state and action are in degrees."""
+    """Save an X-VLA whose state and action are normalised in degrees.
+
+    By default X-VLA normalises only its images, with ImageNet's statistics.
+    """
     tokenizer = save_byte_tokenizer(folder.resolve() / "tokenizer")
     small = {
         "normalization_mapping": MEAN_STD,
@@ -276,9 +295,8 @@ def save_small_xvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **con
     }
 
     def adjust(policy, preprocessor):
-        policy.model.transformer.action_decoder.fc.weight.data *= (
-            2  # so narrow, it hardly moves otherwise
-        )
+        # Such a narrow network hardly moves otherwise.
+        policy.model.transformer.action_decoder.fc.weight.data *= 2
 
     return _save(
         "xvla", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, adjust
@@ -286,7 +304,10 @@ def save_small_xvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **con
 
 
 def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
-    """GR00T N1.7 first loads `base`, whose language model lies below `Qwen`, and then the checkpoint's own weights."""
+    """Save a GR00T N1.7, which first loads `base` and then the checkpoint's own weights.
+
+    The language model of `base` lies below `Qwen`.
+    """
     from lerobot.policies.groot.groot_n1_7 import CategorySpecificLinear
 
     backbone = save_qwen3_vl(folder.resolve() / "Qwen" / "Qwen3-VL")
@@ -305,7 +326,7 @@ def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
         for module in policy.modules():
             if isinstance(module, CategorySpecificLinear):
                 torch.nn.init.normal_(module.W, std=module.W.shape[1] ** -0.5)
-        # lerobot's processor names nvidia/Cosmos-Reason2-2B, whatever the model.
+        # lerobot's processor names nvidia/Cosmos-Reason2-2B for every model.
         next(
             step for step in preprocessor.steps if hasattr(step, "model_name")
         ).model_name = backbone
@@ -334,7 +355,10 @@ BUILDERS: dict[str, Callable[..., Path]] = {
 def edit_statistics(
     folder: Path, edit: Callable[[str, np.ndarray], Any], part: str = "*processor"
 ) -> None:
-    """Replace every statistic of the normalisers: `edit("action.std", value)` returns the new value."""
+    """Replace every statistic of the normalisers.
+
+    The call `edit("action.std", value)` returns the new value.
+    """
     for path in folder.glob(f"policy_{part}_step_*.safetensors"):
         save_file(
             {name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path
@@ -349,11 +373,11 @@ def make_relative(
     trained: bool = True,
     added: bool = True,
 ) -> Path:
-    """Give a saved checkpoint lerobot's relative-action steps, where its Pi0 has them.
+    """Add lerobot's relative-action steps to a saved checkpoint, at the places where Pi0 has them.
 
     Args:
-        trained: the preprocessor's is enabled.
-        added: the postprocessor's is enabled.
+        trained: the preprocessor's step is enabled.
+        added: the postprocessor's step is enabled.
     """
     relative = {"enabled": trained, "exclude_joints": list(exclude), "action_names": list(names)}
     for part, neighbour, offset, step, config in (
@@ -376,9 +400,9 @@ def make_relative(
 
 @contextmanager
 def shrunken_paligemma() -> Iterator[None]:
-    """Make the Pi0 family small, which has no small variant; needed to build and to load such a checkpoint.
+    """Make the Pi0 family small, which has no small variant of its own.
 
-    Other types are left as they are.
+    Such a checkpoint can only be built and loaded inside this context. Other types are not changed.
     """
     from lerobot.policies.pi0 import modeling_pi0
     from lerobot.policies.pi0_fast import modeling_pi0_fast
@@ -413,7 +437,7 @@ def shrunken_paligemma() -> Iterator[None]:
                     paligemma, module.PaliGemmaForConditionalGenerationWithPiGemma
                 ),
             }
-            if module is not modeling_pi0_fast:  # that one has no action expert
+            if module is not modeling_pi0_fast:  # Pi0-FAST has no action expert
                 small["PiGemmaForCausalLM"] = partial(expert, module.PiGemmaForCausalLM)
             patches.enter_context(patch.multiple(module, **small))
         yield
@@ -421,7 +445,10 @@ def shrunken_paligemma() -> Iterator[None]:
 
 @contextmanager
 def _local_tokenizer(processors: str, folder: str) -> Iterator[None]:
-    """Let the processors made in that module tokenize with the tokenizer in the folder, and be saved so."""
+    """Give the processors made in that module the tokenizer in the folder.
+
+    The processors are also saved with it.
+    """
     from lerobot.processor import TokenizerProcessorStep
 
     def step(tokenizer_name, **options):
@@ -456,7 +483,10 @@ def _features(
 
 
 def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.ndarray]]:
-    """Of every kind a normaliser may ask for; states and actions lie around the arm's home pose."""
+    """Return statistics of every kind that a normaliser may need.
+
+    States and actions lie around the arm's home pose.
+    """
 
     def around(mean, std, low, high):
         return {"mean": mean, "std": std, "min": low, "max": high, "q01": low, "q99": high}
@@ -474,10 +504,10 @@ def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.nd
 
 
 def _redraw(policy, preprocessor):
-    """Draw the linear layers anew, of gain one.
+    """Redraw the linear layers with gain one.
 
-    As the libraries draw them (0.02 wide, or zero where training opens a gate) next to nothing of
-    the observation gets through layers as narrow as these.
+    The libraries draw them 0.02 wide, or as zero where training opens a gate. Almost nothing of the
+    observation would pass through layers as narrow as these.
     """
     for module in policy.modules():
         if isinstance(module, torch.nn.Linear):
@@ -485,7 +515,10 @@ def _redraw(policy, preprocessor):
 
 
 def _train_a_little(policy):
-    """Move every weight, as the first steps of a training do: none is left at what it was created with."""
+    """Change every weight slightly, as the first steps of a training do.
+
+    Afterwards no weight has the value that it was created with.
+    """
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter += 1e-3 * torch.randn_like(parameter)

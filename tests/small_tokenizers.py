@@ -1,16 +1,20 @@
-"""Tokenizers, processors and base models that small checkpoints keep beside their weights, made without a network."""
+"""Makes tokenizers, processors and base models for small checkpoints, without network access.
+
+The checkpoints keep them beside their weights.
+"""
 
 import json
 from pathlib import Path
 
-VLM_IMAGE_PX = 32  # what a small vision tower sees
+VLM_IMAGE_PX = 32  # image size of a small vision tower
 VLM_PATCH_PX = 8
-GROOT_IMAGE_PX = 64  # two by two tokens: Qwen3-VL has patches of 16 px and merges four
+GROOT_IMAGE_PX = 64  # gives two by two tokens: Qwen3-VL merges four patches of 16 px
 PALIGEMMA_VOCAB_SIZE = 260  # the bytes, <pad>, <eos>, <bos> and <image>
 
-FAST_PROCESSOR_CODE = '''\
-"""What lerobot reads of a FAST action tokenizer: a token is one character, its number a DCT coefficient."""
-
+FAST_PROCESSOR_CODE = (
+    '"""What lerobot reads of a FAST action tokenizer: a token is one character, '
+    'its number a DCT coefficient."""\n'
+    """
 from transformers import ProcessorMixin
 
 
@@ -19,17 +23,22 @@ class SmallFastProcessor(ProcessorMixin):
         self.scale = scale
         self.min_token = min_token
         super().__init__(bpe_tokenizer)
-'''
+"""
+)
 
 QWEN_CHAT_TEMPLATE = (
     "{% for message in messages %}{% for item in message.content %}"
-    "{% if item.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ item.text }}{% endif %}"
+    "{% if item.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ item.text }}{% endif %}"
     "{% endfor %}{% endfor %}"
 )
 
 
 def save_byte_tokenizer(folder: Path, special_tokens: tuple[str, ...] = (), **named_tokens: str):
-    """A tokenizer of bytes: ids 0 to 255, then <pad>, <eos>, <bos> and the given tokens."""
+    """Save a byte tokenizer and return it.
+
+    Its ids 0 to 255 are the bytes. <pad>, <eos>, <bos> and the given tokens follow.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -53,21 +62,25 @@ def save_byte_tokenizer(folder: Path, special_tokens: tuple[str, ...] = (), **na
 
 
 def save_paligemma_tokenizer(folder: Path) -> str:
-    """Stands for google/paligemma-3b-pt-224, which lerobot's processors of the Pi0 family name."""
+    """Save a stand-in for google/paligemma-3b-pt-224.
+
+    lerobot's processors of the Pi0 family name that model.
+    """
     save_byte_tokenizer(folder, image_token="<image>")
     return str(folder)
 
 
 def save_fast_processor(folder: Path) -> str:
-    """Stands for lerobot/fast-action-tokenizer.
+    """Save a stand-in for lerobot/fast-action-tokenizer.
 
-    That one is code of its repository (lerobot loads it with trust_remote_code), so this one brings
-    code too; transformers copies it to its modules cache, below the name of this folder.
+    The original is code in its repository, which lerobot loads with trust_remote_code, so this one
+    contains code too. transformers copies that code to its modules cache, below the name of this
+    folder.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    # Ideographs, as none of them is white space or joined with a neighbour.
+    # The characters are ideographs, since none of them is white space or joins its neighbour.
     first = ord("一")
     vocabulary = {chr(first + index): index for index in range(PALIGEMMA_VOCAB_SIZE)}
     backend = Tokenizer(models.WordLevel(vocabulary))
@@ -78,7 +91,7 @@ def save_fast_processor(folder: Path) -> str:
     config = {
         "processor_class": "SmallFastProcessor",
         "auto_map": {"AutoProcessor": "processing_small_fast.SmallFastProcessor"},
-        "scale": PALIGEMMA_VOCAB_SIZE / 2,  # coefficients from -1 to 1
+        "scale": PALIGEMMA_VOCAB_SIZE / 2,  # coefficients are from -1 to 1
         "min_token": -first - PALIGEMMA_VOCAB_SIZE // 2,
     }
     (folder / "processor_config.json").write_text(json.dumps(config, indent=2))
@@ -93,11 +106,13 @@ def save_smolvlm(
     patch_px: int = VLM_PATCH_PX,
     scale_factor: int = 2,
 ) -> str:
-    """Configuration and processor of a SmolVLM, no weights: stands for HuggingFaceTB/SmolVLM2-500M-Video-Instruct.
+    """Save the configuration and the processor of a SmolVLM, without weights.
+
+    They stand for HuggingFaceTB/SmolVLM2-500M-Video-Instruct.
 
     Args:
-        text: changes the language model's configuration.
-        vision: changes the vision tower's.
+        text: overrides fields of the language model's configuration.
+        vision: overrides fields of the vision tower's configuration.
     """
     from transformers import (
         SmolVLMConfig,
@@ -151,7 +166,10 @@ def save_smolvlm(
 
 
 def save_qwen3_vl(folder: Path) -> str:
-    """Configuration and processors of a Qwen3-VL, no weights: stands for nvidia/Cosmos-Reason2-2B."""
+    """Save the configuration and the processors of a Qwen3-VL, without weights.
+
+    They stand for nvidia/Cosmos-Reason2-2B.
+    """
     from transformers import Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLVideoProcessor
 
     tokenizer = save_byte_tokenizer(
@@ -206,7 +224,10 @@ def save_qwen3_vl(folder: Path) -> str:
 def save_groot_base(
     folder: Path, backbone: str, state_dim: int, action_dim: int, action_horizon: int
 ) -> str:
-    """Stands for nvidia/GR00T-N1.7-3B: random weights and the image size, but no statistics of a robot."""
+    """Save a stand-in for nvidia/GR00T-N1.7-3B.
+
+    It has random weights and the image size, but no statistics of a robot.
+    """
     from lerobot.policies.groot.groot_n1_7 import GR00TN17, GR00TN17Config
 
     attention = {

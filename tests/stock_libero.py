@@ -1,4 +1,4 @@
-"""LIBERO's own environment, used as its authors use it: what ours must equal."""
+"""Uses LIBERO's own environment as its authors do, as the reference for our environment."""
 
 import logging
 from unittest import mock
@@ -13,7 +13,7 @@ SETTLE_ACTION = [0, 0, 0, 0, 0, 0, -1]
 
 
 def make_stock_env(task: LiberoTask, size_px: int = 256, *, render: bool = True):
-    """A new `OffScreenRenderEnv`, or (not `render`) LIBERO's environment without cameras."""
+    """Make a new `OffScreenRenderEnv`, or LIBERO's environment without cameras if not `render`."""
     with mock.patch("logging.FileHandler", lambda *args, **kwargs: logging.NullHandler()):
         from libero.libero.envs.env_wrapper import ControlEnv, OffScreenRenderEnv
 
@@ -22,8 +22,8 @@ def make_stock_env(task: LiberoTask, size_px: int = 256, *, render: bool = True)
             bddl_file_name=str(task.bddl_path), has_offscreen_renderer=False, use_camera_obs=False
         )
         load = blind.env._initialize_sim
-        # A render context calls `mj_forward` when it is made, which moves where the solver starts
-        # from.
+        # A render context calls `mj_forward` when it is made, which changes where the solver
+        # starts. Without a context, the same call is made here.
         blind.env._initialize_sim = lambda *arguments: (load(*arguments), blind.env.sim.forward())
         return blind
     return OffScreenRenderEnv(
@@ -32,9 +32,13 @@ def make_stock_env(task: LiberoTask, size_px: int = 256, *, render: bool = True)
 
 
 def begin_stock_episode(stock, task: LiberoTask, episode_index: int):
-    """In a new environment, as lerobot does: reset, seed, reset, init state, settle; returns the last observation."""
+    """Begin an episode in a new environment as lerobot does, and return the last observation.
+
+    The order is reset, seed, reset, init state, settle.
+    """
     if stock.env.object_property_initializers:
-        stock.reset()  # registers drawers and doors once more, and changes nothing where there are none
+        # This registers drawers and doors once more. Without any it would change nothing.
+        stock.reset()
     stock.seed(FIRST_SEED + episode_index)
     stock.reset()
     observation = stock.set_init_state(load_init_states(task)[episode_index])
@@ -44,7 +48,10 @@ def begin_stock_episode(stock, task: LiberoTask, episode_index: int):
 
 
 def close_stock_env(stock) -> None:
-    """Its context frees what is current: made its own first, or it would free another's textures."""
+    """Make the environment's own render context current, and close the environment.
+
+    Closing frees the textures of the current context, which could be another environment's.
+    """
     context = stock.sim._render_context_offscreen
     if context is not None:
         context.gl_ctx.make_current()
@@ -52,11 +59,11 @@ def close_stock_env(stock) -> None:
 
 
 def images_of(observation) -> dict[str, np.ndarray]:
-    """As the published policies see them: turned by 180 degrees."""
+    """Return the images as the published policies see them, rotated by 180 degrees."""
     return {ours: observation[theirs][::-1, ::-1] for ours, theirs in CAMERAS.items()}
 
 
 def proprioception_of(observation) -> np.ndarray:
-    """Position, rotation as xyzw, fingers: what the policy's state is made of."""
+    """Return position, rotation as xyzw and fingers, which make up the policy's state."""
     names = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
     return np.concatenate([observation[name] for name in names])

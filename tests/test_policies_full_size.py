@@ -1,8 +1,9 @@
-"""Loading at full size: SmolVLA and Pi0 as published, with random weights, and what leaving weights undrawn changes.
+"""Tests that SmolVLA and Pi0 load at their published size, with random weights.
 
-The published weights are not here, so what is checked is the geometry: that lerobot's own default
-configuration is built, loaded, fed and run by our path, in time and in memory. Run with `-m slow
--s` to read the numbers.
+A further test compares networks whose weights were and were not drawn before loading. The published
+weights are not available here, so the tests check the geometry: our path must build, load, feed and
+run lerobot's own default configuration, in time and in memory. Run with `-m slow -s` to read the
+numbers.
 """
 
 import shutil
@@ -31,7 +32,7 @@ from sim.flags import make_config
 from tests import small_checkpoints
 from tests.small_tokenizers import save_paligemma_tokenizer, save_smolvlm
 
-# Of SmolVLM2-500M-Video-Instruct, from its published config.json.
+# These values are from the published config.json of SmolVLM2-500M-Video-Instruct.
 SMOLVLM2_TEXT = {
     "vocab_size": 49280,
     "hidden_size": 960,
@@ -54,13 +55,15 @@ SMOLVLM2_VISION = {
 
 @pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
 def test_skipping_weight_init_changes_no_tensor(policy_type, tmp_path):
-    """Buffers that no file holds are among them. Memory that was not written reads as nan here."""
+    """Loading without drawing the weights first changes no tensor.
+
+    Buffers that no file holds are compared too. Memory that was not written reads as NaN here.
+    """
     folder = small_checkpoints.save_small_checkpoint(policy_type, tmp_path / policy_type)
     with patch.object(lerobot_weights, "skip_weight_init", nullcontext):
         drawn = load_small(folder)
-    torch.use_deterministic_algorithms(
-        True, warn_only=True
-    )  # fills what `torch.empty` gives with nan
+    # This fills the tensors of `torch.empty` with NaN.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         left = load_small(folder)
     finally:
@@ -73,7 +76,7 @@ def test_skipping_weight_init_changes_no_tensor(policy_type, tmp_path):
 
 
 def load_small(folder: Path) -> dict[str, torch.Tensor]:
-    """Every parameter and buffer, by each of its names."""
+    """Return every parameter and buffer, under each of its names."""
     with small_checkpoints.shrunken_paligemma():
         checkpoint = open_checkpoint(None, str(folder), trust_remote_code=True)
         network = lerobot_loading.load_lerobot_policy(checkpoint, "cpu").network
@@ -86,7 +89,7 @@ def load_small(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def find_shared(tensors: dict[str, torch.Tensor]) -> set[frozenset[str]]:
-    """Groups of names that stand for one memory."""
+    """Return the groups of names that share memory."""
     groups: dict[int, set[str]] = {}
     for name, tensor in tensors.items():
         groups.setdefault(tensor.data_ptr(), set()).add(name)
@@ -101,10 +104,10 @@ def save_full_smolvla(folder: Path) -> None:
 
 
 def save_full_pi0(folder: Path) -> None:
-    """In bfloat16, as it is run; its tower and norms stay in float32, as lerobot has it.
+    """Save Pi0 in bfloat16, as it is run.
 
-    One camera halves the minutes that a plan takes on a CPU, and its views that are not there are
-    masked.
+    Its vision tower and norms stay in float32, as lerobot keeps them. Using one camera halves the
+    minutes that a plan takes on a CPU. The missing views are masked.
     """
     tokenizer = save_paligemma_tokenizer(folder / "tokenizer")
     with small_checkpoints._local_tokenizer("lerobot.policies.pi0.processor_pi0", tokenizer):
@@ -116,7 +119,7 @@ def save_full_pi0(folder: Path) -> None:
 def save_full(
     policy_type: str, folder: Path, image_px: int, cameras=small_checkpoints.CAMERAS, **config
 ) -> None:
-    """lerobot's default of that type, for the SO-101."""
+    """Save lerobot's default configuration of that type, for the SO-101."""
     features = small_checkpoints._features(6, 6, small_checkpoints._images(cameras, image_px))
     cheaply = patch.object(small_checkpoints, "_train_a_little", fill)
     with lerobot_weights.skip_weight_init(), cheaply, torch.no_grad():
@@ -124,7 +127,10 @@ def save_full(
 
 
 def fill(policy: torch.nn.Module) -> None:
-    """N(0, 0.02²) everywhere; one draw is repeated, as 3.5 billion take minutes."""
+    """Fill all parameters from N(0, 0.02²).
+
+    One draw is repeated, since drawing 3.5 billion numbers takes minutes.
+    """
     draw = 0.02 * torch.randn(2**24 + 1)  # odd, so that rows of a matrix do not repeat
     for parameter in policy.parameters():
         for part in parameter.view(-1).split(len(draw)):
@@ -132,7 +138,7 @@ def fill(policy: torch.nn.Module) -> None:
 
 
 def predict_once(folder: Path) -> dict[str, float]:
-    """Load and plan once, as an evaluation does. Returns parameters, times and memory."""
+    """Load and plan once, as an evaluation does; return parameters, times and memory."""
     started_s = time.perf_counter()
     setup = set_up(name_policy(make_config(SubjectConfig, checkpoint=str(folder), device="cpu")))
     loaded_s = time.perf_counter()
@@ -161,7 +167,7 @@ def predict_once(folder: Path) -> dict[str, float]:
 
 
 def read_peak_gb() -> float:
-    """The most memory that this process ever held, pages of mapped files included."""
+    """Return the peak memory of this process in GB, pages of mapped files included."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) * 1024 / 1e9
 
@@ -174,21 +180,24 @@ def save_once(save: Callable[[Path], None], folder: Path) -> dict[str, float]:
 
 
 def in_own_process[T](function: Callable[..., T], *args) -> T:
-    """A new process, whose peak of memory is of that alone, and which gives all of it back."""
+    """Call a function in a new process.
+
+    The peak memory is then of that call alone, and all memory is freed afterwards.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Removed afterwards: pytest would keep the gigabytes of three runs."""
+    """Yield a folder and remove it afterwards; pytest would keep the gigabytes of three runs."""
     yield tmp_path / "full"
     shutil.rmtree(tmp_path / "full", ignore_errors=True)
 
 
-# 450 M is what is published of SmolVLA. Of Pi0's 4.03 billion, 0.53 are a head of words that
-# lerobot does not tie to the embedding and no plan uses. Memory counts the file too, which is
-# mapped, not read: 9 of the 19 GB of Pi0.
+# SmolVLA is published with 450 M parameters. Of Pi0's 4.03 billion, 0.53 billion are a language
+# head that lerobot does not tie to the embedding and no plan uses. Memory includes the file, which
+# is mapped, not read: 9 of the 19 GB of Pi0.
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(

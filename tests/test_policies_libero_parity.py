@@ -1,4 +1,7 @@
-"""lerobot-eval on LIBERO, its own command on the same assets and checkpoint, and ours: to the last bit the same."""
+"""Tests that lerobot-eval and Whisker agree on LIBERO to the last bit.
+
+lerobot-eval runs as its own command, on the same assets and checkpoint.
+"""
 
 import json
 from functools import partial
@@ -23,19 +26,19 @@ from tests.lerobot_libero import (
     save_act,
 )
 
-N_STEPS = 17  # three decisions, of eight steps each
-# Episode in which the task's object is thrown up, to land on its goal after the ten steps in which
+N_STEPS = 17  # makes three decisions, eight steps apart
+# In this episode the task's object is thrown up. It lands on its goal after the ten steps in which
 # objects settle.
 THROWN = 2
-# Of its init state: where in qpos object and goal begin (the object's velocity too), size of qpos,
-# speed [m/s].
+# Each task has the indices at which the object and the goal begin in the qpos of its init state,
+# the size of qpos, and the speed in m/s. The object's velocity begins at the object's index too.
 THROWS = {"libero_spatial/0": (9, 37, 48, 5.5), "libero_object/0": (9, 16, 58, 4.0)}
 DRAWER_TASK = "libero_10/3"
 
 
 @pytest.fixture(scope="module")
 def act(tmp_path_factory):
-    """Folder and policy."""
+    """Return the checkpoint's folder and the policy."""
     return load(save_act(tmp_path_factory.mktemp("act")))
 
 
@@ -59,7 +62,11 @@ def states_with_throw(name):
 
 
 def assert_same(ours, theirs):
-    """Inputs of the policy after all processors, plans, actions, success at every step, physics at the end."""
+    """Check that two episodes are equal.
+
+    The arrays are the policy's inputs after all processors, the plans, the actions, success at
+    every step, and the physics at the end.
+    """
     theirs = {key: value for key, value in theirs.items() if key not in ("seed", "done", "reward")}
     n_physics = len(theirs.get("physics", ()))
     for key, value in theirs.items():
@@ -91,7 +98,7 @@ def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
 
 
 def assert_moves(episode):
-    """A policy that sees and does nothing would agree with anything."""
+    """Check that the policy moves; one that sees and does nothing would agree with anything."""
     actions, decisions = episode["action"], episode["observation.state"]
     assert np.ptp(actions, axis=0).min() > 0.02
     assert (np.abs(actions) > 1).any(), "none that is cut"
@@ -135,9 +142,10 @@ def test_a_rotation_is_lerobots_to_five_units_in_the_last_place(quats):
 
 
 def test_a_rotation_of_a_hand_that_points_down_is_the_nearest_float32_to_one_unit():
-    """Against the same formula in float64, from w and a length that are float32, as lerobot has them.
+    """The rotation agrees to one unit with the same formula in float64.
 
-    No comparison with torch: its arc cosine has other last bits on other processors.
+    The formula starts from w and a length in float32, as lerobot's does. There is no comparison
+    with torch, since its arc cosine has other last bits on other processors.
     """
     quats = random_quats(np.random.default_rng(1), 4000, (1, 0, 0, 0), 0.03)
     x_y_z, w = quats[:, :3].astype(np.float32), quats[:, 3].astype(np.float32)
@@ -164,17 +172,18 @@ def test_images_of_the_published_size_too(tmp_path):
 
 @pytest.mark.slow
 def test_where_lerobot_puts_a_cabinet_depends_on_how_often_it_was_reset(act, tmp_path):
-    """A hard reset lets each drawer draw once more from the generator that the cabinet's pose then comes from.
+    """The pose of a cabinet in lerobot depends on the number of resets before.
 
-    In a batch too, whose environments each begin anew; what a batch changes is the last bits of an
-    action.
+    In a hard reset, each drawer draws once more from the generator that then gives the cabinet's
+    pose. This also holds in a batch, whose environments each begin anew. A batch changes only the
+    last bits of an action.
     """
     checkpoint, policy = act
     theirs = run_lerobot_eval(
         tmp_path, checkpoint, DRAWER_TASK, load_states(DRAWER_TASK), 4, 1, batch_size=2
     )
-    # Two environments, each made, reset once to be tried and once for its first episode: three.
-    # Then one more.
+    # Each of the two environments is made, reset once as a trial and reset once for its first
+    # episode, which is three draws. The second episode adds one.
     env = EnvProcess(partial(make_ours, DRAWER_TASK, policy.spec.image_sizes, n_draws=(3, 3, 4, 4)))
     for episode_index, lerobots in enumerate(theirs):
         ours = roll_out(env, policy, episode_index, 1)
@@ -187,7 +196,7 @@ def test_where_lerobot_puts_a_cabinet_depends_on_how_often_it_was_reset(act, tmp
             np.testing.assert_array_equal(ours[key], lerobots[key], err_msg=key)
         np.testing.assert_allclose(ours["action"], lerobots["action"], atol=1e-5)
     env.close()
-    # Ours, whatever was reset before, are the first episodes of its environments.
+    # Whatever was reset before, our episodes equal the first episodes of lerobot's environments.
     env = EnvProcess(partial(make_ours, DRAWER_TASK, policy.spec.image_sizes))
     for episode_index, lerobots in enumerate(theirs):
         ours = roll_out(env, policy, episode_index, 1)
@@ -198,7 +207,7 @@ def test_where_lerobot_puts_a_cabinet_depends_on_how_often_it_was_reset(act, tmp
 
 @pytest.mark.slow
 def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobody_counts():
-    """An environment that is done early is reset with the next step, and that takes the next init state."""
+    """An environment that ends early is reset in the next step, which takes the next init state."""
     from lerobot.envs import libero
     from lerobot.envs.configs import LiberoEnv
     from lerobot.scripts import lerobot_eval
@@ -212,7 +221,7 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
             self.given_seed = seed
 
         def reset(self):
-            """What was reset is told with the init state."""
+            """Do nothing; the reset is recorded with the init state."""
 
         def set_init_state(self, state):
             self.n_steps, self.init_state = -10, int(state[0])
@@ -243,11 +252,11 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
             return self.init_state == 0 and self.n_steps >= 2
 
         def close(self):
-            """Nothing is open."""
+            """Do nothing, since nothing is open."""
 
     class Policy(torch.nn.Module):
         def reset(self):
-            """Nothing is remembered."""
+            """Do nothing, since the policy has no memory."""
 
         def select_action(self, observation):
             return torch.zeros(len(observation["observation.state"]), 7)
