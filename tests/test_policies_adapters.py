@@ -1,4 +1,7 @@
-"""Every conversion against numbers computed by hand, on a policy that returns what it is told to return."""
+"""Tests every conversion against numbers computed by hand.
+
+The policy returns the actions that the test gives to it.
+"""
 
 from collections import deque
 from dataclasses import replace
@@ -33,7 +36,7 @@ from tests.small_checkpoints import (
 )
 
 NAMES = ("shoulder.pos", "gripper.pos", "wrist.pos")
-GRIPPER = 1  # not the last, which would be found by accident
+GRIPPER = 1  # is not last, since the last could be found by accident
 
 ENV = EnvSpec(
     name="table",
@@ -62,7 +65,10 @@ IN_DELTAS = replace(ENV, action=replace(ENV.action, mode="delta"))
 
 
 class FakePolicy:
-    """Plans `chunk` for everything, keeps what it was shown, and counts its predictions in the episode's memory."""
+    """A policy that plans `chunk` for every observation.
+
+    It keeps the observations that it was shown, and counts its predictions in the episode's memory.
+    """
 
     def __init__(self, chunk, **changes):
         self.chunk = np.float32(chunk)
@@ -110,7 +116,7 @@ class FakePolicy:
 
 
 def seen(state=(10.0, 20.0, 30.0), brightness=0):
-    """One look; each camera is grey, the hand's ten levels brighter."""
+    """Return one observation; each camera is grey, and the hand's is ten levels brighter."""
     images = {
         "top": np.full((4, 6, 3), brightness, np.uint8),
         "hand": np.full((3, 5, 3), brightness + 10, np.uint8),
@@ -127,12 +133,12 @@ def adapt(policy, env=ENV, **adapters):
 
 
 def plan(chunk, state=(10.0, 20.0, 30.0), env=ENV, **adapters):
-    """What comes out of one prediction of `chunk`."""
+    """Return the adapted actions of one prediction of `chunk`."""
     return adapt(FakePolicy(chunk), env, **adapters).predict([make_memory(seen(state))], rngs())[0]
 
 
 def shown_state(state, env=ENV, policy=None, **adapters):
-    """What the policy reads when the environment's state is this."""
+    """Return the state that the policy receives for this state of the environment."""
     policy = policy or FakePolicy([[0, 0, 0]])
     adapt(policy, env, **adapters).predict([make_memory(seen(state))], rngs())
     return policy.shown[0][0].state
@@ -250,7 +256,10 @@ def test_a_policy_that_reads_no_state_gets_it_as_it_is():
 
 
 def test_differences_are_added_to_the_state_of_the_prediction_not_to_one_another():
-    """The gripper's is a target in every convention."""
+    """Differences are added to the state at the time of the prediction.
+
+    The gripper's value is a target in every convention.
+    """
     np.testing.assert_array_equal(
         plan([[1, 2, 3], [4, 5, 6], [-7, 8, -9]], state=(10.0, 20.0, 30.0), policy_actions="delta"),
         [[11, 2, 33], [14, 5, 36], [3, 8, 21]],
@@ -284,7 +293,10 @@ def test_actions_as_the_environment_takes_them_stay(env, asked):
     ],
 )
 def test_the_gripper_is_converted_both_ways(closed_open, pairs):
-    """(the policy's value, the environment's)."""
+    """The gripper is converted in actions and in states.
+
+    Each pair is (the policy's value, the environment's value).
+    """
     for theirs, ours in pairs:
         action = plan([[7, theirs, 9]], gripper_range=closed_open)
         np.testing.assert_allclose(action, [[7, ours, 9]], rtol=1e-6)
@@ -316,7 +328,10 @@ def test_the_grippers_place_in_the_state_is_found_by_its_name():
 
 
 def test_offset_and_minimum_are_in_the_environments_units_and_of_the_target_alone():
-    """Converted, then moved, then held up; differences leave the gripper out."""
+    """The gripper's target is converted, then shifted, then raised to the minimum.
+
+    Differences do not apply to the gripper.
+    """
     everything = {
         "policy_actions": "delta",
         "gripper_range": (1.0, -1.0),
@@ -325,7 +340,8 @@ def test_offset_and_minimum_are_in_the_environments_units_and_of_the_target_alon
         "allow_padding": True,
     }
     chunk = [[1, 1, 3, 99], [1, 0.6, 3, 99], [1, 0, 3, 99], [1, -1, 3, 99]]
-    # 1 is closed: 0 - 20 is held up to 5. 0.6 is 20 - 20. 0 is 50 - 20. -1 is wide open: 100 - 20.
+    # The value 1 is closed and gives 0 - 20, and 0.6 gives 20 - 20: both are raised to 5. The value
+    # 0 gives 50 - 20. The value -1 is wide open and gives 100 - 20.
     expected = [[11, 5, 33], [11, 5, 33], [11, 30, 33], [11, 80, 33]]
     np.testing.assert_allclose(plan(chunk, state=(10, 50, 30), **everything), expected, rtol=1e-6)
     assert shown_state((10, 50, 30), **everything).tolist() == [10, 0, 30]
@@ -350,7 +366,7 @@ def test_the_wrong_instruction_is_the_opposite_one():
 
 
 def test_a_minimum_hides_no_nan():
-    """The rollout refuses a plan that is not finite: it must still see it."""
+    """A minimum leaves NaN in the plan, since the rollout must see it to refuse the plan."""
     assert np.isnan(plan([[1, np.nan, 3]], gripper_min=10.0, gripper_range=(0.0, 1.0))[0, GRIPPER])
 
 
@@ -391,7 +407,7 @@ def test_a_history_is_adapted_as_a_whole_and_the_present_is_what_differences_sta
     assert [int(o.images["top"][0, 0, 0]) for o in policy.shown[0]] == [11, 12]
     assert all(o.images["left"].shape == (2, 2, 3) for o in policy.shown[0])
     np.testing.assert_allclose(actions, [[3, 200, 203]], rtol=1e-6)
-    # The episode's own memory is in the environment's terms still.
+    # The episode's own memory is still in the environment's terms.
     assert all(now is then for now, then in zip(memory.observations, before, strict=True))
     assert [o.state.tolist() for o in memory.observations] == [[1, 10, 100], [2, 20, 200]]
 
@@ -418,7 +434,7 @@ def test_what_the_network_is_given_is_adapted_too():
     assert inputs.keys() == {"state", "base"} and inputs["state"].tolist() == [[1, 0.5, 3]]
 
 
-# From here on with real checkpoints in the real environment.
+# The tests below use real checkpoints in the real environment.
 
 
 def first_plan(setup, episode_index=3):
@@ -451,8 +467,8 @@ def test_other_camera_names_plan_what_the_same_weights_plan_under_the_environmen
     )
     assert mapped.policy.spec.image_sizes == dict.fromkeys(CAMERAS, (IMAGE_PX, IMAGE_PX))
     np.testing.assert_array_equal(first_plan(mapped)[1], expected)
-    # To ACT its views are a set: swapped ones of equal statistics plan the same. Depth is another
-    # picture.
+    # ACT treats its views as a set: swapped views with equal statistics give the same plan. The
+    # depth image is another picture.
     other = set_up(
         replace_flags(config, camera_map="overhead_cam_depth=base_0_rgb,wrist_cam=left_wrist_0_rgb")
     )
@@ -479,7 +495,10 @@ def test_a_wider_checkpoint_plans_from_zeros_and_is_cut(tmp_path):
     "policy_type", [name for name, row in LEROBOT_TYPES.items() if row.masks_missing_views]
 )
 def test_a_camera_that_is_missing_is_masked_by_the_type_itself(policy_type, tmp_path):
-    """lerobot's own plan without that view, which is another than its plan with a black picture."""
+    """The plan equals lerobot's own plan without that view.
+
+    It differs from lerobot's plan with a black image.
+    """
     folder = save_small_checkpoint(policy_type, tmp_path / policy_type)
     for path in folder.glob("*.json"):
         path.write_text(path.read_text().replace("wrist_cam", "left_wrist_0_rgb"))

@@ -36,7 +36,7 @@ def test_zero_holds_the_first_state(blind_env):
 
 
 def other_spec(env, **changes):
-    """The environment with another interface on paper, which is all that a baseline reads."""
+    """Return a copy of the environment with a changed spec; a baseline reads nothing else."""
     other = copy.copy(env)
     other.spec = replace(env.spec, **changes)
     return other

@@ -1,4 +1,7 @@
-"""The conversion of joints against lerobot's own formulas, in states, plans, differences and histories."""
+"""Tests the conversion of joints against lerobot's own formulas.
+
+It applies to states, plans, differences and histories.
+"""
 
 from dataclasses import replace
 
@@ -26,8 +29,8 @@ from tests.small_checkpoints import ACTION_NAMES, HOME, make_relative, save_smal
 from tests.test_policies_adapters import FakePolicy
 
 OLD = "so100-old"
-# Joint → (of the environment, in lerobot's old calibration). The old zero was the arm stretched out
-# horizontally.
+# Each pose is (joints of the environment, joints in lerobot's old calibration). At the old zero,
+# the arm was stretched out horizontally.
 POSES = {
     "upright": ((0, 0, 0, 0, 0, 0), (0, 90, 90, 0, 0, 0)),
     "stretched out": ((0, 90, -90, 0, 0, 30), (0, 0, 0, 0, 0, 30)),
@@ -36,7 +39,10 @@ POSES = {
 
 
 def as_lerobot_migrates(old):
-    """Return an action that was recorded before pull request 777, as docs/source/backwardcomp.mdx changes it."""
+    """Convert an action that was recorded before lerobot's pull request 777.
+
+    The formulas are those of docs/source/backwardcomp.mdx.
+    """
     new = np.array(old, dtype=np.float64)
     new[..., 1] = -(new[..., 1] - 90)
     new[..., 2] -= 90
@@ -48,7 +54,7 @@ def seen(state):
 
 
 class Echo(FakePolicy):
-    """Plans what it is shown, and twice that as a intermediate plan."""
+    """A policy that plans the state it is shown, with twice that state as an intermediate plan."""
 
     def predict(self, memories, rngs):
         super().predict(memories, rngs)
@@ -85,7 +91,7 @@ def test_the_two_directions_cancel(blind_env):
         [make_memory(seen(state))], [np.random.default_rng(0)]
     )
     np.testing.assert_allclose(chunk.actions[0, 0], state, atol=2e-5)
-    # A intermediate plan is converted as a plan is: of twice the old numbers.
+    # An intermediate plan is converted as a plan is. It is twice the old numbers.
     theirs = make_calibration_map(OLD, ACTION_NAMES).to_policy(state)
     np.testing.assert_allclose(
         chunk.intermediate_plans[0, 0, 0], as_lerobot_migrates(2 * theirs), atol=5e-5
@@ -105,7 +111,7 @@ def test_a_difference_turns_and_has_no_offset(blind_env):
     ours, theirs = POSES["folded"]
     old_target = np.array(theirs) + np.array((1, 2, 3, 4, 5, 0))
     difference = old_target - theirs
-    difference[5] = 55  # the gripper's is a target
+    difference[5] = 55  # the gripper's value is a target
     plan = adapt(fake([difference]), blind_env, policy_actions="delta").predict(
         [make_memory(seen(ours))], [np.random.default_rng(0)]
     )
@@ -123,7 +129,10 @@ def test_an_environment_of_differences_gets_them_turned(blind_env):
 
 
 def test_a_checkpoint_that_adds_the_state_itself_adds_the_old_one(blind_env, tmp_path):
-    """lerobot's relative actions: what the network plans is added to the state that the policy was shown."""
+    """A checkpoint with lerobot's relative actions adds the state that the policy was shown.
+
+    That state is in the old calibration.
+    """
     folder = make_relative(save_small_act(tmp_path / "act", use_vae=True))
     policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
     images = {name: np.full((32, 32, 3), 90, np.uint8) for name in policy.spec.image_sizes}
@@ -166,7 +175,7 @@ def test_only_joints_in_degrees_are_converted(blind_env):
     poses = make_env("so101/pick_place_ee", {}).spec
     with pytest.raises(WhiskerError, match=r"got state ee\.x, .*Leave --calibration out"):
         check_calibration(OLD, poses)
-    # Joints in the actions alone cannot be shown to the policy.
+    # Joints that are only in the actions cannot be shown to the policy.
     with pytest.raises(WhiskerError, match=r"in the state and in the actions"):
         check_calibration(
             OLD,

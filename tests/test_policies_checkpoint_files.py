@@ -12,7 +12,7 @@ from sim.errors import WhiskerError
 
 @pytest.fixture
 def checkpoint(small_act, tmp_path):
-    """A copy that a test may damage."""
+    """Return a copy that a test may damage."""
     return shutil.copytree(small_act, tmp_path / "checkpoint")
 
 
@@ -100,7 +100,10 @@ def change_processor(checkpoint, change):
 
 
 def test_a_preprocessor_that_would_not_normalise_is_refused(checkpoint):
-    """Without the step, without its state, and without one feature's statistics: lerobot says nothing of these."""
+    """A preprocessor without the step, its state or one feature's statistics is refused.
+
+    lerobot accepts all of these silently.
+    """
     original = (checkpoint / "policy_preprocessor.json").read_text()
     change_processor(checkpoint, lambda p: p["steps"].pop())
     with pytest.raises(WhiskerError, match="a step 'normalizer_processor'"):

@@ -1,4 +1,7 @@
-"""What people give as `--checkpoint`: folders of a training, names on the hub, and other programs' checkpoints."""
+"""Tests the values that people give as `--checkpoint`.
+
+These are folders of a training, names on the hub, and checkpoints of other programs.
+"""
 
 import json
 import shutil
@@ -17,7 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def training(small_act, tmp_path):
-    """What `lerobot-train --output_dir=.../training` leaves."""
+    """Return a folder as `lerobot-train --output_dir=.../training` leaves it."""
     checkpoints = tmp_path / "training" / "checkpoints"
     for step in ("000500", "001000"):
         shutil.copytree(small_act, checkpoints / step / "pretrained_model")
@@ -69,7 +72,7 @@ def test_an_openpi_checkpoint_is_recognised(tmp_path, below):
 
 
 def test_openpis_weights_for_pytorch_are_recognised(tmp_path):
-    """The file that its conversion writes beside model.safetensors."""
+    """openpi's weights are recognised by the config that its conversion writes beside them."""
     config = {
         "action_dim": 32,
         "action_horizon": 10,
@@ -96,12 +99,15 @@ def test_a_git_lfs_pointer_is_recognised(small_act, tmp_path, file):
     check_files(folder)
 
 
-# The hub.
+# The tests below look up names on the hub.
 
 
 @pytest.fixture
 def hub(small_act, tmp_path, monkeypatch):
-    """A cache with one repository: its branch `main` has the checkpoint at the top, `v1` in a folder."""
+    """Return a cache with one repository.
+
+    Its branch `main` has the checkpoint at the top, and `v1` has it in a folder.
+    """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     repository = tmp_path / "models--somebody--policy"

@@ -33,10 +33,13 @@ def test_what_torch_can_use_is_never_refused():
 
 @pytest.mark.skipif(torch.version.cuda is None, reason="torch is built without CUDA")
 def test_a_machine_with_a_driver_is_left_to_torch_and_one_without_is_refused(tmp_path):
-    """Any library under the driver's name will do: whether it works is for torch to find out."""
+    """Any library with the driver's name suffices, since torch finds out whether it works."""
     known = ctypes.util.find_library("m")
-    library = next(path / known for path in map(Path, ("/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib"))
-                   if (path / known).exists())  # fmt: skip
+    library = next(
+        path / known
+        for path in map(Path, ("/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib"))
+        if (path / known).exists()
+    )
     shutil.copy(library, tmp_path / "libcuda.so.1")
     with_driver = subprocess.run(
         [sys.executable, "-c", _CHECK],

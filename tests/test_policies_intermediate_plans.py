@@ -1,4 +1,7 @@
-"""What a plan is made from, by hand: the generator's own noise, and the network's own velocities."""
+"""Tests intermediate plans against a computation by hand.
+
+It uses the generator's own noise and the network's own velocities.
+"""
 
 from copy import deepcopy
 from functools import cache
@@ -21,7 +24,8 @@ from tests.small_checkpoints import HOME, SPREAD, save_small_checkpoint, shrunke
 from tests.test_policies_adapters import FakePolicy
 
 N_INTERMEDIATE = {"smolvla": 3, "pi0": 3, "pi05": 3, "xvla": 3, "groot": 3}
-# The last layer of a step; its output is the velocity, of X-VLA the clean chunk.
+# These are the last layers of a step. Their output is the velocity, except for X-VLA, where it is
+# the clean chunk.
 LAST_LAYER = {
     "smolvla": "model.action_out_proj",
     "pi0": "model.action_out_proj",
@@ -29,7 +33,7 @@ LAST_LAYER = {
     "xvla": "model.transformer",
     "groot": "_groot_model.action_head.action_decoder",
 }
-# Of degrees: float32 after three steps and a scale of 15.
+# The tolerance is that of float32 after three steps and a scale of 15.
 ATOL_DEG = 1e-4
 
 each_flow = pytest.mark.parametrize("policy_type", N_INTERMEDIATE)
@@ -59,7 +63,7 @@ def setups(tmp_path_factory):
 
 @pytest.fixture
 def recording(setups):
-    """A policy that records, and stops when the test ends."""
+    """Yield a function that returns a setup whose policy records until the test ends."""
     policies = []
 
     def start(policy_type):
@@ -87,7 +91,7 @@ def drawn_noise(shape):
 
 
 def predict_and_listen(setup, policy_type):
-    """The chunk, and what the last layer put out at each step, as wide as an action: `(step, token, 6)`."""
+    """Return the chunk, and the last layer's output at each step as `(step, token, 6)`."""
     outputs = []
     layer = setup.policy.network.get_submodule(LAST_LAYER[policy_type])
     hook = layer.register_forward_hook(lambda module, args, output: outputs.append(output.clone()))
@@ -121,7 +125,10 @@ def test_there_is_one_draft_a_step_and_recording_changes_no_plan(policy_type, se
 
 @pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05"])
 def test_drafts_are_euler_steps_from_the_generators_noise_to_the_plan(policy_type, recording):
-    """x₀ = noise, xᵢ₊₁ = xᵢ - v(xᵢ) / D, the plan is x_D, and an action is HOME + SPREAD x."""
+    """The intermediate plans are Euler steps from the generator's noise to the plan.
+
+    x₀ = noise, xᵢ₊₁ = xᵢ - v(xᵢ) / D, the plan is x_D, and an action is HOME + SPREAD x.
+    """
     setup = recording(policy_type)
     chunk, velocities = predict_and_listen(setup, policy_type)
     config = setup.policy.network.config
@@ -133,7 +140,10 @@ def test_drafts_are_euler_steps_from_the_generators_noise_to_the_plan(policy_typ
 
 
 def test_drafts_of_xvla_mix_noise_into_what_it_foresees(recording):
-    """At t = 1, 2/3, 1/3: x = t noise + (1 - t) the clean chunk of the step before."""
+    """X-VLA mixes noise into its clean chunks.
+
+    At t = 1, 2/3, 1/3: x = t noise + (1 - t) the clean chunk of the step before.
+    """
     setup = recording("xvla")
     chunk, clean = predict_and_listen(setup, "xvla")
     model = setup.policy.network.model
@@ -152,7 +162,10 @@ def test_drafts_of_xvla_mix_noise_into_what_it_foresees(recording):
 
 
 def test_drafts_of_groot_run_the_other_way_and_through_its_own_decoding(recording):
-    """x₀ = noise, xᵢ₊₁ = xᵢ + v(xᵢ) / D."""
+    """GR00T integrates in the other direction, and its own decoding applies to each step.
+
+    x₀ = noise, xᵢ₊₁ = xᵢ + v(xᵢ) / D.
+    """
     setup = recording("groot")
     chunk, velocities = predict_and_listen(setup, "groot")
     head = setup.policy.network._groot_model.action_head
@@ -201,7 +214,7 @@ def test_lerobot_is_as_it_was_even_after_an_error(policy_type, recording, monkey
 def test_the_draft_of_an_ensemble_is_the_chunk_before_it_was_averaged(
     small_act, small_act_ensembling
 ):
-    """Of the same weights without an ensemble it is the plan."""
+    """The intermediate plan equals the plan of the same weights without an ensemble."""
     plain = set_up(name_policy(make_config(EvalConfig, checkpoint=str(small_act))))
     setup = set_up(
         name_policy(
@@ -235,7 +248,10 @@ def test_the_draft_of_an_ensemble_is_the_chunk_before_it_was_averaged(
 
 
 def test_drafts_are_adapted_as_plans_are(blind_env):
-    """A intermediate plan that happens to be the plan comes out as the plan does, state and gripper included."""
+    """An intermediate plan that equals the plan is adapted to the same values.
+
+    This includes the state and the gripper.
+    """
 
     class WiderPolicy(FakePolicy):
         def predict(self, memories, rngs):
@@ -270,6 +286,7 @@ def test_a_policy_that_makes_its_plans_from_nothing_is_refused(small_act):
     ):
         with pytest.raises(
             WhiskerError,
-            match=r"--intermediate-plans of policy '(random|act)'.*neither.*Leave --intermediate-plans out",
+            match=r"--intermediate-plans of policy '(random|act)'.*neither.*"
+            r"Leave --intermediate-plans out",
         ):
             set_up(name_policy(config))

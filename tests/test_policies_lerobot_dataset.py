@@ -16,7 +16,10 @@ N_STEPS = 4
 
 @pytest.fixture
 def dataset_v21(tmp_path):
-    """One episode in the layout of v2.1: a parquet file an episode, and JSON lines beside it."""
+    """Return a dataset of one episode in the layout of v2.1.
+
+    This layout has one parquet file per episode, and JSON lines beside it.
+    """
     root = tmp_path / "my demos"
     joints = {"dtype": "float32", "shape": [6], "names": [f"{joint}.pos" for joint in JOINTS]}
     one = {"shape": [1], "names": None}
@@ -65,7 +68,10 @@ def dataset_v21(tmp_path):
 
 
 def run_python(command, monkeypatch):
-    """Run `python -m module arguments` in this process; the module sets up logging, which is undone."""
+    """Run `python -m module arguments` in this process.
+
+    The module sets up logging, which is undone afterwards.
+    """
     program, flag, module, *arguments = shlex.split(command)
     assert (program, flag) == ("python", "-m")
     monkeypatch.setattr("sys.argv", [module, *arguments])

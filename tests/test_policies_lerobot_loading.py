@@ -1,4 +1,7 @@
-"""What lerobot lets pass in silence is refused, and what only looks wrong is not: on small checkpoints of each type."""
+"""Tests on small checkpoints of each type that errors which lerobot ignores are refused.
+
+Further tests check that what only looks wrong is accepted.
+"""
 
 import io
 import json
@@ -30,7 +33,7 @@ from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
 TOKENIZER_TYPES = ("smolvla", "pi0", "pi05", "pi0_fast", "xvla")
-# Weights that the network holds under two names; safetensors keeps one of them.
+# The network holds these weights under two names, and safetensors keeps one of them.
 TIED = {
     "xvla": (
         "model.vlm.language_model.shared.weight",
@@ -49,29 +52,32 @@ each_type = pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Nor what an earlier download left: hub and torch find nothing."""
+    """Block the network, and the files of earlier downloads: hub and torch find nothing."""
 
     def refuse(*_, **__):
         raise OSError("the network is blocked in this test")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    # Else the hub's client tries again for half a minute.
+    # Without this, the hub's client retries for half a minute.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """type → folder, built when first asked for."""
+    """Return a function from a type to its folder, which is built at its first use."""
     folder = tmp_path_factory.mktemp("loading")
     return cache(lambda policy_type: save_small_checkpoint(policy_type, folder / policy_type))
 
 
 @pytest.fixture
 def copy(checkpoints, tmp_path):
-    """type → a copy that a test may damage. Tokenizers are still read from the original."""
+    """Yield a function from a type to a copy that a test may damage.
+
+    Tokenizers are still read from the original.
+    """
     yield lambda policy_type: shutil.copytree(checkpoints(policy_type), tmp_path / policy_type)
-    shutil.rmtree(tmp_path)  # some are 45 MB
+    shutil.rmtree(tmp_path)  # some have 45 MB
 
 
 def load(folder, policy_type=None, *, trust_remote_code=True):
@@ -81,7 +87,7 @@ def load(folder, policy_type=None, *, trust_remote_code=True):
 
 
 def lerobots_own(folder):
-    """What `from_pretrained` gives, no question asked."""
+    """Return the result of lerobot's `from_pretrained`, without our checks."""
     config = PreTrainedConfig.from_pretrained(folder)
     with shrunken_paligemma(), torch.random.fork_rng(devices=[]):
         return get_policy_class(config.type).from_pretrained(folder, config=config)
@@ -105,7 +111,7 @@ def edit_config(folder, **fields):
 
 
 def name_tokenizer(folder, name):
-    """Let every step that tokenizes do so with that one."""
+    """Set the tokenizer of every step that has one to `name`."""
 
     def rename(pipeline):
         for step in pipeline["steps"]:
@@ -117,17 +123,20 @@ def name_tokenizer(folder, name):
 
 
 def untied_names(folder, policy_type):
-    """What the file must have, sorted: the aliases of `TIED` and what lerobot itself fills in are left out."""
+    """Return the sorted names that the file must contain.
+
+    The aliases of `TIED` and what lerobot itself fills in are left out.
+    """
     given = {PI0_EMBEDDING, *TIED.get(policy_type, ())}
     return sorted(load_file(folder / "model.safetensors").keys() - given)
 
 
-# Weights.
+# The tests below are about weights.
 
 
 @contextmanager
 def new_memory_is_nan():
-    """What nobody writes to shows."""
+    """Fill new memory with NaN, which reveals every number that is never written."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         assert torch.utils.deterministic.fill_uninitialized_memory and torch.empty(3).isnan().all()
@@ -138,7 +147,11 @@ def new_memory_is_nan():
 
 @each_type
 def test_every_number_is_the_files_or_what_lerobots_own_loading_computes(policy_type, checkpoints):
-    """Weights are not drawn before they are loaded: nothing that no file has may be left as the memory was."""
+    """Every number is from the file or is what lerobot's own loading computes.
+
+    Weights are not drawn before they are loaded. A number that no file holds must therefore not be
+    left as the memory was.
+    """
     folder = checkpoints(policy_type)
     theirs = lerobots_own(folder)
     with new_memory_is_nan():
@@ -146,7 +159,7 @@ def test_every_number_is_the_files_or_what_lerobots_own_loading_computes(policy_
     state = ours.state_dict()
     for name, saved in load_file(folder / "model.safetensors").items():
         assert torch.equal(state[name], saved) and state[name].dtype == saved.dtype, name
-    for listing in ("named_parameters", "named_buffers"):  # buffers that are in no state dict, too
+    for listing in ("named_parameters", "named_buffers"):  # includes buffers outside the state dict
         mine, reference = dict(getattr(ours, listing)()), dict(getattr(theirs, listing)())
         assert mine.keys() == reference.keys()
         assert [name for name in mine if not torch.equal(mine[name], reference[name])] == []
@@ -186,9 +199,9 @@ def test_a_weight_of_another_shape_is_refused(policy_type, copy):
 
 @pytest.mark.parametrize("policy_type", ["pi0", "pi05", "pi0_fast"])
 def test_lerobot_itself_says_nothing_of_a_missing_weight(policy_type, copy):
-    """Which is why we compare: it returns a policy with a layer of random numbers.
+    """lerobot returns a policy with a layer of random numbers, although `strict` is its default.
 
-    `strict` is its default.
+    This is why Whisker compares the names itself.
     """
     folder = copy(policy_type)
     name = "model.paligemma_with_expert.paligemma.model.multi_modal_projector.linear.weight"
@@ -201,7 +214,10 @@ def test_lerobot_itself_says_nothing_of_a_missing_weight(policy_type, copy):
 
 
 def test_weights_that_were_never_loaded_are_refused(copy, monkeypatch):
-    """lerobot's Pi0 prints "Returning model without loading pretrained weights" and goes on."""
+    """A network whose weights were never loaded is refused.
+
+    lerobot's Pi0 prints "Returning model without loading pretrained weights" and goes on.
+    """
 
     def unreachable(*_, **__):
         raise OSError("no such file")
@@ -244,7 +260,7 @@ def test_a_tied_weight_that_the_file_has_not_at_all_is_missing(policy_type, copy
 
 
 def test_an_encoder_that_three_networks_share_is_saved_once(checkpoints):
-    """The Gaussian actor's."""
+    """The three networks of the Gaussian actor share one saved encoder."""
     saved = load_file(checkpoints("gaussian_actor") / "model.safetensors")
     state = load(checkpoints("gaussian_actor")).network.state_dict()
     absent = state.keys() - saved.keys()
@@ -257,9 +273,9 @@ def test_an_encoder_that_three_networks_share_is_saved_once(checkpoints):
 
 @pytest.mark.parametrize("policy_type", ["pi0", "pi05", "pi0_fast"])
 def test_a_language_model_saved_without_its_embedding_has_it_from_its_head(policy_type, copy):
-    """As openpi's converted checkpoints are; lerobot fills it in.
+    """lerobot fills in a missing embedding from the head.
 
-    The other way around it does not.
+    openpi's converted checkpoints lack the embedding. lerobot does not fill in a missing head.
     """
     folder = copy(policy_type)
     edit_weights(folder, lambda weights: weights.pop(PI0_EMBEDDING))
@@ -293,7 +309,7 @@ def test_tied_is_what_shares_memory_with_a_weight_that_was_loaded():
         assert find_untied(network, {name, "other.weight", "mean"}) == {"other.weight", "mean"}
     assert find_untied(network, tied) == tied, "both gone: nothing was loaded that they could be"
     assert find_untied(network, {"no.such.weight"}) == {"no.such.weight"}
-    # Equal numbers are not one tensor.
+    # Two tensors with equal numbers are still two tensors.
     network.other.weight.data.copy_(network.embedding.weight)
     assert find_untied(network, {"other.weight"}) == {"other.weight"}
 
@@ -308,11 +324,11 @@ def test_lerobot_leaves_its_pi0_training(checkpoints):
     assert lerobots_own(checkpoints("pi0")).training
 
 
-# Config and device.
+# The tests below are about the configuration and the device.
 
 
 def test_fields_of_another_release_are_dropped_and_named(copy):
-    """lerobot itself refuses the whole file for them."""
+    """Fields of another release are dropped; lerobot itself refuses the whole file for them."""
     folder = copy("vqbet")
     edit_config(folder, mlp_hidden_dim=1024, another_field=[1, 2])
     with pytest.warns(UserWarning, match="were dropped: another_field, mlp_hidden_dim"):
@@ -329,7 +345,10 @@ def test_a_config_of_this_release_gives_no_warning(checkpoints, recwarn):
 
 @pytest.mark.parametrize("policy_type", ["act", "diffusion"])
 def test_more_steps_than_the_chunk_has_are_refused_with_both_numbers(policy_type, copy):
-    """lerobot compares the two for some types, in words of its own, and for diffusion not at all."""
+    """The refusal names both numbers.
+
+    lerobot compares them for some types, with its own message, and not at all for diffusion.
+    """
     folder = copy(policy_type)
     edit_config(folder, n_action_steps=999)
     with pytest.raises(
@@ -378,7 +397,7 @@ def test_an_adapter_without_its_base_is_refused(copy):
         load(folder)
 
 
-# Code of somebody else's.
+# The tests below are about code that a checkpoint brings.
 
 
 def test_a_tokenizer_that_brings_code_is_trusted_only_when_told_so(checkpoints):
@@ -409,7 +428,7 @@ def test_a_checkpoint_that_brings_code_is_refused_whatever_its_type(file, copy):
     ],
 )
 def test_a_name_on_the_hub_may_be_code(policy_type, field, copy):
-    """lerobot loads these with `trust_remote_code=True`, always."""
+    """A name that lerobot always loads with `trust_remote_code=True` is refused as code."""
     folder = copy(policy_type)
     shutil.rmtree(folder / "fast_tokenizer", ignore_errors=True)
     edit_config(folder, **{field: "somebody/their-code"})
@@ -423,7 +442,10 @@ def test_a_name_on_the_hub_may_be_code(policy_type, field, copy):
 
 
 def test_a_step_of_the_processors_that_would_run_code_is_refused(copy, checkpoints):
-    """lerobot's `ActionTokenizerProcessorStep` takes trust_remote_code from the file itself, in any type."""
+    """A processor step that would run code is refused in any type.
+
+    lerobot's `ActionTokenizerProcessorStep` takes trust_remote_code from the file itself.
+    """
     folder, names = copy("act"), checkpoints("pi0_fast")
     settings = {
         "trust_remote_code": True,
@@ -451,7 +473,7 @@ def test_the_defaults_of_pi0_fast_are_code_too(copy):
         open_checkpoint("pi0_fast", str(folder))
 
 
-# Names.
+# The tests below are about names.
 
 
 @each_type
@@ -498,8 +520,8 @@ def test_a_default_checkpoint_offline_is_one_clear_error(policy_type, tmp_path, 
         assert refusal.value.hint == "Check the name; offline, give a local folder."
     else:
         assert (
-            str(refusal.value)
-            == f"policy '{policy_type}': expected --checkpoint, got none. There is no published default."
+            str(refusal.value) == f"policy '{policy_type}': expected --checkpoint, got none. "
+            "There is no published default."
         )
 
 
@@ -530,7 +552,10 @@ def test_a_model_that_the_config_names_and_is_not_here_is_one_error(policy_type,
 
 
 def test_a_folder_that_is_not_here_is_named(copy):
-    """transformers takes its name for one on the hub: "Repo id must be in the form ..."."""
+    """A missing folder is named in the error.
+
+    transformers takes its name for one on the hub: "Repo id must be in the form ...".
+    """
     folder = copy("smolvla")
     edit_config(folder, vlm_model_name="/elsewhere/vlm")
     with pytest.raises(
@@ -566,7 +591,11 @@ def test_a_network_that_names_what_is_not_here_says_so(copy):
 
 
 def test_a_console_without_check_marks_loads_no_random_weights(checkpoints, monkeypatch):
-    """lerobot prints one while it loads Pi0, catches its own failure to print, and goes on with random weights."""
+    """A console that cannot print check marks does not lead to random weights.
+
+    lerobot prints one while it loads Pi0, catches its own failure to print, and goes on with random
+    weights.
+    """
     plain = load(checkpoints("pi0")).network.state_dict()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     theirs = lerobots_own(checkpoints("pi0")).state_dict()
@@ -576,7 +605,10 @@ def test_a_console_without_check_marks_loads_no_random_weights(checkpoints, monk
 
 
 def test_a_state_is_as_wide_as_its_statistics(copy):
-    """Published Pi0 checkpoints declare the width to which the network pads."""
+    """The state is as wide as its statistics.
+
+    Published Pi0 checkpoints declare the width to which the network pads.
+    """
     folder = copy("pi0")
     edit_json(
         folder / "config.json",

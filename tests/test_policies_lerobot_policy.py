@@ -1,4 +1,4 @@
-"""lerobot's own `select_action` path is the independent twin."""
+"""Tests the policy against lerobot's own `select_action`, which is an independent reference."""
 
 import json
 import shutil
@@ -33,7 +33,10 @@ def env():
 
 
 def lerobot_rollout(env, folder, episode_index):
-    """Reset, then `select_action` at every step with lerobot's own preprocessing of an observation."""
+    """Return the actions of lerobot's `select_action` at every step after a reset.
+
+    The observations pass through lerobot's own preprocessing.
+    """
     config = PreTrainedConfig.from_pretrained(folder)
     policy = ACTPolicy.from_pretrained(folder, config=config, strict=True)
     preprocessor, postprocessor = make_pre_post_processors(config, pretrained_path=str(folder))
@@ -75,7 +78,7 @@ def test_rows_of_a_batch_do_not_influence_one_another(env, small_act):
     singles = np.concatenate(
         [policy.predict([m], [rng]).actions for m, rng in zip(memories, rngs, strict=True)]
     )
-    # Float32 sums in another order, then scaled by the action's standard deviation of 15.
+    # Float32 sums are in another order, and are scaled by the action's standard deviation of 15.
     np.testing.assert_allclose(batched, singles, atol=1e-4)
 
 
@@ -103,7 +106,10 @@ def test_the_spec_says_what_the_checkpoint_is(small_act):
 
 
 def test_missing_and_unexpected_weights_are_refused(small_act, tmp_path):
-    """lerobot itself only warns, and the missing tensor stays random."""
+    """Missing and unexpected weights are refused.
+
+    lerobot itself only warns, and the missing tensor stays random.
+    """
     for change in ("missing", "unexpected"):
         folder = shutil.copytree(small_act, tmp_path / change)
         weights = load_file(folder / "model.safetensors")

@@ -1,6 +1,6 @@
-"""Every lerobot type, on a small checkpoint in lerobot's own format and without a network.
+"""Tests every lerobot type on a small checkpoint in lerobot's format, without network access.
 
-lerobot's own `select_action` path is the independent twin.
+lerobot's own `select_action` is an independent reference.
 """
 
 import socket
@@ -31,10 +31,10 @@ from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
-# Batched matrix products add in another order than single ones; actions are un-normalised by 15
-# degrees.
+# Batched matrix products sum in another order than single ones, and actions are un-normalised by 15
+# degrees. Pi0-FAST and VQ-BeT choose among tokens, so their actions are either equal or entirely
+# different.
 BATCH_ATOL_DEG = 2e-3
-# Pi0-FAST and VQ-BeT choose among tokens: there, equal or altogether different.
 N_STEPS = 11
 
 each_type = pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
@@ -50,7 +50,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """type → folder, built when first asked for."""
+    """Return a function from a type to its folder, which is built at its first use."""
     folder = tmp_path_factory.mktemp("types")
     return cache(lambda policy_type: save_small_checkpoint(policy_type, folder / policy_type))
 
@@ -88,7 +88,10 @@ def seed_of(task, episode_index, prediction):
 
 
 def lerobot_rollout(setup, folder, episodes, keys):
-    """`select_action` at every step, its global generator seeded before each prediction as the episode's own."""
+    """Return the actions of lerobot's `select_action` at every step.
+
+    The global generator is seeded before each prediction as the episode's own is.
+    """
     env, n = setup.env, setup.n_action_steps
     config = PreTrainedConfig.from_pretrained(folder)
     policy_class = get_policy_class(config.type)
@@ -272,7 +275,10 @@ def test_the_condition_embedding_fires_once_a_chunk(policy_type, setups):
 
 
 def test_diffusion_has_an_encoder_a_camera_by_default(tmp_path):
-    """Then the list of encoders, `diffusion.rgb_encoder`, is never called itself."""
+    """Diffusion has one encoder per camera by default.
+
+    The list of encoders, `diffusion.rgb_encoder`, is then never called itself.
+    """
     folder = save_small_checkpoint(
         "diffusion", tmp_path / "two", use_separate_rgb_encoder_per_camera=True
     )
@@ -303,7 +309,10 @@ def test_pi0_fast_fires_for_the_prefill_first(setups):
     ],
 )
 def test_the_doctor_finds_nothing_wrong_with_a_whole_checkpoint(policy_type, setups, checkpoints):
-    """Its weights are random: it does not plan what the expert does, and may not follow the pictures. That is all."""
+    """The doctor finds only the problems that random weights cause.
+
+    A policy with random weights does not plan the expert's actions, and may not follow the images.
+    """
     with shrunken_paligemma():
         findings = run_checks(subject(policy_type, checkpoints(policy_type)), setups(policy_type))
     assert [
@@ -326,5 +335,5 @@ def test_history_is_seen_just_before_a_decision_only(setups):
         events = list(play_episode(setup.env, setup.policy, 0, RolloutSettings(4, 9)))
     finally:
         del setup.env.observe
-    # Steps 0, 4 and 8 decide; 3 and 7 are the past of 4 and 8.
+    # Steps 0, 4 and 8 are decisions. Steps 3 and 7 are the past of 4 and 8.
     assert [e.step for e in events if isinstance(e, Decision)] == [0, 4, 8] and n_looks == 5

@@ -1,4 +1,7 @@
-"""Policies of every kind through one function, and those of the user's own from a folder outside the project."""
+"""Tests that policies of every kind load through one function.
+
+These include the user's own policies from a folder outside the project.
+"""
 
 import json
 import shutil
@@ -29,7 +32,10 @@ ENTRY_POINT = "[whisker.policies]\nnodding = toy_policy:make\n"
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """A folder outside the project, which has the toy policy and is the current one; its modules are forgotten."""
+    """Yield a folder outside the project that has the toy policy and is the current folder.
+
+    Its modules are forgotten afterwards.
+    """
     known = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
     folder = tmp_path / "outside"
@@ -44,7 +50,7 @@ def outside(tmp_path, monkeypatch):
 
 @pytest.fixture
 def installed(tmp_path, outside, monkeypatch):
-    """The toy policy as an installed package with an entry point, and another folder as the current one."""
+    """Install the toy policy as a package with an entry point, and change to another folder."""
     info = outside / "toy-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
@@ -59,7 +65,10 @@ def write(folder, name, text):
 
 
 def check_run(run_dir, name):
-    """The run says what ran, and what it recorded is what the policy plans, asked for it once more."""
+    """Check that the run names its policy and recorded what the policy plans.
+
+    The policy is asked for its plans once more.
+    """
     (path,) = run_dir.iterdir()
     assert path.name.endswith("-nodding-so101-pick_place")
     run = Run.open(path)
@@ -195,15 +204,18 @@ def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
         ),
         (
             "def make(env, **_): return SimplePolicy('x', env, image_sizes={'top': (8, 8)})",
-            r"cameras of policy 'x' \(\) in 'so101/pick_place': expected top, got overhead_cam, wrist_cam",
+            r"cameras of policy 'x' \(\) in 'so101/pick_place': "
+            r"expected top, got overhead_cam, wrist_cam",
         ),
         (
             "def make(env, **_): return SimplePolicy('x', env, action_dim=7)",
             r"expected \(horizon, 6\).*got \(1, 7\)",
         ),
         (
-            "def make(env, **_): return SimplePolicy('x', env, rotation_frame='tool', action_mode='delta')",
-            r"conventions of policy 'x' in 'so101/pick_place': expected .*absolute actions; rotation frame 'none'.*"
+            "def make(env, **_): "
+            "return SimplePolicy('x', env, rotation_frame='tool', action_mode='delta')",
+            r"conventions of policy 'x' in 'so101/pick_place': "
+            r"expected .*absolute actions; rotation frame 'none'.*"
             r"got what the policy declares \(delta actions; rotation frame 'tool'\)",
         ),
         (
@@ -213,7 +225,8 @@ def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
         (
             "class P(SimplePolicy):\n    def plan(self, o, rng): return o.state[:5]\n"
             "def make(env, **_): return P('x', env)",
-            r"first plan of policy 'x'.*expected an action chunk of \(horizon, 6\), got ValueError: .*\(1, 5\)",
+            r"first plan of policy 'x'.*expected an action chunk of \(horizon, 6\), "
+            r"got ValueError: .*\(1, 5\)",
         ),
     ],
 )
@@ -263,7 +276,10 @@ def test_adapters_stand_between_it_and_the_environment():
 
 
 def test_its_checkpoint_is_its_own_matter(outside):
-    text = "def make(env, checkpoint, device):\n    return SimplePolicy('x', env, checkpoint=f'{checkpoint} on {device}')"
+    text = (
+        "def make(env, checkpoint, device):\n"
+        "    return SimplePolicy('x', env, checkpoint=f'{checkpoint} on {device}')"
+    )
     own = write(outside, "own", text)
     (outside / "weights").mkdir()
     config = make_config(
@@ -281,7 +297,10 @@ def test_its_checkpoint_is_its_own_matter(outside):
 
 
 def test_one_that_follows_its_environment_is_made_anew_for_the_next_task(outside, blind_env):
-    text = "def make(env, checkpoint, device):\n    return SimplePolicy(env.name, env, follows_env={follows})"
+    text = (
+        "def make(env, checkpoint, device):\n"
+        "    return SimplePolicy(env.name, env, follows_env={follows})"
+    )
     with closing(make_env("so101/pick_place_brick", {})) as brick:
         for follows in (False, True):
             own = write(outside, f"own_{follows}", text.replace("{follows}", str(follows)))

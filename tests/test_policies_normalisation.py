@@ -1,4 +1,4 @@
-"""Against the raw tensors of the files, and against what lerobot's own processors do with them."""
+"""Tests normalisation against the raw tensors of the files and lerobot's own processors."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def raw(folder, part):
 
 
 def assert_values(stats, tensors):
-    """All of that feature's tensors, flat and in double precision, and none of another's."""
+    """Check that exactly that feature's tensors are read, flat and in double precision."""
     own = {
         name.removeprefix(f"{stats.key}."): v
         for name, v in tensors.items()
@@ -52,7 +52,11 @@ def assert_values(stats, tensors):
 
 
 def assert_files_read(folder, kinds):
-    """`kinds`: feature type → mode. Two cameras, a state and an action."""
+    """Check the statistics of two cameras, a state and an action.
+
+    Args:
+        kinds: maps a feature type to its mode.
+    """
     found = load_normalisation(folder)
     before, after = raw(folder, "preprocessor"), raw(folder, "postprocessor")
     state = found.state
@@ -109,7 +113,11 @@ def test_pi05_normalises_by_quantiles(pi05):
 
 
 def test_the_modes_are_what_lerobot_does(pi05, small_act):
-    """MEAN_STD by the policy's own inputs, QUANTILES by what an un-normalised -1, 0 and 1 are."""
+    """The modes have the same effect as in lerobot.
+
+    MEAN_STD is checked by the policy's own inputs, and QUANTILES by the un-normalised values of -1,
+    0 and 1.
+    """
     found = load_normalisation(small_act)
     policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
     state = np.float32(HOME) + np.float32([1, -2, 3, -4, 5, -6])
@@ -145,7 +153,7 @@ def test_groot_normalises_in_a_step_of_its_own_and_comes_out_empty(tmp_path):
 
 
 def test_a_camera_without_a_name(tmp_path):
-    """TD-MPC's is `observation.image`."""
+    """TD-MPC's camera is read, although its key `observation.image` contains no name."""
     found = load_normalisation(save_small_checkpoint("tdmpc", tmp_path / "tdmpc"))
     assert (
         found.images.keys() == {"image"}
@@ -199,7 +207,7 @@ def copied(small_act, tmp_path):
 
 
 def at(index, number):
-    """Put a number into one place of a statistic."""
+    """Return a function that puts a number into one place of a statistic."""
     return lambda value: np.where(np.arange(value.size) == index, np.float32(number), value)
 
 
@@ -218,7 +226,10 @@ def at(index, number):
     ],
 )
 def test_statistics_that_are_no_numbers_are_refused_at_opening(copied, name, change, words):
-    """In one line, before anything is imported to load the weights; lerobot would plan NaN with them."""
+    """Invalid statistics are refused in one line, before anything is imported to load the weights.
+
+    lerobot would plan NaN with them.
+    """
     edit_statistics(copied, lambda own, value: change(value) if own == name else value)
     with pytest.raises(WhiskerError, match=words) as refusal:
         open_checkpoint("act", str(copied))
@@ -253,7 +264,10 @@ def test_the_keys_of_the_mode_are_those_that_are_asked_for(pi05, tmp_path, name,
 
 
 def test_statistics_that_the_mode_does_not_use_may_be_anything(copied):
-    """They normalise nothing, and no span is made of them."""
+    """Statistics that the mode does not use may hold anything.
+
+    They normalise nothing, and no span is computed from them.
+    """
     edit_statistics(
         copied,
         lambda name, value: value * np.nan if name.rpartition(".")[2] in ("min", "q01") else value,
@@ -310,7 +324,7 @@ IMAGENET = [np.ravel(IMAGENET_STATS[name]) for name in ("mean", "std")]
         ([0.5] * 3, [0.5] * 3, "mean 0.5 and std 0.5"),
         ([0.0] * 3, [1.0] * 3, "mean 0 and std 1"),
         ([0.74, 0.67, 0.56], [0.2] * 3, ""),
-        # Grey by measurement, and means of ImageNet with a spread of one's own.
+        # These are a measured grey, and ImageNet's means with another spread.
         ([0.5] * 3, [0.21] * 3, ""),
         (IMAGENET[0], [0.2, 0.2, 0.2], ""),
         ([0.485] * 3, [0.229] * 3, ""),

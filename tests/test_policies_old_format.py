@@ -1,4 +1,4 @@
-"""Checkpoints as lerobot wrote them before 0.4, against the same networks saved as it writes them today."""
+"""Tests checkpoints in lerobot's format before 0.4 against the same networks in today's format."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from sim.observation import Observation
 from tests.small_checkpoints import save_small_act, save_small_checkpoint
 
 STATISTICS = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}
-# Settings that old configs have and new ones do not.
+# Old configs have these settings, and new ones do not.
 OLD_SETTINGS = {
     "vqbet": {"mlp_hidden_dim": 1024},
     "gaussian_actor": {"type": "sac", "num_critics": 2},
@@ -26,7 +26,7 @@ NEW_SETTINGS = {"diffusion": {"crop_shape": (56, 48)}, "vqbet": {"crop_shape": (
 
 
 def to_old_format(folder):
-    """Put the statistics that the processors apply among the weights, and remove the processors."""
+    """Move the statistics that the processors apply into the weights, and remove the processors."""
     config = json.loads((folder / "config.json").read_text())
     weights = load_file(folder / "model.safetensors")
     (stats_file,) = folder.glob("policy_preprocessor_step_*normalizer*.safetensors")
@@ -79,7 +79,7 @@ def plan(policy):
 
 @pytest.fixture
 def old(tmp_path):
-    """A small ACT whose cameras have underscores in their names."""
+    """Yield the folder of a small ACT whose cameras have underscores in their names."""
     yield to_old_format(save_small_act(tmp_path / "old"))
     shutil.rmtree(tmp_path)
 

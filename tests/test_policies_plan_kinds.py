@@ -1,6 +1,6 @@
-"""In how many ways a policy can plan, from its settings alone.
+"""Tests in how many ways a policy can plan, judged by its settings alone.
 
-That the loaded policy does so is tested elsewhere.
+Other files test that the loaded policy does so.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""torch's own global generator, seeded as each row's would be, is the twin."""
+"""Tests draws per row against torch's own global generator, seeded as each row's would be."""
 
 from contextlib import suppress
 
@@ -8,8 +8,8 @@ import torch
 
 from policies.random_draws import PerRowSeededRandom
 
-# What draws (n rows) → a tensor whose leading dimension is a multiple of n. Rows of 3 and of 40
-# numbers: torch fills tensors of 16 numbers and more in another way.
+# Each function draws for n rows and returns a tensor whose leading dimension is a multiple of n.
+# The rows have 3 or 40 numbers, since torch fills tensors of 16 numbers and more in another way.
 DRAWS = {
     "randn(2, 3)": lambda n: torch.randn(2 * n, 3),
     "randn((2, 40))": lambda n: torch.randn((2 * n, 40)),
@@ -61,7 +61,7 @@ def rngs(*seeds):
 
 
 def alone(draw, rng):
-    """One plain call, after torch's global generator was seeded from the row's own."""
+    """Return one plain draw, with torch's global generator seeded from the row's own."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         return draw(1)
@@ -95,7 +95,7 @@ def test_other_generators_other_numbers(draw):
     for seed in range(5):
         with PerRowSeededRandom(rngs(seed)):
             drawn.append(draw(1))
-    # One token of twenty can come twice, not five times.
+    # One of twenty tokens can be drawn twice, but not five times.
     assert any(not torch.equal(drawn[0], other) for other in drawn[1:])
 
 
@@ -113,7 +113,10 @@ def test_the_global_generator_is_neither_read_nor_moved(draw):
 
 
 def test_draws_follow_one_another_as_torchs_do():
-    """A second call goes on where the first ended; rows of other lengths in between change no other row."""
+    """A second call continues where the first ended.
+
+    Draws with rows of another length in between change no other row.
+    """
 
     def several(n):
         return torch.cat(
@@ -126,7 +129,10 @@ def test_draws_follow_one_another_as_torchs_do():
 
 
 def test_weights_belong_to_their_row():
-    """Each row can draw one token only, another one a row."""
+    """Every row draws with its own weights.
+
+    The weights allow one token per row, and it differs from row to row.
+    """
     with PerRowSeededRandom(rngs(1, 2, 3)):
         tokens = torch.multinomial(torch.eye(6), 1)
     assert tokens.flatten().tolist() == [0, 1, 2, 3, 4, 5]
@@ -251,7 +257,10 @@ def test_afterwards_torch_draws_as_ever():
 
 
 def test_seeds_come_from_the_episodes_generator_once_each():
-    """So that what an episode draws elsewhere from the same generator does not shift."""
+    """A row takes one seed from its episode's generator.
+
+    Other draws of the episode from the same generator then do not shift.
+    """
     ours, theirs = rngs(1, 1)
     with PerRowSeededRandom([ours]):
         torch.randn(100)

@@ -80,7 +80,10 @@ def test_frames_weigh_more_until_the_block_moves(frames):
 
 
 def test_the_exported_act_predicts_what_was_trained(frames):
-    """A vanilla policy with frozen batch normalisation, against the learner after some real updates."""
+    """The exported policy predicts what the learner predicts after some real updates.
+
+    The export is a vanilla policy with frozen batch normalisation.
+    """
     recipe = replace(
         RECIPES["act"],
         architecture=RECIPES["act"].architecture | {"chunk_size": 10, "n_action_steps": 5},
@@ -117,9 +120,12 @@ def smolvla(frames, tmp_path_factory):
 
 
 def test_the_loss_of_smolvla_is_lerobots(smolvla, frames):
-    """The fused kernels and the vision tower without its mask change nothing but rounding."""
+    """The loss equals lerobot's up to rounding.
+
+    The fused kernels and the vision tower without its mask change nothing else.
+    """
     config, learner = smolvla
-    # Near an episode's end: padded actions do not count.
+    # The last index is near an episode's end, where padded actions do not count.
     index = torch.tensor([0, 30, len(frames.state) - 5])
     batch, weight, positions = make_batch(frames, config, index)
     torch.manual_seed(1)

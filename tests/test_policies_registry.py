@@ -1,4 +1,4 @@
-"""The names of policies, and the table of lerobot's types against what else knows of them."""
+"""Tests the names of policies, and the table of lerobot's types against other lists of them."""
 
 import pytest
 

@@ -1,5 +1,7 @@
-"""Checkpoints that plan differences from the state: their plans are lerobot's own, row by row, and the state is added
-once."""
+"""Tests checkpoints that plan differences from the state.
+
+Their plans equal lerobot's own, row by row, and the state is added once.
+"""
 
 import json
 
@@ -30,7 +32,7 @@ GRIPPER = 5
 
 
 def differences(name, value):
-    """Statistics of an action that is relative, its gripper excepted."""
+    """Return the statistics of an action that is relative, except for its gripper."""
     if name in ("action.mean", "action.min", "action.max", "action.q01", "action.q99"):
         value = value - np.float32(HOME) * (np.arange(6) != GRIPPER)
     return value.astype(value.dtype)
@@ -47,13 +49,13 @@ def relative_act(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def relative_pi0(tmp_path_factory):
-    """Saved by lerobot itself."""
+    """Return a Pi0 with relative actions, saved by lerobot itself."""
     relative = {"use_relative_actions": True, "action_feature_names": list(ACTION_NAMES)}
     return save_small_checkpoint("pi0", tmp_path_factory.mktemp("checkpoints") / "pi0", **relative)
 
 
 def observations():
-    """Three arms in three poses."""
+    """Yield three observations of the arm, in three poses."""
     rng = np.random.default_rng(0)
     for offset in (0, 10, -20):
         images = {camera: rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for camera in CAMERAS}
@@ -65,7 +67,7 @@ def make_rngs():
 
 
 def plan_with_lerobot(policy, folder, observation, seed):
-    """Preprocessor, `predict_action_chunk` and postprocessor as lerobot loads them from the folder."""
+    """Return lerobot's own plan, with the processors that it loads from the folder."""
     before, after = make_pre_post_processors(policy.network.config, pretrained_path=str(folder))
     batch = {f"observation.images.{c}": torch.from_numpy(i) for c, i in observation.images.items()}
     batch = {key: image.permute(2, 0, 1)[None].float() / 255 for key, image in batch.items()}
@@ -92,14 +94,18 @@ def test_the_plan_is_lerobots_own_for_every_row(checkpoint, request):
         memories, [np.random.default_rng(seed) for seed in range(len(seen))]
     ).actions
     np.testing.assert_allclose(together, expected, atol=1e-4)
-    # The states differ by up to 30 degrees: of another row's the plan would be off by as much.
+    # The states differ by up to 30 degrees, so another row's state would shift the plan as much.
     for seed, memory in enumerate(memories):
         alone = policy.predict([memory], [np.random.default_rng(seed)]).actions[0]
         np.testing.assert_allclose(alone, expected[seed], atol=1e-4)
 
 
 def test_a_plan_is_the_state_plus_what_the_network_plans_but_for_the_gripper(relative_act):
-    """The same weights and statistics without the steps: the difference is the state, the gripper's zero."""
+    """The plan is the network's plan plus the state, except for the gripper.
+
+    The same weights and statistics also plan without the steps. The difference is the state, and
+    zero for the gripper.
+    """
     policy = load_lerobot_policy(open_checkpoint("act", str(relative_act)), "cpu")
     (observation, *_) = observations()
     with_state = policy.predict([make_memory(observation)], [np.random.default_rng(0)]).actions[0]
@@ -115,7 +121,10 @@ def test_a_plan_is_the_state_plus_what_the_network_plans_but_for_the_gripper(rel
 
 @pytest.mark.parametrize("checkpoint", ["relative_act", "relative_pi0"])
 def test_alternatives_begin_at_the_state_that_was_looked_at(checkpoint, request):
-    """Whatever was predicted before: sample a pose after a prediction in another one."""
+    """Alternatives begin at the given state, whatever was predicted before.
+
+    The test samples in one pose after a prediction in another one.
+    """
     with shrunken_paligemma():
         policy = load_lerobot_policy(
             open_checkpoint(None, str(request.getfixturevalue(checkpoint))), "cpu"
@@ -161,7 +170,7 @@ def test_steps_that_are_disabled_do_nothing(tmp_path, trained, added, output):
 
 
 def test_names_are_compared_as_lerobot_does(tmp_path):
-    """A part of the name is enough, in whatever case; without names every action is a difference."""
+    """A part of the name matches, in any case; without names every action is a difference."""
     from lerobot.processor import RelativeActionsProcessorStep
 
     base = save_small_act(tmp_path / "act")

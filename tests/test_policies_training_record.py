@@ -34,13 +34,13 @@ NORMALISED = dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD")
 
 @pytest.fixture
 def checkpoint(small_act, tmp_path):
-    """A copy that a test may change, with overhead_cam and wrist_cam."""
+    """Return a copy with overhead_cam and wrist_cam that a test may change."""
     return shutil.copytree(small_act, tmp_path / "checkpoint")
 
 
 def test_a_checkpoint_that_says_nothing_of_its_training_is_quiet(checkpoint):
     record = load_training_record(checkpoint)
-    # Only its statistics tell which cameras there were.
+    # Only the checkpoint's statistics tell which cameras there were.
     assert record == TrainingRecord(
         cameras=frozenset(CAMERAS), cameras_with_stats=frozenset(CAMERAS)
     )
@@ -59,12 +59,15 @@ def test_the_rename_map_is_read_and_the_third_camera_was_never_there(tmp_path):
         False,
         True,
     ]
-    # lerobot saved statistics of it nevertheless, which the doctor says.
+    # lerobot saved statistics of this camera nevertheless, which the doctor reports.
     assert "camera3" in record.cameras_with_stats
 
 
 def test_statistics_under_the_datasets_names_tell_which_cameras_it_had(tmp_path):
-    """`third` was not renamed, and was there; the fourth was not."""
+    """Statistics under the dataset's names tell which cameras the dataset had.
+
+    The camera `third` was not renamed and was in the dataset. The fourth was not in it.
+    """
     folder = save_small_act(tmp_path / "act", cameras=("camera1", "third", "camera4"))
     rename_cameras(folder, {"front": "camera1"}, dataset_stats({"front": 0.4, "third": 0.5}))
     record = load_training_record(folder)
@@ -129,7 +132,7 @@ def test_the_dataset_names_the_joints(checkpoint, tmp_path):
     root = create_dataset(tmp_path / "dataset", ACTION_NAMES)
     record = load_training_record(save_train_config(checkpoint, root))
     assert record.state_names == record.action_names == ACTION_NAMES
-    # As lerobot wrote them before v3.
+    # lerobot wrote the names in this form before v3.
     info = root / "meta" / "info.json"
     content = json.loads(info.read_text())
     content["features"]["action"]["names"] = {"motors": [f"main_{name}" for name in ACTION_NAMES]}
@@ -154,7 +157,7 @@ def test_a_train_config_of_another_kind_stops_nothing(content, checkpoint):
 
 
 def test_which_networks_need_the_declared_size(tmp_path):
-    """Shown another size, those that need it raise, and the others plan."""
+    """Networks that need the declared size raise on another size, and the others plan."""
     wide = Observation(
         {camera: np.zeros((48, 80, 3), np.uint8) for camera in CAMERAS},
         np.zeros(6, np.float32),
@@ -190,7 +193,7 @@ def seen(**images):
 
 
 def lerobots_own(folder, observation):
-    """What lerobot's preprocessor, as saved, makes of images under the dataset's names."""
+    """Return what lerobot's saved preprocessor makes of images under the dataset's names."""
     batch = {
         PREFIX + c: torch.from_numpy(i).permute(2, 0, 1).float() / 255
         for c, i in observation.images.items()
@@ -207,7 +210,10 @@ def lerobots_own(folder, observation):
 
 @pytest.mark.parametrize("stats", ["under the dataset's names", "under the policy's names"])
 def test_images_that_were_trained_raw_are_shown_raw(stats, tmp_path):
-    """As lerobot runs it: without statistics of its own name an image passes as it is."""
+    """Images that were trained raw are shown raw, as in lerobot.
+
+    lerobot passes an image unchanged if there are no statistics under its name.
+    """
     folder = save_small_act(
         tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=NORMALISED
     )
@@ -227,7 +233,10 @@ def test_images_that_were_trained_raw_are_shown_raw(stats, tmp_path):
 
 
 def test_names_that_were_exchanged_in_training_are_not_exchanged_twice(tmp_path):
-    """Our images come under the policy's names: the saved step must not rename these once more."""
+    """Our images keep their names.
+
+    They already have the policy's names, so the saved step must not rename them once more.
+    """
     folder = save_small_act(tmp_path / "act")
     rename_cameras(folder, {"overhead_cam": "wrist_cam", "wrist_cam": "overhead_cam"})
     policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")

@@ -1,4 +1,4 @@
-"""What the audit says of tensors that are no numbers, in parameters and in running statistics."""
+"""Tests that the audit finds invalid numbers in parameters and in running statistics."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,10 @@ from policies.weights_audit import audit_weights
 
 
 class Masked(torch.nn.Module):
-    """A network with BatchNorm and an attention mask made in its constructor, which no file holds."""
+    """A network with BatchNorm and an attention mask.
+
+    Its constructor makes the mask, which no file holds.
+    """
 
     def __init__(self):
         super().__init__()
