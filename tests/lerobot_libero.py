@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -58,15 +59,18 @@ def _statistics(mean: Sequence[float], std: Sequence[float]) -> dict[str, np.nda
     return {"mean": middle, "std": width, "min": middle - width, "max": middle + width}
 
 
+@dataclass(frozen=True)
+class EvalOptions:
+    """The options of lerobot-eval that differ between tests."""
+
+    n_episodes: int
+    max_steps: int
+    image_px: int = 64
+    batch_size: int = 1
+
+
 def run_lerobot_eval(
-    folder: Path,
-    checkpoint: Path,
-    name: str,
-    init_states: np.ndarray,
-    n_episodes: int,
-    horizon: int,
-    image_px: int = 64,
-    batch_size: int = 1,
+    folder: Path, checkpoint: Path, name: str, init_states: np.ndarray, options: EvalOptions
 ) -> list[Episode]:
     """Run lerobot-eval in its own process, with its default seed.
 
@@ -85,11 +89,11 @@ def run_lerobot_eval(
         "env.type": "libero",
         "env.task": suite,
         "env.task_ids": f"[{task_id}]",
-        "env.observation_height": image_px,
-        "env.observation_width": image_px,
-        "env.episode_length": horizon,
-        "eval.n_episodes": n_episodes,
-        "eval.batch_size": batch_size,
+        "env.observation_height": options.image_px,
+        "env.observation_width": options.image_px,
+        "env.episode_length": options.max_steps,
+        "eval.n_episodes": options.n_episodes,
+        "eval.batch_size": options.batch_size,
         "output_dir": folder / "outputs",
     }
     config = _write_init_states(folder / "config", name, init_states)
@@ -109,7 +113,7 @@ def run_lerobot_eval(
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return [dict(np.load(folder / f"{index}.npz")) for index in range(n_episodes)]
+    return [dict(np.load(folder / f"{index}.npz")) for index in range(options.n_episodes)]
 
 
 def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path:

@@ -19,6 +19,7 @@ from sim.libero_bench.conventions import FIRST_SEED, axis_angle_of
 from sim.libero_bench.tasks import find_task
 from sim.process import EnvProcess
 from tests.lerobot_libero import (
+    EvalOptions,
     axis_angle_by_torch,
     make_ours,
     roll_out,
@@ -81,7 +82,7 @@ def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
     checkpoint, policy = act
     states = states_with_throw(name)
     theirs = run_lerobot_eval(
-        tmp_path, checkpoint, name, states, n_episodes=THROWN + 1, max_steps=N_STEPS
+        tmp_path, checkpoint, name, states, EvalOptions(n_episodes=THROWN + 1, max_steps=N_STEPS)
     )
     env = EnvProcess(partial(make_ours, name, policy.spec.image_sizes, {THROWN: states[THROWN]}))
     for episode_index, lerobots in enumerate(theirs):
@@ -161,7 +162,11 @@ def test_images_of_the_published_size_too(tmp_path):
     checkpoint, policy = load(save_act(tmp_path / "act", image_px=256))
     assert set(policy.spec.image_sizes.values()) == {(256, 256)}
     (theirs,) = run_lerobot_eval(
-        tmp_path, checkpoint, name, load_states(name), 1, N_STEPS, image_px=256
+        tmp_path,
+        checkpoint,
+        name,
+        load_states(name),
+        EvalOptions(n_episodes=1, max_steps=N_STEPS, image_px=256),
     )
     env = EnvProcess(partial(make_ours, name, policy.spec.image_sizes))
     ours = roll_out(env, policy, 0, N_STEPS)
@@ -180,7 +185,11 @@ def test_where_lerobot_puts_a_cabinet_depends_on_how_often_it_was_reset(act, tmp
     """
     checkpoint, policy = act
     theirs = run_lerobot_eval(
-        tmp_path, checkpoint, DRAWER_TASK, load_states(DRAWER_TASK), 4, 1, batch_size=2
+        tmp_path,
+        checkpoint,
+        DRAWER_TASK,
+        load_states(DRAWER_TASK),
+        EvalOptions(n_episodes=4, max_steps=1, batch_size=2),
     )
     # Each of the two environments is made, reset once as a trial and reset once for its first
     # episode, which is three draws. The second episode adds one.
