@@ -33,6 +33,7 @@ from eval.rollout import RolloutSettings
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_files import find_checkpoint
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from tests.bug_plants import (
     GRIPPER,
     OVERHEAD,

@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from eval.cli import main, main_doctor
-from eval.config import SubjectConfig
+from eval.config import AdapterConfig, SubjectConfig
 from eval.doctor import diagnosis
 from eval.doctor.agreement import check_agreement
 from eval.doctor.check_context import CheckContext

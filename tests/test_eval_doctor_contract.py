@@ -13,6 +13,7 @@ from eval.evaluation import set_up
 from policies.normalisation import Normalisation, load_normalisation
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
+from sim.flags import make_config, replace_flags
 from tests.check_contexts import make_check_context
 from tests.small_checkpoints import (
     ACTION_NAMES,

@@ -11,6 +11,7 @@ from eval.doctor.instruction_checks import check_vocabulary, check_words
 from eval.doctor.training_env_checks import check_training_env
 from eval.evaluation import set_up
 from policies.checkpoint_files import load_training_env
+from sim.flags import make_config
 from tests.bug_plants import Plant
 from tests.planted_bugs import PLANTS_OF_SMOLVLA, planted
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma

@@ -222,7 +222,7 @@ def test_a_task_that_cannot_follow_costs_no_row(
         "task 'elsewhere' (tests/elsewhere): expected an environment that can follow the first"
         in message
     )
-    assert said in message and f"stays in {str(run)!r}; --resume goes on" in message
+    assert said in message and f"episodes stay in {str(run)!r}; --resume goes on" in message
     assert len(load_rows(run)) == 2 and Counted.opened == []
     suite(pick_place="make_counted", elsewhere="make_counted_elsewhere")
     assert run_command(monkeypatch, "--resume", run, "--quiet") == 0
