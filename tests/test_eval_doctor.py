@@ -1,4 +1,7 @@
-"""Each known bug is planted in a good checkpoint or environment: the doctor names it, and nothing when healthy."""
+"""Tests that plant each known bug in a good checkpoint or environment.
+
+The doctor must name the bug, and must report no problem in a healthy setup.
+"""
 
 import json
 import re
@@ -51,18 +54,21 @@ def act():
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A copy of the shipped ACT that a test may damage. It does not tell where it was trained."""
+    """Return a copy of the shipped ACT that a test may damage.
+
+    The copy does not record the environment that it was trained in.
+    """
     folder = shutil.copytree(find_checkpoint("act"), tmp_path / "act")
     (folder / "training_env.json").unlink()
     return folder
 
 
 def findings_of(config, setup=None, *, compares=True):
-    """(check, finding) of all that is not fine.
+    """Return the problems that the doctor finds, by (check, finding).
 
     Args:
-        compares: with the expert. This tries some eighty predictions where the policy disagrees; a
-            bug that another check names is named without.
+        compares: whether to compare with the expert. The comparison makes some eighty predictions
+            if the policy disagrees, so tests of a bug that another check names leave it out.
     """
     setup = setup or set_up(config)
     checks = tuple(
@@ -73,7 +79,7 @@ def findings_of(config, setup=None, *, compares=True):
 
 
 def named(found, check, words):
-    """The finding with these words; raises if the doctor did not say it."""
+    """Return the finding with these words. Fail if the doctor did not report it."""
     hits = [f for (c, text), f in found.items() if c == check and words in text]
     assert hits, f"the doctor said: {sorted(found)}"
     assert hits[0].hint
@@ -97,7 +103,7 @@ def edit_json(path, edit):
 
 
 def edit_stats(folder, edit, part="policy_*processor"):
-    """Change the tensors of the normalisers: `edit(name, value)` returns the new value."""
+    """Change the normalisers' tensors. `edit(name, value)` returns the new value."""
     for path in folder.glob(f"{part}_step_*.safetensors"):
         save_file(
             {name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path
@@ -105,7 +111,7 @@ def edit_stats(folder, edit, part="policy_*processor"):
 
 
 def wrapped(setup, **methods):
-    """The setup with a policy whose methods are replaced."""
+    """Return the setup with a policy whose methods are replaced."""
 
     class Wrapped:
         spec = setup.policy.spec
@@ -126,7 +132,7 @@ def in_env(setup, env):
 
 
 class OtherEyes(PickPlace):
-    """The environment, with a mistake in how its pictures are handed over."""
+    """An environment with a bug in the images that it returns."""
 
     see = staticmethod(lambda image: image)
 
@@ -161,7 +167,10 @@ def test_the_visit_changes_no_episode(act):
 
 
 def test_1_a_queue_that_survives_the_reset(act):
-    """lerobot's own queue, 20 actions long, of which a runner that cuts chunks of 15 leaves 5 for the next episode."""
+    """lerobot's own action queue holds 20 actions.
+
+    A runner that takes chunks of 15 leaves 5 of them for the next episode.
+    """
     network = act.policy.network
 
     def predict(memories, rngs):
@@ -214,7 +223,7 @@ def test_2_a_processor_that_leaves_out_what_config_json_says(checkpoint, kind):
     ("kind", "mode"), [("VISUAL", "IDENTITY"), ("STATE", "MIN_MAX"), ("ACTION", "MIN_MAX")]
 )
 def test_2_a_config_json_that_says_another_way_than_the_processor(checkpoint, kind, mode):
-    """What runs is healthy, and lerobot's processor decides: a warning."""
+    """lerobot follows the processor, which is healthy, so this is only a warning."""
     edit_json(checkpoint / "config.json", lambda c: c["normalization_mapping"].update({kind: mode}))
     found = examine_copy(checkpoint)
     evidence = named(found, "statistics", "in another way than config.json says").evidence
@@ -223,7 +232,7 @@ def test_2_a_config_json_that_says_another_way_than_the_processor(checkpoint, ki
 
 
 def test_2_statistics_under_other_names(checkpoint):
-    """The loader refuses before the doctor looks: lerobot would take the feature as it is."""
+    """The loader refuses the checkpoint, since lerobot would leave the feature unnormalised."""
     for path in checkpoint.glob("policy_preprocessor_step_*.safetensors"):
         save_file(
             {
@@ -328,7 +337,7 @@ def test_7_actions_left_normalised(checkpoint):
 
 
 def test_7_actions_left_normalised_by_the_harness(act):
-    """The files are good: only what comes out tells."""
+    """The files are healthy, so only the predicted actions show the bug."""
     action = load_file(next(find_checkpoint("act").glob("policy_postprocessor_step_*.safetensors")))
     mean, std = action["action.mean"], action["action.std"]
 
@@ -416,7 +425,11 @@ def test_9_targets_taken_for_differences():
 
 
 def test_10_random_weights(checkpoint):
-    """Missing files and keys are the loader's (tests/test_policies_lerobot_loading.py); this it cannot tell."""
+    """The doctor reports weights that look random.
+
+    Missing files and keys are reported by the loader (tests/test_policies_lerobot_loading.py),
+    which cannot detect random weights.
+    """
     weights = load_file(checkpoint / "model.safetensors")
     fresh = {
         n: np.ones_like(v) if "norm" in n and n.endswith("weight") else v
@@ -501,7 +514,10 @@ def test_16_another_background(act):
 
 
 def test_17_end_effector_targets_out_of_reach(tmp_path):
-    """One metre away: whoever evaluates this sees a policy that fails, and it is the inverse kinematics that do."""
+    """The targets are one metre away.
+
+    An evaluation shows a policy that fails, but the cause is the inverse kinematics.
+    """
     folder = save_small_act(tmp_path / "ee", state_dim=7, action_dim=7)
     far = np.float32([1.0, 0.0, 0.5, 0.0, 0.0, 0.0, 50.0])
     near = np.float32([0.25, 0.0, 0.15, 3.1, 0.0, 0.0, 20.0])
@@ -543,7 +559,7 @@ def test_state_in_another_order(act):
 
     env = OtherOrder("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
     found = named(findings_of(ACT, in_env(act, env), compares=False), "state", "another order")
-    # It is told by the numbers alone: the names are still in the order of the training.
+    # Only the values show the bug, since the names are still in the training's order.
     assert (
         "wrist_flex.pos, shoulder_lift.pos, elbow_flex.pos, shoulder_pan.pos, wrist_roll.pos"
         in found.hint
@@ -602,7 +618,11 @@ def test_a_block_that_hangs_in_the_air_of_a_scene_of_the_users(own_scene, tmp_pa
 
 
 def test_a_scene_in_which_the_expert_fails_is_not_one_of_little_time(own_scene, tmp_path):
-    """Without gravity what is let go of stays in the air; with the arm moved away nothing is in reach."""
+    """The expert fails in both scenes for another reason than lack of time.
+
+    Without gravity a released object stays in the air. If the arm is moved away, nothing is in
+    reach.
+    """
     xml = own_scene.read_text()
     weightless = re.sub("<option[^>]*/>", "", xml).replace(
         "<worldbody>", '<option gravity="0 0 0"/><worldbody>', 1
@@ -726,7 +746,7 @@ def test_a_run_folder_is_examined_after_the_run(monkeypatch, capsys, tmp_path):
     capsys.readouterr()
     assert run_command(monkeypatch, main_doctor, run, "--json") == 1
     findings = json.loads(capsys.readouterr().out)
-    # Two episodes are too few to be told from a floor, and nothing else is wrong with them.
+    # Two episodes are too few to differ from a baseline. Nothing else is wrong with the run.
     problems = {f["check"] for f in findings if f["level"] in ("warning", "error")}
     assert problems == {"number of episodes", "floors"}
     assert {"following", "agreement"} <= {f["check"] for f in findings}

@@ -1,4 +1,8 @@
-"""Bugs that only the comparison with the expert shows: each is named, or the policy is said to disagree, never fine."""
+"""Tests of bugs that only the comparison with the expert shows.
+
+The doctor must name the bug or report that the policy disagrees. It must not report that all is
+well.
+"""
 
 from collections import deque
 from contextlib import closing
@@ -34,7 +38,7 @@ from tests.test_eval_doctor import (
 
 __all__ = ["act", "checkpoint"]
 
-# What is said of a bug by a check that does not know it.
+# The finding ends with one of these where no known bug explains the disagreement.
 UNEXPLAINED = (
     "does not plan what the scripted expert does",
     "have little to do with what the scripted expert does",
@@ -42,7 +46,7 @@ UNEXPLAINED = (
 
 
 class OtherObservations(PickPlace):
-    """The environment, with a mistake in how its observations are handed over."""
+    """An environment with a bug in the observations that it returns."""
 
     def observe(self):
         return self.spoil(super().observe())
@@ -71,7 +75,10 @@ def in_state(change):
 
 
 def planned(act, change):
-    """The setup whose plans `(batch, horizon, action_dim)` go through `change`."""
+    """Return the setup with plans that are changed by `change`.
+
+    Plans have the shape `(batch, horizon, action_dim)`.
+    """
     return wrapped(
         act,
         predict=lambda memories, rngs: ActionChunk(
@@ -228,7 +235,7 @@ def test_a_policy_that_always_plans_the_same_is_named(act):
 
 
 def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
-    """Joints that jump about: no bug that can be undone."""
+    """The planned joints jump at random, and no correction can undo that."""
     jump = 10 * np.random.default_rng(0).normal(size=(act.policy.spec.chunk_size, 6)).astype(
         np.float32
     )
@@ -263,7 +270,11 @@ def test_bugs_of_statistics_zeros_and_vision_are_named(name, tmp_path):
 
 
 def test_the_detail_of_pictures_shows_whether_they_were_blown_up():
-    """Contrast that falls with the square of the frequency leaves a half at each doubling; a smooth picture, little."""
+    """The measured detail distinguishes a sharp image from an enlarged one.
+
+    If the contrast falls with the square of the frequency, each doubling of the frequency leaves
+    half of it. An enlarged image keeps far less.
+    """
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
     noise = np.fft.fft2(np.random.default_rng(0).normal(size=(256, 256)))
     scene = np.fft.ifft2(noise / np.maximum(frequency, 1 / 256)).real
@@ -280,7 +291,7 @@ def test_the_detail_of_pictures_shows_whether_they_were_blown_up():
 
 @pytest.mark.parametrize(("row", "check"), [(0, "plan"), (-1, "plans")])
 def test_plans_that_are_not_numbers_are_an_error(act, row, check):
-    """In the first plan, and in a later one alone."""
+    """The NaN is in the first plan in one case, and only in a later plan in the other."""
     first = act.policy.predict
 
     def predict(memories, rngs):
@@ -308,13 +319,17 @@ def test_the_disagreement_and_where_it_lies():
     plans[4:, 2:, 1] += 3 * reference.scale[1]
     where = describe_disagreement(plans, reference, ("lift", "turn"))
     assert where == (
-        "by joint most in 'turn' (0.50) and 'lift' (0.00); most in the last third of the episode (0.75); "
+        "by joint most in 'turn' (0.50) and 'lift' (0.00); "
+        "most in the last third of the episode (0.75); "
         "most in the far half of the chunk (0.50)"
     )
 
 
 def test_a_policy_that_does_what_another_instruction_says_is_named(act):
-    """An oracle whose instruction is exchanged on the way: it does the expert's plan when it is told another."""
+    """The policy is an oracle that receives an exchanged instruction.
+
+    It follows the expert's plan only when it is given the other instruction.
+    """
     with closing(
         make_env("so101/pick_place_words", image_sizes=act.policy.spec.image_sizes)
     ) as env:

@@ -1,4 +1,7 @@
-"""A checkpoint of an arm that was calibrated lerobot's old way is named, and `--calibration` makes it itself again."""
+"""Tests of checkpoints whose arm was calibrated in lerobot's old way.
+
+The doctor names such a checkpoint, and `--calibration` restores its behaviour.
+"""
 
 from contextlib import closing
 from dataclasses import replace
@@ -35,7 +38,7 @@ ALREADY = "in the environment's own calibration already"
 
 @pytest.fixture
 def old_act(checkpoint):
-    """The shipped ACT as lerobot's old calibration would have made it."""
+    """Return the shipped ACT as lerobot's old calibration would have made it."""
     in_old_calibration(checkpoint)
     return checkpoint
 
@@ -73,7 +76,7 @@ def test_the_remedy_makes_it_the_policy_that_it_is(old_act):
 
 
 def test_without_the_remedy_it_fails_and_with_it_it_succeeds(old_act, tmp_path):
-    """In the episode that `act` does."""
+    """The episode is one in which `act` succeeds."""
     success = {}
     for calibration in (None, OLD):
         config = make_config(
@@ -116,14 +119,14 @@ def test_it_is_recorded_and_a_run_is_resumed_with_no_other(small_act, tmp_path):
 
 
 def test_a_checkpoint_whose_statistics_say_nothing_is_named_by_undoing_it(act):
-    """The policy reads and plans old numbers, and its statistics are healthy."""
+    """The policy reads and plans values in the old calibration, but its statistics are healthy."""
 
     def predict(memories, rngs):
         shown = [in_environment(m) for m in memories]
         return ActionChunk(in_old(act.policy.predict(shown, rngs).actions).astype(np.float32))
 
     def in_environment(memory):
-        """What it takes for old is the environment's: turned into what it knows."""
+        """Return the memory with its old-calibration state in the environment's calibration."""
         state = memory.present.state.copy()
         state[1] = 90 - state[1]
         state[2] -= 90
@@ -144,15 +147,15 @@ def test_a_checkpoint_that_needs_no_remedy_is_told_so():
     assert {check for check, _ in found} == {"calibration"}
 
 
-# Means and standard deviations in degrees, the gripper's in 0..100. The first is of the kind that
-# people recorded: from the folded arm, over the table, and back.
+# These are means and standard deviations in degrees; the gripper's are in 0..100. The first is
+# typical of human demonstrations, which go from the folded arm over the table and back.
 OF_PEOPLE = ((2, 120, 110, 57, -27, 12), (26, 52, 50, 37, 59, 19))
 RECORDINGS = {
     "of people": OF_PEOPLE,
     "never far from the start": ((0, 136, 116, 89, 0, 25), (20, 15, 12, 10, 5, 20)),
     "above the table": ((0, 90, 95, 83, -11, 27), (31, 16, 20, 12, 23, 15)),
 }
-# In the environment's own calibration: none of these may be taken for the old one.
+# These are in the environment's own calibration. None of them may be taken for the old one.
 HEALTHY = {
     "of people": ((2, -30, 20, 57, -27, 12), (26, 52, 50, 37, 59, 19)),
     "folded most of the time": ((0, -95, 90, 60, 0, 5), (10, 8, 9, 10, 5, 5)),

@@ -1,4 +1,7 @@
-"""What the doctor says of cameras and image sizes from the training's own files, and what the flags then do."""
+"""Tests of the doctor's findings on cameras and image sizes.
+
+The findings come from the training's own files. The tests also apply the proposed flags.
+"""
 
 import json
 
@@ -26,7 +29,7 @@ NAMES = {"overhead_cam": "camera1", "wrist_cam": "camera2"}
 
 @pytest.fixture
 def look():
-    """Checkpoint and flags → (findings by check, the setup)."""
+    """Yield a function that maps a checkpoint and flags to (findings by check, check context)."""
     opened = []
 
     def look(checkpoint, **flags):
@@ -70,7 +73,7 @@ def test_a_size_that_differs_from_the_datasets_is_said_and_the_flag_mends_it(loo
 
 
 def test_the_size_of_a_base_is_not_taken_for_the_trainings(look, tmp_path):
-    """The dataset is elsewhere: nothing tells its size."""
+    """The dataset is not on this machine, so the size of the training's images is unknown."""
     folder = save_train_config(save_small_act(tmp_path / "act"), None)
     said, _ = look(folder)
     assert (
@@ -103,7 +106,7 @@ def test_the_checkpoints_own_rename_map_is_used_and_said(look, tmp_path):
     said, context = look(rename_cameras(folder, NAMES))
     assert {camera.name for camera in context.env.cameras} == NAMES.keys()
     assert "cameras" in said and said["cameras"].level is Level.OK
-    # The statistics speak of a third camera, so that is a warning: not that a camera is missing.
+    # The statistics include a third camera, so this is a warning and not a missing camera.
     assert (
         said["camera names"].level is Level.WARNING and said["camera names"].evidence == "camera3"
     )

@@ -1,4 +1,7 @@
-"""Differences and targets, told apart by the processors' steps first, by the statistics where those say nothing."""
+"""Tests that the doctor tells delta actions from absolute targets.
+
+It relies on the processors' steps first, and on the statistics where there are no such steps.
+"""
 
 from dataclasses import asdict, replace
 
@@ -27,14 +30,17 @@ OTHERS = ("shoulder_pan", "gripper")
 
 
 def around_zero(name, value):
-    """Statistics of differences from the state, the gripper's as they are."""
+    """Return the statistics of differences from the state. The gripper's stay as they are."""
     if name in ("action.mean", "action.min", "action.max", "action.q01", "action.q99"):
         return value - np.float32(HOME) * (np.arange(6) != 5)
     return value
 
 
 def save_act(folder, steps=None, differences=True):
-    """A small ACT, with relative-action steps as in `make_relative`, and statistics of differences or of targets."""
+    """Save a small ACT with the relative-action steps of `make_relative`.
+
+    Its statistics are those of differences or of targets.
+    """
     save_small_act(folder)
     if steps is not None:
         make_relative(folder, **steps)
@@ -44,7 +50,10 @@ def save_act(folder, steps=None, differences=True):
 
 
 def look(folder, env, mode="absolute", **flags):
-    """What the doctor says of the actions in an environment that takes targets or differences, by check."""
+    """Return the findings on the actions by check.
+
+    The environment takes targets or differences, as `mode` says.
+    """
     spec = replace(env.spec, action=replace(env.spec.action, mode=mode))
     context = make_check_context(
         env, load_normalisation(folder), spec, checkpoint=str(folder), **flags
@@ -81,7 +90,10 @@ def test_an_environment_of_differences_gets_no_targets(tmp_path, blind_env):
     ("exclude", "flag_helps"), [(("gripper",), True), ((), False), (OTHERS, False)]
 )
 def test_differences_that_nothing_makes_targets_are_named(tmp_path, blind_env, exclude, flag_helps):
-    """The flag leaves the gripper alone: it undoes the training's step only where that did the same."""
+    """The flag helps only if the training left the gripper absolute too.
+
+    `--policy-actions delta` does not add the state to the gripper's action.
+    """
     folder = save_act(tmp_path / "act", {"added": False, "exclude": exclude})
     finding = look(folder, blind_env)["delta or absolute"]
     assert finding.level is Level.ERROR and "to which no step adds the state" in finding.finding
@@ -101,7 +113,7 @@ def test_a_state_that_is_added_to_targets_is_named(tmp_path, blind_env):
         finding.level is Level.ERROR
         and "adds the state to actions that look like targets" in finding.finding
     )
-    # A data set may have been one of differences already.
+    # The dataset may already have contained differences.
     assert "delta or absolute" not in look(save_act(tmp_path / "differences", steps), blind_env)
 
 

@@ -1,4 +1,7 @@
-"""The doctor on the number of denoising steps, on the two shipped policies that denoise."""
+"""Tests of the doctor on the number of denoising steps.
+
+They use the two shipped policies that denoise.
+"""
 
 from contextlib import closing
 
@@ -18,8 +21,7 @@ from tests.planted_bugs import planted
     [
         ("diffusion", "num_inference_steps", 1, Level.WARNING),
         ("diffusion", "num_inference_steps", 10, Level.OK),
-        # A flow whose paths are nearly straight is at its end after one step, and the shipped one's
-        # are.
+        # The paths of the shipped flow are nearly straight, so a single step reaches their end.
         ("smolvla", "num_steps", 1, Level.OK),
         ("smolvla", "num_steps", 10, Level.OK),
     ],

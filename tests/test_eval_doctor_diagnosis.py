@@ -1,4 +1,7 @@
-"""The visit goes on when one check fails, and says nothing of plans that are no numbers."""
+"""Tests that the doctor goes on when one check fails.
+
+It also makes no comparison of plans that contain NaN or infinity.
+"""
 
 import io
 import json
@@ -18,14 +21,14 @@ from sim.flags import make_config
 
 
 def check_of_nothing(context):
-    """Says something, then stumbles over its own numbers."""
+    """Yield a finding, then raise an error."""
     yield Finding("beginning", Level.OK, "said before it failed", context.env.name)
     raise np.linalg.LinAlgError("a matrix\nthat is singular")
 
 
 @pytest.fixture
 def failing_check(monkeypatch):
-    """The doctor with one check more, which raises, in the middle of the others."""
+    """Add a check that raises between the doctor's other checks."""
     checks = diagnosis._FOR_EVERY_POLICY
     monkeypatch.setattr(
         diagnosis, "_FOR_EVERY_POLICY", (*checks[:2], check_of_nothing, *checks[2:])
@@ -99,7 +102,7 @@ def test_running_statistics_that_make_no_numbers_are_found_before_the_run(
         and "NaN" in plan.finding
         and "100% of the first plan" in plan.evidence
     )
-    # Nothing that compares plans says that they are fine, or of what they would differ.
+    # No check that compares plans reports that they agree or how they differ.
     assert not {"reset", "agreement", "sensitivity"} & found.keys()
     assert not any("nan" in finding.evidence for finding in found.values())
 

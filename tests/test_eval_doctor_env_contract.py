@@ -1,4 +1,4 @@
-"""`eval-doctor --env` without a policy says whether the environment keeps its contract."""
+"""Tests that `eval-doctor --env` without a policy checks the environment's contract."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.test_sim_check_env import ForgetsVelocity, Slider
 
 @pytest.fixture
 def doctor(monkeypatch, capsys):
-    """Run `eval-doctor` in this process; returns its exit code and what it printed."""
+    """Run `eval-doctor` in this process. Return its exit code and what it printed."""
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["eval-doctor", *arguments])

@@ -1,4 +1,8 @@
-"""The gripper after a run: a binary one that is told the values of another range, and one that never closes there."""
+"""Tests of the check of the gripper's motion in a recorded run.
+
+They cover a binary gripper that receives the values of another range, and a gripper that never
+closes near the object.
+"""
 
 from dataclasses import replace
 
@@ -15,13 +19,16 @@ from tests.test_eval_doctor_recorded_run_checks import (
     make_episode,
 )
 
-# As LIBERO declares it: -1 opens, 1 closes, the sign counts.
+# LIBERO declares its gripper so: -1 opens, 1 closes, and only the sign counts.
 BINARY = replace(ACTION, gripper_closed=1.0, gripper_open=-1.0, gripper_closes_below=0.5)
 GRASP, RELEASE = 60, 100
 
 
 def episode(gripper, *, near=(50, 120)):
-    """The gripper's commands; the tool is at the object between two steps, and 20 cm away else."""
+    """Return an episode with these gripper commands.
+
+    The tool is at the object between the two steps of `near`, and 20 cm away otherwise.
+    """
     made = make_episode()
     made.action[:, GRIPPER] = gripper
     made.ee_pos_world[:] = made.object_pos_world + np.array([0.2, 0, 0])
@@ -74,13 +81,13 @@ def test_a_command_that_does_nothing_is_neither_closed_nor_open():
 
 
 def test_a_gripper_of_many_widths_may_stay_in_one_half():
-    """The middle of such a one is half open, and the commands are fine."""
+    """Such a gripper is half open in the middle of its range, so these commands are fine."""
     assert look(commands(50, 0), ACTION).level is Level.OK
 
 
 @pytest.mark.parametrize(("action", "values"), [(BINARY, (-1.0, 1.0)), (ACTION, (50.0, 0.0))])
 def test_a_gripper_that_closes_elsewhere_alone_is_named(action, values):
-    """It closes and opens, but not where the object is."""
+    """The gripper closes and opens, but never near the object."""
     finding = look(commands(*values), action, near=(10, 40))
     assert (
         finding.level is Level.WARNING
@@ -89,11 +96,11 @@ def test_a_gripper_that_closes_elsewhere_alone_is_named(action, values):
     )
     assert "closes near the object in 0 of the 4 episodes that come near it" in finding.evidence
     assert look(commands(*values), action, near=(10, 40), n_success=1).level is Level.OK
-    # Closed since before it came there is not closing there; one that never comes near is another
-    # matter.
+    # A gripper that was closed before it arrived does not close there. An arm that never comes near
+    # the object is not this check's concern.
     assert look(commands(*values), action, near=(70, 90)).level is Level.WARNING
     assert look(commands(*values), action, near=(0, 0)).level is Level.OK
-    # Told a moment before it is there, the jaws close there.
+    # A command shortly before the arrival closes the jaws at the object.
     assert look(commands(*values), action, near=(GRASP + 4, 90)).level is Level.OK
 
 

@@ -1,4 +1,7 @@
-"""The gripper's statistics in training against this gripper: its range, the two values of a binary one, and none."""
+"""Tests that compare the gripper's training statistics with the environment's gripper.
+
+They cover the range, the two values of a binary gripper, and a gripper that never varied.
+"""
 
 from dataclasses import replace
 
@@ -17,7 +20,7 @@ LIBERO = make_action_spec("delta")
 @pytest.fixture
 def look(blind_env):
     def look(values, action=LIBERO, mode="MEAN_STD", **flags):
-        """The one finding on a gripper of these statistics; the arm's do not count."""
+        """Return the one finding on a gripper with these statistics. The arm's are all zero."""
         arm = [0.0] * action.gripper_index
         padded = {name: np.array([*arm, value], dtype=np.float64) for name, value in values.items()}
         stats = FeatureStats("action", "ACTION", mode, padded)
@@ -30,7 +33,7 @@ def look(blind_env):
 
 
 def two_valued(low, high, share_high, *names):
-    """Statistics of an action that is `high` in that share of the steps, else `low`."""
+    """Return statistics of an action that is `high` in `share_high` of the steps, else `low`."""
     mean = low + share_high * (high - low)
     every = {
         "mean": mean,
@@ -49,7 +52,7 @@ MODES = {("q01", "q99"): "QUANTILES", ("min", "max"): "MIN_MAX"}
 @pytest.mark.parametrize("names", ENOUGH)
 @pytest.mark.parametrize("share_high", [0.3, 0.47, 0.53, 0.7])
 def test_libero_takes_minus_1_and_1(look, names, share_high):
-    """Whatever statistics there are, and however often the gripper is closed in training."""
+    """The result does not depend on the kind of statistics or on how often the gripper closes."""
     mode = MODES.get(names, "MEAN_STD")
     own = look(two_valued(-1, 1, share_high, *names), mode=mode)
     assert own.level is Level.OK and "two values" in own.finding
@@ -66,7 +69,7 @@ def test_libero_takes_minus_1_and_1(look, names, share_high):
 
 @pytest.mark.parametrize(("low", "high"), [(-0.9, 0.95), (-1.1, 1.2), (-0.6, 0.7)])
 def test_values_a_little_off_are_the_same_two(look, low, high):
-    """An action filter, a teleoperation device: only the sign counts."""
+    """An action filter or a teleoperation device shifts the values, but only the sign counts."""
     assert look(two_valued(low, high, 0.4)).level is Level.OK
 
 
@@ -92,7 +95,7 @@ def test_a_flag_that_is_not_needed_is_to_be_left_out(look):
         ("MEAN_STD", {"mean": 20, "std": 1e-6}),
         ("MEAN_STD", {"mean": 0, "std": 0}),
         ("MIN_MAX", {"min": 1, "max": 1}),
-        # The extremes were seen, and nearly never: the policy cannot plan them.
+        # The extremes occurred so rarely that the policy cannot plan them.
         ("QUANTILES", {"q01": -1, "q99": -1, "min": -1, "max": 1}),
     ],
 )

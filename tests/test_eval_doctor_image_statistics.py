@@ -1,4 +1,7 @@
-"""Image statistics that are a convention prove neither colour nor depth, nor which camera is which."""
+"""Tests that conventional image statistics prove nothing about a camera.
+
+They show neither colour nor depth, nor which camera is which.
+"""
 
 import re
 
@@ -19,12 +22,15 @@ from tests.small_checkpoints import edit_statistics, save_small_act
 IMAGENET = {name: np.float32(IMAGENET_STATS[name]) for name in ("mean", "std")}
 HALF = {name: np.full((3, 1, 1), 0.5, np.float32) for name in ("mean", "std")}
 NONE = {"mean": np.zeros((3, 1, 1), np.float32), "std": np.ones((3, 1, 1), np.float32)}
-# A grey rendering and a colour picture, as a data set's own statistics are.
+# These are the statistics of a grey rendering, as a dataset measures them.
 GREY = {"mean": np.full((3, 1, 1), 0.7, np.float32), "std": np.full((3, 1, 1), 0.3, np.float32)}
 
 
 def save_act(folder, cameras, images):
-    """A small ACT that was trained on these cameras, with these statistics of the first; of a colour picture else."""
+    """Save a small ACT that was trained on these cameras.
+
+    The first camera gets these image statistics; the others get those of a colour image.
+    """
     save_small_act(folder, cameras=cameras)
     edit_statistics(
         folder,
@@ -36,7 +42,7 @@ def save_act(folder, cameras, images):
 
 
 def look(folder, **flags):
-    """What is wrong with the cameras, by check; and all that was said."""
+    """Return the problems with the cameras by check, and all findings."""
     config = make_config(SubjectConfig, policy="act", checkpoint=str(folder), **flags)
     setup = set_up(config)
     try:
@@ -64,7 +70,10 @@ def test_a_convention_says_nothing_of_colour_or_depth(tmp_path, cameras, images,
 
 
 def test_a_convention_says_nothing_of_which_camera_is_which(tmp_path):
-    """Nor that the pictures look like the training's: these swapped ones would, or would not, by chance."""
+    """The doctor must not claim that the images look like the training's either.
+
+    Swapped cameras would match or miss such statistics by chance.
+    """
     folder = save_act(tmp_path / "act", ("overhead_cam", "wrist_cam"), IMAGENET)
     wrong, _ = look(folder, camera_map="overhead_cam=wrist_cam,wrist_cam=overhead_cam")
     assert wrong == {}
@@ -73,10 +82,10 @@ def test_a_convention_says_nothing_of_which_camera_is_which(tmp_path):
 @pytest.mark.parametrize(
     ("camera", "shown", "images", "level"),
     [
-        # The name alone: a warning.
+        # Only the name shows the swap, so this is a warning.
         ("overhead_cam_depth", "overhead_cam", IMAGENET, Level.WARNING),
         ("overhead_cam", "overhead_cam_depth", HALF, Level.WARNING),
-        # Measured: an error.
+        # The statistics were measured, so this is an error.
         ("overhead_cam", "overhead_cam_depth", {}, Level.ERROR),
         ("overhead_cam_depth", "overhead_cam", GREY, Level.ERROR),
     ],

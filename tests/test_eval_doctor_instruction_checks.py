@@ -1,4 +1,8 @@
-"""The doctor on the instruction's way into the network: cut, the same for several, by another model's tokenizer."""
+"""Tests of the doctor's checks of the instruction.
+
+The instruction may be cut off, be the same for several tasks, or be read by another model's
+tokenizer.
+"""
 
 from contextlib import closing
 
@@ -21,7 +25,7 @@ BY_NAME = {plant.name: plant for plant in (*PLANTS_OF_SMOLVLA, Plant("healthy", 
 
 
 def find(plant, folder):
-    """Return what these checks say of the shipped SmolVLA with that bug, without what is fine."""
+    """Return the problems that these checks find in the shipped SmolVLA with that bug."""
     config, setup = planted(plant, folder, "smolvla")
     with closing(setup.env):
         context = CheckContext(
@@ -73,7 +77,7 @@ def test_an_instruction_that_arrives_is_fine(tmp_path):
 
 @pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05", "xvla", "groot"])
 def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
-    """A checkpoint as it was saved has no problem there."""
+    """A checkpoint that was saved without changes has no problem with its instruction."""
     with shrunken_paligemma():
         folder = save_small_checkpoint(policy_type, tmp_path / policy_type)
         config = make_config(SubjectConfig, policy=policy_type, checkpoint=str(folder))

@@ -1,4 +1,7 @@
-"""Each check of a finished run on a case that is healthy, and on one with the fault that it is there to name."""
+"""Tests of each check of a finished run.
+
+Each check sees a healthy case, and a case with the fault that it must name.
+"""
 
 from dataclasses import fields, replace
 
@@ -61,7 +64,10 @@ STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 def make_episode(index=0, action=None, state=None, chunk=CHUNK):
-    """An arm that follows its targets a step behind, from (50, -40, 25) on; another motion for every index."""
+    """Return an episode of an arm that follows its targets one step behind.
+
+    The arm starts at (50, -40, 25). Its motion depends on the index.
+    """
     time_s = np.arange(N_STEPS) / 30
     if action is None:
         to = 40 + 8 * index
@@ -106,7 +112,10 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
 
 
 def make_rows(n, n_success=0, error=""):
-    """Rows of hand-made episodes; the first are successes, the others never pick anything up."""
+    """Return rows of hand-made episodes.
+
+    The first `n_success` are successes. The others never pick anything up.
+    """
     return [make_row(make_record(i, i < n_success, make_episode(), error)) for i in range(n)]
 
 
@@ -120,7 +129,7 @@ def episodes():
 
 
 def spoil(episodes, change):
-    """With each action array changed; the arm goes where it is told all the same."""
+    """Return the episodes with changed actions, which the arm follows as before."""
     return [make_episode(action=change(e.action.copy())) for e in episodes]
 
 
@@ -146,7 +155,7 @@ def test_executed_actions_of_a_healthy_run_are_fine(episodes):
 
 
 def test_a_gripper_that_asks_for_a_little_less_than_closed_is_fine(episodes):
-    """What a healthy ACT does."""
+    """A healthy ACT also asks for a little less than closed."""
     for episode in episodes:
         episode.action[:24, GRIPPER], episode.clipped[:24] = -2, True
     assert is_fine(check_action_range(episodes, ACTION))
@@ -186,7 +195,7 @@ def test_one_pose_for_ever_is_named(episodes):
 
 
 def check_gripper_between(episodes, low, high, n_success=0, state_names=STATE_NAMES):
-    """The gripper goes from `high` to `low` and back."""
+    """Check the gripper of episodes in which it moves from `high` to `low`."""
 
     def change(action):
         action[:, GRIPPER] = np.linspace(high, low, N_STEPS)
@@ -220,7 +229,7 @@ def test_a_success_shows_that_the_task_needs_no_more_of_the_gripper(episodes):
 
 
 def test_closed_may_be_the_larger_number(episodes):
-    """LIBERO: -1 is open, 1 is closed."""
+    """LIBERO's gripper is open at -1 and closed at 1."""
     finger = replace(ACTION, gripper_closed=1.0, gripper_open=-1.0)
 
     def change(action):
@@ -340,7 +349,7 @@ def test_hand_over_of_a_healthy_run_is_fine(episodes):
 
 
 def test_chunks_that_begin_elsewhere_are_named(episodes):
-    """Each chunk runs again from where the first began."""
+    """Every chunk starts again at the position where the first one started."""
 
     def change(action):
         action[:, 0] = np.tile(np.linspace(0, 40, CHUNK), N_STEPS // CHUNK)
@@ -448,7 +457,7 @@ def test_outcomes_say_how_many_came_through_each_stage():
 
 
 def test_where_the_object_begins_is_named_if_it_matters():
-    """Object k begins 1 cm further on than object k - 1."""
+    """The start position of the object moves by 1 cm from one episode to the next."""
     starts = [make_episode(index).object_pos_world[0] for index in range(24)]
     rows = make_rows(24, 12)
     finding = check_start_region(rows, starts)
@@ -479,7 +488,7 @@ def test_a_success_that_is_too_fast(episodes):
 
 @pytest.mark.parametrize(("furthest", "is_early"), [(0.05, True), (1.0, False)])
 def test_a_success_of_a_joint_is_early_if_the_joint_did_not_move(episodes, furthest, is_early):
-    """Whatever the moving part's position says: a knob turns where it is."""
+    """The position of the moving part does not count, because a knob turns in place."""
     rows = [replace(row, final_joint_progress=furthest) for row in make_rows(4, 2)]
     turned = []
     for episode in episodes:
@@ -531,7 +540,10 @@ def test_floors_are_rolled_out_on_the_episodes_asked_for(blind_env):
 
 
 class FaultyExpert(ScriptedPolicy):
-    """The scripted expert by another name, with a failure mode: the doctor takes it for a policy."""
+    """A scripted expert with a failure mode.
+
+    The doctor treats it as a policy because of its name.
+    """
 
     def __init__(self, env, failure_mode=None, image_sizes=None):
         super().__init__(env)
@@ -552,14 +564,14 @@ def write_run(folder, env, policy, n_episodes=3, max_steps=200):
 
 @pytest.fixture
 def empty_run(tmp_path, blind_env):
-    """Open for writing."""
+    """Yield the folder of a run without episodes, open for writing."""
     run = RunFolder.create(tmp_path, describe_run(blind_env, "zero"))
     yield run
     run.close()
 
 
 def test_a_run_says_where_the_object_has_to_begin(empty_run):
-    """Object k begins 1 cm further on than object k - 1."""
+    """The start position of the object moves by 1 cm from one episode to the next."""
     for index in range(24):
         record = make_record(index, index < 12, make_episode(index))
         empty_run.append(record, make_row(record))
@@ -580,7 +592,7 @@ def ee_env():
 
 
 def by_check(findings):
-    """Each check speaks once, and with numbers."""
+    """Return the findings by check. Each check must give one finding, with evidence."""
     named = {finding.check: finding for finding in findings}
     assert len(named) == len(findings) and all(finding.evidence for finding in findings)
     return named
@@ -634,7 +646,7 @@ def test_an_expert_that_never_closes_the_gripper_is_named(blind_env, tmp_path):
 
 
 def test_a_policy_that_works_is_better_than_the_floors(blind_env, tmp_path):
-    """Without an environment given, the run's own is made."""
+    """The doctor makes the run's own environment if none is given."""
     run = write_run(
         tmp_path, blind_env, FaultyExpert(blind_env, image_sizes={"overhead_cam": (64, 64)}), 4
     )
@@ -678,7 +690,10 @@ def test_a_check_that_raises_is_a_finding_and_the_others_are_made(
 
 
 def test_no_finding_of_a_run_names_a_cause_that_the_run_does_not_show(episodes):
-    """Statistics of other images, an early checkpoint and a wrong unit all leave such episodes behind."""
+    """A finding of a run does not guess the cause.
+
+    Statistics of other images, an early checkpoint and a wrong unit all produce such episodes.
+    """
     for episode in episodes:
         episode.chunk[:] = [10, 20, 20]
     stuck = check_gripper_between(episodes, 22, 22)
