@@ -1,4 +1,8 @@
-"""Runs that are compared: what is paired, what is said of the rest, and what is refused."""
+"""Tests of the comparison of runs.
+
+The tests check which episodes are paired, how unpaired ones are reported, and which comparisons are
+refused.
+"""
 
 import json
 import shlex
@@ -31,19 +35,18 @@ S, F, D, E = (
     Outcome.DROPPED_DURING_TRANSPORT,
     Outcome.ERROR,
 )
-# Ten episodes: 4 both, 4 only the first, 1 only the second, 1 neither.
+# Of ten episodes, both succeed in 4, only the first in 4, only the second in 1 and neither in 1.
 FIRST, SECOND = [S] * 8 + [F, F], [S] * 4 + [F, F, D, D, S, F]
 
 
 @pytest.fixture
 def make_run(tmp_path, blind_env):
-    """Make a run whose episodes ended so, in the tasks that the environments' names say; returns its folder."""
+    """Return a function that makes a run with the given outcomes and returns its folder."""
 
     def make(
         outcomes,
         policy="random",
         folder=tmp_path,
-        tasks=None,
         first=0,
         n_asked=None,
         description=None,
@@ -54,7 +57,7 @@ def make_run(tmp_path, blind_env):
         described = describe_run(
             blind_env, policy, config=config, max_steps=config.rollout.max_steps or 300
         )
-        described = replace(described, **({"tasks": tasks} if tasks else {}), **(description or {}))
+        described = replace(described, **(description or {}))
         with closing(RunFolder.create(folder, described)) as run:
             for task in described.tasks:
                 for index, outcome in enumerate(outcomes, start=first):
@@ -124,7 +127,10 @@ def test_what_has_no_partner_crashed_or_is_missing_is_said(make_run):
 
 def test_tasks_are_strata(make_run, command):
     tasks = {"a/pick": "suite/0", "a/place": "suite/1"}
-    paths = make_run(FIRST, tasks=tasks), make_run(SECOND, "zero", tasks=tasks)
+    paths = (
+        make_run(FIRST, description={"tasks": tasks}),
+        make_run(SECOND, "zero", description={"tasks": tasks}),
+    )
     (pair,) = compare(paths).comparisons.values()
     assert (
         list(pair.tasks) == list(tasks)
@@ -146,10 +152,10 @@ def test_tasks_are_strata(make_run, command):
 
 
 DIFFERENT = {
-    "environment": {"tasks": {"pick_place": "so101/pick_place_brick"}},
+    "environment": {"description": {"tasks": {"pick_place": "so101/pick_place_brick"}}},
     "max_steps": {"max_steps": 200},
     "control": {"control": "absolute"},
-    "init states": {"tasks": {"pick_place": "so101/pick_place@/demos.hdf5"}},
+    "init states": {"description": {"tasks": {"pick_place": "so101/pick_place@/demos.hdf5"}}},
     "version of mujoco": {"description": {"versions": {"mujoco": "3.4.0"}}},
 }
 
@@ -168,7 +174,7 @@ def test_other_worlds_are_refused_with_the_field_that_differs(make_run, what):
 def test_models_are_compared_by_content_where_it_is_known(make_run):
     def with_model(path, sha256, policy="random"):
         tasks = {"pick_place": f"so101/pick_place@{path}"}
-        return make_run(FIRST, policy, tasks=tasks, description={"scene_sha256": sha256})
+        return make_run(FIRST, policy, description={"tasks": tasks, "scene_sha256": sha256})
 
     compare([with_model("/a.xml", "1"), with_model("/b.xml", "1", "zero")])
     with pytest.raises(WhiskerError, match="init states or model: SHA-256 \\(1 and 2\\)"):
@@ -193,7 +199,7 @@ def test_runs_that_are_no_two_are_refused(make_run, tmp_path):
 def test_a_folder_stands_for_the_runs_in_it_that_fit(make_run, tmp_path):
     first, folder = make_run(FIRST), tmp_path / "sweep"
     make_run(SECOND, "zero", folder=folder)
-    make_run(FIRST, folder=folder, tasks={"other": "so101/other"})
+    make_run(FIRST, folder=folder, description={"tasks": {"other": "so101/other"}})
     (folder / "broken").mkdir()
     (folder / "broken" / "run.json").write_text("{")
     compared = compare([first, folder])

@@ -1,4 +1,7 @@
-"""Runs over several tasks, on SO-101 environments that are entered into the registry as a suite."""
+"""Tests of runs over several tasks.
+
+They register SO-101 environments as a suite.
+"""
 
 import json
 from contextlib import closing
@@ -34,7 +37,7 @@ FEW_EPISODES = 3
 
 
 class Counted(PickPlace):
-    """Knows which of its kind are open."""
+    """An environment that counts how many of its class are open."""
 
     opened: list[str] = []  # noqa: RUF012
     most_at_once = 0
@@ -73,7 +76,7 @@ def make_of_few_episodes(request):
 
 
 class SuiteFamily(EnvFamily):
-    """A suite of names that there are, or of factories of this file by their task."""
+    """A family of registered environments, and of tasks that factories in this file make."""
 
     def __init__(self):
         self.names, self.factories = (), {}
@@ -95,7 +98,7 @@ FAMILY = SuiteFamily()
 
 @pytest.fixture
 def suite(monkeypatch):
-    """Enters environments under the suite's name."""
+    """Return a function that registers environments under the suite's name."""
     monkeypatch.setitem(registry.FAMILIES, SUITE, f"{__name__}:FAMILY")
 
     def enter(*names, **factories):
@@ -247,17 +250,21 @@ def test_two_environments_with_one_task_are_no_suite(suite):
 
 
 @pytest.mark.parametrize(
-    ("first", "n", "fits"), [(0, 3, True), (0, 4, False), (2, 1, True), (3, 1, False)]
+    ("span", "fits"), [((0, 3), True), ((0, 4), False), ((2, 1), True), ((3, 1), False)]
 )
 def test_an_episode_that_the_task_does_not_have_is_refused_before_anything_runs(
-    monkeypatch, capsys, suite, tmp_path, first, n, fits
+    monkeypatch, capsys, suite, tmp_path, span, fits
 ):
+    first, n = span
     suite(pick_place="make_of_few_episodes")
     flags = ["--policy", "zero", "--max-steps", 2, "--quiet", "--run-dir", tmp_path / "runs"]
     flags += ["--env", "tests/pick_place", "--first-episode", first, "--episodes", n]
     assert run_command(monkeypatch, *flags) == (0 if fits else 2)
     if not fits:
-        said = f"episodes {first} to {first + n - 1} of 'tests/pick_place': expected indices below 3, got {first + n - 1}"
+        said = (
+            f"episodes {first} to {first + n - 1} of 'tests/pick_place': "
+            f"expected indices below 3, got {first + n - 1}"
+        )
         assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
