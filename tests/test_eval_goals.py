@@ -1,4 +1,7 @@
-"""Goals of kinds that the project does not know, from a rollout to the run folder and the report."""
+"""Tests of goals of kinds that the project does not know.
+
+They follow such a goal from the rollout to the run folder and the report.
+"""
 
 import json
 from dataclasses import replace
@@ -28,7 +31,7 @@ from viz.report.markdown import render_markdown
 
 
 class Reaching(Point):
-    """The point moves towards its goal by itself, and stops so many steps before it."""
+    """A point that moves towards its goal by itself and stops `stops_before` steps short."""
 
     def __init__(self, stops_before):
         self._stops_before = stops_before
@@ -52,7 +55,7 @@ class Reaching(Point):
 
 
 class Winning(Reaching):
-    """The same, of which only success is known."""
+    """A `Reaching` environment that reports only success."""
 
     spec = replace(Point.spec, goals=(SUCCESS_ONLY.goal("win"),))
 
@@ -61,7 +64,7 @@ class Winning(Reaching):
 
 
 class Aimless(Reaching):
-    """The same, with no goal declared."""
+    """A `Reaching` environment that declares no goal."""
 
     spec = replace(Point.spec, goals=())
 
@@ -78,7 +81,7 @@ def roll_out(env, index=100):
 
 @pytest.fixture
 def make_run(tmp_path):
-    """Return a function that runs episodes of a class of environments and opens the folder."""
+    """Return a function that runs episodes of a class of environments and opens the run."""
 
     def make(kind, *stops_before):
         folder = RunFolder.create(tmp_path, describe_run(kind(0), "zero"))

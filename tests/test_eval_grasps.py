@@ -1,4 +1,4 @@
-"""Contacts by hand: which are grasps, and which commands are closings."""
+"""Tests of grasps and closings, on contacts that are written by hand."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_a_moment_without_contact_does_not_end_a_grasp_and_two_do():
 
 @pytest.mark.parametrize(("raised_m", "n"), [(0.019, 0), (0.021, 1)])
 def test_a_short_contact_that_raises_the_object_is_a_grasp(raised_m, n):
-    """By how much it rises during the contact, wherever it lay before."""
+    """Only the rise during the contact counts, not the height before it."""
     heights = 0.1 + np.array([0, 0, raised_m, 0])
     assert len(grasps(".##.", heights)) == n
 

@@ -1,4 +1,7 @@
-"""Outcomes of trajectories made by hand, and of a real rollout for each failure mode of the scripted expert."""
+"""Tests of outcomes.
+
+They judge hand-made trajectories, and a real rollout for each failure mode of the scripted expert.
+"""
 
 import numpy as np
 import pytest
@@ -24,14 +27,17 @@ FAR_M, NEAR_M, IN_M = 0.3, 0.1, 0.01
 
 
 class Story:
-    """Builds a trajectory phase by phase. A moment of a phase is the world after its action."""
+    """A builder of trajectories, phase by phase.
+
+    Each moment of a phase is the world after that moment's action.
+    """
 
     def __init__(self):
         self.columns = {name: [] for name in ("height", "goal", "gripper", "closes", *STAGES)}
         self.then(1)
 
     def then(self, n, height=0.0, goal=FAR_M, gripper=0.2, closes=False, flags=("released",)):
-        """For n moments. Height and distances go in equal steps to the value given."""
+        """Add `n` moments. Height and distances change linearly to the given values."""
         values = {"height": height, "goal": goal, "gripper": gripper}
         for name, value in values.items():
             start = self.columns[name][-1] if self.columns[name] else value
@@ -86,7 +92,10 @@ def test_success_is_what_the_environment_says():
 
 @pytest.mark.parametrize("flick", [0, 1, 3, 8])
 def test_jaws_that_close_in_front_of_the_object_get_one_label(flick):
-    """Both jaws touch it for some moments or for none, and it shoots away: the picture is the same."""
+    """The label does not depend on how long both jaws touch the object.
+
+    The object slips away in every case, and the video looks the same.
+    """
     story = Story().approach()
     closing = story.n - 1
     story.then(3, gripper=0.02, closes=True, flags=("reached",))
@@ -149,7 +158,7 @@ def test_a_grasp_held_on_the_table_to_the_end_was_not_lifted():
 
 
 def test_an_object_that_hops_was_never_picked_up():
-    """Height alone is not enough: it was in no hand."""
+    """Height alone is not enough, because the gripper did not hold the object."""
     story = (
         Story().approach().then(4, height=0.07, closes=True, flags=("reached", "released")).then(50)
     )
@@ -176,7 +185,7 @@ def test_let_go_beside_the_goal_is_a_miss_and_further_away_a_drop(goal_m, outcom
     story.then(6, height=0.0, goal=goal_m).then(60, goal=goal_m)
     verdict = story.verdict()
     assert told(verdict) == (outcome, "over_goal", let_go, Event.LET_GO)
-    assert verdict.decided_at_step == let_go + 3  # below 3 cm
+    assert verdict.decided_at_step == let_go + 3  # The object is below 3 cm there.
 
 
 def test_let_go_over_the_goal_and_bounced_out_was_not_placed():
@@ -217,7 +226,7 @@ def test_a_drop_that_was_picked_up_again_does_not_count():
 
 
 def test_held_up_on_the_way_to_the_goal_at_the_end_is_a_timeout():
-    """At 3.7 cm: lower than the 5 cm of the first rules, and in a grasp all the same."""
+    """The object is held at 3.7 cm, below the 5 cm that the first rules required."""
     story = Story().approach().hold(12).hold(8, height=0.037)
     assert told(story.verdict()) == (Outcome.TIMEOUT, "over_goal", story.n - 1, Event.END)
 
@@ -250,7 +259,10 @@ def test_in_the_bowl_but_unfinished_is_a_timeout(flags, stage):
 
 
 def drawer(joint_progress, met=(), gripper_m=None):
-    """A trajectory of an articulated goal: the joint's progress, and the moments at which the goal held."""
+    """Return a trajectory of an articulated goal.
+
+    It has this progress of the joint, and the goal holds at the moments `met`.
+    """
     n = len(joint_progress)
     holds = np.zeros(n, bool)
     holds[list(met)] = True
@@ -264,14 +276,18 @@ def drawer(joint_progress, met=(), gripper_m=None):
 @pytest.mark.parametrize(
     ("trajectory", "step", "event"),
     [
-        (drawer([0.0] * 50, gripper_m=[*np.linspace(0.3, 0.05, 20), *[0.1] * 30]), 19, "closest_approach"),
+        (
+            drawer([0.0] * 50, gripper_m=[*np.linspace(0.3, 0.05, 20), *[0.1] * 30]),
+            19,
+            "closest_approach",
+        ),
         (drawer([*np.linspace(0, 0.6, 20), *[0.6] * 40]), 19, "stalled"),
         (drawer([*np.linspace(0, 0.6, 20), *np.linspace(0.6, 0.0, 40)]), 19, "stalled"),
         (drawer(np.linspace(0, 0.9, 60)), 59, "end"),
         (drawer([*np.linspace(0, 1, 20), *[1] * 5, *[0.5] * 40], met=range(19, 25)), 25, "undone"),
     ],
     ids=["never touched", "stalled", "pushed back", "cut short", "opened and closed again"],
-)  # fmt: skip
+)
 def test_an_articulated_goal_fails_at_its_verb_and_where_its_joint_got_no_further(
     trajectory, step, event
 ):
@@ -296,7 +312,7 @@ def test_an_articulated_goal_fails_at_its_verb_and_where_its_joint_got_no_furthe
 def test_the_verdict_rests_on_the_first_goal_that_was_begun_and_not_met(
     met, begun, success, chosen
 ):
-    """Goals are met at the end, or not."""
+    """A goal counts as met if it holds at the end."""
     joints = [[0, 0.5 * was_begun, 0] for was_begun in begun]
     goals = [
         drawer(joint, met=[0, 2] if holds else [0])
@@ -345,7 +361,10 @@ REACH_GOAL = REACH.goal(
 
 
 def reach(distance_m, hold=1):
-    """A trajectory of a goal of a kind that no table knows: it holds after some steps at the target."""
+    """Return a trajectory of a goal kind that no table contains.
+
+    The goal holds after `hold` moments at the target.
+    """
     distance_m = np.array(distance_m, float)
     n, there = len(distance_m), distance_m < 0.01
     met = np.array([there[max(0, i - hold + 1) : i + 1].sum() == hold for i in range(n)])
@@ -401,7 +420,7 @@ def test_a_goal_of_which_only_success_is_known_succeeds_or_runs_out_of_time(succ
 
 
 class SpoiledExpert:
-    """Does what the scripted expert does, its actions changed from some step on."""
+    """A scripted expert whose actions are changed from some step on."""
 
     def __init__(self, env, failure_mode=None, begin=0, gripper=None, stops=False):
         self._expert, self._begin, self._gripper, self._stops = (
@@ -423,7 +442,7 @@ class SpoiledExpert:
 
 
 def expert_row(env, episode_index, n_steps=220, **spoiled):
-    """The whole way from a rollout to its row, with the expert in place of a policy."""
+    """Return the row of a rollout in which the expert replaces the policy."""
     env.reset(episode_index)
     expert, recorder = SpoiledExpert(env, **spoiled), EpisodeRecorder()
     recorder.start(env, episode_index)
@@ -488,7 +507,10 @@ def test_a_spoiled_expert_goes_wrong_where_it_was_spoiled(
 
 
 def test_time_that_ends_on_the_way_to_the_bowl_is_a_timeout_at_any_height(blind_env):
-    """The block leaves the table at step 63 or so of this episode; the grasp is from step 47 on."""
+    """The gripper holds the block from step 47 on.
+
+    The block leaves the table at about step 63 of this episode.
+    """
     for n_steps in (68, 75, 80):
         row = expert_row(blind_env, 0, n_steps=n_steps)
         assert (row.outcome, row.failed_stage, row.decisive_event) == (
@@ -500,7 +522,7 @@ def test_time_that_ends_on_the_way_to_the_bowl_is_a_timeout_at_any_height(blind_
 
 
 def test_a_gripper_that_closes_too_early_closes_on_nothing(blind_env):
-    """It closes for good while it is still above the block, and opens again before it comes down."""
+    """The gripper closes while it is still above the block, and opens again before it descends."""
     env = blind_env
     env.reset(3)
     expert, recorder = PickPlaceExpert(env), EpisodeRecorder()

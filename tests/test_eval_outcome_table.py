@@ -1,4 +1,7 @@
-"""An outcome or an event that is added to its table is known everywhere; one that is not is said to be unknown."""
+"""Tests that an outcome or event is known everywhere once it is in its table.
+
+One that is not in the table is reported as unknown.
+"""
 
 import json
 import re
@@ -31,7 +34,11 @@ TOPPLED = OutcomeFacts("#123456", "#abcdef", "P", "M0 0H1V1Z", picked_up=True, d
 
 
 def make_rows(outcome="toppled", n=3):
-    """Return two successes, n failures of that outcome, one that never picked the object up, and one crash."""
+    """Return the rows of a run with every kind of result.
+
+    There are two successes, `n` failures with that outcome, one episode that never picked the
+    object up, and one crash.
+    """
     rows = [make_row("t", i) for i in range(2)]
     failed = {"success": False, "failed_stage": "over_goal", "decisive_step": 60}
     rows += [
@@ -53,7 +60,7 @@ def make_rows(outcome="toppled", n=3):
 
 @pytest.fixture
 def toppled(monkeypatch):
-    """Add an outcome and an event, each by one line."""
+    """Add an outcome and an event with one line each."""
     monkeypatch.setitem(OUTCOMES, "toppled", TOPPLED)
     monkeypatch.setitem(
         EVENTS, "tipped_over", EventFacts("the object fell over", caption="it fell")
@@ -134,7 +141,7 @@ def test_what_is_unknown_is_said_and_counted_apart(make_run):  # noqa: F811
     summary = summarise(rows)
     assert summary.n_unknown == summary.outcomes["toppled"] == 3
     assert sum(summary.outcomes.values()) == 7 and (summary.n_judged, summary.n_success) == (6, 2)
-    # Of two successes and one that never picked it up; nothing is said of the other three.
+    # The rates count two successes and one episode without a pick. The other three are unknown.
     assert summary.pick_rate == pytest.approx(2 / 3) and summary.drop_rate == 0
     words = printed(rows)
     assert re.search(r"toppled \(unknown to this version\)[ │]+3", words)
@@ -157,7 +164,7 @@ def test_an_unknown_outcome_of_a_crash_is_no_failure():
 
 @pytest.mark.parametrize("name", ["../../x", "<b>", "Success", "", "a b", 5])
 def test_what_cannot_be_a_name_is_no_outcome(name):
-    """An outcome becomes part of file names and of pages."""
+    """An outcome becomes part of file names and of HTML pages."""
     line = json.dumps(make_row("t", 0).to_json() | {"outcome": name})
     with pytest.raises(ValueError, match="as a name"):
         EpisodeRow.from_json(line)

@@ -1,4 +1,7 @@
-"""Paired counts against scipy, against published examples, and against every table that can come."""
+"""Tests of paired counts.
+
+They compare with scipy, with published examples, and with an enumeration of all possible tables.
+"""
 
 from itertools import combinations, product
 from math import isnan
@@ -17,7 +20,7 @@ from eval.paired_statistics import (
     find_letters,
 )
 
-# Of Fagerland, Lydersen and Laake, "Statistical Analysis of Contingency Tables" (2017), ch. 8:
+# From Fagerland, Lydersen and Laake, "Statistical Analysis of Contingency Tables" (2017), ch. 8:
 # airway hyper-responsiveness (Bentur et al. 2009) and complete response (Cavo et al. 2012), before
 # and after a therapy.
 BENTUR, CAVO = PairedCounts(1, 1, 7, 12), PairedCounts(59, 6, 16, 80)
@@ -37,7 +40,7 @@ def test_mcnemars_p_equals_that_of_the_binomial_test(n):
 
 
 def find_likeliest_variance(counts, difference):
-    """The variance of the difference at the rates that maximise the likelihood numerically."""
+    """Return the variance of the difference at the maximum-likelihood rates, found numerically."""
     n, b, c = counts.n, counts.only_first, counts.only_second
     low, high = max(0.0, -difference), 0.5 * (1 - difference)
 
@@ -82,8 +85,7 @@ def test_the_interval_of_several_tasks_respects_them():
     easy, hard = PairedCounts(48, 1, 1, 0), PairedCounts(5, 20, 5, 20)
     low, high = compute_difference_interval([easy, hard])
     assert compute_macro_difference([easy, hard]) == pytest.approx(0.15) and low < 0.15 < high
-    # Between tasks of unlike difficulty nothing varies: pooling them would not know that, and be no
-    # narrower.
+    # If all tasks are alike, the interval equals the pooled one.
     alike = [PairedCounts(20, 5, 2, 23)] * 4
     pooled = PairedCounts(80, 20, 8, 92)
     assert compute_difference_interval(alike) == pytest.approx(

@@ -1,4 +1,7 @@
-"""Sizes of comparisons against published formulas' numbers and against every table that can come."""
+"""Tests of sample sizes for comparisons.
+
+They compare with published numbers and with an enumeration of all possible tables.
+"""
 
 import numpy as np
 import pytest
@@ -51,7 +54,7 @@ def test_correlations_that_rates_can_have():
     least, largest = find_correlation_range(0.8, 0.9)
     assert find_discordant_shares(0.8, 0.9, largest)[0] == pytest.approx(0, abs=1e-12)
     both = 0.8 * 0.9 + least * np.sqrt(0.8 * 0.2 * 0.9 * 0.1)
-    assert both == pytest.approx(0.7)  # one of the two always succeeds
+    assert both == pytest.approx(0.7)  # One of the two always succeeds.
     with pytest.raises(WhiskerError, match=r"from -0\.17 to 0\.67"):
         find_discordant_shares(0.8, 0.9, 0.9)
 

@@ -29,7 +29,7 @@ COUNTS = [
 
 
 def wilson(k, n, z=1.959963984540054):
-    """The closed form of Wilson (1927)."""
+    """Return the interval by the closed form of Wilson (1927)."""
     p = k / n
     middle, half = p + z**2 / (2 * n), z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
@@ -78,7 +78,7 @@ def test_quantiles_equal_scipys(n_freedom):
 
 
 def least_coverage(n, rates, method):
-    """The least probability that the interval covers the rate, from every count that can come."""
+    """Return the least probability, over these rates, that the interval covers the rate."""
     counts = np.arange(n + 1)
     low, high = np.array([compute_interval(k, n, method) for k in range(n + 1)]).T
     chances = stats.binom.pmf(counts, n, np.asarray(rates)[:, None])

@@ -1,4 +1,7 @@
-"""A task of two goals: the SO-101's own, and a drawer, which is its shoulder."""
+"""Tests of the recorder on a task with two goals.
+
+One is the SO-101's own goal. The other is a drawer that the shoulder joint stands for.
+"""
 
 import json
 from dataclasses import replace
@@ -20,13 +23,13 @@ from sim.so101.goals import declare_goal
 from sim.so101.pick_place import PickPlace
 from tests.runs import describe_run
 
-# The way to the bowl is to the left, where the shoulder's angle is negative: to -0.8 rad.
+# The bowl is to the left, where the shoulder's angle is negative; it reaches -0.8 rad.
 OPEN_RAD, FAR_RAD = -0.25, -2.0
 DRAWER = ARTICULATED.goal("open drawer_1", ARTICULATED_THRESHOLDS)
 
 
 class DrawerAndBowl(PickPlace):
-    """Its drawer is open when the shoulder has turned far enough towards the bowl."""
+    """A task whose drawer is open when the shoulder has turned far enough towards the bowl."""
 
     def __init__(self, opens_at_rad=OPEN_RAD, drawer_first=True):
         super().__init__("so101/pick_place", image_sizes={})
@@ -99,7 +102,7 @@ def test_a_failure_rests_on_the_goal_that_was_begun():
 
 
 def test_a_half_open_drawer_was_begun():
-    """The block is in the bowl all the same."""
+    """The drawer decides the outcome although the block is in the bowl."""
     record, row = record_and_row(DrawerAndBowl(FAR_RAD))
     assert (row.goal, row.outcome, row.failed_stage) == ("open drawer_1", Outcome.TIMEOUT, "open")
     assert 0.1 < row.final_joint_progress < 1 and record.arrays.goals_met[-1].tolist() == [
@@ -141,7 +144,7 @@ def test_a_crash_names_the_goal_that_its_arrays_are_of():
 
 
 def test_a_step_whose_moment_cannot_be_read_is_not_kept(monkeypatch):
-    """The environment may die between the step and the look at it."""
+    """The environment may die between the step and the snapshot after it."""
     env = DrawerAndBowl(FAR_RAD)
     env.reset(0)
     recorder = EpisodeRecorder()

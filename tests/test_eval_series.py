@@ -1,4 +1,8 @@
-"""Series: declared in one place, computed in another, and carried everywhere by code that does not know their names."""
+"""Tests of series.
+
+A series is declared in one place and computed in another. The code that carries it does not know
+its name.
+"""
 
 import base64
 from contextlib import closing
@@ -32,7 +36,10 @@ SETTINGS = RolloutSettings(n_action_steps=4, max_steps=10)
 
 
 class ShiftingPolicy:
-    """Each plan is the last one, put off by another tenth of the first joint's range; says how sure it is."""
+    """A policy that shifts each plan by another tenth of the first joint's range.
+
+    It also reports how sure it is.
+    """
 
     def __init__(self, env, signal="sureness"):
         self.spec = PolicySpec("shifting", {}, 6, 6, 6, 6, 6, stochastic=False)
@@ -58,7 +65,10 @@ class ShiftingPolicy:
 
 @pytest.fixture
 def declared_here(monkeypatch):
-    """Three series more, one an axis: one comes with the plan, two are computed."""
+    """Declare one more series for each axis.
+
+    One comes with the plan, and two are computed.
+    """
     monkeypatch.setattr(
         "eval.declared_series._DECLARED", {series.name: series for series in declared_series()}
     )
@@ -91,7 +101,7 @@ def env(blind_env):
 
 @pytest.fixture
 def recorded(env, declared_here, tmp_path):
-    """The run folder of one episode, and its record."""
+    """Return the run of one episode, and its record."""
     record = run_episode(env, ShiftingPolicy(env), 1, EpisodeRecorder(), SETTINGS)
     with closing(RunFolder.create(tmp_path, describe_run(env))) as folder:
         folder.append(record, make_row(record))
@@ -103,7 +113,7 @@ def decode(array):
 
 
 def joined(parts):
-    """Name → the values of all parts."""
+    """Return the concatenated values of all parts by the name of the series."""
     names = [each["name"] for part in parts for each in part["series"]]
     told = [(each["name"], decode(each["values"])) for part in parts for each in part["series"]]
     return {
@@ -159,7 +169,7 @@ def test_a_declared_series_arrives_on_the_served_the_exported_and_the_live_page(
         "nat",
         "prediction",
     )
-    # A part has what is new in it, and nothing else.
+    # A part contains only the new values.
     assert all(len(decode(each["values"])) == 1 for part in live.parts for each in part["series"])
 
 
@@ -218,7 +228,10 @@ def test_a_file_from_before_has_no_series_and_still_opens(recorded):
 
 
 def test_the_latency_is_that_of_the_executed_plan(env, monkeypatch):
-    """Clocks that only the policy moves: 12.5 ms a prediction, and a second for its alternatives."""
+    """Only the policy moves the clock.
+
+    A prediction takes 12.5 ms, and its alternatives take a second.
+    """
     clock = SimpleNamespace(now_s=0.0)
     monkeypatch.setattr("eval.drivers.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
 
@@ -249,7 +262,7 @@ def test_two_series_of_one_name_are_refused(declared_here):
 
 
 def test_the_plan_change_is_nan_for_the_first_plan_and_a_share_of_the_range_after(env):
-    """A tenth of one joint's range in six joints: √(0.1² / 6)."""
+    """A change of one joint in six by a tenth of its range is √(0.1² / 6)."""
     record = run_episode(env, ShiftingPolicy(env, signal=None), 0, EpisodeRecorder(), SETTINGS)
     expected = [np.nan, 0.1 / np.sqrt(6), 0.1 / np.sqrt(6)]
     np.testing.assert_allclose(record.arrays.series["plan_change"].values, expected, rtol=1e-5)
@@ -264,7 +277,10 @@ def test_the_plan_change_is_nan_for_the_first_plan_and_a_share_of_the_range_afte
 
 
 def test_the_plan_change_compares_the_same_control_steps():
-    """What goes on as it was planned has not changed; every further step of delay is a step of the ramp."""
+    """A plan that continues as before has not changed.
+
+    Each further step of delay changes it by one step of the ramp.
+    """
     ramp = np.arange(20, dtype=np.float32)[:, None] * np.float32([1, -2])
     span = np.array([10.0, 20.0])
     for n_since in (0, 3, 9):
@@ -273,7 +289,7 @@ def test_the_plan_change_compares_the_same_control_steps():
             compute_plan_change(ramp[:10], ramp[n_since + 2 :], n_since, span), 0.2
         )
     assert np.isnan(compute_plan_change(ramp[:10], ramp[10:], 10, span))
-    # A dimension without bounds counts nowhere.
+    # A dimension without bounds is not counted.
     assert (
         compute_plan_change(ramp[:10], ramp[:10] + np.float32([0, 5]), 0, np.array([10.0, np.inf]))
         == 0

@@ -1,4 +1,4 @@
-"""A region that is there is found, one that is not is not believed."""
+"""Tests that a start region is found where it exists, and rarely where it does not."""
 
 import numpy as np
 import pytest
@@ -32,11 +32,14 @@ def test_one_condition_is_enough_where_one_is_true():
 
 
 def test_a_region_that_does_not_matter_is_believed_as_rarely_as_the_test_says():
-    """Outcomes that depend on nothing: about one in twenty comes out below 0.05, although the best region is taken."""
+    """The outcomes are independent of the start.
+
+    About one p-value in twenty is below 0.05, although the best region is chosen.
+    """
     rng = np.random.default_rng(2)
     regions = [find_start_region(draw(40, 100 + k), rng.random(40) < 0.5) for k in range(300)]
     believed = np.mean([region is not None and region.p_value < 0.05 for region in regions])
-    assert believed < 0.08  # 0.05 and two and a half standard errors
+    assert believed < 0.08  # The bound is 0.05 plus two and a half standard errors.
 
 
 @pytest.mark.parametrize("success", [np.ones(40, bool), np.zeros(40, bool), np.arange(40) < 3])

@@ -1,4 +1,4 @@
-"""The table of failures: what it says of where each went wrong."""
+"""Tests that the table of failures says where each episode went wrong."""
 
 import io
 from dataclasses import replace
