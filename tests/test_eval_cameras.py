@@ -11,7 +11,7 @@ ENV_CAMERAS = ("overhead_cam", "wrist_cam", "overhead_cam_depth", "wrist_cam_dep
 
 
 def looking(*cameras):
-    """A policy that looks through these, each of a size of its own."""
+    """Return the spec of a policy that uses these cameras, each with its own image size."""
     sizes = {camera: (32 + i, 48) for i, camera in enumerate(cameras)}
     return PolicySpec(
         "act", sizes, 6, 6, chunk_size=10, n_action_steps=4, max_action_steps=10, stochastic=False
@@ -48,7 +48,7 @@ def select(policy, env_cameras=ENV_CAMERAS, env_name="so101/pick_place", trainin
             {"overhead_cam": "camera1", "wrist_cam": "camera2"},
             False,
         ),
-        # A second view of the scene is not the wrist's.
+        # A second view of the scene does not stand in for the wrist camera.
         (("top", "front"), {"overhead_cam": "top"}, True),
         (("image",), {"overhead_cam": "image"}, True),
         (("gripper",), {"wrist_cam": "gripper"}, True),
@@ -91,7 +91,7 @@ def test_what_the_user_gave_stays_and_is_completed():
     given = {"wrist_cam": "camera1"}
     pairs, _ = propose_camera_map(("camera1", "camera2"), ENV_CAMERAS, given=given)
     assert pairs == {"overhead_cam": "camera2", "wrist_cam": "camera1"}
-    # One of two turned round: the other one takes its place.
+    # If the user maps one camera to the other one's name, the other one gets the name that is left.
     pairs, _ = propose_camera_map(
         ("overhead_cam", "wrist_cam"), ENV_CAMERAS, given={"wrist_cam": "overhead_cam"}
     )
@@ -165,7 +165,7 @@ def test_a_misspelt_camera_of_the_environment_does_not_pass_for_a_missing_one(al
 
 @pytest.mark.parametrize("allow", [False, True])
 def test_one_camera_is_not_two_of_the_policy(allow):
-    """Of the two, one would be shown and the other be black."""
+    """Otherwise one of the policy's two images would be shown and the other would be black."""
     given = {"wrist_cam": "overhead_cam"}
     with pytest.raises(WhiskerError, match="for the policy's 'wrist_cam' too"):
         select(looking("overhead_cam", "wrist_cam"), camera_map=given, allow_missing_camera=allow)
@@ -195,7 +195,10 @@ def test_a_camera_without_images_in_training_may_be_missing_and_another_one_not(
 
 
 def test_a_camera_without_images_in_training_gives_way_to_the_one_that_was_renamed():
-    """The dataset's `image` became the policy's `camera1`: what the policy calls `image` was empty."""
+    """The camera that was renamed takes precedence.
+
+    The dataset's `image` became the policy's `camera1`, so the policy's own `image` was empty.
+    """
     training = TrainingRecord({"image": "camera1"}, cameras=frozenset({"camera1"}))
     policy = looking("camera1", "image")
     adopted = adopt_renamed_cameras(Adapters(), training, policy, LIBERO_CAMERAS)

@@ -1,4 +1,8 @@
-"""The commands as a person runs them: in real processes where that matters, and else in this one, which is quicker."""
+"""Tests of the commands as a user runs them.
+
+A test starts a real process where that matters. Otherwise it stays in this process, which is
+quicker.
+"""
 
 import json
 import os
@@ -30,7 +34,7 @@ def run_eval(*arguments, cwd=None, **environment):
 
 
 def rows_of(run_dir: Path):
-    """All rows of the one run in `run_dir`, without their durations."""
+    """Return all rows of the one run in `run_dir`, without their durations."""
     (run,) = run_dir.iterdir()
     rows = [json.loads(line) for line in (run / ROWS_FILE).read_text().splitlines()]
     return [{key: value for key, value in row.items() if key != "duration_s"} for row in rows]
@@ -43,7 +47,8 @@ def test_help_imports_nothing_heavy():
         "sys.argv = ['eval', '--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print([m for m in ('torch', 'mujoco', 'lerobot', 'transformers', 'numpy', 'scipy') if m in sys.modules])"
+        "print([m for m in ('torch', 'mujoco', 'lerobot', 'transformers', "
+        "'numpy', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -113,7 +118,7 @@ def test_a_run_directory_that_cannot_be_written(eval_here, tmp_path):
 
 
 def test_what_a_checkpoint_cannot_do_is_refused_before_torch_is_imported(tmp_path):
-    """With a torch that cannot be imported."""
+    """The test puts a `torch` on the path that fails when it is imported."""
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     for flags, said in (
         (["--samples", 4], "expected a policy that can plan in more than one way"),
@@ -138,7 +143,7 @@ def test_what_a_checkpoint_cannot_do_is_refused_before_torch_is_imported(tmp_pat
     "policy", [["--policy", "zero"], ["--checkpoint", "small_act"]], ids=lambda p: p[1]
 )
 def test_no_gl_library_names_the_command(tmp_path, small_act, policy):
-    """With a loader that finds no OSMesa."""
+    """The test makes the library loader find no OSMesa."""
     (tmp_path / "sitecustomize.py").write_text(
         "import ctypes.util\n_find = ctypes.util.find_library\n"
         "ctypes.util.find_library = lambda name: None if name == 'OSMesa' else _find(name)\n"
@@ -174,7 +179,7 @@ def test_the_table_and_what_to_do_next(tmp_path):
 
 
 def test_a_report_that_cannot_be_written_fails_no_run(tmp_path):
-    """On a disk that is full when the report is written."""
+    """The disk is full when the report is written."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os\n_replace = os.replace\n"
         "def replace(source, target, **how):\n"
@@ -220,7 +225,7 @@ def test_the_same_command_gives_the_same_rows_also_with_videos(eval_here, tmp_pa
 
 
 def wait_for_rows(process, run_dir: Path, n: int):
-    """Until the run has `n` rows; the process must not have ended by then."""
+    """Wait until the run has `n` rows, and return its folder. Fail if the process ends earlier."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         rows = list(run_dir.glob(f"*/{ROWS_FILE}"))
@@ -297,7 +302,7 @@ def test_resuming_with_another_flag_is_refused(eval_here, tmp_path):
 
 
 def test_resuming_a_run_whose_outcomes_other_rules_made_is_refused(eval_here, tmp_path):
-    """Runs from before there was a second edition of the rules do not say which made them."""
+    """Runs that do not record the version of their outcome rules were judged by version 1."""
     eval_here("--policy", "zero", "--episodes", 1, "--max-steps", 3, "--run-dir", tmp_path)
     (run,) = tmp_path.iterdir()
     description = json.loads((run / "run.json").read_text())
@@ -331,7 +336,7 @@ def test_resuming_with_other_weights_is_refused(eval_here, tmp_path, small_act):
 
 
 def test_crashes_of_the_policy_are_errors_and_exit_with_3(eval_here, tmp_path, small_act):
-    """A checkpoint whose action head is NaN."""
+    """The checkpoint's action head contains NaN."""
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
     weights = load_file(checkpoint / "model.safetensors")
     weights["model.action_head.bias"] = torch.full_like(

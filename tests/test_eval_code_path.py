@@ -1,4 +1,7 @@
-"""A run is not resumed on another code path of the numerical libraries, and another commit is said."""
+"""Tests that a run is not resumed on another code path of the numerical libraries.
+
+A difference of commit is reported.
+"""
 
 import json
 import os
@@ -30,7 +33,7 @@ def run_eval(*arguments, **settings):
 
 
 def test_another_code_path_is_refused_and_the_advice_works(tmp_path):
-    """OpenBLAS loads on every x86-64 processor with its oldest kernels."""
+    """The test uses OpenBLAS's oldest kernels, which run on every x86-64 processor."""
     run_eval(*ZERO, "--run-dir", tmp_path, OPENBLAS_CORETYPE="Nehalem")
     (run,) = tmp_path.iterdir()
     refused = run_eval("--resume", run, "--quiet")

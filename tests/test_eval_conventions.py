@@ -1,4 +1,7 @@
-"""What a policy declares of its conventions, against what the environment has: one refusal names all that differs."""
+"""Tests that the policy's declared conventions are compared with the environment's.
+
+A single refusal names everything that differs.
+"""
 
 from contextlib import closing
 from dataclasses import replace
@@ -78,7 +81,7 @@ def test_each_convention_that_disagrees_is_refused_with_both_sides_named(
 
 @pytest.mark.parametrize(("declared", "there"), [("tool", "base"), ("base", "tool")])
 def test_the_frame_of_a_rotation_is_compared(blind_env, declared, there):
-    """Rotation vectors of the same names, units and width, and another motion."""
+    """Rotation vectors of the same names, units and width mean another motion in another frame."""
     with pytest.raises(
         WhiskerError, match=rf"rotation frame '{there}'.*rotation frame '{declared}'"
     ):
@@ -95,7 +98,7 @@ def test_all_that_disagrees_is_in_one_refusal(blind_env):
 
 
 def advised(env_spec, **declared):
-    """What the refusal says to do; that is then done, and accepted."""
+    """Return the hint of the refusal. The test then follows it and expects no refusal."""
     with pytest.raises(WhiskerError) as refusal:
         check(env_spec, **declared)
     return refusal.value.hint

@@ -57,8 +57,8 @@ def test_images_are_lossless_and_the_object_ends_in_the_bowl(demos):
     frames = DemonstrationFrames(demos)
     last = np.flatnonzero(np.diff(frames.episode_index, append=99))
     assert (np.linalg.norm(frames.object_pos_world[last, :2] - [0.20, 0.15], axis=1) < 0.055).all()
-    # The overhead camera of an episode whose arm starts at home shows what the environment shows
-    # there.
+    # If the arm starts at home, the recorded image of the overhead camera must equal the one that
+    # the environment renders there.
     env = make_env("so101/pick_place", image_sizes={"overhead_cam": (32, 32)})
     for episode in range(3):
         env.reset(FIRST_DEMO_EPISODE + episode)

@@ -1,4 +1,7 @@
-"""`eval --collect-features` and `--record-observations`: more is kept, and nothing else changes."""
+"""Tests of `eval --collect-features` and `--record-observations`.
+
+The run folder keeps more, and nothing else changes.
+"""
 
 import json
 from contextlib import closing
@@ -112,7 +115,7 @@ def test_rollouts_are_the_same_with_and_without(monkeypatch, tmp_path, checkpoin
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory, checkpoints):
-    """(setup, run folder) of a small ACT, with one hook point of the user's own."""
+    """Yield (setup, run folder) of a small ACT with one user-defined hook point."""
     config = make_config(
         EvalConfig,
         checkpoint=str(checkpoints("act")),
@@ -151,7 +154,7 @@ def test_rows_are_of_the_moments_of_the_predictions(collected):
         bank.description.source == "so101/pick_place"
         and bank.description.state_names[-1] == "gripper.pos"
     )
-    # Planned once more from what was recorded.
+    # Plan once more from the recorded observations.
     looks = [look for look in read_run(run) if look.decided]
     for row, look in enumerate(looks):
         setup.env.reset(look.episode_index)

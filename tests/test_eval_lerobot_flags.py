@@ -22,7 +22,8 @@ def test_ours_pass():
     [
         (
             EvalConfig,
-            "Say --env in place of --env.type, --episodes in place of --eval.n_episodes. Leave out --policy.x.",
+            "Say --env in place of --env.type, --episodes in place of --eval.n_episodes. "
+            "Leave out --policy.x.",
         ),
         (
             DoctorConfig,

@@ -1,4 +1,4 @@
-"""LIBERO through the commands, as a person runs it: real processes, one episode each."""
+"""Tests of LIBERO through the commands, in real processes with one episode each."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_the_expert_succeeds_in_a_process_of_its_own_and_nothing_else_is_printed
 
 @pytest.mark.slow
 def test_a_checkpoint_runs_through_both_cameras(tmp_path):
-    """Random weights: it does nothing useful, but every part is the real one."""
+    """The weights are random and solve nothing, but every other part is the real one."""
     save_small_act(tmp_path / "act", 8, 7, cameras=("image", "image2"))
     arguments = (
         "--checkpoint",
@@ -90,7 +90,7 @@ def test_recorded_demonstrations_are_replayed(tmp_path):
         (["--policy", "zero", "--env", "libero_spatail"], "Did you mean 'libero_spatial"),
         (["--policy", "zero", "--env", "libero_goal/12"], "libero_goal/0 to libero_goal/9"),
         (["--policy", "zero", "--env", "libero_goal_env"], "no BDDL file"),
-        # An environment is built for these two.
+        # Only the next two cases build an environment.
         pytest.param(
             ["--policy", "zero", "--env", TASK, "--episodes", "51"],
             "50 initial states",

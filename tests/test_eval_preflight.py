@@ -13,8 +13,13 @@ from tests.small_checkpoints import save_small_act
 
 
 def spec(**changes):
-    return PolicySpec(**({"type": "act", "image_sizes": {}, "state_dim": 6, "action_dim": 6, "chunk_size": 10}
-                         | {"n_action_steps": 4, "max_action_steps": 10, "stochastic": False} | changes))  # fmt: skip
+    return PolicySpec(
+        **(
+            {"type": "act", "image_sizes": {}, "state_dim": 6, "action_dim": 6, "chunk_size": 10}
+            | {"n_action_steps": 4, "max_action_steps": 10, "stochastic": False}
+            | changes
+        )
+    )
 
 
 def test_a_checkpoint_for_another_robot_is_refused_with_both_sides_named(blind_env, tmp_path):
@@ -62,7 +67,7 @@ def test_n_action_steps_outside_the_chunk_is_refused(asked):
 
 
 def test_steps_that_the_checkpoint_itself_does_not_have_are_not_said_to_be_a_flag():
-    """lerobot does not compare the two for its diffusion policy."""
+    """lerobot does not compare the two numbers for its diffusion policy."""
     policy = spec(type="diffusion", checkpoint="mine", n_action_steps=12)
     with pytest.raises(
         WhiskerError, match=r"checkpoint 'mine', n_action_steps: expected 1 to 10.*got 12"
@@ -89,7 +94,7 @@ def test_a_wider_policy_fits_with_padding_and_is_told_so_without(blind_env, wide
 
 @pytest.mark.parametrize("narrower", [{"state_dim": 5}, {"action_dim": 5}])
 def test_padding_makes_no_narrower_policy_fit(blind_env, narrower):
-    """A state is not cut, and an action is not made up."""
+    """Whisker neither truncates a state nor invents an action."""
     for adapters in (Adapters(), Adapters(allow_padding=True)):
         with pytest.raises(WhiskerError, match="trained for another robot") as refusal:
             check_fit(spec(**narrower), blind_env.spec, adapters)
@@ -97,7 +102,7 @@ def test_padding_makes_no_narrower_policy_fit(blind_env, narrower):
 
 
 def test_padding_is_advised_only_where_it_is_accepted(blind_env):
-    """The state is wider, which padding mends, and the action is narrower, which it does not."""
+    """Padding would help the wider state, but not the narrower action."""
     with pytest.raises(WhiskerError, match="trained for another robot") as refusal:
         check_fit(spec(state_dim=8, action_dim=5), blind_env.spec)
     assert "--allow-padding" not in str(refusal.value)
@@ -157,7 +162,10 @@ def test_liberos_other_form_is_another_control(blind_env, mode, asked, other):
 
 
 def test_differences_are_not_added_where_that_is_no_addition(blind_env):
-    """Rotation vectors do not add, and a state of other numbers is not what the action is a difference from."""
+    """The state can be added to the action only where both hold the same numbers.
+
+    Rotation vectors do not add at all.
+    """
     poses = in_mode(blind_env.spec, "absolute", rotation="axis_angle", rotation_frame="base")
     with pytest.raises(WhiskerError, match=r"--policy-actions delta.*Rotations do not add"):
         check_fit(spec(), poses, Adapters(policy_actions="delta"))

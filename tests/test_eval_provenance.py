@@ -1,4 +1,7 @@
-"""A run says where its rows come from, and is resumed only by what would have made the same rows."""
+"""Tests that a run records where its rows come from.
+
+It is resumed only by a setup that would have made the same rows.
+"""
 
 import json
 import subprocess
@@ -63,7 +66,7 @@ def test_flags_and_facts_of_the_policy_that_came_later_do_not_keep_a_run_from_be
 def test_a_run_from_before_goals_had_kinds_is_resumed_if_its_thresholds_are_those_of_now(
     run, described, near_goal_m, said
 ):
-    """Goals were names then, and the thresholds of all kinds stood in one place."""
+    """The goals of such a run are names, and one table holds the thresholds of all kinds."""
     written = json.loads((run / RUN_FILE).read_text())
     (goal,) = written["env"]["goals"]
     of_doors = {"begun_joint_progress": 0.1, "stalled_joint_progress": 0.02}

@@ -1,4 +1,7 @@
-"""Every refusal before a run that proposes flags: the same command with these flags goes on."""
+"""Tests that the flags which a refusal proposes make the command run.
+
+They cover every refusal before a run that proposes flags.
+"""
 
 import re
 from contextlib import closing

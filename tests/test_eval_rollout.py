@@ -26,7 +26,7 @@ from viz.whiskers import load_planned_arrays
 
 
 class ScheduledPolicy:
-    """Plans chunks whose actions spell when they were planned; counts its resets."""
+    """A policy whose actions encode when they were planned. It counts its resets."""
 
     def __init__(self, env, horizon=6, spoil_at=None):
         self.spec = PolicySpec("scheduled", {}, 6, 6, horizon, horizon, horizon, stochastic=False)
@@ -72,7 +72,7 @@ def test_the_policy_is_reset_at_every_start_and_no_plan_outlives_its_episode(env
 
 
 def test_nothing_happens_between_two_events(env):
-    """A viewer may wait for as long as it likes."""
+    """A viewer may wait between two events for as long as it likes."""
     events = play_episode(env, ScheduledPolicy(env), 0, RolloutSettings(4, 10))
     next(events), next(events)
     before = env.snapshot()
@@ -107,7 +107,10 @@ def test_the_record_is_what_happened(env):
 
 @pytest.mark.parametrize("n_samples", [1, 3])
 def test_a_rollout_driven_by_hand_is_the_recorded_episode(env, n_samples):
-    """Requests are answered here, each by plans of its own generators, in no driver of the project."""
+    """The test answers the requests itself, without one of the project's drivers.
+
+    It draws the plans of each request from that request's generators.
+    """
     policy, settings = BASELINES["random"](env), RolloutSettings(1, 12, n_samples)
     recorded = run_episode(env, policy, 2, EpisodeRecorder(), settings).arrays
     env.reset(2)
@@ -140,7 +143,7 @@ def test_a_rollout_driven_by_hand_is_the_recorded_episode(env, n_samples):
 
 
 class WithoutSnapshots(Point):
-    """Its names of the capability's methods cannot be called."""
+    """An environment on which the methods of the snapshot capability cannot be called."""
 
     snapshot = restore = simulate_ee_path = ""
 
@@ -238,10 +241,10 @@ def test_a_rollout_goes_on_from_each_decision_as_it_did(policy_type, config, tmp
             [event for event in events if isinstance(event, Decision)],
         )
         assert len(decisions) > 2
-        env.reset(5)  # the world is elsewhere by then
+        env.reset(5)  # By then the world is in another state.
         for decision in reversed(decisions):
             start = decision.start()
-            for _ in range(2):  # a start is not used up
+            for _ in range(2):  # A start can be used more than once.
                 env.restore(decision.snapshot)
                 again = list(continue_episode(env, policy, start, 1, RolloutSettings(n, n_steps)))
                 assert actions_of(again) == actions[decision.step :]
@@ -271,7 +274,7 @@ def test_a_branch_draws_its_noise_from_its_seed_alone(env):
         )
 
     assert branch(1) == branch(1) != branch(2) and branch(0) != branch(1)
-    # It begins with the noise of that alternative.
+    # A branch begins with the noise of the alternative with that seed.
     assert [branch(seed)[0] for seed in range(3)] == decision.alternatives[:, 0].tolist()
 
 
@@ -284,9 +287,8 @@ def test_a_decision_remembers_what_was_asked_and_sees_what_is_there_now(env):
     env.step(env.state() + 9)
     moved = next(continue_episode(env, policy, decision.start(), 0, RolloutSettings(1, 6)))
     assert np.abs(moved.observation.state - decision.observation.state).max() > 0.1
-    np.testing.assert_array_equal(
-        moved.plan, decision.plan
-    )  # what it carries: the targets of the beginning
+    # The memory holds the targets of the start, so the plan stays the same.
+    np.testing.assert_array_equal(moved.plan, decision.plan)
 
 
 def test_a_copied_memory_has_a_future_of_its_own(env):

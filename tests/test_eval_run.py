@@ -1,4 +1,4 @@
-"""A run folder is read by one class, whichever version wrote it and whether or not it is finished."""
+"""Tests that one class reads a run folder of any version, finished or not."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ def record(blind_env):
 
 @pytest.fixture
 def folder(tmp_path, blind_env, record):
-    """A run of `N_ASKED` episodes, open for writing, that has one of them, the second."""
+    """Yield a run of `N_ASKED` episodes, open for writing, that has only the second of them."""
     description = describe_run(blind_env)
     description = replace(description, config=replace_flags(description.config, episodes=N_ASKED))
     with closing(RunFolder.create(tmp_path, description)) as folder:
@@ -61,9 +61,8 @@ def test_a_run_that_goes_on_is_followed(folder, record):
     (first,) = run.rows
     append(folder, record, 2)
     assert run.rows == folder.rows and [row.episode_index for row in run.rows] == [1, 2]
-    assert (
-        first == run.rows[0] and run.rows[0] is run.rows[0]
-    )  # what did not change is not read again
+    # Rows that did not change are not read again.
+    assert first == run.rows[0] and run.rows[0] is run.rows[0]
     run.rows.clear()
     assert len(run.rows) == 2
 
@@ -150,8 +149,10 @@ def test_a_task_that_was_not_run_has_no_world(folder):
 def test_reading_a_run_imports_no_simulator_and_no_network(folder):
     code = (
         "import sys; from eval.run import Run\n"
-        "run = Run.open(sys.argv[1]); assert len(run.rows) == 1 and run.load_arrays(run.rows[0]) and run.missing\n"
-        "print(sorted({'mujoco', 'robosuite', 'libero', 'torch', 'lerobot', 'transformers', 'cv2'} & set(sys.modules)))"
+        "run = Run.open(sys.argv[1]); "
+        "assert len(run.rows) == 1 and run.load_arrays(run.rows[0]) and run.missing\n"
+        "print(sorted({'mujoco', 'robosuite', 'libero', 'torch', 'lerobot', "
+        "'transformers', 'cv2'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, folder.path], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""`run.json` comes back as it was described, from every version that wrote one."""
+"""Tests that `run.json` is read as it was written, whichever version wrote it."""
 
 import json
 import re
@@ -28,7 +28,7 @@ CONFIG = make_config(
     gripper_range=None,
 )
 FINDING = Finding("horizon", Level.WARNING, "too short", "5 steps", "Give more --max-steps.")
-# Without this a file is of no version: everything else came later at one time or another.
+# Files of every version have these keys. All others were added later.
 ALWAYS_THERE = ("version", "config", "resolved", "policy", "env")
 
 
@@ -60,7 +60,10 @@ def test_what_was_described_comes_back(run, described):
 
 def test_the_file_has_the_parts_of_version_1_in_their_order(run):
     written = json.loads((run / RUN_FILE).read_text())
-    parts = "version started_utc config resolved policy env tasks scene_sha256 versions code_path commit machine doctor"
+    parts = (
+        "version started_utc config resolved policy env tasks scene_sha256 versions code_path "
+        "commit machine doctor"
+    )
     assert list(written) == parts.split() and written["version"] == 1
     assert not {"resume", "list_envs", "output"} & written["config"].keys()
     assert written["config"]["hook"] == {"modules": [], "pool": None} and written["tasks"] == {
@@ -79,7 +82,7 @@ def test_flags_that_may_differ_on_resume_are_not_kept(tmp_path, described):
 
 
 def test_a_run_of_the_first_version_has_none_of_what_came_later(run, described):
-    """And its tasks, flags and rules are those that there were."""
+    """Its tasks, flags and rules are read as those of that version."""
     content = {
         name: part
         for name, part in json.loads((run / RUN_FILE).read_text()).items()
@@ -194,7 +197,7 @@ def test_a_resumption_leaves_all_else_as_it_was_written(run):
 
 
 def test_a_file_of_before_flags_had_groups_is_read(tmp_path):
-    """The file was written by version 0.1.0, at a commit at which the flags stood side by side."""
+    """Version 0.1.0 wrote the file at a commit at which the flags had no groups."""
     shutil.copy(Path(__file__).with_name("older_run.json"), tmp_path / RUN_FILE)
     read = load_description(tmp_path)
     assert read.config == make_config(

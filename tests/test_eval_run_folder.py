@@ -33,7 +33,7 @@ def record(blind_env):
 
 @pytest.fixture
 def run(tmp_path, blind_env, record):
-    """A folder with three episodes, closed."""
+    """Return a closed run folder with three episodes."""
     run = RunFolder.create(tmp_path, describe_run(blind_env))
     for index in range(3):
         each = replace(record, episode_index=index)
@@ -59,7 +59,10 @@ def test_joint_environments_leave_the_inverse_kinematics_columns_empty(run):
 
 
 def test_columns_that_came_later_are_missing_in_older_runs(run):
-    """Rows and arrays of before; a row that lacks any other field is damaged."""
+    """Rows and arrays may lack columns that were added later.
+
+    A row that lacks any other field is damaged.
+    """
     decisive = ("decisive_step", "decisive_event")
     later = ("ik_failure_rate", "ik_error_mm", "goal", "final_joint_progress", *decisive)
     later_arrays = ("ik_error_m", "joint_progress", "goals_met", "closes_gripper")
@@ -88,7 +91,7 @@ def test_columns_that_came_later_are_missing_in_older_runs(run):
 
 
 def test_a_row_says_where_it_went_wrong(run):
-    """In words that come back as they were, and as the step to look at first."""
+    """A row keeps the event that decided it, and shows the decisive step first."""
     for row in load_rows(run.path):
         assert (
             isinstance(row.decisive_event, Event)
@@ -146,7 +149,8 @@ def test_one_writer_at_a_time(run):
     code = (
         "import sys, pathlib\n"
         "from eval.run_folder import RunFolder\n"
-        "run = RunFolder.reopen(pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+        "run = RunFolder.reopen(pathlib.Path(sys.argv[1])); "
+        "print('open', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code, run.path],

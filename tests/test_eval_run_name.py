@@ -1,4 +1,4 @@
-"""The names of run folders."""
+"""Tests of the names of run folders."""
 
 import pytest
 

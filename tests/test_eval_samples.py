@@ -1,4 +1,7 @@
-"""`eval --samples` and `--intermediate-plans`: more is recorded, and nothing else changes."""
+"""Tests of `eval --samples` and `--intermediate-plans`.
+
+The run records more, and nothing else changes.
+"""
 
 import json
 from contextlib import closing
@@ -30,7 +33,10 @@ RECORDED_BESIDES = ("alternative_chunk", "intermediate_chunk")
 
 @pytest.fixture(scope="module")
 def setups(tmp_path_factory):
-    """type, or "random" → what an evaluation of it runs, made when first asked for."""
+    """Yield a function that returns the setup of a policy type, or of the random policy.
+
+    The setup is made on first use.
+    """
     folder, made = tmp_path_factory.mktemp("samples"), []
 
     @cache
@@ -96,7 +102,7 @@ def test_an_alternative_is_what_the_policy_plans_with_its_generator(policy_type,
 @each_stochastic
 def test_as_many_plans_are_computed_as_are_asked_for(policy_type, setups, monkeypatch):
     setup, rows = setups(policy_type), []
-    policy = getattr(setup.policy, "inner", setup.policy)  # within the adapters
+    policy = getattr(setup.policy, "inner", setup.policy)  # The adapters wrap the policy.
     predict = policy.predict
 
     def counting(memories, rngs):
