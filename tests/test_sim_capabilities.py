@@ -1,4 +1,4 @@
-"""A wrapper has exactly the capabilities of what it wraps, and code says which one it lacks."""
+"""A wrapper has exactly its environment's capabilities, and errors name the missing one."""
 
 from contextlib import closing
 from functools import partial
@@ -78,9 +78,8 @@ def test_a_process_has_what_is_inside_it():
         assert (
             bare.observe().state.tolist() == here.observe().state.tolist() == bare.state().tolist()
         )
-    assert capabilities_of(whole) == set(
-        CAPABILITIES
-    )  # which does not depend on a process that runs
+    # Capabilities do not depend on a running process.
+    assert capabilities_of(whole) == set(CAPABILITIES)
 
 
 def test_what_is_missing_is_said_in_one_sentence():
@@ -88,7 +87,8 @@ def test_what_is_missing_is_said_in_one_sentence():
     with pytest.raises(WhiskerError) as refused:
         require(make_bare_point(), Snapshots, "whiskers")
     assert str(refused.value) == (
-        "whiskers in 'point': expected an environment with the capability 'snapshots' (restore, simulate_ee_path, snapshot), "
+        "whiskers in 'point': expected an environment with the capability 'snapshots' "
+        "(restore, simulate_ee_path, snapshot), "
         "got one without."
     )
     with pytest.raises(
@@ -112,7 +112,10 @@ def test_the_doctor_does_without():
 
 @pytest.fixture
 def replay_without(failed_run, monkeypatch):
-    """Remove capabilities from the environment in which the episodes of `failed_run` are replayed."""
+    """Return a function that removes capabilities from the environment of `failed_run`.
+
+    Replays of its episodes then lack those capabilities.
+    """
     open_env = Run.open_env
 
     def take_away(*lost):

@@ -368,7 +368,10 @@ class LosesABody(Point):
 
 
 def test_what_can_be_drawn_has_a_pose_for_every_body_and_a_projection_for_its_own_cameras():
-    """`Point` projects into any camera."""
+    """Every body has a pose, and only the environment's own cameras have a projection.
+
+    `Point` fails the check, because it projects into any camera.
+    """
     for make, sentence in (
         (Point, "accepts a camera that is not observed"),
         (LosesABody, r"\(1, 7\).* 2 bodies"),
@@ -378,7 +381,10 @@ def test_what_can_be_drawn_has_a_pose_for_every_body_and_a_projection_for_its_ow
 
 
 def test_what_cannot_be_told_is_unknown():
-    """`Point` also executes actions beyond its bounds, and it draws without OpenGL."""
+    """A check that cannot decide says "unknown".
+
+    `Point` also executes actions beyond its bounds, and it draws without OpenGL.
+    """
     checks = verdicts_of(Point, POINT_EPISODE)
     assert (
         checks["clipping"].verdict == "unknown"

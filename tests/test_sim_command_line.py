@@ -1,4 +1,4 @@
-"""How a command begins and ends, on a command of the test's own."""
+"""A command starts and ends as it should. The command is the test's own."""
 
 import subprocess
 import sys

@@ -18,7 +18,7 @@ from sim.cpu_code_path import (
 
 CAPABLE = read_processor()["flags"] >= {"avx2", "fma"}
 needs_avx2 = pytest.mark.skipif(not CAPABLE, reason="the path needs AVX2 and FMA")
-# Prints what each library reports, which does not depend on the variables.
+# This code prints what each library reports, independently of the variables.
 ASK_LIBRARIES = """
 import json, sim, torch
 from threadpoolctl import threadpool_info
@@ -26,11 +26,12 @@ import numpy
 blas = [pool["architecture"] for pool in threadpool_info() if pool["internal_api"] == "openblas"]
 print(json.dumps([blas, torch.backends.cpu.get_cpu_capability()]))
 """
-# The last bits of a product in two orders of summation.
+# This product depends in its last bits on the order of summation.
 PRODUCT = """
 import sim, torch
 torch.set_num_threads(1)
-a, b = torch.arange(1.0, 77101.0).reshape(300, 257).sin(), torch.arange(1.0, 77101.0).reshape(257, 300).cos()
+a, b = torch.arange(1.0, 77101.0).reshape(300, 257).sin(), \
+torch.arange(1.0, 77101.0).reshape(257, 300).cos()
 print((a @ b).numpy().tobytes().hex())
 """
 
@@ -109,7 +110,10 @@ def test_a_processor_without_avx2_is_left_alone(no_settings, monkeypatch):
 
 
 def test_the_first_processor_is_read(tmp_path):
-    first = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Xeon: 3 GHz\nflags\t\t: fpu avx2 fma\n"
+    first = (
+        "processor\t: 0\nvendor_id\t: GenuineIntel\n"
+        "model name\t: Xeon: 3 GHz\nflags\t\t: fpu avx2 fma\n"
+    )
     (tmp_path / "cpuinfo").write_text(first + "\nprocessor\t: 1\nmodel name\t: other\n")
     read = read_processor(tmp_path / "cpuinfo")
     assert read == {

@@ -1,4 +1,4 @@
-"""Families from outside of the project, found by import string and by entry point."""
+"""Families from outside of the project are found by import string and by entry point."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ from sim.registry import camera_names, expand_env, family_of, list_envs, make_en
 from viz.episode_film import MAIN_SIZE, choose_views, open_camera_film
 
 OUTSIDE = Path(__file__).parent / "outside"
-# The files that an installer makes from tests/outside/pyproject.toml.
+# An installer makes these files from tests/outside/pyproject.toml.
 DIST_INFO = {
     "METADATA": "Metadata-Version: 2.1\nName: toy-envs\nVersion: 0.1\n",
     "entry_points.txt": "[whisker.envs]\ntoy = toy_module:toy\n",
@@ -31,7 +31,8 @@ from sim.spec import EnvListing
 
 class Broken(EnvFamily):
     def listings(self):
-        return [EnvListing("crash", "", 1), EnvListing("other", "", 1), EnvListing("task:of", "", 1)]
+        return [EnvListing("crash", "", 1), EnvListing("other", "", 1), \
+EnvListing("task:of", "", 1)]
 
     def make(self, request):
         from dataclasses import replace
@@ -50,7 +51,7 @@ broken, number = Broken(), 7
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
-    """Change to a directory with the toy's module. Its modules are forgotten afterwards."""
+    """Change to a directory with the toy's module, and forget its modules afterwards."""
     (tmp_path / "toy_module.py").write_text((OUTSIDE / "toy_module.py").read_text())
     (tmp_path / "broken_module.py").write_text(BROKEN)
     (tmp_path / "not_python.py").write_text("def f(:\n")
@@ -74,7 +75,7 @@ def installed(outside, monkeypatch):
 
 
 def eval_outside(directory, *arguments, **environment):
-    """Run the installed command. Its own directory is not the current one."""
+    """Run the installed command in a directory that is not the project's."""
     return subprocess.run(
         [Path(sys.executable).parent / "eval", *map(str, arguments)],
         cwd=directory,
@@ -221,7 +222,8 @@ def test_looking_a_family_up_imports_no_simulator(tmp_path):
     code = (
         "import sys\n"
         "from sim.registry import expand_env, list_envs, task_of\n"
-        "assert len(expand_env('libero_goal')) == 10 and expand_env('so101/pick_place') == ('so101/pick_place',)\n"
+        "assert len(expand_env('libero_goal')) == 10 "
+        "and expand_env('so101/pick_place') == ('so101/pick_place',)\n"
         "task_of('so101/pick_place_words'), task_of('libero_goal/3'), next(iter(list_envs()))\n"
         "print([m for m in ('mujoco', 'robosuite', 'torch') if m in sys.modules])"
     )
@@ -255,7 +257,7 @@ def test_an_environment_from_outside_lives_in_a_process_of_its_own_if_its_family
 
 
 def test_a_process_of_ones_own_can_be_of_another_python(outside, monkeypatch):
-    """That Python has its packages elsewhere, and knows nothing of this project."""
+    """The family's Python has its packages elsewhere, and does not know this project."""
     venv.create(outside / "other", with_pip=False)
     (site,) = (outside / "other" / "lib").glob("*/site-packages")
     (site / "ours.pth").write_text(sysconfig.get_path("purelib") + "\n")

@@ -23,7 +23,7 @@ def _nothing_was_tried_before():
 
 def see_a_gpu(monkeypatch):
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)  # MuJoCo sets it when it is imported
+    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)  # importing MuJoCo sets it
     monkeypatch.setattr("sim.gl.glob.glob", lambda _: ["/dev/nvidia0"])
     monkeypatch.setattr("sim.gl.os.access", lambda *_: True)
 
@@ -85,7 +85,7 @@ def test_osmesa_draws_without_a_device_so_it_is_not_tried(monkeypatch):
     ],
 )
 def test_a_choice_that_cannot_start_is_refused_before_anything_is_imported(choice, said):
-    """The check runs as `eval` runs it, and the advice of the message works."""
+    """The check refuses such a choice as it does in `eval`, and the message's advice works."""
     code = (
         "import sys\n"
         "from sim.errors import WhiskerError\n"

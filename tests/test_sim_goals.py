@@ -1,4 +1,4 @@
-"""The requirements of a goal kind on the environments that declare goals of it."""
+"""Environments meet the requirements of the goal kinds that they declare."""
 
 from dataclasses import replace
 
@@ -90,7 +90,7 @@ def test_progress_that_is_not_of_the_declared_kind_is_named(changes, said):
     ],
 )
 def test_a_goal_that_was_recorded_as_a_name_is_the_goal_that_is_declared_now(name, kind, stated):
-    """The thresholds are those that old runs recorded, of both kinds together."""
+    """The recorded thresholds are those of old runs: they belong to both kinds together."""
     then = {
         "held_steps": 10,
         "raised_m": 0.02,

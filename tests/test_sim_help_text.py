@@ -1,4 +1,4 @@
-"""The help of every command, and how the parser understands what it shows."""
+"""Every command's help describes what its parser accepts."""
 
 import re
 import sys

@@ -19,7 +19,8 @@ MODEL_XML = """
   <worldbody>
     <light pos="1 1 1.5"/>
     <body name="table" pos="0 0 0.875"><geom size="0.1"/></body>
-    <body name="bowl_1_main" pos="0 -0.1 0"><joint name="bowl_1_joint0" type="free"/><geom size="0.1"/></body>
+    <body name="bowl_1_main" pos="0 -0.1 0"><joint name="bowl_1_joint0" type="free"/>\
+<geom size="0.1"/></body>
     <body name="plate_1_main"><freejoint/><geom size="0.1"/></body>
     <body name="wooden_cabinet_1_main" pos="0.0288091 -0.246863 0.905" quat="0 0 0 1">
       <body name="wooden_cabinet_1_top" pos="9 9 9"><joint type="slide"/><geom size="0.1"/></body>
@@ -28,8 +29,8 @@ MODEL_XML = """
   </worldbody>
 </mujoco>
 """
-# What h5py shows of a published file, libero_goal/open_the_middle_drawer_of_the_cabinet_demo.hdf5,
-# but for the paths.
+# h5py shows these values, with other paths, in a published file:
+# libero_goal/open_the_middle_drawer_of_the_cabinet_demo.hdf5.
 CONTROLLER = {
     "type": "OSC_POSE",
     "input_max": 1,
@@ -86,10 +87,10 @@ def bddl_path(tmp_path):
 
 
 def recording(seed, n_steps=6):
-    """Everything of an episode that the environment hands out."""
+    """Return random values for everything that the environment reports in an episode."""
     rng = np.random.default_rng(seed)
     rotation = rng.normal(size=(n_steps, 3))
-    # Up to a full turn, as robosuite writes quaternions with a negative real part.
+    # Rotations go up to a full turn, because robosuite's quaternions may have a negative real part.
     rotation *= np.linspace(0.1, 6, n_steps)[:, None] / np.linalg.norm(
         rotation, axis=1, keepdims=True
     )
@@ -107,13 +108,13 @@ def recording(seed, n_steps=6):
 
 
 def quat_xyzw(rotation):
-    """The inverse of robosuite's quat2axisangle: the angle is 2 acos(w)."""
+    """Return the inverse of robosuite's quat2axisangle, whose angle is 2 acos(w)."""
     angle = np.linalg.norm(rotation, axis=1, keepdims=True)
     return np.hstack([rotation / angle * np.sin(angle / 2), np.cos(angle / 2)])
 
 
 def write_plainly(path, numbers=(0, 1, 2)):
-    """The layout as LIBERO's create_dataset.py makes it, without a line of ours."""
+    """Write a file in the layout of LIBERO's create_dataset.py, without any code of ours."""
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         data.attrs["env_name"] = "Libero_Tabletop_Manipulation"
@@ -161,7 +162,7 @@ def write_ours(path, bddl_path, numbers=(0, 1, 2)):
 
 
 def read_tree(path):
-    """Name → dtype, shape and value of everything in the file."""
+    """Return name → dtype, shape and value of everything in the file."""
     tree = {}
     with h5py.File(path) as file:
 
@@ -298,7 +299,7 @@ def replace(file, name, array):
 
 
 def spoil(name, change):
-    """A damage: the array of that name is replaced by what `change` makes of it."""
+    """Return a damage that replaces the array of that name by the result of `change`."""
     return lambda file: replace(file, name, change(file[name][()]))
 
 
@@ -342,7 +343,10 @@ def remove(name, attribute=None):
         (remove("data"), r"expected a group 'data', got \[\]"),
         (
             lambda file: [file["data"].attrs.pop(name) for name in list(file["data"].attrs)],
-            r"expected the attributes of LIBERO's own files.*got none: it was regenerated without them",
+            (
+                r"expected the attributes of LIBERO's own files.*"
+                r"got none: it was regenerated without them"
+            ),
         ),
         (
             lambda file: file.move("data/demo_1", "data/demo1") or remove("data/demo_0")(file),
@@ -482,7 +486,7 @@ def test_a_truncated_file(tmp_path, kept):
 
 
 def test_a_file_with_a_hole(tmp_path):
-    """Two downloads into one file: the length is right, the inside is not."""
+    """Two downloads wrote the same file: its length is right, but part of its content is not."""
     path = write_plainly(tmp_path / "plain.hdf5")
     with h5py.File(path) as file:
         start = h5py.h5o.get_info(file["data/demo_1"].id).addr
@@ -603,7 +607,10 @@ def test_the_scene_comes_from_the_bddl_file(tmp_path):
 
 
 def test_fixture_poses_are_those_of_the_model_that_was_saved(tmp_path):
-    """MuJoCo is the oracle: poses are moved in the compiled model, as LIBERO does at reset, and saved from it."""
+    """MuJoCo is the oracle.
+
+    The test moves poses in the compiled model, as LIBERO does at reset, and saves the model.
+    """
     model = mujoco.MjModel.from_xml_string(MODEL_XML)
     rng = np.random.default_rng(0)
     fixtures = ("table", "wooden_cabinet_1_main", "flat_stove_1_main")
@@ -627,7 +634,10 @@ def test_poses_left_out_are_the_origin_and_quaternions_are_made_unit():
     np.testing.assert_allclose(poses["flat_stove_1_main"].quat_wxyz, np.sqrt([0.5, 0, 0, 0.5]))
 
 
-BOMB = '<!DOCTYPE m [<!ENTITY e SYSTEM "file:///etc/hostname">]><mujoco><worldbody>&e;</worldbody></mujoco>'
+BOMB = (
+    '<!DOCTYPE m [<!ENTITY e SYSTEM "file:///etc/hostname">]>'
+    "<mujoco><worldbody>&e;</worldbody></mujoco>"
+)
 
 
 @pytest.mark.parametrize(

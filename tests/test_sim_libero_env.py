@@ -1,4 +1,4 @@
-"""Our LIBERO environment against LIBERO's own, bit for bit."""
+"""Our LIBERO environment equals LIBERO's own, bit for bit."""
 
 import gc
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +22,7 @@ from tests.stock_libero import (
 
 CHUNK = 8
 BOWL_ON_PLATE, STOVE = "libero_spatial/0", "libero_goal/7"
-# One task of each suite that papers report, and a perturbed one.
+# These are one task of each suite that papers report, and a perturbed one.
 SUITES = (
     BOWL_ON_PLATE,
     "libero_object/0",
@@ -41,7 +41,7 @@ def blind():
 
 
 def random_actions(n_steps: int, seed: int = 0) -> np.ndarray:
-    """Some beyond the controller's range, both signs of the gripper."""
+    """Return actions of which some exceed the controller's range; the gripper has both signs."""
     return np.random.default_rng(seed).normal(0, 0.6, (n_steps, 7)).astype(np.float32)
 
 
@@ -62,7 +62,7 @@ def assert_same_moment(env, stock, observation, *, images: bool) -> None:
 def compare_with_stock(
     name: str, episodes: tuple[int, ...], n_steps: int, change=None
 ) -> list[np.ndarray]:
-    """Roll the same actions out in both; returns our last images.
+    """Roll the same actions out in both environments, and return our last images.
 
     `change` alters both worlds half way.
     """
@@ -70,9 +70,8 @@ def compare_with_stock(
     env = make_libero(name)
     try:
         for episode in episodes:
-            stock = make_stock_env(
-                task
-            )  # a new one: LIBERO's later resets draw other fixture poses
+            # LIBERO's later resets draw other fixture poses, so each episode has a new environment.
+            stock = make_stock_env(task)
             observation = begin_stock_episode(stock, task, episode)
             env.reset(episode)
             assert_same_moment(env, stock, observation, images=True)
@@ -90,7 +89,7 @@ def compare_with_stock(
     return last_images
 
 
-def test_an_episode_of_more_than_a_chunk_in_which_a_stove_is_turned_on_equals_the_stock_environment():
+def test_an_episode_of_more_than_a_chunk_with_a_stove_turned_on_equals_the_stock_environment():
     def turn_knob(data):
         data.joint("flat_stove_1_button").qpos = 1.0
 
@@ -111,7 +110,11 @@ def test_two_episodes_of_three_chunks_equal_the_stock_environment(name):
 
 @pytest.mark.parametrize("name", ["libero_10/3", "libero_90/0", "libero_spatial/4"])
 def test_a_reset_equals_the_first_one_of_a_new_stock_environment(name):
-    """Tasks with drawers, whose draws LIBERO repeats with every hard reset; the second reset is a soft one of ours."""
+    """A reset gives the fixture poses of a new stock environment.
+
+    The tasks have drawers, whose poses LIBERO draws again with every hard reset. Our second reset
+    is a soft one.
+    """
     task = find_task(name)
     env = make_libero(name, image_sizes={})
     for episode in (7, 3):
@@ -127,7 +130,7 @@ def test_a_reset_equals_the_first_one_of_a_new_stock_environment(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", complete_suites())
 def test_every_complete_suite_runs_and_equals_the_stock_physics(suite):
-    """In a process of its own, since one that has built many scenes keeps gigabytes."""
+    """Each suite runs in a process of its own, because built scenes keep gigabytes of memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(compare_physics_with_stock, suite).result()
 
@@ -208,11 +211,11 @@ def test_looking_changes_nothing():
 
 
 def test_a_projected_point_lies_where_the_camera_sees_it():
-    """The robot's hand is where the camera that sees it says; the images are mirrored."""
+    """The bowl appears where the projection says, although the images are mirrored."""
     env = make_libero(BOWL_ON_PLATE, {"image": (128, 128)})
     bowl = env.progress()[0].object_pos_world
     before = env.observe().images["image"].astype(int)
-    # The bowl jumps away: pixels change around where it was.
+    # The bowl is moved far away, so pixels change around its previous place.
     bowl_joint = env.data.joint("akita_black_bowl_1_joint0")
     bowl_joint.qpos[:3] += (0.0, 0.0, 5.0)
     env.step(np.zeros(7))
@@ -235,7 +238,10 @@ def test_absolute_control_goes_where_it_is_told():
 
 
 def test_relative_control_has_the_published_scale(blind):
-    """1 is 5 cm from where the hand is at that moment: after the first step on its way up, never beyond."""
+    """An action of 1 puts the target 5 cm from the hand's current position.
+
+    The hand's first position is the reference of the first step. Larger actions are clipped.
+    """
     blind.reset(0)
     start = blind.ee_pos_world()
     blind.step(np.array([0, 0, 1.0, 0, 0, 0, -1]))
@@ -281,9 +287,8 @@ def test_the_sample_clock_is_robosuites():
     clock.restart()
     for _ in range(2):
         observable.update(0.002, {}, force=True)
-    for _ in range(
-        25 * 600
-    ):  # thirty seconds: rounding moves the look from one physics step to another
+    # Within thirty seconds, rounding moves the sample from one physics step to another.
+    for _ in range(25 * 600):
         looks.clear()
         observable.update(0.002, {})
         assert clock.tick() == bool(looks)
@@ -297,6 +302,6 @@ def test_axis_angle_turns_the_axis_by_the_angle():
         axis /= np.linalg.norm(axis)
         angle = rng.uniform(0, 2 * np.pi)
         quat = np.append(axis * np.sin(angle / 2), np.cos(angle / 2))
-        # In float32, acos loses half of the digits near no rotation.
+        # In float32, acos loses half of its digits for small rotations.
         np.testing.assert_allclose(axis_angle_of(quat), axis * angle, atol=3e-3)
     np.testing.assert_array_equal(axis_angle_of(np.array([0.0, 0, 0, 1])), np.zeros(3))

@@ -1,4 +1,4 @@
-"""The scripted expert, and that progress and outcomes say of its episodes what happened in them."""
+"""The scripted expert succeeds, and progress and outcomes describe its episodes correctly."""
 
 import re
 from multiprocessing import get_context
@@ -22,7 +22,7 @@ from sim.libero_bench.progress import JointGoal, PlaceGoal, make_goal
 from sim.libero_bench.tasks import list_tasks
 
 BOWL_ON_PLATE, CAN_IN_BASKET, TWO_CANS = "libero_goal/8", "libero_object/0", "libero_10/0"
-BOWL_FROM_CABINET = "libero_spatial/9"  # which begins higher than its goal
+BOWL_FROM_CABINET = "libero_spatial/9"  # the bowl starts higher than its goal
 STOVE, DRAWER = "libero_goal/7", "libero_goal/0"
 MORE = (
     "libero_spatial/0",
@@ -37,7 +37,7 @@ STAGES = tuple(PICK_AND_PLACE.stages)
 
 
 class Scripted(ScriptedPolicy):
-    """With a failure mode."""
+    """A policy that runs the scripted expert, with or without a failure mode."""
 
     def __init__(self, env, failure_mode=None):
         super().__init__(env)
@@ -46,7 +46,7 @@ class Scripted(ScriptedPolicy):
 
 @pytest.fixture(scope="module")
 def world():
-    """Environments that observe nothing, each made once."""
+    """Yield a function that makes environments without cameras, each of them once."""
     envs = {}
 
     def make(name, **options):
@@ -61,7 +61,7 @@ def world():
 
 
 def run(env, episode_index, failure_mode=None, max_steps=None):
-    """The recorded episode and its row, through the loop that evaluates policies."""
+    """Return the recorded episode and its row, from the loop that evaluates policies."""
     recorder = EpisodeRecorder()
     record = run_episode(
         env,
@@ -75,7 +75,7 @@ def run(env, episode_index, failure_mode=None, max_steps=None):
 
 
 def first_steps(arrays):
-    """Stage → the first moment at which it held."""
+    """Return stage → the first step at which it held."""
     return {
         stage: int(np.argmax(arrays.progress[:, i]))
         for i, stage in enumerate(STAGES)
@@ -95,7 +95,7 @@ def test_success_within_the_published_horizon_and_its_stages_in_order(world, nam
     assert arrays.progress[0].tolist() == [False, False, False, False, True, False]
     assert arrays.object_height_m[0] == 0 and arrays.object_height_m[first["lifted"]] > 0.03
     assert arrays.goal_distance_m[0] > 0.1 > 0.03 > arrays.goal_distance_m[-1]
-    # From there on it is carried and never let go.
+    # From here on the object is carried and never released.
     carried = slice(first["lifted"], first["over_goal"])
     assert arrays.progress[carried, STAGES.index("grasped")].all()
     assert not arrays.progress[carried, STAGES.index("released")].any()
@@ -150,7 +150,10 @@ def test_a_failure_mode_gives_its_outcome(world, name, failure_mode, outcome, fa
 
 
 def test_a_bowl_carried_by_its_rim_counts_as_grasped_also_when_robosuite_says_no(world):
-    """The pads take turns to leave the rim, and it is carried lower than where it stood."""
+    """A bowl that is carried by its rim is grasped, even if robosuite denies it.
+
+    The pads take turns to leave the rim. The bowl is carried lower than it stood at the start.
+    """
     env = world(BOWL_FROM_CABINET)
     env.reset(2)
     expert, robosuite, moments = env.make_expert(), env._env, []
@@ -261,14 +264,14 @@ def test_the_environment_makes_it(world):
     assert isinstance(world(STOVE).make_expert(), LiberoExpert)
 
 
-# Where an object counts as over its goal.
+# The next tests are about when an object counts as over its goal.
 
 SCENE_GOALS = (
     ("on", "akita_black_bowl_1", "plate_1"),
     ("on", "cream_cheese_1", "akita_black_bowl_1"),
     ("on", "akita_black_bowl_1", "flat_stove_1_cook_region"),
     ("on", "wine_bottle_1", "wooden_cabinet_1_top_side"),
-    ("on", "wine_bottle_1", "wine_rack_1_top_region"),  # a slanted one
+    ("on", "wine_bottle_1", "wine_rack_1_top_region"),  # this region is slanted
     ("on", "plate_1", "main_table_stove_front_region"),
     ("in", "akita_black_bowl_1", "wooden_cabinet_1_top_region"),
 )
@@ -276,7 +279,7 @@ SCENE_GOALS = (
 
 @pytest.mark.parametrize("predicate", SCENE_GOALS, ids=" ".join)
 def test_an_object_that_liberos_predicate_accepts_is_over_the_goal(world, monkeypatch, predicate):
-    """At random places around the goal; with contact taken for granted."""
+    """The object is put at random places around the goal, and contact is taken for granted."""
     env = world(BOWL_ON_PLATE)
     env.reset(0)
     robosuite, model, data = env._env, env.model, env.data
@@ -303,7 +306,7 @@ def test_an_object_that_liberos_predicate_accepts_is_over_the_goal(world, monkey
 
 
 def kinds_of_goals(task):
-    """(scene, verb, place or moving part without its number) of each goal in a BDDL file."""
+    """Return (scene, verb, place or moving part without its number) of each goal of a task."""
     text = task.bddl_path.read_text()
     scene = re.search(r"problem\s+(\w+)", text).group(1)
     words = [
@@ -317,7 +320,10 @@ def kinds_of_goals(task):
 
 
 def watch_goals(name):
-    """In a process that builds few environments, since one that has built many keeps gigabytes."""
+    """Check a task's goals at the start of an episode, and return the task's name.
+
+    This runs in a process that builds few environments, because each keeps memory.
+    """
     env = make_libero(name, image_sizes={})
     for goal, progress, words in zip(
         env._goals, env.progress(), env._env.parsed_problem["goal_state"], strict=True
@@ -337,7 +343,7 @@ def watch_goals(name):
 
 @pytest.mark.slow
 def test_goals_of_every_kind_are_watched_from_the_start():
-    """One task for each scene, verb and place in the complete suites."""
+    """The test covers one task for each scene, verb and place in the complete suites."""
     seen, names = set(), []
     for task in list_tasks():
         if not kinds_of_goals(task) <= seen:

@@ -1,4 +1,4 @@
-"""Demonstrations that our recorder writes, replayed."""
+"""Replayed demonstrations from our recorder equal the recorded episodes."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,10 @@ def test_nothing_is_written_when_nothing_succeeds(tmp_path):
 
 
 def test_heights_are_measured_from_where_the_object_rests(recorded):
-    """The recording begins with the can 2 cm lower than it comes to stand: LIBERO's init state has it in the floor."""
+    """Heights start from where the can comes to rest, although the recording starts lower.
+
+    LIBERO's init state has the can 2 cm lower, in the floor.
+    """
     env = make_libero(TASK, {}, str(recorded))
     env.reset(1)
     env.reset(0)
@@ -99,7 +102,7 @@ def test_heights_are_measured_from_where_the_object_rests(recorded):
 
 
 def heights_of_the_same_episode_from_its_init_state():
-    """Of the scripted expert in the episode that was recorded, as `eval` runs it."""
+    """Return the heights in the recorded episode of the scripted expert, run as `eval` does."""
     env = make_libero(TASK, {})
     env.reset(0)
     expert, heights, success = env.make_expert(), [], False

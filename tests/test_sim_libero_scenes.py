@@ -1,4 +1,4 @@
-"""Every LIBERO scene is what it was when the published numbers were made, and a scene that is not is refused."""
+"""Every LIBERO scene is as published, and a scene that is not is refused."""
 
 import gc
 import re
@@ -20,8 +20,8 @@ from sim.libero_bench.scene_certificate import (
 )
 from sim.libero_bench.tasks import LiberoTask, find_task, list_tasks, load_init_states
 
-# Under MuJoCo 3.17.0 a bowl slides off its ramekin, bottles hang in the air, and a bowl stands 3 mm
-# elsewhere.
+# MuJoCo 3.17.0 breaks these scenes: a bowl slides off its ramekin, bottles hang in the air, and a
+# bowl stands 3 mm away from its place.
 KNOWN_TO_BREAK = ("libero_spatial/5", "libero_10/0", "libero_90/46", "libero_spatial/6")
 N_STATES_A_TASK, N_PARTS = 2, 6
 
@@ -50,7 +50,10 @@ def test_scenes_that_other_physics_break_are_whole(env_name):
 
 
 def test_the_bowl_lies_on_its_ramekin():
-    """The geometry that 3.17.0 breaks, by itself: the axes of the two are 14.5 mm apart, and 62 mm there."""
+    """MuJoCo 3.17.0 breaks this geometry.
+
+    The axes of bowl and ramekin are 14.5 mm apart here, and 62 mm there.
+    """
     with closing(make_libero("libero_spatial/5", image_sizes={})) as env:
         env.reset(0)
         where = dict(zip(env.object_names, env.object_positions(), strict=True))
@@ -83,7 +86,7 @@ def test_an_object_that_lies_elsewhere_is_named_with_its_distance(bowl_env):
 
 
 def test_a_reset_into_a_broken_scene_is_refused(bowl_env):
-    """Without friction the bowl slides off, as it does under later versions."""
+    """The bowl slides off without friction, as it does under later versions of MuJoCo."""
     model = bowl_env.model
     friction = model.geom_friction.copy()
     model.geom_friction[:] = 0.0
@@ -96,15 +99,15 @@ def test_a_reset_into_a_broken_scene_is_refused(bowl_env):
 
 
 def describe_scene(task: LiberoTask) -> str:
-    """Return the task's BDDL file without its words and its goal, which move nothing."""
+    """Return the task's BDDL file without its instruction and goal, which move nothing."""
     text = re.sub(r"\((:language|:obj_of_interest)[^()]*\)", "", task.bddl_path.read_text())
     return " ".join(text.partition("(:goal")[0].split())
 
 
 def visit_some_states(tasks: list[LiberoTask]) -> list[str]:
-    """Begin some episodes of each of the tasks, which have one scene.
+    """Begin some episodes of each of the tasks, which share one scene.
 
-    It raises where an object is off.
+    A reset raises an error if an object is not in its place.
     """
     with closing(LiberoEnv(tasks[0], image_sizes={})) as env:
         for task in tasks:
@@ -122,10 +125,7 @@ def visit_some_states(tasks: list[LiberoTask]) -> list[str]:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("part", range(N_PARTS))
 def test_scenes_of_every_task_are_as_certified(part):
-    """In processes of their own, since one that has built many scenes keeps gigabytes.
-
-    Each scene is built once.
-    """
+    """Each scene is built once, in other processes, because built scenes keep gigabytes."""
     scenes = defaultdict(list)
     for task in list_tasks():
         scenes[describe_scene(task)].append(task)

@@ -1,4 +1,4 @@
-"""The tables of suites and tasks."""
+"""The tables of suites and tasks agree with LIBERO's own."""
 
 import re
 

@@ -4,7 +4,7 @@ from sim.light_meshes import cluster_index, cluster_vertices, load_light_mesh, l
 
 
 def sphere(n_rings=60, n_segments=120, radius_m=0.05):
-    """A closed triangulated sphere."""
+    """Return vertices and faces of a closed triangulated sphere."""
     theta, phi = (
         np.linspace(0, np.pi, n_rings),
         np.linspace(0, 2 * np.pi, n_segments, endpoint=False),
@@ -43,7 +43,10 @@ def test_clustering_keeps_the_surface_and_drops_most_faces():
 
 
 def test_vertices_and_faces_are_told_apart_as_whole_rows():
-    """Rows are compared as numpy compares them, with coordinates of both signs and repeated faces."""
+    """Rows are grouped as NumPy groups them.
+
+    Coordinates have both signs, and faces are repeated.
+    """
     rng = np.random.default_rng(0)
     vertices = rng.normal(size=(3000, 3))
     cells = np.floor(vertices / 0.25).astype(int)

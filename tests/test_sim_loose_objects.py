@@ -1,4 +1,4 @@
-"""Objects in a small world, in which Newton's laws predict their motion."""
+"""Loose objects move as Newton's laws predict in a small world."""
 
 import mujoco
 import numpy as np
@@ -12,9 +12,11 @@ WORLD = """
   <option timestep="0.002"/>
   <worldbody>
     <geom name="floor" type="plane" size="5 5 0.1"/>
-    <body name="hinged" pos="0 0 1"><joint type="hinge" axis="0 1 0"/><geom size="0.05" mass="1"/></body>
+    <body name="hinged" pos="0 0 1"><joint type="hinge" axis="0 1 0"/>\
+<geom size="0.05" mass="1"/></body>
     <body name="falling" pos="1 0 2"><freejoint/><geom size="0.05" mass="1"/></body>
-    <body name="lying" pos="2 0 0.05"><freejoint/><geom type="box" size="0.05 0.05 0.05" mass="1"/></body>
+    <body name="lying" pos="2 0 0.05"><freejoint/>\
+<geom type="box" size="0.05 0.05 0.05" mass="1"/></body>
     <body name="flying" pos="3 0 1"><freejoint/><geom size="0.05" mass="1"/></body>
   </worldbody>
 </mujoco>
@@ -37,7 +39,7 @@ def test_what_falls_drifts_as_newton_says_and_what_lies_does_not(world):
     objects = {thing.name: thing for thing in observe_loose_objects(model, data)}
     assert list(objects) == ["falling", "lying", "flying"]  # a hinge holds the other body
     dt_s, n = model.opt.timestep, round(WATCH_S / model.opt.timestep)
-    fall_m = 9.81 * dt_s**2 * n * (n + 1) / 2  # semi-implicit Euler: the sum of g dt² k
+    fall_m = 9.81 * dt_s**2 * n * (n + 1) / 2  # the sum of g dt² k in semi-implicit Euler
     assert objects["falling"].speed_m_s == 0 and objects["falling"].drift_m == pytest.approx(
         fall_m, rel=1e-6
     )

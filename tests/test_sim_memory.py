@@ -1,4 +1,4 @@
-"""The memory that is available for environments."""
+"""The memory for environments is measured, and too little of it is an error."""
 
 import pytest
 

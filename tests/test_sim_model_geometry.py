@@ -88,7 +88,8 @@ def test_a_vertex_has_the_pixel_of_the_texture_that_it_lies_on():
     model = mujoco.MjModel.from_xml_string(SCENE)
     pixels = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8)
     model.tex_data[:] = pixels.ravel()
-    # One texture coordinate per vertex, in a pixel's middle: u right, v down in MuJoCo's memory.
+    # Each vertex has a texture coordinate in the middle of a pixel. In MuJoCo's memory, u points
+    # right and v points down.
     model.mesh_facetexcoord[:] = model.mesh_face
     model.mesh_texcoord[:] = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75], [1.25, -0.75]]
     (mesh,) = extract_geometry(model, (0,)).meshes
@@ -118,7 +119,7 @@ def test_shapes_on_their_bodies_are_where_mujoco_has_the_geoms(name):
 
 
 def test_a_light_mesh_is_as_large_as_the_heavy_one():
-    """A sphere of many faces keeps its extent to a cell, and loses most of its faces."""
+    """A sphere of many faces keeps its extent to within a cell, and loses most of its faces."""
     spec = mujoco.MjSpec()
     ball = spec.add_mesh(name="ball", inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
     ball.uservert, ball.userface = (part.ravel().tolist() for part in dense_sphere(150))
@@ -136,7 +137,8 @@ def test_a_textured_geom_has_the_mean_colour_of_its_texture():
     model = mujoco.MjModel.from_xml_string("""
     <mujoco>
       <asset>
-        <texture name="shades" type="2d" builtin="gradient" rgb1="1 0.2 0" rgb2="0 0.9 0.4" width="37" height="23"/>
+        <texture name="shades" type="2d" builtin="gradient" rgb1="1 0.2 0" rgb2="0 0.9 0.4"\
+ width="37" height="23"/>
         <material name="plain" texture="shades"/>
         <material name="tinted" texture="shades" rgba="0.5 1 0.25 1"/>
       </asset>

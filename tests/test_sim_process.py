@@ -32,7 +32,7 @@ ACTION = np.array([0.5, 0.25])
 
 @pytest.fixture(scope="module", autouse=True)
 def childrens_temporary_files(tmp_path_factory):
-    """`tests/__init__.py` creates a folder in every process that imports from it."""
+    """Put the temporary folders of child processes, one for each, into one of pytest's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("children")))
         yield
@@ -61,7 +61,7 @@ def shared_point():
 
 @pytest.fixture
 def point(shared_point):
-    """Return the point in episode 100. A reset repairs whatever was done to it before."""
+    """Return the point in episode 100. A reset undoes everything that a test did to it before."""
     shared_point.reset(100)
     return shared_point
 
@@ -78,7 +78,7 @@ def actions(local):
 
 
 def everything(env, result=None):
-    """Return all current readings of an environment, to the bit."""
+    """Return all current readings of an environment, as exact bytes."""
     progress = env.progress()
     if result is not None:
         assert repr(result.progress) == repr(progress)
@@ -106,7 +106,7 @@ def images_of(env):
 
 
 def trace(env, actions, look_every=20):
-    """Return the rollout, with all readings and observations."""
+    """Return the steps of a rollout, with all readings and observations."""
     return [
         (everything(env, env.step(action)), images_of(env) if i % look_every == 0 else None)
         for i, action in enumerate(actions)
@@ -114,7 +114,7 @@ def trace(env, actions, look_every=20):
 
 
 def is_alive(pid):
-    """Return whether a process runs. A zombie does not."""
+    """Return True if a process runs. A zombie does not run."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def count_open_files():
 
 
 def python(code, *, how="-c", folder=None):
-    """Run Python code as a user does; return its output, and what else was on the terminal."""
+    """Run Python code as a user does, and return its output and the terminal's other content."""
     script = str((folder or Path()) / "script.py")
     if how == "file":
         Path(script).write_text(code)
@@ -148,7 +148,7 @@ def python(code, *, how="-c", folder=None):
     return done.stdout, done.stderr
 
 
-# Equal results
+# The next tests compare results of both sides.
 
 
 def test_it_is_an_environment(remote, local):
@@ -241,7 +241,7 @@ def test_one_crash_costs_one_episode(point):
         assert record.arrays.state.tolist() == [[start + 0.5 * n, 0.5 * n] for n in range(5)]
 
 
-# Returned values
+# The next tests are about returned values.
 
 
 def test_what_was_handed_out_never_changes(point):
@@ -277,7 +277,7 @@ def test_what_was_handed_out_may_be_written_on(point):
 
 
 def test_reading_asks_nobody(point):
-    """The readings that a recorder needs after every step come with the answer to the step."""
+    """The readings that a recorder needs after every step come with the step's answer."""
     here = Point()
     here.step(ACTION)
     point.step(ACTION)
@@ -294,7 +294,7 @@ def test_images_that_are_not_as_declared_are_refused():
     env.close()
 
 
-# Failures in the process
+# The next tests are about failures in the process.
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_an_exception_arrives_and_the_process_lives_on(point, fault, error_type,
         assert vars(caught.value) == vars(UnknownNameError("thing", "bok", ["book", "box"]))
     if error_type is EnvProcessError:
         assert "in raise_" in caught.value.__notes__[0]
-    # The point had moved before it raised, so that the readings are those after the move.
+    # The point moved before it raised, so the readings are those after the move.
     assert point.state().tolist() == [episode_of(fault) + 0.5, 0.25]
     point.reset(101)
     assert point.pid == pid and point.state().tolist() == [101, 0]
@@ -327,7 +327,8 @@ def test_an_exception_arrives_and_the_process_lives_on(point, fault, error_type,
     [
         (
             "abort",
-            r"died in step: signal SIGABRT\. Its last output:(.|\n)*native words(.|\n)*point_env\.py.* in step",
+            r"died in step: signal SIGABRT\. "
+            r"Its last output:(.|\n)*native words(.|\n)*point_env\.py.* in step",
         ),
         ("segfault", r"died in step: signal SIGSEGV"),
         ("exit", r"died in step: exit code 7"),
@@ -345,7 +346,7 @@ def test_a_death_is_named_and_the_next_reset_forgets_it(point, fault, words):
 
 
 def test_what_hangs_is_killed():
-    """This includes native code that holds Python's lock."""
+    """A process that hangs is killed, even in native code that holds Python's lock."""
     env = EnvProcess(Point, step_limit_s=1.0)
     for fault in ("hang", "hang with the lock"):
         env.reset(episode_of(fault))
@@ -366,7 +367,8 @@ def test_what_hangs_is_killed():
         (
             "kill",
             60.0,
-            r"Point\(fault_of_making='kill'\).*died in make: signal SIGKILL.*memory.*fewer environments",
+            r"Point\(fault_of_making='kill'\).*died in make: signal SIGKILL.*"
+            r"memory.*fewer environments",
         ),
         ("abort", 60.0, r"died in make: signal SIGABRT(.|\n)*words of Python\nwords of a library"),
         ("hang", 0.5, r"no answer to make within 0\.5 s and was killed"),
@@ -413,7 +415,7 @@ def test_an_expert_outlives_a_crash(point):
     assert expert.action().tolist() == [104, 1]
 
 
-# The end of the process
+# The next tests are about the end of the process.
 
 
 def test_close_lets_it_close_and_is_final(tmp_path):
@@ -443,7 +445,7 @@ def test_ctrl_c_is_for_the_parent(point):
 
 
 def test_an_answer_that_was_not_waited_for_is_never_taken_for_another(point):
-    """Ctrl-C interrupts a step."""
+    """The answer to an interrupted step is discarded. Ctrl-C interrupts the step."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -474,7 +476,10 @@ def test_it_does_not_die_with_the_thread_that_made_it():
 
 @pytest.mark.parametrize("fault", ["hang", "hang with the lock"])
 def test_it_dies_with_a_parent_that_is_killed(tmp_path, fault):
-    """The child is busy, also in native code that never releases Python's lock. No file remains."""
+    """The child is busy, also in native code that never releases Python's lock.
+
+    No file remains.
+    """
     code = (
         "import tempfile, numpy as np\n"
         "from sim.process import EnvProcess; from tests.point_env import Point, episode_of\n"
@@ -513,7 +518,7 @@ def test_a_fork_of_the_parent_does_not_end_it():
     assert python(code)[0].split() == ["0.25"]
 
 
-# Output on the terminal
+# The next test is about output on the terminal.
 
 
 @pytest.mark.parametrize(
@@ -522,7 +527,10 @@ def test_a_fork_of_the_parent_does_not_end_it():
     ids=["-c", "stdin", "file", "left open"],
 )
 def test_nothing_is_on_the_terminal_however_python_was_called(tmp_path, how, end):
-    """A script without a main guard is not run twice. Neither child nor Python prints anything."""
+    """Neither the child nor Python prints anything.
+
+    A script without a main guard is not run twice.
+    """
     code = (
         "from sim.process import EnvProcess\n"
         "from tests.point_env import Point\n"

@@ -90,7 +90,10 @@ def test_what_is_said_without_building_is_what_is_built(name):
 def test_control_is_liberos_alone():
     with pytest.raises(
         WhiskerError,
-        match=r"absolute in 'so101/pick_place': expected an environment of LIBERO\. .*so101/pick_place_ee_delta",
+        match=(
+            r"absolute in 'so101/pick_place': expected an environment of LIBERO\. "
+            r".*so101/pick_place_ee_delta"
+        ),
     ):
         make_env("so101/pick_place", image_sizes={}, control="absolute")
 
@@ -107,10 +110,12 @@ def test_looking_names_up_imports_no_simulator():
         "import sys\n"
         "from sim.registry import camera_names, expand_env, list_envs, task_of\n"
         "names = [listing.name for listing in list_envs()]\n"
-        "assert names[:2] == ['so101/pick_place', 'so101/pick_place_range'] and 'libero_goal/9' in names\n"
+        "assert names[:2] == ['so101/pick_place', 'so101/pick_place_range'] "
+        "and 'libero_goal/9' in names\n"
         "[task_of(name) for name in (*expand_env('libero_goal'), 'so101/pick_place_brick')]\n"
         "camera_names('libero_goal/0')\n"
-        "print([m for m in ('mujoco', 'robosuite', 'torch', 'libero.libero.envs') if m in sys.modules])"
+        "print([m for m in ('mujoco', 'robosuite', 'torch', 'libero.libero.envs') "
+        "if m in sys.modules])"
     )
     assert last_line_of(code) == "[]"
 

@@ -1,4 +1,4 @@
-"""End-effector actions agree with lerobot's URDF and pipeline, MuJoCo's sites and other solvers."""
+"""End-effector actions agree with lerobot's URDF and pipeline, and with other solvers."""
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -119,7 +119,7 @@ def run_expert(env, episode_index):
     return results
 
 
-# Rotation vectors and poses.
+# The next tests are about rotation vectors and poses.
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 0.3, 3.0, np.pi - 1e-6, 4.0])
@@ -140,7 +140,7 @@ def test_minus_is_the_inverse_of_plus(kinematics):
     np.testing.assert_allclose(again.rotation, second.rotation, atol=1e-12)
 
 
-# Forward kinematics.
+# The next tests are about forward kinematics.
 
 
 def test_the_state_is_what_lerobots_pipeline_makes_of_the_joints(absolute):
@@ -187,7 +187,7 @@ def test_poses_are_in_the_frame_of_the_base(own_scene):
         )
 
 
-# Inverse kinematics.
+# The next tests are about inverse kinematics.
 
 
 @pytest.mark.parametrize("spread_rad", [0.02, 0.1])
@@ -202,7 +202,11 @@ def test_from_nearby_every_pose_of_the_arm_is_met(kinematics, spread_rad):
 
 
 def test_from_home_every_position_is_met_and_most_poses(blind_env, kinematics):
-    """Positions include those behind the robot and under the table, where a single search often stalls."""
+    """Every position is reached from home, and most poses are.
+
+    Positions include those behind the robot and under the table, where a single search often
+    stalls.
+    """
     home, errors = np.array(blind_env.config.home_rad[:5]), []
     for q in random_postures(kinematics, 150, seed=4):
         solution = kinematics.solve(home, kinematics.forward(q))
@@ -256,7 +260,7 @@ def test_out_of_reach_the_error_is_the_true_distance(absolute, pos):
     assert np.linalg.norm(uncut.pos_error_m) == pytest.approx(nearest_m, abs=0.005)
 
 
-# The environments.
+# The next tests are about the environments.
 
 
 def test_episodes_are_those_of_the_joint_environment(blind_env, env):
@@ -304,7 +308,7 @@ def test_a_zero_delta_holds_the_arm_bit_for_bit(delta):
 
 
 def test_a_delta_is_composed_as_lerobot_composes_it(delta):
-    """The oracle is lerobot's `EEReferenceAndDelta` with the URDF, as its own environment configures it."""
+    """The oracle is lerobot's `EEReferenceAndDelta` with the URDF, configured as in lerobot."""
     delta.reset(0)
     rng = np.random.default_rng(8)
     compose = EEReferenceAndDelta(

@@ -127,7 +127,10 @@ def test_nothing_but_observe_renders(env, monkeypatch):
 
 
 def test_the_image_is_upright(env):
-    """In the overhead image +x is up. The block (y < 0) is on the robot's right, the bowl at y > 0."""
+    """The overhead image shows +x upwards.
+
+    The block at y < 0 is on the robot's right. The bowl is at y > 0.
+    """
     env.reset(0)
     image = env.observe().images["overhead_cam"].astype(int)
     red = (image[..., 0] > 120) & (image[..., 1] < 80)
@@ -204,7 +207,10 @@ def test_the_projection_is_of_the_image_that_is_observed(looking_env):
 
 
 def test_the_edges_of_an_image_are_its_field_of_view(looking_env):
-    """A point at half the field of view beside the overhead camera's axis is at v = 0, the far edge."""
+    """The field of view ends at the edges of the image.
+
+    A point at half the field of view from the overhead camera's axis is at v = 0, the far edge.
+    """
     x, y, z = DEFAULT_SCENE.overhead_pos_m
     half_m = z * np.tan(np.deg2rad(DEFAULT_SCENE.overhead_fovy_deg / 2))
     projection = looking_env.projection("overhead_cam")
@@ -325,7 +331,7 @@ def test_diverging_physics_is_a_crash_and_not_a_silent_reset(blind_env):
 
 @pytest.mark.parametrize("dropped_from_m", [0.05, 0.3])
 def test_heights_are_measured_from_where_the_block_rests(dropped_from_m):
-    """The block of one scene starts in the air, that of the default scene at rest."""
+    """The block starts in the air in one scene, and at rest in the default scene."""
     env = make_env("so101/pick_place", {})
     env.reset(0)
     assert env.progress()[0].measures["object_height_m"] == 0

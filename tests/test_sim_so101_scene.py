@@ -13,7 +13,10 @@ from sim.so101.scene_config import BRICK_SCENE, DEFAULT_SCENE
 
 
 def test_physics_keeps_the_robots_own_inertia(blind_env):
-    """Light meshes and box colliders change only images and contacts. Masses are the package's."""
+    """Light meshes and box colliders change only images and contacts.
+
+    Masses are those of the package.
+    """
     original = mujoco.MjModel.from_xml_path(
         str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml")
     )
@@ -94,7 +97,8 @@ def test_a_model_of_the_users_own_runs(own_scene):
 def test_a_model_without_the_names_is_refused_with_all_of_them(tmp_path):
     path = tmp_path / "scene.xml"
     path.write_text(
-        "<mujoco><worldbody><body name='block'><freejoint/><geom size='.1'/></body></worldbody></mujoco>"
+        "<mujoco><worldbody><body name='block'>"
+        "<freejoint/><geom size='.1'/></body></worldbody></mujoco>"
     )
     with pytest.raises(
         WhiskerError, match=r"no joint 'shoulder_pan'.*no body 'bowl'.*no site 'tcp'.*no camera"

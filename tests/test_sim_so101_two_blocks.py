@@ -1,4 +1,4 @@
-"""The two tasks with two blocks: the instruction names one block, or either block counts."""
+"""Both tasks with two blocks work: the instruction names one block, or either counts."""
 
 import json
 from collections import Counter
@@ -77,7 +77,7 @@ def test_the_place_does_not_tell_what_is_named(words_env):
         )
         np.testing.assert_array_equal(words_env.progress()[0].object_pos_world[:2], at[named[0]])
         np.testing.assert_array_equal(words_env.goal_pos_world()[:2], at[named[1]])
-    # 16 kinds, each 5 times on average.
+    # There are 16 kinds, and each occurs 5 times on average.
     assert len(sides) == 16 and max(sides.values()) < 16
 
 
@@ -136,7 +136,7 @@ def test_the_expert_takes_either_block_and_either_counts(either_env):
         assert np.ptp([pos[1] for pos in at.values()]) > 0.17
         chosen_left.append(at[either_env.blocks[0]][1] > 0)
     assert 0.3 < np.mean(chosen_left) < 0.7
-    # The same scene has both futures.
+    # The same scene allows both outcomes.
     assert run_expert(either_env, 0).success and run_expert(either_env, 0, "wrong_block").success
 
 
@@ -151,7 +151,7 @@ def test_progress_follows_the_block_that_the_gripper_is_at(either_env):
         followed.append(np.array_equal(progress.object_pos_world, taken.xpos))
     assert progress.stages["lifted"] and all(followed[20:])
     held = either_env.snapshot()
-    # A block that was held stays the followed one, even if the gripper is at the other.
+    # The block that was held stays the tracked one, even if the gripper is at the other block.
     either_env.reset(0)
     above_other = either_env.make_expert().pose_above_block(np.array([0.0, 0.0, 0.05]))
     for snapshot, body in ((either_env.snapshot(), other), (held, taken)):

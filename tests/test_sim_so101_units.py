@@ -1,4 +1,4 @@
-"""lerobot's own conversion of motor ticks is the independent reference."""
+"""Units agree with lerobot's own conversion of motor ticks, which is the reference."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ TICKS = 4096
 
 
 def lerobot_values(q_rad, body_mode):
-    """Return what a calibrated arm reports whose ticks span exactly `RANGE_RAD`."""
+    """Return the values that a calibrated arm reports if its ticks span exactly `RANGE_RAD`."""
     ticks_per_rad = (TICKS - 1) / (2 * np.pi)
     modes = [body_mode] * 5 + [MotorNormMode.RANGE_0_100]
     motors = {
@@ -38,7 +38,7 @@ def test_same_values_as_lerobot_on_a_real_bus(body_units, mode):
     units, rng = JointUnits(RANGE_RAD, body_units), np.random.default_rng(0)
     for _ in range(50):
         q_rad = rng.uniform(*RANGE_RAD.T)
-        # A tick is 0.09 degrees; of the -100..100 range at most 0.06.
+        # A tick is 0.09 degrees, and at most 0.06 of the -100..100 range.
         np.testing.assert_allclose(units.from_rad(q_rad), lerobot_values(q_rad, mode), atol=0.15)
 
 

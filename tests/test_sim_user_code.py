@@ -1,4 +1,4 @@
-"""Code of the user, imported by name. Every way in which that fails has one clear message."""
+"""Code of the user is imported by name, and every failure has one clear message."""
 
 import sys
 
@@ -15,7 +15,7 @@ from sim.user_code import (
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Change to a folder that is on no module path. Its modules are forgotten afterwards."""
+    """Change to a folder that is on no module path, and forget its modules afterwards."""
     known = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
@@ -49,7 +49,10 @@ def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(fold
         ("own", r"expected package\.module:attribute"),
         (
             "owm:make",
-            r"a module 'owm' that can be imported, got ModuleNotFoundError.*Start the command in the folder",
+            (
+                r"a module 'owm' that can be imported, got ModuleNotFoundError.*"
+                r"Start the command in the folder"
+            ),
         ),
         (
             "own.inner:make",
@@ -57,7 +60,10 @@ def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(fold
         ),
         (
             "lacking:make",
-            r"got ModuleNotFoundError: No module named 'absent_library' \(.*lacking.py, line 1\)\. The",
+            (
+                r"got ModuleNotFoundError: No module named 'absent_library' "
+                r"\(.*lacking.py, line 1\)\. The"
+            ),
         ),
         (
             "failing:make",
