@@ -1,4 +1,7 @@
-"""Debian's Chromium, headless and in software, driven by Playwright; waits for states, never for a time."""
+"""Drives Debian's Chromium by Playwright: headless, with OpenGL in software.
+
+Every wait is for a state of the page, never for a fixed time.
+"""
 
 import io
 import os
@@ -19,7 +22,7 @@ from viz.page import render_page
 from viz.server import ViewerServer
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-# Where CI asks for these tests a missing browser is a failure.
+# A missing browser is a failure where CI sets WHISKER_BROWSER_TESTS.
 needs_chromium = pytest.mark.skipif(
     not (Path(CHROMIUM).exists() or os.environ.get("WHISKER_BROWSER_TESTS")),
     reason="needs Chromium",
@@ -39,7 +42,7 @@ SOFTWARE_GL = [
     "--enable-unsafe-swiftshader",
 ]
 NO_WEBGL = ["--disable-gpu", "--disable-3d-apis"]
-# What Chromium says of reading pixels back in software is no fault of the page.
+# Chromium warns about reading pixels back in software. The page is not at fault.
 _DRIVER_NOTE = "GL Driver Message"
 
 
@@ -58,8 +61,8 @@ class Viewer:
     """A page that shows whiskers.
 
     Attributes:
-        complaints: what the console said and the page threw.
-        requests: addresses that were asked for, of the network alone.
+        complaints: warnings and errors of the console, and exceptions of the page.
+        requests: addresses that the page requested over the network.
     """
 
     def __init__(
@@ -68,14 +71,12 @@ class Viewer:
         url: str,
         *,
         offline: bool = False,
-        width: int = 1280,
-        height: int = 720,
         limit_s: float = 60.0,
         init_script: str = "",
+        **size_px: int,
     ):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme="light"
-        )
+        viewport = {"width": 1280, "height": 720} | size_px
+        context = browser.new_context(viewport=viewport, color_scheme="light")
         context.set_offline(offline)
         self.page: Page = context.new_page()
         self.page.add_init_script(init_script)
@@ -108,7 +109,7 @@ class Viewer:
         return self.settled()
 
     def settled(self) -> dict:
-        """The state once what was asked for is drawn: two frames later."""
+        """Return the page's state once everything requested is loaded, two frames later."""
         self.page.evaluate(
             "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
         )
@@ -124,21 +125,27 @@ class Viewer:
             time.sleep(0.02)
 
     def picture(self) -> list[str]:
-        """Every canvas of the page at rest, exactly: what no longer changes is drawn once more, and better."""
+        """Return every canvas of the page, losslessly, once the page is at rest.
+
+        A scene that no longer changes is drawn once more at better quality.
+        """
         self.wait(lambda: self.state["at_rest"])
         return self.page.evaluate(
             "[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())"
         )
 
     def lab(self, selector: str) -> np.ndarray:
-        """The first element that fits, at rest, in CIE L*a*b*: distances in it are about what the eye tells apart."""
+        """Return the first element that matches, once the page is at rest, in CIE L*a*b*.
+
+        Distances in that colour space are close to the differences that people see.
+        """
         self.wait(lambda: self.state["at_rest"])
         shot = self.page.locator(selector).first.screenshot()
         image = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), np.float32) / 255
         return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
 
     def count(self, colour: str, selector: str = "canvas") -> int:
-        """Pixels of a whisker's colour in the first element that fits."""
+        """Return the number of pixels with a whisker's colour in the first element that matches."""
         shot = self.page.locator(selector).first.screenshot()
         image = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
         red, green, blue = image[..., 0], image[..., 1], image[..., 2]
@@ -157,7 +164,7 @@ class Viewer:
 
 @contextmanager
 def served(source, *, serves_runs=False):
-    """A viewer's server, running in a thread."""
+    """Run a viewer's server in a thread, and yield it."""
     with closing(ViewerServer(source, render_page(None, serves_runs))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -31,13 +31,13 @@ class Plant:
 
     Attributes:
         checks: the checks that may name it; "refused" is an error at opening.
-        words: of which the finding has at least one; if empty, any finding of those checks names
-            it.
+        words: the finding must contain at least one of them; if empty, any finding of those checks
+            names the bug.
         files: damages a copy of the checkpoint.
         seen: spoils the observations of the environment.
         plans: changes plans `(batch, horizon, action_dim)`, given the states in which they were
             made.
-        flags: of the command.
+        flags: flags of the command.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Plant:
 
 
 def images(change: ArrayChange, *cameras: str) -> Spoil:
-    """Return a function that changes the images of those cameras, or of all if none is given."""
+    """Return a function that changes the images of those cameras, or of all cameras."""
 
     def spoil(observation: Observation) -> Observation:
         changed = dict(observation.images)
@@ -111,7 +111,7 @@ def of_feature(feature: str, change: ArrayChange, *kinds: str) -> TensorChange:
     """Return a function that changes the statistics of one feature.
 
     Args:
-        kinds: the statistics to change; if none is given, all but the count.
+        kinds: the statistics to change; without any, all but the count are changed.
     """
 
     def edit(name: str, value: np.ndarray) -> np.ndarray:
@@ -158,10 +158,10 @@ def exchanged(array: np.ndarray) -> np.ndarray:
 
 
 def in_old_calibration(folder: Path) -> None:
-    """Make the checkpoint the same policy in lerobot's old degrees.
+    """Convert the checkpoint to lerobot's old degrees; the policy stays the same.
 
-    There shoulder_lift is 90 - x and elbow_flex is x + 90. A mirrored number keeps its std, so the
-    layer that reads it and the one that writes it change their signs.
+    In the old degrees, shoulder_lift is 90 - x and elbow_flex is x + 90. A mirrored number keeps
+    its std, so the layers that read it and write it change their signs.
     """
     mirrored = {"min": "max", "max": "min", "q01": "q99", "q99": "q01", "q10": "q90", "q90": "q10"}
     for path in folder.glob("policy_*processor_step_*.safetensors"):
@@ -340,13 +340,13 @@ def cut_after(n_tokens: int) -> Damage:
 
 
 def tokenizer_of_bytes(folder: Path) -> None:
-    """Replace the tokenizer by another model's that has a token per byte, and fewer in all."""
+    """Replace the tokenizer by one of another model: a token for each byte, and fewer tokens."""
     names = ("fake_image", "image", "global_image", "end_of_utterance")
     save_byte_tokenizer(folder / "vlm", **{f"{name}_token": f"<{name}>" for name in names})
 
 
 def tokenizer_of_another_order(folder: Path) -> None:
-    """Replace the tokenizer by another model's of the same size, whose ids are permuted."""
+    """Replace the tokenizer by one of another model: as many tokens, but with permuted ids."""
     tokenizer, special = _read_tokenizer(folder)
     vocabulary = tokenizer["model"]["vocab"]
     pieces = [piece for piece in vocabulary if piece not in special]
@@ -357,7 +357,7 @@ def tokenizer_of_another_order(folder: Path) -> None:
 
 
 def larger_tokenizer(folder: Path) -> None:
-    """Replace the tokenizer by another model's that has a thousand other tokens before these."""
+    """Replace the tokenizer by one of another model: a thousand other tokens come first."""
     tokenizer, special = _read_tokenizer(folder)
     others = {f"other{number}": len(special) + number for number in range(1000)}
     moved_ids = {}
@@ -382,7 +382,7 @@ def noisy(share: float) -> Damage:
     """Return a function that adds noise to each matrix of weights.
 
     Args:
-        share: standard deviation of the noise, as a share of the matrix's.
+        share: standard deviation of the noise, as a share of the matrix's standard deviation.
     """
     rng = np.random.default_rng(0)
 
@@ -399,7 +399,7 @@ def noisy(share: float) -> Damage:
 def towards_early(share: float) -> Damage:
     """Return a function that mixes in the weights of `act-early`.
 
-    That is a run of the same recipe that was stopped early.
+    `act-early` is a training run of the same recipe that was stopped early.
     """
     early = load_file(find_checkpoint("act-early") / "model.safetensors")
 

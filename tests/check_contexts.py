@@ -1,4 +1,4 @@
-"""Makes a context for the doctor's checks of statistics, whose environment declares what a test asks for."""
+"""Makes contexts for the doctor's checks, in environments with the spec that a test chooses."""
 
 from copy import copy
 
@@ -15,11 +15,11 @@ from sim.spec import EnvSpec
 def make_check_context(
     env: Env, normalisation: Normalisation, spec: EnvSpec | None = None, **flags
 ) -> CheckContext:
-    """A context that is not asked for plans.
+    """Return a context for checks that need no plans.
 
     Args:
-        env: shared; it stays as it is.
-        spec: what the environment declares in place of its own.
+        env: a shared environment; it is not changed.
+        spec: replaces the environment's own spec.
     """
     if spec is not None:
         env = copy(env)

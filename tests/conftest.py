@@ -20,26 +20,30 @@ from tests.small_checkpoints import save_small_act
 
 @pytest.fixture(scope="session")
 def blind_env() -> PickPlace:
-    """The default environment, shared; it observes no camera."""
+    """Return the default environment without cameras; all tests share it."""
     return make_env("so101/pick_place", image_sizes={})
 
 
 @pytest.fixture(scope="session")
 def small_act(tmp_path_factory):
-    """A folder with a small ACT of random weights for so101/pick_place."""
+    """Return a folder with a small ACT of random weights for so101/pick_place."""
     return save_small_act(tmp_path_factory.mktemp("checkpoints") / "small_act")
 
 
 @pytest.fixture(scope="session")
 def small_act_ensembling(tmp_path_factory):
-    """The same with temporal ensembling on."""
+    """Return a folder with the same small ACT, with temporal ensembling on."""
     folder = tmp_path_factory.mktemp("checkpoints") / "small_act_ensembling"
     return save_small_act(folder, n_action_steps=1, temporal_ensemble_coeff=0.01)
 
 
 @pytest.fixture
 def eval_here(monkeypatch, capsys):
-    """Run `eval` in this process, which has its libraries already: what a process of its own would print and return."""
+    """Return a function that runs `eval` in this process.
+
+    The function returns what a process of its own would print and return, but imports no libraries
+    again.
+    """
 
     def run(*arguments, cwd=None):
         if cwd is not None:
@@ -47,7 +51,7 @@ def eval_here(monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", ["eval", *map(str, arguments)])
         try:
             code = main()
-        except SystemExit as refused:  # tyro's
+        except SystemExit as refused:  # tyro raises it
             code = refused.code
         printed = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
@@ -57,7 +61,7 @@ def eval_here(monkeypatch, capsys):
 
 @pytest.fixture(scope="session")
 def own_scene(tmp_path_factory):
-    """A MuJoCo model of the user's own: the default scene, saved with its bowl elsewhere."""
+    """Return a user's own MuJoCo model: the default scene, saved with its bowl elsewhere."""
     spec = mujoco.MjSpec.from_file(
         str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml")
     )
@@ -79,14 +83,17 @@ def own_scene(tmp_path_factory):
     return folder / "scene.xml"
 
 
-# `act` with a gripper that stays open: it picks nothing up, whatever the last bits of its plans
-# are.
+# The gripper of `act` stays open here. The policy therefore picks nothing up, whatever the last
+# bits of its plans are.
 FAILING = make_config(EvalConfig, policy="act", first_episode=7, episodes=2, gripper_offset=60.0)
 
 
 @pytest.fixture(scope="session")
 def failed_run(tmp_path_factory):
-    """A run folder in which `act` succeeded in episode 7 and, as FAILING, never picked up the block in episode 8."""
+    """Return a run folder of `act` with a success in episode 7 and a failure in episode 8.
+
+    Episode 8 runs as FAILING, and the block is never picked up.
+    """
     setup = set_up(FAILING)
     run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe(FAILING, setup))
     setup.env.close()

@@ -3,12 +3,17 @@
     uv run python -m tests.planted_bugs
     uv run python -m tests.planted_bugs --policy smolvla
 
-A bug is *named* if a warning or an error of the right check says it. It *disagrees* if the doctor
-says only that the policy does not plan what the expert does. It is *missed* if nothing is said, and
-*misnamed* if only other checks complain. Healthy policies should have no findings. This takes some
-minutes. With --rollouts, which takes about half an hour, each policy is rolled out too, and a table
-for ACT shows how the disagreement is related to success for checkpoints that get worse step by
-step.
+The verdict on a bug is one of four:
+
+- *named*: a warning or an error of the right check reports the bug.
+- *disagrees*: the doctor says only that the policy does not plan what the expert does.
+- *missed*: the doctor reports nothing.
+- *misnamed*: only other checks complain.
+
+Healthy policies should have no findings. The command takes some minutes.
+
+With --rollouts, each policy is rolled out too, which takes about half an hour. A table for ACT then
+shows how the disagreement is related to success for checkpoints that get worse step by step.
 """
 
 import argparse
@@ -87,7 +92,8 @@ from tests.bug_plants import (
 N_ROLLOUTS = 6
 N_GRADED = 20
 DISAGREES = "agreement"
-SHOWN = 160  # characters of what the doctor says
+# The number of characters of a finding that the table shows.
+SHOWN = 160
 
 TURNED = ("image flip",)
 ORDER = ("joint order", "state order")
@@ -563,7 +569,7 @@ PLANTS_OF_DIFFUSION = (
     ),
 )
 
-# Bugs of any policy with cameras, a state and joint targets.
+# These bugs are possible in any policy with cameras, a state and joint targets.
 COMMON = (
     "images rotated by 180°",
     "red and blue exchanged",
@@ -672,7 +678,7 @@ def judge(plant: Plant, findings: Sequence[Finding], refusal: str) -> tuple[str,
     if not problems:
         agreement = [f"{f.check}: {f.evidence}" for f in findings if f.check == DISAGREES]
         return "missed", next(iter(agreement), "")
-    # A disagreement names no bug.
+    # A disagreement with the expert names no bug.
     naming = [finding for finding in problems if finding.check != DISAGREES]
     for finding in naming:
         if _names(finding, plant):
@@ -707,7 +713,7 @@ def roll_out(setup: Setup, n_episodes: int) -> str:
 
 
 def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
-    """Print a table of the bugs that have `only` in their names."""
+    """Print a table of the bugs whose names contain `only`."""
     verdicts: Counter[str] = Counter()
     print("| planted | differs by | success | verdict | what the doctor says first |")
     print("|---|---|---|---|---|")

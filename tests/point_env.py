@@ -1,4 +1,4 @@
-"""A point moved by its actions that fails on request: an `Env` without physics, made at once."""
+"""An `Env` without physics, made at once: its actions move a point, and it fails on request."""
 
 import ctypes
 import os
@@ -60,7 +60,7 @@ THRESHOLDS = {"stalled": Threshold(0.01, "chosen"), "stalled_steps": Threshold(3
 
 
 class Point:
-    """Its camera images, state and snapshot are functions of its position."""
+    """An environment whose images, state and snapshot are functions of a point's position."""
 
     spec = EnvSpec(
         name="point",
@@ -130,7 +130,7 @@ class Point:
         return np.append(self._pos, 0.0)
 
     def projection(self, camera):
-        """Print the name of the camera."""
+        """Print the name of the camera, and return a projection."""
         print(camera)
         return np.eye(3, 4)
 
@@ -166,7 +166,7 @@ class Point:
 
 
 class PointExpert:
-    """Reports the point's position, and how often it was asked since its reset."""
+    """Returns as its action the point's position and the number of actions since its reset."""
 
     def __init__(self, env):
         self._env = env

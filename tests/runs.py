@@ -20,11 +20,11 @@ from sim.so101.goals import declare_goal
 def describe_run(
     env: Env, policy: Policy | str = "random", max_steps: int = 5, **parts
 ) -> RunDescription:
-    """Return a description with what every version has written.
+    """Return a description with the fields that every version has written.
 
     Args:
-        policy: or the name of a baseline.
-        parts: others of the description.
+        policy: a policy, or the name of a baseline.
+        parts: further fields of the description.
     """
     spec = (BASELINES[policy](env) if isinstance(policy, str) else policy).spec
     config = make_config(
@@ -37,7 +37,7 @@ def describe_run(
 
 
 def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
-    """Return the trajectory of an episode of pick and place whose arrays a test put together by hand."""
+    """Return the trajectory of a pick-and-place episode from arrays that a test made by hand."""
     closes = (
         np.zeros(len(arrays.action), bool)
         if arrays.closes_gripper is None
@@ -61,7 +61,10 @@ def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
 def assert_same_arrays(
     arrays: EpisodeArrays, other: EpisodeArrays, but_for: Collection[str] = ()
 ) -> None:
-    """Two episodes have the same arrays to the last bit, and the same series but for those of wall time."""
+    """Assert that two episodes have the same arrays to the last bit.
+
+    Their series must be equal too, except those of wall time.
+    """
     for field in fields(EpisodeArrays):
         if field.name not in {"series", *but_for}:
             np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""The pages that people read: their links lead somewhere, and the README stays short."""
+"""The links in the pages of the documentation lead somewhere, and the README stays short."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The code and the commands of `docs/extending.md` work as they are printed, and so does the code of `docs/run-folder.md`."""
+"""The printed code of two pages works: `docs/extending.md` and `docs/run-folder.md`.
+
+The commands of `docs/extending.md` work too.
+"""
 
 import os
 import re
@@ -18,7 +21,7 @@ PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def python_files():
-    """Return file name → source of the page's Python blocks, whose first lines name their files."""
+    """Return file name → source of the page's Python blocks. Their first lines name the files."""
     sources = PYTHON_BLOCK.findall(PAGE)
     return {source.splitlines()[0].removeprefix("# "): source for source in sources}
 
@@ -32,7 +35,7 @@ def folder(tmp_path):
 
 
 def run(folder, command):
-    """Run a command line of the page, without `./run`, in that folder."""
+    """Run a command line of the page in that folder, without `./run`."""
     name, *arguments = shlex.split(command)
     done = subprocess.run(
         [COMMANDS / name, *arguments],
@@ -50,7 +53,7 @@ def open_run(folder, policy):
 
 
 def run_example_of_run_folder(path, folder):
-    """Run the code of `docs/run-folder.md` on that run; it has one camera, of another name."""
+    """Run the code of `docs/run-folder.md` on that run, with the name of the run's one camera."""
     (example,) = PYTHON_BLOCK.findall((DOCS / "run-folder.md").read_text())
     example = re.sub(r'"runs/[^"]*"', repr(str(path)), example).replace("wrist_cam", "top")
     example += "print(path_m.shape[1], env.spec.cameras[0].width_px)"

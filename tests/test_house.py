@@ -1,4 +1,4 @@
-"""The rules of the house: style, types, import direction, names."""
+"""The code keeps the rules of the house: style, types, direction of imports, names."""
 
 import ast
 import subprocess
@@ -49,8 +49,8 @@ def test_no_file_is_named_like_a_module_it_would_hide():
         "torch",
         "transformers",
     }
-    # A package's own qualified name protects these: they are always imported as `eval.statistics`
-    # and so on.
+    # The package's name protects these modules, because they are always imported as
+    # `eval.statistics` and so on.
     allowed = {"statistics", "__main__"}
     for path in python_files():
         assert path.stem not in taken - allowed, path

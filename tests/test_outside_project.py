@@ -1,4 +1,4 @@
-"""An environment and a policy from a folder outside the project go through every command."""
+"""Every command works with an environment and a policy from outside the project."""
 
 import json
 import os
@@ -28,7 +28,8 @@ class Sweeper(SimplePolicy):
 
 def make(env, checkpoint, device):
     assert env.camera_names == ("top",)
-    return Sweeper("sweeper", env, chunk_size=8, n_action_steps=4, stochastic=True, image_sizes={"top": (32, 32)})
+    return Sweeper("sweeper", env, chunk_size=8, n_action_steps=4, stochastic=True, \
+image_sizes={"top": (32, 32)})
 """
 ENTRY_POINTS = (
     "[whisker.envs]\ntoy = toy_module:toy\n\n[whisker.policies]\nsweeper = sweeper:make\n"
@@ -37,14 +38,14 @@ ENTRY_POINTS = (
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder in which the user works."""
+    """Return the folder in which the user works, with both modules."""
     shutil.copy(OUTSIDE / "toy_module.py", tmp_path)
     (tmp_path / "sweeper.py").write_text(POLICY)
     return tmp_path
 
 
 def install(folder):
-    """Move both modules into a distribution with entry points; returns the folder that has it."""
+    """Move both modules into a distribution with entry points, and return its folder."""
     site = folder / "site"
     (site / "own-1.0.dist-info").mkdir(parents=True)
     (site / "own-1.0.dist-info" / "METADATA").write_text(
@@ -89,7 +90,7 @@ def test_what_is_outside_goes_through_every_command(kind, folder):
     )
     assert {"toy_module.py", "sweeper.py"} <= recorded.description.versions.keys()
     run("whiskers", path, "--output", "page.html", "--episode", 1)
-    assert (folder / "page.html").stat().st_size > 500_000  # the viewer and its scene
+    assert (folder / "page.html").stat().st_size > 500_000  # it contains the viewer and its scene
     run("whiskers", path, "--output", "plan.png", "--episode", 1, "--step", 4)
     assert iio.imread(folder / "plan.png").ndim == 3
     run("eval-report", path, "--output", "report.html")

@@ -113,7 +113,10 @@ def test_a_smolvla_without_its_vlm_says_what_is_missing(missing, got, tmp_path):
 
 @pytest.mark.parametrize("name", ["smolvla", "diffusion"])
 def test_stock_lerobot_plans_the_same(name):
-    """SmolVLA needs the names of the folders inside, which lerobot does not resolve."""
+    """Our plans equal those of stock lerobot.
+
+    SmolVLA is given the paths of its inner folders, because lerobot does not resolve them.
+    """
     folder = CHECKPOINT_FOLDER / name
     ours = load_lerobot_policy(open_checkpoint(name, None), "cpu")
     config = PreTrainedConfig.from_pretrained(folder)
@@ -134,7 +137,7 @@ def test_stock_lerobot_plans_the_same(name):
         "observation.state": torch.from_numpy(OBSERVATION.state)[None],
         "task": [OBSERVATION.instruction],
     }
-    # The generator of the episode seeds torch's own.
+    # The episode's generator seeds torch's own.
     torch.manual_seed(int(np.random.default_rng(0).integers(2**63)))
     stock = np.stack(
         [after(policy.select_action(before(dict(batch)))).numpy()[0] for _ in range(8)]
@@ -164,7 +167,11 @@ def test_act_early_succeeds_in_30_to_60_of_100(tmp_path):
 
 @pytest.mark.parametrize("is_wrong", [False, True])
 def test_the_doctor_finds_nothing_wrong_with_smolvla_whatever_it_is_told(is_wrong):
-    """Told the wrong instruction it does not do what the expert does, which is no fault of camera or joints."""
+    """SmolVLA has no problem with either instruction.
+
+    If it is given the wrong instruction, it does not do what the expert does. Neither cameras nor
+    joints are to blame for that.
+    """
     config = name_policy(
         make_config(EvalConfig, policy="smolvla", episodes=1, wrong_instruction=is_wrong)
     )

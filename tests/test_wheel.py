@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that every command works where only the wheel is installed."""
+"""The wheel is complete, and every command works where only the wheel is installed."""
 
 import gzip
 import json
@@ -36,8 +36,8 @@ class Installed:
     """An environment that has Whisker from its wheel alone.
 
     Attributes:
-        bin_folder: its commands.
-        folder: where they run; it has nothing of the repository above it.
+        bin_folder: the folder of its commands.
+        folder: the commands run here; no folder above it belongs to the repository.
     """
 
     bin_folder: Path
@@ -58,7 +58,7 @@ class Installed:
         )
 
     def run(self, command: str, *arguments: str) -> str:
-        """Return what the command printed; it must end well."""
+        """Return what the command printed, and assert that it succeeded."""
         with self.start(command, *arguments) as process:
             out, err = process.communicate()
         assert process.returncode == 0, f"{command} {arguments}: {process.returncode}\n{out}\n{err}"
@@ -67,9 +67,10 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Installed:
-    """`uv build`, as a release is made, and the wheel in a new environment that borrows our dependencies.
+    """Return a new environment with the wheel, which `uv build` makes as for a release.
 
-    Nothing is downloaded: the build backend is among the development dependencies.
+    The environment borrows our dependencies. Nothing is downloaded, because the build backend is
+    among the development dependencies.
     """
     folder = tmp_path_factory.mktemp("installed")
     dist, env = folder / "dist", folder / "env"
@@ -83,8 +84,8 @@ def installed(tmp_path_factory) -> Installed:
     run_uv("venv", "--python", sys.executable, env)
     (wheel,) = dist.glob("*.whl")
     run_uv("pip", "install", "--no-deps", "--python", env / "bin/python", wheel)
-    # A folder that a .pth file names is searched last, and no .pth file in it is read: the
-    # repository stays out.
+    # Python searches a folder from a .pth file last, and reads no .pth file in it. The repository
+    # is therefore not on the path.
     site_packages = env / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     work = folder / "work"
@@ -92,7 +93,8 @@ def installed(tmp_path_factory) -> Installed:
     imported = Installed(env / "bin", work).run(
         "python",
         "-c",
-        f"import {', '.join(PACKAGES)}; print({', '.join(f'{name}.__file__' for name in PACKAGES)})",
+        f"import {', '.join(PACKAGES)}; "
+        f"print({', '.join(f'{name}.__file__' for name in PACKAGES)})",
     )
     assert all(Path(file).is_relative_to(site_packages) for file in imported.split())
     return Installed(env / "bin", work)
@@ -111,14 +113,14 @@ def test_every_tracked_file_of_the_packages_is_packaged(builder):
 
 @pytest.fixture(scope="module")
 def run(installed) -> Path:
-    """A run folder that the installed `eval` made."""
+    """Return a run folder that the installed `eval` made."""
     installed.run("eval", "--policy", "act", "--episodes", "1", "--record-observations")
     (run,) = (installed.folder / "runs").iterdir()
     return run
 
 
 def _eval(installed: Installed, run: Path) -> None:
-    """The row is the one that the repository's own code gives."""
+    """The row equals the one from the repository's own code."""
     config = make_config(EvalConfig, policy="act", episodes=1)
     setup = set_up(config)
     twin = RunFolder.create(installed.folder / "twin", describe(config, setup))
@@ -152,7 +154,7 @@ def _eval_report(installed: Installed, run: Path) -> None:
 
 
 def _whiskers(installed: Installed, run: Path) -> None:
-    """The page that is exported, and the one that is served, hold the built bundle."""
+    """The exported page and the served page both contain the built bundle."""
     script = (ROOT / "viz/web/dist/viewer.js").read_text(encoding="utf-8").strip()
     installed.run("whiskers", str(run), "--output", "x.html")
     assert script in (installed.folder / "x.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What lerobot-train leaves in a checkpoint besides the weights, written by lerobot's own classes."""
+"""Files that lerobot-train writes besides the weights, made by lerobot's own classes."""
 
 import json
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ def rename_cameras(folder: Path, rename_map: dict[str, str], stats: dict | None 
     """Save the processors again as `lerobot-train --rename_map` does.
 
     Args:
-        rename_map: the dataset's camera → the checkpoint's.
-        stats: the dataset's statistics by its own names; None leaves the checkpoint's.
+        rename_map: maps the dataset's cameras to the checkpoint's.
+        stats: the dataset's statistics, with its own names; None keeps the checkpoint's.
     """
     config = PreTrainedConfig.from_pretrained(folder)
     features = {**config.input_features, **config.output_features}
@@ -47,7 +47,7 @@ def rename_cameras(folder: Path, rename_map: dict[str, str], stats: dict | None 
 
 
 def dataset_stats(cameras: dict[str, float], dim: int = 6) -> dict[str, dict[str, np.ndarray]]:
-    """Return statistics of a dataset: camera → mean colour, and state and action of some width."""
+    """Return statistics of a dataset with cameras of these mean colours."""
 
     def around(mean, std):
         return {"mean": mean, "std": std, "min": mean - std, "max": mean + std}
@@ -63,7 +63,7 @@ def dataset_stats(cameras: dict[str, float], dim: int = 6) -> dict[str, dict[str
 def save_train_config(
     folder: Path, root: Path | None, base: str | None = "somebody/base", **dataset
 ) -> Path:
-    """Write `train_config.json`, and say in config.json which base was fine-tuned.
+    """Write `train_config.json`, and name the fine-tuned base in config.json.
 
     Args:
         root: the folder of the dataset.
@@ -85,7 +85,7 @@ def create_dataset(
     """Create a dataset without episodes, whose cameras have these (height_px, width_px).
 
     Args:
-        names: of the six numbers of its states and actions.
+        names: the names of the six numbers in its states and actions.
     """
     joints = {"dtype": "float32", "shape": (6,), "names": names and list(names)}
     features = {"observation.state": joints, "action": joints}

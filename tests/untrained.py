@@ -1,4 +1,4 @@
-"""Save a shipped checkpoint again with its weights drawn at random: the same network, which has learned nothing.
+"""Save a shipped checkpoint again with random weights, so that it has learned nothing.
 
 uv run python -m tests.untrained --checkpoint smolvla --output untrained-smolvla
 """
@@ -18,11 +18,11 @@ from policies.inner_folders import resolve_inner_folders
 
 
 def save_untrained(checkpoint: str, output: Path, seed: int = 0) -> Path:
-    """Copy a checkpoint, and replace its weights by those that lerobot creates the network with.
+    """Copy a checkpoint, and replace its weights by random ones, as lerobot draws them.
 
     Args:
-        checkpoint: a shipped one, or a folder.
-        output: a folder that is not there yet.
+        checkpoint: the name of a shipped checkpoint, or a folder.
+        output: a folder that does not exist yet.
     """
     source = find_checkpoint(checkpoint)
     shutil.copytree(source, output)

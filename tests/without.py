@@ -7,7 +7,7 @@ from tests.point_env import Point
 
 
 class Without(EnvWrapper):
-    """Wraps an environment, without some of its capabilities."""
+    """Wraps an environment, and removes some of its capabilities."""
 
     def __init__(self, env: Env, *lost: type) -> None:
         super().__init__(env)
@@ -17,5 +17,5 @@ class Without(EnvWrapper):
 
 
 def make_bare_point() -> Env:
-    """Return an environment with the core alone."""
+    """Return an environment with the core methods alone."""
     return Without(Point(), *CAPABILITIES)

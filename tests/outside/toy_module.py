@@ -1,4 +1,4 @@
-"""A planar arm with two joints that touches a ball, as an environment outside of the project."""
+"""An environment outside of the project: a planar arm with two joints touches a ball."""
 
 import mujoco
 import numpy as np
@@ -10,11 +10,13 @@ from sim.simple_env import SimpleEnv, SimpleTask
 from sim.spec import ActionSpec, EnvListing
 
 ARM = """<mujoco><option timestep="0.005"/>
-<default><joint axis="0 0 1" damping=".1"/><geom type="capsule" size=".01"/><position kp="2"/></default><worldbody>
+<default><joint axis="0 0 1" damping=".1"/><geom type="capsule" size=".01"/>\
+<position kp="2"/></default><worldbody>
 <light pos="0 0 2"/><camera name="top" pos="0 0 1" fovy="45"/><geom type="plane" size="1 1 .1"/>
 <body name="ball" mocap="true"><geom type="sphere" size=".02" contype="0" conaffinity="0"/></body>
 <body pos="0 0 .05"><joint name="shoulder"/><geom fromto="0 0 0 .1 0 0"/>
-<body pos=".1 0 0"><joint name="elbow"/><geom fromto="0 0 0 .1 0 0"/><site name="tip" pos=".1 0 0"/></body></body>
+<body pos=".1 0 0"><joint name="elbow"/><geom fromto="0 0 0 .1 0 0"/>\
+<site name="tip" pos=".1 0 0"/></body></body>
 </worldbody><actuator><position joint="shoulder"/><position joint="elbow"/></actuator></mujoco>"""
 JOINTS, LINK_M, INSTRUCTION, MAX_STEPS, TOUCHES_M = (
     ("shoulder", "elbow"),

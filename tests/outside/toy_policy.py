@@ -1,4 +1,4 @@
-"""A policy of one's own in 30 lines: it nods, and reaches for what is red in its camera image."""
+"""A user's own policy in 30 lines: the arm nods, and reaches for red in its camera image."""
 
 import numpy as np
 
