@@ -130,7 +130,7 @@ def test_a_reset_equals_the_first_one_of_a_new_stock_environment(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", complete_suites())
 def test_every_complete_suite_runs_and_equals_the_stock_physics(suite):
-    """Each suite runs in a process of its own, because built scenes keep gigabytes of memory."""
+    """The suite runs in a process of its own, because built scenes keep gigabytes of memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(compare_physics_with_stock, suite).result()
 

@@ -125,7 +125,7 @@ def visit_some_states(tasks: list[LiberoTask]) -> list[str]:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("part", range(N_PARTS))
 def test_scenes_of_every_task_are_as_certified(part):
-    """Each scene is built once, in other processes, because built scenes keep gigabytes."""
+    """The scenes are built once each, in other processes, because they keep gigabytes."""
     scenes = defaultdict(list)
     for task in list_tasks():
         scenes[describe_scene(task)].append(task)

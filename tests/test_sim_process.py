@@ -445,7 +445,7 @@ def test_ctrl_c_is_for_the_parent(point):
 
 
 def test_an_answer_that_was_not_waited_for_is_never_taken_for_another(point):
-    """The answer to an interrupted step is discarded. Ctrl-C interrupts the step."""
+    """The answer to a step that Ctrl-C interrupts is discarded."""
 
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -293,7 +293,7 @@ def test_restore_continues_bit_for_bit(env, n_before):
 
 
 def test_a_zero_delta_holds_the_arm_bit_for_bit(delta):
-    """This also holds far out, where the arm hangs below its target by its own weight."""
+    """The arm stays also far out, where it hangs below its target by its own weight."""
     delta.reset(0)
     for _ in range(20):
         delta.step(np.array([0.01, 0.003, 0.002, 0.0, 0.02, 0.01, 40.0]))

@@ -84,7 +84,7 @@ def test_units_do_not_change_the_world(blind_env):
 
 @pytest.mark.parametrize("n_before", [0, 3, 70])
 def test_restore_continues_bit_for_bit(env, n_before):
-    """This includes the middle of a grasp, with contacts and warm starts."""
+    """A restored grasp continues exactly, too, with its contacts and warm starts."""
     env.reset(5)
     expert = PickPlaceExpert(env)
     for _ in range(n_before):
