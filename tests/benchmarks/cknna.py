@@ -1,23 +1,25 @@
-"""Measures the cost of a CKNNA score, against the dense formula and the bare matrix product.
+"""Measures the time and memory of a CKNNA score.
 
     uv run python -m tests.benchmarks.cknna
     uv run python -m tests.benchmarks.cknna --dense 4415 10000 --multiple 20000 35828 --huge
 
-The first command takes two minutes, the second a quarter of an hour.
+The first command takes two minutes, the second a quarter of an hour. Add `--plot growth.png` to
+draw the growth with n.
 
-Times are wall times on all processors, from two arrays to a number (k = 10, unbiased). Both sides
-take turns. features_a has 2048 columns. features_b has 8, like a robot's proprioception, or 2048
-with --dim-b 2048. The rows are random walks over episodes of 100 rows, so that neighbours are near,
-as in a rollout.
+All times are wall times on all processors, from two arrays to a number (k = 10, unbiased). The
+compared methods take turns. features_a has 2048 columns. features_b has 8, as a robot's
+proprioception has, or 2048 with --dim-b 2048. The rows are random walks over episodes of 100, so
+that neighbours are near, as in a rollout.
 
-- dense: the reference formula in torch with float32, with every n x n matrix written out. Each of
-  the three HSIC needs two top-k, two masks and a product of n³. The number is computed once more in
-  float64, without a clock.
-- multiple: our time over the bare blocked product A Aᵀ and B Bᵀ in float32, in strips of 4096 rows.
-  The limit is 1.6. Values below 1 are possible, because ours computes half of the product.
-- peak: resident memory of the whole process, including the features. The limit is 3 GB at n =
-  35,828 and D = 2048.
-- null: one permutation of episodes, of 999.
+- dense: the reference formula in torch with float32 and every matrix written out. Each of its three
+  HSIC takes two top-k, two masks and a product of n³. It runs once more in float64, untimed, for
+  the number.
+- multiple: our time over that of the bare blocked product A Aᵀ and B Bᵀ in float32, in strips of
+  4096 rows. The limit is 1.6. Less than 1 is possible, because our code computes half of the
+  product.
+- peak: resident memory of the whole process, features included. The limit is 3 GB at n = 35,828 and
+  D = 2048.
+- null: the time of one of the 999 permutations of episodes.
 """
 
 import resource
@@ -46,31 +48,8 @@ STRIP = 4096
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """Options of the command.
-
-    Attributes:
-        dense: values of n against the dense formula; 10,000 takes minutes, and 10 GB in float64.
-        multiple: values of n against the bare matrix product.
-        growth: values of n for ours alone, with 512 columns.
-        dim_b: columns of features_b.
-        rounds: number of measurements, of which the median counts.
-        huge: measure n = 200,000 with 512 columns once, which takes some minutes.
-        plot: draw the growth with n into this file (png).
-    """
-
-    dense: tuple[int, ...] = (4415,)
-    multiple: tuple[int, ...] = (20_000,)
-    growth: tuple[int, ...] = (1000, 2000, 4000, 8000, 16_000, 32_000)
-    dim_b: int = 8
-    rounds: int = 3
-    huge: bool = False
-    plot: Path | None = None
-
-
-@dataclass(frozen=True)
 class Cost:
-    """Holds times [s] and memory [GB]; values that were not measured are nan."""
+    """Times [s] and memory [GB] of one measurement; nan where a value was not measured."""
 
     n: int
     ours_s: float
@@ -108,10 +87,7 @@ def wall_s(call: Callable[[], object]) -> float:
 def score_densely(
     a: np.ndarray, b: np.ndarray, dtype: Literal["float32", "float64"] = "float32"
 ) -> float:
-    """Return the score by the formula of `cknna/score.py`, variant "unbiased".
-
-    Every matrix is written out.
-    """
+    """Return the "unbiased" score of `cknna/score.py`, computed with every matrix written out."""
     import torch
 
     rows_a, rows_b = (
@@ -138,7 +114,7 @@ def multiply_barely(a: np.ndarray, b: np.ndarray) -> None:
     n = len(a)
     room = np.empty((min(STRIP, n), n), np.float32)
     for rows in (a, b):
-        # Without a copy, NumPy would recognise X Xᵀ and compute only half of it.
+        # numpy computes only half of X Xᵀ where both operands share their memory, hence the copy.
         others = rows.copy()
         for start in range(0, n, STRIP):
             left = rows[start : start + STRIP]
@@ -146,7 +122,10 @@ def multiply_barely(a: np.ndarray, b: np.ndarray) -> None:
 
 
 def measure_null(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the time of one permutation [s], over whole episodes of at most 20,000 rows."""
+    """Return the time of one permutation [s].
+
+    It permutes the complete episodes among the first 20,000 rows.
+    """
     n = min(len(a), 20_000) // EPISODE * EPISODE
     found = search(a[:n], b[:n], [K])
     groups = np.arange(n) // EPISODE
@@ -183,7 +162,7 @@ def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
 
 
 def measure_alone(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int = 1) -> Cost:
-    """Measure in a process of its own, whose peak of memory then belongs to this measurement."""
+    """Measure in a process of its own, so that the peak of memory is that of this measurement."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, n, dim_a, dim_b, other, n_rounds).result()
 
@@ -210,15 +189,37 @@ def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> Non
     figure.savefig(path, dpi=150)
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """Options of the benchmark.
+
+    Attributes:
+        dense: n against the dense formula; 10,000 takes minutes, and 10 GB in float64.
+        multiple: n against the bare matrix product.
+        growth: n of ours alone, with 512 columns.
+        dim_b: columns of features_b.
+        rounds: how often each is measured; the median counts.
+        huge: measure n = 200,000 with 512 columns once, too; it takes some minutes.
+        plot: draw the growth with n into this file (png).
+    """
+
+    dense: tuple[int, ...] = (4415,)
+    multiple: tuple[int, ...] = (20_000,)
+    growth: tuple[int, ...] = (1000, 2000, 4000, 8000, 16_000, 32_000)
+    dim_b: int = 8
+    rounds: int = 3
+    huge: bool = False
+    plot: Path | None = None
+
+
 def main(benchmark: Benchmark) -> None:
+    dim_b, rounds = benchmark.dim_b, benchmark.rounds
     console = Console(width=120)
     table = Table(
         "n", "D_a", "D_b", "ours", "dense", "faster", "peak of both", "ours", "float32", "float64"
     )
     table.title = "against the dense formula: time, and score"
-    against_dense = [
-        measure_alone(n, 2048, benchmark.dim_b, "dense", benchmark.rounds) for n in benchmark.dense
-    ]
+    against_dense = [measure_alone(n, 2048, dim_b, "dense", rounds) for n in benchmark.dense]
     for cost in against_dense:
         row = (
             f"{cost.ours_s:.2f} s",
@@ -227,35 +228,32 @@ def main(benchmark: Benchmark) -> None:
             f"{cost.peak_gb:.1f} GB",
         )
         scores = (f"{value:.7f}" for value in (cost.ours_score, cost.other_score, cost.exact_score))
-        table.add_row(str(cost.n), "2048", str(benchmark.dim_b), *row, *scores)
+        table.add_row(str(cost.n), "2048", str(dim_b), *row, *scores)
     console.print(table)
 
     table = Table("n", "D_a", "D_b", "ours", "bare product", "multiple", "peak", "a permutation")
     table.title = "against the bare product"
     for n in benchmark.multiple:
-        cost = measure_alone(n, 2048, benchmark.dim_b, "bare", benchmark.rounds)
+        cost = measure_alone(n, 2048, dim_b, "bare", rounds)
         row = (
             f"{cost.ours_s:.2f} s",
             f"{cost.other_s:.2f} s",
             f"{1 / cost.ratio:.2f}",
             f"{cost.peak_gb:.2f} GB",
         )
-        table.add_row(str(n), "2048", str(benchmark.dim_b), *row, f"{1e3 * cost.null_s:.1f} ms")
+        table.add_row(str(n), "2048", str(dim_b), *row, f"{1e3 * cost.null_s:.1f} ms")
     console.print(table)
 
     table = Table("n", "D_a", "D_b", "ours", "ns / n²", "peak", title="growth with n")
-    grown = [
-        measure_alone(n, 512, benchmark.dim_b, "nothing", benchmark.rounds)
-        for n in benchmark.growth
-    ]
-    grown += [measure_alone(200_000, 512, benchmark.dim_b, "nothing")] if benchmark.huge else []
+    grown = [measure_alone(n, 512, dim_b, "nothing", rounds) for n in benchmark.growth]
+    grown += [measure_alone(200_000, 512, dim_b, "nothing")] if benchmark.huge else []
     for cost in grown:
         row = (
             f"{cost.ours_s:.2f} s",
             f"{1e9 * cost.ours_s / cost.n**2:.1f}",
             f"{cost.peak_gb:.2f} GB",
         )
-        table.add_row(str(cost.n), "512", str(benchmark.dim_b), *row)
+        table.add_row(str(cost.n), "512", str(dim_b), *row)
     console.print(table)
     if benchmark.plot:
         draw_growth(benchmark.plot, grown, against_dense)

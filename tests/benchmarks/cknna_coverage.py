@@ -1,12 +1,12 @@
-"""Simulates how often the 95 % interval of `cknna/jackknife.py` covers the true score.
+"""Measures by simulation how often the intervals of `cknna/jackknife.py` cover the true score.
 
     uv run python -m tests.benchmarks.cknna_coverage
 
-The command takes some minutes. An experiment is E episodes of a hidden random walk in 6 dimensions.
-The state is the walk, and the features are 12 noisy linear views of it: the more noise, the lower
-the score. The experiment is repeated with new episodes. The true score is the mean over the
-repetitions at that number of rows: CKNNA depends on n, and the interval is about the scores of
-another 30 episodes.
+It takes some minutes. An experiment is E episodes of a hidden random walk in 6 dimensions. The
+state is the walk, and the features are 12 noisy linear views of it (more noise, a lower score). It
+is repeated with new episodes. The true score is the mean over the repetitions at that number of
+rows: CKNNA depends on n, and the 95 % interval describes how the score varies between sets of as
+many episodes.
 
 - covers: share of the repetitions whose interval contains the true score, and its Wilson interval.
 - too wide: root mean square of the standard errors over the standard deviation of the scores. A
@@ -29,7 +29,7 @@ _HIDDEN, _VIEWED = 6, 12
 
 @dataclass(frozen=True)
 class Setting:
-    """Describes an experiment; `step_noise` is the views' noise in units of a step of the walk."""
+    """One kind of experiment; `step_noise` is the views' noise in units of a step of the walk."""
 
     n_episodes: int
     length: int
@@ -52,7 +52,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Coverage:
-    """Holds the results of a setting's repetitions."""
+    """Results of the repetitions of a setting."""
 
     score: float
     spread: float
@@ -70,7 +70,7 @@ def measure(setting: Setting, n_repetitions: int) -> Coverage:
         rng = np.random.default_rng([repetition, setting.n_episodes, setting.length])
         steps = rng.standard_normal((setting.n_episodes, setting.length, _HIDDEN))
         if setting.starts_in_one_pose:
-            # The walk does not start at the origin, which has no direction.
+            # The cosine of a row at the origin is undefined, so the common start lies elsewhere.
             steps[:, 0] = 1
         hidden = np.cumsum(steps, axis=1).reshape(-1, _HIDDEN)
         first, second = (
@@ -109,7 +109,7 @@ def main(repetitions: int = 300) -> None:
     """Measure every setting and print the results.
 
     Args:
-        repetitions: number of repetitions of each setting.
+        repetitions: number of experiments of each setting.
     """
     print(f"95 % intervals of {repetitions} experiments each")
     for setting in SETTINGS:

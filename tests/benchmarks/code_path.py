@@ -1,15 +1,15 @@
-"""Measures the cost of `sim.cpu_code_path`, against the processor's native code path.
+"""Measures the cost of the portable code path of `sim.cpu_code_path` against the native one.
 
     uv run python -m tests.benchmarks.code_path
 
-The code path of `sim.cpu_code_path` is the same on every processor. Times are CPU times. Each
-measurement is a process of its own, and the two paths take turns. Ratios are of medians.
+The portable path is the same on every processor. Times are CPU times. Each measurement runs in a
+process of its own, and the two paths take turns. Ratios are ratios of medians.
 
-- plan: one prediction, a median of `--plans`, of the shipped ACT and of small checkpoints of random
-  weights.
-- product: a matrix product of the size of SmolVLA's layers, which shows what larger networks would
-  lose.
-- evaluation: `eval --policy act --episodes N` as a whole, including imports.
+- plan: one prediction, a median of `--plans`, of the shipped ACT and of small checkpoints with
+  random weights.
+- product: a matrix product of the size of SmolVLA's layers, which shows the loss for larger
+  networks.
+- evaluation: `eval --policy act --episodes N` as a whole, imports included.
 """
 
 import os
@@ -36,10 +36,11 @@ SMALL = ("smolvla", "pi0")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Options of the command.
+    """Options of the benchmark.
 
     Attributes:
-        measure: what a process started by this one measures, and the checkpoint.
+        measure: what to measure, and the checkpoint; set only for the processes that this one
+            starts.
     """
 
     episodes: int = 30
@@ -84,7 +85,7 @@ def measure_here(what: str, checkpoint: str, n: int) -> float:
 
 
 def cpu_s_of(command: list[str], path: str) -> tuple[float, str]:
-    """Return the CPU time of a process on one of the paths, and the text that it printed."""
+    """Return the CPU time and the output of a process that uses one of the code paths."""
     environ = {k: v for k, v in os.environ.items() if k not in SETTINGS} | PATHS[path]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     printed = subprocess.run(

@@ -1,14 +1,14 @@
-"""Measures the cost of `eval-compare` as a user starts it.
+"""Measures how long the command `eval-compare` takes.
 
     uv run python -m tests.benchmarks.comparison
 
-- Two runs of 2,000 rows take at most 1 s.
-- 50 runs of 500 rows, which are 1,225 pairs, take at most 5 s.
+- two runs of 2,000 rows: the limit is 1 s.
+- 50 runs of 500 rows, 1,225 pairs: the limit is 5 s.
 
-The command runs in a process of its own, including imports. The best of three is shown, since other
-work on the machine only adds time. The table also shows the processor time, and the cost of the
-same imports alone. The rows are written in the run folder's own format, without arrays. Successes
-are drawn with a correlation over episodes.
+The command runs in a process of its own, imports included. The table shows the best of three, since
+other load on the machine only adds time, and beside it the processor time and the cost of the same
+imports alone. The rows are written in the run folder's own format, without arrays. Successes are
+drawn with a correlation over episodes.
 """
 
 import json
@@ -61,10 +61,7 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
 
 
 def measure_s(*arguments: str) -> tuple[float, float]:
-    """Return the least wall time and the least processor time of a command.
-
-    The command runs in a process of its own.
-    """
+    """Return the least wall time and the least processor time of a command in its own process."""
     walls, processors = [], []
     for _ in range(N_ROUNDS):
         start, before = time.perf_counter(), os.times()

@@ -1,11 +1,11 @@
-"""Computes how often the intervals of `eval-compare` cover the true difference.
+"""Measures how often the intervals of `eval-compare` cover the true difference.
 
     uv run python -m tests.benchmarks.comparison_coverage
 
-- one task: the coverage is summed over every possible table, at success rates from 10 % to 98 % and
-  three correlations. Newcombe's method 10 (R. G. Newcombe, Statistics in Medicine 17 (1998),
-  2635-2650) is shown beside it.
-- several tasks of unlike difficulty: the coverage is simulated.
+- one task: the sum over every possible table, at success rates from 10 % to 98 % and three
+  correlations, compared with Newcombe's method 10 (R. G. Newcombe, Statistics in Medicine 17
+  (1998), 2635-2650).
+- several tasks of different difficulty: a simulation.
 """
 
 from itertools import product
@@ -23,9 +23,10 @@ N_STUDIES = 1000
 
 
 def compute_newcombe_interval(counts: PairedCounts) -> tuple[float, float]:
-    """Return Newcombe's interval, the alternative to ours.
+    """Return Newcombe's interval, which `eval-compare` is compared with.
 
-    It combines Wilson's intervals of both rates by a correlation with continuity correction.
+    It combines the Wilson intervals of both rates by a correlation with a correction for
+    continuity.
     """
     n, first, second = counts.n, counts.n_first / counts.n, counts.n_second / counts.n
     (l1, u1), (l2, u2) = (compute_wilson_interval(k, n) for k in (counts.n_first, counts.n_second))
@@ -40,7 +41,7 @@ def compute_newcombe_interval(counts: PairedCounts) -> tuple[float, float]:
 
 
 def make_shares(first: float, second: float, correlation: float) -> np.ndarray:
-    """Return the probabilities of success in both, only the first, only the second, neither."""
+    """Return the probabilities of success: of both, only the first, only the second, neither."""
     both = first * second + correlation * np.sqrt(first * (1 - first) * second * (1 - second))
     return np.array([both, first - both, second - both, 1 - first - second + both])
 
@@ -75,7 +76,7 @@ def sum_over_tables(n: int) -> dict[str, list[float]]:
 def simulate_tasks(
     n_tasks: int, n: int, base: float, spread: float, gain: float, unlike: float
 ) -> float:
-    """Return the coverage for tasks with unlike rates and unlike differences."""
+    """Return the coverage for tasks that differ in their rates and in their differences."""
     rng = np.random.default_rng(0)
     first = np.clip(base + np.linspace(-spread, spread, n_tasks), 0.005, 0.995)
     second = np.clip(first + gain + unlike * np.cos(2.4 * np.arange(n_tasks)), 0.005, 0.995)

@@ -2,8 +2,8 @@
 
     uv run python -m tests.benchmarks.doctor
 
-It also prints the ratio to the rest of the start: importing lerobot, loading the checkpoint and
-building the environment, in a fresh process.
+It is also shown relative to the rest of the start: importing lerobot, loading the checkpoint and
+building the environment in a fresh process.
 """
 
 import statistics
@@ -18,7 +18,7 @@ N_EXAMINATIONS = 5
 
 
 def measure() -> None:
-    """Print the seconds of the start and of several examinations; runs in a fresh process."""
+    """Print the seconds of the start, then of several examinations; runs in a fresh process."""
     start_s = perf_counter()
     from eval.config import SubjectConfig
     from eval.doctor.diagnosis import run_checks

@@ -1,12 +1,12 @@
-"""Measures the cost of an evaluation, against a plain loop and the bare sum of its parts.
+"""Measures an evaluation against a plain implementation and against the sum of its parts.
 
     uv run python -m tests.benchmarks.evaluation --episodes 30
 
-Times are CPU times of this process (all threads), a median over episodes. Every variant runs on the
-same episodes with the same actions, one after the other, so that a noisy machine disturbs all of
-them alike.
+Times are CPU times of this process (all threads), as a median over episodes. Every variant runs on
+the same episodes with the same actions. The variants take turns, so that noise of the machine
+affects all of them.
 
-- harness: `run_episode` and the write to the run folder, as in `eval`.
+- harness: `run_episode` and the write to the run folder, as `eval` does it.
 - bare: physics, the renders that the policy needs and its forward passes, nothing else.
 - plain: the same episode with both cameras rendered at every step, from the original meshes at
   MuJoCo's default quality (shadows, 4 samples a pixel).
@@ -47,10 +47,10 @@ DEFAULT_QUALITY = replace(
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Options of the command.
+    """Options of the benchmark.
 
     Attributes:
-        plain_episodes: number of plain episodes, which take half a minute each.
+        plain_episodes: number of episodes of the plain variant, which take half a minute each.
     """
 
     episodes: int = 30
@@ -80,7 +80,7 @@ def replay(
 ) -> None:
     """Replay the recorded episode with bare MuJoCo calls.
 
-    Observations and forward passes happen at the recorded steps.
+    Observations and forward passes happen at the same steps as in the recording.
     """
     model, data, policy = env.model, env.data, setup.policy
     env.reset(record.episode_index)
@@ -116,8 +116,8 @@ def print_ssim(console: Console) -> None:
             for env in envs:
                 env.close()
             console.print(
-                f"SSIM of light against original meshes, "
-                f"{camera} {width}x{height}: {np.mean(scores):.3f}"
+                f"SSIM of light against original meshes, {camera} {width}x{height}: "
+                f"{np.mean(scores):.3f}"
             )
 
 
@@ -144,14 +144,12 @@ def main(benchmark: Benchmark) -> None:
                 )
                 speed_ups.append(plain_s[-1] / harness_s[-1])
         run.close()
-    # The ratio is paired, because the machine drifts between episodes by more than the harness
-    # costs.
+    # The ratio is taken for each episode: the machine's drift between episodes is larger than the
+    # cost of the harness.
     overhead = median(h / b for h, b in zip(harness_s, bare_s, strict=True))
     table = Table(
-        title=(
-            f"CPU time an episode, median of {benchmark.episodes} "
-            f"(plain: {benchmark.plain_episodes})"
-        )
+        title=f"CPU time an episode, median of {benchmark.episodes} "
+        f"(plain: {benchmark.plain_episodes})"
     )
     for column in ("variant", "CPU s", "ratio"):
         table.add_column(column)

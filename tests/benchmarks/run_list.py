@@ -1,4 +1,4 @@
-"""Measures the cost of the list of runs, and of a run of many episodes.
+"""Measures the list of runs, and a run of many episodes.
 
     uv run python -m tests.benchmarks.run_list
 
@@ -7,10 +7,10 @@ without arrays.
 
 - list: the server's answer for 200 runs of 50 episodes, read for the first time, and again when
   nothing has changed.
-- first paint: the time from the page's address to the drawn list, of 200 runs and of the 2,000
-  episodes of one run. The limit is 1 s in headless Chromium with OpenGL in software. An empty page
-  in the same browser is measured beside it. The processor time of the server and of the page's main
-  thread does not depend on other work of the machine.
+- first paint: the time from the page's address to the drawn list, of 200 runs, and of the 2,000
+  episodes of one run. The limit is 1 s. The browser is headless Chromium with OpenGL in software,
+  and an empty page in the same browser is measured for comparison. The processor time of the server
+  and of the page's main thread does not depend on other load of the machine.
 """
 
 import tempfile
@@ -60,7 +60,7 @@ def make_description() -> RunDescription:
 
 
 def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str:
-    """Write a run whose episodes have each of the outcomes in turn, and return its name."""
+    """Write a run whose episodes take each of the outcomes in turn, and return its name."""
     config = replace_flags(description.config, episodes=n_episodes)
     outcomes = [outcome for outcome in Outcome if outcome is not Outcome.ERROR]
     with closing(RunFolder.create(folder, replace(description, config=config))) as run:
@@ -72,7 +72,7 @@ def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str
 
 
 def measure_paint_ms(browser: Browser, url: str) -> tuple[float, float, float]:
-    """Return the times from the address to the drawn list, each in a context of its own.
+    """Return the times from the address to the drawn list, each in a new browser context.
 
     Returns:
         Wall time, processor time of the page's main thread, and of this process, which is the
@@ -108,7 +108,7 @@ def measure_empty_ms(browser: Browser) -> float:
 
 
 def measure_keys_ms(browser: Browser, url: str) -> float:
-    """Return the times from a press of ↓ in the list of many episodes to the next frame."""
+    """Return the time from a press of ↓ in the list of many episodes to the next frame."""
     viewer = Viewer(browser, url)
     times = []
     for _ in range(20):

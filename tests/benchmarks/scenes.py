@@ -1,6 +1,6 @@
 """Measures the time that the scene certificate adds to a reset.
 
-uv run python -m tests.benchmarks.scenes [--env libero_spatial/0]
+Run it by `uv run python -m tests.benchmarks.scenes [--env libero_spatial/0]`.
 """
 
 from contextlib import closing

@@ -1,14 +1,14 @@
-"""Measures the cost of the viewer's page: making it, opening it, and stepping through it.
+"""Measures the viewer's page: making it, opening it, and stepping through it.
 
     uv run python -m tests.benchmarks.viewer [RUN_FOLDER ...]
 
-Without a run folder, an episode of act-early that fails is recorded, 300 steps long. Both sides of
-a ratio take turns, and a ratio is the median of theirs.
+Without a run folder, an episode of act-early is recorded that fails and is 300 steps long. Both
+sides of a ratio take turns, and the ratio is the median of their ratios.
 
-- export: wall time of `whiskers --output file.html` without the start of the process, against a new
-  rollout of the episode. The limit is 5 s.
+- export: wall time of `whiskers --output file.html` without the start of the process, against
+  rolling the episode out anew. The limit is 5 s.
 - open: the time from the page's address to its first frame, against an empty page in the same
-  browser. The limit is 3 s in headless Chromium with OpenGL in software.
+  browser. The limit is 3 s. The browser is headless Chromium with OpenGL in software.
 - step: the time from a key press to the picture with its pixels, against the next frame of an empty
   page. The limit is 50 ms.
 """
@@ -63,7 +63,7 @@ def record(folder: Path) -> Path:
 
 
 def measure_export(run: Path, folder: Path) -> list[tuple[float, float]]:
-    """Return times of (export, rollout) [s]."""
+    """Return (export, rollout) [s]."""
     row = find_row(Run.open(run), None)
     times = []
     for index in range(N_ROUNDS):
@@ -73,7 +73,7 @@ def measure_export(run: Path, folder: Path) -> list[tuple[float, float]]:
 
 
 def measure_opening(browser: Browser, url: str) -> list[tuple[float, float]]:
-    """Return opening times of (page, empty page) [s], each in a context of its own."""
+    """Return (page, empty page) [s], each in a new browser context."""
     times = []
     for _ in range(N_ROUNDS):
         page_s = wall_s(lambda: Viewer(browser, url).page.context.close())
@@ -86,7 +86,7 @@ def measure_opening(browser: Browser, url: str) -> list[tuple[float, float]]:
 
 
 def measure_steps(browser: Browser, url: str) -> list[tuple[float, float]]:
-    """Return times of (step, next frame of an empty page) [s]."""
+    """Return (step, next frame of an empty page) [s]."""
     viewer = Viewer(browser, f"{url}?measure")
     viewer.press("Shift+ArrowRight")
     empty = browser.new_page()

@@ -1,15 +1,15 @@
-"""Measures the cost of whiskers, against their bare physics and MuJoCo's own drawing.
+"""Measures whiskers against their bare physics and against MuJoCo's own drawing.
 
     uv run python -m tests.benchmarks.whiskers
 
-Times are CPU times of this process (all threads). Both sides of a ratio take turns, so that a noisy
-machine disturbs both alike, and a ratio is the median of theirs.
+Times are CPU times of this process (all threads). Both sides of a ratio take turns, so that noise
+of the machine affects both, and the ratio is the median of their ratios.
 
 - simulate: `simulate_chunk` of a 50-step chunk on the SO-101, against `mj_step` of the same
   controls in as many substeps from the same state. The limit is 1.3.
 - film: an image of `film_whiskers` at 640x480 with its share of building, simulating and encoding,
   against one of `mujoco.Renderer` at default quality, from the original meshes, with the whiskers
-  as capsules. The limit is a fifteenth.
+  as capsules. The limit is a 15th.
 """
 
 import tempfile
@@ -63,7 +63,7 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 
 def record_run(folder: Path) -> tuple[Path, EpisodeRow]:
-    """Record an episode of the shipped ACT that plans every five steps, so there are ghosts."""
+    """Record an episode of the shipped ACT; it plans every five steps, so that ghosts exist."""
     config = make_config(EvalConfig, policy="act", n_action_steps=5)
     setup = set_up(config)
     record = run_episode(
@@ -90,14 +90,13 @@ def simulate_bare(env: PickPlace, snapshot: np.ndarray, ctrl: np.ndarray) -> Non
 
 
 def measure_simulation(arrays: EpisodeArrays) -> list[tuple[float, float]]:
-    """Return times (ours, bare) [s] of the 50 actions that followed each of several steps."""
+    """Return (ours, bare) [s] of the 50 actions that followed each of several moments."""
     env = make_env("so101/pick_place", image_sizes={})
     times = []
     for step in np.linspace(0, len(arrays.action) - HORIZON, N_ROUNDS).astype(int):
         chunk, snapshot = arrays.action[step : step + HORIZON], arrays.step_snapshot[step]
         ctrl = np.clip(env.units.to_rad(chunk.astype(np.float64)), *env.model.actuator_ctrlrange.T)
-        # This call is not measured. It warms the caches, which would otherwise favour the second
-        # side.
+        # An untimed simulation first warms the caches for both sides.
         simulate_bare(env, snapshot, ctrl)
         ours_s = cpu_s(lambda s=snapshot, c=chunk: simulate_chunk(env, s, c))
         times.append((ours_s, cpu_s(lambda s=snapshot, c=ctrl: simulate_bare(env, s, c))))
@@ -119,7 +118,7 @@ def add_capsules(scene: mujoco.MjvScene, path: np.ndarray, rgb: tuple[int, int, 
 
 
 class PlainFilm:
-    """Draws the current plan and its ghosts in the scene of MuJoCo's unchanged renderer."""
+    """MuJoCo's renderer with default settings; its scene has the plan in force and its ghosts."""
 
     def __init__(self, arrays: EpisodeArrays) -> None:
         self._env, self._arrays = (
@@ -145,9 +144,10 @@ class PlainFilm:
 
 
 def measure_film(run: Path, row: EpisodeRow, folder: Path) -> list[tuple[float, float]]:
-    """Return times (ours, plain) [s] for an image.
+    """Return (ours, plain) [s] an image.
 
-    Ours includes its share of everything, also of building the environment. Plain includes none.
+    Ours includes its share of building the environment, simulating and encoding. Plain includes
+    only the rendering.
     """
     arrays = Run.open(run).load_arrays(row)
     n_images = len(arrays.step_snapshot)
