@@ -1,7 +1,7 @@
 """Plant bugs in a shipped policy, one at a time, and print what the doctor says about each.
 
-    uv run python -m tests.planted_bugs
-    uv run python -m tests.planted_bugs --policy smolvla
+    ./run python -m tests.planted_bugs
+    ./run python -m tests.planted_bugs --policy smolvla
 
 The verdict on a bug is one of four:
 
@@ -634,9 +634,8 @@ def plants_of(policy: str) -> tuple[Plant, ...]:
 
 def planted(plant: Plant, folder: Path, policy: str = "act") -> tuple[SubjectConfig, Setup]:
     """Plant the bug in a copy of the checkpoint, in the environment or in the policy."""
-    config = replace(
-        make_config(SubjectConfig, policy=policy, env=ENVS[policy]), **dict(plant.flags)
-    )
+    config = make_config(SubjectConfig, policy=policy, env=ENVS[policy])
+    config = replace_flags(config, **dict(plant.flags))
     if plant.files is not None:
         copy = shutil.copytree(find_checkpoint(policy), folder / policy)
         plant.files(copy)
@@ -753,7 +752,7 @@ def show_healthy(policy: str) -> None:
     print("\n| healthy | false alarms |\n|---|---|")
     shown = {policy, "scripted"} if policy == "act" else {policy}
     for name, config in HEALTHY:
-        if config.policy in shown:
+        if config.policy.name in shown:
             setup = set_up(config)
             problems = [str(f) for f in run_checks(config, setup) if f.is_problem]
             setup.env.close()

@@ -29,13 +29,15 @@ class CertifyConfig:
 
     Run it with the versions of LIBERO's published results: every later reset is compared with what
     it writes.
+
+    Attributes:
+        folder: where `scene_certificate.json` and `scene_certificate.npz` are written. Default: in
+            place of the certificate that Whisker uses.
+        workers: processes that work side by side; each takes up to 1.3 GB.
     """
 
     folder: Path = INDEX_FILE.parent
-    """Where `scene_certificate.json` and `scene_certificate.npz` are written."""
-
     workers: int = 2
-    """Processes that work side by side; each takes up to 1.3 GB."""
 
 
 @dataclass(frozen=True)
