@@ -165,6 +165,7 @@ def test_the_same_features_on_recorded_observations_score_the_same(cknna, run, t
     assert scores["run"]["cknna"] == pytest.approx(scores["bank"]["cknna"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_two_policies_are_compared_on_shared_observations_alone(cknna, run, tmp_path):
     other = collect(tmp_path / "runs", "act-early", collect_features=True)
     code, out, err = cknna("score", run, other)

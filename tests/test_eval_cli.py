@@ -117,6 +117,7 @@ def test_a_run_directory_that_cannot_be_written(eval_here, tmp_path):
     assert done.returncode == 2 and "--run-dir" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_cannot_do_is_refused_before_torch_is_imported(tmp_path):
     """The test puts a `torch` on the path that fails when it is imported."""
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
@@ -215,6 +216,7 @@ def test_quiet_is_one_line(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_rows_also_with_videos(eval_here, tmp_path, small_act):
     arguments = ["--checkpoint", small_act, "--episodes", 2, "--max-steps", 25]
     eval_here(*arguments, "--run-dir", tmp_path / "plain")

@@ -32,6 +32,7 @@ def run_eval(*arguments, **settings):
     return subprocess.run(command, env=environ, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_another_code_path_is_refused_and_the_advice_works(tmp_path):
     """The test uses OpenBLAS's oldest kernels, which run on every x86-64 processor."""
     run_eval(*ZERO, "--run-dir", tmp_path, OPENBLAS_CORETYPE="Nehalem")

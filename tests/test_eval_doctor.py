@@ -310,6 +310,7 @@ def test_5_a_missing_camera(checkpoint):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("see", "words"),
     [
@@ -498,6 +499,7 @@ def test_16_another_field_of_view(act):
     assert "trained at 42°, here 52°" in found.evidence
 
 
+@pytest.mark.slow
 def test_16_a_checkpoint_that_does_not_tell_its_field_of_view(checkpoint, act):
     scene = replace(DEFAULT_SCENE, overhead_fovy_deg=60.0)
     env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
@@ -690,6 +692,7 @@ def run_command(monkeypatch, command, *arguments):
     return command()
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_verdict_and_exits_with_the_worst(monkeypatch, capsys, checkpoint):
     assert run_command(monkeypatch, main_doctor, "--policy", "act") == 0
     printed = capsys.readouterr().out
@@ -712,6 +715,7 @@ def test_the_command_prints_a_verdict_and_exits_with_the_worst(monkeypatch, caps
     assert "model.safetensors" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_eval_refuses_on_an_error_and_runs_if_told_to(monkeypatch, capsys, tmp_path):
     flags = [
         "--policy",
@@ -739,6 +743,7 @@ def test_eval_refuses_on_an_error_and_runs_if_told_to(monkeypatch, capsys, tmp_p
     }
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_examined_after_the_run(monkeypatch, capsys, tmp_path):
     flags = ["--policy", "act", "--episodes", "2", "--quiet", "--run-dir", tmp_path]
     assert run_command(monkeypatch, main, *flags) == 0
@@ -752,6 +757,7 @@ def test_a_run_folder_is_examined_after_the_run(monkeypatch, capsys, tmp_path):
     assert {"following", "agreement"} <= {f["check"] for f in findings}
 
 
+@pytest.mark.slow
 def test_a_run_whose_checkpoint_is_gone_is_examined_all_the_same(
     monkeypatch, capsys, tmp_path, checkpoint
 ):

@@ -58,6 +58,7 @@ def plans_of(config, episode_index=0):
         return setup.policy.predict([memory], [episode_rng("pick_place", episode_index, 0)]).actions
 
 
+@pytest.mark.slow
 def test_it_is_named_by_its_statistics_and_by_undoing_it(old_act):
     found = examine_copy(old_act)
     assert {check for check, _ in found} == {"calibration"}
@@ -118,6 +119,7 @@ def test_it_is_recorded_and_a_run_is_resumed_with_no_other(small_act, tmp_path):
         check_same(Run.open(run.path), describe(other, setup))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_whose_statistics_say_nothing_is_named_by_undoing_it(act):
     """The policy reads and plans values in the old calibration, but its statistics are healthy."""
 
@@ -141,6 +143,7 @@ def test_a_checkpoint_whose_statistics_say_nothing_is_named_by_undoing_it(act):
     assert "once that is undone" in hit.evidence and hit.hint == f"Give --calibration {OLD}."
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_needs_no_remedy_is_told_so():
     found = findings_of(replace_flags(ACT, calibration=OLD))
     assert named(found, "calibration", ALREADY).hint == "Leave --calibration out."

@@ -635,6 +635,7 @@ def test_random_moves_further_than_its_servos_can_follow(blind_env, tmp_path):
     assert_named(named["following"], Level.WARNING, "does not go where the actions say")
 
 
+@pytest.mark.slow
 def test_an_expert_that_never_closes_the_gripper_is_named(blind_env, tmp_path):
     policy = FaultyExpert(blind_env, "never_close")
     findings = check_run(write_run(tmp_path, blind_env, policy, 4, 150), blind_env)
@@ -645,6 +646,7 @@ def test_an_expert_that_never_closes_the_gripper_is_named(blind_env, tmp_path):
     assert "zero 0 of 4" in named["floors"].evidence
 
 
+@pytest.mark.slow
 def test_a_policy_that_works_is_better_than_the_floors(blind_env, tmp_path):
     """The doctor makes the run's own environment if none is given."""
     run = write_run(

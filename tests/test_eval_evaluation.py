@@ -184,6 +184,7 @@ def test_quiet_and_the_failures_name_tasks_too(monkeypatch, capsys, tmp_path):
     assert "task" in failures and "so101/pick_place_brick" in failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_before", [0, 1, 2, 3])
 @pytest.mark.usefixtures("two_scenes")
 def test_resume_goes_on_in_the_right_task(monkeypatch, tmp_path, n_before):
@@ -268,6 +269,7 @@ def test_an_episode_that_the_task_does_not_have_is_refused_before_anything_runs(
         assert said in capsys.readouterr().err and not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapter", [[], ["--gripper-offset", "2"]], ids=["plain", "adapted"])
 @pytest.mark.usefixtures("two_scenes")
 def test_a_checkpoint_looks_at_every_task(monkeypatch, tmp_path, small_act, adapter):
@@ -299,6 +301,7 @@ def test_what_one_checkpoint_cannot_serve_is_not_alike(blind_env):
             check_alike(spec, replace(spec, name="other", **changes))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_scenes")
 def test_the_doctor_examines_a_run_of_several_tasks(monkeypatch, capsys, tmp_path, small_act):
     flags = ["--episodes", 2, "--max-steps", 20, "--no-doctor", "--quiet"]
@@ -312,6 +315,7 @@ def test_the_doctor_examines_a_run_of_several_tasks(monkeypatch, capsys, tmp_pat
     assert "0 of 4 succeed" in findings["number of episodes"]["evidence"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_scenes")
 def test_an_episode_is_filmed_in_the_environment_of_its_task(monkeypatch, tmp_path):
     evaluate_suite(monkeypatch, tmp_path, "--episodes", 1, "--max-steps", 2, "--quiet")

@@ -74,6 +74,7 @@ RECORDING_MORE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy_type",
     [
@@ -202,6 +203,7 @@ def test_observations_are_what_the_policy_saw(collected):
         assert again.instruction == look.observation.instruction
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_with_the_features_that_it_has(monkeypatch, capsys, tmp_path, checkpoints):
     hook = ("--hook", "model.backbone.layer3", "model.decoder")
     asked = (

@@ -34,6 +34,7 @@ def only_run(folder):
     return run
 
 
+@pytest.mark.slow
 def test_the_expert_succeeds_in_a_process_of_its_own_and_nothing_else_is_printed(tmp_path):
     done = run_eval("--policy", "scripted", "--env", TASK, "--episodes", 1, cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""

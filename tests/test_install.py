@@ -1,4 +1,4 @@
-"""`./run` and `docker/install.sh`: which Python they accept, and what they say where there is none."""
+"""Tests which Python `./run` and `docker/install.sh` accept, and their errors without one."""
 
 import os
 import re

@@ -57,6 +57,7 @@ def install(folder):
     return site
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["import strings", "entry points"])
 def test_what_is_outside_goes_through_every_command(kind, folder):
     environment = os.environ | {"MUJOCO_GL": "osmesa"}

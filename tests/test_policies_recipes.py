@@ -173,6 +173,7 @@ def tiny(name):
     return replace(small, n_processes=1, n_sync_steps=1, early={})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["diffusion", "smolvla"])
 def test_a_recipe_runs_through_and_its_checkpoint_loads(name, demos, frames, tmp_path):
     train(Training(name, tiny(name), demos, tmp_path), frames)
@@ -183,6 +184,7 @@ def test_a_recipe_runs_through_and_its_checkpoint_loads(name, demos, frames, tmp
     assert (tmp_path / LOSS_PICTURE).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     demos, frames, tmp_path, monkeypatch
 ):

@@ -89,6 +89,7 @@ def compare_with_stock(
     return last_images
 
 
+@pytest.mark.slow
 def test_an_episode_of_more_than_a_chunk_with_a_stove_turned_on_equals_the_stock_environment():
     def turn_knob(data):
         data.joint("flat_stove_1_button").qpos = 1.0

@@ -79,6 +79,7 @@ def test_nothing_is_written_when_nothing_succeeds(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_heights_are_measured_from_where_the_object_rests(recorded):
     """Heights start from where the can comes to rest, although the recording starts lower.
 

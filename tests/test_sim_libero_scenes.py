@@ -135,6 +135,7 @@ def test_scenes_of_every_task_are_as_certified(part):
     assert visited == [[task.env_name for task in tasks] for tasks in of_part]
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_is_read(tmp_path):
     scene = compute_scene(find_task("libero_object/0"))
     again = CertifiedScene("another/task", scene.objects, scene.positions)

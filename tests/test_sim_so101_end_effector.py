@@ -382,6 +382,7 @@ def test_beyond_the_bounds_is_cut_and_said_to_be(delta):
     assert delta.step(np.array([0, 0, 0, 0, 0, 0, 101.0])).clipped
 
 
+@pytest.mark.slow
 def test_the_expert_succeeds_as_it_does_with_joints(env):
     for index in range(10):
         results = run_expert(env, index)

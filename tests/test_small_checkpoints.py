@@ -1,4 +1,4 @@
-"""The small checkpoints load with lerobot alone, need no network, and give actions that depend on what they should."""
+"""Tests that the small checkpoints load with lerobot alone, offline, and use their inputs."""
 
 import json
 import socket

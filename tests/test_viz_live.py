@@ -221,6 +221,7 @@ def test_reset_begins_another_episode_and_keeps_the_first(session, key, recorded
     np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
 
 
+@pytest.mark.slow
 def test_what_ends_is_kept_where_a_folder_is_asked_for(tmp_path):
     session = LiveSession(CONFIG, run_dir=tmp_path)
     try:

@@ -317,6 +317,7 @@ def run_report(*arguments):
     return done
 
 
+@pytest.mark.slow
 def test_folders_that_cannot_be_used_are_named_and_the_others_reported(make_run, tmp_path):
     good = make_run(make_rows("pick_place", 12), "good")
     foreign, torn, empty = (
@@ -363,6 +364,7 @@ def test_what_is_not_clear_is_refused(arguments, said):
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_recorded_run_has_a_report_with_plans_and_starts(failed_run, tmp_path):
     """The command in a failure's line is one that `whiskers` accepts."""
     run = Path(shutil.copytree(failed_run, tmp_path / "run"))
