@@ -75,17 +75,7 @@ RECORDING_MORE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "policy_type",
-    [
-        "act",
-        "smolvla",
-        *(
-            pytest.param(slow, marks=pytest.mark.slow)
-            for slow in ("diffusion", "pi0_fast", "tdmpc")
-        ),
-    ],
-)
+@pytest.mark.parametrize("policy_type", ["act", "smolvla", "diffusion", "pi0_fast", "tdmpc"])
 def test_rollouts_are_the_same_with_and_without(monkeypatch, tmp_path, checkpoints, policy_type):
     asked = (
         "--checkpoint",
