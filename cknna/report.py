@@ -242,7 +242,7 @@ def _check_distinct(banks: Sequence[FeatureBank]) -> None:
         if n > 1:
             raise WhiskerError(
                 f"bank {path}",
-                expected="every bank once",
+                expected="a different bank each time",
                 got="the same bank twice",
                 hint="Name it only once.",
             )

@@ -293,7 +293,7 @@ def test_what_cannot_be_scored_is_one_error(cknna, run, tmp_path):
         )
     assert "30" in refused(*save_pair(tmp_path, good, good), "--topk", 30)
     assert "expected at least 1, got 0" in refused(run, "--permutations", 0)
-    assert "expected every bank once" in refused(run, run)
+    assert "expected a different bank each time, got the same bank twice" in refused(run, run)
     assert "Add --episodes" in refused(*save_pair(tmp_path, good, good), "--exclude-same-episode")
     torn = (tmp_path / "a.pt").read_bytes()[:600]
     (tmp_path / "torn.pt").write_bytes(torn)
