@@ -50,7 +50,10 @@ _DRIVER_NOTE = "GL Driver Message"
 def opened_browser(
     playwright: Playwright, graphics: Sequence[str] = SOFTWARE_GL
 ) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_QUIET, *graphics])
+    browser = playwright.chromium.launch(
+        executable_path=CHROMIUM,
+        args=[*_QUIET, *graphics],
+    )
     try:
         yield browser
     finally:
@@ -83,12 +86,18 @@ class Viewer:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on(
+            "pageerror",
+            lambda error: self.complaints.append(str(error)),
+        )
         self.page.on(
             "request", lambda r: self.requests.append(r.url) if r.url.startswith("http") else None
         )
         self.page.goto(url)
-        self.wait(lambda: self.page.evaluate("window.__ready === true"), limit_s)
+        self.wait(
+            lambda: self.page.evaluate("window.__ready === true"),
+            limit_s,
+        )
 
     def _note(self, message) -> None:
         if message.type in ("error", "warning") and _DRIVER_NOTE not in message.text:
@@ -141,14 +150,22 @@ class Viewer:
         """
         self.wait(lambda: self.state["at_rest"])
         shot = self.page.locator(selector).first.screenshot()
-        image = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"), np.float32) / 255
+        image = (
+            np.asarray(
+                Image.open(io.BytesIO(shot)).convert("RGB"),
+                np.float32,
+            )
+            / 255
+        )
         return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
 
     def count(self, colour: str, selector: str = "canvas") -> int:
         """Return the number of pixels with a whisker's colour in the first element that matches."""
         shot = self.page.locator(selector).first.screenshot()
         image = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
-        red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+        red = image[..., 0]
+        green = image[..., 1]
+        blue = image[..., 2]
         masks = {
             "green": (green > 1.35 * red) & (green > 1.35 * blue) & (green > 80),
             "blue": (blue > 1.5 * red) & (blue > 1.5 * green) & (blue > 140),

@@ -163,7 +163,14 @@ def in_old_calibration(folder: Path) -> None:
     In the old degrees, shoulder_lift is 90 - x and elbow_flex is x + 90. A mirrored number keeps
     its std, so the layers that read it and write it change their signs.
     """
-    mirrored = {"min": "max", "max": "min", "q01": "q99", "q99": "q01", "q10": "q90", "q90": "q10"}
+    mirrored = {
+        "min": "max",
+        "max": "min",
+        "q01": "q99",
+        "q99": "q01",
+        "q10": "q90",
+        "q90": "q10",
+    }
     for path in folder.glob("policy_*processor_step_*.safetensors"):
         tensors = load_file(path)
         changed = {}
@@ -233,7 +240,12 @@ def moved(
         middle = ((width - 1) / 2, (height - 1) / 2)
         matrix = cv2.getRotationMatrix2D(middle, angle_deg, zoom)
         matrix[:, 2] += right_px, down_px
-        return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpAffine(
+            image,
+            matrix,
+            (width, height),
+            borderMode=cv2.BORDER_REPLICATE,
+        )
 
     return change
 
@@ -246,17 +258,26 @@ def coarse(image: np.ndarray) -> np.ndarray:
 def frozen(camera: str) -> Spoil:
     """Return a function that always shows the camera's first image."""
     kept: dict[str, np.ndarray] = {}
-    return images(lambda image: kept.setdefault(camera, image), camera)
+    return images(
+        lambda image: kept.setdefault(camera, image),
+        camera,
+    )
 
 
 def swapped_cameras(observation: Observation) -> Observation:
     overhead = observation.images[OVERHEAD]
     wrist = observation.images[WRIST]
-    return replace(observation, images={OVERHEAD: wrist, WRIST: overhead})
+    return replace(
+        observation,
+        images={OVERHEAD: wrist, WRIST: overhead},
+    )
 
 
 def shown_twice(observation: Observation) -> Observation:
-    return images(lambda _: observation.images[OVERHEAD], WRIST)(observation)
+    return images(
+        lambda _: observation.images[OVERHEAD],
+        WRIST,
+    )(observation)
 
 
 def mirrored_gripper(values: np.ndarray) -> np.ndarray:
@@ -342,7 +363,10 @@ def cut_after(n_tokens: int) -> Damage:
 def tokenizer_of_bytes(folder: Path) -> None:
     """Replace the tokenizer by one of another model: a token for each byte, and fewer tokens."""
     names = ("fake_image", "image", "global_image", "end_of_utterance")
-    save_byte_tokenizer(folder / "vlm", **{f"{name}_token": f"<{name}>" for name in names})
+    save_byte_tokenizer(
+        folder / "vlm",
+        **{f"{name}_token": f"<{name}>" for name in names},
+    )
 
 
 def tokenizer_of_another_order(folder: Path) -> None:

@@ -24,5 +24,12 @@ def make_check_context(
     if spec is not None:
         env = copy(env)
         env.spec = spec  # type: ignore[misc]
-    setup = Setup(env, BASELINES["zero"](env), None, 1, 300, {})
+    setup = Setup(
+        env,
+        BASELINES["zero"](env),
+        None,
+        1,
+        300,
+        {},
+    )
     return CheckContext(make_config(SubjectConfig, **flags), setup, normalisation)

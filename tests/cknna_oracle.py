@@ -64,9 +64,19 @@ def hsic_biased(kernel_k, kernel_l):
 
 
 def cknna(features_a, features_b, k, variant="unbiased", groups=None, rng=None):
-    kernel_k, kernel_l = kernel(features_a), kernel(features_b)
+    kernel_k = kernel(features_a)
+    kernel_l = kernel(features_b)
     own_first = variant == "biased"
-    mask_k, mask_l = (mask(kernel, k, groups, own_first, rng) for kernel in (kernel_k, kernel_l))
+    mask_k, mask_l = (
+        mask(
+            kernel,
+            k,
+            groups,
+            own_first,
+            rng,
+        )
+        for kernel in (kernel_k, kernel_l)
+    )
 
     def align(x, mask_x, y, mask_y):
         # A mask of zeros and ones equals its own square. The expected square thus equals the
@@ -81,10 +91,8 @@ def cknna(features_a, features_b, k, variant="unbiased", groups=None, rng=None):
         return both.sum()
 
     across = align(kernel_k, mask_k, kernel_l, mask_l)
-    own_k, own_l = (
-        align(kernel_k, mask_k, kernel_k, mask_k),
-        align(kernel_l, mask_l, kernel_l, mask_l),
-    )
+    own_k = align(kernel_k, mask_k, kernel_k, mask_k)
+    own_l = align(kernel_l, mask_l, kernel_l, mask_l)
     if own_k <= 0 or own_l <= 0:
         return np.nan
     return across / (np.sqrt(own_k * own_l) + (1e-6 if variant in ("unbiased", "biased") else 0))
@@ -97,7 +105,8 @@ def mutual_knn(features_a, features_b, k, groups=None):
 
 def cka(features_a, features_b, unbiased):
     hsic = hsic_unbiased if unbiased else hsic_biased
-    kernel_k, kernel_l = kernel(features_a), kernel(features_b)
+    kernel_k = kernel(features_a)
+    kernel_l = kernel(features_b)
     return hsic(kernel_k, kernel_l) / np.sqrt(hsic(kernel_k, kernel_k) * hsic(kernel_l, kernel_l))
 
 
@@ -107,5 +116,11 @@ def walks(rng, lengths, dim):
     Its rows depend on each other in time and on nothing else.
     """
     return np.concatenate(
-        [np.cumsum(rng.standard_normal((length, dim)), axis=0) for length in lengths]
+        [
+            np.cumsum(
+                rng.standard_normal((length, dim)),
+                axis=0,
+            )
+            for length in lengths
+        ]
     )

@@ -54,7 +54,12 @@ def eval_here(monkeypatch, capsys):
         except SystemExit as refused:  # tyro raises it
             code = refused.code
         printed = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
+        return subprocess.CompletedProcess(
+            arguments,
+            code,
+            printed.out,
+            printed.err,
+        )
 
     return run
 
@@ -67,16 +72,37 @@ def own_scene(tmp_path_factory):
     )
     spec.meshdir = str(Path(nexus_file).parent / "assets/SO101/assets")
     world = spec.worldbody
-    spec.body("gripper").add_site(name="tcp", pos=[0.0046, 0, -0.095])
-    block = world.add_body(name="block", pos=[0.2, -0.08, 0.0125])
+    spec.body("gripper").add_site(
+        name="tcp",
+        pos=[0.0046, 0, -0.095],
+    )
+    block = world.add_body(
+        name="block",
+        pos=[0.2, -0.08, 0.0125],
+    )
     block.add_freejoint()
-    block.add_geom(name="block", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.0125] * 3, mass=0.012)
-    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[1, 1, 0.1])
-    bowl = world.add_body(name="bowl", pos=[0.2, 0.2, 0])
+    block.add_geom(
+        name="block",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[0.0125] * 3,
+        mass=0.012,
+    )
+    world.add_geom(
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[1, 1, 0.1],
+    )
+    bowl = world.add_body(
+        name="bowl",
+        pos=[0.2, 0.2, 0],
+    )
     bowl.add_site(
         name="goal", type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0, 0, 0.02], size=[0.05, 0.02, 0]
     )
-    world.add_camera(name="overhead_cam", pos=[0.2, 0, 0.6])
+    world.add_camera(
+        name="overhead_cam",
+        pos=[0.2, 0, 0.6],
+    )
     folder = tmp_path_factory.mktemp("scene")
     spec.compile()
     (folder / "scene.xml").write_text(spec.to_xml())
@@ -85,7 +111,13 @@ def own_scene(tmp_path_factory):
 
 # The gripper of `act` stays open here. The policy therefore picks nothing up, whatever the last
 # bits of its plans are.
-FAILING = make_config(EvalConfig, policy="act", first_episode=7, episodes=2, gripper_offset=60.0)
+FAILING = make_config(
+    EvalConfig,
+    policy="act",
+    first_episode=7,
+    episodes=2,
+    gripper_offset=60.0,
+)
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +127,10 @@ def failed_run(tmp_path_factory):
     Episode 8 runs as FAILING, and the block is never picked up.
     """
     setup = set_up(FAILING)
-    run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe(FAILING, setup))
+    run = RunFolder.create(
+        tmp_path_factory.mktemp("runs"),
+        describe(FAILING, setup),
+    )
     setup.env.close()
     with closing(run):
         for config in (

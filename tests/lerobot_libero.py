@@ -46,7 +46,10 @@ def save_act(folder: Path, image_px: int = 64) -> Path:
         ),
         # The mean action moves down onto the table, faster than an action may command. The gripper
         # opens and closes.
-        "action": _statistics(mean=[0, 0, -1.05, 0, 0, 0, 0.2], std=[0.5, 0.5, 0.5, 1, 1, 1, 1]),
+        "action": _statistics(
+            mean=[0, 0, -1.05, 0, 0, 0, 0.2],
+            std=[0.5, 0.5, 0.5, 1, 1, 1, 1],
+        ),
     }
     with mock.patch.multiple(
         small_checkpoints, _features=lambda *_: features, _statistics=lambda _: statistics
@@ -55,8 +58,14 @@ def save_act(folder: Path, image_px: int = 64) -> Path:
 
 
 def _statistics(mean: Sequence[float], std: Sequence[float]) -> dict[str, np.ndarray]:
-    middle, width = np.float32(mean), np.float32(std)
-    return {"mean": middle, "std": width, "min": middle - width, "max": middle + width}
+    middle = np.float32(mean)
+    width = np.float32(std)
+    return {
+        "mean": middle,
+        "std": width,
+        "min": middle - width,
+        "max": middle + width,
+    }
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,11 @@ def run_lerobot_eval(
         "output_dir": folder / "outputs",
     }
     config = _write_init_states(folder / "config", name, init_states)
-    settings = {"LIBERO_CONFIG_PATH": str(config), "HF_HUB_OFFLINE": "1", **ONE_THREAD}
+    settings = {
+        "LIBERO_CONFIG_PATH": str(config),
+        "HF_HUB_OFFLINE": "1",
+        **ONE_THREAD,
+    }
     done = subprocess.run(
         [
             sys.executable,
@@ -171,7 +184,8 @@ def make_ours(
     for episode_index, state in (init_states or {}).items():
         env._init_states[episode_index] = state
     if n_draws is not None:
-        reset, initializers = env.reset, list(dict.fromkeys(env._env.object_property_initializers))
+        reset = env.reset
+        initializers = list(dict.fromkeys(env._env.object_property_initializers))
 
         def reset_with_draws(episode_index):
             env._env.object_property_initializers = initializers * n_draws[episode_index]
@@ -216,7 +230,13 @@ def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
             for key, value in batch.items()
             if key.startswith("observation.")
         }
-        predictions.append(seen | {"plan": chunk.numpy().copy(), "task": np.array(batch["task"])})
+        predictions.append(
+            seen
+            | {
+                "plan": chunk.numpy().copy(),
+                "task": np.array(batch["task"]),
+            }
+        )
         return chunk
 
     with mock.patch.object(ACTPolicy, "predict_action_chunk", recorded):
@@ -244,7 +264,10 @@ def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
         for row in range(env.num_envs):
             episode = _stack(predictions, row)
             assert len(set(episode["task"])) == 1
-            episode |= {"task": episode["task"][0], "seed": np.array(options["seeds"][row])}
+            episode |= {
+                "task": episode["task"][0],
+                "seed": np.array(options["seeds"][row]),
+            }
             episode |= {
                 key: result[key][row].numpy() for key in ("action", "success", "done", "reward")
             }
@@ -263,7 +286,9 @@ def _physics_of(sim) -> np.ndarray:
     """Return the complete physics state of MuJoCo, including the warm start."""
     import mujoco
 
-    model, data, spec = sim.model._model, sim.data._data, mujoco.mjtState.mjSTATE_INTEGRATION
+    model = sim.model._model
+    data = sim.data._data
+    spec = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(model, spec))
     mujoco.mj_getState(model, data, state, spec)
     return state

@@ -403,7 +403,10 @@ PLANTS = (
     Plant(
         "other action std after than before",
         STATISTICS,
-        files=statistics(of_feature("action", lambda v: v * 3, "std"), "policy_postprocessor"),
+        files=statistics(
+            of_feature("action", lambda v: v * 3, "std"),
+            "policy_postprocessor",
+        ),
     ),
     Plant(
         "action statistics in another joint order",
@@ -428,7 +431,14 @@ PLANTS = (
     Plant(
         "infinite state statistics",
         STATISTICS,
-        files=statistics(of_feature("observation.state", lambda v: v + np.inf, "mean", "std")),
+        files=statistics(
+            of_feature(
+                "observation.state",
+                lambda v: v + np.inf,
+                "mean",
+                "std",
+            )
+        ),
     ),
     Plant(
         "NaN in the action's std",
@@ -472,12 +482,18 @@ PLANTS = (
     Plant(
         "another n_heads in config.json",
         ("agreement",),
-        files=settings("config.json", lambda c: c.update(n_heads=c["n_heads"] // 2)),
+        files=settings(
+            "config.json",
+            lambda c: c.update(n_heads=c["n_heads"] // 2),
+        ),
     ),
     Plant(
         "another activation in config.json",
         ("agreement",),
-        files=settings("config.json", lambda c: c.update(feedforward_activation="gelu")),
+        files=settings(
+            "config.json",
+            lambda c: c.update(feedforward_activation="gelu"),
+        ),
     ),
     Plant(
         "joints in -100..100 instead of degrees",
@@ -560,12 +576,18 @@ PLANTS_OF_DIFFUSION = (
     Plant(
         "the denoiser told to predict the sample",
         ("agreement",),
-        files=settings("config.json", lambda c: c.update(prediction_type="sample")),
+        files=settings(
+            "config.json",
+            lambda c: c.update(prediction_type="sample"),
+        ),
     ),
     Plant(
         "another noise schedule",
         ("agreement",),
-        files=settings("config.json", lambda c: c.update(beta_schedule="linear")),
+        files=settings(
+            "config.json",
+            lambda c: c.update(beta_schedule="linear"),
+        ),
     ),
 )
 
@@ -589,11 +611,19 @@ COMMON = (
 GRADED = (
     Plant("act", ()),
     *(
-        Plant(f"{share:.0%} of noise in the weights", (), files=noisy(share))
+        Plant(
+            f"{share:.0%} of noise in the weights",
+            (),
+            files=noisy(share),
+        )
         for share in (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
     ),
     *(
-        Plant(f"{share:.0%} of act-early's weights", (), files=towards_early(share))
+        Plant(
+            f"{share:.0%} of act-early's weights",
+            (),
+            files=towards_early(share),
+        )
         for share in (0.25, 0.5, 0.75)
     ),
     Plant("act-early", (), flags=(("checkpoint", "act-early"),)),
@@ -607,19 +637,64 @@ ENVS = {
 
 HEALTHY = (
     ("act", make_config(SubjectConfig, policy="act")),
-    ("act-early", make_config(SubjectConfig, policy="act", checkpoint="act-early")),
-    ("act, 5 steps a plan", make_config(SubjectConfig, policy="act", n_action_steps=5)),
-    ("act, 10 steps a plan", make_config(SubjectConfig, policy="act", n_action_steps=10)),
+    (
+        "act-early",
+        make_config(
+            SubjectConfig,
+            policy="act",
+            checkpoint="act-early",
+        ),
+    ),
+    (
+        "act, 5 steps a plan",
+        make_config(
+            SubjectConfig,
+            policy="act",
+            n_action_steps=5,
+        ),
+    ),
+    (
+        "act, 10 steps a plan",
+        make_config(
+            SubjectConfig,
+            policy="act",
+            n_action_steps=10,
+        ),
+    ),
     ("scripted", make_config(SubjectConfig, policy="scripted")),
-    ("smolvla", make_config(SubjectConfig, policy="smolvla", env=ENVS["smolvla"])),
+    (
+        "smolvla",
+        make_config(
+            SubjectConfig,
+            policy="smolvla",
+            env=ENVS["smolvla"],
+        ),
+    ),
     (
         "smolvla, 20 steps a plan",
-        make_config(SubjectConfig, policy="smolvla", env=ENVS["smolvla"], n_action_steps=20),
+        make_config(
+            SubjectConfig,
+            policy="smolvla",
+            env=ENVS["smolvla"],
+            n_action_steps=20,
+        ),
     ),
-    ("diffusion", make_config(SubjectConfig, policy="diffusion", env=ENVS["diffusion"])),
+    (
+        "diffusion",
+        make_config(
+            SubjectConfig,
+            policy="diffusion",
+            env=ENVS["diffusion"],
+        ),
+    ),
     (
         "diffusion, 8 steps a plan",
-        make_config(SubjectConfig, policy="diffusion", env=ENVS["diffusion"], n_action_steps=8),
+        make_config(
+            SubjectConfig,
+            policy="diffusion",
+            env=ENVS["diffusion"],
+            n_action_steps=8,
+        ),
     ),
 )
 
@@ -634,7 +709,11 @@ def plants_of(policy: str) -> tuple[Plant, ...]:
 
 def planted(plant: Plant, folder: Path, policy: str = "act") -> tuple[SubjectConfig, Setup]:
     """Plant the bug in a copy of the checkpoint, in the environment or in the policy."""
-    config = make_config(SubjectConfig, policy=policy, env=ENVS[policy])
+    config = make_config(
+        SubjectConfig,
+        policy=policy,
+        env=ENVS[policy],
+    )
     config = replace_flags(config, **dict(plant.flags))
     if plant.files is not None:
         copy = shutil.copytree(find_checkpoint(policy), folder / policy)
@@ -646,7 +725,10 @@ def planted(plant: Plant, folder: Path, policy: str = "act") -> tuple[SubjectCon
         observe = setup.env.observe
         setup.env.observe = lambda: spoil(observe())
     if plant.plans is not None:
-        setup = replace(setup, policy=_OtherPlans(setup.policy, plant.plans))
+        setup = replace(
+            setup,
+            policy=_OtherPlans(setup.policy, plant.plans),
+        )
     return config, setup
 
 
@@ -706,7 +788,13 @@ def roll_out(setup: Setup, n_episodes: int) -> str:
     rollout_settings = RolloutSettings(setup.n_action_steps, env.spec.max_steps)
     n_success = 0
     for index in range(n_episodes):
-        record = run_episode(env, setup.policy, index, EpisodeRecorder(), rollout_settings)
+        record = run_episode(
+            env,
+            setup.policy,
+            index,
+            EpisodeRecorder(),
+            rollout_settings,
+        )
         n_success += record.success
     return f"{n_success} of {n_episodes}"
 
@@ -736,7 +824,10 @@ def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
         verdict, said = judge(plant, findings, refusal)
         verdicts[verdict] += 1
         shortened = _shorten(said)
-        print(f"| {plant.name} | {differs} | {success} | {verdict} | {shortened} |", flush=True)
+        print(
+            f"| {plant.name} | {differs} | {success} | {verdict} | {shortened} |",
+            flush=True,
+        )
     counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common())
     print(f"\n{sum(verdicts.values())} bugs: {counts}")
 
@@ -756,7 +847,10 @@ def show_healthy(policy: str) -> None:
             setup = set_up(config)
             problems = [str(f) for f in run_checks(config, setup) if f.is_problem]
             setup.env.close()
-            print(f"| {name} | {'; '.join(problems) or 'none'} |", flush=True)
+            print(
+                f"| {name} | {'; '.join(problems) or 'none'} |",
+                flush=True,
+            )
 
 
 def show_graded() -> None:
@@ -767,7 +861,10 @@ def show_graded() -> None:
             config, setup = planted(plant, Path(folder))
             differs = measure(config, setup)
             success = roll_out(setup, N_GRADED)
-            print(f"| {plant.name} | {differs} | {success} |", flush=True)
+            print(
+                f"| {plant.name} | {differs} | {success} |",
+                flush=True,
+            )
             setup.env.close()
 
 

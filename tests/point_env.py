@@ -20,7 +20,12 @@ class OddError(WhiskerError):
     """An error class with a constructor of its own."""
 
     def __init__(self, *, odd: str) -> None:
-        super().__init__(f"the {odd}", expected="even", got="odd", hint="Add one.")
+        super().__init__(
+            f"the {odd}",
+            expected="even",
+            got="odd",
+            hint="Add one.",
+        )
 
 
 def raise_(error):
@@ -56,7 +61,10 @@ REACH = GoalKind(
         "stalled_steps": "control steps without any",
     },
 )
-THRESHOLDS = {"stalled": Threshold(0.01, "chosen"), "stalled_steps": Threshold(3, "0.3 s")}
+THRESHOLDS = {
+    "stalled": Threshold(0.01, "chosen"),
+    "stalled_steps": Threshold(3, "0.3 s"),
+}
 
 
 class Point:
@@ -82,11 +90,13 @@ class Point:
         print("words of Python")
         os.write(2, b"words of a library\n")
         FAULTS[fault_of_making]()
-        self._left_height_px, self._closed_path = left_height_px, closed_path
+        self._left_height_px = left_height_px
+        self._closed_path = closed_path
         self.reset(100)
 
     def reset(self, episode_index):
-        self._pos, self._episode_index = np.array([episode_index, 0.0]), episode_index
+        self._pos = np.array([episode_index, 0.0])
+        self._episode_index = episode_index
 
     def step(self, action):
         self._pos = self._pos + action
@@ -104,7 +114,14 @@ class Point:
     def observe(self):
         left = np.full((self._left_height_px, 6, 3), int(self._pos[0]), np.uint8)
         right = np.arange(45, dtype=np.uint8).reshape(3, 5, 3) + np.uint8(self._pos[1])
-        return Observation({"left": left, "right": right}, self.state(), self.spec.instruction)
+        return Observation(
+            {
+                "left": left,
+                "right": right,
+            },
+            self.state(),
+            self.spec.instruction,
+        )
 
     def state(self):
         return self._pos.astype(np.float32)
@@ -124,7 +141,8 @@ class Point:
         return np.append(self._pos, float(self._episode_index))
 
     def restore(self, snapshot):
-        self._pos, self._episode_index = snapshot[:2].copy(), int(snapshot[2])
+        self._pos = snapshot[:2].copy()
+        self._episode_index = int(snapshot[2])
 
     def ee_pos_world(self):
         return np.append(self._pos, 0.0)
@@ -153,7 +171,14 @@ class Point:
         return "painter"
 
     def loose_objects(self):
-        return (LooseObject("point", self.ee_pos_world(), 0.0, 0.0),)
+        return (
+            LooseObject(
+                "point",
+                self.ee_pos_world(),
+                0.0,
+                0.0,
+            ),
+        )
 
     def make_expert(self, failure_mode=None):
         if failure_mode is not None:

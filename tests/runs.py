@@ -32,7 +32,13 @@ def describe_run(
     )
     resolved = Resolved(n_action_steps=spec.n_action_steps, max_steps=max_steps)
     return replace(
-        RunDescription(config=config, resolved=resolved, policy=spec, env=env.spec), **parts
+        RunDescription(
+            config=config,
+            resolved=resolved,
+            policy=spec,
+            env=env.spec,
+        ),
+        **parts,
     )
 
 

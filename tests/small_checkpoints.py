@@ -130,7 +130,11 @@ def save_small_vqbet(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
         _redraw(policy, preprocessor)
         policy.vqbet.action_head.vqvae_model.discretized.fill_(True)
 
-    features = _features(state_dim, action_dim, _images(CAMERAS[:1], image_px=64))
+    features = _features(
+        state_dim,
+        action_dim,
+        _images(CAMERAS[:1], image_px=64),
+    )
     return _save("vqbet", folder, features, small | config, adjust)
 
 
@@ -152,7 +156,13 @@ def save_small_tdmpc(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
         "elite_weighting_temperature": 5.0,
     }
     image = {"observation.image": PolicyFeature(FeatureType.VISUAL, (3, 64, 64))}
-    return _save("tdmpc", folder, _features(state_dim, action_dim, image), small | config, _redraw)
+    return _save(
+        "tdmpc",
+        folder,
+        _features(state_dim, action_dim, image),
+        small | config,
+        _redraw,
+    )
 
 
 def save_small_gaussian_actor(
@@ -379,7 +389,11 @@ def make_relative(
         trained: the preprocessor's step is enabled.
         added: the postprocessor's step is enabled.
     """
-    relative = {"enabled": trained, "exclude_joints": list(exclude), "action_names": list(names)}
+    relative = {
+        "enabled": trained,
+        "exclude_joints": list(exclude),
+        "action_names": list(names),
+    }
     for part, neighbour, offset, step, config in (
         ("preprocessor", "normalizer_processor", 0, "relative_actions_processor", relative),
         (
@@ -393,7 +407,10 @@ def make_relative(
         path = folder / f"policy_{part}.json"
         pipeline = json.loads(path.read_text())
         place = [s["registry_name"] for s in pipeline["steps"]].index(neighbour) + offset
-        pipeline["steps"].insert(place, {"registry_name": step, "config": config})
+        pipeline["steps"].insert(
+            place,
+            {"registry_name": step, "config": config},
+        )
         path.write_text(json.dumps(pipeline))
     return folder
 
@@ -489,7 +506,14 @@ def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.nd
     """
 
     def around(mean, std, low, high):
-        return {"mean": mean, "std": std, "min": low, "max": high, "q01": low, "q99": high}
+        return {
+            "mean": mean,
+            "std": std,
+            "min": low,
+            "max": high,
+            "q01": low,
+            "q99": high,
+        }
 
     statistics = {}
     for key, feature in features.items():
@@ -498,7 +522,12 @@ def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.nd
             values = around(colour, *(np.full_like(colour, value) for value in (0.2, 0.0, 1.0)))
         else:
             home = np.resize(np.float32(HOME), feature.shape)
-            values = around(home, np.full_like(home, SPREAD), home - SPREAD, home + SPREAD)
+            values = around(
+                home,
+                np.full_like(home, SPREAD),
+                home - SPREAD,
+                home + SPREAD,
+            )
         statistics[key] = values
     return statistics
 

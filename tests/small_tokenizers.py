@@ -45,7 +45,10 @@ def save_byte_tokenizer(folder: Path, special_tokens: tuple[str, ...] = (), **na
     specials = ("<pad>", "<eos>", "<bos>", *special_tokens, *named_tokens.values())
     alphabet = (*sorted(pre_tokenizers.ByteLevel.alphabet()), *specials)
     backend = Tokenizer(
-        models.BPE(vocab={token: index for index, token in enumerate(alphabet)}, merges=[])
+        models.BPE(
+            vocab={token: index for index, token in enumerate(alphabet)},
+            merges=[],
+        )
     )
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -215,9 +218,12 @@ def save_qwen3_vl(folder: Path) -> str:
     ).save_pretrained(folder)
     size = {"shortest_edge": GROOT_IMAGE_PX**2, "longest_edge": GROOT_IMAGE_PX**2}
     for processor in (Qwen3VLVideoProcessor, Qwen2VLImageProcessor):
-        processor(size=size, patch_size=16, temporal_patch_size=2, merge_size=2).save_pretrained(
-            folder
-        )
+        processor(
+            size=size,
+            patch_size=16,
+            temporal_patch_size=2,
+            merge_size=2,
+        ).save_pretrained(folder)
     return str(folder)
 
 

@@ -14,7 +14,10 @@ SETTLE_ACTION = [0, 0, 0, 0, 0, 0, -1]
 
 def make_stock_env(task: LiberoTask, size_px: int = 256, *, render: bool = True):
     """Make a new `OffScreenRenderEnv`, or LIBERO's environment without cameras if not `render`."""
-    with mock.patch("logging.FileHandler", lambda *args, **kwargs: logging.NullHandler()):
+    with mock.patch(
+        "logging.FileHandler",
+        lambda *args, **kwargs: logging.NullHandler(),
+    ):
         from libero.libero.envs.env_wrapper import ControlEnv, OffScreenRenderEnv
 
     if not render:

@@ -23,12 +23,29 @@ from cknna.tensor_files import load_tensor_pair
 from sim.errors import WhiskerError
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
-DIM, LAYER = 5, "model.encoder.layers.0"
-LENGTHS = {("pick", 2): 3, ("pick", 10): 1, ("place", 0): 4}
+DIM = 5
+LAYER = "model.encoder.layers.0"
+LENGTHS = {
+    ("pick", 2): 3,
+    ("pick", 10): 1,
+    ("place", 0): 4,
+}
 
 
 def hook_row(name, dim):
-    return AuditRow(name, ("model.backbone",), "ResNet", (1, dim), 1, 1, dim, "none", "", "", "")
+    return AuditRow(
+        name,
+        ("model.backbone",),
+        "ResNet",
+        (1, dim),
+        1,
+        1,
+        dim,
+        "none",
+        "",
+        "",
+        "",
+    )
 
 
 def description(kind="rollout"):
@@ -67,22 +84,35 @@ def episode(task, index):
 def run(tmp_path):
     save_description(tmp_path / "features.json", description())
     for task, index in LENGTHS:
-        save_episode_features(tmp_path / episode_features_path(task, index), episode(task, index))
+        save_episode_features(
+            tmp_path / episode_features_path(task, index),
+            episode(task, index),
+        )
     return tmp_path
 
 
-@pytest.mark.parametrize("kept_bytes", [1 << 30, 0], ids=["in memory", "on disk"])
+@pytest.mark.parametrize(
+    "kept_bytes",
+    [1 << 30, 0],
+    ids=["in memory", "on disk"],
+)
 def test_the_rows_of_a_run_are_those_of_its_episodes_in_their_order(run, monkeypatch, kept_bytes):
     monkeypatch.setattr(bank_module, "KEPT_BYTES", kept_bytes)
     bank = open_bank(run)
     episodes = [episode(*key) for key in LENGTHS]
     rows = bank.features()
     assert isinstance(rows, np.memmap) == (kept_bytes == 0) and rows.dtype == np.float32
-    np.testing.assert_array_equal(rows, np.concatenate([e.features[EMBEDDING] for e in episodes]))
+    np.testing.assert_array_equal(
+        rows,
+        np.concatenate([e.features[EMBEDDING] for e in episodes]),
+    )
     np.testing.assert_array_equal(
         bank.features(LAYER), np.concatenate([e.features[LAYER] for e in episodes])
     )
-    np.testing.assert_array_equal(bank.state, np.concatenate([e.state for e in episodes]))
+    np.testing.assert_array_equal(
+        bank.state,
+        np.concatenate([e.state for e in episodes]),
+    )
     assert (
         bank.tasks == ("pick", "place")
         and bank.n_rows == 8
@@ -130,11 +160,17 @@ def spoil_description(run, change):
         ),
         (lambda run: spoil_description(run, lambda c: c.pop("kind")), "a whole description"),
         (
-            lambda run: spoil_description(run, lambda c: c["hooks"][0].pop("dim")),
+            lambda run: spoil_description(
+                run,
+                lambda c: c["hooks"][0].pop("dim"),
+            ),
             "a whole description",
         ),
         (
-            lambda run: spoil_description(run, lambda c: c["hooks"][0].update(dim=7)),
+            lambda run: spoil_description(
+                run,
+                lambda c: c["hooks"][0].update(dim=7),
+            ),
             r"2\.npz.*expected 7 numbers",
         ),
         (lambda run: (run / "features.json").write_text("{"), "a description of features"),
@@ -152,7 +188,10 @@ def test_a_damaged_run_is_one_clear_error(run, damage, said):
 
 
 def test_an_unknown_hook_point_and_an_empty_bank(run):
-    with pytest.raises(WhiskerError, match=f"'embeding'.*Did you mean '{EMBEDDING}'"):
+    with pytest.raises(
+        WhiskerError,
+        match=f"'embeding'.*Did you mean '{EMBEDDING}'",
+    ):
         open_bank(run).features("embeding")
     none = EpisodeFeatures(
         {},
@@ -170,7 +209,10 @@ def test_an_unknown_hook_point_and_an_empty_bank(run):
         open_bank(run)
 
 
-COLUMNS = {"a": (np.dtype(np.float32), 3), "b": (np.dtype(np.int64), 2)}
+COLUMNS = {
+    "a": (np.dtype(np.float32), 3),
+    "b": (np.dtype(np.int64), 2),
+}
 
 
 def block(start, n):
@@ -188,8 +230,14 @@ def test_rows_are_appended_and_any_program_reads_them(tmp_path):
         files.append(block(start, n))
         files.close()
     for name, rows in block(0, 1005).items():
-        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy", allow_pickle=False), rows)
-        assert isinstance(open_rows(tmp_path / f"{name}.npy"), np.memmap)
+        np.testing.assert_array_equal(
+            np.load(tmp_path / f"{name}.npy", allow_pickle=False),
+            rows,
+        )
+        assert isinstance(
+            open_rows(tmp_path / f"{name}.npy"),
+            np.memmap,
+        )
 
 
 class CrashError(Exception):
@@ -220,12 +268,10 @@ def test_a_crash_at_any_write_leaves_whole_rows(tmp_path, monkeypatch, at_write)
 
     class Torn:
         def __init__(self, file):
-            self.write, self.seek, self.flush, self.fileno = (
-                tear(file),
-                file.seek,
-                file.flush,
-                file.fileno,
-            )
+            self.write = tear(file)
+            self.seek = file.seek
+            self.flush = file.flush
+            self.fileno = file.fileno
             self.close = file.close
 
     files._files = {name: Torn(file) for name, file in files._files.items()}
@@ -238,7 +284,10 @@ def test_a_crash_at_any_write_leaves_whole_rows(tmp_path, monkeypatch, at_write)
     files.append(block(files.n_rows, 2))
     files.close()
     for name, rows in block(0, files.n_rows).items():
-        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), rows)
+        np.testing.assert_array_equal(
+            np.load(tmp_path / f"{name}.npy"),
+            rows,
+        )
 
 
 def test_other_columns_and_a_truncated_file_are_refused(tmp_path):
@@ -249,7 +298,10 @@ def test_other_columns_and_a_truncated_file_are_refused(tmp_path):
         WhiskerError,
         match=r"a\.npy'.*expected rows of 4 float32, got 3 float32.*choose a new folder",
     ):
-        RowFiles(tmp_path, COLUMNS | {"a": (np.dtype(np.float32), 4)})
+        RowFiles(
+            tmp_path,
+            COLUMNS | {"a": (np.dtype(np.float32), 4)},
+        )
     file = tmp_path / "a.npy"
     file.write_bytes(file.read_bytes()[:400])
     with pytest.raises(WhiskerError, match=r"a\.npy.*an array of rows, whole"):
@@ -267,8 +319,14 @@ def tensors(tmp_path):
 
 def test_old_pairs_are_read(tensors):
     rows = torch.randn(7, 4)
-    parts = [tensors("a0.pt", rows[:3].bfloat16()), tensors("a1.pt", rows[3:].requires_grad_())]
-    a, b = load_tensor_pair(parts, tensors("b.pt", rows[:, :2].double()))
+    parts = [
+        tensors("a0.pt", rows[:3].bfloat16()),
+        tensors("a1.pt", rows[3:].requires_grad_()),
+    ]
+    a, b = load_tensor_pair(
+        parts,
+        tensors("b.pt", rows[:, :2].double()),
+    )
     assert a.dtype == b.dtype == np.float32
     np.testing.assert_array_equal(a[3:], rows[3:].detach().numpy())
     np.testing.assert_allclose(a[:3], rows[:3].detach().numpy(), rtol=1e-2)
@@ -299,7 +357,10 @@ def test_what_is_no_old_pair_is_one_clear_error(tensors, capsys, content, said):
     assert "run" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("n_bytes", [0, 10, 300])
+@pytest.mark.parametrize(
+    "n_bytes",
+    [0, 10, 300],
+)
 def test_a_truncated_old_file(tensors, n_bytes):
     path = tensors("a.pt", torch.zeros(500, 4))
     path.write_bytes(path.read_bytes()[:n_bytes])

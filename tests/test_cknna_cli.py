@@ -17,7 +17,8 @@ from eval.provenance import describe
 from eval.run_folder import RunFolder
 from sim.flags import make_config
 
-N_EPISODES, N_STEPS = 12, 10
+N_EPISODES = 12
+N_STEPS = 10
 
 
 @pytest.fixture
@@ -25,7 +26,10 @@ def cknna(monkeypatch, capsys):
     """Return a function that runs the command and returns its exit code, output and errors."""
 
     def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["cknna", *map(str, arguments)])
+        monkeypatch.setattr(
+            "sys.argv",
+            ["cknna", *map(str, arguments)],
+        )
         code = main()
         printed = capsys.readouterr()
         return code, printed.out, printed.err
@@ -53,12 +57,19 @@ def collect(folder, checkpoint="act", **more):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return collect(tmp_path_factory.mktemp("runs"), collect_features=True, record_observations=True)
+    return collect(
+        tmp_path_factory.mktemp("runs"),
+        collect_features=True,
+        record_observations=True,
+    )
 
 
 def save_pair(folder, a, b):
     for name, values in (("a", a), ("b", b)):
-        torch.save(torch.from_numpy(np.asarray(values, np.float32)), folder / f"{name}.pt")
+        torch.save(
+            torch.from_numpy(np.asarray(values, np.float32)),
+            folder / f"{name}.pt",
+        )
     return "--features-a", folder / "a.pt", "--features-b", folder / "b.pt"
 
 
@@ -69,11 +80,15 @@ def write_json(path, content):
 
 def walks(rng, dim, n_episodes=20, n_steps=50):
     """Return random walks, which have only their smoothness in time in common."""
-    return np.cumsum(rng.normal(size=(n_episodes, n_steps, dim)), axis=1).reshape(-1, dim)
+    return np.cumsum(
+        rng.normal(size=(n_episodes, n_steps, dim)),
+        axis=1,
+    ).reshape(-1, dim)
 
 
 def test_a_run_is_scored_beside_its_null(cknna, run, tmp_path):
-    json_file, plot = tmp_path / "scores.json", tmp_path / "scores.png"
+    json_file = tmp_path / "scores.json"
+    plot = tmp_path / "scores.png"
     code, out, err = cknna(
         "score", run, "--topk", 3, 5, "--mutual-knn", "--cka", "--json", json_file, "--plot", plot,
         "--permutations", 99,
@@ -118,7 +133,13 @@ def test_a_run_is_scored_against_any_of_its_series(cknna, run, tmp_path):
         and "rows against ee_pos_world" in out
         and row["against"] == "ee_pos_world"
     )
-    code, out, err = cknna("score", run, "--against", "ee_pos_wrld", *few)
+    code, out, err = cknna(
+        "score",
+        run,
+        "--against",
+        "ee_pos_wrld",
+        *few,
+    )
     assert code == 2 and not out and "Did you mean 'ee_pos_world'" in err and err.count("\n") == 1
     code, _, err = cknna(
         "score", *save_pair(tmp_path, *np.ones((2, 9, 3))), "--against", "privileged"
@@ -155,7 +176,15 @@ def test_what_cannot_be_read_is_refused_before_the_policy_is_loaded(
 
 
 def test_the_same_features_on_recorded_observations_score_the_same(cknna, run, tmp_path):
-    code, out, _ = cknna("extract", "--policy", "act", "--on", run, "--output", tmp_path / "bank")
+    code, out, _ = cknna(
+        "extract",
+        "--policy",
+        "act",
+        "--on",
+        run,
+        "--output",
+        tmp_path / "bank",
+    )
     assert code == 0 and f"{N_EPISODES * N_STEPS // 2} rows" in out
     scores = {}
     for name, bank in (("run", run), ("bank", tmp_path / "bank")):
@@ -181,11 +210,26 @@ def test_two_policies_are_compared_on_shared_observations_alone(cknna, run, tmp_
     assert code == 0 and "no comparison" in err
     for name in ("act", "act-early"):
         assert (
-            cknna("extract", "--checkpoint", name, "--on", run, "--output", tmp_path / name)[0] == 0
+            cknna(
+                "extract",
+                "--checkpoint",
+                name,
+                "--on",
+                run,
+                "--output",
+                tmp_path / name,
+            )[0]
+            == 0
         )
     banks = [tmp_path / "act", tmp_path / "act-early"]
     few = ("--topk", 3, "--no-parts", "--permutations", 19)
-    code, out, err = cknna("score", *banks, *few, "--plot", tmp_path / "both.png")
+    code, out, err = cknna(
+        "score",
+        *banks,
+        *few,
+        "--plot",
+        tmp_path / "both.png",
+    )
     assert (tmp_path / "both.png").read_bytes().startswith(b"\x89PNG")
     assert (
         code == 0
@@ -208,14 +252,24 @@ def test_two_policies_are_compared_on_shared_observations_alone(cknna, run, tmp_
         )[0]
         == 0
     )
-    code, out, err = cknna("score", tmp_path / "half/act", tmp_path / "act-early", *few)
+    code, out, err = cknna(
+        "score",
+        tmp_path / "half/act",
+        tmp_path / "act-early",
+        *few,
+    )
     assert (
         code == 0
         and "not all of the same moments: their scores are no comparison" in err
         and " less " not in out
     )
     # Two banks with the same name are named by their whole path.
-    code, out, err = cknna("score", tmp_path / "half/act", tmp_path / "act", *few)
+    code, out, err = cknna(
+        "score",
+        tmp_path / "half/act",
+        tmp_path / "act",
+        *few,
+    )
     assert code == 0 and not err and "half/act" in out.replace("\n", "")
 
 
@@ -236,7 +290,10 @@ def test_old_pairs_of_tensors_are_scored_with_a_warning_of_their_null(cknna, tmp
 def test_old_pairs_of_tensors_with_their_episodes_have_an_honest_null(cknna, tmp_path):
     rng = np.random.default_rng(0)
     pair = save_pair(tmp_path, walks(rng, 16), walks(rng, 8))
-    torch.save(torch.arange(20).repeat_interleave(50), tmp_path / "episodes.pt")
+    torch.save(
+        torch.arange(20).repeat_interleave(50),
+        tmp_path / "episodes.pt",
+    )
     arguments = (
         "score",
         *pair,
@@ -291,7 +348,11 @@ def test_what_cannot_be_scored_is_one_error(cknna, run, tmp_path):
         assert said in refused(*save_pair(tmp_path, bad, good)) and "7" in refused(
             *save_pair(tmp_path, bad, good)
         )
-    assert "30" in refused(*save_pair(tmp_path, good, good), "--topk", 30)
+    assert "30" in refused(
+        *save_pair(tmp_path, good, good),
+        "--topk",
+        30,
+    )
     assert "expected at least 1, got 0" in refused(run, "--permutations", 0)
     assert "expected a different bank each time, got the same bank twice" in refused(run, run)
     assert "Add --episodes" in refused(*save_pair(tmp_path, good, good), "--exclude-same-episode")

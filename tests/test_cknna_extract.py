@@ -43,7 +43,8 @@ def runs(tmp_path_factory):
 
     The run holds features and observations of two short episodes.
     """
-    folder, made = tmp_path_factory.mktemp("extract"), []
+    folder = tmp_path_factory.mktemp("extract")
+    made = []
 
     @cache
     def make(policy_type):
@@ -84,7 +85,8 @@ def extract_run(setup, run, bank, **options):
 @pytest.mark.parametrize("policy_type", TYPES)
 def test_extracted_and_collected_features_agree(policy_type, runs, tmp_path):
     setup, run = runs(policy_type)
-    online, extracted = open_bank(run), extract_run(setup, run, tmp_path / "bank", batch_size=3)
+    online = open_bank(run)
+    extracted = extract_run(setup, run, tmp_path / "bank", batch_size=3)
     np.testing.assert_allclose(extracted.features(), online.features(), atol=ATOL)
     np.testing.assert_array_equal(extracted.state, online.state)
     for column in ("task_index", "episode_index", "step", "episode"):
@@ -95,12 +97,16 @@ def test_extracted_and_collected_features_agree(policy_type, runs, tmp_path):
     assert (
         extracted.rollout is None and len(set(extracted.checksum.tolist())) == extracted.n_rows > 2
     )
-    ours, theirs = extracted.description, online.description
+    ours = extracted.description
+    theirs = online.description
     assert (ours.kind, theirs.kind) == ("extracted", "rollout") and ours.hooks == theirs.hooks
     assert ours.files_sha256 == theirs.files_sha256 and ours.files_sha256["model.safetensors"]
 
 
-@pytest.mark.parametrize("n_before", [1, 3, 4])
+@pytest.mark.parametrize(
+    "n_before",
+    [1, 3, 4],
+)
 def test_an_interrupted_bank_is_finished(n_before, runs, tmp_path):
     setup, run = runs("act")
     whole = extract_run(setup, run, tmp_path / "whole", batch_size=2)
@@ -113,11 +119,23 @@ def test_an_interrupted_bank_is_finished(n_before, runs, tmp_path):
             raise StopError
 
     with pytest.raises(StopError):
-        extract_run(setup, run, tmp_path / "cut", batch_size=2, on_rows=stop)
+        extract_run(
+            setup,
+            run,
+            tmp_path / "cut",
+            batch_size=2,
+            on_rows=stop,
+        )
     n_kept = open_bank(tmp_path / "cut").n_rows
     assert n_before <= n_kept < whole.n_rows
     n_computed = []
-    finished = extract_run(setup, run, tmp_path / "cut", batch_size=2, on_rows=n_computed.append)
+    finished = extract_run(
+        setup,
+        run,
+        tmp_path / "cut",
+        batch_size=2,
+        on_rows=n_computed.append,
+    )
     assert n_computed[0] > n_kept and finished.n_rows == whole.n_rows
     np.testing.assert_allclose(finished.features(), whole.features(), atol=ATOL)
     np.testing.assert_array_equal(finished.checksum, whole.checksum)
@@ -131,13 +149,23 @@ def test_a_bank_of_something_else_is_not_continued(runs, tmp_path):
     with pytest.raises(WhiskerError, match="policy_type: expected act, got smolvla"):
         extract_run(runs("smolvla")[0], run, bank)
     others = (
-        replace(look, step=look.step, observation=darker(look.observation))
+        replace(
+            look,
+            step=look.step,
+            observation=darker(look.observation),
+        )
         for look in open_recording(run)
     )
     with pytest.raises(
         WhiskerError, match="row 0: expected the observation that it was made of, got another one"
     ):
-        extract(setup.policy, FeatureHook(setup.policy), others, "others", bank)
+        extract(
+            setup.policy,
+            FeatureHook(setup.policy),
+            others,
+            "others",
+            bank,
+        )
     with pytest.raises(WhiskerError, match="got the end of the recording"):
         extract(
             setup.policy, FeatureHook(setup.policy), islice(open_recording(run), 2), "short", bank
@@ -153,13 +181,25 @@ def test_weights_that_were_trained_on_something_else_are_told(runs, tmp_path):
     # Radians shown to a policy that was trained on degrees are merely small. Degrees shown to a
     # policy that was trained on radians are out of range.
     others = (
-        replace(o, observation=replace(o.observation, state=57 * o.observation.state))
+        replace(
+            o,
+            observation=replace(o.observation, state=57 * o.observation.state),
+        )
         for o in open_recording(run)
     )
-    other = extract(setup.policy, FeatureHook(setup.policy), others, "others", tmp_path / "other")
+    other = extract(
+        setup.policy,
+        FeatureHook(setup.policy),
+        others,
+        "others",
+        tmp_path / "other",
+    )
     (how_far,) = other.description.out_of_range_inputs.values()
     (normalised,) = setup.policy.network_inputs(
-        replace(next(open_recording(run)).observation, state=57 * own.state[0])
+        replace(
+            next(open_recording(run)).observation,
+            state=57 * own.state[0],
+        )
     )["observation.state"]
     assert how_far == f"normalised {normalised.min():.0f} to {normalised.max():.0f}"
     (warning,) = check_comparable([other], insists=False)
@@ -177,10 +217,8 @@ def darker(observation):
 
 def test_every_second_decision(runs, tmp_path):
     setup, run = runs("act")
-    all_rows, half = (
-        extract_run(setup, run, tmp_path / "all"),
-        extract_run(setup, run, tmp_path / "half", every=2),
-    )
+    all_rows = extract_run(setup, run, tmp_path / "all")
+    half = extract_run(setup, run, tmp_path / "half", every=2)
     np.testing.assert_allclose(half.features(), all_rows.features()[::2], atol=ATOL)
 
 
@@ -204,7 +242,11 @@ def look(
     state_dim=6,
 ):
     images = {camera: np.full((32, 32, 3), step, np.uint8) for camera in cameras}
-    observation = Observation(images, np.zeros(state_dim, np.float32), instruction)
+    observation = Observation(
+        images,
+        np.zeros(state_dim, np.float32),
+        instruction,
+    )
     return RecordedObservation(observation, "t", episode_index, step, decided)
 
 
@@ -226,7 +268,16 @@ def test_the_past_of_a_decision_is_what_was_seen_just_before_it():
 
 
 def test_a_batch_has_one_instruction():
-    windows = read_windows([look(0), look(1), look(2), look(3, instruction="stop"), look(4)], 1)
+    windows = read_windows(
+        [
+            look(0),
+            look(1),
+            look(2),
+            look(3, instruction="stop"),
+            look(4),
+        ],
+        1,
+    )
     assert [[window.present.step for window in batch] for batch in cut_batches(windows, 2)] == [
         [0, 1],
         [2],
@@ -253,7 +304,14 @@ def test_a_recording_that_does_not_fit_is_one_clear_error(looks, camera_map, sai
 
     def run():
         options = ExtractOptions(camera_map=camera_map)
-        return extract(policy, FeatureHook(policy), looks, "set", tmp_path / "bank", options)
+        return extract(
+            policy,
+            FeatureHook(policy),
+            looks,
+            "set",
+            tmp_path / "bank",
+            options,
+        )
 
     if not said:
         assert run().n_rows == 1
@@ -285,8 +343,14 @@ def test_libero_demonstrations_are_seen_as_in_the_environment(tmp_path):
     ]
     obs = demonstrated(1)["obs"]
     seen = looks[8].observation
-    np.testing.assert_array_equal(seen.images["image"], obs["agentview_rgb"][2, ::-1, ::-1])
-    np.testing.assert_array_equal(seen.images["image2"], obs["eye_in_hand_rgb"][2, ::-1, ::-1])
+    np.testing.assert_array_equal(
+        seen.images["image"],
+        obs["agentview_rgb"][2, ::-1, ::-1],
+    )
+    np.testing.assert_array_equal(
+        seen.images["image2"],
+        obs["eye_in_hand_rgb"][2, ::-1, ::-1],
+    )
     state = np.concatenate([obs["ee_states"][2], obs["gripper_states"][2]])
     np.testing.assert_array_equal(seen.state, state.astype(np.float32))
     assert seen.instruction == "open the drawer" and looks[8].task == "open_the_drawer"
@@ -301,17 +365,30 @@ def test_a_dataset_is_seen_as_it_was_recorded(runs, tmp_path):
         env.reset(index)
         for _ in range(2):
             seen.append(env.observe())
-            writer.add_frame(seen[-1], env.state(), np.zeros(3), np.zeros(3))
+            writer.add_frame(
+                seen[-1],
+                env.state(),
+                np.zeros(3),
+                np.zeros(3),
+            )
             env.step(env.state() + 3)
         writer.keep_episode()
     writer.finalize()
     env.close()
     looks = list(open_recording(tmp_path / "set"))
-    assert [(look.episode_index, look.step) for look in looks] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [(look.episode_index, look.step) for look in looks] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
     for recorded, original in zip(looks, seen, strict=True):
         np.testing.assert_array_equal(recorded.observation.state, original.state)
         for camera, image in original.images.items():
-            np.testing.assert_array_equal(recorded.observation.images[camera], image)
+            np.testing.assert_array_equal(
+                recorded.observation.images[camera],
+                image,
+            )
         assert recorded.observation.instruction == original.instruction
     bank = extract_run(setup, tmp_path / "set", tmp_path / "bank")
     direct = compute_features(

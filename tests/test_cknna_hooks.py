@@ -55,14 +55,24 @@ def policies(tmp_path_factory):
 
 
 def memories(policy, instructions=INSTRUCTIONS):
-    rng, spec = np.random.default_rng(0), policy.spec
+    rng = np.random.default_rng(0)
+    spec = policy.spec
 
     def look(instruction):
         images = {
-            c: rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            c: rng.integers(
+                0,
+                256,
+                (*size, 3),
+                dtype=np.uint8,
+            )
             for c, size in spec.image_sizes.items()
         }
-        return Observation(images, rng.normal(0, 15, 6).astype(np.float32), instruction)
+        return Observation(
+            images,
+            rng.normal(0, 15, 6).astype(np.float32),
+            instruction,
+        )
 
     return [
         make_memory(*[look(words) for _ in range(spec.n_obs_steps)], n_obs_steps=spec.n_obs_steps)
@@ -84,8 +94,10 @@ def collecting(policy, *paths, pool=None):
 
 def raw_outputs(policy, memory):
     """Return all outputs at the embedding point in one prediction, and the network's batch."""
-    outputs, batches = [], []
-    point, preprocess = EMBEDDING_POINTS[policy.spec.type], policy._preprocess
+    outputs = []
+    batches = []
+    point = EMBEDDING_POINTS[policy.spec.type]
+    preprocess = policy._preprocess
     policy._preprocess = lambda observations: (
         batches.append(preprocess(observations)) or dict(batches[-1])
     )
@@ -110,8 +122,14 @@ def real_tokens(policy_type, batch, n_tokens):
         next(value for key, value in batch.items() if key.endswith("attention_mask")).bool().numpy()
     )
     n_after = N_TOKENS_AFTER_TEXT.get(policy_type, 0)
-    before = np.ones((len(text), n_tokens - text.shape[1] - n_after), bool)
-    return np.concatenate([before, text, np.ones((len(text), n_after), bool)], axis=1)
+    before = np.ones(
+        (len(text), n_tokens - text.shape[1] - n_after),
+        bool,
+    )
+    return np.concatenate(
+        [before, text, np.ones((len(text), n_after), bool)],
+        axis=1,
+    )
 
 
 def everything_attached(network):
@@ -150,10 +168,14 @@ def test_a_row_is_what_the_module_put_out_pooled_by_hand(policy_type, policies):
 def test_plans_are_the_same_to_the_last_bit_and_nothing_stays_attached(policy_type, policies):
     policy = policies(policy_type)
     seen = memories(policy)
-    before, attached = policy.predict(copies(seen), rngs()), everything_attached(policy.network)
+    before = policy.predict(copies(seen), rngs())
+    attached = everything_attached(policy.network)
     collected = collecting(policy)
     assert before.features is None
-    np.testing.assert_array_equal(before.actions, collected.predict(copies(seen), rngs()).actions)
+    np.testing.assert_array_equal(
+        before.actions,
+        collected.predict(copies(seen), rngs()).actions,
+    )
     compute_features(policy, collected.hook, copies(seen))
     audit(policy, collected.hook, "go")
     assert everything_attached(policy.network) == attached
@@ -168,7 +190,10 @@ def test_a_batch_has_the_rows_of_single_calls_and_so_has_a_pass_that_ends_early(
     # The padding of a batch is longer than that of a single row. Types that attend to padding
     # therefore get the same instruction in every row.
     attends_to_padding = policy_type in ("groot",)
-    seen = memories(policy, INSTRUCTIONS[1:2] * 3 if attends_to_padding else INSTRUCTIONS)
+    seen = memories(
+        policy,
+        INSTRUCTIONS[1:2] * 3 if attends_to_padding else INSTRUCTIONS,
+    )
     collected = collecting(policy)
     batch = collected.predict(copies(seen), rngs()).features[EMBEDDING]
     singles = [
@@ -223,20 +248,24 @@ def test_what_padding_holds_does_not_matter(policy_type, policies):
     (path,) = point.paths(policy.network.config)
     handle = policy.network.get_submodule(path).register_forward_hook(spoil)
     try:
-        np.testing.assert_array_equal(compute_features(policy, hook, copies(seen))[EMBEDDING], rows)
+        np.testing.assert_array_equal(
+            compute_features(policy, hook, copies(seen))[EMBEDDING],
+            rows,
+        )
     finally:
         handle.remove()
     assert n_spoilt > 5
 
 
-@pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize(
+    "policy_type",
+    ["smolvla", "pi0", "pi05", "pi0_fast"],
+)
 def test_other_words_in_the_padding_change_nothing(policy_type, policies):
     policy = policies(policy_type)
-    seen, hook, preprocess = (
-        memories(policy, INSTRUCTIONS[:2]),
-        FeatureHook(policy),
-        policy._preprocess,
-    )
+    seen = memories(policy, INSTRUCTIONS[:2])
+    hook = FeatureHook(policy)
+    preprocess = policy._preprocess
     rows = compute_features(policy, hook, copies(seen))[EMBEDDING]
 
     def reword(observations):
@@ -250,7 +279,10 @@ def test_other_words_in_the_padding_change_nothing(policy_type, policies):
 
     policy._preprocess = reword
     try:
-        np.testing.assert_array_equal(compute_features(policy, hook, copies(seen))[EMBEDDING], rows)
+        np.testing.assert_array_equal(
+            compute_features(policy, hook, copies(seen))[EMBEDDING],
+            rows,
+        )
     finally:
         del policy._preprocess
 
@@ -305,7 +337,10 @@ def test_points_of_ones_own_layer_by_layer(policies):
     rows = FeatureRecordingPolicy(policy, hook).predict(copies(seen), same_noise).features
     for handle in handles:
         handle.remove()
-    two_cameras = np.concatenate([output.mean(axis=1) for output in outputs[vision]], axis=1)
+    two_cameras = np.concatenate(
+        [output.mean(axis=1) for output in outputs[vision]],
+        axis=1,
+    )
     np.testing.assert_allclose(rows[vision], two_cameras, atol=ATOL)
     for path in (layer, expert):
         np.testing.assert_allclose(rows[path], outputs[path][0].mean(axis=1), atol=ATOL)
@@ -314,7 +349,10 @@ def test_points_of_ones_own_layer_by_layer(policies):
         np.testing.assert_allclose(early[path], expected, atol=ATOL)
 
 
-@pytest.mark.parametrize("n_rows", [1, 3, 4])
+@pytest.mark.parametrize(
+    "n_rows",
+    [1, 3, 4],
+)
 def test_act_has_its_tokens_first(n_rows, policies):
     """The tokens are the first dimension of ACT's output.
 
@@ -363,17 +401,27 @@ def test_act_has_its_tokens_first(n_rows, policies):
 )
 def test_a_hook_point_that_cannot_be_is_one_clear_error(policy_type, path, pool, said, policies):
     with pytest.raises(WhiskerError, match=said):
-        audit(policies(policy_type), FeatureHook(policies(policy_type), [path], pool), "go")
+        audit(
+            policies(policy_type),
+            FeatureHook(policies(policy_type), [path], pool),
+            "go",
+        )
 
 
 @each_type
 def test_the_audit_says_what_is_hooked(policy_type, policies):
-    policy, point = policies(policy_type), EMBEDDING_POINTS[policy_type]
+    policy = policies(policy_type)
+    point = EMBEDDING_POINTS[policy_type]
     (row,) = audit(policy, FeatureHook(policy), "Pick it up.")
     assert row.paths == point.paths(policy.network.config) and row.mask == point.mask
     assert (
         row.n_fired >= row.n_used >= 1
-        and len(row.output_shape) == {"map": 4, "tokens": 3, "vector": 2}[point.layout]
+        and len(row.output_shape)
+        == {
+            "map": 4,
+            "tokens": 3,
+            "vector": 2,
+        }[point.layout]
     )
     assert row.pooling == point.pooling and row.meaning and row.source
     assert collecting(policy).predict(memories(policy)[:1], rngs(1)).features[EMBEDDING].shape == (
@@ -387,11 +435,19 @@ def test_tokens_are_pooled_as_asked():
     mask = torch.tensor([[False, True, True, False], [True, True, True, True]])
     for pool, by_hand in {
         "mean": tokens.mean(dim=1),
-        "masked-mean": torch.stack([tokens[0, 1:3].mean(dim=0), tokens[1].mean(dim=0)]),
+        "masked-mean": torch.stack(
+            [
+                tokens[0, 1:3].mean(dim=0),
+                tokens[1].mean(dim=0),
+            ]
+        ),
         "first": torch.stack([tokens[0, 1], tokens[1, 0]]),
         "last": torch.stack([tokens[0, 2], tokens[1, 3]]),
     }.items():
-        torch.testing.assert_close(pool_rows(tokens, 2, pool, mask), by_hand)
+        torch.testing.assert_close(
+            pool_rows(tokens, 2, pool, mask),
+            by_hand,
+        )
     torch.testing.assert_close(pool_rows(tokens, 2, "last"), tokens[:, 3])
     # The sums of bfloat16 values are in float32.
     assert pool_rows(tokens.bfloat16(), 2, "mean").dtype == torch.float32

@@ -21,7 +21,11 @@ def random_features(n, dim, kind, seed=0):
     x = rng.standard_normal((n, dim))
     if kind == "grid":
         return np.round(x) + 0.5
-    spread = {"plain": None, "narrow": 1e-2, "parallel": 1e-4}[kind]
+    spread = {
+        "plain": None,
+        "narrow": 1e-2,
+        "parallel": 1e-4,
+    }[kind]
     return spread * x + rng.standard_normal(dim) if spread else x
 
 
@@ -54,19 +58,36 @@ def is_same(found, searched):
     return all(same) and found.n_tied == searched.n_tied
 
 
-@pytest.mark.parametrize("kind", ["plain", "grid", "narrow", "parallel"])
-@pytest.mark.parametrize(("n", "dim", "k"), [(4, 2, 3), (40, 3, 5), (150, 16, 10), (90, 130, 89)])
+@pytest.mark.parametrize(
+    "kind",
+    ["plain", "grid", "narrow", "parallel"],
+)
+@pytest.mark.parametrize(
+    ("n", "dim", "k"),
+    [
+        (4, 2, 3),
+        (40, 3, 5),
+        (150, 16, 10),
+        (90, 130, 89),
+    ],
+)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_search_finds_what_sorting_all_cosines_finds(n, dim, k, kind, device):
     features = random_features(n, dim, kind)
     found = find_neighbors(NormalizedFeatures(features), k, device=device)
     assert np.array_equal(found.index, nearest(features, k))
     kernel = oracle.kernel(features)
-    assert np.array_equal(found.similarity, np.take_along_axis(kernel, found.index, axis=1))
+    assert np.array_equal(
+        found.similarity,
+        np.take_along_axis(kernel, found.index, axis=1),
+    )
     assert found.row_mean == pytest.approx(kernel.mean(1), abs=1e-14)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "dtype",
+    [np.float32, np.float64],
+)
 @pytest.mark.parametrize("device", ["numpy", "cpu"])
 def test_rows_that_are_parallel_to_float32_lose_no_neighbour(dtype, device):
     """The search finds every neighbour of rows that are parallel in float32.
@@ -76,7 +97,11 @@ def test_rows_that_are_parallel_to_float32_lose_no_neighbour(dtype, device):
     """
     features = random_features(400, 40, "parallel").astype(dtype)
     unit = features.astype(np.float64)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    unit /= np.linalg.norm(
+        unit,
+        axis=1,
+        keepdims=True,
+    )
     mean = unit.mean(0)
     offset = (unit - mean) @ mean
     ranks = (unit - mean) @ (unit - mean).T + offset[:, None] + offset
@@ -87,7 +112,10 @@ def test_rows_that_are_parallel_to_float32_lose_no_neighbour(dtype, device):
     )
     assert count_lost(wanted, by_rounded) > 1000, "a quarter of all"
     assert (
-        count_lost(wanted, find_neighbors(NormalizedFeatures(features), 10, device=device).index)
+        count_lost(
+            wanted,
+            find_neighbors(NormalizedFeatures(features), 10, device=device).index,
+        )
         == 0
     )
 
@@ -100,12 +128,19 @@ def count_lost(wanted, found):
 def test_columns_that_stand_side_by_side_in_memory_change_no_bit(kind):
     features = random_features(120, 30, kind)
     by_rows, by_columns = (
-        find_neighbors(NormalizedFeatures(np.array(features, order=order)), 7) for order in "CF"
+        find_neighbors(
+            NormalizedFeatures(np.array(features, order=order)),
+            7,
+        )
+        for order in "CF"
     )
     assert is_same(by_rows, by_columns)
 
 
-@pytest.mark.parametrize("kind", ["plain", "grid", "narrow", "parallel"])
+@pytest.mark.parametrize(
+    "kind",
+    ["plain", "grid", "narrow", "parallel"],
+)
 def test_result_depends_on_no_block_size_no_thread_and_no_place_in_memory(
     kind, monkeypatch, tmp_path
 ):
@@ -144,10 +179,8 @@ def test_search_finds_what_a_tree_finds_among_more_rows_than_a_short_integer_squ
 
 
 def test_neighbours_of_the_same_episode_can_be_left_out():
-    features, groups = (
-        random_features(60, 4, "grid"),
-        np.repeat(np.arange(6), [5, 10, 10, 10, 10, 15]),
-    )
+    features = random_features(60, 4, "grid")
+    groups = np.repeat(np.arange(6), [5, 10, 10, 10, 10, 15])
     for device in ("numpy", "cpu"):
         found = find_neighbors(
             NormalizedFeatures(features), 7, groups, exclude_same_group=True, device=device
@@ -176,11 +209,20 @@ def test_ties_at_the_last_place_share_it():
 
 
 @pytest.mark.parametrize("kind", ["plain", "grid"])
-@pytest.mark.parametrize("k", [2, 9, 30])
+@pytest.mark.parametrize(
+    "k",
+    [2, 9, 30],
+)
 @pytest.mark.parametrize("grouped", [False, True])
 def test_membership_is_the_expectation_over_draws_and_sums_to_k(kind, k, grouped):
-    features, groups = random_features(80, 3, kind), np.arange(80) % 8 if grouped else None
-    found = find_neighbors(NormalizedFeatures(features), k, groups, exclude_same_group=grouped)
+    features = random_features(80, 3, kind)
+    groups = np.arange(80) % 8 if grouped else None
+    found = find_neighbors(
+        NormalizedFeatures(features),
+        k,
+        groups,
+        exclude_same_group=grouped,
+    )
     assert membership(found) == pytest.approx(
         oracle.mask(oracle.kernel(features), k, groups), abs=1e-12
     )
@@ -188,7 +230,10 @@ def test_membership_is_the_expectation_over_draws_and_sums_to_k(kind, k, grouped
     assert (found.n_tied > 20) == (kind == "grid")
 
 
-@pytest.mark.parametrize("kind", ["plain", "grid", "narrow", "parallel"])
+@pytest.mark.parametrize(
+    "kind",
+    ["plain", "grid", "narrow", "parallel"],
+)
 def test_shuffled_rows_have_the_same_neighbours(kind):
     features = random_features(200, 3, kind)
     found = find_neighbors(NormalizedFeatures(features), 6)
@@ -217,13 +262,19 @@ def test_smaller_k_is_the_beginning_of_a_larger(kind):
     large = find_neighbors(rows, 30)
     for k in (2, 9, 30):
         assert is_same(large.first(k), find_neighbors(rows, k))
-        assert is_same(large.first(30).first(k), large.first(max(k, 12)).first(k))
+        assert is_same(
+            large.first(30).first(k),
+            large.first(max(k, 12)).first(k),
+        )
     with pytest.raises(WhiskerError, match="at most the 30 searched for"):
         large.first(31)
 
 
 def test_membership_seen_from_the_other_row_is_the_transposed():
-    found = find_neighbors(NormalizedFeatures(random_features(50, 3, "grid")), 6)
+    found = find_neighbors(
+        NormalizedFeatures(random_features(50, 3, "grid")),
+        6,
+    )
     dense = membership(found)
     for i in range(50):
         there = np.flatnonzero(dense[i])
@@ -249,7 +300,11 @@ def test_deleting_is_a_search_among_the_rest(kind):
         rest = find_neighbors(NormalizedFeatures(features), 16).delete(deleted, 8)
         assert rest.n_absent == 0
         assert is_same(
-            rest, find_neighbors(NormalizedFeatures(np.delete(features, deleted, axis=0)), 8)
+            rest,
+            find_neighbors(
+                NormalizedFeatures(np.delete(features, deleted, axis=0)),
+                8,
+            ),
         )
 
 
@@ -261,7 +316,13 @@ def test_deleting_those_in_the_list_leaves_their_places_to_those_who_tied():
     )
     assert membership(rest)[0, :4].tolist() == [0, 1, 1, 1]
     rest = find_neighbors(NormalizedFeatures(corners), 4).delete(np.arange(1, 3), 4)
-    assert is_same(rest, find_neighbors(NormalizedFeatures(np.delete(corners, [1, 2], axis=0)), 4))
+    assert is_same(
+        rest,
+        find_neighbors(
+            NormalizedFeatures(np.delete(corners, [1, 2], axis=0)),
+            4,
+        ),
+    )
 
 
 def test_a_list_that_is_too_short_for_a_deletion_says_so():
@@ -278,8 +339,14 @@ def test_rows_have_unit_length_whatever_the_dtype():
     assert rows.take(slice(4)) == pytest.approx(
         np.array([[0.6, 0.8], [0, 1], [-1, 0], [5 / 13, 12 / 13]])
     )
-    assert rows.mean == pytest.approx(rows.take_exact(slice(4)).mean(0), abs=1e-15)
-    assert np.array_equal(rows.take(slice(4)), rows.take_exact(slice(4)).astype(np.float32))
+    assert rows.mean == pytest.approx(
+        rows.take_exact(slice(4)).mean(0),
+        abs=1e-15,
+    )
+    assert np.array_equal(
+        rows.take(slice(4)),
+        rows.take_exact(slice(4)).astype(np.float32),
+    )
     assert np.array_equal(
         NormalizedFeatures(1e-30 * integers).take(np.array([2, 0])), rows.take(np.array([2, 0]))
     )
@@ -314,7 +381,10 @@ def test_features_without_a_meaning_are_refused(features, message):
 
 def test_pairs_topk_and_groups_are_checked():
     with pytest.raises(WhiskerError, match=r"as many rows in both .* got 20 and 19"):
-        make_pair(random_features(20, 3, "plain"), random_features(19, 5, "plain"))
+        make_pair(
+            random_features(20, 3, "plain"),
+            random_features(19, 5, "plain"),
+        )
     for k in (1, 20, -3):
         with pytest.raises(WhiskerError, match="2 <= k < n = 20"):
             check_topk([5, k], 20)

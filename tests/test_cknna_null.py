@@ -13,7 +13,12 @@ N_EPISODES = 20
 def unrelated(seed, lengths):
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(len(lengths)), lengths)
-    return *search(walks(rng, lengths, 16), walks(rng, lengths, 8), [10], depth=2), groups
+    return *search(
+        walks(rng, lengths, 16),
+        walks(rng, lengths, 8),
+        [10],
+        depth=2,
+    ), groups
 
 
 def noisy_view(rng, hidden, noise, dim=12):
@@ -32,7 +37,13 @@ def test_unrelated_random_walks_are_not_significant(lengths):
         )
         a, b, groups = unrelated(seed, length)
         p_values.append(
-            compute_null(a, b, 10, groups=groups, permutations=Permutations(n=39)).p_value
+            compute_null(
+                a,
+                b,
+                10,
+                groups=groups,
+                permutations=Permutations(n=39),
+            ).p_value
         )
     assert np.mean(np.array(p_values) > 0.05) >= 0.8
     assert 0.2 < np.mean(p_values) < 0.8
@@ -41,8 +52,19 @@ def test_unrelated_random_walks_are_not_significant(lengths):
 def test_permuting_rows_calls_unrelated_random_walks_significant():
     a, b, groups = unrelated(0, [50] * N_EPISODES)
     score = compute_score(a, b, 10).cknna
-    by_rows = compute_null(a, b, 10, permutations=Permutations("rows", n=99))
-    by_episodes = compute_null(a, b, 10, groups=groups, permutations=Permutations(n=99))
+    by_rows = compute_null(
+        a,
+        b,
+        10,
+        permutations=Permutations("rows", n=99),
+    )
+    by_episodes = compute_null(
+        a,
+        b,
+        10,
+        groups=groups,
+        permutations=Permutations(n=99),
+    )
     assert score > 0.6
     assert (by_rows.null_mean < 0.02, by_rows.p_value) == (True, 0.01)
     assert by_episodes.null_mean == pytest.approx(score, abs=0.05)
@@ -54,7 +76,12 @@ def test_a_noisy_linear_map_is_significant(variant):
     rng = np.random.default_rng(0)
     lengths = rng.integers(30, 71, N_EPISODES)
     hidden = walks(rng, lengths, 8)
-    a, b = search(noisy_view(rng, hidden, 3), hidden, [10], depth=2)
+    a, b = search(
+        noisy_view(rng, hidden, 3),
+        hidden,
+        [10],
+        depth=2,
+    )
     test = compute_null(
         a,
         b,
@@ -71,14 +98,26 @@ def test_null_is_the_score_of_permuted_features():
     """Relabelling the neighbours of B gives the score of B's permuted rows after a new search."""
     rng = np.random.default_rng(3)
     lengths = [12] * 6
-    features_a, features_b = walks(rng, lengths, 5), walks(rng, lengths, 4)
+    features_a = walks(rng, lengths, 5)
+    features_b = walks(rng, lengths, 4)
     groups = np.repeat(np.arange(6), lengths)
     a, b = search(features_a, features_b, [4])
     order = EpisodeBlocks(groups, 72).permute(np.random.default_rng(9))
     for variant in VARIANTS:
-        relabelled = compute_score(a, b.reorder(order), 4, variant).cknna
+        relabelled = compute_score(
+            a,
+            b.reorder(order),
+            4,
+            variant,
+        ).cknna
         assert relabelled == pytest.approx(
-            score(features_a, features_b[order], [4], variant)[0].cknna, abs=1e-12
+            score(
+                features_a,
+                features_b[order],
+                [4],
+                variant,
+            )[0].cknna,
+            abs=1e-12,
         )
 
 
@@ -87,7 +126,11 @@ def test_blocks_exchange_whole_episodes_of_like_length_within_a_stratum():
     groups = np.repeat(np.arange(6), lengths)
     strata = np.repeat([0, 0, 0, 0, 1, 1], lengths)
     blocks = EpisodeBlocks(groups, len(groups), strata)
-    assert [rows.shape for rows in blocks.bins] == [(3, 8), (1, 7), (2, 10)]
+    assert [rows.shape for rows in blocks.bins] == [
+        (3, 8),
+        (1, 7),
+        (2, 10),
+    ]
     assert blocks.n_arrangements == 12
     kept = np.delete(groups, blocks.dropped)
     order = blocks.permute(np.random.default_rng(1))
@@ -112,19 +155,46 @@ def test_nulls_that_cannot_be_are_refused():
     with pytest.raises(WhiskerError, match="expected groups"):
         compute_null(a, b, 10)
     with pytest.raises(WhiskerError, match="at least 2 episodes"):
-        compute_null(a, b, 10, groups=np.zeros(79, int))
+        compute_null(
+            a,
+            b,
+            10,
+            groups=np.zeros(79, int),
+        )
     with pytest.raises(WhiskerError, match="searched to 20, twice k, got 10"):
-        compute_null(a.first(10), b.first(10), 10, groups=groups)
+        compute_null(
+            a.first(10),
+            b.first(10),
+            10,
+            groups=groups,
+        )
     with pytest.raises(WhiskerError, match="one label in each episode"):
-        compute_null(a, b, 10, groups=groups, permutations=Permutations(strata=np.arange(79)))
+        compute_null(
+            a,
+            b,
+            10,
+            groups=groups,
+            permutations=Permutations(strata=np.arange(79)),
+        )
     with pytest.raises(WhiskerError, match="at least 3 episodes"):
-        compute_interval(a, b, 10, np.minimum(groups, 1))
+        compute_interval(
+            a,
+            b,
+            10,
+            np.minimum(groups, 1),
+        )
 
 
 def test_p_value_is_uniform_to_the_seed_and_counts_itself():
     a, b, groups = unrelated(1, [20] * 8)
     tests = [
-        compute_null(a, b, 5, groups=groups, permutations=Permutations(n=19, seed=seed))
+        compute_null(
+            a,
+            b,
+            5,
+            groups=groups,
+            permutations=Permutations(n=19, seed=seed),
+        )
         for seed in (0, 0, 1)
     ]
     assert tests[0] == tests[1] != tests[2]
@@ -134,18 +204,37 @@ def test_p_value_is_uniform_to_the_seed_and_counts_itself():
 def dependent(seed, noise=3.0, n_episodes=12, length=20):
     rng = np.random.default_rng(seed)
     hidden = walks(rng, [length] * n_episodes, 6)
-    a, b = search(noisy_view(rng, hidden, noise), hidden, [5], depth=2)
-    other, _ = search(noisy_view(rng, hidden, 3.0), hidden, [5], depth=2)
+    a, b = search(
+        noisy_view(rng, hidden, noise),
+        hidden,
+        [5],
+        depth=2,
+    )
+    other, _ = search(
+        noisy_view(rng, hidden, 3.0),
+        hidden,
+        [5],
+        depth=2,
+    )
     return a, other, b, np.repeat(np.arange(n_episodes), length)
 
 
 @pytest.mark.slow
 def test_interval_covers_the_mean_score_and_the_paired_test_holds_its_level():
-    intervals, p_values = [], []
+    intervals = []
+    p_values = []
     for seed in range(100):
         a, other, b, groups = dependent(seed)
         intervals.append(compute_interval(a, b, 5, groups))
-        p_values.append(compute_paired_test(a, other, b, 5, groups).p_value)
+        p_values.append(
+            compute_paired_test(
+                a,
+                other,
+                b,
+                5,
+                groups,
+            ).p_value
+        )
     mean = np.mean([interval.value for interval in intervals])
     assert np.mean([interval.low <= mean <= interval.high for interval in intervals]) >= 0.88
     assert np.mean(np.array(p_values) <= 0.05) <= 0.12
@@ -160,7 +249,16 @@ def test_a_clearer_view_wins_the_paired_test():
     test = compute_paired_test(a, other, b, 5, groups)
     assert test.difference.low > 0
     assert test.p_value < 0.01
-    assert compute_paired_test(a, a, b, 5, groups).p_value == 1
+    assert (
+        compute_paired_test(
+            a,
+            a,
+            b,
+            5,
+            groups,
+        ).p_value
+        == 1
+    )
 
 
 @pytest.mark.parametrize("n_groups", [5, 3])
@@ -172,8 +270,13 @@ def test_jackknife_deletes_and_scores_the_rest(n_groups, monkeypatch):
     monkeypatch.setattr("cknna.jackknife.MAX_DELETIONS", n_groups)
     rng = np.random.default_rng(0)
     hidden = walks(rng, [15] * 5, 4)
-    view, groups = noisy_view(rng, hidden, 2.0), np.repeat(np.arange(5), 15)
-    interval = compute_interval(*search(view, hidden, [4], depth=10), 4, groups)
+    view = noisy_view(rng, hidden, 2.0)
+    groups = np.repeat(np.arange(5), 15)
+    interval = compute_interval(
+        *search(view, hidden, [4], depth=10),
+        4,
+        groups,
+    )
     rests = [groups % n_groups != e for e in range(n_groups)]
     left_out = [score(view[rest], hidden[rest], [4])[0].cknna for rest in rests]
     variance = (n_groups - 1) / n_groups * np.sum((left_out - np.mean(left_out)) ** 2)

@@ -23,12 +23,20 @@ def pair(n, dim_a, dim_b, kind, seed=0):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     ("n", "dim_a", "dim_b", "ks"),
-    [(4, 3, 2, [2, 3]), (30, 5, 3, [2, 29]), (160, 40, 7, [3, 10, 60])],
+    [
+        (4, 3, 2, [2, 3]),
+        (30, 5, 3, [2, 29]),
+        (160, 40, 7, [3, 10, 60]),
+    ],
 )
 def test_score_is_the_formula_with_matrices(n, dim_a, dim_b, ks, variant, kind):
     a, b = pair(n, dim_a, dim_b, kind)
     for row in score(a, b, ks, variant):
-        assert row.cknna == pytest.approx(oracle.cknna(a, b, row.k, variant), rel=1e-9, nan_ok=True)
+        assert row.cknna == pytest.approx(
+            oracle.cknna(a, b, row.k, variant),
+            rel=1e-9,
+            nan_ok=True,
+        )
         assert row.mutual_knn == pytest.approx(oracle.mutual_knn(a, b, row.k), abs=1e-12)
         assert (row.n, row.variant, row.mutual_knn_chance) == (
             n,
@@ -59,11 +67,25 @@ def test_score_with_ties_is_the_mean_of_the_formula_over_random_choices(variant,
     features, state, _ = rollouts(0, n_episodes=6)
     if both:
         features = np.round(features / 4)
-    (row,) = score(features, state, [5], variant)
+    (row,) = score(
+        features,
+        state,
+        [5],
+        variant,
+    )
     assert row.n_tied_b >= 10
     assert (row.n_tied_a > 0) == both
     rng = np.random.default_rng(1)
-    drawn = [oracle.cknna(features, state, 5, variant, rng=rng) for _ in range(120)]
+    drawn = [
+        oracle.cknna(
+            features,
+            state,
+            5,
+            variant,
+            rng=rng,
+        )
+        for _ in range(120)
+    ]
     assert np.std(drawn) > 1e-3, "the choice matters"
     # The tolerance is four standard errors, plus the variances of S within a row. These are of
     # O(1/n²), and the expected masks leave them out.
@@ -78,7 +100,12 @@ def test_shuffling_the_rows_changes_nothing(variant):
     expected = summarise(features, state, episode, variant)
     for seed in range(3):
         order = interleave(np.random.default_rng(seed), episode)
-        shuffled = summarise(features[order], state[order], episode[order], variant)
+        shuffled = summarise(
+            features[order],
+            state[order],
+            episode[order],
+            variant,
+        )
         assert shuffled == pytest.approx(expected, abs=1e-12)
 
 
@@ -93,11 +120,30 @@ def interleave(rng, episode):
 
 
 def summarise(features, state, episode, variant):
-    a, b = search(features, state, [4], episode, depth=2)
+    a, b = search(
+        features,
+        state,
+        [4],
+        episode,
+        depth=2,
+    )
     found = compute_score(a, b, 4, variant)
     assert found.n_tied_b > 20
-    null = compute_null(a, b, 4, variant, episode, Permutations(n=19))
-    other, _ = search(features[:, :4], state, [4], episode, depth=2)
+    null = compute_null(
+        a,
+        b,
+        4,
+        variant,
+        episode,
+        Permutations(n=19),
+    )
+    other, _ = search(
+        features[:, :4],
+        state,
+        [4],
+        episode,
+        depth=2,
+    )
     intervals = (
         compute_interval(a, b, 4, episode, variant),
         compute_paired_test(a, other, b, 4, episode).difference,
@@ -131,9 +177,22 @@ def test_features_of_few_values_that_have_nothing_to_do_with_each_other_agree_by
 def test_score_without_the_own_episode_is_the_formula_too(variant):
     a, b = pair(60, 12, 5, "plain")
     groups = np.repeat(np.arange(6), [4, 8, 12, 12, 12, 12])
-    (row,) = score(a, b, [6], variant, groups, exclude_same_group=True)
-    assert row.cknna == pytest.approx(oracle.cknna(a, b, 6, variant, groups), rel=1e-9)
-    assert row.mutual_knn == pytest.approx(oracle.mutual_knn(a, b, 6, groups), abs=1e-12)
+    (row,) = score(
+        a,
+        b,
+        [6],
+        variant,
+        groups,
+        exclude_same_group=True,
+    )
+    assert row.cknna == pytest.approx(
+        oracle.cknna(a, b, 6, variant, groups),
+        rel=1e-9,
+    )
+    assert row.mutual_knn == pytest.approx(
+        oracle.mutual_knn(a, b, 6, groups),
+        abs=1e-12,
+    )
     assert row.n_candidates_min == 48
     assert row.mutual_knn_chance == pytest.approx(np.mean(6 / (60 - np.bincount(groups)[groups])))
 
@@ -150,13 +209,28 @@ def test_unbiased_score_above_one_is_the_formula_and_no_mistake():
     a, b = find_score_above_one()
     (row,) = score(a, b, [6])
     assert row.cknna == pytest.approx(oracle.cknna(a, b, 6), rel=1e-9)
-    assert abs(score(a, b, [6], "row-centred")[0].cknna) <= 1
+    assert (
+        abs(
+            score(
+                a,
+                b,
+                [6],
+                "row-centred",
+            )[0].cknna
+        )
+        <= 1
+    )
 
 
 def test_all_variants_are_one_for_the_same_features():
     a, _ = pair(100, 20, 5, "plain")
     for variant in VARIANTS:
-        assert score(a, 3 * a, [10], variant)[0].cknna == pytest.approx(1, abs=1e-4), variant
+        assert score(
+            a,
+            3 * a,
+            [10],
+            variant,
+        )[0].cknna == pytest.approx(1, abs=1e-4), variant
 
 
 def test_constant_of_the_authors_code_is_in_the_unbiased_score():
@@ -170,20 +244,40 @@ def test_constant_of_the_authors_code_is_in_the_unbiased_score():
 
 def test_distance_agnostic_is_mutual_knn():
     a, b = pair(100, 20, 5, "ties")
-    for row in score(a, b, [2, 10, 50], "distance-agnostic"):
+    for row in score(
+        a,
+        b,
+        [2, 10, 50],
+        "distance-agnostic",
+    ):
         assert row.cknna == pytest.approx(row.mutual_knn, abs=1e-8)
 
 
 def test_who_comes_first_matters_to_masked_hsic_alone():
     a, b = pair(40, 12, 3, "plain")
-    forth, back = ({v: score(x, y, [7], v)[0].cknna for v in VARIANTS} for x, y in ((a, b), (b, a)))
+    forth, back = (
+        {
+            v: score(
+                x,
+                y,
+                [7],
+                v,
+            )[0].cknna
+            for v in VARIANTS
+        }
+        for x, y in ((a, b), (b, a))
+    )
     assert forth["unbiased"] != pytest.approx(back["unbiased"], abs=1e-6)
     for variant in ("row-centred", "biased", "distance-agnostic"):
         assert forth[variant] == pytest.approx(back[variant], abs=1e-12)
 
 
 def test_one_search_serves_every_k():
-    a, b = search(*pair(120, 16, 6, "ties"), topk=[5, 20], depth=2)
+    a, b = search(
+        *pair(120, 16, 6, "ties"),
+        topk=[5, 20],
+        depth=2,
+    )
     assert (a.k, b.k) == (40, 40)
     assert [compute_score(a, b, k) for k in (5, 20)] == score(*pair(120, 16, 6, "ties"), [5, 20])
 
@@ -220,7 +314,14 @@ def test_undefined_is_nan():
     (row,) = score(np.eye(6), random_walk(6), [3])
     assert isnan(row.cknna)
     assert row.n_tied_a == 6
-    assert np.isfinite(score(np.eye(6), random_walk(6), [3], "row-centred")[0].cknna)
+    assert np.isfinite(
+        score(
+            np.eye(6),
+            random_walk(6),
+            [3],
+            "row-centred",
+        )[0].cknna
+    )
 
 
 def random_walk(n):

@@ -16,8 +16,11 @@ from sim.errors import UnknownNameError, WhiskerError
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests import cknna_oracle as oracle
 
-TASK, DIM, EVERY = "pick", 512, 5
-N_EPISODES, N_STEPS = 20, 60
+TASK = "pick"
+DIM = 512
+EVERY = 5
+N_EPISODES = 20
+N_STEPS = 60
 CONFIG = ScoreConfig(topk=(10,), permutations=99)
 
 
@@ -28,7 +31,10 @@ def arrays_of(index):
     """
     rng = np.random.default_rng([7, index])
     n_steps = N_STEPS + index % 3
-    moved = np.cumsum(rng.normal(0, 0.004, (n_steps + 1, 3)), axis=0)
+    moved = np.cumsum(
+        rng.normal(0, 0.004, (n_steps + 1, 3)),
+        axis=0,
+    )
     position = np.array([0.3, 0, 0.1]) + rng.uniform(-0.15, 0.15, 3) + moved
     return {
         "state": oracle.walks(rng, [n_steps + 1], 6).astype(np.float32),
@@ -38,7 +44,10 @@ def arrays_of(index):
         "joint_progress": np.full(n_steps + 1, np.nan),
         "is_at_rest": np.zeros(n_steps + 1, bool),
         "prediction_step": np.arange(0, n_steps, EVERY),
-        "chunk": np.zeros((len(range(0, n_steps, EVERY)), 10, 6), np.float32),
+        "chunk": np.zeros(
+            (len(range(0, n_steps, EVERY)), 10, 6),
+            np.float32,
+        ),
     }
 
 
@@ -53,18 +62,44 @@ def random_waves(rng, x, width):
 
 def write_run(folder, feature):
     """Write a run with the features `feature(arrays at the predictions, generator)`."""
-    row = AuditRow(EMBEDDING, ("model",), "Linear", (1, DIM), 1, 1, DIM, "none", "", "", "")
+    row = AuditRow(
+        EMBEDDING,
+        ("model",),
+        "Linear",
+        (1, DIM),
+        1,
+        1,
+        DIM,
+        "none",
+        "",
+        "",
+        "",
+    )
     folder.mkdir(exist_ok=True)
     save_description(
         folder / "features.json",
-        BankDescription("rollout", "act", "here", {}, False, (row,), "so101"),
+        BankDescription(
+            "rollout",
+            "act",
+            "here",
+            {},
+            False,
+            (row,),
+            "so101",
+        ),
     )
     (folder / "run.json").write_text(json.dumps({}))
     for index in range(N_EPISODES):
         arrays = arrays_of(index)
         at = arrays["prediction_step"]
-        (folder / "episodes" / TASK).mkdir(parents=True, exist_ok=True)
-        np.savez(folder / "episodes" / TASK / f"{index}.npz", **arrays)
+        (folder / "episodes" / TASK).mkdir(
+            parents=True,
+            exist_ok=True,
+        )
+        np.savez(
+            folder / "episodes" / TASK / f"{index}.npz",
+            **arrays,
+        )
         seen = {
             name: array[at] for name, array in arrays.items() if len(array) >= len(arrays["action"])
         }
@@ -89,7 +124,11 @@ def of_object(seen, rng):
 
 
 def of_distance(seen, rng):
-    return random_waves(rng, seen["goal_distance_m"][:, None], width=0.2)
+    return random_waves(
+        rng,
+        seen["goal_distance_m"][:, None],
+        width=0.2,
+    )
 
 
 def of_nothing(seen, rng):
@@ -99,7 +138,12 @@ def of_nothing(seen, rng):
 
 
 def score(run, against):
-    (pair,) = pairs_of(open_bank(run), "run", with_parts=False, against=against)
+    (pair,) = pairs_of(
+        open_bank(run),
+        "run",
+        with_parts=False,
+        against=against,
+    )
     (row,) = score_pair(pair, CONFIG)
     return row
 
@@ -134,9 +178,15 @@ def test_features_of_nothing_score_as_their_null(tmp_path, against):
 
 def test_the_nearest_rows_of_a_lifted_series_are_the_nearest_by_distance():
     series = np.random.default_rng(0).normal((3, -40, 0.5), 2, (300, 3))
-    rows, k = lift(series).astype(np.float64), 10
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    cosine, far = rows @ rows.T, np.linalg.norm(series[:, None] - series, axis=2)
+    rows = lift(series).astype(np.float64)
+    k = 10
+    rows /= np.linalg.norm(
+        rows,
+        axis=1,
+        keepdims=True,
+    )
+    cosine = rows @ rows.T
+    far = np.linalg.norm(series[:, None] - series, axis=2)
     by_cosine, by_distance = (np.argsort(order, axis=1)[:, 1 : k + 1] for order in (-cosine, far))
     shared = [
         len(set(a) & set(b)) / k
@@ -150,9 +200,10 @@ def test_rows_are_those_of_the_predictions_steps(tmp_path):
     found = load_reference(bank, "action")[:, :-1]
     in_order = bank.episode_index[bank.step == 0]
     expected = np.concatenate([arrays_of(index)["action"][::EVERY] for index in in_order])
-    assert np.corrcoef(found.ravel(), (expected - expected.mean(0)).ravel())[0, 1] == pytest.approx(
-        1, abs=1e-5
-    )
+    assert np.corrcoef(
+        found.ravel(),
+        (expected - expected.mean(0)).ravel(),
+    )[0, 1] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +237,11 @@ def test_an_extracted_bank_is_scored_against_the_run_that_it_was_shown(tmp_path)
     bank = open_bank(run)
     shown = replace(
         bank,
-        description=replace(bank.description, kind="extracted", source=str(run)),
+        description=replace(
+            bank.description,
+            kind="extracted",
+            source=str(run),
+        ),
         path=tmp_path,
     )
     np.testing.assert_array_equal(
@@ -194,7 +249,10 @@ def test_an_extracted_bank_is_scored_against_the_run_that_it_was_shown(tmp_path)
     )
     with pytest.raises(UnknownNameError, match="'ee_pos_world'"):
         load_reference(shown, "ee_pos_world")
-    gone = replace(shown, description=replace(shown.description, source=str(tmp_path / "gone")))
+    gone = replace(
+        shown,
+        description=replace(shown.description, source=str(tmp_path / "gone")),
+    )
     with pytest.raises(WhiskerError, match="gone', which is not there"):
         load_reference(gone, "privileged")
     np.testing.assert_array_equal(load_reference(gone, "state"), bank.state)

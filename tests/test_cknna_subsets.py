@@ -27,7 +27,12 @@ ROWS = [
 def make_bank(tmp_path, rows, *, rolled_out=True, tasks=("pick", "place")):
     task, episode, step, grasped, success = (np.array(column) for column in zip(*rows, strict=True))
     steps = np.full(len(rows), 30)
-    rollout = RolloutColumns(grasped, np.where(success, "success", "timeout"), success, steps)
+    rollout = RolloutColumns(
+        grasped,
+        np.where(success, "success", "timeout"),
+        success,
+        steps,
+    )
     kind = "rollout" if rolled_out else "extracted"
     description = BankDescription(
         kind, "act", "here", {"model.safetensors": "ab"}, False, (), "so101"
@@ -60,8 +65,15 @@ def test_thirds_where_nothing_was_grasped_or_nobody_knows(tmp_path):
 
     The steps are 0, 5, ... 20 of 21 in one episode, and 0, 5 of 6 in the other.
     """
-    thirds = {"early": [0, 1, 5], "middle": [2], "late": [3, 4, 6]}
-    tasks = {"task pick": [0, 1, 2, 3, 4], "task place": [5, 6]}
+    thirds = {
+        "early": [0, 1, 5],
+        "middle": [2],
+        "late": [3, 4, 6],
+    }
+    tasks = {
+        "task pick": [0, 1, 2, 3, 4],
+        "task place": [5, 6],
+    }
     assert numbers(find_subsets(make_bank(tmp_path, ROWS, rolled_out=False))) == tasks | thirds
     idle = [(0, episode, step, False, False) for _, episode, step, _, _ in ROWS[:5]]
     assert numbers(find_subsets(make_bank(tmp_path, idle, tasks=("pick",)))) == {
@@ -88,7 +100,12 @@ def test_a_part_without_a_score_takes_no_other_with_it():
         WhiskerWarning,
         match="run, still: no score. features_b: expected rows in more than one direction",
     ):
-        rows = list(score_pair(pair, ScoreConfig(topk=(3,), permutations=9)))
+        rows = list(
+            score_pair(
+                pair,
+                ScoreConfig(topk=(3,), permutations=9),
+            )
+        )
     assert [row.part for row in rows] == ["all", "moving"]
 
 
@@ -98,7 +115,14 @@ def test_rows_with_ties_are_counted_and_said():
     episode = np.arange(60) // 10
     b[::10] = b[0]  # every episode begins in the same pose
     row, *_ = score_pair(
-        Pair("run", "embedding", a, b, episode=episode), ScoreConfig(topk=(3,), permutations=9)
+        Pair(
+            "run",
+            "embedding",
+            a,
+            b,
+            episode=episode,
+        ),
+        ScoreConfig(topk=(3,), permutations=9),
     )
     membership = oracle.mask(oracle.kernel(b), 3)
     n_tied = int(((membership > 0) & (membership < 1)).any(1).sum())

@@ -60,20 +60,36 @@ def drawn_text(rows, tmp_path, monkeypatch):
         seen.append((texts, ticks))
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    monkeypatch.setattr("cknna.plots.atomic_write", lambda path: (tmp_path / "plot").open("wb"))
+    monkeypatch.setattr(
+        "cknna.plots.atomic_write",
+        lambda path: (tmp_path / "plot").open("wb"),
+    )
     save_plot(tmp_path / "plot.png", rows)
     return seen[0]
 
 
 def test_no_number_is_cut_in_a_narrow_terminal():
-    rows = [ROW, *(replace(ROW, part=part, n=200_000) for part in TASKS)]
+    rows = [
+        ROW,
+        *(
+            replace(
+                ROW,
+                part=part,
+                n=200_000,
+            )
+            for part in TASKS
+        ),
+    ]
     assert "…" not in printed(rows)
     for number in ("0.546", "-0.435..0.657", "0.106 (0.148)", "0.001", "0.517 (0.023)", "0.750"):
         assert printed(rows).count(number) == 4
 
 
 def test_tasks_are_told_apart_by_the_words_that_they_do_not_share():
-    text = printed([replace(ROW, part=part) for part in ("all", *TASKS)], width=120)
+    text = printed(
+        [replace(ROW, part=part) for part in ("all", *TASKS)],
+        width=120,
+    )
     assert [line.split("  ")[0].strip() for line in text.splitlines() if " 214 " in line] == [
         "all",
         "task milk",
@@ -82,14 +98,24 @@ def test_tasks_are_told_apart_by_the_words_that_they_do_not_share():
     ]
     (line,) = [
         line
-        for line in printed([replace(ROW, part="task pick_place")], width=120).splitlines()
+        for line in printed(
+            [replace(ROW, part="task pick_place")],
+            width=120,
+        ).splitlines()
         if " 214 " in line
     ]
     assert line.startswith(" task pick_place ")
 
 
 def test_a_note_of_many_parts_names_a_few():
-    rows = [replace(ROW, part=part, notes=("15 rows are few",)) for part in ("all", *TASKS)]
+    rows = [
+        replace(
+            ROW,
+            part=part,
+            notes=("15 rows are few",),
+        )
+        for part in ("all", *TASKS)
+    ]
     assert "  all, task milk, task bbq sauce and 1 more: 15 rows are few" in printed(rows)
 
 
@@ -97,14 +123,45 @@ def test_a_note_of_many_parts_names_a_few():
     ("changes", "labels"),
     [
         ([{}], ["act-early"]),
-        ([{}, {"bank": "other", "checkpoint": "act"}], ["act-early", "act"]),
-        ([{}, {"bank": "other"}], ["run", "other"]),
-        ([{}, {"hook_point": "model.encoder"}], ["embedding", "model.encoder"]),
         (
-            [{}, {"hook_point": "model.encoder"}, {"bank": "other", "checkpoint": "act"}],
+            [
+                {},
+                {"bank": "other", "checkpoint": "act"},
+            ],
+            ["act-early", "act"],
+        ),
+        (
+            [
+                {},
+                {"bank": "other"},
+            ],
+            ["run", "other"],
+        ),
+        (
+            [
+                {},
+                {"hook_point": "model.encoder"},
+            ],
+            ["embedding", "model.encoder"],
+        ),
+        (
+            [
+                {},
+                {"hook_point": "model.encoder"},
+                {"bank": "other", "checkpoint": "act"},
+            ],
             ["act-early, embedding", "act-early, model.encoder", "act, embedding"],
         ),
-        ([{"policy": "", "checkpoint": "", "hook_point": "features_a"}], ["run"]),
+        (
+            [
+                {
+                    "policy": "",
+                    "checkpoint": "",
+                    "hook_point": "features_a",
+                }
+            ],
+            ["run"],
+        ),
     ],
 )
 def test_lines_are_named_by_what_tells_them_apart(changes, labels, tmp_path, monkeypatch):

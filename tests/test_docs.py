@@ -22,7 +22,11 @@ def anchors_of(page):
     return {anchor_of(heading) for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    PAGES,
+    ids=lambda page: page.name,
+)
 def test_links_lead_somewhere(page):
     for link in LINK.findall(page.read_text()):
         if link.startswith(("http://", "https://")):

@@ -19,7 +19,13 @@ def looking(*cameras):
 
 
 def select(policy, env_cameras=ENV_CAMERAS, env_name="so101/pick_place", training=None, **adapters):
-    return select_cameras(policy, Adapters(**adapters), env_name, env_cameras, training)
+    return select_cameras(
+        policy,
+        Adapters(**adapters),
+        env_name,
+        env_cameras,
+        training,
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,14 +41,35 @@ def select(policy, env_cameras=ENV_CAMERAS, env_name="so101/pick_place", trainin
             {"overhead_cam": "base", "wrist_cam": "left_wrist"},
             True,
         ),
-        (("image", "wrist_image"), {"overhead_cam": "image", "wrist_cam": "wrist_image"}, True),
-        (("front", "wrist"), {"overhead_cam": "front", "wrist_cam": "wrist"}, True),
+        (
+            ("image", "wrist_image"),
+            {
+                "overhead_cam": "image",
+                "wrist_cam": "wrist_image",
+            },
+            True,
+        ),
+        (
+            ("front", "wrist"),
+            {
+                "overhead_cam": "front",
+                "wrist_cam": "wrist",
+            },
+            True,
+        ),
         (
             ("agentview", "robot0_eye_in_hand"),
             {"overhead_cam": "agentview", "wrist_cam": "robot0_eye_in_hand"},
             True,
         ),
-        (("image", "image2"), {"overhead_cam": "image", "wrist_cam": "image2"}, False),
+        (
+            ("image", "image2"),
+            {
+                "overhead_cam": "image",
+                "wrist_cam": "image2",
+            },
+            False,
+        ),
         (
             ("camera1", "camera2", "camera3"),
             {"overhead_cam": "camera1", "wrist_cam": "camera2"},
@@ -73,11 +100,41 @@ def test_the_proposed_map_is_the_obvious_one_and_a_guess_is_told_from_it(
 @pytest.mark.parametrize(
     ("policy_cameras", "pairs"),
     [
-        (("image", "wrist_image"), {"image": "image", "image2": "wrist_image"}),
-        (("agentview", "wrist"), {"image": "agentview", "image2": "wrist"}),
-        (("base_0_rgb", "left_wrist_0_rgb"), {"image": "base_0_rgb", "image2": "left_wrist_0_rgb"}),
-        (("frontview", "eye_in_hand"), {"image2": "eye_in_hand", "frontview": "frontview"}),
-        (("image", "image2"), {"image": "image", "image2": "image2"}),
+        (
+            ("image", "wrist_image"),
+            {
+                "image": "image",
+                "image2": "wrist_image",
+            },
+        ),
+        (
+            ("agentview", "wrist"),
+            {
+                "image": "agentview",
+                "image2": "wrist",
+            },
+        ),
+        (
+            ("base_0_rgb", "left_wrist_0_rgb"),
+            {
+                "image": "base_0_rgb",
+                "image2": "left_wrist_0_rgb",
+            },
+        ),
+        (
+            ("frontview", "eye_in_hand"),
+            {
+                "image2": "eye_in_hand",
+                "frontview": "frontview",
+            },
+        ),
+        (
+            ("image", "image2"),
+            {
+                "image": "image",
+                "image2": "image2",
+            },
+        ),
     ],
 )
 def test_the_second_camera_of_libero_is_the_one_in_the_hand(policy_cameras, pairs):
@@ -100,7 +157,11 @@ def test_what_the_user_gave_stays_and_is_completed():
 
 def test_a_renamed_camera_is_known_by_the_name_that_the_dataset_gave_it():
     training = TrainingRecord(
-        {"front": "camera2", "hand": "camera1"}, cameras=frozenset({"camera1", "camera2"})
+        {
+            "front": "camera2",
+            "hand": "camera1",
+        },
+        cameras=frozenset({"camera1", "camera2"}),
     )
     pairs, is_sure = propose_camera_map(
         ("camera1", "camera2", "camera3"), ENV_CAMERAS, training=training
@@ -125,11 +186,24 @@ def test_a_refusal_says_what_both_sides_have():
 def test_cameras_of_the_same_name_need_no_map_and_a_swap_swaps_their_sizes():
     policy = looking("wrist_cam", "overhead_cam")
     assert select(policy) == policy.image_sizes
-    swapped = select(policy, camera_map={"overhead_cam": "wrist_cam", "wrist_cam": "overhead_cam"})
-    assert swapped == {"overhead_cam": (32, 48), "wrist_cam": (33, 48)}
+    swapped = select(
+        policy,
+        camera_map={"overhead_cam": "wrist_cam", "wrist_cam": "overhead_cam"},
+    )
+    assert swapped == {
+        "overhead_cam": (32, 48),
+        "wrist_cam": (33, 48),
+    }
 
 
-@pytest.mark.parametrize("given", [("image",), ("image", "wrist_image"), ("wrist_image",)])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("image",),
+        ("image", "wrist_image"),
+        ("wrist_image",),
+    ],
+)
 def test_a_camera_may_be_mapped_to_its_own_name(given):
     whole = {"image": "image", "image2": "wrist_image"}
     policy = looking("image", "wrist_image")
@@ -168,7 +242,11 @@ def test_one_camera_is_not_two_of_the_policy(allow):
     """Otherwise one of the policy's two images would be shown and the other would be black."""
     given = {"wrist_cam": "overhead_cam"}
     with pytest.raises(WhiskerError, match="for the policy's 'wrist_cam' too"):
-        select(looking("overhead_cam", "wrist_cam"), camera_map=given, allow_missing_camera=allow)
+        select(
+            looking("overhead_cam", "wrist_cam"),
+            camera_map=given,
+            allow_missing_camera=allow,
+        )
 
 
 def test_a_camera_may_be_missing_where_that_is_allowed_but_not_all_of_them():
@@ -183,7 +261,12 @@ def test_a_camera_may_be_missing_where_that_is_allowed_but_not_all_of_them():
 
 def test_a_camera_without_images_in_training_may_be_missing_and_another_one_not():
     training = TrainingRecord(cameras=frozenset({"overhead_cam", "wrist_cam"}))
-    assert set(select(looking("overhead_cam", "wrist_cam", "third"), training=training)) == {
+    assert set(
+        select(
+            looking("overhead_cam", "wrist_cam", "third"),
+            training=training,
+        )
+    ) == {
         "overhead_cam",
         "wrist_cam",
     }
@@ -203,9 +286,13 @@ def test_a_camera_without_images_in_training_gives_way_to_the_one_that_was_renam
     policy = looking("camera1", "image")
     adopted = adopt_renamed_cameras(Adapters(), training, policy, LIBERO_CAMERAS)
     assert adopted == {"image": "camera1"}
-    assert select(policy, LIBERO_CAMERAS, "libero_goal/0", training, camera_map=adopted) == {
-        "image": (32, 48)
-    }
+    assert select(
+        policy,
+        LIBERO_CAMERAS,
+        "libero_goal/0",
+        training,
+        camera_map=adopted,
+    ) == {"image": (32, 48)}
 
 
 @pytest.mark.parametrize(
@@ -224,19 +311,29 @@ def test_the_users_word_has_precedence_over_the_checkpoints_rename_map(given, ad
     )
     policy = looking("camera1", "camera2", "camera3")
     assert (
-        adopt_renamed_cameras(Adapters(camera_map=given), training, policy, ENV_CAMERAS) == adopted
+        adopt_renamed_cameras(
+            Adapters(camera_map=given),
+            training,
+            policy,
+            ENV_CAMERAS,
+        )
+        == adopted
     )
 
 
 def test_one_size_is_given_to_all_cameras():
-    assert select(looking("overhead_cam", "wrist_cam"), image_size=(480, 640)) == {
+    assert select(
+        looking("overhead_cam", "wrist_cam"),
+        image_size=(480, 640),
+    ) == {
         "overhead_cam": (480, 640),
         "wrist_cam": (480, 640),
     }
 
 
 def test_what_is_accepted_is_what_is_selected():
-    policy, adapters = looking("front", "wrist"), Adapters()
+    policy = looking("front", "wrist")
+    adapters = Adapters()
     whole = {"overhead_cam": "front", "wrist_cam": "wrist"}
     assert is_accepted(whole, policy, adapters, "so101/pick_place", ENV_CAMERAS)
     assert not is_accepted(

@@ -50,7 +50,12 @@ def test_help_imports_nothing_heavy():
         "print([m for m in ('torch', 'mujoco', 'lerobot', 'transformers', "
         "'numpy', 'scipy') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.splitlines()[-1] == "[]"
     flags = [flag.spelling for flag in find_flags(EvalConfig)]
     assert all(
@@ -60,7 +65,13 @@ def test_help_imports_nothing_heavy():
 
 def test_environments_are_listed_by_suite_or_by_words_and_nothing_is_made(tmp_path):
     def list_envs(*words):
-        done = run_eval("--list-envs", *words, cwd=tmp_path, COLUMNS="200", MUJOCO_GL="osmesa")
+        done = run_eval(
+            "--list-envs",
+            *words,
+            cwd=tmp_path,
+            COLUMNS="200",
+            MUJOCO_GL="osmesa",
+        )
         assert list(tmp_path.iterdir()) == []
         cells = (line.split("│")[1:-1] for line in done.stdout.splitlines() if "│" in line)
         return done, {name.strip(): (text.strip(), last.strip()) for name, text, last in cells}
@@ -113,7 +124,14 @@ def test_bad_input_is_one_clear_error(eval_here, arguments, said, tmp_path):
 
 def test_a_run_directory_that_cannot_be_written(eval_here, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    done = eval_here("--policy", "zero", "--episodes", 1, "--run-dir", tmp_path / "file" / "runs")
+    done = eval_here(
+        "--policy",
+        "zero",
+        "--episodes",
+        1,
+        "--run-dir",
+        tmp_path / "file" / "runs",
+    )
     assert done.returncode == 2 and "--run-dir" in done.stderr
 
 
@@ -132,11 +150,22 @@ def test_what_a_checkpoint_cannot_do_is_refused_before_torch_is_imported(tmp_pat
             "expected the policy's cameras: overhead_cam, wrist_cam, got top",
         ),
     ):
-        done = run_eval("--policy", "act", *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        done = run_eval(
+            "--policy",
+            "act",
+            *flags,
+            cwd=tmp_path,
+            PYTHONPATH=str(tmp_path),
+        )
         assert done.returncode == 2 and said in " ".join(done.stderr.split())
     assert (
         "torch was imported"
-        in run_eval("--policy", "act", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stderr
+        in run_eval(
+            "--policy",
+            "act",
+            cwd=tmp_path,
+            PYTHONPATH=str(tmp_path),
+        ).stderr
     )
 
 
@@ -150,7 +179,12 @@ def test_no_gl_library_names_the_command(tmp_path, small_act, policy):
         "ctypes.util.find_library = lambda name: None if name == 'OSMesa' else _find(name)\n"
     )
     policy = [str(small_act) if word == "small_act" else word for word in policy]
-    done = run_eval(*policy, cwd=tmp_path, PYTHONPATH=str(tmp_path), MUJOCO_GL="osmesa")
+    done = run_eval(
+        *policy,
+        cwd=tmp_path,
+        PYTHONPATH=str(tmp_path),
+        MUJOCO_GL="osmesa",
+    )
     assert done.returncode == 2 and "apt-get install -y libosmesa6" in done.stderr
 
 
@@ -220,7 +254,13 @@ def test_quiet_is_one_line(tmp_path):
 def test_the_same_command_gives_the_same_rows_also_with_videos(eval_here, tmp_path, small_act):
     arguments = ["--checkpoint", small_act, "--episodes", 2, "--max-steps", 25]
     eval_here(*arguments, "--run-dir", tmp_path / "plain")
-    filmed = eval_here(*arguments, "--video", "all", "--run-dir", tmp_path / "filmed")
+    filmed = eval_here(
+        *arguments,
+        "--video",
+        "all",
+        "--run-dir",
+        tmp_path / "filmed",
+    )
     assert filmed.returncode == 0
     assert rows_of(tmp_path / "plain") == rows_of(tmp_path / "filmed")
     assert len(list((tmp_path / "filmed").rglob("*.mp4"))) == 2
@@ -240,7 +280,11 @@ def wait_for_rows(process, run_dir: Path, n: int):
 
 @pytest.mark.parametrize(
     "n_before",
-    [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(4, marks=pytest.mark.slow)],
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        1,
+        pytest.param(4, marks=pytest.mark.slow),
+    ],
 )
 def test_resume_after_kill_9_gives_the_rows_of_an_uninterrupted_run(tmp_path, n_before):
     arguments = ["--policy", "scripted", "--episodes", 8]
@@ -253,7 +297,11 @@ def test_resume_after_kill_9_gives_the_rows_of_an_uninterrupted_run(tmp_path, n_
         "--run-dir",
         str(tmp_path / "killed"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     run = wait_for_rows(process, tmp_path / "killed", n_before)
     process.kill()
     process.wait()
@@ -289,7 +337,16 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path):
 
 
 def test_resuming_with_another_flag_is_refused(eval_here, tmp_path):
-    eval_here("--policy", "zero", "--episodes", 1, "--max-steps", 3, "--run-dir", tmp_path)
+    eval_here(
+        "--policy",
+        "zero",
+        "--episodes",
+        1,
+        "--max-steps",
+        3,
+        "--run-dir",
+        tmp_path,
+    )
     (run,) = tmp_path.iterdir()
     for flags, said in (
         (["--max-steps", 9], "--max-steps"),
@@ -300,12 +357,30 @@ def test_resuming_with_another_flag_is_refused(eval_here, tmp_path):
         assert (
             done.returncode == 2 and f"{said}" in done.stderr and "as the run has it" in done.stderr
         )
-    assert eval_here("--resume", run, "--max-steps", 3, "--quiet").returncode == 0
+    assert (
+        eval_here(
+            "--resume",
+            run,
+            "--max-steps",
+            3,
+            "--quiet",
+        ).returncode
+        == 0
+    )
 
 
 def test_resuming_a_run_whose_outcomes_other_rules_made_is_refused(eval_here, tmp_path):
     """Runs that do not record the version of their outcome rules were judged by version 1."""
-    eval_here("--policy", "zero", "--episodes", 1, "--max-steps", 3, "--run-dir", tmp_path)
+    eval_here(
+        "--policy",
+        "zero",
+        "--episodes",
+        1,
+        "--max-steps",
+        3,
+        "--run-dir",
+        tmp_path,
+    )
     (run,) = tmp_path.iterdir()
     description = json.loads((run / "run.json").read_text())
     assert description["resolved"].pop("outcome_rules") == 2

@@ -23,13 +23,22 @@ from sim.errors import WhiskerError
 from tests.runs import describe_run
 
 ZERO = ("--policy", "zero", "--episodes", 1, "--max-steps", 3, "--quiet")
-RECORDED = dict(SETTINGS) | {"torch": "AVX2", "processor": "any", "libc": "glibc 2.36"}
+RECORDED = dict(SETTINGS) | {
+    "torch": "AVX2",
+    "processor": "any",
+    "libc": "glibc 2.36",
+}
 
 
 def run_eval(*arguments, **settings):
     environ = {k: v for k, v in os.environ.items() if k not in {*SETTINGS, SWITCH}} | settings
     command = [sys.executable, "-m", "eval", *map(str, arguments)]
-    return subprocess.run(command, env=environ, capture_output=True, text=True)
+    return subprocess.run(
+        command,
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.slow
@@ -43,7 +52,12 @@ def test_another_code_path_is_refused_and_the_advice_works(tmp_path):
         and "code_path: expected OPENBLAS_CORETYPE Nehalem" in refused.stderr
     )
     advised = re.search(r"machine with (.*) before the command", refused.stderr)[1]
-    done = run_eval("--resume", run, "--quiet", **dict(part.split("=") for part in advised.split()))
+    done = run_eval(
+        "--resume",
+        run,
+        "--quiet",
+        **dict(part.split("=") for part in advised.split()),
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -84,9 +98,12 @@ def test_another_commit_is_said_and_kept(eval_here, tmp_path):
 
 def test_the_doctor_says_who_made_the_rows(blind_env):
     described = describe_run(blind_env, commit="abc", code_path=RECORDED)
-    one, two = (
-        check_made_by(described),
-        check_made_by(replace(described, resumed=(Resumption("d", n_rows_before=4),))),
+    one = check_made_by(described)
+    two = check_made_by(
+        replace(
+            described,
+            resumed=(Resumption("d", n_rows_before=4),),
+        )
     )
     assert one.level is Level.OK and "commit abc; processor any" in one.evidence
     assert two.level is Level.WARNING and "commit abc, d" in two.evidence

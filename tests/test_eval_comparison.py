@@ -29,14 +29,13 @@ from sim.flags import make_config
 from tests.runs import describe_run
 from viz import plan_quality
 
-S, F, D, E = (
-    Outcome.SUCCESS,
-    Outcome.NEVER_PICKED_UP,
-    Outcome.DROPPED_DURING_TRANSPORT,
-    Outcome.ERROR,
-)
+S = Outcome.SUCCESS
+F = Outcome.NEVER_PICKED_UP
+D = Outcome.DROPPED_DURING_TRANSPORT
+E = Outcome.ERROR
 # Of ten episodes, both succeed in 4, only the first in 4, only the second in 1 and neither in 1.
-FIRST, SECOND = [S] * 8 + [F, F], [S] * 4 + [F, F, D, D, S, F]
+FIRST = [S] * 8 + [F, F]
+SECOND = [S] * 4 + [F, F, D, D, S, F]
 
 
 @pytest.fixture
@@ -53,7 +52,13 @@ def make_run(tmp_path, blind_env):
         **config,
     ):
         n = n_asked or len(outcomes)
-        config = make_config(EvalConfig, policy=policy, episodes=n, first_episode=first, **config)
+        config = make_config(
+            EvalConfig,
+            policy=policy,
+            episodes=n,
+            first_episode=first,
+            **config,
+        )
         described = describe_run(
             blind_env, policy, config=config, max_steps=config.rollout.max_steps or 300
         )
@@ -66,7 +71,13 @@ def make_run(tmp_path, blind_env):
                     )
                     row = make_row(record)
                     run.append(
-                        record, replace(row, outcome=outcome, n_steps=100 + index, decisive_step=7)
+                        record,
+                        replace(
+                            row,
+                            outcome=outcome,
+                            n_steps=100 + index,
+                            decisive_step=7,
+                        ),
                     )
             return run.path
 
@@ -76,7 +87,11 @@ def make_run(tmp_path, blind_env):
 @pytest.fixture
 def command(monkeypatch, capsys):
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["eval-compare", *map(str, arguments)])
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            ["eval-compare", *map(str, arguments)],
+        )
         code = compare_cli.main()
         captured = capsys.readouterr()
         return code, captured.out, captured.err
@@ -85,12 +100,28 @@ def command(monkeypatch, capsys):
 
 
 def test_episodes_are_paired_by_task_and_index(make_run):
-    compared = compare([make_run(FIRST), make_run(SECOND, "zero")])
+    compared = compare(
+        [
+            make_run(FIRST),
+            make_run(SECOND, "zero"),
+        ]
+    )
     (pair,) = compared.comparisons.values()
-    assert pair.counts == PairedCounts(both=4, only_first=4, only_second=1, neither=1)
+    assert pair.counts == PairedCounts(
+        both=4,
+        only_first=4,
+        only_second=1,
+        neither=1,
+    )
     assert pair.difference == pytest.approx(0.3) and pair.p == stats.binomtest(1, 5).pvalue
     ended = [(one.episode_index, one.success) for one, _ in pair.differing]
-    assert ended == [(4, True), (5, True), (6, True), (7, True), (8, False)]
+    assert ended == [
+        (4, True),
+        (5, True),
+        (6, True),
+        (7, True),
+        (8, False),
+    ]
     outcomes = pair.count_outcomes()
     assert set(outcomes) == {S, F, D} and outcomes[D] == PairedCounts(0, 0, 2, 8)
     assert outcomes[F] == PairedCounts(1, 1, 2, 6)
@@ -113,7 +144,12 @@ def test_steps_are_of_episodes_that_both_solve_with_students_interval(make_run):
 
 def test_what_has_no_partner_crashed_or_is_missing_is_said(make_run):
     first = make_run([S] * 8 + [E, S])
-    second = make_run([S, E, F, F, F], "zero", first=4, n_asked=9)
+    second = make_run(
+        [S, E, F, F, F],
+        "zero",
+        first=4,
+        n_asked=9,
+    )
     compared = compare([first, second])
     (pair,) = compared.comparisons.values()
     assert sorted(pair.shared) == [("pick_place", index) for index in (4, 6, 7)]
@@ -162,7 +198,10 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("what", DIFFERENT)
 def test_other_worlds_are_refused_with_the_field_that_differs(make_run, what):
-    first = make_run(FIRST, description={"versions": {"mujoco": "3.3.2"}})
+    first = make_run(
+        FIRST,
+        description={"versions": {"mujoco": "3.3.2"}},
+    )
     second = make_run(SECOND, "zero", **DIFFERENT[what])
     with pytest.raises(WhiskerError, match=what) as caught:
         compare([first, second])
@@ -174,15 +213,30 @@ def test_other_worlds_are_refused_with_the_field_that_differs(make_run, what):
 def test_models_are_compared_by_content_where_it_is_known(make_run):
     def with_model(path, sha256, policy="random"):
         tasks = {"pick_place": f"so101/pick_place@{path}"}
-        return make_run(FIRST, policy, description={"tasks": tasks, "scene_sha256": sha256})
+        return make_run(
+            FIRST,
+            policy,
+            description={"tasks": tasks, "scene_sha256": sha256},
+        )
 
-    compare([with_model("/a.xml", "1"), with_model("/b.xml", "1", "zero")])
+    compare(
+        [
+            with_model("/a.xml", "1"),
+            with_model("/b.xml", "1", "zero"),
+        ]
+    )
     with pytest.raises(WhiskerError, match="init states or model: SHA-256 \\(1 and 2\\)"):
-        compare([with_model("/a.xml", "1"), with_model("/a.xml", "2", "zero")])
+        compare(
+            [
+                with_model("/a.xml", "1"),
+                with_model("/a.xml", "2", "zero"),
+            ]
+        )
 
 
 def test_runs_that_are_no_two_are_refused(make_run, tmp_path):
-    run, empty = make_run(FIRST), make_run([], "zero", n_asked=3)
+    run = make_run(FIRST)
+    empty = make_run([], "zero", n_asked=3)
     for paths, said in (
         ([run, run], "expected each run to be named once"),
         ([run], "expected two runs or more"),
@@ -197,9 +251,14 @@ def test_runs_that_are_no_two_are_refused(make_run, tmp_path):
 
 
 def test_a_folder_stands_for_the_runs_in_it_that_fit(make_run, tmp_path):
-    first, folder = make_run(FIRST), tmp_path / "sweep"
+    first = make_run(FIRST)
+    folder = tmp_path / "sweep"
     make_run(SECOND, "zero", folder=folder)
-    make_run(FIRST, folder=folder, description={"tasks": {"other": "so101/other"}})
+    make_run(
+        FIRST,
+        folder=folder,
+        description={"tasks": {"other": "so101/other"}},
+    )
     (folder / "broken").mkdir()
     (folder / "broken" / "run.json").write_text("{")
     compared = compare([first, folder])
@@ -241,7 +300,13 @@ def test_the_verdict_is_one_sentence(make_run, command):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [([S], [S]), ([S], [F]), ([S] * 9, [S] * 9), ([F] * 9, [F] * 9)]
+    ("first", "second"),
+    [
+        ([S], [S]),
+        ([S], [F]),
+        ([S] * 9, [S] * 9),
+        ([F] * 9, [F] * 9),
+    ],
 )
 def test_one_episode_and_all_or_none_are_judged_like_others(make_run, command, first, second):
     code, out, _ = command(make_run(first), make_run(second, "zero"))
@@ -249,16 +314,19 @@ def test_one_episode_and_all_or_none_are_judged_like_others(make_run, command, f
 
 
 def test_the_gate_fails_on_what_is_worse_beyond_doubt(make_run, command):
-    good, bad, tie = (
-        make_run([S] * 30),
-        make_run([F] * 30, "zero"),
-        make_run([S] * 29 + [F], "scripted"),
-    )
+    good = make_run([S] * 30)
+    bad = make_run([F] * 30, "zero")
+    tie = make_run([S] * 29 + [F], "scripted")
     assert command(good, bad, "--fail-if-worse", "0.05")[0] == 1
     assert command(bad, good, "--fail-if-worse", "0.05")[0] == 0
     code, out, _ = command(good, tie, "--fail-if-worse", "0.05")
     assert code == 0 and "not ruled out" in out
-    code, _, err = command(good, make_run([S], "scripted", n_asked=9), "--fail-if-worse", "0.05")
+    code, _, err = command(
+        good,
+        make_run([S], "scripted", n_asked=9),
+        "--fail-if-worse",
+        "0.05",
+    )
     assert code == 2 and "expected a finished run, got one that lacks 8 episodes" in err
 
 

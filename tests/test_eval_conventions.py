@@ -14,7 +14,10 @@ from policies.simple_policy import SimplePolicy
 from sim.errors import WhiskerError
 from sim.registry import make_env
 
-SIZES = {"overhead_cam": (32, 32), "wrist_cam": (32, 32)}
+SIZES = {
+    "overhead_cam": (32, 32),
+    "wrist_cam": (32, 32),
+}
 
 
 def check(env_spec, adapters=None, **declared):
@@ -24,7 +27,12 @@ def check(env_spec, adapters=None, **declared):
 
 
 def pose_env(env_spec, frame="base"):
-    action = replace(env_spec.action, rotation="axis_angle", rotation_frame=frame, mode="delta")
+    action = replace(
+        env_spec.action,
+        rotation="axis_angle",
+        rotation_frame=frame,
+        mode="delta",
+    )
     return replace(env_spec, name="libero_goal/0", action=action)
 
 
@@ -45,7 +53,10 @@ def agreeing(env_spec):
 def test_what_agrees_and_what_is_not_declared_passes(blind_env):
     for spec in (blind_env.spec, pose_env(blind_env.spec)):
         check(spec)
-        check(replace(spec, name="so101/pick_place"), **agreeing(spec))
+        check(
+            replace(spec, name="so101/pick_place"),
+            **agreeing(spec),
+        )
 
 
 @pytest.mark.parametrize(
@@ -72,20 +83,30 @@ def test_each_convention_that_disagrees_is_refused_with_both_sides_named(
     blind_env, declared, env_has, policy_has
 ):
     with pytest.raises(WhiskerError) as refusal:
-        check(blind_env.spec, **(agreeing(blind_env.spec) | declared))
+        check(
+            blind_env.spec,
+            **(agreeing(blind_env.spec) | declared),
+        )
     assert refusal.value.subject == "conventions of policy 'toy' in 'so101/pick_place'"
     assert refusal.value.expected.startswith(f"what the environment has ({env_has}")
     assert refusal.value.got.startswith(f"what the policy declares ({policy_has}")
     assert ";" not in refusal.value.expected
 
 
-@pytest.mark.parametrize(("declared", "there"), [("tool", "base"), ("base", "tool")])
+@pytest.mark.parametrize(
+    ("declared", "there"),
+    [("tool", "base"), ("base", "tool")],
+)
 def test_the_frame_of_a_rotation_is_compared(blind_env, declared, there):
     """Rotation vectors of the same names, units and width mean another motion in another frame."""
     with pytest.raises(
         WhiskerError, match=rf"rotation frame '{there}'.*rotation frame '{declared}'"
     ):
-        check(pose_env(blind_env.spec, there), rotation="axis_angle", rotation_frame=declared)
+        check(
+            pose_env(blind_env.spec, there),
+            rotation="axis_angle",
+            rotation_frame=declared,
+        )
 
 
 def test_all_that_disagrees_is_in_one_refusal(blind_env):
@@ -109,8 +130,15 @@ def test_the_flags_that_are_advised_are_accepted(blind_env):
     assert "--policy-actions delta." in advised(spec, action_mode="delta")
     check(spec, Adapters(policy_actions="delta"), action_mode="delta")
     assert advised(spec, gripper_range=(1.0, -1.0)) == "Give --gripper-range 1 -1."
-    check(spec, Adapters(gripper_range=(1.0, -1.0)), gripper_range=(1.0, -1.0))
-    roles = {"camera_roles": {"overhead_cam": "wrist", "wrist_cam": "scene"}, "image_sizes": SIZES}
+    check(
+        spec,
+        Adapters(gripper_range=(1.0, -1.0)),
+        gripper_range=(1.0, -1.0),
+    )
+    roles = {
+        "camera_roles": {"overhead_cam": "wrist", "wrist_cam": "scene"},
+        "image_sizes": SIZES,
+    }
     hint = advised(spec, **roles)
     assert hint.startswith("Give --camera-map ")
     check(

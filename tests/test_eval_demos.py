@@ -17,7 +17,11 @@ from sim.registry import make_env
 def demos(tmp_path_factory):
     root = tmp_path_factory.mktemp("demos") / "set"
     env = make_env(
-        "so101/pick_place", image_sizes={"overhead_cam": (32, 32), "wrist_cam": (32, 32)}
+        "so101/pick_place",
+        image_sizes={
+            "overhead_cam": (32, 32),
+            "wrist_cam": (32, 32),
+        },
     )
     writer = DemonstrationWriter(root, env.spec, use_videos=False)
     kept = []
@@ -56,7 +60,13 @@ def test_lerobot_opens_it_with_image_stats(demos):
 def test_images_are_lossless_and_the_object_ends_in_the_bowl(demos):
     frames = DemonstrationFrames(demos)
     last = np.flatnonzero(np.diff(frames.episode_index, append=99))
-    assert (np.linalg.norm(frames.object_pos_world[last, :2] - [0.20, 0.15], axis=1) < 0.055).all()
+    assert (
+        np.linalg.norm(
+            frames.object_pos_world[last, :2] - [0.20, 0.15],
+            axis=1,
+        )
+        < 0.055
+    ).all()
     # If the arm starts at home, the recorded image of the overhead camera must equal the one that
     # the environment renders there.
     env = make_env("so101/pick_place", image_sizes={"overhead_cam": (32, 32)})
@@ -92,7 +102,11 @@ def test_an_existing_folder_is_not_overwritten(demos, blind_env):
 
 
 def test_noise_has_the_standard_deviation_asked_for_and_fades_when_quiet():
-    noise = TargetNoise(0.1, dt_s=0.01, rng=np.random.default_rng(0))
+    noise = TargetNoise(
+        0.1,
+        dt_s=0.01,
+        rng=np.random.default_rng(0),
+    )
     loud = np.array([noise.sample(quiet=False) for _ in range(60_000)])[1000:]
     np.testing.assert_allclose(loud[:, :5].std(axis=0), 0.1, rtol=0.1)
     assert (loud[:, 5] == 0).all()

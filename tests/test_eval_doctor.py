@@ -185,8 +185,16 @@ def test_1_a_queue_that_survives_the_reset(act):
         return ActionChunk(np.concatenate([*chunks]).astype(np.float32))
 
     network.reset()
-    stale = wrapped(replace(act, n_action_steps=15), reset=lambda: make_memory(), predict=predict)
-    named(findings_of(ACT, stale, compares=False), "reset", "different plans")
+    stale = wrapped(
+        replace(act, n_action_steps=15),
+        reset=lambda: make_memory(),
+        predict=predict,
+    )
+    named(
+        findings_of(ACT, stale, compares=False),
+        "reset",
+        "different plans",
+    )
     network.reset()
 
 
@@ -220,11 +228,19 @@ def test_2_a_processor_that_leaves_out_what_config_json_says(checkpoint, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("VISUAL", "IDENTITY"), ("STATE", "MIN_MAX"), ("ACTION", "MIN_MAX")]
+    ("kind", "mode"),
+    [
+        ("VISUAL", "IDENTITY"),
+        ("STATE", "MIN_MAX"),
+        ("ACTION", "MIN_MAX"),
+    ],
 )
 def test_2_a_config_json_that_says_another_way_than_the_processor(checkpoint, kind, mode):
     """lerobot follows the processor, which is healthy, so this is only a warning."""
-    edit_json(checkpoint / "config.json", lambda c: c["normalization_mapping"].update({kind: mode}))
+    edit_json(
+        checkpoint / "config.json",
+        lambda c: c["normalization_mapping"].update({kind: mode}),
+    )
     found = examine_copy(checkpoint)
     evidence = named(found, "statistics", "in another way than config.json says").evidence
     assert evidence == f"processor MEAN_STD, config.json {mode}"
@@ -287,7 +303,10 @@ def rename_camera(folder, old, new):
     for path in (*folder.glob("*.json"),):
         path.write_text(path.read_text().replace(old, new))
     for path in folder.glob("policy_*_step_*.safetensors"):
-        save_file({name.replace(old, new): value for name, value in load_file(path).items()}, path)
+        save_file(
+            {name.replace(old, new): value for name, value in load_file(path).items()},
+            path,
+        )
 
 
 def test_5_other_camera_names_are_refused_with_the_obvious_map(checkpoint):
@@ -320,12 +339,21 @@ def test_5_a_missing_camera(checkpoint):
     ],
 )
 def test_6_flipped_images(act, see, words):
-    named(findings_of(ACT, other_eyes(act, see)), "image flip", words)
+    named(
+        findings_of(ACT, other_eyes(act, see)),
+        "image flip",
+        words,
+    )
 
 
 def test_6_channel_order(act):
     named(
-        findings_of(ACT, other_eyes(act, lambda i: i[..., ::-1])), "channel order", "red and blue"
+        findings_of(
+            ACT,
+            other_eyes(act, lambda i: i[..., ::-1]),
+        ),
+        "channel order",
+        "red and blue",
     )
 
 
@@ -340,12 +368,17 @@ def test_7_actions_left_normalised(checkpoint):
 def test_7_actions_left_normalised_by_the_harness(act):
     """The files are healthy, so only the predicted actions show the bug."""
     action = load_file(next(find_checkpoint("act").glob("policy_postprocessor_step_*.safetensors")))
-    mean, std = action["action.mean"], action["action.std"]
+    mean = action["action.mean"]
+    std = action["action.std"]
 
     def predict(memories, rngs):
         return ActionChunk((act.policy.predict(memories, rngs).actions - mean) / std)
 
-    named(findings_of(ACT, wrapped(act, predict=predict)), "postprocessor", "left normalised")
+    named(
+        findings_of(ACT, wrapped(act, predict=predict)),
+        "postprocessor",
+        "left normalised",
+    )
 
 
 def test_7_other_statistics_after_than_before(checkpoint):
@@ -380,7 +413,11 @@ def test_8_open_and_closed_swapped(act):
 
     assert (
         "--gripper-range 100 0"
-        in named(findings_of(ACT, wrapped(act, predict=predict)), "gripper", "swapped").hint
+        in named(
+            findings_of(ACT, wrapped(act, predict=predict)),
+            "gripper",
+            "swapped",
+        ).hint
     )
 
 
@@ -459,7 +496,10 @@ def test_11_a_base_checkpoint(checkpoint):
 
 
 def test_12_n_action_steps_left_at_the_chunk_size(checkpoint):
-    edit_json(checkpoint / "config.json", lambda c: c.update(n_action_steps=c["chunk_size"]))
+    edit_json(
+        checkpoint / "config.json",
+        lambda c: c.update(n_action_steps=c["chunk_size"]),
+    )
     assert (
         "40 of 40"
         in named(
@@ -471,7 +511,11 @@ def test_12_n_action_steps_left_at_the_chunk_size(checkpoint):
 def test_12_a_whole_chunk_that_the_user_asked_for(act):
     config = replace_flags(ACT, n_action_steps=40)
     named(
-        findings_of(config, replace(act, n_action_steps=40), compares=False),
+        findings_of(
+            config,
+            replace(act, n_action_steps=40),
+            compares=False,
+        ),
         "n_action_steps",
         "as --n-action-steps asks",
     )
@@ -480,14 +524,21 @@ def test_12_a_whole_chunk_that_the_user_asked_for(act):
 @pytest.mark.parametrize("n", [1, 2])
 def test_12_far_fewer_action_steps_than_trained_for(act, n):
     named(
-        findings_of(replace_flags(ACT, n_action_steps=n), replace(act, n_action_steps=n)),
+        findings_of(
+            replace_flags(ACT, n_action_steps=n),
+            replace(act, n_action_steps=n),
+        ),
         "n_action_steps",
         "far fewer",
     )
 
 
 def test_15_a_horizon_in_which_even_the_expert_fails(act):
-    named(findings_of(ACT, replace(act, max_steps=100)), "horizon", "even the expert")
+    named(
+        findings_of(ACT, replace(act, max_steps=100)),
+        "horizon",
+        "even the expert",
+    )
 
 
 def test_16_another_field_of_view(act):
@@ -504,12 +555,20 @@ def test_16_a_checkpoint_that_does_not_tell_its_field_of_view(checkpoint, act):
     scene = replace(DEFAULT_SCENE, overhead_fovy_deg=60.0)
     env = PickPlace("so101/pick_place", scene, image_sizes=act.policy.spec.image_sizes)
     config = replace_flags(ACT, checkpoint=str(checkpoint))
-    named(findings_of(config, in_env(set_up(config), env)), "camera pose", "overhead_cam sees more")
+    named(
+        findings_of(config, in_env(set_up(config), env)),
+        "camera pose",
+        "overhead_cam sees more",
+    )
 
 
 def test_16_another_background(act):
     named(
-        findings_of(ACT, other_eyes(act, lambda i: i // 3), compares=False),
+        findings_of(
+            ACT,
+            other_eyes(act, lambda i: i // 3),
+            compares=False,
+        ),
         "cameras",
         "do not look like",
     )
@@ -549,7 +608,11 @@ def test_17_end_effector_targets_out_of_reach(tmp_path):
         SubjectConfig, policy="act", checkpoint=str(folder), env="so101/pick_place_ee"
     )
     setup = set_up(config)
-    found = named(findings_of(config, setup, compares=False), "inverse kinematics", "out of reach")
+    found = named(
+        findings_of(config, setup, compares=False),
+        "inverse kinematics",
+        "out of reach",
+    )
     assert "100% of the first plan" in found.evidence
     setup.env.close()
 
@@ -560,7 +623,11 @@ def test_state_in_another_order(act):
             return super().state()[[3, 1, 2, 0, 4, 5]]
 
     env = OtherOrder("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
-    found = named(findings_of(ACT, in_env(act, env), compares=False), "state", "another order")
+    found = named(
+        findings_of(ACT, in_env(act, env), compares=False),
+        "state",
+        "another order",
+    )
     # Only the values show the bug, since the names are still in the training's order.
     assert (
         "wrist_flex.pos, shoulder_lift.pos, elbow_flex.pos, shoulder_pan.pos, wrist_roll.pos"
@@ -570,7 +637,11 @@ def test_state_in_another_order(act):
 
 def test_other_units_than_in_training(act):
     setup = set_up(replace_flags(ACT, env="so101/pick_place_range"))
-    found = findings_of(replace_flags(ACT, env="so101/pick_place_range"), setup, compares=False)
+    found = findings_of(
+        replace_flags(ACT, env="so101/pick_place_range"),
+        setup,
+        compares=False,
+    )
     assert "range_m100_100" in named(found, "state order and units", "not as in training").evidence
 
 
@@ -581,7 +652,11 @@ def test_success_at_reset(act):
             return (replace(now, met=True),)
 
     env = AtGoal("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
-    named(findings_of(ACT, in_env(act, env)), "start", "begin at the goal")
+    named(
+        findings_of(ACT, in_env(act, env)),
+        "start",
+        "begin at the goal",
+    )
 
 
 def test_one_of_two_goals_holds_at_reset(act):
@@ -598,7 +673,11 @@ def test_one_of_two_goals_holds_at_reset(act):
             return (now, replace(now, met=True))
 
     env = HalfDone("so101/pick_place", image_sizes=act.policy.spec.image_sizes)
-    found = named(findings_of(ACT, in_env(act, env)), "start", "some goals hold")
+    found = named(
+        findings_of(ACT, in_env(act, env)),
+        "start",
+        "some goals hold",
+    )
     assert found.level is Level.WARNING and found.evidence == "'in sink' in 3 of 3 episodes"
 
 
@@ -608,7 +687,13 @@ def test_a_block_that_hangs_in_the_air_of_a_scene_of_the_users(own_scene, tmp_pa
     hanging = tmp_path / "hanging.xml"
     hanging.write_text(scene.replace('pos="0.2 -0.08 0.0125"', 'pos="0.2 -0.08 0.4"'))
     at_rest, in_the_air = (
-        findings_of(make_config(SubjectConfig, policy="zero", env=f"so101/pick_place@{s}"))
+        findings_of(
+            make_config(
+                SubjectConfig,
+                policy="zero",
+                env=f"so101/pick_place@{s}",
+            )
+        )
         for s in (own_scene, hanging)
     )
     assert "scene at rest" not in {check for check, _ in at_rest}
@@ -665,7 +750,10 @@ def test_a_camera_that_is_ignored(act):
             EpisodeMemory(
                 m.observations.__class__(
                     [
-                        replace(o, images=dict(o.images) | {"wrist_cam": o.images["wrist_cam"] * 0})
+                        replace(
+                            o,
+                            images=dict(o.images) | {"wrist_cam": o.images["wrist_cam"] * 0},
+                        )
                         for o in m.observations
                     ]
                 ),
@@ -683,7 +771,12 @@ def test_a_camera_that_is_ignored(act):
 
 
 def test_the_adapters_are_those_of_the_flags():
-    adapters = make_adapters(AdapterConfig(gripper_range=(1.0, -1.0), gripper_min=3.0))
+    adapters = make_adapters(
+        AdapterConfig(
+            gripper_range=(1.0, -1.0),
+            gripper_min=3.0,
+        )
+    )
     assert adapters.gripper_range == (1.0, -1.0) and adapters.gripper_min == 3.0
 
 

@@ -71,7 +71,10 @@ def in_every_camera(change):
 
 
 def in_state(change):
-    return lambda o: replace(o, state=change(o.state.copy()).astype(np.float32))
+    return lambda o: replace(
+        o,
+        state=change(o.state.copy()).astype(np.float32),
+    )
 
 
 def planned(act, change):
@@ -171,7 +174,11 @@ def test_what_the_policy_is_shown_wrongly_is_named(act, spoil, check, words):
     ],
 )
 def test_what_happens_to_the_plans_is_named(act, change, check, words):
-    named(findings_of(ACT, planned(act, change)), check, words)
+    named(
+        findings_of(ACT, planned(act, change)),
+        check,
+        words,
+    )
 
 
 def test_action_statistics_in_radians_are_not_called_differences(checkpoint):
@@ -200,7 +207,10 @@ def test_action_statistics_in_radians_are_not_called_differences(checkpoint):
             marks=pytest.mark.slow,
         ),
         (
-            lambda o: in_camera("wrist_cam", lambda _: o.images["overhead_cam"])(o),
+            lambda o: in_camera(
+                "wrist_cam",
+                lambda _: o.images["overhead_cam"],
+            )(o),
             "wrist_cam",
             "same image as",
         ),
@@ -229,9 +239,19 @@ def test_a_frozen_camera_is_not_called_swapped(act):
 def test_a_policy_that_always_plans_the_same_is_named(act):
     def still(memories, rngs):
         n = len(memories)
-        return ActionChunk(np.repeat(act.policy.predict(memories[:1], rngs[:1]).actions, n, axis=0))
+        return ActionChunk(
+            np.repeat(
+                act.policy.predict(memories[:1], rngs[:1]).actions,
+                n,
+                axis=0,
+            )
+        )
 
-    named(findings_of(ACT, wrapped(act, predict=still)), "plans", "the same at every moment")
+    named(
+        findings_of(ACT, wrapped(act, predict=still)),
+        "plans",
+        "the same at every moment",
+    )
 
 
 def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
@@ -239,7 +259,10 @@ def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
     jump = 10 * np.random.default_rng(0).normal(size=(act.policy.spec.chunk_size, 6)).astype(
         np.float32
     )
-    found = findings_of(ACT, planned(act, lambda plans: plans + jump))
+    found = findings_of(
+        ACT,
+        planned(act, lambda plans: plans + jump),
+    )
     warnings = [
         f
         for (check, text), f in found.items()
@@ -281,7 +304,10 @@ def test_the_detail_of_pictures_shows_whether_they_were_blown_up():
     scene = np.uint8(np.interp(scene, (scene.min(), scene.max()), (0, 255)))[..., None].repeat(
         3, axis=-1
     )
-    blown_up = cv2.resize(cv2.resize(scene, (64, 64), interpolation=cv2.INTER_AREA), (256, 256))
+    blown_up = cv2.resize(
+        cv2.resize(scene, (64, 64), interpolation=cv2.INTER_AREA),
+        (256, 256),
+    )
     assert all(0.3 < share < 0.7 for share in measure_detail(scene[None]))
     assert all(
         share < least
@@ -289,7 +315,10 @@ def test_the_detail_of_pictures_shows_whether_they_were_blown_up():
     )
 
 
-@pytest.mark.parametrize(("row", "check"), [(0, "plan"), (-1, "plans")])
+@pytest.mark.parametrize(
+    ("row", "check"),
+    [(0, "plan"), (-1, "plans")],
+)
 def test_plans_that_are_not_numbers_are_an_error(act, row, check):
     """The NaN is in the first plan in one case, and only in a later plan in the other."""
     first = act.policy.predict
@@ -309,10 +338,18 @@ def test_plans_that_are_not_numbers_are_an_error(act, row, check):
 
 
 def test_the_disagreement_and_where_it_lies():
-    n_steps, horizon, rng = 24, 4, np.random.default_rng(0)
+    n_steps = 24
+    horizon = 4
+    rng = np.random.default_rng(0)
     actions = rng.normal(size=(n_steps + horizon, 2))
     memories = tuple(EpisodeMemory(deque()) for _ in range(6))
-    reference = Reference(memories, tuple(range(0, n_steps, 4)), actions, n_steps, True)
+    reference = Reference(
+        memories,
+        tuple(range(0, n_steps, 4)),
+        actions,
+        n_steps,
+        True,
+    )
     plans = reference.future(horizon).copy()
     assert compute_disagreement(plans, reference) == 0
     assert compute_disagreement(plans - 0.5 * reference.scale, reference) == pytest.approx(0.5)
@@ -349,16 +386,35 @@ def test_a_policy_that_does_what_another_instruction_says_is_named(act):
             knows = [o.instruction == other and o.state.tobytes() in plan_of for o in seen]
             made = [
                 plan_of[o.state.tobytes()] if k else s
-                for o, k, s in zip(seen, knows, still, strict=True)
+                for o, k, s in zip(
+                    seen,
+                    knows,
+                    still,
+                    strict=True,
+                )
             ]
             return ActionChunk(np.stack(made))
 
         setup = wrapped(setup, predict=predict)
         setup.policy.spec = replace(setup.policy.spec, reads_instruction=True)
-        found = findings_of(replace_flags(ACT, env=env.spec.name), setup)
+        found = findings_of(
+            replace_flags(ACT, env=env.spec.name),
+            setup,
+        )
         assert (
-            named(found, "instruction", f"told {told!r} and does what {other!r} says").level
+            named(
+                found,
+                "instruction",
+                f"told {told!r} and does what {other!r} says",
+            ).level
             is Level.ERROR
         )
-        found = findings_of(replace_flags(ACT, env=env.spec.name, wrong_instruction=True), setup)
+        found = findings_of(
+            replace_flags(
+                ACT,
+                env=env.spec.name,
+                wrong_instruction=True,
+            ),
+            setup,
+        )
         assert not any("does what" in finding for _, finding in found)

@@ -55,7 +55,10 @@ def plans_of(config, episode_index=0):
         memory = setup.policy.reset()
         setup.env.reset(episode_index)
         memory.observations.append(setup.env.observe())
-        return setup.policy.predict([memory], [episode_rng("pick_place", episode_index, 0)]).actions
+        return setup.policy.predict(
+            [memory],
+            [episode_rng("pick_place", episode_index, 0)],
+        ).actions
 
 
 @pytest.mark.slow
@@ -97,7 +100,12 @@ def test_without_the_remedy_it_fails_and_with_it_it_succeeds(old_act, tmp_path):
 
 
 def test_it_is_recorded_and_a_run_is_resumed_with_no_other(small_act, tmp_path):
-    asked = make_config(EvalConfig, policy="act", checkpoint=str(small_act), calibration=OLD)
+    asked = make_config(
+        EvalConfig,
+        policy="act",
+        checkpoint=str(small_act),
+        calibration=OLD,
+    )
     config = name_policy(asked)
     with closing((setup := set_up(config)).env):
         run = RunFolder.create(tmp_path, describe(config, setup))
@@ -107,7 +115,13 @@ def test_it_is_recorded_and_a_run_is_resumed_with_no_other(small_act, tmp_path):
         with pytest.raises(
             WhiskerError, match=f"--calibration with --resume: expected '{OLD}', as the run has it"
         ):
-            refuse_changed_flags(replace_flags(config, resume=run.path, calibration=None))
+            refuse_changed_flags(
+                replace_flags(
+                    config,
+                    resume=run.path,
+                    calibration=None,
+                )
+            )
         check_same(Run.open(run.path), describe(config, setup))
     other = replace_flags(config, calibration=None)
     with (
@@ -171,13 +185,21 @@ HEALTHY = {
 
 
 def stats(key, mean, std, with_span=False):
-    values = {"mean": np.float64(mean), "std": np.float64(std)}
+    values = {
+        "mean": np.float64(mean),
+        "std": np.float64(std),
+    }
     if with_span:
         values |= {
             "min": values["mean"] - 1.5 * values["std"],
             "max": values["mean"] + 1.5 * values["std"],
         }
-    return FeatureStats(key, "ACTION" if key == "action" else "STATE", "MEAN_STD", values)
+    return FeatureStats(
+        key,
+        "ACTION" if key == "action" else "STATE",
+        "MEAN_STD",
+        values,
+    )
 
 
 def look(env, mean, std, with_span=False, relative=None, key="action", **flags):
@@ -185,25 +207,59 @@ def look(env, mean, std, with_span=False, relative=None, key="action", **flags):
     inputs, action = ({}, features) if key == "action" else ({key: features}, None)
     return find_other_calibration(
         make_check_context(
-            env, Normalisation(inputs, action, action, {}, relative or RelativeActions()), **flags
+            env,
+            Normalisation(
+                inputs,
+                action,
+                action,
+                {},
+                relative or RelativeActions(),
+            ),
+            **flags,
         )
     )
 
 
-@pytest.mark.parametrize("with_span", [False, True], ids=["mean and std", "with min and max"])
+@pytest.mark.parametrize(
+    "with_span",
+    [False, True],
+    ids=["mean and std", "with min and max"],
+)
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_recordings_in_the_old_calibration_are_told_from_the_same_in_todays(
     blind_env, name, with_span
 ):
     mean, std = RECORDINGS[name]
     assert look(blind_env, mean, std, with_span).finding == SAID
-    assert look(blind_env, mean, std, with_span, calibration=OLD) is None
+    assert (
+        look(
+            blind_env,
+            mean,
+            std,
+            with_span,
+            calibration=OLD,
+        )
+        is None
+    )
     new = (mean[0], 90 - mean[1], mean[2] - 90, *mean[3:])
     assert look(blind_env, new, std, with_span) is None
-    assert ALREADY in look(blind_env, new, std, with_span, calibration=OLD).finding
+    assert (
+        ALREADY
+        in look(
+            blind_env,
+            new,
+            std,
+            with_span,
+            calibration=OLD,
+        ).finding
+    )
 
 
-@pytest.mark.parametrize("with_span", [False, True], ids=["mean and std", "with min and max"])
+@pytest.mark.parametrize(
+    "with_span",
+    [False, True],
+    ids=["mean and std", "with min and max"],
+)
 @pytest.mark.parametrize("name", HEALTHY)
 def test_recordings_in_todays_calibration_are_left_alone(blind_env, name, with_span):
     assert look(blind_env, *HEALTHY[name], with_span) is None

@@ -33,12 +33,23 @@ def look():
     opened = []
 
     def look(checkpoint, **flags):
-        config = name_policy(make_config(EvalConfig, checkpoint=str(checkpoint), **flags))
+        config = name_policy(
+            make_config(
+                EvalConfig,
+                checkpoint=str(checkpoint),
+                **flags,
+            )
+        )
         setup = set_up(config)
         opened.append(setup)
         folder = find_checkpoint(str(checkpoint))
         config = add_to_camera_map(config, dict(setup.renamed_cameras))
-        context = CheckContext(config, setup, load_normalisation(folder), load_training_env(folder))
+        context = CheckContext(
+            config,
+            setup,
+            load_normalisation(folder),
+            load_training_env(folder),
+        )
         findings = sort_findings([*check_cameras(context), *check_image_sizes(context)])
         return {finding.check: finding for finding in reversed(findings)}, context
 
@@ -52,7 +63,11 @@ def rendered(context):
 
 
 def test_a_size_that_differs_from_the_datasets_is_said_and_the_flag_mends_it(look, tmp_path):
-    root = create_dataset(tmp_path / "dataset", overhead_cam=(480, 640), wrist_cam=(480, 640))
+    root = create_dataset(
+        tmp_path / "dataset",
+        overhead_cam=(480, 640),
+        wrist_cam=(480, 640),
+    )
     folder = save_train_config(save_small_act(tmp_path / "act"), root)
     said, context = look(folder)
     assert said["image sizes"].level is Level.WARNING and rendered(context) == {
@@ -89,15 +104,29 @@ def test_the_size_of_a_base_is_not_taken_for_the_trainings(look, tmp_path):
 def test_a_size_that_nothing_doubts_is_fine(look, tmp_path, small_act):
     said, _ = look(small_act)
     assert said["image sizes"].level is Level.OK and "declares" in said["image sizes"].finding
-    said, _ = look(save_train_config(save_small_diffusion(tmp_path / "diffusion"), None))
+    said, _ = look(
+        save_train_config(
+            save_small_diffusion(tmp_path / "diffusion"),
+            None,
+        )
+    )
     assert said["image sizes"].level is Level.OK and "layers need" in said["image sizes"].finding
     said, _ = look("act")
     assert said["image sizes"].finding == "as in training"
 
 
 def test_cameras_of_two_sizes_get_no_flag_that_cannot_say_so(look, tmp_path):
-    root = create_dataset(tmp_path / "dataset", overhead_cam=(480, 640), wrist_cam=(240, 320))
-    said, _ = look(save_train_config(save_small_act(tmp_path / "act"), root))
+    root = create_dataset(
+        tmp_path / "dataset",
+        overhead_cam=(480, 640),
+        wrist_cam=(240, 320),
+    )
+    said, _ = look(
+        save_train_config(
+            save_small_act(tmp_path / "act"),
+            root,
+        )
+    )
     assert said["image sizes"].level is Level.WARNING and "640x480" not in said["image sizes"].hint
 
 
@@ -118,7 +147,11 @@ def test_the_checkpoints_own_rename_map_is_used_and_said(look, tmp_path):
 def test_a_camera_that_was_never_there_is_not_missing(look, tmp_path):
     cameras = ("camera1", "camera2", "camera3")
     folder = save_small_act(tmp_path / "act", cameras=cameras, normalization_mapping=MEAN_STD)
-    rename_cameras(folder, NAMES, dataset_stats({"overhead_cam": 0.5, "wrist_cam": 0.5}))
+    rename_cameras(
+        folder,
+        NAMES,
+        dataset_stats({"overhead_cam": 0.5, "wrist_cam": 0.5}),
+    )
     said, context = look(folder)
     assert said["camera names"].level is Level.OK
     assert not any("expect a lower success rate" in finding.hint for finding in said.values())
@@ -133,7 +166,11 @@ def test_images_that_were_trained_raw_are_accepted_with_a_warning(look, tmp_path
     folder = save_small_act(
         tmp_path / "act", cameras=("camera1", "camera2"), normalization_mapping=modes
     )
-    rename_cameras(folder, NAMES, dataset_stats({"overhead_cam": 0.5, "wrist_cam": 0.5}))
+    rename_cameras(
+        folder,
+        NAMES,
+        dataset_stats({"overhead_cam": 0.5, "wrist_cam": 0.5}),
+    )
     said, _ = look(folder)
     assert said["image statistics"].level is Level.WARNING
     assert (
@@ -164,7 +201,17 @@ def test_the_size_is_kept_in_the_run_and_compared_on_resume(
         return main()
 
     shared = ("--checkpoint", small_act, "--max-steps", 4, "--quiet", "--episodes", 1)
-    assert run(*shared, "--image-size", "48x32", "--run-dir", tmp_path, "--no-doctor") == 0
+    assert (
+        run(
+            *shared,
+            "--image-size",
+            "48x32",
+            "--run-dir",
+            tmp_path,
+            "--no-doctor",
+        )
+        == 0
+    )
     (folder,) = tmp_path.iterdir()
     written = json.loads((folder / "run.json").read_text())
     assert written["config"]["adapters"]["image_size"] == "48x32"

@@ -54,7 +54,10 @@ def look(folder, env, mode="absolute", **flags):
 
     The environment takes targets or differences, as `mode` says.
     """
-    spec = replace(env.spec, action=replace(env.spec.action, mode=mode))
+    spec = replace(
+        env.spec,
+        action=replace(env.spec.action, mode=mode),
+    )
     context = make_check_context(
         env, load_normalisation(folder), spec, checkpoint=str(folder), **flags
     )
@@ -87,14 +90,22 @@ def test_an_environment_of_differences_gets_no_targets(tmp_path, blind_env):
 
 
 @pytest.mark.parametrize(
-    ("exclude", "flag_helps"), [(("gripper",), True), ((), False), (OTHERS, False)]
+    ("exclude", "flag_helps"),
+    [
+        (("gripper",), True),
+        ((), False),
+        (OTHERS, False),
+    ],
 )
 def test_differences_that_nothing_makes_targets_are_named(tmp_path, blind_env, exclude, flag_helps):
     """The flag helps only if the training left the gripper absolute too.
 
     `--policy-actions delta` does not add the state to the gripper's action.
     """
-    folder = save_act(tmp_path / "act", {"added": False, "exclude": exclude})
+    folder = save_act(
+        tmp_path / "act",
+        {"added": False, "exclude": exclude},
+    )
     finding = look(folder, blind_env)["delta or absolute"]
     assert finding.level is Level.ERROR and "to which no step adds the state" in finding.finding
     assert ("--policy-actions delta" in finding.hint) is flag_helps
@@ -106,20 +117,30 @@ def test_differences_that_nothing_makes_targets_are_named(tmp_path, blind_env, e
 
 def test_a_state_that_is_added_to_targets_is_named(tmp_path, blind_env):
     steps = {"trained": False}
-    finding = look(save_act(tmp_path / "act", steps, differences=False), blind_env)[
-        "delta or absolute"
-    ]
+    finding = look(
+        save_act(tmp_path / "act", steps, differences=False),
+        blind_env,
+    )["delta or absolute"]
     assert (
         finding.level is Level.ERROR
         and "adds the state to actions that look like targets" in finding.finding
     )
     # The dataset may already have contained differences.
-    assert "delta or absolute" not in look(save_act(tmp_path / "differences", steps), blind_env)
+    assert "delta or absolute" not in look(
+        save_act(tmp_path / "differences", steps),
+        blind_env,
+    )
 
 
-@pytest.mark.parametrize("steps", [None, {"trained": False, "added": False}])
+@pytest.mark.parametrize(
+    "steps",
+    [None, {"trained": False, "added": False}],
+)
 def test_without_such_steps_the_statistics_decide(tmp_path, blind_env, steps):
-    finding = look(save_act(tmp_path / "act", steps), blind_env)["delta or absolute"]
+    finding = look(
+        save_act(tmp_path / "act", steps),
+        blind_env,
+    )["delta or absolute"]
     assert finding.level is Level.ERROR and "look like differences" in finding.finding
     assert "delta or absolute" not in look(tmp_path / "act", blind_env, policy_actions="delta")
     targets = save_act(tmp_path / "targets", steps, differences=False)
@@ -139,7 +160,10 @@ def test_without_such_steps_the_statistics_decide(tmp_path, blind_env, steps):
     ],
 )
 def test_another_instruction_is_one_of_other_words(blind_env, words, is_another):
-    context = make_check_context(blind_env, Normalisation({}, None, None, {}))
+    context = make_check_context(
+        blind_env,
+        Normalisation({}, None, None, {}),
+    )
     context.setup.policy.spec = replace(context.setup.policy.spec, reads_instruction=True)
     context.training_env = asdict(blind_env.spec) | {"instruction": words}
     found = {finding.check: finding for finding in check_training_env(context)}
@@ -151,14 +175,21 @@ def test_another_instruction_is_one_of_other_words(blind_env, words, is_another)
 
 
 def look_at_names(env, **names):
-    context = make_check_context(env, Normalisation({}, None, None, {}))
+    context = make_check_context(
+        env,
+        Normalisation({}, None, None, {}),
+    )
     context.setup = replace(context.setup, training=TrainingRecord(**names))
     return list(check_names(context))
 
 
 def test_numbers_in_another_order_than_the_datasets_are_named_by_their_names(blind_env):
     pan, *others = ACTION_NAMES
-    (finding,) = look_at_names(blind_env, state_names=ACTION_NAMES, action_names=(*others, pan))
+    (finding,) = look_at_names(
+        blind_env,
+        state_names=ACTION_NAMES,
+        action_names=(*others, pan),
+    )
     assert (
         finding.check == "joint order"
         and finding.level is Level.ERROR
@@ -184,7 +215,11 @@ def test_a_gripper_that_is_a_difference_too_has_no_range(tmp_path, blind_env):
             else value
         )
 
-    folder = make_relative(save_small_act(tmp_path / "act"), names=ACTION_NAMES, exclude=())
+    folder = make_relative(
+        save_small_act(tmp_path / "act"),
+        names=ACTION_NAMES,
+        exclude=(),
+    )
     edit_statistics(folder, all_around_zero)
     finding = look(folder, blind_env)["gripper"]
     assert finding.level is Level.UNKNOWN and "differences" in finding.finding

@@ -30,10 +30,17 @@ def test_plans_that_more_steps_would_change_are_named(tmp_path, policy, field, n
     plant = Plant("steps", (), files=in_steps(**{field: n_steps}))
     config, setup = planted(plant, tmp_path, policy)
     with closing(setup.env):
-        context = CheckContext(config, setup, load_normalisation(setup.checkpoint.folder))
+        context = CheckContext(
+            config,
+            setup,
+            load_normalisation(setup.checkpoint.folder),
+        )
         plan = context.first_plan
         (finding,) = check_denoising(context)
-        np.testing.assert_array_equal(context.predict(context.first_memory)[0], plan)
+        np.testing.assert_array_equal(
+            context.predict(context.first_memory)[0],
+            plan,
+        )
     assert (
         finding.level is level
         and f"with {2 * n_steps} steps in place of {n_steps}" in finding.evidence

@@ -22,7 +22,12 @@ from sim.flags import make_config
 
 def check_of_nothing(context):
     """Yield a finding, then raise an error."""
-    yield Finding("beginning", Level.OK, "said before it failed", context.env.name)
+    yield Finding(
+        "beginning",
+        Level.OK,
+        "said before it failed",
+        context.env.name,
+    )
     raise np.linalg.LinAlgError("a matrix\nthat is singular")
 
 
@@ -53,7 +58,10 @@ def test_a_check_that_raises_is_a_finding_and_the_others_are_made(failing_check)
     assert {"beginning", "disk space", "start", "scene at rest", "reset"} <= found.keys()
 
 
-@pytest.mark.parametrize("flags", [[], ["--no-doctor"]])
+@pytest.mark.parametrize(
+    "flags",
+    [[], ["--no-doctor"]],
+)
 def test_a_check_that_raises_ends_no_evaluation(
     failing_check, monkeypatch, capsys, tmp_path, flags
 ):
@@ -80,7 +88,10 @@ def test_a_check_that_raises_ends_no_evaluation(
 
 @pytest.mark.parametrize(
     ("buffer", "number", "words"),
-    [("running_mean", np.nan, "NaN or infinite"), ("running_var", -1.0, "negative variances")],
+    [
+        ("running_mean", np.nan, "NaN or infinite"),
+        ("running_var", -1.0, "negative variances"),
+    ],
 )
 def test_running_statistics_that_make_no_numbers_are_found_before_the_run(
     small_act, tmp_path, buffer, number, words
@@ -88,11 +99,21 @@ def test_running_statistics_that_make_no_numbers_are_found_before_the_run(
     folder = shutil.copytree(small_act, tmp_path / "act")
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if name.endswith(f"bn1.{buffer}"))
-    weights[name] = np.where(np.arange(weights[name].size) == 0, np.float32(number), weights[name])
+    weights[name] = np.where(
+        np.arange(weights[name].size) == 0,
+        np.float32(number),
+        weights[name],
+    )
     save_file(weights, folder / "model.safetensors")
     found = {
         finding.check: finding
-        for finding in run_checks(make_config(SubjectConfig, policy="act", checkpoint=str(folder)))
+        for finding in run_checks(
+            make_config(
+                SubjectConfig,
+                policy="act",
+                checkpoint=str(folder),
+            )
+        )
     }
     assert found["weights"].level is Level.ERROR and words in found["weights"].finding
     assert found["weights"].evidence == name
@@ -117,7 +138,11 @@ FINDINGS = [
 
 
 def print_findings(findings, **options):
-    console = Console(width=80, record=True, file=io.StringIO())
+    console = Console(
+        width=80,
+        record=True,
+        file=io.StringIO(),
+    )
     findings_output.print_findings(console, "act in so101/pick_place", findings, **options)
     return console.export_text()
 

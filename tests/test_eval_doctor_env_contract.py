@@ -33,7 +33,10 @@ def test_an_environment_is_examined_alone(doctor):
 
 def test_a_broken_contract_is_an_error(doctor, monkeypatch):
     made = {"toy/good": Slider, "toy/broken": ForgetsVelocity}
-    monkeypatch.setattr("eval.doctor.env_contract.make_env", lambda name, control: made[name]())
+    monkeypatch.setattr(
+        "eval.doctor.env_contract.make_env",
+        lambda name, control: made[name](),
+    )
     code, out, _ = doctor("--env", "toy/good")
     assert code == 0 and "environment toy/good" in out and "13 fine" in out
     assert "1 unknown: drawable" in out

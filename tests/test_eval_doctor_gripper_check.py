@@ -20,8 +20,14 @@ from tests.test_eval_doctor_recorded_run_checks import (
 )
 
 # LIBERO declares its gripper so: -1 opens, 1 closes, and only the sign counts.
-BINARY = replace(ACTION, gripper_closed=1.0, gripper_open=-1.0, gripper_closes_below=0.5)
-GRASP, RELEASE = 60, 100
+BINARY = replace(
+    ACTION,
+    gripper_closed=1.0,
+    gripper_open=-1.0,
+    gripper_closes_below=0.5,
+)
+GRASP = 60
+RELEASE = 100
 
 
 def episode(gripper, *, near=(50, 120)):
@@ -38,7 +44,11 @@ def episode(gripper, *, near=(50, 120)):
 
 def commands(open_value, closed_value):
     steps = np.arange(N_STEPS)
-    return np.where((steps >= GRASP) & (steps < RELEASE), closed_value, open_value)
+    return np.where(
+        (steps >= GRASP) & (steps < RELEASE),
+        closed_value,
+        open_value,
+    )
 
 
 def look(gripper, action=BINARY, n_success=0, near=(50, 120), **flags):
@@ -53,12 +63,18 @@ def look(gripper, action=BINARY, n_success=0, near=(50, 120), **flags):
     )
 
 
-@pytest.mark.parametrize("size", [1.0, 0.9, 0.6])
+@pytest.mark.parametrize(
+    "size",
+    [1.0, 0.9, 0.6],
+)
 def test_a_binary_gripper_that_is_told_its_two_values_is_fine(size):
     assert look(commands(-size, size)).level is Level.OK
 
 
-@pytest.mark.parametrize(("open_value", "closed_value"), [(1, 0), (0, 1)])
+@pytest.mark.parametrize(
+    ("open_value", "closed_value"),
+    [(1, 0), (0, 1)],
+)
 def test_zero_to_one_is_named_with_both_flags(open_value, closed_value):
     finding = look(commands(open_value, closed_value))
     assert (
@@ -85,7 +101,13 @@ def test_a_gripper_of_many_widths_may_stay_in_one_half():
     assert look(commands(50, 0), ACTION).level is Level.OK
 
 
-@pytest.mark.parametrize(("action", "values"), [(BINARY, (-1.0, 1.0)), (ACTION, (50.0, 0.0))])
+@pytest.mark.parametrize(
+    ("action", "values"),
+    [
+        (BINARY, (-1.0, 1.0)),
+        (ACTION, (50.0, 0.0)),
+    ],
+)
 def test_a_gripper_that_closes_elsewhere_alone_is_named(action, values):
     """The gripper closes and opens, but never near the object."""
     finding = look(commands(*values), action, near=(10, 40))
@@ -95,7 +117,15 @@ def test_a_gripper_that_closes_elsewhere_alone_is_named(action, values):
         and finding.hint
     )
     assert "closes near the object in 0 of the 4 episodes that come near it" in finding.evidence
-    assert look(commands(*values), action, near=(10, 40), n_success=1).level is Level.OK
+    assert (
+        look(
+            commands(*values),
+            action,
+            near=(10, 40),
+            n_success=1,
+        ).level
+        is Level.OK
+    )
     # A gripper that was closed before it arrived does not close there. An arm that never comes near
     # the object is not this check's concern.
     assert look(commands(*values), action, near=(70, 90)).level is Level.WARNING
@@ -107,4 +137,12 @@ def test_a_gripper_that_closes_elsewhere_alone_is_named(action, values):
 def test_a_door_may_be_pushed():
     pushed = episode(commands(-1.0, 1.0), near=(10, 40))
     pushed.joint_progress[:] = 0.1
-    assert check_gripper([pushed] * 3, BINARY, STATE_NAMES, 0).level is Level.OK
+    assert (
+        check_gripper(
+            [pushed] * 3,
+            BINARY,
+            STATE_NAMES,
+            0,
+        ).level
+        is Level.OK
+    )

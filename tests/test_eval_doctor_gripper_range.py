@@ -25,7 +25,12 @@ def look(blind_env):
         padded = {name: np.array([*arm, value], dtype=np.float64) for name, value in values.items()}
         stats = FeatureStats("action", "ACTION", mode, padded)
         spec = replace(blind_env.spec, action=action)
-        context = make_check_context(blind_env, Normalisation({}, stats, stats, {}), spec, **flags)
+        context = make_check_context(
+            blind_env,
+            Normalisation({}, stats, stats, {}),
+            spec,
+            **flags,
+        )
         (finding,) = check_gripper_range(context, stats, *stats.span)
         return finding
 
@@ -45,16 +50,30 @@ def two_valued(low, high, share_high, *names):
     return {name: every[name] for name in names or every}
 
 
-ENOUGH = [("mean", "std"), ("min", "max"), ("q01", "q99"), ()]
-MODES = {("q01", "q99"): "QUANTILES", ("min", "max"): "MIN_MAX"}
+ENOUGH = [
+    ("mean", "std"),
+    ("min", "max"),
+    ("q01", "q99"),
+    (),
+]
+MODES = {
+    ("q01", "q99"): "QUANTILES",
+    ("min", "max"): "MIN_MAX",
+}
 
 
 @pytest.mark.parametrize("names", ENOUGH)
-@pytest.mark.parametrize("share_high", [0.3, 0.47, 0.53, 0.7])
+@pytest.mark.parametrize(
+    "share_high",
+    [0.3, 0.47, 0.53, 0.7],
+)
 def test_libero_takes_minus_1_and_1(look, names, share_high):
     """The result does not depend on the kind of statistics or on how often the gripper closes."""
     mode = MODES.get(names, "MEAN_STD")
-    own = look(two_valued(-1, 1, share_high, *names), mode=mode)
+    own = look(
+        two_valued(-1, 1, share_high, *names),
+        mode=mode,
+    )
     assert own.level is Level.OK and "two values" in own.finding
     other = two_valued(0, 1, share_high, *names)
     finding = look(other, mode=mode)
@@ -64,16 +83,37 @@ def test_libero_takes_minus_1_and_1(look, names, share_high):
         and "--gripper-range 1 0 if 1 closes" in finding.hint
     )
     for proposed in ((0.0, 1.0), (1.0, 0.0)):
-        assert look(other, mode=mode, gripper_range=proposed).level is Level.OK
+        assert (
+            look(
+                other,
+                mode=mode,
+                gripper_range=proposed,
+            ).level
+            is Level.OK
+        )
 
 
-@pytest.mark.parametrize(("low", "high"), [(-0.9, 0.95), (-1.1, 1.2), (-0.6, 0.7)])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (-0.9, 0.95),
+        (-1.1, 1.2),
+        (-0.6, 0.7),
+    ],
+)
 def test_values_a_little_off_are_the_same_two(look, low, high):
     """An action filter or a teleoperation device shifts the values, but only the sign counts."""
     assert look(two_valued(low, high, 0.4)).level is Level.OK
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1, 0), (0, 100), (0, 0.04)])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (-1, 0),
+        (0, 100),
+        (0, 0.04),
+    ],
+)
 def test_other_values_are_named_with_flags_that_are_right(look, low, high):
     values = two_valued(low, high, 0.4)
     finding = look(values)
@@ -91,15 +131,34 @@ def test_a_flag_that_is_not_needed_is_to_be_left_out(look):
 @pytest.mark.parametrize(
     ("mode", "values"),
     [
-        ("MEAN_STD", {"mean": -1, "std": 0, "min": -1, "max": -1}),
+        (
+            "MEAN_STD",
+            {
+                "mean": -1,
+                "std": 0,
+                "min": -1,
+                "max": -1,
+            },
+        ),
         ("MEAN_STD", {"mean": 20, "std": 1e-6}),
         ("MEAN_STD", {"mean": 0, "std": 0}),
         ("MIN_MAX", {"min": 1, "max": 1}),
         # The extremes occurred so rarely that the policy cannot plan them.
-        ("QUANTILES", {"q01": -1, "q99": -1, "min": -1, "max": 1}),
+        (
+            "QUANTILES",
+            {
+                "q01": -1,
+                "q99": -1,
+                "min": -1,
+                "max": 1,
+            },
+        ),
     ],
 )
-@pytest.mark.parametrize("action", [LIBERO, replace(LIBERO, gripper_closes_below=0.15)])
+@pytest.mark.parametrize(
+    "action",
+    [LIBERO, replace(LIBERO, gripper_closes_below=0.15)],
+)
 def test_a_gripper_that_never_varied_can_never_move(look, mode, values, action):
     finding = look(values, action, mode)
     assert finding.level is Level.ERROR and "can never move" in finding.finding and finding.hint
@@ -107,9 +166,24 @@ def test_a_gripper_that_never_varied_can_never_move(look, mode, values, action):
 
 @pytest.mark.parametrize(
     ("low", "high", "level"),
-    [(0, 97, Level.OK), (5, 76, Level.OK), (0, 1, Level.ERROR), (-1, 1, Level.ERROR)],
+    [
+        (0, 97, Level.OK),
+        (5, 76, Level.OK),
+        (0, 1, Level.ERROR),
+        (-1, 1, Level.ERROR),
+    ],
 )
 def test_a_gripper_that_opens_by_degrees_is_compared_by_its_range(
     look, blind_env, low, high, level
 ):
-    assert look({"min": low, "max": high}, blind_env.spec.action, "MIN_MAX").level is level
+    assert (
+        look(
+            {
+                "min": low,
+                "max": high,
+            },
+            blind_env.spec.action,
+            "MIN_MAX",
+        ).level
+        is level
+    )

@@ -21,9 +21,15 @@ from tests.small_checkpoints import edit_statistics, save_small_act
 
 IMAGENET = {name: np.float32(IMAGENET_STATS[name]) for name in ("mean", "std")}
 HALF = {name: np.full((3, 1, 1), 0.5, np.float32) for name in ("mean", "std")}
-NONE = {"mean": np.zeros((3, 1, 1), np.float32), "std": np.ones((3, 1, 1), np.float32)}
+NONE = {
+    "mean": np.zeros((3, 1, 1), np.float32),
+    "std": np.ones((3, 1, 1), np.float32),
+}
 # These are the statistics of a grey rendering, as a dataset measures them.
-GREY = {"mean": np.full((3, 1, 1), 0.7, np.float32), "std": np.full((3, 1, 1), 0.3, np.float32)}
+GREY = {
+    "mean": np.full((3, 1, 1), 0.7, np.float32),
+    "std": np.full((3, 1, 1), 0.3, np.float32),
+}
 
 
 def save_act(folder, cameras, images):
@@ -43,7 +49,12 @@ def save_act(folder, cameras, images):
 
 def look(folder, **flags):
     """Return the problems with the cameras by check, and all findings."""
-    config = make_config(SubjectConfig, policy="act", checkpoint=str(folder), **flags)
+    config = make_config(
+        SubjectConfig,
+        policy="act",
+        checkpoint=str(folder),
+        **flags,
+    )
     setup = set_up(config)
     try:
         findings = list(check_cameras(CheckContext(config, setup, load_normalisation(folder))))
@@ -56,7 +67,12 @@ def look(folder, **flags):
     "cameras", [("overhead_cam", "wrist_cam"), ("overhead_cam_depth", "wrist_cam")]
 )
 @pytest.mark.parametrize(
-    ("images", "name"), [(IMAGENET, "ImageNet's"), (HALF, "mean 0.5"), (NONE, "mean 0 and std 1")]
+    ("images", "name"),
+    [
+        (IMAGENET, "ImageNet's"),
+        (HALF, "mean 0.5"),
+        (NONE, "mean 0 and std 1"),
+    ],
 )
 def test_a_convention_says_nothing_of_colour_or_depth(tmp_path, cameras, images, name):
     folder = save_act(tmp_path / "act", cameras, images)
@@ -111,7 +127,11 @@ def test_where_no_flag_is_needed_it_is_to_be_left_out(tmp_path):
 
 def test_a_name_that_says_depth_is_proposed_the_depth_camera(tmp_path):
     folder = save_act(tmp_path / "act", ("top_depth", "wrist"), IMAGENET)
-    config = make_config(SubjectConfig, policy="act", checkpoint=str(folder))
+    config = make_config(
+        SubjectConfig,
+        policy="act",
+        checkpoint=str(folder),
+    )
     with pytest.raises(WhiskerError, match="overhead_cam_depth=top_depth") as refusal:
         set_up(config)
     proposed = re.search(r"--camera-map (\S+,\S+?)\.?$", refusal.value.hint)[1]

@@ -75,12 +75,19 @@ def test_an_instruction_that_arrives_is_fine(tmp_path):
     assert not find(BY_NAME["healthy"], tmp_path)
 
 
-@pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05", "xvla", "groot"])
+@pytest.mark.parametrize(
+    "policy_type",
+    ["smolvla", "pi0", "pi05", "xvla", "groot"],
+)
 def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
     """A checkpoint that was saved without changes has no problem with its instruction."""
     with shrunken_paligemma():
         folder = save_small_checkpoint(policy_type, tmp_path / policy_type)
-        config = make_config(SubjectConfig, policy=policy_type, checkpoint=str(folder))
+        config = make_config(
+            SubjectConfig,
+            policy=policy_type,
+            checkpoint=str(folder),
+        )
         setup = set_up(config)
     with closing(setup.env):
         context = CheckContext(config, setup)

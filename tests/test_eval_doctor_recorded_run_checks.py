@@ -45,7 +45,8 @@ from sim.registry import make_env
 from sim.spec import ActionSpec
 from tests.runs import describe_run, make_trajectory_of
 
-N_JOINTS, GRIPPER = 3, 2
+N_JOINTS = 3
+GRIPPER = 2
 STATE_NAMES = ("pan.pos", "lift.pos", "gripper.pos")
 ACTION = ActionSpec(
     names=STATE_NAMES,
@@ -58,7 +59,8 @@ ACTION = ActionSpec(
     gripper_closed=0.0,
     gripper_open=100.0,
 )
-N_STEPS, CHUNK = 120, 20
+N_STEPS = 120
+CHUNK = 20
 
 STAGES = tuple(PICK_AND_PLACE.stages)
 
@@ -79,7 +81,11 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
     if state is None:
         state = np.concatenate([[[50, -40, 25]], action])
     n = len(action)
-    object_pos = np.repeat([[0.20, -0.08 + 0.01 * index, 0.01]], n + 1, axis=0)
+    object_pos = np.repeat(
+        [[0.20, -0.08 + 0.01 * index, 0.01]],
+        n + 1,
+        axis=0,
+    )
     object_pos[n // 2 :, 1] += 0.2
     steps = np.arange(0, n, chunk)
     arrays = {
@@ -88,7 +94,12 @@ def make_episode(index=0, action=None, state=None, chunk=CHUNK):
         "clipped": np.zeros(n, dtype=bool),
         "ik_error_m": np.full(n, np.nan),
         "ee_pos_world": np.stack(
-            [np.linspace(0, 0.5, n + 1), np.zeros(n + 1), np.zeros(n + 1)], axis=1
+            [
+                np.linspace(0, 0.5, n + 1),
+                np.zeros(n + 1),
+                np.zeros(n + 1),
+            ],
+            axis=1,
         ),
         "object_pos_world": object_pos,
         "object_height_m": np.zeros(n + 1),
@@ -116,11 +127,29 @@ def make_rows(n, n_success=0, error=""):
 
     The first `n_success` are successes. The others never pick anything up.
     """
-    return [make_row(make_record(i, i < n_success, make_episode(), error)) for i in range(n)]
+    return [
+        make_row(
+            make_record(
+                i,
+                i < n_success,
+                make_episode(),
+                error,
+            )
+        )
+        for i in range(n)
+    ]
 
 
 def make_record(index, success, episode, error=""):
-    return EpisodeRecord("task", index, success, error, 1.0, episode, make_trajectory_of(episode))
+    return EpisodeRecord(
+        "task",
+        index,
+        success,
+        error,
+        1.0,
+        episode,
+        make_trajectory_of(episode),
+    )
 
 
 @pytest.fixture
@@ -161,7 +190,13 @@ def test_a_gripper_that_asks_for_a_little_less_than_closed_is_fine(episodes):
     assert is_fine(check_action_range(episodes, ACTION))
 
 
-@pytest.mark.parametrize(("share", "level"), [(0.2, Level.WARNING), (0.8, Level.ERROR)])
+@pytest.mark.parametrize(
+    ("share", "level"),
+    [
+        (0.2, Level.WARNING),
+        (0.8, Level.ERROR),
+    ],
+)
 def test_actions_far_outside_are_named(episodes, share, level):
     for episode in episodes:
         n = int(share * N_STEPS)
@@ -174,7 +209,12 @@ def test_actions_far_outside_are_named(episodes, share, level):
 def test_actions_that_are_nearly_all_a_little_outside_are_named(episodes):
     for episode in episodes:
         episode.action[:, GRIPPER], episode.clipped[:] = -1.2, True
-    assert_named(check_action_range(episodes, ACTION), Level.WARNING, "gripper.pos", "just outside")
+    assert_named(
+        check_action_range(episodes, ACTION),
+        Level.WARNING,
+        "gripper.pos",
+        "just outside",
+    )
 
 
 def test_movement_of_a_healthy_run_is_fine(episodes):
@@ -221,7 +261,11 @@ def test_gripper_of_a_healthy_run_is_fine(episodes):
     ],
 )
 def test_what_the_gripper_never_does_is_named(episodes, low, high, words):
-    assert_named(check_gripper_between(episodes, low, high), Level.WARNING, *words)
+    assert_named(
+        check_gripper_between(episodes, low, high),
+        Level.WARNING,
+        *words,
+    )
 
 
 def test_a_success_shows_that_the_task_needs_no_more_of_the_gripper(episodes):
@@ -236,7 +280,12 @@ def test_closed_may_be_the_larger_number(episodes):
         action[:, GRIPPER] = -1
         return action
 
-    opened = check_gripper(spoil(episodes, change), finger, ("qpos",), 0)
+    opened = check_gripper(
+        spoil(episodes, change),
+        finger,
+        ("qpos",),
+        0,
+    )
     assert_named(opened, Level.WARNING, "never closes", "constant")
     assert "measured" not in opened.evidence
 
@@ -277,7 +326,11 @@ def test_the_joint_that_goes_elsewhere_is_named(episodes):
 def test_a_constant_target_that_is_not_reached_is_named(episodes):
     for episode in episodes:
         episode.action[:, 0], episode.state[:, 0] = 90, 50
-    assert_named(check_following(episodes, ACTION, STATE_NAMES), Level.WARNING, "'pan.pos' least")
+    assert_named(
+        check_following(episodes, ACTION, STATE_NAMES),
+        Level.WARNING,
+        "'pan.pos' least",
+    )
 
 
 def test_an_object_between_the_jaws_is_fine(episodes):
@@ -368,7 +421,13 @@ def test_small_jumps_of_an_arm_that_hardly_moves_are_fine(episodes):
 
 
 def test_one_action_a_chunk_is_no_hand_over(episodes):
-    single = [make_episode(action=e.action, chunk=1) for e in episodes]
+    single = [
+        make_episode(
+            action=e.action,
+            chunk=1,
+        )
+        for e in episodes
+    ]
     assert "not compared" in check_hand_over(single, ACTION).finding
 
 
@@ -399,7 +458,10 @@ def test_crashes():
     finding = check_crashes(make_rows(4) + crashed)
     assert_named(finding, Level.WARNING, "in no rate")
     assert "1 of 5" in finding.evidence and "ZeroDivisionError: spoilt" in finding.evidence
-    assert_named(check_crashes(make_rows(1) + 2 * crashed), Level.ERROR)
+    assert_named(
+        check_crashes(make_rows(1) + 2 * crashed),
+        Level.ERROR,
+    )
 
 
 def test_number_of_episodes():
@@ -413,7 +475,14 @@ def test_inverse_kinematics():
     rows = make_rows(2)
     assert is_fine(check_inverse_kinematics(rows))
     for rate, level in ((0.01, Level.OK), (0.10, Level.WARNING), (0.28, Level.ERROR)):
-        missed = [replace(row, ik_failure_rate=rate, ik_error_mm=8.0) for row in rows]
+        missed = [
+            replace(
+                row,
+                ik_failure_rate=rate,
+                ik_error_mm=8.0,
+            )
+            for row in rows
+        ]
         finding = check_inverse_kinematics(missed)
         assert finding.level is level and f"{100 * rate:.1f} %" in finding.evidence
         assert "8.0 mm" in finding.evidence
@@ -435,12 +504,25 @@ def test_outcomes_say_what_went_wrong_and_when():
         replace(row, decisive_step=step, decisive_event=Event.CLOSED_ON_NOTHING)
         for row, step in zip(make_rows(3), (60, 62, 90), strict=True)
     ]
-    rows.append(replace(rows[0], decisive_step=4, decisive_event=Event.LOST_GRASP))
+    rows.append(
+        replace(
+            rows[0],
+            decisive_step=4,
+            decisive_event=Event.LOST_GRASP,
+        )
+    )
     evidence = check_outcomes(rows).evidence
     assert evidence.endswith(
         "what went wrong: closed_on_nothing 3 (median step 62), lost_grasp 1 (median step 4)"
     )
-    older = [replace(row, decisive_step=None, decisive_event=None) for row in rows]
+    older = [
+        replace(
+            row,
+            decisive_step=None,
+            decisive_event=None,
+        )
+        for row in rows
+    ]
     assert check_outcomes(older, "outcomes by rules 1 (now 2)").evidence.endswith(
         "reached 4; outcomes by rules 1 (now 2)"
     )
@@ -486,14 +568,22 @@ def test_a_success_that_is_too_fast(episodes):
     )
 
 
-@pytest.mark.parametrize(("furthest", "is_early"), [(0.05, True), (1.0, False)])
+@pytest.mark.parametrize(
+    ("furthest", "is_early"),
+    [(0.05, True), (1.0, False)],
+)
 def test_a_success_of_a_joint_is_early_if_the_joint_did_not_move(episodes, furthest, is_early):
     """The position of the moving part does not count, because a knob turns in place."""
     rows = [replace(row, final_joint_progress=furthest) for row in make_rows(4, 2)]
     turned = []
     for episode in episodes:
         episode.object_pos_world[:] = episode.object_pos_world[0]
-        turned.append(replace(episode, joint_progress=np.linspace(0, furthest, N_STEPS + 1)))
+        turned.append(
+            replace(
+                episode,
+                joint_progress=np.linspace(0, furthest, N_STEPS + 1),
+            )
+        )
     finding = check_early_success(rows, turned, 1 / 30)
     assert is_fine(finding) != is_early
     assert ("joint moved 5 % of the way" in finding.evidence) == is_early
@@ -513,7 +603,12 @@ def test_an_unmoved_object_is_no_news_in_a_failure(episodes):
 
 def test_better_than_both_floors_is_fine():
     finding = compare_with_lower_bounds(
-        18, 20, [LowerBound("zero", 0, 20), LowerBound("random", 3, 20)]
+        18,
+        20,
+        [
+            LowerBound("zero", 0, 20),
+            LowerBound("random", 3, 20),
+        ],
     )
     assert is_fine(finding) and "'random'" in finding.finding
     assert (
@@ -522,10 +617,22 @@ def test_better_than_both_floors_is_fine():
     )
 
 
-@pytest.mark.parametrize(("n_success", "n"), [(0, 20), (2, 20), (2, 3)])
+@pytest.mark.parametrize(
+    ("n_success", "n"),
+    [
+        (0, 20),
+        (2, 20),
+        (2, 3),
+    ],
+)
 def test_a_policy_that_cannot_be_told_from_a_floor_is_named(n_success, n):
     finding = compare_with_lower_bounds(
-        n_success, n, [LowerBound("zero", 0, n), LowerBound("random", 0, n)]
+        n_success,
+        n,
+        [
+            LowerBound("zero", 0, n),
+            LowerBound("random", 0, n),
+        ],
     )
     assert_named(finding, Level.WARNING, "not shown to be better than 'zero'")
 
@@ -536,7 +643,10 @@ def test_worse_than_a_floor_is_not_better():
 
 def test_floors_are_rolled_out_on_the_episodes_asked_for(blind_env):
     floors = roll_out_lower_bounds(blind_env, [7, 3], 20)
-    assert floors == [LowerBound("zero", 0, 2), LowerBound("random", 0, 2)]
+    assert floors == [
+        LowerBound("zero", 0, 2),
+        LowerBound("random", 0, 2),
+    ]
 
 
 class FaultyExpert(ScriptedPolicy):
@@ -554,9 +664,18 @@ class FaultyExpert(ScriptedPolicy):
 
 
 def write_run(folder, env, policy, n_episodes=3, max_steps=200):
-    run = RunFolder.create(folder, describe_run(env, policy, max_steps))
+    run = RunFolder.create(
+        folder,
+        describe_run(env, policy, max_steps),
+    )
     for index in range(n_episodes):
-        record = run_episode(env, policy, index, EpisodeRecorder(), RolloutSettings(1, max_steps))
+        record = run_episode(
+            env,
+            policy,
+            index,
+            EpisodeRecorder(),
+            RolloutSettings(1, max_steps),
+        )
         run.append(record, make_row(record))
     run.close()
     return Run.open(run.path)
@@ -611,7 +730,10 @@ def test_the_scripted_expert_is_healthy(blind_env, tmp_path):
 
 def test_zero_never_moves(blind_env, tmp_path):
     named = by_check(
-        check_run(write_run(tmp_path, blind_env, BASELINES["zero"](blind_env)), blind_env)
+        check_run(
+            write_run(tmp_path, blind_env, BASELINES["zero"](blind_env)),
+            blind_env,
+        )
     )
     assert_named(named["movement"], Level.WARNING, "never moves")
     assert_named(named["gripper motion"], Level.WARNING, "constant")
@@ -625,7 +747,10 @@ def test_zero_never_moves(blind_env, tmp_path):
 
 def test_random_moves_further_than_its_servos_can_follow(blind_env, tmp_path):
     named = by_check(
-        check_run(write_run(tmp_path, blind_env, BASELINES["random"](blind_env)), blind_env)
+        check_run(
+            write_run(tmp_path, blind_env, BASELINES["random"](blind_env)),
+            blind_env,
+        )
     )
     assert (
         is_fine(named["movement"])
@@ -638,7 +763,10 @@ def test_random_moves_further_than_its_servos_can_follow(blind_env, tmp_path):
 @pytest.mark.slow
 def test_an_expert_that_never_closes_the_gripper_is_named(blind_env, tmp_path):
     policy = FaultyExpert(blind_env, "never_close")
-    findings = check_run(write_run(tmp_path, blind_env, policy, 4, 150), blind_env)
+    findings = check_run(
+        write_run(tmp_path, blind_env, policy, 4, 150),
+        blind_env,
+    )
     assert problems_of(findings) == {"gripper motion", "floors", "outcomes", "number of episodes"}
     named = by_check(findings)
     assert_named(named["gripper motion"], Level.WARNING, "never closes")
@@ -660,13 +788,27 @@ def test_a_policy_that_works_is_better_than_the_floors(blind_env, tmp_path):
 
 
 def test_end_effector_targets_are_compared_too(ee_env, tmp_path):
-    findings = check_run(write_run(tmp_path, ee_env, BASELINES["scripted"](ee_env), 1), ee_env)
+    findings = check_run(
+        write_run(
+            tmp_path,
+            ee_env,
+            BASELINES["scripted"](ee_env),
+            1,
+        ),
+        ee_env,
+    )
     assert problems_of(findings) == {"number of episodes"}
     assert "ee.z" in by_check(findings)["following"].evidence
 
 
 def test_floors_that_cannot_be_made_do_not_hide_the_rest(blind_env, tmp_path):
-    run = write_run(tmp_path, blind_env, FaultyExpert(blind_env), 1, 5)
+    run = write_run(
+        tmp_path,
+        blind_env,
+        FaultyExpert(blind_env),
+        1,
+        5,
+    )
     file = run.path / RUN_FILE
     file.write_text(file.read_text().replace('"so101/pick_place"', '"so101/pick_plaice"'))
     assert_named(
@@ -674,14 +816,23 @@ def test_floors_that_cannot_be_made_do_not_hide_the_rest(blind_env, tmp_path):
     )
 
 
-@pytest.mark.parametrize("check", ["check_outcomes", "check_movement", "_check_floors"])
+@pytest.mark.parametrize(
+    "check",
+    ["check_outcomes", "check_movement", "_check_floors"],
+)
 def test_a_check_that_raises_is_a_finding_and_the_others_are_made(
     blind_env, tmp_path, monkeypatch, check
 ):
     def fail(*_, **__):
         raise np.linalg.LinAlgError("singular\nmatrix")
 
-    run = write_run(tmp_path, blind_env, FaultyExpert(blind_env), 1, 5)
+    run = write_run(
+        tmp_path,
+        blind_env,
+        FaultyExpert(blind_env),
+        1,
+        5,
+    )
     others = by_check(check_run(run, blind_env)).keys()
     fail.__name__ = check
     monkeypatch.setattr(recorded_run_checks, check, fail)
@@ -724,7 +875,13 @@ def test_an_empty_run_is_one_finding(empty_run):
 def test_what_is_no_run_or_damaged_is_refused(tmp_path, blind_env):
     with pytest.raises(WhiskerError, match="a run folder"):
         Run.open(tmp_path)
-    whole = write_run(tmp_path, blind_env, BASELINES["zero"](blind_env), 1, 5)
+    whole = write_run(
+        tmp_path,
+        blind_env,
+        BASELINES["zero"](blind_env),
+        1,
+        5,
+    )
     (row,) = whole.rows
     (whole.path / arrays_path(row)).write_bytes(b"half")
     with pytest.raises(WhiskerError, match=r"0\.npz"):

@@ -79,7 +79,8 @@ class SuiteFamily(EnvFamily):
     """A family of registered environments, and of tasks that factories in this file make."""
 
     def __init__(self):
-        self.names, self.factories = (), {}
+        self.names = ()
+        self.factories = {}
 
     def expand(self, name):
         return (
@@ -102,10 +103,8 @@ def suite(monkeypatch):
     monkeypatch.setitem(registry.FAMILIES, SUITE, f"{__name__}:FAMILY")
 
     def enter(*names, **factories):
-        FAMILY.names, FAMILY.factories = (
-            (*names, *(f"tests/{task}" for task in factories)),
-            factories,
-        )
+        FAMILY.names = (*names, *(f"tests/{task}" for task in factories))
+        FAMILY.factories = factories
 
     return enter
 
@@ -121,7 +120,15 @@ def run_command(monkeypatch, *arguments, command=main):
 
 
 def evaluate_suite(monkeypatch, run_dir, *flags, policy=("--policy", "scripted")):
-    return run_command(monkeypatch, *policy, "--env", SUITE, "--run-dir", run_dir, *flags)
+    return run_command(
+        monkeypatch,
+        *policy,
+        "--env",
+        SUITE,
+        "--run-dir",
+        run_dir,
+        *flags,
+    )
 
 
 def only_run(run_dir):
@@ -155,7 +162,15 @@ def test_every_task_runs_in_its_environment_and_the_table_says_how(monkeypatch, 
         written["env"]["name"] == "so101/pick_place" and written["config"]["env"]["name"] == SUITE
     )
     said = capsys.readouterr().out
-    assert max(map(len, said.partition("Run folder")[0].splitlines())) <= 80
+    assert (
+        max(
+            map(
+                len,
+                said.partition("Run folder")[0].splitlines(),
+            )
+        )
+        <= 80
+    )
     for part in ("2 tasks pooled", "100.0 %  (4 of 4)", "of each of 2 tasks"):
         assert part in said
     assert "2 tasks" in next(line for line in said.splitlines() if "macro average" in line)
@@ -174,7 +189,15 @@ def test_a_task_has_the_rows_that_it_has_alone(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("two_scenes")
 def test_quiet_and_the_failures_name_tasks_too(monkeypatch, capsys, tmp_path):
     assert (
-        evaluate_suite(monkeypatch, tmp_path / "1", "--episodes", 1, "--max-steps", 9, "--quiet")
+        evaluate_suite(
+            monkeypatch,
+            tmp_path / "1",
+            "--episodes",
+            1,
+            "--max-steps",
+            9,
+            "--quiet",
+        )
         == 0
     )
     assert "; macro average over 2 tasks 0.0 %" in capsys.readouterr().out
@@ -185,11 +208,19 @@ def test_quiet_and_the_failures_name_tasks_too(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_before", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "n_before",
+    [0, 1, 2, 3],
+)
 @pytest.mark.usefixtures("two_scenes")
 def test_resume_goes_on_in_the_right_task(monkeypatch, tmp_path, n_before):
     evaluate_suite(monkeypatch, tmp_path / "whole", "--episodes", 2, "--quiet")
-    config = make_config(EvalConfig, policy="scripted", env=SUITE, episodes=2)
+    config = make_config(
+        EvalConfig,
+        policy="scripted",
+        env=SUITE,
+        episodes=2,
+    )
     setup = set_up(config)
     run = RunFolder.create(tmp_path / "cut", describe(config, setup))
     with closing(setup.env), closing(run), closing(evaluate(config, setup, run)) as rows:
@@ -251,7 +282,13 @@ def test_two_environments_with_one_task_are_no_suite(suite):
 
 
 @pytest.mark.parametrize(
-    ("span", "fits"), [((0, 3), True), ((0, 4), False), ((2, 1), True), ((3, 1), False)]
+    ("span", "fits"),
+    [
+        ((0, 3), True),
+        ((0, 4), False),
+        ((2, 1), True),
+        ((3, 1), False),
+    ],
 )
 def test_an_episode_that_the_task_does_not_have_is_refused_before_anything_runs(
     monkeypatch, capsys, suite, tmp_path, span, fits
@@ -270,7 +307,11 @@ def test_an_episode_that_the_task_does_not_have_is_refused_before_anything_runs(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adapter", [[], ["--gripper-offset", "2"]], ids=["plain", "adapted"])
+@pytest.mark.parametrize(
+    "adapter",
+    [[], ["--gripper-offset", "2"]],
+    ids=["plain", "adapted"],
+)
 @pytest.mark.usefixtures("two_scenes")
 def test_a_checkpoint_looks_at_every_task(monkeypatch, tmp_path, small_act, adapter):
     policy = ["--checkpoint", small_act, *adapter]
@@ -287,7 +328,14 @@ def test_what_one_checkpoint_cannot_serve_is_not_alike(blind_env):
     goals = (SUCCESS_ONLY.goal("other"),)
     check_alike(
         spec,
-        replace(spec, name="other", task="other", instruction="Other.", goals=goals, max_steps=9),
+        replace(
+            spec,
+            name="other",
+            task="other",
+            instruction="Other.",
+            goals=goals,
+            max_steps=9,
+        ),
     )
     for changes, part in (
         ({"state_units": ("rad",) * 6}, "state's units"),
@@ -305,9 +353,19 @@ def test_what_one_checkpoint_cannot_serve_is_not_alike(blind_env):
 @pytest.mark.usefixtures("two_scenes")
 def test_the_doctor_examines_a_run_of_several_tasks(monkeypatch, capsys, tmp_path, small_act):
     flags = ["--episodes", 2, "--max-steps", 20, "--no-doctor", "--quiet"]
-    evaluate_suite(monkeypatch, tmp_path, *flags, policy=["--checkpoint", small_act])
+    evaluate_suite(
+        monkeypatch,
+        tmp_path,
+        *flags,
+        policy=["--checkpoint", small_act],
+    )
     capsys.readouterr()
-    assert run_command(monkeypatch, only_run(tmp_path), "--json", command=main_doctor) in (1, 2)
+    assert run_command(
+        monkeypatch,
+        only_run(tmp_path),
+        "--json",
+        command=main_doctor,
+    ) in (1, 2)
     findings = {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)}
     assert findings["floors"]["evidence"].startswith(
         "in 'pick_place', one of the run's tasks: policy 0 of 2"
@@ -321,7 +379,11 @@ def test_an_episode_is_filmed_in_the_environment_of_its_task(monkeypatch, tmp_pa
     evaluate_suite(monkeypatch, tmp_path, "--episodes", 1, "--max-steps", 2, "--quiet")
     run = only_run(tmp_path)
     row_and_frame = []
-    for path, row in zip(film_run(VideoConfig(run, quiet=True)), load_rows(run), strict=True):
+    for path, row in zip(
+        film_run(VideoConfig(run, quiet=True)),
+        load_rows(run),
+        strict=True,
+    ):
         assert path == run / video_path(row)
         row_and_frame.append((row, iio.imread(path, plugin="pyav")[0].astype(int)))
     for index, task in enumerate(("pick_place", "pick_place_brick")):

@@ -52,7 +52,10 @@ def rows_without_time(run):
 def assert_same_rollouts(one, other):
     assert rows_without_time(one) == rows_without_time(other)
     for row in load_rows(one):
-        assert_same_arrays(Run.open(one).load_arrays(row), Run.open(other).load_arrays(row))
+        assert_same_arrays(
+            Run.open(one).load_arrays(row),
+            Run.open(other).load_arrays(row),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,10 @@ RECORDING_MORE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy_type", ["act", "smolvla", "diffusion", "pi0_fast", "tdmpc"])
+@pytest.mark.parametrize(
+    "policy_type",
+    ["act", "smolvla", "diffusion", "pi0_fast", "tdmpc"],
+)
 def test_rollouts_are_the_same_with_and_without(monkeypatch, tmp_path, checkpoints, policy_type):
     asked = (
         "--checkpoint",
@@ -94,8 +100,18 @@ def test_rollouts_are_the_same_with_and_without(monkeypatch, tmp_path, checkpoin
     )
     with shrunken_paligemma():
         assert run_eval(monkeypatch, *asked, "--run-dir", tmp_path / "alone") == 0
-        assert run_eval(monkeypatch, *asked, *COLLECT, "--run-dir", tmp_path / "collected") == 0
-    alone, collected = only_run(tmp_path / "alone"), only_run(tmp_path / "collected")
+        assert (
+            run_eval(
+                monkeypatch,
+                *asked,
+                *COLLECT,
+                "--run-dir",
+                tmp_path / "collected",
+            )
+            == 0
+        )
+    alone = only_run(tmp_path / "alone")
+    collected = only_run(tmp_path / "collected")
     assert_same_rollouts(alone, collected)
     assert not any(
         (alone / name).exists() for name in ("features", "features.json", "observations")
@@ -130,7 +146,10 @@ def test_rows_are_of_the_moments_of_the_predictions(collected):
     rows = load_rows(run)
     recorded = [Run.open(run).load_arrays(row) for row in rows]
     assert bank.hook_points == (EMBEDDING, "model.encoder.layers.0")
-    np.testing.assert_array_equal(bank.step, np.concatenate([a.prediction_step for a in recorded]))
+    np.testing.assert_array_equal(
+        bank.step,
+        np.concatenate([a.prediction_step for a in recorded]),
+    )
     np.testing.assert_array_equal(
         bank.state, np.concatenate([a.state[a.prediction_step] for a in recorded])
     )
@@ -150,14 +169,20 @@ def test_rows_are_of_the_moments_of_the_predictions(collected):
     for row, look in enumerate(looks):
         setup.env.reset(look.episode_index)
         rng = episode_rng(setup.env.spec.task, look.episode_index, 0)
-        chunk = setup.feature_recorder.policy.predict([make_memory(look.observation)], [rng])
+        chunk = setup.feature_recorder.policy.predict(
+            [make_memory(look.observation)],
+            [rng],
+        )
         for name in bank.hook_points:
             np.testing.assert_array_equal(chunk.features[name][0], bank.features(name)[row])
 
 
 def test_arrays_load_without_pickle_and_the_description_says_what_they_are(collected):
     setup, run = collected
-    with np.load(run / episode_features_path("pick_place", 0), allow_pickle=False) as stored:
+    with np.load(
+        run / episode_features_path("pick_place", 0),
+        allow_pickle=False,
+    ) as stored:
         arrays = dict(stored)
     assert {name: array.dtype.name for name, array in arrays.items() if array.ndim == 2} == {
         "features.embedding": "float32",
@@ -189,7 +214,10 @@ def test_observations_are_what_the_policy_saw(collected):
         again = setup.env.observe()
         np.testing.assert_array_equal(again.state, look.observation.state)
         for camera, image in again.images.items():
-            np.testing.assert_array_equal(image, look.observation.images[camera])
+            np.testing.assert_array_equal(
+                image,
+                look.observation.images[camera],
+            )
         assert again.instruction == look.observation.instruction
 
 
@@ -206,7 +234,17 @@ def test_a_run_is_resumed_with_the_features_that_it_has(monkeypatch, capsys, tmp
         "--no-doctor",
         "--quiet",
     )
-    assert run_eval(monkeypatch, *asked, *COLLECT, *hook, "--run-dir", tmp_path) == 0
+    assert (
+        run_eval(
+            monkeypatch,
+            *asked,
+            *COLLECT,
+            *hook,
+            "--run-dir",
+            tmp_path,
+        )
+        == 0
+    )
     run = only_run(tmp_path)
     whole = open_bank(run)
     whole_rows = whole.features("model.decoder")
@@ -221,8 +259,21 @@ def test_a_run_is_resumed_with_the_features_that_it_has(monkeypatch, capsys, tmp
         "--hook with --resume: expected ('model.backbone.layer3', 'model.decoder')"
         in capsys.readouterr().err
     )
-    assert run_eval(monkeypatch, "--resume", run, *hook, "--no-doctor", "--quiet") == 0
-    np.testing.assert_array_equal(open_bank(run).features("model.decoder"), whole_rows)
+    assert (
+        run_eval(
+            monkeypatch,
+            "--resume",
+            run,
+            *hook,
+            "--no-doctor",
+            "--quiet",
+        )
+        == 0
+    )
+    np.testing.assert_array_equal(
+        open_bank(run).features("model.decoder"),
+        whole_rows,
+    )
     assert len(list(read_run(run))) == whole.n_rows and not list(run.rglob(f"{UNFINISHED_PREFIX}*"))
 
 
@@ -253,7 +304,14 @@ def test_a_run_from_before_there_were_features_is_resumed_without(monkeypatch, t
     (run / RUN_FILE).write_text(json.dumps(description))
     (run / "episodes.jsonl").write_text("")
     assert (
-        run_eval(monkeypatch, "--resume", run, "--quiet") == 0 and not (run / "features").exists()
+        run_eval(
+            monkeypatch,
+            "--resume",
+            run,
+            "--quiet",
+        )
+        == 0
+        and not (run / "features").exists()
     )
 
 

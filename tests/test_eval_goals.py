@@ -51,7 +51,13 @@ class Reaching(Point):
 
     def progress(self):
         (progress,) = super().progress()
-        return (replace(progress, met=self._is_there, object_pos_world=None),)
+        return (
+            replace(
+                progress,
+                met=self._is_there,
+                object_pos_world=None,
+            ),
+        )
 
 
 class Winning(Reaching):
@@ -156,7 +162,11 @@ def test_a_new_kind_is_counted_by_its_own_stages_and_in_no_pick_rate(make_run):
 
 def test_a_success_of_a_new_kind_is_not_suspected_because_no_object_moved(make_run):
     run = make_run(Reaching, 0, 0)
-    finding = check_early_success(run.rows, [run.load_arrays(row) for row in run.rows], 1.0)
+    finding = check_early_success(
+        run.rows,
+        [run.load_arrays(row) for row in run.rows],
+        1.0,
+    )
     assert not finding.is_problem
 
 

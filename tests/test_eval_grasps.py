@@ -26,7 +26,10 @@ def test_a_moment_without_contact_does_not_end_a_grasp_and_two_do():
     assert grasps("##..##") == []
 
 
-@pytest.mark.parametrize(("raised_m", "n"), [(0.019, 0), (0.021, 1)])
+@pytest.mark.parametrize(
+    ("raised_m", "n"),
+    [(0.019, 0), (0.021, 1)],
+)
 def test_a_short_contact_that_raises_the_object_is_a_grasp(raised_m, n):
     """Only the rise during the contact counts, not the height before it."""
     heights = 0.1 + np.array([0, 0, raised_m, 0])
@@ -34,7 +37,10 @@ def test_a_short_contact_that_raises_the_object_is_a_grasp(raised_m, n):
 
 
 def test_a_grasp_knows_whether_it_lifted():
-    assert grasps("####..####", [0.0] * 6 + [0.02, 0.02, 0.04, 0.02]) == [
+    assert grasps(
+        "####..####",
+        [0.0] * 6 + [0.02, 0.02, 0.04, 0.02],
+    ) == [
         Grasp(0, 4, lifted=False),
         Grasp(6, 10, lifted=True),
     ]

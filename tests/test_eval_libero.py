@@ -26,7 +26,14 @@ def run_command(module_and_main: str, *arguments, cwd):
 
 
 def run_eval(*arguments, cwd):
-    return run_command("eval.cli:main", *arguments, "--run-dir", "runs", "--quiet", cwd=cwd)
+    return run_command(
+        "eval.cli:main",
+        *arguments,
+        "--run-dir",
+        "runs",
+        "--quiet",
+        cwd=cwd,
+    )
 
 
 def only_run(folder):
@@ -36,7 +43,15 @@ def only_run(folder):
 
 @pytest.mark.slow
 def test_the_expert_succeeds_in_a_process_of_its_own_and_nothing_else_is_printed(tmp_path):
-    done = run_eval("--policy", "scripted", "--env", TASK, "--episodes", 1, cwd=tmp_path)
+    done = run_eval(
+        "--policy",
+        "scripted",
+        "--env",
+        TASK,
+        "--episodes",
+        1,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith("100.0 % success (1 of 1")
     (row,) = load_rows(only_run(tmp_path))
@@ -50,7 +65,12 @@ def test_the_expert_succeeds_in_a_process_of_its_own_and_nothing_else_is_printed
 @pytest.mark.slow
 def test_a_checkpoint_runs_through_both_cameras(tmp_path):
     """The weights are random and solve nothing, but every other part is the real one."""
-    save_small_act(tmp_path / "act", 8, 7, cameras=("image", "image2"))
+    save_small_act(
+        tmp_path / "act",
+        8,
+        7,
+        cameras=("image", "image2"),
+    )
     arguments = (
         "--checkpoint",
         "act",
@@ -79,9 +99,23 @@ def test_recorded_demonstrations_are_replayed(tmp_path):
     )
     assert recorded.returncode == 0, recorded.stderr
     assert "robosuite" not in recorded.stderr and "Warning" not in recorded.stderr
-    done = run_eval("--policy", "replay", "--demos", "demo.hdf5", "--episodes", 1, cwd=tmp_path)
+    done = run_eval(
+        "--policy",
+        "replay",
+        "--demos",
+        "demo.hdf5",
+        "--episodes",
+        1,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0 and done.stdout.startswith("100.0 % success (1 of 1"), done.stderr
-    resumed = run_command("eval.cli:main", "--resume", only_run(tmp_path), "--quiet", cwd=tmp_path)
+    resumed = run_command(
+        "eval.cli:main",
+        "--resume",
+        only_run(tmp_path),
+        "--quiet",
+        cwd=tmp_path,
+    )
     assert resumed.returncode == 0 and len(load_rows(only_run(tmp_path))) == 1
 
 
@@ -108,7 +142,13 @@ def test_recorded_demonstrations_are_replayed(tmp_path):
     ],
 )
 def test_bad_input_is_one_clear_error(eval_here, arguments, said, tmp_path):
-    done = eval_here(*arguments, "--run-dir", "runs", "--quiet", cwd=tmp_path)
+    done = eval_here(
+        *arguments,
+        "--run-dir",
+        "runs",
+        "--quiet",
+        cwd=tmp_path,
+    )
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, (
         done.stderr
     )

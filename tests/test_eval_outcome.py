@@ -23,7 +23,9 @@ GOAL = declare_goal("in block bowl")
 HELD_STEPS, CLOSING_STEPS, STALLED_STEPS = (
     GOAL.thresholds[f"{name}_steps"] for name in ("held", "closing", "stalled")
 )
-FAR_M, NEAR_M, IN_M = 0.3, 0.1, 0.01
+FAR_M = 0.3
+NEAR_M = 0.1
+IN_M = 0.01
 
 
 class Story:
@@ -48,14 +50,33 @@ class Story:
         return self
 
     def approach(self, n=30):
-        return self.then(n, gripper=0.01, flags=("released", "reached"))
+        return self.then(
+            n,
+            gripper=0.01,
+            flags=("released", "reached"),
+        )
 
     def hold(self, n, height=0.0, goal=FAR_M, closes=True, extra=()):
         flags = ("reached", "grasped", *(["lifted"] if height > 0.03 else []), *extra)
-        return self.then(n, height, goal, gripper=0.0, closes=closes, flags=flags)
+        return self.then(
+            n,
+            height,
+            goal,
+            gripper=0.0,
+            closes=closes,
+            flags=flags,
+        )
 
     def carry(self, goal=FAR_M, n=30):
-        return self.approach().hold(12).hold(n, height=0.08, goal=goal)
+        return (
+            self.approach()
+            .hold(12)
+            .hold(
+                n,
+                height=0.08,
+                goal=goal,
+            )
+        )
 
     @property
     def n(self):
@@ -63,15 +84,22 @@ class Story:
 
     def trajectory(self, thresholds=THRESHOLDS):
         columns = {name: np.array(values) for name, values in self.columns.items()}
-        goal, zero = columns["goal"], np.zeros(self.n)
+        goal = columns["goal"]
+        zero = np.zeros(self.n)
         stages = {stage: columns[stage].astype(bool) for stage in STAGES}
         return Trajectory(
             goal=PICK_AND_PLACE.goal("in block bowl", thresholds),
             met=stages["placed"],
             stages=stages,
             measures={"object_height_m": columns["height"], "goal_distance_m": goal},
-            ee_pos_world=np.stack([goal, zero, columns["height"] + columns["gripper"]], axis=1),
-            object_pos_world=np.stack([goal, zero, columns["height"]], axis=1),
+            ee_pos_world=np.stack(
+                [goal, zero, columns["height"] + columns["gripper"]],
+                axis=1,
+            ),
+            object_pos_world=np.stack(
+                [goal, zero, columns["height"]],
+                axis=1,
+            ),
             closes_gripper=columns["closes"][1:].astype(bool),
         )
 
@@ -90,7 +118,10 @@ def test_success_is_what_the_environment_says():
     assert verdict.decided_at_step == story.n - 1
 
 
-@pytest.mark.parametrize("flick", [0, 1, 3, 8])
+@pytest.mark.parametrize(
+    "flick",
+    [0, 1, 3, 8],
+)
 def test_jaws_that_close_in_front_of_the_object_get_one_label(flick):
     """The label does not depend on how long both jaws touch the object.
 
@@ -98,9 +129,24 @@ def test_jaws_that_close_in_front_of_the_object_get_one_label(flick):
     """
     story = Story().approach()
     closing = story.n - 1
-    story.then(3, gripper=0.02, closes=True, flags=("reached",))
-    story.then(flick, 0.005 * (flick > 0), gripper=0.02, closes=True, flags=("reached", "grasped"))
-    story.then(20, gripper=0.06, closes=True).then(200, gripper=0.2)
+    story.then(
+        3,
+        gripper=0.02,
+        closes=True,
+        flags=("reached",),
+    )
+    story.then(
+        flick,
+        0.005 * (flick > 0),
+        gripper=0.02,
+        closes=True,
+        flags=("reached", "grasped"),
+    )
+    story.then(
+        20,
+        gripper=0.06,
+        closes=True,
+    ).then(200, gripper=0.2)
     verdict = story.verdict()
     expected = closing + CLOSING_STEPS
     assert told(verdict) == (Outcome.NEVER_PICKED_UP, "grasped", expected, Event.CLOSED_ON_NOTHING)
@@ -108,11 +154,22 @@ def test_jaws_that_close_in_front_of_the_object_get_one_label(flick):
 
 
 def test_the_first_closing_near_the_object_counts_not_those_on_the_way():
-    story = Story().then(10, gripper=0.3).then(10, gripper=0.25, closes=True).approach()
-    closing = story.n - 1
-    story.then(8, gripper=0.02, closes=True).then(20, gripper=0.2).approach().then(
-        8, gripper=0.02, closes=True
+    story = (
+        Story()
+        .then(10, gripper=0.3)
+        .then(
+            10,
+            gripper=0.25,
+            closes=True,
+        )
+        .approach()
     )
+    closing = story.n - 1
+    story.then(
+        8,
+        gripper=0.02,
+        closes=True,
+    ).then(20, gripper=0.2).approach().then(8, gripper=0.02, closes=True)
     assert told(story.verdict())[2:] == (closing + CLOSING_STEPS, Event.CLOSED_ON_NOTHING)
 
 
@@ -136,7 +193,13 @@ def test_the_end_is_decisive_only_where_nothing_happened_before_it():
     assert stayed[3] is Event.CLOSEST_APPROACH and 55 <= stayed[2] <= 60
 
 
-@pytest.mark.parametrize(("closes", "event"), [(True, Event.LOST_GRASP), (False, Event.LET_GO)])
+@pytest.mark.parametrize(
+    ("closes", "event"),
+    [
+        (True, Event.LOST_GRASP),
+        (False, Event.LET_GO),
+    ],
+)
 def test_a_grasp_that_ended_on_the_table_is_where_it_went_wrong(closes, event):
     story = Story().approach().hold(12)
     ended = story.n
@@ -160,16 +223,32 @@ def test_a_grasp_held_on_the_table_to_the_end_was_not_lifted():
 def test_an_object_that_hops_was_never_picked_up():
     """Height alone is not enough, because the gripper did not hold the object."""
     story = (
-        Story().approach().then(4, height=0.07, closes=True, flags=("reached", "released")).then(50)
+        Story()
+        .approach()
+        .then(
+            4,
+            height=0.07,
+            closes=True,
+            flags=("reached", "released"),
+        )
+        .then(50)
     )
     assert story.verdict().outcome is Outcome.NEVER_PICKED_UP
 
 
-@pytest.mark.parametrize("goal_m", [0.0 + NEAR_M, FAR_M])
+@pytest.mark.parametrize(
+    "goal_m",
+    [0.0 + NEAR_M, FAR_M],
+)
 def test_slipping_out_in_mid_swing_is_a_drop_wherever_it_lands(goal_m):
     story = Story().carry(goal=goal_m)
     lost = story.n
-    story.then(6, height=0.0, goal=goal_m, closes=True).then(60, goal=goal_m)
+    story.then(
+        6,
+        height=0.0,
+        goal=goal_m,
+        closes=True,
+    ).then(60, goal=goal_m)
     verdict = story.verdict()
     assert told(verdict) == (Outcome.DROPPED_DURING_TRANSPORT, "over_goal", lost, Event.LOST_GRASP)
     assert lost < verdict.decided_at_step <= lost + 6
@@ -177,12 +256,28 @@ def test_slipping_out_in_mid_swing_is_a_drop_wherever_it_lands(goal_m):
 
 @pytest.mark.parametrize(
     ("goal_m", "outcome"),
-    [(0.12, Outcome.MISSED_GOAL), (0.121, Outcome.DROPPED_DURING_TRANSPORT)],
+    [
+        (0.12, Outcome.MISSED_GOAL),
+        (0.121, Outcome.DROPPED_DURING_TRANSPORT),
+    ],
 )
 def test_let_go_beside_the_goal_is_a_miss_and_further_away_a_drop(goal_m, outcome):
-    story = Story().carry(goal=goal_m).hold(4, height=0.08, goal=goal_m, closes=False)
+    story = (
+        Story()
+        .carry(goal=goal_m)
+        .hold(
+            4,
+            height=0.08,
+            goal=goal_m,
+            closes=False,
+        )
+    )
     let_go = story.n
-    story.then(6, height=0.0, goal=goal_m).then(60, goal=goal_m)
+    story.then(
+        6,
+        height=0.0,
+        goal=goal_m,
+    ).then(60, goal=goal_m)
     verdict = story.verdict()
     assert told(verdict) == (outcome, "over_goal", let_go, Event.LET_GO)
     assert verdict.decided_at_step == let_go + 3  # The object is below 3 cm there.
@@ -190,32 +285,81 @@ def test_let_go_beside_the_goal_is_a_miss_and_further_away_a_drop(goal_m, outcom
 
 def test_let_go_over_the_goal_and_bounced_out_was_not_placed():
     story = (
-        Story().carry(goal=IN_M).hold(4, height=0.08, goal=IN_M, closes=False, extra=("over_goal",))
+        Story()
+        .carry(goal=IN_M)
+        .hold(
+            4,
+            height=0.08,
+            goal=IN_M,
+            closes=False,
+            extra=("over_goal",),
+        )
     )
     story.then(5, goal=NEAR_M).then(50, goal=NEAR_M)
     assert told(story.verdict())[:2] == (Outcome.MISSED_GOAL, "placed")
 
 
 def test_carried_over_the_goal_and_let_go_beyond_it_was_not_over_the_goal():
-    story = Story().carry(goal=IN_M).hold(2, height=0.08, goal=IN_M, extra=("over_goal",))
-    story.hold(10, height=0.08, goal=NEAR_M).hold(4, height=0.08, goal=NEAR_M, closes=False).then(
-        60, goal=NEAR_M
+    story = (
+        Story()
+        .carry(goal=IN_M)
+        .hold(
+            2,
+            height=0.08,
+            goal=IN_M,
+            extra=("over_goal",),
+        )
     )
+    story.hold(
+        10,
+        height=0.08,
+        goal=NEAR_M,
+    ).hold(
+        4,
+        height=0.08,
+        goal=NEAR_M,
+        closes=False,
+    ).then(60, goal=NEAR_M)
     assert told(story.verdict())[:2] == (Outcome.MISSED_GOAL, "over_goal")
 
 
 def test_placed_and_knocked_out_again_is_undone():
-    story = Story().carry(goal=IN_M).then(4, goal=IN_M, flags=("released", "over_goal"))
-    story.then(5, goal=IN_M, flags=("released", "over_goal", "placed"))
+    story = (
+        Story()
+        .carry(goal=IN_M)
+        .then(
+            4,
+            goal=IN_M,
+            flags=("released", "over_goal"),
+        )
+    )
+    story.then(
+        5,
+        goal=IN_M,
+        flags=("released", "over_goal", "placed"),
+    )
     undone = story.n
     story.then(60, goal=NEAR_M)
     assert told(story.verdict())[1:] == ("placed", undone, Event.UNDONE)
 
 
 def test_put_on_something_tall_came_down_where_it_was_let_go():
-    story = Story().carry(goal=NEAR_M).hold(4, height=0.08, goal=NEAR_M, closes=False)
+    story = (
+        Story()
+        .carry(goal=NEAR_M)
+        .hold(
+            4,
+            height=0.08,
+            goal=NEAR_M,
+            closes=False,
+        )
+    )
     let_go = story.n
-    verdict = story.then(80, height=0.08, goal=NEAR_M).verdict()
+    verdict = story.then(
+        80,
+        height=0.08,
+        goal=NEAR_M,
+    ).verdict()
     assert told(verdict) == (Outcome.MISSED_GOAL, "over_goal", let_go, Event.LET_GO)
     assert verdict.decided_at_step == let_go
 
@@ -246,15 +390,39 @@ def test_held_still_for_long_is_where_it_stopped():
 def test_held_over_the_goal_to_the_end_was_not_released():
     story = Story().carry(goal=0.06)
     arrived = story.n
-    story.hold(100, height=0.08, goal=IN_M, extra=("over_goal",))
+    story.hold(
+        100,
+        height=0.08,
+        goal=IN_M,
+        extra=("over_goal",),
+    )
     assert told(story.verdict()) == (Outcome.TIMEOUT, "released", arrived, Event.NOT_RELEASED)
 
 
-@pytest.mark.parametrize(("flags", "stage"), [((), "released"), (("released",), "placed")])
+@pytest.mark.parametrize(
+    ("flags", "stage"),
+    [
+        ((), "released"),
+        (("released",), "placed"),
+    ],
+)
 def test_in_the_bowl_but_unfinished_is_a_timeout(flags, stage):
-    story = Story().carry(goal=IN_M).hold(4, height=0.08, goal=IN_M, closes=False)
+    story = (
+        Story()
+        .carry(goal=IN_M)
+        .hold(
+            4,
+            height=0.08,
+            goal=IN_M,
+            closes=False,
+        )
+    )
     let_go = story.n
-    story.then(6, goal=IN_M, flags=("over_goal", *flags))
+    story.then(
+        6,
+        goal=IN_M,
+        flags=("over_goal", *flags),
+    )
     assert told(story.verdict()) == (Outcome.TIMEOUT, stage, let_go, Event.LET_GO)
 
 
@@ -270,21 +438,39 @@ def drawer(joint_progress, met=(), gripper_m=None):
     hand[:, 0] = 0.2 if gripper_m is None else gripper_m
     goal = ARTICULATED.goal("open wooden_cabinet_1_top_region", ARTICULATED_THRESHOLDS)
     measures = {"joint_progress": np.array(joint_progress, float)}
-    return Trajectory(goal, holds, {}, measures, hand, np.zeros((n, 3)), np.zeros(n - 1, bool))
+    return Trajectory(
+        goal,
+        holds,
+        {},
+        measures,
+        hand,
+        np.zeros((n, 3)),
+        np.zeros(n - 1, bool),
+    )
 
 
 @pytest.mark.parametrize(
     ("trajectory", "step", "event"),
     [
         (
-            drawer([0.0] * 50, gripper_m=[*np.linspace(0.3, 0.05, 20), *[0.1] * 30]),
+            drawer(
+                [0.0] * 50,
+                gripper_m=[*np.linspace(0.3, 0.05, 20), *[0.1] * 30],
+            ),
             19,
             "closest_approach",
         ),
         (drawer([*np.linspace(0, 0.6, 20), *[0.6] * 40]), 19, "stalled"),
         (drawer([*np.linspace(0, 0.6, 20), *np.linspace(0.6, 0.0, 40)]), 19, "stalled"),
         (drawer(np.linspace(0, 0.9, 60)), 59, "end"),
-        (drawer([*np.linspace(0, 1, 20), *[1] * 5, *[0.5] * 40], met=range(19, 25)), 25, "undone"),
+        (
+            drawer(
+                [*np.linspace(0, 1, 20), *[1] * 5, *[0.5] * 40],
+                met=range(19, 25),
+            ),
+            25,
+            "undone",
+        ),
     ],
     ids=["never touched", "stalled", "pushed back", "cut short", "opened and closed again"],
 )
@@ -323,13 +509,20 @@ def test_the_verdict_rests_on_the_first_goal_that_was_begun_and_not_met(
 
 @pytest.mark.parametrize(
     ("story", "begun"),
-    [(Story().carry(), True), (Story().approach().hold(50), False), (Story().approach(), False)],
+    [
+        (Story().carry(), True),
+        (Story().approach().hold(50), False),
+        (Story().approach(), False),
+    ],
 )
 def test_a_goal_is_begun_when_its_object_is_carried(story, begun):
     assert was_begun(story.trajectory()) == begun
 
 
-@pytest.mark.parametrize(("furthest", "begun"), [(0.05, False), (0.2, True)])
+@pytest.mark.parametrize(
+    ("furthest", "begun"),
+    [(0.05, False), (0.2, True)],
+)
 def test_a_goal_is_begun_when_its_joint_has_moved(furthest, begun):
     assert was_begun(drawer([0, furthest, 0])) == begun
 
@@ -356,7 +549,11 @@ REACH = GoalKind(
     },
 )
 REACH_GOAL = REACH.goal(
-    "reach target", {"stalled": Threshold(0.001, "here"), "stalled_steps": Threshold(10, "here")}
+    "reach target",
+    {
+        "stalled": Threshold(0.001, "here"),
+        "stalled_steps": Threshold(10, "here"),
+    },
 )
 
 
@@ -366,11 +563,21 @@ def reach(distance_m, hold=1):
     The goal holds after `hold` moments at the target.
     """
     distance_m = np.array(distance_m, float)
-    n, there = len(distance_m), distance_m < 0.01
+    n = len(distance_m)
+    there = distance_m < 0.01
     met = np.array([there[max(0, i - hold + 1) : i + 1].sum() == hold for i in range(n)])
     stages = {"near": distance_m < 0.05, "there": there}
-    ee_pos, closes = np.zeros((n, 3)), np.zeros(n - 1, bool)
-    return Trajectory(REACH_GOAL, met, stages, {"distance_m": distance_m}, ee_pos, None, closes)
+    ee_pos = np.zeros((n, 3))
+    closes = np.zeros(n - 1, bool)
+    return Trajectory(
+        REACH_GOAL,
+        met,
+        stages,
+        {"distance_m": distance_m},
+        ee_pos,
+        None,
+        closes,
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,7 +587,15 @@ def reach(distance_m, hold=1):
         (reach([*np.linspace(0.3, 0.02, 20), *[0.2] * 30]), "there", 19, "stalled"),
         (reach(np.linspace(0.3, 0.1, 50)), "near", 49, "end"),
         (reach([*np.linspace(0.3, 0.0, 20), 0, 0, *[0.1] * 30]), "near", 22, "undone"),
-        (reach([*np.linspace(0.3, 0.02, 48), 0.0, 0.0], hold=5), "there", 49, "end"),
+        (
+            reach(
+                [*np.linspace(0.3, 0.02, 48), 0.0, 0.0],
+                hold=5,
+            ),
+            "there",
+            49,
+            "end",
+        ),
     ],
     ids=[
         "stalled far away",
@@ -407,9 +622,19 @@ def test_a_kind_that_no_table_knows_is_judged_by_its_stages_and_what_it_nears(
 
 @pytest.mark.parametrize("success", [True, False])
 def test_a_goal_of_which_only_success_is_known_succeeds_or_runs_out_of_time(success):
-    goal, met = SUCCESS_ONLY.goal("win"), np.array([False] * 9 + [success])
+    goal = SUCCESS_ONLY.goal("win")
+    met = np.array([False] * 9 + [success])
     verdict = judge(
-        Trajectory(goal, met, {}, {}, np.zeros((10, 3)), None, np.zeros(9, bool)), success
+        Trajectory(
+            goal,
+            met,
+            {},
+            {},
+            np.zeros((10, 3)),
+            None,
+            np.zeros(9, bool),
+        ),
+        success,
     )
     expected = (
         (Outcome.SUCCESS, None, 9, Event.SUCCESS)
@@ -423,13 +648,12 @@ class SpoiledExpert:
     """A scripted expert whose actions are changed from some step on."""
 
     def __init__(self, env, failure_mode=None, begin=0, gripper=None, stops=False):
-        self._expert, self._begin, self._gripper, self._stops = (
-            PickPlaceExpert(env, failure_mode),
-            begin,
-            gripper,
-            stops,
-        )
-        self._step, self._last = 0, None
+        self._expert = PickPlaceExpert(env, failure_mode)
+        self._begin = begin
+        self._gripper = gripper
+        self._stops = stops
+        self._step = 0
+        self._last = None
 
     def action(self):
         action = self._expert.action().astype(np.float32)
@@ -437,14 +661,16 @@ class SpoiledExpert:
             action[-1] = self._gripper
         if self._step > self._begin and self._stops:
             action = self._last
-        self._step, self._last = self._step + 1, action
+        self._step = self._step + 1
+        self._last = action
         return action
 
 
 def expert_row(env, episode_index, n_steps=220, **spoiled):
     """Return the row of a rollout in which the expert replaces the policy."""
     env.reset(episode_index)
-    expert, recorder = SpoiledExpert(env, **spoiled), EpisodeRecorder()
+    expert = SpoiledExpert(env, **spoiled)
+    recorder = EpisodeRecorder()
     recorder.start(env, episode_index)
     for step in range(n_steps):
         action = expert.action()
@@ -456,7 +682,10 @@ def expert_row(env, episode_index, n_steps=220, **spoiled):
     return make_row(recorder.finish())
 
 
-@pytest.mark.parametrize("episode_index", [0, 1, 2])
+@pytest.mark.parametrize(
+    "episode_index",
+    [0, 1, 2],
+)
 @pytest.mark.parametrize(
     ("failure_mode", "outcome", "stage", "event"),
     [
@@ -494,7 +723,16 @@ def test_scripted_failure_modes_give_their_outcome(
             Event.NOT_LIFTED,
             (42, 52),
         ),
-        ({"begin": 90, "stops": True}, Outcome.TIMEOUT, "over_goal", Event.STALLED, (80, 100)),
+        (
+            {
+                "begin": 90,
+                "stops": True,
+            },
+            Outcome.TIMEOUT,
+            "over_goal",
+            Event.STALLED,
+            (80, 100),
+        ),
     ],
     ids=["opened while lifting", "stopped in the grasp", "stopped on the way"],
 )
@@ -525,7 +763,8 @@ def test_a_gripper_that_closes_too_early_closes_on_nothing(blind_env):
     """The gripper closes while it is still above the block, and opens again before it descends."""
     env = blind_env
     env.reset(3)
-    expert, recorder = PickPlaceExpert(env), EpisodeRecorder()
+    expert = PickPlaceExpert(env)
+    recorder = EpisodeRecorder()
     recorder.start(env, 3)
     for step in range(120):
         action = expert.action().astype(np.float32)

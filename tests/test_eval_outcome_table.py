@@ -30,7 +30,14 @@ from viz.report.start_map import StartScalar, compute_start_map
 from viz.report.start_map_svg import start_map_svg
 from viz.report.strip_moments import choose_moments
 
-TOPPLED = OutcomeFacts("#123456", "#abcdef", "P", "M0 0H1V1Z", picked_up=True, dropped=True)
+TOPPLED = OutcomeFacts(
+    "#123456",
+    "#abcdef",
+    "P",
+    "M0 0H1V1Z",
+    picked_up=True,
+    dropped=True,
+)
 
 
 def make_rows(outcome="toppled", n=3):
@@ -42,17 +49,36 @@ def make_rows(outcome="toppled", n=3):
     rows = [make_row("t", i) for i in range(2)]
     failed = {"success": False, "failed_stage": "over_goal", "decisive_step": 60}
     rows += [
-        make_row("t", 2 + i, outcome=outcome, decisive_event="tipped_over", **failed)
+        make_row(
+            "t",
+            2 + i,
+            outcome=outcome,
+            decisive_event="tipped_over",
+            **failed,
+        )
         for i in range(n)
     ]
     rows.append(
         make_row(
-            "t", 2 + n, **failed | {"outcome": Outcome.NEVER_PICKED_UP, "failed_stage": "reached"}
+            "t",
+            2 + n,
+            **failed
+            | {
+                "outcome": Outcome.NEVER_PICKED_UP,
+                "failed_stage": "reached",
+            },
         )
     )
     rows.append(
         make_row(
-            "t", 3 + n, **failed | {"outcome": Outcome.ERROR, "failed_stage": None, "error": "boom"}
+            "t",
+            3 + n,
+            **failed
+            | {
+                "outcome": Outcome.ERROR,
+                "failed_stage": None,
+                "error": "boom",
+            },
         )
     )
     return rows
@@ -69,13 +95,24 @@ def toppled(monkeypatch):
 
 def printed(rows):
     written = StringIO()
-    print_summary(Console(file=written, width=120), "run", summarise(rows), rows, {"t": "so101/0"})
+    print_summary(
+        Console(file=written, width=120),
+        "run",
+        summarise(rows),
+        rows,
+        {"t": "so101/0"},
+    )
     return written.getvalue()
 
 
 def draw_map(rows):
     at = np.linspace(0, 1, len(rows))
-    return start_map_svg(compute_start_map(rows, StartScalar("object x", "m", at)))
+    return start_map_svg(
+        compute_start_map(
+            rows,
+            StartScalar("object x", "m", at),
+        )
+    )
 
 
 @pytest.mark.usefixtures("toppled")
@@ -94,7 +131,11 @@ def test_statistics_take_it_from_the_table():
 
 
 def test_a_kind_of_crash_is_in_no_rate(monkeypatch):
-    monkeypatch.setitem(OUTCOMES, "toppled", replace(TOPPLED, is_judged=False))
+    monkeypatch.setitem(
+        OUTCOMES,
+        "toppled",
+        replace(TOPPLED, is_judged=False),
+    )
     summary = summarise(make_rows())
     assert (summary.n_judged, summary.success_rate) == (3, pytest.approx(2 / 3))
     assert summary.pick_rate == pytest.approx(2 / 3)
@@ -153,16 +194,30 @@ def test_what_is_unknown_is_said_and_counted_apart(make_run):  # noqa: F811
     assert 'class="toppled"' not in html and 'class="unknown"' in html and "outcome=toppled" in html
     suite = ElementTree.fromstring(render_junit(ReportContent((content,))))
     counted = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
-    assert counted == {"tests": 7, "failures": 4, "errors": 1, "skipped": 0}
+    assert counted == {
+        "tests": 7,
+        "failures": 4,
+        "errors": 1,
+        "skipped": 0,
+    }
     assert "toppled (unknown to this version)" in draw_map(rows)
 
 
 def test_an_unknown_outcome_of_a_crash_is_no_failure():
-    row = make_row("t", 0, outcome="torn", success=False, error="boom")
+    row = make_row(
+        "t",
+        0,
+        outcome="torn",
+        success=False,
+        error="boom",
+    )
     assert not row.is_judged and not row.is_failure and summarise([row]).n_judged == 0
 
 
-@pytest.mark.parametrize("name", ["../../x", "<b>", "Success", "", "a b", 5])
+@pytest.mark.parametrize(
+    "name",
+    ["../../x", "<b>", "Success", "", "a b", 5],
+)
 def test_what_cannot_be_a_name_is_no_outcome(name):
     """An outcome becomes part of file names and of HTML pages."""
     line = json.dumps(make_row("t", 0).to_json() | {"outcome": name})

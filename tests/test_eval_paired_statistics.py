@@ -23,7 +23,8 @@ from eval.paired_statistics import (
 # From Fagerland, Lydersen and Laake, "Statistical Analysis of Contingency Tables" (2017), ch. 8:
 # airway hyper-responsiveness (Bentur et al. 2009) and complete response (Cavo et al. 2012), before
 # and after a therapy.
-BENTUR, CAVO = PairedCounts(1, 1, 7, 12), PairedCounts(59, 6, 16, 80)
+BENTUR = PairedCounts(1, 1, 7, 12)
+CAVO = PairedCounts(59, 6, 16, 80)
 
 
 def test_published_examples():
@@ -32,17 +33,30 @@ def test_published_examples():
     assert compute_mcnemar_p(CAVO) == pytest.approx(0.052479, abs=5e-7)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 7, 20, 150])
+@pytest.mark.parametrize(
+    "n",
+    [0, 1, 2, 7, 20, 150],
+)
 def test_mcnemars_p_equals_that_of_the_binomial_test(n):
     for b in range(0, n + 1, max(1, n // 10)):
         expected = stats.binomtest(b, n).pvalue if n else 1.0
-        assert compute_mcnemar_p(PairedCounts(3, b, n - b, 5)) == pytest.approx(expected, rel=1e-10)
+        assert compute_mcnemar_p(
+            PairedCounts(
+                3,
+                b,
+                n - b,
+                5,
+            )
+        ) == pytest.approx(expected, rel=1e-10)
 
 
 def find_likeliest_variance(counts, difference):
     """Return the variance of the difference at the maximum-likelihood rates, found numerically."""
-    n, b, c = counts.n, counts.only_first, counts.only_second
-    low, high = max(0.0, -difference), 0.5 * (1 - difference)
+    n = counts.n
+    b = counts.only_first
+    c = counts.only_second
+    low = max(0.0, -difference)
+    high = 0.5 * (1 - difference)
 
     def loss(q):
         parts = ((b, q + difference), (c, q), (n - b - c, 1 - 2 * q - difference))
@@ -54,7 +68,15 @@ def find_likeliest_variance(counts, difference):
     return (2 * q + difference - difference**2) / n
 
 
-@pytest.mark.parametrize("table", [(1, 1, 7, 12), (30, 12, 4, 4), (0, 9, 8, 3), (40, 3, 1, 6)])
+@pytest.mark.parametrize(
+    "table",
+    [
+        (1, 1, 7, 12),
+        (30, 12, 4, 4),
+        (0, 9, 8, 3),
+        (40, 3, 1, 6),
+    ],
+)
 def test_the_ends_are_where_a_numerical_score_test_rejects(table):
     counts = PairedCounts(*table)
     for end in compute_difference_interval([counts]):
@@ -63,10 +85,23 @@ def test_the_ends_are_where_a_numerical_score_test_rejects(table):
 
 
 def test_the_interval_covers_what_it_says_by_every_table_that_can_come():
-    n, covered = 20, []
+    n = 20
+    covered = []
     tables = [(b, c) for b in range(n + 1) for c in range(n + 1 - b)]
     low, high = np.array(
-        [compute_difference_interval([PairedCounts(0, b, c, n - b - c)]) for b, c in tables]
+        [
+            compute_difference_interval(
+                [
+                    PairedCounts(
+                        0,
+                        b,
+                        c,
+                        n - b - c,
+                    )
+                ]
+            )
+            for b, c in tables
+        ]
     ).T
     counts = np.array([(b, c, n - b - c) for b, c in tables])
     for first, second, correlation in product(
@@ -82,7 +117,8 @@ def test_the_interval_covers_what_it_says_by_every_table_that_can_come():
 
 
 def test_the_interval_of_several_tasks_respects_them():
-    easy, hard = PairedCounts(48, 1, 1, 0), PairedCounts(5, 20, 5, 20)
+    easy = PairedCounts(48, 1, 1, 0)
+    hard = PairedCounts(5, 20, 5, 20)
     low, high = compute_difference_interval([easy, hard])
     assert compute_macro_difference([easy, hard]) == pytest.approx(0.15) and low < 0.15 < high
     # If all tasks are alike, the interval equals the pooled one.
@@ -92,16 +128,25 @@ def test_the_interval_of_several_tasks_respects_them():
         compute_difference_interval([pooled]), abs=1e-12
     )
     mirrored = [
-        PairedCounts(counts.both, counts.only_second, counts.only_first, counts.neither)
+        PairedCounts(
+            counts.both,
+            counts.only_second,
+            counts.only_first,
+            counts.neither,
+        )
         for counts in alike
     ]
     low, high = compute_difference_interval(alike)
     assert compute_difference_interval(mirrored) == pytest.approx((-high, -low), abs=1e-12)
 
 
-@pytest.mark.parametrize("n", [1, 10, 50])
+@pytest.mark.parametrize(
+    "n",
+    [1, 10, 50],
+)
 def test_at_the_ends_the_interval_does_not_collapse(n):
-    same, all_only_first = PairedCounts(n, 0, 0, 0), PairedCounts(0, n, 0, 0)
+    same = PairedCounts(n, 0, 0, 0)
+    all_only_first = PairedCounts(0, n, 0, 0)
     low, high = compute_difference_interval([same])
     z = stats.norm.ppf(0.975)
     assert high == pytest.approx(-low) and high == pytest.approx(z**2 / (n + z**2))
@@ -155,5 +200,12 @@ def test_letters_are_shared_exactly_by_what_is_not_told_apart():
 
 
 def test_letters_begin_with_the_first():
-    assert find_letters(4, {(0, 2), (0, 3), (1, 3)}) == ["a", "ab", "bc", "c"]
+    assert find_letters(
+        4,
+        {
+            (0, 2),
+            (0, 3),
+            (1, 3),
+        },
+    ) == ["a", "ab", "bc", "c"]
     assert find_letters(1, set()) == ["a"]

@@ -25,9 +25,17 @@ def test_known_sizes():
     assert compute_paired_size(sum(shares), 0.1) == 146
 
 
-@pytest.mark.parametrize("shares", [(0.044, 0.144), (0.4, 0.1), (0.0, 0.3)])
+@pytest.mark.parametrize(
+    "shares",
+    [
+        (0.044, 0.144),
+        (0.4, 0.1),
+        (0.0, 0.3),
+    ],
+)
 def test_exact_power_is_that_of_every_table_that_can_come(shares):
-    n, power = 25, 0.0
+    n = 25
+    power = 0.0
     for b in range(n + 1):
         for c in range(n + 1 - b):
             if b + c and stats.binomtest(b, b + c).pvalue <= 0.05:
@@ -59,7 +67,15 @@ def test_correlations_that_rates_can_have():
         find_discordant_shares(0.8, 0.9, 0.9)
 
 
-@pytest.mark.parametrize("rates", [(0.0, 0.5), (0.5, 1.0), (1.5, 0.5), (0.5, 0.5)])
+@pytest.mark.parametrize(
+    "rates",
+    [
+        (0.0, 0.5),
+        (0.5, 1.0),
+        (1.5, 0.5),
+        (0.5, 0.5),
+    ],
+)
 def test_rates_that_make_no_sense_are_refused(rates):
     with pytest.raises(WhiskerError, match="--power"):
         find_discordant_shares(*rates, 0.0)

@@ -15,7 +15,13 @@ from tests.small_checkpoints import save_small_act
 def spec(**changes):
     return PolicySpec(
         **(
-            {"type": "act", "image_sizes": {}, "state_dim": 6, "action_dim": 6, "chunk_size": 10}
+            {
+                "type": "act",
+                "image_sizes": {},
+                "state_dim": 6,
+                "action_dim": 6,
+                "chunk_size": 10,
+            }
             | {"n_action_steps": 4, "max_action_steps": 10, "stochastic": False}
             | changes
         )
@@ -30,7 +36,10 @@ def test_a_checkpoint_for_another_robot_is_refused_with_both_sides_named(blind_e
 
 
 def test_what_the_numbers_of_another_width_are_is_said_where_it_is_known(blind_env):
-    training = TrainingRecord(state_names=("waist", "elbow"), action_names=("waist", "elbow"))
+    training = TrainingRecord(
+        state_names=("waist", "elbow"),
+        action_names=("waist", "elbow"),
+    )
     with pytest.raises(WhiskerError, match=r"reads 2 \(waist, elbow\)"):
         check_fit(spec(state_dim=2), blind_env.spec, training=training)
     with pytest.raises(WhiskerError, match=r"got \(10, 2\) \(waist, elbow\)"):
@@ -44,7 +53,10 @@ def test_an_action_of_another_width_is_refused(blind_env):
 
 def test_what_fits_passes(blind_env):
     check_fit(spec(), blind_env.spec)
-    check_fit(spec(state_dim=None, action_dim=None), blind_env.spec)
+    check_fit(
+        spec(state_dim=None, action_dim=None),
+        blind_env.spec,
+    )
 
 
 def test_x_vla_in_libero_is_refused_whatever_its_widths(blind_env):
@@ -60,7 +72,10 @@ def test_n_action_steps_is_the_checkpoints_unless_asked_otherwise():
     assert resolve_n_action_steps(spec(), 10) == 10
 
 
-@pytest.mark.parametrize("asked", [0, -1, 11])
+@pytest.mark.parametrize(
+    "asked",
+    [0, -1, 11],
+)
 def test_n_action_steps_outside_the_chunk_is_refused(asked):
     with pytest.raises(WhiskerError, match="1 to 10"):
         resolve_n_action_steps(spec(), asked)
@@ -84,7 +99,12 @@ def test_an_ensemble_moves_on_by_one_step_a_prediction(small_act_ensembling):
 
 
 @pytest.mark.parametrize(
-    "wider", [{"state_dim": 8}, {"action_dim": 7}, {"state_dim": 32, "action_dim": 32}]
+    "wider",
+    [
+        {"state_dim": 8},
+        {"action_dim": 7},
+        {"state_dim": 32, "action_dim": 32},
+    ],
 )
 def test_a_wider_policy_fits_with_padding_and_is_told_so_without(blind_env, wider):
     with pytest.raises(WhiskerError, match="--allow-padding"):
@@ -92,7 +112,10 @@ def test_a_wider_policy_fits_with_padding_and_is_told_so_without(blind_env, wide
     check_fit(spec(**wider), blind_env.spec, Adapters(allow_padding=True))
 
 
-@pytest.mark.parametrize("narrower", [{"state_dim": 5}, {"action_dim": 5}])
+@pytest.mark.parametrize(
+    "narrower",
+    [{"state_dim": 5}, {"action_dim": 5}],
+)
 def test_padding_makes_no_narrower_policy_fit(blind_env, narrower):
     """Whisker neither truncates a state nor invents an action."""
     for adapters in (Adapters(), Adapters(allow_padding=True)):
@@ -104,7 +127,10 @@ def test_padding_makes_no_narrower_policy_fit(blind_env, narrower):
 def test_padding_is_advised_only_where_it_is_accepted(blind_env):
     """Padding would help the wider state, but not the narrower action."""
     with pytest.raises(WhiskerError, match="trained for another robot") as refusal:
-        check_fit(spec(state_dim=8, action_dim=5), blind_env.spec)
+        check_fit(
+            spec(state_dim=8, action_dim=5),
+            blind_env.spec,
+        )
     assert "--allow-padding" not in str(refusal.value)
 
 
@@ -120,10 +146,8 @@ def test_padding_is_advised_only_where_it_is_accepted(blind_env):
 def test_another_image_size_is_refused_where_the_layers_need_the_declared_one(
     needs, size, accepted
 ):
-    policy, training = (
-        spec(image_sizes={"overhead_cam": (32, 48)}),
-        TrainingRecord(needs_declared_size=needs),
-    )
+    policy = spec(image_sizes={"overhead_cam": (32, 48)})
+    training = TrainingRecord(needs_declared_size=needs)
     if accepted:
         check_image_size(policy, Adapters(image_size=size), training)
         return
@@ -135,11 +159,15 @@ def test_another_image_size_is_refused_where_the_layers_need_the_declared_one(
 
 
 def in_mode(env_spec, mode, **changes):
-    return replace(env_spec, action=replace(env_spec.action, mode=mode, **changes))
+    return replace(
+        env_spec,
+        action=replace(env_spec.action, mode=mode, **changes),
+    )
 
 
 def test_what_the_policy_outputs_must_be_convertible(blind_env):
-    absolute, delta = in_mode(blind_env.spec, "absolute"), in_mode(blind_env.spec, "delta")
+    absolute = in_mode(blind_env.spec, "absolute")
+    delta = in_mode(blind_env.spec, "delta")
     for asked in (None, "absolute", "delta"):
         check_fit(spec(), absolute, Adapters(policy_actions=asked))
     for asked in (None, "delta"):
@@ -153,12 +181,24 @@ def test_what_the_policy_outputs_must_be_convertible(blind_env):
 
 @pytest.mark.parametrize(
     ("mode", "asked", "other"),
-    [("delta", "absolute", "absolute"), ("absolute", "delta", "delta")],
+    [
+        ("delta", "absolute", "absolute"),
+        ("absolute", "delta", "delta"),
+    ],
 )
 def test_liberos_other_form_is_another_control(blind_env, mode, asked, other):
-    pose = in_mode(blind_env.spec, mode, rotation="axis_angle", rotation_frame="base")
+    pose = in_mode(
+        blind_env.spec,
+        mode,
+        rotation="axis_angle",
+        rotation_frame="base",
+    )
     with pytest.raises(WhiskerError, match=rf"--control {other}\.$"):
-        check_fit(spec(), replace(pose, name="libero_goal/0"), Adapters(policy_actions=asked))
+        check_fit(
+            spec(),
+            replace(pose, name="libero_goal/0"),
+            Adapters(policy_actions=asked),
+        )
 
 
 def test_differences_are_not_added_where_that_is_no_addition(blind_env):
@@ -166,10 +206,18 @@ def test_differences_are_not_added_where_that_is_no_addition(blind_env):
 
     Rotation vectors do not add at all.
     """
-    poses = in_mode(blind_env.spec, "absolute", rotation="axis_angle", rotation_frame="base")
+    poses = in_mode(
+        blind_env.spec,
+        "absolute",
+        rotation="axis_angle",
+        rotation_frame="base",
+    )
     with pytest.raises(WhiskerError, match=r"--policy-actions delta.*Rotations do not add"):
         check_fit(spec(), poses, Adapters(policy_actions="delta"))
-    other_state = replace(blind_env.spec, state_names=blind_env.spec.state_names[::-1])
+    other_state = replace(
+        blind_env.spec,
+        state_names=blind_env.spec.state_names[::-1],
+    )
     with pytest.raises(WhiskerError, match="same numbers as the action"):
         check_fit(spec(), other_state, Adapters(policy_actions="delta"))
     check_fit(spec(), other_state, Adapters(policy_actions="absolute"))
@@ -179,8 +227,16 @@ def test_a_gripper_range_of_one_value_is_refused(blind_env):
     with pytest.raises(
         WhiskerError, match=r"--gripper-range: expected two different values.*got 1 1"
     ):
-        check_fit(spec(), blind_env.spec, Adapters(gripper_range=(1.0, 1.0)))
-    check_fit(spec(), blind_env.spec, Adapters(gripper_range=(1.0, -1.0)))
+        check_fit(
+            spec(),
+            blind_env.spec,
+            Adapters(gripper_range=(1.0, 1.0)),
+        )
+    check_fit(
+        spec(),
+        blind_env.spec,
+        Adapters(gripper_range=(1.0, -1.0)),
+    )
 
 
 def test_a_wrong_instruction_needs_several_and_a_policy_that_reads(blind_env):

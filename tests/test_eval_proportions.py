@@ -31,7 +31,8 @@ COUNTS = [
 def wilson(k, n, z=1.959963984540054):
     """Return the interval by the closed form of Wilson (1927)."""
     p = k / n
-    middle, half = p + z**2 / (2 * n), z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    middle = p + z**2 / (2 * n)
+    half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
 
 
@@ -45,7 +46,10 @@ def test_wilson_equals_its_closed_form_and_scipys(k, n):
 
 
 @pytest.mark.parametrize(("k", "n"), COUNTS)
-@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(
+    "confidence",
+    [0.8, 0.95, 0.99],
+)
 def test_clopper_pearson_equals_scipys(k, n, confidence):
     expected = stats.binomtest(k, n).proportion_ci(confidence, method="exact")
     assert compute_clopper_pearson_interval(k, n, confidence) == pytest.approx(
@@ -60,7 +64,15 @@ def test_of_nothing_nothing_is_known():
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [(1.0, 1.0), (2.0, 5.0), (0.5, 0.5), (50.0, 1.0), (1.0, 2e3), (1e3, 1001.0), (500.0, 0.5)],
+    [
+        (1.0, 1.0),
+        (2.0, 5.0),
+        (0.5, 0.5),
+        (50.0, 1.0),
+        (1.0, 2e3),
+        (1e3, 1001.0),
+        (500.0, 0.5),
+    ],
 )
 def test_the_beta_distribution_equals_scipys(a, b):
     for x in (0.0, 1e-9, 0.01, 0.2, 0.5, 0.8, 0.99, 1.0):
@@ -69,7 +81,10 @@ def test_the_beta_distribution_equals_scipys(a, b):
         )
 
 
-@pytest.mark.parametrize("n_freedom", [1, 2, 5, 30, 1999])
+@pytest.mark.parametrize(
+    "n_freedom",
+    [1, 2, 5, 30, 1999],
+)
 def test_quantiles_equal_scipys(n_freedom):
     assert compute_t_quantile(0.95, n_freedom) == pytest.approx(
         stats.t.ppf(0.975, n_freedom), rel=1e-11

@@ -36,12 +36,18 @@ def run(tmp_path, described):
         return folder.path
 
 
-@pytest.mark.parametrize("part", ["config", "resolved", "env", "versions"])
+@pytest.mark.parametrize(
+    "part",
+    ["config", "resolved", "env", "versions"],
+)
 def test_a_run_with_what_this_version_does_not_know_is_not_resumed(run, described, part):
     check_same(Run.open(run), described)
     written = json.loads((run / RUN_FILE).read_text())
     (run / RUN_FILE).write_text(json.dumps(written | {part: written[part] | {"unknown": "3"}}))
-    with pytest.raises(WhiskerError, match=rf"{part}\.unknown: expected 3, got None"):
+    with pytest.raises(
+        WhiskerError,
+        match=rf"{part}\.unknown: expected 3, got None",
+    ):
         check_same(Run.open(run), described)
 
 
@@ -56,12 +62,20 @@ def test_flags_and_facts_of_the_policy_that_came_later_do_not_keep_a_run_from_be
     check_same(Run.open(run), described)
     with pytest.raises(WhiskerError, match=r"config\.recording\.samples: expected 1, got 4"):
         check_same(
-            Run.open(run), replace(described, config=replace_flags(described.config, samples=4))
+            Run.open(run),
+            replace(
+                described,
+                config=replace_flags(described.config, samples=4),
+            ),
         )
 
 
 @pytest.mark.parametrize(
-    ("near_goal_m", "said"), [(0.12, None), (0.2, "env.goals: expected .*0.2")]
+    ("near_goal_m", "said"),
+    [
+        (0.12, None),
+        (0.2, "env.goals: expected .*0.2"),
+    ],
 )
 def test_a_run_from_before_goals_had_kinds_is_resumed_if_its_thresholds_are_those_of_now(
     run, described, near_goal_m, said

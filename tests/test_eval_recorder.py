@@ -24,7 +24,8 @@ from sim.so101.pick_place import PickPlace
 from tests.runs import describe_run
 
 # The bowl is to the left, where the shoulder's angle is negative; it reaches -0.8 rad.
-OPEN_RAD, FAR_RAD = -0.25, -2.0
+OPEN_RAD = -0.25
+FAR_RAD = -2.0
 DRAWER = ARTICULATED.goal("open drawer_1", ARTICULATED_THRESHOLDS)
 
 
@@ -33,13 +34,21 @@ class DrawerAndBowl(PickPlace):
 
     def __init__(self, opens_at_rad=OPEN_RAD, drawer_first=True):
         super().__init__("so101/pick_place", image_sizes={})
-        self._opens_at_rad, self._drawer_first = opens_at_rad, drawer_first
-        self.spec = replace(self.spec, goals=self._ordered(DRAWER, declare_goal("in block bowl")))
+        self._opens_at_rad = opens_at_rad
+        self._drawer_first = drawer_first
+        self.spec = replace(
+            self.spec,
+            goals=self._ordered(DRAWER, declare_goal("in block bowl")),
+        )
 
     def progress(self):
         share = float(self.data.joint("shoulder_pan").qpos[0]) / self._opens_at_rad
         met = share >= 1
-        drawer = articulated_progress(met, share, self.data.body("gripper").xpos.copy())
+        drawer = articulated_progress(
+            met,
+            share,
+            self.data.body("gripper").xpos.copy(),
+        )
         return self._ordered(drawer, *super().progress())
 
     def step(self, action):
@@ -57,7 +66,13 @@ def record_and_row(env, policy_name="scripted", failure_mode=None, n_steps=160):
     policy = BASELINES[policy_name](env)
     if isinstance(policy, ScriptedPolicy):
         policy._expert = env.make_expert(failure_mode)
-    record = run_episode(env, policy, 0, EpisodeRecorder(), RolloutSettings(1, n_steps))
+    record = run_episode(
+        env,
+        policy,
+        0,
+        EpisodeRecorder(),
+        RolloutSettings(1, n_steps),
+    )
     return record, make_row(record)
 
 

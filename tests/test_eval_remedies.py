@@ -23,7 +23,13 @@ def parse(flags):
     arguments = [
         part for flag, value in flags.items() for part in (f"--{flag}", *([value] if value else []))
     ]
-    return name_policy(tyro.cli(EvalConfig, args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
+    return name_policy(
+        tyro.cli(
+            EvalConfig,
+            args=arguments,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    )
 
 
 def flags_of(advice):
@@ -40,7 +46,10 @@ def act(*cameras, **dims):
 
 
 def renamed(cameras, rename_map):
-    return lambda folder: rename_cameras(save_small_act(folder, cameras=cameras), rename_map)
+    return lambda folder: rename_cameras(
+        save_small_act(folder, cameras=cameras),
+        rename_map,
+    )
 
 
 CAMERA_MAP = "camera-map"
@@ -61,15 +70,27 @@ CASES = {
     "a map that is not needed": (act(), {CAMERA_MAP: "overhead_cam=base"}),
     "one camera for two": (act(), {CAMERA_MAP: "wrist_cam=overhead_cam"}),
     "renamed in training": (
-        renamed(("camera1", "camera2", "camera3"), {"hand": "camera1", "front": "camera2"}),
+        renamed(
+            ("camera1", "camera2", "camera3"),
+            {"hand": "camera1", "front": "camera2"},
+        ),
         {},
     ),
     "renamed in training, half of it given": (
-        renamed(("camera1", "camera2"), {"hand": "camera1", "front": "camera2"}),
+        renamed(
+            ("camera1", "camera2"),
+            {"hand": "camera1", "front": "camera2"},
+        ),
         {CAMERA_MAP: "wrist_cam=camera1"},
     ),
     "a wider state": (act(state_dim=8), {}),
-    "a wider action": (act(state_dim=8, action_dim=7), {}),
+    "a wider action": (
+        act(
+            state_dim=8,
+            action_dim=7,
+        ),
+        {},
+    ),
     "a size that the layers do not take": (save_small_diffusion, {"image-size": "640x480"}),
     "differences for targets": (
         act(**POSE),
@@ -89,7 +110,15 @@ CASES = {
     ),
     "alternatives of one plan": (act(), {"samples": "2"}),
     "intermediate plans of a plan that has none": (act(), {"intermediate-plans": ""}),
-    "the wrist in LIBERO": (act("image", "wrist_image", state_dim=8, action_dim=7), LIBERO),
+    "the wrist in LIBERO": (
+        act(
+            "image",
+            "wrist_image",
+            state_dim=8,
+            action_dim=7,
+        ),
+        LIBERO,
+    ),
 }
 
 

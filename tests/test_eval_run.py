@@ -37,7 +37,10 @@ def record(blind_env):
 def folder(tmp_path, blind_env, record):
     """Yield a run of `N_ASKED` episodes, open for writing, that has only the second of them."""
     description = describe_run(blind_env)
-    description = replace(description, config=replace_flags(description.config, episodes=N_ASKED))
+    description = replace(
+        description,
+        config=replace_flags(description.config, episodes=N_ASKED),
+    )
     with closing(RunFolder.create(tmp_path, description)) as folder:
         append(folder, record, 1)
         yield folder
@@ -50,7 +53,10 @@ def append(folder, record, episode_index):
 
 def test_an_unfinished_run_can_be_read_and_knows_what_it_lacks(folder, record):
     run = Run.open(str(folder.path))
-    assert not run.is_finished and run.missing == [("pick_place", 0), ("pick_place", 2)]
+    assert not run.is_finished and run.missing == [
+        ("pick_place", 0),
+        ("pick_place", 2),
+    ]
     append(folder, record, 0)
     append(folder, replace(record, error="RuntimeError: no"), 2)
     assert run.is_finished and run.missing == []
@@ -98,7 +104,10 @@ def test_one_array_is_read_without_the_others(folder, record):
     file.write_bytes(content)
     with pytest.raises(WhiskerError, match=r"1\.npz"):
         run.load_arrays(row)
-    np.testing.assert_array_equal(run.load_array(row, "ee_pos_world"), record.arrays.ee_pos_world)
+    np.testing.assert_array_equal(
+        run.load_array(row, "ee_pos_world"),
+        record.arrays.ee_pos_world,
+    )
     with pytest.raises(WhiskerError, match="an array 'colour'"):
         run.load_array(row, "colour")
 
@@ -116,13 +125,19 @@ def test_arrays_that_came_later_are_filled_in_one_by_one(folder, record):
             },
         )
     placed = record.arrays.progress[:, STAGES.index("placed")]
-    np.testing.assert_array_equal(run.load_array(row, "goals_met")[:, 0], placed)
+    np.testing.assert_array_equal(
+        run.load_array(row, "goals_met")[:, 0],
+        placed,
+    )
     assert run.load_array(row, "closes_gripper") is None
 
 
 def test_pickled_objects_are_not_loaded(folder):
     run, (row,) = Run.open(folder.path), folder.rows
-    np.savez(folder.path / arrays_path(row), state=np.array([print], dtype=object))
+    np.savez(
+        folder.path / arrays_path(row),
+        state=np.array([print], dtype=object),
+    )
     with pytest.raises(WhiskerError, match="the recorded arrays"):
         run.load_array(row, "state")
 

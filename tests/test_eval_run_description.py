@@ -66,16 +66,20 @@ def test_the_file_has_the_parts_of_version_1_in_their_order(run):
     )
     assert list(written) == parts.split() and written["version"] == 1
     assert not {"resume", "list_envs", "output"} & written["config"].keys()
-    assert written["config"]["hook"] == {"modules": [], "pool": None} and written["tasks"] == {
-        "pick_place": "so101/pick_place"
-    }
+    assert written["config"]["hook"] == {
+        "modules": [],
+        "pool": None,
+    } and written["tasks"] == {"pick_place": "so101/pick_place"}
 
 
 def test_flags_that_may_differ_on_resume_are_not_kept(tmp_path, described):
     setup = set_up(CONFIG)
     with closing(setup.env):
         assert (
-            describe(replace_flags(CONFIG, quiet=True, run_dir=tmp_path), setup).config
+            describe(
+                replace_flags(CONFIG, quiet=True, run_dir=tmp_path),
+                setup,
+            ).config
             == CONFIG
             == described.config
         )
@@ -136,7 +140,10 @@ def test_what_a_baseline_is_is_known_of_runs_from_before_it_was_written(
 
 def test_a_policy_of_ones_own_is_no_baseline_by_its_name(run):
     policy = json.loads((run / RUN_FILE).read_text())["policy"]
-    change(run, policy=policy | {"type": "zero", "is_baseline": False})
+    change(
+        run,
+        policy=policy | {"type": "zero", "is_baseline": False},
+    )
     assert not load_description(run).policy.is_baseline
 
 
@@ -179,7 +186,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         (tmp_path / "none", "No such file"),
         (tmp_path / "file", "Not a dir"),
     ):
-        with pytest.raises(WhiskerError, match=rf"a run folder with a run\.json, got {got}"):
+        with pytest.raises(
+            WhiskerError,
+            match=rf"a run folder with a run\.json, got {got}",
+        ):
             load_description(path)
 
 
@@ -198,7 +208,10 @@ def test_a_resumption_leaves_all_else_as_it_was_written(run):
 
 def test_a_file_of_before_flags_had_groups_is_read(tmp_path):
     """Version 0.1.0 wrote the file at a commit at which the flags had no groups."""
-    shutil.copy(Path(__file__).with_name("older_run.json"), tmp_path / RUN_FILE)
+    shutil.copy(
+        Path(__file__).with_name("older_run.json"),
+        tmp_path / RUN_FILE,
+    )
     read = load_description(tmp_path)
     assert read.config == make_config(
         EvalConfig,
@@ -217,7 +230,10 @@ def test_a_file_of_before_flags_had_groups_is_read(tmp_path):
     assert read.env.goals[0].kind == "pick_and_place"
 
 
-@pytest.mark.parametrize(("written", "read"), [("relative", "delta"), ("absolute", "absolute")])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("relative", "delta"), ("absolute", "absolute")],
+)
 def test_an_older_control_is_read_as_the_mode_of_an_action(tmp_path, written, read):
     content = json.loads(Path(__file__).with_name("older_run.json").read_text())
     content["config"]["control"] = written

@@ -70,7 +70,10 @@ def test_columns_that_came_later_are_missing_in_older_runs(run):
     (run.path / ROWS_FILE).write_text("".join(json.dumps(row) + "\n" for row in old))
     file = run.path / arrays_path(run.rows[0])
     with np.load(file) as arrays:
-        np.savez(file, **{name: arrays[name] for name in arrays.files if name not in later_arrays})
+        np.savez(
+            file,
+            **{name: arrays[name] for name in arrays.files if name not in later_arrays},
+        )
     older = dict.fromkeys(("goal", *decisive))
     assert load_rows(run.path) == [replace(row, **older) for row in run.rows]
     assert [row.shown_step for row in load_rows(run.path)] == [
@@ -118,7 +121,10 @@ def test_two_runs_of_one_second_get_two_folders(tmp_path, blind_env):
     assert len(paths) == 3
 
 
-@pytest.mark.parametrize("torn", [b"{", b'{"task": "pick_place", "episode_ind', b"\x00\x00\x00"])
+@pytest.mark.parametrize(
+    "torn",
+    [b"{", b'{"task": "pick_place", "episode_ind', b"\x00\x00\x00"],
+)
 def test_a_torn_last_line_is_taken_off(run, torn):
     file = run.path / ROWS_FILE
     whole = file.read_bytes()

@@ -27,7 +27,8 @@ from sim.flags import make_config
 from tests.runs import assert_same_arrays, describe_run
 from tests.small_checkpoints import save_small_checkpoint
 
-N_SAMPLES, N_STEPS = 3, 9
+N_SAMPLES = 3
+N_STEPS = 9
 RECORDED_BESIDES = ("alternative_chunk", "intermediate_chunk")
 
 
@@ -37,7 +38,8 @@ def setups(tmp_path_factory):
 
     The setup is made on first use.
     """
-    folder, made = tmp_path_factory.mktemp("samples"), []
+    folder = tmp_path_factory.mktemp("samples")
+    made = []
 
     @cache
     def make(policy_type):
@@ -71,14 +73,15 @@ each_stochastic = pytest.mark.parametrize(
 
 @each_stochastic
 def test_an_episode_is_the_same_with_and_without_samples(policy_type, setups):
-    alone, sampled = (
-        record(setups(policy_type)).arrays,
-        record(setups(policy_type), N_SAMPLES).arrays,
-    )
+    alone = record(setups(policy_type)).arrays
+    sampled = record(setups(policy_type), N_SAMPLES).arrays
     assert_same_arrays(alone, sampled, RECORDED_BESIDES)
     assert alone.alternative_chunk is None and sampled.alternative_chunk.dtype == np.float32
     assert sampled.alternative_chunk.shape == (len(alone.chunk), N_SAMPLES, *alone.chunk.shape[1:])
-    np.testing.assert_array_equal(sampled.alternative_chunk[:, 0], alone.chunk)
+    np.testing.assert_array_equal(
+        sampled.alternative_chunk[:, 0],
+        alone.chunk,
+    )
 
 
 @each_stochastic
@@ -93,7 +96,12 @@ def test_an_alternative_is_what_the_policy_plans_with_its_generator(policy_type,
     ) and len(decisions) > 1
     for decision in decisions:
         for k in range(1, N_SAMPLES):
-            rng = episode_rng(setup.env.spec.task, 2, decision.prediction_index, k)
+            rng = episode_rng(
+                setup.env.spec.task,
+                2,
+                decision.prediction_index,
+                k,
+            )
             plan = setup.policy.predict([decision.memory.copy()], [rng])[0]
             np.testing.assert_allclose(decision.alternatives[k], plan, atol=2e-3)
             assert np.abs(plan - decision.plan).max() > 0.1
@@ -101,7 +109,8 @@ def test_an_alternative_is_what_the_policy_plans_with_its_generator(policy_type,
 
 @each_stochastic
 def test_as_many_plans_are_computed_as_are_asked_for(policy_type, setups, monkeypatch):
-    setup, rows = setups(policy_type), []
+    setup = setups(policy_type)
+    rows = []
     policy = getattr(setup.policy, "inner", setup.policy)  # The adapters wrap the policy.
     predict = policy.predict
 
@@ -115,14 +124,26 @@ def test_as_many_plans_are_computed_as_are_asked_for(policy_type, setups, monkey
 
 
 def test_what_was_recorded_comes_back_and_what_was_not_is_none(setups, tmp_path):
-    run = RunFolder.create(tmp_path, describe_run(setups("random").env))
+    run = RunFolder.create(
+        tmp_path,
+        describe_run(setups("random").env),
+    )
     with closing(run):
         for index, n_samples in enumerate((1, N_SAMPLES)):
-            each = replace(record(setups("random"), n_samples), episode_index=index)
+            each = replace(
+                record(setups("random"), n_samples),
+                episode_index=index,
+            )
             intermediate_plans = np.repeat(each.arrays.chunk[:, None], 2, axis=1) if index else None
-            each = replace(each, arrays=replace(each.arrays, intermediate_chunk=intermediate_plans))
+            each = replace(
+                each,
+                arrays=replace(each.arrays, intermediate_chunk=intermediate_plans),
+            )
             run.append(each, make_row(each))
-            assert_same_arrays(Run.open(run.path).load_arrays(run.rows[-1]), each.arrays)
+            assert_same_arrays(
+                Run.open(run.path).load_arrays(run.rows[-1]),
+                each.arrays,
+            )
     with np.load(run.path / arrays_path(run.rows[0])) as stored:
         assert not set(RECORDED_BESIDES) & set(stored.files)
 
@@ -138,7 +159,16 @@ SHORT = ("--episodes", 1, "--max-steps", 3, "--quiet")
 def test_the_command_records_them(monkeypatch, tmp_path, small_act_ensembling):
     asked = ("--policy", "random", "--samples", 4, *SHORT)
     assert evaluate(monkeypatch, *asked, "--run-dir", tmp_path / "samples") == 0
-    assert evaluate(monkeypatch, *asked[:2], *SHORT, "--run-dir", tmp_path / "alone") == 0
+    assert (
+        evaluate(
+            monkeypatch,
+            *asked[:2],
+            *SHORT,
+            "--run-dir",
+            tmp_path / "alone",
+        )
+        == 0
+    )
     (run,), (alone,) = (tmp_path / "samples").iterdir(), (tmp_path / "alone").iterdir()
     (row,), (row_alone,) = load_rows(run), load_rows(alone)
     assert replace(row, duration_s=0.0) == replace(row_alone, duration_s=0.0)
@@ -156,8 +186,14 @@ def test_the_command_records_them(monkeypatch, tmp_path, small_act_ensembling):
     (run,) = (tmp_path / "intermediate_plans").iterdir()
     arrays = Run.open(run).load_arrays(*load_rows(run))
     assert arrays.intermediate_chunk.shape == (3, 1, 10, 6) and arrays.alternative_chunk is None
-    np.testing.assert_array_equal(arrays.intermediate_chunk[0, 0], arrays.chunk[0])
-    assert not np.array_equal(arrays.intermediate_chunk[1, 0], arrays.chunk[1])
+    np.testing.assert_array_equal(
+        arrays.intermediate_chunk[0, 0],
+        arrays.chunk[0],
+    )
+    assert not np.array_equal(
+        arrays.intermediate_chunk[1, 0],
+        arrays.chunk[1],
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,7 +237,17 @@ def test_a_run_is_resumed_with_the_samples_that_it_has(monkeypatch, capsys, tmp_
 
 
 def test_a_run_from_before_there_were_samples_is_resumed_without(monkeypatch, capsys, tmp_path):
-    assert evaluate(monkeypatch, "--policy", "random", "--run-dir", tmp_path, *SHORT) == 0
+    assert (
+        evaluate(
+            monkeypatch,
+            "--policy",
+            "random",
+            "--run-dir",
+            tmp_path,
+            *SHORT,
+        )
+        == 0
+    )
     (run,) = tmp_path.iterdir()
     description = json.loads((run / RUN_FILE).read_text())
     del (
@@ -213,5 +259,15 @@ def test_a_run_from_before_there_were_samples_is_resumed_without(monkeypatch, ca
     (run / "episodes.jsonl").write_text("")
     assert evaluate(monkeypatch, "--resume", run, "--samples", 3) == 2
     assert "--samples with --resume: expected 1" in capsys.readouterr().err
-    assert evaluate(monkeypatch, "--resume", run, "--samples", 1, "--quiet") == 0
+    assert (
+        evaluate(
+            monkeypatch,
+            "--resume",
+            run,
+            "--samples",
+            1,
+            "--quiet",
+        )
+        == 0
+    )
     assert Run.open(run).load_arrays(*load_rows(run)).alternative_chunk is None

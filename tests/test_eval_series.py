@@ -42,9 +42,19 @@ class ShiftingPolicy:
     """
 
     def __init__(self, env, signal="sureness"):
-        self.spec = PolicySpec("shifting", {}, 6, 6, 6, 6, 6, stochastic=False)
+        self.spec = PolicySpec(
+            "shifting",
+            {},
+            6,
+            6,
+            6,
+            6,
+            6,
+            stochastic=False,
+        )
         env.reset(0)
-        self._home, self._signal = env.state(), signal
+        self._home = env.state()
+        self._signal = signal
         self._span = env.spec.action.high[0] - env.spec.action.low[0]
 
     def reset(self):
@@ -102,14 +112,23 @@ def env(blind_env):
 @pytest.fixture
 def recorded(env, declared_here, tmp_path):
     """Return the run of one episode, and its record."""
-    record = run_episode(env, ShiftingPolicy(env), 1, EpisodeRecorder(), SETTINGS)
+    record = run_episode(
+        env,
+        ShiftingPolicy(env),
+        1,
+        EpisodeRecorder(),
+        SETTINGS,
+    )
     with closing(RunFolder.create(tmp_path, describe_run(env))) as folder:
         folder.append(record, make_row(record))
     return Run.open(folder.path), record
 
 
 def decode(array):
-    return np.frombuffer(base64.b64decode(array["base64"]), array["dtype"]).reshape(array["shape"])
+    return np.frombuffer(
+        base64.b64decode(array["base64"]),
+        array["dtype"],
+    ).reshape(array["shape"])
 
 
 def joined(parts):
@@ -123,11 +142,15 @@ def joined(parts):
 
 def test_a_declared_series_is_recorded_and_comes_back_from_the_run_folder(recorded):
     run, record = recorded
-    loaded, arrays = run.load_series(run.rows[0]), record.arrays
+    loaded = run.load_series(run.rows[0])
+    arrays = record.arrays
     assert_same_arrays(run.load_arrays(run.rows[0]), arrays)
     assert set(loaded) == {series.name for series in declared_series()}
     np.testing.assert_array_equal(loaded["sureness"].values, [1 / 8, 2 / 8, 3 / 8])
-    np.testing.assert_array_equal(loaded["first_target_deg"].values, arrays.action[:, 0])
+    np.testing.assert_array_equal(
+        loaded["first_target_deg"].values,
+        arrays.action[:, 0],
+    )
     np.testing.assert_array_equal(
         loaded["reach_m"].values, [np.linalg.norm(at) for at in arrays.ee_pos_world]
     )
@@ -142,7 +165,10 @@ def test_a_declared_series_is_recorded_and_comes_back_from_the_run_folder(record
         loaded["sureness"].series.is_reproducible
         and not loaded[POLICY_LATENCY].series.is_reproducible
     )
-    with np.load(run.path / arrays_path(run.rows[0]), allow_pickle=False) as stored:
+    with np.load(
+        run.path / arrays_path(run.rows[0]),
+        allow_pickle=False,
+    ) as stored:
         np.testing.assert_array_equal(stored["reach_m"], loaded["reach_m"].values)
 
 
@@ -152,7 +178,11 @@ def test_a_declared_series_arrives_on_the_served_the_exported_and_the_live_page(
     with closing(run.open_env("pick_place", {})) as other:
         served = ReplayedEpisode.load(other, run, run.rows[0]).outline()
         exported = load_episode(other, run, run.rows[0])
-        live = LiveEpisode.begin(LiveContext(env, other, ShiftingPolicy(env), SETTINGS), 1, "live")
+        live = LiveEpisode.begin(
+            LiveContext(env, other, ShiftingPolicy(env), SETTINGS),
+            1,
+            "live",
+        )
         while not live.is_over:
             live.advance()
     assert not live.row["error"]
@@ -176,8 +206,16 @@ def test_a_declared_series_arrives_on_the_served_the_exported_and_the_live_page(
 def test_a_branch_inherits_the_rows_before_it_left(recorded, env):
     run, _ = recorded
     with closing(run.open_env("pick_place", {})) as other:
-        live = LiveEpisode.begin(LiveContext(env, other, ShiftingPolicy(env), SETTINGS), 1, "live")
-        live.header = {"key": "live", "instruction": "", "n_action_steps": 4}
+        live = LiveEpisode.begin(
+            LiveContext(env, other, ShiftingPolicy(env), SETTINGS),
+            1,
+            "live",
+        )
+        live.header = {
+            "key": "live",
+            "instruction": "",
+            "n_action_steps": 4,
+        }
         while not live.is_over:
             live.advance()
         branch = live.branch(1, Overrides(), 1)
@@ -186,10 +224,8 @@ def test_a_branch_inherits_the_rows_before_it_left(recorded, env):
             branch.advance()
     assert not branch.row["error"]
     latency = POLICY_LATENCY
-    kept, own = (
-        live.record.arrays.series[latency].values,
-        branch.record.arrays.series[latency].values,
-    )
+    kept = live.record.arrays.series[latency].values
+    own = branch.record.arrays.series[latency].values
     assert own[0] == kept[0] and len(own) == len(kept) == 3
     for name, values in joined(branch.parts).items():
         np.testing.assert_array_equal(
@@ -222,7 +258,10 @@ def test_a_file_from_before_has_no_series_and_still_opens(recorded):
         }
     np.savez(file, **older)
     assert run.load_arrays(run.rows[0]).series == run.load_series(run.rows[0]) == {}
-    assert_same_arrays(run.load_arrays(run.rows[0]), replace(record.arrays, series={}))
+    assert_same_arrays(
+        run.load_arrays(run.rows[0]),
+        replace(record.arrays, series={}),
+    )
     facts = {fact.name: fact.value for fact in describe_facts(run)["Episodes"]}
     assert facts["policy latency"] == facts["plan change"] == "not recorded"
 
@@ -233,7 +272,10 @@ def test_the_latency_is_that_of_the_executed_plan(env, monkeypatch):
     A prediction takes 12.5 ms, and its alternatives take a second.
     """
     clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr("eval.drivers.time", SimpleNamespace(perf_counter=lambda: clock.now_s))
+    monkeypatch.setattr(
+        "eval.drivers.time",
+        SimpleNamespace(perf_counter=lambda: clock.now_s),
+    )
 
     class Slow(ShiftingPolicy):
         def predict(self, memories, rngs):
@@ -245,12 +287,27 @@ def test_the_latency_is_that_of_the_executed_plan(env, monkeypatch):
             return super().predict([memory.copy()], rngs)
 
     settings = replace(SETTINGS, n_samples=2)
-    record = run_episode(env, Slow(env, signal=None), 0, EpisodeRecorder(), settings)
-    np.testing.assert_allclose(record.arrays.series[POLICY_LATENCY].values, 12.5)
+    record = run_episode(
+        env,
+        Slow(env, signal=None),
+        0,
+        EpisodeRecorder(),
+        settings,
+    )
+    np.testing.assert_allclose(
+        record.arrays.series[POLICY_LATENCY].values,
+        12.5,
+    )
 
 
 def test_a_signal_that_nobody_declared_is_refused(env):
-    record = run_episode(env, ShiftingPolicy(env, signal="mood"), 0, EpisodeRecorder(), SETTINGS)
+    record = run_episode(
+        env,
+        ShiftingPolicy(env, signal="mood"),
+        0,
+        EpisodeRecorder(),
+        SETTINGS,
+    )
     assert (
         "signals of a plan: mood" in record.error and "eval.declared_series.declare" in record.error
     )
@@ -263,9 +320,19 @@ def test_two_series_of_one_name_are_refused(declared_here):
 
 def test_the_plan_change_is_nan_for_the_first_plan_and_a_share_of_the_range_after(env):
     """A change of one joint in six by a tenth of its range is √(0.1² / 6)."""
-    record = run_episode(env, ShiftingPolicy(env, signal=None), 0, EpisodeRecorder(), SETTINGS)
+    record = run_episode(
+        env,
+        ShiftingPolicy(env, signal=None),
+        0,
+        EpisodeRecorder(),
+        SETTINGS,
+    )
     expected = [np.nan, 0.1 / np.sqrt(6), 0.1 / np.sqrt(6)]
-    np.testing.assert_allclose(record.arrays.series["plan_change"].values, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        record.arrays.series["plan_change"].values,
+        expected,
+        rtol=1e-5,
+    )
     record = run_episode(
         env,
         ShiftingPolicy(env, signal=None),
@@ -284,22 +351,59 @@ def test_the_plan_change_compares_the_same_control_steps():
     ramp = np.arange(20, dtype=np.float32)[:, None] * np.float32([1, -2])
     span = np.array([10.0, 20.0])
     for n_since in (0, 3, 9):
-        assert compute_plan_change(ramp[:10], ramp[n_since : n_since + 10], n_since, span) == 0
-        np.testing.assert_allclose(
-            compute_plan_change(ramp[:10], ramp[n_since + 2 :], n_since, span), 0.2
+        assert (
+            compute_plan_change(
+                ramp[:10],
+                ramp[n_since : n_since + 10],
+                n_since,
+                span,
+            )
+            == 0
         )
-    assert np.isnan(compute_plan_change(ramp[:10], ramp[10:], 10, span))
+        np.testing.assert_allclose(
+            compute_plan_change(
+                ramp[:10],
+                ramp[n_since + 2 :],
+                n_since,
+                span,
+            ),
+            0.2,
+        )
+    assert np.isnan(
+        compute_plan_change(
+            ramp[:10],
+            ramp[10:],
+            10,
+            span,
+        )
+    )
     # A dimension without bounds is not counted.
     assert (
-        compute_plan_change(ramp[:10], ramp[:10] + np.float32([0, 5]), 0, np.array([10.0, np.inf]))
+        compute_plan_change(
+            ramp[:10],
+            ramp[:10] + np.float32([0, 5]),
+            0,
+            np.array([10.0, np.inf]),
+        )
         == 0
     )
-    assert np.isnan(compute_plan_change(ramp[:10], ramp[:10], 0, np.array([np.inf, 0.0])))
+    assert np.isnan(
+        compute_plan_change(
+            ramp[:10],
+            ramp[:10],
+            0,
+            np.array([np.inf, 0.0]),
+        )
+    )
 
 
 @pytest.mark.parametrize(
     ("axis", "rows"),
-    [("moment", [0, 3, 4]), ("step", [0, 3, 4]), ("prediction", [-1, 0, 1])],
+    [
+        ("moment", [0, 3, 4]),
+        ("step", [0, 3, 4]),
+        ("prediction", [-1, 0, 1]),
+    ],
     ids=str,
 )
 def test_the_row_in_force(axis, rows):

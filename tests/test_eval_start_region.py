@@ -42,7 +42,14 @@ def test_a_region_that_does_not_matter_is_believed_as_rarely_as_the_test_says():
     assert believed < 0.08  # The bound is 0.05 plus two and a half standard errors.
 
 
-@pytest.mark.parametrize("success", [np.ones(40, bool), np.zeros(40, bool), np.arange(40) < 3])
+@pytest.mark.parametrize(
+    "success",
+    [
+        np.ones(40, bool),
+        np.zeros(40, bool),
+        np.arange(40) < 3,
+    ],
+)
 def test_too_few_of_a_kind_are_not_split(success):
     assert find_start_region(draw(40, 3), success) is None
 

@@ -33,7 +33,12 @@ def test_crashes_are_reported_and_in_no_denominator():
         row(1, Outcome.SUCCESS, n_steps=100),
         row(2, Outcome.NEVER_PICKED_UP, max_object_height_m=0.0),
         row(3, Outcome.MISSED_GOAL),
-        row(4, Outcome.ERROR, error="boom", max_object_height_m=None),
+        row(
+            4,
+            Outcome.ERROR,
+            error="boom",
+            max_object_height_m=None,
+        ),
     ]
     summary = summarise(rows)
     assert (summary.n_judged, summary.n_success, summary.success_rate) == (4, 2, 0.5)
@@ -51,9 +56,25 @@ def test_undefined_means_are_nan_not_zero():
 
 def test_inverse_kinematics_failures_are_a_share_of_all_judged_steps():
     rows = [
-        row(0, Outcome.SUCCESS, n_steps=100, ik_failure_rate=0.5),
-        row(1, Outcome.MISSED_GOAL, n_steps=300, ik_failure_rate=0.1),
-        row(2, Outcome.ERROR, error="boom", n_steps=50, ik_failure_rate=1.0),
+        row(
+            0,
+            Outcome.SUCCESS,
+            n_steps=100,
+            ik_failure_rate=0.5,
+        ),
+        row(
+            1,
+            Outcome.MISSED_GOAL,
+            n_steps=300,
+            ik_failure_rate=0.1,
+        ),
+        row(
+            2,
+            Outcome.ERROR,
+            error="boom",
+            n_steps=50,
+            ik_failure_rate=1.0,
+        ),
     ]
     assert summarise(rows).ik_failure_rate == pytest.approx((50 + 30) / 400)
     assert isnan(summarise([row(0, Outcome.SUCCESS)]).ik_failure_rate)
@@ -63,8 +84,18 @@ def test_an_articulated_goal_is_no_pick():
     rows = [
         row(0, Outcome.SUCCESS),
         row(1, Outcome.NEVER_PICKED_UP),
-        row(2, Outcome.SUCCESS, final_joint_progress=1.0, max_object_height_m=None),
-        row(3, Outcome.TIMEOUT, final_joint_progress=0.3, max_object_height_m=None),
+        row(
+            2,
+            Outcome.SUCCESS,
+            final_joint_progress=1.0,
+            max_object_height_m=None,
+        ),
+        row(
+            3,
+            Outcome.TIMEOUT,
+            final_joint_progress=0.3,
+            max_object_height_m=None,
+        ),
     ]
     summary = summarise(rows)
     assert summary.success_rate == 0.5 and summary.pick_rate == 0.5 and summary.drop_rate == 0
@@ -78,10 +109,25 @@ def test_in_the_macro_average_each_task_counts_alike():
     rows = [row(i, Outcome.SUCCESS, task="easy") for i in range(8)]
     rows += [
         row(0, Outcome.MISSED_GOAL, task="hard"),
-        row(8, Outcome.ERROR, task="easy", error="boom"),
+        row(
+            8,
+            Outcome.ERROR,
+            task="easy",
+            error="boom",
+        ),
     ]
     tasks = summarise_tasks(rows)
     assert list(tasks) == ["easy", "hard"] and tasks["easy"].n_judged == 8
     assert compute_macro_average(tasks.values()) == 0.5 != summarise(rows).success_rate
-    crashed = summarise_tasks([*rows, row(0, Outcome.ERROR, task="broken", error="boom")])
+    crashed = summarise_tasks(
+        [
+            *rows,
+            row(
+                0,
+                Outcome.ERROR,
+                task="broken",
+                error="boom",
+            ),
+        ]
+    )
     assert isnan(compute_macro_average(crashed.values()))

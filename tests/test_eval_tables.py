@@ -20,18 +20,33 @@ def shown(*rows, make_table=lambda rows: failure_table(rows, {"t": "env"})):
 
 
 def test_a_failure_says_where_it_went_wrong_and_what_happened_there():
-    failed = row(3, Outcome.NEVER_PICKED_UP, failed_stage="grasped", decided_at_step=300)
+    failed = row(
+        3,
+        Outcome.NEVER_PICKED_UP,
+        failed_stage="grasped",
+        decided_at_step=300,
+    )
     failed = replace(failed, decisive_step=63, decisive_event=Event.CLOSED_ON_NOTHING)
     assert ["3", "never_picked_up", "grasped", "63, closed_on_nothing"] in shown(failed)
 
 
 def test_a_failure_of_an_older_run_says_when_it_was_decided():
-    failed = row(3, Outcome.NEVER_PICKED_UP, failed_stage="grasped", decided_at_step=300)
+    failed = row(
+        3,
+        Outcome.NEVER_PICKED_UP,
+        failed_stage="grasped",
+        decided_at_step=300,
+    )
     assert ["3", "never_picked_up", "grasped", "300"] in shown(failed)
 
 
 def test_a_crash_says_what_crashed():
-    crashed = row(3, Outcome.ERROR, error="boom", decided_at_step=7)
+    crashed = row(
+        3,
+        Outcome.ERROR,
+        error="boom",
+        decided_at_step=7,
+    )
     crashed = replace(crashed, decisive_step=7, decisive_event=Event.ERROR)
     assert ["3", "error", "boom", "7"] in shown(crashed)
 

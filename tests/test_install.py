@@ -37,14 +37,24 @@ def install(tmp_path):
         (tools / name).write_text(f"#!/bin/sh\n{body}\n")
         (tools / name).chmod(0o755)
     path = os.pathsep.join(
-        [str(tools), str(ROOT / ".uv/bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
+        [
+            str(tools),
+            str(ROOT / ".uv/bin"),
+            str(Path(sys.executable).parent),
+            os.environ["PATH"],
+        ]
     )
 
     def run(**settings: str) -> tuple[subprocess.CompletedProcess, list[str]]:
         done = subprocess.run(
             [tmp_path / "docker/install.sh"],
             cwd=ROOT,  # where a shim of pyenv finds uv
-            env=os.environ | {"PATH": path, "UV_PYTHON_DOWNLOADS": "never"} | settings,
+            env=os.environ
+            | {
+                "PATH": path,
+                "UV_PYTHON_DOWNLOADS": "never",
+            }
+            | settings,
             capture_output=True,
             text=True,
         )

@@ -61,10 +61,12 @@ def install(folder):
 @pytest.mark.parametrize("kind", ["import strings", "entry points"])
 def test_what_is_outside_goes_through_every_command(kind, folder):
     environment = os.environ | {"MUJOCO_GL": "osmesa"}
-    env, policy = "toy_module:toy/reach", "sweeper:make"
+    env = "toy_module:toy/reach"
+    policy = "sweeper:make"
     if kind == "entry points":
         environment["PYTHONPATH"] = str(install(folder))
-        env, policy = "toy/reach", "sweeper"
+        env = "toy/reach"
+        policy = "sweeper"
 
     def run(command, *arguments, codes=(0,)):
         done = subprocess.run(
@@ -77,13 +79,39 @@ def test_what_is_outside_goes_through_every_command(kind, folder):
         assert done.returncode in codes and "Traceback" not in done.stderr, done.stderr
         return done.stdout
 
-    findings = json.loads(run("eval-doctor", "--env", env, "--json"))
+    findings = json.loads(
+        run(
+            "eval-doctor",
+            "--env",
+            env,
+            "--json",
+        )
+    )
     assert findings and {finding["level"] for finding in findings} == {"fine"}
     examined = json.loads(
-        run("eval-doctor", "--policy", policy, "--env", env, "--json", codes=(0, 1))
+        run(
+            "eval-doctor",
+            "--policy",
+            policy,
+            "--env",
+            env,
+            "--json",
+            codes=(0, 1),
+        )
     )
     assert "error" not in {finding["level"] for finding in examined}
-    run("eval", "--policy", policy, "--env", env, "--episodes", 3, "--samples", 2, "--quiet")
+    run(
+        "eval",
+        "--policy",
+        policy,
+        "--env",
+        env,
+        "--episodes",
+        3,
+        "--samples",
+        2,
+        "--quiet",
+    )
     (path,) = (folder / "runs").iterdir()
     recorded = Run.open(path)
     assert [row.episode_index for row in recorded.rows] == [0, 1, 2] and not any(
@@ -92,7 +120,16 @@ def test_what_is_outside_goes_through_every_command(kind, folder):
     assert {"toy_module.py", "sweeper.py"} <= recorded.description.versions.keys()
     run("whiskers", path, "--output", "page.html", "--episode", 1)
     assert (folder / "page.html").stat().st_size > 500_000  # it contains the viewer and its scene
-    run("whiskers", path, "--output", "plan.png", "--episode", 1, "--step", 4)
+    run(
+        "whiskers",
+        path,
+        "--output",
+        "plan.png",
+        "--episode",
+        1,
+        "--step",
+        4,
+    )
     assert iio.imread(folder / "plan.png").ndim == 3
     run("eval-report", path, "--output", "report.html")
     report = (folder / "report.html").read_text()

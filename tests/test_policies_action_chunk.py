@@ -23,7 +23,14 @@ def test_a_new_plan_replaces_what_is_left():
 
 
 def test_two_episodes_do_not_share_a_queue():
-    chunk = ActionChunk(np.stack([plan(0), plan(100)]))
+    chunk = ActionChunk(
+        np.stack(
+            [
+                plan(0),
+                plan(100),
+            ]
+        )
+    )
     queues = [ChunkQueue(2), ChunkQueue(2)]
     for row, queue in enumerate(queues):
         queue.fill(chunk[row])

@@ -61,7 +61,10 @@ ENV = EnvSpec(
     max_steps=10,
     camera_names=("top", "hand"),
 )
-IN_DELTAS = replace(ENV, action=replace(ENV.action, mode="delta"))
+IN_DELTAS = replace(
+    ENV,
+    action=replace(ENV.action, mode="delta"),
+)
 
 
 class FakePolicy:
@@ -76,7 +79,10 @@ class FakePolicy:
             self.chunk = self.chunk[None]
         spec = PolicySpec(
             type="act",
-            image_sizes={"top": (4, 6), "hand": (3, 5)},
+            image_sizes={
+                "top": (4, 6),
+                "hand": (3, 5),
+            },
             state_dim=3,
             action_dim=self.chunk.shape[-1],
             chunk_size=self.chunk.shape[1],
@@ -86,21 +92,29 @@ class FakePolicy:
             checkpoint="somewhere",
         )
         self.spec = replace(spec, **changes)
-        self.shown, self.rngs = [], []
+        self.shown = []
+        self.rngs = []
 
     def reset(self):
         return make_memory(n_obs_steps=self.spec.n_obs_steps)
 
     def predict(self, memories, rngs):
-        self.shown, self.rngs = [list(memory.observations) for memory in memories], list(rngs)
+        self.shown = [list(memory.observations) for memory in memories]
+        self.rngs = list(rngs)
         for memory in memories:
             memory.recurrent_state = (memory.recurrent_state or 0) + 1
         return ActionChunk(
-            np.broadcast_to(self.chunk, (len(memories), *self.chunk.shape[1:])).copy()
+            np.broadcast_to(
+                self.chunk,
+                (len(memories), *self.chunk.shape[1:]),
+            ).copy()
         )
 
     def sample(self, memory, rngs):
-        return self.predict([replace(memory) for _ in rngs], rngs)
+        return self.predict(
+            [replace(memory) for _ in rngs],
+            rngs,
+        )
 
     def network_inputs(self, observation):
         return {
@@ -175,41 +189,77 @@ def test_with_no_adapter_asked_for_nothing_changes_bit_for_bit(n_obs_steps):
                     and after.instruction == before.instruction
                 )
                 assert all(np.array_equal(after.images[c], before.images[c]) for c in before.images)
-        assert adapted.spec == replace(policy.spec, image_sizes={"top": (4, 6), "hand": (3, 5)})
+        assert adapted.spec == replace(
+            policy.spec,
+            image_sizes={
+                "top": (4, 6),
+                "hand": (3, 5),
+            },
+        )
 
 
 def test_the_spec_is_the_environments_side():
     policy = FakePolicy(
         np.zeros((5, 7)),
-        image_sizes={"base_0_rgb": (224, 224), "wrist": (96, 96), "third": (8, 8)},
+        image_sizes={
+            "base_0_rgb": (224, 224),
+            "wrist": (96, 96),
+            "third": (8, 8),
+        },
         state_dim=32,
     )
-    adapters = {"camera_map": {"top": "base_0_rgb", "hand": "wrist"}, "allow_missing_camera": True}
+    adapters = {
+        "camera_map": {"top": "base_0_rgb", "hand": "wrist"},
+        "allow_missing_camera": True,
+    }
     spec = adapt(policy, allow_padding=True, **adapters).spec
-    assert spec.image_sizes == {"top": (4, 6), "hand": (3, 5)}
+    assert spec.image_sizes == {
+        "top": (4, 6),
+        "hand": (3, 5),
+    }
     assert (spec.state_dim, spec.action_dim) == (3, 3)
     kept = {name: getattr(policy.spec, name) for name in ("image_sizes", "state_dim", "action_dim")}
     assert replace(spec, **kept) == policy.spec
-    blind = FakePolicy([[0, 0, 0]], image_sizes={}, state_dim=None)
+    blind = FakePolicy(
+        [[0, 0, 0]],
+        image_sizes={},
+        state_dim=None,
+    )
     assert adapt(blind).spec.state_dim is None and adapt(blind).spec.image_sizes == {}
 
 
 def test_cameras_are_renamed_and_swapped():
-    policy = FakePolicy([[0, 0, 0]], image_sizes={"base_0_rgb": (4, 6), "left_wrist_0_rgb": (3, 5)})
-    adapt(policy, camera_map={"top": "base_0_rgb", "hand": "left_wrist_0_rgb"}).predict(
-        [make_memory(seen())], rngs()
+    policy = FakePolicy(
+        [[0, 0, 0]],
+        image_sizes={
+            "base_0_rgb": (4, 6),
+            "left_wrist_0_rgb": (3, 5),
+        },
     )
+    adapt(
+        policy,
+        camera_map={"top": "base_0_rgb", "hand": "left_wrist_0_rgb"},
+    ).predict([make_memory(seen())], rngs())
     (((observation,),)) = policy.shown
     assert {name: int(image[0, 0, 0]) for name, image in observation.images.items()} == {
         "base_0_rgb": 0,
         "left_wrist_0_rgb": 10,
     }
     swapped = FakePolicy([[0, 0, 0]])
-    adapted = adapt(swapped, camera_map={"top": "hand", "hand": "top"})
+    adapted = adapt(
+        swapped,
+        camera_map={
+            "top": "hand",
+            "hand": "top",
+        },
+    )
     before = seen()
     adapted.predict([make_memory(before)], rngs())
     images = swapped.shown[0][0].images
-    assert {name: int(image[0, 0, 0]) for name, image in images.items()} == {"top": 10, "hand": 0}
+    assert {name: int(image[0, 0, 0]) for name, image in images.items()} == {
+        "top": 10,
+        "hand": 0,
+    }
     assert {name: int(image[0, 0, 0]) for name, image in before.images.items()} == {
         "top": 0,
         "hand": 10,
@@ -219,9 +269,21 @@ def test_cameras_are_renamed_and_swapped():
 @pytest.mark.parametrize("policy_type", LEROBOT_TYPES)
 def test_a_camera_that_is_missing_is_left_out_where_the_type_masks_it_else_black(policy_type):
     masks = LEROBOT_TYPES[policy_type].masks_missing_views
-    sizes = {"top": (4, 6), "hand": (3, 5), "left": (8, 9)}
-    policy = FakePolicy([[0, 0, 0]], type=policy_type, image_sizes=sizes, masks_missing_views=masks)
-    adapt(policy, allow_missing_camera=True).predict([make_memory(seen(brightness=50))], rngs())
+    sizes = {
+        "top": (4, 6),
+        "hand": (3, 5),
+        "left": (8, 9),
+    }
+    policy = FakePolicy(
+        [[0, 0, 0]],
+        type=policy_type,
+        image_sizes=sizes,
+        masks_missing_views=masks,
+    )
+    adapt(policy, allow_missing_camera=True).predict(
+        [make_memory(seen(brightness=50))],
+        rngs(),
+    )
     images = policy.shown[0][0].images
     if policy_type in ("smolvla", "pi0", "pi05", "pi0_fast", "xvla"):
         assert images.keys() == {"top", "hand"}
@@ -248,7 +310,10 @@ def test_a_narrow_state_is_filled_up_with_zeros_and_a_wide_action_cut():
 
 
 def test_a_policy_that_reads_no_state_gets_it_as_it_is():
-    assert shown_state((1, 2, 3), policy=FakePolicy([[0, 0, 0]], state_dim=None)).tolist() == [
+    assert shown_state(
+        (1, 2, 3),
+        policy=FakePolicy([[0, 0, 0]], state_dim=None),
+    ).tolist() == [
         1,
         2,
         3,
@@ -261,14 +326,21 @@ def test_differences_are_added_to_the_state_of_the_prediction_not_to_one_another
     The gripper's value is a target in every convention.
     """
     np.testing.assert_array_equal(
-        plan([[1, 2, 3], [4, 5, 6], [-7, 8, -9]], state=(10.0, 20.0, 30.0), policy_actions="delta"),
+        plan(
+            [[1, 2, 3], [4, 5, 6], [-7, 8, -9]],
+            state=(10.0, 20.0, 30.0),
+            policy_actions="delta",
+        ),
         [[11, 2, 33], [14, 5, 36], [3, 8, 21]],
     )
 
 
 def test_each_row_of_a_batch_starts_at_its_own_state():
     chunk = np.arange(12).reshape(2, 2, 3)
-    memories = [make_memory(seen((100.0, 0.0, 200.0))), make_memory(seen((-100.0, 50.0, -200.0)))]
+    memories = [
+        make_memory(seen((100.0, 0.0, 200.0))),
+        make_memory(seen((-100.0, 50.0, -200.0))),
+    ]
     actions = adapt(FakePolicy(chunk), policy_actions="delta").predict(memories, rngs(2)).actions
     np.testing.assert_array_equal(
         actions, [[[100, 1, 202], [103, 4, 205]], [[-94, 7, -192], [-91, 10, -189]]]
@@ -276,20 +348,70 @@ def test_each_row_of_a_batch_starts_at_its_own_state():
 
 
 @pytest.mark.parametrize(
-    ("env", "asked"), [(ENV, "absolute"), (ENV, None), (IN_DELTAS, "delta"), (IN_DELTAS, None)]
+    ("env", "asked"),
+    [
+        (ENV, "absolute"),
+        (ENV, None),
+        (IN_DELTAS, "delta"),
+        (IN_DELTAS, None),
+    ],
 )
 def test_actions_as_the_environment_takes_them_stay(env, asked):
-    np.testing.assert_array_equal(plan([[1, 2, 3]], env=env, policy_actions=asked), [[1, 2, 3]])
+    np.testing.assert_array_equal(
+        plan(
+            [[1, 2, 3]],
+            env=env,
+            policy_actions=asked,
+        ),
+        [[1, 2, 3]],
+    )
 
 
 @pytest.mark.parametrize(
     ("closed_open", "pairs"),
     [
-        ((0.0, 1.0), [(0, 0), (0.25, 25), (1, 100), (1.5, 150)]),
-        ((1.0, -1.0), [(1, 0), (0.5, 25), (0, 50), (-1, 100)]),
-        ((0.0, 97.0), [(0, 0), (97, 100), (48.5, 50)]),
-        ((100.0, 0.0), [(100, 0), (0, 100), (75, 25)]),
-        ((-1.0, 1.0), [(-1, 0), (0, 50), (1, 100)]),
+        (
+            (0.0, 1.0),
+            [
+                (0, 0),
+                (0.25, 25),
+                (1, 100),
+                (1.5, 150),
+            ],
+        ),
+        (
+            (1.0, -1.0),
+            [
+                (1, 0),
+                (0.5, 25),
+                (0, 50),
+                (-1, 100),
+            ],
+        ),
+        (
+            (0.0, 97.0),
+            [
+                (0, 0),
+                (97, 100),
+                (48.5, 50),
+            ],
+        ),
+        (
+            (100.0, 0.0),
+            [
+                (100, 0),
+                (0, 100),
+                (75, 25),
+            ],
+        ),
+        (
+            (-1.0, 1.0),
+            [
+                (-1, 0),
+                (0, 50),
+                (1, 100),
+            ],
+        ),
     ],
 )
 def test_the_gripper_is_converted_both_ways(closed_open, pairs):
@@ -301,7 +423,12 @@ def test_the_gripper_is_converted_both_ways(closed_open, pairs):
         action = plan([[7, theirs, 9]], gripper_range=closed_open)
         np.testing.assert_allclose(action, [[7, ours, 9]], rtol=1e-6)
         state = shown_state((7, ours, 9), gripper_range=closed_open)
-        np.testing.assert_allclose(state, [7, theirs, 9], rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            state,
+            [7, theirs, 9],
+            rtol=1e-6,
+            atol=1e-7,
+        )
         assert action.dtype == state.dtype == np.float32
 
 
@@ -310,20 +437,41 @@ def test_a_conversion_and_its_inverse_cancel():
     values = random.uniform(-200, 200, 100).astype(np.float32)
     for _ in range(20):
         source, target = (tuple(random.uniform(-100, 100, 2).tolist()) for _ in range(2))
-        back = convert_gripper(convert_gripper(values, source, target), target, source)
+        back = convert_gripper(
+            convert_gripper(values, source, target),
+            target,
+            source,
+        )
         width = abs((source[1] - source[0]) / (target[1] - target[0]))
         np.testing.assert_allclose(back, values, atol=1e-3 * max(1.0, width))
 
 
 def test_the_grippers_place_in_the_state_is_found_by_its_name():
     last = replace(ENV, state_names=("a", "b", "gripper.pos"))
-    assert shown_state((10, 20, 25), env=last, gripper_range=(0.0, 1.0)).tolist() == [10, 20, 0.25]
+    assert shown_state(
+        (10, 20, 25),
+        env=last,
+        gripper_range=(0.0, 1.0),
+    ).tolist() == [10, 20, 0.25]
     first = replace(ENV, state_names=("gripper.pos", "a", "b"))
-    assert shown_state((25, 20, 30), env=first, gripper_range=(0.0, 1.0)).tolist() == [0.25, 20, 30]
+    assert shown_state(
+        (25, 20, 30),
+        env=first,
+        gripper_range=(0.0, 1.0),
+    ).tolist() == [0.25, 20, 30]
     without = replace(ENV, state_names=("a", "b", "c"))
-    assert shown_state((10, 20, 30), env=without, gripper_range=(0.0, 1.0)).tolist() == [10, 20, 30]
+    assert shown_state(
+        (10, 20, 30),
+        env=without,
+        gripper_range=(0.0, 1.0),
+    ).tolist() == [10, 20, 30]
     np.testing.assert_array_equal(
-        plan([[1, 0.5, 3]], env=without, gripper_range=(0.0, 1.0)), [[1, 50, 3]]
+        plan(
+            [[1, 0.5, 3]],
+            env=without,
+            gripper_range=(0.0, 1.0),
+        ),
+        [[1, 50, 3]],
     )
 
 
@@ -343,7 +491,15 @@ def test_offset_and_minimum_are_in_the_environments_units_and_of_the_target_alon
     # The value 1 is closed and gives 0 - 20, and 0.6 gives 20 - 20: both are raised to 5. The value
     # 0 gives 50 - 20. The value -1 is wide open and gives 100 - 20.
     expected = [[11, 5, 33], [11, 5, 33], [11, 30, 33], [11, 80, 33]]
-    np.testing.assert_allclose(plan(chunk, state=(10, 50, 30), **everything), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        plan(
+            chunk,
+            state=(10, 50, 30),
+            **everything,
+        ),
+        expected,
+        rtol=1e-6,
+    )
     assert shown_state((10, 50, 30), **everything).tolist() == [10, 0, 30]
 
 
@@ -354,7 +510,10 @@ def test_offset_and_minimum_without_a_range():
     np.testing.assert_array_equal(
         plan([[1, 2, 3], [1, 40, 3]], gripper_min=10.0), [[1, 10, 3], [1, 40, 3]]
     )
-    np.testing.assert_array_equal(plan([[1, -4, 3]], gripper_min=0.0), [[1, 0, 3]])
+    np.testing.assert_array_equal(
+        plan([[1, -4, 3]], gripper_min=0.0),
+        [[1, 0, 3]],
+    )
 
 
 def test_the_wrong_instruction_is_the_opposite_one():
@@ -367,13 +526,20 @@ def test_the_wrong_instruction_is_the_opposite_one():
 
 def test_a_minimum_hides_no_nan():
     """A minimum leaves NaN in the plan, since the rollout must see it to refuse the plan."""
-    assert np.isnan(plan([[1, np.nan, 3]], gripper_min=10.0, gripper_range=(0.0, 1.0))[0, GRIPPER])
+    assert np.isnan(
+        plan(
+            [[1, np.nan, 3]],
+            gripper_min=10.0,
+            gripper_range=(0.0, 1.0),
+        )[0, GRIPPER]
+    )
 
 
 def test_what_the_policy_carries_survives_and_belongs_to_the_episode():
     policy = FakePolicy([[1, 2, 3]])
     adapted = adapt(policy, gripper_offset=1.0)
-    first, second = adapted.reset(), adapted.reset()
+    first = adapted.reset()
+    second = adapted.reset()
     for memory in (first, second):
         memory.observations.append(seen())
     adapted.predict([first], rngs())
@@ -385,7 +551,11 @@ def test_a_history_is_adapted_as_a_whole_and_the_present_is_what_differences_sta
     policy = FakePolicy(
         [[1, 2, 3]],
         n_obs_steps=2,
-        image_sizes={"hand": (4, 6), "top": (3, 5), "left": (2, 2)},
+        image_sizes={
+            "hand": (4, 6),
+            "top": (3, 5),
+            "left": (2, 2),
+        },
         state_dim=4,
     )
     adapted = adapt(
@@ -413,23 +583,41 @@ def test_a_history_is_adapted_as_a_whole_and_the_present_is_what_differences_sta
 
 
 def test_alternative_plans_are_adapted_alike_and_leave_the_memory_alone():
-    adapters = {"policy_actions": "delta", "gripper_range": (0.0, 1.0), "gripper_offset": 3.0}
+    adapters = {
+        "policy_actions": "delta",
+        "gripper_range": (0.0, 1.0),
+        "gripper_offset": 3.0,
+    }
     policy = FakePolicy([[1, 0.5, 3]])
     adapted = adapt(policy, **adapters)
     memory = EpisodeMemory(deque([seen()], maxlen=1), recurrent_state=4)
     given = rngs(3)
     actions = adapted.sample(memory, given).actions
-    np.testing.assert_array_equal(actions, np.repeat([[[11, 53, 33]]], 3, axis=0))
+    np.testing.assert_array_equal(
+        actions,
+        np.repeat([[[11, 53, 33]]], 3, axis=0),
+    )
     assert policy.shown[0][0].state.tolist() == [10, np.float32(0.2), 30]
     assert all(ours is theirs for ours, theirs in zip(policy.rngs, given, strict=True))
     assert memory.recurrent_state == 4 and memory.present.state.tolist() == [10, 20, 30]
-    np.testing.assert_array_equal(adapted.predict([memory], given[:1]).actions, actions[:1])
+    np.testing.assert_array_equal(
+        adapted.predict([memory], given[:1]).actions,
+        actions[:1],
+    )
 
 
 def test_what_the_network_is_given_is_adapted_too():
     policy = FakePolicy([[0, 0, 0]], image_sizes={"base": (4, 6)})
-    inputs = adapt(policy, camera_map={"top": "base"}, gripper_range=(0.0, 1.0)).network_inputs(
-        Observation({"top": np.full((4, 6, 3), 9, np.uint8)}, np.float32([1, 50, 3]), "tidy up")
+    inputs = adapt(
+        policy,
+        camera_map={"top": "base"},
+        gripper_range=(0.0, 1.0),
+    ).network_inputs(
+        Observation(
+            {"top": np.full((4, 6, 3), 9, np.uint8)},
+            np.float32([1, 50, 3]),
+            "tidy up",
+        )
     )
     assert inputs.keys() == {"state", "base"} and inputs["state"].tolist() == [[1, 0.5, 3]]
 
@@ -442,7 +630,10 @@ def first_plan(setup, episode_index=3):
     setup.env.step(setup.env.state() + np.float32([5, 5, -5, 5, 5, -5]))
     memory = make_memory(setup.env.observe())
     try:
-        return memory, setup.policy.predict([memory], [episode_rng("t", episode_index, 0)])[0]
+        return memory, setup.policy.predict(
+            [memory],
+            [episode_rng("t", episode_index, 0)],
+        )[0]
     finally:
         setup.env.close()
 
@@ -451,17 +642,25 @@ def test_other_camera_names_plan_what_the_same_weights_plan_under_the_environmen
     small_act, tmp_path
 ):
     folder = save_small_act(tmp_path / "renamed", cameras=("base_0_rgb", "left_wrist_0_rgb"))
-    ours, theirs = (
-        load_file(small_act / "model.safetensors"),
-        load_file(folder / "model.safetensors"),
-    )
+    ours = load_file(small_act / "model.safetensors")
+    theirs = load_file(folder / "model.safetensors")
     assert ours.keys() == theirs.keys() and all(
         np.array_equal(ours[name], theirs[name]) for name in ours
     )
     _, expected = first_plan(
-        set_up(make_config(SubjectConfig, policy="act", checkpoint=str(small_act)))
+        set_up(
+            make_config(
+                SubjectConfig,
+                policy="act",
+                checkpoint=str(small_act),
+            )
+        )
     )
-    config = make_config(SubjectConfig, policy="act", checkpoint=str(folder))
+    config = make_config(
+        SubjectConfig,
+        policy="act",
+        checkpoint=str(folder),
+    )
     mapped = set_up(
         replace_flags(config, camera_map="overhead_cam=base_0_rgb,wrist_cam=left_wrist_0_rgb")
     )
@@ -480,11 +679,19 @@ def test_other_camera_names_plan_what_the_same_weights_plan_under_the_environmen
 def test_a_wider_checkpoint_plans_from_zeros_and_is_cut(tmp_path):
     folder = save_small_act(tmp_path / "wide", state_dim=9, action_dim=8)
     setup = set_up(
-        make_config(SubjectConfig, policy="act", checkpoint=str(folder), allow_padding=True)
+        make_config(
+            SubjectConfig,
+            policy="act",
+            checkpoint=str(folder),
+            allow_padding=True,
+        )
     )
     memory, actions = first_plan(setup)
     wide = make_memory(
-        replace(memory.present, state=np.append(memory.present.state, np.zeros(3, np.float32)))
+        replace(
+            memory.present,
+            state=np.append(memory.present.state, np.zeros(3, np.float32)),
+        )
     )
     direct = setup.policy.inner.predict([wide], [episode_rng("t", 3, 0)])[0]
     assert direct.shape == (10, 8) and actions.shape == (10, 6)
@@ -516,7 +723,12 @@ def test_a_camera_that_is_missing_is_masked_by_the_type_itself(policy_type, tmp_
     direct = setup.policy.inner.predict([memory], [episode_rng("t", 3, 0)])[0]
     np.testing.assert_array_equal(actions, direct)
     black = {"left_wrist_0_rgb": np.zeros((IMAGE_PX, IMAGE_PX, 3), np.uint8)}
-    with_black = make_memory(replace(memory.present, images=dict(memory.present.images) | black))
+    with_black = make_memory(
+        replace(
+            memory.present,
+            images=dict(memory.present.images) | black,
+        )
+    )
     assert (
         np.abs(
             setup.policy.inner.predict([with_black], [episode_rng("t", 3, 0)])[0] - actions
@@ -526,7 +738,12 @@ def test_a_camera_that_is_missing_is_masked_by_the_type_itself(policy_type, tmp_
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [(None, None), ("640x480", (480, 640)), ("16x2048", (2048, 16))]
+    ("text", "size"),
+    [
+        (None, None),
+        ("640x480", (480, 640)),
+        ("16x2048", (2048, 16)),
+    ],
 )
 def test_an_image_size_is_read_with_its_width_first_and_written_as_it_is_read(text, size):
     assert parse_image_size(text) == size

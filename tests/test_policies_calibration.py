@@ -63,11 +63,18 @@ class Echo(FakePolicy):
 
 
 def adapt(policy, env, **adapters):
-    return AdaptedPolicy(policy, Adapters(calibration=OLD, **adapters), env.spec)
+    return AdaptedPolicy(
+        policy,
+        Adapters(calibration=OLD, **adapters),
+        env.spec,
+    )
 
 
 def fake(chunk, **changes):
-    return FakePolicy(chunk, **({"image_sizes": {}, "state_dim": 6} | changes))
+    return FakePolicy(
+        chunk,
+        **({"image_sizes": {}, "state_dim": 6} | changes),
+    )
 
 
 @pytest.mark.parametrize("pose", POSES)
@@ -87,9 +94,14 @@ def test_state_and_plan_are_converted_as_lerobot_does(blind_env, pose):
 
 def test_the_two_directions_cancel(blind_env):
     state = np.random.default_rng(0).uniform(-100, 100, 6).astype(np.float32)
-    chunk = adapt(Echo([[0] * 6], image_sizes={}, state_dim=6), blind_env).predict(
-        [make_memory(seen(state))], [np.random.default_rng(0)]
-    )
+    chunk = adapt(
+        Echo(
+            [[0] * 6],
+            image_sizes={},
+            state_dim=6,
+        ),
+        blind_env,
+    ).predict([make_memory(seen(state))], [np.random.default_rng(0)])
     np.testing.assert_allclose(chunk.actions[0, 0], state, atol=2e-5)
     # An intermediate plan is converted as a plan is. It is twice the old numbers.
     theirs = make_calibration_map(OLD, ACTION_NAMES).to_policy(state)
@@ -121,7 +133,10 @@ def test_a_difference_turns_and_has_no_offset(blind_env):
 
 
 def test_an_environment_of_differences_gets_them_turned(blind_env):
-    env = replace(blind_env.spec, action=replace(blind_env.spec.action, mode="delta"))
+    env = replace(
+        blind_env.spec,
+        action=replace(blind_env.spec.action, mode="delta"),
+    )
     plan = AdaptedPolicy(fake([[1, 2, 3, 4, 5, 6]]), Adapters(calibration=OLD), env).predict(
         [make_memory(seen([0] * 6))], [np.random.default_rng(0)]
     )
@@ -137,8 +152,15 @@ def test_a_checkpoint_that_adds_the_state_itself_adds_the_old_one(blind_env, tmp
     policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
     images = {name: np.full((32, 32, 3), 90, np.uint8) for name in policy.spec.image_sizes}
     ours = Observation(images, np.float32(HOME), "pick")
-    theirs = replace(ours, state=make_calibration_map(OLD, ACTION_NAMES).to_policy(ours.state))
-    np.testing.assert_allclose(as_lerobot_migrates(theirs.state), HOME, atol=1e-5)
+    theirs = replace(
+        ours,
+        state=make_calibration_map(OLD, ACTION_NAMES).to_policy(ours.state),
+    )
+    np.testing.assert_allclose(
+        as_lerobot_migrates(theirs.state),
+        HOME,
+        atol=1e-5,
+    )
     expected = as_lerobot_migrates(
         policy.predict([make_memory(theirs)], [np.random.default_rng(0)])[0]
     )
@@ -150,9 +172,12 @@ def test_a_checkpoint_that_adds_the_state_itself_adds_the_old_one(blind_env, tmp
 
 def test_it_comes_before_padding_and_leaves_the_gripper_to_its_own_flag(blind_env):
     policy = fake([[0, 90, 90, 0, 0, 0.25, 7]], state_dim=8)
-    plan = adapt(policy, blind_env, allow_padding=True, gripper_range=(0.0, 1.0)).predict(
-        [make_memory(seen((0, 0, 0, 0, 0, 50)))], [np.random.default_rng(0)]
-    )
+    plan = adapt(
+        policy,
+        blind_env,
+        allow_padding=True,
+        gripper_range=(0.0, 1.0),
+    ).predict([make_memory(seen((0, 0, 0, 0, 0, 50)))], [np.random.default_rng(0)])
     np.testing.assert_allclose(policy.shown[0][0].state, [0, 90, 90, 0, 0, 0.5, 0, 0], atol=1e-6)
     np.testing.assert_allclose(plan.actions, [[[0, 0, 0, 0, 0, 25]]], atol=1e-5)
 
@@ -179,7 +204,11 @@ def test_only_joints_in_degrees_are_converted(blind_env):
     with pytest.raises(WhiskerError, match=r"in the state and in the actions"):
         check_calibration(
             OLD,
-            replace(blind_env.spec, state_names=poses.state_names, state_units=poses.state_units),
+            replace(
+                blind_env.spec,
+                state_names=poses.state_names,
+                state_units=poses.state_units,
+            ),
         )
 
 

@@ -16,7 +16,10 @@ def checkpoint(small_act, tmp_path):
     return shutil.copytree(small_act, tmp_path / "checkpoint")
 
 
-@pytest.mark.parametrize("name", ["nowhere", "./nowhere", "/nowhere/at/all", "a/b c"])
+@pytest.mark.parametrize(
+    "name",
+    ["nowhere", "./nowhere", "/nowhere/at/all", "a/b c"],
+)
 def test_no_such_folder_names_the_shipped_ones(name):
     with pytest.raises(WhiskerError, match="no such folder"):
         find_checkpoint(name)
@@ -40,7 +43,10 @@ def test_a_hub_id_offline_without_a_cache_is_one_clear_error(tmp_path, monkeypat
         find_checkpoint("somebody/some-policy")
 
 
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "policy_preprocessor.json"])
+@pytest.mark.parametrize(
+    "file",
+    ["config.json", "model.safetensors", "policy_preprocessor.json"],
+)
 def test_an_absent_file_is_named(checkpoint, file):
     (checkpoint / file).unlink()
     with pytest.raises(WhiskerError, match=file):
@@ -54,7 +60,10 @@ def test_an_absent_normaliser_state_is_named(checkpoint):
         check_files(checkpoint)
 
 
-@pytest.mark.parametrize("keep", [0, 100, 100_000])
+@pytest.mark.parametrize(
+    "keep",
+    [0, 100, 100_000],
+)
 def test_truncated_weights_are_refused(checkpoint, keep):
     weights = checkpoint / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
@@ -62,7 +71,10 @@ def test_truncated_weights_are_refused(checkpoint, keep):
         check_files(checkpoint)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"type": 3}', "\xff"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"type": 3}', "\xff"],
+)
 def test_a_corrupt_config_is_refused(checkpoint, content):
     (checkpoint / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(WhiskerError, match=r"config\.json"):
@@ -79,7 +91,10 @@ def test_an_unknown_config_field_is_refused_not_guessed(checkpoint):
 def test_a_processor_that_names_a_class_is_refused(checkpoint):
     path = checkpoint / "policy_preprocessor.json"
     pipeline = json.loads(path.read_text())
-    pipeline["steps"][0] = {"class": "os.system", "config": {}}
+    pipeline["steps"][0] = {
+        "class": "os.system",
+        "config": {},
+    }
     path.write_text(json.dumps(pipeline))
     with pytest.raises(WhiskerError, match=r"os\.system"):
         check_files(checkpoint)
@@ -109,7 +124,10 @@ def test_a_preprocessor_that_would_not_normalise_is_refused(checkpoint):
     with pytest.raises(WhiskerError, match="a step 'normalizer_processor'"):
         check_files(checkpoint)
     (checkpoint / "policy_preprocessor.json").write_text(original)
-    change_processor(checkpoint, lambda p: p["steps"][-1].pop("state_file"))
+    change_processor(
+        checkpoint,
+        lambda p: p["steps"][-1].pop("state_file"),
+    )
     with pytest.raises(WhiskerError, match=r"statistics of 'observation\.state'"):
         check_files(checkpoint)
     (checkpoint / "policy_preprocessor.json").write_text(original)

@@ -40,7 +40,10 @@ def training(small_act, tmp_path):
 )
 def test_the_folder_of_a_training_stands_for_its_last_checkpoint_and_says_so(training, below, step):
     expected = training / "checkpoints" / step / "pretrained_model"
-    with pytest.warns(WhiskerWarning, match=rf"{step}/pretrained_model' is used"):
+    with pytest.warns(
+        WhiskerWarning,
+        match=rf"{step}/pretrained_model' is used",
+    ):
         found = find_checkpoint(str(training / below))
     assert found == expected and open_checkpoint(None, str(found)).type == "act"
 
@@ -84,7 +87,10 @@ def test_openpis_weights_for_pytorch_are_recognised(tmp_path):
         find_checkpoint(str(tmp_path))
 
 
-@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "policy_postprocessor.json"])
+@pytest.mark.parametrize(
+    "file",
+    ["config.json", "model.safetensors", "policy_postprocessor.json"],
+)
 def test_a_git_lfs_pointer_is_recognised(small_act, tmp_path, file):
     folder = shutil.copytree(small_act, tmp_path / "clone")
     (folder / file).write_text(
@@ -112,7 +118,10 @@ def hub(small_act, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     repository = tmp_path / "models--somebody--policy"
     shutil.copytree(small_act, repository / "snapshots" / COMMIT)
-    shutil.copytree(small_act, repository / "snapshots" / COMMIT[::-1] / "deep" / "act")
+    shutil.copytree(
+        small_act,
+        repository / "snapshots" / COMMIT[::-1] / "deep" / "act",
+    )
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
     (repository / "refs" / "v1").write_text(COMMIT[::-1])

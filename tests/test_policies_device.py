@@ -49,7 +49,11 @@ def test_a_machine_with_a_driver_is_left_to_torch_and_one_without_is_refused(tmp
     )
     assert with_driver.returncode == 0 and with_driver.stdout == "", with_driver.stderr
     if ctypes.util.find_library("cuda") is None:
-        without = subprocess.run([sys.executable, "-c", _CHECK], capture_output=True, text=True)
+        without = subprocess.run(
+            [sys.executable, "-c", _CHECK],
+            capture_output=True,
+            text=True,
+        )
         assert without.stdout.startswith(
             "device 'cuda:0': expected a device of this machine, got no NVIDIA driver"
         )

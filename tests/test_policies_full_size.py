@@ -71,7 +71,14 @@ def test_skipping_weight_init_changes_no_tensor(policy_type, tmp_path):
     assert drawn.keys() == left.keys()
     for name, tensor in drawn.items():
         assert tensor.dtype == left[name].dtype
-        torch.testing.assert_close(tensor, left[name], rtol=0, atol=0, equal_nan=True, msg=name)
+        torch.testing.assert_close(
+            tensor,
+            left[name],
+            rtol=0,
+            atol=0,
+            equal_nan=True,
+            msg=name,
+        )
     assert find_shared(drawn) == find_shared(left)
 
 
@@ -120,7 +127,11 @@ def save_full(
     policy_type: str, folder: Path, image_px: int, cameras=small_checkpoints.CAMERAS, **config
 ) -> None:
     """Save lerobot's default configuration of that type, for the SO-101."""
-    features = small_checkpoints._features(6, 6, small_checkpoints._images(cameras, image_px))
+    features = small_checkpoints._features(
+        6,
+        6,
+        small_checkpoints._images(cameras, image_px),
+    )
     cheaply = patch.object(small_checkpoints, "_train_a_little", fill)
     with lerobot_weights.skip_weight_init(), cheaply, torch.no_grad():
         small_checkpoints._save(policy_type, folder, features, config)
@@ -140,7 +151,15 @@ def fill(policy: torch.nn.Module) -> None:
 def predict_once(folder: Path) -> dict[str, float]:
     """Load and plan once, as an evaluation does; return parameters, times and memory."""
     started_s = time.perf_counter()
-    setup = set_up(name_policy(make_config(SubjectConfig, checkpoint=str(folder), device="cpu")))
+    setup = set_up(
+        name_policy(
+            make_config(
+                SubjectConfig,
+                checkpoint=str(folder),
+                device="cpu",
+            )
+        )
+    )
     loaded_s = time.perf_counter()
     loading_gb = read_peak_gb()
     setup.env.reset(0)
@@ -176,7 +195,10 @@ def save_once(save: Callable[[Path], None], folder: Path) -> dict[str, float]:
     started_s = time.perf_counter()
     torch.set_num_threads(1)
     save(folder)
-    return {"save s": time.perf_counter() - started_s, "peak GB while saving": read_peak_gb()}
+    return {
+        "save s": time.perf_counter() - started_s,
+        "peak GB while saving": read_peak_gb(),
+    }
 
 
 def in_own_process[T](function: Callable[..., T], *args) -> T:

@@ -23,7 +23,13 @@ from sim.flags import make_config
 from tests.small_checkpoints import HOME, SPREAD, save_small_checkpoint, shrunken_paligemma
 from tests.test_policies_adapters import FakePolicy
 
-N_INTERMEDIATE = {"smolvla": 3, "pi0": 3, "pi05": 3, "xvla": 3, "groot": 3}
+N_INTERMEDIATE = {
+    "smolvla": 3,
+    "pi0": 3,
+    "pi05": 3,
+    "xvla": 3,
+    "groot": 3,
+}
 # These are the last layers of a step. Their output is the velocity, except for X-VLA, where it is
 # the clean chunk.
 LAST_LAYER = {
@@ -41,7 +47,8 @@ each_flow = pytest.mark.parametrize("policy_type", N_INTERMEDIATE)
 
 @pytest.fixture(scope="module")
 def setups(tmp_path_factory):
-    folder, made = tmp_path_factory.mktemp("flows"), []
+    folder = tmp_path_factory.mktemp("flows")
+    made = []
 
     @cache
     def make(policy_type):
@@ -87,7 +94,12 @@ def rng(k=0):
 
 def drawn_noise(shape):
     generator = torch.Generator().manual_seed(int(rng().integers(2**63)))
-    return torch.normal(0.0, 1.0, shape, generator=generator).numpy()
+    return torch.normal(
+        0.0,
+        1.0,
+        shape,
+        generator=generator,
+    ).numpy()
 
 
 def predict_and_listen(setup, policy_type):
@@ -118,12 +130,18 @@ def test_there_is_one_draft_a_step_and_recording_changes_no_plan(policy_type, se
         and setup.policy.spec.intermediate_plans == "flow"
     )
     changes = np.abs(
-        np.diff(np.concatenate([chunk.intermediate_plans[0], chunk.actions]), axis=0)
+        np.diff(
+            np.concatenate([chunk.intermediate_plans[0], chunk.actions]),
+            axis=0,
+        )
     ).max(axis=(1, 2))
     assert (changes > 1e-3).all(), "every intermediate plan is another, and none is the plan"
 
 
-@pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05"])
+@pytest.mark.parametrize(
+    "policy_type",
+    ["smolvla", "pi0", "pi05"],
+)
 def test_drafts_are_euler_steps_from_the_generators_noise_to_the_plan(policy_type, recording):
     """The intermediate plans are Euler steps from the generator's noise to the plan.
 
@@ -158,7 +176,11 @@ def test_drafts_of_xvla_mix_noise_into_what_it_foresees(recording):
             atol=ATOL_DEG,
         )
         before = foreseen
-    np.testing.assert_allclose(chunk[0], np.float32(HOME) + SPREAD * before, atol=ATOL_DEG)
+    np.testing.assert_allclose(
+        chunk[0],
+        np.float32(HOME) + SPREAD * before,
+        atol=ATOL_DEG,
+    )
 
 
 def test_drafts_of_groot_run_the_other_way_and_through_its_own_decoding(recording):
@@ -183,7 +205,13 @@ def test_drafts_of_groot_run_the_other_way_and_through_its_own_decoding(recordin
 def test_a_row_of_a_batch_has_the_drafts_that_it_has_alone(policy_type, recording):
     setup = recording(policy_type)
     memories = [look(setup, index) for index in (0, 1)]
-    together = setup.policy.predict(memories, [rng(0), rng(1)]).intermediate_plans
+    together = setup.policy.predict(
+        memories,
+        [
+            rng(0),
+            rng(1),
+        ],
+    ).intermediate_plans
     for row, memory in enumerate(memories):
         np.testing.assert_allclose(
             together[row],
@@ -256,9 +284,16 @@ def test_drafts_are_adapted_as_plans_are(blind_env):
     class WiderPolicy(FakePolicy):
         def predict(self, memories, rngs):
             actions = np.float32(np.random.default_rng(0).normal(0, 1, (len(memories), 4, 7)))
-            return ActionChunk(actions, np.stack([actions, -actions, actions], axis=1))
+            return ActionChunk(
+                actions,
+                np.stack([actions, -actions, actions], axis=1),
+            )
 
-    wider = WiderPolicy(np.zeros((4, 7)), image_sizes={}, state_dim=6)
+    wider = WiderPolicy(
+        np.zeros((4, 7)),
+        image_sizes={},
+        state_dim=6,
+    )
     adapters = Adapters(
         policy_actions="delta", gripper_range=(0.0, 1.0), gripper_offset=2.0, allow_padding=True
     )
@@ -268,7 +303,13 @@ def test_drafts_are_adapted_as_plans_are(blind_env):
         blind_env.reset(index)
         memories.append(make_memory(blind_env.observe()))
     memories[1].present.state[:] += 5
-    chunk = adapted.predict(memories, [rng(), rng()])
+    chunk = adapted.predict(
+        memories,
+        [
+            rng(),
+            rng(),
+        ],
+    )
     assert chunk.intermediate_plans.shape == (2, 3, 4, 6)
     np.testing.assert_array_equal(chunk.intermediate_plans[:, 0], chunk.actions)
     np.testing.assert_array_equal(chunk.intermediate_plans[:, 2], chunk.actions)

@@ -160,17 +160,27 @@ def test_every_number_is_the_files_or_what_lerobots_own_loading_computes(policy_
     for name, saved in load_file(folder / "model.safetensors").items():
         assert torch.equal(state[name], saved) and state[name].dtype == saved.dtype, name
     for listing in ("named_parameters", "named_buffers"):  # includes buffers outside the state dict
-        mine, reference = dict(getattr(ours, listing)()), dict(getattr(theirs, listing)())
+        mine = dict(getattr(ours, listing)())
+        reference = dict(getattr(theirs, listing)())
         assert mine.keys() == reference.keys()
         assert [name for name in mine if not torch.equal(mine[name], reference[name])] == []
 
 
-@pytest.mark.parametrize("where", ["first", "middle", "last"])
+@pytest.mark.parametrize(
+    "where",
+    ["first", "middle", "last"],
+)
 @each_type
 def test_one_weight_missing_is_named(policy_type, where, copy):
     folder = copy(policy_type)
     names = untied_names(folder, policy_type)
-    name = names[{"first": 0, "middle": len(names) // 2, "last": -1}[where]]
+    name = names[
+        {
+            "first": 0,
+            "middle": len(names) // 2,
+            "last": -1,
+        }[where]
+    ]
     edit_weights(folder, lambda weights: weights.pop(name))
     with pytest.raises(WhiskerError, match=re.escape(name)) as refusal:
         load(folder)
@@ -180,7 +190,10 @@ def test_one_weight_missing_is_named(policy_type, where, copy):
 @each_type
 def test_one_weight_too_many_is_named(policy_type, copy):
     folder = copy(policy_type)
-    edit_weights(folder, lambda weights: weights.update({"model.surplus.weight": torch.zeros(3)}))
+    edit_weights(
+        folder,
+        lambda weights: weights.update({"model.surplus.weight": torch.zeros(3)}),
+    )
     with pytest.raises(WhiskerError, match=r"model\.surplus\.weight"):
         load(folder)
 
@@ -193,11 +206,17 @@ def test_a_weight_of_another_shape_is_refused(policy_type, copy):
     edit_weights(
         folder, lambda weights: weights.update({name: torch.zeros(*weights[name].shape, 2)})
     )
-    with pytest.raises(WhiskerError, match=f"(?s)exactly the tensors.*{re.escape(name)}"):
+    with pytest.raises(
+        WhiskerError,
+        match=f"(?s)exactly the tensors.*{re.escape(name)}",
+    ):
         load(folder)
 
 
-@pytest.mark.parametrize("policy_type", ["pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize(
+    "policy_type",
+    ["pi0", "pi05", "pi0_fast"],
+)
 def test_lerobot_itself_says_nothing_of_a_missing_weight(policy_type, copy):
     """lerobot returns a policy with a layer of random numbers, although `strict` is its default.
 
@@ -240,11 +259,15 @@ def test_an_absent_weights_file_is_named(policy_type, copy):
 @pytest.mark.parametrize("kept", [0, 1])
 @pytest.mark.parametrize("policy_type", TIED)
 def test_a_tied_weight_that_the_file_has_once_is_enough(policy_type, kept, copy):
-    folder, names = copy(policy_type), TIED[policy_type]
+    folder = copy(policy_type)
+    names = TIED[policy_type]
     saved = load_file(folder / "model.safetensors")
     assert len(saved.keys() & set(names)) == 1, "safetensors keeps one name of one tensor"
     (name,) = saved.keys() & set(names)
-    edit_weights(folder, lambda weights: weights.update({names[kept]: weights.pop(name)}))
+    edit_weights(
+        folder,
+        lambda weights: weights.update({names[kept]: weights.pop(name)}),
+    )
     state = load(folder).network.state_dict()
     for tied in names:
         assert torch.equal(state[tied], saved[name])
@@ -253,7 +276,10 @@ def test_a_tied_weight_that_the_file_has_once_is_enough(policy_type, kept, copy)
 @pytest.mark.parametrize("policy_type", TIED)
 def test_a_tied_weight_that_the_file_has_not_at_all_is_missing(policy_type, copy):
     folder = copy(policy_type)
-    edit_weights(folder, lambda weights: [weights.pop(name, None) for name in TIED[policy_type]])
+    edit_weights(
+        folder,
+        lambda weights: [weights.pop(name, None) for name in TIED[policy_type]],
+    )
     with pytest.raises(WhiskerError) as refusal:
         load(folder)
     assert any(name in str(refusal.value) for name in TIED[policy_type])
@@ -271,7 +297,10 @@ def test_an_encoder_that_three_networks_share_is_saved_once(checkpoints):
     assert all(state[name].data_ptr() in pointers for name in absent)
 
 
-@pytest.mark.parametrize("policy_type", ["pi0", "pi05", "pi0_fast"])
+@pytest.mark.parametrize(
+    "policy_type",
+    ["pi0", "pi05", "pi0_fast"],
+)
 def test_a_language_model_saved_without_its_embedding_has_it_from_its_head(policy_type, copy):
     """lerobot fills in a missing embedding from the head.
 
@@ -282,7 +311,10 @@ def test_a_language_model_saved_without_its_embedding_has_it_from_its_head(polic
     assert PI0_EMBEDDING not in load_file(folder / "model.safetensors")
     state = load(folder).network.state_dict()
     assert torch.equal(state[PI0_EMBEDDING], state[PI0_LM_HEAD])
-    assert torch.equal(state[PI0_LM_HEAD], load_file(folder / "model.safetensors")[PI0_LM_HEAD])
+    assert torch.equal(
+        state[PI0_LM_HEAD],
+        load_file(folder / "model.safetensors")[PI0_LM_HEAD],
+    )
 
 
 def test_the_head_of_a_language_model_is_not_made_up(copy):
@@ -302,7 +334,8 @@ def test_tied_is_what_shares_memory_with_a_weight_that_was_loaded():
             self.head.weight = self.embedding.weight
             self.register_buffer("mean", torch.zeros(3))
 
-    network, tied = Network(), {"embedding.weight", "head.weight"}
+    network = Network()
+    tied = {"embedding.weight", "head.weight"}
     assert find_untied(network, set()) == set()
     for name in tied:
         assert find_untied(network, {name}) == set()
@@ -371,7 +404,10 @@ def test_a_checkpoint_saved_on_a_gpu_loads_on_the_cpu(policy_type, copy):
     assert policy.spec.device == "cpu" and {tensor.device.type for tensor in tensors} == {"cpu"}
 
 
-@pytest.mark.parametrize("policy_type", ["act", "diffusion", "vqbet"])
+@pytest.mark.parametrize(
+    "policy_type",
+    ["act", "diffusion", "vqbet"],
+)
 def test_imagenet_weights_are_not_fetched_for_the_checkpoint_has_its_own(
     policy_type, copy, tmp_path, monkeypatch
 ):
@@ -411,9 +447,15 @@ def test_a_tokenizer_that_brings_code_is_trusted_only_when_told_so(checkpoints):
 def test_a_checkpoint_that_brings_code_is_refused_whatever_its_type(file, copy):
     folder = copy("act")
     assert load(folder, trust_remote_code=False).spec.type == "act"
-    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    (folder / file).parent.mkdir(
+        parents=True,
+        exist_ok=True,
+    )
     (folder / file).write_text("raise SystemExit('this ran')")
-    with pytest.raises(WhiskerError, match=re.escape(file.rpartition("/")[2])):
+    with pytest.raises(
+        WhiskerError,
+        match=re.escape(file.rpartition("/")[2]),
+    ):
         open_checkpoint("act", str(folder))
     assert load(folder).spec.type == "act", "and even then nothing of it is run"
 
@@ -446,14 +488,18 @@ def test_a_step_of_the_processors_that_would_run_code_is_refused(copy, checkpoin
 
     lerobot's `ActionTokenizerProcessorStep` takes trust_remote_code from the file itself.
     """
-    folder, names = copy("act"), checkpoints("pi0_fast")
+    folder = copy("act")
+    names = checkpoints("pi0_fast")
     settings = {
         "trust_remote_code": True,
         "action_tokenizer_name": str(names / "fast_tokenizer"),
         "paligemma_tokenizer_name": str(names / "tokenizer"),
     }
     step = {"registry_name": "action_tokenizer_processor", "config": settings}
-    edit_json(folder / PROCESSORS[0], lambda pipeline: pipeline["steps"].append(step))
+    edit_json(
+        folder / PROCESSORS[0],
+        lambda pipeline: pipeline["steps"].append(step),
+    )
     with pytest.raises(WhiskerError, match="trust-remote-code"):
         open_checkpoint("act", str(folder))
 
@@ -482,7 +528,10 @@ def test_the_type_is_read_from_the_checkpoint(policy_type, checkpoints):
     assert name_policy(make_config(SubjectConfig, checkpoint=folder)).policy.name == policy_type
     assert open_checkpoint(None, folder, trust_remote_code=True).type == policy_type
     other = "act" if policy_type != "act" else "smolvla"
-    with pytest.raises(WhiskerError, match=f"expected policy type '{other}', got '{policy_type}'"):
+    with pytest.raises(
+        WhiskerError,
+        match=f"expected policy type '{other}', got '{policy_type}'",
+    ):
         open_checkpoint(other, folder, trust_remote_code=True)
 
 
@@ -495,7 +544,13 @@ def test_sac_is_what_people_call_the_gaussian_actor(checkpoints):
     folder = str(checkpoints("gaussian_actor"))
     assert load(folder, "sac").spec.type == "gaussian_actor"
     assert (
-        name_policy(make_config(SubjectConfig, policy="sac", checkpoint=folder)).policy.name
+        name_policy(
+            make_config(
+                SubjectConfig,
+                policy="sac",
+                checkpoint=folder,
+            )
+        ).policy.name
         == "gaussian_actor"
     )
     with pytest.raises(WhiskerError, match="expected policy type 'sac', got 'act'"):
@@ -597,7 +652,10 @@ def test_a_console_without_check_marks_loads_no_random_weights(checkpoints, monk
     weights.
     """
     plain = load(checkpoints("pi0")).network.state_dict()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    monkeypatch.setattr(
+        "sys.stdout",
+        io.TextIOWrapper(io.BytesIO(), encoding="ascii"),
+    )
     theirs = lerobots_own(checkpoints("pi0")).state_dict()
     ours = load(checkpoints("pi0")).network.state_dict()
     assert all(torch.equal(ours[name], plain[name]) for name in plain)

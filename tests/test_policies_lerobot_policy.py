@@ -27,7 +27,10 @@ N_STEPS = 23
 
 @pytest.fixture(scope="module")
 def env():
-    env = make_env("so101/pick_place", image_sizes=dict.fromkeys(CAMERAS, (IMAGE_PX, IMAGE_PX)))
+    env = make_env(
+        "so101/pick_place",
+        image_sizes=dict.fromkeys(CAMERAS, (IMAGE_PX, IMAGE_PX)),
+    )
     yield env
     env.close()
 
@@ -46,7 +49,12 @@ def lerobot_rollout(env, folder, episode_index):
     for _ in range(N_STEPS):
         seen = env.observe()
         pixels = {camera: image[None] for camera, image in seen.images.items()}
-        batch = preprocess_observation({"pixels": pixels, "agent_pos": seen.state[None]})
+        batch = preprocess_observation(
+            {
+                "pixels": pixels,
+                "agent_pos": seen.state[None],
+            }
+        )
         batch["task"] = [seen.instruction]
         with torch.inference_mode():
             action = postprocessor(policy.select_action(preprocessor(batch)))
@@ -64,7 +72,10 @@ def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(env, checkp
             env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, N_STEPS)
         )
         ours = np.stack([event.action for event in events if isinstance(event, ControlStep)])
-        np.testing.assert_array_equal(ours, lerobot_rollout(env, folder, episode_index))
+        np.testing.assert_array_equal(
+            ours,
+            lerobot_rollout(env, folder, episode_index),
+        )
 
 
 def test_rows_of_a_batch_do_not_influence_one_another(env, small_act):
@@ -89,13 +100,19 @@ def test_the_number_of_threads_changes_no_bit(env, small_act):
         torch.set_num_threads(n_threads)
         policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
         plans.append(
-            policy.predict([make_memory(env.observe())], [episode_rng(env.spec.task, 0, 0)]).actions
+            policy.predict(
+                [make_memory(env.observe())],
+                [episode_rng(env.spec.task, 0, 0)],
+            ).actions
         )
     np.testing.assert_array_equal(*plans)
 
 
 def test_the_spec_says_what_the_checkpoint_is(small_act):
-    spec = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu").spec
+    spec = load_lerobot_policy(
+        open_checkpoint("act", str(small_act)),
+        "cpu",
+    ).spec
     assert spec.image_sizes == dict.fromkeys(CAMERAS, (IMAGE_PX, IMAGE_PX))
     assert (spec.state_dim, spec.action_dim, spec.chunk_size, spec.n_action_steps) == (6, 6, 10, 4)
     assert {
@@ -134,7 +151,13 @@ def test_a_checkpoint_saved_on_a_gpu_loads_on_the_cpu(small_act, tmp_path):
     folder = shutil.copytree(small_act, tmp_path / "cuda")
     for file in ("config.json", "policy_preprocessor.json", "policy_postprocessor.json"):
         (folder / file).write_text((folder / file).read_text().replace('"cpu"', '"cuda"'))
-    assert load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu").spec.type == "act"
+    assert (
+        load_lerobot_policy(
+            open_checkpoint("act", str(folder)),
+            "cpu",
+        ).spec.type
+        == "act"
+    )
 
 
 def test_an_absent_device_is_refused(small_act):
@@ -147,7 +170,10 @@ def test_an_absent_device_is_refused(small_act):
 def test_an_input_that_no_environment_shows_is_refused(small_act, tmp_path):
     folder = shutil.copytree(small_act, tmp_path / "privileged")
     config = json.loads((folder / "config.json").read_text())
-    config["input_features"]["observation.environment_state"] = {"type": "ENV", "shape": [3]}
+    config["input_features"]["observation.environment_state"] = {
+        "type": "ENV",
+        "shape": [3],
+    }
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
         WhiskerError, match=r"input 'observation\.environment_state' of shape \(3,\)"

@@ -92,7 +92,8 @@ def lerobot_rollout(setup, folder, episodes, keys):
 
     The global generator is seeded before each prediction as the episode's own is.
     """
-    env, n = setup.env, setup.n_action_steps
+    env = setup.env
+    n = setup.n_action_steps
     config = PreTrainedConfig.from_pretrained(folder)
     policy_class = get_policy_class(config.type)
     policy = policy_class.from_pretrained(folder, config=config).eval()
@@ -140,7 +141,12 @@ def test_same_actions_as_lerobot_over_chunks_and_an_episode_boundary(
         )
         ours += [event.action for event in events if isinstance(event, ControlStep)]
     with shrunken_paligemma(), torch.random.fork_rng(devices=[]):
-        theirs = lerobot_rollout(setup, checkpoints(policy_type), (0, 1), keys)
+        theirs = lerobot_rollout(
+            setup,
+            checkpoints(policy_type),
+            (0, 1),
+            keys,
+        )
     np.testing.assert_array_equal(np.stack(ours), theirs)
     assert np.ptp(theirs, axis=0).max() > 0.1, "a policy that does nothing would pass"
 
@@ -174,7 +180,8 @@ def test_what_config_json_declares_is_what_is_loaded(policy_type, setups, checkp
 @each_type
 def test_a_batch_of_eight_plans_what_eight_single_calls_plan(policy_type, setups):
     setup = setups(policy_type)
-    memories, task = memories_of(setup, 8), setup.env.spec.task
+    memories = memories_of(setup, 8)
+    task = setup.env.spec.task
 
     def rngs():
         return [episode_rng(task, index, 3) for index in range(8)]
@@ -208,12 +215,32 @@ def test_a_global_generator_is_neither_read_nor_moved(policy_type, setups):
     np.testing.assert_array_equal(*plans)
 
 
-@pytest.mark.parametrize("policy_type", [t for t in LEROBOT_TYPES if t != "act"])
+@pytest.mark.parametrize(
+    "policy_type",
+    [t for t in LEROBOT_TYPES if t != "act"],
+)
 def test_alternative_plans_differ_and_leave_the_executed_one_as_it_is(policy_type, setups):
     setup = setups(policy_type)
     (memory,) = memories_of(setup, 1)
-    rngs = tuple(episode_rng("t", 0, 0, k) for k in range(8))
-    chunk = plan(setup.policy, Request(0, 0, memory.copy(), rngs, None))
+    rngs = tuple(
+        episode_rng(
+            "t",
+            0,
+            0,
+            k,
+        )
+        for k in range(8)
+    )
+    chunk = plan(
+        setup.policy,
+        Request(
+            0,
+            0,
+            memory.copy(),
+            rngs,
+            None,
+        ),
+    )
     assert (
         chunk.alternatives.shape == (1, 7, setup.policy.spec.chunk_size, 6)
         and np.isfinite(chunk.alternatives).all()
@@ -225,10 +252,23 @@ def test_alternative_plans_differ_and_leave_the_executed_one_as_it_is(policy_typ
 
 def test_act_samples_its_latent_where_it_has_one(tmp_path, setups):
     (memory,) = memories_of(setups("act"), 1)
-    rngs = [episode_rng("t", 0, 0, k) for k in range(3)]
+    rngs = [
+        episode_rng(
+            "t",
+            0,
+            0,
+            k,
+        )
+        for k in range(3)
+    ]
     with pytest.raises(WhiskerError, match="got a deterministic one"):
         setups("act").policy.sample(memory, rngs)
-    folder = save_small_checkpoint("act", tmp_path / "vae", use_vae=True, n_vae_encoder_layers=1)
+    folder = save_small_checkpoint(
+        "act",
+        tmp_path / "vae",
+        use_vae=True,
+        n_vae_encoder_layers=1,
+    )
     setup = set_up(subject("act", folder))
     assert setup.policy.spec.can_sample and not setup.policy.spec.stochastic
     plans = setup.policy.sample(memory, rngs).actions
@@ -258,7 +298,8 @@ def hooked(network, point):
 
 @each_type
 def test_the_condition_embedding_fires_once_a_chunk(policy_type, setups):
-    setup, point = setups(policy_type), EMBEDDING_POINTS[policy_type]
+    setup = setups(policy_type)
+    point = EMBEDDING_POINTS[policy_type]
     network = network_policy(setup).network
     (memory,) = memories_of(setup, 1)
     with hooked(network, point) as outputs:
@@ -268,7 +309,14 @@ def test_the_condition_embedding_fires_once_a_chunk(policy_type, setups):
     expected = n_first if point.fires is None else point.fires(network.config)
     assert n_first == expected >= 1 and len(outputs) == 2 * n_first
     embedding = point.take(outputs[0])
-    assert embedding.ndim == {"map": 4, "tokens": 3, "vector": 2}[point.layout]
+    assert (
+        embedding.ndim
+        == {
+            "map": 4,
+            "tokens": 3,
+            "vector": 2,
+        }[point.layout]
+    )
     assert embedding.isfinite().all()
     if point.layout == "tokens":
         assert len(embedding) == 1 and embedding.shape[1] > 1
@@ -293,7 +341,8 @@ def test_diffusion_has_an_encoder_a_camera_by_default(tmp_path):
 
 
 def test_pi0_fast_fires_for_the_prefill_first(setups):
-    setup, point = setups("pi0_fast"), EMBEDDING_POINTS["pi0_fast"]
+    setup = setups("pi0_fast")
+    point = EMBEDDING_POINTS["pi0_fast"]
     (memory,) = memories_of(setup, 1)
     with hooked(network_policy(setup).network, point) as outputs:
         setup.policy.predict([memory], [episode_rng("t", 0, 0)])
@@ -314,7 +363,10 @@ def test_the_doctor_finds_nothing_wrong_with_a_whole_checkpoint(policy_type, set
     A policy with random weights does not plan the expert's actions, and may not follow the images.
     """
     with shrunken_paligemma():
-        findings = run_checks(subject(policy_type, checkpoints(policy_type)), setups(policy_type))
+        findings = run_checks(
+            subject(policy_type, checkpoints(policy_type)),
+            setups(policy_type),
+        )
     assert [
         str(f) for f in findings if f.is_problem and f.check not in ("agreement", "inputs")
     ] == []
@@ -332,7 +384,14 @@ def test_history_is_seen_just_before_a_decision_only(setups):
 
     setup.env.observe = counted
     try:
-        events = list(play_episode(setup.env, setup.policy, 0, RolloutSettings(4, 9)))
+        events = list(
+            play_episode(
+                setup.env,
+                setup.policy,
+                0,
+                RolloutSettings(4, 9),
+            )
+        )
     finally:
         del setup.env.observe
     # Steps 0, 4 and 8 are decisions. Steps 3 and 7 are the past of 4 and 8.

@@ -33,7 +33,10 @@ N_STEPS = 17  # makes three decisions, eight steps apart
 THROWN = 2
 # Each task has the indices at which the object and the goal begin in the qpos of its init state,
 # the size of qpos, and the speed in m/s. The object's velocity begins at the object's index too.
-THROWS = {"libero_spatial/0": (9, 37, 48, 5.5), "libero_object/0": (9, 16, 58, 4.0)}
+THROWS = {
+    "libero_spatial/0": (9, 37, 48, 5.5),
+    "libero_object/0": (9, 16, 58, 4.0),
+}
 DRAWER_TASK = "libero_10/3"
 
 
@@ -44,7 +47,10 @@ def act(tmp_path_factory):
 
 
 def load(folder):
-    return folder, load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
+    return folder, load_lerobot_policy(
+        open_checkpoint("act", str(folder)),
+        "cpu",
+    )
 
 
 def load_states(name):
@@ -55,7 +61,8 @@ def load_states(name):
 def states_with_throw(name):
     states = load_states(name)
     thing, goal, n_qpos, speed = THROWS[name]
-    qpos, qvel = states[THROWN, 1 : 1 + n_qpos], states[THROWN, 1 + n_qpos :]
+    qpos = states[THROWN, 1 : 1 + n_qpos]
+    qvel = states[THROWN, 1 + n_qpos :]
     qpos[thing : thing + 3] = qpos[goal : goal + 3]
     qpos[thing + 2] += 0.15
     qvel[thing : thing + 6] = [0, 0, speed, 0, 0, 0]
@@ -82,9 +89,23 @@ def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
     checkpoint, policy = act
     states = states_with_throw(name)
     theirs = run_lerobot_eval(
-        tmp_path, checkpoint, name, states, EvalOptions(n_episodes=THROWN + 1, max_steps=N_STEPS)
+        tmp_path,
+        checkpoint,
+        name,
+        states,
+        EvalOptions(
+            n_episodes=THROWN + 1,
+            max_steps=N_STEPS,
+        ),
     )
-    env = EnvProcess(partial(make_ours, name, policy.spec.image_sizes, {THROWN: states[THROWN]}))
+    env = EnvProcess(
+        partial(
+            make_ours,
+            name,
+            policy.spec.image_sizes,
+            {THROWN: states[THROWN]},
+        )
+    )
     for episode_index, lerobots in enumerate(theirs):
         ours = roll_out(env, policy, episode_index, N_STEPS)
         assert lerobots["seed"] == FIRST_SEED + episode_index
@@ -100,33 +121,75 @@ def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
 
 def assert_moves(episode):
     """Check that the policy moves; one that sees and does nothing would agree with anything."""
-    actions, decisions = episode["action"], episode["observation.state"]
+    actions = episode["action"]
+    decisions = episode["observation.state"]
     assert np.ptp(actions, axis=0).min() > 0.02
     assert (np.abs(actions) > 1).any(), "none that is cut"
     if len(decisions) > 1:
         assert np.abs(np.diff(decisions, axis=0)).max() > 0.3
         assert all(
-            (np.diff(episode[f"observation.images.{c}"], axis=0) != 0).any()
+            (
+                np.diff(
+                    episode[f"observation.images.{c}"],
+                    axis=0,
+                )
+                != 0
+            ).any()
             for c in ("image", "image2")
         )
 
 
 def random_quats(rng, n, centre=(0, 0, 0, 0), spread=1.0):
     quats = np.array(centre) + spread * rng.standard_normal((n, 4))
-    return quats / np.linalg.norm(quats, axis=1, keepdims=True)
+    return quats / np.linalg.norm(
+        quats,
+        axis=1,
+        keepdims=True,
+    )
 
 
 @pytest.mark.parametrize(
     "quats",
     [
-        pytest.param(lambda rng: random_quats(rng, 4000), id="any"),
         pytest.param(
-            lambda rng: random_quats(rng, 4000, (1, 0, 0, 0), 0.03), id="hand pointing down"
+            lambda rng: random_quats(rng, 4000),
+            id="any",
         ),
-        pytest.param(lambda rng: random_quats(rng, 4000, (0.6, 0.8, 0, 0), 1e-4), id="close to pi"),
-        pytest.param(lambda rng: random_quats(rng, 4000, (0, 0, 0, 1), 1e-3), id="close to none"),
         pytest.param(
-            lambda rng: random_quats(rng, 4000, (0, 0, 0, -1), 1e-3), id="close to two pi"
+            lambda rng: random_quats(
+                rng,
+                4000,
+                (1, 0, 0, 0),
+                0.03,
+            ),
+            id="hand pointing down",
+        ),
+        pytest.param(
+            lambda rng: random_quats(
+                rng,
+                4000,
+                (0.6, 0.8, 0, 0),
+                1e-4,
+            ),
+            id="close to pi",
+        ),
+        pytest.param(
+            lambda rng: random_quats(
+                rng,
+                4000,
+                (0, 0, 0, 1),
+                1e-3,
+            ),
+            id="close to none",
+        ),
+        pytest.param(
+            lambda rng: random_quats(
+                rng,
+                4000,
+                (0, 0, 0, -1),
+                1e-3,
+            ),
+            id="close to two pi",
         ),
         pytest.param(
             lambda rng: np.array([[0, 0, 0, 1.0], [0, 0, 0, -1], [0, 0, 1e-9, 1 + 1e-6]]),
@@ -137,9 +200,17 @@ def random_quats(rng, n, centre=(0, 0, 0, 0), spread=1.0):
 def test_a_rotation_is_lerobots_to_five_units_in_the_last_place(quats):
     quats = quats(np.random.default_rng(0))
     theirs = LiberoProcessorStep()._quat2axisangle(torch.from_numpy(quats)).numpy()
-    np.testing.assert_array_equal(np.stack([axis_angle_by_torch(quat) for quat in quats]), theirs)
+    np.testing.assert_array_equal(
+        np.stack([axis_angle_by_torch(quat) for quat in quats]),
+        theirs,
+    )
     ours = np.stack([axis_angle_of(quat) for quat in quats])
-    np.testing.assert_allclose(ours, theirs, rtol=5 * np.finfo(np.float32).eps, atol=0)
+    np.testing.assert_allclose(
+        ours,
+        theirs,
+        rtol=5 * np.finfo(np.float32).eps,
+        atol=0,
+    )
 
 
 def test_a_rotation_of_a_hand_that_points_down_is_the_nearest_float32_to_one_unit():
@@ -148,12 +219,23 @@ def test_a_rotation_of_a_hand_that_points_down_is_the_nearest_float32_to_one_uni
     The formula starts from w and a length in float32, as lerobot's does. There is no comparison
     with torch, since its arc cosine has other last bits on other processors.
     """
-    quats = random_quats(np.random.default_rng(1), 4000, (1, 0, 0, 0), 0.03)
-    x_y_z, w = quats[:, :3].astype(np.float32), quats[:, 3].astype(np.float32)
+    quats = random_quats(
+        np.random.default_rng(1),
+        4000,
+        (1, 0, 0, 0),
+        0.03,
+    )
+    x_y_z = quats[:, :3].astype(np.float32)
+    w = quats[:, 3].astype(np.float32)
     length = np.sqrt(np.float32(1) - w * w).astype(np.float64)
     exact = x_y_z / length[:, None] * (2 * np.arccos(w.astype(np.float64)))[:, None]
     ours = np.stack([axis_angle_of(quat) for quat in quats])
-    np.testing.assert_allclose(ours, exact, rtol=2 * np.finfo(np.float32).eps, atol=0)
+    np.testing.assert_allclose(
+        ours,
+        exact,
+        rtol=2 * np.finfo(np.float32).eps,
+        atol=0,
+    )
 
 
 @pytest.mark.slow
@@ -193,7 +275,14 @@ def test_where_lerobot_puts_a_cabinet_depends_on_how_often_it_was_reset(act, tmp
     )
     # Each of the two environments is made, reset once as a trial and reset once for its first
     # episode, which is three draws. The second episode adds one.
-    env = EnvProcess(partial(make_ours, DRAWER_TASK, policy.spec.image_sizes, n_draws=(3, 3, 4, 4)))
+    env = EnvProcess(
+        partial(
+            make_ours,
+            DRAWER_TASK,
+            policy.spec.image_sizes,
+            n_draws=(3, 3, 4, 4),
+        )
+    )
     for episode_index, lerobots in enumerate(theirs):
         ours = roll_out(env, policy, episode_index, 1)
         for key in (
@@ -233,7 +322,8 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
             """Do nothing; the reset is recorded with the init state."""
 
         def set_init_state(self, state):
-            self.n_steps, self.init_state = -10, int(state[0])
+            self.n_steps = -10
+            self.init_state = int(state[0])
             resets.append((self.init_state, self.given_seed))
 
         def step(self, action):
@@ -270,14 +360,22 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
         def select_action(self, observation):
             return torch.zeros(len(observation["observation.state"]), 7)
 
-    config = LiberoEnv(task_ids=[0], episode_length=6, observation_height=8, observation_width=8)
+    config = LiberoEnv(
+        task_ids=[0],
+        episode_length=6,
+        observation_height=8,
+        observation_width=8,
+    )
     with (
         mock.patch.object(
             libero, "get_task_init_states", lambda *_, **__: np.arange(50.0)[:, None]
         ),
         mock.patch.object(lerobot_eval, "PreTrainedPolicy", Policy),
     ):
-        batch = config.create_envs(n_envs=2, use_async_envs=False)["libero_10"][0]
+        batch = config.create_envs(
+            n_envs=2,
+            use_async_envs=False,
+        )["libero_10"][0]
         for env in batch.envs:
             env._env = Robosuite()
         processors = (*config.get_env_processors(), lambda batch: batch, lambda action: action)

@@ -72,7 +72,8 @@ def check_run(run_dir, name):
     (path,) = run_dir.iterdir()
     assert path.name.endswith("-nodding-so101-pick_place")
     run = Run.open(path)
-    spec, config = run.description.policy, run.description.config
+    spec = run.description.policy
+    config = run.description.config
     assert (spec.type, config.policy.name, spec.action_mode, spec.gripper_range) == (
         "nodding",
         name,
@@ -86,7 +87,10 @@ def check_run(run_dir, name):
         policy = load_policy(name, env)
         env.reset(0)
         for index in range(2):
-            plan = policy.plan(env.observe(), episode_rng(env.spec.task, 0, index))
+            plan = policy.plan(
+                env.observe(),
+                episode_rng(env.spec.task, 0, index),
+            )
             np.testing.assert_array_equal(arrays.chunk[index], plan)
             for action in plan[:4]:
                 env.step(action.astype(np.float32))
@@ -122,7 +126,14 @@ def test_a_policy_of_an_installed_package_runs_by_its_entry_point(tmp_path, eval
         "--samples",
         3,
     )
-    ran = eval_here("--policy", "nodding", "--episodes", 1, *flags, "--quiet")
+    ran = eval_here(
+        "--policy",
+        "nodding",
+        "--episodes",
+        1,
+        *flags,
+        "--quiet",
+    )
     assert ran.returncode == 0, ran.stderr
     run = Run.open(check_run(tmp_path / "runs", "nodding"))
     arrays = run.load_arrays(run.rows[0])
@@ -165,7 +176,11 @@ def test_the_doctor_finds_what_is_wrong_with_it(outside, monkeypatch, capsys):
         "    return P('odd', env, image_sizes={'wrist_cam': (32, 32)}{more})"
     )
     own = write(outside, "odd", text.replace("{more}", ""))
-    unseeded = write(outside, "unseeded", text.replace("{more}", ", seedable=False"))
+    unseeded = write(
+        outside,
+        "unseeded",
+        text.replace("{more}", ", seedable=False"),
+    )
     for name, level in ((own, "error"), (unseeded, "warning")):
         monkeypatch.setattr(
             "sys.argv", ["eval-doctor", "--policy", name, "--env", "so101/pick_place", "--json"]
@@ -272,7 +287,11 @@ def test_adapters_stand_between_it_and_the_environment():
         memory = make_memory(setup.env.observe())
         adapted = setup.policy.predict([memory], [episode_rng("x", 0)])[0]
         plain = setup.policy.inner.predict([memory], [episode_rng("x", 0)])[0]
-    np.testing.assert_allclose(adapted - plain, np.tile([0, 0, 0, 0, 0, 5], (8, 1)), atol=1e-5)
+    np.testing.assert_allclose(
+        adapted - plain,
+        np.tile([0, 0, 0, 0, 0, 5], (8, 1)),
+        atol=1e-5,
+    )
 
 
 def test_its_checkpoint_is_its_own_matter(outside):
@@ -303,7 +322,11 @@ def test_one_that_follows_its_environment_is_made_anew_for_the_next_task(outside
     )
     with closing(make_env("so101/pick_place_brick", {})) as brick:
         for follows in (False, True):
-            own = write(outside, f"own_{follows}", text.replace("{follows}", str(follows)))
+            own = write(
+                outside,
+                f"own_{follows}",
+                text.replace("{follows}", str(follows)),
+            )
             config = make_config(SubjectConfig, policy=own, env="so101/pick_place")
             setup = set_up(config)
             setup.env.close()
@@ -318,7 +341,11 @@ def test_every_kind_is_loaded_by_the_same_function(blind_env, small_act):
     assert load_policy("zero", blind_env).spec.is_baseline
     scripted = load_policy("scripted", blind_env).spec
     assert scripted.is_baseline and scripted.follows_env and not scripted.has_network
-    act = load_policy("act", checkpoint=str(small_act), device="cpu").spec
+    act = load_policy(
+        "act",
+        checkpoint=str(small_act),
+        device="cpu",
+    ).spec
     assert act.has_network and act.seedable and not (act.is_baseline or act.follows_env)
     with pytest.raises(
         WhiskerError, match="policy 'zero': expected an environment that it is made for, got none"
@@ -338,11 +365,17 @@ def test_a_simple_policy_plans_each_row_from_its_own_observation_and_generator(b
     for index in (0, 1):
         blind_env.reset(index)
         memories.append(make_memory(blind_env.observe()))
-    together = policy.predict(memories, [episode_rng("x", k) for k in (0, 1)]).actions
+    together = policy.predict(
+        memories,
+        [episode_rng("x", k) for k in (0, 1)],
+    ).actions
     alone = [policy.predict([m], [episode_rng("x", k)])[0] for k, m in enumerate(memories)]
     assert together.shape == (2, 1, 6) and together.dtype == np.float32
     np.testing.assert_array_equal(together, alone)
-    three = policy.sample(memories[0], [episode_rng("x", k) for k in (0, 1, 2)]).actions
+    three = policy.sample(
+        memories[0],
+        [episode_rng("x", k) for k in (0, 1, 2)],
+    ).actions
     np.testing.assert_array_equal(three[0], alone[0])
     assert len({row.tobytes() for row in three}) == 3
     with pytest.raises(WhiskerError, match="a policy that draws"):

@@ -58,7 +58,8 @@ def assert_files_read(folder, kinds):
         kinds: maps a feature type to its mode.
     """
     found = load_normalisation(folder)
-    before, after = raw(folder, "preprocessor"), raw(folder, "postprocessor")
+    before = raw(folder, "preprocessor")
+    after = raw(folder, "postprocessor")
     state = found.state
     assert state is not None and found.trained_action is not None and found.action is not None
     assert found.inputs.keys() == {
@@ -83,7 +84,10 @@ def assert_files_read(folder, kinds):
 
 def test_the_shipped_act():
     folder = find_checkpoint("act")
-    found = assert_files_read(folder, dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD"))
+    found = assert_files_read(
+        folder,
+        dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD"),
+    )
     for stats, tensors in (
         (found.state, raw(folder, "preprocessor")),
         (found.action, raw(folder, "postprocessor")),
@@ -108,7 +112,10 @@ def test_pi05_normalises_by_quantiles(pi05):
         pi05, {"VISUAL": "IDENTITY", "STATE": "QUANTILES", "ACTION": "QUANTILES"}
     )
     low, high = found.action.span
-    np.testing.assert_allclose([low, high], [np.float32(HOME) - SPREAD, np.float32(HOME) + SPREAD])
+    np.testing.assert_allclose(
+        [low, high],
+        [np.float32(HOME) - SPREAD, np.float32(HOME) + SPREAD],
+    )
     np.testing.assert_allclose(found.state.typical, [HOME, [SPREAD] * 6])
 
 
@@ -121,7 +128,12 @@ def test_the_modes_are_what_lerobot_does(pi05, small_act):
     found = load_normalisation(small_act)
     policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
     state = np.float32(HOME) + np.float32([1, -2, 3, -4, 5, -6])
-    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(
+        0,
+        256,
+        (32, 32, 3),
+        dtype=np.uint8,
+    )
     inputs = policy.network_inputs(Observation(dict.fromkeys(CAMERAS, image), state, "pick"))
     values = found.state.values
     expected = (state - values["mean"]) / values["std"]
@@ -133,7 +145,10 @@ def test_the_modes_are_what_lerobot_does(pi05, small_act):
     )
 
     with shrunken_paligemma():
-        config = load_lerobot_policy(open_checkpoint("pi05", str(pi05)), "cpu").network.config
+        config = load_lerobot_policy(
+            open_checkpoint("pi05", str(pi05)),
+            "cpu",
+        ).network.config
     _, postprocessor = make_pre_post_processors(config, pretrained_path=str(pi05))
     values = load_normalisation(pi05).action.values
     for normalised, expected in (
@@ -169,7 +184,10 @@ def test_features_whose_names_begin_alike_are_told_apart(small_act, tmp_path):
         (path,) = folder.glob(f"policy_{part}_step_*.safetensors")
         save_file(
             tensors
-            | {"observation.state_of_mind.mode": np.ones(3), "action_mask.mean": np.ones(1)},
+            | {
+                "observation.state_of_mind.mode": np.ones(3),
+                "action_mask.mean": np.ones(1),
+            },
             path,
         )
     found = load_normalisation(folder)
@@ -186,19 +204,70 @@ def stats(**values):
 @pytest.mark.parametrize(
     ("given", "span", "typical"),
     [
-        ({"min": -6, "max": 6, "q01": -3, "q99": 5, "mean": 1, "std": 2}, (-6, 6), (1, 2)),
-        ({"min": -6, "max": 12}, (-6, 12), (3, 3)),
-        ({"q01": -3, "q99": 9}, (-3, 9), (3, 2)),
-        ({"mean": 1, "std": 2}, (-5, 7), (1, 2)),
-        ({"q01": -3, "q99": 9, "mean": 1, "std": 2}, (-3, 9), (1, 2)),
-        ({"min": -6, "mean": 1}, None, None),
+        (
+            {
+                "min": -6,
+                "max": 6,
+                "q01": -3,
+                "q99": 5,
+                "mean": 1,
+                "std": 2,
+            },
+            (-6, 6),
+            (1, 2),
+        ),
+        (
+            {
+                "min": -6,
+                "max": 12,
+            },
+            (-6, 12),
+            (3, 3),
+        ),
+        (
+            {
+                "q01": -3,
+                "q99": 9,
+            },
+            (-3, 9),
+            (3, 2),
+        ),
+        (
+            {
+                "mean": 1,
+                "std": 2,
+            },
+            (-5, 7),
+            (1, 2),
+        ),
+        (
+            {
+                "q01": -3,
+                "q99": 9,
+                "mean": 1,
+                "std": 2,
+            },
+            (-3, 9),
+            (1, 2),
+        ),
+        (
+            {
+                "min": -6,
+                "mean": 1,
+            },
+            None,
+            None,
+        ),
         ({}, None, None),
     ],
 )
 def test_span_and_typical_value_by_what_there_is(given, span, typical):
     for found, expected in ((stats(**given).span, span), (stats(**given).typical, typical)):
         assert (found is None) == (expected is None)
-        assert found is None or [part.tolist() for part in found] == [[expected[0]], [expected[1]]]
+        assert found is None or [part.tolist() for part in found] == [
+            [expected[0]],
+            [expected[1]],
+        ]
 
 
 @pytest.fixture
@@ -230,7 +299,10 @@ def test_statistics_that_are_no_numbers_are_refused_at_opening(copied, name, cha
 
     lerobot would plan NaN with them.
     """
-    edit_statistics(copied, lambda own, value: change(value) if own == name else value)
+    edit_statistics(
+        copied,
+        lambda own, value: change(value) if own == name else value,
+    )
     with pytest.raises(WhiskerError, match=words) as refusal:
         open_checkpoint("act", str(copied))
     assert repr(name.rpartition(".")[0]) in str(refusal.value) and "\n" not in str(refusal.value)
@@ -272,7 +344,10 @@ def test_statistics_that_the_mode_does_not_use_may_be_anything(copied):
         copied,
         lambda name, value: value * np.nan if name.rpartition(".")[2] in ("min", "q01") else value,
     )
-    edit_statistics(copied, lambda name, value: at(0, 0)(value) if name == "action.std" else value)
+    edit_statistics(
+        copied,
+        lambda name, value: at(0, 0)(value) if name == "action.std" else value,
+    )
     open_checkpoint("act", str(copied))
     found = load_normalisation(copied)
     assert "min" not in found.action.values and "q01" not in found.state.values
@@ -307,10 +382,17 @@ def test_bfloat16_statistics_are_read_as_lerobot_reads_them(copied):
 def test_the_scale_is_how_far_a_normalised_unit_moves_an_action(checkpoint, request):
     folder = request.getfixturevalue(checkpoint)
     with shrunken_paligemma():
-        config = load_lerobot_policy(open_checkpoint(None, str(folder)), "cpu").network.config
+        config = load_lerobot_policy(
+            open_checkpoint(None, str(folder)),
+            "cpu",
+        ).network.config
     _, postprocessor = make_pre_post_processors(config, pretrained_path=str(folder))
     moved = postprocessor(torch.ones(1, 6)) - postprocessor(torch.zeros(1, 6))
-    np.testing.assert_allclose(load_normalisation(folder).action.affine[1], moved[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        load_normalisation(folder).action.affine[1],
+        moved[0],
+        rtol=1e-5,
+    )
 
 
 IMAGENET = [np.ravel(IMAGENET_STATS[name]) for name in ("mean", "std")]
@@ -331,7 +413,10 @@ IMAGENET = [np.ravel(IMAGENET_STATS[name]) for name in ("mean", "std")]
     ],
 )
 def test_image_statistics_by_convention_are_told_from_measurements(mean, std, convention):
-    values = {"mean": np.float64(mean), "std": np.float64(std)}
+    values = {
+        "mean": np.float64(mean),
+        "std": np.float64(std),
+    }
     assert (
         FeatureStats("observation.images.cam", "VISUAL", "MEAN_STD", values).convention
         == convention

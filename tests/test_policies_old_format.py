@@ -16,13 +16,19 @@ from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_checkpoints import save_small_act, save_small_checkpoint
 
-STATISTICS = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}
+STATISTICS = {
+    "MEAN_STD": ("mean", "std"),
+    "MIN_MAX": ("min", "max"),
+}
 # Old configs have these settings, and new ones do not.
 OLD_SETTINGS = {
     "vqbet": {"mlp_hidden_dim": 1024},
     "gaussian_actor": {"type": "sac", "num_critics": 2},
 }
-NEW_SETTINGS = {"diffusion": {"crop_shape": (56, 48)}, "vqbet": {"crop_shape": (56, 48)}}
+NEW_SETTINGS = {
+    "diffusion": {"crop_shape": (56, 48)},
+    "vqbet": {"crop_shape": (56, 48)},
+}
 
 
 def to_old_format(folder):
@@ -37,7 +43,10 @@ def to_old_format(folder):
             if key == "action"
             else ("normalize_inputs",)
         )
-        for name in STATISTICS.get(config["normalization_mapping"].get(feature["type"]), ()):
+        for name in STATISTICS.get(
+            config["normalization_mapping"].get(feature["type"]),
+            (),
+        ):
             for module in modules:
                 weights[f"{module}.buffer_{key.replace('.', '_')}.{name}"] = stats[
                     f"{key}.{name}"
@@ -45,7 +54,10 @@ def to_old_format(folder):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     for path in folder.glob("policy_*"):
         path.unlink()
-    edit_config(folder, **OLD_SETTINGS.get(config["type"], {}))
+    edit_config(
+        folder,
+        **OLD_SETTINGS.get(config["type"], {}),
+    )
     return folder
 
 
@@ -68,7 +80,12 @@ def load(folder):
 def plan(policy):
     rng = np.random.default_rng(1)
     images = {
-        camera: rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        camera: rng.integers(
+            0,
+            256,
+            (*size, 3),
+            dtype=np.uint8,
+        )
         for camera, size in policy.spec.image_sizes.items()
     }
     state = rng.uniform(-30, 60, 6).astype(np.float32)
@@ -88,7 +105,11 @@ def old(tmp_path):
     "policy_type", ["act", "diffusion", "vqbet", "tdmpc", "gaussian_actor", "smolvla"]
 )
 def test_the_plan_is_that_of_the_same_network_in_the_new_format(policy_type, tmp_path):
-    new = save_small_checkpoint(policy_type, tmp_path / "new", **NEW_SETTINGS.get(policy_type, {}))
+    new = save_small_checkpoint(
+        policy_type,
+        tmp_path / "new",
+        **NEW_SETTINGS.get(policy_type, {}),
+    )
     old = to_old_format(shutil.copytree(new, tmp_path / "old"))
     before = compute_fingerprint(old)
     policy = load(old)

@@ -11,8 +11,24 @@ from policies.plan_kinds import read_plan_kinds
 @pytest.mark.parametrize(
     ("settings", "can_sample", "stochastic", "intermediate_plans"),
     [
-        ({"type": "act", "use_vae": False}, False, False, "none"),
-        ({"type": "act", "use_vae": True}, True, False, "none"),
+        (
+            {
+                "type": "act",
+                "use_vae": False,
+            },
+            False,
+            False,
+            "none",
+        ),
+        (
+            {
+                "type": "act",
+                "use_vae": True,
+            },
+            True,
+            False,
+            "none",
+        ),
         ({"type": "act"}, True, False, "none"),  # lerobot's default
         (
             {"type": "act", "use_vae": True, "temporal_ensemble_coeff": 0.01},
@@ -20,8 +36,24 @@ from policies.plan_kinds import read_plan_kinds
             False,
             "ensemble",
         ),
-        ({"type": "pi0_fast", "temperature": 0.0}, True, False, "none"),
-        ({"type": "pi0_fast", "temperature": 0.7}, True, True, "none"),
+        (
+            {
+                "type": "pi0_fast",
+                "temperature": 0.0,
+            },
+            True,
+            False,
+            "none",
+        ),
+        (
+            {
+                "type": "pi0_fast",
+                "temperature": 0.7,
+            },
+            True,
+            True,
+            "none",
+        ),
         ({"type": "smolvla"}, True, True, "flow"),
         ({"type": "diffusion"}, True, True, "none"),
     ],

@@ -15,10 +15,18 @@ DRAWS = {
     "randn((2, 40))": lambda n: torch.randn((2 * n, 40)),
     "randn([1, 40])": lambda n: torch.randn([n, 40]),
     "randn(Size)": lambda n: torch.randn(torch.Size((n, 4, 5))),
-    "randn(size=)": lambda n: torch.randn(size=(n, 3), dtype=torch.float64, device="cpu"),
+    "randn(size=)": lambda n: torch.randn(
+        size=(n, 3),
+        dtype=torch.float64,
+        device="cpu",
+    ),
     "randn(7)": lambda n: torch.randn(7 * n),
     "randn bfloat16": lambda n: torch.randn(n, 40, dtype=torch.bfloat16),
-    "randn of a device": lambda n: torch.randn((n, 3), device=torch.device("cpu"), generator=None),
+    "randn of a device": lambda n: torch.randn(
+        (n, 3),
+        device=torch.device("cpu"),
+        generator=None,
+    ),
     "randn_like": lambda n: torch.randn_like(torch.zeros(n, 40)),
     "randn_like float64": lambda n: torch.randn_like(torch.zeros(n, 3, dtype=torch.float64)),
     "randn_like of another dtype": lambda n: torch.randn_like(
@@ -32,8 +40,14 @@ DRAWS = {
     "normal of a mean": lambda n: torch.normal(torch.full((n, 3), 5.0), 2.0),
     "normal_()": lambda n: torch.empty(n, 40).normal_(),
     "normal_(2, 3)": lambda n: torch.empty(n, 3, dtype=torch.float64).normal_(2.0, 3.0),
-    "normal_(mean=, std=)": lambda n: torch.empty(n, 3).normal_(mean=2.0, std=3.0),
-    "multinomial": lambda n: torch.multinomial(torch.arange(1.0, 21.0).repeat(n, 1), 1),
+    "normal_(mean=, std=)": lambda n: torch.empty(n, 3).normal_(
+        mean=2.0,
+        std=3.0,
+    ),
+    "multinomial": lambda n: torch.multinomial(
+        torch.arange(1.0, 21.0).repeat(n, 1),
+        1,
+    ),
     "multinomial, several tokens a row": lambda n: torch.multinomial(
         torch.ones(4 * n, 20), num_samples=3
     ),
@@ -53,7 +67,11 @@ DRAWS = {
         low=-1000, high=1000, size=(n, 5), device="cpu"
     ),
 }
-each_draw = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS.keys())
+each_draw = pytest.mark.parametrize(
+    "draw",
+    DRAWS.values(),
+    ids=DRAWS.keys(),
+)
 
 
 def rngs(*seeds):
@@ -86,7 +104,10 @@ def test_a_batch_of_one_draws_what_torch_draws_bit_for_bit(draw):
 def test_a_batch_of_three_draws_what_its_rows_draw_alone(draw):
     with PerRowSeededRandom(rngs(11, 12, 13)):
         batch = draw(3)
-    assert_same(batch, torch.cat([alone(draw, rng) for rng in rngs(11, 12, 13)]))
+    assert_same(
+        batch,
+        torch.cat([alone(draw, rng) for rng in rngs(11, 12, 13)]),
+    )
 
 
 @each_draw
@@ -120,12 +141,20 @@ def test_draws_follow_one_another_as_torchs_do():
 
     def several(n):
         return torch.cat(
-            [torch.randn(n, 40), torch.randn(n, 3), torch.multinomial(torch.ones(n, 50), 4)], dim=1
+            [
+                torch.randn(n, 40),
+                torch.randn(n, 3),
+                torch.multinomial(torch.ones(n, 50), 4),
+            ],
+            dim=1,
         )
 
     with PerRowSeededRandom(rngs(1, 2, 3)):
         batch = several(3)
-    assert_same(batch, torch.cat([alone(several, rng) for rng in rngs(1, 2, 3)]))
+    assert_same(
+        batch,
+        torch.cat([alone(several, rng) for rng in rngs(1, 2, 3)]),
+    )
 
 
 def test_weights_belong_to_their_row():
@@ -142,7 +171,10 @@ def test_normal_in_place_is_in_place():
     tensor = torch.empty(2, 3)
     with PerRowSeededRandom(rngs(1, 2)):
         assert tensor.normal_() is tensor
-    assert_same(tensor, torch.cat([alone(lambda n: torch.randn(n, 3), rng) for rng in rngs(1, 2)]))
+    assert_same(
+        tensor,
+        torch.cat([alone(lambda n: torch.randn(n, 3), rng) for rng in rngs(1, 2)]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +210,10 @@ def test_a_draw_that_does_not_divide_among_the_episodes_is_an_error(draw):
 def test_what_is_not_served_is_refused_by_name(name, draw):
     with (
         PerRowSeededRandom(rngs(1)),
-        pytest.raises(RuntimeError, match=rf"torch\.{name} draws from the global generator"),
+        pytest.raises(
+            RuntimeError,
+            match=rf"torch\.{name} draws from the global generator",
+        ),
     ):
         draw()
     draw()
@@ -222,9 +257,20 @@ def test_a_tensors_own_draw_is_served_or_refused(draw):
     "draw",
     [
         lambda n: torch.randint(1000, (5 * n,)),
-        lambda n: torch.randint(high=1000, size=(n, 5)),
-        lambda n: torch.randint(0, 1000, (n, 5), dtype=torch.int32),
-        lambda n: torch.multinomial(input=torch.ones(n, 20), num_samples=1),
+        lambda n: torch.randint(
+            high=1000,
+            size=(n, 5),
+        ),
+        lambda n: torch.randint(
+            0,
+            1000,
+            (n, 5),
+            dtype=torch.int32,
+        ),
+        lambda n: torch.multinomial(
+            input=torch.ones(n, 20),
+            num_samples=1,
+        ),
         lambda n: torch.normal(1.0, torch.full((n, 3), 2.0)),
     ],
     ids=[

@@ -25,10 +25,19 @@ from sim.registry import make_env
 def demos(tmp_path_factory):
     root = tmp_path_factory.mktemp("demos") / "set"
     env = make_env(
-        "so101/pick_place", image_sizes={"overhead_cam": (64, 64), "wrist_cam": (64, 64)}
+        "so101/pick_place",
+        image_sizes={
+            "overhead_cam": (64, 64),
+            "wrist_cam": (64, 64),
+        },
     )
     writer = DemonstrationWriter(root, env.spec, use_videos=False)
-    record_demonstrations(DemoConfig(root, episodes=2), env, writer, lambda *_: None)
+    record_demonstrations(
+        DemoConfig(root, episodes=2),
+        env,
+        writer,
+        lambda *_: None,
+    )
     env.close()
     return root
 
@@ -41,7 +50,12 @@ def frames(demos):
 def make_batch(frames, config, index):
     data = TrainingSet.from_frames(frames, 2.0)
     steps = config.observation_delta_indices or [0]
-    batches = Batches(config, frames.stats, data.instructions, torch.device("cpu"))
+    batches = Batches(
+        config,
+        frames.stats,
+        data.instructions,
+        torch.device("cpu"),
+    )
     batch = batches(
         data.batch(index, steps, config.action_delta_indices), data.instruction_index[index]
     )
@@ -51,25 +65,43 @@ def make_batch(frames, config, index):
 def test_chunks_end_with_their_episode(frames):
     data = TrainingSet.from_frames(frames, before_grasp_weight=2.0)
     boundary = int(np.flatnonzero(np.diff(frames.episode_index))[0])
-    batch = data.batch(torch.tensor([boundary - 2, boundary + 1]), [0], range(5))
+    batch = data.batch(
+        torch.tensor([boundary - 2, boundary + 1]),
+        [0],
+        range(5),
+    )
     assert batch["action_is_pad"].tolist() == [[False] * 3 + [True] * 2, [False] * 5]
     np.testing.assert_array_equal(
         batch["action"][0, 2:], np.repeat(frames.action[boundary][None], 3, axis=0)
     )
-    np.testing.assert_array_equal(batch["action"][1], frames.action[boundary + 1 : boundary + 6])
+    np.testing.assert_array_equal(
+        batch["action"][1],
+        frames.action[boundary + 1 : boundary + 6],
+    )
 
 
 def test_a_look_back_begins_with_its_episode(frames):
     data = TrainingSet.from_frames(frames, before_grasp_weight=2.0)
     first = int(np.flatnonzero(np.diff(frames.episode_index))[0]) + 1
-    batch = data.batch(torch.tensor([first, first + 1]), [-1, 0], [-1, 0, 1])
+    batch = data.batch(
+        torch.tensor([first, first + 1]),
+        [-1, 0],
+        [-1, 0, 1],
+    )
     np.testing.assert_array_equal(
         batch["observation.state"][0], np.repeat(frames.state[first][None], 2, axis=0)
     )
-    np.testing.assert_array_equal(batch["observation.state"][1], frames.state[first : first + 2])
+    np.testing.assert_array_equal(
+        batch["observation.state"][1],
+        frames.state[first : first + 2],
+    )
     assert batch["action_is_pad"].tolist() == [[True, False, False], [False] * 3]
     expected = frames.images["wrist_cam"][first : first + 2] / np.float32(255)
-    np.testing.assert_allclose(batch["observation.images.wrist_cam"][1], expected, atol=1e-7)
+    np.testing.assert_allclose(
+        batch["observation.images.wrist_cam"][1],
+        expected,
+        atol=1e-7,
+    )
 
 
 def test_frames_weigh_more_until_the_block_moves(frames):
@@ -86,7 +118,11 @@ def test_the_exported_act_predicts_what_was_trained(frames):
     """
     recipe = replace(
         RECIPES["act"],
-        architecture=RECIPES["act"].architecture | {"chunk_size": 10, "n_action_steps": 5},
+        architecture=RECIPES["act"].architecture
+        | {
+            "chunk_size": 10,
+            "n_action_steps": 5,
+        },
     )
     torch.manual_seed(0)
     config = make_config(recipe, frames.features)
@@ -103,17 +139,31 @@ def test_the_exported_act_predicts_what_was_trained(frames):
         if step == 6:
             learner.start_last_fifth()
     assert losses[-1] < losses[0]
-    exported, learner = learner.export(), learner.eval()
+    exported = learner.export()
+    learner = learner.eval()
     with torch.no_grad():
         images = [batch[key] for key in learner.policy.config.image_features]
         learner.policy.model.backbone.prime(images)
-        trained = learner.policy.model({**batch, "observation.images": images})[0]
-        np.testing.assert_allclose(exported.predict_action_chunk(batch), trained, atol=1e-5)
+        trained = learner.policy.model(
+            {
+                **batch,
+                "observation.images": images,
+            }
+        )[0]
+        np.testing.assert_allclose(
+            exported.predict_action_chunk(batch),
+            trained,
+            atol=1e-5,
+        )
 
 
 @pytest.fixture(scope="module")
 def smolvla(frames, tmp_path_factory):
-    vlm = make_vlm(RECIPES["smolvla"], tmp_path_factory.mktemp("smolvla"), frames.instructions)
+    vlm = make_vlm(
+        RECIPES["smolvla"],
+        tmp_path_factory.mktemp("smolvla"),
+        frames.instructions,
+    )
     config = make_config(RECIPES["smolvla"], frames.features, vlm)
     torch.manual_seed(0)
     return config, make_learner(config, 3)
@@ -148,14 +198,22 @@ def test_the_words_are_tokenized_as_the_processor_does(smolvla, frames):
     batch, _, _ = make_batch(frames, config, torch.tensor([0, 5]))
     preprocessor, _ = make_pre_post_processors(config, dataset_stats=frames.stats)
     told = preprocessor(
-        {"observation.state": torch.zeros(2, 6), "task": list(frames.instructions) * 2}
+        {
+            "observation.state": torch.zeros(2, 6),
+            "task": list(frames.instructions) * 2,
+        }
     )
     for key in ("observation.language.tokens", "observation.language.attention_mask"):
         np.testing.assert_array_equal(batch[key], told[key])
 
 
 TINY = {
-    "act": {"dim_model": 32, "n_heads": 4, "dim_feedforward": 64, "n_encoder_layers": 1},
+    "act": {
+        "dim_model": 32,
+        "n_heads": 4,
+        "dim_feedforward": 64,
+        "n_encoder_layers": 1,
+    },
     "diffusion": {
         "down_dims": (16, 32),
         "resize_shape": None,
@@ -169,15 +227,31 @@ TINY = {
 def tiny(name):
     recipe = RECIPES[name]
     architecture = recipe.architecture | TINY.get(name, {})
-    small = replace(recipe, architecture=architecture, batch_size=2, n_samples=8)
-    return replace(small, n_processes=1, n_sync_steps=1, early={})
+    small = replace(
+        recipe,
+        architecture=architecture,
+        batch_size=2,
+        n_samples=8,
+    )
+    return replace(
+        small,
+        n_processes=1,
+        n_sync_steps=1,
+        early={},
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["diffusion", "smolvla"])
 def test_a_recipe_runs_through_and_its_checkpoint_loads(name, demos, frames, tmp_path):
-    train(Training(name, tiny(name), demos, tmp_path), frames)
-    policy = load_lerobot_policy(open_checkpoint(name, str(tmp_path / name)), "cpu")
+    train(
+        Training(name, tiny(name), demos, tmp_path),
+        frames,
+    )
+    policy = load_lerobot_policy(
+        open_checkpoint(name, str(tmp_path / name)),
+        "cpu",
+    )
     assert policy.spec.type == name
     assert (tmp_path / name / "training_env.json").is_file()
     assert [row["samples"] for row in read_losses(tmp_path / LOSS_FILE)] == [8]
@@ -193,7 +267,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     )
     train(whole, frames)
     stopped = replace(whole, output=tmp_path / "stopped")
-    advance, n_steps = TrainingRun.advance, []
+    advance = TrainingRun.advance
+    n_steps = []
 
     def advance_twice(run):
         n_steps.append(1)
@@ -213,7 +288,13 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
 
 
 def test_going_on_with_nothing_or_another_recipe_is_refused(demos, frames, tmp_path):
-    training = Training("diffusion", tiny("diffusion"), demos, tmp_path, n_checkpoint_samples=4)
+    training = Training(
+        "diffusion",
+        tiny("diffusion"),
+        demos,
+        tmp_path,
+        n_checkpoint_samples=4,
+    )
     with pytest.raises(WhiskerError, match="to resume from, got none"):
         train(training, frames, resume=True)
     (tmp_path / "resume").mkdir()

@@ -51,15 +51,31 @@ def relative_act(tmp_path_factory):
 def relative_pi0(tmp_path_factory):
     """Return a Pi0 with relative actions, saved by lerobot itself."""
     relative = {"use_relative_actions": True, "action_feature_names": list(ACTION_NAMES)}
-    return save_small_checkpoint("pi0", tmp_path_factory.mktemp("checkpoints") / "pi0", **relative)
+    return save_small_checkpoint(
+        "pi0",
+        tmp_path_factory.mktemp("checkpoints") / "pi0",
+        **relative,
+    )
 
 
 def observations():
     """Yield three observations of the arm, in three poses."""
     rng = np.random.default_rng(0)
     for offset in (0, 10, -20):
-        images = {camera: rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for camera in CAMERAS}
-        yield Observation(images, np.float32(HOME) + np.float32(offset), "pick")
+        images = {
+            camera: rng.integers(
+                0,
+                256,
+                (32, 32, 3),
+                dtype=np.uint8,
+            )
+            for camera in CAMERAS
+        }
+        yield Observation(
+            images,
+            np.float32(HOME) + np.float32(offset),
+            "pick",
+        )
 
 
 def make_rngs():
@@ -132,7 +148,10 @@ def test_alternatives_begin_at_the_state_that_was_looked_at(checkpoint, request)
     first, _, last = map(make_memory, observations())
     expected = policy.sample(last, make_rngs()).actions
     policy.predict([first, first], make_rngs()[:2])
-    np.testing.assert_array_equal(policy.sample(last, make_rngs()).actions, expected)
+    np.testing.assert_array_equal(
+        policy.sample(last, make_rngs()).actions,
+        expected,
+    )
     if policy.spec.stochastic:  # ACT plans without a latent
         np.testing.assert_allclose(
             expected[0], policy.predict([last], make_rngs()[:1]).actions[0], atol=1e-4
@@ -165,7 +184,11 @@ def test_the_files_say_what_leaves_the_postprocessor(relative_act, relative_pi0,
     ],
 )
 def test_steps_that_are_disabled_do_nothing(tmp_path, trained, added, output):
-    folder = make_relative(save_small_act(tmp_path / "act"), trained=trained, added=added)
+    folder = make_relative(
+        save_small_act(tmp_path / "act"),
+        trained=trained,
+        added=added,
+    )
     assert load_relative_actions(folder).output == output
 
 

@@ -49,7 +49,12 @@ def test_a_checkpoint_that_says_nothing_of_its_training_is_quiet(checkpoint):
 
 def test_the_rename_map_is_read_and_the_third_camera_was_never_there(tmp_path):
     folder = save_small_act(tmp_path / "act", cameras=("camera1", "camera2", "camera3"))
-    record = load_training_record(rename_cameras(folder, {"front": "camera1", "hand": "camera2"}))
+    record = load_training_record(
+        rename_cameras(
+            folder,
+            {"front": "camera1", "hand": "camera2"},
+        )
+    )
     assert record.renamed == {"front": "camera1", "hand": "camera2"}
     assert (
         record.original_name("camera2") == "hand" and record.original_name("camera3") == "camera3"
@@ -69,18 +74,29 @@ def test_statistics_under_the_datasets_names_tell_which_cameras_it_had(tmp_path)
     The camera `third` was not renamed and was in the dataset. The fourth was not in it.
     """
     folder = save_small_act(tmp_path / "act", cameras=("camera1", "third", "camera4"))
-    rename_cameras(folder, {"front": "camera1"}, dataset_stats({"front": 0.4, "third": 0.5}))
+    rename_cameras(
+        folder,
+        {"front": "camera1"},
+        dataset_stats({"front": 0.4, "third": 0.5}),
+    )
     record = load_training_record(folder)
     assert record.cameras == {"camera1", "third"} and record.lacked("camera4")
 
 
 def test_the_dataset_itself_has_the_last_word(tmp_path):
     folder = save_small_act(tmp_path / "act", cameras=("camera1", "third", "camera4"))
-    root = create_dataset(tmp_path / "dataset", front=(480, 640), third=(240, 320))
+    root = create_dataset(
+        tmp_path / "dataset",
+        front=(480, 640),
+        third=(240, 320),
+    )
     save_train_config(rename_cameras(folder, {"front": "camera1"}), root)
     record = load_training_record(folder)
     assert record.cameras == {"camera1", "third"}
-    assert record.image_sizes == {"camera1": (480, 640), "third": (240, 320)}
+    assert record.image_sizes == {
+        "camera1": (480, 640),
+        "third": (240, 320),
+    }
 
 
 def test_statistics_of_cameras_that_the_policy_does_not_have_tell_nothing(tmp_path):
@@ -185,7 +201,13 @@ def test_which_networks_need_the_declared_size(tmp_path):
 def seen(**images):
     rng = np.random.default_rng(0)
     drawn = {
-        camera: rng.integers(0, 255, (IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8) for camera in images
+        camera: rng.integers(
+            0,
+            255,
+            (IMAGE_PX, IMAGE_PX, 3),
+            dtype=np.uint8,
+        )
+        for camera in images
     }
     return Observation(
         {images[camera]: image for camera, image in drawn.items()}, np.zeros(6, np.float32), "x"
@@ -225,10 +247,21 @@ def test_images_that_were_trained_raw_are_shown_raw(stats, tmp_path):
         dataset_stats(dict.fromkeys(names, 0.4)),
     )
     policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
-    ours = policy.network_inputs(seen(a="cam_a", b="cam_b"))
-    theirs = lerobots_own(folder, seen(a="overhead_cam", b="wrist_cam"))
+    ours = policy.network_inputs(
+        seen(
+            a="cam_a",
+            b="cam_b",
+        )
+    )
+    theirs = lerobots_own(
+        folder,
+        seen(a="overhead_cam", b="wrist_cam"),
+    )
     for camera in ("cam_a", "cam_b"):
-        np.testing.assert_array_equal(ours[PREFIX + camera], theirs[PREFIX + camera].numpy())
+        np.testing.assert_array_equal(
+            ours[PREFIX + camera],
+            theirs[PREFIX + camera].numpy(),
+        )
     assert (ours[PREFIX + "cam_a"].min() < -0.5) == (not is_raw)
 
 
@@ -240,16 +273,31 @@ def test_names_that_were_exchanged_in_training_are_not_exchanged_twice(tmp_path)
     folder = save_small_act(tmp_path / "act")
     rename_cameras(folder, {"overhead_cam": "wrist_cam", "wrist_cam": "overhead_cam"})
     policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
-    ours = policy.network_inputs(seen(a="overhead_cam", b="wrist_cam"))
-    theirs = lerobots_own(folder, seen(a="wrist_cam", b="overhead_cam"))
+    ours = policy.network_inputs(
+        seen(
+            a="overhead_cam",
+            b="wrist_cam",
+        )
+    )
+    theirs = lerobots_own(
+        folder,
+        seen(a="wrist_cam", b="overhead_cam"),
+    )
     for camera in CAMERAS:
-        np.testing.assert_array_equal(ours[PREFIX + camera], theirs[PREFIX + camera].numpy())
+        np.testing.assert_array_equal(
+            ours[PREFIX + camera],
+            theirs[PREFIX + camera].numpy(),
+        )
 
 
 def test_a_camera_without_statistics_that_was_not_renamed_is_still_refused(tmp_path):
     folder = save_small_act(
         tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=NORMALISED
     )
-    rename_cameras(folder, {"overhead_cam": "cam_a"}, dataset_stats({"overhead_cam": 0.4}))
+    rename_cameras(
+        folder,
+        {"overhead_cam": "cam_a"},
+        dataset_stats({"overhead_cam": 0.4}),
+    )
     with pytest.raises(WhiskerError, match=r"expected statistics of 'observation\.images\.cam_b'"):
         open_checkpoint("act", str(folder))

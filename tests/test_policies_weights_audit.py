@@ -25,7 +25,10 @@ def test_a_mask_of_infinities_is_no_damage():
 
 
 @pytest.mark.parametrize("buffer", ["running_mean", "running_var"])
-@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "number",
+    [np.nan, np.inf],
+)
 def test_running_statistics_that_are_no_numbers_are_named(buffer, number):
     network = Masked()
     getattr(network.norm, buffer)[1] = number

@@ -35,7 +35,11 @@ def count_successes(folder, checkpoint, n_episodes):
         str(n_episodes),
         "--quiet",
     ]
-    subprocess.run([*command, "--run-dir", str(folder)], check=True, capture_output=True)
+    subprocess.run(
+        [*command, "--run-dir", str(folder)],
+        check=True,
+        capture_output=True,
+    )
     (rows,) = folder.glob("*/episodes.jsonl")
     outcomes = [json.loads(line)["outcome"] for line in rows.read_text().splitlines()]
     assert len(outcomes) == n_episodes and "error" not in outcomes
@@ -50,7 +54,11 @@ def test_all_are_there_and_small():
 
 
 def parsed(flags):
-    return tyro.cli(EvalConfig, args=flags.split(), config=(tyro.conf.OmitArgPrefixes,))
+    return tyro.cli(
+        EvalConfig,
+        args=flags.split(),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,13 +109,20 @@ def test_a_moved_smolvla_plans_the_same(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("missing", "got"), [("", "no such folder"), ("/tokenizer.json", "no tokenizer.json")]
+    ("missing", "got"),
+    [
+        ("", "no such folder"),
+        ("/tokenizer.json", "no tokenizer.json"),
+    ],
 )
 def test_a_smolvla_without_its_vlm_says_what_is_missing(missing, got, tmp_path):
     shutil.copytree(CHECKPOINT_FOLDER / "smolvla", tmp_path / "cut")
     path = tmp_path / f"cut/vlm{missing}"
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(WhiskerError, match=f"a folder 'vlm' inside.*with config.json.*{got}"):
+    with pytest.raises(
+        WhiskerError,
+        match=f"a folder 'vlm' inside.*with config.json.*{got}",
+    ):
         load_lerobot_policy(open_checkpoint(None, str(tmp_path / "cut")), "cpu")
 
 
@@ -129,7 +144,11 @@ def test_stock_lerobot_plans_the_same(name):
             }
         }
     policy = get_policy_class(name).from_pretrained(folder, config=config).eval()
-    before, after = make_pre_post_processors(config, pretrained_path=str(folder), **overrides)
+    before, after = make_pre_post_processors(
+        config,
+        pretrained_path=str(folder),
+        **overrides,
+    )
     batch = {
         f"observation.images.{c}": torch.full((1, 3, 64, 64), 128 / 255) for c in OBSERVATION.images
     }
@@ -146,7 +165,10 @@ def test_stock_lerobot_plans_the_same(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n_at_least"), [("smolvla", 16), ("diffusion", 18)])
+@pytest.mark.parametrize(
+    ("name", "n_at_least"),
+    [("smolvla", 16), ("diffusion", 18)],
+)
 def test_smolvla_and_diffusion_succeed_in_20(name, n_at_least, tmp_path):
     assert count_successes(tmp_path, name, 20) >= n_at_least
 

@@ -99,7 +99,14 @@ def test_what_is_missing_is_said_in_one_sentence():
 
 def test_the_doctor_does_without():
     env = make_bare_point()
-    setup = Setup(env, RandomPolicy(env), None, 1, 10, {"point": "point"})
+    setup = Setup(
+        env,
+        RandomPolicy(env),
+        None,
+        1,
+        10,
+        {"point": "point"},
+    )
     context = CheckContext(make_config(DoctorConfig, policy="random"), setup)
     assert context.reference is None
     findings = [*check_rest(context), *check_expert(context)]

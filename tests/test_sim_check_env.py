@@ -64,7 +64,12 @@ class Slider:
     def __init__(self):
         self.model = mujoco.MjModel.from_xml_string(_SLIDER_XML)
         self.data = mujoco.MjData(self.model)
-        self.renderer = CameraRenderer(self.model, self.spec.cameras, 1, shadows=False)
+        self.renderer = CameraRenderer(
+            self.model,
+            self.spec.cameras,
+            1,
+            shadows=False,
+        )
         self.n_right = 0
 
     def reset(self, episode_index):
@@ -74,7 +79,11 @@ class Slider:
         mujoco.mj_forward(self.model, self.data)
 
     def observe(self):
-        return Observation(self.renderer.render(self.data), self.state(), self.spec.instruction)
+        return Observation(
+            self.renderer.render(self.data),
+            self.state(),
+            self.spec.instruction,
+        )
 
     def step(self, action):
         self.data.ctrl[0] = np.clip(action[0], -1, 1)
@@ -88,7 +97,8 @@ class Slider:
         return self.data.qpos.astype(np.float32)
 
     def progress(self):
-        x, met = float(self.data.qpos[0]), bool(self.data.qpos[0] > 0.4)
+        x = float(self.data.qpos[0])
+        met = bool(self.data.qpos[0] > 0.4)
         return (
             Progress(
                 met,
@@ -178,7 +188,10 @@ class OneLight(Slider):
 class OtherImageSize(Slider):
     def observe(self):
         seen = super().observe()
-        return replace(seen, images={"eye": seen.images["eye"][:, :-1]})
+        return replace(
+            seen,
+            images={"eye": seen.images["eye"][:, :-1]},
+        )
 
 
 @dataclass(frozen=True)
@@ -193,7 +206,11 @@ class Seen:
 class FloatImages(Slider):
     def observe(self):
         seen = super().observe()
-        return Seen({"eye": seen.images["eye"] / np.float32(255)}, seen.state, seen.instruction)
+        return Seen(
+            {"eye": seen.images["eye"] / np.float32(255)},
+            seen.state,
+            seen.instruction,
+        )
 
 
 class OtherInstruction(Slider):
@@ -206,7 +223,11 @@ class WideState(Slider):
         return self.data.qpos.copy()
 
     def observe(self):
-        return Seen(self.renderer.render(self.data), self.state(), self.spec.instruction)
+        return Seen(
+            self.renderer.render(self.data),
+            self.state(),
+            self.spec.instruction,
+        )
 
 
 class MovesWhenLookedAt(Slider):
@@ -243,7 +264,10 @@ class AlwaysClipped(Slider):
 
 
 class TwoGoals(Slider):
-    spec = replace(Slider.spec, goals=(RIGHT.goal("right"), RIGHT.goal("left")))
+    spec = replace(
+        Slider.spec,
+        goals=(RIGHT.goal("right"), RIGHT.goal("left")),
+    )
 
 
 class UndeclaredMeasure(Slider):
@@ -265,7 +289,10 @@ class OldProgress(Slider):
 class EasySuccess(Slider):
     def step(self, action):
         result = super().step(action)
-        return replace(result, success=result.progress[0].measures["distance_m"] < 0.3)
+        return replace(
+            result,
+            success=result.progress[0].measures["distance_m"] < 0.3,
+        )
 
 
 class ForgetsVelocity(Slider):
@@ -355,7 +382,11 @@ def test_an_environment_that_keeps_it_passes_every_check():
     assert {BROKEN[broken][0] for broken in BROKEN} == checks.keys() - {"drawable"}
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+@pytest.mark.parametrize(
+    "broken",
+    BROKEN,
+    ids=lambda broken: broken.__name__,
+)
 def test_what_breaks_it_fails(broken):
     name, sentence = BROKEN[broken]
     check = verdicts_of(broken)[name]
@@ -428,7 +459,10 @@ def test_a_renderer_is_counted_whatever_calls_it(blind_env):
 
 SO101 = [
     listing.name
-    for listing in takewhile(lambda listing: listing.name.startswith("so101/"), list_envs())
+    for listing in takewhile(
+        lambda listing: listing.name.startswith("so101/"),
+        list_envs(),
+    )
 ]
 
 
@@ -448,13 +482,21 @@ def test_it_is_kept_behind_a_process():
 def check_libero(name, control="delta"):
     """Check a task of LIBERO in this process, where its images can be counted."""
     checks = verdicts_of(
-        partial(make_libero, name, image_sizes={"image": (32, 32)}, control=control)
+        partial(
+            make_libero,
+            name,
+            image_sizes={"image": (32, 32)},
+            control=control,
+        )
     )
     return {check.name: check.verdict for check in checks.values() if check.verdict != "ok"}, checks
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["libero_spatial/0", "libero_goal/4", "libero_90/0"])
+@pytest.mark.parametrize(
+    "name",
+    ["libero_spatial/0", "libero_goal/4", "libero_90/0"],
+)
 def test_libero_keeps_it(name):
     not_ok, checks = check_libero(name)
     assert not not_ok or not_ok == {"success": "unknown"}, checks

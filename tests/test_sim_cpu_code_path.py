@@ -104,7 +104,10 @@ def test_native_leaves_the_choice_to_the_libraries(no_settings):
 
 
 def test_a_processor_without_avx2_is_left_alone(no_settings, monkeypatch):
-    monkeypatch.setattr("sim.cpu_code_path.read_processor", lambda: {"flags": {"sse2", "fma"}})
+    monkeypatch.setattr(
+        "sim.cpu_code_path.read_processor",
+        lambda: {"flags": {"sse2", "fma"}},
+    )
     choose_code_path()
     assert not any(name in os.environ for name in SETTINGS)
 

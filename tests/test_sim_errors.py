@@ -2,7 +2,12 @@ from sim.errors import UnknownNameError, WhiskerError
 
 
 def test_message_says_subject_expected_got_and_what_to_do():
-    error = WhiskerError("camera 'top'", expected="overhead_cam", got="none", hint="Rename it.")
+    error = WhiskerError(
+        "camera 'top'",
+        expected="overhead_cam",
+        got="none",
+        hint="Rename it.",
+    )
     assert str(error) == "camera 'top': expected overhead_cam, got none. Rename it."
 
 

@@ -56,7 +56,11 @@ def outside(tmp_path, monkeypatch):
     (tmp_path / "broken_module.py").write_text(BROKEN)
     (tmp_path / "not_python.py").write_text("def f(:\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(
+        sys,
+        "path",
+        [path for path in sys.path if path],
+    )
     yield tmp_path
     for name in ("toy_module", "broken_module", "not_python"):
         sys.modules.pop(name, None)
@@ -89,12 +93,24 @@ def eval_outside(directory, *arguments, **environment):
 def test_an_environment_from_outside_runs_and_its_run_opens(name, request):
     directory = request.getfixturevalue("outside")
     path = {} if ":" in name else {"PYTHONPATH": str(request.getfixturevalue("installed"))}
-    done = eval_outside(directory, "--policy", "random", "--env", name, "--episodes", 2, **path)
+    done = eval_outside(
+        directory,
+        "--policy",
+        "random",
+        "--env",
+        name,
+        "--episodes",
+        2,
+        **path,
+    )
     assert done.returncode == 0, done.stderr
     (folder,) = (directory / "runs").iterdir()
     assert folder.name.endswith("-random-" + name.replace(":", "-").replace("/", "-"))
     run = Run.open(folder)
-    assert [(row.task, row.episode_index) for row in run.rows] == [("reach", 0), ("reach", 1)]
+    assert [(row.task, row.episode_index) for row in run.rows] == [
+        ("reach", 0),
+        ("reach", 1),
+    ]
     assert run.description.tasks == {"reach": name} and run.description.env.name == name
     assert run.description.versions["toy_module.py"].startswith("sha256 ")
     arrays = run.load_arrays(run.rows[0])

@@ -43,7 +43,10 @@ def test_errors_of_writing_are_told_from_errors_of_reading(tmp_path, monkeypatch
     ):
         assert is_write_error(write_error(path), path)
     assert is_write_error(write_error(Path("../folder")), Path("../folder"))
-    assert is_write_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), tmp_path / "x")
+    assert is_write_error(
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        tmp_path / "x",
+    )
     for name in (
         tmp_path / "gone",
         tmp_path / "x.css",

@@ -57,7 +57,10 @@ def test_a_gpu_means_egl_where_egl_starts(monkeypatch):
 
 
 @needs_egl
-@pytest.mark.skipif(ctypes.util.find_library("OSMesa") is None, reason="libOSMesa is not installed")
+@pytest.mark.skipif(
+    ctypes.util.find_library("OSMesa") is None,
+    reason="libOSMesa is not installed",
+)
 def test_a_gpu_whose_driver_has_no_graphics_means_osmesa(monkeypatch):
     see_a_gpu(monkeypatch)
     monkeypatch.setenv("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent.json")
@@ -74,7 +77,12 @@ def test_osmesa_draws_without_a_device_so_it_is_not_tried(monkeypatch):
 @pytest.mark.parametrize(
     ("choice", "said"),
     [
-        pytest.param({"MUJOCO_GL": "egl"} | NO_EGL_DRIVER, "", id="no driver", marks=needs_egl),
+        pytest.param(
+            {"MUJOCO_GL": "egl"} | NO_EGL_DRIVER,
+            "",
+            id="no driver",
+            marks=needs_egl,
+        ),
         pytest.param(
             {"MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"},
             "DEVICE_ID",

@@ -68,8 +68,14 @@ def test_what_a_kind_nears_is_among_its_measures_and_has_its_thresholds():
 def test_progress_that_is_not_of_the_declared_kind_is_named(changes, said):
     (progress,) = Point().progress()
     check_progress(Point.spec, (progress,))
-    with pytest.raises(WhiskerError, match=f"progress of the goal 'be there' of 'point': {said}"):
-        check_progress(Point.spec, (replace(progress, **changes),))
+    with pytest.raises(
+        WhiskerError,
+        match=f"progress of the goal 'be there' of 'point': {said}",
+    ):
+        check_progress(
+            Point.spec,
+            (replace(progress, **changes),),
+        )
     with pytest.raises(
         WhiskerError, match="expected 1, one for each of the goals that its spec declares, got 2"
     ):

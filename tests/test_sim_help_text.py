@@ -33,7 +33,11 @@ SUBCOMMANDS = {"score": ScoreConfig, "extract": ExtractConfig, "audit": AuditCon
 
 
 def parse(config_type, arguments):
-    return tyro.cli(config_type, args=arguments, config=(OmitArgPrefixes,))
+    return tyro.cli(
+        config_type,
+        args=arguments,
+        config=(OmitArgPrefixes,),
+    )
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,10 @@ And nothing else."""
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize(
+    "columns",
+    [60, 80, 200],
+)
 def test_help_fits_the_terminal_and_leaves_no_flag_without_a_group(
     command, columns, monkeypatch, capsys
 ):
@@ -138,7 +145,10 @@ def test_help_fits_the_terminal_and_leaves_no_flag_without_a_group(
     assert "more:" not in printed and "None" not in printed
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, *SUBCOMMANDS])
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, *SUBCOMMANDS],
+)
 def test_every_flag_is_shown_once_as_the_parser_takes_it(command):
     """The parser is tyro's, which knows nothing of the help."""
     config_type = (COMMANDS | SUBCOMMANDS)[command]
@@ -160,7 +170,10 @@ def test_every_flag_is_shown_once_as_the_parser_takes_it(command):
     }
     values |= {"[N ...]": ["3"], "[PATH ...]": ["p"]}
     for spelling, value in shown:
-        given = values.get(value, value.split("|")[-1:] if value else [])
+        given = values.get(
+            value,
+            value.split("|")[-1:] if value else [],
+        )
         arguments = [spelling, *given] if spelling.startswith("--") else ["p"]
         required = ["--output", "p"] if config_type is DemoConfig and spelling != "--output" else []
         config = parse(config_type, required + arguments)
@@ -186,7 +199,10 @@ def test_earlier_spellings_are_understood(config_type, old, present):
 
 def test_settings_are_named_by_their_flags():
     config = make_config(Config, tool="saw", size=3)
-    assert config == Config(size=3, tool=ToolConfig(name="saw"))
+    assert config == Config(
+        size=3,
+        tool=ToolConfig(name="saw"),
+    )
     assert replace_flags(config, force=2.0, loud=True) == Config(
         size=3, loud=True, tool=ToolConfig("saw", 2.0)
     )
@@ -206,10 +222,19 @@ def test_what_is_not_typed_is_taken_from_the_settings_that_were_found(monkeypatc
         find_defaults=lambda config: found if config.loud else None,
         arguments=["--loud", "--force", "2"],
     )
-    assert done == EXIT_DONE and parsed == [replace_flags(found, loud=True, force=2.0)]
+    assert done == EXIT_DONE and parsed == [
+        replace_flags(
+            found,
+            loud=True,
+            force=2.0,
+        )
+    ]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["score", "--help"], ["-h", "extract"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["score", "--help"], ["-h", "extract"]],
+)
 def test_a_command_with_subcommands_shows_those_or_the_help_of_one(arguments, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["cknna", *arguments])
     assert run_command(lambda config: 1, Command, "cknna") == EXIT_DONE

@@ -98,8 +98,18 @@ def recording(seed, n_steps=6):
         "actions": rng.uniform(-1, 1, (n_steps, 7)),
         "states": rng.normal(size=(n_steps, STATE_DIM)),
         "obs": {
-            "agentview_rgb": rng.integers(0, 255, (n_steps, 4, 5, 3), dtype=np.uint8),
-            "eye_in_hand_rgb": rng.integers(0, 255, (n_steps, 4, 5, 3), dtype=np.uint8),
+            "agentview_rgb": rng.integers(
+                0,
+                255,
+                (n_steps, 4, 5, 3),
+                dtype=np.uint8,
+            ),
+            "eye_in_hand_rgb": rng.integers(
+                0,
+                255,
+                (n_steps, 4, 5, 3),
+                dtype=np.uint8,
+            ),
             "ee_states": np.hstack([rng.normal(size=(n_steps, 3)), rotation]),
             "gripper_states": rng.normal(size=(n_steps, 2)),
             "joint_states": rng.normal(size=(n_steps, 7)),
@@ -109,7 +119,11 @@ def recording(seed, n_steps=6):
 
 def quat_xyzw(rotation):
     """Return the inverse of robosuite's quat2axisangle, whose angle is 2 acos(w)."""
-    angle = np.linalg.norm(rotation, axis=1, keepdims=True)
+    angle = np.linalg.norm(
+        rotation,
+        axis=1,
+        keepdims=True,
+    )
     return np.hstack([rotation / angle * np.sin(angle / 2), np.cos(angle / 2)])
 
 
@@ -125,7 +139,8 @@ def write_plainly(path, numbers=(0, 1, 2)):
         total = 0
         for number in numbers:
             episode = recording(number)
-            obs, n_steps = episode["obs"], len(episode["actions"])
+            obs = episode["obs"]
+            n_steps = len(episode["actions"])
             demo = data.create_group(f"demo_{number}")
             group = demo.create_group("obs")
             for key, array in obs.items():
@@ -178,10 +193,8 @@ def read_tree(path):
 
 
 def test_ours_is_the_published_layout_to_the_last_key_and_dtype(tmp_path, bddl_path):
-    ours, plain = (
-        read_tree(write_ours(tmp_path / "ours.hdf5", bddl_path)),
-        read_tree(write_plainly(tmp_path / "p.hdf5")),
-    )
+    ours = read_tree(write_ours(tmp_path / "ours.hdf5", bddl_path))
+    plain = read_tree(write_plainly(tmp_path / "p.hdf5"))
     assert ours.keys() == plain.keys()
     for name, (dtype, shape, value) in plain.items():
         assert ours[name][:2] == (dtype, shape), name
@@ -225,7 +238,11 @@ def test_we_read_what_others_wrote_in_the_order_of_its_numbers(tmp_path):
 
 
 def test_what_was_written_comes_back(tmp_path, bddl_path):
-    path = write_ours(tmp_path / "new_folder" / "ours.hdf5", bddl_path, numbers=range(12))
+    path = write_ours(
+        tmp_path / "new_folder" / "ours.hdf5",
+        bddl_path,
+        numbers=range(12),
+    )
     for number, demonstration in enumerate(load_demonstrations(path, obs_keys=OBS_KEYS)):
         wanted = recording(number)
         np.testing.assert_array_equal(demonstration.actions, wanted["actions"])
@@ -244,8 +261,14 @@ def test_a_file_of_what_was_read_is_the_same_file(tmp_path, bddl_path):
         tmp_path / "second.hdf5", "libero_goal", bddl_path, "open the drawer"
     ) as file:
         for d in load_demonstrations(first, obs_keys=OBS_KEYS):
-            file.add(actions=d.actions, states=d.states, obs=d.obs, model_xml=MODEL_XML)
-    ours, again = read_tree(first), read_tree(tmp_path / "second.hdf5")
+            file.add(
+                actions=d.actions,
+                states=d.states,
+                obs=d.obs,
+                model_xml=MODEL_XML,
+            )
+    ours = read_tree(first)
+    again = read_tree(tmp_path / "second.hdf5")
     assert ours.keys() == again.keys()
     for name in ours:
         np.testing.assert_array_equal(ours[name][2], again[name][2], err_msg=name)
@@ -263,9 +286,14 @@ def test_one_is_read_without_the_others(tmp_path):
 
 
 def test_without_observations_there_is_enough_to_replay(tmp_path, bddl_path):
-    path, episode = tmp_path / "ours.hdf5", recording(0)
+    path = tmp_path / "ours.hdf5"
+    episode = recording(0)
     with write_demonstrations(path, "libero_goal", bddl_path, "open the drawer") as file:
-        file.add(actions=episode["actions"], states=episode["states"], model_xml=MODEL_XML)
+        file.add(
+            actions=episode["actions"],
+            states=episode["states"],
+            model_xml=MODEL_XML,
+        )
     (demonstration,) = load_demonstrations(path)
     np.testing.assert_array_equal(demonstration.actions, episode["actions"])
     with h5py.File(path) as file:
@@ -279,7 +307,11 @@ def test_without_observations_there_is_enough_to_replay(tmp_path, bddl_path):
 def test_numbers_are_read_as_float64_whatever_they_are_stored_as(tmp_path):
     path = write_plainly(tmp_path / "plain.hdf5")
     with h5py.File(path, "r+") as file:
-        replace(file, "data/demo_0/actions", recording(0)["actions"].astype(np.float32))
+        replace(
+            file,
+            "data/demo_0/actions",
+            recording(0)["actions"].astype(np.float32),
+        )
     assert load_demonstrations(path)[0].actions.dtype == np.float64
 
 
@@ -474,7 +506,10 @@ def test_no_file_a_folder_and_no_hdf5(tmp_path):
         load_demonstrations(pointer)
 
 
-@pytest.mark.parametrize("kept", [0.2, 0.6, 0.99])
+@pytest.mark.parametrize(
+    "kept",
+    [0.2, 0.6, 0.99],
+)
 def test_a_truncated_file(tmp_path, kept):
     path = write_plainly(tmp_path / "plain.hdf5")
     whole = path.read_bytes()
@@ -550,7 +585,11 @@ def put(value, *keys):
         (put(np.zeros((6, 8)), "obs", "joint_states"), r"expected \(6, 7\), got \(6, 8\)"),
         (put(np.zeros((6, 4, 5, 3)), "obs", "agentview_rgb"), "expected uint8"),
         (
-            put(np.zeros((6, 4, 4, 3), np.uint8), "obs", "agentview_rgb"),
+            put(
+                np.zeros((6, 4, 4, 3), np.uint8),
+                "obs",
+                "agentview_rgb",
+            ),
             "expected what the first one has",
         ),
         (
@@ -564,7 +603,8 @@ def put(value, *keys):
     ],
 )
 def test_a_refused_one_leaves_the_file_as_it_was(tmp_path, bddl_path, change, says):
-    path, episode = tmp_path / "ours.hdf5", recording(1) | {"model_xml": MODEL_XML}
+    path = tmp_path / "ours.hdf5"
+    episode = recording(1) | {"model_xml": MODEL_XML}
     change(episode)
     with write_demonstrations(path, "libero_goal", bddl_path, "open the drawer") as file:
         file.add(**recording(0), model_xml=MODEL_XML)
@@ -590,7 +630,8 @@ def test_both_cameras_have_one_size(tmp_path, bddl_path):
 
 
 def test_the_scene_comes_from_the_bddl_file(tmp_path):
-    none, wrong = tmp_path / "none.bddl", tmp_path / "wrong.bddl"
+    none = tmp_path / "none.bddl"
+    wrong = tmp_path / "wrong.bddl"
     wrong.write_text("(define (domain robosuite))")
     for path, says in ((none, "expected a file to read"), (wrong, "no such line")):
         with (
@@ -630,8 +671,14 @@ def test_fixture_poses_are_those_of_the_model_that_was_saved(tmp_path):
 def test_poses_left_out_are_the_origin_and_quaternions_are_made_unit():
     poses = read_fixture_poses(MODEL_XML)
     np.testing.assert_array_equal(poses["table"].quat_wxyz, [1, 0, 0, 0])
-    np.testing.assert_array_equal(poses["flat_stove_1_main"].pos_world, [0, 0, 0])
-    np.testing.assert_allclose(poses["flat_stove_1_main"].quat_wxyz, np.sqrt([0.5, 0, 0, 0.5]))
+    np.testing.assert_array_equal(
+        poses["flat_stove_1_main"].pos_world,
+        [0, 0, 0],
+    )
+    np.testing.assert_allclose(
+        poses["flat_stove_1_main"].quat_wxyz,
+        np.sqrt([0.5, 0, 0, 0.5]),
+    )
 
 
 BOMB = (

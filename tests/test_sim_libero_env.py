@@ -21,7 +21,8 @@ from tests.stock_libero import (
 )
 
 CHUNK = 8
-BOWL_ON_PLATE, STOVE = "libero_spatial/0", "libero_goal/7"
+BOWL_ON_PLATE = "libero_spatial/0"
+STOVE = "libero_goal/7"
 # These are one task of each suite that papers report, and a perturbed one.
 SUITES = (
     BOWL_ON_PLATE,
@@ -66,7 +67,8 @@ def compare_with_stock(
 
     `change` alters both worlds half way.
     """
-    task, last_images = find_task(name), []
+    task = find_task(name)
+    last_images = []
     env = make_libero(name)
     try:
         for episode in episodes:
@@ -75,7 +77,10 @@ def compare_with_stock(
             observation = begin_stock_episode(stock, task, episode)
             env.reset(episode)
             assert_same_moment(env, stock, observation, images=True)
-            for step, action in enumerate(random_actions(n_steps, seed=episode), start=1):
+            for step, action in enumerate(
+                random_actions(n_steps, seed=episode),
+                start=1,
+            ):
                 if change is not None and step == n_steps // 2:
                     change(env.data), change(stock.sim.data._data)
                 observation, _, _, _ = stock.step(action)
@@ -94,7 +99,12 @@ def test_an_episode_of_more_than_a_chunk_with_a_stove_turned_on_equals_the_stock
     def turn_knob(data):
         data.joint("flat_stove_1_button").qpos = 1.0
 
-    (on,) = compare_with_stock(STOVE, (2,), CHUNK + 2, turn_knob)
+    (on,) = compare_with_stock(
+        STOVE,
+        (2,),
+        CHUNK + 2,
+        turn_knob,
+    )
     env = make_libero(STOVE, {"image": (256, 256)})
     env.reset(2)
     for action in random_actions(CHUNK + 2, seed=2):
@@ -106,10 +116,17 @@ def test_an_episode_of_more_than_a_chunk_with_a_stove_turned_on_equals_the_stock
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SUITES)
 def test_two_episodes_of_three_chunks_equal_the_stock_environment(name):
-    compare_with_stock(name, episodes=(3, 4), n_steps=3 * CHUNK)
+    compare_with_stock(
+        name,
+        episodes=(3, 4),
+        n_steps=3 * CHUNK,
+    )
 
 
-@pytest.mark.parametrize("name", ["libero_10/3", "libero_90/0", "libero_spatial/4"])
+@pytest.mark.parametrize(
+    "name",
+    ["libero_10/3", "libero_90/0", "libero_spatial/4"],
+)
 def test_a_reset_equals_the_first_one_of_a_new_stock_environment(name):
     """A reset gives the fixture poses of a new stock environment.
 
@@ -138,7 +155,8 @@ def test_every_complete_suite_runs_and_equals_the_stock_physics(suite):
 
 def compare_physics_with_stock(suite: str) -> None:
     task = find_task(f"{suite}/0")
-    env, stock = make_libero(task.env_name, image_sizes={}), make_stock_env(task, render=False)
+    env = make_libero(task.env_name, image_sizes={})
+    stock = make_stock_env(task, render=False)
     begin_stock_episode(stock, task, 1)
     env.reset(1)
     for action in random_actions(10):
@@ -176,13 +194,19 @@ def test_a_reset_leaves_numpys_global_generator_as_it_was(blind):
 
 
 def test_restore_continues_bit_for_bit_in_another_environment_and_shows_the_same():
-    sizes = {"image": (64, 64), "image2": (64, 64)}
-    env, other = make_libero(STOVE, sizes), make_libero(STOVE, sizes)
+    sizes = {
+        "image": (64, 64),
+        "image2": (64, 64),
+    }
+    env = make_libero(STOVE, sizes)
+    other = make_libero(STOVE, sizes)
     env.reset(3)
     env.data.joint("flat_stove_1_button").qpos = 1.0
     for action in random_actions(11):
         env.step(action)
-    snapshot, seen, progress = env.snapshot(), env.observe(), env.progress()
+    snapshot = env.snapshot()
+    seen = env.observe()
+    progress = env.progress()
     other.reset(8)
     other.restore(snapshot)
     np.testing.assert_array_equal(other.snapshot(), snapshot)
@@ -203,7 +227,8 @@ def assert_same_observation(one, another) -> None:
 
 
 def test_looking_changes_nothing():
-    looking, blind = make_libero(BOWL_ON_PLATE, {"image": (64, 64)}), make_libero(BOWL_ON_PLATE, {})
+    looking = make_libero(BOWL_ON_PLATE, {"image": (64, 64)})
+    blind = make_libero(BOWL_ON_PLATE, {})
     for action in random_actions(12):
         looking.observe()
         looking.step(action), blind.step(action)
@@ -262,7 +287,10 @@ def test_the_state_is_position_rotation_and_fingers(blind):
     assert state[6] > 0.03 > -0.03 > state[7]  # open after the settle steps
 
 
-@pytest.mark.parametrize("index", [-1, 50, 1000])
+@pytest.mark.parametrize(
+    "index",
+    [-1, 50, 1000],
+)
 def test_an_init_state_out_of_range_is_refused(blind, index):
     with pytest.raises(WhiskerError, match="50 init states"):
         blind.reset(index)
@@ -305,4 +333,7 @@ def test_axis_angle_turns_the_axis_by_the_angle():
         quat = np.append(axis * np.sin(angle / 2), np.cos(angle / 2))
         # In float32, acos loses half of its digits for small rotations.
         np.testing.assert_allclose(axis_angle_of(quat), axis * angle, atol=3e-3)
-    np.testing.assert_array_equal(axis_angle_of(np.array([0.0, 0, 0, 1])), np.zeros(3))
+    np.testing.assert_array_equal(
+        axis_angle_of(np.array([0.0, 0, 0, 1])),
+        np.zeros(3),
+    )

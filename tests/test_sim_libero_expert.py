@@ -21,9 +21,12 @@ from sim.libero_bench.expert import LiberoExpert
 from sim.libero_bench.progress import JointGoal, PlaceGoal, make_goal
 from sim.libero_bench.tasks import list_tasks
 
-BOWL_ON_PLATE, CAN_IN_BASKET, TWO_CANS = "libero_goal/8", "libero_object/0", "libero_10/0"
+BOWL_ON_PLATE = "libero_goal/8"
+CAN_IN_BASKET = "libero_object/0"
+TWO_CANS = "libero_10/0"
 BOWL_FROM_CABINET = "libero_spatial/9"  # the bowl starts higher than its goal
-STOVE, DRAWER = "libero_goal/7", "libero_goal/0"
+STOVE = "libero_goal/7"
+DRAWER = "libero_goal/0"
 MORE = (
     "libero_spatial/0",
     "libero_object/1",
@@ -52,7 +55,11 @@ def world():
     def make(name, **options):
         key = (name, *options.items())
         if key not in envs:
-            envs[key] = make_libero(name, image_sizes={}, **options)
+            envs[key] = make_libero(
+                name,
+                image_sizes={},
+                **options,
+            )
         return envs[key]
 
     yield make
@@ -83,7 +90,10 @@ def first_steps(arrays):
     }
 
 
-@pytest.mark.parametrize("name", [BOWL_ON_PLATE, CAN_IN_BASKET, BOWL_FROM_CABINET])
+@pytest.mark.parametrize(
+    "name",
+    [BOWL_ON_PLATE, CAN_IN_BASKET, BOWL_FROM_CABINET],
+)
 def test_success_within_the_published_horizon_and_its_stages_in_order(world, name):
     env = world(name)
     arrays, row = run(env, 1)
@@ -102,7 +112,10 @@ def test_success_within_the_published_horizon_and_its_stages_in_order(world, nam
 
 
 def test_opens_a_drawer_under_absolute_control(world):
-    arrays, row = run(world(DRAWER, control="absolute"), 0)
+    arrays, row = run(
+        world(DRAWER, control="absolute"),
+        0,
+    )
     assert row.outcome == Outcome.SUCCESS and row.final_joint_progress >= 1
     assert (
         arrays.joint_progress[0] == pytest.approx(0)
@@ -156,8 +169,11 @@ def test_a_bowl_carried_by_its_rim_counts_as_grasped_also_when_robosuite_says_no
     """
     env = world(BOWL_FROM_CABINET)
     env.reset(2)
-    expert, robosuite, moments = env.make_expert(), env._env, []
-    bowl, gripper = robosuite.get_object("akita_black_bowl_1"), robosuite.robots[0].gripper
+    expert = env.make_expert()
+    robosuite = env._env
+    moments = []
+    bowl = robosuite.get_object("akita_black_bowl_1")
+    gripper = robosuite.robots[0].gripper
     for _ in range(env.spec.max_steps):
         (goal,) = env.step(expert.action()).progress
         theirs = robosuite._check_grasp(gripper=gripper, object_geoms=bowl)
@@ -183,8 +199,10 @@ def test_a_bowl_carried_by_its_rim_counts_as_grasped_also_when_robosuite_says_no
 def test_a_can_between_both_pads_is_grasped_before_it_is_raised(world):
     env = world(CAN_IN_BASKET)
     env.reset(0)
-    expert, robosuite = env.make_expert(), env._env
-    can, gripper = robosuite.get_object("alphabet_soup_1"), robosuite.robots[0].gripper
+    expert = env.make_expert()
+    robosuite = env._env
+    can = robosuite.get_object("alphabet_soup_1")
+    gripper = robosuite.robots[0].gripper
     for _ in range(env.spec.max_steps):
         (goal,) = env.step(expert.action()).progress
         if robosuite._check_grasp(gripper=gripper, object_geoms=can):
@@ -210,7 +228,8 @@ def test_the_burner_glows_once_the_knob_is_turned_by_the_hand(world):
     (burner,) = (
         i for i in range(env.model.nsite) if env.model.site(i).name == "flat_stove_1_burner"
     )
-    expert, seen = env.make_expert(), []
+    expert = env.make_expert()
+    seen = []
     for _ in range(env.spec.max_steps):
         result = env.step(expert.action())
         seen.append(
@@ -277,12 +296,18 @@ SCENE_GOALS = (
 )
 
 
-@pytest.mark.parametrize("predicate", SCENE_GOALS, ids=" ".join)
+@pytest.mark.parametrize(
+    "predicate",
+    SCENE_GOALS,
+    ids=" ".join,
+)
 def test_an_object_that_liberos_predicate_accepts_is_over_the_goal(world, monkeypatch, predicate):
     """The object is put at random places around the goal, and contact is taken for granted."""
     env = world(BOWL_ON_PLATE)
     env.reset(0)
-    robosuite, model, data = env._env, env.model, env.data
+    robosuite = env._env
+    model = env.model
+    data = env.data
     monkeypatch.setattr(robosuite, "check_contact", lambda *geoms: True)
     goal = make_goal(robosuite, model, predicate)
     assert isinstance(goal, PlaceGoal)
@@ -291,14 +316,17 @@ def test_an_object_that_liberos_predicate_accepts_is_over_the_goal(world, monkey
     is_site = place in robosuite.object_sites_dict
     middle = (data.site(place) if is_site else data.body(robosuite.obj_body_id[place])).xpos.copy()
     joint = data.joint(f"{thing}_joint0")
-    rng, n_accepted, n_over = np.random.default_rng(0), 0, 0
+    rng = np.random.default_rng(0)
+    n_accepted = 0
+    n_over = 0
     for _ in range(600):
         joint.qpos[:3] = middle + rng.uniform(-1, 1, 3) * (0.12, 0.12, 0.06)
         mujoco.mj_fwdPosition(model, data)
         accepted = bool(robosuite._eval_predicate(list(predicate)))
         over = goal.progress(data, env.ee_pos_world(), met=False).stages["over_goal"]
         assert over or not accepted
-        n_accepted, n_over = n_accepted + accepted, n_over + over
+        n_accepted = n_accepted + accepted
+        n_over = n_over + over
         if not is_site:
             assert over == accepted
     assert 4 < n_accepted <= n_over < 300
@@ -310,7 +338,11 @@ def kinds_of_goals(task):
     text = task.bddl_path.read_text()
     scene = re.search(r"problem\s+(\w+)", text).group(1)
     words = [
-        inner.split() for inner in re.findall(r"\(([^()]+)\)", text[text.lower().index("(:goal") :])
+        inner.split()
+        for inner in re.findall(
+            r"\(([^()]+)\)",
+            text[text.lower().index("(:goal") :],
+        )
     ]
     return {
         (scene, goal[0].lower(), re.sub(r"_\d+", "", goal[-1]))
@@ -344,7 +376,8 @@ def watch_goals(name):
 @pytest.mark.slow
 def test_goals_of_every_kind_are_watched_from_the_start():
     """The test covers one task for each scene, verb and place in the complete suites."""
-    seen, names = set(), []
+    seen = set()
+    names = []
     for task in list_tasks():
         if not kinds_of_goals(task) <= seen:
             seen |= kinds_of_goals(task)

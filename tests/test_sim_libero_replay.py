@@ -19,7 +19,15 @@ def recorded(tmp_path_factory):
         tmp_path_factory.mktemp("demos")
         / "pick_up_the_alphabet_soup_and_place_it_in_the_basket_demo.hdf5"
     )
-    assert record_demonstrations(path, find_task(TASK), 2, range(10)) == 2
+    assert (
+        record_demonstrations(
+            path,
+            find_task(TASK),
+            2,
+            range(10),
+        )
+        == 2
+    )
     return path
 
 
@@ -42,7 +50,8 @@ def test_a_replay_repeats_the_recorded_states_bit_for_bit_and_succeeds(recorded)
 def test_after_its_end_a_replay_stands_still(recorded):
     env = make_libero(TASK, {}, str(recorded))
     env.reset(1)
-    expert, demonstration = env.make_expert(), load_demonstrations(recorded)[1]
+    expert = env.make_expert()
+    demonstration = load_demonstrations(recorded)[1]
     for _ in demonstration.actions:
         last = expert.action()
     np.testing.assert_array_equal(expert.action(), [0, 0, 0, 0, 0, 0, last[6]])
@@ -59,11 +68,24 @@ def test_demonstrations_of_another_task_are_refused(recorded):
 def test_images_are_recorded_as_opengl_has_them(tmp_path):
     path = tmp_path / "demo.hdf5"
     task = find_task(TASK)
-    assert record_demonstrations(path, task, 1, range(3), image_size_px=(32, 48)) == 1
+    assert (
+        record_demonstrations(
+            path,
+            task,
+            1,
+            range(3),
+            image_size_px=(32, 48),
+        )
+        == 1
+    )
     (demonstration,) = load_demonstrations(
         path, obs_keys=("agentview_rgb", "eye_in_hand_rgb", "ee_states")
     )
-    env = make_libero(TASK, dict.fromkeys(("image", "image2"), (32, 48)), str(path))
+    env = make_libero(
+        TASK,
+        dict.fromkeys(("image", "image2"), (32, 48)),
+        str(path),
+    )
     for action, *seen in zip(demonstration.actions[:13], *demonstration.obs.values(), strict=False):
         env.step(action)
         observation = env.observe()
@@ -75,7 +97,12 @@ def test_images_are_recorded_as_opengl_has_them(tmp_path):
 
 def test_nothing_is_written_when_nothing_succeeds(tmp_path):
     with pytest.raises(WhiskerError, match="at least one demonstration"):
-        record_demonstrations(tmp_path / "demo.hdf5", find_task(TASK), 1, range(0))
+        record_demonstrations(
+            tmp_path / "demo.hdf5",
+            find_task(TASK),
+            1,
+            range(0),
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -88,10 +115,8 @@ def test_heights_are_measured_from_where_the_object_rests(recorded):
     env = make_libero(TASK, {}, str(recorded))
     env.reset(1)
     env.reset(0)
-    demonstration, heights = (
-        load_demonstrations(recorded)[0],
-        [env.progress()[0].measures["object_height_m"]],
-    )
+    demonstration = load_demonstrations(recorded)[0]
+    heights = [env.progress()[0].measures["object_height_m"]]
     for action in demonstration.actions:
         env.step(action)
         heights.append(env.progress()[0].measures["object_height_m"])
@@ -106,7 +131,9 @@ def heights_of_the_same_episode_from_its_init_state():
     """Return the heights in the recorded episode of the scripted expert, run as `eval` does."""
     env = make_libero(TASK, {})
     env.reset(0)
-    expert, heights, success = env.make_expert(), [], False
+    expert = env.make_expert()
+    heights = []
+    success = False
     while not success:
         result = env.step(expert.action().astype(np.float32))
         heights.append(result.progress[0].measures["object_height_m"])

@@ -23,7 +23,8 @@ from sim.libero_bench.tasks import LiberoTask, find_task, list_tasks, load_init_
 # MuJoCo 3.17.0 breaks these scenes: a bowl slides off its ramekin, bottles hang in the air, and a
 # bowl stands 3 mm away from its place.
 KNOWN_TO_BREAK = ("libero_spatial/5", "libero_10/0", "libero_90/46", "libero_spatial/6")
-N_STATES_A_TASK, N_PARTS = 2, 6
+N_STATES_A_TASK = 2
+N_PARTS = 6
 
 
 def test_every_task_and_initial_state_is_certified():
@@ -111,7 +112,8 @@ def visit_some_states(tasks: list[LiberoTask]) -> list[str]:
     """
     with closing(LiberoEnv(tasks[0], image_sizes={})) as env:
         for task in tasks:
-            env._name, env._init_states = task.env_name, load_init_states(task)
+            env._name = task.env_name
+            env._init_states = load_init_states(task)
             env._certificate = load_certificate(task.task_name)
             for episode_index in range(
                 0, len(env._init_states), len(env._init_states) // N_STATES_A_TASK

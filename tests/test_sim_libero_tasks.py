@@ -18,7 +18,10 @@ from sim.libero_bench.tasks import (
 )
 
 
-@pytest.mark.parametrize("suite", ["libero_spatial", "libero_object", "libero_goal", "libero_10"])
+@pytest.mark.parametrize(
+    "suite",
+    ["libero_spatial", "libero_object", "libero_goal", "libero_10"],
+)
 def test_a_suite_stands_for_its_ten_tasks(suite):
     assert expand(suite) == tuple(f"{suite}/{i}" for i in range(10))
 
@@ -138,6 +141,14 @@ def test_paths_that_somebody_configured_for_libero_change_nothing(monkeypatch, t
 def test_damaged_init_states_are_named(tmp_path):
     broken = tmp_path / "x.npz"
     broken.write_bytes(b"PK nonsense")
-    task = tasks.LiberoTask("libero_x", 0, "x", "x", tmp_path / "x.bddl", broken, 10)
+    task = tasks.LiberoTask(
+        "libero_x",
+        0,
+        "x",
+        "x",
+        tmp_path / "x.bddl",
+        broken,
+        10,
+    )
     with pytest.raises(WhiskerError, match="initial states of 'libero_x/0'"):
         load_init_states(task)

@@ -5,25 +5,40 @@ from sim.light_meshes import cluster_index, cluster_vertices, load_light_mesh, l
 
 def sphere(n_rings=60, n_segments=120, radius_m=0.05):
     """Return vertices and faces of a closed triangulated sphere."""
-    theta, phi = (
-        np.linspace(0, np.pi, n_rings),
-        np.linspace(0, 2 * np.pi, n_segments, endpoint=False),
+    theta = np.linspace(0, np.pi, n_rings)
+    phi = np.linspace(
+        0,
+        2 * np.pi,
+        n_segments,
+        endpoint=False,
     )
     t, p = np.meshgrid(theta, phi, indexing="ij")
     vertices = radius_m * np.stack(
         [np.sin(t) * np.cos(p), np.sin(t) * np.sin(p), np.cos(t)], -1
     ).reshape(-1, 3)
     i, j = np.meshgrid(np.arange(n_rings - 1), np.arange(n_segments), indexing="ij")
-    a, b = i * n_segments + j, i * n_segments + (j + 1) % n_segments
+    a = i * n_segments + j
+    b = i * n_segments + (j + 1) % n_segments
     faces = np.concatenate(
-        [np.stack([a, a + n_segments, b], -1), np.stack([b, a + n_segments, b + n_segments], -1)]
+        [
+            np.stack([a, a + n_segments, b], -1),
+            np.stack(
+                [b, a + n_segments, b + n_segments],
+                -1,
+            ),
+        ]
     )
     return vertices, faces.reshape(-1, 3)
 
 
 def write_stl(path, vertices, faces):
     record = np.zeros(
-        len(faces), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]
+        len(faces),
+        dtype=[
+            ("normal", "<f4", 3),
+            ("corners", "<f4", (3, 3)),
+            ("attribute", "<u2"),
+        ],
     )
     record["corners"] = vertices[faces]
     path.write_bytes(b"\0" * 80 + np.uint32(len(faces)).tobytes() + record.tobytes())
@@ -39,7 +54,11 @@ def test_clustering_keeps_the_surface_and_drops_most_faces():
     light_vertices, light_faces = cluster_vertices(vertices, faces, cell_m=0.01)
     assert len(light_faces) < len(faces) / 5
     assert np.abs(np.linalg.norm(light_vertices, axis=1) - 0.05).max() < 0.01
-    np.testing.assert_allclose(area(light_vertices, light_faces), 4 * np.pi * 0.05**2, rtol=0.1)
+    np.testing.assert_allclose(
+        area(light_vertices, light_faces),
+        4 * np.pi * 0.05**2,
+        rtol=0.1,
+    )
 
 
 def test_vertices_and_faces_are_told_apart_as_whole_rows():
@@ -50,19 +69,31 @@ def test_vertices_and_faces_are_told_apart_as_whole_rows():
     rng = np.random.default_rng(0)
     vertices = rng.normal(size=(3000, 3))
     cells = np.floor(vertices / 0.25).astype(int)
-    expected = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    expected = np.unique(
+        cells,
+        axis=0,
+        return_inverse=True,
+    )[1].reshape(-1)
     np.testing.assert_array_equal(cluster_index(vertices, 0.25), expected)
     faces = rng.integers(0, 40, (500, 3))
     corners = 10.0 * rng.normal(size=(40, 3))  # each in a cell of its own
     number = cluster_index(corners, 0.25)
     merged = number[faces[(faces != np.roll(faces, 1, axis=1)).all(axis=1)]]
-    _, first = np.unique(np.sort(merged, axis=1), axis=0, return_index=True)
-    np.testing.assert_array_equal(cluster_vertices(corners, faces, 0.25)[1], merged[np.sort(first)])
+    _, first = np.unique(
+        np.sort(merged, axis=1),
+        axis=0,
+        return_index=True,
+    )
+    np.testing.assert_array_equal(
+        cluster_vertices(corners, faces, 0.25)[1],
+        merged[np.sort(first)],
+    )
     assert len(first) < len(merged)
 
 
 def test_cells_smaller_than_every_edge_change_nothing_but_the_order():
-    vertices, faces = np.eye(3), np.array([[0, 1, 2]])
+    vertices = np.eye(3)
+    faces = np.array([[0, 1, 2]])
     light_vertices, light_faces = cluster_vertices(vertices, faces, cell_m=1e-6)
     assert sorted(map(tuple, light_vertices[light_faces[0]])) == sorted(map(tuple, vertices))
 

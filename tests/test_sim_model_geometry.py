@@ -39,7 +39,10 @@ def model():
 
 def dense_sphere(n):
     """Return vertices and faces of a unit sphere of n by n quads."""
-    angle, height = np.meshgrid(np.linspace(0, 2 * np.pi, n), np.linspace(-np.pi / 2, np.pi / 2, n))
+    angle, height = np.meshgrid(
+        np.linspace(0, 2 * np.pi, n),
+        np.linspace(-np.pi / 2, np.pi / 2, n),
+    )
     vertices = np.stack(
         [np.cos(height) * np.cos(angle), np.cos(height) * np.sin(angle), np.sin(height)], axis=-1
     )
@@ -49,13 +52,17 @@ def dense_sphere(n):
         for corner in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1])
     )
     return vertices.reshape(-1, 3), np.concatenate(
-        [np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)]
+        [
+            np.stack([a, b, c], axis=1),
+            np.stack([a, c, d], axis=1),
+        ]
     )
 
 
 def place(body_pose, shape_pose):
     """Return the pose of a shape in the world, by MuJoCo's quaternions."""
-    pos, quat = np.zeros(3), np.zeros(4)
+    pos = np.zeros(3)
+    quat = np.zeros(4)
     mujoco.mju_rotVecQuat(pos, shape_pose[:3].astype(float), body_pose[3:].astype(float))
     mujoco.mju_mulQuat(quat, body_pose[3:].astype(float), shape_pose[3:].astype(float))
     return pos + body_pose[:3], quat
@@ -102,7 +109,8 @@ def test_shapes_on_their_bodies_are_where_mujoco_has_the_geoms(name):
     env.reset(4)
     for _ in range(5):
         env.step(np.linspace(-20, 40, 6))
-    geometry, poses = env.geometry(), env.body_poses()
+    geometry = env.geometry()
+    poses = env.body_poses()
     visible = [
         g
         for g in range(env.model.ngeom)
@@ -121,9 +129,15 @@ def test_shapes_on_their_bodies_are_where_mujoco_has_the_geoms(name):
 def test_a_light_mesh_is_as_large_as_the_heavy_one():
     """A sphere of many faces keeps its extent to within a cell, and loses most of its faces."""
     spec = mujoco.MjSpec()
-    ball = spec.add_mesh(name="ball", inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
+    ball = spec.add_mesh(
+        name="ball",
+        inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+    )
     ball.uservert, ball.userface = (part.ravel().tolist() for part in dense_sphere(150))
-    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="ball")
+    spec.worldbody.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_MESH,
+        meshname="ball",
+    )
     model = spec.compile()
     (mesh,) = extract_geometry(model, (0,)).meshes
     assert len(mesh.faces) < 0.3 * model.mesh_facenum[0]
@@ -156,7 +170,8 @@ def test_a_textured_geom_has_the_mean_colour_of_its_texture():
 
 def test_poses_follow_a_restored_snapshot(blind_env):
     blind_env.reset(2)
-    then, snapshot = blind_env.body_poses(), blind_env.snapshot()
+    then = blind_env.body_poses()
+    snapshot = blind_env.snapshot()
     blind_env.step(np.full(6, 10.0))
     assert not np.array_equal(blind_env.body_poses(), then)
     blind_env.restore(snapshot)

@@ -26,7 +26,10 @@ from sim.registry import make_env
 from tests.point_env import OddError, Point, episode_of
 
 ROOT = Path(__file__).parents[1]
-CAMERAS = {"overhead_cam": (96, 96), "wrist_cam": (96, 96)}
+CAMERAS = {
+    "overhead_cam": (96, 96),
+    "wrist_cam": (96, 96),
+}
 ACTION = np.array([0.5, 0.25])
 
 
@@ -70,7 +73,9 @@ def point(shared_point):
 def actions(local):
     """Return the expert's actions in episode 3, until success."""
     local.reset(3)
-    expert, actions, success = local.make_expert(), [], False
+    expert = local.make_expert()
+    actions = []
+    success = False
     while not success:
         actions.append(expert.action())
         success = local.step(actions[-1]).success
@@ -137,7 +142,11 @@ def python(code, *, how="-c", folder=None):
     script = str((folder or Path()) / "script.py")
     if how == "file":
         Path(script).write_text(code)
-    arguments = {"-c": ["-c", code], "stdin": ["-"], "file": [script]}[how]
+    arguments = {
+        "-c": ["-c", code],
+        "stdin": ["-"],
+        "file": [script],
+    }[how]
     done = subprocess.run(
         [sys.executable, "-W", "always::ResourceWarning", *arguments],
         input=code if how == "stdin" else None,
@@ -164,7 +173,8 @@ def test_a_rollout_is_the_same_to_the_bit(local, remote, actions):
     for env in (local, remote):
         env.reset(3)
     assert everything(remote) == everything(local) and images_of(remote) == images_of(local)
-    here, there = trace(local, actions), trace(remote, actions)
+    here = trace(local, actions)
+    there = trace(remote, actions)
     assert len(actions) > 60 and here == there
     assert here[0] != here[20]
     np.testing.assert_array_equal(remote.projection("wrist_cam"), local.projection("wrist_cam"))
@@ -176,7 +186,8 @@ def test_a_snapshot_continues_on_the_other_side(local, remote, actions):
     for first, second in ((local, remote), (remote, local)):
         first.reset(3)
         trace(first, actions[:middle])
-        snapshot, went_on = first.snapshot(), trace(first, actions[middle:])
+        snapshot = first.snapshot()
+        went_on = trace(first, actions[middle:])
         second.reset(8)
         second.restore(snapshot)
         assert second.snapshot().tobytes() == snapshot.tobytes()
@@ -215,7 +226,16 @@ def test_killed_in_the_middle_it_starts_again_with_the_same_bits(remote, actions
 class Forward:
     """A policy that always moves straight ahead."""
 
-    spec = PolicySpec("forward", {}, 2, 2, 2, 2, 2, stochastic=False)
+    spec = PolicySpec(
+        "forward",
+        {},
+        2,
+        2,
+        2,
+        2,
+        2,
+        stochastic=False,
+    )
 
     def reset(self):
         return make_memory(n_obs_steps=1)
@@ -230,7 +250,13 @@ class Forward:
 def test_one_crash_costs_one_episode(point):
     episodes = (100, episode_of("abort"), 101)
     records = [
-        run_episode(point, Forward(), index, EpisodeRecorder(), RolloutSettings(2, 4))
+        run_episode(
+            point,
+            Forward(),
+            index,
+            EpisodeRecorder(),
+            RolloutSettings(2, 4),
+        )
         for index in episodes
     ]
     assert [bool(record.error) for record in records] == [False, True, False]
@@ -245,7 +271,8 @@ def test_one_crash_costs_one_episode(point):
 
 
 def test_what_was_handed_out_never_changes(point):
-    seen, result = point.observe(), point.step(ACTION)
+    seen = point.observe()
+    result = point.step(ACTION)
     handed_out = (
         point.state(),
         point.snapshot(),
@@ -350,7 +377,8 @@ def test_what_hangs_is_killed():
     env = EnvProcess(Point, step_limit_s=1.0)
     for fault in ("hang", "hang with the lock"):
         env.reset(episode_of(fault))
-        pid, started_s = env.pid, time.monotonic()
+        pid = env.pid
+        started_s = time.monotonic()
         with pytest.raises(
             EnvProcessError, match=r"no answer to step within 1 s(.|\n)*point_env\.py.* in step"
         ):
@@ -523,7 +551,12 @@ def test_a_fork_of_the_parent_does_not_end_it():
 
 @pytest.mark.parametrize(
     ("how", "end"),
-    [("-c", "env.close()"), ("stdin", "env.close()"), ("file", "env.close()"), ("file", "")],
+    [
+        ("-c", "env.close()"),
+        ("stdin", "env.close()"),
+        ("file", "env.close()"),
+        ("file", ""),
+    ],
     ids=["-c", "stdin", "file", "left open"],
 )
 def test_nothing_is_on_the_terminal_however_python_was_called(tmp_path, how, end):
@@ -537,7 +570,11 @@ def test_nothing_is_on_the_terminal_however_python_was_called(tmp_path, how, end
         "env = EnvProcess(Point)\n"
         f"print('once', env.observe().images['right'].max())\n{end}"
     )
-    assert python(code, how=how, folder=tmp_path) == ("once 44\n", "")
+    assert python(
+        code,
+        how=how,
+        folder=tmp_path,
+    ) == ("once 44\n", "")
 
 
 def test_what_it_writes_does_not_fill_the_disk(point):
@@ -561,7 +598,8 @@ def test_it_does_not_import_mujoco():
 def test_the_scenes_geometry_and_poses_come_from_the_other_process(point):
     point.reset(100)
     point.step(np.array([1.0, 2.0]))
-    geometry, near = point.geometry(), Point()
+    geometry = point.geometry()
+    near = Point()
     near.reset(100)
     near.step(np.array([1.0, 2.0]))
     assert geometry.body_names == near.geometry().body_names and geometry.shapes[0].kind == "sphere"

@@ -8,7 +8,10 @@ from sim.rendering import grey_of_depth
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
 
-SIZES = {"overhead_cam": (128, 128), "wrist_cam": (128, 128)}
+SIZES = {
+    "overhead_cam": (128, 128),
+    "wrist_cam": (128, 128),
+}
 
 
 @pytest.mark.parametrize("camera", SIZES)
@@ -25,7 +28,11 @@ def test_light_meshes_keep_the_look(camera):
 
 def test_sizes_are_those_asked_for():
     env = PickPlace(
-        "so101/pick_place", image_sizes={"overhead_cam": (20, 30), "wrist_cam": (17, 13)}
+        "so101/pick_place",
+        image_sizes={
+            "overhead_cam": (20, 30),
+            "wrist_cam": (17, 13),
+        },
     )
     images = env.observe().images
     assert images["overhead_cam"].shape == (20, 30, 3) and images["wrist_cam"].shape == (17, 13, 3)

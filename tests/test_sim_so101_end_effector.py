@@ -71,7 +71,8 @@ class LerobotUrdf:
             for joint in robot.iter("joint")
             if joint.find("child") is not None
         }
-        link, self._chain = "gripper_frame_link", []
+        link = "gripper_frame_link"
+        self._chain = []
         while link in by_child:
             self._chain.insert(0, by_child[link])
             link = by_child[link].find("parent").get("link")
@@ -88,7 +89,10 @@ class LerobotUrdf:
             ).as_matrix()
             step[:3, 3] = np.array(origin.get("xyz").split(), float)
             if joint.get("type") == "revolute":
-                axis = np.array(joint.find("axis").get("xyz").split(), float)
+                axis = np.array(
+                    joint.find("axis").get("xyz").split(),
+                    float,
+                )
                 step[:3, :3] = (
                     step[:3, :3]
                     @ Rotation.from_rotvec(angles[joint.get("name")] * axis).as_matrix()
@@ -103,17 +107,27 @@ def random_postures(kinematics, n, seed=0):
 
 def drive(env, n_steps, seed=0):
     """Send random joint targets near the present ones, as the environment's own actions."""
-    rng, trace = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    trace = []
     for _ in range(n_steps):
         joints = env.units.to_rad(env.joint_state().astype(np.float64))
         result = env.step(env.action_for(joints + rng.normal(0, 0.1, 6)))
-        trace.append(np.concatenate([env.snapshot(), env.state(), [result.ik_error_m]]))
+        trace.append(
+            np.concatenate(
+                [
+                    env.snapshot(),
+                    env.state(),
+                    [result.ik_error_m],
+                ]
+            )
+        )
     return np.array(trace)
 
 
 def run_expert(env, episode_index):
     env.reset(episode_index)
-    expert, results = PickPlaceExpert(env), []
+    expert = PickPlaceExpert(env)
+    results = []
     while len(results) < env.spec.max_steps and not (results and results[-1].success):
         results.append(env.step(expert.action().astype(np.float32)))
     return results
@@ -122,7 +136,10 @@ def run_expert(env, episode_index):
 # The next tests are about rotation vectors and poses.
 
 
-@pytest.mark.parametrize("angle", [0.0, 1e-9, 0.3, 3.0, np.pi - 1e-6, 4.0])
+@pytest.mark.parametrize(
+    "angle",
+    [0.0, 1e-9, 0.3, 3.0, np.pi - 1e-6, 4.0],
+)
 def test_rotation_vectors_are_those_of_scipy(angle):
     vector = angle * np.array([0.6, 0.0, -0.8])
     np.testing.assert_allclose(
@@ -148,7 +165,13 @@ def test_the_state_is_what_lerobots_pipeline_makes_of_the_joints(absolute):
     for q in random_postures(absolute._kinematics, 20, seed=3):
         absolute.reset(0)
         absolute.place_arm(np.append(q, 0.5))
-        joints = dict(zip(absolute.units.names, absolute.joint_state().tolist(), strict=True))
+        joints = dict(
+            zip(
+                absolute.units.names,
+                absolute.joint_state().tolist(),
+                strict=True,
+            )
+        )
         ours = absolute.state()
         theirs = compute_forward_kinematics_joints_to_ee(joints, LerobotUrdf(), list(JOINTS))
         assert tuple(theirs) == absolute.spec.state_names
@@ -173,7 +196,8 @@ def test_the_jacobian_is_the_derivative_of_the_error(kinematics):
 def test_poses_are_in_the_frame_of_the_base(own_scene):
     """The robot's place and heading in the world change neither state nor joints."""
     turned = mujoco.MjSpec.from_file(str(own_scene))
-    turned.body("base").pos, turned.body("base").quat = [0.3, -0.2, 0.1], [0.8, 0.0, 0.0, 0.6]
+    turned.body("base").pos = [0.3, -0.2, 0.1]
+    turned.body("base").quat = [0.8, 0.0, 0.0, 0.6]
     here, there = (
         PoseKinematics(model, TOOL_SITE)
         for model in (turned.compile(), mujoco.MjModel.from_xml_path(str(own_scene)))
@@ -194,7 +218,11 @@ def test_poses_are_in_the_frame_of_the_base(own_scene):
 def test_from_nearby_every_pose_of_the_arm_is_met(kinematics, spread_rad):
     rng = np.random.default_rng(2)
     for q in random_postures(kinematics, 150, seed=2):
-        start = np.clip(q + rng.normal(0, spread_rad, 5), kinematics._low, kinematics._high)
+        start = np.clip(
+            q + rng.normal(0, spread_rad, 5),
+            kinematics._low,
+            kinematics._high,
+        )
         solution = kinematics.solve(start, kinematics.forward(q))
         reached = kinematics.forward(solution.q_rad)
         assert np.linalg.norm(reached.pos_m - kinematics.forward(q).pos_m) < 1e-4
@@ -207,11 +235,15 @@ def test_from_home_every_position_is_met_and_most_poses(blind_env, kinematics):
     Positions include those behind the robot and under the table, where a single search often
     stalls.
     """
-    home, errors = np.array(blind_env.config.home_rad[:5]), []
+    home = np.array(blind_env.config.home_rad[:5])
+    errors = []
     for q in random_postures(kinematics, 150, seed=4):
         solution = kinematics.solve(home, kinematics.forward(q))
         errors.append(
-            [np.linalg.norm(solution.pos_error_m), np.linalg.norm(solution.rot_error_rad)]
+            [
+                np.linalg.norm(solution.pos_error_m),
+                np.linalg.norm(solution.rot_error_rad),
+            ]
         )
     pos_m, rot_rad = np.array(errors).T
     assert pos_m.max() < IK_TOLERANCE_M and (pos_m < 0.001).mean() > 0.85
@@ -221,22 +253,36 @@ def test_from_home_every_position_is_met_and_most_poses(blind_env, kinematics):
 def test_an_orientation_beyond_five_joints_costs_no_position(kinematics):
     rng = np.random.default_rng(5)
     for q in random_postures(kinematics, 100, seed=5):
-        pose, axis = kinematics.forward(q), rng.normal(size=3)
-        off = Pose(pose.pos_m, pose.rotation @ rotation_of(0.3 * axis / np.linalg.norm(axis)))
+        pose = kinematics.forward(q)
+        axis = rng.normal(size=3)
+        off = Pose(
+            pose.pos_m,
+            pose.rotation @ rotation_of(0.3 * axis / np.linalg.norm(axis)),
+        )
         assert np.linalg.norm(kinematics.solve(q, off).pos_error_m) < 0.002
 
 
 def test_joint_and_servo_limits_hold(kinematics):
     rng = np.random.default_rng(6)
     for q in random_postures(kinematics, 30, seed=6):
-        target = Pose(rng.normal(0, 1, 3), rotation_of(rng.normal(0, 2, 3)))
+        target = Pose(
+            rng.normal(0, 1, 3),
+            rotation_of(rng.normal(0, 2, 3)),
+        )
         solution = kinematics.solve(q, target)
         assert (solution.q_rad >= kinematics._low).all() and (
             solution.q_rad <= kinematics._high
         ).all()
 
 
-@pytest.mark.parametrize("pos", [(1.2, 0.0, 0.2), (0.3, 0.9, 0.4), (0.2, -0.1, 1.3)])
+@pytest.mark.parametrize(
+    "pos",
+    [
+        (1.2, 0.0, 0.2),
+        (0.3, 0.9, 0.4),
+        (0.2, -0.1, 1.3),
+    ],
+)
 def test_out_of_reach_the_error_is_the_true_distance(absolute, pos):
     """The nearest reachable point comes from another solver with many starts."""
     pos = np.array(pos)
@@ -245,12 +291,21 @@ def test_out_of_reach_the_error_is_the_true_distance(absolute, pos):
     bounds = (absolute._kinematics._low, absolute._kinematics._high)
     starts = random_postures(absolute._kinematics, 4, seed=7)
     nearest_m = min(
-        np.linalg.norm(least_squares(lambda q: forward(q).pos_m - pos, start, bounds=bounds).fun)
+        np.linalg.norm(
+            least_squares(
+                lambda q: forward(q).pos_m - pos,
+                start,
+                bounds=bounds,
+            ).fun
+        )
         for start in starts
     )
     result = absolute.step(np.concatenate([pos, absolute.state()[3:6], [50.0]]))
     commanded = forward(absolute.data.ctrl[:5])
-    assert result.ik_error_m == pytest.approx(np.linalg.norm(commanded.pos_m - pos), abs=1e-9)
+    assert result.ik_error_m == pytest.approx(
+        np.linalg.norm(commanded.pos_m - pos),
+        abs=1e-9,
+    )
     assert result.ik_failed and result.clipped
     # The target is first clipped to the box. The arm then goes as near to it as it can.
     assert nearest_m - 1e-4 <= result.ik_error_m < nearest_m + 0.05
@@ -283,7 +338,8 @@ def test_restore_continues_bit_for_bit(env, n_before):
     expert = PickPlaceExpert(env)
     for _ in range(n_before):
         env.step(expert.action())
-    snapshot, state = env.snapshot(), env.state()
+    snapshot = env.snapshot()
+    state = env.state()
     went_on = drive(env, 30)
     env.reset(9)
     drive(env, 7, seed=1)
@@ -332,7 +388,11 @@ def test_a_delta_is_composed_as_lerobot_composes_it(delta):
         theirs = compose(transition)[TransitionKey.ACTION]
         delta.step(action)
         reached = delta._kinematics.forward(delta.data.ctrl[:5])
-        np.testing.assert_allclose(reached.pos_m, [theirs[f"ee.{k}"] for k in "xyz"], atol=1e-4)
+        np.testing.assert_allclose(
+            reached.pos_m,
+            [theirs[f"ee.{k}"] for k in "xyz"],
+            atol=1e-4,
+        )
         target = rotation_of(np.array([theirs[f"ee.w{k}"] for k in "xyz"]))
         assert np.linalg.norm(rotation_vector_of(target.T @ reached.rotation)) < 0.01
         np.testing.assert_allclose(
@@ -345,16 +405,19 @@ def test_joints_come_back_from_their_action(env):
     rng = np.random.default_rng(9)
     for _ in range(20):
         target = np.array(env.config.home_rad) + rng.normal(0, 0.03, 6)
-        np.testing.assert_allclose(env.joint_target_rad(env.action_for(target)), target, atol=1e-3)
+        np.testing.assert_allclose(
+            env.joint_target_rad(env.action_for(target)),
+            target,
+            atol=1e-3,
+        )
 
 
 def test_the_bounds_hold_all_that_the_arm_can_reach(absolute, delta):
     """The extremes along each axis come from another solver."""
-    low, high = np.array(absolute.spec.action.low), np.array(absolute.spec.action.high)
-    forward, starts = (
-        absolute._kinematics.forward,
-        random_postures(absolute._kinematics, 2000, seed=10),
-    )
+    low = np.array(absolute.spec.action.low)
+    high = np.array(absolute.spec.action.high)
+    forward = absolute._kinematics.forward
+    starts = random_postures(absolute._kinematics, 2000, seed=10)
     limits = list(zip(absolute._kinematics._low, absolute._kinematics._high, strict=True))
     positions = np.stack([forward(q).pos_m for q in starts])
     for axis in range(3):
@@ -363,7 +426,8 @@ def test_the_bounds_hold_all_that_the_arm_can_reach(absolute, delta):
             best = minimize(
                 lambda q, a=axis, s=sign: -s * forward(q).pos_m[a], start, bounds=limits
             )
-            extreme, bound = -sign * best.fun, (low, high)[sign > 0][axis]
+            extreme = -sign * best.fun
+            bound = (low, high)[sign > 0][axis]
             assert 0 < sign * (bound - extreme) < 0.06
     assert absolute.spec.action.low[3:] == (-np.pi,) * 3 + (0.0,)
     assert absolute.spec.action.high[3:] == (np.pi,) * 3 + (100.0,)
@@ -417,4 +481,7 @@ def test_a_scene_of_ones_own_needs_the_tool_frame(own_scene, tmp_path, name):
     spec.compile()
     (tmp_path / "bare.xml").write_text(spec.to_xml())
     with pytest.raises(WhiskerError, match="gripperframe"):
-        make_env(f"{name}@{tmp_path / 'bare.xml'}", image_sizes={})
+        make_env(
+            f"{name}@{tmp_path / 'bare.xml'}",
+            image_sizes={},
+        )

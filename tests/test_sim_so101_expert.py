@@ -39,7 +39,8 @@ def test_a_failure_mode_spoils_it(blind_env, failure_mode):
 
 
 def test_it_follows_from_the_state_alone(blind_env):
-    first, again = run(blind_env, 3), run(blind_env, 3)
+    first = run(blind_env, 3)
+    again = run(blind_env, 3)
     assert (first.progress[0].object_pos_world == again.progress[0].object_pos_world).all()
 
 

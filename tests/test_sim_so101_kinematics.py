@@ -18,13 +18,23 @@ def forward(env, q_rad):
     return site.xpos.copy(), site.xmat.reshape(3, 3).copy()
 
 
-@pytest.mark.parametrize("x", [0.16, 0.22, 0.28])
-@pytest.mark.parametrize("y", [-0.12, -0.04])
-@pytest.mark.parametrize("yaw_offset", [-0.6, 0.0, 0.6])
+@pytest.mark.parametrize(
+    "x",
+    [0.16, 0.22, 0.28],
+)
+@pytest.mark.parametrize(
+    "y",
+    [-0.12, -0.04],
+)
+@pytest.mark.parametrize(
+    "yaw_offset",
+    [-0.6, 0.0, 0.6],
+)
 def test_reaches_every_grasp_straight_down_with_the_yaw_asked_for(
     blind_env, kinematics, x, y, yaw_offset
 ):
-    target, yaw = np.array([x, y, 0.0125]), np.arctan2(y, x - 0.04) + yaw_offset
+    target = np.array([x, y, 0.0125])
+    yaw = np.arctan2(y, x - 0.04) + yaw_offset
     q = kinematics.solve(
         np.array(blind_env.config.home_rad[:5]), target, yaw, 0.1, n_iterations=200
     )
@@ -45,7 +55,13 @@ def test_position_comes_first_where_the_wrist_saturates(blind_env, kinematics):
 
 
 def test_out_of_reach_stays_inside_the_joint_limits(blind_env, kinematics):
-    q = kinematics.solve(np.zeros(5), np.array([2.0, 2.0, 2.0]), 0.0, 0.1, n_iterations=100)
+    q = kinematics.solve(
+        np.zeros(5),
+        np.array([2.0, 2.0, 2.0]),
+        0.0,
+        0.1,
+        n_iterations=100,
+    )
     low, high = blind_env.model.jnt_range[:5].T
     assert (q >= low).all() and (q <= high).all()
 
@@ -61,7 +77,17 @@ def test_the_jacobian_is_the_derivative_of_the_error(blind_env, kinematics):
     eps = 1e-6
     for joint in range(5):
         dq = eps * np.eye(5)[joint]
-        up, _ = kinematics._linearise(q + dq, pos, yaw, 1.0)
-        down, _ = kinematics._linearise(q - dq, pos, yaw, 1.0)
+        up, _ = kinematics._linearise(
+            q + dq,
+            pos,
+            yaw,
+            1.0,
+        )
+        down, _ = kinematics._linearise(
+            q - dq,
+            pos,
+            yaw,
+            1.0,
+        )
         # The sign is negative, because the error falls as the joint moves towards the target.
         np.testing.assert_allclose(-(up - down) / (2 * eps), jacobian[:, joint], atol=0.02)

@@ -17,7 +17,11 @@ from sim.so101.scene_config import DEFAULT_SCENE
 @pytest.fixture(scope="module")
 def env():
     env = make_env(
-        "so101/pick_place", image_sizes={"overhead_cam": (48, 64), "overhead_cam_depth": (48, 64)}
+        "so101/pick_place",
+        image_sizes={
+            "overhead_cam": (48, 64),
+            "overhead_cam_depth": (48, 64),
+        },
     )
     yield env
     env.close()
@@ -30,7 +34,12 @@ def drive(env, n_steps, seed=0):
     for _ in range(n_steps):
         result = env.step(env.state() + rng.normal(0, 6, 6))
         trace.append(
-            np.concatenate([env.snapshot(), [result.progress[0].measures["object_height_m"]]])
+            np.concatenate(
+                [
+                    env.snapshot(),
+                    [result.progress[0].measures["object_height_m"]],
+                ]
+            )
         )
     return np.array(trace)
 
@@ -82,7 +91,10 @@ def test_units_do_not_change_the_world(blind_env):
     np.testing.assert_allclose(blind_env.snapshot(), other.snapshot(), atol=1e-9)
 
 
-@pytest.mark.parametrize("n_before", [0, 3, 70])
+@pytest.mark.parametrize(
+    "n_before",
+    [0, 3, 70],
+)
 def test_restore_continues_bit_for_bit(env, n_before):
     """A restored grasp continues exactly, too, with its contacts and warm starts."""
     env.reset(5)
@@ -95,7 +107,10 @@ def test_restore_continues_bit_for_bit(env, n_before):
     drive(env, 7)
     env.restore(snapshot)
     assert env.progress()[0].stages == progress.stages
-    np.testing.assert_array_equal(env.progress()[0].object_pos_world, progress.object_pos_world)
+    np.testing.assert_array_equal(
+        env.progress()[0].object_pos_world,
+        progress.object_pos_world,
+    )
     np.testing.assert_array_equal(drive(env, 40), went_on)
 
 
@@ -103,12 +118,18 @@ def test_looking_changes_nothing(env):
     env.reset(2)
     blind = drive(env, 20)
     env.reset(2)
-    rng, looked = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    looked = []
     for _ in range(20):
         env.observe()
         result = env.step(env.state() + rng.normal(0, 6, 6))
         looked.append(
-            np.concatenate([env.snapshot(), [result.progress[0].measures["object_height_m"]]])
+            np.concatenate(
+                [
+                    env.snapshot(),
+                    [result.progress[0].measures["object_height_m"]],
+                ]
+            )
         )
     np.testing.assert_array_equal(blind, looked)
 
@@ -143,14 +164,23 @@ def test_the_image_is_upright(env):
     row = 24 - 24 * (x - DEFAULT_SCENE.overhead_pos_m[0]) / half_m
     column = 32 - 24 * (y - DEFAULT_SCENE.overhead_pos_m[1]) / half_m
     np.testing.assert_allclose(
-        [np.nonzero(red)[0].mean(), np.nonzero(red)[1].mean()], [row, column], atol=1.5
+        [
+            np.nonzero(red)[0].mean(),
+            np.nonzero(red)[1].mean(),
+        ],
+        [row, column],
+        atol=1.5,
     )
 
 
 @pytest.fixture(scope="module")
 def looking_env():
     """Return an environment with three cameras of different image shapes."""
-    sizes = {"overhead_cam": (48, 64), "wrist_cam": (60, 100), "viewer_cam": (40, 90)}
+    sizes = {
+        "overhead_cam": (48, 64),
+        "wrist_cam": (60, 100),
+        "viewer_cam": (40, 90),
+    }
     env = make_env("so101/pick_place", image_sizes=sizes)
     yield env
     env.close()
@@ -172,13 +202,25 @@ def segmented_middle(env, camera, geom, finer=8):
     return np.array([columns.mean() + 0.5, rows.mean() + 0.5]) / finer
 
 
-@pytest.mark.parametrize("camera_index", [0, 1, 2])
-@pytest.mark.parametrize("offset_m", [(0.0, 0.0, 0.06), (0.02, -0.02, 0.08), (-0.02, 0.02, 0.07)])
+@pytest.mark.parametrize(
+    "camera_index",
+    [0, 1, 2],
+)
+@pytest.mark.parametrize(
+    "offset_m",
+    [
+        (0.0, 0.0, 0.06),
+        (0.02, -0.02, 0.08),
+        (-0.02, 0.02, 0.07),
+    ],
+)
 def test_the_projection_is_where_mujoco_draws(looking_env, camera_index, offset_m):
     """MuJoCo's own segmentation shows where a block of 3 mm is, seen from all sides."""
-    env, camera = looking_env, looking_env.spec.cameras[camera_index]
+    env = looking_env
+    camera = looking_env.spec.cameras[camera_index]
     env.reset(3)
-    block, size = env.model.geom("block"), env.model.geom("block").size.copy()
+    block = env.model.geom("block")
+    size = env.model.geom("block").size.copy()
     env.place_arm(PickPlaceExpert(env).pose_above_block(np.array(offset_m)))
     block.size[:] = 0.0015
     try:
@@ -203,7 +245,10 @@ def test_the_projection_is_of_the_image_that_is_observed(looking_env):
     np.testing.assert_allclose(
         [u / depth_m, v / depth_m], [columns.mean() + 0.5, rows.mean() + 0.5], atol=1.0
     )
-    assert depth_m == pytest.approx(DEFAULT_SCENE.overhead_pos_m[2] - 0.0125, abs=1e-6)
+    assert depth_m == pytest.approx(
+        DEFAULT_SCENE.overhead_pos_m[2] - 0.0125,
+        abs=1e-6,
+    )
 
 
 def test_the_edges_of_an_image_are_its_field_of_view(looking_env):
@@ -220,7 +265,11 @@ def test_the_edges_of_an_image_are_its_field_of_view(looking_env):
         ((x, y - half_m * 4 / 3, 0), (64, 24)),
     ):
         homogeneous = projection @ (*point, 1.0)
-        np.testing.assert_allclose(homogeneous[:2] / homogeneous[2], (u, v), atol=1e-9)
+        np.testing.assert_allclose(
+            homogeneous[:2] / homogeneous[2],
+            (u, v),
+            atol=1e-9,
+        )
 
 
 def test_a_wrist_camera_moves_with_the_arm_and_an_unobserved_one_has_no_projection(
@@ -262,7 +311,10 @@ def test_its_goal_is_one_and_met_when_the_block_is_placed(blind_env):
 
 
 def test_its_expert_can_be_given_a_fault_by_name(blind_env):
-    assert isinstance(blind_env, Env) and isinstance(blind_env.make_expert("never_close"), Expert)
+    assert isinstance(blind_env, Env) and isinstance(
+        blind_env.make_expert("never_close"),
+        Expert,
+    )
     with pytest.raises(UnknownNameError, match="Did you mean 'never_close'"):
         blind_env.make_expert("never_closes")
 
@@ -272,7 +324,10 @@ def test_depth_is_the_distance_to_the_table(env):
     depth = env.observe().images["overhead_cam_depth"]
     low, high = DEFAULT_SCENE.depth_range_m
     corner_m = depth[2, 60, 0] / 255 * (high - low) + low
-    assert corner_m == pytest.approx(DEFAULT_SCENE.overhead_pos_m[2], abs=0.004)
+    assert corner_m == pytest.approx(
+        DEFAULT_SCENE.overhead_pos_m[2],
+        abs=0.004,
+    )
     assert (depth[..., 0] == depth[..., 2]).all()
 
 
@@ -290,7 +345,9 @@ def test_the_grip_holds_by_friction_alone(blind_env):
         saved = blind_env.model.geom_friction.copy()
         if friction is not None:
             blind_env.model.geom_friction[:] = friction
-        expert, highest_m, grasp_offset = PickPlaceExpert(blind_env), 0.0, None
+        expert = PickPlaceExpert(blind_env)
+        highest_m = 0.0
+        grasp_offset = None
         for _ in range(100):
             progress = blind_env.step(expert.action()).progress[0]
             highest_m = max(highest_m, progress.measures["object_height_m"])

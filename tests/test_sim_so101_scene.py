@@ -32,10 +32,8 @@ def test_physics_keeps_the_robots_own_inertia(blind_env):
 
 def test_light_and_original_meshes_move_alike():
     """The physics is bit for bit equal with and without light meshes."""
-    light, original = (
-        build_model(DEFAULT_SCENE),
-        build_model(replace(DEFAULT_SCENE, mesh_cell_m=0.0)),
-    )
+    light = build_model(DEFAULT_SCENE)
+    original = build_model(replace(DEFAULT_SCENE, mesh_cell_m=0.0))
     states = []
     for model in (light, original):
         data = mujoco.MjData(model)
@@ -48,7 +46,8 @@ def test_light_and_original_meshes_move_alike():
 
 def test_the_jaws_close_on_nothing_but_the_block(blind_env):
     """Without a block the jaws meet. With a block of 25 mm between them they stop 25 mm apart."""
-    env, gravity = blind_env, blind_env.model.opt.gravity.copy()
+    env = blind_env
+    gravity = blind_env.model.opt.gravity.copy()
     env.model.opt.gravity[:] = 0
     gaps_m = []
     for block_x in (0.0046, 0.3):
@@ -57,7 +56,10 @@ def test_the_jaws_close_on_nothing_but_the_block(blind_env):
         pos = tcp.xpos + tcp.xmat.reshape(3, 3) @ [block_x - 0.0046, 0, 0]
         address = env.model.jnt_qposadr[env.model.body("block").jntadr[0]]
         env.data.qpos[address : address + 3] = pos
-        mujoco.mju_mat2Quat(env.data.qpos[address + 3 : address + 7], tcp.xmat)
+        mujoco.mju_mat2Quat(
+            env.data.qpos[address + 3 : address + 7],
+            tcp.xmat,
+        )
         closing = env.state()
         closing[5] = 0.0
         for _ in range(12):
@@ -73,7 +75,8 @@ def _gap_m(env):
 
     It is measured from the static tip's inner face to the middle of the jaw tip's lower end.
     """
-    gripper, jaw_tip = env.data.body("gripper"), env.model.geom("jaw_tip")
+    gripper = env.data.body("gripper")
+    jaw_tip = env.model.geom("jaw_tip")
     tip = env.data.geom("jaw_tip")
     inner = tip.xpos + tip.xmat.reshape(3, 3) @ [-jaw_tip.size[0], 0, -0.5 * jaw_tip.size[2]]
     return (gripper.xmat.reshape(3, 3).T @ (inner - gripper.xpos))[0] + 0.0079
@@ -82,12 +85,18 @@ def _gap_m(env):
 def test_brick_preset_is_close_to_the_published_scene():
     model = build_model(BRICK_SCENE)
     np.testing.assert_allclose(2 * model.geom("block").size, [0.064, 0.032, 0.019])
-    np.testing.assert_allclose(2 * model.site("goal").size[:2], [0.12, 0.12])
+    np.testing.assert_allclose(
+        2 * model.site("goal").size[:2],
+        [0.12, 0.12],
+    )
     assert model.camera("overhead_cam").fovy[0] == 52 and model.camera("wrist_cam").fovy[0] == 71
 
 
 def test_a_model_of_the_users_own_runs(own_scene):
-    env = make_env(f"so101/pick_place@{own_scene}", image_sizes={"overhead_cam": (480, 640)})
+    env = make_env(
+        f"so101/pick_place@{own_scene}",
+        image_sizes={"overhead_cam": (480, 640)},
+    )
     env.reset(3)
     assert env.observe().images["overhead_cam"].shape == (480, 640, 3)
     assert env.progress()[0].measures["goal_distance_m"] > 0.1
@@ -106,7 +115,10 @@ def test_a_model_without_the_names_is_refused_with_all_of_them(tmp_path):
         make_env(f"so101/pick_place@{path}")
 
 
-@pytest.mark.parametrize("content", ["<mujoco><oops/></mujoco>", "no xml", None])
+@pytest.mark.parametrize(
+    "content",
+    ["<mujoco><oops/></mujoco>", "no xml", None],
+)
 def test_a_file_that_does_not_compile_is_refused(tmp_path, content):
     path = tmp_path / "scene.xml"
     if content is not None:

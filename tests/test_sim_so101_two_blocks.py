@@ -35,7 +35,13 @@ def run_expert(env, episode_index, failure_mode=None):
     policy = ScriptedPolicy(env)
     policy._expert = env.make_expert(failure_mode)
     return make_row(
-        run_episode(env, policy, episode_index, EpisodeRecorder(), RolloutSettings(1, 150))
+        run_episode(
+            env,
+            policy,
+            episode_index,
+            EpisodeRecorder(),
+            RolloutSettings(1, 150),
+        )
     )
 
 
@@ -75,7 +81,10 @@ def test_the_place_does_not_tell_what_is_named(words_env):
             named[0].replace("_", " ") in words_env.instruction
             and named[1] in words_env.instruction
         )
-        np.testing.assert_array_equal(words_env.progress()[0].object_pos_world[:2], at[named[0]])
+        np.testing.assert_array_equal(
+            words_env.progress()[0].object_pos_world[:2],
+            at[named[0]],
+        )
         np.testing.assert_array_equal(words_env.goal_pos_world()[:2], at[named[1]])
     # There are 16 kinds, and each occurs 5 times on average.
     assert len(sides) == 16 and max(sides.values()) < 16
@@ -95,7 +104,9 @@ def test_the_expert_follows_the_words_and_fails_with_others(words_env):
 
 def test_a_snapshot_brings_the_words_and_the_places_back(words_env):
     words_env.reset(0)
-    told, at, snapshot = words_env.instruction, positions(words_env), words_env.snapshot()
+    told = words_env.instruction
+    at = positions(words_env)
+    snapshot = words_env.snapshot()
     words_env.reset(next(k for k in range(1, 9) if instruction_index("pick_place_words", k) != 0))
     words_env.reset(1)
     assert words_env.instruction != told
@@ -158,7 +169,10 @@ def test_progress_follows_the_block_that_the_gripper_is_at(either_env):
         either_env.restore(snapshot)
         either_env.place_arm(above_other)
         assert np.linalg.norm(either_env.ee_pos_world() - other.xpos) < 0.07
-        np.testing.assert_array_equal(either_env.progress()[0].object_pos_world, body.xpos)
+        np.testing.assert_array_equal(
+            either_env.progress()[0].object_pos_world,
+            body.xpos,
+        )
 
 
 @pytest.mark.parametrize("name", ["so101/pick_place_words", "so101/pick_place_either"])

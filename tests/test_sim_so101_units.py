@@ -23,7 +23,16 @@ def lerobot_values(q_rad, body_mode):
     }
     low = 2048 + np.rint(RANGE_RAD[:, 0] * ticks_per_rad).astype(int)
     high = 2048 + np.rint(RANGE_RAD[:, 1] * ticks_per_rad).astype(int)
-    calibration = {j: MotorCalibration(i + 1, 0, 0, low[i], high[i]) for i, j in enumerate(JOINTS)}
+    calibration = {
+        j: MotorCalibration(
+            i + 1,
+            0,
+            0,
+            low[i],
+            high[i],
+        )
+        for i, j in enumerate(JOINTS)
+    }
     bus = FeetechMotorsBus(port="/dev/null", motors=motors, calibration=calibration)
     ticks = {i + 1: int(np.rint(2048 + q * ticks_per_rad)) for i, q in enumerate(q_rad)}
     values = bus._normalize(ticks)
@@ -32,10 +41,14 @@ def lerobot_values(q_rad, body_mode):
 
 @pytest.mark.parametrize(
     ("body_units", "mode"),
-    [("deg", MotorNormMode.DEGREES), ("range_m100_100", MotorNormMode.RANGE_M100_100)],
+    [
+        ("deg", MotorNormMode.DEGREES),
+        ("range_m100_100", MotorNormMode.RANGE_M100_100),
+    ],
 )
 def test_same_values_as_lerobot_on_a_real_bus(body_units, mode):
-    units, rng = JointUnits(RANGE_RAD, body_units), np.random.default_rng(0)
+    units = JointUnits(RANGE_RAD, body_units)
+    rng = np.random.default_rng(0)
     for _ in range(50):
         q_rad = rng.uniform(*RANGE_RAD.T)
         # A tick is 0.09 degrees, and at most 0.06 of the -100..100 range.
@@ -46,7 +59,11 @@ def test_same_values_as_lerobot_on_a_real_bus(body_units, mode):
 def test_round_trip(body_units):
     units = JointUnits(RANGE_RAD, body_units)
     q_rad = np.random.default_rng(1).uniform(*RANGE_RAD.T, size=(100, 6))
-    np.testing.assert_allclose(units.to_rad(units.from_rad(q_rad)), q_rad, atol=1e-12)
+    np.testing.assert_allclose(
+        units.to_rad(units.from_rad(q_rad)),
+        q_rad,
+        atol=1e-12,
+    )
 
 
 def test_gripper_is_0_closed_and_100_open():

@@ -121,12 +121,22 @@ def test_a_factory_that_cannot_be_called_is_named_with_the_reason(factory, said)
 
 
 def test_a_factory_is_called_by_the_names_of_its_arguments():
-    assert call_factory("x", lambda device, env, seed=7: (env, device, seed), env=1, device=2) == (
+    assert call_factory(
+        "x",
+        lambda device, env, seed=7: (env, device, seed),
+        env=1,
+        device=2,
+    ) == (
         1,
         2,
         7,
     )
-    assert call_factory("x", lambda **given: given, env=1, device=2) == {"env": 1, "device": 2}
+    assert call_factory(
+        "x",
+        lambda **given: given,
+        env=1,
+        device=2,
+    ) == {"env": 1, "device": 2}
 
 
 def test_entry_points_are_read_from_what_is_installed(tmp_path, monkeypatch):

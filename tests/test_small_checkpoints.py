@@ -111,7 +111,8 @@ def test_a_second_build_is_the_same_and_leaves_the_generator_alone(checkpoint, t
     assert torch.equal(before, torch.random.get_rng_state())
     for path in checkpoint.glob("*.safetensors"):
         # Not the bytes: safetensors lists tensors with two names in random order.
-        ours, theirs = load_file(path), load_file(again / path.name)
+        ours = load_file(path)
+        theirs = load_file(again / path.name)
         assert ours.keys() == theirs.keys() and all(
             torch.equal(ours[key], theirs[key]) for key in ours
         ), path
@@ -156,7 +157,16 @@ def test_a_fresh_process_gives_the_same_actions(tmp_path):
         for policy_type in sorted(BUILDERS)
     ]
     command = [sys.executable, "-c", FRESH_PROCESS, *map(str, folders)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    for folder, theirs in zip(folders, json.loads(done.stdout.splitlines()[-1]), strict=True):
+    for folder, theirs in zip(
+        folders,
+        json.loads(done.stdout.splitlines()[-1]),
+        strict=True,
+    ):
         np.testing.assert_array_equal(act(load(folder)), np.float32(theirs), err_msg=folder.name)

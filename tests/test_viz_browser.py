@@ -143,7 +143,12 @@ def exported(browser, export):
 @pytest.fixture(scope="module")
 def run_viewer(browser, failed_run):
     with (
-        closing(RunSource(Run.open(failed_run), find_row(Run.open(failed_run), None))) as source,
+        closing(
+            RunSource(
+                Run.open(failed_run),
+                find_row(Run.open(failed_run), None),
+            )
+        ) as source,
         served(source) as server,
     ):
         viewer = Viewer(browser, server.url)
@@ -153,7 +158,11 @@ def run_viewer(browser, failed_run):
 
 def seek(viewer, step):
     """Go to a step by keys alone, from the start."""
-    viewer.press("Home", *["Shift+ArrowRight"] * (step // 20), *["ArrowRight"] * (step % 20))
+    viewer.press(
+        "Home",
+        *["Shift+ArrowRight"] * (step // 20),
+        *["ArrowRight"] * (step % 20),
+    )
     assert viewer.state["step"] == step
 
 
@@ -192,7 +201,10 @@ def test_a_failed_episode_opens_where_it_failed(browser, export, failure):
     ]
 
 
-@pytest.mark.parametrize(("key", "command", "before", "after"), MOVES)
+@pytest.mark.parametrize(
+    ("key", "command", "before", "after"),
+    MOVES,
+)
 def test_a_key_and_its_button_move_alike(exported, failure, key, command, before, after):
     after = failure.decisive_step if after == "decisive" else after
     seek(exported, before)
@@ -297,7 +309,10 @@ def test_plan_and_way_taken_stand_out_for_every_eye(exported, deficiency):
         for key, least in (("p", 100), ("w", 20)):
             with_line = exported.lab(".picture canvas")
             exported.press(key)
-            distance = np.linalg.norm(with_line - exported.lab(".picture canvas"), axis=2)
+            distance = np.linalg.norm(
+                with_line - exported.lab(".picture canvas"),
+                axis=2,
+            )
             exported.press(key)
             # The distance is in CIELAB. A difference of 10 is visible at a glance.
             assert (distance > 25).sum() > least
@@ -341,7 +356,11 @@ def test_a_graph_tells_the_value_at_the_pointer(exported, failed_run, failure):
         step = int(re.match(r"step (\d+), ", told)[1])
         assert abs(step - 75) <= 1 and f"{step / 30:.2f} s" in told
         shown = float(re.search(r"measured (\S+)", told)[1].replace("−", "-"))
-        assert shown == pytest.approx(values[step], abs=0.06, rel=0.005)
+        assert shown == pytest.approx(
+            values[step],
+            abs=0.06,
+            rel=0.005,
+        )
     # A latency is neither commanded nor planned.
     assert "predicted" not in told
     exported.page.mouse.move(1, 1)
@@ -409,9 +428,23 @@ def test_text_is_large_enough_and_stands_out(exported, theme):
     assert not [text for text in texts if text["size"] < 12 or text["contrast"] < 4.5]
 
 
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (900, 700), (700, 900), (390, 844)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        (1440, 900),
+        (900, 700),
+        (700, 900),
+        (390, 844),
+    ],
+)
 def test_the_picture_has_room_on_every_screen(browser, export, width, height):
-    viewer = Viewer(browser, export.as_uri(), offline=True, width=width, height=height)
+    viewer = Viewer(
+        browser,
+        export.as_uri(),
+        offline=True,
+        width=width,
+        height=height,
+    )
     canvas = viewer.page.locator(".picture canvas").bounding_box()
     assert canvas["width"] >= min(width, 400) and canvas["height"] >= 300
     assert canvas["y"] + canvas["height"] <= height
@@ -445,7 +478,8 @@ def test_a_run_is_browsed_failures_first(run_viewer, failed_run):
 
 def test_plans_and_images_come_as_they_are_looked_at(browser, failed_run):
     """The scene does not wait for plans and images, and the page says which are missing."""
-    there, asked = threading.Event(), []
+    there = threading.Event()
+    asked = []
 
     class SlowSource(RunSource):
         def images(self, key, prediction):
@@ -726,7 +760,12 @@ def test_a_rollout_is_driven_from_the_page(browser):
 
 def test_the_command_serves_the_page_until_it_is_ended(browser, failed_run):
     command = [sys.executable, "-m", "viz", str(failed_run), "--no-browser"]
-    whiskers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=catch_ctrl_c)
+    whiskers = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=catch_ctrl_c,
+    )
     try:
         url = whiskers.stdout.readline().strip()
         assert url.startswith("http://127.0.0.1:")

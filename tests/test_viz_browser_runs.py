@@ -120,9 +120,13 @@ def test_from_the_list_to_a_moment_and_back(browser, folder):
 
 def test_a_view_that_was_turned_is_in_the_address(browser, folder):
     with served_runs(folder) as server:
-        viewer = Viewer(browser, f"{server.url}#run={NAME}&episode=pick_place/8&step=5")
+        viewer = Viewer(
+            browser,
+            f"{server.url}#run={NAME}&episode=pick_place/8&step=5",
+        )
         box = viewer.page.locator(".picture canvas").bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        x = box["x"] + box["width"] / 2
+        y = box["y"] + box["height"] / 2
         viewer.page.mouse.move(x, y)
         viewer.page.mouse.down()
         viewer.page.mouse.move(x + 90, y + 40)
@@ -155,13 +159,24 @@ def test_what_is_not_there_is_said_in_one_sentence(browser, folder):
 def test_a_run_that_is_written_grows_on_both_pages(browser, folder, failed_run):
     row = load_rows(failed_run)[1]
     with served_runs(folder) as server:
-        runs, episodes = Viewer(browser, server.url), Viewer(browser, f"{server.url}#run=growing")
+        runs = Viewer(browser, server.url)
+        episodes = Viewer(browser, f"{server.url}#run=growing")
         cell = runs.page.locator('tr[data-run="growing"] td[data-column="episodes"]')
         assert "1 of 2" in cell.inner_text() and "unfinished" in cell.inner_text()
         assert episodes.state["episodes"] == ["pick_place/7"]
         assert episodes.page.inner_text(".progress") == "1 of 2"
         with closing(RunFolder.reopen(folder / "growing")) as run:
-            run.append(EpisodeRecord(row.task, row.episode_index, False, "", 0.1, None), row)
+            run.append(
+                EpisodeRecord(
+                    row.task,
+                    row.episode_index,
+                    False,
+                    "",
+                    0.1,
+                    None,
+                ),
+                row,
+            )
         episodes.wait(lambda: episodes.state["episodes"] == ["pick_place/8", "pick_place/7"])
         episodes.wait(lambda: episodes.page.inner_text(".progress") == "")
         runs.wait(lambda: cell.inner_text() == "2")
@@ -214,7 +229,12 @@ def test_a_report_is_opened_or_told_how_to_make(browser, folder):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_list_is_legible(browser, folder, theme):
     with served_runs(folder) as server:
-        viewer = Viewer(browser, server.url, width=390, height=844)
+        viewer = Viewer(
+            browser,
+            server.url,
+            width=390,
+            height=844,
+        )
         while viewer.state["theme"] != theme:
             viewer.press("t")
         texts = viewer.page.evaluate(TEXTS)
@@ -278,12 +298,20 @@ def test_an_episode_of_a_suite_is_two_clicks_away(browser, folder, failed_run):
 def test_an_export_opens_at_the_moment_that_its_address_names(browser, failed_run, tmp_path):
     run = Run.open(failed_run)
     page = export_episode(run, find_row(run, 8), tmp_path / "page.html")
-    viewer = Viewer(browser, f"{page.as_uri()}#episode=pick_place/8&step=12", offline=True)
+    viewer = Viewer(
+        browser,
+        f"{page.as_uri()}#episode=pick_place/8&step=12",
+        offline=True,
+    )
     assert viewer.state["step"] == 12
     viewer.press("ArrowRight")
     viewer.wait(lambda: place_of(viewer).get("step") == "13")
     assert not viewer.complaints
-    elsewhere = Viewer(browser, f"{page.as_uri()}#run=another&episode=pick_place/8", offline=True)
+    elsewhere = Viewer(
+        browser,
+        f"{page.as_uri()}#run=another&episode=pick_place/8",
+        offline=True,
+    )
     assert (
         elsewhere.state["error"] == f"The link is for the run another, but this is {run.path.name}."
     )

@@ -26,7 +26,10 @@ def whiskers(monkeypatch, capsys):
     """Return a function that runs the command and returns its exit code, output and errors."""
 
     def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["whiskers", *map(str, arguments)])
+        monkeypatch.setattr(
+            "sys.argv",
+            ["whiskers", *map(str, arguments)],
+        )
         code = main()
         printed = capsys.readouterr()
         return code, printed.out, printed.err
@@ -65,7 +68,11 @@ def test_help_imports_nothing_heavy():
         "heavy = {'numpy', 'torch', 'mujoco', 'lerobot', 'cv2'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "--output" in done.stdout and "whiskers live" in done.stdout
 
@@ -79,7 +86,13 @@ def test_a_picture_and_a_film_and_a_page_are_written(whiskers, failed_run, tmp_p
     plan = (np.abs(image[..., ::-1].astype(int) - LINES["plan"].colour) < 40).all(axis=-1)
     assert plan.sum() > 200
     n_steps = next(row.n_steps for row in load_rows(failed_run) if row.episode_index == 7)
-    code, out, _ = whiskers(failed_run, "--episode", 7, "--output", tmp_path / "a.mp4")
+    code, out, _ = whiskers(
+        failed_run,
+        "--episode",
+        7,
+        "--output",
+        tmp_path / "a.mp4",
+    )
     assert code == 0 and len(iio.imread(tmp_path / "a.mp4")) == n_steps + 1
     code, out, _ = whiskers(failed_run, "--output", tmp_path / "a.html")
     assert code == 0 and "MB" in out and "</html>" in (tmp_path / "a.html").read_text()
@@ -90,7 +103,14 @@ def test_a_picture_is_of_the_step_at_which_it_went_wrong(whiskers, failed_run, t
     assert failed.shown_step not in (0, failed.n_steps)
     for name, *step in (("default.png",), ("there.png", "--step", failed.shown_step)):
         assert (
-            whiskers(failed_run, "--output", tmp_path / name, "--camera", "wrist_cam", *step)[0]
+            whiskers(
+                failed_run,
+                "--output",
+                tmp_path / name,
+                "--camera",
+                "wrist_cam",
+                *step,
+            )[0]
             == 0
         )
     assert (tmp_path / "default.png").read_bytes() == (tmp_path / "there.png").read_bytes()
@@ -151,7 +171,15 @@ def test_an_episode_that_crashed_before_it_planned(whiskers, run, tmp_path):
     (run / "episodes.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in (rows[0], crashed))
     )
-    said = refused(whiskers(run, "--episode", 8, "--output", tmp_path / "a.html"))
+    said = refused(
+        whiskers(
+            run,
+            "--episode",
+            8,
+            "--output",
+            tmp_path / "a.html",
+        )
+    )
     assert "expected a prediction, got none: MemoryError: none left" in said
 
 

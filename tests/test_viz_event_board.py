@@ -8,7 +8,14 @@ def test_a_listener_hears_the_present_and_then_everything_in_order():
     board.say("opening so101/pick_place")
     events = board.events(0.01)
     assert [next(events), next(events)] == [
-        ("status", {"state": "paused", "key": "", "message": ""}),
+        (
+            "status",
+            {
+                "state": "paused",
+                "key": "",
+                "message": "",
+            },
+        ),
         ("progress", {"message": "opening so101/pick_place"}),
     ]
     # No further event has happened.
@@ -22,14 +29,29 @@ def test_a_listener_hears_the_present_and_then_everything_in_order():
     assert list(events) == [
         ("row", {"key": "a"}),
         ("progress", {"message": ""}),
-        ("status", {"state": "busy", "key": "a", "message": ""}),
-        ("status", {"state": "closed", "key": "a", "message": "done"}),
+        (
+            "status",
+            {
+                "state": "busy",
+                "key": "a",
+                "message": "",
+            },
+        ),
+        (
+            "status",
+            {
+                "state": "closed",
+                "key": "a",
+                "message": "done",
+            },
+        ),
     ]
 
 
 def test_two_listeners_hear_the_same_and_one_that_left_nothing():
     board = EventBoard()
-    first, second = board.events(0.01), board.events(0.01)
+    first = board.events(0.01)
+    second = board.events(0.01)
     for events in (first, second):
         next(events), next(events)
     first.close()

@@ -36,7 +36,13 @@ def test_an_articulated_goal_has_its_joint_and_pick_and_place_has_graphs_of_its_
 
 
 def test_a_moment_of_a_live_episode_has_one_row():
-    selected = select_measures({"object_height_m": 0.1, "goal_distance_m": 0.2, "distance_m": 0.3})
+    selected = select_measures(
+        {
+            "object_height_m": 0.1,
+            "goal_distance_m": 0.2,
+            "distance_m": 0.3,
+        }
+    )
     assert [(name, each.values.tolist()) for name, each in selected.items()] == [
         ("distance_m", [0.3])
     ]

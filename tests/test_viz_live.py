@@ -62,7 +62,10 @@ def key(session):
 
 
 def decode(array):
-    content = np.frombuffer(base64.b64decode(array["base64"]), np.dtype(array["dtype"]))
+    content = np.frombuffer(
+        base64.b64decode(array["base64"]),
+        np.dtype(array["dtype"]),
+    )
     return content.reshape(array["shape"])
 
 
@@ -112,7 +115,10 @@ def test_a_driven_episode_is_the_recorded_one_bit_for_bit(session, key, recorded
     for decision in decisions:
         start = decision["step"]
         taken = recorded.ee_pos_world[start : start + 9].astype(np.float32)
-        np.testing.assert_array_equal(decode(decision["path"])[0, : len(taken)], taken)
+        np.testing.assert_array_equal(
+            decode(decision["path"])[0, : len(taken)],
+            taken,
+        )
 
 
 def test_a_driven_episode_leaves_the_arrays_of_a_recorded_one(session, key, recorded):
@@ -146,7 +152,10 @@ def test_pause_ends_a_run_at_once_and_the_run_goes_on_from_there(session, key, r
     n_steps = len(rows_of(session, key, "action"))
     assert n_steps < N_STEPS and row_of(session, key)["outcome"] == "running"
     run_to_the_end(session, key)
-    np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
+    np.testing.assert_array_equal(
+        rows_of(session, key, "action"),
+        recorded.action,
+    )
 
 
 def test_a_branch_leaves_the_recorded_history_as_it_was(session, key, recorded):
@@ -157,7 +166,13 @@ def test_a_branch_leaves_the_recorded_history_as_it_was(session, key, recorded):
     hint(session, "step_prediction")
     hint(session, "step_prediction")
     before = rows_of(session, key, "action").copy()
-    hint(session, "branch", key=key, prediction=1, blinded=["overhead_cam", "wrist_cam"])
+    hint(
+        session,
+        "branch",
+        key=key,
+        prediction=1,
+        blinded=["overhead_cam", "wrist_cam"],
+    )
     branch = session.page()["key"]
     assert session.episode(branch)["header"]["branch"] == {
         "of": key,
@@ -167,13 +182,19 @@ def test_a_branch_leaves_the_recorded_history_as_it_was(session, key, recorded):
     }
     assert len(rows_of(session, branch, "action")) == 8 and len(decisions_of(session, branch)) == 2
     run_to_the_end(session, branch)
-    np.testing.assert_array_equal(rows_of(session, key, "action"), before)
+    np.testing.assert_array_equal(
+        rows_of(session, key, "action"),
+        before,
+    )
     other = rows_of(session, branch, "action")
     np.testing.assert_array_equal(other[:8], recorded.action[:8])
     assert np.abs(other[8:16] - recorded.action[8:16]).max() > 0.1
     # The trunk continues as if there had been no branch.
     run_to_the_end(session, key)
-    np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
+    np.testing.assert_array_equal(
+        rows_of(session, key, "action"),
+        recorded.action,
+    )
 
 
 def test_a_branch_with_nothing_changed_is_the_same_future(session, key, recorded):
@@ -182,8 +203,14 @@ def test_a_branch_with_nothing_changed_is_the_same_future(session, key, recorded
     hint(session, "branch", key=key, prediction=1)
     branch = session.page()["key"]
     run_to_the_end(session, branch)
-    np.testing.assert_array_equal(rows_of(session, branch, "action"), recorded.action)
-    np.testing.assert_array_equal(rows_of(session, branch, "state"), recorded.state)
+    np.testing.assert_array_equal(
+        rows_of(session, branch, "action"),
+        recorded.action,
+    )
+    np.testing.assert_array_equal(
+        rows_of(session, branch, "state"),
+        recorded.state,
+    )
 
 
 def test_a_branch_may_plan_more_often(session, key):
@@ -195,7 +222,14 @@ def test_a_branch_may_plan_more_often(session, key):
 
 
 def test_a_branch_of_a_branch_keeps_what_the_first_changed(session, key):
-    hint(session, "branch", key=key, prediction=0, n_action_steps=4, blinded=["wrist_cam"])
+    hint(
+        session,
+        "branch",
+        key=key,
+        prediction=0,
+        n_action_steps=4,
+        blinded=["wrist_cam"],
+    )
     first = session.page()["key"]
     hint(session, "step_prediction", key=first)
     hint(session, "branch", key=first, prediction=1)
@@ -215,10 +249,16 @@ def test_reset_begins_another_episode_and_keeps_the_first(session, key, recorded
     again = session.page()["key"]
     assert again not in (key, "pick_place/2") and len(rows_of(session, key, "action")) == 1
     run_to_the_end(session, again)
-    np.testing.assert_array_equal(rows_of(session, again, "action"), recorded.action)
+    np.testing.assert_array_equal(
+        rows_of(session, again, "action"),
+        recorded.action,
+    )
     # The first episode continues, too, in the same environment.
     run_to_the_end(session, key)
-    np.testing.assert_array_equal(rows_of(session, key, "action"), recorded.action)
+    np.testing.assert_array_equal(
+        rows_of(session, key, "action"),
+        recorded.action,
+    )
 
 
 @pytest.mark.slow
@@ -263,13 +303,34 @@ def test_the_page_knows_what_the_policy_cannot_use(session):
         ({"command": "reset", "episode_index": "1"}, "an integer"),
         ({"command": "step", "key": "pick_place/9"}, "pick_place/1, "),
         ({"command": "branch", "prediction": 7}, "0 to 0"),
-        ({"command": "branch", "prediction": 0, "seed": 3}, "a stochastic policy"),
+        (
+            {
+                "command": "branch",
+                "prediction": 0,
+                "seed": 3,
+            },
+            "a stochastic policy",
+        ),
         (
             {"command": "branch", "prediction": 0, "instruction": "dance"},
             "a policy that reads the instruction",
         ),
-        ({"command": "branch", "prediction": 0, "n_action_steps": 0}, "1 to 40"),
-        ({"command": "branch", "prediction": 0, "blinded": ["front"]}, "overhead_cam, wrist_cam"),
+        (
+            {
+                "command": "branch",
+                "prediction": 0,
+                "n_action_steps": 0,
+            },
+            "1 to 40",
+        ),
+        (
+            {
+                "command": "branch",
+                "prediction": 0,
+                "blinded": ["front"],
+            },
+            "overhead_cam, wrist_cam",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(session, key, command, message):
@@ -302,7 +363,13 @@ def test_a_policy_that_crashes_ends_its_episode_and_not_the_session(session, key
 
 
 def test_the_scripted_expert_cannot_branch():
-    session = LiveSession(make_config(EvalConfig, policy="scripted", max_steps=4))
+    session = LiveSession(
+        make_config(
+            EvalConfig,
+            policy="scripted",
+            max_steps=4,
+        )
+    )
     with pytest.raises(WhiskerError, match="go back to a decision"):
         session.command({"command": "branch", "prediction": 0})
     first = session.page()["key"]
@@ -327,10 +394,23 @@ def test_a_branch_with_another_seed_follows_the_alternative_of_that_number(tmp_p
     session = LiveSession(config)
     try:
         key = session.page()["key"]
-        hint(session, "branch", key=key, prediction=0, seed=2, instruction="do it")
+        hint(
+            session,
+            "branch",
+            key=key,
+            prediction=0,
+            seed=2,
+            instruction="do it",
+        )
         branch = session.page()["key"]
         assert session.episode(branch)["header"]["instruction"] == "do it"
-        hint(session, "branch", key=key, prediction=0, seed=2)
+        hint(
+            session,
+            "branch",
+            key=key,
+            prediction=0,
+            seed=2,
+        )
         (first, *_), (other, *_) = (
             decisions_of(session, key),
             decisions_of(session, session.page()["key"]),

@@ -20,8 +20,12 @@ from viz.playhead import Key, Playhead
 from viz.scene_lines import draw_into
 from viz.scene_model import SceneModel
 
-HEAD = Playhead(n_steps=30, prediction_step=(0, 10, 20))
-NOWHERE, EMPTY = np.full(3, np.nan), np.empty((0, 3))
+HEAD = Playhead(
+    n_steps=30,
+    prediction_step=(0, 10, 20),
+)
+NOWHERE = np.full(3, np.nan)
+EMPTY = np.empty((0, 3))
 
 
 def press(head, *keys):
@@ -53,9 +57,19 @@ def test_space_plays_pauses_and_begins_again_at_the_end():
     playing = press(HEAD, Key.SPACE)
     assert playing.playing and playing.play_on().step == 1 and not press(playing, Key.SPACE).playing
     assert not press(playing, Key.RIGHT).playing
-    last = press(HEAD, Key.END, Key.LEFT, Key.SPACE).play_on()
+    last = press(
+        HEAD,
+        Key.END,
+        Key.LEFT,
+        Key.SPACE,
+    ).play_on()
     assert last.step == 30 and not last.playing
-    assert press(last, Key.SPACE) == Playhead(30, (0, 10, 20), step=0, playing=True)
+    assert press(last, Key.SPACE) == Playhead(
+        30,
+        (0, 10, 20),
+        step=0,
+        playing=True,
+    )
 
 
 def test_the_other_keys_switch_what_they_say():
@@ -72,8 +86,17 @@ def test_the_trail_is_as_long_as_one_asks_for():
 
 def test_what_does_not_fit_is_the_lowest_line():
     path = np.linspace([0, 0, 0], [0.1, 0, 0], 4)
-    overlay = Overlay(path[0], path, 3, taken=path[:1], ghosts=[path])
-    scene = mujoco.MjvScene(mujoco.MjModel.from_xml_string("<mujoco/>"), maxgeom=3)
+    overlay = Overlay(
+        path[0],
+        path,
+        3,
+        taken=path[:1],
+        ghosts=[path],
+    )
+    scene = mujoco.MjvScene(
+        mujoco.MjModel.from_xml_string("<mujoco/>"),
+        maxgeom=3,
+    )
     # The second call replaces the lines of the first.
     for _ in range(2):
         draw_into(scene, overlay)
@@ -94,8 +117,18 @@ def test_the_window_shows_the_very_colours_and_their_rims():
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     overlays = {
-        "plan": Overlay(NOWHERE, np.array([[-0.05, 0, 0.05], [0.05, 0, 0.05]]), 2, EMPTY),
-        "taken": Overlay(NOWHERE, EMPTY, 0, np.array([[-0.05, 0, 0.05], [0.05, 0, 0.05]])),
+        "plan": Overlay(
+            NOWHERE,
+            np.array([[-0.05, 0, 0.05], [0.05, 0, 0.05]]),
+            2,
+            EMPTY,
+        ),
+        "taken": Overlay(
+            NOWHERE,
+            EMPTY,
+            0,
+            np.array([[-0.05, 0, 0.05], [0.05, 0, 0.05]]),
+        ),
     }
     with mujoco.Renderer(model, 240, 320) as renderer:
         for kind, overlay in overlays.items():
@@ -112,10 +145,8 @@ def test_the_window_shows_the_very_colours_and_their_rims():
                     geom.mat.ravel(),
                     geom.rgba,
                 )
-                own.geoms[own.ngeom].emission, own.geoms[own.ngeom].specular = (
-                    geom.emission,
-                    geom.specular,
-                )
+                own.geoms[own.ngeom].emission = geom.emission
+                own.geoms[own.ngeom].specular = geom.specular
                 own.ngeom += 1
             column = renderer.render()[:, 160].astype(int)
             is_line = (np.abs(column - LINES[kind].colour) <= 4).all(axis=1)
@@ -124,7 +155,8 @@ def test_the_window_shows_the_very_colours_and_their_rims():
                 and 0.35 < is_line.sum() / (column != column[0]).any(axis=1).sum() < 0.85
             )
             (first, *_, last) = np.flatnonzero(is_line)
-            halo, background = LINES[kind].halo, column[0]
+            halo = LINES[kind].halo
+            background = column[0]
             for rim in (column[first - 2], column[last + 2]):
                 assert np.abs(rim - halo).sum() < 0.6 * np.abs(background - np.array(halo)).sum()
 
@@ -214,7 +246,9 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
 
     def count(colour):
         image = np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB")).astype(int)
-        red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+        red = image[..., 0]
+        green = image[..., 1]
+        blue = image[..., 2]
         match colour:
             case "green":
                 return int(((green > 1.5 * red) & (green > 1.4 * blue) & (green > 90)).sum())
@@ -240,7 +274,16 @@ def test_the_window_opens_takes_keys_and_shows_the_whiskers(failed_run, tmp_path
             )
             assert window.poll() is None, window.stderr.read()
             (shown, *_) = xdotool("search", "--name", "MuJoCo")
-            xdotool("windowmove", shown, "0", "0", "windowsize", shown, "800", "600")
+            xdotool(
+                "windowmove",
+                shown,
+                "0",
+                "0",
+                "windowsize",
+                shown,
+                "800",
+                "600",
+            )
             assert holds_within(60, lambda: count("green") > 30)
             # The robot has not moved yet.
             assert count("orange") == 0

@@ -30,13 +30,24 @@ def row_of(v, u_from=100, u_to=540, depth_m=1.0):
     """Return a path that is a horizontal line in the picture, with points 10 px apart."""
     u = np.arange(u_from, u_to + 1, 10.0)
     return (
-        np.column_stack([(u - 320) / 400, np.full(len(u), (v - 240) / 400), np.ones(len(u))])
+        np.column_stack(
+            [
+                (u - 320) / 400,
+                np.full(len(u), (v - 240) / 400),
+                np.ones(len(u)),
+            ]
+        )
         * depth_m
     )
 
 
 def draw(**parts):
-    nothing = {"tool": NOWHERE, "plan": EMPTY, "n_to_execute": 0, "taken": EMPTY}
+    nothing = {
+        "tool": NOWHERE,
+        "plan": EMPTY,
+        "n_to_execute": 0,
+        "taken": EMPTY,
+    }
     return draw_overlay(GREY, PROJECTION, Overlay(**nothing | parts))
 
 
@@ -45,7 +56,10 @@ def is_colour(pixel, colour, within=2):
 
 
 def test_a_path_in_front_is_one_piece_at_its_place():
-    (piece,) = project_path(PROJECTION, np.array([[0, 0, 1], [0.1, 0.2, 1], [0.1, 0.2, 2.0]]))
+    (piece,) = project_path(
+        PROJECTION,
+        np.array([[0, 0, 1], [0.1, 0.2, 1], [0.1, 0.2, 2.0]]),
+    )
     np.testing.assert_allclose(piece, [[320, 240], [360, 320], [340, 280]])
 
 
@@ -102,7 +116,11 @@ def test_colours_lie_where_the_lines_are_and_nowhere_else():
 def luminance(colour):
     """Return the relative luminance of WCAG 2.2."""
     share = np.array(colour) / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    linear = np.where(
+        share <= 0.04045,
+        share / 12.92,
+        ((share + 0.055) / 1.055) ** 2.4,
+    )
     return linear @ [0.2126, 0.7152, 0.0722]
 
 
@@ -115,7 +133,8 @@ def test_plan_and_way_taken_differ_without_their_hues():
     """The contrast is at least 3:1, as WCAG 2.2 (1.4.11) requires for meaningful graphics."""
     assert contrast(PLAN, TAKEN) > 3
     assert contrast(PLAN, HALOS["light"]) > 3 and contrast(TAKEN, HALOS["dark"]) > 3
-    yellow_arm, beige_table = (250, 205, 30), (178, 163, 144)
+    yellow_arm = (250, 205, 30)
+    beige_table = (178, 163, 144)
     for colour, rim in ((PLAN, HALOS["light"]), (TAKEN, HALOS["dark"])):
         for background in (yellow_arm, beige_table):
             assert max(contrast(colour, background), contrast(rim, background)) > 2.5
@@ -123,21 +142,33 @@ def test_plan_and_way_taken_differ_without_their_hues():
 
 def test_a_line_is_drawn_around_its_place():
     """A line through the middle of row 100, v = 100.5, is symmetric about that row."""
-    image = draw(plan=row_of(100.5), n_to_execute=44).astype(int)
+    image = draw(
+        plan=row_of(100.5),
+        n_to_execute=44,
+    ).astype(int)
     np.testing.assert_allclose(image[96:100, 320], image[101:105, 320][::-1], atol=35)
 
 
 @pytest.mark.parametrize(
     "kind", ["alternative", "intermediate_plan", "ghost", "taken", "rest", "plan"]
 )
-@pytest.mark.parametrize("size", [(240, 320), (480, 640), (960, 1280)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (240, 320),
+        (480, 640),
+        (960, 1280),
+    ],
+)
 def test_a_line_is_as_wide_and_as_opaque_as_its_kind(kind, size):
     """The width of a line, and of its halo, is the sum of the ink across it.
 
     Lines are drawn with a precision of an eighth of a pixel.
     """
-    style, image = LINES[kind], np.full((*size, 3), 128, np.uint8)
-    scale, mid = np.sqrt(size[1] / IMAGE_WIDTH_PX), size[0] // 2
+    style = LINES[kind]
+    image = np.full((*size, 3), 128, np.uint8)
+    scale = np.sqrt(size[1] / IMAGE_WIDTH_PX)
+    mid = size[0] // 2
     # The line goes through the middle of a pixel.
     path = row_of((mid + 0.5) / size[0] * 480)
     parts = {
@@ -149,7 +180,13 @@ def test_a_line_is_as_wide_and_as_opaque_as_its_kind(kind, size):
         "plan": {"plan": path, "n_to_execute": len(path)},
     }
     overlay = Overlay(
-        **{"tool": NOWHERE, "plan": EMPTY, "n_to_execute": 0, "taken": EMPTY} | parts[kind]
+        **{
+            "tool": NOWHERE,
+            "plan": EMPTY,
+            "n_to_execute": 0,
+            "taken": EMPTY,
+        }
+        | parts[kind]
     )
     projection = np.diag([size[1] / 640, size[0] / 480, 1]) @ PROJECTION
     column = draw_overlay(image, projection, overlay)[:, size[1] // 2].astype(float)
@@ -177,7 +214,8 @@ def test_a_line_is_as_wide_and_as_opaque_as_its_kind(kind, size):
 
 def test_what_will_not_be_executed_is_thinner_and_lighter():
     image = draw(plan=row_of(100), n_to_execute=22)
-    until, after = image[80:120, 220].astype(int), image[80:120, 430].astype(int)
+    until = image[80:120, 220].astype(int)
+    after = image[80:120, 430].astype(int)
     greenness = [np.maximum(0, column[:, 1] - column[:, 0]).sum() for column in (until, after)]
     assert greenness[0] > 1.5 * greenness[1] > 0
 
@@ -186,10 +224,26 @@ def test_the_plan_lies_on_the_way_taken_on_ghosts_on_alternatives():
     lines = [row_of(240)]
     on_top = {"plan": row_of(240), "n_to_execute": 44}
     assert is_colour(
-        draw(alternatives=lines, ghosts=lines, taken=lines[0], **on_top)[240, 320], PLAN
+        draw(
+            alternatives=lines,
+            ghosts=lines,
+            taken=lines[0],
+            **on_top,
+        )[240, 320],
+        PLAN,
     )
-    assert is_colour(draw(alternatives=lines, ghosts=lines, taken=lines[0])[240, 320], TAKEN)
-    ghost = draw(alternatives=lines, ghosts=lines)[240, 320]
+    assert is_colour(
+        draw(
+            alternatives=lines,
+            ghosts=lines,
+            taken=lines[0],
+        )[240, 320],
+        TAKEN,
+    )
+    ghost = draw(
+        alternatives=lines,
+        ghosts=lines,
+    )[240, 320]
     assert ghost[2] > ghost[0] + 50
 
 
@@ -197,7 +251,11 @@ def test_ghosts_fade_with_the_square_of_their_age():
     opacities = np.array(
         [LINES["ghost"].opacity_at(1 - age / (N_GHOSTS + 1)) for age in range(1, N_GHOSTS + 2)]
     )
-    np.testing.assert_allclose(np.diff(np.sqrt(opacities), n=2), 0, atol=1e-12)
+    np.testing.assert_allclose(
+        np.diff(np.sqrt(opacities), n=2),
+        0,
+        atol=1e-12,
+    )
     assert (np.diff(opacities) < 0).all() and opacities[-1] == 0
     young, old = (
         draw(ghosts=[EMPTY] * (age - 1) + [row_of(240)])[240, 320].astype(int) for age in (1, 10)
@@ -206,7 +264,13 @@ def test_ghosts_fade_with_the_square_of_their_age():
 
 
 def test_drafts_turn_from_grey_to_green():
-    image = draw(intermediate_plans=[row_of(100), row_of(200), row_of(300)]).astype(int)
+    image = draw(
+        intermediate_plans=[
+            row_of(100),
+            row_of(200),
+            row_of(300),
+        ]
+    ).astype(int)
     greenness = [image[v, 320, 1] - image[v, 320, 0] for v in (100, 200, 300)]
     assert 0 == greenness[0] < greenness[1] < greenness[2]
 
@@ -267,14 +331,24 @@ def test_the_way_taken_is_drawn_since_the_last_two_plans():
     whiskers = Whiskers(np.zeros((5, 1, 3, 3)), steps, np.full(5, 2))
     arrays = episode(line((0, 0, 0), 31))
     np.testing.assert_array_equal(
-        compute_overlay(whiskers, arrays, 30, 22).taken, arrays.ee_pos_world[22:]
+        compute_overlay(
+            whiskers,
+            arrays,
+            30,
+            22,
+        ).taken,
+        arrays.ee_pos_world[22:],
     )
 
 
 def test_the_legend_names_what_is_drawn():
-    few, more = (
-        Overlay(NOWHERE, EMPTY, 0, EMPTY),
-        Overlay(NOWHERE, EMPTY, 0, EMPTY, alternatives=[row_of(9)]),
+    few = Overlay(NOWHERE, EMPTY, 0, EMPTY)
+    more = Overlay(
+        NOWHERE,
+        EMPTY,
+        0,
+        EMPTY,
+        alternatives=[row_of(9)],
     )
     heights = [
         np.argmax((draw_legend(GREY, overlay) != 200).any(axis=(1, 2))) for overlay in (few, more)

@@ -62,7 +62,8 @@ gl.drawElementsInstanced = function (...args) {
 
 def expected_lines(overlay: Overlay) -> list[dict]:
     """Return the lines that the table requires for an overlay, each with its path, lowest first."""
-    n, intermediate_plans = max(0, overlay.n_to_execute), overlay.intermediate_plans
+    n = max(0, overlay.n_to_execute)
+    intermediate_plans = overlay.intermediate_plans
     paths = {
         "alternative": overlay.alternatives,
         "intermediate_plan": intermediate_plans,
@@ -91,15 +92,21 @@ def expected_lines(overlay: Overlay) -> list[dict]:
 
 
 def halo_of(line: dict) -> dict:
-    opacity, width = (
-        line["opacity"] * TABLE["halo_opacity"],
-        line["width_px"] + TABLE["halo_wider_px"],
-    )
-    return {**line, "colour": TABLE["halos"][line["halo"]], "opacity": opacity, "width_px": width}
+    opacity = line["opacity"] * TABLE["halo_opacity"]
+    width = line["width_px"] + TABLE["halo_wider_px"]
+    return {
+        **line,
+        "colour": TABLE["halos"][line["halo"]],
+        "opacity": opacity,
+        "width_px": width,
+    }
 
 
 def dots_of(line: dict) -> dict:
-    return {**line, "width_px": line["width_px"] + TABLE["dot_wider_px"]}
+    return {
+        **line,
+        "width_px": line["width_px"] + TABLE["dot_wider_px"],
+    }
 
 
 def test_every_row_means_something():
@@ -142,7 +149,8 @@ def planned(tmp_path_factory):
     row = find_row(run, 0)
     arrays = load_planned_arrays(run, row, with_intermediate_plans=True)
     with closing(run.open_env(row.task, {})) as env:
-        whiskers, dt_s = compute_whiskers(env, arrays), env.spec.control_dt_s
+        whiskers = compute_whiskers(env, arrays)
+        dt_s = env.spec.control_dt_s
     step = int(arrays.prediction_step[-1]) + 1
     overlay = compute_overlay(
         whiskers, arrays, step, find_trail_begin(arrays.prediction_step, step, dt_s)
@@ -173,7 +181,10 @@ def test_the_window_draws_the_table(planned):
     Lines that exceed the capacity of the scene are left out.
     """
     *_, overlay = planned
-    scene = mujoco.MjvScene(mujoco.MjModel.from_xml_string("<mujoco/>"), maxgeom=10_000)
+    scene = mujoco.MjvScene(
+        mujoco.MjModel.from_xml_string("<mujoco/>"),
+        maxgeom=10_000,
+    )
     draw_into(scene, overlay)
     expected = []
     for line in (line for line in reversed(expected_lines(overlay)) if line["scenes"]):
@@ -182,7 +193,11 @@ def test_the_window_draws_the_table(planned):
         expected += [(dots_of(line), point) for point in line["path"]] if line["has_dots"] else []
     assert scene.ngeom == len(expected)
     for geom, (line, middle) in zip(scene.geoms[: scene.ngeom], expected, strict=True):
-        np.testing.assert_allclose(geom.rgba[:3] * geom.emission * 255, line["colour"], atol=0.01)
+        np.testing.assert_allclose(
+            geom.rgba[:3] * geom.emission * 255,
+            line["colour"],
+            atol=0.01,
+        )
         # MuJoCo blends a tube twice.
         assert 1 - (1 - geom.rgba[3]) ** 2 == pytest.approx(line["opacity"], abs=1e-5)
         assert geom.size[0] == pytest.approx(line["width_px"] * TABLE["window_radius_m_per_px"])
@@ -201,7 +216,12 @@ def drawn(planned, tmp_path_factory):
     )
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright, opened_browser(playwright) as browser:
-        viewer = Viewer(browser, page.as_uri(), offline=True, init_script=SPY)
+        viewer = Viewer(
+            browser,
+            page.as_uri(),
+            offline=True,
+            init_script=SPY,
+        )
         viewer.press("Home", *["ArrowRight"] * step)
         assert viewer.state["step"] == step
         viewer.wait(lambda: viewer.state["at_rest"])
@@ -209,7 +229,10 @@ def drawn(planned, tmp_path_factory):
         width = viewer.page.evaluate(
             "document.querySelector('.cameras canvas').width / devicePixelRatio"
         )
-        lines = np.array(viewer.page.evaluate("window.__lines"), np.float32).reshape(-1, 12)
+        lines = np.array(
+            viewer.page.evaluate("window.__lines"),
+            np.float32,
+        ).reshape(-1, 12)
         assert not viewer.complaints
     return strokes, width, lines
 
@@ -251,7 +274,11 @@ def test_the_pages_scene_draws_the_table(planned, drawn):
     for values, (line, start, end) in zip(lines, expected, strict=True):
         np.testing.assert_allclose(values[:6], [*start, *end], atol=1e-6)
         np.testing.assert_allclose(values[6:9] * 255, line["colour"], atol=0.01)
-        np.testing.assert_allclose(values[9:11], [line["opacity"], line["width_px"]], rtol=1e-5)
+        np.testing.assert_allclose(
+            values[9:11],
+            [line["opacity"], line["width_px"]],
+            rtol=1e-5,
+        )
 
 
 def read_colour(style: str) -> list[float]:

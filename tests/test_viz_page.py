@@ -25,14 +25,23 @@ from viz.whiskers import load_whiskers
 
 
 def decode(array):
-    content = np.frombuffer(base64.b64decode(array["base64"]), np.dtype(array["dtype"]))
+    content = np.frombuffer(
+        base64.b64decode(array["base64"]),
+        np.dtype(array["dtype"]),
+    )
     return content.reshape(array["shape"])
 
 
 def decode_image(url):
     assert url.startswith("data:image/webp;base64,")
-    content = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
-    return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    content = np.frombuffer(
+        base64.b64decode(url.partition(",")[2]),
+        np.uint8,
+    )
+    return cv2.cvtColor(
+        cv2.imdecode(content, cv2.IMREAD_COLOR),
+        cv2.COLOR_BGR2RGB,
+    )
 
 
 def read_inlined(file):
@@ -45,7 +54,11 @@ def read_inlined(file):
 def page(failed_run, tmp_path_factory):
     """Return the file and the data of the failed episode's export."""
     file = tmp_path_factory.mktemp("export") / "failed.html"
-    export_episode(Run.open(failed_run), find_row(Run.open(failed_run), 8), file)
+    export_episode(
+        Run.open(failed_run),
+        find_row(Run.open(failed_run), 8),
+        file,
+    )
     return file, read_inlined(file)
 
 
@@ -78,10 +91,8 @@ def test_an_export_says_how_far_it_is(failed_run, tmp_path):
 def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
     _, data = page
     row = find_row(Run.open(failed_run), 8)
-    arrays, whiskers = (
-        Run.open(failed_run).load_arrays(row),
-        load_whiskers(Run.open(failed_run), row),
-    )
+    arrays = Run.open(failed_run).load_arrays(row)
+    whiskers = load_whiskers(Run.open(failed_run), row)
     (part,) = data["episodes"]["pick_place/8"]["parts"]
     for name, expected in [
         ("state", arrays.state),
@@ -118,7 +129,10 @@ def test_the_images_are_what_the_policy_saw_bit_by_bit(page):
                 np.testing.assert_array_equal(
                     decode_image(decision["cameras"][camera]["src"]), image
                 )
-                projection = np.reshape(decision["cameras"][camera]["projection"], (3, 4))
+                projection = np.reshape(
+                    decision["cameras"][camera]["projection"],
+                    (3, 4),
+                )
                 np.testing.assert_allclose(
                     projection, setup.env.projection(camera), rtol=1e-12, atol=1e-12
                 )
@@ -139,7 +153,11 @@ def test_the_bodies_of_a_moment_are_where_the_state_says(page, failed_run, blind
 
 def test_a_mesh_survives_its_sixteen_bits(blind_env):
     geometry = blind_env.geometry()
-    for mesh, sent in zip(geometry.meshes, scene_data(blind_env)["meshes"], strict=True):
+    for mesh, sent in zip(
+        geometry.meshes,
+        scene_data(blind_env)["meshes"],
+        strict=True,
+    ):
         vertices = np.array(sent["origin"]) + sent["step"] * decode(sent["vertices"])
         np.testing.assert_allclose(vertices, mesh.vertices, atol=1e-5)
         np.testing.assert_array_equal(decode(sent["faces"]), mesh.faces)
@@ -167,30 +185,70 @@ def test_what_cannot_be_drawn_is_shown_without_its_shapes(page, failed_run, monk
             assert view == drawn["cameras"][camera] | {"projection": None}
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.uint8, np.bool_, np.uint16])
+@pytest.mark.parametrize(
+    "dtype",
+    [np.float64, np.float32, np.int64, np.uint8, np.bool_, np.uint16],
+)
 def test_arrays_keep_shape_and_values(dtype):
     array = (np.arange(24).reshape(2, 3, 4) % 2).astype(dtype)
-    np.testing.assert_array_equal(decode(encode_array(array[:, ::-1])), array[:, ::-1])
+    np.testing.assert_array_equal(
+        decode(encode_array(array[:, ::-1])),
+        array[:, ::-1],
+    )
     assert decode(encode_array(array[:0])).shape == (0, 3, 4)
 
 
 def test_images_are_kept_bit_by_bit_while_there_is_room():
     rng = np.random.default_rng(0)
-    small = [rng.integers(0, 256, (16, 20, 3), dtype=np.uint8) for _ in range(40)]
+    small = [
+        rng.integers(
+            0,
+            256,
+            (16, 20, 3),
+            dtype=np.uint8,
+        )
+        for _ in range(40)
+    ]
     assert choose_encoding(small) == LOSSLESS and choose_encoding([]) == LOSSLESS
     for image in small[:3]:
-        np.testing.assert_array_equal(decode_image(LOSSLESS.as_url(image)), image)
+        np.testing.assert_array_equal(
+            decode_image(LOSSLESS.as_url(image)),
+            image,
+        )
 
 
-@pytest.mark.parametrize(("n_images", "edge_px"), [(30, 224), (600, 64), (600, 224), (600, 480)])
+@pytest.mark.parametrize(
+    ("n_images", "edge_px"),
+    [
+        (30, 224),
+        (600, 64),
+        (600, 224),
+        (600, 480),
+    ],
+)
 def test_many_or_large_images_stay_within_the_budget(n_images, edge_px):
     """The images are smooth with a little noise, as those of a camera are."""
     rng = np.random.default_rng(0)
-    image = cv2.resize(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8), (edge_px, edge_px))
-    image = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+    image = cv2.resize(
+        rng.integers(
+            0,
+            256,
+            (12, 12, 3),
+            dtype=np.uint8,
+        ),
+        (edge_px, edge_px),
+    )
+    image = np.clip(
+        image + rng.normal(0, 2, image.shape),
+        0,
+        255,
+    ).astype(np.uint8)
     encoding = choose_encoding([image] * n_images)
     assert len(encoding.encode(image)) * n_images <= BUDGET_BYTES
-    shown = cv2.resize(decode_image(encoding.as_url(image)), (edge_px, edge_px))
+    shown = cv2.resize(
+        decode_image(encoding.as_url(image)),
+        (edge_px, edge_px),
+    )
     assert np.abs(shown.astype(int) - image).mean() < 10
 
 

@@ -59,7 +59,10 @@ def episode(ee_pos_world, object_pos_world=(0.04, 0.03, 0.0)):
     The object lies still unless it has a position for every moment.
     """
     n_moments = len(ee_pos_world)
-    object_pos_world = np.broadcast_to(np.array(object_pos_world, dtype=float), (n_moments, 3))
+    object_pos_world = np.broadcast_to(
+        np.array(object_pos_world, dtype=float),
+        (n_moments, 3),
+    )
     return EpisodeArrays(
         state=np.zeros((n_moments, 6), np.float32),
         action=np.zeros((n_moments - 1, 6), np.float32),
@@ -68,7 +71,10 @@ def episode(ee_pos_world, object_pos_world=(0.04, 0.03, 0.0)):
         ee_pos_world=ee_pos_world,
         object_pos_world=object_pos_world,
         object_height_m=np.zeros(n_moments),
-        goal_distance_m=np.linalg.norm(object_pos_world[:, :2] - GOAL_XY, axis=1),
+        goal_distance_m=np.linalg.norm(
+            object_pos_world[:, :2] - GOAL_XY,
+            axis=1,
+        ),
         progress=np.zeros((n_moments, len(STAGES)), bool),
         joint_progress=np.full(n_moments, np.nan),
         goals_met=np.zeros((n_moments, 1), bool),
@@ -113,7 +119,12 @@ def test_a_straight_plan_that_is_executed():
 def test_departing_from_a_plan_and_planning_anew():
     """The second plan lies 5 mm to the side of the first, and the robot follows it."""
     paths = [line((0, 0, 0), 5)[None], line((0.02, 0.005, 0), 5)[None]]
-    taken = np.concatenate([line((0, 0, 0), 3), line((0.03, 0.005, 0), 2)])
+    taken = np.concatenate(
+        [
+            line((0, 0, 0), 3),
+            line((0.03, 0.005, 0), 2),
+        ]
+    )
     first, second = compute_plan_quality(whiskers(*paths), episode(taken))
     assert first.deviation_mean_m == pytest.approx(
         0.0025
@@ -144,7 +155,10 @@ def test_a_bundle_of_rays():
 def test_smoothness_of_a_minimum_jerk_movement():
     """s = 10 u³ - 15 u⁴ + 6 u⁵ has ∫ jerk² = 720 and a highest speed of 15/8."""
     u = np.linspace(0, 1, 2001)
-    path = np.outer(10 * u**3 - 15 * u**4 + 6 * u**5, [0.3, -0.2, 0.1])
+    path = np.outer(
+        10 * u**3 - 15 * u**4 + 6 * u**5,
+        [0.3, -0.2, 0.1],
+    )
     assert compute_log_dimensionless_jerk(path) == pytest.approx(-np.log(720 * 64 / 225), abs=0.02)
 
 
@@ -152,7 +166,13 @@ def test_smoothness_of_a_minimum_jerk_movement():
 def test_smoothness_of_a_circle(radius_m):
     """An arc θ at constant speed v has the jerk v³/r², so D³/v² · D · jerk² = θ⁴."""
     angle = np.linspace(0, np.pi, 1001)
-    path = radius_m * np.column_stack([np.cos(angle), np.sin(angle), 0 * angle])
+    path = radius_m * np.column_stack(
+        [
+            np.cos(angle),
+            np.sin(angle),
+            0 * angle,
+        ]
+    )
     assert compute_log_dimensionless_jerk(path) == pytest.approx(-4 * np.log(np.pi), abs=0.02)
     assert compute_length(path) == pytest.approx(np.pi * radius_m, rel=1e-5)
 
@@ -163,8 +183,12 @@ def test_smoothness_is_undefined_without_jerk():
 
 
 def test_noise_is_less_smooth_and_gets_nowhere():
-    rng, u = np.random.default_rng(0), np.linspace(0, 1, 41)
-    reach = np.outer(10 * u**3 - 15 * u**4 + 6 * u**5, [0.3, 0, 0])
+    rng = np.random.default_rng(0)
+    u = np.linspace(0, 1, 41)
+    reach = np.outer(
+        10 * u**3 - 15 * u**4 + 6 * u**5,
+        [0.3, 0, 0],
+    )
     noise = rng.normal(0, 0.01, (41, 3))
     rows = [compute_plan_quality(whiskers(path[None]), episode(path))[0] for path in (reach, noise)]
     assert rows[0].smoothness > rows[1].smoothness + 5
@@ -183,7 +207,12 @@ def test_the_goal_is_found_where_the_objects_way_determines_it():
     steps = np.linspace(0, 1, 30)
     bent = np.column_stack([0.1 * steps, 0.05 * steps**2, 0 * steps])
     straight = np.column_stack([0.1 * steps, 0.05 * steps, 0 * steps])
-    np.testing.assert_allclose(locate_goal(episode(bent, bent)), GOAL_XY, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        locate_goal(episode(bent, bent)),
+        GOAL_XY,
+        rtol=0,
+        atol=1e-12,
+    )
     assert locate_goal(episode(straight, straight)) is None
     # The object stayed.
     assert locate_goal(episode(bent)) is None
@@ -204,8 +233,22 @@ def test_the_distance_to_the_goal_is_horizontal():
 def test_a_mean_says_of_how_many():
     paths = [line((0, 0, 0), 5)[None], line((0.02, 0.005, 0), 5)[None]]
     arrays = episode(line((0, 0, 0), 5))
-    row = make_row(EpisodeRecord("t", 3, False, "", 1.0, arrays, make_trajectory_of(arrays)))
-    quality = summarise_episode(row, arrays, compute_plan_quality(whiskers(*paths), arrays))
+    row = make_row(
+        EpisodeRecord(
+            "t",
+            3,
+            False,
+            "",
+            1.0,
+            arrays,
+            make_trajectory_of(arrays),
+        )
+    )
+    quality = summarise_episode(
+        row,
+        arrays,
+        compute_plan_quality(whiskers(*paths), arrays),
+    )
     assert (quality.means["change_m"].value, quality.means["change_m"].n) == (
         pytest.approx(0.005),
         1,
@@ -232,12 +275,21 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def run_of(checkpoint, folder):
-    setup = set_up(make_config(EvalConfig, policy="act", checkpoint=str(checkpoint)))
+    setup = set_up(
+        make_config(
+            EvalConfig,
+            policy="act",
+            checkpoint=str(checkpoint),
+        )
+    )
     record = run_episode(
         setup.env, setup.policy, 0, EpisodeRecorder(), RolloutSettings(setup.n_action_steps, 100)
     )
     setup.env.close()
-    run = RunFolder.create(folder, describe_run(setup.env, setup.policy))
+    run = RunFolder.create(
+        folder,
+        describe_run(setup.env, setup.policy),
+    )
     run.append(record, make_row(record))
     run.close()
     return run.path
@@ -251,7 +303,10 @@ def test_the_shipped_act_differs_from_one_with_its_weights_shuffled(tmp_path):
         name: rng.permutation(value.ravel()).reshape(value.shape) for name, value in weights.items()
     }
     save_file(mixed, shuffled / "model.safetensors", metadata={"format": "pt"})
-    runs = [run_of("act", tmp_path), run_of(shuffled, tmp_path)]
+    runs = [
+        run_of("act", tmp_path),
+        run_of(shuffled, tmp_path),
+    ]
     (act,), (noise,) = (save_plan_quality(Run.open(run)) for run in runs)
     assert act.closest_plan_m < 0.01 < 0.03 < noise.closest_plan_m
     assert act.means["smoothness"].value > noise.means["smoothness"].value + 1

@@ -44,5 +44,10 @@ def test_a_run_of_this_mujoco_needs_none(run_under):
 
 
 def test_of_a_policy_that_does_not_look_two_cameras_are_shown(blind_env, tmp_path):
-    with closing(open_replay_env(Run(tmp_path, describe_run(blind_env)), "pick_place")) as env:
+    with closing(
+        open_replay_env(
+            Run(tmp_path, describe_run(blind_env)),
+            "pick_place",
+        )
+    ) as env:
         assert [camera.name for camera in env.spec.cameras] == list(blind_env.spec.camera_names[:2])

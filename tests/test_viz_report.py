@@ -68,7 +68,11 @@ def make_row(task: str, index: int, **parts) -> EpisodeRow:
         "error": "",
         "duration_s": 0.5,
     }
-    return EpisodeRow(task=task, episode_index=index, **(plain | parts))
+    return EpisodeRow(
+        task=task,
+        episode_index=index,
+        **(plain | parts),
+    )
 
 
 def make_rows(task: str, n: int, first: int = 0) -> list[EpisodeRow]:
@@ -79,14 +83,28 @@ def make_rows(task: str, n: int, first: int = 0) -> list[EpisodeRow]:
     rows = []
     for i in range(first, first + n):
         outcome, stage, event = FAILURES[i % len(FAILURES)]
-        failure = {"outcome": outcome, "success": False, "failed_stage": stage, "n_steps": 300}
-        failure |= {"decisive_step": 40 + 7 * i % 200, "decisive_event": event}
+        failure = {
+            "outcome": outcome,
+            "success": False,
+            "failed_stage": stage,
+            "n_steps": 300,
+        }
+        failure |= {
+            "decisive_step": 40 + 7 * i % 200,
+            "decisive_event": event,
+        }
         crash = failure | {
             "outcome": Outcome.ERROR,
             "failed_stage": None,
             "error": f"ValueError: {NASTY} | \x1b[0m",
         }
-        rows.append(make_row(task, i, **({} if i % 5 == 0 else crash if i % 11 == 3 else failure)))
+        rows.append(
+            make_row(
+                task,
+                i,
+                **({} if i % 5 == 0 else crash if i % 11 == 3 else failure),
+            )
+        )
     return rows
 
 
@@ -101,7 +119,10 @@ def make_run(tmp_path, blind_env):
         n = episodes or len({row.episode_index for row in rows})
         config = replace_flags(description.config, episodes=n)
         tasks = tasks or {row.task: f"so101/{i}" for i, row in enumerate(rows)}
-        save_description(path, replace(description, config=config, tasks=tasks))
+        save_description(
+            path,
+            replace(description, config=config, tasks=tasks),
+        )
         (path / ROWS_FILE).write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows))
         return path
 
@@ -120,7 +141,8 @@ class Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text, self.open = "", []
+        self.text = ""
+        self.open = []
         self.feed(html)
         self.close()
         assert not self.open
@@ -145,7 +167,12 @@ class Page(HTMLParser):
 
 def test_numbers_are_those_of_the_rows(make_run):
     rows = make_rows("suite/a", 23) + make_rows("suite/b", 23)
-    content = content_of(make_run(rows, tasks={"suite/a": "suite/10", "suite/b": "suite/9"}))
+    content = content_of(
+        make_run(
+            rows,
+            tasks={"suite/a": "suite/10", "suite/b": "suite/9"},
+        )
+    )
     judged = [row for row in rows if row.outcome != Outcome.ERROR]
     failed = [row for row in judged if not row.success]
     assert content.summary.n_judged == len(judged) < len(rows)
@@ -209,7 +236,10 @@ def test_the_page_is_one_file_that_fetches_nothing(make_run):
     assert not page.select("link") and "url(http" not in page.text and "@import" not in page.text
     assert (
         "default-src 'none'"
-        in page.select("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+        in page.select(
+            "meta",
+            **{"http-equiv": "Content-Security-Policy"},
+        )[0]["content"]
     )
 
 
@@ -240,12 +270,29 @@ def test_junit_counts_failures_crashes_and_what_is_still_to_run(make_run):
     rows = make_rows("suite/a", 23)
     tasks = {"suite/a": "suite/0", "suite/b": "suite/1"}
     root = ElementTree.fromstring(
-        render_junit(ReportContent((content_of(make_run(rows, tasks=tasks, episodes=25)),)))
+        render_junit(
+            ReportContent(
+                (
+                    content_of(
+                        make_run(
+                            rows,
+                            tasks=tasks,
+                            episodes=25,
+                        )
+                    ),
+                )
+            )
+        )
     )
     n_errors = sum(bool(row.error) for row in rows)
     n_failures = sum(not row.success for row in rows) - n_errors
     counted = {name: int(root.get(name)) for name in ("tests", "failures", "errors", "skipped")}
-    assert counted == {"tests": 50, "failures": n_failures, "errors": n_errors, "skipped": 27}
+    assert counted == {
+        "tests": 50,
+        "failures": n_failures,
+        "errors": n_errors,
+        "skipped": 27,
+    }
     for name, tag in (
         ("tests", "testcase"),
         ("failures", "failure"),
@@ -261,7 +308,10 @@ def test_junit_counts_failures_crashes_and_what_is_still_to_run(make_run):
 def test_markdown_has_the_tables(make_run):
     rows = make_rows("pick_place", 30)
     text = render_markdown(ReportContent((content_of(make_run(rows)),)))
-    low, high = compute_wilson_interval(6, sum(not row.error for row in rows))
+    low, high = compute_wilson_interval(
+        6,
+        sum(not row.error for row in rows),
+    )
     assert f"{100 * low:.1f} % to {100 * high:.1f} %" in text
     n_dropped = sum(row.outcome == Outcome.DROPPED_DURING_TRANSPORT for row in rows)
     assert f"| dropped during transport | {n_dropped} |" in text
@@ -304,8 +354,14 @@ def test_an_unfinished_run_is_used_and_said(make_run):
     assert "12 of 30 episodes have ended" in remark and "eval --resume" not in remark, (
         "of old rules"
     )
-    resolved = replace(Run.open(path).description.resolved, outcome_rules=OUTCOME_RULES)
-    save_description(path, replace(Run.open(path).description, resolved=resolved))
+    resolved = replace(
+        Run.open(path).description.resolved,
+        outcome_rules=OUTCOME_RULES,
+    )
+    save_description(
+        path,
+        replace(Run.open(path).description, resolved=resolved),
+    )
     assert any("eval --resume" in remark for remark in content_of(path).remarks)
     assert content.summary.n_judged == sum(not episode.row.error for episode in content.episodes)
 
@@ -320,11 +376,9 @@ def run_report(*arguments):
 @pytest.mark.slow
 def test_folders_that_cannot_be_used_are_named_and_the_others_reported(make_run, tmp_path):
     good = make_run(make_rows("pick_place", 12), "good")
-    foreign, torn, empty = (
-        tmp_path / "foreign",
-        make_run(make_rows("pick_place", 3), "torn"),
-        make_run([], "empty"),
-    )
+    foreign = tmp_path / "foreign"
+    torn = make_run(make_rows("pick_place", 3), "torn")
+    empty = make_run([], "empty")
     foreign.mkdir()
     (torn / ROWS_FILE).write_text("{}\n")
     output = tmp_path / "out" / "report.html"
@@ -419,8 +473,15 @@ def _simulate_deuteranopia(colour: str):
         @ linear
     )
     seen = seen.clip(0, 1)
-    srgb = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
-    return cv2.cvtColor(srgb[None, None].astype(np.float32), cv2.COLOR_RGB2LAB)[0, 0]
+    srgb = np.where(
+        seen <= 0.0031308,
+        12.92 * seen,
+        1.055 * seen ** (1 / 2.4) - 0.055,
+    )
+    return cv2.cvtColor(
+        srgb[None, None].astype(np.float32),
+        cv2.COLOR_RGB2LAB,
+    )[0, 0]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

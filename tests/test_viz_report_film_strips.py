@@ -34,7 +34,10 @@ def strips(run):
 
 
 def decode(frame):
-    return cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    return cv2.imdecode(
+        np.frombuffer(frame.jpeg, np.uint8),
+        cv2.IMREAD_COLOR,
+    )[..., ::-1]
 
 
 def test_only_failures_have_a_strip_and_it_shows_the_decisive_step(strips, failed):
@@ -74,7 +77,10 @@ def test_a_frame_is_what_a_film_shows_of_the_step(run, failed):
                 (row, column)
                 for row in rows
                 for column in columns
-                if np.array_equal(whole[row : row + height, column : column + width], image)
+                if np.array_equal(
+                    whole[row : row + height, column : column + width],
+                    image,
+                )
             }
     # Every frame is found in its film's frame, always at the same position.
     assert len(corners) == 1
@@ -95,7 +101,14 @@ def test_the_bytes_are_held_and_what_has_no_room_is_counted(run, failed, monkeyp
     arrays = load_planned_arrays(run, failed)
     monkeypatch.setattr(film_strips, "load_planned_arrays", lambda run, row: arrays)
     outcomes = (Outcome.TIMEOUT, Outcome.NEVER_PICKED_UP) * 4
-    rows = [replace(failed, episode_index=i, outcome=outcome) for i, outcome in enumerate(outcomes)]
+    rows = [
+        replace(
+            failed,
+            episode_index=i,
+            outcome=outcome,
+        )
+        for i, outcome in enumerate(outcomes)
+    ]
     sizes = []
     for n_bytes in (200_000, 60_000, 30_000):
         made = make_film_strips(run, rows, n_bytes)
@@ -133,7 +146,14 @@ def test_a_lost_file_costs_its_own_strip_alone(run, failed, monkeypatch):
 
 
 def test_a_task_that_cannot_be_opened_is_named(run, failed):
-    of_gone = [replace(failed, task="gone", episode_index=i) for i in range(3)]
+    of_gone = [
+        replace(
+            failed,
+            task="gone",
+            episode_index=i,
+        )
+        for i in range(3)
+    ]
     made = make_film_strips(run, [failed, *of_gone])
     assert len(made.strips) == len(made.remarks) == 1
     assert made.remarks[0].startswith("The failed episodes of 'gone' cannot be shown")
@@ -148,8 +168,17 @@ def test_strips_are_sorted_by_outcome_then_by_episode():
 
 def choose(decisive_step, event, n_steps=300, every=20):
     (row,) = make_rows([False])
-    row = replace(row, n_steps=n_steps, decisive_step=decisive_step, decisive_event=event)
-    moments = choose_moments(row, np.arange(0, max(1, n_steps), every), 1 / 30)
+    row = replace(
+        row,
+        n_steps=n_steps,
+        decisive_step=decisive_step,
+        decisive_event=event,
+    )
+    moments = choose_moments(
+        row,
+        np.arange(0, max(1, n_steps), every),
+        1 / 30,
+    )
     assert sum(moment.is_decisive for moment in moments) == 1
     return [moment.step for moment in moments], [moment.caption for moment in moments]
 

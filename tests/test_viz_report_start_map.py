@@ -65,12 +65,19 @@ def draw(n, seed=0):
     return np.random.default_rng(seed).uniform((0.16, -0.12), (0.28, -0.04), size=(n, 2))
 
 
-@pytest.mark.parametrize("n", [12, 40, 333])
+@pytest.mark.parametrize(
+    "n",
+    [12, 40, 333],
+)
 def test_counts_are_those_of_a_loop_over_the_episodes(n):
-    values, success = draw(n), np.arange(n) % 3 == 0
+    values = draw(n)
+    success = np.arange(n) % 3 == 0
     start_map = compute_start_map(make_rows(success), *xy(values))
     bins = [
-        np.minimum(np.searchsorted(axis.edges, column, side="right") - 1, len(axis.edges) - 2)
+        np.minimum(
+            np.searchsorted(axis.edges, column, side="right") - 1,
+            len(axis.edges) - 2,
+        )
         for axis, column in zip(start_map.axes, values.T, strict=False)
     ]
     assert len(start_map.axes) == 2 and start_map.n_episodes.sum() == n
@@ -83,7 +90,10 @@ def test_counts_are_those_of_a_loop_over_the_episodes(n):
             cell: brute[cell] for cell in np.ndindex(counts.shape)
         }
     edges = [axis.edges for axis in start_map.axes]
-    np.testing.assert_array_equal(start_map.n_episodes, np.histogram2d(*values.T, edges)[0])
+    np.testing.assert_array_equal(
+        start_map.n_episodes,
+        np.histogram2d(*values.T, edges)[0],
+    )
 
 
 def test_the_least_of_a_cell_is_where_all_of_them_succeeding_excludes_a_coin():
@@ -91,7 +101,10 @@ def test_the_least_of_a_cell_is_where_all_of_them_succeeding_excludes_a_coin():
     assert compute_wilson_interval(LEAST_IN_CELL - 1, LEAST_IN_CELL - 1)[0] < 0.5
 
 
-@pytest.mark.parametrize("n", [12, 40, 200])
+@pytest.mark.parametrize(
+    "n",
+    [12, 40, 200],
+)
 def test_few_cells_of_evenly_spread_starts_are_too_thin(n):
     """No more than one cell in ten has too few episodes, which is checked by drawing.
 
@@ -158,9 +171,15 @@ def test_starts_along_one_axis_are_bars():
 
 
 def test_absent_starts_and_crashes_are_counted_apart():
-    values, rows = draw(40), make_rows(np.arange(40) % 2 == 0)
+    values = draw(40)
+    rows = make_rows(np.arange(40) % 2 == 0)
     values[3] = np.nan
-    rows[5] = replace(rows[5], outcome=Outcome.ERROR, success=False, error="Crash: it did")
+    rows[5] = replace(
+        rows[5],
+        outcome=Outcome.ERROR,
+        success=False,
+        error="Crash: it did",
+    )
     start_map = compute_start_map(rows, *xy(values))
     assert (start_map.n_episodes.sum(), start_map.n_unplaced, start_map.n_errors) == (38, 1, 1)
     assert {point.row.episode_index for point in start_map.points} == set(range(40)) - {3, 5}
@@ -204,7 +223,10 @@ def test_the_maps_of_a_run_are_of_its_recorded_arrays(failed_run, tmp_path):
     run = Run.open(failed_run)
     (start_map,) = load_start_maps(run).values()
     starts = np.array([run.load_arrays(row).object_pos_world[0] for row in run.rows])
-    np.testing.assert_array_equal([[point.x, point.y] for point in start_map.points], starts[:, :2])
+    np.testing.assert_array_equal(
+        [[point.x, point.y] for point in start_map.points],
+        starts[:, :2],
+    )
     assert start_map.base_xy_m == BASE_XY_M and "robot's base" in start_map_svg(start_map)
     scalars = load_start_scalars(run, run.rows, ("object z", "gripper.pos"))
     np.testing.assert_array_equal(scalars[0].values, starts[:, 2])

@@ -65,7 +65,13 @@ def branch(run, **asked):
 
 
 def hint(branches, run, key=None, **asked):
-    branches.command({"command": "branch", "key": key or "pick_place/1", **asked})
+    branches.command(
+        {
+            "command": "branch",
+            "key": key or "pick_place/1",
+            **asked,
+        }
+    )
     branches.wait()
     assert not branches.board.status["message"], branches.board.status
     return run.branches[-1]
@@ -76,7 +82,10 @@ def assert_same(run, row, other):
     assert_same_arrays(run.load_arrays(row), run.load_arrays(other))
 
 
-@pytest.mark.parametrize("prediction", [0, 1, 2])
+@pytest.mark.parametrize(
+    "prediction",
+    [0, 1, 2],
+)
 def test_with_nothing_changed_it_is_what_was_recorded(run, prediction):
     kept = branch(run, prediction=prediction)
     (row,) = run.rows
@@ -103,13 +112,23 @@ def test_a_policy_that_remembers_goes_on_with_what_it_remembered(small_act_ensem
         intermediate_plans=True,
     )
     run = Run.open(record(config, tmp_path))
-    assert_same(run, branch(run, key="pick_place/0", prediction=4), run.rows[0])
+    assert_same(
+        run,
+        branch(run, key="pick_place/0", prediction=4),
+        run.rows[0],
+    )
 
 
 def test_a_branch_is_another_future_and_is_kept(run):
     (row,) = run.rows
-    kept = branch(run, prediction=1, blinded=["wrist_cam"], n_action_steps=4)
-    arrays, recorded = run.load_arrays(kept), run.load_arrays(row)
+    kept = branch(
+        run,
+        prediction=1,
+        blinded=["wrist_cam"],
+        n_action_steps=4,
+    )
+    arrays = run.load_arrays(kept)
+    recorded = run.load_arrays(row)
     np.testing.assert_array_equal(arrays.action[:8], recorded.action[:8])
     # The inherited part keeps the latencies that were measured then.
     latencies, recorded_latencies = (
@@ -118,7 +137,10 @@ def test_a_branch_is_another_future_and_is_kept(run):
     assert latencies[0] == recorded_latencies[0] and np.isfinite(latencies).all()
     assert np.abs(arrays.action[8:12] - recorded.action[8:12]).max() > 0.1
     assert arrays.prediction_step.tolist() == [0, 8, 12, 16, 20]
-    assert kept.branch.overrides == Overrides(n_action_steps=4, blinded=("wrist_cam",))
+    assert kept.branch.overrides == Overrides(
+        n_action_steps=4,
+        blinded=("wrist_cam",),
+    )
     assert str(kept.branch.changes) == "n_action_steps 4, wrist_cam blinded"
     # The branch is not an episode of the run.
     assert run.rows == [row] and run.is_finished
@@ -127,7 +149,13 @@ def test_a_branch_is_another_future_and_is_kept(run):
 def test_branches_are_numbered_and_leave_one_another(run):
     with closing(RunBranches(EventBoard(), run)) as branches:
         first = hint(branches, run, prediction=1, n_action_steps=4)
-        second = hint(branches, run, key="pick_place/1 ~1", prediction=2, blinded=["wrist_cam"])
+        second = hint(
+            branches,
+            run,
+            key="pick_place/1 ~1",
+            prediction=2,
+            blinded=["wrist_cam"],
+        )
         # Prediction 0 precedes both branches, so this one branches off the episode itself.
         third = hint(branches, run, key="pick_place/1 ~2", prediction=0)
     # Another viewer reads the branches from the disk.
@@ -161,7 +189,8 @@ def test_the_page_is_given_a_branch_like_an_episode(run):
         outline = source.episode(listed["key"])
         assert outline["header"]["branch"] == listed["branch"]
         assert [decision["step"] for decision in outline["parts"][0]["decisions"]] == [0, 8, 16]
-        trunk, seen = source.images("pick_place/1", 1), source.images(listed["key"], 1)
+        trunk = source.images("pick_place/1", 1)
+        seen = source.images(listed["key"], 1)
         assert (
             seen["overhead_cam"] == trunk["overhead_cam"]
             and seen["wrist_cam"] != trunk["wrist_cam"]
@@ -176,7 +205,13 @@ def test_a_branch_under_way_is_driven_by_the_page(run):
     with closing(RunSource(run, row)) as source:
         with pytest.raises(WhiskerError, match="a branch under way, got one that is over"):
             source.command({"command": "run", "key": "pick_place/1"})
-        source.command({"command": "branch", "key": "pick_place/1", "prediction": 1})
+        source.command(
+            {
+                "command": "branch",
+                "key": "pick_place/1",
+                "prediction": 1,
+            }
+        )
         source._branches.wait()
         live = source.episode("pick_place/1 ~1")
         assert source.images("pick_place/1 ~1", 0) == source.images("pick_place/1", 0)
@@ -192,7 +227,13 @@ def test_a_run_that_is_left_frees_its_world_and_can_be_branched_again(run):
     (row,) = run.rows
     with closing(RunSource(run, row)) as source:
         for number in (1, 2):
-            source.command({"command": "branch", "key": "pick_place/1", "prediction": 2})
+            source.command(
+                {
+                    "command": "branch",
+                    "key": "pick_place/1",
+                    "prediction": 2,
+                }
+            )
             # The branch runs to its end first.
             source.rest()
             source._branches.wait()
@@ -204,7 +245,10 @@ def test_a_run_that_is_left_frees_its_world_and_can_be_branched_again(run):
 def test_an_export_has_the_branches_of_its_episode(run, tmp_path):
     branch(run, prediction=1, blinded=["wrist_cam"])
     export_episode(run, run.rows[0], tmp_path / "page.html")
-    (packed,) = re.findall(r'id="inlined">([^<]*)<', (tmp_path / "page.html").read_text())
+    (packed,) = re.findall(
+        r'id="inlined">([^<]*)<',
+        (tmp_path / "page.html").read_text(),
+    )
     data = json.loads(gzip.decompress(base64.b64decode(packed)))
     assert [row["key"] for row in data["page"]["episodes"]] == ["pick_place/1", "pick_place/1 ~1"]
     trunk, other = (
@@ -232,7 +276,13 @@ def test_a_checkpoint_that_is_gone_or_another_is_said(recorded, small_act, tmp_p
     with closing(RunBranches(EventBoard(), run)) as branches:
 
         def said():
-            branches.command({"command": "branch", "key": "pick_place/0", "prediction": 0})
+            branches.command(
+                {
+                    "command": "branch",
+                    "key": "pick_place/0",
+                    "prediction": 0,
+                }
+            )
             branches.wait()
             return branches.board.status
 
@@ -256,7 +306,13 @@ def test_two_viewers_do_not_write_the_branches_of_one_run(run):
         closing(RunBranches(EventBoard(), run)) as second,
     ):
         hint(first, run, prediction=2)
-        second.command({"command": "branch", "key": "pick_place/1", "prediction": 2})
+        second.command(
+            {
+                "command": "branch",
+                "key": "pick_place/1",
+                "prediction": 2,
+            }
+        )
         second.wait()
         assert "another `whiskers` that writes" in second.board.status["message"]
 
@@ -279,9 +335,23 @@ def test_a_branch_that_was_cut_off_is_left_out(run):
 
 def test_the_run_of_an_expert_cannot_branch(blind_env, tmp_path):
     run = Run.open(
-        record(make_config(EvalConfig, policy="scripted", max_steps=2, episodes=1), tmp_path)
+        record(
+            make_config(
+                EvalConfig,
+                policy="scripted",
+                max_steps=2,
+                episodes=1,
+            ),
+            tmp_path,
+        )
     )
     with closing(RunSource(run, find_row(run, None))) as source:
         assert "cannot go back" in source.page()["unusable"]["branch"]
         with pytest.raises(WhiskerError, match="go back to a decision"):
-            source.command({"command": "branch", "key": "pick_place/0", "prediction": 0})
+            source.command(
+                {
+                    "command": "branch",
+                    "key": "pick_place/0",
+                    "prediction": 0,
+                }
+            )

@@ -29,15 +29,27 @@ from viz.report.cli import REPORT_FILE
 from viz.run_list import RunList
 from viz.server import ViewerServer
 
-SUCCESS, FAILURE, ERROR = Outcome.SUCCESS, Outcome.NEVER_PICKED_UP, Outcome.ERROR
+SUCCESS = Outcome.SUCCESS
+FAILURE = Outcome.NEVER_PICKED_UP
+ERROR = Outcome.ERROR
 
 
 def append(run, *outcomes):
     """Write episodes with the given outcomes, without arrays."""
     for outcome in outcomes:
         error = "MemoryError: none left" if outcome is ERROR else ""
-        record = EpisodeRecord("pick_place", len(run.rows), outcome is SUCCESS, error, 0.1, None)
-        run.append(record, replace(make_row(record), outcome=outcome))
+        record = EpisodeRecord(
+            "pick_place",
+            len(run.rows),
+            outcome is SUCCESS,
+            error,
+            0.1,
+            None,
+        )
+        run.append(
+            record,
+            replace(make_row(record), outcome=outcome),
+        )
 
 
 @pytest.fixture
@@ -49,8 +61,16 @@ def make_run(tmp_path, blind_env):
     opened = []
 
     def make(*outcomes, episodes, folder=tmp_path, policy="random", **parts):
-        config = make_config(EvalConfig, policy=policy, env="so101/pick_place", episodes=episodes)
-        run = RunFolder.create(folder, describe_run(blind_env, policy, config=config, **parts))
+        config = make_config(
+            EvalConfig,
+            policy=policy,
+            env="so101/pick_place",
+            episodes=episodes,
+        )
+        run = RunFolder.create(
+            folder,
+            describe_run(blind_env, policy, config=config, **parts),
+        )
         opened.append(run)
         append(run, *outcomes)
         return run
@@ -73,7 +93,11 @@ def test_a_run_is_told_in_numbers(make_run, tmp_path):
         5,
         5,
     )
-    assert run["outcomes"] == {"success": 3, "never_picked_up": 1, "error": 1}
+    assert run["outcomes"] == {
+        "success": 3,
+        "never_picked_up": 1,
+        "error": 1,
+    }
     assert (run["n_success"], run["n_judged"], run["success_rate"]) == (3, 4, 0.75)
     # The bounds of Wilson's interval solve its equation: the rate lies 1.96 standard errors from
     # what was seen.
@@ -97,7 +121,10 @@ def test_the_newest_run_comes_first_and_nested_ones_have_their_path_for_a_name(m
     )
     new = make_run(episodes=1)
     # This folder is too deep.
-    make_run(episodes=1, folder=tmp_path.joinpath("a", *"b" * (MOST_LEVELS - 1)))
+    make_run(
+        episodes=1,
+        folder=tmp_path.joinpath("a", *"b" * (MOST_LEVELS - 1)),
+    )
     names = [run["name"] for run in RunList(tmp_path).listing()["runs"]]
     assert names == [new.path.name, f"ablation/lr/{old.path.name}"]
     assert remarks_of(tmp_path) == {"a": "This folder is no run: it has no run.json."}
@@ -143,7 +170,12 @@ def test_old_rules_and_findings_are_told(make_run, tmp_path, blind_env):
         Finding("cameras", Level.ERROR, "exchanged"),
     )
     of_old_rules = replace(describe_run(blind_env).resolved, outcome_rules=1)
-    make_run(episodes=1, policy="zero", doctor=findings, resolved=of_old_rules)
+    make_run(
+        episodes=1,
+        policy="zero",
+        doctor=findings,
+        resolved=of_old_rules,
+    )
     make_run(episodes=1, policy="random", doctor=())
     make_run(episodes=1, policy="scripted")
     runs = {run["policy"]: run for run in RunList(tmp_path).listing()["runs"]}
@@ -163,7 +195,8 @@ def test_an_empty_folder_has_no_runs(tmp_path):
 
 
 def test_only_what_has_changed_is_read_again(make_run, tmp_path, monkeypatch):
-    growing, _ = make_run(SUCCESS, episodes=3), make_run(SUCCESS, episodes=1)
+    growing = make_run(SUCCESS, episodes=3)
+    _ = make_run(SUCCESS, episodes=1)
     read = []
     describe = run_list.describe_in_list
     monkeypatch.setattr(
@@ -251,16 +284,36 @@ def test_the_server_is_asked_for_one_run_of_several(server):
     names = [run["name"] for run in listing["runs"]]
     assert status == 200 and len(names) == 2
     for name in names:
-        status, page = ask(server, f"/api/page?run={name.replace('/', '%2F')}")
+        status, page = ask(
+            server,
+            f"/api/page?run={name.replace('/', '%2F')}",
+        )
         assert status == 200 and page["run"] == name
     top = next(name for name in names if "/" not in name)
     assert ask(server, f"/api/rows?run={top}&after=0")[1]["rows"][0]["key"] == "pick_place/0"
-    assert ask(server, f"/api/rows?run={top}&after=-1")[0] == 422
-    assert "expected one that was run" in ask(server, f"/api/scene?run={top}&task=fly")[1]["error"]
+    assert (
+        ask(
+            server,
+            f"/api/rows?run={top}&after=-1",
+        )[0]
+        == 422
+    )
+    assert (
+        "expected one that was run"
+        in ask(
+            server,
+            f"/api/scene?run={top}&task=fly",
+        )[1]["error"]
+    )
     for path in ("page?run=..%2Fx", "page", "rows?run=nothing&after=0", "events?run=nothing"):
         status, refusal = ask(server, f"/api/{path}")
         assert status == 422 and "expected one of those in" in refusal["error"]
-    refusal = ask(server, f"/api/command?run={top}", method="POST", body=b"{}")[1]
+    refusal = ask(
+        server,
+        f"/api/command?run={top}",
+        method="POST",
+        body=b"{}",
+    )[1]
     assert "expected a branch under way" in refusal["error"]
 
 
@@ -282,6 +335,9 @@ def test_a_report_comes_for_the_token_and_may_not_ask_the_server(server):
     with answer(server, f"{path}&token={server.token}", Host="evil.example") as response:
         assert response.status == 403
     for name in (without["name"], "..", f"{with_report['name']}/.."):
-        with answer(server, f"/report?run={name}&token={server.token}") as response:
+        with answer(
+            server,
+            f"/report?run={name}&token={server.token}",
+        ) as response:
             assert response.status == 404 and b"expected" in response.read()
     assert "eval-report" in without["report_command"]

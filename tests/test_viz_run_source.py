@@ -36,7 +36,11 @@ def test_the_scene_comes_without_plans_and_images(source, whole):
     (part,), (whole_part,) = outline["parts"], whole["parts"]
     assert outline["header"] == whole["header"] and part["moments"] == whole_part["moments"]
     for decision, complete in zip(part["decisions"], whole_part["decisions"], strict=True):
-        assert decision == complete | {"path": None, "intermediate_plans": None, "cameras": None}
+        assert decision == complete | {
+            "path": None,
+            "intermediate_plans": None,
+            "cameras": None,
+        }
     assert source.scene("pick_place")["shapes"]
 
 

@@ -65,7 +65,12 @@ def answer(server, path, method="GET", body=None, **headers):
 
 
 def ask(server, path, **more):
-    with answer(server, path, X_Whisker_Token=server.token, **more) as response:
+    with answer(
+        server,
+        path,
+        X_Whisker_Token=server.token,
+        **more,
+    ) as response:
         content = response.read()
         if response.headers["Content-Encoding"] == "gzip":
             content = gzip.decompress(content)
@@ -99,26 +104,48 @@ PATHS = [
 ]
 
 
-@pytest.mark.parametrize("path", [*(f"/api/{path}" for path in PATHS), "/anything"])
+@pytest.mark.parametrize(
+    "path",
+    [*(f"/api/{path}" for path in PATHS), "/anything"],
+)
 def test_nothing_is_told_without_the_token(server, path):
     for headers in ({}, {"X_Whisker_Token": "wrong"}, {"X_Whisker_Token": ""}):
         with answer(server, path, **headers) as response:
             assert response.status == 403
     # A token in a link is not enough for data, since a page elsewhere could make a browser follow
     # the link.
-    with answer(server, f"{path}{'&' if '?' in path else '?'}token={server.token}") as response:
+    with answer(
+        server,
+        f"{path}{'&' if '?' in path else '?'}token={server.token}",
+    ) as response:
         assert response.status == 403
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""],
+)
 def test_a_name_that_was_resolved_to_here_is_refused(server, host):
-    with answer(server, "/api/page", X_Whisker_Token=server.token, Host=host) as response:
+    with answer(
+        server,
+        "/api/page",
+        X_Whisker_Token=server.token,
+        Host=host,
+    ) as response:
         assert response.status == 403
 
 
-@pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1:8000", "localhost"])
+@pytest.mark.parametrize(
+    "host",
+    ["localhost:9000", "127.0.0.1:8000", "localhost"],
+)
 def test_a_forwarded_port_is_another_and_fine(server, host):
-    with answer(server, "/api/page", X_Whisker_Token=server.token, Host=host) as response:
+    with answer(
+        server,
+        "/api/page",
+        X_Whisker_Token=server.token,
+        Host=host,
+    ) as response:
         assert response.status == 200
 
 
@@ -150,7 +177,12 @@ def test_a_prediction_is_asked_about_by_its_index(server):
 
 def test_commands_are_json_objects(server):
     send = {"method": "POST"}
-    assert ask(server, "/api/command", body=b'{"command": "step"}', **send) == (200, {})
+    assert ask(
+        server,
+        "/api/command",
+        body=b'{"command": "step"}',
+        **send,
+    ) == (200, {})
     assert server.source.commands == [{"command": "step"}]
     for body in (b"[1]", b"step", b"\xff"):
         assert ask(server, "/api/command", body=body, **send) == (
@@ -161,7 +193,15 @@ def test_commands_are_json_objects(server):
     assert refusal == (200, {"error": "command 'fly': expected step."})
     with answer(server, "/api/command", "POST", b"{}") as response:
         assert response.status == 403
-    assert ask(server, "/api/command", body=b"x" * 200_000, **send)[0] == 400
+    assert (
+        ask(
+            server,
+            "/api/command",
+            body=b"x" * 200_000,
+            **send,
+        )[0]
+        == 400
+    )
     assert len(server.source.commands) == 1
 
 
@@ -174,7 +214,10 @@ def test_events_arrive_as_they_happen(server):
 
 
 def test_a_port_in_use_is_refused(server):
-    with pytest.raises(WhiskerError, match=f"port {server.port}: expected a free one"):
+    with pytest.raises(
+        WhiskerError,
+        match=f"port {server.port}: expected a free one",
+    ):
         ViewerServer(Source(), "", server.port)
     with pytest.raises(WhiskerError, match="port 99999"):
         ViewerServer(Source(), "", 99999)
@@ -193,7 +236,10 @@ def test_a_single_run_gives_out_its_report():
     with closing(ViewerServer(Reported(), "<p>page</p>")) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        with answer(server, f"/report?token={server.token}") as response:
+        with answer(
+            server,
+            f"/report?token={server.token}",
+        ) as response:
             assert response.status == 200 and response.read() == b"<h1>report</h1>"
         with answer(server, "/report") as response:
             assert response.status == 403
@@ -202,5 +248,8 @@ def test_a_single_run_gives_out_its_report():
 
 
 def test_a_source_without_reports_has_none(server):
-    with answer(server, f"/report?token={server.token}") as response:
+    with answer(
+        server,
+        f"/report?token={server.token}",
+    ) as response:
         assert response.status == 404

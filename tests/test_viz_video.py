@@ -89,14 +89,21 @@ def test_the_rate_can_be_chosen(run):
 @pytest.fixture(scope="module")
 def chunked_run(blind_env, tmp_path_factory):
     """Return a run of twelve steps, with six actions a plan, four of them executed."""
-    _, run = record(blind_env, 4, tmp_path_factory.mktemp("runs"))
+    _, run = record(
+        blind_env,
+        4,
+        tmp_path_factory.mktemp("runs"),
+    )
     return run
 
 
 @pytest.fixture(scope="module")
 def small_film_run(blind_env, tmp_path_factory):
     """Return a run of forty-eight steps of the scripted expert, which plans at every step."""
-    run = RunFolder.create(tmp_path_factory.mktemp("runs"), describe_run(blind_env, "scripted"))
+    run = RunFolder.create(
+        tmp_path_factory.mktemp("runs"),
+        describe_run(blind_env, "scripted"),
+    )
     record = run_episode(
         blind_env,
         BASELINES["scripted"](blind_env),
@@ -117,7 +124,12 @@ def test_a_still_shows_the_plan_the_way_taken_and_the_plans_before(chunked_run, 
     (row,) = load_rows(chunked_run)
     counts = []
     for step in (0, 10):
-        draw_step(Run.open(chunked_run), row, step, tmp_path / f"{step}.png")
+        draw_step(
+            Run.open(chunked_run),
+            row,
+            step,
+            tmp_path / f"{step}.png",
+        )
         # The legend begins below these rows.
         image = iio.imread(tmp_path / f"{step}.png")[:780]
         assert iio.imread(tmp_path / f"{step}.png").shape == (960, 1280, 3)
@@ -139,7 +151,12 @@ def test_a_still_does_not_depend_on_what_was_drawn_before(chunked_run):
 @pytest.mark.parametrize("camera", [VIEWER_CAMERA, "wrist_cam_depth"])
 def test_one_cameras_film_of_the_whiskers(chunked_run, tmp_path, camera):
     path = tmp_path / "new folder" / "whiskers.mp4"
-    film_whiskers(Run.open(chunked_run), load_rows(chunked_run)[0], path, camera)
+    film_whiskers(
+        Run.open(chunked_run),
+        load_rows(chunked_run)[0],
+        path,
+        camera,
+    )
     frames = iio.imread(path, plugin="pyav")
     assert iio.immeta(path, plugin="pyav")["codec"] == "h264"
     assert frames.shape == (13, 536, 640, 3)
@@ -190,9 +207,19 @@ def test_a_film_in_libero_is_square(tmp_path):
 def test_an_unknown_camera_names_those_there_are(chunked_run, tmp_path):
     (row,) = load_rows(chunked_run)
     with pytest.raises(WhiskerError, match=r"one of viewer_cam, overhead_cam, wrist_cam"):
-        film_whiskers(Run.open(chunked_run), row, tmp_path / "film.mp4", "front")
+        film_whiskers(
+            Run.open(chunked_run),
+            row,
+            tmp_path / "film.mp4",
+            "front",
+        )
     with pytest.raises(WhiskerError, match="0 to 12"):
-        draw_step(Run.open(chunked_run), row, 13, tmp_path / "still.png")
+        draw_step(
+            Run.open(chunked_run),
+            row,
+            13,
+            tmp_path / "still.png",
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -204,4 +231,10 @@ def test_a_users_own_scene_has_no_camera_for_people(own_scene, tmp_path):
     with closing(open_camera_film(Run.open(run), row.task, size=(240, 320))) as film:
         assert film.still(row, 6).shape == (240, 320, 3)
     with pytest.raises(WhiskerError, match=r"one of overhead_cam, wrist_cam"):
-        draw_step(Run.open(run), row, 6, tmp_path / "still.png", VIEWER_CAMERA)
+        draw_step(
+            Run.open(run),
+            row,
+            6,
+            tmp_path / "still.png",
+            VIEWER_CAMERA,
+        )

@@ -67,7 +67,12 @@ def test_an_executed_plans_whisker_is_the_path_taken(name, tmp_path):
     assert whiskers.path_world.shape == (3, 1, 7, 3)
     for i, start in enumerate(arrays.prediction_step):
         taken = arrays.ee_pos_world[start : start + 5]
-        np.testing.assert_allclose(whiskers.executed_path(i), taken, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            whiskers.executed_path(i),
+            taken,
+            rtol=0,
+            atol=1e-9,
+        )
         # The arm does move.
         assert np.ptp(whiskers.path_world[i, 0], axis=0).max() > 1e-4
 
@@ -105,14 +110,20 @@ def test_every_sampled_plan_and_every_draft_has_its_whisker(blind_env):
         3,
     )
     np.testing.assert_array_equal(whiskers.path_world[:, :1], plain.path_world)
-    np.testing.assert_array_equal(whiskers.intermediate_path_world[:, -1], plain.path_world[:, 0])
+    np.testing.assert_array_equal(
+        whiskers.intermediate_path_world[:, -1],
+        plain.path_world[:, 0],
+    )
     np.testing.assert_array_equal(
         whiskers.path_world[2, 1], simulate_chunk(blind_env, arrays.snapshot[2], others[2])
     )
 
 
 def test_the_prediction_in_force(blind_env):
-    whiskers = compute_whiskers(blind_env, record(blind_env, n_action_steps=4)[0])
+    whiskers = compute_whiskers(
+        blind_env,
+        record(blind_env, n_action_steps=4)[0],
+    )
     assert [whiskers.prediction_at(step) for step in (0, 3, 4, 7, 8, 11, 12)] == [
         0,
         0,
@@ -128,7 +139,8 @@ def test_the_prediction_in_force(blind_env):
 def test_tracing_moves_as_stepping_does_bit_by_bit(name):
     env = make_env(name, image_sizes={})
     env.reset(5)
-    snapshot, rng = env.snapshot(), np.random.default_rng(1)
+    snapshot = env.snapshot()
+    rng = np.random.default_rng(1)
     chunk = rng.uniform(
         env.spec.action.low, env.spec.action.high, (20, env.spec.action.dim)
     ).astype(np.float32)

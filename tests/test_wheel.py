@@ -73,12 +73,20 @@ def installed(tmp_path_factory) -> Installed:
     among the development dependencies.
     """
     folder = tmp_path_factory.mktemp("installed")
-    dist, env = folder / "dist", folder / "env"
-    uv = shutil.which("uv", path=os.pathsep.join([str(ROOT / ".uv/bin"), os.environ["PATH"]]))
+    dist = folder / "dist"
+    env = folder / "env"
+    uv = shutil.which(
+        "uv",
+        path=os.pathsep.join([str(ROOT / ".uv/bin"), os.environ["PATH"]]),
+    )
     assert uv, "these tests need uv, which ./run installs"
 
     def run_uv(*arguments: str | Path) -> None:
-        subprocess.run([uv, *arguments, "--offline", "--quiet"], cwd=ROOT, check=True)
+        subprocess.run(
+            [uv, *arguments, "--offline", "--quiet"],
+            cwd=ROOT,
+            check=True,
+        )
 
     run_uv("build", "--no-build-isolation", "--python", sys.executable, "--out-dir", dist)
     run_uv("venv", "--python", sys.executable, env)
@@ -169,7 +177,16 @@ def _whiskers(installed: Installed, run: Path) -> None:
 
 
 def _cknna(installed: Installed, run: Path) -> None:
-    installed.run("cknna", "extract", "--policy", "act", "--on", str(run), "--output", "bank")
+    installed.run(
+        "cknna",
+        "extract",
+        "--policy",
+        "act",
+        "--on",
+        str(run),
+        "--output",
+        "bank",
+    )
     assert (installed.folder / "bank").is_dir()
 
 

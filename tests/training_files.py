@@ -50,10 +50,18 @@ def dataset_stats(cameras: dict[str, float], dim: int = 6) -> dict[str, dict[str
     """Return statistics of a dataset with cameras of these mean colours."""
 
     def around(mean, std):
-        return {"mean": mean, "std": std, "min": mean - std, "max": mean + std}
+        return {
+            "mean": mean,
+            "std": std,
+            "min": mean - std,
+            "max": mean + std,
+        }
 
     image = {
-        PREFIX + c: around(np.full((3, 1, 1), m, np.float32), np.full((3, 1, 1), 0.2, np.float32))
+        PREFIX + c: around(
+            np.full((3, 1, 1), m, np.float32),
+            np.full((3, 1, 1), 0.2, np.float32),
+        )
         for c, m in cameras.items()
     }
     joints = around(np.zeros(dim, np.float32), np.full(dim, 30, np.float32))
@@ -87,7 +95,11 @@ def create_dataset(
     Args:
         names: the names of the six numbers in its states and actions.
     """
-    joints = {"dtype": "float32", "shape": (6,), "names": names and list(names)}
+    joints = {
+        "dtype": "float32",
+        "shape": (6,),
+        "names": names and list(names),
+    }
     features = {"observation.state": joints, "action": joints}
     features |= {
         PREFIX + camera: {

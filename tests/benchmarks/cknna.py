@@ -91,7 +91,11 @@ def score_densely(
     import torch
 
     rows_a, rows_b = (
-        torch.nn.functional.normalize(torch.from_numpy(x.astype(dtype)), dim=1) for x in (a, b)
+        torch.nn.functional.normalize(
+            torch.from_numpy(x.astype(dtype)),
+            dim=1,
+        )
+        for x in (a, b)
     )
     kernels = rows_a @ rows_a.T, rows_b @ rows_b.T
     n = len(a)
@@ -102,7 +106,8 @@ def score_densely(
 
     def hsic(x: torch.Tensor, y: torch.Tensor) -> float:
         both = mask(x) * mask(y)
-        x, y = (both * x).fill_diagonal_(0), (both * y).fill_diagonal_(0)
+        x = (both * x).fill_diagonal_(0)
+        y = (both * y).fill_diagonal_(0)
         total = x.sum() * y.sum() / ((n - 1) * (n - 2))
         return float(((x * y.T).sum() + total - 2 * (x @ y).sum() / (n - 2)) / (n * (n - 3)))
 
@@ -130,12 +135,20 @@ def measure_null(a: np.ndarray, b: np.ndarray) -> float:
     found = search(a[:n], b[:n], [K])
     groups = np.arange(n) // EPISODE
     permutations = Permutations(n=N_PERMUTATIONS)
-    spent = wall_s(lambda: compute_null(*found, K, groups=groups, permutations=permutations))
+    spent = wall_s(
+        lambda: compute_null(
+            *found,
+            K,
+            groups=groups,
+            permutations=permutations,
+        )
+    )
     return spent / (N_PERMUTATIONS + 1)
 
 
 def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
-    a, b = make_features(n, dim_a, 0), make_features(n, dim_b, 1)
+    a = make_features(n, dim_a, 0)
+    b = make_features(n, dim_b, 1)
     scores = {"ours": nan, "dense": nan}
 
     def run_ours() -> None:
@@ -164,7 +177,14 @@ def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
 def measure_alone(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int = 1) -> Cost:
     """Measure in a process of its own, so that the peak of memory is that of this measurement."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(measure, n, dim_a, dim_b, other, n_rounds).result()
+        return pool.submit(
+            measure,
+            n,
+            dim_a,
+            dim_b,
+            other,
+            n_rounds,
+        ).result()
 
 
 def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> None:
@@ -173,12 +193,33 @@ def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> Non
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.subplots()
     n = np.array([cost.n for cost in grown])
-    axes.loglog(n, [cost.ours_s for cost in grown], "o-", label="whisker, 512 columns")
-    axes.loglog(n, grown[-1].ours_s * (n / n[-1]) ** 2.0, ":", color="0.6", label="n²")
+    axes.loglog(
+        n,
+        [cost.ours_s for cost in grown],
+        "o-",
+        label="whisker, 512 columns",
+    )
+    axes.loglog(
+        n,
+        grown[-1].ours_s * (n / n[-1]) ** 2.0,
+        ":",
+        color="0.6",
+        label="n²",
+    )
     if dense:
         m = np.array([cost.n for cost in dense])
-        axes.loglog(m, [cost.ours_s for cost in dense], "o-", label="whisker, 2048 columns")
-        axes.loglog(m, [cost.other_s for cost in dense], "s-", label="dense formula, 2048 columns")
+        axes.loglog(
+            m,
+            [cost.ours_s for cost in dense],
+            "o-",
+            label="whisker, 2048 columns",
+        )
+        axes.loglog(
+            m,
+            [cost.other_s for cost in dense],
+            "s-",
+            label="dense formula, 2048 columns",
+        )
         reach = np.geomspace(m[0], n[-1])
         axes.loglog(
             reach, dense[-1].other_s * (reach / m[-1]) ** 3.0, "--", color="0.8", label="n³"
@@ -213,13 +254,23 @@ class Benchmark:
 
 
 def main(benchmark: Benchmark) -> None:
-    dim_b, rounds = benchmark.dim_b, benchmark.rounds
+    dim_b = benchmark.dim_b
+    rounds = benchmark.rounds
     console = Console(width=120)
     table = Table(
         "n", "D_a", "D_b", "ours", "dense", "faster", "peak of both", "ours", "float32", "float64"
     )
     table.title = "against the dense formula: time, and score"
-    against_dense = [measure_alone(n, 2048, dim_b, "dense", rounds) for n in benchmark.dense]
+    against_dense = [
+        measure_alone(
+            n,
+            2048,
+            dim_b,
+            "dense",
+            rounds,
+        )
+        for n in benchmark.dense
+    ]
     for cost in against_dense:
         row = (
             f"{cost.ours_s:.2f} s",
@@ -228,7 +279,13 @@ def main(benchmark: Benchmark) -> None:
             f"{cost.peak_gb:.1f} GB",
         )
         scores = (f"{value:.7f}" for value in (cost.ours_score, cost.other_score, cost.exact_score))
-        table.add_row(str(cost.n), "2048", str(dim_b), *row, *scores)
+        table.add_row(
+            str(cost.n),
+            "2048",
+            str(dim_b),
+            *row,
+            *scores,
+        )
     console.print(table)
 
     table = Table("n", "D_a", "D_b", "ours", "bare product", "multiple", "peak", "a permutation")
@@ -241,19 +298,58 @@ def main(benchmark: Benchmark) -> None:
             f"{1 / cost.ratio:.2f}",
             f"{cost.peak_gb:.2f} GB",
         )
-        table.add_row(str(n), "2048", str(dim_b), *row, f"{1e3 * cost.null_s:.1f} ms")
+        table.add_row(
+            str(n),
+            "2048",
+            str(dim_b),
+            *row,
+            f"{1e3 * cost.null_s:.1f} ms",
+        )
     console.print(table)
 
-    table = Table("n", "D_a", "D_b", "ours", "ns / n²", "peak", title="growth with n")
-    grown = [measure_alone(n, 512, dim_b, "nothing", rounds) for n in benchmark.growth]
-    grown += [measure_alone(200_000, 512, dim_b, "nothing")] if benchmark.huge else []
+    table = Table(
+        "n",
+        "D_a",
+        "D_b",
+        "ours",
+        "ns / n²",
+        "peak",
+        title="growth with n",
+    )
+    grown = [
+        measure_alone(
+            n,
+            512,
+            dim_b,
+            "nothing",
+            rounds,
+        )
+        for n in benchmark.growth
+    ]
+    grown += (
+        [
+            measure_alone(
+                200_000,
+                512,
+                dim_b,
+                "nothing",
+            )
+        ]
+        if benchmark.huge
+        else []
+    )
     for cost in grown:
         row = (
             f"{cost.ours_s:.2f} s",
             f"{1e9 * cost.ours_s / cost.n**2:.1f}",
             f"{cost.peak_gb:.2f} GB",
         )
-        table.add_row(str(cost.n), "512", str(dim_b), *row)
+        table.add_row(
+            str(cost.n),
+            "512",
+            str(dim_b),
+            *row,
+        )
     console.print(table)
     if benchmark.plot:
         draw_growth(benchmark.plot, grown, against_dense)

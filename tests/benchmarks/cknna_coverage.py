@@ -24,7 +24,8 @@ import tyro
 from cknna.jackknife import compute_interval, compute_paired_test
 from cknna.score import search
 
-_HIDDEN, _VIEWED = 6, 12
+_HIDDEN = 6
+_VIEWED = 12
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Coverage:
 
 
 def measure(setting: Setting, n_repetitions: int) -> Coverage:
-    intervals, n_significant = [], 0
+    intervals = []
+    n_significant = 0
     projection = np.random.default_rng(5).standard_normal((_HIDDEN, _VIEWED))
     episode = np.repeat(np.arange(setting.n_episodes), setting.length)
     for repetition in range(n_repetitions):
@@ -77,10 +79,35 @@ def measure(setting: Setting, n_repetitions: int) -> Coverage:
             hidden @ projection + setting.step_noise * rng.standard_normal((len(hidden), _VIEWED))
             for _ in range(2)
         )
-        a, b = search(first, hidden, [setting.k], depth=2)
-        other, _ = search(second, hidden, [setting.k], depth=2)
-        intervals.append(compute_interval(a, b, setting.k, episode, setting.variant))
-        test = compute_paired_test(a, other, b, setting.k, episode, setting.variant)
+        a, b = search(
+            first,
+            hidden,
+            [setting.k],
+            depth=2,
+        )
+        other, _ = search(
+            second,
+            hidden,
+            [setting.k],
+            depth=2,
+        )
+        intervals.append(
+            compute_interval(
+                a,
+                b,
+                setting.k,
+                episode,
+                setting.variant,
+            )
+        )
+        test = compute_paired_test(
+            a,
+            other,
+            b,
+            setting.k,
+            episode,
+            setting.variant,
+        )
         n_significant += test.p_value <= 0.05
     scores = np.array([interval.value for interval in intervals])
     true = scores.mean()
@@ -100,7 +127,8 @@ def measure(setting: Setting, n_repetitions: int) -> Coverage:
 def wilson(n_hits: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of a share."""
     z = NormalDist().inv_cdf(0.975)
-    middle, scale = (n_hits + z**2 / 2) / (n + z**2), z / (n + z**2)
+    middle = (n_hits + z**2 / 2) / (n + z**2)
+    scale = z / (n + z**2)
     half = scale * np.sqrt(n_hits * (n - n_hits) / n + z**2 / 4)
     return middle - half, middle + half
 

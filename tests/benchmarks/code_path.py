@@ -68,17 +68,29 @@ def measure_here(what: str, checkpoint: str, n: int) -> float:
 
     if what == "product":
         torch.set_num_threads(1)
-        a, b = torch.rand(300, 960), torch.rand(960, 2560)
+        a = torch.rand(300, 960)
+        b = torch.rand(960, 2560)
         return median_cpu_s(lambda: a @ b, n)
     from tests.small_checkpoints import shrunken_paligemma
 
     with shrunken_paligemma():
-        setup = set_up(make_config(EvalConfig, policy=what, checkpoint=checkpoint, device="cpu"))
+        setup = set_up(
+            make_config(
+                EvalConfig,
+                policy=what,
+                checkpoint=checkpoint,
+                device="cpu",
+            )
+        )
     setup.env.reset(0)
     memory = setup.policy.reset()
     memory.observations.append(setup.env.observe())
     taken = median_cpu_s(
-        lambda: setup.policy.predict([memory], [episode_rng("benchmark", 0, 0)]), n
+        lambda: setup.policy.predict(
+            [memory],
+            [episode_rng("benchmark", 0, 0)],
+        ),
+        n,
     )
     setup.env.close()
     return taken
@@ -140,8 +152,14 @@ def main(benchmark: Benchmark) -> None:
                 taken.setdefault("evaluation", {}).setdefault(path, []).append(evaluation_s)
     table = Table("", "native, CPU s", "portable, CPU s", "ratio", title="medians")
     for name, of in taken.items():
-        native, portable = median(of["native"]), median(of["portable"])
-        table.add_row(name, f"{native:.4f}", f"{portable:.4f}", f"{portable / native:.2f}")
+        native = median(of["native"])
+        portable = median(of["portable"])
+        table.add_row(
+            name,
+            f"{native:.4f}",
+            f"{portable:.4f}",
+            f"{portable / native:.2f}",
+        )
     Console().print(table)
 
 

@@ -44,7 +44,13 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
     difficulty = rng.random(n_episodes)
     with closing(make_env("so101/pick_place", {})) as env:
         described = describe_run(
-            env, config=make_config(EvalConfig, policy="random", episodes=n_episodes), max_steps=300
+            env,
+            config=make_config(
+                EvalConfig,
+                policy="random",
+                episodes=n_episodes,
+            ),
+            max_steps=300,
         )
     for index in range(n_runs):
         skill = 0.5 + 0.4 * index / max(1, n_runs - 1)
@@ -53,19 +59,36 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
             path = run.path
         lines = []
         for episode, success in enumerate(solved):
-            record = EpisodeRecord("pick_place", episode, bool(success), "", 0.1, None)
+            record = EpisodeRecord(
+                "pick_place",
+                episode,
+                bool(success),
+                "",
+                0.1,
+                None,
+            )
             outcome = Outcome.SUCCESS if success else Outcome.NEVER_PICKED_UP
-            row = replace(make_row(record), outcome=outcome, n_steps=100 + episode % 7)
+            row = replace(
+                make_row(record),
+                outcome=outcome,
+                n_steps=100 + episode % 7,
+            )
             lines.append(json.dumps(row.to_json()))
         (path / ROWS_FILE).write_text("\n".join([*lines, ""]))
 
 
 def measure_s(*arguments: str) -> tuple[float, float]:
     """Return the least wall time and the least processor time of a command in its own process."""
-    walls, processors = [], []
+    walls = []
+    processors = []
     for _ in range(N_ROUNDS):
-        start, before = time.perf_counter(), os.times()
-        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+        start = time.perf_counter()
+        before = os.times()
+        subprocess.run(
+            [sys.executable, *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         walls.append(time.perf_counter() - start)
         after = os.times()
         used = (
@@ -83,7 +106,12 @@ def main() -> None:
     for head in ("what", "wall time", "processor time", "limit"):
         table.add_column(head, justify="left" if head == "what" else "right")
     wall_s, processor_s = measure_s("-c", IMPORTS)
-    table.add_row("imports alone", f"{wall_s:.2f} s", f"{processor_s:.2f} s", "")
+    table.add_row(
+        "imports alone",
+        f"{wall_s:.2f} s",
+        f"{processor_s:.2f} s",
+        "",
+    )
     for n_runs, n_episodes, limit in ((2, 2000, "1 s"), (50, 500, "5 s")):
         with tempfile.TemporaryDirectory() as folder:
             write_runs(Path(folder), n_runs, n_episodes)

@@ -18,7 +18,8 @@ from scipy.stats import multinomial
 from eval.paired_statistics import PairedCounts, compute_correlation, compute_difference_interval
 from eval.proportions import compute_wilson_interval
 
-RATES, CORRELATIONS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98), (0.0, 0.3, 0.6)
+RATES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
+CORRELATIONS = (0.0, 0.3, 0.6)
 N_STUDIES = 1000
 
 
@@ -28,7 +29,9 @@ def compute_newcombe_interval(counts: PairedCounts) -> tuple[float, float]:
     It combines the Wilson intervals of both rates by a correlation with a correction for
     continuity.
     """
-    n, first, second = counts.n, counts.n_first / counts.n, counts.n_second / counts.n
+    n = counts.n
+    first = counts.n_first / counts.n
+    second = counts.n_second / counts.n
     (l1, u1), (l2, u2) = (compute_wilson_interval(k, n) for k in (counts.n_first, counts.n_second))
     product_ = counts.both * counts.neither - counts.only_first * counts.only_second
     corrected = max(product_ - n / 2, 0) if product_ > 0 else product_
@@ -52,7 +55,16 @@ def sum_over_tables(n: int) -> dict[str, list[float]]:
         [(n - sum(rest), *rest) for rest in product(range(n + 1), repeat=3) if sum(rest) <= n]
     )
     tango = {
-        (b, c): compute_difference_interval([PairedCounts(0, b, c, n - b - c)])
+        (b, c): compute_difference_interval(
+            [
+                PairedCounts(
+                    0,
+                    b,
+                    c,
+                    n - b - c,
+                )
+            ]
+        )
         for _, b, c, _ in tables.tolist()
     }
     ends = {
@@ -78,9 +90,21 @@ def simulate_tasks(
 ) -> float:
     """Return the coverage for tasks that differ in their rates and in their differences."""
     rng = np.random.default_rng(0)
-    first = np.clip(base + np.linspace(-spread, spread, n_tasks), 0.005, 0.995)
-    second = np.clip(first + gain + unlike * np.cos(2.4 * np.arange(n_tasks)), 0.005, 0.995)
-    shares = np.clip([make_shares(p, q, 0.0) for p, q in zip(first, second, strict=True)], 0, None)
+    first = np.clip(
+        base + np.linspace(-spread, spread, n_tasks),
+        0.005,
+        0.995,
+    )
+    second = np.clip(
+        first + gain + unlike * np.cos(2.4 * np.arange(n_tasks)),
+        0.005,
+        0.995,
+    )
+    shares = np.clip(
+        [make_shares(p, q, 0.0) for p, q in zip(first, second, strict=True)],
+        0,
+        None,
+    )
     n_covered = 0
     for _ in range(N_STUDIES):
         low, high = compute_difference_interval(
@@ -96,7 +120,12 @@ def main() -> None:
         table.add_column(head, justify="right")
     for n in (10, 20, 50):
         for name, covered in sum_over_tables(n).items():
-            table.add_row(str(n), name, f"{np.mean(covered):.1%}", f"{min(covered):.1%}")
+            table.add_row(
+                str(n),
+                name,
+                f"{np.mean(covered):.1%}",
+                f"{min(covered):.1%}",
+            )
     Console().print(table)
     table = Table(title=f"several tasks: coverage in {N_STUDIES} studies each")
     for head in ("tasks", "episodes a task", "first rates", "differences", "coverage"):
@@ -110,8 +139,15 @@ def main() -> None:
     for (n_tasks, n), world in product(((2, 20), (10, 5), (10, 50), (40, 5)), worlds):
         base, spread, gain, unlike = world
         covered = simulate_tasks(n_tasks, n, *world)
-        rates, gains = f"{base} ± {spread}", f"{gain} ± {unlike}"
-        table.add_row(str(n_tasks), str(n), rates, gains, f"{covered:.1%}")
+        rates = f"{base} ± {spread}"
+        gains = f"{gain} ± {unlike}"
+        table.add_row(
+            str(n_tasks),
+            str(n),
+            rates,
+            gains,
+            f"{covered:.1%}",
+        )
     Console().print(table)
 
 

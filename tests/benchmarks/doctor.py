@@ -36,10 +36,17 @@ def measure() -> None:
 
 
 def main() -> None:
-    starts_s, firsts_s, all_s = [], [], []
+    starts_s = []
+    firsts_s = []
+    all_s = []
     for _ in range(N_PROCESSES):
         command = [sys.executable, "-c", "from tests.benchmarks.doctor import measure; measure()"]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        printed = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         start_s, *examinations_s = map(float, printed.split())
         starts_s.append(start_s)
         firsts_s.append(examinations_s[0])

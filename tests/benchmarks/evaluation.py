@@ -82,7 +82,9 @@ def replay(
 
     Observations and forward passes happen at the same steps as in the recording.
     """
-    model, data, policy = env.model, env.data, setup.policy
+    model = env.model
+    data = env.data
+    policy = setup.policy
     env.reset(record.episode_index)
     memory = policy.reset()
     ctrl = np.clip(
@@ -94,7 +96,10 @@ def replay(
         if step in decisions or look_at_every_step:
             memory.observations.append(env.observe())
         if step in decisions:
-            policy.predict([memory], [episode_rng(env.spec.task, record.episode_index, 0)])
+            policy.predict(
+                [memory],
+                [episode_rng(env.spec.task, record.episode_index, 0)],
+            )
         data.ctrl[:] = target
         mujoco.mj_step(model, data, n_substeps)
 
@@ -128,7 +133,10 @@ def main(benchmark: Benchmark) -> None:
     plain_env = PickPlace(
         "so101/pick_place", DEFAULT_QUALITY, image_sizes=setup.policy.spec.image_sizes
     )
-    harness_s, bare_s, plain_s, speed_ups = [], [], [], []
+    harness_s = []
+    bare_s = []
+    plain_s = []
+    speed_ups = []
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), describe(config, setup))
         run_harness(setup, 0, run)
@@ -136,11 +144,25 @@ def main(benchmark: Benchmark) -> None:
             records: list[EpisodeRecord] = []
             harness_s.append(cpu_s(lambda i=index, r=records: r.append(run_harness(setup, i, run))))
             bare_s.append(
-                cpu_s(lambda r=records: replay(setup, setup.env, r[0], look_at_every_step=False))
+                cpu_s(
+                    lambda r=records: replay(
+                        setup,
+                        setup.env,
+                        r[0],
+                        look_at_every_step=False,
+                    )
+                )
             )
             if index < benchmark.plain_episodes:
                 plain_s.append(
-                    cpu_s(lambda r=records: replay(setup, plain_env, r[0], look_at_every_step=True))
+                    cpu_s(
+                        lambda r=records: replay(
+                            setup,
+                            plain_env,
+                            r[0],
+                            look_at_every_step=True,
+                        )
+                    )
                 )
                 speed_ups.append(plain_s[-1] / harness_s[-1])
         run.close()
@@ -155,7 +177,11 @@ def main(benchmark: Benchmark) -> None:
         table.add_column(column)
     table.add_row("bare", f"{median(bare_s):.3f}", "1")
     table.add_row("harness", f"{median(harness_s):.3f}", f"{overhead:.3f} x bare")
-    table.add_row("plain", f"{median(plain_s):.2f}", f"{median(speed_ups):.1f} x harness")
+    table.add_row(
+        "plain",
+        f"{median(plain_s):.2f}",
+        f"{median(speed_ups):.1f} x harness",
+    )
     console.print(table)
     print_ssim(console)
     plain_env.close()

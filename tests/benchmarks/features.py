@@ -97,14 +97,24 @@ def measure_rollout(episodes: int) -> float:
 
 
 def make_memories(policy: Policy, n: int) -> list[EpisodeMemory]:
-    rng, spec = np.random.default_rng(0), policy.spec
+    rng = np.random.default_rng(0)
+    spec = policy.spec
     memories = []
     for _ in range(n):
         images = {
-            c: rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            c: rng.integers(
+                0,
+                256,
+                (*size, 3),
+                dtype=np.uint8,
+            )
             for c, size in spec.image_sizes.items()
         }
-        look = Observation(images, rng.normal(0, 15, 6).astype(np.float32), "Pick up the block.")
+        look = Observation(
+            images,
+            rng.normal(0, 15, 6).astype(np.float32),
+            "Pick up the block.",
+        )
         memories.append(make_memory(*[look] * spec.n_obs_steps, n_obs_steps=spec.n_obs_steps))
     return memories
 

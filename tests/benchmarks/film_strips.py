@@ -32,7 +32,8 @@ from eval.run_folder import RunFolder
 from sim.flags import make_config
 from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, choose_view, make_film_strips
 
-N_ROUNDS, N_EPISODES = 5, 20
+N_ROUNDS = 5
+N_EPISODES = 20
 N_RECORDED = 40
 N_OF_A_LARGE_RUN = 500
 
@@ -52,7 +53,12 @@ def cpu_s(call: Callable[[], object]) -> float:
 
 
 def record(folder: Path) -> Path:
-    config = make_config(EvalConfig, policy="act", checkpoint="act-early", episodes=N_RECORDED)
+    config = make_config(
+        EvalConfig,
+        policy="act",
+        checkpoint="act-early",
+        episodes=N_RECORDED,
+    )
     setup = set_up(config)
     run = RunFolder.create(folder, describe(config, setup))
     with closing(setup.env), closing(run):
@@ -76,7 +82,13 @@ def main() -> None:
         rows = [row for row in run.rows if not row.success][:N_EPISODES]
         # The strips are made once untimed, so that both sides find the caches warm.
         strips = make_film_strips(run, rows).strips
-        frames = [Frames(s.row, tuple(f.moment.step for f in s.frames)) for s in strips]
+        frames = [
+            Frames(
+                s.row,
+                tuple(f.moment.step for f in s.frames),
+            )
+            for s in strips
+        ]
         snapshots = {
             f.row.episode_index: [run.load_arrays(f.row).step_snapshot[i] for i in f.steps]
             for f in frames
@@ -84,7 +96,14 @@ def main() -> None:
         times = [
             (
                 cpu_s(lambda: make_film_strips(run, rows)),
-                cpu_s(lambda: render_bare(run, frames, snapshots, strips[0].height_px)),
+                cpu_s(
+                    lambda: render_bare(
+                        run,
+                        frames,
+                        snapshots,
+                        strips[0].height_px,
+                    )
+                ),
             )
             for _ in range(N_ROUNDS)
         ]
@@ -96,7 +115,12 @@ def main() -> None:
     for column in ("strips", "bare renders", "ratio", "limit"):
         table.add_column(column, justify="right")
     ratio = median(ours / bare for ours, bare in times)
-    table.add_row(f"{1000 * ours_s:.1f} ms", f"{1000 * bare_s:.1f} ms", f"{ratio:.2f} x", "1.5 x")
+    table.add_row(
+        f"{1000 * ours_s:.1f} ms",
+        f"{1000 * bare_s:.1f} ms",
+        f"{ratio:.2f} x",
+        "1.5 x",
+    )
     Console().print(table)
     n_bytes = sum(strip.n_bytes for strip in strips) / len(strips)
     # The smaller budget is the share that these strips have in the budget of a large run.

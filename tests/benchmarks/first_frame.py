@@ -36,8 +36,20 @@ from tests.browser import Viewer, opened_browser
 N_ROUNDS = 3
 LIMIT = 1.5
 RECORDED = (
-    make_config(EvalConfig, policy="act", checkpoint="act-early", first_episode=8, episodes=1),
-    make_config(EvalConfig, policy="scripted", env="libero_spatial/3", max_steps=60, episodes=1),
+    make_config(
+        EvalConfig,
+        policy="act",
+        checkpoint="act-early",
+        first_episode=8,
+        episodes=1,
+    ),
+    make_config(
+        EvalConfig,
+        policy="scripted",
+        env="libero_spatial/3",
+        max_steps=60,
+        episodes=1,
+    ),
 )
 
 
@@ -54,12 +66,23 @@ def measure_opening(browser: Browser, run: Path) -> tuple[float, float]:
     """Return the seconds until the scene, and until plan and images, are shown."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "viz", str(run), "--no-browser"]
-    whiskers = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    whiskers = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert whiskers.stdout is not None
-        viewer = Viewer(browser, whiskers.stdout.readline().strip(), limit_s=600)
+        viewer = Viewer(
+            browser,
+            whiskers.stdout.readline().strip(),
+            limit_s=600,
+        )
         scene_s = time.perf_counter() - start
-        viewer.wait(lambda: not viewer.state["filling"], limit_s=600)
+        viewer.wait(
+            lambda: not viewer.state["filling"],
+            limit_s=600,
+        )
         whole_s = time.perf_counter() - start
         viewer.page.context.close()
         return scene_s, whole_s

@@ -32,7 +32,11 @@ def measure_cpu_s(command: str) -> float:
     times = []
     for _ in range(N_REPEATS):
         before = os.times()
-        subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
         after = os.times()
         children = ((t.children_user, t.children_system) for t in (before, after))
         start, end = map(sum, children)

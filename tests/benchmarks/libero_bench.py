@@ -93,7 +93,8 @@ class Meter:
 
         All the CPU time of a process that was added since then counts.
         """
-        last_s, self._last_s = self._last_s, self._now_s()
+        last_s = self._last_s
+        self._last_s = self._now_s()
         return self._last_s - last_s
 
     def resident_mb(self) -> float:
@@ -117,7 +118,9 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
     from sim.registry import make_env
     from tests.runs import describe_run
 
-    costs, meter, blind_s = Costs(), Meter(), []
+    costs = Costs()
+    meter = Meter()
+    blind_s = []
     env = make_env(env_name)
     meter.pids.append(env.pid)
     with tempfile.TemporaryDirectory() as folder:
@@ -165,10 +168,22 @@ def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, ru
     from eval.recorder import EpisodeRecorder
     from eval.rollout import Decision, RolloutSettings
 
-    policy = _make_replaying_policy(env, make_actions(episode_index, n_steps), chunk, meter)
-    recorder, looks_s, steps_s = EpisodeRecorder(), [], []
+    policy = _make_replaying_policy(
+        env,
+        make_actions(episode_index, n_steps),
+        chunk,
+        meter,
+    )
+    recorder = EpisodeRecorder()
+    looks_s = []
+    steps_s = []
     recorder.start(env, episode_index)
-    for event in play_episode(env, policy, episode_index, RolloutSettings(chunk, n_steps)):
+    for event in play_episode(
+        env,
+        policy,
+        episode_index,
+        RolloutSettings(chunk, n_steps),
+    ):
         if isinstance(event, Decision):
             recorder.record_decision(event.step, event.snapshot, event.plan)
             looks_s.append(meter.lap())
@@ -179,7 +194,12 @@ def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, ru
     assert len(steps_s) == n_steps and not record.error and not record.success
     if run is not None:
         run.append(record, make_row(record))
-    return Episode(policy.reset_s, looks_s, steps_s, meter.lap())
+    return Episode(
+        policy.reset_s,
+        looks_s,
+        steps_s,
+        meter.lap(),
+    )
 
 
 def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
@@ -192,7 +212,14 @@ def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
 
         def reset(self) -> EpisodeMemory:
             self.reset_s = meter.lap()
-            self._chunks = iter(actions.reshape(-1, 1, chunk, 7))
+            self._chunks = iter(
+                actions.reshape(
+                    -1,
+                    1,
+                    chunk,
+                    7,
+                )
+            )
             return super().reset()
 
         def predict(self, memories, rngs) -> ActionChunk:
@@ -209,7 +236,9 @@ def measure_stock(env_name: str, n_steps: int) -> Costs:
     from sim.libero_bench.tasks import find_task
     from tests.stock_libero import begin_stock_episode, images_of, make_stock_env, proprioception_of
 
-    costs, meter, task = Costs(), Meter(), find_task(env_name)
+    costs = Costs()
+    meter = Meter()
+    task = find_task(env_name)
     stock = make_stock_env(task, SIZE_PX)
     for episode_index in (0, *CHUNKS):
         begin_stock_episode(stock, task, episode_index)
@@ -245,7 +274,11 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
 
     suite, _, index = env_name.partition("/")
     size = {"observation_height": SIZE_PX, "observation_width": SIZE_PX}
-    config = LiberoEnv(task=suite, task_ids=[int(index)], **size)
+    config = LiberoEnv(
+        task=suite,
+        task_ids=[int(index)],
+        **size,
+    )
     with tempfile.TemporaryDirectory() as folder:
         # The package stores the init states in a format that lerobot does not read.
         path = find_task(env_name).init_states_path
@@ -254,8 +287,13 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
         torch.save(load_init_states(find_task(env_name)), copy)
         (Path(folder) / "config.yaml").write_text(f"init_states: {folder}\n", encoding="utf-8")
         os.environ["LIBERO_CONFIG_PATH"] = folder
-        costs, meter = Costs(), Meter()
-        env = make_env(config, n_envs=1, use_async_envs=True)[suite][int(index)]
+        costs = Costs()
+        meter = Meter()
+        env = make_env(
+            config,
+            n_envs=1,
+            use_async_envs=True,
+        )[suite][int(index)]
         of_env = make_env_pre_post_processors(config, None)
         # There is no network that actions and observations are normalised for.
         of_policy = (
@@ -264,7 +302,8 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
         )
         for episode_index in (0, *CHUNKS):
             env.envs[0]._max_episode_steps = n_steps if episode_index else WARM_UP_STEPS
-            policy, laps_s = Replaying(make_actions(episode_index, n_steps)), []
+            policy = Replaying(make_actions(episode_index, n_steps))
+            laps_s = []
             rollout(
                 env,
                 policy,
@@ -274,7 +313,12 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
                 # lerobot calls it after the reset and after every step.
                 render_callback=lambda _, laps_s=laps_s: laps_s.append(meter.lap()),
             )
-            costs.note(episode_index, laps_s[0], sum(laps_s[1:]) + meter.lap(), n_steps)
+            costs.note(
+                episode_index,
+                laps_s[0],
+                sum(laps_s[1:]) + meter.lap(),
+                n_steps,
+            )
         costs.resident_mb = meter.resident_mb()
     return costs
 
@@ -284,7 +328,8 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
     import vla_eval
     from vla_eval.model_servers.predict import PredictModelServer
 
-    costs, meter = Costs(), Meter()
+    costs = Costs()
+    meter = Meter()
 
     class Replaying(PredictModelServer):
         episode_index = -1
@@ -305,7 +350,12 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
 
         async def on_episode_end(self, result, ctx) -> None:
             assert result["steps"] == n_steps, result
-            costs.note(self.episode_index, self.reset_s, meter.lap(), n_steps)
+            costs.note(
+                self.episode_index,
+                self.reset_s,
+                meter.lap(),
+                n_steps,
+            )
 
         def get_action_spec(self) -> dict:
             return {}
@@ -319,10 +369,19 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
         "episodes_per_task": 1 + len(CHUNKS),
         "max_tasks": 1,
         "max_steps": n_steps,
-        "params": {"suite": suite, "seed": 7, "send_wrist_image": True, "send_state": True},
+        "params": {
+            "suite": suite,
+            "seed": 7,
+            "send_wrist_image": True,
+            "send_state": True,
+        },
     }
     with tempfile.TemporaryDirectory() as folder:
-        config = {"render": "cpu", "benchmarks": [entry], "output_dir": folder}
+        config = {
+            "render": "cpu",
+            "benchmarks": [entry],
+            "output_dir": folder,
+        }
         vla_eval.evaluate(Replaying(), config, docker=False)
     assert len(costs.step_s) == len(CHUNKS), "episodes failed"
     costs.resident_mb = meter.resident_mb()
@@ -409,9 +468,13 @@ def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
     from sim.registry import make_env
 
     chunk = max(CHUNKS.values())
-    remote, local, meter, both = make_env(env_name), make_libero(env_name), Meter(), Meter()
+    remote = make_env(env_name)
+    local = make_libero(env_name)
+    meter = Meter()
+    both = Meter()
     both.pids.append(remote.pid)
-    added_s, sections_s = [], defaultdict(list)
+    added_s = []
+    sections_s = defaultdict(list)
     for episode_index in range(1 + PROFILE_EPISODES):
         both.lap()
         there = roll_out(remote, episode_index, n_steps, chunk, both)
@@ -490,7 +553,10 @@ def main(
     costs: dict[str, dict[str, list[Costs]]] = {
         task: {kind: [] for kind in pythons} for task in tasks
     }
-    for _, task, kind in track([*product(range(repetitions), tasks, pythons)], console=console):
+    for _, task, kind in track(
+        [*product(range(repetitions), tasks, pythons)],
+        console=console,
+    ):
         measured = ask_child(pythons[kind], kind, task, steps)
         measured["step_s"] = {int(chunk): step_s for chunk, step_s in measured["step_s"].items()}
         costs[task][kind].append(Costs(**measured))
@@ -500,7 +566,15 @@ def main(
         console.print(f"{task}: a step of ours in which nobody looks costs {blind_ms:.1f} ms")
     console.print(
         make_profile_table(
-            {task: ask_child(sys.executable, "profile", task, steps) for task in tasks}
+            {
+                task: ask_child(
+                    sys.executable,
+                    "profile",
+                    task,
+                    steps,
+                )
+                for task in tasks
+            }
         )
     )
 
@@ -556,7 +630,10 @@ def make_profile_table(profiles: dict[str, dict[str, float]]):
         table.add_column(task, justify="right")
     sums_s = [sum(profile.values()) for profile in profiles.values()]
     names = list(dict.fromkeys(name for profile in profiles.values() for name in profile))
-    for name in sorted(names, key=lambda name: -next(iter(profiles.values())).get(name, 0.0)):
+    for name in sorted(
+        names,
+        key=lambda name: -next(iter(profiles.values())).get(name, 0.0),
+    ):
         times_s = [profile.get(name, 0.0) for profile in profiles.values()]
         shares = [
             f"{1e3 * t:.2f} ms {t / total:5.1%}" for t, total in zip(times_s, sums_s, strict=True)

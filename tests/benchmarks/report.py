@@ -40,7 +40,11 @@ def make_run(parent: Path, n: int) -> Path:
     setup = set_up(config)
     with closing(setup.env):
         run = RunFolder.create(
-            parent, replace(describe(config, setup), config=replace_flags(config, episodes=n))
+            parent,
+            replace(
+                describe(config, setup),
+                config=replace_flags(config, episodes=n),
+            ),
         )
         with closing(run):
             (row,) = evaluate(config, setup, run)
@@ -56,7 +60,11 @@ def _vary(row: EpisodeRow, i: int) -> EpisodeRow:
     changed = replace(
         row, episode_index=i, outcome=outcome, success=stage is None, failed_stage=stage
     )
-    return replace(changed, decisive_step=i % row.n_steps, decisive_event=event)
+    return replace(
+        changed,
+        decisive_step=i % row.n_steps,
+        decisive_event=event,
+    )
 
 
 def main() -> None:
@@ -72,7 +80,8 @@ def main() -> None:
                 start_s = process_time()
                 path = write_quick_report(run)
                 times_s.append(process_time() - start_s)
-            first_s, warm_s = times_s[0], median(times_s[1:])
+            first_s = times_s[0]
+            warm_s = median(times_s[1:])
             size_mb = path.stat().st_size / 1e6
             print(
                 f"{n:5} episodes: {first_s:.2f} s, warm {warm_s:.2f} s of CPU; {size_mb:.2f} MB",

@@ -39,7 +39,9 @@ from viz.page import render_page
 from viz.run_list import RunList
 from viz.server import ViewerServer
 
-N_RUNS, N_EPISODES, N_MANY = 200, 50, 2000
+N_RUNS = 200
+N_EPISODES = 50
+N_MANY = 2000
 N_ROUNDS = 5
 FIRST_PAINT = """() => new Promise((done) => {
   const look = () => {
@@ -63,11 +65,26 @@ def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str
     """Write a run whose episodes take each of the outcomes in turn, and return its name."""
     config = replace_flags(description.config, episodes=n_episodes)
     outcomes = [outcome for outcome in Outcome if outcome is not Outcome.ERROR]
-    with closing(RunFolder.create(folder, replace(description, config=config))) as run:
+    with closing(
+        RunFolder.create(
+            folder,
+            replace(description, config=config),
+        )
+    ) as run:
         for index in range(n_episodes):
             outcome = outcomes[index % len(outcomes)]
-            record = EpisodeRecord("pick_place", index, outcome is Outcome.SUCCESS, "", 0.1, None)
-            run.append(record, replace(make_row(record), outcome=outcome))
+            record = EpisodeRecord(
+                "pick_place",
+                index,
+                outcome is Outcome.SUCCESS,
+                "",
+                0.1,
+                None,
+            )
+            run.append(
+                record,
+                replace(make_row(record), outcome=outcome),
+            )
         return run.path.name
 
 
@@ -140,13 +157,20 @@ def main() -> None:
             write_run(folder, description, N_EPISODES)
         with (
             closing(RunList(folder)) as runs,
-            closing(ViewerServer(runs, render_page(None, serves_runs=True))) as server,
+            closing(
+                ViewerServer(
+                    runs,
+                    render_page(None, serves_runs=True),
+                )
+            ) as server,
             opened_browser(playwright) as browser,
         ):
             for what in ("list, read for the first time", "list, again"):
-                start, start_s = time.perf_counter(), time.process_time()
+                start = time.perf_counter()
+                start_s = time.process_time()
                 assert len(runs.listing()["runs"]) == N_RUNS
-                wall_s, server_s = time.perf_counter() - start, time.process_time() - start_s
+                wall_s = time.perf_counter() - start
+                server_s = time.process_time() - start_s
                 table.add_row(
                     f"{what}: {N_RUNS} runs",
                     f"{1000 * wall_s:.0f} ms",
@@ -161,7 +185,10 @@ def main() -> None:
                 add("empty page, until it is parsed", measure_empty_ms(browser))
                 add_paint(f"{N_RUNS} runs", browser, server.url)
                 add_paint(f"{N_MANY} episodes", browser, run_url)
-                add(f"next of {N_MANY} episodes, by key", measure_keys_ms(browser, run_url))
+                add(
+                    f"next of {N_MANY} episodes, by key",
+                    measure_keys_ms(browser, run_url),
+                )
             finally:
                 server.shutdown()
                 thread.join()

@@ -27,7 +27,8 @@ def measure(config: Config) -> None:
     """Print the medians and their ratio; the two are measured in turn."""
     with closing(make_libero(config.env, image_sizes={})) as env:
         env.reset(0)
-        resets, checks = [], []
+        resets = []
+        checks = []
         for episode_index in range(_REPEATS):
             start_ns = process_time_ns()
             env.begin_episode(episode_index)

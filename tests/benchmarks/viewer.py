@@ -125,7 +125,11 @@ def main() -> None:
                     measure_opening(browser, page.as_uri()),
                     "3000 ms",
                 )
-                add("step, empty frame", measure_steps(browser, page.as_uri()), "50 ms")
+                add(
+                    "step, empty frame",
+                    measure_steps(browser, page.as_uri()),
+                    "50 ms",
+                )
     Console().print(table)
 
 

@@ -94,7 +94,8 @@ def measure_simulation(arrays: EpisodeArrays) -> list[tuple[float, float]]:
     env = make_env("so101/pick_place", image_sizes={})
     times = []
     for step in np.linspace(0, len(arrays.action) - HORIZON, N_ROUNDS).astype(int):
-        chunk, snapshot = arrays.action[step : step + HORIZON], arrays.step_snapshot[step]
+        chunk = arrays.action[step : step + HORIZON]
+        snapshot = arrays.step_snapshot[step]
         ctrl = np.clip(env.units.to_rad(chunk.astype(np.float64)), *env.model.actuator_ctrlrange.T)
         # An untimed simulation first warms the caches for both sides.
         simulate_bare(env, snapshot, ctrl)
@@ -113,7 +114,13 @@ def add_capsules(scene: mujoco.MjvScene, path: np.ndarray, rgb: tuple[int, int, 
         mujoco.mjv_initGeom(
             geom, mujoco.mjtGeom.mjGEOM_CAPSULE, np.zeros(3), np.zeros(3), np.eye(3).ravel(), colour
         )
-        mujoco.mjv_connector(geom, mujoco.mjtGeom.mjGEOM_CAPSULE, CAPSULE_RADIUS_M, start, end)
+        mujoco.mjv_connector(
+            geom,
+            mujoco.mjtGeom.mjGEOM_CAPSULE,
+            CAPSULE_RADIUS_M,
+            start,
+            end,
+        )
         scene.ngeom += 1
 
 
@@ -121,17 +128,16 @@ class PlainFilm:
     """MuJoCo's renderer with default settings; its scene has the plan in force and its ghosts."""
 
     def __init__(self, arrays: EpisodeArrays) -> None:
-        self._env, self._arrays = (
-            PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes={}),
-            arrays,
-        )
+        self._env = PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes={})
+        self._arrays = arrays
         self._whiskers = compute_whiskers(self._env, arrays)
         self._renderer = mujoco.Renderer(self._env.model, *MAIN_SIZE)
 
     def draw(self, step: int) -> np.ndarray:
         self._env.restore(self._arrays.step_snapshot[step])
         self._renderer.update_scene(self._env.data, camera=VIEWER_CAMERA)
-        overlay, scene = compute_overlay(self._whiskers, self._arrays, step), self._renderer.scene
+        overlay = compute_overlay(self._whiskers, self._arrays, step)
+        scene = self._renderer.scene
         n_before = scene.ngeom
         for kind, path in (("plan", overlay.plan), *(("ghost", ghost) for ghost in overlay.ghosts)):
             add_capsules(scene, path, LINES[kind].colour)
@@ -168,7 +174,12 @@ def add_row(
     ours_s, theirs_s = (1000 * median(column) for column in zip(*times, strict=True))
     ratio = median(theirs / ours if faster else ours / theirs for ours, theirs in times)
     words = f"{ratio:.1f} x faster" if faster else f"{ratio:.2f} x"
-    table.add_row(name, f"{ours_s:.2f} ms {per}", f"{theirs_s:.2f} ms", words)
+    table.add_row(
+        name,
+        f"{ours_s:.2f} ms {per}",
+        f"{theirs_s:.2f} ms",
+        words,
+    )
 
 
 def main() -> None:

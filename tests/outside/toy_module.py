@@ -18,13 +18,11 @@ ARM = """<mujoco><option timestep="0.005"/>
 <body pos=".1 0 0"><joint name="elbow"/><geom fromto="0 0 0 .1 0 0"/>\
 <site name="tip" pos=".1 0 0"/></body></body>
 </worldbody><actuator><position joint="shoulder"/><position joint="elbow"/></actuator></mujoco>"""
-JOINTS, LINK_M, INSTRUCTION, MAX_STEPS, TOUCHES_M = (
-    ("shoulder", "elbow"),
-    0.1,
-    "Touch the ball.",
-    40,
-    0.03,
-)
+JOINTS = ("shoulder", "elbow")
+LINK_M = 0.1
+INSTRUCTION = "Touch the ball."
+MAX_STEPS = 40
+TOUCHES_M = 0.03
 ACTION = ActionSpec(
     JOINTS, ("rad", "rad"), (-2.5, -2.5), (2.5, 2.5), "absolute", "none", 1, 0.0, 1.0
 )
@@ -54,7 +52,11 @@ class Reach(SimpleEnv):
             n_substeps=10,
             max_steps=MAX_STEPS,
         )
-        super().__init__(request, mujoco.MjModel.from_xml_string(ARM), task)
+        super().__init__(
+            request,
+            mujoco.MjModel.from_xml_string(ARM),
+            task,
+        )
 
     def begin(self, rng):
         angle = rng.uniform(0.5, 2.0)
@@ -91,7 +93,9 @@ class ReachExpert:
 
 
 class ToyFamily(EnvFamily):
-    title, robot_type, packages = "toys", "two_joints", ("mujoco", "numpy")
+    title = "toys"
+    robot_type = "two_joints"
+    packages = ("mujoco", "numpy")
 
     def listings(self):
         return [EnvListing("reach", INSTRUCTION, MAX_STEPS)]
