@@ -226,7 +226,7 @@ def folder(tmp_path):
     ("save", "millions", "max_gb"),
     [
         pytest.param(save_full_smolvla, 450, 6, id="smolvla"),
-        pytest.param(save_full_pi0, 4028, 22, id="pi0"),
+        pytest.param(save_full_pi0, 4028, 22, id="pi0", marks=pytest.mark.exhaustive),
     ],
 )
 def test_at_full_size_a_policy_loads_and_plans(save, millions, max_gb, folder):

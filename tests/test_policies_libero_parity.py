@@ -84,7 +84,9 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["libero_object/0", "libero_spatial/0"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("libero_object/0", marks=pytest.mark.exhaustive), "libero_spatial/0"]
+)
 def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
     checkpoint, policy = act
     states = states_with_throw(name)
@@ -239,6 +241,7 @@ def test_a_rotation_of_a_hand_that_points_down_is_the_nearest_float32_to_one_uni
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_images_of_the_published_size_too(tmp_path):
     name = "libero_object/0"
     checkpoint, policy = load(save_act(tmp_path / "act", image_px=256))
@@ -258,6 +261,7 @@ def test_images_of_the_published_size_too(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_where_lerobot_puts_a_cabinet_depends_on_how_often_it_was_reset(act, tmp_path):
     """The pose of a cabinet in lerobot depends on the number of resets before.
 

@@ -178,11 +178,13 @@ def test_act_succeeds(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_act_succeeds_in_90_of_100(tmp_path):
     assert count_successes(tmp_path, "act", 100) >= 90
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_act_early_succeeds_in_30_to_60_of_100(tmp_path):
     assert 30 <= count_successes(tmp_path, "act-early", 100) <= 60
 

@@ -125,7 +125,16 @@ def test_opens_a_drawer_under_absolute_control(world):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [BOWL_FROM_CABINET, CAN_IN_BASKET, BOWL_ON_PLATE, TWO_CANS, STOVE, DRAWER, *MORE]
+    "name",
+    [
+        BOWL_FROM_CABINET,
+        CAN_IN_BASKET,
+        BOWL_ON_PLATE,
+        TWO_CANS,
+        STOVE,
+        DRAWER,
+        *[pytest.param(name, marks=pytest.mark.exhaustive) for name in MORE],
+    ],
 )
 def test_eight_of_ten_init_states(name):
     env = make_libero(name, image_sizes={})
@@ -374,6 +383,7 @@ def watch_goals(name):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_goals_of_every_kind_are_watched_from_the_start():
     """The test covers one task for each scene, verb and place in the complete suites."""
     seen = set()

@@ -124,6 +124,7 @@ def visit_some_states(tasks: list[LiberoTask]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("part", range(N_PARTS))
 def test_scenes_of_every_task_are_as_certified(part):
