@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from eval.evaluation import Setup
     from eval.run_folder import RunFolder
     from eval.statistics import RunSummary
+    from eval.until_decided import ReferenceRun
 
 # Writes the report of a run, given its folder, and returns the file.
 _WRITE_REPORT = "viz.report.cli:write_quick_report"
@@ -90,19 +91,23 @@ def _evaluate(config: EvalConfig) -> int:
     from eval.outcome import Outcome
     from eval.provenance import refuse_changed_flags
     from eval.subject import name_policy, with_absolute_paths, with_demo_initial_states
+    from eval.until_decided import describe_result, limit_episodes, open_reference
 
     if config.resume is None:
         config = with_demo_initial_states(with_absolute_paths(config))
     else:
         config = refuse_changed_flags(config)
     config = name_policy(config)
+    reference = open_reference(config)
+    if reference is not None and config.resume is None:
+        config = limit_episodes(config, reference)
     setup = set_up(config)
     # This imports scipy.stats, which takes longer than all that was refused by now.
     from eval.statistics import summarise
 
-    with closing(setup.env), closing(_open_run(config, setup)) as run:
+    with closing(setup.env), closing(_open_run(config, setup, reference)) as run:
         try:
-            _roll_out(config, setup, run)
+            _roll_out(config, setup, run, reference)
         except KeyboardInterrupt:
             _say_interrupted(config, setup, run)
             return EXIT_INTERRUPTED
@@ -112,6 +117,8 @@ def _evaluate(config: EvalConfig) -> int:
     _report(run.path, config)
     if not config.output.quiet:
         _print_last_words(config, run, summary)
+    if reference is not None:
+        print(describe_result(run.rows, setup.policy.spec, reference))
     if filmed:
         return filmed
     return EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE
@@ -144,13 +151,14 @@ def _count_episodes(config: EvalConfig, setup: "Setup") -> int:
     return len(setup.tasks) * config.episodes
 
 
-def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
+def _open_run(config: EvalConfig, setup: "Setup", reference: "ReferenceRun | None") -> "RunFolder":
     """Open a new run folder, or the one to resume, if the doctor does not object."""
     from eval.code_path import describe_other_commit
     from eval.doctor.diagnosis import run_checks
     from eval.provenance import check_same, describe
     from eval.run import Run
     from eval.run_folder import RunFolder
+    from eval.until_decided import check_comparable
 
     if not config.output.quiet:
         say_progress("eval: the doctor looks at the policy and the environment ...")
@@ -158,6 +166,8 @@ def _open_run(config: EvalConfig, setup: "Setup") -> "RunFolder":
     _refuse_errors(config, findings)
     problems = tuple(finding for finding in findings if finding.is_problem)
     now = replace(describe(config, setup), doctor=problems)
+    if reference is not None:
+        check_comparable(reference, now)
     if config.resume is None:
         return RunFolder.create(config.output.run_dir, now)
     resumed = Run.open(config.resume)
@@ -213,9 +223,17 @@ def _examine(config: DoctorConfig) -> int:
     return codes[worst_level(findings)]
 
 
-def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
-    """Evaluate under a progress bar that carries the running success rate."""
+def _roll_out(
+    config: EvalConfig, setup: "Setup", run: "RunFolder", reference: "ReferenceRun | None"
+) -> None:
+    """Evaluate under a progress bar that carries the running success rate, and the evidence."""
     from eval.episode_loop import evaluate
+    from eval.until_decided import describe_progress, evaluate_until_decided
+
+    if reference is None:
+        episodes = evaluate(config, setup, run)
+    else:
+        episodes = evaluate_until_decided(config, setup, run, reference)
 
     columns = (
         TextColumn("{task.description}"),
@@ -229,10 +247,12 @@ def _roll_out(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
         bar = progress.add_task(
             "episodes", total=_count_episodes(config, setup), completed=len(run.rows), rate=""
         )
-        for _ in evaluate(config, setup, run):
+        for _ in episodes:
             n_success = sum(row.success for row in run.rows)
             n_judged = sum(not row.error for row in run.rows)
             rate = f"{n_success / n_judged:.0%} success" if n_judged else ""
+            if reference is not None:
+                rate += f", {describe_progress(run.rows, reference)}"
             progress.update(bar, completed=len(run.rows), rate=rate)
 
 
@@ -244,7 +264,7 @@ def _print_result(
     if config.output.quiet:
         print(f"{one_line(summary, run.rows)}  {run.path}")
         return
-    last_episode = config.first_episode + config.episodes - 1
+    last_episode = max((row.episode_index for row in run.rows), default=config.first_episode)
     of_each = f" of each of {len(setup.tasks)} tasks" if len(setup.tasks) > 1 else ""
     title = (
         f"{_describe_subject(config)}, episodes {config.first_episode} to {last_episode}{of_each}"

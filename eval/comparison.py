@@ -191,8 +191,14 @@ def _count_tasks(
 
 
 def _describe_gaps(run: ComparedRun) -> list[str]:
-    """Return a sentence on missing episodes, and one on crashed episodes."""
+    """Return a sentence on episodes that were not needed, are missing, or crashed."""
     remarks = []
+    decision = run.run.description.decision
+    if decision is not None:
+        remarks.append(
+            f"{run.name}: {decision} Differences, intervals and p values below are too favourable "
+            "to it as well."
+        )
     if run.n_missing:
         n = len(run.rows) + len(run.crashed)
         remarks.append(

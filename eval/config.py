@@ -183,6 +183,23 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class StoppingConfig:
+    """Says when a run may end before its last episode.
+
+    Attributes:
+        against: run folder of another policy in the same environment, to compare with.
+        until_decided: run the episodes of --against, and end as soon as they decide which policy is
+            better. The test may be looked at after each episode: its error is at most 5 %.
+        most: end after so many episodes of each task if they decide nothing. Default: as many as
+            the other run has.
+    """
+
+    against: str | None = None
+    until_decided: bool = False
+    most: int | None = None
+
+
+@dataclass(frozen=True)
 class EvalConfig(SubjectConfig):
     """Roll a policy out and say how often it succeeds, and where it fails when it does not.
 
@@ -191,6 +208,7 @@ class EvalConfig(SubjectConfig):
       ./run eval --checkpoint act-early --video failures
       ./run eval --checkpoint path/or/hub-id --camera-map overhead_cam=camera1
       ./run eval --checkpoint path/or/hub-id --env libero_spatial --episodes 10
+      ./run eval --checkpoint act-early --against runs/<run> --until-decided
       ./run eval --resume runs/20260101T120000Z-act-so101-pick_place
 
     Episode k begins alike on every machine: its initial state depends on (environment, task, k)
@@ -210,6 +228,7 @@ class EvalConfig(SubjectConfig):
             steps, e.g. --list-envs libero_goal drawer.
         recording: what is recorded besides.
         hook: modules of the network to listen to.
+        stopping: when it may end early.
         output: where the results go.
     """
 
@@ -224,6 +243,7 @@ class EvalConfig(SubjectConfig):
     list_envs: tuple[str, ...] | None = None
     recording: RecordingConfig = RecordingConfig()
     hook: HookConfig = HookConfig()
+    stopping: StoppingConfig = StoppingConfig()
     output: OutputConfig = OutputConfig()
 
 

@@ -1,8 +1,9 @@
 """Runs the episodes of an evaluation that its run folder does not have yet, task by task."""
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from itertools import batched
 from pathlib import Path
 
 from cknna.bank_description import save_description
@@ -18,6 +19,10 @@ from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
 from sim.registry import make_env
 
+# Episodes of a task before the next task's turn. Making an environment of LIBERO takes as long as
+# part of an episode.
+N_IN_A_ROUND = 5
+
 
 def evaluate(
     config: EvalConfig,
@@ -27,6 +32,7 @@ def evaluate(
     """Run the missing episodes in order, and yield each row once it is on the disk.
 
     Only one task's environment is open at a time: the first is closed before the second is made.
+    A run that may end early takes its tasks in rounds, so that each has its share whenever it ends.
 
     Raises:
         WhiskerError: the next task cannot be begun. Finished episodes stay on the disk, and the run
@@ -36,12 +42,18 @@ def evaluate(
     if setup.feature_recorder is not None:
         save_description(run.path / FEATURES_FILE, setup.feature_recorder.description)
     finished = {(row.task, row.episode_index) for row in run.rows}
-    asked = range(config.first_episode, config.first_episode + config.episodes)
-    for task in setup.tasks:
+    is_first_open = True
+    for task, asked in _list_blocks(config, setup):
         missing = [index for index in asked if (task, index) not in finished]
         if not missing:
             continue
-        with _set_up_task(config, setup, task, run.path) as now:
+        if task != setup.env.spec.task and is_first_open:
+            setup.env.close()  # an environment of LIBERO takes 2 GB
+            is_first_open = False
+        set_up = (
+            nullcontext(setup) if is_first_open else _set_up_task(config, setup, task, run.path)
+        )
+        with set_up as now:
             recorded = now.feature_recorder or now
             policy = recorded.policy
             settings = RolloutSettings(now.n_action_steps, now.max_steps, config.recording.samples)
@@ -52,6 +64,15 @@ def evaluate(
                 yield row
 
 
+def _list_blocks(config: EvalConfig, setup: Setup) -> Iterator[tuple[str, Sequence[int]]]:
+    """Yield a task and episodes of it, until every requested episode has been named."""
+    asked = range(config.first_episode, config.first_episode + config.episodes)
+    in_rounds = config.stopping.until_decided and len(setup.tasks) > 1
+    for block in batched(asked, N_IN_A_ROUND if in_rounds else len(asked)):
+        for task in setup.tasks:
+            yield task, block
+
+
 @contextmanager
 def _set_up_task(
     config: EvalConfig,
@@ -59,16 +80,8 @@ def _set_up_task(
     task: str,
     run: Path,
 ) -> Iterator[Setup]:
-    """Yield the same evaluation, set up for one of its tasks.
-
-    For the first task it is the setup itself, whose owner closes it.
-    """
+    """Yield the same evaluation in a new environment of one of its tasks."""
     first = setup.env.spec
-    if task == first.task:
-        yield setup
-        return
-    # A LIBERO environment takes 2 GB.
-    setup.env.close()
     with ExitStack() as stack:
         try:
             made = make_env(setup.tasks[task], observed_sizes(first), config.env.control)

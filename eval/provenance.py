@@ -36,7 +36,16 @@ _PACKAGES = ("whisker-eval", "lerobot", "torch", "transformers", "diffusers")
 
 # What `run.json` says of when and where it was made: not compared on resume. Another commit is
 # said.
-_CIRCUMSTANCES = {"version", "started_utc", "commit", "machine", "doctor", "code_path", "resumed"}
+_CIRCUMSTANCES = {
+    "version",
+    "started_utc",
+    "commit",
+    "machine",
+    "doctor",
+    "code_path",
+    "resumed",
+    "decision",
+}
 
 
 def describe(config: EvalConfig, setup: Setup) -> RunDescription:

@@ -108,7 +108,12 @@ class Run:
 
     @property
     def missing(self) -> list[tuple[str, int]]:
-        """Return (task, episode index) of the requested episodes without a row, in their order."""
+        """Return (task, episode index) of the episodes to come, in their order.
+
+        A run that ended early, since its comparison was decided, has none.
+        """
+        if self.description.decision is not None:
+            return []
         config = self.description.config
         asked = range(config.first_episode, config.first_episode + config.episodes)
         finished = {(row.task, row.episode_index) for row in self.rows}

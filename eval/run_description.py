@@ -69,6 +69,31 @@ class Resumption:
     n_rows_before: int
 
 
+@dataclass(frozen=True)
+class Decision:
+    """Says that a run ended early, since the sequential test had decided.
+
+    Attributes:
+        against: folder of the run that it was compared with.
+        n_shared: episodes that both runs had judged.
+        only_this: of these, the episodes that this run alone solved.
+        e_value: from `eval.sequential_test.compute_e_value`.
+    """
+
+    against: str
+    n_shared: int
+    only_this: int
+    only_other: int
+    e_value: float
+
+    def __str__(self) -> str:
+        return (
+            f"It ended early: after {self.n_shared} episodes its comparison with {self.against} "
+            "was decided. A success rate at which one stops is not a fair estimate; the decision "
+            "is fair."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunDescription:
     """Describes a run: all that a number depends on, and where it was made.
@@ -88,6 +113,7 @@ class RunDescription:
         commit: of the project, at the first row; "" where there was no git tree.
         doctor: what the doctor found, besides what is fine.
         resumed: where the run went on at another commit.
+        decision: why the run ended before its last episode; None if it did not.
     """
 
     version: int = VERSION
@@ -104,6 +130,7 @@ class RunDescription:
     machine: Machine | None = None
     doctor: tuple[Finding, ...] | None = None
     resumed: tuple[Resumption, ...] = ()
+    decision: Decision | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -126,8 +153,9 @@ class RunDescription:
         content["config"] = {
             name: value for name, value in content["config"].items() if name not in FREE_ON_RESUME
         }
-        if not self.resumed:
-            del content["resumed"]
+        for name in ("resumed", "decision"):
+            if not content[name]:
+                del content[name]
         return json.loads(json.dumps(content))
 
 
@@ -185,6 +213,11 @@ def save_resumption(path: Path, resumption: Resumption) -> None:
     description = load_description(path)
     resumed = replace(description, resumed=(*description.resumed, resumption)).to_json()["resumed"]
     _save_json(path, {**load_as_written(path), "resumed": resumed})
+
+
+def save_decision(path: Path, decision: Decision) -> None:
+    """Note in the `run.json` of a run folder that the run has ended early."""
+    _save_json(path, {**load_as_written(path), "decision": asdict(decision)})
 
 
 def _save_json(path: Path, content: Mapping[str, Any]) -> None:

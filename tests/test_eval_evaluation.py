@@ -28,6 +28,7 @@ from sim.goals.goal import SUCCESS_ONLY
 from sim.so101.end_effector import EndEffectorPickPlace
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
+from tests.runs import rewrite_outcomes
 from viz.episode_film import EpisodeFilm
 from viz.video import VideoConfig, film_run
 
@@ -413,3 +414,17 @@ def test_a_run_from_before_there_were_several_tasks_is_filmed(monkeypatch, tmp_p
     del description["config"]["env"]["control"]
     (run / "run.json").write_text(json.dumps(description))
     assert len(film_run(VideoConfig(run, quiet=True))) == 1
+
+
+@pytest.mark.usefixtures("two_scenes")
+def test_a_run_that_may_end_early_takes_its_tasks_in_rounds(monkeypatch, tmp_path):
+    flags = ("--episodes", "7", "--max-steps", "3", "--no-doctor")
+    zero = ("--policy", "zero")
+    assert evaluate_suite(monkeypatch, tmp_path / "reference", *flags, policy=zero) == 0
+    reference = only_run(tmp_path / "reference")
+    rewrite_outcomes(reference, "success")
+    against = ("--against", str(reference), "--until-decided", *flags[2:])
+    assert evaluate_suite(monkeypatch, tmp_path / "runs", *against, policy=zero) == 0
+    done = [(row.task, row.episode_index) for row in load_rows(only_run(tmp_path / "runs"))]
+    first, second = dict.fromkeys(task for task, _ in done)
+    assert done == [(first, k) for k in range(5)] + [(second, k) for k in range(3)]

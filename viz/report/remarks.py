@@ -13,6 +13,7 @@ def describe_remarks(run: Run) -> tuple[str, ...]:
     """Return what is unusual about a run, one sentence each."""
     remarks = (
         _describe_missing(run),
+        str(run.description.decision or ""),
         _describe_crashes(run.rows),
         _describe_certainty(run.rows),
         _describe_old_rules(run.description),
