@@ -105,16 +105,16 @@ def _evaluate(config: EvalConfig) -> int:
     # This imports scipy.stats, which takes longer than all that was refused by now.
     from eval.statistics import summarise
 
-    with closing(setup.env), closing(_open_run(config, setup, reference)) as run:
+    with closing(setup.env), closing(open_run(config, setup, reference)) as run:
         try:
-            _roll_out(config, setup, run, reference)
+            roll_out(config, setup, run, reference)
         except KeyboardInterrupt:
             _say_interrupted(config, setup, run)
             return EXIT_INTERRUPTED
     summary = summarise(run.rows)
     _print_result(config, setup, run, summary)
     filmed = _film(run.path, config) if config.output.video != "none" else EXIT_DONE
-    _report(run.path, config)
+    write_report(run.path, is_quiet=config.output.quiet)
     if not config.output.quiet:
         _print_last_words(config, run, summary)
     if reference is not None:
@@ -151,7 +151,7 @@ def _count_episodes(config: EvalConfig, setup: "Setup") -> int:
     return len(setup.tasks) * config.episodes
 
 
-def _open_run(config: EvalConfig, setup: "Setup", reference: "ReferenceRun | None") -> "RunFolder":
+def open_run(config: EvalConfig, setup: "Setup", reference: "ReferenceRun | None") -> "RunFolder":
     """Open a new run folder, or the one to resume, if the doctor does not object."""
     from eval.code_path import describe_other_commit
     from eval.doctor.diagnosis import run_checks
@@ -223,15 +223,25 @@ def _examine(config: DoctorConfig) -> int:
     return codes[worst_level(findings)]
 
 
-def _roll_out(
-    config: EvalConfig, setup: "Setup", run: "RunFolder", reference: "ReferenceRun | None"
+def roll_out(
+    config: EvalConfig,
+    setup: "Setup",
+    run: "RunFolder",
+    reference: "ReferenceRun | None" = None,
+    n_episodes: int | None = None,
+    name: str = "episodes",
 ) -> None:
-    """Evaluate under a progress bar that carries the running success rate, and the evidence."""
+    """Evaluate under a progress bar that carries the running success rate, and the evidence.
+
+    Args:
+        n_episodes: how many of each task. Default: as many as the config says.
+        name: name of the bar.
+    """
     from eval.episode_loop import evaluate
     from eval.until_decided import describe_progress, evaluate_until_decided
 
     if reference is None:
-        episodes = evaluate(config, setup, run)
+        episodes = evaluate(config, setup, run, n_episodes)
     else:
         episodes = evaluate_until_decided(config, setup, run, reference)
 
@@ -244,9 +254,8 @@ def _roll_out(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=config.output.quiet) as progress:
-        bar = progress.add_task(
-            "episodes", total=_count_episodes(config, setup), completed=len(run.rows), rate=""
-        )
+        total = len(setup.tasks) * (n_episodes or config.episodes)
+        bar = progress.add_task(name, total=total, completed=len(run.rows), rate="")
         for _ in episodes:
             n_success = sum(row.success for row in run.rows)
             n_judged = sum(not row.error for row in run.rows)
@@ -305,7 +314,7 @@ def _film(run: Path, config: EvalConfig) -> int:
     return filmed if filmed in (EXIT_DONE, EXIT_INTERRUPTED) else EXIT_REFUSED
 
 
-def _report(run: Path, config: EvalConfig) -> None:
+def write_report(run: Path, *, is_quiet: bool) -> None:
     """Write the report of the run. It is found by its name, since `viz` imports this package.
 
     It is written in this process, where the libraries that it needs are loaded. A run does not fail
@@ -320,7 +329,7 @@ def _report(run: Path, config: EvalConfig) -> None:
             file=sys.stderr,
         )
         return
-    if not config.output.quiet:
+    if not is_quiet:
         print(f"Report: {path}")
 
 

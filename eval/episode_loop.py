@@ -28,11 +28,15 @@ def evaluate(
     config: EvalConfig,
     setup: Setup,
     run: RunFolder,
+    n_episodes: int | None = None,
 ) -> Iterator[EpisodeRow]:
     """Run the missing episodes in order, and yield each row once it is on the disk.
 
     Only one task's environment is open at a time: the first is closed before the second is made.
     A run that may end early takes its tasks in rounds, so that each has its share whenever it ends.
+
+    Args:
+        n_episodes: how many of each task. Default: as many as the config says.
 
     Raises:
         WhiskerError: the next task cannot be begun. Finished episodes stay on the disk, and the run
@@ -43,7 +47,7 @@ def evaluate(
         save_description(run.path / FEATURES_FILE, setup.feature_recorder.description)
     finished = {(row.task, row.episode_index) for row in run.rows}
     is_first_open = True
-    for task, asked in _list_blocks(config, setup):
+    for task, asked in _list_blocks(config, setup, n_episodes or config.episodes):
         missing = [index for index in asked if (task, index) not in finished]
         if not missing:
             continue
@@ -64,9 +68,11 @@ def evaluate(
                 yield row
 
 
-def _list_blocks(config: EvalConfig, setup: Setup) -> Iterator[tuple[str, Sequence[int]]]:
+def _list_blocks(
+    config: EvalConfig, setup: Setup, n_episodes: int
+) -> Iterator[tuple[str, Sequence[int]]]:
     """Yield a task and episodes of it, until every requested episode has been named."""
-    asked = range(config.first_episode, config.first_episode + config.episodes)
+    asked = range(config.first_episode, config.first_episode + n_episodes)
     in_rounds = config.stopping.until_decided and len(setup.tasks) > 1
     for block in batched(asked, N_IN_A_ROUND if in_rounds else len(asked)):
         for task in setup.tasks:

@@ -109,6 +109,20 @@ def set_up(config: SubjectConfig) -> Setup:
     return setup
 
 
+def reuse_setup(setup: Setup, config: SubjectConfig) -> Setup:
+    """Return the setup of a config that differs only in how an episode is run.
+
+    Raises:
+        WhiskerError: the policy cannot be run like that.
+    """
+    _check_counts(config)
+    return replace(
+        setup,
+        n_action_steps=resolve_n_action_steps(setup.policy.spec, config.rollout.n_action_steps),
+        max_steps=resolve_max_steps(config.rollout, setup.env.spec),
+    )
+
+
 def resolve_max_steps(config: RolloutConfig, env: EnvSpec) -> int:
     """Return the control steps after which an episode is over."""
     return config.max_steps or env.max_steps

@@ -86,9 +86,10 @@ def assert_same_arrays(
             np.testing.assert_array_equal(recorded.values, other.series[name].values, name)
 
 
-def rewrite_outcomes(run: Path, outcome: str) -> None:
-    """Give every row of a run folder another outcome."""
+def rewrite_outcomes(run: Path, outcome: str, n_rows: int | None = None) -> None:
+    """Give every row of a run folder another outcome, or only the first `n_rows`."""
     file = run / ROWS_FILE
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    changed = [row | {"outcome": outcome, "success": outcome == "success"} for row in rows]
-    file.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    for row in rows[:n_rows]:
+        row |= {"outcome": outcome, "success": outcome == "success"}
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))

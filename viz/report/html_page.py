@@ -37,11 +37,11 @@ _FILTERS: dict[str, Callable[..., str]] = {
 def render_html(report: ReportContent) -> str:
     """Return the page. Everything that comes from a run is escaped."""
     subjects = dict.fromkeys(run.subject for run in report.runs)
-    return _render(
+    return render(
         "report.html.j2",
         report=report,
         title=f"{', '.join(subjects)}: report",
-        style=Markup(_make_style()),
+        style=Markup(make_style()),
         script=Markup(_read("report.js")),
         charts=charts,
         start_map_svg=_draw_start_map,
@@ -50,7 +50,8 @@ def render_html(report: ReportContent) -> str:
     )
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """Return a page from a template of this folder, with every value escaped."""
     environment = jinja2.Environment(
         autoescape=True,
         trim_blocks=True,
@@ -60,8 +61,8 @@ def _render(template: str, **values: Any) -> str:
     return environment.from_string(_read(template)).render(values)
 
 
-def _make_style() -> str:
-    """Return the style sheet with the colours of both themes.
+def make_style() -> str:
+    """Return the style sheet of the pages, with the colours of both themes.
 
     The system's theme applies unless the page sets one.
     """
@@ -103,7 +104,7 @@ def _make_plan_quality_table(run: RunContent) -> Markup:
             cells = [_format_cell(name, get_value(quality, name)) for name in medians]
             lines.append((episode, cells))
     median_cells = [_format_cell(name, value) for name, value in medians.items()]
-    table = _render(
+    table = render(
         "plan_quality.html.j2",
         columns=meanings,
         medians=median_cells,
