@@ -7,6 +7,7 @@ from typing import Literal
 
 from rich.table import Table
 
+from eval.compare_words import count_of
 from eval.comparison import compare
 from eval.proportions import compute_interval
 from eval.run import Run
@@ -100,7 +101,7 @@ def describe_sweep(sweep: Sweep, points: Mapping[int, SweepPoint]) -> Iterator[s
         n_planned = len(sweep.points) * sweep.points[0].episodes * n_tasks
         yield (
             f"Racing ran {n_run} of {n_planned} episodes, "
-            f"and left out {len(by_standing.get('left out', []))} points early."
+            f"and left out {count_of(len(by_standing.get('left out', [])), 'point')} early."
         )
     unfinished = [point.label for point in points.values() if point.n_missing]
     if unfinished:
