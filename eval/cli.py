@@ -90,11 +90,16 @@ def _evaluate(config: EvalConfig) -> int:
     from eval.evaluation import set_up
     from eval.outcome import Outcome
     from eval.provenance import refuse_changed_flags
-    from eval.subject import name_policy, with_absolute_paths, with_demo_initial_states
+    from eval.subject import (
+        name_policy,
+        with_absolute_paths,
+        with_all_cells,
+        with_demo_initial_states,
+    )
     from eval.until_decided import describe_result, limit_episodes, open_reference
 
     if config.resume is None:
-        config = with_demo_initial_states(with_absolute_paths(config))
+        config = with_demo_initial_states(with_absolute_paths(with_all_cells(config)))
     else:
         config = refuse_changed_flags(config)
     config = name_policy(config)

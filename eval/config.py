@@ -71,10 +71,14 @@ class EnvConfig:
             trained, or the environment of --demos, else so101/pick_place.
         control: how LIBERO's end-effector actions are read: as differences from where the arm is,
             or as absolute poses. Default: delta. Other environments have no such choice.
+        init_grid: begin the episodes on a regular grid of initial states, in place of drawn ones.
+            10x10 is a grid of the object's x and y; 'object x=8,object yaw=4' names the numbers.
+            Each cell is one episode, unless --episodes says otherwise.
     """
 
     name: Annotated[str, arg(name="env")] = AUTO_ENV
     control: ActionMode | None = None
+    init_grid: str | None = None
 
 
 @dataclass(frozen=True)

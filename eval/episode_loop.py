@@ -90,7 +90,9 @@ def _set_up_task(
     first = setup.env.spec
     with ExitStack() as stack:
         try:
-            made = make_env(setup.tasks[task], observed_sizes(first), config.env.control)
+            made = make_env(
+                setup.tasks[task], observed_sizes(first), config.env.control, config.env.init_grid
+            )
             env = stack.enter_context(closing(made))
             assert env.spec.task == task
             check_alike(first, env.spec)

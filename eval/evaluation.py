@@ -85,7 +85,9 @@ def set_up(config: SubjectConfig) -> Setup:
         )
         if env is None or sizes != observed_sizes(env.spec):
             opened.close()  # the environment of a policy that wants other cameras
-            env = opened.enter_context(closing(make_env(env_name, sizes, config.env.control)))
+            env = opened.enter_context(
+                closing(make_env(env_name, sizes, config.env.control, config.env.init_grid))
+            )
         check_fit(policy.spec, env.spec, adapters, training)
         if checkpoint is None:
             # Of a lerobot checkpoint the doctor compares what its files and its statistics say.
@@ -178,7 +180,7 @@ def _load(
     if made_from == "env":
         _refuse_checkpoint_flags(named, adapters)
     cameras: dict | None = {} if made_from == "env" else None
-    env = make_env(env_name, cameras, config.env.control)
+    env = make_env(env_name, cameras, config.env.control, config.env.init_grid)
     opened.enter_context(closing(env))
     return _load_into(named, env), env, None
 

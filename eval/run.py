@@ -172,7 +172,12 @@ class Run:
         if task not in tasks:
             raise UnknownNameError(f"task of run {str(self.path)!r}", task, tasks)
         self._warn_of_other_physics()
-        return make_env(tasks[task], cameras, self.description.config.env.control)
+        return make_env(
+            tasks[task],
+            cameras,
+            self.description.config.env.control,
+            self.description.config.env.init_grid,
+        )
 
     @contextmanager
     def _opened_arrays(self, row: EpisodeRow) -> Iterator[NpzFile]:

@@ -17,6 +17,7 @@ from policies.loading import find_loader, find_policy_name
 from policies.registry import CHECKPOINT_FOLDER, shipped_checkpoints
 from sim.errors import WhiskerError
 from sim.flags import replace_flags
+from sim.init_grid import count_cells, name_grid_task
 from sim.registry import check_control, env_of_demonstrations, expand_env, task_of
 
 
@@ -70,6 +71,18 @@ def with_demo_initial_states(config: EvalConfig) -> EvalConfig:
     return replace_flags(config, env=env, demos=str(Path(config.demos).resolve()))
 
 
+def with_all_cells(config: EvalConfig) -> EvalConfig:
+    """Return the config with an episode for each cell of its grid, unless it has a number already.
+
+    Raises:
+        WhiskerError: the grid cannot be read.
+    """
+    grid = config.env.init_grid
+    if grid is None or config.episodes != EvalConfig.episodes:
+        return config
+    return replace_flags(config, episodes=count_cells(grid))
+
+
 def with_absolute_paths[Config: SubjectConfig](config: Config) -> Config:
     """Return the config with absolute paths, which name the same files from any folder."""
     env, at, scene = config.env.name.partition("@")
@@ -97,7 +110,11 @@ def find_tasks(config: SubjectConfig) -> dict[str, str]:
     """
     names = expand_env(config.env.name)
     check_control(names[0], config.env.control)
-    tasks = {task_of(name): name for name in names}
+    tasks = {}
+    for name in names:
+        task = task_of(name)
+        grid = config.env.init_grid
+        tasks[task if grid is None else name_grid_task(task, grid)] = name
     if len(tasks) < len(names):
         raise WhiskerError(
             f"suite {config.env.name!r}",

@@ -123,13 +123,18 @@ def _sweep(of_eval: list[list[str]], config: SweepConfig) -> int:
 
 def _begin(flag: str, points: list[EvalConfig], config: SweepConfig) -> _Sweeping:
     """Make the folder of a new sweep."""
-    from eval.subject import name_policy, with_absolute_paths, with_demo_initial_states
+    from eval.subject import (
+        name_policy,
+        with_absolute_paths,
+        with_all_cells,
+        with_demo_initial_states,
+    )
     from eval.sweep import Sweep, make_sweep_folder
 
     definite = []
     for point in points:
         try:
-            absolute = with_demo_initial_states(with_absolute_paths(point))
+            absolute = with_demo_initial_states(with_absolute_paths(with_all_cells(point)))
             definite.append(name_policy(absolute))
         except WhiskerError:
             definite.append(point)  # it is said when its turn comes, and the others go on

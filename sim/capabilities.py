@@ -4,7 +4,7 @@ A capability is a small protocol that includes the core. Code that needs one ask
 `require`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from typing_extensions import TypeIs, get_protocol_members
@@ -98,12 +98,23 @@ class HasLooseObjects(Env, Protocol):
         """
 
 
+class SettableStart(Env, Protocol):
+    """Can begin an episode in a given initial state. `--init-grid` needs it."""
+
+    def start_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Return the numbers of the initial state that can be set → their ranges, [m] and [rad]."""
+
+    def reset_at(self, episode_index: int, start: Mapping[str, float]) -> None:
+        """Begin an episode as `reset` does, but with some numbers of its initial state given."""
+
+
 CAPABILITIES: dict[type, str] = {
     Snapshots: "snapshots",
     Drawable: "drawable",
     HasExpert: "a scripted expert",
     NamesRenderer: "a named renderer",
     HasLooseObjects: "loose objects",
+    SettableStart: "a settable start",
 }
 
 

@@ -23,6 +23,7 @@ from sim.env_names import path_in as path_in
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.families import EnvFamily, EnvRequest
 from sim.gl import check_gl_library
+from sim.init_grid import GridEnv
 from sim.memory import check_memory
 from sim.spec import ActionMode, EnvListing
 from sim.user_code import source_file
@@ -185,6 +186,7 @@ def make_env(
     name: str,
     image_sizes: ImageSizes | None = None,
     control: ActionMode | None = None,
+    init_grid: str | None = None,
 ) -> Env:
     """Build one environment.
 
@@ -194,6 +196,7 @@ def make_env(
         image_sizes: camera → (height_px, width_px) of exactly the cameras to observe. None: the
             environment's own cameras in their own size.
         control: how LIBERO's actions are read; None: as differences.
+        init_grid: the grid on which its episodes begin (`sim.init_grid`); None: they are drawn.
 
     Raises:
         UnknownNameError: with the closest names.
@@ -220,7 +223,15 @@ def make_env(
         env = _make(resolved, request)
     if resolved.prefix:
         _check_made(env, resolved, request)
-    return env
+    return env if init_grid is None else _put_on_grid(env, init_grid)
+
+
+def _put_on_grid(env: Env, init_grid: str) -> Env:
+    try:
+        return GridEnv(env, init_grid)
+    except WhiskerError:
+        env.close()
+        raise
 
 
 def make_here(source: str, request: EnvRequest) -> Env:

@@ -98,6 +98,13 @@ class Point:
         self._pos = np.array([episode_index, 0.0])
         self._episode_index = episode_index
 
+    def start_ranges(self):
+        return {"y": (0.0, 1.0)}
+
+    def reset_at(self, episode_index, start):
+        self.reset(episode_index)
+        self._pos[1] = start["y"]
+
     def step(self, action):
         self._pos = self._pos + action
         if self._episode_index < len(FAULTS):

@@ -18,6 +18,7 @@ from sim.capabilities import (
     HasExpert,
     HasLooseObjects,
     NamesRenderer,
+    SettableStart,
     Snapshots,
     provides,
     require,
@@ -53,7 +54,14 @@ class OnlySnapshot(EnvWrapper):
 
 
 def test_a_capability_is_there_as_a_whole_or_not_at_all():
-    everything = {Snapshots, Drawable, HasExpert, NamesRenderer, HasLooseObjects}
+    everything = {
+        Snapshots,
+        Drawable,
+        HasExpert,
+        NamesRenderer,
+        HasLooseObjects,
+        SettableStart,
+    }
     assert capabilities_of(Point()) == everything
     assert capabilities_of(Without(Point(), Drawable)) == everything - {Drawable}
     assert capabilities_of(make_bare_point()) == set() == capabilities_of(OnlySnapshot())

@@ -101,7 +101,9 @@ class LiveSession(Driver):
         self.findings: list[Finding] = [f for f in run_checks(config, self._setup) if f.is_problem]
         setup = self._setup
         env_name = setup.tasks[env.spec.task]
-        blind_env = self.opened.enter_context(closing(make_env(env_name, {}, config.env.control)))
+        blind_env = self.opened.enter_context(
+            closing(make_env(env_name, {}, config.env.control, config.env.init_grid))
+        )
         whisker_env = require(blind_env, Snapshots, "whiskers live")
         settings = RolloutSettings(setup.n_action_steps, setup.max_steps, config.recording.samples)
         self._context = LiveContext(env, whisker_env, setup.policy, settings)

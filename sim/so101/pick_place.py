@@ -1,5 +1,7 @@
 """The task in which the SO-101 picks a block up and places it in a bowl."""
 
+from collections.abc import Mapping
+
 import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -77,7 +79,23 @@ class PickPlace(DrawableModel):
         )
         self._n_substeps = round(config.control_dt_s / config.physics_dt_s)
         self._n_placed_steps = 0
+        self._given_start: Mapping[str, float] = {}
         self.reset(0)
+
+    def start_ranges(self) -> Mapping[str, tuple[float, float]]:
+        config = self.config
+        return {
+            "object x": config.block_x_m,
+            "object y": config.block_y_m,
+            "object yaw": config.block_yaw_rad,
+        }
+
+    def reset_at(self, episode_index: int, start: Mapping[str, float]) -> None:
+        self._given_start = start
+        try:
+            self.reset(episode_index)
+        finally:
+            self._given_start = {}
 
     def reset(self, episode_index: int) -> None:
         rng = episode_rng(self.spec.task, episode_index)
@@ -104,7 +122,9 @@ class PickPlace(DrawableModel):
         yaw_rad = rng.uniform(*config.block_yaw_rad)
         x_m = rng.uniform(*config.block_x_m)
         y_m = rng.uniform(*config.block_y_m)
-        self._place_block("block", x_m, y_m, yaw_rad)
+        drawn = {"object x": x_m, "object y": y_m, "object yaw": yaw_rad}
+        start = drawn | dict(self._given_start)
+        self._place_block("block", start["object x"], start["object y"], start["object yaw"])
 
     def _place_block(
         self,

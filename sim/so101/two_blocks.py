@@ -1,5 +1,7 @@
 """The shared part of the pick-and-place tasks with two blocks."""
 
+from collections.abc import Mapping
+
 import mujoco
 import numpy as np
 
@@ -18,6 +20,10 @@ class TwoBlockPickPlace(PickPlace):
 
     def _bind_initial_goal(self) -> None:
         self._bind_goal(self.config.blocks[0], goal_site(self.config.receptacles[0]))
+
+    def start_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Return nothing that can be set: a block may lie where another one was drawn."""
+        return {}
 
     def _place_objects(
         self,
