@@ -14,6 +14,7 @@ from sim.errors import WhiskerError
 from viz.outcome_style import format_css_variables, format_fill_rules, name_class
 from viz.plan_quality import COLUMNS, EpisodeQuality, get_value
 from viz.report import charts
+from viz.report.comparison import compare_contents
 from viz.report.content import ReportContent, RunContent
 from viz.report.start_map import StartMap, StartPoint
 from viz.report.start_map_svg import start_map_svg
@@ -40,6 +41,7 @@ def render_html(report: ReportContent) -> str:
     return render(
         "report.html.j2",
         report=report,
+        comparison=compare_contents(report.runs),
         title=f"{', '.join(subjects)}: report",
         style=Markup(make_style()),
         script=Markup(_read("report.js")),

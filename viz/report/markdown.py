@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from eval.doctor.finding import Finding
 from eval.outcome import label_outcome
+from viz.report.comparison import compare_contents
 from viz.report.content import ReportContent, RunContent
 from viz.report.episodes import Episode
 from viz.report.start_map import StartMap
@@ -20,6 +21,10 @@ def render_markdown(report: ReportContent) -> str:
     parts = [_quote(sentence) for sentence in report.refused]
     if len(report.runs) > 1:
         parts.append(_make_overview(report.runs))
+    comparison = compare_contents(report.runs)
+    if comparison is not None:
+        parts.append(f"**{_escape(comparison.verdict)}**")
+        parts += [_quote(remark) for remark in comparison.remarks]
     for run in report.runs:
         parts += _describe_run(run)
     return "\n\n".join(parts) + "\n"
