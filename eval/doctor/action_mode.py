@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail
 from policies.normalisation import FeatureStats
 
 # Actions whose spread is less than this share of the states' spread look like differences.
@@ -63,9 +63,8 @@ def find_other_mode(context: CheckContext, stats: FeatureStats, evidence: str) -
         hint = "Leave --policy-actions delta out, or evaluate in the absolute environment."
     else:
         return None
-    return Finding(
+    return fail(
         check,
-        Level.ERROR,
         finding,
         evidence,
         hint,

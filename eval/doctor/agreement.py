@@ -18,7 +18,7 @@ from eval.doctor.disagreement import (
     compute_disagreement,
     describe_disagreement,
 )
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, unknown, warn
 from eval.doctor.image_checks import find_dead_cameras
 from eval.doctor.inputs import STATE, InputUse, measure_inputs
 from eval.doctor.joint_bugs import swapped_gripper_bug
@@ -48,7 +48,7 @@ def check_agreement(context: CheckContext) -> Iterator[Finding]:
     """Compare with the expert, and undo one bug after the other if the policy disagrees."""
     reference = context.reference
     if reference is None:
-        yield Finding("agreement", Level.UNKNOWN, "no scripted expert to compare with")
+        yield unknown("agreement", "no scripted expert to compare with")
         return
     obstacle = _find_obstacle(context, reference)
     if obstacle is not None:
@@ -60,9 +60,8 @@ def check_agreement(context: CheckContext) -> Iterator[Finding]:
         yield degenerate
         return
     if context.config.adapters.wrong_instruction:
-        yield Finding(
+        yield unknown(
             "agreement",
-            Level.UNKNOWN,
             "not compared with the expert: the policy is told the wrong instruction",
         )
         return
@@ -73,18 +72,16 @@ def _find_obstacle(context: CheckContext, reference: Reference) -> Finding | Non
     """Return why the policy cannot be compared with the expert; None if it can."""
     check = "agreement"
     if not reference.success:
-        return Finding(check, Level.UNKNOWN, "the scripted expert does not do the task")
+        return unknown(check, "the scripted expert does not do the task")
     if not context.setup.policy.spec.image_sizes:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "not compared with the expert: the policy has no cameras",
         )
     cost_s = _cost_s(context, reference)
     if cost_s > PATIENCE_S:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "not tried: a prediction takes too long",
             f"{cost_s:.0f} s in all",
         )
@@ -99,18 +96,16 @@ def _check_degenerate(plans: np.ndarray, reference: Reference) -> Finding | None
     """Return what is wrong with plans that are not finite, or the same at every moment."""
     is_finite = np.isfinite(plans)
     if not is_finite.all():
-        return Finding(
+        return fail(
             "plans",
-            Level.ERROR,
             "the plans are not finite numbers",
             f"{1 - is_finite.mean():.0%} of the numbers, in an episode of the expert",
             "Look for NaN in the weights, in their buffers and in the statistics.",
         )
     is_same = (np.ptp(plans, axis=0) <= _SAME * reference.scale).all()
     if len(plans) > 1 and is_same:
-        return Finding(
+        return warn(
             "plans",
-            Level.WARNING,
             "the policy plans the same at every moment",
             f"over {len(plans)} moments of an episode of the expert",
             (
@@ -136,7 +131,7 @@ def _compare(context: CheckContext, reference: Reference, chunks: np.ndarray) ->
         own = compute_disagreement(plans, reference)
         evidence += f"; {own:.2f} once open and closed of the gripper are swapped"
     if own < AGREES:
-        yield Finding("agreement", Level.OK, "plans what the scripted expert does", evidence)
+        yield fine("agreement", "plans what the scripted expert does", evidence)
         return
     dead_cameras = find_dead_cameras(context)
     uses: dict[str, InputUse] = {}
@@ -147,7 +142,7 @@ def _compare(context: CheckContext, reference: Reference, chunks: np.ndarray) ->
     if explanation is not None:
         yield explanation.as_finding(f"{evidence}; {left:.2f} once that is undone")
     elif own < AGREES_FAIRLY:
-        yield Finding("agreement", Level.UNKNOWN, _FAIRLY, evidence)
+        yield unknown("agreement", _FAIRLY, evidence)
     else:
         evidence += f"; {describe_disagreement(plans, reference, context.action.names)}"
         evidence += _describe_unhelpful_inputs(uses, reference, own)
@@ -172,9 +167,8 @@ def _describe_unexplained(own: float, evidence: str, dead_cameras: Mapping[str, 
     hint = _UNEXPLAINED
     if dead_cameras:
         hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
-    return Finding(
+    return warn(
         "agreement",
-        Level.WARNING,
         finding,
         evidence,
         hint,
@@ -195,11 +189,10 @@ def _check_inputs(
         f"{moved}"
     )
     if any(use.is_used for use in cameras):
-        yield Finding("inputs", Level.OK, "the plans depend on the images", evidence)
+        yield fine("inputs", "the plans depend on the images", evidence)
     elif cameras and not dead_cameras:
-        yield Finding(
+        yield warn(
             "inputs",
-            Level.WARNING,
             "the plans hardly depend on the images: the policy cannot know where the object is",
             evidence,
             (
@@ -224,7 +217,7 @@ def _check_gripper(
     elif planned.std() < _CONSTANT * expert.std():
         yield _check_constant_gripper(context, planned, evidence)
     else:
-        yield Finding("gripper", Level.OK, "the planned gripper opens and closes", evidence)
+        yield fine("gripper", "the planned gripper opens and closes", evidence)
 
 
 def _has_swapped_gripper(context: CheckContext, reference: Reference, plans: np.ndarray) -> bool:
@@ -248,9 +241,8 @@ def _check_constant_gripper(context: CheckContext, planned: np.ndarray, evidence
         mean, width = (part[context.action.gripper_index] for part in trained.typical)
         evidence += f"; the training's mean is {mean:.3g}"
         if planned.std() > _CONSTANT * width:
-            return Finding(
+            return fine(
                 "gripper",
-                Level.OK,
                 "the planned gripper moves as it did in training",
                 evidence,
             )
@@ -260,9 +252,8 @@ def _check_constant_gripper(context: CheckContext, planned: np.ndarray, evidence
                 "inputs carry no information. Compare the other findings; --gripper-offset and "
                 "--gripper-min shift what it plans."
             )
-    return Finding(
+    return warn(
         "gripper",
-        Level.WARNING,
         "the planned gripper hardly moves",
         evidence,
         hint,

@@ -12,7 +12,7 @@ from eval.doctor.check_context import (
     change_observations,
     image_change,
 )
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, unknown, warn
 
 # In tenths of the actuators' range: a smaller change of the plan is rounding.
 _LEAST_CHANGE = 1e-4
@@ -27,24 +27,21 @@ def check_reset(context: CheckContext) -> Iterator[Finding]:
     evidence = f"first plans of episode 0 differ by {difference:.3g}"
     differs = difference > 0
     if not differs:
-        yield Finding(
+        yield fine(
             "reset",
-            Level.OK,
             "two identical episodes begin with the same plan",
             "bit by bit",
         )
     elif context.setup.policy.spec.seedable is False:
-        yield Finding(
+        yield warn(
             "reset",
-            Level.WARNING,
             "the policy draws from its own random generators, as it declares",
             evidence,
             "Its numbers hold only for many episodes: no single episode can be repeated.",
         )
     else:
-        yield Finding(
+        yield fail(
             "reset",
-            Level.ERROR,
             "two identical episodes begin with different plans",
             evidence,
             (
@@ -59,9 +56,8 @@ def check_sensitivity(context: CheckContext) -> Iterator[Finding]:
     changes = _input_changes(context)
     cost_s = context.prediction_s * len(changes)
     if cost_s > PATIENCE_S:
-        yield Finding(
+        yield unknown(
             "sensitivity",
-            Level.UNKNOWN,
             "not tried: a prediction takes too long",
             f"{cost_s:.0f} s in all",
         )
@@ -79,9 +75,8 @@ def check_sensitivity(context: CheckContext) -> Iterator[Finding]:
     for name in ignored:
         change_made = "inverted" if name in memory.present.images else "another one"
         evidence = f"the plan does not change when it is {change_made}"
-        yield Finding(
+        yield warn(
             "sensitivity",
-            Level.WARNING,
             f"the policy ignores its {name}",
             evidence,
             "Either the policy learned not to use it, or the input never reaches the network.",
@@ -89,7 +84,7 @@ def check_sensitivity(context: CheckContext) -> Iterator[Finding]:
     finding = f"{len(changes) - len(ignored)} of {len(changes)} inputs matter"
     evidence = "largest change of the plan, in tenths of the actuators' range: "
     evidence += ", ".join(effects)
-    yield Finding("sensitivity", Level.OK, finding, evidence)
+    yield fine("sensitivity", finding, evidence)
 
 
 def _input_changes(context: CheckContext) -> dict[str, ObservationChange]:
@@ -124,17 +119,15 @@ def check_plan_range(context: CheckContext) -> Iterator[Finding]:
     share = is_outside.any(axis=1).mean()
     evidence = f"{share:.0%} of the steps, most often {spec.names[worst]}"
     if share > 0.5:
-        yield Finding(
+        yield warn(
             "planned actions",
-            Level.WARNING,
             "the first plan leaves the actuators' range",
             evidence,
             "They would be clipped: compare units, and the statistics of the postprocessor.",
         )
     else:
-        yield Finding(
+        yield fine(
             "planned actions",
-            Level.OK,
             "the first plan stays in the actuators' range",
             evidence,
         )
@@ -156,11 +149,10 @@ def check_reachability(context: CheckContext) -> Iterator[Finding]:
     mean_mm = 1000 * np.mean(errors_m)
     evidence = f"{failed:.0%} of the first plan's steps fail, mean error {mean_mm:.1f} mm"
     if failed <= 0.25:
-        yield Finding(check, Level.OK, "the first plan is within reach", evidence)
+        yield fine(check, "the first plan is within reach", evidence)
         return
-    yield Finding(
+    yield warn(
         check,
-        Level.WARNING,
         "much of the first plan is out of reach",
         evidence,
         (

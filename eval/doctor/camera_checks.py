@@ -7,7 +7,7 @@ import numpy as np
 
 from eval.cameras import is_accepted
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, unknown, warn
 from eval.doctor.image_checks import find_dead_cameras
 from policies.adapters import format_camera_map
 from policies.normalisation import FeatureStats
@@ -52,26 +52,23 @@ def _check_colours(
     if not distances:
         conventions = {stats.convention for stats in _image_stats(context).values()} - {""}
         named = [f"image statistics by convention: {name}" for name in sorted(conventions)]
-        return Finding(
+        return unknown(
             "cameras",
-            Level.UNKNOWN,
             "nothing known of the training's colours",
             "; ".join(named),
         )
     evidence = ", ".join(f"{camera} {distance:.1f} std" for camera, distance in distances.items())
     swap = _find_swap(frames, measured) if len(distances) > 1 else None
     if swap:
-        return Finding(
+        return warn(
             "cameras",
-            Level.WARNING,
             "the images fit the training's colours better if swapped",
             evidence,
             propose_map_change(context, swap) or "Compare them with the training's, side by side.",
         )
     if any(distance > _UNLIKE for distance in distances.values()):
-        return Finding(
+        return warn(
             "cameras",
-            Level.WARNING,
             "the images do not look like the training's",
             evidence,
             (
@@ -79,7 +76,7 @@ def _check_colours(
                 "compare images side by side."
             ),
         )
-    return Finding("cameras", Level.OK, "colours are those of the training", evidence)
+    return fine("cameras", "colours are those of the training", evidence)
 
 
 def propose_map_change(context: CheckContext, changes: Mapping[str, str]) -> str:
@@ -110,9 +107,8 @@ def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
     training = context.setup.training or TrainingRecord()
     renamed = format_camera_map(context.setup.renamed_cameras)
     if renamed:
-        yield Finding(
+        yield fine(
             "camera names",
-            Level.OK,
             "paired as the checkpoint's own rename map says",
             renamed,
         )
@@ -121,9 +117,8 @@ def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
     disputed = [camera for camera in untrained if camera in training.cameras_with_stats]
     missing = [camera for camera in absent if camera not in untrained]
     if disputed:
-        yield Finding(
+        yield warn(
             "camera names",
-            Level.WARNING,
             (
                 "taken for cameras without images in training: the rename map leaves them out, "
                 "yet they have statistics"
@@ -132,9 +127,8 @@ def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
             "If the training had images for them after all, pair them by --camera-map.",
         )
     elif untrained:
-        yield Finding(
+        yield fine(
             "camera names",
-            Level.OK,
             (
                 "not all of the policy's cameras had images in training; "
                 "it plans without the others here too"
@@ -142,9 +136,8 @@ def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
             ", ".join(untrained),
         )
     if missing:
-        yield Finding(
+        yield warn(
             "cameras",
-            Level.WARNING,
             "the policy expects cameras that are not there",
             ", ".join(missing),
             "It plans without them, so expect a lower success rate.",
@@ -162,9 +155,8 @@ def _check_raw_images(
         if camera in shown and is_meant and not stats.values:
             raw.append(f"{camera} was {training.original_name(camera)!r}")
     if raw:
-        yield Finding(
+        yield warn(
             "image statistics",
-            Level.WARNING,
             (
                 "images are not normalised, as in training: "
                 "lerobot had their statistics under the dataset's names"
@@ -231,25 +223,22 @@ def _check_depth_by_colours(
     shown = "grey" if is_grey else "coloured"
     evidence = f"{camera}: training means of R, G, B {colours}; the frame is {shown}"
     if is_grey and not is_depth:
-        yield Finding(
+        yield fail(
             "colour",
-            Level.ERROR,
             "a policy trained on colour is shown grey images",
             evidence,
             "Look at what the environment's `observe` returns: the colours are lost on the way.",
         )
     elif is_grey:
-        yield Finding(
+        yield fail(
             "depth or colour",
-            Level.ERROR,
             "a policy trained on colour is shown depth",
             evidence,
             _propose_camera(context, camera, env_camera.removesuffix(DEPTH_SUFFIX)),
         )
     else:
-        yield Finding(
+        yield fail(
             "depth or colour",
-            Level.ERROR,
             "a policy trained on depth is shown colour",
             evidence,
             _propose_camera(context, camera, env_camera + DEPTH_SUFFIX),
@@ -266,9 +255,8 @@ def _check_depth_by_name(context: CheckContext, cameras: tuple[str, str]) -> Ite
     if is_depth:
         shown = "depth"
         other = env_camera.removesuffix(DEPTH_SUFFIX)
-    yield Finding(
+    yield warn(
         "depth or colour",
-        Level.WARNING,
         f"{camera} is shown {shown}, which its name does not say",
         env_camera,
         _propose_camera(context, camera, other),

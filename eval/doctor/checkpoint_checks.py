@@ -7,7 +7,7 @@ from pathlib import PurePath
 import numpy as np
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, unknown, warn
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import FeatureStats, find_out_of_range_inputs
 from policies.policy import NetworkPolicy
@@ -34,16 +34,14 @@ def check_statistics(context: CheckContext) -> Iterator[Finding]:
             yield from _check_feature(stats)
     yield from _check_action_pair(normalisation.trained_action, normalisation.action)
     if not features:
-        yield Finding(
+        yield unknown(
             "statistics",
-            Level.UNKNOWN,
             "the policy type normalises in a step of its own, which was not checked",
         )
     else:
         modes = [f"{stats.key.removeprefix('observation.')}: {stats.mode}" for stats in features]
-        yield Finding(
+        yield fine(
             "statistics",
-            Level.OK,
             f"{len(features)} features were checked",
             ", ".join(modes),
         )
@@ -58,9 +56,8 @@ def _check_mode(
     not_normalised = f"{stats.key} is not normalised at all"
     evidence = f"processor {stats.mode}, config.json {meant}"
     if is_raw and meant != "IDENTITY":
-        yield Finding(
+        yield fail(
             "statistics",
-            Level.ERROR,
             not_normalised,
             evidence,
             "Save the processors again from the training that config.json describes.",
@@ -68,17 +65,15 @@ def _check_mode(
     elif stats.kind in declared and stats.mode != meant:
         # The processors are what runs. Such a checkpoint may be right although its config.json is
         # not.
-        yield Finding(
+        yield warn(
             "statistics",
-            Level.WARNING,
             f"{stats.key} is normalised in another way than config.json says",
             evidence,
             "Only one of the two is from the training: compare with its normalization_mapping.",
         )
     elif is_raw and stats.kind != "VISUAL" and not LEROBOT_TYPES[policy_type].takes_raw_numbers:
-        yield Finding(
+        yield warn(
             "statistics",
-            Level.WARNING,
             not_normalised,
             evidence,
             "This is right only if the policy was trained on raw numbers.",
@@ -96,18 +91,16 @@ def _check_image_statistics(stats: FeatureStats) -> Iterator[Finding]:
     mean = stats.values.get("mean")
     std = stats.values.get("std")
     if mean is not None and mean.max() > _MOST_IMAGE_MEAN:
-        yield Finding(
+        yield fail(
             "statistics",
-            Level.ERROR,
             f"{stats.key}: statistics of 0-255 pixels",
             f"mean {mean.max():.0f}",
             "Compute them on pixels in 0..1.",
         )
     if std is not None and std.min() < _LEAST_IMAGE_STD:
         largest = 0.5 / std.min()
-        yield Finding(
+        yield fail(
             "statistics",
-            Level.ERROR,
             f"{stats.key}: the standard deviation is far too small",
             f"std {std.min():.4f} of pixels in 0..1: they become up to {largest:.0f}",
             "Compute the dataset's statistics again, and save the processors with them.",
@@ -132,9 +125,8 @@ def _check_constant_dimensions(stats: FeatureStats) -> Iterator[Finding]:
             "That action never varied in training, so the policy cannot move it. "
             "Record it anew if it has to."
         )
-    yield Finding(
+    yield warn(
         "statistics",
-        Level.WARNING,
         f"{stats.key}: std near zero",
         f"dimensions {constant.tolist()}",
         hint,
@@ -153,9 +145,8 @@ def _check_action_pair(
         if undone.mode == "IDENTITY":
             finding = "actions are left normalised"
         evidence = f"training {trained.mode}, postprocessor {undone.mode}"
-        yield Finding(
+        yield fail(
             "postprocessor",
-            Level.ERROR,
             finding,
             evidence,
             hint,
@@ -166,9 +157,8 @@ def _check_action_pair(
         now = undone.values[name]
         if not np.allclose(was, now, rtol=1e-3, atol=1e-6):
             evidence = f"{name}: {_numbers(was)} in training, {_numbers(now)} here"
-            yield Finding(
+            yield fail(
                 "postprocessor",
-                Level.ERROR,
                 "actions are un-normalised by other statistics",
                 evidence,
                 hint,
@@ -198,14 +188,13 @@ def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
             evidence = f"normalised {low:.0f} to {high:.0f}"
             if not is_image:
                 evidence += f", worst {_name_worst(context, values)!r}"
-            yield Finding(
+            yield fail(
                 check,
-                Level.ERROR,
                 finding,
                 evidence,
                 "Statistics, units or the environment are not those of the training.",
             )
-    yield Finding(check, Level.OK, "a real frame was preprocessed", "; ".join(ranges))
+    yield fine(check, "a real frame was preprocessed", "; ".join(ranges))
 
 
 def _name_worst(context: CheckContext, values: np.ndarray) -> str:
@@ -226,26 +215,23 @@ def check_weights(context: CheckContext) -> Iterator[Finding]:
     )
     if audit.non_finite:
         named = ", ".join(audit.non_finite[:3])
-        yield Finding(
+        yield fail(
             "weights",
-            Level.ERROR,
             "NaN or infinite",
             named,
             damaged,
         )
     elif audit.negative_variances:
         named = ", ".join(audit.negative_variances[:3])
-        yield Finding(
+        yield fail(
             "weights",
-            Level.ERROR,
             "negative variances of a BatchNorm",
             named,
             damaged,
         )
     elif audit.looks_random:
-        yield Finding(
+        yield fail(
             "weights",
-            Level.ERROR,
             "they look random",
             evidence,
             (
@@ -254,9 +240,8 @@ def check_weights(context: CheckContext) -> Iterator[Finding]:
             ),
         )
     else:
-        yield Finding(
+        yield fine(
             "weights",
-            Level.OK,
             "every tensor was in the file, and they look trained",
             evidence,
         )
@@ -269,9 +254,8 @@ def check_plan_is_finite(context: CheckContext) -> Iterator[Finding]:
         return
     columns = zip(context.action.names, finite.all(axis=0), strict=True)
     names = ", ".join(name for name, is_finite in columns if not is_finite)
-    yield Finding(
+    yield fail(
         "planned actions",
-        Level.ERROR,
         "the plan is NaN or infinite",
         f"{(~finite).mean():.0%} of the first plan: {names}",
         (
@@ -287,15 +271,14 @@ def check_origin(context: CheckContext) -> Iterator[Finding]:
     # This matches "pi0_base", "pi0fast-base" and "smolvla_base", but neither "database" nor
     # "base_camera".
     if re.search(r"(^|[_-])base$", PurePath(name).name.lower()):
-        yield Finding(
+        yield warn(
             "origin",
-            Level.WARNING,
             "a base checkpoint: it was not fine-tuned for this robot and task",
             name,
             "Fine-tune it first; its success rate here says nothing about the method.",
         )
     else:
-        yield Finding("origin", Level.OK, "not a base checkpoint by its name", name)
+        yield fine("origin", "not a base checkpoint by its name", name)
 
 
 def _numbers(values: np.ndarray) -> str:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from eval.doctor.action_mode import find_other_mode
 from eval.doctor.calibration import convert_span, find_other_calibration
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, unknown
 from eval.doctor.gripper_range import check_gripper_range
 from policies.adapters import find_gripper_in_state
 from policies.normalisation import FeatureStats
@@ -37,7 +37,7 @@ def check_state(context: CheckContext) -> Iterator[Finding]:
         return
     stats = None if context.normalisation is None else context.normalisation.state
     if stats is None or stats.typical is None or context.setup.policy.spec.state_dim is None:
-        yield Finding("state", Level.UNKNOWN, "nothing known of the training's states")
+        yield unknown("state", "nothing known of the training's states")
         return
     states = _adapted_states(context)
     middle, width = (part[: states.shape[1]] for part in stats.typical)
@@ -50,9 +50,8 @@ def check_state(context: CheckContext) -> Iterator[Finding]:
     )
     order = _find_order(states, middle, width)
     if order is not None:
-        yield Finding(
+        yield fail(
             "state",
-            Level.ERROR,
             "the numbers fit the training better in another order",
             evidence,
             f"The training had them in the order: {', '.join(names[i] for i in order)}.",
@@ -65,17 +64,15 @@ def check_state(context: CheckContext) -> Iterator[Finding]:
         )
         if worst == find_gripper_in_state(names, context.action):
             hint = "The gripper's range is another one: give it with --gripper-range."
-        yield Finding(
+        yield fail(
             "state",
-            Level.ERROR,
             finding,
             evidence,
             hint,
         )
     else:
-        yield Finding(
+        yield fine(
             "state",
-            Level.OK,
             "the first state is like those of the training",
             evidence,
         )
@@ -85,7 +82,7 @@ def check_action_range(context: CheckContext) -> Iterator[Finding]:
     """Compare the training's actions with the actuators' range."""
     stats = _find_action_stats(context)
     if stats is None or stats.span is None:
-        yield Finding("action range", Level.UNKNOWN, "nothing known of the training's actions")
+        yield unknown("action range", "nothing known of the training's actions")
         return
     adapters = context.adapters
     dim = context.action.dim
@@ -97,9 +94,8 @@ def check_action_range(context: CheckContext) -> Iterator[Finding]:
     padding = stats.span[1][dim:] - stats.span[0][dim:]
     n_moved = int((padding > _CONSTANT).sum())
     if adapters.allow_padding and n_moved:
-        yield Finding(
+        yield fail(
             "padding",
-            Level.ERROR,
             "actions that are cut off moved in training",
             f"{n_moved} of {len(padding)}",
             "They are not padding: this checkpoint is for another robot.",
@@ -139,17 +135,15 @@ def _check_body_range(
     if other_mode is not None:
         return other_mode
     if context.normalisation.relative.output is not None:
-        return Finding(
+        return fine(
             check,
-            Level.OK,
             "trained on differences from the state, which say nothing of the actuators' range",
             evidence,
         )
     share = (high - low) / (env_high - env_low)
     if share.max() < _LEAST_SHARE:
-        return Finding(
+        return fail(
             check,
-            Level.ERROR,
             "the training's actions span almost none of the actuators' range",
             evidence,
             (
@@ -159,14 +153,13 @@ def _check_body_range(
         )
     is_outside = (high < env_low) | (low > env_high)
     if is_outside.any() or share.max() > _MOST_SHARE:
-        return Finding(
+        return fail(
             check,
-            Level.ERROR,
             "the training's actions are outside the actuators' range",
             evidence,
             "Evaluate in an environment of the training's units.",
         )
-    return Finding(check, Level.OK, "trained within the actuators' range", evidence)
+    return fine(check, "trained within the actuators' range", evidence)
 
 
 def _adapted_states(context: CheckContext) -> Float[np.ndarray, "moment dim"]:

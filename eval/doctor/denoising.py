@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from eval.doctor.check_context import PATIENCE_S, CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fine, warn
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import HookablePolicy
 
@@ -46,9 +46,8 @@ def check_denoising(context: CheckContext) -> Iterator[Finding]:
         f"with {n_more} steps in place of {n_steps}"
     )
     if change > _CONVERGED:
-        yield Finding(
+        yield warn(
             "denoising",
-            Level.WARNING,
             "the plans are not denoised to the end",
             evidence,
             (
@@ -57,7 +56,7 @@ def check_denoising(context: CheckContext) -> Iterator[Finding]:
             ),
         )
     else:
-        yield Finding("denoising", Level.OK, "more steps would change little", evidence)
+        yield fine("denoising", "more steps would change little", evidence)
 
 
 def _plan_with_steps(context: CheckContext, holder: Any, name: str, n_steps: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from eval.doctor.checkpoint_checks import (
 from eval.doctor.contract import check_action_range, check_state
 from eval.doctor.denoising import check_denoising
 from eval.doctor.env_contract import run_env_checks
-from eval.doctor.finding import Finding, Level, describe_failed_check
+from eval.doctor.finding import Finding, describe_failed_check, warn
 from eval.doctor.findings_output import sort_findings
 from eval.doctor.image_checks import check_pictures
 from eval.doctor.image_sizes import check_image_sizes
@@ -183,9 +183,8 @@ def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
         findings += _set_up_and_check(subject)
     except WhiskerError as error:
         findings.append(
-            Finding(
+            warn(
                 "checkpoint",
-                Level.WARNING,
                 "can no longer be checked",
                 str(error),
                 "What follows is from the run folder alone.",

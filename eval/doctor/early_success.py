@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, unknown
 from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import EpisodeRow
 
@@ -37,17 +37,15 @@ def check_early_success(
             suspects.append(f"{describe_episode(row, rows)} after {duration_s:.2f} s, {motion}")
     n_success = len(durations_s)
     if not n_success:
-        return Finding(check, Level.UNKNOWN, "no success to look at", "0 successes")
+        return unknown(check, "no success to look at", "0 successes")
     if not suspects:
-        return Finding(
+        return fine(
             check,
-            Level.OK,
             "each success took an arm's time and moved something",
             f"{n_success} successes: the shortest {min(durations_s):.1f} s",
         )
-    return Finding(
+    return fail(
         check,
-        Level.ERROR,
         "episodes succeed without the policy: at reset, or with nothing moved",
         f"{len(suspects)} of {n_success} successes; {'; '.join(suspects[:3])}",
         "The task's success condition holds at the start: look at its initial states.",

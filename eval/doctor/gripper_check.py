@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, fail, fine, warn
 from eval.doctor.gripper_range import describe_ranges
 from eval.episode_arrays import EpisodeArrays
 from eval.grasps import find_closing_commands, find_closings
@@ -111,9 +111,8 @@ def check_gripper(
             f"; closes near the object in {n_closing} of the {n_near} episodes that come near it"
         )
     if n_success:
-        return Finding(
+        return fine(
             check,
-            Level.OK,
             f"the gripper does what {n_success} successes need",
             evidence,
         )
@@ -121,30 +120,27 @@ def check_gripper(
         return _describe_half_range(commands, action, is_baseline, evidence)
     problem = _name_problem(commands.narrowest, commands.widest, action)
     if problem:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             f"the gripper {problem}",
             evidence,
             _POSSIBLE_CAUSES,
         )
     if n_near and not n_closing:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             "the gripper never closes on the object",
             evidence,
             _LOOK_NEAR_OBJECT,
         )
     if follows is not None and follows < FOLLOWS:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             "the gripper does not follow its commands",
             evidence,
             _COMPARE,
         )
-    return Finding(check, Level.OK, "the gripper closes and opens", evidence)
+    return fine(check, "the gripper closes and opens", evidence)
 
 
 def _measure_commands(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> _Commands:
@@ -186,9 +182,8 @@ def _describe_half_range(
             f"Map the demonstrations' gripper to {closed:g} for closed "
             f"and {action.gripper_open:g} for open."
         )
-    return Finding(
+    return fail(
         "gripper motion",
-        Level.ERROR,
         finding,
         evidence,
         hint,

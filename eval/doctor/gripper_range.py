@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, unknown
 from policies.adapters import convert_gripper
 from policies.normalisation import FeatureStats
 
@@ -46,9 +46,8 @@ def check_gripper_range(
     affine = (context.normalisation.action or stats).affine
     largest = max(abs(low[g]), abs(high[g]))
     if affine is not None and affine[1][g] <= _IMMOVABLE * largest:
-        yield Finding(
+        yield fail(
             "gripper",
-            Level.ERROR,
             "its action never varied in training: it can never move",
             evidence,
             (
@@ -57,9 +56,8 @@ def check_gripper_range(
             ),
         )
     elif context.normalisation.relative.is_difference(g):
-        yield Finding(
+        yield unknown(
             "gripper",
-            Level.UNKNOWN,
             "trained on differences, which say nothing of its range",
             evidence,
         )
@@ -67,9 +65,8 @@ def check_gripper_range(
         yield _check_binary_gripper(context, stats, own)
     elif _is_another_range(low[g], high[g], own):
         closed, open_ = _guess_gripper_range(low[g], high[g])
-        yield Finding(
+        yield fail(
             "gripper",
-            Level.ERROR,
             "another gripper range than in training",
             evidence,
             (
@@ -78,7 +75,7 @@ def check_gripper_range(
             ),
         )
     else:
-        yield Finding("gripper", Level.OK, "trained on this gripper's range", evidence)
+        yield fine("gripper", "trained on this gripper's range", evidence)
 
 
 def describe_ranges(low: float, high: float) -> str:
@@ -111,14 +108,13 @@ def _check_binary_gripper(
         float(convert_gripper(value, own, (0.0, 1.0))) for value in (low, high)
     )
     if abs(nearer) <= _LEEWAY and abs(farther - 1) <= _LEEWAY:
-        return Finding("gripper", Level.OK, "trained on this gripper's two values", evidence)
+        return fine("gripper", "trained on this gripper's two values", evidence)
     low, high = _round_to_usual(low, high)
     hint = f"Give {describe_ranges(low, high)}"
     if {low, high} == {spec.gripper_closed, spec.gripper_open}:
         hint = "Leave --gripper-range out: these are the environment's own values."
-    return Finding(
+    return fail(
         "gripper",
-        Level.ERROR,
         "its commands in training were other values than this gripper's",
         evidence,
         hint,

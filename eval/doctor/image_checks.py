@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, warn
 
 # An image whose channels vary by no more than this shows one colour.
 _ONE_COLOUR = 4
@@ -25,9 +25,8 @@ def check_pictures(context: CheckContext) -> Iterator[Finding]:
     evidence = f"over {_n_moments(context)} moments"
     hint = "Look at what the environment's `observe` returns for that camera."
     for camera, problem in dead.items():
-        yield Finding(
+        yield fail(
             "pictures",
-            Level.ERROR,
             f"{camera} {problem}",
             evidence,
             hint,
@@ -36,7 +35,7 @@ def check_pictures(context: CheckContext) -> Iterator[Finding]:
         is_small = min(frames.shape[1:3]) < _SMALL
         if camera not in dead and not is_small:
             yield from _check_detail(camera, frames)
-    yield Finding("pictures", Level.OK, "every camera shows an image of its own that changes")
+    yield fine("pictures", "every camera shows an image of its own that changes")
 
 
 def find_dead_cameras(context: CheckContext) -> dict[str, str]:
@@ -63,9 +62,8 @@ def _check_detail(
     coarse, fine = measure_detail(frames)
     least_coarse, least_fine = _LEAST_DETAIL
     if coarse < least_coarse and fine < least_fine:
-        yield Finding(
+        yield warn(
             "pictures",
-            Level.WARNING,
             f"{camera} has no fine detail, as if it were rendered smaller and upscaled",
             f"{coarse:.0%} and {fine:.0%} of its contrast remain at each doubling of the frequency",
             (

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, unknown, warn
 from policies.adapters import format_image_size
 from policies.training_record import TrainingRecord
 from sim.registry import family_of
@@ -24,7 +24,7 @@ def check_image_sizes(context: CheckContext) -> Iterator[Finding]:
         evidence = "not augmented"
         if training.augmentations:
             evidence = f"augmented by {', '.join(training.augmentations)}"
-        yield Finding("training images", Level.OK, finding, evidence)
+        yield fine("training images", finding, evidence)
 
 
 def _check_sizes(context: CheckContext, training: TrainingRecord) -> Iterator[Finding]:
@@ -40,21 +40,19 @@ def _check_sizes(context: CheckContext, training: TrainingRecord) -> Iterator[Fi
         evidence += f"; {source} {_list(trained)}"
         yield _compare_sizes(rendered, trained, training, evidence)
     elif adapters.image_size is not None:
-        yield Finding(
+        yield unknown(
             "image sizes",
-            Level.UNKNOWN,
             "as --image-size says; the training's are not known",
             evidence,
         )
     elif training.needs_declared_size:
-        yield Finding(
+        yield fine(
             "image sizes",
-            Level.OK,
             "the size that the network's layers need",
             evidence,
         )
     elif not training.base:
-        yield Finding("image sizes", Level.OK, "the size that config.json declares", evidence)
+        yield fine("image sizes", "the size that config.json declares", evidence)
     else:
         yield _judge_size_of_base(context, rendered, training.base, evidence)
 
@@ -63,10 +61,9 @@ def _compare_sizes(
     rendered: Sizes, trained: Sizes, training: TrainingRecord, evidence: str
 ) -> Finding:
     if all(rendered[camera] == size for camera, size in trained.items()):
-        return Finding("image sizes", Level.OK, "as in training", evidence)
-    return Finding(
+        return fine("image sizes", "as in training", evidence)
+    return warn(
         "image sizes",
-        Level.WARNING,
         "the policy observes images of another size than in training",
         evidence,
         _advise(trained, training),
@@ -80,9 +77,8 @@ def _judge_size_of_base(
     family = family_of(context.env.name)
     is_square = all(height == width for height, width in rendered.values())
     if family.square_images and is_square:
-        return Finding(
+        return fine(
             "image sizes",
-            Level.OK,
             f"the size that config.json declares, square like {family.title}'s recordings",
             evidence,
         )
@@ -91,9 +87,8 @@ def _judge_size_of_base(
         "the training may have used another"
     )
     evidence += f"; base {base!r}"
-    return Finding(
+    return warn(
         "image sizes",
-        Level.WARNING,
         finding,
         evidence,
         (
@@ -133,9 +128,8 @@ def _check_angles(context: CheckContext, training: TrainingRecord) -> Iterator[F
     cameras = context.env.cameras
     evidence = ", ".join(f"{camera.name} at {camera.fovy_deg:.0f}°" for camera in cameras)
     if context.training_env is None:
-        yield Finding(
+        yield unknown(
             "field of view",
-            Level.UNKNOWN,
             "the angles of its training are not known",
             evidence,
         )
@@ -147,14 +141,13 @@ def _check_angles(context: CheckContext, training: TrainingRecord) -> Iterator[F
         was_deg = trained_deg.get(name)
         if was_deg is not None and abs(was_deg - camera.fovy_deg) > _SAME_ANGLE_DEG:
             got = f"{camera.name}: trained at {was_deg:.0f}°, here {camera.fovy_deg:.0f}°"
-            yield Finding(
+            yield fail(
                 "field of view",
-                Level.ERROR,
                 "another field of view than in training",
                 got,
                 "Evaluate in the scene of the training, or train on this camera.",
             )
-    yield Finding("field of view", Level.OK, "compared with the training's", evidence)
+    yield fine("field of view", "compared with the training's", evidence)
 
 
 def _list(sizes: Sizes) -> str:

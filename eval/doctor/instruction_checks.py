@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, warn
 from policies.policy import HookablePolicy, NetworkPolicy
 
 # Key of the token ids among a network's inputs (lerobot's OBS_LANGUAGE_TOKENS).
@@ -34,23 +34,21 @@ def check_words(context: CheckContext) -> Iterator[Finding]:
     n_tokens = f"{len(tokens)} tokens"
     hint = "Compare max_length in policy_preprocessor.json with that of the training."
     if same:
-        yield Finding(
+        yield fail(
             "instruction",
-            Level.ERROR,
             "the network cannot tell instructions apart",
             f"{', '.join(map(repr, [told, *same]))}: the same {n_tokens}",
             hint,
         )
     if read is not None:
-        yield Finding(
+        yield warn(
             "instruction",
-            Level.WARNING,
             f"it is cut: the network is given {read!r} of {told!r}",
             n_tokens,
             hint,
         )
     if not same and read is None:
-        yield Finding("instruction", Level.OK, "all of its words reach the network", n_tokens)
+        yield fine("instruction", "all of its words reach the network", n_tokens)
 
 
 def _find_part_that_is_read(
@@ -84,25 +82,22 @@ def check_vocabulary(context: CheckContext) -> Iterator[Finding]:
     )
     hint = "Put the tokenizer of the training into the checkpoint."
     if vocabulary_size > n_vectors:
-        yield Finding(
+        yield fail(
             "vocabulary",
-            Level.ERROR,
             "the tokenizer is another model's",
             evidence,
             hint,
         )
     elif vocabulary_size < _LEAST_FILLED * n_vectors:
-        yield Finding(
+        yield warn(
             "vocabulary",
-            Level.WARNING,
             "the tokenizer may be another model's",
             evidence,
             hint,
         )
     else:
-        yield Finding(
+        yield fine(
             "vocabulary",
-            Level.OK,
             "the tokenizer has as many tokens as the network",
             evidence,
         )

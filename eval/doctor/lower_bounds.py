@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from scipy.stats import fisher_exact
 
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, fine, warn
 from eval.doctor.row_checks import describe_rate
 from eval.drivers import run_episode
 from eval.recorder import EpisodeRecorder
@@ -73,15 +73,13 @@ def compare_with_lower_bounds(n_success: int, n: int, bounds: Sequence[LowerBoun
         f"Fisher's exact test against {best.name!r}: p = {p:.2g}"
     )
     if p <= SIGNIFICANT_P:
-        return Finding(
+        return fine(
             "floors",
-            Level.OK,
             f"the policy is better than {best.name!r} on the same episodes",
             evidence,
         )
-    return Finding(
+    return warn(
         "floors",
-        Level.WARNING,
         (
             f"the policy is not shown to be better than {best.name!r}, "
             "which ignores all observations, on the same episodes"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fine, unknown, warn
 from sim.registry import family_of
 
 # The arrays of an episode take about 0.3 MB, and a video 0.3 MB; a run of a few hundred must fit.
@@ -27,21 +27,20 @@ def check_gl(context: CheckContext) -> Iterator[Finding]:
     backend = os.environ.get("MUJOCO_GL", "")
     evidence = f"MUJOCO_GL={backend}"
     if not spec.image_sizes:
-        yield Finding("GL backend", Level.OK, "nothing is rendered", evidence)
+        yield fine("GL backend", "nothing is rendered", evidence)
     elif family_of(context.env.name).in_own_process:
-        yield Finding("GL backend", Level.OK, "renders, in a process of its own", evidence)
+        yield fine("GL backend", "renders, in a process of its own", evidence)
     elif backend == "egl" and spec.device.startswith("cuda"):
         finding = "EGL and CUDA share this process, which can abort it"
         evidence += f", device {spec.device}"
-        yield Finding(
+        yield warn(
             "GL backend",
-            Level.WARNING,
             finding,
             evidence,
             "Set MUJOCO_GL=osmesa.",
         )
     else:
-        yield Finding("GL backend", Level.OK, "renders", evidence)
+        yield fine("GL backend", "renders", evidence)
 
 
 def check_disk(context: CheckContext) -> Iterator[Finding]:
@@ -50,15 +49,14 @@ def check_disk(context: CheckContext) -> Iterator[Finding]:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
     if free_gb < _LEAST_FREE_GB:
-        yield Finding(
+        yield warn(
             "disk space",
-            Level.WARNING,
             "nearly full",
             f"{free_gb:.1f} GB free",
             "Free some space, or choose another --run-dir.",
         )
     else:
-        yield Finding("disk space", Level.OK, "enough", f"{free_gb:.0f} GB free")
+        yield fine("disk space", "enough", f"{free_gb:.0f} GB free")
 
 
 def check_console(context: CheckContext) -> Iterator[Finding]:
@@ -68,15 +66,14 @@ def check_console(context: CheckContext) -> Iterator[Finding]:
     try:
         _BOX.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        yield Finding(
+        yield warn(
             "console encoding",
-            Level.WARNING,
             "cannot print every character",
             encoding,
             "Set PYTHONUTF8=1: libraries that print such characters fail to load a model here.",
         )
         return
-    yield Finding("console encoding", Level.OK, "prints every character", encoding)
+    yield fine("console encoding", "prints every character", encoding)
 
 
 def check_action_steps(context: CheckContext) -> Iterator[Finding]:
@@ -95,17 +92,15 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
         asked = f"the {source} says"
         if context.config.rollout.n_action_steps is not None:
             asked = "--n-action-steps asks"
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             f"the whole chunk is executed before the policy observes again, as {asked}",
             evidence,
             "Compare with fewer: --n-action-steps 10. On LIBERO 50 instead of 10 costs 20 points.",
         )
     elif n < _HASTY_SHARE * spec.n_action_steps:
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             f"far fewer actions are executed than the {source} was tuned for",
             evidence,
             (
@@ -114,9 +109,8 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
             ),
         )
     else:
-        yield Finding(
+        yield fine(
             check,
-            Level.OK,
             "a part of the chunk is executed before the policy observes again",
             evidence,
         )
@@ -129,32 +123,29 @@ def check_horizon(context: CheckContext) -> Iterator[Finding]:
     reference = context.reference
     evidence = f"{max_steps} steps"
     if reference is None:
-        yield Finding(check, Level.UNKNOWN, "no scripted expert to compare with", evidence)
+        yield unknown(check, "no scripted expert to compare with", evidence)
         return
     if not reference.success:
-        yield Finding(
+        yield unknown(
             check,
-            Level.UNKNOWN,
             "no scripted expert that does the task here",
             evidence,
         )
         return
     evidence += f"; the scripted expert takes {reference.n_steps}"
     if max_steps < reference.n_steps:
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             "even the expert does not finish in time",
             evidence,
             "Give a longer --max-steps.",
         )
     elif max_steps < _LITTLE_TIME * reference.n_steps:
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             "the policy has little more time than the expert takes",
             evidence,
             "A policy is slower than the expert: compare with a longer --max-steps.",
         )
     else:
-        yield Finding(check, Level.OK, "enough time", evidence)
+        yield fine(check, "enough time", evidence)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 
 from eval.doctor.action_columns import comparable_columns, range_of
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level, fine, unknown, warn
 from eval.episode_arrays import EpisodeArrays
 from sim.spec import ActionSpec
 
@@ -84,14 +84,13 @@ def check_action_range(episodes: Sequence[EpisodeArrays], action: ActionSpec) ->
             hint,
         )
     if cut_share > CUT_WARNING:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             f"most actions are just outside the actuators' range, {name!r} most",
             evidence,
             hint,
         )
-    return Finding(check, Level.OK, "the actions are in the actuators' range", evidence)
+    return fine(check, "the actions are in the actuators' range", evidence)
 
 
 def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
@@ -106,9 +105,8 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
         f"time; the state that changes most travels {travel:.4g}"
     )
     if median_m < STILL_M:
-        return Finding(
+        return warn(
             "movement",
-            Level.WARNING,
             "the policy never moves the arm",
             evidence,
             (
@@ -117,9 +115,8 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
             ),
         )
     if settled < SETTLED_EARLY:
-        return Finding(
+        return warn(
             "movement",
-            Level.WARNING,
             "the arm goes to one pose at the start and stays there",
             evidence,
             (
@@ -127,7 +124,7 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
                 "have this effect."
             ),
         )
-    return Finding("movement", Level.OK, "the arm moves", evidence)
+    return fine("movement", "the arm moves", evidence)
 
 
 def check_following(
@@ -139,7 +136,7 @@ def check_following(
     """
     columns, why_not = comparable_columns(action, state_names)
     if why_not:
-        return Finding("following", Level.UNKNOWN, "plan and motion were not compared", why_not)
+        return unknown("following", "plan and motion were not compared", why_not)
     index = _body_columns(columns, action)
     span = range_of(action)[index]
     motions = [_align(episodes, index, lag) for lag in LAGS]
@@ -158,10 +155,9 @@ def check_following(
         f"after: correlation {_listed(correlation)}, mean error {_listed(error)}"
     )
     if badness[worst] <= 1:
-        return Finding("following", Level.OK, "the arm goes where the actions say", evidence)
-    return Finding(
+        return fine("following", "the arm goes where the actions say", evidence)
+    return warn(
         "following",
-        Level.WARNING,
         f"the arm does not go where the actions say, {name!r} least",
         evidence,
         (
@@ -180,9 +176,8 @@ def check_first_action(
     """
     columns, why_not = comparable_columns(action, state_names)
     if why_not:
-        return Finding(
+        return unknown(
             "first action",
-            Level.UNKNOWN,
             "the first action was not compared with the state",
             why_not,
         )
@@ -200,16 +195,14 @@ def check_first_action(
         "% of the ranges"
     )
     if jump[worst] <= FIRST_JUMP:
-        return Finding(
+        return fine(
             "first action",
-            Level.OK,
             "the first action begins where the arm is",
             evidence,
         )
     reason = _explain_jump(median_first, median_state, columns, action)
-    return Finding(
+    return warn(
         "first action",
-        Level.WARNING,
         f"the first action is far from where the arm is, {name!r} most{reason}",
         evidence,
         (

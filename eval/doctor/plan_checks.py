@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.action_columns import linear_columns, range_of
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level, fine, unknown, warn
 from eval.episode_arrays import EpisodeArrays
 from sim.spec import ActionSpec
 
@@ -40,9 +40,8 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
     plans = [episode.chunk[:, :, columns] / span for episode in episodes]
     n_plans = sum(len(of_episode) for of_episode in plans)
     if n_plans < 2:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "the plans were not compared",
             f"there are only {n_plans}",
         )
@@ -56,9 +55,8 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
         f"the state that changes most has {states.std(axis=0).max():.3g}"
     )
     if spread < PLAN_SPREAD:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             "all plans are nearly the same, whatever the situation",
             evidence,
             (
@@ -67,9 +65,8 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
             ),
         )
     if share < EPISODE_SPREAD and _compute_object_spread_m(episodes) > OBJECT_SPREAD_M:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             "the plans are the same in every episode, though the object lies elsewhere",
             evidence,
             (
@@ -77,7 +74,7 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
                 f"images, or a training that learned the mean. {FIND_THE_CAUSE}"
             ),
         )
-    return Finding(check, Level.OK, "the plans depend on the situation", evidence)
+    return fine(check, "the plans depend on the situation", evidence)
 
 
 def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
@@ -88,7 +85,7 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
     check = "hand-over"
     not_compared = "chunk hand-overs were not compared"
     if action.mode != "absolute":
-        return Finding(check, Level.UNKNOWN, not_compared, "the actions are differences")
+        return unknown(check, not_compared, "the actions are differences")
     columns = np.flatnonzero(linear_columns(action))
     span = range_of(action)[columns]
     jumps = []
@@ -102,9 +99,8 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
     jump = np.concatenate(jumps)
     step = np.concatenate(steps)
     if len(jump) == 0 or len(step) == 0:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             not_compared,
             f"{len(jump)} hand-overs, {len(step)} steps within chunks",
         )
@@ -115,10 +111,9 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
         f"the steps of a chunk {100 * step_share:.2g} %; {len(jump)} hand-overs"
     )
     if jump_share <= JUMP_SHARE or jump_share <= JUMP_RATIO * step_share:
-        return Finding(check, Level.OK, "each chunk goes on where the last one ended", evidence)
-    return Finding(
+        return fine(check, "each chunk goes on where the last one ended", evidence)
+    return warn(
         check,
-        Level.WARNING,
         "the target jumps from chunk to chunk",
         evidence,
         (
@@ -139,14 +134,13 @@ def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
         f"whose objects lie {spread_m:.3f} m apart"
     )
     if n_plans < 2 or spread_m <= OBJECT_SPREAD_M:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "first plans were not compared: the episodes begin alike",
             evidence,
         )
     if n_distinct == n_plans:
-        return Finding(check, Level.OK, "every episode has a first plan of its own", evidence)
+        return fine(check, "every episode has a first plan of its own", evidence)
     level = Level.ERROR if n_distinct == 1 else Level.WARNING
     return Finding(
         check,

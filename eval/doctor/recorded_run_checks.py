@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from eval.doctor.early_success import check_early_success
-from eval.doctor.finding import Finding, Level, describe_failed_check
+from eval.doctor.finding import Finding, describe_failed_check, fine, unknown, warn
 from eval.doctor.gripper_check import check_gripper
 from eval.doctor.lower_bounds import compare_with_lower_bounds, roll_out_lower_bounds
 from eval.doctor.motion_checks import (
@@ -53,7 +53,7 @@ def check_run(run: Run, env: Env | None = None) -> list[Finding]:
     if not rows:
         finding = "the run has no finished episode"
         hint = "Run it, or finish it with --resume."
-        return [Finding("number of episodes", Level.WARNING, finding, "0 rows", hint)]
+        return [warn("number of episodes", finding, "0 rows", hint)]
     checks: list[Check] = [
         partial(check_crashes, rows),
         partial(check_n_episodes, rows),
@@ -88,14 +88,13 @@ def check_made_by(description: RunDescription) -> Finding:
     processor = code_path.get("gpu") or code_path.get("processor", _UNKNOWN_PROCESSOR)
     evidence = f"commit {names}; processor {processor}"
     if len(commits) > 1:
-        return Finding(
+        return warn(
             "origin of the rows",
-            Level.WARNING,
             "several commits made them",
             evidence,
             "Start a new run, unless nothing between these commits changes a row.",
         )
-    return Finding("origin of the rows", Level.OK, "one commit made them", evidence)
+    return fine("origin of the rows", "one commit made them", evidence)
 
 
 def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
@@ -143,18 +142,16 @@ def _find_starts(episodes: Sequence[EpisodeArrays]) -> list[np.ndarray]:
 
 
 def _describe_first_plan_without_cameras() -> Finding:
-    return Finding(
+    return unknown(
         "first plan",
-        Level.UNKNOWN,
         "first plans were not compared",
         "the policy has no cameras",
     )
 
 
 def _not_for_baselines(check: str) -> Finding:
-    return Finding(
+    return unknown(
         check,
-        Level.UNKNOWN,
         "not compared",
         "the policy is a baseline: it plans without observations",
     )
@@ -169,9 +166,8 @@ def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Find
     try:
         env = run.open_env(run.description.env.task, {})
     except WhiskerError as error:
-        return Finding(
+        return warn(
             "floors",
-            Level.WARNING,
             "the lower bounds could not be rolled out",
             str(error),
             error.hint,
@@ -185,9 +181,8 @@ def _roll_out_and_compare(run: Run, rows: Sequence[EpisodeRow], env: Env) -> Fin
     task = env.spec.task
     of_task = [row for row in rows if row.task == task]
     if not of_task:
-        return Finding(
+        return unknown(
             "floors",
-            Level.UNKNOWN,
             "not compared",
             f"the run has no episode of {task!r}",
         )

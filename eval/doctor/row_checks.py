@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.early_success import describe_episode
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, Level, fine, unknown, warn
 from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
 from eval.proportions import compute_wilson_interval
@@ -55,7 +55,7 @@ def check_crashes(rows: Sequence[EpisodeRow]) -> Finding:
     crashed = [row for row in rows if not row.is_judged]
     evidence = f"{len(crashed)} of {len(rows)} episodes crashed"
     if not crashed:
-        return Finding("crashes", Level.OK, "every episode ran to its end", evidence)
+        return fine("crashes", "every episode ran to its end", evidence)
     level = Level.ERROR if 2 * len(crashed) > len(rows) else Level.WARNING
     finding = "episodes crashed and are in no rate: the success rate is that of the others"
     first = crashed[0]
@@ -79,10 +79,9 @@ def check_n_episodes(rows: Sequence[EpisodeRow]) -> Finding:
         f"{100 * low:.0f} % to {100 * high:.0f} %, {100 * (high - low):.0f} points wide"
     )
     if summary.n_judged >= FEW_EPISODES:
-        return Finding(check, Level.OK, "there are enough episodes for a rate", evidence)
-    return Finding(
+        return fine(check, "there are enough episodes for a rate", evidence)
+    return warn(
         check,
-        Level.WARNING,
         "too few episodes for a rate",
         evidence,
         (
@@ -100,9 +99,8 @@ def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
     check = "inverse kinematics"
     rate = summarise(rows).ik_failure_rate
     if np.isnan(rate):
-        return Finding(
+        return fine(
             check,
-            Level.OK,
             "inverse kinematics is not used",
             "the actions are not poses",
         )
@@ -113,9 +111,8 @@ def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
         f"by {np.mean(errors_mm):.1f} mm in the mean over all steps"
     )
     if rate <= IK_WARNING:
-        return Finding(
+        return fine(
             check,
-            Level.OK,
             "inverse kinematics reaches what the policy asks for",
             evidence,
         )
@@ -149,11 +146,10 @@ def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
         evidence += f"; {old_rules}"
     n_failures = sum(row.is_failure for row in judged)
     if not n_failures:
-        return Finding("outcomes", Level.OK, "every episode succeeds", evidence)
+        return fine("outcomes", "every episode succeeds", evidence)
     if not failed_stages:
-        return Finding(
+        return fine(
             "outcomes",
-            Level.OK,
             f"{n_failures} of {len(judged)} episodes fail, at goals without stages",
             evidence,
         )
@@ -161,10 +157,9 @@ def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
     finding = f"{n} of {failed_stages.total()} failures are at the stage {stage!r}"
     is_pattern = len(judged) >= PATTERN_EPISODES and n >= PATTERN_SHARE * len(judged)
     if outcomes[Outcome.SUCCESS] or not is_pattern:
-        return Finding("outcomes", Level.OK, finding, evidence)
-    return Finding(
+        return fine("outcomes", finding, evidence)
+    return warn(
         "outcomes",
-        Level.WARNING,
         f"no episode succeeds, and {finding}",
         evidence,
         STAGE_HINTS.get(stage, "One cause for all is likely."),
@@ -175,9 +170,9 @@ def _describe_outcomes(
     judged: Sequence[EpisodeRow], outcomes: Counter[str], failed_stages: Counter[str]
 ) -> str:
     parts = [", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common())]
-    unknown = dict.fromkeys(row.outcome for row in judged if not row.is_known)
-    if unknown:
-        parts.append(f"this version does not know {', '.join(unknown)}")
+    strange = dict.fromkeys(row.outcome for row in judged if not row.is_known)
+    if strange:
+        parts.append(f"this version does not know {', '.join(strange)}")
     passed = count_stages(judged)
     for kind in dict.fromkeys(count.kind for count in passed):
         of_kind = [count for count in passed if count.kind == kind]
@@ -245,17 +240,15 @@ def check_start_region(
     """
     check = "start"
     if not starts:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "the goals are about no object",
             f"{len(rows)} episodes",
         )
     regions = _find_regions(rows, starts)
     if not regions:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "too few successes or failures to tell whether it matters",
             f"{sum(row.success for row in rows)} of {len(rows)} succeed",
         )
@@ -268,15 +261,13 @@ def check_start_region(
         f"p = {best.p_value:.2g} on the {best.n_tested} episodes that this was not found on"
     )
     if best.p_value * len(regions) > _SIGNIFICANT:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "not shown that success depends on where the object begins",
             evidence,
         )
-    return Finding(
+    return warn(
         check,
-        Level.WARNING,
         "success depends on where the object begins",
         evidence,
         (

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail, fine, warn
 from sim.spec import ActionSpec
 
 
@@ -19,17 +19,15 @@ def check_training_env(context: CheckContext) -> Iterator[Finding]:
     )
     for check, was, now in _comparisons(context, trained):
         if list(was) != list(now):
-            yield Finding(
+            yield fail(
                 check,
-                Level.ERROR,
                 "not as in training",
                 _describe_difference(was, now),
                 hint,
             )
     yield from _check_instructions(context, trained)
-    yield Finding(
+    yield fine(
         "training environment",
-        Level.OK,
         "compared with this one",
         str(trained["name"]),
     )
@@ -70,9 +68,8 @@ def _check_instructions(context: CheckContext, trained: Mapping[str, Any]) -> It
     told = dict.fromkeys((*declared, context.first_memory.present.instruction))
     unseen = [text for text in told if _normalise_instruction(text) not in known_words]
     if context.setup.policy.spec.reads_instruction and unseen:
-        yield Finding(
+        yield warn(
             "instruction",
-            Level.WARNING,
             "not as in training",
             f"trained: {', '.join(map(repr, known))}; here: {', '.join(map(repr, unseen))}",
             "The policy reads its instruction, and was trained on other words.",
@@ -93,9 +90,8 @@ def check_names(context: CheckContext) -> Iterator[Finding]:
         now = [_normalise_name(name) for name in here]
         if was != now and sorted(was) == sorted(now):
             order = ", ".join(here)
-            yield Finding(
+            yield fail(
                 "joint order",
-                Level.ERROR,
                 f"the training had the numbers of the {part} in another order",
                 _describe_difference(trained, here),
                 f"The environment's order is {order}: bring the checkpoint's data into it.",
