@@ -1,13 +1,13 @@
 """Checks of the checkpoint alone: its statistics, its weights, its origin."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 
 import numpy as np
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, fail, fine, unknown, warn
+from eval.doctor.finding import Findings, fail, fine, unknown, warn
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import FeatureStats, find_out_of_range_inputs
 from policies.policy import NetworkPolicy
@@ -21,18 +21,21 @@ _MOST_IMAGE_MEAN = 1.5
 _COMPARED_STATISTICS = {"mean", "std", "min", "max", "q01", "q99"}
 
 
-def check_statistics(context: CheckContext) -> Iterator[Finding]:
+def check_statistics(context: CheckContext) -> Findings:
     """Check that every feature is normalised as declared, by plausible statistics."""
-    normalisation = context.normalisation
-    assert normalisation is not None
-    features = list(normalisation.inputs.values())
-    if normalisation.action is not None:
-        features.append(normalisation.action)
+    statistics = context.statistics
+    features = list(statistics.inputs.values())
+    if statistics.action is not None:
+        features.append(statistics.action)
     for stats in features:
-        yield from _check_mode(stats, normalisation.declared, context.setup.policy.spec.type)
-        if stats.mode != "IDENTITY":
-            yield from _check_feature(stats)
-    yield from _check_action_pair(normalisation.trained_action, normalisation.action)
+        yield from _check_mode(stats, statistics.declared, context.policy.type)
+        if stats.mode == "IDENTITY":
+            continue
+        if stats.kind == "VISUAL":
+            yield from _check_image_statistics(stats)
+        else:
+            yield from _check_constant_dimensions(stats)
+    yield from _check_action_pair(statistics.trained_action, statistics.action)
     if not features:
         yield unknown(
             "statistics",
@@ -48,8 +51,10 @@ def check_statistics(context: CheckContext) -> Iterator[Finding]:
 
 
 def _check_mode(
-    stats: FeatureStats, declared: Mapping[str, str], policy_type: str
-) -> Iterator[Finding]:
+    stats: FeatureStats,
+    declared: Mapping[str, str],
+    policy_type: str,
+) -> Findings:
     """Compare how the processors normalise a feature with what config.json declares."""
     meant = declared.get(stats.kind, "IDENTITY")
     is_raw = stats.mode == "IDENTITY"
@@ -80,14 +85,7 @@ def _check_mode(
         )
 
 
-def _check_feature(stats: FeatureStats) -> Iterator[Finding]:
-    if stats.kind == "VISUAL":
-        yield from _check_image_statistics(stats)
-    else:
-        yield from _check_constant_dimensions(stats)
-
-
-def _check_image_statistics(stats: FeatureStats) -> Iterator[Finding]:
+def _check_image_statistics(stats: FeatureStats) -> Findings:
     mean = stats.values.get("mean")
     std = stats.values.get("std")
     if mean is not None and mean.max() > _MOST_IMAGE_MEAN:
@@ -107,7 +105,7 @@ def _check_image_statistics(stats: FeatureStats) -> Iterator[Finding]:
         )
 
 
-def _check_constant_dimensions(stats: FeatureStats) -> Iterator[Finding]:
+def _check_constant_dimensions(stats: FeatureStats) -> Findings:
     std = stats.values.get("std")
     if std is None or stats.span is None:
         return
@@ -133,22 +131,17 @@ def _check_constant_dimensions(stats: FeatureStats) -> Iterator[Finding]:
     )
 
 
-def _check_action_pair(
-    trained: FeatureStats | None, undone: FeatureStats | None
-) -> Iterator[Finding]:
+def _check_action_pair(trained: FeatureStats | None, undone: FeatureStats | None) -> Findings:
     """Check that the postprocessor undoes exactly the normalisation of the training."""
     if trained is None or undone is None:
         return
     hint = "Save pre- and postprocessor of one training, with the same statistics."
     if trained.mode != undone.mode:
-        finding = "another mode than in training"
-        if undone.mode == "IDENTITY":
-            finding = "actions are left normalised"
-        evidence = f"training {trained.mode}, postprocessor {undone.mode}"
+        is_raw = undone.mode == "IDENTITY"
         yield fail(
             "postprocessor",
-            finding,
-            evidence,
+            "actions are left normalised" if is_raw else "another mode than in training",
+            f"training {trained.mode}, postprocessor {undone.mode}",
             hint,
         )
         return
@@ -156,25 +149,24 @@ def _check_action_pair(
         was = trained.values[name]
         now = undone.values[name]
         if not np.allclose(was, now, rtol=1e-3, atol=1e-6):
-            evidence = f"{name}: {_numbers(was)} in training, {_numbers(now)} here"
             yield fail(
                 "postprocessor",
                 "actions are un-normalised by other statistics",
-                evidence,
+                f"{name}: {_numbers(was)} in training, {_numbers(now)} here",
                 hint,
             )
             return
 
 
-def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
+def check_normalised_observation(context: CheckContext) -> Findings:
     """Check the range of a real observation as the network gets it."""
     check = "normalised observation"
     policy = context.setup.policy
-    assert isinstance(policy, NetworkPolicy) and context.normalisation is not None
+    assert isinstance(policy, NetworkPolicy)
     inputs = policy.network_inputs(context.first_memory.present)
-    outside = find_out_of_range_inputs(context.normalisation, inputs)
+    outside = find_out_of_range_inputs(context.statistics, inputs)
     ranges = []
-    for key, stats in context.normalisation.inputs.items():
+    for key, stats in context.statistics.inputs.items():
         is_image = stats.kind == "VISUAL"
         is_raw_image = is_image and stats.mode == "IDENTITY"
         if key not in inputs or is_raw_image:
@@ -184,26 +176,21 @@ def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
         high = values.max()
         ranges.append(f"{key.removeprefix('observation.')} {low:.1f} to {high:.1f}")
         if key in outside:
-            finding = f"{key} of a real frame is far outside what it was trained on"
             evidence = f"normalised {low:.0f} to {high:.0f}"
             if not is_image:
-                evidence += f", worst {_name_worst(context, values)!r}"
+                names = context.env.state_names
+                worst = int(np.abs(values).argmax()) % len(names)
+                evidence += f", worst {names[worst]!r}"
             yield fail(
                 check,
-                finding,
+                f"{key} of a real frame is far outside what it was trained on",
                 evidence,
                 "Statistics, units or the environment are not those of the training.",
             )
     yield fine(check, "a real frame was preprocessed", "; ".join(ranges))
 
 
-def _name_worst(context: CheckContext, values: np.ndarray) -> str:
-    """Return the name of the state number with the largest normalised value."""
-    names = context.env.state_names
-    return names[int(np.abs(values).argmax()) % len(names)]
-
-
-def check_weights(context: CheckContext) -> Iterator[Finding]:
+def check_weights(context: CheckContext) -> Findings:
     """Check that the weights are finite and look trained."""
     policy = context.setup.policy
     assert isinstance(policy, NetworkPolicy)
@@ -214,19 +201,12 @@ def check_weights(context: CheckContext) -> Iterator[Finding]:
         f"{audit.n_untouched_norms} of {audit.n_norms} normalisation layers as at their creation"
     )
     if audit.non_finite:
-        named = ", ".join(audit.non_finite[:3])
-        yield fail(
-            "weights",
-            "NaN or infinite",
-            named,
-            damaged,
-        )
+        yield fail("weights", "NaN or infinite", ", ".join(audit.non_finite[:3]), damaged)
     elif audit.negative_variances:
-        named = ", ".join(audit.negative_variances[:3])
         yield fail(
             "weights",
             "negative variances of a BatchNorm",
-            named,
+            ", ".join(audit.negative_variances[:3]),
             damaged,
         )
     elif audit.looks_random:
@@ -240,20 +220,15 @@ def check_weights(context: CheckContext) -> Iterator[Finding]:
             ),
         )
     else:
-        yield fine(
-            "weights",
-            "every tensor was in the file, and they look trained",
-            evidence,
-        )
+        yield fine("weights", "every tensor was in the file, and they look trained", evidence)
 
 
-def check_plan_is_finite(context: CheckContext) -> Iterator[Finding]:
+def check_plan_is_finite(context: CheckContext) -> Findings:
     """Check that the first plan has no NaN; if so, other checks report on it."""
     finite = np.isfinite(context.first_plan)
     if finite.all():
         return
-    columns = zip(context.action.names, finite.all(axis=0), strict=True)
-    names = ", ".join(name for name, is_finite in columns if not is_finite)
+    names = ", ".join(np.array(context.action.names)[~finite.all(axis=0)])
     yield fail(
         "planned actions",
         "the plan is NaN or infinite",
@@ -265,9 +240,9 @@ def check_plan_is_finite(context: CheckContext) -> Iterator[Finding]:
     )
 
 
-def check_origin(context: CheckContext) -> Iterator[Finding]:
+def check_origin(context: CheckContext) -> Findings:
     """Warn of base checkpoints, which were not fine-tuned."""
-    name = context.setup.policy.spec.checkpoint
+    name = context.policy.checkpoint
     # This matches "pi0_base", "pi0fast-base" and "smolvla_base", but neither "database" nor
     # "base_camera".
     if re.search(r"(^|[_-])base$", PurePath(name).name.lower()):

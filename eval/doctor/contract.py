@@ -1,14 +1,13 @@
 """Compares the training's states and actions with what the environment observes and accepts."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Float
 
+from eval.doctor.action_columns import body_columns
 from eval.doctor.action_mode import find_other_mode
 from eval.doctor.calibration import convert_span, find_other_calibration
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, fail, fine, unknown
+from eval.doctor.finding import Finding, Findings, fail, fine, unknown
 from eval.doctor.gripper_range import check_gripper_range
 from policies.adapters import find_gripper_in_state
 from policies.normalisation import FeatureStats
@@ -29,14 +28,14 @@ _CONSTANT = 1e-6
 _UNIT_FACTORS = ((np.pi / 180, "radians"), (180 / np.pi, "degrees"))
 
 
-def check_state(context: CheckContext) -> Iterator[Finding]:
+def check_state(context: CheckContext) -> Findings:
     """Check that the states, at the start and in the expert's episode, are like the training's."""
     other_calibration = find_other_calibration(context)
     if other_calibration is not None:
         yield other_calibration
         return
-    stats = None if context.normalisation is None else context.normalisation.state
-    if stats is None or stats.typical is None or context.setup.policy.spec.state_dim is None:
+    stats = context.statistics.state
+    if stats is None or stats.typical is None or context.policy.state_dim is None:
         yield unknown("state", "nothing known of the training's states")
         return
     states = _adapted_states(context)
@@ -64,23 +63,14 @@ def check_state(context: CheckContext) -> Iterator[Finding]:
         )
         if worst == find_gripper_in_state(names, context.action):
             hint = "The gripper's range is another one: give it with --gripper-range."
-        yield fail(
-            "state",
-            finding,
-            evidence,
-            hint,
-        )
+        yield fail("state", finding, evidence, hint)
     else:
-        yield fine(
-            "state",
-            "the first state is like those of the training",
-            evidence,
-        )
+        yield fine("state", "the first state is like those of the training", evidence)
 
 
-def check_action_range(context: CheckContext) -> Iterator[Finding]:
+def check_action_range(context: CheckContext) -> Findings:
     """Compare the training's actions with the actuators' range."""
-    stats = _find_action_stats(context)
+    stats = context.statistics.trained_action or context.statistics.action
     if stats is None or stats.span is None:
         yield unknown("action range", "nothing known of the training's actions")
         return
@@ -102,13 +92,6 @@ def check_action_range(context: CheckContext) -> Iterator[Finding]:
         )
 
 
-def _find_action_stats(context: CheckContext) -> FeatureStats | None:
-    normalisation = context.normalisation
-    if normalisation is None:
-        return None
-    return normalisation.trained_action or normalisation.action
-
-
 def _check_body_range(
     context: CheckContext,
     stats: FeatureStats,
@@ -123,9 +106,8 @@ def _check_body_range(
         high: largest actions of the training.
     """
     check = "action range"
-    assert context.normalisation is not None
     spec = context.action
-    body = np.arange(spec.dim) != spec.gripper_index
+    body = body_columns(spec)
     low = low[body]
     high = high[body]
     env_low = np.array(spec.low)[body]
@@ -134,7 +116,7 @@ def _check_body_range(
     other_mode = find_other_mode(context, stats, evidence)
     if other_mode is not None:
         return other_mode
-    if context.normalisation.relative.output is not None:
+    if context.statistics.relative.output is not None:
         return fine(
             check,
             "trained on differences from the state, which say nothing of the actuators' range",
@@ -175,7 +157,11 @@ def _adapted_states(context: CheckContext) -> Float[np.ndarray, "moment dim"]:
     return adapted[:, : states.shape[1]].astype(np.float64)
 
 
-def _find_order(states: np.ndarray, middle: np.ndarray, width: np.ndarray) -> list[int] | None:
+def _find_order(
+    states: np.ndarray,
+    middle: np.ndarray,
+    width: np.ndarray,
+) -> list[int] | None:
     """Return the order of the state that fits the training far better; None if there is none."""
     if len(states) < 4:
         return None

@@ -1,5 +1,6 @@
 """Findings: what the doctor's checks return."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -47,7 +48,16 @@ class Finding:
         return f"{self.check}: {self.finding}{evidence}. {self.hint}".rstrip()
 
 
-def _find(level: Level, check: str, finding: str, evidence: str = "", hint: str = "") -> Finding:
+type Findings = Iterator[Finding]
+
+
+def _find(
+    level: Level,
+    check: str,
+    finding: str,
+    evidence: str = "",
+    hint: str = "",
+) -> Finding:
     return Finding(check, level, finding, evidence, hint)
 
 

@@ -34,7 +34,9 @@ class LowerBound:
 
 
 def roll_out_lower_bounds(
-    env: Env, episode_indices: Sequence[int], max_steps: int
+    env: Env,
+    episode_indices: Sequence[int],
+    max_steps: int,
 ) -> list[LowerBound]:
     """Roll out the baselines in the first `MOST_EPISODES` of these episodes.
 
@@ -58,7 +60,11 @@ def roll_out_lower_bounds(
     return bounds
 
 
-def compare_with_lower_bounds(n_success: int, n: int, bounds: Sequence[LowerBound]) -> Finding:
+def compare_with_lower_bounds(
+    n_success: int,
+    n: int,
+    bounds: Sequence[LowerBound],
+) -> Finding:
     """Test whether the policy is better than the best lower bound.
 
     This is Fisher's exact test, one-sided. It assumes independent episodes; since both ran in the

@@ -3,11 +3,10 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, fine, unknown, warn
+from eval.doctor.finding import Findings, fine, unknown, warn
 from sim.registry import family_of
 
 # The arrays of an episode take about 0.3 MB, and a video 0.3 MB; a run of a few hundred must fit.
@@ -21,9 +20,9 @@ _HASTY_SHARE = 0.25
 _LITTLE_TIME = 1.3
 
 
-def check_gl(context: CheckContext) -> Iterator[Finding]:
+def check_gl(context: CheckContext) -> Findings:
     """Check that the rendering backend works beside the policy's device."""
-    spec = context.setup.policy.spec
+    spec = context.policy
     backend = os.environ.get("MUJOCO_GL", "")
     evidence = f"MUJOCO_GL={backend}"
     if not spec.image_sizes:
@@ -43,7 +42,7 @@ def check_gl(context: CheckContext) -> Iterator[Finding]:
         yield fine("GL backend", "renders", evidence)
 
 
-def check_disk(context: CheckContext) -> Iterator[Finding]:
+def check_disk(context: CheckContext) -> Findings:
     """Check that a run fits on the disk."""
     folder = Path(getattr(context.config, "run_dir", Path("runs"))).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -59,7 +58,7 @@ def check_disk(context: CheckContext) -> Iterator[Finding]:
         yield fine("disk space", "enough", f"{free_gb:.0f} GB free")
 
 
-def check_console(context: CheckContext) -> Iterator[Finding]:
+def check_console(context: CheckContext) -> Findings:
     """Check that the console can print the characters of progress bars and tables."""
     del context
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
@@ -76,10 +75,10 @@ def check_console(context: CheckContext) -> Iterator[Finding]:
     yield fine("console encoding", "prints every character", encoding)
 
 
-def check_action_steps(context: CheckContext) -> Iterator[Finding]:
+def check_action_steps(context: CheckContext) -> Findings:
     """Check how many actions of a chunk are executed before the next prediction."""
     check = "n_action_steps"
-    spec = context.setup.policy.spec
+    spec = context.policy
     n = context.setup.n_action_steps
     duration_s = n * context.env.control_dt_s
     source = "checkpoint" if spec.checkpoint else "policy"
@@ -116,21 +115,15 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
         )
 
 
-def check_horizon(context: CheckContext) -> Iterator[Finding]:
+def check_horizon(context: CheckContext) -> Findings:
     """Check that the episodes are long enough for the scripted expert, and for a slower policy."""
     check = "horizon"
     max_steps = context.setup.max_steps
     reference = context.reference
     evidence = f"{max_steps} steps"
-    if reference is None:
-        yield unknown(check, "no scripted expert to compare with", evidence)
-        return
-    if not reference.success:
-        yield unknown(
-            check,
-            "no scripted expert that does the task here",
-            evidence,
-        )
+    if reference is None or not reference.success:
+        which = "to compare with" if reference is None else "that does the task here"
+        yield unknown(check, f"no scripted expert {which}", evidence)
         return
     evidence += f"; the scripted expert takes {reference.n_steps}"
     if max_steps < reference.n_steps:

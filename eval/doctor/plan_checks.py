@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.action_columns import linear_columns, range_of
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level, fine, unknown, warn
-from eval.episode_arrays import EpisodeArrays
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, fail, fine, unknown, warn
+from eval.episode_arrays import Episodes
 from sim.spec import ActionSpec
 
 # Standard deviation over all plans, as a share of the actuators' range. Healthy: 0.12; normalised
@@ -29,7 +29,7 @@ JUMP_RATIO = 10.0
 JUMP_SHARE = 0.10
 
 
-def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
+def check_plan_spread(episodes: Episodes, action: ActionSpec) -> Finding:
     """Check how much the plans differ at all, and between episodes.
 
     A policy that regressed to the mean always plans the mean.
@@ -40,11 +40,7 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
     plans = [episode.chunk[:, :, columns] / span for episode in episodes]
     n_plans = sum(len(of_episode) for of_episode in plans)
     if n_plans < 2:
-        return unknown(
-            check,
-            "the plans were not compared",
-            f"there are only {n_plans}",
-        )
+        return unknown(check, "the plans were not compared", f"there are only {n_plans}")
     spread = _compute_spread(np.concatenate(plans))
     between = _compute_spread_between(plans)
     share = between / spread if spread > 0 else 0.0
@@ -77,7 +73,7 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
     return fine(check, "the plans depend on the situation", evidence)
 
 
-def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
+def check_hand_over(episodes: Episodes, action: ActionSpec) -> Finding:
     """Compare the jumps between consecutive chunks with the steps within chunks.
 
     A jump is from the last executed action of a chunk to the first action of the next.
@@ -98,7 +94,7 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
         steps.append(size[~is_jump])
     jump = np.concatenate(jumps)
     step = np.concatenate(steps)
-    if len(jump) == 0 or len(step) == 0:
+    if not len(jump) or not len(step):
         return unknown(
             check,
             not_compared,
@@ -123,7 +119,7 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
     )
 
 
-def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
+def check_first_plan(episodes: Episodes) -> Finding:
     """Check that episodes with different objects do not begin with the same plan, bit for bit."""
     check = "first plan"
     spread_m = _compute_object_spread_m(episodes)
@@ -141,10 +137,9 @@ def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
         )
     if n_distinct == n_plans:
         return fine(check, "every episode has a first plan of its own", evidence)
-    level = Level.ERROR if n_distinct == 1 else Level.WARNING
-    return Finding(
+    report = fail if n_distinct == 1 else warn
+    return report(
         check,
-        level,
         (
             "episodes begin with exactly the same plan: the policy ignores its observation, "
             "or its queue is stale"
@@ -180,14 +175,17 @@ def _compute_spread_between(plans: Sequence[Float[np.ndarray, "_ horizon dim"]])
     return float(np.sqrt(sum_of_squares / n)) if n else 0.0
 
 
-def _compute_object_spread_m(episodes: Sequence[EpisodeArrays]) -> float:
+def _compute_object_spread_m(episodes: Episodes) -> float:
     """Return the largest extent, along an axis, of the objects' start positions.
 
     It is 0 if the goals of an episode concern no object.
     """
-    starts = []
-    for episode in episodes:
-        if episode.object_pos_world is None:
-            return 0.0
-        starts.append(episode.object_pos_world[0])
-    return float(np.ptp(starts, axis=0).max())
+    starts = find_starts(episodes)
+    return float(np.ptp(starts, axis=0).max()) if starts else 0.0
+
+
+def find_starts(episodes: Episodes) -> list[Float[np.ndarray, "3"]]:
+    """Return the start positions of the objects; [] if an episode's goals concern no object."""
+    paths = [episode.object_pos_world for episode in episodes]
+    starts = [path[0] for path in paths if path is not None]
+    return starts if len(starts) == len(paths) else []

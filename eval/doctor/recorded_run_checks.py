@@ -1,11 +1,8 @@
 """Checks a finished run: what its recorded episodes say about the cause of its success rate."""
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-
-import numpy as np
 
 from eval.doctor.early_success import check_early_success
 from eval.doctor.finding import Finding, describe_failed_check, fine, unknown, warn
@@ -17,7 +14,12 @@ from eval.doctor.motion_checks import (
     check_following,
     check_movement,
 )
-from eval.doctor.plan_checks import check_first_plan, check_hand_over, check_plan_spread
+from eval.doctor.plan_checks import (
+    check_first_plan,
+    check_hand_over,
+    check_plan_spread,
+    find_starts,
+)
 from eval.doctor.row_checks import (
     check_crashes,
     check_inverse_kinematics,
@@ -25,8 +27,7 @@ from eval.doctor.row_checks import (
     check_outcomes,
     check_start_region,
 )
-from eval.episode_arrays import EpisodeArrays
-from eval.episode_row import ROWS_FILE, EpisodeRow
+from eval.episode_row import ROWS_FILE, Rows
 from eval.run import Run
 from eval.run_description import RunDescription
 from sim.env import Env
@@ -97,7 +98,7 @@ def check_made_by(description: RunDescription) -> Finding:
     return fine("origin of the rows", "one commit made them", evidence)
 
 
-def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
+def _checks_of_episodes(run: Run, rows: Rows) -> list[Check]:
     """Read the arrays of the episodes, and return the checks that use them.
 
     Raises:
@@ -110,7 +111,7 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
     is_baseline = run.description.policy.is_baseline
     n_success = sum(row.success for row in rows)
     checks: list[Check] = [
-        partial(check_start_region, rows, _find_starts(episodes)),
+        partial(check_start_region, rows, find_starts(episodes)),
         partial(check_early_success, rows, episodes, env.control_dt_s),
         partial(check_action_range, episodes, action),
         partial(check_movement, episodes),
@@ -124,40 +125,18 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
         checks.append(partial(_not_for_baselines, "first plan"))
         return checks
     checks.append(partial(check_plan_spread, episodes, action))
-    if run.description.policy.image_sizes:
-        checks.append(partial(check_first_plan, episodes))
-    else:
-        checks.append(partial(_describe_first_plan_without_cameras))
-    return checks
-
-
-def _find_starts(episodes: Sequence[EpisodeArrays]) -> list[np.ndarray]:
-    """Return the start positions of the objects; [] if an episode's goals concern no object."""
-    starts = []
-    for episode in episodes:
-        if episode.object_pos_world is None:
-            return []
-        starts.append(episode.object_pos_world[0])
-    return starts
-
-
-def _describe_first_plan_without_cameras() -> Finding:
-    return unknown(
-        "first plan",
-        "first plans were not compared",
-        "the policy has no cameras",
-    )
+    first_plan: Check = partial(check_first_plan, episodes)
+    if not run.description.policy.image_sizes:
+        not_compared = "first plans were not compared"
+        first_plan = partial(unknown, "first plan", not_compared, "the policy has no cameras")
+    return [*checks, first_plan]
 
 
 def _not_for_baselines(check: str) -> Finding:
-    return unknown(
-        check,
-        "not compared",
-        "the policy is a baseline: it plans without observations",
-    )
+    return unknown(check, "not compared", "the policy is a baseline: it plans without observations")
 
 
-def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Finding:
+def _check_floors(run: Run, rows: Rows, env: Env | None) -> Finding:
     """Compare the policy with the lower bounds, in a given environment or in the run's own."""
     if run.description.policy.is_baseline:
         return _not_for_baselines("floors")
@@ -176,18 +155,16 @@ def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Find
         return _roll_out_and_compare(run, rows, env)
 
 
-def _roll_out_and_compare(run: Run, rows: Sequence[EpisodeRow], env: Env) -> Finding:
+def _roll_out_and_compare(run: Run, rows: Rows, env: Env) -> Finding:
     """Compare on the episodes of the environment's task; other tasks would need their own."""
     task = env.spec.task
     of_task = [row for row in rows if row.task == task]
     if not of_task:
-        return unknown(
-            "floors",
-            "not compared",
-            f"the run has no episode of {task!r}",
-        )
+        return unknown("floors", "not compared", f"the run has no episode of {task!r}")
     bounds = roll_out_lower_bounds(
-        env, [row.episode_index for row in of_task], run.description.resolved.max_steps
+        env,
+        [row.episode_index for row in of_task],
+        run.description.resolved.max_steps,
     )
     n_success = sum(row.success for row in of_task)
     finding = compare_with_lower_bounds(n_success, len(of_task), bounds)

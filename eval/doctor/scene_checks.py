@@ -1,10 +1,10 @@
 """Checks of the scene: no goal holds at the start, objects are at rest, the task is possible."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, fail, fine, unknown, warn
+from eval.doctor.finding import Findings, fail, fine, unknown, warn
 from sim.capabilities import HasLooseObjects, provides
 from sim.env import WATCH_S, LooseObject
 from sim.registry import family_of
@@ -16,7 +16,7 @@ _AT_REST_M_S = 0.05
 _AT_REST_DRIFT_M = 0.005
 
 
-def check_start(context: CheckContext) -> Iterator[Finding]:
+def check_start(context: CheckContext) -> Findings:
     """Check that no episode begins with its goals met, which would be a success of no action."""
     env = context.setup.env
     episodes = context.first_episodes(_N_EPISODES)
@@ -52,7 +52,7 @@ def check_start(context: CheckContext) -> Iterator[Finding]:
         yield fine("start", "no goal holds at the start", f"episodes {named}")
 
 
-def check_rest(context: CheckContext) -> Iterator[Finding]:
+def check_rest(context: CheckContext) -> Findings:
     """Check that every loose object is at rest in the first observation."""
     env = context.setup.env
     episodes = context.first_episodes(_N_EPISODES)
@@ -82,14 +82,10 @@ def check_rest(context: CheckContext) -> Iterator[Finding]:
         )
     else:
         evidence = f"{n_objects} objects in episodes {', '.join(map(str, episodes))}"
-        yield fine(
-            "scene at rest",
-            "every object is at rest in the first observation",
-            evidence,
-        )
+        yield fine("scene at rest", "every object is at rest in the first observation", evidence)
 
 
-def check_expert(context: CheckContext) -> Iterator[Finding]:
+def check_expert(context: CheckContext) -> Findings:
     """Check that the scripted expert can do the task here.
 
     If it fails, a policy may fail for the same reason.
@@ -97,10 +93,7 @@ def check_expert(context: CheckContext) -> Iterator[Finding]:
     check = "scripted expert"
     reference = context.reference
     if reference is None:
-        yield unknown(
-            check,
-            "there is no expert that could show that the task can be done",
-        )
+        yield unknown(check, "there is no expert that could show that the task can be done")
         return
     evidence = f"episode 0, {reference.n_steps} steps"
     if reference.success:
