@@ -20,7 +20,11 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
     Raises:
         WhiskerError: there is no such environment.
     """
-    found = [listing for listing in list_envs() if _has_words(listing, words)]
+    found = []
+    for listing in list_envs():
+        text = f"{listing.name} {listing.instruction}".lower()
+        if all(word.lower() in text for word in words):
+            found.append(listing)
     if not found:
         raise WhiskerError(
             f"--list-envs {' '.join(words)}",
@@ -46,11 +50,6 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
     console.print(suites)
     hint = "Tasks of a suite, or with a word: eval --list-envs libero_goal drawer"
     console.print(hint, markup=False)
-
-
-def _has_words(listing: EnvListing, words: Iterable[str]) -> bool:
-    text = f"{listing.name} {listing.instruction}".lower()
-    return all(word.lower() in text for word in words)
 
 
 def _table_of_envs(title: str, listings: Iterable[EnvListing]) -> Table:

@@ -59,7 +59,10 @@ class RunFolder:
                 got="another `eval` that writes",
                 hint="Wait until it has ended.",
             ) from error
-        _remove_unfinished(path)
+        # Unfinished videos stay: one may be in the making.
+        for folder in ("episodes", FEATURES_FOLDER, OBSERVATIONS_FOLDER, BRANCHES_FOLDER):
+            for left_behind in (path / folder).rglob(f"{UNFINISHED_PREFIX}*"):
+                left_behind.unlink()
         self.rows = load_rows(path)
 
     @classmethod
@@ -173,13 +176,6 @@ def _make_run_folder(parent: Path, name: str, description: RunDescription) -> Pa
         if not path.exists():
             return unfinished.rename(path)
     raise FileExistsError(name)
-
-
-def _remove_unfinished(path: Path) -> None:
-    """Remove unfinished files of episodes, but not of videos: one may be in the making."""
-    for folder in ("episodes", FEATURES_FOLDER, OBSERVATIONS_FOLDER, BRANCHES_FOLDER):
-        for left_behind in (path / folder).rglob(f"{UNFINISHED_PREFIX}*"):
-            left_behind.unlink()
 
 
 def _unwritable(path: Path, error: OSError) -> WhiskerError:

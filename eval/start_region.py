@@ -110,7 +110,12 @@ def _find_conditions(
     It is () if no split leaves enough episodes on each side.
     """
     n = len(values)
-    candidates = _make_candidates(values)
+    candidates = [
+        Condition(variable, is_above, float(threshold))
+        for variable, column in enumerate(values.T)
+        for threshold in _find_thresholds(column)
+        for is_above in (True, False)
+    ]
     if not candidates:
         return ()
     masks = np.array([condition.holds(values) for condition in candidates], float)
@@ -131,15 +136,6 @@ def _find_conditions(
     i, j = np.unravel_index(best, likelihood.shape)
     chosen = sorted({int(i), int(j)})
     return tuple(candidates[index] for index in chosen)
-
-
-def _make_candidates(values: Float[np.ndarray, "episode variable"]) -> list[Condition]:
-    return [
-        Condition(variable, is_above, float(threshold))
-        for variable, column in enumerate(values.T)
-        for threshold in _find_thresholds(column)
-        for is_above in (True, False)
-    ]
 
 
 def _find_thresholds(column: Float[np.ndarray, " episode"]) -> Float[np.ndarray, " threshold"]:

@@ -134,7 +134,12 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         yield unknown("agreement", _FAIRLY, evidence)
     else:
         evidence += f"; {describe_disagreement(plans, reference, context.action.names)}"
-        evidence += _describe_unhelpful_inputs(uses, reference, own)
+        # With these inputs of another moment, the plans get no worse.
+        unhelpful = [
+            name for name, use in uses.items() if compute_disagreement(use.plans, reference) < own
+        ]
+        if unhelpful:
+            evidence += f"; no worse with another moment's {' or '.join(unhelpful)}"
         finding = "the policy does not plan what the scripted expert does"
         if own > LIKE_THE_MEAN:
             finding = "the plans have little to do with what the scripted expert does"
@@ -142,18 +147,6 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         if dead_cameras:
             hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
         yield warn("agreement", finding, evidence, hint)
-
-
-def _describe_unhelpful_inputs(
-    uses: Mapping[str, InputUse],
-    reference: Reference,
-    own: float,
-) -> str:
-    """Name the inputs with which the plans get no worse if they are those of another moment."""
-    unhelpful = [
-        name for name, use in uses.items() if compute_disagreement(use.plans, reference) < own
-    ]
-    return f"; no worse with another moment's {' or '.join(unhelpful)}" if unhelpful else ""
 
 
 def _check_inputs(uses: Mapping[str, InputUse], dead_cameras: Mapping[str, str]) -> Findings:

@@ -118,9 +118,7 @@ class CheckContext:
 
     def first_episodes(self, n: int) -> range:
         """Return the indices of the first n episodes, or fewer if the environment has fewer."""
-        if self.env.n_episodes is None:
-            return range(n)
-        return range(min(n, self.env.n_episodes))
+        return range(n)[: self.env.n_episodes]
 
     def observe_reset(self, episode_index: int) -> EpisodeMemory:
         """Reset the environment, and return a memory that holds the first observation."""

@@ -6,7 +6,6 @@ from functools import partial
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 
 from eval.doctor.bugs import Bug
 from eval.doctor.camera_checks import propose_map_change
@@ -95,7 +94,8 @@ def _preparation_bugs() -> list[Bug]:
     hint = "Compare how the images were encoded in the training: linear light, or sRGB."
     for words, power in (("darker", 1 / _GAMMA), ("brighter", _GAMMA)):
         finding = f"the images are {words} than in training, as by a gamma of {_GAMMA:g}"
-        bugs.append(Bug("gamma", finding, hint, _in_all_cameras(_gamma_change(power))))
+        table = np.rint(255 * (np.arange(256) / 255) ** power).astype(np.uint8)
+        bugs.append(Bug("gamma", finding, hint, _in_all_cameras(table.take)))
     hint = "Resize as the training did, with or without bars."
     for finding, change in (
         ("the images are letterboxed", _crop_bars),
@@ -119,7 +119,11 @@ def _statistics_bugs(context: CheckContext, reference: Reference) -> list[Bug]:
             by_convention[camera] = stats
     if not by_convention:
         return []
-    measured = {camera: _measure_colours(reference, camera) for camera in by_convention}
+    # Mean and std of each camera's channels, 0..1, over the expert's episode.
+    measured = {}
+    for camera in by_convention:
+        frames = np.stack([memory.present.images[camera] for memory in reference.memories]) / 255
+        measured[camera] = (frames.mean(axis=(0, 1, 2)), frames.std(axis=(0, 1, 2)))
 
     def renormalise(observation: Observation) -> Observation:
         changed = dict(observation.images)
@@ -145,15 +149,6 @@ def _statistics_bugs(context: CheckContext, reference: Reference) -> list[Bug]:
     ]
 
 
-def _measure_colours(
-    reference: Reference,
-    camera: str,
-) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
-    """Return mean and std of a camera's channels, 0..1, over the expert's episode."""
-    frames = np.stack([memory.present.images[camera] for memory in reference.memories]) / 255
-    return frames.mean(axis=(0, 1, 2)), frames.std(axis=(0, 1, 2))
-
-
 def _swapped_cameras_bug(context: CheckContext) -> Bug:
     one, other = context.policy.image_sizes
     given = context.adapters.camera_map
@@ -169,11 +164,6 @@ def _swapped_cameras_bug(context: CheckContext) -> Bug:
             images={one: observation.images[other], other: observation.images[one]},
         ),
     )
-
-
-def _gamma_change(power: float) -> ImageChange:
-    table = np.rint(255 * (np.arange(256) / 255) ** power).astype(np.uint8)
-    return lambda image: table[image]
 
 
 def _crop_bars(image: np.ndarray) -> np.ndarray:
