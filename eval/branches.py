@@ -6,16 +6,15 @@
 They do not count in any number of the run. `eval.run.Run` reads them.
 """
 
-import fcntl
-import json
-import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from eval.episode_arrays import EpisodeRecord
 from eval.episode_file import save_arrays
-from eval.episode_row import EpisodeRow, cut_torn_line
+from eval.episode_row import EpisodeRow
+from eval.rows_file import append_row, open_rows, parse_rows
 from eval.typed_json import decode
 from sim.errors import WhiskerError
 
@@ -91,10 +90,7 @@ class BranchRow(EpisodeRow):
     @classmethod
     def of_row(cls, row: EpisodeRow, branch: Branch) -> "BranchRow":
         """Return the row of an episode as that of a branch."""
-        columns = {}
-        for column in fields(EpisodeRow):
-            columns[column.name] = getattr(row, column.name)
-        return cls(**columns, branch=branch)
+        return cls(**vars(row), branch=branch)
 
     @classmethod
     def from_json(cls, line: str) -> "BranchRow":
@@ -106,14 +102,12 @@ class BranchRow(EpisodeRow):
         """
         row = EpisodeRow.from_json(line)
         extra = dict(row.extra)
-        branch = decode(Branch, extra.pop("branch"), "branch")
+        branch: Branch = decode(Branch, extra.pop("branch"), "branch")
         return cls.of_row(replace(row, extra=extra), branch)
 
     def to_json(self) -> dict[str, Any]:
         """Return the columns of an episode's row, and the branch."""
-        columns = super().to_json()
-        columns["branch"] = asdict(self.branch)
-        return columns
+        return super().to_json() | {"branch": asdict(self.branch)}
 
 
 def branch_arrays_path(row: BranchRow) -> Path:
@@ -132,7 +126,7 @@ def load_branch_rows(path: Path) -> list[BranchRow]:
     """
     file = path / BRANCHES_FILE
     try:
-        lines = file.read_bytes().split(b"\n")[:-1]
+        content = file.read_bytes()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -141,17 +135,7 @@ def load_branch_rows(path: Path) -> list[BranchRow]:
             expected="a file to read",
             got=str(error),
         ) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(BranchRow.from_json(line.decode()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise WhiskerError(
-                f"{str(file)!r}, line {number}",
-                expected="the row of a branch",
-                got=repr(error),
-            ) from error
-    return rows
+    return parse_rows(file, content, BranchRow.from_json, "the row of a branch")
 
 
 class BranchFolder:
@@ -168,10 +152,7 @@ class BranchFolder:
         """
         self._path = path
         try:
-            # Without a buffer a row is written whole or not at all.
-            self._file = (path / BRANCHES_FILE).open("ab", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            cut_torn_line(path / BRANCHES_FILE)
+            self._file = open_rows(path / BRANCHES_FILE)
         except BlockingIOError as error:
             raise WhiskerError(
                 f"branches of {str(path)!r}",
@@ -181,16 +162,15 @@ class BranchFolder:
             ) from error
         except OSError as error:
             raise _unwritable(path, error) from error
-        self._n_given: dict[tuple[str, int], int] = {}
+        self._n_given: Counter[tuple[str, int]] = Counter()
         for row in load_branch_rows(path):
-            self._give_number(row.task, row.episode_index, row.branch.number)
+            key = (row.task, row.episode_index)
+            self._n_given[key] = max(row.branch.number, self._n_given[key])
 
     def next_number(self, task: str, episode_index: int) -> int:
         """Return a number that no branch of the episode has or will be given again."""
-        n_given = self._n_given.get((task, episode_index), 0)
-        number = n_given + 1
-        self._give_number(task, episode_index, number)
-        return number
+        self._n_given[task, episode_index] += 1
+        return self._n_given[task, episode_index]
 
     def append(self, record: EpisodeRecord, row: BranchRow) -> None:
         """Write a branch to the disk: its arrays first, then its row.
@@ -198,27 +178,15 @@ class BranchFolder:
         Raises:
             WhiskerError: the disk is full or gone.
         """
-        line = json.dumps(row.to_json()) + "\n"
         try:
             if record.arrays is not None:
                 save_arrays(self._path / branch_arrays_path(row), record.arrays)
-            self._file.write(line.encode())
-            os.fsync(self._file.fileno())
+            append_row(self._file, row.to_json())
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
     def close(self) -> None:
         self._file.close()
-
-    def _give_number(
-        self,
-        task: str,
-        episode_index: int,
-        number: int,
-    ) -> None:
-        key = (task, episode_index)
-        n_given = self._n_given.get(key, 0)
-        self._n_given[key] = max(number, n_given)
 
 
 def _unwritable(path: Path, error: OSError) -> WhiskerError:

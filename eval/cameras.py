@@ -109,10 +109,11 @@ def propose_camera_map(
     training = training or TrainingRecord()
     views = family_of(env_name).describe_cameras(env_cameras)
     pairs = dict(given or {})
-    names = {}
-    for camera in policy_cameras:
-        if not training.lacked(camera):
-            names[camera] = training.original_name(camera)
+    names = {
+        camera: training.original_name(camera)
+        for camera in policy_cameras
+        if not training.lacked(camera)
+    }
 
     def free() -> tuple[list[str], list[str]]:
         """Return the environment's and the policy's cameras that have no pair yet."""
@@ -195,21 +196,17 @@ def _check_known_names(
     env_cameras: Sequence[str],
 ) -> None:
     """Reject a map with names that the policy or the environment does not have."""
-    unknown = sorted(set(given.values()) - policy.image_sizes.keys())
-    if unknown:
-        known = ", ".join(policy.image_sizes) or "none"
-        raise WhiskerError(
-            "--camera-map",
-            expected=f"the policy's cameras: {known}",
-            got=", ".join(unknown),
-        )
-    strange = sorted(given.keys() - set(env_cameras))
-    if strange:
-        raise WhiskerError(
-            "--camera-map",
-            expected=f"cameras of {env_name!r}: {', '.join(env_cameras)}",
-            got=", ".join(strange),
-        )
+    for whose, named, cameras in (
+        ("the policy's cameras", given.values(), policy.image_sizes),
+        (f"cameras of {env_name!r}", given, env_cameras),
+    ):
+        unknown = sorted(set(named) - set(cameras))
+        if unknown:
+            raise WhiskerError(
+                "--camera-map",
+                expected=f"{whose}: {', '.join(cameras) or 'none'}",
+                got=", ".join(unknown),
+            )
 
 
 def _advise(
@@ -220,10 +217,11 @@ def _advise(
     training: TrainingRecord,
 ) -> str:
     """Return a hint with flags that `_select` accepts, or without flags if there are none."""
-    given = {}
-    for env_camera, camera in adapters.camera_map.items():
-        if env_camera in env_cameras and camera in policy.image_sizes:
-            given[env_camera] = camera
+    given = {
+        env_camera: camera
+        for env_camera, camera in adapters.camera_map.items()
+        if env_camera in env_cameras and camera in policy.image_sizes
+    }
     pairs, is_sure = propose_camera_map(
         list(policy.image_sizes),
         env_cameras,
@@ -231,12 +229,16 @@ def _advise(
         given=given,
         training=training,
     )
-    shown = {}
-    for env_camera, camera in pairs.items():
-        if env_camera != camera or env_camera in adapters.camera_map:
-            shown[env_camera] = camera
-    unpaired = [camera for camera in policy.image_sizes if camera not in pairs.values()]
-    lost = [camera for camera in unpaired if not training.lacked(camera)]
+    shown = {
+        env_camera: camera
+        for env_camera, camera in pairs.items()
+        if env_camera != camera or env_camera in adapters.camera_map
+    }
+    lost = [
+        camera
+        for camera in policy.image_sizes
+        if camera not in pairs.values() and not training.lacked(camera)
+    ]
     allows_missing = adapters.allow_missing_camera or bool(lost)
     allowing = replace(adapters, allow_missing_camera=allows_missing)
     history = _describe_renaming(training)

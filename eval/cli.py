@@ -132,15 +132,18 @@ def _evaluate(config: EvalConfig) -> int:
 def _say_interrupted(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
     video = config.output.video
     flag = "" if video == "none" else f" --video {video}"
-    n_episodes = _count_episodes(config, setup)
-    print(
+    n_episodes = len(setup.tasks) * config.episodes
+    _complain(
         f"\neval: interrupted; {len(run.rows)} of {n_episodes} episodes are in {run.path}\n"
-        f"Finish it: {RUN} eval --resume {shlex.quote(str(run.path))}{flag}",
-        file=sys.stderr,
+        f"Finish it: {RUN} eval --resume {shlex.quote(str(run.path))}{flag}"
     )
 
 
-def _print_last_words(config: EvalConfig, run: "RunFolder", summary: "RunSummary") -> None:
+def _print_last_words(
+    config: EvalConfig,
+    run: "RunFolder",
+    summary: "RunSummary",
+) -> None:
     """Print the result once more: the table has scrolled off a small terminal by now."""
     from eval.doctor.row_checks import describe_start_region
     from eval.run import Run
@@ -149,11 +152,6 @@ def _print_last_words(config: EvalConfig, run: "RunFolder", summary: "RunSummary
     said = describe_start_region(Run.open(run.path))
     print(f"\n{said}" if said else "")
     print(f"{_describe_subject(config)}: {one_line(summary, run.rows)}")
-
-
-def _count_episodes(config: EvalConfig, setup: "Setup") -> int:
-    """Return the number of episodes of all tasks."""
-    return len(setup.tasks) * config.episodes
 
 
 def open_run(config: EvalConfig, setup: "Setup", reference: "ReferenceRun | None") -> "RunFolder":
@@ -179,7 +177,7 @@ def open_run(config: EvalConfig, setup: "Setup", reference: "ReferenceRun | None
     check_same(resumed, now)
     said = describe_other_commit(resumed.description.commits, now.commit or "")
     if said:
-        print(f"eval: warning: resuming {str(config.resume)!r}: {said}", file=sys.stderr)
+        _complain(f"eval: warning: resuming {str(config.resume)!r}: {said}")
     return RunFolder.reopen(config.resume, now.commit)
 
 
@@ -193,7 +191,7 @@ def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:
 
     for finding in findings:
         if finding.is_problem:
-            print(f"eval: {finding.level}: {finding}", file=sys.stderr)
+            _complain(f"eval: {finding.level}: {finding}")
     errors = [finding for finding in findings if finding.level is Level.ERROR]
     if errors and config.doctor:
         raise WhiskerError(
@@ -271,7 +269,10 @@ def roll_out(
 
 
 def _print_result(
-    config: EvalConfig, setup: "Setup", run: "RunFolder", summary: "RunSummary"
+    config: EvalConfig,
+    setup: "Setup",
+    run: "RunFolder",
+    summary: "RunSummary",
 ) -> None:
     from eval.tables import one_line, print_summary
 
@@ -280,9 +281,8 @@ def _print_result(
         return
     last_episode = max((row.episode_index for row in run.rows), default=config.first_episode)
     of_each = f" of each of {len(setup.tasks)} tasks" if len(setup.tasks) > 1 else ""
-    title = (
-        f"{_describe_subject(config)}, episodes {config.first_episode} to {last_episode}{of_each}"
-    )
+    episodes = f"episodes {config.first_episode} to {last_episode}{of_each}"
+    title = f"{_describe_subject(config)}, {episodes}"
     print_summary(Console(), title, summary, run.rows, setup.tasks)
     print(f"\nRun folder: {run.path}")
     folder = shlex.quote(str(run.path))
@@ -307,6 +307,10 @@ def _describe_subject(config: SubjectConfig) -> str:
     return named + where
 
 
+def _complain(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
 def _film(run: Path, config: EvalConfig) -> int:
     """Film the run in a process of its own, since `viz` imports this package."""
     command = [sys.executable, "-m", "viz.video", str(run), "--which", config.output.video]
@@ -329,10 +333,7 @@ def write_report(run: Path, *, is_quiet: bool) -> None:
         path = resolve_name(_WRITE_REPORT)(run)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        print(
-            f"eval: warning: the report of {str(run)!r} could not be written: {reason}",
-            file=sys.stderr,
-        )
+        _complain(f"eval: warning: the report of {str(run)!r} could not be written: {reason}")
         return
     if not is_quiet:
         print(f"Report: {path}")
@@ -348,7 +349,7 @@ def _record_demos(config: DemoConfig) -> int:
             task = progress.add_task("demonstrations", total=config.episodes)
             n_kept = record(config, lambda n_kept, _: progress.update(task, completed=n_kept))
     except KeyboardInterrupt:
-        print(f"\neval-demos: interrupted; remove the unfinished {config.output}", file=sys.stderr)
+        _complain(f"\neval-demos: interrupted; remove the unfinished {config.output}")
         return EXIT_INTERRUPTED
     print(f"{n_kept} demonstrations in {config.output}")
     return EXIT_DONE

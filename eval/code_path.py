@@ -45,16 +45,11 @@ def check_code_path(
             hint=f"{refused}.",
         )
     names = sorted(then.keys() | now.keys())
-    expected = []
-    got = []
-    for name in names:
-        if then.get(name) != now.get(name):
-            expected.append(f"{name} {then.get(name) or 'unset'}")
-            got.append(now.get(name) or "unset")
+    differing = [name for name in names if then.get(name) != now.get(name)]
     raise WhiskerError(
         subject,
-        expected=", ".join(expected),
-        got=", ".join(got),
+        expected=", ".join(f"{name} {then.get(name) or 'unset'}" for name in differing),
+        got=", ".join(now.get(name) or "unset" for name in differing),
         hint=f"{refused}, or resume on such a machine with {_settings_of(then)} before the "
         "command.",
     )
@@ -81,10 +76,7 @@ def describe_other_commit(commits: Sequence[str], commit: str) -> str:
 
 def _settings_of(code_path: Mapping[str, str]) -> str:
     """Return the shell assignments that, before a command, bring a code path about."""
-    given = []
-    for name in SETTINGS:
-        if code_path.get(name):
-            given.append(f"{name}={code_path[name]}")
+    given = [f"{name}={code_path[name]}" for name in SETTINGS if code_path.get(name)]
     if len(given) < len(SETTINGS):
         given.insert(0, f"{SWITCH}=native")
     return " ".join(given)

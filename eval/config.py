@@ -1,6 +1,5 @@
 """The settings of the commands: pure data, whose docstrings are the commands' help."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -41,7 +40,7 @@ class DemoConfig:
         videos: store mp4 (lossy) in place of lossless images. LIBERO's layout has images alone.
     """
 
-    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    help_groups: ClassVar = {
         "most used": ("output", "env", "episodes", "near_object", "noisy", "videos"),
         "rarely needed": ("first_episode", "noise_deg"),
     }
@@ -236,7 +235,7 @@ class EvalConfig(SubjectConfig):
         output: where the results go.
     """
 
-    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    help_groups: ClassVar = {
         "episodes": ("episodes", "first_episode", "resume", "doctor", "demos", "list_envs")
     }
     episodes: int = 30
@@ -249,6 +248,11 @@ class EvalConfig(SubjectConfig):
     hook: HookConfig = HookConfig()
     stopping: StoppingConfig = StoppingConfig()
     output: OutputConfig = OutputConfig()
+
+    @property
+    def episode_indices(self) -> range:
+        """Return the indices of the episodes of each task."""
+        return range(self.first_episode, self.first_episode + self.episodes)
 
 
 @dataclass(frozen=True)
@@ -274,9 +278,7 @@ class DoctorConfig(SubjectConfig):
         json: print all findings as JSON.
     """
 
-    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "what to look at": ("run", "all", "json")
-    }
+    help_groups: ClassVar = {"what to look at": ("run", "all", "json")}
     run: Positional[Path | None] = None
     all: bool = False
     json: bool = False
@@ -284,5 +286,5 @@ class DoctorConfig(SubjectConfig):
     @property
     def is_about_env_alone(self) -> bool:
         """Return whether an environment was typed, and neither a policy nor a run."""
-        names_policy = self.policy.name is not None or self.policy.checkpoint is not None
-        return self.env.name != AUTO_ENV and not names_policy and self.run is None
+        names_no_policy = self.policy.name is None and self.policy.checkpoint is None
+        return self.env.name != AUTO_ENV and names_no_policy and self.run is None

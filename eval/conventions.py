@@ -58,16 +58,12 @@ def find_disagreements(
     if policy.action_mode not in (None, mode):
         advice = _advise_mode(policy, env, adapters)
         yield Disagreement(f"{policy.action_mode} actions", f"{mode} actions", advice)
-    if policy.rotation not in (None, action.rotation):
-        yield Disagreement(
-            f"rotation {policy.rotation!r}",
-            f"rotation {action.rotation!r}",
-        )
-    if policy.rotation_frame not in (None, action.rotation_frame):
-        yield Disagreement(
-            f"rotation frame {policy.rotation_frame!r}",
-            f"rotation frame {action.rotation_frame!r}",
-        )
+    for what, declared, there in (
+        ("rotation", policy.rotation, action.rotation),
+        ("rotation frame", policy.rotation_frame, action.rotation_frame),
+    ):
+        if declared not in (None, there):
+            yield Disagreement(f"{what} {declared!r}", f"{what} {there!r}")
     yield from _compare_grippers(policy, env, adapters)
     yield from _compare_lists("state", policy.state_names, env.state_names, adapters)
     yield from _compare_lists("units of the state", policy.state_units, env.state_units, adapters)
@@ -120,10 +116,9 @@ def _compare_roles(
             continue  # a missing camera has been allowed
         there = find_role(env.name, env_camera)
         if there != role:
-            advice = _advise_map(policy, env, adapters)
             of_policy = f"camera {camera!r}: {role}"
             of_env = f"its {env_camera!r}: {there}"
-            yield Disagreement(of_policy, of_env, advice)
+            yield Disagreement(of_policy, of_env, _advise_map(policy, env, adapters))
             return
 
 

@@ -45,12 +45,14 @@ class VariesDemonstrations(Env, Protocol):
         """Put the arm at rest at joint angles, right after a reset."""
 
     def joint_target_rad(
-        self, action: Float[np.ndarray, " action_dim"]
+        self,
+        action: Float[np.ndarray, " action_dim"],
     ) -> Float64[np.ndarray, " joint"]:
         """Return the joint angles that an action sends to the servos."""
 
     def action_for(
-        self, target_rad: Float64[np.ndarray, " joint"]
+        self,
+        target_rad: Float64[np.ndarray, " joint"],
     ) -> Float64[np.ndarray, " action_dim"]:
         """Return the action that sends these joint angles to the servos."""
 
@@ -65,7 +67,11 @@ class TargetNoise:
     """
 
     def __init__(
-        self, sigma_rad: float, dt_s: float, rng: np.random.Generator, tau_s: float = 0.4
+        self,
+        sigma_rad: float,
+        dt_s: float,
+        rng: np.random.Generator,
+        tau_s: float = 0.4,
     ) -> None:
         self._decay, self._kick = dt_s / tau_s, sigma_rad * np.sqrt(2 * dt_s / tau_s)
         self._fade = dt_s / 0.15
@@ -83,9 +89,10 @@ class TargetNoise:
 def check_demo_counts(config: DemoConfig) -> None:
     """Raise unless there is something to record."""
     if config.episodes < 1 or config.first_episode < 0:
-        got = f"--episodes {config.episodes} --first-episode {config.first_episode}"
         raise WhiskerError(
-            "demonstrations", expected="at least one episode, from index 0 on", got=got
+            "demonstrations",
+            expected="at least one episode, from index 0 on",
+            got=f"--episodes {config.episodes} --first-episode {config.first_episode}",
         )
 
 
@@ -111,13 +118,19 @@ def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
     (env_name, *others) = expand_env(config.env)
     if others:
         raise WhiskerError(
-            "--env of demonstrations", expected="a single task", got=f"{config.env!r}"
+            "--env of demonstrations",
+            expected="a single task",
+            got=f"{config.env!r}",
         )
     family = family_of(env_name)
     if family.demo_suffixes:
         first = None if config.first_episode == FIRST_DEMO_EPISODE else config.first_episode
         request = DemoRequest(
-            name_in_family(env_name), config.output, config.episodes, first, on_episode
+            name_in_family(env_name),
+            config.output,
+            config.episodes,
+            first,
+            on_episode,
         )
         return family.record_demonstrations(request)
     from policies.lerobot_dataset import DemonstrationWriter
@@ -156,10 +169,8 @@ def record_demonstrations(
                 got=f"{n_kept} in {index}",
             )
         success = _record_episode(config, env, writer, index)
-        if success:
-            writer.keep_episode()
-        else:
-            writer.discard_episode()
+        finish_episode = writer.keep_episode if success else writer.discard_episode
+        finish_episode()
         n_kept += success
         index += 1
         on_episode(n_kept, success)
@@ -167,7 +178,10 @@ def record_demonstrations(
 
 
 def _record_episode(
-    config: DemoConfig, env: VariesDemonstrations, writer: "DemonstrationWriter", episode_index: int
+    config: DemoConfig,
+    env: VariesDemonstrations,
+    writer: "DemonstrationWriter",
+    episode_index: int,
 ) -> bool:
     rng = episode_rng(env.spec.task, episode_index, _PERTURBATION_STREAM)
     env.reset(episode_index)
@@ -175,8 +189,7 @@ def _record_episode(
     if rng.random() < config.near_object:
         offset_m = rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10])
         env.place_arm(expert.pose_above_block(offset_m))
-    is_noisy = rng.random() < config.noisy
-    sigma_rad = np.deg2rad(config.noise_deg) if is_noisy else 0.0
+    sigma_rad = np.deg2rad(config.noise_deg) if rng.random() < config.noisy else 0.0
     noise = TargetNoise(sigma_rad, env.spec.control_dt_s, rng)
     for _ in range(env.spec.max_steps):
         observation = env.observe()

@@ -13,7 +13,6 @@ from eval.rollout import (
     ControlStep,
     Decision,
     Request,
-    Rollout,
     RolloutSettings,
     RolloutState,
     rollout,
@@ -73,7 +72,17 @@ def continue_episode(
 ) -> Iterator[Decision | ControlStep]:
     """Decide and step from `start` on, in an environment in that state, as `play_episode` does."""
     events = rollout(env, policy.spec, start, episode_index, settings)
-    yield from _drive(events, policy)
+    answer: ActionChunk | None = None
+    while True:
+        try:
+            event = events.send(answer)
+        except StopIteration:
+            return
+        if isinstance(event, Request):
+            answer = plan(policy, event)
+        else:
+            answer = None
+            yield event
 
 
 def plan(policy: Policy, request: Request) -> ActionChunk:
@@ -87,20 +96,4 @@ def plan(policy: Policy, request: Request) -> ActionChunk:
     chunk = replace(chunk, signals=signals)
     if asked is None:
         return chunk
-    alternatives = policy.sample(asked, other_rngs)
-    return replace(chunk, alternatives=alternatives.actions[None])
-
-
-def _drive(events: Rollout, policy: Policy) -> Iterator[Decision | ControlStep]:
-    """Answer the rollout's requests with the policy's plans, and yield the other events."""
-    answer: ActionChunk | None = None
-    while True:
-        try:
-            event = events.send(answer)
-        except StopIteration:
-            return
-        if isinstance(event, Request):
-            answer = plan(policy, event)
-        else:
-            answer = None
-            yield event
+    return replace(chunk, alternatives=policy.sample(asked, other_rngs).actions[None])

@@ -20,7 +20,11 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
     Raises:
         WhiskerError: there is no such environment.
     """
-    found = [listing for listing in list_envs() if _has_words(listing, words)]
+    found = []
+    for listing in list_envs():
+        text = f"{listing.name} {listing.instruction}".lower()
+        if all(word.lower() in text for word in words):
+            found.append(listing)
     if not found:
         raise WhiskerError(
             f"--list-envs {' '.join(words)}",
@@ -29,17 +33,13 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
             hint="`--list-envs` alone shows the suites.",
         )
     if words:
-        for group, listings in groupby(found, key=_group_of):
+        for group, listings in groupby(found, key=lambda listing: listing.name.partition("/")[0]):
             console.print(_table_of_envs(group, listings))
         return
     single = [listing for listing in found if not listing.suite]
     in_suites = [listing for listing in found if listing.suite]
     console.print(_table_of_envs("environments", single))
-    suites = Table(
-        title="suites",
-        title_justify="left",
-        min_width=60,
-    )
+    suites = _make_table("suites")
     suites.add_column("suite", no_wrap=True)
     suites.add_column("tasks", justify="right")
     suites.add_column("max steps", justify="right")
@@ -52,21 +52,8 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
     console.print(hint, markup=False)
 
 
-def _has_words(listing: EnvListing, words: Iterable[str]) -> bool:
-    text = f"{listing.name} {listing.instruction}".lower()
-    return all(word.lower() in text for word in words)
-
-
-def _group_of(listing: EnvListing) -> str:
-    return listing.name.partition("/")[0]
-
-
 def _table_of_envs(title: str, listings: Iterable[EnvListing]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        min_width=60,
-    )
+    table = _make_table(title)
     table.add_column("environment", no_wrap=True)
     table.add_column(
         "instruction",
@@ -79,7 +66,9 @@ def _table_of_envs(title: str, listings: Iterable[EnvListing]) -> Table:
     return table
 
 
+def _make_table(title: str) -> Table:
+    return Table(title=title, title_justify="left", min_width=60)
+
+
 def _format_range(numbers: Sequence[int]) -> str:
-    low = min(numbers)
-    high = max(numbers)
-    return str(low) if low == high else f"{low} to {high}"
+    return " to ".join(map(str, sorted({min(numbers), max(numbers)})))

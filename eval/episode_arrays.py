@@ -1,6 +1,6 @@
 """The arrays and the record of one episode."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,6 +87,9 @@ class EpisodeArrays:
         return bool(np.isnan(self.joint_progress).any())
 
     series: Mapping[str, RecordedSeries] = field(default_factory=dict)
+
+
+type Episodes = Sequence[EpisodeArrays]
 
 
 @dataclass(frozen=True)

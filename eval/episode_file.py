@@ -9,7 +9,6 @@ series:
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -27,16 +26,12 @@ def save_arrays(path: Path, arrays: EpisodeArrays) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    content: dict[str, Any] = {}
-    for name, array in vars(arrays).items():
-        if isinstance(array, np.ndarray):
-            content[name] = array
-    for name, recorded in arrays.series.items():
-        content[name] = recorded.values
+    content = {name: array for name, array in vars(arrays).items() if isinstance(array, np.ndarray)}
+    content |= {name: recorded.values for name, recorded in arrays.series.items()}
     if arrays.series:
         content[_DESCRIPTIONS] = np.array(series_to_json(arrays.series))
     with atomic_write(path, sync=True) as file:
-        np.savez(file, **content)
+        np.savez(file, **content)  # type: ignore[arg-type]
 
 
 def read_series(stored: NpzFile) -> Mapping[str, RecordedSeries]:
@@ -49,7 +44,4 @@ def read_series(stored: NpzFile) -> Mapping[str, RecordedSeries]:
     if _DESCRIPTIONS not in stored.files:
         return {}
     described = series_from_json(str(stored[_DESCRIPTIONS]))
-    recorded = {}
-    for name, series in described.items():
-        recorded[name] = RecordedSeries(series, stored[name])
-    return recorded
+    return {name: RecordedSeries(series, stored[name]) for name, series in described.items()}

@@ -4,12 +4,10 @@ A row is a line of `episodes.jsonl`.
 """
 
 import json
-import os
 import re
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from jaxtyping import Float64
 from eval.episode_arrays import EpisodeRecord
 from eval.judge import judge
 from eval.outcome import OUTCOMES, Event, Outcome, find_facts
+from eval.rows_file import parse_rows
 from eval.trajectory import Trajectory, Verdict
 from sim.env import IK_TOLERANCE_M
 from sim.errors import WhiskerError
@@ -91,9 +90,7 @@ class EpisodeRow:
 
         This is the decisive step, or in older rows the step at which the outcome was settled.
         """
-        if self.decisive_step is None:
-            return self.decided_at_step
-        return self.decisive_step
+        return self.decided_at_step if self.decisive_step is None else self.decisive_step
 
     @property
     def is_known(self) -> bool:
@@ -120,8 +117,8 @@ class EpisodeRow:
         """Return the name of the kind of goal that the outcome rests on."""
         if self.goal_kind:
             return self.goal_kind
-        is_articulated = self.final_joint_progress is not None
-        return ARTICULATED.name if is_articulated else PICK_AND_PLACE.name
+        kind = PICK_AND_PLACE if self.final_joint_progress is None else ARTICULATED
+        return kind.name
 
     @property
     def goal_stages(self) -> tuple[str, ...]:
@@ -147,27 +144,28 @@ class EpisodeRow:
         """
         values = json.loads(line)
         known = {}
-        for column in _columns():
+        for column in _COLUMNS:
             if column.name in values or column.default is MISSING:
                 known[column.name] = values.pop(column.name)
         known["outcome"] = _read_name(Outcome, known["outcome"])
-        event = known.get("decisive_event")
-        if event:
-            known["decisive_event"] = _read_name(Event, event)
-        stages = known.get("stages")
-        if stages is not None:
-            known["stages"] = tuple(stages)
+        if known.get("decisive_event"):
+            known["decisive_event"] = _read_name(Event, known["decisive_event"])
+        if known.get("stages") is not None:
+            known["stages"] = tuple(known["stages"])
         return cls(**known, extra=values)
 
     def to_json(self) -> dict[str, Any]:
         """Return the columns for JSON, in the order of the fields."""
-        columns = {column.name: getattr(self, column.name) for column in _columns()}
+        columns = {column.name: getattr(self, column.name) for column in _COLUMNS}
         for name in _LEFT_OUT_AS_NONE:
             if columns[name] is None:
                 del columns[name]
         return columns | dict(self.extra)
 
 
+type Rows = Sequence[EpisodeRow]
+
+_COLUMNS = [column for column in fields(EpisodeRow) if column.name != "extra"]
 # Columns of the file that only some environments have.
 _LEFT_OUT_AS_NONE = ("instruction", "goal_kind", "stages", "final_measures")
 
@@ -183,11 +181,6 @@ def _read_name[Name: StrEnum](known: type[Name], name: Any) -> Name | str:
     if isinstance(name, str) and re.fullmatch("[a-z][a-z0-9_]*", name):
         return name
     raise ValueError(f"{name!r} as a name")
-
-
-@cache
-def _columns() -> tuple[Field, ...]:
-    return tuple(f for f in fields(EpisodeRow) if f.name != "extra")
 
 
 def make_row(record: EpisodeRecord) -> EpisodeRow:
@@ -226,10 +219,9 @@ def _goal_columns(trajectory: Trajectory | None) -> dict[str, Any]:
     if trajectory is None:
         return dict.fromkeys(("max_object_height_m", "final_goal_distance_m"))
     goal = trajectory.goal
-    measures = trajectory.measures
     final = {}
-    for name, values in measures.items():
-        final[name] = _unless_nan(values[-1])
+    for name, values in trajectory.measures.items():
+        final[name] = None if np.isnan(values[-1]) else float(values[-1])
     columns: dict[str, Any] = {
         "goal": goal.name,
         "max_object_height_m": None,
@@ -237,7 +229,7 @@ def _goal_columns(trajectory: Trajectory | None) -> dict[str, Any]:
         "final_joint_progress": final.get("joint_progress"),
     }
     if goal.kind == PICK_AND_PLACE.name:
-        columns["max_object_height_m"] = float(measures["object_height_m"].max())
+        columns["max_object_height_m"] = float(trajectory.measures["object_height_m"].max())
     elif goal.kind != ARTICULATED.name:
         columns["goal_kind"] = goal.kind
         columns["stages"] = goal.stages
@@ -245,13 +237,9 @@ def _goal_columns(trajectory: Trajectory | None) -> dict[str, Any]:
     return columns
 
 
-def _unless_nan(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _ik_columns(error_m: Float64[np.ndarray, " T"]) -> dict[str, Any]:
     if np.isnan(error_m).all():
-        return {"ik_failure_rate": None, "ik_error_mm": None}
+        return {}
     return {
         "ik_failure_rate": float((error_m > IK_TOLERANCE_M).mean()),
         "ik_error_mm": float(1000 * error_m.mean()),
@@ -267,36 +255,12 @@ def load_rows(path: Path) -> list[EpisodeRow]:
         WhiskerError: the file cannot be read, or a line of it is damaged.
     """
     file = path / ROWS_FILE
-    rows = []
-    lines = _read_rows_file(file).split(b"\n")[:-1]
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(EpisodeRow.from_json(line.decode()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise WhiskerError(
-                f"{str(file)!r}, line {number}",
-                expected="a row of JSON",
-                got=repr(error),
-            ) from error
-    return rows
-
-
-def cut_torn_line(path: Path) -> None:
-    """Remove an unfinished last line from a rows file."""
-    content = _read_rows_file(path)
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-            os.fsync(file.fileno())
-
-
-def _read_rows_file(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise WhiskerError(
-            f"rows file {str(path)!r}",
+            f"rows file {str(file)!r}",
             expected="a row for each episode",
             got=error.strerror or str(error),
         ) from error
+    return parse_rows(file, content, EpisodeRow.from_json, "a row of JSON")

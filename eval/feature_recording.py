@@ -52,7 +52,11 @@ class FeatureRecorder:
     description: BankDescription
 
 
-def make_feature_recorder(config: EvalConfig, policy: Policy, env: Env) -> FeatureRecorder:
+def make_feature_recorder(
+    config: EvalConfig,
+    policy: Policy,
+    env: Env,
+) -> FeatureRecorder:
     """Make a policy that records features. It plans once, to see which modules are called.
 
     Raises:
@@ -78,6 +82,9 @@ def make_feature_recorder(config: EvalConfig, policy: Policy, env: Env) -> Featu
     seen = env.observe()
     described = describe_policy(policy, audit(policy, hook, seen.instruction), seen)
     description = BankDescription(
-        kind="rollout", source=config.env.name, state_names=env.spec.state_names, **described
+        kind="rollout",
+        source=config.env.name,
+        state_names=env.spec.state_names,
+        **described,
     )
     return FeatureRecorder(FeatureRecordingPolicy(policy, hook), description)

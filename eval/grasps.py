@@ -29,10 +29,16 @@ def find_closing_commands(
     spec: ActionSpec,
 ) -> Bool[np.ndarray, "*shape"]:
     """Return which actions command the gripper closed."""
+    return find_opening(action, spec) < spec.gripper_closes_below
+
+
+def find_opening(
+    action: Float[np.ndarray, "*shape action_dim"],
+    spec: ActionSpec,
+) -> Float[np.ndarray, "*shape"]:
+    """Return the commanded openings of the gripper, as shares of the way from closed to open."""
     gripper = action[..., spec.gripper_index]
-    stroke = spec.gripper_open - spec.gripper_closed
-    opening = (gripper - spec.gripper_closed) / stroke
-    return opening < spec.gripper_closes_below
+    return (gripper - spec.gripper_closed) / (spec.gripper_open - spec.gripper_closed)
 
 
 def find_grasps(
@@ -58,15 +64,13 @@ def find_grasps(
     for begin, end in find_stretches(closed_up):
         raised = height_m[begin:end].max() - height_m[begin]
         if end - begin >= held_steps or raised >= raised_m:
-            was_lifted = bool(lifted[begin:end].any())
-            grasps.append(Grasp(begin, end, was_lifted))
+            grasps.append(Grasp(begin, end, bool(lifted[begin:end].any())))
     return grasps
 
 
 def find_closings(closes: Bool[np.ndarray, " T"], closing_steps: int) -> list[int]:
     """Return the begins of all commands to close that lasted at least `closing_steps` steps."""
-    stretches = find_stretches(closes)
-    return [begin for begin, end in stretches if end - begin >= closing_steps]
+    return [begin for begin, end in find_stretches(closes) if end - begin >= closing_steps]
 
 
 def find_stretches(holds: Bool[np.ndarray, " n"]) -> list[tuple[int, int]]:
@@ -74,5 +78,4 @@ def find_stretches(holds: Bool[np.ndarray, " n"]) -> list[tuple[int, int]]:
     padded = np.concatenate([[False], holds, [False]])
     edges = np.diff(padded.astype(np.int8))
     begins = np.flatnonzero(edges == 1).tolist()
-    ends = np.flatnonzero(edges == -1).tolist()
-    return list(zip(begins, ends, strict=True))
+    return list(zip(begins, np.flatnonzero(edges == -1).tolist(), strict=True))

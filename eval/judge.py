@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.articulated_rules import judge_articulated, was_moved
-from eval.grasps import find_stretches
 from eval.outcome import Event, Outcome
 from eval.pick_and_place_rules import judge_pick_and_place, was_picked_up
-from eval.trajectory import Trajectory, Verdict, find_best, or_end
+from eval.trajectory import Trajectory, Verdict, find_best, find_undoing, or_end
 from sim.goals.articulated import ARTICULATED
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
@@ -35,7 +34,13 @@ def judge(trajectory: Trajectory, success: bool) -> Verdict:
     """Return the verdict on an episode that ran to its end."""
     last_step = trajectory.last_step
     if success:
-        return Verdict(Outcome.SUCCESS, None, last_step, last_step, Event.SUCCESS)
+        return Verdict(
+            Outcome.SUCCESS,
+            None,
+            last_step,
+            last_step,
+            Event.SUCCESS,
+        )
     return _find_rules(trajectory).judge(trajectory)
 
 
@@ -50,10 +55,7 @@ def choose_goal(trajectories: Sequence[Trajectory], success: bool) -> int:
     unmet = [i for i, holds in enumerate(holds_at_end) if not holds]
     if success or not unmet:
         return len(trajectories) - 1
-    for i in unmet:
-        if was_begun(trajectories[i]):
-            return i
-    return unmet[0]
+    return next((i for i in unmet if was_begun(trajectories[i])), unmet[0])
 
 
 def was_begun(trajectory: Trajectory) -> bool:
@@ -75,25 +77,26 @@ def judge_by_stages(trajectory: Trajectory) -> Verdict:
     step = last_step
     event = Event.END
     if trajectory.met.any():
-        _, end = find_stretches(trajectory.met)[-1]
-        step = min(end, last_step)
-        event = Event.UNDONE
+        step, event = find_undoing(trajectory)
     elif trajectory.goal.nears:
         distance = trajectory.measures[trajectory.goal.nears]
         nearest = find_best(-distance, trajectory.goal.thresholds["stalled"])
         step, event = or_end(trajectory, nearest, Event.STALLED)
-    return Verdict(Outcome.TIMEOUT, _find_failed_stage(trajectory), last_step, step, event)
+    return Verdict(
+        Outcome.TIMEOUT,
+        _find_failed_stage(trajectory),
+        last_step,
+        step,
+        event,
+    )
 
 
 def _find_failed_stage(trajectory: Trajectory) -> str | None:
     stages = list(trajectory.stages)
-    for stage in stages:
-        if not trajectory.ever(stage):
-            return stage
-    for stage in stages:
-        if not trajectory.finally_(stage):
-            return stage
-    return stages[-1] if stages else None
+    never_met = [stage for stage in stages if not trajectory.ever(stage)]
+    undone = [stage for stage in stages if not trajectory.finally_(stage)]
+    in_question = [*never_met, *undone, *stages[-1:]]
+    return in_question[0] if in_question else None
 
 
 def was_begun_by_stages(trajectory: Trajectory) -> bool:

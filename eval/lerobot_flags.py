@@ -6,7 +6,7 @@ from typing import Any
 from sim.errors import WhiskerError
 from sim.flags import find_flags
 
-# lerobot's flag → ours; "" for what no number depends on here.
+# lerobot's flag → ours; "" for what no number depends on here, as for all others of its groups.
 OURS: dict[str, str] = {
     "--policy.path": "--checkpoint",
     "--policy.pretrained_path": "--checkpoint",
@@ -18,9 +18,6 @@ OURS: dict[str, str] = {
     "--env.episode_length": "--max-steps",
     "--env.control_mode": "--control",
     "--eval.n_episodes": "--episodes",
-    "--eval.batch_size": "",
-    "--eval.use_async_envs": "",
-    "--policy.use_amp": "",
     "--output_dir": "--run-dir",
     "--rename_map": "--camera-map",
     "--seed": "",
@@ -39,25 +36,20 @@ def refuse_lerobot_flags(arguments: Sequence[str], config_type: type[Any]) -> No
         WhiskerError: one line with the flag of ours for each of lerobot's.
     """
     own = {flag.spelling for flag in find_flags(config_type)}
-    found = [
-        flag
-        for flag in dict.fromkeys(argument.partition("=")[0] for argument in arguments)
-        if _is_lerobots(flag)
-    ]
-    if not found:
+    ours = {}
+    for argument in arguments:
+        flag, _, _ = argument.partition("=")
+        if flag in OURS or flag.startswith(("--policy.", "--env.", "--eval.")):
+            ours[flag] = OURS.get(flag, "")
+    if not ours:
         return
-    ours = {flag: OURS.get(flag, "") for flag in found}
     named = [f"{our} in place of {flag}" for flag, our in ours.items() if our in own]
     dropped = [flag for flag, our in ours.items() if our not in own]
     hint = [f"Say {', '.join(named)}."] if named else []
     hint += [f"Leave out {', '.join(dropped)}."] if dropped else []
     raise WhiskerError(
-        ", ".join(found),
+        ", ".join(ours),
         expected="flags of this command",
         got="those of lerobot",
         hint=" ".join(hint),
     )
-
-
-def _is_lerobots(flag: str) -> bool:
-    return flag in OURS or flag.startswith(("--policy.", "--env.", "--eval."))

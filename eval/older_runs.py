@@ -1,8 +1,9 @@
 """Reads names and forms that older versions wrote into a run folder and that have changed since."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from eval.config import EvalConfig
@@ -10,31 +11,28 @@ from policies.registry import BASELINE_NAMES, EXPERT_NAMES
 from sim.flags import group_values
 from sim.goals.older import read_older_goal
 
+type _Json = dict[str, Any]
+
 # An array of an episode file → the name that it had before.
 EARLIER_ARRAY_NAMES: Mapping[str, str] = {"intermediate_chunk": "draft_chunk"}
 
 
-def update_description(content: dict[str, Any]) -> dict[str, Any]:
+def update_description(content: _Json) -> _Json:
     """Return the content of a `run.json` as this version would have written it.
 
     Parts that are damaged are returned as they are, for the reader to refuse.
     """
-    updated = _update_goals(content)
-    updated = _update_part(updated, "config", _update_config)
-    updated = _update_part(updated, "resolved", _update_resolved)
-    updated = _update_part(updated, "policy", _update_policy)
+    updated = dict(_update_goals(content))
+    for name, update in _UPDATES.items():
+        if isinstance(updated.get(name), dict):
+            updated[name] = update(updated[name])
     findings = updated.get("doctor")
     if isinstance(findings, list):
-        updated = updated | {"doctor": [_rename(one, {"do": "hint"}) for one in findings]}
+        updated["doctor"] = [_rename(one, {"do": "hint"}) for one in findings]
     return updated
 
 
-def _update_part(content: dict[str, Any], name: str, update: Any) -> dict[str, Any]:
-    part = content.get(name)
-    return content | {name: update(part)} if isinstance(part, dict) else content
-
-
-def _update_config(config: dict[str, Any]) -> dict[str, Any]:
+def _update_config(config: _Json) -> _Json:
     """Put the flags into their groups, which they had not, under their present names."""
     if isinstance(config.get("policy"), dict):
         return config
@@ -44,11 +42,7 @@ def _update_config(config: dict[str, Any]) -> dict[str, Any]:
     return group_values(EvalConfig, flags)
 
 
-def _update_resolved(resolved: dict[str, Any]) -> dict[str, Any]:
-    return _rename(resolved, {"horizon": "max_steps"})
-
-
-def _update_policy(policy: dict[str, Any]) -> dict[str, Any]:
+def _update_policy(policy: _Json) -> _Json:
     policy = _rename(policy, {"drafts": "intermediate_plans"})
     name = policy.get("type")
     if name not in BASELINE_NAMES:
@@ -57,7 +51,7 @@ def _update_policy(policy: dict[str, Any]) -> dict[str, Any]:
     return {"is_baseline": True, "follows_env": name in EXPERT_NAMES} | policy
 
 
-def _update_goals(content: dict[str, Any]) -> dict[str, Any]:
+def _update_goals(content: _Json) -> _Json:
     """Give the goals their kinds. Their thresholds stood beside them, of all kinds together."""
     env = content.get("env")
     resolved = content.get("resolved")
@@ -77,3 +71,11 @@ def _rename(fields: Any, new_names: Mapping[str, str]) -> Any:
     if not isinstance(fields, dict):
         return fields
     return {new_names.get(name, name): value for name, value in fields.items()}
+
+
+# Part of `run.json` → how it is updated.
+_UPDATES: dict[str, Callable[[Any], Any]] = {
+    "config": _update_config,
+    "resolved": partial(_rename, new_names={"horizon": "max_steps"}),
+    "policy": _update_policy,
+}

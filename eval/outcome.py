@@ -94,10 +94,20 @@ OUTCOMES: dict[str, OutcomeFacts] = {
     Outcome.SUCCESS: OutcomeFacts("#0a8f6a", "#2fbf95", "", _CIRCLE, picked_up=True),
     Outcome.NEVER_PICKED_UP: OutcomeFacts("#b5331f", "#e0604a", "N", _CROSS, picked_up=False),
     Outcome.DROPPED_DURING_TRANSPORT: OutcomeFacts(
-        "#cf7b00", "#f5b942", "D", _TRIANGLE, picked_up=True, dropped=True
+        "#cf7b00",
+        "#f5b942",
+        "D",
+        _TRIANGLE,
+        picked_up=True,
+        dropped=True,
     ),
     Outcome.MISSED_GOAL: OutcomeFacts(
-        "#5f35a8", "#8a63d2", "M", _DIAMOND, picked_up=True, dropped=True
+        "#5f35a8",
+        "#8a63d2",
+        "M",
+        _DIAMOND,
+        picked_up=True,
+        dropped=True,
     ),
     # With a goal of pick and place the object was carried, but the task was not done in time.
     Outcome.TIMEOUT: OutcomeFacts("#4a98e0", "#85c2fa", "T", _SQUARE, picked_up=True),
@@ -126,7 +136,8 @@ EVENTS: dict[str, EventFacts] = {
     ),
     Event.UNDONE: EventFacts("the goal had held, and did no more"),
     Event.END: EventFacts(
-        "time was up while the episode was still getting on", caption="time was up"
+        "time was up while the episode was still getting on",
+        caption="time was up",
     ),
     Event.ERROR: EventFacts("the environment or the policy crashed", caption="crashed"),
 }
@@ -145,9 +156,7 @@ def label_outcome(outcome: str) -> str:
 
 def rank_outcome(outcome: str) -> int:
     """Return the place of an outcome in the order of the table; unknown ones come last."""
-    if outcome not in OUTCOMES:
-        return len(OUTCOMES)
-    return list(OUTCOMES).index(outcome)
+    return [*OUTCOMES, outcome].index(outcome)
 
 
 def explain_event(event: str) -> str:
@@ -159,7 +168,5 @@ def explain_event(event: str) -> str:
 
 def caption_event(event: str) -> str:
     """Return the caption of a picture of the moment of an event."""
-    name = event.replace("_", " ")
-    if event not in EVENTS:
-        return name
-    return EVENTS[event].caption or name
+    caption = EVENTS[event].caption if event in EVENTS else ""
+    return caption or event.replace("_", " ")

@@ -54,16 +54,25 @@ def _judge_never_picked_up(trajectory: Trajectory, grasps: list[Grasp]) -> Verdi
     if not grasps:
         stage = "grasped" if trajectory.ever("reached") else "reached"
         step, event = _find_reaching_event(trajectory)
-        return Verdict(Outcome.NEVER_PICKED_UP, stage, last_step, step, event)
-    first = grasps[0]
-    last = grasps[-1]
-    if last.end > last_step:
-        step = last.begin
-        event = Event.NOT_LIFTED
-    else:
-        step = first.end
-        event = _name_loss(trajectory, first)
-    return Verdict(Outcome.NEVER_PICKED_UP, "lifted", last_step, step, event)
+        return Verdict(
+            Outcome.NEVER_PICKED_UP,
+            stage,
+            last_step,
+            step,
+            event,
+        )
+    step = grasps[-1].begin
+    event = Event.NOT_LIFTED
+    if grasps[-1].end <= last_step:
+        step = grasps[0].end
+        event = _name_loss(trajectory, grasps[0])
+    return Verdict(
+        Outcome.NEVER_PICKED_UP,
+        "lifted",
+        last_step,
+        step,
+        event,
+    )
 
 
 def _judge_still_carried(trajectory: Trajectory, carry: Grasp) -> Verdict:
@@ -71,15 +80,24 @@ def _judge_still_carried(trajectory: Trajectory, carry: Grasp) -> Verdict:
     if trajectory.finally_("over_goal"):
         begin, _ = find_stretches(trajectory.stages["over_goal"])[-1]
         arrived = max(begin, carry.begin)
-        return Verdict(Outcome.TIMEOUT, "released", last_step, arrived, Event.NOT_RELEASED)
+        return Verdict(
+            Outcome.TIMEOUT,
+            "released",
+            last_step,
+            arrived,
+            Event.NOT_RELEASED,
+        )
     stalled_m = trajectory.goal.thresholds["stalled_m"]
-    distance_m = trajectory.measures["goal_distance_m"][carry.begin :]
-    height_m = trajectory.measures["object_height_m"][carry.begin :]
-    nearest = find_best(-distance_m, stalled_m)
-    highest = find_best(height_m, stalled_m)
-    best = carry.begin + max(nearest, highest)
-    step, event = or_end(trajectory, best, Event.STALLED)
-    return Verdict(Outcome.TIMEOUT, "over_goal", last_step, step, event)
+    nearest = find_best(-trajectory.measures["goal_distance_m"][carry.begin :], stalled_m)
+    highest = find_best(trajectory.measures["object_height_m"][carry.begin :], stalled_m)
+    step, event = or_end(trajectory, carry.begin + max(nearest, highest), Event.STALLED)
+    return Verdict(
+        Outcome.TIMEOUT,
+        "over_goal",
+        last_step,
+        step,
+        event,
+    )
 
 
 def _judge_after_carry(trajectory: Trajectory, carry: Grasp) -> Verdict:
@@ -87,10 +105,16 @@ def _judge_after_carry(trajectory: Trajectory, carry: Grasp) -> Verdict:
     event = _name_loss(trajectory, carry)
     if trajectory.finally_("over_goal"):
         stage = "placed" if trajectory.finally_("released") else "released"
-        return Verdict(Outcome.TIMEOUT, stage, trajectory.last_step, left, event)
+        return Verdict(
+            Outcome.TIMEOUT,
+            stage,
+            trajectory.last_step,
+            left,
+            event,
+        )
     down_step = _find_down_step(trajectory, left)
-    goal_distance_m = trajectory.measures["goal_distance_m"][down_step]
-    is_beside_goal = goal_distance_m <= trajectory.goal.thresholds["near_goal_m"]
+    near_goal_m = trajectory.goal.thresholds["near_goal_m"]
+    is_beside_goal = trajectory.measures["goal_distance_m"][down_step] <= near_goal_m
     outcome = Outcome.DROPPED_DURING_TRANSPORT
     if event is Event.LET_GO and is_beside_goal:
         outcome = Outcome.MISSED_GOAL
@@ -117,8 +141,7 @@ def _find_reaching_event(trajectory: Trajectory) -> tuple[int, Event]:
     If it never closed near it, this is where it came closest.
     """
     thresholds = trajectory.goal.thresholds
-    distance_m = trajectory.gripper_distance_m
-    is_close = distance_m < thresholds["near_gripper_m"]
+    is_close = trajectory.gripper_distance_m < thresholds["near_gripper_m"]
     near = trajectory.stages["reached"] | is_close
     closing_steps = int(thresholds["closing_steps"])
     for begin in find_closings(trajectory.closes_gripper, closing_steps):

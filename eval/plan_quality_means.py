@@ -1,10 +1,8 @@
 """Reads the plan quality that `whiskers --table` wrote beside a run, as means over each episode."""
 
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 # `viz.plan_quality` writes it.
 PLAN_QUALITY_FILE = "plan_quality.jsonl"
@@ -23,13 +21,9 @@ def load_plan_quality_means(run: Path) -> dict[tuple[str, int], dict[str, float]
         for line in text.splitlines():
             row = json.loads(line)
             if row["kind"] == "episode":
-                means[row["task"], row["episode_index"]] = _select_measures(row)
+                means[row["task"], row["episode_index"]] = {
+                    name: value
+                    for name, value in row.items()
+                    if isinstance(value, float) and name not in _NOT_MEASURES
+                }
     return means
-
-
-def _select_measures(row: Mapping[str, Any]) -> dict[str, float]:
-    measures = {}
-    for name, value in row.items():
-        if isinstance(value, float) and name not in _NOT_MEASURES:
-            measures[name] = value
-    return measures

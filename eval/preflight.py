@@ -42,7 +42,10 @@ def check_fit(
 
 
 def _check_widths(
-    policy: PolicySpec, env: EnvSpec, adapters: Adapters, training: TrainingRecord
+    policy: PolicySpec,
+    env: EnvSpec,
+    adapters: Adapters,
+    training: TrainingRecord,
 ) -> None:
     """Raise unless state and action have the environment's widths, or may be padded and cut."""
     n_state = len(env.state_names)
@@ -71,9 +74,7 @@ def _fits(width: int | None, env_width: int, adapters: Adapters) -> bool:
 
 
 def _check_gripper_range(adapters: Adapters) -> None:
-    if adapters.gripper_range is None:
-        return
-    closed, open_ = adapters.gripper_range
+    closed, open_ = adapters.gripper_range or (0, 1)
     if closed == open_:
         raise WhiskerError(
             "--gripper-range",
@@ -82,7 +83,11 @@ def _check_gripper_range(adapters: Adapters) -> None:
         )
 
 
-def _check_differences_once(policy: PolicySpec, env: EnvSpec, adapters: Adapters) -> None:
+def _check_differences_once(
+    policy: PolicySpec,
+    env: EnvSpec,
+    adapters: Adapters,
+) -> None:
     """Raise if the state would be added to the plan twice."""
     plans_targets = policy.action_mode == "absolute" and env.action.mode == "absolute"
     if adapters.policy_actions == "delta" and plans_targets:
@@ -100,7 +105,9 @@ def _subject(policy: PolicySpec, env: EnvSpec) -> str:
 
 
 def check_image_size(
-    policy: PolicySpec | DeclaredPolicy, adapters: Adapters, training: TrainingRecord
+    policy: PolicySpec | DeclaredPolicy,
+    adapters: Adapters,
+    training: TrainingRecord,
 ) -> None:
     """Raise if the network cannot take images of the size that the user asked for."""
     size = adapters.image_size
@@ -116,23 +123,23 @@ def check_image_size(
 
 
 def _check_wrong_instruction(policy: PolicySpec, env: EnvSpec) -> None:
-    subject = f"--wrong-instruction of policy {policy.type!r} in {env.name!r}"
-    hint = "Leave --wrong-instruction out."
     if not env.instructions:
-        raise WhiskerError(
-            subject,
-            expected="an environment whose episodes have several instructions, such as "
-            "so101/pick_place_words",
-            got="one instruction for all",
-            hint=hint,
+        expected = (
+            "an environment whose episodes have several instructions, such as "
+            "so101/pick_place_words"
         )
-    if not policy.reads_instruction:
-        raise WhiskerError(
-            subject,
-            expected="a policy that reads its instruction",
-            got="one that does not",
-            hint=hint,
-        )
+        got = "one instruction for all"
+    elif not policy.reads_instruction:
+        expected = "a policy that reads its instruction"
+        got = "one that does not"
+    else:
+        return
+    raise WhiskerError(
+        f"--wrong-instruction of policy {policy.type!r} in {env.name!r}",
+        expected=expected,
+        got=got,
+        hint="Leave --wrong-instruction out.",
+    )
 
 
 def check_alike(first: EnvSpec, other: EnvSpec) -> None:
@@ -172,30 +179,27 @@ def _check_action_mode(policy_actions: str, env: EnvSpec) -> None:
     action = env.action
     if policy_actions == action.mode:
         return
-    subject = f"--policy-actions {policy_actions} in {env.name!r}"
     other_form = family_of(env.name).other_action_form(env.name, action)
+    hint = ""
     if action.mode == "delta":
-        advice = f"Evaluate in its absolute form: {other_form}."
-        raise WhiskerError(
-            subject,
-            expected="an environment of targets",
-            got="one that takes differences",
-            hint=advice if other_form else "It has no absolute form.",
-        )
-    if action.rotation != "none":
-        advice = f"Evaluate in the environment's form that takes differences: {other_form}."
-        raise WhiskerError(
-            subject,
-            expected="joints",
-            got=f"rotations as {action.rotation}",
-            hint=f"Rotations do not add. {advice if other_form else ''}".rstrip(),
-        )
-    if env.state_names != action.names:
-        raise WhiskerError(
-            subject,
-            expected="a state of the same numbers as the action",
-            got=", ".join(env.state_names),
-        )
+        expected = "an environment of targets"
+        got = "one that takes differences"
+        hint = "It has no absolute form."
+        if other_form:
+            hint = f"Evaluate in its absolute form: {other_form}."
+    elif action.rotation != "none":
+        expected = "joints"
+        got = f"rotations as {action.rotation}"
+        hint = "Rotations do not add."
+        if other_form:
+            hint += f" Evaluate in the environment's form that takes differences: {other_form}."
+    elif env.state_names != action.names:
+        expected = "a state of the same numbers as the action"
+        got = ", ".join(env.state_names)
+    else:
+        return
+    subject = f"--policy-actions {policy_actions} in {env.name!r}"
+    raise WhiskerError(subject, expected=expected, got=got, hint=hint)
 
 
 def resolve_n_action_steps(policy: PolicySpec, asked: int | None) -> int:
@@ -215,13 +219,17 @@ def check_asked_action_steps(policy: PolicySpec | DeclaredPolicy, asked: int) ->
 
 
 def _check_n_action_steps(
-    policy: PolicySpec | DeclaredPolicy, n_action_steps: int, subject: str, hint: str
+    policy: PolicySpec | DeclaredPolicy,
+    n_action_steps: int,
+    subject: str,
+    hint: str,
 ) -> None:
     most = policy.max_action_steps
     if most is None or 1 <= n_action_steps <= most:
         return
-    predicts_at_every_step = most != policy.chunk_size
-    why = "this policy predicts at every step" if predicts_at_every_step else "the chunk's length"
+    why = "the chunk's length"
+    if most != policy.chunk_size:
+        why = "this policy predicts at every step"
     raise WhiskerError(
         subject,
         expected=f"1 to {most} ({why})",
@@ -230,7 +238,11 @@ def _check_n_action_steps(
     )
 
 
-def check_records(policy: PolicySpec | PlanKinds, n_samples: int, intermediate_plans: bool) -> None:
+def check_records(
+    policy: PolicySpec | PlanKinds,
+    n_samples: int,
+    intermediate_plans: bool,
+) -> None:
     """Raise unless the policy has what is to be recorded besides its plans.
 
     Args:

@@ -53,6 +53,7 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
     config = name_policy(config)
     kept = {name: getattr(EvalConfig, name) for name in FREE_ON_RESUME}
     processor = read_processor()
+    _, _, scene = config.env.name.partition("@")
     env = setup.env
     gl_renderer = env.gl_renderer() if provides(env, NamesRenderer) else ""
     return RunDescription(
@@ -70,10 +71,11 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
         policy=setup.policy.spec,
         env=env.spec,
         tasks=dict(setup.tasks),
-        scene_sha256=_scene_sha256(config.env.name),
+        scene_sha256=compute_sha256(Path(scene)) if scene else "",
         versions=_versions(next(iter(setup.tasks.values())), config.policy.name),
         code_path=describe_run_code_path(
-            setup.policy.spec.device, has_network=setup.policy.spec.has_network
+            setup.policy.spec.device,
+            has_network=setup.policy.spec.has_network,
         ),
         commit=_commit(),
         machine=Machine(
@@ -119,26 +121,6 @@ def check_same(run: Run, now: RunDescription) -> None:
     Args:
         now: from `describe`.
     """
-    _check_same_rules(run)
-    check_code_path(run.path, run.description.code_path, now.code_path or {})
-    written, present = (
-        _fill_in_later_fields(update_description(load_as_written(run.path)), now),
-        now.to_json(),
-    )
-    for part in sorted(present.keys() - _CIRCUMSTANCES):
-        before, after = _leaves(part, written.get(part)), _leaves(part, present[part])
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                raise WhiskerError(
-                    f"resuming {str(run.path)!r}, {name}",
-                    expected=str(before.get(name)),
-                    got=str(after.get(name)),
-                    hint="Rows of two versions are not one result: start a new run.",
-                )
-
-
-def _check_same_rules(run: Run) -> None:
-    """Raise if other rules than the present ones sorted the run's episodes into outcomes."""
     rules = run.description.resolved.outcome_rules
     if rules != OUTCOME_RULES:
         raise WhiskerError(
@@ -147,6 +129,20 @@ def _check_same_rules(run: Run) -> None:
             got=f"rules {rules}",
             hint="Labels of two rules are not one result: start a new run.",
         )
+    check_code_path(run.path, run.description.code_path, now.code_path or {})
+    written = _fill_in_later_fields(update_description(load_as_written(run.path)), now)
+    present = now.to_json()
+    for part in sorted(present.keys() - _CIRCUMSTANCES):
+        before = _leaves(part, written.get(part))
+        after = _leaves(part, present[part])
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                raise WhiskerError(
+                    f"resuming {str(run.path)!r}, {name}",
+                    expected=str(before.get(name)),
+                    got=str(after.get(name)),
+                    hint="Rows of two versions are not one result: start a new run.",
+                )
 
 
 def _fill_in_later_fields(written: dict[str, Any], now: RunDescription) -> dict[str, Any]:
@@ -167,11 +163,10 @@ def _leaves(name: str, value: object) -> dict[str, object]:
     """Return nested dicts as one: "policy.files_sha256.config.json" → its value."""
     if not isinstance(value, dict):
         return {name: value}
-    return {
-        leaf: v
-        for key, nested in value.items()
-        for leaf, v in _leaves(f"{name}.{key}", nested).items()
-    }
+    leaves: dict[str, object] = {}
+    for key, nested in value.items():
+        leaves |= _leaves(f"{name}.{key}", nested)
+    return leaves
 
 
 def _versions(env_name: str, policy_name: str | None) -> dict[str, str]:
@@ -194,12 +189,6 @@ def _versions(env_name: str, policy_name: str | None) -> dict[str, str]:
     return versions | {file.name: f"sha256 {compute_sha256(file)}" for file in own if file}
 
 
-def _scene_sha256(env_name: str) -> str:
-    """Return the SHA-256 of a MuJoCo model of the user's own; "" without one."""
-    scene_path = env_name.partition("@")[2]
-    return compute_sha256(Path(scene_path)) if scene_path else ""
-
-
 def _commit() -> str:
     """Return the commit of the working tree that this package runs from, "" outside one.
 
@@ -209,7 +198,9 @@ def _commit() -> str:
     git = ["git", "-C", str(file.parent)]
     try:
         subprocess.run(
-            [*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True
+            [*git, "ls-files", "--error-unmatch", file.name],
+            capture_output=True,
+            check=True,
         )
         described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()

@@ -7,7 +7,7 @@ from math import nan
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 
 from eval.declared_series import declared_series
 from eval.episode_arrays import EpisodeArrays, EpisodeRecord
@@ -21,7 +21,7 @@ from sim.capabilities import Snapshots, provides
 from sim.env import Env, Progress, StepResult
 from sim.errors import WhiskerError
 from sim.goals.check import check_progress
-from sim.goals.goal import SUCCESS_ONLY, Goal
+from sim.goals.goal import SUCCESS_ONLY
 from sim.recorded_observations import RecordedObservation
 
 # Row of a series → its number.
@@ -38,11 +38,14 @@ class _Moment(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A plan, and the step and the state in which it was made."""
+    """A plan, the step and the state in which it was made, and what came with it."""
 
     step: int
     snapshot: np.ndarray | None
     chunk: np.ndarray
+    alternatives: np.ndarray | None
+    intermediate_plans: np.ndarray | None
+    features: Mapping[str, np.ndarray] | None = None
 
 
 class EpisodeRecorder:
@@ -68,9 +71,6 @@ class EpisodeRecorder:
         self._actions: list[np.ndarray] = []
         self._results: list[StepResult] = []
         self._plans: list[_Plan] = []
-        self._alternatives: list[np.ndarray] = []
-        self._intermediate_plans: list[np.ndarray] = []
-        self._features: list[Mapping[str, np.ndarray]] = []
         self._looks: dict[int, RecordedObservation] = {}
         self._instruction: str | None = None
         self._success = False
@@ -82,16 +82,15 @@ class EpisodeRecorder:
         if isinstance(event, ControlStep):
             self.record_step(event.action, event.result)
             return
-        is_first = self._record_plan(
+        plan = _Plan(
             event.step,
             event.snapshot,
             event.plan,
             event.alternatives,
             event.intermediate_plans,
+            event.features,
         )
-        if event.features is not None:
-            self._features.append(event.features)
-        self._record_decision_series(is_first, event.signals)
+        self._record_plan(plan, event.signals)
         self.record_looks(event.step, event.memory)
 
     def record_decision(
@@ -106,8 +105,7 @@ class EpisodeRecorder:
 
         Alternatives and intermediate plans are given at every decision of an episode or at none.
         """
-        is_first = self._record_plan(step, snapshot, plan, alternatives, intermediate_plans)
-        self._record_decision_series(is_first, {})
+        self._record_plan(_Plan(step, snapshot, plan, alternatives, intermediate_plans), {})
 
     def record_looks(self, step: int, memory: EpisodeMemory) -> None:
         """Keep the observations of a decision at that step if they are recorded, each of them once.
@@ -175,18 +173,12 @@ class EpisodeRecorder:
         """
         other = EpisodeRecorder(records_observations=self._records_observations)
         other.start(self._env, self._episode_index)
-        n_plans = sum(plan.step < n_steps for plan in self._plans)
         other._moments = self._moments[: n_steps + 1]
         other._actions = self._actions[:n_steps]
         other._results = self._results[:n_steps]
-        other._plans = self._plans[:n_plans]
-        other._alternatives = self._alternatives[:n_plans]
-        other._intermediate_plans = self._intermediate_plans[:n_plans]
-        other._features = self._features[:n_plans]
+        other._plans = [plan for plan in self._plans if plan.step < n_steps]
         other._instruction = self._instruction
-        for step, look in self._looks.items():
-            if step < n_steps:
-                other._looks[step] = look
+        other._looks = {step: look for step, look in self._looks.items() if step < n_steps}
         for name, (series, rows) in self._series.items():
             n_rows = other._count_rows(series.axis)
             kept = {row: value for row, value in rows.items() if row < n_rows}
@@ -202,7 +194,6 @@ class EpisodeRecorder:
         if trajectories:
             chosen = trajectories[choose_goal(trajectories, success)]
             arrays = self._stack(chosen, trajectories)
-        looks = [self._looks[step] for step in sorted(self._looks)]
         return EpisodeRecord(
             task=self._env.spec.task,
             episode_index=self._episode_index,
@@ -212,30 +203,16 @@ class EpisodeRecorder:
             arrays=arrays,
             trajectory=chosen,
             features=self._stack_features(),
-            looks=tuple(looks),
+            looks=tuple(look for _, look in sorted(self._looks.items())),
             instruction=self._instruction,
         )
 
-    def _record_plan(
-        self,
-        step: int,
-        snapshot: np.ndarray | None,
-        plan: np.ndarray,
-        alternatives: np.ndarray | None,
-        intermediate_plans: np.ndarray | None,
-    ) -> bool:
-        """Record a plan, and return whether it recorded the first moment of the episode."""
+    def _record_plan(self, plan: _Plan, signals: Mapping[str, float]) -> None:
+        """Record a plan, and the first moment of the episode before its first plan."""
         is_first = not self._moments
         if is_first:
             self._record_moment(self._env.progress())
-        self._plans.append(_Plan(step, snapshot, plan))
-        if alternatives is not None:
-            self._alternatives.append(alternatives)
-        if intermediate_plans is not None:
-            self._intermediate_plans.append(intermediate_plans)
-        return is_first
-
-    def _record_decision_series(self, is_first: bool, signals: Mapping[str, float]) -> None:
+        self._plans.append(plan)
         if is_first:
             self._record_series("moment", {})
         self._record_series("prediction", signals)
@@ -291,57 +268,49 @@ class EpisodeRecorder:
         return counts[axis]
 
     def _stack_features(self) -> dict[str, np.ndarray] | None:
-        if not self._features:
+        rows = [plan.features for plan in self._plans if plan.features is not None]
+        if not rows:
             return None
-        stacked = {}
-        for name in self._features[0]:
-            rows = [features[name] for features in self._features]
-            stacked[name] = np.stack(rows)
-        return stacked
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
-    @property
-    def _goals(self) -> tuple[Goal, ...]:
-        """Return the goals of the task.
+    def _make_trajectories(self) -> list[Trajectory]:
+        """Return the trajectory of each goal.
 
         An environment that declares none has one goal: the success that its steps report.
         """
-        return self._env.spec.goals or (SUCCESS_ONLY.goal("success"),)
-
-    def _make_trajectories(self) -> list[Trajectory]:
-        """Return the trajectory of each goal."""
+        spec = self._env.spec
         ee_pos = np.stack([moment.ee_pos_world for moment in self._moments])
-        closes = self._find_closing_commands()
+        closes = find_closing_commands(self._stack_actions(), spec.action)
+        goals = spec.goals
         progress = [moment.progress for moment in self._moments]
-        if not self._env.spec.goals:
+        if not goals:
+            goals = (SUCCESS_ONLY.goal("success"),)
             met = [False, *(result.success for result in self._results)]
             progress = [(Progress(met=holds),) for holds in met]
-        progress_of_goal = zip(*progress, strict=True)
         return [
             make_trajectory(goal, of_goal, ee_pos, closes)
-            for goal, of_goal in zip(self._goals, progress_of_goal, strict=True)
+            for goal, *of_goal in zip(goals, *progress, strict=True)
         ]
 
     def _stack_actions(self) -> Float32[np.ndarray, "T action_dim"]:
         actions = np.array(self._actions, dtype=np.float32)
         return actions.reshape(-1, self._env.spec.action.dim)
 
-    def _find_closing_commands(self) -> Bool[np.ndarray, " T"]:
-        return find_closing_commands(self._stack_actions(), self._env.spec.action)
-
-    def _stack(self, chosen: Trajectory, trajectories: list[Trajectory]) -> EpisodeArrays:
+    def _stack(
+        self,
+        chosen: Trajectory,
+        trajectories: list[Trajectory],
+    ) -> EpisodeArrays:
         moments = self._moments
         plans = self._plans
         steps = np.array([plan.step for plan in plans], dtype=np.int64)
         clipped = [result.clipped for result in self._results]
-        ik_error_m = np.full(len(self._results), nan)
-        for step, result in enumerate(self._results):
-            if result.ik_error_m is not None:
-                ik_error_m[step] = result.ik_error_m
+        ik_error_m = [result.ik_error_m for result in self._results]  # None becomes nan
         return EpisodeArrays(
             state=np.stack([moment.state for moment in moments]),
             action=self._stack_actions(),
             clipped=np.array(clipped, dtype=bool),
-            ik_error_m=ik_error_m,
+            ik_error_m=np.array(ik_error_m, dtype=np.float64),
             ee_pos_world=np.stack([moment.ee_pos_world for moment in moments]),
             goals_met=np.stack([trajectory.met for trajectory in trajectories], axis=1),
             prediction_step=steps,
@@ -349,8 +318,8 @@ class EpisodeRecorder:
             n_executed=np.diff(steps, append=len(self._actions)),
             step_snapshot=_stack_all([moment.snapshot for moment in moments]),
             snapshot=_stack_all([plan.snapshot for plan in plans]),
-            alternative_chunk=_stack_all(self._alternatives),
-            intermediate_chunk=_stack_all(self._intermediate_plans),
+            alternative_chunk=_stack_all([plan.alternatives for plan in plans]),
+            intermediate_chunk=_stack_all([plan.intermediate_plans for plan in plans]),
             closes_gripper=chosen.closes_gripper,
             series=self.series,
             **fill_goal_arrays(chosen),

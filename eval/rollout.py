@@ -187,13 +187,8 @@ def _decide(
     alternatives = None
     if chunk.alternatives is not None:
         alternatives = np.concatenate([plan[None], chunk.alternatives[0]])
-    intermediate_plans = None
-    if chunk.intermediate_plans is not None:
-        intermediate_plans = chunk.intermediate_plans[0]
-    features = None
-    if chunk.features is not None:
-        features = {name: rows[0] for name, rows in chunk.features.items()}
-    signals = {name: float(rows[0]) for name, rows in chunk.signals.items()}
+    intermediate_plans = chunk.intermediate_plans
+    features = chunk.features
     return Decision(
         step=request.step,
         prediction_index=request.prediction_index,
@@ -201,9 +196,9 @@ def _decide(
         snapshot=request.snapshot,
         plan=plan,
         alternatives=alternatives,
-        intermediate_plans=intermediate_plans,
-        features=features,
-        signals=signals,
+        intermediate_plans=None if intermediate_plans is None else intermediate_plans[0],
+        features=features and {name: rows[0] for name, rows in features.items()},
+        signals={name: float(rows[0]) for name, rows in chunk.signals.items()},
     )
 
 
@@ -218,11 +213,10 @@ def _make_rngs(
     Indices that are 0 are left out of its seed, so that neither samples nor branches change a
     recorded plan.
     """
-    task = env.spec.task
     rngs = []
     for sample_index in range(settings.n_samples):
-        more = [index for index in (sample_index, settings.seed) if index]
-        rngs.append(episode_rng(task, episode_index, prediction_index, *more))
+        more = filter(None, (sample_index, settings.seed))
+        rngs.append(episode_rng(env.spec.task, episode_index, prediction_index, *more))
     return tuple(rngs)
 
 

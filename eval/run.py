@@ -25,23 +25,11 @@ from sim.env import Env
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
 from sim.registry import make_env
 
-type _FillIn = Callable[[np.ndarray], np.ndarray]
-
-
-def _fill_with_nan(rows: np.ndarray) -> np.ndarray:
-    return np.full(len(rows), np.nan)
-
-
-def _select_last_stage(progress: np.ndarray) -> np.ndarray:
-    """Return the stage "placed"."""
-    return progress[:, -1:]
-
-
 # Arrays that older files do not have → the array that they are made from, and how. Those files are
-# of joint environments with one goal, pick and place.
-_LATER_ARRAYS: dict[str, tuple[str, _FillIn]] = {
-    "ik_error_m": ("action", _fill_with_nan),
-    "goals_met": ("progress", _select_last_stage),
+# of joint environments with one goal, pick and place, whose last stage is "placed".
+_LATER_ARRAYS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "ik_error_m": ("action", lambda actions: np.full(len(actions), np.nan)),
+    "goals_met": ("progress", lambda progress: progress[:, -1:]),
 }
 _OPTIONAL_ARRAYS = frozenset(f.name for f in fields(EpisodeArrays) if f.default is not MISSING)
 
@@ -60,7 +48,10 @@ class Run:
     path: Path
     description: RunDescription
     _known_rows: dict[tuple[int, int], list[EpisodeRow]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
+        default_factory=dict,
+        init=False,
+        repr=False,
+        compare=False,
     )
 
     @classmethod
@@ -88,12 +79,11 @@ class Run:
             # The error of this says what is wrong with the file.
             return load_rows(self.path)
         state = (stat.st_mtime_ns, stat.st_size)
-        rows = self._known_rows.get(state)
-        if rows is None:
+        if state not in self._known_rows:
             rows = load_rows(self.path)
             self._known_rows.clear()
             self._known_rows[state] = rows
-        return list(rows)
+        return list(self._known_rows[state])
 
     @property
     def branches(self) -> list[BranchRow]:
@@ -115,9 +105,8 @@ class Run:
         if self.description.decision is not None:
             return []
         config = self.description.config
-        asked = range(config.first_episode, config.first_episode + config.episodes)
         finished = {(row.task, row.episode_index) for row in self.rows}
-        episodes = itertools.product(self.description.tasks, asked)
+        episodes = itertools.product(self.description.tasks, config.episode_indices)
         return [episode for episode in episodes if episode not in finished]
 
     @property
@@ -203,8 +192,7 @@ class Run:
             ) from error
 
     def _warn_of_other_physics(self) -> None:
-        versions = self.description.versions or {}
-        then = versions.get("mujoco")
+        then = (self.description.versions or {}).get("mujoco")
         now = version("mujoco")
         if then not in (None, now):
             warnings.warn(

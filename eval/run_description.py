@@ -150,9 +150,8 @@ class RunDescription:
     def to_json(self) -> dict[str, Any]:
         """Return the description as `json.loads` would: tuples are lists."""
         content = asdict(self)
-        content["config"] = {
-            name: value for name, value in content["config"].items() if name not in FREE_ON_RESUME
-        }
+        for name in FREE_ON_RESUME:
+            del content["config"][name]
         for name in ("resumed", "decision"):
             if not content[name]:
                 del content[name]
@@ -169,8 +168,11 @@ def load_description(path: Path) -> RunDescription:
     try:
         return decode(RunDescription, update_description(content), "")
     except ValueError as error:
-        expected = f"a whole {RUN_FILE}, as `eval` writes it"
-        raise WhiskerError(_subject(path), expected=expected, got=str(error)) from error
+        raise WhiskerError(
+            _subject(path),
+            expected=f"a whole {RUN_FILE}, as `eval` writes it",
+            got=str(error),
+        ) from error
 
 
 def load_as_written(path: Path) -> dict[str, Any]:
@@ -183,23 +185,33 @@ def load_as_written(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        got, hint = error.strerror or str(error), "Check the path."
         raise WhiskerError(
-            _subject(path), expected=f"a run folder with a {RUN_FILE}", got=got, hint=hint
+            _subject(path),
+            expected=f"a run folder with a {RUN_FILE}",
+            got=error.strerror or str(error),
+            hint="Check the path.",
         ) from error
     except ValueError as error:
-        hint = "It was damaged after it was written, and says no longer what was run."
         raise WhiskerError(
-            f"file {str(file)!r}", expected="JSON", got=str(error), hint=hint
+            f"file {str(file)!r}",
+            expected="JSON",
+            got=str(error),
+            hint="It was damaged after it was written, and says no longer what was run.",
         ) from error
     version = content.get("version") if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise WhiskerError(
-            _subject(path), expected=f"a {RUN_FILE} with a version", got="one without"
+            _subject(path),
+            expected=f"a {RUN_FILE} with a version",
+            got="one without",
         )
     if version > VERSION:
-        expected, hint = f"version {VERSION}", "Update whisker-eval."
-        raise WhiskerError(_subject(path), expected=expected, got=str(version), hint=hint)
+        raise WhiskerError(
+            _subject(path),
+            expected=f"version {VERSION}",
+            got=str(version),
+            hint="Update whisker-eval.",
+        )
     return content
 
 

@@ -12,9 +12,6 @@
 An episode's arrays are on the disk before its row. So if the row exists, the rest does too.
 """
 
-import fcntl
-import json
-import os
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +26,8 @@ from cknna.episode_features import (
 from eval.branches import BRANCHES_FOLDER
 from eval.episode_arrays import EpisodeArrays, EpisodeRecord
 from eval.episode_file import save_arrays
-from eval.episode_row import ROWS_FILE, EpisodeRow, cut_torn_line, load_rows
+from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
+from eval.rows_file import append_row, open_rows
 from eval.run_description import (
     Resumption,
     RunDescription,
@@ -52,11 +50,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Open an existing folder, and remove what a crash left unfinished."""
         self.path = path
-        # With a buffer, a row that could not be written would be written again when the file is
-        # closed.
-        self._file = (path / ROWS_FILE).open("ab", buffering=0)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = open_rows(path / ROWS_FILE)
         except BlockingIOError as error:
             raise WhiskerError(
                 f"run {str(path)!r}",
@@ -64,8 +59,10 @@ class RunFolder:
                 got="another `eval` that writes",
                 hint="Wait until it has ended.",
             ) from error
-        cut_torn_line(path / ROWS_FILE)
-        _remove_unfinished(path)
+        # Unfinished videos stay: one may be in the making.
+        for folder in ("episodes", FEATURES_FOLDER, OBSERVATIONS_FOLDER, BRANCHES_FOLDER):
+            for left_behind in (path / folder).rglob(f"{UNFINISHED_PREFIX}*"):
+                left_behind.unlink()
         self.rows = load_rows(path)
 
     @classmethod
@@ -115,14 +112,14 @@ class RunFolder:
         Raises:
             WhiskerError: the disk is full or gone. The rows before are safe.
         """
-        line = json.dumps(row.to_json()) + "\n"
         try:
             if record.arrays is not None:
                 save_arrays(self.path / arrays_path(row), record.arrays)
                 self._save_features(record, record.arrays, row)
-                self._save_observations(record, row)
-            self._file.write(line.encode())
-            os.fsync(self._file.fileno())
+                if record.looks:
+                    path = self.path / observations_path(row.task, row.episode_index)
+                    save_observations(path, list(record.looks))
+            append_row(self._file, row.to_json())
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self.rows.append(row)
@@ -152,11 +149,6 @@ class RunFolder:
         path = self.path / episode_features_path(row.task, row.episode_index)
         save_episode_features(path, features)
 
-    def _save_observations(self, record: EpisodeRecord, row: EpisodeRow) -> None:
-        if record.looks:
-            path = self.path / observations_path(row.task, row.episode_index)
-            save_observations(path, list(record.looks))
-
 
 def arrays_path(row: EpisodeRow) -> Path:
     """Return the path of an episode's arrays, relative to the run folder."""
@@ -168,11 +160,7 @@ def video_path(row: EpisodeRow) -> Path:
     return Path("videos") / row.task / f"{row.episode_index}-{row.outcome}.mp4"
 
 
-def _make_run_folder(
-    parent: Path,
-    name: str,
-    description: RunDescription,
-) -> Path:
+def _make_run_folder(parent: Path, name: str, description: RunDescription) -> Path:
     """Make the folder, which has `run.json` and an empty rows file from the first moment.
 
     A number is appended if a run of the same second has the name already.
@@ -188,13 +176,6 @@ def _make_run_folder(
         if not path.exists():
             return unfinished.rename(path)
     raise FileExistsError(name)
-
-
-def _remove_unfinished(path: Path) -> None:
-    """Remove unfinished files of episodes, but not of videos: one may be in the making."""
-    for folder in ("episodes", FEATURES_FOLDER, OBSERVATIONS_FOLDER, BRANCHES_FOLDER):
-        for left_behind in (path / folder).rglob(f"{UNFINISHED_PREFIX}*"):
-            left_behind.unlink()
 
 
 def _unwritable(path: Path, error: OSError) -> WhiskerError:

@@ -1,5 +1,6 @@
 """Finds the run folders below a folder, and says why each other folder there is no run."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,13 +84,6 @@ def _folders_in(
         remarks[name] = f"This folder cannot be read: {error.strerror or error}."
         return
     for child in children:
-        is_hidden = child.name.startswith(".")
-        if not is_hidden and _is_folder(child):
+        # Unlike `Path.is_dir`, this returns False for a folder that may not be looked at.
+        if not child.name.startswith(".") and os.path.isdir(child):  # noqa: PTH112
             yield child
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False

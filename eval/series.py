@@ -64,8 +64,7 @@ class Series:
     @property
     def title(self) -> str:
         """Return the name in words, without its unit."""
-        name = self.name.removesuffix(f"_{self.unit}")
-        return name.replace("_", " ")
+        return self.name.removesuffix(f"_{self.unit}").replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,10 @@ def row_at(
 
 def series_to_json(recorded: Mapping[str, RecordedSeries]) -> str:
     """Return the description of series, without their values, by name."""
+    columns = ("unit", "axis", "meaning", "is_reproducible")
     described = {}
     for name, each in recorded.items():
-        series = each.series
-        described[name] = {
-            "unit": series.unit,
-            "axis": series.axis,
-            "meaning": series.meaning,
-            "is_reproducible": series.is_reproducible,
-        }
+        described[name] = {column: getattr(each.series, column) for column in columns}
     return json.dumps(described)
 
 

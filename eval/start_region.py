@@ -79,8 +79,7 @@ def find_start_region(
     on the rest. Look at its `p_value` before you believe it.
     """
     n = len(values)
-    n_success = int(success.sum())
-    n_rarer = min(n_success, n - n_success)
+    n_rarer = min(success.sum(), (~success).sum())
     if n < _LEAST_EPISODES or n_rarer < _LEAST_OF_A_KIND:
         return None
     found_on = np.arange(n) % 2 == 0
@@ -88,18 +87,16 @@ def find_start_region(
     conditions = _find_conditions(values[found_on], success[found_on])
     if not conditions:
         return None
-    holds = [condition.holds(values) for condition in conditions]
-    is_inside = np.logical_and.reduce(holds)
+    is_inside = np.all([condition.holds(values) for condition in conditions], axis=0)
     table = []
     for side in (is_inside, ~is_inside):
         n_good, n_tested = _count(success, side & tested_on)
         table.append([n_good, n_tested - n_good])
-    test = fisher_exact(table, alternative="greater")
     return StartRegion(
         conditions=conditions,
         inside=_count(success, is_inside),
         outside=_count(success, ~is_inside),
-        p_value=float(test.pvalue),
+        p_value=float(fisher_exact(table, alternative="greater").pvalue),
         n_tested=int(tested_on.sum()),
     )
 
@@ -113,7 +110,12 @@ def _find_conditions(
     It is () if no split leaves enough episodes on each side.
     """
     n = len(values)
-    candidates = _make_candidates(values)
+    candidates = [
+        Condition(variable, is_above, float(threshold))
+        for variable, column in enumerate(values.T)
+        for threshold in _find_thresholds(column)
+        for is_above in (True, False)
+    ]
     if not candidates:
         return ()
     masks = np.array([condition.holds(values) for condition in candidates], float)
@@ -136,24 +138,13 @@ def _find_conditions(
     return tuple(candidates[index] for index in chosen)
 
 
-def _make_candidates(values: Float[np.ndarray, "episode variable"]) -> list[Condition]:
-    candidates = []
-    for variable, column in enumerate(values.T):
-        for threshold in _find_thresholds(column):
-            for is_above in (True, False):
-                condition = Condition(variable, is_above, float(threshold))
-                candidates.append(condition)
-    return candidates
-
-
 def _find_thresholds(column: Float[np.ndarray, " episode"]) -> Float[np.ndarray, " threshold"]:
     """Return the middles between neighbouring values, at most `_MOST_THRESHOLDS` of them."""
     distinct = np.unique(column)
     middles = (distinct[1:] + distinct[:-1]) / 2
     if len(middles) <= _MOST_THRESHOLDS:
         return middles
-    last = len(middles) - 1
-    places = np.linspace(0, last, _MOST_THRESHOLDS)
+    places = np.linspace(0, len(middles) - 1, _MOST_THRESHOLDS)
     return middles[places.round().astype(int)]
 
 
@@ -170,5 +161,4 @@ def _log_likelihood(good: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 def _count(success: np.ndarray, where: np.ndarray) -> tuple[int, int]:
     """Return (successes, episodes)."""
-    n_success = success[where].sum()
-    return int(n_success), int(where.sum())
+    return int(success[where].sum()), int(where.sum())

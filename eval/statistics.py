@@ -7,7 +7,7 @@ from math import nan
 
 import numpy as np
 
-from eval.episode_row import EpisodeRow
+from eval.episode_row import EpisodeRow, Rows
 from eval.outcome import OUTCOMES, find_facts
 from eval.proportions import compute_wilson_interval
 from sim.goals.pick_and_place import PICK_AND_PLACE
@@ -64,7 +64,7 @@ class StageCount:
     n_episodes: int
 
 
-def summarise(rows: Sequence[EpisodeRow]) -> RunSummary:
+def summarise(rows: Rows) -> RunSummary:
     """Return the summary of the rows."""
     judged = [row for row in rows if row.is_judged]
     successes = [row for row in judged if row.success]
@@ -121,15 +121,10 @@ def count_stages(rows: Iterable[EpisodeRow]) -> tuple[StageCount, ...]:
         n_before = len(n_met_by_row)
         for number, stage in enumerate(stages, start=1):
             n_through = sum(n_met >= number for n_met in n_met_by_row)
-            count = StageCount(
-                kind=kind_name,
-                stage=stage,
-                number=number,
-                n_through=n_through,
-                n_lost=n_before - n_through,
-                n_episodes=len(n_met_by_row),
+            n_lost = n_before - n_through
+            counts.append(
+                StageCount(kind_name, stage, number, n_through, n_lost, len(n_met_by_row))
             )
-            counts.append(count)
             n_before = n_through
     return tuple(counts)
 
@@ -147,14 +142,14 @@ def count_met_stages(row: EpisodeRow) -> int | None:
     return stages.index(row.failed_stage) if row.failed_stage in stages else None
 
 
-def _count_outcomes(rows: Sequence[EpisodeRow]) -> dict[str, int]:
+def _count_outcomes(rows: Rows) -> dict[str, int]:
     counts = Counter(str(row.outcome) for row in rows)
     unknown = sorted(counts.keys() - OUTCOMES.keys())
     names = [*map(str, OUTCOMES), *unknown]
     return {name: counts[name] for name in names}
 
 
-def _compute_ik_failure_rate(rows: Sequence[EpisodeRow]) -> float:
+def _compute_ik_failure_rate(rows: Rows) -> float:
     n_steps = 0
     n_failures = 0.0
     for row in rows:

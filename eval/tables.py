@@ -1,6 +1,6 @@
 """Makes the tables of a run for the terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import isnan
 
 from rich.console import Console
@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from eval.episode_row import EpisodeRow
+from eval.episode_row import EpisodeRow, Rows
 from eval.outcome import OUTCOMES, Outcome, find_facts, label_outcome
 from eval.statistics import RunSummary, compute_macro_average, summarise_tasks
 
@@ -36,11 +36,7 @@ def summary_table(
     table.add_section()
     for outcome, count in summary.outcomes.items():
         name = outcome if outcome in OUTCOMES else label_outcome(outcome)
-        table.add_row(
-            f"  {name}",
-            str(count),
-            style=_style_of(outcome) if count else "dim",
-        )
+        table.add_row(f"  {name}", str(count), style=_style_of(outcome) if count else "dim")
     table.add_section()
     table.add_row("pick rate", _percent(summary.pick_rate))
     table.add_row("drop rate (of the picked-up)", _percent(summary.drop_rate))
@@ -73,11 +69,7 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
     for task, summary in summaries.items():
         env = tasks.get(task, "").removeprefix(suite)
         # In a narrow terminal, the name is cut to one line.
-        name = Text(
-            task.removeprefix(suite),
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+        name = Text(task.removeprefix(suite), no_wrap=True, overflow="ellipsis")
         table.add_row(
             escape(env),
             name,
@@ -87,14 +79,7 @@ def task_table(tasks: Mapping[str, str], summaries: Mapping[str, RunSummary]) ->
         )
     table.add_section()
     average = _percent(compute_macro_average(summaries.values()))
-    table.add_row(
-        "",
-        "macro average",
-        f"{len(summaries)} tasks",
-        average,
-        "",
-        style="bold",
-    )
+    table.add_row("", "macro average", f"{len(summaries)} tasks", average, style="bold")
     return table
 
 
@@ -104,14 +89,13 @@ def event_table(rows: Iterable[EpisodeRow]) -> Table | None:
     It is None below two failures, since `failure_table` shows a single one. Rows of older runs have
     no event; their steps are those at which the outcome was decided.
     """
-    steps_by_event: dict[str, list[int]] = {}
-    for row in rows:
-        if not row.success:
-            event = str(row.decisive_event or "not recorded").replace("_", " ")
-            steps_by_event.setdefault(event, []).append(row.shown_step)
-    n_failures = sum(len(steps) for steps in steps_by_event.values())
-    if n_failures < 2:
+    failures = [row for row in rows if not row.success]
+    if len(failures) < 2:
         return None
+    steps_by_event: dict[str, list[int]] = {}
+    for row in failures:
+        event = str(row.decisive_event or "not recorded").replace("_", " ")
+        steps_by_event.setdefault(event, []).append(row.shown_step)
     table = _make_table("where the failures went wrong")
     table.add_column("what happened")
     table.add_column("episodes", justify="right")
@@ -133,18 +117,14 @@ def failure_table(rows: Iterable[EpisodeRow], tasks: Mapping[str, str]) -> Table
     failed = [row for row in rows if not row.success]
     if not failed:
         return None
-    has_tasks = len(tasks) > 1
+    # The task is left out if there is only one.
+    first = 0 if len(tasks) > 1 else 1
     table = _make_table("failures")
-    columns = ["episode", "outcome", "stage not met", "went wrong at step"]
-    if has_tasks:
-        columns.insert(0, "task")
-    for column in columns:
+    for column in ("task", "episode", "outcome", "stage not met", "went wrong at step")[first:]:
         table.add_column(column, overflow="fold")
     for row in failed[:_LISTED_FAILURES]:
-        cells = _list_failure_cells(row)
-        if has_tasks:
-            cells.insert(0, escape(tasks.get(row.task, row.task)))
-        table.add_row(*cells)
+        cells = [escape(tasks.get(row.task, row.task)), *_list_failure_cells(row)]
+        table.add_row(*cells[first:])
     if len(failed) > _LISTED_FAILURES:
         table.caption = f"and {len(failed) - _LISTED_FAILURES} more, in episodes.jsonl"
     return table
@@ -167,7 +147,7 @@ def print_summary(
     console: Console,
     title: str,
     summary: RunSummary,
-    rows: Sequence[EpisodeRow],
+    rows: Rows,
     tasks: Mapping[str, str],
 ) -> None:
     """Print all tables of a run.
@@ -197,8 +177,7 @@ def _style_of(outcome: str) -> str:
 
 def _list_failure_cells(row: EpisodeRow) -> list[str]:
     failed_stage = row.failed_stage or ""
-    has_event = row.decisive_event and not row.error
-    event = f", {row.decisive_event}" if has_event else ""
+    event = f", {row.decisive_event}" if row.decisive_event and not row.error else ""
     return [
         str(row.episode_index),
         row.outcome,
@@ -216,9 +195,5 @@ def _percent(share: float) -> str:
     return _number(100 * share, ".1f", " %")
 
 
-def _number(
-    value: float,
-    form: str,
-    unit: str = "",
-) -> str:
+def _number(value: float, form: str, unit: str = "") -> str:
     return "-" if isnan(value) else f"{value:{form}}{unit}"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from eval.grasps import find_stretches
 from eval.outcome import Event, Outcome
 from sim.env import Progress
 from sim.goals.articulated import ARTICULATED
@@ -86,20 +87,18 @@ def make_trajectory(
     Args:
         progress: progress of that goal at each moment.
     """
-    met = [moment.met for moment in progress]
-    stages = {}
-    for name in goal.stages:
-        holds = [moment.stages[name] for moment in progress]
-        stages[name] = np.array(holds, dtype=bool)
-    measures = {}
-    for name in goal.measures:
-        values = [moment.measures[name] for moment in progress]
-        measures[name] = np.array(values, float)
+    stages = {
+        name: np.array([moment.stages[name] for moment in progress], bool) for name in goal.stages
+    }
+    measures = {
+        name: np.array([moment.measures[name] for moment in progress], float)
+        for name in goal.measures
+    }
     positions = [moment.object_pos_world for moment in progress]
     present = [position for position in positions if position is not None]
     return Trajectory(
         goal=goal,
-        met=np.array(met, dtype=bool),
+        met=np.array([moment.met for moment in progress], bool),
         stages=stages,
         measures=measures,
         ee_pos_world=ee_pos_world,
@@ -110,8 +109,7 @@ def make_trajectory(
 
 def find_best(values: Float64[np.ndarray, " n"], tolerance: float) -> int:
     """Return the first index whose value is within the tolerance of the largest."""
-    lowest = np.nanmax(values) - tolerance
-    return int(np.argmax(values >= lowest))
+    return int(np.argmax(values >= np.nanmax(values) - tolerance))
 
 
 def or_end(
@@ -120,16 +118,20 @@ def or_end(
     event: Event,
 ) -> tuple[int, Event]:
     """Return the step after which there was no progress, or the end if there still was."""
-    stalled_steps = trajectory.goal.thresholds["stalled_steps"]
-    if best_step > trajectory.last_step - stalled_steps:
+    if best_step > trajectory.last_step - trajectory.goal.thresholds["stalled_steps"]:
         return trajectory.last_step, Event.END
     return best_step, event
 
 
+def find_undoing(trajectory: Trajectory) -> tuple[int, Event]:
+    """Return the step at which a goal that was met last ceased to hold, or the end."""
+    _, end = find_stretches(trajectory.met)[-1]
+    return min(end, trajectory.last_step), Event.UNDONE
+
+
 def find_closest_approach(trajectory: Trajectory) -> tuple[int, Event]:
     """Return the step at which the gripper came closest to the object, or to the part."""
-    stalled_m = trajectory.goal.thresholds["stalled_m"]
-    step = find_best(-trajectory.gripper_distance_m, stalled_m)
+    step = find_best(-trajectory.gripper_distance_m, trajectory.goal.thresholds["stalled_m"])
     return or_end(trajectory, step, Event.CLOSEST_APPROACH)
 
 
@@ -140,20 +142,20 @@ def fill_goal_arrays(trajectory: Trajectory) -> dict[str, Any]:
     """
     n = len(trajectory.met)
     measures = trajectory.measures
-    arrays: dict[str, Any] = {"object_pos_world": trajectory.object_pos_world}
-    if trajectory.goal.kind == ARTICULATED.name:
-        progress = np.zeros((n, len(PICK_AND_PLACE.stages)), bool)
-        progress[:, -1] = trajectory.met
-        arrays["progress"] = progress
-        arrays["object_height_m"] = np.zeros(n)
-        arrays["goal_distance_m"] = np.full(n, np.nan)
-        return arrays | measures
-    arrays["progress"] = _stack_columns(trajectory.stages, n, bool)
+    arrays: dict[str, Any] = {
+        "object_pos_world": trajectory.object_pos_world,
+        "progress": _stack_columns(trajectory.stages, n, bool),
+    }
     if trajectory.goal.kind == PICK_AND_PLACE.name:
-        arrays["joint_progress"] = np.full(n, np.nan)
-        return arrays | measures
-    arrays["measures"] = _stack_columns(measures, n, float)
-    return arrays
+        return arrays | measures | {"joint_progress": np.full(n, np.nan)}
+    if trajectory.goal.kind != ARTICULATED.name:
+        return arrays | {"measures": _stack_columns(measures, n, float)}
+    progress = np.zeros((n, len(PICK_AND_PLACE.stages)), bool)
+    progress[:, -1] = trajectory.met
+    arrays["progress"] = progress
+    arrays["object_height_m"] = np.zeros(n)
+    arrays["goal_distance_m"] = np.full(n, np.nan)
+    return arrays | measures
 
 
 def _stack_columns(
@@ -162,6 +164,4 @@ def _stack_columns(
     dtype: type,
 ) -> np.ndarray:
     """Return the columns as a matrix, which has n rows even without columns."""
-    if not columns:
-        return np.zeros((n, 0), dtype)
-    return np.stack(list(columns.values()), axis=1)
+    return np.stack(list(columns.values()), axis=1) if columns else np.zeros((n, 0), dtype)

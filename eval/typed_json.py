@@ -16,17 +16,21 @@ _SCALARS: dict[Any, tuple[type, ...]] = {
 }
 
 
-def decode[T](
-    kind: type[T],
+_hints = cache(get_type_hints)
+
+
+def decode(
+    kind: Any,
     value: Any,
     name: str,
-) -> T:
+) -> Any:
     """Return the dataclass that was saved as the JSON value `value`.
 
     Unknown keys are left out, and an absent field takes its default. Lists become tuples, and
     strings the members of a `StrEnum`.
 
     Args:
+        kind: the dataclass, or the annotation of one of its fields.
         value: the result of `json.loads`.
         name: name of the value in errors; its fields are "<name>.<field>".
 
@@ -34,14 +38,6 @@ def decode[T](
         ValueError: a field without a default is absent, or a value has another type than its
             annotation.
     """
-    return _decode(kind, value, name)
-
-
-def _decode(
-    kind: Any,
-    value: Any,
-    name: str,
-) -> Any:
     origin = get_origin(kind)
     arguments = get_args(kind)
     if origin in (Union, UnionType):
@@ -54,7 +50,7 @@ def _decode(
         _, kind_of_value = arguments
         decoded = {}
         for key, each in _checked(value, (dict,), name).items():
-            decoded[key] = _decode(kind_of_value, each, f"{name}.{key}")
+            decoded[key] = decode(kind_of_value, each, f"{name}.{key}")
         return decoded
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(value)
@@ -72,7 +68,7 @@ def _decode_union(
     others = [kind for kind in kinds if kind is not type(None)]
     if value is None or len(others) > 1:
         return value
-    return _decode(others[0], value, name)
+    return decode(others[0], value, name)
 
 
 def _decode_tuple(
@@ -85,7 +81,7 @@ def _decode_tuple(
     if len(values) != len(kinds):
         raise ValueError(f"{values!r} as {name}")
     pairs = zip(kinds, values, strict=True)
-    return tuple(_decode(kind, value, name) for kind, value in pairs)
+    return tuple(decode(kind, value, name) for kind, value in pairs)
 
 
 def _decode_fields(
@@ -100,15 +96,10 @@ def _decode_fields(
             continue
         if field.name in values:
             field_name = f"{name}.{field.name}".lstrip(".")
-            known[field.name] = _decode(hints[field.name], values[field.name], field_name)
+            known[field.name] = decode(hints[field.name], values[field.name], field_name)
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"one without {name}.{field.name}".replace(" .", " "))
     return kind(**known)
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 def _checked(

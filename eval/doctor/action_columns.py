@@ -10,12 +10,13 @@ from sim.spec import ActionSpec
 
 def range_of(action: ActionSpec) -> Float[np.ndarray, " action_dim"]:
     """Return the width of the actuators' range, high - low; 1 where that is zero."""
-    span = np.array(action.high) - np.array(action.low)
+    span = np.subtract(action.high, action.low)
     return np.where(span > 0, span, 1.0)
 
 
 def comparable_columns(
-    action: ActionSpec, state_names: Sequence[str]
+    action: ActionSpec,
+    state_names: Sequence[str],
 ) -> tuple[Bool[np.ndarray, " action_dim"], str]:
     """Return which actions are targets for the state number at the same index.
 
@@ -30,6 +31,11 @@ def comparable_columns(
         states = ", ".join(state_names)
         return none, f"the actions ({actions}) are not the state ({states})"
     return linear_columns(action), ""
+
+
+def body_columns(action: ActionSpec) -> Bool[np.ndarray, " action_dim"]:
+    """Return which actions are not the gripper's."""
+    return np.arange(action.dim) != action.gripper_index
 
 
 def linear_columns(action: ActionSpec) -> Bool[np.ndarray, " action_dim"]:

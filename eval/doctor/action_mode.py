@@ -1,18 +1,22 @@
 """Finds actions that are differences from the state and are taken for targets, or the reverse."""
 
-from collections.abc import Sequence
-
 import numpy as np
+from jaxtyping import Bool
 
+from eval.doctor.action_columns import body_columns
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, fail
 from policies.normalisation import FeatureStats
 
 # Actions whose spread is less than this share of the states' spread look like differences.
 _NARROW = 0.2
 
 
-def find_other_mode(context: CheckContext, stats: FeatureStats, evidence: str) -> Finding | None:
+def find_other_mode(
+    context: CheckContext,
+    stats: FeatureStats,
+    evidence: str,
+) -> Finding | None:
     """Return a finding if differences are taken for targets, or targets for differences.
 
     The processors' steps tell which of the two the policy returns. If they do not, the statistics
@@ -22,10 +26,8 @@ def find_other_mode(context: CheckContext, stats: FeatureStats, evidence: str) -
         stats: of the training's actions.
         evidence: of the finding.
     """
-    assert context.normalisation is not None
-    adapters = context.adapters
-    relative = context.normalisation.relative
-    expects_delta = (adapters.policy_actions or context.action.mode) == "delta"
+    relative = context.statistics.relative
+    expects_delta = (context.adapters.policy_actions or context.action.mode) == "delta"
     seems_delta = _looks_delta(context, stats)
     check = "delta or absolute"
     if relative.added and not relative.trained and seems_delta is False:
@@ -63,20 +65,13 @@ def find_other_mode(context: CheckContext, stats: FeatureStats, evidence: str) -
         hint = "Leave --policy-actions delta out, or evaluate in the absolute environment."
     else:
         return None
-    return Finding(
-        check,
-        Level.ERROR,
-        finding,
-        evidence,
-        hint,
-    )
+    return fail(check, finding, evidence, hint)
 
 
 def _advise_on_differences(context: CheckContext) -> str:
     """Return the advice for a policy whose postprocessor leaves its actions as differences."""
-    assert context.normalisation is not None
     spec = context.action
-    relative = context.normalisation.relative
+    relative = context.statistics.relative
     absolute = [index for index in range(spec.dim) if not relative.is_difference(index)]
     hint = (
         "Save the postprocessor with its absolute_actions_processor enabled, "
@@ -93,13 +88,9 @@ def _looks_delta(context: CheckContext, action: FeatureStats) -> bool | None:
 
     Targets lie where the states lie. None if that cannot be decided.
     """
-    assert context.normalisation is not None
-    spec = context.action
-    state = context.normalisation.state
-    if state is None or context.env.state_names != spec.names:
+    if context.env.state_names != context.action.names:
         return None
-    body = [i for i in range(spec.dim) if i != spec.gripper_index]
-    parts = _typical_of(body, state, action)
+    parts = _typical_of(body_columns(context.action), context.statistics.state, action)
     if parts is None:
         return None
     middle, width, action_middle, action_width = parts
@@ -114,14 +105,10 @@ def _looks_delta(context: CheckContext, action: FeatureStats) -> bool | None:
 
 def _looks_like_radians(context: CheckContext, action: FeatureStats) -> bool:
     """Return whether the actions, converted to degrees, lie where the training's states lie."""
-    assert context.normalisation is not None
-    spec = context.action
-    state = context.normalisation.state
-    angles = [i for i, unit in enumerate(spec.units) if unit == "deg" and i != spec.gripper_index]
-    if not angles or state is None:
-        return False
-    parts = _typical_of(angles, state, action)
-    if parts is None:
+    is_in_degrees = [unit == "deg" for unit in context.action.units]
+    angles = body_columns(context.action) & is_in_degrees
+    parts = _typical_of(angles, context.statistics.state, action)
+    if parts is None or not angles.any():
         return False
     middle, width, action_middle, action_width = parts
     is_near = np.abs(np.rad2deg(action_middle) - middle) < width
@@ -130,12 +117,12 @@ def _looks_like_radians(context: CheckContext, action: FeatureStats) -> bool:
 
 
 def _typical_of(
-    indices: Sequence[int], state: FeatureStats, action: FeatureStats
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+    columns: Bool[np.ndarray, " action_dim"],
+    state: FeatureStats | None,
+    action: FeatureStats,
+) -> tuple[np.ndarray, ...] | None:
     """Return (middle, width) of the states, then of the actions; None if either is not known."""
-    if state.typical is None or action.typical is None:
+    if state is None or state.typical is None or action.typical is None:
         return None
-    chosen = list(indices)
-    middle, width = (part[chosen] for part in state.typical)
-    action_middle, action_width = (part[chosen] for part in action.typical)
-    return middle, width, action_middle, action_width
+    indices = np.flatnonzero(columns)
+    return tuple(part[indices] for part in (*state.typical, *action.typical))

@@ -5,7 +5,7 @@ episode. If its plans agree with the expert once, say, its images are flipped ba
 that bug. If they disagree and no known bug explains it, the finding says where they disagree.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from eval.doctor.disagreement import (
     compute_disagreement,
     describe_disagreement,
 )
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, Findings, fail, fine, unknown, warn
 from eval.doctor.image_checks import find_dead_cameras
 from eval.doctor.inputs import STATE, InputUse, measure_inputs
 from eval.doctor.joint_bugs import swapped_gripper_bug
@@ -44,73 +44,54 @@ _UNEXPLAINED = (
 )
 
 
-def check_agreement(context: CheckContext) -> Iterator[Finding]:
+def check_agreement(context: CheckContext) -> Findings:
     """Compare with the expert, and undo one bug after the other if the policy disagrees."""
     reference = context.reference
     if reference is None:
-        yield Finding("agreement", Level.UNKNOWN, "no scripted expert to compare with")
+        yield unknown("agreement", "no scripted expert to compare with")
         return
     obstacle = _find_obstacle(context, reference)
-    if obstacle is not None:
+    if obstacle is None:
+        yield from _compare(context, reference)
+    else:
         yield obstacle
-        return
-    chunks = context.reference_chunks
-    degenerate = _check_degenerate(chunks[:, : context.n_compared], reference)
-    if degenerate is not None:
-        yield degenerate
-        return
-    if context.config.adapters.wrong_instruction:
-        yield Finding(
-            "agreement",
-            Level.UNKNOWN,
-            "not compared with the expert: the policy is told the wrong instruction",
-        )
-        return
-    yield from _compare(context, reference, chunks)
 
 
 def _find_obstacle(context: CheckContext, reference: Reference) -> Finding | None:
     """Return why the policy cannot be compared with the expert; None if it can."""
     check = "agreement"
     if not reference.success:
-        return Finding(check, Level.UNKNOWN, "the scripted expert does not do the task")
-    if not context.setup.policy.spec.image_sizes:
-        return Finding(
-            check,
-            Level.UNKNOWN,
-            "not compared with the expert: the policy has no cameras",
-        )
-    cost_s = _cost_s(context, reference)
+        return unknown(check, "the scripted expert does not do the task")
+    if not context.policy.image_sizes:
+        return unknown(check, "not compared with the expert: the policy has no cameras")
+    cost_s = context.prediction_s * len(reference.memories)
     if cost_s > PATIENCE_S:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "not tried: a prediction takes too long",
             f"{cost_s:.0f} s in all",
         )
-    return None
-
-
-def _cost_s(context: CheckContext, reference: Reference) -> float:
-    return context.prediction_s * len(reference.memories)
+    degenerate = _check_degenerate(context.reference_plans, reference)
+    if degenerate is None and context.adapters.wrong_instruction:
+        told = "not compared with the expert: the policy is told the wrong instruction"
+        return unknown(check, told)
+    return degenerate
 
 
 def _check_degenerate(plans: np.ndarray, reference: Reference) -> Finding | None:
     """Return what is wrong with plans that are not finite, or the same at every moment."""
     is_finite = np.isfinite(plans)
     if not is_finite.all():
-        return Finding(
+        return fail(
             "plans",
-            Level.ERROR,
             "the plans are not finite numbers",
             f"{1 - is_finite.mean():.0%} of the numbers, in an episode of the expert",
             "Look for NaN in the weights, in their buffers and in the statistics.",
         )
     is_same = (np.ptp(plans, axis=0) <= _SAME * reference.scale).all()
     if len(plans) > 1 and is_same:
-        return Finding(
+        return warn(
             "plans",
-            Level.WARNING,
             "the policy plans the same at every moment",
             f"over {len(plans)} moments of an episode of the expert",
             (
@@ -121,69 +102,54 @@ def _check_degenerate(plans: np.ndarray, reference: Reference) -> Finding | None
     return None
 
 
-def _compare(context: CheckContext, reference: Reference, chunks: np.ndarray) -> Iterator[Finding]:
-    plans = chunks[:, : context.n_compared]
+def _compare(context: CheckContext, reference: Reference) -> Findings:
+    chunks = context.reference_chunks
+    plans = context.reference_plans
     own = compute_disagreement(plans, reference)
     evidence = (
         f"differs from the scripted expert by {own:.2f} of its standard deviation, "
         f"over {len(plans)} moments"
     )
-    yield from _check_gripper(context, reference, plans)
-    if _has_swapped_gripper(context, reference, plans):
-        bug = swapped_gripper_bug(context)
-        chunks = undo_in_plans(chunks, reference, bug, range(len(chunks)))
+    bug = swapped_gripper_bug(context)
+    swapped = undo_in_plans(chunks, reference, bug, range(len(chunks)))
+    is_swapped = _fits_swapped(context, reference, plans, swapped[:, : context.n_compared])
+    yield _check_gripper(context, reference, plans, is_swapped)
+    if is_swapped:
+        chunks = swapped
         plans = chunks[:, : context.n_compared]
         own = compute_disagreement(plans, reference)
         evidence += f"; {own:.2f} once open and closed of the gripper are swapped"
     if own < AGREES:
-        yield Finding("agreement", Level.OK, "plans what the scripted expert does", evidence)
+        yield fine("agreement", "plans what the scripted expert does", evidence)
         return
     dead_cameras = find_dead_cameras(context)
     uses: dict[str, InputUse] = {}
-    if _cost_s(context, reference) * _COST_OF_INPUTS < PATIENCE_S:
+    if context.prediction_s * len(plans) * _COST_OF_INPUTS < PATIENCE_S:
         uses = measure_inputs(context, reference, plans)
     yield from _check_inputs(uses, dead_cameras)
     explanation, left = find_bug(context, reference, chunks, with_images=not dead_cameras)
     if explanation is not None:
         yield explanation.as_finding(f"{evidence}; {left:.2f} once that is undone")
     elif own < AGREES_FAIRLY:
-        yield Finding("agreement", Level.UNKNOWN, _FAIRLY, evidence)
+        yield unknown("agreement", _FAIRLY, evidence)
     else:
         evidence += f"; {describe_disagreement(plans, reference, context.action.names)}"
-        evidence += _describe_unhelpful_inputs(uses, reference, own)
-        yield _describe_unexplained(own, evidence, dead_cameras)
+        # With these inputs of another moment, the plans get no worse.
+        unhelpful = [
+            name for name, use in uses.items() if compute_disagreement(use.plans, reference) < own
+        ]
+        if unhelpful:
+            evidence += f"; no worse with another moment's {' or '.join(unhelpful)}"
+        finding = "the policy does not plan what the scripted expert does"
+        if own > LIKE_THE_MEAN:
+            finding = "the plans have little to do with what the scripted expert does"
+        hint = _UNEXPLAINED
+        if dead_cameras:
+            hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
+        yield warn("agreement", finding, evidence, hint)
 
 
-def _describe_unhelpful_inputs(
-    uses: Mapping[str, InputUse], reference: Reference, own: float
-) -> str:
-    """Name the inputs with which the plans get no worse if they are those of another moment."""
-    unhelpful = []
-    for name, use in uses.items():
-        if compute_disagreement(use.plans, reference) < own:
-            unhelpful.append(name)
-    return f"; no worse with another moment's {' or '.join(unhelpful)}" if unhelpful else ""
-
-
-def _describe_unexplained(own: float, evidence: str, dead_cameras: Mapping[str, str]) -> Finding:
-    finding = "the policy does not plan what the scripted expert does"
-    if own > LIKE_THE_MEAN:
-        finding = "the plans have little to do with what the scripted expert does"
-    hint = _UNEXPLAINED
-    if dead_cameras:
-        hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
-    return Finding(
-        "agreement",
-        Level.WARNING,
-        finding,
-        evidence,
-        hint,
-    )
-
-
-def _check_inputs(
-    uses: Mapping[str, InputUse], dead_cameras: Mapping[str, str]
-) -> Iterator[Finding]:
+def _check_inputs(uses: Mapping[str, InputUse], dead_cameras: Mapping[str, str]) -> Findings:
     """Check whether the plans depend on the images.
 
     Dead cameras have a finding of their own. The state is not required: many policies do without.
@@ -195,11 +161,10 @@ def _check_inputs(
         f"{moved}"
     )
     if any(use.is_used for use in cameras):
-        yield Finding("inputs", Level.OK, "the plans depend on the images", evidence)
+        yield fine("inputs", "the plans depend on the images", evidence)
     elif cameras and not dead_cameras:
-        yield Finding(
+        yield warn(
             "inputs",
-            Level.WARNING,
             "the plans hardly depend on the images: the policy cannot know where the object is",
             evidence,
             (
@@ -210,8 +175,11 @@ def _check_inputs(
 
 
 def _check_gripper(
-    context: CheckContext, reference: Reference, plans: np.ndarray
-) -> Iterator[Finding]:
+    context: CheckContext,
+    reference: Reference,
+    plans: np.ndarray,
+    is_swapped: bool,
+) -> Finding:
     g = context.action.gripper_index
     planned = plans[..., g]
     expert = reference.future(plans.shape[1])[..., g]
@@ -219,50 +187,49 @@ def _check_gripper(
         f"plans {planned.min():.3g} to {planned.max():.3g}, "
         f"the expert {expert.min():.3g} to {expert.max():.3g}"
     )
-    if _has_swapped_gripper(context, reference, plans):
-        yield swapped_gripper_bug(context).as_finding(evidence)
-    elif planned.std() < _CONSTANT * expert.std():
-        yield _check_constant_gripper(context, planned, evidence)
-    else:
-        yield Finding("gripper", Level.OK, "the planned gripper opens and closes", evidence)
+    if is_swapped:
+        return swapped_gripper_bug(context).as_finding(evidence)
+    if planned.std() < _CONSTANT * expert.std():
+        return _check_constant_gripper(context, planned, evidence)
+    return fine("gripper", "the planned gripper opens and closes", evidence)
 
 
-def _has_swapped_gripper(context: CheckContext, reference: Reference, plans: np.ndarray) -> bool:
+def _fits_swapped(
+    context: CheckContext,
+    reference: Reference,
+    plans: np.ndarray,
+    swapped: np.ndarray,
+) -> bool:
     """Return whether the planned gripper fits the expert's far better with its ends swapped."""
     g = context.action.gripper_index
-    bug = swapped_gripper_bug(context)
-    expert = reference.future(plans.shape[1])[..., g]
-    swapped = undo_in_plans(plans, reference, bug, range(len(plans)))
-    error = np.abs(plans[..., g] - expert).mean()
-    error_swapped = np.abs(swapped[..., g] - expert).mean()
-    is_nearer = error_swapped < 0.5 * error
+    expert = reference.future(plans.shape[1])
+    error = np.abs(plans - expert)[..., g].mean()
+    error_swapped = np.abs(swapped - expert)[..., g].mean()
     is_near = error_swapped < _GRIPPER_AGREES * reference.scale[g]
-    return bool(is_nearer and is_near)
+    return bool(is_near and error_swapped < 0.5 * error)
 
 
-def _check_constant_gripper(context: CheckContext, planned: np.ndarray, evidence: str) -> Finding:
+def _check_constant_gripper(
+    context: CheckContext,
+    planned: np.ndarray,
+    evidence: str,
+) -> Finding:
     """Compare a planned gripper that hardly moves with how it moved in training."""
-    trained = context.normalisation and context.normalisation.action
+    trained = context.statistics.action
     hint = "Is its range or unit another one than in training? See the other findings."
     if trained and trained.typical is not None:
         mean, width = (part[context.action.gripper_index] for part in trained.typical)
         evidence += f"; the training's mean is {mean:.3g}"
         if planned.std() > _CONSTANT * width:
-            return Finding(
-                "gripper",
-                Level.OK,
-                "the planned gripper moves as it did in training",
-                evidence,
-            )
+            return fine("gripper", "the planned gripper moves as it did in training", evidence)
         if abs(planned.mean() - mean) < width / 2:
             hint = (
                 "It stays near the training's mean: the policy was trained too little, or its "
                 "inputs carry no information. Compare the other findings; --gripper-offset and "
                 "--gripper-min shift what it plans."
             )
-    return Finding(
+    return warn(
         "gripper",
-        Level.WARNING,
         "the planned gripper hardly moves",
         evidence,
         hint,

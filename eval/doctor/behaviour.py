@@ -1,50 +1,42 @@
 """Checks of the policy's behaviour in a handful of predictions."""
 
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from eval.doctor.bugs import ObservationChange
 from eval.doctor.check_context import (
     PATIENCE_S,
     CheckContext,
+    ObservationChange,
     change_observations,
     image_change,
 )
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Findings, fail, fine, unknown, warn
 
 # In tenths of the actuators' range: a smaller change of the plan is rounding.
 _LEAST_CHANGE = 1e-4
 
 
-def check_reset(context: CheckContext) -> Iterator[Finding]:
+def check_reset(context: CheckContext) -> Findings:
     """Check that an episode begins with the same plan again after another episode."""
     first = context.first_plan
     context.predict(context.observe_reset(context.first_episodes(2)[-1]))
     again = context.predict(context.observe_reset(0))[0]
     difference = float(np.abs(first - again).max())
     evidence = f"first plans of episode 0 differ by {difference:.3g}"
-    differs = difference > 0
-    if not differs:
-        yield Finding(
+    if not difference > 0:
+        yield fine("reset", "two identical episodes begin with the same plan", "bit by bit")
+    elif context.policy.seedable is False:
+        yield warn(
             "reset",
-            Level.OK,
-            "two identical episodes begin with the same plan",
-            "bit by bit",
-        )
-    elif context.setup.policy.spec.seedable is False:
-        yield Finding(
-            "reset",
-            Level.WARNING,
             "the policy draws from its own random generators, as it declares",
             evidence,
             "Its numbers hold only for many episodes: no single episode can be repeated.",
         )
     else:
-        yield Finding(
+        yield fail(
             "reset",
-            Level.ERROR,
             "two identical episodes begin with different plans",
             evidence,
             (
@@ -54,14 +46,13 @@ def check_reset(context: CheckContext) -> Iterator[Finding]:
         )
 
 
-def check_sensitivity(context: CheckContext) -> Iterator[Finding]:
+def check_sensitivity(context: CheckContext) -> Findings:
     """Check that the plan changes with every input; an input that changes nothing is ignored."""
     changes = _input_changes(context)
     cost_s = context.prediction_s * len(changes)
     if cost_s > PATIENCE_S:
-        yield Finding(
+        yield unknown(
             "sensitivity",
-            Level.UNKNOWN,
             "not tried: a prediction takes too long",
             f"{cost_s:.0f} s in all",
         )
@@ -78,25 +69,24 @@ def check_sensitivity(context: CheckContext) -> Iterator[Finding]:
             ignored.append(name)
     for name in ignored:
         change_made = "inverted" if name in memory.present.images else "another one"
-        evidence = f"the plan does not change when it is {change_made}"
-        yield Finding(
+        yield warn(
             "sensitivity",
-            Level.WARNING,
             f"the policy ignores its {name}",
-            evidence,
+            f"the plan does not change when it is {change_made}",
             "Either the policy learned not to use it, or the input never reaches the network.",
         )
-    finding = f"{len(changes) - len(ignored)} of {len(changes)} inputs matter"
-    evidence = "largest change of the plan, in tenths of the actuators' range: "
-    evidence += ", ".join(effects)
-    yield Finding("sensitivity", Level.OK, finding, evidence)
+    yield fine(
+        "sensitivity",
+        f"{len(changes) - len(ignored)} of {len(changes)} inputs matter",
+        f"largest change of the plan, in tenths of the actuators' range: {', '.join(effects)}",
+    )
 
 
 def _input_changes(context: CheckContext) -> dict[str, ObservationChange]:
     """Return a noticeable change for each input of the policy, by its name."""
-    spec = context.setup.policy.spec
+    spec = context.policy
     present = context.first_memory.present
-    changes = {camera: image_change(camera, _invert) for camera in present.images}
+    changes = {camera: image_change(camera, lambda image: 255 - image) for camera in present.images}
     if spec.state_dim is not None:
         step = np.array(_state_scale(context), dtype=np.float32)
         changes["state"] = lambda o: replace(o, state=o.state + step)
@@ -104,15 +94,11 @@ def _input_changes(context: CheckContext) -> dict[str, ObservationChange]:
         # The environment's other instructions have words that the training had too.
         other = context.env.opposite_instruction(present.instruction)
         words = other if other != present.instruction else "Do nothing."
-        changes["instruction"] = lambda o: replace(o, instruction=words)
+        changes["instruction"] = partial(replace, instruction=words)
     return changes
 
 
-def _invert(image: np.ndarray) -> np.ndarray:
-    return 255 - image
-
-
-def check_plan_range(context: CheckContext) -> Iterator[Finding]:
+def check_plan_range(context: CheckContext) -> Findings:
     """Check that the first plan stays in the actuators' range."""
     plan = context.first_plan[: context.n_compared]
     spec = context.action
@@ -124,23 +110,17 @@ def check_plan_range(context: CheckContext) -> Iterator[Finding]:
     share = is_outside.any(axis=1).mean()
     evidence = f"{share:.0%} of the steps, most often {spec.names[worst]}"
     if share > 0.5:
-        yield Finding(
+        yield warn(
             "planned actions",
-            Level.WARNING,
             "the first plan leaves the actuators' range",
             evidence,
             "They would be clipped: compare units, and the statistics of the postprocessor.",
         )
     else:
-        yield Finding(
-            "planned actions",
-            Level.OK,
-            "the first plan stays in the actuators' range",
-            evidence,
-        )
+        yield fine("planned actions", "the first plan stays in the actuators' range", evidence)
 
 
-def check_reachability(context: CheckContext) -> Iterator[Finding]:
+def check_reachability(context: CheckContext) -> Findings:
     """Check that the arm can reach the end-effector targets of the first plan.
 
     If it cannot, the inverse kinematics fails, and not the policy alone.
@@ -156,11 +136,10 @@ def check_reachability(context: CheckContext) -> Iterator[Finding]:
     mean_mm = 1000 * np.mean(errors_m)
     evidence = f"{failed:.0%} of the first plan's steps fail, mean error {mean_mm:.1f} mm"
     if failed <= 0.25:
-        yield Finding(check, Level.OK, "the first plan is within reach", evidence)
+        yield fine(check, "the first plan is within reach", evidence)
         return
-    yield Finding(
+    yield warn(
         check,
-        Level.WARNING,
         "much of the first plan is out of reach",
         evidence,
         (
@@ -173,7 +152,7 @@ def check_reachability(context: CheckContext) -> Iterator[Finding]:
 def _state_scale(context: CheckContext) -> np.ndarray:
     """Return a noticeable difference in each state number: the training's std, or 1."""
     n = len(context.env.state_names)
-    state = context.normalisation and context.normalisation.state
+    state = context.statistics.state
     if not state or state.typical is None:
         return np.ones(n)
     return np.maximum(state.typical[1][:n], 1e-3)

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
-from eval.doctor.bugs import Bug, ObservationChange, action_bugs, instruction_bugs
+from eval.doctor.bugs import Bug, action_bugs, instruction_bugs
 from eval.doctor.calibration import calibration_bugs
-from eval.doctor.check_context import PATIENCE_S, CheckContext, Reference, change_observations
+from eval.doctor.check_context import (
+    PATIENCE_S,
+    CheckContext,
+    ObservationChange,
+    Plans,
+    Reference,
+    change_observations,
+)
 from eval.doctor.disagreement import AGREES_FAIRLY, compute_disagreement
 from eval.doctor.finding import Level
 from eval.doctor.image_bugs import image_bugs
@@ -31,7 +37,10 @@ _BETTER = 0.9
 
 
 def find_bug(
-    context: CheckContext, reference: Reference, chunks: np.ndarray, with_images: bool
+    context: CheckContext,
+    reference: Reference,
+    chunks: np.ndarray,
+    with_images: bool,
 ) -> tuple[Bug | None, float]:
     """Return the one bug that explains the disagreement, and the disagreement without it.
 
@@ -55,8 +64,11 @@ def find_bug(
 
 
 def undo_in_plans(
-    plans: np.ndarray, reference: Reference, bug: Bug, moments: Sequence[int]
-) -> Float[np.ndarray, "moment horizon action_dim"]:
+    plans: np.ndarray,
+    reference: Reference,
+    bug: Bug,
+    moments: Sequence[int],
+) -> Plans:
     """Return the plans without the bug.
 
     Args:
@@ -64,11 +76,8 @@ def undo_in_plans(
     """
     if bug.undo_in_plan is None:
         return plans
-    undone = []
-    for plan, moment in zip(plans, moments, strict=True):
-        state = reference.memories[moment].present.state
-        undone.append(bug.undo_in_plan(plan, state))
-    return np.stack(undone)
+    states = [reference.memories[moment].present.state for moment in moments]
+    return np.stack([*map(bug.undo_in_plan, plans, states)])
 
 
 @dataclass(frozen=True)
@@ -110,21 +119,16 @@ class _Search:
         bugs += instruction_bugs(self.context)
         if with_images:
             bugs += image_bugs(self.context, self.reference)
-        screened = self._undo_each(bugs, self._few_moments())
+        # These moments divide the episode evenly, without its first and last.
+        evenly = np.linspace(0, len(self.every) - 1, _N_SCREENED + 2)
+        few_moments = evenly.round().astype(int)[1:-1].tolist()
+        screened = self._undo_each(bugs, few_moments)
         best_few = sorted(bugs, key=screened.__getitem__)[:_N_CONFIRMED]
         left = self._undo_each(best_few, self.every)
-        promising = {}
-        for bug in best_few:
-            if bug.nearby and left[bug] < self.own:
-                promising[bug] = left[bug]
+        promising = {bug: left[bug] for bug in best_few if bug.nearby and left[bug] < self.own}
         if promising:
             left |= self._refine(promising)
         return left
-
-    def _few_moments(self) -> list[int]:
-        """Return moments that divide the episode evenly, without its first and last."""
-        evenly = np.linspace(0, len(self.every) - 1, _N_SCREENED + 2)
-        return evenly.round().astype(int)[1:-1].tolist()
 
     def _refine(self, left: dict[Bug, float]) -> dict[Bug, float]:
         """Return the best of these bugs, its size estimated step by step, and what it leaves."""
@@ -137,7 +141,11 @@ class _Search:
                 best = nearest
         return {best: left[best]}
 
-    def _undo_each(self, bugs: Sequence[Bug], moments: Sequence[int]) -> dict[Bug, float]:
+    def _undo_each(
+        self,
+        bugs: Sequence[Bug],
+        moments: Sequence[int],
+    ) -> dict[Bug, float]:
         """Return the disagreement at those moments without each bug."""
         # Bugs that change the observation in the same way share the predictions.
         chunks_of: dict[ObservationChange | None, np.ndarray] = {None: self.chunks[list(moments)]}

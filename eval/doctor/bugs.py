@@ -3,16 +3,16 @@
 If undoing a bug brings the plans back to the expert's, the bug was made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from eval.doctor.check_context import CheckContext
+from eval.doctor.action_columns import body_columns
+from eval.doctor.check_context import CheckContext, ObservationChange
 from eval.doctor.finding import Finding, Level
-from sim.observation import Observation
 
-type ObservationChange = Callable[[Observation], Observation]
 type PlanChange = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _SHIFTS = (-8, -4, -2, 2, 4, 8)
@@ -41,7 +41,18 @@ class Bug:
     nearby: Callable[[float], list["Bug"]] | None = None
 
     def as_finding(self, evidence: str) -> Finding:
-        return Finding(self.check, self.level, self.finding, evidence, self.hint)
+        return Finding(
+            self.check,
+            self.level,
+            self.finding,
+            evidence,
+            self.hint,
+        )
+
+
+def advise_on_order(names: Sequence[str]) -> str:
+    """Return the hint to bring numbers into the environment's order."""
+    return f"The environment's order is {', '.join(names)}: bring the checkpoint's data into it."
 
 
 def action_bugs(context: CheckContext) -> list[Bug]:
@@ -56,60 +67,45 @@ def action_bugs(context: CheckContext) -> list[Bug]:
 
 def instruction_bugs(context: CheckContext) -> list[Bug]:
     """Return the bugs by which the policy gets another instruction of the environment."""
-    if not context.setup.policy.spec.reads_instruction or context.config.adapters.wrong_instruction:
+    if not context.policy.reads_instruction or context.adapters.wrong_instruction:
         return []
     told = context.first_memory.present.instruction
     hint = (
         "Look at what reaches the tokenizer: the instruction of another episode, "
         "or words that are exchanged."
     )
-    bugs = []
-    for other in context.env.instructions:
-        if other != told:
-            change = _instruction_change(other)
-            bugs.append(
-                Bug(
-                    "instruction",
-                    f"the policy was told {told!r} and does what {other!r} says",
-                    hint,
-                    undo_in_observation=change,
-                )
-            )
-    return bugs
-
-
-def _instruction_change(instruction: str) -> ObservationChange:
-    return lambda observation: replace(observation, instruction=instruction)
+    return [
+        Bug(
+            "instruction",
+            f"the policy was told {told!r} and does what {other!r} says",
+            hint,
+            undo_in_observation=partial(replace, instruction=other),
+        )
+        for other in context.env.instructions
+        if other != told
+    ]
 
 
 def _action_mode_bugs(context: CheckContext) -> list[Bug]:
     """Return the bugs of differences taken for targets, and of targets taken for differences."""
     spec = context.action
-    normalisation = context.normalisation
-    if normalisation is not None and normalisation.relative.output is not None:
+    if context.statistics.relative.output is not None:
         return []  # the processors' steps say which of the two the actions are
     if spec.mode != "absolute" or context.env.state_names != spec.names:
         return []
-    not_gripper = np.arange(spec.dim) != spec.gripper_index
-
-    def add_state(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return plan + not_gripper * state
-
-    def subtract_state(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return plan - not_gripper * state
-
+    is_body = body_columns(spec)
     return [
         Bug(
             "delta or absolute",
             "the actions are differences, and are taken for targets",
             "Give --policy-actions delta",
-            undo_in_plan=add_state,
+            undo_in_plan=lambda plan, state: plan + is_body * state,
         ),
         Bug(
             "delta or absolute",
             "the actions are targets, and are taken for differences",
             "Leave --policy-actions delta out",
-            undo_in_plan=subtract_state,
+            undo_in_plan=lambda plan, state: plan - is_body * state,
         ),
     ]
 
@@ -119,27 +115,29 @@ def _unit_bugs(context: CheckContext) -> list[Bug]:
     if "deg" not in units:
         return []
     is_angle = np.array([unit == "deg" for unit in units])
-
-    def to_degrees(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return np.where(is_angle, np.rad2deg(plan), plan)
-
-    finding = "the planned angles are radians, where degrees are expected"
-    hint = "Convert them to degrees once, in the training's data or in the processors."
-    return [Bug("action units", finding, hint, undo_in_plan=to_degrees)]
+    return [
+        Bug(
+            "action units",
+            "the planned angles are radians, where degrees are expected",
+            "Convert them to degrees once, in the training's data or in the processors.",
+            undo_in_plan=lambda plan, state: np.where(is_angle, np.rad2deg(plan), plan),
+        )
+    ]
 
 
 def _normalisation_bugs(context: CheckContext) -> list[Bug]:
-    trained = context.normalisation and context.normalisation.trained_action
+    trained = context.statistics.trained_action
     if not trained or trained.typical is None:
         return []
     middle, width = (part[: context.action.dim] for part in trained.typical)
-
-    def unnormalise(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return plan * width + middle
-
-    finding = "the actions are left normalised"
-    hint = "The postprocessor is missing or does nothing: save it with the training's statistics."
-    return [Bug("postprocessor", finding, hint, undo_in_plan=unnormalise)]
+    return [
+        Bug(
+            "postprocessor",
+            "the actions are left normalised",
+            "The postprocessor is missing or does nothing: save it with the training's statistics.",
+            undo_in_plan=lambda plan, state: plan * width + middle,
+        )
+    ]
 
 
 def _time_bugs(n_compared: int) -> list[Bug]:
@@ -152,42 +150,28 @@ def _time_bugs(n_compared: int) -> list[Bug]:
             undo_in_plan=lambda plan, state: plan[::-1],
         )
     ]
-    hint = "Compare the control rate and the chunk's first step with the training's."
     for n_steps in _SHIFTS:
-        if 2 * abs(n_steps) > n_compared:
-            continue
-
-        def shift(plan: np.ndarray, state: np.ndarray, n_steps: int = n_steps) -> np.ndarray:
-            return _shift(plan, n_steps)
-
-        side = "late" if n_steps > 0 else "early"
-        bugs.append(
-            Bug(
-                "timing",
-                f"the plans come {abs(n_steps)} steps too {side}",
-                hint,
-                undo_in_plan=shift,
-                level=Level.WARNING,
-            )
-        )
+        if 2 * abs(n_steps) <= n_compared:
+            side = "late" if n_steps > 0 else "early"
+            finding = f"the plans come {abs(n_steps)} steps too {side}"
+            bugs.append(_timing_bug(finding, partial(_shift, n_steps)))
     for speed, words in _SPEEDS:
-
-        def resample(plan: np.ndarray, state: np.ndarray, speed: float = speed) -> np.ndarray:
-            return _resample(plan, speed)
-
-        bugs.append(
-            Bug(
-                "timing",
-                f"the plans are {words} as the expert",
-                hint,
-                undo_in_plan=resample,
-                level=Level.WARNING,
-            )
-        )
+        finding = f"the plans are {words} as the expert"
+        bugs.append(_timing_bug(finding, partial(_resample, speed)))
     return bugs
 
 
-def _shift(plan: np.ndarray, n_steps: int) -> np.ndarray:
+def _timing_bug(finding: str, undo: PlanChange) -> Bug:
+    return Bug(
+        "timing",
+        finding,
+        "Compare the control rate and the chunk's first step with the training's.",
+        undo_in_plan=undo,
+        level=Level.WARNING,
+    )
+
+
+def _shift(n_steps: int, plan: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Return `plan[t + n_steps]` for each step t; NaN beyond the ends."""
     moved = np.full_like(plan, np.nan)
     if n_steps > 0:
@@ -197,7 +181,7 @@ def _shift(plan: np.ndarray, n_steps: int) -> np.ndarray:
     return moved
 
 
-def _resample(plan: np.ndarray, speed: float) -> np.ndarray:
+def _resample(speed: float, plan: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Return `plan[t * speed]` for each step t, interpolated; NaN beyond the end."""
     steps = np.arange(len(plan))
     columns = [np.interp(steps * speed, steps, column, right=np.nan) for column in plan.T]

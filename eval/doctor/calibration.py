@@ -1,18 +1,17 @@
 """Finds an SO-100 or SO-101 that was calibrated in another way than the environment's arm."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from eval.doctor.bugs import Bug
-from eval.doctor.check_context import CheckContext
+from eval.doctor.check_context import CheckContext, state_change
 from eval.doctor.finding import Finding
 from policies.calibration import CALIBRATIONS, CalibrationMap, describe_calibration, form_in_degrees
 from policies.calibration import make_calibration_map as make_map
 from policies.normalisation import FeatureStats
-from sim.observation import Observation
 
 # Joints that were recorded in another calibration reach this far beyond the actuators' range, or
 # their training mean is this many standard deviations away from their position at reset.
@@ -41,9 +40,8 @@ class _Reading:
     @property
     def differs(self) -> Bool[np.ndarray, " dim"]:
         """Return which joints the two maps convert differently."""
-        has_other_sign = self.current.sign != self.other.sign
         has_other_offset = self.current.offset_deg != self.other.offset_deg
-        return has_other_sign | has_other_offset
+        return has_other_offset | (self.current.sign != self.other.sign)
 
 
 def find_other_calibration(context: CheckContext) -> Finding | None:
@@ -56,8 +54,9 @@ def find_other_calibration(context: CheckContext) -> Finding | None:
     if stats is None or stats.typical is None:
         return None
     for reading in _other_readings(context):
-        if _explains(context, stats, reading):
-            return reading.bug.as_finding(_describe_reading(context, stats, reading))
+        explanation = _explain(context, stats, reading)
+        if explanation is not None:
+            return reading.bug.as_finding(explanation)
     return None
 
 
@@ -67,15 +66,21 @@ def calibration_bugs(context: CheckContext) -> list[Bug]:
 
 
 def convert_span(
-    context: CheckContext, low: Float[np.ndarray, " dim"], high: Float[np.ndarray, " dim"]
+    context: CheckContext,
+    low: Float[np.ndarray, " dim"],
+    high: Float[np.ndarray, " dim"],
 ) -> Float[np.ndarray, "2 dim"]:
     """Return (lowest, highest) of the policy's targets in the environment's calibration."""
     joints = make_map(context.adapters.calibration, context.action.names)
     return np.sort(joints.to_env(np.stack([low, high])), axis=0)
 
 
-def _explains(context: CheckContext, stats: FeatureStats, reading: _Reading) -> bool:
-    """Return whether the statistics make sense in the other calibration, and only there."""
+def _explain(
+    context: CheckContext,
+    stats: FeatureStats,
+    reading: _Reading,
+) -> str | None:
+    """Describe statistics that make sense in the other calibration, and only there; else None."""
     assert stats.typical is not None
     spec = context.action
     limits = np.array([spec.low, spec.high])
@@ -97,21 +102,12 @@ def _explains(context: CheckContext, stats: FeatureStats, reading: _Reading) -> 
         and distance_then.sum() < _LEFT * distance_now.sum()
         and distance_then.max() < _PLAUSIBLE_STD
     )
-    return bool(makes_no_sense_now and is_within_then and is_nearer_then)
-
-
-def _describe_reading(context: CheckContext, stats: FeatureStats, reading: _Reading) -> str:
-    assert stats.typical is not None
-    spec = context.action
-    differs = reading.differs
-    middle = stats.typical[0][: spec.dim]
+    if not (makes_no_sense_now and is_within_then and is_nearer_then):
+        return None
     names = " and ".join(repr(spec.names[i]) for i in np.flatnonzero(differs))
-    mean_now = _join(reading.current.to_env(middle)[differs])
-    mean_then = _join(reading.other.to_env(middle)[differs])
-    at_reset = _join(context.first_memory.present.state[differs])
     return (
-        f"the training's mean of {names} is {mean_now}, at reset they are {at_reset}; "
-        f"converted, the mean is {mean_then}"
+        f"the training's mean of {names} is {_join(mean_now[differs])}, at reset they are "
+        f"{_join(at_reset[differs])}; converted, the mean is {_join(mean_then[differs])}"
     )
 
 
@@ -137,35 +133,29 @@ def _other_readings(context: CheckContext) -> Iterator[_Reading]:
 
 
 def _calibration_bug(
-    finding: str, hint: str, current: CalibrationMap, other: CalibrationMap
+    finding: str,
+    hint: str,
+    current: CalibrationMap,
+    other: CalibrationMap,
 ) -> Bug:
-    def convert_state(observation: Observation) -> Observation:
-        state = current.to_env(other.to_policy(observation.state))
-        return replace(observation, state=state.astype(np.float32))
-
-    def convert_plan(plan: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return other.to_env(current.to_policy(plan))
-
     return Bug(
         "calibration",
         finding,
         hint,
-        undo_in_observation=convert_state,
-        undo_in_plan=convert_plan,
+        state_change(lambda state: current.to_env(other.to_policy(state))),
+        undo_in_plan=lambda plan, state: other.to_env(current.to_policy(plan)),
     )
 
 
 def _find_joint_stats(context: CheckContext) -> FeatureStats | None:
     """Return the statistics of the training's states, else of its actions if they are joints."""
-    normalisation = context.normalisation
-    if normalisation is None:
-        return None
-    if normalisation.state is not None and context.setup.policy.spec.state_dim is not None:
-        return normalisation.state
+    statistics = context.statistics
+    if statistics.state is not None and context.policy.state_dim is not None:
+        return statistics.state
     is_declared_delta = context.adapters.policy_actions == "delta"
-    if is_declared_delta or normalisation.relative.output is not None:
+    if is_declared_delta or statistics.relative.output is not None:
         return None
-    return normalisation.trained_action or normalisation.action
+    return statistics.trained_action or statistics.action
 
 
 def _measured_span(stats: FeatureStats, dim: int) -> Float[np.ndarray, "2 dim"]:
@@ -181,7 +171,8 @@ def _measured_span(stats: FeatureStats, dim: int) -> Float[np.ndarray, "2 dim"]:
 
 
 def _overshoot(
-    values: Float[np.ndarray, "*n dim"], limits: Float[np.ndarray, "2 dim"]
+    values: Float[np.ndarray, "*n dim"],
+    limits: Float[np.ndarray, "2 dim"],
 ) -> Float[np.ndarray, " dim"]:
     """Return how far the outermost values lie beyond the limits; negative inside them."""
     values = np.atleast_2d(values)

@@ -1,18 +1,17 @@
 """Checks that the cameras show what the cameras of the training showed."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from eval.cameras import is_accepted
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, Findings, fail, fine, unknown, warn
 from eval.doctor.image_checks import find_dead_cameras
 from policies.adapters import format_camera_map
 from policies.normalisation import FeatureStats
 from policies.policy import PolicySpec
-from policies.training_record import TrainingRecord
 from sim.rendering import DEPTH_SUFFIX
 
 # Distance of a frame's mean colour from the training's, in standard deviations of its pixels.
@@ -27,22 +26,28 @@ _LEFT_BY_SWAP = 0.4
 type Frames = Mapping[str, tuple[str, np.ndarray]]
 
 
-def check_cameras(context: CheckContext) -> Iterator[Finding]:
+def check_cameras(context: CheckContext) -> Findings:
     """Check names, colours and depth of the cameras against what is known of the training."""
     shown = _frames_by_policy_camera(context)
     yield from _check_names(context, set(shown))
     dead = find_dead_cameras(context)
     frames = {camera: seen for camera, seen in shown.items() if seen[0] not in dead}
-    images = _image_stats(context)
     # A convention's statistics say nothing about the training's images.
+    images = context.statistics.images
     measured = {camera: stats for camera, stats in images.items() if not stats.convention}
     for camera, (env_camera, frame) in frames.items():
-        yield from _check_depth(context, (camera, env_camera), frame, measured.get(camera))
+        mean = measured[camera].values.get("mean") if camera in measured else None
+        if mean is not None and len(mean) == 3:
+            yield from _check_depth_by_colours(context, (camera, env_camera), frame, mean)
+        else:
+            yield from _check_depth_by_name(context, camera, env_camera)
     yield _check_colours(context, frames, measured)
 
 
 def _check_colours(
-    context: CheckContext, frames: Frames, measured: Mapping[str, FeatureStats]
+    context: CheckContext,
+    frames: Frames,
+    measured: Mapping[str, FeatureStats],
 ) -> Finding:
     """Compare the mean colour of each camera with that of the training."""
     distances = {}
@@ -50,28 +55,25 @@ def _check_colours(
         if camera in measured and "mean" in measured[camera].values:
             distances[camera] = _distance(frame, measured[camera])
     if not distances:
-        conventions = {stats.convention for stats in _image_stats(context).values()} - {""}
+        conventions = {stats.convention for stats in context.statistics.images.values()} - {""}
         named = [f"image statistics by convention: {name}" for name in sorted(conventions)]
-        return Finding(
+        return unknown(
             "cameras",
-            Level.UNKNOWN,
             "nothing known of the training's colours",
             "; ".join(named),
         )
     evidence = ", ".join(f"{camera} {distance:.1f} std" for camera, distance in distances.items())
     swap = _find_swap(frames, measured) if len(distances) > 1 else None
     if swap:
-        return Finding(
+        return warn(
             "cameras",
-            Level.WARNING,
             "the images fit the training's colours better if swapped",
             evidence,
             propose_map_change(context, swap) or "Compare them with the training's, side by side.",
         )
     if any(distance > _UNLIKE for distance in distances.values()):
-        return Finding(
+        return warn(
             "cameras",
-            Level.WARNING,
             "the images do not look like the training's",
             evidence,
             (
@@ -79,7 +81,7 @@ def _check_colours(
                 "compare images side by side."
             ),
         )
-    return Finding("cameras", Level.OK, "colours are those of the training", evidence)
+    return fine("cameras", "colours are those of the training", evidence)
 
 
 def propose_map_change(context: CheckContext, changes: Mapping[str, str]) -> str:
@@ -91,28 +93,26 @@ def propose_map_change(context: CheckContext, changes: Mapping[str, str]) -> str
     adapters = context.adapters
     policy = _policy_spec(context)
     env = context.env
-    wanted = {}
+    pairs = {}
     for camera in policy.image_sizes:
         env_camera = adapters.env_camera(camera)
         is_changed = env_camera in changes or camera in changes.values()
         if env_camera in env.camera_names and not is_changed:
-            wanted[env_camera] = camera
-    wanted.update(changes)
-    pairs = {env_camera: camera for env_camera, camera in wanted.items() if env_camera != camera}
-    training = context.setup.training
-    if not is_accepted(pairs, policy, adapters, env.name, env.camera_names, training):
+            pairs[env_camera] = camera
+    pairs |= changes
+    pairs = {env_camera: camera for env_camera, camera in pairs.items() if env_camera != camera}
+    if not is_accepted(pairs, policy, adapters, env.name, env.camera_names, context.training):
         return ""
     return f"Give --camera-map {format_camera_map(pairs)}" if pairs else "Leave --camera-map out."
 
 
-def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
+def _check_names(context: CheckContext, shown: set[str]) -> Findings:
     """Report cameras that the checkpoint renamed, that it never had, and that are missing."""
-    training = context.setup.training or TrainingRecord()
+    training = context.training
     renamed = format_camera_map(context.setup.renamed_cameras)
     if renamed:
-        yield Finding(
+        yield fine(
             "camera names",
-            Level.OK,
             "paired as the checkpoint's own rename map says",
             renamed,
         )
@@ -121,9 +121,8 @@ def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
     disputed = [camera for camera in untrained if camera in training.cameras_with_stats]
     missing = [camera for camera in absent if camera not in untrained]
     if disputed:
-        yield Finding(
+        yield warn(
             "camera names",
-            Level.WARNING,
             (
                 "taken for cameras without images in training: the rename map leaves them out, "
                 "yet they have statistics"
@@ -132,9 +131,8 @@ def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
             "If the training had images for them after all, pair them by --camera-map.",
         )
     elif untrained:
-        yield Finding(
+        yield fine(
             "camera names",
-            Level.OK,
             (
                 "not all of the policy's cameras had images in training; "
                 "it plans without the others here too"
@@ -142,29 +140,25 @@ def _check_names(context: CheckContext, shown: set[str]) -> Iterator[Finding]:
             ", ".join(untrained),
         )
     if missing:
-        yield Finding(
+        yield warn(
             "cameras",
-            Level.WARNING,
             "the policy expects cameras that are not there",
             ", ".join(missing),
             "It plans without them, so expect a lower success rate.",
         )
-    yield from _check_raw_images(context, shown, training)
+    yield from _check_raw_images(context, shown)
 
 
-def _check_raw_images(
-    context: CheckContext, shown: set[str], training: TrainingRecord
-) -> Iterator[Finding]:
+def _check_raw_images(context: CheckContext, shown: set[str]) -> Findings:
     """Warn of images that were not normalised, since their statistics had other names."""
     raw = []
-    for camera, stats in sorted(_image_stats(context).items()):
+    for camera, stats in sorted(context.statistics.images.items()):
         is_meant = stats.mode != "IDENTITY"
         if camera in shown and is_meant and not stats.values:
-            raw.append(f"{camera} was {training.original_name(camera)!r}")
+            raw.append(f"{camera} was {context.training.original_name(camera)!r}")
     if raw:
-        yield Finding(
+        yield warn(
             "image statistics",
-            Level.WARNING,
             (
                 "images are not normalised, as in training: "
                 "lerobot had their statistics under the dataset's names"
@@ -175,11 +169,6 @@ def _check_raw_images(
                 "rename the cameras in the dataset instead."
             ),
         )
-
-
-def _image_stats(context: CheckContext) -> Mapping[str, FeatureStats]:
-    """Return the statistics of the checkpoint's images, by the policy's camera."""
-    return {} if context.normalisation is None else context.normalisation.images
 
 
 def _policy_spec(context: CheckContext) -> PolicySpec:
@@ -198,29 +187,18 @@ def _frames_by_policy_camera(context: CheckContext) -> dict[str, tuple[str, np.n
     return frames
 
 
-def _check_depth(
+def _check_depth_by_colours(
     context: CheckContext,
     cameras: tuple[str, str],
     frame: np.ndarray,
-    stats: FeatureStats | None,
-) -> Iterator[Finding]:
+    mean: np.ndarray,
+) -> Findings:
     """Check that a policy trained on colour is not shown depth, and the other way round.
 
     Args:
         cameras: the policy's camera, and the environment's that it shows.
-        stats: of the training's images, where they were measured. Without them, the camera's name
-            has to tell.
+        mean: mean of R, G and B that was measured on the training's images.
     """
-    mean = None if stats is None else stats.values.get("mean")
-    if mean is not None and len(mean) == 3:
-        yield from _check_depth_by_colours(context, cameras, frame, mean)
-    else:
-        yield from _check_depth_by_name(context, cameras)
-
-
-def _check_depth_by_colours(
-    context: CheckContext, cameras: tuple[str, str], frame: np.ndarray, mean: np.ndarray
-) -> Iterator[Finding]:
     camera, env_camera = cameras
     is_depth = env_camera.endswith(DEPTH_SUFFIX)
     was_grey = float(np.ptp(mean)) < _GREY
@@ -231,52 +209,46 @@ def _check_depth_by_colours(
     shown = "grey" if is_grey else "coloured"
     evidence = f"{camera}: training means of R, G, B {colours}; the frame is {shown}"
     if is_grey and not is_depth:
-        yield Finding(
+        yield fail(
             "colour",
-            Level.ERROR,
             "a policy trained on colour is shown grey images",
             evidence,
             "Look at what the environment's `observe` returns: the colours are lost on the way.",
         )
-    elif is_grey:
-        yield Finding(
-            "depth or colour",
-            Level.ERROR,
-            "a policy trained on colour is shown depth",
-            evidence,
-            _propose_camera(context, camera, env_camera.removesuffix(DEPTH_SUFFIX)),
-        )
     else:
-        yield Finding(
+        kinds = "colour is shown depth" if is_grey else "depth is shown colour"
+        yield fail(
             "depth or colour",
-            Level.ERROR,
-            "a policy trained on depth is shown colour",
+            f"a policy trained on {kinds}",
             evidence,
-            _propose_camera(context, camera, env_camera + DEPTH_SUFFIX),
+            _propose_counterpart(context, camera, env_camera),
         )
 
 
-def _check_depth_by_name(context: CheckContext, cameras: tuple[str, str]) -> Iterator[Finding]:
-    camera, env_camera = cameras
+def _check_depth_by_name(
+    context: CheckContext,
+    camera: str,
+    env_camera: str,
+) -> Findings:
+    """Check the same by the name of the policy's camera, as nothing was measured."""
     is_depth = env_camera.endswith(DEPTH_SUFFIX)
     if is_depth == ("depth" in camera):
         return
-    shown = "colour"
-    other = env_camera + DEPTH_SUFFIX
-    if is_depth:
-        shown = "depth"
-        other = env_camera.removesuffix(DEPTH_SUFFIX)
-    yield Finding(
+    shown = "depth" if is_depth else "colour"
+    yield warn(
         "depth or colour",
-        Level.WARNING,
         f"{camera} is shown {shown}, which its name does not say",
         env_camera,
-        _propose_camera(context, camera, other),
+        _propose_counterpart(context, camera, env_camera),
     )
 
 
-def _propose_camera(context: CheckContext, camera: str, env_camera: str) -> str:
-    """Return the advice to show another of the environment's cameras to one of the policy's."""
+def _propose_counterpart(context: CheckContext, camera: str, env_camera: str) -> str:
+    """Return the advice to show the policy's camera colour in place of depth, or the reverse."""
+    if env_camera.endswith(DEPTH_SUFFIX):
+        env_camera = env_camera.removesuffix(DEPTH_SUFFIX)
+    else:
+        env_camera += DEPTH_SUFFIX
     if env_camera not in context.env.camera_names:
         return (
             f"The environment has no {env_camera!r}: "

@@ -41,18 +41,13 @@ class CameraPose:
 
         At a step of 1 they differ by 4 % of the image, 4 degrees, or 10 % of the zoom.
         """
-        shift = 0.04 * step
-        turn_deg = 4 * step
-        return [
-            replace(self, right=self.right - shift),
-            replace(self, right=self.right + shift),
-            replace(self, down=self.down - shift),
-            replace(self, down=self.down + shift),
-            replace(self, turn_deg=self.turn_deg - turn_deg),
-            replace(self, turn_deg=self.turn_deg + turn_deg),
-            replace(self, zoom=self.zoom * 1.1**-step),
-            replace(self, zoom=self.zoom * 1.1**step),
-        ]
+        poses = []
+        for name, size in (("right", 0.04), ("down", 0.04), ("turn_deg", 4)):
+            for change in (-size * step, size * step):
+                poses.append(replace(self, **{name: getattr(self, name) + change}))
+        poses.append(replace(self, zoom=self.zoom * 1.1**-step))
+        poses.append(replace(self, zoom=self.zoom * 1.1**step))
+        return poses
 
 
 @dataclass(frozen=True)
@@ -60,26 +55,25 @@ class _Extent:
     """Holds how much a camera shows along one axis of its image.
 
     Attributes:
-        angle_deg: angle of view.
-        length_m: length at the distance of the object at the start; nan if there is no object.
+        half: tangent of half the angle of view.
+        depth_m: distance of the object at the start; nan if there is no object.
     """
 
-    angle_deg: float
-    length_m: float
+    half: float
+    depth_m: float
 
     def describe(self, share: float) -> str:
         """Return a share of the image in words."""
-        words = f"{share:.0%} of its image ({share * self.angle_deg:.1f}°"
-        if np.isnan(self.length_m):
+        angle_deg = np.rad2deg(2 * np.arctan(self.half))
+        words = f"{share:.0%} of its image ({share * angle_deg:.1f}°"
+        if np.isnan(self.depth_m):
             return f"{words})"
-        return f"{words}, or {1000 * share * self.length_m:.0f} mm at the object)"
+        length_m = 2 * self.half * self.depth_m
+        return f"{words}, or {1000 * share * length_m:.0f} mm at the object)"
 
 
-@dataclass(frozen=True)
-class _View:
-    across: _Extent
-    down: _Extent
-
+# What a camera shows across and down its image.
+type _View = tuple[_Extent, _Extent]
 
 _START_POSES = (
     CameraPose(zoom=0.67),
@@ -102,27 +96,25 @@ def camera_pose_bugs(context: CheckContext, camera: str) -> list[Bug]:
 
 
 def _pose_bug(camera: str, pose: CameraPose, view: _View) -> Bug:
-    def nearby(step: float) -> list[Bug]:
-        return [_pose_bug(camera, other, view) for other in pose.nearby(step)]
-
     return Bug(
         "camera pose",
         f"compared with the training, {camera} {_describe_pose(pose, view)}",
         "Evaluate with the camera of the training.",
-        undo_in_observation=image_change(camera, pose.undo),
+        image_change(camera, pose.undo),
         level=Level.WARNING,
-        nearby=nearby,
+        nearby=lambda step: [_pose_bug(camera, other, view) for other in pose.nearby(step)],
     )
 
 
 def _describe_pose(pose: CameraPose, view: _View) -> str:
     parts = []
+    across, down = view
     if pose.right:
         side = "right" if pose.right > 0 else "left"
-        parts.append(f"looks further {side} by about {view.across.describe(abs(pose.right))}")
+        parts.append(f"looks further {side} by about {across.describe(abs(pose.right))}")
     if pose.down:
         side = "down" if pose.down > 0 else "up"
-        parts.append(f"looks further {side} by about {view.down.describe(abs(pose.down))}")
+        parts.append(f"looks further {side} by about {down.describe(abs(pose.down))}")
     if pose.turn_deg:
         way = "clockwise" if pose.turn_deg > 0 else "anticlockwise"
         parts.append(f"is turned {way} by about {abs(pose.turn_deg):.0f}°")
@@ -142,10 +134,4 @@ def _measure_view(context: CheckContext, camera: str) -> _View:
         depth_m = float((env.projection(camera) @ np.append(position, 1.0))[2])
     half_down = float(np.tan(np.deg2rad(spec.fovy_deg) / 2))
     half_across = half_down * (spec.width_px / spec.height_px)
-    return _View(_extent(half_across, depth_m), _extent(half_down, depth_m))
-
-
-def _extent(half: float, depth_m: float) -> _Extent:
-    """Return the extent of a view, given the tangent of half its angle."""
-    angle_deg = float(np.rad2deg(2 * np.arctan(half)))
-    return _Extent(angle_deg, 2 * half * depth_m)
+    return _Extent(half_across, depth_m), _Extent(half_down, depth_m)

@@ -1,7 +1,8 @@
 """Provides what the checks share: policy, environment, first observations and predictions."""
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,17 +17,24 @@ from eval.subject import make_adapters
 from policies.adapters import Adapters
 from policies.baselines import ScriptedPolicy
 from policies.normalisation import Normalisation
-from policies.policy import EpisodeMemory, make_memory
-from sim.env import Progress, episode_rng
+from policies.policy import EpisodeMemory, PolicySpec, make_memory
+from policies.training_record import TrainingRecord
+from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import ActionSpec, EnvSpec
+
+# One plan for each moment of an episode.
+type Plans = Float[np.ndarray, "moment horizon action_dim"]
+type ImageChange = Callable[[np.ndarray], np.ndarray]
+type ObservationChange = Callable[[Observation], Observation]
 
 # The expert's episode is sampled this often; it takes about 130 control steps.
 _REFERENCE_EVERY_STEPS = 16
 _EPISODE = 0
 # A check whose predictions would take longer than this is skipped.
 PATIENCE_S = 60.0
+_NO_STATISTICS = Normalisation({}, None, None, {})
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Reference:
     success: bool
     missed_stage: str = ""
 
-    def future(self, horizon: int) -> Float[np.ndarray, "moment horizon action_dim"]:
+    def future(self, horizon: int) -> Plans:
         """Return the expert's next actions at each moment."""
         return np.stack([self.actions[step : step + horizon] for step in self.steps])
 
@@ -89,15 +97,28 @@ class CheckContext:
         return make_adapters(self.config.adapters)
 
     @property
+    def policy(self) -> PolicySpec:
+        """Return the spec of the policy, as it speaks to the environment."""
+        return self.setup.policy.spec
+
+    @property
+    def statistics(self) -> Normalisation:
+        """Return the statistics of the training; empty ones if they are not known."""
+        return self.normalisation or _NO_STATISTICS
+
+    @property
+    def training(self) -> TrainingRecord:
+        """Return the record of the training; an empty one if there is none."""
+        return self.setup.training or TrainingRecord()
+
+    @property
     def n_compared(self) -> int:
         """Return how many steps of a plan are compared: those that would be executed."""
         return self.setup.n_action_steps
 
     def first_episodes(self, n: int) -> range:
         """Return the indices of the first n episodes, or fewer if the environment has fewer."""
-        if self.env.n_episodes is None:
-            return range(n)
-        return range(min(n, self.env.n_episodes))
+        return range(n)[: self.env.n_episodes]
 
     def observe_reset(self, episode_index: int) -> EpisodeMemory:
         """Reset the environment, and return a memory that holds the first observation."""
@@ -133,7 +154,7 @@ class CheckContext:
         """
         with _named(f"first observation of {self.env.name!r}", expected="an observation"):
             assert self.first_memory.observations
-        subject = f"first plan of policy {self.setup.policy.spec.type!r} in {self.env.name!r}"
+        subject = f"first plan of policy {self.policy.type!r} in {self.env.name!r}"
         with _named(subject, expected=f"an action chunk of (horizon, {self.action.dim})"):
             length, width = self.first_plan.shape
             if width != self.action.dim or length < self.n_compared:
@@ -159,7 +180,7 @@ class CheckContext:
 
     def _roll_out(self, expert: ScriptedPolicy) -> Reference:
         env = self.setup.env
-        n_obs_steps = self.setup.policy.spec.n_obs_steps
+        n_obs_steps = self.policy.n_obs_steps
         env.reset(_EPISODE)
         expert_memory = expert.reset()
         window: deque[Observation] = deque(maxlen=n_obs_steps)
@@ -181,26 +202,21 @@ class CheckContext:
             action = expert.predict([expert_memory], [rng])[0][0]
             actions.append(action)
             result = env.step(action)
-            met.update(_met_stages(result.progress))
+            for goal in result.progress:
+                met.update(stage for stage, is_met in goal.stages.items() if is_met)
             success = result.success
             if success:
                 break
-        last = np.repeat(actions[-1][None], self.setup.policy.spec.chunk_size, axis=0)
+        stages = itertools.chain.from_iterable(goal.stages for goal in self.env.goals)
+        last = np.repeat(actions[-1][None], self.policy.chunk_size, axis=0)
         return Reference(
             memories=tuple(memories),
             steps=tuple(steps),
             actions=np.concatenate([actions, last]),
             n_steps=len(actions),
             success=success,
-            missed_stage=self._first_stage_outside(met),
+            missed_stage=next((stage for stage in stages if stage not in met), ""),
         )
-
-    def _first_stage_outside(self, met: set[str]) -> str:
-        for goal in self.env.goals:
-            for stage in goal.stages:
-                if stage not in met:
-                    return stage
-        return ""
 
     @cached_property
     def reference_chunks(self) -> Float32[np.ndarray, "moment chunk action_dim"]:
@@ -209,36 +225,36 @@ class CheckContext:
         return self.predict(*self.reference.memories)
 
     @property
+    def reference_plans(self) -> Plans:
+        """Return the parts of these chunks that would be executed."""
+        return self.reference_chunks[:, : self.n_compared]
+
+    @property
     def action_scale(self) -> Float[np.ndarray, " action_dim"]:
         """Return a noticeable difference in each action: a tenth of the actuators' range."""
-        return (np.array(self.action.high) - np.array(self.action.low)) / 10
+        return np.subtract(self.action.high, self.action.low) / 10
 
 
-def change_observations(
-    memory: EpisodeMemory, change: Callable[[Observation], Observation]
-) -> EpisodeMemory:
+def change_observations(memory: EpisodeMemory, change: ObservationChange) -> EpisodeMemory:
     """Return the memory with a change applied to each of its observations."""
-    observations = map(change, memory.observations)
-    return replace(memory, observations=deque(observations, memory.observations.maxlen))
+    observations = deque(map(change, memory.observations), memory.observations.maxlen)
+    return replace(memory, observations=observations)
 
 
-def image_change(
-    camera: str, change: Callable[[np.ndarray], np.ndarray]
-) -> Callable[[Observation], Observation]:
+def image_change(camera: str, change: ImageChange) -> ObservationChange:
     """Return a function that changes the image of one camera in an observation."""
-
-    def apply(observation: Observation) -> Observation:
-        image = change(observation.images[camera])
-        return replace(observation, images={**observation.images, camera: image})
-
-    return apply
+    return lambda observation: replace(
+        observation,
+        images={**observation.images, camera: change(observation.images[camera])},
+    )
 
 
-def _met_stages(progress: Iterable[Progress]) -> Iterator[str]:
-    for goal in progress:
-        for stage, is_met in goal.stages.items():
-            if is_met:
-                yield stage
+def state_change(change: Callable[[np.ndarray], np.ndarray]) -> ObservationChange:
+    """Return a function that changes the state of an observation."""
+    return lambda observation: replace(
+        observation,
+        state=change(observation.state).astype(np.float32),
+    )
 
 
 @contextmanager

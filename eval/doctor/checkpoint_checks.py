@@ -1,13 +1,13 @@
 """Checks of the checkpoint alone: its statistics, its weights, its origin."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 
 import numpy as np
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Findings, fail, fine, unknown, warn
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import FeatureStats, find_out_of_range_inputs
 from policies.policy import NetworkPolicy
@@ -21,46 +21,48 @@ _MOST_IMAGE_MEAN = 1.5
 _COMPARED_STATISTICS = {"mean", "std", "min", "max", "q01", "q99"}
 
 
-def check_statistics(context: CheckContext) -> Iterator[Finding]:
+def check_statistics(context: CheckContext) -> Findings:
     """Check that every feature is normalised as declared, by plausible statistics."""
-    normalisation = context.normalisation
-    assert normalisation is not None
-    features = list(normalisation.inputs.values())
-    if normalisation.action is not None:
-        features.append(normalisation.action)
+    statistics = context.statistics
+    features = list(statistics.inputs.values())
+    if statistics.action is not None:
+        features.append(statistics.action)
     for stats in features:
-        yield from _check_mode(stats, normalisation.declared, context.setup.policy.spec.type)
-        if stats.mode != "IDENTITY":
-            yield from _check_feature(stats)
-    yield from _check_action_pair(normalisation.trained_action, normalisation.action)
+        yield from _check_mode(stats, statistics.declared, context.policy.type)
+        if stats.mode == "IDENTITY":
+            continue
+        if stats.kind == "VISUAL":
+            yield from _check_image_statistics(stats)
+        else:
+            yield from _check_constant_dimensions(stats)
+    yield from _check_action_pair(statistics.trained_action, statistics.action)
     if not features:
-        yield Finding(
+        yield unknown(
             "statistics",
-            Level.UNKNOWN,
             "the policy type normalises in a step of its own, which was not checked",
         )
     else:
         modes = [f"{stats.key.removeprefix('observation.')}: {stats.mode}" for stats in features]
-        yield Finding(
+        yield fine(
             "statistics",
-            Level.OK,
             f"{len(features)} features were checked",
             ", ".join(modes),
         )
 
 
 def _check_mode(
-    stats: FeatureStats, declared: Mapping[str, str], policy_type: str
-) -> Iterator[Finding]:
+    stats: FeatureStats,
+    declared: Mapping[str, str],
+    policy_type: str,
+) -> Findings:
     """Compare how the processors normalise a feature with what config.json declares."""
     meant = declared.get(stats.kind, "IDENTITY")
     is_raw = stats.mode == "IDENTITY"
     not_normalised = f"{stats.key} is not normalised at all"
     evidence = f"processor {stats.mode}, config.json {meant}"
     if is_raw and meant != "IDENTITY":
-        yield Finding(
+        yield fail(
             "statistics",
-            Level.ERROR,
             not_normalised,
             evidence,
             "Save the processors again from the training that config.json describes.",
@@ -68,53 +70,42 @@ def _check_mode(
     elif stats.kind in declared and stats.mode != meant:
         # The processors are what runs. Such a checkpoint may be right although its config.json is
         # not.
-        yield Finding(
+        yield warn(
             "statistics",
-            Level.WARNING,
             f"{stats.key} is normalised in another way than config.json says",
             evidence,
             "Only one of the two is from the training: compare with its normalization_mapping.",
         )
     elif is_raw and stats.kind != "VISUAL" and not LEROBOT_TYPES[policy_type].takes_raw_numbers:
-        yield Finding(
+        yield warn(
             "statistics",
-            Level.WARNING,
             not_normalised,
             evidence,
             "This is right only if the policy was trained on raw numbers.",
         )
 
 
-def _check_feature(stats: FeatureStats) -> Iterator[Finding]:
-    if stats.kind == "VISUAL":
-        yield from _check_image_statistics(stats)
-    else:
-        yield from _check_constant_dimensions(stats)
-
-
-def _check_image_statistics(stats: FeatureStats) -> Iterator[Finding]:
+def _check_image_statistics(stats: FeatureStats) -> Findings:
     mean = stats.values.get("mean")
     std = stats.values.get("std")
     if mean is not None and mean.max() > _MOST_IMAGE_MEAN:
-        yield Finding(
+        yield fail(
             "statistics",
-            Level.ERROR,
             f"{stats.key}: statistics of 0-255 pixels",
             f"mean {mean.max():.0f}",
             "Compute them on pixels in 0..1.",
         )
     if std is not None and std.min() < _LEAST_IMAGE_STD:
         largest = 0.5 / std.min()
-        yield Finding(
+        yield fail(
             "statistics",
-            Level.ERROR,
             f"{stats.key}: the standard deviation is far too small",
             f"std {std.min():.4f} of pixels in 0..1: they become up to {largest:.0f}",
             "Compute the dataset's statistics again, and save the processors with them.",
         )
 
 
-def _check_constant_dimensions(stats: FeatureStats) -> Iterator[Finding]:
+def _check_constant_dimensions(stats: FeatureStats) -> Findings:
     std = stats.values.get("std")
     if std is None or stats.span is None:
         return
@@ -132,32 +123,25 @@ def _check_constant_dimensions(stats: FeatureStats) -> Iterator[Finding]:
             "That action never varied in training, so the policy cannot move it. "
             "Record it anew if it has to."
         )
-    yield Finding(
+    yield warn(
         "statistics",
-        Level.WARNING,
         f"{stats.key}: std near zero",
         f"dimensions {constant.tolist()}",
         hint,
     )
 
 
-def _check_action_pair(
-    trained: FeatureStats | None, undone: FeatureStats | None
-) -> Iterator[Finding]:
+def _check_action_pair(trained: FeatureStats | None, undone: FeatureStats | None) -> Findings:
     """Check that the postprocessor undoes exactly the normalisation of the training."""
     if trained is None or undone is None:
         return
     hint = "Save pre- and postprocessor of one training, with the same statistics."
     if trained.mode != undone.mode:
-        finding = "another mode than in training"
-        if undone.mode == "IDENTITY":
-            finding = "actions are left normalised"
-        evidence = f"training {trained.mode}, postprocessor {undone.mode}"
-        yield Finding(
+        is_raw = undone.mode == "IDENTITY"
+        yield fail(
             "postprocessor",
-            Level.ERROR,
-            finding,
-            evidence,
+            "actions are left normalised" if is_raw else "another mode than in training",
+            f"training {trained.mode}, postprocessor {undone.mode}",
             hint,
         )
         return
@@ -165,26 +149,24 @@ def _check_action_pair(
         was = trained.values[name]
         now = undone.values[name]
         if not np.allclose(was, now, rtol=1e-3, atol=1e-6):
-            evidence = f"{name}: {_numbers(was)} in training, {_numbers(now)} here"
-            yield Finding(
+            yield fail(
                 "postprocessor",
-                Level.ERROR,
                 "actions are un-normalised by other statistics",
-                evidence,
+                f"{name}: {_numbers(was)} in training, {_numbers(now)} here",
                 hint,
             )
             return
 
 
-def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
+def check_normalised_observation(context: CheckContext) -> Findings:
     """Check the range of a real observation as the network gets it."""
     check = "normalised observation"
     policy = context.setup.policy
-    assert isinstance(policy, NetworkPolicy) and context.normalisation is not None
+    assert isinstance(policy, NetworkPolicy)
     inputs = policy.network_inputs(context.first_memory.present)
-    outside = find_out_of_range_inputs(context.normalisation, inputs)
+    outside = find_out_of_range_inputs(context.statistics, inputs)
     ranges = []
-    for key, stats in context.normalisation.inputs.items():
+    for key, stats in context.statistics.inputs.items():
         is_image = stats.kind == "VISUAL"
         is_raw_image = is_image and stats.mode == "IDENTITY"
         if key not in inputs or is_raw_image:
@@ -194,27 +176,21 @@ def check_normalised_observation(context: CheckContext) -> Iterator[Finding]:
         high = values.max()
         ranges.append(f"{key.removeprefix('observation.')} {low:.1f} to {high:.1f}")
         if key in outside:
-            finding = f"{key} of a real frame is far outside what it was trained on"
             evidence = f"normalised {low:.0f} to {high:.0f}"
             if not is_image:
-                evidence += f", worst {_name_worst(context, values)!r}"
-            yield Finding(
+                names = context.env.state_names
+                worst = int(np.abs(values).argmax()) % len(names)
+                evidence += f", worst {names[worst]!r}"
+            yield fail(
                 check,
-                Level.ERROR,
-                finding,
+                f"{key} of a real frame is far outside what it was trained on",
                 evidence,
                 "Statistics, units or the environment are not those of the training.",
             )
-    yield Finding(check, Level.OK, "a real frame was preprocessed", "; ".join(ranges))
+    yield fine(check, "a real frame was preprocessed", "; ".join(ranges))
 
 
-def _name_worst(context: CheckContext, values: np.ndarray) -> str:
-    """Return the name of the state number with the largest normalised value."""
-    names = context.env.state_names
-    return names[int(np.abs(values).argmax()) % len(names)]
-
-
-def check_weights(context: CheckContext) -> Iterator[Finding]:
+def check_weights(context: CheckContext) -> Findings:
     """Check that the weights are finite and look trained."""
     policy = context.setup.policy
     assert isinstance(policy, NetworkPolicy)
@@ -225,27 +201,17 @@ def check_weights(context: CheckContext) -> Iterator[Finding]:
         f"{audit.n_untouched_norms} of {audit.n_norms} normalisation layers as at their creation"
     )
     if audit.non_finite:
-        named = ", ".join(audit.non_finite[:3])
-        yield Finding(
-            "weights",
-            Level.ERROR,
-            "NaN or infinite",
-            named,
-            damaged,
-        )
+        yield fail("weights", "NaN or infinite", ", ".join(audit.non_finite[:3]), damaged)
     elif audit.negative_variances:
-        named = ", ".join(audit.negative_variances[:3])
-        yield Finding(
+        yield fail(
             "weights",
-            Level.ERROR,
             "negative variances of a BatchNorm",
-            named,
+            ", ".join(audit.negative_variances[:3]),
             damaged,
         )
     elif audit.looks_random:
-        yield Finding(
+        yield fail(
             "weights",
-            Level.ERROR,
             "they look random",
             evidence,
             (
@@ -254,24 +220,17 @@ def check_weights(context: CheckContext) -> Iterator[Finding]:
             ),
         )
     else:
-        yield Finding(
-            "weights",
-            Level.OK,
-            "every tensor was in the file, and they look trained",
-            evidence,
-        )
+        yield fine("weights", "every tensor was in the file, and they look trained", evidence)
 
 
-def check_plan_is_finite(context: CheckContext) -> Iterator[Finding]:
+def check_plan_is_finite(context: CheckContext) -> Findings:
     """Check that the first plan has no NaN; if so, other checks report on it."""
     finite = np.isfinite(context.first_plan)
     if finite.all():
         return
-    columns = zip(context.action.names, finite.all(axis=0), strict=True)
-    names = ", ".join(name for name, is_finite in columns if not is_finite)
-    yield Finding(
+    names = ", ".join(np.array(context.action.names)[~finite.all(axis=0)])
+    yield fail(
         "planned actions",
-        Level.ERROR,
         "the plan is NaN or infinite",
         f"{(~finite).mean():.0%} of the first plan: {names}",
         (
@@ -281,21 +240,20 @@ def check_plan_is_finite(context: CheckContext) -> Iterator[Finding]:
     )
 
 
-def check_origin(context: CheckContext) -> Iterator[Finding]:
+def check_origin(context: CheckContext) -> Findings:
     """Warn of base checkpoints, which were not fine-tuned."""
-    name = context.setup.policy.spec.checkpoint
+    name = context.policy.checkpoint
     # This matches "pi0_base", "pi0fast-base" and "smolvla_base", but neither "database" nor
     # "base_camera".
     if re.search(r"(^|[_-])base$", PurePath(name).name.lower()):
-        yield Finding(
+        yield warn(
             "origin",
-            Level.WARNING,
             "a base checkpoint: it was not fine-tuned for this robot and task",
             name,
             "Fine-tune it first; its success rate here says nothing about the method.",
         )
     else:
-        yield Finding("origin", Level.OK, "not a base checkpoint by its name", name)
+        yield fine("origin", "not a base checkpoint by its name", name)
 
 
 def _numbers(values: np.ndarray) -> str:

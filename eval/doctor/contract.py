@@ -1,14 +1,13 @@
 """Compares the training's states and actions with what the environment observes and accepts."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Float
 
+from eval.doctor.action_columns import body_columns
 from eval.doctor.action_mode import find_other_mode
 from eval.doctor.calibration import convert_span, find_other_calibration
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, Findings, fail, fine, unknown
 from eval.doctor.gripper_range import check_gripper_range
 from policies.adapters import find_gripper_in_state
 from policies.normalisation import FeatureStats
@@ -29,15 +28,15 @@ _CONSTANT = 1e-6
 _UNIT_FACTORS = ((np.pi / 180, "radians"), (180 / np.pi, "degrees"))
 
 
-def check_state(context: CheckContext) -> Iterator[Finding]:
+def check_state(context: CheckContext) -> Findings:
     """Check that the states, at the start and in the expert's episode, are like the training's."""
     other_calibration = find_other_calibration(context)
     if other_calibration is not None:
         yield other_calibration
         return
-    stats = None if context.normalisation is None else context.normalisation.state
-    if stats is None or stats.typical is None or context.setup.policy.spec.state_dim is None:
-        yield Finding("state", Level.UNKNOWN, "nothing known of the training's states")
+    stats = context.statistics.state
+    if stats is None or stats.typical is None or context.policy.state_dim is None:
+        yield unknown("state", "nothing known of the training's states")
         return
     states = _adapted_states(context)
     middle, width = (part[: states.shape[1]] for part in stats.typical)
@@ -50,9 +49,8 @@ def check_state(context: CheckContext) -> Iterator[Finding]:
     )
     order = _find_order(states, middle, width)
     if order is not None:
-        yield Finding(
+        yield fail(
             "state",
-            Level.ERROR,
             "the numbers fit the training better in another order",
             evidence,
             f"The training had them in the order: {', '.join(names[i] for i in order)}.",
@@ -65,27 +63,16 @@ def check_state(context: CheckContext) -> Iterator[Finding]:
         )
         if worst == find_gripper_in_state(names, context.action):
             hint = "The gripper's range is another one: give it with --gripper-range."
-        yield Finding(
-            "state",
-            Level.ERROR,
-            finding,
-            evidence,
-            hint,
-        )
+        yield fail("state", finding, evidence, hint)
     else:
-        yield Finding(
-            "state",
-            Level.OK,
-            "the first state is like those of the training",
-            evidence,
-        )
+        yield fine("state", "the first state is like those of the training", evidence)
 
 
-def check_action_range(context: CheckContext) -> Iterator[Finding]:
+def check_action_range(context: CheckContext) -> Findings:
     """Compare the training's actions with the actuators' range."""
-    stats = _find_action_stats(context)
+    stats = context.statistics.trained_action or context.statistics.action
     if stats is None or stats.span is None:
-        yield Finding("action range", Level.UNKNOWN, "nothing known of the training's actions")
+        yield unknown("action range", "nothing known of the training's actions")
         return
     adapters = context.adapters
     dim = context.action.dim
@@ -97,20 +84,12 @@ def check_action_range(context: CheckContext) -> Iterator[Finding]:
     padding = stats.span[1][dim:] - stats.span[0][dim:]
     n_moved = int((padding > _CONSTANT).sum())
     if adapters.allow_padding and n_moved:
-        yield Finding(
+        yield fail(
             "padding",
-            Level.ERROR,
             "actions that are cut off moved in training",
             f"{n_moved} of {len(padding)}",
             "They are not padding: this checkpoint is for another robot.",
         )
-
-
-def _find_action_stats(context: CheckContext) -> FeatureStats | None:
-    normalisation = context.normalisation
-    if normalisation is None:
-        return None
-    return normalisation.trained_action or normalisation.action
 
 
 def _check_body_range(
@@ -127,9 +106,8 @@ def _check_body_range(
         high: largest actions of the training.
     """
     check = "action range"
-    assert context.normalisation is not None
     spec = context.action
-    body = np.arange(spec.dim) != spec.gripper_index
+    body = body_columns(spec)
     low = low[body]
     high = high[body]
     env_low = np.array(spec.low)[body]
@@ -138,18 +116,16 @@ def _check_body_range(
     other_mode = find_other_mode(context, stats, evidence)
     if other_mode is not None:
         return other_mode
-    if context.normalisation.relative.output is not None:
-        return Finding(
+    if context.statistics.relative.output is not None:
+        return fine(
             check,
-            Level.OK,
             "trained on differences from the state, which say nothing of the actuators' range",
             evidence,
         )
     share = (high - low) / (env_high - env_low)
     if share.max() < _LEAST_SHARE:
-        return Finding(
+        return fail(
             check,
-            Level.ERROR,
             "the training's actions span almost none of the actuators' range",
             evidence,
             (
@@ -159,14 +135,13 @@ def _check_body_range(
         )
     is_outside = (high < env_low) | (low > env_high)
     if is_outside.any() or share.max() > _MOST_SHARE:
-        return Finding(
+        return fail(
             check,
-            Level.ERROR,
             "the training's actions are outside the actuators' range",
             evidence,
             "Evaluate in an environment of the training's units.",
         )
-    return Finding(check, Level.OK, "trained within the actuators' range", evidence)
+    return fine(check, "trained within the actuators' range", evidence)
 
 
 def _adapted_states(context: CheckContext) -> Float[np.ndarray, "moment dim"]:
@@ -182,7 +157,11 @@ def _adapted_states(context: CheckContext) -> Float[np.ndarray, "moment dim"]:
     return adapted[:, : states.shape[1]].astype(np.float64)
 
 
-def _find_order(states: np.ndarray, middle: np.ndarray, width: np.ndarray) -> list[int] | None:
+def _find_order(
+    states: np.ndarray,
+    middle: np.ndarray,
+    width: np.ndarray,
+) -> list[int] | None:
     """Return the order of the state that fits the training far better; None if there is none."""
     if len(states) < 4:
         return None

@@ -1,12 +1,11 @@
 """Checks that a policy which denoises its plans takes enough denoising steps."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from eval.doctor.check_context import PATIENCE_S, CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Findings, fine, warn
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import HookablePolicy
 
@@ -16,13 +15,13 @@ from policies.policy import HookablePolicy
 _CONVERGED = 0.15
 
 
-def check_denoising(context: CheckContext) -> Iterator[Finding]:
+def check_denoising(context: CheckContext) -> Findings:
     """Predict the first plan with twice the denoising steps and the same noise, and compare.
 
     The two plans should be the same.
     """
     policy = context.setup.policy
-    trained = context.normalisation and context.normalisation.trained_action
+    trained = context.statistics.trained_action
     if not isinstance(policy, HookablePolicy) or not trained or not trained.typical:
         return
     row = LEROBOT_TYPES.get(policy.spec.type)
@@ -46,9 +45,8 @@ def check_denoising(context: CheckContext) -> Iterator[Finding]:
         f"with {n_more} steps in place of {n_steps}"
     )
     if change > _CONVERGED:
-        yield Finding(
+        yield warn(
             "denoising",
-            Level.WARNING,
             "the plans are not denoised to the end",
             evidence,
             (
@@ -57,10 +55,15 @@ def check_denoising(context: CheckContext) -> Iterator[Finding]:
             ),
         )
     else:
-        yield Finding("denoising", Level.OK, "more steps would change little", evidence)
+        yield fine("denoising", "more steps would change little", evidence)
 
 
-def _plan_with_steps(context: CheckContext, holder: Any, name: str, n_steps: int) -> np.ndarray:
+def _plan_with_steps(
+    context: CheckContext,
+    holder: Any,
+    name: str,
+    n_steps: int,
+) -> np.ndarray:
     """Return the first plan as predicted with another number of denoising steps."""
     usual = getattr(holder, name)
     try:

@@ -1,6 +1,6 @@
 """Runs the doctor's checks on a policy in an environment, on a run folder, or on an environment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import fields
 
@@ -26,7 +26,7 @@ from eval.doctor.checkpoint_checks import (
 from eval.doctor.contract import check_action_range, check_state
 from eval.doctor.denoising import check_denoising
 from eval.doctor.env_contract import run_env_checks
-from eval.doctor.finding import Finding, Level, describe_failed_check
+from eval.doctor.finding import Finding, Findings, describe_failed_check, warn
 from eval.doctor.findings_output import sort_findings
 from eval.doctor.image_checks import check_pictures
 from eval.doctor.image_sizes import check_image_sizes
@@ -48,7 +48,7 @@ from policies.normalisation import load_normalisation
 from policies.policy import NetworkPolicy
 from sim.errors import WhiskerError
 
-type Check = Callable[[CheckContext], Iterator[Finding]]
+type Check = Callable[[CheckContext], Findings]
 
 _FOR_EVERY_POLICY: tuple[Check, ...] = (
     check_gl,
@@ -149,7 +149,7 @@ def _find_inapplicable(context: CheckContext) -> set[Check]:
     return skipped
 
 
-def _run(check: Check, context: CheckContext) -> Iterator[Finding]:
+def _run(check: Check, context: CheckContext) -> Findings:
     """Run one check.
 
     If it raises, that becomes a finding: the evaluation and the other checks go on without it.
@@ -183,9 +183,8 @@ def diagnose(config: DoctorConfig) -> tuple[str, list[Finding]]:
         findings += _set_up_and_check(subject)
     except WhiskerError as error:
         findings.append(
-            Finding(
+            warn(
                 "checkpoint",
-                Level.WARNING,
                 "can no longer be checked",
                 str(error),
                 "What follows is from the run folder alone.",

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 
-from eval.doctor.check_context import Reference
+from eval.doctor.check_context import Plans, Reference
 
 # Mean distance to the expert in standard deviations of its actions. Every checkpoint below 0.08
 # solved at least 19 of 20 episodes; those between 0.08 and 0.2 solved 0 to 19 (docs/doctor.md). A
@@ -19,7 +18,7 @@ _STANDS_OUT = 1.5
 
 
 def compute_disagreement(
-    plans: Float[np.ndarray, "moment horizon action_dim"],
+    plans: Plans,
     reference: Reference,
     moments: Sequence[int] | None = None,
 ) -> float:
@@ -35,7 +34,7 @@ def compute_disagreement(
 
 
 def describe_disagreement(
-    plans: Float[np.ndarray, "moment horizon action_dim"],
+    plans: Plans,
     reference: Reference,
     names: Sequence[str],
 ) -> str:
@@ -65,8 +64,10 @@ def _part_means(values: np.ndarray, n_parts: int) -> list[float]:
 
 
 def _compute_error(
-    plans: np.ndarray, reference: Reference, moments: Sequence[int] | None = None
-) -> Float[np.ndarray, "moment horizon action_dim"]:
+    plans: np.ndarray,
+    reference: Reference,
+    moments: Sequence[int] | None = None,
+) -> Plans:
     expert = reference.future(plans.shape[1])
     if moments is not None:
         expert = expert[list(moments)]

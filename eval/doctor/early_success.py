@@ -1,12 +1,10 @@
 """Checks that no episode succeeded without the policy."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from eval.doctor.finding import Finding, Level
-from eval.episode_arrays import EpisodeArrays
-from eval.episode_row import EpisodeRow
+from eval.doctor.finding import Finding, fail, fine, unknown
+from eval.episode_arrays import EpisodeArrays, Episodes
+from eval.episode_row import EpisodeRow, Rows
 
 # A pick, a carry and a release take the scripted expert 3.6 s at least.
 SHORTEST_SUCCESS_S = 1.0
@@ -17,7 +15,9 @@ UNMOVED_JOINT = 0.1
 
 
 def check_early_success(
-    rows: Sequence[EpisodeRow], episodes: Sequence[EpisodeArrays], control_dt_s: float
+    rows: Rows,
+    episodes: Episodes,
+    control_dt_s: float,
 ) -> Finding:
     """Look for successes in which nothing moved, or that were faster than an arm can be.
 
@@ -37,17 +37,15 @@ def check_early_success(
             suspects.append(f"{describe_episode(row, rows)} after {duration_s:.2f} s, {motion}")
     n_success = len(durations_s)
     if not n_success:
-        return Finding(check, Level.UNKNOWN, "no success to look at", "0 successes")
+        return unknown(check, "no success to look at", "0 successes")
     if not suspects:
-        return Finding(
+        return fine(
             check,
-            Level.OK,
             "each success took an arm's time and moved something",
             f"{n_success} successes: the shortest {min(durations_s):.1f} s",
         )
-    return Finding(
+    return fail(
         check,
-        Level.ERROR,
         "episodes succeed without the policy: at reset, or with nothing moved",
         f"{len(suspects)} of {n_success} successes; {'; '.join(suspects[:3])}",
         "The task's success condition holds at the start: look at its initial states.",
@@ -68,7 +66,7 @@ def _describe_motion(row: EpisodeRow, episode: EpisodeArrays) -> tuple[str, bool
     return f"{name} moved {distance_m:.3f} m", distance_m >= UNMOVED_M
 
 
-def describe_episode(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> str:
+def describe_episode(row: EpisodeRow, rows: Rows) -> str:
     """Return the name of an episode, with its task if the rows have several."""
     has_tasks = any(other.task != row.task for other in rows)
     name = f"episode {row.episode_index}"

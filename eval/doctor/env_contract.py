@@ -1,10 +1,9 @@
 """Checks that an environment alone keeps the contract that every evaluation relies on."""
 
-from collections.abc import Iterator
 from functools import partial
 
 from eval.config import DoctorConfig, SubjectConfig
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, Findings, Level
 from sim.check_env import check_env
 from sim.errors import WhiskerError
 from sim.flags import find_flags
@@ -14,7 +13,7 @@ _LEVELS = {"ok": Level.OK, "failed": Level.ERROR, "unknown": Level.UNKNOWN}
 _HINT = "The contract is in sim/env.py, and that of capabilities in sim/capabilities.py."
 
 
-def run_env_checks(config: DoctorConfig) -> Iterator[Finding]:
+def run_env_checks(config: DoctorConfig) -> Findings:
     """Run `sim.check_env` on the environment in its first episode, and yield a finding per check.
 
     Raises:
@@ -24,7 +23,9 @@ def run_env_checks(config: DoctorConfig) -> Iterator[Finding]:
         if flag.group != "env" and flag.value_in(config) != flag.field.default:
             hint = "Leave it out: without a policy the environment alone is checked."
             raise WhiskerError(
-                flag.spelling, expected="together with --policy or --checkpoint", hint=hint
+                flag.spelling,
+                expected="together with --policy or --checkpoint",
+                hint=hint,
             )
     for check in check_env(partial(make_env, config.env.name, control=config.env.control)):
         level = _LEVELS[check.verdict]

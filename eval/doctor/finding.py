@@ -1,7 +1,9 @@
 """Findings: what the doctor's checks return."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 
 class Level(StrEnum):
@@ -46,6 +48,25 @@ class Finding:
         return f"{self.check}: {self.finding}{evidence}. {self.hint}".rstrip()
 
 
+type Findings = Iterator[Finding]
+
+
+def _find(
+    level: Level,
+    check: str,
+    finding: str,
+    evidence: str = "",
+    hint: str = "",
+) -> Finding:
+    return Finding(check, level, finding, evidence, hint)
+
+
+# Findings of each level; the arguments are the check, the finding, its evidence and the hint.
+fine = partial(_find, Level.OK)
+unknown = partial(_find, Level.UNKNOWN)
+warn = partial(_find, Level.WARNING)
+fail = partial(_find, Level.ERROR)
+
 # Recorded episodes show that something is wrong, but seldom why. These commands find the cause.
 FIND_THE_CAUSE = (
     "Run eval-doctor with the flags of the run to find the cause, "
@@ -60,9 +81,8 @@ def describe_failed_check(function: str, error: Exception) -> Finding:
         function: name of the check's function, e.g. "check_gripper".
     """
     name = function.strip("_").removeprefix("check_").replace("_", " ")
-    return Finding(
+    return warn(
         name,
-        Level.WARNING,
         "this check could not run",
         " ".join(f"{type(error).__name__}: {error}".split()),
         "The problems that it looks for may be there. Please report it, with the command.",

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from eval.doctor.finding import Finding, Level
 
-_WORST_FIRST = (Level.ERROR, Level.WARNING, Level.UNKNOWN, Level.OK)
+# The worst first.
 _STYLES = {
     Level.ERROR: "bold red",
     Level.WARNING: "yellow",
@@ -32,20 +32,21 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     found = list(findings)
     with_problem = {finding.check for finding in found if finding.is_problem}
     kept = [f for f in found if f.is_problem or f.check not in with_problem]
-    return sorted(kept, key=lambda finding: _WORST_FIRST.index(finding.level))
+    return sorted(kept, key=lambda finding: list(_STYLES).index(finding.level))
 
 
 def worst_level(findings: Sequence[Finding]) -> Level:
     """Return ERROR or WARNING if there is such a finding, else OK."""
-    levels = {finding.level for finding in findings}
-    for level in (Level.ERROR, Level.WARNING):
-        if level in levels:
-            return level
-    return Level.OK
+    problems = sort_findings(finding for finding in findings if finding.is_problem)
+    return problems[0].level if problems else Level.OK
 
 
 def print_findings(
-    console: Console, title: str, findings: Sequence[Finding], *, shows_all: bool = False
+    console: Console,
+    title: str,
+    findings: Sequence[Finding],
+    *,
+    shows_all: bool = False,
 ) -> None:
     """Print the problems in full, the names of what is unknown in one line, and the verdict.
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, fail, fine, warn
 from eval.doctor.gripper_range import describe_ranges
-from eval.episode_arrays import EpisodeArrays
-from eval.grasps import find_closing_commands, find_closings
+from eval.episode_arrays import Episodes
+from eval.grasps import find_closing_commands, find_closings, find_opening
+from policies.adapters import find_gripper_in_state
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.spec import ActionSpec
 
@@ -56,39 +57,40 @@ class _Commands:
     """Holds the range of the gripper's commands in a run, as shares of the way to open.
 
     Attributes:
-        closed: the command that closes the gripper.
-        way: from that to the command that opens it.
+        action: the environment's actions.
         bands: lowest and highest command of each episode.
     """
 
-    closed: float
-    way: float
+    action: ActionSpec
     bands: Float[np.ndarray, "episode 2"]
 
     @property
-    def narrowest(self) -> float:
+    def lowest(self) -> float:
         return float(self.bands[:, 0].min())
 
     @property
-    def widest(self) -> float:
+    def highest(self) -> float:
         return float(self.bands[:, 1].max())
 
-    def describe(self, action: ActionSpec) -> str:
-        closes_below, opens_above = _find_ends(action)
+    def at(self, share: float) -> float:
+        """Return the command at a share of the way from closed to open."""
+        closed = self.action.gripper_closed
+        return closed + share * (self.action.gripper_open - closed)
+
+    def describe(self) -> str:
+        closes_below, opens_above = _find_ends(self.action)
         low, high = np.median(self.bands, axis=0)
-        lowest = self.closed + low * self.way
-        highest = self.closed + high * self.way
         n_closes = (self.bands[:, 0] <= closes_below).sum()
         n_opens = (self.bands[:, 1] >= opens_above).sum()
         return (
-            f"commanded {lowest:.3g} to {highest:.3g} in the median episode, where closed is "
-            f"{self.closed:g} and open {action.gripper_open:g}; closes in {n_closes} and opens in "
-            f"{n_opens} of {len(self.bands)} episodes"
+            f"commanded {self.at(low):.3g} to {self.at(high):.3g} in the median episode, where "
+            f"closed is {self.action.gripper_closed:g} and open {self.action.gripper_open:g}; "
+            f"closes in {n_closes} and opens in {n_opens} of {len(self.bands)} episodes"
         )
 
 
 def check_gripper(
-    episodes: Sequence[EpisodeArrays],
+    episodes: Episodes,
     action: ActionSpec,
     state_names: Sequence[str],
     n_success: int,
@@ -103,7 +105,7 @@ def check_gripper(
     commands = _measure_commands(episodes, action)
     follows = _compute_following(episodes, action, state_names)
     n_near, n_closing = _count_closings(episodes, action)
-    evidence = commands.describe(action)
+    evidence = commands.describe()
     if follows is not None:
         evidence += f"; measured, it moves by {100 * follows:.0f} % of its commands"
     if n_near:
@@ -111,50 +113,25 @@ def check_gripper(
             f"; closes near the object in {n_closing} of the {n_near} episodes that come near it"
         )
     if n_success:
-        return Finding(
-            check,
-            Level.OK,
-            f"the gripper does what {n_success} successes need",
-            evidence,
-        )
+        return fine(check, f"the gripper does what {n_success} successes need", evidence)
     if action.gripper_is_binary and _is_half(commands):
-        return _describe_half_range(commands, action, is_baseline, evidence)
-    problem = _name_problem(commands.narrowest, commands.widest, action)
+        return _describe_half_range(commands, is_baseline, evidence)
+    problem = _name_problem(commands.lowest, commands.highest, action)
     if problem:
-        return Finding(
-            check,
-            Level.WARNING,
-            f"the gripper {problem}",
-            evidence,
-            _POSSIBLE_CAUSES,
-        )
+        return warn(check, f"the gripper {problem}", evidence, _POSSIBLE_CAUSES)
     if n_near and not n_closing:
-        return Finding(
-            check,
-            Level.WARNING,
-            "the gripper never closes on the object",
-            evidence,
-            _LOOK_NEAR_OBJECT,
-        )
+        return warn(check, "the gripper never closes on the object", evidence, _LOOK_NEAR_OBJECT)
     if follows is not None and follows < FOLLOWS:
-        return Finding(
-            check,
-            Level.WARNING,
-            "the gripper does not follow its commands",
-            evidence,
-            _COMPARE,
-        )
-    return Finding(check, Level.OK, "the gripper closes and opens", evidence)
+        return warn(check, "the gripper does not follow its commands", evidence, _COMPARE)
+    return fine(check, "the gripper closes and opens", evidence)
 
 
-def _measure_commands(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> _Commands:
-    closed = action.gripper_closed
-    way = action.gripper_open - closed
+def _measure_commands(episodes: Episodes, action: ActionSpec) -> _Commands:
     bands = []
     for episode in episodes:
-        share = (episode.action[:, action.gripper_index] - closed) / way
+        share = find_opening(episode.action, action)
         bands.append(np.percentile(share, BAND_PERCENTILES).astype(np.float64))
-    return _Commands(closed, way, np.stack(bands))
+    return _Commands(action, np.stack(bands))
 
 
 def _find_ends(action: ActionSpec) -> tuple[float, float]:
@@ -169,33 +146,33 @@ def _is_half(commands: _Commands) -> bool:
 
     These are the two values of another range.
     """
-    starts_closed = abs(commands.narrowest) < NEAR_MIDDLE
-    ends_in_middle = abs(commands.widest - MIDDLE) < NEAR_MIDDLE
+    starts_closed = abs(commands.lowest) < NEAR_MIDDLE
+    ends_in_middle = abs(commands.highest - MIDDLE) < NEAR_MIDDLE
     return starts_closed and ends_in_middle
 
 
 def _describe_half_range(
-    commands: _Commands, action: ActionSpec, is_baseline: bool, evidence: str
+    commands: _Commands,
+    is_baseline: bool,
+    evidence: str,
 ) -> Finding:
-    closed = commands.closed
-    low, high = sorted((closed + MIDDLE * commands.way, closed))
-    finding = f"the gripper is commanded {low:g} to {high:g}, so that it closes and never opens"
+    closed = commands.action.gripper_closed
+    low, high = sorted((commands.at(MIDDLE), closed))
     hint = f"Run it again with {describe_ranges(low, high)}"
     if is_baseline:  # a baseline takes no adapter
         hint = (
             f"Map the demonstrations' gripper to {closed:g} for closed "
-            f"and {action.gripper_open:g} for open."
+            f"and {commands.action.gripper_open:g} for open."
         )
-    return Finding(
+    return fail(
         "gripper motion",
-        Level.ERROR,
-        finding,
+        f"the gripper is commanded {low:g} to {high:g}, so that it closes and never opens",
         evidence,
         hint,
     )
 
 
-def _count_closings(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> tuple[int, int]:
+def _count_closings(episodes: Episodes, action: ActionSpec) -> tuple[int, int]:
     """Count the episodes that come near an object, and those that close the gripper there.
 
     Only goals of pick and place count: a door may be pushed.
@@ -241,16 +218,17 @@ def _name_problem(low: float, high: float, action: ActionSpec) -> str:
 
 
 def _compute_following(
-    episodes: Sequence[EpisodeArrays], action: ActionSpec, state_names: Sequence[str]
+    episodes: Episodes,
+    action: ActionSpec,
+    state_names: Sequence[str],
 ) -> float | None:
     """Return how far the gripper moves over the run, as a share of how far it is commanded.
 
     None if the state has no gripper of that name, or the commands hardly move.
     """
-    name = action.names[action.gripper_index]
-    if name not in state_names:
+    column = find_gripper_in_state(state_names, action)
+    if column is None:
         return None
-    column = list(state_names).index(name)
     low, high = sorted((action.gripper_closed, action.gripper_open))
     commands = np.concatenate([episode.action[:, action.gripper_index] for episode in episodes])
     states = np.concatenate([episode.state[:, column] for episode in episodes])

@@ -1,14 +1,14 @@
 """Checks that the gripper of the training's actions varies, and has this environment's range."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Finding, Findings, fail, fine, unknown
 from policies.adapters import convert_gripper
 from policies.normalisation import FeatureStats
+
+type Range = tuple[float, float]
 
 # A range that is this much narrower or wider than the environment's is in another unit.
 _NARROW = 0.2
@@ -27,7 +27,7 @@ def check_gripper_range(
     stats: FeatureStats,
     low: Float[np.ndarray, " dim"],
     high: Float[np.ndarray, " dim"],
-) -> Iterator[Finding]:
+) -> Findings:
     """Compare the gripper of the training's actions with the environment's gripper.
 
     Args:
@@ -35,20 +35,17 @@ def check_gripper_range(
         low: smallest actions of the training.
         high: largest actions of the training.
     """
-    assert context.normalisation is not None
     spec = context.action
     g = spec.gripper_index
-    adapters = context.adapters
-    own = adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
+    own = context.adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
     evidence = (
         f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
     )
-    affine = (context.normalisation.action or stats).affine
+    affine = (context.statistics.action or stats).affine
     largest = max(abs(low[g]), abs(high[g]))
     if affine is not None and affine[1][g] <= _IMMOVABLE * largest:
-        yield Finding(
+        yield fail(
             "gripper",
-            Level.ERROR,
             "its action never varied in training: it can never move",
             evidence,
             (
@@ -56,10 +53,9 @@ def check_gripper_range(
                 "compute their statistics anew, and save them."
             ),
         )
-    elif context.normalisation.relative.is_difference(g):
-        yield Finding(
+    elif context.statistics.relative.is_difference(g):
+        yield unknown(
             "gripper",
-            Level.UNKNOWN,
             "trained on differences, which say nothing of its range",
             evidence,
         )
@@ -67,9 +63,8 @@ def check_gripper_range(
         yield _check_binary_gripper(context, stats, own)
     elif _is_another_range(low[g], high[g], own):
         closed, open_ = _guess_gripper_range(low[g], high[g])
-        yield Finding(
+        yield fail(
             "gripper",
-            Level.ERROR,
             "another gripper range than in training",
             evidence,
             (
@@ -78,7 +73,7 @@ def check_gripper_range(
             ),
         )
     else:
-        yield Finding("gripper", Level.OK, "trained on this gripper's range", evidence)
+        yield fine("gripper", "trained on this gripper's range", evidence)
 
 
 def describe_ranges(low: float, high: float) -> str:
@@ -91,14 +86,16 @@ def describe_ranges(low: float, high: float) -> str:
     )
 
 
-def _is_another_range(low: float, high: float, own: tuple[float, float]) -> bool:
+def _is_another_range(low: float, high: float, own: Range) -> bool:
     share = (high - low) / abs(own[1] - own[0])
     middle = convert_gripper((low + high) / 2, own, (0.0, 1.0))
     return bool(share < _NARROW or share > _WIDE or not -0.5 < middle < 1.5)
 
 
 def _check_binary_gripper(
-    context: CheckContext, stats: FeatureStats, own: tuple[float, float]
+    context: CheckContext,
+    stats: FeatureStats,
+    own: Range,
 ) -> Finding:
     """Compare the two commands of the training with those that close and open this gripper."""
     spec = context.action
@@ -107,27 +104,23 @@ def _check_binary_gripper(
         f"trained on {low:.3g} and {high:.3g}; here {own[0]:g} closes, {own[1]:g} opens, "
         "and their middle does nothing"
     )
-    nearer, farther = sorted(
-        float(convert_gripper(value, own, (0.0, 1.0))) for value in (low, high)
-    )
+    shares = [float(convert_gripper(value, own, (0.0, 1.0))) for value in (low, high)]
+    nearer, farther = sorted(shares)
     if abs(nearer) <= _LEEWAY and abs(farther - 1) <= _LEEWAY:
-        return Finding("gripper", Level.OK, "trained on this gripper's two values", evidence)
+        return fine("gripper", "trained on this gripper's two values", evidence)
     low, high = _round_to_usual(low, high)
     hint = f"Give {describe_ranges(low, high)}"
     if {low, high} == {spec.gripper_closed, spec.gripper_open}:
         hint = "Leave --gripper-range out: these are the environment's own values."
-    return Finding(
+    return fail(
         "gripper",
-        Level.ERROR,
         "its commands in training were other values than this gripper's",
         evidence,
         hint,
     )
 
 
-def _find_two_values(
-    stats: FeatureStats, index: int, own: tuple[float, float]
-) -> tuple[float, float]:
+def _find_two_values(stats: FeatureStats, index: int, own: Range) -> Range:
     """Return the lower and the higher value of an action that takes only two.
 
     If only mean m and standard deviation s are known, it is the usual pair (a, b) that fits best:
@@ -140,7 +133,7 @@ def _find_two_values(
     std = float(stats.values["std"][index])
     variance = max(std, 1e-9) ** 2
 
-    def misfit(pair: tuple[float, float]) -> float:
+    def misfit(pair: Range) -> float:
         a, b = pair
         return float(abs(np.log(variance / ((mean - a) * (b - mean)))))
 
@@ -151,7 +144,7 @@ def _find_two_values(
     return min(fitting, key=misfit)
 
 
-def _round_to_usual(low: float, high: float) -> tuple[float, float]:
+def _round_to_usual(low: float, high: float) -> Range:
     """Return the usual range that the two values are within noise of, else the values."""
     for a, b in _USUAL_RANGES:
         if max(abs(low - a), abs(high - b)) < _NOISE * (b - a):
@@ -159,7 +152,7 @@ def _round_to_usual(low: float, high: float) -> tuple[float, float]:
     return low, high
 
 
-def _guess_gripper_range(low: float, high: float) -> tuple[float, float]:
+def _guess_gripper_range(low: float, high: float) -> Range:
     """Return the smallest usual range that contains the training's values, else the values."""
     for a, b in _USUAL_RANGES:
         if a - 0.05 <= low and high <= 1.05 * b:

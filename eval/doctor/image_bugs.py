@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
-from jaxtyping import Float
 
-from eval.doctor.bugs import Bug, ObservationChange
+from eval.doctor.bugs import Bug
 from eval.doctor.camera_checks import propose_map_change
 from eval.doctor.camera_pose_bugs import camera_pose_bugs
-from eval.doctor.check_context import CheckContext, Reference, image_change
+from eval.doctor.check_context import (
+    CheckContext,
+    ImageChange,
+    ObservationChange,
+    Reference,
+    image_change,
+)
 from eval.doctor.finding import Level
 from policies.normalisation import FeatureStats
 from sim.observation import Observation
-
-type ImageChange = Callable[[np.ndarray], np.ndarray]
 
 _GAMMA = 2.2
 # Height of a 4:3 image between the bars of a square letterbox.
@@ -24,7 +28,7 @@ _LETTERBOX = 3 / 4
 
 def image_bugs(context: CheckContext, reference: Reference) -> list[Bug]:
     """Return the bugs of the images of all cameras, then of each camera alone."""
-    sizes = context.setup.policy.spec.image_sizes
+    sizes = context.policy.image_sizes
     is_square = all(height == width for height, width in sizes.values())
     bugs = _orientation_bugs("the images", _in_all_cameras, is_square)
     bugs += _preparation_bugs()
@@ -33,11 +37,8 @@ def image_bugs(context: CheckContext, reference: Reference) -> list[Bug]:
     if has_two_cameras and len(set(sizes.values())) == 1:
         bugs.append(_swapped_cameras_bug(context))
     for camera in sizes:
-
-        def in_camera(change: ImageChange, camera: str = camera) -> ObservationChange:
-            return image_change(camera, change)
-
         if has_two_cameras:
+            in_camera = partial(image_change, camera)
             bugs += _orientation_bugs(f"the images of {camera}", in_camera, is_square)
         bugs += camera_pose_bugs(context, camera)
     return bugs
@@ -45,19 +46,19 @@ def image_bugs(context: CheckContext, reference: Reference) -> list[Bug]:
 
 def _in_all_cameras(change: ImageChange) -> ObservationChange:
     """Return a function that changes every image of an observation."""
-
-    def apply(observation: Observation) -> Observation:
-        images = {
+    return lambda observation: replace(
+        observation,
+        images={
             camera: np.ascontiguousarray(change(image))
             for camera, image in observation.images.items()
-        }
-        return replace(observation, images=images)
-
-    return apply
+        },
+    )
 
 
 def _orientation_bugs(
-    which: str, in_cameras: Callable[[ImageChange], ObservationChange], is_square: bool
+    which: str,
+    in_cameras: Callable[[ImageChange], ObservationChange],
+    is_square: bool,
 ) -> list[Bug]:
     """Return the flips, rotations and the channel order of some images.
 
@@ -75,55 +76,32 @@ def _orientation_bugs(
     if is_square:
         changes["rotated by 90 degrees"] = np.rot90
         changes["rotated by 270 degrees"] = lambda image: np.rot90(image, 3)
-    bugs = []
-    for words, change in changes.items():
-        bugs.append(
-            Bug(
-                "image flip",
-                f"{which} are {words}",
-                hint,
-                undo_in_observation=in_cameras(change),
-            )
-        )
-    swap = in_cameras(lambda image: image[..., ::-1])
-    bugs.append(
-        Bug(
-            "channel order",
-            f"red and blue are swapped in {which}",
-            "Convert BGR to RGB once.",
-            undo_in_observation=swap,
-        )
+    bugs = [
+        Bug("image flip", f"{which} are {words}", hint, in_cameras(change))
+        for words, change in changes.items()
+    ]
+    channel_order = Bug(
+        "channel order",
+        f"red and blue are swapped in {which}",
+        "Convert BGR to RGB once.",
+        in_cameras(lambda image: image[..., ::-1]),
     )
-    return bugs
+    return [*bugs, channel_order]
 
 
 def _preparation_bugs() -> list[Bug]:
     bugs = []
     hint = "Compare how the images were encoded in the training: linear light, or sRGB."
     for words, power in (("darker", 1 / _GAMMA), ("brighter", _GAMMA)):
-        undo = _in_all_cameras(_gamma_change(power))
-        bugs.append(
-            Bug(
-                "gamma",
-                f"the images are {words} than in training, as by a gamma of {_GAMMA:g}",
-                hint,
-                undo_in_observation=undo,
-            )
-        )
+        finding = f"the images are {words} than in training, as by a gamma of {_GAMMA:g}"
+        table = np.rint(255 * (np.arange(256) / 255) ** power).astype(np.uint8)
+        bugs.append(Bug("gamma", finding, hint, _in_all_cameras(table.take)))
     hint = "Resize as the training did, with or without bars."
     for finding, change in (
         ("the images are letterboxed", _crop_bars),
         ("the images are stretched, and were letterboxed in training", _add_bars),
     ):
-        undo = _in_all_cameras(change)
-        bugs.append(
-            Bug(
-                "letterbox",
-                finding,
-                hint,
-                undo_in_observation=undo,
-            )
-        )
+        bugs.append(Bug("letterbox", finding, hint, _in_all_cameras(change)))
     return bugs
 
 
@@ -132,16 +110,20 @@ def _statistics_bugs(context: CheckContext, reference: Reference) -> list[Bug]:
 
     Measured statistics are not considered: images in another light would look the same.
     """
-    images = {} if context.normalisation is None else context.normalisation.images
+    images = context.statistics.images
     camera_map = context.adapters.camera_map
     by_convention: dict[str, FeatureStats] = {}
-    for camera in context.setup.policy.spec.image_sizes:
+    for camera in context.policy.image_sizes:
         stats = images.get(camera_map.get(camera, camera))
         if stats and stats.convention and stats.mode == "MEAN_STD":
             by_convention[camera] = stats
     if not by_convention:
         return []
-    measured = {camera: _measure_colours(reference, camera) for camera in by_convention}
+    # Mean and std of each camera's channels, 0..1, over the expert's episode.
+    measured = {}
+    for camera in by_convention:
+        frames = np.stack([memory.present.images[camera] for memory in reference.memories]) / 255
+        measured[camera] = (frames.mean(axis=(0, 1, 2)), frames.std(axis=(0, 1, 2)))
 
     def renormalise(observation: Observation) -> Observation:
         changed = dict(observation.images)
@@ -153,64 +135,52 @@ def _statistics_bugs(context: CheckContext, reference: Reference) -> list[Bug]:
         return replace(observation, images=changed)
 
     names = " and ".join(sorted({stats.convention for stats in by_convention.values()}))
-    finding = f"the images are normalised by another mean and std ({names}) than in training"
-    hint = (
-        "Save the processors with the image statistics of the training, "
-        "which seem to be those of its data set."
-    )
     return [
         Bug(
             "image statistics",
-            finding,
-            hint,
-            undo_in_observation=renormalise,
+            f"the images are normalised by another mean and std ({names}) than in training",
+            (
+                "Save the processors with the image statistics of the training, "
+                "which seem to be those of its data set."
+            ),
+            renormalise,
             level=Level.WARNING,
         )
     ]
 
 
-def _measure_colours(
-    reference: Reference, camera: str
-) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
-    """Return mean and std of a camera's channels, 0..1, over the expert's episode."""
-    frames = np.stack([memory.present.images[camera] for memory in reference.memories]) / 255
-    return frames.mean(axis=(0, 1, 2)), frames.std(axis=(0, 1, 2))
-
-
 def _swapped_cameras_bug(context: CheckContext) -> Bug:
-    one, other = context.setup.policy.spec.image_sizes
+    one, other = context.policy.image_sizes
     given = context.adapters.camera_map
     exchanged = {one: given.get(other, other), other: given.get(one, one)}
     hint = propose_map_change(context, exchanged) or "Exchange the two where they are named."
-
-    def swap(observation: Observation) -> Observation:
-        images = observation.images
-        return replace(observation, images={one: images[other], other: images[one]})
 
     return Bug(
         "cameras",
         "the two cameras are swapped",
         hint,
-        undo_in_observation=swap,
+        lambda observation: replace(
+            observation,
+            images={one: observation.images[other], other: observation.images[one]},
+        ),
     )
 
 
-def _gamma_change(power: float) -> ImageChange:
-    table = np.rint(255 * (np.arange(256) / 255) ** power).astype(np.uint8)
-    return lambda image: table[image]
-
-
 def _crop_bars(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    bar = round(height * (1 - _LETTERBOX) / 2)
+    height, width, bar = _measure_bar(image)
     content = image[bar : height - bar]
     return cv2.resize(content, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _add_bars(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    bar = round(height * (1 - _LETTERBOX) / 2)
+    height, width, bar = _measure_bar(image)
     content = cv2.resize(image, (width, height - 2 * bar), interpolation=cv2.INTER_AREA)
     boxed = np.zeros_like(image)
     boxed[bar : height - bar] = content
     return boxed
+
+
+def _measure_bar(image: np.ndarray) -> tuple[int, int, int]:
+    """Return an image's height and width, and the height of a bar of a letterbox."""
+    height, width = image.shape[:2]
+    return height, width, round(height * (1 - _LETTERBOX) / 2)

@@ -1,13 +1,12 @@
 """Checks of the images alone: every camera has to show a detailed, changing image of its own."""
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import UInt8
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Findings, fail, fine, warn
 
 # An image whose channels vary by no more than this shows one colour.
 _ONE_COLOUR = 4
@@ -19,24 +18,22 @@ _LEAST_DETAIL = (0.16, 0.10)
 _SMALL = 32
 
 
-def check_pictures(context: CheckContext) -> Iterator[Finding]:
+def check_pictures(context: CheckContext) -> Findings:
     """Look for cameras that show nothing, that are frozen, or that show another camera's image."""
     dead = find_dead_cameras(context)
-    evidence = f"over {_n_moments(context)} moments"
-    hint = "Look at what the environment's `observe` returns for that camera."
+    frames_by_camera = _frames(context)
     for camera, problem in dead.items():
-        yield Finding(
+        yield fail(
             "pictures",
-            Level.ERROR,
             f"{camera} {problem}",
-            evidence,
-            hint,
+            f"over {len(frames_by_camera[camera])} moments",
+            "Look at what the environment's `observe` returns for that camera.",
         )
-    for camera, frames in _frames(context).items():
+    for camera, frames in frames_by_camera.items():
         is_small = min(frames.shape[1:3]) < _SMALL
         if camera not in dead and not is_small:
             yield from _check_detail(camera, frames)
-    yield Finding("pictures", Level.OK, "every camera shows an image of its own that changes")
+    yield fine("pictures", "every camera shows an image of its own that changes")
 
 
 def find_dead_cameras(context: CheckContext) -> dict[str, str]:
@@ -56,16 +53,13 @@ def find_dead_cameras(context: CheckContext) -> dict[str, str]:
     return dead
 
 
-def _check_detail(
-    camera: str, frames: UInt8[np.ndarray, "moment height width 3"]
-) -> Iterator[Finding]:
+def _check_detail(camera: str, frames: UInt8[np.ndarray, "moment height width 3"]) -> Findings:
     """Warn of images without detail: rendered smaller and upscaled, or out of focus."""
     coarse, fine = measure_detail(frames)
     least_coarse, least_fine = _LEAST_DETAIL
     if coarse < least_coarse and fine < least_fine:
-        yield Finding(
+        yield warn(
             "pictures",
-            Level.WARNING,
             f"{camera} has no fine detail, as if it were rendered smaller and upscaled",
             f"{coarse:.0%} and {fine:.0%} of its contrast remain at each doubling of the frequency",
             (
@@ -103,7 +97,3 @@ def _frames(context: CheckContext) -> dict[str, UInt8[np.ndarray, "moment height
         camera: np.stack([memory.present.images[camera] for memory in memories])
         for camera in context.first_memory.present.images
     }
-
-
-def _n_moments(context: CheckContext) -> int:
-    return 1 if context.reference is None else len(context.reference.memories)

@@ -1,11 +1,11 @@
 """Measures which inputs a policy uses, by replacing each with that of another moment."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from eval.doctor.check_context import CheckContext, Reference, change_observations
-from policies.policy import EpisodeMemory
 from sim.observation import Observation
 
 STATE = "state"
@@ -34,16 +34,17 @@ class InputUse:
 
 
 def measure_inputs(
-    context: CheckContext, reference: Reference, plans: np.ndarray
+    context: CheckContext,
+    reference: Reference,
+    plans: np.ndarray,
 ) -> dict[str, InputUse]:
     """Return how much the policy uses its state and each camera, by name.
 
     Args:
         plans: `(moment, horizon, action_dim)`, made from the right inputs.
     """
-    spec = context.setup.policy.spec
-    names = list(spec.image_sizes)
-    if spec.state_dim:
+    names = list(context.policy.image_sizes)
+    if context.policy.state_dim:
         names.append(STATE)
     memories = reference.memories
     # Half an episode away the arm is elsewhere, and so may be the object.
@@ -52,7 +53,7 @@ def measure_inputs(
     uses = {}
     for name in names:
         mixed = [
-            _with_input(memory, other.present, name)
+            change_observations(memory, partial(_mix, name, other.present))
             for memory, other in zip(memories, others, strict=True)
         ]
         new_plans = context.predict(*mixed)[:, : plans.shape[1]]
@@ -62,10 +63,8 @@ def measure_inputs(
     return uses
 
 
-def _with_input(memory: EpisodeMemory, other: Observation, name: str) -> EpisodeMemory:
-    def mix(observation: Observation) -> Observation:
-        if name == STATE:
-            return replace(observation, state=other.state)
-        return replace(observation, images={**observation.images, name: other.images[name]})
-
-    return change_observations(memory, mix)
+def _mix(name: str, other: Observation, observation: Observation) -> Observation:
+    """Return an observation with the input of that name from another one."""
+    if name == STATE:
+        return replace(observation, state=other.state)
+    return replace(observation, images={**observation.images, name: other.images[name]})

@@ -1,12 +1,11 @@
 """Checks that the network reads the whole instruction, by the tokenizer of its training."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Findings, fail, fine, warn
 from policies.policy import HookablePolicy, NetworkPolicy
 
 # Key of the token ids among a network's inputs (lerobot's OBS_LANGUAGE_TOKENS).
@@ -20,52 +19,38 @@ _EMBEDDING = "embed_tokens.weight"
 _LEAST_FILLED = 0.9
 
 
-def check_words(context: CheckContext) -> Iterator[Finding]:
+def check_words(context: CheckContext) -> Findings:
     """Compare the instruction's tokens with those of its beginnings and of other instructions."""
     told = context.first_memory.present.instruction
     tokens = _tokenize(context, told)
-    if not context.setup.policy.spec.reads_instruction or tokens is None:
+    if not context.policy.reads_instruction or tokens is None:
         return
-    read = _find_part_that_is_read(context, told, tokens)
-    same = []
-    for other in context.env.instructions:
-        if other != told and _tokenize(context, other) == tokens:
-            same.append(other)
+    words = told.split()
+    beginnings = [" ".join(words[:n]) for n in range(len(words))]
+    read = next((text for text in beginnings if _tokenize(context, text) == tokens), None)
+    others = [other for other in context.env.instructions if other != told]
+    same = [other for other in others if _tokenize(context, other) == tokens]
     n_tokens = f"{len(tokens)} tokens"
     hint = "Compare max_length in policy_preprocessor.json with that of the training."
     if same:
-        yield Finding(
+        yield fail(
             "instruction",
-            Level.ERROR,
             "the network cannot tell instructions apart",
             f"{', '.join(map(repr, [told, *same]))}: the same {n_tokens}",
             hint,
         )
     if read is not None:
-        yield Finding(
+        yield warn(
             "instruction",
-            Level.WARNING,
             f"it is cut: the network is given {read!r} of {told!r}",
             n_tokens,
             hint,
         )
     if not same and read is None:
-        yield Finding("instruction", Level.OK, "all of its words reach the network", n_tokens)
+        yield fine("instruction", "all of its words reach the network", n_tokens)
 
 
-def _find_part_that_is_read(
-    context: CheckContext, told: str, tokens: tuple[float, ...]
-) -> str | None:
-    """Return the shortest beginning of an instruction that has its tokens; None if none has."""
-    words = told.split()
-    for n in range(len(words)):
-        text = " ".join(words[:n])
-        if _tokenize(context, text) == tokens:
-            return text
-    return None
-
-
-def check_vocabulary(context: CheckContext) -> Iterator[Finding]:
+def check_vocabulary(context: CheckContext) -> Findings:
     """Compare the size of the tokenizer's vocabulary with that of the network's embedding table."""
     policy = context.setup.policy
     checkpoint = context.setup.checkpoint
@@ -84,25 +69,22 @@ def check_vocabulary(context: CheckContext) -> Iterator[Finding]:
     )
     hint = "Put the tokenizer of the training into the checkpoint."
     if vocabulary_size > n_vectors:
-        yield Finding(
+        yield fail(
             "vocabulary",
-            Level.ERROR,
             "the tokenizer is another model's",
             evidence,
             hint,
         )
     elif vocabulary_size < _LEAST_FILLED * n_vectors:
-        yield Finding(
+        yield warn(
             "vocabulary",
-            Level.WARNING,
             "the tokenizer may be another model's",
             evidence,
             hint,
         )
     else:
-        yield Finding(
+        yield fine(
             "vocabulary",
-            Level.OK,
             "the tokenizer has as many tokens as the network",
             evidence,
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from scipy.stats import fisher_exact
 
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, fine, warn
 from eval.doctor.row_checks import describe_rate
 from eval.drivers import run_episode
 from eval.recorder import EpisodeRecorder
@@ -34,7 +34,9 @@ class LowerBound:
 
 
 def roll_out_lower_bounds(
-    env: Env, episode_indices: Sequence[int], max_steps: int
+    env: Env,
+    episode_indices: Sequence[int],
+    max_steps: int,
 ) -> list[LowerBound]:
     """Roll out the baselines in the first `MOST_EPISODES` of these episodes.
 
@@ -58,7 +60,11 @@ def roll_out_lower_bounds(
     return bounds
 
 
-def compare_with_lower_bounds(n_success: int, n: int, bounds: Sequence[LowerBound]) -> Finding:
+def compare_with_lower_bounds(
+    n_success: int,
+    n: int,
+    bounds: Sequence[LowerBound],
+) -> Finding:
     """Test whether the policy is better than the best lower bound.
 
     This is Fisher's exact test, one-sided. It assumes independent episodes; since both ran in the
@@ -73,15 +79,13 @@ def compare_with_lower_bounds(n_success: int, n: int, bounds: Sequence[LowerBoun
         f"Fisher's exact test against {best.name!r}: p = {p:.2g}"
     )
     if p <= SIGNIFICANT_P:
-        return Finding(
+        return fine(
             "floors",
-            Level.OK,
             f"the policy is better than {best.name!r} on the same episodes",
             evidence,
         )
-    return Finding(
+    return warn(
         "floors",
-        Level.WARNING,
         (
             f"the policy is not shown to be better than {best.name!r}, "
             "which ignores all observations, on the same episodes"

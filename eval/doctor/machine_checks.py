@@ -3,11 +3,10 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Findings, fine, unknown, warn
 from sim.registry import family_of
 
 # The arrays of an episode take about 0.3 MB, and a video 0.3 MB; a run of a few hundred must fit.
@@ -21,68 +20,65 @@ _HASTY_SHARE = 0.25
 _LITTLE_TIME = 1.3
 
 
-def check_gl(context: CheckContext) -> Iterator[Finding]:
+def check_gl(context: CheckContext) -> Findings:
     """Check that the rendering backend works beside the policy's device."""
-    spec = context.setup.policy.spec
+    spec = context.policy
     backend = os.environ.get("MUJOCO_GL", "")
     evidence = f"MUJOCO_GL={backend}"
     if not spec.image_sizes:
-        yield Finding("GL backend", Level.OK, "nothing is rendered", evidence)
+        yield fine("GL backend", "nothing is rendered", evidence)
     elif family_of(context.env.name).in_own_process:
-        yield Finding("GL backend", Level.OK, "renders, in a process of its own", evidence)
+        yield fine("GL backend", "renders, in a process of its own", evidence)
     elif backend == "egl" and spec.device.startswith("cuda"):
         finding = "EGL and CUDA share this process, which can abort it"
         evidence += f", device {spec.device}"
-        yield Finding(
+        yield warn(
             "GL backend",
-            Level.WARNING,
             finding,
             evidence,
             "Set MUJOCO_GL=osmesa.",
         )
     else:
-        yield Finding("GL backend", Level.OK, "renders", evidence)
+        yield fine("GL backend", "renders", evidence)
 
 
-def check_disk(context: CheckContext) -> Iterator[Finding]:
+def check_disk(context: CheckContext) -> Findings:
     """Check that a run fits on the disk."""
     folder = Path(getattr(context.config, "run_dir", Path("runs"))).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
     if free_gb < _LEAST_FREE_GB:
-        yield Finding(
+        yield warn(
             "disk space",
-            Level.WARNING,
             "nearly full",
             f"{free_gb:.1f} GB free",
             "Free some space, or choose another --run-dir.",
         )
     else:
-        yield Finding("disk space", Level.OK, "enough", f"{free_gb:.0f} GB free")
+        yield fine("disk space", "enough", f"{free_gb:.0f} GB free")
 
 
-def check_console(context: CheckContext) -> Iterator[Finding]:
+def check_console(context: CheckContext) -> Findings:
     """Check that the console can print the characters of progress bars and tables."""
     del context
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     try:
         _BOX.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        yield Finding(
+        yield warn(
             "console encoding",
-            Level.WARNING,
             "cannot print every character",
             encoding,
             "Set PYTHONUTF8=1: libraries that print such characters fail to load a model here.",
         )
         return
-    yield Finding("console encoding", Level.OK, "prints every character", encoding)
+    yield fine("console encoding", "prints every character", encoding)
 
 
-def check_action_steps(context: CheckContext) -> Iterator[Finding]:
+def check_action_steps(context: CheckContext) -> Findings:
     """Check how many actions of a chunk are executed before the next prediction."""
     check = "n_action_steps"
-    spec = context.setup.policy.spec
+    spec = context.policy
     n = context.setup.n_action_steps
     duration_s = n * context.env.control_dt_s
     source = "checkpoint" if spec.checkpoint else "policy"
@@ -95,17 +91,15 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
         asked = f"the {source} says"
         if context.config.rollout.n_action_steps is not None:
             asked = "--n-action-steps asks"
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             f"the whole chunk is executed before the policy observes again, as {asked}",
             evidence,
             "Compare with fewer: --n-action-steps 10. On LIBERO 50 instead of 10 costs 20 points.",
         )
     elif n < _HASTY_SHARE * spec.n_action_steps:
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             f"far fewer actions are executed than the {source} was tuned for",
             evidence,
             (
@@ -114,47 +108,37 @@ def check_action_steps(context: CheckContext) -> Iterator[Finding]:
             ),
         )
     else:
-        yield Finding(
+        yield fine(
             check,
-            Level.OK,
             "a part of the chunk is executed before the policy observes again",
             evidence,
         )
 
 
-def check_horizon(context: CheckContext) -> Iterator[Finding]:
+def check_horizon(context: CheckContext) -> Findings:
     """Check that the episodes are long enough for the scripted expert, and for a slower policy."""
     check = "horizon"
     max_steps = context.setup.max_steps
     reference = context.reference
     evidence = f"{max_steps} steps"
-    if reference is None:
-        yield Finding(check, Level.UNKNOWN, "no scripted expert to compare with", evidence)
-        return
-    if not reference.success:
-        yield Finding(
-            check,
-            Level.UNKNOWN,
-            "no scripted expert that does the task here",
-            evidence,
-        )
+    if reference is None or not reference.success:
+        which = "to compare with" if reference is None else "that does the task here"
+        yield unknown(check, f"no scripted expert {which}", evidence)
         return
     evidence += f"; the scripted expert takes {reference.n_steps}"
     if max_steps < reference.n_steps:
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             "even the expert does not finish in time",
             evidence,
             "Give a longer --max-steps.",
         )
     elif max_steps < _LITTLE_TIME * reference.n_steps:
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             "the policy has little more time than the expert takes",
             evidence,
             "A policy is slower than the expert: compare with a longer --max-steps.",
         )
     else:
-        yield Finding(check, Level.OK, "enough time", evidence)
+        yield fine(check, "enough time", evidence)

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 
-from eval.doctor.action_columns import comparable_columns, range_of
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
-from eval.episode_arrays import EpisodeArrays
+from eval.doctor.action_columns import body_columns, comparable_columns, range_of
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, fail, fine, unknown, warn
+from eval.episode_arrays import Episodes
 from sim.spec import ActionSpec
 
 # An action counts as far outside by this share of the range: a healthy ACT asks for -0.5 to -2 of
@@ -51,7 +51,7 @@ FIRST_JUMP = 0.15
 SMALL_VALUES = 0.25
 
 
-def check_action_range(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
+def check_action_range(episodes: Episodes, action: ActionSpec) -> Finding:
     """Check how many actions lie outside the actuators' range, and name the worst joint."""
     check = "executed actions"
     asked = np.concatenate([episode.action for episode in episodes])
@@ -63,11 +63,11 @@ def check_action_range(episodes: Sequence[EpisodeArrays], action: ActionSpec) ->
     far_share = float((excess > FAR_OUTSIDE).any(axis=1).mean())
     worst = int(excess.clip(0.0, None).mean(axis=0).argmax())
     name = action.names[worst]
-    asked_of_worst = asked[:, worst]
+    of_worst = asked[:, worst]
     evidence = (
         f"{100 * far_share:.0f} % of {len(asked)} steps are more than {100 * FAR_OUTSIDE:.0f} % of "
         f"the range outside, {100 * cut_share:.0f} % were clipped at all; {name!r} most: "
-        f"{asked_of_worst.min():.4g} to {asked_of_worst.max():.4g}, the actuator takes "
+        f"{of_worst.min():.4g} to {of_worst.max():.4g}, the actuator takes "
         f"{low[worst]:.4g} to {high[worst]:.4g}"
     )
     hint = (
@@ -75,26 +75,24 @@ def check_action_range(episodes: Sequence[EpisodeArrays], action: ActionSpec) ->
         f"left normalised, or a joint at its limit. {FIND_THE_CAUSE}"
     )
     if far_share > FAR_WARNING:
-        level = Level.ERROR if far_share > FAR_ERROR else Level.WARNING
-        return Finding(
+        report = fail if far_share > FAR_ERROR else warn
+        return report(
             check,
-            level,
             f"actions leave the actuators' range and are clipped, {name!r} most",
             evidence,
             hint,
         )
     if cut_share > CUT_WARNING:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             f"most actions are just outside the actuators' range, {name!r} most",
             evidence,
             hint,
         )
-    return Finding(check, Level.OK, "the actions are in the actuators' range", evidence)
+    return fine(check, "the actions are in the actuators' range", evidence)
 
 
-def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
+def check_movement(episodes: Episodes) -> Finding:
     """Check that the tool centre point moves, and that it does not stop at once."""
     path_m = np.array([_compute_path_m(episode.ee_pos_world) for episode in episodes])
     settled = np.median([_compute_settled_share(episode.ee_pos_world) for episode in episodes])
@@ -106,9 +104,8 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
         f"time; the state that changes most travels {travel:.4g}"
     )
     if median_m < STILL_M:
-        return Finding(
+        return warn(
             "movement",
-            Level.WARNING,
             "the policy never moves the arm",
             evidence,
             (
@@ -117,9 +114,8 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
             ),
         )
     if settled < SETTLED_EARLY:
-        return Finding(
+        return warn(
             "movement",
-            Level.WARNING,
             "the arm goes to one pose at the start and stays there",
             evidence,
             (
@@ -127,11 +123,13 @@ def check_movement(episodes: Sequence[EpisodeArrays]) -> Finding:
                 "have this effect."
             ),
         )
-    return Finding("movement", Level.OK, "the arm moves", evidence)
+    return fine("movement", "the arm moves", evidence)
 
 
 def check_following(
-    episodes: Sequence[EpisodeArrays], action: ActionSpec, state_names: Sequence[str]
+    episodes: Episodes,
+    action: ActionSpec,
+    state_names: Sequence[str],
 ) -> Finding:
     """Check that the state follows the actions: `state[t + 1 + lag]` against `action[t]`.
 
@@ -139,8 +137,8 @@ def check_following(
     """
     columns, why_not = comparable_columns(action, state_names)
     if why_not:
-        return Finding("following", Level.UNKNOWN, "plan and motion were not compared", why_not)
-    index = _body_columns(columns, action)
+        return unknown("following", "plan and motion were not compared", why_not)
+    index = np.flatnonzero(columns & body_columns(action))
     span = range_of(action)[index]
     motions = [_align(episodes, index, lag) for lag in LAGS]
     best = min(motions, key=lambda motion: float((motion.error / span).mean()))
@@ -158,10 +156,9 @@ def check_following(
         f"after: correlation {_listed(correlation)}, mean error {_listed(error)}"
     )
     if badness[worst] <= 1:
-        return Finding("following", Level.OK, "the arm goes where the actions say", evidence)
-    return Finding(
+        return fine("following", "the arm goes where the actions say", evidence)
+    return warn(
         "following",
-        Level.WARNING,
         f"the arm does not go where the actions say, {name!r} least",
         evidence,
         (
@@ -172,7 +169,9 @@ def check_following(
 
 
 def check_first_action(
-    episodes: Sequence[EpisodeArrays], action: ActionSpec, state_names: Sequence[str]
+    episodes: Episodes,
+    action: ActionSpec,
+    state_names: Sequence[str],
 ) -> Finding:
     """Check that the first target is near the arm's state.
 
@@ -180,12 +179,7 @@ def check_first_action(
     """
     columns, why_not = comparable_columns(action, state_names)
     if why_not:
-        return Finding(
-            "first action",
-            Level.UNKNOWN,
-            "the first action was not compared with the state",
-            why_not,
-        )
+        return unknown("first action", "the first action was not compared with the state", why_not)
     first = np.stack([episode.action[0] for episode in episodes])
     state = np.stack([episode.state[0] for episode in episodes])
     distance = np.median(np.abs(first - state), axis=0) / range_of(action)
@@ -200,16 +194,10 @@ def check_first_action(
         "% of the ranges"
     )
     if jump[worst] <= FIRST_JUMP:
-        return Finding(
-            "first action",
-            Level.OK,
-            "the first action begins where the arm is",
-            evidence,
-        )
+        return fine("first action", "the first action begins where the arm is", evidence)
     reason = _explain_jump(median_first, median_state, columns, action)
-    return Finding(
+    return warn(
         "first action",
-        Level.WARNING,
         f"the first action is far from where the arm is, {name!r} most{reason}",
         evidence,
         (
@@ -220,8 +208,7 @@ def check_first_action(
 
 
 def _compute_path_m(pos_m: Float[np.ndarray, "T1 3"]) -> np.floating:
-    steps_m = np.linalg.norm(np.diff(pos_m, axis=0), axis=1)
-    return steps_m.sum()
+    return np.linalg.norm(np.diff(pos_m, axis=0), axis=1).sum()
 
 
 def _compute_largest_travel(state: np.ndarray) -> np.floating:
@@ -241,12 +228,6 @@ def _compute_settled_share(pos_m: Float[np.ndarray, "T1 3"]) -> float:
     return float(away.max() + 1) / (len(pos_m) - 1)
 
 
-def _body_columns(columns: Bool[np.ndarray, " action_dim"], action: ActionSpec) -> np.ndarray:
-    """Return the indices of these columns without the gripper's."""
-    is_body = np.arange(action.dim) != action.gripper_index
-    return np.flatnonzero(columns & is_body)
-
-
 @dataclass(frozen=True)
 class _Motion:
     """Holds what was commanded, and what was reached `lag` steps later."""
@@ -260,7 +241,7 @@ class _Motion:
         return np.abs(self.target - self.reached)
 
 
-def _align(episodes: Sequence[EpisodeArrays], index: np.ndarray, lag: int) -> _Motion:
+def _align(episodes: Episodes, index: np.ndarray, lag: int) -> _Motion:
     """Return the motion at that lag, or without lag if all episodes are too short for it."""
     targets = []
     reached = []
@@ -269,14 +250,15 @@ def _align(episodes: Sequence[EpisodeArrays], index: np.ndarray, lag: int) -> _M
         targets.append(episode.action[:n_steps])
         reached.append(episode.state[1 + lag : 1 + lag + n_steps])
     target = np.concatenate(targets)
-    if len(target) == 0:
+    if not len(target):
         return _align(episodes, index, 0)
     target = target[:, index].astype(np.float64)
     return _Motion(lag, target, np.concatenate(reached)[:, index].astype(np.float64))
 
 
 def _correlate(
-    motion: _Motion, is_moving: Bool[np.ndarray, " joint"]
+    motion: _Motion,
+    is_moving: Bool[np.ndarray, " joint"],
 ) -> Float[np.ndarray, " joint"]:
     """Return Pearson's r of each joint.
 
@@ -299,7 +281,7 @@ def _explain_jump(
 
     The joints may be in another order, or the targets in another unit.
     """
-    index = _body_columns(columns, action)
+    index = np.flatnonzero(columns & body_columns(action))
     first = first[index]
     state = state[index]
     distance = np.abs(first[:, None] - state) / range_of(action)[index, None]

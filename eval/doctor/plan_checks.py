@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.action_columns import linear_columns, range_of
-from eval.doctor.finding import FIND_THE_CAUSE, Finding, Level
-from eval.episode_arrays import EpisodeArrays
+from eval.doctor.finding import FIND_THE_CAUSE, Finding, fail, fine, unknown, warn
+from eval.episode_arrays import Episodes
 from sim.spec import ActionSpec
 
 # Standard deviation over all plans, as a share of the actuators' range. Healthy: 0.12; normalised
@@ -29,7 +29,7 @@ JUMP_RATIO = 10.0
 JUMP_SHARE = 0.10
 
 
-def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
+def check_plan_spread(episodes: Episodes, action: ActionSpec) -> Finding:
     """Check how much the plans differ at all, and between episodes.
 
     A policy that regressed to the mean always plans the mean.
@@ -40,12 +40,7 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
     plans = [episode.chunk[:, :, columns] / span for episode in episodes]
     n_plans = sum(len(of_episode) for of_episode in plans)
     if n_plans < 2:
-        return Finding(
-            check,
-            Level.UNKNOWN,
-            "the plans were not compared",
-            f"there are only {n_plans}",
-        )
+        return unknown(check, "the plans were not compared", f"there are only {n_plans}")
     spread = _compute_spread(np.concatenate(plans))
     between = _compute_spread_between(plans)
     share = between / spread if spread > 0 else 0.0
@@ -56,9 +51,8 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
         f"the state that changes most has {states.std(axis=0).max():.3g}"
     )
     if spread < PLAN_SPREAD:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             "all plans are nearly the same, whatever the situation",
             evidence,
             (
@@ -67,9 +61,8 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
             ),
         )
     if share < EPISODE_SPREAD and _compute_object_spread_m(episodes) > OBJECT_SPREAD_M:
-        return Finding(
+        return warn(
             check,
-            Level.WARNING,
             "the plans are the same in every episode, though the object lies elsewhere",
             evidence,
             (
@@ -77,10 +70,10 @@ def check_plan_spread(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> 
                 f"images, or a training that learned the mean. {FIND_THE_CAUSE}"
             ),
         )
-    return Finding(check, Level.OK, "the plans depend on the situation", evidence)
+    return fine(check, "the plans depend on the situation", evidence)
 
 
-def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Finding:
+def check_hand_over(episodes: Episodes, action: ActionSpec) -> Finding:
     """Compare the jumps between consecutive chunks with the steps within chunks.
 
     A jump is from the last executed action of a chunk to the first action of the next.
@@ -88,7 +81,7 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
     check = "hand-over"
     not_compared = "chunk hand-overs were not compared"
     if action.mode != "absolute":
-        return Finding(check, Level.UNKNOWN, not_compared, "the actions are differences")
+        return unknown(check, not_compared, "the actions are differences")
     columns = np.flatnonzero(linear_columns(action))
     span = range_of(action)[columns]
     jumps = []
@@ -101,10 +94,9 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
         steps.append(size[~is_jump])
     jump = np.concatenate(jumps)
     step = np.concatenate(steps)
-    if len(jump) == 0 or len(step) == 0:
-        return Finding(
+    if not len(jump) or not len(step):
+        return unknown(
             check,
-            Level.UNKNOWN,
             not_compared,
             f"{len(jump)} hand-overs, {len(step)} steps within chunks",
         )
@@ -115,10 +107,9 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
         f"the steps of a chunk {100 * step_share:.2g} %; {len(jump)} hand-overs"
     )
     if jump_share <= JUMP_SHARE or jump_share <= JUMP_RATIO * step_share:
-        return Finding(check, Level.OK, "each chunk goes on where the last one ended", evidence)
-    return Finding(
+        return fine(check, "each chunk goes on where the last one ended", evidence)
+    return warn(
         check,
-        Level.WARNING,
         "the target jumps from chunk to chunk",
         evidence,
         (
@@ -128,7 +119,7 @@ def check_hand_over(episodes: Sequence[EpisodeArrays], action: ActionSpec) -> Fi
     )
 
 
-def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
+def check_first_plan(episodes: Episodes) -> Finding:
     """Check that episodes with different objects do not begin with the same plan, bit for bit."""
     check = "first plan"
     spread_m = _compute_object_spread_m(episodes)
@@ -139,18 +130,16 @@ def check_first_plan(episodes: Sequence[EpisodeArrays]) -> Finding:
         f"whose objects lie {spread_m:.3f} m apart"
     )
     if n_plans < 2 or spread_m <= OBJECT_SPREAD_M:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "first plans were not compared: the episodes begin alike",
             evidence,
         )
     if n_distinct == n_plans:
-        return Finding(check, Level.OK, "every episode has a first plan of its own", evidence)
-    level = Level.ERROR if n_distinct == 1 else Level.WARNING
-    return Finding(
+        return fine(check, "every episode has a first plan of its own", evidence)
+    report = fail if n_distinct == 1 else warn
+    return report(
         check,
-        level,
         (
             "episodes begin with exactly the same plan: the policy ignores its observation, "
             "or its queue is stale"
@@ -186,14 +175,17 @@ def _compute_spread_between(plans: Sequence[Float[np.ndarray, "_ horizon dim"]])
     return float(np.sqrt(sum_of_squares / n)) if n else 0.0
 
 
-def _compute_object_spread_m(episodes: Sequence[EpisodeArrays]) -> float:
+def _compute_object_spread_m(episodes: Episodes) -> float:
     """Return the largest extent, along an axis, of the objects' start positions.
 
     It is 0 if the goals of an episode concern no object.
     """
-    starts = []
-    for episode in episodes:
-        if episode.object_pos_world is None:
-            return 0.0
-        starts.append(episode.object_pos_world[0])
-    return float(np.ptp(starts, axis=0).max())
+    starts = find_starts(episodes)
+    return float(np.ptp(starts, axis=0).max()) if starts else 0.0
+
+
+def find_starts(episodes: Episodes) -> list[Float[np.ndarray, "3"]]:
+    """Return the start positions of the objects; [] if an episode's goals concern no object."""
+    paths = [episode.object_pos_world for episode in episodes]
+    starts = [path[0] for path in paths if path is not None]
+    return starts if len(starts) == len(paths) else []

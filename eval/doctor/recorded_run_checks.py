@@ -1,14 +1,11 @@
 """Checks a finished run: what its recorded episodes say about the cause of its success rate."""
 
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from eval.doctor.early_success import check_early_success
-from eval.doctor.finding import Finding, Level, describe_failed_check
+from eval.doctor.finding import Finding, describe_failed_check, fine, unknown, warn
 from eval.doctor.gripper_check import check_gripper
 from eval.doctor.lower_bounds import compare_with_lower_bounds, roll_out_lower_bounds
 from eval.doctor.motion_checks import (
@@ -17,7 +14,12 @@ from eval.doctor.motion_checks import (
     check_following,
     check_movement,
 )
-from eval.doctor.plan_checks import check_first_plan, check_hand_over, check_plan_spread
+from eval.doctor.plan_checks import (
+    check_first_plan,
+    check_hand_over,
+    check_plan_spread,
+    find_starts,
+)
 from eval.doctor.row_checks import (
     check_crashes,
     check_inverse_kinematics,
@@ -25,8 +27,7 @@ from eval.doctor.row_checks import (
     check_outcomes,
     check_start_region,
 )
-from eval.episode_arrays import EpisodeArrays
-from eval.episode_row import ROWS_FILE, EpisodeRow
+from eval.episode_row import ROWS_FILE, Rows
 from eval.run import Run
 from eval.run_description import RunDescription
 from sim.env import Env
@@ -53,7 +54,7 @@ def check_run(run: Run, env: Env | None = None) -> list[Finding]:
     if not rows:
         finding = "the run has no finished episode"
         hint = "Run it, or finish it with --resume."
-        return [Finding("number of episodes", Level.WARNING, finding, "0 rows", hint)]
+        return [warn("number of episodes", finding, "0 rows", hint)]
     checks: list[Check] = [
         partial(check_crashes, rows),
         partial(check_n_episodes, rows),
@@ -88,17 +89,16 @@ def check_made_by(description: RunDescription) -> Finding:
     processor = code_path.get("gpu") or code_path.get("processor", _UNKNOWN_PROCESSOR)
     evidence = f"commit {names}; processor {processor}"
     if len(commits) > 1:
-        return Finding(
+        return warn(
             "origin of the rows",
-            Level.WARNING,
             "several commits made them",
             evidence,
             "Start a new run, unless nothing between these commits changes a row.",
         )
-    return Finding("origin of the rows", Level.OK, "one commit made them", evidence)
+    return fine("origin of the rows", "one commit made them", evidence)
 
 
-def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
+def _checks_of_episodes(run: Run, rows: Rows) -> list[Check]:
     """Read the arrays of the episodes, and return the checks that use them.
 
     Raises:
@@ -111,7 +111,7 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
     is_baseline = run.description.policy.is_baseline
     n_success = sum(row.success for row in rows)
     checks: list[Check] = [
-        partial(check_start_region, rows, _find_starts(episodes)),
+        partial(check_start_region, rows, find_starts(episodes)),
         partial(check_early_success, rows, episodes, env.control_dt_s),
         partial(check_action_range, episodes, action),
         partial(check_movement, episodes),
@@ -125,42 +125,18 @@ def _checks_of_episodes(run: Run, rows: Sequence[EpisodeRow]) -> list[Check]:
         checks.append(partial(_not_for_baselines, "first plan"))
         return checks
     checks.append(partial(check_plan_spread, episodes, action))
-    if run.description.policy.image_sizes:
-        checks.append(partial(check_first_plan, episodes))
-    else:
-        checks.append(partial(_describe_first_plan_without_cameras))
-    return checks
-
-
-def _find_starts(episodes: Sequence[EpisodeArrays]) -> list[np.ndarray]:
-    """Return the start positions of the objects; [] if an episode's goals concern no object."""
-    starts = []
-    for episode in episodes:
-        if episode.object_pos_world is None:
-            return []
-        starts.append(episode.object_pos_world[0])
-    return starts
-
-
-def _describe_first_plan_without_cameras() -> Finding:
-    return Finding(
-        "first plan",
-        Level.UNKNOWN,
-        "first plans were not compared",
-        "the policy has no cameras",
-    )
+    first_plan: Check = partial(check_first_plan, episodes)
+    if not run.description.policy.image_sizes:
+        not_compared = "first plans were not compared"
+        first_plan = partial(unknown, "first plan", not_compared, "the policy has no cameras")
+    return [*checks, first_plan]
 
 
 def _not_for_baselines(check: str) -> Finding:
-    return Finding(
-        check,
-        Level.UNKNOWN,
-        "not compared",
-        "the policy is a baseline: it plans without observations",
-    )
+    return unknown(check, "not compared", "the policy is a baseline: it plans without observations")
 
 
-def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Finding:
+def _check_floors(run: Run, rows: Rows, env: Env | None) -> Finding:
     """Compare the policy with the lower bounds, in a given environment or in the run's own."""
     if run.description.policy.is_baseline:
         return _not_for_baselines("floors")
@@ -169,9 +145,8 @@ def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Find
     try:
         env = run.open_env(run.description.env.task, {})
     except WhiskerError as error:
-        return Finding(
+        return warn(
             "floors",
-            Level.WARNING,
             "the lower bounds could not be rolled out",
             str(error),
             error.hint,
@@ -180,19 +155,16 @@ def _check_floors(run: Run, rows: Sequence[EpisodeRow], env: Env | None) -> Find
         return _roll_out_and_compare(run, rows, env)
 
 
-def _roll_out_and_compare(run: Run, rows: Sequence[EpisodeRow], env: Env) -> Finding:
+def _roll_out_and_compare(run: Run, rows: Rows, env: Env) -> Finding:
     """Compare on the episodes of the environment's task; other tasks would need their own."""
     task = env.spec.task
     of_task = [row for row in rows if row.task == task]
     if not of_task:
-        return Finding(
-            "floors",
-            Level.UNKNOWN,
-            "not compared",
-            f"the run has no episode of {task!r}",
-        )
+        return unknown("floors", "not compared", f"the run has no episode of {task!r}")
     bounds = roll_out_lower_bounds(
-        env, [row.episode_index for row in of_task], run.description.resolved.max_steps
+        env,
+        [row.episode_index for row in of_task],
+        run.description.resolved.max_steps,
     )
     n_success = sum(row.success for row in of_task)
     finding = compare_with_lower_bounds(n_success, len(of_task), bounds)

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.doctor.early_success import describe_episode
-from eval.doctor.finding import Finding, Level
-from eval.episode_row import EpisodeRow
+from eval.doctor.finding import Finding, fail, fine, unknown, warn
+from eval.episode_row import Rows
 from eval.outcome import Outcome
 from eval.proportions import compute_wilson_interval
 from eval.run import Run
@@ -46,7 +46,7 @@ STAGE_HINTS = {
 }
 
 
-def check_crashes(rows: Sequence[EpisodeRow]) -> Finding:
+def check_crashes(rows: Rows) -> Finding:
     """Check for crashed episodes.
 
     They are not in the denominator of the success rate, and the other episodes may be the easy
@@ -55,21 +55,18 @@ def check_crashes(rows: Sequence[EpisodeRow]) -> Finding:
     crashed = [row for row in rows if not row.is_judged]
     evidence = f"{len(crashed)} of {len(rows)} episodes crashed"
     if not crashed:
-        return Finding("crashes", Level.OK, "every episode ran to its end", evidence)
-    level = Level.ERROR if 2 * len(crashed) > len(rows) else Level.WARNING
-    finding = "episodes crashed and are in no rate: the success rate is that of the others"
+        return fine("crashes", "every episode ran to its end", evidence)
+    report = fail if 2 * len(crashed) > len(rows) else warn
     first = crashed[0]
-    evidence += f"; the first, {describe_episode(first, rows)}: {first.error}"
-    return Finding(
+    return report(
         "crashes",
-        level,
-        finding,
-        evidence,
+        "episodes crashed and are in no rate: the success rate is that of the others",
+        f"{evidence}; the first, {describe_episode(first, rows)}: {first.error}",
         "Repair the cause and run again.",
     )
 
 
-def check_n_episodes(rows: Sequence[EpisodeRow]) -> Finding:
+def check_n_episodes(rows: Rows) -> Finding:
     """Check that there are enough episodes to know the success rate."""
     check = "number of episodes"
     summary = summarise(rows)
@@ -79,10 +76,9 @@ def check_n_episodes(rows: Sequence[EpisodeRow]) -> Finding:
         f"{100 * low:.0f} % to {100 * high:.0f} %, {100 * (high - low):.0f} points wide"
     )
     if summary.n_judged >= FEW_EPISODES:
-        return Finding(check, Level.OK, "there are enough episodes for a rate", evidence)
-    return Finding(
+        return fine(check, "there are enough episodes for a rate", evidence)
+    return warn(
         check,
-        Level.WARNING,
         "too few episodes for a rate",
         evidence,
         (
@@ -92,7 +88,7 @@ def check_n_episodes(rows: Sequence[EpisodeRow]) -> Finding:
     )
 
 
-def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
+def check_inverse_kinematics(rows: Rows) -> Finding:
     """Check how often the solver missed the pose that the policy asked for.
 
     The solver and the policy share the responsibility for such a failure.
@@ -100,29 +96,17 @@ def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
     check = "inverse kinematics"
     rate = summarise(rows).ik_failure_rate
     if np.isnan(rate):
-        return Finding(
-            check,
-            Level.OK,
-            "inverse kinematics is not used",
-            "the actions are not poses",
-        )
-    judged = [row for row in rows if row.is_judged]
-    errors_mm = [row.ik_error_mm for row in judged if row.ik_error_mm is not None]
+        return fine(check, "inverse kinematics is not used", "the actions are not poses")
+    errors_mm = [row.ik_error_mm for row in rows if row.is_judged and row.ik_error_mm is not None]
     evidence = (
         f"missed in {100 * rate:.1f} % of the steps, "
         f"by {np.mean(errors_mm):.1f} mm in the mean over all steps"
     )
     if rate <= IK_WARNING:
-        return Finding(
-            check,
-            Level.OK,
-            "inverse kinematics reaches what the policy asks for",
-            evidence,
-        )
-    level = Level.ERROR if rate > IK_ERROR else Level.WARNING
-    return Finding(
+        return fine(check, "inverse kinematics reaches what the policy asks for", evidence)
+    report = fail if rate > IK_ERROR else warn
+    return report(
         check,
-        level,
         (
             "inverse kinematics does not reach what the policy asks for: "
             "these failures are not the policy's alone"
@@ -135,7 +119,7 @@ def check_inverse_kinematics(rows: Sequence[EpisodeRow]) -> Finding:
     )
 
 
-def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
+def check_outcomes(rows: Rows, old_rules: str = "") -> Finding:
     """Look for a stage at which all episodes fail, and say what went wrong there, and when.
 
     Args:
@@ -149,11 +133,10 @@ def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
         evidence += f"; {old_rules}"
     n_failures = sum(row.is_failure for row in judged)
     if not n_failures:
-        return Finding("outcomes", Level.OK, "every episode succeeds", evidence)
+        return fine("outcomes", "every episode succeeds", evidence)
     if not failed_stages:
-        return Finding(
+        return fine(
             "outcomes",
-            Level.OK,
             f"{n_failures} of {len(judged)} episodes fail, at goals without stages",
             evidence,
         )
@@ -161,10 +144,9 @@ def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
     finding = f"{n} of {failed_stages.total()} failures are at the stage {stage!r}"
     is_pattern = len(judged) >= PATTERN_EPISODES and n >= PATTERN_SHARE * len(judged)
     if outcomes[Outcome.SUCCESS] or not is_pattern:
-        return Finding("outcomes", Level.OK, finding, evidence)
-    return Finding(
+        return fine("outcomes", finding, evidence)
+    return warn(
         "outcomes",
-        Level.WARNING,
         f"no episode succeeds, and {finding}",
         evidence,
         STAGE_HINTS.get(stage, "One cause for all is likely."),
@@ -172,12 +154,14 @@ def check_outcomes(rows: Sequence[EpisodeRow], old_rules: str = "") -> Finding:
 
 
 def _describe_outcomes(
-    judged: Sequence[EpisodeRow], outcomes: Counter[str], failed_stages: Counter[str]
+    judged: Rows,
+    outcomes: Counter[str],
+    failed_stages: Counter[str],
 ) -> str:
     parts = [", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common())]
-    unknown = dict.fromkeys(row.outcome for row in judged if not row.is_known)
-    if unknown:
-        parts.append(f"this version does not know {', '.join(unknown)}")
+    strange = dict.fromkeys(row.outcome for row in judged if not row.is_known)
+    if strange:
+        parts.append(f"this version does not know {', '.join(strange)}")
     passed = count_stages(judged)
     for kind in dict.fromkeys(count.kind for count in passed):
         of_kind = [count for count in passed if count.kind == kind]
@@ -194,17 +178,16 @@ def _describe_outcomes(
     return "; ".join(parts)
 
 
-def _describe_events(rows: Sequence[EpisodeRow]) -> str:
+def _describe_events(rows: Rows) -> str:
     """Return the decisive events of the failures, most frequent first, with their median steps."""
     steps: dict[str, list[int]] = {}
     for row in rows:
         if not row.success and row.decisive_event is not None and row.decisive_step is not None:
             steps.setdefault(row.decisive_event, []).append(row.decisive_step)
     by_frequency = sorted(steps.items(), key=lambda item: -len(item[1]))
-    events = []
-    for event, at in by_frequency:
-        events.append(f"{event} {len(at)} (median step {np.median(at):.0f})")
-    return ", ".join(events)
+    return ", ".join(
+        f"{event} {len(at)} (median step {np.median(at):.0f})" for event, at in by_frequency
+    )
 
 
 def describe_rate(n_success: int, n: int) -> str:
@@ -219,24 +202,18 @@ def describe_start_region(run: Run) -> str:
     It is "" if success does not depend on that, or the arrays are missing.
     """
     judged = [row for row in run.rows if row.is_judged]
-    starts = []
-    for row in judged:
-        try:
-            path = run.load_array(row, "object_pos_world")
-        except WhiskerError:  # The rate is right without the arrays.
-            return ""
-        if path is None:
-            return ""
-        starts.append(path[0])
-    finding = check_start_region(judged, starts)
+    try:
+        paths = [run.load_array(row, "object_pos_world") for row in judged]
+    except WhiskerError:  # The rate is right without the arrays.
+        return ""
+    starts = [path[0] for path in paths if path is not None]
+    finding = check_start_region(judged, starts if len(starts) == len(paths) else [])
     if not finding.is_problem:
         return ""
     return f"{finding.finding[:1].upper()}{finding.finding[1:]}: {finding.evidence}."
 
 
-def check_start_region(
-    rows: Sequence[EpisodeRow], starts: Sequence[Float[np.ndarray, "3"]]
-) -> Finding:
+def check_start_region(rows: Rows, starts: Sequence[Float[np.ndarray, "3"]]) -> Finding:
     """Look for start positions of the object from which the policy succeeds more often.
 
     Args:
@@ -245,38 +222,29 @@ def check_start_region(
     """
     check = "start"
     if not starts:
-        return Finding(
-            check,
-            Level.UNKNOWN,
-            "the goals are about no object",
-            f"{len(rows)} episodes",
-        )
+        return unknown(check, "the goals are about no object", f"{len(rows)} episodes")
     regions = _find_regions(rows, starts)
     if not regions:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "too few successes or failures to tell whether it matters",
             f"{sum(row.success for row in rows)} of {len(rows)} succeed",
         )
     task, best = min(regions.items(), key=lambda item: item[1].p_value)
     where = best.describe(("x", "y"), "m")
-    inside = "{} of {}".format(*best.inside)
-    outside = "{} of {}".format(*best.outside)
+    inside, outside = (f"{good} of {n}" for good, n in (best.inside, best.outside))
     evidence = (
         f"{task}: {inside} succeed where the object begins at {where}, {outside} elsewhere; "
         f"p = {best.p_value:.2g} on the {best.n_tested} episodes that this was not found on"
     )
     if best.p_value * len(regions) > _SIGNIFICANT:
-        return Finding(
+        return unknown(
             check,
-            Level.UNKNOWN,
             "not shown that success depends on where the object begins",
             evidence,
         )
-    return Finding(
+    return warn(
         check,
-        Level.WARNING,
         "success depends on where the object begins",
         evidence,
         (
@@ -286,9 +254,7 @@ def check_start_region(
     )
 
 
-def _find_regions(
-    rows: Sequence[EpisodeRow], starts: Sequence[Float[np.ndarray, "3"]]
-) -> dict[str, StartRegion]:
+def _find_regions(rows: Rows, starts: Sequence[Float[np.ndarray, "3"]]) -> dict[str, StartRegion]:
     """Return the region of each task in which the policy succeeds more often, if one is found."""
     regions = {}
     for task in dict.fromkeys(row.task for row in rows):

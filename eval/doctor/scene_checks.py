@@ -1,10 +1,10 @@
 """Checks of the scene: no goal holds at the start, objects are at rest, the task is possible."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Findings, fail, fine, unknown, warn
 from sim.capabilities import HasLooseObjects, provides
 from sim.env import WATCH_S, LooseObject
 from sim.registry import family_of
@@ -16,7 +16,7 @@ _AT_REST_M_S = 0.05
 _AT_REST_DRIFT_M = 0.005
 
 
-def check_start(context: CheckContext) -> Iterator[Finding]:
+def check_start(context: CheckContext) -> Findings:
     """Check that no episode begins with its goals met, which would be a success of no action."""
     env = context.setup.env
     episodes = context.first_episodes(_N_EPISODES)
@@ -32,9 +32,8 @@ def check_start(context: CheckContext) -> Iterator[Finding]:
             done.append(episode_index)
     named = ", ".join(map(str, episodes))
     if done:
-        yield Finding(
+        yield fail(
             "start",
-            Level.ERROR,
             "episodes begin at the goal",
             f"episodes {done} of {named}",
             "Its initial states are wrong: every goal holds before the first step.",
@@ -43,24 +42,23 @@ def check_start(context: CheckContext) -> Iterator[Finding]:
         counts = [
             f"{goal!r} in {n} of {len(episodes)} episodes" for goal, n in n_episodes_met.items()
         ]
-        yield Finding(
+        yield warn(
             "start",
-            Level.WARNING,
             "some goals hold before the first step",
             "; ".join(counts),
             "This part of the task needs no action, so a success says nothing about it.",
         )
     else:
-        yield Finding("start", Level.OK, "no goal holds at the start", f"episodes {named}")
+        yield fine("start", "no goal holds at the start", f"episodes {named}")
 
 
-def check_rest(context: CheckContext) -> Iterator[Finding]:
+def check_rest(context: CheckContext) -> Findings:
     """Check that every loose object is at rest in the first observation."""
     env = context.setup.env
     episodes = context.first_episodes(_N_EPISODES)
     if not provides(env, HasLooseObjects):
         evidence = "the environment has no capability 'loose objects'"
-        yield Finding("scene at rest", Level.UNKNOWN, "the objects were not watched", evidence)
+        yield unknown("scene at rest", "the objects were not watched", evidence)
         return
     moving: dict[str, list[LooseObject]] = {}
     n_objects = 0
@@ -73,9 +71,8 @@ def check_rest(context: CheckContext) -> Iterator[Finding]:
                 moving.setdefault(loose.name, []).append(loose)
     if moving:
         described = [f"{_describe(seen)} of {len(episodes)} episodes" for seen in moving.values()]
-        yield Finding(
+        yield warn(
             "scene at rest",
-            Level.WARNING,
             "objects move before anything is done",
             "; ".join(described),
             (
@@ -85,15 +82,10 @@ def check_rest(context: CheckContext) -> Iterator[Finding]:
         )
     else:
         evidence = f"{n_objects} objects in episodes {', '.join(map(str, episodes))}"
-        yield Finding(
-            "scene at rest",
-            Level.OK,
-            "every object is at rest in the first observation",
-            evidence,
-        )
+        yield fine("scene at rest", "every object is at rest in the first observation", evidence)
 
 
-def check_expert(context: CheckContext) -> Iterator[Finding]:
+def check_expert(context: CheckContext) -> Findings:
     """Check that the scripted expert can do the task here.
 
     If it fails, a policy may fail for the same reason.
@@ -101,23 +93,18 @@ def check_expert(context: CheckContext) -> Iterator[Finding]:
     check = "scripted expert"
     reference = context.reference
     if reference is None:
-        yield Finding(
-            check,
-            Level.UNKNOWN,
-            "there is no expert that could show that the task can be done",
-        )
+        yield unknown(check, "there is no expert that could show that the task can be done")
         return
     evidence = f"episode 0, {reference.n_steps} steps"
     if reference.success:
-        yield Finding(check, Level.OK, "does the task", evidence)
+        yield fine(check, "does the task", evidence)
     elif not family_of(context.env.name).has_expert_for_all:
-        yield Finding(check, Level.OK, "does not cover this task", evidence)
+        yield fine(check, "does not cover this task", evidence)
     else:
         if reference.missed_stage:
             evidence += f"; the first stage that it does not meet: {reference.missed_stage!r}"
-        yield Finding(
+        yield warn(
             check,
-            Level.WARNING,
             "even the expert does not do the task in this scene",
             evidence,
             (

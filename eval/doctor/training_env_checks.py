@@ -4,12 +4,13 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from eval.doctor.bugs import advise_on_order
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Finding, Level
+from eval.doctor.finding import Findings, fail, fine, warn
 from sim.spec import ActionSpec
 
 
-def check_training_env(context: CheckContext) -> Iterator[Finding]:
+def check_training_env(context: CheckContext) -> Findings:
     """Compare the checkpoint's record of its training environment with this environment."""
     trained = context.training_env
     if trained is None:
@@ -19,24 +20,19 @@ def check_training_env(context: CheckContext) -> Iterator[Finding]:
     )
     for check, was, now in _comparisons(context, trained):
         if list(was) != list(now):
-            yield Finding(
+            yield fail(
                 check,
-                Level.ERROR,
                 "not as in training",
                 _describe_difference(was, now),
                 hint,
             )
     yield from _check_instructions(context, trained)
-    yield Finding(
-        "training environment",
-        Level.OK,
-        "compared with this one",
-        str(trained["name"]),
-    )
+    yield fine("training environment", "compared with this one", str(trained["name"]))
 
 
 def _comparisons(
-    context: CheckContext, trained: Mapping[str, Any]
+    context: CheckContext,
+    trained: Mapping[str, Any],
 ) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
     """Yield what is compared: the check's name, and the values in training and here."""
     env = context.env
@@ -60,7 +56,7 @@ def _comparisons(
         yield "gripper", [_gripper_ends(was)], [_gripper_ends(now)]
 
 
-def _check_instructions(context: CheckContext, trained: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_instructions(context: CheckContext, trained: Mapping[str, Any]) -> Findings:
     """Warn of instructions that the training did not have."""
     env = context.env
     known = trained.get("instructions") or [trained["instruction"]]
@@ -69,36 +65,32 @@ def _check_instructions(context: CheckContext, trained: Mapping[str, Any]) -> It
     declared = env.instructions or (env.instruction,)
     told = dict.fromkeys((*declared, context.first_memory.present.instruction))
     unseen = [text for text in told if _normalise_instruction(text) not in known_words]
-    if context.setup.policy.spec.reads_instruction and unseen:
-        yield Finding(
+    if context.policy.reads_instruction and unseen:
+        yield warn(
             "instruction",
-            Level.WARNING,
             "not as in training",
             f"trained: {', '.join(map(repr, known))}; here: {', '.join(map(repr, unseen))}",
             "The policy reads its instruction, and was trained on other words.",
         )
 
 
-def check_names(context: CheckContext) -> Iterator[Finding]:
+def check_names(context: CheckContext) -> Findings:
     """Check that the dataset of the training, if it has joint names, has them in this order."""
-    training = context.setup.training
-    env = context.env
-    if training is None or context.training_env is not None:
+    if context.training_env is not None:
         return
+    training = context.training
     for part, trained, here in (
-        ("state", training.state_names, env.state_names),
-        ("actions", training.action_names, env.action.names),
+        ("state", training.state_names, context.env.state_names),
+        ("actions", training.action_names, context.action.names),
     ):
         was = [_normalise_name(name) for name in trained]
         now = [_normalise_name(name) for name in here]
         if was != now and sorted(was) == sorted(now):
-            order = ", ".join(here)
-            yield Finding(
+            yield fail(
                 "joint order",
-                Level.ERROR,
                 f"the training had the numbers of the {part} in another order",
                 _describe_difference(trained, here),
-                f"The environment's order is {order}: bring the checkpoint's data into it.",
+                advise_on_order(here),
             )
 
 
