@@ -33,7 +33,7 @@ from sim.errors import UnknownNameError, WhiskerError
 
 BANK_FILE = "bank.json"
 TASKS_FILE = "tasks.json"
-# The columns of `origin.npy`.
+# The columns of `origin.npy`, named as in `FeatureBank`.
 ORIGIN = ("task_index", "episode_index", "step", "checksum")
 KEPT_BYTES = 1 << 30
 # The stage in which the robot holds the object.
@@ -94,11 +94,8 @@ class FeatureBank:
 
         These are the blocks of a permutation.
         """
-        is_change = np.diff(self.task_index) | np.diff(self.episode_index)
-        starts = np.flatnonzero(is_change) + 1
-        numbers = np.zeros(self.n_rows, np.int64)
-        numbers[starts] = 1
-        return np.cumsum(numbers)
+        differs = np.diff(self.task_index) | np.diff(self.episode_index)
+        return np.cumsum(np.insert(differs != 0, 0, False))
 
     def features(self, hook_point: str = EMBEDDING) -> Float32[np.ndarray, "row _dim"]:
         """Return the features of a hook point.
@@ -106,21 +103,16 @@ class FeatureBank:
         Raises:
             WhiskerError: there is no such hook point, or a file is damaged.
         """
-        if hook_point not in self.hook_points:
-            raise UnknownNameError(
-                f"hook point of {str(self.path)!r}",
-                hook_point,
-                self.hook_points,
-            )
+        dims = {hook.name: hook.dim for hook in self.description.hooks}
+        if hook_point not in dims:
+            raise UnknownNameError(f"hook point of {str(self.path)!r}", hook_point, dims)
         if self.description.kind == "extracted":
             return open_rows(_features_file(self.path, hook_point), self.n_rows)
-        hooks = {hook.name: hook for hook in self.description.hooks}
-        dim = hooks[hook_point].dim
+        dim = dims[hook_point]
         rows = _make_rows(self.n_rows, dim)
         n_read = 0
         for path in self._files:
-            episode = load_episode_features(path, (hook_point,))
-            block = episode.features[hook_point]
+            block = load_episode_features(path, (hook_point,)).features[hook_point]
             if block.shape[1] != dim:
                 raise WhiskerError(
                     f"features {str(path)!r}",
@@ -178,17 +170,13 @@ def _open_extracted(path: Path) -> FeatureBank:
     files = [_features_file(path, hook.name) for hook in description.hooks]
     n_rows = count_rows([*files, path / "state.npy", path / "origin.npy"])
     origin = np.array(open_rows(path / "origin.npy", n_rows))
-    task_index, episode_index, step, checksum = origin.T
     tasks = json.loads((path / TASKS_FILE).read_text(encoding="utf-8"))
     return FeatureBank(
         path=path,
         description=description,
         tasks=tuple(tasks),
         state=open_rows(path / "state.npy", n_rows),
-        task_index=task_index,
-        episode_index=episode_index,
-        step=step,
-        checksum=checksum,
+        **dict(zip(ORIGIN, origin.T, strict=True)),
     )
 
 
@@ -203,7 +191,6 @@ def _open_run(path: Path) -> FeatureBank:
         )
     task_of_episode, indices, files = zip(*found, strict=True)
     tasks = tuple(dict.fromkeys(task_of_episode))
-    task_indices = [tasks.index(task) for task in task_of_episode]
     episodes = [load_episode_features(file) for file in files]
     n_each = [len(episode.step) for episode in episodes]
 
@@ -222,7 +209,7 @@ def _open_run(path: Path) -> FeatureBank:
         description=description,
         tasks=tasks,
         state=np.concatenate([episode.state for episode in episodes]),
-        task_index=repeat(task_indices),
+        task_index=repeat([tasks.index(task) for task in task_of_episode]),
         episode_index=repeat(list(indices)),
         step=np.concatenate([episode.step for episode in episodes]),
         rollout=rollout,

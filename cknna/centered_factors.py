@@ -67,8 +67,7 @@ class CenteredFactors:
         if not self._is_centred:
             return right
         left = right.copy()
-        left[:, -2] = right[:, -1]
-        left[:, -1] = right[:, -2]
+        left[:, -2:] = right[:, [-1, -2]]
         return left
 
     def right(self, which: Rows) -> Float32[np.ndarray, "rows width"]:
@@ -79,12 +78,8 @@ class CenteredFactors:
             return self._kept[which]
         rows = self._rows.take_exact(which)
         rows -= self._rows.mean
-        shape = (len(rows), self.dim + 2)
-        factor = np.empty(shape, np.float32)
-        factor[:, :-2] = rows
-        factor[:, -2] = 1
-        factor[:, -1] = self._offset[which]
-        return factor
+        ones = np.ones(len(rows))
+        return np.column_stack([rows, ones, self._offset[which]]).astype(np.float32)
 
     def _centre(self) -> Float64[np.ndarray, " n"]:
         """Keep the right factor if it fits, and return the lengths |d_i|."""

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -12,7 +11,6 @@ from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.errors import WhiskerError
 
 if TYPE_CHECKING:
-    from cknna.bank import FeatureBank
     from cknna.hooks import FeatureHook
     from policies.policy import HookablePolicy
 
@@ -70,16 +68,15 @@ def _score(config: ScoreConfig) -> None:
     from cknna.report import Pair, check_comparable, compare, name_banks, pairs_of, score_pair
     from cknna.tables import make_console, print_comparisons, print_scores, save_json
 
-    banks: list[FeatureBank] = [open_bank(path) for path in config.banks]
+    banks = [open_bank(path) for path in config.banks]
     pairs: Iterator[Pair]
     for warning in check_comparable(banks, config.across_policies):
         print(f"cknna: warning: {warning}", file=sys.stderr)
     if banks:
-        named = zip(banks, name_banks(banks), strict=True)
         # One at a time: each may be as large as the memory.
         pairs = (
             pair
-            for bank, name in named
+            for bank, name in zip(banks, name_banks(banks), strict=True)
             for pair in pairs_of(bank, name, config.parts, config.against)
         )
     else:
@@ -113,14 +110,12 @@ def _extract(config: ExtractConfig) -> None:
     from cknna.recordings import open_recording
     from policies.adapters import parse_camera_map
 
-    recording = open_recording(
-        config.on
-    )  # what cannot be read is refused before the policy is loaded
+    # What cannot be read is refused before the policy is loaded.
+    recording = open_recording(config.on)
     policy, hook = _load(config)
     # How many there will be is not known before the recording has been read.
     columns = (TextColumn("{task.completed} rows"), TimeElapsedColumn())
-    with ExitStack() as opened:
-        progress = opened.enter_context(Progress(*columns, console=Console(stderr=True)))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("rows", total=None)
         bank = extract(
             policy,

@@ -23,7 +23,7 @@ from cknna.bank_description import (
     load_bank_description,
     save_description,
 )
-from cknna.hooks import FeatureHook
+from cknna.hooks import FeatureHook, join_features
 from cknna.observation_adapter import ObservationAdapter
 from cknna.observation_windows import ObservationWindow, cut_batches, read_windows
 from cknna.row_files import RowFiles
@@ -34,10 +34,6 @@ from sim.recorded_observations import RecordedObservation
 
 # Fields of a description that are paths, which may change though the files are the same.
 _PATHS = ("checkpoint", "source")
-
-
-def _ignore(n_rows: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class ExtractOptions:
     batch_size: int = 8
     every: int = 1
     camera_map: Mapping[str, str] = field(default_factory=dict)
-    on_rows: Callable[[int], None] = _ignore
+    on_rows: Callable[[int], None] = lambda n_rows: None
 
 
 def extract(
@@ -78,8 +74,7 @@ def extract(
             recording is empty.
     """
     options = options or ExtractOptions()
-    every_window = read_windows(recording, policy.spec.n_obs_steps)
-    windows = islice(every_window, 0, None, options.every)
+    windows = islice(read_windows(recording, policy.spec.n_obs_steps), 0, None, options.every)
     first = next(windows, None)
     if first is None:
         raise WhiskerError(
@@ -115,20 +110,14 @@ def compute_features(
     memories: Sequence[EpisodeMemory],
 ) -> Mapping[str, Float32[np.ndarray, "row _dim"]]:
     """Compute the features alone: the forward pass ends as soon as all are captured."""
-    groups = [memories]
-    if not hook.embedding.batched:
-        groups = [[memory] for memory in memories]
-    captured: list[Mapping[str, np.ndarray]] = []
-    for group in groups:
+    captured = []
+    for group in [memories] if hook.embedding.batched else [[memory] for memory in memories]:
         # Only the denoising of a plan depends on the noise, so every row may have the same.
         rngs = [np.random.default_rng(0) for _ in group]
         with hook.listening(len(group), stop_early=True) as features:
             policy.predict(group, rngs)
         captured.append(features)
-    rows = {}
-    for name in captured[0]:
-        rows[name] = np.concatenate([features[name] for features in captured])
-    return rows
+    return join_features(captured)
 
 
 def _make_columns(
@@ -138,10 +127,8 @@ def _make_columns(
 ) -> dict[str, np.ndarray]:
     """Return the rows of a batch for `RowFiles`."""
     columns = {f"features.{name}": values for name, values in features.items()}
-    states = [window.present.observation.state for window in batch]
-    origins = [tasks.origin(window) for window in batch]
-    columns["state"] = np.stack(states)
-    columns["origin"] = np.array(origins, np.int64)
+    columns["state"] = np.stack([window.present.observation.state for window in batch])
+    columns["origin"] = np.array([tasks.origin(window) for window in batch], np.int64)
     return columns
 
 
@@ -150,9 +137,7 @@ class _Tasks:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._names: list[str] = []
-        if path.exists():
-            self._names = json.loads(path.read_text(encoding="utf-8"))
+        self._names = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
     def add(self, names: Iterable[str]) -> None:
         new = [name for name in dict.fromkeys(names) if name not in self._names]
@@ -174,7 +159,15 @@ def _opened(bank: Path, description: BankDescription) -> Iterator[_Tasks]:
     bank.mkdir(parents=True, exist_ok=True)
     file = bank / BANK_FILE
     if file.exists():
-        _check_same(file, load_bank_description(file), description)
+        then = vars(load_bank_description(file))
+        for name, value in vars(description).items():
+            if then[name] != value and name not in _PATHS:
+                raise WhiskerError(
+                    f"bank {str(file)!r}, {name}",
+                    expected=str(then[name]),
+                    got=str(value),
+                    hint="A bank cannot hold rows of two kinds. Choose a new folder.",
+                )
     else:
         save_description(file, description)
     with file.open("rb") as lock:
@@ -187,22 +180,6 @@ def _opened(bank: Path, description: BankDescription) -> Iterator[_Tasks]:
                 hint="Wait until it is done.",
             ) from error
         yield _Tasks(bank / TASKS_FILE)
-
-
-def _check_same(
-    path: Path,
-    then: BankDescription,
-    now: BankDescription,
-) -> None:
-    for name, value in vars(now).items():
-        stored = getattr(then, name)
-        if stored != value and name not in _PATHS:
-            raise WhiskerError(
-                f"bank {str(path)!r}, {name}",
-                expected=str(stored),
-                got=str(value),
-                hint="A bank cannot hold rows of two kinds. Choose a new folder.",
-            )
 
 
 def _skip_done(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cknna.hooks import FeatureHook
+from cknna.hooks import FeatureHook, join_features
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory, HookablePolicy, PolicySpec
 
@@ -39,10 +39,8 @@ class FeatureRecordingPolicy:
         rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         if len(memories) > 1 and not self.hook.embedding.batched:
-            chunks = []
-            for memory, rng in zip(memories, rngs, strict=True):
-                chunks.append(self.predict([memory], [rng]))
-            return _join(chunks)
+            each = zip(memories, rngs, strict=True)
+            return _join([self.predict([memory], [rng]) for memory, rng in each])
         with self.hook.listening(len(memories)) as features:
             chunk = self.inner.predict(memories, rngs)
         return replace(chunk, features=features)
@@ -59,8 +57,4 @@ def _join(chunks: Sequence[ActionChunk]) -> ActionChunk:
     """Concatenate the rows of chunks without intermediate plans."""
     actions = np.concatenate([chunk.actions for chunk in chunks])
     features = [chunk.features for chunk in chunks if chunk.features is not None]
-    joined = {}
-    for name in features[0]:
-        rows = [each[name] for each in features]
-        joined[name] = np.concatenate(rows)
-    return ActionChunk(actions, features=joined)
+    return ActionChunk(actions, features=join_features(features))

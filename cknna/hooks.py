@@ -84,9 +84,8 @@ class FeatureHook:
         self.policy_type = policy.spec.type
         self.network = policy.network
         self.embedding: EmbeddingPoint = EMBEDDING_POINTS[self.policy_type]
-        own = self._own_point()
-        users = [self._user_point(path, pool) for path in dict.fromkeys(paths)]
-        self.points = (own, *users)
+        users = (self._user_point(path, pool) for path in dict.fromkeys(paths))
+        self.points = (self._own_point(), *users)
 
     @contextmanager
     def listening(
@@ -165,9 +164,7 @@ class FeatureCapture:
         # None: the module is called once for the prefill, and then once for each decoded token.
         fires = hook.embedding.fires
         self._n_needed = 1 if fires is None else fires(hook.network.config)
-        self.captured: dict[str, list[_RowTensor]] = {}
-        for point in hook.points:
-            self.captured[point.name] = []
+        self.captured: dict[str, list[_RowTensor]] = {point.name: [] for point in hook.points}
 
     def attach(self, attached: ExitStack) -> None:
         """Attach the hooks to the network until the stack is closed."""
@@ -180,8 +177,7 @@ class FeatureCapture:
         for point in reversed(self._hook.points):
             on_output = self._make_forward_hook(point)
             for module in point.modules.values():
-                handle = module.register_forward_hook(on_output)
-                attached.callback(handle.remove)
+                attached.enter_context(module.register_forward_hook(on_output))
 
     def rows(self, point: HookPoint) -> Float32[np.ndarray, "row _dim"]:
         """Return the features at a hook point, its calls side by side."""
@@ -213,8 +209,7 @@ class FeatureCapture:
             if is_enough and self._is_complete():
                 return
             captured.append(self._pool(point, output))
-            has_all = self._is_complete() and all(self.captured.values())
-            if self._stop_early and has_all:
+            if self._stop_early and self._is_complete() and all(self.captured.values()):
                 raise StopForward
 
         return on_output
@@ -245,13 +240,16 @@ class FeatureCapture:
         """
         mask = self._mask
         token_mask = self._hook.embedding.token_mask
-        if mask is None or token_mask is None or output.ndim != 3:
-            return mask
-        if not token_mask.of_last_tokens:
+        if mask is None or token_mask is None or output.ndim != 3 or not token_mask.of_last_tokens:
             return mask
         n_before = max(0, output.shape[1] - mask.shape[1])
         before = mask.new_ones(len(mask), n_before)
         return torch.cat([before, mask], dim=1)
+
+
+def join_features(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return hook point → the rows of all parts, in their order."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @contextmanager
@@ -289,12 +287,7 @@ def find_module(
     modules = dict(network.named_modules(remove_duplicate=False))
     if path and path in modules:
         return modules[path]
-    closest = get_close_matches(
-        path,
-        modules,
-        n=3,
-        cutoff=0.5,
-    )
+    closest = get_close_matches(path, modules, cutoff=0.5)
     within = path
     while within and within not in modules:
         within = within.rpartition(".")[0]

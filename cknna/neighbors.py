@@ -92,18 +92,14 @@ class Neighbors:
         """Return r_i / t_i of each row, 1 without a tie."""
         share = np.ones(self.n)
         rows, n_beyond = np.unique(self.tied_row, return_counts=True)
-        is_tied = self.similarity[rows] == self.threshold[rows, None]
-        n_within = is_tied.sum(1)
+        n_within = (self.similarity[rows] == self.threshold[rows, None]).sum(1)
         share[rows] = n_within / (n_within + n_beyond)
         return share
 
     def weigh(self, row: _IntPairs, similarity: _Cosines) -> _Cosines:
         """Return the membership w of pairs in the lists of these rows, from the pairs' cosines."""
         threshold = self.threshold[row]
-        if not len(self.tied_row):
-            return (similarity >= threshold).astype(np.float64)
-        weight = (similarity > threshold).astype(np.float64)
-        return np.where(similarity == threshold, self.tied_share[row], weight)
+        return np.where(similarity == threshold, self.tied_share[row], similarity > threshold)
 
     def first(self, k: int) -> "Neighbors":
         """Return the k nearest of them, as a search for k would have found them."""
@@ -118,10 +114,8 @@ class Neighbors:
         is_absent = self.index == ABSENT
         last = k - 1
         threshold = np.where(is_absent[:, last], self.threshold, self.similarity[:, last])
-        is_tied = self.similarity[:, k:] == threshold[:, None]
-        is_tied &= ~is_absent[:, k:]
+        is_tied = (self.similarity[:, k:] == threshold[:, None]) & ~is_absent[:, k:]
         row, place = np.nonzero(is_tied)
-        new_tied_index = self.index[row, k + place]
         still = self.threshold[self.tied_row] == threshold[self.tied_row]
         return replace(
             self,
@@ -129,7 +123,7 @@ class Neighbors:
             similarity=self.similarity[:, :k],
             threshold=threshold,
             tied_row=np.concatenate([row.astype(np.int32), self.tied_row[still]]),
-            tied_index=np.concatenate([new_tied_index, self.tied_index[still]]),
+            tied_index=np.concatenate([self.index[row, k + place], self.tied_index[still]]),
         )
 
     def reorder(self, order: _PerRow) -> "Neighbors":
@@ -158,15 +152,10 @@ class Neighbors:
         """
         stays = np.ones(self.n, bool)
         stays[deleted] = False
-        new_index = np.cumsum(stays) - 1
-        new_index = new_index.astype(np.int32)
+        new_index = (np.cumsum(stays) - 1).astype(np.int32)
         old_index = self.index[stays]
         gone = ~stays[old_index]
-        kept_first = np.argsort(
-            gone,
-            axis=1,
-            kind="stable",
-        )
+        kept_first = np.argsort(gone, axis=1, kind="stable")
         short = np.take_along_axis(gone, kept_first, axis=1)
         kept_index = np.take_along_axis(old_index, kept_first, axis=1)
         kept_similarity = np.take_along_axis(self.similarity[stays], kept_first, axis=1)
@@ -179,8 +168,7 @@ class Neighbors:
         tied_index = new_index[self.tied_index[both_stay]]
         # Tied rows fill the places that became free at the end. They are equally near, so any order
         # will do.
-        n_kept = (~short).sum(1)
-        place = n_kept[tied_row] + _count_before(tied_row)
+        place = (~short).sum(1)[tied_row] + _count_before(tied_row)
         moves = place < self.k
         index[tied_row[moves], place[moves]] = tied_index[moves]
         similarity[tied_row[moves], place[moves]] = threshold[tied_row[moves]]
@@ -199,11 +187,7 @@ class Neighbors:
 def _count_before(values: _PerRow) -> _PerRow:
     """Return for each value how many equal ones stand before it."""
     order = np.argsort(values, kind="stable")
-    _, begin, group = np.unique(
-        values[order],
-        return_index=True,
-        return_inverse=True,
-    )
+    _, begin, group = np.unique(values[order], return_index=True, return_inverse=True)
     before = np.empty(len(values), np.int64)
     before[order] = np.arange(len(values)) - begin[group]
     return before
@@ -253,17 +237,16 @@ def find_neighbors(
     for block, block_row, column in find_candidates(factors, k, label, tile, device):
         row = block.start + block_row
         cosine = _compute_cosines(rows, row, column)
-        order, begins = _sort(block_row, column, cosine, block.stop - block.start)
+        # By row, and nearest first.
+        order = np.lexsort((column, -cosine, block_row))
+        begins = np.searchsorted(block_row[order], np.arange(block.stop - block.start))
         nearest = order[begins[:, None] + np.arange(k)]
         index[block] = column[nearest]
         similarity[block] = cosine[nearest]
         place = np.arange(len(order)) - begins[block_row[order]]
         beyond = order[place >= k]
-        kth_cosine = similarity[row[beyond], -1]
-        ties = beyond[cosine[beyond] == kth_cosine]
-        tied_row = row[ties].astype(np.int32)
-        tied_index = column[ties].astype(np.int32)
-        tied.append((tied_row, tied_index))
+        ties = beyond[cosine[beyond] == similarity[row[beyond], -1]]
+        tied.append((row[ties].astype(np.int32), column[ties].astype(np.int32)))
         _check_tied(rows.name, tied)
     tied_row, tied_index = map(np.concatenate, zip(*tied, strict=True))
     return Neighbors(
@@ -299,22 +282,7 @@ def _compute_cosines(
     second = np.maximum(row, column)
     pair, which = np.unique(first * rows.n + second, return_inverse=True)
     cosine = np.empty(len(pair))
-    row_bytes = 8 * rows.dim
-    n_at_once = max(1, _CACHE_BYTES // row_bytes)
-    for some in cut(len(pair), n_at_once):
+    for some in cut(len(pair), max(1, _CACHE_BYTES // (8 * rows.dim))):
         left, right = np.divmod(pair[some], rows.n)
         cosine[some] = rows.compute_cosines(left, right)
     return cosine[which]
-
-
-def _sort(
-    row: _IntPairs,
-    column: _IntPairs,
-    cosine: _Cosines,
-    n_rows: int,
-) -> tuple[_IntPairs, Int[np.ndarray, " row"]]:
-    """Return the pairs by row, nearest first, and where each row's pairs begin in that order."""
-    counts = np.bincount(row, minlength=n_rows)
-    begins = np.cumsum(counts) - counts
-    order = np.lexsort((column, -cosine, row))
-    return order, begins

@@ -5,7 +5,7 @@ from math import nan
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from cknna.report import ALL, ScoreRow
+from cknna.report import ALL, ScoreRow, group_by_subject
 from cknna.subsets import label_subsets
 from sim.files import atomic_write
 
@@ -26,9 +26,9 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
     """
     from matplotlib.figure import Figure  # importing it takes a second
 
-    subjects = list(dict.fromkeys(_subject_of(row) for row in rows))
-    groups = [_select_rows(rows, subject) for subject in subjects]
-    panels = _choose_panels(rows, len(subjects))
+    rows_of = group_by_subject(rows)
+    groups = list(rows_of.values())
+    panels = _choose_panels(rows, len(groups))
     widths = [width for _, width in panels]
     figure = Figure(figsize=(1 + sum(widths), 4.2), layout="constrained")
     all_axes = figure.subplots(
@@ -38,7 +38,7 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
         sharey=True,
         squeeze=False,
     )[0]
-    labels = _label_subjects(rows, subjects)
+    labels = _label_subjects(rows, list(rows_of))
     for axes, (draw, _) in zip(all_axes, panels, strict=True):
         draw(axes, groups, labels)
         axes.axhline(
@@ -57,10 +57,8 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
         color="0.75",
         label="null: mean to 95th percentile",
     )
-    handles, texts = first.get_legend_handles_labels()
     figure.legend(
-        handles,
-        texts,
+        *first.get_legend_handles_labels(),
         loc="outside upper center",
         frameon=False,
         ncols=4,
@@ -71,14 +69,6 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
             format="png",
             dpi=150,
         )
-
-
-def _subject_of(row: ScoreRow) -> _Subject:
-    return row.bank, row.hook_point
-
-
-def _select_rows(rows: Sequence[ScoreRow], subject: _Subject) -> list[ScoreRow]:
-    return [row for row in rows if _subject_of(row) == subject]
 
 
 def _choose_panels(rows: Sequence[ScoreRow], n_subjects: int) -> list[tuple[_DrawPanel, float]]:
@@ -175,15 +165,13 @@ def _label_subjects(
 
     A bank is called by its checkpoint if every bank has another one.
     """
-    checkpoints = {row.bank: PurePath(row.checkpoint).name for row in rows}
-    bank_labels = checkpoints
-    distinct = set(checkpoints.values())
-    if "" in distinct or len(distinct) < len(checkpoints):
-        bank_labels = {bank: bank for bank in checkpoints}
-    has_several_hook_points = len({hook_point for _, hook_point in subjects}) > 1
-    if not has_several_hook_points:
+    bank_labels = {row.bank: PurePath(row.checkpoint).name for row in rows}
+    distinct = set(bank_labels.values())
+    if "" in distinct or len(distinct) < len(bank_labels):
+        bank_labels = {bank: bank for bank in bank_labels}
+    if len({hook_point for _, hook_point in subjects}) == 1:
         return [bank_labels[bank] for bank, _ in subjects]
-    if len(checkpoints) == 1:
+    if len(bank_labels) == 1:
         return [hook_point for _, hook_point in subjects]
     return [f"{bank_labels[bank]}, {hook_point}" for bank, hook_point in subjects]
 

@@ -36,16 +36,22 @@ class RowFiles:
         Raises:
             WhiskerError: the files have other columns.
         """
-        self._columns: dict[str, _Column] = {}
-        for name, (dtype, width) in columns.items():
-            self._columns[name] = (np.dtype(dtype), width)
+        self._columns = columns
         self._paths = {name: folder / f"{name}.npy" for name in columns}
         for name, path in self._paths.items():
             if not path.exists():
                 path.write_bytes(self._header(name, 0))
         self.n_rows = count_rows(self._paths.values())
         for name, path in self._paths.items():
-            self._check_column(name, path)
+            dtype, width = columns[name]
+            stored = open_rows(path)
+            if stored.dtype != dtype or stored.shape[1] != width:
+                raise WhiskerError(
+                    f"bank file {str(path)!r}",
+                    expected=f"rows of {width} {dtype}",
+                    got=f"{stored.shape[1]} {stored.dtype}",
+                    hint="The file is of another policy or hook point: choose a new folder.",
+                )
         self._files = {name: path.open("r+b") for name, path in self._paths.items()}
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
@@ -77,19 +83,7 @@ class RowFiles:
         }
         length = _HEADER_SIZE - len(_MAGIC) - 2
         text = repr(content).ljust(length - 1) + "\n"
-        length_bytes = length.to_bytes(2, "little")
-        return _MAGIC + length_bytes + text.encode("latin1")
-
-    def _check_column(self, name: str, path: Path) -> None:
-        dtype, width = self._columns[name]
-        stored = open_rows(path)
-        if stored.dtype != dtype or stored.shape[1] != width:
-            raise WhiskerError(
-                f"bank file {str(path)!r}",
-                expected=f"rows of {width} {dtype}",
-                got=f"{stored.shape[1]} {stored.dtype}",
-                hint="The file is of another policy or hook point: choose a new folder.",
-            )
+        return _MAGIC + length.to_bytes(2, "little") + text.encode("latin1")
 
 
 def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
@@ -101,11 +95,7 @@ def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
     try:
         # numpy cannot map a file without content.
         is_empty = path.stat().st_size == _HEADER_SIZE
-        rows = np.load(
-            path,
-            mmap_mode=None if is_empty else "r",
-            allow_pickle=False,
-        )
+        rows = np.load(path, None if is_empty else "r", allow_pickle=False)
         return rows[:n_rows]
     except (OSError, ValueError, EOFError) as error:
         raise WhiskerError(

@@ -97,8 +97,6 @@ class CknnaScore:
             k / (rows to choose from).
         n_tied_a, n_tied_b: number of rows with more rows at the k-th cosine than places left, which
             share them equally.
-        n_candidates_min: smallest number of rows that a row could choose from: n - 1, or less
-            without its own episode.
     """
 
     n: int
@@ -109,7 +107,6 @@ class CknnaScore:
     mutual_knn_chance: float
     n_tied_a: int
     n_tied_b: int
-    n_candidates_min: int
 
 
 def score(
@@ -175,7 +172,6 @@ def compute_score(
         mutual_knn_chance=float((k / a.n_candidates).mean()),
         n_tied_a=a.n_tied,
         n_tied_b=b.n_tied,
-        n_candidates_min=int(a.n_candidates.min()),
     )
 
 

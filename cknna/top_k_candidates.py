@@ -36,8 +36,7 @@ class TopKCandidates:
         self._error = error
         self._k = k
         self._threshold = np.full(len(error), LOWEST, np.float32)
-        shape = (len(error), k + 1)
-        self._largest = np.full(shape, -np.inf, np.float32)
+        self._largest = np.full((len(error), k + 1), -np.inf, np.float32)
         self._found: list[tuple[_Int32Pairs, _Int32Pairs, _Products]] = []
         self._lock = Lock()
         self.n_pairs = 0
@@ -66,14 +65,16 @@ class TopKCandidates:
         if transposed:
             row, column = column, row
         product = products.ravel()[reaches]
-        self._remember(row, column + columns.start, product)
+        column = column + columns.start
+        with self._lock:
+            self._found.append((row.astype(np.int32), column.astype(np.int32), product))
+            self.n_pairs += len(row)
+            self._raise_thresholds(row, product)
 
     def result(self) -> tuple[_Int32Pairs, _Int32Pairs]:
         """Return the (row, column) pairs that are still candidates, sorted by row."""
-        columns = zip(*self._found, strict=True)
-        row, column, product = map(np.concatenate, columns)
-        lowest = self._threshold - self._error
-        still = product >= lowest[row]
+        row, column, product = map(np.concatenate, zip(*self._found, strict=True))
+        still = product >= (self._threshold - self._error)[row]
         row = row[still]
         column = column[still]
         by_row = np.argsort(row, kind="stable")
@@ -87,41 +88,23 @@ class TopKCandidates:
             lowest = largest - self._error[new]
             self._threshold[new] = np.maximum(lowest, LOWEST)
 
-    def _remember(
-        self,
-        row: _IntPairs,
-        column: _IntPairs,
-        product: np.ndarray,
-    ) -> None:
-        pairs = (row.astype(np.int32), column.astype(np.int32), product)
-        with self._lock:
-            self._found.append(pairs)
-            self.n_pairs += len(row)
-            self._raise_thresholds(row, product)
-
     def _raise_thresholds(self, row: _IntPairs, product: _Products) -> None:
         order = np.lexsort((-product, row))
         row = row[order]
         product = product[order]
-        touched, begin, group = np.unique(
-            row,
-            return_index=True,
-            return_inverse=True,
-        )
+        touched, begin, group = np.unique(row, return_index=True, return_inverse=True)
         place = np.arange(len(row)) - begin[group]
         width = self._k + 1
         is_large = place < width
         group = group[is_large]
         place = place[is_large]
-        shape = (len(touched), 2 * width)
-        both = np.full(shape, -np.inf, np.float32)
+        both = np.full((len(touched), 2 * width), -np.inf, np.float32)
         both[:, :width] = self._largest[touched]
         both[group, width + place] = product[is_large]
         largest = np.partition(both, width, axis=1)[:, width:]
         self._largest[touched] = largest
         reached = largest.min(1) - self._error[touched]
-        before = self._threshold[touched]
-        self._threshold[touched] = np.maximum(before, reached)
+        self._threshold[touched] = np.maximum(self._threshold[touched], reached)
 
 
 def find_nth_largest(
