@@ -11,7 +11,7 @@ import torch
 
 from cknna.bank_description import EMBEDDING, AuditRow
 from cknna.hooks import FeatureHook, HookPoint
-from policies.policy import HookablePolicy, PolicySpec, make_memory
+from policies.policy import HookablePolicy, make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
@@ -28,8 +28,10 @@ def audit(
     Raises:
         WhiskerError: a hook point is never called; the message names modules near it that are.
     """
-    observation = _blank_observation(policy.spec, instruction)
-    memory = make_memory(observation, n_obs_steps=policy.spec.n_obs_steps)
+    spec = policy.spec
+    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in spec.image_sizes.items()}
+    black = Observation(images, np.zeros(spec.state_dim or 0, np.float32), instruction)
+    memory = make_memory(black, n_obs_steps=spec.n_obs_steps)
     calls: Counter[str] = Counter()
     shapes: dict[str, _Shape] = {}
     with _counted(hook.network, calls), _measured(hook, shapes):
@@ -41,7 +43,13 @@ def audit(
                 _check_called(point, hook, calls)
             raise
     return [
-        _make_row(point, hook, calls, shapes[point.name], features[point.name].shape[1])
+        _make_row(
+            point,
+            hook,
+            calls,
+            shapes[point.name],
+            features[point.name].shape[1],
+        )
         for point in hook.points
     ]
 
@@ -56,6 +64,7 @@ def _make_row(
     embedding = hook.embedding
     is_own = point.name == EMBEDDING
     paths = tuple(point.modules)
+    poolings = {3: f"{point.pool} over tokens", 4: "mean over space"}
     is_masked = len(shape) == 3 and point.pool != "mean" and embedding.token_mask is not None
     return AuditRow(
         name=point.name,
@@ -65,22 +74,11 @@ def _make_row(
         n_fired=sum(calls[path] for path in paths),
         n_used=dim // (shape[0] * shape[1 if len(shape) == 4 else -1]),
         dim=dim,
-        pooling=embedding.pooling if is_own else _describe_pooling(point, shape),
+        pooling=embedding.pooling if is_own else poolings.get(len(shape), "none"),
         mask=embedding.mask if is_masked else "",
         meaning=embedding.meaning if is_own else "",
         source=embedding.source if is_own else "",
     )
-
-
-def _describe_pooling(point: HookPoint, shape: _Shape) -> str:
-    if len(shape) == 3:
-        return f"{point.pool} over tokens"
-    return "mean over space" if len(shape) == 4 else "none"
-
-
-def _blank_observation(spec: PolicySpec, instruction: str) -> Observation:
-    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in spec.image_sizes.items()}
-    return Observation(images, np.zeros(spec.state_dim or 0, np.float32), instruction)
 
 
 @contextmanager

@@ -38,6 +38,7 @@ ORIGIN = ("task_index", "episode_index", "step", "checksum")
 KEPT_BYTES = 1 << 30
 # The stage in which the robot holds the object.
 _HOLDING = "grasped"
+type _Numbers = Int64[np.ndarray, " row"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class RolloutColumns:
     held: Bool[np.ndarray, " row"]
     outcome: Shaped[np.ndarray, " row"]
     success: Bool[np.ndarray, " row"]
-    n_steps: Int64[np.ndarray, " row"]
+    n_steps: _Numbers
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class FeatureBank:
     description: BankDescription
     tasks: tuple[str, ...]
     state: Float32[np.ndarray, "row state_dim"]
-    task_index: Int64[np.ndarray, " row"]
-    episode_index: Int64[np.ndarray, " row"]
-    step: Int64[np.ndarray, " row"]
-    checksum: Int64[np.ndarray, " row"] | None = None
+    task_index: _Numbers
+    episode_index: _Numbers
+    step: _Numbers
+    checksum: _Numbers | None = None
     rollout: RolloutColumns | None = None
     _files: tuple[Path, ...] = field(default=(), repr=False)
 
@@ -89,7 +90,7 @@ class FeatureBank:
         return tuple(hook.name for hook in self.description.hooks)
 
     @property
-    def episode(self) -> Int64[np.ndarray, " row"]:
+    def episode(self) -> _Numbers:
         """Return the number of each row's episode, counted from 0 over all tasks.
 
         These are the blocks of a permutation.
@@ -151,30 +152,20 @@ def open_bank(path: Path) -> FeatureBank:
     return bank
 
 
-def extracted_columns(
-    description: BankDescription,
-    state_dim: int,
-) -> dict[str, tuple[np.dtype, int]]:
-    """Return the columns of an extracted bank's files, for `RowFiles`: name → (type, width)."""
-    float32 = np.dtype(np.float32)
-    columns: dict[str, tuple[np.dtype, int]] = {}
-    for hook in description.hooks:
-        columns[f"features.{hook.name}"] = (float32, hook.dim)
-    columns["state"] = (float32, state_dim)
-    columns["origin"] = (np.dtype(np.int64), len(ORIGIN))
-    return columns
-
-
 def _open_extracted(path: Path) -> FeatureBank:
     description = load_bank_description(path / BANK_FILE)
-    files = [_features_file(path, hook.name) for hook in description.hooks]
-    n_rows = count_rows([*files, path / "state.npy", path / "origin.npy"])
+    n_rows = count_rows(
+        [
+            *[_features_file(path, hook.name) for hook in description.hooks],
+            path / "state.npy",
+            path / "origin.npy",
+        ]
+    )
     origin = np.array(open_rows(path / "origin.npy", n_rows))
-    tasks = json.loads((path / TASKS_FILE).read_text(encoding="utf-8"))
     return FeatureBank(
         path=path,
         description=description,
-        tasks=tuple(tasks),
+        tasks=tuple(json.loads((path / TASKS_FILE).read_text(encoding="utf-8"))),
         state=open_rows(path / "state.npy", n_rows),
         **dict(zip(ORIGIN, origin.T, strict=True)),
     )
@@ -198,12 +189,6 @@ def _open_run(path: Path) -> FeatureBank:
         """Return one value for each row of an episode."""
         return np.repeat(np.array(values), n_each)
 
-    rollout = RolloutColumns(
-        held=np.concatenate([_find_held(episode) for episode in episodes]),
-        outcome=repeat([episode.outcome for episode in episodes]),
-        success=repeat([episode.success for episode in episodes]),
-        n_steps=repeat([episode.n_steps for episode in episodes]),
-    )
     return FeatureBank(
         path=path,
         description=description,
@@ -212,7 +197,12 @@ def _open_run(path: Path) -> FeatureBank:
         task_index=repeat([tasks.index(task) for task in task_of_episode]),
         episode_index=repeat(list(indices)),
         step=np.concatenate([episode.step for episode in episodes]),
-        rollout=rollout,
+        rollout=RolloutColumns(
+            held=np.concatenate([_find_held(episode) for episode in episodes]),
+            outcome=repeat([episode.outcome for episode in episodes]),
+            success=repeat([episode.success for episode in episodes]),
+            n_steps=repeat([episode.n_steps for episode in episodes]),
+        ),
         _files=files,
     )
 

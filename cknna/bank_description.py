@@ -140,8 +140,7 @@ def load_bank_description(path: Path) -> BankDescription:
     try:
         hooks = tuple(AuditRow(**_with_tuples(row)) for row in content.pop("hooks"))
         names = {field.name for field in fields(BankDescription)} & content.keys()
-        known = _with_tuples({name: content[name] for name in names})
-        return BankDescription(hooks=hooks, **known)
+        return BankDescription(hooks=hooks, **_with_tuples({name: content[name] for name in names}))
     except (TypeError, KeyError, AttributeError) as error:
         raise WhiskerError(
             subject,

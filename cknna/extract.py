@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from cknna.audit import audit
-from cknna.bank import BANK_FILE, TASKS_FILE, FeatureBank, extracted_columns, open_bank
+from cknna.bank import BANK_FILE, ORIGIN, TASKS_FILE, FeatureBank, open_bank
 from cknna.bank_description import (
     BankDescription,
     describe_policy,
@@ -84,22 +84,35 @@ def extract(
         )
     adapter = ObservationAdapter(policy.spec, options.camera_map, first.present.observation)
     adapted = adapter.make_memory(first).present
-    hooks = audit(policy, hook, adapted.instruction)
     description = BankDescription(
         kind="extracted",
         source=source,
         every=options.every,
         resized=adapter.resized,
-        **describe_policy(policy, hooks, adapted),
+        **describe_policy(policy, audit(policy, hook, adapted.instruction), adapted),
     )
-    columns = extracted_columns(description, state_dim=len(first.present.observation.state))
+    # Column → type and width.
+    float32 = np.dtype(np.float32)
+    columns: dict[str, tuple[np.dtype, int]] = {
+        f"features.{hook.name}": (float32, hook.dim) for hook in description.hooks
+    }
+    columns["state"] = (float32, len(first.present.observation.state))
+    columns["origin"] = (np.dtype(np.int64), len(ORIGIN))
     with _opened(bank, description) as tasks, closing(RowFiles(bank, columns)) as rows:
-        todo = _skip_done(chain([first], windows), bank, rows.n_rows)
-        for batch in cut_batches(todo, options.batch_size):
-            memories = [adapter.make_memory(window) for window in batch]
-            features = compute_features(policy, hook, memories)
+        for batch in cut_batches(
+            _skip_done(chain([first], windows), bank, rows.n_rows), options.batch_size
+        ):
+            features = compute_features(
+                policy, hook, [adapter.make_memory(window) for window in batch]
+            )
             tasks.add(window.present.task for window in batch)
-            rows.append(_make_columns(batch, features, tasks))
+            rows.append(
+                {
+                    **{f"features.{name}": values for name, values in features.items()},
+                    "state": np.stack([window.present.observation.state for window in batch]),
+                    "origin": np.array([tasks.origin(window) for window in batch], np.int64),
+                }
+            )
             options.on_rows(rows.n_rows)
     return open_bank(bank)
 
@@ -120,18 +133,6 @@ def compute_features(
     return join_features(captured)
 
 
-def _make_columns(
-    batch: Sequence[ObservationWindow],
-    features: Mapping[str, np.ndarray],
-    tasks: "_Tasks",
-) -> dict[str, np.ndarray]:
-    """Return the rows of a batch for `RowFiles`."""
-    columns = {f"features.{name}": values for name, values in features.items()}
-    columns["state"] = np.stack([window.present.observation.state for window in batch])
-    columns["origin"] = np.array([tasks.origin(window) for window in batch], np.int64)
-    return columns
-
-
 class _Tasks:
     """The task names of a bank, which are on the disk before a row refers to them."""
 
@@ -149,8 +150,7 @@ class _Tasks:
     def origin(self, window: ObservationWindow) -> tuple[int, int, int, int]:
         """Return a row of `origin.npy`."""
         present = window.present
-        task_index = self._names.index(present.task)
-        return task_index, present.episode_index, present.step, window.checksum
+        return self._names.index(present.task), present.episode_index, present.step, window.checksum
 
 
 @contextmanager

@@ -18,7 +18,11 @@ class FeatureRecordingPolicy:
     executed, are not recorded.
     """
 
-    def __init__(self, policy: HookablePolicy, hook: FeatureHook) -> None:
+    def __init__(
+        self,
+        policy: HookablePolicy,
+        hook: FeatureHook,
+    ) -> None:
         self.inner = policy
         self.hook = hook
 
@@ -40,10 +44,13 @@ class FeatureRecordingPolicy:
     ) -> ActionChunk:
         if len(memories) > 1 and not self.hook.embedding.batched:
             each = zip(memories, rngs, strict=True)
-            return _join([self.predict([memory], [rng]) for memory, rng in each])
-        with self.hook.listening(len(memories)) as features:
+            chunks = [self.predict([memory], [rng]) for memory, rng in each]
+            features = [chunk.features for chunk in chunks if chunk.features is not None]
+            actions = np.concatenate([chunk.actions for chunk in chunks])
+            return ActionChunk(actions, features=join_features(features))
+        with self.hook.listening(len(memories)) as captured:
             chunk = self.inner.predict(memories, rngs)
-        return replace(chunk, features=features)
+        return replace(chunk, features=captured)
 
     def sample(
         self,
@@ -51,10 +58,3 @@ class FeatureRecordingPolicy:
         rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         return self.inner.sample(memory, rngs)
-
-
-def _join(chunks: Sequence[ActionChunk]) -> ActionChunk:
-    """Concatenate the rows of chunks without intermediate plans."""
-    actions = np.concatenate([chunk.actions for chunk in chunks])
-    features = [chunk.features for chunk in chunks if chunk.features is not None]
-    return ActionChunk(actions, features=join_features(features))

@@ -30,6 +30,7 @@ _NAMED_ROWS = 5
 _ONE_DIRECTION = 2.0**-45
 
 type Rows = slice | Int[np.ndarray, " rows"]
+type _Exact = Float64[np.ndarray, "rows dim"]
 
 
 class NormalizedFeatures:
@@ -44,15 +45,18 @@ class NormalizedFeatures:
             neighbourhood is a tie). The message names the rows.
     """
 
-    def __init__(self, features: np.ndarray, name: str = "features") -> None:
+    def __init__(
+        self,
+        features: np.ndarray,
+        name: str = "features",
+    ) -> None:
         self.name = name
         self._source = _check_matrix(features, name)
         self.n, self.dim = self._source.shape
         self._norms = np.empty(self.n)
         self._kept: Float32[np.ndarray, "n dim"] | None = None
-        kept = None
-        if 4 * self.n * self.dim <= KEPT_BYTES:
-            kept = np.empty((self.n, self.dim), np.float32)
+        shape = self._source.shape
+        kept = np.empty(shape, np.float32) if 4 * self._source.size <= KEPT_BYTES else None
         total = np.zeros(self.dim)
         first = self._normalise(slice(1))
         is_constant = True
@@ -76,7 +80,7 @@ class NormalizedFeatures:
             return self._kept[which]
         return self.take_exact(which).astype(np.float32)
 
-    def take_exact(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
+    def take_exact(self, which: Rows) -> _Exact:
         """Return these unit rows in float64, in that order."""
         rows = self._read(which)
         # Dividing in place avoids fresh memory, which would cost as much as the division.
@@ -97,10 +101,10 @@ class NormalizedFeatures:
         """Return the mean cosine of these rows to all rows, themselves included: a_i · mean(A)."""
         return self._read(block) @ self.mean / self._norms[block]
 
-    def _read(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
+    def _read(self, which: Rows) -> _Exact:
         return np.asarray(self._source[which]).astype(np.float64, order="C")
 
-    def _normalise(self, block: slice) -> Float64[np.ndarray, "rows dim"]:
+    def _normalise(self, block: slice) -> _Exact:
         rows = self._read(block)
         norms = np.sqrt(np.vecdot(rows, rows))
         self._norms[block] = norms
@@ -165,7 +169,11 @@ def check_topk(topk: Sequence[int], n: int) -> None:
                 hint="Choose a smaller k, or collect more rows.",
             )
     if not topk:
-        raise WhiskerError("topk", expected="at least one k", got="none")
+        raise WhiskerError(
+            "topk",
+            expected="at least one k",
+            got="none",
+        )
 
 
 def check_groups(

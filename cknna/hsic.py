@@ -29,6 +29,7 @@ _ROWS_AT_ONCE = 1024
 
 type _EdgeRows = Int[np.ndarray, " edges"]
 type _EdgeValues = Float64[np.ndarray, " edges"]
+type _PerRow = Float64[np.ndarray, " n"]
 # The row, the column, the cosine in the first list and the cosine in the second of each edge.
 type _EdgeArrays = tuple[np.ndarray, ...]
 
@@ -49,8 +50,8 @@ class Edges:
     column: _EdgeRows
     k_value: _EdgeValues
     l_value: _EdgeValues
-    k_row_mean: Float64[np.ndarray, " n"]
-    l_row_mean: Float64[np.ndarray, " n"]
+    k_row_mean: _PerRow
+    l_row_mean: _PerRow
     weight: _EdgeValues
     reverse_weight: _EdgeValues
 
@@ -134,17 +135,19 @@ def compute_hsic_unbiased(edges: Edges) -> float:
     l_value = edges.weight * edges.l_value
     trace = _sum_reciprocal(edges)
     k_columns = _sum_by(edges.column, k_value, n)
-    l_rows = _sum_by(edges.row, l_value, n)
-    through = np.dot(k_columns, l_rows)
-    total = k_value.sum() * l_value.sum()
-    return float(_combine_unbiased(trace, total, through, n))
+    through = np.dot(k_columns, _sum_by(edges.row, l_value, n))
+    return float(_combine_unbiased(trace, k_value.sum() * l_value.sum(), through, n))
 
 
-def _combine_unbiased(trace: float, total: float, through: float, n: int) -> float:
+def _combine_unbiased(
+    trace: float,
+    total: float,
+    through: float,
+    n: int,
+) -> float:
     """Return HSIC_u from its terms: Σ_ij K_ij L_ji, ΣK ΣL and 1ᵀKL1."""
     mean_term = total / ((n - 1) * (n - 2))
-    through_term = 2 * through / (n - 2)
-    return (trace + mean_term - through_term) / (n * (n - 3))
+    return (trace + mean_term - 2 * through / (n - 2)) / (n * (n - 3))
 
 
 def compute_hsic_biased(edges: Edges) -> float:
@@ -158,8 +161,7 @@ def compute_hsic_biased(edges: Edges) -> float:
     l_columns = 1 + _sum_by(edges.column, l_value, n)
     l_rows = 1 + _sum_by(edges.row, l_value, n)
     through = np.dot(k_columns, l_rows) + np.dot(l_columns, k_rows)
-    total = k_rows.sum() * l_rows.sum()
-    return float(trace - through / n + total / n**2)
+    return float(trace - through / n + k_rows.sum() * l_rows.sum() / n**2)
 
 
 def _sum_reciprocal(edges: Edges) -> float:
@@ -207,10 +209,13 @@ def compute_linear_hsic(
     if not unbiased:
         return whole
     both = float(np.dot(diagonal_a, diagonal_b))
-    total = float(diagonal_a.sum() * diagonal_b.sum())
-    return _combine_unbiased(whole - both, total, both, n)
+    return _combine_unbiased(whole - both, float(diagonal_a.sum() * diagonal_b.sum()), both, n)
 
 
-def _sum_by(index: _EdgeRows, value: _EdgeValues, n: int) -> Float64[np.ndarray, " n"]:
+def _sum_by(
+    index: _EdgeRows,
+    value: _EdgeValues,
+    n: int,
+) -> _PerRow:
     """Return the sum of the values at each index, as float64 even if there are no edges."""
     return np.bincount(index, value, n).astype(np.float64)

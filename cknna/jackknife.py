@@ -105,7 +105,12 @@ def compute_paired_test(
     return PairedTest(difference, 1.0 if difference.value == 0 else nan)
 
 
-def _score(a: Neighbors, b: Neighbors, k: int, variant: str) -> float:
+def _score(
+    a: Neighbors,
+    b: Neighbors,
+    k: int,
+    variant: str,
+) -> float:
     return Scorer(a, b, k, variant).score_against(b)
 
 

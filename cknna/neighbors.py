@@ -16,7 +16,6 @@ a pair, and sorted. So copies of a row are exact ties, and the result does not d
 size, the threads or the device.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -39,8 +38,7 @@ ABSENT = -1
 type _IntPairs = Int[np.ndarray, " pair"]
 type _Cosines = Float64[np.ndarray, " pair"]
 type _PerRow = Int[np.ndarray, " n"]
-# The row and the column of each tied pair.
-type _Tied = tuple[np.ndarray, np.ndarray]
+type _Values = Float64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +62,10 @@ class Neighbors:
 
     index: Int32[np.ndarray, "n k"]
     similarity: Float64[np.ndarray, "n k"]
-    threshold: Float64[np.ndarray, " n"]
+    threshold: _Values
     tied_row: Int32[np.ndarray, " tied"]
     tied_index: Int32[np.ndarray, " tied"]
-    row_mean: Float64[np.ndarray, " n"]
+    row_mean: _Values
     n_candidates: _PerRow
 
     @property
@@ -88,7 +86,7 @@ class Neighbors:
         return int((self.index == ABSENT).sum())
 
     @cached_property
-    def tied_share(self) -> Float64[np.ndarray, " n"]:
+    def tied_share(self) -> _Values:
         """Return r_i / t_i of each row, 1 without a tie."""
         share = np.ones(self.n)
         rows, n_beyond = np.unique(self.tied_row, return_counts=True)
@@ -96,7 +94,11 @@ class Neighbors:
         share[rows] = n_within / (n_within + n_beyond)
         return share
 
-    def weigh(self, row: _IntPairs, similarity: _Cosines) -> _Cosines:
+    def weigh(
+        self,
+        row: _IntPairs,
+        similarity: _Cosines,
+    ) -> _Cosines:
         """Return the membership w of pairs in the lists of these rows, from the pairs' cosines."""
         threshold = self.threshold[row]
         return np.where(similarity == threshold, self.tied_share[row], similarity > threshold)
@@ -143,7 +145,11 @@ class Neighbors:
             n_candidates=self.n_candidates[order],
         )
 
-    def delete(self, deleted: Int[np.ndarray, " rows"], k: int) -> "Neighbors":
+    def delete(
+        self,
+        deleted: Int[np.ndarray, " rows"],
+        k: int,
+    ) -> "Neighbors":
         """Return the k nearest of the remaining rows, without a new search.
 
         Neighbours further down a list move up. A row keeps fewer than k (`ABSENT`) if fewer of its
@@ -155,7 +161,11 @@ class Neighbors:
         new_index = (np.cumsum(stays) - 1).astype(np.int32)
         old_index = self.index[stays]
         gone = ~stays[old_index]
-        kept_first = np.argsort(gone, axis=1, kind="stable")
+        kept_first = np.argsort(
+            gone,
+            axis=1,
+            kind="stable",
+        )
         short = np.take_along_axis(gone, kept_first, axis=1)
         kept_index = np.take_along_axis(old_index, kept_first, axis=1)
         kept_similarity = np.take_along_axis(self.similarity[stays], kept_first, axis=1)
@@ -172,7 +182,7 @@ class Neighbors:
         moves = place < self.k
         index[tied_row[moves], place[moves]] = tied_index[moves]
         similarity[tied_row[moves], place[moves]] = threshold[tied_row[moves]]
-        rest = Neighbors(
+        return Neighbors(
             index=index,
             similarity=similarity,
             threshold=threshold,
@@ -180,14 +190,17 @@ class Neighbors:
             tied_index=tied_index[~moves],
             row_mean=self.row_mean[stays],
             n_candidates=self.n_candidates[stays] - len(deleted),
-        )
-        return rest.first(k)
+        ).first(k)
 
 
 def _count_before(values: _PerRow) -> _PerRow:
     """Return for each value how many equal ones stand before it."""
     order = np.argsort(values, kind="stable")
-    _, begin, group = np.unique(values[order], return_index=True, return_inverse=True)
+    _, begin, group = np.unique(
+        values[order],
+        return_index=True,
+        return_inverse=True,
+    )
     before = np.empty(len(values), np.int64)
     before[order] = np.arange(len(values)) - begin[group]
     return before
@@ -232,7 +245,8 @@ def find_neighbors(
         )
     index = np.empty((rows.n, k), np.int32)
     similarity = np.empty((rows.n, k))
-    tied: list[_Tied] = []
+    # The row and the column of each tied pair.
+    tied: list[tuple[np.ndarray, np.ndarray]] = []
     factors = CenteredFactors(rows)
     for block, block_row, column in find_candidates(factors, k, label, tile, device):
         row = block.start + block_row
@@ -247,7 +261,14 @@ def find_neighbors(
         beyond = order[place >= k]
         ties = beyond[cosine[beyond] == similarity[row[beyond], -1]]
         tied.append((row[ties].astype(np.int32), column[ties].astype(np.int32)))
-        _check_tied(rows.name, tied)
+        if sum(len(tied_row) for tied_row, _ in tied) > MAX_TIED:
+            raise WhiskerError(
+                rows.name,
+                expected=f"at most {MAX_TIED:,} pairs of rows that tie with a k-th neighbour",
+                got="more",
+                hint="A feature with few distinct values has no neighbourhoods. Add columns, or "
+                "score fewer rows.",
+            )
     tied_row, tied_index = map(np.concatenate, zip(*tied, strict=True))
     return Neighbors(
         index=index,
@@ -258,18 +279,6 @@ def find_neighbors(
         row_mean=factors.row_mean,
         n_candidates=n_candidates,
     )
-
-
-def _check_tied(name: str, tied: Sequence[_Tied]) -> None:
-    n_tied = sum(len(row) for row, _ in tied)
-    if n_tied > MAX_TIED:
-        raise WhiskerError(
-            name,
-            expected=f"at most {MAX_TIED:,} pairs of rows that tie with a k-th neighbour",
-            got="more",
-            hint="A feature with few distinct values has no neighbourhoods. Add columns, or score "
-            "fewer rows.",
-        )
 
 
 def _compute_cosines(

@@ -68,24 +68,18 @@ class NullTest:
     """A one-sided test: is the score larger than those of permutations?
 
     Attributes:
-        n_episodes: number of permuted episodes; 0 in the scheme "rows".
         n_arrangements: number of possible permutations, inf beyond 1e300; p cannot be below
             1 / n_arrangements.
         n_rows: rows after trimming.
-        n_short: number of places in lists of neighbours that trimming left empty (search deeper); 0
-            is exact.
         observed: the score of these rows.
         null_high: 95th percentile of the null.
-        p_value: (1 + #{null >= observed}) / (1 + n_permutations), never 0; nan if the score is not
-            defined.
+        p_value: (1 + #{null >= observed}) / (1 + the number of permutations), never 0; nan if the
+            score is not defined.
     """
 
     scheme: str
-    n_permutations: int
-    n_episodes: int
     n_arrangements: float
     n_rows: int
-    n_short: int
     observed: float
     null_mean: float
     null_high: float
@@ -133,11 +127,8 @@ def compute_null(
         p_value = (1 + int((null >= observed).sum())) / (1 + permutations.n)
     return NullTest(
         scheme=permutations.scheme,
-        n_permutations=permutations.n,
-        n_episodes=blocks.n if permutations.scheme == "episodes" else 0,
         n_arrangements=blocks.n_arrangements,
         n_rows=a.n,
-        n_short=a.n_absent + b.n_absent,
         observed=observed,
         null_mean=float(null.mean()),
         null_high=float(np.quantile(null, 0.95)),
@@ -161,7 +152,11 @@ class EpisodeBlocks:
         strata: np.ndarray | None = None,
     ) -> None:
         label = check_groups(groups, n)
-        _, first, length = np.unique(label, return_index=True, return_counts=True)
+        _, first, length = np.unique(
+            label,
+            return_index=True,
+            return_counts=True,
+        )
         stratum: np.ndarray = np.zeros(len(first), np.int64)
         if strata is not None:
             stratum_of_row = check_groups(strata, n, "strata")
@@ -201,7 +196,11 @@ class EpisodeBlocks:
             return inf
         return float(prod(map(factorial, sizes)))
 
-    def trim(self, neighbors: Neighbors, k: int) -> Neighbors:
+    def trim(
+        self,
+        neighbors: Neighbors,
+        k: int,
+    ) -> Neighbors:
         """Return the k nearest of each row among the rows that trimming keeps."""
         if not len(self.dropped):
             return neighbors.first(k)

@@ -34,11 +34,10 @@ class ObservationAdapter:
         self._recorded_name = {name: recorded_names.get(name, name) for name in spec.image_sizes}
         subject = f"policy {spec.type!r} ({spec.checkpoint})"
         if not set(self._recorded_name.values()) <= recorded.images.keys():
-            found = ", ".join(recorded.images) or "none"
             raise WhiskerError(
                 f"cameras of {subject}",
                 expected=", ".join(spec.image_sizes),
-                got=f"{found} in the recording",
+                got=f"{', '.join(recorded.images) or 'none'} in the recording",
                 hint="Say which is which with --camera-map recorded=policy.",
             )
         if spec.state_dim not in (None, len(recorded.state)):
@@ -57,16 +56,17 @@ class ObservationAdapter:
 
     def make_memory(self, window: ObservationWindow) -> EpisodeMemory:
         """Return the memory of a policy that has observed this window."""
-        observations = [self._adapt(recorded.observation) for recorded in window.observations]
-        return make_memory(*observations, n_obs_steps=self._spec.n_obs_steps)
+        return make_memory(
+            *[self._adapt(recorded.observation) for recorded in window.observations],
+            n_obs_steps=self._spec.n_obs_steps,
+        )
 
     def _adapt(self, recorded: Observation) -> Observation:
         images = {}
         for camera, (height, width) in self._spec.image_sizes.items():
             image = recorded.images[self._recorded_name[camera]]
             if image.shape[:2] != (height, width):
-                shrinks = image.shape[0] > height
-                interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+                interpolation = cv2.INTER_AREA if (image.shape[0] > height) else cv2.INTER_CUBIC
                 image = cv2.resize(image, (width, height), interpolation=interpolation)
             images[camera] = image
         return replace(recorded, images=images)

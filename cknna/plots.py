@@ -12,9 +12,7 @@ from sim.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A bank and a hook point.
-type _Subject = tuple[str, str]
-# The rows of each subject.
+# The rows of each bank and hook point.
 type _Groups = Sequence[Sequence[ScoreRow]]
 type _DrawPanel = Callable[["Axes", _Groups, Sequence[str]], None]
 
@@ -31,13 +29,12 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
     panels = _choose_panels(rows, len(groups))
     widths = [width for _, width in panels]
     figure = Figure(figsize=(1 + sum(widths), 4.2), layout="constrained")
-    all_axes = figure.subplots(
-        1,
-        len(widths),
+    (all_axes,) = figure.subplots(
+        ncols=len(widths),
         width_ratios=widths,
         sharey=True,
         squeeze=False,
-    )[0]
+    )
     labels = _label_subjects(rows, list(rows_of))
     for axes, (draw, _) in zip(all_axes, panels, strict=True):
         draw(axes, groups, labels)
@@ -124,15 +121,14 @@ def _draw_by_subject(
         zorder=0,
     )
     for number, (row, label) in enumerate(zip(first_rows, labels, strict=True)):
-        _draw(axes, [number], [row], number, label=label)
-    axes.set_xticks(
-        range(len(labels)),
-        labels,
-        rotation=30,
-        ha="right",
-    )
-    axes.set_title(f"all rows, k = {first_rows[0].k}")
-    axes.set_xlim(-0.5, len(labels) - 0.5)
+        _draw(
+            axes,
+            [number],
+            [row],
+            number,
+            label=label,
+        )
+    _name_places(axes, labels, f"all rows, k = {first_rows[0].k}")
 
 
 def _draw_by_subset(
@@ -143,23 +139,31 @@ def _draw_by_subset(
     k = groups[0][0].k
     of_k = [[row for row in group if row.k == k] for group in groups]
     subset_labels = label_subsets(row.part for group in of_k for row in group)
-    place = {subset: number for number, subset in enumerate(subset_labels)}
+    places = list(subset_labels)
     for number, group in enumerate(of_k):
         shift = 0.8 * (number + 0.5) / len(labels) - 0.4
-        _draw(axes, [place[row.part] + shift for row in group], group, number)
+        _draw(axes, [places.index(row.part) + shift for row in group], group, number)
+    _name_places(axes, list(subset_labels.values()), f"parts, k = {k}")
+
+
+def _name_places(
+    axes: "Axes",
+    labels: Sequence[str],
+    title: str,
+) -> None:
     axes.set_xticks(
-        range(len(place)),
-        list(subset_labels.values()),
+        range(len(labels)),
+        labels,
         rotation=30,
         ha="right",
     )
-    axes.set_title(f"parts, k = {k}")
-    axes.set_xlim(-0.5, len(place) - 0.5)
+    axes.set_title(title)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
 
 
 def _label_subjects(
     rows: Sequence[ScoreRow],
-    subjects: Sequence[_Subject],
+    subjects: Sequence[tuple[str, str]],
 ) -> list[str]:
     """Label each bank and hook point by what tells it from the others.
 

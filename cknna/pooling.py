@@ -72,8 +72,7 @@ def _pool_tokens(
     if pool == "mean":
         return values.mean(dim=1)
     if pool == "masked-mean":
-        real = torch.where(mask[..., None], values, 0)
-        return real.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return torch.where(mask[..., None], values, 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
     if pool == "first":
         index = _find_first(mask)
     else:

@@ -163,8 +163,13 @@ def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
     Raises:
         WhiskerError: no score is defined for all rows.
     """
-    everything = np.ones(len(pair.a), bool)
-    yield from _score_subset(pair, ALL, everything, config.topk, config)
+    yield from _score_subset(
+        pair,
+        ALL,
+        np.ones(len(pair.a), bool),
+        config.topk,
+        config,
+    )
     for subset, rows in pair.subsets.items():
         topk = tuple(k for k in config.topk if rows.sum() > 2 * k)
         if not topk:
@@ -172,14 +177,14 @@ def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
         try:
             yield from _score_subset(pair, subset, rows, topk, config)
         except WhiskerError as error:
-            message = f"{pair.bank}, {subset}: no score. {error}"
-            warnings.warn(message, WhiskerWarning, stacklevel=2)
+            warnings.warn(f"{pair.bank}, {subset}: no score. {error}", WhiskerWarning, stacklevel=2)
 
 
 def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Comparison]:
     """Compare every two banks of the same recorded moments."""
-    named = zip(banks, name_banks(banks), strict=True)
-    for (first, first_name), (second, second_name) in combinations(named, 2):
+    for (first, first_name), (second, second_name) in combinations(
+        zip(banks, name_banks(banks), strict=True), 2
+    ):
         if not _are_shared([first, second]):
             continue
         reference = load_reference(first, config.against)
@@ -188,8 +193,19 @@ def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Compa
         a, b = search(first.features(), reference, *options)
         other, _ = search(second.features(), reference, *options)
         for k in config.topk:
-            test = compute_paired_test(a, other, b, k, episode, config.variant)
-            yield Comparison(first_name, second_name, k, test)
+            yield Comparison(
+                first_name,
+                second_name,
+                k,
+                compute_paired_test(
+                    a,
+                    other,
+                    b,
+                    k,
+                    episode,
+                    config.variant,
+                ),
+            )
 
 
 def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
@@ -273,7 +289,14 @@ def _score_subset(
     episode = None if pair.episode is None else pair.episode[rows]
     strata = None if pair.task is None else pair.task[rows]
     n_episodes = 0 if episode is None else len(np.unique(episode))
-    near_a, near_b = search(a, b, topk, episode, config.exclude_same_episode, _DEPTH)
+    near_a, near_b = search(
+        a,
+        b,
+        topk,
+        episode,
+        config.exclude_same_episode,
+        _DEPTH,
+    )
     cka = compute_cka(*make_pair(a, b)) if config.cka else nan
     n_repeated = {
         "features": _count_repeated(a),
@@ -281,7 +304,14 @@ def _score_subset(
     }
     for k in topk:
         score = compute_score(near_a, near_b, k, config.variant)
-        null, null_notes = _compute_null(near_a, near_b, k, config, episode, strata)
+        null, null_notes = _compute_null(
+            near_a,
+            near_b,
+            k,
+            config,
+            episode,
+            strata,
+        )
         low = high = nan
         if episode is not None and n_episodes >= MIN_EPISODES:
             interval = compute_interval(near_a, near_b, k, episode, config.variant)
@@ -333,8 +363,14 @@ def _compute_null(
         return None, ["one episode: there is nothing to permute"]
     if strata is not None and len(np.unique(strata)) == 1:
         strata = None
-    permutations = Permutations(scheme, strata, config.permutations, config.seed)
-    null = compute_null(a, b, k, config.variant, episode, permutations)
+    null = compute_null(
+        a,
+        b,
+        k,
+        config.variant,
+        episode,
+        Permutations(scheme, strata, config.permutations, config.seed),
+    )
     if null.n_arrangements < _FEW_ARRANGEMENTS:
         notes.append(
             f"{null.n_arrangements:g} ways to exchange episodes of like length: p cannot tell much"

@@ -16,10 +16,6 @@ _HEADER_SIZE = 256
 _MAGIC = b"\x93NUMPY\x01\x00"
 
 
-# The type and the width of rows.
-type _Column = tuple[np.dtype, int]
-
-
 class RowFiles:
     """Several arrays with the same number of rows, one `<name>.npy` each, written together.
 
@@ -27,7 +23,11 @@ class RowFiles:
     when the headers of all files include it. Rows behind it are unfinished and are overwritten.
     """
 
-    def __init__(self, folder: Path, columns: Mapping[str, _Column]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        columns: Mapping[str, tuple[np.dtype, int]],
+    ) -> None:
         """Open the files for appending, and make those that do not exist.
 
         Args:
@@ -74,7 +74,11 @@ class RowFiles:
         for file in self._files.values():
             file.close()
 
-    def _header(self, name: str, n_rows: int) -> bytes:
+    def _header(
+        self,
+        name: str,
+        n_rows: int,
+    ) -> bytes:
         dtype, width = self._columns[name]
         content = {
             "descr": dtype.str,
@@ -82,8 +86,11 @@ class RowFiles:
             "shape": (n_rows, width),
         }
         length = _HEADER_SIZE - len(_MAGIC) - 2
-        text = repr(content).ljust(length - 1) + "\n"
-        return _MAGIC + length.to_bytes(2, "little") + text.encode("latin1")
+        return (
+            _MAGIC
+            + length.to_bytes(2, "little")
+            + (repr(content).ljust(length - 1) + "\n").encode("latin1")
+        )
 
 
 def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
@@ -95,8 +102,7 @@ def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
     try:
         # numpy cannot map a file without content.
         is_empty = path.stat().st_size == _HEADER_SIZE
-        rows = np.load(path, None if is_empty else "r", allow_pickle=False)
-        return rows[:n_rows]
+        return np.load(path, None if is_empty else "r", allow_pickle=False)[:n_rows]
     except (OSError, ValueError, EOFError) as error:
         raise WhiskerError(
             f"bank file {str(path)!r}",

@@ -67,8 +67,9 @@ def load_reference(bank: FeatureBank, against: str) -> Float32[np.ndarray, "row 
     if against == STATE:
         return bank.state
     name = _resolve(against)
-    episodes = [_read_series(path, name, steps) for path, steps in _find_episodes(bank)]
-    series = np.concatenate(episodes)
+    series = np.concatenate(
+        [_read_series(path, name, steps) for path, steps in _find_episodes(bank)]
+    )
     _check_series(f"series {name!r} of bank {str(bank.path)!r}", series)
     return lift(series)
 
@@ -80,8 +81,7 @@ def lift(series: Float64[np.ndarray, "row dim"]) -> Float32[np.ndarray, "row dim
     """
     centred = series - series.mean(axis=0)
     scale = np.sqrt((centred**2).sum(axis=1).mean())
-    far = np.full(len(series), FAR)
-    return np.column_stack([centred / scale, far]).astype(np.float32)
+    return np.column_stack([centred / scale, np.full(len(series), FAR)]).astype(np.float32)
 
 
 def _check_series(subject: str, series: Float64[np.ndarray, "row dim"]) -> None:
@@ -108,15 +108,6 @@ def _resolve(against: str) -> str:
 
 def _find_episodes(bank: FeatureBank) -> Iterator[tuple[Path, Int64[np.ndarray, " row"]]]:
     """Yield the file of each episode of a bank, and the steps of its rows."""
-    folder = _find_run(bank) / _EPISODES_FOLDER
-    starts = np.flatnonzero(np.diff(bank.episode, prepend=-1))
-    steps_of_episode = np.split(bank.step, starts[1:])
-    for start, steps in zip(starts, steps_of_episode, strict=True):
-        task = bank.tasks[bank.task_index[start]]
-        yield folder / task / f"{bank.episode_index[start]}.npz", steps
-
-
-def _find_run(bank: FeatureBank) -> Path:
     run = bank.path
     if bank.description.kind != "rollout":
         run = Path(bank.description.source)
@@ -128,7 +119,12 @@ def _find_run(bank: FeatureBank) -> Path:
             got=f"{str(run)!r}, {problem}",
             hint="Score it against state, or from the folder in which cknna extract was run.",
         )
-    return run
+    folder = run / _EPISODES_FOLDER
+    starts = np.flatnonzero(np.diff(bank.episode, prepend=-1))
+    steps_of_episode = np.split(bank.step, starts[1:])
+    for start, steps in zip(starts, steps_of_episode, strict=True):
+        task = bank.tasks[bank.task_index[start]]
+        yield folder / task / f"{bank.episode_index[start]}.npz", steps
 
 
 def _read_series(

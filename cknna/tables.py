@@ -63,8 +63,9 @@ def print_scores(
             )
         for row in of_bank:
             cells = [write(row) for _, write in columns.values()]
-            style = "" if row.p_value < _SIGNIFICANT else "dim"
-            table.add_row(labels[row.part], *cells, style=style)
+            table.add_row(
+                labels[row.part], *cells, style="" if row.p_value < _SIGNIFICANT else "dim"
+            )
         console.print(table)
         _print_notes(console, of_bank, labels)
 
@@ -94,10 +95,15 @@ def _print_notes(
     rows: Sequence[ScoreRow],
     labels: dict[str, str],
 ) -> None:
-    for note, subsets in _group_by_note(rows).items():
-        named = name_first([labels[subset] for subset in subsets], _NAMED_SUBSETS)
+    subsets_of: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            of_note = subsets_of.setdefault(note, [])
+            if row.part not in of_note:
+                of_note.append(row.part)
+    for note, subsets in subsets_of.items():
         console.print(
-            f"  {named}: {note}",
+            f"  {name_first([labels[subset] for subset in subsets], _NAMED_SUBSETS)}: {note}",
             style="yellow",
             highlight=False,
             soft_wrap=True,
@@ -144,20 +150,13 @@ def save_json(path: Path, rows: Sequence[ScoreRow]) -> None:
         {name: value if value == value else None for name, value in asdict(row).items()}
         for row in rows
     ]
-    text = json.dumps(content, indent=1, allow_nan=False)
+    text = json.dumps(
+        content,
+        indent=1,
+        allow_nan=False,
+    )
     with atomic_write(path) as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
-
-
-def _group_by_note(rows: Sequence[ScoreRow]) -> dict[str, list[str]]:
-    """Return note → the subsets that it is about."""
-    subsets: dict[str, list[str]] = {}
-    for row in rows:
-        for note in row.notes:
-            of_note = subsets.setdefault(note, [])
-            if row.part not in of_note:
-                of_note.append(row.part)
-    return subsets
 
 
 def _number(value: float) -> str:

@@ -56,7 +56,10 @@ class TopKCandidates:
             columns: which of all columns they are.
             transposed: the array was made for the rows of `columns`.
         """
-        self._begin_thresholds(products.T if transposed else products)
+        new = np.flatnonzero(self._threshold == LOWEST)
+        if len(new):
+            largest = find_nth_largest((products.T if transposed else products)[new], self._k + 1)
+            self._threshold[new] = np.maximum(largest - self._error[new], LOWEST)
         lowest = self._threshold - self._error
         if not transposed:
             lowest = lowest[:, None]
@@ -80,19 +83,19 @@ class TopKCandidates:
         by_row = np.argsort(row, kind="stable")
         return row[by_row], column[by_row]
 
-    def _begin_thresholds(self, products: Float32[np.ndarray, "row column"]) -> None:
-        """Set the threshold of rows that have none yet from their first products."""
-        new = np.flatnonzero(self._threshold == LOWEST)
-        if len(new):
-            largest = find_nth_largest(products[new], self._k + 1)
-            lowest = largest - self._error[new]
-            self._threshold[new] = np.maximum(lowest, LOWEST)
-
-    def _raise_thresholds(self, row: _IntPairs, product: _Products) -> None:
+    def _raise_thresholds(
+        self,
+        row: _IntPairs,
+        product: _Products,
+    ) -> None:
         order = np.lexsort((-product, row))
         row = row[order]
         product = product[order]
-        touched, begin, group = np.unique(row, return_index=True, return_inverse=True)
+        touched, begin, group = np.unique(
+            row,
+            return_index=True,
+            return_inverse=True,
+        )
         place = np.arange(len(row)) - begin[group]
         width = self._k + 1
         is_large = place < width
@@ -103,8 +106,9 @@ class TopKCandidates:
         both[group, width + place] = product[is_large]
         largest = np.partition(both, width, axis=1)[:, width:]
         self._largest[touched] = largest
-        reached = largest.min(1) - self._error[touched]
-        self._threshold[touched] = np.maximum(self._threshold[touched], reached)
+        self._threshold[touched] = np.maximum(
+            self._threshold[touched], largest.min(1) - self._error[touched]
+        )
 
 
 def find_nth_largest(
