@@ -24,9 +24,8 @@ class WhiskerError(Exception):
         self.hint = hint
         stated = {"expected": expected, "got": got}
         findings = ", ".join(f"{word} {text}" for word, text in stated.items() if text)
-        super().__init__(
-            f"{f'{subject}: {findings}.' if findings else f'{subject}.'} {hint}".rstrip()
-        )
+        colon = ": " if findings else ""
+        super().__init__(f"{subject}{colon}{findings}. {hint}".rstrip())
 
 
 class UnknownNameError(WhiskerError):

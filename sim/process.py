@@ -181,7 +181,7 @@ class EnvProcess:
                 vars(whisker_error).update(attributes)
                 raise whisker_error
             error = EnvProcessError(
-                f"{self._subject}: {method} {f'raised {raised.type_name}: {raised.message}'}"
+                f"{self._subject}: {method} raised {raised.type_name}: {raised.message}"
             )
             error.add_note(f"In the environment's process:\n{raised.traceback}")
             raise error

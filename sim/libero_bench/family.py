@@ -93,7 +93,8 @@ class LiberoFamily(EnvFamily):
         bddl_path = PurePosixPath(load_demonstration(path, 0).bddl_file_name)
         suite = bddl_path.parent.name
         prefix = f"{suite}/" if suite.startswith("libero_") else ""
-        return f"{tasks.find_task(f'{prefix}{bddl_path.stem}').env_name}@{path.resolve()}"
+        task = tasks.find_task(f"{prefix}{bddl_path.stem}")
+        return f"{task.env_name}@{path.resolve()}"
 
     def record_demonstrations(self, request: DemoRequest) -> int:
         from sim.libero_bench.demonstration_layout import PUBLISHED_IMAGE_SIZE_PX
