@@ -133,8 +133,8 @@ def _list_names(data: h5py.Group, path: Path) -> list[str]:
     """Return the demonstrations' names by number; HDF5 itself lists them alphabetically."""
     names = [
         name
-        for name, item in data.items()
-        if re.fullmatch(r"demo_\d+", name) and isinstance(item, h5py.Group)
+        for name in data
+        if re.fullmatch(r"demo_\d+", name) and isinstance(data[name], h5py.Group)
     ]
     if not names:
         raise WhiskerError(
