@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from cknna.bank_description import EMBEDDING, AuditRow
 from cknna.hooks import FeatureHook, HookPoint
-from policies.policy import HookablePolicy, PolicySpec, make_memory
+from policies.policy import HookablePolicy, make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
@@ -27,8 +28,10 @@ def audit(
     Raises:
         WhiskerError: a hook point is never called; the message names modules near it that are.
     """
-    observation = _blank_observation(policy.spec, instruction)
-    memory = make_memory(observation, n_obs_steps=policy.spec.n_obs_steps)
+    spec = policy.spec
+    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in spec.image_sizes.items()}
+    black = Observation(images, np.zeros(spec.state_dim or 0, np.float32), instruction)
+    memory = make_memory(black, n_obs_steps=spec.n_obs_steps)
     calls: Counter[str] = Counter()
     shapes: dict[str, _Shape] = {}
     with _counted(hook.network, calls), _measured(hook, shapes):
@@ -39,12 +42,16 @@ def audit(
             for point in hook.points:
                 _check_called(point, hook, calls)
             raise
-    rows = []
-    for point in hook.points:
-        shape = shapes[point.name]
-        _, dim = features[point.name].shape
-        rows.append(_make_row(point, hook, calls, shape, dim))
-    return rows
+    return [
+        _make_row(
+            point,
+            hook,
+            calls,
+            shapes[point.name],
+            features[point.name].shape[1],
+        )
+        for point in hook.points
+    ]
 
 
 def _make_row(
@@ -57,6 +64,7 @@ def _make_row(
     embedding = hook.embedding
     is_own = point.name == EMBEDDING
     paths = tuple(point.modules)
+    poolings = {3: f"{point.pool} over tokens", 4: "mean over space"}
     is_masked = len(shape) == 3 and point.pool != "mean" and embedding.token_mask is not None
     return AuditRow(
         name=point.name,
@@ -64,34 +72,13 @@ def _make_row(
         module_class=type(point.modules[paths[0]]).__name__,
         output_shape=shape,
         n_fired=sum(calls[path] for path in paths),
-        n_used=dim // _count_numbers(shape),
+        n_used=dim // (shape[0] * shape[1 if len(shape) == 4 else -1]),
         dim=dim,
-        pooling=embedding.pooling if is_own else _describe_pooling(point, shape),
+        pooling=embedding.pooling if is_own else poolings.get(len(shape), "none"),
         mask=embedding.mask if is_masked else "",
         meaning=embedding.meaning if is_own else "",
         source=embedding.source if is_own else "",
     )
-
-
-def _count_numbers(shape: _Shape) -> int:
-    """Return how many numbers one call contributes to a row."""
-    is_map = len(shape) == 4
-    width = shape[1] if is_map else shape[-1]
-    return shape[0] * width
-
-
-def _describe_pooling(point: HookPoint, shape: _Shape) -> str:
-    if len(shape) == 3:
-        return f"{point.pool} over tokens"
-    return "mean over space" if len(shape) == 4 else "none"
-
-
-def _blank_observation(spec: PolicySpec, instruction: str) -> Observation:
-    images = {}
-    for camera, (height, width) in spec.image_sizes.items():
-        images[camera] = np.zeros((height, width, 3), np.uint8)
-    state = np.zeros(spec.state_dim or 0, np.float32)
-    return Observation(images, state, instruction)
 
 
 @contextmanager
@@ -99,35 +86,29 @@ def _counted(network: torch.nn.Module, calls: Counter[str]) -> Iterator[None]:
     """Count the calls of every module, under each of its names."""
     with ExitStack() as attached:
         for path, module in network.named_modules(remove_duplicate=False):
-
-            def count(
-                module: torch.nn.Module,
-                arguments: tuple,
-                path: str = path,
-            ) -> None:
-                calls[path] += 1
-
-            handle = module.register_forward_pre_hook(count)
-            attached.callback(handle.remove)
+            handle = module.register_forward_pre_hook(lambda *_, path=path: calls.update([path]))
+            attached.enter_context(handle)
         yield
 
 
 @contextmanager
 def _measured(hook: FeatureHook, shapes: dict[str, _Shape]) -> Iterator[None]:
     """Keep the shape of the first tensor at each hook point."""
-
-    def measure(point: HookPoint, output: Any) -> None:
-        tensor = point.read(output)
-        if tensor is not None:
-            shapes.setdefault(point.name, tuple(tensor.shape))
-
     with ExitStack() as attached:
         for point in hook.points:
+
+            def measure(
+                module: torch.nn.Module,
+                arguments: tuple,
+                output: Any,
+                point: HookPoint = point,
+            ) -> None:
+                tensor = point.read(output)
+                if tensor is not None:
+                    shapes.setdefault(point.name, tuple(tensor.shape))
+
             for module in point.modules.values():
-                handle = module.register_forward_hook(
-                    lambda module, arguments, output, point=point: measure(point, output)
-                )
-                attached.callback(handle.remove)
+                attached.enter_context(module.register_forward_hook(measure))
         yield
 
 
@@ -170,9 +151,5 @@ def _distance(path: str, other: str) -> tuple[int, bool]:
     """
     a = path.split(".")
     b = other.split(".")
-    n_common = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        n_common += 1
+    n_common = len(commonprefix([a, b]))
     return len(a) + len(b) - 2 * n_common, n_common < len(a)

@@ -33,11 +33,12 @@ from sim.errors import UnknownNameError, WhiskerError
 
 BANK_FILE = "bank.json"
 TASKS_FILE = "tasks.json"
-# The columns of `origin.npy`.
+# The columns of `origin.npy`, named as in `FeatureBank`.
 ORIGIN = ("task_index", "episode_index", "step", "checksum")
 KEPT_BYTES = 1 << 30
 # The stage in which the robot holds the object.
 _HOLDING = "grasped"
+type _Numbers = Int64[np.ndarray, " row"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class RolloutColumns:
     held: Bool[np.ndarray, " row"]
     outcome: Shaped[np.ndarray, " row"]
     success: Bool[np.ndarray, " row"]
-    n_steps: Int64[np.ndarray, " row"]
+    n_steps: _Numbers
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class FeatureBank:
     description: BankDescription
     tasks: tuple[str, ...]
     state: Float32[np.ndarray, "row state_dim"]
-    task_index: Int64[np.ndarray, " row"]
-    episode_index: Int64[np.ndarray, " row"]
-    step: Int64[np.ndarray, " row"]
-    checksum: Int64[np.ndarray, " row"] | None = None
+    task_index: _Numbers
+    episode_index: _Numbers
+    step: _Numbers
+    checksum: _Numbers | None = None
     rollout: RolloutColumns | None = None
     _files: tuple[Path, ...] = field(default=(), repr=False)
 
@@ -89,16 +90,13 @@ class FeatureBank:
         return tuple(hook.name for hook in self.description.hooks)
 
     @property
-    def episode(self) -> Int64[np.ndarray, " row"]:
+    def episode(self) -> _Numbers:
         """Return the number of each row's episode, counted from 0 over all tasks.
 
         These are the blocks of a permutation.
         """
-        is_change = np.diff(self.task_index) | np.diff(self.episode_index)
-        starts = np.flatnonzero(is_change) + 1
-        numbers = np.zeros(self.n_rows, np.int64)
-        numbers[starts] = 1
-        return np.cumsum(numbers)
+        differs = np.diff(self.task_index) | np.diff(self.episode_index)
+        return np.cumsum(np.insert(differs != 0, 0, False))
 
     def features(self, hook_point: str = EMBEDDING) -> Float32[np.ndarray, "row _dim"]:
         """Return the features of a hook point.
@@ -106,21 +104,16 @@ class FeatureBank:
         Raises:
             WhiskerError: there is no such hook point, or a file is damaged.
         """
-        if hook_point not in self.hook_points:
-            raise UnknownNameError(
-                f"hook point of {str(self.path)!r}",
-                hook_point,
-                self.hook_points,
-            )
+        dims = {hook.name: hook.dim for hook in self.description.hooks}
+        if hook_point not in dims:
+            raise UnknownNameError(f"hook point of {str(self.path)!r}", hook_point, dims)
         if self.description.kind == "extracted":
             return open_rows(_features_file(self.path, hook_point), self.n_rows)
-        hooks = {hook.name: hook for hook in self.description.hooks}
-        dim = hooks[hook_point].dim
+        dim = dims[hook_point]
         rows = _make_rows(self.n_rows, dim)
         n_read = 0
         for path in self._files:
-            episode = load_episode_features(path, (hook_point,))
-            block = episode.features[hook_point]
+            block = load_episode_features(path, (hook_point,)).features[hook_point]
             if block.shape[1] != dim:
                 raise WhiskerError(
                     f"features {str(path)!r}",
@@ -159,36 +152,22 @@ def open_bank(path: Path) -> FeatureBank:
     return bank
 
 
-def extracted_columns(
-    description: BankDescription,
-    state_dim: int,
-) -> dict[str, tuple[np.dtype, int]]:
-    """Return the columns of an extracted bank's files, for `RowFiles`: name → (type, width)."""
-    float32 = np.dtype(np.float32)
-    columns: dict[str, tuple[np.dtype, int]] = {}
-    for hook in description.hooks:
-        columns[f"features.{hook.name}"] = (float32, hook.dim)
-    columns["state"] = (float32, state_dim)
-    columns["origin"] = (np.dtype(np.int64), len(ORIGIN))
-    return columns
-
-
 def _open_extracted(path: Path) -> FeatureBank:
     description = load_bank_description(path / BANK_FILE)
-    files = [_features_file(path, hook.name) for hook in description.hooks]
-    n_rows = count_rows([*files, path / "state.npy", path / "origin.npy"])
+    n_rows = count_rows(
+        [
+            *[_features_file(path, hook.name) for hook in description.hooks],
+            path / "state.npy",
+            path / "origin.npy",
+        ]
+    )
     origin = np.array(open_rows(path / "origin.npy", n_rows))
-    task_index, episode_index, step, checksum = origin.T
-    tasks = json.loads((path / TASKS_FILE).read_text(encoding="utf-8"))
     return FeatureBank(
         path=path,
         description=description,
-        tasks=tuple(tasks),
+        tasks=tuple(json.loads((path / TASKS_FILE).read_text(encoding="utf-8"))),
         state=open_rows(path / "state.npy", n_rows),
-        task_index=task_index,
-        episode_index=episode_index,
-        step=step,
-        checksum=checksum,
+        **dict(zip(ORIGIN, origin.T, strict=True)),
     )
 
 
@@ -203,7 +182,6 @@ def _open_run(path: Path) -> FeatureBank:
         )
     task_of_episode, indices, files = zip(*found, strict=True)
     tasks = tuple(dict.fromkeys(task_of_episode))
-    task_indices = [tasks.index(task) for task in task_of_episode]
     episodes = [load_episode_features(file) for file in files]
     n_each = [len(episode.step) for episode in episodes]
 
@@ -211,21 +189,20 @@ def _open_run(path: Path) -> FeatureBank:
         """Return one value for each row of an episode."""
         return np.repeat(np.array(values), n_each)
 
-    rollout = RolloutColumns(
-        held=np.concatenate([_find_held(episode) for episode in episodes]),
-        outcome=repeat([episode.outcome for episode in episodes]),
-        success=repeat([episode.success for episode in episodes]),
-        n_steps=repeat([episode.n_steps for episode in episodes]),
-    )
     return FeatureBank(
         path=path,
         description=description,
         tasks=tasks,
         state=np.concatenate([episode.state for episode in episodes]),
-        task_index=repeat(task_indices),
+        task_index=repeat([tasks.index(task) for task in task_of_episode]),
         episode_index=repeat(list(indices)),
         step=np.concatenate([episode.step for episode in episodes]),
-        rollout=rollout,
+        rollout=RolloutColumns(
+            held=np.concatenate([_find_held(episode) for episode in episodes]),
+            outcome=repeat([episode.outcome for episode in episodes]),
+            success=repeat([episode.success for episode in episodes]),
+            n_steps=repeat([episode.n_steps for episode in episodes]),
+        ),
         _files=files,
     )
 

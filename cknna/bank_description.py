@@ -138,10 +138,9 @@ def load_bank_description(path: Path) -> BankDescription:
             hint="Update whisker-eval.",
         )
     try:
-        hooks = tuple(_make_audit_row(row) for row in content.pop("hooks"))
-        names = [f.name for f in fields(BankDescription) if f.name in content]
-        known = {name: _as_tuple(content[name]) for name in names}
-        return BankDescription(hooks=hooks, **known)
+        hooks = tuple(AuditRow(**_with_tuples(row)) for row in content.pop("hooks"))
+        names = {field.name for field in fields(BankDescription)} & content.keys()
+        return BankDescription(hooks=hooks, **_with_tuples({name: content[name] for name in names}))
     except (TypeError, KeyError, AttributeError) as error:
         raise WhiskerError(
             subject,
@@ -150,11 +149,6 @@ def load_bank_description(path: Path) -> BankDescription:
         ) from error
 
 
-def _make_audit_row(row: dict) -> AuditRow:
-    columns = {name: _as_tuple(value) for name, value in row.items()}
-    return AuditRow(**columns)
-
-
-def _as_tuple(value):
-    """Return a list as a tuple, which JSON does not have, and anything else unchanged."""
-    return tuple(value) if isinstance(value, list) else value
+def _with_tuples(row: dict) -> dict:
+    """Return a copy with tuples, which JSON does not have, in place of lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}

@@ -15,7 +15,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from math import isqrt
+from math import isqrt, prod
 from queue import SimpleQueue
 
 import numpy as np
@@ -26,14 +26,9 @@ from cknna.centered_factors import CenteredFactors
 from cknna.features import cut
 from cknna.top_k_candidates import LOWEST, TopKCandidates, find_nth_largest
 
-
-def _count_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-N_THREADS = _count_processors()
+N_THREADS = os.cpu_count() or 1
+if hasattr(os, "sched_getaffinity"):
+    N_THREADS = len(os.sched_getaffinity(0))
 # Rows and columns of a tile. All threads together hold at most 256 MB of products. With fewer rows
 # a tile is a fraction of them, because half the work on the diagonal is lost, but it stays large
 # enough to be worth a thread.
@@ -56,9 +51,9 @@ type Candidates = tuple[slice, _Pairs, _Pairs]
 def find_candidates(
     factors: CenteredFactors,
     k: int,
-    label: np.ndarray | None = None,
-    tile: int | None = None,
-    device: str | None = None,
+    label: np.ndarray | None,
+    tile: int | None,
+    device: str | None,
 ) -> Iterator[Candidates]:
     """Yield all rows in order, some at a time, with the candidates for their k + 1 nearest.
 
@@ -67,20 +62,20 @@ def find_candidates(
     fewer rows to choose from.
     """
     n = factors.n
-    if device is None and _is_worth_a_gpu(factors):
+    is_large = n**2 * factors.dim >= _GPU_MULTIPLICATIONS
+    if device is None and is_large and any(map(os.path.exists, _GPU_FILES)):
         import torch
 
         device = "cuda" if torch.cuda.is_available() else None
     product = _Product(factors, np.arange(n) if label is None else label)
-    if device in (None, "numpy"):
-        default_tile = min(TILE, max(_MIN_TILE, n // _TILES_A_SIDE))
-        return _find_in_tiles(product, k, tile or default_tile)
-    return _find_on_device(product, k, device)
-
-
-def _is_worth_a_gpu(factors: CenteredFactors) -> bool:
-    is_large = factors.n**2 * factors.dim >= _GPU_MULTIPLICATIONS
-    return is_large and any(map(os.path.exists, _GPU_FILES))
+    if device not in (None, "numpy"):
+        return _find_on_device(product, k, device)
+    blocks = list(cut(n, tile or min(TILE, max(_MIN_TILE, n // _TILES_A_SIDE))))
+    found = _multiply_tiles(product, k, blocks)
+    if found is None:
+        return _find_in_strips(product, k)
+    both = zip(blocks, found, strict=True)
+    return ((block, *candidates.result()) for block, candidates in both)
 
 
 class _Product:
@@ -105,32 +100,13 @@ class _Product:
     ) -> np.ndarray:
         left = self.factors.left(rows)
         right = self.factors.right(columns)
-        out = None
-        if buffer is not None:
-            shape = (len(left), len(right))
-            n_products = len(left) * len(right)
-            out = buffer[:n_products].reshape(shape)
+        shape = (len(left), len(right))
+        out = None if buffer is None else buffer[: prod(shape)].reshape(shape)
         products = np.matmul(left, right.T, out=out)
-        begin = max(rows.start, columns.start)
-        end = min(rows.stop, columns.stop)
-        if begin < end or not self._all_differ:
-            is_same = self.label[rows, None] == self.label[columns]
-            products[is_same] = -np.inf
+        overlap = rows.start < columns.stop and columns.start < rows.stop
+        if overlap or not self._all_differ:
+            products[self.label[rows, None] == self.label[columns]] = -np.inf
         return products
-
-
-def _find_in_tiles(
-    product: _Product,
-    k: int,
-    tile: int,
-) -> Iterator[Candidates]:
-    blocks = list(cut(product.n, tile))
-    found = _multiply_tiles(product, k, blocks)
-    if found is None:
-        yield from _find_in_strips(product, k)
-        return
-    for block, candidates in zip(blocks, found, strict=True):
-        yield block, *candidates.result()
 
 
 def _multiply_tiles(
@@ -143,9 +119,8 @@ def _multiply_tiles(
     most = MAX_REMEMBERED * (k + 1) * product.n
     # Fresh memory for each tile would cost a tenth of the product.
     buffers: SimpleQueue[np.ndarray] = SimpleQueue()
-    largest_tile = blocks[0].stop ** 2
     for _ in range(N_THREADS):
-        buffers.put(np.empty(largest_tile, np.float32))
+        buffers.put(np.empty(blocks[0].stop ** 2, np.float32))
 
     def multiply(tile: tuple[int, int]) -> bool:
         if sum(candidates.n_pairs for candidates in found) > most:
@@ -159,9 +134,8 @@ def _multiply_tiles(
         buffers.put(buffer)
         return True
 
-    n_blocks = len(blocks)
-    tiles = [(i, i) for i in range(n_blocks)]
-    tiles += itertools.combinations(range(n_blocks), 2)
+    indices = range(len(blocks))
+    tiles = [*zip(indices, indices, strict=True), *itertools.combinations(indices, 2)]
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(N_THREADS) as threads:
         is_complete = all(threads.map(multiply, tiles))
     return found if is_complete else None
@@ -175,9 +149,7 @@ def _find_in_strips(product: _Product, k: int) -> Iterator[Candidates]:
         strip = buffer[: rows.stop - rows.start]
         for columns in cut(product.n, TILE):
             strip[:, columns] = product.make(rows, columns)
-        largest = find_nth_largest(strip, k + 1)
-        lowest = largest - 2 * product.error[rows]
-        threshold = np.maximum(lowest, LOWEST)
+        threshold = np.maximum(find_nth_largest(strip, k + 1) - 2 * product.error[rows], LOWEST)
         reaches = np.flatnonzero(strip >= threshold[:, None])
         yield rows, *np.divmod(reaches, product.n)
 
@@ -211,10 +183,8 @@ def _find_on_device(
             strip = upload(factors.left(rows)) @ right.T
         finally:
             matmul.allow_tf32 = allowed
-        is_same = label[rows, None] == label
-        strip[is_same] = -torch.inf
-        largest = strip.topk(k + 1, dim=1).values
-        threshold = largest[:, -1] - 2 * error[rows]
+        strip[label[rows, None] == label] = -torch.inf
+        threshold = strip.topk(k + 1, dim=1).values[:, -1] - 2 * error[rows]
         threshold.clamp_min_(LOWEST)
         row, column = torch.nonzero(strip >= threshold[:, None], as_tuple=True)
         yield rows, row.cpu().numpy(), column.cpu().numpy()

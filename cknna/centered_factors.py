@@ -17,7 +17,7 @@ further off once in 1e13 (Higham & Mary 2019, "A new approach to probabilistic r
 analysis").
 """
 
-from math import sqrt
+from math import prod, sqrt
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -53,13 +53,11 @@ class CenteredFactors:
         if self._is_centred:
             self._offset = (self.row_mean - mean_squared).astype(np.float32)
             length = self._centre()
-            largest_offset = np.abs(self._offset).max()
-            scale = length * length.max() + 2 * largest_offset
+            scale = length * length.max() + 2 * np.abs(self._offset).max()
         else:
             scale = np.ones(rows.n)
         n_units = _ROUNDING * sqrt(rows.dim + 2) + 4
-        error = n_units * (_FLOAT32_UNIT * scale + 4 * _FLOAT64_UNIT)
-        self.error = error.astype(np.float32)
+        self.error = (n_units * (_FLOAT32_UNIT * scale + 4 * _FLOAT64_UNIT)).astype(np.float32)
 
     def left(self, which: Rows) -> Float32[np.ndarray, "rows width"]:
         """Return these rows of the left factor."""
@@ -67,8 +65,7 @@ class CenteredFactors:
         if not self._is_centred:
             return right
         left = right.copy()
-        left[:, -2] = right[:, -1]
-        left[:, -1] = right[:, -2]
+        left[:, -2:] = right[:, [-1, -2]]
         return left
 
     def right(self, which: Rows) -> Float32[np.ndarray, "rows width"]:
@@ -79,20 +76,14 @@ class CenteredFactors:
             return self._kept[which]
         rows = self._rows.take_exact(which)
         rows -= self._rows.mean
-        shape = (len(rows), self.dim + 2)
-        factor = np.empty(shape, np.float32)
-        factor[:, :-2] = rows
-        factor[:, -2] = 1
-        factor[:, -1] = self._offset[which]
-        return factor
+        ones = np.ones(len(rows))
+        return np.column_stack([rows, ones, self._offset[which]]).astype(np.float32)
 
     def _centre(self) -> Float64[np.ndarray, " n"]:
         """Keep the right factor if it fits, and return the lengths |d_i|."""
         length = np.empty(self.n)
-        width = self.dim + 2
-        kept = None
-        if 4 * self.n * width <= KEPT_BYTES:
-            kept = np.empty((self.n, width), np.float32)
+        shape = (self.n, self.dim + 2)
+        kept = np.empty(shape, np.float32) if 4 * prod(shape) <= KEPT_BYTES else None
         for block in self._rows.blocks():
             factor = self.right(block)
             difference = factor[:, :-2]

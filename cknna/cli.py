@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -12,7 +11,6 @@ from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.errors import WhiskerError
 
 if TYPE_CHECKING:
-    from cknna.bank import FeatureBank
     from cknna.hooks import FeatureHook
     from policies.policy import HookablePolicy
 
@@ -35,15 +33,20 @@ def _run(config: Any) -> int:
         case ExtractConfig():
             _extract(config)
         case AuditConfig():
-            _audit(config)
+            from cknna.audit import audit
+            from cknna.tables import make_console, print_audit
+
+            policy, hook = _load(config)
+            print_audit(make_console(), audit(policy, hook, "do the task"))
     return EXIT_DONE
 
 
 def _score(config: ScoreConfig) -> None:
     if bool(config.banks) == bool(config.features_a or config.features_b):
-        got = "both" if config.banks else "neither"
         raise WhiskerError(
-            "cknna score", expected="banks, or --features-a with --features-b", got=got
+            "cknna score",
+            expected="banks, or --features-a with --features-b",
+            got="both" if config.banks else "neither",
         )
     if config.episodes and config.banks:
         raise WhiskerError(
@@ -64,22 +67,25 @@ def _score(config: ScoreConfig) -> None:
             hint="They are scored against --features-b.",
         )
     if config.permutations < 1:
-        raise WhiskerError("--permutations", expected="at least 1", got=str(config.permutations))
+        raise WhiskerError(
+            "--permutations",
+            expected="at least 1",
+            got=str(config.permutations),
+        )
     from cknna.bank import open_bank
     from cknna.plots import save_plot
     from cknna.report import Pair, check_comparable, compare, name_banks, pairs_of, score_pair
     from cknna.tables import make_console, print_comparisons, print_scores, save_json
 
-    banks: list[FeatureBank] = [open_bank(path) for path in config.banks]
+    banks = [open_bank(path) for path in config.banks]
     pairs: Iterator[Pair]
     for warning in check_comparable(banks, config.across_policies):
         print(f"cknna: warning: {warning}", file=sys.stderr)
     if banks:
-        named = zip(banks, name_banks(banks), strict=True)
         # One at a time: each may be as large as the memory.
         pairs = (
             pair
-            for bank, name in named
+            for bank, name in zip(banks, name_banks(banks), strict=True)
             for pair in pairs_of(bank, name, config.parts, config.against)
         )
     else:
@@ -91,7 +97,17 @@ def _score(config: ScoreConfig) -> None:
             )
         a, b = load_tensor_pair(config.features_a, config.features_b)
         episode = load_episode_numbers(config.episodes, len(a)) if config.episodes else None
-        pairs = iter([Pair(config.features_a[0].stem, "features_a", a, b, episode=episode)])
+        pairs = iter(
+            [
+                Pair(
+                    config.features_a[0].stem,
+                    "features_a",
+                    a,
+                    b,
+                    episode=episode,
+                )
+            ]
+        )
     rows = [row for pair in pairs for row in score_pair(pair, config)]
     # Before anything is printed: who reads it may stop reading.
     if config.json:
@@ -99,7 +115,12 @@ def _score(config: ScoreConfig) -> None:
     if config.plot:
         save_plot(config.plot, rows)
     console = make_console()
-    print_scores(console, rows, mutual_knn=config.mutual_knn, cka=config.cka)
+    print_scores(
+        console,
+        rows,
+        mutual_knn=config.mutual_knn,
+        cka=config.cka,
+    )
     print_comparisons(console, list(compare(banks, config)))
 
 
@@ -113,14 +134,12 @@ def _extract(config: ExtractConfig) -> None:
     from cknna.recordings import open_recording
     from policies.adapters import parse_camera_map
 
-    recording = open_recording(
-        config.on
-    )  # what cannot be read is refused before the policy is loaded
+    # What cannot be read is refused before the policy is loaded.
+    recording = open_recording(config.on)
     policy, hook = _load(config)
     # How many there will be is not known before the recording has been read.
     columns = (TextColumn("{task.completed} rows"), TimeElapsedColumn())
-    with ExitStack() as opened:
-        progress = opened.enter_context(Progress(*columns, console=Console(stderr=True)))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("rows", total=None)
         bank = extract(
             policy,
@@ -138,14 +157,6 @@ def _extract(config: ExtractConfig) -> None:
     print(f"{bank.n_rows} rows in {config.output}")
 
 
-def _audit(config: AuditConfig) -> None:
-    from cknna.audit import audit
-    from cknna.tables import make_console, print_audit
-
-    policy, hook = _load(config)
-    print_audit(make_console(), audit(policy, hook, "do the task"))
-
-
 def _load(config: AuditConfig | ExtractConfig) -> "tuple[HookablePolicy, FeatureHook]":
     """Return the policy, and what listens to it."""
     named = config.policy
@@ -157,13 +168,20 @@ def _load(config: AuditConfig | ExtractConfig) -> "tuple[HookablePolicy, Feature
 
     name = find_policy_name(named)
     if find_loader(name).made_from != "files":
-        expected = "a policy with a network, of a lerobot type"
-        raise WhiskerError(f"policy {name!r}", expected=expected, got="one without")
+        raise WhiskerError(
+            f"policy {name!r}",
+            expected="a policy with a network, of a lerobot type",
+            got="one without",
+        )
     checkpoint = open_checkpoint(name, named.checkpoint, trust_remote_code=named.trust_remote_code)
     check_device(named.device)
     from cknna.hooks import FeatureHook
     from policies.policy import HookablePolicy
 
-    policy = load_policy(name, checkpoint=checkpoint, device=named.device)
+    policy = load_policy(
+        name,
+        checkpoint=checkpoint,
+        device=named.device,
+    )
     assert isinstance(policy, HookablePolicy)
     return policy, FeatureHook(policy, config.hook.modules, config.hook.pool)

@@ -59,7 +59,11 @@ def save_episode_features(path: Path, episode: EpisodeFeatures) -> None:
         if name != "features":
             arrays[name] = np.asarray(value)
     with atomic_write(path, sync=True) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(
+            file,
+            allow_pickle=False,
+            **arrays,
+        )
 
 
 def load_episode_features(path: Path, names: tuple[str, ...] = ()) -> EpisodeFeatures:
@@ -76,9 +80,8 @@ def load_episode_features(path: Path, names: tuple[str, ...] = ()) -> EpisodeFea
             stages = PICK_AND_PLACE.stages
             if "stages" in stored.files:
                 stages = stored["stages"].tolist()
-            features = {name: stored[f"{_FEATURE}{name}"] for name in names}
             return EpisodeFeatures(
-                features=features,
+                features={name: stored[f"{_FEATURE}{name}"] for name in names},
                 state=stored["state"],
                 step=stored["step"],
                 progress=stored["progress"],
@@ -101,6 +104,5 @@ def find_episodes(run: Path) -> Iterator[tuple[str, int, Path]]:
     episodes = []
     for path in folder.rglob("*.npz"):
         if not path.name.startswith(UNFINISHED_PREFIX):
-            task = str(path.parent.relative_to(folder))
-            episodes.append((task, int(path.stem), path))
+            episodes.append((str(path.parent.relative_to(folder)), int(path.stem), path))
     return iter(sorted(episodes))

@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from cknna.audit import audit
-from cknna.bank import BANK_FILE, TASKS_FILE, FeatureBank, extracted_columns, open_bank
+from cknna.bank import BANK_FILE, ORIGIN, TASKS_FILE, FeatureBank, open_bank
 from cknna.bank_description import (
     BankDescription,
     describe_policy,
     load_bank_description,
     save_description,
 )
-from cknna.hooks import FeatureHook
+from cknna.hooks import FeatureHook, join_features
 from cknna.observation_adapter import ObservationAdapter
 from cknna.observation_windows import ObservationWindow, cut_batches, read_windows
 from cknna.row_files import RowFiles
@@ -34,10 +34,6 @@ from sim.recorded_observations import RecordedObservation
 
 # Fields of a description that are paths, which may change though the files are the same.
 _PATHS = ("checkpoint", "source")
-
-
-def _ignore(n_rows: int) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class ExtractOptions:
     batch_size: int = 8
     every: int = 1
     camera_map: Mapping[str, str] = field(default_factory=dict)
-    on_rows: Callable[[int], None] = _ignore
+    on_rows: Callable[[int], None] = lambda n_rows: None
 
 
 def extract(
@@ -78,8 +74,7 @@ def extract(
             recording is empty.
     """
     options = options or ExtractOptions()
-    every_window = read_windows(recording, policy.spec.n_obs_steps)
-    windows = islice(every_window, 0, None, options.every)
+    windows = islice(read_windows(recording, policy.spec.n_obs_steps), 0, None, options.every)
     first = next(windows, None)
     if first is None:
         raise WhiskerError(
@@ -89,22 +84,35 @@ def extract(
         )
     adapter = ObservationAdapter(policy.spec, options.camera_map, first.present.observation)
     adapted = adapter.make_memory(first).present
-    hooks = audit(policy, hook, adapted.instruction)
     description = BankDescription(
         kind="extracted",
         source=source,
         every=options.every,
         resized=adapter.resized,
-        **describe_policy(policy, hooks, adapted),
+        **describe_policy(policy, audit(policy, hook, adapted.instruction), adapted),
     )
-    columns = extracted_columns(description, state_dim=len(first.present.observation.state))
+    # Column → type and width.
+    float32 = np.dtype(np.float32)
+    columns: dict[str, tuple[np.dtype, int]] = {
+        f"features.{hook.name}": (float32, hook.dim) for hook in description.hooks
+    }
+    columns["state"] = (float32, len(first.present.observation.state))
+    columns["origin"] = (np.dtype(np.int64), len(ORIGIN))
     with _opened(bank, description) as tasks, closing(RowFiles(bank, columns)) as rows:
-        todo = _skip_done(chain([first], windows), bank, rows.n_rows)
-        for batch in cut_batches(todo, options.batch_size):
-            memories = [adapter.make_memory(window) for window in batch]
-            features = compute_features(policy, hook, memories)
+        for batch in cut_batches(
+            _skip_done(chain([first], windows), bank, rows.n_rows), options.batch_size
+        ):
+            features = compute_features(
+                policy, hook, [adapter.make_memory(window) for window in batch]
+            )
             tasks.add(window.present.task for window in batch)
-            rows.append(_make_columns(batch, features, tasks))
+            rows.append(
+                {
+                    **{f"features.{name}": values for name, values in features.items()},
+                    "state": np.stack([window.present.observation.state for window in batch]),
+                    "origin": np.array([tasks.origin(window) for window in batch], np.int64),
+                }
+            )
             options.on_rows(rows.n_rows)
     return open_bank(bank)
 
@@ -115,34 +123,14 @@ def compute_features(
     memories: Sequence[EpisodeMemory],
 ) -> Mapping[str, Float32[np.ndarray, "row _dim"]]:
     """Compute the features alone: the forward pass ends as soon as all are captured."""
-    groups = [memories]
-    if not hook.embedding.batched:
-        groups = [[memory] for memory in memories]
-    captured: list[Mapping[str, np.ndarray]] = []
-    for group in groups:
+    captured = []
+    for group in [memories] if hook.embedding.batched else [[memory] for memory in memories]:
         # Only the denoising of a plan depends on the noise, so every row may have the same.
         rngs = [np.random.default_rng(0) for _ in group]
         with hook.listening(len(group), stop_early=True) as features:
             policy.predict(group, rngs)
         captured.append(features)
-    rows = {}
-    for name in captured[0]:
-        rows[name] = np.concatenate([features[name] for features in captured])
-    return rows
-
-
-def _make_columns(
-    batch: Sequence[ObservationWindow],
-    features: Mapping[str, np.ndarray],
-    tasks: "_Tasks",
-) -> dict[str, np.ndarray]:
-    """Return the rows of a batch for `RowFiles`."""
-    columns = {f"features.{name}": values for name, values in features.items()}
-    states = [window.present.observation.state for window in batch]
-    origins = [tasks.origin(window) for window in batch]
-    columns["state"] = np.stack(states)
-    columns["origin"] = np.array(origins, np.int64)
-    return columns
+    return join_features(captured)
 
 
 class _Tasks:
@@ -150,9 +138,7 @@ class _Tasks:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._names: list[str] = []
-        if path.exists():
-            self._names = json.loads(path.read_text(encoding="utf-8"))
+        self._names = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
     def add(self, names: Iterable[str]) -> None:
         new = [name for name in dict.fromkeys(names) if name not in self._names]
@@ -164,8 +150,7 @@ class _Tasks:
     def origin(self, window: ObservationWindow) -> tuple[int, int, int, int]:
         """Return a row of `origin.npy`."""
         present = window.present
-        task_index = self._names.index(present.task)
-        return task_index, present.episode_index, present.step, window.checksum
+        return self._names.index(present.task), present.episode_index, present.step, window.checksum
 
 
 @contextmanager
@@ -174,7 +159,15 @@ def _opened(bank: Path, description: BankDescription) -> Iterator[_Tasks]:
     bank.mkdir(parents=True, exist_ok=True)
     file = bank / BANK_FILE
     if file.exists():
-        _check_same(file, load_bank_description(file), description)
+        then = vars(load_bank_description(file))
+        for name, value in vars(description).items():
+            if then[name] != value and name not in _PATHS:
+                raise WhiskerError(
+                    f"bank {str(file)!r}, {name}",
+                    expected=str(then[name]),
+                    got=str(value),
+                    hint="A bank cannot hold rows of two kinds. Choose a new folder.",
+                )
     else:
         save_description(file, description)
     with file.open("rb") as lock:
@@ -187,22 +180,6 @@ def _opened(bank: Path, description: BankDescription) -> Iterator[_Tasks]:
                 hint="Wait until it is done.",
             ) from error
         yield _Tasks(bank / TASKS_FILE)
-
-
-def _check_same(
-    path: Path,
-    then: BankDescription,
-    now: BankDescription,
-) -> None:
-    for name, value in vars(now).items():
-        stored = getattr(then, name)
-        if stored != value and name not in _PATHS:
-            raise WhiskerError(
-                f"bank {str(path)!r}, {name}",
-                expected=str(stored),
-                got=str(value),
-                hint="A bank cannot hold rows of two kinds. Choose a new folder.",
-            )
 
 
 def _skip_done(

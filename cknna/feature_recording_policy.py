@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cknna.hooks import FeatureHook
+from cknna.hooks import FeatureHook, join_features
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory, HookablePolicy, PolicySpec
 
@@ -18,7 +18,11 @@ class FeatureRecordingPolicy:
     executed, are not recorded.
     """
 
-    def __init__(self, policy: HookablePolicy, hook: FeatureHook) -> None:
+    def __init__(
+        self,
+        policy: HookablePolicy,
+        hook: FeatureHook,
+    ) -> None:
         self.inner = policy
         self.hook = hook
 
@@ -39,13 +43,14 @@ class FeatureRecordingPolicy:
         rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         if len(memories) > 1 and not self.hook.embedding.batched:
-            chunks = []
-            for memory, rng in zip(memories, rngs, strict=True):
-                chunks.append(self.predict([memory], [rng]))
-            return _join(chunks)
-        with self.hook.listening(len(memories)) as features:
+            each = zip(memories, rngs, strict=True)
+            chunks = [self.predict([memory], [rng]) for memory, rng in each]
+            features = [chunk.features for chunk in chunks if chunk.features is not None]
+            actions = np.concatenate([chunk.actions for chunk in chunks])
+            return ActionChunk(actions, features=join_features(features))
+        with self.hook.listening(len(memories)) as captured:
             chunk = self.inner.predict(memories, rngs)
-        return replace(chunk, features=features)
+        return replace(chunk, features=captured)
 
     def sample(
         self,
@@ -53,14 +58,3 @@ class FeatureRecordingPolicy:
         rngs: Sequence[np.random.Generator],
     ) -> ActionChunk:
         return self.inner.sample(memory, rngs)
-
-
-def _join(chunks: Sequence[ActionChunk]) -> ActionChunk:
-    """Concatenate the rows of chunks without intermediate plans."""
-    actions = np.concatenate([chunk.actions for chunk in chunks])
-    features = [chunk.features for chunk in chunks if chunk.features is not None]
-    joined = {}
-    for name in features[0]:
-        rows = [each[name] for each in features]
-        joined[name] = np.concatenate(rows)
-    return ActionChunk(actions, features=joined)

@@ -30,6 +30,7 @@ _NAMED_ROWS = 5
 _ONE_DIRECTION = 2.0**-45
 
 type Rows = slice | Int[np.ndarray, " rows"]
+type _Exact = Float64[np.ndarray, "rows dim"]
 
 
 class NormalizedFeatures:
@@ -44,24 +45,24 @@ class NormalizedFeatures:
             neighbourhood is a tie). The message names the rows.
     """
 
-    def __init__(self, features: np.ndarray, name: str = "features") -> None:
+    def __init__(
+        self,
+        features: np.ndarray,
+        name: str = "features",
+    ) -> None:
         self.name = name
         self._source = _check_matrix(features, name)
         self.n, self.dim = self._source.shape
         self._norms = np.empty(self.n)
         self._kept: Float32[np.ndarray, "n dim"] | None = None
-        kept = None
-        if 4 * self.n * self.dim <= KEPT_BYTES:
-            kept = np.empty((self.n, self.dim), np.float32)
+        shape = self._source.shape
+        kept = np.empty(shape, np.float32) if 4 * self._source.size <= KEPT_BYTES else None
         total = np.zeros(self.dim)
-        first = None
+        first = self._normalise(slice(1))
         is_constant = True
         for block in self.blocks():
             unit = self._normalise(block)
-            if first is None:
-                first = unit[0].copy()
-            difference = np.abs(unit - first)
-            is_constant = is_constant and bool((difference <= _ONE_DIRECTION).all())
+            is_constant &= bool((np.abs(unit - first) <= _ONE_DIRECTION).all())
             total += unit.sum(0)
             if kept is not None:
                 kept[block] = unit
@@ -71,8 +72,7 @@ class NormalizedFeatures:
 
     def blocks(self) -> Iterator[slice]:
         """Return slices of rows, none larger than `BLOCK_BYTES` in float64 (or than one row)."""
-        height = BLOCK_BYTES // (8 * self.dim)
-        return cut(self.n, max(1, height))
+        return cut(self.n, max(1, BLOCK_BYTES // (8 * self.dim)))
 
     def take(self, which: Rows) -> Float32[np.ndarray, "rows dim"]:
         """Return these unit rows in float32, in that order. Do not write to the result."""
@@ -80,12 +80,11 @@ class NormalizedFeatures:
             return self._kept[which]
         return self.take_exact(which).astype(np.float32)
 
-    def take_exact(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
+    def take_exact(self, which: Rows) -> _Exact:
         """Return these unit rows in float64, in that order."""
         rows = self._read(which)
-        norms = self._norms[which]
         # Dividing in place avoids fresh memory, which would cost as much as the division.
-        rows /= norms[:, None]
+        rows /= self._norms[which][:, None]
         return rows
 
     def compute_cosines(
@@ -102,11 +101,10 @@ class NormalizedFeatures:
         """Return the mean cosine of these rows to all rows, themselves included: a_i · mean(A)."""
         return self._read(block) @ self.mean / self._norms[block]
 
-    def _read(self, which: Rows) -> Float64[np.ndarray, "rows dim"]:
-        rows = np.asarray(self._source[which])
-        return rows.astype(np.float64, order="C")
+    def _read(self, which: Rows) -> _Exact:
+        return np.asarray(self._source[which]).astype(np.float64, order="C")
 
-    def _normalise(self, block: slice) -> Float64[np.ndarray, "rows dim"]:
+    def _normalise(self, block: slice) -> _Exact:
         rows = self._read(block)
         norms = np.sqrt(np.vecdot(rows, rows))
         self._norms[block] = norms
@@ -115,17 +113,15 @@ class NormalizedFeatures:
         return rows
 
     def _check(self, is_constant: bool) -> None:
-        not_finite = np.flatnonzero(~np.isfinite(self._norms))
-        zero = np.flatnonzero(self._norms == 0)
         _refuse(
             self.name,
-            not_finite,
+            ~np.isfinite(self._norms),
             expected="finite numbers",
             got="NaN, infinity or an overflow",
         )
         _refuse(
             self.name,
-            zero,
+            self._norms == 0,
             expected="rows that can be normalised",
             got="only zeros",
             hint="A row needs a direction.",
@@ -143,8 +139,7 @@ class NormalizedFeatures:
 def cut(n: int, height: int) -> Iterator[slice]:
     """Yield consecutive slices of 0 .. n - 1 with `height` rows; the last may be shorter."""
     for start in range(0, n, height):
-        stop = min(start + height, n)
-        yield slice(start, stop)
+        yield slice(start, min(start + height, n))
 
 
 def make_pair(
@@ -152,17 +147,15 @@ def make_pair(
     features_b: np.ndarray,
 ) -> tuple[NormalizedFeatures, NormalizedFeatures]:
     """Check and normalise both matrices, which must have the same number of rows."""
-    _check_matrix(features_a, "features_a")
-    _check_matrix(features_b, "features_b")
-    if len(features_a) != len(features_b):
+    rows_a = NormalizedFeatures(features_a, "features_a")
+    rows_b = NormalizedFeatures(features_b, "features_b")
+    if rows_a.n != rows_b.n:
         raise WhiskerError(
             "features_a and features_b",
             expected="as many rows in both (row i is one moment)",
-            got=f"{len(features_a)} and {len(features_b)}",
+            got=f"{rows_a.n} and {rows_b.n}",
             hint="Take both from one bank, or align them before scoring.",
         )
-    rows_a = NormalizedFeatures(features_a, "features_a")
-    rows_b = NormalizedFeatures(features_b, "features_b")
     return rows_a, rows_b
 
 
@@ -226,22 +219,26 @@ def _check_matrix(features: np.ndarray, name: str) -> np.ndarray:
 
 def _refuse(
     name: str,
-    rows: np.ndarray,
+    is_bad: np.ndarray,
     *,
     expected: str,
     got: str,
     hint: str = "",
 ) -> None:
-    if not len(rows):
-        return
-    plural = "s" * (len(rows) > 1)
-    named = ", ".join(str(row) for row in rows[:_NAMED_ROWS])
-    n_more = len(rows) - _NAMED_ROWS
+    """Raise if any row is bad, and name the rows."""
+    rows = np.flatnonzero(is_bad).tolist()
+    if rows:
+        plural = "s" * (len(rows) > 1)
+        raise WhiskerError(
+            name,
+            expected=expected,
+            got=f"{got} in row{plural} {name_first(rows, _NAMED_ROWS)}",
+            hint=hint,
+        )
+
+
+def name_first(items: Sequence[object], n: int) -> str:
+    """Return the first n items and the number of the others, e.g. "2, 3 and 4 more"."""
+    n_more = len(items) - n
     more = f" and {n_more} more" if n_more > 0 else ""
-    where = f"in row{plural} {named}{more}"
-    raise WhiskerError(
-        name,
-        expected=expected,
-        got=f"{got} {where}",
-        hint=hint,
-    )
+    return f"{', '.join(map(str, items[:n]))}{more}"

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -84,9 +85,12 @@ class FeatureHook:
         self.policy_type = policy.spec.type
         self.network = policy.network
         self.embedding: EmbeddingPoint = EMBEDDING_POINTS[self.policy_type]
-        own = self._own_point()
-        users = [self._user_point(path, pool) for path in dict.fromkeys(paths)]
-        self.points = (own, *users)
+        own_paths = self.embedding.paths(self.network.config)
+        modules = {path: find_module(self.network, path) for path in own_paths}
+        self.points = (
+            HookPoint(EMBEDDING, modules, self.embedding.take, self._default_pool()),
+            *(self._user_point(path, pool) for path in dict.fromkeys(paths)),
+        )
 
     @contextmanager
     def listening(
@@ -116,12 +120,11 @@ class FeatureHook:
         for point in self.points:
             rows[point.name] = capture.rows(point)
 
-    def _own_point(self) -> HookPoint:
-        paths = self.embedding.paths(self.network.config)
-        modules = {path: find_module(self.network, path) for path in paths}
-        return HookPoint(EMBEDDING, modules, self.embedding.take, self._default_pool())
-
-    def _user_point(self, path: str, pool: Pool | None) -> HookPoint:
+    def _user_point(
+        self,
+        path: str,
+        pool: Pool | None,
+    ) -> HookPoint:
         modules = {path: find_module(self.network, path)}
         if pool == "masked-mean" and self.embedding.token_mask is None:
             raise WhiskerError(
@@ -132,7 +135,13 @@ class FeatureHook:
             )
         prefixes = [f"{part}." for part in TOKENS_FIRST.get(self.policy_type, ())]
         tokens_first = f"{path}.".startswith(tuple(prefixes))
-        return HookPoint(path, modules, find_tensor, pool or self._default_pool(), tokens_first)
+        return HookPoint(
+            path,
+            modules,
+            find_tensor,
+            pool or self._default_pool(),
+            tokens_first,
+        )
 
     def _default_pool(self) -> Pool:
         return "masked-mean" if self.embedding.token_mask else "mean"
@@ -165,23 +174,19 @@ class FeatureCapture:
         # None: the module is called once for the prefill, and then once for each decoded token.
         fires = hook.embedding.fires
         self._n_needed = 1 if fires is None else fires(hook.network.config)
-        self.captured: dict[str, list[_RowTensor]] = {}
-        for point in hook.points:
-            self.captured[point.name] = []
+        self.captured: dict[str, list[_RowTensor]] = {point.name: [] for point in hook.points}
 
     def attach(self, attached: ExitStack) -> None:
         """Attach the hooks to the network until the stack is closed."""
         token_mask = self._hook.embedding.token_mask
         if token_mask is not None:
-            intercepted = intercept_mask(self._hook.network, token_mask, self._keep_mask)
-            attached.enter_context(intercepted)
+            attached.enter_context(intercept_mask(self._hook.network, token_mask, self._keep_mask))
         # The embedding comes last, so that a user's point on the same module is captured while the
         # embedding is not yet complete.
         for point in reversed(self._hook.points):
             on_output = self._make_forward_hook(point)
             for module in point.modules.values():
-                handle = module.register_forward_hook(on_output)
-                attached.callback(handle.remove)
+                attached.enter_context(module.register_forward_hook(on_output))
 
     def rows(self, point: HookPoint) -> Float32[np.ndarray, "row _dim"]:
         """Return the features at a hook point, its calls side by side."""
@@ -213,8 +218,7 @@ class FeatureCapture:
             if is_enough and self._is_complete():
                 return
             captured.append(self._pool(point, output))
-            has_all = self._is_complete() and all(self.captured.values())
-            if self._stop_early and has_all:
+            if self._stop_early and self._is_complete() and all(self.captured.values()):
                 raise StopForward
 
         return on_output
@@ -222,7 +226,11 @@ class FeatureCapture:
     def _is_complete(self) -> bool:
         return len(self.captured[EMBEDDING]) >= self._n_needed
 
-    def _pool(self, point: HookPoint, output: Any) -> _RowTensor:
+    def _pool(
+        self,
+        point: HookPoint,
+        output: Any,
+    ) -> _RowTensor:
         tensor = point.read(output)
         if tensor is None:
             raise WhiskerError(
@@ -245,13 +253,15 @@ class FeatureCapture:
         """
         mask = self._mask
         token_mask = self._hook.embedding.token_mask
-        if mask is None or token_mask is None or output.ndim != 3:
-            return mask
-        if not token_mask.of_last_tokens:
+        if mask is None or token_mask is None or output.ndim != 3 or not token_mask.of_last_tokens:
             return mask
         n_before = max(0, output.shape[1] - mask.shape[1])
-        before = mask.new_ones(len(mask), n_before)
-        return torch.cat([before, mask], dim=1)
+        return torch.cat([mask.new_ones(len(mask), n_before), mask], dim=1)
+
+
+def join_features(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return hook point → the rows of all parts, in their order."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @contextmanager
@@ -269,11 +279,8 @@ def intercept_mask(
         on_mask(token_mask.take(arguments, result))
         return result
 
-    setattr(owner, token_mask.method, intercepted)
-    try:
+    with mock.patch.object(owner, token_mask.method, intercepted):
         yield
-    finally:
-        delattr(owner, token_mask.method)
 
 
 def find_module(
@@ -289,12 +296,7 @@ def find_module(
     modules = dict(network.named_modules(remove_duplicate=False))
     if path and path in modules:
         return modules[path]
-    closest = get_close_matches(
-        path,
-        modules,
-        n=3,
-        cutoff=0.5,
-    )
+    closest = get_close_matches(path, modules, cutoff=0.5)
     within = path
     while within and within not in modules:
         within = within.rpartition(".")[0]

@@ -29,7 +29,8 @@ _ROWS_AT_ONCE = 1024
 
 type _EdgeRows = Int[np.ndarray, " edges"]
 type _EdgeValues = Float64[np.ndarray, " edges"]
-# Row, column, cosine in the first list, cosine in the second.
+type _PerRow = Float64[np.ndarray, " n"]
+# The row, the column, the cosine in the first list and the cosine in the second of each edge.
 type _EdgeArrays = tuple[np.ndarray, ...]
 
 
@@ -49,24 +50,22 @@ class Edges:
     column: _EdgeRows
     k_value: _EdgeValues
     l_value: _EdgeValues
-    k_row_mean: Float64[np.ndarray, " n"]
-    l_row_mean: Float64[np.ndarray, " n"]
+    k_row_mean: _PerRow
+    l_row_mean: _PerRow
     weight: _EdgeValues
     reverse_weight: _EdgeValues
 
 
 def find_mutual_edges(a: Neighbors, b: Neighbors) -> Edges:
     """Return the edges i → j that are in both lists, weighted by the product of the memberships."""
-    pieces = [_find_untied_edges(a, b)]
-    if len(a.tied_row):
-        pieces.append(_find_tied_edges(a, b))
-    if len(b.tied_row):
-        row, column, l_value, k_value = _find_tied_edges(b, a)
-        pieces.append((row, column, k_value, l_value))
-    if len(a.tied_row) and len(b.tied_row):
-        pieces.append(_find_edges_tied_in_both(a, b))
-    columns = zip(*pieces, strict=True)
-    row, column, k_value, l_value = map(np.concatenate, columns)
+    tied_row, tied_column, tied_l, tied_k = _find_tied_edges(b, a)
+    pieces = (
+        _find_untied_edges(a, b),
+        _find_tied_edges(a, b),
+        (tied_row, tied_column, tied_k, tied_l),
+        _find_edges_tied_in_both(a, b),
+    )
+    row, column, k_value, l_value = map(np.concatenate, zip(*pieces, strict=True))
     return Edges(
         n=a.n,
         row=row,
@@ -85,13 +84,10 @@ def find_own_edges(a: Neighbors) -> Edges:
 
     The weight is a single membership, because a random draw of ties agrees with itself.
     """
-    row, place = np.nonzero(a.index >= 0)
-    column = a.index[row, place]
-    value = a.similarity[row, place]
-    if len(a.tied_row):
-        row = np.concatenate([row, a.tied_row])
-        column = np.concatenate([column, a.tied_index])
-        value = np.concatenate([value, a.threshold[a.tied_row]])
+    is_present = a.index >= 0
+    row = np.concatenate([np.nonzero(is_present)[0], a.tied_row])
+    column = np.concatenate([a.index[is_present], a.tied_index])
+    value = np.concatenate([a.similarity[is_present], a.threshold[a.tied_row]])
     return Edges(
         n=a.n,
         row=row,
@@ -107,30 +103,21 @@ def find_own_edges(a: Neighbors) -> Edges:
 
 def _find_untied_edges(a: Neighbors, b: Neighbors) -> _EdgeArrays:
     """Return the edges that are among the k of both lists."""
-    found = []
-    for place in range(b.k):
-        is_same = a.index == b.index[:, place, None]
-        found.append(np.flatnonzero(is_same))
+    found = [np.flatnonzero(a.index == column[:, None]) for column in b.index.T]
     edges = np.concatenate(found)
-    n_found = [len(each) for each in found]
-    place_b = np.repeat(np.arange(b.k), n_found)
+    place_b = np.repeat(np.arange(b.k), [len(each) for each in found])
     # Two absent neighbours are no neighbour in common.
     present = a.index.ravel()[edges] >= 0
     place_b = place_b[present]
     row, place_a = np.divmod(edges[present], a.k)
-    column = a.index[row, place_a]
-    k_value = a.similarity[row, place_a]
-    l_value = b.similarity[row, place_b]
-    return row, column, k_value, l_value
+    return row, a.index[row, place_a], a.similarity[row, place_a], b.similarity[row, place_b]
 
 
 def _find_tied_edges(a: Neighbors, b: Neighbors) -> _EdgeArrays:
     """Return a's tied pairs that are among the k of b."""
-    is_neighbour = b.index[a.tied_row] == a.tied_index[:, None]
-    pair, place = np.nonzero(is_neighbour)
+    pair, place = np.nonzero(b.index[a.tied_row] == a.tied_index[:, None])
     row = a.tied_row[pair]
-    column = a.tied_index[pair]
-    return row, column, a.threshold[row], b.similarity[row, place]
+    return row, a.tied_index[pair], a.threshold[row], b.similarity[row, place]
 
 
 def _find_edges_tied_in_both(a: Neighbors, b: Neighbors) -> _EdgeArrays:
@@ -148,17 +135,19 @@ def compute_hsic_unbiased(edges: Edges) -> float:
     l_value = edges.weight * edges.l_value
     trace = _sum_reciprocal(edges)
     k_columns = _sum_by(edges.column, k_value, n)
-    l_rows = _sum_by(edges.row, l_value, n)
-    through = np.dot(k_columns, l_rows)
-    total = k_value.sum() * l_value.sum()
-    return float(_combine_unbiased(trace, total, through, n))
+    through = np.dot(k_columns, _sum_by(edges.row, l_value, n))
+    return float(_combine_unbiased(trace, k_value.sum() * l_value.sum(), through, n))
 
 
-def _combine_unbiased(trace: float, total: float, through: float, n: int) -> float:
+def _combine_unbiased(
+    trace: float,
+    total: float,
+    through: float,
+    n: int,
+) -> float:
     """Return HSIC_u from its terms: Σ_ij K_ij L_ji, ΣK ΣL and 1ᵀKL1."""
     mean_term = total / ((n - 1) * (n - 2))
-    through_term = 2 * through / (n - 2)
-    return (trace + mean_term - through_term) / (n * (n - 3))
+    return (trace + mean_term - 2 * through / (n - 2)) / (n * (n - 3))
 
 
 def compute_hsic_biased(edges: Edges) -> float:
@@ -172,8 +161,7 @@ def compute_hsic_biased(edges: Edges) -> float:
     l_columns = 1 + _sum_by(edges.column, l_value, n)
     l_rows = 1 + _sum_by(edges.row, l_value, n)
     through = np.dot(k_columns, l_rows) + np.dot(l_columns, k_rows)
-    total = k_rows.sum() * l_rows.sum()
-    return float(trace - through / n + total / n**2)
+    return float(trace - through / n + k_rows.sum() * l_rows.sum() / n**2)
 
 
 def _sum_reciprocal(edges: Edges) -> float:
@@ -221,18 +209,13 @@ def compute_linear_hsic(
     if not unbiased:
         return whole
     both = float(np.dot(diagonal_a, diagonal_b))
-    total = float(diagonal_a.sum() * diagonal_b.sum())
-    return _combine_unbiased(whole - both, total, both, n)
+    return _combine_unbiased(whole - both, float(diagonal_a.sum() * diagonal_b.sum()), both, n)
 
 
 def _sum_by(
     index: _EdgeRows,
     value: _EdgeValues,
     n: int,
-) -> Float64[np.ndarray, " n"]:
+) -> _PerRow:
     """Return the sum of the values at each index, as float64 even if there are no edges."""
-    return np.bincount(
-        index,
-        weights=value,
-        minlength=n,
-    ).astype(np.float64)
+    return np.bincount(index, value, n).astype(np.float64)

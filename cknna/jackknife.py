@@ -79,11 +79,7 @@ def compute_interval(
     variant: str = DEFAULT_VARIANT,
 ) -> Interval:
     """Compute the interval of `compute_score(a, b, k, variant).cknna`."""
-
-    def compute(a: Neighbors, b: Neighbors) -> float:
-        return _score(a, b, k, variant)
-
-    return _jackknife(compute, (a, b), k, groups)
+    return _jackknife(lambda a, b: _score(a, b, k, variant), (a, b), k, groups)
 
 
 def compute_paired_test(
@@ -95,15 +91,12 @@ def compute_paired_test(
     variant: str = DEFAULT_VARIANT,
 ) -> PairedTest:
     """Test whether two policies, on the same moments, align differently with the same b."""
-
-    def compute(
-        first: Neighbors,
-        second: Neighbors,
-        b: Neighbors,
-    ) -> float:
-        return _score(first, b, k, variant) - _score(second, b, k, variant)
-
-    difference = _jackknife(compute, (a_first, a_second, b), k, groups)
+    difference = _jackknife(
+        lambda first, second, b: _score(first, b, k, variant) - _score(second, b, k, variant),
+        (a_first, a_second, b),
+        k,
+        groups,
+    )
     if difference.standard_error > 0:
         ratio = abs(difference.value) / difference.standard_error
         p_value = float(2 * student.sf(ratio, difference.n_deletions - 1))
@@ -142,14 +135,12 @@ def _jackknife(
     n_short = 0
     for group in range(n):
         deleted = np.flatnonzero(episode % n == group)
-        rest = tuple(each.delete(deleted, k) for each in neighbors)
+        rest = [each.delete(deleted, k) for each in neighbors]
         left_out[group] = compute(*rest)
         n_short = max(n_short, *(each.n_absent for each in rest))
     squares = (left_out - left_out.mean()) ** 2
     error = sqrt((n - 1) / n * float(squares.sum()))
-    upper = (1 + CONFIDENCE) / 2
-    quantile = float(student.ppf(upper, n - 1))
-    half = quantile * error
+    half = float(student.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
     return Interval(
         value=value,
         low=value - half,

@@ -16,7 +16,6 @@ a pair, and sorted. So copies of a row are exact ties, and the result does not d
 size, the threads or the device.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -39,8 +38,7 @@ ABSENT = -1
 type _IntPairs = Int[np.ndarray, " pair"]
 type _Cosines = Float64[np.ndarray, " pair"]
 type _PerRow = Int[np.ndarray, " n"]
-# The row and the column of each tied pair.
-type _Tied = tuple[np.ndarray, np.ndarray]
+type _Values = Float64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +62,10 @@ class Neighbors:
 
     index: Int32[np.ndarray, "n k"]
     similarity: Float64[np.ndarray, "n k"]
-    threshold: Float64[np.ndarray, " n"]
+    threshold: _Values
     tied_row: Int32[np.ndarray, " tied"]
     tied_index: Int32[np.ndarray, " tied"]
-    row_mean: Float64[np.ndarray, " n"]
+    row_mean: _Values
     n_candidates: _PerRow
 
     @property
@@ -88,22 +86,22 @@ class Neighbors:
         return int((self.index == ABSENT).sum())
 
     @cached_property
-    def tied_share(self) -> Float64[np.ndarray, " n"]:
+    def tied_share(self) -> _Values:
         """Return r_i / t_i of each row, 1 without a tie."""
         share = np.ones(self.n)
         rows, n_beyond = np.unique(self.tied_row, return_counts=True)
-        is_tied = self.similarity[rows] == self.threshold[rows, None]
-        n_within = is_tied.sum(1)
+        n_within = (self.similarity[rows] == self.threshold[rows, None]).sum(1)
         share[rows] = n_within / (n_within + n_beyond)
         return share
 
-    def weigh(self, row: _IntPairs, similarity: _Cosines) -> _Cosines:
+    def weigh(
+        self,
+        row: _IntPairs,
+        similarity: _Cosines,
+    ) -> _Cosines:
         """Return the membership w of pairs in the lists of these rows, from the pairs' cosines."""
         threshold = self.threshold[row]
-        if not len(self.tied_row):
-            return (similarity >= threshold).astype(np.float64)
-        weight = (similarity > threshold).astype(np.float64)
-        return np.where(similarity == threshold, self.tied_share[row], weight)
+        return np.where(similarity == threshold, self.tied_share[row], similarity > threshold)
 
     def first(self, k: int) -> "Neighbors":
         """Return the k nearest of them, as a search for k would have found them."""
@@ -118,10 +116,8 @@ class Neighbors:
         is_absent = self.index == ABSENT
         last = k - 1
         threshold = np.where(is_absent[:, last], self.threshold, self.similarity[:, last])
-        is_tied = self.similarity[:, k:] == threshold[:, None]
-        is_tied &= ~is_absent[:, k:]
+        is_tied = (self.similarity[:, k:] == threshold[:, None]) & ~is_absent[:, k:]
         row, place = np.nonzero(is_tied)
-        new_tied_index = self.index[row, k + place]
         still = self.threshold[self.tied_row] == threshold[self.tied_row]
         return replace(
             self,
@@ -129,7 +125,7 @@ class Neighbors:
             similarity=self.similarity[:, :k],
             threshold=threshold,
             tied_row=np.concatenate([row.astype(np.int32), self.tied_row[still]]),
-            tied_index=np.concatenate([new_tied_index, self.tied_index[still]]),
+            tied_index=np.concatenate([self.index[row, k + place], self.tied_index[still]]),
         )
 
     def reorder(self, order: _PerRow) -> "Neighbors":
@@ -149,7 +145,11 @@ class Neighbors:
             n_candidates=self.n_candidates[order],
         )
 
-    def delete(self, deleted: Int[np.ndarray, " rows"], k: int) -> "Neighbors":
+    def delete(
+        self,
+        deleted: Int[np.ndarray, " rows"],
+        k: int,
+    ) -> "Neighbors":
         """Return the k nearest of the remaining rows, without a new search.
 
         Neighbours further down a list move up. A row keeps fewer than k (`ABSENT`) if fewer of its
@@ -158,8 +158,7 @@ class Neighbors:
         """
         stays = np.ones(self.n, bool)
         stays[deleted] = False
-        new_index = np.cumsum(stays) - 1
-        new_index = new_index.astype(np.int32)
+        new_index = (np.cumsum(stays) - 1).astype(np.int32)
         old_index = self.index[stays]
         gone = ~stays[old_index]
         kept_first = np.argsort(
@@ -179,12 +178,11 @@ class Neighbors:
         tied_index = new_index[self.tied_index[both_stay]]
         # Tied rows fill the places that became free at the end. They are equally near, so any order
         # will do.
-        n_kept = (~short).sum(1)
-        place = n_kept[tied_row] + _count_before(tied_row)
+        place = (~short).sum(1)[tied_row] + _count_before(tied_row)
         moves = place < self.k
         index[tied_row[moves], place[moves]] = tied_index[moves]
         similarity[tied_row[moves], place[moves]] = threshold[tied_row[moves]]
-        rest = Neighbors(
+        return Neighbors(
             index=index,
             similarity=similarity,
             threshold=threshold,
@@ -192,8 +190,7 @@ class Neighbors:
             tied_index=tied_index[~moves],
             row_mean=self.row_mean[stays],
             n_candidates=self.n_candidates[stays] - len(deleted),
-        )
-        return rest.first(k)
+        ).first(k)
 
 
 def _count_before(values: _PerRow) -> _PerRow:
@@ -248,23 +245,30 @@ def find_neighbors(
         )
     index = np.empty((rows.n, k), np.int32)
     similarity = np.empty((rows.n, k))
-    tied: list[_Tied] = []
+    # The row and the column of each tied pair.
+    tied: list[tuple[np.ndarray, np.ndarray]] = []
     factors = CenteredFactors(rows)
     for block, block_row, column in find_candidates(factors, k, label, tile, device):
         row = block.start + block_row
         cosine = _compute_cosines(rows, row, column)
-        order, begins = _sort(block_row, column, cosine, block.stop - block.start)
+        # By row, and nearest first.
+        order = np.lexsort((column, -cosine, block_row))
+        begins = np.searchsorted(block_row[order], np.arange(block.stop - block.start))
         nearest = order[begins[:, None] + np.arange(k)]
         index[block] = column[nearest]
         similarity[block] = cosine[nearest]
         place = np.arange(len(order)) - begins[block_row[order]]
         beyond = order[place >= k]
-        kth_cosine = similarity[row[beyond], -1]
-        ties = beyond[cosine[beyond] == kth_cosine]
-        tied_row = row[ties].astype(np.int32)
-        tied_index = column[ties].astype(np.int32)
-        tied.append((tied_row, tied_index))
-        _check_tied(rows.name, tied)
+        ties = beyond[cosine[beyond] == similarity[row[beyond], -1]]
+        tied.append((row[ties].astype(np.int32), column[ties].astype(np.int32)))
+        if sum(len(tied_row) for tied_row, _ in tied) > MAX_TIED:
+            raise WhiskerError(
+                rows.name,
+                expected=f"at most {MAX_TIED:,} pairs of rows that tie with a k-th neighbour",
+                got="more",
+                hint="A feature with few distinct values has no neighbourhoods. Add columns, or "
+                "score fewer rows.",
+            )
     tied_row, tied_index = map(np.concatenate, zip(*tied, strict=True))
     return Neighbors(
         index=index,
@@ -277,18 +281,6 @@ def find_neighbors(
     )
 
 
-def _check_tied(name: str, tied: Sequence[_Tied]) -> None:
-    n_tied = sum(len(row) for row, _ in tied)
-    if n_tied > MAX_TIED:
-        raise WhiskerError(
-            name,
-            expected=f"at most {MAX_TIED:,} pairs of rows that tie with a k-th neighbour",
-            got="more",
-            hint="A feature with few distinct values has no neighbourhoods. Add columns, or score "
-            "fewer rows.",
-        )
-
-
 def _compute_cosines(
     rows: NormalizedFeatures,
     row: _IntPairs,
@@ -299,22 +291,7 @@ def _compute_cosines(
     second = np.maximum(row, column)
     pair, which = np.unique(first * rows.n + second, return_inverse=True)
     cosine = np.empty(len(pair))
-    row_bytes = 8 * rows.dim
-    n_at_once = max(1, _CACHE_BYTES // row_bytes)
-    for some in cut(len(pair), n_at_once):
+    for some in cut(len(pair), max(1, _CACHE_BYTES // (8 * rows.dim))):
         left, right = np.divmod(pair[some], rows.n)
         cosine[some] = rows.compute_cosines(left, right)
     return cosine[which]
-
-
-def _sort(
-    row: _IntPairs,
-    column: _IntPairs,
-    cosine: _Cosines,
-    n_rows: int,
-) -> tuple[_IntPairs, Int[np.ndarray, " row"]]:
-    """Return the pairs by row, nearest first, and where each row's pairs begin in that order."""
-    counts = np.bincount(row, minlength=n_rows)
-    begins = np.cumsum(counts) - counts
-    order = np.lexsort((column, -cosine, row))
-    return order, begins

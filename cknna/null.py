@@ -52,8 +52,8 @@ class Permutations:
 
     Attributes:
         scheme: whether whole episodes or rows are permuted.
-        strata: a label a row, one in each episode, such as the task; only episodes with the same
-            label are exchanged.
+        strata: a label a row, the same in all rows of an episode, such as the task; only episodes
+            with the same label are exchanged.
         n: number of permutations.
     """
 
@@ -68,24 +68,18 @@ class NullTest:
     """A one-sided test: is the score larger than those of permutations?
 
     Attributes:
-        n_episodes: number of permuted episodes; 0 in the scheme "rows".
         n_arrangements: number of possible permutations, inf beyond 1e300; p cannot be below
             1 / n_arrangements.
         n_rows: rows after trimming.
-        n_short: number of places in lists of neighbours that trimming left empty (search deeper); 0
-            is exact.
         observed: the score of these rows.
         null_high: 95th percentile of the null.
-        p_value: (1 + #{null >= observed}) / (1 + n_permutations), never 0; nan if the score is not
-            defined.
+        p_value: (1 + #{null >= observed}) / (1 + the number of permutations), never 0; nan if the
+            score is not defined.
     """
 
     scheme: str
-    n_permutations: int
-    n_episodes: int
     n_arrangements: float
     n_rows: int
-    n_short: int
     observed: float
     null_mean: float
     null_high: float
@@ -109,7 +103,17 @@ def compute_null(
         permutations: by default `Permutations()`.
     """
     permutations = permutations or Permutations()
-    blocks = _make_blocks(groups, a.n, permutations)
+    if permutations.scheme == "rows":
+        blocks = EpisodeBlocks(np.arange(a.n), a.n)
+    elif groups is None:
+        raise WhiskerError(
+            "null by episodes",
+            expected="groups",
+            got="none",
+            hint="Pass the episode of each row.",
+        )
+    else:
+        blocks = EpisodeBlocks(groups, a.n, permutations.strata)
     a = blocks.trim(a, k)
     b = blocks.trim(b, k)
     scorer = Scorer(a, b, k, variant)
@@ -117,41 +121,19 @@ def compute_null(
     rng = np.random.default_rng(permutations.seed)
     null = np.empty(permutations.n)
     for draw in range(permutations.n):
-        permuted = b.reorder(blocks.permute(rng))
-        null[draw] = scorer.score_against(permuted)
+        null[draw] = scorer.score_against(b.reorder(blocks.permute(rng)))
     p_value = nan
     if not np.isnan(observed):
-        n_reached = int((null >= observed).sum())
-        p_value = (1 + n_reached) / (1 + permutations.n)
+        p_value = (1 + int((null >= observed).sum())) / (1 + permutations.n)
     return NullTest(
         scheme=permutations.scheme,
-        n_permutations=permutations.n,
-        n_episodes=blocks.n if permutations.scheme == "episodes" else 0,
         n_arrangements=blocks.n_arrangements,
         n_rows=a.n,
-        n_short=a.n_absent + b.n_absent,
         observed=observed,
         null_mean=float(null.mean()),
         null_high=float(np.quantile(null, 0.95)),
         p_value=p_value,
     )
-
-
-def _make_blocks(
-    groups: np.ndarray | None,
-    n: int,
-    permutations: Permutations,
-) -> "EpisodeBlocks":
-    if permutations.scheme == "rows":
-        return EpisodeBlocks(np.arange(n), n)
-    if groups is None:
-        raise WhiskerError(
-            "null by episodes",
-            expected="groups",
-            got="none",
-            hint="Pass the episode of each row.",
-        )
-    return EpisodeBlocks(groups, n, permutations.strata)
 
 
 class EpisodeBlocks:
@@ -175,9 +157,16 @@ class EpisodeBlocks:
             return_index=True,
             return_counts=True,
         )
-        stratum = np.zeros(len(first), np.int64)
+        stratum: np.ndarray = np.zeros(len(first), np.int64)
         if strata is not None:
-            stratum = _find_strata(strata, label, first)
+            stratum_of_row = check_groups(strata, n, "strata")
+            stratum = stratum_of_row[first]
+            if (stratum[label] != stratum_of_row).any():
+                raise WhiskerError(
+                    "strata",
+                    expected="one label in each episode",
+                    hint="An episode has one task.",
+                )
         self.n = len(first)
         if self.n < 2:
             raise WhiskerError(
@@ -186,9 +175,7 @@ class EpisodeBlocks:
                 got="1",
                 hint="Collect more episodes.",
             )
-        ends = np.cumsum(length)
-        by_episode = np.argsort(label, kind="stable")
-        members = np.split(by_episode, ends[:-1])
+        members = np.split(np.argsort(label, kind="stable"), np.cumsum(length)[:-1])
         trimmed = []
         kept = np.zeros(n, bool)
         for episodes in _bin_by_length(length, stratum):
@@ -209,7 +196,11 @@ class EpisodeBlocks:
             return inf
         return float(prod(map(factorial, sizes)))
 
-    def trim(self, neighbors: Neighbors, k: int) -> Neighbors:
+    def trim(
+        self,
+        neighbors: Neighbors,
+        k: int,
+    ) -> Neighbors:
         """Return the k nearest of each row among the rows that trimming keeps."""
         if not len(self.dropped):
             return neighbors.first(k)
@@ -230,39 +221,14 @@ class EpisodeBlocks:
         return order
 
 
-def _find_strata(
-    strata: np.ndarray,
-    label: Int[np.ndarray, " n"],
-    first: Int[np.ndarray, " episode"],
-) -> Int[np.ndarray, " episode"]:
-    """Return the stratum of each episode, which all of its rows must share."""
-    stratum_of_row = check_groups(strata, len(label), "strata")
-    stratum = stratum_of_row[first]
-    if (stratum[label] != stratum_of_row).any():
-        raise WhiskerError(
-            "strata",
-            expected="one label in each episode",
-            hint="An episode has one task.",
-        )
-    return stratum
-
-
 def _bin_by_length(length: np.ndarray, stratum: np.ndarray) -> list[list[int]]:
     """Return the episodes of each bin, the longest of a bin first."""
     bins: list[list[int]] = []
     for episode in np.lexsort((-length, stratum)).tolist():
-        if bins and _fits(bins[-1][0], episode, length, stratum):
+        longest = bins[-1][0] if bins else episode
+        is_similar = length[episode] >= (1 - MAX_TRIM) * length[longest]
+        if bins and is_similar and stratum[episode] == stratum[longest]:
             bins[-1].append(episode)
         else:
             bins.append([episode])
     return bins
-
-
-def _fits(
-    longest: int,
-    episode: int,
-    length: np.ndarray,
-    stratum: np.ndarray,
-) -> bool:
-    shortest_allowed = (1 - MAX_TRIM) * length[longest]
-    return bool(stratum[episode] == stratum[longest] and length[episode] >= shortest_allowed)

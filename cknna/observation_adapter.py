@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import cv2
-import numpy as np
 
 from cknna.observation_windows import ObservationWindow
 from policies.policy import EpisodeMemory, PolicySpec, make_memory
@@ -32,66 +31,42 @@ class ObservationAdapter:
         """
         recorded_names = {policy: env for env, policy in camera_map.items()}
         self._spec = spec
-        self._recorded_name = {}
-        for name in spec.image_sizes:
-            self._recorded_name[name] = recorded_names.get(name, name)
-        _check_cameras(spec, self._recorded_name, recorded)
-        _check_state(spec, recorded)
+        self._recorded_name = {name: recorded_names.get(name, name) for name in spec.image_sizes}
+        subject = f"policy {spec.type!r} ({spec.checkpoint})"
+        if not set(self._recorded_name.values()) <= recorded.images.keys():
+            raise WhiskerError(
+                f"cameras of {subject}",
+                expected=", ".join(spec.image_sizes),
+                got=f"{', '.join(recorded.images) or 'none'} in the recording",
+                hint="Say which is which with --camera-map recorded=policy.",
+            )
+        if spec.state_dim not in (None, len(recorded.state)):
+            raise WhiskerError(
+                f"state of {subject}",
+                expected=f"{spec.state_dim} numbers",
+                got=f"{len(recorded.state)} in the recording",
+                hint="The recording is of another robot.",
+            )
         self.resized = {}
-        for camera, (height, width) in spec.image_sizes.items():
-            image = recorded.images[self._recorded_name[camera]]
-            recorded_height, recorded_width = image.shape[:2]
-            if (recorded_height, recorded_width) != (height, width):
-                before = f"{recorded_height} x {recorded_width}"
-                self.resized[camera] = f"{before} shown as {height} x {width}"
+        for camera, size in spec.image_sizes.items():
+            recorded_size = recorded.images[self._recorded_name[camera]].shape[:2]
+            if recorded_size != size:
+                before, after = (f"{height} x {width}" for height, width in (recorded_size, size))
+                self.resized[camera] = f"{before} shown as {after}"
 
     def make_memory(self, window: ObservationWindow) -> EpisodeMemory:
         """Return the memory of a policy that has observed this window."""
-        observations = [self._adapt(recorded.observation) for recorded in window.observations]
-        return make_memory(*observations, n_obs_steps=self._spec.n_obs_steps)
+        return make_memory(
+            *[self._adapt(recorded.observation) for recorded in window.observations],
+            n_obs_steps=self._spec.n_obs_steps,
+        )
 
     def _adapt(self, recorded: Observation) -> Observation:
         images = {}
         for camera, (height, width) in self._spec.image_sizes.items():
             image = recorded.images[self._recorded_name[camera]]
             if image.shape[:2] != (height, width):
-                image = _resize(image, height, width)
+                interpolation = cv2.INTER_AREA if (image.shape[0] > height) else cv2.INTER_CUBIC
+                image = cv2.resize(image, (width, height), interpolation=interpolation)
             images[camera] = image
         return replace(recorded, images=images)
-
-
-def _resize(
-    image: np.ndarray,
-    height: int,
-    width: int,
-) -> np.ndarray:
-    shrinks = image.shape[0] > height
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(image, (width, height), interpolation=interpolation)
-
-
-def _check_cameras(
-    spec: PolicySpec,
-    recorded_name: Mapping[str, str],
-    recorded: Observation,
-) -> None:
-    if all(name in recorded.images for name in recorded_name.values()):
-        return
-    found = ", ".join(recorded.images) or "none"
-    raise WhiskerError(
-        f"cameras of policy {spec.type!r} ({spec.checkpoint})",
-        expected=", ".join(spec.image_sizes),
-        got=f"{found} in the recording",
-        hint="Say which is which with --camera-map recorded=policy.",
-    )
-
-
-def _check_state(spec: PolicySpec, recorded: Observation) -> None:
-    if spec.state_dim in (None, len(recorded.state)):
-        return
-    raise WhiskerError(
-        f"state of policy {spec.type!r} ({spec.checkpoint})",
-        expected=f"{spec.state_dim} numbers",
-        got=f"{len(recorded.state)} in the recording",
-        hint="The recording is of another robot.",
-    )

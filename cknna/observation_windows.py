@@ -32,9 +32,8 @@ class ObservationWindow:
         It is equal in two banks of one observation.
         """
         present = self.present.observation
-        content = [present.instruction.encode(), present.state.tobytes()]
-        for camera in sorted(present.images):
-            content.append(present.images[camera].tobytes())
+        images = (present.images[camera].tobytes() for camera in sorted(present.images))
+        content = (present.instruction.encode(), present.state.tobytes(), *images)
         return zlib.crc32(b"".join(content))
 
 
@@ -48,17 +47,14 @@ def read_windows(
     """
     past: list[RecordedObservation] = []
     for observation in recording:
-        if past and not _follows(past[-1], observation):
-            past = []
+        if past:
+            before = past[-1]
+            expected = (before.task, before.episode_index, before.step + 1)
+            if (observation.task, observation.episode_index, observation.step) != expected:
+                past = []
         past = [*past, observation][-n_obs_steps:]
         if observation.decided:
             yield ObservationWindow(tuple(past))
-
-
-def _follows(before: RecordedObservation, after: RecordedObservation) -> bool:
-    """Return whether `after` is of the control step right after `before`."""
-    expected = (before.task, before.episode_index, before.step + 1)
-    return (after.task, after.episode_index, after.step) == expected
 
 
 def cut_batches(
@@ -71,8 +67,7 @@ def cut_batches(
     """
     batch: list[ObservationWindow] = []
     for window in windows:
-        is_full = len(batch) == batch_size
-        if batch and (is_full or window.instruction != batch[0].instruction):
+        if batch and ((len(batch) == batch_size) or window.instruction != batch[0].instruction):
             yield batch
             batch = []
         batch.append(window)

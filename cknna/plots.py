@@ -5,16 +5,14 @@ from math import nan
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from cknna.report import ALL, ScoreRow
+from cknna.report import ALL, ScoreRow, group_by_subject
 from cknna.subsets import label_subsets
 from sim.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A bank and a hook point.
-type _Subject = tuple[str, str]
-# The rows of each subject.
+# The rows of each bank and hook point.
 type _Groups = Sequence[Sequence[ScoreRow]]
 type _DrawPanel = Callable[["Axes", _Groups, Sequence[str]], None]
 
@@ -26,19 +24,18 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
     """
     from matplotlib.figure import Figure  # importing it takes a second
 
-    subjects = list(dict.fromkeys(_subject_of(row) for row in rows))
-    groups = [_select_rows(rows, subject) for subject in subjects]
-    panels = _choose_panels(rows, len(subjects))
+    rows_of = group_by_subject(rows)
+    groups = list(rows_of.values())
+    panels = _choose_panels(rows, len(groups))
     widths = [width for _, width in panels]
     figure = Figure(figsize=(1 + sum(widths), 4.2), layout="constrained")
-    all_axes = figure.subplots(
-        1,
-        len(widths),
+    (all_axes,) = figure.subplots(
+        ncols=len(widths),
         width_ratios=widths,
         sharey=True,
         squeeze=False,
-    )[0]
-    labels = _label_subjects(rows, subjects)
+    )
+    labels = _label_subjects(rows, list(rows_of))
     for axes, (draw, _) in zip(all_axes, panels, strict=True):
         draw(axes, groups, labels)
         axes.axhline(
@@ -57,10 +54,8 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
         color="0.75",
         label="null: mean to 95th percentile",
     )
-    handles, texts = first.get_legend_handles_labels()
     figure.legend(
-        handles,
-        texts,
+        *first.get_legend_handles_labels(),
         loc="outside upper center",
         frameon=False,
         ncols=4,
@@ -71,14 +66,6 @@ def save_plot(path: Path, rows: Sequence[ScoreRow]) -> None:
             format="png",
             dpi=150,
         )
-
-
-def _subject_of(row: ScoreRow) -> _Subject:
-    return row.bank, row.hook_point
-
-
-def _select_rows(rows: Sequence[ScoreRow], subject: _Subject) -> list[ScoreRow]:
-    return [row for row in rows if _subject_of(row) == subject]
 
 
 def _choose_panels(rows: Sequence[ScoreRow], n_subjects: int) -> list[tuple[_DrawPanel, float]]:
@@ -134,15 +121,14 @@ def _draw_by_subject(
         zorder=0,
     )
     for number, (row, label) in enumerate(zip(first_rows, labels, strict=True)):
-        _draw(axes, [number], [row], number, label=label)
-    axes.set_xticks(
-        range(len(labels)),
-        labels,
-        rotation=30,
-        ha="right",
-    )
-    axes.set_title(f"all rows, k = {first_rows[0].k}")
-    axes.set_xlim(-0.5, len(labels) - 0.5)
+        _draw(
+            axes,
+            [number],
+            [row],
+            number,
+            label=label,
+        )
+    _name_places(axes, labels, f"all rows, k = {first_rows[0].k}")
 
 
 def _draw_by_subset(
@@ -153,37 +139,43 @@ def _draw_by_subset(
     k = groups[0][0].k
     of_k = [[row for row in group if row.k == k] for group in groups]
     subset_labels = label_subsets(row.part for group in of_k for row in group)
-    place = {subset: number for number, subset in enumerate(subset_labels)}
+    places = list(subset_labels)
     for number, group in enumerate(of_k):
         shift = 0.8 * (number + 0.5) / len(labels) - 0.4
-        _draw(axes, [place[row.part] + shift for row in group], group, number)
+        _draw(axes, [places.index(row.part) + shift for row in group], group, number)
+    _name_places(axes, list(subset_labels.values()), f"parts, k = {k}")
+
+
+def _name_places(
+    axes: "Axes",
+    labels: Sequence[str],
+    title: str,
+) -> None:
     axes.set_xticks(
-        range(len(place)),
-        list(subset_labels.values()),
+        range(len(labels)),
+        labels,
         rotation=30,
         ha="right",
     )
-    axes.set_title(f"parts, k = {k}")
-    axes.set_xlim(-0.5, len(place) - 0.5)
+    axes.set_title(title)
+    axes.set_xlim(-0.5, len(labels) - 0.5)
 
 
 def _label_subjects(
     rows: Sequence[ScoreRow],
-    subjects: Sequence[_Subject],
+    subjects: Sequence[tuple[str, str]],
 ) -> list[str]:
     """Label each bank and hook point by what tells it from the others.
 
     A bank is called by its checkpoint if every bank has another one.
     """
-    checkpoints = {row.bank: PurePath(row.checkpoint).name for row in rows}
-    bank_labels = checkpoints
-    distinct = set(checkpoints.values())
-    if "" in distinct or len(distinct) < len(checkpoints):
-        bank_labels = {bank: bank for bank in checkpoints}
-    has_several_hook_points = len({hook_point for _, hook_point in subjects}) > 1
-    if not has_several_hook_points:
+    bank_labels = {row.bank: PurePath(row.checkpoint).name for row in rows}
+    distinct = set(bank_labels.values())
+    if "" in distinct or len(distinct) < len(bank_labels):
+        bank_labels = {bank: bank for bank in bank_labels}
+    if len({hook_point for _, hook_point in subjects}) == 1:
         return [bank_labels[bank] for bank, _ in subjects]
-    if len(checkpoints) == 1:
+    if len(bank_labels) == 1:
         return [hook_point for _, hook_point in subjects]
     return [f"{bank_labels[bank]}, {hook_point}" for bank, hook_point in subjects]
 

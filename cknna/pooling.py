@@ -1,6 +1,5 @@
 """Pools the output of a module to one vector for each row of the batch."""
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -49,8 +48,7 @@ def pool_rows(
         values = _pool_tokens(values, pool, mask)
     n_parts = len(values) // n_rows
     if cameras_first:
-        by_part = values.unflatten(0, (n_parts, n_rows))
-        values = by_part.transpose(0, 1)
+        values = values.unflatten(0, (n_parts, n_rows)).transpose(0, 1)
     # The network may go on working in place, so the result is always a copy.
     return values.reshape(n_rows, -1).clone()
 
@@ -70,23 +68,16 @@ def _pool_tokens(
                 got="none for this policy type" if mask is None else f"one of {tuple(mask.shape)}",
                 hint="Use --pool mean, first or last.",
             )
-        mask = torch.ones(
-            shape,
-            dtype=torch.bool,
-            device=values.device,
-        )
+        mask = values.new_ones(shape, dtype=torch.bool)
     if pool == "mean":
         return values.mean(dim=1)
     if pool == "masked-mean":
-        real = torch.where(mask[..., None], values, 0)
-        n_real = mask.sum(dim=1, keepdim=True)
-        return real.sum(dim=1) / n_real
+        return torch.where(mask[..., None], values, 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
     if pool == "first":
         index = _find_first(mask)
     else:
         index = mask.shape[1] - 1 - _find_first(mask.flip(1))
-    rows = torch.arange(len(values), device=values.device)
-    return values[rows, index]
+    return values[torch.arange(len(values), device=values.device), index]
 
 
 def _find_first(mask: Bool[torch.Tensor, "row token"]) -> Int64[torch.Tensor, " row"]:
@@ -103,13 +94,9 @@ def find_tensor(output: Any) -> torch.Tensor | None:
         return output
     if hasattr(output, "last_hidden_state"):
         return output.last_hidden_state
-    parts: Iterable[Any] = ()
     if isinstance(output, dict):
-        parts = output.values()
-    elif isinstance(output, (list, tuple)):
-        parts = output
-    for part in parts:
-        tensor = find_tensor(part)
-        if tensor is not None:
-            return tensor
-    return None
+        output = output.values()
+    elif not isinstance(output, (list, tuple)):
+        return None
+    tensors = map(find_tensor, output)
+    return next((tensor for tensor in tensors if tensor is not None), None)

@@ -1,6 +1,6 @@
 """Opens a recording of observations, of whichever kind it is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -16,23 +16,20 @@ def open_recording(path: Path) -> Iterator[RecordedObservation]:
     Raises:
         WhiskerError: it is none of these, or its first observation cannot be read.
     """
-    recording = _find_reader(path)(path)
-    first = next(recording, None)
-    return iter(()) if first is None else chain([first], recording)
-
-
-def _find_reader(path: Path) -> Callable[[Path], Iterator[RecordedObservation]]:
     from policies.lerobot_dataset import is_dataset, read_dataset
 
     if path.suffix in (".hdf5", ".h5"):
-        return read_demonstrations
-    if is_dataset(path):
-        return read_dataset
-    if (path / "run.json").exists():
-        return read_run
-    raise WhiskerError(
-        f"recording {str(path)!r}",
-        expected="a run folder, a LIBERO demonstration file (.hdf5) or the folder of a "
-        "LeRobotDataset",
-        got="something else" if path.exists() else "nothing there",
-    )
+        recording = read_demonstrations(path)
+    elif is_dataset(path):
+        recording = read_dataset(path)
+    elif (path / "run.json").exists():
+        recording = read_run(path)
+    else:
+        raise WhiskerError(
+            f"recording {str(path)!r}",
+            expected="a run folder, a LIBERO demonstration file (.hdf5) or the folder of a "
+            "LeRobotDataset",
+            got="something else" if path.exists() else "nothing there",
+        )
+    first = next(recording, None)
+    return iter(()) if first is None else chain([first], recording)

@@ -4,7 +4,8 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan, nan
+from itertools import combinations
+from math import nan
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -23,6 +24,8 @@ from sim.errors import WhiskerError, WhiskerWarning
 ALL = "all"
 # Below this many rows, chance alone gives a score as high as published ones.
 _FEW_ROWS = 100
+# Intervals and nulls need neighbours beyond k: twice as many are searched for.
+_DEPTH = 2
 # With fewer arrangements than this, p cannot fall below 0.05.
 _FEW_ARRANGEMENTS = 20
 
@@ -107,6 +110,14 @@ class Comparison:
     test: PairedTest
 
 
+def group_by_subject(rows: Iterable[ScoreRow]) -> dict[tuple[str, str], list[ScoreRow]]:
+    """Return (bank, hook point) → its rows, in the order of the rows."""
+    groups: dict[tuple[str, str], list[ScoreRow]] = {}
+    for row in rows:
+        groups.setdefault((row.bank, row.hook_point), []).append(row)
+    return groups
+
+
 def name_banks(banks: Sequence[FeatureBank]) -> list[str]:
     """Return the name of each bank: its folder, or its whole path if two folders share a name."""
     names = [bank.path.resolve().name for bank in banks]
@@ -152,8 +163,13 @@ def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
     Raises:
         WhiskerError: no score is defined for all rows.
     """
-    everything = np.ones(len(pair.a), bool)
-    yield from _score_subset(pair, ALL, everything, config.topk, config)
+    yield from _score_subset(
+        pair,
+        ALL,
+        np.ones(len(pair.a), bool),
+        config.topk,
+        config,
+    )
     for subset, rows in pair.subsets.items():
         topk = tuple(k for k in config.topk if rows.sum() > 2 * k)
         if not topk:
@@ -161,39 +177,35 @@ def score_pair(pair: Pair, config: ScoreConfig) -> Iterator[ScoreRow]:
         try:
             yield from _score_subset(pair, subset, rows, topk, config)
         except WhiskerError as error:
-            message = f"{pair.bank}, {subset}: no score. {error}"
-            warnings.warn(message, WhiskerWarning, stacklevel=2)
+            warnings.warn(f"{pair.bank}, {subset}: no score. {error}", WhiskerWarning, stacklevel=2)
 
 
 def compare(banks: Sequence[FeatureBank], config: ScoreConfig) -> Iterator[Comparison]:
     """Compare every two banks of the same recorded moments."""
-    named = zip(banks, name_banks(banks), strict=True)
-    recorded = []
-    for bank, name in named:
-        if bank.checksum is not None:
-            recorded.append((bank, name))
-    for i, (first, first_name) in enumerate(recorded):
-        for second, second_name in recorded[i + 1 :]:
-            if not _are_shared([first, second]):
-                continue
-            reference = load_reference(first, config.against)
-            episode = first.episode
-            a, b = _search(first.features(), reference, config.topk, config, episode)
-            other, _ = _search(second.features(), reference, config.topk, config, episode)
-            for k in config.topk:
-                test = compute_paired_test(a, other, b, k, episode, config.variant)
-                yield Comparison(first_name, second_name, k, test)
-
-
-def _search(
-    features: np.ndarray,
-    reference: np.ndarray,
-    topk: Sequence[int],
-    config: ScoreConfig,
-    episode: np.ndarray | None,
-) -> tuple[Neighbors, Neighbors]:
-    """Find neighbours to the depth that intervals and nulls need."""
-    return search(features, reference, topk, episode, config.exclude_same_episode, depth=2)
+    for (first, first_name), (second, second_name) in combinations(
+        zip(banks, name_banks(banks), strict=True), 2
+    ):
+        if not _are_shared([first, second]):
+            continue
+        reference = load_reference(first, config.against)
+        episode = first.episode
+        options = (config.topk, episode, config.exclude_same_episode, _DEPTH)
+        a, b = search(first.features(), reference, *options)
+        other, _ = search(second.features(), reference, *options)
+        for k in config.topk:
+            yield Comparison(
+                first_name,
+                second_name,
+                k,
+                compute_paired_test(
+                    a,
+                    other,
+                    b,
+                    k,
+                    episode,
+                    config.variant,
+                ),
+            )
 
 
 def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
@@ -206,7 +218,14 @@ def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
         WhiskerError: a bank is given twice, or the banks are rollouts of different policies, which
             visit different states.
     """
-    _check_distinct(banks)
+    for path, n in Counter(bank.path.resolve() for bank in banks).items():
+        if n > 1:
+            raise WhiskerError(
+                f"bank {path}",
+                expected="a different bank each time",
+                got="the same bank twice",
+                hint="Name it only once.",
+            )
     named = list(zip(banks, name_banks(banks), strict=True))
     own = {name: bank for bank, name in named if bank.description.kind == "rollout"}
     several_rollouts = _count_weights(own.values()) > 1
@@ -236,44 +255,23 @@ def check_comparable(banks: Sequence[FeatureBank], insists: bool) -> list[str]:
     return warnings
 
 
-def _check_distinct(banks: Sequence[FeatureBank]) -> None:
-    counts = Counter(bank.path.resolve() for bank in banks)
-    for path, n in counts.items():
-        if n > 1:
-            raise WhiskerError(
-                f"bank {path}",
-                expected="a different bank each time",
-                got="the same bank twice",
-                hint="Name it only once.",
-            )
-
-
-def _warn_of_weights(bank: FeatureBank, name: str) -> list[str]:
-    warnings = []
+def _warn_of_weights(bank: FeatureBank, name: str) -> Iterator[str]:
     if bank.description.looks_random:
-        warnings.append(f"{name}: the weights look random, or untrained")
+        yield f"{name}: the weights look random, or untrained"
     for what, value_range in bank.description.out_of_range_inputs.items():
-        warnings.append(
-            f"{name}: the weights were trained on something else: {what} is {value_range}"
-        )
-    return warnings
+        yield f"{name}: the weights were trained on something else: {what} is {value_range}"
 
 
 def _count_weights(banks: Iterable[FeatureBank]) -> int:
     """Return the number of different checkpoints."""
-    weights = set()
-    for bank in banks:
-        hashes = bank.description.files_sha256
-        weights.add(tuple(sorted(hashes.items())))
-    return len(weights)
+    return len({frozenset(bank.description.files_sha256.items()) for bank in banks})
 
 
 def _are_shared(banks: Sequence[FeatureBank]) -> bool:
     """Return whether all banks are of the same recorded moments."""
     checksums = [bank.checksum for bank in banks if bank.checksum is not None]
-    if len(checksums) < len(banks):
-        return False
-    return all(np.array_equal(checksum, checksums[0]) for checksum in checksums)
+    same = [np.array_equal(checksum, checksums[0]) for checksum in checksums]
+    return len(same) == len(banks) and all(same)
 
 
 def _score_subset(
@@ -290,7 +288,15 @@ def _score_subset(
         b = b[rows]
     episode = None if pair.episode is None else pair.episode[rows]
     strata = None if pair.task is None else pair.task[rows]
-    near_a, near_b = _search(a, b, topk, config, episode)
+    n_episodes = 0 if episode is None else len(np.unique(episode))
+    near_a, near_b = search(
+        a,
+        b,
+        topk,
+        episode,
+        config.exclude_same_episode,
+        _DEPTH,
+    )
     cka = compute_cka(*make_pair(a, b)) if config.cka else nan
     n_repeated = {
         "features": _count_repeated(a),
@@ -298,25 +304,27 @@ def _score_subset(
     }
     for k in topk:
         score = compute_score(near_a, near_b, k, config.variant)
-        null, null_notes = _compute_null(near_a, near_b, k, config, episode, strata)
-        low, high = _compute_interval(near_a, near_b, k, config, episode)
+        null, null_notes = _compute_null(
+            near_a,
+            near_b,
+            k,
+            config,
+            episode,
+            strata,
+        )
+        low = high = nan
+        if episode is not None and n_episodes >= MIN_EPISODES:
+            interval = compute_interval(near_a, near_b, k, episode, config.variant)
+            low, high = interval.low, interval.high
         yield ScoreRow(
             bank=pair.bank,
             policy=pair.policy,
             checkpoint=pair.checkpoint,
             hook_point=pair.hook_point,
             part=subset,
-            n=score.n,
-            n_episodes=0 if episode is None else len(np.unique(episode)),
-            k=k,
-            variant=config.variant,
-            cknna=score.cknna,
+            n_episodes=n_episodes,
             low=low,
             high=high,
-            mutual_knn=score.mutual_knn,
-            mutual_knn_chance=score.mutual_knn_chance,
-            n_tied_a=score.n_tied_a,
-            n_tied_b=score.n_tied_b,
             null=null.scheme if null else "none",
             observed=null.observed if null else nan,
             null_mean=null.null_mean if null else nan,
@@ -325,6 +333,7 @@ def _score_subset(
             cka=cka,
             notes=(*_make_notes(score, n_repeated), *null_notes),
             against=pair.against,
+            **vars(score),
         )
 
 
@@ -333,8 +342,7 @@ def _count_repeated(rows: Float32[np.ndarray, "row dim"]) -> int:
 
     Only their hashes are kept: a bank may be as large as the disk.
     """
-    distinct = {hash(row.tobytes()) for row in rows}
-    return len(rows) - len(distinct)
+    return len(rows) - len({hash(row.tobytes()) for row in rows})
 
 
 def _compute_null(
@@ -355,8 +363,14 @@ def _compute_null(
         return None, ["one episode: there is nothing to permute"]
     if strata is not None and len(np.unique(strata)) == 1:
         strata = None
-    permutations = Permutations(scheme, strata, config.permutations, config.seed)
-    null = compute_null(a, b, k, config.variant, episode, permutations)
+    null = compute_null(
+        a,
+        b,
+        k,
+        config.variant,
+        episode,
+        Permutations(scheme, strata, config.permutations, config.seed),
+    )
     if null.n_arrangements < _FEW_ARRANGEMENTS:
         notes.append(
             f"{null.n_arrangements:g} ways to exchange episodes of like length: p cannot tell much"
@@ -368,19 +382,6 @@ def _compute_null(
     return null, notes
 
 
-def _compute_interval(
-    a: Neighbors,
-    b: Neighbors,
-    k: int,
-    config: ScoreConfig,
-    episode: np.ndarray | None,
-) -> tuple[float, float]:
-    if episode is None or len(np.unique(episode)) < MIN_EPISODES:
-        return nan, nan
-    interval = compute_interval(a, b, k, episode, config.variant)
-    return interval.low, interval.high
-
-
 def _make_notes(score: CknnaScore, n_repeated: Mapping[str, int]) -> Iterator[str]:
     if score.n < _FEW_ROWS:
         yield (
@@ -390,14 +391,13 @@ def _make_notes(score: CknnaScore, n_repeated: Mapping[str, int]) -> Iterator[st
     for name, n in n_repeated.items():
         if n:
             yield f"{n} rows of the {name} repeat another"
-    n_tied_each = (score.n_tied_a, score.n_tied_b)
-    for name, n_tied in zip(n_repeated, n_tied_each, strict=True):
+    for name, n_tied in zip(n_repeated, (score.n_tied_a, score.n_tied_b), strict=True):
         if n_tied:
             yield (
                 f"{n_tied} rows of the {name} have ties at the k-th neighbour: tied rows count in "
                 "equal shares"
             )
-    if not isnan(score.cknna) and score.cknna > 1:
+    if score.cknna > 1:
         yield (
             "above 1: the unbiased score is no cosine; mutual edges can agree better than all "
             "edges do on the whole"

@@ -16,10 +16,6 @@ _HEADER_SIZE = 256
 _MAGIC = b"\x93NUMPY\x01\x00"
 
 
-# The type and the width of rows.
-type _Column = tuple[np.dtype, int]
-
-
 class RowFiles:
     """Several arrays with the same number of rows, one `<name>.npy` each, written together.
 
@@ -27,7 +23,11 @@ class RowFiles:
     when the headers of all files include it. Rows behind it are unfinished and are overwritten.
     """
 
-    def __init__(self, folder: Path, columns: Mapping[str, _Column]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        columns: Mapping[str, tuple[np.dtype, int]],
+    ) -> None:
         """Open the files for appending, and make those that do not exist.
 
         Args:
@@ -36,16 +36,22 @@ class RowFiles:
         Raises:
             WhiskerError: the files have other columns.
         """
-        self._columns: dict[str, _Column] = {}
-        for name, (dtype, width) in columns.items():
-            self._columns[name] = (np.dtype(dtype), width)
+        self._columns = columns
         self._paths = {name: folder / f"{name}.npy" for name in columns}
         for name, path in self._paths.items():
             if not path.exists():
                 path.write_bytes(self._header(name, 0))
         self.n_rows = count_rows(self._paths.values())
         for name, path in self._paths.items():
-            self._check_column(name, path)
+            dtype, width = columns[name]
+            stored = open_rows(path)
+            if stored.dtype != dtype or stored.shape[1] != width:
+                raise WhiskerError(
+                    f"bank file {str(path)!r}",
+                    expected=f"rows of {width} {dtype}",
+                    got=f"{stored.shape[1]} {stored.dtype}",
+                    hint="The file is of another policy or hook point: choose a new folder.",
+                )
         self._files = {name: path.open("r+b") for name, path in self._paths.items()}
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
@@ -68,7 +74,11 @@ class RowFiles:
         for file in self._files.values():
             file.close()
 
-    def _header(self, name: str, n_rows: int) -> bytes:
+    def _header(
+        self,
+        name: str,
+        n_rows: int,
+    ) -> bytes:
         dtype, width = self._columns[name]
         content = {
             "descr": dtype.str,
@@ -76,20 +86,11 @@ class RowFiles:
             "shape": (n_rows, width),
         }
         length = _HEADER_SIZE - len(_MAGIC) - 2
-        text = repr(content).ljust(length - 1) + "\n"
-        length_bytes = length.to_bytes(2, "little")
-        return _MAGIC + length_bytes + text.encode("latin1")
-
-    def _check_column(self, name: str, path: Path) -> None:
-        dtype, width = self._columns[name]
-        stored = open_rows(path)
-        if stored.dtype != dtype or stored.shape[1] != width:
-            raise WhiskerError(
-                f"bank file {str(path)!r}",
-                expected=f"rows of {width} {dtype}",
-                got=f"{stored.shape[1]} {stored.dtype}",
-                hint="The file is of another policy or hook point: choose a new folder.",
-            )
+        return (
+            _MAGIC
+            + length.to_bytes(2, "little")
+            + (repr(content).ljust(length - 1) + "\n").encode("latin1")
+        )
 
 
 def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
@@ -101,12 +102,7 @@ def open_rows(path: Path, n_rows: int | None = None) -> np.ndarray:
     try:
         # numpy cannot map a file without content.
         is_empty = path.stat().st_size == _HEADER_SIZE
-        rows = np.load(
-            path,
-            mmap_mode=None if is_empty else "r",
-            allow_pickle=False,
-        )
-        return rows[:n_rows]
+        return np.load(path, None if is_empty else "r", allow_pickle=False)[:n_rows]
     except (OSError, ValueError, EOFError) as error:
         raise WhiskerError(
             f"bank file {str(path)!r}",

@@ -97,8 +97,6 @@ class CknnaScore:
             k / (rows to choose from).
         n_tied_a, n_tied_b: number of rows with more rows at the k-th cosine than places left, which
             share them equally.
-        n_candidates_min: smallest number of rows that a row could choose from: n - 1, or less
-            without its own episode.
     """
 
     n: int
@@ -109,7 +107,6 @@ class CknnaScore:
     mutual_knn_chance: float
     n_tied_a: int
     n_tied_b: int
-    n_candidates_min: int
 
 
 def score(
@@ -143,13 +140,11 @@ def search(
     n = rows_a.n
     check_topk(topk, n)
     k = max(topk)
-    deep = k
-    if depth > 1:
-        n_excluded = 1
-        if exclude_same_group and groups is not None:
-            _, lengths = np.unique(groups, return_counts=True)
-            n_excluded = int(lengths.max())
-        deep = max(k, min(depth * k, n - n_excluded))
+    n_excluded = 1
+    if exclude_same_group and groups is not None:
+        _, lengths = np.unique(groups, return_counts=True)
+        n_excluded = int(lengths.max())
+    deep = max(k, min(depth * k, n - n_excluded))
     a = find_neighbors(rows_a, deep, groups, exclude_same_group)
     b = find_neighbors(rows_b, deep, groups, exclude_same_group)
     return a, b
@@ -165,17 +160,15 @@ def compute_score(
     a = a.first(k)
     b = b.first(k)
     cknna = Scorer(a, b, k, variant).score_against(b)
-    n_mutual = sum_weights(find_mutual_edges(a, b))
     return CknnaScore(
         n=a.n,
         k=k,
         variant=variant,
         cknna=cknna,
-        mutual_knn=n_mutual / (a.n * k),
+        mutual_knn=sum_weights(find_mutual_edges(a, b)) / (a.n * k),
         mutual_knn_chance=float((k / a.n_candidates).mean()),
         n_tied_a=a.n_tied,
         n_tied_b=b.n_tied,
-        n_candidates_min=int(a.n_candidates.min()),
     )
 
 
@@ -187,7 +180,7 @@ class Scorer:
         a: Neighbors,
         b: Neighbors,
         k: int,
-        variant: str = DEFAULT_VARIANT,
+        variant: str,
     ) -> None:
         if variant not in VARIANTS:
             raise UnknownNameError("CKNNA variant", variant, VARIANTS)
@@ -213,8 +206,7 @@ class Scorer:
             self._root = sqrt(own_a * own_b) + self._variant.constant
 
     def score_against(self, b: Neighbors) -> float:
-        edges = find_mutual_edges(self._a, b.first(self._k))
-        return self._variant.alignment(edges) / self._root
+        return self._variant.alignment(find_mutual_edges(self._a, b.first(self._k))) / self._root
 
 
 def compute_cka(

@@ -67,12 +67,10 @@ def load_reference(bank: FeatureBank, against: str) -> Float32[np.ndarray, "row 
     if against == STATE:
         return bank.state
     name = _resolve(against)
-    episodes = []
-    for path, steps in _find_episodes(bank):
-        episodes.append(_read_series(path, name, steps))
-    series = np.concatenate(episodes)
-    subject = f"series {name!r} of bank {str(bank.path)!r}"
-    _check_series(subject, series)
+    series = np.concatenate(
+        [_read_series(path, name, steps) for path, steps in _find_episodes(bank)]
+    )
+    _check_series(f"series {name!r} of bank {str(bank.path)!r}", series)
     return lift(series)
 
 
@@ -82,15 +80,12 @@ def lift(series: Float64[np.ndarray, "row dim"]) -> Float32[np.ndarray, "row dim
     The rows must not all be equal.
     """
     centred = series - series.mean(axis=0)
-    squares = (centred**2).sum(axis=1)
-    scale = np.sqrt(squares.mean())
-    far = np.full(len(series), FAR)
-    return np.column_stack([centred / scale, far]).astype(np.float32)
+    scale = np.sqrt((centred**2).sum(axis=1).mean())
+    return np.column_stack([centred / scale, np.full(len(series), FAR)]).astype(np.float32)
 
 
 def _check_series(subject: str, series: Float64[np.ndarray, "row dim"]) -> None:
-    is_defined = np.isfinite(series).all(axis=1)
-    undefined = np.count_nonzero(~is_defined)
+    undefined = np.count_nonzero(~np.isfinite(series).all(axis=1))
     if undefined:
         raise WhiskerError(
             subject,
@@ -113,15 +108,6 @@ def _resolve(against: str) -> str:
 
 def _find_episodes(bank: FeatureBank) -> Iterator[tuple[Path, Int64[np.ndarray, " row"]]]:
     """Yield the file of each episode of a bank, and the steps of its rows."""
-    folder = _find_run(bank) / _EPISODES_FOLDER
-    starts = np.flatnonzero(np.diff(bank.episode, prepend=-1))
-    steps_of_episode = np.split(bank.step, starts[1:])
-    for start, steps in zip(starts, steps_of_episode, strict=True):
-        task = bank.tasks[bank.task_index[start]]
-        yield folder / task / f"{bank.episode_index[start]}.npz", steps
-
-
-def _find_run(bank: FeatureBank) -> Path:
     run = bank.path
     if bank.description.kind != "rollout":
         run = Path(bank.description.source)
@@ -133,7 +119,12 @@ def _find_run(bank: FeatureBank) -> Path:
             got=f"{str(run)!r}, {problem}",
             hint="Score it against state, or from the folder in which cknna extract was run.",
         )
-    return run
+    folder = run / _EPISODES_FOLDER
+    starts = np.flatnonzero(np.diff(bank.episode, prepend=-1))
+    steps_of_episode = np.split(bank.step, starts[1:])
+    for start, steps in zip(starts, steps_of_episode, strict=True):
+        task = bank.tasks[bank.task_index[start]]
+        yield folder / task / f"{bank.episode_index[start]}.npz", steps
 
 
 def _read_series(
@@ -164,8 +155,7 @@ def _read_series(
             got=repr(error),
         ) from error
     if len(series) == n_steps:
-        undefined = np.full_like(series[:1], np.nan)
-        series = np.vstack([series, undefined])
+        series = np.vstack([series, np.full_like(series[:1], np.nan)])
     return series[steps]
 
 
@@ -177,5 +167,4 @@ def _is_series(
     array = arrays[name]
     if array.ndim not in (1, 2) or name in _OF_PREDICTIONS:
         return False
-    has_rows = len(array) in (n_steps, n_steps + 1)
-    return has_rows and array.dtype.kind in "fiub"
+    return len(array) - n_steps in (0, 1) and array.dtype.kind in "fiub"

@@ -20,9 +20,8 @@ THIRDS = ("early", "middle", "late")
 
 def find_subsets(bank: FeatureBank) -> dict[str, _Rows]:
     """Return subset → its rows, leaving out subsets with all rows or none."""
-    subsets = {}
-    for index, name in enumerate(bank.tasks):
-        subsets[f"{TASK}{name}"] = bank.task_index == index
+    tasks = enumerate(bank.tasks)
+    subsets = {f"{TASK}{name}": bank.task_index == index for index, name in tasks}
     if bank.rollout is not None:
         subsets["successes"] = bank.rollout.success
         subsets["failures"] = ~bank.rollout.success
@@ -37,25 +36,16 @@ def label_subsets(subsets: Iterable[str]) -> dict[str, str]:
     The label of a task leaves out words at its ends that all tasks share.
     """
     labels = {subset: subset for subset in subsets}
-    words = {}
-    for subset in labels:
-        if subset.startswith(TASK):
-            words[subset] = subset.removeprefix(TASK).split("_")
+    words = {
+        subset: subset.removeprefix(TASK).split("_") for subset in labels if subset.startswith(TASK)
+    }
     if len(words) == 1:
         return labels
-    n_first = _count_common(list(words.values()))
-    rest = [each[n_first:] for each in words.values()]
-    reversed_rest = [each[::-1] for each in rest]
-    n_last = _count_common(reversed_rest)
+    n_first = len(commonprefix(list(words.values())))
+    n_last = len(commonprefix([each[n_first:][::-1] for each in words.values()]))
     for name, each in words.items():
-        distinct = each[n_first : len(each) - n_last]
-        labels[name] = TASK + " ".join(distinct)
+        labels[name] = TASK + " ".join(each[n_first : len(each) - n_last])
     return labels
-
-
-def _count_common(words: list[list[str]]) -> int:
-    """Return the number of words with which all lists begin."""
-    return len(commonprefix(words))
 
 
 def _find_phases(bank: FeatureBank) -> dict[str, _Rows]:
@@ -74,6 +64,5 @@ def _find_phases(bank: FeatureBank) -> dict[str, _Rows]:
         }
     n_steps = np.zeros(n_episodes)
     np.maximum.at(n_steps, episode, bank.step + 1)
-    third = (3 * bank.step / n_steps[episode]).astype(int)
-    third = np.minimum(third, len(THIRDS) - 1)
+    third = np.minimum((3 * bank.step / n_steps[episode]).astype(int), len(THIRDS) - 1)
     return {name: third == index for index, name in enumerate(THIRDS)}

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import isnan
 from pathlib import Path
@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cknna.bank_description import AuditRow
-from cknna.report import Comparison, ScoreRow
+from cknna.features import name_first
+from cknna.report import Comparison, ScoreRow, group_by_subject
 from cknna.subsets import label_subsets
 from sim.files import atomic_write
 
@@ -39,13 +40,32 @@ def print_scores(
 ) -> None:
     """Print a table for each bank and hook point, followed by the notes on its scores."""
     labels = label_subsets(row.part for row in rows)
-    for bank, hook_point in dict.fromkeys((row.bank, row.hook_point) for row in rows):
-        of_bank = [row for row in rows if (row.bank, row.hook_point) == (bank, hook_point)]
+    columns = _COLUMNS
+    if mutual_knn:
+        columns = columns | _MUTUAL_KNN
+    if cka:
+        columns = columns | _CKA
+    for of_bank in group_by_subject(rows).values():
         _print_heading(console, of_bank[0])
-        table = _make_table(console.width, mutual_knn, cka)
+        # Only the column of subsets may wrap.
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=(0, int(console.width >= _ROOMY), 0, 0),
+            pad_edge=False,
+        )
+        table.add_column("rows", max_width=40)
+        for heading, (min_width, _) in columns.items():
+            table.add_column(
+                heading,
+                justify="right",
+                no_wrap=True,
+                min_width=min_width,
+            )
         for row in of_bank:
-            style = "" if row.p_value < _SIGNIFICANT else "dim"
-            table.add_row(labels[row.part], *_make_cells(row, mutual_knn, cka), style=style)
+            cells = [write(row) for _, write in columns.values()]
+            table.add_row(
+                labels[row.part], *cells, style="" if row.p_value < _SIGNIFICANT else "dim"
+            )
         console.print(table)
         _print_notes(console, of_bank, labels)
 
@@ -53,9 +73,8 @@ def print_scores(
 def _print_heading(console: Console, row: ScoreRow) -> None:
     bank = escape(row.bank)
     policy = f"{row.policy} ({row.checkpoint}), " if row.policy else ""
-    title = f"\n[bold]{bank}[/bold]: {escape(policy)}{row.hook_point}"
     console.print(
-        title,
+        f"\n[bold]{bank}[/bold]: {escape(policy)}{row.hook_point}",
         highlight=False,
         soft_wrap=True,
     )
@@ -71,74 +90,20 @@ def _print_heading(console: Console, row: ScoreRow) -> None:
         )
 
 
-def _make_table(
-    width: int,
-    mutual_knn: bool,
-    cka: bool,
-) -> Table:
-    """Make an empty table in which only the column of subsets may wrap."""
-    gap = 1 if width >= _ROOMY else 0
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        padding=(0, gap, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("rows", max_width=40)
-    min_widths = {
-        "n": 3,
-        "k": 2,
-        "score": 5,
-        "95 %": 12,
-        "null (95 %)": 13,
-        "p": 5,
-    }
-    if mutual_knn:
-        min_widths["mutual kNN\n(chance)"] = 13
-    if cka:
-        min_widths["CKA"] = 5
-    for heading, min_width in min_widths.items():
-        table.add_column(
-            heading,
-            justify="right",
-            no_wrap=True,
-            min_width=min_width,
-        )
-    return table
-
-
-def _make_cells(
-    row: ScoreRow,
-    mutual_knn: bool,
-    cka: bool,
-) -> list[str]:
-    cells = [
-        str(row.n),
-        str(row.k),
-        _number(row.cknna),
-        _interval(row),
-        f"{_number(row.null_mean)} ({_number(row.null_high)})",
-        _number(row.p_value),
-    ]
-    if mutual_knn:
-        chance = _number(row.mutual_knn_chance)
-        cells.append(f"{_number(row.mutual_knn)} ({chance})")
-    if cka:
-        cells.append(_number(row.cka))
-    return cells
-
-
 def _print_notes(
     console: Console,
     rows: Sequence[ScoreRow],
     labels: dict[str, str],
 ) -> None:
-    for note, subsets in _group_by_note(rows).items():
-        named = ", ".join(labels[subset] for subset in subsets[:_NAMED_SUBSETS])
-        n_more = len(subsets) - _NAMED_SUBSETS
-        more = f" and {n_more} more" if n_more > 0 else ""
-        text = f"  {named}{more}: {note}"
+    subsets_of: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            of_note = subsets_of.setdefault(note, [])
+            if row.part not in of_note:
+                of_note.append(row.part)
+    for note, subsets in subsets_of.items():
         console.print(
-            text,
+            f"  {name_first([labels[subset] for subset in subsets], _NAMED_SUBSETS)}: {note}",
             style="yellow",
             highlight=False,
             soft_wrap=True,
@@ -174,17 +139,17 @@ def print_audit(console: Console, rows: Sequence[AuditRow]) -> None:
             if name == "name" or value in ("", ()):
                 continue
             values = value if isinstance(value, tuple) else (value,)
-            shown = ", ".join(map(str, values))
-            table.add_row(name.replace("_", " "), shown)
+            table.add_row(name.replace("_", " "), ", ".join(map(str, values)))
         console.print(table)
 
 
 def save_json(path: Path, rows: Sequence[ScoreRow]) -> None:
     """Save a list of rows. JSON has no nan, so undefined numbers become null."""
-    content = []
-    for row in rows:
-        columns = asdict(row).items()
-        content.append({name: _as_json(value) for name, value in columns})
+    # Of all values only nan differs from itself.
+    content = [
+        {name: value if value == value else None for name, value in asdict(row).items()}
+        for row in rows
+    ]
     text = json.dumps(
         content,
         indent=1,
@@ -194,24 +159,23 @@ def save_json(path: Path, rows: Sequence[ScoreRow]) -> None:
         unfinished.write_text(text + "\n", encoding="utf-8")
 
 
-def _group_by_note(rows: Sequence[ScoreRow]) -> dict[str, list[str]]:
-    """Return note → the subsets that it is about."""
-    subsets: dict[str, list[str]] = {}
-    for row in rows:
-        for note in row.notes:
-            of_note = subsets.setdefault(note, [])
-            if row.part not in of_note:
-                of_note.append(row.part)
-    return subsets
-
-
 def _number(value: float) -> str:
     return "-" if isnan(value) else f"{value:.3f}"
 
 
-def _interval(row: ScoreRow) -> str:
-    return "-" if isnan(row.low) else f"{row.low:.3f}..{row.high:.3f}"
-
-
-def _as_json(value: object) -> object:
-    return None if isinstance(value, float) and isnan(value) else value
+# Heading → the smallest width of the column, and its cell.
+_COLUMNS: dict[str, tuple[int, Callable[[ScoreRow], str]]] = {
+    "n": (3, lambda row: str(row.n)),
+    "k": (2, lambda row: str(row.k)),
+    "score": (5, lambda row: _number(row.cknna)),
+    "95 %": (12, lambda row: "-" if isnan(row.low) else f"{row.low:.3f}..{row.high:.3f}"),
+    "null (95 %)": (13, lambda row: f"{_number(row.null_mean)} ({_number(row.null_high)})"),
+    "p": (5, lambda row: _number(row.p_value)),
+}
+_MUTUAL_KNN = {
+    "mutual kNN\n(chance)": (
+        13,
+        lambda row: f"{_number(row.mutual_knn)} ({_number(row.mutual_knn_chance)})",
+    )
+}
+_CKA = {"CKA": (5, lambda row: _number(row.cka))}

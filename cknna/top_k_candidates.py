@@ -36,8 +36,7 @@ class TopKCandidates:
         self._error = error
         self._k = k
         self._threshold = np.full(len(error), LOWEST, np.float32)
-        shape = (len(error), k + 1)
-        self._largest = np.full(shape, -np.inf, np.float32)
+        self._largest = np.full((len(error), k + 1), -np.inf, np.float32)
         self._found: list[tuple[_Int32Pairs, _Int32Pairs, _Products]] = []
         self._lock = Lock()
         self.n_pairs = 0
@@ -57,7 +56,10 @@ class TopKCandidates:
             columns: which of all columns they are.
             transposed: the array was made for the rows of `columns`.
         """
-        self._begin_thresholds(products.T if transposed else products)
+        new = np.flatnonzero(self._threshold == LOWEST)
+        if len(new):
+            largest = find_nth_largest((products.T if transposed else products)[new], self._k + 1)
+            self._threshold[new] = np.maximum(largest - self._error[new], LOWEST)
         lowest = self._threshold - self._error
         if not transposed:
             lowest = lowest[:, None]
@@ -66,40 +68,26 @@ class TopKCandidates:
         if transposed:
             row, column = column, row
         product = products.ravel()[reaches]
-        self._remember(row, column + columns.start, product)
+        column = column + columns.start
+        with self._lock:
+            self._found.append((row.astype(np.int32), column.astype(np.int32), product))
+            self.n_pairs += len(row)
+            self._raise_thresholds(row, product)
 
     def result(self) -> tuple[_Int32Pairs, _Int32Pairs]:
         """Return the (row, column) pairs that are still candidates, sorted by row."""
-        columns = zip(*self._found, strict=True)
-        row, column, product = map(np.concatenate, columns)
-        lowest = self._threshold - self._error
-        still = product >= lowest[row]
+        row, column, product = map(np.concatenate, zip(*self._found, strict=True))
+        still = product >= (self._threshold - self._error)[row]
         row = row[still]
         column = column[still]
         by_row = np.argsort(row, kind="stable")
         return row[by_row], column[by_row]
 
-    def _begin_thresholds(self, products: Float32[np.ndarray, "row column"]) -> None:
-        """Set the threshold of rows that have none yet from their first products."""
-        new = np.flatnonzero(self._threshold == LOWEST)
-        if len(new):
-            largest = find_nth_largest(products[new], self._k + 1)
-            lowest = largest - self._error[new]
-            self._threshold[new] = np.maximum(lowest, LOWEST)
-
-    def _remember(
+    def _raise_thresholds(
         self,
         row: _IntPairs,
-        column: _IntPairs,
-        product: np.ndarray,
+        product: _Products,
     ) -> None:
-        pairs = (row.astype(np.int32), column.astype(np.int32), product)
-        with self._lock:
-            self._found.append(pairs)
-            self.n_pairs += len(row)
-            self._raise_thresholds(row, product)
-
-    def _raise_thresholds(self, row: _IntPairs, product: _Products) -> None:
         order = np.lexsort((-product, row))
         row = row[order]
         product = product[order]
@@ -113,15 +101,14 @@ class TopKCandidates:
         is_large = place < width
         group = group[is_large]
         place = place[is_large]
-        shape = (len(touched), 2 * width)
-        both = np.full(shape, -np.inf, np.float32)
+        both = np.full((len(touched), 2 * width), -np.inf, np.float32)
         both[:, :width] = self._largest[touched]
         both[group, width + place] = product[is_large]
         largest = np.partition(both, width, axis=1)[:, width:]
         self._largest[touched] = largest
-        reached = largest.min(1) - self._error[touched]
-        before = self._threshold[touched]
-        self._threshold[touched] = np.maximum(before, reached)
+        self._threshold[touched] = np.maximum(
+            self._threshold[touched], largest.min(1) - self._error[touched]
+        )
 
 
 def find_nth_largest(

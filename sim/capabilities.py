@@ -24,10 +24,7 @@ class Snapshots(Env, Protocol):
     def restore(self, snapshot: SnapshotVector) -> None:
         """Continue from a snapshot, bit for bit, whichever episode was running before."""
 
-    def simulate_ee_path(
-        self,
-        chunk: Chunk,
-    ) -> EePath:
+    def simulate_ee_path(self, chunk: Chunk) -> EePath:
         """Execute a chunk, and return `ee_pos_world` [m] before it and after each of its steps.
 
         The motion equals that of `step`, bit for bit, but success is not tracked: call `restore` or
@@ -125,9 +122,9 @@ def capability_methods(capability: type) -> frozenset[str]:
 
 def capability_methods_of(env: object) -> dict[str, Callable]:
     """Return name → method of all capabilities that an environment has. Wrappers forward these."""
-    names = {name for capability in CAPABILITIES for name in capability_methods(capability)}
-    methods = {name: getattr(env, name, None) for name in sorted(names)}
-    return {name: method for name, method in methods.items() if callable(method)}
+    names = frozenset().union(*map(capability_methods, CAPABILITIES))
+    methods = ((name, getattr(env, name, None)) for name in sorted(names))
+    return {name: method for name, method in methods if callable(method)}
 
 
 def provides[Capability](env: object, capability: type[Capability]) -> TypeIs[Capability]:
@@ -136,7 +133,7 @@ def provides[Capability](env: object, capability: type[Capability]) -> TypeIs[Ca
     Attributes are looked up on the instance, so that a wrapper has exactly the capabilities of the
     environment inside it.
     """
-    return all(callable(getattr(env, name, None)) for name in capability_methods(capability))
+    return capability_methods(capability) <= capability_methods_of(env).keys()
 
 
 def require[Capability](

@@ -45,10 +45,9 @@ def check_env(
         WhiskerError: whenever `make` raises one.
     """
     first = make()
+    alone: list[Readings] | Exception
     try:
-        alone: list[Readings] | Exception = play(
-            first, episode_index, random_actions(first, episode_index)
-        )
+        alone = play(first, episode_index, random_actions(first, episode_index))
     except Exception as error:
         alone = error
     close_check = _judge("close", partial(_close_twice, first))
@@ -75,11 +74,7 @@ def _judge(
         return ContractCheck(name, "failed", str(broken))
     except Exception as error:
         message = " ".join(str(error).split())
-        return ContractCheck(
-            name,
-            "failed",
-            f"it raised {type(error).__name__}: {message}",
-        )
+        return ContractCheck(name, "failed", f"it raised {type(error).__name__}: {message}")
 
 
 def _close_twice(env: Env) -> str:

@@ -1,6 +1,5 @@
 """Starts every command of the project, and turns its end into one line and an exit code."""
 
-import inspect
 import os
 import sys
 import warnings
@@ -38,7 +37,6 @@ def run_command(
     """
     if arguments is None:
         arguments = sys.argv[1:]
-    description = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")[0]
     print_warning = warnings.showwarning
 
     def show_warning(message, category, *where):
@@ -56,7 +54,6 @@ def run_command(
             tyro.cli,
             config_type,
             prog=name,
-            description=description,
             args=arguments,
             config=(tyro.conf.OmitArgPrefixes,),
         )
@@ -68,7 +65,10 @@ def run_command(
             warnings.showwarning = show_warning
             return command(config)
     except WhiskerError as error:
-        print(_with_name(name, str(error)), file=sys.stderr)
+        message = str(error)
+        # Some messages begin with the command's name already.
+        prefix = "" if message.startswith((f"{name}: ", f"{name} ")) else f"{name}: "
+        print(f"{prefix}{message}", file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -77,23 +77,22 @@ def run_command(
         return EXIT_DONE
 
 
-def _find_help(config_type: Any, name: str, arguments: Sequence[str]) -> str:
+def _find_help(
+    config_type: Any,
+    name: str,
+    arguments: Sequence[str],
+) -> str:
     """Return the help of the command, or of the subcommand that the arguments name."""
     if is_dataclass(config_type):
         return format_help(config_type, name)
     subcommands = {each.__metadata__[0].name: each.__origin__ for each in get_args(config_type)}
-    chosen = next((argument for argument in arguments if argument in subcommands), None)
-    if chosen is None:
-        return format_subcommands(subcommands, name)
-    return format_help(subcommands[chosen], f"{name} {chosen}")
+    for argument in arguments:
+        if argument in subcommands:
+            return format_help(subcommands[argument], f"{name} {argument}")
+    return format_subcommands(subcommands, name)
 
 
 def say_progress(message: str) -> None:
     """Say on a terminal what takes long now. Pipes and log files get nothing."""
     if sys.stderr.isatty():
         print(message, file=sys.stderr, flush=True)
-
-
-def _with_name(name: str, message: str) -> str:
-    """Return the message with the command's name in front, unless it begins with it already."""
-    return message if message.startswith((f"{name}: ", f"{name} ")) else f"{name}: {message}"

@@ -15,7 +15,6 @@ from sim.contract_trial import (
     read,
     step_through,
 )
-from sim.env import StepResult
 from sim.errors import WhiskerError
 
 _NO_SNAPSHOTS = "it has no snapshots"
@@ -32,7 +31,10 @@ def check_success(trial: Trial) -> str:
     for n_steps in range(1, env.spec.max_steps + 1):
         result = env.step(expert.action())
         if result.success:
-            _check_goals_met(trial, result)
+            states = zip(env.spec.goals, result.progress, strict=True)
+            unmet = [repr(goal.name) for goal, progress in states if not progress.met]
+            if unmet:
+                raise BrokenError(f"it reports success although {', '.join(unmet)} is not met")
             return (
                 f"the scripted expert succeeds in episode {trial.index} after {n_steps} steps, "
                 "and every goal is met"
@@ -40,19 +42,6 @@ def check_success(trial: Trial) -> str:
     raise InconclusiveError(
         f"no success was seen: the scripted expert does not solve episode {trial.index}"
     )
-
-
-def _check_goals_met(trial: Trial, result: StepResult) -> None:
-    unmet = []
-    for goal, progress in zip(
-        trial.env.spec.goals,
-        result.progress,
-        strict=True,
-    ):
-        if not progress.met:
-            unmet.append(repr(goal.name))
-    if unmet:
-        raise BrokenError(f"it reports success although {', '.join(unmet)} is not met")
 
 
 def check_snapshot(trial: Trial) -> str:
@@ -66,21 +55,15 @@ def check_snapshot(trial: Trial) -> str:
     snapshot = env.snapshot()
     observation = bits_of(env.observe())
     expected = [read(env), *step_through(env, after)]
-    for is_elsewhere in (False, True):
-        when = "after an immediate restore"
-        if is_elsewhere:
-            when = "after a restore from another episode"
+    for when in ("after an immediate restore", "after a restore from another episode"):
+        if "another" in when:
             trial.enter_other_episode()
         env.restore(snapshot)
         if bits_of(env.snapshot()) != bits_of(snapshot):
             raise BrokenError(f"{when}, the snapshot differs")
         if bits_of(env.observe()) != observation:
             raise BrokenError(f"{when}, the observation differs")
-        expect_same(
-            expected,
-            [read(env), *step_through(env, after)],
-            when,
-        )
+        expect_same(expected, [read(env), *step_through(env, after)], when)
     return "continues bit for bit after a restore, immediate or from another episode"
 
 

@@ -7,7 +7,6 @@ contract is broken, and `InconclusiveError` if it cannot tell.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float64
 
 from sim.capabilities import (
     CAPABILITIES,
@@ -24,6 +23,8 @@ from sim.contract_capability_checks import (
 )
 from sim.contract_trial import (
     N_STEPS,
+    READ,
+    Bounds,
     BrokenError,
     InconclusiveError,
     Readings,
@@ -43,13 +44,12 @@ from sim.render_counter import count_renders
 def _check_spec(trial: Trial) -> str:
     spec = trial.env.spec
     action = spec.action
-    _check_length("state_units", spec.state_units, len(spec.state_names))
+    lengths = {"state_units": (len(spec.state_units), len(spec.state_names))}
     for field in ("units", "low", "high"):
-        _check_length(
-            f"action.{field}",
-            getattr(action, field),
-            action.dim,
-        )
+        lengths[f"action.{field}"] = (len(getattr(action, field)), action.dim)
+    for field, (n_entries, n_names) in lengths.items():
+        if n_entries != n_names:
+            raise BrokenError(f"{field} has {n_entries} entries for {n_names} names")
     if not 0 <= action.gripper_index < action.dim:
         raise BrokenError(
             f"gripper_index {action.gripper_index} is outside the {action.dim} action dimensions"
@@ -62,17 +62,8 @@ def _check_spec(trial: Trial) -> str:
     return f"declares {state}, {_count(action.dim, 'action')}, {_count(len(spec.goals), 'goal')}"
 
 
-def _check_length(
-    field: str,
-    entries: tuple,
-    n_names: int,
-) -> None:
-    if len(entries) != n_names:
-        raise BrokenError(f"{field} has {len(entries)} entries for {n_names} names")
-
-
 def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def _check_capabilities(trial: Trial) -> str:
@@ -82,8 +73,9 @@ def _check_capabilities(trial: Trial) -> str:
         methods = capability_methods(capability)
         missing = methods - present
         if missing and methods & present:
-            lacking = ", ".join(sorted(missing))
-            raise BrokenError(f"the capability '{name}' is incomplete: it lacks {lacking}")
+            raise BrokenError(
+                f"the capability '{name}' is incomplete: it lacks {', '.join(sorted(missing))}"
+            )
         if not missing:
             complete.append(name)
     return f"has {', '.join(complete)}" if complete else "has no capability beyond the core"
@@ -92,11 +84,7 @@ def _check_capabilities(trial: Trial) -> str:
 def _check_reset(trial: Trial) -> str:
     env = trial.env
     trial.enter_other_episode()
-    expect_same(
-        trial.reference,
-        play(env, trial.index, trial.actions),
-        "after another episode",
-    )
+    expect_same(trial.reference, play(env, trial.index, trial.actions), "after another episode")
     env.reset(trial.index)
     first_observation = bits_of(env.observe())
     env.reset(trial.other_index)
@@ -104,8 +92,9 @@ def _check_reset(trial: Trial) -> str:
     env.reset(trial.index)
     if bits_of(env.observe()) != first_observation:
         raise BrokenError("after other resets, the observation of the same episode differs")
-    readings = [read(env), *step_through(env, trial.actions)]
-    expect_same(trial.reference, readings, "after several resets")
+    expect_same(
+        trial.reference, [read(env), *step_through(env, trial.actions)], "after several resets"
+    )
     return (
         f"episode {trial.index} starts and continues identically, in a new environment and after "
         "any other resets"
@@ -113,8 +102,7 @@ def _check_reset(trial: Trial) -> str:
 
 
 def _check_observation(trial: Trial) -> str:
-    env = trial.env
-    env.reset(trial.index)
+    env = trial.start()
     observation = env.observe()
     spec = env.spec
     images = {name: (image.dtype.name, image.shape) for name, image in observation.images.items()}
@@ -144,8 +132,7 @@ def _check_observation(trial: Trial) -> str:
 
 
 def _check_looking(trial: Trial) -> str:
-    env = trial.env
-    env.reset(trial.index)
+    env = trial.start()
     readings = [read(env)]
     for action in trial.actions:
         env.observe()
@@ -158,21 +145,20 @@ def _check_rendering(trial: Trial) -> str:
     env = trial.env
     if not env.spec.cameras:
         raise InconclusiveError("it observes no camera")
-    with count_renders() as renders:
+    with count_renders() as in_observe:
         env.reset(trial.other_index)
         env.observe()
-        n_in_observe = renders.n_calls
-        renders.n_calls = 0
+    with count_renders() as elsewhere:
         play(env, trial.index, trial.actions)
         if provides(env, Snapshots):
             env.restore(env.snapshot())
             env.simulate_ee_path(trial.actions)
-        n_elsewhere = renders.n_calls
-    if n_elsewhere:
+    if elsewhere.n_calls:
         raise BrokenError(
-            f"it renders outside of observe(): {n_elsewhere} calls in one reset and {N_STEPS} steps"
+            f"it renders outside of observe(): {elsewhere.n_calls} calls in one reset and "
+            f"{N_STEPS} steps"
         )
-    if not n_in_observe:
+    if not in_observe.n_calls:
         raise InconclusiveError(
             "its rendering cannot be counted here: it happens in another process or through other "
             "functions"
@@ -181,15 +167,10 @@ def _check_rendering(trial: Trial) -> str:
 
 
 def _check_returned_arrays(trial: Trial) -> str:
-    env = trial.env
-    env.reset(trial.index)
-    returned = {
-        "observe": env.observe(),
-        "step": env.step(trial.actions[0]),
-        "state": env.state(),
-        "progress": env.progress(),
-        "ee_pos_world": env.ee_pos_world(),
-    }
+    env = trial.start()
+    returned = {"observe": env.observe(), "step": env.step(trial.actions[0])}
+    for name in READ:
+        returned[name] = getattr(env, name)()
     if provides(env, Snapshots):
         returned["snapshot"] = env.snapshot()
     before = {name: bits_of(value) for name, value in returned.items()}
@@ -204,33 +185,24 @@ def _check_returned_arrays(trial: Trial) -> str:
 
 
 def _check_clipping(trial: Trial) -> str:
-    env = trial.env
-    env.reset(trial.index)
+    env = trial.start()
     if any(env.step(action).clipped for action in trial.actions):
         raise BrokenError("`clipped` is true for an action inside the bounds")
-    bounded = _bounded_dimensions(trial)
-    if not bounded:
+    spec = env.spec.action
+    is_bounded = np.isfinite(spec.low) & np.isfinite(spec.high)
+    if spec.gripper_is_binary:
+        # Its command counts by its side of the middle, so that nothing is clipped.
+        is_bounded[spec.gripper_index] = False
+    if not is_bounded.any():
         raise InconclusiveError("its actions have no bounds")
-    unclipped = [name for index, name in bounded.items() if not _reports_clipping(trial, index)]
+    bounded = np.flatnonzero(is_bounded).tolist()
+    unclipped = [spec.names[index] for index in bounded if not _reports_clipping(trial, index)]
     if unclipped:
         raise InconclusiveError(
             f"actions beyond the bounds of {', '.join(unclipped)} are executed as they are: "
             "nothing is clipped"
         )
     return "`clipped` is true for actions beyond the bounds, and false inside"
-
-
-def _bounded_dimensions(trial: Trial) -> dict[int, str]:
-    """Return index → name of the action dimensions with a finite range.
-
-    A binary gripper is left out: its command counts by its side of the middle, so that nothing is
-    clipped.
-    """
-    spec = trial.env.spec.action
-    is_bounded = np.isfinite(spec.low) & np.isfinite(spec.high)
-    if spec.gripper_is_binary:
-        is_bounded[spec.gripper_index] = False
-    return {index: name for index, name in enumerate(spec.names) if is_bounded[index]}
 
 
 def _reports_clipping(trial: Trial, index: int) -> bool:
@@ -248,40 +220,25 @@ def _reports_clipping(trial: Trial, index: int) -> bool:
         env.reset(trial.index)
         if env.step(action.astype(np.float32)).clipped:
             continue
-        if _is_clipped(trial, action, index, bound[index]):
+        at_bound = action.copy()
+        at_bound[index] = bound[index]
+        if _effect_of(trial, action) == _effect_of(trial, at_bound):
             name = env.spec.action.names[index]
             raise BrokenError(f"`clipped` is false for an action beyond the bounds of {name!r}")
         reports = False
     return reports
 
 
-def _is_clipped(
-    trial: Trial,
-    action: Float64[np.ndarray, " action_dim"],
-    index: int,
-    bound: float,
-) -> bool:
-    """Return whether an action beyond a bound has the same effect as the one at the bound."""
-    at_bound = action.copy()
-    at_bound[index] = bound
-    return _effect_of(trial, action) == _effect_of(trial, at_bound)
-
-
-def _effect_of(
-    trial: Trial,
-    action: Float64[np.ndarray, " action_dim"],
-) -> list[Readings]:
+def _effect_of(trial: Trial, action: Bounds) -> list[Readings]:
     """Return the readings while one action is repeated, without the results of `step`."""
-    actions = np.array([action] * N_STEPS, np.float32)
-    effect = play(trial.env, trial.index, actions)
+    effect = play(trial.env, trial.index, np.array([action] * N_STEPS, np.float32))
     for readings in effect:
         readings.pop("step", None)
     return effect
 
 
 def _check_progress(trial: Trial) -> str:
-    env = trial.env
-    env.reset(trial.index)
+    env = trial.start()
     _check_entries(trial)
     for action in trial.actions:
         result = env.step(action)

@@ -21,8 +21,11 @@ class InconclusiveError(Exception):
     """A check cannot tell whether the contract holds; the message says why."""
 
 
+# Methods that are read between two steps.
+READ = ("state", "progress", "ee_pos_world")
 # Method name → exact bits of its return value, between two steps.
 Readings = dict[str, Any]
+Bounds = Float64[np.ndarray, " action_dim"]
 Actions = Float32[np.ndarray, "step action_dim"]
 
 
@@ -45,20 +48,12 @@ def bits_of(value: object) -> Any:
 
 def read(env: Env) -> Readings:
     """Return the readings of an environment between two steps."""
-    return {
-        "state": bits_of(env.state()),
-        "progress": bits_of(env.progress()),
-        "ee_pos_world": bits_of(env.ee_pos_world()),
-    }
+    return {name: bits_of(getattr(env, name)()) for name in READ}
 
 
 def step_through(env: Env, actions: Actions) -> list[Readings]:
     """Execute actions, and return the readings after each of them."""
-    readings = []
-    for action in actions:
-        result = bits_of(env.step(action))
-        readings.append({"step": result, **read(env)})
-    return readings
+    return [{"step": bits_of(env.step(action)), **read(env)} for action in actions]
 
 
 def play(
@@ -74,13 +69,14 @@ def play(
 def random_actions(env: Env, episode_index: int) -> Actions:
     """Return `N_STEPS` random actions within the bounds; they depend on (task, episode) alone."""
     low, high = finite_bounds(env)
-    rng = episode_rng(env.spec.task, episode_index, _ACTION_STREAM)
-    return rng.uniform(low, high, (N_STEPS, len(low))).astype(np.float32)
+    return (
+        episode_rng(env.spec.task, episode_index, _ACTION_STREAM)
+        .uniform(low, high, (N_STEPS, len(low)))
+        .astype(np.float32)
+    )
 
 
-def finite_bounds(
-    env: Env,
-) -> tuple[Float64[np.ndarray, " action_dim"], Float64[np.ndarray, " action_dim"]]:
+def finite_bounds(env: Env) -> tuple[Bounds, Bounds]:
     """Return the actuators' range, with a finite value in place of every missing bound.
 
     A missing lower bound is 1 below the upper one, or -1. A missing upper bound is 2 above the
@@ -138,6 +134,11 @@ class Trial:
         if isinstance(self._reference, Exception):
             raise self._reference
         return self._reference
+
+    def start(self) -> Env:
+        """Begin the test episode, and return the environment."""
+        self.env.reset(self.index)
+        return self.env
 
     def enter_other_episode(self) -> None:
         """Put the environment into the middle of another episode."""

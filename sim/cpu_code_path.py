@@ -80,8 +80,7 @@ def read_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return found
-    first_processor = text.partition("\n\n")[0]
-    for line in first_processor.splitlines():
+    for line in text.partition("\n\n")[0].splitlines():
         name, _, value = (part.strip() for part in line.partition(":"))
         if name in found:
             found[name] = set(value.split()) if name == "flags" else value

@@ -70,11 +70,7 @@ def resolve(env_name: str) -> ResolvedName:
     """
     resolved = find(env_name)
     if resolved is None:
-        raise UnknownNameError(
-            "environment",
-            env_name.partition("@")[0],
-            _all_names(),
-        )
+        raise UnknownNameError("environment", env_name.partition("@")[0], _all_names())
     return resolved
 
 
@@ -124,13 +120,11 @@ def load_family(source: str) -> EnvFamily:
     subject = f"import of {source!r}"
     family = import_attribute(subject, source)
     if not isinstance(family, EnvFamily):
-        got = f"a {type(family).__name__}"
-        if isinstance(family, type):
-            got = f"the class {family.__name__}"
+        is_class = isinstance(family, type)
         raise WhiskerError(
             subject,
             expected="an instance of sim.families.EnvFamily",
-            got=got,
+            got=f"the class {family.__name__}" if is_class else f"a {type(family).__name__}",
         )
     return family
 

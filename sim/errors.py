@@ -22,13 +22,10 @@ class WhiskerError(Exception):
         self.expected = expected
         self.got = got
         self.hint = hint
-        findings = []
-        if expected:
-            findings.append(f"expected {expected}")
-        if got:
-            findings.append(f"got {got}")
-        head = f"{subject}: {', '.join(findings)}." if findings else f"{subject}."
-        super().__init__(f"{head} {hint}".rstrip())
+        stated = {"expected": expected, "got": got}
+        findings = ", ".join(f"{word} {text}" for word, text in stated.items() if text)
+        colon = ": " if findings else ""
+        super().__init__(f"{subject}{colon}{findings}. {hint}".rstrip())
 
 
 class UnknownNameError(WhiskerError):
@@ -41,12 +38,7 @@ class UnknownNameError(WhiskerError):
         known: Iterable[str],
     ) -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(
-            name,
-            known,
-            n=3,
-            cutoff=0.4,
-        )
+        close = difflib.get_close_matches(name, known, cutoff=0.4)
         others = ", ".join(one for one in known if one not in close)
         hints = []
         if close:

@@ -59,12 +59,7 @@ class RefusedPolicy:
     hint: str
 
     def as_error(self, subject: str) -> WhiskerError:
-        return WhiskerError(
-            subject,
-            expected=self.expected,
-            got=self.got,
-            hint=self.hint,
-        )
+        return WhiskerError(subject, **vars(self))
 
 
 class EnvFamily:
@@ -143,12 +138,10 @@ class EnvFamily:
 
     def camera_names(self, name: str) -> tuple[str, ...] | None:
         """Return `EnvSpec.camera_names` of an environment; None if that requires building it."""
-        del name
         return None
 
     def memory_gb(self, renders: bool) -> float:
         """Return the resident memory of one environment, 10⁹ bytes; 0 skips the check for it."""
-        del renders
         return 0.0
 
     def describe_cameras(self, cameras: Iterable[str]) -> dict[str, str]:
@@ -166,7 +159,6 @@ class EnvFamily:
             camera_names: of the environment.
             path: the part of its name after an @.
         """
-        del path
         return camera_names[:3]
 
     def base_xy_m(self, path: str | None) -> tuple[float, float] | None:
@@ -175,10 +167,13 @@ class EnvFamily:
         Args:
             path: the part of the environment's name after an @.
         """
-        del path
         return None
 
-    def other_action_form(self, name: str, action: ActionSpec) -> str:
+    def other_action_form(
+        self,
+        name: str,
+        action: ActionSpec,
+    ) -> str:
         """Return the flag that selects the same environment with delta instead of absolute actions.
 
         If its actions are deltas, the flag selects absolute ones. "" if there is no such
@@ -187,12 +182,10 @@ class EnvFamily:
         Args:
             name: of the environment, `EnvSpec.name`.
         """
-        del name, action
         return ""
 
     def name_in_degrees(self, name: str) -> str:
         """Return the name of the same environment with joints in degrees; "" if there is none."""
-        del name
         return ""
 
     def env_of_demonstrations(self, path: Path) -> str | None:
@@ -200,7 +193,6 @@ class EnvFamily:
 
         None if the file does not belong to this family.
         """
-        del path
         return None
 
     def record_demonstrations(self, request: DemoRequest) -> int:

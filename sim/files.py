@@ -18,15 +18,8 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
         path: its folder is created.
         sync: wait until the content is on the disk, so that not even a power cut leaves half of it.
     """
-    path.parent.mkdir(
-        parents=True,
-        exist_ok=True,
-    )
-    descriptor, name = tempfile.mkstemp(
-        dir=path.parent,
-        prefix=UNFINISHED_PREFIX,
-        suffix=path.suffix,
-    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(path.suffix, UNFINISHED_PREFIX, path.parent)
     try:
         yield Path(name)
         if sync:
@@ -34,7 +27,12 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
         os.chmod(name, 0o644)
         os.replace(name, path)
         if sync:
-            _sync_folder(path.parent)
+            # The folder's list of names.
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -57,12 +55,3 @@ def is_write_error(error: OSError, path: Path) -> bool:
 
 def _with_real_folder(path: Path) -> Path:
     return path.parent.resolve() / path.name
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write a folder's list of names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

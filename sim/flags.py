@@ -46,8 +46,7 @@ def find_flags(config_type: Any) -> Iterator[Flag]:
     """Yield the flags of a command's settings, in their order."""
     for field in fields(config_type):
         if is_dataclass(field.type):
-            for member in fields(field.type):
-                yield _make_flag(member, field.name)
+            yield from (_make_flag(member, field.name) for member in fields(field.type))
         else:
             yield _make_flag(field, "")
 
@@ -88,19 +87,15 @@ def make_config[Config](config_type: type[Config], **values: Any) -> Config:
     Raises:
         TypeError: the command has no such flag.
     """
-    grouped = group_values(config_type, values)
-    for field in fields(config_type):  # type: ignore[arg-type]
-        if is_dataclass(field.type) and isinstance(field.type, type) and field.name in grouped:
-            grouped[field.name] = field.type(**grouped[field.name])
-    return config_type(**grouped)
+    return replace_flags(config_type(), **values)
 
 
 def _make_flag(field: Field, group: str) -> Flag:
     notes = getattr(field.type, "__metadata__", ())
     kind = field.type.__origin__ if notes else field.type  # type: ignore[union-attr]
-    names = [note.name for note in notes if getattr(note, "name", None)]
+    names = (note.name for note in notes if getattr(note, "name", None))
     return Flag(
-        name=names[0] if names else field.name,
+        name=next(names, field.name),
         group=group,
         field=field,
         kind=kind,

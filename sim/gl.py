@@ -55,9 +55,8 @@ def choose_gl_backend() -> str:
     if installed == ["egl", "osmesa"] and find_context_fault("egl"):
         # A container can have the GPU and its library, but not the driver's graphics part.
         installed = ["osmesa"]
-    backend = installed[0] if installed else order[0]
-    os.environ["MUJOCO_GL"] = backend
-    return backend
+    os.environ["MUJOCO_GL"] = (*installed, *order)[0]
+    return os.environ["MUJOCO_GL"]
 
 
 def name_renderer() -> str:
@@ -80,12 +79,10 @@ def find_context_fault(backend: str) -> str:
 
     The test runs in a process of its own (0.1 to 0.3 s), because a faulty driver may crash or hang.
     """
-    command = [sys.executable, "-W", "ignore", "-c", _TRY_CONTEXT]
-    environment = os.environ | {"MUJOCO_GL": backend}
     try:
         tried = subprocess.run(
-            command,
-            env=environment,
+            [sys.executable, "-W", "ignore", "-c", _TRY_CONTEXT],
+            env=os.environ | {"MUJOCO_GL": backend},
             capture_output=True,
             timeout=_CONTEXT_TIMEOUT_S,
         )

@@ -4,7 +4,7 @@ import inspect
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -28,10 +28,13 @@ def format_help(config_type: Any, name: str) -> str:
             flags. The class variable `help_groups`, where there is one, sorts the command's own
             fields into groups: title → names of fields.
     """
-    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
-    text = inspect.cleandoc(config_type.__doc__).partition("Attributes:")[0].strip()
-    summary, *notes = text.split("\n\n")
-    positional = [f" {_usage(flag)}" for flag in find_flags(config_type) if flag.is_positional]
+    width = _find_width()
+    summary, *notes = _split_docstring(config_type)[0].strip().split("\n\n")
+    positional = [
+        f" [{flag.name.upper()}{' ...' if takes_several(flag) else ''}]"
+        for flag in find_flags(config_type)
+        if flag.is_positional
+    ]
     lines = [f"usage: {name}{''.join(positional)} [--flag value ...]", ""]
     lines += textwrap.wrap(" ".join(summary.split()), width)
     for title, flags in _sort_into_groups(config_type).items():
@@ -39,7 +42,11 @@ def format_help(config_type: Any, name: str) -> str:
         for flag, description in flags:
             lines += _format_flag(flag, description, width)
     for note in notes:
-        lines += ["", *_wrap_note(note, width)]
+        paragraph = note.split("\n")
+        # Examples are commands to copy, and stay as they are.
+        if not any(line.startswith(" ") for line in paragraph):
+            paragraph = textwrap.wrap(" ".join(paragraph), width)
+        lines += ["", *paragraph]
     return "\n".join(lines)
 
 
@@ -49,13 +56,11 @@ def format_subcommands(config_types: Mapping[str, Any], name: str) -> str:
     Args:
         config_types: subcommand → a dataclass as for `format_help`.
     """
-    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
+    width = _find_width()
     lines = [f"usage: {name} {{{','.join(config_types)}}} ...", ""]
     for subcommand, config_type in config_types.items():
-        summary = " ".join(inspect.cleandoc(config_type.__doc__).split("\n\n")[0].split())
-        body = textwrap.wrap(summary, width - _INDENT)
-        lines.append(f"  {subcommand:{_INDENT - 2}}{body[0]}")
-        lines += [" " * _INDENT + line for line in body[1:]]
+        summary = _split_docstring(config_type)[0].split("\n\n")[0]
+        lines += _hang(f"  {subcommand}", textwrap.wrap(" ".join(summary.split()), width - _INDENT))
     return "\n".join([*lines, "", f"`{name} <one of them> --help` shows its flags."])
 
 
@@ -75,43 +80,53 @@ def _sort_into_groups(config_type: Any) -> dict[str, list[_Described]]:
             of_groups.setdefault(title, []).append((flag, description))
         else:
             own[flag.name] = (flag, described[flag.name])
-    groups = {}
-    for title, names in getattr(config_type, "help_groups", {}).items():
-        groups[title] = [own.pop(name) for name in names]
-    groups |= of_groups
-    if own:
-        groups["more"] = list(own.values())
-    return groups
+    titles = getattr(config_type, "help_groups", {})
+    groups = {title: [own.pop(name) for name in names] for title, names in titles.items()}
+    return groups | of_groups | ({"more": list(own.values())} if own else {})
 
 
 def _describe_fields(config_type: Any) -> dict[str, str]:
     """Return field → its description in the docstrings of the class and its bases."""
     described = {}
     for owner in reversed(config_type.__mro__):
-        _, _, attributes = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:")
+        _, attributes = _split_docstring(owner)
         for entry in re.split(r"\n    (?=\w+: )", attributes):
             field, _, text = entry.strip().partition(": ")
             described[field] = " ".join(text.split())
     return described
 
 
-def _format_flag(flag: Flag, text: str, width: int) -> Iterator[str]:
-    if _shows_default(flag) and "Default:" not in text:
-        default = flag.field.default
+def _format_flag(
+    flag: Flag,
+    text: str,
+    width: int,
+) -> list[str]:
+    default = flag.field.default
+    is_shown = default not in (None, MISSING, ()) and not isinstance(default, bool)
+    if is_shown and "Default:" not in text:
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         text += f" Default: {shown}."
-    head = f"  {_invocation(flag)}"
-    body = textwrap.wrap(text, width - _INDENT, break_on_hyphens=False)
+    return _hang(
+        f"  {_invocation(flag)}", textwrap.wrap(text, width - _INDENT, break_on_hyphens=False)
+    )
+
+
+def _hang(head: str, body: list[str]) -> list[str]:
+    """Return lines with the body to the right of the head, or below a head that is too long."""
     if len(head) > _INDENT - 2:
-        yield head
-    else:
-        yield f"{head:{_INDENT}}{body.pop(0)}"
-    yield from (" " * _INDENT + line for line in body)
+        body = ["", *body]
+    first, *rest = body
+    return [f"{head:{_INDENT}}{first}".rstrip(), *(" " * _INDENT + line for line in rest)]
 
 
-def _shows_default(flag: Flag) -> bool:
-    default = flag.field.default
-    return default not in (None, MISSING, ()) and not isinstance(default, bool)
+def _find_width() -> int:
+    return min(shutil.get_terminal_size().columns, _MAX_WIDTH)
+
+
+def _split_docstring(config_type: Any) -> tuple[str, str]:
+    """Return what the docstring of a class says before its attributes, and about them."""
+    text, _, attributes = inspect.cleandoc(config_type.__doc__ or "").partition("Attributes:")
+    return text, attributes
 
 
 def _invocation(flag: Flag) -> str:
@@ -121,11 +136,6 @@ def _invocation(flag: Flag) -> str:
     if flag.kind is bool:
         return flag.spelling.replace("--", "--no-", 1) if flag.field.default else flag.spelling
     return f"{flag.spelling} {_metavar(flag.kind)}"
-
-
-def _usage(flag: Flag) -> str:
-    """Return a positional argument as the first line shows it, e.g. "[BANKS ...]"."""
-    return f"[{flag.name.upper()}{' ...' if takes_several(flag) else ''}]"
 
 
 def _metavar(annotation: Any) -> str:
@@ -141,10 +151,3 @@ def _metavar(annotation: Any) -> str:
             return f"[{_metavar(arguments[0])} ...]"
         return " ".join(map(_metavar, arguments))
     return _METAVARS.get(annotation, "VALUE")
-
-
-def _wrap_note(note: str, width: int) -> list[str]:
-    """Return a paragraph at that width. Examples are commands to copy, and stay as they are."""
-    lines = note.split("\n")
-    is_listing = any(line.startswith(" ") for line in lines)
-    return lines if is_listing else textwrap.wrap(" ".join(lines), width)

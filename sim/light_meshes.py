@@ -6,6 +6,7 @@ appearance (`tests/benchmarks/evaluation.py` prints the SSIM). Physics never use
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -15,9 +16,11 @@ from jaxtyping import Float, Int
 
 from sim.files import atomic_write
 
+Vertices = Float[np.ndarray, "vertex 3"]
+
 
 def cluster_vertices(
-    vertices: Float[np.ndarray, "vertex 3"],
+    vertices: Vertices,
     faces: Int[np.ndarray, "face 3"],
     cell_m: float,
 ) -> tuple[Float[np.ndarray, "cluster 3"], Int[np.ndarray, "kept 3"]]:
@@ -35,19 +38,19 @@ def cluster_vertices(
     cluster = cluster_index(vertices, cell_m)
     means = mean_of_groups(vertices, cluster)
     merged = cluster[faces]
-    a, b, c = merged.T
-    merged = merged[(a != b) & (b != c) & (a != c)]
+    # The faces whose neighbouring corners differ, around the face.
+    merged = merged[(merged != np.roll(merged, 1, axis=1)).all(axis=1)]
     _, first = np.unique(_number_rows(np.sort(merged, axis=1)), return_index=True)
     return means, merged[np.sort(first)]
 
 
 def cluster_index(
-    vertices: Float[np.ndarray, "vertex 3"],
+    vertices: Vertices,
     cell_m: float,
 ) -> Int[np.ndarray, " vertex"]:
     """Return the index of each vertex's grid cell. The occupied cells are numbered from 0."""
     cells = np.floor(vertices / cell_m).astype(np.int64)
-    return np.unique(_number_rows(cells), return_inverse=True)[1].reshape(-1)
+    return np.unique(_number_rows(cells), return_inverse=True)[1]
 
 
 def _number_rows(rows: Int[np.ndarray, "row 3"]) -> Int[np.ndarray, " row"]:
@@ -68,7 +71,7 @@ def mean_of_groups(
     return np.stack(sums, axis=1) / count[:, None]
 
 
-def load_stl(path: Path) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray, "face 3"]]:
+def load_stl(path: Path) -> tuple[Vertices, Int[np.ndarray, "face 3"]]:
     """Read a binary STL file.
 
     Returns:
@@ -83,35 +86,34 @@ def load_stl(path: Path) -> tuple[Float[np.ndarray, "vertex 3"], Int[np.ndarray,
     return vertices, np.arange(3 * n_faces).reshape(-1, 3)
 
 
-def cache_folder() -> Path:
-    """Return the folder that keeps simplified meshes: `$XDG_CACHE_HOME/whisker-eval`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisker-eval"
-
-
 def load_light_mesh(path: Path, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
     """Return vertices and faces of a simplified STL file, from the cache if possible.
 
-    The cache key covers the file's content and the cell size, so that a changed file is simplified
-    again. An unwritable cache only costs time.
+    The cache is in `$XDG_CACHE_HOME/whisker-eval`. Its key covers the file's content and the cell
+    size, so that a changed file is simplified again. An unwritable cache only costs time.
     """
-    content = path.read_bytes() + f"{cell_m!r} cluster-v1".encode()
-    key = hashlib.sha256(content).hexdigest()[:24]
-    cached = cache_folder() / "light_meshes" / f"{path.stem}-{key}.npz"
-    try:
-        with np.load(cached, allow_pickle=False) as arrays:
-            return arrays["vertices"], arrays["faces"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        pass  # The file is missing, or a crash left it incomplete.
+    key = hashlib.sha256(path.read_bytes() + f"{cell_m!r} cluster-v1".encode()).hexdigest()[:24]
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cached = caches / "whisker-eval" / "light_meshes" / f"{path.stem}-{key}.npz"
+    # The file may be missing, or a crash left it incomplete.
+    with (
+        suppress(
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            BadZipFile,
+        ),
+        np.load(cached, allow_pickle=False) as arrays,
+    ):
+        return arrays["vertices"], arrays["faces"]
     vertices, faces = cluster_vertices(*load_stl(path), cell_m)
-    try:
-        with atomic_write(cached) as file:
-            np.savez(
-                file,
-                vertices=vertices,
-                faces=faces,
-            )
-    except OSError:
-        pass
+    with suppress(OSError), atomic_write(cached) as file:
+        np.savez(
+            file,
+            vertices=vertices,
+            faces=faces,
+        )
     return vertices, faces
 
 

@@ -44,12 +44,15 @@ def observe_loose_objects(
     for _ in range(round(WATCH_S / model.opt.timestep)):
         mujoco.mj_step(model, future)
     positions = joints.positions(data)
-    speeds = joints.speeds(data)
     drifts = np.linalg.norm(joints.positions(future) - positions, axis=1)
-    objects = []
-    for index, body in enumerate(joints.bodies.tolist()):
-        name = (names or {}).get(body, model.body(body).name)
-        speed_m_s = float(speeds[index])
-        drift_m = float(drifts[index])
-        objects.append(LooseObject(name, positions[index], speed_m_s, drift_m))
-    return tuple(objects)
+    bodies = joints.bodies.tolist()
+    body_names = [(names or {}).get(body, model.body(body).name) for body in bodies]
+    return tuple(
+        map(
+            LooseObject,
+            body_names,
+            positions,
+            joints.speeds(data).tolist(),
+            drifts.tolist(),
+        )
+    )

@@ -42,8 +42,14 @@ def _available_on_machine(meminfo: Path) -> int | None:
     None if there is no such file (macOS).
     """
     try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
+        return (
+            int(
+                dict(line.split(":", 1) for line in meminfo.read_text().splitlines())[
+                    "MemAvailable"
+                ].split()[0]
+            )
+            * 1024
+        )
     except (OSError, KeyError, ValueError):
         return None
 
@@ -56,8 +62,14 @@ def _available_in_container(cgroup: Path) -> int | None:
     try:
         limit = int((cgroup / "memory.max").read_text())
         used = int((cgroup / "memory.current").read_text())
-        lines = (cgroup / "memory.stat").read_text().splitlines()
-        statistics = dict(line.split() for line in lines)
-        return limit - used + int(statistics.get("inactive_file", 0))
+        return (
+            limit
+            - used
+            + int(
+                dict(map(str.split, (cgroup / "memory.stat").read_text().splitlines())).get(
+                    "inactive_file", 0
+                )
+            )
+        )
     except (OSError, ValueError):  # "max", which means no limit, is a ValueError
         return None

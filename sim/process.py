@@ -18,7 +18,6 @@ from sim.process_server import (
     READING_DTYPES,
     Answer,
     Readings,
-    RemoteException,
     map_images,
     pickle_factory,
 )
@@ -99,12 +98,12 @@ class EnvProcess:
 
     def observe(self) -> Observation:
         state, instruction = self._ask("observe")
-        images = {name: image.copy() for name, image in self._images.items()}
-        return Observation(images, state, instruction)
+        return Observation(
+            {name: image.copy() for name, image in self._images.items()}, state, instruction
+        )
 
     def step(self, action: Action) -> StepResult:
-        result = self._ask("step", action)
-        return replace(result, progress=self.progress())
+        return replace(self._ask("step", action), progress=self.progress())
 
     def state(self) -> StateVector:
         return self._read_array("state")
@@ -136,25 +135,21 @@ class EnvProcess:
         self._finalizer = weakref.finalize(self, child.close)
         self._n_starts += 1
         try:
-            answer = child.exchange("make", (self._pickled_make,), self._start_limit_s)
-            self._spec, capability_methods = self._value_of("make", answer)
+            self._spec, capability_methods = self._value_of(
+                "make", child.exchange("make", (self._pickled_make,), self._start_limit_s)
+            )
         except BaseException:
             child.kill()
             self._forget_child("could not be made")
             raise
         for name in capability_methods:
-            setattr(self, name, self._capability_method(name))
+            setattr(self, name, partial(self._ask, name))
+        if "snapshot" in capability_methods:
+            self.snapshot = partial(self._read_array, "snapshot")
+        if "make_expert" in capability_methods:
+            self.make_expert = partial(RemoteExpert, self)
         self._images = map_images(child.images_fd, self._spec.cameras)
         self._subject = f"environment {self._spec.name!r}"
-
-    def _capability_method(self, name: str) -> Callable:
-        match name:
-            case "snapshot":  # one of the readings
-                return partial(self._read_array, name)
-            case "make_expert":
-                return partial(RemoteExpert, self)
-            case _:
-                return partial(self._ask, name)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         if self._child is None:
@@ -172,11 +167,24 @@ class EnvProcess:
             raise
         return self._value_of(method, answer)
 
-    def _value_of(self, method: str, answer: Answer) -> Any:
+    def _value_of(
+        self,
+        method: str,
+        answer: Answer,
+    ) -> Any:
         value, readings, raised = answer
         if raised is not None:
             self._readings = None
-            raise _rebuild_exception(raised, f"{self._subject}: {method}")
+            if raised.as_whisker_error is not None:
+                error_type, arguments, attributes = raised.as_whisker_error
+                whisker_error = error_type.__new__(error_type, *arguments)
+                vars(whisker_error).update(attributes)
+                raise whisker_error
+            error = EnvProcessError(
+                f"{self._subject}: {method} raised {raised.type_name}: {raised.message}"
+            )
+            error.add_note(f"In the environment's process:\n{raised.traceback}")
+            raise error
         if readings is not None:
             self._readings = readings
         return value
@@ -228,22 +236,12 @@ class RemoteExpert:
         return self._env._ask("ask_expert", self._index, method)
 
 
-def _rebuild_exception(raised: RemoteException, where: str) -> Exception:
-    """Return the exception to raise here for one that was raised in the child."""
-    if raised.as_whisker_error is None:
-        error: Exception = EnvProcessError(f"{where} raised {raised.type_name}: {raised.message}")
-        error.add_note(f"In the environment's process:\n{raised.traceback}")
-        return error
-    error_type, arguments, attributes = raised.as_whisker_error
-    whisker_error = error_type.__new__(error_type, *arguments)
-    vars(whisker_error).update(attributes)
-    return whisker_error
-
-
 def _describe_call(make: Callable[[], Env]) -> str:
     """Return the source form of a call of a factory."""
-    arguments = [repr(value) for value in getattr(make, "args", ())]
-    for name, value in getattr(make, "keywords", {}).items():
-        arguments.append(f"{name}={value!r}")
+    named = getattr(make, "keywords", {}).items()
+    arguments = [
+        *map(repr, getattr(make, "args", ())),
+        *(f"{name}={value!r}" for name, value in named),
+    ]
     function = getattr(make, "func", make)
     return f"{getattr(function, '__name__', function)}({', '.join(arguments)})"

@@ -38,7 +38,11 @@ class ChildEndedError(Exception):
         last_output: a sentence with its last output; "" if there was none.
     """
 
-    def __init__(self, how: str, last_output: str) -> None:
+    def __init__(
+        self,
+        how: str,
+        last_output: str,
+    ) -> None:
         self.how = how
         self.last_output = last_output
         super().__init__(f"{how}. {last_output}".rstrip())
@@ -51,23 +55,28 @@ class Child:
     the last process that has them open, even if processes are killed.
     """
 
-    def __init__(self, python: str | None = None) -> None:
+    def __init__(self, python: str | None) -> None:
         """Args:
         python: executable that runs it. It finds its own packages first, then this package and the
             modules in the current directory. None: the executable of this process, with the same
             module search path.
         """
-        if python is None:
-            program = _PROGRAM.format("")
-            places = sys.path
-        else:
-            program = _PROGRAM.format("len(sys.path)")
+        first_place = ""
+        places = sys.path
+        if python is not None:
+            first_place = "len(sys.path)"
             places = [str(Path(__file__).parents[1]), str(Path.cwd())]
         self._owner_pid = os.getpid()
         self._files = contextlib.ExitStack()
         self._log = self._files.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)
-        self._images_file = self._files.enter_context(_open_memory())
+        # A file without a name, in memory if the system supports that. /dev/shm is not used: it is
+        # small in containers, and writing past its end kills the process.
+        if hasattr(os, "memfd_create"):
+            memory: IO[bytes] = os.fdopen(os.memfd_create("whisker-images"), "w+b")
+        else:
+            memory = tempfile.TemporaryFile()  # noqa: SIM115
+        self._images_file = self._files.enter_context(memory)
         ours, childs_connection = Pipe()
         self._connection = self._files.enter_context(ours)
         childs_lifeline, lifeline = os.pipe()
@@ -77,7 +86,14 @@ class Child:
         fds = (childs_connection.fileno(), childs_lifeline, self.images_fd)
         try:
             self._popen = subprocess.Popen(
-                [python or sys.executable, "-u", "-c", program, *map(str, fds), *places],
+                [
+                    python or sys.executable,
+                    "-u",
+                    "-c",
+                    _PROGRAM.format(first_place),
+                    *map(str, fds),
+                    *places,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -159,24 +175,10 @@ class Child:
         log = self._log.fileno()
         n_bytes = os.fstat(log).st_size
         tail = os.pread(log, TAIL_BYTES, max(0, n_bytes - TAIL_BYTES)).decode(errors="replace")
-        last = ["Its last output:"]
-        for line in _lines_worth_quoting(tail)[-N_LAST_LINES:]:
-            last.append(line[:MAX_LINE_LENGTH])
-        return "\n".join(last) if len(last) > 1 else ""
-
-
-def _lines_worth_quoting(text: str) -> list[str]:
-    """Return the lines without empty ones and without faulthandler's list of all imports."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return [line for line in lines if not line.startswith("Extension modules:")]
-
-
-def _open_memory() -> IO[bytes]:
-    """Open a file without a name, in memory if the system supports that.
-
-    /dev/shm is not used: it is small in containers, and writing past its end kills the process.
-    """
-    memfd_create = getattr(os, "memfd_create", None)
-    if memfd_create is None:
-        return tempfile.TemporaryFile()
-    return os.fdopen(memfd_create("whisker-images"), "w+b")
+        # faulthandler adds a list of all imports.
+        lines = [
+            line[:MAX_LINE_LENGTH]
+            for line in tail.splitlines()
+            if line.strip() and not line.startswith("Extension modules:")
+        ]
+        return "\n".join(["Its last output:", *lines[-N_LAST_LINES:]]) if lines else ""

@@ -50,19 +50,6 @@ class RemoteException:
     traceback: str
     as_whisker_error: tuple[type[WhiskerError], tuple[Any, ...], dict[str, Any]] | None
 
-    @classmethod
-    def of(cls, error: Exception) -> "RemoteException":
-        as_whisker_error = None
-        if isinstance(error, WhiskerError):
-            as_whisker_error = (type(error), error.args, vars(error))
-        trace = "".join(traceback.format_exception(error))
-        return cls(
-            type(error).__name__,
-            str(error),
-            trace,
-            as_whisker_error,
-        )
-
 
 Readings = dict[str, bytes]
 Answer = tuple[Any, Readings | None, RemoteException | None]
@@ -85,7 +72,19 @@ class EnvServer:
             answer: Answer = (*self._execute(method, arguments), None)
             return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
-            answer = (None, None, RemoteException.of(error))
+            content = None
+            if isinstance(error, WhiskerError):
+                content = (type(error), error.args, vars(error))
+            answer = (
+                None,
+                None,
+                RemoteException(
+                    type(error).__name__,
+                    str(error),
+                    "".join(traceback.format_exception(error)),
+                    content,
+                ),
+            )
             return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
 
     def _execute(
@@ -100,8 +99,7 @@ class EnvServer:
                 # The progress travels once, in the readings. The parent puts it back.
                 return replace(result, progress=()), self._read(result.progress)
             case "reset" | "restore" | "simulate_ee_path":
-                value = getattr(self._env, method)(*arguments)
-                return value, self._read(self._env.progress())
+                return getattr(self._env, method)(*arguments), self._read(self._env.progress())
             case "read":
                 return None, self._read(self._env.progress())
             case "observe":
@@ -109,7 +107,11 @@ class EnvServer:
             case "make":
                 return self._make(*arguments), None
             case "make_expert":
-                return self._make_expert(*arguments), None
+                # The expert stays here, and the parent asks it by its index.
+                self._experts.append(
+                    require(self._env, HasExpert, "an expert").make_expert(*arguments)
+                )
+                return len(self._experts) - 1, None
             case "ask_expert":
                 expert_index, expert_method = arguments
                 return getattr(self._experts[expert_index], expert_method)(), None
@@ -118,21 +120,20 @@ class EnvServer:
 
     def _make(self, pickled_make: bytes) -> tuple[EnvSpec, tuple[str, ...]]:
         """Make the environment; return its spec and the names of its capability methods."""
-        self._env: Env = unpickle_factory(pickled_make)()
-        methods = tuple(capability_methods_of(self._env))
+        try:
+            make = pickle.loads(pickled_make)  # noqa: S301  sent by the process that started this
+        except (
+            AttributeError
+        ) as error:  # it is in the parent's script, another `__main__` than here
+            raise _not_importable(error) from error
+        self._env: Env = make()
         self._reading_dtypes = {
             name: dtype for name, dtype in READING_DTYPES.items() if hasattr(self._env, name)
         }
         spec = self._env.spec
         os.ftruncate(self._images_fd, n_image_bytes(spec.cameras))
         self._images = map_images(self._images_fd, spec.cameras)
-        return spec, methods
-
-    def _make_expert(self, *arguments: Any) -> int:
-        """Make an expert that stays here; return the index by which it is asked."""
-        env = require(self._env, HasExpert, "an expert")
-        self._experts.append(env.make_expert(*arguments))
-        return len(self._experts) - 1
+        return spec, tuple(capability_methods_of(self._env))
 
     def _observe(self) -> tuple[np.ndarray, str]:
         """Write the images into the shared memory; return state and instruction."""
@@ -148,8 +149,7 @@ class EnvServer:
     def _read(self, progress: tuple[Progress, ...]) -> Readings:
         readings = {"progress": pickle.dumps(progress, pickle.HIGHEST_PROTOCOL)}
         for name, dtype in self._reading_dtypes.items():
-            value = getattr(self._env, name)()
-            readings[name] = np.asarray(value, dtype).tobytes()
+            readings[name] = np.asarray(getattr(self._env, name)(), dtype).tobytes()
         return readings
 
 
@@ -165,18 +165,6 @@ def pickle_factory(make: Callable[[], Env]) -> bytes:
         raise _not_importable(error) from error
 
 
-def unpickle_factory(pickled_make: bytes) -> Callable[[], Env]:
-    """Return the factory of an environment.
-
-    Raises:
-        WhiskerError: it is defined in the parent's script, whose `__main__` is another module here.
-    """
-    try:
-        return pickle.loads(pickled_make)  # noqa: S301  sent by the process that started this one
-    except AttributeError as error:
-        raise _not_importable(error) from error
-
-
 def _not_importable(error: Exception) -> WhiskerError:
     return WhiskerError(
         "the factory of an environment in a process of its own",
@@ -188,7 +176,7 @@ def _not_importable(error: Exception) -> WhiskerError:
 
 def n_image_bytes(cameras: Sequence[CameraSpec]) -> int:
     """Return the size of the shared memory. It is at least 1, because 0 bytes cannot be mapped."""
-    return max(1, sum(prod(_image_shape(camera)) for camera in cameras))
+    return max(1, sum(3 * camera.height_px * camera.width_px for camera in cameras))
 
 
 def map_images(
@@ -200,18 +188,13 @@ def map_images(
     The images lie one behind the other, in the order of the spec.
     """
     memory = mmap.mmap(images_fd, n_image_bytes(cameras))
-    views = {}
+    views: dict[str, Image] = {}
     offset = 0
     for camera in cameras:
-        shape = _image_shape(camera)
-        size = prod(shape)
-        views[camera.name] = np.frombuffer(memory, np.uint8, size, offset).reshape(shape)
-        offset += size
+        shape = (camera.height_px, camera.width_px, 3)
+        views[camera.name] = np.ndarray(shape, np.uint8, memory, offset)
+        offset += prod(shape)
     return views
-
-
-def _image_shape(camera: CameraSpec) -> tuple[int, int, int]:
-    return camera.height_px, camera.width_px, 3
 
 
 def die_with_parent(lifeline_fd: int) -> None:
@@ -224,8 +207,7 @@ def die_with_parent(lifeline_fd: int) -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
     fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(lifeline_fd, fcntl.F_GETFL)
-    fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, fcntl.fcntl(lifeline_fd, fcntl.F_GETFL) | os.O_ASYNC)
     # The pipe may have been closed before the signal was enabled.
     if select.select([lifeline_fd], [], [], 0)[0]:
         os._exit(1)

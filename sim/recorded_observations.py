@@ -55,16 +55,20 @@ def save_observations(path: Path, recorded: list[RecordedObservation]) -> None:
     """Write the observations of one episode, at least one, in their order."""
     observations = [each.observation for each in recorded]
     first = observations[0]
-    arrays = {}
-    for camera in first.images:
-        images = [observation.images[camera] for observation in observations]
-        arrays[f"{_IMAGE}{camera}"] = np.stack(images)
+    arrays = {
+        f"{_IMAGE}{camera}": np.stack([observation.images[camera] for observation in observations])
+        for camera in first.images
+    }
     arrays["step"] = np.array([each.step for each in recorded], dtype=np.int64)
     arrays["decided"] = np.array([each.decided for each in recorded], dtype=bool)
     arrays["state"] = np.stack([observation.state for observation in observations])
     arrays["instruction"] = np.array(first.instruction)
     with atomic_write(path, sync=True) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(
+            file,
+            allow_pickle=False,
+            **arrays,
+        )
 
 
 def read_run(run: Path) -> Iterator[RecordedObservation]:
@@ -85,8 +89,30 @@ def read_run(run: Path) -> Iterator[RecordedObservation]:
             hint="Run it with eval --record-observations.",
         )
     for path in sorted(found, key=lambda path: (str(path.parent), int(path.stem))):
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = dict(stored)
+            columns = (arrays["step"].tolist(), arrays["decided"].tolist(), arrays["state"])
+            rows = list(zip(*columns, strict=True))
+            instruction = str(arrays["instruction"])
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+            raise WhiskerError(
+                f"observations {str(path)!r}",
+                expected="a whole recording",
+                got=repr(error),
+            ) from error
+        cameras = [name for name in arrays if name.startswith(_IMAGE)]
         task = str(path.parent.relative_to(folder))
-        yield from _read_episode(path, task, int(path.stem))
+        for row, (step, decided, state) in enumerate(rows):
+            images = {name.removeprefix(_IMAGE): arrays[name][row] for name in cameras}
+            observation = Observation(images, state, instruction)
+            yield RecordedObservation(
+                observation,
+                task,
+                int(path.stem),
+                step,
+                decided,
+            )
 
 
 def read_demonstrations(path: Path) -> Iterator[RecordedObservation]:
@@ -102,55 +128,14 @@ def read_demonstrations(path: Path) -> Iterator[RecordedObservation]:
     for index, listed in enumerate(load_demonstrations(path)):
         demo = load_demonstration(path, index, obs_keys=(*IMAGE_KEYS, *_STATE_KEYS))
         # `conventions.STATE_NAMES`: position, axis-angle, the two fingers.
-        parts = [demo.obs[key] for key in _STATE_KEYS]
-        states = np.concatenate(parts, axis=1).astype(np.float32)
-        videos = dict(
-            zip(
-                ("image", "image2"),
-                (demo.obs[key] for key in IMAGE_KEYS),
-                strict=True,
+        for row, state in enumerate(
+            np.concatenate([demo.obs[key] for key in _STATE_KEYS], axis=1).astype(np.float32)
+        ):
+            # OpenGL stores the bottom row first, and policies see LIBERO's images rotated.
+            images = {
+                camera: np.ascontiguousarray(demo.obs[key][row, ::-1, ::-1])
+                for camera, key in zip(("image", "image2"), IMAGE_KEYS, strict=True)
+            }
+            yield RecordedObservation(
+                Observation(images, state, demo.instruction), listed.task_name, index, step=row + 1
             )
-        )
-        for row, state in enumerate(states):
-            images = {camera: _rotate(video[row]) for camera, video in videos.items()}
-            observation = Observation(images, state, demo.instruction)
-            yield RecordedObservation(observation, listed.task_name, index, step=row + 1)
-
-
-def _rotate(image: np.ndarray) -> np.ndarray:
-    """Rotate an image by 180 degrees.
-
-    OpenGL stores the bottom row first, and policies see LIBERO's images rotated.
-    """
-    return np.ascontiguousarray(image[::-1, ::-1])
-
-
-def _read_episode(
-    path: Path,
-    task: str,
-    episode_index: int,
-) -> Iterator[RecordedObservation]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        steps = arrays["step"].tolist()
-        decided = arrays["decided"]
-        states = arrays["state"]
-        instruction = str(arrays["instruction"])
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise WhiskerError(
-            f"observations {str(path)!r}",
-            expected="a whole recording",
-            got=repr(error),
-        ) from error
-    cameras = [name for name in arrays if name.startswith(_IMAGE)]
-    for row, step in enumerate(steps):
-        images = {name.removeprefix(_IMAGE): arrays[name][row] for name in cameras}
-        observation = Observation(images, states[row], instruction)
-        yield RecordedObservation(
-            observation,
-            task,
-            episode_index,
-            step,
-            bool(decided[row]),
-        )

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,11 +39,11 @@ def family_of(env_name: str) -> EnvFamily:
     If no family can be found, e.g. for a run of an environment that is not installed here, the
     result has the default facts.
     """
-    try:
+    with suppress(WhiskerError):  # its module is missing
         resolved = find(env_name)
-    except WhiskerError:  # its module is missing
-        resolved = None
-    return resolved.family if resolved is not None else EnvFamily()
+        if resolved is not None:
+            return resolved.family
+    return EnvFamily()
 
 
 def name_in_family(env_name: str) -> str:
@@ -142,11 +143,7 @@ def list_envs() -> Iterator[EnvListing]:
             with resolved.attributing_errors():
                 listings = tuple(resolved.family.listings())
         except WhiskerError as error:
-            warnings.warn(
-                f"entry point {point.name!r}: {error}",
-                WhiskerWarning,
-                stacklevel=2,
-            )
+            warnings.warn(f"entry point {point.name!r}: {error}", WhiskerWarning, stacklevel=2)
             continue
         for listing in listings:
             yield replace(listing, name=resolved.full_name(listing.name))
@@ -204,34 +201,62 @@ def make_env(
             exist, a model does not fit, `control` does not apply, or a user's family raises or
             makes a different environment than it announced.
     """
-    names = expand_env(name)
-    if len(names) > 1:
+    first, *others = expand_env(name)
+    if others:
         raise WhiskerError(
             f"environment {name!r}",
             expected="a single one",
-            got=f"a suite of {len(names)}",
-            hint=f"Name one of its tasks: {names[0]} to {names[-1]}.",
+            got=f"a suite of {len(others) + 1}",
+            hint=f"Name one of its tasks: {first} to {others[-1]}.",
         )
-    (name,) = names
+    name = first
     check_control(name, control)
     check_gl_library()
     resolved = resolve(name)
-    needed_gb = resolved.family.memory_gb(renders=image_sizes != {})
-    check_memory(f"environment {name!r}", needed_gb)
-    request = EnvRequest(resolved.name, name, image_sizes, resolved.path, control)
-    with resolved.attributing_errors():
-        env = _make(resolved, request)
-    if resolved.prefix:
-        _check_made(env, resolved, request)
-    return env if init_grid is None else _put_on_grid(env, init_grid)
-
-
-def _put_on_grid(env: Env, init_grid: str) -> Env:
+    check_memory(f"environment {name!r}", resolved.family.memory_gb(image_sizes != {}))
+    request = EnvRequest(
+        resolved.name,
+        name,
+        image_sizes,
+        resolved.path,
+        control,
+    )
+    env = _make_announced(resolved, request)
+    if init_grid is None:
+        return env
     try:
         return GridEnv(env, init_grid)
     except WhiskerError:
         env.close()
         raise
+
+
+def _make_announced(resolved: ResolvedName, request: EnvRequest) -> Env:
+    """Make an environment, and raise unless it is the one that its family announced."""
+    with resolved.attributing_errors():
+        if resolved.family.in_own_process:
+            from sim.process import EnvProcess
+
+            env: Env = EnvProcess(
+                partial(make_here, resolved.source, request), python=resolved.family.python
+            )
+        else:
+            env = resolved.family.make(request)
+    if not resolved.prefix:
+        return env
+    announced = {"name": request.spec_name, "task": resolved.family.task_of(resolved.name)}
+    for field, expected in announced.items():
+        got = getattr(env.spec, field)
+        if got != expected:
+            env.close()
+            raise WhiskerError(
+                f"EnvSpec.{field} of environment {request.spec_name!r}",
+                expected=repr(expected),
+                got=repr(got),
+                hint=f"It is made by {resolved.source!r}, where `EnvRequest.spec_name` and "
+                "`EnvFamily.task_of` set both.",
+            )
+    return env
 
 
 def make_here(source: str, request: EnvRequest) -> Env:
@@ -241,15 +266,6 @@ def make_here(source: str, request: EnvRequest) -> Env:
     process.
     """
     return load_family(source).make(request)
-
-
-def _make(resolved: ResolvedName, request: EnvRequest) -> Env:
-    family = resolved.family
-    if not family.in_own_process:
-        return family.make(request)
-    from sim.process import EnvProcess
-
-    return EnvProcess(partial(make_here, resolved.source, request), python=family.python)
 
 
 def _expand(resolved: ResolvedName) -> tuple[str, ...]:
@@ -265,27 +281,4 @@ def _expand(resolved: ResolvedName) -> tuple[str, ...]:
         known = () if names else [prefix + name for name in family.known_names()]
     if not names:
         raise UnknownNameError("environment", f"{prefix}{resolved.name}", known)
-    return tuple(resolved.full_name(name) for name in names)
-
-
-def _check_made(
-    env: Env,
-    resolved: ResolvedName,
-    request: EnvRequest,
-) -> None:
-    """Raise unless the environment is the one that its family announced."""
-    announced = {
-        "name": request.spec_name,
-        "task": resolved.family.task_of(resolved.name),
-    }
-    for field, expected in announced.items():
-        got = getattr(env.spec, field)
-        if got != expected:
-            env.close()
-            raise WhiskerError(
-                f"EnvSpec.{field} of environment {request.spec_name!r}",
-                expected=repr(expected),
-                got=repr(got),
-                hint=f"It is made by {resolved.source!r}, where `EnvRequest.spec_name` and "
-                "`EnvFamily.task_of` set both.",
-            )
+    return tuple(map(resolved.full_name, names))

@@ -3,7 +3,8 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from unittest import mock
 
 # Every renderer of MuJoCo scenes calls one of these, `mujoco.Renderer` included. Any other OpenGL
 # renderer has to read its pixels back.
@@ -45,15 +46,10 @@ def count_renders() -> Iterator[RenderCounter]:
     meaningful only for an environment whose `observe` is counted.
     """
     counter = RenderCounter()
-    patched = []
-    for module_name, name in _DRAWING_CALLS:
-        module = sys.modules.get(module_name)
-        call = getattr(module, name, None)
-        if call is not None:
-            patched.append((module, name, call))
-            setattr(module, name, counter.count(call))
-    try:
+    with ExitStack() as patches:
+        for module_name, name in _DRAWING_CALLS:
+            module = sys.modules.get(module_name)
+            call = getattr(module, name, None)
+            if call is not None:
+                patches.enter_context(mock.patch.object(module, name, counter.count(call)))
         yield counter
-    finally:
-        for module, name, call in patched:
-            setattr(module, name, call)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import mujoco
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64
 
 from sim.arrays import Image, ProjectionMatrix
 from sim.errors import WhiskerError
@@ -49,27 +49,7 @@ class CameraRenderer:
         self,
         camera: CameraSpec,
         data: mujoco.MjData,
-    ) -> UInt8[np.ndarray, "height width 3"]:
-        renderer = self._renderer_of(camera)
-        size = (camera.width_px, camera.height_px)
-        renderer.update_scene(data, camera=camera.name.removesuffix(DEPTH_SUFFIX))
-        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._shadows
-        if camera.depth_range_m is None:
-            return cv2.resize(
-                renderer.render(),
-                size,
-                interpolation=cv2.INTER_AREA,
-            )
-        renderer.enable_depth_rendering()
-        depth_m = cv2.resize(
-            renderer.render(),
-            size,
-            interpolation=cv2.INTER_AREA,
-        )
-        renderer.disable_depth_rendering()
-        return grey_of_depth(depth_m, camera.depth_range_m)
-
-    def _renderer_of(self, camera: CameraSpec) -> mujoco.Renderer:
+    ) -> Image:
         size = (camera.height_px * self._supersampling, camera.width_px * self._supersampling)
         if size not in self._renderers:
             height_px, width_px = size
@@ -78,7 +58,18 @@ class CameraRenderer:
             buffer.offwidth = max(buffer.offwidth, width_px)
             self._renderers[size] = mujoco.Renderer(self._model, height_px, width_px)
             self.gl_renderer = name_renderer()  # the new renderer's context is the current one
-        return self._renderers[size]
+        renderer = self._renderers[size]
+        renderer.update_scene(data, camera=camera.name.removesuffix(DEPTH_SUFFIX))
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._shadows
+        if camera.depth_range_m is not None:
+            renderer.enable_depth_rendering()
+        pixels = cv2.resize(
+            renderer.render(), (camera.width_px, camera.height_px), interpolation=cv2.INTER_AREA
+        )
+        renderer.disable_depth_rendering()
+        if camera.depth_range_m is None:
+            return pixels
+        return grey_of_depth(pixels, camera.depth_range_m)
 
 
 def compute_projection(
@@ -107,38 +98,34 @@ def compute_projection(
             expected="a perspective camera with a fovy",
             got="one that is orthographic or has a sensor size",
         )
+    axes = data.cam_xmat[index].reshape(3, 3)
+    return (
+        compute_intrinsics(camera)
+        @ np.diag([1.0, -1.0, -1.0])
+        @ np.column_stack([axes.T, -axes.T @ data.cam_xpos[index]])
+    )
+
+
+def compute_intrinsics(camera: CameraSpec) -> Float64[np.ndarray, "3 3"]:
+    """Return [[f, 0, W/2], [0, f, H/2], [0, 0, 1]], in px, of a camera's upright image."""
     focal_px = camera.height_px / (2 * np.tan(np.deg2rad(camera.fovy_deg) / 2))
-    intrinsics = np.array(
+    return np.array(
         [
             [focal_px, 0, camera.width_px / 2],
             [0, focal_px, camera.height_px / 2],
             [0, 0, 1],
         ]
     )
-    axes = data.cam_xmat[index].reshape(3, 3)
-    in_camera = np.column_stack([axes.T, -axes.T @ data.cam_xpos[index]])
-    return intrinsics @ np.diag([1.0, -1.0, -1.0]) @ in_camera
 
 
 def grey_of_depth(
     depth_m: Float32[np.ndarray, "height width"],
     range_m: tuple[float, float],
-) -> UInt8[np.ndarray, "height width 3"]:
+) -> Image:
     """Map distances along the optical axis linearly to 0..255, equal in three channels.
 
     Distances outside of the range are clipped.
     """
     near, far = range_m
-    grey = (
-        np.clip(
-            (depth_m - near) / (far - near),
-            0.0,
-            1.0,
-        )
-        * 255
-    )
-    return np.repeat(
-        np.rint(grey).astype(np.uint8)[..., None],
-        3,
-        axis=-1,
-    )
+    grey = np.rint(np.clip((depth_m - near) / (far - near), 0.0, 1.0) * 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)

@@ -10,24 +10,16 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from sim.arrays import (
-    Action,
-    Chunk,
-    EePath,
-    SnapshotVector,
-    StateVector,
-    Vector3,
-)
-from sim.drawable_model import DrawableModel
+from sim.arrays import Action, StateVector
 from sim.env import Progress, StepResult, episode_rng
 from sim.errors import UnknownNameError
 from sim.families import EnvRequest
 from sim.goals.goal import Goal
+from sim.model_env import ModelEnv
 from sim.observation import Observation
 from sim.rendering import CameraRenderer
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _UNITS = {
     mujoco.mjtJoint.mjJNT_HINGE: "rad",
     mujoco.mjtJoint.mjJNT_SLIDE: "m",
@@ -61,7 +53,7 @@ class SimpleTask:
     image_size_px: tuple[int, int] = (128, 128)
 
 
-class SimpleEnv(DrawableModel, ABC):
+class SimpleEnv(ModelEnv, ABC):
     """Simulates one MuJoCo model. It has snapshots and is drawable; a subclass may add an expert.
 
     A subclass has `begin` and `progress`:
@@ -93,20 +85,27 @@ class SimpleEnv(DrawableModel, ABC):
         self._n_substeps = task.n_substeps
         self._tool = model.site(task.tool_site).id
         self._positions = [int(model.joint(name).qposadr[0]) for name in task.joints]
-        cameras = self._make_cameras(request, task.image_size_px)
-        control_dt_s = task.n_substeps * model.opt.timestep
+        camera_names = tuple(model.camera(index).name for index in range(model.ncam))
+        sizes = request.image_sizes
+        if sizes is None:
+            sizes = dict.fromkeys(camera_names, task.image_size_px)
+        cameras = []
+        for name, size_px in sizes.items():
+            if name not in camera_names:
+                raise UnknownNameError(f"camera of {request.spec_name!r}", name, camera_names)
+            cameras.append(CameraSpec(name, *size_px, float(model.camera(name).fovy[0])))
         self.spec = EnvSpec(
             name=request.spec_name,
             task=request.name,
             instruction=task.instruction,
-            cameras=cameras,
+            cameras=tuple(cameras),
             state_names=tuple(task.joints),
             state_units=tuple(_UNITS[model.joint(name).type[0]] for name in task.joints),
             action=task.action,
-            control_dt_s=control_dt_s,
+            control_dt_s=task.n_substeps * model.opt.timestep,
             physics_dt_s=model.opt.timestep,
             max_steps=task.max_steps,
-            camera_names=self._camera_names(),
+            camera_names=camera_names,
             goals=tuple(task.goals),
         )
         self._renderer = CameraRenderer(
@@ -137,16 +136,11 @@ class SimpleEnv(DrawableModel, ABC):
         mujoco.mj_fwdPosition(self.model, self.data)
 
     def observe(self) -> Observation:
-        return Observation(
-            self._renderer.render(self.data),
-            self.state(),
-            self.spec.instruction,
-        )
+        return Observation(self._renderer.render(self.data), self.state(), self.spec.instruction)
 
     def step(self, action: Action) -> StepResult:
-        clipped = self._move(action)
-        if not np.isfinite(self.data.qpos).all():
-            raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
+        clipped = self._advance(action)
+        self._check_physics()
         # mj_step leaves positions one substep behind the state, but all results must depend on the
         # state alone.
         mujoco.mj_fwdPosition(self.model, self.data)
@@ -156,65 +150,13 @@ class SimpleEnv(DrawableModel, ABC):
     def state(self) -> StateVector:
         return self.data.qpos[self._positions].astype(np.float32)
 
-    def ee_pos_world(self) -> Vector3:
-        return self.data.site_xpos[self._tool].copy()
-
-    def snapshot(self) -> SnapshotVector:
-        state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
-        mujoco.mj_getState(self.model, self.data, state, _STATE)
-        return state
-
-    def restore(self, snapshot: SnapshotVector) -> None:
-        mujoco.mj_setState(
-            self.model,
-            self.data,
-            np.ascontiguousarray(snapshot),
-            _STATE,
-        )
-        mujoco.mj_fwdPosition(self.model, self.data)
-
-    def simulate_ee_path(self, chunk: Chunk) -> EePath:
-        path = np.full((len(chunk) + 1, 3), np.nan)
-        path[0] = self.ee_pos_world()
-        for step, action in enumerate(chunk, start=1):
-            self._move(action)
-            if not np.isfinite(self.data.qpos).all():
-                break
-            mujoco.mj_fwdPosition(self.model, self.data)
-            path[step] = self.ee_pos_world()
-        return path
-
-    def _camera_names(self) -> tuple[str, ...]:
-        return tuple(self.model.camera(index).name for index in range(self.model.ncam))
-
-    def _make_cameras(
-        self,
-        request: EnvRequest,
-        default_size_px: tuple[int, int],
-    ) -> tuple[CameraSpec, ...]:
-        names = self._camera_names()
-        sizes = request.image_sizes
-        if sizes is None:
-            sizes = dict.fromkeys(names, default_size_px)
-        cameras = []
-        for name, (height_px, width_px) in sizes.items():
-            if name not in names:
-                raise UnknownNameError(f"camera of {request.spec_name!r}", name, names)
-            fovy_deg = float(self.model.camera(name).fovy[0])
-            cameras.append(CameraSpec(name, height_px, width_px, fovy_deg))
-        return tuple(cameras)
-
-    def _move(self, action: Action) -> bool:
+    def _advance(self, action: Action) -> bool:
         """Hold an action for one control step.
 
         Returns:
             Whether it was clipped to the actuators' range.
         """
-        allowed = np.clip(
-            action,
-            self.spec.action.low,
-            self.spec.action.high,
-        )
+        allowed = np.clip(action, self.spec.action.low, self.spec.action.high)
         self.data.ctrl[:] = allowed
         mujoco.mj_step(self.model, self.data, self._n_substeps)
         return bool((allowed != action).any())

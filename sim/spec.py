@@ -108,8 +108,9 @@ class EnvSpec:
 
         An unknown instruction is returned unchanged.
         """
-        opposite = dict(zip(self.instructions, reversed(self.instructions), strict=True))
-        return opposite.get(instruction, instruction)
+        return dict(zip(self.instructions, reversed(self.instructions), strict=True)).get(
+            instruction, instruction
+        )
 
     def camera(self, name: str) -> CameraSpec:
         """Return the observed camera of that name.
@@ -117,14 +118,12 @@ class EnvSpec:
         Raises:
             WhiskerError: the camera is not observed.
         """
-        for camera in self.cameras:
-            if camera.name == name:
-                return camera
-        observed = ", ".join(camera.name for camera in self.cameras) or "none"
-        raise WhiskerError(
-            f"camera {name!r}",
-            expected=f"one that is observed: {observed}",
-        )
+        cameras = {camera.name: camera for camera in self.cameras}
+        if name not in cameras:
+            raise WhiskerError(
+                f"camera {name!r}", expected=f"one that is observed: {', '.join(cameras) or 'none'}"
+            )
+        return cameras[name]
 
 
 @dataclass(frozen=True)

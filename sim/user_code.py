@@ -17,12 +17,11 @@ _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)
 def check_import_string(subject: str, name: str) -> None:
     """Raise unless the name has the form `package.module:attribute`."""
     if not _IMPORT_STRING.fullmatch(name):
-        hint = "Write the module as in `import`, a colon, and the name of the attribute."
         raise WhiskerError(
             subject,
             expected="package.module:attribute",
             got=repr(name),
-            hint=hint,
+            hint="Write the module as in `import`, a colon, and the name of the attribute.",
         )
 
 
@@ -42,42 +41,36 @@ def import_attribute(subject: str, name: str) -> Any:
     """
     check_import_string(subject, name)
     module_name, _, attribute = name.partition(":")
-    found = _import_module(subject, module_name)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            public = ", ".join(sorted(each for each in vars(found) if not each.startswith("_")))
-            raise WhiskerError(
-                subject,
-                expected=f"an attribute {part!r} of {_name_of(found)}",
-                got=f"none of that name; it has {public or 'no public names'}",
-            )
-        found = getattr(found, part)
-    return found
-
-
-def _import_module(subject: str, name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        found: Any = importlib.import_module(module_name)
     except WhiskerError:
         raise
     except Exception as error:
         hint = "The module itself fails when it is imported."
-        if _is_missing(name, error):
-            package = name.partition(".")[0]
+        # The module or a package above it does not exist.
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        ):
+            package = module_name.partition(".")[0]
             hint = f"Start the command in the folder that has {package!r}, or install it."
         raise WhiskerError(
             subject,
-            expected=f"a module {name!r} that can be imported",
+            expected=f"a module {module_name!r} that can be imported",
             got=describe_error(error),
             hint=hint,
         ) from error
-
-
-def _is_missing(module_name: str, error: Exception) -> bool:
-    """Return whether the module or a package above it does not exist."""
-    if not isinstance(error, ModuleNotFoundError):
-        return False
-    return f"{module_name}.".startswith(f"{error.name}.")
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = ", ".join(sorted(each for each in vars(found) if not each.startswith("_")))
+            owner = repr(getattr(found, "__name__", type(found).__name__))
+            kind = "module " if inspect.ismodule(found) else ""
+            raise WhiskerError(
+                subject,
+                expected=f"an attribute {part!r} of {kind}{owner}",
+                got=f"none of that name; it has {public or 'no public names'}",
+            )
+        found = getattr(found, part)
+    return found
 
 
 def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
@@ -117,11 +110,7 @@ def call_factory(subject: str, factory: object, **arguments: Any) -> Any:
 
 def source_file(name: str) -> Path | None:
     """Return the file of the imported module in `package.module:attribute`; None if it has none."""
-    file = getattr(
-        sys.modules.get(name.partition(":")[0]),
-        "__file__",
-        None,
-    )
+    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
     return Path(file) if file else None
 
 
@@ -143,8 +132,3 @@ def describe_error(error: BaseException) -> str:
     own = [frame for frame in frames[1:] if "importlib" not in frame.filename]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}{': ' if message else ''}{message}{where}"
-
-
-def _name_of(found: Any) -> str:
-    name = getattr(found, "__name__", type(found).__name__)
-    return f"module {name!r}" if inspect.ismodule(found) else repr(name)

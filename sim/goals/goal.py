@@ -82,23 +82,18 @@ class GoalKind:
     thresholds: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.nears:
-            self._require({self.nears}, "measures", self.measures)
-            self._require({"stalled", "stalled_steps"}, "thresholds", self.thresholds)
-
-    def _require(
-        self,
-        names: set[str],
-        what: str,
-        present: Mapping[str, str],
-    ) -> None:
-        missing = sorted(names - present.keys())
-        if missing:
-            raise WhiskerError(
-                f"goal kind {self.name!r}, which nears {self.nears!r}",
-                expected=f"{' and '.join(missing)} among its {what}",
-                got=", ".join(present) or "none",
-            )
+        if not self.nears:
+            return
+        required = {"measures": {self.nears}, "thresholds": {"stalled", "stalled_steps"}}
+        for what, names in required.items():
+            present = getattr(self, what)
+            missing = sorted(names - present.keys())
+            if missing:
+                raise WhiskerError(
+                    f"goal kind {self.name!r}, which nears {self.nears!r}",
+                    expected=f"{' and '.join(missing)} among its {what}",
+                    got=", ".join(present) or "none",
+                )
 
     def goal(
         self,
@@ -120,7 +115,14 @@ class GoalKind:
                 expected=f"those of the kind {self.name!r}: {', '.join(self.thresholds) or 'none'}",
                 got=", ".join(stated) or "none",
             )
-        values = {threshold: stated[threshold].value for threshold in self.thresholds}
+        return self.goal_of_values(name, {key: stated[key].value for key in self.thresholds})
+
+    def goal_of_values(
+        self,
+        name: str,
+        values: Mapping[str, int | float],
+    ) -> Goal:
+        """Return a goal of this kind whose thresholds have these values."""
         return Goal(
             name,
             self.name,

@@ -7,10 +7,7 @@ from sim.goals.goal import Goal
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
 
-def read_older_goal(
-    name: str,
-    thresholds: Mapping[str, int | float],
-) -> Goal:
+def read_older_goal(name: str, thresholds: Mapping[str, int | float]) -> Goal:
     """Return the goal of that name. Its first word shows which of the two former kinds it has.
 
     Args:
@@ -18,11 +15,4 @@ def read_older_goal(
     """
     kind = ARTICULATED if name.split()[0] in VERBS else PICK_AND_PLACE
     known = {key: thresholds[key] for key in kind.thresholds if key in thresholds}
-    return Goal(
-        name,
-        kind.name,
-        tuple(kind.stages),
-        tuple(kind.measures),
-        kind.nears,
-        known,
-    )
+    return kind.goal_of_values(name, known)

@@ -58,8 +58,8 @@ def compute_scene(task: LiberoTask) -> CertifiedScene:
         for episode_index in range(env.spec.n_episodes or 0):
             env.begin_episode(episode_index)
             positions.append(env.object_positions())
-        tenths_mm = np.rint(np.array(positions) / RESOLUTION_M)
-        return CertifiedScene(task.task_name, env.object_names, tenths_mm.astype(np.int16))
+        tenths_mm = np.rint(np.array(positions) / RESOLUTION_M).astype(np.int16)
+        return CertifiedScene(task.task_name, env.object_names, tenths_mm)
 
 
 def compute_scenes(workers: int) -> Iterator[CertifiedScene]:
@@ -67,8 +67,7 @@ def compute_scenes(workers: int) -> Iterator[CertifiedScene]:
     tasks = list(list_tasks())
     # The executor of `concurrent.futures` can hang if its processes end after some tasks.
     with get_context("spawn").Pool(workers, maxtasksperchild=_TASKS_PER_PROCESS) as pool:
-        scenes = pool.imap(compute_scene, tasks)
-        yield from track(scenes, "scenes", total=len(tasks))
+        yield from track(pool.imap(compute_scene, tasks), "scenes", total=len(tasks))
 
 
 def save_certificate(folder: Path, scenes: Iterator[CertifiedScene]) -> None:

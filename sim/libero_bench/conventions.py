@@ -1,6 +1,7 @@
 """Defines the conventions of published LIBERO policies and evaluations, with their sources."""
 
 from collections.abc import Mapping
+from math import pi
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -53,14 +54,14 @@ def make_action_spec(control: ActionMode) -> ActionSpec:
         high = (1.0,) * 6
     else:
         units = ("m",) * 3 + ("rad",) * 3
-        low = (*_REACH_LOW_M, *(-float(np.pi),) * 3)
-        high = (*_REACH_HIGH_M, *(float(np.pi),) * 3)
+        low = (*_REACH_LOW_M, *(-pi,) * 3)
+        high = (*_REACH_HIGH_M, *(pi,) * 3)
     return ActionSpec(
         names=ACTION_NAMES,
         units=(*units, "-1 open, 1 closed"),
         low=(*low, _GRIPPER_OPEN),
         high=(*high, _GRIPPER_CLOSED),
-        mode="delta" if control == "delta" else "absolute",
+        mode=control,
         rotation="axis_angle",
         rotation_frame="base",
         gripper_index=6,

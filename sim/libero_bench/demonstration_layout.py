@@ -90,22 +90,34 @@ def check_steps(
             hint=_REMOVE,
         )
     if actions.ndim != 2 or actions.shape[1] != ACTION_DIM:
-        raise WhiskerError(
+        raise unreadable(
             f"actions of {subject}",
-            expected=f"(T, {ACTION_DIM}): 3 position, 3 axis-angle, 1 gripper",
-            got=f"{actions.shape}",
-            hint=REMAKE,
+            f"(T, {ACTION_DIM}): 3 position, 3 axis-angle, 1 gripper",
+            f"{actions.shape}",
         )
     n_steps = len(actions)
     if states.ndim != 2 or len(states) != n_steps:
-        raise WhiskerError(
+        raise unreadable(
             f"states of {subject}",
-            expected=f"one before each of {n_steps} actions, ({n_steps}, state_dim)",
-            got=f"{states.shape}",
-            hint=REMAKE,
+            f"one before each of {n_steps} actions, ({n_steps}, state_dim)",
+            f"{states.shape}",
         )
     _check_finite(f"actions of {subject}", actions)
     _check_finite(f"states of {subject}", states)
+
+
+def unreadable(
+    subject: str,
+    expected: str,
+    got: str,
+) -> WhiskerError:
+    """Return the error for a file in another layout."""
+    return WhiskerError(
+        subject,
+        expected=expected,
+        got=got,
+        hint=REMAKE,
+    )
 
 
 def check_obs_keys(obs_keys: Collection[str], subject: str) -> None:

@@ -37,7 +37,11 @@ class DemonstrationFile:
         image_size_px: height and width.
     """
 
-    def __init__(self, data: h5py.Group, subject: str) -> None:
+    def __init__(
+        self,
+        data: h5py.Group,
+        subject: str,
+    ) -> None:
         self._data = data
         self._subject = subject
         self.n_demonstrations = 0
@@ -71,20 +75,37 @@ class DemonstrationFile:
         actions = as_float(actions)
         states = as_float(states)
         check_steps(subject, actions, states)
-        _check_range(subject, actions)
+        largest = np.abs(actions).max()
+        if largest > 1:
+            raise WhiskerError(
+                f"actions of {subject}",
+                expected="[-1, 1]",
+                got=f"{largest}",
+                hint="Clip them, as the controller does: LIBERO's tools refuse a file with others.",
+            )
         read_fixture_poses(model_xml, f"model_xml of {subject}")
-        complete_obs = _complete_obs(obs or {}, subject, len(actions))
+        given = obs or {}
+        check_obs_keys(given, subject)
+        complete_obs = {
+            key: check_obs(key, np.asarray(array), subject, len(actions))
+            for key, array in given.items()
+        }
+        if "ee_states" in complete_obs:
+            complete_obs["ee_pos"] = complete_obs["ee_states"][:, :3]
+            complete_obs["ee_ori"] = complete_obs["ee_states"][:, 3:]
         arrays = {f"obs/{key}": array for key, array in complete_obs.items()}
         self._check_shapes(subject, {"states": states, **arrays})
 
         is_last = np.zeros(len(actions), dtype=np.uint8)
         is_last[-1] = 1
-        arrays["actions"] = actions
-        arrays["states"] = states
+        arrays |= {"actions": actions, "states": states}
         if {"gripper_states", "ee_states"} <= complete_obs.keys():
-            arrays["robot_states"] = _compute_robot_states(complete_obs)
-        arrays["rewards"] = is_last
-        arrays["dones"] = is_last
+            # Finger positions, and position and quat_xyzw of the end effector.
+            quat_xyzw = Rotation.from_rotvec(complete_obs["ee_ori"]).as_quat()
+            arrays["robot_states"] = np.concatenate(
+                [complete_obs["gripper_states"], complete_obs["ee_pos"], quat_xyzw], axis=1
+            )
+        arrays |= {"rewards": is_last, "dones": is_last}
         demo = self._data.create_group(f"demo_{self.n_demonstrations}")
         for name, array in arrays.items():
             demo.create_dataset(name, data=array)
@@ -94,7 +115,11 @@ class DemonstrationFile:
         self.n_demonstrations += 1
         self.n_steps += len(actions)
 
-    def _check_shapes(self, subject: str, arrays: Arrays) -> None:
+    def _check_shapes(
+        self,
+        subject: str,
+        arrays: Arrays,
+    ) -> None:
         shapes = {name: array.shape[1:] for name, array in arrays.items()}
         if self._shapes and shapes != self._shapes:
             raise WhiskerError(
@@ -102,11 +127,8 @@ class DemonstrationFile:
                 expected=f"what the first one has, {self._shapes}",
                 got=str(shapes),
             )
-        sizes = []
-        for key in IMAGE_KEYS:
-            if f"obs/{key}" in shapes:
-                height_px, width_px, _ = shapes[f"obs/{key}"]
-                sizes.append((height_px, width_px))
+        keys = [f"obs/{key}" for key in IMAGE_KEYS]
+        sizes = [shapes[key][:2] for key in keys if key in shapes]
         if len(set(sizes)) > 1:
             raise WhiskerError(
                 f"images of {subject}",
@@ -141,7 +163,23 @@ def write_demonstrations(
             expected="an instruction",
             got="none",
         )
-    problem = _read_problem(bddl_path)
+    subject = f"BDDL file {bddl_path}"
+    try:
+        text = bddl_path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise WhiskerError(
+            subject,
+            expected="a file to read",
+            got=str(error),
+        ) from error
+    # The kind of scene, like LIBERO_Tabletop_Manipulation.
+    found = re.search(r"\(\s*problem\s+(LIBERO_\w+)", text)
+    if not found:
+        raise WhiskerError(
+            subject,
+            expected="(define (problem LIBERO_...",
+            got="no such line",
+        )
     bddl_file_name = f"libero/libero/bddl_files/{suite}/{bddl_path.name}"
     with atomic_write(path) as unfinished, h5py.File(unfinished, "w") as hdf5:
         data = hdf5.create_group("data")
@@ -153,8 +191,7 @@ def write_demonstrations(
                 expected="at least one demonstration",
                 got="none",
             )
-        attributes = _make_attributes(file, problem, bddl_file_name, instruction)
-        data.attrs.update(attributes)
+        data.attrs.update(_make_attributes(file, found.group(1), bddl_file_name, instruction))
 
 
 def _make_attributes(
@@ -168,6 +205,7 @@ def _make_attributes(
         "domain_name": "robosuite",
         "language_instruction": instruction,
     }
+    height_px, width_px = file.image_size_px
     # The name of the class that robosuite registers.
     env_name = problem.replace("LIBERO", "Libero", 1)
     env_args = {
@@ -175,7 +213,22 @@ def _make_attributes(
         "env_name": env_name,
         "problem_name": problem.lower(),
         "bddl_file": bddl_file_name,
-        "env_kwargs": _make_env_kwargs(bddl_file_name, file.image_size_px),
+        "env_kwargs": {
+            "robots": ["Panda"],
+            "controller_configs": dict(CONTROLLER),
+            "bddl_file_name": bddl_file_name,
+            "has_renderer": False,
+            "has_offscreen_renderer": True,
+            "ignore_done": True,
+            "use_camera_obs": True,
+            "camera_depths": False,
+            "camera_names": ["robot0_eye_in_hand", "agentview"],
+            "reward_shaping": True,
+            "control_freq": CONTROL_FREQ_HZ,
+            "camera_heights": height_px,
+            "camera_widths": width_px,
+            "camera_segmentations": None,
+        },
     }
     return {
         "env_name": env_name,
@@ -187,84 +240,3 @@ def _make_attributes(
         "total": file.n_steps,
         "tag": TAG,
     }
-
-
-def _make_env_kwargs(bddl_file_name: str, image_size_px: tuple[int, int]) -> dict[str, Any]:
-    height_px, width_px = image_size_px
-    return {
-        "robots": ["Panda"],
-        "controller_configs": dict(CONTROLLER),
-        "bddl_file_name": bddl_file_name,
-        "has_renderer": False,
-        "has_offscreen_renderer": True,
-        "ignore_done": True,
-        "use_camera_obs": True,
-        "camera_depths": False,
-        "camera_names": ["robot0_eye_in_hand", "agentview"],
-        "reward_shaping": True,
-        "control_freq": CONTROL_FREQ_HZ,
-        "camera_heights": height_px,
-        "camera_widths": width_px,
-        "camera_segmentations": None,
-    }
-
-
-def _read_problem(bddl_path: Path) -> str:
-    """Return the kind of scene, like LIBERO_Tabletop_Manipulation."""
-    subject = f"BDDL file {bddl_path}"
-    try:
-        text = bddl_path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise WhiskerError(
-            subject,
-            expected="a file to read",
-            got=str(error),
-        ) from error
-    found = re.search(r"\(\s*problem\s+(LIBERO_\w+)", text)
-    if not found:
-        raise WhiskerError(
-            subject,
-            expected="(define (problem LIBERO_...",
-            got="no such line",
-        )
-    return found.group(1)
-
-
-def _check_range(subject: str, actions: np.ndarray) -> None:
-    largest = np.abs(actions).max()
-    if largest > 1:
-        raise WhiskerError(
-            f"actions of {subject}",
-            expected="[-1, 1]",
-            got=f"{largest}",
-            hint="Clip them, as the controller does: LIBERO's tools refuse a file with others.",
-        )
-
-
-def _complete_obs(
-    obs: Arrays,
-    subject: str,
-    n_steps: int,
-) -> dict[str, np.ndarray]:
-    """Return the checked observations, with `ee_pos` and `ee_ori` cut from `ee_states`."""
-    check_obs_keys(obs, subject)
-    complete = {}
-    for key, array in obs.items():
-        complete[key] = check_obs(
-            key,
-            np.asarray(array),
-            subject,
-            n_steps,
-        )
-    if "ee_states" in complete:
-        complete["ee_pos"] = complete["ee_states"][:, :3]
-        complete["ee_ori"] = complete["ee_states"][:, 3:]
-    return complete
-
-
-def _compute_robot_states(obs: Arrays) -> np.ndarray:
-    """Return gripper_states, ee position and ee quat_xyzw of each step."""
-    position = obs["ee_states"][:, :3]
-    axis_angle = obs["ee_states"][:, 3:]
-    quat_xyzw = Rotation.from_rotvec(axis_angle).as_quat()
-    return np.concatenate([obs["gripper_states"], position, quat_xyzw], axis=1)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ from sim.libero_bench.demonstration_layout import (
     check_obs,
     check_obs_keys,
     check_steps,
+    unreadable,
 )
 from sim.libero_bench.fixture_poses import BodyPose, read_fixture_poses
 
@@ -69,15 +70,7 @@ def load_demonstrations(path: Path, *, obs_keys: Collection[str] = ()) -> list[D
             cannot be replayed.
     """
     with _open(path) as data:
-        return [
-            _read(
-                data,
-                name,
-                path,
-                obs_keys,
-            )
-            for name in _list_names(data, path)
-        ]
+        return [_read(data, name, path, obs_keys) for name in _list_names(data, path)]
 
 
 def load_demonstration(
@@ -122,28 +115,27 @@ def _open(path: Path) -> Iterator[h5py.Group]:
     try:
         with h5py.File(path, "r") as file:
             if not isinstance(file.get("data"), h5py.Group):
-                raise WhiskerError(
+                raise unreadable(
                     subject,
-                    expected="a group 'data'",
-                    got=f"{sorted(file)}",
-                    hint=REMAKE,
+                    "a group 'data'",
+                    f"{sorted(file)}",
                 )
             yield file["data"]
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise WhiskerError(
+        raise unreadable(
             subject,
-            expected="a whole HDF5 file",
-            got=f"a damaged one ({error})",
-            hint=REMAKE,
+            "a whole HDF5 file",
+            f"a damaged one ({error})",
         ) from error
 
 
 def _list_names(data: h5py.Group, path: Path) -> list[str]:
     """Return the demonstrations' names by number; HDF5 itself lists them alphabetically."""
-    names = []
-    for name in data:
-        if re.fullmatch(r"demo_\d+", name) and isinstance(data[name], h5py.Group):
-            names.append(name)
+    names = [
+        name
+        for name in data
+        if re.fullmatch(r"demo_\d+", name) and isinstance(data[name], h5py.Group)
+    ]
     if not names:
         raise WhiskerError(
             f"demonstration file {path}",
@@ -167,13 +159,19 @@ def _read(
     check_steps(subject, actions, states)
     init_state = as_float(_read_attribute(demo, "init_state", subject))
     if init_state.shape != states.shape[1:]:
-        raise WhiskerError(
+        raise unreadable(
             f"init_state of {subject}",
-            expected=f"a row of states, {states.shape[1:]}",
-            got=f"{init_state.shape}",
-            hint=REMAKE,
+            f"a row of states, {states.shape[1:]}",
+            f"{init_state.shape}",
         )
-    model_xml = _as_text(_read_attribute(demo, "model_file", subject))
+    convention = _as_text(data.attrs.get("macros_image_convention", IMAGE_CONVENTION))
+    if convention != IMAGE_CONVENTION and set(obs_keys) & set(IMAGE_KEYS):
+        raise WhiskerError(
+            f"macros_image_convention of {subject}",
+            expected=IMAGE_CONVENTION,
+            got=convention,
+        )
+    check_obs_keys(obs_keys, subject)
     return Demonstration(
         name=name,
         instruction=instruction,
@@ -181,8 +179,13 @@ def _read(
         actions=actions,
         states=states,
         init_state=init_state,
-        fixture_poses=read_fixture_poses(model_xml, f"model_file of {subject}"),
-        obs=_read_obs(data, demo, subject, obs_keys, len(actions)),
+        fixture_poses=read_fixture_poses(
+            _as_text(_read_attribute(demo, "model_file", subject)), f"model_file of {subject}"
+        ),
+        obs={
+            key: check_obs(key, _read_array(demo, f"obs/{key}", subject), subject, len(actions))
+            for key in obs_keys
+        },
     )
 
 
@@ -204,16 +207,14 @@ def _read_task(data: h5py.Group, path: Path) -> tuple[str, str]:
     _check_control(_read_json(data, "env_args", path), path)
     words = _read_json(data, "problem_info", path).get("language_instruction")
     if not words or not isinstance(words, str | list):
-        raise WhiskerError(
+        raise unreadable(
             f"problem_info of {path}",
-            expected="a language_instruction",
-            got="none",
-            hint=REMAKE,
+            "a language_instruction",
+            "none",
         )
     # LIBERO's own tools accept a list of strings, and quotation marks.
     instruction = "".join(words).strip('"')
-    bddl_file_name = _read_attribute(data, "bddl_file_name", f"'data' of {path}")
-    return instruction, _as_text(bddl_file_name)
+    return instruction, _as_text(_read_attribute(data, "bddl_file_name", f"'data' of {path}"))
 
 
 def _check_control(env_args: Mapping[str, Any], path: Path) -> None:
@@ -222,12 +223,13 @@ def _check_control(env_args: Mapping[str, Any], path: Path) -> None:
     The same seven numbers would mean something else.
     """
     kwargs = _as_dict(env_args.get("env_kwargs"))
-    controller = _as_dict(kwargs.get("controller_configs"))
-    found = {**controller, "control_freq": kwargs.get("control_freq")}
-    keys = ("type", "control_delta", "output_max", "output_min")
-    expected = {key: CONTROLLER[key] for key in keys}
-    expected["control_freq"] = CONTROL_FREQ_HZ
-    for key, value in expected.items():
+    found = {
+        **_as_dict(kwargs.get("controller_configs")),
+        "control_freq": kwargs.get("control_freq"),
+    }
+    expected = {**CONTROLLER, "control_freq": CONTROL_FREQ_HZ}
+    for key in ("type", "control_delta", "output_max", "output_min", "control_freq"):
+        value = expected[key]
         if found.get(key) != value:
             raise WhiskerError(
                 f"env_args of {path}",
@@ -236,33 +238,6 @@ def _check_control(env_args: Mapping[str, Any], path: Path) -> None:
                 hint="Its actions mean something else: "
                 "collect them again with LIBERO's controller.",
             )
-
-
-def _read_obs(
-    data: h5py.Group,
-    demo: h5py.Group,
-    subject: str,
-    obs_keys: Collection[str],
-    n_steps: int,
-) -> dict[str, np.ndarray]:
-    convention = _as_text(data.attrs.get("macros_image_convention", IMAGE_CONVENTION))
-    if convention != IMAGE_CONVENTION and set(obs_keys) & set(IMAGE_KEYS):
-        raise WhiskerError(
-            f"macros_image_convention of {subject}",
-            expected=IMAGE_CONVENTION,
-            got=convention,
-        )
-    check_obs_keys(obs_keys, subject)
-    obs = {}
-    for key in obs_keys:
-        array = _read_array(demo, f"obs/{key}", subject)
-        obs[key] = check_obs(
-            key,
-            array,
-            subject,
-            n_steps,
-        )
-    return obs
 
 
 def _read_array(
@@ -274,11 +249,10 @@ def _read_array(
     if not isinstance(dataset, h5py.Dataset):
         found: list[str] = []
         demo.visit(found.append)
-        raise WhiskerError(
+        raise unreadable(
             subject,
-            expected=f"a dataset {key!r}",
-            got=", ".join(sorted(found)) or "none",
-            hint=REMAKE,
+            f"a dataset {key!r}",
+            ", ".join(sorted(found)) or "none",
         )
     return dataset[()]
 
@@ -289,11 +263,10 @@ def _read_attribute(
     subject: str,
 ) -> Any:
     if name not in group.attrs:
-        raise WhiskerError(
+        raise unreadable(
             subject,
-            expected=f"an attribute {name!r}",
-            got=", ".join(group.attrs) or "none",
-            hint=REMAKE,
+            f"an attribute {name!r}",
+            ", ".join(group.attrs) or "none",
         )
     return group.attrs[name]
 
@@ -304,10 +277,9 @@ def _read_json(
     path: Path,
 ) -> dict[str, Any]:
     text = _as_text(_read_attribute(data, name, f"'data' of {path}"))
-    try:
+    value = None
+    with suppress(ValueError):
         value = json.loads(text)
-    except ValueError:
-        value = None
     if not isinstance(value, dict):
         raise WhiskerError(
             f"attribute {name!r} of {path}",

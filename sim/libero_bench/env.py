@@ -1,12 +1,12 @@
 """Wraps a LIBERO task as `sim.env.Env`, bit for bit equal and without redundant work."""
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from sim.arrays import ImageSizes
 from sim.env import Expert
 from sim.errors import WhiskerError
 from sim.goals.goal import Goal
@@ -30,8 +30,6 @@ from sim.libero_bench.scene_certificate import SceneCertificate, load_certificat
 from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
 from sim.robosuite.env import RobosuiteEnv
 from sim.spec import ActionMode, CameraSpec, EnvSpec
-
-ImageSizes = Mapping[str, tuple[int, int]]
 
 
 class LiberoEnv(RobosuiteEnv):
@@ -68,14 +66,14 @@ class LiberoEnv(RobosuiteEnv):
             object_names=self._names,
         )
         self._demos = DemonstratedStarts(demos, task) if demos else None
-        if self._demos is None:
-            self._init_states = load_init_states(task)
-        else:
-            self._init_states = self._demos.init_states
+        self._init_states = self._demos.init_states if self._demos else load_init_states(task)
         self._predicates = env.parsed_problem["goal_state"]
         goals = [make_goal(env, self.model, predicate) for predicate in self._predicates]
-        declared = tuple(goal.declared for goal in goals)
-        self._set_task(goals, self._make_spec(image_sizes, declared), LEROBOT_CAMERAS)
+        self._set_task(
+            goals,
+            self._make_spec(image_sizes, tuple(goal.declared for goal in goals)),
+            LEROBOT_CAMERAS,
+        )
         self.begin_episode(0)
 
     def reset(self, episode_index: int) -> None:
@@ -110,19 +108,14 @@ class LiberoEnv(RobosuiteEnv):
             self._advance(SETTLE_ACTION)
         self._begin_goals()
         if self._demos is not None:
-            self._return_to_recorded_start(episode_index)
-        self._arm.use_deltas(self._relative)
-
-    def _return_to_recorded_start(self, episode_index: int) -> None:
-        """Go back to the first state of a demonstration, which is in motion.
-
-        Goals are still measured from where the objects come to rest. A second reset is exact,
-        unlike a snapshot restored right after a reset.
-        """
-        starts = [goal.start for goal in self._goals]
-        self.reset_unsettled(episode_index)
-        for goal, start in zip(self._goals, starts, strict=True):
-            goal.start = start
+            # Go back to the first state of the demonstration, which is in motion. Goals are still
+            # measured from where the objects come to rest. A second reset is exact, unlike a
+            # snapshot restored right after a reset.
+            starts = [goal.start for goal in self._goals]
+            self.reset_unsettled(episode_index)
+            for goal, start in zip(self._goals, starts, strict=True):
+                goal.start = start
+        self._env.robots[0].controller.use_delta = self._relative
 
     def reset_unsettled(self, episode_index: int) -> None:
         """Begin at the init state itself, before objects have settled: recordings begin there."""
@@ -148,9 +141,10 @@ class LiberoEnv(RobosuiteEnv):
 
     def state(self) -> Float32[np.ndarray, "8"]:
         sample = self.sample
-        axis_angle = axis_angle_of(sample.ee_quat_xyzw)
-        parts = [sample.ee_pos, axis_angle, sample.gripper_qpos]
-        return np.concatenate(parts, dtype=np.float32)
+        return np.concatenate(
+            [sample.ee_pos, axis_angle_of(sample.ee_quat_xyzw), sample.gripper_qpos],
+            dtype=np.float32,
+        )
 
     def make_expert(self, failure_mode: str | None = None) -> Expert:
         if self._demos is not None:
@@ -165,19 +159,33 @@ class LiberoEnv(RobosuiteEnv):
         return tuple(self._names[int(body)] for body in self._free_joints.bodies)
 
     def _check_goals(self) -> np.ndarray:
-        met = [bool(self._env._eval_predicate(predicate)) for predicate in self._predicates]
-        return np.array(met)
+        return np.array([*map(self._env._eval_predicate, self._predicates)], dtype=bool)
 
     def _after_physics(self) -> None:
         self._env._post_process()
 
-    def _make_spec(self, image_sizes: ImageSizes | None, goals: tuple[Goal, ...]) -> EnvSpec:
+    def _make_spec(
+        self,
+        image_sizes: ImageSizes | None,
+        goals: tuple[Goal, ...],
+    ) -> EnvSpec:
         if image_sizes is None:
             image_sizes = dict.fromkeys(LEROBOT_CAMERAS, IMAGE_SIZE_PX)
-        cameras = [
-            self._make_camera_spec(camera, height_px, width_px)
-            for camera, (height_px, width_px) in image_sizes.items()
-        ]
+        cameras = []
+        for name, size_px in image_sizes.items():
+            if name not in CAMERA_NAMES:
+                raise WhiskerError(
+                    f"camera {name!r}",
+                    expected=f"one of {', '.join(CAMERA_NAMES)}",
+                    hint="The environment has no other cameras.",
+                )
+            cameras.append(
+                CameraSpec(
+                    name,
+                    *size_px,
+                    float(self.model.camera(LEROBOT_CAMERAS.get(name, name)).fovy[0]),
+                )
+            )
         return EnvSpec(
             name=self._name,
             task=self._task.task_name,
@@ -193,22 +201,6 @@ class LiberoEnv(RobosuiteEnv):
             goals=goals,
             n_episodes=len(self._init_states),
         )
-
-    def _make_camera_spec(
-        self,
-        name: str,
-        height_px: int,
-        width_px: int,
-    ) -> CameraSpec:
-        if name not in CAMERA_NAMES:
-            raise WhiskerError(
-                f"camera {name!r}",
-                expected=f"one of {', '.join(CAMERA_NAMES)}",
-                hint="The environment has no other cameras.",
-            )
-        model_camera = self.model.camera(LEROBOT_CAMERAS.get(name, name))
-        fovy_deg = float(model_camera.fovy[0])
-        return CameraSpec(name, height_px, width_px, fovy_deg)
 
 
 def make_libero(
@@ -227,5 +219,6 @@ def make_libero(
             are of another task.
     """
     task = find_task(name.partition("@")[0])
-    demos = Path(scene_path) if scene_path else None
-    return LiberoEnv(task, image_sizes, control or "delta", demos)
+    return LiberoEnv(
+        task, image_sizes, control or "delta", Path(scene_path) if scene_path else None
+    )

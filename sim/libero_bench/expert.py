@@ -5,7 +5,7 @@ geometry (`sim.robosuite.grasping`): both fingers need room, and a part of the o
 The same search finds the rim of a bowl and the middle of a can.
 """
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
@@ -29,8 +29,8 @@ from sim.robosuite.height_map import GeomMask, Matrix, Position, collision_geoms
 if TYPE_CHECKING:
     from sim.libero_bench.env import LiberoEnv
 
-PlaceFailureMode = Literal["never_close", "open_half_way", "release_beside", "stop_over_goal"]
-JointFailureMode = Literal["stop_half_way"]
+PLACE_FAILURE_MODES = ("never_close", "open_half_way", "release_beside", "stop_over_goal")
+JOINT_FAILURE_MODES = ("stop_half_way",)
 
 HOVER_M = 0.06
 LIFT_M = 0.10
@@ -54,21 +54,15 @@ def check_failure_mode(failure_mode: str | None, goals: list[list[str]]) -> None
         UnknownNameError: the message has the closest names.
         WhiskerError: the task has only goals of the other kind.
     """
-    of_place = get_args(PlaceFailureMode)
-    of_joint = get_args(JointFailureMode)
     if failure_mode is None:
         return
-    if failure_mode not in of_place + of_joint:
-        raise UnknownNameError("failure mode of the expert", failure_mode, of_place + of_joint)
-    if failure_mode in of_place:
-        kind = "pick and place"
-        others = of_joint
-        applies = any(len(goal) == 3 for goal in goals)
-    else:
-        kind = "articulated"
-        others = of_place
-        applies = any(len(goal) != 3 for goal in goals)
-    if not applies:
+    known = PLACE_FAILURE_MODES + JOINT_FAILURE_MODES
+    if failure_mode not in known:
+        raise UnknownNameError("failure mode of the expert", failure_mode, known)
+    is_place = failure_mode in PLACE_FAILURE_MODES
+    kind = "pick and place" if is_place else "articulated"
+    others = JOINT_FAILURE_MODES if is_place else PLACE_FAILURE_MODES
+    if not any((len(goal) == 3) == is_place for goal in goals):
         raise WhiskerError(
             f"failure mode {failure_mode!r} of the expert",
             expected=f"a task with a goal that is {kind}",
@@ -95,7 +89,11 @@ class LiberoExpert:
         stop_half_way    timeout, halfway to the joint's goal
     """
 
-    def __init__(self, env: "LiberoEnv", failure_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        env: "LiberoEnv",
+        failure_mode: str | None = None,
+    ) -> None:
         self._scene = ExpertScene(env)
         self._motion = HandMotion(self._scene)
         self._failure_mode = failure_mode
@@ -113,26 +111,25 @@ class LiberoExpert:
 
     def _solve(self) -> Motion:
         """Do every goal, then repeat those that do not hold."""
-        indices = range(len(self._goals))
-        in_order = sorted(indices, key=lambda index: _ORDER.get(self._goals[index][0], 1))
+        in_order = sorted(
+            range(len(self._goals)), key=lambda index: _ORDER.get(self._goals[index][0], 1)
+        )
         for _ in range(1 if self._failure_mode else N_ATTEMPTS):
             for index in in_order:
-                if not self._scene.env.progress()[index].met:
-                    yield from self._do_goal(*self._goals[index])
+                if self._scene.env.progress()[index].met:
+                    continue
+                verb, target, *place = self._goals[index]
+                if place:
+                    yield from self._pick_and_place(target, *place)
+                else:
+                    yield from self._move_joint(verb, target)
         yield from self._motion.stay()
 
-    def _do_goal(
+    def _pick_and_place(
         self,
-        verb: str,
         target: str,
-        place: str | None = None,
+        place: str,
     ) -> Motion:
-        if place is None:
-            yield from self._move_joint(verb, target)
-        else:
-            yield from self._pick_and_place(target, place)
-
-    def _pick_and_place(self, target: str, place: str) -> Motion:
         scene = self._scene
         motion = self._motion
         if scene.is_drawer(place) and not scene.problem._eval_predicate(["open", place]):
@@ -147,17 +144,35 @@ class LiberoExpert:
         if self._failure_mode == "open_half_way":
             # Nearer to the lift than to the goal, so that the object falls far from the goal.
             spot = 0.65 * scene.data.xpos[body, :2] + 0.35 * spot
-        yield from self._carry(body, is_target, spot)
+        # Carry the object to above the spot, over every obstacle on the way.
+        hand_z = scene.hand_position()[2]
+        lowest, _ = scene.bounds_of(is_target)
+        yield from motion.cross(
+            self._hand_above(spot, body, hand_z), hand_z - lowest[2], scene.is_robot | is_target
+        )
         if self._failure_mode == "open_half_way":
             yield from motion.use_gripper(OPEN)
             yield from motion.stay()
         if self._failure_mode == "stop_over_goal":
-            yield from self._keep_over(body, spot)
-        yield from self._lower(body, is_target, spot)
+            z = scene.hand_position()[2]
+            while True:
+                motion.target = self._hand_above(spot, body, z)
+                yield
+        # Lower the object until it touches something, or the hand sinks no further.
+        stall = StallCounter(0.001)
+        while stall.n_steps < 5 and not scene.is_touched(is_target):
+            z = scene.hand_position()[2]
+            stall.update(z)
+            motion.target = self._hand_above(spot, body, z - LOWER_M)
+            yield
         yield from motion.use_gripper(OPEN)
         yield from motion.go(scene.hand_position() + RETREAT_M * UP, 0.02)
 
-    def _pick(self, body: int, is_target: GeomMask) -> Motion:
+    def _pick(
+        self,
+        body: int,
+        is_target: GeomMask,
+    ) -> Motion:
         """Grasp and lift an object. The gripper is left open if this failed."""
         data = self._scene.data
         for _ in range(N_ATTEMPTS):
@@ -167,8 +182,7 @@ class LiberoExpert:
             yield from self._grasp(grasp)
             height_m = data.xpos[body, 2]
             yield from self._motion.go(grasp.pos_world + LIFT_M * UP, 0.02)
-            is_lifted = data.xpos[body, 2] - height_m > LIFT_M / 2
-            if is_lifted or self._failure_mode == "never_close":
+            if data.xpos[body, 2] - height_m > LIFT_M / 2 or self._failure_mode == "never_close":
                 return
             yield from self._motion.use_gripper(OPEN)
 
@@ -180,39 +194,6 @@ class LiberoExpert:
         yield from motion.go(grasp.pos_world, 0.004)
         yield from motion.use_gripper(OPEN if self._failure_mode == "never_close" else CLOSED)
 
-    def _carry(
-        self,
-        body: int,
-        is_target: GeomMask,
-        spot: PositionXY,
-    ) -> Motion:
-        """Carry the object to above the spot, over every obstacle on the way."""
-        hand_z = self._scene.hand_position()[2]
-        lowest, _ = self._scene.bounds_of(is_target)
-        over_spot = self._hand_above(spot, body, hand_z)
-        ignored = self._scene.is_robot | is_target
-        yield from self._motion.cross(over_spot, hand_z - lowest[2], ignored)
-
-    def _lower(
-        self,
-        body: int,
-        is_target: GeomMask,
-        spot: PositionXY,
-    ) -> Motion:
-        """Lower the object until it touches something, or the hand sinks no further."""
-        stall = StallCounter(0.001)
-        while stall.n_steps < 5 and not self._scene.is_touched(is_target):
-            z = self._scene.hand_position()[2]
-            stall.update(z)
-            self._motion.target = self._hand_above(spot, body, z - LOWER_M)
-            yield
-
-    def _keep_over(self, body: int, spot: PositionXY) -> Motion:
-        z = self._scene.hand_position()[2]
-        while True:
-            self._motion.target = self._hand_above(spot, body, z)
-            yield
-
     def _hand_above(
         self,
         spot: PositionXY,
@@ -223,7 +204,11 @@ class LiberoExpert:
         hand_xy = self._scene.hand_position()[:2]
         return np.append(spot + hand_xy - self._scene.data.xpos[body, :2], z)
 
-    def _move_joint(self, verb: str, target: str) -> Motion:
+    def _move_joint(
+        self,
+        verb: str,
+        target: str,
+    ) -> Motion:
         """Grasp the part, then lead it along its joint's path until the goal is passed.
 
         The goal is passed by a tenth of the range that counts as open, closed, on or off.
@@ -245,8 +230,8 @@ class LiberoExpert:
         if self._failure_mode == "stop_half_way":
             yield from self._motion.stay()
         yield from self._motion.use_gripper(OPEN)
-        backwards = -RETREAT_M * self._motion.rotation[:, 2]
-        yield from self._motion.go(scene.hand_position() + backwards, 0.02)
+        away = scene.hand_position() - RETREAT_M * self._motion.rotation[:, 2]
+        yield from self._motion.go(away, 0.02)
 
     def _lead_part(
         self,
@@ -280,45 +265,44 @@ class LiberoExpert:
             way = lead * np.sign(end - start) * data.xaxis[joint.id]
             from_part = data.xmat[part].reshape(3, 3)
             position = data.xpos[part] + from_part @ grip
-            rotation = from_part @ turn
+            motion.rotation = from_part @ turn
             if is_slide:
                 motion.target = position + way
-                motion.rotation = rotation
             else:
                 anchor = data.xanchor[joint.id]
                 around = Rotation.from_rotvec(way).as_matrix()
                 motion.target = anchor + around @ (position - anchor)
-                motion.rotation = around @ rotation
+                motion.rotation = around @ motion.rotation
             yield
 
-    def _grasp_part(self, target: str, joint) -> Motion:
+    def _grasp_part(
+        self,
+        target: str,
+        joint,
+    ) -> Motion:
         """Grasp a knob from above, or a drawer by its handle."""
         scene = self._scene
-        part = int(scene.model.jnt_bodyid[joint.id])
-        is_part = scene.model.geom_bodyid == part
+        is_part = scene.model.geom_bodyid == int(scene.model.jnt_bodyid[joint.id])
         if scene.is_drawer(target):
             open_m = np.mean(scene.joint_range("open", target))
-            closed_m = np.mean(scene.joint_range("close", target))
-            outwards = np.sign(open_m - closed_m) * scene.data.xaxis[joint.id]
-            yield from self._grasp_handle(is_part, outwards)
+            outwards = (
+                np.sign(open_m - np.mean(scene.joint_range("close", target)))
+                * scene.data.xaxis[joint.id]
+            )
+            # The handle is the geom that stands out furthest in front.
+            motion = self._motion
+            geoms = np.flatnonzero(is_part & collision_geoms(scene.model))
+            in_front = scene.data.geom_xpos[geoms] @ outwards
+            handle = scene.data.geom_xpos[geoms[np.argmax(in_front)]].copy()
+            motion.rotation = reaching_for_handle(outwards, scene.hand_rotation())
+            motion.gripper = OPEN
+            yield from motion.travel(handle - RETREAT_M * motion.rotation[:, 2], PALM_U_M)
+            yield from motion.go(handle, 0.005)
+            yield from motion.use_gripper(CLOSED)
             return
         grasp = scene.find_grasp(is_part, scene.data.xanchor[joint.id])
         if grasp is not None:
             yield from self._grasp(grasp)
-
-    def _grasp_handle(self, is_part: GeomMask, outwards: Position) -> Motion:
-        """Grasp the handle of a drawer: the geom that stands out furthest in front."""
-        scene = self._scene
-        motion = self._motion
-        geoms = np.flatnonzero(is_part & collision_geoms(scene.model))
-        in_front = scene.data.geom_xpos[geoms] @ outwards
-        handle = scene.data.geom_xpos[geoms[np.argmax(in_front)]].copy()
-        motion.rotation = reaching_for_handle(outwards, scene.hand_rotation())
-        motion.gripper = OPEN
-        backwards = -RETREAT_M * motion.rotation[:, 2]
-        yield from motion.travel(handle + backwards, PALM_U_M)
-        yield from motion.go(handle, 0.005)
-        yield from motion.use_gripper(CLOSED)
 
 
 def reaching_for_handle(outwards: Position, hand: Matrix) -> Matrix:
@@ -330,8 +314,5 @@ def reaching_for_handle(outwards: Position, hand: Matrix) -> Matrix:
     w = -np.cos(HANDLE_TILT_RAD) * outwards - np.sin(HANDLE_TILT_RAD) * UP
     upwards = UP - (UP @ w) * w
     u = upwards / np.linalg.norm(upwards)
-    candidates = []
-    for sign in (-1, 1):
-        rotation = np.stack([u * sign, np.cross(w, u * sign), w], axis=1)
-        candidates.append(rotation)
+    candidates = [np.stack([side, np.cross(w, side), w], axis=1) for side in (-u, u)]
     return max(candidates, key=lambda rotation: float(np.trace(rotation @ hand.T)))

@@ -48,8 +48,7 @@ class ExpertScene:
 
     def hand_rotation(self) -> Matrix:
         """Return the rotation of the grip site. Its columns are the hand's u, v and w."""
-        rotation = self.data.site_xmat[self.env._ee_site]
-        return rotation.reshape(3, 3).copy()
+        return self.data.site_xmat[self.env._tool].reshape(3, 3).copy()
 
     def body_of(self, name: str) -> int:
         return int(self.problem.obj_body_id[name])
@@ -64,8 +63,7 @@ class ExpertScene:
         geoms = is_target & collision_geoms(self.model)
         rotation = self.data.geom_xmat[geoms].reshape(-1, 3, 3)
         aabb = self.model.geom_aabb[geoms]
-        offset = (rotation @ aabb[:, :3, None])[..., 0]
-        middle = self.data.geom_xpos[geoms] + offset
+        middle = self.data.geom_xpos[geoms] + (rotation @ aabb[:, :3, None])[..., 0]
         half = (np.abs(rotation) @ aabb[:, 3:, None])[..., 0]
         return (middle - half).min(axis=0), (middle + half).max(axis=0)
 
@@ -73,8 +71,7 @@ class ExpertScene:
         """Return whether an object touches anything but the robot."""
         first, second = self.data.contact.geom.T
         others = np.concatenate([second[is_target[first]], first[is_target[second]]])
-        is_foreign = ~self.is_robot[others] & ~is_target[others]
-        return bool(is_foreign.any())
+        return bool((~self.is_robot[others] & ~is_target[others]).any())
 
     def is_drawer(self, name: str) -> bool:
         """Return whether a name is that of a part that slides."""
@@ -84,33 +81,35 @@ class ExpertScene:
         joints = [self.model.joint(joint) for joint in sites[name].joints or []]
         return any(joint.type[0] == mujoco.mjtJoint.mjJNT_SLIDE for joint in joints)
 
-    def joint_range(self, verb: str, name: str) -> list[float]:
+    def joint_range(
+        self,
+        verb: str,
+        name: str,
+    ) -> list[float]:
         """Return the joint positions that LIBERO's asset calls open, closed, on or off [rad or m].
 
         Args:
             verb: "open", "close", "turnon" or "turnoff".
         """
         owner = self.problem.get_object(name)
-        fixture = self.problem.get_object(owner.parent_name) if self.is_drawer(name) else owner
-        ranges = fixture.object_properties["articulation"]
-        return list(ranges[f"default_{verb}_ranges"])
+        return list(
+            (
+                self.problem.get_object(owner.parent_name) if self.is_drawer(name) else owner
+            ).object_properties["articulation"][f"default_{verb}_ranges"]
+        )
 
-    def find_grasp(self, is_target: GeomMask, middle: Position) -> Grasp | None:
+    def find_grasp(
+        self,
+        is_target: GeomMask,
+        middle: Position,
+    ) -> Grasp | None:
         """Return the best grasp from above of the geoms, or None if there is none."""
         middle_xy = middle[:2].copy()
-        radius_m = _GRASP_MAP_MARGIN_M + PALM_U_M
-        heights = self._make_map(
-            middle_xy,
-            radius_m,
-            CELL_M,
-            self.is_robot,
-        )
-        base_xy = self.data.xpos[self._base, :2]
         return find_grasp(
-            heights,
+            self._make_map(middle_xy, _GRASP_MAP_MARGIN_M + PALM_U_M, CELL_M, self.is_robot),
             is_target,
             middle_xy,
-            base_xy,
+            self.data.xpos[self._base, :2],
             np.pi / 2,
         )
 
@@ -118,7 +117,7 @@ class ExpertScene:
         self,
         place: str,
         is_target: GeomMask,
-        beside_m: float | None = None,
+        beside_m: float | None,
     ) -> PositionXY:
         """Return where to put an object down: the position of its origin, m, world.
 
@@ -133,23 +132,15 @@ class ExpertScene:
         middle = spots.mean(axis=0)
         if beside_m is not None:
             angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
-            directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-            spots = middle + beside_m * directions
+            spots = middle + beside_m * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
         low, high = self.bounds_of(is_target)
-        radius_m = (high - low)[:2].max() / 2
-        footprint = radius_m * grid_points(
-            (-1.0, 1.0),
-            1.0,
-            7,
-            7,
-        )
+        footprint = ((high - low)[:2].max() / 2) * grid_points((-1.0, 1.0), 1.0, 7, 7)
         ignored = self.is_robot | is_target
-        heights = self._make_map(middle, _SPOT_MAP_RADIUS_M, COARSE_CELL_M, ignored)
-        height_m, _ = heights.at(spots[:, None] + footprint)
-        highest_m = height_m.max(axis=1)
+        height_m, _ = self._make_map(middle, _SPOT_MAP_RADIUS_M, COARSE_CELL_M, ignored).at(
+            spots[:, None] + footprint
+        )
         # A centimetre of height costs as much as a centimetre of distance from the middle.
-        cost = highest_m + np.linalg.norm(spots - middle, axis=1)
-        return spots[np.argmin(cost)]
+        return spots[np.argmin(height_m.max(axis=1) + np.linalg.norm(spots - middle, axis=1))]
 
     def _list_spots(self, place: str) -> Float64[np.ndarray, "spot 2"]:
         region = self.problem.object_sites_dict.get(place)
@@ -159,12 +150,7 @@ class ExpertScene:
         site = self.model.site(place).id
         rotation = self.data.site_xmat[site].reshape(3, 3)
         half = np.abs(rotation @ region.size)[:2]
-        return self.data.site_xpos[site, :2] + half * grid_points(
-            (-0.8, 0.8),
-            0.8,
-            9,
-            9,
-        )
+        return self.data.site_xpos[site, :2] + half * grid_points((-0.8, 0.8), 0.8, 9, 9)
 
     def _make_map(
         self,
@@ -173,13 +159,11 @@ class ExpertScene:
         cell_m: float,
         ignored: GeomMask,
     ) -> HeightMap:
-        low = middle - radius_m
-        high = middle + radius_m
         return HeightMap(
             self.model,
             self.data,
-            low,
-            high,
+            middle - radius_m,
+            middle + radius_m,
             cell_m,
             ignored,
         )

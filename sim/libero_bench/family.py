@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from sim.env import Env
 from sim.families import DemoRequest, EnvFamily, EnvRequest, RefusedPolicy
+from sim.libero_bench import tasks
 from sim.libero_bench.conventions import CAMERA_NAMES, LEROBOT_CAMERAS
 from sim.spec import ActionSpec, EnvListing
 
@@ -42,48 +43,27 @@ class LiberoFamily(EnvFamily):
     }
 
     def listings(self) -> Iterator[EnvListing]:
-        from sim.libero_bench.tasks import list_tasks
-
-        for task in list_tasks():
-            yield EnvListing(
-                task.env_name,
-                task.instruction,
-                task.max_steps,
-                task.suite,
-            )
+        for task in tasks.list_tasks():
+            yield EnvListing(task.env_name, task.instruction, task.max_steps, task.suite)
 
     def make(self, request: EnvRequest) -> Env:
         from sim.libero_bench.env import make_libero
 
-        return make_libero(
-            request.name,
-            request.image_sizes,
-            request.path,
-            request.control,
-        )
+        return make_libero(request.name, request.image_sizes, request.path, request.control)
 
     def owns(self, name: str) -> bool:
-        from sim.libero_bench.tasks import is_libero
-
-        return is_libero(name)
+        return tasks.is_libero(name)
 
     def expand(self, name: str) -> tuple[str, ...]:
-        from sim.libero_bench.tasks import expand
-
-        return expand(name)
+        return tasks.expand(name)
 
     def known_names(self) -> tuple[str, ...]:
-        from sim.libero_bench.tasks import complete_suites
-
-        return complete_suites()
+        return tasks.complete_suites()
 
     def task_of(self, name: str) -> str:
-        from sim.libero_bench.tasks import find_task
-
-        return find_task(name).task_name
+        return tasks.find_task(name).task_name
 
     def camera_names(self, name: str) -> tuple[str, ...]:
-        del name
         return CAMERA_NAMES
 
     def memory_gb(self, renders: bool) -> float:
@@ -92,40 +72,41 @@ class LiberoFamily(EnvFamily):
     def describe_cameras(self, cameras: Iterable[str]) -> dict[str, str]:
         return {camera: view for camera, view in LEROBOT_CAMERAS.items() if camera in cameras}
 
-    def film_cameras(self, camera_names: tuple[str, ...], path: str | None) -> tuple[str, ...]:
+    def film_cameras(
+        self,
+        camera_names: tuple[str, ...],
+        path: str | None,
+    ) -> tuple[str, ...]:
         """Return the two cameras of policies; a third would take as long as both."""
-        del path
         return camera_names[:2]
 
-    def other_action_form(self, name: str, action: ActionSpec) -> str:
-        del name
+    def other_action_form(
+        self,
+        name: str,
+        action: ActionSpec,
+    ) -> str:
         return "--control delta" if action.mode == "absolute" else "--control absolute"
 
     def env_of_demonstrations(self, path: Path) -> str:
         from sim.libero_bench.demonstrations import load_demonstration
-        from sim.libero_bench.tasks import find_task
 
         bddl_path = PurePosixPath(load_demonstration(path, 0).bddl_file_name)
         suite = bddl_path.parent.name
-        if suite.startswith("libero_"):
-            task = find_task(f"{suite}/{bddl_path.stem}")
-        else:
-            task = find_task(bddl_path.stem)
+        prefix = f"{suite}/" if suite.startswith("libero_") else ""
+        task = tasks.find_task(f"{prefix}{bddl_path.stem}")
         return f"{task.env_name}@{path.resolve()}"
 
     def record_demonstrations(self, request: DemoRequest) -> int:
         from sim.libero_bench.demonstration_layout import PUBLISHED_IMAGE_SIZE_PX
         from sim.libero_bench.recording import record_demonstrations
-        from sim.libero_bench.tasks import find_task, load_init_states
 
-        task = find_task(request.name)
+        task = tasks.find_task(request.name)
         # LIBERO has no init states apart from those of the evaluation.
-        indices = range(request.first_episode or 0, len(load_init_states(task)))
         return record_demonstrations(
             request.output,
             task,
             request.n_demonstrations,
-            indices,
+            range(request.first_episode or 0, len(tasks.load_init_states(task))),
             image_size_px=PUBLISHED_IMAGE_SIZE_PX,
             on_episode=request.on_episode,
         )

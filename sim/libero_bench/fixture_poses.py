@@ -1,6 +1,7 @@
 """Reads the poses of fixtures from a saved model; no simulator state holds them."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -35,17 +36,28 @@ def read_fixture_poses(model_xml: str, subject: str = "model_file") -> dict[str,
     Raises:
         WhiskerError: it is not an MJCF, or has poses that only the compiler can compute.
     """
-    root = _parse(model_xml, subject)
+    # Only a DOCTYPE can declare entities, and no MJCF has one.
+    if "<!DOCTYPE" in model_xml:
+        raise _unreadable(subject, "an MJCF", "an XML with a DOCTYPE")
+    try:
+        root = ElementTree.fromstring(model_xml)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise _unreadable(subject, "an MJCF", f"no XML ({error})") from error
+    if root.tag != "mujoco" or root.find("worldbody") is None:
+        raise _unreadable(subject, "an MJCF with a worldbody", f"<{root.tag}>")
     poses = {}
     for element in root.findall("worldbody/*"):
         if element.tag in _UNRESOLVED:
-            raise WhiskerError(
+            raise _unreadable(
                 f"worldbody in {subject}",
-                expected="bodies",
-                got=f"<{element.tag}>",
-                hint=_SAVE,
+                "bodies",
+                f"<{element.tag}>",
             )
-        if element.tag == "body" and not _is_free(element):
+        # The pose of a body with a free joint is part of the state, and the model holds only an
+        # initial one.
+        joints = {joint.get("type") for joint in element.findall("joint")}
+        is_free = "free" in joints or element.find("freejoint") is not None
+        if element.tag == "body" and not is_free:
             name = element.get("name", "")
             poses[name] = _read_pose(element, f"body {name!r} in {subject}")
     return poses
@@ -60,62 +72,22 @@ def place_fixtures(model: mujoco.MjModel, poses: Mapping[str, BodyPose]) -> None
             model.body_quat[body_id] = pose.quat_wxyz
 
 
-def _parse(model_xml: str, subject: str) -> ElementTree.Element:
-    # Only a DOCTYPE can declare entities, and no MJCF has one.
-    if "<!DOCTYPE" in model_xml:
-        raise WhiskerError(
-            subject,
-            expected="an MJCF",
-            got="an XML with a DOCTYPE",
-            hint=_SAVE,
-        )
-    try:
-        root = ElementTree.fromstring(model_xml)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise WhiskerError(
-            subject,
-            expected="an MJCF",
-            got=f"no XML ({error})",
-            hint=_SAVE,
-        ) from error
-    if root.tag != "mujoco" or root.find("worldbody") is None:
-        raise WhiskerError(
-            subject,
-            expected="an MJCF with a worldbody",
-            got=f"<{root.tag}>",
-            hint=_SAVE,
-        )
-    return root
-
-
-def _is_free(body: ElementTree.Element) -> bool:
-    """Return whether the body has a free joint.
-
-    Its pose is then part of the state, and the model holds only an initial pose.
-    """
-    if body.find("freejoint") is not None:
-        return True
-    return any(joint.get("type") == "free" for joint in body.findall("joint"))
-
-
 def _read_pose(body: ElementTree.Element, subject: str) -> BodyPose:
     others = [rotation for rotation in _OTHER_ROTATIONS if body.get(rotation)]
     if others or not body.get("name"):
-        raise WhiskerError(
+        raise _unreadable(
             subject,
-            expected="a name, pos and quat",
-            got=f"a rotation as {others[0]}" if others else "no name",
-            hint=_SAVE,
+            "a name, pos and quat",
+            f"a rotation as {others[0]}" if others else "no name",
         )
     pos_world = _read_numbers(body, "pos", "0 0 0", subject)
     quat_wxyz = _read_numbers(body, "quat", "1 0 0 0", subject)
     norm = np.linalg.norm(quat_wxyz)
     if not norm:
-        raise WhiskerError(
+        raise _unreadable(
             subject,
-            expected="a rotation",
-            got="a quaternion of zeros",
-            hint=_SAVE,
+            "a rotation",
+            "a quaternion of zeros",
         )
     return BodyPose(pos_world, quat_wxyz / norm)
 
@@ -128,15 +100,26 @@ def _read_numbers(
 ) -> np.ndarray:
     text = body.get(name, default)
     n = len(default.split())
-    try:
+    numbers: np.ndarray = np.empty(0)
+    with suppress(ValueError):
         numbers = np.asarray(text.split(), dtype=np.float64)
-    except ValueError:
-        numbers = np.empty(0)
     if numbers.shape != (n,) or not np.isfinite(numbers).all():
-        raise WhiskerError(
+        raise _unreadable(
             f"{name} of {subject}",
-            expected=f"{n} numbers",
-            got=repr(text),
-            hint=_SAVE,
+            f"{n} numbers",
+            repr(text),
         )
     return numbers
+
+
+def _unreadable(
+    subject: str,
+    expected: str,
+    got: str,
+) -> WhiskerError:
+    return WhiskerError(
+        subject,
+        expected=expected,
+        got=got,
+        hint=_SAVE,
+    )

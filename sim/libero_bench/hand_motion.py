@@ -90,12 +90,17 @@ class HandMotion:
         turn = np.clip(self._remaining_turn() / ROTATION_UNIT_RAD, -1.0, 1.0)
         if self._scene.env.spec.action.mode == "absolute":
             step = position + POSITION_UNIT_M * step
-            present = Rotation.from_matrix(self._scene.hand_rotation())
-            wanted = Rotation.from_rotvec(ROTATION_UNIT_RAD * turn) * present
-            turn = wanted.as_rotvec()
+            turn = (
+                Rotation.from_rotvec(ROTATION_UNIT_RAD * turn)
+                * Rotation.from_matrix(self._scene.hand_rotation())
+            ).as_rotvec()
         return np.concatenate([step, turn, [self.gripper]])
 
-    def travel(self, target: Position, hang_m: float) -> Motion:
+    def travel(
+        self,
+        target: Position,
+        hang_m: float,
+    ) -> Motion:
         """Go up, across and down to the target.
 
         Args:
@@ -117,12 +122,27 @@ class HandMotion:
             ignored: geoms that are no obstacles.
         """
         start = self._scene.hand_position()
-        obstacle_m = self._highest_obstacle(start, target, ignored)
-        z = max(target[2], obstacle_m + hang_m + OVER_OBSTACLES_M)
-        above_start = np.array([start[0], start[1], max(z, start[2])])
-        above_target = np.array([target[0], target[1], z])
-        yield from self.go(above_start, 0.02, turning=False)
-        yield from self.go(above_target, 0.01)
+        model = self._scene.model
+        data = self._scene.data
+        # LIBERO drops some objects from high above at the start of an episode. The hand does not
+        # avoid these.
+        is_overhead = data.geom_xpos[:, 2] - model.geom_rbound > max(start[2], target[2])
+        heights = HeightMap(
+            model,
+            data,
+            np.minimum(start, target)[:2] - PALM_U_M,
+            np.maximum(start, target)[:2] + PALM_U_M,
+            COARSE_CELL_M,
+            ignored | is_overhead,
+        )
+        way = target[:2] - start[:2]
+        offset = heights.xy - start[:2]
+        along = np.clip(offset @ way / max(way @ way, 1e-9), 0.0, 1.0)
+        from_way_m = np.linalg.norm(offset - along[..., None] * way, axis=-1)
+        obstacle_m = heights.height_m[from_way_m < PALM_U_M].max()
+        z = max(target[2], float(obstacle_m) + hang_m + OVER_OBSTACLES_M)
+        yield from self.go(np.append(start[:2], max(z, start[2])), 0.02, turning=False)
+        yield from self.go(np.append(target[:2], z), 0.01)
 
     def go(
         self,
@@ -156,34 +176,4 @@ class HandMotion:
 
     def _remaining_turn(self) -> Position:
         """Return the rotation vector from the hand to its target rotation, rad."""
-        turn = self.rotation @ self._scene.hand_rotation().T
-        return Rotation.from_matrix(turn).as_rotvec()
-
-    def _highest_obstacle(
-        self,
-        start: Position,
-        target: Position,
-        ignored: GeomMask,
-    ) -> float:
-        """Return the height of the highest obstacle near the straight way, m, world."""
-        model = self._scene.model
-        data = self._scene.data
-        # LIBERO drops some objects from high above at the start of an episode. The hand does not
-        # avoid these.
-        lowest_m = data.geom_xpos[:, 2] - model.geom_rbound
-        is_overhead = lowest_m > max(start[2], target[2])
-        low = np.minimum(start, target)[:2] - PALM_U_M
-        high = np.maximum(start, target)[:2] + PALM_U_M
-        heights = HeightMap(
-            model,
-            data,
-            low,
-            high,
-            COARSE_CELL_M,
-            ignored | is_overhead,
-        )
-        way = target[:2] - start[:2]
-        offset = heights.xy - start[:2]
-        along = np.clip(offset @ way / max(way @ way, 1e-9), 0.0, 1.0)
-        from_way_m = np.linalg.norm(offset - along[..., None] * way, axis=-1)
-        return float(heights.height_m[from_way_m < PALM_U_M].max())
+        return Rotation.from_matrix(self.rotation @ self._scene.hand_rotation().T).as_rotvec()

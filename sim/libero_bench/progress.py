@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 import mujoco
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool
 
+from sim.arrays import Vector3
 from sim.env import Progress
-from sim.goals.articulated import ARTICULATED, articulated_progress
+from sim.goals.articulated import ARTICULATED, VERBS, articulated_progress
 from sim.goals.pick_and_place import PICK_AND_PLACE, pick_and_place_progress
 from sim.libero_bench.goal_thresholds import (
     ARTICULATED_THRESHOLDS,
@@ -29,20 +30,12 @@ from sim.libero_bench.goal_thresholds import (
 from sim.robosuite.goal_tracking import GoalTracker
 from sim.robosuite.height_map import collision_geoms
 
-Position = Float64[np.ndarray, "3"]
-
 REACHED_M = 0.03
 # Margins of LIBERO's predicates, see `PlaceGoal._is_over`.
 ON_OBJECT_M = 0.03
 ON_SITE_M = -0.005
 IN_SITE_M = -0.01
 
-_JOINT_RANGES = {
-    "open": "default_open_ranges",
-    "close": "default_close_ranges",
-    "turnon": "default_turnon_ranges",
-    "turnoff": "default_turnoff_ranges",
-}
 # One open or switched-on joint is enough for these verbs. The other verbs need all joints to be
 # closed or off (LIBERO's ObjectState).
 _ANY_JOINT = ("open", "turnon")
@@ -67,21 +60,24 @@ class PlaceGoal:
         self.declared = PICK_AND_PLACE.goal(" ".join(predicate), PICK_AND_PLACE_THRESHOLDS)
         self.start = np.zeros(1)
         self._body = int(env.obj_body_id[target])
-        self._geoms = _find_collision_geoms(model, self._body)
+        # A root body has the geoms of all bodies below it, a part of another object only its own.
+        is_root = self._body == model.body_rootid[self._body]
+        owners = model.body_rootid[model.geom_bodyid] if is_root else model.geom_bodyid
+        self._geoms = np.flatnonzero((owners == self._body) & collision_geoms(model))
         self._aabb = model.geom_aabb[self._geoms]
         self._is_target = np.isin(np.arange(model.ngeom), self._geoms)
         gripper = env.robots[0].gripper
-        left_pad = gripper.important_geoms["left_fingerpad"]
-        right_pad = gripper.important_geoms["right_fingerpad"]
         self._is_gripper = _make_mask(model, gripper.contact_geoms)
-        self._is_pad = [_make_mask(model, left_pad), _make_mask(model, right_pad)]
+        self._is_pad = [
+            _make_mask(model, gripper.important_geoms[f"{side}_fingerpad"])
+            for side in ("left", "right")
+        ]
         self._is_inside = verb == "in"
         self._place_site = -1
         self._place_body = -1
         if place in env.object_sites_dict:
-            size = env.object_sites_dict[place].size
             self._place_site = model.site(place).id
-            self._place_half_m = np.array(size, dtype=np.float64)
+            self._place_half_m = np.array(env.object_sites_dict[place].size, dtype=np.float64)
         else:
             self._place_body = int(env.obj_body_id[place])
 
@@ -91,14 +87,18 @@ class PlaceGoal:
     def progress(
         self,
         data: mujoco.MjData,
-        ee_pos: Position,
+        ee_pos: Vector3,
         met: bool,
     ) -> Progress:
         position = data.xpos[self._body].copy()
         height_m = float(position[2] - self.start[0])
-        touching, grasped, alone = self._check_contacts(data)
+        # What touches the object: the gripper, both pads, nothing but the gripper.
+        first, second = data.contact.geom.T
+        others = np.concatenate([second[self._is_target[first]], first[self._is_target[second]]])
+        touching = bool(self._is_gripper[others].any())
+        grasped = all(bool(pad[others].any()) for pad in self._is_pad)
+        alone = bool(self._is_gripper[others].all())
         held = grasped or (touching and (alone or height_m > HELD_M))
-        distance = position[:2] - self._place_pos(data)[:2]
         return pick_and_place_progress(
             reached=touching or self._distance_m(data, ee_pos) < REACHED_M,
             grasped=held,
@@ -107,19 +107,15 @@ class PlaceGoal:
             released=not touching,
             placed=met,
             object_height_m=height_m,
-            goal_distance_m=float(np.hypot(*distance)),
+            goal_distance_m=float(np.hypot(*(position[:2] - self._place_pos(data)[:2]))),
             object_pos_world=position,
         )
 
-    def _check_contacts(self, data: mujoco.MjData) -> tuple[bool, bool, bool]:
-        """Return what touches the object: the gripper, both pads, nothing but the gripper."""
-        first, second = data.contact.geom.T
-        touching = np.concatenate([second[self._is_target[first]], first[self._is_target[second]]])
-        by_gripper = self._is_gripper[touching]
-        by_both_pads = all(bool(pad[touching].any()) for pad in self._is_pad)
-        return bool(by_gripper.any()), by_both_pads, bool(by_gripper.all())
-
-    def _distance_m(self, data: mujoco.MjData, point: Position) -> float:
+    def _distance_m(
+        self,
+        data: mujoco.MjData,
+        point: Vector3,
+    ) -> float:
         """Return the distance from a point to the nearest bounding box of the object's geoms."""
         rotation = data.geom_xmat[self._geoms].reshape(-1, 3, 3)
         local = np.einsum("gij,gi->gj", rotation, point - data.geom_xpos[self._geoms])
@@ -127,7 +123,11 @@ class PlaceGoal:
         outside = np.maximum(from_middle - self._aabb[:, 3:], 0.0)
         return float(np.linalg.norm(outside, axis=1).min())
 
-    def _is_over(self, data: mujoco.MjData, position: Position) -> bool:
+    def _is_over(
+        self,
+        data: mujoco.MjData,
+        position: Vector3,
+    ) -> bool:
         """Apply LIBERO's predicates without their upper bounds and contacts.
 
         On an object: `ObjectState.check_ontop`. On a site: `SiteObject.under`, which does not
@@ -144,10 +144,9 @@ class PlaceGoal:
             half = self._place_half_m
             lowest = ON_SITE_M + half[2]
             offset = rotation @ offset
-        is_within = (np.abs(offset[:2]) < half[:2]).all()
-        return bool(is_within and offset[2] > lowest)
+        return bool((np.abs(offset[:2]) < half[:2]).all() and offset[2] > lowest)
 
-    def _place_pos(self, data: mujoco.MjData) -> Position:
+    def _place_pos(self, data: mujoco.MjData) -> Vector3:
         if self._place_site >= 0:
             return data.site_xpos[self._place_site]
         return data.xpos[self._place_body]
@@ -176,9 +175,11 @@ class JointGoal:
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._part = int(model.jnt_bodyid[joints[0].id])
         is_site = target in env.object_sites_dict
-        fixture = env.get_object(owner.parent_name) if is_site else owner
-        ranges = fixture.object_properties["articulation"]
-        self._range = np.array(ranges[_JOINT_RANGES[verb]])
+        self._range = np.array(
+            (env.get_object(owner.parent_name) if is_site else owner).object_properties[
+                "articulation"
+            ][f"default_{verb}_ranges"]
+        )
         self.start = np.zeros(len(joints))
 
     def begin(self, data: mujoco.MjData) -> None:
@@ -187,15 +188,15 @@ class JointGoal:
     def progress(
         self,
         data: mujoco.MjData,
-        ee_pos: Position,
+        ee_pos: Vector3,
         met: bool,
     ) -> Progress:
-        del ee_pos
         nearest = np.abs(self._range[:, None] - self.start).argmin(axis=0)
         way = self._range[nearest] - self.start
-        moved = data.qpos[self._qpos] - self.start
         # A joint that starts at its goal has nowhere to go, and counts as done.
-        shares = np.divide(moved, way, out=np.ones_like(way), where=np.abs(way) > 1e-9)
+        shares = np.divide(
+            data.qpos[self._qpos] - self.start, way, out=np.ones_like(way), where=np.abs(way) > 1e-9
+        )
         share = float(shares.max() if self._any_joint else shares.min())
         share = max(share, 1.0) if met else min(share, 1.0)
         return articulated_progress(met, share, data.xipos[self._part].copy())
@@ -207,26 +208,8 @@ def make_goal(
     predicate: Sequence[str],
 ) -> GoalTracker:
     """Return the tracker of one predicate of `env.parsed_problem["goal_state"]`."""
-    if predicate[0] in _JOINT_RANGES:
-        return JointGoal(env, model, predicate)
-    return PlaceGoal(env, model, predicate)
-
-
-def _find_collision_geoms(model: mujoco.MjModel, body: int) -> Int64[np.ndarray, " geom"]:
-    """Return the collision geoms of an object.
-
-    For a root body, they include those of all bodies below it. For a part of another object, they
-    are only its own.
-    """
-    if body == model.body_rootid[body]:
-        is_own = model.body_rootid[model.geom_bodyid] == body
-    else:
-        is_own = model.geom_bodyid == body
-    return np.flatnonzero(is_own & collision_geoms(model))
+    return (JointGoal if predicate[0] in VERBS else PlaceGoal)(env, model, predicate)
 
 
 def _make_mask(model: mujoco.MjModel, geoms: Sequence[str]) -> Bool[np.ndarray, " geom"]:
-    mask = np.zeros(model.ngeom, dtype=bool)
-    for geom in geoms:
-        mask[model.geom(geom).id] = True
-    return mask
+    return np.isin(np.arange(model.ngeom), [model.geom(geom).id for geom in geoms])

@@ -48,12 +48,7 @@ def record_demonstrations(
     sizes = dict.fromkeys(LEROBOT_CAMERAS, image_size_px) if image_size_px else {}
     with (
         closing(LiberoEnv(task, sizes)) as env,
-        write_demonstrations(
-            path,
-            task.suite,
-            task.bddl_path,
-            task.instruction,
-        ) as file,
+        write_demonstrations(path, task.suite, task.bddl_path, task.instruction) as file,
     ):
         for episode_index in episode_indices:
             if file.n_demonstrations == n_demonstrations:
@@ -101,16 +96,14 @@ def _choose_actions(env: LiberoEnv) -> Iterator[Float32[np.ndarray, "7"]]:
     yield from [SETTLE_ACTION] * N_SETTLE_STEPS
     expert = env.make_expert()
     for _ in range(env.spec.max_steps):
-        action = np.clip(expert.action(), -1, 1)
-        yield action.astype(np.float32)
+        yield np.clip(expert.action(), -1, 1).astype(np.float32)
 
 
 def _observe(env: LiberoEnv) -> dict[str, np.ndarray]:
     """Return the layout's observations at this moment; images as OpenGL makes them."""
     sample = env.sample
-    axis_angle = axis_angle_of(sample.ee_quat_xyzw)
     obs = {
-        "ee_states": np.concatenate([sample.ee_pos, axis_angle]),
+        "ee_states": np.concatenate([sample.ee_pos, axis_angle_of(sample.ee_quat_xyzw)]),
         "gripper_states": sample.gripper_qpos,
         "joint_states": env.joint_positions(),
     }

@@ -21,7 +21,11 @@ class DemonstratedStarts:
     from `sim.libero_bench.recording` is exact.
     """
 
-    def __init__(self, path: Path, task: LiberoTask) -> None:
+    def __init__(
+        self,
+        path: Path,
+        task: LiberoTask,
+    ) -> None:
         """Load the demonstrations.
 
         Raises:
@@ -71,5 +75,4 @@ class DemonstrationReplay:
         self._n_done += 1
         if self._n_done <= len(actions):
             return actions[self._n_done - 1].copy()
-        last_gripper = actions[-1, -1]
-        return np.append(SETTLE_ACTION[:-1], last_gripper).astype(np.float64)
+        return np.append(SETTLE_ACTION[:-1], actions[-1, -1]).astype(np.float64)

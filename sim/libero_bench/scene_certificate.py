@@ -76,18 +76,18 @@ class SceneCertificate:
         )
 
     def _advise(self) -> str:
-        installed = {package: version(package) for package in PACKAGES}
-        others = []
-        for package, found in installed.items():
-            if found != self.versions[package]:
-                others.append(f"{package} {found} instead of {self.versions[package]}")
-        if installed["mujoco"] != self.versions["mujoco"]:
+        others = {
+            package: f"{package} {version(package)} instead of {self.versions[package]}"
+            for package in PACKAGES
+            if version(package) != self.versions[package]
+        }
+        if "mujoco" in others:
             return (
                 "Install the MuJoCo version that LIBERO's scenes need: "
                 f"uv pip install mujoco=={self.versions['mujoco']}"
             )
         if others:
-            return f"These versions differ from the certificate's: {', '.join(others)}."
+            return f"These versions differ from the certificate's: {', '.join(others.values())}."
         return (
             "All versions are those of the certificate: "
             "the scene's files or its initial states were changed."
@@ -115,5 +115,4 @@ def _load_index() -> dict[str, Any]:
 
 
 def _format_position(position: Float64[np.ndarray, "3"]) -> str:
-    x, y, z = position
-    return f"({x:.3f}, {y:.3f}, {z:.3f}) m"
+    return "({:.3f}, {:.3f}, {:.3f}) m".format(*position)

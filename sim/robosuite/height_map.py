@@ -4,7 +4,9 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-Position = Float64[np.ndarray, "3"]
+from sim.arrays import Vector3
+
+Position = Vector3
 Matrix = Float64[np.ndarray, "3 3"]
 GeomMask = Bool[np.ndarray, " geom"]
 
@@ -45,15 +47,11 @@ class HeightMap:
         """
         self._low = low
         self._cell_m = cell_m
-        n, m = np.ceil((high - low) / cell_m).astype(int) + 1
-        rows = np.arange(n)
-        columns = np.arange(m)
-        indices = np.meshgrid(rows, columns, indexing="ij")
-        self.xy = low + cell_m * np.stack(indices, axis=-1)
-        self.height_m = np.full((n, m), -np.inf)
-        self.geom = np.zeros((n, m), dtype=np.int64)
-        obstacles = collision_geoms(model) & ~ignored
-        for geom in np.flatnonzero(obstacles):
+        shape = np.ceil((high - low) / cell_m).astype(int) + 1
+        self.xy = low + cell_m * np.stack([*np.indices(shape)], axis=-1)
+        self.height_m = np.full(shape, -np.inf)
+        self.geom = np.zeros(shape, dtype=np.int64)
+        for geom in np.flatnonzero(collision_geoms(model) & ~ignored):
             self._add_geom(model, data, int(geom))
 
     def at(
@@ -61,11 +59,9 @@ class HeightMap:
     ) -> tuple[Float64[np.ndarray, "*shape"], Int64[np.ndarray, "*shape"]]:
         """Return height and geom of the nearest cell."""
         nearest = np.rint((xy - self._low) / self._cell_m)
-        last = np.array(self.height_m.shape) - 1
-        index = np.clip(nearest, 0, last).astype(int)
-        row = index[..., 0]
-        column = index[..., 1]
-        return self.height_m[row, column], self.geom[row, column]
+        index = np.clip(nearest, 0, np.array(self.height_m.shape) - 1).astype(int)
+        cells = index[..., 0], index[..., 1]
+        return self.height_m[cells], self.geom[cells]
 
     def _add_geom(
         self,
@@ -88,8 +84,7 @@ class HeightMap:
         offset = self.xy - middle[:2]
         near = (np.abs(offset) <= reach).all(axis=-1)
         across = offset[near] @ rotation[:2]
-        up = rotation[2]
-        up = np.where(np.abs(up) < 1e-9, 1e-9, up)
+        up = np.where(np.abs(rotation[2]) < 1e-9, 1e-9, rotation[2])
         below = (-half - across) / up
         above = (half - across) / up
         enter = np.minimum(below, above).max(axis=1)

@@ -20,45 +20,38 @@ def load_robosuite(make: Callable[[], Any]) -> Any:
             where the package can be imported without output.
     """
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "whisker" / "numba"))
-    with _quiet_import(), mock.patch("logging.FileHandler", _no_log_file):
+    # Another user may own the log file /tmp/robosuite.log.
+    no_log_file = mock.patch("logging.FileHandler", lambda *args, **kwargs: logging.NullHandler())
+    with _quiet_import(), no_log_file:
         from robosuite.environments.base import MujocoEnv
 
-        initialize = _keep_loaded_model(MujocoEnv._initialize_sim)
+        initialize_sim = MujocoEnv._initialize_sim
+
+        def initialize(env, *arguments, **keywords):
+            # `loaded_model` keeps what resets change.
+            initialize_sim(env, *arguments, **keywords)
+            model = env.sim.model._model
+            env.loaded_model = (
+                model.site_rgba.copy(),
+                model.body_pos.copy(),
+                model.body_quat.copy(),
+            )
+
         with mock.patch.object(MujocoEnv, "_initialize_sim", initialize):
             env = make()
-    env.sim.reset = _add_forward_passes(env.sim.reset, env.sim.forward)
+    reset_data = env.sim.reset
+
+    def reset() -> None:
+        # A soft reset then leaves the same solver state as a hard one, in which the solver starts
+        # from its last solution. A hard reset calls `mj_forward` when the model is loaded, and
+        # again when a render context is made, as in every published evaluation.
+        reset_data()
+        env.sim.forward()
+        env.sim.forward()
+
+    env.sim.reset = reset
     env._observables = {}
     return env
-
-
-def _add_forward_passes(reset_data, forward):
-    """Wrap a soft reset so that it leaves the same solver state as a hard one.
-
-    The solver starts from its last solution. A hard reset calls `mj_forward` when the model is
-    loaded, and again when a render context is made, as in every published evaluation.
-    """
-
-    def reset():
-        reset_data()
-        forward()
-        forward()
-
-    return reset
-
-
-def _keep_loaded_model(initialize_sim):
-    """Wrap robosuite's loading of a model so that `env.loaded_model` keeps what resets change."""
-
-    def initialize(env, *arguments, **keywords):
-        initialize_sim(env, *arguments, **keywords)
-        model = env.sim.model._model
-        env.loaded_model = (
-            model.site_rgba.copy(),
-            model.body_pos.copy(),
-            model.body_quat.copy(),
-        )
-
-    return initialize
 
 
 @contextmanager
@@ -71,9 +64,3 @@ def _quiet_import() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled_before)
-
-
-def _no_log_file(*args, **kwargs):
-    """Replace the log file /tmp/robosuite.log, which another user may own."""
-    del args, kwargs
-    return logging.NullHandler()

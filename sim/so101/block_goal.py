@@ -65,9 +65,13 @@ class BlockGoal:
         block_pos = data.xpos[self._body].copy()
         height_m = float(block_pos[2]) - rest_height_m
         offset = block_pos - data.site_xpos[self._site]
-        is_inside_rim = self._is_inside_rim(offset)
+        x, y = map(abs, offset[:2].tolist())
+        half_x, half_y = self._half_size_m
+        is_inside_rim = x < half_x and y < half_y if self._is_box else hypot(x, y) < half_x
         is_below_rim = float(offset[2]) < self._half_height_m
-        touches_gripper, touches_jaw = self._find_contacts(data)
+        contact_codes = self._contact_code[data.contact.geom].sum(axis=1).tolist()
+        touches_gripper = _BLOCK + _GRIPPER in contact_codes
+        touches_jaw = _BLOCK + _JAW in contact_codes
         grasped = touches_gripper and touches_jaw
         released = not (touches_gripper or touches_jaw)
         velocity = data.qvel[self._first_dof : self._first_dof + 3]
@@ -81,18 +85,6 @@ class BlockGoal:
             released=released,
             placed=is_inside_rim and is_below_rim and released and is_at_rest,
             object_height_m=height_m,
-            goal_distance_m=hypot(offset[0], offset[1]),
+            goal_distance_m=hypot(x, y),
             object_pos_world=block_pos,
         )
-
-    def _is_inside_rim(self, offset_m: Vector3) -> bool:
-        x = float(offset_m[0])
-        y = float(offset_m[1])
-        if self._is_box:
-            return abs(x) < self._half_size_m[0] and abs(y) < self._half_size_m[1]
-        return hypot(x, y) < self._half_size_m[0]
-
-    def _find_contacts(self, data: mujoco.MjData) -> tuple[bool, bool]:
-        """Return whether the gripper's fixed finger and the moving jaw touch the block."""
-        codes = self._contact_code[data.contact.geom].sum(axis=1).tolist()
-        return _BLOCK + _GRIPPER in codes, _BLOCK + _JAW in codes

@@ -1,7 +1,6 @@
 """Pick and place with end-effector actions, in the conventions of lerobot's own SO-101 pipeline."""
 
 from dataclasses import replace
-from typing import Literal
 
 import mujoco
 import numpy as np
@@ -16,7 +15,7 @@ from sim.so101.pose import Pose
 from sim.so101.pose_kinematics import PoseKinematics, PoseSolution
 from sim.so101.scene_config import DEFAULT_SCENE, SceneConfig
 from sim.so101.units import JointAngles
-from sim.spec import ActionSpec
+from sim.spec import ActionMode
 
 # `gripper_frame_link` of lerobot's URDF, the frame of its `RobotKinematics`. It is at the tip of
 # the fixed finger. z points outward along the fingers, x from the moving jaw to the fixed one.
@@ -25,6 +24,9 @@ TOOL_SITE = "gripperframe"
 STATE_NAMES = ("ee.x", "ee.y", "ee.z", "ee.wx", "ee.wy", "ee.wz", "ee.gripper_pos")
 DELTA_NAMES = tuple(name.replace("ee.", "ee.delta_") for name in STATE_NAMES[:6]) + STATE_NAMES[6:]
 UNITS = ("m", "m", "m", "rad", "rad", "rad", "range_0_100")
+
+# A clipped action, in the units of the spec.
+type _Allowed = Float64[np.ndarray, "7"]
 
 # The largest delta of one control step. The metres are the default of lerobot's
 # `EEBoundsAndSafety`. The scripted expert needs 0.012 m and 0.14 rad.
@@ -57,12 +59,18 @@ class EndEffectorPickPlace(PickPlace):
     def __init__(
         self,
         name: str,
-        mode: Literal["absolute", "delta"],
+        mode: ActionMode,
         config: SceneConfig = DEFAULT_SCENE,
         image_sizes: ImageSizes | None = None,
         model: mujoco.MjModel | None = None,
     ) -> None:
-        super().__init__(name, config, "deg", image_sizes, model)
+        super().__init__(
+            name,
+            config,
+            "deg",
+            image_sizes,
+            model,
+        )
         if mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, TOOL_SITE) < 0:
             raise WhiskerError(
                 f"scene of {name!r}",
@@ -72,17 +80,35 @@ class EndEffectorPickPlace(PickPlace):
             )
         self._is_delta = mode == "delta"
         self._kinematics = PoseKinematics(self.model, TOOL_SITE)
-        self._low, self._high = self._action_range()
+        if self._is_delta:
+            high = np.array([MAX_DELTA_M] * 3 + [MAX_DELTA_RAD] * 3)
+            arm = np.stack([-high, high])
+        else:
+            arm = np.hstack([self._kinematics.reach_box_m(), [[-np.pi] * 3, [np.pi] * 3]])
+        self._low, self._high = np.hstack([arm, [[0.0], [100.0]]])
+        action = replace(
+            self.spec.action,
+            names=DELTA_NAMES if self._is_delta else STATE_NAMES,
+            units=UNITS,
+            low=tuple(self._low.tolist()),
+            high=tuple(self._high.tolist()),
+            mode=mode,
+            rotation="axis_angle",
+            rotation_frame="tool" if self._is_delta else "base",
+            gripper_index=6,
+        )
         self.spec = replace(
             self.spec,
             state_names=STATE_NAMES,
             state_units=UNITS,
-            action=self._make_action_spec(),
+            action=action,
         )
 
     def state(self) -> StateVector:
-        measured = self._kinematics.forward(self.data.qpos[self._joint_qpos[:N_ARM_JOINTS]])
-        return np.append(measured.as_vector(), self.joint_state()[5]).astype(np.float32)
+        return np.append(
+            self._kinematics.forward(self.data.qpos[self._joint_qpos[:N_ARM_JOINTS]]).as_vector(),
+            self.joint_state()[5],
+        ).astype(np.float32)
 
     def joint_target_rad(self, action: Action) -> JointAngles:
         allowed = self._clip(action)
@@ -98,15 +124,13 @@ class EndEffectorPickPlace(PickPlace):
         clipped_off = np.asarray(action, dtype=np.float64) - allowed
         solution = self._solve(allowed)
         result = self._drive(self._joint_target_rad(solution, allowed))
-        is_clipped = bool(np.abs(clipped_off).max() > _ROUNDING)
-        missed_m = clipped_off[:3] + solution.pos_error_m
         return replace(
             result,
-            clipped=result.clipped or is_clipped,
-            ik_error_m=float(np.linalg.norm(missed_m)),
+            clipped=result.clipped or bool(np.abs(clipped_off).max() > _ROUNDING),
+            ik_error_m=float(np.linalg.norm(clipped_off[:3] + solution.pos_error_m)),
         )
 
-    def _solve(self, allowed: Float64[np.ndarray, "7"]) -> PoseSolution:
+    def _solve(self, allowed: _Allowed) -> PoseSolution:
         if self._is_delta:
             target = self._commanded_pose().plus(allowed[:6])
         else:
@@ -116,41 +140,15 @@ class EndEffectorPickPlace(PickPlace):
     def _joint_target_rad(
         self,
         solution: PoseSolution,
-        allowed: Float64[np.ndarray, "7"],
+        allowed: _Allowed,
     ) -> JointAngles:
-        gripper_rad = self.units.to_rad(np.full(6, allowed[6]))[5]
-        return np.append(solution.q_rad, gripper_rad)
+        return np.append(solution.q_rad, self.units.to_rad(np.full(6, allowed[6]))[5])
 
-    def _clip(self, action: Action) -> Float64[np.ndarray, "7"]:
-        return np.clip(
-            np.asarray(action, dtype=np.float64),
-            self._low,
-            self._high,
-        )
+    def _clip(self, action: Action) -> _Allowed:
+        return np.clip(np.asarray(action, dtype=np.float64), self._low, self._high)
 
     def _commanded_arm_rad(self) -> Float64[np.ndarray, "5"]:
         return self.data.ctrl[self._actuator_ids[:N_ARM_JOINTS]]
 
     def _commanded_pose(self) -> Pose:
         return self._kinematics.forward(self._commanded_arm_rad())
-
-    def _action_range(self) -> Float64[np.ndarray, "2 7"]:
-        if self._is_delta:
-            high = np.array([MAX_DELTA_M] * 3 + [MAX_DELTA_RAD] * 3)
-            arm = np.stack([-high, high])
-        else:
-            arm = np.hstack([self._kinematics.reach_box_m(), [[-np.pi] * 3, [np.pi] * 3]])
-        return np.hstack([arm, [[0.0], [100.0]]])
-
-    def _make_action_spec(self) -> ActionSpec:
-        return replace(
-            self.spec.action,
-            names=DELTA_NAMES if self._is_delta else STATE_NAMES,
-            units=UNITS,
-            low=tuple(self._low.tolist()),
-            high=tuple(self._high.tolist()),
-            mode="delta" if self._is_delta else "absolute",
-            rotation="axis_angle",
-            rotation_frame="tool" if self._is_delta else "base",
-            gripper_index=6,
-        )

@@ -1,7 +1,6 @@
 """A scripted expert for pick and place: waypoints, minimum-jerk paths, inverse kinematics."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -11,14 +10,14 @@ from sim.errors import UnknownNameError
 from sim.so101.kinematics import TopDownKinematics
 from sim.so101.pick_place import PickPlace
 
-FailureMode = Literal[
+FAILURE_MODES = (
     "never_close",
     "open_half_way",
     "release_beside",
     "stop_over_bowl",
     "wrong_block",
     "wrong_receptacle",
-]
+)
 
 OPEN_RAD = 0.75
 CLOSED_RAD = -0.17
@@ -32,25 +31,25 @@ HOVER_M = 0.060
 CARRY_M = 0.085
 # Height of the tool centre point at the release, 25 mm above the rim.
 RELEASE_M = {"bowl": 0.060, "plate": 0.035}
+SPEED_M_S = 0.20
 # Orientation weights.
 PRECISE = 0.1
 LOOSE = 0.02
 
 
-def check_failure_mode(failure_mode: str | None, env: PickPlace) -> FailureMode | None:
-    """Return the failure mode if the expert of this environment can have it.
+def check_failure_mode(failure_mode: str | None, env: PickPlace) -> None:
+    """Raise unless the expert of this environment can have the failure mode.
 
     Raises:
         UnknownNameError: it cannot; the message has the closest names.
     """
-    possible = list(get_args(FailureMode))
+    possible = set(FAILURE_MODES)
     if len(env.blocks) == 1:
         possible.remove("wrong_block")
     if len(env.receptacles) == 1:
         possible.remove("wrong_receptacle")
     if failure_mode is not None and failure_mode not in possible:
         raise UnknownNameError("failure mode of the expert", failure_mode, possible)
-    return cast(FailureMode | None, failure_mode)
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class PickPlaceExpert:
     def __init__(
         self,
         env: PickPlace,
-        failure_mode: FailureMode | None = None,
+        failure_mode: str | None = None,
     ) -> None:
         self._env = env
         self._failure_mode = failure_mode
@@ -114,13 +113,11 @@ class PickPlaceExpert:
 
     @property
     def _block(self) -> str:
-        blocks = self._env.blocks
-        return blocks[1] if self._failure_mode == "wrong_block" else blocks[0]
+        return self._env.blocks[self._failure_mode == "wrong_block"]
 
     @property
     def _receptacle(self) -> str:
-        receptacles = self._env.receptacles
-        return receptacles[1] if self._failure_mode == "wrong_receptacle" else receptacles[0]
+        return self._env.receptacles[self._failure_mode == "wrong_receptacle"]
 
     @property
     def is_precise(self) -> bool:
@@ -129,18 +126,19 @@ class PickPlaceExpert:
 
     def pose_above_block(self, offset_m: Float[np.ndarray, "3"]) -> Float[np.ndarray, "6"]:
         """Return joint angles [rad] with open jaws at an offset from the block, to start from."""
-        env = self._env
-        block = env.data.body(self._block).xpos.copy()
-        home = np.array(env.config.home_rad)
+        block = self._env.data.body(self._block).xpos.copy()
+        home = np.array(self._env.config.home_rad)
         yaw, _ = self._grasp_yaw(block)
-        arm = self._kinematics.solve(
-            home[:5],
-            block + offset_m,
-            yaw,
-            LOOSE,
-            n_iterations=60,
+        return np.append(
+            self._kinematics.solve(
+                home[:5],
+                block + offset_m,
+                yaw,
+                LOOSE,
+                n_iterations=60,
+            ),
+            OPEN_RAD,
         )
-        return np.append(arm, OPEN_RAD)
 
     def _target_at(self, time_s: float) -> Waypoint:
         """Return the interpolated target at a time of the plan."""
@@ -164,36 +162,60 @@ class PickPlaceExpert:
         block = data.body(self._block).xpos.copy()
         goal = data.body(self._receptacle).xpos.copy()
         if self._failure_mode == "release_beside":
-            goal = goal + np.array([0.0, -0.10, 0.0])
-        self._start = self._current_waypoint()
+            goal += [0.0, -0.10, 0.0]
+        yaw_now = _yaw_of(data.site("tcp"))
+        self._start = Waypoint(
+            self._env.ee_pos_world(), yaw_now, float(self._measured_rad()[5]), 0.0, LOOSE
+        )
 
         yaw, width = self._grasp_yaw(block)
-        yaw_now = self._start.yaw_rad
         yaw = yaw_now + (yaw - yaw_now + np.pi) % (2 * np.pi) - np.pi
         opening = np.array([np.cos(yaw), np.sin(yaw), 0.0])
-        block_at_grasp = np.array([block[0], block[1], max(block[2], LOWEST_GRASP_M)])
+        block_at_grasp = np.append(block[:2], max(block[2], LOWEST_GRASP_M))
         grasp = block_at_grasp - (width / 2 - TCP_TO_STATIC_JAW_M) * opening
         approach = grasp - APPROACH_GAP_M * opening
         hover = approach + np.array([0.0, 0.0, HOVER_M])
-        lift = np.array([grasp[0], grasp[1], CARRY_M])
+        lift = np.append(grasp[:2], CARRY_M)
         turn = float(np.arctan2(goal[1], goal[0]) - np.arctan2(block[1], block[0]))
         closed = OPEN_RAD if self._failure_mode == "never_close" else CLOSED_RAD
-        to_hover_s = _duration_s(self._start.pos_world, hover)
         return [
-            Waypoint(hover, yaw, OPEN_RAD, to_hover_s, LOOSE),
-            Waypoint(approach, yaw, OPEN_RAD, 0.7, PRECISE),
-            Waypoint(grasp, yaw, closed, 0.4, PRECISE),
-            Waypoint(grasp, yaw, closed, 0.2, PRECISE),
-            Waypoint(lift, yaw, closed, 0.6, LOOSE),
+            Waypoint(
+                hover,
+                yaw,
+                OPEN_RAD,
+                _duration_s(self._start.pos_world, hover),
+                LOOSE,
+            ),
+            Waypoint(
+                approach,
+                yaw,
+                OPEN_RAD,
+                0.7,
+                PRECISE,
+            ),
+            Waypoint(
+                grasp,
+                yaw,
+                closed,
+                0.4,
+                PRECISE,
+            ),
+            Waypoint(
+                grasp,
+                yaw,
+                closed,
+                0.2,
+                PRECISE,
+            ),
+            Waypoint(
+                lift,
+                yaw,
+                closed,
+                0.6,
+                LOOSE,
+            ),
             *self._plan_transport(lift, goal, yaw + 0.5 * turn, closed),
         ]
-
-    def _current_waypoint(self) -> Waypoint:
-        env = self._env
-        rotation = env.data.site("tcp").xmat.reshape(3, 3)
-        yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
-        gripper = float(self._measured_rad()[5])
-        return Waypoint(env.ee_pos_world(), yaw, gripper, 0.0, LOOSE)
 
     def _plan_transport(
         self,
@@ -203,30 +225,65 @@ class PickPlaceExpert:
         closed: float,
     ) -> list[Waypoint]:
         """Return the waypoints from the lifted block to the release."""
-        over = np.array([goal[0], goal[1], CARRY_M])
+        over = np.append(goal[:2], CARRY_M)
         if self._failure_mode == "open_half_way":
             # This point is nearer to the lift than to the bowl, so that the block falls far from
             # the goal.
             half_way = lift + 0.35 * (over - lift)
             return [
-                Waypoint(half_way, yaw, closed, _duration_s(lift, half_way), LOOSE),
-                Waypoint(half_way, yaw, OPEN_RAD, 0.3, LOOSE),
+                Waypoint(
+                    half_way,
+                    yaw,
+                    closed,
+                    _duration_s(lift, half_way),
+                    LOOSE,
+                ),
+                Waypoint(
+                    half_way,
+                    yaw,
+                    OPEN_RAD,
+                    0.3,
+                    LOOSE,
+                ),
             ]
-        carry = Waypoint(over, yaw, closed, _duration_s(lift, over), LOOSE)
+        carry = Waypoint(
+            over,
+            yaw,
+            closed,
+            _duration_s(lift, over),
+            LOOSE,
+        )
         if self._failure_mode == "stop_over_bowl":
             return [carry]
-        release = np.array([over[0], over[1], RELEASE_M[self._receptacle]])
+        release = np.append(over[:2], RELEASE_M[self._receptacle])
         return [
             carry,
-            Waypoint(release, yaw, closed, 0.3, LOOSE),
-            Waypoint(release, yaw, OPEN_RAD, 0.35, LOOSE),
-            Waypoint(over, yaw, OPEN_RAD, 0.4, LOOSE),
+            Waypoint(
+                release,
+                yaw,
+                closed,
+                0.3,
+                LOOSE,
+            ),
+            Waypoint(
+                release,
+                yaw,
+                OPEN_RAD,
+                0.35,
+                LOOSE,
+            ),
+            Waypoint(
+                over,
+                yaw,
+                OPEN_RAD,
+                0.4,
+                LOOSE,
+            ),
         ]
 
     def _grasp_yaw(self, block: Float[np.ndarray, "3"]) -> tuple[float, float]:
         """Return the direction in which the jaws open, and the width on which they close."""
-        rotation = self._env.data.body(self._block).xmat.reshape(3, 3)
-        block_yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+        block_yaw = _yaw_of(self._env.data.body(self._block))
         shoulder = self._env.data.joint("shoulder_pan").xanchor
         azimuth = float(np.arctan2(block[1] - shoulder[1], block[0] - shoulder[0]))
         length, width, _ = self._env.config.block_size_m
@@ -234,14 +291,15 @@ class PickPlaceExpert:
             # A cube looks the same after 90°, and a command that jumped there could not be learned.
             # The sine is continuous. Near ±45° the closing jaws turn the cube.
             return azimuth + 0.36 * np.sin(4 * (block_yaw - azimuth)), width
-        across = block_yaw + np.pi / 2
-        return azimuth + (across - azimuth + np.pi / 2) % np.pi - np.pi / 2, width
+        return azimuth + ((block_yaw + np.pi / 2) - azimuth + np.pi / 2) % np.pi - np.pi / 2, width
 
 
-def _duration_s(
-    start: np.ndarray,
-    end: np.ndarray,
-    speed_m_s: float = 0.20,
-) -> float:
-    """Return the time of a segment at a mean speed, at least 0.5 s."""
-    return max(0.5, float(np.linalg.norm(end - start)) / speed_m_s)
+def _yaw_of(placed) -> float:
+    """Return the turn [rad] of a site's or a body's x axis about the world's z."""
+    rotation = placed.xmat.reshape(3, 3)
+    return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+
+
+def _duration_s(start: np.ndarray, end: np.ndarray) -> float:
+    """Return the time of a segment at the mean speed `SPEED_M_S`, at least 0.5 s."""
+    return max(0.5, float(np.linalg.norm(end - start)) / SPEED_M_S)

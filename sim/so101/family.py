@@ -91,8 +91,7 @@ class So101Family(EnvFamily):
             from sim.so101.scene import load_user_model  # it imports MuJoCo
 
             arguments["model"] = load_user_model(Path(request.path), entry.scene)
-        env_class = import_attribute(f"environment {request.name!r}", entry.env_class)
-        return env_class(
+        return import_attribute(f"environment {request.name!r}", entry.env_class)(
             request.spec_name,
             config=entry.scene,
             image_sizes=request.image_sizes,
@@ -119,7 +118,11 @@ class So101Family(EnvFamily):
     def base_xy_m(self, path: str | None) -> tuple[float, float] | None:
         return BASE_XY_M if path is None else None
 
-    def other_action_form(self, name: str, action: ActionSpec) -> str:
+    def other_action_form(
+        self,
+        name: str,
+        action: ActionSpec,
+    ) -> str:
         base, at, scene = name.partition("@")
         other = base.removesuffix("_delta") if action.mode == "delta" else f"{base}_delta"
         if other == base or other not in ENVIRONMENTS:

@@ -11,6 +11,7 @@ N_ARM_JOINTS = 5
 # The largest movement of a joint in one iteration, and the size below which steps have converged.
 _LARGEST_STEP_RAD = 0.3
 _CONVERGED_RAD = 1e-5
+DAMPING = 1e-3
 
 
 class ArmKinematics:
@@ -27,8 +28,7 @@ class ArmKinematics:
     def __init__(
         self,
         model: mujoco.MjModel,
-        site: str,
-        damping: float,
+        site: str = "tcp",
     ) -> None:
         self._model = model
         self._data = mujoco.MjData(model)
@@ -37,22 +37,22 @@ class ArmKinematics:
         self._qpos = model.jnt_qposadr[joints]
         self._dof = model.jnt_dofadr[joints]
         self._low, self._high = model.jnt_range[joints].T
-        self._damping = damping
 
     def _step(
         self,
         q: np.ndarray,
         error: np.ndarray,
         jacobian: np.ndarray,
-        damping: float,
+        damping: float = DAMPING,
     ) -> np.ndarray:
         """Return dq, from W e and W J at q.
 
         Of all limits, only those that q has already reached are respected.
         """
         push = jacobian.T @ error
-        blocked = ((q >= self._high) & (push > 0)) | ((q <= self._low) & (push < 0))
-        free = np.where(blocked, 0.0, jacobian)
+        free = np.where(
+            ((q >= self._high) & (push > 0)) | ((q <= self._low) & (push < 0)), 0.0, jacobian
+        )
         return free.T @ np.linalg.solve(free @ free.T + damping**2 * np.eye(6), error)
 
     def _moved(
@@ -75,8 +75,7 @@ class ArmKinematics:
         Position rows come first, then rotation rows, along the world's axes.
         """
         mujoco.mj_comPos(self._model, self._data)
-        jac_pos = np.zeros((3, self._model.nv))
-        jac_rot = np.zeros((3, self._model.nv))
+        jac_pos, jac_rot = np.zeros((2, 3, self._model.nv))
         mujoco.mj_jacSite(
             self._model,
             self._data,
@@ -93,14 +92,6 @@ class TopDownKinematics(ArmKinematics):
     The rotation rows are the tilt of the fingers and the yaw of the jaws. Above 7 cm, wrist_flex
     saturates.
     """
-
-    def __init__(
-        self,
-        model: mujoco.MjModel,
-        site: str = "tcp",
-        damping: float = 1e-3,
-    ) -> None:
-        super().__init__(model, site, damping)
 
     def solve(
         self,
@@ -120,7 +111,7 @@ class TopDownKinematics(ArmKinematics):
         q = np.array(q_rad, dtype=np.float64)
         for _ in range(n_iterations):
             error, jacobian = self._linearise(q, pos_world, yaw_rad, orientation_weight)
-            step = self._step(q, error, jacobian, self._damping)
+            step = self._step(q, error, jacobian)
             q = self._moved(q, step)
             if np.abs(step).max() < _CONVERGED_RAD:
                 break
@@ -136,14 +127,12 @@ class TopDownKinematics(ArmKinematics):
         self._place(q)
         rotation = self._data.site_xmat[self._site].reshape(3, 3)
         opening = rotation[:, 0]
-        fingers = -rotation[:, 2]
-        # The world-frame rotation vector that turns `fingers` straight down and `opening` to the
+        # The world-frame rotation vector that turns the fingers straight down and `opening` to the
         # yaw.
-        down = np.array([0.0, 0.0, -1.0])
-        tilt = np.cross(fingers, down)
+        tilt = np.cross(-rotation[:, 2], [0.0, 0.0, -1.0])
         yaw_now = np.arctan2(opening[1], opening[0])
         yaw_error = (yaw_rad - yaw_now + np.pi) % (2 * np.pi) - np.pi
-        rotation_error = np.array([tilt[0], tilt[1], yaw_error])
+        rotation_error = np.append(tilt[:2], yaw_error)
         pos_error = pos_world - self._data.site_xpos[self._site]
         error = np.concatenate([pos_error, orientation_weight * rotation_error])
         return error, self._weighted_jacobian(orientation_weight)

@@ -6,18 +6,10 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from sim.arrays import (
-    Action,
-    Chunk,
-    EePath,
-    ImageSizes,
-    SnapshotVector,
-    StateVector,
-    Vector3,
-)
-from sim.drawable_model import DrawableModel
+from sim.arrays import Action, ImageSizes, SnapshotVector, StateVector, Vector3
 from sim.env import Expert, LooseObject, Progress, StepResult, episode_rng
 from sim.loose_objects import observe_loose_objects
+from sim.model_env import ModelEnv
 from sim.observation import Observation
 from sim.rendering import CameraRenderer
 from sim.so101.block_goal import BlockGoal
@@ -35,15 +27,14 @@ SUCCESS_HOLD_STEPS = 10
 _ROUNDING_RAD = 1e-5
 
 # MuJoCo resets a diverging state silently to the initial pose, and counts one of these warnings.
-_DIVERGED = tuple(
+_DIVERGED = [
     int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC")
-)
+]
 
-_INTEGRATION_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _FREE_QPOS = 7
 
 
-class PickPlace(DrawableModel):
+class PickPlace(ModelEnv):
     """`sim.env.Env` of the SO-101: joint-position control at 30 Hz, block and bowl on a table.
 
     Action and state are the six joints in lerobot's SO-101 units (`sim.so101.units`). An action is
@@ -68,17 +59,24 @@ class PickPlace(DrawableModel):
         self.model = self._build_model() if model is None else model
         self.data = mujoco.MjData(self.model)
         self._falling = mujoco.MjData(self.model)
-        self._bind_names()
-        self.units = JointUnits(self.model.jnt_range[self._joint_ids], body_units)
-        self.spec = make_spec(name, config, self.model, self.units, image_sizes)
-        self._renderer = CameraRenderer(
+        joint_ids = [self.model.joint(joint).id for joint in JOINTS]
+        self._joint_qpos = self.model.jnt_qposadr[joint_ids]
+        self._actuator_ids = np.array([self.model.actuator(joint).id for joint in JOINTS])
+        self._ctrl_low, self._ctrl_high = servo_range_rad(self.model)
+        self._tool = self.model.site("tcp").id
+        self._bind_initial_goal()
+        self.units = JointUnits(self.model.jnt_range[joint_ids], body_units)
+        self.spec = make_spec(
+            name,
+            config,
             self.model,
-            self.spec.cameras,
-            config.supersampling,
-            config.shadows,
+            self.units,
+            image_sizes,
+        )
+        self._renderer = CameraRenderer(
+            self.model, self.spec.cameras, config.supersampling, config.shadows
         )
         self._n_substeps = round(config.control_dt_s / config.physics_dt_s)
-        self._n_placed_steps = 0
         self._given_start: Mapping[str, float] = {}
         self.reset(0)
 
@@ -99,14 +97,13 @@ class PickPlace(DrawableModel):
 
     def reset(self, episode_index: int) -> None:
         rng = episode_rng(self.spec.task, episode_index)
-        data = self.data
-        mujoco.mj_resetData(self.model, data)
-        data.qpos[self._joint_qpos] = self.config.home_rad
-        data.ctrl[self._actuator_ids] = self.config.home_rad
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[self._joint_qpos] = self.config.home_rad
+        self.data.ctrl[self._actuator_ids] = self.config.home_rad
         self._place_objects(rng, episode_index)
         self._n_placed_steps = 0
         self._rest_height_m = self._find_rest_height()
-        mujoco.mj_fwdPosition(self.model, data)
+        mujoco.mj_fwdPosition(self.model, self.data)
 
     def _build_model(self) -> mujoco.MjModel:
         return build_model(self.config)
@@ -117,7 +114,6 @@ class PickPlace(DrawableModel):
         episode_index: int,
     ) -> None:
         """Draw the initial places of the objects in an episode."""
-        del episode_index
         config = self.config
         yaw_rad = rng.uniform(*config.block_yaw_rad)
         x_m = rng.uniform(*config.block_x_m)
@@ -156,11 +152,7 @@ class PickPlace(DrawableModel):
         mujoco.mj_step(self.model, falling, 2 * self._n_substeps)
         if abs(falling.qpos[height] - initial_m) < FALLEN_M:
             return initial_m
-        mujoco.mj_step(
-            self.model,
-            falling,
-            round(SETTLE_S / self.config.physics_dt_s),
-        )
+        mujoco.mj_step(self.model, falling, round(SETTLE_S / self.config.physics_dt_s))
         return float(falling.qpos[height])
 
     def place_arm(self, q_rad: Float[np.ndarray, "6"]) -> None:
@@ -173,11 +165,7 @@ class PickPlace(DrawableModel):
         mujoco.mj_fwdPosition(self.model, self.data)
 
     def observe(self) -> Observation:
-        return Observation(
-            self._renderer.render(self.data),
-            self.state(),
-            self.instruction,
-        )
+        return Observation(self._renderer.render(self.data), self.state(), self.instruction)
 
     @property
     def instruction(self) -> str:
@@ -215,30 +203,19 @@ class PickPlace(DrawableModel):
     def step(self, action: Action) -> StepResult:
         return self._drive(self.joint_target_rad(action))
 
-    def simulate_ee_path(self, chunk: Chunk) -> EePath:
-        path = np.full((len(chunk) + 1, 3), np.nan)
-        path[0] = self.ee_pos_world()
-        for step, action in enumerate(chunk, start=1):
-            self._move(self.joint_target_rad(action))
-            if self._has_diverged():
-                break
-            mujoco.mj_kinematics(self.model, self.data)
-            path[step] = self.data.site_xpos[self._tcp_site]
-        return path
-
     def _drive(self, target_rad: JointAngles) -> StepResult:
         """Hold joint targets for one control step."""
         allowed_rad = self._move(target_rad)
-        if self._has_diverged():
-            raise RuntimeError(f"the physics of {self.spec.name!r} diverged")
+        self._check_physics()
         # mj_step leaves positions and contacts one substep behind the state. Results must depend on
         # the state alone, because a restored snapshot has nothing else.
         mujoco.mj_fwdPosition(self.model, self.data)
         progress = self._progress_of_block()
         self._n_placed_steps = self._n_placed_steps + 1 if progress.met else 0
         success = self._n_placed_steps >= SUCCESS_HOLD_STEPS
-        clipped = bool(np.abs(target_rad - allowed_rad).max() > _ROUNDING_RAD)
-        return StepResult((progress,), success, clipped)
+        return StepResult(
+            (progress,), success, bool(np.abs(target_rad - allowed_rad).max() > _ROUNDING_RAD)
+        )
 
     def _move(self, target_rad: JointAngles) -> JointAngles:
         """Run the physics of one control step, and return the clipped targets."""
@@ -247,9 +224,11 @@ class PickPlace(DrawableModel):
         mujoco.mj_step(self.model, self.data, self._n_substeps)
         return allowed_rad
 
+    def _advance(self, action: Action) -> JointAngles:
+        return self._move(self.joint_target_rad(action))
+
     def _has_diverged(self) -> bool:
-        warnings = self.data.warning.number
-        return any(warnings[kind] for kind in _DIVERGED)
+        return bool(self.data.warning.number[_DIVERGED].any())
 
     def progress(self) -> tuple[Progress, ...]:
         return (self._progress_of_block(),)
@@ -259,25 +238,13 @@ class PickPlace(DrawableModel):
 
     def snapshot(self) -> SnapshotVector:
         """Return `mjSTATE_INTEGRATION`, followed by the environment's own memory (`_memory`)."""
-        size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
-        memory = self._memory()
-        vector = np.empty(size + len(memory))
-        mujoco.mj_getState(
-            self.model,
-            self.data,
-            vector[:size],
-            _INTEGRATION_STATE,
-        )
-        vector[size:] = memory
-        return vector
+        return np.append(super().snapshot(), self._memory())
 
     def restore(self, snapshot: SnapshotVector) -> None:
-        size = mujoco.mj_stateSize(self.model, _INTEGRATION_STATE)
-        state = np.ascontiguousarray(snapshot[:size])
-        mujoco.mj_setState(self.model, self.data, state, _INTEGRATION_STATE)
-        self._set_memory(snapshot[size:].tolist())
+        state, memory = np.split(snapshot, [-len(self._memory())])
+        self._set_memory(memory.tolist())
         self.data.warning.number[:] = 0  # an earlier divergence is not part of this state
-        mujoco.mj_fwdPosition(self.model, self.data)
+        super().restore(state)
 
     def _memory(self) -> list[float]:
         """Return what the future depends on besides MuJoCo's state.
@@ -295,29 +262,22 @@ class PickPlace(DrawableModel):
         """Return the middle of the goal, m."""
         return self._goal.pos_world(self.data)
 
-    def ee_pos_world(self) -> Vector3:
-        return self.data.site_xpos[self._tcp_site].copy()
-
     def loose_objects(self) -> tuple[LooseObject, ...]:
         return observe_loose_objects(self.model, self.data)
 
     def make_expert(self, failure_mode: str | None = None) -> Expert:
         from sim.so101.expert import PickPlaceExpert, check_failure_mode  # it imports this module
 
-        return PickPlaceExpert(self, check_failure_mode(failure_mode, self))
-
-    def _bind_names(self) -> None:
-        model = self.model
-        self._joint_ids = np.array([model.joint(joint).id for joint in JOINTS])
-        self._joint_qpos = model.jnt_qposadr[self._joint_ids]
-        self._actuator_ids = np.array([model.actuator(joint).id for joint in JOINTS])
-        self._ctrl_low, self._ctrl_high = servo_range_rad(model)
-        self._tcp_site = model.site("tcp").id
-        self._bind_initial_goal()
+        check_failure_mode(failure_mode, self)
+        return PickPlaceExpert(self, failure_mode)
 
     def _bind_initial_goal(self) -> None:
         self._bind_goal("block", "goal")
 
-    def _bind_goal(self, block: str, goal_site: str) -> None:
+    def _bind_goal(
+        self,
+        block: str,
+        goal_site: str,
+    ) -> None:
         """Measure the progress of this block toward this goal."""
         self._goal = BlockGoal(self.model, block, goal_site)

@@ -39,8 +39,9 @@ class PickPlaceEither(TwoBlockPickPlace):
         episode_index: int,
     ) -> None:
         super()._place_objects(rng, episode_index)
-        choice_rng = episode_rng(self.config.name, episode_index, _CHOICE_STREAM)
-        self._chosen = self.config.blocks[int(choice_rng.random() < 0.5)]
+        self._chosen = self.config.blocks[
+            int(episode_rng(self.config.name, episode_index, _CHOICE_STREAM).random() < 0.5)
+        ]
         self._last_held = _NONE_HELD
         self._follow(0)
 
@@ -54,24 +55,22 @@ class PickPlaceEither(TwoBlockPickPlace):
             self._last_held = held
         follow = self._last_held
         if follow == _NONE_HELD:
-            follow = self._find_nearest()
+            follow = int(
+                np.argmin(
+                    np.linalg.norm(self.data.xpos[self._block_bodies] - self.ee_pos_world(), axis=1)
+                )
+            )
         if follow != self._followed:
             self._follow(follow)
         return super()._progress_of_block()
 
     def _find_held(self) -> int | None:
         """Return the index of the block that both jaws touch; None if there is none."""
-        pairs = self.model.geom_bodyid[self.data.contact.geom].tolist()
-        touching = {frozenset(pair) for pair in pairs}
+        touching = set(map(frozenset, self.model.geom_bodyid[self.data.contact.geom].tolist()))
         for index, block in enumerate(self._block_bodies):
             if all(frozenset((block, finger)) in touching for finger in self._fingers):
                 return index
         return None
-
-    def _find_nearest(self) -> int:
-        """Return the index of the block nearest to the tool centre point."""
-        offsets = self.data.xpos[self._block_bodies] - self.data.site_xpos[self._tcp_site]
-        return int(np.argmin(np.linalg.norm(offsets, axis=1)))
 
     def _memory(self) -> list[float]:
         return [*super()._memory(), float(self._last_held)]

@@ -1,13 +1,15 @@
 """The `EnvSpec` of the pick-and-place tasks with joint actions, and the cameras of their models."""
 
 import mujoco
+import numpy as np
+from jaxtyping import Float64
 
 from sim.arrays import ImageSizes
 from sim.errors import WhiskerError
 from sim.rendering import DEPTH_SUFFIX
 from sim.so101.goals import declare_goal
 from sim.so101.scene_config import VIEWER_CAMERA, SceneConfig
-from sim.so101.units import JOINTS, JointAngles, JointUnits
+from sim.so101.units import JOINTS, JointUnits
 from sim.spec import ActionSpec, CameraSpec, EnvSpec
 
 
@@ -30,7 +32,19 @@ def make_spec(
     if image_sizes is None:
         own_size = (config.image_height_px, config.image_width_px)
         image_sizes = {"overhead_cam": own_size, "wrist_cam": own_size}
-    cameras = [_camera_spec(model, camera, size, config) for camera, size in image_sizes.items()]
+    cameras = []
+    for camera, size_px in image_sizes.items():
+        colour_name = camera.removesuffix(DEPTH_SUFFIX)
+        index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, colour_name)
+        if index < 0:
+            raise WhiskerError(
+                f"camera {camera!r}",
+                expected=f"one of {', '.join(_camera_names(model))}",
+                hint="The environment has no other cameras.",
+            )
+        depth_range_m = None if camera == colour_name else config.depth_range_m
+        cameras.append(CameraSpec(camera, *size_px, float(model.cam_fovy[index]), depth_range_m))
+    low_rad, high_rad = servo_range_rad(model)
     return EnvSpec(
         name=name,
         task=config.name,
@@ -38,7 +52,17 @@ def make_spec(
         cameras=tuple(cameras),
         state_names=units.names,
         state_units=units.units,
-        action=_action_spec(model, units),
+        action=ActionSpec(
+            names=units.names,
+            units=units.units,
+            low=tuple(units.from_rad(low_rad).tolist()),
+            high=tuple(units.from_rad(high_rad).tolist()),
+            mode="absolute",
+            rotation="none",
+            gripper_index=JOINTS.index("gripper"),
+            gripper_closed=0.0,
+            gripper_open=100.0,
+        ),
         control_dt_s=config.control_dt_s,
         physics_dt_s=config.physics_dt_s,
         max_steps=config.max_steps,
@@ -47,56 +71,13 @@ def make_spec(
     )
 
 
-def servo_range_rad(
-    model: mujoco.MjModel,
-) -> tuple[JointAngles, JointAngles]:
+def servo_range_rad(model: mujoco.MjModel) -> Float64[np.ndarray, "2 6"]:
     """Return the smallest and largest target of the servos of `JOINTS`."""
-    actuators = [model.actuator(joint).id for joint in JOINTS]
-    low, high = model.actuator_ctrlrange[actuators].T
-    return low, high
-
-
-def _action_spec(model: mujoco.MjModel, units: JointUnits) -> ActionSpec:
-    low_rad, high_rad = servo_range_rad(model)
-    return ActionSpec(
-        names=units.names,
-        units=units.units,
-        low=tuple(units.from_rad(low_rad).tolist()),
-        high=tuple(units.from_rad(high_rad).tolist()),
-        mode="absolute",
-        rotation="none",
-        gripper_index=JOINTS.index("gripper"),
-        gripper_closed=0.0,
-        gripper_open=100.0,
-    )
+    return model.actuator_ctrlrange[[model.actuator(joint).id for joint in JOINTS]].T
 
 
 def _camera_names(model: mujoco.MjModel) -> tuple[str, ...]:
     """Return the colour and depth cameras, without the viewer's camera."""
-    names = [model.camera(index).name for index in range(model.ncam)]
+    names = (model.camera(index).name for index in range(model.ncam))
     robot_cameras = [name for name in names if name != VIEWER_CAMERA]
-    depth_cameras = [name + DEPTH_SUFFIX for name in robot_cameras]
-    return (*robot_cameras, *depth_cameras)
-
-
-def _camera_spec(
-    model: mujoco.MjModel,
-    name: str,
-    size_px: tuple[int, int],
-    config: SceneConfig,
-) -> CameraSpec:
-    colour_name = name.removesuffix(DEPTH_SUFFIX)
-    camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, colour_name)
-    if camera < 0:
-        raise WhiskerError(
-            f"camera {name!r}",
-            expected=f"one of {', '.join(_camera_names(model))}",
-            hint="The environment has no other cameras.",
-        )
-    depth_range_m = config.depth_range_m if name.endswith(DEPTH_SUFFIX) else None
-    return CameraSpec(
-        name,
-        *size_px,
-        float(model.cam_fovy[camera]),
-        depth_range_m,
-    )
+    return (*robot_cameras, *(name + DEPTH_SUFFIX for name in robot_cameras))

@@ -32,8 +32,7 @@ def instruction_index(task: str, episode_index: int) -> int:
     episodes. Any 40 consecutive episodes therefore have each instruction ten times.
     """
     group, place = divmod(episode_index % _PERIOD, len(INSTRUCTIONS))
-    order = episode_rng(task, group, _ORDER_STREAM).permutation(len(INSTRUCTIONS))
-    return int(order[place])
+    return int(episode_rng(task, group, _ORDER_STREAM).permutation(len(INSTRUCTIONS))[place])
 
 
 class PickPlaceWords(TwoBlockPickPlace):
@@ -47,8 +46,8 @@ class PickPlaceWords(TwoBlockPickPlace):
     def __init__(
         self,
         name: str,
-        config: TwoBlockScene = WORDS_SCENE,
-        image_sizes: ImageSizes | None = None,
+        config: TwoBlockScene,
+        image_sizes: ImageSizes | None,
     ) -> None:
         super().__init__(name, config, image_sizes=image_sizes)
         self.spec = replace(

@@ -8,6 +8,8 @@ from jaxtyping import Float, Float64
 
 from sim.arrays import Vector3
 
+Matrix3 = Float64[np.ndarray, "3 3"]
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -19,7 +21,7 @@ class Pose:
     """
 
     pos_m: Vector3
-    rotation: Float64[np.ndarray, "3 3"]
+    rotation: Matrix3
 
     @classmethod
     def from_vector(cls, vector: Float[np.ndarray, "6"]) -> "Pose":
@@ -40,11 +42,12 @@ class Pose:
 
     def minus(self, other: "Pose") -> Float64[np.ndarray, "6"]:
         """Return the (dp, w) with `other.plus(dp, w) == self`."""
-        rotation = other.rotation.T @ self.rotation
-        return np.concatenate([self.pos_m - other.pos_m, rotation_vector_of(rotation)])
+        return np.concatenate(
+            [self.pos_m - other.pos_m, rotation_vector_of(other.rotation.T @ self.rotation)]
+        )
 
 
-def rotation_of(vector_rad: Vector3) -> Float64[np.ndarray, "3 3"]:
+def rotation_of(vector_rad: Vector3) -> Matrix3:
     """Return the rotation by |w| about w (exp), which is the identity for w = 0."""
     angle = float(np.linalg.norm(vector_rad))
     axis = vector_rad / angle if angle > 0 else vector_rad
@@ -55,7 +58,7 @@ def rotation_of(vector_rad: Vector3) -> Float64[np.ndarray, "3 3"]:
     return matrix.reshape(3, 3)
 
 
-def rotation_vector_of(rotation: Float64[np.ndarray, "3 3"]) -> Vector3:
+def rotation_vector_of(rotation: Matrix3) -> Vector3:
     """Return the w with |w| <= π for which `rotation_of(w)` is the rotation (log)."""
     quat_wxyz = np.zeros(4)
     vector_rad = np.zeros(3)

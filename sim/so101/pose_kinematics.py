@@ -8,12 +8,15 @@ from jaxtyping import Float, Float64
 
 from sim.arrays import Vector3
 from sim.env import IK_TOLERANCE_M
-from sim.so101.kinematics import N_ARM_JOINTS, ArmKinematics
+from sim.so101.kinematics import DAMPING, N_ARM_JOINTS, ArmKinematics
+from sim.so101.pick_place_spec import servo_range_rad
 from sim.so101.pose import Pose, rotation_vector_of
 from sim.so101.units import JOINTS
 
 # A smaller step is not taken, so that an arm at its target stays there to the bit.
 _ARRIVED_RAD = 1e-6
+# Weight of a radian in the error, relative to 1 of a metre.
+_ORIENTATION_WEIGHT = 0.01
 # Factors by which the damping rises after a step that increased the error, and falls otherwise.
 _DAMPING_UP = 4.0
 _DAMPING_DOWN = 3.0
@@ -55,7 +58,7 @@ class PoseKinematics(ArmKinematics):
     is raised.
 
     An orientation that five joints cannot meet pulls the position away from its target. With the
-    default weight of 0.01, an orientation 0.3 rad away from any pose of the arm costs 0.1 mm on
+    weight of 0.01, an orientation 0.3 rad away from any pose of the arm costs 0.1 mm on
     average. With lerobot's weight of 0.1 (its 0.01 is for squares) it would cost 5 mm, a failure
     that neither the policy nor the arm causes.
     """
@@ -64,29 +67,17 @@ class PoseKinematics(ArmKinematics):
         self,
         model: mujoco.MjModel,
         site: str,
-        orientation_weight: float = 0.01,
-        damping: float = 1e-3,
     ) -> None:
-        """Args:
-        orientation_weight: of one radian, relative to 1 of one metre.
-        """
-        super().__init__(model, site, damping)
-        actuators = [model.actuator(joint).id for joint in JOINTS[:N_ARM_JOINTS]]
-        ctrl_low, ctrl_high = model.actuator_ctrlrange[actuators].T
+        super().__init__(model, site)
+        ctrl_low, ctrl_high = servo_range_rad(model)[:, :N_ARM_JOINTS]
         self._low = np.maximum(self._low, ctrl_low)
         self._high = np.minimum(self._high, ctrl_high)
-        self._orientation_weight = orientation_weight
-        shoulder = model.jnt_bodyid[model.joint(JOINTS[0]).id]
-        base = model.body_parentid[shoulder]
+        base = model.body_parentid[model.jnt_bodyid[model.joint(JOINTS[0]).id]]
         self._place(np.zeros(N_ARM_JOINTS))
         self._base_pos = self._data.xpos[base].copy()
         self._base_rotation = self._data.xmat[base].reshape(3, 3).copy()
-        rng = np.random.default_rng(0)
-        self._postures_rad = rng.uniform(
-            self._low,
-            self._high,
-            (_N_POSTURES, N_ARM_JOINTS),
-        )
+        size = (_N_POSTURES, N_ARM_JOINTS)
+        self._postures_rad = np.random.default_rng(0).uniform(self._low, self._high, size)
         poses = [self.forward(posture) for posture in self._postures_rad]
         self._posture_pos = np.stack([pose.pos_m for pose in poses])
         self._posture_rotation = np.stack([pose.rotation for pose in poses])
@@ -123,11 +114,15 @@ class PoseKinematics(ArmKinematics):
         solution = self._solve_from(q_rad, target, n_iterations)
         if solution.is_met:
             return solution
-        for posture_rad in self._nearest_postures_rad(target):
-            other = self._solve_from(posture_rad, target, n_iterations)
-            if other.is_met:
-                return other
-        return solution
+        pos_distance = ((self._posture_pos - target.pos_m) ** 2).sum(axis=1)
+        # |R - R'|² of rotation matrices is 2 angle² near 0.
+        rot_distance = 0.5 * ((self._posture_rotation - target.rotation) ** 2).sum(axis=(1, 2))
+        distance = pos_distance + _POSTURE_ORIENTATION_WEIGHT**2 * rot_distance
+        others = (
+            self._solve_from(posture_rad, target, n_iterations)
+            for posture_rad in self._postures_rad[np.argsort(distance)[:_N_RESTARTS]]
+        )
+        return next((other for other in others if other.is_met), solution)
 
     def _solve_from(
         self,
@@ -136,35 +131,37 @@ class PoseKinematics(ArmKinematics):
         n_iterations: int,
     ) -> PoseSolution:
         q = np.clip(q_rad, self._low, self._high)
-        damping = self._damping
-        error, jacobian = self._linearise(q, target, self._orientation_weight)
+        damping = DAMPING
+        error, jacobian = self._linearise(q, target, _ORIENTATION_WEIGHT)
         for _ in range(n_iterations):
             ahead = self._moved(q, self._step(q, error, jacobian, damping))
             if np.abs(ahead - q).max() < _ARRIVED_RAD:
                 break
-            error_ahead, jacobian_ahead = self._linearise(ahead, target, self._orientation_weight)
+            error_ahead, jacobian_ahead = self._linearise(
+                ahead,
+                target,
+                _ORIENTATION_WEIGHT,
+            )
             if error_ahead @ error_ahead < error @ error:
                 q = ahead
                 error = error_ahead
                 jacobian = jacobian_ahead
-                damping = max(damping / _DAMPING_DOWN, self._damping)
+                damping = max(damping / _DAMPING_DOWN, DAMPING)
             else:
                 damping *= _DAMPING_UP
         return PoseSolution(q, *_errors(self.forward(q), target))
 
-    def _linearise(self, q, target, weight):
+    def _linearise(
+        self,
+        q,
+        target,
+        weight,
+    ):
         """Return W e and W J at q, along the world's axes."""
         to_world = self._base_rotation
         pos_error, rot_error = _errors(self.forward(q), target)
         error = np.concatenate([to_world @ pos_error, weight * (to_world @ rot_error)])
         return error, self._weighted_jacobian(weight)
-
-    def _nearest_postures_rad(self, target: Pose) -> np.ndarray:
-        pos_distance = ((self._posture_pos - target.pos_m) ** 2).sum(axis=1)
-        # |R - R'|² of rotation matrices is 2 angle² near 0.
-        rot_distance = 0.5 * ((self._posture_rotation - target.rotation) ** 2).sum(axis=(1, 2))
-        distance = pos_distance + _POSTURE_ORIENTATION_WEIGHT**2 * rot_distance
-        return self._postures_rad[np.argsort(distance)[:_N_RESTARTS]]
 
 
 def _errors(reached: Pose, target: Pose) -> tuple[np.ndarray, np.ndarray]:

@@ -46,8 +46,20 @@ def build_model(config: SceneConfig) -> mujoco.MjModel:
     """Compile the scene with one block and one bowl."""
     spec = make_table_spec(config)
     block_pos_m = (float(np.mean(config.block_x_m)), float(np.mean(config.block_y_m)))
-    add_block(spec, config, "block", block_pos_m, BLOCK_RED)
-    add_bowl(spec, config, "bowl", config.bowl_pos_m, BOWL_BLUE)
+    add_block(
+        spec,
+        config,
+        "block",
+        block_pos_m,
+        BLOCK_RED,
+    )
+    add_bowl(
+        spec,
+        config,
+        "bowl",
+        config.bowl_pos_m,
+        BOWL_BLUE,
+    )
     add_cameras(spec, config)
     return spec.compile()
 
@@ -63,7 +75,8 @@ def make_table_spec(config: SceneConfig) -> mujoco.MjSpec:
     _replace_robot_colliders(spec, config)
     if config.mesh_cell_m > 0:
         lighten_visual_meshes(spec, robot_xml.parent / spec.meshdir, config.mesh_cell_m)
-    _set_gripper(spec, config)
+    limit = config.gripper_max_torque_nm
+    spec.actuator("gripper").forcerange = [-limit, limit]
     _add_surroundings(spec, config)
     return spec
 
@@ -91,32 +104,6 @@ def load_user_model(path: Path, config: SceneConfig) -> mujoco.MjModel:
             got=str(error),
         ) from error
     _check_names(subject, model)
-    _check_block_and_joints(subject, model)
-    if int(model.site_type[model.site("goal").id]) not in _GOAL_TYPES:
-        raise WhiskerError(
-            f"{subject}, site 'goal'",
-            expected="a cylinder or a box",
-        )
-    return model
-
-
-def _check_names(subject: str, model: mujoco.MjModel) -> None:
-    missing = []
-    for kind, names in _REQUIRED_NAMES.items():
-        object_type = getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
-        for name in names:
-            if mujoco.mj_name2id(model, object_type, name) < 0:
-                missing.append(f"{kind} {name!r}")
-    if missing:
-        raise WhiskerError(
-            subject,
-            expected="the names that so101/pick_place uses",
-            got=f"no {', no '.join(missing)}",
-            hint="Name them in your model, or copy the missing parts from the default scene.",
-        )
-
-
-def _check_block_and_joints(subject: str, model: mujoco.MjModel) -> None:
     block_joint = model.body("block").jntadr[0]
     if block_joint < 0 or model.jnt_type[block_joint] != mujoco.mjtJoint.mjJNT_FREE:
         raise WhiskerError(
@@ -131,6 +118,25 @@ def _check_block_and_joints(subject: str, model: mujoco.MjModel) -> None:
                 expected="a range of joint and actuator",
                 got="none",
             )
+    if int(model.site_type[model.site("goal").id]) not in _GOAL_TYPES:
+        raise WhiskerError(f"{subject}, site 'goal'", expected="a cylinder or a box")
+    return model
+
+
+def _check_names(subject: str, model: mujoco.MjModel) -> None:
+    missing = [
+        f"{kind} {name!r}"
+        for kind, names in _REQUIRED_NAMES.items()
+        for name in names
+        if mujoco.mj_name2id(model, getattr(mujoco.mjtObj, f"mjOBJ_{kind.upper()}"), name) < 0
+    ]
+    if missing:
+        raise WhiskerError(
+            subject,
+            expected="the names that so101/pick_place uses",
+            got=f"no {', no '.join(missing)}",
+            hint="Name them in your model, or copy the missing parts from the default scene.",
+        )
 
 
 def _set_physics(spec: mujoco.MjSpec, config: SceneConfig) -> None:
@@ -161,58 +167,38 @@ def _replace_robot_colliders(spec: mujoco.MjSpec, config: SceneConfig) -> None:
     The inertias remain those of the package.
     """
     for geom in list(spec.geoms):
-        is_hull = geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == 3
-        if is_hull or geom.name in ("static_finger_pad", "moving_finger_pad"):
+        if (geom.type == mujoco.mjtGeom.mjGEOM_MESH and geom.group == 3) or geom.name in (
+            "static_finger_pad",
+            "moving_finger_pad",
+        ):
             geom.delete()
     gripper = spec.body(GRIPPER_BODY)
     jaw = spec.body(MOVING_JAW_BODY)
-    for name, (low, high) in _GRIPPER_BOXES.items():
-        _add_finger_box(gripper, name, low, high, config)
-    jaw_frame = (np.array(jaw.pos), np.array(jaw.quat))
-    for name, (low, high) in _JAW_BOXES.items():
-        _add_finger_box(jaw, name, low, high, config, jaw_frame)
+    for name, corners in (_GRIPPER_BOXES | _JAW_BOXES).items():
+        low, high = np.array(corners)
+        body = gripper
+        pos = (low + high) / 2
+        quat = np.array([1.0, 0, 0, 0])
+        if name in _JAW_BOXES:
+            # The box is carried into the frame of the jaw.
+            body = jaw
+            mujoco.mju_negQuat(quat, jaw.quat)
+            mujoco.mju_rotVecQuat(pos, pos - jaw.pos, quat)
+        body.add_geom(
+            name=name,
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=pos,
+            quat=quat,
+            size=(high - low) / 2,
+            mass=0,
+            group=3,
+            **contact_of(config),
+        )
     gripper.add_site(
         name="tcp",
         pos=[0.0046, 0, -0.095],
         group=4,
     )
-
-
-def _add_finger_box(
-    body,
-    name,
-    low,
-    high,
-    config,
-    frame=None,
-) -> None:
-    """Add a box. If there is a `frame` (position, quaternion), its corners are carried into it."""
-    low = np.array(low)
-    high = np.array(high)
-    pos = (low + high) / 2
-    quat = np.array([1.0, 0, 0, 0])
-    if frame is not None:
-        frame_pos, frame_quat = frame
-        quat = np.zeros(4)
-        mujoco.mju_negQuat(quat, frame_quat)
-        offset = pos - frame_pos
-        pos = np.zeros(3)
-        mujoco.mju_rotVecQuat(pos, offset, quat)
-    body.add_geom(
-        name=name,
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        pos=pos,
-        quat=quat,
-        size=(high - low) / 2,
-        mass=0,
-        group=3,
-        **contact_of(config),
-    )
-
-
-def _set_gripper(spec: mujoco.MjSpec, config: SceneConfig) -> None:
-    limit = config.gripper_max_torque_nm
-    spec.actuator("gripper").forcerange = [-limit, limit]
 
 
 def _add_surroundings(spec: mujoco.MjSpec, config: SceneConfig) -> None:

@@ -7,8 +7,7 @@ from sim.so101.scene_config import SceneConfig, TwoBlockScene
 
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
 _CYLINDER = mujoco.mjtGeom.mjGEOM_CYLINDER
-_N_BOWL_WALLS = 16
-_N_RIM_PARTS = 16
+_N_RING_PARTS = 16
 _FLOOR_M = 0.003
 
 XY = tuple[float, float]
@@ -89,13 +88,7 @@ def _add_square_bowl(
     wall_m = 0.002
     height = config.bowl_height_m
     inner = config.bowl_inner_m
-    bowl.add_geom(
-        name=f"{bowl.name}_floor",
-        type=_BOX,
-        pos=[0, 0, _FLOOR_M / 2],
-        size=[inner, inner, _FLOOR_M / 2],
-        **geom_options,
-    )
+    _add_floor(bowl, _BOX, [inner, inner, _FLOOR_M / 2], geom_options)
     long_m = inner + 2 * wall_m
     for i, (dx, dy) in enumerate([(1, 0), (-1, 0), (0, 1), (0, -1)]):
         width, depth = (wall_m, long_m) if dx else (long_m, wall_m)
@@ -106,13 +99,7 @@ def _add_square_bowl(
             size=[width, depth, height / 2],
             **geom_options,
         )
-    bowl.add_site(
-        name=goal,
-        type=_BOX,
-        pos=[0, 0, height / 2],
-        size=[inner, inner, height / 2],
-        group=4,
-    )
+    _add_goal(bowl, goal, _BOX, [inner, inner, height / 2], height / 2)
 
 
 def _add_round_bowl(
@@ -126,33 +113,19 @@ def _add_round_bowl(
     height = config.bowl_height_m
     inner = config.bowl_inner_m
     base_radius = 0.7 * inner
-    bowl.add_geom(
-        name=f"{bowl.name}_floor",
-        type=_CYLINDER,
-        pos=[0, 0, _FLOOR_M / 2],
-        size=[base_radius, _FLOOR_M / 2, 0],
+    _add_floor(bowl, _CYLINDER, [base_radius, _FLOOR_M / 2, 0], geom_options)
+    tilt = np.arctan2(inner - base_radius, height)
+    half_width = inner * np.tan(np.pi / _N_RING_PARTS) + 0.001
+    _add_ring(
+        bowl,
+        "wall",
+        (base_radius + inner) / 2 + wall_m,
+        height / 2,
+        tilt,
+        size=[wall_m, half_width, height / 2 / np.cos(tilt)],
         **geom_options,
     )
-    tilt = np.arctan2(inner - base_radius, height)
-    middle = (base_radius + inner) / 2 + wall_m
-    half_width = inner * np.tan(np.pi / _N_BOWL_WALLS) + 0.001
-    for i in range(_N_BOWL_WALLS):
-        angle = 2 * np.pi * i / _N_BOWL_WALLS
-        bowl.add_geom(
-            name=f"{bowl.name}_wall_{i}",
-            type=_BOX,
-            pos=[middle * np.cos(angle), middle * np.sin(angle), height / 2],
-            quat=_turned_and_tilted(angle, tilt),
-            size=[wall_m, half_width, height / 2 / np.cos(tilt)],
-            **geom_options,
-        )
-    bowl.add_site(
-        name=goal,
-        type=_CYLINDER,
-        pos=[0, 0, height / 2],
-        size=[inner, height / 2, 0],
-        group=4,
-    )
+    _add_goal(bowl, goal, _CYLINDER, [inner, height / 2, 0], height / 2)
 
 
 def add_plate(
@@ -180,36 +153,72 @@ def add_plate(
         "rgba": [*rgb, 1],
         **contact_of(config),
     }
-    plate.add_geom(
-        name=f"{name}_floor",
-        type=_CYLINDER,
-        pos=[0, 0, _FLOOR_M / 2],
-        size=[inner, _FLOOR_M / 2, 0],
+    _add_floor(plate, _CYLINDER, [inner, _FLOOR_M / 2, 0], geom_options)
+    tilt = np.arctan2(height - _FLOOR_M, rim_m)
+    half_width = (inner + rim_m) * np.tan(np.pi / _N_RING_PARTS)
+    _add_ring(
+        plate,
+        "rim",
+        inner + rim_m / 2,
+        (_FLOOR_M + height) / 2 - wall_m,
+        -tilt,
+        size=[rim_m / 2 / np.cos(tilt), half_width, wall_m],
         **geom_options,
     )
-    tilt = np.arctan2(height - _FLOOR_M, rim_m)
-    middle = inner + rim_m / 2
-    half_width = (inner + rim_m) * np.tan(np.pi / _N_RIM_PARTS)
-    for i in range(_N_RIM_PARTS):
-        angle = 2 * np.pi * i / _N_RIM_PARTS
-        rim_height = (_FLOOR_M + height) / 2 - wall_m
-        plate.add_geom(
-            name=f"{name}_rim_{i}",
+    goal_half_height = (_FLOOR_M + max(config.block_size_m)) / 2
+    _add_goal(plate, goal, _CYLINDER, [inner, goal_half_height, 0], goal_half_height)
+    return plate
+
+
+def _add_floor(
+    body: mujoco.MjsBody,
+    shape: mujoco.mjtGeom,
+    size: list,
+    geom_options: dict,
+) -> None:
+    body.add_geom(
+        name=f"{body.name}_floor",
+        type=shape,
+        pos=[0, 0, _FLOOR_M / 2],
+        size=size,
+        **geom_options,
+    )
+
+
+def _add_ring(
+    body: mujoco.MjsBody,
+    part: str,
+    radius_m: float,
+    height_m: float,
+    tilt_rad: float,
+    **geom_options,
+) -> None:
+    """Add boxes in a circle, each turned with its place and tilted."""
+    for i in range(_N_RING_PARTS):
+        angle = 2 * np.pi * i / _N_RING_PARTS
+        body.add_geom(
+            name=f"{body.name}_{part}_{i}",
             type=_BOX,
-            pos=[middle * np.cos(angle), middle * np.sin(angle), rim_height],
-            quat=_turned_and_tilted(angle, -tilt),
-            size=[rim_m / 2 / np.cos(tilt), half_width, wall_m],
+            pos=[radius_m * np.cos(angle), radius_m * np.sin(angle), height_m],
+            quat=_turned_and_tilted(angle, tilt_rad),
             **geom_options,
         )
-    goal_half_height = (_FLOOR_M + max(config.block_size_m)) / 2
-    plate.add_site(
-        name=goal,
-        type=_CYLINDER,
-        pos=[0, 0, goal_half_height],
-        size=[inner, goal_half_height, 0],
+
+
+def _add_goal(
+    body: mujoco.MjsBody,
+    name: str,
+    shape: mujoco.mjtGeom,
+    size: list,
+    height_m: float,
+) -> None:
+    body.add_site(
+        name=name,
+        type=shape,
+        pos=[0, 0, height_m],
+        size=size,
         group=4,
     )
-    return plate
 
 
 def _turned_and_tilted(angle_rad: float, tilt_rad: float) -> np.ndarray:

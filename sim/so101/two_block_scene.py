@@ -25,26 +25,15 @@ def build_two_block_model(config: TwoBlockScene) -> mujoco.MjModel:
     for side, name in zip(_SIDES, config.receptacles, strict=False):
         x_m = float(np.mean(config.receptacle_x_m))
         y_m = side * float(np.mean(config.receptacle_y_m))
-        goal = goal_site(name)
-        if name == "bowl":
-            receptacle = add_bowl(
-                spec,
-                config,
-                name,
-                (x_m, y_m),
-                BOWL_DARK,
-                goal,
-            )
-        else:
-            receptacle = add_plate(
-                spec,
-                config,
-                name,
-                (x_m, y_m),
-                PLATE_WHITE,
-                goal,
-            )
-        receptacle.mocap = True
+        add, colour = (add_bowl, BOWL_DARK) if name == "bowl" else (add_plate, PLATE_WHITE)
+        add(
+            spec,
+            config,
+            name,
+            (x_m, y_m),
+            colour,
+            goal_site(name),
+        ).mocap = True
         # Receptacles do not move by themselves, so that contacts with the table would only cost
         # time.
         spec.add_exclude(bodyname1="world", bodyname2=name)

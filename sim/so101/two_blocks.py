@@ -39,19 +39,14 @@ class TwoBlockPickPlace(PickPlace):
         for name, side in zip(config.receptacles, _draw_sides(rng), strict=False):
             x_m = rng.uniform(*config.receptacle_x_m)
             y_m = side * rng.uniform(*config.receptacle_y_m)
-            mocap = self.model.body(name).mocapid[0]
-            self.data.mocap_pos[mocap] = x_m, y_m, 0.0
+            self.data.mocap_pos[self.model.body(name).mocapid[0]] = x_m, y_m, 0.0
 
 
-def put_first(
-    first: str,
-    names: tuple[str, ...],
-) -> tuple[str, ...]:
+def put_first(first: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the same names, with one of them moved to the front."""
     return (first, *(name for name in names if name != first))
 
 
 def _draw_sides(rng: np.random.Generator) -> tuple[int, int]:
     """Return the sides of two objects: 1 is left, -1 is right."""
-    first = 1 if rng.random() < 0.5 else -1
-    return first, -first
+    return (1, -1) if rng.random() < 0.5 else (-1, 1)

@@ -21,6 +21,7 @@ JOINTS: tuple[str, ...] = (
 BodyUnits = Literal["deg", "range_m100_100"]
 # Angles of `JOINTS`, rad.
 JointAngles = Float64[np.ndarray, "6"]
+_Joints = Float[np.ndarray, "*batch 6"]
 
 
 class JointUnits:
@@ -50,8 +51,8 @@ class JointUnits:
         self.names = tuple(f"{joint}.pos" for joint in JOINTS)
         self.units = (body_units,) * 5 + ("range_0_100",)
 
-    def from_rad(self, q_rad: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray, "*batch 6"]:
+    def from_rad(self, q_rad: _Joints) -> _Joints:
         return (q_rad - self._offset) * self._scale
 
-    def to_rad(self, value: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray, "*batch 6"]:
+    def to_rad(self, value: _Joints) -> _Joints:
         return value / self._scale + self._offset
