@@ -16,6 +16,7 @@ from policies.checkpoint_reading import (
     read_config,
     read_json,
     read_steps,
+    settings_of,
 )
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import load_normalisation
@@ -156,7 +157,7 @@ def check_files(folder: Path, source: Path | None = None) -> None:
         steps = read_steps(path)
         _check_step_names(path, steps, normalisers)
         for step in steps:
-            settings = step.get("config", {})
+            settings = settings_of(step)
             renamed |= settings.get("rename_map", {})
             statistics = []
             if "state_file" in step:

@@ -53,13 +53,19 @@ def read_processor_steps(folder: Path, part: str) -> list[dict]:
     return read_steps(folder / f"policy_{part}.json")
 
 
-def read_processor_settings(folder: Path) -> list[dict]:
-    """Return the settings of every step of both processors."""
-    settings = []
-    for file in PROCESSOR_FILES:
-        for step in read_steps(folder / file):
-            settings.append(step.get("config", {}))
-    return settings
+def read_all_steps(folder: Path) -> list[dict]:
+    """Return the steps of both processors."""
+    return [step for file in PROCESSOR_FILES for step in read_steps(folder / file)]
+
+
+def settings_of(step: dict) -> dict:
+    """Return the settings of a step."""
+    return step.get("config", {})
+
+
+def find_settings(steps: list[dict], name: str) -> list[dict]:
+    """Return the settings of all steps with a registry name, in order."""
+    return [settings_of(step) for step in steps if step.get("registry_name") == name]
 
 
 def read_json(path: Path, hint: str) -> dict:

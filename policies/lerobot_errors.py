@@ -37,8 +37,8 @@ def refuse_absent_folder(subject: str, settings: Sequence[Mapping[str, Any]]) ->
     transformers takes such a path for a hub id, and its own message is about the hub.
     """
     for part in settings:
-        for setting, value in part.items():
-            if _is_absent_path(setting, value):
+        for setting, value in find_names(part).items():
+            if _is_absent_path(value):
                 raise WhiskerError(
                     subject,
                     expected=f"the folder {value!r}, which the settings name as {setting}",
@@ -47,11 +47,18 @@ def refuse_absent_folder(subject: str, settings: Sequence[Mapping[str, Any]]) ->
                 )
 
 
-def _is_absent_path(setting: str, value: Any) -> bool:
-    if not (setting.endswith(("_name", "_path")) and isinstance(value, str)):
-        return False
-    looks_like_path = value.startswith(("/", "./", "../", "~")) or value.count("/") > 1
-    return looks_like_path and not Path(value).expanduser().exists()
+def find_names(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return setting → value, for the settings that name a path or something on the hub."""
+    names = {}
+    for setting, value in settings.items():
+        if setting.endswith(("_name", "_path")) and isinstance(value, str):
+            names[setting] = value
+    return names
+
+
+def _is_absent_path(name: str) -> bool:
+    looks_like_path = name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
+    return looks_like_path and not Path(name).expanduser().exists()
 
 
 def describe_error(error: BaseException) -> str:

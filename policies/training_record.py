@@ -11,6 +11,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import safe_open
 
+from policies.checkpoint_reading import find_settings
 from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
 from policies.registry import resolve_alias
 
@@ -75,11 +76,13 @@ def load_training_record(folder: Path) -> TrainingRecord:
     steps = _read(folder / _PREPROCESSOR_FILE).get("steps", [])
     renamed = find_renamed_cameras(steps)
     dataset: dict = train_config.get("dataset") or {}
+    transforms = dataset.get("image_transforms") or {}
     features = _find_dataset_features(dataset)
     original_sizes = _image_sizes(features)
     stats = _cameras_with_stats(folder, steps)
     cameras = _find_trained_cameras(renamed, original_sizes.keys(), stats)
-    if not cameras or cameras.isdisjoint(_policy_cameras(config)):
+    policy_cameras = map(camera_of_feature, filter(_is_image, config.get("input_features") or ()))
+    if not cameras or cameras.isdisjoint(policy_cameras):
         cameras = None
     return TrainingRecord(
         renamed=renamed,
@@ -90,17 +93,10 @@ def load_training_record(folder: Path) -> TrainingRecord:
         state_names=_names_of(features.get("observation.state")),
         # The step that subtracts the state has these names without the dataset.
         action_names=_names_of(features.get("action")) or _names_in_steps(steps),
-        augmentations=_find_augmentations(dataset),
+        augmentations=tuple(transforms.get("tfs") or ()) if transforms.get("enable") else (),
         base=_find_base(config, train_config),
         needs_declared_size=_needs_declared_size(config),
     )
-
-
-def _find_augmentations(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    transforms: dict = dataset.get("image_transforms") or {}
-    if not transforms.get("enable"):
-        return ()
-    return tuple(transforms.get("tfs") or ())
 
 
 def _find_base(config: Mapping[str, Any], train_config: Mapping[str, Any]) -> str:
@@ -112,9 +108,8 @@ def _find_base(config: Mapping[str, Any], train_config: Mapping[str, Any]) -> st
 def find_renamed_cameras(preprocessor_steps: list[dict]) -> dict[str, str]:
     """Return the dataset's camera → the policy's, from the rename steps of a preprocessor."""
     rename_map: dict[str, str] = {}
-    for step in preprocessor_steps:
-        if step.get("registry_name") == _RENAME_STEP:
-            rename_map |= step.get("config", {}).get("rename_map") or {}
+    for settings in find_settings(preprocessor_steps, _RENAME_STEP):
+        rename_map |= settings.get("rename_map") or {}
     renamed = {}
     for old, new in rename_map.items():
         if _is_image(old) and _is_image(new):
@@ -148,7 +143,7 @@ def _cameras_with_stats(folder: Path, steps: list[dict]) -> frozenset[str]:
             with safe_open(folder / step["state_file"], framework="numpy") as tensors:
                 names += tensors.keys()
     features = [name.rpartition(".")[0] for name in names]
-    return frozenset(camera_of_feature(feature) for feature in features if _is_image(feature))
+    return frozenset(map(camera_of_feature, filter(_is_image, features)))
 
 
 def _find_dataset_features(dataset: Mapping[str, Any]) -> dict[str, dict]:
@@ -183,10 +178,8 @@ def _names_of(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def _names_in_steps(steps: list[dict]) -> tuple[str, ...]:
-    for step in steps:
-        if step.get("registry_name") == _RELATIVE_STEP:
-            names = step.get("config", {}).get("action_names") or ()
-            return tuple(map(str, names))
+    for settings in find_settings(steps, _RELATIVE_STEP):
+        return tuple(map(str, settings.get("action_names") or ()))
     return ()
 
 
@@ -214,11 +207,6 @@ def _find_info_files(dataset: Mapping[str, Any]) -> Iterator[Path]:
             return
         if isinstance(cached, str):
             yield Path(cached)
-
-
-def _policy_cameras(config: Mapping[str, Any]) -> set[str]:
-    features = config.get("input_features") or ()
-    return {camera_of_feature(feature) for feature in features if _is_image(feature)}
 
 
 def _needs_declared_size(config: Mapping[str, Any]) -> bool:

@@ -110,10 +110,8 @@ class Batches:
         )
 
     def __call__(self, raw: dict[str, Tensor], instruction_index: Tensor) -> dict[str, Tensor]:
-        batch = {}
-        for key, value in self._preprocessor(raw).items():
-            if isinstance(value, Tensor):
-                batch[key] = value
+        preprocessed = self._preprocessor(raw).items()
+        batch = {key: value for key, value in preprocessed if isinstance(value, Tensor)}
         for key, tokens in self._tokens.items():
             batch[key] = tokens[instruction_index]
         return batch
