@@ -67,9 +67,7 @@ class RunList:
                 except WhiskerError as error:
                     remarks[name] = str(error)
         runs.sort(key=lambda run: run["started_utc"] or "", reverse=True)
-        sorted_remarks = []
-        for name, remark in sorted(remarks.items()):
-            sorted_remarks.append({"name": name, "remark": remark})
+        sorted_remarks = [{"name": name, "remark": text} for name, text in sorted(remarks.items())]
         folder = str(self._folder)
         first_command = f"{RUN} eval --policy act --episodes 30 --run-dir {shlex.quote(folder)}"
         return {

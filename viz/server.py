@@ -5,6 +5,7 @@ import hmac
 import json
 import secrets
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +32,8 @@ _HTML = "text/html; charset=utf-8"
 _NOT_A_COMMAND = {"error": "a command is a short JSON object"}
 _WRONG_TOKEN = "The request has no token, or that of another server."
 
-type _Query = dict[str, str]
+# The first value of each field of the query; "" for other fields.
+type _Query = defaultdict[str, str]
 
 
 class ViewerServer(ThreadingHTTPServer):
@@ -104,8 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(_WRONG_TOKEN)
         elif path == "/api/events":
             self._stream(query)
+        elif path == "/api/runs":
+            self._answer(lambda: self.runs().listing())
         elif path in _ANSWERS:
-            self._answer(lambda: _ANSWERS[path](self, query))
+            self._answer(lambda: _ANSWERS[path](self.source_of(query), query))
         else:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": f"no {path} here"})
 
@@ -139,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the source of the run that the request names, or of the only run."""
         source = self.server.source
         if isinstance(source, RunSources):
-            return source.open(query.get("run", ""))
+            return source.open(query["run"])
         return source
 
     def runs(self) -> RunSources:
@@ -148,18 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise WhiskerError("the list of runs", expected="a folder of runs", got="a single run")
         return self.server.source
 
-    def further_rows(self, query: _Query) -> dict:
-        """Return the rows that the page does not have yet."""
-        source = self.source_of(query)
-        n_known = query.get("after", "")
-        if not isinstance(source, GrowingSource) or not n_known.isdecimal():
-            raise WhiskerError(
-                "further rows", expected="a recorded run, and the number of known rows"
-            )
-        return source.rows(int(n_known))
-
     def _send_html(self, path: str, query: _Query) -> None:
-        if not self._is_allowed(query.get("token", "")):
+        if not self._is_allowed(query["token"]):
             self._refuse("The link needs its token: open the one that `whiskers` printed.")
         elif path == "/report":
             self._send_report(query)
@@ -170,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         source = self.server.source
         if isinstance(source, ReportedSource):
             return source.report()
-        return self.runs().report(query.get("run", ""))
+        return self.runs().report(query["run"])
 
     def _send_report(self, query: _Query) -> None:
         """Send a run's report. Anyone may have written it, so it must not ask this server."""
@@ -256,47 +250,34 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _parse_query(url: SplitResult) -> _Query:
-    """Return the first value of each field of the query."""
-    return {name: values[0] for name, values in parse_qs(url.query).items()}
+    fields = parse_qs(url.query).items()
+    return defaultdict(str, {name: values[0] for name, values in fields})
 
 
 def _parse_prediction(query: _Query) -> int:
     """Return the index of the prediction that a request names."""
-    text = query.get("prediction", "")
+    text = query["prediction"]
     if not text.isdecimal():
         raise WhiskerError("a prediction", expected="its index", got=repr(text))
     return int(text)
 
 
-def _find_scene(handler: _Handler, query: _Query) -> dict:
-    source = handler.source_of(query)
-    return source.scene(query.get("task", ""))
+def _find_rows(source: PageSource, query: _Query) -> dict:
+    """Return the rows that the page does not have yet."""
+    n_known = query["after"]
+    if not isinstance(source, GrowingSource) or not n_known.isdecimal():
+        raise WhiskerError("further rows", expected="a recorded run, and the number of known rows")
+    return source.rows(int(n_known))
 
 
-def _find_episode(handler: _Handler, query: _Query) -> dict:
-    source = handler.source_of(query)
-    return source.episode(query.get("key", ""))
-
-
-def _find_plan(handler: _Handler, query: _Query) -> dict:
-    source = handler.source_of(query)
-    return source.plan(query.get("key", ""), _parse_prediction(query))
-
-
-def _find_images(handler: _Handler, query: _Query) -> dict:
-    source = handler.source_of(query)
-    return source.images(query.get("key", ""), _parse_prediction(query))
-
-
-# Path → answer to a GET request.
-_ANSWERS: dict[str, Callable[[_Handler, _Query], dict]] = {
-    "/api/runs": lambda handler, query: handler.runs().listing(),
-    "/api/page": lambda handler, query: handler.source_of(query).page(),
-    "/api/rows": _Handler.further_rows,
-    "/api/scene": _find_scene,
-    "/api/episode": _find_episode,
-    "/api/plan": _find_plan,
-    "/api/images": _find_images,
+# Path → answer to a GET request about one run.
+_ANSWERS: dict[str, Callable[[PageSource, _Query], dict]] = {
+    "/api/page": lambda source, query: source.page(),
+    "/api/rows": _find_rows,
+    "/api/scene": lambda source, query: source.scene(query["task"]),
+    "/api/episode": lambda source, query: source.episode(query["key"]),
+    "/api/plan": lambda source, query: source.plan(query["key"], _parse_prediction(query)),
+    "/api/images": lambda source, query: source.images(query["key"], _parse_prediction(query)),
 }
 
 

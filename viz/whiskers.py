@@ -39,11 +39,6 @@ class Whiskers:
     n_executed: Int64[np.ndarray, " P"]
     intermediate_path_world: Float64[np.ndarray, "P D H1 3"] | None = None
 
-    def executed_path(self, prediction: int) -> Float64[np.ndarray, "moment 3"]:
-        """Return the executed part of a prediction's whisker."""
-        n_executed = self.n_executed[prediction]
-        return self.path_world[prediction, 0, : n_executed + 1]
-
     def prediction_at(self, step: int) -> int:
         """Return the index of the current prediction: the last one made at or before that step."""
         return int(np.searchsorted(self.prediction_step, step, side="right")) - 1
@@ -91,10 +86,12 @@ def compute_whiskers(
         plans = arrays.chunk[:, None]
     paths = _simulate(env, arrays, plans, report)
     intermediate_paths = None
-    if arrays.intermediate_chunk is not None:
-        intermediate_plans = arrays.intermediate_chunk
+    intermediate_plans = arrays.intermediate_chunk
+    if intermediate_plans is not None:
         if ensemble:
-            intermediate_plans = _find_all_members(arrays)
+            steps = arrays.prediction_step
+            members = [find_members(intermediate_plans, steps, i) for i in range(len(steps))]
+            intermediate_plans = np.stack(members)
         intermediate_paths = _simulate(env, arrays, intermediate_plans, report)
     return Whiskers(paths, arrays.prediction_step, arrays.n_executed, intermediate_paths)
 
@@ -142,15 +139,6 @@ def find_members(
         rest = intermediate_chunk[past, 0, n_since:]
         members[-1 - age, : len(rest)] = rest
     return members
-
-
-def _find_all_members(arrays: ReplayableArrays) -> Float32[np.ndarray, "P member H action_dim"]:
-    chunks = arrays.intermediate_chunk
-    assert chunks is not None
-    members = []
-    for prediction in range(len(chunks)):
-        members.append(find_members(chunks, arrays.prediction_step, prediction))
-    return np.stack(members)
 
 
 def _simulate(

@@ -24,6 +24,8 @@ LEAST_IN_CELL = 4
 _SHARE_OF_THIN_CELLS = 0.1
 _MOST_CELLS = 64
 
+Starts = Float[np.ndarray, "episode axis"]
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -42,15 +44,11 @@ class Axis:
         return f"{self.name} [{self.unit}]" if self.unit else self.name
 
 
-def make_axes(
-    scalars: Sequence[StartScalar], values: Float[np.ndarray, "episode axis"]
-) -> list[Axis]:
+def make_axes(scalars: Sequence[StartScalar], values: Starts) -> list[Axis]:
     """Return axes that span the values, with bins whose cells are roughly square."""
     low = values.min(axis=0)
     high = values.max(axis=0)
-    units = {scalar.unit for scalar in scalars}
-    extent = high - low if len(units) == 1 else np.ones(len(scalars))
-    n_bins = _choose_bins(find_most_cells(len(values)), extent)
+    n_bins = _choose_bins(find_most_cells(len(values)), high - low)
     axes = []
     for i, scalar in enumerate(scalars):
         edges = np.linspace(
@@ -62,9 +60,7 @@ def make_axes(
     return axes
 
 
-def count_cells(
-    axes: Sequence[Axis], values: Float[np.ndarray, "episode axis"]
-) -> Int64[np.ndarray, "x_bin y_bin"]:
+def count_cells(axes: Sequence[Axis], values: Starts) -> Int64[np.ndarray, "x_bin y_bin"]:
     """Return the number of episodes in each cell; one column for a single axis."""
     counts, _ = np.histogramdd(values, [axis.edges for axis in axes])
     return counts.reshape(len(counts), -1).astype(np.int64)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Int64
 
 from eval.episode_row import EpisodeRow
 from eval.proportions import compute_wilson_interval
@@ -15,12 +15,13 @@ from sim.registry import family_of, path_in
 from viz.report.start_cells import (
     LEAST_IN_CELL,
     Axis,
+    Starts,
     count_cells,
     find_least_episodes,
     find_most_cells,
     make_axes,
 )
-from viz.report.start_scalars import OBJECT_AXES, StartScalar, load_start_scalars
+from viz.report.start_scalars import StartScalar, load_start_scalars
 
 # Starts that differ by less than this, in the scalar's unit, are the same (1 mm for a length).
 _SAME = 0.001
@@ -41,7 +42,7 @@ class StartPoint:
 
 @dataclass(frozen=True)
 class StartMap:
-    """Successes by the start of an episode. Crashed episodes count in `n_errors` and nowhere else.
+    """Successes by the start of an episode. Crashed episodes are not counted.
 
     Attributes:
         x: an axis along which the starts differ; None if there is no map, and `remark` says why.
@@ -49,8 +50,6 @@ class StartMap:
         n_success: successes in each cell, one column of cells for a map of one axis.
         n_episodes: episodes in each cell.
         points: the counted episodes, in the order of their indices.
-        n_errors: number of crashed episodes.
-        n_unplaced: number of other episodes whose start was not recorded.
         remark: the reason why no cell is judged, in a sentence; "" if cells are judged.
         region: the region of starts from which the policy succeeds more often, if one was found.
         n_tests: number of maps in which a region is looked for (Bonferroni).
@@ -62,8 +61,6 @@ class StartMap:
     n_success: Int64[np.ndarray, "x_bin y_bin"]
     n_episodes: Int64[np.ndarray, "x_bin y_bin"]
     points: tuple[StartPoint, ...]
-    n_errors: int = 0
-    n_unplaced: int = 0
     remark: str = ""
     region: StartRegion | None = None
     n_tests: int = 1
@@ -138,38 +135,26 @@ class StartMap:
         return words.rstrip()
 
 
-def load_start_maps(
-    run: Run,
-    names: Sequence[str] = OBJECT_AXES[:2],
-) -> dict[str, StartMap]:
+def load_start_maps(run: Run) -> dict[str, StartMap]:
     """Return a map of each task that has rows, in the order of the tasks.
 
     Tasks have maps of their own since their objects differ. So do the objects of different goals:
     the recorded position belongs to the goal that the verdict rests on, which depends on how the
     episode ended. A task with several goals therefore has no map of object positions.
-
-    Args:
-        names: one or two scalars, as for `load_start_scalars`.
-
-    Raises:
-        UnknownNameError: the run has no such scalar.
     """
-    is_of_table = tuple(names) == OBJECT_AXES[:2]
-    has_objects = not set(names).isdisjoint(OBJECT_AXES)
     tasks = dict.fromkeys(row.task for row in run.rows)
     maps = {}
     for task in tasks:
         rows = [row for row in run.rows if row.task == task]
         goals = {row.goal for row in rows if row.is_judged}
-        if len(goals) > 1 and has_objects:
+        if len(goals) > 1:
             verdicts = f"The verdicts on this task rest on {len(goals)} goals"
             remark = f"{verdicts}, each with an object of its own, so there is no map."
             maps[task] = _make_empty_map(remark)
             continue
-        x, *others = load_start_scalars(run, rows, names)
-        y = others[0] if others else None
+        x, y = load_start_scalars(run, rows)
         env_name = run.description.tasks.get(task, "")
-        base = family_of(env_name).base_xy_m(path_in(env_name)) if is_of_table else None
+        base = family_of(env_name).base_xy_m(path_in(env_name))
         maps[task] = compute_start_map(
             rows,
             x,
@@ -201,15 +186,11 @@ def compute_start_map(
     chosen = sorted(np.flatnonzero(is_placed), key=lambda i: rows[i].episode_index)
     kept = [rows[i] for i in chosen]
     values = all_values[chosen]
-    n_errors = int((~is_judged).sum())
-    n_unplaced = int((is_judged & ~is_placed).sum())
     varying = _find_varying(values)
     if not varying:
         return replace(
             _make_empty_map(_describe_one_place(scalars, values)),
             points=_make_points(kept, values),
-            n_errors=n_errors,
-            n_unplaced=n_unplaced,
         )
     values = values[:, varying]
     axes = make_axes([scalars[i] for i in varying], values)
@@ -221,8 +202,6 @@ def compute_start_map(
         n_success=count_cells(axes, values[is_success]),
         n_episodes=count_cells(axes, values),
         points=_make_points(kept, values),
-        n_errors=n_errors,
-        n_unplaced=n_unplaced,
         remark="" if has_cells else _describe_too_few(len(kept)),
         region=find_start_region(values, is_success) if has_cells else None,
         n_tests=n_tests,
@@ -230,7 +209,7 @@ def compute_start_map(
     )
 
 
-def _find_varying(values: Float[np.ndarray, "episode axis"]) -> list[int]:
+def _find_varying(values: Starts) -> list[int]:
     """Return the axes along which the starts differ."""
     if not len(values):
         return []
@@ -250,9 +229,7 @@ def _make_empty_map(remark: str) -> StartMap:
     )
 
 
-def _make_points(
-    rows: Sequence[EpisodeRow], values: Float[np.ndarray, "episode axis"]
-) -> tuple[StartPoint, ...]:
+def _make_points(rows: Sequence[EpisodeRow], values: Starts) -> tuple[StartPoint, ...]:
     points = []
     for row, value in zip(rows, values, strict=True):
         y = float(value[1]) if len(value) > 1 else float("nan")
@@ -268,9 +245,7 @@ def _describe_too_few(n: int) -> str:
     )
 
 
-def _describe_one_place(
-    scalars: Sequence[StartScalar], values: Float64[np.ndarray, "episode axis"]
-) -> str:
+def _describe_one_place(scalars: Sequence[StartScalar], values: Starts) -> str:
     if not len(values):
         return "No episode that ran to its end has a recorded start."
     places = []

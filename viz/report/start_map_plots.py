@@ -1,6 +1,6 @@
 """The two plots of a start map: a heat map over two axes, and bars over one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -26,32 +26,50 @@ _TOO_FEW = f"fewer than {LEAST_IN_CELL} episodes, too few to judge"
 _SUCCESS_AXIS = Axis("success", "%", np.array([0.0, 100.0]))
 
 
-class HeatMap:
+class _Plot:
+    """The frame, the scales and the axes of a plot.
+
+    Attributes:
+        height: height of the plot without its margins, px.
+    """
+
+    def __init__(self, start_map: StartMap, y_axis: Axis, height: float) -> None:
+        assert start_map.x is not None
+        self.height = height
+        self._map = start_map
+        self._y_axis = y_axis
+        self._bottom = TOP + height
+        self._x = Scale(start_map.x, LEFT, LEFT + PLOT_WIDTH)
+        self._y = Scale(y_axis, self._bottom, TOP)
+
+    def _draw_frame(self) -> Markup:
+        return draw_rect((LEFT, TOP), (PLOT_WIDTH, self.height), class_="frame")
+
+    def _draw_axes(self) -> Iterator[Markup]:
+        assert self._map.x is not None
+        yield from draw_x_axis(self._map.x, self._x, self._bottom)
+        yield from draw_y_axis(self._y_axis, self._y)
+
+
+class HeatMap(_Plot):
     """Cells over two axes, coloured by success rate.
 
-    The map is to scale if both axes have the same unit and neither is very long.
+    The map is to scale if neither axis is very long.
     """
 
     def __init__(self, start_map: StartMap) -> None:
         assert start_map.x is not None and start_map.y is not None
-        self._map = start_map
-        self._x_axis = start_map.x
-        self._y_axis = start_map.y
-        self.height = _choose_height(self._x_axis, self._y_axis)
-        self._bottom = TOP + self.height
-        self._x = Scale(self._x_axis, LEFT, LEFT + PLOT_WIDTH)
-        self._y = Scale(self._y_axis, self._bottom, TOP)
+        super().__init__(start_map, start_map.y, _choose_height(start_map.x, start_map.y))
 
     def place(self, point: StartPoint) -> Place:
         return self._x(point.x), self._y(point.y)
 
     def draw(self) -> list[Markup]:
-        parts = [_draw_frame(self.height)]
+        parts = [self._draw_frame()]
         if not self._map.remark:
             for x_bin, y_bin in np.ndindex(self._map.n_episodes.shape):
                 parts.append(self._draw_cell(x_bin, y_bin))
-        parts += draw_x_axis(self._x_axis, self._x, self._bottom)
-        parts += draw_y_axis(self._y_axis, self._y)
+        parts += self._draw_axes()
         parts += self._draw_region()
         parts += self._draw_base()
         return parts
@@ -114,33 +132,25 @@ class HeatMap:
         return [element("path", class_="base", d="M0 0L-12 -7V7Z", transform=transform)]
 
 
-class Bars:
+class Bars(_Plot):
     """A bar for the success rate of each bin, with its Wilson 95 % interval.
 
     Marks of successes lie at 100 %, and those of other episodes at 0 %.
     """
 
-    height = _BAR_HEIGHT
-
     def __init__(self, start_map: StartMap) -> None:
-        assert start_map.x is not None
-        self._map = start_map
-        self._axis = start_map.x
-        self._bottom = TOP + self.height
-        self._x = Scale(self._axis, LEFT, LEFT + PLOT_WIDTH)
-        self._y = Scale(_SUCCESS_AXIS, self._bottom, TOP)
+        super().__init__(start_map, _SUCCESS_AXIS, _BAR_HEIGHT)
 
     def place(self, point: StartPoint) -> Place:
         rate = 100.0 if point.row.success else 0.0
         return self._x(point.x), self._y(rate)
 
     def draw(self) -> list[Markup]:
-        parts = [_draw_frame(self.height)]
+        parts = [self._draw_frame()]
         if not self._map.remark:
             for i in range(len(self._map.n_episodes)):
                 parts += self._draw_bar(i)
-        parts += draw_x_axis(self._axis, self._x, self._bottom)
-        parts += draw_y_axis(_SUCCESS_AXIS, self._y)
+        parts += self._draw_axes()
         return parts
 
     def draw_counts(self) -> list[Markup]:
@@ -171,10 +181,6 @@ class Bars:
             self._y(100 * high),
         )
         return [bar, interval]
-
-
-def _draw_frame(height: float) -> Markup:
-    return draw_rect((LEFT, TOP), (PLOT_WIDTH, height), class_="frame")
 
 
 def _draw_interval(
@@ -215,7 +221,5 @@ def _draw_counts(
 
 def _choose_height(x: Axis, y: Axis) -> float:
     """Return the height of the plot at the scale of its width, within reasonable limits."""
-    if x.unit != y.unit:
-        return 0.66 * PLOT_WIDTH
     ratio = float(np.ptp(y.edges) / np.ptp(x.edges))
     return min(max(ratio * PLOT_WIDTH, _LEAST_HEIGHT), _MOST_HEIGHT)

@@ -60,8 +60,8 @@ class StripBudget:
         # Index of the quality to try first. Strips of a run need about the same quality.
         self._first = 0
 
-    def encode(self, images: Sequence[Image]) -> tuple[int, list[bytes]] | None:
-        """Return the best quality at which the frames fit into their share, and their JPEG files.
+    def encode(self, images: Sequence[Image]) -> list[bytes] | None:
+        """Return the frames as JPEG files of the best quality at which they fit into their share.
 
         The lowest quality may also take more than the share. Return None if the frames do not fit.
         """
@@ -75,7 +75,7 @@ class StripBudget:
             if n_bytes <= limit:
                 self._n_bytes -= n_bytes
                 self._first = max(0, i - 1)
-                return _QUALITIES[i], files
+                return files
         return None
 
     def skip(self) -> None:
