@@ -203,7 +203,11 @@ def _check_weights(folder: Path) -> None:
     check_safetensors(weights)
 
 
-def _check_step_names(path: Path, steps: list[dict], normalisers: tuple[str, ...]) -> None:
+def _check_step_names(
+    path: Path,
+    steps: list[dict],
+    normalisers: tuple[str, ...],
+) -> None:
     """Raise unless all steps of a processor are lerobot's, and one of them normalises."""
     subject = f"checkpoint file {str(path)!r}"
     names: list[str] = []

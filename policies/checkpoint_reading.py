@@ -77,10 +77,7 @@ def read_json(path: Path, hint: str) -> dict:
     Raises:
         WhiskerError: the file is absent, a Git LFS pointer, or not a JSON object.
     """
-    subject = f"checkpoint file {str(path)!r}"
-    if not path.is_file():
-        raise WhiskerError(subject, expected="the file", got="none", hint=hint)
-    _refuse_lfs_pointer(path)
+    subject = _check_present(path, hint)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -96,10 +93,7 @@ def check_safetensors(path: Path) -> list[str]:
     Raises:
         WhiskerError: the file is absent, or not as long as its header says.
     """
-    subject = f"checkpoint file {str(path)!r}"
-    if not path.is_file():
-        raise WhiskerError(subject, expected="the file", got="none", hint="Copy it again.")
-    _refuse_lfs_pointer(path)
+    subject = _check_present(path, "Copy it again.")
     try:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
@@ -113,12 +107,16 @@ def check_safetensors(path: Path) -> list[str]:
         ) from error
 
 
-def _refuse_lfs_pointer(path: Path) -> None:
+def _check_present(path: Path, hint: str) -> str:
+    """Raise unless a file exists and is not a Git LFS pointer. Return its name for messages."""
+    subject = f"checkpoint file {str(path)!r}"
+    if not path.is_file():
+        raise WhiskerError(subject, expected="the file", got="none", hint=hint)
     with path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) != _LFS_POINTER:
-            return
+            return subject
     raise WhiskerError(
-        f"checkpoint file {str(path)!r}",
+        subject,
         expected="the file itself",
         got="a Git LFS pointer, its placeholder in a clone without Git LFS",
         hint="In that clone: git lfs install && git lfs pull.",

@@ -80,9 +80,9 @@ class DemonstrationWriter:
     ) -> None:
         frame = {
             "observation.state": observation.state,
-            "action": np.asarray(action, dtype=np.float32),
-            OBJECT_POSITION_KEY: np.asarray(object_pos_world, dtype=np.float32),
-            GOAL_POSITION_KEY: np.asarray(goal_pos_world, dtype=np.float32),
+            "action": np.asarray(action, np.float32),
+            OBJECT_POSITION_KEY: np.asarray(object_pos_world, np.float32),
+            GOAL_POSITION_KEY: np.asarray(goal_pos_world, np.float32),
             "task": observation.instruction,
         }
         for camera, image in observation.images.items():
@@ -196,7 +196,12 @@ def _to_bytes(image: Any) -> np.ndarray:
     return np.rint(image.numpy() * 255).astype(np.uint8)
 
 
-def _check_same_features(root: Path, features: dict, first_root: Path, first: dict) -> None:
+def _check_same_features(
+    root: Path,
+    features: dict,
+    first_root: Path,
+    first: dict,
+) -> None:
     """Raise unless a dataset has the features of the first one."""
     for key in first.keys() | features.keys():
         first_shape = _shape_of(first, key)

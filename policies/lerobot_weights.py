@@ -128,7 +128,11 @@ def _recorded_load(policy_class: type[PreTrainedPolicy]) -> Iterator[_LoadReport
         del policy_class.load_state_dict
 
 
-def _not_made(folder: Path, config: PreTrainedConfig, error: Exception) -> WhiskerError:
+def _not_made(
+    folder: Path,
+    config: PreTrainedConfig,
+    error: Exception,
+) -> WhiskerError:
     """Return the error for a network that could not be made, with all names in its config.
 
     transformers does not say which of them it looked for.

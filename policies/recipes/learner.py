@@ -46,7 +46,12 @@ class Learner(nn.Module):
 
     weighs_samples = False
 
-    def __init__(self, policy: PreTrainedPolicy, n_features: int, position_dim: int) -> None:
+    def __init__(
+        self,
+        policy: PreTrainedPolicy,
+        n_features: int,
+        position_dim: int,
+    ) -> None:
         super().__init__()
         self.policy = policy
         self.position_head = nn.Sequential(

@@ -61,7 +61,11 @@ def make_config(
     )
 
 
-def make_vlm(recipe: Recipe, output: Path, instructions: Sequence[str]) -> Path | None:
+def make_vlm(
+    recipe: Recipe,
+    output: Path,
+    instructions: Sequence[str],
+) -> Path | None:
     """Write the folder of the recipe's small vision-language model, unless it exists.
 
     Return the folder; None if the recipe has no such model.
@@ -109,7 +113,11 @@ class Batches:
             to_output=preprocessor.to_output,
         )
 
-    def __call__(self, raw: dict[str, Tensor], instruction_index: Tensor) -> dict[str, Tensor]:
+    def __call__(
+        self,
+        raw: dict[str, Tensor],
+        instruction_index: Tensor,
+    ) -> dict[str, Tensor]:
         preprocessed = self._preprocessor(raw).items()
         batch = {key: value for key, value in preprocessed if isinstance(value, Tensor)}
         for key, tokens in self._tokens.items():

@@ -56,7 +56,12 @@ class Training:
         return names
 
 
-def train(training: Training, frames: DemonstrationFrames, *, resume: bool = False) -> None:
+def train(
+    training: Training,
+    frames: DemonstrationFrames,
+    *,
+    resume: bool = False,
+) -> None:
     """Run a training, or resume one. Progress is printed once every hundred steps.
 
     Raises:
