@@ -168,7 +168,11 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
         return _serve(config.page, runs, serves_runs=True)
 
 
-def _serve_run(config: PageConfig, run: "Run", row: "EpisodeRow | None") -> int:
+def _serve_run(
+    config: PageConfig,
+    run: "Run",
+    row: "EpisodeRow | None",
+) -> int:
     from viz.run_source import RunSource
 
     with closing(RunSource(run, row, config.intermediate_plans)) as source:
@@ -212,7 +216,11 @@ def _print_table(run: "Run") -> int:
     return EXIT_DONE
 
 
-def _write(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> int:
+def _write(
+    config: WhiskersConfig,
+    run: "Run",
+    row: "EpisodeRow",
+) -> int:
     """Write the file that was asked for, and print its name and size."""
     assert config.output is not None
     path = config.output
@@ -231,7 +239,12 @@ def _write(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> int:
     return EXIT_DONE
 
 
-def _make_file(config: WhiskersConfig, path: Path, run: "Run", row: "EpisodeRow") -> None:
+def _make_file(
+    config: WhiskersConfig,
+    path: Path,
+    run: "Run",
+    row: "EpisodeRow",
+) -> None:
     from viz.page import export_episode
     from viz.progress import terminal_bar
     from viz.video import draw_step, film_whiskers

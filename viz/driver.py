@@ -41,7 +41,11 @@ class Driver:
         episodes: the live episodes, by their key on the page.
         opened: resources that are closed at the end, in the worker thread.
         branch_folder: the folder that keeps finished branches; None: they are not kept.
+        runs_branches: a new branch runs to its end, unless there is another command before.
+            Otherwise it waits at its first decision.
     """
+
+    runs_branches = False
 
     def __init__(self, board: EventBoard) -> None:
         self.board = board
@@ -122,7 +126,11 @@ class Driver:
 
         return start_branch
 
-    def owner_of(self, key: str, prediction: int) -> str:
+    def owner_of(
+        self,
+        key: str,
+        prediction: int,
+    ) -> str:
         """Return the key of the episode that made a decision.
 
         A branch inherits its first decisions from the episode that it left.
@@ -131,10 +139,14 @@ class Driver:
             key = self.episodes[key].header["branch"]["of"]
         return key
 
-    def begin(self, branch: LiveEpisode, number: int) -> None:
-        """Show a branch at its first decision."""
+    def begin(
+        self,
+        branch: LiveEpisode,
+        number: int,
+    ) -> None:
+        """Show a new branch, and run it as `runs_branches` says."""
         self.add(branch)
-        self.advance(branch, lambda event: True, number)
+        self.advance(branch, lambda event: not self.runs_branches, number)
 
     def next_number(self, episode: LiveEpisode) -> int:
         """Return the number of the next branch of an episode."""
@@ -237,7 +249,11 @@ class Driver:
         self.board.say("")
         self.board.set_status("paused", message=message)
 
-    def _tell_parts(self, episode: LiveEpisode, n_told: int) -> None:
+    def _tell_parts(
+        self,
+        episode: LiveEpisode,
+        n_told: int,
+    ) -> None:
         """Send the parts from `n_told` on, each with its index.
 
         The index tells a page that has just fetched the episode which parts it has already.

@@ -96,7 +96,11 @@ class EpisodeFilm:
                 frame = _with_caption(frame, describe_series(arrays, step), row.success)
             yield frame
 
-    def still(self, row: EpisodeRow, step: int) -> _Image:
+    def still(
+        self,
+        row: EpisodeRow,
+        step: int,
+    ) -> _Image:
         """Return the RGB image before a control step. `row.n_steps` is the end of the episode.
 
         Raises:

@@ -68,7 +68,8 @@ class LiveSession(Driver):
         page = page_data(
             "live", name, self._description, [], self.status["key"], self._show_intermediate
         )
-        return page | {"episodes": [episode.row for episode in list(self.episodes.values())]}
+        episodes = list(self.episodes.values())
+        return page | {"episodes": [episode.row for episode in episodes]}
 
     def scene(self, task: str) -> dict:
         return self._scene
@@ -79,7 +80,11 @@ class LiveSession(Driver):
     def plan(self, key: str, prediction: int) -> dict:
         return self.find(key).plan(prediction)
 
-    def images(self, key: str, prediction: int) -> dict:
+    def images(
+        self,
+        key: str,
+        prediction: int,
+    ) -> dict:
         return self.find(key).images(prediction)
 
     def events(self, wait_s: float) -> Events:

@@ -10,7 +10,7 @@ from math import ceil, sqrt
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, UInt8
 
 from eval.episode_arrays import EpisodeArrays
 from viz.overlay_style import (
@@ -27,7 +27,7 @@ from viz.overlay_style import (
     Colour,
     LineStyle,
 )
-from viz.whiskers import Whiskers
+from viz.whiskers import Steps, Whiskers, find_prediction
 
 # Everything closer to the camera than this along its axis is cut off, m. Otherwise (u, v) would
 # grow without bound.
@@ -70,7 +70,7 @@ class Overlay:
 
 
 def find_trail_begin(
-    prediction_step: Int64[np.ndarray, " P"],
+    prediction_step: Steps,
     step: int,
     control_dt_s: float,
     n_plans: int = TRAILS[0],
@@ -84,7 +84,7 @@ def find_trail_begin(
         n_plans: the path is drawn since the beginning of this many plans, the current one included.
             0 draws all of it.
     """
-    first_plan = int(np.searchsorted(prediction_step, step, side="right")) - n_plans
+    first_plan = find_prediction(prediction_step, step) + 1 - n_plans
     if n_plans == 0 or first_plan < 0:
         return 0
     latest_begin = step - ceil(LEAST_TRAIL_S / control_dt_s)
@@ -300,7 +300,11 @@ def _list_drawn(overlay: Overlay, image: _Image) -> list[StyledLine]:
 type _Piece = tuple[StyledLine, np.ndarray]
 
 
-def _draw_alike(image: _Image, projection: _Projection, lines: Sequence[StyledLine]) -> None:
+def _draw_alike(
+    image: _Image,
+    projection: _Projection,
+    lines: Sequence[StyledLine],
+) -> None:
     """Draw lines of one kind and colour into an image.
 
     Where they cross, the opacity is that of the last one: opacities do not add up.

@@ -128,7 +128,11 @@ def find_by_key(run: Run, key: str) -> EpisodeRow:
     return rows[key]
 
 
-def find_owner(run: Run, row: EpisodeRow, prediction: int) -> EpisodeRow:
+def find_owner(
+    run: Run,
+    row: EpisodeRow,
+    prediction: int,
+) -> EpisodeRow:
     """Return the row of the episode or branch that made a prediction.
 
     A branch inherits its first predictions from the episode that it left.

@@ -282,7 +282,11 @@ def list_values(episodes: Sequence[EpisodeQuality], name: str) -> list[float]:
     return _drop_undefined(get_value(episode, name) for episode in episodes)
 
 
-def format_cell(name: str, value: float | None, undefined: str) -> str:
+def format_cell(
+    name: str,
+    value: float | None,
+    undefined: str,
+) -> str:
     """Return a length in cm, and any other number as it is."""
     if value is None:
         return undefined

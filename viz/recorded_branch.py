@@ -97,7 +97,11 @@ def branch_off(
 class _RecordedEnv(EnvWrapper):
     """Replays the recorded states of an episode, whatever actions it receives."""
 
-    def __init__(self, env: Snapshots, arrays: ReplayableArrays) -> None:
+    def __init__(
+        self,
+        env: Snapshots,
+        arrays: ReplayableArrays,
+    ) -> None:
         super().__init__(env)
         self._restore = env.restore
         self._snapshots = arrays.step_snapshot

@@ -17,7 +17,7 @@ from sim.process import EnvProcessError
 from viz.branch_command import parse_branch, read_integer
 from viz.driver import Driver, Task
 from viz.event_board import EventBoard
-from viz.live_episode import LiveContext, LiveEpisode
+from viz.live_episode import LiveContext
 from viz.page_data import find_by_key, find_owner, row_key
 from viz.recorded_branch import branch_off
 
@@ -25,7 +25,13 @@ from viz.recorded_branch import branch_off
 class RunBranches(Driver):
     """Drives branches of a run's episodes in a copy of its world, and keeps those that end."""
 
-    def __init__(self, board: EventBoard, run: Run) -> None:
+    runs_branches = True
+
+    def __init__(
+        self,
+        board: EventBoard,
+        run: Run,
+    ) -> None:
         """Make the driver. It loads nothing before the first branch."""
         super().__init__(board)
         self._run = run
@@ -43,7 +49,11 @@ class RunBranches(Driver):
             )
         return super().parse(command)
 
-    def parse_branch(self, command: dict, key: str) -> Task:
+    def parse_branch(
+        self,
+        command: dict,
+        key: str,
+    ) -> Task:
         key = self.owner_of(key, read_integer(command, "prediction"))
         if key in self.episodes:
             return super().parse_branch(command, key)
@@ -54,11 +64,6 @@ class RunBranches(Driver):
         )
         owner = find_owner(self._run, row, prediction)
         return lambda number: self._begin_recorded(owner, prediction, overrides, number)
-
-    def begin(self, branch: LiveEpisode, number: int) -> None:
-        """Run a branch to its end, unless there is another command before."""
-        self.add(branch)
-        self.advance(branch, lambda event: False, number)
 
     def rest(self) -> None:
         """Free policy and environment once the branch under way has ended or is paused."""

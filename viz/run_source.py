@@ -120,11 +120,19 @@ class RunSource:
         row = find_by_key(self._run, key)
         return self._in_worker(lambda: self._outline_of(row))
 
-    def plan(self, key: str, prediction: int) -> dict:
+    def plan(
+        self,
+        key: str,
+        prediction: int,
+    ) -> dict:
         """Return the paths of a prediction's plans."""
         return self._ask_owner(key, prediction, lambda episode: episode.plan(prediction))
 
-    def images(self, key: str, prediction: int) -> dict:
+    def images(
+        self,
+        key: str,
+        prediction: int,
+    ) -> dict:
         """Return the cameras' images at a prediction."""
         return self._ask_owner(key, prediction, lambda episode: episode.images(prediction))
 

@@ -74,7 +74,11 @@ class ViewerServer(ThreadingHTTPServer):
         """Close the port."""
         self.server_close()
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(
+        self,
+        request: object,
+        client_address: object,
+    ) -> None:
         """Ignore pages that were closed during an answer, and print any other error."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
@@ -152,7 +156,11 @@ class _Handler(BaseHTTPRequestHandler):
             raise WhiskerError("the list of runs", expected="a folder of runs", got="a single run")
         return self.server.source
 
-    def _send_html(self, path: str, query: _Query) -> None:
+    def _send_html(
+        self,
+        path: str,
+        query: _Query,
+    ) -> None:
         if not self._is_allowed(query["token"]):
             self._refuse("The link needs its token: open the one that `whiskers` printed.")
         elif path == "/report":
@@ -175,7 +183,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, report, _HTML, _REPORT_POLICY)
 
-    def _command(self, query: _Query, body: bytes) -> dict:
+    def _command(
+        self,
+        query: _Query,
+        body: bytes,
+    ) -> dict:
         """Start a command, and return the empty answer, or the error that refused it."""
         try:
             command = json.loads(body)
@@ -215,7 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, message: str) -> None:
         self._send_json(HTTPStatus.FORBIDDEN, {"error": message})
 
-    def _send_json(self, status: HTTPStatus, content: dict) -> None:
+    def _send_json(
+        self,
+        status: HTTPStatus,
+        content: dict,
+    ) -> None:
         self._send(status, dump_json(content).encode(), "application/json")
 
     def _send(

@@ -108,16 +108,8 @@ def film_run(config: VideoConfig) -> list[Path]:
     paths: list[Path] = []
     with terminal_bar("videos", quiet=config.quiet or not missing) as report:
 
-        def report_film(
-            what: str,
-            n_begun: int,
-            n_all: int,
-        ) -> None:
-            report(
-                f"video {len(paths) + 1} of {len(missing)}: {what}",
-                n_begun,
-                n_all,
-            )
+        def report_film(what: str, *counts: int) -> None:
+            report(f"video {len(paths) + 1} of {len(missing)}: {what}", *counts)
 
         for task, rows_of_task in groupby(missing, key=lambda row: row.task):
             film = EpisodeFilm(run, task, config.fps, trail=config.trail)

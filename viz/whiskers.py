@@ -19,6 +19,9 @@ from viz.progress import Report, report_nothing
 # newer ones.
 N_MEMBERS = 8
 
+# A number of control steps for each prediction.
+Steps = Int64[np.ndarray, " P"]
+
 
 @dataclass(frozen=True)
 class Whiskers:
@@ -35,13 +38,18 @@ class Whiskers:
     """
 
     path_world: Float64[np.ndarray, "P K H1 3"]
-    prediction_step: Int64[np.ndarray, " P"]
-    n_executed: Int64[np.ndarray, " P"]
+    prediction_step: Steps
+    n_executed: Steps
     intermediate_path_world: Float64[np.ndarray, "P D H1 3"] | None = None
 
     def prediction_at(self, step: int) -> int:
         """Return the index of the current prediction: the last one made at or before that step."""
-        return int(np.searchsorted(self.prediction_step, step, side="right")) - 1
+        return find_prediction(self.prediction_step, step)
+
+
+def find_prediction(prediction_step: Steps, step: int) -> int:
+    """Return the index of the last prediction made at or before a step; -1 if there is none."""
+    return int(np.searchsorted(prediction_step, step, side="right")) - 1
 
 
 def open_whisker_env(
@@ -120,7 +128,7 @@ def is_ensemble(run: Run) -> bool:
 
 def find_members(
     intermediate_chunk: Float32[np.ndarray, "P 1 H action_dim"],
-    prediction_step: Int64[np.ndarray, " P"],
+    prediction_step: Steps,
     prediction: int,
 ) -> Float32[np.ndarray, "member H action_dim"]:
     """Return the chunks that a temporal ensemble averages at a prediction, the newest last.

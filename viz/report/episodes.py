@@ -133,12 +133,5 @@ def group_tasks(episodes: Sequence[Episode]) -> tuple[TaskContent, ...]:
     for task, group in groupby(episodes, key=lambda episode: episode.row.task):
         members = tuple(group)
         summary = summarise([episode.row for episode in members])
-        tasks.append(
-            TaskContent(
-                task,
-                members[0].task,
-                summary,
-                members,
-            )
-        )
+        tasks.append(TaskContent(task, members[0].task, summary, members))
     return tuple(tasks)

@@ -33,7 +33,7 @@ from viz.report.strip_budget import (
     make_data_url,
 )
 from viz.report.strip_moments import Moment, choose_moments
-from viz.whiskers import load_planned_arrays, open_whisker_env, simulate_plans
+from viz.whiskers import find_prediction, load_planned_arrays, open_whisker_env, simulate_plans
 
 # Bytes of all JPEG files of a page, in base64. With everything else, a page stays under 15 MB.
 DEFAULT_MAX_TOTAL_BYTES = 12_000_000
@@ -257,7 +257,7 @@ class StripArtist:
         Args:
             rests: prediction → the part of its plan that was not executed. New ones are added.
         """
-        current = int(np.searchsorted(arrays.prediction_step, step, side="right")) - 1
+        current = find_prediction(arrays.prediction_step, step)
         n_executed = int(arrays.n_executed[current])
         abandoned = int(arrays.prediction_step[current]) + n_executed
         if current not in rests:

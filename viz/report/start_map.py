@@ -77,7 +77,11 @@ class StartMap:
             return False
         return self.region.p_value * self.n_tests <= _SIGNIFICANT
 
-    def is_judged(self, x_bin: int, y_bin: int) -> bool:
+    def is_judged(
+        self,
+        x_bin: int,
+        y_bin: int,
+    ) -> bool:
         """Return whether a cell holds enough episodes to be coloured."""
         n = int(self.n_episodes[x_bin, y_bin])
         return n >= LEAST_IN_CELL and not self.remark

@@ -33,7 +33,12 @@ class _Plot:
         height: height of the plot without its margins, px.
     """
 
-    def __init__(self, start_map: StartMap, y_axis: Axis, height: float) -> None:
+    def __init__(
+        self,
+        start_map: StartMap,
+        y_axis: Axis,
+        height: float,
+    ) -> None:
         assert start_map.x is not None
         self.height = height
         self._map = start_map
@@ -83,7 +88,11 @@ class HeatMap(_Plot):
             corners.append((left, top))
         return _draw_counts(self._map, corners)
 
-    def _draw_cell(self, x_bin: int, y_bin: int) -> Markup:
+    def _draw_cell(
+        self,
+        x_bin: int,
+        y_bin: int,
+    ) -> Markup:
         left, right = self._x.find_bin(x_bin)
         bottom, top = self._y.find_bin(y_bin)
         size = (right - left, bottom - top)

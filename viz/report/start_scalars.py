@@ -39,4 +39,5 @@ def load_start_scalars(run: Run, rows: Sequence[EpisodeRow]) -> list[StartScalar
             positions = run.load_array(row, "object_pos_world")
             if positions is not None and len(positions):
                 start[:] = positions[0, :2]
-    return [StartScalar(f"object {axis}", "m", starts[:, i]) for i, axis in enumerate("xy")]
+    x, y = starts.T
+    return [StartScalar("object x", "m", x), StartScalar("object y", "m", y)]

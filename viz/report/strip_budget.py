@@ -54,7 +54,11 @@ def choose_height(n_strips: int, max_total_bytes: int) -> tuple[int, int]:
 class StripBudget:
     """Divides bytes among strips: each gets an equal share of what the earlier ones have left."""
 
-    def __init__(self, n_bytes: int, n_strips: int) -> None:
+    def __init__(
+        self,
+        n_bytes: int,
+        n_strips: int,
+    ) -> None:
         self._n_bytes = n_bytes
         self._n_strips = n_strips
         # Index of the quality to try first. Strips of a run need about the same quality.
