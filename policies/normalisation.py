@@ -38,6 +38,7 @@ _MAX_HALF_SPANS = 8.0
 _HINT = "Save the processors with the statistics of the training's dataset."
 
 
+type _Arrays = Mapping[str, np.ndarray]
 type _Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -208,7 +209,7 @@ def _load_features(folder: Path, part: str, step_name: str) -> dict[str, Feature
     return features
 
 
-def _statistics_of(key: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _statistics_of(key: str, tensors: _Arrays) -> _Arrays:
     """Return statistic → flat float64 array, from tensors named `<key>.<statistic>`."""
     prefix = f"{key}."
     statistics = {}
@@ -218,7 +219,7 @@ def _statistics_of(key: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.
     return statistics
 
 
-def _load_tensors(path: Path) -> dict[str, np.ndarray]:
+def _load_tensors(path: Path) -> _Arrays:
     try:
         return load_file(path)
     except TypeError:  # numpy has no bfloat16
@@ -228,7 +229,7 @@ def _load_tensors(path: Path) -> dict[str, np.ndarray]:
         return {name: tensor.double().numpy() for name, tensor in tensors.items()}
 
 
-def _check_values(subject: str, mode: str, values: Mapping[str, np.ndarray]) -> None:
+def _check_values(subject: str, mode: str, values: _Arrays) -> None:
     """Raise unless both statistics of the mode exist, are finite, and describe varying numbers."""
     first, second = MODE_STATISTICS[mode]
     if not {first, second} <= values.keys():

@@ -9,9 +9,8 @@ from typing import Any
 
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
-from safetensors import safe_open
 
-from policies.checkpoint_reading import find_settings
+from policies.checkpoint_reading import check_safetensors, find_settings
 from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
 from policies.registry import resolve_alias
 
@@ -140,8 +139,7 @@ def _cameras_with_stats(folder: Path, steps: list[dict]) -> frozenset[str]:
     names: list[str] = []
     for step in steps:
         if step.get("registry_name") == _NORMALISE_STEP and "state_file" in step:
-            with safe_open(folder / step["state_file"], framework="numpy") as tensors:
-                names += tensors.keys()
+            names += check_safetensors(folder / step["state_file"])
     features = [name.rpartition(".")[0] for name in names]
     return frozenset(map(camera_of_feature, filter(_is_image, features)))
 

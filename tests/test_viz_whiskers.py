@@ -18,8 +18,8 @@ from policies.baselines import RandomPolicy
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
-from tests.runs import describe_run
-from viz.whiskers import compute_whiskers, find_members, load_whiskers, simulate_plans
+from tests.runs import describe_run, load_whiskers
+from viz.whiskers import compute_whiskers, find_members, simulate_plans
 
 HORIZON = 12
 

@@ -1,7 +1,6 @@
 """Computes whiskers: the end-effector paths that the recorded plans of a run would produce."""
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,17 +159,6 @@ def _simulate(
         report("simulating the plans of prediction", len(paths) + 1, len(chunks))
         paths.append(simulate_plans(env, snapshot, plans))
     return np.stack(paths)
-
-
-def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
-    """Return the whiskers of one recorded episode. Builds its environment without cameras.
-
-    Raises:
-        WhiskerError: the episode file is missing, or has no predictions.
-    """
-    arrays = load_planned_arrays(run, row)
-    with closing(open_whisker_env(run, row.task, {})) as env:
-        return compute_whiskers(env, arrays, is_ensemble(run))
 
 
 def load_planned_arrays(
