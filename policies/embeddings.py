@@ -8,7 +8,7 @@ Pi family's `paligemma_with_expert` and `language_model`, xvla's `model`, groot'
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -178,7 +178,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
             "PI0FastPytorch.sample_actions_fast_kv_cache: the prefill"
         ),
         meaning=_IMAGES_TEXT_STATE,
-        token_mask=TokenMask("model", "embed_prefix_fast", lambda arguments, result: result[1]),
+        token_mask=replace(_EMBED_PREFIX, method="embed_prefix_fast"),
     ),
     "xvla": EmbeddingPoint(
         paths=_always("model.vlm.language_model.encoder"),

@@ -45,8 +45,8 @@ class StartMap:
     """Successes by the start of an episode. Crashed episodes are not counted.
 
     Attributes:
-        x: an axis along which the starts differ; None if there is no map, and `remark` says why.
-        y: the other axis; None if the starts differ along one axis alone.
+        axes: one or two axes along which the starts differ; none if there is no map, and `remark`
+            says why.
         n_success: successes in each cell, one column of cells for a map of one axis.
         n_episodes: episodes in each cell.
         points: the counted episodes, in the order of their indices.
@@ -56,8 +56,7 @@ class StartMap:
         base_xy_m: the robot's base in the coordinates of a map of the table, if it is known.
     """
 
-    x: Axis | None
-    y: Axis | None
+    axes: tuple[Axis, ...]
     n_success: Int64[np.ndarray, "x_bin y_bin"]
     n_episodes: Int64[np.ndarray, "x_bin y_bin"]
     points: tuple[StartPoint, ...]
@@ -65,10 +64,6 @@ class StartMap:
     region: StartRegion | None = None
     n_tests: int = 1
     base_xy_m: tuple[float, float] | None = None
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        return tuple(axis for axis in (self.x, self.y) if axis is not None)
 
     @property
     def is_region_shown(self) -> bool:
@@ -201,8 +196,7 @@ def compute_start_map(
     is_success = np.array([row.success for row in kept], bool)
     has_cells = find_most_cells(len(kept)) > 1
     return StartMap(
-        x=axes[0],
-        y=axes[1] if len(axes) > 1 else None,
+        axes=tuple(axes),
         n_success=count_cells(axes, values[is_success]),
         n_episodes=count_cells(axes, values),
         points=_make_points(kept, values),
@@ -224,8 +218,7 @@ def _find_varying(values: Starts) -> list[int]:
 def _make_empty_map(remark: str) -> StartMap:
     nowhere = np.zeros((0, 0), np.int64)
     return StartMap(
-        None,
-        None,
+        (),
         nowhere,
         nowhere,
         (),

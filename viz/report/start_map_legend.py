@@ -48,9 +48,10 @@ def _list_entries(start_map: StartMap) -> Iterator[_Entry]:
     yield from _list_outcomes(start_map)
     if not start_map.remark:
         yield from _list_cells(start_map)
-    if start_map.region is not None and start_map.y is not None:
+    is_heat_map = len(start_map.axes) > 1
+    if start_map.region is not None and is_heat_map:
         yield _make_region_entry(start_map)
-    if start_map.y is None and not start_map.remark:
+    if not is_heat_map and not start_map.remark:
         interval = element("path", class_="interval", d="M8 -7V7M3 -7h10M3 7h10")
         yield _make_entry(interval, "95 % interval")
     if start_map.base_xy_m is not None:

@@ -39,20 +39,18 @@ class _Plot:
         y_axis: Axis,
         height: float,
     ) -> None:
-        assert start_map.x is not None
         self.height = height
         self._map = start_map
         self._y_axis = y_axis
         self._bottom = TOP + height
-        self._x = Scale(start_map.x, LEFT, LEFT + PLOT_WIDTH)
+        self._x = Scale(start_map.axes[0], LEFT, LEFT + PLOT_WIDTH)
         self._y = Scale(y_axis, self._bottom, TOP)
 
     def _draw_frame(self) -> Markup:
         return draw_rect((LEFT, TOP), (PLOT_WIDTH, self.height), class_="frame")
 
     def _draw_axes(self) -> Iterator[Markup]:
-        assert self._map.x is not None
-        yield from draw_x_axis(self._map.x, self._x, self._bottom)
+        yield from draw_x_axis(self._map.axes[0], self._x, self._bottom)
         yield from draw_y_axis(self._y_axis, self._y)
 
 
@@ -63,8 +61,8 @@ class HeatMap(_Plot):
     """
 
     def __init__(self, start_map: StartMap) -> None:
-        assert start_map.x is not None and start_map.y is not None
-        super().__init__(start_map, start_map.y, _choose_height(start_map.x, start_map.y))
+        x, y = start_map.axes
+        super().__init__(start_map, y, _choose_height(x, y))
 
     def place(self, point: StartPoint) -> Place:
         return self._x(point.x), self._y(point.y)

@@ -54,7 +54,7 @@ def start_map_svg(start_map: StartMap, link: Link | None = None) -> str:
     """
     if not start_map.axes:
         return ""
-    plot = Bars(start_map) if start_map.y is None else HeatMap(start_map)
+    plot = HeatMap(start_map) if len(start_map.axes) > 1 else Bars(start_map)
     legend, height = draw_legend(start_map, plot.height + TOP + BOTTOM + 8)
     drawing = element(
         "svg",
