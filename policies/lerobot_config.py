@@ -4,9 +4,7 @@ import dataclasses
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from draccus.utils import DraccusException
 from lerobot.configs.policies import PreTrainedConfig
@@ -15,10 +13,11 @@ from policies.checkpoint_lookup import CONFIG_FILE
 from policies.checkpoint_reading import read_config
 from policies.inner_folders import resolve_inner_folders
 from policies.lerobot_errors import describe_error
+from policies.lerobot_types import Settings
 from sim.errors import WhiskerError, WhiskerWarning
 
 # Settings of older releases that lerobot 0.6 does not have → the value without any effect.
-_NEUTRAL_SETTINGS: Mapping[str, Any] = {
+_NEUTRAL_SETTINGS: Settings = {
     "adapt_to_pi_aloha": False,
     "use_delta_joint_actions_aloha": False,
     "interpolate_like_pi": False,
@@ -59,7 +58,7 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
         ) from error
 
 
-def _find_unknown_settings(folder: Path, content: Mapping[str, Any]) -> list[str]:
+def _find_unknown_settings(folder: Path, content: Settings) -> list[str]:
     """Return, with a warning, the settings that lerobot 0.6 does not have.
 
     Raises:
@@ -91,7 +90,7 @@ def _find_unknown_settings(folder: Path, content: Mapping[str, Any]) -> list[str
     return unknown
 
 
-def _check_n_action_steps(folder: Path, content: Mapping[str, Any]) -> None:
+def _check_n_action_steps(folder: Path, content: Settings) -> None:
     n_action_steps = content.get("n_action_steps")
     chunk_size = content.get("chunk_size")
     if not (isinstance(n_action_steps, int) and isinstance(chunk_size, int)):

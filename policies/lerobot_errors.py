@@ -1,15 +1,15 @@
 """Explain why lerobot could not load a part of a checkpoint."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from policies.lerobot_types import Settings
 from sim.errors import WhiskerError
 
 
 @contextlib.contextmanager
-def explained_processors(source: Path, settings: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+def explained_processors(source: Path, settings: Sequence[Settings]) -> Iterator[None]:
     """Turn lerobot's errors from making the processors into errors that name the reason.
 
     Args:
@@ -31,7 +31,7 @@ def explained_processors(source: Path, settings: Sequence[Mapping[str, Any]]) ->
         ) from error
 
 
-def refuse_absent_folder(subject: str, settings: Sequence[Mapping[str, Any]]) -> None:
+def refuse_absent_folder(subject: str, settings: Sequence[Settings]) -> None:
     """Raise if a setting names a local path that does not exist.
 
     transformers takes such a path for a hub id, and its own message is about the hub.
@@ -47,7 +47,7 @@ def refuse_absent_folder(subject: str, settings: Sequence[Mapping[str, Any]]) ->
                 )
 
 
-def find_names(settings: Mapping[str, Any]) -> dict[str, str]:
+def find_names(settings: Settings) -> dict[str, str]:
     """Return setting → value, for the settings that name a path or something on the hub."""
     names = {}
     for setting, value in settings.items():

@@ -11,7 +11,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from policies.checkpoint_reading import check_safetensors, find_settings
-from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
+from policies.lerobot_types import LEROBOT_TYPES, Settings, camera_of_feature
 from policies.registry import resolve_alias
 
 # lerobot-train writes this file beside the weights.
@@ -98,7 +98,7 @@ def load_training_record(folder: Path) -> TrainingRecord:
     )
 
 
-def _find_base(config: Mapping[str, Any], train_config: Mapping[str, Any]) -> str:
+def _find_base(config: Settings, train_config: Settings) -> str:
     if train_config.get("resume"):
         return ""  # `pretrained_path` is then the training's own last checkpoint
     return str(config.get("pretrained_path") or "")
@@ -144,7 +144,7 @@ def _cameras_with_stats(folder: Path, steps: list[dict]) -> frozenset[str]:
     return frozenset(map(camera_of_feature, filter(_is_image, features)))
 
 
-def _find_dataset_features(dataset: Mapping[str, Any]) -> dict[str, dict]:
+def _find_dataset_features(dataset: Settings) -> dict[str, dict]:
     """Return the features in the dataset's `meta/info.json`; {} unless it is on this machine."""
     for path in _find_info_files(dataset):
         features: dict[str, dict] = _read(path).get("features", {})
@@ -164,7 +164,7 @@ def _image_sizes(features: Mapping[str, dict]) -> dict[str, tuple[int, int]]:
     return sizes
 
 
-def _names_of(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _names_of(feature: Settings | None) -> tuple[str, ...]:
     """Return the names of a feature's numbers; () if unknown.
 
     Older datasets have the list under a key such as "motors".
@@ -181,7 +181,7 @@ def _names_in_steps(steps: list[dict]) -> tuple[str, ...]:
     return ()
 
 
-def _find_info_files(dataset: Mapping[str, Any]) -> Iterator[Path]:
+def _find_info_files(dataset: Settings) -> Iterator[Path]:
     """Yield the paths at which lerobot looks for the dataset's `meta/info.json` on this machine."""
     info = "meta/info.json"
     if dataset.get("root"):
@@ -207,7 +207,7 @@ def _find_info_files(dataset: Mapping[str, Any]) -> Iterator[Path]:
             yield Path(cached)
 
 
-def _needs_declared_size(config: Mapping[str, Any]) -> bool:
+def _needs_declared_size(config: Settings) -> bool:
     row = LEROBOT_TYPES[resolve_alias(config["type"])]
     has_resizing = bool(config.get("crop_shape") or config.get("resize_shape"))
     return row.has_fixed_image_size and not has_resizing

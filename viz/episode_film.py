@@ -210,7 +210,7 @@ def choose_views(
     run: Run,
     task: str,
     size: tuple[int, int] = MAIN_SIZE,
-) -> dict[str, tuple[int, int]]:
+) -> Views:
     """Return the sizes of the large view and then of the others, from top to bottom.
 
     The heights of the others add up to that of the large one.
