@@ -13,7 +13,9 @@ from policies.action_chunk import ActionChunk
 from policies.calibration import CalibrationName, make_calibration_map
 from policies.policy import (
     EpisodeMemory,
+    Generators,
     HookablePolicy,
+    Memories,
     NetworkPolicy,
     Policy,
     PolicySpec,
@@ -101,8 +103,8 @@ class AdaptedPolicy:
 
     def predict(
         self,
-        memories: Sequence[EpisodeMemory],
-        rngs: Sequence[np.random.Generator],
+        memories: Memories,
+        rngs: Generators,
     ) -> ActionChunk:
         adapted = [self._adapt_memory(memory) for memory in memories]
         chunk = self.inner.predict(adapted, rngs)
@@ -111,7 +113,7 @@ class AdaptedPolicy:
         states = np.stack([memory.present.state for memory in memories])
         return self._adapt_chunk(chunk, states)
 
-    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def sample(self, memory: EpisodeMemory, rngs: Generators) -> ActionChunk:
         chunk = self.inner.sample(self._adapt_memory(memory), rngs)
         states = np.stack([memory.present.state] * len(rngs))
         return self._adapt_chunk(chunk, states)

@@ -3,12 +3,13 @@
 None of them reads an image, so nothing is rendered for them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from policies.action_chunk import ActionChunk
-from policies.policy import EpisodeMemory, Policy
+from policies.policy import EpisodeMemory, Generators, Memories, Policy
 from policies.simple_policy import SimplePolicy
 from sim.capabilities import HasExpert, require
 from sim.env import Env
@@ -18,22 +19,8 @@ from sim.errors import WhiskerError
 class _Baseline(SimplePolicy):
     """A policy that plans one action at a time and reads no camera."""
 
-    def __init__(
-        self,
-        name: str,
-        env: Env,
-        *,
-        stochastic: bool = False,
-        follows_env: bool = False,
-    ) -> None:
-        super().__init__(
-            name,
-            env.spec,
-            stochastic=stochastic,
-            state_dim=None,
-            is_baseline=True,
-            follows_env=follows_env,
-        )
+    def __init__(self, name: str, env: Env, **declared: Any) -> None:
+        super().__init__(name, env.spec, state_dim=None, is_baseline=True, **declared)
 
 
 class ZeroPolicy(_Baseline):
@@ -67,8 +54,8 @@ class ZeroPolicy(_Baseline):
 
     def predict(
         self,
-        memories: Sequence[EpisodeMemory],
-        rngs: Sequence[np.random.Generator],
+        memories: Memories,
+        rngs: Generators,
     ) -> ActionChunk:
         del rngs
         actions = np.stack([self._hold(memory) for memory in memories])
@@ -97,8 +84,8 @@ class RandomPolicy(_Baseline):
 
     def predict(
         self,
-        memories: Sequence[EpisodeMemory],
-        rngs: Sequence[np.random.Generator],
+        memories: Memories,
+        rngs: Generators,
     ) -> ActionChunk:
         del memories
         actions = np.stack([rng.uniform(self._low, self._high) for rng in rngs])
@@ -125,8 +112,8 @@ class ScriptedPolicy(_Baseline):
 
     def predict(
         self,
-        memories: Sequence[EpisodeMemory],
-        rngs: Sequence[np.random.Generator],
+        memories: Memories,
+        rngs: Generators,
     ) -> ActionChunk:
         """Return the expert's next action.
 

@@ -26,6 +26,9 @@ CALIBRATIONS: Mapping[CalibrationName, Mapping[str, tuple[float, float]]] = {
 }
 
 
+_Joints = Float[np.ndarray, "*batch dim"]
+
+
 @dataclass(frozen=True)
 class CalibrationMap:
     """Converts joints [deg] between the environment and a policy: policy = sign · env + offset_deg.
@@ -40,22 +43,22 @@ class CalibrationMap:
 
     def to_policy(
         self,
-        env_joints: Float[np.ndarray, "*batch dim"],
-    ) -> Float[np.ndarray, "*batch dim"]:
+        env_joints: _Joints,
+    ) -> _Joints:
         """Convert joints of the environment to those of the policy."""
         return self.sign * env_joints + self.offset_deg
 
     def to_env(
         self,
-        policy_joints: Float[np.ndarray, "*batch dim"],
-    ) -> Float[np.ndarray, "*batch dim"]:
+        policy_joints: _Joints,
+    ) -> _Joints:
         """Convert joints of the policy to those of the environment."""
         return self.sign * (policy_joints - self.offset_deg)
 
     def convert_differences(
         self,
-        differences: Float[np.ndarray, "*batch dim"],
-    ) -> Float[np.ndarray, "*batch dim"]:
+        differences: _Joints,
+    ) -> _Joints:
         """Convert differences of joints, in either direction: the offset cancels in them."""
         return self.sign * differences
 

@@ -16,6 +16,7 @@ from policies.checkpoint_reading import (
     read_config,
     read_json,
     read_steps,
+    settings_of,
 )
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import load_normalisation
@@ -156,7 +157,7 @@ def check_files(folder: Path, source: Path | None = None) -> None:
         steps = read_steps(path)
         _check_step_names(path, steps, normalisers)
         for step in steps:
-            settings = step.get("config", {})
+            settings = settings_of(step)
             renamed |= settings.get("rename_map", {})
             statistics = []
             if "state_file" in step:
@@ -202,7 +203,11 @@ def _check_weights(folder: Path) -> None:
     check_safetensors(weights)
 
 
-def _check_step_names(path: Path, steps: list[dict], normalisers: tuple[str, ...]) -> None:
+def _check_step_names(
+    path: Path,
+    steps: list[dict],
+    normalisers: tuple[str, ...],
+) -> None:
     """Raise unless all steps of a processor are lerobot's, and one of them normalises."""
     subject = f"checkpoint file {str(path)!r}"
     names: list[str] = []

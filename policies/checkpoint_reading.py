@@ -53,13 +53,19 @@ def read_processor_steps(folder: Path, part: str) -> list[dict]:
     return read_steps(folder / f"policy_{part}.json")
 
 
-def read_processor_settings(folder: Path) -> list[dict]:
-    """Return the settings of every step of both processors."""
-    settings = []
-    for file in PROCESSOR_FILES:
-        for step in read_steps(folder / file):
-            settings.append(step.get("config", {}))
-    return settings
+def read_all_steps(folder: Path) -> list[dict]:
+    """Return the steps of both processors."""
+    return [step for file in PROCESSOR_FILES for step in read_steps(folder / file)]
+
+
+def settings_of(step: dict) -> dict:
+    """Return the settings of a step."""
+    return step.get("config", {})
+
+
+def find_settings(steps: list[dict], name: str) -> list[dict]:
+    """Return the settings of all steps with a registry name, in order."""
+    return [settings_of(step) for step in steps if step.get("registry_name") == name]
 
 
 def read_json(path: Path, hint: str) -> dict:
@@ -71,10 +77,7 @@ def read_json(path: Path, hint: str) -> dict:
     Raises:
         WhiskerError: the file is absent, a Git LFS pointer, or not a JSON object.
     """
-    subject = f"checkpoint file {str(path)!r}"
-    if not path.is_file():
-        raise WhiskerError(subject, expected="the file", got="none", hint=hint)
-    _refuse_lfs_pointer(path)
+    subject = _check_present(path, hint)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -90,10 +93,7 @@ def check_safetensors(path: Path) -> list[str]:
     Raises:
         WhiskerError: the file is absent, or not as long as its header says.
     """
-    subject = f"checkpoint file {str(path)!r}"
-    if not path.is_file():
-        raise WhiskerError(subject, expected="the file", got="none", hint="Copy it again.")
-    _refuse_lfs_pointer(path)
+    subject = _check_present(path, "Copy it again.")
     try:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
@@ -107,12 +107,16 @@ def check_safetensors(path: Path) -> list[str]:
         ) from error
 
 
-def _refuse_lfs_pointer(path: Path) -> None:
+def _check_present(path: Path, hint: str) -> str:
+    """Raise unless a file exists and is not a Git LFS pointer. Return its name for messages."""
+    subject = f"checkpoint file {str(path)!r}"
+    if not path.is_file():
+        raise WhiskerError(subject, expected="the file", got="none", hint=hint)
     with path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) != _LFS_POINTER:
-            return
+            return subject
     raise WhiskerError(
-        f"checkpoint file {str(path)!r}",
+        subject,
         expected="the file itself",
         got="a Git LFS pointer, its placeholder in a clone without Git LFS",
         hint="In that clone: git lfs install && git lfs pull.",

@@ -5,9 +5,8 @@ Checks that need only these can then refuse a run at once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
+from policies.lerobot_types import LEROBOT_TYPES, Settings, camera_of_feature
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class DeclaredPolicy:
     max_action_steps: int | None
 
 
-def read_declared_policy(settings: Mapping[str, Any], checkpoint: str) -> DeclaredPolicy:
+def read_declared_policy(settings: Settings, checkpoint: str) -> DeclaredPolicy:
     """Return the declarations of a config.json.
 
     Settings that are not as lerobot writes them count as unknown; lerobot reports them when it
@@ -52,7 +51,7 @@ def read_declared_policy(settings: Mapping[str, Any], checkpoint: str) -> Declar
     )
 
 
-def _read_image_sizes(settings: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+def _read_image_sizes(settings: Settings) -> dict[str, tuple[int, int]]:
     """Return camera → (height_px, width_px).
 
     Empty views, which a policy fills in by itself, are not included.

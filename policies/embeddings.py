@@ -8,7 +8,8 @@ Pi family's `paligemma_with_expert` and `language_model`, xvla's `model`, groot'
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Literal
 
 type Layout = Literal["map", "tokens", "vector"]
@@ -38,16 +39,16 @@ class EmbeddingPoint:
     Attributes:
         paths: returns the submodule names for `get_submodule`, given the policy's config: a single
             name, or one per camera.
+        layout: of the tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector"
+            `(B, D)`, where B may be a batch times observation steps times cameras.
+        pooling: the operation that reduces it to one vector.
+        source: the method in lerobot that calls the module.
+        meaning: the inputs that the embedding depends on.
         fires: returns the number of calls of all paths together in the prediction of a chunk, given
             the config. None: the module is called once for the prefill, which gives the embedding,
             and then once per decoded token.
         take: returns the tensor from the module's output.
-        layout: of that tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector"
-            `(B, D)`, where B may be a batch times observation steps times cameras.
-        pooling: the operation that reduces it to one vector.
         mask: where lerobot keeps the mask of padding tokens; "" if there is no padding.
-        source: the method in lerobot that calls the module.
-        meaning: the inputs that the embedding depends on.
         token_mask: the method from which a hook gets the mask.
         cameras_first: B lists all rows of one camera before the next camera; otherwise it lists all
             cameras of one row before the next row.
@@ -55,13 +56,13 @@ class EmbeddingPoint:
     """
 
     paths: Callable[[Any], tuple[str, ...]]
-    fires: Callable[[Any], int] | None
-    take: Callable[[Any], Any]
     layout: Layout
     pooling: str
-    mask: str
     source: str
     meaning: str
+    fires: Callable[[Any], int] | None = lambda config: 1
+    take: Callable[[Any], Any] = lambda output: output
+    mask: str = ""
     token_mask: TokenMask | None = None
     cameras_first: bool = False
     batched: bool = True
@@ -73,14 +74,6 @@ TOKENS_FIRST: dict[str, tuple[str, ...]] = {"act": ("model.encoder", "model.deco
 
 def _always(path: str) -> Callable[[Any], tuple[str, ...]]:
     return lambda config: (path,)
-
-
-def _once(config: Any) -> int:
-    return 1
-
-
-def _once_per_camera(config: Any) -> int:
-    return len(config.image_features)
 
 
 def _diffusion_encoders(config: Any) -> tuple[str, ...]:
@@ -97,57 +90,46 @@ _IMAGES = "camera images"
 _IMAGES_TEXT = "camera images and instruction"
 _IMAGES_TEXT_STATE = "camera images, instruction and state"
 _EMBED_PREFIX = TokenMask("model", "embed_prefix", lambda arguments, result: result[1])
+_FIRST = itemgetter(0)
 _PALIGEMMA = "model.paligemma_with_expert.paligemma.model.language_model.norm"
 
 EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
     "act": EmbeddingPoint(
         paths=_always("model.backbone"),
-        fires=_once_per_camera,
-        take=lambda output: output["feature_map"],
+        fires=lambda config: len(config.image_features),
+        take=itemgetter("feature_map"),
         layout="map",
         pooling=_SPACE,
-        mask="",
         source="act/modeling_act.py, ACT.forward",
         meaning=_IMAGES,
     ),
     "diffusion": EmbeddingPoint(
         paths=_diffusion_encoders,
         fires=lambda config: len(_diffusion_encoders(config)),
-        take=lambda output: output,
         layout="vector",
         pooling=_CONCATENATED,
-        mask="",
         source="diffusion/modeling_diffusion.py, DiffusionModel._prepare_global_conditioning",
         meaning=_IMAGES,
     ),
     "vqbet": EmbeddingPoint(
         paths=_always("vqbet.rgb_encoder"),
-        fires=_once,
-        take=lambda output: output,
         layout="vector",
         pooling=_CONCATENATED,
-        mask="",
         source="vqbet/modeling_vqbet.py, VQBeTModel.forward",
         meaning=_IMAGES,
     ),
     "tdmpc": EmbeddingPoint(
         paths=_always("model._encoder.image_enc_layers"),
-        fires=_once,
-        take=lambda output: output,
         layout="vector",
         pooling="none",
-        mask="",
         source="tdmpc/modeling_tdmpc.py, TDMPCObservationEncoder.forward",
         meaning=_IMAGES,
         batched=False,
     ),
     "gaussian_actor": EmbeddingPoint(
         paths=_always("actor.encoder.image_encoder"),
-        fires=_once,
-        take=lambda output: output,
         layout="map",
         pooling=_SPACE,
-        mask="",
         source=(
             "gaussian_actor/modeling_gaussian_actor.py, "
             "GaussianActorObservationEncoder.get_cached_image_features"
@@ -157,8 +139,6 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
     ),
     "smolvla": EmbeddingPoint(
         paths=_always("model.vlm_with_expert.vlm.model.text_model.norm"),
-        fires=_once,
-        take=lambda output: output,
         layout="tokens",
         pooling=_TOKENS,
         mask="second result of model.embed_prefix; the last token is the state's",
@@ -168,8 +148,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
     ),
     "pi0": EmbeddingPoint(
         paths=_always(_PALIGEMMA),
-        fires=_once,
-        take=lambda output: output[0],
+        take=_FIRST,
         layout="tokens",
         pooling=_TOKENS,
         mask="second result of model.embed_prefix; no token holds the state",
@@ -179,8 +158,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
     ),
     "pi05": EmbeddingPoint(
         paths=_always(_PALIGEMMA),
-        fires=_once,
-        take=lambda output: output[0],
+        take=_FIRST,
         layout="tokens",
         pooling=_TOKENS,
         mask="second result of model.embed_prefix; the state is in the text",
@@ -191,7 +169,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
     "pi0_fast": EmbeddingPoint(
         paths=_always(_PALIGEMMA),
         fires=None,
-        take=lambda output: output[0],
+        take=_FIRST,
         layout="tokens",
         pooling=_TOKENS,
         mask="second result of model.embed_prefix_fast; the state is in the text",
@@ -200,11 +178,10 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
             "PI0FastPytorch.sample_actions_fast_kv_cache: the prefill"
         ),
         meaning=_IMAGES_TEXT_STATE,
-        token_mask=TokenMask("model", "embed_prefix_fast", lambda arguments, result: result[1]),
+        token_mask=replace(_EMBED_PREFIX, method="embed_prefix_fast"),
     ),
     "xvla": EmbeddingPoint(
         paths=_always("model.vlm.language_model.encoder"),
-        fires=_once,
         take=lambda output: output.last_hidden_state,
         layout="tokens",
         pooling=_TOKENS,
@@ -220,8 +197,6 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
     ),
     "groot": EmbeddingPoint(
         paths=_always("_groot_model.action_head.vl_self_attention"),
-        fires=_once,
-        take=lambda output: output,
         layout="tokens",
         pooling=_TOKENS,
         mask="backbone_attention_mask of _groot_model.backbone",

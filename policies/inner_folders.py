@@ -5,7 +5,7 @@ or for a path below the working directory. Here it is resolved relative to the c
 checkpoint can be moved and copied.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,13 @@ def resolve_inner_folders(folder: Path, settings: Mapping[str, Any]) -> dict[str
     Raises:
         WhiskerError: such a folder does not exist, or lacks a file that transformers reads.
     """
-    return {setting: str(_check(folder, setting, name)) for setting, name in _inner_names(settings)}
-
-
-def _inner_names(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the settings that name a folder; a hub id, in contrast, contains a slash."""
+    paths = {}
     for setting in INNER_FOLDERS:
         name = settings.get(setting)
+        # A hub id, in contrast to a folder, contains a slash.
         if isinstance(name, str) and name and "/" not in name.removeprefix("./"):
-            yield setting, name
+            paths[setting] = str(_check(folder, setting, name))
+    return paths
 
 
 def _check(folder: Path, setting: str, name: str) -> Path:

@@ -4,9 +4,7 @@ import dataclasses
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from draccus.utils import DraccusException
 from lerobot.configs.policies import PreTrainedConfig
@@ -15,10 +13,11 @@ from policies.checkpoint_lookup import CONFIG_FILE
 from policies.checkpoint_reading import read_config
 from policies.inner_folders import resolve_inner_folders
 from policies.lerobot_errors import describe_error
+from policies.lerobot_types import Settings
 from sim.errors import WhiskerError, WhiskerWarning
 
 # Settings of older releases that lerobot 0.6 does not have → the value without any effect.
-_NEUTRAL_SETTINGS: Mapping[str, Any] = {
+_NEUTRAL_SETTINGS: Settings = {
     "adapt_to_pi_aloha": False,
     "use_delta_joint_actions_aloha": False,
     "interpolate_like_pi": False,
@@ -35,8 +34,7 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
             the policy, or more steps would be executed than are planned.
     """
     content = read_config(folder)
-    unknown = _find_unknown_settings(content)
-    _check_unknown_settings(folder, content, unknown)
+    unknown = _find_unknown_settings(folder, content)
     _check_n_action_steps(folder, content)
     settings = {key: value for key, value in content.items() if key not in unknown}
     # lerobot warns at length if the device of the training is not available here.
@@ -60,21 +58,22 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
         ) from error
 
 
-def _find_unknown_settings(content: Mapping[str, Any]) -> list[str]:
+def _find_unknown_settings(folder: Path, content: Settings) -> list[str]:
+    """Return, with a warning, the settings that lerobot 0.6 does not have.
+
+    Raises:
+        WhiskerError: one of them would change the policy.
+    """
     fields = dataclasses.fields(PreTrainedConfig.get_choice_class(content["type"]))
     known = {field.name for field in fields}
-    return sorted(content.keys() - known - {"type"})
-
-
-def _check_unknown_settings(folder: Path, content: Mapping[str, Any], unknown: list[str]) -> None:
-    """Warn of settings that lerobot 0.6 does not have; raise if one would change the policy."""
+    unknown = sorted(content.keys() - known - {"type"})
     for setting in unknown:
         value = content[setting]
         neutral = _NEUTRAL_SETTINGS.get(setting, value)
         if value != neutral:
             raise WhiskerError(
                 f"checkpoint {str(folder)!r}, config.json",
-                expected=(f"{setting} {neutral}, or none: lerobot 0.6 no longer has this setting"),
+                expected=f"{setting} {neutral}, or none: lerobot 0.6 no longer has this setting",
                 got=str(value),
                 hint=(
                     "The setting changes what the policy does: "
@@ -88,9 +87,10 @@ def _check_unknown_settings(folder: Path, content: Mapping[str, Any], unknown: l
             WhiskerWarning,
             stacklevel=3,
         )
+    return unknown
 
 
-def _check_n_action_steps(folder: Path, content: Mapping[str, Any]) -> None:
+def _check_n_action_steps(folder: Path, content: Settings) -> None:
     n_action_steps = content.get("n_action_steps")
     chunk_size = content.get("chunk_size")
     if not (isinstance(n_action_steps, int) and isinstance(chunk_size, int)):

@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets.utils.logging import disable_progress_bar
@@ -79,9 +80,9 @@ class DemonstrationWriter:
     ) -> None:
         frame = {
             "observation.state": observation.state,
-            "action": np.asarray(action, dtype=np.float32),
-            OBJECT_POSITION_KEY: np.asarray(object_pos_world, dtype=np.float32),
-            GOAL_POSITION_KEY: np.asarray(goal_pos_world, dtype=np.float32),
+            "action": np.asarray(action, np.float32),
+            OBJECT_POSITION_KEY: np.asarray(object_pos_world, np.float32),
+            GOAL_POSITION_KEY: np.asarray(goal_pos_world, np.float32),
             "task": observation.instruction,
         }
         for camera, image in observation.images.items():
@@ -125,7 +126,8 @@ class DemonstrationFrames:
         Raises:
             WhiskerError: a dataset cannot be read, or its features differ.
         """
-        datasets = [_open_demonstrations(path) for path in (root, *more)]
+        hint = "Record one with eval-demos."
+        datasets = [_open(path, OBJECT_POSITION_KEY, hint) for path in (root, *more)]
         self.features = datasets[0].meta.features
         for path, dataset in zip(more, datasets[1:], strict=True):
             _check_same_features(path, dataset.meta.features, root, self.features)
@@ -141,12 +143,8 @@ class DemonstrationFrames:
             self.goal_pos_world = np.full_like(self.object_pos_world, np.nan)
         self.episode_index = _number_episodes(datasets)
         instructions = _instructions_of_frames(datasets)
-        self.instructions = tuple(sorted(set(instructions)))
-        index_of = {instruction: i for i, instruction in enumerate(self.instructions)}
-        self.instruction_index = np.array(
-            [index_of[instruction] for instruction in instructions],
-            dtype=np.int64,
-        )
+        distinct, self.instruction_index = np.unique(instructions, return_inverse=True)
+        self.instructions: tuple[str, ...] = tuple(distinct.tolist())
         self.images = self._read_images(datasets)
 
     def _read_images(self, datasets: Sequence[LeRobotDataset]) -> dict[str, np.ndarray]:
@@ -158,7 +156,7 @@ class DemonstrationFrames:
         frames = (dataset[i] for dataset in datasets for i in range(len(dataset)))
         for i, frame in enumerate(frames):
             for camera, key in keys.items():
-                images[camera][i] = _to_bytes(frame[key].numpy())
+                images[camera][i] = _to_bytes(frame[key])
         return images
 
 
@@ -189,29 +187,21 @@ def _instructions_of_frames(datasets: Sequence[LeRobotDataset]) -> list[str]:
     instructions = []
     for dataset in datasets:
         tasks = {int(row.task_index): str(task) for task, row in dataset.meta.tasks.iterrows()}
-        for index in _read_column([dataset], "task_index"):
-            instructions.append(tasks[int(index)])
+        instructions += [tasks[int(index)] for index in _read_column([dataset], "task_index")]
     return instructions
 
 
-def _to_bytes(image: np.ndarray) -> np.ndarray:
-    """Return lerobot's float image in 0..1 as the bytes that were stored."""
-    return np.rint(image * 255).astype(np.uint8)
+def _to_bytes(image: Any) -> np.ndarray:
+    """Return lerobot's image, a float tensor in 0..1, as the bytes that were stored."""
+    return np.rint(image.numpy() * 255).astype(np.uint8)
 
 
-def _open_demonstrations(root: Path) -> LeRobotDataset:
-    dataset = _open(root)
-    if OBJECT_POSITION_KEY not in dataset.meta.features:
-        raise WhiskerError(
-            f"dataset {str(root)!r}",
-            expected=f"{OBJECT_POSITION_KEY} in every frame",
-            got="none",
-            hint="Record one with eval-demos.",
-        )
-    return dataset
-
-
-def _check_same_features(root: Path, features: dict, first_root: Path, first: dict) -> None:
+def _check_same_features(
+    root: Path,
+    features: dict,
+    first_root: Path,
+    first: dict,
+) -> None:
     """Raise unless a dataset has the features of the first one."""
     for key in first.keys() | features.keys():
         first_shape = _shape_of(first, key)
@@ -241,14 +231,7 @@ def read_dataset(root: Path) -> Iterator[RecordedObservation]:
     Raises:
         WhiskerError: there is no dataset, it has an older version, or its frames have no state.
     """
-    dataset = _open(root)
-    if "observation.state" not in dataset.meta.features:
-        raise WhiskerError(
-            f"dataset {str(root)!r}",
-            expected="observation.state in every frame",
-            got="none",
-        )
-    return _read_frames(dataset)
+    return _read_frames(_open(root, "observation.state"))
 
 
 def _read_frames(dataset: LeRobotDataset) -> Iterator[RecordedObservation]:
@@ -257,7 +240,7 @@ def _read_frames(dataset: LeRobotDataset) -> Iterator[RecordedObservation]:
         frame = dataset[i]
         images = {}
         for camera, key in cameras.items():
-            images[camera] = _to_bytes(frame[key].numpy()).transpose(1, 2, 0)
+            images[camera] = _to_bytes(frame[key]).transpose(1, 2, 0)
         state = frame["observation.state"].numpy().astype(np.float32)
         task = frame["task"]
         observation = Observation(images, state, task)
@@ -275,7 +258,12 @@ def _colour_cameras(dataset: LeRobotDataset) -> dict[str, str]:
     return cameras
 
 
-def _open(root: Path) -> LeRobotDataset:
+def _open(root: Path, feature: str, hint: str = "") -> LeRobotDataset:
+    """Open a dataset whose frames have a feature.
+
+    Args:
+        hint: what to do if they do not.
+    """
     if not is_dataset(root):
         raise WhiskerError(
             f"dataset {str(root)!r}",
@@ -283,7 +271,15 @@ def _open(root: Path) -> LeRobotDataset:
             hint="Make one with eval-demos.",
         )
     _check_version(root)
-    return LeRobotDataset(repo_id="local/demonstrations", root=root)
+    dataset = LeRobotDataset(repo_id="local/demonstrations", root=root)
+    if feature not in dataset.meta.features:
+        raise WhiskerError(
+            f"dataset {str(root)!r}",
+            expected=f"{feature} in every frame",
+            got="none",
+            hint=hint,
+        )
+    return dataset
 
 
 def _check_version(root: Path) -> None:
@@ -320,17 +316,20 @@ def _check_version(root: Path) -> None:
 
 def _features(spec: EnvSpec, use_videos: bool) -> dict[str, dict]:
     """Return lerobot's description of the features that a frame has."""
-    features = {"observation.state": _vector(spec.state_names)}
+    images = {}
     for camera in spec.cameras:
-        features[f"{_IMAGE_PREFIX}{camera.name}"] = {
+        images[f"{_IMAGE_PREFIX}{camera.name}"] = {
             "dtype": "video" if use_videos else "image",
             "shape": (camera.height_px, camera.width_px, 3),
             "names": ["height", "width", "channels"],
         }
-    features["action"] = _vector(spec.action.names)
-    features[OBJECT_POSITION_KEY] = _vector("xyz")
-    features[GOAL_POSITION_KEY] = _vector("xyz")
-    return features
+    return {
+        "observation.state": _vector(spec.state_names),
+        **images,
+        "action": _vector(spec.action.names),
+        OBJECT_POSITION_KEY: _vector("xyz"),
+        GOAL_POSITION_KEY: _vector("xyz"),
+    }
 
 
 def _vector(names: Sequence[str]) -> dict:

@@ -1,15 +1,15 @@
 """Explain why lerobot could not load a part of a checkpoint."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from policies.lerobot_types import Settings
 from sim.errors import WhiskerError
 
 
 @contextlib.contextmanager
-def explained_processors(source: Path, settings: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+def explained_processors(source: Path, settings: Sequence[Settings]) -> Iterator[None]:
     """Turn lerobot's errors from making the processors into errors that name the reason.
 
     Args:
@@ -31,14 +31,14 @@ def explained_processors(source: Path, settings: Sequence[Mapping[str, Any]]) ->
         ) from error
 
 
-def refuse_absent_folder(subject: str, settings: Sequence[Mapping[str, Any]]) -> None:
+def refuse_absent_folder(subject: str, settings: Sequence[Settings]) -> None:
     """Raise if a setting names a local path that does not exist.
 
     transformers takes such a path for a hub id, and its own message is about the hub.
     """
     for part in settings:
-        for setting, value in part.items():
-            if _is_absent_path(setting, value):
+        for setting, value in find_names(part).items():
+            if _is_absent_path(value):
                 raise WhiskerError(
                     subject,
                     expected=f"the folder {value!r}, which the settings name as {setting}",
@@ -47,11 +47,18 @@ def refuse_absent_folder(subject: str, settings: Sequence[Mapping[str, Any]]) ->
                 )
 
 
-def _is_absent_path(setting: str, value: Any) -> bool:
-    if not (setting.endswith(("_name", "_path")) and isinstance(value, str)):
-        return False
-    looks_like_path = value.startswith(("/", "./", "../", "~")) or value.count("/") > 1
-    return looks_like_path and not Path(value).expanduser().exists()
+def find_names(settings: Settings) -> dict[str, str]:
+    """Return setting → value, for the settings that name a path or something on the hub."""
+    names = {}
+    for setting, value in settings.items():
+        if setting.endswith(("_name", "_path")) and isinstance(value, str):
+            names[setting] = value
+    return names
+
+
+def _is_absent_path(name: str) -> bool:
+    looks_like_path = name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
+    return looks_like_path and not Path(name).expanduser().exists()
 
 
 def describe_error(error: BaseException) -> str:

@@ -11,7 +11,12 @@ from lerobot.utils.constants import OBS_STATE
 
 from policies import lerobot_policy
 from policies.checkpoint_files import Checkpoint, compute_fingerprint
-from policies.checkpoint_reading import read_processor_settings, read_processor_steps
+from policies.checkpoint_reading import (
+    find_settings,
+    read_all_steps,
+    read_processor_steps,
+    settings_of,
+)
 from policies.inner_folders import resolve_inner_folders
 from policies.lerobot_config import load_config
 from policies.lerobot_errors import explained_processors
@@ -101,17 +106,17 @@ def _load_processors(
         (after, "postprocessor", "cpu"),
     ):
         steps = read_processor_steps(folder, part)
-        if any(step["registry_name"] == "device_processor" for step in steps):
+        if find_settings(steps, "device_processor"):
             overrides["device_processor"] = {"device": device}
     for step in read_processor_steps(folder, "preprocessor"):
-        inner_folders = resolve_inner_folders(source, step.get("config", {}))
+        inner_folders = resolve_inner_folders(source, settings_of(step))
         if inner_folders:
             before.setdefault(step["registry_name"], {}).update(inner_folders)
     if load_training_record(folder).renamed:
         # Observations already have the policy's names. If the dataset uses one of these names for
         # another camera, the step would rename the policy's camera once more.
         before["rename_observations_processor"] = {"rename_map": {}}
-    with explained_processors(source, [vars(config), *read_processor_settings(folder)]):
+    with explained_processors(source, [vars(config), *map(settings_of, read_all_steps(folder))]):
         return make_pre_post_processors(
             config,
             pretrained_path=str(folder),

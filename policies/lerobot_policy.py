@@ -17,7 +17,7 @@ from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
 from policies.action_chunk import ActionChunk
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import Normalisation, find_out_of_range_inputs
-from policies.policy import EpisodeMemory, PolicySpec, WeightsAudit
+from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec, WeightsAudit
 from policies.random_draws import PerRowSeededRandom
 from policies.weights_audit import audit_weights
 from sim.errors import WhiskerError
@@ -35,6 +35,7 @@ class LerobotPolicy:
     are never used, because the remaining actions of a plan belong to the episode.
 
     Attributes:
+        network: the loaded module, also for hooks.
         records_intermediate_plans: `predict` returns the intermediate plans too, if the spec
             declares any. The plans do not change.
     """
@@ -57,19 +58,14 @@ class LerobotPolicy:
             normalisation: describes what the processors do.
         """
         self.spec = spec
-        self._policy = policy
+        self.network = policy
         self._preprocessor = preprocessor
         self._postprocessor = postprocessor
         self._image_keys = image_keys
         self._normalisation = normalisation
 
-    @property
-    def network(self) -> PreTrainedPolicy:
-        """The loaded module, for hooks."""
-        return self._policy
-
     def reset(self) -> EpisodeMemory:
-        self._policy.reset()
+        self.network.reset()
         self._preprocessor.reset()
         self._postprocessor.reset()
         return EpisodeMemory(deque(maxlen=self.spec.n_obs_steps))
@@ -77,8 +73,8 @@ class LerobotPolicy:
     @torch.inference_mode()
     def predict(
         self,
-        memories: Sequence[EpisodeMemory],
-        rngs: Sequence[np.random.Generator],
+        memories: Memories,
+        rngs: Generators,
     ) -> ActionChunk:
         with PerRowSeededRandom(rngs) if self.spec.stochastic else nullcontext():
             intermediate_plans: list[torch.Tensor] = []
@@ -91,7 +87,7 @@ class LerobotPolicy:
         actions = self._to_env_units(plan)
         return ActionChunk(actions, np.stack(stages, axis=1) if stages else None)
 
-    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def sample(self, memory: EpisodeMemory, rngs: Generators) -> ActionChunk:
         if not self.spec.can_sample:
             raise WhiskerError(
                 f"alternative plans of policy {self.spec.type!r} ({self.spec.checkpoint})",
@@ -116,21 +112,21 @@ class LerobotPolicy:
         return ranges
 
     def audit(self) -> WeightsAudit:
-        return audit_weights(self._policy)
+        return audit_weights(self.network)
 
     def _sample_others(
         self,
         memory: EpisodeMemory,
-        rngs: Sequence[np.random.Generator],
+        rngs: Generators,
     ) -> ActionChunk:
         return self.predict([replace(memory) for _ in rngs], rngs)
 
-    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+    def _plan(self, memories: Memories) -> torch.Tensor:
         """Return the plans `(batch, horizon, action_dim)`, still normalised."""
         batch = self._preprocess([memory.present for memory in memories])
-        return self._policy.predict_action_chunk(batch)
+        return self.network.predict_action_chunk(batch)
 
-    def _plan_with_intermediate_plans(self, memories: Sequence[EpisodeMemory]) -> _Plans:
+    def _plan_with_intermediate_plans(self, memories: Memories) -> _Plans:
         """Return the plans and their intermediate plans, oldest first and of the same shape."""
         return self._plan(memories), []
 
@@ -165,7 +161,7 @@ class LerobotPolicy:
         Returns:
             The preprocessed batch of the present observations.
         """
-        self._policy.reset()
+        self.network.reset()
         batch: dict = {}
         for observations in zip(*histories, strict=True):
             batch = self._preprocess(observations)
@@ -174,7 +170,7 @@ class LerobotPolicy:
                 images = [batch[key] for key in self._image_keys.values()]
                 batch[OBS_IMAGES] = torch.stack(images, dim=-4)
                 batch[OBS_IMAGE] = images[0]
-            self._policy._queues = populate_queues(self._policy._queues, batch)
+            self.network._queues = populate_queues(self.network._queues, batch)
         return batch
 
 
@@ -187,12 +183,12 @@ class ActPolicy(LerobotPolicy):
     def _sample_others(
         self,
         memory: EpisodeMemory,
-        rngs: Sequence[np.random.Generator],
+        rngs: Generators,
     ) -> ActionChunk:
-        size = self._policy.config.latent_dim
+        size = self.network.config.latent_dim
         drawn = np.stack([rng.standard_normal(size, dtype=np.float32) for rng in rngs])
         latents = torch.from_numpy(drawn).to(self.spec.device)
-        projection = self._policy.model.encoder_latent_input_proj
+        projection = self.network.model.encoder_latent_input_proj
         hook = projection.register_forward_pre_hook(lambda _, __: (latents,))
         try:
             return self.predict([memory] * len(rngs), rngs)
@@ -207,7 +203,7 @@ class FlowPolicy(LerobotPolicy):
     it clips the noise too.
     """
 
-    def _plan_with_intermediate_plans(self, memories: Sequence[EpisodeMemory]) -> _Plans:
+    def _plan_with_intermediate_plans(self, memories: Memories) -> _Plans:
         with self._recorded_denoising() as chunks:
             plan = self._plan(memories)
         _, horizon, action_dim = plan.shape
@@ -219,7 +215,7 @@ class FlowPolicy(LerobotPolicy):
         denoising = LEROBOT_TYPES[self.spec.type].denoising
         assert denoising is not None
         path, method_name, argument = denoising
-        module = self._policy.get_submodule(path)
+        module = self.network.get_submodule(path)
         method = getattr(module, method_name)
         signature = inspect.signature(method)
         chunks: list[torch.Tensor] = []
@@ -247,16 +243,16 @@ class SmolVLAPolicy(FlowPolicy):
     """SmolVLA, including checkpoints trained with the conventions of Pi0's Aloha."""
 
     def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
-        if not self._policy.config.adapt_to_pi_aloha:
+        if not self.network.config.adapt_to_pi_aloha:
             return chunk
-        return self._policy._pi_aloha_encode_actions(chunk)
+        return self.network._pi_aloha_encode_actions(chunk)
 
 
 class XVLAPolicy(FlowPolicy):
     """X-VLA, whose action space converts the network's output to actions."""
 
     def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
-        return self._policy.model.action_space.postprocess(chunk)
+        return self.network.model.action_space.postprocess(chunk)
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):
@@ -266,10 +262,10 @@ class TemporalEnsemblePolicy(LerobotPolicy):
     episode.
     """
 
-    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+    def _plan(self, memories: Memories) -> torch.Tensor:
         return self._plan_with_intermediate_plans(memories)[0]
 
-    def _plan_with_intermediate_plans(self, memories: Sequence[EpisodeMemory]) -> _Plans:
+    def _plan_with_intermediate_plans(self, memories: Memories) -> _Plans:
         chunk = super()._plan(memories)
         plans = []
         for memory, row in zip(memories, chunk, strict=True):
@@ -279,7 +275,7 @@ class TemporalEnsemblePolicy(LerobotPolicy):
     def _average(self, memory: EpisodeMemory, chunk: torch.Tensor) -> torch.Tensor:
         ensembler = memory.recurrent_state
         if not isinstance(ensembler, ACTTemporalEnsembler):
-            config = self._policy.config
+            config = self.network.config
             ensembler = ACTTemporalEnsembler(config.temporal_ensemble_coeff, config.chunk_size)
             memory.recurrent_state = ensembler
         first = ensembler.update(chunk)
@@ -295,9 +291,9 @@ class FastTokenPolicy(LerobotPolicy):
     def _sample_others(
         self,
         memory: EpisodeMemory,
-        rngs: Sequence[np.random.Generator],
+        rngs: Generators,
     ) -> ActionChunk:
-        config = self._policy.config
+        config = self.network.config
         temperature = config.temperature
         config.temperature = temperature or 1.0
         try:
@@ -313,14 +309,14 @@ class HistoryPolicy(LerobotPolicy):
     At the start of an episode, the first observation is repeated.
     """
 
-    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+    def _plan(self, memories: Memories) -> torch.Tensor:
         histories = []
         for memory in memories:
             n_missing = self.spec.n_obs_steps - len(memory.observations)
             repeated = [memory.observations[0]] * n_missing
             histories.append([*repeated, *memory.observations])
         batch = self._fill_observation_queues(histories)
-        return self._policy.predict_action_chunk(batch)
+        return self.network.predict_action_chunk(batch)
 
 
 class ModelPredictivePolicy(LerobotPolicy):
@@ -331,21 +327,21 @@ class ModelPredictivePolicy(LerobotPolicy):
 
     def predict(
         self,
-        memories: Sequence[EpisodeMemory],
-        rngs: Sequence[np.random.Generator],
+        memories: Memories,
+        rngs: Generators,
     ) -> ActionChunk:
         rows = []
         for memory, rng in zip(memories, rngs, strict=True):
             rows.append(super().predict([memory], [rng]).actions)
         return ActionChunk(np.concatenate(rows))
 
-    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+    def _plan(self, memories: Memories) -> torch.Tensor:
         (memory,) = memories
         batch = self._fill_observation_queues([[memory.present]])
-        self._policy._prev_mean = memory.recurrent_state
-        plan = self._policy.predict_action_chunk(batch).transpose(0, 1)
-        memory.recurrent_state = self._policy._prev_mean
-        n_repeats = self._policy.config.n_action_repeats
+        self.network._prev_mean = memory.recurrent_state
+        plan = self.network.predict_action_chunk(batch).transpose(0, 1)
+        memory.recurrent_state = self.network._prev_mean
+        n_repeats = self.network.config.n_action_repeats
         if n_repeats > 1:
             return plan[:, :1].expand(-1, n_repeats, -1)
         return plan
@@ -354,6 +350,6 @@ class ModelPredictivePolicy(LerobotPolicy):
 class SingleActionPolicy(LerobotPolicy):
     """The Gaussian actor of SAC: it draws one action per observation, by `select_action`."""
 
-    def _plan(self, memories: Sequence[EpisodeMemory]) -> torch.Tensor:
+    def _plan(self, memories: Memories) -> torch.Tensor:
         batch = self._preprocess([memory.present for memory in memories])
-        return self._policy.select_action(batch)[:, None]
+        return self.network.select_action(batch)[:, None]

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+# Settings as the JSON files of a checkpoint have them: name → value.
+type Settings = Mapping[str, Any]
+
 
 class DenoisingStep(NamedTuple):
     """Method that lerobot calls once per denoising step, and the argument with the noisy actions.

@@ -9,6 +9,7 @@ import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from lerobot.configs.policies import PreTrainedConfig
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from policies.checkpoint_files import STATISTICS_MODULES, has_statistics_in_weights
-from policies.lerobot_errors import describe_error, refuse_absent_folder
+from policies.lerobot_errors import describe_error, find_names, refuse_absent_folder
 from policies.lerobot_types import LEROBOT_TYPES
 from sim.errors import WhiskerError
 
@@ -36,16 +37,17 @@ def load_network(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
         with _silenced(), _recorded_load(policy_class) as load, skip_weight_init():
             policy = policy_class.from_pretrained(folder, config=config, strict=False)
     except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
-        if load.tried:
+        if load.result or load.error:
             raise _misfit(folder, str(error)) from error
         refuse_absent_folder(f"checkpoint {str(folder)!r}, network", [vars(config)])
         raise _not_made(folder, config, error) from error
-    if not load.done:
+    if load.result is None:
         got = load.error or "a network whose weights were never loaded: they are random"
         raise _misfit(folder, got)
-    missing = find_untied(policy, load.missing)
+    missing = find_untied(policy, set(load.result.missing_keys))
     optional = _optional_modules(config.type, folder)
-    unexpected = {name for name in load.unexpected if not name.startswith(optional)}
+    keys = load.result.unexpected_keys
+    unexpected = {name for name in keys if not name.startswith(optional)}
     if missing or unexpected:
         parts = (_list("missing", missing), _list("not in the network", unexpected))
         raise _misfit(folder, "; ".join(filter(None, parts)))
@@ -54,9 +56,8 @@ def load_network(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
 
 def find_untied(policy: torch.nn.Module, missing: set[str]) -> set[str]:
     """Return the missing weights that do not share their memory with one that was loaded."""
-    pointers = {}
-    for name, tensor in policy.state_dict(keep_vars=True).items():
-        pointers[name] = tensor.data_ptr()
+    state = policy.state_dict(keep_vars=True)
+    pointers = {name: tensor.data_ptr() for name, tensor in state.items()}
     loaded = {pointer for name, pointer in pointers.items() if name not in missing}
     return {name for name in missing if pointers.get(name) not in loaded}
 
@@ -101,13 +102,10 @@ def _silenced() -> Iterator[None]:
 
 @dataclasses.dataclass
 class _LoadReport:
-    """Holds the result of the last `load_state_dict`."""
+    """Holds what the last `load_state_dict` returned, and the last error of one."""
 
-    tried: bool = False
-    done: bool = False
+    result: Any = None
     error: str = ""
-    missing: set[str] = dataclasses.field(default_factory=set)
-    unexpected: set[str] = dataclasses.field(default_factory=set)
 
 
 @contextlib.contextmanager
@@ -116,16 +114,12 @@ def _recorded_load(policy_class: type[PreTrainedPolicy]) -> Iterator[_LoadReport
     report = _LoadReport()
 
     def load_state_dict(self, *args, **kwargs):
-        report.tried = True
         try:
-            result = super(policy_class, self).load_state_dict(*args, **kwargs)
+            report.result = super(policy_class, self).load_state_dict(*args, **kwargs)
         except RuntimeError as error:
             report.error = str(error)
             raise
-        report.done = True
-        report.missing = set(result.missing_keys)
-        report.unexpected = set(result.unexpected_keys)
-        return result
+        return report.result
 
     policy_class.load_state_dict = load_state_dict
     try:
@@ -134,18 +128,19 @@ def _recorded_load(policy_class: type[PreTrainedPolicy]) -> Iterator[_LoadReport
         del policy_class.load_state_dict
 
 
-def _not_made(folder: Path, config: PreTrainedConfig, error: Exception) -> WhiskerError:
+def _not_made(
+    folder: Path,
+    config: PreTrainedConfig,
+    error: Exception,
+) -> WhiskerError:
     """Return the error for a network that could not be made, with all names in its config.
 
     transformers does not say which of them it looked for.
     """
-    names = []
-    for setting, value in vars(config).items():
-        if setting.endswith(("_name", "_path")) and isinstance(value, str):
-            names.append(value)
+    names = ", ".join(find_names(vars(config)).values())
     return WhiskerError(
         f"checkpoint {str(folder)!r}, network",
-        expected=f"all that its config.json names ({', '.join(names)}), here or in the cache",
+        expected=f"all that its config.json names ({names}), here or in the cache",
         got=describe_error(error),
         hint="Offline, name local folders.",
     )

@@ -1,6 +1,5 @@
 """Load any policy by its name: a baseline, a lerobot type, or a policy of the user's own."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -48,17 +47,15 @@ class PolicyFactory(Protocol):
 
 @dataclass(frozen=True)
 class Loader:
-    """Makes the policies of one kind.
+    """Tells how the policies of one kind are made.
 
     Attributes:
         made_from: "env": an environment, whose cameras are not used. "files": a checkpoint in
             lerobot's format, which is opened before the environment is made. "spec": the spec of an
             environment, and a checkpoint of any kind.
-        load: makes the policy from its name, the environment, the checkpoint and the device.
     """
 
     made_from: Literal["env", "files", "spec"]
-    load: Callable[[str, Env | None, Checkpoint | str | None, str], Policy]
 
 
 def find_policy_name(config: PolicyConfig) -> str:
@@ -83,8 +80,8 @@ def find_loader(name: str) -> Loader:
     """
     name = resolve_policy_name(name)
     if name in BASELINE_NAMES:
-        return _BASELINE
-    return _LEROBOT if name in LEROBOT_TYPES else _OWN
+        return Loader("env")
+    return Loader("files" if name in LEROBOT_TYPES else "spec")
 
 
 def load_policy(
@@ -107,32 +104,18 @@ def load_policy(
         WhiskerError: the policy cannot be made.
     """
     name = resolve_policy_name(name)
-    return find_loader(name).load(name, env, checkpoint, device)
+    if name in LEROBOT_TYPES:
+        if not isinstance(checkpoint, Checkpoint):
+            env_name = None if env is None else env.spec.name
+            checkpoint = open_checkpoint(name, checkpoint, env=env_name)
+        from policies.lerobot_loading import load_lerobot_policy
 
-
-def _load_baseline(
-    name: str,
-    env: Env | None,
-    checkpoint: Checkpoint | str | None,
-    device: str,
-) -> Policy:
+        return load_lerobot_policy(checkpoint, device)
+    if name not in BASELINE_NAMES:
+        return _load_own(name, env, checkpoint, device)
     from policies.baselines import BASELINES
 
-    del checkpoint, device
     return BASELINES[name](_require_env(name, env))
-
-
-def _load_lerobot(
-    name: str,
-    env: Env | None,
-    checkpoint: Checkpoint | str | None,
-    device: str,
-) -> Policy:
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = open_checkpoint(name, checkpoint, env=None if env is None else env.spec.name)
-    from policies.lerobot_loading import load_lerobot_policy
-
-    return load_lerobot_policy(checkpoint, device)
 
 
 def _load_own(
@@ -161,7 +144,7 @@ def source_of(name: str) -> Path | None:
     Args:
         name: of a policy that has been loaded. The package's own policies give None.
     """
-    if find_loader(name) is not _OWN:
+    if find_loader(name).made_from != "spec":
         return None
     return source_file(_find_import_string(name))
 
@@ -202,8 +185,3 @@ def _require_env(name: str, env: Env | None) -> Env:
             got="none",
         )
     return env
-
-
-_BASELINE = Loader("env", _load_baseline)
-_LEROBOT = Loader("files", _load_lerobot)
-_OWN = Loader("spec", _load_own)

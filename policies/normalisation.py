@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.numpy import load_file
 
-from policies.checkpoint_reading import read_processor_steps
+from policies.checkpoint_reading import read_processor_steps, settings_of
 from policies.lerobot_types import camera_of_feature
 from policies.relative_actions import RelativeActions, load_relative_actions
 from sim.errors import WhiskerError
@@ -38,6 +38,10 @@ _MAX_HALF_SPANS = 8.0
 _HINT = "Save the processors with the statistics of the training's dataset."
 
 
+type _Arrays = Mapping[str, np.ndarray]
+type _Pair = tuple[np.ndarray, np.ndarray]
+
+
 @dataclass(frozen=True)
 class FeatureStats:
     """Statistics of one input or output of a checkpoint.
@@ -54,7 +58,7 @@ class FeatureStats:
     values: Mapping[str, Float[np.ndarray, " dim"]]
 
     @property
-    def span(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def span(self) -> _Pair | None:
         """The (lowest, highest) value in training, or the mean ± 3 standard deviations."""
         values = self.values
         for low, high in (("min", "max"), ("q01", "q99")):
@@ -62,12 +66,11 @@ class FeatureStats:
                 return values[low], values[high]
         if not self._has_mean_and_std:
             return None
-        mean = values["mean"]
-        std = values["std"]
-        return mean - 3 * std, mean + 3 * std
+        margin = 3 * values["std"]
+        return values["mean"] - margin, values["mean"] + margin
 
     @property
-    def typical(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def typical(self) -> _Pair | None:
         """The (middle, width), where the width is one standard deviation or a sixth of the span."""
         if self._has_mean_and_std:
             return self.values["mean"], self.values["std"]
@@ -77,16 +80,14 @@ class FeatureStats:
         return (low + high) / 2, (high - low) / 6
 
     @property
-    def affine(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def affine(self) -> _Pair | None:
         """The (middle, width) of the unnormalised value, middle + x · width, of a normalised x.
 
         None if the feature is not normalised.
         """
         if self.mode not in MODE_STATISTICS or not self.values:
             return None
-        first_name, second_name = MODE_STATISTICS[self.mode]
-        first = self.values[first_name]
-        second = self.values[second_name]
+        first, second = (self.values[name] for name in MODE_STATISTICS[self.mode])
         if self.mode == "MEAN_STD":
             return first, second
         return (first + second) / 2, (second - first) / 2
@@ -191,18 +192,16 @@ def _load_features(folder: Path, part: str, step_name: str) -> dict[str, Feature
     """Return key → statistics, for every feature of a processor's normaliser step."""
     steps = read_processor_steps(folder, part)
     named = (step for step in steps if step["registry_name"] == step_name)
-    step: dict = next(named, {})
-    tensors = {}
-    if "state_file" in step:
-        tensors = _load_tensors(folder / step["state_file"])
-    settings = step.get("config", {})
+    step = next(named, {})
+    file = folder / step.get("state_file", "")
+    tensors = _load_tensors(file) if "state_file" in step else {}
+    settings = settings_of(step)
     features = {}
     for key, feature in settings.get("features", {}).items():
         kind = feature["type"]
         mode = settings.get("norm_map", {}).get(kind, "IDENTITY")
         values = _statistics_of(key, tensors)
         if values and mode in MODE_STATISTICS:
-            file = folder / step["state_file"]
             _check_values(f"checkpoint file {str(file)!r}, {key!r}", mode, values)
         # Statistics that the mode does not use may be infinite; they are left out.
         finite = {name: value for name, value in values.items() if np.isfinite(value).all()}
@@ -210,7 +209,7 @@ def _load_features(folder: Path, part: str, step_name: str) -> dict[str, Feature
     return features
 
 
-def _statistics_of(key: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _statistics_of(key: str, tensors: _Arrays) -> _Arrays:
     """Return statistic → flat float64 array, from tensors named `<key>.<statistic>`."""
     prefix = f"{key}."
     statistics = {}
@@ -220,7 +219,7 @@ def _statistics_of(key: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.
     return statistics
 
 
-def _load_tensors(path: Path) -> dict[str, np.ndarray]:
+def _load_tensors(path: Path) -> _Arrays:
     try:
         return load_file(path)
     except TypeError:  # numpy has no bfloat16
@@ -230,7 +229,7 @@ def _load_tensors(path: Path) -> dict[str, np.ndarray]:
         return {name: tensor.double().numpy() for name, tensor in tensors.items()}
 
 
-def _check_values(subject: str, mode: str, values: Mapping[str, np.ndarray]) -> None:
+def _check_values(subject: str, mode: str, values: _Arrays) -> None:
     """Raise unless both statistics of the mode exist, are finite, and describe varying numbers."""
     first, second = MODE_STATISTICS[mode]
     if not {first, second} <= values.keys():

@@ -1,10 +1,9 @@
 """Read from config.json which kinds of plans a policy can make, without loading its network."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from policies.lerobot_types import LEROBOT_TYPES
+from policies.lerobot_types import LEROBOT_TYPES, Settings
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class PlanKinds:
     intermediate_plans: Literal["none", "flow", "ensemble"]
 
 
-def read_plan_kinds(settings: Mapping[str, Any], checkpoint: str) -> PlanKinds:
+def read_plan_kinds(settings: Settings, checkpoint: str) -> PlanKinds:
     """Return the kinds of plans that a policy can make.
 
     Args:

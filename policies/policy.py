@@ -111,6 +111,11 @@ class EpisodeMemory:
         return EpisodeMemory(self.observations.copy(), deepcopy(self.recurrent_state))
 
 
+type Memories = Sequence[EpisodeMemory]
+# The source of the sampling noise of each row.
+type Generators = Sequence[np.random.Generator]
+
+
 def make_memory(*observations: Observation, n_obs_steps: int = 1) -> EpisodeMemory:
     """Return a memory of these observations, given oldest first."""
     return EpisodeMemory(deque(observations, maxlen=n_obs_steps))
@@ -128,8 +133,8 @@ class Policy(Protocol):
 
     def predict(
         self,
-        memories: Sequence[EpisodeMemory],
-        rngs: Sequence[np.random.Generator],
+        memories: Memories,
+        rngs: Generators,
     ) -> ActionChunk:
         """Return one plan per episode, from its present observation, in the environment's units.
 
@@ -138,7 +143,7 @@ class Policy(Protocol):
                 generator.
         """
 
-    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def sample(self, memory: EpisodeMemory, rngs: Generators) -> ActionChunk:
         """Return alternatives to the plan of `predict` for one observation, one per generator.
 
         The memory is not changed.

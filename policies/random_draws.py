@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,21 +24,13 @@ class PerRowSeededRandom(TorchFunctionMode):
 
     def __init__(self, rngs: Sequence[np.random.Generator]) -> None:
         super().__init__()
-        self._generators = []
-        for rng in rngs:
-            seed = int(rng.integers(2**63))
-            self._generators.append(torch.Generator().manual_seed(seed))
-
-    @property
-    def n_rows(self) -> int:
-        return len(self._generators)
+        seeds = [int(rng.integers(2**63)) for rng in rngs]
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.n_rows = len(seeds)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        draw = _DRAWS.get(func)
-        if draw is None:
-            return func(*args, **kwargs)
-        return draw(self, *args, **kwargs)
+        draw = partial(_DRAWS[func], self) if func in _DRAWS else func
+        return draw(*args, **kwargs or {})
 
     def fill(
         self,

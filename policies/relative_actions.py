@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from policies.checkpoint_reading import read_processor_steps
+from policies.checkpoint_reading import find_settings, read_processor_steps
 from sim.errors import WhiskerError
 
 
@@ -52,9 +52,10 @@ def load_relative_actions(folder: Path) -> RelativeActions:
     Raises:
         WhiskerError: the postprocessor adds a state that no step of the preprocessor stores.
     """
-    relative_step = _find_relative_step(folder)
+    steps = read_processor_steps(folder, "preprocessor")
+    relative_steps = find_settings(steps, "relative_actions_processor")
     added = _adds_state(read_processor_steps(folder, "postprocessor"))
-    if added and relative_step is None:
+    if added and not relative_steps:
         raise WhiskerError(
             f"checkpoint {str(folder)!r}",
             expected="a relative_actions_processor in policy_preprocessor.json",
@@ -64,7 +65,7 @@ def load_relative_actions(folder: Path) -> RelativeActions:
             ),
             hint="Save both processors of one training.",
         )
-    settings = relative_step or {}
+    settings = relative_steps[-1] if relative_steps else {}
     excluded = settings.get("exclude_joints") or ()
     return RelativeActions(
         trained=settings.get("enabled", False),
@@ -74,23 +75,11 @@ def load_relative_actions(folder: Path) -> RelativeActions:
     )
 
 
-def _find_relative_step(folder: Path) -> dict | None:
-    """Return the settings of the preprocessor's (last) relative step; None if it has none."""
-    settings = None
-    for step in read_processor_steps(folder, "preprocessor"):
-        if step["registry_name"] == "relative_actions_processor":
-            settings = step.get("config", {})
-    return settings
-
-
 def _adds_state(postprocessor_steps: list[dict]) -> bool:
     """Return whether an enabled step after the (first) unnormaliser adds the state."""
     names = [step["registry_name"] for step in postprocessor_steps]
     if "unnormalizer_processor" in names:
         first = names.index("unnormalizer_processor") + 1
         postprocessor_steps = postprocessor_steps[first:]
-    for step in postprocessor_steps:
-        is_absolute = step["registry_name"] == "absolute_actions_processor"
-        if is_absolute and step.get("config", {}).get("enabled", False):
-            return True
-    return False
+    absolute_steps = find_settings(postprocessor_steps, "absolute_actions_processor")
+    return any(settings.get("enabled", False) for settings in absolute_steps)

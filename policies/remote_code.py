@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from policies.checkpoint_reading import PROCESSOR_FILES, read_steps
+from policies.checkpoint_reading import read_all_steps, settings_of
 from policies.lerobot_types import LEROBOT_TYPES
 from sim.errors import WhiskerError
 
@@ -57,10 +57,9 @@ def _find_repositories(folder: Path, config: dict) -> list[str]:
     fields_of_settings: list[tuple[Mapping[str, str | None], Any]] = [
         (LEROBOT_TYPES[config["type"]].code_fields, config)
     ]
-    for file in PROCESSOR_FILES:
-        for step in read_steps(folder / file):
-            fields = _CODE_FIELDS.get(step["registry_name"], {})
-            fields_of_settings.append((fields, step.get("config", {})))
+    for step in read_all_steps(folder):
+        fields = _CODE_FIELDS.get(step["registry_name"], {})
+        fields_of_settings.append((fields, settings_of(step)))
     repositories = []
     for fields, settings in fields_of_settings:
         if not settings.get("trust_remote_code", True):

@@ -1,6 +1,5 @@
 """A base class for policies that plan one chunk from one observation; subclasses write `plan`."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from policies.action_chunk import ActionChunk
-from policies.policy import EpisodeMemory, PolicySpec, make_memory
+from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec, make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.spec import EnvSpec
@@ -84,8 +83,8 @@ class SimplePolicy:
 
     def predict(
         self,
-        memories: Sequence[EpisodeMemory],
-        rngs: Sequence[np.random.Generator],
+        memories: Memories,
+        rngs: Generators,
     ) -> ActionChunk:
         plans = []
         for memory, rng in zip(memories, rngs, strict=True):
@@ -93,7 +92,7 @@ class SimplePolicy:
             plans.append(np.atleast_2d(np.asarray(plan, dtype=np.float32)))
         return ActionChunk(np.stack(plans))
 
-    def sample(self, memory: EpisodeMemory, rngs: Sequence[np.random.Generator]) -> ActionChunk:
+    def sample(self, memory: EpisodeMemory, rngs: Generators) -> ActionChunk:
         if not self.spec.can_sample:
             raise WhiskerError(
                 f"alternative plans of policy {self.spec.type!r}",

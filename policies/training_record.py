@@ -9,9 +9,9 @@ from typing import Any
 
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
-from safetensors import safe_open
 
-from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
+from policies.checkpoint_reading import check_safetensors, find_settings
+from policies.lerobot_types import LEROBOT_TYPES, Settings, camera_of_feature
 from policies.registry import resolve_alias
 
 # lerobot-train writes this file beside the weights.
@@ -75,11 +75,13 @@ def load_training_record(folder: Path) -> TrainingRecord:
     steps = _read(folder / _PREPROCESSOR_FILE).get("steps", [])
     renamed = find_renamed_cameras(steps)
     dataset: dict = train_config.get("dataset") or {}
+    transforms = dataset.get("image_transforms") or {}
     features = _find_dataset_features(dataset)
     original_sizes = _image_sizes(features)
     stats = _cameras_with_stats(folder, steps)
     cameras = _find_trained_cameras(renamed, original_sizes.keys(), stats)
-    if not cameras or cameras.isdisjoint(_policy_cameras(config)):
+    policy_cameras = map(camera_of_feature, filter(_is_image, config.get("input_features") or ()))
+    if not cameras or cameras.isdisjoint(policy_cameras):
         cameras = None
     return TrainingRecord(
         renamed=renamed,
@@ -90,20 +92,13 @@ def load_training_record(folder: Path) -> TrainingRecord:
         state_names=_names_of(features.get("observation.state")),
         # The step that subtracts the state has these names without the dataset.
         action_names=_names_of(features.get("action")) or _names_in_steps(steps),
-        augmentations=_find_augmentations(dataset),
+        augmentations=tuple(transforms.get("tfs") or ()) if transforms.get("enable") else (),
         base=_find_base(config, train_config),
         needs_declared_size=_needs_declared_size(config),
     )
 
 
-def _find_augmentations(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    transforms: dict = dataset.get("image_transforms") or {}
-    if not transforms.get("enable"):
-        return ()
-    return tuple(transforms.get("tfs") or ())
-
-
-def _find_base(config: Mapping[str, Any], train_config: Mapping[str, Any]) -> str:
+def _find_base(config: Settings, train_config: Settings) -> str:
     if train_config.get("resume"):
         return ""  # `pretrained_path` is then the training's own last checkpoint
     return str(config.get("pretrained_path") or "")
@@ -112,9 +107,8 @@ def _find_base(config: Mapping[str, Any], train_config: Mapping[str, Any]) -> st
 def find_renamed_cameras(preprocessor_steps: list[dict]) -> dict[str, str]:
     """Return the dataset's camera → the policy's, from the rename steps of a preprocessor."""
     rename_map: dict[str, str] = {}
-    for step in preprocessor_steps:
-        if step.get("registry_name") == _RENAME_STEP:
-            rename_map |= step.get("config", {}).get("rename_map") or {}
+    for settings in find_settings(preprocessor_steps, _RENAME_STEP):
+        rename_map |= settings.get("rename_map") or {}
     renamed = {}
     for old, new in rename_map.items():
         if _is_image(old) and _is_image(new):
@@ -145,13 +139,12 @@ def _cameras_with_stats(folder: Path, steps: list[dict]) -> frozenset[str]:
     names: list[str] = []
     for step in steps:
         if step.get("registry_name") == _NORMALISE_STEP and "state_file" in step:
-            with safe_open(folder / step["state_file"], framework="numpy") as tensors:
-                names += tensors.keys()
+            names += check_safetensors(folder / step["state_file"])
     features = [name.rpartition(".")[0] for name in names]
-    return frozenset(camera_of_feature(feature) for feature in features if _is_image(feature))
+    return frozenset(map(camera_of_feature, filter(_is_image, features)))
 
 
-def _find_dataset_features(dataset: Mapping[str, Any]) -> dict[str, dict]:
+def _find_dataset_features(dataset: Settings) -> dict[str, dict]:
     """Return the features in the dataset's `meta/info.json`; {} unless it is on this machine."""
     for path in _find_info_files(dataset):
         features: dict[str, dict] = _read(path).get("features", {})
@@ -171,7 +164,7 @@ def _image_sizes(features: Mapping[str, dict]) -> dict[str, tuple[int, int]]:
     return sizes
 
 
-def _names_of(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _names_of(feature: Settings | None) -> tuple[str, ...]:
     """Return the names of a feature's numbers; () if unknown.
 
     Older datasets have the list under a key such as "motors".
@@ -183,14 +176,12 @@ def _names_of(feature: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def _names_in_steps(steps: list[dict]) -> tuple[str, ...]:
-    for step in steps:
-        if step.get("registry_name") == _RELATIVE_STEP:
-            names = step.get("config", {}).get("action_names") or ()
-            return tuple(map(str, names))
+    for settings in find_settings(steps, _RELATIVE_STEP):
+        return tuple(map(str, settings.get("action_names") or ()))
     return ()
 
 
-def _find_info_files(dataset: Mapping[str, Any]) -> Iterator[Path]:
+def _find_info_files(dataset: Settings) -> Iterator[Path]:
     """Yield the paths at which lerobot looks for the dataset's `meta/info.json` on this machine."""
     info = "meta/info.json"
     if dataset.get("root"):
@@ -216,12 +207,7 @@ def _find_info_files(dataset: Mapping[str, Any]) -> Iterator[Path]:
             yield Path(cached)
 
 
-def _policy_cameras(config: Mapping[str, Any]) -> set[str]:
-    features = config.get("input_features") or ()
-    return {camera_of_feature(feature) for feature in features if _is_image(feature)}
-
-
-def _needs_declared_size(config: Mapping[str, Any]) -> bool:
+def _needs_declared_size(config: Settings) -> bool:
     row = LEROBOT_TYPES[resolve_alias(config["type"])]
     has_resizing = bool(config.get("crop_shape") or config.get("resize_shape"))
     return row.has_fixed_image_size and not has_resizing

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from eval.config import EvalConfig
 from eval.episode_arrays import EpisodeArrays
-from eval.episode_row import ROWS_FILE
+from eval.episode_row import ROWS_FILE, EpisodeRow
+from eval.run import Run
 from eval.run_description import Resolved, RunDescription
 from eval.trajectory import Trajectory
 from policies.baselines import BASELINES
@@ -18,6 +20,13 @@ from sim.env import Env
 from sim.flags import make_config
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.so101.goals import declare_goal
+from viz.whiskers import (
+    Whiskers,
+    compute_whiskers,
+    is_ensemble,
+    load_planned_arrays,
+    open_whisker_env,
+)
 
 
 def describe_run(
@@ -65,6 +74,13 @@ def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
         object_pos_world=arrays.object_pos_world,
         closes_gripper=closes,
     )
+
+
+def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
+    """Return the whiskers of one recorded episode."""
+    arrays = load_planned_arrays(run, row)
+    with closing(open_whisker_env(run, row.task, {})) as env:
+        return compute_whiskers(env, arrays, is_ensemble(run))
 
 
 def assert_same_arrays(

@@ -29,6 +29,7 @@ from sim.flags import make_config
 from sim.process import EnvProcess
 from sim.wrapper import EnvWrapper
 from tests.point_env import Point
+from tests.runs import load_whiskers
 from tests.without import Without, make_bare_point
 from viz.native import show_native
 from viz.observation_override import ObservationOverride
@@ -36,7 +37,6 @@ from viz.page import export_episode, find_row
 from viz.replay import read_body_poses
 from viz.report.film_strips import make_film_strips
 from viz.video import draw_step
-from viz.whiskers import load_whiskers
 
 
 def capabilities_of(env):

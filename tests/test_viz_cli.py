@@ -260,7 +260,7 @@ def test_a_file_of_the_page_that_is_missing_is_named(whiskers, run, tmp_path, mo
 
 def test_a_file_that_cannot_be_read_is_not_taken_for_the_one_to_write(tmp_path, monkeypatch):
     gone = tmp_path / "gone"
-    monkeypatch.setattr("viz.cli._draw", lambda *asked: gone.read_text())
+    monkeypatch.setattr("viz.cli._make_file", lambda *asked: gone.read_text())
     with pytest.raises(
         WhiskerError, match=f"file '{gone}': expected a file to read, got No such file"
     ):

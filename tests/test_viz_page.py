@@ -17,11 +17,11 @@ from eval.run import Run
 from sim.capabilities import Drawable
 from sim.errors import WhiskerError
 from tests.conftest import FAILING
+from tests.runs import load_whiskers
 from tests.without import Without
 from viz.image_encoding import BUDGET_BYTES, LOSSLESS, choose_encoding
 from viz.page import export_episode, find_row
 from viz.page_data import encode_array, scene_data
-from viz.whiskers import load_whiskers
 
 
 def decode(array):

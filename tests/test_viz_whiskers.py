@@ -18,8 +18,8 @@ from policies.baselines import RandomPolicy
 from sim.errors import WhiskerError
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
-from tests.runs import describe_run
-from viz.whiskers import compute_whiskers, find_members, load_whiskers, simulate_plans
+from tests.runs import describe_run, load_whiskers
+from viz.whiskers import compute_whiskers, find_members, simulate_plans
 
 HORIZON = 12
 
@@ -68,7 +68,7 @@ def test_an_executed_plans_whisker_is_the_path_taken(name, tmp_path):
     for i, start in enumerate(arrays.prediction_step):
         taken = arrays.ee_pos_world[start : start + 5]
         np.testing.assert_allclose(
-            whiskers.executed_path(i),
+            whiskers.path_world[i, 0, : whiskers.n_executed[i] + 1],
             taken,
             rtol=0,
             atol=1e-9,

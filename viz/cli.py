@@ -58,7 +58,9 @@ def _show(config: WhiskersConfig) -> int:
         # loaded (Mesa 25).
         os.environ["MUJOCO_GL"] = "glfw"
     path = config.run or OutputConfig.run_dir
-    if config.run is None or _is_folder_of_runs(path):
+    from eval.run_folders import is_run_folder
+
+    if config.run is None or (path.is_dir() and not is_run_folder(path)):
         return _serve_runs(config, path)
     from eval.run import Run
     from viz.page import find_row
@@ -66,8 +68,13 @@ def _show(config: WhiskersConfig) -> int:
     run = Run.open(path)
     if config.table:
         return _print_table(run)
-    if config.page.intermediate_plans:
-        _check_intermediate_plans(run)
+    was_recorded = run.description.config.recording.intermediate_plans
+    if config.page.intermediate_plans and not was_recorded:
+        raise WhiskerError(
+            "--intermediate-plans",
+            expected="a run recorded with `eval --intermediate-plans`",
+            got=f"{str(run.path)!r}, which was not",
+        )
     if not (_name_what_needs_a_run(config) or run.rows or run.is_finished):
         return _serve_run(config.page, run, None)  # its first episode is still running
     row = find_row(run, config.episode, config.task)
@@ -91,12 +98,8 @@ def _name_what_needs_a_run(config: WhiskersConfig) -> str:
 
 def _check_flags(config: WhiskersConfig) -> None:
     """Raise if flags contradict each other, or one has nothing to act on."""
-    given = {
-        "--output": config.output is not None,
-        "--table": config.table,
-        "--native": config.native,
-    }
-    asked = [flag for flag, is_given in given.items() if is_given]
+    exclusive = ("output", "table", "native")
+    asked = [f"--{name}" for name in exclusive if getattr(config, name)]
     if len(asked) > 1:
         raise WhiskerError(
             "whiskers",
@@ -112,15 +115,6 @@ def _check_flags(config: WhiskersConfig) -> None:
         raise WhiskerError("--step", expected="together with --output <file>.png")
     if config.camera is not None and suffix not in (".mp4", ".png"):
         raise WhiskerError("--camera", expected="together with --output <file>.png or <file>.mp4")
-
-
-def _check_intermediate_plans(run: "Run") -> None:
-    if not run.description.config.recording.intermediate_plans:
-        raise WhiskerError(
-            "--intermediate-plans",
-            expected="a run recorded with `eval --intermediate-plans`",
-            got=f"{str(run.path)!r}, which was not",
-        )
 
 
 def _serve_live(config: LiveConfig) -> int:
@@ -149,12 +143,6 @@ def _serve_live(config: LiveConfig) -> int:
         return _serve(config.page, session)
 
 
-def _is_folder_of_runs(path: Path) -> bool:
-    from eval.run_folders import is_run_folder
-
-    return path.is_dir() and not is_run_folder(path)
-
-
 def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
     """Serve the list of the runs in a folder."""
     flag = _name_what_needs_a_run(config)
@@ -180,7 +168,11 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
         return _serve(config.page, runs, serves_runs=True)
 
 
-def _serve_run(config: PageConfig, run: "Run", row: "EpisodeRow | None") -> int:
+def _serve_run(
+    config: PageConfig,
+    run: "Run",
+    row: "EpisodeRow | None",
+) -> int:
     from viz.run_source import RunSource
 
     with closing(RunSource(run, row, config.intermediate_plans)) as source:
@@ -224,14 +216,17 @@ def _print_table(run: "Run") -> int:
     return EXIT_DONE
 
 
-def _write(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> int:
+def _write(
+    config: WhiskersConfig,
+    run: "Run",
+    row: "EpisodeRow",
+) -> int:
     """Write the file that was asked for, and print its name and size."""
     assert config.output is not None
     path = config.output
-    write = {".html": _export, ".mp4": _film, ".png": _draw}[path.suffix]
     try:
-        written = write(config, path, run, row)
-        print(f"{written} ({path.stat().st_size / 1e6:.2f} MB)")
+        _make_file(config, path, run, row)
+        print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
     except OSError as error:
         got = error.strerror or str(error)
         if not is_write_error(error, path):
@@ -244,26 +239,23 @@ def _write(config: WhiskersConfig, run: "Run", row: "EpisodeRow") -> int:
     return EXIT_DONE
 
 
-def _export(config: WhiskersConfig, path: Path, run: "Run", row: "EpisodeRow") -> Path:
+def _make_file(
+    config: WhiskersConfig,
+    path: Path,
+    run: "Run",
+    row: "EpisodeRow",
+) -> None:
     from viz.page import export_episode
     from viz.progress import terminal_bar
-
-    with terminal_bar(f"opening {run.description.tasks[row.task]}") as report:
-        return export_episode(run, row, path, config.page.intermediate_plans, report)
-
-
-def _film(config: WhiskersConfig, path: Path, run: "Run", row: "EpisodeRow") -> Path:
-    from viz.progress import terminal_bar
-    from viz.video import film_whiskers
+    from viz.video import draw_step, film_whiskers
 
     shows = config.page.intermediate_plans
+    if path.suffix == ".png":
+        step = row.shown_step if config.step is None else config.step
+        draw_step(run, row, step, path, config.camera, shows)
+        return
     with terminal_bar(f"opening {run.description.tasks[row.task]}") as report:
-        return film_whiskers(run, row, path, config.camera, show_intermediate=shows, report=report)
-
-
-def _draw(config: WhiskersConfig, path: Path, run: "Run", row: "EpisodeRow") -> Path:
-    from viz.video import draw_step
-
-    step = row.shown_step if config.step is None else config.step
-    shows = config.page.intermediate_plans
-    return draw_step(run, row, step, path, config.camera, show_intermediate=shows)
+        if path.suffix == ".html":
+            export_episode(run, row, path, shows, report)
+        else:
+            film_whiskers(run, row, path, config.camera, shows, report)

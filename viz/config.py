@@ -1,6 +1,5 @@
 """The settings of `whiskers`: pure data, whose docstrings are the command's help."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -58,7 +57,7 @@ class WhiskersConfig:
         page: how it is drawn and served.
     """
 
-    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    help_groups: ClassVar = {
         "what to see": ("run", "episode", "task"),
         "in place of the page": ("output", "step", "camera", "table", "native"),
     }
@@ -91,9 +90,7 @@ class LiveConfig(SubjectConfig):
         page: how it is drawn and served.
     """
 
-    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "what to run": ("episode", "samples", "run_dir")
-    }
+    help_groups: ClassVar = {"what to run": ("episode", "samples", "run_dir")}
     episode: int = 0
     samples: int = 1
     run_dir: Path | None = None

@@ -15,20 +15,8 @@ from viz.event_board import EventBoard
 from viz.live_episode import LiveEpisode
 
 # A task of the worker thread. Its argument is the number of the command that started it.
-type _Task = Callable[[int], None]
-type _Condition = Callable[[object], bool]
-
-
-def _is_any_event(event: object) -> bool:
-    return True
-
-
-def _is_no_event(event: object) -> bool:
-    return False
-
-
-def _is_decision(event: object) -> bool:
-    return isinstance(event, Decision)
+type Task = Callable[[int], None]
+type Condition = Callable[[object], bool]
 
 
 def _is_control_step(event: object) -> bool:
@@ -36,10 +24,10 @@ def _is_control_step(event: object) -> bool:
 
 
 # Command → condition of the last event that it runs to.
-_LAST_EVENTS: dict[Any, _Condition] = {
-    "run": _is_no_event,
+_LAST_EVENTS: dict[Any, Condition] = {
+    "run": lambda event: False,
     "step": _is_control_step,
-    "step_prediction": _is_decision,
+    "step_prediction": lambda event: isinstance(event, Decision),
 }
 
 
@@ -53,7 +41,11 @@ class Driver:
         episodes: the live episodes, by their key on the page.
         opened: resources that are closed at the end, in the worker thread.
         branch_folder: the folder that keeps finished branches; None: they are not kept.
+        runs_branches: a new branch runs to its end, unless there is another command before.
+            Otherwise it waits at its first decision.
     """
+
+    runs_branches = False
 
     def __init__(self, board: EventBoard) -> None:
         self.board = board
@@ -88,11 +80,7 @@ class Driver:
         """Call `act` in the worker thread, and return its result."""
         return self._worker.submit(act).result()
 
-    def later(self, act: Callable[[], None]) -> None:
-        """Call `act` in the worker thread once that is free."""
-        self._worker.submit(act)
-
-    def parse(self, command: dict) -> Callable[[int], None]:
+    def parse(self, command: dict) -> Task:
         """Return the task of a command.
 
         The task takes the command's number, and ends early if there is a later command.
@@ -120,7 +108,7 @@ class Driver:
         self,
         command: dict,
         key: str,
-    ) -> Callable[[int], None]:
+    ) -> Task:
         """Return the task that starts a branch off the episode with that key.
 
         Raises:
@@ -138,7 +126,11 @@ class Driver:
 
         return start_branch
 
-    def owner_of(self, key: str, prediction: int) -> str:
+    def owner_of(
+        self,
+        key: str,
+        prediction: int,
+    ) -> str:
         """Return the key of the episode that made a decision.
 
         A branch inherits its first decisions from the episode that it left.
@@ -147,10 +139,14 @@ class Driver:
             key = self.episodes[key].header["branch"]["of"]
         return key
 
-    def begin(self, branch: LiveEpisode, number: int) -> None:
-        """Show a branch at its first decision."""
+    def begin(
+        self,
+        branch: LiveEpisode,
+        number: int,
+    ) -> None:
+        """Show a new branch, and run it as `runs_branches` says."""
         self.add(branch)
-        self.advance(branch, _is_any_event, number)
+        self.advance(branch, lambda event: not self.runs_branches, number)
 
     def next_number(self, episode: LiveEpisode) -> int:
         """Return the number of the next branch of an episode."""
@@ -197,7 +193,7 @@ class Driver:
     def advance(
         self,
         episode: LiveEpisode,
-        is_last: Callable[[object], bool],
+        is_last: Condition,
         number: int,
         paced: bool = False,
     ) -> None:
@@ -230,10 +226,6 @@ class Driver:
         finally:
             self.board.tell("row", {"row": episode.row})
 
-    def enter(self, episode: LiveEpisode) -> None:
-        """Note that the environment is in the state of this episode now."""
-        self._in_env = episode
-
     def _check_can_advance(self, episode: LiveEpisode) -> None:
         if episode.is_over:
             raise WhiskerError(
@@ -245,7 +237,7 @@ class Driver:
         if episode is not self._in_env:
             check_can_go_back(episode.context.policy.spec)
 
-    def _guard(self, task: _Task, number: int) -> None:
+    def _guard(self, task: Task, number: int) -> None:
         """Run a task. An error in it becomes a message, and does not end the session."""
         message = ""
         try:
@@ -257,7 +249,11 @@ class Driver:
         self.board.say("")
         self.board.set_status("paused", message=message)
 
-    def _tell_parts(self, episode: LiveEpisode, n_told: int) -> None:
+    def _tell_parts(
+        self,
+        episode: LiveEpisode,
+        n_told: int,
+    ) -> None:
         """Send the parts from `n_told` on, each with its index.
 
         The index tells a page that has just fetched the episode which parts it has already.

@@ -96,7 +96,11 @@ class EpisodeFilm:
                 frame = _with_caption(frame, describe_series(arrays, step), row.success)
             yield frame
 
-    def still(self, row: EpisodeRow, step: int) -> _Image:
+    def still(
+        self,
+        row: EpisodeRow,
+        step: int,
+    ) -> _Image:
         """Return the RGB image before a control step. `row.n_steps` is the end of the episode.
 
         Raises:
@@ -116,7 +120,7 @@ class EpisodeFilm:
         self,
         path: Path,
         row: EpisodeRow,
-        report: Report = report_nothing,
+        report: Report,
     ) -> None:
         """Write an episode as H.264. The file appears complete or not at all."""
         with atomic_write(path) as unfinished, iio.imopen(unfinished, "w", plugin="pyav") as file:
@@ -179,16 +183,12 @@ def open_camera_film(
     Raises:
         WhiskerError: there is no such camera.
     """
-    env_name = run.description.tasks[task]
-    default = next(iter(choose_views(run, task)))
+    default, size = next(iter(choose_views(run, task, size).items()))
     if camera is None:
         camera = default
     else:
-        _check_camera(env_name, camera)
-    height_px, width_px = size
-    if family_of(env_name).square_images:
-        width_px = height_px
-    views = {camera: (height_px, width_px)}
+        _check_camera(run.description.tasks[task], camera)
+    views = {camera: size}
     return EpisodeFilm(run, task, views=views, show_intermediate=show_intermediate)
 
 
@@ -209,10 +209,16 @@ def _check_camera(env_name: str, camera: str) -> None:
 def choose_views(
     run: Run,
     task: str,
-) -> dict[str, tuple[int, int]]:
+    size: tuple[int, int] = MAIN_SIZE,
+) -> Views:
     """Return the sizes of the large view and then of the others, from top to bottom.
 
     The heights of the others add up to that of the large one.
+
+    Args:
+        run: the run.
+        task: the task of the run.
+        size: height and width of the large view, px. Images of LIBERO are squares of that height.
 
     Raises:
         WhiskerError: the environment has no camera.
@@ -226,7 +232,7 @@ def choose_views(
         raise WhiskerError(
             f"film of {env_name!r}", expected="an environment with a camera", got="one without"
         )
-    height_px, width_px = MAIN_SIZE
+    height_px, width_px = size
     if family.square_images:
         width_px = height_px
     main, *others = views

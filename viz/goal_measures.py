@@ -16,6 +16,7 @@ from eval.series import RecordedSeries, Series
 from sim.goals.articulated import ARTICULATED
 from sim.goals.pick_and_place import PICK_AND_PLACE
 
+_Values = Float64[np.ndarray, " T1"]
 _UNITS = ("m", "rad", "s", "px", "n", "nm")
 
 
@@ -35,7 +36,7 @@ def select_measures(measures: Mapping[str, float]) -> dict[str, RecordedSeries]:
     return selected
 
 
-def make_measure(name: str, values: Float64[np.ndarray, " T1"]) -> RecordedSeries:
+def make_measure(name: str, values: _Values) -> RecordedSeries:
     """Return a measure as a series with a row per moment. Its unit is the suffix of its name."""
     suffix = name.rpartition("_")[2]
     unit = suffix if suffix in _UNITS else ""
@@ -43,7 +44,7 @@ def make_measure(name: str, values: Float64[np.ndarray, " T1"]) -> RecordedSerie
     return RecordedSeries(Series(name, unit, "moment", meaning), values)
 
 
-def _find_measures(arrays: EpisodeArrays, row: EpisodeRow) -> dict[str, Float64[np.ndarray, " T1"]]:
+def _find_measures(arrays: EpisodeArrays, row: EpisodeRow) -> dict[str, _Values]:
     if arrays.measures is not None:
         names = row.final_measures or {}
         columns = arrays.measures.T

@@ -1,6 +1,5 @@
 """A rollout and its viewer together: a person pauses, steps, resets, and tries other futures."""
 
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -9,9 +8,8 @@ import numpy as np
 from eval.branches import BranchFolder
 from eval.config import EvalConfig
 from eval.doctor.diagnosis import run_checks
-from eval.doctor.finding import Finding
 from eval.episode_row import make_row
-from eval.evaluation import Setup, set_up
+from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
@@ -20,8 +18,8 @@ from sim.env import Env
 from sim.errors import WhiskerError
 from sim.registry import make_env
 from viz.branch_command import read_integer
-from viz.driver import Driver
-from viz.event_board import EventBoard
+from viz.driver import Driver, Task
+from viz.event_board import EventBoard, Events
 from viz.live_episode import LiveContext, LiveEpisode, make_key
 from viz.page import page_data
 from viz.page_data import first_stages, header_data, scene_data
@@ -70,7 +68,8 @@ class LiveSession(Driver):
         page = page_data(
             "live", name, self._description, [], self.status["key"], self._show_intermediate
         )
-        return page | {"episodes": [episode.row for episode in list(self.episodes.values())]}
+        episodes = list(self.episodes.values())
+        return page | {"episodes": [episode.row for episode in episodes]}
 
     def scene(self, task: str) -> dict:
         return self._scene
@@ -81,10 +80,14 @@ class LiveSession(Driver):
     def plan(self, key: str, prediction: int) -> dict:
         return self.find(key).plan(prediction)
 
-    def images(self, key: str, prediction: int) -> dict:
+    def images(
+        self,
+        key: str,
+        prediction: int,
+    ) -> dict:
         return self.find(key).images(prediction)
 
-    def events(self, wait_s: float) -> Iterator[tuple[str, dict] | None]:
+    def events(self, wait_s: float) -> Events:
         return self.board.events(wait_s)
 
     def close(self) -> None:
@@ -95,11 +98,10 @@ class LiveSession(Driver):
 
     def _open(self) -> None:
         config = self._config
-        self._setup: Setup = set_up(config)
-        self.opened.enter_context(closing(self._setup.env))
-        env = require(self._setup.env, Snapshots, "whiskers live")
-        self.findings: list[Finding] = [f for f in run_checks(config, self._setup) if f.is_problem]
-        setup = self._setup
+        self._setup = setup = set_up(config)
+        self.opened.enter_context(closing(setup.env))
+        env = require(setup.env, Snapshots, "whiskers live")
+        self.findings = [f for f in run_checks(config, setup) if f.is_problem]
         env_name = setup.tasks[env.spec.task]
         blind_env = self.opened.enter_context(
             closing(make_env(env_name, {}, config.env.control, config.env.init_grid))
@@ -115,7 +117,7 @@ class LiveSession(Driver):
             self.branch_folder = self.opened.enter_context(closing(BranchFolder(self._run.path)))
         self._begin_episode(config.first_episode)
 
-    def parse(self, command: dict) -> Callable[[int], None]:
+    def parse(self, command: dict) -> Task:
         if command.get("command") != "reset":
             return super().parse(command)
         index = read_integer(command, "episode_index")
@@ -140,7 +142,7 @@ class LiveSession(Driver):
         env = self._context.env
         key = make_key(env.spec.task, episode_index, self.episodes)
         episode = LiveEpisode.begin(self._context, episode_index, key)
-        self.enter(episode)
+        self._in_env = episode
         episode.advance()  # resets the environment
         instruction = env.spec.instruction
         if episode.decisions:

@@ -18,7 +18,7 @@ from sim.errors import WhiskerError
 from viz.goal_measures import select_measures
 from viz.image_encoding import LOSSLESS
 from viz.observation_override import ObservationOverride
-from viz.page_data import branch_header, encode_array, episode_key, first_stages, row_data
+from viz.page_data import branch_header, encode_arrays, episode_key, first_stages, row_data
 from viz.part_data import decision_data, series_data
 from viz.replay import DecisionView, read_body_poses, view_cameras
 from viz.whiskers import find_members, simulate_plans
@@ -110,15 +110,8 @@ class LiveEpisode:
             number: the number of the branch.
         """
         decision = self.decisions[prediction]
-        if self.left is None:
-            parent_number = None
-            total = overrides.after(Overrides())
-        else:
-            parent_number = self.left.number
-            total = overrides.after(self.left.overrides)
-        left = Branch(
-            number, parent_number, decision.step, prediction, total, changes=str(overrides)
-        )
+        left = make_branch(self.left, decision.step, prediction, overrides, number)
+        total = left.overrides
         header = branch_header(self.header, left, self.key)
         return replace(
             self,
@@ -223,10 +216,7 @@ class LiveEpisode:
         context = self.context
         assert decision.snapshot is not None, "live environments have snapshots"
         cameras = view_cameras(context.env, decision.observation.images)
-        if decision.alternatives is None:
-            plans = decision.plan[None]
-        else:
-            plans = decision.alternatives
+        plans = decision.plan[None] if decision.alternatives is None else decision.alternatives
         paths = simulate_plans(context.whisker_env, decision.snapshot, plans)
         intermediate_paths = None
         intermediate_plans = self._intermediate_plans(decision)
@@ -271,16 +261,16 @@ class LiveEpisode:
         distance_m = progress.measures.get("goal_distance_m", nan)
         stages = self.header.get("stages", first_stages(env.spec))
         flags = [progress.stages.get(name, False) for name in stages]
-        return {
-            "body_pose": encode_array(read_body_poses(env)[None]),
-            "state": encode_array(env.state()[None]),
-            "action": encode_array(action),
-            "ee": encode_array(env.ee_pos_world()[None]),
-            "object": encode_array(position[None]),
-            "object_height": encode_array(np.array([height_m])),
-            "goal_distance": encode_array(np.array([distance_m])),
-            "progress": encode_array(np.array([flags], dtype=bool)),
-        }
+        return encode_arrays(
+            body_pose=read_body_poses(env)[None],
+            state=env.state()[None],
+            action=action,
+            ee=env.ee_pos_world()[None],
+            object=position[None],
+            object_height=np.array([height_m]),
+            goal_distance=np.array([distance_m]),
+            progress=np.array([flags], dtype=bool),
+        )
 
     def _running_row(self) -> dict:
         return {
@@ -304,6 +294,28 @@ class LiveEpisode:
         self.record = self.recorder.finish()
         names = {"key": self.key, "branch": self.header.get("branch")}
         self.row = row_data(make_row(self.record)) | names
+
+
+def make_branch(
+    parent: Branch | None,
+    step: int,
+    prediction: int,
+    overrides: Overrides,
+    number: int,
+) -> Branch:
+    """Return where and how a branch leaves an episode, or another branch, its parent.
+
+    Args:
+        parent: None for an episode.
+        step: control step of the decision that is repeated.
+        prediction: index of that decision.
+        overrides: the changes of the branch, in addition to those of its parent.
+        number: the number of the branch.
+    """
+    before = parent.overrides if parent else Overrides()
+    parent_number = parent.number if parent else None
+    total = overrides.after(before)
+    return Branch(number, parent_number, step, prediction, total, changes=str(overrides))
 
 
 def continue_with(

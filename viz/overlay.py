@@ -10,7 +10,7 @@ from math import ceil, sqrt
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, UInt8
 
 from eval.episode_arrays import EpisodeArrays
 from viz.overlay_style import (
@@ -27,7 +27,7 @@ from viz.overlay_style import (
     Colour,
     LineStyle,
 )
-from viz.whiskers import Whiskers
+from viz.whiskers import Steps, Whiskers, find_prediction
 
 # Everything closer to the camera than this along its axis is cut off, m. Otherwise (u, v) would
 # grow without bound.
@@ -70,7 +70,7 @@ class Overlay:
 
 
 def find_trail_begin(
-    prediction_step: Int64[np.ndarray, " P"],
+    prediction_step: Steps,
     step: int,
     control_dt_s: float,
     n_plans: int = TRAILS[0],
@@ -84,7 +84,7 @@ def find_trail_begin(
         n_plans: the path is drawn since the beginning of this many plans, the current one included.
             0 draws all of it.
     """
-    first_plan = int(np.searchsorted(prediction_step, step, side="right")) - n_plans
+    first_plan = find_prediction(prediction_step, step) + 1 - n_plans
     if n_plans == 0 or first_plan < 0:
         return 0
     latest_begin = step - ceil(LEAST_TRAIL_S / control_dt_s)
@@ -145,7 +145,8 @@ def project_path(projection: _Projection, path: _Polyline) -> list[_Polyline2D]:
             pieces.append([visible[0]])
         pieces[-1].append(visible[1])
         is_open = bool(end[2] >= _NEAR_M)
-    return [_divide_by_depth(piece) for piece in pieces]
+    stacked = map(np.array, pieces)
+    return [points[:, :2] / points[:, 2:] for points in stacked]
 
 
 def _cut_at_near_plane(
@@ -168,11 +169,6 @@ def _cut_at_near_plane(
     share = (_NEAR_M - start_depth_m) / (end_depth_m - start_depth_m)
     cut = start + (end - start) * share
     return (start, cut) if start_is_visible else (cut, end)
-
-
-def _divide_by_depth(piece: list[np.ndarray]) -> _Polyline2D:
-    points = [point[:2] / point[2] for point in piece]
-    return np.array(points)
 
 
 @dataclass(frozen=True)
@@ -230,10 +226,11 @@ def draw_overlay(
     overlay: Overlay,
 ) -> _Image:
     """Return a copy of the image with the lines drawn into it."""
-    canvas = _Canvas(image, projection)
-    for _, alike in groupby(_list_drawn(overlay, image), key=_name_group):
-        canvas.draw(list(alike))
-    return canvas.image
+    image = image.copy()
+    drawn = _list_drawn(overlay, image)
+    for _, alike in groupby(drawn, key=lambda line: (line.style.kind, line.colour)):
+        _draw_alike(image, projection, list(alike))
+    return image
 
 
 def draw_legend(
@@ -299,69 +296,55 @@ def _list_drawn(overlay: Overlay, image: _Image) -> list[StyledLine]:
     return [line for line in lines if line.style.images == "all"]
 
 
-def _name_group(line: StyledLine) -> tuple[str, Colour]:
-    return line.style.kind, line.colour
-
-
 # A line, and a piece of it in px.
 type _Piece = tuple[StyledLine, np.ndarray]
 
 
-class _Canvas:
-    """Blends lines into an image, all lines of one kind and colour at once."""
+def _draw_alike(
+    image: _Image,
+    projection: _Projection,
+    lines: Sequence[StyledLine],
+) -> None:
+    """Draw lines of one kind and colour into an image.
 
-    def __init__(self, image: _Image, projection: _Projection) -> None:
-        self.image = image.copy()
-        self._projection = projection
-        self._scale = sqrt(image.shape[1] / IMAGE_WIDTH_PX)
+    Where they cross, the opacity is that of the last one: opacities do not add up.
+    """
+    pieces: list[_Piece] = []
+    for line in lines:
+        pieces += [(line, piece) for piece in project_path(projection, line.path)]
+    if not pieces:
+        return
+    style = lines[0].style
+    scale = sqrt(image.shape[1] / IMAGE_WIDTH_PX)
+    if style.halo is not None:
+        halo_width_px = style.width_px + HALO_WIDER_PX
+        _blend(image, style.halo, pieces, halo_width_px * scale, HALO_OPACITY)
+    _blend(image, lines[0].colour, pieces, style.width_px * scale, 1.0)
 
-    def draw(self, lines: Sequence[StyledLine]) -> None:
-        """Draw lines of one kind and colour.
 
-        Where they cross, the opacity is that of the last one: opacities do not add up.
-        """
-        pieces: list[_Piece] = []
-        for line in lines:
-            for piece in project_path(self._projection, line.path):
-                pieces.append((line, piece))
-        if not pieces:
-            return
-        style = lines[0].style
-        if style.halo is not None:
-            halo_width_px = style.width_px + HALO_WIDER_PX
-            self._blend(style.halo, pieces, halo_width_px * self._scale, HALO_OPACITY)
-        width_px = style.width_px * self._scale
-        self._blend(lines[0].colour, pieces, width_px, 1.0)
-
-    def _blend(
-        self,
-        colour: Colour,
-        pieces: Sequence[_Piece],
-        width_px: float,
-        opacity: float,
-    ) -> None:
-        low, high = self._find_region(pieces, width_px)
-        if (low == high).any():
-            return
-        region = self.image[low[1] : high[1], low[0] : high[0]]
-        coverage = _draw_coverage(pieces, low, high, width_px, opacity)
-        size = region.shape[1::-1]
-        share = cv2.resize(coverage, size, interpolation=cv2.INTER_AREA)[..., None]
-        share = share / np.float32(255)
-        target = np.array(colour, np.float32)
-        region[:] = np.rint(region + share * (target - region))
-
-    def _find_region(
-        self, pieces: Sequence[_Piece], width_px: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the lowest and the highest (x, y) of the pixels that the lines may touch."""
-        points = np.concatenate([piece for _, piece in pieces])
-        size = self.image.shape[1::-1]
-        low = np.floor(points.min(axis=0) - width_px)
-        high = np.ceil(points.max(axis=0) + width_px)
-        low = np.clip(low, 0, size).astype(int)
-        high = np.clip(high, 0, size).astype(int)
-        return low, high
+def _blend(
+    image: _Image,
+    colour: Colour,
+    pieces: Sequence[_Piece],
+    width_px: float,
+    opacity: float,
+) -> None:
+    # The lowest and the highest (x, y) of the pixels that the lines may touch.
+    points = np.concatenate([piece for _, piece in pieces])
+    extremes = [
+        np.floor(points.min(axis=0) - width_px),
+        np.ceil(points.max(axis=0) + width_px),
+    ]
+    low, high = np.clip(extremes, 0, image.shape[1::-1]).astype(int)
+    if (low == high).any():
+        return
+    region = image[low[1] : high[1], low[0] : high[0]]
+    coverage = _draw_coverage(pieces, low, high, width_px, opacity)
+    size = region.shape[1::-1]
+    share = cv2.resize(coverage, size, interpolation=cv2.INTER_AREA)[..., None]
+    share = share / np.float32(255)
+    target = np.array(colour, np.float32)
+    region[:] = np.rint(region + share * (target - region))
 
 
 def _draw_coverage(

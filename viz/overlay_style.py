@@ -99,11 +99,7 @@ _FILE = files("viz") / "overlay.json"
 _TABLE = json.loads(_FILE.read_text(encoding="utf-8"))
 
 
-def _read_halos() -> dict[str | None, Colour]:
-    return {name: tuple(colour) for name, colour in _TABLE["halos"].items()}
-
-
-HALOS = _read_halos()
+HALOS: dict[str, Colour] = {name: tuple(colour) for name, colour in _TABLE["halos"].items()}
 HALO_WIDER_PX: float = _TABLE["halo_wider_px"]
 HALO_OPACITY: float = _TABLE["halo_opacity"]
 DOT_WIDER_PX: float = _TABLE["dot_wider_px"]

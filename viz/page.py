@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from importlib.resources import files
@@ -33,6 +32,7 @@ from viz.page_data import (
 from viz.part_data import moments_data, part_data, series_data
 from viz.progress import Report, report_nothing
 from viz.replay import compute_body_poses, open_replay_env, view_decisions
+from viz.server import dump_json
 from viz.whiskers import compute_whiskers, is_ensemble, load_planned_arrays
 
 _WEB = files("viz") / "web"
@@ -215,7 +215,7 @@ def render_page(
     """
     packed = ""
     if inlined is not None:
-        compressed = gzip.compress(_to_json(inlined), mtime=0)
+        compressed = gzip.compress(dump_json(inlined).encode(), mtime=0)
         packed = base64.b64encode(compressed).decode("ascii")
     template = jinja2.Template(_read_web_file("page.html.j2"))
     return template.render(
@@ -239,9 +239,3 @@ def _read_web_file(name: str) -> str:
             got=error.strerror or str(error),
             hint="Install Whisker again; in a clone, `git checkout -- viz/web` restores it.",
         ) from error
-
-
-def _to_json(content: Mapping) -> bytes:
-    """Return strict JSON. A nan raises: undefined values must be None before."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return text.encode()

@@ -12,9 +12,11 @@ import numpy as np
 from eval.branches import Branch, BranchRow
 from eval.episode_arrays import EpisodeArrays
 from eval.episode_row import EpisodeRow
+from eval.run import Run
 from eval.run_description import RunDescription
 from sim.capabilities import Drawable, provides
 from sim.env import Env
+from sim.errors import WhiskerError
 from sim.scene_geometry import Mesh, Shape
 from sim.spec import EnvSpec
 
@@ -39,6 +41,11 @@ def encode_array(array: np.ndarray) -> dict:
     }
 
 
+def encode_arrays(**arrays: np.ndarray) -> dict:
+    """Encode arrays by name."""
+    return {name: encode_array(array) for name, array in arrays.items()}
+
+
 def scene_data(env: Env) -> dict:
     """Return the shapes of an environment's scene, or the reason why it cannot be drawn."""
     if not provides(env, Drawable):
@@ -48,7 +55,7 @@ def scene_data(env: Env) -> dict:
         return {"bodies": ["world"], "meshes": [], "shapes": [], "why_empty": why}
     geometry = env.geometry()
     return {
-        "bodies": list(geometry.body_names),
+        "bodies": geometry.body_names,
         "meshes": [_mesh_data(mesh) for mesh in geometry.meshes],
         "shapes": [_shape_data(shape) for shape in geometry.shapes],
     }
@@ -106,6 +113,33 @@ def row_key(row: EpisodeRow) -> str:
 def parent_key(row: BranchRow) -> str:
     """Return the page's key of the episode or branch that a branch left."""
     return episode_key(row.task, row.episode_index, row.branch.of)
+
+
+def find_by_key(run: Run, key: str) -> EpisodeRow:
+    """Return the row of an episode, or of a branch that was kept.
+
+    Raises:
+        WhiskerError: there is none.
+    """
+    rows = {row_key(row): row for row in (*run.rows, *run.branches)}
+    if key not in rows:
+        subject = f"episode {key!r} of {str(run.path)!r}"
+        raise WhiskerError(subject, expected="one that was run")
+    return rows[key]
+
+
+def find_owner(
+    run: Run,
+    row: EpisodeRow,
+    prediction: int,
+) -> EpisodeRow:
+    """Return the row of the episode or branch that made a prediction.
+
+    A branch inherits its first predictions from the episode that it left.
+    """
+    while isinstance(row, BranchRow) and prediction < row.branch.at_prediction:
+        row = find_by_key(run, parent_key(row))
+    return row
 
 
 def episode_key(
@@ -196,21 +230,21 @@ def header_data(
         "task": spec.task,
         "instruction": instruction,
         "goals": [goal.name for goal in spec.goals],
-        "stages": list(stages),
+        "stages": stages,
         "control_dt_s": spec.control_dt_s,
         "n_action_steps": description.resolved.n_action_steps,
         "intermediate_plans": description.policy.intermediate_plans,
         "cameras_seen": bool(description.policy.image_sizes),
         "cameras": cameras,
         "state": {
-            "names": list(spec.state_names),
-            "units": list(spec.state_units),
+            "names": spec.state_names,
+            "units": spec.state_units,
         },
         "action": {
-            "names": list(action.names),
-            "units": list(action.units),
-            "low": list(action.low),
-            "high": list(action.high),
+            "names": action.names,
+            "units": action.units,
+            "low": action.low,
+            "high": action.high,
         },
         "view": _first_view(positions),
     }

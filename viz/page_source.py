@@ -33,7 +33,11 @@ class PageSource(Protocol):
             WhiskerError: there is no such prediction, or it cannot be read.
         """
 
-    def images(self, key: str, prediction: int) -> dict:
+    def images(
+        self,
+        key: str,
+        prediction: int,
+    ) -> dict:
         """Return the cameras' images at a prediction, if the episode came without them.
 
         Raises:

@@ -11,8 +11,8 @@ from jaxtyping import Float32
 
 from eval.episode_arrays import EpisodeArrays
 from eval.series import RecordedSeries
-from viz.image_encoding import BUDGET_BYTES, ImageEncoding, choose_encoding
-from viz.page_data import encode_array
+from viz.image_encoding import ImageEncoding, choose_encoding
+from viz.page_data import encode_array, encode_arrays
 from viz.replay import CameraView, DecisionView
 
 
@@ -32,16 +32,16 @@ def moments_data(
     distances_m = arrays.goal_distance_m
     if positions is None:
         positions = np.full((n_moments, 3), np.nan)
-    return {
-        "body_pose": encode_array(body_pose),
-        "state": encode_array(arrays.state),
-        "action": encode_array(arrays.action),
-        "ee": encode_array(arrays.ee_pos_world),
-        "object": encode_array(positions),
-        "object_height": encode_array(undefined if heights_m is None else heights_m),
-        "goal_distance": encode_array(undefined if distances_m is None else distances_m),
-        "progress": encode_array(arrays.progress),
-    }
+    return encode_arrays(
+        body_pose=body_pose,
+        state=arrays.state,
+        action=arrays.action,
+        ee=arrays.ee_pos_world,
+        object=positions,
+        object_height=undefined if heights_m is None else heights_m,
+        goal_distance=undefined if distances_m is None else distances_m,
+        progress=arrays.progress,
+    )
 
 
 def series_data(
@@ -75,15 +75,13 @@ def series_data(
 def decision_data(decision: DecisionView, encoding: ImageEncoding) -> dict:
     """Return a decision with its paths and images."""
     cameras = {name: camera_data(view, encoding) for name, view in decision.cameras.items()}
-    intermediate_paths = decision.intermediate_path_world
+    paths = decision.intermediate_path_world
     return {
         "step": decision.step,
         "n_executed": decision.n_executed,
         "chunk": encode_array(decision.chunk),
         "path": encode_array(decision.path_world),
-        "intermediate_plans": None
-        if intermediate_paths is None
-        else encode_array(intermediate_paths),
+        "intermediate_plans": None if paths is None else encode_array(paths),
         "cameras": cameras,
     }
 
@@ -108,8 +106,8 @@ def part_data(
     moments: dict,
     series: list[dict],
     decisions: Sequence[DecisionView],
-    inherited: Sequence[dict] = (),
-    budget_bytes: int = BUDGET_BYTES,
+    inherited: Sequence[dict],
+    budget_bytes: int,
 ) -> dict:
     """Return an episode as one part.
 

@@ -5,7 +5,7 @@ never 0.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
@@ -95,11 +95,12 @@ def summarise_episode(
     predictions: Sequence[PlanQuality],
 ) -> EpisodeQuality:
     """Return an episode's numbers, from those of its predictions and from the path taken."""
-    columns = {name: _list_defined(predictions, name) for name in AVERAGED}
+    columns = {}
     means = {}
-    for name, values in columns.items():
-        mean = fmean(values) if values else None
-        means[name] = Mean(mean, len(values))
+    for name in AVERAGED:
+        values = _drop_undefined(getattr(prediction, name) for prediction in predictions)
+        columns[name] = values
+        means[name] = Mean(fmean(values) if values else None, len(values))
     taken = arrays.ee_pos_world
     return EpisodeQuality(
         task=row.task,
@@ -116,11 +117,7 @@ def summarise_episode(
     )
 
 
-def _list_defined(
-    predictions: Sequence[PlanQuality],
-    name: str,
-) -> list[float]:
-    values = [getattr(prediction, name) for prediction in predictions]
+def _drop_undefined(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
@@ -230,23 +227,21 @@ def print_plan_quality(console: Console, episodes: Sequence[EpisodeQuality]) -> 
 
     The table fits 80 columns.
     """
-    shown = [column for column in COLUMNS if _list_values(episodes, column.name)]
+    shown = [column for column in COLUMNS if list_values(episodes, column.name)]
     has_tasks = len({episode.task for episode in episodes}) > 1
     table = _make_table(shown, has_tasks)
     for episode in episodes:
         cells = []
         for column in shown:
             value = get_value(episode, column.name)
-            cells.append(_format_cell(column.name, value))
+            cells.append(format_cell(column.name, value, "-"))
         table.add_row(*_name_episode(episode, has_tasks), *cells)
     table.add_section()
     medians = []
     for column in shown:
-        value = median(_list_values(episodes, column.name))
-        medians.append(_format_cell(column.name, value))
-    names = ["median", "", ""]
-    if has_tasks:
-        names.insert(0, "")
+        value = median(list_values(episodes, column.name))
+        medians.append(format_cell(column.name, value, "-"))
+    names = ["", "median", "", ""] if has_tasks else ["median", "", ""]
     table.add_row(*names, *medians, style="bold")
     console.print(table)
     console.print("Lengths in cm, means over the episode's predictions:")
@@ -282,18 +277,19 @@ def get_value(episode: EpisodeQuality, name: str) -> float | None:
     return episode.means[name].value
 
 
-def _list_values(
-    episodes: Sequence[EpisodeQuality],
+def list_values(episodes: Sequence[EpisodeQuality], name: str) -> list[float]:
+    """Return the defined numbers of a column of `COLUMNS`."""
+    return _drop_undefined(get_value(episode, name) for episode in episodes)
+
+
+def format_cell(
     name: str,
-) -> list[float]:
-    values = [get_value(episode, name) for episode in episodes]
-    return [value for value in values if value is not None]
-
-
-def _format_cell(name: str, value: float | None) -> str:
+    value: float | None,
+    undefined: str,
+) -> str:
     """Return a length in cm, and any other number as it is."""
     if value is None:
-        return "-"
+        return undefined
     if name.endswith("_m"):
         value = 100 * value
     return f"{value:.1f}"

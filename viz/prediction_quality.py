@@ -92,47 +92,47 @@ def _assess(
     horizon = len(path) - 1
     middle = -(-horizon // 2)
     taken = arrays.ee_pos_world[step + 1 : step + 1 + horizon]
-    deviations_m = compute_distances(path[1 : len(taken) + 1], taken)
-    to_object_m = None
+    deviations_m = to_object_m = to_goal_m = np.array([np.nan])
+    if len(taken):
+        deviations_m = compute_distances(path[1 : len(taken) + 1], taken)
     if arrays.object_pos_world is not None:
         to_object_m = compute_distances(path, arrays.object_pos_world[step])
-    to_goal_m = None
     if goal_xy is not None:
-        to_goal_m = compute_distances(path[-1:, :2], goal_xy)[0]
-    return PlanQuality(
-        step=step,
-        path_length_m=finite_or_none(compute_length(path)),
-        displacement_m=finite_or_none(compute_length(path[[0, -1]])),
-        smoothness=finite_or_none(compute_log_dimensionless_jerk(path)),
-        deviation_mean_m=finite_or_none(deviations_m.mean()) if len(taken) else None,
-        deviation_max_m=finite_or_none(deviations_m.max()) if len(taken) else None,
-        n_compared=len(taken),
-        bundle_half_m=finite_or_none(compute_spread(bundle[:, middle])),
-        bundle_end_m=finite_or_none(compute_spread(bundle[:, -1])),
-        end_to_object_m=None if to_object_m is None else finite_or_none(to_object_m[-1]),
-        nearest_to_object_m=None if to_object_m is None else finite_or_none(to_object_m.min()),
-        end_to_goal_m=None if to_goal_m is None else finite_or_none(to_goal_m),
-        change_m=_compute_change(whiskers, prediction),
-    )
+        to_goal_m = compute_distances(path[-1:, :2], goal_xy)
+    numbers = {
+        "path_length_m": compute_length(path),
+        "displacement_m": compute_length(path[[0, -1]]),
+        "smoothness": compute_log_dimensionless_jerk(path),
+        "deviation_mean_m": deviations_m.mean(),
+        "deviation_max_m": deviations_m.max(),
+        "bundle_half_m": compute_spread(bundle[:, middle]),
+        "bundle_end_m": compute_spread(bundle[:, -1]),
+        "end_to_object_m": to_object_m[-1],
+        "nearest_to_object_m": to_object_m.min(),
+        "end_to_goal_m": to_goal_m[0],
+        "change_m": _compute_change(whiskers, prediction),
+    }
+    defined = {name: finite_or_none(number) for name, number in numbers.items()}
+    return PlanQuality(step=step, n_compared=len(taken), **defined)
 
 
-def _compute_change(whiskers: Whiskers, prediction: int) -> float | None:
-    """Return `PlanQuality.change_m`.
+def _compute_change(whiskers: Whiskers, prediction: int) -> float:
+    """Return `PlanQuality.change_m`; nan if there is none.
 
     The step of the prediction itself is left out: if the previous plan was followed, both whiskers
     are at the robot's position there.
     """
     if prediction == 0:
-        return None
+        return np.nan
     previous_step, step = whiskers.prediction_step[prediction - 1 : prediction + 1]
     n_since = int(step - previous_step)
     previous = whiskers.path_world[prediction - 1, 0, n_since + 1 :]
     path = whiskers.path_world[prediction, 0, 1:]
     n_shared = min(len(previous), len(path))
     if n_shared == 0:
-        return None
+        return np.nan
     distances_m = compute_distances(previous[:n_shared], path[:n_shared])
-    return finite_or_none(distances_m.mean())
+    return distances_m.mean()
 
 
 def finite_or_none(value: float | np.floating) -> float | None:

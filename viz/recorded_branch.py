@@ -1,12 +1,13 @@
 """Starts branches off recorded episodes, from the exact state that the run folder has."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from eval.branches import Branch, BranchRow, Overrides
+from eval.branches import BranchRow, Overrides
 from eval.drivers import continue_episode
 from eval.episode_arrays import ReplayableArrays
 from eval.episode_row import EpisodeRow
@@ -19,22 +20,25 @@ from sim.env import StepResult
 from sim.errors import WhiskerError
 from sim.wrapper import EnvWrapper
 from viz.goal_measures import add_measures
-from viz.live_episode import LiveContext, LiveEpisode, continue_with
+from viz.live_episode import LiveContext, LiveEpisode, continue_with, make_branch
 from viz.page_data import branch_header, recorded_header, row_key
 from viz.part_data import moments_data, outline_data
-from viz.replay import read_body_poses
+from viz.replay import read_body_poses, row_of
 from viz.whiskers import load_planned_arrays
 
-# These arrays have one row per prediction or per control step. All others have one per moment.
-_EVERY_PREDICTION = (
-    "prediction_step",
-    "chunk",
-    "snapshot",
-    "n_executed",
-    "alternative_chunk",
-    "intermediate_chunk",
-)
-_EVERY_STEP = ("action", "clipped", "ik_error_m", "closes_gripper")
+# Array → what it has one row of. All others have one per moment.
+_AXES = {
+    "prediction_step": "prediction",
+    "chunk": "prediction",
+    "snapshot": "prediction",
+    "n_executed": "prediction",
+    "alternative_chunk": "prediction",
+    "intermediate_chunk": "prediction",
+    "action": "step",
+    "clipped": "step",
+    "ik_error_m": "step",
+    "closes_gripper": "step",
+}
 
 
 def branch_off(
@@ -63,8 +67,10 @@ def branch_off(
     step = int(arrays.prediction_step[prediction])
     memory = _recover_memory(context, row, arrays, prediction)
     past = _cut(arrays, step, prediction)
-    recorder, poses = _record_again(context.env, row.episode_index, past)
-    left = _make_branch(row, step, prediction, overrides, number)
+    decisions = _decisions(past)
+    recorder, poses = _record_again(context.env, row.episode_index, past, decisions)
+    parent = row.branch if isinstance(row, BranchRow) else None
+    left = make_branch(parent, step, prediction, overrides, number)
     parent_header = recorded_header(run.description, context.env.spec, row, arrays)
     header = branch_header(parent_header, left, row_key(row))
     start = RolloutState(step, prediction, memory)
@@ -82,32 +88,20 @@ def branch_off(
         n_inherited=prediction,
         header=header,
         parts=parts,
-        decisions=_decisions(past),
+        decisions=decisions,
         n_parts_before=[0] * prediction,
         snapshot=arrays.snapshot[prediction],
     )
 
 
-def _make_branch(
-    row: EpisodeRow,
-    step: int,
-    prediction: int,
-    overrides: Overrides,
-    number: int,
-) -> Branch:
-    if isinstance(row, BranchRow):
-        parent_number = row.branch.number
-        total = overrides.after(row.branch.overrides)
-    else:
-        parent_number = None
-        total = overrides.after(Overrides())
-    return Branch(number, parent_number, step, prediction, total, changes=str(overrides))
-
-
 class _RecordedEnv(EnvWrapper):
     """Replays the recorded states of an episode, whatever actions it receives."""
 
-    def __init__(self, env: Snapshots, arrays: ReplayableArrays) -> None:
+    def __init__(
+        self,
+        env: Snapshots,
+        arrays: ReplayableArrays,
+    ) -> None:
         super().__init__(env)
         self._restore = env.restore
         self._snapshots = arrays.step_snapshot
@@ -158,18 +152,11 @@ def _cut(
     n_predictions: int,
 ) -> ReplayableArrays:
     """Return what was recorded before a decision, without the decision."""
-    n_moments = n_steps + 1
+    n_rows = {"prediction": n_predictions, "step": n_steps, "moment": n_steps + 1}
     past: dict[str, Any] = {}
     for name, array in vars(arrays).items():
-        if not isinstance(array, np.ndarray):
-            continue
-        if name in _EVERY_PREDICTION:
-            past[name] = array[:n_predictions]
-        elif name in _EVERY_STEP:
-            past[name] = array[:n_steps]
-        else:
-            past[name] = array[:n_moments]
-    n_rows = {"prediction": n_predictions, "step": n_steps, "moment": n_moments}
+        if isinstance(array, np.ndarray):
+            past[name] = array[: n_rows[_AXES.get(name, "moment")]]
     series = {}
     for name, recorded in arrays.series.items():
         values = recorded.values[: n_rows[recorded.series.axis]]
@@ -178,46 +165,39 @@ def _cut(
 
 
 def _record_again(
-    env: Snapshots, episode_index: int, past: ReplayableArrays
+    env: Snapshots,
+    episode_index: int,
+    past: ReplayableArrays,
+    decisions: Sequence[Decision],
 ) -> tuple[EpisodeRecorder, np.ndarray]:
     """Return a recorder that has recorded the past, and all body poses at each moment of it."""
     recorder = EpisodeRecorder()
     recorder.start(env, episode_index)
-    prediction_of = {int(step): index for index, step in enumerate(past.prediction_step)}
+    decision_at = {decision.step: decision for decision in decisions}
     poses = []
     for step, snapshot in enumerate(past.step_snapshot):
         env.restore(snapshot)
         poses.append(read_body_poses(env))
         if step:
-            result = _recorded_result(env, past, step - 1)
+            ik_error_m = float(past.ik_error_m[step - 1])
+            result = StepResult(
+                env.progress(),
+                success=False,
+                clipped=bool(past.clipped[step - 1]),
+                ik_error_m=None if np.isnan(ik_error_m) else ik_error_m,
+            )
             recorder.record_step(past.action[step - 1], result)
-        if step in prediction_of:
-            index = prediction_of[step]
+        if step in decision_at:
+            decision = decision_at[step]
             recorder.record_decision(
                 step,
-                past.snapshot[index],
-                past.chunk[index],
-                _row_of(past.alternative_chunk, index),
-                _row_of(past.intermediate_chunk, index),
+                decision.snapshot,
+                decision.plan,
+                decision.alternatives,
+                decision.intermediate_plans,
             )
     recorder.adopt_series(past.series)
     return recorder, np.stack(poses)
-
-
-def _recorded_result(
-    env: Snapshots,
-    past: ReplayableArrays,
-    step: int,
-) -> StepResult:
-    """Return the result of a recorded step, in an environment that is in the state after it."""
-    clipped = bool(past.clipped[step])
-    ik_error_m = float(past.ik_error_m[step])
-    return StepResult(
-        env.progress(),
-        success=False,
-        clipped=clipped,
-        ik_error_m=None if np.isnan(ik_error_m) else ik_error_m,
-    )
 
 
 def _decisions(past: ReplayableArrays) -> list[Decision]:
@@ -230,15 +210,8 @@ def _decisions(past: ReplayableArrays) -> list[Decision]:
             make_memory(),
             past.snapshot[index],
             past.chunk[index],
-            _row_of(past.alternative_chunk, index),
-            _row_of(past.intermediate_chunk, index),
+            row_of(past.alternative_chunk, index),
+            row_of(past.intermediate_chunk, index),
         )
         decisions.append(decision)
     return decisions
-
-
-def _row_of(
-    array: np.ndarray | None,
-    index: int,
-) -> np.ndarray | None:
-    return None if array is None else array[index]

@@ -127,12 +127,17 @@ def override_as_recorded(
     return require(override, Snapshots, "whiskers")
 
 
+def row_of(array: np.ndarray | None, index: int) -> np.ndarray | None:
+    """Return a row of an array that may not have been recorded."""
+    return None if array is None else array[index]
+
+
 def view_decisions(
     env: Snapshots,
     row: EpisodeRow,
     arrays: ReplayableArrays,
     whiskers: Whiskers,
-    report: Report = report_nothing,
+    report: Report,
 ) -> Iterator[DecisionView]:
     """Yield every prediction of an episode. A branch yields only those that it did not inherit.
 
@@ -149,15 +154,12 @@ def view_decisions(
     for nth in range(n_own):
         report("rendering image", nth * n_cameras + 1, n_own * n_cameras)
         index = first + nth
-        intermediate_paths = None
-        if whiskers.intermediate_path_world is not None:
-            intermediate_paths = whiskers.intermediate_path_world[index]
         observed_env = override_as_recorded(env, row, index)
         yield DecisionView(
             step=int(arrays.prediction_step[index]),
             n_executed=int(arrays.n_executed[index]),
             chunk=arrays.chunk[index],
             path_world=whiskers.path_world[index],
-            intermediate_path_world=intermediate_paths,
+            intermediate_path_world=row_of(whiskers.intermediate_path_world, index),
             cameras=render_views(observed_env, arrays.snapshot[index]),
         )

@@ -1,9 +1,8 @@
 """Drives branches of a recorded run, whose policy is loaded when the first branch is asked for."""
 
-from collections.abc import Callable
 from contextlib import closing
 
-from eval.branches import BranchFolder, BranchRow, Overrides
+from eval.branches import BranchFolder, Overrides
 from eval.config import EvalConfig
 from eval.episode_row import EpisodeRow
 from eval.evaluation import set_up
@@ -16,23 +15,29 @@ from sim.errors import WhiskerError
 from sim.flags import replace_flags
 from sim.process import EnvProcessError
 from viz.branch_command import parse_branch, read_integer
-from viz.driver import Driver
+from viz.driver import Driver, Task
 from viz.event_board import EventBoard
-from viz.live_episode import LiveContext, LiveEpisode
-from viz.page_data import episode_key, row_key
+from viz.live_episode import LiveContext
+from viz.page_data import find_by_key, find_owner, row_key
 from viz.recorded_branch import branch_off
 
 
 class RunBranches(Driver):
     """Drives branches of a run's episodes in a copy of its world, and keeps those that end."""
 
-    def __init__(self, board: EventBoard, run: Run) -> None:
+    runs_branches = True
+
+    def __init__(
+        self,
+        board: EventBoard,
+        run: Run,
+    ) -> None:
         """Make the driver. It loads nothing before the first branch."""
         super().__init__(board)
         self._run = run
         self._context: LiveContext | None = None
 
-    def parse(self, command: dict) -> Callable[[int], None]:
+    def parse(self, command: dict) -> Task:
         key = command.get("key", "")
         needs_episode = command.get("command") not in ("pause", "branch")
         if needs_episode and key not in self.episodes:
@@ -44,37 +49,25 @@ class RunBranches(Driver):
             )
         return super().parse(command)
 
-    def parse_branch(self, command: dict, key: str) -> Callable[[int], None]:
+    def parse_branch(
+        self,
+        command: dict,
+        key: str,
+    ) -> Task:
         key = self.owner_of(key, read_integer(command, "prediction"))
         if key in self.episodes:
             return super().parse_branch(command, key)
-        row = self._find_row(key)
+        row = find_by_key(self._run, key)
         policy = self._run.description.policy
         prediction, overrides = parse_branch(
             command, policy, list(policy.image_sizes), row.n_predictions
         )
-        # Before it was left, a branch is the episode that it left.
-        while isinstance(row, BranchRow) and prediction < row.branch.at_prediction:
-            row = self._find_row(episode_key(row.task, row.episode_index, row.branch.of))
-        return lambda number: self._begin_recorded(row, prediction, overrides, number)
-
-    def begin(self, branch: LiveEpisode, number: int) -> None:
-        """Run a branch to its end, unless there is another command before."""
-        self.add(branch)
-        self.advance(branch, lambda event: False, number)
+        owner = find_owner(self._run, row, prediction)
+        return lambda number: self._begin_recorded(owner, prediction, overrides, number)
 
     def rest(self) -> None:
         """Free policy and environment once the branch under way has ended or is paused."""
-        self.later(self._leave_context)
-
-    def _find_row(self, key: str) -> EpisodeRow:
-        """Return the row of an episode, or of a branch that was kept."""
-        rows = {row_key(row): row for row in [*self._run.rows, *self._run.branches]}
-        if key not in rows:
-            raise WhiskerError(
-                f"episode {key!r} of {str(self._run.path)!r}", expected="one that was run"
-            )
-        return rows[key]
+        self._worker.submit(self._leave_context)
 
     # What follows runs in the thread of the environment.
 

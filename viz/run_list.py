@@ -1,8 +1,6 @@
 """Lists the runs in a folder for the viewer, and opens each as the source of its own pages."""
 
-import shlex
 from contextlib import suppress
-from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from threading import Lock
@@ -14,22 +12,14 @@ from eval.run_description import RUN_FILE, RunDescription
 from eval.run_folders import find_run_folders
 from eval.run_name import name_policy_in_folder
 from eval.statistics import summarise
-from sim.command_words import RUN
 from sim.errors import WhiskerError
 from viz.report.cli import REPORT_FILE
+from viz.report.wording import format_command
 from viz.run_report import has_report, read_report, report_command
 from viz.run_source import RunSource
 
 # Time of the last change and size of each file that an entry was made from.
 type _Stamp = tuple[tuple[int, int] | None, ...]
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Holds the list's entry of a run, and the state of the files that it was made from."""
-
-    stamp: _Stamp
-    content: dict
 
 
 class RunList:
@@ -45,7 +35,8 @@ class RunList:
     ) -> None:
         self._folder = folder
         self._show_intermediate = show_intermediate
-        self._entries: dict[Path, _Entry] = {}
+        # The state of its files when the list's entry of a run was made, and that entry.
+        self._entries: dict[Path, tuple[_Stamp, dict]] = {}
         self._sources: dict[str, RunSource] = {}
         self._latest: RunSource | None = None
         self._lock = Lock()
@@ -71,12 +62,12 @@ class RunList:
         for name, remark in sorted(remarks.items()):
             sorted_remarks.append({"name": name, "remark": remark})
         folder = str(self._folder)
-        first_command = f"{RUN} eval --policy act --episodes 30 --run-dir {shlex.quote(folder)}"
+        first_run = ("eval", "--policy", "act", "--episodes", "30", "--run-dir", folder)
         return {
             "folder": folder,
             "runs": runs,
             "remarks": sorted_remarks,
-            "first_command": first_command,
+            "first_command": format_command(*first_run),
         }
 
     def open(self, run: str) -> RunSource:
@@ -125,11 +116,11 @@ class RunList:
         """Return the entry of a run, which is made again only if its files have changed."""
         names = (RUN_FILE, ROWS_FILE, REPORT_FILE)
         stamp = tuple(_stamp_of(path / name) for name in names)
-        entry = self._entries.get(path)
-        if entry is None or entry.stamp != stamp:
-            entry = _Entry(stamp, describe_in_list(Run.open(path)))
-            self._entries[path] = entry
-        return entry.content
+        made_from, entry = self._entries.get(path, (None, {}))
+        if made_from != stamp:
+            entry = describe_in_list(Run.open(path))
+            self._entries[path] = (stamp, entry)
+        return entry
 
 
 def describe_in_list(run: Run) -> dict:
@@ -164,7 +155,7 @@ def describe_in_list(run: Run) -> dict:
         "old_rules": description.old_rules,
         "has_report": has_report(run.path),
         "report_command": report_command(run.path),
-        "resume_command": f"{RUN} eval --resume {shlex.quote(str(run.path))}",
+        "resume_command": format_command("eval", "--resume", run.path),
     }
 
 

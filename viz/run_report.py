@@ -1,11 +1,10 @@
 """Finds and reads the report in a run folder."""
 
-import shlex
 from pathlib import Path
 
-from sim.command_words import RUN
 from sim.errors import WhiskerError
 from viz.report.cli import REPORT_FILE
+from viz.report.wording import format_command
 
 
 def has_report(run: Path) -> bool:
@@ -33,4 +32,4 @@ def read_report(run: Path) -> bytes:
 
 def report_command(run: Path) -> str:
     """Return the command that writes the report of a run."""
-    return f"{RUN} eval-report {shlex.quote(str(run))}"
+    return format_command("eval-report", run)

@@ -6,7 +6,6 @@ from contextlib import ExitStack, closing, suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from eval.branches import BranchRow
 from eval.episode_row import EpisodeRow
 from eval.run import Run
 from sim.capabilities import Snapshots
@@ -14,7 +13,7 @@ from sim.errors import WhiskerError
 from sim.registry import family_of
 from viz.event_board import EventBoard, Events
 from viz.page import choose_first, page_data
-from viz.page_data import parent_key, row_data, row_key, scene_data
+from viz.page_data import find_by_key, find_owner, row_data, row_key, scene_data
 from viz.replay import open_replay_env
 from viz.replayed_episode import ReplayedEpisode
 from viz.run_report import has_report, read_report
@@ -118,14 +117,22 @@ class RunSource:
         live = self._live()
         if key in live:
             return live[key].as_data()
-        row = self._row(key)
+        row = find_by_key(self._run, key)
         return self._in_worker(lambda: self._outline_of(row))
 
-    def plan(self, key: str, prediction: int) -> dict:
+    def plan(
+        self,
+        key: str,
+        prediction: int,
+    ) -> dict:
         """Return the paths of a prediction's plans."""
         return self._ask_owner(key, prediction, lambda episode: episode.plan(prediction))
 
-    def images(self, key: str, prediction: int) -> dict:
+    def images(
+        self,
+        key: str,
+        prediction: int,
+    ) -> dict:
         """Return the cameras' images at a prediction."""
         return self._ask_owner(key, prediction, lambda episode: episode.images(prediction))
 
@@ -173,33 +180,19 @@ class RunSource:
         """Return the branches that began since the page was opened, by key."""
         return {} if self._branches is None else dict(self._branches.episodes)
 
-    def _row(self, key: str) -> EpisodeRow:
-        rows: dict[str, EpisodeRow] = {}
-        for row in (*self._run.rows, *self._run.branches):
-            rows[row_key(row)] = row
-        if key not in rows:
-            subject = f"episode {key!r} of {str(self._run.path)!r}"
-            raise WhiskerError(subject, expected="one that was run")
-        return rows[key]
-
     def _ask_owner(
         self,
         key: str,
         prediction: int,
         ask: "Callable[[_Episode], dict]",
     ) -> dict:
-        """Call `ask` with the episode or branch that made a prediction.
-
-        A branch inherits its first predictions from the episode that it left.
-        """
+        """Call `ask` with the episode or branch that made a prediction."""
         if self._branches is not None:
             key = self._branches.owner_of(key, prediction)
         live = self._live()
         if key in live:
             return ask(live[key])
-        row = self._row(key)
-        while isinstance(row, BranchRow) and prediction < row.branch.at_prediction:
-            row = self._row(parent_key(row))
+        row = find_owner(self._run, find_by_key(self._run, key), prediction)
         return self._in_worker(lambda: ask(self._episode_of(row)))
 
     def _in_worker(self, make: Callable[[], dict]) -> dict:
@@ -242,19 +235,20 @@ class RunSource:
         return self._scenes[task]
 
     def _outline_of(self, row: EpisodeRow) -> dict:
-        def make() -> dict:
-            return self._episode_of(row).outline(self._board.count)
-
-        return _get_or_make(self._outlines, row_key(row), make)
+        return _get_or_make(
+            self._outlines,
+            row_key(row),
+            lambda: self._episode_of(row).outline(self._board.count),
+        )
 
     def _episode_of(self, row: EpisodeRow) -> ReplayedEpisode:
         """Return an episode in the environment that is open now."""
         env = self._env_of(row.task)
-
-        def load() -> ReplayedEpisode:
-            return ReplayedEpisode.load(env, self._run, row)
-
-        return _get_or_make(self._replayed, row_key(row), load)
+        return _get_or_make(
+            self._replayed,
+            row_key(row),
+            lambda: ReplayedEpisode.load(env, self._run, row),
+        )
 
     def _env_of(self, task: str) -> Snapshots:
         """Return the environment of a task. Only one is open, since one of LIBERO takes 2 GB."""

@@ -85,7 +85,11 @@ def _add_mesh(
     added.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
 
 
-def _add_shape(body, shape: Shape, geometry: SceneGeometry) -> None:
+def _add_shape(
+    body,
+    shape: Shape,
+    geometry: SceneGeometry,
+) -> None:
     rgba = shape.rgba.astype(float)
     geom = body.add_geom(
         type=_TYPES[shape.kind],

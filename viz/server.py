@@ -5,6 +5,7 @@ import hmac
 import json
 import secrets
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +32,8 @@ _HTML = "text/html; charset=utf-8"
 _NOT_A_COMMAND = {"error": "a command is a short JSON object"}
 _WRONG_TOKEN = "The request has no token, or that of another server."
 
-type _Query = dict[str, str]
+# The first value of each field of the query; "" for other fields.
+type _Query = defaultdict[str, str]
 
 
 class ViewerServer(ThreadingHTTPServer):
@@ -72,7 +74,11 @@ class ViewerServer(ThreadingHTTPServer):
         """Close the port."""
         self.server_close()
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(
+        self,
+        request: object,
+        client_address: object,
+    ) -> None:
         """Ignore pages that were closed during an answer, and print any other error."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
@@ -104,8 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(_WRONG_TOKEN)
         elif path == "/api/events":
             self._stream(query)
+        elif path == "/api/runs":
+            self._answer(lambda: self.runs().listing())
         elif path in _ANSWERS:
-            self._answer(lambda: _ANSWERS[path](self, query))
+            self._answer(lambda: _ANSWERS[path](self.source_of(query), query))
         else:
             self._send_json(HTTPStatus.NOT_FOUND, {"error": f"no {path} here"})
 
@@ -139,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the source of the run that the request names, or of the only run."""
         source = self.server.source
         if isinstance(source, RunSources):
-            return source.open(query.get("run", ""))
+            return source.open(query["run"])
         return source
 
     def runs(self) -> RunSources:
@@ -148,18 +156,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise WhiskerError("the list of runs", expected="a folder of runs", got="a single run")
         return self.server.source
 
-    def further_rows(self, query: _Query) -> dict:
-        """Return the rows that the page does not have yet."""
-        source = self.source_of(query)
-        n_known = query.get("after", "")
-        if not isinstance(source, GrowingSource) or not n_known.isdecimal():
-            raise WhiskerError(
-                "further rows", expected="a recorded run, and the number of known rows"
-            )
-        return source.rows(int(n_known))
-
-    def _send_html(self, path: str, query: _Query) -> None:
-        if not self._is_allowed(query.get("token", "")):
+    def _send_html(
+        self,
+        path: str,
+        query: _Query,
+    ) -> None:
+        if not self._is_allowed(query["token"]):
             self._refuse("The link needs its token: open the one that `whiskers` printed.")
         elif path == "/report":
             self._send_report(query)
@@ -170,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         source = self.server.source
         if isinstance(source, ReportedSource):
             return source.report()
-        return self.runs().report(query.get("run", ""))
+        return self.runs().report(query["run"])
 
     def _send_report(self, query: _Query) -> None:
         """Send a run's report. Anyone may have written it, so it must not ask this server."""
@@ -181,7 +183,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, report, _HTML, _REPORT_POLICY)
 
-    def _command(self, query: _Query, body: bytes) -> dict:
+    def _command(
+        self,
+        query: _Query,
+        body: bytes,
+    ) -> dict:
         """Start a command, and return the empty answer, or the error that refused it."""
         try:
             command = json.loads(body)
@@ -221,7 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, message: str) -> None:
         self._send_json(HTTPStatus.FORBIDDEN, {"error": message})
 
-    def _send_json(self, status: HTTPStatus, content: dict) -> None:
+    def _send_json(
+        self,
+        status: HTTPStatus,
+        content: dict,
+    ) -> None:
         self._send(status, dump_json(content).encode(), "application/json")
 
     def _send(
@@ -256,47 +266,34 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _parse_query(url: SplitResult) -> _Query:
-    """Return the first value of each field of the query."""
-    return {name: values[0] for name, values in parse_qs(url.query).items()}
+    fields = parse_qs(url.query).items()
+    return defaultdict(str, {name: values[0] for name, values in fields})
 
 
 def _parse_prediction(query: _Query) -> int:
     """Return the index of the prediction that a request names."""
-    text = query.get("prediction", "")
+    text = query["prediction"]
     if not text.isdecimal():
         raise WhiskerError("a prediction", expected="its index", got=repr(text))
     return int(text)
 
 
-def _find_scene(handler: _Handler, query: _Query) -> dict:
-    source = handler.source_of(query)
-    return source.scene(query.get("task", ""))
+def _find_rows(source: PageSource, query: _Query) -> dict:
+    """Return the rows that the page does not have yet."""
+    n_known = query["after"]
+    if not isinstance(source, GrowingSource) or not n_known.isdecimal():
+        raise WhiskerError("further rows", expected="a recorded run, and the number of known rows")
+    return source.rows(int(n_known))
 
 
-def _find_episode(handler: _Handler, query: _Query) -> dict:
-    source = handler.source_of(query)
-    return source.episode(query.get("key", ""))
-
-
-def _find_plan(handler: _Handler, query: _Query) -> dict:
-    source = handler.source_of(query)
-    return source.plan(query.get("key", ""), _parse_prediction(query))
-
-
-def _find_images(handler: _Handler, query: _Query) -> dict:
-    source = handler.source_of(query)
-    return source.images(query.get("key", ""), _parse_prediction(query))
-
-
-# Path → answer to a GET request.
-_ANSWERS: dict[str, Callable[[_Handler, _Query], dict]] = {
-    "/api/runs": lambda handler, query: handler.runs().listing(),
-    "/api/page": lambda handler, query: handler.source_of(query).page(),
-    "/api/rows": _Handler.further_rows,
-    "/api/scene": _find_scene,
-    "/api/episode": _find_episode,
-    "/api/plan": _find_plan,
-    "/api/images": _find_images,
+# Path → answer to a GET request about one run.
+_ANSWERS: dict[str, Callable[[PageSource, _Query], dict]] = {
+    "/api/page": lambda source, query: source.page(),
+    "/api/rows": _find_rows,
+    "/api/scene": lambda source, query: source.scene(query["task"]),
+    "/api/episode": lambda source, query: source.episode(query["key"]),
+    "/api/plan": lambda source, query: source.plan(query["key"], _parse_prediction(query)),
+    "/api/images": lambda source, query: source.images(query["key"], _parse_prediction(query)),
 }
 
 

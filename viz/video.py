@@ -51,8 +51,8 @@ def film_whiskers(
     camera: str | None = None,
     show_intermediate: bool = False,
     report: Report = report_nothing,
-) -> Path:
-    """Write one camera's view of an episode with whiskers and caption as mp4, and return its path.
+) -> None:
+    """Write one camera's view of an episode with whiskers and caption as mp4.
 
     Args:
         run: the run.
@@ -68,7 +68,6 @@ def film_whiskers(
     film = open_camera_film(run, row.task, camera, show_intermediate=show_intermediate)
     with closing(film):
         film.write_mp4(path, row, report)
-    return path
 
 
 def draw_step(
@@ -78,8 +77,8 @@ def draw_step(
     path: Path,
     camera: str | None = None,
     show_intermediate: bool = False,
-) -> Path:
-    """Write one moment of an episode with whiskers as PNG, and return its path.
+) -> None:
+    """Write one moment of an episode with whiskers as PNG.
 
     Args:
         run: the run.
@@ -95,7 +94,6 @@ def draw_step(
     film = open_camera_film(run, row.task, camera, _STILL_SIZE, show_intermediate)
     with closing(film):
         film.write_png(path, row, step)
-    return path
 
 
 def film_run(config: VideoConfig) -> list[Path]:
@@ -110,16 +108,8 @@ def film_run(config: VideoConfig) -> list[Path]:
     paths: list[Path] = []
     with terminal_bar("videos", quiet=config.quiet or not missing) as report:
 
-        def report_film(
-            what: str,
-            n_begun: int,
-            n_all: int,
-        ) -> None:
-            report(
-                f"video {len(paths) + 1} of {len(missing)}: {what}",
-                n_begun,
-                n_all,
-            )
+        def report_film(what: str, *counts: int) -> None:
+            report(f"video {len(paths) + 1} of {len(missing)}: {what}", *counts)
 
         for task, rows_of_task in groupby(missing, key=lambda row: row.task):
             film = EpisodeFilm(run, task, config.fps, trail=config.trail)

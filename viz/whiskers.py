@@ -1,7 +1,6 @@
 """Computes whiskers: the end-effector paths that the recorded plans of a run would produce."""
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,9 @@ from viz.progress import Report, report_nothing
 # newer ones.
 N_MEMBERS = 8
 
+# A number of control steps for each prediction.
+Steps = Int64[np.ndarray, " P"]
+
 
 @dataclass(frozen=True)
 class Whiskers:
@@ -35,18 +37,18 @@ class Whiskers:
     """
 
     path_world: Float64[np.ndarray, "P K H1 3"]
-    prediction_step: Int64[np.ndarray, " P"]
-    n_executed: Int64[np.ndarray, " P"]
+    prediction_step: Steps
+    n_executed: Steps
     intermediate_path_world: Float64[np.ndarray, "P D H1 3"] | None = None
-
-    def executed_path(self, prediction: int) -> Float64[np.ndarray, "moment 3"]:
-        """Return the executed part of a prediction's whisker."""
-        n_executed = self.n_executed[prediction]
-        return self.path_world[prediction, 0, : n_executed + 1]
 
     def prediction_at(self, step: int) -> int:
         """Return the index of the current prediction: the last one made at or before that step."""
-        return int(np.searchsorted(self.prediction_step, step, side="right")) - 1
+        return find_prediction(self.prediction_step, step)
+
+
+def find_prediction(prediction_step: Steps, step: int) -> int:
+    """Return the index of the last prediction made at or before a step; -1 if there is none."""
+    return int(np.searchsorted(prediction_step, step, side="right")) - 1
 
 
 def open_whisker_env(
@@ -91,10 +93,12 @@ def compute_whiskers(
         plans = arrays.chunk[:, None]
     paths = _simulate(env, arrays, plans, report)
     intermediate_paths = None
-    if arrays.intermediate_chunk is not None:
-        intermediate_plans = arrays.intermediate_chunk
+    intermediate_plans = arrays.intermediate_chunk
+    if intermediate_plans is not None:
         if ensemble:
-            intermediate_plans = _find_all_members(arrays)
+            steps = arrays.prediction_step
+            members = [find_members(intermediate_plans, steps, i) for i in range(len(steps))]
+            intermediate_plans = np.stack(members)
         intermediate_paths = _simulate(env, arrays, intermediate_plans, report)
     return Whiskers(paths, arrays.prediction_step, arrays.n_executed, intermediate_paths)
 
@@ -123,7 +127,7 @@ def is_ensemble(run: Run) -> bool:
 
 def find_members(
     intermediate_chunk: Float32[np.ndarray, "P 1 H action_dim"],
-    prediction_step: Int64[np.ndarray, " P"],
+    prediction_step: Steps,
     prediction: int,
 ) -> Float32[np.ndarray, "member H action_dim"]:
     """Return the chunks that a temporal ensemble averages at a prediction, the newest last.
@@ -144,15 +148,6 @@ def find_members(
     return members
 
 
-def _find_all_members(arrays: ReplayableArrays) -> Float32[np.ndarray, "P member H action_dim"]:
-    chunks = arrays.intermediate_chunk
-    assert chunks is not None
-    members = []
-    for prediction in range(len(chunks)):
-        members.append(find_members(chunks, arrays.prediction_step, prediction))
-    return np.stack(members)
-
-
 def _simulate(
     env: Snapshots,
     arrays: ReplayableArrays,
@@ -164,17 +159,6 @@ def _simulate(
         report("simulating the plans of prediction", len(paths) + 1, len(chunks))
         paths.append(simulate_plans(env, snapshot, plans))
     return np.stack(paths)
-
-
-def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
-    """Return the whiskers of one recorded episode. Builds its environment without cameras.
-
-    Raises:
-        WhiskerError: the episode file is missing, or has no predictions.
-    """
-    arrays = load_planned_arrays(run, row)
-    with closing(open_whisker_env(run, row.task, {})) as env:
-        return compute_whiskers(env, arrays, is_ensemble(run))
 
 
 def load_planned_arrays(

@@ -25,8 +25,7 @@ class ConcatenatedCameras(nn.Module):
         feature_map = self.backbone(all_cameras)["feature_map"]
         maps = feature_map.chunk(len(images))
         self._features = iter(maps)
-        flat = [camera_map.flatten(1) for camera_map in maps]
-        return torch.cat(flat, dim=1)
+        return torch.cat([camera_map.flatten(1) for camera_map in maps], dim=1)
 
     def forward(self, _: Tensor) -> dict[str, Tensor]:
         return {"feature_map": next(self._features)}

@@ -26,6 +26,9 @@ _N_CHANNELS = 512
 _STRIDE = 32
 
 
+type Batch = dict[str, Tensor]
+
+
 class Losses(NamedTuple):
     """Holds the losses of the actions and of the auxiliary head."""
 
@@ -43,7 +46,12 @@ class Learner(nn.Module):
 
     weighs_samples = False
 
-    def __init__(self, policy: PreTrainedPolicy, n_features: int, position_dim: int) -> None:
+    def __init__(
+        self,
+        policy: PreTrainedPolicy,
+        n_features: int,
+        position_dim: int,
+    ) -> None:
         super().__init__()
         self.policy = policy
         self.position_head = nn.Sequential(
@@ -52,7 +60,7 @@ class Learner(nn.Module):
             nn.Linear(128, position_dim),
         )
 
-    def loss(self, batch: dict[str, Tensor], weight: Tensor, positions: Tensor) -> Losses:
+    def loss(self, batch: Batch, weight: Tensor, positions: Tensor) -> Losses:
         """Return the mean losses over the samples.
 
         Args:
@@ -60,6 +68,12 @@ class Learner(nn.Module):
             weight: weight of each sample.
             positions: targets of the head, `(B, position_dim)`, standardised.
         """
+        action_loss, features = self._plan(batch, weight)
+        position_loss = (self.position_head(features) - positions).abs().mean()
+        return Losses(action_loss, position_loss)
+
+    def _plan(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of the actions, and the features that the head reads."""
         raise NotImplementedError
 
     def start_last_fifth(self) -> None:
@@ -68,9 +82,6 @@ class Learner(nn.Module):
     def export(self) -> PreTrainedPolicy:
         """Return a copy of the policy in lerobot's own form, without the head."""
         return copy.deepcopy(self.policy).eval()
-
-    def _position_loss(self, features: Tensor, positions: Tensor) -> Tensor:
-        return (self.position_head(features) - positions).abs().mean()
 
 
 class ActLearner(Learner):
@@ -84,7 +95,7 @@ class ActLearner(Learner):
 
     weighs_samples = True
 
-    def __init__(self, policy: ACTPolicy, position_dim: int = 3) -> None:
+    def __init__(self, policy: ACTPolicy, position_dim: int) -> None:
         n_features = 0
         for feature in policy.config.image_features.values():
             _, height, width = feature.shape
@@ -96,15 +107,14 @@ class ActLearner(Learner):
         backbone = policy.model.backbone.to(memory_format=torch.channels_last)
         policy.model.backbone = ConcatenatedCameras(backbone)
 
-    def loss(self, batch: dict[str, Tensor], weight: Tensor, positions: Tensor) -> Losses:
+    def _plan(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
         images = [batch[key] for key in self.policy.config.image_features]
         features = self.policy.model.backbone.prime(images)
         predicted = self.policy.model({**batch, "observation.images": images})[0]
         valid = (~batch["action_is_pad"]).unsqueeze(-1) * weight[:, None, None]
         errors = (predicted - batch["action"]).abs() * valid
         total_weight = valid.sum() * predicted.shape[-1]
-        action_loss = errors.sum() / total_weight
-        return Losses(action_loss, self._position_loss(features, positions))
+        return errors.sum() / total_weight, features
 
     def start_last_fifth(self) -> None:
         freeze_statistics(self)
@@ -127,7 +137,7 @@ class SmolVLALearner(Learner):
     instruction there, so that the head can locate the named block.
     """
 
-    def __init__(self, policy: SmolVLAPolicy, position_dim: int = 3) -> None:
+    def __init__(self, policy: SmolVLAPolicy, position_dim: int) -> None:
         vlm = policy.model.vlm_with_expert.config
         vision = vlm.vision_config
         tokens_per_side = vision.image_size // vision.patch_size // vlm.scale_factor
@@ -139,11 +149,9 @@ class SmolVLALearner(Learner):
             # the language model's head is not used at all.
             parameter.requires_grad = "lm_head" not in name
 
-    def loss(self, batch: dict[str, Tensor], weight: Tensor, positions: Tensor) -> Losses:
-        """Return the losses, with lerobot's flow matching for the actions.
-
-        lerobot's own `forward` computes the same, but waits for the GPU four times to log.
-        """
+    def _plan(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
+        # lerobot's own `forward` computes the same flow matching, but waits for the GPU four times
+        # to log.
         del weight
         policy = self.policy
         vlm = policy.model.vlm_with_expert
@@ -161,27 +169,24 @@ class SmolVLALearner(Learner):
         losses = losses[:, :, :action_dim]
         valid = (~batch["action_is_pad"]).unsqueeze(-1)
         n_valid = (valid.sum() * losses.shape[-1]).clamp_min(1)
-        action_loss = (losses * valid).sum() / n_valid
         features = outputs[0][:, : self._n_image_tokens].flatten(1)
-        return Losses(action_loss, self._position_loss(features, positions))
+        return (losses * valid).sum() / n_valid, features
 
 
 class DiffusionLearner(Learner):
     """Diffusion policy; the head reads the keypoints of all cameras at all observation steps."""
 
-    def __init__(self, policy: DiffusionPolicy, position_dim: int = 3) -> None:
+    def __init__(self, policy: DiffusionPolicy, position_dim: int) -> None:
         config = policy.config
         encoder = policy.diffusion.rgb_encoder
         n_images = config.n_obs_steps * len(config.image_features)
         super().__init__(policy, n_images * encoder.feature_dim, position_dim)
         encoder.to(memory_format=torch.channels_last)
 
-    def loss(self, batch: dict[str, Tensor], weight: Tensor, positions: Tensor) -> Losses:
-        del weight
+    def _plan(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
         with _outputs_of(self.policy.diffusion.rgb_encoder) as outputs:
             action_loss, _ = self.policy.forward(batch)
-        features = outputs[0].reshape(len(positions), -1)
-        return Losses(action_loss, self._position_loss(features, positions))
+        return action_loss, outputs[0].reshape(len(weight), -1)
 
 
 LEARNERS: dict[str, Callable[[Any, int], Learner]] = {

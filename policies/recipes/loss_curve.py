@@ -1,6 +1,7 @@
 """Record the loss of a training as rows of JSON, and draw it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 LOSS_FILE = "loss.jsonl"
@@ -25,23 +26,7 @@ class LossRecord:
         lines = [json.dumps(row) + "\n" for row in kept]
         self._path.write_text("".join(lines), encoding="utf-8")
 
-    def add(
-        self,
-        step: int,
-        samples: int,
-        action_loss: float,
-        position_loss: float,
-        learning_rate: float,
-        samples_per_s: float,
-    ) -> None:
-        row = {
-            "step": step,
-            "samples": samples,
-            "action_loss": action_loss,
-            "position_loss": position_loss,
-            "learning_rate": learning_rate,
-            "samples_per_s": round(samples_per_s, 1),
-        }
+    def add(self, row: Mapping[str, float]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -61,7 +61,11 @@ def make_config(
     )
 
 
-def make_vlm(recipe: Recipe, output: Path, instructions: Sequence[str]) -> Path | None:
+def make_vlm(
+    recipe: Recipe,
+    output: Path,
+    instructions: Sequence[str],
+) -> Path | None:
     """Write the folder of the recipe's small vision-language model, unless it exists.
 
     Return the folder; None if the recipe has no such model.
@@ -109,11 +113,13 @@ class Batches:
             to_output=preprocessor.to_output,
         )
 
-    def __call__(self, raw: dict[str, Tensor], instruction_index: Tensor) -> dict[str, Tensor]:
-        batch = {}
-        for key, value in self._preprocessor(raw).items():
-            if isinstance(value, Tensor):
-                batch[key] = value
+    def __call__(
+        self,
+        raw: dict[str, Tensor],
+        instruction_index: Tensor,
+    ) -> dict[str, Tensor]:
+        preprocessed = self._preprocessor(raw).items()
+        batch = {key: value for key, value in preprocessed if isinstance(value, Tensor)}
         for key, tokens in self._tokens.items():
             batch[key] = tokens[instruction_index]
         return batch

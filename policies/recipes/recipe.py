@@ -114,7 +114,6 @@ _SMOLVLA = Recipe(
     learning_rate=5e-4,
     n_warmup_steps=300,
     ema_decay=0.98,
-    position_loss_weight=0.5,
     reads_goal=True,
     image_jitter=0.03,
 )

@@ -56,7 +56,12 @@ class Training:
         return names
 
 
-def train(training: Training, frames: DemonstrationFrames, *, resume: bool = False) -> None:
+def train(
+    training: Training,
+    frames: DemonstrationFrames,
+    *,
+    resume: bool = False,
+) -> None:
     """Run a training, or resume one. Progress is printed once every hundred steps.
 
     Raises:
@@ -182,7 +187,14 @@ def _report(
 ) -> None:
     """Add a row to the loss record, and print it."""
     action, position = (loss.item() for loss in run.mean_losses)
-    n_samples = step * recipe.batch_size
-    record.add(step, n_samples, action, position, run.learning_rate, samples_per_s)
+    row = {
+        "step": step,
+        "samples": step * recipe.batch_size,
+        "action_loss": action,
+        "position_loss": position,
+        "learning_rate": run.learning_rate,
+        "samples_per_s": round(samples_per_s, 1),
+    }
+    record.add(row)
     losses = f"loss {action:.4f}  position {position:.4f}"
     print(f"step {step}/{recipe.n_steps}  {losses}  {samples_per_s:.0f} samples/s", flush=True)

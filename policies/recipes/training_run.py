@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -140,10 +141,8 @@ class TrainingRun:
         """Load the state that was saved after a step."""
         path = self._resume_folder / f"{step}-{self._rank}.pt"
         state = torch.load(path, map_location="cpu", weights_only=True)
-        self.learner.load_state_dict(state["learner"])
-        self.ema.load_state_dict(state["ema"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self._order.set_state(state["order"])
         torch.set_rng_state(state["draws"])
         if self._device.type == "cuda":
@@ -152,15 +151,20 @@ class TrainingRun:
         action, position = state["mean_losses"]
         self.mean_losses = Losses(action.to(self._device), position.to(self._device))
 
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "learner": self.learner,
+            "ema": self.ema,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+        }
+
     def _state(self) -> dict:
         draws_on_gpu = torch.empty(0)
         if self._device.type == "cuda":
             draws_on_gpu = torch.cuda.get_rng_state()
         return {
-            "learner": self.learner.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            **{name: part.state_dict() for name, part in self._parts().items()},
             "order": self._order.get_state(),
             "draws": torch.get_rng_state(),
             "draws_on_gpu": draws_on_gpu,

@@ -1,7 +1,7 @@
 """The demonstrations as tensors on the training device, and batches gathered from them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,9 @@ class TrainingSet:
             tensor.share_memory_()
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                yield field.name, value
+                yield name, value
 
     def batch(
         self,

@@ -30,7 +30,7 @@ from eval.provenance import describe
 from eval.run import Run
 from eval.run_folder import RunFolder
 from sim.flags import make_config
-from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, choose_view, make_film_strips
+from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, FilmStrip, choose_view, make_film_strips
 
 N_ROUNDS = 5
 N_EPISODES = 20
@@ -74,6 +74,10 @@ def render_bare(run: Run, frames: list[Frames], snapshots: dict[int, list], heig
             for snapshot in snapshots[frame.row.episode_index]:
                 env.restore(snapshot)
                 env.observe()
+
+
+def count_bytes(strip: FilmStrip) -> int:
+    return sum(len(frame.url) for frame in strip.frames)
 
 
 def main() -> None:
@@ -122,12 +126,12 @@ def main() -> None:
         "1.5 x",
     )
     Console().print(table)
-    n_bytes = sum(strip.n_bytes for strip in strips) / len(strips)
+    n_bytes = sum(count_bytes(strip) for strip in strips) / len(strips)
     # The smaller budget is the share that these strips have in the budget of a large run.
     small = make_film_strips(
         run, rows, DEFAULT_MAX_TOTAL_BYTES * len(rows) // N_OF_A_LARGE_RUN
     ).strips
-    large = sum(strip.n_bytes for strip in small) / len(small) * N_OF_A_LARGE_RUN
+    large = sum(count_bytes(strip) for strip in small) / len(small) * N_OF_A_LARGE_RUN
     of_large = f"{len(small)} of {len(rows)} shown, {small[0].height_px} px, {large / 1e6:.1f} MB"
     Console().print(
         f"{n_bytes / 1000:.1f} kB a strip; in a run of {N_OF_A_LARGE_RUN} failures: {of_large}"

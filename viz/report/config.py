@@ -1,6 +1,5 @@
 """The settings of `eval-report`: pure data, whose docstrings are the help of the command."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -28,9 +27,7 @@ class ReportConfig:
         quick: skip the film strips and the CKNNA score, which take longer.
     """
 
-    help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "what to read and write": ("runs", "output", "junit", "quick")
-    }
+    help_groups: ClassVar = {"what to read and write": ("runs", "output", "junit", "quick")}
     runs: Positional[tuple[Path, ...]] = ()
     output: Path | None = None
     junit: Path | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from viz.report.episodes import (
     list_episodes,
 )
 from viz.report.features import CollectedFeatures, load_collected_features
-from viz.report.provenance import MAIN_FACTS, Fact, describe_command, describe_facts
+from viz.report.provenance import MAIN_FACTS, Facts, describe_command, describe_facts
 from viz.report.remarks import describe_remarks
 from viz.report.start_map import StartMap, load_start_maps
 from viz.report.wording import count_of, describe_rate, format_command, in_words
@@ -63,7 +64,7 @@ class RunContent:
     run: Run
     anchor: str
     main_facts: tuple[str, ...]
-    facts: Mapping[str, tuple[Fact, ...]]
+    facts: Mapping[str, Facts]
     command: str
     remarks: tuple[str, ...]
     summary: RunSummary
@@ -94,22 +95,9 @@ class RunContent:
         """Return the doctor's findings that are not OK; None if they were not recorded."""
         return self.run.description.doctor
 
-    @property
-    def doctor_command(self) -> str:
-        return format_command("eval-doctor", self.run.path)
-
-    @property
-    def whiskers_command(self) -> str:
-        """Return the command that opens an episode once its flags are appended."""
-        return format_command("whiskers", self.run.path)
-
-    @property
-    def score_command(self) -> str:
-        return format_command("cknna", "score", self.run.path)
-
-    @property
-    def report_command(self) -> str:
-        return format_command("eval-report", self.run.path)
+    def make_command(self, *words: str) -> str:
+        """Return a command of this project on the run, e.g. of the words "cknna" and "score"."""
+        return format_command(*words, self.run.path)
 
     def kind_query(self, stage: StageCount) -> str:
         """Return the part of a link that names the kind of goal; "" for a single kind."""
@@ -127,10 +115,10 @@ class RunContent:
 
     def find_episode(self, row: EpisodeRow) -> Episode:
         """Return the episode of a row."""
-        return self._by_key[key_of(row)]
+        return self.by_key[key_of(row)]
 
     @cached_property
-    def _by_key(self) -> dict[tuple[str, int], Episode]:
+    def by_key(self) -> dict[tuple[str, int], Episode]:
         return {episode.key: episode for episode in self.episodes}
 
     @property
@@ -160,15 +148,11 @@ class RunContent:
 
         The confirmation is a test on held-out episodes.
         """
-        best_p_value = float("inf")
-        sentence = ""
+        sentences = []
         for start_map in self.start_maps.values():
-            region = start_map.region
-            if region is None or not start_map.is_region_shown:
-                continue
-            if region.p_value < best_p_value:
-                best_p_value = region.p_value
-                sentence = start_map.sentence
+            if start_map.region and start_map.is_region_shown:
+                sentences.append((start_map.region.p_value, start_map.sentence))
+        _, sentence = min(sentences, key=itemgetter(0), default=(1.0, ""))
         return sentence
 
     @property
@@ -234,7 +218,7 @@ def compute_run_content(
         WhiskerError: a row is damaged, or no episode has ended.
     """
     if not run.rows:
-        resume = describe_command(run.description, resume=run.path)
+        resume = format_command("eval", "--resume", run.path)
         raise WhiskerError(
             f"run {str(run.path)!r}",
             expected="an episode that has ended",
@@ -254,7 +238,7 @@ def compute_run_content(
         episodes=episodes,
         events=count_events(episodes),
         stages=count_stages(rows),
-        tasks=group_tasks(episodes, run.description.tasks),
+        tasks=group_tasks(episodes),
         start_maps=load_start_maps(run),
         plan_quality=load_plan_quality(run),
         features=load_collected_features(run.path, has_scores=not is_quick),

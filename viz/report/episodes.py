@@ -1,6 +1,6 @@
 """The episodes of a run as a report lists, groups and counts them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -74,7 +74,6 @@ class TaskContent:
     """The episodes of one task."""
 
     task: str
-    env: str
     name: TaskName
     summary: RunSummary
     episodes: tuple[Episode, ...]
@@ -128,23 +127,11 @@ def count_events(episodes: Sequence[Episode]) -> tuple[EventCount, ...]:
     return tuple(counts)
 
 
-def group_tasks(
-    episodes: Sequence[Episode],
-    envs: Mapping[str, str],
-) -> tuple[TaskContent, ...]:
+def group_tasks(episodes: Sequence[Episode]) -> tuple[TaskContent, ...]:
     """Return the tasks in the order of the episodes, which are sorted by task."""
     tasks = []
     for task, group in groupby(episodes, key=lambda episode: episode.row.task):
         members = tuple(group)
         summary = summarise([episode.row for episode in members])
-        env = envs.get(task, "")
-        tasks.append(
-            TaskContent(
-                task,
-                env,
-                members[0].task,
-                summary,
-                members,
-            )
-        )
+        tasks.append(TaskContent(task, members[0].task, summary, members))
     return tuple(tasks)

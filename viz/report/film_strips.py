@@ -30,11 +30,10 @@ from viz.report.strip_budget import (
     Image,
     StripBudget,
     choose_height,
-    count_url_bytes,
     make_data_url,
 )
 from viz.report.strip_moments import Moment, choose_moments
-from viz.whiskers import load_planned_arrays, open_whisker_env, simulate_plans
+from viz.whiskers import find_prediction, load_planned_arrays, open_whisker_env, simulate_plans
 
 # Bytes of all JPEG files of a page, in base64. With everything else, a page stays under 15 MB.
 DEFAULT_MAX_TOTAL_BYTES = 12_000_000
@@ -47,6 +46,8 @@ _MIDDLE = (0.6, 0.5)
 
 _Path = Float64[np.ndarray, "moment 3"]
 _Picture = tuple[Moment, Image]
+# An episode with its pictures, or with a sentence on why there are none.
+_Drawn = tuple[EpisodeRow, list[_Picture] | str]
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,6 @@ class StripFrame:
         """Return the picture as a URL that contains it."""
         return make_data_url(self.jpeg)
 
-    @property
-    def n_url_bytes(self) -> int:
-        return count_url_bytes(self.jpeg)
-
 
 @dataclass(frozen=True)
 class FilmStrip:
@@ -77,18 +74,12 @@ class FilmStrip:
 
     Attributes:
         height_px, width_px: size of every frame.
-        quality: JPEG quality.
     """
 
     row: EpisodeRow
     frames: tuple[StripFrame, ...]
     height_px: int
     width_px: int
-    quality: int
-
-    @property
-    def n_bytes(self) -> int:
-        return sum(frame.n_url_bytes for frame in self.frames)
 
 
 @dataclass(frozen=True)
@@ -103,11 +94,6 @@ class FilmStrips:
     strips: tuple[FilmStrip, ...]
     n_left_out: int = 0
     lost: tuple[str, ...] = ()
-
-    @property
-    def n_bytes(self) -> int:
-        """Return the bytes of all pictures in base64."""
-        return sum(strip.n_bytes for strip in self.strips)
 
     @property
     def remarks(self) -> list[str]:
@@ -253,14 +239,12 @@ class StripArtist:
         projected = project_path(self._projection(self._camera), paths)
         places = np.concatenate([np.empty((0, 2)), *projected])
         room = np.subtract(self._rendered_size, self._size)
-        if not len(places):
-            row, column = room // 2
-            return int(row), int(column)
-        extremes = places.min(axis=0) + places.max(axis=0)
-        middle = extremes[::-1] / 2
-        corner = middle - np.multiply(self._size, _MIDDLE)
-        row, column = np.clip(np.rint(corner), 0, room)
-        return int(row), int(column)
+        corner = room // 2
+        if len(places):
+            middle = (places.min(axis=0) + places.max(axis=0))[::-1] / 2
+            corner = np.rint(middle - np.multiply(self._size, _MIDDLE)).clip(0, room)
+        row, column = corner.astype(int).tolist()
+        return row, column
 
     def _compute_overlay(
         self,
@@ -273,7 +257,7 @@ class StripArtist:
         Args:
             rests: prediction → the part of its plan that was not executed. New ones are added.
         """
-        current = int(np.searchsorted(arrays.prediction_step, step, side="right")) - 1
+        current = find_prediction(arrays.prediction_step, step)
         n_executed = int(arrays.n_executed[current])
         abandoned = int(arrays.prediction_step[current]) + n_executed
         if current not in rests:
@@ -304,31 +288,27 @@ def _encode_strip(
     budget: StripBudget,
 ) -> FilmStrip | None:
     """Return the strip of an episode, or None if there is no room for it."""
-    encoded = budget.encode([image for _, image in pictures])
-    if encoded is None:
+    files = budget.encode([image for _, image in pictures])
+    if files is None:
         return None
-    quality, files = encoded
-    frames = []
-    for (moment, _), file in zip(pictures, files, strict=True):
-        frames.append(StripFrame(moment, file))
+    moments = [moment for moment, _ in pictures]
+    frames = map(StripFrame, moments, files)
     height_px, width_px = pictures[0][1].shape[:2]
-    return FilmStrip(row, tuple(frames), height_px, width_px, quality)
+    return FilmStrip(row, tuple(frames), height_px, width_px)
 
 
 def _draw_rows(
     run: Run,
     rows: Sequence[EpisodeRow],
     height_px: int,
-) -> Iterator[tuple[EpisodeRow, list[_Picture] | str]]:
+) -> Iterator[_Drawn]:
     """Yield each episode with its pictures, or with a sentence on why there are none, task by task.
 
     The sentence is "" if the one of an earlier episode covers it.
     """
     by_task = sorted(rows, key=lambda row: row.task)
     for task, group in groupby(by_task, key=lambda row: row.task):
-        members = list(group)
-        drawn = _draw_task(run, task, members, height_px)
-        yield from zip(members, drawn, strict=True)
+        yield from _draw_task(run, task, list(group), height_px)
 
 
 def _draw_task(
@@ -336,17 +316,17 @@ def _draw_task(
     task: str,
     rows: Sequence[EpisodeRow],
     height_px: int,
-) -> Iterator[list[_Picture] | str]:
-    """Yield the pictures of each episode of a task, or a sentence on why there are none."""
+) -> Iterator[_Drawn]:
+    """Yield each episode of one task, as `_draw_rows` does."""
     try:
         artist = StripArtist(run, task, height_px)
     except WhiskerError as error:
-        yield f"The failed episodes of {task!r} cannot be shown: {error}"
-        yield from [""] * (len(rows) - 1)
+        yield rows[0], f"The failed episodes of {task!r} cannot be shown: {error}"
+        yield from [(row, "") for row in rows[1:]]
         return
     with closing(artist):
         for row in rows:
             try:
-                yield artist.draw_strip(row)
+                yield row, artist.draw_strip(row)
             except WhiskerError as error:
-                yield f"Episode {row.episode_index} of {task!r} cannot be shown: {error}"
+                yield row, f"Episode {row.episode_index} of {task!r} cannot be shown: {error}"

@@ -1,6 +1,6 @@
 """Writes the report as one HTML page that fetches nothing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.resources import files
 from statistics import median
@@ -12,11 +12,11 @@ from markupsafe import Markup
 from eval.outcome import label_outcome
 from sim.errors import WhiskerError
 from viz.outcome_style import format_css_variables, format_fill_rules, name_class
-from viz.plan_quality import COLUMNS, EpisodeQuality, get_value
+from viz.plan_quality import COLUMNS, format_cell, get_value, list_values
 from viz.report import charts
 from viz.report.comparison import compare_contents
 from viz.report.content import ReportContent, RunContent
-from viz.report.start_map import StartMap, StartPoint
+from viz.report.start_map import StartMap
 from viz.report.start_map_svg import start_map_svg
 from viz.report.wording import UNDEFINED, format_interval, format_number, format_percent, in_words
 
@@ -82,10 +82,8 @@ def make_style() -> str:
 
 
 def _draw_start_map(run: RunContent, start_map: StartMap) -> Markup:
-    def link(point: StartPoint) -> str:
-        return f"#{run.find_episode(point.row).anchor}"
-
-    return Markup(start_map_svg(start_map, link))
+    svg = start_map_svg(start_map, lambda point: f"#{run.find_episode(point.row).anchor}")
+    return Markup(svg)
 
 
 def _make_plan_quality_table(run: RunContent) -> Markup:
@@ -94,18 +92,17 @@ def _make_plan_quality_table(run: RunContent) -> Markup:
     medians = {}
     meanings = []
     for name, _, meaning in COLUMNS:
-        values = _list_defined(run.plan_quality, name)
+        values = list_values(run.plan_quality, name)
         if values:
             medians[name] = median(values)
             meanings.append(meaning)
-    episodes = {episode.key: episode for episode in run.episodes}
     lines = []
     for quality in run.plan_quality:
-        episode = episodes.get((quality.task, quality.episode_index))
+        episode = run.by_key.get((quality.task, quality.episode_index))
         if episode:
-            cells = [_format_cell(name, get_value(quality, name)) for name in medians]
+            cells = [format_cell(name, get_value(quality, name), UNDEFINED) for name in medians]
             lines.append((episode, cells))
-    median_cells = [_format_cell(name, value) for name, value in medians.items()]
+    median_cells = [format_cell(name, value, UNDEFINED) for name, value in medians.items()]
     table = render(
         "plan_quality.html.j2",
         columns=meanings,
@@ -113,19 +110,6 @@ def _make_plan_quality_table(run: RunContent) -> Markup:
         lines=lines,
     )
     return Markup(table)
-
-
-def _list_defined(episodes: Iterable[EpisodeQuality], name: str) -> list[float]:
-    values = (get_value(episode, name) for episode in episodes)
-    return [value for value in values if value is not None]
-
-
-def _format_cell(name: str, value: float | None) -> str:
-    """Return a length in cm, and any other number unchanged."""
-    if value is None:
-        return UNDEFINED
-    is_length = name.endswith("_m")
-    return f"{100 * value if is_length else value:.1f}"
 
 
 def _read(name: str) -> str:

@@ -34,20 +34,15 @@ def _add_run(root: ElementTree.Element, run: RunContent) -> None:
     missing: dict[str, list[int]] = {}
     for task, episode_index in run.run.missing:
         missing.setdefault(task, []).append(episode_index)
-    for content in run.tasks:
-        indices = missing.pop(content.task, [])
-        suite = _add_suite(
-            root,
-            run,
-            content.task,
-            content.episodes,
-            indices,
-        )
-        _add_properties(suite, run, content)
-        _add_cases(suite, content.episodes, indices)
-    for task, indices in missing.items():
-        suite = _add_suite(root, run, task, (), indices)
-        _add_cases(suite, (), indices)
+    contents = {content.task: content for content in run.tasks}
+    for task in dict.fromkeys([*contents, *missing]):
+        content = contents.get(task)
+        episodes = content.episodes if content else ()
+        indices = missing.get(task, [])
+        suite = _add_suite(root, run, task, episodes, indices)
+        if content:
+            _add_properties(suite, run, content)
+        _add_cases(suite, episodes, indices)
 
 
 def _add_suite(

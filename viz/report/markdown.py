@@ -3,12 +3,10 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from eval.doctor.finding import Finding
 from eval.outcome import label_outcome
 from viz.report.comparison import compare_contents
 from viz.report.content import ReportContent, RunContent
 from viz.report.episodes import Episode
-from viz.report.start_map import StartMap
 from viz.report.wording import format_interval, format_number, format_percent, in_words
 
 # At most this many failures are listed.
@@ -78,11 +76,7 @@ def _describe_settings(run: RunContent) -> Iterator[str]:
     yield _make_table(("", "", ""), lines)
     if run.findings:
         yield "Findings of the doctor before the run:"
-        yield "\n".join(map(_describe_finding, run.findings))
-
-
-def _describe_finding(finding: Finding) -> str:
-    return f"- {finding.level}: {_escape(str(finding))}"
+        yield "\n".join(f"- {one.level}: {_escape(str(one))}" for one in run.findings)
 
 
 def _describe_outcomes(run: RunContent) -> Iterator[str]:
@@ -127,13 +121,9 @@ def _describe_starts(run: RunContent) -> Iterator[str]:
         if len(run.tasks) > 1:
             sentence = f"{task.name.short}: {sentence}"
         yield _escape(sentence)
-        yield from _make_start_table(start_map)
-
-
-def _make_start_table(start_map: StartMap) -> Iterator[str]:
-    head, lines = start_map.table
-    if lines and not start_map.remark:
-        yield _make_table(head, lines)
+        head, lines = start_map.table
+        if lines and not start_map.remark:
+            yield _make_table(head, lines)
 
 
 def _make_task_table(run: RunContent) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -36,14 +35,11 @@ class Fact:
     value: str
 
 
-def describe_command(description: RunDescription, resume: Path | None = None) -> str:
-    """Return the `eval` command of a run, with every flag that differs from its default.
+type Facts = tuple[Fact, ...]
 
-    Args:
-        resume: the folder of the run. If given, return the command that continues the run.
-    """
-    if resume is not None:
-        return format_command("eval", "--resume", resume)
+
+def describe_command(description: RunDescription) -> str:
+    """Return the `eval` command of a run, with every flag that differs from its default."""
     words: list[str] = []
     for flag in find_flags(EvalConfig):
         value = flag.value_in(description.config)
@@ -53,7 +49,7 @@ def describe_command(description: RunDescription, resume: Path | None = None) ->
     return format_command("eval", *words)
 
 
-def describe_facts(run: Run) -> Mapping[str, tuple[Fact, ...]]:
+def describe_facts(run: Run) -> Mapping[str, Facts]:
     """Return title → facts."""
     description = run.description
     code_path = description.code_path or {}
@@ -74,11 +70,11 @@ def name_commit(commit: str) -> str:
     return commit or "none: no git tree"
 
 
-def _list_facts(items: Iterable[tuple[str, str]]) -> tuple[Fact, ...]:
+def _list_facts(items: Iterable[tuple[str, str]]) -> Facts:
     return tuple(Fact(name, value or "unset") for name, value in items)
 
 
-def _describe_policy(description: RunDescription) -> tuple[Fact, ...]:
+def _describe_policy(description: RunDescription) -> Facts:
     policy = description.policy
     no_checkpoint = "none: a baseline" if policy.is_baseline else "none"
     n_executed = description.resolved.n_action_steps
@@ -94,7 +90,7 @@ def _describe_policy(description: RunDescription) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
+def _describe_env(description: RunDescription) -> Facts:
     env = description.env
     n_tasks = len(description.tasks)
     which = " (first task)" if n_tasks > 1 else ""
@@ -117,7 +113,7 @@ def _describe_env(description: RunDescription) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _describe_episodes(run: Run) -> tuple[Fact, ...]:
+def _describe_episodes(run: Run) -> Facts:
     config = run.description.config
     n_tasks = len(run.description.tasks)
     last = config.first_episode + config.episodes - 1
@@ -172,7 +168,7 @@ def _summarise_series(series: Series, values: _Values) -> str:
     return ", ".join(parts)
 
 
-def _describe_origin(description: RunDescription) -> tuple[Fact, ...]:
+def _describe_origin(description: RunDescription) -> Facts:
     """Return the few facts on which a number may depend."""
     versions = description.versions or {}
     code_path = description.code_path or {}
@@ -195,7 +191,7 @@ def _shorten(name: str) -> str:
     return f"{name[:_SHORT]}…" if is_hash else name
 
 
-def _describe_machine(description: RunDescription) -> tuple[Fact, ...]:
+def _describe_machine(description: RunDescription) -> Facts:
     machine = description.machine
     commits = [name_commit(commit) for commit in dict.fromkeys(description.commits)]
     facts = [Fact("commit", ", ".join(commits))]

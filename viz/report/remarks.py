@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from eval.episode_row import EpisodeRow
 from eval.run import Run
 from eval.run_description import RunDescription
-from viz.report.provenance import describe_command, name_commit
-from viz.report.wording import count_of
+from viz.report.provenance import name_commit
+from viz.report.wording import count_of, format_command
 
 
 def describe_remarks(run: Run) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def _describe_missing(run: Run) -> str:
     remark = f"The run is unfinished: {ended}, and the numbers cover only these."
     if run.description.old_rules:  # a run with rows of older rules cannot be resumed
         return remark
-    resume = describe_command(run.description, resume=run.path)
+    resume = format_command("eval", "--resume", run.path)
     return f"{remark} “{resume}” continues it."
 
 

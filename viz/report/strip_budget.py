@@ -54,14 +54,18 @@ def choose_height(n_strips: int, max_total_bytes: int) -> tuple[int, int]:
 class StripBudget:
     """Divides bytes among strips: each gets an equal share of what the earlier ones have left."""
 
-    def __init__(self, n_bytes: int, n_strips: int) -> None:
+    def __init__(
+        self,
+        n_bytes: int,
+        n_strips: int,
+    ) -> None:
         self._n_bytes = n_bytes
         self._n_strips = n_strips
         # Index of the quality to try first. Strips of a run need about the same quality.
         self._first = 0
 
-    def encode(self, images: Sequence[Image]) -> tuple[int, list[bytes]] | None:
-        """Return the best quality at which the frames fit into their share, and their JPEG files.
+    def encode(self, images: Sequence[Image]) -> list[bytes] | None:
+        """Return the frames as JPEG files of the best quality at which they fit into their share.
 
         The lowest quality may also take more than the share. Return None if the frames do not fit.
         """
@@ -75,7 +79,7 @@ class StripBudget:
             if n_bytes <= limit:
                 self._n_bytes -= n_bytes
                 self._first = max(0, i - 1)
-                return _QUALITIES[i], files
+                return files
         return None
 
     def skip(self) -> None:

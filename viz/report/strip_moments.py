@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from jaxtyping import Int64
 
 from eval.episode_row import EpisodeRow
 from eval.outcome import caption_event, label_outcome
+from viz.whiskers import Steps
 
 # Frames with a smaller gap would look alike.
 _LEAST_GAP_S = 0.1
@@ -34,7 +34,7 @@ class Moment:
 
 def choose_moments(
     row: EpisodeRow,
-    prediction_step: Int64[np.ndarray, " P"],
+    prediction_step: Steps,
     control_dt_s: float,
     n_moments: int = 5,
 ) -> list[Moment]:
@@ -60,7 +60,7 @@ def choose_moments(
 
 def _rank_moments(
     row: EpisodeRow,
-    prediction_step: Int64[np.ndarray, " P"],
+    prediction_step: Steps,
     control_dt_s: float,
 ) -> list[Moment]:
     """Return the moments to show, the most important first."""
