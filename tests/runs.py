@@ -1,13 +1,22 @@
-"""Descriptions of runs that tests put together by hand."""
+"""Runs that tests record, and descriptions of runs that tests put together by hand."""
 
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 
 from eval.config import EvalConfig
-from eval.episode_arrays import EpisodeArrays
+from eval.drivers import run_episode
+from eval.episode_arrays import EpisodeArrays, EpisodeRecord
+from eval.episode_loop import evaluate
+from eval.evaluation import Setup, set_up
+from eval.provenance import describe
+from eval.recorder import EpisodeRecorder
+from eval.rollout import RolloutSettings
 from eval.run_description import Resolved, RunDescription
+from eval.run_folder import RunFolder
 from eval.trajectory import Trajectory
 from policies.baselines import BASELINES
 from policies.policy import Policy
@@ -15,6 +24,27 @@ from sim.env import Env
 from sim.flags import make_config
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.so101.goals import declare_goal
+
+
+def record_run(config: EvalConfig, folder: Path) -> Path:
+    """Run that evaluation as `eval` does, and return its run folder."""
+    setup = set_up(config)
+    run = RunFolder.create(folder, describe(config, setup))
+    with closing(setup.env), closing(run):
+        list(evaluate(config, setup, run))
+    return run.path
+
+
+def roll_out(setup: Setup, episode_index: int) -> EpisodeRecord:
+    """Roll one episode out as `eval` does, and return its record."""
+    settings = RolloutSettings(setup.n_action_steps, setup.max_steps)
+    return run_episode(
+        setup.env,
+        setup.policy,
+        episode_index,
+        EpisodeRecorder(),
+        settings,
+    )
 
 
 def describe_run(
@@ -31,15 +61,13 @@ def describe_run(
         EvalConfig, policy=spec.type, checkpoint=spec.checkpoint or None, env=env.spec.name
     )
     resolved = Resolved(n_action_steps=spec.n_action_steps, max_steps=max_steps)
-    return replace(
-        RunDescription(
-            config=config,
-            resolved=resolved,
-            policy=spec,
-            env=env.spec,
-        ),
-        **parts,
+    description = RunDescription(
+        config=config,
+        resolved=resolved,
+        policy=spec,
+        env=env.spec,
     )
+    return replace(description, **parts)
 
 
 def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:

@@ -23,8 +23,7 @@ that neighbours are near, as in a rollout.
 """
 
 import resource
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from math import nan
@@ -40,6 +39,7 @@ from rich.table import Table
 
 from cknna.null import Permutations, compute_null
 from cknna.score import score, search
+from tests.benchmarks.measuring import wall_s
 
 K = 10
 EPISODE = 100
@@ -72,16 +72,14 @@ def make_features(n: int, dim: int, seed: int) -> np.ndarray:
     features = rng.standard_normal((n, dim), dtype=np.float32)
     for first in range(0, n, EPISODE):
         episode = features[first : first + EPISODE]
-        np.cumsum(episode, axis=0, out=episode)
+        np.cumsum(
+            episode,
+            axis=0,
+            out=episode,
+        )
         episode *= 0.2
         episode += start
     return features
-
-
-def wall_s(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def score_densely(
@@ -90,14 +88,10 @@ def score_densely(
     """Return the "unbiased" score of `cknna/score.py`, computed with every matrix written out."""
     import torch
 
-    rows_a, rows_b = (
-        torch.nn.functional.normalize(
-            torch.from_numpy(x.astype(dtype)),
-            dim=1,
-        )
-        for x in (a, b)
-    )
-    kernels = rows_a @ rows_a.T, rows_b @ rows_b.T
+    kernels = []
+    for features in (a, b):
+        rows = torch.nn.functional.normalize(torch.from_numpy(features.astype(dtype)))
+        kernels.append(rows @ rows.T)
     n = len(a)
 
     def mask(kernel: torch.Tensor) -> torch.Tensor:
@@ -135,15 +129,16 @@ def measure_null(a: np.ndarray, b: np.ndarray) -> float:
     found = search(a[:n], b[:n], [K])
     groups = np.arange(n) // EPISODE
     permutations = Permutations(n=N_PERMUTATIONS)
-    spent = wall_s(
-        lambda: compute_null(
+
+    def compute() -> None:
+        compute_null(
             *found,
             K,
             groups=groups,
             permutations=permutations,
         )
-    )
-    return spent / (N_PERMUTATIONS + 1)
+
+    return wall_s(compute) / (N_PERMUTATIONS + 1)
 
 
 def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
@@ -190,24 +185,29 @@ def measure_alone(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int = 1)
 def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    figure = Figure(
+        figsize=(6, 4.2),
+        layout="constrained",
+    )
     axes = figure.subplots()
     n = np.array([cost.n for cost in grown])
+    ours_s = [cost.ours_s for cost in grown]
     axes.loglog(
         n,
-        [cost.ours_s for cost in grown],
+        ours_s,
         "o-",
         label="whisker, 512 columns",
     )
     axes.loglog(
         n,
-        grown[-1].ours_s * (n / n[-1]) ** 2.0,
+        ours_s[-1] * (n / n[-1]) ** 2.0,
         ":",
         color="0.6",
         label="n²",
     )
     if dense:
-        m = np.array([cost.n for cost in dense])
+        m = [cost.n for cost in dense]
+        dense_s = [cost.other_s for cost in dense]
         axes.loglog(
             m,
             [cost.ours_s for cost in dense],
@@ -216,13 +216,17 @@ def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> Non
         )
         axes.loglog(
             m,
-            [cost.other_s for cost in dense],
+            dense_s,
             "s-",
             label="dense formula, 2048 columns",
         )
         reach = np.geomspace(m[0], n[-1])
         axes.loglog(
-            reach, dense[-1].other_s * (reach / m[-1]) ** 3.0, "--", color="0.8", label="n³"
+            reach,
+            dense_s[-1] * (reach / m[-1]) ** 3.0,
+            "--",
+            color="0.8",
+            label="n³",
         )
     axes.set(xlabel="rows n", ylabel="time of a score [s]")
     axes.spines[["top", "right"]].set_visible(False)
@@ -272,37 +276,38 @@ def main(benchmark: Benchmark) -> None:
         for n in benchmark.dense
     ]
     for cost in against_dense:
-        row = (
-            f"{cost.ours_s:.2f} s",
-            f"{cost.other_s:.2f} s",
-            f"{cost.ratio:.1f} x",
-            f"{cost.peak_gb:.1f} GB",
-        )
-        scores = (f"{value:.7f}" for value in (cost.ours_score, cost.other_score, cost.exact_score))
         table.add_row(
             str(cost.n),
             "2048",
             str(dim_b),
-            *row,
-            *scores,
+            f"{cost.ours_s:.2f} s",
+            f"{cost.other_s:.2f} s",
+            f"{cost.ratio:.1f} x",
+            f"{cost.peak_gb:.1f} GB",
+            f"{cost.ours_score:.7f}",
+            f"{cost.other_score:.7f}",
+            f"{cost.exact_score:.7f}",
         )
     console.print(table)
 
     table = Table("n", "D_a", "D_b", "ours", "bare product", "multiple", "peak", "a permutation")
     table.title = "against the bare product"
     for n in benchmark.multiple:
-        cost = measure_alone(n, 2048, dim_b, "bare", rounds)
-        row = (
-            f"{cost.ours_s:.2f} s",
-            f"{cost.other_s:.2f} s",
-            f"{1 / cost.ratio:.2f}",
-            f"{cost.peak_gb:.2f} GB",
+        cost = measure_alone(
+            n,
+            2048,
+            dim_b,
+            "bare",
+            rounds,
         )
         table.add_row(
             str(n),
             "2048",
             str(dim_b),
-            *row,
+            f"{cost.ours_s:.2f} s",
+            f"{cost.other_s:.2f} s",
+            f"{1 / cost.ratio:.2f}",
+            f"{cost.peak_gb:.2f} GB",
             f"{1e3 * cost.null_s:.1f} ms",
         )
     console.print(table)
@@ -326,29 +331,23 @@ def main(benchmark: Benchmark) -> None:
         )
         for n in benchmark.growth
     ]
-    grown += (
-        [
+    if benchmark.huge:
+        grown.append(
             measure_alone(
                 200_000,
                 512,
                 dim_b,
                 "nothing",
             )
-        ]
-        if benchmark.huge
-        else []
-    )
-    for cost in grown:
-        row = (
-            f"{cost.ours_s:.2f} s",
-            f"{1e9 * cost.ours_s / cost.n**2:.1f}",
-            f"{cost.peak_gb:.2f} GB",
         )
+    for cost in grown:
         table.add_row(
             str(cost.n),
             "512",
             str(dim_b),
-            *row,
+            f"{cost.ours_s:.2f} s",
+            f"{1e9 * cost.ours_s / cost.n**2:.1f}",
+            f"{cost.peak_gb:.2f} GB",
         )
     console.print(table)
     if benchmark.plot:

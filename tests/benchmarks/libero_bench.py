@@ -32,15 +32,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -53,8 +50,6 @@ SIZE_PX = 256
 WARM_UP_STEPS = 4
 CHUNKS = {1: 8, 2: 16}  # episode → actions an observation; episode 0 warms up
 TARGETS = {"step, chunk 8": 5.0, "step, chunk 16": 8.0, "reset": 10.0}
-PROFILE_EPISODES = 6
-RESET = "reset"
 
 
 @dataclass
@@ -127,11 +122,23 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
         run = RunFolder.create(Path(folder), describe_run(env))
         for episode_index in (0, *CHUNKS):
             chunk = CHUNKS.get(episode_index, n_steps)
-            episode = roll_out(env, episode_index, n_steps, chunk, meter, run)
+            episode = roll_out(
+                env,
+                episode_index,
+                n_steps,
+                chunk,
+                meter,
+                run,
+            )
             if episode_index == 0:
                 costs.start_s = episode.reset_s + episode.looks_s[0]
             else:
-                costs.note(episode_index, episode.reset_s, episode.all_steps_s, n_steps)
+                costs.note(
+                    episode_index,
+                    episode.reset_s,
+                    episode.all_steps_s,
+                    n_steps,
+                )
                 blind_s.append(median(episode.steps_s))
         run.close()
     costs.blind_step_s = median(blind_s)
@@ -178,18 +185,11 @@ def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, ru
     looks_s = []
     steps_s = []
     recorder.start(env, episode_index)
-    for event in play_episode(
-        env,
-        policy,
-        episode_index,
-        RolloutSettings(chunk, n_steps),
-    ):
-        if isinstance(event, Decision):
-            recorder.record_decision(event.step, event.snapshot, event.plan)
-            looks_s.append(meter.lap())
-        else:
-            recorder.record_step(event.action, event.result)
-            steps_s.append(meter.lap())
+    settings = RolloutSettings(chunk, n_steps)
+    for event in play_episode(env, policy, episode_index, settings):
+        recorder.record(event)
+        laps_s = looks_s if isinstance(event, Decision) else steps_s
+        laps_s.append(meter.lap())
     record = recorder.finish()
     assert len(steps_s) == n_steps and not record.error and not record.success
     if run is not None:
@@ -223,10 +223,8 @@ def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
             return super().reset()
 
         def predict(self, memories, rngs) -> ActionChunk:
-            del rngs
-            assert {image.shape for image in memories[0].present.images.values()} == {
-                (SIZE_PX, SIZE_PX, 3)
-            }
+            shapes = {image.shape for image in memories[0].present.images.values()}
+            assert shapes == {(SIZE_PX, SIZE_PX, 3)}
             return ActionChunk(next(self._chunks))
 
     return Replaying(env)
@@ -246,7 +244,12 @@ def measure_stock(env_name: str, n_steps: int) -> Costs:
         for action in make_actions(episode_index, n_steps if episode_index else WARM_UP_STEPS):
             observation, *_ = stock.step(action)
             images_of(observation), proprioception_of(observation)
-        costs.note(episode_index, reset_s, meter.lap(), n_steps)
+        costs.note(
+            episode_index,
+            reset_s,
+            meter.lap(),
+            n_steps,
+        )
     costs.resident_mb = meter.resident_mb()
     return costs
 
@@ -273,11 +276,11 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
             return next(self._actions)[None]
 
     suite, _, index = env_name.partition("/")
-    size = {"observation_height": SIZE_PX, "observation_width": SIZE_PX}
     config = LiberoEnv(
         task=suite,
         task_ids=[int(index)],
-        **size,
+        observation_height=SIZE_PX,
+        observation_width=SIZE_PX,
     )
     with tempfile.TemporaryDirectory() as folder:
         # The package stores the init states in a format that lerobot does not read.
@@ -289,17 +292,9 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
         os.environ["LIBERO_CONFIG_PATH"] = folder
         costs = Costs()
         meter = Meter()
-        env = make_env(
-            config,
-            n_envs=1,
-            use_async_envs=True,
-        )[suite][int(index)]
-        of_env = make_env_pre_post_processors(config, None)
-        # There is no network that actions and observations are normalised for.
-        of_policy = (
-            lambda batch: batch,
-            lambda action: action,
-        )
+        envs = make_env(config, n_envs=1, use_async_envs=True)
+        env = envs[suite][int(index)]
+        processors = make_env_pre_post_processors(config, None)
         for episode_index in (0, *CHUNKS):
             env.envs[0]._max_episode_steps = n_steps if episode_index else WARM_UP_STEPS
             policy = Replaying(make_actions(episode_index, n_steps))
@@ -307,8 +302,10 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
             rollout(
                 env,
                 policy,
-                *of_env,
-                *of_policy,
+                *processors,
+                # There is no network that actions and observations are normalised for.
+                lambda batch: batch,
+                lambda action: action,
                 seeds=[FIRST_SEED + episode_index],
                 # lerobot calls it after the reset and after every step.
                 render_callback=lambda _, laps_s=laps_s: laps_s.append(meter.lap()),
@@ -339,9 +336,8 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
             self.reset_s = meter.lap()
             self.episode_index += 1
             self.chunk_size = CHUNKS.get(self.episode_index, n_steps)
-            self._chunks = iter(
-                make_actions(self.episode_index, n_steps).reshape(-1, self.chunk_size, 7)
-            )
+            actions = make_actions(self.episode_index, n_steps)
+            self._chunks = iter(actions.reshape(-1, self.chunk_size, 7))
             await super().on_episode_start(config, ctx)
 
         def predict(self, obs, ctx) -> dict:
@@ -376,13 +372,13 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
             "send_state": True,
         },
     }
+    config = {"render": "cpu", "benchmarks": [entry]}
     with tempfile.TemporaryDirectory() as folder:
-        config = {
-            "render": "cpu",
-            "benchmarks": [entry],
-            "output_dir": folder,
-        }
-        vla_eval.evaluate(Replaying(), config, docker=False)
+        vla_eval.evaluate(
+            Replaying(),
+            config | {"output_dir": folder},
+            docker=False,
+        )
     assert len(costs.step_s) == len(CHUNKS), "episodes failed"
     costs.resident_mb = meter.resident_mb()
     return costs
@@ -396,116 +392,9 @@ CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
 }
 
 
-class Sections:
-    """Assigns the CPU time to sections: each moment belongs to the innermost wrapped function.
-
-    The wrappers themselves cost some 0.1 ms a step.
-    """
-
-    def __init__(self) -> None:
-        self.total_s: dict[str, float] = defaultdict(float)
-        self._open = ["policy and recorder"]
-        self._last_s = time.process_time()
-
-    def wrap(self, owner: Any, attribute: str, name: str) -> Any:
-        """Return a patch that counts the time of `owner.attribute` as `name`.
-
-        Functions that a reset calls are not counted separately.
-        """
-        function = getattr(owner, attribute)
-
-        def timed(*arguments, **keywords):
-            if self._open[-1] == RESET:
-                return function(*arguments, **keywords)
-            self.turn()
-            self._open.append(name)
-            try:
-                return function(*arguments, **keywords)
-            finally:
-                self.turn()
-                self._open.pop()
-
-        return mock.patch.object(owner, attribute, timed)
-
-    def turn(self) -> None:
-        """Add the time since the last turn to the innermost section."""
-        now_s = time.process_time()
-        self.total_s[self._open[-1]] += now_s - self._last_s
-        self._last_s = now_s
-
-
-def wrapped_sections(env, sections: Sections) -> ExitStack:
-    """Return patches that divide a step of `env`, a local `LiberoEnv`, into sections."""
-    import mujoco
-
-    parts = [
-        (env, "reset", RESET),
-        (env._renderer, "render", "two images a chunk"),
-        (mujoco, "mj_step1", "mj_step1"),
-        (mujoco, "mj_step2", "mj_step2"),
-        (env._arm, "drive", "controller: set_goal, run_controller, gripper"),
-        (env._arm, "_update", "controller: what it reads"),
-        (env, "_check_goals", "goal checks"),
-        (env._env, "_post_process", "robosuite's post-processing"),
-        (mujoco, "mj_fwdPosition", "positions after the step"),
-        (env, "_take_sample", "fixing what the images show"),
-        (env, "progress", "progress"),
-        *(
-            (env, name, "snapshot and the recorder's other reads")
-            for name in ("snapshot", "state", "ee_pos_world")
-        ),
-        (env, "step", "the rest of `step`"),
-    ]
-    stack = ExitStack()
-    for owner, attribute, name in parts:
-        stack.enter_context(sections.wrap(owner, attribute, name))
-    return stack
-
-
-def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
-    """Return section → CPU seconds a control step at the longest chunk."""
-    from sim.libero_bench.env import make_libero
-    from sim.registry import make_env
-
-    chunk = max(CHUNKS.values())
-    remote = make_env(env_name)
-    local = make_libero(env_name)
-    meter = Meter()
-    both = Meter()
-    both.pids.append(remote.pid)
-    added_s = []
-    sections_s = defaultdict(list)
-    for episode_index in range(1 + PROFILE_EPISODES):
-        both.lap()
-        there = roll_out(remote, episode_index, n_steps, chunk, both)
-        meter.lap()
-        here = roll_out(local, episode_index, n_steps, chunk, meter)
-        sections = Sections()
-        with wrapped_sections(local, sections):
-            roll_out(local, episode_index, n_steps, chunk, meter)
-            sections.turn()
-        if episode_index > 0:
-            added_s += [
-                there_s - here_s
-                for there_s, here_s in zip(there.steps_s, here.steps_s, strict=True)
-            ]
-            for name in sections.total_s.keys() - {RESET}:
-                sections_s[name].append(sections.total_s[name] / n_steps)
-    remote.close()
-    local.close()
-    return {name: median(times_s) for name, times_s in sections_s.items()} | {
-        "a process of its own": median(added_s)
-    }
-
-
 def run_child(kind: str, env_name: str, n_steps: int) -> None:
     """Print the measurements of a fresh process as JSON in the last line of its output."""
-    measured = (
-        measure_profile(env_name, n_steps)
-        if kind == "profile"
-        else asdict(CONTENDERS[kind](env_name, n_steps))
-    )
-    print(json.dumps(measured))
+    print(json.dumps(asdict(CONTENDERS[kind](env_name, n_steps))))
 
 
 def ask_child(python: str, kind: str, env_name: str, n_steps: int) -> dict[str, Any]:
@@ -517,13 +406,14 @@ def ask_child(python: str, kind: str, env_name: str, n_steps: int) -> dict[str, 
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
     }
-    command = [
-        python,
-        "-c",
-        f"from {MODULE} import run_child; run_child({kind!r}, {env_name!r}, {n_steps})",
-    ]
+    code = f"from {MODULE} import run_child; run_child({kind!r}, {env_name!r}, {n_steps})"
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False
+        [python, "-c", code],
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         sys.exit(f"{kind} in {env_name} failed:\n{done.stderr[-4000:]}")
@@ -553,58 +443,44 @@ def main(
     costs: dict[str, dict[str, list[Costs]]] = {
         task: {kind: [] for kind in pythons} for task in tasks
     }
-    for _, task, kind in track(
-        [*product(range(repetitions), tasks, pythons)],
-        console=console,
-    ):
+    turns = list(product(range(repetitions), tasks, pythons))
+    for _, task, kind in track(turns, console=console):
         measured = ask_child(pythons[kind], kind, task, steps)
         measured["step_s"] = {int(chunk): step_s for chunk, step_s in measured["step_s"].items()}
         costs[task][kind].append(Costs(**measured))
-    console.print(make_table(costs, repetitions))
+    console.print(make_costs_table(costs, repetitions))
     for task in tasks:
         blind_ms = 1e3 * median(c.blind_step_s for c in costs[task]["ours"])
         console.print(f"{task}: a step of ours in which nobody looks costs {blind_ms:.1f} ms")
-    console.print(
-        make_profile_table(
-            {
-                task: ask_child(
-                    sys.executable,
-                    "profile",
-                    task,
-                    steps,
-                )
-                for task in tasks
-            }
-        )
+
+
+def make_costs_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
+    from tests.benchmarks.measuring import make_table
+
+    title = f"CPU time, medians of {repetitions} processes; times ours (the target)"
+    table = make_table(
+        title,
+        "task",
+        "contender",
+        *TARGETS,
+        "start",
+        "resident",
     )
-
-
-def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
-    from rich.table import Table
-
-    table = Table(title=f"CPU time, medians of {repetitions} processes; times ours (the target)")
-    table.add_column("task")
-    table.add_column("contender")
-    for column in (*TARGETS, "start", "resident"):
-        table.add_column(column, justify="right")
     for task, of_task in costs.items():
         ours = summarize(of_task["ours"])
         for kind, measured in of_task.items():
             row = []
             for name, value in summarize(measured).items():
-                target = f" ({TARGETS[name]:g})" if name in TARGETS else ""
-                unit, scale = (
-                    ("MB", 1.0)
-                    if name == "resident"
-                    else ("ms", 1e3)
-                    if "step" in name
-                    else ("s", 1.0)
-                )
-                ratio = "" if kind == "ours" else f", {value / ours[name]:.1f}x{target}"
-                row.append(
-                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f}"
-                    f" {unit}{ratio}"
-                )
+                if name == "resident":
+                    words = f"{value:.0f} MB"
+                elif "step" in name:
+                    words = f"{1e3 * value:.1f} ms"
+                else:
+                    words = f"{value:.2f} s"
+                if kind != "ours":
+                    words += f", {value / ours[name]:.1f}x"
+                    words += f" ({TARGETS[name]:g})" if name in TARGETS else ""
+                row.append(words)
             table.add_row(task, kind, *row)
         table.add_section()
     return table
@@ -619,29 +495,6 @@ def summarize(measured: list[Costs]) -> dict[str, float]:
         "start": median(cost.start_s for cost in measured),
         "resident": median(cost.resident_mb for cost in measured),
     }
-
-
-def make_profile_table(profiles: dict[str, dict[str, float]]):
-    from rich.table import Table
-
-    table = Table(title=f"Ours, chunk {max(CHUNKS.values())}: where a step goes")
-    table.add_column("part")
-    for task in profiles:
-        table.add_column(task, justify="right")
-    sums_s = [sum(profile.values()) for profile in profiles.values()]
-    names = list(dict.fromkeys(name for profile in profiles.values() for name in profile))
-    for name in sorted(
-        names,
-        key=lambda name: -next(iter(profiles.values())).get(name, 0.0),
-    ):
-        times_s = [profile.get(name, 0.0) for profile in profiles.values()]
-        shares = [
-            f"{1e3 * t:.2f} ms {t / total:5.1%}" for t, total in zip(times_s, sums_s, strict=True)
-        ]
-        table.add_row(name, *shares)
-    table.add_section()
-    table.add_row("all", *(f"{1e3 * total:.2f} ms       " for total in sums_s))
-    return table
 
 
 if __name__ == "__main__":
