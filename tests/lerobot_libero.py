@@ -35,37 +35,25 @@ def save_act(folder: Path, image_px: int = 64) -> Path:
     """
     from tests import small_checkpoints
 
-    features = small_checkpoints._features(
-        8, 7, small_checkpoints._images(("image", "image2"), image_px)
-    )
-    statistics = small_checkpoints._statistics(features) | {
+    make_statistics = small_checkpoints._statistics
+    of_libero = {
         # The mean is about the hand's pose above the table. The spread is the range of an action.
-        "observation.state": _statistics(
-            mean=[-0.1, 0, 1.0, 3.1, 0, -0.1, 0.03, -0.03],
-            std=[0.1, 0.1, 0.1, 0.2, 0.5, 0.2, 0.02, 0.02],
+        "observation.state": small_checkpoints._spread(
+            [-0.1, 0, 1.0, 3.1, 0, -0.1, 0.03, -0.03],
+            [0.1, 0.1, 0.1, 0.2, 0.5, 0.2, 0.02, 0.02],
         ),
         # The mean action moves down onto the table, faster than an action may command. The gripper
         # opens and closes.
-        "action": _statistics(
-            mean=[0, 0, -1.05, 0, 0, 0, 0.2],
-            std=[0.5, 0.5, 0.5, 1, 1, 1, 1],
+        "action": small_checkpoints._spread(
+            [0, 0, -1.05, 0, 0, 0, 0.2], [0.5, 0.5, 0.5, 1, 1, 1, 1]
         ),
     }
-    with mock.patch.multiple(
-        small_checkpoints, _features=lambda *_: features, _statistics=lambda _: statistics
+    with mock.patch.object(
+        small_checkpoints, "_statistics", lambda features: make_statistics(features) | of_libero
     ):
-        return small_checkpoints.save_small_act(folder, n_action_steps=8)
-
-
-def _statistics(mean: Sequence[float], std: Sequence[float]) -> dict[str, np.ndarray]:
-    middle = np.float32(mean)
-    width = np.float32(std)
-    return {
-        "mean": middle,
-        "std": width,
-        "min": middle - width,
-        "max": middle + width,
-    }
+        return small_checkpoints.save_small_act(
+            folder, 8, 7, ("image", "image2"), image_px, n_action_steps=8
+        )
 
 
 @dataclass(frozen=True)
@@ -106,19 +94,13 @@ def run_lerobot_eval(
         "output_dir": folder / "outputs",
     }
     config = _write_init_states(folder / "config", name, init_states)
-    settings = {
+    settings = ONE_THREAD | {
         "LIBERO_CONFIG_PATH": str(config),
         "HF_HUB_OFFLINE": "1",
-        **ONE_THREAD,
     }
+    flags = [f"--{key}={value}" for key, value in arguments.items()]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            __name__,
-            str(folder),
-            *(f"--{key}={value}" for key, value in arguments.items()),
-        ],
+        [sys.executable, "-m", __name__, str(folder), *flags],
         cwd=Path(__file__).parents[1],
         env=os.environ | settings,
         capture_output=True,
@@ -200,10 +182,14 @@ def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
     from eval.drivers import play_episode
     from eval.rollout import ControlStep, RolloutSettings
 
+    settings = RolloutSettings(policy.spec.n_action_steps, horizon)
     with recorded_predictions() as predictions:
         events = list(
             play_episode(
-                env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, horizon)
+                env,
+                policy,
+                episode_index,
+                settings,
             )
         )
     steps = [event for event in events if isinstance(event, ControlStep)]
@@ -225,18 +211,14 @@ def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
 
     def recorded(self, batch):
         chunk = plan(self, batch)
-        seen = {
-            key: value.numpy().copy()
-            for key, value in batch.items()
-            if key.startswith("observation.")
+        prediction = {
+            "plan": chunk.numpy().copy(),
+            "task": np.array(batch["task"]),
         }
-        predictions.append(
-            seen
-            | {
-                "plan": chunk.numpy().copy(),
-                "task": np.array(batch["task"]),
-            }
-        )
+        for key, value in batch.items():
+            if key.startswith("observation."):
+                prediction[key] = value.numpy().copy()
+        predictions.append(prediction)
         return chunk
 
     with mock.patch.object(ACTPolicy, "predict_action_chunk", recorded):
@@ -263,14 +245,10 @@ def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
             result = rollout(env, *args, **options)
         for row in range(env.num_envs):
             episode = _stack(predictions, row)
-            assert len(set(episode["task"])) == 1
-            episode |= {
-                "task": episode["task"][0],
-                "seed": np.array(options["seeds"][row]),
-            }
-            episode |= {
-                key: result[key][row].numpy() for key in ("action", "success", "done", "reward")
-            }
+            (episode["task"],) = set(episode["task"])
+            episode["seed"] = np.array(options["seeds"][row])
+            for key in ("action", "success", "done", "reward"):
+                episode[key] = result[key][row].numpy()
             if hasattr(env, "envs"):
                 episode["physics"] = _physics_of(env.envs[row]._env.sim)
             np.savez(folder / f"{n_episodes}.npz", **episode)
@@ -290,7 +268,12 @@ def _physics_of(sim) -> np.ndarray:
     data = sim.data._data
     spec = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(model, spec))
-    mujoco.mj_getState(model, data, state, spec)
+    mujoco.mj_getState(
+        model,
+        data,
+        state,
+        spec,
+    )
     return state
 
 
