@@ -52,7 +52,7 @@ class Plant:
 def images(change: ArrayChange, *cameras: str) -> Spoil:
     """Return a function that changes the images of those cameras, or of all cameras."""
 
-    def spoil(observation: Observation) -> Observation:
+    def spoil(observation):
         changed = dict(observation.images)
         for camera in cameras or observation.images:
             changed[camera] = np.ascontiguousarray(change(observation.images[camera]))
@@ -62,7 +62,7 @@ def images(change: ArrayChange, *cameras: str) -> Spoil:
 
 
 def state(change: ArrayChange) -> Spoil:
-    def spoil(observation: Observation) -> Observation:
+    def spoil(observation):
         changed = change(observation.state.astype(np.float64))
         return replace(observation, state=changed.astype(np.float32))
 
@@ -104,7 +104,7 @@ def weights(edit: TensorChange) -> Damage:
 def settings(file: str, edit: Callable[[dict], object]) -> Damage:
     """Return a function that edits a JSON file of the checkpoint in place."""
 
-    def damage(folder: Path) -> None:
+    def damage(folder):
         content = json.loads((folder / file).read_text(encoding="utf-8"))
         edit(content)
         (folder / file).write_text(json.dumps(content), encoding="utf-8")
@@ -115,7 +115,7 @@ def settings(file: str, edit: Callable[[dict], object]) -> Damage:
 def identity(part: str, kind: str) -> Damage:
     """Return a function that switches off the normalisation of one kind of feature."""
 
-    def edit(pipeline: dict) -> None:
+    def edit(pipeline):
         for step in pipeline["steps"]:
             if "norm_map" in step.get("config", {}):
                 step["config"]["norm_map"][kind] = "IDENTITY"
@@ -248,7 +248,7 @@ def coarse(image):
 
 def frozen(camera: str) -> Spoil:
     """Return a function that always shows the camera's first image."""
-    kept: dict[str, np.ndarray] = {}
+    kept = {}
     return images(
         lambda image: kept.setdefault(camera, image),
         camera,
@@ -323,7 +323,7 @@ def normalised(plans, states):
 
 def the_first_always() -> Change:
     """Return a function that repeats the first plan, like a queue that is never emptied."""
-    first: list[np.ndarray] = []
+    first = []
 
     def change(plans, states):
         if not first:
@@ -349,7 +349,7 @@ def in_steps(**fields: int) -> Damage:
 def cut_after(n_tokens: int) -> Damage:
     """Return a function that limits the length of the tokenized instruction."""
 
-    def edit(pipeline: dict) -> None:
+    def edit(pipeline):
         for step in pipeline["steps"]:
             if "max_length" in step.get("config", {}):
                 step["config"]["max_length"] = n_tokens

@@ -10,7 +10,6 @@ Run as a module, this file is lerobot-eval; a folder for the arrays precedes its
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from unittest import mock
 
 import numpy as np
 
-from sim.env import Env
 from sim.libero_bench.tasks import find_task
 
 type Episode = dict[str, np.ndarray]
@@ -28,7 +26,7 @@ type Episode = dict[str, np.ndarray]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def save_act(folder: Path, image_px: int = 64) -> Path:
+def save_act(folder, image_px=64):
     """Save a small ACT checkpoint with LIBERO's features.
 
     Its actions move the arm, turn the hand and operate the gripper.
@@ -66,9 +64,7 @@ class EvalOptions:
     batch_size: int = 1
 
 
-def run_lerobot_eval(
-    folder: Path, checkpoint: Path, name: str, init_states: np.ndarray, options: EvalOptions
-) -> list[Episode]:
+def run_lerobot_eval(folder, checkpoint, name, init_states, options):
     """Run lerobot-eval in its own process, with its default seed.
 
     Returns the episodes in the order in which they ran.
@@ -111,7 +107,7 @@ def run_lerobot_eval(
     return [dict(np.load(folder / f"{index}.npz")) for index in range(options.n_episodes)]
 
 
-def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path:
+def _write_init_states(folder, name, init_states):
     """Write the init states and return the folder for LIBERO_CONFIG_PATH.
 
     Nothing else in its configuration differs from the default.
@@ -128,7 +124,7 @@ def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path
     return folder
 
 
-def axis_angle_by_torch(quat_xyzw: np.ndarray) -> np.ndarray:
+def axis_angle_by_torch(quat_xyzw):
     """Compute lerobot's rotation (LiberoProcessorStep) without importing lerobot.
 
     That import takes seconds. The bits of the result are those of torch's arc cosine. They differ
@@ -145,11 +141,11 @@ def axis_angle_by_torch(quat_xyzw: np.ndarray) -> np.ndarray:
 
 
 def make_ours(
-    name: str,
-    image_sizes: Mapping[str, tuple[int, int]],
-    init_states: Mapping[int, np.ndarray] | None = None,
-    n_draws: Sequence[int] | None = None,
-) -> Env:
+    name,
+    image_sizes,
+    init_states=None,
+    n_draws=None,
+):
     """Make our environment, with the last bit of a rotation as lerobot computes it on this machine.
 
     Args:
@@ -177,7 +173,7 @@ def make_ours(
     return env
 
 
-def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
+def roll_out(env, policy, episode_index, horizon):
     """Play one episode in our environment and return its arrays."""
     from eval.drivers import play_episode
     from eval.rollout import ControlStep, RolloutSettings
@@ -202,12 +198,12 @@ def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
 
 
 @contextmanager
-def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
+def recorded_predictions():
     """Yield a list of what ACT receives, after every processor, and of what it plans."""
     from lerobot.policies.act.modeling_act import ACTPolicy
 
     plan = ACTPolicy.predict_action_chunk
-    predictions: list[dict[str, np.ndarray]] = []
+    predictions = []
 
     def recorded(self, batch):
         chunk = plan(self, batch)
@@ -225,14 +221,14 @@ def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
         yield predictions
 
 
-def _stack(predictions: Sequence[dict[str, np.ndarray]], row: int) -> Episode:
+def _stack(predictions, row):
     return {
         key: np.stack([prediction[key][row] for prediction in predictions])
         for key in predictions[0]
     }
 
 
-def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
+def _run_recorded(folder, arguments):
     """Run what the command `lerobot-eval` runs, and record each episode."""
     from lerobot.scripts import lerobot_eval
 
@@ -260,7 +256,7 @@ def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
         lerobot_eval.main()
 
 
-def _physics_of(sim) -> np.ndarray:
+def _physics_of(sim):
     """Return the complete physics state of MuJoCo, including the warm start."""
     import mujoco
 

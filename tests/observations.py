@@ -1,18 +1,16 @@
 """Observations of random pixels and states, for policies whose plans nobody executes."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from policies.policy import EpisodeMemory, PolicySpec, make_memory
+from policies.policy import make_memory
 from sim.observation import Observation
 
 
-def make_random_memories(spec: PolicySpec, instructions: Sequence[str]) -> list[EpisodeMemory]:
+def make_random_memories(spec, instructions):
     """Return for each instruction a memory with as many observations as the policy looks at."""
     rng = np.random.default_rng(0)
 
-    def observe(instruction: str) -> Observation:
+    def observe(instruction):
         images = {}
         for camera, size in spec.image_sizes.items():
             images[camera] = rng.integers(

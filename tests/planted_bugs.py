@@ -20,7 +20,6 @@ import argparse
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,8 +29,7 @@ from eval.config import SubjectConfig
 from eval.doctor.check_context import CheckContext
 from eval.doctor.diagnosis import run_checks
 from eval.doctor.disagreement import compute_disagreement
-from eval.doctor.finding import Finding
-from eval.evaluation import Setup, set_up
+from eval.evaluation import set_up
 from policies.action_chunk import ActionChunk
 from policies.checkpoint_files import find_checkpoint
 from sim.errors import WhiskerError
@@ -40,7 +38,6 @@ from tests.bug_plants import (
     GRIPPER,
     OVERHEAD,
     WRIST,
-    Change,
     Plant,
     as_differences,
     at,
@@ -100,136 +97,39 @@ ANY_STATE = "state|state order|state units|normalised observation|training envir
 ACTIONS = "action range|action scale|action units|planned actions|postprocessor|statistics"
 
 PLANTS = (
-    Plant(
-        "images rotated by 180°",
-        TURNED,
-        "180",
-        seen=images(lambda i: i[::-1, ::-1]),
-    ),
-    Plant(
-        "images upside down",
-        TURNED,
-        "upside",
-        seen=images(lambda i: i[::-1]),
-    ),
-    Plant(
-        "images mirrored",
-        TURNED,
-        "mirrored",
-        seen=images(lambda i: i[:, ::-1]),
-    ),
-    Plant(
-        "images rotated by 90°",
-        TURNED,
-        "270|90",
-        seen=images(np.rot90),
-    ),
-    Plant(
-        "overhead camera rotated by 90°",
-        TURNED,
-        OVERHEAD,
-        seen=images(np.rot90, OVERHEAD),
-    ),
+    Plant("images rotated by 180°", TURNED, "180", seen=images(lambda i: i[::-1, ::-1])),
+    Plant("images upside down", TURNED, "upside", seen=images(lambda i: i[::-1])),
+    Plant("images mirrored", TURNED, "mirrored", seen=images(lambda i: i[:, ::-1])),
+    Plant("images rotated by 90°", TURNED, "270|90", seen=images(np.rot90)),
+    Plant("overhead camera rotated by 90°", TURNED, OVERHEAD, seen=images(np.rot90, OVERHEAD)),
     Plant(
         "overhead camera rotated by 180°",
         TURNED,
         OVERHEAD,
         seen=images(lambda i: i[::-1, ::-1], OVERHEAD),
     ),
-    Plant(
-        "wrist camera upside down",
-        TURNED,
-        WRIST,
-        seen=images(lambda i: i[::-1], WRIST),
-    ),
-    Plant(
-        "red and blue exchanged",
-        "channel order",
-        seen=images(lambda i: i[..., ::-1]),
-    ),
+    Plant("wrist camera upside down", TURNED, WRIST, seen=images(lambda i: i[::-1], WRIST)),
+    Plant("red and blue exchanged", "channel order", seen=images(lambda i: i[..., ::-1])),
     Plant(
         "red and blue exchanged, wrist",
         "channel order",
         WRIST,
         seen=images(lambda i: i[..., ::-1], WRIST),
     ),
-    Plant(
-        "images darker (gamma 2.2)",
-        "gamma",
-        seen=images(gamma(2.2)),
-    ),
-    Plant(
-        "images brighter (gamma 1/2.2)",
-        "gamma",
-        seen=images(gamma(1 / 2.2)),
-    ),
-    Plant(
-        "images scaled twice",
-        "cameras|pictures",
-        seen=images(lambda i: i // 255),
-    ),
-    Plant(
-        "images inverted",
-        "cameras",
-        seen=images(lambda i: 255 - i),
-    ),
-    Plant(
-        "images grey",
-        "colour",
-        seen=images(grey),
-    ),
-    Plant(
-        "letterbox",
-        "letterbox",
-        seen=images(between_bars),
-    ),
-    Plant(
-        "16 px blown up",
-        "pictures",
-        "detail",
-        seen=images(coarse),
-    ),
-    Plant(
-        "noise of 40 levels",
-        "cameras",
-        seen=images(noisy_image),
-    ),
-    Plant(
-        "overhead camera black",
-        "pictures",
-        OVERHEAD,
-        seen=images(np.zeros_like, OVERHEAD),
-    ),
-    Plant(
-        "wrist camera black",
-        "pictures",
-        WRIST,
-        seen=images(np.zeros_like, WRIST),
-    ),
-    Plant(
-        "overhead camera frozen",
-        "pictures",
-        OVERHEAD,
-        seen=frozen(OVERHEAD),
-    ),
-    Plant(
-        "wrist camera frozen",
-        "pictures",
-        WRIST,
-        seen=frozen(WRIST),
-    ),
-    Plant(
-        "cameras exchanged",
-        "cameras",
-        "swapped",
-        seen=swapped_cameras,
-    ),
-    Plant(
-        "one camera in both slots",
-        "pictures",
-        "same image",
-        seen=shown_twice,
-    ),
+    Plant("images darker (gamma 2.2)", "gamma", seen=images(gamma(2.2))),
+    Plant("images brighter (gamma 1/2.2)", "gamma", seen=images(gamma(1 / 2.2))),
+    Plant("images scaled twice", "cameras|pictures", seen=images(lambda i: i // 255)),
+    Plant("images inverted", "cameras", seen=images(lambda i: 255 - i)),
+    Plant("images grey", "colour", seen=images(grey)),
+    Plant("letterbox", "letterbox", seen=images(between_bars)),
+    Plant("16 px blown up", "pictures", "detail", seen=images(coarse)),
+    Plant("noise of 40 levels", "cameras", seen=images(noisy_image)),
+    Plant("overhead camera black", "pictures", OVERHEAD, seen=images(np.zeros_like, OVERHEAD)),
+    Plant("wrist camera black", "pictures", WRIST, seen=images(np.zeros_like, WRIST)),
+    Plant("overhead camera frozen", "pictures", OVERHEAD, seen=frozen(OVERHEAD)),
+    Plant("wrist camera frozen", "pictures", WRIST, seen=frozen(WRIST)),
+    Plant("cameras exchanged", "cameras", "swapped", seen=swapped_cameras),
+    Plant("one camera in both slots", "pictures", "same image", seen=shown_twice),
     Plant(
         "overhead camera moved (8 % of the picture)",
         "camera pose",
@@ -248,102 +148,29 @@ PLANTS = (
         "sees less",
         seen=images(moved(0, zoom=1.5), OVERHEAD),
     ),
-    Plant(
-        "gripper's state mirrored",
-        "gripper state",
-        seen=state(mirrored_gripper),
-    ),
-    Plant(
-        "two joints exchanged in the state",
-        ORDER,
-        seen=state(exchanged),
-    ),
-    Plant(
-        "state in radians",
-        ANY_STATE,
-        seen=state(np.deg2rad),
-    ),
-    Plant(
-        "state always zero",
-        f"{ANY_STATE}|sensitivity",
-        seen=state(np.zeros_like),
-    ),
-    Plant(
-        "elbow's state 30° off",
-        f"joint offset|{ANY_STATE}",
-        "elbow",
-        seen=state(plus(2, 30)),
-    ),
-    Plant(
-        "two joints exchanged in the plans",
-        "joint order",
-        plans=lambda p, s: exchanged(p),
-    ),
-    Plant(
-        "shoulder's sign turned",
-        "joint sign",
-        plans=with_flipped_shoulder,
-    ),
-    Plant(
-        "plans backwards",
-        "plan order",
-        plans=lambda p, s: p[:, ::-1],
-    ),
-    Plant(
-        "plans 4 steps late",
-        "timing",
-        plans=late,
-    ),
-    Plant(
-        "plans half as fast",
-        "timing",
-        plans=half_speed,
-    ),
+    Plant("gripper's state mirrored", "gripper state", seen=state(mirrored_gripper)),
+    Plant("two joints exchanged in the state", ORDER, seen=state(exchanged)),
+    Plant("state in radians", ANY_STATE, seen=state(np.deg2rad)),
+    Plant("state always zero", f"{ANY_STATE}|sensitivity", seen=state(np.zeros_like)),
+    Plant("elbow's state 30° off", f"joint offset|{ANY_STATE}", "elbow", seen=state(plus(2, 30))),
+    Plant("two joints exchanged in the plans", "joint order", plans=lambda p, s: exchanged(p)),
+    Plant("shoulder's sign turned", "joint sign", plans=with_flipped_shoulder),
+    Plant("plans backwards", "plan order", plans=lambda p, s: p[:, ::-1]),
+    Plant("plans 4 steps late", "timing", plans=late),
+    Plant("plans half as fast", "timing", plans=half_speed),
     Plant(
         "gripper turned in the plans",
         "gripper",
         "swapped",
         plans=lambda p, s: mirrored_gripper(p),
     ),
-    Plant(
-        "gripper stays at its mean",
-        "gripper",
-        "hardly",
-        plans=with_constant_gripper,
-    ),
-    Plant(
-        "differences sent as targets",
-        "delta or absolute",
-        plans=as_differences,
-    ),
-    Plant(
-        "plans left normalised",
-        "postprocessor",
-        plans=normalised,
-    ),
-    Plant(
-        "plans in radians",
-        ACTIONS,
-        plans=in_radians,
-    ),
-    Plant(
-        "elbow planned 30° off",
-        "joint offset",
-        "elbow",
-        plans=lambda p, s: plus(2, 30)(p),
-    ),
-    Plant(
-        "one plan for every moment",
-        "plans",
-        "same at every moment",
-        plans=the_first_always(),
-    ),
-    Plant(
-        "plans with a NaN",
-        "agreement|planned actions|plans",
-        "finite",
-        plans=with_nan,
-    ),
+    Plant("gripper stays at its mean", "gripper", "hardly", plans=with_constant_gripper),
+    Plant("differences sent as targets", "delta or absolute", plans=as_differences),
+    Plant("plans left normalised", "postprocessor", plans=normalised),
+    Plant("plans in radians", ACTIONS, plans=in_radians),
+    Plant("elbow planned 30° off", "joint offset", "elbow", plans=lambda p, s: plus(2, 30)(p)),
+    Plant("one plan for every moment", "plans", "same at every moment", plans=the_first_always()),
+    Plant("plans with a NaN", "agreement|planned actions|plans", "finite", plans=with_nan),
     Plant(
         "noise of 10° on the plans",
         "agreement",
@@ -360,31 +187,11 @@ PLANTS = (
         STATISTICS,
         files=statistics_of("observation.image", lambda v: v * 0 + 0.002, "std"),
     ),
-    Plant(
-        "ImageNet's image statistics instead",
-        "image statistics",
-        files=statistics(imagenet),
-    ),
-    Plant(
-        "images not normalised",
-        STATISTICS,
-        files=identity("preprocessor", "VISUAL"),
-    ),
-    Plant(
-        "state not normalised",
-        STATISTICS,
-        files=identity("preprocessor", "STATE"),
-    ),
-    Plant(
-        "actions not un-normalised",
-        STATISTICS,
-        files=identity("postprocessor", "ACTION"),
-    ),
-    Plant(
-        "action std halved",
-        ACTIONS,
-        files=statistics_of("action", lambda v: v / 2, "std"),
-    ),
+    Plant("ImageNet's image statistics instead", "image statistics", files=statistics(imagenet)),
+    Plant("images not normalised", STATISTICS, files=identity("preprocessor", "VISUAL")),
+    Plant("state not normalised", STATISTICS, files=identity("preprocessor", "STATE")),
+    Plant("actions not un-normalised", STATISTICS, files=identity("postprocessor", "ACTION")),
+    Plant("action std halved", ACTIONS, files=statistics_of("action", lambda v: v / 2, "std")),
     Plant(
         "other action std after than before",
         STATISTICS,
@@ -405,11 +212,7 @@ PLANTS = (
         ANY_STATE,
         files=statistics_of("observation.state", np.deg2rad),
     ),
-    Plant(
-        "action statistics in radians",
-        ACTIONS,
-        files=statistics_of("action", np.deg2rad),
-    ),
+    Plant("action statistics in radians", ACTIONS, files=statistics_of("action", np.deg2rad)),
     Plant(
         "infinite state statistics",
         STATISTICS,
@@ -432,11 +235,7 @@ PLANTS = (
         "shoulder_lift = 90 - x, elbow_flex = x + 90",
         files=in_old_calibration,
     ),
-    Plant(
-        "random backbone",
-        "inputs|weights",
-        files=weights(shuffled),
-    ),
+    Plant("random backbone", "inputs|weights", files=weights(shuffled)),
     Plant(
         "NaN in the weights",
         "weights",
@@ -486,68 +285,29 @@ PLANTS = (
 WORDS = "instruction"
 VOCABULARY = "vocabulary"
 PLANTS_OF_SMOLVLA = (
-    Plant(
-        "another instruction than the episode's",
-        WORDS,
-        seen=words(opposite),
-    ),
-    Plant(
-        "no instruction",
-        WORDS,
-        "not as in training",
-        seen=words(lambda text: ""),
-    ),
+    Plant("another instruction than the episode's", WORDS, seen=words(opposite)),
+    Plant("no instruction", WORDS, "not as in training", seen=words(lambda text: "")),
     Plant(
         "an instruction of other words",
         WORDS,
         "not as in training",
         seen=words(lambda text: text.replace("Pick up", "Grasp").replace("place it", "put it")),
     ),
-    Plant(
-        "the instruction cut after 6 tokens",
-        WORDS,
-        "cut|same",
-        files=cut_after(6),
-    ),
-    Plant(
-        "the instruction cut after 3 tokens",
-        WORDS,
-        "cut|same",
-        files=cut_after(3),
-    ),
-    Plant(
-        "a byte tokenizer",
-        VOCABULARY,
-        files=tokenizer_of_bytes,
-    ),
-    Plant(
-        "a tokenizer of more words",
-        f"{VOCABULARY}|refused",
-        files=larger_tokenizer,
-    ),
+    Plant("the instruction cut after 6 tokens", WORDS, "cut|same", files=cut_after(6)),
+    Plant("the instruction cut after 3 tokens", WORDS, "cut|same", files=cut_after(3)),
+    Plant("a byte tokenizer", VOCABULARY, files=tokenizer_of_bytes),
+    Plant("a tokenizer of more words", f"{VOCABULARY}|refused", files=larger_tokenizer),
     Plant(
         "a tokenizer of as many words",
         f"{WORDS}|{VOCABULARY}",
         files=tokenizer_of_another_order,
     ),
-    Plant(
-        "one denoising step",
-        "denoising",
-        files=in_steps(num_steps=1),
-    ),
+    Plant("one denoising step", "denoising", files=in_steps(num_steps=1)),
 )
 
 PLANTS_OF_DIFFUSION = (
-    Plant(
-        "one denoising step",
-        "denoising",
-        files=in_steps(num_inference_steps=1),
-    ),
-    Plant(
-        "two denoising steps",
-        "denoising",
-        files=in_steps(num_inference_steps=2),
-    ),
+    Plant("one denoising step", "denoising", files=in_steps(num_inference_steps=1)),
+    Plant("two denoising steps", "denoising", files=in_steps(num_inference_steps=2)),
     Plant(
         "the denoiser told to predict the sample",
         "agreement",
@@ -616,7 +376,7 @@ HEALTHY = (
 )
 
 
-def plants_of(policy: str) -> tuple[Plant, ...]:
+def plants_of(policy):
     """Return the bugs to plant in that policy."""
     if policy == "act":
         return PLANTS
@@ -624,7 +384,7 @@ def plants_of(policy: str) -> tuple[Plant, ...]:
     return own + tuple(plant for plant in PLANTS if plant.name in COMMON)
 
 
-def planted(plant: Plant, folder: Path, policy: str = "act") -> tuple[SubjectConfig, Setup]:
+def planted(plant, folder, policy="act"):
     """Plant the bug in a copy of the checkpoint, in the environment or in the policy."""
     config = make_config(SubjectConfig, policy=policy, env=ENVS[policy])
     config = replace_flags(config, **plant.flags)
@@ -645,7 +405,7 @@ def planted(plant: Plant, folder: Path, policy: str = "act") -> tuple[SubjectCon
 class _OtherPlans:
     """Wraps a policy and changes its plans."""
 
-    def __init__(self, policy, change: Change) -> None:
+    def __init__(self, policy, change):
         self._policy = policy
         self._change = change
         self.spec = policy.spec
@@ -655,13 +415,13 @@ class _OtherPlans:
         self.network_inputs = policy.network_inputs
         self.out_of_range_inputs = policy.out_of_range_inputs
 
-    def predict(self, memories, rngs) -> ActionChunk:
+    def predict(self, memories, rngs):
         states = np.stack([memory.present.state for memory in memories])
         plans = self._policy.predict(memories, rngs).actions
         return ActionChunk(self._change(plans, states).astype(np.float32))
 
 
-def judge(plant: Plant, findings: Sequence[Finding], refusal: str) -> tuple[str, str]:
+def judge(plant, findings, refusal):
     """Return the verdict, and what the doctor says first."""
     if refusal:
         is_expected = "refused" in plant.checks.split("|")
@@ -679,12 +439,12 @@ def judge(plant: Plant, findings: Sequence[Finding], refusal: str) -> tuple[str,
     return ("misnamed" if naming else "disagrees"), first
 
 
-def _names(finding: Finding, plant: Plant) -> bool:
+def _names(finding, plant):
     has_word = any(word in finding.finding for word in plant.words.split("|"))
     return has_word and finding.check in plant.checks.split("|")
 
 
-def measure(config: SubjectConfig, setup: Setup) -> str:
+def measure(config, setup):
     """Return the disagreement of the plans with the expert, as the doctor measures it."""
     context = CheckContext(config, setup)
     if context.reference is None:
@@ -693,15 +453,15 @@ def measure(config: SubjectConfig, setup: Setup) -> str:
     return f"{compute_disagreement(plans, context.reference):.2f}"
 
 
-def count_successes(setup: Setup, n_episodes: int) -> str:
+def count_successes(setup, n_episodes):
     """Return how many of the first episodes succeed."""
     n_success = sum(roll_out(setup, index).success for index in range(n_episodes))
     return f"{n_success} of {n_episodes}"
 
 
-def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
+def show_bugs(policy, only, with_rollouts):
     """Print a table of the bugs whose names contain `only`."""
-    verdicts: Counter[str] = Counter()
+    verdicts = Counter()
     print("| planted | differs by | success | verdict | what the doctor says first |")
     print("|---|---|---|---|---|")
     for plant in plants_of(policy):
@@ -710,7 +470,7 @@ def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
         differs = "-"
         success = "-"
         refusal = ""
-        findings: list[Finding] = []
+        findings = []
         with tempfile.TemporaryDirectory() as folder:
             try:
                 config, setup = planted(plant, Path(folder), policy)
@@ -729,13 +489,13 @@ def show_bugs(policy: str, only: str, with_rollouts: bool) -> None:
     print(f"\n{sum(verdicts.values())} bugs: {counts}")
 
 
-def _shorten(said: str) -> str:
+def _shorten(said):
     if len(said) > SHOWN:
         return f"{said[:SHOWN]}..."
     return said.replace("|", "/")
 
 
-def show_healthy(policy: str) -> None:
+def show_healthy(policy):
     """Print a table of false alarms."""
     print("\n| healthy | false alarms |\n|---|---|")
     shown = {policy, "scripted"} if policy == "act" else {policy}
@@ -749,7 +509,7 @@ def show_healthy(policy: str) -> None:
             print(f"| {name} | {'; '.join(problems) or 'none'} |", flush=True)
 
 
-def show_graded() -> None:
+def show_graded():
     """Print a table of disagreement and success of checkpoints that get worse step by step."""
     print(f"\n| checkpoint | differs by | success of {N_GRADED} |\n|---|---|---|")
     for plant in GRADED:
@@ -761,7 +521,7 @@ def show_graded() -> None:
             setup.env.close()
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

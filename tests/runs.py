@@ -1,17 +1,15 @@
 """Runs that tests record, and descriptions of runs that tests put together by hand."""
 
-from collections.abc import Collection
 from contextlib import closing
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 
 from eval.config import EvalConfig
 from eval.drivers import run_episode
-from eval.episode_arrays import EpisodeArrays, EpisodeRecord
+from eval.episode_arrays import EpisodeArrays
 from eval.episode_loop import evaluate
-from eval.evaluation import Setup, set_up
+from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.recorder import EpisodeRecorder
 from eval.rollout import RolloutSettings
@@ -19,14 +17,12 @@ from eval.run_description import Resolved, RunDescription
 from eval.run_folder import RunFolder
 from eval.trajectory import Trajectory
 from policies.baselines import BASELINES
-from policies.policy import Policy
-from sim.env import Env
 from sim.flags import make_config
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.so101.goals import declare_goal
 
 
-def record_run(config: EvalConfig, folder: Path) -> Path:
+def record_run(config, folder):
     """Run that evaluation as `eval` does, and return its run folder."""
     setup = set_up(config)
     run = RunFolder.create(folder, describe(config, setup))
@@ -35,7 +31,7 @@ def record_run(config: EvalConfig, folder: Path) -> Path:
     return run.path
 
 
-def roll_out(setup: Setup, episode_index: int) -> EpisodeRecord:
+def roll_out(setup, episode_index):
     """Roll one episode out as `eval` does, and return its record."""
     settings = RolloutSettings(setup.n_action_steps, setup.max_steps)
     return run_episode(
@@ -47,9 +43,7 @@ def roll_out(setup: Setup, episode_index: int) -> EpisodeRecord:
     )
 
 
-def describe_run(
-    env: Env, policy: Policy | str = "random", max_steps: int = 5, **parts
-) -> RunDescription:
+def describe_run(env, policy="random", max_steps=5, **parts):
     """Return a description with the fields that every version has written.
 
     Args:
@@ -70,14 +64,11 @@ def describe_run(
     return replace(description, **parts)
 
 
-def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
+def make_trajectory_of(arrays):
     """Return the trajectory of a pick-and-place episode from arrays that a test made by hand."""
-    closes = (
-        np.zeros(len(arrays.action), bool)
-        if arrays.closes_gripper is None
-        else arrays.closes_gripper
-    )
-    assert arrays.object_height_m is not None and arrays.goal_distance_m is not None
+    closes = arrays.closes_gripper
+    if closes is None:
+        closes = np.zeros(len(arrays.action), bool)
     return Trajectory(
         goal=declare_goal("in block bowl"),
         met=arrays.progress[:, -1],
@@ -92,9 +83,7 @@ def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
     )
 
 
-def assert_same_arrays(
-    arrays: EpisodeArrays, other: EpisodeArrays, but_for: Collection[str] = ()
-) -> None:
+def assert_same_arrays(arrays, other, but_for=()):
     """Assert that two episodes have the same arrays to the last bit.
 
     Their series must be equal too, except those of wall time.

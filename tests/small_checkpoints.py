@@ -8,11 +8,8 @@ a moved one does not load.
 """
 
 import json
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -58,19 +55,19 @@ MEAN_STD = {"VISUAL": NormalizationMode.IDENTITY} | dict.fromkeys(
 CHUNK = {"chunk_size": 10, "n_action_steps": 4}
 
 
-def save_small_checkpoint(policy_type: str, folder: Path, **config) -> Path:
+def save_small_checkpoint(policy_type, folder, **config):
     """Save the small checkpoint of that type; `config` overrides fields of its configuration."""
     return BUILDERS[policy_type](folder, **config)
 
 
 def save_small_act(
-    folder: Path,
-    state_dim: int = 6,
-    action_dim: int = 6,
+    folder,
+    state_dim=6,
+    action_dim=6,
     cameras=CAMERAS,
-    image_px: int = IMAGE_PX,
+    image_px=IMAGE_PX,
     **config,
-) -> Path:
+):
     """Save an ACT with a random ResNet-18 and a narrow transformer."""
     small = {
         "pretrained_backbone_weights": None,
@@ -84,7 +81,7 @@ def save_small_act(
     return _save("act", folder, features, small | CHUNK | config)
 
 
-def save_small_diffusion(folder: Path, **config) -> Path:
+def save_small_diffusion(folder, **config):
     """Save a Diffusion Policy with one ResNet-18 for both cameras.
 
     lerobot's default of one ResNet-18 per camera would take 45 MB more. Images have 64 px, since 32
@@ -106,7 +103,7 @@ def save_small_diffusion(folder: Path, **config) -> Path:
     return _save("diffusion", folder, _features(6, 6, _images(image_px=64)), small | config)
 
 
-def save_small_vqbet(folder: Path, **config) -> Path:
+def save_small_vqbet(folder, **config):
     """Save a VQ-BeT, which takes exactly one camera.
 
     It only works quietly once its codes are marked as learnt.
@@ -136,7 +133,7 @@ def save_small_vqbet(folder: Path, **config) -> Path:
     return _save("vqbet", folder, features, small | config, adjust)
 
 
-def save_small_tdmpc(folder: Path, **config) -> Path:
+def save_small_tdmpc(folder, **config):
     """Save a TD-MPC that plans with few samples.
 
     Its only camera must be called observation.image.
@@ -157,7 +154,7 @@ def save_small_tdmpc(folder: Path, **config) -> Path:
     return _save("tdmpc", folder, _features(6, 6, image), small | config, _redraw)
 
 
-def save_small_gaussian_actor(folder: Path, **config) -> Path:
+def save_small_gaussian_actor(folder, **config):
     """Save the actor of HIL-SERL; its four convolutions without padding need images of 64 px."""
     from lerobot.policies.gaussian_actor.configuration_gaussian_actor import ActorNetworkConfig
 
@@ -172,7 +169,7 @@ def save_small_gaussian_actor(folder: Path, **config) -> Path:
     return _save("gaussian_actor", folder, features, small | config, _redraw)
 
 
-def save_small_smolvla(folder: Path, **config) -> Path:
+def save_small_smolvla(folder, **config):
     """Save a SmolVLA, whose language model has its configuration and processor in `vlm`.
 
     SmolVLA reads both even if it then loads its weights from the checkpoint.
@@ -186,7 +183,7 @@ def save_small_smolvla(folder: Path, **config) -> Path:
     return _save("smolvla", folder, _features(), small | CHUNK | config, _redraw)
 
 
-def save_small_pi(policy_type: str, folder: Path, **config) -> Path:
+def save_small_pi(policy_type, folder, **config):
     """Save a Pi0 or Pi0.5, which can only be built and loaded inside `shrunken_paligemma`."""
     tokenizer = save_paligemma_tokenizer(folder.resolve() / "tokenizer")
     small = {"image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX), "num_inference_steps": 3}
@@ -195,7 +192,7 @@ def save_small_pi(policy_type: str, folder: Path, **config) -> Path:
         return _save(policy_type, folder, _features(), small | CHUNK | config, _redraw)
 
 
-def save_small_pi0_fast(folder: Path, **config) -> Path:
+def save_small_pi0_fast(folder, **config):
     """Save a Pi0-FAST in which each token stands for one coefficient.
 
     Its random tokens do not spell "Action: ", so the prefix is not checked.
@@ -224,7 +221,7 @@ def save_small_pi0_fast(folder: Path, **config) -> Path:
         return _save("pi0_fast", folder, _features(), small | CHUNK | config, adjust)
 
 
-def save_small_xvla(folder: Path, **config) -> Path:
+def save_small_xvla(folder, **config):
     """Save an X-VLA whose state and action are normalised in degrees.
 
     By default X-VLA normalises only its images, with ImageNet's statistics.
@@ -279,7 +276,7 @@ def save_small_xvla(folder: Path, **config) -> Path:
     return _save("xvla", folder, _features(), small | CHUNK | config, adjust)
 
 
-def save_small_groot(folder: Path, **config) -> Path:
+def save_small_groot(folder, **config):
     """Save a GR00T N1.7, which first loads `base` and then the checkpoint's own weights.
 
     The language model of `base` lies below `Qwen`.
@@ -305,7 +302,7 @@ def save_small_groot(folder: Path, **config) -> Path:
     return _save("groot", folder, _features(), small | config, adjust)
 
 
-BUILDERS: dict[str, Callable[..., Path]] = {
+BUILDERS = {
     "act": save_small_act,
     "diffusion": save_small_diffusion,
     "gaussian_actor": save_small_gaussian_actor,
@@ -320,9 +317,7 @@ BUILDERS: dict[str, Callable[..., Path]] = {
 }
 
 
-def edit_statistics(
-    folder: Path, edit: Callable[[str, np.ndarray], Any], part: str = "*processor"
-) -> None:
+def edit_statistics(folder, edit, part="*processor"):
     """Replace every statistic of the normalisers.
 
     The call `edit("action.std", value)` returns the new value.
@@ -331,7 +326,7 @@ def edit_statistics(
         edit_tensors(path, edit)
 
 
-def edit_tensors(path: Path, edit: Callable[[str, np.ndarray], Any]) -> None:
+def edit_tensors(path, edit):
     """Replace every tensor of a file by what `edit(name, value)` returns."""
     tensors = load_file(path)
     for name, value in tensors.items():
@@ -340,13 +335,13 @@ def edit_tensors(path: Path, edit: Callable[[str, np.ndarray], Any]) -> None:
 
 
 def make_relative(
-    folder: Path,
+    folder,
     names=ACTION_NAMES,
     exclude=("gripper",),
     *,
-    trained: bool = True,
-    added: bool = True,
-) -> Path:
+    trained=True,
+    added=True,
+):
     """Add lerobot's relative-action steps to a saved checkpoint, at the places where Pi0 has them.
 
     Args:
@@ -366,7 +361,7 @@ def make_relative(
     return folder
 
 
-def _insert_step(path: Path, neighbour: str, offset: int, name: str, config: dict) -> None:
+def _insert_step(path, neighbour, offset, name, config):
     """Insert a step before its neighbour in a saved pipeline, or after it at an offset of 1."""
     pipeline = json.loads(path.read_text())
     names = [step["registry_name"] for step in pipeline["steps"]]
@@ -376,7 +371,7 @@ def _insert_step(path: Path, neighbour: str, offset: int, name: str, config: dic
 
 
 @contextmanager
-def shrunken_paligemma() -> Iterator[None]:
+def shrunken_paligemma():
     """Make the Pi0 family small, which has no small variant of its own.
 
     Such a checkpoint can only be built and loaded inside this context. Other types are not changed.
@@ -424,7 +419,7 @@ def shrunken_paligemma() -> Iterator[None]:
 
 
 @contextmanager
-def _local_tokenizer(processors: str, folder: str) -> Iterator[None]:
+def _local_tokenizer(processors, folder):
     """Give the processors made in that module the tokenizer in the folder.
 
     The processors are also saved with it.
@@ -439,18 +434,18 @@ def _local_tokenizer(processors: str, folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
+def _seeded():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
 
 
-def _images(cameras=CAMERAS, image_px: int = IMAGE_PX) -> dict[str, PolicyFeature]:
+def _images(cameras=CAMERAS, image_px=IMAGE_PX):
     feature = PolicyFeature(FeatureType.VISUAL, (3, image_px, image_px))
     return {f"observation.images.{camera}": feature for camera in cameras}
 
 
-def _features(state_dim: int = 6, action_dim: int = 6, images=None) -> dict[str, PolicyFeature]:
+def _features(state_dim=6, action_dim=6, images=None):
     return {
         "observation.state": PolicyFeature(FeatureType.STATE, (state_dim,)),
         **(images or _images()),
@@ -458,7 +453,7 @@ def _features(state_dim: int = 6, action_dim: int = 6, images=None) -> dict[str,
     }
 
 
-def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.ndarray]]:
+def _statistics(features):
     """Return statistics of every kind that a normaliser may need.
 
     States and actions lie around the arm's home pose.
@@ -472,7 +467,7 @@ def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.nd
     return statistics
 
 
-def _spread(mean, std, low=None, high=None) -> dict[str, np.ndarray]:
+def _spread(mean, std, low=None, high=None):
     """Return statistics in float32, whose limits are one std from the mean unless given."""
     mean = np.float32(mean)
     low = mean - np.float32(std) if low is None else low
@@ -503,12 +498,12 @@ def _train_a_little(policy):
 
 
 def _save(
-    policy_type: str,
-    folder: Path,
-    features: dict[str, PolicyFeature],
-    config: dict[str, Any],
-    adjust: Callable[..., None] = lambda policy, preprocessor: None,
-) -> Path:
+    policy_type,
+    folder,
+    features,
+    config,
+    adjust=lambda policy, preprocessor: None,
+):
     with _seeded():
         inputs = dict(features)
         policy_config = make_policy_config(

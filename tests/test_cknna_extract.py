@@ -116,10 +116,6 @@ def test_extracted_and_collected_features_agree(policy_type, runs, tmp_path):
     assert ours.files_sha256 == theirs.files_sha256 and ours.files_sha256["model.safetensors"]
 
 
-class StopError(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     "n_before",
     [1, 3, 4],
@@ -129,9 +125,9 @@ def test_an_interrupted_bank_is_finished(n_before, runs, act_bank, tmp_path):
 
     def stop(n_rows):
         if n_rows >= n_before:
-            raise StopError
+            raise KeyboardInterrupt
 
-    with pytest.raises(StopError):
+    with pytest.raises(KeyboardInterrupt):
         extract_from(
             run,
             policy,
@@ -187,8 +183,7 @@ def test_a_bank_of_something_else_is_not_continued(runs, act_bank):
         extract_from(islice(open_recording(run), 2), policy, bank)
 
 
-def in_radians(observation):
-    """Return the observation that a policy of radians would take for degrees out of range."""
+def enlarge_state(observation):
     return replace(observation, state=57 * observation.state)
 
 
@@ -198,7 +193,7 @@ def test_weights_that_were_trained_on_something_else_are_told(runs, act_bank, tm
     assert check_comparable([act_bank], insists=False) == []
     # Radians shown to a policy that was trained on degrees are merely small. Degrees shown to a
     # policy that was trained on radians are out of range.
-    enlarged = change_observations(run, in_radians)
+    enlarged = change_observations(run, enlarge_state)
     other = extract_from(enlarged, policy, tmp_path / "other")
     (how_far,) = other.description.out_of_range_inputs.values()
     (normalised,) = policy.network_inputs(enlarged[0].observation)["observation.state"]

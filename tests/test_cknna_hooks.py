@@ -170,8 +170,7 @@ def test_a_batch_has_the_rows_of_single_calls_and_so_has_a_pass_that_ends_early(
     policy = policies(policy_type)
     # The padding of a batch is longer than that of a single row. Types that attend to padding
     # therefore get the same instruction in every row.
-    attends_to_padding = policy_type == "groot"
-    instructions = INSTRUCTIONS[1:2] * 3 if attends_to_padding else INSTRUCTIONS
+    instructions = INSTRUCTIONS[1:2] * 3 if policy_type == "groot" else INSTRUCTIONS
     memories = make_random_memories(policy.spec, instructions)
     collected = collecting(policy)
     batch = predict(collected, memories).features[EMBEDDING]

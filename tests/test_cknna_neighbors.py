@@ -20,11 +20,7 @@ def random_features(n, dim, kind, seed=0):
     x = rng.standard_normal((n, dim))
     if kind == "grid":
         return np.round(x) + 0.5
-    spread = {
-        "plain": None,
-        "narrow": 1e-2,
-        "parallel": 1e-4,
-    }[kind]
+    spread = {"plain": None, "narrow": 1e-2, "parallel": 1e-4}[kind]
     return spread * x + rng.standard_normal(dim) if spread else x
 
 

@@ -18,9 +18,9 @@ def unrelated(seed, lengths):
     return a, b, groups
 
 
-def noisy_view(rng, hidden, noise, dim=12):
-    projection = np.random.default_rng(5).standard_normal((hidden.shape[1], dim))
-    return hidden @ projection + noise * rng.standard_normal((len(hidden), dim))
+def noisy_view(rng, hidden, noise):
+    projection = np.random.default_rng(5).standard_normal((hidden.shape[1], 12))
+    return hidden @ projection + noise * rng.standard_normal((len(hidden), 12))
 
 
 def permute_episodes(a, b, groups, *, n, k=10, variant="unbiased", **options):
@@ -195,9 +195,10 @@ def test_p_value_is_uniform_to_the_seed_and_counts_itself():
     assert tests[0].p_value >= 1 / 20
 
 
-def dependent(seed, noise=3.0, n_episodes=12, length=20):
+def dependent(seed, noise=3.0):
+    lengths = [20] * 12
     rng = np.random.default_rng(seed)
-    hidden = walks(rng, [length] * n_episodes, 6)
+    hidden = walks(rng, lengths, 6)
     a, b = search(
         noisy_view(rng, hidden, noise),
         hidden,
@@ -210,7 +211,7 @@ def dependent(seed, noise=3.0, n_episodes=12, length=20):
         [5],
         depth=2,
     )
-    return a, other, b, np.repeat(np.arange(n_episodes), length)
+    return a, other, b, np.repeat(np.arange(12), lengths)
 
 
 @pytest.mark.slow

@@ -23,14 +23,12 @@ that neighbours are near, as in a rollout.
 """
 
 import resource
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from math import nan
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 import numpy as np
 import tyro
@@ -65,7 +63,7 @@ class Cost:
         return self.other_s / self.ours_s
 
 
-def make_features(n: int, dim: int, seed: int) -> np.ndarray:
+def make_features(n, dim, seed):
     """Return random walks from a common start, one episode after the other."""
     rng = np.random.default_rng([seed, n, dim])
     start = rng.standard_normal(dim, dtype=np.float32)
@@ -82,9 +80,7 @@ def make_features(n: int, dim: int, seed: int) -> np.ndarray:
     return features
 
 
-def score_densely(
-    a: np.ndarray, b: np.ndarray, dtype: Literal["float32", "float64"] = "float32"
-) -> float:
+def score_densely(a, b, dtype="float32"):
     """Return the "unbiased" score of `cknna/score.py`, computed with every matrix written out."""
     import torch
 
@@ -94,11 +90,11 @@ def score_densely(
         kernels.append(rows @ rows.T)
     n = len(a)
 
-    def mask(kernel: torch.Tensor) -> torch.Tensor:
+    def mask(kernel):
         nearest = kernel.clone().fill_diagonal_(-torch.inf).topk(K, dim=1).indices
         return torch.zeros_like(kernel).scatter_(1, nearest, 1)
 
-    def hsic(x: torch.Tensor, y: torch.Tensor) -> float:
+    def hsic(x, y):
         both = mask(x) * mask(y)
         x = (both * x).fill_diagonal_(0)
         y = (both * y).fill_diagonal_(0)
@@ -109,7 +105,7 @@ def score_densely(
     return across / ((own_a * own_b) ** 0.5 + 1e-6)
 
 
-def multiply_barely(a: np.ndarray, b: np.ndarray) -> None:
+def multiply_barely(a, b):
     n = len(a)
     room = np.empty((min(STRIP, n), n), np.float32)
     for rows in (a, b):
@@ -120,7 +116,7 @@ def multiply_barely(a: np.ndarray, b: np.ndarray) -> None:
             np.matmul(left, others.T, out=room[: len(left)])
 
 
-def measure_null(a: np.ndarray, b: np.ndarray) -> float:
+def measure_null(a, b):
     """Return the time of one permutation [s].
 
     It permutes the complete episodes among the first 20,000 rows.
@@ -130,7 +126,7 @@ def measure_null(a: np.ndarray, b: np.ndarray) -> float:
     groups = np.arange(n) // EPISODE
     permutations = Permutations(n=N_PERMUTATIONS)
 
-    def compute() -> None:
+    def compute():
         compute_null(
             *found,
             K,
@@ -141,15 +137,15 @@ def measure_null(a: np.ndarray, b: np.ndarray) -> float:
     return wall_s(compute) / (N_PERMUTATIONS + 1)
 
 
-def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
+def measure(n, dim_a, dim_b, other, n_rounds):
     a = make_features(n, dim_a, 0)
     b = make_features(n, dim_b, 1)
     scores = {"ours": nan, "dense": nan}
 
-    def run_ours() -> None:
+    def run_ours():
         scores["ours"] = score(a, b, [K])[0].cknna
 
-    def run_other() -> None:
+    def run_other():
         if other == "dense":
             scores["dense"] = score_densely(a, b)
         elif other == "bare":
@@ -169,7 +165,7 @@ def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
     )
 
 
-def measure_alone(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int = 1) -> Cost:
+def measure_alone(n, dim_a, dim_b, other, n_rounds=1):
     """Measure in a process of its own, so that the peak of memory is that of this measurement."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(
@@ -182,7 +178,7 @@ def measure_alone(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int = 1)
         ).result()
 
 
-def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> None:
+def draw_growth(path, grown, dense):
     from matplotlib.figure import Figure
 
     figure = Figure(
@@ -257,7 +253,7 @@ class Benchmark:
     plot: Path | None = None
 
 
-def main(benchmark: Benchmark) -> None:
+def main(benchmark):
     dim_b = benchmark.dim_b
     rounds = benchmark.rounds
     console = Console(width=120)

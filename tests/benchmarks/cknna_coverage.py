@@ -83,7 +83,7 @@ class Coverage:
     n_significant: int
 
 
-def measure(setting: Setting, n_repetitions: int) -> Coverage:
+def measure(setting, n_repetitions):
     intervals = []
     n_significant = 0
     projection = np.random.default_rng(5).standard_normal((_HIDDEN, _VIEWED))

@@ -15,7 +15,6 @@ process of its own, and the two paths take turns. Ratios are ratios of medians.
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,7 @@ from rich.table import Table
 
 from sim.cpu_code_path import SETTINGS, SWITCH
 from sim.flags import make_config
-from tests.benchmarks.measuring import PythonProcess, cpu_s, run_python
+from tests.benchmarks.measuring import cpu_s, run_python
 
 PATHS = {
     "native": {SWITCH: "native"},
@@ -50,12 +49,12 @@ class Benchmark:
     measure: tuple[str, ...] = ()
 
 
-def median_cpu_s(call: Callable[[], object], n: int) -> float:
+def median_cpu_s(call, n):
     call()
     return median(cpu_s(call) for _ in range(n))
 
 
-def measure_here(what: str, checkpoint: str, n: int) -> float:
+def measure_here(what, checkpoint, n):
     import torch
 
     from eval.config import EvalConfig
@@ -81,7 +80,7 @@ def measure_here(what: str, checkpoint: str, n: int) -> float:
     memory = setup.policy.reset()
     memory.observations.append(setup.env.observe())
 
-    def predict() -> None:
+    def predict():
         setup.policy.predict(
             [memory],
             [episode_rng("benchmark", 0, 0)],
@@ -92,19 +91,19 @@ def measure_here(what: str, checkpoint: str, n: int) -> float:
     return taken
 
 
-def run_by(path: str, *arguments: str) -> PythonProcess:
+def run_by(path, *arguments):
     """Run Python in a process that uses one of the code paths."""
     environ = {key: value for key, value in os.environ.items() if key not in SETTINGS}
     return run_python(*arguments, env=environ | PATHS[path])
 
 
-def main(benchmark: Benchmark) -> None:
+def main(benchmark):
     if benchmark.measure:
         print(measure_here(*benchmark.measure, n=benchmark.plans))
         return
     from tests.small_checkpoints import save_small_checkpoint
 
-    taken: dict[str, dict[str, list[float]]] = defaultdict(lambda: {path: [] for path in PATHS})
+    taken = defaultdict(lambda: {path: [] for path in PATHS})
     with tempfile.TemporaryDirectory() as folder:
         measured = [
             ("plan, act", "act", "act"),

@@ -34,7 +34,7 @@ N_ROUNDS = 3
 IMPORTS = "import rich.console, eval.comparison, eval.compare_tables, eval.compare_words"
 
 
-def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
+def write_runs(folder, n_runs, n_episodes):
     """Write runs whose success rates rise from 50 % to 90 %."""
     rng = np.random.default_rng(0)
     difficulty = rng.random(n_episodes)
@@ -74,16 +74,16 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
         (path / ROWS_FILE).write_text("\n".join([*lines, ""]))
 
 
-def measure_s(*arguments: str) -> tuple[float, float]:
+def measure_s(*arguments):
     """Return the least wall time and the least processor time of a command in its own process."""
     processes = [run_python(*arguments) for _ in range(N_ROUNDS)]
     return min(each.wall_s for each in processes), min(each.cpu_s for each in processes)
 
 
-def main() -> None:
+def main():
     table = make_table("eval-compare", "what", "wall time", "processor time", "limit")
 
-    def add(what: str, limit: str, *command: str) -> None:
+    def add(what, limit, *command):
         wall_s, processor_s = measure_s(*command)
         table.add_row(
             what,

@@ -24,7 +24,7 @@ CORRELATIONS = (0.0, 0.3, 0.6)
 N_STUDIES = 1000
 
 
-def compute_newcombe_interval(counts: PairedCounts) -> tuple[float, float]:
+def compute_newcombe_interval(counts):
     """Return Newcombe's interval, which `eval-compare` is compared with.
 
     It combines the Wilson intervals of both rates by a correlation with a correction for
@@ -45,16 +45,16 @@ def compute_newcombe_interval(counts: PairedCounts) -> tuple[float, float]:
     return difference - np.sqrt(max(below, 0)), difference + np.sqrt(max(above, 0))
 
 
-def make_shares(first: float, second: float, correlation: float) -> np.ndarray:
+def make_shares(first, second, correlation):
     """Return the probabilities of success: of both, only the first, only the second, neither."""
     both = first * second + correlation * np.sqrt(first * (1 - first) * second * (1 - second))
     return np.array([both, first - both, second - both, 1 - first - second + both])
 
 
-def sum_over_tables(n: int) -> dict[str, list[float]]:
+def sum_over_tables(n):
     """Return method → its coverage at each possible combination of rates and correlation."""
     tables = []
-    ends: dict[str, list[tuple[float, float]]] = {
+    ends = {
         "Tango": [],
         "Newcombe": [],
     }
@@ -76,7 +76,7 @@ def sum_over_tables(n: int) -> dict[str, list[float]]:
             tables.append((n - sum(rest), *rest))
             ends["Tango"].append(compute_tango_interval(*rest[:2]))
             ends["Newcombe"].append(compute_newcombe_interval(counts))
-    covered: dict[str, list[float]] = {name: [] for name in ends}
+    covered = {name: [] for name in ends}
     for first, second, correlation in product(RATES, RATES, CORRELATIONS):
         shares = make_shares(first, second, correlation)
         if first > second or shares.min() < 0:
@@ -89,9 +89,7 @@ def sum_over_tables(n: int) -> dict[str, list[float]]:
     return covered
 
 
-def simulate_tasks(
-    n_tasks: int, n: int, base: float, spread: float, gain: float, unlike: float
-) -> float:
+def simulate_tasks(n_tasks, n, base, spread, gain, unlike):
     """Return the coverage for tasks that differ in their rates and in their differences."""
     rng = np.random.default_rng(0)
     differences = gain + unlike * np.cos(2.4 * np.arange(n_tasks))
@@ -110,7 +108,7 @@ def simulate_tasks(
     return n_covered / N_STUDIES
 
 
-def main() -> None:
+def main():
     title = "one task: coverage of 95 % intervals over every table"
     table = make_table(
         title,

@@ -16,7 +16,7 @@ N_PROCESSES = 3
 N_EXAMINATIONS = 5
 
 
-def measure() -> None:
+def measure():
     """Print the seconds of the start, then of several examinations; runs in a fresh process."""
     start_s = perf_counter()
     from eval.config import SubjectConfig
@@ -32,7 +32,7 @@ def measure() -> None:
     print(*times_s)
 
 
-def main() -> None:
+def main():
     starts_s = []
     firsts_s = []
     all_s = []

@@ -25,9 +25,8 @@ from rich.table import Table
 from skimage.metrics import structural_similarity
 
 from eval.config import EvalConfig
-from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import make_row
-from eval.evaluation import Setup, set_up
+from eval.evaluation import set_up
 from eval.provenance import describe
 from eval.run_folder import RunFolder
 from sim.env import episode_rng
@@ -54,13 +53,13 @@ class Benchmark:
     plain_episodes: int = 3
 
 
-def run_harness(setup: Setup, index: int, run: RunFolder) -> EpisodeRecord:
+def run_harness(setup, index, run):
     record = roll_out(setup, index)
     run.append(record, make_row(record))
     return record
 
 
-def replay(setup: Setup, env: PickPlace, record: EpisodeRecord, look_at_every_step: bool) -> None:
+def replay(setup, env, record, look_at_every_step):
     """Replay the recorded episode with bare MuJoCo calls.
 
     Observations and forward passes happen at the same steps as in the recording.
@@ -84,7 +83,7 @@ def replay(setup: Setup, env: PickPlace, record: EpisodeRecord, look_at_every_st
         mujoco.mj_step(model, data, n_substeps)
 
 
-def print_ssim(console: Console) -> None:
+def print_ssim(console):
     """Print the SSIM of light against original meshes, all else equal, as a mean over episodes."""
     for height, width in ((64, 64), (480, 640)):
         for camera in ("overhead_cam", "wrist_cam"):
@@ -108,7 +107,7 @@ def print_ssim(console: Console) -> None:
             )
 
 
-def main(benchmark: Benchmark) -> None:
+def main(benchmark):
     console = Console()
     config = make_config(EvalConfig, policy="act")
     setup = set_up(config)
@@ -119,7 +118,7 @@ def main(benchmark: Benchmark) -> None:
     bare_s = []
     plain_s = []
     speed_ups = []
-    records: list[EpisodeRecord] = []
+    records = []
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), describe(config, setup))
         run_harness(setup, 0, run)

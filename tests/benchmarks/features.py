@@ -31,7 +31,6 @@ from eval.run_folder import RunFolder
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.policy import Policy
 from sim.flags import make_config
 from tests.benchmarks.measuring import cpu_s
 from tests.observations import make_random_memories
@@ -52,7 +51,7 @@ class Benchmark:
     predictions: int = 10
 
 
-def measure_rollout(episodes: int) -> float:
+def measure_rollout(episodes):
     """Return the CPU time with features over that without; both write a run as `eval` does."""
     config = make_config(
         EvalConfig,
@@ -60,19 +59,17 @@ def measure_rollout(episodes: int) -> float:
         collect_features=True,
     )
     setup = set_up(config)
-    assert setup.feature_recorder is not None
-
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), describe(config, setup))
 
-        def measure_episode(policy: Policy, index: int) -> float:
-            def write_episode() -> None:
+        def measure_episode(policy, index):
+            def write_episode():
                 record = roll_out(replace(setup, policy=policy), index)
                 run.append(record, make_row(record))
 
             return cpu_s(write_episode)
 
-        policies: list[Policy] = [setup.policy, setup.feature_recorder.policy]
+        policies = [setup.policy, setup.feature_recorder.policy]
         for policy in policies:
             measure_episode(policy, 0)
         ratios = []
@@ -85,9 +82,7 @@ def measure_rollout(episodes: int) -> float:
     return median(ratios)
 
 
-def measure_type(
-    policy_type: str, folder: Path, n_predictions: int, **config: object
-) -> list[float]:
+def measure_type(policy_type, folder, n_predictions, **config):
     """Return the time of a prediction over that of its features, for batches of one and eight."""
     with shrunken_paligemma():
         checkpoint = save_small_checkpoint(policy_type, folder, **config)
@@ -109,7 +104,7 @@ def measure_type(
     return ratios
 
 
-def main(benchmark: Benchmark) -> None:
+def main(benchmark):
     console = Console()
     ratio = measure_rollout(benchmark.episodes)
     console.print(f"Hooks in a rollout of the shipped ACT: {100 * (ratio - 1):+.2f} % of CPU time")
@@ -121,7 +116,7 @@ def main(benchmark: Benchmark) -> None:
         title=title,
     )
 
-    def add(name: str, ratios: list[float]) -> None:
+    def add(name, ratios):
         table.add_row(name, *(f"{each:.1f}" for each in ratios))
 
     n = benchmark.predictions

@@ -16,7 +16,6 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 from rich.console import Console
 
 from eval.config import EvalConfig
@@ -32,7 +31,7 @@ N_RECORDED = 40
 N_OF_A_LARGE_RUN = 500
 
 
-def render_bare(run: Run, task: str, shown: list[np.ndarray], height_px: int) -> None:
+def render_bare(run, task, shown, height_px):
     camera, _, rendered_size = choose_view(run, task, height_px)
     with closing(run.open_env(task, {camera: rendered_size})) as env:
         for snapshot in shown:
@@ -40,7 +39,7 @@ def render_bare(run: Run, task: str, shown: list[np.ndarray], height_px: int) ->
             env.observe()
 
 
-def main() -> None:
+def main():
     config = make_config(
         EvalConfig,
         policy="act",

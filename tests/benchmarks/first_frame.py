@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from eval.config import EvalConfig
@@ -38,7 +38,7 @@ RECORDED = (
 )
 
 
-def measure_opening(browser: Browser, run: Path) -> tuple[float, float]:
+def measure_opening(browser, run):
     """Return the seconds until the scene, and until plan and images, are shown."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "viz", str(run), "--no-browser"]
@@ -48,7 +48,6 @@ def measure_opening(browser: Browser, run: Path) -> tuple[float, float]:
         text=True,
     )
     try:
-        assert whiskers.stdout is not None
         url = whiskers.stdout.readline().strip()
         viewer = Viewer(browser, url, limit_s=600)
         scene_s = time.perf_counter() - start
@@ -64,18 +63,18 @@ def measure_opening(browser: Browser, run: Path) -> tuple[float, float]:
         whiskers.wait()
 
 
-def measure_geometry(run: Path) -> float:
+def measure_geometry(run):
     """Return the seconds that opening the run's environment and reading its shapes take."""
     name = Run.open(run).description.env.name
 
-    def open_and_read() -> None:
+    def open_and_read():
         with closing(make_env(name, {})) as env:
             env.geometry()
 
     return wall_s(open_and_read)
 
 
-def main() -> None:
+def main():
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         runs = [Path(argument) for argument in sys.argv[1:]]
         for flags in RECORDED[len(runs) :]:

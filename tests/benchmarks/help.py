@@ -20,7 +20,7 @@ COMMANDS = {
 N_REPEATS = 5
 
 
-def measure_cpu_s(command: str) -> float:
+def measure_cpu_s(command):
     """Return the user and system time of the fastest of several runs [s]."""
     module, _, function = COMMANDS[command].partition(":")
     code = (

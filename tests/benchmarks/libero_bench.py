@@ -32,12 +32,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -79,11 +77,11 @@ class Costs:
 class Meter:
     """Measures the CPU time of several processes, this one included, with all their threads."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.pids = [os.getpid()]
         self._last_s = self._now_s()
 
-    def lap(self) -> float:
+    def lap(self):
         """Return the seconds since the last lap.
 
         All the CPU time of a process that was added since then counts.
@@ -92,29 +90,34 @@ class Meter:
         self._last_s = self._now_s()
         return self._last_s - last_s
 
-    def resident_mb(self) -> float:
+    def resident_mb(self):
         import psutil
 
         return sum(psutil.Process(pid).memory_info().rss for pid in self.pids) / 2**20
 
-    def _now_s(self) -> float:
+    def _now_s(self):
         # Linux's clock of another process (clock_getcpuclockid) counts nanoseconds. psutil counts
         # 10 ms.
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
 
 
-def make_actions(episode_index: int, n_steps: int) -> np.ndarray:
+def make_actions(episode_index, n_steps):
     """Return actions `(n_steps, 7)`, float32 in [-1, 1], the same for every contender."""
     return np.random.default_rng(episode_index).uniform(-1, 1, (n_steps, 7)).astype(np.float32)
 
 
-def measure_ours(env_name: str, n_steps: int) -> Costs:
+def measure_ours(env_name, n_steps):
+    from eval.drivers import play_episode
+    from eval.episode_row import make_row
+    from eval.recorder import EpisodeRecorder
+    from eval.rollout import ControlStep, Decision, RolloutSettings
     from eval.run_folder import RunFolder
     from sim.registry import make_env
     from tests.runs import describe_run
 
     costs = Costs()
     meter = Meter()
+    recorder = EpisodeRecorder()
     blind_s = []
     env = make_env(env_name)
     meter.pids.append(env.pid)
@@ -122,24 +125,24 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
         run = RunFolder.create(Path(folder), describe_run(env))
         for episode_index in (0, *CHUNKS):
             chunk = CHUNKS.get(episode_index, n_steps)
-            episode = roll_out(
-                env,
-                episode_index,
-                n_steps,
-                chunk,
-                meter,
-                run,
-            )
+            settings = RolloutSettings(chunk, n_steps)
+            actions = make_actions(episode_index, n_steps)
+            policy = _make_replaying_policy(env, actions, chunk, meter)
+            laps_s = {Decision: [], ControlStep: []}
+            recorder.start(env, episode_index)
+            for event in play_episode(env, policy, episode_index, settings):
+                recorder.record(event)
+                laps_s[type(event)].append(meter.lap())
+            looks_s, steps_s = laps_s.values()
+            record = recorder.finish()
+            assert len(steps_s) == n_steps and not record.error and not record.success
+            run.append(record, make_row(record))
+            all_steps_s = sum(looks_s) + sum(steps_s) + meter.lap()
             if episode_index == 0:
-                costs.start_s = episode.reset_s + episode.looks_s[0]
+                costs.start_s = policy.reset_s + looks_s[0]
             else:
-                costs.note(
-                    episode_index,
-                    episode.reset_s,
-                    episode.all_steps_s,
-                    n_steps,
-                )
-                blind_s.append(median(episode.steps_s))
+                costs.note(episode_index, policy.reset_s, all_steps_s, n_steps)
+                blind_s.append(median(steps_s))
         run.close()
     costs.blind_step_s = median(blind_s)
     costs.resident_mb = meter.resident_mb()
@@ -147,82 +150,19 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
     return costs
 
 
-@dataclass(frozen=True)
-class Episode:
-    """CPU seconds of an episode.
-
-    They are those of its reset, of every observation, of every step with its recording, and of its
-    end.
-    """
-
-    reset_s: float
-    looks_s: list[float]
-    steps_s: list[float]
-    end_s: float
-
-    @property
-    def all_steps_s(self) -> float:
-        return sum(self.looks_s) + sum(self.steps_s) + self.end_s
-
-
-def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, run=None) -> Episode:
-    """Run an episode as `eval.drivers.run_episode` does.
-
-    With a `run`, the record is written to it as `evaluate` does.
-    """
-    from eval.drivers import play_episode
-    from eval.episode_row import make_row
-    from eval.recorder import EpisodeRecorder
-    from eval.rollout import Decision, RolloutSettings
-
-    policy = _make_replaying_policy(
-        env,
-        make_actions(episode_index, n_steps),
-        chunk,
-        meter,
-    )
-    recorder = EpisodeRecorder()
-    looks_s = []
-    steps_s = []
-    recorder.start(env, episode_index)
-    settings = RolloutSettings(chunk, n_steps)
-    for event in play_episode(env, policy, episode_index, settings):
-        recorder.record(event)
-        laps_s = looks_s if isinstance(event, Decision) else steps_s
-        laps_s.append(meter.lap())
-    record = recorder.finish()
-    assert len(steps_s) == n_steps and not record.error and not record.success
-    if run is not None:
-        run.append(record, make_row(record))
-    return Episode(
-        policy.reset_s,
-        looks_s,
-        steps_s,
-        meter.lap(),
-    )
-
-
-def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
+def _make_replaying_policy(env, actions, chunk, meter):
     from policies.action_chunk import ActionChunk
     from policies.baselines import RandomPolicy
-    from policies.policy import EpisodeMemory
 
     class Replaying(RandomPolicy):
         """A policy with given actions; a rollout resets it right after the environment."""
 
-        def reset(self) -> EpisodeMemory:
+        def reset(self):
             self.reset_s = meter.lap()
-            self._chunks = iter(
-                actions.reshape(
-                    -1,
-                    1,
-                    chunk,
-                    7,
-                )
-            )
+            self._chunks = iter(actions.reshape(-1, 1, chunk, 7))
             return super().reset()
 
-        def predict(self, memories, rngs) -> ActionChunk:
+        def predict(self, memories, rngs):
             shapes = {image.shape for image in memories[0].present.images.values()}
             assert shapes == {(SIZE_PX, SIZE_PX, 3)}
             return ActionChunk(next(self._chunks))
@@ -230,7 +170,7 @@ def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
     return Replaying(env)
 
 
-def measure_stock(env_name: str, n_steps: int) -> Costs:
+def measure_stock(env_name, n_steps):
     from sim.libero_bench.tasks import find_task
     from tests.stock_libero import begin_stock_episode, images_of, make_stock_env, proprioception_of
 
@@ -254,7 +194,7 @@ def measure_stock(env_name: str, n_steps: int) -> Costs:
     return costs
 
 
-def measure_lerobot(env_name: str, n_steps: int) -> Costs:
+def measure_lerobot(env_name, n_steps):
     import torch
     from lerobot.envs import make_env, make_env_pre_post_processors
     from lerobot.envs.configs import LiberoEnv
@@ -264,14 +204,14 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
     from sim.libero_bench.tasks import find_task, load_init_states
 
     class Replaying(torch.nn.Module):
-        def __init__(self, actions: np.ndarray) -> None:
+        def __init__(self, actions):
             super().__init__()
             self._actions = iter(torch.from_numpy(actions))
 
-        def reset(self) -> None:
+        def reset(self):
             pass
 
-        def select_action(self, batch) -> torch.Tensor:
+        def select_action(self, batch):
             assert batch["observation.images.image2"].shape == (1, 3, SIZE_PX, SIZE_PX)
             return next(self._actions)[None]
 
@@ -320,7 +260,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
     return costs
 
 
-def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
+def measure_vla_eval(env_name, n_steps):
     import torch  # noqa: F401  otherwise vla-eval imports it with the environment
     import vla_eval
     from vla_eval.model_servers.predict import PredictModelServer
@@ -331,7 +271,7 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
     class Replaying(PredictModelServer):
         episode_index = -1
 
-        async def on_episode_start(self, config, ctx) -> None:
+        async def on_episode_start(self, config, ctx):
             """Start the next chunk of actions; called after the reset and the first observation."""
             self.reset_s = meter.lap()
             self.episode_index += 1
@@ -340,11 +280,11 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
             self._chunks = iter(actions.reshape(-1, self.chunk_size, 7))
             await super().on_episode_start(config, ctx)
 
-        def predict(self, obs, ctx) -> dict:
+        def predict(self, obs, ctx):
             assert obs["images"]["wrist"].shape == (SIZE_PX, SIZE_PX, 3)
             return {"actions": next(self._chunks)}
 
-        async def on_episode_end(self, result, ctx) -> None:
+        async def on_episode_end(self, result, ctx):
             assert result["steps"] == n_steps, result
             costs.note(
                 self.episode_index,
@@ -353,7 +293,7 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
                 n_steps,
             )
 
-        def get_action_spec(self) -> dict:
+        def get_action_spec(self):
             return {}
 
         get_observation_spec = get_action_spec
@@ -384,7 +324,7 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
     return costs
 
 
-CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
+CONTENDERS = {
     "ours": measure_ours,
     "stock": measure_stock,
     "lerobot": measure_lerobot,
@@ -392,12 +332,12 @@ CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
 }
 
 
-def run_child(kind: str, env_name: str, n_steps: int) -> None:
+def run_child(kind, env_name, n_steps):
     """Print the measurements of a fresh process as JSON in the last line of its output."""
     print(json.dumps(asdict(CONTENDERS[kind](env_name, n_steps))))
 
 
-def ask_child(python: str, kind: str, env_name: str, n_steps: int) -> dict[str, Any]:
+def ask_child(python, kind, env_name, n_steps):
     settings = {
         "MUJOCO_GL": "osmesa",
         "PYOPENGL_PLATFORM": "osmesa",
@@ -440,9 +380,7 @@ def main(
     if vla_eval is None:
         del pythons["vla-eval"]
         console.print("vla-eval is left out: --vla-eval was not given.")
-    costs: dict[str, dict[str, list[Costs]]] = {
-        task: {kind: [] for kind in pythons} for task in tasks
-    }
+    costs = {task: {kind: [] for kind in pythons} for task in tasks}
     turns = list(product(range(repetitions), tasks, pythons))
     for _, task, kind in track(turns, console=console):
         measured = ask_child(pythons[kind], kind, task, steps)
@@ -454,7 +392,7 @@ def main(
         console.print(f"{task}: a step of ours in which nobody looks costs {blind_ms:.1f} ms")
 
 
-def make_costs_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
+def make_costs_table(costs, repetitions):
     from tests.benchmarks.measuring import make_table
 
     title = f"CPU time, medians of {repetitions} processes; times ours (the target)"
@@ -486,7 +424,7 @@ def make_costs_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int)
     return table
 
 
-def summarize(measured: list[Costs]) -> dict[str, float]:
+def summarize(measured):
     """Return the medians in the order of the table."""
     return {
         "step, chunk 8": median(cost.step_s[8] for cost in measured),

@@ -3,19 +3,18 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from resource import RUSAGE_CHILDREN, getrusage
 
 
-def wall_s(call: Callable[[], object]) -> float:
+def wall_s(call):
     """Return the wall time of a call [s]."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
-def cpu_s(call: Callable[[], object]) -> float:
+def cpu_s(call):
     """Return the CPU time of a call [s], all threads of this process together."""
     start = time.process_time()
     call()
@@ -31,7 +30,7 @@ class PythonProcess:
     printed: str
 
 
-def run_python(*arguments: str, env: Mapping[str, str] | None = None) -> PythonProcess:
+def run_python(*arguments, env=None):
     """Run this Python with those arguments in a process of its own."""
     start = time.perf_counter()
     before = getrusage(RUSAGE_CHILDREN)
@@ -44,7 +43,7 @@ def run_python(*arguments: str, env: Mapping[str, str] | None = None) -> PythonP
     return PythonProcess(spent_s, user_s + after.ru_stime - before.ru_stime, done.stdout)
 
 
-def make_table(title: str, *heads: str):
+def make_table(title, *heads):
     """Return a table without rows, whose columns but the first are aligned to the right."""
     from rich.table import Table
 

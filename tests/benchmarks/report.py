@@ -16,7 +16,7 @@ from statistics import median
 
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
-from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
+from eval.episode_row import ROWS_FILE, load_rows
 from eval.evaluation import set_up
 from eval.outcome import Event, Outcome
 from eval.provenance import describe
@@ -34,7 +34,7 @@ ENDINGS = (
 )
 
 
-def make_run(parent: Path, n: int) -> Path:
+def make_run(parent, n):
     """Return a run folder of `n` episodes."""
     config = make_config(EvalConfig, policy="scripted", episodes=n)
     setup = set_up(config)
@@ -52,7 +52,7 @@ def make_run(parent: Path, n: int) -> Path:
     return run.path
 
 
-def _vary(row: EpisodeRow, i: int) -> EpisodeRow:
+def _vary(row, i):
     outcome, stage, event = ENDINGS[i % len(ENDINGS)]
     return replace(
         row,
@@ -65,7 +65,7 @@ def _vary(row: EpisodeRow, i: int) -> EpisodeRow:
     )
 
 
-def main() -> None:
+def main():
     from viz.report.cli import write_quick_report
 
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from eval.config import EvalConfig
@@ -29,7 +29,6 @@ from eval.episode_row import make_row
 from eval.evaluation import set_up
 from eval.outcome import Outcome
 from eval.provenance import describe
-from eval.run_description import RunDescription
 from eval.run_folder import RunFolder
 from sim.flags import make_config, replace_flags
 from tests.benchmarks.measuring import make_table, wall_s
@@ -51,14 +50,14 @@ FIRST_PAINT = """() => new Promise((done) => {
 EMPTY = """() => performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd"""
 
 
-def make_description() -> RunDescription:
+def make_description():
     config = make_config(EvalConfig, policy="random", episodes=N_EPISODES)
     setup = set_up(config)
     with closing(setup.env):
         return describe(config, setup)
 
 
-def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str:
+def write_run(folder, description, n_episodes):
     """Write a run whose episodes take each of the outcomes in turn, and return its name."""
     config = replace_flags(description.config, episodes=n_episodes)
     outcomes = [outcome for outcome in Outcome if outcome is not Outcome.ERROR]
@@ -86,7 +85,7 @@ def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str
         return run.path.name
 
 
-def measure_paint_ms(browser: Browser, url: str) -> tuple[float, float, float]:
+def measure_paint_ms(browser, url):
     """Return the times from the address to the drawn list, each in a new browser context.
 
     Returns:
@@ -113,7 +112,7 @@ def measure_paint_ms(browser: Browser, url: str) -> tuple[float, float, float]:
     return wall_ms, page_ms, server_ms
 
 
-def measure_empty_ms(browser: Browser) -> float:
+def measure_empty_ms(browser):
     times = []
     for _ in range(N_ROUNDS):
         with closing(browser.new_context()) as context:
@@ -123,17 +122,17 @@ def measure_empty_ms(browser: Browser) -> float:
     return median(times)
 
 
-def measure_keys_ms(browser: Browser, url: str) -> float:
+def measure_keys_ms(browser, url):
     """Return the time from a press of ↓ in the list of many episodes to the next frame."""
     viewer = Viewer(browser, url)
     return 1000 * median(wall_s(lambda: viewer.press("ArrowDown")) for _ in range(20))
 
 
-def main() -> None:
+def main():
     heads = ("what", "wall time", "limit", "processor: page", "processor: server")
     table = make_table("the list of runs", *heads)
 
-    def add(what: str, wall_ms: float, limit: str = "", *processor_ms: float) -> None:
+    def add(what, wall_ms, limit="", *processor_ms):
         processors = (f"{each:.0f} ms" for each in processor_ms)
         table.add_row(
             what,
@@ -142,7 +141,7 @@ def main() -> None:
             *processors,
         )
 
-    def add_paint(what: str, browser: Browser, url: str) -> None:
+    def add_paint(what, browser, url):
         wall_ms, *processor_ms = measure_paint_ms(browser, url)
         add(
             f"first paint: {what}",
@@ -157,10 +156,7 @@ def main() -> None:
         many = write_run(folder / "many", description, N_MANY)
         for _ in range(N_RUNS - 1):
             write_run(folder, description, N_EPISODES)
-        with (
-            closing(RunList(folder)) as runs,
-            opened_browser(playwright) as browser,
-        ):
+        with closing(RunList(folder)) as runs, opened_browser(playwright) as browser:
             for what in ("list, read for the first time", "list, again"):
                 start_s = time.process_time()
                 wall_ms = 1000 * wall_s(runs.listing)

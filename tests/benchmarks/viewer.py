@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from eval.config import EvalConfig
@@ -47,12 +47,12 @@ NEXT_FRAME_MS = """() => new Promise((done) => {
 })"""
 
 
-def export(run: Path, page: Path) -> None:
+def export(run, page):
     opened = Run.open(run)
     export_episode(opened, find_row(opened, None), page)
 
 
-def measure_export(run: Path, page: Path) -> list[tuple[float, float]]:
+def measure_export(run, page):
     """Return (export, rollout) [s]."""
     times = []
     for _ in range(N_ROUNDS):
@@ -61,7 +61,7 @@ def measure_export(run: Path, page: Path) -> list[tuple[float, float]]:
     return times
 
 
-def measure_opening(browser: Browser, url: str) -> list[tuple[float, float]]:
+def measure_opening(browser, url):
     """Return (page, empty page) [s], each in a new browser context."""
     times = []
     for _ in range(N_ROUNDS):
@@ -72,7 +72,7 @@ def measure_opening(browser: Browser, url: str) -> list[tuple[float, float]]:
     return times
 
 
-def measure_steps(browser: Browser, url: str) -> list[tuple[float, float]]:
+def measure_steps(browser, url):
     """Return (step, next frame of an empty page) [s]."""
     viewer = Viewer(browser, f"{url}?measure")
     viewer.press("Shift+ArrowRight")
@@ -85,10 +85,10 @@ def measure_steps(browser: Browser, url: str) -> list[tuple[float, float]]:
     return times
 
 
-def main() -> None:
+def main():
     table = make_table("the viewer's page, wall time", "what", "ours", "theirs", "ratio", "limit")
 
-    def add(what: str, times: list[tuple[float, float]], limit: str) -> None:
+    def add(what, times, limit):
         ours, theirs = (f"{1000 * median(side):.1f} ms" for side in zip(*times, strict=True))
         ratio = median(a / b for a, b in times)
         table.add_row(

@@ -24,8 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.config import EvalConfig
-from eval.episode_arrays import EpisodeArrays
-from eval.episode_row import EpisodeRow
 from eval.run import Run
 from sim.flags import make_config
 from sim.forward_simulation import simulate_chunk
@@ -50,7 +48,7 @@ N_CAPSULES = 513
 CAPSULE_RADIUS_M = 0.002
 
 
-def simulate_bare(env: PickPlace, snapshot: np.ndarray, ctrl: np.ndarray) -> None:
+def simulate_bare(env, snapshot, ctrl):
     env.restore(snapshot)
     n_substeps = round(env.spec.control_dt_s / env.spec.physics_dt_s)
     for target in ctrl:
@@ -58,13 +56,13 @@ def simulate_bare(env: PickPlace, snapshot: np.ndarray, ctrl: np.ndarray) -> Non
         mujoco.mj_step(env.model, env.data, n_substeps)
 
 
-def load_only_episode(run: Path) -> tuple[EpisodeRow, EpisodeArrays]:
+def load_only_episode(run):
     opened = Run.open(run)
     (row,) = opened.rows
     return row, opened.load_arrays(row)
 
 
-def measure_simulation(run: Path) -> list[tuple[float, float]]:
+def measure_simulation(run):
     """Return (ours, bare) [s] of the 50 actions that followed each of several moments."""
     _, arrays = load_only_episode(run)
     env = make_env("so101/pick_place", image_sizes={})
@@ -81,7 +79,7 @@ def measure_simulation(run: Path) -> list[tuple[float, float]]:
     return times
 
 
-def add_capsules(scene: mujoco.MjvScene, path: np.ndarray, rgb: tuple[int, int, int]) -> None:
+def add_capsules(scene, path, rgb):
     for start, end in pairwise(path):
         if scene.ngeom == scene.maxgeom:
             return
@@ -109,13 +107,13 @@ def add_capsules(scene: mujoco.MjvScene, path: np.ndarray, rgb: tuple[int, int, 
 class PlainFilm:
     """MuJoCo's renderer with default settings; its scene has the plan in force and its ghosts."""
 
-    def __init__(self, arrays: EpisodeArrays) -> None:
+    def __init__(self, arrays):
         self._env = PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes={})
         self._arrays = arrays
         self._whiskers = compute_whiskers(self._env, arrays)
         self._renderer = mujoco.Renderer(self._env.model, *MAIN_SIZE)
 
-    def draw(self, step: int) -> np.ndarray:
+    def draw(self, step):
         self._env.restore(self._arrays.step_snapshot[step])
         self._renderer.update_scene(self._env.data, camera=VIEWER_CAMERA)
         overlay = compute_overlay(self._whiskers, self._arrays, step)
@@ -127,12 +125,12 @@ class PlainFilm:
         scene.ngeom = min(scene.ngeom, n_before + N_CAPSULES)
         return self._renderer.render()
 
-    def close(self) -> None:
+    def close(self):
         self._renderer.close()
         self._env.close()
 
 
-def measure_film(run: Path, film: Path) -> list[tuple[float, float]]:
+def measure_film(run, film):
     """Return (ours, plain) [s] an image.
 
     Ours includes its share of building the environment, simulating and encoding. Plain includes
@@ -151,7 +149,7 @@ def measure_film(run: Path, film: Path) -> list[tuple[float, float]]:
     return times
 
 
-def main() -> None:
+def main():
     table = Table(
         "what",
         "ours",
@@ -160,7 +158,7 @@ def main() -> None:
         title="whiskers, CPU time",
     )
 
-    def add(name: str, per: str, ratio: str, times: list[tuple[float, float]]) -> None:
+    def add(name, per, ratio, times):
         ours_ms, theirs_ms = (1000 * median(side) for side in zip(*times, strict=True))
         table.add_row(
             name,
