@@ -8,7 +8,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright
 
 from viz.page import render_page
 from viz.server import ViewerServer
@@ -47,13 +45,8 @@ _DRIVER_NOTE = "GL Driver Message"
 
 
 @contextmanager
-def opened_browser(
-    playwright: Playwright, graphics: Sequence[str] = SOFTWARE_GL
-) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(
-        executable_path=CHROMIUM,
-        args=[*_QUIET, *graphics],
-    )
+def opened_browser(playwright, graphics=SOFTWARE_GL):
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_QUIET, *graphics])
     try:
         yield browser
     finally:
@@ -70,54 +63,48 @@ class Viewer:
 
     def __init__(
         self,
-        browser: Browser,
-        url: str,
+        browser,
+        url,
         *,
-        offline: bool = False,
-        limit_s: float = 60.0,
-        init_script: str = "",
-        **size_px: int,
+        offline=False,
+        limit_s=60.0,
+        init_script="",
+        **size_px,
     ):
         viewport = {"width": 1280, "height": 720} | size_px
         context = browser.new_context(viewport=viewport, color_scheme="light")
         context.set_offline(offline)
-        self.page: Page = context.new_page()
+        self.page = context.new_page()
         self.page.add_init_script(init_script)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
+        self.complaints = []
+        self.requests = []
         self.page.on("console", self._note)
-        self.page.on(
-            "pageerror",
-            lambda error: self.complaints.append(str(error)),
-        )
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on(
             "request", lambda r: self.requests.append(r.url) if r.url.startswith("http") else None
         )
         self.page.goto(url)
-        self.wait(
-            lambda: self.page.evaluate("window.__ready === true"),
-            limit_s,
-        )
+        self.wait(lambda: self.page.evaluate("window.__ready === true"), limit_s)
 
-    def _note(self, message) -> None:
+    def _note(self, message):
         if message.type in ("error", "warning") and _DRIVER_NOTE not in message.text:
             self.complaints.append(message.text)
 
     @property
-    def state(self) -> dict:
+    def state(self):
         return self.page.evaluate("window.__state()")
 
-    def press(self, *keys: str) -> dict:
+    def press(self, *keys):
         for key in keys:
             self.page.keyboard.press(key)
         return self.settled()
 
-    def click(self, *commands: str) -> dict:
+    def click(self, *commands):
         for command in commands:
             self.page.click(f'[data-command="{command}"]')
         return self.settled()
 
-    def settled(self) -> dict:
+    def settled(self):
         """Return the page's state once everything requested is loaded, two frames later."""
         self.page.evaluate(
             "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -125,7 +112,7 @@ class Viewer:
         self.wait(lambda: not self.state["loading"] and not self.state["filling"])
         return self.state
 
-    def wait(self, condition, limit_s: float = 60.0) -> None:
+    def wait(self, condition, limit_s=60.0):
         end = time.monotonic() + limit_s
         while not condition():
             assert time.monotonic() < end, (
@@ -133,7 +120,7 @@ class Viewer:
             )
             time.sleep(0.02)
 
-    def picture(self) -> list[str]:
+    def picture(self):
         """Return every canvas of the page, losslessly, once the page is at rest.
 
         A scene that no longer changes is drawn once more at better quality.
@@ -143,29 +130,22 @@ class Viewer:
             "[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())"
         )
 
-    def lab(self, selector: str) -> np.ndarray:
+    def lab(self, selector):
         """Return the first element that matches, once the page is at rest, in CIE L*a*b*.
 
         Distances in that colour space are close to the differences that people see.
         """
         self.wait(lambda: self.state["at_rest"])
-        shot = self.page.locator(selector).first.screenshot()
-        image = (
-            np.asarray(
-                Image.open(io.BytesIO(shot)).convert("RGB"),
-                np.float32,
-            )
-            / 255
-        )
+        image = np.float32(self._screenshot(selector)) / 255
         return cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
 
-    def count(self, colour: str, selector: str = "canvas") -> int:
-        """Return the number of pixels with a whisker's colour in the first element that matches."""
+    def _screenshot(self, selector):
         shot = self.page.locator(selector).first.screenshot()
-        image = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
-        red = image[..., 0]
-        green = image[..., 1]
-        blue = image[..., 2]
+        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
+
+    def count(self, colour, selector="canvas"):
+        """Return the number of pixels with a whisker's colour in the first element that matches."""
+        red, green, blue = np.moveaxis(self._screenshot(selector).astype(int), -1, 0)
         masks = {
             "green": (green > 1.35 * red) & (green > 1.35 * blue) & (green > 80),
             "blue": (blue > 1.5 * red) & (blue > 1.5 * green) & (blue > 140),

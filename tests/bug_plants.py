@@ -1,17 +1,18 @@
 """Plants single bugs in a copy of a checkpoint, in observations, in plans or in flags."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from policies.checkpoint_files import find_checkpoint
 from sim.observation import Observation
 from sim.so101.pick_place_words import INSTRUCTIONS
+from tests.small_checkpoints import edit_statistics, edit_tensors
 from tests.small_tokenizers import save_byte_tokenizer
 
 type Damage = Callable[[Path], None]
@@ -30,9 +31,8 @@ class Plant:
     """Describes one bug, and the findings that name it.
 
     Attributes:
-        checks: the checks that may name it; "refused" is an error at opening.
-        words: the finding must contain at least one of them; if empty, any finding of those checks
-            names the bug.
+        checks: the checks that may name it, separated by "|"; "refused" is an error at opening.
+        words: words, separated by "|", of which the finding must contain one.
         files: damages a copy of the checkpoint.
         seen: spoils the observations of the environment.
         plans: changes plans `(batch, horizon, action_dim)`, given the states in which they were
@@ -41,18 +41,18 @@ class Plant:
     """
 
     name: str
-    checks: tuple[str, ...]
-    words: tuple[str, ...] = ()
+    checks: str = ""
+    words: str = ""
     files: Damage | None = None
     seen: Spoil | None = None
     plans: Change | None = None
-    flags: tuple[tuple[str, object], ...] = ()
+    flags: Mapping[str, object] = field(default_factory=dict)
 
 
 def images(change: ArrayChange, *cameras: str) -> Spoil:
     """Return a function that changes the images of those cameras, or of all cameras."""
 
-    def spoil(observation: Observation) -> Observation:
+    def spoil(observation):
         changed = dict(observation.images)
         for camera in cameras or observation.images:
             changed[camera] = np.ascontiguousarray(change(observation.images[camera]))
@@ -62,7 +62,7 @@ def images(change: ArrayChange, *cameras: str) -> Spoil:
 
 
 def state(change: ArrayChange) -> Spoil:
-    def spoil(observation: Observation) -> Observation:
+    def spoil(observation):
         changed = change(observation.state.astype(np.float64))
         return replace(observation, state=changed.astype(np.float32))
 
@@ -74,32 +74,37 @@ def words(change: Callable[[str], str]) -> Spoil:
     return lambda o: replace(o, instruction=change(o.instruction))
 
 
-def statistics(edit: TensorChange, part: str = "policy_*processor") -> Damage:
+def statistics(edit: TensorChange, part: str = "*processor") -> Damage:
     """Return a function that changes the tensors of the normalisers."""
+    return lambda folder: edit_statistics(folder, edit, part)
 
-    def damage(folder: Path) -> None:
-        for path in folder.glob(f"{part}_step_*.safetensors"):
-            _edit_tensors(path, edit)
 
-    return damage
+def statistics_of(
+    feature: str, change: ArrayChange, *kinds: str, part: str = "*processor"
+) -> Damage:
+    """Return a function that changes the statistics of one feature.
+
+    Args:
+        kinds: the statistics to change; without any, all but the count are changed.
+    """
+
+    def edit(name, value):
+        key, _, kind = name.rpartition(".")
+        is_chosen = kind in kinds if kinds else kind != "count"
+        return change(value) if key.startswith(feature) and is_chosen else value
+
+    return statistics(edit, part)
 
 
 def weights(edit: TensorChange) -> Damage:
     """Return a function that changes the weights."""
-    return lambda folder: _edit_tensors(folder / "model.safetensors", edit)
-
-
-def _edit_tensors(path: Path, edit: TensorChange) -> None:
-    changed = {}
-    for name, value in load_file(path).items():
-        changed[name] = np.ascontiguousarray(edit(name, value.copy()))
-    save_file(changed, path)
+    return lambda folder: edit_tensors(folder / "model.safetensors", edit)
 
 
 def settings(file: str, edit: Callable[[dict], object]) -> Damage:
     """Return a function that edits a JSON file of the checkpoint in place."""
 
-    def damage(folder: Path) -> None:
+    def damage(folder):
         content = json.loads((folder / file).read_text(encoding="utf-8"))
         edit(content)
         (folder / file).write_text(json.dumps(content), encoding="utf-8")
@@ -107,25 +112,10 @@ def settings(file: str, edit: Callable[[dict], object]) -> Damage:
     return damage
 
 
-def of_feature(feature: str, change: ArrayChange, *kinds: str) -> TensorChange:
-    """Return a function that changes the statistics of one feature.
-
-    Args:
-        kinds: the statistics to change; without any, all but the count are changed.
-    """
-
-    def edit(name: str, value: np.ndarray) -> np.ndarray:
-        key, _, kind = name.rpartition(".")
-        is_chosen = kind in kinds if kinds else kind != "count"
-        return change(value) if key.startswith(feature) and is_chosen else value
-
-    return edit
-
-
 def identity(part: str, kind: str) -> Damage:
     """Return a function that switches off the normalisation of one kind of feature."""
 
-    def edit(pipeline: dict) -> None:
+    def edit(pipeline):
         for step in pipeline["steps"]:
             if "norm_map" in step.get("config", {}):
                 step["config"]["norm_map"][kind] = "IDENTITY"
@@ -136,7 +126,7 @@ def identity(part: str, kind: str) -> Damage:
 def at(index: int, value: float) -> ArrayChange:
     """Return a function that replaces one number of an array."""
 
-    def change(array: np.ndarray) -> np.ndarray:
+    def change(array):
         array = array.copy()
         array.reshape(-1)[index] = value
         return array
@@ -147,13 +137,13 @@ def at(index: int, value: float) -> ArrayChange:
 def plus(index: int, value: float) -> ArrayChange:
     """Return a function that adds to one number of the last axis."""
 
-    def change(array: np.ndarray) -> np.ndarray:
+    def change(array):
         return array + value * (np.arange(array.shape[-1]) == index)
 
     return change
 
 
-def exchanged(array: np.ndarray) -> np.ndarray:
+def exchanged(array):
     return array[..., [0, 2, 1, 3, 4, 5]]
 
 
@@ -171,19 +161,19 @@ def in_old_calibration(folder: Path) -> None:
         "q10": "q90",
         "q90": "q10",
     }
-    for path in folder.glob("policy_*processor_step_*.safetensors"):
-        tensors = load_file(path)
-        changed = {}
-        for name, value in tensors.items():
-            value = value.copy()
-            key, _, kind = name.rpartition(".")
-            if key in ("action", "observation.state") and kind not in ("count", "std"):
-                value[1] = 90 - tensors[f"{key}.{mirrored.get(kind, kind)}"][1]
-                value[2] += 90
-            changed[name] = value
-        save_file(changed, path)
 
-    def flip(name: str, value: np.ndarray) -> np.ndarray:
+    def mirror(name, value):
+        key, _, kind = name.rpartition(".")
+        if key in ("action", "observation.state") and kind not in ("count", "std"):
+            value[1] = 90 - before[f"{key}.{mirrored.get(kind, kind)}"][1]
+            value[2] += 90
+        return value
+
+    for path in folder.glob("policy_*processor_step_*.safetensors"):
+        before = load_file(path)
+        edit_tensors(path, mirror)
+
+    def flip(name, value):
         if name == "model.encoder_robot_state_input_proj.weight":
             value[:, 1] *= -1
         elif name in ("model.action_head.weight", "model.action_head.bias"):
@@ -193,7 +183,7 @@ def in_old_calibration(folder: Path) -> None:
     weights(flip)(folder)
 
 
-def imagenet(name: str, value: np.ndarray) -> np.ndarray:
+def imagenet(name, value):
     """Return ImageNet's statistics for those of a camera."""
     if name.endswith("cam.mean"):
         return np.array([0.485, 0.456, 0.406], value.dtype).reshape(value.shape)
@@ -202,7 +192,7 @@ def imagenet(name: str, value: np.ndarray) -> np.ndarray:
     return value
 
 
-def shuffled(name: str, value: np.ndarray) -> np.ndarray:
+def shuffled(name, value):
     """Return the backbone's weights in random order."""
     if "backbone" in name and name.endswith("weight"):
         return np.random.default_rng(0).permutation(value.ravel()).reshape(value.shape)
@@ -213,16 +203,16 @@ def gamma(power: float) -> ArrayChange:
     return lambda image: np.uint8(255 * (image / 255) ** power)
 
 
-def grey(image: np.ndarray) -> np.ndarray:
+def grey(image):
     return image.mean(-1, keepdims=True).repeat(3, -1).astype(np.uint8)
 
 
-def noisy_image(image: np.ndarray) -> np.ndarray:
+def noisy_image(image):
     noise = np.random.default_rng(0).normal(0, 40, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
-def between_bars(image: np.ndarray) -> np.ndarray:
+def between_bars(image):
     height, width = image.shape[:2]
     bar = height // 8
     boxed = np.zeros_like(image)
@@ -235,29 +225,30 @@ def moved(
 ) -> ArrayChange:
     """Return a function that shifts, rotates and enlarges an image."""
 
-    def change(image: np.ndarray) -> np.ndarray:
+    def change(image):
         height, width = image.shape[:2]
         middle = ((width - 1) / 2, (height - 1) / 2)
         matrix = cv2.getRotationMatrix2D(middle, angle_deg, zoom)
         matrix[:, 2] += right_px, down_px
+        size = (width, height)
         return cv2.warpAffine(
             image,
             matrix,
-            (width, height),
+            size,
             borderMode=cv2.BORDER_REPLICATE,
         )
 
     return change
 
 
-def coarse(image: np.ndarray) -> np.ndarray:
+def coarse(image):
     height, width = image.shape[:2]
     return cv2.resize(cv2.resize(image, (16, 16)), (width, height))
 
 
 def frozen(camera: str) -> Spoil:
     """Return a function that always shows the camera's first image."""
-    kept: dict[str, np.ndarray] = {}
+    kept = {}
     return images(
         lambda image: kept.setdefault(camera, image),
         camera,
@@ -265,63 +256,66 @@ def frozen(camera: str) -> Spoil:
 
 
 def swapped_cameras(observation: Observation) -> Observation:
-    overhead = observation.images[OVERHEAD]
-    wrist = observation.images[WRIST]
+    seen = observation.images
     return replace(
         observation,
-        images={OVERHEAD: wrist, WRIST: overhead},
+        images={
+            OVERHEAD: seen[WRIST],
+            WRIST: seen[OVERHEAD],
+        },
     )
 
 
 def shown_twice(observation: Observation) -> Observation:
-    return images(
+    show_overhead = images(
         lambda _: observation.images[OVERHEAD],
         WRIST,
-    )(observation)
+    )
+    return show_overhead(observation)
 
 
-def mirrored_gripper(values: np.ndarray) -> np.ndarray:
+def mirrored_gripper(values):
     return np.where(np.arange(6) == GRIPPER, 100 - values, values)
 
 
-def not_gripper(values: np.ndarray) -> np.ndarray:
+def not_gripper(values):
     return values * (np.arange(6) != GRIPPER)
 
 
-def late(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def late(plans, states):
     waiting = np.repeat(states[:, None], 4, axis=1)
     return np.concatenate([waiting, plans[:, :-4]], axis=1)
 
 
-def half_speed(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def half_speed(plans, states):
     return plans[:, np.arange(plans.shape[1]) // 2]
 
 
-def with_flipped_shoulder(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def with_flipped_shoulder(plans, states):
     return plans * np.array([1, -1, 1, 1, 1, 1])
 
 
-def with_constant_gripper(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def with_constant_gripper(plans, states):
     return not_gripper(plans) + 19.3 * (np.arange(6) == GRIPPER)
 
 
-def as_differences(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def as_differences(plans, states):
     return plans - not_gripper(states)[:, None]
 
 
-def in_radians(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def in_radians(plans, states):
     return np.where(np.arange(6) == GRIPPER, plans, np.deg2rad(plans))
 
 
-def with_nan(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def with_nan(plans, states):
     return plans + np.where(np.arange(6) == 3, np.nan, 0)
 
 
-def noisy_plans(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def noisy_plans(plans, states):
     return plans + np.random.default_rng(0).normal(0, 10, plans.shape)
 
 
-def normalised(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+def normalised(plans, states):
     (file,) = find_checkpoint("act").glob("policy_postprocessor_step_*.safetensors")
     tensors = load_file(file)
     return (plans - tensors["action.mean"]) / tensors["action.std"]
@@ -329,9 +323,9 @@ def normalised(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
 
 def the_first_always() -> Change:
     """Return a function that repeats the first plan, like a queue that is never emptied."""
-    first: list[np.ndarray] = []
+    first = []
 
-    def change(plans: np.ndarray, states: np.ndarray) -> np.ndarray:
+    def change(plans, states):
         if not first:
             first.append(plans[0])
         return np.repeat(first[0][None], len(plans), axis=0)
@@ -346,13 +340,16 @@ def opposite(instruction: str) -> str:
 
 def in_steps(**fields: int) -> Damage:
     """Return a function that sets numbers of denoising steps in config.json."""
-    return settings("config.json", lambda config: config.update(fields))
+    return settings(
+        "config.json",
+        lambda config: config.update(fields),
+    )
 
 
 def cut_after(n_tokens: int) -> Damage:
     """Return a function that limits the length of the tokenized instruction."""
 
-    def edit(pipeline: dict) -> None:
+    def edit(pipeline):
         for step in pipeline["steps"]:
             if "max_length" in step.get("config", {}):
                 step["config"]["max_length"] = n_tokens
@@ -363,10 +360,8 @@ def cut_after(n_tokens: int) -> Damage:
 def tokenizer_of_bytes(folder: Path) -> None:
     """Replace the tokenizer by one of another model: a token for each byte, and fewer tokens."""
     names = ("fake_image", "image", "global_image", "end_of_utterance")
-    save_byte_tokenizer(
-        folder / "vlm",
-        **{f"{name}_token": f"<{name}>" for name in names},
-    )
+    named_tokens = {f"{name}_token": f"<{name}>" for name in names}
+    save_byte_tokenizer(folder / "vlm", **named_tokens)
 
 
 def tokenizer_of_another_order(folder: Path) -> None:
@@ -410,7 +405,7 @@ def noisy(share: float) -> Damage:
     """
     rng = np.random.default_rng(0)
 
-    def edit(name: str, value: np.ndarray) -> np.ndarray:
+    def edit(name, value):
         is_matrix = value.dtype.kind == "f" and value.ndim >= 2
         if not is_matrix:
             return value
@@ -427,7 +422,7 @@ def towards_early(share: float) -> Damage:
     """
     early = load_file(find_checkpoint("act-early") / "model.safetensors")
 
-    def edit(name: str, value: np.ndarray) -> np.ndarray:
+    def edit(name, value):
         if value.dtype.kind != "f":
             return value
         mixed = (1 - share) * value + share * early[name]

@@ -6,15 +6,10 @@ from eval.config import SubjectConfig
 from eval.doctor.check_context import CheckContext
 from eval.evaluation import Setup
 from policies.baselines import BASELINES
-from policies.normalisation import Normalisation
-from sim.env import Env
 from sim.flags import make_config
-from sim.spec import EnvSpec
 
 
-def make_check_context(
-    env: Env, normalisation: Normalisation, spec: EnvSpec | None = None, **flags
-) -> CheckContext:
+def make_check_context(env, normalisation, spec=None, **flags):
     """Return a context for checks that need no plans.
 
     Args:
@@ -24,12 +19,5 @@ def make_check_context(
     if spec is not None:
         env = copy(env)
         env.spec = spec  # type: ignore[misc]
-    setup = Setup(
-        env,
-        BASELINES["zero"](env),
-        None,
-        1,
-        300,
-        {},
-    )
+    setup = Setup(env, BASELINES["zero"](env), None, 1, 300, {})
     return CheckContext(make_config(SubjectConfig, **flags), setup, normalisation)

@@ -13,12 +13,7 @@ def kernel(features):
     """
     rows = np.ascontiguousarray(features, np.float64)
     lengths = np.sqrt(np.vecdot(rows, rows))
-    return np.array(
-        [
-            np.vecdot(row, rows) / (length * lengths)
-            for row, length in zip(rows, lengths, strict=True)
-        ]
-    )
+    return [np.vecdot(row, rows) for row in rows] / np.outer(lengths, lengths)
 
 
 def mask(kernel, k, groups=None, own_first=False, rng=None):
@@ -29,28 +24,28 @@ def mask(kernel, k, groups=None, own_first=False, rng=None):
     otherwise.
     """
     n = len(kernel)
-    mask = np.zeros((n, n))
-    for i in range(n):
-        allowed = [j for j in range(n) if j != i and (groups is None or groups[i] != groups[j])]
-        places = k - own_first
-        last = sorted(kernel[i, allowed], reverse=True)[places - 1]
-        nearer, level = (
-            [j for j in allowed if of(kernel[i, j])] for of in (last.__lt__, last.__eq__)
-        )
-        left = places - len(nearer)
+    groups = np.arange(n) if groups is None else np.asarray(groups)
+    places = k - own_first
+    mask = np.diag(np.full(n, float(own_first)))
+    for i, row in enumerate(kernel):
+        allowed = groups != groups[i]
+        last = np.sort(row[allowed])[-places]
+        nearer = allowed & (row > last)
+        level = np.flatnonzero(allowed & (row == last))
+        left = places - nearer.sum()
         mask[i, nearer] = 1
-        mask[i, level] = left / len(level)
-        if rng is not None:
-            mask[i, level] = 0
+        if rng is None:
+            mask[i, level] = left / len(level)
+        else:
             mask[i, rng.choice(level, left, replace=False)] = 1
-        mask[i, i] = own_first
     return mask
 
 
 def hsic_unbiased(kernel_k, kernel_l):
     """Return the unbiased HSIC (Song et al. 2012, eq. 5); the matrices need not be symmetric."""
     n = len(kernel_k)
-    kernel_k, kernel_l = (x - np.diag(np.diag(x)) for x in (kernel_k, kernel_l))
+    kernel_k = kernel_k - np.diag(np.diag(kernel_k))
+    kernel_l = kernel_l - np.diag(np.diag(kernel_l))
     one = np.ones(n)
     trace = np.trace(kernel_k @ kernel_l)
     total = (one @ kernel_k @ one) * (one @ kernel_l @ one) / ((n - 1) * (n - 2))
@@ -67,15 +62,19 @@ def cknna(features_a, features_b, k, variant="unbiased", groups=None, rng=None):
     kernel_k = kernel(features_a)
     kernel_l = kernel(features_b)
     own_first = variant == "biased"
-    mask_k, mask_l = (
-        mask(
-            kernel,
-            k,
-            groups,
-            own_first,
-            rng,
-        )
-        for kernel in (kernel_k, kernel_l)
+    mask_k = mask(
+        kernel_k,
+        k,
+        groups,
+        own_first,
+        rng,
+    )
+    mask_l = mask(
+        kernel_l,
+        k,
+        groups,
+        own_first,
+        rng,
     )
 
     def align(x, mask_x, y, mask_y):
@@ -90,17 +89,33 @@ def cknna(features_a, features_b, k, variant="unbiased", groups=None, rng=None):
             return np.sum(both * (x - x.mean(1, keepdims=True)) * (y - y.mean(1, keepdims=True)))
         return both.sum()
 
-    across = align(kernel_k, mask_k, kernel_l, mask_l)
-    own_k = align(kernel_k, mask_k, kernel_k, mask_k)
-    own_l = align(kernel_l, mask_l, kernel_l, mask_l)
+    across = align(
+        kernel_k,
+        mask_k,
+        kernel_l,
+        mask_l,
+    )
+    own_k = align(
+        kernel_k,
+        mask_k,
+        kernel_k,
+        mask_k,
+    )
+    own_l = align(
+        kernel_l,
+        mask_l,
+        kernel_l,
+        mask_l,
+    )
     if own_k <= 0 or own_l <= 0:
         return np.nan
     return across / (np.sqrt(own_k * own_l) + (1e-6 if variant in ("unbiased", "biased") else 0))
 
 
 def mutual_knn(features_a, features_b, k, groups=None):
-    masks = [mask(kernel(features), k, groups) for features in (features_a, features_b)]
-    return (masks[0] * masks[1]).sum(1).mean() / k
+    mask_a = mask(kernel(features_a), k, groups)
+    mask_b = mask(kernel(features_b), k, groups)
+    return (mask_a * mask_b).sum(1).mean() / k
 
 
 def cka(features_a, features_b, unbiased):
@@ -115,12 +130,5 @@ def walks(rng, lengths, dim):
 
     Its rows depend on each other in time and on nothing else.
     """
-    return np.concatenate(
-        [
-            np.cumsum(
-                rng.standard_normal((length, dim)),
-                axis=0,
-            )
-            for length in lengths
-        ]
-    )
+    steps = [rng.standard_normal((length, dim)) for length in lengths]
+    return np.concatenate([np.cumsum(each, axis=0) for each in steps])

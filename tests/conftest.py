@@ -10,6 +10,7 @@ from eval.cli import main
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
 from eval.evaluation import set_up
+from eval.outcome import Outcome
 from eval.provenance import describe
 from eval.run_folder import RunFolder
 from sim.flags import make_config, replace_flags
@@ -53,13 +54,7 @@ def eval_here(monkeypatch, capsys):
             code = main()
         except SystemExit as refused:  # tyro raises it
             code = refused.code
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(
-            arguments,
-            code,
-            printed.out,
-            printed.err,
-        )
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
     return run
 
@@ -67,11 +62,11 @@ def eval_here(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def own_scene(tmp_path_factory):
     """Return a user's own MuJoCo model: the default scene, saved with its bowl elsewhere."""
-    spec = mujoco.MjSpec.from_file(
-        str(Path(nexus_file).parent / "assets/SO101/so101_new_calib.xml")
-    )
-    spec.meshdir = str(Path(nexus_file).parent / "assets/SO101/assets")
+    assets = Path(nexus_file).parent / "assets/SO101"
+    spec = mujoco.MjSpec.from_file(str(assets / "so101_new_calib.xml"))
+    spec.meshdir = str(assets / "assets")
     world = spec.worldbody
+    shapes = mujoco.mjtGeom
     spec.body("gripper").add_site(
         name="tcp",
         pos=[0.0046, 0, -0.095],
@@ -83,13 +78,13 @@ def own_scene(tmp_path_factory):
     block.add_freejoint()
     block.add_geom(
         name="block",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
+        type=shapes.mjGEOM_BOX,
         size=[0.0125] * 3,
         mass=0.012,
     )
     world.add_geom(
         name="floor",
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        type=shapes.mjGEOM_PLANE,
         size=[1, 1, 0.1],
     )
     bowl = world.add_body(
@@ -97,16 +92,16 @@ def own_scene(tmp_path_factory):
         pos=[0.2, 0.2, 0],
     )
     bowl.add_site(
-        name="goal", type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0, 0, 0.02], size=[0.05, 0.02, 0]
+        name="goal",
+        type=shapes.mjGEOM_CYLINDER,
+        pos=[0, 0, 0.02],
+        size=[0.05, 0.02, 0],
     )
-    world.add_camera(
-        name="overhead_cam",
-        pos=[0.2, 0, 0.6],
-    )
-    folder = tmp_path_factory.mktemp("scene")
+    world.add_camera(name="overhead_cam", pos=[0.2, 0, 0.6])
     spec.compile()
-    (folder / "scene.xml").write_text(spec.to_xml())
-    return folder / "scene.xml"
+    file = tmp_path_factory.mktemp("scene") / "scene.xml"
+    file.write_text(spec.to_xml())
+    return file
 
 
 # The gripper of `act` stays open here. The policy therefore picks nothing up, whatever the last
@@ -139,7 +134,6 @@ def failed_run(tmp_path_factory):
         ):
             with closing((setup := set_up(config)).env):
                 rows = list(evaluate(config, setup, run))
-    assert [str(row.outcome) for row in run.rows] == ["success", "never_picked_up"] and rows[
-        -1
-    ].n_steps == 300
+    assert [row.outcome for row in run.rows] == [Outcome.SUCCESS, Outcome.NEVER_PICKED_UP]
+    assert rows[-1].n_steps == 300
     return run.path

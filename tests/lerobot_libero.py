@@ -10,7 +10,6 @@ Run as a module, this file is lerobot-eval; a folder for the arrays precedes its
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from unittest import mock
 
 import numpy as np
 
-from sim.env import Env
 from sim.libero_bench.tasks import find_task
 
 type Episode = dict[str, np.ndarray]
@@ -28,44 +26,32 @@ type Episode = dict[str, np.ndarray]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def save_act(folder: Path, image_px: int = 64) -> Path:
+def save_act(folder, image_px=64):
     """Save a small ACT checkpoint with LIBERO's features.
 
     Its actions move the arm, turn the hand and operate the gripper.
     """
     from tests import small_checkpoints
 
-    features = small_checkpoints._features(
-        8, 7, small_checkpoints._images(("image", "image2"), image_px)
-    )
-    statistics = small_checkpoints._statistics(features) | {
+    make_statistics = small_checkpoints._statistics
+    of_libero = {
         # The mean is about the hand's pose above the table. The spread is the range of an action.
-        "observation.state": _statistics(
-            mean=[-0.1, 0, 1.0, 3.1, 0, -0.1, 0.03, -0.03],
-            std=[0.1, 0.1, 0.1, 0.2, 0.5, 0.2, 0.02, 0.02],
+        "observation.state": small_checkpoints._spread(
+            [-0.1, 0, 1.0, 3.1, 0, -0.1, 0.03, -0.03],
+            [0.1, 0.1, 0.1, 0.2, 0.5, 0.2, 0.02, 0.02],
         ),
         # The mean action moves down onto the table, faster than an action may command. The gripper
         # opens and closes.
-        "action": _statistics(
-            mean=[0, 0, -1.05, 0, 0, 0, 0.2],
-            std=[0.5, 0.5, 0.5, 1, 1, 1, 1],
+        "action": small_checkpoints._spread(
+            [0, 0, -1.05, 0, 0, 0, 0.2], [0.5, 0.5, 0.5, 1, 1, 1, 1]
         ),
     }
-    with mock.patch.multiple(
-        small_checkpoints, _features=lambda *_: features, _statistics=lambda _: statistics
+    with mock.patch.object(
+        small_checkpoints, "_statistics", lambda features: make_statistics(features) | of_libero
     ):
-        return small_checkpoints.save_small_act(folder, n_action_steps=8)
-
-
-def _statistics(mean: Sequence[float], std: Sequence[float]) -> dict[str, np.ndarray]:
-    middle = np.float32(mean)
-    width = np.float32(std)
-    return {
-        "mean": middle,
-        "std": width,
-        "min": middle - width,
-        "max": middle + width,
-    }
+        return small_checkpoints.save_small_act(
+            folder, 8, 7, ("image", "image2"), image_px, n_action_steps=8
+        )
 
 
 @dataclass(frozen=True)
@@ -78,9 +64,7 @@ class EvalOptions:
     batch_size: int = 1
 
 
-def run_lerobot_eval(
-    folder: Path, checkpoint: Path, name: str, init_states: np.ndarray, options: EvalOptions
-) -> list[Episode]:
+def run_lerobot_eval(folder, checkpoint, name, init_states, options):
     """Run lerobot-eval in its own process, with its default seed.
 
     Returns the episodes in the order in which they ran.
@@ -106,19 +90,13 @@ def run_lerobot_eval(
         "output_dir": folder / "outputs",
     }
     config = _write_init_states(folder / "config", name, init_states)
-    settings = {
+    settings = ONE_THREAD | {
         "LIBERO_CONFIG_PATH": str(config),
         "HF_HUB_OFFLINE": "1",
-        **ONE_THREAD,
     }
+    flags = [f"--{key}={value}" for key, value in arguments.items()]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            __name__,
-            str(folder),
-            *(f"--{key}={value}" for key, value in arguments.items()),
-        ],
+        [sys.executable, "-m", __name__, str(folder), *flags],
         cwd=Path(__file__).parents[1],
         env=os.environ | settings,
         capture_output=True,
@@ -129,7 +107,7 @@ def run_lerobot_eval(
     return [dict(np.load(folder / f"{index}.npz")) for index in range(options.n_episodes)]
 
 
-def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path:
+def _write_init_states(folder, name, init_states):
     """Write the init states and return the folder for LIBERO_CONFIG_PATH.
 
     Nothing else in its configuration differs from the default.
@@ -146,7 +124,7 @@ def _write_init_states(folder: Path, name: str, init_states: np.ndarray) -> Path
     return folder
 
 
-def axis_angle_by_torch(quat_xyzw: np.ndarray) -> np.ndarray:
+def axis_angle_by_torch(quat_xyzw):
     """Compute lerobot's rotation (LiberoProcessorStep) without importing lerobot.
 
     That import takes seconds. The bits of the result are those of torch's arc cosine. They differ
@@ -163,11 +141,11 @@ def axis_angle_by_torch(quat_xyzw: np.ndarray) -> np.ndarray:
 
 
 def make_ours(
-    name: str,
-    image_sizes: Mapping[str, tuple[int, int]],
-    init_states: Mapping[int, np.ndarray] | None = None,
-    n_draws: Sequence[int] | None = None,
-) -> Env:
+    name,
+    image_sizes,
+    init_states=None,
+    n_draws=None,
+):
     """Make our environment, with the last bit of a rotation as lerobot computes it on this machine.
 
     Args:
@@ -195,15 +173,19 @@ def make_ours(
     return env
 
 
-def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
+def roll_out(env, policy, episode_index, horizon):
     """Play one episode in our environment and return its arrays."""
     from eval.drivers import play_episode
     from eval.rollout import ControlStep, RolloutSettings
 
+    settings = RolloutSettings(policy.spec.n_action_steps, horizon)
     with recorded_predictions() as predictions:
         events = list(
             play_episode(
-                env, policy, episode_index, RolloutSettings(policy.spec.n_action_steps, horizon)
+                env,
+                policy,
+                episode_index,
+                settings,
             )
         )
     steps = [event for event in events if isinstance(event, ControlStep)]
@@ -216,41 +198,37 @@ def roll_out(env: Env, policy, episode_index: int, horizon: int) -> Episode:
 
 
 @contextmanager
-def recorded_predictions() -> Iterator[list[dict[str, np.ndarray]]]:
+def recorded_predictions():
     """Yield a list of what ACT receives, after every processor, and of what it plans."""
     from lerobot.policies.act.modeling_act import ACTPolicy
 
     plan = ACTPolicy.predict_action_chunk
-    predictions: list[dict[str, np.ndarray]] = []
+    predictions = []
 
     def recorded(self, batch):
         chunk = plan(self, batch)
-        seen = {
-            key: value.numpy().copy()
-            for key, value in batch.items()
-            if key.startswith("observation.")
+        prediction = {
+            "plan": chunk.numpy().copy(),
+            "task": np.array(batch["task"]),
         }
-        predictions.append(
-            seen
-            | {
-                "plan": chunk.numpy().copy(),
-                "task": np.array(batch["task"]),
-            }
-        )
+        for key, value in batch.items():
+            if key.startswith("observation."):
+                prediction[key] = value.numpy().copy()
+        predictions.append(prediction)
         return chunk
 
     with mock.patch.object(ACTPolicy, "predict_action_chunk", recorded):
         yield predictions
 
 
-def _stack(predictions: Sequence[dict[str, np.ndarray]], row: int) -> Episode:
+def _stack(predictions, row):
     return {
         key: np.stack([prediction[key][row] for prediction in predictions])
         for key in predictions[0]
     }
 
 
-def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
+def _run_recorded(folder, arguments):
     """Run what the command `lerobot-eval` runs, and record each episode."""
     from lerobot.scripts import lerobot_eval
 
@@ -263,14 +241,10 @@ def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
             result = rollout(env, *args, **options)
         for row in range(env.num_envs):
             episode = _stack(predictions, row)
-            assert len(set(episode["task"])) == 1
-            episode |= {
-                "task": episode["task"][0],
-                "seed": np.array(options["seeds"][row]),
-            }
-            episode |= {
-                key: result[key][row].numpy() for key in ("action", "success", "done", "reward")
-            }
+            (episode["task"],) = set(episode["task"])
+            episode["seed"] = np.array(options["seeds"][row])
+            for key in ("action", "success", "done", "reward"):
+                episode[key] = result[key][row].numpy()
             if hasattr(env, "envs"):
                 episode["physics"] = _physics_of(env.envs[row]._env.sim)
             np.savez(folder / f"{n_episodes}.npz", **episode)
@@ -282,7 +256,7 @@ def _run_recorded(folder: Path, arguments: Sequence[str]) -> None:
         lerobot_eval.main()
 
 
-def _physics_of(sim) -> np.ndarray:
+def _physics_of(sim):
     """Return the complete physics state of MuJoCo, including the warm start."""
     import mujoco
 
@@ -290,7 +264,12 @@ def _physics_of(sim) -> np.ndarray:
     data = sim.data._data
     spec = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(model, spec))
-    mujoco.mj_getState(model, data, state, spec)
+    mujoco.mj_getState(
+        model,
+        data,
+        state,
+        spec,
+    )
     return state
 
 

@@ -65,6 +65,8 @@ THRESHOLDS = {
     "stalled": Threshold(0.01, "chosen"),
     "stalled_steps": Threshold(3, "0.3 s"),
 }
+# A pose: its position, and its rotation as wxyz.
+AT_ORIGIN = np.eye(7, dtype=np.float32)[3]
 
 
 class Point:
@@ -121,26 +123,21 @@ class Point:
     def observe(self):
         left = np.full((self._left_height_px, 6, 3), int(self._pos[0]), np.uint8)
         right = np.arange(45, dtype=np.uint8).reshape(3, 5, 3) + np.uint8(self._pos[1])
-        return Observation(
-            {
-                "left": left,
-                "right": right,
-            },
-            self.state(),
-            self.spec.instruction,
-        )
+        images = {"left": left, "right": right}
+        return Observation(images, self.state(), self.spec.instruction)
 
     def state(self):
         return self._pos.astype(np.float32)
 
     def progress(self):
         distance_m = float(np.hypot(*self._pos))
+        stages = {"near": distance_m < 1}
         return (
             Progress(
                 False,
-                {"near": distance_m < 1},
+                stages,
                 {"distance_m": distance_m},
-                np.append(self._pos, 0.0),
+                self.ee_pos_world(),
             ),
         )
 
@@ -160,17 +157,18 @@ class Point:
         return np.eye(3, 4)
 
     def geometry(self):
+        size = np.full(3, 0.01, np.float32)
         shape = Shape(
             1,
             "sphere",
-            np.full(3, 0.01, np.float32),
-            np.eye(7, dtype=np.float32)[3],
+            size,
+            AT_ORIGIN,
             np.ones(4, np.float32),
         )
         return SceneGeometry(("world", "point"), (shape,), ())
 
     def body_poses(self):
-        poses = np.tile(np.eye(7, dtype=np.float32)[3], (2, 1))
+        poses = np.tile(AT_ORIGIN, (2, 1))
         poses[1, :2] = self._pos
         return poses
 
@@ -178,14 +176,7 @@ class Point:
         return "painter"
 
     def loose_objects(self):
-        return (
-            LooseObject(
-                "point",
-                self.ee_pos_world(),
-                0.0,
-                0.0,
-            ),
-        )
+        return (LooseObject("point", self.ee_pos_world(), 0.0, 0.0),)
 
     def make_expert(self, failure_mode=None):
         if failure_mode is not None:

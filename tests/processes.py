@@ -3,7 +3,7 @@
 import signal
 
 
-def catch_ctrl_c() -> None:
+def catch_ctrl_c():
     """Let Ctrl-C interrupt a child process; it is passed as the child's `preexec_fn`.
 
     SIGINT is ignored where tests run in the background, and children inherit that.

@@ -1,7 +1,6 @@
-"""Descriptions of runs that tests put together by hand."""
+"""Runs that tests record, and descriptions of runs that tests put together by hand."""
 
 import json
-from collections.abc import Collection
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,19 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from eval.config import EvalConfig
+from eval.drivers import run_episode
 from eval.episode_arrays import EpisodeArrays
-from eval.episode_row import ROWS_FILE, EpisodeRow
-from eval.run import Run
+from eval.episode_loop import evaluate
+from eval.episode_row import ROWS_FILE
+from eval.evaluation import set_up
+from eval.provenance import describe
+from eval.recorder import EpisodeRecorder
+from eval.rollout import RolloutSettings
 from eval.run_description import Resolved, RunDescription
+from eval.run_folder import RunFolder
 from eval.trajectory import Trajectory
 from policies.baselines import BASELINES
-from policies.policy import Policy
-from sim.env import Env
 from sim.flags import make_config
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.so101.goals import declare_goal
 from viz.whiskers import (
-    Whiskers,
     compute_whiskers,
     is_ensemble,
     load_planned_arrays,
@@ -29,9 +31,28 @@ from viz.whiskers import (
 )
 
 
-def describe_run(
-    env: Env, policy: Policy | str = "random", max_steps: int = 5, **parts
-) -> RunDescription:
+def record_run(config, folder):
+    """Run that evaluation as `eval` does, and return its run folder."""
+    setup = set_up(config)
+    run = RunFolder.create(folder, describe(config, setup))
+    with closing(setup.env), closing(run):
+        list(evaluate(config, setup, run))
+    return run.path
+
+
+def roll_out(setup, episode_index):
+    """Roll one episode out as `eval` does, and return its record."""
+    settings = RolloutSettings(setup.n_action_steps, setup.max_steps)
+    return run_episode(
+        setup.env,
+        setup.policy,
+        episode_index,
+        EpisodeRecorder(),
+        settings,
+    )
+
+
+def describe_run(env, policy="random", max_steps=5, **parts):
     """Return a description with the fields that every version has written.
 
     Args:
@@ -43,25 +64,20 @@ def describe_run(
         EvalConfig, policy=spec.type, checkpoint=spec.checkpoint or None, env=env.spec.name
     )
     resolved = Resolved(n_action_steps=spec.n_action_steps, max_steps=max_steps)
-    return replace(
-        RunDescription(
-            config=config,
-            resolved=resolved,
-            policy=spec,
-            env=env.spec,
-        ),
-        **parts,
+    description = RunDescription(
+        config=config,
+        resolved=resolved,
+        policy=spec,
+        env=env.spec,
     )
+    return replace(description, **parts)
 
 
-def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
+def make_trajectory_of(arrays):
     """Return the trajectory of a pick-and-place episode from arrays that a test made by hand."""
-    closes = (
-        np.zeros(len(arrays.action), bool)
-        if arrays.closes_gripper is None
-        else arrays.closes_gripper
-    )
-    assert arrays.object_height_m is not None and arrays.goal_distance_m is not None
+    closes = arrays.closes_gripper
+    if closes is None:
+        closes = np.zeros(len(arrays.action), bool)
     return Trajectory(
         goal=declare_goal("in block bowl"),
         met=arrays.progress[:, -1],
@@ -76,16 +92,14 @@ def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
     )
 
 
-def load_whiskers(run: Run, row: EpisodeRow) -> Whiskers:
+def load_whiskers(run, row):
     """Return the whiskers of one recorded episode."""
     arrays = load_planned_arrays(run, row)
     with closing(open_whisker_env(run, row.task, {})) as env:
         return compute_whiskers(env, arrays, is_ensemble(run))
 
 
-def assert_same_arrays(
-    arrays: EpisodeArrays, other: EpisodeArrays, but_for: Collection[str] = ()
-) -> None:
+def assert_same_arrays(arrays, other, but_for=()):
     """Assert that two episodes have the same arrays to the last bit.
 
     Their series must be equal too, except those of wall time.

@@ -8,11 +8,8 @@ a moved one does not load.
 """
 
 import json
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -39,6 +36,7 @@ CAMERAS = ("overhead_cam", "wrist_cam")
 # and noise around them stays within every limit.
 HOME = (0.0, -46.0, 26.0, 65.0, 0.0, 45.0)
 SPREAD = 15.0
+MEAN_COLOUR = (0.74, 0.67, 0.56)
 ACTION_NAMES = tuple(
     f"{joint}.pos"
     for joint in (
@@ -57,16 +55,19 @@ MEAN_STD = {"VISUAL": NormalizationMode.IDENTITY} | dict.fromkeys(
 CHUNK = {"chunk_size": 10, "n_action_steps": 4}
 
 
-def save_small_checkpoint(
-    policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config
-) -> Path:
+def save_small_checkpoint(policy_type, folder, **config):
     """Save the small checkpoint of that type; `config` overrides fields of its configuration."""
-    return BUILDERS[policy_type](folder, state_dim, action_dim, **config)
+    return BUILDERS[policy_type](folder, **config)
 
 
 def save_small_act(
-    folder: Path, state_dim: int = 6, action_dim: int = 6, cameras=CAMERAS, **config
-) -> Path:
+    folder,
+    state_dim=6,
+    action_dim=6,
+    cameras=CAMERAS,
+    image_px=IMAGE_PX,
+    **config,
+):
     """Save an ACT with a random ResNet-18 and a narrow transformer."""
     small = {
         "pretrained_backbone_weights": None,
@@ -76,12 +77,11 @@ def save_small_act(
         "n_encoder_layers": 1,
         "use_vae": False,
     }
-    return _save(
-        "act", folder, _features(state_dim, action_dim, _images(cameras)), small | CHUNK | config
-    )
+    features = _features(state_dim, action_dim, _images(cameras, image_px))
+    return _save("act", folder, features, small | CHUNK | config)
 
 
-def save_small_diffusion(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_diffusion(folder, **config):
     """Save a Diffusion Policy with one ResNet-18 for both cameras.
 
     lerobot's default of one ResNet-18 per camera would take 45 MB more. Images have 64 px, since 32
@@ -100,11 +100,10 @@ def save_small_diffusion(folder: Path, state_dim: int = 6, action_dim: int = 6, 
         "diffusion_step_embed_dim": 16,
         "num_train_timesteps": 10,
     }
-    features = _features(state_dim, action_dim, _images(image_px=64))
-    return _save("diffusion", folder, features, small | config)
+    return _save("diffusion", folder, _features(6, 6, _images(image_px=64)), small | config)
 
 
-def save_small_vqbet(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_vqbet(folder, **config):
     """Save a VQ-BeT, which takes exactly one camera.
 
     It only works quietly once its codes are marked as learnt.
@@ -130,15 +129,11 @@ def save_small_vqbet(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
         _redraw(policy, preprocessor)
         policy.vqbet.action_head.vqvae_model.discretized.fill_(True)
 
-    features = _features(
-        state_dim,
-        action_dim,
-        _images(CAMERAS[:1], image_px=64),
-    )
+    features = _features(6, 6, _images(CAMERAS[:1], image_px=64))
     return _save("vqbet", folder, features, small | config, adjust)
 
 
-def save_small_tdmpc(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_tdmpc(folder, **config):
     """Save a TD-MPC that plans with few samples.
 
     Its only camera must be called observation.image.
@@ -156,18 +151,10 @@ def save_small_tdmpc(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
         "elite_weighting_temperature": 5.0,
     }
     image = {"observation.image": PolicyFeature(FeatureType.VISUAL, (3, 64, 64))}
-    return _save(
-        "tdmpc",
-        folder,
-        _features(state_dim, action_dim, image),
-        small | config,
-        _redraw,
-    )
+    return _save("tdmpc", folder, _features(6, 6, image), small | config, _redraw)
 
 
-def save_small_gaussian_actor(
-    folder: Path, state_dim: int = 6, action_dim: int = 6, **config
-) -> Path:
+def save_small_gaussian_actor(folder, **config):
     """Save the actor of HIL-SERL; its four convolutions without padding need images of 64 px."""
     from lerobot.policies.gaussian_actor.configuration_gaussian_actor import ActorNetworkConfig
 
@@ -178,11 +165,11 @@ def save_small_gaussian_actor(
         "latent_dim": 32,
         "actor_network_kwargs": ActorNetworkConfig(hidden_dims=[32, 32]),
     }
-    features = _features(state_dim, action_dim, _images(image_px=64))
+    features = _features(6, 6, _images(image_px=64))
     return _save("gaussian_actor", folder, features, small | config, _redraw)
 
 
-def save_small_smolvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_smolvla(folder, **config):
     """Save a SmolVLA, whose language model has its configuration and processor in `vlm`.
 
     SmolVLA reads both even if it then loads its weights from the checkpoint.
@@ -193,33 +180,19 @@ def save_small_smolvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **
         "resize_imgs_with_padding": (VLM_IMAGE_PX, VLM_IMAGE_PX),
         "num_steps": 3,
     }
-    return _save(
-        "smolvla",
-        folder,
-        _features(state_dim, action_dim, _images()),
-        small | CHUNK | config,
-        _redraw,
-    )
+    return _save("smolvla", folder, _features(), small | CHUNK | config, _redraw)
 
 
-def save_small_pi(
-    policy_type: str, folder: Path, state_dim: int = 6, action_dim: int = 6, **config
-) -> Path:
+def save_small_pi(policy_type, folder, **config):
     """Save a Pi0 or Pi0.5, which can only be built and loaded inside `shrunken_paligemma`."""
     tokenizer = save_paligemma_tokenizer(folder.resolve() / "tokenizer")
     small = {"image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX), "num_inference_steps": 3}
     processors = f"lerobot.policies.{policy_type}.processor_{policy_type}"
     with shrunken_paligemma(), _local_tokenizer(processors, tokenizer):
-        return _save(
-            policy_type,
-            folder,
-            _features(state_dim, action_dim, _images()),
-            small | CHUNK | config,
-            _redraw,
-        )
+        return _save(policy_type, folder, _features(), small | CHUNK | config, _redraw)
 
 
-def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_pi0_fast(folder, **config):
     """Save a Pi0-FAST in which each token stands for one coefficient.
 
     Its random tokens do not spell "Action: ", so the prefix is not checked.
@@ -231,15 +204,13 @@ def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, *
         "action_tokenizer_name": save_fast_processor(folder.resolve() / "fast_tokenizer"),
         "fast_skip_tokens": 0,
         "max_action_tokens": 64,
-        "max_decoding_steps": 4 * action_dim,
+        "max_decoding_steps": 24,
         "validate_action_token_prefix": False,
     }
 
     def adjust(policy, preprocessor):
         # lerobot does not save these two, and would request PaliGemma's tokenizer from the hub.
-        step = next(
-            step for step in preprocessor.steps if hasattr(step, "paligemma_tokenizer_name")
-        )
+        (step,) = (each for each in preprocessor.steps if hasattr(each, "paligemma_tokenizer_name"))
         config = step.get_config() | {
             "paligemma_tokenizer_name": tokenizer,
             "fast_skip_tokens": step.fast_skip_tokens,
@@ -247,16 +218,10 @@ def save_small_pi0_fast(folder: Path, state_dim: int = 6, action_dim: int = 6, *
         step.get_config = lambda: config
 
     with shrunken_paligemma():
-        return _save(
-            "pi0_fast",
-            folder,
-            _features(state_dim, action_dim, _images()),
-            small | CHUNK | config,
-            adjust,
-        )
+        return _save("pi0_fast", folder, _features(), small | CHUNK | config, adjust)
 
 
-def save_small_xvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_xvla(folder, **config):
     """Save an X-VLA whose state and action are normalised in degrees.
 
     By default X-VLA normalises only its images, with ImageNet's statistics.
@@ -308,12 +273,10 @@ def save_small_xvla(folder: Path, state_dim: int = 6, action_dim: int = 6, **con
         # Such a narrow network hardly moves otherwise.
         policy.model.transformer.action_decoder.fc.weight.data *= 2
 
-    return _save(
-        "xvla", folder, _features(state_dim, action_dim, _images()), small | CHUNK | config, adjust
-    )
+    return _save("xvla", folder, _features(), small | CHUNK | config, adjust)
 
 
-def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **config) -> Path:
+def save_small_groot(folder, **config):
     """Save a GR00T N1.7, which first loads `base` and then the checkpoint's own weights.
 
     The language model of `base` lies below `Qwen`.
@@ -322,14 +285,9 @@ def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
 
     backbone = save_qwen3_vl(folder.resolve() / "Qwen" / "Qwen3-VL")
     config = CHUNK | {"max_state_dim": 32, "max_action_dim": 16} | config
+    dims = (config["max_state_dim"], config["max_action_dim"], config["chunk_size"])
     with _seeded():
-        base = save_groot_base(
-            folder.resolve() / "base",
-            backbone,
-            config["max_state_dim"],
-            config["max_action_dim"],
-            config["chunk_size"],
-        )
+        base = save_groot_base(folder.resolve() / "base", backbone, *dims)
 
     def adjust(policy, preprocessor):
         _redraw(policy, preprocessor)
@@ -337,17 +295,14 @@ def save_small_groot(folder: Path, state_dim: int = 6, action_dim: int = 6, **co
             if isinstance(module, CategorySpecificLinear):
                 torch.nn.init.normal_(module.W, std=module.W.shape[1] ** -0.5)
         # lerobot's processor names nvidia/Cosmos-Reason2-2B for every model.
-        next(
-            step for step in preprocessor.steps if hasattr(step, "model_name")
-        ).model_name = backbone
+        (step,) = (each for each in preprocessor.steps if hasattr(each, "model_name"))
+        step.model_name = backbone
 
     small = {"base_model_path": base, "use_bf16": False}
-    return _save(
-        "groot", folder, _features(state_dim, action_dim, _images()), small | config, adjust
-    )
+    return _save("groot", folder, _features(), small | config, adjust)
 
 
-BUILDERS: dict[str, Callable[..., Path]] = {
+BUILDERS = {
     "act": save_small_act,
     "diffusion": save_small_diffusion,
     "gaussian_actor": save_small_gaussian_actor,
@@ -362,27 +317,31 @@ BUILDERS: dict[str, Callable[..., Path]] = {
 }
 
 
-def edit_statistics(
-    folder: Path, edit: Callable[[str, np.ndarray], Any], part: str = "*processor"
-) -> None:
+def edit_statistics(folder, edit, part="*processor"):
     """Replace every statistic of the normalisers.
 
     The call `edit("action.std", value)` returns the new value.
     """
     for path in folder.glob(f"policy_{part}_step_*.safetensors"):
-        save_file(
-            {name: np.asarray(edit(name, value)) for name, value in load_file(path).items()}, path
-        )
+        edit_tensors(path, edit)
+
+
+def edit_tensors(path, edit):
+    """Replace every tensor of a file by what `edit(name, value)` returns."""
+    tensors = load_file(path)
+    for name, value in tensors.items():
+        tensors[name] = np.asarray(edit(name, value.copy()), order="C")
+    save_file(tensors, path)
 
 
 def make_relative(
-    folder: Path,
+    folder,
     names=ACTION_NAMES,
     exclude=("gripper",),
     *,
-    trained: bool = True,
-    added: bool = True,
-) -> Path:
+    trained=True,
+    added=True,
+):
     """Add lerobot's relative-action steps to a saved checkpoint, at the places where Pi0 has them.
 
     Args:
@@ -394,29 +353,25 @@ def make_relative(
         "exclude_joints": list(exclude),
         "action_names": list(names),
     }
-    for part, neighbour, offset, step, config in (
-        ("preprocessor", "normalizer_processor", 0, "relative_actions_processor", relative),
-        (
-            "postprocessor",
-            "unnormalizer_processor",
-            1,
-            "absolute_actions_processor",
-            {"enabled": added},
-        ),
-    ):
-        path = folder / f"policy_{part}.json"
-        pipeline = json.loads(path.read_text())
-        place = [s["registry_name"] for s in pipeline["steps"]].index(neighbour) + offset
-        pipeline["steps"].insert(
-            place,
-            {"registry_name": step, "config": config},
-        )
-        path.write_text(json.dumps(pipeline))
+    pipeline = folder / "policy_preprocessor.json"
+    _insert_step(pipeline, "normalizer_processor", 0, "relative_actions_processor", relative)
+    pipeline = folder / "policy_postprocessor.json"
+    absolute = {"enabled": added}
+    _insert_step(pipeline, "unnormalizer_processor", 1, "absolute_actions_processor", absolute)
     return folder
 
 
+def _insert_step(path, neighbour, offset, name, config):
+    """Insert a step before its neighbour in a saved pipeline, or after it at an offset of 1."""
+    pipeline = json.loads(path.read_text())
+    names = [step["registry_name"] for step in pipeline["steps"]]
+    step = {"registry_name": name, "config": config}
+    pipeline["steps"].insert(names.index(neighbour) + offset, step)
+    path.write_text(json.dumps(pipeline))
+
+
 @contextmanager
-def shrunken_paligemma() -> Iterator[None]:
+def shrunken_paligemma():
     """Make the Pi0 family small, which has no small variant of its own.
 
     Such a checkpoint can only be built and loaded inside this context. Other types are not changed.
@@ -433,13 +388,17 @@ def shrunken_paligemma() -> Iterator[None]:
 
     def paligemma(model, config):
         config.text_config.vocab_size = PALIGEMMA_VOCAB_SIZE
-        config.vision_config.image_size = VLM_IMAGE_PX
-        config.vision_config.patch_size = VLM_PATCH_PX
-        config.vision_config.hidden_size = 32
-        config.vision_config.intermediate_size = 64
-        config.vision_config.num_hidden_layers = 1
-        config.vision_config.num_attention_heads = 2
-        config.vision_config.projection_dim = config.text_config.hidden_size
+        config.vision_config.update(
+            {
+                "image_size": VLM_IMAGE_PX,
+                "patch_size": VLM_PATCH_PX,
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "projection_dim": config.text_config.hidden_size,
+            }
+        )
         return model(config=config)
 
     def expert(model, config):
@@ -448,11 +407,10 @@ def shrunken_paligemma() -> Iterator[None]:
 
     with ExitStack() as patches:
         for module in (modeling_pi0, modeling_pi05, modeling_pi0_fast):
+            name = "PaliGemmaForConditionalGenerationWithPiGemma"
             small = {
                 "get_gemma_config": partial(gemma, module.GemmaConfig),
-                "PaliGemmaForConditionalGenerationWithPiGemma": partial(
-                    paligemma, module.PaliGemmaForConditionalGenerationWithPiGemma
-                ),
+                name: partial(paligemma, getattr(module, name)),
             }
             if module is not modeling_pi0_fast:  # Pi0-FAST has no action expert
                 small["PiGemmaForCausalLM"] = partial(expert, module.PiGemmaForCausalLM)
@@ -461,7 +419,7 @@ def shrunken_paligemma() -> Iterator[None]:
 
 
 @contextmanager
-def _local_tokenizer(processors: str, folder: str) -> Iterator[None]:
+def _local_tokenizer(processors, folder):
     """Give the processors made in that module the tokenizer in the folder.
 
     The processors are also saved with it.
@@ -476,60 +434,46 @@ def _local_tokenizer(processors: str, folder: str) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
+def _seeded():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
 
 
-def _images(cameras=CAMERAS, image_px: int = IMAGE_PX) -> dict[str, PolicyFeature]:
-    return {
-        f"observation.images.{c}": PolicyFeature(FeatureType.VISUAL, (3, image_px, image_px))
-        for c in cameras
-    }
+def _images(cameras=CAMERAS, image_px=IMAGE_PX):
+    feature = PolicyFeature(FeatureType.VISUAL, (3, image_px, image_px))
+    return {f"observation.images.{camera}": feature for camera in cameras}
 
 
-def _features(
-    state_dim: int, action_dim: int, images: dict[str, PolicyFeature]
-) -> dict[str, PolicyFeature]:
+def _features(state_dim=6, action_dim=6, images=None):
     return {
         "observation.state": PolicyFeature(FeatureType.STATE, (state_dim,)),
-        **images,
+        **(images or _images()),
         "action": PolicyFeature(FeatureType.ACTION, (action_dim,)),
     }
 
 
-def _statistics(features: dict[str, PolicyFeature]) -> dict[str, dict[str, np.ndarray]]:
+def _statistics(features):
     """Return statistics of every kind that a normaliser may need.
 
     States and actions lie around the arm's home pose.
     """
-
-    def around(mean, std, low, high):
-        return {
-            "mean": mean,
-            "std": std,
-            "min": low,
-            "max": high,
-            "q01": low,
-            "q99": high,
-        }
-
     statistics = {}
     for key, feature in features.items():
         if feature.type is FeatureType.VISUAL:
-            colour = np.float32([0.74, 0.67, 0.56]).reshape(3, 1, 1)
-            values = around(colour, *(np.full_like(colour, value) for value in (0.2, 0.0, 1.0)))
+            statistics[key] = _spread(np.reshape(MEAN_COLOUR, (3, 1, 1)), 0.2, 0.0, 1.0)
         else:
-            home = np.resize(np.float32(HOME), feature.shape)
-            values = around(
-                home,
-                np.full_like(home, SPREAD),
-                home - SPREAD,
-                home + SPREAD,
-            )
-        statistics[key] = values
+            statistics[key] = _spread(np.resize(HOME, feature.shape), SPREAD)
     return statistics
+
+
+def _spread(mean, std, low=None, high=None):
+    """Return statistics in float32, whose limits are one std from the mean unless given."""
+    mean = np.float32(mean)
+    low = mean - np.float32(std) if low is None else low
+    high = mean + np.float32(std) if high is None else high
+    values = {"std": std, "min": low, "max": high, "q01": low, "q99": high}
+    return {"mean": mean} | {kind: np.full_like(mean, value) for kind, value in values.items()}
 
 
 def _redraw(policy, preprocessor):
@@ -554,30 +498,26 @@ def _train_a_little(policy):
 
 
 def _save(
-    policy_type: str,
-    folder: Path,
-    features: dict[str, PolicyFeature],
-    config: dict[str, Any],
-    adjust: Callable[..., None] = lambda policy, preprocessor: None,
-) -> Path:
+    policy_type,
+    folder,
+    features,
+    config,
+    adjust=lambda policy, preprocessor: None,
+):
     with _seeded():
-        inputs = {
-            key: feature
-            for key, feature in features.items()
-            if feature.type is not FeatureType.ACTION
-        }
-        outputs = {
-            key: feature for key, feature in features.items() if feature.type is FeatureType.ACTION
-        }
+        inputs = dict(features)
         policy_config = make_policy_config(
-            policy_type, input_features=inputs, output_features=outputs, device="cpu", **config
+            policy_type,
+            output_features={"action": inputs.pop("action")},
+            input_features=inputs,
+            device="cpu",
+            **config,
         )
         policy = get_policy_class(policy_type)(policy_config)
-        preprocessor, postprocessor = make_pre_post_processors(
-            policy_config, dataset_stats=_statistics(features)
-        )
-        adjust(policy, preprocessor)
+        statistics = _statistics(features)
+        processors = make_pre_post_processors(policy_config, dataset_stats=statistics)
+        adjust(policy, processors[0])
         _train_a_little(policy)
-        for part in (policy, preprocessor, postprocessor):
+        for part in (policy, *processors):
             part.save_pretrained(folder)
     return folder

@@ -4,7 +4,6 @@ The checkpoints keep them beside their weights.
 """
 
 import json
-from pathlib import Path
 
 VLM_IMAGE_PX = 32  # image size of a small vision tower
 VLM_PATCH_PX = 8
@@ -34,7 +33,7 @@ QWEN_CHAT_TEMPLATE = (
 )
 
 
-def save_byte_tokenizer(folder: Path, special_tokens: tuple[str, ...] = (), **named_tokens: str):
+def save_byte_tokenizer(folder, special_tokens=(), **named_tokens):
     """Save a byte tokenizer and return it.
 
     Its ids 0 to 255 are the bytes. <pad>, <eos>, <bos> and the given tokens follow.
@@ -64,7 +63,7 @@ def save_byte_tokenizer(folder: Path, special_tokens: tuple[str, ...] = (), **na
     return tokenizer
 
 
-def save_paligemma_tokenizer(folder: Path) -> str:
+def save_paligemma_tokenizer(folder):
     """Save a stand-in for google/paligemma-3b-pt-224.
 
     lerobot's processors of the Pi0 family name that model.
@@ -73,7 +72,7 @@ def save_paligemma_tokenizer(folder: Path) -> str:
     return str(folder)
 
 
-def save_fast_processor(folder: Path) -> str:
+def save_fast_processor(folder):
     """Save a stand-in for lerobot/fast-action-tokenizer.
 
     The original is code in its repository, which lerobot loads with trust_remote_code, so this one
@@ -102,13 +101,13 @@ def save_fast_processor(folder: Path) -> str:
 
 
 def save_smolvlm(
-    folder: Path,
-    text: dict | None = None,
-    vision: dict | None = None,
-    image_px: int = VLM_IMAGE_PX,
-    patch_px: int = VLM_PATCH_PX,
-    scale_factor: int = 2,
-) -> str:
+    folder,
+    text=None,
+    vision=None,
+    image_px=VLM_IMAGE_PX,
+    patch_px=VLM_PATCH_PX,
+    scale_factor=2,
+):
     """Save the configuration and the processor of a SmolVLM, without weights.
 
     They stand for HuggingFaceTB/SmolVLM2-500M-Video-Instruct.
@@ -168,7 +167,7 @@ def save_smolvlm(
     return str(folder)
 
 
-def save_qwen3_vl(folder: Path) -> str:
+def save_qwen3_vl(folder):
     """Save the configuration and the processors of a Qwen3-VL, without weights.
 
     They stand for nvidia/Cosmos-Reason2-2B.
@@ -227,9 +226,7 @@ def save_qwen3_vl(folder: Path) -> str:
     return str(folder)
 
 
-def save_groot_base(
-    folder: Path, backbone: str, state_dim: int, action_dim: int, action_horizon: int
-) -> str:
+def save_groot_base(folder, backbone, state_dim, action_dim, action_horizon):
     """Save a stand-in for nvidia/GR00T-N1.7-3B.
 
     It has random weights and the image size, but no statistics of a robot.

@@ -6,13 +6,13 @@ from unittest import mock
 import numpy as np
 
 from sim.libero_bench.conventions import FIRST_SEED, N_SETTLE_STEPS
-from sim.libero_bench.tasks import LiberoTask, load_init_states
+from sim.libero_bench.tasks import load_init_states
 
 CAMERAS = {"image": "agentview_image", "image2": "robot0_eye_in_hand_image"}
 SETTLE_ACTION = [0, 0, 0, 0, 0, 0, -1]
 
 
-def make_stock_env(task: LiberoTask, size_px: int = 256, *, render: bool = True):
+def make_stock_env(task, size_px=256, *, render=True):
     """Make a new `OffScreenRenderEnv`, or LIBERO's environment without cameras if not `render`."""
     with mock.patch(
         "logging.FileHandler",
@@ -34,7 +34,7 @@ def make_stock_env(task: LiberoTask, size_px: int = 256, *, render: bool = True)
     )
 
 
-def begin_stock_episode(stock, task: LiberoTask, episode_index: int):
+def begin_stock_episode(stock, task, episode_index):
     """Begin an episode in a new environment as lerobot does, and return the last observation.
 
     The order is reset, seed, reset, init state, settle.
@@ -50,7 +50,7 @@ def begin_stock_episode(stock, task: LiberoTask, episode_index: int):
     return observation
 
 
-def close_stock_env(stock) -> None:
+def close_stock_env(stock):
     """Make the environment's own render context current, and close the environment.
 
     Closing frees the textures of the current context, which could be another environment's.
@@ -61,12 +61,12 @@ def close_stock_env(stock) -> None:
     stock.close()
 
 
-def images_of(observation) -> dict[str, np.ndarray]:
+def images_of(observation):
     """Return the images as the published policies see them, rotated by 180 degrees."""
     return {ours: observation[theirs][::-1, ::-1] for ours, theirs in CAMERAS.items()}
 
 
-def proprioception_of(observation) -> np.ndarray:
+def proprioception_of(observation):
     """Return position, rotation as xyzw and fingers, which make up the policy's state."""
     names = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
     return np.concatenate([observation[name] for name in names])

@@ -1,14 +1,16 @@
 """Tests that banks on disk return every row, hold whole rows after a crash and report damage."""
 
+import io
 import json
 import shutil
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
 import torch
 
-from cknna import bank as bank_module
 from cknna.bank import open_bank
 from cknna.bank_description import (
     EMBEDDING,
@@ -33,9 +35,10 @@ LENGTHS = {
 
 
 def hook_row(name, dim):
+    path = ("model.backbone",)
     return AuditRow(
         name,
-        ("model.backbone",),
+        path,
         "ResNet",
         (1, dim),
         1,
@@ -48,18 +51,16 @@ def hook_row(name, dim):
     )
 
 
-def description(kind="rollout"):
-    hooks = (hook_row(EMBEDDING, DIM), hook_row(LAYER, 2))
-    return BankDescription(
-        kind,
-        "act",
-        "here",
-        {"model.safetensors": "ab"},
-        False,
-        hooks,
-        "so101",
-        state_names=("x", "y"),
-    )
+DESCRIPTION = BankDescription(
+    "rollout",
+    "act",
+    "here",
+    {"model.safetensors": "ab"},
+    False,
+    (hook_row(EMBEDDING, DIM), hook_row(LAYER, 2)),
+    "so101",
+    state_names=("x", "y"),
+)
 
 
 def episode(task, index):
@@ -82,11 +83,11 @@ def episode(task, index):
 
 @pytest.fixture
 def run(tmp_path):
-    save_description(tmp_path / "features.json", description())
-    for task, index in LENGTHS:
+    save_description(tmp_path / "features.json", DESCRIPTION)
+    for key in LENGTHS:
         save_episode_features(
-            tmp_path / episode_features_path(task, index),
-            episode(task, index),
+            tmp_path / episode_features_path(*key),
+            episode(*key),
         )
     return tmp_path
 
@@ -97,114 +98,94 @@ def run(tmp_path):
     ids=["in memory", "on disk"],
 )
 def test_the_rows_of_a_run_are_those_of_its_episodes_in_their_order(run, monkeypatch, kept_bytes):
-    monkeypatch.setattr(bank_module, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("cknna.bank.KEPT_BYTES", kept_bytes)
     bank = open_bank(run)
     episodes = [episode(*key) for key in LENGTHS]
     rows = bank.features()
     assert isinstance(rows, np.memmap) == (kept_bytes == 0) and rows.dtype == np.float32
-    np.testing.assert_array_equal(
-        rows,
-        np.concatenate([e.features[EMBEDDING] for e in episodes]),
-    )
-    np.testing.assert_array_equal(
-        bank.features(LAYER), np.concatenate([e.features[LAYER] for e in episodes])
-    )
+    for name in (EMBEDDING, LAYER):
+        recorded = np.concatenate([each.features[name] for each in episodes])
+        np.testing.assert_array_equal(bank.features(name), recorded)
+    np.testing.assert_array_equal(rows, bank.features(EMBEDDING))
     np.testing.assert_array_equal(
         bank.state,
-        np.concatenate([e.state for e in episodes]),
+        np.concatenate([each.state for each in episodes]),
     )
-    assert (
-        bank.tasks == ("pick", "place")
-        and bank.n_rows == 8
-        and bank.hook_points == (EMBEDDING, LAYER)
-    )
-    assert (
-        bank.episode.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
-        and bank.task_index.tolist() == [0] * 4 + [1] * 4
-    )
-    assert bank.episode_index.tolist() == [2, 2, 2, 10, 0, 0, 0, 0] and bank.step.tolist()[:4] == [
-        0,
-        8,
-        16,
-        0,
-    ]
-    assert (
-        bank.rollout.outcome[3:5].tolist() == ["success", "missed_goal"]
-        and bank.rollout.n_steps[3] == 40
-    )
+    assert bank.tasks == ("pick", "place")
+    assert bank.n_rows == 8
+    assert bank.hook_points == (EMBEDDING, LAYER)
+    assert bank.episode.tolist() == [0, 0, 0, 1, 2, 2, 2, 2]
+    assert bank.task_index.tolist() == [0] * 4 + [1] * 4
+    assert bank.episode_index.tolist() == [2, 2, 2, 10, 0, 0, 0, 0]
+    assert bank.step.tolist()[:4] == [0, 8, 16, 0]
+    assert bank.rollout.outcome[3:5].tolist() == ["success", "missed_goal"]
+    assert bank.rollout.n_steps[3] == 40
     held = episodes[1].progress[:, episodes[1].stages.index("grasped")]
     np.testing.assert_array_equal(bank.rollout.held[3:4], held)
     assert bank.checksum is None
 
 
 def test_a_description_comes_back_as_it_was(run):
-    assert (
-        load_bank_description(run / "features.json") == description() == open_bank(run).description
-    )
-
-
-def spoil_description(run, change):
-    content = json.loads((run / "features.json").read_text())
-    change(content)
-    (run / "features.json").write_text(json.dumps(content))
+    assert load_bank_description(run / "features.json") == DESCRIPTION
+    assert open_bank(run).description == DESCRIPTION
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("change", "said"),
     [
-        (lambda run: (run / "features.json").unlink(), "Run eval with --collect-features"),
-        (lambda run: shutil.rmtree(run / "features"), "at least one episode with features"),
-        (
-            lambda run: spoil_description(run, lambda c: c.update(version=9)),
-            "version 1, got 9. Update",
-        ),
-        (lambda run: spoil_description(run, lambda c: c.pop("kind")), "a whole description"),
-        (
-            lambda run: spoil_description(
-                run,
-                lambda c: c["hooks"][0].pop("dim"),
-            ),
-            "a whole description",
-        ),
-        (
-            lambda run: spoil_description(
-                run,
-                lambda c: c["hooks"][0].update(dim=7),
-            ),
-            r"2\.npz.*expected 7 numbers",
-        ),
-        (lambda run: (run / "features.json").write_text("{"), "a description of features"),
-        (
-            lambda run: (run / "features/pick/2.npz").write_bytes(b"PK"),
-            r"pick/2\.npz.*an episode's features",
-        ),
-        (lambda run: (run / "features/pick/2.npz").write_bytes(b""), r"pick/2\.npz"),
+        (lambda content: content.update(version=9), "version 1, got 9. Update"),
+        (lambda content: content.pop("kind"), "a whole description"),
+        (lambda content: content["hooks"][0].pop("dim"), "a whole description"),
+        (lambda content: content["hooks"][0].update(dim=7), r"2\.npz.*expected 7 numbers"),
     ],
 )
-def test_a_damaged_run_is_one_clear_error(run, damage, said):
-    damage(run)
+def test_another_description_is_one_clear_error(run, change, said):
+    content = json.loads((run / "features.json").read_text())
+    change(content)
+    (run / "features.json").write_text(json.dumps(content))
     with pytest.raises(WhiskerError, match=said):
         open_bank(run).features()
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("features.json", "{", "a description of features"),
+        ("features/pick/2.npz", "PK", r"pick/2\.npz.*an episode's features"),
+        ("features/pick/2.npz", "", r"pick/2\.npz"),
+    ],
+)
+def test_a_damaged_file_is_one_clear_error(run, file, content, said):
+    (run / file).write_text(content)
+    with pytest.raises(WhiskerError, match=said):
+        open_bank(run).features()
+
+
+def test_a_run_without_features_is_one_clear_error(run):
+    shutil.rmtree(run / "features")
+    with pytest.raises(WhiskerError, match="at least one episode with features"):
+        open_bank(run)
+    (run / "features.json").unlink()
+    with pytest.raises(WhiskerError, match="Run eval with --collect-features"):
+        open_bank(run)
+
+
 def test_an_unknown_hook_point_and_an_empty_bank(run):
-    with pytest.raises(
-        WhiskerError,
-        match=f"'embeding'.*Did you mean '{EMBEDDING}'",
-    ):
+    said = f"'embeding'.*Did you mean '{EMBEDDING}'"
+    with pytest.raises(WhiskerError, match=said):
         open_bank(run).features("embeding")
-    none = EpisodeFeatures(
-        {},
-        np.zeros((0, 2), np.float32),
-        np.zeros(0, np.int64),
-        np.zeros((0, 6), bool),
-        tuple(PICK_AND_PLACE.stages),
-        0,
-        "x",
-        False,
+    none = replace(
+        episode("pick", 10),
+        features={},
+        state=np.zeros((0, 2), np.float32),
+        step=np.zeros(0, np.int64),
+        progress=np.zeros((0, 6), bool),
     )
     for key in LENGTHS:
-        save_episode_features(run / episode_features_path(*key), none)
+        save_episode_features(
+            run / episode_features_path(*key),
+            none,
+        )
     with pytest.raises(WhiskerError, match="an empty bank"):
         open_bank(run)
 
@@ -223,81 +204,64 @@ def block(start, n):
     }
 
 
-def test_rows_are_appended_and_any_program_reads_them(tmp_path):
-    for start, n in ((0, 4), (4, 1), (5, 1000)):
-        files = RowFiles(tmp_path, COLUMNS)
-        assert files.n_rows == start
-        files.append(block(start, n))
-        files.close()
-    for name, rows in block(0, 1005).items():
+def append(folder, n):
+    """Append the next n rows, and return how many there were before."""
+    with closing(RowFiles(folder, COLUMNS)) as files:
+        n_before = files.n_rows
+        files.append(block(n_before, n))
+    return n_before
+
+
+def assert_holds_first(folder, n):
+    for name, rows in block(0, n).items():
         np.testing.assert_array_equal(
-            np.load(tmp_path / f"{name}.npy", allow_pickle=False),
+            np.load(folder / f"{name}.npy"),
             rows,
         )
-        assert isinstance(
-            open_rows(tmp_path / f"{name}.npy"),
-            np.memmap,
-        )
 
 
-class CrashError(Exception):
-    pass
+def test_rows_are_appended_and_any_program_reads_them(tmp_path):
+    assert [append(tmp_path, n) for n in (4, 1, 1000)] == [0, 4, 5]
+    assert_holds_first(tmp_path, 1005)
+    assert isinstance(open_rows(tmp_path / "a.npy"), np.memmap)
 
 
-@pytest.mark.parametrize("at_write", range(5))
+@pytest.mark.parametrize(
+    "at_write",
+    range(5),
+)
 def test_a_crash_at_any_write_leaves_whole_rows(tmp_path, monkeypatch, at_write):
     """A crash at any write leaves whole rows.
 
     All columns are written before the headers. Half of one write reaches the disk.
     """
+    append(tmp_path, 4)
     files = RowFiles(tmp_path, COLUMNS)
-    files.append(block(0, 4))
-    n_writes = 0
+    writes = count()
 
-    def tear(file):
-        def write(content):
-            nonlocal n_writes
-            n_writes += 1
-            if n_writes > at_write:
-                file.write(content[: len(content) // 2])
-                file.flush()
-                raise CrashError
-            return file.write(content)
+    class Torn(io.FileIO):
+        def write(self, content):
+            if next(writes) < at_write:
+                return super().write(content)
+            super().write(content[: len(content) // 2])
+            raise KeyboardInterrupt
 
-        return write
-
-    class Torn:
-        def __init__(self, file):
-            self.write = tear(file)
-            self.seek = file.seek
-            self.flush = file.flush
-            self.fileno = file.fileno
-            self.close = file.close
-
-    files._files = {name: Torn(file) for name, file in files._files.items()}
-    with suppress(CrashError):
+    for name, file in files._files.items():
+        file.close()
+        files._files[name] = Torn(tmp_path / f"{name}.npy", "r+")
+    with suppress(KeyboardInterrupt):
         files.append(block(4, 3))
     files.close()
-    files = RowFiles(tmp_path, COLUMNS)
     # The last write is the header of b, and its first half already holds the number of rows.
-    assert files.n_rows == (7 if at_write >= 3 else 4)
-    files.append(block(files.n_rows, 2))
-    files.close()
-    for name, rows in block(0, files.n_rows).items():
-        np.testing.assert_array_equal(
-            np.load(tmp_path / f"{name}.npy"),
-            rows,
-        )
+    n_kept = 7 if at_write >= 3 else 4
+    assert append(tmp_path, 2) == n_kept
+    assert_holds_first(tmp_path, n_kept + 2)
 
 
 def test_other_columns_and_a_truncated_file_are_refused(tmp_path):
-    files = RowFiles(tmp_path, COLUMNS)
-    files.append(block(0, 100))
-    files.close()
-    with pytest.raises(
-        WhiskerError,
-        match=r"a\.npy'.*expected rows of 4 float32, got 3 float32.*choose a new folder",
-    ):
+    append(tmp_path, 100)
+    said = r"a\.npy'.*expected rows of 4 float32, got 3 float32.*choose a new folder"
+    with pytest.raises(WhiskerError, match=said):
         RowFiles(
             tmp_path,
             COLUMNS | {"a": (np.dtype(np.float32), 4)},
@@ -318,19 +282,23 @@ def tensors(tmp_path):
 
 
 def test_old_pairs_are_read(tensors):
-    rows = torch.randn(7, 4)
-    parts = [
-        tensors("a0.pt", rows[:3].bfloat16()),
-        tensors("a1.pt", rows[3:].requires_grad_()),
-    ]
+    rows = np.random.default_rng(0).normal(size=(7, 4))
+    a0 = tensors(
+        "a0.pt",
+        torch.tensor(rows[:3], dtype=torch.bfloat16),
+    )
+    a1 = tensors(
+        "a1.pt",
+        torch.tensor(rows[3:], requires_grad=True),
+    )
     a, b = load_tensor_pair(
-        parts,
-        tensors("b.pt", rows[:, :2].double()),
+        [a0, a1],
+        tensors("b.pt", torch.tensor(rows[:, :2])),
     )
     assert a.dtype == b.dtype == np.float32
-    np.testing.assert_array_equal(a[3:], rows[3:].detach().numpy())
-    np.testing.assert_allclose(a[:3], rows[:3].detach().numpy(), rtol=1e-2)
-    np.testing.assert_allclose(b, rows[:, :2].detach().numpy())
+    np.testing.assert_array_equal(a[3:], rows[3:].astype(np.float32))
+    np.testing.assert_allclose(a[:3], rows[:3], rtol=1e-2)
+    np.testing.assert_array_equal(b, rows[:, :2].astype(np.float32))
 
 
 class Evil:
@@ -353,7 +321,10 @@ class Evil:
 def test_what_is_no_old_pair_is_one_clear_error(tensors, capsys, content, said):
     four = tensors("four.pt", torch.zeros(4, 4))
     with pytest.raises(WhiskerError, match=said):
-        load_tensor_pair([four, tensors("a.pt", content)], four)
+        load_tensor_pair(
+            [four, tensors("a.pt", content)],
+            four,
+        )
     assert "run" not in capsys.readouterr().out
 
 

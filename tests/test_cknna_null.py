@@ -11,40 +11,43 @@ N_EPISODES = 20
 
 
 def unrelated(seed, lengths):
+    """Return the neighbours in two walks that have nothing in common, and the episode of a row."""
     rng = np.random.default_rng(seed)
     groups = np.repeat(np.arange(len(lengths)), lengths)
-    return *search(
-        walks(rng, lengths, 16),
-        walks(rng, lengths, 8),
-        [10],
-        depth=2,
-    ), groups
+    a, b = search(walks(rng, lengths, 16), walks(rng, lengths, 8), depth=2)
+    return a, b, groups
 
 
-def noisy_view(rng, hidden, noise, dim=12):
-    projection = np.random.default_rng(5).standard_normal((hidden.shape[1], dim))
-    return hidden @ projection + noise * rng.standard_normal((len(hidden), dim))
+def noisy_view(rng, hidden, noise):
+    projection = np.random.default_rng(5).standard_normal((hidden.shape[1], 12))
+    return hidden @ projection + noise * rng.standard_normal((len(hidden), 12))
 
 
-@pytest.mark.parametrize("lengths", ["equal", "unequal"])
-def test_unrelated_random_walks_are_not_significant(lengths):
+def permute_episodes(a, b, groups, *, n, k=10, variant="unbiased", **options):
+    """Return the null of permuted episodes."""
+    permutations = Permutations(n=n, **options)
+    return compute_null(
+        a,
+        b,
+        k,
+        variant,
+        groups,
+        permutations,
+    )
+
+
+@pytest.mark.parametrize(
+    ("shortest", "longest"),
+    [
+        (25, 25),
+        (15, 35),
+    ],
+)
+def test_unrelated_random_walks_are_not_significant(shortest, longest):
     p_values = []
     for seed in range(20):
-        length = (
-            [50] * N_EPISODES
-            if lengths == "equal"
-            else np.random.default_rng(seed).integers(30, 71, N_EPISODES)
-        )
-        a, b, groups = unrelated(seed, length)
-        p_values.append(
-            compute_null(
-                a,
-                b,
-                10,
-                groups=groups,
-                permutations=Permutations(n=39),
-            ).p_value
-        )
+        lengths = np.random.default_rng(seed).integers(shortest, longest + 1, N_EPISODES)
+        p_values.append(permute_episodes(*unrelated(seed, lengths), n=39).p_value)
     assert np.mean(np.array(p_values) > 0.05) >= 0.8
     assert 0.2 < np.mean(p_values) < 0.8
 
@@ -58,15 +61,14 @@ def test_permuting_rows_calls_unrelated_random_walks_significant():
         10,
         permutations=Permutations("rows", n=99),
     )
-    by_episodes = compute_null(
+    by_episodes = permute_episodes(
         a,
         b,
-        10,
-        groups=groups,
-        permutations=Permutations(n=99),
+        groups,
+        n=99,
     )
     assert score > 0.6
-    assert (by_rows.null_mean < 0.02, by_rows.p_value) == (True, 0.01)
+    assert by_rows.null_mean < 0.02 and by_rows.p_value == 0.01
     assert by_episodes.null_mean == pytest.approx(score, abs=0.05)
     assert (by_rows.n_episodes, by_episodes.n_episodes, by_episodes.n_rows) == (0, 20, 1000)
 
@@ -76,19 +78,14 @@ def test_a_noisy_linear_map_is_significant(variant):
     rng = np.random.default_rng(0)
     lengths = rng.integers(30, 71, N_EPISODES)
     hidden = walks(rng, lengths, 8)
-    a, b = search(
-        noisy_view(rng, hidden, 3),
-        hidden,
-        [10],
-        depth=2,
-    )
-    test = compute_null(
+    a, b = search(noisy_view(rng, hidden, 3), hidden, depth=2)
+    groups = np.repeat(np.arange(N_EPISODES), lengths)
+    test = permute_episodes(
         a,
         b,
-        10,
-        variant,
-        groups=np.repeat(np.arange(N_EPISODES), lengths),
-        permutations=Permutations(n=99),
+        groups,
+        n=99,
+        variant=variant,
     )
     assert test.p_value == 0.01
     assert test.observed > test.null_high > test.null_mean
@@ -110,15 +107,13 @@ def test_null_is_the_score_of_permuted_features():
             4,
             variant,
         ).cknna
-        assert relabelled == pytest.approx(
-            score(
-                features_a,
-                features_b[order],
-                [4],
-                variant,
-            )[0].cknna,
-            abs=1e-12,
+        (permuted,) = score(
+            features_a,
+            features_b[order],
+            [4],
+            variant,
         )
+        assert relabelled == pytest.approx(permuted.cknna, abs=1e-12)
 
 
 def test_blocks_exchange_whole_episodes_of_like_length_within_a_stratum():
@@ -155,26 +150,26 @@ def test_nulls_that_cannot_be_are_refused():
     with pytest.raises(WhiskerError, match="expected groups"):
         compute_null(a, b, 10)
     with pytest.raises(WhiskerError, match="at least 2 episodes"):
-        compute_null(
+        permute_episodes(
             a,
             b,
-            10,
-            groups=np.zeros(79, int),
+            np.zeros(79, int),
+            n=9,
         )
     with pytest.raises(WhiskerError, match="searched to 20, twice k, got 10"):
-        compute_null(
+        permute_episodes(
             a.first(10),
             b.first(10),
-            10,
-            groups=groups,
+            groups,
+            n=9,
         )
     with pytest.raises(WhiskerError, match="one label in each episode"):
-        compute_null(
+        permute_episodes(
             a,
             b,
-            10,
-            groups=groups,
-            permutations=Permutations(strata=np.arange(79)),
+            groups,
+            n=9,
+            strata=np.arange(79),
         )
     with pytest.raises(WhiskerError, match="at least 3 episodes"):
         compute_interval(
@@ -186,14 +181,13 @@ def test_nulls_that_cannot_be_are_refused():
 
 
 def test_p_value_is_uniform_to_the_seed_and_counts_itself():
-    a, b, groups = unrelated(1, [20] * 8)
+    walk = unrelated(1, [20] * 8)
     tests = [
-        compute_null(
-            a,
-            b,
-            5,
-            groups=groups,
-            permutations=Permutations(n=19, seed=seed),
+        permute_episodes(
+            *walk,
+            n=19,
+            k=5,
+            seed=seed,
         )
         for seed in (0, 0, 1)
     ]
@@ -201,9 +195,10 @@ def test_p_value_is_uniform_to_the_seed_and_counts_itself():
     assert tests[0].p_value >= 1 / 20
 
 
-def dependent(seed, noise=3.0, n_episodes=12, length=20):
+def dependent(seed, noise=3.0):
+    lengths = [20] * 12
     rng = np.random.default_rng(seed)
-    hidden = walks(rng, [length] * n_episodes, 6)
+    hidden = walks(rng, lengths, 6)
     a, b = search(
         noisy_view(rng, hidden, noise),
         hidden,
@@ -216,7 +211,7 @@ def dependent(seed, noise=3.0, n_episodes=12, length=20):
         [5],
         depth=2,
     )
-    return a, other, b, np.repeat(np.arange(n_episodes), length)
+    return a, other, b, np.repeat(np.arange(12), lengths)
 
 
 @pytest.mark.slow
@@ -225,7 +220,14 @@ def test_interval_covers_the_mean_score_and_the_paired_test_holds_its_level():
     p_values = []
     for seed in range(100):
         a, other, b, groups = dependent(seed)
-        intervals.append(compute_interval(a, b, 5, groups))
+        intervals.append(
+            compute_interval(
+                a,
+                b,
+                5,
+                groups,
+            )
+        )
         p_values.append(
             compute_paired_test(
                 a,
@@ -235,18 +237,23 @@ def test_interval_covers_the_mean_score_and_the_paired_test_holds_its_level():
                 groups,
             ).p_value
         )
-    mean = np.mean([interval.value for interval in intervals])
+    values = [interval.value for interval in intervals]
+    mean = np.mean(values)
     assert np.mean([interval.low <= mean <= interval.high for interval in intervals]) >= 0.88
     assert np.mean(np.array(p_values) <= 0.05) <= 0.12
-    widths = [interval.standard_error for interval in intervals]
-    assert np.mean(widths) < 2 * np.std([interval.value for interval in intervals]), (
-        "nor is it wide for nothing"
-    )
+    # The intervals are not wide for nothing either.
+    assert np.mean([interval.standard_error for interval in intervals]) < 2 * np.std(values)
 
 
 def test_a_clearer_view_wins_the_paired_test():
     a, other, b, groups = dependent(0, noise=1.0)
-    test = compute_paired_test(a, other, b, 5, groups)
+    test = compute_paired_test(
+        a,
+        other,
+        b,
+        5,
+        groups,
+    )
     assert test.difference.low > 0
     assert test.p_value < 0.01
     assert (
@@ -261,7 +268,10 @@ def test_a_clearer_view_wins_the_paired_test():
     )
 
 
-@pytest.mark.parametrize("n_groups", [5, 3])
+@pytest.mark.parametrize(
+    "n_groups",
+    [5, 3],
+)
 def test_jackknife_deletes_and_scores_the_rest(n_groups, monkeypatch):
     """The jackknife deletes one episode at a time.
 
@@ -273,12 +283,19 @@ def test_jackknife_deletes_and_scores_the_rest(n_groups, monkeypatch):
     view = noisy_view(rng, hidden, 2.0)
     groups = np.repeat(np.arange(5), 15)
     interval = compute_interval(
-        *search(view, hidden, [4], depth=10),
+        *search(
+            view,
+            hidden,
+            [4],
+            depth=10,
+        ),
         4,
         groups,
     )
-    rests = [groups % n_groups != e for e in range(n_groups)]
-    left_out = [score(view[rest], hidden[rest], [4])[0].cknna for rest in rests]
-    variance = (n_groups - 1) / n_groups * np.sum((left_out - np.mean(left_out)) ** 2)
+    left_out = []
+    for group in range(n_groups):
+        rest = groups % n_groups != group
+        left_out.append(score(view[rest], hidden[rest], [4])[0].cknna)
+    variance = (n_groups - 1) * np.var(left_out)
     assert (interval.n_episodes, interval.n_deletions, interval.n_short) == (5, n_groups, 0)
     assert interval.standard_error == pytest.approx(np.sqrt(variance))

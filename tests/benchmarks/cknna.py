@@ -23,15 +23,12 @@ that neighbours are near, as in a rollout.
 """
 
 import resource
-import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from math import nan
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 import numpy as np
 import tyro
@@ -40,6 +37,7 @@ from rich.table import Table
 
 from cknna.null import Permutations, compute_null
 from cknna.score import score, search
+from tests.benchmarks.measuring import wall_s
 
 K = 10
 EPISODE = 100
@@ -65,46 +63,38 @@ class Cost:
         return self.other_s / self.ours_s
 
 
-def make_features(n: int, dim: int, seed: int) -> np.ndarray:
+def make_features(n, dim, seed):
     """Return random walks from a common start, one episode after the other."""
     rng = np.random.default_rng([seed, n, dim])
     start = rng.standard_normal(dim, dtype=np.float32)
     features = rng.standard_normal((n, dim), dtype=np.float32)
     for first in range(0, n, EPISODE):
         episode = features[first : first + EPISODE]
-        np.cumsum(episode, axis=0, out=episode)
+        np.cumsum(
+            episode,
+            axis=0,
+            out=episode,
+        )
         episode *= 0.2
         episode += start
     return features
 
 
-def wall_s(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def score_densely(
-    a: np.ndarray, b: np.ndarray, dtype: Literal["float32", "float64"] = "float32"
-) -> float:
+def score_densely(a, b, dtype="float32"):
     """Return the "unbiased" score of `cknna/score.py`, computed with every matrix written out."""
     import torch
 
-    rows_a, rows_b = (
-        torch.nn.functional.normalize(
-            torch.from_numpy(x.astype(dtype)),
-            dim=1,
-        )
-        for x in (a, b)
-    )
-    kernels = rows_a @ rows_a.T, rows_b @ rows_b.T
+    kernels = []
+    for features in (a, b):
+        rows = torch.nn.functional.normalize(torch.from_numpy(features.astype(dtype)))
+        kernels.append(rows @ rows.T)
     n = len(a)
 
-    def mask(kernel: torch.Tensor) -> torch.Tensor:
+    def mask(kernel):
         nearest = kernel.clone().fill_diagonal_(-torch.inf).topk(K, dim=1).indices
         return torch.zeros_like(kernel).scatter_(1, nearest, 1)
 
-    def hsic(x: torch.Tensor, y: torch.Tensor) -> float:
+    def hsic(x, y):
         both = mask(x) * mask(y)
         x = (both * x).fill_diagonal_(0)
         y = (both * y).fill_diagonal_(0)
@@ -115,7 +105,7 @@ def score_densely(
     return across / ((own_a * own_b) ** 0.5 + 1e-6)
 
 
-def multiply_barely(a: np.ndarray, b: np.ndarray) -> None:
+def multiply_barely(a, b):
     n = len(a)
     room = np.empty((min(STRIP, n), n), np.float32)
     for rows in (a, b):
@@ -126,7 +116,7 @@ def multiply_barely(a: np.ndarray, b: np.ndarray) -> None:
             np.matmul(left, others.T, out=room[: len(left)])
 
 
-def measure_null(a: np.ndarray, b: np.ndarray) -> float:
+def measure_null(a, b):
     """Return the time of one permutation [s].
 
     It permutes the complete episodes among the first 20,000 rows.
@@ -135,26 +125,27 @@ def measure_null(a: np.ndarray, b: np.ndarray) -> float:
     found = search(a[:n], b[:n], [K])
     groups = np.arange(n) // EPISODE
     permutations = Permutations(n=N_PERMUTATIONS)
-    spent = wall_s(
-        lambda: compute_null(
+
+    def compute():
+        compute_null(
             *found,
             K,
             groups=groups,
             permutations=permutations,
         )
-    )
-    return spent / (N_PERMUTATIONS + 1)
+
+    return wall_s(compute) / (N_PERMUTATIONS + 1)
 
 
-def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
+def measure(n, dim_a, dim_b, other, n_rounds):
     a = make_features(n, dim_a, 0)
     b = make_features(n, dim_b, 1)
     scores = {"ours": nan, "dense": nan}
 
-    def run_ours() -> None:
+    def run_ours():
         scores["ours"] = score(a, b, [K])[0].cknna
 
-    def run_other() -> None:
+    def run_other():
         if other == "dense":
             scores["dense"] = score_densely(a, b)
         elif other == "bare":
@@ -174,7 +165,7 @@ def measure(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int) -> Cost:
     )
 
 
-def measure_alone(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int = 1) -> Cost:
+def measure_alone(n, dim_a, dim_b, other, n_rounds=1):
     """Measure in a process of its own, so that the peak of memory is that of this measurement."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(
@@ -187,27 +178,32 @@ def measure_alone(n: int, dim_a: int, dim_b: int, other: str, n_rounds: int = 1)
         ).result()
 
 
-def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> None:
+def draw_growth(path, grown, dense):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    figure = Figure(
+        figsize=(6, 4.2),
+        layout="constrained",
+    )
     axes = figure.subplots()
     n = np.array([cost.n for cost in grown])
+    ours_s = [cost.ours_s for cost in grown]
     axes.loglog(
         n,
-        [cost.ours_s for cost in grown],
+        ours_s,
         "o-",
         label="whisker, 512 columns",
     )
     axes.loglog(
         n,
-        grown[-1].ours_s * (n / n[-1]) ** 2.0,
+        ours_s[-1] * (n / n[-1]) ** 2.0,
         ":",
         color="0.6",
         label="n²",
     )
     if dense:
-        m = np.array([cost.n for cost in dense])
+        m = [cost.n for cost in dense]
+        dense_s = [cost.other_s for cost in dense]
         axes.loglog(
             m,
             [cost.ours_s for cost in dense],
@@ -216,13 +212,17 @@ def draw_growth(path: Path, grown: Sequence[Cost], dense: Sequence[Cost]) -> Non
         )
         axes.loglog(
             m,
-            [cost.other_s for cost in dense],
+            dense_s,
             "s-",
             label="dense formula, 2048 columns",
         )
         reach = np.geomspace(m[0], n[-1])
         axes.loglog(
-            reach, dense[-1].other_s * (reach / m[-1]) ** 3.0, "--", color="0.8", label="n³"
+            reach,
+            dense_s[-1] * (reach / m[-1]) ** 3.0,
+            "--",
+            color="0.8",
+            label="n³",
         )
     axes.set(xlabel="rows n", ylabel="time of a score [s]")
     axes.spines[["top", "right"]].set_visible(False)
@@ -253,7 +253,7 @@ class Benchmark:
     plot: Path | None = None
 
 
-def main(benchmark: Benchmark) -> None:
+def main(benchmark):
     dim_b = benchmark.dim_b
     rounds = benchmark.rounds
     console = Console(width=120)
@@ -272,37 +272,38 @@ def main(benchmark: Benchmark) -> None:
         for n in benchmark.dense
     ]
     for cost in against_dense:
-        row = (
-            f"{cost.ours_s:.2f} s",
-            f"{cost.other_s:.2f} s",
-            f"{cost.ratio:.1f} x",
-            f"{cost.peak_gb:.1f} GB",
-        )
-        scores = (f"{value:.7f}" for value in (cost.ours_score, cost.other_score, cost.exact_score))
         table.add_row(
             str(cost.n),
             "2048",
             str(dim_b),
-            *row,
-            *scores,
+            f"{cost.ours_s:.2f} s",
+            f"{cost.other_s:.2f} s",
+            f"{cost.ratio:.1f} x",
+            f"{cost.peak_gb:.1f} GB",
+            f"{cost.ours_score:.7f}",
+            f"{cost.other_score:.7f}",
+            f"{cost.exact_score:.7f}",
         )
     console.print(table)
 
     table = Table("n", "D_a", "D_b", "ours", "bare product", "multiple", "peak", "a permutation")
     table.title = "against the bare product"
     for n in benchmark.multiple:
-        cost = measure_alone(n, 2048, dim_b, "bare", rounds)
-        row = (
-            f"{cost.ours_s:.2f} s",
-            f"{cost.other_s:.2f} s",
-            f"{1 / cost.ratio:.2f}",
-            f"{cost.peak_gb:.2f} GB",
+        cost = measure_alone(
+            n,
+            2048,
+            dim_b,
+            "bare",
+            rounds,
         )
         table.add_row(
             str(n),
             "2048",
             str(dim_b),
-            *row,
+            f"{cost.ours_s:.2f} s",
+            f"{cost.other_s:.2f} s",
+            f"{1 / cost.ratio:.2f}",
+            f"{cost.peak_gb:.2f} GB",
             f"{1e3 * cost.null_s:.1f} ms",
         )
     console.print(table)
@@ -326,29 +327,23 @@ def main(benchmark: Benchmark) -> None:
         )
         for n in benchmark.growth
     ]
-    grown += (
-        [
+    if benchmark.huge:
+        grown.append(
             measure_alone(
                 200_000,
                 512,
                 dim_b,
                 "nothing",
             )
-        ]
-        if benchmark.huge
-        else []
-    )
-    for cost in grown:
-        row = (
-            f"{cost.ours_s:.2f} s",
-            f"{1e9 * cost.ours_s / cost.n**2:.1f}",
-            f"{cost.peak_gb:.2f} GB",
         )
+    for cost in grown:
         table.add_row(
             str(cost.n),
             "512",
             str(dim_b),
-            *row,
+            f"{cost.ours_s:.2f} s",
+            f"{1e9 * cost.ours_s / cost.n**2:.1f}",
+            f"{cost.peak_gb:.2f} GB",
         )
     console.print(table)
     if benchmark.plot:

@@ -16,13 +16,13 @@ many episodes.
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import tyro
 
 from cknna.jackknife import compute_interval, compute_paired_test
 from cknna.score import search
+from eval.proportions import compute_wilson_interval
 
 _HIDDEN = 6
 _VIEWED = 12
@@ -43,10 +43,30 @@ class Setting:
 SETTINGS = (
     Setting(10, 20),
     Setting(30, 7, k=10),
-    Setting(30, 7, k=10, starts_in_one_pose=True),
-    Setting(30, 7, k=10, variant="row-centred"),
-    Setting(30, 20, k=10, step_noise=1.0),
-    Setting(30, 20, k=10, step_noise=10.0),
+    Setting(
+        30,
+        7,
+        k=10,
+        starts_in_one_pose=True,
+    ),
+    Setting(
+        30,
+        7,
+        k=10,
+        variant="row-centred",
+    ),
+    Setting(
+        30,
+        20,
+        k=10,
+        step_noise=1.0,
+    ),
+    Setting(
+        30,
+        20,
+        k=10,
+        step_noise=10.0,
+    ),
     Setting(60, 10, k=10),
 )
 
@@ -63,7 +83,7 @@ class Coverage:
     n_significant: int
 
 
-def measure(setting: Setting, n_repetitions: int) -> Coverage:
+def measure(setting, n_repetitions):
     intervals = []
     n_significant = 0
     projection = np.random.default_rng(5).standard_normal((_HIDDEN, _VIEWED))
@@ -75,10 +95,8 @@ def measure(setting: Setting, n_repetitions: int) -> Coverage:
             # The cosine of a row at the origin is undefined, so the common start lies elsewhere.
             steps[:, 0] = 1
         hidden = np.cumsum(steps, axis=1).reshape(-1, _HIDDEN)
-        first, second = (
-            hidden @ projection + setting.step_noise * rng.standard_normal((len(hidden), _VIEWED))
-            for _ in range(2)
-        )
+        noise = setting.step_noise * rng.standard_normal((2, len(hidden), _VIEWED))
+        first, second = hidden @ projection + noise
         a, b = search(
             first,
             hidden,
@@ -91,46 +109,21 @@ def measure(setting: Setting, n_repetitions: int) -> Coverage:
             [setting.k],
             depth=2,
         )
-        intervals.append(
-            compute_interval(
-                a,
-                b,
-                setting.k,
-                episode,
-                setting.variant,
-            )
-        )
-        test = compute_paired_test(
-            a,
-            other,
-            b,
-            setting.k,
-            episode,
-            setting.variant,
-        )
-        n_significant += test.p_value <= 0.05
-    scores = np.array([interval.value for interval in intervals])
-    true = scores.mean()
+        scored = (b, setting.k, episode, setting.variant)
+        intervals.append(compute_interval(a, *scored))
+        n_significant += compute_paired_test(a, other, *scored).p_value <= 0.05
+    scores = [interval.value for interval in intervals]
+    true = float(np.mean(scores))
+    spread = float(np.std(scores, ddof=1))
+    standard_errors = np.array([interval.standard_error for interval in intervals])
     return Coverage(
-        score=float(true),
-        spread=float(scores.std(ddof=1)),
+        score=true,
+        spread=spread,
         n_covered=sum(interval.low <= true <= interval.high for interval in intervals),
         n_repetitions=n_repetitions,
-        too_wide=float(
-            np.sqrt(np.mean([interval.standard_error**2 for interval in intervals]))
-            / scores.std(ddof=1)
-        ),
+        too_wide=float(np.sqrt(np.mean(standard_errors**2))) / spread,
         n_significant=n_significant,
     )
-
-
-def wilson(n_hits: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share."""
-    z = NormalDist().inv_cdf(0.975)
-    middle = (n_hits + z**2 / 2) / (n + z**2)
-    scale = z / (n + z**2)
-    half = scale * np.sqrt(n_hits * (n - n_hits) / n + z**2 / 4)
-    return middle - half, middle + half
 
 
 def main(repetitions: int = 300) -> None:
@@ -142,7 +135,7 @@ def main(repetitions: int = 300) -> None:
     print(f"95 % intervals of {repetitions} experiments each")
     for setting in SETTINGS:
         found = measure(setting, repetitions)
-        low, high = wilson(found.n_covered, found.n_repetitions)
+        low, high = compute_wilson_interval(found.n_covered, found.n_repetitions)
         print(
             f"{setting}\n    score {found.score:.3f} ± {found.spread:.3f}, "
             f"covers {found.n_covered / repetitions:.3f} "

@@ -13,12 +13,8 @@ process of its own, and the two paths take turns. Ratios are ratios of medians.
 """
 
 import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,8 +25,12 @@ from rich.table import Table
 
 from sim.cpu_code_path import SETTINGS, SWITCH
 from sim.flags import make_config
+from tests.benchmarks.measuring import cpu_s, run_python
 
-PATHS = {"native": {SWITCH: "native"}, "portable": {}}
+PATHS = {
+    "native": {SWITCH: "native"},
+    "portable": {},
+}
 SMALL = ("smolvla", "pi0")
 
 
@@ -49,17 +49,12 @@ class Benchmark:
     measure: tuple[str, ...] = ()
 
 
-def median_cpu_s(call: Callable[[], object], n: int) -> float:
+def median_cpu_s(call, n):
     call()
-    taken = []
-    for _ in range(n):
-        start = time.process_time()
-        call()
-        taken.append(time.process_time() - start)
-    return median(taken)
+    return median(cpu_s(call) for _ in range(n))
 
 
-def measure_here(what: str, checkpoint: str, n: int) -> float:
+def measure_here(what, checkpoint, n):
     import torch
 
     from eval.config import EvalConfig
@@ -73,84 +68,66 @@ def measure_here(what: str, checkpoint: str, n: int) -> float:
         return median_cpu_s(lambda: a @ b, n)
     from tests.small_checkpoints import shrunken_paligemma
 
+    config = make_config(
+        EvalConfig,
+        policy=what,
+        checkpoint=checkpoint,
+        device="cpu",
+    )
     with shrunken_paligemma():
-        setup = set_up(
-            make_config(
-                EvalConfig,
-                policy=what,
-                checkpoint=checkpoint,
-                device="cpu",
-            )
-        )
+        setup = set_up(config)
     setup.env.reset(0)
     memory = setup.policy.reset()
     memory.observations.append(setup.env.observe())
-    taken = median_cpu_s(
-        lambda: setup.policy.predict(
+
+    def predict():
+        setup.policy.predict(
             [memory],
             [episode_rng("benchmark", 0, 0)],
-        ),
-        n,
-    )
+        )
+
+    taken = median_cpu_s(predict, n)
     setup.env.close()
     return taken
 
 
-def cpu_s_of(command: list[str], path: str) -> tuple[float, str]:
-    """Return the CPU time and the output of a process that uses one of the code paths."""
-    environ = {k: v for k, v in os.environ.items() if k not in SETTINGS} | PATHS[path]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    printed = subprocess.run(
-        command, env=environ, capture_output=True, text=True, check=True
-    ).stdout
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, printed
+def run_by(path, *arguments):
+    """Run Python in a process that uses one of the code paths."""
+    environ = {key: value for key, value in os.environ.items() if key not in SETTINGS}
+    return run_python(*arguments, env=environ | PATHS[path])
 
 
-def main(benchmark: Benchmark) -> None:
+def main(benchmark):
     if benchmark.measure:
         print(measure_here(*benchmark.measure, n=benchmark.plans))
         return
     from tests.small_checkpoints import save_small_checkpoint
 
-    taken: dict[str, dict[str, list[float]]] = {}
+    taken = defaultdict(lambda: {path: [] for path in PATHS})
     with tempfile.TemporaryDirectory() as folder:
-        checkpoints = {"act": "act"} | {
-            t: str(save_small_checkpoint(t, Path(folder) / t)) for t in SMALL
-        }
-        measured = [(f"plan, {t}", t, c) for t, c in checkpoints.items()] + [
-            ("product", "product", "")
+        measured = [
+            ("plan, act", "act", "act"),
+            ("product", "product", ""),
         ]
-        here = [
-            sys.executable,
-            "-m",
-            "tests.benchmarks.code_path",
-            "--plans",
-            str(benchmark.plans),
-            "--measure",
-        ]
-        eval_command = [
-            sys.executable,
-            "-m",
-            "eval",
-            "--policy",
-            "act",
-            "--quiet",
-            "--run-dir",
-            folder,
-        ]
+        for small in SMALL:
+            checkpoint = save_small_checkpoint(small, Path(folder) / small)
+            measured.append((f"plan, {small}", small, str(checkpoint)))
+        here = f"-m tests.benchmarks.code_path --plans {benchmark.plans} --measure".split()
+        evaluation = f"-m eval --policy act --quiet --episodes {benchmark.episodes} --run-dir"
         for _ in range(benchmark.repetitions):
             for path in PATHS:
                 for name, what, checkpoint in measured:
-                    printed = cpu_s_of([*here, what, checkpoint], path)[1]
-                    taken.setdefault(name, {}).setdefault(path, []).append(
-                        float(printed.splitlines()[-1])
-                    )
-                evaluation_s = cpu_s_of(
-                    [*eval_command, "--episodes", str(benchmark.episodes)], path
-                )[0]
-                taken.setdefault("evaluation", {}).setdefault(path, []).append(evaluation_s)
-    table = Table("", "native, CPU s", "portable, CPU s", "ratio", title="medians")
+                    printed = run_by(path, *here, what, checkpoint).printed
+                    taken[name][path].append(float(printed.splitlines()[-1]))
+                whole = run_by(path, *evaluation.split(), folder)
+                taken["evaluation"][path].append(whole.cpu_s)
+    table = Table(
+        "",
+        "native, CPU s",
+        "portable, CPU s",
+        "ratio",
+        title="medians",
+    )
     for name, of in taken.items():
         native = median(of["native"])
         portable = median(of["portable"])

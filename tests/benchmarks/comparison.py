@@ -12,18 +12,13 @@ drawn with a correlation over episodes.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from eval.config import EvalConfig
 from eval.episode_arrays import EpisodeRecord
@@ -32,24 +27,26 @@ from eval.outcome import Outcome
 from eval.run_folder import RunFolder
 from sim.flags import make_config
 from sim.registry import make_env
+from tests.benchmarks.measuring import make_table, run_python
 from tests.runs import describe_run
 
 N_ROUNDS = 3
 IMPORTS = "import rich.console, eval.comparison, eval.compare_tables, eval.compare_words"
 
 
-def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
+def write_runs(folder, n_runs, n_episodes):
     """Write runs whose success rates rise from 50 % to 90 %."""
     rng = np.random.default_rng(0)
     difficulty = rng.random(n_episodes)
+    config = make_config(
+        EvalConfig,
+        policy="random",
+        episodes=n_episodes,
+    )
     with closing(make_env("so101/pick_place", {})) as env:
         described = describe_run(
             env,
-            config=make_config(
-                EvalConfig,
-                policy="random",
-                episodes=n_episodes,
-            ),
+            config=config,
             max_steps=300,
         )
     for index in range(n_runs):
@@ -77,48 +74,30 @@ def write_runs(folder: Path, n_runs: int, n_episodes: int) -> None:
         (path / ROWS_FILE).write_text("\n".join([*lines, ""]))
 
 
-def measure_s(*arguments: str) -> tuple[float, float]:
+def measure_s(*arguments):
     """Return the least wall time and the least processor time of a command in its own process."""
-    walls = []
-    processors = []
-    for _ in range(N_ROUNDS):
-        start = time.perf_counter()
-        before = os.times()
-        subprocess.run(
-            [sys.executable, *arguments],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        walls.append(time.perf_counter() - start)
-        after = os.times()
-        used = (
-            after.children_user
-            - before.children_user
-            + after.children_system
-            - before.children_system
-        )
-        processors.append(used)
-    return min(walls), min(processors)
+    processes = [run_python(*arguments) for _ in range(N_ROUNDS)]
+    return min(each.wall_s for each in processes), min(each.cpu_s for each in processes)
 
 
-def main() -> None:
-    table = Table(title="eval-compare")
-    for head in ("what", "wall time", "processor time", "limit"):
-        table.add_column(head, justify="left" if head == "what" else "right")
-    wall_s, processor_s = measure_s("-c", IMPORTS)
-    table.add_row(
-        "imports alone",
-        f"{wall_s:.2f} s",
-        f"{processor_s:.2f} s",
-        "",
-    )
+def main():
+    table = make_table("eval-compare", "what", "wall time", "processor time", "limit")
+
+    def add(what, limit, *command):
+        wall_s, processor_s = measure_s(*command)
+        table.add_row(
+            what,
+            f"{wall_s:.2f} s",
+            f"{processor_s:.2f} s",
+            limit,
+        )
+
+    add("imports alone", "", "-c", IMPORTS)
     for n_runs, n_episodes, limit in ((2, 2000, "1 s"), (50, 500, "5 s")):
         with tempfile.TemporaryDirectory() as folder:
             write_runs(Path(folder), n_runs, n_episodes)
-            wall_s, processor_s = measure_s("-m", "eval.compare_cli", folder)
-        table.add_row(
-            f"{n_runs} runs of {n_episodes} rows", f"{wall_s:.2f} s", f"{processor_s:.2f} s", limit
-        )
+            what = f"{n_runs} runs of {n_episodes} rows"
+            add(what, limit, "-m", "eval.compare_cli", folder)
     Console().print(table)
 
 

@@ -13,8 +13,6 @@ affects all of them.
 """
 
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -27,18 +25,16 @@ from rich.table import Table
 from skimage.metrics import structural_similarity
 
 from eval.config import EvalConfig
-from eval.drivers import run_episode
-from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import make_row
-from eval.evaluation import Setup, set_up
+from eval.evaluation import set_up
 from eval.provenance import describe
-from eval.recorder import EpisodeRecorder
-from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from sim.env import episode_rng
 from sim.flags import make_config
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
+from tests.benchmarks.measuring import cpu_s
+from tests.runs import roll_out
 
 DEFAULT_QUALITY = replace(
     DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1
@@ -57,27 +53,13 @@ class Benchmark:
     plain_episodes: int = 3
 
 
-def cpu_s(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
-def run_harness(setup: Setup, index: int, run: RunFolder) -> EpisodeRecord:
-    record = run_episode(
-        setup.env,
-        setup.policy,
-        index,
-        EpisodeRecorder(),
-        RolloutSettings(setup.n_action_steps, setup.max_steps),
-    )
+def run_harness(setup, index, run):
+    record = roll_out(setup, index)
     run.append(record, make_row(record))
     return record
 
 
-def replay(
-    setup: Setup, env: PickPlace, record: EpisodeRecord, *, look_at_every_step: bool
-) -> None:
+def replay(setup, env, record, look_at_every_step):
     """Replay the recorded episode with bare MuJoCo calls.
 
     Observations and forward passes happen at the same steps as in the recording.
@@ -87,31 +69,30 @@ def replay(
     policy = setup.policy
     env.reset(record.episode_index)
     memory = policy.reset()
-    ctrl = np.clip(
-        env.units.to_rad(record.arrays.action.astype(np.float64)), *model.actuator_ctrlrange.T
-    )
+    actions = record.arrays.action.astype(np.float64)
+    ctrl = np.clip(env.units.to_rad(actions), *model.actuator_ctrlrange.T)
     n_substeps = round(env.spec.control_dt_s / env.spec.physics_dt_s)
     decisions = set(record.arrays.prediction_step.tolist())
     for step, target in enumerate(ctrl):
         if step in decisions or look_at_every_step:
             memory.observations.append(env.observe())
         if step in decisions:
-            policy.predict(
-                [memory],
-                [episode_rng(env.spec.task, record.episode_index, 0)],
-            )
+            rng = episode_rng(env.spec.task, record.episode_index, 0)
+            policy.predict([memory], [rng])
         data.ctrl[:] = target
         mujoco.mj_step(model, data, n_substeps)
 
 
-def print_ssim(console: Console) -> None:
+def print_ssim(console):
     """Print the SSIM of light against original meshes, all else equal, as a mean over episodes."""
     for height, width in ((64, 64), (480, 640)):
         for camera in ("overhead_cam", "wrist_cam"):
             scores = []
+            sizes = {camera: (height, width)}
+            original = replace(DEFAULT_SCENE, mesh_cell_m=0.0)
             envs = [
-                PickPlace("so101/pick_place", config, image_sizes={camera: (height, width)})
-                for config in (DEFAULT_SCENE, replace(DEFAULT_SCENE, mesh_cell_m=0.0))
+                PickPlace("so101/pick_place", config, image_sizes=sizes)
+                for config in (DEFAULT_SCENE, original)
             ]
             for index in range(3):
                 for env in envs:
@@ -126,7 +107,7 @@ def print_ssim(console: Console) -> None:
             )
 
 
-def main(benchmark: Benchmark) -> None:
+def main(benchmark):
     console = Console()
     config = make_config(EvalConfig, policy="act")
     setup = set_up(config)
@@ -137,30 +118,30 @@ def main(benchmark: Benchmark) -> None:
     bare_s = []
     plain_s = []
     speed_ups = []
+    records = []
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), describe(config, setup))
         run_harness(setup, 0, run)
         for index in range(benchmark.episodes):
-            records: list[EpisodeRecord] = []
-            harness_s.append(cpu_s(lambda i=index, r=records: r.append(run_harness(setup, i, run))))
+            harness_s.append(cpu_s(lambda i=index: records.append(run_harness(setup, i, run))))
             bare_s.append(
                 cpu_s(
-                    lambda r=records: replay(
+                    lambda: replay(
                         setup,
                         setup.env,
-                        r[0],
-                        look_at_every_step=False,
+                        records[-1],
+                        False,
                     )
                 )
             )
             if index < benchmark.plain_episodes:
                 plain_s.append(
                     cpu_s(
-                        lambda r=records: replay(
+                        lambda: replay(
                             setup,
                             plain_env,
-                            r[0],
-                            look_at_every_step=True,
+                            records[-1],
+                            True,
                         )
                     )
                 )
@@ -169,12 +150,9 @@ def main(benchmark: Benchmark) -> None:
     # The ratio is taken for each episode: the machine's drift between episodes is larger than the
     # cost of the harness.
     overhead = median(h / b for h, b in zip(harness_s, bare_s, strict=True))
-    table = Table(
-        title=f"CPU time an episode, median of {benchmark.episodes} "
-        f"(plain: {benchmark.plain_episodes})"
-    )
-    for column in ("variant", "CPU s", "ratio"):
-        table.add_column(column)
+    counts = f"{benchmark.episodes} (plain: {benchmark.plain_episodes})"
+    title = f"CPU time an episode, median of {counts}"
+    table = Table("variant", "CPU s", "ratio", title=title)
     table.add_row("bare", f"{median(bare_s):.3f}", "1")
     table.add_row("harness", f"{median(harness_s):.3f}", f"{overhead:.3f} x bare")
     table.add_row(

@@ -12,8 +12,6 @@
 """
 
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -26,19 +24,17 @@ from rich.table import Table
 from cknna.extract import compute_features
 from cknna.hooks import FeatureHook
 from eval.config import EvalConfig
-from eval.drivers import run_episode
 from eval.episode_row import make_row
 from eval.evaluation import set_up
 from eval.provenance import describe
-from eval.recorder import EpisodeRecorder
-from eval.rollout import RolloutSettings
 from eval.run_folder import RunFolder
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.lerobot_types import LEROBOT_TYPES
-from policies.policy import EpisodeMemory, Policy, make_memory
 from sim.flags import make_config
-from sim.observation import Observation
+from tests.benchmarks.measuring import cpu_s
+from tests.observations import make_random_memories
+from tests.runs import roll_out
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 
@@ -55,73 +51,38 @@ class Benchmark:
     predictions: int = 10
 
 
-def cpu_s(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
-def measure_rollout(episodes: int) -> float:
+def measure_rollout(episodes):
     """Return the CPU time with features over that without; both write a run as `eval` does."""
-    config = make_config(EvalConfig, policy="act", collect_features=True)
+    config = make_config(
+        EvalConfig,
+        policy="act",
+        collect_features=True,
+    )
     setup = set_up(config)
-    assert setup.feature_recorder is not None
-
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.create(Path(folder), describe(config, setup))
 
-        def roll_out(policy: Policy, index: int) -> None:
-            recorder = EpisodeRecorder()
-            record = run_episode(
-                setup.env,
-                policy,
-                index,
-                recorder,
-                RolloutSettings(setup.n_action_steps, setup.max_steps),
-            )
-            run.append(record, make_row(record))
+        def measure_episode(policy, index):
+            def write_episode():
+                record = roll_out(replace(setup, policy=policy), index)
+                run.append(record, make_row(record))
 
-        policies: list[Policy] = [setup.policy, setup.feature_recorder.policy]
+            return cpu_s(write_episode)
+
+        policies = [setup.policy, setup.feature_recorder.policy]
         for policy in policies:
-            roll_out(policy, 0)
+            measure_episode(policy, 0)
         ratios = []
         for index in range(episodes):
             turns = policies if index % 2 else policies[::-1]
-            spent = {
-                id(policy): cpu_s(lambda p=policy, i=index: roll_out(p, i)) for policy in turns
-            }
+            spent = {id(policy): measure_episode(policy, index) for policy in turns}
             ratios.append(spent[id(policies[1])] / spent[id(policies[0])])
         run.close()
     setup.env.close()
     return median(ratios)
 
 
-def make_memories(policy: Policy, n: int) -> list[EpisodeMemory]:
-    rng = np.random.default_rng(0)
-    spec = policy.spec
-    memories = []
-    for _ in range(n):
-        images = {
-            c: rng.integers(
-                0,
-                256,
-                (*size, 3),
-                dtype=np.uint8,
-            )
-            for c, size in spec.image_sizes.items()
-        }
-        look = Observation(
-            images,
-            rng.normal(0, 15, 6).astype(np.float32),
-            "Pick up the block.",
-        )
-        memories.append(make_memory(*[look] * spec.n_obs_steps, n_obs_steps=spec.n_obs_steps))
-    return memories
-
-
-def measure_type(
-    policy_type: str, folder: Path, n_predictions: int, **config: object
-) -> list[float]:
+def measure_type(policy_type, folder, n_predictions, **config):
     """Return the time of a prediction over that of its features, for batches of one and eight."""
     with shrunken_paligemma():
         checkpoint = save_small_checkpoint(policy_type, folder, **config)
@@ -131,35 +92,49 @@ def measure_type(
     hook = FeatureHook(policy)
     ratios = []
     for n in (1, 8):
-        memories = make_memories(policy, n)
+        memories = make_random_memories(policy.spec, ["Pick up the block."] * n)
         pairs = []
         for index in range(n_predictions + 1):
             rngs = [np.random.default_rng(index) for _ in memories]
-            whole = cpu_s(
-                lambda m=memories, r=rngs: policy.predict([replace(each) for each in m], r)
-            )
+            fresh = [replace(memory) for memory in memories]
+            whole = cpu_s(lambda m=fresh, r=rngs: policy.predict(m, r))
             alone = cpu_s(lambda m=memories: compute_features(policy, hook, m))
             pairs.append(whole / alone)
         ratios.append(median(pairs[1:]))
     return ratios
 
 
-def main(benchmark: Benchmark) -> None:
+def main(benchmark):
     console = Console()
     ratio = measure_rollout(benchmark.episodes)
     console.print(f"Hooks in a rollout of the shipped ACT: {100 * (ratio - 1):+.2f} % of CPU time")
-    table = Table(title="Time of a whole prediction / of its features alone")
-    for column in ("type", "batch of 1", "batch of 8"):
-        table.add_column(column)
-    with tempfile.TemporaryDirectory() as folder:
+    title = "Time of a whole prediction / of its features alone"
+    table = Table(
+        "type",
+        "batch of 1",
+        "batch of 8",
+        title=title,
+    )
+
+    def add(name, ratios):
+        table.add_row(name, *(f"{each:.1f}" for each in ratios))
+
+    n = benchmark.predictions
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for policy_type in LEROBOT_TYPES:
-            ratios = measure_type(policy_type, Path(folder) / policy_type, benchmark.predictions)
-            table.add_row(policy_type, *(f"{each:.1f}" for each in ratios))
+            add(
+                policy_type,
+                measure_type(policy_type, folder / policy_type, n),
+            )
         full = {"max_decoding_steps": 256, "max_action_tokens": 256}
-        ratios = measure_type(
-            "pi0_fast", Path(folder) / "256", benchmark.predictions // 3 + 1, **full
+        slow = measure_type(
+            "pi0_fast",
+            folder / "256",
+            n // 3 + 1,
+            **full,
         )
-        table.add_row("pi0_fast, 256 tokens", *(f"{each:.1f}" for each in ratios))
+        add("pi0_fast, 256 tokens", slow)
     console.print(table)
 
 

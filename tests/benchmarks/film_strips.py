@@ -12,25 +12,18 @@ below 15 MB.
 
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from rich.console import Console
-from rich.table import Table
 
 from eval.config import EvalConfig
-from eval.episode_loop import evaluate
-from eval.episode_row import EpisodeRow
-from eval.evaluation import set_up
-from eval.provenance import describe
 from eval.run import Run
-from eval.run_folder import RunFolder
 from sim.flags import make_config
-from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, FilmStrip, choose_view, make_film_strips
+from tests.benchmarks.measuring import cpu_s, make_table
+from tests.runs import record_run
+from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, choose_view, make_film_strips
 
 N_ROUNDS = 5
 N_EPISODES = 20
@@ -38,86 +31,57 @@ N_RECORDED = 40
 N_OF_A_LARGE_RUN = 500
 
 
-@dataclass(frozen=True)
-class Frames:
-    """The frames of one strip, given by the episode and the control steps."""
-
-    row: EpisodeRow
-    steps: tuple[int, ...]
-
-
-def cpu_s(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
+def render_bare(run, task, shown, height_px):
+    camera, _, rendered_size = choose_view(run, task, height_px)
+    with closing(run.open_env(task, {camera: rendered_size})) as env:
+        for snapshot in shown:
+            env.restore(snapshot)
+            env.observe()
 
 
-def record(folder: Path) -> Path:
+def count_bytes(strip):
+    return sum(len(frame.url) for frame in strip.frames)
+
+
+def main():
     config = make_config(
         EvalConfig,
         policy="act",
         checkpoint="act-early",
         episodes=N_RECORDED,
     )
-    setup = set_up(config)
-    run = RunFolder.create(folder, describe(config, setup))
-    with closing(setup.env), closing(run):
-        list(evaluate(config, setup, run))
-    return run.path
-
-
-def render_bare(run: Run, frames: list[Frames], snapshots: dict[int, list], height_px: int) -> None:
-    task = frames[0].row.task
-    camera, _, rendered_size = choose_view(run, task, height_px)
-    with closing(run.open_env(task, {camera: rendered_size})) as env:
-        for frame in frames:
-            for snapshot in snapshots[frame.row.episode_index]:
-                env.restore(snapshot)
-                env.observe()
-
-
-def count_bytes(strip: FilmStrip) -> int:
-    return sum(len(frame.url) for frame in strip.frames)
-
-
-def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.open(sys.argv[1] if len(sys.argv) > 1 else record(Path(folder)))
+        run = Run.open(sys.argv[1] if len(sys.argv) > 1 else record_run(config, Path(folder)))
         rows = [row for row in run.rows if not row.success][:N_EPISODES]
         # The strips are made once untimed, so that both sides find the caches warm.
         strips = make_film_strips(run, rows).strips
-        frames = [
-            Frames(
-                s.row,
-                tuple(f.moment.step for f in s.frames),
+        height_px = strips[0].height_px
+        shown = []
+        for strip in strips:
+            snapshots = run.load_arrays(strip.row).step_snapshot
+            shown += [snapshots[frame.moment.step] for frame in strip.frames]
+        task = strips[0].row.task
+        times = []
+        for _ in range(N_ROUNDS):
+            ours_s = cpu_s(lambda: make_film_strips(run, rows))
+            bare_s = cpu_s(
+                lambda: render_bare(
+                    run,
+                    task,
+                    shown,
+                    height_px,
+                )
             )
-            for s in strips
-        ]
-        snapshots = {
-            f.row.episode_index: [run.load_arrays(f.row).step_snapshot[i] for i in f.steps]
-            for f in frames
-        }
-        times = [
-            (
-                cpu_s(lambda: make_film_strips(run, rows)),
-                cpu_s(
-                    lambda: render_bare(
-                        run,
-                        frames,
-                        snapshots,
-                        strips[0].height_px,
-                    )
-                ),
-            )
-            for _ in range(N_ROUNDS)
-        ]
-    ours_s, bare_s = (median(side) / len(frames) for side in zip(*times, strict=True))
-    table = Table(
-        title=f"film strips, CPU time an episode, {len(frames)} episodes "
-        f"of {strips[0].height_px} px"
+            times.append((ours_s, bare_s))
+    ours_s, bare_s = (median(side) / len(strips) for side in zip(*times, strict=True))
+    title = f"film strips, CPU time an episode, {len(strips)} episodes of {height_px} px"
+    table = make_table(
+        title,
+        "strips",
+        "bare renders",
+        "ratio",
+        "limit",
     )
-    for column in ("strips", "bare renders", "ratio", "limit"):
-        table.add_column(column, justify="right")
     ratio = median(ours / bare for ours, bare in times)
     table.add_row(
         f"{1000 * ours_s:.1f} ms",

@@ -3,9 +3,7 @@
 Run it by `python -m tests.benchmarks.help`.
 """
 
-import os
-import subprocess
-import sys
+from tests.benchmarks.measuring import run_python
 
 COMMANDS = {
     "eval": "eval.cli:main",
@@ -22,26 +20,14 @@ COMMANDS = {
 N_REPEATS = 5
 
 
-def measure_cpu_s(command: str) -> float:
+def measure_cpu_s(command):
     """Return the user and system time of the fastest of several runs [s]."""
     module, _, function = COMMANDS[command].partition(":")
     code = (
         f"import sys; sys.argv = {[*command.split(), '--help']}; "
         f"from {module} import {function} as main; main()"
     )
-    times = []
-    for _ in range(N_REPEATS):
-        before = os.times()
-        subprocess.run(
-            [sys.executable, "-c", code],
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        after = os.times()
-        children = ((t.children_user, t.children_system) for t in (before, after))
-        start, end = map(sum, children)
-        times.append(end - start)
-    return min(times)
+    return min(run_python("-c", code).cpu_s for _ in range(N_REPEATS))
 
 
 if __name__ == "__main__":

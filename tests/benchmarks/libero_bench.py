@@ -32,15 +32,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -53,8 +48,6 @@ SIZE_PX = 256
 WARM_UP_STEPS = 4
 CHUNKS = {1: 8, 2: 16}  # episode → actions an observation; episode 0 warms up
 TARGETS = {"step, chunk 8": 5.0, "step, chunk 16": 8.0, "reset": 10.0}
-PROFILE_EPISODES = 6
-RESET = "reset"
 
 
 @dataclass
@@ -84,11 +77,11 @@ class Costs:
 class Meter:
     """Measures the CPU time of several processes, this one included, with all their threads."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.pids = [os.getpid()]
         self._last_s = self._now_s()
 
-    def lap(self) -> float:
+    def lap(self):
         """Return the seconds since the last lap.
 
         All the CPU time of a process that was added since then counts.
@@ -97,29 +90,34 @@ class Meter:
         self._last_s = self._now_s()
         return self._last_s - last_s
 
-    def resident_mb(self) -> float:
+    def resident_mb(self):
         import psutil
 
         return sum(psutil.Process(pid).memory_info().rss for pid in self.pids) / 2**20
 
-    def _now_s(self) -> float:
+    def _now_s(self):
         # Linux's clock of another process (clock_getcpuclockid) counts nanoseconds. psutil counts
         # 10 ms.
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
 
 
-def make_actions(episode_index: int, n_steps: int) -> np.ndarray:
+def make_actions(episode_index, n_steps):
     """Return actions `(n_steps, 7)`, float32 in [-1, 1], the same for every contender."""
     return np.random.default_rng(episode_index).uniform(-1, 1, (n_steps, 7)).astype(np.float32)
 
 
-def measure_ours(env_name: str, n_steps: int) -> Costs:
+def measure_ours(env_name, n_steps):
+    from eval.drivers import play_episode
+    from eval.episode_row import make_row
+    from eval.recorder import EpisodeRecorder
+    from eval.rollout import ControlStep, Decision, RolloutSettings
     from eval.run_folder import RunFolder
     from sim.registry import make_env
     from tests.runs import describe_run
 
     costs = Costs()
     meter = Meter()
+    recorder = EpisodeRecorder()
     blind_s = []
     env = make_env(env_name)
     meter.pids.append(env.pid)
@@ -127,12 +125,24 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
         run = RunFolder.create(Path(folder), describe_run(env))
         for episode_index in (0, *CHUNKS):
             chunk = CHUNKS.get(episode_index, n_steps)
-            episode = roll_out(env, episode_index, n_steps, chunk, meter, run)
+            settings = RolloutSettings(chunk, n_steps)
+            actions = make_actions(episode_index, n_steps)
+            policy = _make_replaying_policy(env, actions, chunk, meter)
+            laps_s = {Decision: [], ControlStep: []}
+            recorder.start(env, episode_index)
+            for event in play_episode(env, policy, episode_index, settings):
+                recorder.record(event)
+                laps_s[type(event)].append(meter.lap())
+            looks_s, steps_s = laps_s.values()
+            record = recorder.finish()
+            assert len(steps_s) == n_steps and not record.error and not record.success
+            run.append(record, make_row(record))
+            all_steps_s = sum(looks_s) + sum(steps_s) + meter.lap()
             if episode_index == 0:
-                costs.start_s = episode.reset_s + episode.looks_s[0]
+                costs.start_s = policy.reset_s + looks_s[0]
             else:
-                costs.note(episode_index, episode.reset_s, episode.all_steps_s, n_steps)
-                blind_s.append(median(episode.steps_s))
+                costs.note(episode_index, policy.reset_s, all_steps_s, n_steps)
+                blind_s.append(median(steps_s))
         run.close()
     costs.blind_step_s = median(blind_s)
     costs.resident_mb = meter.resident_mb()
@@ -140,99 +150,27 @@ def measure_ours(env_name: str, n_steps: int) -> Costs:
     return costs
 
 
-@dataclass(frozen=True)
-class Episode:
-    """CPU seconds of an episode.
-
-    They are those of its reset, of every observation, of every step with its recording, and of its
-    end.
-    """
-
-    reset_s: float
-    looks_s: list[float]
-    steps_s: list[float]
-    end_s: float
-
-    @property
-    def all_steps_s(self) -> float:
-        return sum(self.looks_s) + sum(self.steps_s) + self.end_s
-
-
-def roll_out(env, episode_index: int, n_steps: int, chunk: int, meter: Meter, run=None) -> Episode:
-    """Run an episode as `eval.drivers.run_episode` does.
-
-    With a `run`, the record is written to it as `evaluate` does.
-    """
-    from eval.drivers import play_episode
-    from eval.episode_row import make_row
-    from eval.recorder import EpisodeRecorder
-    from eval.rollout import Decision, RolloutSettings
-
-    policy = _make_replaying_policy(
-        env,
-        make_actions(episode_index, n_steps),
-        chunk,
-        meter,
-    )
-    recorder = EpisodeRecorder()
-    looks_s = []
-    steps_s = []
-    recorder.start(env, episode_index)
-    for event in play_episode(
-        env,
-        policy,
-        episode_index,
-        RolloutSettings(chunk, n_steps),
-    ):
-        if isinstance(event, Decision):
-            recorder.record_decision(event.step, event.snapshot, event.plan)
-            looks_s.append(meter.lap())
-        else:
-            recorder.record_step(event.action, event.result)
-            steps_s.append(meter.lap())
-    record = recorder.finish()
-    assert len(steps_s) == n_steps and not record.error and not record.success
-    if run is not None:
-        run.append(record, make_row(record))
-    return Episode(
-        policy.reset_s,
-        looks_s,
-        steps_s,
-        meter.lap(),
-    )
-
-
-def _make_replaying_policy(env, actions: np.ndarray, chunk: int, meter: Meter):
+def _make_replaying_policy(env, actions, chunk, meter):
     from policies.action_chunk import ActionChunk
     from policies.baselines import RandomPolicy
-    from policies.policy import EpisodeMemory
 
     class Replaying(RandomPolicy):
         """A policy with given actions; a rollout resets it right after the environment."""
 
-        def reset(self) -> EpisodeMemory:
+        def reset(self):
             self.reset_s = meter.lap()
-            self._chunks = iter(
-                actions.reshape(
-                    -1,
-                    1,
-                    chunk,
-                    7,
-                )
-            )
+            self._chunks = iter(actions.reshape(-1, 1, chunk, 7))
             return super().reset()
 
-        def predict(self, memories, rngs) -> ActionChunk:
-            del rngs
-            assert {image.shape for image in memories[0].present.images.values()} == {
-                (SIZE_PX, SIZE_PX, 3)
-            }
+        def predict(self, memories, rngs):
+            shapes = {image.shape for image in memories[0].present.images.values()}
+            assert shapes == {(SIZE_PX, SIZE_PX, 3)}
             return ActionChunk(next(self._chunks))
 
     return Replaying(env)
 
 
-def measure_stock(env_name: str, n_steps: int) -> Costs:
+def measure_stock(env_name, n_steps):
     from sim.libero_bench.tasks import find_task
     from tests.stock_libero import begin_stock_episode, images_of, make_stock_env, proprioception_of
 
@@ -246,12 +184,17 @@ def measure_stock(env_name: str, n_steps: int) -> Costs:
         for action in make_actions(episode_index, n_steps if episode_index else WARM_UP_STEPS):
             observation, *_ = stock.step(action)
             images_of(observation), proprioception_of(observation)
-        costs.note(episode_index, reset_s, meter.lap(), n_steps)
+        costs.note(
+            episode_index,
+            reset_s,
+            meter.lap(),
+            n_steps,
+        )
     costs.resident_mb = meter.resident_mb()
     return costs
 
 
-def measure_lerobot(env_name: str, n_steps: int) -> Costs:
+def measure_lerobot(env_name, n_steps):
     import torch
     from lerobot.envs import make_env, make_env_pre_post_processors
     from lerobot.envs.configs import LiberoEnv
@@ -261,23 +204,23 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
     from sim.libero_bench.tasks import find_task, load_init_states
 
     class Replaying(torch.nn.Module):
-        def __init__(self, actions: np.ndarray) -> None:
+        def __init__(self, actions):
             super().__init__()
             self._actions = iter(torch.from_numpy(actions))
 
-        def reset(self) -> None:
+        def reset(self):
             pass
 
-        def select_action(self, batch) -> torch.Tensor:
+        def select_action(self, batch):
             assert batch["observation.images.image2"].shape == (1, 3, SIZE_PX, SIZE_PX)
             return next(self._actions)[None]
 
     suite, _, index = env_name.partition("/")
-    size = {"observation_height": SIZE_PX, "observation_width": SIZE_PX}
     config = LiberoEnv(
         task=suite,
         task_ids=[int(index)],
-        **size,
+        observation_height=SIZE_PX,
+        observation_width=SIZE_PX,
     )
     with tempfile.TemporaryDirectory() as folder:
         # The package stores the init states in a format that lerobot does not read.
@@ -289,17 +232,9 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
         os.environ["LIBERO_CONFIG_PATH"] = folder
         costs = Costs()
         meter = Meter()
-        env = make_env(
-            config,
-            n_envs=1,
-            use_async_envs=True,
-        )[suite][int(index)]
-        of_env = make_env_pre_post_processors(config, None)
-        # There is no network that actions and observations are normalised for.
-        of_policy = (
-            lambda batch: batch,
-            lambda action: action,
-        )
+        envs = make_env(config, n_envs=1, use_async_envs=True)
+        env = envs[suite][int(index)]
+        processors = make_env_pre_post_processors(config, None)
         for episode_index in (0, *CHUNKS):
             env.envs[0]._max_episode_steps = n_steps if episode_index else WARM_UP_STEPS
             policy = Replaying(make_actions(episode_index, n_steps))
@@ -307,8 +242,10 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
             rollout(
                 env,
                 policy,
-                *of_env,
-                *of_policy,
+                *processors,
+                # There is no network that actions and observations are normalised for.
+                lambda batch: batch,
+                lambda action: action,
                 seeds=[FIRST_SEED + episode_index],
                 # lerobot calls it after the reset and after every step.
                 render_callback=lambda _, laps_s=laps_s: laps_s.append(meter.lap()),
@@ -323,7 +260,7 @@ def measure_lerobot(env_name: str, n_steps: int) -> Costs:
     return costs
 
 
-def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
+def measure_vla_eval(env_name, n_steps):
     import torch  # noqa: F401  otherwise vla-eval imports it with the environment
     import vla_eval
     from vla_eval.model_servers.predict import PredictModelServer
@@ -334,21 +271,20 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
     class Replaying(PredictModelServer):
         episode_index = -1
 
-        async def on_episode_start(self, config, ctx) -> None:
+        async def on_episode_start(self, config, ctx):
             """Start the next chunk of actions; called after the reset and the first observation."""
             self.reset_s = meter.lap()
             self.episode_index += 1
             self.chunk_size = CHUNKS.get(self.episode_index, n_steps)
-            self._chunks = iter(
-                make_actions(self.episode_index, n_steps).reshape(-1, self.chunk_size, 7)
-            )
+            actions = make_actions(self.episode_index, n_steps)
+            self._chunks = iter(actions.reshape(-1, self.chunk_size, 7))
             await super().on_episode_start(config, ctx)
 
-        def predict(self, obs, ctx) -> dict:
+        def predict(self, obs, ctx):
             assert obs["images"]["wrist"].shape == (SIZE_PX, SIZE_PX, 3)
             return {"actions": next(self._chunks)}
 
-        async def on_episode_end(self, result, ctx) -> None:
+        async def on_episode_end(self, result, ctx):
             assert result["steps"] == n_steps, result
             costs.note(
                 self.episode_index,
@@ -357,7 +293,7 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
                 n_steps,
             )
 
-        def get_action_spec(self) -> dict:
+        def get_action_spec(self):
             return {}
 
         get_observation_spec = get_action_spec
@@ -376,19 +312,19 @@ def measure_vla_eval(env_name: str, n_steps: int) -> Costs:
             "send_state": True,
         },
     }
+    config = {"render": "cpu", "benchmarks": [entry]}
     with tempfile.TemporaryDirectory() as folder:
-        config = {
-            "render": "cpu",
-            "benchmarks": [entry],
-            "output_dir": folder,
-        }
-        vla_eval.evaluate(Replaying(), config, docker=False)
+        vla_eval.evaluate(
+            Replaying(),
+            config | {"output_dir": folder},
+            docker=False,
+        )
     assert len(costs.step_s) == len(CHUNKS), "episodes failed"
     costs.resident_mb = meter.resident_mb()
     return costs
 
 
-CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
+CONTENDERS = {
     "ours": measure_ours,
     "stock": measure_stock,
     "lerobot": measure_lerobot,
@@ -396,119 +332,12 @@ CONTENDERS: dict[str, Callable[[str, int], Costs]] = {
 }
 
 
-class Sections:
-    """Assigns the CPU time to sections: each moment belongs to the innermost wrapped function.
-
-    The wrappers themselves cost some 0.1 ms a step.
-    """
-
-    def __init__(self) -> None:
-        self.total_s: dict[str, float] = defaultdict(float)
-        self._open = ["policy and recorder"]
-        self._last_s = time.process_time()
-
-    def wrap(self, owner: Any, attribute: str, name: str) -> Any:
-        """Return a patch that counts the time of `owner.attribute` as `name`.
-
-        Functions that a reset calls are not counted separately.
-        """
-        function = getattr(owner, attribute)
-
-        def timed(*arguments, **keywords):
-            if self._open[-1] == RESET:
-                return function(*arguments, **keywords)
-            self.turn()
-            self._open.append(name)
-            try:
-                return function(*arguments, **keywords)
-            finally:
-                self.turn()
-                self._open.pop()
-
-        return mock.patch.object(owner, attribute, timed)
-
-    def turn(self) -> None:
-        """Add the time since the last turn to the innermost section."""
-        now_s = time.process_time()
-        self.total_s[self._open[-1]] += now_s - self._last_s
-        self._last_s = now_s
-
-
-def wrapped_sections(env, sections: Sections) -> ExitStack:
-    """Return patches that divide a step of `env`, a local `LiberoEnv`, into sections."""
-    import mujoco
-
-    parts = [
-        (env, "reset", RESET),
-        (env._renderer, "render", "two images a chunk"),
-        (mujoco, "mj_step1", "mj_step1"),
-        (mujoco, "mj_step2", "mj_step2"),
-        (env._arm, "drive", "controller: set_goal, run_controller, gripper"),
-        (env._arm, "_update", "controller: what it reads"),
-        (env, "_check_goals", "goal checks"),
-        (env._env, "_post_process", "robosuite's post-processing"),
-        (mujoco, "mj_fwdPosition", "positions after the step"),
-        (env, "_take_sample", "fixing what the images show"),
-        (env, "progress", "progress"),
-        *(
-            (env, name, "snapshot and the recorder's other reads")
-            for name in ("snapshot", "state", "ee_pos_world")
-        ),
-        (env, "step", "the rest of `step`"),
-    ]
-    stack = ExitStack()
-    for owner, attribute, name in parts:
-        stack.enter_context(sections.wrap(owner, attribute, name))
-    return stack
-
-
-def measure_profile(env_name: str, n_steps: int) -> dict[str, float]:
-    """Return section → CPU seconds a control step at the longest chunk."""
-    from sim.libero_bench.env import make_libero
-    from sim.registry import make_env
-
-    chunk = max(CHUNKS.values())
-    remote = make_env(env_name)
-    local = make_libero(env_name)
-    meter = Meter()
-    both = Meter()
-    both.pids.append(remote.pid)
-    added_s = []
-    sections_s = defaultdict(list)
-    for episode_index in range(1 + PROFILE_EPISODES):
-        both.lap()
-        there = roll_out(remote, episode_index, n_steps, chunk, both)
-        meter.lap()
-        here = roll_out(local, episode_index, n_steps, chunk, meter)
-        sections = Sections()
-        with wrapped_sections(local, sections):
-            roll_out(local, episode_index, n_steps, chunk, meter)
-            sections.turn()
-        if episode_index > 0:
-            added_s += [
-                there_s - here_s
-                for there_s, here_s in zip(there.steps_s, here.steps_s, strict=True)
-            ]
-            for name in sections.total_s.keys() - {RESET}:
-                sections_s[name].append(sections.total_s[name] / n_steps)
-    remote.close()
-    local.close()
-    return {name: median(times_s) for name, times_s in sections_s.items()} | {
-        "a process of its own": median(added_s)
-    }
-
-
-def run_child(kind: str, env_name: str, n_steps: int) -> None:
+def run_child(kind, env_name, n_steps):
     """Print the measurements of a fresh process as JSON in the last line of its output."""
-    measured = (
-        measure_profile(env_name, n_steps)
-        if kind == "profile"
-        else asdict(CONTENDERS[kind](env_name, n_steps))
-    )
-    print(json.dumps(measured))
+    print(json.dumps(asdict(CONTENDERS[kind](env_name, n_steps))))
 
 
-def ask_child(python: str, kind: str, env_name: str, n_steps: int) -> dict[str, Any]:
+def ask_child(python, kind, env_name, n_steps):
     settings = {
         "MUJOCO_GL": "osmesa",
         "PYOPENGL_PLATFORM": "osmesa",
@@ -517,13 +346,14 @@ def ask_child(python: str, kind: str, env_name: str, n_steps: int) -> dict[str, 
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
     }
-    command = [
-        python,
-        "-c",
-        f"from {MODULE} import run_child; run_child({kind!r}, {env_name!r}, {n_steps})",
-    ]
+    code = f"from {MODULE} import run_child; run_child({kind!r}, {env_name!r}, {n_steps})"
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False
+        [python, "-c", code],
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         sys.exit(f"{kind} in {env_name} failed:\n{done.stderr[-4000:]}")
@@ -550,67 +380,51 @@ def main(
     if vla_eval is None:
         del pythons["vla-eval"]
         console.print("vla-eval is left out: --vla-eval was not given.")
-    costs: dict[str, dict[str, list[Costs]]] = {
-        task: {kind: [] for kind in pythons} for task in tasks
-    }
-    for _, task, kind in track(
-        [*product(range(repetitions), tasks, pythons)],
-        console=console,
-    ):
+    costs = {task: {kind: [] for kind in pythons} for task in tasks}
+    turns = list(product(range(repetitions), tasks, pythons))
+    for _, task, kind in track(turns, console=console):
         measured = ask_child(pythons[kind], kind, task, steps)
         measured["step_s"] = {int(chunk): step_s for chunk, step_s in measured["step_s"].items()}
         costs[task][kind].append(Costs(**measured))
-    console.print(make_table(costs, repetitions))
+    console.print(make_costs_table(costs, repetitions))
     for task in tasks:
         blind_ms = 1e3 * median(c.blind_step_s for c in costs[task]["ours"])
         console.print(f"{task}: a step of ours in which nobody looks costs {blind_ms:.1f} ms")
-    console.print(
-        make_profile_table(
-            {
-                task: ask_child(
-                    sys.executable,
-                    "profile",
-                    task,
-                    steps,
-                )
-                for task in tasks
-            }
-        )
+
+
+def make_costs_table(costs, repetitions):
+    from tests.benchmarks.measuring import make_table
+
+    title = f"CPU time, medians of {repetitions} processes; times ours (the target)"
+    table = make_table(
+        title,
+        "task",
+        "contender",
+        *TARGETS,
+        "start",
+        "resident",
     )
-
-
-def make_table(costs: dict[str, dict[str, list[Costs]]], repetitions: int):
-    from rich.table import Table
-
-    table = Table(title=f"CPU time, medians of {repetitions} processes; times ours (the target)")
-    table.add_column("task")
-    table.add_column("contender")
-    for column in (*TARGETS, "start", "resident"):
-        table.add_column(column, justify="right")
     for task, of_task in costs.items():
         ours = summarize(of_task["ours"])
         for kind, measured in of_task.items():
             row = []
             for name, value in summarize(measured).items():
-                target = f" ({TARGETS[name]:g})" if name in TARGETS else ""
-                unit, scale = (
-                    ("MB", 1.0)
-                    if name == "resident"
-                    else ("ms", 1e3)
-                    if "step" in name
-                    else ("s", 1.0)
-                )
-                ratio = "" if kind == "ours" else f", {value / ours[name]:.1f}x{target}"
-                row.append(
-                    f"{scale * value:.{0 if unit == 'MB' else 2 if unit == 's' else 1}f}"
-                    f" {unit}{ratio}"
-                )
+                if name == "resident":
+                    words = f"{value:.0f} MB"
+                elif "step" in name:
+                    words = f"{1e3 * value:.1f} ms"
+                else:
+                    words = f"{value:.2f} s"
+                if kind != "ours":
+                    words += f", {value / ours[name]:.1f}x"
+                    words += f" ({TARGETS[name]:g})" if name in TARGETS else ""
+                row.append(words)
             table.add_row(task, kind, *row)
         table.add_section()
     return table
 
 
-def summarize(measured: list[Costs]) -> dict[str, float]:
+def summarize(measured):
     """Return the medians in the order of the table."""
     return {
         "step, chunk 8": median(cost.step_s[8] for cost in measured),
@@ -619,29 +433,6 @@ def summarize(measured: list[Costs]) -> dict[str, float]:
         "start": median(cost.start_s for cost in measured),
         "resident": median(cost.resident_mb for cost in measured),
     }
-
-
-def make_profile_table(profiles: dict[str, dict[str, float]]):
-    from rich.table import Table
-
-    table = Table(title=f"Ours, chunk {max(CHUNKS.values())}: where a step goes")
-    table.add_column("part")
-    for task in profiles:
-        table.add_column(task, justify="right")
-    sums_s = [sum(profile.values()) for profile in profiles.values()]
-    names = list(dict.fromkeys(name for profile in profiles.values() for name in profile))
-    for name in sorted(
-        names,
-        key=lambda name: -next(iter(profiles.values())).get(name, 0.0),
-    ):
-        times_s = [profile.get(name, 0.0) for profile in profiles.values()]
-        shares = [
-            f"{1e3 * t:.2f} ms {t / total:5.1%}" for t, total in zip(times_s, sums_s, strict=True)
-        ]
-        table.add_row(name, *shares)
-    table.add_section()
-    table.add_row("all", *(f"{1e3 * total:.2f} ms       " for total in sums_s))
-    return table
 
 
 if __name__ == "__main__":

@@ -13,17 +13,17 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from time import process_time
 
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
-from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
+from eval.episode_row import ROWS_FILE, load_rows
 from eval.evaluation import set_up
 from eval.outcome import Event, Outcome
 from eval.provenance import describe
 from eval.run_folder import RunFolder, arrays_path
 from eval.statistics import summarise
 from sim.flags import make_config, replace_flags
+from tests.benchmarks.measuring import cpu_s
 
 N_EPISODES = (40, 500, 2000)
 N_REPEATS = 3
@@ -34,20 +34,17 @@ ENDINGS = (
 )
 
 
-def make_run(parent: Path, n: int) -> Path:
+def make_run(parent, n):
     """Return a run folder of `n` episodes."""
-    config = make_config(EvalConfig, policy="scripted", episodes=1)
+    config = make_config(EvalConfig, policy="scripted", episodes=n)
     setup = set_up(config)
-    with closing(setup.env):
-        run = RunFolder.create(
-            parent,
-            replace(
-                describe(config, setup),
-                config=replace_flags(config, episodes=n),
-            ),
+    run = RunFolder.create(parent, describe(config, setup))
+    with closing(setup.env), closing(run):
+        (row,) = evaluate(
+            replace_flags(config, episodes=1),
+            setup,
+            run,
         )
-        with closing(run):
-            (row,) = evaluate(config, setup, run)
     rows = [_vary(row, i) for i in range(n)]
     for each in rows[1:]:
         (run.path / arrays_path(each)).hardlink_to(run.path / arrays_path(row))
@@ -55,19 +52,20 @@ def make_run(parent: Path, n: int) -> Path:
     return run.path
 
 
-def _vary(row: EpisodeRow, i: int) -> EpisodeRow:
+def _vary(row, i):
     outcome, stage, event = ENDINGS[i % len(ENDINGS)]
-    changed = replace(
-        row, episode_index=i, outcome=outcome, success=stage is None, failed_stage=stage
-    )
     return replace(
-        changed,
+        row,
+        episode_index=i,
+        outcome=outcome,
+        success=stage is None,
+        failed_stage=stage,
         decisive_step=i % row.n_steps,
         decisive_event=event,
     )
 
 
-def main() -> None:
+def main():
     from viz.report.cli import write_quick_report
 
     with tempfile.TemporaryDirectory() as folder:
@@ -75,14 +73,11 @@ def main() -> None:
             run = make_run(Path(folder) / str(n), n)
             # `eval` does the same before it writes the report.
             summarise(load_rows(run))
-            times_s = []
-            for _ in range(N_REPEATS):
-                start_s = process_time()
-                path = write_quick_report(run)
-                times_s.append(process_time() - start_s)
-            first_s = times_s[0]
-            warm_s = median(times_s[1:])
-            size_mb = path.stat().st_size / 1e6
+            first_s, *others_s = (
+                cpu_s(lambda at=run: write_quick_report(at)) for _ in range(N_REPEATS)
+            )
+            warm_s = median(others_s)
+            size_mb = write_quick_report(run).stat().st_size / 1e6
             print(
                 f"{n:5} episodes: {first_s:.2f} s, warm {warm_s:.2f} s of CPU; {size_mb:.2f} MB",
                 flush=True,

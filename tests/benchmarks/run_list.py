@@ -14,16 +14,14 @@ without arrays.
 """
 
 import tempfile
-import threading
 import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 from rich.console import Console
-from rich.table import Table
 
 from eval.config import EvalConfig
 from eval.episode_arrays import EpisodeRecord
@@ -31,13 +29,11 @@ from eval.episode_row import make_row
 from eval.evaluation import set_up
 from eval.outcome import Outcome
 from eval.provenance import describe
-from eval.run_description import RunDescription
 from eval.run_folder import RunFolder
 from sim.flags import make_config, replace_flags
-from tests.browser import Viewer, opened_browser
-from viz.page import render_page
+from tests.benchmarks.measuring import make_table, wall_s
+from tests.browser import Viewer, opened_browser, served
 from viz.run_list import RunList
-from viz.server import ViewerServer
 
 N_RUNS = 200
 N_EPISODES = 50
@@ -54,14 +50,14 @@ FIRST_PAINT = """() => new Promise((done) => {
 EMPTY = """() => performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd"""
 
 
-def make_description() -> RunDescription:
+def make_description():
     config = make_config(EvalConfig, policy="random", episodes=N_EPISODES)
     setup = set_up(config)
     with closing(setup.env):
         return describe(config, setup)
 
 
-def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str:
+def write_run(folder, description, n_episodes):
     """Write a run whose episodes take each of the outcomes in turn, and return its name."""
     config = replace_flags(description.config, episodes=n_episodes)
     outcomes = [outcome for outcome in Outcome if outcome is not Outcome.ERROR]
@@ -73,10 +69,11 @@ def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str
     ) as run:
         for index in range(n_episodes):
             outcome = outcomes[index % len(outcomes)]
+            success = outcome is Outcome.SUCCESS
             record = EpisodeRecord(
                 "pick_place",
                 index,
-                outcome is Outcome.SUCCESS,
+                success,
                 "",
                 0.1,
                 None,
@@ -88,7 +85,7 @@ def write_run(folder: Path, description: RunDescription, n_episodes: int) -> str
         return run.path.name
 
 
-def measure_paint_ms(browser: Browser, url: str) -> tuple[float, float, float]:
+def measure_paint_ms(browser, url):
     """Return the times from the address to the drawn list, each in a new browser context.
 
     Returns:
@@ -105,16 +102,17 @@ def measure_paint_ms(browser: Browser, url: str) -> tuple[float, float, float]:
             page.goto(url)
             wall_ms = page.evaluate(FIRST_PAINT)
             server_ms = 1000 * (time.process_time() - start_s)
-            metrics = {
-                each["name"]: each["value"]
-                for each in chromium.send("Performance.getMetrics")["metrics"]
-            }
-            times.append((wall_ms, 1000 * metrics["TaskDuration"], server_ms))
+            (page_s,) = (
+                metric["value"]
+                for metric in chromium.send("Performance.getMetrics")["metrics"]
+                if metric["name"] == "TaskDuration"
+            )
+            times.append((wall_ms, 1000 * page_s, server_ms))
     wall_ms, page_ms, server_ms = (median(each) for each in zip(*times, strict=True))
     return wall_ms, page_ms, server_ms
 
 
-def measure_empty_ms(browser: Browser) -> float:
+def measure_empty_ms(browser):
     times = []
     for _ in range(N_ROUNDS):
         with closing(browser.new_context()) as context:
@@ -124,30 +122,33 @@ def measure_empty_ms(browser: Browser) -> float:
     return median(times)
 
 
-def measure_keys_ms(browser: Browser, url: str) -> float:
+def measure_keys_ms(browser, url):
     """Return the time from a press of ↓ in the list of many episodes to the next frame."""
     viewer = Viewer(browser, url)
-    times = []
-    for _ in range(20):
-        start = time.perf_counter()
-        viewer.press("ArrowDown")
-        times.append(1000 * (time.perf_counter() - start))
-    return median(times)
+    return 1000 * median(wall_s(lambda: viewer.press("ArrowDown")) for _ in range(20))
 
 
-def main() -> None:
-    table = Table(title="the list of runs")
-    for head in ("what", "wall time", "limit", "processor: page", "processor: server"):
-        table.add_column(head, justify="left" if head == "what" else "right")
+def main():
+    heads = ("what", "wall time", "limit", "processor: page", "processor: server")
+    table = make_table("the list of runs", *heads)
 
-    def add(what: str, wall_ms: float, limit: str = "", *processor_ms: float) -> None:
+    def add(what, wall_ms, limit="", *processor_ms):
+        processors = (f"{each:.0f} ms" for each in processor_ms)
         table.add_row(
-            what, f"{wall_ms:.0f} ms", limit, *(f"{each:.0f} ms" for each in processor_ms)
+            what,
+            f"{wall_ms:.0f} ms",
+            limit,
+            *processors,
         )
 
-    def add_paint(what: str, browser: Browser, url: str) -> None:
+    def add_paint(what, browser, url):
         wall_ms, *processor_ms = measure_paint_ms(browser, url)
-        add(f"first paint: {what}", wall_ms, "1000 ms", *processor_ms)
+        add(
+            f"first paint: {what}",
+            wall_ms,
+            "1000 ms",
+            *processor_ms,
+        )
 
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = Path(temporary)
@@ -155,33 +156,16 @@ def main() -> None:
         many = write_run(folder / "many", description, N_MANY)
         for _ in range(N_RUNS - 1):
             write_run(folder, description, N_EPISODES)
-        with (
-            closing(RunList(folder)) as runs,
-            closing(
-                ViewerServer(
-                    runs,
-                    render_page(None, serves_runs=True),
-                )
-            ) as server,
-            opened_browser(playwright) as browser,
-        ):
+        with closing(RunList(folder)) as runs, opened_browser(playwright) as browser:
             for what in ("list, read for the first time", "list, again"):
-                start = time.perf_counter()
                 start_s = time.process_time()
-                assert len(runs.listing()["runs"]) == N_RUNS
-                wall_s = time.perf_counter() - start
-                server_s = time.process_time() - start_s
-                table.add_row(
-                    f"{what}: {N_RUNS} runs",
-                    f"{1000 * wall_s:.0f} ms",
-                    "",
-                    "",
-                    f"{1000 * server_s:.0f} ms",
-                )
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            run_url = f"{server.url}#run=many/{many}"
-            try:
+                wall_ms = 1000 * wall_s(runs.listing)
+                server_ms = 1000 * (time.process_time() - start_s)
+                row = (f"{what}: {N_RUNS} runs", f"{wall_ms:.0f} ms", "", "")
+                table.add_row(*row, f"{server_ms:.0f} ms")
+            assert len(runs.listing()["runs"]) == N_RUNS
+            with served(runs, serves_runs=True) as server:
+                run_url = f"{server.url}#run=many/{many}"
                 add("empty page, until it is parsed", measure_empty_ms(browser))
                 add_paint(f"{N_RUNS} runs", browser, server.url)
                 add_paint(f"{N_MANY} episodes", browser, run_url)
@@ -189,9 +173,6 @@ def main() -> None:
                     f"next of {N_MANY} episodes, by key",
                     measure_keys_ms(browser, run_url),
                 )
-            finally:
-                server.shutdown()
-                thread.join()
     Console().print(table)
 
 

@@ -23,7 +23,7 @@ class Config:
     """Environment of LIBERO."""
 
 
-def measure(config: Config) -> None:
+def measure(config):
     """Print the medians and their ratio; the two are measured in turn."""
     with closing(make_libero(config.env, image_sizes={})) as env:
         env.reset(0)

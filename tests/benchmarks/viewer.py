@@ -15,28 +15,31 @@ sides of a ratio take turns, and the ratio is the median of their ratios.
 
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import sync_playwright
 from rich.console import Console
-from rich.table import Table
 
 from eval.config import EvalConfig
-from eval.episode_loop import evaluate
-from eval.evaluation import set_up
-from eval.provenance import describe
 from eval.run import Run
-from eval.run_folder import RunFolder
 from sim.flags import make_config
+from tests.benchmarks.measuring import make_table, wall_s
 from tests.browser import Viewer, opened_browser
+from tests.runs import record_run
 from viz.page import export_episode, find_row
 
 N_ROUNDS = 5
 N_STEPS = 60
+# The policy fails in all of the 300 steps of this episode.
+FAILURE = make_config(
+    EvalConfig,
+    policy="act",
+    checkpoint="act-early",
+    first_episode=8,
+    episodes=1,
+)
 EMPTY = "data:text/html,<title>empty</title>"
 NEXT_FRAME_MS = """() => new Promise((done) => {
   const start = performance.now();
@@ -44,48 +47,32 @@ NEXT_FRAME_MS = """() => new Promise((done) => {
 })"""
 
 
-def wall_s(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def export(run, page):
+    opened = Run.open(run)
+    export_episode(opened, find_row(opened, None), page)
 
 
-def record(folder: Path) -> Path:
-    """Record episode 8 of act-early, which fails in all of its 300 steps."""
-    config = make_config(
-        EvalConfig, policy="act", checkpoint="act-early", first_episode=8, episodes=1
-    )
-    setup = set_up(config)
-    run = RunFolder.create(folder, describe(config, setup))
-    with closing(setup.env), closing(run):
-        list(evaluate(config, setup, run))
-    return run.path
-
-
-def measure_export(run: Path, folder: Path) -> list[tuple[float, float]]:
+def measure_export(run, page):
     """Return (export, rollout) [s]."""
-    row = find_row(Run.open(run), None)
     times = []
-    for index in range(N_ROUNDS):
-        exported_s = wall_s(lambda: export_episode(Run.open(run), row, folder / "page.html"))
-        times.append((exported_s, wall_s(lambda at=folder / str(index): record(at))))
+    for _ in range(N_ROUNDS):
+        exported_s = wall_s(lambda: export(run, page))
+        times.append((exported_s, wall_s(lambda: record_run(FAILURE, run.parent))))
     return times
 
 
-def measure_opening(browser: Browser, url: str) -> list[tuple[float, float]]:
+def measure_opening(browser, url):
     """Return (page, empty page) [s], each in a new browser context."""
     times = []
     for _ in range(N_ROUNDS):
         page_s = wall_s(lambda: Viewer(browser, url).page.context.close())
         with closing(browser.new_context()) as context:
-            page = context.new_page()
-            start = time.perf_counter()
-            page.goto(EMPTY)
-            times.append((page_s, time.perf_counter() - start))
+            empty = context.new_page()
+            times.append((page_s, wall_s(lambda page=empty: page.goto(EMPTY))))
     return times
 
 
-def measure_steps(browser: Browser, url: str) -> list[tuple[float, float]]:
+def measure_steps(browser, url):
     """Return (step, next frame of an empty page) [s]."""
     viewer = Viewer(browser, f"{url}?measure")
     viewer.press("Shift+ArrowRight")
@@ -98,30 +85,33 @@ def measure_steps(browser: Browser, url: str) -> list[tuple[float, float]]:
     return times
 
 
-def main() -> None:
-    table = Table(title="the viewer's page, wall time")
-    for head in ("what", "ours", "theirs", "ratio", "limit"):
-        table.add_column(head, justify="left" if head == "what" else "right")
+def main():
+    table = make_table("the viewer's page, wall time", "what", "ours", "theirs", "ratio", "limit")
 
-    def add(what: str, times: list[tuple[float, float]], limit: str) -> None:
-        ours, theirs = (median(side) for side in zip(*times, strict=True))
+    def add(what, times, limit):
+        ours, theirs = (f"{1000 * median(side):.1f} ms" for side in zip(*times, strict=True))
         ratio = median(a / b for a, b in times)
         table.add_row(
-            what, f"{1000 * ours:.1f} ms", f"{1000 * theirs:.1f} ms", f"{ratio:.1f} x", limit
+            what,
+            ours,
+            theirs,
+            f"{ratio:.1f} x",
+            limit,
         )
 
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = Path(temporary)
-        runs = [Path(argument) for argument in sys.argv[1:]] or [record(folder / "run")]
+        page = folder / "page.html"
+        runs = [Path(argument) for argument in sys.argv[1:]]
+        if not runs:
+            runs = [record_run(FAILURE, folder)]
+            add("export, the rollout itself", measure_export(runs[0], page), "5000 ms")
         for run in runs:
-            page = folder / "page.html"
-            if len(sys.argv) == 1:
-                add("export, the rollout itself", measure_export(run, folder), "5000 ms")
-            else:
-                export_episode(Run.open(run), find_row(Run.open(run), None), page)
+            export(run, page)
             with opened_browser(playwright) as browser:
+                what = f"open ({page.stat().st_size / 1e6:.2f} MB), empty page"
                 add(
-                    f"open ({page.stat().st_size / 1e6:.2f} MB), empty page",
+                    what,
                     measure_opening(browser, page.as_uri()),
                     "3000 ms",
                 )

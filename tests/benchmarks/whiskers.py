@@ -13,8 +13,6 @@ of the machine affects both, and the ratio is the median of their ratios.
 """
 
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -26,20 +24,14 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.config import EvalConfig
-from eval.drivers import run_episode
-from eval.episode_arrays import EpisodeArrays
-from eval.episode_row import EpisodeRow, make_row
-from eval.evaluation import set_up
-from eval.provenance import describe
-from eval.recorder import EpisodeRecorder
-from eval.rollout import RolloutSettings
 from eval.run import Run
-from eval.run_folder import RunFolder
 from sim.flags import make_config
 from sim.forward_simulation import simulate_chunk
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE, VIEWER_CAMERA
+from tests.benchmarks.measuring import cpu_s
+from tests.runs import record_run
 from viz.episode_film import MAIN_SIZE
 from viz.overlay import compute_overlay
 from viz.overlay_style import LINES
@@ -56,32 +48,7 @@ N_CAPSULES = 513
 CAPSULE_RADIUS_M = 0.002
 
 
-def cpu_s(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
-def record_run(folder: Path) -> tuple[Path, EpisodeRow]:
-    """Record an episode of the shipped ACT; it plans every five steps, so that ghosts exist."""
-    config = make_config(EvalConfig, policy="act", n_action_steps=5)
-    setup = set_up(config)
-    record = run_episode(
-        setup.env,
-        setup.policy,
-        0,
-        EpisodeRecorder(),
-        RolloutSettings(setup.n_action_steps, setup.max_steps),
-    )
-    run = RunFolder.create(folder, describe(config, setup))
-    row = make_row(record)
-    run.append(record, row)
-    run.close()
-    setup.env.close()
-    return run.path, row
-
-
-def simulate_bare(env: PickPlace, snapshot: np.ndarray, ctrl: np.ndarray) -> None:
+def simulate_bare(env, snapshot, ctrl):
     env.restore(snapshot)
     n_substeps = round(env.spec.control_dt_s / env.spec.physics_dt_s)
     for target in ctrl:
@@ -89,8 +56,15 @@ def simulate_bare(env: PickPlace, snapshot: np.ndarray, ctrl: np.ndarray) -> Non
         mujoco.mj_step(env.model, env.data, n_substeps)
 
 
-def measure_simulation(arrays: EpisodeArrays) -> list[tuple[float, float]]:
+def load_only_episode(run):
+    opened = Run.open(run)
+    (row,) = opened.rows
+    return row, opened.load_arrays(row)
+
+
+def measure_simulation(run):
     """Return (ours, bare) [s] of the 50 actions that followed each of several moments."""
+    _, arrays = load_only_episode(run)
     env = make_env("so101/pick_place", image_sizes={})
     times = []
     for step in np.linspace(0, len(arrays.action) - HORIZON, N_ROUNDS).astype(int):
@@ -105,18 +79,24 @@ def measure_simulation(arrays: EpisodeArrays) -> list[tuple[float, float]]:
     return times
 
 
-def add_capsules(scene: mujoco.MjvScene, path: np.ndarray, rgb: tuple[int, int, int]) -> None:
+def add_capsules(scene, path, rgb):
     for start, end in pairwise(path):
         if scene.ngeom == scene.maxgeom:
             return
         geom = scene.geoms[scene.ngeom]
         colour = np.array([*np.array(rgb) / 255, 1], np.float32)
+        capsule = mujoco.mjtGeom.mjGEOM_CAPSULE
         mujoco.mjv_initGeom(
-            geom, mujoco.mjtGeom.mjGEOM_CAPSULE, np.zeros(3), np.zeros(3), np.eye(3).ravel(), colour
+            geom,
+            capsule,
+            np.zeros(3),
+            np.zeros(3),
+            np.eye(3).ravel(),
+            colour,
         )
         mujoco.mjv_connector(
             geom,
-            mujoco.mjtGeom.mjGEOM_CAPSULE,
+            capsule,
             CAPSULE_RADIUS_M,
             start,
             end,
@@ -127,79 +107,91 @@ def add_capsules(scene: mujoco.MjvScene, path: np.ndarray, rgb: tuple[int, int, 
 class PlainFilm:
     """MuJoCo's renderer with default settings; its scene has the plan in force and its ghosts."""
 
-    def __init__(self, arrays: EpisodeArrays) -> None:
+    def __init__(self, arrays):
         self._env = PickPlace("so101/pick_place", DEFAULT_QUALITY, image_sizes={})
         self._arrays = arrays
         self._whiskers = compute_whiskers(self._env, arrays)
         self._renderer = mujoco.Renderer(self._env.model, *MAIN_SIZE)
 
-    def draw(self, step: int) -> np.ndarray:
+    def draw(self, step):
         self._env.restore(self._arrays.step_snapshot[step])
         self._renderer.update_scene(self._env.data, camera=VIEWER_CAMERA)
         overlay = compute_overlay(self._whiskers, self._arrays, step)
         scene = self._renderer.scene
         n_before = scene.ngeom
-        for kind, path in (("plan", overlay.plan), *(("ghost", ghost) for ghost in overlay.ghosts)):
-            add_capsules(scene, path, LINES[kind].colour)
+        add_capsules(scene, overlay.plan, LINES["plan"].colour)
+        for ghost in overlay.ghosts:
+            add_capsules(scene, ghost, LINES["ghost"].colour)
         scene.ngeom = min(scene.ngeom, n_before + N_CAPSULES)
         return self._renderer.render()
 
-    def close(self) -> None:
+    def close(self):
         self._renderer.close()
         self._env.close()
 
 
-def measure_film(run: Path, row: EpisodeRow, folder: Path) -> list[tuple[float, float]]:
+def measure_film(run, film):
     """Return (ours, plain) [s] an image.
 
     Ours includes its share of building the environment, simulating and encoding. Plain includes
     only the rendering.
     """
-    arrays = Run.open(run).load_arrays(row)
+    row, arrays = load_only_episode(run)
     n_images = len(arrays.step_snapshot)
     plain = PlainFilm(arrays)
     steps = np.linspace(n_images // 2, n_images - 1, N_PLAIN_IMAGES).astype(int).tolist()
     plain.draw(steps[0])
     times = []
     for step in steps:
-        film_s = cpu_s(lambda: film_whiskers(Run.open(run), row, folder / "film.mp4")) / n_images
+        film_s = cpu_s(lambda: film_whiskers(Run.open(run), row, film)) / n_images
         times.append((film_s, cpu_s(lambda s=step: plain.draw(s))))
     plain.close()
     return times
 
 
-def add_row(
-    table: Table, name: str, times: list[tuple[float, float]], *, per: str, faster: bool
-) -> None:
-    ours_s, theirs_s = (1000 * median(column) for column in zip(*times, strict=True))
-    ratio = median(theirs / ours if faster else ours / theirs for ours, theirs in times)
-    words = f"{ratio:.1f} x faster" if faster else f"{ratio:.2f} x"
-    table.add_row(
-        name,
-        f"{ours_s:.2f} ms {per}",
-        f"{theirs_s:.2f} ms",
-        words,
+def main():
+    table = Table(
+        "what",
+        "ours",
+        "theirs",
+        "ratio",
+        title="whiskers, CPU time",
     )
 
+    def add(name, per, ratio, times):
+        ours_ms, theirs_ms = (1000 * median(side) for side in zip(*times, strict=True))
+        table.add_row(
+            name,
+            f"{ours_ms:.2f} ms {per}",
+            f"{theirs_ms:.2f} ms",
+            ratio,
+        )
 
-def main() -> None:
-    table = Table(title="whiskers, CPU time")
-    for column in ("what", "ours", "theirs", "ratio"):
-        table.add_column(column)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        run, row = record_run(folder)
-        arrays = Run.open(run).load_arrays(row)
-        add_row(
-            table, "simulate, bare physics", measure_simulation(arrays), per="a chunk", faster=False
-        )
-        add_row(
-            table,
-            "film, mujoco.Renderer",
-            measure_film(run, row, folder),
-            per="an image",
-            faster=True,
-        )
+    # The policy plans every five steps, so that ghosts exist.
+    config = make_config(
+        EvalConfig,
+        policy="act",
+        n_action_steps=5,
+        episodes=1,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run = record_run(config, Path(folder))
+        simulated = measure_simulation(run)
+        filmed = measure_film(run, Path(folder) / "film.mp4")
+    slower = median(ours_s / bare_s for ours_s, bare_s in simulated)
+    faster = median(plain_s / ours_s for ours_s, plain_s in filmed)
+    add(
+        "simulate, bare physics",
+        "a chunk",
+        f"{slower:.2f} x",
+        simulated,
+    )
+    add(
+        "film, mujoco.Renderer",
+        "an image",
+        f"{faster:.1f} x faster",
+        filmed,
+    )
     Console().print(table)
 
 
