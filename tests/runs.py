@@ -6,7 +6,10 @@ from dataclasses import fields, replace
 import numpy as np
 
 from eval.config import EvalConfig
-from eval.episode_arrays import EpisodeArrays
+from eval.drivers import run_episode
+from eval.episode_arrays import EpisodeArrays, EpisodeRecord
+from eval.recorder import EpisodeRecorder
+from eval.rollout import RolloutSettings
 from eval.run_description import Resolved, RunDescription
 from eval.trajectory import Trajectory
 from policies.baselines import BASELINES
@@ -40,6 +43,21 @@ def describe_run(
         ),
         **parts,
     )
+
+
+def record_episode(
+    env: Env, policy: Policy | str, episode_index: int = 0, n_action_steps: int = 1, **settings
+) -> EpisodeRecord:
+    """Roll one episode out and return its record.
+
+    Args:
+        policy: a policy, or the name of a baseline.
+        settings: further fields of `RolloutSettings`; 12 control steps are the default.
+    """
+    if isinstance(policy, str):
+        policy = BASELINES[policy](env)
+    rollout = RolloutSettings(**{"n_action_steps": n_action_steps, "max_steps": 12} | settings)
+    return run_episode(env, policy, episode_index, EpisodeRecorder(), rollout)
 
 
 def make_trajectory_of(arrays: EpisodeArrays) -> Trajectory:
